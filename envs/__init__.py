@@ -1,0 +1,45 @@
+"""Environments by name: the kit's own, every one of gymnax, and brax's with a prefix.
+
+`make("Catch")`, `make("CartPole-v1", masscart=2.0)`, `make("brax:ant", backend="mjx")`. An environment is a frozen pytree of
+its parameters: floats are leaves, so `jax.vmap` over them is a family of worlds; counts are static.
+"""
+
+from typing import Any
+
+from envs.arguments import check_names
+from envs.catch import Catch
+from envs.gridworld import GridWorld
+from envs.memory_chain import MemoryChain
+from envs.riverswim import RiverSwim
+from jaxrl.env import Env
+from jaxrl.tree import nearest
+
+OWN = {"Catch": Catch, "GridWorld": GridWorld, "MemoryChain": MemoryChain, "RiverSwim": RiverSwim}
+
+
+def make(name: str, **params: Any) -> Env:
+    """The environment called `name` (see `names`), with some of its parameters changed.
+
+    Raises:
+      ValueError: no environment, or no parameter of it, has this name.
+      TypeError: a static parameter (a count such as `max_steps`) is an array.
+    """
+    if name in OWN:
+        check_names(name, params, OWN[name].__dataclass_fields__)
+        return OWN[name](**params)
+    if name.startswith("brax:"):
+        from envs import from_brax  # here, as brax takes seconds to import
+
+        return from_brax.make(name, **params)
+    from envs import from_gymnax  # here, as gymnax takes seconds to import
+
+    if name in from_gymnax.names():
+        return from_gymnax.make(name, **params)
+    raise ValueError(f"There is no environment {name!r}; {nearest(name, names())}. envs.names() lists all of them.")
+
+
+def names() -> list[str]:
+    """Every name that `make` knows."""
+    from envs import from_brax, from_gymnax
+
+    return [*OWN, *from_gymnax.names(), *from_brax.NAMES]

@@ -1,0 +1,129 @@
+"""Drawings of states for `jaxrl.plot.gif`, in the colours of Okabe and Ito (2008), on matplotlib Axes that are given.
+
+An environment that can be drawn has a method `draw(self, ax, state)`; for gymnax's environments the table below has one.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from jaxrl.tree import nearest
+
+BLACK, ORANGE, SKY, GREEN, BLUE, RED, GREY = "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#BBBBBB"
+
+
+def gymnax(name: str, params: Any, ax: Any, state: Any) -> None:
+    """A state of gymnax's environment `name`.
+
+    Raises: ValueError when there is no drawing for it.
+    """
+    if name not in GYMNAX:
+        raise ValueError(
+            f"There is no drawing of {name!r}; {nearest(name, GYMNAX)}. Add a function (params, ax, state) to GYMNAX in "
+            "envs/draw.py, or write plot.gif(env, policy, draw=lambda ax, state: ...)."
+        )
+    GYMNAX[name](params, ax, state)
+
+
+def cartpole(params: Any, ax: Any, state: Any) -> None:
+    """The pole is drawn with its full length, twice `params.length`, which physics counts to its middle."""
+    from matplotlib.patches import Rectangle
+
+    x, pole = float(state.x), 2 * float(params.length) * np.array([np.sin(state.theta), np.cos(state.theta)])
+    limit = float(params.x_threshold)
+    _rod(ax, [(-limit, 0), (limit, 0)], BLACK, 1)
+    for end in (-limit, limit):
+        _rod(ax, [(end, -0.1), (end, 0.1)], RED, 2)
+    ax.add_patch(Rectangle((x - 0.25, -0.12), 0.5, 0.24, color=BLUE, zorder=2))
+    _rod(ax, [(x, 0.06), (x + pole[0], 0.06 + pole[1])], ORANGE, 7)
+    _view(ax, (-limit - 0.2, limit + 0.2), (-0.6, max(2.2, 2 * float(params.length) + 0.5)))
+
+
+def pendulum(params: Any, ax: Any, state: Any) -> None:
+    """Angle 0 is upright. The arrow at the pivot is the torque."""
+    length, torque = float(params.l), float(np.squeeze(state.last_u))
+    tip = length * np.array([-np.sin(state.theta), np.cos(state.theta)])
+    _rod(ax, [(0, 0), tip], ORANGE, 12)
+    ax.plot(0, 0, "o", color=BLACK, markersize=7, zorder=4)
+    swing = np.pi / 2 + np.linspace(0, torque / float(params.max_torque) * np.pi / 2, 30)
+    ax.plot(0.35 * length * np.cos(swing), 0.35 * length * np.sin(swing), color=BLUE, linewidth=3)
+    ax.plot(0.35 * length * np.cos(swing[-1]), 0.35 * length * np.sin(swing[-1]), "o", color=BLUE, markersize=6)
+    _view(ax, (-1.3 * length, 1.3 * length), (-1.2 * length, 1.2 * length))
+
+
+def mountain_car(params: Any, ax: Any, state: Any) -> None:
+    """The hill is sin(3 x), drawn 0.45 high, as in Gymnasium."""
+    from matplotlib.patches import Rectangle
+    from matplotlib.transforms import Affine2D
+
+    height = lambda x: 0.45 * np.sin(3 * x) + 0.55
+    x, goal = float(state.position), float(params.goal_position)
+    road = np.linspace(float(params.min_position), float(params.max_position), 100)
+    ax.fill_between(road, height(road), -0.05, color=GREY, linewidth=0)
+    _rod(ax, [(goal, height(goal)), (goal, height(goal) + 0.2)], BLACK, 1.5)
+    ax.fill([goal, goal + 0.1, goal], height(goal) + np.array([0.2, 0.165, 0.13]), color=RED)
+    tilt = Affine2D().rotate(np.arctan(1.35 * np.cos(3 * x))).translate(x, height(x)) + ax.transData
+    ax.add_patch(Rectangle((-0.07, 0.025), 0.14, 0.055, color=BLUE, transform=tilt, zorder=3))
+    ax.plot([-0.04, 0.04], [0.02, 0.02], "o", color=BLACK, markersize=7, transform=tilt, zorder=4)
+    _view(ax, (road[0], road[-1] + 0.1), (-0.05, 1.3))
+
+
+def acrobot(params: Any, ax: Any, state: Any) -> None:
+    """Angle 0 hangs down. The line is the height that the tip must reach."""
+    first, second = float(params.link_length_1), float(params.link_length_2)
+    angles = np.cumsum([state.joint_angle1, state.joint_angle2])
+    elbow = first * np.array([np.sin(angles[0]), -np.cos(angles[0])])
+    tip = elbow + second * np.array([np.sin(angles[1]), -np.cos(angles[1])])
+    reach = 1.1 * (first + second)
+    ax.plot([-reach, reach], [1, 1], "--", color=RED, linewidth=1.5)
+    _rod(ax, [(0, 0), elbow], ORANGE, 8)
+    _rod(ax, [elbow, tip], BLUE, 8)
+    ax.plot([0, elbow[0]], [0, elbow[1]], "o", color=BLACK, markersize=6, zorder=4)
+    _view(ax, (-reach, reach), (-reach, reach))
+
+
+def catch(env: Any, ax: Any, board: Any) -> None:
+    _grid(ax, np.zeros((env.rows, env.columns), bool))
+    landed = int(board.ball_row) == env.rows - 1
+    ax.add_patch(_cell(env.rows - 1, int(board.paddle), BLUE))
+    ball = (GREEN if int(board.paddle) == int(board.ball_column) else RED) if landed else ORANGE
+    ax.plot(int(board.ball_column), int(board.ball_row), "o", color=ball, markersize=13, markeredgecolor="white", zorder=4)
+
+
+def gridworld(env: Any, ax: Any, position: Any) -> None:
+    _grid(ax, env.walls)
+    goal, (row, column) = np.asarray(env.goal_position), np.asarray(position)
+    ax.add_patch(_cell(goal[0], goal[1], GREEN))
+    ax.plot(column, row, "o", color=ORANGE, markersize=9, markeredgecolor=BLACK, zorder=4)
+
+
+def _rod(ax: Any, ends: Any, color: str, width: float) -> None:
+    ax.plot(*np.transpose(ends), color=color, linewidth=width, solid_capstyle="round", zorder=3)
+
+
+def _cell(row: Any, column: Any, color: str) -> Any:
+    from matplotlib.patches import Rectangle
+
+    return Rectangle((column - 0.45, row - 0.45), 0.9, 0.9, color=color, zorder=2)
+
+
+def _grid(ax: Any, walls: np.ndarray) -> None:
+    """Rows from the top down, walls black, lines between the cells."""
+    rows, columns = walls.shape
+    ax.imshow(np.where(walls, 0.25, 1.0), cmap="gray", vmin=0, vmax=1)
+    ax.hlines(np.arange(rows + 1) - 0.5, -0.5, columns - 0.5, color=GREY, linewidth=0.6)
+    ax.vlines(np.arange(columns + 1) - 0.5, -0.5, rows - 0.5, color=GREY, linewidth=0.6)
+
+
+def _view(ax: Any, x: tuple[float, float], y: tuple[float, float]) -> None:
+    ax.set(xlim=x, ylim=y)
+
+
+GYMNAX: dict[str, Callable[[Any, Any, Any], None]] = {
+    "CartPole-v1": cartpole,
+    "Pendulum-v1": pendulum,
+    "MountainCar-v0": mountain_car,
+    "MountainCarContinuous-v0": mountain_car,
+    "Acrobot-v1": acrobot,
+}

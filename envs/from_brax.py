@@ -1,0 +1,110 @@
+"""The robots of brax (Freeman et al., 2021): bare, without brax's clock, auto-reset and other wrappers.
+
+Every environment below runs on every backend (generalized, positional, spring, mjx) with brax 0.14, mujoco 3 and jax 0.10.
+See `LEFT_OUT` for the two others.
+"""
+
+import copy
+import inspect
+from functools import lru_cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from envs.arguments import check_names, frozen
+from jaxrl.env import Step
+from jaxrl.spaces import Box
+from jaxrl.tree import nearest, pytree, static
+
+BACKENDS = ("generalized", "positional", "spring", "mjx")
+NAMES = tuple(
+    f"brax:{name}"
+    for name in (
+        "ant",
+        "halfcheetah",
+        "hopper",
+        "humanoid",
+        "humanoidstandup",
+        "inverted_double_pendulum",
+        "inverted_pendulum",
+        "pusher",
+        "reacher",
+        "walker2d",
+    )
+)
+LEFT_OUT = {
+    "brax:swimmer": "brax 0.14 wrote it for one backend, and with a jnp.clip(a_min=...) that jax no longer has",
+    "brax:fast": "it is a stub of brax's own tests, without physics",
+}
+
+
+@pytree
+class FromBrax:
+    """A brax robot. Actions [n] from -1 to 1. State: brax's physics; metrics of the reward are in `info`.
+
+    `system` is brax's System (masses, friction, gravity, ...): a tree of leaves, so that worlds can be randomised. None is
+    the one that brax ships, compiled in as constants; `shipped_system` is where to start a change.
+    """
+
+    system: Any = None
+    name: str = static(default="ant")
+    backend: str = static(default="generalized")
+    settings: tuple[tuple[str, Any], ...] = static(default=())  # arguments of brax's constructor
+    max_steps: int = static(default=1000)
+
+    @property
+    def action_space(self) -> Box:
+        return Box(-1.0, 1.0, shape=(self._robot().action_size,))
+
+    @property
+    def shipped_system(self) -> Any:
+        return _build(self.name, self.backend, self.settings).sys
+
+    def reset(self, key: jax.Array) -> tuple[Any, jax.Array]:
+        state = self._robot().reset(key)
+        return state.pipeline_state, state.obs
+
+    def step(self, key: jax.Array, state: Any, action: jax.Array) -> tuple[Any, Step]:
+        from brax.envs import State
+
+        zero = jnp.float32(0.0)
+        # fresh dictionaries: brax writes into those of the state it is given
+        after = self._robot().step(State(state, None, zero, zero, metrics={}, info={}), action)
+        info = {name: jnp.asarray(value, jnp.float32) for name, value in after.metrics.items()}
+        return after.pipeline_state, Step(after.obs, jnp.asarray(after.reward, jnp.float32), after.done.astype(bool), info)
+
+    def _robot(self) -> Any:
+        robot = _build(self.name, self.backend, self.settings)
+        if self.system is None:
+            return robot
+        robot = copy.copy(robot)
+        robot.sys = self.system
+        return robot
+
+
+def make(name: str, *, backend: str = "generalized", max_steps: int = 1000, system: Any = None, **settings: Any) -> FromBrax:
+    """The brax environment of this name ("brax:ant"); `settings` go to its constructor and are static."""
+    if name in LEFT_OUT:
+        raise ValueError(f"{name} can't be made: {LEFT_OUT[name]}. Write one of {', '.join(NAMES)}.")
+    if name not in NAMES:
+        raise ValueError(f"There is no environment {name!r}; {nearest(name, NAMES)}.")
+    if backend not in BACKENDS:
+        raise ValueError(f"brax has no backend {backend!r}: write backend= one of {', '.join(BACKENDS)}.")
+    name = name.removeprefix("brax:")
+    known = set(inspect.signature(_class(name)).parameters) - {"kwargs"}
+    check_names(f"brax:{name}", settings, known | {"backend", "max_steps", "system", "n_frames"})
+    return FromBrax(system, name, backend, frozen(name, settings), max_steps)
+
+
+def _class(name: str) -> Any:
+    from brax import envs as robots  # here, as it takes seconds to import
+
+    return robots._envs[name]
+
+
+@lru_cache
+def _build(name: str, backend: str, settings: tuple[tuple[str, Any], ...]) -> Any:
+    """The brax object, once: it reads a file, and its arrays must not be tracers when made inside a program."""
+    with jax.ensure_compile_time_eval():
+        return _class(name)(backend=backend, **dict(settings))

@@ -1,0 +1,51 @@
+"""jaxrl: reinforcement learning research in JAX, a thousand seeds in one program."""
+
+from jaxrl import plot, stats
+from jaxrl.algorithms import ALGORITHMS, Constant, Linear, OnPolicy, Optimizer, a2c, ppo
+from jaxrl.devices import cache_compilations, use_all_cores
+from jaxrl.env import Env, Step
+from jaxrl.networks import CNN, GRU, MLP, Network
+from jaxrl.policy import best, policy
+from jaxrl.rollout import evaluate
+from jaxrl.rules import Clip, Clock, PolicyGradient, Surrogate
+from jaxrl.spaces import Box, Discrete, MultiDiscrete
+from jaxrl.sweep import load, sweep
+from jaxrl.train import Training, train
+from jaxrl.tree import pytree, static
+
+__all__ = [
+    "ALGORITHMS",
+    "CNN",
+    "GRU",
+    "MLP",
+    "Box",
+    "Clip",
+    "Clock",
+    "Constant",
+    "Discrete",
+    "Env",
+    "Linear",
+    "MultiDiscrete",
+    "Network",
+    "OnPolicy",
+    "Optimizer",
+    "PolicyGradient",
+    "Step",
+    "Surrogate",
+    "Training",
+    "a2c",
+    "best",
+    "evaluate",
+    "load",
+    "plot",
+    "policy",
+    "ppo",
+    "pytree",
+    "static",
+    "stats",
+    "sweep",
+    "train",
+    "use_all_cores",
+]
+
+cache_compilations()

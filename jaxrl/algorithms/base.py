@@ -1,0 +1,96 @@
+"""What every algorithm is, and the pieces that several share."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxrl.env import Env
+from jaxrl.rollout import Transition
+from jaxrl.rules.base import Clock, Metrics
+from jaxrl.tree import pytree, static
+
+State = Any
+
+
+class Algorithm(Protocol):
+    """A pytree of hyperparameters: every float may be traced, every count is static.
+
+    Its state has the fields `params` and `clock`.
+    """
+
+    @property
+    def steps_per_update(self) -> int: ...
+
+    def init(self, key: jax.Array, env: Env, num_updates: float = float("inf")) -> State:
+        """A learner at the start of a life of `num_updates`, which its schedules read."""
+        ...
+
+    def update(self, key: jax.Array, env: Env, state: State) -> tuple[State, Metrics]:
+        """Acts, then learns."""
+        ...
+
+    def act(self, key: jax.Array, env: Env, state: State, memory: Any, obs: Any) -> tuple[Any, Any]:
+        """What it does when it is judged: the greedy action, with normalisation frozen."""
+        ...
+
+    def memory(self, env: Env) -> Any:
+        """The policy's memory at the start of an episode; () when it has none."""
+        ...
+
+
+@pytree
+class Optimizer:
+    """An optax optimiser as a value: `build(learning_rate, **options)`. The options are leaves, so they can be swept."""
+
+    build: Callable[..., optax.GradientTransformation] = static(default=optax.adam)
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __call__(self, lr: Any) -> optax.GradientTransformation:
+        return self.build(lr, **self.options)
+
+
+@pytree
+class Linear:
+    """A factor that goes from 1 to `end` over the lifetime."""
+
+    end: float = 0.0
+
+    def __call__(self, clock: Clock) -> jax.Array:
+        return 1.0 + (self.end - 1.0) * clock.fraction
+
+
+@pytree
+class Constant:
+    """A factor of 1."""
+
+    def __call__(self, clock: Clock) -> jax.Array:
+        return jnp.ones_like(clock.fraction)
+
+
+def clip_by_global_norm(grads: Any, limit: Any) -> tuple[Any, jax.Array]:
+    """The gradients, scaled down together where their norm is above `limit`; and that norm. Safe at zero gradient."""
+    norm = jnp.sqrt(sum(jnp.sum(g**2) for g in jax.tree.leaves(grads)) + 1e-16)
+    scale = jnp.minimum(1.0, limit / norm)
+    return jax.tree.map(lambda g: g * scale, grads), norm
+
+
+def episode_metrics(batch: Transition) -> Metrics:
+    """Of the episodes that ended in a batch: how many, their mean return and mean length (NaN when none did)."""
+    count = batch.done.sum()
+    mean = lambda x: jnp.where(count > 0, jnp.sum(x * batch.done) / jnp.maximum(count, 1), jnp.nan)
+    return {"return": mean(batch.ret), "length": mean(batch.length), "episodes": count}
+
+
+def check_space(env: Env, allowed: tuple[type, ...], who: str) -> None:
+    """Refuses an environment whose actions an algorithm or rule has no policy for."""
+    kind = type(env.action_space)
+    if kind not in allowed:
+        names = ", ".join(space.__name__ for space in allowed)
+        raise TypeError(
+            f"{who} takes actions of {names}, but {env} has a {kind.__name__} action space. "
+            "Choose an environment with such actions, or an algorithm for these (`jaxrl algorithms` lists them)."
+        )

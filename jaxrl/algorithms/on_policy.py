@@ -1,0 +1,238 @@
+"""Learning from what was just played: PPO, A2C and every rule that reads a rollout once."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxrl import networks, normalize, rollout, tree
+from jaxrl.algorithms.base import Linear, Optimizer, check_space, clip_by_global_norm, episode_metrics
+from jaxrl.env import Env
+from jaxrl.networks import MLP
+from jaxrl.returns import accumulate
+from jaxrl.rollout import Episode, Transition
+from jaxrl.rules.base import Clock, Metrics
+from jaxrl.rules.surrogate import Clip, PolicyGradient, Surrogate
+from jaxrl.spaces import Box, Discrete, MultiDiscrete
+from jaxrl.tree import pytree, static
+
+
+@pytree
+class State:
+    """All that an on-policy learner is: copying it forks the life, storing it is a checkpoint.
+
+    `obs_stats`, and `reward_stats` with the discounted `reward_sum` [B] that it describes, are () where not asked for.
+    """
+
+    params: Any
+    opt_state: Any
+    carry: Any
+    episodes: Episode
+    clock: Clock
+    obs_stats: Any
+    reward_stats: Any
+    reward_sum: Any
+
+
+@pytree
+class OnPolicy:
+    """Plays `num_steps` in each of `num_envs`, then learns from it for `epochs` in `minibatches`.
+
+    rule: what turns the rollout into a loss. lr: the learning rate; `schedule` (a function of the clock) multiplies it.
+    max_grad_norm: what the gradient's global norm is held to. optimizer: an `Optimizer`, or any function from a learning
+    rate to an optax transformation. network, memory: builders; with a memory, a minibatch is whole trajectories.
+    normalize_obs, normalize_reward: by running statistics, kept in the state and frozen in evaluation; an update learns
+    with those that its actions were chosen with.
+    """
+
+    rule: Any = Surrogate()  # noqa: RUF009  a frozen value
+    lr: float = 2.5e-4
+    schedule: Any = Linear()  # noqa: RUF009
+    max_grad_norm: float = 0.5
+    optimizer: Any = Optimizer(optax.adam, {"eps": 1e-5})  # noqa: RUF009
+    num_envs: int = static(default=4)
+    num_steps: int = static(default=128)
+    epochs: int = static(default=4)
+    minibatches: int = static(default=4)
+    network: networks.Builder = static(default=MLP())
+    memory: networks.Memory | None = static(default=None)
+    normalize_obs: bool = static(default=False)
+    normalize_reward: bool = static(default=False)
+
+    def __post_init__(self) -> None:
+        _check_counts(self)
+        if callable(self.optimizer) and jax.tree_util.all_leaves([self.optimizer]):
+            object.__setattr__(self, "optimizer", Optimizer(self.optimizer))  # a bare function can't be a leaf
+
+    @property
+    def steps_per_update(self) -> int:
+        return self.num_envs * self.num_steps
+
+    def init(self, key: jax.Array, env: Env, num_updates: Any = float("inf")) -> State:
+        check_space(env, getattr(self.rule, "action_spaces", (Discrete, MultiDiscrete, Box)), type(self.rule).__name__)
+        key_env, key_net, key_rule = jax.random.split(key, 3)
+        begin = lambda key: rollout.begin(key, env, self.start(env))
+        episodes = jax.vmap(begin)(jax.random.split(key_env, self.num_envs))
+        obs = jax.tree.map(lambda x: x[0], episodes.obs)
+        params = self._network(env).init(key_net, obs)
+        return State(
+            params=params,
+            opt_state=self.optimizer(self.lr).init(params),
+            carry=self.rule.init(key_rule, params),
+            episodes=episodes,
+            clock=Clock(jnp.int32(0), jnp.float32(num_updates)),
+            obs_stats=normalize.start(obs) if self.normalize_obs else (),
+            reward_stats=normalize.start(0.0) if self.normalize_reward else (),
+            reward_sum=jnp.zeros(self.num_envs) if self.normalize_reward else (),
+        )
+
+    def start(self, env: Env) -> Any:
+        return self._network(env).start()
+
+    def act(self, key: jax.Array, env: Env, state: State, memory: Any, obs: Any) -> tuple[Any, Any]:
+        memory, out = self._look(env, state, memory, obs)
+        return memory, out["policy"].mode()
+
+    def explore(self, key: jax.Array, env: Env, state: State, memory: Any, obs: Any) -> tuple[Any, Any]:
+        """What it does to learn: an action drawn from the policy."""
+        memory, out = self._look(env, state, memory, obs)
+        return memory, out["policy"].sample(key)
+
+    def update(self, key: jax.Array, env: Env, state: State) -> tuple[State, Metrics]:
+        key_act, key_learn = jax.random.split(key)
+        policy = lambda key, memory, obs: self.explore(key, env, state, memory, obs)
+        episodes, batch = rollout.rollout(key_act, env, policy, state.episodes, self.num_steps)
+        metrics = episode_metrics(batch)
+        state, batch = self._scale_rewards(state, batch)
+        learnt, losses = self._learn(key_learn, env, state, batch)
+        if self.normalize_obs:
+            learnt = tree.replace(learnt, obs_stats=normalize.update(state.obs_stats, batch.obs, axes=(0, 1)))
+        return tree.replace(learnt, episodes=episodes, clock=state.clock.tick()), metrics | losses
+
+    # -------------------------------------------------------------------------------------------------------- what it sees
+
+    def _network(self, env: Env) -> networks.Recurrent:
+        return networks.build(self.network, self.memory, env.action_space.heads | self.rule.heads)
+
+    def _read(self, env: Env, state: State, params: Any, memory: Any, obs: Any, first: jax.Array) -> tuple[Any, Any]:
+        """The network's heads, and the policy they make, along one trajectory. [T]."""
+        obs = normalize.apply(state.obs_stats, obs) if self.normalize_obs else obs
+        memory, out = self._network(env).apply(params, memory, obs, first)
+        return memory, out | {"policy": env.action_space.policy(out)}
+
+    def _look(self, env: Env, state: State, memory: Any, obs: Any) -> tuple[Any, Any]:
+        """The same at one observation."""
+        obs = jax.tree.map(lambda x: jnp.asarray(x)[None], obs)
+        memory, out = self._read(env, state, state.params, memory, obs, jnp.zeros(1, bool))
+        return memory, jax.tree.map(lambda x: x[0], out)
+
+    def _scale_rewards(self, state: State, batch: Transition) -> tuple[State, Transition]:
+        """Rewards over the running standard deviation of the discounted return (Engstrom et al., 2020, code-level 2)."""
+        if not self.normalize_reward:
+            return state, batch
+
+        def discount(total: jax.Array, now: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+            reward, done = now
+            total = self.rule.gamma * total + reward
+            return jnp.where(done, 0.0, total), total
+
+        reward_sum, totals = jax.lax.scan(discount, state.reward_sum, (batch.reward, batch.done))
+        stats = normalize.update(state.reward_stats, totals, axes=(0, 1))
+        reward = jnp.clip(batch.reward * jax.lax.rsqrt(stats.variance + 1e-8), -10.0, 10.0)
+        return tree.replace(state, reward_stats=stats, reward_sum=reward_sum), tree.replace(batch, reward=reward)
+
+    # ------------------------------------------------------------------------------------------------------ how it learns
+
+    def _learn(self, key: jax.Array, env: Env, state: State, batch: Transition) -> tuple[State, Metrics]:
+        carry, trajectories = self._prepare(env, state, batch)
+        num_items = trajectories[1].reward.shape[0]
+        optimizer = self.optimizer(self.lr * self.schedule(state.clock))
+
+        def loss_of(params: Any, memory: Any, batch: Transition, targets: Any, first: jax.Array) -> tuple[Any, Metrics]:
+            read = lambda memory, obs, first: self._read(env, state, params, memory, obs, first)[1]
+            return self.rule.loss(jax.vmap(read)(memory, batch.obs, first), batch, targets, state.clock)
+
+        def step(learner: tuple[Any, Any], chosen: jax.Array) -> tuple[tuple[Any, Any], Metrics]:
+            params, opt_state = learner
+            minibatch = jax.tree.map(lambda x: x[chosen], trajectories)
+            (_, metrics), grads = jax.value_and_grad(loss_of, has_aux=True)(params, *minibatch)
+            grads, norm = clip_by_global_norm(grads, self.max_grad_norm)
+            changes, opt_state = optimizer.update(grads, opt_state, params)
+            return (optax.apply_updates(params, changes), opt_state), metrics | {"grad_norm": norm}
+
+        shuffle = lambda key: jax.random.permutation(key, num_items).reshape(self.minibatches, -1)
+        chosen = jax.vmap(shuffle)(jax.random.split(key, self.epochs)).reshape(self.epochs * self.minibatches, -1)
+        (params, opt_state), metrics = jax.lax.scan(step, (state.params, state.opt_state), chosen)
+        state = tree.replace(state, params=params, opt_state=opt_state, carry=carry)
+        return state, jax.tree.map(jnp.mean, metrics)
+
+    def _prepare(self, env: Env, state: State, batch: Transition) -> tuple[Any, tuple[Any, Transition, Any, jax.Array]]:
+        """The rule's targets, and what minibatches are made of: (memory, batch, targets, first), trajectories first.
+
+        Without a memory every step is a trajectory of its own, [T * B, 1]; with one they are the rollout's, [B, T].
+        """
+        first = jnp.roll(batch.done, 1, axis=0).at[0].set(False)  # the memory at row 0 was reset when its episode began
+        start, memory = state.episodes.memory, batch.memory
+
+        def along(memory: Any, obs: Any, first: jax.Array) -> Any:
+            return self._read(env, state, state.params, memory, obs, first)[1]
+
+        out = jax.vmap(along, in_axes=(0, 1, 1), out_axes=1)(start, batch.obs, first)
+        peek = lambda memory, obs: self._look(env, state, memory, obs)[1]
+        next_out = jax.vmap(jax.vmap(peek))(memory, batch.next_obs)
+        carry, targets = self.rule.targets(state.carry, out, next_out, batch, state.clock)
+        steps = (tree.replace(batch, memory=()), targets, first)
+        if self.memory is None:
+            return carry, ((), *jax.tree.map(lambda x: x.reshape(-1, 1, *x.shape[2:]), steps))
+        return carry, (start, *jax.tree.map(lambda x: x.swapaxes(0, 1), steps))
+
+
+def _check_counts(algo: OnPolicy) -> None:
+    for name in ("num_envs", "num_steps", "epochs", "minibatches"):
+        value = getattr(algo, name)
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name}={value!r} is not a positive whole number; write, say, {name}=4.")
+    if algo.memory is None:
+        size, text = algo.num_envs * algo.num_steps, f"num_envs * num_steps = {algo.num_envs} * {algo.num_steps} ="
+    else:
+        size, text = algo.num_envs, "num_envs (with a memory, a minibatch is whole trajectories) ="
+    if size % algo.minibatches:
+        near = [m for m in range(1, size + 1) if size % m == 0 and m <= 4 * algo.minibatches][-4:]
+        options = ", ".join(map(str, near))
+        raise ValueError(f"minibatches={algo.minibatches} does not divide {text} {size}; {options} would.")
+
+
+def ppo(
+    *,
+    lr: float = 2.5e-4,
+    gamma: float = 0.99,
+    lam: float = 0.95,
+    clip: float = 0.2,
+    entropy_weight: float = 0.01,
+    value_weight: float = 0.5,
+    value_clip: float = float("inf"),
+    normalize_advantage: bool = True,
+    **fields: Any,
+) -> OnPolicy:
+    """Proximal policy optimisation (Schulman et al., 2017). `fields` are those of `OnPolicy`; floats may be traced."""
+    rule = Surrogate(Clip(clip), gamma, lam, entropy_weight, value_weight, value_clip, normalize_advantage)
+    return OnPolicy(**{"rule": rule, "lr": lr} | fields)
+
+
+def a2c(
+    *,
+    lr: float = 7e-4,
+    gamma: float = 0.99,
+    lam: float = 1.0,
+    entropy_weight: float = 0.01,
+    value_weight: float = 0.5,
+    normalize_advantage: bool = False,
+    **fields: Any,
+) -> OnPolicy:
+    """Advantage actor-critic (Mnih et al., 2016, synchronous): one step of the policy gradient a rollout."""
+    rule = Surrogate(
+        PolicyGradient(), gamma, lam, entropy_weight, value_weight, normalize_advantage=normalize_advantage
+    )
+    own = {"num_envs": 16, "num_steps": 8, "epochs": 1, "minibatches": 1}
+    return OnPolicy(**{"rule": rule, "lr": lr} | own | fields)

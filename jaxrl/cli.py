@@ -1,0 +1,204 @@
+"""The command line: thin over the Python calls. `jaxrl --help` says what there is."""
+
+import dataclasses
+import inspect
+import pathlib
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, Union
+
+import flax.linen as nn
+import jax.numpy as jnp
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+import jaxrl as rl
+
+ACTIVATIONS: dict[str, Callable[[Any], Any]] = {"tanh": nn.tanh, "relu": nn.relu, "gelu": nn.gelu, "swish": nn.swish}
+
+HELP = {
+    "lr": "learning rate",
+    "gamma": "discount",
+    "lam": "lambda of the advantage estimates",
+    "clip": "how far the probability ratio may move",
+    "entropy_weight": "weight of the entropy bonus",
+    "value_weight": "weight of the value loss",
+    "value_clip": "how far a value may move in an update (inf: no limit)",
+    "lr_end": "share of the learning rate that is left at the end (linear schedule; 1 keeps it constant)",
+    "normalize_advantage": "scale advantages in each minibatch",
+    "max_grad_norm": "what the gradient's global norm is held to",
+    "num_envs": "environments side by side",
+    "num_steps": "steps in each of them before an update",
+    "epochs": "passes over what was played",
+    "minibatches": "parts of each pass",
+    "normalize_obs": "scale observations by running statistics",
+    "normalize_reward": "scale rewards by the running spread of the return",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Common:
+    """What every training run is asked."""
+
+    env: tyro.conf.Positional[str]
+    """environment, as `jaxrl envs` lists them"""
+    env_params: tuple[str, ...] = ()
+    """parameters of the environment, name=value or name=value,value,... (an axis)"""
+    seeds: int = 32
+    """how many members for each setting"""
+    first_seed: int = 0
+    """seeds are counted from here: tune and test on different ones"""
+    steps: int = 100_000
+    """environment steps of each member"""
+    evals: int = 10
+    """points of the learning curve"""
+    episodes: int = 16
+    """greedy episodes at each point, as far as 5 % of the steps allow"""
+    folder: pathlib.Path | None = None
+    """keeps everything here, and goes on from here"""
+    chunk: int | None = None
+    """members per program (default: as many as fit)"""
+    gif: bool = False
+    """draw the best member's policy into FOLDER/best.gif"""
+    network: Literal["mlp", "cnn"] = "mlp"
+    hidden: tuple[int, ...] = (64, 64)
+    """widths of the network's layers"""
+    activation: Literal["tanh", "relu", "gelu", "swish"] = "tanh"
+    memory: int = 0
+    """size of a GRU memory (0: none)"""
+
+
+def options(name: str, maker: Callable[..., Any]) -> type:
+    """The command line of an algorithm: what all are asked, its floats as axes (one or more values), its counts."""
+    fields: list[Any] = []
+    for key, default in _defaults(maker).items():
+        kind: Any = tuple[float, ...] if isinstance(default, float) else type(default)
+        value = (default,) if isinstance(default, float) else default
+        fields.append((key, Annotated[kind, tyro.conf.arg(help=HELP.get(key, ""))], dataclasses.field(default=value)))
+    made = dataclasses.make_dataclass(name, fields, bases=(Common,), frozen=True)
+    made.__doc__ = (inspect.getdoc(maker) or name).splitlines()[0] + " A number given several values is an axis of the sweep."
+    return made
+
+
+def _defaults(maker: Callable[..., Any]) -> dict[str, Any]:
+    """Every number that a maker takes, its own and those of the algorithm that it makes, with its default."""
+    own = {k: p.default for k, p in inspect.signature(maker).parameters.items() if p.kind is p.KEYWORD_ONLY}
+    made = maker()
+    rest = {field.name: getattr(made, field.name) for field in dataclasses.fields(made) if field.name not in own}
+    numbers = {key: value for key, value in (own | rest).items() if isinstance(value, bool | int | float)}
+    return numbers | ({"lr_end": made.schedule.end} if isinstance(getattr(made, "schedule", None), rl.Linear) else {})
+
+
+def training_of(asked: Any, maker: Callable[..., Any]) -> tuple[rl.Training, dict[str, Any]]:
+    """The training that a command line asks for, and the axes that its lists of values make."""
+    import envs
+
+    given = {key: getattr(asked, key) for key in _defaults(maker)}
+    floats = {key: value for key, value in given.items() if isinstance(value, tuple)}
+    for key, values in floats.items():
+        if not values:
+            raise ValueError(f"--{key.replace('_', '-')} was given no value.")
+    fixed = {key: value for key, value in given.items() if key not in floats} | {key: v[0] for key, v in floats.items()}
+    if "lr_end" in fixed:
+        fixed["schedule"] = rl.Linear(fixed.pop("lr_end"))
+    activation = ACTIVATIONS[asked.activation]
+    network = {"mlp": rl.MLP, "cnn": rl.CNN}[asked.network](hidden=asked.hidden, activation=activation)
+    memory = rl.GRU(asked.memory) if asked.memory else None
+    world = dict(_parameter(text) for text in asked.env_params)
+    env = envs.make(asked.env, **{name: values[0] for name, values in world.items()})
+    training = rl.Training(
+        maker(**fixed, network=network, memory=memory), env, asked.steps, asked.evals, asked.episodes
+    )
+    names = {"lr_end": "schedule.end"}
+    axes = {names.get(key, key): jnp.array(values) for key, values in (floats | world).items() if len(values) > 1}
+    return training, axes | {"seed": jnp.arange(asked.first_seed, asked.first_seed + asked.seeds)}
+
+
+def _parameter(text: str) -> tuple[str, tuple[float, ...]]:
+    name, _, values = text.partition("=")
+    try:
+        numbers = tuple(float(value) for value in values.split(","))
+    except ValueError:
+        raise ValueError(f"--env-params {text!r} is not name=number or name=number,number; write, say, g=9.8,5.") from None
+    return name, tuple(int(x) if x.is_integer() and name == "max_steps" else x for x in numbers)
+
+
+def train(asked: Any, maker: Callable[..., Any]) -> None:
+    """Trains, and shows the result."""
+    training, axes = training_of(asked, maker)
+    results = rl.sweep(training, axes, chunk=asked.chunk, folder=asked.folder)
+    show(results)
+    if asked.folder is None:
+        return
+    by = [name for name, size in results.sizes.items() if name not in ("seed", "step") and size > 1]
+    if len(by) <= 1:
+        rl.plot.save(rl.plot.curve(results, "return", by=by[0] if by else None), asked.folder / "curve.png")
+    if asked.gif:
+        best = rl.best(results)
+        rl.plot.gif(training.env, rl.policy(asked.folder, training, **best), asked.folder / "best.gif")
+    print(f"kept in {asked.folder}: " + ", ".join(sorted(path.name for path in asked.folder.iterdir())))
+
+
+def show(results: Any) -> None:
+    """The final return of each setting, as a table."""
+    frame = rl.stats.table(results, "return")
+    table = Table(title="return at the end: interquartile mean over seeds, 95 % bootstrap interval", title_justify="left")
+    for column in frame.columns:
+        table.add_column(str(column), justify="right")
+    for row in frame.itertuples(index=False):
+        table.add_row(*(f"{x:.5g}" if isinstance(x, float) else str(x) for x in row))
+    Console().print(table)
+
+
+def plot(folder: tyro.conf.Positional[pathlib.Path], name: str = "return", by: str | None = None) -> None:
+    """Draws a sweep's learning curve into FOLDER/curve.png.
+
+    Args:
+        folder: what `jaxrl train --folder` made
+        name: which of its curves
+        by: the axis that gets a line for each value
+    """
+    results = rl.load(folder)
+    rl.plot.save(rl.plot.curve(results, name, by=by), folder / "curve.png")
+    show(results)
+    print(f"drew {folder / 'curve.png'}")
+
+
+def list_envs() -> None:
+    """Lists the environments, one a line."""
+    import envs
+
+    print("\n".join(envs.names()))
+
+
+def list_algorithms() -> None:
+    """Lists the algorithms and what each is."""
+    for name, maker in rl.ALGORITHMS.items():
+        print(f"{name:8} {(inspect.getdoc(maker) or '').splitlines()[0]}")
+
+
+def main() -> None:
+    """Entry point of `jaxrl`."""
+    kinds = {name: options(name, maker) for name, maker in rl.ALGORITHMS.items()}
+
+    def train_command(algorithm: Any) -> None:
+        """Trains an algorithm on an environment: many seeds, many settings, one program."""
+        name = type(algorithm).__name__
+        train(algorithm, rl.ALGORITHMS[name])
+
+    members = tuple(Annotated[kind, tyro.conf.subcommand(name)] for name, kind in kinds.items())
+    train_command.__annotations__["algorithm"] = Union[members]  # noqa: UP007  made from a table
+    commands = {"train": train_command, "plot": plot, "envs": list_envs, "algorithms": list_algorithms}
+    rl.use_all_cores()
+    try:
+        tyro.extras.subcommand_cli_from_dict(
+            commands, prog="jaxrl", description=rl.__doc__, config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes)
+        )
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        notes = "".join(f"\n{note}" for note in getattr(error, "__notes__", []))
+        sys.exit(f"jaxrl: {error}{notes}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""What jax is told before it starts: every core of a CPU as a device, and a compilation cache on disk."""
+
+import os
+import pathlib
+
+import jax
+import platformdirs
+
+
+def use_all_cores(cores: int | None = None) -> int:
+    """Makes each core of a CPU a device of its own, so that a sweep uses them all. Call it before anything else of jax.
+
+    One XLA program keeps about one core busy, however many members it holds. Returns the number of local devices.
+
+    Raises:
+      RuntimeError: jax has already started with another number of devices.
+    """
+    cores = cores or _cores()
+    try:
+        jax.config.update("jax_num_cpu_devices", cores)
+    except RuntimeError:
+        if jax.default_backend() == "cpu" and jax.local_device_count() != cores:
+            raise RuntimeError(
+                f"jax has already started, with {jax.local_device_count()} device(s): it can't be given {cores} now. Call "
+                "rl.use_all_cores() right after the imports, before any array is made; in a notebook, restart the kernel."
+            ) from None
+    return jax.local_device_count()
+
+
+def _cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cache_compilations() -> None:
+    """Keeps compiled programs in the user's cache folder, unless JAX_COMPILATION_CACHE_DIR already names one.
+
+    JAX_ENABLE_COMPILATION_CACHE=false switches it off.
+    """
+    if jax.config.jax_compilation_cache_dir is None:
+        folder = pathlib.Path(platformdirs.user_cache_dir("jaxrl")) / "xla"
+        jax.config.update("jax_compilation_cache_dir", str(folder))

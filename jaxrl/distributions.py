@@ -1,0 +1,151 @@
+"""Probability distributions as pytrees. Event axes come last; every method works for any leading batch axes."""
+
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.tree import pytree, static
+
+HALF_LOG_TWO_PI = 0.9189385332046727
+
+
+class Distribution(Protocol):
+    def sample(self, key: jax.Array) -> jax.Array: ...
+    def mode(self) -> jax.Array: ...
+    def log_prob(self, value: jax.Array) -> jax.Array: ...
+    def entropy(self) -> jax.Array: ...
+
+
+@pytree
+class Categorical:
+    """One of n. `logits` [..., n]; values are integers [...]. A logit of -inf is an action that is never taken."""
+
+    logits: jax.Array
+
+    def sample(self, key: jax.Array) -> jax.Array:
+        """By inversion: one random number a draw, where the Gumbel trick takes n. Below 2**-23 chance rounds to zero."""
+        cdf = jnp.cumsum(jax.nn.softmax(self.logits), axis=-1)
+        u = jax.random.uniform(key, self.logits.shape[:-1] + (1,)) * cdf[..., -1:]
+        return jnp.sum(u >= cdf[..., :-1], axis=-1)
+
+    def mode(self) -> jax.Array:
+        return jnp.argmax(self.logits, axis=-1)
+
+    def log_prob(self, value: jax.Array) -> jax.Array:
+        log_p = jax.nn.log_softmax(self.logits)
+        return jnp.take_along_axis(log_p, value[..., None], axis=-1)[..., 0]
+
+    def entropy(self) -> jax.Array:
+        log_p = jax.nn.log_softmax(self.logits)
+        p = jnp.exp(log_p)
+        return -jnp.sum(p * jnp.where(p > 0, log_p, 0.0), axis=-1)
+
+
+@pytree
+class MultiDiscrete:
+    """Independent categoricals side by side. `logits` [..., sum(sizes)]; values are integers [..., len(sizes)]."""
+
+    logits: jax.Array
+    sizes: tuple[int, ...] = static()
+
+    def _parts(self) -> list[Categorical]:
+        ends = [sum(self.sizes[: i + 1]) for i in range(len(self.sizes) - 1)]
+        return [Categorical(part) for part in jnp.split(self.logits, ends, axis=-1)]
+
+    def sample(self, key: jax.Array) -> jax.Array:
+        keys = jax.random.split(key, len(self.sizes))
+        return jnp.stack([part.sample(k) for part, k in zip(self._parts(), keys, strict=True)], axis=-1)
+
+    def mode(self) -> jax.Array:
+        return jnp.stack([part.mode() for part in self._parts()], axis=-1)
+
+    def log_prob(self, value: jax.Array) -> jax.Array:
+        parts = [part.log_prob(value[..., i]) for i, part in enumerate(self._parts())]
+        return jnp.stack(parts).sum(0)
+
+    def entropy(self) -> jax.Array:
+        return jnp.stack([part.entropy() for part in self._parts()]).sum(0)
+
+
+@pytree
+class Normal:
+    """A diagonal Gaussian over vectors. `loc` and `log_std` [..., d]; values [..., d]."""
+
+    loc: jax.Array
+    log_std: jax.Array
+
+    def sample(self, key: jax.Array) -> jax.Array:
+        return self.loc + jnp.exp(self.log_std) * jax.random.normal(key, self.loc.shape)
+
+    def mode(self) -> jax.Array:
+        return self.loc
+
+    def log_prob(self, value: jax.Array) -> jax.Array:
+        z = (value - self.loc) * jnp.exp(-self.log_std)
+        return jnp.sum(-0.5 * z**2 - self.log_std - HALF_LOG_TWO_PI, axis=-1)
+
+    def entropy(self) -> jax.Array:
+        return jnp.sum(0.5 + HALF_LOG_TWO_PI + self.log_std + jnp.zeros_like(self.loc), axis=-1)
+
+
+@pytree
+class TanhNormal:
+    """A Gaussian squashed into a box: `middle + half * tanh(x)` (Haarnoja et al., 2018, appendix C).
+
+    `loc` and `log_std` [..., d] describe x; `low` and `high` (broadcast to [d]) are the box. Keep x as well as the
+    action (`sample_with_log_prob`) where the action may come close to the bounds: float32 cannot undo a saturated tanh.
+    """
+
+    loc: jax.Array
+    log_std: jax.Array
+    low: jax.Array | float = -1.0
+    high: jax.Array | float = 1.0
+
+    @property
+    def _half(self) -> jax.Array:
+        return (jnp.asarray(self.high) - jnp.asarray(self.low)) / 2
+
+    @property
+    def _middle(self) -> jax.Array:
+        return (jnp.asarray(self.high) + jnp.asarray(self.low)) / 2
+
+    def _squash(self, x: jax.Array) -> jax.Array:
+        return self._middle + self._half * jnp.tanh(x)
+
+    def _log_prob_of_x(self, x: jax.Array) -> jax.Array:
+        # log(1 - tanh(x)^2) = 2 (log 2 - x - softplus(-2x)): exact where 1 - tanh^2 has underflowed
+        log_slope = 2.0 * (jnp.log(2.0) - x - jax.nn.softplus(-2.0 * x)) + jnp.log(self._half)
+        return Normal(self.loc, self.log_std).log_prob(x) - jnp.sum(log_slope, axis=-1)
+
+    def sample(self, key: jax.Array) -> jax.Array:
+        return self._squash(Normal(self.loc, self.log_std).sample(key))
+
+    def sample_with_log_prob(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        x = Normal(self.loc, self.log_std).sample(key)
+        return self._squash(x), self._log_prob_of_x(x)
+
+    def mode(self) -> jax.Array:
+        """The squashed mode of x (the median of the action): what a greedy policy does."""
+        return self._squash(self.loc)
+
+    def log_prob(self, value: jax.Array) -> jax.Array:
+        inside = 1.0 - jnp.finfo(jnp.float32).eps
+        return self._log_prob_of_x(jnp.arctanh(jnp.clip((value - self._middle) / self._half, -inside, inside)))
+
+    def entropy(self) -> jax.Array:
+        """No closed form: the Gaussian's entropy plus the mean log-slope by Gauss-Hermite quadrature (20 nodes)."""
+        nodes, weights = (jnp.asarray(a, jnp.float32) for a in _HERMITE)
+        x = self.loc[..., None] + jnp.exp(self.log_std)[..., None] * nodes
+        log_slope = 2.0 * (jnp.log(2.0) - x - jax.nn.softplus(-2.0 * x)) @ weights + jnp.log(self._half)
+        return Normal(self.loc, self.log_std).entropy() + jnp.sum(log_slope, axis=-1)
+
+
+def _hermite(num_nodes: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    import numpy as np
+
+    nodes, weights = np.polynomial.hermite_e.hermegauss(num_nodes)
+    return tuple(nodes), tuple(weights / weights.sum())
+
+
+_HERMITE = _hermite(20)

@@ -1,0 +1,30 @@
+"""Losses of single predictions, pure and elementwise: the caller takes the mean."""
+
+import jax
+import jax.numpy as jnp
+
+
+def huber(error: jax.Array, delta: float | jax.Array = 1.0) -> jax.Array:
+    """Squared (halved) up to `delta`, linear beyond it."""
+    size = jnp.abs(error)
+    bent = jnp.minimum(size, delta)
+    return 0.5 * bent**2 + delta * (size - bent)
+
+
+def quantile(error: jax.Array, tau: jax.Array, delta: float | jax.Array = 1.0) -> jax.Array:
+    """Quantile Huber loss of error = target - prediction of the `tau` quantile (Dabney et al., 2018, equation 10)."""
+    return jnp.abs(tau - (error < 0)) * huber(error, delta) / delta
+
+
+def clipped_value(value: jax.Array, old_value: jax.Array, target: jax.Array, clip: float | jax.Array) -> jax.Array:
+    """Half the squared error, at least that of a value held within `clip` of the old one (PPO's value clipping).
+
+    With `clip` infinite it is half the squared error.
+    """
+    near = old_value + jnp.clip(value - old_value, -clip, clip)
+    return 0.5 * jnp.maximum((value - target) ** 2, (near - target) ** 2)
+
+
+def explained_variance(prediction: jax.Array, target: jax.Array) -> jax.Array:
+    """The share of the target's variance that the prediction explains: 1 is perfect, 0 no better than the mean. []."""
+    return 1.0 - jnp.var(target - prediction) / (jnp.var(target) + 1e-8)

@@ -1,0 +1,233 @@
+"""Networks as pairs of pure functions: the only door to flax.
+
+An algorithm names its heads and their sizes, `{"logits": 2, "value": 1}`; a builder (`MLP`, `CNN`, or anything with the
+same `__call__`) turns them into a `Network`. A builder is hashed by its fields, so two equal ones share one compilation.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+Params = Any
+Out = dict[str, jax.Array]
+Activation = Callable[[jax.Array], jax.Array]
+
+
+class Network(NamedTuple):
+    """What the kit asks of any neural network library. Both functions see one observation; the caller vmaps."""
+
+    init: Callable[[jax.Array, Any], Params]  # (key, obs) -> params
+    apply: Callable[[Params, Any], Out]  # (params, obs) -> {head: [size]}
+
+
+class Recurrent(NamedTuple):
+    """A network that remembers. It reads a whole trajectory [T]; `first` [T] marks the first step of an episode."""
+
+    init: Callable[[jax.Array, Any], Params]  # (key, obs) -> params
+    start: Callable[[], Any]  # () -> memory: zeros, so that a reset is a `where` with zeros
+    apply: Callable[[Params, Any, Any, jax.Array], tuple[Any, Out]]  # (params, memory, obs, first) -> memory, {head: [T, size]}
+
+
+class Builder(Protocol):
+    def __call__(self, heads: Mapping[str, int]) -> Network: ...
+
+
+class Memory(Protocol):
+    """What reads a trajectory of features: `size` in, `size` out."""
+
+    size: int
+
+    def init(self, key: jax.Array) -> Params: ...
+    def start(self) -> Any: ...
+    def apply(self, params: Params, memory: Any, x: jax.Array, first: jax.Array) -> tuple[Any, jax.Array]: ...
+
+
+def build(network: Builder, memory: Memory | None, heads: Mapping[str, int]) -> Recurrent:
+    """One interface for both kinds: without a memory, a trajectory is its observations one by one."""
+    if memory is None:
+        body = network(heads)
+        return Recurrent(body.init, lambda: (), lambda params, _, obs, first: ((), jax.vmap(lambda o: body.apply(params, o))(obs)))
+    body, top = network({"features": memory.size}), MLP(hidden=())(heads)
+
+    def init(key: jax.Array, obs: Any) -> Params:
+        key_body, key_memory, key_top = jax.random.split(key, 3)
+        return {
+            "body": body.init(key_body, obs),
+            "memory": memory.init(key_memory),
+            "top": top.init(key_top, jnp.zeros(memory.size)),
+        }
+
+    def apply(params: Params, state: Any, obs: Any, first: jax.Array) -> tuple[Any, Out]:
+        x = jax.vmap(lambda o: body.apply(params["body"], o)["features"])(obs)
+        state, y = memory.apply(params["memory"], state, x, first)
+        return state, jax.vmap(lambda y: top.apply(params["top"], y))(y)
+
+    return Recurrent(init, memory.start, apply)
+
+
+# ------------------------------------------------------------------------------------------------------------ initialisers
+
+
+def orthogonal(scale: float = 1.0) -> Callable[..., jax.Array]:
+    """Random orthonormal columns (or rows) times `scale` (Saxe et al., 2014), for kernels [..., in, out].
+
+    By Gram-Schmidt, done twice, which keeps float32 orthonormal; no LAPACK, whose QR under vmap hangs on a CPU.
+    """
+
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+        rows, columns = math.prod(shape[:-1]), shape[-1]
+        normal = jax.random.normal(key, (max(rows, columns), min(rows, columns)), dtype)
+
+        def add(k: jax.Array, basis: jax.Array) -> jax.Array:
+            column = normal[:, k]
+            for _ in range(2):
+                column -= basis @ (basis.T @ column)
+            return basis.at[:, k].set(column / jnp.linalg.norm(column))
+
+        basis = jax.lax.fori_loop(0, normal.shape[1], add, jnp.zeros_like(normal))
+        return scale * (basis if rows >= columns else basis.T).reshape(shape)
+
+    return init
+
+
+# A policy head starts near zero, so that every action is about as likely; other heads at their natural scale.
+HEAD_SCALE = {"logits": 0.01, "loc": 0.01, "log_std": 0.01}
+
+
+def _dense(size: int, scale: float, name: str | None = None) -> nn.Dense:
+    return nn.Dense(size, kernel_init=orthogonal(scale), name=name)
+
+
+# ---------------------------------------------------------------------------------------------------------------- builders
+
+
+class _Heads(nn.Module):
+    """Towers from features to heads: one for each head, or one for all; `free` heads are parameters that see no input."""
+
+    heads: tuple[tuple[str, int], ...]
+    hidden: tuple[int, ...]
+    activation: Activation
+    shared: bool
+    layer_norm: bool
+    free: tuple[str, ...]
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> Out:
+        out = {}
+        shared = self._tower(x, "shared") if self.shared else None
+        for head, size in self.heads:
+            if head in self.free:
+                out[head] = self.param(head, nn.initializers.zeros, (size,))
+            else:
+                y = self._tower(x, head) if shared is None else shared
+                out[head] = _dense(size, HEAD_SCALE.get(head, 1.0), f"{head}_out")(y)
+        return out
+
+    def _tower(self, x: jax.Array, name: str) -> jax.Array:
+        for i, size in enumerate(self.hidden):
+            x = _dense(size, math.sqrt(2.0), f"{name}_{i}")(x)
+            x = self.activation(nn.LayerNorm(name=f"{name}_norm_{i}")(x) if self.layer_norm else x)
+        return x
+
+
+class _Convolutions(nn.Module):
+    """Convolutions over [height, width, channels], flattened, then heads."""
+
+    features: tuple[int, ...]
+    kernel: int
+    stride: int
+    activation: Activation
+    top: _Heads
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> Out:
+        for size in self.features:
+            window, stride = (self.kernel, self.kernel), (self.stride, self.stride)
+            x = nn.Conv(size, window, stride, "VALID", kernel_init=orthogonal(math.sqrt(2.0)))(x)
+            x = self.activation(x)
+        return self.top(x.ravel())
+
+
+def _flat(obs: Any) -> jax.Array:
+    return jnp.concatenate([jnp.ravel(x).astype(jnp.float32) for x in jax.tree.leaves(obs)])
+
+
+def _network(module: nn.Module, read: Callable[[Any], jax.Array]) -> Network:
+    return Network(lambda key, obs: module.init(key, read(obs)), lambda params, obs: module.apply(params, read(obs)))  # type: ignore[return-value]
+
+
+@dataclasses.dataclass(frozen=True)
+class MLP:
+    """Fully connected layers over the flattened observation.
+
+    hidden: the layers' widths. shared: one tower for all heads rather than one for each. layer_norm: before each
+    activation. free: heads that are parameters of their own and see no observation (a Gaussian's spread, as is usual).
+    """
+
+    hidden: tuple[int, ...] = (64, 64)
+    activation: Activation = nn.tanh
+    shared: bool = False
+    layer_norm: bool = False
+    free: tuple[str, ...] = ("log_std",)
+
+    def __call__(self, heads: Mapping[str, int]) -> Network:
+        top = _Heads(tuple(heads.items()), self.hidden, self.activation, self.shared, self.layer_norm, self.free)
+        return _network(top, _flat)
+
+
+@dataclasses.dataclass(frozen=True)
+class CNN:
+    """Convolutions shared by all heads, then an MLP's towers. For one image [height, width, channels].
+
+    The defaults suit MinAtar's 10 x 10 boards (Young and Tian, 2019).
+    """
+
+    features: tuple[int, ...] = (16,)
+    kernel: int = 3
+    stride: int = 1
+    hidden: tuple[int, ...] = (128,)
+    activation: Activation = nn.relu
+    free: tuple[str, ...] = ("log_std",)
+
+    def __call__(self, heads: Mapping[str, int]) -> Network:
+        top = _Heads(tuple(heads.items()), self.hidden, self.activation, True, False, self.free)
+        module = _Convolutions(self.features, self.kernel, self.stride, self.activation, top)
+        return _network(module, self._image)
+
+    @staticmethod
+    def _image(obs: jax.Array) -> jax.Array:
+        if jnp.ndim(obs) not in (2, 3):
+            raise ValueError(
+                f"CNN reads one image [height, width, channels], but the observation has shape {jnp.shape(obs)}. "
+                "Use MLP() for observations that are not images."
+            )
+        image = obs if jnp.ndim(obs) == 3 else obs[..., None]
+        return image.astype(jnp.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class GRU:
+    """A gated recurrent unit (Cho et al., 2014) between a network's features and its heads. `rl.ppo(memory=GRU(64))`."""
+
+    size: int = 64
+
+    def _cell(self) -> nn.GRUCell:
+        return nn.GRUCell(self.size, kernel_init=orthogonal(), recurrent_kernel_init=orthogonal())
+
+    def init(self, key: jax.Array) -> Params:
+        return self._cell().init(key, self.start(), jnp.zeros(self.size))
+
+    def start(self) -> jax.Array:
+        return jnp.zeros(self.size)
+
+    def apply(self, params: Params, memory: jax.Array, x: jax.Array, first: jax.Array) -> tuple[jax.Array, jax.Array]:
+        def step(memory: jax.Array, now: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+            x, first = now
+            return self._cell().apply(params, jnp.where(first, 0.0, memory), x)  # type: ignore[return-value]
+
+        return jax.lax.scan(step, memory, (x, first))

@@ -1,0 +1,101 @@
+"""How far a program is, seen from the host: reports between programs, and one cheap call a row from inside one."""
+
+import contextlib
+import contextvars
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+
+_LISTENER: contextvars.ContextVar[Callable[[Any, Any], None] | None] = contextvars.ContextVar("listener", default=None)
+
+
+@contextlib.contextmanager
+def listening(listener: Callable[[Any, Any], None]) -> Iterator[None]:
+    """Programs traced inside this context call `listener(row, rows)` on the host as they start each row."""
+    token = _LISTENER.set(listener)
+    try:
+        yield
+    finally:
+        _LISTENER.reset(token)
+
+
+def tick(row: jax.Array, rows: int) -> None:
+    """Tells the listener, if there is one. `row` must belong to no member: then vmap calls the host once, not per member.
+
+    A program that calls the host is not kept in jax's persistent compilation cache.
+    """
+    listener = _LISTENER.get()
+    if listener is not None:
+        jax.debug.callback(listener, row, rows)
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Where a sweep is: whole members done, what they amount to with the parts of running ones, and since when.
+
+    steps: environment steps taken so far (0 where the program has none). seconds: of running, compilation left out.
+    """
+
+    done: int
+    members: int
+    fraction: float
+    steps: float
+    seconds: float
+    fresh: float  # the fraction that this call itself has computed: what the speed is of
+
+    @property
+    def remaining(self) -> float:
+        """Seconds left at the speed so far; infinite before anything is done."""
+        return self.seconds * (1.0 - self.fraction) / self.fresh if self.fresh > 0 else float("inf")
+
+
+class Line:
+    """One live line in a terminal or a notebook (rich): members, steps per second, time left."""
+
+    def __init__(self) -> None:
+        from rich import progress
+
+        columns = (
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(bar_width=24),
+            progress.TextColumn("{task.fields[members]}  {task.fields[speed]}  {task.fields[left]}"),
+        )
+        self._bar = progress.Progress(*columns, auto_refresh=False)
+        self._task = self._bar.add_task("compiling", total=1.0, members="", speed="", left="")
+        self._bar.start()
+        self._bar.refresh()
+        self._last = 0.0
+
+    def __call__(self, report: Report) -> None:
+        now = time.monotonic()
+        if now - self._last < 0.2 and report.fraction < 1.0:
+            return
+        self._last = now
+        speed = f"{_short(report.steps / report.seconds)} steps/s" if report.steps and report.seconds else ""
+        left = f"{clock(report.remaining)} left" if report.fraction < 1 else f"took {clock(report.seconds)}"
+        members = f"{report.done:,}/{report.members:,} members"
+        self._bar.update(
+            self._task, description="training", completed=report.fraction, members=members, speed=speed, left=left, refresh=True
+        )
+
+    def close(self) -> None:
+        self._bar.stop()
+
+
+def clock(seconds: float) -> str:
+    """1:05, or 2:01:05; -:-- where it isn't known."""
+    if seconds == float("inf"):
+        return "-:--"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def _short(x: float) -> str:
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if x >= size:
+            return f"{x / size:.3g}{unit}"
+    return f"{x:.3g}"

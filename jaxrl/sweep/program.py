@@ -1,0 +1,148 @@
+"""One compiled program for a chunk of members, spread over the local devices."""
+
+import concurrent.futures
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+
+from jaxrl import progress, tree
+from jaxrl.train import Training
+
+MEMBERS = PartitionSpec("members")
+NO_MEMBER = PartitionSpec()
+
+
+def over_devices(function: Callable[..., Any], specs: tuple[PartitionSpec, ...]) -> Callable[..., Any]:
+    """`vmap` over the arguments marked MEMBERS, each device taking an equal part of them. Members never communicate."""
+    axes = tuple(0 if spec == MEMBERS else None for spec in specs)
+    vmapped = jax.vmap(function, in_axes=axes)
+    if jax.local_device_count() == 1:
+        return vmapped
+    mesh = Mesh(np.array(jax.local_devices()), ("members",))
+    return jax.shard_map(vmapped, mesh=mesh, in_specs=specs, out_specs=MEMBERS, check_vma=False)
+
+
+def compile_all(jobs: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]]) -> list[Any]:
+    """Compiles several programs side by side: XLA works outside Python's lock."""
+    lowered = [jax.jit(function, **options).lower(*shapes) for function, shapes, options in jobs]
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        return list(pool.map(lambda low: low.compile(), lowered))
+
+
+class Whole:
+    """Any function of a point, compiled for `width` members: one program, which may tell its rows through a callback."""
+
+    def __init__(self, member: Callable[[Any], Any], points: Any, listener: Callable[[Any, Any], None] | None) -> None:
+        started = time.monotonic()
+        if listener is None:
+            programs = compile_all([(over_devices(member, (MEMBERS,)), (points,), {})])
+        else:
+            with progress.listening(listener):
+                programs = compile_all([(over_devices(member, (MEMBERS,)), (points,), {})])
+        self._program = programs[0]
+        self.compile_seconds = time.monotonic() - started
+
+    @property
+    def bytes_per_device(self) -> int:
+        return _bytes(self._program)
+
+    def __call__(self, points: Any, report: Callable[[float], None]) -> dict[str, np.ndarray]:
+        outputs = self._program(points)
+        return flatten(jax.device_get(outputs))
+
+
+class Stepped:
+    """A `Training`, which the host steps row by row: two programs without callbacks, so jax's compilation cache keeps them."""
+
+    def __init__(self, at: Callable[[Any], tuple[Training, jax.Array]], training: Training, points: Any, keep: bool) -> None:
+        started = time.monotonic()
+        self._training, self._keep = training, keep
+
+        def begin(point: Any) -> Any:
+            training, key = at(point)
+            return training.begin(key)
+
+        def advance(point: Any, state: Any, row: Any) -> Any:
+            training, key = at(point)
+            return training.advance(key, state, row)
+
+        begin, advance = over_devices(begin, (MEMBERS,)), over_devices(advance, (MEMBERS, MEMBERS, NO_MEMBER))
+        state, row = jax.eval_shape(begin, points), jax.ShapeDtypeStruct((), jnp.int32)
+        if jax.local_device_count() > 1:
+            mesh = Mesh(np.array(jax.local_devices()), ("members",))
+            sharding = jax.sharding.NamedSharding(mesh, MEMBERS)
+            state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), state)
+        jobs = [(begin, (points,), {}), (advance, (points, state, row), {"donate_argnums": 1})]
+        self._begin, self._advance = compile_all(jobs)
+        self.compile_seconds = time.monotonic() - started
+
+    @property
+    def bytes_per_device(self) -> int:
+        return max(_bytes(self._begin), _bytes(self._advance))
+
+    def __call__(self, points: Any, report: Callable[[float], None]) -> dict[str, np.ndarray]:
+        state, rows = self._begin(points), []
+        for row in range(self._training.evals):
+            state, metrics = self._advance(points, state, jnp.int32(row))
+            rows.append(jax.device_get(metrics))
+            report((row + 1) / self._training.evals)
+        curves = {name: np.stack([row[name] for row in rows], axis=1) for name in rows[0]}
+        width = len(next(iter(curves.values())))
+        clocks = {name: np.broadcast_to(np.asarray(x), (width, len(x))) for name, x in self._training.clocks.items()}
+        learner = {f"learner.{i:03d}": leaf for i, leaf in enumerate(kept_of(state))} if self._keep else {}
+        return clocks | curves | jax.device_get(learner)
+
+
+KEPT = ("params", "obs_stats")  # what a policy needs of a learner's state
+
+
+def kept_of(state: Any) -> list[Any]:
+    return jax.tree.leaves([getattr(state, name, ()) for name in KEPT])
+
+
+def with_kept(state: Any, leaves: list[Any]) -> Any:
+    """The state with those leaves put back."""
+    structure = jax.tree.structure([getattr(state, name, ()) for name in KEPT])
+    values = zip(KEPT, jax.tree.unflatten(structure, leaves), strict=True)
+    return tree.replace(state, **{name: value for name, value in values if hasattr(state, name)})
+
+
+def flatten(outputs: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one, its names joined by dots."""
+    if not isinstance(outputs, dict):
+        return {prefix or "value": outputs}
+    flat = {}
+    for name, value in outputs.items():
+        flat |= flatten(value, f"{prefix}.{name}" if prefix else str(name))
+    return flat
+
+
+def _bytes(program: Any) -> int:
+    """What a program needs at its peak on one device: arguments, results and scratch, by XLA's own account."""
+    size = program.memory_analysis()
+    total = size.argument_size_in_bytes + size.output_size_in_bytes + size.temp_size_in_bytes
+    return int(total - size.alias_size_in_bytes)
+
+
+def free_bytes() -> int:
+    """Memory that a program may still take on each local device; the host's, shared by its devices, on a CPU."""
+    device = jax.local_devices()[0]
+    stats = device.memory_stats() if device.platform != "cpu" else None
+    if stats and "bytes_limit" in stats:
+        return int(stats["bytes_limit"] - stats["bytes_in_use"])
+    return _host_free() // jax.local_device_count()
+
+
+def _host_free() -> int:
+    try:
+        with open("/proc/meminfo") as file:
+            fields = dict(line.split(":") for line in file)
+        return int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2

@@ -1,0 +1,391 @@
+"""ENVS x contract: what an environment promises, and what each of ours says of itself."""
+
+import contextlib
+import subprocess
+import sys
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import envs
+from envs import from_brax, from_gymnax
+from envs.gridworld import MOVES
+from envs.to_gymnax import ToGymnax
+from jaxrl.tree import replace
+
+DOWNLOADS = {"MNISTBandit-bsuite"}  # needs a network
+GYMNAX = sorted(set(from_gymnax.names()) - DOWNLOADS)
+BRAX = ["brax:inverted_pendulum"]
+ENVS = [*envs.OWN, *GYMNAX, *BRAX]
+
+PROMOTES_RANKS = {"Swimmer-misc", *from_brax.NAMES}  # third-party code that relies on it
+KEEPS_TIME = {"MemoryChain-bsuite", "UmbrellaChain-bsuite", "DiscountingChain-bsuite"}  # time is part of these games
+
+
+def allowances(name):
+    return jax.numpy_rank_promotion("allow") if name in PROMOTES_RANKS else contextlib.nullcontext()
+
+
+def actions_of(env, key, num):
+    return jax.vmap(env.action_space.sample)(jax.random.split(key, num))
+
+
+@jax.jit
+def start(env, key):
+    return env.reset(key)
+
+
+@jax.jit
+def play(env, state, key):
+    """Eight random steps, also past the end. The scan itself asserts that a step keeps the types of its state."""
+    key_act, key_step = jax.random.split(key)
+    keys = jax.random.split(key_step, 8)
+    return jax.lax.scan(lambda state, x: env.step(x[0], state, x[1]), state, (keys, actions_of(env, key_act, 8)))
+
+
+def kinds(tree):
+    return jax.tree.map(lambda x: (x.shape, x.dtype, x.weak_type), jax.eval_shape(lambda: tree))
+
+
+def assert_equal(a, b, **tolerance):
+    jax.tree.map(partial(np.testing.assert_allclose, **tolerance or {"rtol": 0, "atol": 0}), a, b)
+
+
+@pytest.mark.parametrize("name", ENVS)
+def test_contract(name):
+    with allowances(name):
+        env = envs.make(name)
+        state, obs = start(env, jax.random.key(0))
+        later, step = play(env, state, jax.random.key(1))
+
+        assert kinds(state) == kinds(later)
+        assert jax.tree.map(lambda x: (8, *x.shape), obs) == jax.tree.map(lambda x: x.shape, step.obs)
+        assert jax.tree.map(lambda x: x.dtype, obs) == jax.tree.map(lambda x: x.dtype, step.obs)
+        assert step.reward.shape == (8,)
+        assert step.reward.dtype == jnp.float32
+        assert jnp.isfinite(step.reward).all()
+        assert step.terminated.shape == (8,)
+        assert step.terminated.dtype == bool
+        assert isinstance(env.max_steps, int)
+        assert env.max_steps > 0
+
+        saved = jax.tree.map(np.array, later)  # a save game: numbers only
+        future = play(env, later, jax.random.key(2))
+        assert_equal(future, play(env, saved, jax.random.key(2)))
+
+        if hasattr(state, "time") and name not in KEEPS_TIME:  # the clock of the library moves no one
+            late = state.replace(time=jnp.asarray(env.max_steps + 1, state.time.dtype))
+            _, late_step = play(env, late, jax.random.key(1))
+            assert_equal((step.reward, step.terminated), (late_step.reward, late_step.terminated))
+
+
+@pytest.mark.parametrize("name", [*envs.OWN, "CartPole-v1", "Pendulum-v1", "FrozenLake-misc"])
+def test_without_jit(name):
+    env = envs.make(name)
+    state, obs = env.reset(jax.random.key(0))
+    assert_equal((state, obs), start(env, jax.random.key(0)), rtol=1e-6)
+    action, key = env.action_space.sample(jax.random.key(1)), jax.random.key(2)
+    assert_equal(
+        env.step(key, state, action), jax.jit(type(env).step)(env, jax.random.key(2), state, action), rtol=1e-5, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("name", ["Catch", "GridWorld", "RiverSwim"])
+def test_obs_is_the_true_successor(name):
+    env = envs.make(name)
+    state, _ = start(env, jax.random.key(0))
+    for i in range(12):  # over the end of an episode, too
+        state, step = jax.jit(type(env).step)(env, jax.random.key(i), state, env.action_space.sample(jax.random.key(i)))
+        assert_equal(step.obs, env.observe(state), rtol=1e-6)
+
+
+LEAVES = [
+    ("Catch", {"win": [1.0, 5.0]}),
+    ("RiverSwim", {"forward": [0.3, 0.9]}),
+    ("GridWorld", {"step_reward": [0.0, -1.0], "goal": [[1, 1], [5, 9]]}),
+    ("MemoryChain", {"noise": [1.0, 2.0]}),
+    ("CartPole-v1", {"masscart": [1.0, 2.0]}),
+    ("Pendulum-v1", {"g": [5.0, 10.0], "max_torque": [1.0, 2.0]}),
+    ("PointRobot-misc", {"max_force": [0.1, 0.2]}),
+]
+
+
+@pytest.mark.parametrize(("name", "leaves"), LEAVES)
+def test_vmap_over_leaves_is_a_loop(name, leaves):
+    """A family of worlds is one environment with longer leaves; and the leaf does change the world."""
+    settings = {"num_distractors": 2} if name == "MemoryChain" else {}
+    family = envs.make(name, **settings, **{leaf: jnp.array(values) for leaf, values in leaves.items()})
+    lone = envs.make(name, **settings, **{leaf: jnp.array(values[0]) for leaf, values in leaves.items()})
+    axes = jax.tree.map(lambda many, one: 0 if jnp.ndim(many) > jnp.ndim(one) else None, family, lone)
+
+    def life(env):
+        state, obs = env.reset(jax.random.key(0))
+        return obs, play(env, state, jax.random.key(1))[1]
+
+    together = jax.vmap(life, in_axes=(axes,))(family)
+    for i in range(2):
+        member = jax.tree.map(lambda x, axis, i=i: x if axis is None else x[i], family, axes, is_leaf=lambda x: x is None)
+        assert_equal(jax.tree.map(lambda x, i=i: x[i], together), life(member), rtol=1e-5, atol=1e-6)
+    first, second = (jax.tree.leaves(jax.tree.map(lambda x, i=i: x[i], together)) for i in range(2))
+    assert name == "Catch" or any(not np.allclose(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_made_twice_is_traced_once():
+    traces = []
+
+    @jax.jit
+    def reset(env, key):
+        traces.append(env)
+        return env.reset(key)[1]
+
+    for name in ["Catch", "CartPole-v1", "DeepSea-bsuite", "brax:inverted_pendulum"]:
+        with allowances(name):
+            before = len(traces)
+            for seed in range(3):
+                reset(envs.make(name), jax.random.key(seed))
+            assert len(traces) == before + 1, name
+
+
+def test_made_inside_a_program():
+    """No tracer leaks into the cached object of a library."""
+    for name in ["Acrobot-v1", "DeepSea-bsuite", "MetaMaze-misc"]:
+        from_gymnax._build.cache_clear()
+        inside = jax.jit(lambda key, name=name: envs.make(name).reset(key)[1])(jax.random.key(0))
+        assert_equal(inside, start(envs.make(name), jax.random.key(0))[1], rtol=1e-6)
+
+
+def test_importing_is_cheap():
+    code = "import sys, envs; envs.make('Catch'); sys.exit(any(m in sys.modules for m in ('gymnax', 'brax', 'mujoco')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_gradient_reaches_the_leaves():
+    def total(g):
+        env = envs.make("Pendulum-v1", g=g)
+        return play(env, env.reset(jax.random.key(0))[0], jax.random.key(1))[1].reward.sum()
+
+    slope = float(jax.grad(total)(10.0))
+    assert slope == pytest.approx(float(total(10.1) - total(9.9)) / 0.2, rel=0.05)
+
+
+# ------------------------------------------------------------------------------------------------------------- errors
+
+
+@pytest.mark.parametrize(
+    ("error", "words", "name", "params"),
+    [
+        (ValueError, "CartPole-v1.*names()", "CartPole-v2", {}),
+        (ValueError, "brax:ant", "brax:and", {}),
+        (ValueError, "a_min.*brax:ant", "brax:swimmer", {}),
+        (TypeError, "goal_fixed.*tuple", "FourRooms-misc", {"goal_fixed": [1, 1]}),
+        (TypeError, "size.*static", "DeepSea-bsuite", {"size": jnp.array(10)}),
+        (ValueError, "masscart", "CartPole-v1", {"mass_cart": 1.0}),
+        (ValueError, "total_mass.*masscart", "CartPole-v1", {"total_mass": 1.0}),
+        (ValueError, "columns", "Catch", {"column": 3}),
+        (ValueError, "generalized, positional, spring, mjx", "brax:ant", {"backend": "warp"}),
+        (ValueError, "ctrl_cost_weight", "brax:ant", {"control_cost": 1.0}),
+        (TypeError, "max_steps is static", "CartPole-v1", {"max_steps": jnp.array(10)}),
+        (TypeError, "max_steps is static", "CartPole-v1", {"max_steps_in_episode": jnp.array(10)}),
+        (TypeError, "rows is static", "Catch", {"rows": jnp.array(10)}),
+        (ValueError, "one goal", "GridWorld", {"map": "   "}),
+        (ValueError, "rectangle", "GridWorld", {"map": "G  \n "}),
+    ],
+)
+def test_errors(error, words, name, params):
+    with pytest.raises(error, match=f"(?s){words}"):
+        envs.make(name, **params)
+
+
+def test_clock_is_no_leaf():
+    """Sweeping gymnax's clock would change nothing; so it is an error."""
+    env = envs.make("CartPole-v1", max_steps=7)
+    assert env.max_steps == envs.make("CartPole-v1", max_steps_in_episode=7).max_steps == 7
+    assert env.params.max_steps_in_episode is None
+    with pytest.raises(TypeError, match="max_steps"):
+        replace(env, params=env.params.replace(max_steps_in_episode=jnp.array(3)))
+
+
+def test_offline(monkeypatch):
+    def no_network(*args):
+        raise OSError("no network")
+
+    monkeypatch.setattr("gymnax.utils.load_mnist.load_mnist", no_network)
+    from_gymnax._build.cache_clear()
+    with pytest.raises(OSError, match=r"downloads its data.*no network"):
+        envs.make("MNISTBandit-bsuite")
+
+
+def test_mnist_pixels_are_bright(monkeypatch):
+    images = np.full((3, 28, 28), 255, np.uint8).astype(np.int8)  # as gymnax reads them: -1
+    monkeypatch.setattr("gymnax.utils.load_mnist.load_mnist", lambda: ((images, np.zeros(3, np.uint8)), None))
+    from_gymnax._build.cache_clear()
+    _, obs = envs.make("MNISTBandit-bsuite").reset(jax.random.key(0))
+    from_gymnax._build.cache_clear()
+    assert_equal(obs, jnp.ones((28, 28)))
+
+
+# -------------------------------------------------------------------------------------------------- gymnax, both ways
+
+
+def test_any_gymnax_object_can_be_wrapped():
+    """There and back again: Catch through gymnax is Catch."""
+    env = envs.make("Catch", rows=5, win=3.0)
+    back = from_gymnax.wrap(ToGymnax(env))
+    assert back.max_steps == env.max_steps
+    assert back.action_space == env.action_space
+    for seed in range(4):
+        (state, obs), (back_state, back_obs) = (start(e, jax.random.key(seed)) for e in (env, back))
+        assert_equal(obs, back_obs)
+        assert_equal(play(env, state, jax.random.key(9))[1], play(back, back_state, jax.random.key(9))[1])
+
+
+def test_in_the_hands_of_gymnax():
+    """gymnax's own loop: six values, its clock, its auto-reset, its spaces."""
+    game = ToGymnax(envs.make("RiverSwim", max_steps=5))
+    params = game.default_params.replace(max_steps_in_episode=3)
+    obs, state = game.reset(jax.random.key(0), params)
+    space = game.observation_space(params)
+    assert (game.name, game.num_actions, space.shape) == ("RiverSwim", 2, obs.shape)
+    clock = []
+    for i in range(6):
+        action = game.action_space(params).sample(jax.random.key(10 + i))
+        obs, state, reward, terminated, truncated, info = game.step(jax.random.key(i), state, action, params)
+        assert (reward.shape, bool(terminated), obs.shape) == ((), False, space.shape)
+        clock.append((int(state.time), bool(truncated)))
+    assert clock == [(1, False), (2, False), (0, True)] * 2
+    assert info["final_observation"].shape == obs.shape
+
+
+# ----------------------------------------------------------------------------------------------------------- our own
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 10_000))
+def test_catch_is_won_by_following_the_ball(seed):
+    env = envs.make("Catch")
+    state, _ = start(env, jax.random.key(seed))
+    rewards = []
+    for _ in range(env.max_steps):
+        toward = jnp.sign(state.ball_column - state.paddle) + 1
+        state, step = jax.jit(type(env).step)(env, jax.random.key(0), state, toward)
+        rewards.append(float(step.reward))
+    assert step.terminated
+    assert rewards == [0.0] * (env.max_steps - 1) + [1.0]
+
+
+def test_riverswim_is_the_table_of_the_paper():
+    """Strehl & Littman (2008), figure 3: P(left, stay, right) and mean reward for each state and action."""
+    env, num = envs.make("RiverSwim"), 4000
+    states, actions = (x.ravel() for x in jnp.meshgrid(jnp.arange(6), jnp.arange(2), indexing="ij"))
+    keys = jax.random.split(jax.random.key(0), num)
+    one = lambda key, state, action: env.step(key, state, action)
+    new, step = jax.jit(jax.vmap(jax.vmap(one, (0, None, None)), (None, 0, 0)))(keys, states, actions)
+    moves = np.stack([(new - states[:, None] == d).mean(1) for d in (-1, 0, 1)], -1).reshape(6, 2, 3)
+    expected = np.zeros((6, 2, 3))
+    expected[:, 0, 0], expected[0, 0] = 1, (0, 1, 0)
+    expected[:, 1], expected[0, 1], expected[5, 1] = (0.1, 0.6, 0.3), (0, 0.7, 0.3), (0.7, 0.3, 0)
+    np.testing.assert_allclose(moves, expected, atol=0.03)
+    rewards = np.zeros((6, 2))
+    rewards[0, 0], rewards[5, 1] = 5 / 10_000, 0.3
+    np.testing.assert_allclose(step.reward.mean(1).reshape(6, 2), rewards, atol=0.03)
+    assert not step.terminated.any()
+
+
+def test_memory_chain_needs_memory():
+    env = envs.make("MemoryChain", length=4, num_cues=3, num_distractors=2)
+
+    def episode(key, remembers):
+        key_reset, key_step, key_guess = jax.random.split(key, 3)
+        state, obs = env.reset(key_reset)
+        cue = jnp.argmax(obs[:3])
+        action = jnp.where(remembers, cue, env.action_space.sample(key_guess))
+        key_of = partial(jax.random.fold_in, key_step)
+        return jax.lax.scan(lambda s, i: env.step(key_of(i), s, action), state, jnp.arange(env.max_steps))[1]
+
+    step = jax.jit(jax.vmap(episode, (0, None)))(jax.random.split(jax.random.key(0), 600), True)
+    assert (step.reward.sum(1) == 1.0).all()
+    assert (step.terminated == (jnp.arange(5) == 4)[None]).all()
+    assert (step.obs[..., :3] == 0).all()  # the cue is gone
+    assert (step.obs[..., 3] == (jnp.arange(5) == 3)[None]).all()  # the question comes with the last observation
+    step = jax.jit(jax.vmap(episode, (0, None)))(jax.random.split(jax.random.key(1), 600), False)
+    assert abs(float(step.reward.sum(1).mean()) + 1 / 3) < 0.15
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 10_000), st.floats(0.0, 1.0))
+def test_gridworld_walks_on_free_cells(seed, slip):
+    env = envs.make("GridWorld", slip=slip)
+    state, _ = start(env, jax.random.key(seed))
+    assert (state != env.goal_position).any()
+    _, step = play(env, state, jax.random.key(seed + 1))
+    cells = jnp.argmax(step.obs, -1)
+    rows, columns = np.divmod(np.asarray(cells), env.walls.shape[1])
+    assert not env.walls[rows, columns].any()
+    path = np.concatenate([np.asarray(state)[None], np.stack([rows, columns], -1)])
+    assert (abs(np.diff(path, axis=0)).sum(-1) <= 1).all()
+    arrived = (path[1:] == np.asarray(env.goal_position)).all(-1)
+    np.testing.assert_array_equal(arrived, step.terminated)
+    np.testing.assert_array_equal(arrived, step.reward)
+
+
+def test_gridworld_map():
+    env = envs.make("GridWorld", map="S #\n  G", one_hot=False, max_steps=9)
+    state, obs = env.reset(jax.random.key(0))
+    assert_equal((state, obs), (jnp.zeros(2, int), jnp.zeros(2)))
+    up, right, down, _left = range(len(MOVES))
+    for action, place in [(up, (0, 0)), (right, (0, 1)), (right, (0, 1)), (down, (1, 1)), (right, (1, 2))]:
+        state, step = env.step(jax.random.key(1), state, jnp.int32(action))
+        assert tuple(state.tolist()) == place
+    assert step.terminated
+    assert_equal(step.obs, jnp.ones(2))
+
+
+# -------------------------------------------------------------------------------------------------------------- brax
+
+
+def test_names_of_brax():
+    from brax import envs as robots
+
+    assert set(from_brax.NAMES) == {f"brax:{name}" for name in robots._envs} - set(from_brax.LEFT_OUT)
+    assert len(set(envs.names())) == len(envs.names())
+
+
+def test_brax_swimmer_is_still_broken():
+    """When this fails, brax and jax agree again: add it to NAMES."""
+    from brax import envs as robots
+
+    env = robots.get_environment("swimmer")
+    state = jax.eval_shape(env.reset, jax.random.key(0))
+    with jax.numpy_rank_promotion("allow"), pytest.raises(TypeError, match="a_min"):
+        jax.eval_shape(env.step, state, jnp.zeros(env.action_size))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", from_brax.BACKENDS)
+@pytest.mark.parametrize("name", from_brax.NAMES)
+def test_brax_matrix(name, backend):
+    with allowances(name):
+        env = envs.make(name, backend=backend)
+        state, _ = start(env, jax.random.key(0))
+        later, step = play(env, state, jax.random.key(1))
+        assert kinds(state) == kinds(later)
+        assert jnp.isfinite(step.reward).all()
+        assert jnp.isfinite(step.obs).all()
+
+
+def test_brax_system_is_a_leaf():
+    """Weaker gravity is another world; a vmap over it is a family."""
+    with allowances("brax:inverted_pendulum"):
+        env = envs.make("brax:inverted_pendulum")
+        system = env.shipped_system
+        family = jax.vmap(lambda g: system.replace(gravity=jnp.array([0.0, 0.0, g])))(jnp.array([-9.81, -1.0]))
+        axes = jax.tree.map(lambda many, one: 0 if jnp.ndim(many) > jnp.ndim(one) else None, family, system)
+        state, _ = start(env, jax.random.key(0))
+        step = jax.vmap(lambda sys: play(replace(env, system=sys), state, jax.random.key(1))[1], (axes,))(family)
+        assert_equal(step.obs[0], play(env, state, jax.random.key(1))[1].obs, rtol=1e-3, atol=1e-4)
+        assert not np.allclose(step.obs[0], step.obs[1], atol=1e-4)
