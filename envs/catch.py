@@ -1,8 +1,11 @@
 """Catch: a ball falls, a paddle below must be where it lands."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
+from envs import draw
 from jaxrl.env import Step
 from jaxrl.spaces import Discrete
 from jaxrl.tree import pytree, static
@@ -53,3 +56,7 @@ class Catch:
     def observe(self, board: Board) -> jax.Array:
         empty = jnp.zeros((self.rows, self.columns))
         return empty.at[board.ball_row, board.ball_column].set(1.0).at[-1, board.paddle].set(1.0)
+
+    def draw(self, ax: Any, state: Board) -> None:
+        """Draws a state on matplotlib Axes, as `plot.gif` asks."""
+        draw.catch(self, ax, state)

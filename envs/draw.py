@@ -1,6 +1,7 @@
 """Drawings of states for `jaxrl.plot.gif`, in the colours of Okabe and Ito (2008), on matplotlib Axes that are given.
 
-An environment that can be drawn has a method `draw(self, ax, state)`; for gymnax's environments the table below has one.
+An environment that can be drawn has a method `draw(self, ax, state)`; gymnax's look it up in the table at the end. Only
+methods of the Axes are called, so that no environment imports matplotlib.
 """
 
 from collections.abc import Callable
@@ -28,14 +29,12 @@ def gymnax(name: str, params: Any, ax: Any, state: Any) -> None:
 
 def cartpole(params: Any, ax: Any, state: Any) -> None:
     """The pole is drawn with its full length, twice `params.length`, which physics counts to its middle."""
-    from matplotlib.patches import Rectangle
-
     x, pole = float(state.x), 2 * float(params.length) * np.array([np.sin(state.theta), np.cos(state.theta)])
     limit = float(params.x_threshold)
     _rod(ax, [(-limit, 0), (limit, 0)], BLACK, 1)
     for end in (-limit, limit):
         _rod(ax, [(end, -0.1), (end, 0.1)], RED, 2)
-    ax.add_patch(Rectangle((x - 0.25, -0.12), 0.5, 0.24, color=BLUE, zorder=2))
+    _box(ax, (x, 0), (0.5, 0.24), BLUE)
     _rod(ax, [(x, 0.06), (x + pole[0], 0.06 + pole[1])], ORANGE, 7)
     _view(ax, (-limit - 0.2, limit + 0.2), (-0.6, max(2.2, 2 * float(params.length) + 0.5)))
 
@@ -54,18 +53,16 @@ def pendulum(params: Any, ax: Any, state: Any) -> None:
 
 def mountain_car(params: Any, ax: Any, state: Any) -> None:
     """The hill is sin(3 x), drawn 0.45 high, as in Gymnasium."""
-    from matplotlib.patches import Rectangle
-    from matplotlib.transforms import Affine2D
-
     height = lambda x: 0.45 * np.sin(3 * x) + 0.55
     x, goal = float(state.position), float(params.goal_position)
     road = np.linspace(float(params.min_position), float(params.max_position), 100)
     ax.fill_between(road, height(road), -0.05, color=GREY, linewidth=0)
     _rod(ax, [(goal, height(goal)), (goal, height(goal) + 0.2)], BLACK, 1.5)
     ax.fill([goal, goal + 0.1, goal], height(goal) + np.array([0.2, 0.165, 0.13]), color=RED)
-    tilt = Affine2D().rotate(np.arctan(1.35 * np.cos(3 * x))).translate(x, height(x)) + ax.transData
-    ax.add_patch(Rectangle((-0.07, 0.025), 0.14, 0.055, color=BLUE, transform=tilt, zorder=3))
-    ax.plot([-0.04, 0.04], [0.02, 0.02], "o", color=BLACK, markersize=7, transform=tilt, zorder=4)
+    along = np.array([1.0, 1.35 * np.cos(3 * x)]) / np.hypot(1.0, 1.35 * np.cos(3 * x))
+    across, ground = np.array([-along[1], along[0]]), np.array([x, height(x)])
+    ax.fill(*(ground + np.outer([-0.07, 0.07, 0.07, -0.07], along) + np.outer([0.025, 0.025, 0.08, 0.08], across)).T, BLUE)
+    ax.plot(*(ground + 0.02 * across + np.outer([-0.04, 0.04], along)).T, "o", color=BLACK, markersize=7)
     _view(ax, (road[0], road[-1] + 0.1), (-0.05, 1.3))
 
 
@@ -86,7 +83,7 @@ def acrobot(params: Any, ax: Any, state: Any) -> None:
 def catch(env: Any, ax: Any, board: Any) -> None:
     _grid(ax, np.zeros((env.rows, env.columns), bool))
     landed = int(board.ball_row) == env.rows - 1
-    ax.add_patch(_cell(env.rows - 1, int(board.paddle), BLUE))
+    _box(ax, (int(board.paddle), env.rows - 1), (0.9, 0.9), BLUE)
     ball = (GREEN if int(board.paddle) == int(board.ball_column) else RED) if landed else ORANGE
     ax.plot(int(board.ball_column), int(board.ball_row), "o", color=ball, markersize=13, markeredgecolor="white", zorder=4)
 
@@ -94,7 +91,7 @@ def catch(env: Any, ax: Any, board: Any) -> None:
 def gridworld(env: Any, ax: Any, position: Any) -> None:
     _grid(ax, env.walls)
     goal, (row, column) = np.asarray(env.goal_position), np.asarray(position)
-    ax.add_patch(_cell(goal[0], goal[1], GREEN))
+    _box(ax, (goal[1], goal[0]), (0.9, 0.9), GREEN)
     ax.plot(column, row, "o", color=ORANGE, markersize=9, markeredgecolor=BLACK, zorder=4)
 
 
@@ -102,10 +99,9 @@ def _rod(ax: Any, ends: Any, color: str, width: float) -> None:
     ax.plot(*np.transpose(ends), color=color, linewidth=width, solid_capstyle="round", zorder=3)
 
 
-def _cell(row: Any, column: Any, color: str) -> Any:
-    from matplotlib.patches import Rectangle
-
-    return Rectangle((column - 0.45, row - 0.45), 0.9, 0.9, color=color, zorder=2)
+def _box(ax: Any, center: tuple[float, float], size: tuple[float, float], color: str) -> None:
+    (x, y), (width, height) = center, size
+    ax.fill(x + width * np.array([-0.5, 0.5, 0.5, -0.5]), y + height * np.array([-0.5, -0.5, 0.5, 0.5]), color, zorder=2)
 
 
 def _grid(ax: Any, walls: np.ndarray) -> None:

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from gymnax.environments import bsuite, classic_control, spaces
 
+from envs import draw
 from envs.arguments import check_names, frozen
 from jaxrl.env import Step
 from jaxrl.spaces import Box, Discrete, Space
@@ -25,7 +26,7 @@ from jaxrl.tree import pytree, replace, static
 
 @pytree
 class FromGymnax:
-    """A gymnax environment. `params` are gymnax's EnvParams (leaves), in which the clock and what follows from others is None.
+    """A gymnax environment. `params` are gymnax's EnvParams (leaves); the clock and what follows from others is None there.
 
     An observation from a Discrete space is one-hot, as networks read vectors; others are float32, and bytes stay bytes.
     `make` finds registered environments, `wrap` takes any other.
@@ -58,6 +59,11 @@ class FromGymnax:
         info = {name: jnp.asarray(value) for name, value in info.items() if name != "discount"}  # `terminated` says it
         reward = jnp.asarray(reward, jnp.float32).reshape(())
         return after, Step(self._observation(obs), reward, jnp.asarray(terminated, bool), info)
+
+    def draw(self, ax: Any, state: Any) -> None:
+        """Draws a state on matplotlib Axes, as `plot.gif` asks."""
+        name = self.source[0] if isinstance(self.source, tuple) else type(self.source).__name__
+        draw.gymnax(name, self.params, ax, state)
 
     def _game(self) -> Any:
         return _build(*self.source) if isinstance(self.source, tuple) else self.source

@@ -1,11 +1,13 @@
 """GridWorld: walk to a goal on a map drawn as text."""
 
 from functools import lru_cache
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from envs import draw
 from jaxrl.env import Step
 from jaxrl.spaces import Discrete
 from jaxrl.tree import pytree, static
@@ -88,6 +90,10 @@ class GridWorld:
         if self.one_hot:
             return jax.nn.one_hot(position[0] * columns + position[1], rows * columns)
         return position / jnp.array([rows - 1, columns - 1], jnp.float32)
+
+    def draw(self, ax: Any, state: jax.Array) -> None:
+        """Draws a state on matplotlib Axes, as `plot.gif` asks."""
+        draw.gridworld(self, ax, state)
 
 
 @lru_cache

@@ -1,6 +1,6 @@
 """jaxrl: reinforcement learning research in JAX, a thousand seeds in one program."""
 
-from jaxrl import plot, stats
+from jaxrl import plot, stats, tree
 from jaxrl.algorithms import ALGORITHMS, Constant, Linear, OnPolicy, Optimizer, a2c, ppo
 from jaxrl.devices import cache_compilations, use_all_cores
 from jaxrl.env import Env, Step
@@ -45,6 +45,7 @@ __all__ = [
     "stats",
     "sweep",
     "train",
+    "tree",
     "use_all_cores",
 ]
 

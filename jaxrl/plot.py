@@ -53,7 +53,7 @@ def curve(
 ) -> Figure:
     """A line for each value of the axis `by`: the interquartile mean over seeds, with its bootstrap interval as a band.
 
-    by: may be left out where one swept axis is left. over: the axis of the replicates. ax: draws there, not on a new Picture.
+    by: may be left out where one swept axis is left. over: the axis of the replicates. ax: draws there, not on a Picture.
     Points without a value are gaps; rows that no member measured (`evaluation` is made at some only) are passed over.
 
     Raises: ValueError for names that are not there, and when more than one swept axis is left.
@@ -62,14 +62,18 @@ def curve(
     by = by or next(iter(_swept(array, over, x)), None)
     array = _only(array, (over, x, by), f"curve(results.sel(HERE), {name!r}, by={by!r})")
     made = stats.summary(array, over=over, level=level).dropna(x, how="all", subset=["iqm"])
+    if not made.sizes[x]:
+        raise ValueError(
+            f"{array.name!r} has no finite value to draw: at no point has any {over} one. Choose another variable."
+        )
     figure, ax = _canvas(ax, (6.4, 4.2))
     lost = [f", {n} diverged" if n else "" for n in _diverged(results, over, by)]
     for i, label in enumerate(_labels(made, by) if by else [""]):
         _line(ax, made[x].values, made.isel({by: i}) if by else made, i, label + lost[i])
     ax.spines[["top", "right"]].set_visible(False)
     ax.set_xlabel("environment steps" if x == "step" else x)
-    known = f"n = {array.sizes[over]} {over}s{'' if by else lost[0]}"
-    ax.set_ylabel(f"{name}\n(interquartile mean, {100 * level:g} % interval, {known})", fontsize=9)
+    known = _count(array, over) + ("" if by else lost[0])
+    ax.set_ylabel(f"{array.name} (interquartile mean,\n{100 * level:g} % interval, {known})")
     if np.issubdtype(made[x].dtype, np.number) and made[x].max() >= 10_000:
         ax.xaxis.set_major_formatter(EngFormatter(sep=""))  # 50k, 1M
     if by:  # beside the axes, where it covers no line
@@ -94,19 +98,19 @@ def heat(
     Raises: ValueError for names that are not there, and when more or fewer than two swept axes are left.
     """
     array = stats.pick(results, name, over, *(axis for axis in (x, y) if axis))
-    when = ""
-    if "step" in array.dims:
-        array = array.isel(step=at)
-        when = f" at {EngFormatter(sep='')(array.step.item())} environment steps" if "step" in array.coords else ""
+    array = array.isel(step=at) if "step" in array.dims else array
+    when = (
+        f" at {EngFormatter(sep='')(float(f'{array.step.item():.3g}'))} environment steps" if "step" in array.coords else ""
+    )
     free = [axis for axis in _swept(array, over) if axis not in (x, y)]
     y, x = y or (free.pop(0) if free else None), x or (free.pop(0) if free else None)
     array = _only(array, (over, x, y), f"heat(results.sel(HERE), {name!r}, x={x!r}, y={y!r})")
     if not (x and y):
-        raise ValueError(f"A map needs two swept axes, and {name!r} has only {y or x}. Write curve(results, {name!r}).")
+        raise ValueError(f"A map needs two swept axes, and {name!r} has {y or x or 'none'}. Write curve(results, {name!r}).")
     array = array.where(np.isfinite(array)).transpose(y, x, over)
-    figure, ax = _canvas(ax, (2.4 + 0.8 * array.sizes[x], 1.6 + 0.5 * array.sizes[y]))
-    _cells(ax, np.asarray(stats.iqm(array.values)), f"{name} (interquartile mean,\nn = {array.sizes[over]} {over}s)")
-    ax.set(xlabel=x, ylabel=y, title=f"{name}{when}")
+    figure, ax = _canvas(ax, (max(4.4, 2.4 + 0.8 * array.sizes[x]), 1.6 + 0.5 * array.sizes[y]))
+    _cells(ax, np.asarray(stats.iqm(array.values)), f"{array.name} (interquartile mean,\n{_count(array, over)})")
+    ax.set(xlabel=x, ylabel=y, title=f"{array.name}{when}")
     ax.set_xticks(range(array.sizes[x]), _labels(array, x))
     ax.set_yticks(range(array.sizes[y]), _labels(array, y))
     return figure
@@ -119,9 +123,10 @@ def number(value: Any) -> str:
     digits = 3
     while digits < 8 and abs(value) < 1 == abs(float(f"{value:.{digits}g}")):
         digits += 1
-    if value == 0 or 0.01 <= abs(value) < 1e5:
-        return np.format_float_positional(float(f"{value:.{digits}g}"), trim="-")
-    return np.format_float_scientific(float(f"{value:.{digits}g}"), trim="-", exp_digits=1).replace("e+", "e")
+    rounded = float(f"{value:.{digits}g}")
+    if rounded == 0 or 0.01 <= abs(rounded) < 1e5:
+        return np.format_float_positional(rounded, trim="-")
+    return np.format_float_scientific(rounded, trim="-", exp_digits=1).replace("e+", "e")
 
 
 def _swept(array: xr.DataArray, *taken: str) -> list[str]:
@@ -144,6 +149,10 @@ def _only(array: xr.DataArray, keep: tuple[str | None, ...], remedy: str) -> xr.
 
 def _labels(array: xr.DataArray | xr.Dataset, axis: str) -> list[str]:
     return [number(value) for value in array[axis].values.tolist()]
+
+
+def _count(array: xr.DataArray, over: str) -> str:
+    return f"n = {array.sizes[over]} {over}" + "s" * (array.sizes[over] > 1)
 
 
 def _diverged(results: Results, over: str, by: str | None) -> list[int]:
@@ -225,7 +234,7 @@ def gif(
         )
     states, returns = _episode(env, policy, jax.random.key(0) if key is None else key)
     shown = np.linspace(0, len(returns) - 1, min(len(returns), max_frames)).round().astype(int)
-    frames = _frames(draw, [(i, returns[i], jax.tree.map(lambda x, i=i: x[i], states)) for i in shown])
+    frames = _frames(draw, states, returns, shown.tolist())
     pause = 1000 / (fps or min(30, len(frames) / 3))
     durations = [pause] * (len(frames) - 1) + [pause + 700]  # the end is held, then it starts anew
     buffer = io.BytesIO()
@@ -255,16 +264,16 @@ def _episode(env: Env, policy: rollout.Policy, key: jax.Array) -> tuple[Any, np.
     return states, np.concatenate([[0.0], returns[:length]])
 
 
-def _frames(draw: Callable[[Axes, Any], None], moments: list[tuple[int, float, Any]]) -> list[Image.Image]:
+def _frames(draw: Callable[[Axes, Any], None], states: Any, returns: np.ndarray, shown: list[int]) -> list[Image.Image]:
     figure = Figure(figsize=(4.8, 3.4), dpi=80)
     canvas, ax = FigureCanvasAgg(figure), figure.add_axes((0.02, 0.02, 0.96, 0.86))
     frames = []
-    for step, ret, state in moments:
+    for i in shown:
         ax.clear()
         ax.set_axis_off()
         ax.set_aspect("equal")
-        draw(ax, state)
-        ax.set_title(f"step {step}, return {ret:.5g}", family="monospace", fontsize=10)
+        draw(ax, jax.tree.map(lambda x, i=i: x[i], states))
+        ax.set_title(f"step {i}, return {returns[i]:.5g}", family="monospace", fontsize=10)
         canvas.draw()
         frames.append(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).quantize(64))
     return frames

@@ -290,7 +290,7 @@ def pick(results: Results, name: str, *axes: str) -> xr.DataArray:
     """
     if isinstance(results, xr.Dataset) and name not in results:
         raise ValueError(f"The results have no variable {name!r}; {nearest(name, map(str, results.data_vars))}.")
-    array = results[name] if isinstance(results, xr.Dataset) else results
+    array = results[name] if isinstance(results, xr.Dataset) else results.rename(results.name or name)
     for axis in axes:
         if axis not in array.dims:
             raise ValueError(

@@ -378,6 +378,7 @@ def test_brax_matrix(name, backend):
         assert jnp.isfinite(step.obs).all()
 
 
+@pytest.mark.slow
 def test_brax_system_is_a_leaf():
     """Weaker gravity is another world; a vmap over it is a family."""
     with allowances("brax:inverted_pendulum"):

@@ -83,7 +83,7 @@ def test_auc_is_the_mean_height():
 
 
 values = st.floats(-1e3, 1e3, width=32) | st.just(np.nan)
-samples = hnp.arrays(np.float32, st.integers(4, 12), elements=values).filter(lambda x: not np.isnan(x).all())
+samples = hnp.arrays(np.float32, st.sampled_from([4, 7, 12]), elements=values).filter(lambda x: not np.isnan(x).all())
 
 
 @settings(max_examples=60, deadline=None)

@@ -1,0 +1,114 @@
+"""One-lesson environments: what an algorithm that fails one of them has not learnt is its name."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.env import Step
+from jaxrl.spaces import Box, Discrete
+from jaxrl.tree import pytree, static
+
+
+def obs_of(x):
+    return jnp.asarray(x, jnp.float32).reshape(1)
+
+
+@pytree
+class Value:
+    """One state, one step, reward 1: the value is 1."""
+
+    max_steps: int = static(default=8)
+    action_space = Discrete(2)
+
+    def reset(self, key):
+        return (), obs_of(0)
+
+    def step(self, key, state, action):
+        return (), Step(obs_of(0), jnp.float32(1), jnp.bool_(True), {})
+
+
+@pytree
+class Seen:
+    """A random observation, -1 or 1, is the reward: the value depends on what is seen."""
+
+    max_steps: int = static(default=8)
+    action_space = Discrete(2)
+
+    def reset(self, key):
+        sign = jax.random.rademacher(key, (), jnp.float32)
+        return sign, obs_of(sign)
+
+    def step(self, key, state, action):
+        return state, Step(obs_of(state), state, jnp.bool_(True), {})
+
+
+@pytree
+class Discounted:
+    """Two steps, reward 1 at the end: the first value is gamma."""
+
+    max_steps: int = static(default=8)
+    action_space = Discrete(2)
+
+    def reset(self, key):
+        return jnp.int32(0), obs_of(0)
+
+    def step(self, key, state, action):
+        last = state == 1
+        return state + 1, Step(obs_of(1), last.astype(jnp.float32), last, {})
+
+
+@pytree
+class TimedOut:
+    """Reward 1 for ever, cut off after 4 steps: the value is 1 / (1 - gamma), unless the time-out is taken for a death."""
+
+    max_steps: int = static(default=4)
+    action_space = Discrete(2)
+
+    def reset(self, key):
+        return (), obs_of(0)
+
+    def step(self, key, state, action):
+        return (), Step(obs_of(0), jnp.float32(1), jnp.bool_(False), {})
+
+
+@pytree
+class Choice:
+    """Action 1 pays 1, action 0 pays -1: the policy must choose."""
+
+    max_steps: int = static(default=8)
+    action_space = Discrete(2)
+
+    def reset(self, key):
+        return (), obs_of(0)
+
+    def step(self, key, state, action):
+        return (), Step(obs_of(0), 2.0 * action - 1.0, jnp.bool_(True), {})
+
+
+@pytree
+class Matching:
+    """The action that the observation names pays 1, the other -1: the policy must look."""
+
+    max_steps: int = static(default=8)
+    action_space = Discrete(2)
+
+    def reset(self, key):
+        sign = jax.random.rademacher(key, (), jnp.float32)
+        return sign, obs_of(sign)
+
+    def step(self, key, state, action):
+        return state, Step(obs_of(state), state * (2.0 * action - 1.0), jnp.bool_(True), {})
+
+
+@pytree
+class Aim:
+    """A real action is paid by how near it comes to the observed target, half of -1 or 1."""
+
+    max_steps: int = static(default=8)
+    action_space = Box(-1.0, 1.0, (1,))
+
+    def reset(self, key):
+        sign = jax.random.rademacher(key, (), jnp.float32)
+        return sign, obs_of(sign)
+
+    def step(self, key, state, action):
+        return state, Step(obs_of(state), -((action[0] - 0.5 * state) ** 2), jnp.bool_(True), {})

@@ -1,0 +1,82 @@
+"""The clock, the reset and the return, against a loop that does one thing at a time."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from probes import Discounted, TimedOut
+
+import envs
+from jaxrl import normalize, rollout
+
+
+def uniform(env):
+    return lambda key, memory, obs: (memory, env.action_space.sample(key))
+
+
+def test_a_rollout_is_advance_step_by_step():
+    env = envs.make("CartPole-v1", max_steps=15)
+    begin = lambda: jax.vmap(lambda key: rollout.begin(key, env))(jax.random.split(jax.random.key(0), 2))
+    last, batch = rollout.rollout(jax.random.key(1), env, uniform(env), begin(), 40)
+    keys = jax.random.split(jax.random.key(1), (40, 2))
+    advance = jax.jit(rollout.advance)
+    for b in range(2):
+        episode = jax.tree.map(lambda x, b=b: x[b], begin())
+        for t in range(40):
+            key_act, key_env = jax.random.split(keys[t, b])
+            episode, transition = advance(key_env, env, episode, env.action_space.sample(key_act))
+            np.testing.assert_allclose(batch.next_obs[t, b], transition.next_obs, atol=1e-5)
+            assert batch.length[t, b] == transition.length
+    assert batch.truncated.any()
+    np.testing.assert_allclose(last.obs[1], episode.obs, atol=1e-5)
+
+
+def test_inside_an_episode_the_successor_is_the_next_observation():
+    env = envs.make("CartPole-v1", max_steps=15)
+    episodes = jax.vmap(lambda key: rollout.begin(key, env))(jax.random.split(jax.random.key(0), 3))
+    _, batch = rollout.rollout(jax.random.key(1), env, uniform(env), episodes, 60)
+    inside = ~np.asarray(batch.done[:-1])
+    np.testing.assert_array_equal(np.asarray(batch.next_obs[:-1])[inside], np.asarray(batch.obs[1:])[inside])
+    assert not (batch.terminated & batch.truncated).any()
+    assert (np.asarray(batch.length)[np.asarray(batch.truncated)] == 15).all()
+    ret = np.zeros(3)
+    for t in range(60):
+        ret += np.asarray(batch.reward[t])
+        np.testing.assert_allclose(batch.ret[t], ret, rtol=1e-6)
+        ret = np.where(batch.done[t], 0, ret)
+
+
+def test_the_memory_resets_with_the_episode():
+    count = lambda key, memory, obs: (memory + 1, jnp.int32(0))
+    env = TimedOut()
+    episodes = jax.vmap(lambda key: rollout.begin(key, env, jnp.int32(0)))(jax.random.split(jax.random.key(0), 1))
+    _, batch = rollout.rollout(jax.random.key(1), env, count, episodes, 9)
+    np.testing.assert_array_equal(batch.memory[:, 0], [1, 2, 3, 4, 1, 2, 3, 4, 1])
+
+
+def test_evaluate_counts_each_first_episode_once():
+    assert rollout.evaluate(jax.random.key(0), TimedOut(), uniform(TimedOut()), 3).tolist() == [4.0, 4.0, 4.0]
+    assert rollout.evaluate(jax.random.key(0), Discounted(), uniform(Discounted()), 2).tolist() == [1.0, 1.0]
+
+
+def test_evaluate_can_be_differentiated():
+    env = envs.make("Pendulum-v1", max_steps=5)
+
+    def worth(gain):
+        policy = lambda key, memory, obs: (memory, gain * obs[2:])
+        return rollout.evaluate(jax.random.key(0), env, policy, 2).mean()
+
+    slope = jax.grad(worth)(0.1)
+    around = (worth(0.1 + 1e-2) - worth(0.1 - 1e-2)) / 2e-2
+    np.testing.assert_allclose(slope, around, rtol=0.05)
+
+
+def test_running_statistics_are_those_of_all_the_data():
+    rng = np.random.default_rng(0)
+    parts = [{"a": rng.normal(3, 2, (n, 4)).astype("f"), "b": rng.normal(-1, 0.1, (n,)).astype("f")} for n in (5, 1, 30)]
+    running = normalize.start({"a": jnp.zeros(4), "b": jnp.zeros(())})
+    for part in parts:
+        running = normalize.update(running, jax.tree.map(jnp.asarray, part))
+    for name in ("a", "b"):
+        together = np.concatenate([part[name] for part in parts])
+        np.testing.assert_allclose(running.mean[name], together.mean(0), rtol=1e-3)
+        np.testing.assert_allclose(running.variance[name], together.var(0), rtol=1e-3)
