@@ -1,6 +1,6 @@
 """The robots of brax (Freeman et al., 2021): bare, without brax's clock, auto-reset and other wrappers.
 
-Every environment below runs on every backend (generalized, positional, spring, mjx) with brax 0.14, mujoco 3 and jax 0.10.
+Every environment below runs on every backend (generalized, positional, spring, mjx) with brax 0.14.2 and jax 0.10.
 See `LEFT_OUT` for the two others.
 """
 

@@ -4,6 +4,7 @@ from typing import Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxrl.tree import pytree, static
 
@@ -114,9 +115,7 @@ class TanhNormal:
         return self._middle + self._half * jnp.tanh(x)
 
     def _log_prob_of_x(self, x: jax.Array) -> jax.Array:
-        # log(1 - tanh(x)^2) = 2 (log 2 - x - softplus(-2x)): exact where 1 - tanh^2 has underflowed
-        log_slope = 2.0 * (jnp.log(2.0) - x - jax.nn.softplus(-2.0 * x)) + jnp.log(self._half)
-        return Normal(self.loc, self.log_std).log_prob(x) - jnp.sum(log_slope, axis=-1)
+        return Normal(self.loc, self.log_std).log_prob(x) - jnp.sum(_log_slope(x) + jnp.log(self._half), axis=-1)
 
     def sample(self, key: jax.Array) -> jax.Array:
         return self._squash(Normal(self.loc, self.log_std).sample(key))
@@ -135,17 +134,19 @@ class TanhNormal:
 
     def entropy(self) -> jax.Array:
         """No closed form: the Gaussian's entropy plus the mean log-slope by Gauss-Hermite quadrature (20 nodes)."""
-        nodes, weights = (jnp.asarray(a, jnp.float32) for a in _HERMITE)
-        x = self.loc[..., None] + jnp.exp(self.log_std)[..., None] * nodes
-        log_slope = 2.0 * (jnp.log(2.0) - x - jax.nn.softplus(-2.0 * x)) @ weights + jnp.log(self._half)
-        return Normal(self.loc, self.log_std).entropy() + jnp.sum(log_slope, axis=-1)
+        std = jnp.exp(self.log_std)
+        slopes = [w * _log_slope(self.loc + std * x) for x, w in zip(*_HERMITE, strict=True)]
+        return Normal(self.loc, self.log_std).entropy() + jnp.sum(sum(slopes) + jnp.log(self._half), axis=-1)
 
 
-def _hermite(num_nodes: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    import numpy as np
+def _log_slope(x: jax.Array) -> jax.Array:
+    """log(1 - tanh(x)^2), exact where 1 - tanh^2 has underflowed."""
+    return 2.0 * (jnp.log(2.0) - x - jax.nn.softplus(-2.0 * x))
 
+
+def _hermite(num_nodes: int) -> tuple[list[float], list[float]]:
     nodes, weights = np.polynomial.hermite_e.hermegauss(num_nodes)
-    return tuple(nodes), tuple(weights / weights.sum())
+    return nodes.tolist(), (weights / weights.sum()).tolist()
 
 
 _HERMITE = _hermite(20)

@@ -83,8 +83,11 @@ def rollout(
         memory, action = policy(key_act, episode.memory, episode.obs)
         return advance(key_env, env, tree.replace(episode, memory=memory), action)
 
-    keys = jax.random.split(key, (num_steps, episodes.length.shape[0]))
-    return jax.lax.scan(lambda episodes, keys: jax.vmap(play)(keys, episodes), episodes, keys)
+    def row(episodes: Episode, t: jax.Array) -> tuple[Episode, Transition]:
+        keys = jax.random.split(jax.random.fold_in(key, t), episodes.length.shape[0])
+        return jax.vmap(play)(keys, episodes)
+
+    return jax.lax.scan(row, episodes, jnp.arange(num_steps))
 
 
 def evaluate(key: jax.Array, env: Env, policy: Policy, num_episodes: int, memory: Any = ()) -> jax.Array:
@@ -93,18 +96,18 @@ def evaluate(key: jax.Array, env: Env, policy: Policy, num_episodes: int, memory
     It always takes `max_steps` steps; an episode that is over stands still. `memory` is the policy's at rest.
     """
 
-    def play(key: jax.Array) -> jax.Array:
-        key_reset, key_play = jax.random.split(key)
+    def move(key: jax.Array, episode: Episode, over: jax.Array) -> tuple[Episode, jax.Array]:
+        key_act, key_env = jax.random.split(key)
+        memory, action = policy(key_act, episode.memory, episode.obs)
+        following, transition = step(key_env, env, tree.replace(episode, memory=memory), action)
+        return tree.where(over, episode, following), over | transition.done
 
-        def move(carry: tuple[Episode, jax.Array], key: jax.Array) -> tuple[tuple[Episode, jax.Array], None]:
-            episode, over = carry
-            key_act, key_env = jax.random.split(key)
-            memory, action = policy(key_act, episode.memory, episode.obs)
-            following, transition = step(key_env, env, tree.replace(episode, memory=memory), action)
-            return (tree.where(over, episode, following), over | transition.done), None
+    key_reset, key_play = jax.random.split(key)
+    first = jax.vmap(lambda key: begin(key, env, memory))(jax.random.split(key_reset, num_episodes))
 
-        first = begin(key_reset, env, memory)
-        (last, _), _ = jax.lax.scan(move, (first, jnp.bool_(False)), jax.random.split(key_play, env.max_steps))
-        return last.ret
+    def row(now: tuple[Episode, jax.Array], t: jax.Array) -> tuple[tuple[Episode, jax.Array], None]:
+        keys = jax.random.split(jax.random.fold_in(key_play, t), num_episodes)
+        return jax.vmap(move)(keys, *now), None
 
-    return jax.vmap(play)(jax.random.split(key, num_episodes))
+    (last, _), _ = jax.lax.scan(row, (first, jnp.zeros(num_episodes, bool)), jnp.arange(env.max_steps))
+    return last.ret

@@ -30,6 +30,8 @@ class Training:
     episodes: int = static(default=16)
     eval_share: float = static(default=0.05)
 
+    __hash__ = object.__hash__  # so that it can be jitted as it is, although its leaves may be arrays
+
     def __post_init__(self) -> None:
         for name in ("steps", "evals"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:

@@ -85,11 +85,11 @@ class NnxBuilder:
 
     def __call__(self, heads):
         def init(key, obs):
-            return nnx.split(NnxNet(obs.shape[-1], heads, nnx.Rngs(key)))[1]
+            return nnx.split(NnxNet(obs.size, heads, nnx.Rngs(key)))[1]
 
         def apply(params, obs):
-            graph = nnx.split(nnx.eval_shape(lambda: NnxNet(obs.shape[-1], heads, nnx.Rngs(0))))[0]
-            return nnx.merge(graph, params)(obs)
+            graph = nnx.split(nnx.eval_shape(lambda: NnxNet(obs.size, heads, nnx.Rngs(0))))[0]
+            return nnx.merge(graph, params)(obs.ravel())
 
         return networks.Network(init, apply)
 

@@ -17,12 +17,11 @@ def test_a_rollout_is_advance_step_by_step():
     env = envs.make("CartPole-v1", max_steps=15)
     begin = lambda: jax.vmap(lambda key: rollout.begin(key, env))(jax.random.split(jax.random.key(0), 2))
     last, batch = rollout.rollout(jax.random.key(1), env, uniform(env), begin(), 40)
-    keys = jax.random.split(jax.random.key(1), (40, 2))
     advance = jax.jit(rollout.advance)
     for b in range(2):
         episode = jax.tree.map(lambda x, b=b: x[b], begin())
         for t in range(40):
-            key_act, key_env = jax.random.split(keys[t, b])
+            key_act, key_env = jax.random.split(jax.random.split(jax.random.fold_in(jax.random.key(1), t), 2)[b])
             episode, transition = advance(key_env, env, episode, env.action_space.sample(key_act))
             np.testing.assert_allclose(batch.next_obs[t, b], transition.next_obs, atol=1e-5)
             assert batch.length[t, b] == transition.length
@@ -54,13 +53,15 @@ def test_the_memory_resets_with_the_episode():
 
 
 def test_evaluate_counts_each_first_episode_once():
-    assert rollout.evaluate(jax.random.key(0), TimedOut(), uniform(TimedOut()), 3).tolist() == [4.0, 4.0, 4.0]
-    assert rollout.evaluate(jax.random.key(0), Discounted(), uniform(Discounted()), 2).tolist() == [1.0, 1.0]
+    for env, expected in ((TimedOut(), 4.0), (Discounted(), 1.0)):
+        evaluate = jax.jit(lambda key, env=env: rollout.evaluate(key, env, uniform(env), 3))
+        assert evaluate(jax.random.key(0)).tolist() == [expected] * 3
 
 
 def test_evaluate_can_be_differentiated():
     env = envs.make("Pendulum-v1", max_steps=5)
 
+    @jax.jit
     def worth(gain):
         policy = lambda key, memory, obs: (memory, gain * obs[2:])
         return rollout.evaluate(jax.random.key(0), env, policy, 2).mean()

@@ -102,7 +102,8 @@ class OnPolicy:
     def update(self, key: jax.Array, env: Env, state: State) -> tuple[State, Metrics]:
         key_act, key_learn = jax.random.split(key)
         policy = lambda key, memory, obs: self.explore(key, env, state, memory, obs)
-        episodes, batch = rollout.rollout(key_act, env, policy, state.episodes, self.num_steps)
+        played = rollout.rollout(key_act, env, policy, state.episodes, self.num_steps)
+        episodes, batch = jax.lax.stop_gradient(played)  # experience is data: a meta-gradient flows through learning alone
         metrics = episode_metrics(batch)
         state, batch = self._scale_rewards(state, batch)
         learnt, losses = self._learn(key_learn, env, state, batch)
@@ -119,7 +120,7 @@ class OnPolicy:
         """The network's heads, and the policy they make, along one trajectory. [T]."""
         obs = normalize.apply(state.obs_stats, obs) if self.normalize_obs else obs
         memory, out = self._network(env).apply(params, memory, obs, first)
-        return memory, out | {"policy": env.action_space.policy(out)}
+        return memory, out | {"policy": jax.vmap(env.action_space.policy)(out)}
 
     def _look(self, env: Env, state: State, memory: Any, obs: Any) -> tuple[Any, Any]:
         """The same at one observation."""

@@ -1,0 +1,46 @@
+"""The speed table: its arithmetic, and one tiny run of this kit alone (the others come with the extra `bench`)."""
+
+import dataclasses
+import json
+
+import pytest
+
+from experiments import speed
+from experiments._kits import Job
+
+ROWS = [
+    {"kit": "jaxrl", "seeds": 1, "steps": 100, "round": r, "steps_per_second": ours, "compile_seconds": 1.0}
+    | {"wall_seconds": 2.0, "peak_mb": 3.0}
+    for r, ours in enumerate((300.0, 100.0, 220.0))
+]
+PEERS = [row | {"kit": "other", "steps_per_second": theirs} for row, theirs in zip(ROWS, (100.0, 100.0, 200.0), strict=True)]
+
+
+def test_ratios_are_of_the_same_round():
+    text = speed.table(ROWS + PEERS)
+    assert "| 1 | jaxrl | 220 (100 to 300) | 1.10x (1.00x to 3.00x) | 1.0" in text
+
+
+def test_one_that_failed_says_so_and_is_no_peer():
+    hung = {"kit": "hung", "seeds": 1, "steps": 100, "round": 0, "failed": "not done in 5 s"}
+    text = speed.table([*ROWS, *PEERS, hung])
+    assert "| 1 | hung | not done in 5 s |" in text
+    assert "1.10x (1.00x to 3.00x)" in text
+
+
+def test_a_measurement_that_takes_too_long_is_ended():
+    assert "not done in 1 s" in speed.measure(Job("jaxrl", 2, 5120), limit=1.0)["failed"]
+
+
+def test_a_measurement_that_breaks_says_why():
+    assert "KeyError" in speed.measure(Job("nobody's", 1, 5120), limit=60.0)["failed"]
+
+
+@pytest.mark.slow
+def test_it_runs(tmp_path):
+    config = dataclasses.replace(speed.SMOKE, folder=tmp_path)
+    speed.main(config)
+    told = json.loads((tmp_path / "speed.json").read_text())
+    assert told["rounds"][0]["steps_per_second"] > 0
+    assert told["rounds"][0]["kept_bytes"] / 2 < 50_000  # a thousand seeds: 50 MB
+    assert "| 2 | jaxrl |" in (tmp_path / "speed.md").read_text()
