@@ -32,16 +32,15 @@ class Job:
 def jaxrl(job: Job, all_cores: bool = True) -> dict[str, Any]:
     import jax.numpy as jnp
 
-    import envs
     import jaxrl as rl
 
     if all_cores:
         rl.use_all_cores()
+    import envs.from_gymnax  # here, as gymnax starts jax
+
     base, resident = _peak_mb(), []
     episodes = EPISODES if job.curve else 0
-    algo = rl.ppo(value_clip=0.2)
-    training = rl.Training(algo, envs.make("CartPole-v1"), job.steps, ROWS, episodes, eval_share=float("inf"))
-    training = training if job.curve else dataclasses.replace(training, eval_share=0.0)
+    training = rl.Training(rl.ppo(value_clip=0.2), envs.make("CartPole-v1"), job.steps, ROWS, episodes, eval_share=100.0)
     watch = (lambda report: resident.append(_resident_mb())) if job.watch else False
     results = rl.sweep(training, {"seed": jnp.arange(job.seeds)}, progress=watch)
     seconds = {name: float(results.attrs[name]) for name in ("compile_seconds", "run_seconds")}
@@ -85,7 +84,7 @@ def rejax(job: Job) -> dict[str, Any]:
     algo = PPO.create(
         env=FiveValues(gymnax.make("CartPole-v1")[0]),
         agent_kwargs={"activation": "tanh", "hidden_layer_sizes": (64, 64)},
-        learning_rate=optax.linear_schedule(2.5e-4, 0.0, job.steps // UPDATE * 16),  # closed over, so a function may be a leaf
+        learning_rate=optax.linear_schedule(2.5e-4, 0.0, job.steps // UPDATE * 16),  # a leaf, but `train` closes over it
         **SHAPE | HYPER,
         **{"clip_eps": 0.2, "vf_coef": 0.5, "ent_coef": 0.01},
         **{"total_timesteps": job.steps, "eval_freq": job.steps // (ROWS if job.curve else 1)},
@@ -93,7 +92,7 @@ def rejax(job: Job) -> dict[str, Any]:
     )
     algo = algo.replace(eval_callback=judge if job.curve else lambda algo, learner, key: ())
     keys = jax.random.split(jax.random.key(0), job.seeds)
-    seconds, (_, evaluation) = _timed(jax.jit(jax.vmap(algo.train)), keys)
+    seconds, evaluation = _timed(jax.jit(jax.vmap(algo.train)), keys)
     return {"base_mb": base, "curves": {"evaluation": evaluation.tolist()} if job.curve else {}} | seconds
 
 
@@ -124,7 +123,7 @@ def jaxnasium(job: Job) -> dict[str, Any]:
     env = jym.make("CartPole-v1")
     train = equinox.filter_vmap(lambda key: algo.train(key, env))
     keys = jax.random.split(jax.random.key(0), job.seeds)
-    seconds, (_, metrics) = _timed(equinox.filter_jit(train), keys)
+    seconds, metrics = _timed(equinox.filter_jit(train), keys)
     total, episodes = (np.reshape(metrics[name], (job.seeds, ROWS, -1)).sum(-1) for name in ("total", "episodes"))
     return {"base_mb": base, "curves": {"return": (total / episodes).tolist()} if job.curve else {}} | seconds
 
@@ -138,17 +137,15 @@ KITS: dict[str, Callable[[Job], dict[str, Any]]] = {
 
 
 def _timed(program: Any, keys: Any) -> tuple[dict[str, float], Any]:
-    """Seconds of compilation and of one run of what was compiled, and the outputs on the host."""
+    """Seconds of compilation and of one run of what was compiled, and its curves on the host."""
     import jax
 
     started = time.monotonic()
     compiled = program.lower(keys).compile()
     ready = time.monotonic()
-    outputs = jax.block_until_ready(compiled(keys))
-    _, kept = outputs
-    kept = jax.device_get(kept)
-    times = {"compile_seconds": ready - started, "run_seconds": time.monotonic() - ready}
-    return times, (outputs[0], kept)
+    _, curve = jax.block_until_ready(compiled(keys))
+    curve = jax.device_get(curve)
+    return {"compile_seconds": ready - started, "run_seconds": time.monotonic() - ready}, curve
 
 
 def _peak_mb() -> float:

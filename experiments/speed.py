@@ -27,20 +27,23 @@ import tyro
 from rich.console import Console
 from rich.markdown import Markdown
 
-from experiments._kits import EPISODES, ROWS, UPDATE, Job
+from experiments._kits import ROWS, UPDATE, Job
 
 ROOT = pathlib.Path(__file__).parents[1]
 NOTES = """
 Settings of PureJaxRL: 4 environments x 128 steps, 4 epochs x 4 minibatches, two towers of 2 x 64 tanh, learning rate 2.5e-4
 annealed to 0, gamma 0.99, lambda 0.95, clip 0.2 (also of values), entropy 0.01, value weight 0.5, gradients held to 0.5.
+
 Medians of the rounds, smallest to largest in brackets; the ratio is to the fastest peer of the same round. Compilation
-counts tracing; the run is one call of the compiled program, its results on the host. Memory is the process's peak above what it
-held after its imports (on an accelerator: the device's peak). Nothing is evaluated: rejax's evaluation, which can't be switched
-off, is replaced by one that does nothing. Whole process: from its start to its end, imports and compilation with it.
+counts tracing; the run is one call of what was compiled, its curves brought to the host. The whole process counts imports
+too. Memory is the process's peak above what it held after its imports (on an accelerator: the device's peak). Nothing is
+evaluated: rejax's evaluation, which can't be switched off, is replaced by one that does nothing.
+
 jaxrl uses every core of a CPU as its command line does; the others are used as their users use them, on one device with
-XLA's own threads. What can't be matched: rejax clips gradients elementwise (jaxrl and jaxnasium: by global norm), its Adam has
-epsilon 1e-8 (1e-5; jaxnasium 1e-4), its networks start from lecun_normal (orthogonal), and it takes a time-out for a death.
-jaxnasium plays its own CartPole, four steps of warm-up more, and keeps the metrics of each update; jaxrl keeps ten rows.
+XLA's own threads. What can't be matched: rejax clips gradients elementwise (jaxrl and jaxnasium by their global norm), its
+Adam has epsilon 1e-8 (jaxrl 1e-5, jaxnasium 1e-4), its networks start from lecun_normal (the others orthogonal), and it
+takes a time-out for a death. jaxnasium plays its own CartPole, takes one more step of warm-up, and keeps the returns of each
+update; jaxrl keeps ten rows of fourteen metrics.
 """.strip()
 
 
@@ -127,7 +130,7 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-# ------------------------------------------------------------------------------------------------------------ what is measured
+# ---------------------------------------------------------------------------------------------------------- what is measured
 
 
 def curves(config: Config) -> list[dict[str, Any]]:
@@ -199,15 +202,15 @@ def peers(config: Config) -> list[str]:
     return [kit for kit in config.kits if not kit.startswith("jaxrl")]
 
 
-# ----------------------------------------------------------------------------------------------------------------- the report
+# --------------------------------------------------------------------------------------------------------------- the report
 
 
 def run(config: Config) -> dict[str, Any]:
     """Everything that the configuration asks for, as JSON."""
     told = {"rounds": rounds(config)}
-    told["curves"] = curves(config) if config.curves else []
     told["warm_start"] = warm_start() if config.warm else None
     told["host_memory"] = host_memory(config) if config.full else None
+    told["curves"] = curves(config) if config.curves else []  # last: only now may this process itself take the device
     done = next((row for row in told["rounds"] if "failed" not in row), {})
     versions = {kit: importlib.metadata.version(kit) for kit in [*peers(config), "jaxrl", "jax", "jaxlib", "gymnax"]}
     return {
@@ -228,14 +231,16 @@ def _processor() -> str:
 def report(told: dict[str, Any]) -> str:
     """The same as markdown."""
     versions = ", ".join(f"{name} {version}" for name, version in told["versions"].items())
-    parts = [f"# PPO on CartPole\n\n{told['date']}, {told['device']}, {told['host']}; {versions}.", NOTES, table(told["rounds"])]
+    where = f"{told['date']}, {told['device']}, {told['host']}; {versions}."
+    parts = ["# PPO on CartPole", where, table(told["rounds"]), NOTES]
     for row in told["curves"]:
         parts.append(f"Learning curves, this kit less {row['kit']}: " + (row.get("failed") or CURVE.format(**row)))
     if told["warm_start"]:
-        parts.append("First tenth of a training done after {:.1f} s, with a warm compilation cache {:.1f} s.".format(*told["warm_start"]))
+        cold, warm = told["warm_start"]
+        parts.append(f"First tenth of a training done {cold:.1f} s after a process started, {warm:.1f} s with a warm cache.")
     kept = [row["kept_bytes"] / row["seeds"] / 1e3 for row in told["rounds"] if "kept_bytes" in row]
     if kept:
-        parts.append(f"Results keep {max(kept):.2f} kB per seed on the host: {max(kept):.2f} MB for the curves of a thousand.")
+        parts.append(f"Results keep {max(kept):.2f} kB per seed on the host at most, {max(kept):.2f} MB for a thousand.")
     if told["host_memory"] and "failed" not in told["host_memory"]:
         full = told["host_memory"]
         grown = (full["resident_mb"][-1] - full["resident_mb"][0]) / 256

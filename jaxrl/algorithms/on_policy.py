@@ -118,7 +118,8 @@ class OnPolicy:
 
     def _read(self, env: Env, state: State, params: Any, memory: Any, obs: Any, first: jax.Array) -> tuple[Any, Any]:
         """The network's heads, and the policy they make, along one trajectory. [T]."""
-        obs = normalize.apply(state.obs_stats, obs) if self.normalize_obs else obs
+        if self.normalize_obs:
+            obs = jax.vmap(lambda obs: normalize.apply(state.obs_stats, obs))(obs)
         memory, out = self._network(env).apply(params, memory, obs, first)
         return memory, out | {"policy": jax.vmap(env.action_space.policy)(out)}
 
