@@ -27,7 +27,7 @@ import tyro
 from rich.console import Console
 from rich.markdown import Markdown
 
-from experiments._kits import ROWS, UPDATE, Job
+from experiments._kits import KITS, ROWS, UPDATE, Job
 
 ROOT = pathlib.Path(__file__).parents[1]
 NOTES = """
@@ -43,7 +43,8 @@ jaxrl uses every core of a CPU as its command line does; the others are used as 
 XLA's own threads. What can't be matched: rejax clips gradients elementwise (jaxrl and jaxnasium by their global norm), its
 Adam has epsilon 1e-8 (jaxrl 1e-5, jaxnasium 1e-4), its networks start from lecun_normal (the others orthogonal), and it
 takes a time-out for a death. jaxnasium plays its own CartPole, takes one more step of warm-up, and keeps the returns of each
-update; jaxrl keeps ten rows of fourteen metrics.
+update; jaxrl keeps ten rows of fourteen metrics. jaxnasium's initialiser, a QR, can stand still under vmap on a CPU, so it
+is also run with agents that were made one by one before.
 """.strip()
 
 
@@ -52,7 +53,7 @@ class Config:
     """Steps per second, compile time and peak memory of PPO on CartPole, here and elsewhere."""
 
     seeds: tuple[int, ...] = (1, 8, 64, 256)
-    kits: tuple[str, ...] = ("jaxrl", "jaxrl on one device", "rejax", "jaxnasium")
+    kits: tuple[str, ...] = tuple(KITS)
     """the first is compared with those that are not jaxrl"""
     steps: int = 500_000
     """environment steps of each seed, at most"""
@@ -81,22 +82,20 @@ def measure(job: Job, limit: float) -> dict[str, Any]:
     code = f"from experiments._kits import child; child({json.dumps(json.dumps(dataclasses.asdict(job)))})"
     environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false"}
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        options = {"stdout": out, "stderr": err, "cwd": ROOT, "env": environment, "start_new_session": True}
-        process = subprocess.Popen([sys.executable, "-c", code], **options)
-        try:
-            process.wait(limit)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            after = resource.getrusage(resource.RUSAGE_CHILDREN)
-            busy = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-            return {"failed": f"not done in {limit:.0f} s, of which the processor was busy for {busy:.0f}"}
-        wall = time.monotonic() - started
-        out.seek(0), err.seek(0)
-        if process.returncode:
-            return {"failed": (err.read().strip().splitlines() or [f"exit {process.returncode}"])[-1]}
-        told = json.loads(out.read().splitlines()[-1])
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": ROOT, "env": environment}
+    process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, **options)
+    try:
+        out, err = process.communicate(timeout=limit)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        busy = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        return {"failed": f"not done in {limit:.0f} s, of which the processor was busy for {busy:.0f}"}
+    wall = time.monotonic() - started
+    if process.returncode:
+        return {"failed": (err.strip().splitlines() or [f"exit {process.returncode}"])[-1]}
+    told = json.loads(out.splitlines()[-1])
     speed = job.seeds * job.steps / told["run_seconds"]
     return told | {"steps_per_second": speed, "wall_seconds": wall}
 
@@ -122,8 +121,7 @@ def rounds(config: Config) -> list[dict[str, Any]]:
 def _line(row: dict[str, Any]) -> str:
     if "failed" in row:
         return row["failed"]
-    text = "{steps_per_second:,.0f} steps/s in {run_seconds:.1f} s, compiled in {compile_seconds:.1f} s, {peak_mb:,.0f} MB"
-    return text.format(**row)
+    return "{steps_per_second:,.0f} steps/s, compiled in {compile_seconds:.1f} s, {peak_mb:,.0f} MB".format(**row)
 
 
 def say(text: str) -> None:
@@ -133,14 +131,14 @@ def say(text: str) -> None:
 # ---------------------------------------------------------------------------------------------------------- what is measured
 
 
-def curves(config: Config) -> list[dict[str, Any]]:
+def curves(config: Config, failed: set[str]) -> list[dict[str, Any]]:
     """Areas under the learning curves of `config.curves` seeds, and how far the first kit's are above each peer's.
 
     Against rejax, which tells no returns of training, greedy evaluations of 16 episodes at the same ten points; against
-    jaxnasium, the mean return of the training episodes that ended in each tenth.
+    jaxnasium, the mean return of the training episodes that ended in each tenth. Who `failed` before is left out.
     """
     told = {}
-    for kit in [config.kits[0], *peers(config)]:
+    for kit in [config.kits[0], *(kit for kit in peers(config) if kit not in failed)]:
         told[kit] = measure(Job(kit, config.curves, config.curve_steps, curve=True), 4 * config.limit)
         say(f"learning curves of {config.curves} seeds, {kit}: {_line(told[kit])}")
     ours = told.pop(config.kits[0])
@@ -161,9 +159,9 @@ def _compare(ours: dict[str, Any], theirs: dict[str, Any], config: Config) -> di
     areas = [stats.auc(height, steps) for height in heights]
     draws = stats.bootstrap(jax.random.key(0), lambda x, y: x.mean() - y.mean(), *areas)
     low, high = map(float, stats.percentile(draws))
-    means = [float(area.mean()) for area in areas]
-    ends = [np.nanmean(height, axis=0).round(1).tolist() for height in heights]
-    return {"curve": curve, "ours": means[0], "theirs": means[1], "low": low, "high": high, "curves": ends}
+    ours_mean, theirs_mean = (float(area.mean()) for area in areas)
+    rows = [np.nanmean(height, axis=0).round(1).tolist() for height in heights]
+    return {"curve": curve, "ours": ours_mean, "theirs": theirs_mean, "low": low, "high": high, "curves": rows}
 
 
 WARM_START = """
@@ -207,12 +205,14 @@ def peers(config: Config) -> list[str]:
 
 def run(config: Config) -> dict[str, Any]:
     """Everything that the configuration asks for, as JSON."""
-    told = {"rounds": rounds(config)}
+    told: dict[str, Any] = {"rounds": rounds(config)}
     told["warm_start"] = warm_start() if config.warm else None
     told["host_memory"] = host_memory(config) if config.full else None
-    told["curves"] = curves(config) if config.curves else []  # last: only now may this process itself take the device
+    failed = {row["kit"] for row in told["rounds"] if "failed" in row}
+    told["curves"] = curves(config, failed) if config.curves else []  # last: only now may this process take the device
     done = next((row for row in told["rounds"] if "failed" not in row), {})
-    versions = {kit: importlib.metadata.version(kit) for kit in [*peers(config), "jaxrl", "jax", "jaxlib", "gymnax"]}
+    packages = {kit.split(",")[0]: 0 for kit in [*peers(config), "jaxrl", "jax", "jaxlib", "gymnax"]}
+    versions = {package: importlib.metadata.version(package) for package in packages}
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="minutes"),
         "device": done.get("device"),
@@ -232,9 +232,8 @@ def report(told: dict[str, Any]) -> str:
     """The same as markdown."""
     versions = ", ".join(f"{name} {version}" for name, version in told["versions"].items())
     where = f"{told['date']}, {told['device']}, {told['host']}; {versions}."
-    parts = ["# PPO on CartPole", where, table(told["rounds"]), NOTES]
-    for row in told["curves"]:
-        parts.append(f"Learning curves, this kit less {row['kit']}: " + (row.get("failed") or CURVE.format(**row)))
+    lines = [f"Learning curves, this kit less {r['kit']}: {r.get('failed') or CURVE.format(**r)}" for r in told["curves"]]
+    parts = ["# PPO on CartPole", where, table(told["rounds"]), NOTES, *lines]
     if told["warm_start"]:
         cold, warm = told["warm_start"]
         parts.append(f"First tenth of a training done {cold:.1f} s after a process started, {warm:.1f} s with a warm cache.")
@@ -242,10 +241,9 @@ def report(told: dict[str, Any]) -> str:
     if kept:
         parts.append(f"Results keep {max(kept):.2f} kB per seed on the host at most, {max(kept):.2f} MB for a thousand.")
     if told["host_memory"] and "failed" not in told["host_memory"]:
-        full = told["host_memory"]
-        grown = (full["resident_mb"][-1] - full["resident_mb"][0]) / 256
-        text = f"256 seeds of 500,000 steps: {full['peak_mb'] / 256:.2f} MB per seed at the peak, compilation included, "
-        parts.append(text + f"{grown:.3f} MB per seed kept from the first row to the last.")
+        peak, resident = told["host_memory"]["peak_mb"] / 256, told["host_memory"]["resident_mb"]
+        text = f"256 seeds of 500,000 steps: {peak:.2f} MB per seed on the host at the peak, compilation with it, "
+        parts.append(text + f"of which {(resident[-1] - resident[0]) / 256:.3f} MB came after the first row.")
     return "\n\n".join(parts) + "\n"
 
 
@@ -290,9 +288,9 @@ def spread(values: list[float], text: str) -> str:
 def main(config: Config) -> None:
     """Steps per second, compile time and peak memory of PPO on CartPole, here and elsewhere."""
     told = run(config)
+    text = report(told)
     config.folder.mkdir(parents=True, exist_ok=True)
     (config.folder / "speed.json").write_text(json.dumps(told, indent=1) + "\n")
-    text = report(told)
     (config.folder / "speed.md").write_text(text)
     Console().print(Markdown(text))
 

@@ -133,7 +133,7 @@ def train(asked: Any, maker: Callable[..., Any]) -> None:
         return
     by = [name for name, size in results.sizes.items() if name not in ("seed", "step") and size > 1]
     if len(by) <= 1:
-        rl.plot.save(rl.plot.curve(results, "return", by=by[0] if by else None), asked.folder / "curve.png")
+        rl.plot.curve(results, "return", by=by[0] if by else None).savefig(asked.folder / "curve.png")
     if asked.gif:
         best = rl.best(results)
         rl.plot.gif(training.env, rl.policy(asked.folder, training, **best), asked.folder / "best.gif")
@@ -160,7 +160,7 @@ def plot(folder: tyro.conf.Positional[pathlib.Path], name: str = "return", by: s
         by: the axis that gets a line for each value
     """
     results = rl.load(folder)
-    rl.plot.save(rl.plot.curve(results, name, by=by), folder / "curve.png")
+    rl.plot.curve(results, name, by=by).savefig(folder / "curve.png")
     show(results)
     print(f"drew {folder / 'curve.png'}")
 

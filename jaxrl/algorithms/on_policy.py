@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxrl import networks, normalize, rollout, tree
-from jaxrl.algorithms.base import Linear, Optimizer, check_space, clip_by_global_norm, episode_metrics
+from jaxrl.algorithms.base import Linear, Optimizer, check_space, clip_by_global_norm, episode_metrics, permutation
 from jaxrl.env import Env
 from jaxrl.networks import MLP
 from jaxrl.returns import accumulate
@@ -153,7 +153,8 @@ class OnPolicy:
 
         def loss_of(params: Any, memory: Any, batch: Transition, targets: Any, first: jax.Array) -> tuple[Any, Metrics]:
             read = lambda memory, obs, first: self._read(env, state, params, memory, obs, first)[1]
-            return self.rule.loss(jax.vmap(read)(memory, batch.obs, first), batch, targets, state.clock)
+            read = read if self.memory is None else jax.vmap(read)
+            return self.rule.loss(read(memory, batch.obs, first), batch, targets, state.clock)
 
         def step(learner: tuple[Any, Any], chosen: jax.Array) -> tuple[tuple[Any, Any], Metrics]:
             params, opt_state = learner
@@ -163,31 +164,32 @@ class OnPolicy:
             changes, opt_state = optimizer.update(grads, opt_state, params)
             return (optax.apply_updates(params, changes), opt_state), metrics | {"grad_norm": norm}
 
-        shuffle = lambda key: jax.random.permutation(key, num_items).reshape(self.minibatches, -1)
+        shuffle = lambda key: permutation(key, num_items).reshape(self.minibatches, -1)
         chosen = jax.vmap(shuffle)(jax.random.split(key, self.epochs)).reshape(self.epochs * self.minibatches, -1)
         (params, opt_state), metrics = jax.lax.scan(step, (state.params, state.opt_state), chosen)
         state = tree.replace(state, params=params, opt_state=opt_state, carry=carry)
         return state, jax.tree.map(jnp.mean, metrics)
 
     def _prepare(self, env: Env, state: State, batch: Transition) -> tuple[Any, tuple[Any, Transition, Any, jax.Array]]:
-        """The rule's targets, and what minibatches are made of: (memory, batch, targets, first), trajectories first.
+        """The rule's targets, and what minibatches are made of: (memory, batch, targets, first).
 
-        Without a memory every step is a trajectory of its own, [T * B, 1]; with one they are the rollout's, [B, T].
+        Without a memory they are made of single steps, [T * B]; with one, of the rollout's trajectories, [B, T].
         """
+        read = lambda memory, obs, first: self._read(env, state, state.params, memory, obs, first)[1]
         first = jnp.roll(batch.done, 1, axis=0).at[0].set(False)  # the memory at row 0 was reset when its episode began
-        start, memory = state.episodes.memory, batch.memory
-
-        def along(memory: Any, obs: Any, first: jax.Array) -> Any:
-            return self._read(env, state, state.params, memory, obs, first)[1]
-
-        out = jax.vmap(along, in_axes=(0, 1, 1), out_axes=1)(start, batch.obs, first)
-        peek = lambda memory, obs: self._look(env, state, memory, obs)[1]
-        next_out = jax.vmap(jax.vmap(peek))(memory, batch.next_obs)
-        carry, targets = self.rule.targets(state.carry, out, next_out, batch, state.clock)
-        steps = (tree.replace(batch, memory=()), targets, first)
+        start, memory, batch = state.episodes.memory, batch.memory, tree.replace(batch, memory=())
         if self.memory is None:
-            return carry, ((), *jax.tree.map(lambda x: x.reshape(-1, 1, *x.shape[2:]), steps))
-        return carry, (start, *jax.tree.map(lambda x: x.swapaxes(0, 1), steps))
+            flat = lambda x: x.reshape(-1, *x.shape[2:])
+            full = lambda x: x.reshape(*batch.done.shape, *x.shape[1:])
+            look = lambda obs: jax.tree.map(full, read((), jax.tree.map(flat, obs), flat(first)))
+            out, next_out = look(batch.obs), look(batch.next_obs)
+        else:
+            flat = lambda x: x.swapaxes(0, 1)
+            out = jax.vmap(read, in_axes=(0, 1, 1), out_axes=1)(start, batch.obs, first)
+            peek = lambda memory, obs: self._look(env, state, memory, obs)[1]
+            next_out = jax.vmap(jax.vmap(peek))(memory, batch.next_obs)
+        carry, targets = self.rule.targets(state.carry, out, next_out, batch, state.clock)
+        return carry, (start, *jax.tree.map(flat, (batch, targets, first)))
 
 
 def _check_counts(algo: OnPolicy) -> None:

@@ -16,7 +16,7 @@ from jaxrl.sweep.store import Store
 from jaxrl.train import Training
 
 MEMORY_SHARE = 0.8  # of the free memory, what a chunk may take
-CPU_WIDTH = 128  # members per device: more gain nothing on a CPU, and finished chunks come later
+CPU_WIDTH = 32  # members per device: on a CPU a chunk should fit the caches
 ACCELERATOR_WIDTH = 4096
 
 
@@ -39,7 +39,7 @@ class Job:
             try:
                 self._run_chunks(*self._program())
             except jax.errors.JaxRuntimeError as error:
-                if "RESOURCE_EXHAUSTED" not in str(error) or not self.chunk or self.chunk <= jax.local_device_count():
+                if "RESOURCE_EXHAUSTED" not in str(error) or not self.chunk or self.chunk == 1:
                     raise
                 print(f"a chunk of {self.chunk} members did not fit the memory; going on with {self.chunk // 2}.")
                 self.chunk //= 2
@@ -58,24 +58,25 @@ class Job:
 
     def _program(self) -> tuple[Whole | Stepped, int]:
         """A compiled program and its width, halved until it fits the memory (a chunk that the caller chose is kept)."""
-        devices = jax.local_device_count()
+        left = self.grid.members - self.num_done
+        devices = min(jax.local_device_count(), self.grid.members, self.chunk or self.grid.members)  # none is split
         most = devices * (CPU_WIDTH if jax.default_backend() == "cpu" else ACCELERATOR_WIDTH)
-        width = self.chunk or _even(self.grid.members - self.num_done, most)
+        width = self.chunk or _even(left, most)
         while True:
             width = -(-width // devices) * devices
-            program = self._compile(width)
+            program = self._compile(width, devices)
             if self.chunk or program.bytes_per_device <= MEMORY_SHARE * free_bytes() or width == devices:
                 self.chunk = width
                 return program, width
             fits = int(width * MEMORY_SHARE * free_bytes() / program.bytes_per_device)
             width = max(min(fits, width // 2), 1)
 
-    def _compile(self, width: int) -> Whole | Stepped:
+    def _compile(self, width: int, devices: int) -> Whole | Stepped:
         points = self.grid.points(np.zeros(width, int))
         if isinstance(self.run, Training):
-            program = Stepped(self.member, self.run, points, keep=self.store is not None)
+            program = Stepped(self.member, self.run, points, devices, keep=self.store is not None)
         else:
-            program = Whole(self.member, points, None if self.show is None else self._row)
+            program = Whole(self.member, points, devices, None if self.show is None else self._row)
         self.compile_seconds += program.compile_seconds
         return program
 

@@ -1,6 +1,7 @@
 """One compiled program for a chunk of members, spread over the local devices."""
 
 import concurrent.futures
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxrl import progress, tree
 from jaxrl.train import Training
@@ -18,14 +19,17 @@ MEMBERS = PartitionSpec("members")
 NO_MEMBER = PartitionSpec()
 
 
-def over_devices(function: Callable[..., Any], specs: tuple[PartitionSpec, ...]) -> Callable[..., Any]:
+def over_devices(function: Callable[..., Any], specs: tuple[PartitionSpec, ...], devices: int) -> Callable[..., Any]:
     """`vmap` over the arguments marked MEMBERS, each device taking an equal part of them. Members never communicate."""
     axes = tuple(0 if spec == MEMBERS else None for spec in specs)
     vmapped = jax.vmap(function, in_axes=axes)
-    if jax.local_device_count() == 1:
+    if devices == 1:
         return vmapped
-    mesh = Mesh(np.array(jax.local_devices()), ("members",))
-    return jax.shard_map(vmapped, mesh=mesh, in_specs=specs, out_specs=MEMBERS, check_vma=False)
+    return jax.shard_map(vmapped, mesh=_mesh(devices), in_specs=specs, out_specs=MEMBERS, check_vma=False)
+
+
+def _mesh(devices: int) -> Mesh:
+    return Mesh(np.array(jax.local_devices()[:devices]), ("members",))
 
 
 def compile_all(jobs: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]]) -> list[Any]:
@@ -38,14 +42,10 @@ def compile_all(jobs: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, 
 class Whole:
     """Any function of a point, compiled for `width` members: one program, which may tell its rows through a callback."""
 
-    def __init__(self, member: Callable[[Any], Any], points: Any, listener: Callable[[Any, Any], None] | None) -> None:
+    def __init__(self, member: Callable[[Any], Any], points: Any, devices: int, listener: Any) -> None:
         started = time.monotonic()
-        if listener is None:
-            programs = compile_all([(over_devices(member, (MEMBERS,)), (points,), {})])
-        else:
-            with progress.listening(listener):
-                programs = compile_all([(over_devices(member, (MEMBERS,)), (points,), {})])
-        self._program = programs[0]
+        with contextlib.nullcontext() if listener is None else progress.listening(listener):
+            (self._program,) = compile_all([(over_devices(member, (MEMBERS,), devices), (points,), {})])
         self.compile_seconds = time.monotonic() - started
 
     @property
@@ -60,7 +60,7 @@ class Whole:
 class Stepped:
     """A `Training`, which the host steps row by row: two programs without callbacks, so jax's compilation cache keeps them."""
 
-    def __init__(self, at: Callable[[Any], tuple[Training, jax.Array]], training: Training, points: Any, keep: bool) -> None:
+    def __init__(self, at: Callable[[Any], Any], training: Training, points: Any, devices: int, keep: bool) -> None:
         started = time.monotonic()
         self._training, self._keep = training, keep
 
@@ -72,11 +72,11 @@ class Stepped:
             training, key = at(point)
             return training.advance(key, state, row)
 
-        begin, advance = over_devices(begin, (MEMBERS,)), over_devices(advance, (MEMBERS, MEMBERS, NO_MEMBER))
+        begin = over_devices(begin, (MEMBERS,), devices)
+        advance = over_devices(advance, (MEMBERS, MEMBERS, NO_MEMBER), devices)
         state, row = jax.eval_shape(begin, points), jax.ShapeDtypeStruct((), jnp.int32)
-        if jax.local_device_count() > 1:
-            mesh = Mesh(np.array(jax.local_devices()), ("members",))
-            sharding = jax.sharding.NamedSharding(mesh, MEMBERS)
+        if devices > 1:
+            sharding = NamedSharding(_mesh(devices), MEMBERS)
             state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), state)
         jobs = [(begin, (points,), {}), (advance, (points, state, row), {"donate_argnums": 1})]
         self._begin, self._advance = compile_all(jobs)
