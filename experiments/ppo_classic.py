@@ -56,7 +56,7 @@ TASKS = {
         env="Acrobot-v1",
         steps=500_000,
         setting=dict(
-            lr=1e-3, gamma=0.99, lam=0.94, entropy_weight=0.0, num_envs=16, num_steps=128, epochs=4, minibatches=8,
+            lr=2e-3, gamma=0.99, lam=0.94, entropy_weight=0.0, num_envs=16, num_steps=128, epochs=4, minibatches=8,
             normalize_obs=True,
         ),
         grid=dict(lr=(5e-4, 1e-3, 2e-3), entropy_weight=(0.0, 0.01)),
@@ -78,7 +78,7 @@ TASKS = {
         env="Breakout-MinAtar",
         steps=1_000_000,
         setting=dict(
-            lr=2e-3, gamma=0.99, lam=0.95, entropy_weight=0.01, num_envs=64, num_steps=64, epochs=4, minibatches=8,
+            lr=4e-3, gamma=0.99, lam=0.95, entropy_weight=0.01, num_envs=64, num_steps=64, epochs=4, minibatches=8,
             network=rl.MLP((64, 64), activation=jax.nn.relu),
         ),
         grid=dict(lr=(1e-3, 2e-3, 4e-3)),
@@ -88,7 +88,7 @@ TASKS = {
     "brax:inverted_pendulum": Task(
         env="brax:inverted_pendulum",
         params={"backend": "spring"},
-        steps=200_000,
+        steps=500_000,
         setting=dict(
             lr=1e-3, gamma=0.99, lam=0.95, entropy_weight=0.0, num_envs=16, num_steps=64, epochs=4, minibatches=8,
             normalize_obs=True,
@@ -96,6 +96,7 @@ TASKS = {
         grid=dict(lr=(3e-4, 1e-3, 3e-3)),
         published="none for this backend; 1000 is the most there is",
         target=1000,
+        tuning_steps=200_000,
     ),
 }  # fmt: skip
 

@@ -142,7 +142,7 @@ def train(asked: Any, maker: Callable[..., Any]) -> None:
 
 def show(results: Any) -> None:
     """The final return of each setting, as a table."""
-    frame = rl.stats.table(results, "return")
+    frame = rl.stats.table(results, "return").reset_index()
     table = Table(title="return at the end: interquartile mean over seeds, 95 % bootstrap interval", title_justify="left")
     for column in frame.columns:
         table.add_column(str(column), justify="right")

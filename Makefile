@@ -1,0 +1,33 @@
+# `make demo` and `make test` need Python 3.11 or 3.12 with pip, and nothing else: each makes its own .venv.
+PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+
+.PHONY: demo test lint install clean
+
+.venv/installed: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "jaxrl needs Python 3.11 or newer; write, say, make demo PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -e .
+	touch $@
+
+.venv/installed-test: .venv/installed
+	$(BIN)/python -m pip install --quiet -e ".[test]"
+	touch $@
+
+install: .venv/installed
+
+demo: .venv/installed
+	$(BIN)/python -m experiments.demo
+
+lint: .venv/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+test: lint
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+clean:
+	rm -rf .venv runs

@@ -1,0 +1,39 @@
+"""The main job at a laptop's size: 1,000 seeds x 2 learning rates of PPO on CartPole-v1, in one compiled program.
+
+`make demo`, or `python -m experiments.demo`. It is one command line, which does the same:
+jaxrl train ppo CartPole-v1 --seeds 1000 --lr 1e-3 4e-3 --steps 20480 ... --folder runs/demo --gif
+"""
+
+import dataclasses
+import pathlib
+import sys
+
+import tyro
+
+from jaxrl import cli
+
+SETTING = "--hidden 32 32 --num-envs 8 --num-steps 32 --epochs 4 --minibatches 4 --entropy-weight 0 --gamma 0.98 --lam 0.9"
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    seeds: int = 1000
+    """members for each learning rate"""
+    lr: tuple[float, ...] = (1e-3, 4e-3)
+    """the learning rates"""
+    steps: int = 20_480
+    """environment steps of each member"""
+    folder: pathlib.Path = pathlib.Path("runs/demo")
+    """keeps it all"""
+
+
+def main(config: Config) -> None:
+    size = f"--seeds {config.seeds} --steps {config.steps} --lr {' '.join(map(str, config.lr))}"
+    words = f"train ppo CartPole-v1 {size} {SETTING} --folder {config.folder} --gif".split()
+    print("jaxrl " + " ".join(words))
+    sys.argv[1:] = words
+    cli.main()
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config))

@@ -1,0 +1,75 @@
+"""The command line, run as a user runs it."""
+
+import subprocess
+import sys
+
+import pytest
+
+import jaxrl as rl
+from jaxrl import cli
+
+SMALL = "--num-envs 2 --num-steps 8 --minibatches 2 --epochs 1 --hidden 8 --evals 2".split()
+
+
+def jaxrl(*words, ok=True):
+    done = subprocess.run([sys.executable, "-m", "jaxrl.cli", *words], capture_output=True, text=True, timeout=300)
+    assert (done.returncode == 0) == ok, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_train_then_plot(tmp_path):
+    folder = str(tmp_path / "x")
+    words = ["train", "ppo", "CartPole-v1", "--seeds", "4", "--lr", "3e-4", "1e-3", "--steps", "640", "--folder", folder, "--gif"]
+    told = jaxrl(*words, *SMALL)
+    assert "8/8 members" in told
+    assert "iqm" in told
+    assert "0.0003" in told
+    kept = {path.name for path in (tmp_path / "x").iterdir()}
+    assert {"best.gif", "curve.png", "members", "results.nc", "sweep.json"} <= kept
+    results = rl.load(folder)
+    assert results["return"].sizes == {"lr": 2, "seed": 4, "step": 2}
+    (tmp_path / "x" / "curve.png").unlink()
+    assert "drew" in jaxrl("plot", folder, "--by", "lr")
+    assert (tmp_path / "x" / "curve.png").read_bytes()[1:4] == b"PNG"
+    refused = jaxrl(*[word.replace("3e-4", "1e-2") for word in words], *SMALL, ok=False)
+    assert "axes.lr" in refused
+    assert "Traceback" not in refused
+
+
+def test_lists():
+    assert {"CartPole-v1", "Catch", "brax:ant"} <= set(jaxrl("envs").split())
+    assert "Proximal policy optimisation" in jaxrl("algorithms")
+
+
+@pytest.mark.parametrize("name", rl.ALGORITHMS)
+def test_every_hyperparameter_is_reachable(name, capsys):
+    maker = rl.ALGORITHMS[name]
+    fields = cli.options(name, maker).__dataclass_fields__
+    made = maker()
+    numbers = {k for k, v in vars(made).items() if isinstance(v, bool | int | float)}
+    rule = {k for k, v in vars(made.rule).items() if isinstance(v, bool | int | float)} - {"value_clip"}
+    assert numbers | rule <= set(fields)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "ppo", "CartPole-v2"], "CartPole-v1"),
+        (["train", "pppo", "CartPole-v1"], "ppo"),
+        (["train", "ppo", "CartPole-v1", "--minibatches", "3"], "does not divide"),
+        (["train", "ppo", "CartPole-v1", "--env-params", "gravty=3"], "gravity"),
+        (["train", "ppo", "CartPole-v1", "--steps", "100"], "evals"),
+        (["plot", "nowhere"], "holds no sweep"),
+    ],
+)
+def test_mistakes_are_explained_without_a_traceback(words, message):
+    told = jaxrl(*words, ok=False)
+    assert message in told
+    assert "Traceback" not in told
+
+
+def test_environment_parameters_are_axes():
+    asked = cli.options("ppo", rl.ppo)(env="CartPole-v1", env_params=("gravity=5,10", "max_steps=20"), lr=(1e-3, 1e-2), seeds=3)
+    training, axes = cli.training_of(asked, rl.ppo)
+    assert training.env.max_steps == 20
+    assert {name: len(values) for name, values in axes.items()} == {"lr": 2, "gravity": 2, "seed": 3}
