@@ -70,7 +70,7 @@ class FromBrax:
 
         zero = jnp.float32(0.0)
         # fresh dictionaries: brax writes into those of the state it is given
-        after = self._robot().step(State(state, None, zero, zero, metrics={}, info={}), action)
+        after = self._robot().step(State(state, None, zero, zero, metrics={}, info={}), action)  # type: ignore[arg-type]
         info = {name: jnp.asarray(value, jnp.float32) for name, value in after.metrics.items()}
         return after.pipeline_state, Step(after.obs, jnp.asarray(after.reward, jnp.float32), after.done.astype(bool), info)
 

@@ -134,7 +134,7 @@ class CartPole(classic_control.CartPole):
 
     derived = ("total_mass", "polemass_length")
 
-    def step_env(self, key, state, action, params):
+    def step_env(self, key: Any, state: Any, action: Any, params: Any) -> Any:
         total, moment = params.masscart + params.masspole, params.masspole * params.length
         return super().step_env(key, state, action, params.replace(total_mass=total, polemass_length=moment))
 
@@ -142,7 +142,7 @@ class CartPole(classic_control.CartPole):
 class MountainCarContinuous(classic_control.ContinuousMountainCar):
     """gymnasium stops the car at the left wall; gymnax stops it past the goal, and lets it keep its speed at the wall."""
 
-    def step_env(self, key, state, action, params):
+    def step_env(self, key: Any, state: Any, action: Any, params: Any) -> Any:
         speed = state.velocity + jnp.clip(action[0], params.min_action, params.max_action) * params.power
         speed = jnp.clip(speed - jnp.cos(3 * state.position) * params.gravity, -params.max_speed, params.max_speed)
         position = jnp.clip(state.position + speed, params.min_position, params.max_position)

@@ -160,7 +160,10 @@ def figure(records: dict[str, Any]) -> Any:
 
 
 def table(records: dict[str, Any]) -> str:
-    rows = ["| task | steps | greedy return, IQM [95 % interval] | mean ± std | published | run on |", "|---|---|---|---|---|---|"]
+    rows = [
+        "| task | steps | greedy return, IQM [95 % interval] | mean ± std | published | run on |",
+        "|---|---|---|---|---|---|",
+    ]
     for name, record in records.items():
         e, machine, versions = record["evaluation_score"], record["machine"], record["versions"]
         rows.append(

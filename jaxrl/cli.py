@@ -77,7 +77,9 @@ def options(name: str, maker: Callable[..., Any]) -> type:
         value = (default,) if isinstance(default, float) else default
         fields.append((key, Annotated[kind, tyro.conf.arg(help=HELP.get(key, ""))], dataclasses.field(default=value)))
     made = dataclasses.make_dataclass(name, fields, bases=(Common,), frozen=True)
-    made.__doc__ = (inspect.getdoc(maker) or name).splitlines()[0] + " A number given several values is an axis of the sweep."
+    made.__doc__ = (inspect.getdoc(maker) or name).splitlines()[
+        0
+    ] + " A number given several values is an axis of the sweep."
     return made
 
 
@@ -107,9 +109,7 @@ def training_of(asked: Any, maker: Callable[..., Any]) -> tuple[rl.Training, dic
     memory = rl.GRU(asked.memory) if asked.memory else None
     world = dict(_parameter(text) for text in asked.env_params)
     env = envs.make(asked.env, **{name: values[0] for name, values in world.items()})
-    training = rl.Training(
-        maker(**fixed, network=network, memory=memory), env, asked.steps, asked.evals, asked.episodes
-    )
+    training = rl.Training(maker(**fixed, network=network, memory=memory), env, asked.steps, asked.evals, asked.episodes)
     names = {"lr_end": "schedule.end"}
     axes = {names.get(key, key): jnp.array(values) for key, values in (floats | world).items() if len(values) > 1}
     return training, axes | {"seed": jnp.arange(asked.first_seed, asked.first_seed + asked.seeds)}
@@ -131,7 +131,7 @@ def train(asked: Any, maker: Callable[..., Any]) -> None:
     show(results)
     if asked.folder is None:
         return
-    by = [name for name, size in results.sizes.items() if name not in ("seed", "step") and size > 1]
+    by = [str(name) for name, size in results.sizes.items() if name not in ("seed", "step") and size > 1]
     if len(by) <= 1:
         rl.plot.curve(results, "return", by=by[0] if by else None).savefig(asked.folder / "curve.png")
     if asked.gif:
@@ -193,7 +193,10 @@ def main() -> None:
     rl.use_all_cores()
     try:
         tyro.extras.subcommand_cli_from_dict(
-            commands, prog="jaxrl", description=rl.__doc__, config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes)
+            commands,
+            prog="jaxrl",
+            description=rl.__doc__,
+            config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
         )
     except (ValueError, TypeError, OSError, ImportError) as error:
         notes = "".join(f"\n{note}" for note in getattr(error, "__notes__", []))

@@ -27,7 +27,7 @@ class Categorical:
     def sample(self, key: jax.Array) -> jax.Array:
         """By inversion: one random number a draw, where the Gumbel trick takes n. Below 2**-23 chance rounds to zero."""
         cdf = jnp.cumsum(jax.nn.softmax(self.logits), axis=-1)
-        u = jax.random.uniform(key, self.logits.shape[:-1] + (1,)) * cdf[..., -1:]
+        u = jax.random.uniform(key, (*self.logits.shape[:-1], 1)) * cdf[..., -1:]
         return jnp.sum(u >= cdf[..., :-1], axis=-1)
 
     def mode(self) -> jax.Array:

@@ -30,7 +30,9 @@ class Recurrent(NamedTuple):
 
     init: Callable[[jax.Array, Any], Params]  # (key, obs) -> params
     start: Callable[[], Any]  # () -> memory: zeros, so that a reset is a `where` with zeros
-    apply: Callable[[Params, Any, Any, jax.Array], tuple[Any, Out]]  # (params, memory, obs, first) -> memory, {head: [T, size]}
+    apply: Callable[
+        [Params, Any, Any, jax.Array], tuple[Any, Out]
+    ]  # (params, memory, obs, first) -> memory, {head: [T, size]}
 
 
 class Builder(Protocol):
@@ -51,7 +53,9 @@ def build(network: Builder, memory: Memory | None, heads: Mapping[str, int]) -> 
     """One interface for both kinds: without a memory, a trajectory is its observations one by one."""
     if memory is None:
         body = network(heads)
-        return Recurrent(body.init, lambda: (), lambda params, _, obs, first: ((), jax.vmap(lambda o: body.apply(params, o))(obs)))
+        return Recurrent(
+            body.init, lambda: (), lambda params, _, obs, first: ((), jax.vmap(lambda o: body.apply(params, o))(obs))
+        )
     body, top = network({"features": memory.size}), MLP(hidden=())(heads)
 
     def init(key: jax.Array, obs: Any) -> Params:

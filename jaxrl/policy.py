@@ -53,7 +53,9 @@ def policy(folder: str | os.PathLike[str], training: Training, **where: Any) -> 
 def _place(name: str, label: np.ndarray, value: Any) -> int:
     found = np.flatnonzero(np.isclose(label, value, rtol=1e-6, atol=0))
     if not len(found):
-        raise ValueError(f"{name}={value} was not swept; its values are {label[:12].tolist()}{'...' if len(label) > 12 else ''}.")
+        raise ValueError(
+            f"{name}={value} was not swept; its values are {label[:12].tolist()}{'...' if len(label) > 12 else ''}."
+        )
     return int(found[0])
 
 

@@ -78,7 +78,13 @@ class Line:
         left = f"{clock(report.remaining)} left" if report.fraction < 1 else f"took {clock(report.seconds)}"
         members = f"{report.done:,}/{report.members:,} members"
         self._bar.update(
-            self._task, description="training", completed=report.fraction, members=members, speed=speed, left=left, refresh=True
+            self._task,
+            description="training",
+            completed=report.fraction,
+            members=members,
+            speed=speed,
+            left=left,
+            refresh=True,
         )
 
     def close(self) -> None:

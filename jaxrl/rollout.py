@@ -59,9 +59,7 @@ def step(key: jax.Array, env: Env, episode: Episode, action: Any) -> tuple[Episo
     length, ret = episode.length + 1, episode.ret + reward
     terminated = jnp.asarray(result.terminated, bool)
     truncated = (length >= env.max_steps) & ~terminated
-    transition = Transition(
-        episode.obs, action, reward, result.obs, terminated, truncated, ret, length, episode.memory
-    )
+    transition = Transition(episode.obs, action, reward, result.obs, terminated, truncated, ret, length, episode.memory)
     return Episode(state, result.obs, episode.memory, length, ret), transition
 
 
@@ -73,9 +71,7 @@ def advance(key: jax.Array, env: Env, episode: Episode, action: Any) -> tuple[Ep
     return tree.where(transition.done, fresh, ongoing), transition
 
 
-def rollout(
-    key: jax.Array, env: Env, policy: Policy, episodes: Episode, num_steps: int
-) -> tuple[Episode, Transition]:
+def rollout(key: jax.Array, env: Env, policy: Policy, episodes: Episode, num_steps: int) -> tuple[Episode, Transition]:
     """Plays `num_steps` steps in each of B environments that are in the middle of `episodes` [B]. Transitions [T, B]."""
 
     def play(key: jax.Array, episode: Episode) -> tuple[Episode, Transition]:

@@ -76,8 +76,8 @@ class Box:
         low, high = (jnp.broadcast_to(jnp.asarray(x, jnp.float32), self.shape) for x in (self.low, self.high))
         bounded = jnp.isfinite(low) & jnp.isfinite(high)
         key_uniform, key_normal = jax.random.split(key)
-        ends = dict(minval=jnp.where(bounded, low, 0), maxval=jnp.where(bounded, high, 1))
-        uniform = jax.random.uniform(key_uniform, self.shape, **ends)
+        low, high = jnp.where(bounded, low, 0.0), jnp.where(bounded, high, 1.0)
+        uniform = jax.random.uniform(key_uniform, self.shape, minval=low, maxval=high)
         return jnp.where(bounded, uniform, jax.random.normal(key_normal, self.shape))
 
     def clip(self, action: jax.Array) -> jax.Array:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar, dataclass_transform
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 T = TypeVar("T")
 
@@ -36,7 +37,7 @@ def pytree(cls: type[T]) -> type[T]:
             own_check(self)
 
     setattr(cls, "__post_init__", __post_init__)
-    data_class = dataclasses.dataclass(frozen=True)(cls)
+    data_class: Any = dataclasses.dataclass(frozen=True)(cls)
     fields = [field for field in dataclasses.fields(data_class) if field.init]
     return jax.tree_util.register_dataclass(
         data_class,
@@ -57,7 +58,7 @@ def _check_static(self: Any) -> None:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, jax.core.Tracer):
+    if isinstance(value, Tracer):
         return "a Python value"
     return np.asarray(value).ravel()[:1].tolist()[0] if np.size(value) else None
 

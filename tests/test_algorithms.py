@@ -64,7 +64,7 @@ def test_the_best_action_is_chosen(make):
 @every
 def test_the_action_follows_the_observation(make):
     algo = make()
-    state, metrics = live(algo, Matching(), steps=2 * STEPS)
+    state, _ = live(algo, Matching(), steps=2 * STEPS)
     assert [int(action_of(algo, Matching(), state, obs)) for obs in (-1, 1)] == [0, 1]
 
 

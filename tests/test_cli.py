@@ -8,7 +8,7 @@ import pytest
 import jaxrl as rl
 from jaxrl import cli
 
-SMALL = "--num-envs 2 --num-steps 8 --minibatches 2 --epochs 1 --hidden 8 --evals 2".split()
+SMALL = ["--num-envs", "2", "--num-steps", "8", "--minibatches", "2", "--epochs", "1", "--hidden", "8", "--evals", "2"]
 
 
 def jaxrl(*words, ok=True):
@@ -19,7 +19,21 @@ def jaxrl(*words, ok=True):
 
 def test_train_then_plot(tmp_path):
     folder = str(tmp_path / "x")
-    words = ["train", "ppo", "CartPole-v1", "--seeds", "4", "--lr", "3e-4", "1e-3", "--steps", "640", "--folder", folder, "--gif"]
+    words = [
+        "train",
+        "ppo",
+        "CartPole-v1",
+        "--seeds",
+        "4",
+        "--lr",
+        "3e-4",
+        "1e-3",
+        "--steps",
+        "640",
+        "--folder",
+        folder,
+        "--gif",
+    ]
     told = jaxrl(*words, *SMALL)
     assert "8/8 members" in told
     assert "iqm" in told
@@ -69,7 +83,9 @@ def test_mistakes_are_explained_without_a_traceback(words, message):
 
 
 def test_environment_parameters_are_axes():
-    asked = cli.options("ppo", rl.ppo)(env="CartPole-v1", env_params=("gravity=5,10", "max_steps=20"), lr=(1e-3, 1e-2), seeds=3)
+    asked = cli.options("ppo", rl.ppo)(
+        env="CartPole-v1", env_params=("gravity=5,10", "max_steps=20"), lr=(1e-3, 1e-2), seeds=3
+    )
     training, axes = cli.training_of(asked, rl.ppo)
     assert training.env.max_steps == 20
     assert {name: len(values) for name, values in axes.items()} == {"lr": 2, "gravity": 2, "seed": 3}

@@ -95,7 +95,9 @@ def test_a_box_policy_speaks_in_the_box_s_units():
     np.testing.assert_allclose(free.mode(), [3.0])
 
 
-@pytest.mark.parametrize("space", [Discrete(3), MultiDiscreteSpace((2, 3)), Box(-1.0, 1.0, (2,)), Box(-jnp.inf, jnp.inf, (2,))])
+@pytest.mark.parametrize(
+    "space", [Discrete(3), MultiDiscreteSpace((2, 3)), Box(-1.0, 1.0, (2,)), Box(-jnp.inf, jnp.inf, (2,))]
+)
 def test_every_space_has_a_policy_for_its_samples(space):
     out = {head: jnp.zeros(size) for head, size in space.heads.items()}
     policy, action = space.policy(out), space.sample(jax.random.key(0))

@@ -21,7 +21,11 @@ def test_orthogonal_kernels_are_orthogonal(shape):
 
 
 def test_orthogonal_kernels_call_no_lapack():
-    text = jax.jit(jax.vmap(lambda key: networks.orthogonal()(key, (64, 64)))).lower(jax.random.split(jax.random.key(0), 2)).as_text()
+    text = (
+        jax.jit(jax.vmap(lambda key: networks.orthogonal()(key, (64, 64))))
+        .lower(jax.random.split(jax.random.key(0), 2))
+        .as_text()
+    )
     assert "lapack" not in text
     assert "custom_call" not in text
 
@@ -96,6 +100,6 @@ class NnxBuilder:
 
 def test_an_nnx_module_trains_through_the_same_seam():
     algo = rl.ppo(network=NnxBuilder(), num_steps=16)
-    state, metrics = jax.jit(lambda key: rl.train(key, algo, envs.make("Catch"), steps=128, evals=2))(jax.random.key(0))
+    _, metrics = jax.jit(lambda key: rl.train(key, algo, envs.make("Catch"), steps=128, evals=2))(jax.random.key(0))
     assert np.isfinite(metrics["loss"]).all()
     assert not metrics["diverged"].any()

@@ -48,7 +48,8 @@ def test_a_training_is_swept_by_the_names_of_its_fields():
     results = quiet(TRAINING, AXES | {"objective.clip": jnp.array([0.1, 0.3])})
     assert results["return"].dims == ("lr", "gamma", "seed", "objective.clip", "step")
     alone = quiet(
-        rl.Training(rl.ppo(lr=1e-2, gamma=0.9, clip=0.3, **SMALL), Choice(), 96, evals=3, episodes=0), {"seed": jnp.array([2])}
+        rl.Training(rl.ppo(lr=1e-2, gamma=0.9, clip=0.3, **SMALL), Choice(), 96, evals=3, episodes=0),
+        {"seed": jnp.array([2])},
     )
     at = {"lr": 1e-2, "gamma": 0.9, "seed": 2, "objective.clip": 0.3}
     np.testing.assert_allclose(results["loss"].sel(at), alone["loss"].sel(seed=2), rtol=1e-4)
@@ -65,7 +66,11 @@ def test_the_program_of_the_readme(tmp_path):
     def run(lr, gamma, seed):
         return rl.train(seed, rl.ppo(lr=lr, gamma=gamma, **SMALL), envs.make("CartPole-v1"), steps=640)[1]
 
-    axes = {"lr": jnp.geomspace(1e-4, 1e-2, 2), "gamma": jnp.array([0.9, 0.99]), "seed": jax.random.split(jax.random.key(0), 3)}
+    axes = {
+        "lr": jnp.geomspace(1e-4, 1e-2, 2),
+        "gamma": jnp.array([0.9, 0.99]),
+        "seed": jax.random.split(jax.random.key(0), 3),
+    }
     reports = []
     results = rl.sweep(run, axes, folder=tmp_path / "x", progress=reports.append)
     assert results["return"].sel(gamma=0.99).dims == ("lr", "seed", "step")

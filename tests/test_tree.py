@@ -17,8 +17,8 @@ class Inner:
 
 @rl.pytree
 class Outer:
-    inner: Inner = Inner()  # noqa: RUF009
-    other: Inner = Inner()  # noqa: RUF009
+    inner: Inner = Inner()
+    other: Inner = Inner()
     lr: float = 0.1
 
 

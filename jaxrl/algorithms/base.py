@@ -46,10 +46,10 @@ class Algorithm(Protocol):
 class Optimizer:
     """An optax optimiser as a value: `build(learning_rate, **options)`. The options are leaves, so they can be swept."""
 
-    build: Callable[..., optax.GradientTransformation] = static(default=optax.adam)
+    build: Callable[..., Any] = static(default=optax.adam)
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
-    def __call__(self, lr: Any) -> optax.GradientTransformation:
+    def __call__(self, lr: Any) -> optax.GradientTransformationExtraArgs:
         return self.build(lr, **self.options)
 
 

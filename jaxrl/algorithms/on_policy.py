@@ -10,7 +10,6 @@ from jaxrl import networks, normalize, rollout, tree
 from jaxrl.algorithms.base import Linear, Optimizer, check_space, clip_by_global_norm, episode_metrics, permutation
 from jaxrl.env import Env
 from jaxrl.networks import MLP
-from jaxrl.returns import accumulate
 from jaxrl.rollout import Episode, Transition
 from jaxrl.rules.base import Clock, Metrics
 from jaxrl.rules.surrogate import Clip, PolicyGradient, Surrogate
@@ -46,11 +45,11 @@ class OnPolicy:
     with those that its actions were chosen with.
     """
 
-    rule: Any = Surrogate()  # noqa: RUF009  a frozen value
+    rule: Any = Surrogate()
     lr: float = 2.5e-4
-    schedule: Any = Linear()  # noqa: RUF009
+    schedule: Any = Linear()
     max_grad_norm: float = 0.5
-    optimizer: Any = Optimizer(optax.adam, {"eps": 1e-5})  # noqa: RUF009
+    optimizer: Any = Optimizer(optax.adam, {"eps": 1e-5})
     num_envs: int = static(default=4)
     num_steps: int = static(default=128)
     epochs: int = static(default=4)
@@ -235,8 +234,6 @@ def a2c(
     **fields: Any,
 ) -> OnPolicy:
     """Advantage actor-critic (Mnih et al., 2016, synchronous): one step of the policy gradient a rollout."""
-    rule = Surrogate(
-        PolicyGradient(), gamma, lam, entropy_weight, value_weight, normalize_advantage=normalize_advantage
-    )
-    own = {"num_envs": 16, "num_steps": 8, "epochs": 1, "minibatches": 1}
+    rule = Surrogate(PolicyGradient(), gamma, lam, entropy_weight, value_weight, normalize_advantage=normalize_advantage)
+    own: dict[str, Any] = {"num_envs": 16, "num_steps": 8, "epochs": 1, "minibatches": 1}
     return OnPolicy(**{"rule": rule, "lr": lr} | own | fields)

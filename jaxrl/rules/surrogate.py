@@ -53,7 +53,7 @@ class Surrogate:
     normalize_advantage: to mean 0 and standard deviation 1 in each minibatch.
     """
 
-    objective: Any = Clip()  # noqa: RUF009  a frozen value
+    objective: Any = Clip()
     gamma: float = 0.99
     lam: float = 0.95
     entropy_weight: float = 0.01

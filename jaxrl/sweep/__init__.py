@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
@@ -129,7 +130,7 @@ def _digest(program: Any) -> str:
     text = "\n".join(line for line in str(program.jaxpr).splitlines() if "debug_callback" not in line)
     words = hashlib.sha256(re.sub(r"0x[0-9a-f]+", "", text).encode())
     for constant in program.consts:
-        if not jax.dtypes.issubdtype(getattr(constant, "dtype", None), jax.dtypes.prng_key):
+        if not (isinstance(constant, jax.Array) and jnp.issubdtype(constant.dtype, jax.dtypes.prng_key)):
             words.update(np.asarray(constant).tobytes())
     return words.hexdigest()
 

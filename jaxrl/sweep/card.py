@@ -31,7 +31,7 @@ def machine() -> dict[str, Any]:
         "platform": device.platform,
         "device": device.device_kind,
         "devices": jax.local_device_count(),
-        "matmul_precision": str(jax.config.jax_default_matmul_precision or "default"),
+        "matmul_precision": str(jax.config.read("jax_default_matmul_precision") or "default"),
     }
 
 

@@ -47,7 +47,9 @@ def _axis(name: str, value: Any) -> Any:
     value = jax.tree.map(lambda x: x if isinstance(x, jax.Array) else jnp.asarray(x), value)
     shapes = {jnp.shape(x)[:1] for x in jax.tree.leaves(value)}
     if () in shapes:
-        raise ValueError(f"axis {name!r} is a single value, {value!r}; an axis has a leading length: write jnp.array([...]).")
+        raise ValueError(
+            f"axis {name!r} is a single value, {value!r}; an axis has a leading length: write jnp.array([...])."
+        )
     if len(shapes) > 1:
         raise ValueError(f"axis {name!r} has leaves of different lengths, {sorted(s[0] for s in shapes)}; make them equal.")
     if shapes == {(0,)}:

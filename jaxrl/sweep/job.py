@@ -118,5 +118,3 @@ class Job:
 def _even(members: int, most: int) -> int:
     """A width of at most `most` that leaves the last chunk nearly full."""
     return -(-members // -(-members // most))
-
-

@@ -58,7 +58,7 @@ class Whole:
 
 
 class Stepped:
-    """A `Training`, which the host steps row by row: two programs without callbacks, so jax's compilation cache keeps them."""
+    """A `Training`, stepped by the host row by row: two programs without callbacks, which the compilation cache keeps."""
 
     def __init__(self, at: Callable[[Any], Any], training: Training, points: Any, devices: int, keep: bool) -> None:
         started = time.monotonic()

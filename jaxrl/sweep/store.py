@@ -41,7 +41,9 @@ class Store:
                 )
             return
         found = read_record(self.folder)
-        changed = [line for part in ("run", "axes", "versions") for line in card.differences(found[part], record[part], part)]
+        changed = [
+            line for part in ("run", "axes", "versions") for line in card.differences(found[part], record[part], part)
+        ]
         if changed:
             listed = "\n  ".join(changed[:12] + (["..."] if len(changed) > 12 else []))
             raise ValueError(
@@ -58,7 +60,7 @@ class Store:
 
     def save(self, first: int, last: int, outputs: Outputs) -> None:
         """Keeps members first to last - 1."""
-        write(self.members / f"{first:08d}-{last:08d}.npz", lambda file: np.savez(file, **_encode(outputs)))
+        write(self.members / f"{first:08d}-{last:08d}.npz", lambda file: np.savez(file, **_encode(outputs)))  # type: ignore[arg-type]
 
 
 def read_chunks(folder: pathlib.Path) -> Chunks:
@@ -79,7 +81,9 @@ def _encode(outputs: Outputs) -> Outputs:
 
 
 def _digest(outputs: Outputs) -> bytes:
-    return hashlib.sha256(b"".join(k.encode() + np.ascontiguousarray(v).tobytes() for k, v in sorted(outputs.items()))).digest()
+    return hashlib.sha256(
+        b"".join(k.encode() + np.ascontiguousarray(v).tobytes() for k, v in sorted(outputs.items()))
+    ).digest()
 
 
 def read_learner(folder: pathlib.Path, member: int) -> list[np.ndarray]:
@@ -133,6 +137,8 @@ def read_record(folder: pathlib.Path) -> dict[str, Any]:
         record = json.loads(path.read_text())
         return {part: record[part] for part in ("run", "axes", "versions")} | record
     except FileNotFoundError:
-        raise FileNotFoundError(f"{folder} holds no sweep: it has no sweep.json. Name a folder that rl.sweep(folder=) made.") from None
+        raise FileNotFoundError(
+            f"{folder} holds no sweep: it has no sweep.json. Name a folder that rl.sweep(folder=) made."
+        ) from None
     except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is damaged ({error}). The chunks beside it in members/ are untouched.") from None

@@ -1,0 +1,53 @@
+"""Every experiment is found and runs with its smoke settings."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+import jaxrl as rl
+
+ROOT = pathlib.Path(__file__).parent.parent
+SMOKE = {
+    "demo": "--seeds 3 --steps 2560 --folder {out}/demo",
+    "ppo_classic": "--tasks CartPole-v1 --seeds 2 --scale 0.05 --folder {out}",
+    "speed": "--help",  # its own small run is in test_speed.py
+}
+
+
+def test_every_experiment_is_here():
+    found = {path.stem for path in (ROOT / "experiments").glob("*.py") if not path.stem.startswith("_")}
+    assert found == set(SMOKE)
+
+
+@pytest.mark.parametrize("name", SMOKE)
+def test_an_experiment_runs(name, tmp_path):
+    words = SMOKE[name].format(out=tmp_path).split()
+    subprocess.run([sys.executable, "-m", f"experiments.{name}", *words], check=True, timeout=300, cwd=ROOT)
+    if name == "demo":
+        kept = {path.name for path in (tmp_path / "demo").iterdir()}
+        assert {"curve.png", "best.gif", "results.nc", "sweep.json"} <= kept
+        assert rl.load(tmp_path / "demo")["return"].sizes == {"lr": 2, "seed": 3, "step": 10}
+    if name == "ppo_classic":
+        record = json.loads((tmp_path / "ppo_classic.json").read_text())["CartPole-v1"]
+        assert record["seed"] == [1000, 1001]
+        assert record["evaluation_score"]["low"] <= record["evaluation_score"]["iqm"] <= record["evaluation_score"]["high"]
+        assert (tmp_path / "ppo_classic.png").exists()
+
+
+def test_tuning_and_test_seeds_are_apart():
+    from experiments import ppo_classic
+
+    assert not set(ppo_classic.TUNING_SEEDS) & set(ppo_classic.TEST_SEEDS)
+    assert len(ppo_classic.TEST_SEEDS) >= 32
+
+
+def test_the_committed_results_are_those_in_the_page():
+    from experiments import ppo_classic
+
+    records = json.loads((ppo_classic.RESULTS / "ppo_classic.json").read_text())
+    assert set(records) == set(ppo_classic.TASKS)
+    assert all(len(record["seed"]) == 32 for record in records.values())
+    assert ppo_classic.table({name: records[name] for name in ppo_classic.TASKS}) in ppo_classic.README.read_text()
