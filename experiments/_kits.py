@@ -170,7 +170,10 @@ def _resident_mb() -> float:
 def child(text: str) -> None:
     """What a measurement's process does: one job, told as one line of JSON."""
     job = Job(**json.loads(text))
-    told = KITS[job.kit](job)
+    try:
+        told = KITS[job.kit](job)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f'{error}: pip install "jaxrl[bench]" brings the kits that are compared') from None
     import jax
 
     device = jax.local_devices()[0]

@@ -12,7 +12,7 @@ import tyro
 
 from jaxrl import cli
 
-SETTING = "--hidden 32 32 --num-envs 8 --num-steps 32 --epochs 4 --minibatches 4 --entropy-weight 0 --gamma 0.98 --lam 0.9"
+SETTING = "--hidden 32 32 --num-envs 8 --num-steps 32 --epochs 4 --minibatches 4 --entropy-weight 0 --gamma 0.98 --lam 0.9 --evals 5"
 
 
 @dataclasses.dataclass(frozen=True)

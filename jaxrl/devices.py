@@ -37,6 +37,6 @@ def cache_compilations() -> None:
 
     JAX_ENABLE_COMPILATION_CACHE=false switches it off.
     """
-    if jax.config.read("jax_compilation_cache_dir") is None:
+    if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
         folder = pathlib.Path(platformdirs.user_cache_dir("jaxrl")) / "xla"
         jax.config.update("jax_compilation_cache_dir", str(folder))

@@ -29,7 +29,7 @@ def test_an_experiment_runs(name, tmp_path):
     if name == "demo":
         kept = {path.name for path in (tmp_path / "demo").iterdir()}
         assert {"curve.png", "best.gif", "results.nc", "sweep.json"} <= kept
-        assert rl.load(tmp_path / "demo")["return"].sizes == {"lr": 2, "seed": 3, "step": 10}
+        assert rl.load(tmp_path / "demo")["return"].sizes == {"lr": 2, "seed": 3, "step": 5}
     if name == "ppo_classic":
         record = json.loads((tmp_path / "ppo_classic.json").read_text())["CartPole-v1"]
         assert record["seed"] == [1000, 1001]

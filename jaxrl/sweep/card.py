@@ -27,11 +27,12 @@ def versions() -> dict[str, str]:
 
 def machine() -> dict[str, Any]:
     device = jax.devices()[0]
+    precision = jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
     return {
         "platform": device.platform,
         "device": device.device_kind,
         "devices": jax.local_device_count(),
-        "matmul_precision": str(jax.config.read("jax_default_matmul_precision") or "default"),
+        "matmul_precision": str(precision or "default"),
     }
 
 

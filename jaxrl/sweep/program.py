@@ -53,8 +53,9 @@ class Whole:
         return _bytes(self._program)
 
     def __call__(self, points: Any, report: Callable[[float], None]) -> dict[str, np.ndarray]:
-        outputs = self._program(points)
-        return flatten(jax.device_get(outputs))
+        outputs = flatten(jax.device_get(self._program(points)))
+        jax.effects_barrier()  # its last callbacks belong to this chunk
+        return outputs
 
 
 class Stepped:
