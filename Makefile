@@ -26,7 +26,7 @@ lint: .venv/installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-test: lint
+test: .venv/installed-test
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 clean:

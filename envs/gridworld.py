@@ -50,10 +50,6 @@ class GridWorld:
     one_hot: bool = static(default=True)
     max_steps: int = static(default=200)
 
-    def __post_init__(self) -> None:
-        if self.goal is None and _cells(self.map, "G").shape != (1, 2):
-            raise ValueError("GridWorld needs one goal: draw one 'G' in the map, or give goal=jnp.array([row, column]).")
-
     @property
     def walls(self) -> np.ndarray:
         """True where no one can stand. [rows, columns]."""
@@ -62,6 +58,8 @@ class GridWorld:
     @property
     def goal_position(self) -> jax.Array:
         """The row and column of the goal. [2]."""
+        if self.goal is None and _cells(self.map, "G").shape != (1, 2):
+            raise ValueError("GridWorld needs one goal: draw one 'G' in the map, or give goal=jnp.array([row, column]).")
         return jnp.asarray(_cells(self.map, "G")[0] if self.goal is None else self.goal, jnp.int32)
 
     @property

@@ -6,13 +6,12 @@ jaxrl train ppo CartPole-v1 --seeds 1000 --lr 1e-3 4e-3 --steps 20480 ... --fold
 
 import dataclasses
 import pathlib
-import sys
 
 import tyro
 
 from jaxrl import cli
 
-SETTING = "--hidden 32 32 --num-envs 8 --num-steps 32 --epochs 4 --minibatches 4 --entropy-weight 0 --gamma 0.98 --lam 0.9 --evals 5"
+SETTING = "--hidden 32 32 --num-envs 8 --num-steps 32 --entropy-weight 0 --gamma 0.98 --lam 0.9 --evals 5"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,11 +27,11 @@ class Config:
 
 
 def main(config: Config) -> None:
-    size = f"--seeds {config.seeds} --steps {config.steps} --lr {' '.join(map(str, config.lr))}"
-    words = f"train ppo CartPole-v1 {size} {SETTING} --folder {config.folder} --gif".split()
+    rates = [str(lr) for lr in config.lr]
+    size = ["--seeds", str(config.seeds), "--steps", str(config.steps), "--lr", *rates]
+    words = ["train", "ppo", "CartPole-v1", *size, *SETTING.split(), "--folder", str(config.folder), "--gif"]
     print("jaxrl " + " ".join(words))
-    sys.argv[1:] = words
-    cli.main()
+    cli.main(words)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Union
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 import tyro
 from rich.console import Console
 from rich.table import Table
@@ -44,7 +45,7 @@ class Common:
     env: tyro.conf.Positional[str]
     """environment, as `jaxrl envs` lists them"""
     env_params: tuple[str, ...] = ()
-    """parameters of the environment, name=value or name=value,value,... (an axis)"""
+    """of the environment: name=value, or name=value,value,... (an axis), or name=word (backend=mjx)"""
     seeds: int = 32
     """how many members for each setting"""
     first_seed: int = 0
@@ -109,35 +110,61 @@ def training_of(asked: Any, maker: Callable[..., Any]) -> tuple[rl.Training, dic
     memory = rl.GRU(asked.memory) if asked.memory else None
     world = dict(_parameter(text) for text in asked.env_params)
     env = envs.make(asked.env, **{name: values[0] for name, values in world.items()})
+    if asked.first_seed < 0 or asked.seeds < 1:
+        raise ValueError(
+            f"--seeds {asked.seeds} --first-seed {asked.first_seed}: write at least one seed, and none below 0."
+        )
     training = rl.Training(maker(**fixed, network=network, memory=memory), env, asked.steps, asked.evals, asked.episodes)
     names = {"lr_end": "schedule.end"}
-    axes = {names.get(key, key): jnp.array(values) for key, values in (floats | world).items() if len(values) > 1}
-    return training, axes | {"seed": jnp.arange(asked.first_seed, asked.first_seed + asked.seeds)}
+    axes = {names.get(key, key): jnp.array(values, float) for key, values in (floats | world).items() if len(values) > 1}
+    return training, axes | {"seed": np.arange(asked.first_seed, asked.first_seed + asked.seeds)}
 
 
-def _parameter(text: str) -> tuple[str, tuple[float, ...]]:
-    name, _, values = text.partition("=")
-    try:
-        numbers = tuple(float(value) for value in values.split(","))
-    except ValueError:
-        raise ValueError(f"--env-params {text!r} is not name=number or name=number,number; write, say, g=9.8,5.") from None
-    return name, tuple(int(x) if x.is_integer() and name == "max_steps" else x for x in numbers)
+def _parameter(text: str) -> tuple[str, tuple[Any, ...]]:
+    name, mark, values = text.partition("=")
+    if not mark or not values:
+        raise ValueError(f"--env-params {text!r} is not name=value or name=value,value; write, say, g=9.8,5.")
+    return name, tuple(_value(value) for value in values.split(","))
+
+
+def _value(text: str) -> Any:
+    """A whole number, a number, true or false, or else the word itself."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return {"true": True, "false": False}.get(text.lower(), text)
 
 
 def train(asked: Any, maker: Callable[..., Any]) -> None:
-    """Trains, and shows the result."""
+    """Trains, shows the result, and draws it where there is a folder."""
+    if asked.gif and asked.folder is None:
+        raise ValueError("--gif draws into the folder that keeps the policies: add --folder runs/x.")
+    rl.use_all_cores()
     training, axes = training_of(asked, maker)
     results = rl.sweep(training, axes, chunk=asked.chunk, folder=asked.folder)
     show(results)
     if asked.folder is None:
         return
-    by = [str(name) for name, size in results.sizes.items() if name not in ("seed", "step") and size > 1]
-    if len(by) <= 1:
-        rl.plot.curve(results, "return", by=by[0] if by else None).savefig(asked.folder / "curve.png")
+    draw(results, asked.folder)
     if asked.gif:
-        best = rl.best(results)
-        rl.plot.gif(training.env, rl.policy(asked.folder, training, **best), asked.folder / "best.gif")
+        policy = rl.policy(asked.folder, training, **rl.best(results))
+        rl.plot.gif(policy.training.env, policy, asked.folder / "best.gif")
     print(f"kept in {asked.folder}: " + ", ".join(sorted(path.name for path in asked.folder.iterdir())))
+
+
+def draw(results: Any, folder: pathlib.Path) -> None:
+    """The learning curve of no or one swept axis, the map of two; of more, what to write."""
+    by = [str(name) for name, size in results.sizes.items() if name not in ("seed", "step") and size > 1]
+    if not results["return"].notnull().any():
+        print("no episode ended within a row, so there is no return to draw: write more --steps, or fewer --evals.")
+    elif len(by) <= 1:
+        rl.plot.curve(results, "return", by=by[0] if by else None).savefig(folder / "curve.png")
+    elif len(by) == 2:
+        rl.plot.heat(results, "return").savefig(folder / "heat.png")
+    else:
+        print(f"to draw {len(by)} axes, choose: rl.plot.curve(rl.load({str(folder)!r}).sel(...), 'return', by={by[0]!r})")
 
 
 def show(results: Any) -> None:
@@ -178,8 +205,8 @@ def list_algorithms() -> None:
         print(f"{name:8} {(inspect.getdoc(maker) or '').splitlines()[0]}")
 
 
-def main() -> None:
-    """Entry point of `jaxrl`."""
+def main(words: list[str] | None = None) -> None:
+    """Entry point of `jaxrl`. `words` are those of the command line, by default the process's own."""
     kinds = {name: options(name, maker) for name, maker in rl.ALGORITHMS.items()}
 
     def train_command(algorithm: Any) -> None:
@@ -190,17 +217,23 @@ def main() -> None:
     members = tuple(Annotated[kind, tyro.conf.subcommand(name)] for name, kind in kinds.items())
     train_command.__annotations__["algorithm"] = Union[members]  # noqa: UP007  made from a table
     commands = {"train": train_command, "plot": plot, "envs": list_envs, "algorithms": list_algorithms}
-    rl.use_all_cores()
     try:
         tyro.extras.subcommand_cli_from_dict(
             commands,
             prog="jaxrl",
+            args=words,
             description=rl.__doc__,
             config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
         )
     except (ValueError, TypeError, OSError, ImportError) as error:
-        notes = "".join(f"\n{note}" for note in getattr(error, "__notes__", []))
-        sys.exit(f"jaxrl: {error}{notes}")
+        sys.exit(f"jaxrl: {error}{_notes(error)}")
+    except KeyboardInterrupt as stop:
+        sys.exit(f"jaxrl: stopped.{_notes(stop)}")
+
+
+def _notes(error: BaseException) -> str:
+    """What a sweep says of the work that is kept."""
+    return "".join(f"\n{note}" for note in getattr(error, "__notes__", []) if "members" in note)
 
 
 if __name__ == "__main__":

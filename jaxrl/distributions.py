@@ -26,7 +26,9 @@ class Categorical:
 
     def sample(self, key: jax.Array) -> jax.Array:
         """By inversion: one random number a draw, where the Gumbel trick takes n. Below 2**-23 chance rounds to zero."""
-        cdf = jnp.cumsum(jax.nn.softmax(self.logits), axis=-1)
+        p = jax.nn.softmax(self.logits)
+        # a parallel sum may round up where p is 0: such an entry repeats the one before it, and so is never drawn
+        cdf = jax.lax.cummax(jnp.where(p > 0, jnp.cumsum(p, axis=-1), 0.0), axis=p.ndim - 1)
         u = jax.random.uniform(key, (*self.logits.shape[:-1], 1)) * cdf[..., -1:]
         return jnp.sum(u >= cdf[..., :-1], axis=-1)
 

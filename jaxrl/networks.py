@@ -186,7 +186,7 @@ class MLP:
 
 @dataclasses.dataclass(frozen=True)
 class CNN:
-    """Convolutions shared by all heads, then an MLP's towers. For one image [height, width, channels].
+    """Convolutions shared by all heads, then an MLP's towers. For one image [height, width, channels]; bytes become 0 to 1.
 
     The defaults suit MinAtar's 10 x 10 boards (Young and Tian, 2019).
     """
@@ -211,7 +211,7 @@ class CNN:
                 "Use MLP() for observations that are not images."
             )
         image = obs if jnp.ndim(obs) == 3 else obs[..., None]
-        return image.astype(jnp.float32)
+        return image.astype(jnp.float32) / (255.0 if image.dtype == jnp.uint8 else 1.0)
 
 
 @dataclasses.dataclass(frozen=True)

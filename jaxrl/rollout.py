@@ -79,18 +79,17 @@ def rollout(key: jax.Array, env: Env, policy: Policy, episodes: Episode, num_ste
         memory, action = policy(key_act, episode.memory, episode.obs)
         return advance(key_env, env, tree.replace(episode, memory=memory), action)
 
-    def row(episodes: Episode, t: jax.Array) -> tuple[Episode, Transition]:
-        keys = jax.random.split(jax.random.fold_in(key, t), episodes.length.shape[0])
-        return jax.vmap(play)(keys, episodes)
-
-    return jax.lax.scan(row, episodes, jnp.arange(num_steps))
+    words = _key_words(key, num_steps, episodes.length.shape[0])
+    return jax.lax.scan(lambda now, words: jax.vmap(play)(_keys_of(key, words), now), episodes, words)
 
 
-def evaluate(key: jax.Array, env: Env, policy: Policy, num_episodes: int, memory: Any = ()) -> jax.Array:
+def evaluate(key: jax.Array, env: Env, policy: Policy, num_episodes: int, memory: Any = None) -> jax.Array:
     """The return of each of `num_episodes` whole episodes. [num_episodes].
 
-    It always takes `max_steps` steps; an episode that is over stands still. `memory` is the policy's at rest.
+    It always takes `max_steps` steps; an episode that is over stands still. `memory` is the policy's at rest, by default its
+    own `policy.memory` if it has one.
     """
+    memory = getattr(policy, "memory", ()) if memory is None else memory
 
     def move(key: jax.Array, episode: Episode, over: jax.Array) -> tuple[Episode, jax.Array]:
         key_act, key_env = jax.random.split(key)
@@ -101,9 +100,19 @@ def evaluate(key: jax.Array, env: Env, policy: Policy, num_episodes: int, memory
     key_reset, key_play = jax.random.split(key)
     first = jax.vmap(lambda key: begin(key, env, memory))(jax.random.split(key_reset, num_episodes))
 
-    def row(now: tuple[Episode, jax.Array], t: jax.Array) -> tuple[tuple[Episode, jax.Array], None]:
-        keys = jax.random.split(jax.random.fold_in(key_play, t), num_episodes)
-        return jax.vmap(move)(keys, *now), None
-
-    (last, _), _ = jax.lax.scan(row, (first, jnp.zeros(num_episodes, bool)), jnp.arange(env.max_steps))
+    start = (first, jnp.zeros(num_episodes, bool))
+    words = _key_words(key_play, env.max_steps, num_episodes)
+    (last, _), _ = jax.lax.scan(lambda now, words: (jax.vmap(move)(_keys_of(key, words), *now), None), start, words)
     return last.ret
+
+
+def _key_words(key: jax.Array, num_steps: int, width: int) -> jax.Array:
+    """A key for each step of each environment, drawn at once: much cheaper than in the loop. As plain words [T, B, ...],
+
+    since jax's check of key reuse takes a scan over keys under vmap for a reuse.
+    """
+    return jax.random.key_data(jax.random.split(key, (num_steps, width)))
+
+
+def _keys_of(key: jax.Array, words: jax.Array) -> jax.Array:
+    return jax.random.wrap_key_data(words, impl=jax.random.key_impl(key))

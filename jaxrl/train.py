@@ -34,8 +34,10 @@ class Training:
 
     def __post_init__(self) -> None:
         for name in ("steps", "evals"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)!r} is not a positive whole number; write, say, {name}=10.")
+            value = getattr(self, name)
+            if not isinstance(value, int | np.integer) or value < 1:
+                better = int(value) if isinstance(value, float) and value >= 1 else 10
+                raise ValueError(f"{name}={value!r} is not a positive whole number; write, say, {name}={better}.")
 
     @property
     def updates(self) -> np.ndarray:
@@ -75,7 +77,9 @@ class Training:
         metrics["evaluation"] = self._evaluate(key_eval, state, row)
         return state, metrics
 
-    def __call__(self, key: jax.Array) -> tuple[State, Metrics]:
+    def __call__(self, key: jax.Array | int) -> tuple[State, Metrics]:
+        key = as_key(key)
+
         def live(state: State, row: jax.Array) -> tuple[State, Metrics]:
             progress.tick(row, self.evals)
             return self.advance(key, state, row)
@@ -89,7 +93,7 @@ class Training:
         evaluated, episodes = self.eval_rows
         step = np.cumsum(self.updates, dtype=np.int64) * self.algo.steps_per_update
         eval_step = np.cumsum(evaluated, dtype=np.int64) * episodes * self.env.max_steps
-        kind = np.int32 if step[-1] < 2**31 else np.float32  # x64 is off by default
+        kind = np.int32 if max(step[-1], eval_step[-1]) < 2**31 else np.float32  # x64 is off by default
         return {"step": jnp.asarray(step.astype(kind)), "eval_step": jnp.asarray(eval_step.astype(kind))}
 
     def _learn(self, key: jax.Array, state: State, row: jax.Array | int) -> tuple[State, Metrics]:
@@ -142,8 +146,14 @@ def _mean(totals: Metrics, updates: jax.Array) -> Metrics:
     return means | ended | {"episodes": count}
 
 
+def as_key(seed: Any) -> jax.Array:
+    """A key as it is, or the key of a whole number."""
+    is_key = isinstance(seed, jax.Array) and jnp.issubdtype(seed.dtype, jax.dtypes.prng_key)
+    return seed if is_key or jnp.ndim(seed) else jax.random.key(seed)  # a raw key is a vector
+
+
 def train(
-    key: jax.Array,
+    key: jax.Array | int,
     algo: Algorithm,
     env: Env,
     *,
@@ -153,6 +163,8 @@ def train(
     eval_share: float = 0.05,
 ) -> tuple[State, Metrics]:
     """Trains one agent. Pure: jit it, vmap it over keys and over any float of `algo` and `env`, differentiate it.
+
+    `key` may be a whole number, for the key that it seeds.
 
     Returns the learner and the metrics, one row for each of `evals` points [evals]: `step`; `return`, `length` and number
     of the `episodes` that ended since the last row; the rule's losses and diagnostics, means over the updates; `grad_norm`;

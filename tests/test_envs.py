@@ -365,9 +365,15 @@ def test_brax_swimmer_is_still_broken():
         jax.eval_shape(env.step, state, jnp.zeros(env.action_size))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("backend", from_brax.BACKENDS)
-@pytest.mark.parametrize("name", from_brax.NAMES)
+def brax_matrix():
+    """All pairs; of these, each environment on one backend and each backend on one environment by default."""
+    for name in from_brax.NAMES:
+        for backend in from_brax.BACKENDS:
+            usual = backend == "spring" or name == "brax:inverted_pendulum"
+            yield pytest.param(name, backend, marks=pytest.mark.slow if usual else pytest.mark.exhaustive)
+
+
+@pytest.mark.parametrize(("name", "backend"), brax_matrix())
 def test_brax_matrix(name, backend):
     with allowances(name):
         env = envs.make(name, backend=backend)

@@ -21,7 +21,7 @@ def test_a_rollout_is_advance_step_by_step():
     for b in range(2):
         episode = jax.tree.map(lambda x, b=b: x[b], begin())
         for t in range(40):
-            key_act, key_env = jax.random.split(jax.random.split(jax.random.fold_in(jax.random.key(1), t), 2)[b])
+            key_act, key_env = jax.random.split(jax.random.split(jax.random.key(1), (40, 2))[t, b])
             episode, transition = advance(key_env, env, episode, env.action_space.sample(key_act))
             np.testing.assert_allclose(batch.next_obs[t, b], transition.next_obs, atol=1e-5)
             assert batch.length[t, b] == transition.length

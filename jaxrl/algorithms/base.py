@@ -44,7 +44,10 @@ class Algorithm(Protocol):
 
 @pytree
 class Optimizer:
-    """An optax optimiser as a value: `build(learning_rate, **options)`. The options are leaves, so they can be swept."""
+    """An optax optimiser as a value: `build(learning_rate, **options)`. The options are leaves, so they can be traced.
+
+    Adam needs `eps_root` above 0 where a gradient is taken through it: a weight that never moved has a square root at 0.
+    """
 
     build: Callable[..., Any] = static(default=optax.adam)
     options: dict[str, Any] = dataclasses.field(default_factory=dict)

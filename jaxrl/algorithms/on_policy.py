@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jaxrl import networks, normalize, rollout, tree
@@ -49,7 +50,7 @@ class OnPolicy:
     lr: float = 2.5e-4
     schedule: Any = Linear()
     max_grad_norm: float = 0.5
-    optimizer: Any = Optimizer(optax.adam, {"eps": 1e-5})
+    optimizer: Any = Optimizer(optax.adam, {"eps": 1e-5, "eps_root": 1e-16})
     num_envs: int = static(default=4)
     num_steps: int = static(default=128)
     epochs: int = static(default=4)
@@ -61,6 +62,15 @@ class OnPolicy:
 
     def __post_init__(self) -> None:
         _check_counts(self)
+        if callable(self.lr):
+            raise TypeError(
+                "lr is a number, and got a function; a schedule multiplies it: write schedule=, say rl.Linear(0.1)."
+            )
+        if isinstance(self.optimizer, tuple) and not callable(self.optimizer):
+            raise TypeError(
+                "optimizer is a function from a learning rate to an optax transformation, and got a finished one: write "
+                "optimizer=optax.adam and lr=1e-3 rather than optimizer=optax.adam(1e-3)."
+            )
         if callable(self.optimizer) and jax.tree_util.all_leaves([self.optimizer]):
             object.__setattr__(self, "optimizer", Optimizer(self.optimizer))  # a bare function can't be a leaf
 
@@ -194,7 +204,7 @@ class OnPolicy:
 def _check_counts(algo: OnPolicy) -> None:
     for name in ("num_envs", "num_steps", "epochs", "minibatches"):
         value = getattr(algo, name)
-        if not isinstance(value, int) or value < 1:
+        if not isinstance(value, int | np.integer) or value < 1:
             raise ValueError(f"{name}={value!r} is not a positive whole number; write, say, {name}=4.")
     if algo.memory is None:
         size, text = algo.num_envs * algo.num_steps, f"num_envs * num_steps = {algo.num_envs} * {algo.num_steps} ="

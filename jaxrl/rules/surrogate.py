@@ -97,5 +97,7 @@ class Surrogate:
         }
 
     def _scale(self, advantage: jax.Array) -> jax.Array:
-        normal = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+        normal = (advantage - advantage.mean()) * jax.lax.rsqrt(
+            advantage.var() + 1e-12
+        )  # differentiable where all are equal
         return jnp.where(self.normalize_advantage, normal, advantage)

@@ -10,14 +10,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
 from jaxrl import progress as live
 from jaxrl.progress import Report
 from jaxrl.sweep import card, store
-from jaxrl.sweep.grid import Grid, bind
+from jaxrl.sweep.grid import Grid, bind, raw
 from jaxrl.sweep.job import Job
 from jaxrl.sweep.program import flatten
 from jaxrl.sweep.results import dataset
@@ -55,7 +54,7 @@ def sweep(
     point_of = bind(run, grid)
     member = point_of if isinstance(run, Training) else lambda point: _outputs(point_of(point))
     record = _record(run, member, grid)
-    kept = None if folder is None else store.Store(pathlib.Path(folder), record)
+    kept = None if folder is None else store.Store(pathlib.Path(folder).expanduser(), record)
     chunks = {} if kept is None else kept.done()
     if kept is not None and sum(last - first for first, last in chunks) == grid.members and kept.results.exists():
         return load(kept.folder)
@@ -80,7 +79,7 @@ def sweep(
 
 def load(folder: str | os.PathLike[str]) -> xr.Dataset:
     """The results of a sweep from its folder; of an unfinished one what is done, with NaN (or 0) for the rest."""
-    folder = pathlib.Path(folder)
+    folder = pathlib.Path(folder).expanduser()
     record = store.read_record(folder)
     path = folder / store.RESULTS
     if path.exists():
@@ -103,13 +102,12 @@ def _outputs(returned: Any) -> dict[str, Any]:
 
 def _record(run: Any, member: Callable[[Any], Any], grid: Grid) -> dict[str, Any]:
     """What makes a sweep this one. Traces one member of a function, so what can't run is known before anything compiles."""
-    if isinstance(run, Training):
-        described = card.describe(run)
-        run.updates  # noqa: B018  checks that every row has an update
-        jax.eval_shape(lambda point: (lambda t, key: t.begin(key))(*member(point)), _point(grid))
-    else:
-        program = jax.make_jaxpr(member)(_point(grid))
-        described = {"function": card.describe(run), "program": _digest(program)}
+    program, shapes = jax.make_jaxpr(_first_row(member) if isinstance(run, Training) else member, return_shape=True)(
+        _point(grid)
+    )
+    described = card.describe(run) if isinstance(run, Training) else {"function": card.describe(run)}
+    described["program"] = _digest(program)
+    _check_outputs({} if isinstance(run, Training) else shapes, grid)
     return {
         "run": described,
         "axes": grid.record(),
@@ -121,6 +119,32 @@ def _record(run: Any, member: Callable[[Any], Any], grid: Grid) -> dict[str, Any
     }
 
 
+def _first_row(member: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def live(point: Any) -> Any:
+        training, key = member(point)
+        return training.advance(key, training.begin(key), 0)
+
+    return live
+
+
+def _check_outputs(shapes: dict[str, Any], grid: Grid) -> None:
+    """What a dataset and its file can't hold is told before anything compiles."""
+    for name, shape in shapes.items():
+        if name in grid.values:
+            raise ValueError(f"the program returns {name!r}, which is also a swept name: rename one of them.")
+        if "/" in name:
+            raise ValueError(f"the program returns {name!r}: a name can't hold a slash. Write it another way.")
+        if not _plain(shape):
+            raise TypeError(
+                f"the program returns {name!r} as {shape}: a result is an array of numbers. Leave it out, or cast it."
+            )
+
+
+def _plain(shape: Any) -> bool:
+    dtype = getattr(shape, "dtype", None)
+    return isinstance(dtype, np.dtype) and dtype.kind in "biufc"
+
+
 def _point(grid: Grid) -> Any:
     return jax.tree.map(lambda x: x[0], grid.points(np.zeros(1, int)))
 
@@ -130,8 +154,7 @@ def _digest(program: Any) -> str:
     text = "\n".join(line for line in str(program.jaxpr).splitlines() if "debug_callback" not in line)
     words = hashlib.sha256(re.sub(r"0x[0-9a-f]+", "", text).encode())
     for constant in program.consts:
-        if not (isinstance(constant, jax.Array) and jnp.issubdtype(constant.dtype, jax.dtypes.prng_key)):
-            words.update(np.asarray(constant).tobytes())
+        words.update(raw(constant).tobytes() if isinstance(constant, jax.Array) else np.asarray(constant).tobytes())
     return words.hexdigest()
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl import tree
-from jaxrl.train import Training
+from jaxrl.train import Training, as_key
 
 
 class Grid:
@@ -36,7 +36,9 @@ class Grid:
 
     def record(self) -> dict[str, Any]:
         """The axes as JSON, keys as their raw words: enough to build them again."""
-        return {name: jax.tree.map(lambda x: _raw(x).tolist(), value) for name, value in self.values.items()}
+        flat = {name: jax.tree_util.tree_flatten_with_path(value)[0] for name, value in self.values.items()}
+        words = {name: {jax.tree_util.keystr(path): raw(x).tolist() for path, x in leaves} for name, leaves in flat.items()}
+        return {name: value[""] if list(value) == [""] else value for name, value in words.items()}
 
 
 def _axis(name: str, value: Any) -> Any:
@@ -44,7 +46,7 @@ def _axis(name: str, value: Any) -> Any:
         raise ValueError(f"axis {name!r} is empty: {value!r}. Give at least one value.")
     if isinstance(value, list | tuple | range):
         value = np.asarray(value)
-    value = jax.tree.map(lambda x: x if isinstance(x, jax.Array) else jnp.asarray(x), value)
+    value = jax.tree.map(lambda x: x if isinstance(x, jax.Array) else _array(name, np.asarray(x)), value)
     shapes = {jnp.shape(x)[:1] for x in jax.tree.leaves(value)}
     if () in shapes:
         raise ValueError(
@@ -57,7 +59,18 @@ def _axis(name: str, value: Any) -> Any:
     return value
 
 
-def _raw(x: jax.Array) -> np.ndarray:
+def _array(name: str, x: np.ndarray) -> jax.Array:
+    if x.dtype.kind not in "biuf":
+        raise ValueError(f"axis {name!r} holds {x.dtype}, which is not a number: an axis is an array of numbers or of keys.")
+    made = jnp.asarray(x)
+    if x.dtype.kind in "iu" and not (np.asarray(made) == x).all():
+        raise ValueError(
+            f"axis {name!r} holds whole numbers beyond {made.dtype}: {x.min()} to {x.max()}; keep them within it."
+        )
+    return made
+
+
+def raw(x: jax.Array) -> np.ndarray:
     return np.asarray(jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x)
 
 
@@ -106,8 +119,6 @@ def _bind_training(run: Training, grid: Grid) -> Callable[[dict[str, Any]], tupl
             )
 
     def at(point: dict[str, Any]) -> tuple[Training, jax.Array]:
-        seed = point["seed"]
-        key = seed if jnp.issubdtype(seed.dtype, jax.dtypes.prng_key) else jax.random.key(seed)
-        return tree.put(run, {name: value for name, value in point.items() if name != "seed"}), key
+        return tree.put(run, {name: value for name, value in point.items() if name != "seed"}), as_key(point["seed"])
 
     return at

@@ -32,6 +32,10 @@ class Job:
     compile_seconds: float = 0.0
     seconds: float = 0.0
     fresh: float = 0.0  # members done by this call
+    _started: float = 0.0
+    _running: int = 0
+    _share: float = 0.0
+    _raised: BaseException | None = None
 
     def run_all(self) -> None:
         """Runs what is missing; a chunk that does not fit the memory is halved and tried again."""
@@ -39,10 +43,11 @@ class Job:
             try:
                 self._run_chunks(*self._program())
             except jax.errors.JaxRuntimeError as error:
-                if "RESOURCE_EXHAUSTED" not in str(error) or not self.chunk or self.chunk == 1:
+                if "RESOURCE_EXHAUSTED" not in str(error) or self.chunk == 1:
                     raise
-                print(f"a chunk of {self.chunk} members did not fit the memory; going on with {self.chunk // 2}.")
-                self.chunk //= 2
+                tried = self.chunk or self.grid.members
+                print(f"a chunk of {tried} members did not fit the memory; going on with {tried // 2}.")
+                self.chunk = tried // 2
 
     def missing(self) -> Iterator[tuple[int, int]]:
         """The gaps between finished chunks: first member and one past the last."""
@@ -87,7 +92,7 @@ class Job:
 
     def _run_chunk(self, program: Whole | Stepped, width: int, first: int, last: int) -> None:
         points = self.grid.points(np.minimum(np.arange(first, first + width), last - 1))  # the last member pads
-        self._started, self._running = time.monotonic(), last - first
+        self._started, self._running, self._share = time.monotonic(), last - first, 0.0
         outputs = {name: value[: last - first] for name, value in program(points, self._part).items()}
         self.seconds += time.monotonic() - self._started
         self.fresh += last - first
@@ -95,11 +100,21 @@ class Job:
             self.store.save(first, last, outputs)
         self.chunks[first, last] = {name: x for name, x in outputs.items() if not name.startswith("learner.")}
         self._report(0.0)
+        if self._raised is not None:
+            raise self._raised
 
     # --------------------------------------------------------------------------------------------------------- progress
 
     def _row(self, row: Any, rows: Any) -> None:
-        self._part(int(row) / int(rows))
+        """Called from inside a running program, once by each device: an exception there would spoil the whole process."""
+        share = int(row) / int(rows)
+        if share <= self._share or self._raised is not None:
+            return
+        try:
+            self._share = share
+            self._part(share)
+        except BaseException as error:
+            self._raised = error
 
     def _part(self, share: float) -> None:
         """A share of the running chunk is done."""
@@ -112,7 +127,7 @@ class Job:
         steps = getattr(self.run, "steps", 0) * (self.fresh + part)
         members = self.grid.members
         seconds = self.seconds + running
-        self.show(Report(done, members, (done + part) / members, steps, seconds, (self.fresh + part) / members))
+        self.show(Report(done, members, min((done + part) / members, 1.0), steps, seconds, (self.fresh + part) / members))
 
 
 def _even(members: int, most: int) -> int:

@@ -28,19 +28,23 @@ class Store:
     def __init__(self, folder: pathlib.Path, record: dict[str, Any]) -> None:
         self.folder = folder
         self.members = self.folder / "members"
-        self._check(record)
-        self.members.mkdir(parents=True, exist_ok=True)
+        record = self._check(json.loads(json.dumps(record)))
+        self.folder.mkdir(parents=True, exist_ok=True)
         write(self.folder / "sweep.json", lambda file: file.write(json.dumps(record, indent=1).encode()))
+        self.members.mkdir(exist_ok=True)
 
-    def _check(self, record: dict[str, Any]) -> None:
+    def _check(self, record: dict[str, Any]) -> dict[str, Any]:
+        """The record to keep: this one, or the folder's own, with a line about this call, where that is the same sweep."""
         path = self.folder / "sweep.json"
         if not path.exists():
             if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
                 raise FileExistsError(
                     f"{self.folder} exists and holds no sweep. Nothing was touched; write another folder=."
                 )
-            return
+            return record
         found = read_record(self.folder)
+        if not any(self.members.glob("*.npz")):
+            return record  # nothing has been computed there yet
         changed = [
             line for part in ("run", "axes", "versions") for line in card.differences(found[part], record[part], part)
         ]
@@ -50,6 +54,13 @@ class Store:
                 f"{self.folder} holds another sweep; these fields differ:\n  {listed}\n"
                 "Nothing was touched. Write another folder=, or make them equal to go on where that one stopped."
             )
+
+        if found["machine"] != record["machine"]:
+            print(
+                f"{self.folder} was begun on {found['machine']}; going on with {record['machine']}: equal but for rounding."
+            )
+        resumed = {part: record[part] for part in ("machine", "commit", "started")}
+        return found | {"resumed": [*found.get("resumed", []), resumed]}
 
     @property
     def results(self) -> pathlib.Path:
@@ -135,7 +146,7 @@ def read_record(folder: pathlib.Path) -> dict[str, Any]:
     path = folder / "sweep.json"
     try:
         record = json.loads(path.read_text())
-        return {part: record[part] for part in ("run", "axes", "versions")} | record
+        return {part: record[part] for part in ("run", "axes", "labels", "versions", "machine")} | record
     except FileNotFoundError:
         raise FileNotFoundError(
             f"{folder} holds no sweep: it has no sweep.json. Name a folder that rl.sweep(folder=) made."
