@@ -41,8 +41,8 @@ def sweep(
     progress: True draws one live line, False nothing; a function gets a `Report` at each row and after each chunk.
 
     Returns a dataset with an axis for each name (keys are labelled 0, 1, 2, ...), then the program's own: `step` for
-    outputs as long as one called so. Its attributes are the reproducibility card. A member that goes non-finite stays as it
-    is and spoils no other.
+    outputs as long as one called so. Its attributes are the reproducibility card. A training whose parameters go
+    non-finite plays on, counts with what it earns, is named in `diverged`, and spoils no other.
 
     Raises, before anything compiles:
       ValueError: an empty axis, a name that `run` does not take, a folder that holds another sweep.
