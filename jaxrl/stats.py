@@ -1,7 +1,7 @@
 """Statistics of many seeds: interquartile means, bootstrap intervals, profiles (Agarwal et al., 2021, and rliable).
 
 The first half works on arrays and is pure JAX, a whole grid at once; `summary` and `table` give a sweep's results names.
-NaN means "no value" everywhere and is left out: no episode ended in that window. A diverged member counts with what it earns.
+NaN means "no value" and is left out: no episode ended in that window. A diverged member counts with what it earns.
 """
 
 from collections.abc import Callable

@@ -81,10 +81,11 @@ def test_only_a_memory_recalls_the_cue():
     env = envs.make("MemoryChain", length=3)
     returns = {}
     for name in ("ppo", "ppo_gru"):
-        _, metrics = live(ALGORITHMS[name](lr=1e-2, gamma=0.99), env, steps=128 * 150)
-        returns[name] = float(metrics["return"][-1])
-    assert returns["ppo"] < 0.4
-    assert returns["ppo_gru"] > 0.8
+        algo = ALGORITHMS[name](lr=1e-2, gamma=0.99)
+        train = lambda seed, algo=algo: rl.train(seed, algo, env, steps=128 * 250, evals=10, episodes=0)[1]["return"][-1]
+        returns[name] = jax.jit(jax.vmap(train))(jnp.arange(8))
+    assert (returns["ppo"] < 0.4).all()
+    assert jnp.median(returns["ppo_gru"]) > 0.8
 
 
 @every

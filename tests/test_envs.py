@@ -373,7 +373,7 @@ def brax_matrix():
             yield pytest.param(name, backend, marks=pytest.mark.slow if usual else pytest.mark.exhaustive)
 
 
-@pytest.mark.parametrize(("name", "backend"), brax_matrix())
+@pytest.mark.parametrize(("name", "backend"), list(brax_matrix()))
 def test_brax_matrix(name, backend):
     with allowances(name):
         env = envs.make(name, backend=backend)

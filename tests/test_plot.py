@@ -228,4 +228,5 @@ def test_pictures_need_no_display(tmp_path):
         name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY", "MPLBACKEND")
     }
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120, env=environment | {"JAX_PLATFORMS": "cpu"})
-    assert Image.open(tmp_path / "film.gif").is_animated
+    with Image.open(tmp_path / "film.gif") as film:
+        assert film.is_animated

@@ -125,8 +125,8 @@ def test_a_policy_is_only_given_to_the_training_that_made_it(tmp_path):
     np.testing.assert_array_equal(policy.training.env.goal, [2, 2])
     last = rl.policy(tmp_path / "x", training, goal=1, seed=1_000_000)
     assert not np.array_equal(jax.tree.leaves(policy.state.params)[1], jax.tree.leaves(last.state.params)[1])
+    other = rl.Training(rl.ppo(**SMALL | dict(network=rl.MLP((8,)))), envs.make("GridWorld"), 16, evals=1)
     with pytest.raises(ValueError, match=r"another training.*\n.*hidden"):
-        other = rl.Training(rl.ppo(**SMALL | dict(network=rl.MLP((8,)))), envs.make("GridWorld"), 16, evals=1)
         rl.policy(tmp_path / "x", other, goal=1, seed=1_000_000)
     quiet(lambda a: {"y": a}, {"a": jnp.arange(2)}, folder=tmp_path / "f")
     with pytest.raises(ValueError, match="keeps no policies"):
