@@ -50,6 +50,10 @@ class GridWorld:
     one_hot: bool = static(default=True)
     max_steps: int = static(default=200)
 
+    def __post_init__(self) -> None:
+        if len(_cells(self.map, "G")) > 1:  # the map alone: `goal` is a leaf, which jax may replace by anything
+            raise ValueError("GridWorld needs one goal: draw one 'G' in the map, or none and goal=jnp.array([row, column]).")
+
     @property
     def walls(self) -> np.ndarray:
         """True where no one can stand. [rows, columns]."""

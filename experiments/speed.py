@@ -218,7 +218,7 @@ def run(config: Config) -> dict[str, Any]:
         "device": done.get("device"),
         "host": f"{_processor()}, {len(os.sched_getaffinity(0))} cores",
         "versions": versions | {"python": platform.python_version()},
-        "config": json.loads(json.dumps(dataclasses.asdict(config), default=str)),
+        "config": {name: value for name, value in dataclasses.asdict(config).items() if name != "folder"},
     } | told
 
 

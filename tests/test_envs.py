@@ -192,7 +192,7 @@ def test_a_gradient_reaches_the_leaves():
         (TypeError, "max_steps is static", "CartPole-v1", {"max_steps": jnp.array(10)}),
         (TypeError, "max_steps is static", "CartPole-v1", {"max_steps_in_episode": jnp.array(10)}),
         (TypeError, "rows is static", "Catch", {"rows": jnp.array(10)}),
-        (ValueError, "one goal", "GridWorld", {"map": "   "}),
+        (ValueError, "one goal", "GridWorld", {"map": "GG "}),
         (ValueError, "rectangle", "GridWorld", {"map": "G  \n "}),
     ],
 )
@@ -276,6 +276,13 @@ def test_catch_is_won_by_following_the_ball(seed):
         rewards.append(float(step.reward))
     assert step.terminated
     assert rewards == [0.0] * (env.max_steps - 1) + [1.0]
+
+
+def test_a_map_without_a_goal_says_so_and_one_with_a_goal_given_is_a_pytree_of_any_leaves():
+    with pytest.raises(ValueError, match="one goal"):
+        jax.eval_shape(envs.make("GridWorld", map="   ").reset, jax.random.key(0))
+    given = envs.make("GridWorld", map="   ", goal=jnp.array([0, 1]))
+    assert jax.tree.leaves(jax.tree.map(lambda _: None, given)) == []
 
 
 def test_riverswim_is_the_table_of_the_paper():

