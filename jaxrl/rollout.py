@@ -107,9 +107,9 @@ def evaluate(key: jax.Array, env: Env, policy: Policy, num_episodes: int, memory
 
 
 def _key_words(key: jax.Array, num_steps: int, width: int) -> jax.Array:
-    """A key for each step of each environment, drawn at once: much cheaper than in the loop. As plain words [T, B, ...],
+    """A key for each step of each environment, as plain words. [T, B, ...].
 
-    since jax's check of key reuse takes a scan over keys under vmap for a reuse.
+    Words, because jax 0.10's check of key reuse wrongly takes a scan over keys under vmap for a reuse.
     """
     return jax.random.key_data(jax.random.split(key, (num_steps, width)))
 
