@@ -35,7 +35,7 @@ def jaxrl(job: Job, all_cores: bool = True) -> dict[str, Any]:
     import jaxrl as rl
 
     if all_cores:
-        rl.use_all_cores()
+        rl.use_all_cores(members=job.seeds)
     import envs.from_gymnax  # here, as gymnax starts jax
 
     base, resident = _peak_mb(), []

@@ -2,6 +2,8 @@
 
 import dataclasses
 import inspect
+import math
+import os
 import pathlib
 import sys
 from collections.abc import Callable
@@ -120,6 +122,13 @@ def training_of(asked: Any, maker: Callable[..., Any]) -> tuple[rl.Training, dic
     return training, axes | {"seed": np.arange(asked.first_seed, asked.first_seed + asked.seeds)}
 
 
+def num_members(asked: Any) -> int:
+    """How many members a command line asks for, known before jax starts."""
+    given = [getattr(asked, field.name) for field in dataclasses.fields(asked)]
+    axes = [len(value) for value in given if isinstance(value, tuple) and value and isinstance(value[0], float)]
+    return max(asked.seeds, 1) * math.prod(axes) * math.prod(1 + text.count(",") for text in asked.env_params)
+
+
 def _parameter(text: str) -> tuple[str, tuple[Any, ...]]:
     name, mark, values = text.partition("=")
     if not mark or not values:
@@ -141,7 +150,8 @@ def train(asked: Any, maker: Callable[..., Any]) -> None:
     """Trains, shows the result, and draws it where there is a folder."""
     if asked.gif and asked.folder is None:
         raise ValueError("--gif draws into the folder that keeps the policies: add --folder runs/x.")
-    rl.use_all_cores()
+    threads = os.cpu_count() if asked.network == "cnn" else None
+    rl.use_all_cores(members=num_members(asked), threads=threads)
     training, axes = training_of(asked, maker)
     results = rl.sweep(training, axes, chunk=asked.chunk, folder=asked.folder)
     show(results)

@@ -13,20 +13,35 @@ def uniform(env):
     return lambda key, memory, obs: (memory, env.action_space.sample(key))
 
 
-def test_a_rollout_is_advance_step_by_step():
+def test_a_rollout_is_one_step_at_a_time():
     env = envs.make("CartPole-v1", max_steps=15)
     begin = lambda: jax.vmap(lambda key: rollout.begin(key, env))(jax.random.split(jax.random.key(0), 2))
     last, batch = rollout.rollout(jax.random.key(1), env, uniform(env), begin(), 40)
-    advance = jax.jit(rollout.advance)
+    step = jax.jit(rollout.step)
     for b in range(2):
         episode = jax.tree.map(lambda x, b=b: x[b], begin())
         for t in range(40):
-            key_act, key_env = jax.random.split(jax.random.split(jax.random.key(1), (40, 2))[t, b])
-            episode, transition = advance(key_env, env, episode, env.action_space.sample(key_act))
+            key_act, key_step, key_reset = jax.random.split(jax.random.key(1), (40, 2, 3))[t, b]
+            episode, transition = step(key_step, env, episode, env.action_space.sample(key_act))
             np.testing.assert_allclose(batch.next_obs[t, b], transition.next_obs, atol=1e-5)
             assert batch.length[t, b] == transition.length
+            if transition.done:
+                episode = rollout.begin(key_reset, env)
     assert batch.truncated.any()
     np.testing.assert_allclose(last.obs[1], episode.obs, atol=1e-5)
+
+
+def test_advance_is_a_step_and_a_reset_where_it_ends():
+    env = envs.make("CartPole-v1", max_steps=2)
+    episode = rollout.begin(jax.random.key(0), env)
+    for ends in (False, True):
+        after, transition = rollout.advance(jax.random.key(1), env, episode, 1)
+        key_step, key_reset = jax.random.split(jax.random.key(1))
+        assert transition.done == ends
+        followed = rollout.begin(key_reset, env) if ends else rollout.step(key_step, env, episode, 1)[0]
+        np.testing.assert_allclose(after.obs, followed.obs, atol=1e-6)
+        assert after.length == followed.length == (0 if ends else 1)
+        episode = after
 
 
 def test_inside_an_episode_the_successor_is_the_next_observation():
