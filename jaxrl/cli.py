@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 import jaxrl as rl
+from jaxrl import commands
 
 ACTIVATIONS: dict[str, Callable[[Any], Any]] = {"tanh": nn.tanh, "relu": nn.relu, "gelu": nn.gelu, "swish": nn.swish}
 
@@ -62,6 +63,10 @@ class Common:
     """keeps everything here, and goes on from here"""
     chunk: int | None = None
     """members per program (default: as many as fit)"""
+    memory_limit: str | None = None
+    """what the programs may take in all, say 4GB (default: most of what is free)"""
+    plan: bool = False
+    """say what it will take (memory, disk, time), and train nothing"""
     gif: bool = False
     """draw the best member's policy into FOLDER/best.gif"""
     network: Literal["mlp", "cnn"] = "mlp"
@@ -73,16 +78,16 @@ class Common:
 
 
 def options(name: str, maker: Callable[..., Any]) -> type:
-    """The command line of an algorithm: what all are asked, its floats as axes (one or more values), its counts."""
+    """The command line of an algorithm: what all are asked, and its numbers, each an axis where it has several values."""
     fields: list[Any] = []
     for key, default in _defaults(maker).items():
-        kind: Any = tuple[float, ...] if isinstance(default, float) else type(default)
-        value = (default,) if isinstance(default, float) else default
+        kind: Any = type(default) if isinstance(default, bool) else tuple[type(default), ...]
+        value = default if isinstance(default, bool) else (default,)
         fields.append((key, Annotated[kind, tyro.conf.arg(help=HELP.get(key, ""))], dataclasses.field(default=value)))
     made = dataclasses.make_dataclass(name, fields, bases=(Common,), frozen=True)
     made.__doc__ = (inspect.getdoc(maker) or name).splitlines()[
         0
-    ] + " A number given several values is an axis of the sweep."
+    ] + " A number given several values is an axis of the sweep; a whole one compiles a program for each."
     return made
 
 
@@ -100,11 +105,12 @@ def training_of(asked: Any, maker: Callable[..., Any]) -> tuple[rl.Training, dic
     import envs
 
     given = {key: getattr(asked, key) for key in _defaults(maker)}
-    floats = {key: value for key, value in given.items() if isinstance(value, tuple)}
-    for key, values in floats.items():
+    numbers = {key: value for key, value in given.items() if isinstance(value, tuple)}
+    for key, values in numbers.items():
         if not values:
             raise ValueError(f"--{key.replace('_', '-')} was given no value.")
-    fixed = {key: value for key, value in given.items() if key not in floats} | {key: v[0] for key, v in floats.items()}
+    fixed = {key: value for key, value in given.items() if key not in numbers} | {key: v[0] for key, v in numbers.items()}
+    floats = {key: values for key, values in numbers.items() if isinstance(values[0], float)}
     if "lr_end" in fixed:
         fixed["schedule"] = rl.Linear(fixed.pop("lr_end"))
     activation = ACTIVATIONS[asked.activation]
@@ -120,6 +126,12 @@ def training_of(asked: Any, maker: Callable[..., Any]) -> tuple[rl.Training, dic
     names = {"lr_end": "schedule.end"}
     axes = {names.get(key, key): jnp.array(values, float) for key, values in (floats | world).items() if len(values) > 1}
     return training, axes | {"seed": np.arange(asked.first_seed, asked.first_seed + asked.seeds)}
+
+
+def counts_of(asked: Any, maker: Callable[..., Any]) -> dict[str, tuple[int, ...]]:
+    """The whole numbers that a command line gives several values of: static axes."""
+    several = {key: value for key in _defaults(maker) if isinstance(value := getattr(asked, key), tuple) and len(value) > 1}
+    return {key: values for key, values in several.items() if isinstance(values[0], int)}
 
 
 def num_members(asked: Any) -> int:
@@ -153,7 +165,12 @@ def train(asked: Any, maker: Callable[..., Any]) -> None:
     threads = os.cpu_count() if asked.network == "cnn" else None
     rl.use_all_cores(members=num_members(asked), threads=threads)
     training, axes = training_of(asked, maker)
-    results = rl.sweep(training, axes, chunk=asked.chunk, folder=asked.folder)
+    counts = counts_of(asked, maker)
+    if asked.plan and counts:
+        raise ValueError(f"--plan is of one program: give one value of each of {', '.join(counts)}.")
+    if asked.plan:
+        return print(rl.plan(training, axes, chunk=asked.chunk, folder=asked.folder, memory=asked.memory_limit))
+    results = rl.sweep(training, axes, static=counts, chunk=asked.chunk, folder=asked.folder, memory=asked.memory_limit)
     show(results)
     if asked.folder is None:
         return
@@ -226,10 +243,11 @@ def main(words: list[str] | None = None) -> None:
 
     members = tuple(Annotated[kind, tyro.conf.subcommand(name)] for name, kind in kinds.items())
     train_command.__annotations__["algorithm"] = Union[members]  # noqa: UP007  made from a table
-    commands = {"train": train_command, "plot": plot, "envs": list_envs, "algorithms": list_algorithms}
+    kept = {"plot": plot, "play": commands.play, "rerun": commands.rerun, "export": commands.export}
+    listed = {"envs": list_envs, "algorithms": list_algorithms}
     try:
         tyro.extras.subcommand_cli_from_dict(
-            commands,
+            {"train": train_command} | kept | listed,
             prog="jaxrl",
             args=words,
             description=rl.__doc__,

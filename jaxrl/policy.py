@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import pathlib
 from typing import Any
 
 import jax
@@ -11,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from jaxrl import tree
-from jaxrl.sweep import card, store
+from jaxrl.sweep import member, store
 from jaxrl.sweep.program import with_kept
 from jaxrl.train import Training
 
@@ -31,47 +30,23 @@ class MemberPolicy:
         return self.training.algo.act(key, self.training.env, self.state, memory, obs)
 
 
-def policy(folder: str | os.PathLike[str], training: Training, **where: Any) -> MemberPolicy:
-    """The final policy of the member at `where`, one label for each swept axis: `policy(folder, training, lr=3e-4, seed=7)`.
+def policy(folder: str | os.PathLike[str], training: Training | None = None, **where: Any) -> MemberPolicy:
+    """The final policy of the member at `where`, a label for each axis of several values: `policy(folder, lr=3e-4, seed=7)`.
 
-    training: what was swept. Raises ValueError: an axis without a label, or a label that the axis does not have.
+    training: what was swept; it need not be given where it is made of the kit's own parts and gymnax's, which the folder
+    names. With what was swept put in its place it is the policy's own `training`.
+
+    Raises:
+      ValueError: an axis without a label, a label that the axis does not have, a training that the folder can't name.
     """
-    folder = pathlib.Path(folder).expanduser()
-    record = store.read_record(folder)
-    labels = {name: np.asarray(label) for name, label in record["labels"].items()}
-    if set(where) != set(labels):
-        raise ValueError(f"name one member by all of {', '.join(labels)}; {', '.join(where) or 'none'} was given.")
-    if changed := card.differences(_fields(record["run"]), _fields(card.describe(training)), "training"):
-        listed = "\n  ".join(changed[:12])
-        raise ValueError(f"{folder} holds the policies of another training; these fields differ:\n  {listed}")
-    place = [_place(name, labels[name], where[name]) for name in labels]
-    member = int(np.ravel_multi_index(place, tuple(len(label) for label in labels.values())))
-    learner = store.read_learner(folder, member)
-    values = {name: np.asarray(record["axes"][name]) for name in labels if name != "seed"}
-    hyper = {name: jnp.asarray(value[i]) for (name, value), i in zip(values.items(), _but_seed(labels, place), strict=True)}
-    training = tree.put(training, hyper)
+    folder, record, where = member.find(folder, where)
+    training = member.training_of(folder, record, training)
+    number = member.number_at(record, where)
+    point = member.point_of(record, number, training)
+    training = tree.put(training, {name: value for name, value in point.items() if name != "seed"})
     shapes = jax.eval_shape(training.begin, jax.random.key(0))
+    learner = store.read_learner(folder, number)
     return MemberPolicy(training, with_kept(shapes, [jnp.asarray(x) for x in learner]))
-
-
-def _fields(run: Any) -> Any:
-    """What a record says of a training, without its program's fingerprint."""
-    if "function" in run:
-        raise ValueError("the sweep was of a function, which keeps no policies: sweep a rl.Training to have them.")
-    return {name: value for name, value in run.items() if name != "program"}
-
-
-def _but_seed(labels: dict[str, np.ndarray], place: list[int]) -> list[int]:
-    return [i for name, i in zip(labels, place, strict=True) if name != "seed"]
-
-
-def _place(name: str, label: np.ndarray, value: Any) -> int:
-    found = np.flatnonzero(np.isclose(label, value, rtol=1e-6, atol=0) if label.dtype.kind == "f" else label == value)
-    if not len(found):
-        raise ValueError(
-            f"{name}={value} was not swept; its values are {label[:12].tolist()}{'...' if len(label) > 12 else ''}."
-        )
-    return int(found[0])
 
 
 def best(results: xr.Dataset, name: str = "return") -> dict[str, Any]:
@@ -82,4 +57,4 @@ def best(results: xr.Dataset, name: str = "return") -> dict[str, Any]:
     if not last.notnull().any():
         raise ValueError(f"no member has a final {name!r}: all diverged, or none finished an episode since the last row.")
     place = last.fillna(-np.inf).argmax(list(last.dims))
-    return {axis: last[axis].values[int(i)].item() for axis, i in place.items()}  # type: ignore[union-attr]
+    return {axis: last[axis].values.tolist()[int(i)] for axis, i in place.items()}  # type: ignore[union-attr]

@@ -11,16 +11,18 @@ ROOT = pathlib.Path(__file__).parent.parent
 FLOORS = {
     "tree": 0, "progress": 0, "devices": 0, "distributions": 1, "returns": 2, "losses": 2, "networks": 2, "normalize": 2,
     "spaces": 2, "stats": 2, "env": 3, "rollout": 4, "rules": 5, "algorithms": 6, "train": 7, "sweep": 8, "policy": 9,
-    "plot": 9, "cli": 10,
+    "rerun": 9, "plot": 9, "export": 9, "commands": 10, "cli": 10,
 }  # fmt: skip
 DOORS = {
     "flax": {"jaxrl/networks.py", "jaxrl/cli.py"},
     "matplotlib": {"jaxrl/plot.py", "envs/draw.py"},
-    "tyro": {"jaxrl/cli.py"},
+    "tyro": {"jaxrl/cli.py", "jaxrl/commands.py"},
     "rich": {"jaxrl/cli.py", "jaxrl/progress.py"},
     "gymnax": {"envs/from_gymnax.py", "envs/to_gymnax.py"},
     "brax": {"envs/from_brax.py"},
     "platformdirs": {"jaxrl/devices.py"},
+    "tensorboardX": {"jaxrl/export.py"},
+    "wandb": {"jaxrl/export.py"},
 }
 FILES = sorted([*ROOT.glob("jaxrl/**/*.py"), *ROOT.glob("envs/**/*.py")])
 

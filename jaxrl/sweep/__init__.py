@@ -1,6 +1,7 @@
 """`vmap` with names, chunks and devices, over any function of a point."""
 
 import datetime
+import functools
 import hashlib
 import json
 import os
@@ -15,11 +16,15 @@ import xarray as xr
 
 from jaxrl import progress as live
 from jaxrl.progress import Report
-from jaxrl.sweep import card, store
+from jaxrl.sweep import card, machines, recipe, store
+from jaxrl.sweep.checkpoint import open_width
 from jaxrl.sweep.grid import Grid, bind, raw
+from jaxrl.sweep.groups import load_groups, sweep_groups
 from jaxrl.sweep.job import Job
+from jaxrl.sweep.memory import as_bytes
+from jaxrl.sweep.plan import Plan, plan_of
 from jaxrl.sweep.program import flatten
-from jaxrl.sweep.results import dataset
+from jaxrl.sweep.results import Chunks, dataset
 from jaxrl.train import Training
 
 
@@ -27,17 +32,26 @@ def sweep(
     run: Callable[..., Any] | Training,
     over: Mapping[str, Any],
     *,
+    static: Mapping[str, Any] | None = None,
     chunk: int | None = None,
     folder: str | os.PathLike[str] | None = None,
+    memory: float | str | None = None,
+    save_seconds: float = 60.0,
     progress: bool | Callable[[Report], None] = True,
 ) -> xr.Dataset:
     """Runs `run` at every combination of the values in `over`, many members at once, on all local devices.
 
     run: a function `run(**point)` that is traced under vmap and returns a dictionary of arrays; or a `Training`, whose
       fields are swept by name and whose rows are stepped from here.
-    over: {name: values}, each an array (or a pytree of arrays) with a leading axis. The points are their product.
+    over: {name: values}, each an array (or a pytree of arrays) with a leading axis. The points are their product; names
+      that change together are one axis, `{"setting": zipped(lr=..., gamma=...)}`.
+    static: {name: values} of what shapes the program, `{"num_envs": (16, 64), "network": (MLP((64,)), MLP((256,)))}`: every
+      combination is compiled and run on its own, and all are one dataset. {name: {label: value}} labels them.
     chunk: members per program; by default as many as fit the free memory, and no more than speed gains from.
     folder: each finished chunk is kept there, so that a sweep that was stopped goes on where it was; then the results.
+    memory: what the programs may take in all on this machine, in bytes or as "4GB"; by default most of what is free.
+    save_seconds: with a folder, a `Training` is also kept inside a chunk, at the first evaluation point after so many
+      seconds (0: at each), so that a stop at any moment loses no more than that and one row.
     progress: True draws one live line, False nothing; a function gets a `Report` at each row and after each chunk.
 
     Returns a dataset with an axis for each name (keys are labelled 0, 1, 2, ...), then the program's own: `step` for
@@ -48,33 +62,78 @@ def sweep(
       ValueError: an empty axis, a name that `run` does not take, a folder that holds another sweep.
       TypeError: a swept name that is static.
     """
-    if chunk is not None and (not isinstance(chunk, int) or chunk < 1):
-        raise ValueError(f"chunk={chunk!r} is not a positive whole number of members; leave it out to have it chosen.")
+    _check_chunk(chunk)
+    machines.check(folder)
+    limit = as_bytes(memory)
+    if static:
+        one = functools.partial(sweep, over=over, chunk=chunk, memory=memory, save_seconds=save_seconds)
+        trace = lambda run, grid: _record(run, _member(run, grid), grid)
+        return sweep_groups(run, over, static, folder, progress, trace, one)
     grid = Grid(over)
-    point_of = bind(run, grid)
-    member = point_of if isinstance(run, Training) else lambda point: _outputs(point_of(point))
+    member = _member(run, grid)
     record = _record(run, member, grid)
     kept = None if folder is None else store.Store(pathlib.Path(folder).expanduser(), record)
     chunks = {} if kept is None else kept.done()
     if kept is not None and sum(last - first for first, last in chunks) == grid.members and kept.results.exists():
+        kept.close()
         return load(kept.folder)
     line = live.Line() if progress is True else None
     show = line or (progress if callable(progress) else None)
-    job = Job(run, member, grid, chunks, kept, show, chunk or max((b - a for a, b in chunks), default=None))
+    width = _width(chunk, chunks, folder)
+    job = Job(run, member, grid, chunks, kept, show, **width, memory=limit, save_seconds=save_seconds)
     try:
         job.run_all()
-        results = dataset(grid.labels, job.chunks, _attributes(record, job))
-        if kept is not None:
+        if kept is not None and jax.process_count() > 1:
+            machines.meet("every chunk is done")
+            job.chunks = kept.done()
+        results = dataset(grid.labels, job.chunks, _attributes(record, job), grid.coordinates)
+        if kept is not None and machines.first():
             store.write_results(kept.results, results)
+        machines.meet("the results are written")
         return results
     except BaseException as error:
-        setattr(error, "results", dataset(grid.labels, job.chunks, _attributes(record, job)))
-        where = f"in {folder}, and the same call goes on from there" if folder else "as this exception's .results"
+        setattr(error, "results", dataset(grid.labels, job.chunks, _attributes(record, job), grid.coordinates))
+        inside = ", in a chunk at its last checkpoint" if isinstance(run, Training) else ""
+        where = f"in {folder}, and the same call goes on from there{inside}" if folder else "as this exception's .results"
         error.add_note(f"{job.num_done:,} of {grid.members:,} members are done and kept {where}.")
         raise
     finally:
+        if kept is not None:
+            kept.close()
         if line is not None:
             line.close()
+
+
+def plan(
+    run: Callable[..., Any] | Training,
+    over: Mapping[str, Any],
+    *,
+    chunk: int | None = None,
+    folder: str | os.PathLike[str] | None = None,
+    memory: float | str | None = None,
+    probe: bool = True,
+) -> Plan:
+    """What `sweep` of the same arguments would take, without training: members, chunks, memory, disk and time.
+
+    It compiles what the sweep will run, which then finds a `Training` in the compilation cache. `print` shows a table.
+
+    folder: one that holds finished chunks says what is left; nothing is written there.
+    probe: plays a chunk of a `Training` for a few seconds to foretell the time, which a function does not allow.
+
+    Raises what `sweep` does.
+    """
+    _check_chunk(chunk)
+    limit = as_bytes(memory)
+    grid = Grid(over)
+    member = _member(run, grid)
+    record = _record(run, member, grid)
+    chunks = {}
+    if folder is not None:
+        folder = pathlib.Path(folder).expanduser()
+        store.check(folder, json.loads(json.dumps(record)))
+        chunks = store.read_chunks(folder)
+    job = Job(run, member, grid, chunks, None, lambda report: None, **_width(chunk, chunks, folder), memory=limit)
+    return plan_of(job, probe)
 
 
 def load(folder: str | os.PathLike[str]) -> xr.Dataset:
@@ -87,8 +146,31 @@ def load(folder: str | os.PathLike[str]) -> xr.Dataset:
             return xr.load_dataset(path, engine="h5netcdf")
         except (OSError, ValueError, KeyError) as error:
             print(f"{path} is damaged ({error}): reading the finished chunks instead.")
+    if "groups" in record:
+        return load_groups(folder, record, load)
     labels = {name: np.asarray(label) for name, label in record["labels"].items()}
-    return dataset(labels, store.read_chunks(folder), {"card": json.dumps(record)})
+    beside = {name: (axis, np.asarray(label)) for name, (axis, label) in record.get("coordinates", {}).items()}
+    return dataset(labels, store.read_chunks(folder), {"card": json.dumps(record)}, beside)
+
+
+def _member(run: Any, grid: Grid) -> Callable[[Any], Any]:
+    """What one point gives: a training and its key, or a function's outputs."""
+    point_of = bind(run, grid)
+    return point_of if isinstance(run, Training) else lambda point: _outputs(point_of(point))
+
+
+def _check_chunk(chunk: Any) -> None:
+    if chunk is not None and (not isinstance(chunk, int) or chunk < 1):
+        raise ValueError(f"chunk={chunk!r} is not a positive whole number of members; leave it out to have it chosen.")
+
+
+def _width(chunk: int | None, chunks: Chunks, folder: Any) -> dict[str, Any]:
+    """The members of a chunk where the caller or the folder has decided it, and what did."""
+    if chunk is not None:
+        return {"chunk": chunk, "why": "as given"}
+    running = None if folder is None else open_width(pathlib.Path(folder).expanduser())
+    known = machines.agreed(running or max((last - first for first, last in chunks), default=0))
+    return {"chunk": known or None, "why": "as the folder's chunks"}
 
 
 def _outputs(returned: Any) -> dict[str, Any]:
@@ -107,16 +189,19 @@ def _record(run: Any, member: Callable[[Any], Any], grid: Grid) -> dict[str, Any
     )
     described = card.describe(run) if isinstance(run, Training) else {"function": card.describe(run)}
     described["program"] = _digest(program)
+    outputs = shapes[1] | run.clocks if isinstance(run, Training) else shapes
     _check_outputs({} if isinstance(run, Training) else shapes, grid)
     return {
         "run": described,
         "axes": grid.record(),
         "labels": {name: label.tolist() for name, label in grid.labels.items()},
+        "coordinates": {name: [axis, label.tolist()] for name, (axis, label) in grid.coordinates.items()},
+        "outputs": sorted(outputs),
         "versions": card.versions(),
         "machine": card.machine(),
         "commit": card.commit(),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
+    } | (recipe.record(run, _point(grid)) if isinstance(run, Training) else {})
 
 
 def _first_row(member: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -130,7 +215,7 @@ def _first_row(member: Callable[[Any], Any]) -> Callable[[Any], Any]:
 def _check_outputs(shapes: dict[str, Any], grid: Grid) -> None:
     """What a dataset and its file can't hold is told before anything compiles."""
     for name, shape in shapes.items():
-        if name in grid.values:
+        if name in (*grid.values, *grid.names):
             raise ValueError(f"the program returns {name!r}, which is also a swept name: rename one of them.")
         if "/" in name:
             raise ValueError(f"the program returns {name!r}: a name can't hold a slash. Write it another way.")
@@ -162,4 +247,5 @@ def _attributes(record: dict[str, Any], job: Job) -> dict[str, Any]:
     """The card as attributes that netCDF can hold: text and numbers."""
     flat = {part: json.dumps(record[part]) for part in ("run", "versions", "machine")}
     times = {"compile_seconds": round(job.compile_seconds, 3), "run_seconds": round(job.seconds, 3)}
-    return flat | {"commit": record["commit"], "started": record["started"], "chunk": job.chunk or 0} | times
+    halved = {"halved": job.halved} if job.halved else {}
+    return flat | {"commit": record["commit"], "started": record["started"], "chunk": job.chunk or 0} | halved | times

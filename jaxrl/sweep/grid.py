@@ -1,8 +1,8 @@
-"""The points of a sweep: named axes, crossed."""
+"""The points of a sweep: named axes, crossed or zipped."""
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -10,7 +10,41 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl import tree
+from jaxrl.sweep.results import Coordinates
 from jaxrl.train import Training, as_key
+from jaxrl.tree import pytree
+
+NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+
+@pytree
+class Zipped:
+    """Names that change together along one axis, each with its values. `zipped(...)` makes and checks it."""
+
+    values: dict[str, Any]
+
+
+def zipped(**values: Any) -> Zipped:
+    """One axis along which several names change together: `over={"setting": zipped(lr=[1e-3, 1e-2], gamma=[0.9, 0.99])}`.
+
+    The axis is labelled 0, 1, 2, ...; values that are numbers stand beside it as coordinates. Names with a dot:
+    `zipped(**{"env.g": g, "lr": lr})`.
+
+    Raises:
+      ValueError: no name, an empty or single value, names whose values are not equally many.
+    """
+    if not values:
+        raise ValueError("zipped() holds no values; write, say, zipped(lr=[1e-3, 1e-2], gamma=[0.9, 0.99]).")
+    if inner := [name for name, value in values.items() if isinstance(value, Zipped)]:
+        raise ValueError(f"zipped({inner[0]}=zipped(...)) zips twice: name all that changes together in one zipped(...).")
+    made = {name: _axis(name, value) for name, value in values.items()}
+    sizes = {name: _size(value) for name, value in made.items()}
+    if len(set(sizes.values())) > 1:
+        raise ValueError(
+            f"zipped({', '.join(f'{name}: {size} values' for name, size in sizes.items())}): what changes together has "
+            "equally many values. Make them so, or give each a name of its own in over= to cross them."
+        )
+    return Zipped(made)
 
 
 class Grid:
@@ -19,26 +53,82 @@ class Grid:
     def __init__(self, over: Mapping[str, Any]) -> None:
         if not over:
             raise ValueError("over={} sweeps nothing; write, say, over={'seed': jax.random.split(jax.random.key(0), 100)}.")
-        self.values = {name: _axis(name, value) for name, value in over.items()}
-        self.sizes = {name: jax.tree.leaves(value)[0].shape[0] for name, value in self.values.items()}
+        self.values = {name: value if isinstance(value, Zipped) else _axis(name, value) for name, value in over.items()}
+        self.sizes = {name: _size(value) for name, value in self.values.items()}
         self.members = math.prod(self.sizes.values())
+        _check_names(self.values)
+
+    @property
+    def names(self) -> list[str]:
+        """What each point gives a value: the axes, and in place of a zipped one the names in it."""
+        return [name for axis, value in self.values.items() for name in _parts(axis, value)]
 
     def points(self, members: np.ndarray) -> dict[str, Any]:
         """The points of some members, stacked: {name: [len(members), ...]}."""
         places = np.unravel_index(members, tuple(self.sizes.values()))
-        pick = lambda value, place: jax.tree.map(lambda x: x[place], value)
-        return {name: pick(value, place) for (name, value), place in zip(self.values.items(), places, strict=True)}
+        points: dict[str, Any] = {}
+        for (axis, value), place in zip(self.values.items(), places, strict=True):
+            points |= _parts(axis, jax.tree.map(lambda x, place=place: x[place], value))
+        return points
 
     @property
     def labels(self) -> dict[str, np.ndarray]:
         """What an axis is labelled with: its values where they are numbers, else 0, 1, 2, ..."""
         return {name: _label(value, self.sizes[name]) for name, value in self.values.items()}
 
+    @property
+    def coordinates(self) -> Coordinates:
+        """The numbers in zipped axes: {name: (axis, values)}."""
+        zips = [(axis, value.values) for axis, value in self.values.items() if isinstance(value, Zipped)]
+        return {name: (axis, _label(x, self.sizes[axis])) for axis, inner in zips for name, x in inner.items() if _plain(x)}
+
     def record(self) -> dict[str, Any]:
-        """The axes as JSON, keys as their raw words: enough to build them again."""
-        flat = {name: jax.tree_util.tree_flatten_with_path(value)[0] for name, value in self.values.items()}
-        words = {name: {jax.tree_util.keystr(path): raw(x).tolist() for path, x in leaves} for name, leaves in flat.items()}
-        return {name: value[""] if list(value) == [""] else value for name, value in words.items()}
+        """The axes as JSON, keys as their raw words: enough to build them again. `point_from_record` reads it."""
+        words = lambda value: (
+            {"zipped": {name: _words(inner) for name, inner in value.values.items()}}
+            if isinstance(value, Zipped)
+            else _words(value)
+        )
+        return {name: words(value) for name, value in self.values.items()}
+
+
+def point_from_record(record: dict[str, Any], member: int) -> dict[str, Any]:
+    """What member i of a recorded sweep was given: {name: array}, a pytree as {path: array}, keys as their raw words."""
+    labels, point = record["labels"], {}
+    places = np.unravel_index(member, tuple(len(label) for label in labels.values()))
+    for axis, place in zip(labels, places, strict=True):
+        values = record["axes"][axis]
+        parts = values["zipped"] if isinstance(values, dict) and list(values) == ["zipped"] else {axis: values}
+        at = lambda x, place=place: np.asarray(x)[place]
+        point |= {k: {path: at(x) for path, x in v.items()} if isinstance(v, dict) else at(v) for k, v in parts.items()}
+    return point
+
+
+def _words(value: Any) -> Any:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(value)
+    words = {jax.tree_util.keystr(path): raw(x).tolist() for path, x in leaves}
+    return words[""] if list(words) == [""] else words
+
+
+def _parts(axis: str, value: Any) -> dict[str, Any]:
+    return value.values if isinstance(value, Zipped) else {axis: value}
+
+
+def _size(value: Any) -> int:
+    return jax.tree.leaves(value)[0].shape[0]
+
+
+def _check_names(values: Mapping[str, Any]) -> None:
+    """Each name once: as an axis, or in one zipped axis."""
+    taken = dict.fromkeys(values, "an axis itself")
+    for axis, value in values.items():
+        for name in value.values if isinstance(value, Zipped) else ():
+            if name in taken:
+                raise ValueError(
+                    f"{name!r} is zipped in axis {axis!r} and is {taken[name]}: a point would have two values of it. Name "
+                    "it once; an axis that zips may have any other name, say 'setting'."
+                )
+            taken[name] = f"zipped in axis {axis!r}"
 
 
 def _axis(name: str, value: Any) -> Any:
@@ -74,9 +164,13 @@ def raw(x: jax.Array) -> np.ndarray:
     return np.asarray(jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x)
 
 
+def _plain(value: Any) -> bool:
+    """Whether an axis holds numbers, one a place."""
+    return isinstance(value, jax.Array) and value.ndim == 1 and not jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+
+
 def _label(value: Any, size: int) -> np.ndarray:
-    plain = isinstance(value, jax.Array) and value.ndim == 1 and not jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
-    if not plain:
+    if not _plain(value):
         return np.arange(size)
     label = np.asarray(value)
     # a float32 as the decimal that was written, so that results.sel(gamma=0.99) finds it
@@ -94,31 +188,48 @@ def bind(run: Callable[..., Any], grid: Grid) -> Callable[[dict[str, Any]], Any]
 
 
 def _bind_function(run: Callable[..., Any], grid: Grid) -> Callable[[dict[str, Any]], Any]:
-    parameters = inspect.signature(run).parameters
-    named = {p.name for p in parameters.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-    anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    title = getattr(run, "__name__", type(run).__name__)
-    for name in grid.values:
-        if name not in named and not anything:
-            raise ValueError(f"{title}({', '.join(named)}) takes no {name!r}, which is swept; {tree.nearest(name, named)}.")
-    needed = {p.name for p in parameters.values() if p.default is p.empty and p.name in named}
-    if missing := sorted(needed - set(grid.values)):
-        raise ValueError(f"{title} needs {', '.join(missing)}, which nothing sweeps: add an axis, or a default value.")
+    check_takes(run, grid.names, "swept")
+    parameters = inspect.signature(run).parameters.values()
+    needed = {p.name for p in parameters if p.default is p.empty and p.kind in NAMED}
+    if missing := sorted(needed - set(grid.names)):
+        raise ValueError(f"{_title(run)} needs {', '.join(missing)}, which nothing sweeps: add an axis, or a default value.")
     return lambda point: run(**point)
 
 
+def check_takes(run: Callable[..., Any], names: Iterable[str], given: str) -> None:
+    """Raises ValueError for a name, `given` so, that is no parameter of the function."""
+    parameters = inspect.signature(run).parameters.values()
+    named = [p.name for p in parameters if p.kind in NAMED]
+    for name in names:
+        if name not in named and not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            nearest = tree.nearest(name, named)
+            raise ValueError(f"{_title(run)}({', '.join(named)}) takes no {name!r}, which is {given}; {nearest}.")
+
+
+def _title(run: Callable[..., Any]) -> str:
+    return getattr(run, "__name__", type(run).__name__)
+
+
 def _bind_training(run: Training, grid: Grid) -> Callable[[dict[str, Any]], tuple[Training, jax.Array]]:
-    if "seed" not in grid.values:
+    if "seed" not in grid.names:
         raise ValueError("a Training is swept over at least 'seed': whole numbers, or keys from jax.random.split.")
     known = tree.paths(run)
-    for name in grid.values:
+    for name in grid.names:
         if name != "seed" and tree.is_static(known[tree.find(run, name)]):
             raise TypeError(
-                f"{name!r} is static in {type(run).__name__}: it shapes the compiled program, so it can't be an axis. Write "
-                f"one sweep for each value of it, and join the results with xarray.concat(..., dim={name!r})."
+                f"{name!r} is static in {type(run).__name__}: it shapes the compiled program, so it can't be swept inside "
+                f"one. Write {_static_call(grid, name)}: one compilation for each value, and one dataset."
             )
 
     def at(point: dict[str, Any]) -> tuple[Training, jax.Array]:
         return tree.put(run, {name: value for name, value in point.items() if name != "seed"}), as_key(point["seed"])
 
     return at
+
+
+def _static_call(grid: Grid, name: str) -> str:
+    """The call that makes a swept name a static axis."""
+    rest = "".join(f"{axis!r}: ..., " for axis, value in grid.values.items() if name not in _parts(axis, value))
+    value = next(parts[name] for parts in (_parts(*item) for item in grid.values.items()) if name in parts)
+    values = tuple(np.asarray(value).tolist()) if _plain(value) else "(...)"
+    return f"rl.sweep(training, {{{rest.removesuffix(', ')}}}, static={{{name!r}: {values}}})"

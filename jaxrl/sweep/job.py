@@ -9,14 +9,17 @@ import jax
 import numpy as np
 
 from jaxrl.progress import Report
+from jaxrl.sweep import machines
+from jaxrl.sweep.checkpoint import Checkpoints
 from jaxrl.sweep.grid import Grid
-from jaxrl.sweep.program import Stepped, Whole, free_bytes
+from jaxrl.sweep.memory import free_bytes, told
+from jaxrl.sweep.program import Stepped, Whole
 from jaxrl.sweep.results import Chunks
 from jaxrl.sweep.store import Store
 from jaxrl.train import Training
 
 MEMORY_SHARE = 0.8  # of the free memory, what a chunk may take
-CPU_WIDTH = 32  # members per device: on a CPU a chunk should fit the caches
+CPU_WIDTH = 16  # members per device: on a CPU a chunk should fit the caches (twice as many ran a tenth slower)
 ACCELERATOR_WIDTH = 4096
 
 
@@ -29,6 +32,12 @@ class Job:
     store: Store | None
     show: Callable[[Report], None] | None
     chunk: int | None
+    memory: float | None = None  # bytes that programs may take on all devices together; by default a share of what is free
+    save_seconds: float = 60.0  # between checkpoints inside a chunk
+    why: str = ""  # what decided the chunk
+    halved: str = ""  # from what to what, and why, where a chunk did not fit
+    devices: int = 1
+    limit: float = 0.0  # bytes that a program may take on each of them
     compile_seconds: float = 0.0
     seconds: float = 0.0
     fresh: float = 0.0  # members done by this call
@@ -39,15 +48,26 @@ class Job:
 
     def run_all(self) -> None:
         """Runs what is missing; a chunk that does not fit the memory is halved and tried again."""
-        while any(self.missing()):
+        finished = not any(self.missing())
+        while not finished:
             try:
-                self._run_chunks(*self._program())
-            except jax.errors.JaxRuntimeError as error:
-                if "RESOURCE_EXHAUSTED" not in str(error) or self.chunk == 1:
-                    raise
-                tried = self.chunk or self.grid.members
-                print(f"a chunk of {tried} members did not fit the memory; going on with {tried // 2}.")
-                self.chunk = tried // 2
+                self._run_chunks(*self.program())
+                finished = True
+            except (jax.errors.JaxRuntimeError, MemoryError) as error:
+                self.halve_after(error)
+
+    def halve_after(self, error: BaseException) -> None:
+        """Goes on with half the chunk after a refused allocation; any other error is raised."""
+        refused = isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+        if not refused or self.chunk == 1 or jax.process_count() > 1:  # several processes have agreed on a width
+            raise error
+        tried = self.chunk or self.grid.members
+        self._halve(tried, tried // 2, "out of memory")
+
+    def _halve(self, tried: int, now: int, reason: str) -> None:
+        print(f"a chunk of {tried} members did not fit the memory; going on with {now}.")
+        self.halved = f"{self.halved.partition(' ')[0] or tried} to {now}: {reason}"
+        self.chunk, self.why = now, f"halved, {self.halved}"
 
     def missing(self) -> Iterator[tuple[int, int]]:
         """The gaps between finished chunks: first member and one past the last."""
@@ -61,20 +81,41 @@ class Job:
     def num_done(self) -> int:
         return self.grid.members - sum(last - first for first, last in self.missing())
 
-    def _program(self) -> tuple[Whole | Stepped, int]:
-        """A compiled program and its width, halved until it fits the memory (a chunk that the caller chose is kept)."""
-        left = self.grid.members - self.num_done
-        devices = min(jax.local_device_count(), self.grid.members, self.chunk or self.grid.members)  # none is split
-        most = devices * (CPU_WIDTH if jax.default_backend() == "cpu" else ACCELERATOR_WIDTH)
-        width = self.chunk or _even(left, most)
+    def program(self) -> tuple[Whole | Stepped, int]:
+        """A compiled program and its width, made smaller until it fits the memory; `why` says what decided."""
+        given, left = self.chunk or (None if machines.first() else machines.agreed(0)), self.grid.members - self.num_done
+        devices = min(jax.local_device_count(), self.grid.members, given or self.grid.members)  # none is split
+        self.devices = devices
+        each = CPU_WIDTH if jax.default_backend() == "cpu" else ACCELERATOR_WIDTH
+        width = given or _even(left, devices * each)
+        if not given:
+            gains = f"on a CPU speed gains from no more ({each} a device)" if each == CPU_WIDTH else f"{each:,} a device"
+            self.why = "all members fit" if width == left else gains
         while True:
             width = -(-width // devices) * devices
             program = self._compile(width, devices)
-            if self.chunk or program.bytes_per_device <= MEMORY_SHARE * free_bytes() or width == devices:
-                self.chunk = width
+            limit, needed = self._limit(given), program.bytes_per_device
+            if needed <= limit or width == devices:
+                self.why += "" if needed <= limit else f"; one member a device needs {told(needed)} of {told(limit)}"
+                self.chunk, self.limit = width, limit
                 return program, width
-            fits = int(width * MEMORY_SHARE * free_bytes() / program.bytes_per_device)
-            width = max(min(fits, width // 2), 1)
+            smaller = max(min(int(width * limit / needed), width // 2) // devices, 1) * devices
+            if given:
+                self._halve(width, smaller, f"{told(needed * devices)} do not fit {told(limit * devices)}")
+            else:
+                self.why = f"as many as fit {told(limit * devices)}" + (" of the free memory" if self.memory is None else "")
+            width = smaller
+
+    def _limit(self, given: int | None) -> float:
+        """Bytes that a program may take on each device.
+
+        A chunk that the caller chose may take all that is free: on a CPU what is beyond would be killed, not refused.
+        """
+        if self.memory is not None:
+            return self.memory / self.devices
+        if given is None:
+            return MEMORY_SHARE * free_bytes()
+        return free_bytes() if jax.default_backend() == "cpu" else float("inf")
 
     def _compile(self, width: int, devices: int) -> Whole | Stepped:
         points = self.grid.points(np.zeros(width, int))
@@ -87,21 +128,32 @@ class Job:
 
     def _run_chunks(self, program: Whole | Stepped, width: int) -> None:
         for first, end in list(self.missing()):
-            for start in range(first, end, width):
+            for start in (start for start in range(first, end, width) if machines.mine(start // width)):
                 self._run_chunk(program, width, start, min(start + width, end))
 
     def _run_chunk(self, program: Whole | Stepped, width: int, first: int, last: int) -> None:
         points = self.grid.points(np.minimum(np.arange(first, first + width), last - 1))  # the last member pads
         self._started, self._running, self._share = time.monotonic(), last - first, 0.0
-        outputs = {name: value[: last - first] for name, value in program(points, self._part).items()}
-        self.seconds += time.monotonic() - self._started
+        checkpoints, finished = self._checkpoints(first, last, width), False
+        try:
+            outputs = {name: value[: last - first] for name, value in program(points, self._part, checkpoints).items()}
+            self.seconds += time.monotonic() - self._started
+            if self.store is not None:
+                self.store.save(first, last, outputs)
+            finished = True
+        finally:
+            if checkpoints is not None:
+                checkpoints.close(finished)
         self.fresh += last - first
-        if self.store is not None:
-            self.store.save(first, last, outputs)
         self.chunks[first, last] = {name: x for name, x in outputs.items() if not name.startswith("learner.")}
         self._report(0.0)
         if self._raised is not None:
             raise self._raised
+
+    def _checkpoints(self, first: int, last: int, width: int) -> Checkpoints | None:
+        if self.store is None or not isinstance(self.run, Training):
+            return None
+        return Checkpoints(self.store.folder, first, last, width, self.save_seconds)
 
     # --------------------------------------------------------------------------------------------------------- progress
 

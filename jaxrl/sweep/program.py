@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import contextlib
-import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxrl import progress, tree
+from jaxrl.sweep.checkpoint import Checkpoints
 from jaxrl.train import Training
 
 MEMBERS = PartitionSpec("members")
@@ -61,7 +61,10 @@ class Whole:
     def bytes_per_device(self) -> int:
         return _bytes(self._program)
 
-    def __call__(self, points: Any, report: Callable[[float], None]) -> dict[str, np.ndarray]:
+    def __call__(
+        self, points: Any, report: Callable[[float], None], checkpoints: Checkpoints | None = None
+    ) -> dict[str, np.ndarray]:
+        """The whole life of each member at once: there is nothing in between to keep. Outputs [width, ...]."""
         outputs = flatten(jax.device_get(self._program(points)))
         jax.effects_barrier()  # its last callbacks belong to this chunk
         return outputs
@@ -96,11 +99,18 @@ class Stepped:
     def bytes_per_device(self) -> int:
         return max(_bytes(self._begin), _bytes(self._advance))
 
-    def __call__(self, points: Any, report: Callable[[float], None]) -> dict[str, np.ndarray]:
+    def __call__(
+        self, points: Any, report: Callable[[float], None], checkpoints: Checkpoints | None = None
+    ) -> dict[str, np.ndarray]:
+        """All rows, from the last checkpoint on. Outputs [width, ...]."""
         state, rows = self._begin(points), []
-        for row in range(self._training.evals):
+        if checkpoints is not None:
+            state, rows = checkpoints.newest(state)
+        for row in range(len(rows), self._training.evals):
             state, metrics = self._advance(points, state, jnp.int32(row))
             rows.append(jax.device_get(metrics))
+            if checkpoints is not None and row + 1 < self._training.evals:
+                checkpoints.offer(state, rows)
             report((row + 1) / self._training.evals)
         curves = {name: np.stack([row[name] for row in rows], axis=1) for name in rows[0]}
         width = len(next(iter(curves.values())))
@@ -138,21 +148,3 @@ def _bytes(program: Any) -> int:
     size = program.memory_analysis()
     total = size.argument_size_in_bytes + size.output_size_in_bytes + size.temp_size_in_bytes
     return int(total - size.alias_size_in_bytes)
-
-
-def free_bytes() -> int:
-    """Memory that a program may still take on each local device; the host's, shared by its devices, on a CPU."""
-    device = jax.local_devices()[0]
-    stats = device.memory_stats() if device.platform != "cpu" else None
-    if stats and "bytes_limit" in stats:
-        return int(stats["bytes_limit"] - stats["bytes_in_use"])
-    return _host_free() // jax.local_device_count()
-
-
-def _host_free() -> int:
-    try:
-        with open("/proc/meminfo") as file:
-            fields = dict(line.split(":") for line in file)
-        return int(fields["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2

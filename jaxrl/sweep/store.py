@@ -3,10 +3,12 @@
 Nothing in it can execute when it is read: JSON, npz without pickle, and netCDF.
 """
 
+import datetime
 import hashlib
 import json
 import os
 import pathlib
+import platform
 import re
 import zipfile
 from collections.abc import Callable
@@ -15,10 +17,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from jaxrl.sweep import card
+from jaxrl.sweep import card, machines
 from jaxrl.sweep.results import Chunks, Outputs
 
 RESULTS = "results.nc"
+LOCK, HOLDER = ".lock", ".holder"
 CHUNK_NAME = re.compile(r"(\d{8})-(\d{8})\.npz")
 
 
@@ -28,39 +31,29 @@ class Store:
     def __init__(self, folder: pathlib.Path, record: dict[str, Any]) -> None:
         self.folder = folder
         self.members = self.folder / "members"
-        record = self._check(json.loads(json.dumps(record)))
+        self._lock = None
+        if machines.first():
+            self._open(record)
+        machines.meet("the folder is open")
+        if not machines.first():
+            check(folder, json.loads(json.dumps(record)))
+
+    def _open(self, record: dict[str, Any]) -> None:
+        _refuse_other_folders(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = _lock(self.folder)
+        try:
+            record = check(self.folder, json.loads(json.dumps(record)))
+        except BaseException:
+            self.close()
+            raise
         write(self.folder / "sweep.json", lambda file: file.write(json.dumps(record, indent=1).encode()))
         self.members.mkdir(exist_ok=True)
 
-    def _check(self, record: dict[str, Any]) -> dict[str, Any]:
-        """The record to keep: this one, or the folder's own, with a line about this call, where that is the same sweep."""
-        path = self.folder / "sweep.json"
-        if not path.exists():
-            if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
-                raise FileExistsError(
-                    f"{self.folder} exists and holds no sweep. Nothing was touched; write another folder=."
-                )
-            return record
-        found = read_record(self.folder)
-        if not any(self.members.glob("*.npz")):
-            return record  # nothing has been computed there yet
-        changed = [
-            line for part in ("run", "axes", "versions") for line in card.differences(found[part], record[part], part)
-        ]
-        if changed:
-            listed = "\n  ".join(changed[:12] + (["..."] if len(changed) > 12 else []))
-            raise ValueError(
-                f"{self.folder} holds another sweep; these fields differ:\n  {listed}\n"
-                "Nothing was touched. Write another folder=, or make them equal to go on where that one stopped."
-            )
-
-        if found["machine"] != record["machine"]:
-            print(
-                f"{self.folder} was begun on {found['machine']}; going on with {record['machine']}: equal but for rounding."
-            )
-        resumed = {part: record[part] for part in ("machine", "commit", "started")}
-        return found | {"resumed": [*found.get("resumed", []), resumed]}
+    def close(self) -> None:
+        """Lets another process work in this folder."""
+        if self._lock is not None:
+            self._lock.release()
 
     @property
     def results(self) -> pathlib.Path:
@@ -72,6 +65,55 @@ class Store:
     def save(self, first: int, last: int, outputs: Outputs) -> None:
         """Keeps members first to last - 1."""
         write(self.members / f"{first:08d}-{last:08d}.npz", lambda file: np.savez(file, **_encode(outputs)))  # type: ignore[arg-type]
+
+
+def check(folder: pathlib.Path, record: dict[str, Any]) -> dict[str, Any]:
+    """The record to keep: this one, or the folder's own, with a line about this call, where that is the same sweep."""
+    _refuse_other_folders(folder)
+    if not (folder / "sweep.json").exists():
+        return record
+    found = read_record(folder)
+    if not any(folder.glob("**/members/*.npz")) and not any(folder.glob("**/open/*/*")):
+        return record  # nothing has been computed there yet
+    absent = {"static": "absent"}
+    pairs = [((absent | found)[part], (absent | record)[part], part) for part in ("run", "static", "axes", "versions")]
+    changed = [line for pair in pairs for line in card.differences(*pair)]
+    if changed:
+        listed = "\n  ".join(changed[:12] + (["..."] if len(changed) > 12 else []))
+        raise ValueError(
+            f"{folder} holds another sweep; these fields differ:\n  {listed}\n"
+            "Nothing was touched. Write another folder=, or make them equal to go on where that one stopped."
+        )
+
+    if found["machine"] != record["machine"]:
+        print(f"{folder} was begun on {found['machine']}; going on with {record['machine']}: equal but for rounding.")
+    resumed = {part: record[part] for part in ("machine", "commit", "started")}
+    return found | {"resumed": [*found.get("resumed", []), resumed]}
+
+
+def _refuse_other_folders(folder: pathlib.Path) -> None:
+    if (folder / "sweep.json").exists() or not folder.exists():
+        return
+    if not folder.is_dir() or {path.name for path in folder.iterdir()} - {LOCK, HOLDER}:
+        raise FileExistsError(f"{folder} exists and holds no sweep. Nothing was touched; write another folder=.")
+
+
+def _lock(folder: pathlib.Path) -> Any:
+    """Keeps other processes out of a folder; the system lets go of it when this one ends, however it ends."""
+    import filelock
+
+    lock = filelock.FileLock(folder / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        holder = (folder / HOLDER).read_text() if (folder / HOLDER).exists() else "another process"
+        raise BlockingIOError(
+            f"{folder} is in use by {holder}. Nothing was touched, and what that process has finished is safe there. Wait "
+            "for it, stop it and call again to go on from there, or write another folder=."
+        ) from None
+    since = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    write(folder / HOLDER, lambda file: file.write(f"process {os.getpid()} on {platform.node()} since {since}".encode()))
+    return lock
 
 
 def read_chunks(folder: pathlib.Path) -> Chunks:
@@ -99,12 +141,30 @@ def _digest(outputs: Outputs) -> bytes:
 
 def read_learner(folder: pathlib.Path, member: int) -> list[np.ndarray]:
     """The kept leaves of one member's learner."""
-    for path in sorted((folder / "members").glob("*.npz")):
-        match = CHUNK_NAME.fullmatch(path.name)
-        if match and int(match[1]) <= member < int(match[2]):
-            outputs = _load(path)
-            return [outputs[name][member - int(match[1])] for name in sorted(outputs) if name.startswith("learner.")]
+    (first, _), outputs = read_chunk_of(folder, member)
+    return [outputs[name][member - first] for name in sorted(outputs) if name.startswith("learner.")]
+
+
+def read_chunk_of(folder: pathlib.Path, member: int) -> tuple[tuple[int, int], Outputs]:
+    """The place of the chunk that a member is in, and all of it. A damaged file is told, and another that has it is read."""
+    damaged = []
+    for first, last in reversed(chunk_names(folder)):  # as in the results, where the last counts
+        if first <= member < last:
+            path = folder / "members" / f"{first:08d}-{last:08d}.npz"
+            try:
+                return (first, last), _load(path)
+            except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+                damaged.append(f"{path} is damaged ({error})")
+                print(f"{damaged[-1]}: looking for member {member} in another.")
+    if damaged:
+        raise ValueError(f"{'; '.join(damaged)}: run the same sweep again, which computes member {member} anew.")
     raise FileNotFoundError(f"member {member} is not in {folder}: its chunk has not finished. Run the sweep to its end.")
+
+
+def chunk_names(folder: pathlib.Path) -> list[tuple[int, int]]:
+    """The first and past-last member of each chunk file, damaged or not, in order."""
+    matches = [CHUNK_NAME.fullmatch(path.name) for path in (folder / "members").glob("*.npz")]
+    return sorted((int(match[1]), int(match[2])) for match in matches if match)
 
 
 def _read_chunk(path: pathlib.Path) -> Outputs:

@@ -1,0 +1,156 @@
+"""Work inside a chunk, kept at its evaluation points: the only door to orbax.
+
+A checkpoint is the whole learner of every member (parameters, optimiser, normalisers, episodes, clocks) and the rows so far,
+under FOLDER/open/FIRST-LAST-WIDTH/ROW. orbax writes it whole or not at all; a digest finds what was damaged afterwards.
+"""
+
+import concurrent.futures
+import contextlib
+import hashlib
+import logging
+import pathlib
+import re
+import shutil
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrl.sweep.grid import raw
+
+OPEN_NAME = re.compile(r"(\d{8})-(\d{8})-(\d{8})")
+Rows = list[dict[str, np.ndarray]]  # of each row, each metric. [width, ...]
+KEPT = 2  # the newest, and the one before it, should the newest be damaged
+
+
+def open_width(folder: pathlib.Path) -> int | None:
+    """The width of the program that left an open chunk here, so that the next call goes on with the same."""
+    matches = [OPEN_NAME.fullmatch(path.name) for path in sorted((folder / "open").glob("*/"))]
+    return next((int(match[3]) for match in matches if match), None)
+
+
+class Checkpoints:
+    """Those of one running chunk, saved by a thread of their own at most every `seconds`."""
+
+    def __init__(self, folder: pathlib.Path, first: int, last: int, width: int, seconds: float) -> None:
+        self._folder = (folder / "open" / f"{first:08d}-{last:08d}-{width:08d}").absolute()
+        self._seconds, self._saved = seconds, time.monotonic()
+        self._thread = concurrent.futures.ThreadPoolExecutor(1, "checkpoints")
+        self._writing: concurrent.futures.Future[None] | None = None
+
+    def newest(self, start: Any) -> tuple[Any, Rows]:
+        """The last state that is whole on disk with the rows before it, else `start`, a state at its start, with none."""
+        rows = sorted((path for path in self._folder.glob("*/") if path.name.isdigit()), reverse=True)
+        for path in rows:
+            try:
+                return _decode(_read(path), start)
+            except Exception as error:  # a damaged file may fail in any way that tensorstore knows
+                print(f"{path} is damaged ({_first_line(error)}): going back to the checkpoint before it.")
+        return start, []
+
+    def offer(self, state: Any, rows: Rows) -> None:
+        """Keeps this state if the last was kept long enough ago and is on disk. Copies it now: it may be donated after."""
+        if time.monotonic() - self._saved < self._seconds or (self._writing and not self._writing.done()):
+            return
+        self._saved = time.monotonic()
+        self._writing = self._thread.submit(self._write, _encode(state, rows), len(rows))
+
+    def close(self, finished: bool) -> None:
+        """Waits for what is being written; a `finished` chunk has a better file than these."""
+        self._thread.shutdown()
+        if finished:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _write(self, tree: dict[str, Any], row: int) -> None:
+        try:
+            with _quiet() as checkpointer:
+                checkpointer.save(self._folder / f"{row:08d}", tree, force=True)
+            for path in sorted(self._folder.glob("*/"))[:-KEPT]:
+                shutil.rmtree(path, ignore_errors=True)
+        except Exception as error:  # a full disk, say: the run itself is sound, and goes on
+            print(f"no checkpoint was kept in {self._folder} ({_first_line(error)}): a stop loses what is after the last.")
+
+
+def _encode(state: Any, rows: Rows) -> dict[str, Any]:
+    """On the host, leaves without elements left out, as orbax can't hold them."""
+    leaves = {f"state.{i:04d}": np.array(raw(leaf)) for i, leaf in enumerate(jax.tree.leaves(state))}
+    curves = {f"rows.{name}": np.stack([row[name] for row in rows]) for name in rows[0]}
+    return {name: value for name, value in (leaves | curves).items() if value.size}
+
+
+def _decode(tree: dict[str, Any], start: Any) -> tuple[Any, Rows]:
+    leaves, structure = jax.tree.flatten(start)
+    state = [_put(tree.get(f"state.{i:04d}"), leaf) for i, leaf in enumerate(leaves)]
+    curves = {name.removeprefix("rows."): value for name, value in tree.items() if name.startswith("rows.")}
+    rows = [{name: value[i] for name, value in curves.items()} for i in range(len(next(iter(curves.values()))))]
+    return jax.tree.unflatten(structure, state), rows
+
+
+def _put(value: np.ndarray | None, leaf: jax.Array) -> jax.Array:
+    """A kept leaf where that of the start is: its devices, and its kind where it is a key."""
+    if value is None:
+        return leaf
+    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    like = jax.random.key_data(leaf) if is_key else leaf
+    if (value.shape, value.dtype) != (like.shape, like.dtype):
+        raise ValueError(f"it holds {value.dtype}{value.shape} where the program has {like.dtype}{like.shape}")
+    placed = jax.device_put(value, like.sharding)
+    return jax.random.wrap_key_data(placed, impl=jax.random.key_impl(leaf)) if is_key else placed
+
+
+def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
+    with _quiet() as checkpointer:
+        tree = {name: np.asarray(value) for name, value in checkpointer.restore(path).items()}
+    if tree.pop("digest").tobytes() != _digest(tree):
+        raise ValueError("its digest does not match")
+    return tree
+
+
+def _digest(tree: dict[str, np.ndarray]) -> bytes:
+    words = hashlib.blake2b(digest_size=16)
+    for name, value in sorted(tree.items()):
+        words.update(f"{name} {value.dtype} {value.shape}".encode())
+        words.update(np.ascontiguousarray(value).view(np.uint8).data)
+    return words.digest()
+
+
+class _Checkpointer:
+    """orbax's, for one process: others of the same run write their own chunks and are not waited for."""
+
+    def __init__(self) -> None:
+        import orbax.checkpoint as ocp  # here, as it takes a second to import
+
+        me = jax.process_index()
+        alone = ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"p{me}")
+        handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone)
+        self._orbax, self._args = ocp.Checkpointer(handler, multiprocessing_options=alone), ocp.args
+
+    def save(self, path: pathlib.Path, tree: dict[str, Any], force: bool) -> None:
+        tree = tree | {"digest": np.frombuffer(_digest(tree), np.uint8)}
+        self._orbax.save(path, args=self._args.StandardSave(tree), force=force)
+
+    def restore(self, path: pathlib.Path) -> dict[str, Any]:
+        return self._orbax.restore(path)
+
+    def close(self) -> None:
+        self._orbax.close()
+
+
+@contextlib.contextmanager
+def _quiet() -> Any:
+    """A checkpointer that tells its progress to nobody."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    checkpointer = _Checkpointer()
+    try:
+        yield checkpointer
+    finally:
+        checkpointer.close()
+        logger.setLevel(level)
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0][:200]

@@ -1,0 +1,142 @@
+"""Static axes: values that shape a program, crossed into one run for each combination, and what each is called."""
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxrl import tree
+from jaxrl.sweep import card
+from jaxrl.sweep.grid import Grid, check_takes
+from jaxrl.train import Training
+
+LONGEST = 48  # letters of a label
+
+
+@dataclasses.dataclass(frozen=True)
+class Combinations:
+    """A run for each combination of static values, the last axis fastest, and its name in a sentence."""
+
+    values: dict[str, tuple[Any, ...]]
+    labels: dict[str, np.ndarray]
+    names: list[str]
+    runs: list[Any]
+
+
+def combine(run: Any, static: Mapping[str, Any], grid: Grid) -> Combinations:
+    """Every combination of the values of the static axes, and the run that has them.
+
+    Raises:
+      ValueError: an empty axis, a single value, a value twice, a name that is also swept or that `run` does not take,
+        values that don't go together.
+      TypeError: an array of floats.
+    """
+    if not isinstance(static, Mapping):
+        raise TypeError(f"static={static!r} is not a dictionary; write, say, static={{'num_envs': (16, 64)}}.")
+    for name in static:
+        if name in (*grid.names, *grid.values):
+            raise ValueError(f"{name!r} is in over= and in static=: a point would have two values of it. Keep one of them.")
+    if not isinstance(run, Training):
+        check_takes(run, static, "a static axis")
+    values = {name: _values(name, value) for name, value in static.items()}
+    named = {name: value.keys() if isinstance(value, Mapping) else values[name] for name, value in static.items()}
+    labels = {name: label(tuple(value)) for name, value in named.items()}
+    names, runs = [], []
+    told = itertools.product(*(known.tolist() for known in labels.values()))
+    for point, texts in zip(itertools.product(*values.values()), told, strict=True):
+        names.append(", ".join(f"{name}={text}" for name, text in zip(values, texts, strict=True)))
+        runs.append(noted(names[-1], _fixed, run, dict(zip(values, point, strict=True))))
+    return Combinations(values, labels, names, runs)
+
+
+def noted(name: str, call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """The call; what it raises says which combination it was."""
+    try:
+        return call(*arguments, **options)
+    except Exception as error:
+        error.add_note(f"This is at {name}.")
+        raise
+
+
+def _values(name: str, value: Any) -> tuple[Any, ...]:
+    """The values of one static axis as plain Python values."""
+    value = list(value.values()) if isinstance(value, Mapping) else value
+    if isinstance(value, jax.Array | np.ndarray) and value.ndim == 1 and value.dtype.kind in "biuU":
+        value = value.tolist()
+    for each in value if isinstance(value, list | tuple) else [value]:
+        if isinstance(each, jax.Array | np.ndarray):
+            raise TypeError(
+                f"static axis {name!r} holds an array of {each.dtype}: sweep it in over= instead, one compilation for all "
+                "its values. A static axis is for what shapes the program: a count, a network, an environment."
+            )
+    if not isinstance(value, list | tuple | range):
+        raise ValueError(f"static axis {name!r} is a single value, {value!r}; an axis is a list: write [{value!r}].")
+    if not value:
+        raise ValueError(f"static axis {name!r} is empty, so the sweep has no member. Give at least one value.")
+    for i, each in enumerate(value):
+        if any(each is other or _same(each, other) for other in value[:i]):
+            raise ValueError(f"static axis {name!r} has {short(each)} twice; write it once.")
+    return tuple(value)
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Equal, as far as values of any kind can be asked without surprises."""
+    return type(a) is type(b) and isinstance(a, bool | int | float | str) and a == b
+
+
+def _fixed(run: Any, point: dict[str, Any]) -> Any:
+    """The run with these values for good; a function gets them as they are, plain Python ones."""
+    if isinstance(run, Training):
+        return put_together(run, point)
+    fixed = functools.partial(run, **point)
+    for name in ("__module__", "__name__", "__qualname__"):
+        if hasattr(run, name):
+            setattr(fixed, name, getattr(run, name))
+    return fixed
+
+
+def put_together(training: Training, values: dict[str, Any]) -> Training:
+    """As `tree.put`, but the values of one record at once: they may be possible only together, as counts that divide."""
+    beside: dict[str, dict[str, Any]] = {}
+    for name, value in values.items():
+        home, _, field = tree.find(training, name).rpartition(".")
+        beside.setdefault(home, {})[field] = value
+    for home in sorted(beside, key=lambda home: home.count(".") + bool(home)):  # an environment before what is in it
+        record = functools.reduce(getattr, home.split(".") if home else [], training)
+        changed = tree.replace(record, **beside[home])
+        training = tree.put(training, {home: changed}) if home else changed
+    return training
+
+
+# ------------------------------------------------------------------------------------------------------------- the labels
+
+
+def label(values: tuple[Any, ...]) -> np.ndarray:
+    """What a static axis is labelled with: numbers and truth values as they are, else a short text for each."""
+    kinds = {bool} if all(isinstance(value, bool) for value in values) else {int, float}
+    if all(type(value) in kinds for value in values) and (found := np.array(values)).dtype.kind in "bif":
+        return found
+    texts = [short(value) for value in values]
+    counts = {text: itertools.count(1) for text in texts if texts.count(text) > 1}
+    return np.array([f"{text} #{next(counts[text])}" if text in counts else text for text in texts], object)
+
+
+def short(value: Any) -> str:
+    """A value in a few words: `MLP((64, 64))`, `relu`, `Walk(5, prize=2.0)`: its first field, and what else was changed."""
+    text = value.__name__ if callable(value) and hasattr(value, "__name__") else str(value)
+    if isinstance(value, jax.Array | np.ndarray):
+        text = str(np.asarray(value).tolist())
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = [(field, getattr(value, field.name)) for field in dataclasses.fields(value)]
+        told = [short(x) for _, x in fields[:1]] + [f"{f.name}={short(x)}" for f, x in fields[1:] if not _is_default(f, x)]
+        text = f"{type(value).__name__}({', '.join(told)})"
+    text = " ".join(text.split())
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
+
+
+def _is_default(field: dataclasses.Field, value: Any) -> bool:
+    return card.describe(field.default) == card.describe(value)

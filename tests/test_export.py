@@ -1,0 +1,167 @@
+"""Results as other tools read them: the table, and one run for each member."""
+
+import contextlib
+import json
+import sys
+import types
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+import jaxrl as rl
+from jaxrl import cli
+from jaxrl.export import PACKAGES
+from jaxrl.sweep import store
+
+
+def made():
+    """A sweep of 2 x 2 members as `sweep` returns it; the last is not done."""
+    curve = np.arange(12.0).reshape(2, 2, 3)
+    curve[1, 1] = np.nan
+    curve[0, 0, 0] = np.nan  # no episode had ended
+    final = np.array([[1.0, 2.0], [3.0, np.nan]])
+    axes = ("lr", "seed")
+    variables = {
+        "return": ((*axes, "step"), curve),
+        "diverged": ((*axes, "step"), curve > 8),
+        "final": (axes, final),
+        "weights": ((*axes, "weights_0"), np.zeros((2, 2, 5))),
+    }
+    labels = {"lr": np.array([1e-3, 1e-2]), "seed": np.array([5, 6]), "step": np.array([64, 128, 192])}
+    attributes = {"run": json.dumps({"type": "Training"}), "chunk": np.int64(4), "commit": "abc"}
+    return xr.Dataset(variables, labels, attributes)
+
+
+def kept(folder):
+    """The same in a folder."""
+    folder.mkdir(parents=True)
+    parts = ("run", "axes", "labels", "versions", "machine")
+    (folder / "sweep.json").write_text(json.dumps({part: {} for part in parts}))
+    store.write_results(folder / store.RESULTS, made())
+    return folder
+
+
+def test_a_frame_has_a_row_for_each_member_and_step(capsys):
+    table = rl.frame(made())
+    assert list(table.columns) == ["lr", "seed", "step", "return", "diverged", "final"]
+    assert len(table) == 2 * 2 * 3
+    row = table[(table["lr"] == 1e-2) & (table["seed"] == 5)]
+    assert row["step"].tolist() == [64, 128, 192]
+    assert row["return"].tolist() == [6.0, 7.0, 8.0]
+    assert row["final"].tolist() == [3.0] * 3  # repeated
+    assert table.attrs["left_out"] == ["weights"]
+    assert "left out" in capsys.readouterr().out
+
+
+def test_a_frame_of_what_was_selected_keeps_its_labels():
+    table = rl.frame(made().drop_vars("weights").sel(lr=1e-2).mean("seed"))
+    assert list(table.columns) == ["step", "lr", "return", "diverged", "final"]
+    assert table["lr"].tolist() == [1e-2] * 3
+    assert len(rl.frame(made()[["final"]])) == 4
+    assert rl.frame(made()[["final"]].isel(lr=0, seed=0))["final"].tolist() == [1.0]
+
+
+def test_csv_of_a_folder_and_of_a_dataset(tmp_path, capsys):
+    folder = kept(tmp_path / "x")
+    assert rl.export(folder) == folder / "results.csv"
+    expected = rl.frame(made()).reset_index(drop=True)
+    pd.testing.assert_frame_equal(pd.read_csv(folder / "results.csv"), expected, check_names=False)
+    assert rl.export(made(), tmp_path / "deep" / "y.csv").read_bytes() == (folder / "results.csv").read_bytes()
+    with pytest.raises(ValueError, match="no folder to write into"):
+        rl.export(made())
+    with pytest.raises(ValueError, match="to='excel' is not known"):
+        rl.export(folder, to="excel")
+
+
+def test_parquet(tmp_path):
+    pytest.importorskip("pyarrow")
+    rl.export(made(), tmp_path / "x.parquet", "parquet")
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "x.parquet"), rl.frame(made()))
+
+
+def test_tensorboard_has_a_run_for_each_finished_member(tmp_path):
+    pytest.importorskip("tensorboardX")
+    rl.export(made(), tmp_path / "runs", "tensorboard")
+    runs = sorted(str(path.parent.relative_to(tmp_path / "runs")) for path in (tmp_path / "runs").glob("**/events*"))
+    assert runs == ["lr=0.001/seed=5", "lr=0.001/seed=6", "lr=0.01/seed=5"]
+
+
+class Recorder:
+    """Stands for a library: remembers what it was told."""
+
+    def __init__(self):
+        self.runs = []
+
+    def init(self, **words):
+        run = {"words": words, "logs": [], "finished": 0}
+        self.runs.append(run)
+        finish = lambda: run.update(finished=run["finished"] + 1)
+        return types.SimpleNamespace(log=lambda row, step: run["logs"].append((step, row)), finish=finish)
+
+    def writer(self, logdir):
+        run = {"logdir": logdir, "scalars": [], "closed": 0}
+        self.runs.append(run)
+        close = lambda: run.update(closed=run["closed"] + 1)
+        return types.SimpleNamespace(add_scalar=lambda *told: run["scalars"].append(told), close=close)
+
+
+def test_what_tensorboard_is_told(tmp_path, monkeypatch):
+    library = Recorder()
+    monkeypatch.setitem(sys.modules, "tensorboardX", types.SimpleNamespace(SummaryWriter=library.writer))
+    rl.export(made().isel(lr=[1]), tmp_path, "tensorboard")
+    (run,) = library.runs
+    assert run["logdir"] == str(tmp_path / "lr=0.01" / "seed=5")
+    assert run["closed"] == 1
+    assert ("return", 7.0, 128) in run["scalars"]
+    assert [told for told in run["scalars"] if told[0] == "final"] == [("final", 3.0, 192)]
+
+
+def test_what_wandb_is_told(tmp_path, monkeypatch):
+    library = Recorder()
+    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=library.init))
+    folder = kept(tmp_path / "my_sweep")
+    rl.export(folder, to="wandb")
+    assert [run["words"]["name"] for run in library.runs] == ["seed=5", "seed=6", "seed=5"]
+    assert [run["words"]["group"] for run in library.runs] == ["lr=0.001", "lr=0.001", "lr=0.01"]
+    assert {run["words"]["project"] for run in library.runs} == {"my_sweep"}
+    assert [run["finished"] for run in library.runs] == [1, 1, 1]
+    assert [len(run["logs"]) for run in library.runs] == [3, 3, 3]
+    first = library.runs[0]
+    assert first["words"]["config"] == {
+        "lr": 0.001,
+        "seed": 5,
+        "card": {"run": {"type": "Training"}, "chunk": 4, "commit": "abc"},
+    }
+    assert first["words"]["dir"] == str(folder)
+    assert first["logs"][0] == (64, {"diverged": 0.0})  # a NaN is no point of a curve
+    assert first["logs"][2] == (192, {"return": 2.0, "diverged": 0.0, "final": 1.0})
+
+
+def test_a_run_is_finished_also_when_logging_fails(tmp_path, monkeypatch):
+    finished = []
+
+    def broken(row, step):
+        raise RuntimeError("full")
+
+    run = types.SimpleNamespace(log=broken, finish=lambda: finished.append(1))
+    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=lambda **words: run))
+    with contextlib.suppress(RuntimeError):
+        rl.export(made(), tmp_path, "wandb")
+    assert finished == [1]
+
+
+@pytest.mark.parametrize("to", sorted(PACKAGES))
+def test_a_missing_package_is_named_with_its_extra(to, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, PACKAGES[to], None)  # as when it is not installed
+    with pytest.raises(ImportError, match=rf'pip install "jaxrl\[{to}\]"'):
+        rl.export(made(), tmp_path / "x", to)
+    assert not (tmp_path / "x").exists()
+
+
+def test_the_command_line(tmp_path, capsys):
+    folder = kept(tmp_path / "x")
+    cli.main(["export", str(folder), "--to", "csv", "--out", str(tmp_path / "y.csv")])
+    assert str(tmp_path / "y.csv") in capsys.readouterr().out
+    assert len(pd.read_csv(tmp_path / "y.csv")) == 12

@@ -1,0 +1,83 @@
+"""One sweep by two processes that meet on the loopback and in a folder."""
+
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+import xarray as xr
+from test_resume import run, same_members
+
+CODE = textwrap.dedent("""
+    import os, pathlib, sys, time
+    sys.path.insert(0, "tests")
+    import jaxrl as rl
+    folder, port, me = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    assert rl.distributed(f"localhost:{port}", 2, me) == 2
+    from test_resume import run
+    def tell(report):
+        print(report.done, flush=True)
+        if me == 1 and len(sys.argv) > 4 and report.done == 0 and report.fraction > 0.05:
+            time.sleep(0.3)
+            os._exit(9)  # as a machine that is lost: it says good-bye to nobody
+    try:
+        results = run(pathlib.Path(folder), progress=tell)
+    except ValueError as error:
+        sys.exit(str(error))
+    print("members", int(results["loss"].isel(step=-1).notnull().sum()))
+""")
+
+
+def start(folder, lost=False):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    words = [[str(folder), str(port), str(me), *(["lost"] if lost else [])] for me in range(2)]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return [subprocess.Popen([sys.executable, "-c", CODE, *each], **options) for each in words]
+
+
+def ended(processes):
+    told = []
+    for process in processes:
+        out, err = process.communicate(timeout=240)
+        told.append(out)
+        assert process.returncode == 0, err[-3000:]
+    return told
+
+
+@pytest.mark.slow
+def test_two_processes_make_the_dataset_of_one(tmp_path):
+    alone = run(tmp_path / "alone")
+    told = ended(start(tmp_path / "x"))
+    assert [text.splitlines()[-1] for text in told] == ["members 6", "members 6"]
+    assert same_members(tmp_path / "x", tmp_path / "alone") == 3
+    xr.testing.assert_equal(xr.load_dataset(tmp_path / "x" / "results.nc", engine="h5netcdf"), alone)
+
+
+@pytest.mark.slow
+def test_one_that_is_lost_is_made_up_for_by_the_next_call(tmp_path):
+    run(tmp_path / "alone")
+    processes = start(tmp_path / "x", lost=True)
+    processes[1].communicate(timeout=240)
+    assert processes[1].returncode == 9
+    deadline = time.monotonic() + 60
+    while len(list(tmp_path.glob("x/members/*.npz"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.1)  # the other goes on with its own chunks
+    processes[0].kill()  # it waits for the lost one, as it would for minutes
+    processes[0].communicate()
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.glob("x/members/*.npz")}
+    assert len(kept) == 2
+    ended(start(tmp_path / "x"))
+    assert same_members(tmp_path / "x", tmp_path / "alone") == 3
+    assert all(path.stat().st_mtime_ns == written for path, written in kept.items())
+
+
+def test_several_processes_without_a_folder_are_refused(monkeypatch):
+    import jax
+
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(ValueError, match="write folder="):
+        run(None)

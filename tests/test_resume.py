@@ -1,0 +1,212 @@
+"""What a folder survives: kills, damage, a full disk, a second process. What is resumed equals what never stopped."""
+
+import errno
+import multiprocessing
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from probes import Choice
+
+import jaxrl as rl
+from jaxrl.sweep import checkpoint, store
+
+TRAINING = rl.Training(
+    rl.ppo(network=rl.MLP((8,)), normalize_obs=True, num_envs=2, num_steps=8, minibatches=2, epochs=1),
+    Choice(),
+    steps=16 * 24,
+    evals=12,
+    episodes=0,
+)
+AXES = {"lr": np.array([1e-3, 1e-2], np.float32), "seed": np.arange(3)}
+
+
+def run(folder, training=TRAINING, save_seconds=0.0, **options):
+    return rl.sweep(training, AXES, folder=folder, chunk=2, save_seconds=save_seconds, **{"progress": False} | options)
+
+
+def stop_at(fraction):
+    def stop(report):
+        time.sleep(0.1)  # for the thread that writes
+        if report.fraction >= fraction:
+            raise KeyboardInterrupt
+
+    return stop
+
+
+def stopped(folder, fraction=0.25):
+    with pytest.raises(KeyboardInterrupt) as caught:
+        run(folder, progress=stop_at(fraction))
+    return caught.value
+
+
+def same_members(one, other):
+    """Every file of finished members, bit for bit: curves, parameters and normalisers."""
+    paths = sorted(path.name for path in (one / "members").iterdir())
+    assert paths == sorted(path.name for path in (other / "members").iterdir())
+    for path in paths:
+        with np.load(one / "members" / path) as a, np.load(other / "members" / path) as b:
+            assert sorted(a.files) == sorted(b.files)
+            assert all(a[name].tobytes() == b[name].tobytes() for name in a.files), path
+    return len(paths)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole") / "x"
+    run(folder)
+    return folder
+
+
+def test_a_stop_inside_a_chunk_goes_on_at_its_last_row(tmp_path, whole):
+    error = stopped(tmp_path / "x")
+    assert "last checkpoint" in error.__notes__[-1]
+    reports = []
+    run(tmp_path / "x", progress=reports.append)
+    assert len(reports) < 3 * 12  # of three chunks of twelve rows, those of the first that were kept are not played again
+    assert same_members(tmp_path / "x", whole) == 3
+    assert not list(tmp_path.glob("x/open/*"))
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, whole, capsys):
+    stopped(tmp_path / "x")
+    *_, before, newest = sorted(tmp_path.glob("x/open/*/*"))
+    for file in newest.rglob("*"):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[:-20])
+    run(tmp_path / "x")
+    told = capsys.readouterr().out
+    assert f"{newest} is damaged" in told
+    assert str(before) not in told
+    assert same_members(tmp_path / "x", whole)
+
+
+def test_bits_that_turned_are_found(tmp_path, whole, capsys):
+    stopped(tmp_path / "x")
+    start, path = {"w": jnp.zeros(3)}, tmp_path / "ours" / "open" / "00000000-00000002-00000002" / "00000001"
+    with checkpoint._quiet() as orbax:
+        orbax.save(path.absolute(), {"state.0000": np.ones(3, np.float32), "rows.loss": np.ones((1, 2))}, force=True)
+    kept = lambda: checkpoint.Checkpoints(tmp_path / "ours", 0, 2, 2, 0.0).newest(start)
+    state, rows = kept()
+    assert state["w"].tolist() == [1.0, 1.0, 1.0]
+    assert len(rows) == 1
+    original, checkpoint._digest = checkpoint._digest, lambda tree: b"0" * 16
+    try:
+        state, rows = kept()
+    finally:
+        checkpoint._digest = original
+    assert (state["w"].tolist(), rows) == ([0.0, 0.0, 0.0], [])
+    assert "digest" in capsys.readouterr().out
+
+
+def test_a_full_disk_costs_checkpoints_and_not_the_run(tmp_path, whole, monkeypatch, capsys):
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint._Checkpointer, "save", full)
+    run(tmp_path / "x")
+    assert "no checkpoint was kept" in capsys.readouterr().out
+    assert same_members(tmp_path / "x", whole)
+
+
+def test_a_full_disk_at_a_chunk_stops_with_what_is_done(tmp_path, whole, monkeypatch):
+    write, calls = store.write, []
+
+    def full(path, put):
+        if path.suffix == ".npz" and len(calls) == 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        calls.append(path) if path.suffix == ".npz" else None
+        write(path, put)
+
+    monkeypatch.setattr(store, "write", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        run(tmp_path / "x")
+    assert "2 of 6 members are done" in caught.value.__notes__[-1]
+    assert caught.value.results["loss"].notnull().sum() == 2 * 12
+    monkeypatch.setattr(store, "write", write)
+    run(tmp_path / "x")
+    assert same_members(tmp_path / "x", whole)
+
+
+def test_another_training_does_not_take_over_an_open_chunk(tmp_path):
+    stopped(tmp_path / "x")
+    with pytest.raises(ValueError, match=r"run\.algo\.rule\.gamma"):
+        run(tmp_path / "x", rl.tree.put(TRAINING, {"gamma": 0.5}))
+    assert list(tmp_path.glob("x/open/*/*"))
+
+
+def test_an_open_chunk_decides_the_width(tmp_path, whole):
+    stopped(tmp_path / "x")
+    rl.sweep(TRAINING, AXES, folder=tmp_path / "x", progress=False)
+    assert same_members(tmp_path / "x", whole) == 3
+
+
+HOLD = """
+import pathlib, sys, time
+from jaxrl.sweep import store
+lock = store._lock(pathlib.Path(sys.argv[1]))
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_second_process_is_told_who_works_there_and_a_dead_one_blocks_nobody(tmp_path, whole):
+    folder = tmp_path / "x"
+    folder.mkdir()
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(BlockingIOError, match=f"in use by process {holder.pid}"):
+            run(folder)
+        holder.kill()
+    run(folder)
+    assert same_members(folder, whole)
+
+
+def child(folder, log):
+    """One attempt; it says each row that it has played."""
+
+    def tell(report):
+        with open(log, "a") as file:
+            file.write(f"{report.fraction}\n")
+
+    run(pathlib.Path(folder), progress=tell)
+
+
+def attempt(folder, log, rows, patience):
+    """Plays on in a process of its own, which is killed `patience` seconds after so many rows. Whether it was."""
+    log.write_text("")
+    process = multiprocessing.get_context("spawn").Process(target=child, args=(folder, log))
+    process.start()
+    while process.is_alive() and log.read_text().count("\n") < rows:
+        time.sleep(0.001)
+    time.sleep(patience)
+    if was_alive := process.is_alive():
+        os.kill(process.pid or 0, signal.SIGKILL)
+    process.join()
+    assert was_alive or process.exitcode == 0
+    return was_alive
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [6, pytest.param(50, marks=pytest.mark.exhaustive)])
+def test_kills_at_random_moments_lose_nothing(kills, tmp_path, whole):
+    """Finished chunks are never written again, and what was resumed many times equals what never stopped."""
+    draw, killed, sweeps, written = random.Random(kills), 0, 0, {}
+    while killed < kills:
+        folder = tmp_path / f"x{sweeps}"
+        was_killed = attempt(folder, tmp_path / "log", draw.randint(0, 8), draw.random() * 0.2)
+        for path in folder.glob("members/*.npz"):
+            assert written.setdefault(path, path.stat().st_mtime_ns) == path.stat().st_mtime_ns
+        killed, sweeps = killed + was_killed, sweeps + (not was_killed)
+    for folder in sorted(tmp_path.glob("x*")):
+        run(folder)
+        assert same_members(folder, whole) == 3
+    assert all(path.stat().st_mtime_ns == time_written for path, time_written in written.items())
