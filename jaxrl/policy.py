@@ -15,6 +15,9 @@ from jaxrl.sweep.program import with_kept
 from jaxrl.train import Training
 
 
+KEPT = {"final": "learner", "best": "best_learner"}
+
+
 @dataclasses.dataclass(frozen=True)
 class MemberPolicy:
     """`(key, memory, obs) -> (memory, action)`: the greedy policy of one member. `memory` is what an episode starts with."""
@@ -30,8 +33,12 @@ class MemberPolicy:
         return self.training.algo.act(key, self.training.env, self.state, memory, obs)
 
 
-def policy(folder: str | os.PathLike[str], training: Training | None = None, **where: Any) -> MemberPolicy:
+def policy(
+    folder: str | os.PathLike[str], training: Training | None = None, *, kept: str = "final", **where: Any
+) -> MemberPolicy:
     """The final policy of the member at `where`, a label for each axis of several values: `policy(folder, lr=3e-4, seed=7)`.
+
+    kept: "best" is the one that was evaluated best, of a sweep with keep_best=True.
 
     training: what was swept; it need not be given where it is made of the kit's own parts and gymnax's, which the folder
     names. With what was swept put in its place it is the policy's own `training`.
@@ -45,7 +52,9 @@ def policy(folder: str | os.PathLike[str], training: Training | None = None, **w
     point = member.point_of(record, number, training)
     training = tree.put(training, {name: value for name, value in point.items() if name != "seed"})
     shapes = jax.eval_shape(training.begin, jax.random.key(0))
-    learner = store.read_learner(folder, number)
+    if kept not in KEPT:
+        raise ValueError(f"kept={kept!r} is neither of {', '.join(KEPT)}.")
+    learner = store.read_learner(folder, number, KEPT[kept])
     return MemberPolicy(training, with_kept(shapes, [jnp.asarray(x) for x in learner]))
 
 

@@ -37,6 +37,7 @@ def sweep(
     folder: str | os.PathLike[str] | None = None,
     memory: float | str | None = None,
     save_seconds: float = 60.0,
+    keep_best: bool = False,
     progress: bool | Callable[[Report], None] = True,
 ) -> xr.Dataset:
     """Runs `run` at every combination of the values in `over`, many members at once, on all local devices.
@@ -52,6 +53,8 @@ def sweep(
     memory: what the programs may take in all on this machine, in bytes or as "4GB"; by default most of what is free.
     save_seconds: with a folder, a `Training` is also kept inside a chunk, at the first evaluation point after so many
       seconds (0: at each), so that a stop at any moment loses no more than that and one row.
+    keep_best: of a `Training`, also keeps the parameters of each member's best evaluation, just those that were evaluated:
+      `policy(folder, kept="best", ...)`; `best_evaluation` and `best_step` say how good, and when.
     progress: True draws one live line, False nothing; a function gets a `Report` at each row and after each chunk.
 
     Returns a dataset with an axis for each name (keys are labelled 0, 1, 2, ...), then the program's own: `step` for
@@ -64,9 +67,13 @@ def sweep(
     """
     _check_chunk(chunk)
     machines.check(folder)
+    if keep_best and not (isinstance(run, Training) and run.eval_rows[0].any()):
+        raise ValueError(
+            "keep_best=True needs evaluations to judge by: sweep a rl.Training whose `episodes` and `eval_share` afford some."
+        )
     limit = as_bytes(memory)
     if static:
-        one = functools.partial(sweep, over=over, chunk=chunk, memory=memory, save_seconds=save_seconds)
+        one = functools.partial(sweep, over=over, chunk=chunk, memory=memory, save_seconds=save_seconds, keep_best=keep_best)
         trace = lambda run, grid: _record(run, _member(run, grid), grid)
         return sweep_groups(run, over, static, folder, progress, trace, one)
     grid = Grid(over)
@@ -80,7 +87,7 @@ def sweep(
     line = live.Line() if progress is True else None
     show = line or (progress if callable(progress) else None)
     width = _width(chunk, chunks, folder)
-    job = Job(run, member, grid, chunks, kept, show, **width, memory=limit, save_seconds=save_seconds)
+    job = Job(run, member, grid, chunks, kept, show, **width, memory=limit, save_seconds=save_seconds, keep_best=keep_best)
     try:
         job.run_all()
         if kept is not None and jax.process_count() > 1:
@@ -165,12 +172,12 @@ def _check_chunk(chunk: Any) -> None:
 
 
 def _width(chunk: int | None, chunks: Chunks, folder: Any) -> dict[str, Any]:
-    """The members of a chunk where the caller or the folder has decided it, and what did."""
+    """The members of a chunk where the caller or the folder has decided it, what did, and whether there is a folder."""
     if chunk is not None:
-        return {"chunk": chunk, "why": "as given"}
+        return {"chunk": chunk, "why": "as given", "keeps": folder is not None}
     running = None if folder is None else open_width(pathlib.Path(folder).expanduser())
     known = machines.agreed(running or max((last - first for first, last in chunks), default=0))
-    return {"chunk": known or None, "why": "as the folder's chunks"}
+    return {"chunk": known or None, "why": "as the folder's chunks", "keeps": folder is not None}
 
 
 def _outputs(returned: Any) -> dict[str, Any]:

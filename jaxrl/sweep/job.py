@@ -14,10 +14,11 @@ from jaxrl.sweep.checkpoint import Checkpoints
 from jaxrl.sweep.grid import Grid
 from jaxrl.sweep.memory import free_bytes, told
 from jaxrl.sweep.program import Stepped, Whole
-from jaxrl.sweep.results import Chunks
+from jaxrl.sweep.results import Chunks, without_learners
 from jaxrl.sweep.store import Store
 from jaxrl.train import Training
 
+COPIES = 2  # of the learners' state, that a checkpoint takes while it is written
 MEMORY_SHARE = 0.8  # of the free memory, what a chunk may take
 CPU_WIDTH = 16  # members per device: on a CPU a chunk should fit the caches (twice as many ran a tenth slower)
 ACCELERATOR_WIDTH = 4096
@@ -34,10 +35,13 @@ class Job:
     chunk: int | None
     memory: float | None = None  # bytes that programs may take on all devices together; by default a share of what is free
     save_seconds: float = 60.0  # between checkpoints inside a chunk
+    keep_best: bool = False  # also the parameters that were judged best
     why: str = ""  # what decided the chunk
     halved: str = ""  # from what to what, and why, where a chunk did not fit
     devices: int = 1
     limit: float = 0.0  # bytes that a program may take on each of them
+    needed: int = 0  # bytes that it takes
+    keeps: bool = False  # whether a folder keeps checkpoints
     compile_seconds: float = 0.0
     seconds: float = 0.0
     fresh: float = 0.0  # members done by this call
@@ -94,10 +98,10 @@ class Job:
         while True:
             width = -(-width // devices) * devices
             program = self._compile(width, devices)
-            limit, needed = self._limit(given), program.bytes_per_device
+            limit, needed = self._limit(given), program.bytes_per_device + self._copies(program)
             if needed <= limit or width == devices:
                 self.why += "" if needed <= limit else f"; one member a device needs {told(needed)} of {told(limit)}"
-                self.chunk, self.limit = width, limit
+                self.chunk, self.limit, self.needed = width, limit, needed
                 return program, width
             smaller = max(min(int(width * limit / needed), width // 2) // devices, 1) * devices
             if given:
@@ -117,10 +121,16 @@ class Job:
             return MEMORY_SHARE * free_bytes()
         return free_bytes() if jax.default_backend() == "cpu" else float("inf")
 
+    def _copies(self, program: Whole | Stepped) -> int:
+        """Bytes that a checkpoint takes beside the program on each device: on a CPU its memory is the host's."""
+        if not self.keeps or jax.default_backend() != "cpu" or not isinstance(program, Stepped) or self.run.evals == 1:
+            return 0
+        return COPIES * program.state_bytes // self.devices
+
     def _compile(self, width: int, devices: int) -> Whole | Stepped:
         points = self.grid.points(np.zeros(width, int))
         if isinstance(self.run, Training):
-            program = Stepped(self.member, self.run, points, devices, keep=self.store is not None)
+            program = Stepped(self.member, self.run, points, devices, keep=self.store is not None, best=self.keep_best)
         else:
             program = Whole(self.member, points, devices, None if self.show is None else self._row)
         self.compile_seconds += program.compile_seconds
@@ -145,7 +155,7 @@ class Job:
             if checkpoints is not None:
                 checkpoints.close(finished)
         self.fresh += last - first
-        self.chunks[first, last] = {name: x for name, x in outputs.items() if not name.startswith("learner.")}
+        self.chunks[first, last] = without_learners(outputs)
         self._report(0.0)
         if self._raised is not None:
             raise self._raised

@@ -101,7 +101,7 @@ def plan_of(job: Job, probe: bool) -> Plan:
     while left:
         try:
             program, width = job.program()
-            peak, programs = program.bytes_per_device * job.devices, 2 if isinstance(program, Stepped) else 1
+            peak, programs = job.needed * job.devices, 2 if isinstance(program, Stepped) else 1
             seconds, speed = _time(job, width) if probe and isinstance(job.run, Training) else (None, "")
             break
         except (jax.errors.JaxRuntimeError, MemoryError) as error:
@@ -183,7 +183,7 @@ def _time(job: Job, width: int) -> tuple[float, str]:
     """
     training = job.run
     per_update = training.algo.steps_per_update
-    updates = min(max(PROBE_STEPS // (per_update * width), 1), int(training.updates.sum()))  # in each call
+    updates = max(min(PROBE_STEPS // (per_update * width), int(training.updates.sum()) // 4), 1)  # in each call
     calls = min(int(training.updates.sum()) // updates, 10_000)
     short = dataclasses.replace(training, steps=calls * updates * per_update, evals=calls, episodes=0)
     points = job.grid.points(np.arange(width) % job.grid.members)

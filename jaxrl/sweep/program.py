@@ -73,9 +73,11 @@ class Whole:
 class Stepped:
     """A `Training`, stepped by the host row by row: two programs without callbacks, which the compilation cache keeps."""
 
-    def __init__(self, at: Callable[[Any], Any], training: Training, points: Any, devices: int, keep: bool) -> None:
+    def __init__(
+        self, at: Callable[[Any], Any], training: Training, points: Any, devices: int, keep: bool, best: bool = False
+    ) -> None:
         started = time.monotonic()
-        self._training, self._keep = training, keep
+        self._training, self._keep, self._best = training, keep, best
 
         def begin(point: Any) -> Any:
             training, key = at(point)
@@ -91,6 +93,7 @@ class Stepped:
         if devices > 1:
             sharding = NamedSharding(_mesh(devices), MEMBERS)
             state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), state)
+        self.state_bytes = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))  # of all devices
         jobs = [(begin, (points,), {}), (advance, (points, state, row), {"donate_argnums": 1})]
         self._begin, self._advance = compile_all(jobs)
         self.compile_seconds = time.monotonic() - started
@@ -104,19 +107,43 @@ class Stepped:
     ) -> dict[str, np.ndarray]:
         """All rows, from the last checkpoint on. Outputs [width, ...]."""
         state, rows = self._begin(points), []
+        best = _no_best(state, points) if self._best else None
         if checkpoints is not None:
-            state, rows = checkpoints.newest(state)
+            (state, best), rows = checkpoints.newest((state, best))
         for row in range(len(rows), self._training.evals):
             state, metrics = self._advance(points, state, jnp.int32(row))
+            if best is not None:
+                best = _better(best, kept_of(state), metrics["evaluation"], jnp.int32(row))
             rows.append(jax.device_get(metrics))
             if checkpoints is not None and row + 1 < self._training.evals:
-                checkpoints.offer(state, rows)
+                checkpoints.offer((state, best), rows)
             report((row + 1) / self._training.evals)
         curves = {name: np.stack([row[name] for row in rows], axis=1) for name in rows[0]}
         width = len(next(iter(curves.values())))
         clocks = {name: np.broadcast_to(np.asarray(x), (width, len(x))) for name, x in self._training.clocks.items()}
-        learner = {f"learner.{i:03d}": leaf for i, leaf in enumerate(kept_of(state))} if self._keep else {}
+        learner = _numbered("learner", kept_of(state)) if self._keep else {}
+        if best is not None:
+            learner |= _numbered("best_learner", best["kept"]) if self._keep else {}
+            learner |= {"best_evaluation": best["score"], "best_step": self._training.clocks["step"][best["row"]]}
         return clocks | curves | jax.device_get(learner)
+
+
+def _no_best(state: Any, points: Any) -> dict[str, Any]:
+    width = jax.tree.leaves(points)[0].shape[0]
+    kept = jax.tree.map(jnp.copy, kept_of(state))  # the state's own are given away to the next row
+    return {"score": jnp.full(width, -jnp.inf), "row": jnp.zeros(width, jnp.int32), "kept": kept}
+
+
+@jax.jit
+def _better(best: dict[str, Any], kept: list[Any], score: jax.Array, row: jax.Array) -> dict[str, Any]:
+    """Each member's parameters where they were judged better than ever, as they were judged."""
+    mask = score > best["score"]  # a row without an evaluation says NaN, which is not
+    now = {"score": score, "row": jnp.broadcast_to(row, score.shape), "kept": kept}
+    return tree.where(mask, now, best)
+
+
+def _numbered(name: str, leaves: list[Any]) -> dict[str, Any]:
+    return {f"{name}.{i:03d}": leaf for i, leaf in enumerate(leaves)}
 
 
 KEPT = ("params", "obs_stats")  # what a policy needs of a learner's state

@@ -10,6 +10,11 @@ Chunks = dict[tuple[int, int], Outputs]
 Coordinates = dict[str, tuple[str, np.ndarray]]  # numbers beside an axis that is labelled otherwise: {name: (axis, values)}
 
 
+def without_learners(outputs: Outputs) -> Outputs:
+    """What a dataset shows of a chunk: parameters are for policies alone."""
+    return {name: value for name, value in outputs.items() if not name.startswith(("learner.", "best_learner."))}
+
+
 def dataset(
     labels: dict[str, np.ndarray], chunks: Chunks, attributes: dict[str, Any], beside: Coordinates | None = None
 ) -> xr.Dataset:

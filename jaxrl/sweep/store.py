@@ -18,7 +18,7 @@ import numpy as np
 import xarray as xr
 
 from jaxrl.sweep import card, machines
-from jaxrl.sweep.results import Chunks, Outputs
+from jaxrl.sweep.results import Chunks, Outputs, without_learners
 
 RESULTS = "results.nc"
 LOCK, HOLDER = ".lock", ".holder"
@@ -139,10 +139,12 @@ def _digest(outputs: Outputs) -> bytes:
     ).digest()
 
 
-def read_learner(folder: pathlib.Path, member: int) -> list[np.ndarray]:
-    """The kept leaves of one member's learner."""
+def read_learner(folder: pathlib.Path, member: int, kept: str = "learner") -> list[np.ndarray]:
+    """The kept leaves of one member's learner, at its end (`learner`) or when it was judged best (`best_learner`)."""
     (first, _), outputs = read_chunk_of(folder, member)
-    return [outputs[name][member - first] for name in sorted(outputs) if name.startswith("learner.")]
+    if not any(name.startswith(f"{kept}.") for name in outputs):
+        raise ValueError(f"{folder} holds no {kept}: the best are kept by rl.sweep(..., keep_best=True), the last by default.")
+    return [outputs[name][member - first] for name in sorted(outputs) if name.startswith(f"{kept}.")]
 
 
 def read_chunk_of(folder: pathlib.Path, member: int) -> tuple[tuple[int, int], Outputs]:
@@ -168,7 +170,7 @@ def chunk_names(folder: pathlib.Path) -> list[tuple[int, int]]:
 
 
 def _read_chunk(path: pathlib.Path) -> Outputs:
-    return {name: value for name, value in _load(path).items() if not name.startswith("learner.")}
+    return without_learners(_load(path))
 
 
 def _load(path: pathlib.Path) -> Outputs:

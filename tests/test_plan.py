@@ -1,0 +1,202 @@
+"""`plan` and the memory that a sweep may take: what is foretold is what happens."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+import textwrap
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from probes import Choice
+
+import jaxrl as rl
+from jaxrl import cli
+from jaxrl.sweep import job, memory
+
+SMALL = dict(network=rl.MLP((8,)), num_envs=2, num_steps=8, minibatches=2, epochs=1)
+TRAINING = rl.Training(rl.ppo(**SMALL), Choice(), 320, evals=2, episodes=4)
+AXES = {"lr": jnp.array([1e-3, 1e-2]), "seed": jnp.arange(5)}
+MINUTES = 5 * 60
+
+
+def square(a, b):
+    return {"value": a * b, "table": jnp.zeros((3, 4))}
+
+
+def quiet(*args, **kwargs):
+    return rl.sweep(*args, progress=False, **kwargs)
+
+
+def test_a_plan_says_what_a_training_will_take(tmp_path):
+    plan = rl.plan(TRAINING, AXES, chunk=4, folder=tmp_path / "x")
+    assert (plan.members, plan.axes, plan.left) == (10, {"lr": 2, "seed": 5}, 10)
+    assert (plan.chunk, plan.chunks, plan.devices, plan.programs) == (4, 3, 1, 2)
+    assert (plan.steps, plan.eval_steps, plan.eval_share) == (320, 16, 0.05)
+    assert plan.total_steps == 10 * 336
+    assert plan.seconds > 0
+    assert plan.compile_seconds > 0
+    assert plan.member_bytes == plan.peak_bytes // 4
+    assert 0 < plan.peak_bytes < plan.limit_bytes
+    assert not (tmp_path / "x").exists()  # it looks, and leaves nothing
+    for said in ("10 = lr 2 x seed 5", "as given", "5.0%", "3,360", "steps/s"):
+        assert said in str(plan)
+    results = quiet(TRAINING, AXES, chunk=4, folder=tmp_path / "x")
+    assert plan.result_bytes == pytest.approx(results.nbytes, rel=0.2)
+    kept = sum(path.stat().st_size for path in (tmp_path / "x").glob("**/*.n*"))
+    assert plan.folder_bytes < kept < plan.folder_bytes + 100_000  # the headers of small files
+
+    (tmp_path / "x" / "results.nc").unlink()
+    sorted((tmp_path / "x" / "members").iterdir())[1].unlink()
+    rest = rl.plan(TRAINING, AXES, folder=tmp_path / "x", probe=False)
+    assert (rest.done, rest.left, rest.chunk, rest.chunks) == (6, 4, 4, 1)
+    assert rest.total_steps == 4 * 336
+    assert "4; 6 are done" in str(rest)
+    assert rest.seconds is None
+    with pytest.raises(ValueError, match="another sweep"):
+        rl.plan(rl.tree.put(TRAINING, {"lam": 0.5}), AXES, folder=tmp_path / "x")
+    quiet(TRAINING, AXES, folder=tmp_path / "x")
+    done = rl.plan(TRAINING, AXES, folder=tmp_path / "x")
+    assert (done.left, done.chunks, done.programs) == (0, 0, 0)
+    assert "all members are done" in str(done)
+
+
+def test_the_time_of_a_function_is_unknown_and_it_says_what_to_do():
+    plan = rl.plan(square, {"a": jnp.arange(40.0), "b": jnp.arange(3.0)})
+    assert (plan.steps, plan.total_steps, plan.eval_share, plan.seconds) == (None, None, None, None)
+    assert "sweep a rl.Training" in str(plan)
+    assert plan.why.startswith("on a CPU speed gains from no more")
+    assert plan.programs == 1
+    assert plan.result_bytes == 120 * (1 + 12) * 4
+    assert plan.chunk == quiet(square, {"a": jnp.arange(40.0), "b": jnp.arange(3.0)}).attrs["chunk"]
+    assert rl.plan(square, {"a": jnp.arange(2.0), "b": jnp.arange(3.0)}).why == "all members fit"
+    with pytest.raises(ValueError, match="takes no 'c'"):
+        rl.plan(square, {"a": jnp.arange(2.0), "c": jnp.arange(3.0)})
+
+
+def test_a_notebook_shows_a_table_whose_text_is_text():
+    plan = dataclasses.replace(rl.plan(square, {"a": jnp.arange(2.0), "b": jnp.arange(3.0)}), why="<script> & co")
+    assert "<td>6 members: &lt;script&gt; &amp; co</td>" in plan._repr_html_()
+    assert plan._repr_html_().count("<tr>") == len(str(plan).splitlines())
+
+
+def test_the_command_line_plans_and_trains_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(rl, "use_all_cores", lambda **words: 1)
+    words = "train ppo CartPole-v1 --seeds 3 --num-envs 2 --num-steps 8 --minibatches 2 --epochs 1 --hidden 8 --steps 320"
+    folder = tmp_path / "x"
+    cli.main([*words.split(), "--evals", "2", "--plan", "--memory-limit", "2GB", "--folder", str(folder)])
+    told = capsys.readouterr().out
+    assert "3 = seed 3" in told
+    assert "limit 2 GB" in told
+    assert not folder.exists()
+
+
+# ------------------------------------------------------------------------------------------------------------------ memory
+
+
+def test_a_limit_makes_chunks_smaller_and_the_results_equal():
+    free = quiet(TRAINING, AXES)
+    assert free.attrs["chunk"] == 10
+    assert "halved" not in free.attrs
+    each = rl.plan(TRAINING, AXES, probe=False).member_bytes
+    limit = 4.5 * each
+    plan = rl.plan(TRAINING, AXES, memory=limit, probe=False)
+    assert plan.why == f"as many as fit {memory.told(limit)}"
+    assert plan.limit_bytes == limit
+    tight = quiet(TRAINING, AXES, memory=limit)
+    assert 1 <= tight.attrs["chunk"] == plan.chunk < 5
+    for name in free:
+        np.testing.assert_allclose(free[name], tight[name], rtol=1e-4, atol=1e-4, err_msg=str(name))
+
+
+def test_a_chosen_chunk_beyond_the_limit_is_halved_before_it_runs(capsys):
+    big = lambda seed: {"y": jnp.sort(jnp.sin(jnp.arange(100_000) + seed)).sum()}
+    axes = {"seed": jnp.arange(8)}
+    tight = quiet(big, axes, chunk=8, memory="2.5MB")
+    assert tight.attrs["chunk"] < 8
+    assert tight.attrs["halved"].startswith(f"8 to {tight.attrs['chunk']}: ")
+    assert tight.attrs["halved"].endswith("do not fit 2.5 MB")
+    assert "going on with" in capsys.readouterr().out
+    np.testing.assert_allclose(tight["y"], quiet(big, axes)["y"], rtol=1e-4, atol=1e-4)
+    alone = rl.plan(big, axes, memory=1000)
+    assert alone.chunk == 1
+    assert "one member a device needs" in alone.why
+
+
+@pytest.mark.parametrize(
+    ("written", "size"), [("4GB", 4e9), ("4 GiB", 2**32), ("500m", 5e8), ("1.5kB", 1500), (1e6, 1e6), (None, None)]
+)
+def test_amounts_of_memory(written, size):
+    assert memory.as_bytes(written) == size
+
+
+@pytest.mark.parametrize("written", ["lots", "4XB", "-1GB", "", 0, -5, True, "1__0GB", [4]])
+def test_what_is_no_amount_of_memory_is_explained(written):
+    with pytest.raises(ValueError, match=r"no amount of memory.*4GB"):
+        quiet(square, {"a": jnp.arange(2.0), "b": jnp.arange(3.0)}, memory=written)
+
+
+def machine(root, **files):
+    for path, text in files.items():
+        place = root / path.replace("__", "/")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text)
+    return root
+
+
+def test_a_container_s_limit_counts_and_its_file_cache_is_free(tmp_path):
+    free = {"proc__meminfo": "MemTotal: 64000000 kB\nMemAvailable: 32000000 kB\n"}
+    assert memory.host_free(machine(tmp_path / "none", **free)) == 32_000_000 * 1024
+    second = machine(tmp_path / "v2", **free, proc__self__cgroup="0::/job/inner\n")
+    group = second / "sys/fs/cgroup/job"
+    (group / "inner").mkdir(parents=True)
+    texts = {"memory.max": "4000000\n", "memory.current": "3000000\n", "memory.stat": "anon 9\ninactive_file 500000\n"}
+    for name, text in texts.items():
+        (group / name).write_text(text)
+        (group / "inner" / name).write_text("max\n" if name == "memory.max" else text)
+    assert memory.host_free(second) == 1_500_000
+    first = machine(tmp_path / "v1", **free, proc__self__cgroup="9:cpu:/x\n8:memory:/docker/abc\n")
+    group = first / "sys/fs/cgroup/memory"  # inside, its own group is the top
+    group.mkdir(parents=True)
+    (group / "memory.limit_in_bytes").write_text("2000000\n")
+    (group / "memory.usage_in_bytes").write_text("2500000\n")
+    (group / "memory.stat").write_text("total_inactive_file 100000\n")
+    assert memory.host_free(first) == 0
+
+
+LIMITED = """
+    import resource, sys
+    import jax, jax.numpy as jnp, numpy as np
+    import jaxrl as rl
+
+    def big(seed):  # 8 MB a member and more
+        x = jax.random.uniform(jax.random.key(seed), (1024, 2048))
+        return {"y": jax.lax.fori_loop(0, 2, lambda i, x: jnp.sort(jnp.sin(3 * x), axis=1), x).mean()}
+
+    axes = {"seed": jnp.arange(64)}
+    quiet = lambda **words: rl.sweep(big, axes, progress=False, **words)
+    expected = quiet(chunk=8)
+    used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 320 * 2**20,) * 2)
+    careful = quiet(chunk=64)  # sees the limit, and does not go there
+    refused = quiet(chunk=64, memory="1TB")  # is told that there is more than there is
+    for results in (careful, refused):
+        np.testing.assert_allclose(results["y"], expected["y"], rtol=1e-4)
+        print(results.attrs["chunk"], results.attrs["halved"], sep="|")
+"""
+
+
+@pytest.mark.slow
+def test_an_allocation_that_the_system_refuses_halves_the_chunk():
+    pytest.importorskip("resource")
+    if not os.path.exists("/proc/self/statm"):
+        pytest.skip("this system does not tell a process its size")
+    words = [sys.executable, "-c", textwrap.dedent(LIMITED)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=MINUTES)
+    assert done.returncode == 0, done.stderr[-2000:]
+    careful, refused = (line.split("|") for line in done.stdout.splitlines() if "|" in line)
+    assert "do not fit" in careful[1]
+    assert refused[1] == f"64 to {refused[0]}: out of memory"
+    assert int(refused[0]) < 64
+    assert int(careful[0]) < 64
