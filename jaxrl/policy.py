@@ -14,7 +14,6 @@ from jaxrl.sweep import member, store
 from jaxrl.sweep.program import with_kept
 from jaxrl.train import Training
 
-
 KEPT = {"final": "learner", "best": "best_learner"}
 
 
@@ -38,10 +37,9 @@ def policy(
 ) -> MemberPolicy:
     """The final policy of the member at `where`, a label for each axis of several values: `policy(folder, lr=3e-4, seed=7)`.
 
-    kept: "best" is the one that was evaluated best, of a sweep with keep_best=True.
-
     training: what was swept; it need not be given where it is made of the kit's own parts and gymnax's, which the folder
-    names. With what was swept put in its place it is the policy's own `training`.
+    names. With what was swept put in its place it is the policy's own `training`. kept: "best" is the policy that was
+    evaluated best, of a sweep with keep_best=True.
 
     Raises:
       ValueError: an axis without a label, a label that the axis does not have, a training that the folder can't name.

@@ -3,6 +3,7 @@
 import contextlib
 import contextvars
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -37,6 +38,7 @@ class Report:
     """Where a sweep is: whole members done, what they amount to with the parts of running ones, and since when.
 
     steps: environment steps taken so far (0 where the program has none). seconds: of running, compilation left out.
+    score: the interquartile mean of the returns that the running chunk's members had in their last row; NaN before.
     """
 
     done: int
@@ -45,6 +47,7 @@ class Report:
     steps: float
     seconds: float
     fresh: float  # the fraction that this call itself has computed: what the speed is of
+    score: float = float("nan")
 
     @property
     def remaining(self) -> float:
@@ -76,7 +79,8 @@ class Line:
         self._last = now
         speed = f"{_short(report.steps / report.seconds)} steps/s" if report.steps and report.seconds else ""
         left = f"{clock(report.remaining)} left" if report.fraction < 1 else f"took {clock(report.seconds)}"
-        members = f"{report.done:,}/{report.members:,} members"
+        score = "" if math.isnan(report.score) else f"  return {report.score:.4g}"
+        members = f"{report.done:,}/{report.members:,} members{score}"
         self._bar.update(
             self._task,
             description="training",

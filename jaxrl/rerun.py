@@ -17,7 +17,7 @@ from jaxrl.sweep import _record, card, load, store
 from jaxrl.sweep import member as members
 from jaxrl.sweep.grid import Grid, bind
 from jaxrl.sweep.program import Stepped
-from jaxrl.sweep.results import Outputs, dataset
+from jaxrl.sweep.results import Outputs, dataset, without_learners
 from jaxrl.train import Training
 
 POLICY = "policy"  # what the kept leaves of a learner are called where they drift
@@ -45,7 +45,7 @@ class Rerun:
         return not self.drift
 
     def __str__(self) -> str:
-        labels = ", ".join(f"{name}={label:.6g}" for name, label in self.where.items())
+        labels = ", ".join(f"{name}={label}" for name, label in self.where.items())
         title = f"member {self.member} ({labels}), in a program of {self.width} members"
         differs = [f"  {line}" for line in self.changed]
         if self.equal:
@@ -70,14 +70,14 @@ def rerun(folder: str | os.PathLike[str], member: int, training: Training | None
       ValueError: no such member, or a training that the folder can't name.
       FileNotFoundError: the member has not been trained there.
     """
-    folder, record, number = _member_of(folder, member)
+    folder, record, number, where = _member_of(folder, member)
     training = members.training_of(folder, record, training)
     (first, last), outputs = store.read_chunk_of(folder, number)
     results = load(folder)
     point = members.point_of(record, number, training)
     grid = Grid({name: jax.tree.map(lambda x: x[None], value) for name, value in point.items()})
     width, devices = _program_of(folder, record, results, last - first)
-    again = _live(training, grid, width, devices, progress)
+    again = _live(training, grid, width, devices, "best_step" in outputs, progress)
 
     places, labels = members.places_of(record, number)
     second = {name: value[(number - first) % width] for name, value in again.items()}
@@ -87,23 +87,22 @@ def rerun(folder: str | os.PathLike[str], member: int, training: Training | None
     changed = _changed(record, _record(training, bind(training, grid), grid))
     if drift and not _drift(curves, _alone(labels, kept)) and not _policy_drift(second, kept):
         changed.append(f"{store.RESULTS} and members/, which holds what was trained again: {store.RESULTS} was changed")
-    return Rerun(
-        int(member), {name: label[0].item() for name, label in labels.items()}, curves, drift, tuple(changed), width
-    )
+    return Rerun(int(member), where, curves, drift, tuple(changed), width)
 
 
-def _member_of(folder: str | os.PathLike[str], member: int) -> tuple[pathlib.Path, members.Record, int]:
-    """The folder and record that a member is in, and its number there."""
+def _member_of(folder: str | os.PathLike[str], member: int) -> tuple[pathlib.Path, members.Record, int, dict[str, Any]]:
+    """The folder and record that a member is in, its number there, and its labels."""
     folder = pathlib.Path(folder).expanduser()
     record = store.read_record(folder)
     total = math.prod(len(label) for label in record["labels"].values())
     if isinstance(member, bool) or not isinstance(member, int | np.integer) or not 0 <= member < total:
         raise ValueError(f"{folder} has no member {member!r}: they are 0 to {total - 1}.")
+    where = {name: label.item() for name, label in members.places_of(record, int(member))[1].items()}
     if "groups" not in record:
-        return folder, record, int(member)
+        return folder, record, int(member), where
     group, number = divmod(int(member), total // len(record["groups"]))
     name = record["groups"][group]
-    return folder / name, members.in_group(folder, record, name), number
+    return folder / name, members.in_group(folder, record, name), number, where
 
 
 def _program_of(folder: pathlib.Path, record: members.Record, results: xr.Dataset, own: int) -> tuple[int, int]:
@@ -118,14 +117,14 @@ def _program_of(folder: pathlib.Path, record: members.Record, results: xr.Datase
     return -(-width // devices) * devices, devices
 
 
-def _live(training: Training, grid: Grid, width: int, devices: int, progress: bool) -> Outputs:
+def _live(training: Training, grid: Grid, width: int, devices: int, best: bool, progress: bool) -> Outputs:
     """The outputs of a chunk that is filled with the one member of `grid`."""
     points, started = grid.points(np.zeros(width, int)), time.monotonic()
     line = live.Line() if progress else None
     try:
-        program = Stepped(bind(training, grid), training, points, devices, keep=True)
+        program = Stepped(bind(training, grid), training, points, devices, keep=True, best=best)
 
-        def report(share: float) -> None:
+        def report(share: float, *_: Any) -> None:
             if line is not None:
                 seconds = time.monotonic() - started - program.compile_seconds
                 line(Report(int(share), 1, share, training.steps * width * share, seconds, share))
@@ -138,7 +137,7 @@ def _live(training: Training, grid: Grid, width: int, devices: int, progress: bo
 
 def _alone(labels: dict[str, np.ndarray], outputs: Outputs) -> xr.Dataset:
     """One member's curves, as they stand in the results."""
-    curves = {name: value[None] for name, value in outputs.items() if not name.startswith("learner.")}
+    curves = {name: value[None] for name, value in without_learners(outputs).items()}
     return dataset(labels, {(0, 1): curves}, {}).isel(dict.fromkeys(labels, 0))
 
 
@@ -150,7 +149,7 @@ def _drift(here: xr.Dataset, there: xr.Dataset) -> dict[str, float]:
 
 
 def _policy_drift(here: Outputs, there: Outputs) -> dict[str, float]:
-    names = sorted({name for name in (*here, *there) if name.startswith("learner.")})
+    names = sorted({*here, *there} - {*without_learners(here), *without_learners(there)})
     far = [distance(here.get(name), there.get(name)) for name in names if not same(here.get(name), there.get(name))]
     return {POLICY: max(far)} if far else {}
 

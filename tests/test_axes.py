@@ -162,7 +162,11 @@ def test_a_training_has_static_axes_and_steps_of_their_own(tmp_path):
     assert static.short(policy.training.algo.network) == best["network"]
     with pytest.raises(ValueError, match="num_envs=5 was not swept"):
         rl.policy(tmp_path / "x", **best | {"num_envs": 5})
-    # which only the same call goes on with
+    # which only the same call goes on with, one at a time
+    held = store.Store(tmp_path / "x", store.read_record(tmp_path / "x"))
+    with pytest.raises(BlockingIOError, match="in use"):
+        quiet(TRAINING, over, static=axes, folder=tmp_path / "x")
+    held.close()
     with pytest.raises(ValueError, match=r"another sweep.*\n  static\.num_envs: \[2, 3\] there, \[2, 4\] here"):
         quiet(TRAINING, over, static=axes | {"num_envs": (2, 4)}, folder=tmp_path / "x")
     with pytest.raises(ValueError, match=r"static\.network: .* there, absent here"):

@@ -14,6 +14,7 @@ SMOKE = {
     "demo": "--seeds 3 --steps 2560 --folder {out}/demo",
     "ppo_classic": "--tasks CartPole-v1 --seeds 2 --scale 0.05 --folder {out}",
     "speed": "--help",  # its own small run is in test_speed.py
+    "sweep_speed": "--steps 5120 --rates 1 --seeds 2 --repeats 1 --ways sweep --folder {out}",
 }
 
 

@@ -11,6 +11,7 @@ SMOKE = {
     "1_first_agent": "steps = 5_120",
     "2_thousand_seeds": "seeds, steps, draws, folder = 6, 5_120, 100, 'sweep'",
     "3_new_env": "steps, seeds = 10_240, 4",
+    "4_sweeps_that_survive": "steps, seeds = 10_240, 2",
 }
 
 

@@ -15,7 +15,8 @@ from jaxrl import cli
 from jaxrl.sweep import store
 
 SMALL = dict(network=rl.MLP((4,)), num_envs=2, num_steps=4, minibatches=1, epochs=1)
-CATCH = rl.Training(rl.ppo(**SMALL, normalize_obs=True), envs.make("Catch", rows=4, columns=3), 32, evals=2, episodes=2)
+WORLD = envs.make("Catch", rows=4, columns=3)
+CATCH = rl.Training(rl.ppo(**SMALL, normalize_obs=True), WORLD, 32, evals=2, episodes=2, eval_share=0.5)
 AXES = {"lr": jnp.array([1e-3, 1e-2]), "win": jnp.array([1.0, 0.3]), "seed": jnp.array([7, 1_000_000, 1_000_001])}
 
 
@@ -88,10 +89,11 @@ def test_labels_may_be_numbers_of_any_kind(folder):
 
 def test_an_axis_of_one_value_need_not_be_named(tmp_path):
     rules = rl.Clip(jnp.array([0.1, 0.3]))  # a pytree as an axis
-    axes = {"objective": rules, "lam": jnp.array([0.5]), "seed": jax.random.split(jax.random.key(0), 2)}
+    pair = rl.zipped(lam=jnp.array([0.5]), gamma=jnp.array([0.9]))
+    axes = {"objective": rules, "pair": pair, "seed": jax.random.split(jax.random.key(0), 2)}
     quiet(CATCH, axes, folder=tmp_path / "x")
     policy = rl.policy(tmp_path / "x", objective=1, seed=1)
-    assert_equal(policy.training.algo.rule, rl.Surrogate(rl.Clip(np.float32(0.3)), lam=np.float32(0.5)))
+    assert_equal(policy.training.algo.rule, rl.Surrogate(rl.Clip(np.float32(0.3)), np.float32(0.9), np.float32(0.5)))
     assert lived_again(tmp_path / "x", 3).equal
     record = json.loads((tmp_path / "x" / "sweep.json").read_text())
     del record["recipe"], record["kinds"]  # as it was before folders kept their training
@@ -204,17 +206,19 @@ def test_the_command_line_plays_and_lives_again(own, capsys):
 
 
 def test_a_group_of_a_static_axis_has_its_own_training(tmp_path):
-    training = rl.Training(rl.ppo(**SMALL), Choice(), 32, evals=1, episodes=0)
-    static = {"num_envs": (2, 4), "network": (rl.MLP((4,)), rl.MLP((2, 2)))}
-    quiet(CATCH, {"seed": jnp.arange(2)}, static=static, folder=tmp_path / "x")
-    where = dict(num_envs=4, network="MLP((2, 2))", seed=1)
+    static = {"network": (rl.MLP((4,)), rl.MLP((2, 2)))}
+    quiet(CATCH, {"seed": jnp.arange(2)}, static=static, folder=tmp_path / "x", keep_best=True)
+    where = dict(network="MLP((2, 2))", seed=1)
     alone, given = rl.policy(tmp_path / "x", **where), rl.policy(tmp_path / "x", CATCH, **where)
-    assert alone.training.algo.num_envs == 4
     assert alone.training.algo.network == rl.MLP((2, 2))
     assert_equal((alone.training, alone.state.params), (given.training, given.state.params))
-    again = lived_again(tmp_path / "x", 7)
+    again = lived_again(tmp_path / "x", 3)
     assert again.equal
     assert again.where == where
-    with pytest.raises(ValueError, match="num_envs is one of"):
-        rl.policy(tmp_path / "x", network="MLP((4,))", seed=1)
-    assert training != CATCH
+    assert again.curves["best_step"] in (16, 32)
+    judged = rl.policy(tmp_path / "x", **where, kept="best")
+    assert jax.tree.structure(judged.state) == jax.tree.structure(alone.state)
+    with pytest.raises(ValueError, match="network is one of"):
+        rl.policy(tmp_path / "x", seed=1)
+    with pytest.raises(ValueError, match="another training"):
+        rl.policy(tmp_path / "x", rl.tree.put(CATCH, {"gamma": 0.5}), **where)

@@ -142,6 +142,15 @@ def test_another_training_does_not_take_over_an_open_chunk(tmp_path):
     assert list(tmp_path.glob("x/open/*/*"))
 
 
+def test_what_a_killed_process_was_writing_is_cleared_away(tmp_path, whole):
+    stopped(tmp_path / "x")
+    (chunk,) = tmp_path.glob("x/open/*")
+    (chunk / "00000009.orbax-checkpoint-tmp").mkdir()
+    (tmp_path / "x" / "members" / "00000000-00000002.npz.77.part").write_bytes(b"half")
+    run(tmp_path / "x")
+    assert same_members(tmp_path / "x", whole) == 3
+
+
 def test_an_open_chunk_decides_the_width(tmp_path, whole):
     stopped(tmp_path / "x")
     rl.sweep(TRAINING, AXES, folder=tmp_path / "x", progress=False)

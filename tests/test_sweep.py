@@ -62,6 +62,14 @@ def test_stepping_a_training_is_training():
         np.testing.assert_allclose(stepped[name], whole[name], rtol=1e-4, err_msg=name)
 
 
+def test_a_report_says_how_good_the_running_members_are():
+    reports = []
+    results = rl.sweep(TRAINING, {"seed": jnp.arange(8)}, progress=reports.append)
+    last = np.sort(results["return"].isel(step=-1).values)
+    assert reports[-1].score == pytest.approx(last[2:-2].mean())
+    assert len({report.score for report in reports}) > 1
+
+
 def test_the_program_of_the_readme(tmp_path):
     def run(lr, gamma, seed):
         return rl.train(seed, rl.ppo(lr=lr, gamma=gamma, **SMALL), envs.make("CartPole-v1"), steps=640)[1]

@@ -10,7 +10,7 @@ import xarray as xr
 
 from jaxrl import progress as live
 from jaxrl.progress import Report
-from jaxrl.sweep import card, store
+from jaxrl.sweep import card, machines, store
 from jaxrl.sweep.grid import Grid
 from jaxrl.sweep.results import dataset, join
 from jaxrl.sweep.static import Combinations, combine, noted
@@ -37,27 +37,27 @@ def sweep_groups(
     traced = [noted(name, trace, each, grid) for name, each in zip(groups.names, groups.runs, strict=True)]
     record = _record(run, groups, traced)
     folder = None if folder is None else pathlib.Path(folder).expanduser()
-    if folder is not None:
-        record = store.check(folder, json.loads(json.dumps(record)))
-        folder.mkdir(parents=True, exist_ok=True)
-        store.write(folder / "sweep.json", lambda file: file.write(json.dumps(record, indent=1).encode()))
+    kept = None if folder is None else store.Store(folder, record)
     line = live.Line() if progress is True else None
     tally = Tally(grid.members, len(groups.runs), line or (progress if callable(progress) else None))
     parts: Parts = []
     try:
         for name, each, own in zip(groups.names, groups.runs, record["groups"], strict=True):
-            kept = None if folder is None else folder / own
-            parts.append(noted(name, one, each, folder=kept, progress=tally.report if tally.show else False))
+            home = None if folder is None else folder / own
+            parts.append(noted(name, one, each, folder=home, progress=tally.report if tally.show else False))
             tally.close_group()
         results = _joined(record, parts)
-        if folder is not None:
-            store.write_results(folder / store.RESULTS, results)
+        if kept is not None and machines.first():
+            store.write_results(kept.results, results)
+        machines.meet("the results of all groups are written")
         return results
     except BaseException as error:
         setattr(error, "results", _joined(record, [*parts, getattr(error, "results", None)]))
         _tell(error, folder, tally)
         raise
     finally:
+        if kept is not None:
+            kept.close()
         if line is not None:
             line.close()
 
@@ -152,6 +152,7 @@ class Tally:
             steps=before.steps + group.steps,
             seconds=before.seconds + group.seconds,
             fresh=before.fresh + group.fresh * self.each / self.members,
+            score=group.score,
         )
         if self.show is not None:
             self.show(self._now)

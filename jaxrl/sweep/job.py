@@ -48,6 +48,7 @@ class Job:
     _started: float = 0.0
     _running: int = 0
     _share: float = 0.0
+    _score: float = float("nan")
     _raised: BaseException | None = None
 
     def run_all(self) -> None:
@@ -103,7 +104,8 @@ class Job:
                 self.why += "" if needed <= limit else f"; one member a device needs {told(needed)} of {told(limit)}"
                 self.chunk, self.limit, self.needed = width, limit, needed
                 return program, width
-            smaller = max(min(int(width * limit / needed), width // 2) // devices, 1) * devices
+            fits = int(width * min(limit, self._limit(None)) / needed)
+            smaller = max(min(fits, width // 2) // devices, 1) * devices
             if given:
                 self._halve(width, smaller, f"{told(needed * devices)} do not fit {told(limit * devices)}")
             else:
@@ -178,8 +180,9 @@ class Job:
         except BaseException as error:
             self._raised = error
 
-    def _part(self, share: float) -> None:
-        """A share of the running chunk is done."""
+    def _part(self, share: float, score: float = float("nan")) -> None:
+        """A share of the running chunk is done, and its members' returns are about `score`."""
+        self._score = score
         self._report(share, time.monotonic() - self._started)
 
     def _report(self, share: float, running: float = 0.0) -> None:
@@ -189,7 +192,8 @@ class Job:
         steps = getattr(self.run, "steps", 0) * (self.fresh + part)
         members = self.grid.members
         seconds = self.seconds + running
-        self.show(Report(done, members, min((done + part) / members, 1.0), steps, seconds, (self.fresh + part) / members))
+        fraction, fresh = min((done + part) / members, 1.0), (self.fresh + part) / members
+        self.show(Report(done, members, fraction, steps, seconds, fresh, self._score))
 
 
 def _even(members: int, most: int) -> int:

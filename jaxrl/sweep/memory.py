@@ -33,7 +33,7 @@ def as_bytes(memory: Any) -> float | None:
     """
     if memory is None:
         return None
-    match = re.fullmatch(r"\s*([\d_]*\.?\d+)\s*([kmgt]?i?)b?\s*", memory.lower()) if isinstance(memory, str) else None
+    match = re.fullmatch(r"\s*(\d*\.?\d+)\s*([kmgt]?i?)b?\s*", memory.lower()) if isinstance(memory, str) else None
     number = float(match[1]) * UNITS.get(match[2], 0) if match else memory
     if not isinstance(number, int | float) or isinstance(number, bool) or not number > 0:
         raise ValueError(f'memory={memory!r} is no amount of memory; write bytes, as in memory=4e9, or memory="4GB".')

@@ -190,7 +190,7 @@ def _time(job: Job, width: int) -> tuple[float, str]:
     program = Stepped(bind(short, job.grid), short, points, job.devices, keep=False)
     times = [time.monotonic()]
 
-    def seen(share: float) -> None:
+    def seen(*_: float) -> None:
         times.append(time.monotonic())
         enough = len(times) > 2 and times[-1] - times[1] > PROBE_SECONDS
         if enough or times[-1] - times[0] > 3 * PROBE_SECONDS:

@@ -62,7 +62,7 @@ class Whole:
         return _bytes(self._program)
 
     def __call__(
-        self, points: Any, report: Callable[[float], None], checkpoints: Checkpoints | None = None
+        self, points: Any, report: Callable[..., None], checkpoints: Checkpoints | None = None
     ) -> dict[str, np.ndarray]:
         """The whole life of each member at once: there is nothing in between to keep. Outputs [width, ...]."""
         outputs = flatten(jax.device_get(self._program(points)))
@@ -103,7 +103,7 @@ class Stepped:
         return max(_bytes(self._begin), _bytes(self._advance))
 
     def __call__(
-        self, points: Any, report: Callable[[float], None], checkpoints: Checkpoints | None = None
+        self, points: Any, report: Callable[..., None], checkpoints: Checkpoints | None = None
     ) -> dict[str, np.ndarray]:
         """All rows, from the last checkpoint on. Outputs [width, ...]."""
         state, rows = self._begin(points), []
@@ -117,7 +117,7 @@ class Stepped:
             rows.append(jax.device_get(metrics))
             if checkpoints is not None and row + 1 < self._training.evals:
                 checkpoints.offer((state, best), rows)
-            report((row + 1) / self._training.evals)
+            report((row + 1) / self._training.evals, _middle(rows[-1]["return"]))
         curves = {name: np.stack([row[name] for row in rows], axis=1) for name in rows[0]}
         width = len(next(iter(curves.values())))
         clocks = {name: np.broadcast_to(np.asarray(x), (width, len(x))) for name, x in self._training.clocks.items()}
@@ -126,6 +126,13 @@ class Stepped:
             learner |= _numbered("best_learner", best["kept"]) if self._keep else {}
             learner |= {"best_evaluation": best["score"], "best_step": self._training.clocks["step"][best["row"]]}
         return clocks | curves | jax.device_get(learner)
+
+
+def _middle(returns: np.ndarray) -> float:
+    """The interquartile mean of those that are numbers: members without a finished episode have none yet."""
+    known = np.sort(returns[np.isfinite(returns)])
+    quarter = len(known) // 4
+    return float(known[quarter : len(known) - quarter].mean()) if len(known) else float("nan")
 
 
 def _no_best(state: Any, points: Any) -> dict[str, Any]:

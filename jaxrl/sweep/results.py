@@ -73,9 +73,9 @@ def join(
     variables = {}
     for name in dict.fromkeys(str(name) for group in begun.values() for name in group.data_vars):
         parts = {i: group[name] for i, group in begun.items() if name in group.data_vars}
-        along = step is not None and all("step" in part.dims for part in parts.values())
+        along = 0 if step is None or not all("step" in part.dims for part in parts.values()) else len(step)
         placed = {i: (part.values, rows[i] if along else None) for i, part in parts.items()}
-        value = _stack(len(groups), len(inner), placed, len(step) if along else 0, absent=len(parts) < len(begun))
+        value = _stack(len(groups), len(inner), placed, along, absent=len(parts) < len(begun))
         own = [f"{name}_{i}" for i in range(value.ndim - 1 - len(inner))]
         dims = (*outer, *inner, *(["step", *own[1:]] if along else own))
         variables[name] = (dims, value.reshape(*sizes, *value.shape[1:]))

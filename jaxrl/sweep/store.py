@@ -10,6 +10,7 @@ import os
 import pathlib
 import platform
 import re
+import shutil
 import zipfile
 from collections.abc import Callable
 from typing import Any
@@ -47,8 +48,11 @@ class Store:
         except BaseException:
             self.close()
             raise
+        for left in [*self.folder.rglob("*.part"), *self.folder.glob("open/*/*.orbax-checkpoint-tmp*")]:
+            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink()  # of a process that was killed
         write(self.folder / "sweep.json", lambda file: file.write(json.dumps(record, indent=1).encode()))
-        self.members.mkdir(exist_ok=True)
+        if "groups" not in record:  # which have each their own
+            self.members.mkdir(exist_ok=True)
 
     def close(self) -> None:
         """Lets another process work in this folder."""
