@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Annotated, Any, Literal, Union
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
@@ -65,6 +66,12 @@ class Common:
     """members per program (default: as many as fit)"""
     memory_limit: str | None = None
     """what the programs may take in all, say 4GB (default: most of what is free)"""
+    save_seconds: float = 60.0
+    """with a folder, what a stop inside a chunk may cost at most, and one row"""
+    keep_best: bool = False
+    """with a folder, also keep each member's parameters of its best evaluation"""
+    distributed: bool = False
+    """share the chunks with the other processes of this job (Slurm, Kubernetes, mpirun, TPU pods)"""
     plan: bool = False
     """say what it will take (memory, disk, time), and train nothing"""
     gif: bool = False
@@ -163,6 +170,8 @@ def train(asked: Any, maker: Callable[..., Any]) -> None:
     if asked.gif and asked.folder is None:
         raise ValueError("--gif draws into the folder that keeps the policies: add --folder runs/x.")
     threads = os.cpu_count() if asked.network == "cnn" else None
+    if asked.distributed:
+        rl.distributed()
     rl.use_all_cores(members=num_members(asked), threads=threads)
     training, axes = training_of(asked, maker)
     counts = counts_of(asked, maker)
@@ -170,9 +179,10 @@ def train(asked: Any, maker: Callable[..., Any]) -> None:
         raise ValueError(f"--plan is of one program: give one value of each of {', '.join(counts)}.")
     if asked.plan:
         return print(rl.plan(training, axes, chunk=asked.chunk, folder=asked.folder, memory=asked.memory_limit))
-    results = rl.sweep(training, axes, static=counts, chunk=asked.chunk, folder=asked.folder, memory=asked.memory_limit)
+    kept = {"folder": asked.folder, "save_seconds": asked.save_seconds, "keep_best": asked.keep_best}
+    results = rl.sweep(training, axes, static=counts, chunk=asked.chunk, memory=asked.memory_limit, **kept)
     show(results)
-    if asked.folder is None:
+    if asked.folder is None or jax.process_index() > 0:
         return
     draw(results, asked.folder)
     if asked.gif:

@@ -43,14 +43,12 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def distributed(coordinator: str | None = None, num_processes: int | None = None, process: int | None = None) -> int:
+def distributed(coordinator: str | None = None, num_processes: int | None = None, process: int | None = None) -> None:
     """Joins the processes of one job, so that `rl.sweep(..., folder=)` shares its chunks among them. Call it before anything
-    else of jax, in each of them.
+    else of jax (also before `use_all_cores`), in each of them.
 
     Under Slurm, Kubernetes, mpirun and on TPU pods jax finds the others by itself; elsewhere name them: `coordinator` is
     the first one's address, "host:port", `process` this one's number of `num_processes`.
-
-    Returns the number of processes.
 
     Raises:
       RuntimeError: jax has already started, or knows no cluster around it.
@@ -62,7 +60,6 @@ def distributed(coordinator: str | None = None, num_processes: int | None = None
             f"jax finds no cluster around this process ({error}). Start it with srun or mpirun, or name the processes: "
             'rl.distributed("host:1234", num_processes=2, process=0).'
         ) from error
-    return jax.process_count()
 
 
 def cache_compilations() -> None:

@@ -71,7 +71,7 @@ def frame(results: xr.Dataset) -> pd.DataFrame:
     dims = [*_axes(results), *(["step"] if "step" in results.dims else [])]
     table = results.to_dataframe(dim_order=dims).reset_index() if dims else pd.DataFrame([_values(results)])
     beside = [str(name) for name in results.coords if name not in dims]
-    table = table[[*dims, *beside, *map(str, results.data_vars)]]
+    table = table.reindex(columns=[*dims, *beside, *map(str, results.data_vars)])
     table.attrs = {"left_out": left_out}
     return table
 
@@ -88,7 +88,7 @@ def _axes(results: xr.Dataset) -> list[str]:
 
 
 def _values(results: xr.Dataset) -> dict[str, Any]:
-    return {str(name): value.item() for name, value in results.variables.items()}
+    return {str(name): value.values.item() for name, value in results.variables.items()}
 
 
 def _members(results: xr.Dataset) -> Iterator[tuple[dict[str, Any], xr.Dataset]]:

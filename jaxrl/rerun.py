@@ -179,4 +179,6 @@ def _changed(record: members.Record, here: dict[str, Any]) -> list[str]:
         machine["devices"] = record["machine"].get("devices", 1)  # no more are used
     lines = [line for part in ("run", "versions") for line in card.differences(record[part], here[part], part)]
     lines += card.differences(record["machine"], machine, "machine")
+    if machine["platform"] == "cpu" and machine["devices"] < (wanted := record["machine"].get("devices", 1)):
+        lines.append(f"rl.use_all_cores({wanted}) right after the imports makes as many devices")
     return lines + card.differences({"commit": record.get("commit")}, {"commit": here["commit"]})

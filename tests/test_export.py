@@ -81,11 +81,25 @@ def test_parquet(tmp_path):
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "x.parquet"), rl.frame(made()))
 
 
+def events(file):
+    """What TensorBoard reads in a file: records of a length (8 bytes), a checksum (4), the event, a checksum (4)."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    data, at = file.read_bytes(), 0
+    while at < len(data):
+        size = int.from_bytes(data[at : at + 8], "little")
+        yield Event.FromString(data[at + 12 : at + 12 + size])
+        at += size + 16
+
+
 def test_tensorboard_has_a_run_for_each_finished_member(tmp_path):
     pytest.importorskip("tensorboardX")
     rl.export(made(), tmp_path / "runs", "tensorboard")
     runs = sorted(str(path.parent.relative_to(tmp_path / "runs")) for path in (tmp_path / "runs").glob("**/events*"))
     assert runs == ["lr=0.001/seed=5", "lr=0.001/seed=6", "lr=0.01/seed=5"]
+    (file,) = (tmp_path / "runs" / "lr=0.01" / "seed=5").glob("events*")
+    points = [(event.step, v.tag, v.simple_value) for event in events(file) for v in event.summary.value]
+    assert [(step, value) for step, tag, value in points if tag == "return"] == [(64, 6.0), (128, 7.0), (192, 8.0)]
 
 
 class Recorder:

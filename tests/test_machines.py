@@ -15,7 +15,8 @@ CODE = textwrap.dedent("""
     sys.path.insert(0, "tests")
     import jaxrl as rl
     folder, port, me = sys.argv[1], sys.argv[2], int(sys.argv[3])
-    assert rl.distributed(f"localhost:{port}", 2, me) == 2
+    rl.distributed(f"localhost:{port}", 2, me)
+    assert rl.use_all_cores(1) == 1
     from test_resume import run
     def tell(report):
         print(report.done, flush=True)
@@ -73,6 +74,13 @@ def test_one_that_is_lost_is_made_up_for_by_the_next_call(tmp_path):
     ended(start(tmp_path / "x"))
     assert same_members(tmp_path / "x", tmp_path / "alone") == 3
     assert all(path.stat().st_mtime_ns == written for path, written in kept.items())
+
+
+def test_outside_a_cluster_the_error_says_what_to_write():
+    code = "import jaxrl as rl; rl.distributed()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert "srun or mpirun" in done.stderr.splitlines()[-1]
+    assert "num_processes=2" in done.stderr.splitlines()[-1]
 
 
 def test_several_processes_without_a_folder_are_refused(monkeypatch):

@@ -281,7 +281,7 @@ MEASURED = """
     algo, steps = {
         "ppo": (rl.ppo(network=rl.MLP((4,)), num_envs=32, num_steps=32, epochs=1, minibatches=1), 1024),
         "replay": (Replay(), 256 * 16),
-        "kept": (Replay(), 256 * 16),
+        "kept": (Replay(), 256 * 32),
     }[sys.argv[1]]
     training = rl.Training(algo, Wide(), steps, evals=2 if sys.argv[1] == "kept" else 1, episodes=0)
     words = {"folder": sys.argv[2], "chunk": 4} if sys.argv[1] == "kept" else {"chunk": 16 if sys.argv[1] == "ppo" else 8}

@@ -107,7 +107,7 @@ class Stepped:
     ) -> dict[str, np.ndarray]:
         """All rows, from the last checkpoint on. Outputs [width, ...]."""
         state, rows = self._begin(points), []
-        best = _no_best(state, points) if self._best else None
+        best = _no_best(state) if self._best else None
         if checkpoints is not None:
             (state, best), rows = checkpoints.newest((state, best))
         for row in range(len(rows), self._training.evals):
@@ -135,10 +135,11 @@ def _middle(returns: np.ndarray) -> float:
     return float(known[quarter : len(known) - quarter].mean()) if len(known) else float("nan")
 
 
-def _no_best(state: Any, points: Any) -> dict[str, Any]:
-    width = jax.tree.leaves(points)[0].shape[0]
+def _no_best(state: Any) -> dict[str, Any]:
     kept = jax.tree.map(jnp.copy, kept_of(state))  # the state's own are given away to the next row
-    return {"score": jnp.full(width, -jnp.inf), "row": jnp.zeros(width, jnp.int32), "kept": kept}
+    place = lambda x: jax.device_put(x, kept[0].sharding)
+    width = len(kept[0])
+    return {"score": place(jnp.full(width, -jnp.inf)), "row": place(jnp.zeros(width, jnp.int32)), "kept": kept}
 
 
 @jax.jit

@@ -147,7 +147,9 @@ def read_learner(folder: pathlib.Path, member: int, kept: str = "learner") -> li
     """The kept leaves of one member's learner, at its end (`learner`) or when it was judged best (`best_learner`)."""
     (first, _), outputs = read_chunk_of(folder, member)
     if not any(name.startswith(f"{kept}.") for name in outputs):
-        raise ValueError(f"{folder} holds no {kept}: the best are kept by rl.sweep(..., keep_best=True), the last by default.")
+        raise ValueError(
+            f"{folder} holds no {kept}: the best are kept by rl.sweep(..., keep_best=True), the last by default."
+        )
     return [outputs[name][member - first] for name in sorted(outputs) if name.startswith(f"{kept}.")]
 
 
@@ -178,7 +180,7 @@ def _read_chunk(path: pathlib.Path) -> Outputs:
 
 
 def _load(path: pathlib.Path) -> Outputs:
-    with np.load(path, allow_pickle=False) as file:
+    with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
         outputs = {name.removeprefix("output/"): file[name] for name in file.files if name != "digest"}
         if file["digest"].tobytes() != _digest(outputs):
             raise ValueError("its digest does not match")
