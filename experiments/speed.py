@@ -40,11 +40,11 @@ too. Memory is the process's peak above what it held after its imports (on an ac
 evaluated: rejax's evaluation, which can't be switched off, is replaced by one that does nothing.
 
 jaxrl uses a core of a CPU for each member, up to all of them, as its command line does (`rl.use_all_cores`, which also holds
-XLA to a thread a device); the others are used as their users use them, on one device with XLA's own threads. What can't be matched: rejax clips gradients elementwise (jaxrl and jaxnasium by their global norm), its
-Adam has epsilon 1e-8 (jaxrl 1e-5, jaxnasium 1e-4), its networks start from lecun_normal (the others orthogonal), and it
-takes a time-out for a death. jaxnasium plays its own CartPole, takes one more step of warm-up, and keeps the returns of each
-update; jaxrl keeps ten rows of fourteen metrics. jaxnasium's initialiser, a QR, can stand still under vmap on a CPU, so it
-is also run with agents that were made one by one before.
+XLA to a thread a device); the others are used as their users use them, on one device with XLA's own threads. What can't be
+matched: rejax clips gradients elementwise (jaxrl and jaxnasium by their global norm), its Adam has epsilon 1e-8 (jaxrl 1e-5,
+jaxnasium 1e-4), its networks start from lecun_normal (the others orthogonal), and it takes a time-out for a death. jaxnasium
+plays its own CartPole, takes one more step of warm-up, and keeps the returns of each update; jaxrl keeps ten rows.
+jaxnasium's initialiser, a QR, can stand still under vmap on a CPU, so it is also run with agents that were made one by one.
 """.strip()
 
 

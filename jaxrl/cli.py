@@ -175,12 +175,10 @@ def train(asked: Any, maker: Callable[..., Any]) -> None:
     rl.use_all_cores(members=num_members(asked), threads=threads)
     training, axes = training_of(asked, maker)
     counts = counts_of(asked, maker)
-    if asked.plan and counts:
-        raise ValueError(f"--plan is of one program: give one value of each of {', '.join(counts)}.")
+    limits = {"static": counts, "chunk": asked.chunk, "folder": asked.folder, "memory": asked.memory_limit}
     if asked.plan:
-        return print(rl.plan(training, axes, chunk=asked.chunk, folder=asked.folder, memory=asked.memory_limit))
-    kept = {"folder": asked.folder, "save_seconds": asked.save_seconds, "keep_best": asked.keep_best}
-    results = rl.sweep(training, axes, static=counts, chunk=asked.chunk, memory=asked.memory_limit, **kept)
+        return print(rl.plan(training, axes, **limits))
+    results = rl.sweep(training, axes, **limits, save_seconds=asked.save_seconds, keep_best=asked.keep_best)
     show(results)
     if asked.folder is None or jax.process_index() > 0:
         return

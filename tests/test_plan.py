@@ -62,6 +62,22 @@ def test_a_plan_says_what_a_training_will_take(tmp_path):
     assert "all members are done" in str(done)
 
 
+def test_a_plan_of_static_axes_is_that_of_each_combination_and_of_all(tmp_path):
+    static = {"num_envs": (2, 4), "epochs": (1,)}
+    plans = rl.plan(TRAINING, AXES, static=static, folder=tmp_path / "x", probe=False)
+    assert list(plans.groups) == ["num_envs=2, epochs=1", "num_envs=4, epochs=1"]
+    assert (plans.members, plans.programs, plans.seconds) == (20, 4, None)
+    small, large = plans.groups.values()
+    assert plans.peak_bytes == large.peak_bytes > small.peak_bytes
+    assert "20 in 2 groups" in str(plans)
+    assert str(large).splitlines()[1].strip() in str(plans)
+    assert "<td>20 in 2 groups" in plans._repr_html_()
+    quiet(TRAINING, AXES, static=static, folder=tmp_path / "x")
+    done = rl.plan(TRAINING, AXES, static=static, folder=tmp_path / "x", probe=False)
+    assert [plan.left for plan in done.groups.values()] == [0, 0]
+    assert done.seconds == 0.0
+
+
 def test_the_time_of_a_function_is_unknown_and_it_says_what_to_do():
     plan = rl.plan(square, {"a": jnp.arange(40.0), "b": jnp.arange(3.0)})
     assert (plan.steps, plan.total_steps, plan.eval_share, plan.seconds) == (None, None, None, None)

@@ -19,12 +19,13 @@ from jaxrl.progress import Report
 from jaxrl.sweep import card, machines, recipe, store
 from jaxrl.sweep.checkpoint import open_width
 from jaxrl.sweep.grid import Grid, bind, raw
-from jaxrl.sweep.groups import load_groups, sweep_groups
+from jaxrl.sweep.groups import group_folder, load_groups, sweep_groups
 from jaxrl.sweep.job import Job
 from jaxrl.sweep.memory import as_bytes
-from jaxrl.sweep.plan import Plan, plan_of
+from jaxrl.sweep.plan import Plan, Plans, plan_of
 from jaxrl.sweep.program import flatten
 from jaxrl.sweep.results import Chunks, dataset
+from jaxrl.sweep.static import combine
 from jaxrl.train import Training
 
 
@@ -69,7 +70,7 @@ def sweep(
     machines.check(folder)
     if keep_best and not (isinstance(run, Training) and run.eval_rows[0].any()):
         raise ValueError(
-            "keep_best=True needs evaluations to judge by: sweep a rl.Training whose `episodes` and `eval_share` afford some."
+            "keep_best=True needs evaluations to judge by: sweep a rl.Training whose episodes and eval_share afford them."
         )
     limit = as_bytes(memory)
     if static:
@@ -115,14 +116,16 @@ def plan(
     run: Callable[..., Any] | Training,
     over: Mapping[str, Any],
     *,
+    static: Mapping[str, Any] | None = None,
     chunk: int | None = None,
     folder: str | os.PathLike[str] | None = None,
     memory: float | str | None = None,
     probe: bool = True,
-) -> Plan:
+) -> Plan | Plans:
     """What `sweep` of the same arguments would take, without training: members, chunks, memory, disk and time.
 
-    It compiles what the sweep will run, which then finds a `Training` in the compilation cache. `print` shows a table.
+    It compiles what the sweep will run, which then finds a `Training` in the compilation cache. `print` shows a table; with
+    static axes one of each combination, and of all together.
 
     folder: one that holds finished chunks says what is left; nothing is written there.
     probe: plays a chunk of a `Training` for a few seconds to foretell the time, which a function does not allow.
@@ -132,6 +135,11 @@ def plan(
     _check_chunk(chunk)
     limit = as_bytes(memory)
     grid = Grid(over)
+    if static:
+        groups, same = combine(run, static, grid), {"chunk": chunk, "memory": memory, "probe": probe}
+        home = lambda i: None if folder is None else pathlib.Path(folder).expanduser() / group_folder(i)
+        each = [plan(one, over, folder=home(i), **same) for i, one in enumerate(groups.runs)]
+        return Plans(dict(zip(groups.names, each, strict=True)))  # type: ignore[arg-type]
     member = _member(run, grid)
     record = _record(run, member, grid)
     chunks = {}

@@ -69,6 +69,11 @@ def load_groups(folder: pathlib.Path, record: dict[str, Any], load: Callable[[pa
     )
 
 
+def group_folder(number: int) -> str:
+    """Where a group is kept below the sweep's own folder."""
+    return f"static/{number:03d}"
+
+
 def group_at(record: dict[str, Any], where: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """The folder, below the sweep's own, of the group that these labels name, and the labels that are of its members.
 
@@ -97,7 +102,7 @@ def _record(run: Any, groups: Combinations, traced: list[dict[str, Any]]) -> dic
         "run": card.describe(run) if isinstance(run, Training) else {"function": card.describe(run)},
         "static": {name: card.describe(values) for name, values in groups.values.items()},
         "labels": labels | common["labels"],
-        "groups": [f"static/{i:03d}" for i in range(len(traced))],
+        "groups": [group_folder(i) for i in range(len(traced))],
         "outputs": outputs,
     }
 

@@ -85,13 +85,64 @@ class Plan:
         return [*rows, ("time", self.seconds_told)]
 
     def __str__(self) -> str:
-        rows = self.rows()
-        width = max(len(name) for name, _ in rows)
-        return "\n".join(f"{name:{width}}  {text}" for name, text in rows)
+        return _text(self.rows())
 
     def _repr_html_(self) -> str:
-        cells = "".join(f"<tr><th>{html.escape(a)}</th><td>{html.escape(b)}</td></tr>" for a, b in self.rows())
-        return f"<table>{cells}</table>"
+        return _html(self.rows())
+
+
+@dataclasses.dataclass(frozen=True)
+class Plans:
+    """What a sweep with static axes will take: the plan of each combination, and all together."""
+
+    groups: dict[str, Plan]
+
+    @property
+    def members(self) -> int:
+        return sum(plan.members for plan in self.groups.values())
+
+    @property
+    def programs(self) -> int:
+        return sum(plan.programs for plan in self.groups.values())
+
+    @property
+    def peak_bytes(self) -> int:
+        """Of the largest: they run one after another."""
+        return max(plan.peak_bytes for plan in self.groups.values())
+
+    @property
+    def seconds(self) -> float | None:
+        known = [plan.seconds for plan in self.groups.values() if plan.left]
+        return None if any(seconds is None for seconds in known) else sum(seconds or 0.0 for seconds in known)
+
+    def rows(self) -> list[tuple[str, str]]:
+        """The table: what, and how much."""
+        time = "not measured" if self.seconds is None else f"about {clock(self.seconds)}; compilation comes on top"
+        rows = [("members", f"{self.members:,} in {len(self.groups)} groups, one after another")]
+        rows += [
+            ("compilations", f"{self.programs}"),
+            ("memory", f"{told(self.peak_bytes)} at the peak of the largest group"),
+        ]
+        rows += [("time", time)]
+        for name, plan in self.groups.items():
+            rows += [("", ""), (name, ""), *((f"  {title}", text) for title, text in plan.rows())]
+        return rows
+
+    def __str__(self) -> str:
+        return _text(self.rows())
+
+    def _repr_html_(self) -> str:
+        return _html(self.rows())
+
+
+def _text(rows: list[tuple[str, str]]) -> str:
+    width = max(len(name) for name, text in rows if text)
+    return "\n".join(f"{name:{width}}  {text}".rstrip() for name, text in rows)
+
+
+def _html(rows: list[tuple[str, str]]) -> str:
+    cells = "".join(f"<tr><th>{html.escape(a)}</th><td>{html.escape(b)}</td></tr>" for a, b in rows)
+    return f"<table>{cells}</table>"
 
 
 def plan_of(job: Job, probe: bool) -> Plan:
