@@ -36,6 +36,7 @@ HELP = {
     "num_envs": "environments side by side",
     "num_steps": "steps in each of them before an update",
     "epochs": "passes over what was played",
+    "epoch_limit": "how many of the epochs count: an axis of them is one program",
     "minibatches": "parts of each pass",
     "normalize_obs": "scale observations by running statistics",
     "normalize_reward": "scale rewards by the running spread of the return",
@@ -56,6 +57,8 @@ class Common:
     """seeds are counted from here: tune and test on different ones"""
     steps: int = 100_000
     """environment steps of each member"""
+    stop_after: tuple[float, ...] = (float("inf"),)
+    """environment steps after which a member stands still: shorter lives in one program"""
     evals: int = 10
     """points of the learning curve"""
     episodes: int = 16
@@ -118,6 +121,7 @@ def training_of(asked: Any, maker: Callable[..., Any]) -> tuple[rl.Training, dic
             raise ValueError(f"--{key.replace('_', '-')} was given no value.")
     fixed = {key: value for key, value in given.items() if key not in numbers} | {key: v[0] for key, v in numbers.items()}
     floats = {key: values for key, values in numbers.items() if isinstance(values[0], float)}
+    floats |= {"stop_after": asked.stop_after or (float("inf"),)}
     if "lr_end" in fixed:
         fixed["schedule"] = rl.Linear(fixed.pop("lr_end"))
     activation = ACTIVATIONS[asked.activation]
@@ -129,7 +133,8 @@ def training_of(asked: Any, maker: Callable[..., Any]) -> tuple[rl.Training, dic
         raise ValueError(
             f"--seeds {asked.seeds} --first-seed {asked.first_seed}: write at least one seed, and none below 0."
         )
-    training = rl.Training(maker(**fixed, network=network, memory=memory), env, asked.steps, asked.evals, asked.episodes)
+    algo, life = maker(**fixed, network=network, memory=memory), (asked.steps, asked.evals, asked.episodes)
+    training = rl.Training(algo, env, *life, stop_after=floats["stop_after"][0])
     names = {"lr_end": "schedule.end"}
     axes = {names.get(key, key): jnp.array(values, float) for key, values in (floats | world).items() if len(values) > 1}
     return training, axes | {"seed": np.arange(asked.first_seed, asked.first_seed + asked.seeds)}

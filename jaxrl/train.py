@@ -19,6 +19,8 @@ class Training:
 
     steps: environment steps, of which the last incomplete update is left out. evals: the rows that the metrics have.
     episodes: of the greedy evaluation at each row, as far as `eval_share` of the steps allows (`eval_rows` says where).
+    stop_after: environment steps after which a member stands still, its schedules over: shorter lives in one program (what
+    is left of `steps` is padding, computed and thrown away). Later rows have no returns or losses, and still an evaluation.
 
     Every float below it is a leaf: `sweep(training, {"lr": ..., "gamma": ..., "seed": keys})` finds fields by their names.
     """
@@ -29,6 +31,7 @@ class Training:
     evals: int = static(default=10)
     episodes: int = static(default=16)
     eval_share: float = static(default=0.05)
+    stop_after: float = float("inf")
 
     __hash__ = object.__hash__  # so that it can be jitted as it is, although its leaves may be arrays
 
@@ -66,7 +69,20 @@ class Training:
 
     def begin(self, key: jax.Array) -> State:
         """The learner before its first step."""
-        return self.algo.init(jax.random.fold_in(key, 0), self.env, self.updates.sum())
+        updates = self.updates.sum()
+        if self._stops:
+            updates = jnp.minimum(updates, self._last_update)
+        return self.algo.init(jax.random.fold_in(key, 0), self.env, updates)
+
+    @property
+    def _stops(self) -> bool:
+        """Whether a member may stop early, as far as is known before compilation."""
+        return not (isinstance(self.stop_after, float) and self.stop_after >= self.steps)
+
+    @property
+    def _last_update(self) -> jax.Array:
+        """How many updates fit before a member stops. [] or inf."""
+        return jnp.floor(jnp.asarray(self.stop_after, jnp.float32) / self.algo.steps_per_update)
 
     def advance(self, key: jax.Array, state: State, row: jax.Array | int) -> tuple[State, Metrics]:
         """Lives one row: updates, then the greedy evaluation. The metrics are the row's means. []."""
@@ -103,8 +119,14 @@ class Training:
 
         def live(carry: tuple[State, Metrics], i: jax.Array) -> tuple[State, Metrics]:
             state, totals = carry
-            state, metrics = update(jax.random.fold_in(key, i), state)
-            return state, jax.tree.map(jnp.add, totals, _weigh(metrics))
+            learnt, metrics = update(jax.random.fold_in(key, i), state)
+            metrics = _weigh(metrics)
+            if self._stops:
+                alive = state.clock.n < self._last_update
+                learnt = tree.where(alive, learnt, state)
+                metrics = jax.tree.map(lambda x: jnp.where(alive, x, jnp.zeros_like(x)), metrics)
+                metrics["lived"] = jnp.float32(alive)
+            return learnt, jax.tree.map(jnp.add, totals, metrics)
 
         def one(carry: tuple[State, Metrics], i: jax.Array) -> tuple[tuple[State, Metrics], None]:
             if counts.min() == counts.max():
@@ -114,8 +136,9 @@ class Training:
 
         shapes = jax.eval_shape(lambda key, state: _weigh(update(key, state)[1]), key, state)
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        zeros |= {"lived": jnp.float32(0.0)} if self._stops else {}
         (state, totals), _ = jax.lax.scan(one, (state, zeros), jnp.arange(counts.max()))
-        return state, _mean(totals, jnp.asarray(counts)[row])
+        return state, _mean(totals, totals.pop("lived", jnp.asarray(counts)[row]))
 
     def _evaluate(self, key: jax.Array, state: State, row: jax.Array | int) -> jax.Array:
         evaluated, episodes = self.eval_rows

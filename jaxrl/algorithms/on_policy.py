@@ -39,17 +39,23 @@ class State:
 class OnPolicy:
     """Plays `num_steps` in each of `num_envs`, then learns from it for `epochs` in `minibatches`.
 
+    epoch_limit: of these epochs, how many change anything; a leaf, so that 1, 2 and 4 epochs are one program (the others are
+    padding: they are computed and thrown away).
+
     rule: what turns the rollout into a loss. lr: the learning rate; `schedule` (a function of the clock) multiplies it.
     max_grad_norm: what the gradient's global norm is held to. optimizer: an `Optimizer`, or any function from a learning
     rate to an optax transformation. network, memory: builders; with a memory, a minibatch is whole trajectories.
     normalize_obs, normalize_reward: by running statistics, kept in the state and frozen in evaluation; an update learns
-    with those that its actions were chosen with.
+    with those that its actions were chosen with. Leaves: a plain False costs nothing, a traced one keeps statistics unused.
     """
 
     rule: Any = Surrogate()
     lr: float = 2.5e-4
     schedule: Any = Linear()
     max_grad_norm: float = 0.5
+    epoch_limit: float = float("inf")
+    normalize_obs: bool = False
+    normalize_reward: bool = False
     optimizer: Any = Optimizer(optax.adam, {"eps": 1e-5, "eps_root": 1e-16})
     num_envs: int = static(default=4)
     num_steps: int = static(default=128)
@@ -57,8 +63,6 @@ class OnPolicy:
     minibatches: int = static(default=4)
     network: networks.Builder = static(default=MLP())
     memory: networks.Memory | None = static(default=None)
-    normalize_obs: bool = static(default=False)
-    normalize_reward: bool = static(default=False)
 
     def __post_init__(self) -> None:
         _check_counts(self)
@@ -91,9 +95,9 @@ class OnPolicy:
             carry=self.rule.init(key_rule, params),
             episodes=episodes,
             clock=Clock(jnp.int32(0), jnp.float32(num_updates)),
-            obs_stats=normalize.start(obs) if self.normalize_obs else (),
-            reward_stats=normalize.start(0.0) if self.normalize_reward else (),
-            reward_sum=jnp.zeros(self.num_envs) if self.normalize_reward else (),
+            obs_stats=() if self.normalize_obs is False else normalize.start(obs),
+            reward_stats=() if self.normalize_reward is False else normalize.start(0.0),
+            reward_sum=() if self.normalize_reward is False else jnp.zeros(self.num_envs),
         )
 
     def start(self, env: Env) -> Any:
@@ -116,7 +120,7 @@ class OnPolicy:
         metrics = episode_metrics(batch)
         state, batch = self._scale_rewards(state, batch)
         learnt, losses = self._learn(key_learn, env, state, batch)
-        if self.normalize_obs:
+        if state.obs_stats != ():
             learnt = tree.replace(learnt, obs_stats=normalize.update(state.obs_stats, batch.obs, axes=(0, 1)))
         return tree.replace(learnt, episodes=episodes, clock=state.clock.tick()), metrics | losses
 
@@ -127,8 +131,9 @@ class OnPolicy:
 
     def _read(self, env: Env, state: State, params: Any, memory: Any, obs: Any, first: jax.Array) -> tuple[Any, Any]:
         """The network's heads, and the policy they make, along one trajectory. [T]."""
-        if self.normalize_obs:
-            obs = jax.vmap(lambda obs: normalize.apply(state.obs_stats, obs))(obs)
+        if state.obs_stats != ():
+            scaled = jax.vmap(lambda obs: normalize.apply(state.obs_stats, obs))(obs)
+            obs = jax.tree.map(lambda new, old: jnp.where(self.normalize_obs, new, old), scaled, obs)
         memory, out = self._network(env).apply(params, memory, obs, first)
         return memory, out | {"policy": jax.vmap(env.action_space.policy)(out)}
 
@@ -140,7 +145,7 @@ class OnPolicy:
 
     def _scale_rewards(self, state: State, batch: Transition) -> tuple[State, Transition]:
         """Rewards over the running standard deviation of the discounted return (Engstrom et al., 2020, code-level 2)."""
-        if not self.normalize_reward:
+        if state.reward_stats == ():
             return state, batch
 
         def discount(total: jax.Array, now: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
@@ -151,6 +156,7 @@ class OnPolicy:
         reward_sum, totals = jax.lax.scan(discount, state.reward_sum, (batch.reward, batch.done))
         stats = normalize.update(state.reward_stats, totals, axes=(0, 1))
         reward = jnp.clip(batch.reward * jax.lax.rsqrt(stats.variance + 1e-8), -10.0, 10.0)
+        reward = jnp.where(self.normalize_reward, reward, batch.reward)
         return tree.replace(state, reward_stats=stats, reward_sum=reward_sum), tree.replace(batch, reward=reward)
 
     # ------------------------------------------------------------------------------------------------------ how it learns
@@ -165,19 +171,23 @@ class OnPolicy:
             read = read if self.memory is None else jax.vmap(read)
             return self.rule.loss(read(memory, batch.obs, first), batch, targets, state.clock)
 
-        def step(learner: tuple[Any, Any], chosen: jax.Array) -> tuple[tuple[Any, Any], Metrics]:
-            params, opt_state = learner
+        def step(learner: tuple[Any, Any], now: tuple[jax.Array, jax.Array]) -> tuple[tuple[Any, Any], Metrics]:
+            (params, opt_state), (chosen, counts) = learner, now
             minibatch = jax.tree.map(lambda x: x[chosen], trajectories)
             (_, metrics), grads = jax.value_and_grad(loss_of, has_aux=True)(params, *minibatch)
             grads, norm = clip_by_global_norm(grads, self.max_grad_norm)
             changes, opt_state = optimizer.update(grads, opt_state, params)
-            return (optax.apply_updates(params, changes), opt_state), metrics | {"grad_norm": norm}
+            learnt = optax.apply_updates(params, changes), opt_state
+            return (tree.where(counts, learnt, learner) if limited else learnt), metrics | {"grad_norm": norm}
 
         shuffle = lambda key: permutation(key, num_items).reshape(self.minibatches, -1)
         chosen = jax.vmap(shuffle)(jax.random.split(key, self.epochs)).reshape(self.epochs * self.minibatches, -1)
-        (params, opt_state), metrics = jax.lax.scan(step, (state.params, state.opt_state), chosen)
+        limited = not (isinstance(self.epoch_limit, float) and self.epoch_limit >= self.epochs)  # known before compilation
+        counts = jnp.arange(len(chosen)) < jnp.maximum(self.epoch_limit, 0.0) * self.minibatches
+        (params, opt_state), metrics = jax.lax.scan(step, (state.params, state.opt_state), (chosen, counts))
         state = tree.replace(state, params=params, opt_state=opt_state, carry=carry)
-        return state, jax.tree.map(jnp.mean, metrics)
+        weigh = lambda x: jnp.where(counts, x, 0.0).sum() / jnp.maximum(counts.sum(), 1) if limited else x.mean()
+        return state, jax.tree.map(weigh, metrics)
 
     def _prepare(self, env: Env, state: State, batch: Transition) -> tuple[Any, tuple[Any, Transition, Any, jax.Array]]:
         """The rule's targets, and what minibatches are made of: (memory, batch, targets, first).

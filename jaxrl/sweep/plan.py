@@ -30,6 +30,7 @@ class Plan:
     peak_bytes: of one chunk, by XLA's own account. limit_bytes: what it may take, infinite where nothing but the device
     limits it. steps, eval_steps: of one member's learning and of its greedy evaluation; None for a function.
     seconds: of running what is left, without compilation, as a short probe foretells; None where there was none.
+    padding: what is computed and thrown away, where members of one program need less than others.
     """
 
     members: int
@@ -52,6 +53,7 @@ class Plan:
     folder_bytes: int
     seconds: float | None
     seconds_told: str = ""
+    padding: str = ""
 
     @property
     def left(self) -> int:
@@ -81,6 +83,7 @@ class Plan:
         if self.steps is not None:
             rows += [("steps of a member", f"{self.steps:,}, and {self.eval_steps:,} of evaluation ({self.eval_share:.1%})")]
             rows += [("steps in all", f"{self.total_steps:,}")]
+        rows += [("padding", self.padding)] if self.padding else []
         rows += [("results", f"{told(self.result_bytes)}; about {told(self.folder_bytes)} on disk with a folder")]
         return [*rows, ("time", self.seconds_told)]
 
@@ -183,7 +186,20 @@ def plan_of(job: Job, probe: bool) -> Plan:
         folder_bytes=2 * result + learner,  # each chunk, and then the whole
         seconds=seconds,
         seconds_told=_told(job, left, seconds, speed),
+        padding=_padding(job),
     )
+
+
+def _padding(job: Job) -> str:
+    """The share of learning that is thrown away, where some members stop earlier or learn in fewer epochs than others."""
+    most = {"epoch_limit": getattr(getattr(job.run, "algo", None), "epochs", 1), "stop_after": getattr(job.run, "steps", 1)}
+    points, told = job.grid.points(np.arange(job.grid.members)), []
+    for name, values in points.items():
+        whole = most.get(name.rpartition(".")[2])
+        if whole is not None and isinstance(job.run, Training):
+            share = 1.0 - float(np.mean(np.minimum(np.asarray(values, float), whole) / whole))
+            told.append(f"{share:.0%} of the learning, by {name} below {whole:,}")
+    return "; ".join(told)
 
 
 def _told(job: Job, left: int, seconds: float | None, speed: str) -> str:

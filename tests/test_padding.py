@@ -1,0 +1,88 @@
+"""Counts that are traced: fewer epochs, shorter lives, normalisation on or off, in one program. Each equals its own."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from probes import Choice
+
+import envs
+import jaxrl as rl
+
+SMALL = dict(network=rl.MLP((8,)), num_envs=2, num_steps=8, minibatches=2, lr=1e-2)
+SEEDS = {"seed": jnp.arange(2)}
+
+
+def train(env, steps=16 * 8, evals=4, life=None, **fields):
+    return rl.Training(rl.ppo(**SMALL | {"epochs": 4} | fields), env, steps, evals=evals, episodes=0, **(life or {}))
+
+
+def quiet(*args, **kwargs):
+    return rl.sweep(*args, progress=False, **kwargs)
+
+
+def test_a_limit_of_epochs_is_as_many_epochs():
+    limited = quiet(train(Choice()), {"epoch_limit": np.array([1.0, 2.0, 4.0, np.inf], np.float32)} | SEEDS)
+    for epochs in (1, 2, 4):
+        alone = quiet(train(Choice(), epochs=epochs), SEEDS)
+        for name in ("loss", "kl", "grad_norm", "entropy"):
+            np.testing.assert_allclose(
+                limited[name].sel(epoch_limit=epochs), alone[name], rtol=2e-3, atol=1e-5, err_msg=name
+            )
+    np.testing.assert_array_equal(limited["loss"].sel(epoch_limit=4), limited["loss"].isel(epoch_limit=3))
+    assert not np.allclose(limited["loss"].sel(epoch_limit=1), limited["loss"].sel(epoch_limit=2))
+
+
+def test_a_member_that_stops_has_lived_a_shorter_life():
+    lives = quiet(train(Choice()), {"stop_after": np.array([64.0, 70.0, 128.0, np.inf], np.float32)} | SEEDS)
+    short = quiet(train(Choice(), steps=64, evals=2), SEEDS)
+    for stop in (64, 70):  # an update that would end later is not begun
+        same = lives.sel(stop_after=stop).isel(step=slice(2))
+        for name in ("loss", "entropy", "return", "episodes"):
+            np.testing.assert_allclose(same[name], short[name], rtol=2e-3, atol=1e-5, err_msg=name)
+        assert lives["loss"].sel(stop_after=stop).isel(step=slice(2, None)).isnull().all()
+        assert (lives["episodes"].sel(stop_after=stop).isel(step=slice(2, None)) == 0).all()
+    whole = quiet(train(Choice()), SEEDS)
+    for stop in (128, np.inf):
+        np.testing.assert_allclose(lives["loss"].isel(stop_after=-1 if stop > 128 else 2), whole["loss"], rtol=2e-3)
+
+
+def test_one_that_stopped_stands_still(tmp_path):
+    training = train(Choice())
+    lives = {"stop_after": np.array([64.0, 128.0], np.float32)}
+    quiet(training, lives | {"seed": np.arange(1)}, folder=tmp_path / "x")
+    short = quiet(train(Choice(), steps=64, evals=2), {"seed": np.arange(1)}, folder=tmp_path / "short")
+    assert short["loss"].notnull().all()
+    stopped = rl.policy(tmp_path / "x", training, stop_after=64).state.params
+    other = rl.policy(tmp_path / "x", training, stop_after=128).state.params
+    alone = rl.policy(tmp_path / "short", train(Choice(), steps=64, evals=2)).state.params
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-5), stopped, alone)
+    assert not np.allclose(jax.tree.leaves(stopped)[1], jax.tree.leaves(other)[1], atol=1e-4)
+
+
+def test_normalisation_on_and_off_is_an_axis():
+    env = envs.make("CartPole-v1")
+    axes = {"normalize_obs": np.array([False, True]), "normalize_reward": np.array([False, True])}
+    both = quiet(train(env, epochs=1), axes | SEEDS)
+    for obs in (False, True):
+        for reward in (False, True):
+            alone = quiet(train(env, epochs=1, normalize_obs=obs, normalize_reward=reward), SEEDS)
+            at = both.sel(normalize_obs=obs, normalize_reward=reward)
+            np.testing.assert_allclose(at["loss"], alone["loss"], rtol=5e-3, atol=1e-4)
+    assert not np.allclose(both["loss"].isel(normalize_obs=0), both["loss"].isel(normalize_obs=1), rtol=1e-2)
+    assert not np.allclose(both["loss"].isel(normalize_reward=0), both["loss"].isel(normalize_reward=1), rtol=1e-2)
+
+
+def test_the_plan_states_what_is_thrown_away():
+    axes = {"epoch_limit": np.array([1.0, 4.0], np.float32), "stop_after": np.array([32.0, 128.0], np.float32)}
+    plan = rl.plan(train(Choice()), axes | SEEDS, probe=False)
+    assert plan.padding == "38% of the learning, by epoch_limit below 4; 38% of the learning, by stop_after below 128"
+    assert plan.padding in str(plan)
+    assert rl.plan(train(Choice()), SEEDS, probe=False).padding == ""
+
+
+def test_a_life_without_an_update_is_told_apart_from_a_bad_one():
+    lives = quiet(train(Choice()), {"stop_after": np.array([1.0, 128.0], np.float32)} | SEEDS)
+    assert lives["loss"].isel(stop_after=0).isnull().all()
+    assert not lives["diverged"].any()
+    assert pytest.approx(0.0) == float(lives["episodes"].isel(stop_after=0).sum())
