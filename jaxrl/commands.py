@@ -59,7 +59,7 @@ def rerun(folder: tyro.conf.Positional[pathlib.Path], member: int) -> None:
         member: its number, counted through the swept axes with the last one fastest
     """
     machine = read_record(folder)["machine"]
-    if machine["platform"] == "cpu" and machine["devices"] > 1:
+    if machine["platform"] == "cpu":
         rl.use_all_cores(machine["devices"])  # as many as it was trained on
     again = rl.rerun(folder, member)
     print(again)

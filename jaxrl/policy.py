@@ -57,8 +57,16 @@ def policy(
 
 
 def best(results: xr.Dataset, name: str = "return") -> dict[str, Any]:
-    """The labels of the member with the highest final `name` of those that did not diverge: what `policy` takes."""
-    last = results[name].isel(step=-1) if "step" in results[name].dims else results[name]
+    """The labels of the member with the highest final `name` of those that did not diverge: what `policy` takes.
+
+    Final is the last that is known: that of a member which stopped early is where it stopped.
+    """
+    values = results[name]
+    if "step" in values.dims:
+        last_known = values.notnull().cumsum("step").argmax("step")
+        last = values.isel(step=last_known)
+    else:
+        last = values
     if "diverged" in results:
         last = last.where(~results["diverged"].any("step"))
     if not last.notnull().any():

@@ -74,7 +74,7 @@ class Line:
 
     def __call__(self, report: Report) -> None:
         now = time.monotonic()
-        if now - self._last < 0.2 and report.fraction < 1.0:
+        if now - self._last < 1.0 and report.fraction < 1.0:  # drawing it takes milliseconds
             return
         self._last = now
         speed = f"{_short(report.steps / report.seconds)} steps/s" if report.steps and report.seconds else ""

@@ -20,7 +20,7 @@ class Training:
     steps: environment steps, of which the last incomplete update is left out. evals: the rows that the metrics have.
     episodes: of the greedy evaluation at each row, as far as `eval_share` of the steps allows (`eval_rows` says where).
     stop_after: environment steps after which a member stands still, its schedules over: shorter lives in one program (what
-    is left of `steps` is padding, computed and thrown away). Later rows have no returns or losses, and still an evaluation.
+    is left of `steps` is padding, computed and thrown away). Later rows are empty: NaN.
 
     Every float below it is a leaf: `sweep(training, {"lr": ..., "gamma": ..., "seed": keys})` finds fields by their names.
     """
@@ -88,9 +88,11 @@ class Training:
         """Lives one row: updates, then the greedy evaluation. The metrics are the row's means. []."""
         key_row = jax.random.fold_in(jax.random.fold_in(key, 1), row)
         key_learn, key_eval = jax.random.split(key_row)
-        state, metrics = self._learn(key_learn, state, row)
+        before, (state, metrics) = state, self._learn(key_learn, state, row)
         metrics["diverged"] = ~tree.is_finite(state.params)
         metrics["evaluation"] = self._evaluate(key_eval, state, row)
+        if self._stops:  # one that stands still is not judged again: the best of many tries would be luck
+            metrics["evaluation"] = jnp.where(state.clock.n > before.clock.n, metrics["evaluation"], jnp.nan)
         return state, metrics
 
     def __call__(self, key: jax.Array | int) -> tuple[State, Metrics]:

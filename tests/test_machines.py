@@ -20,22 +20,22 @@ CODE = textwrap.dedent("""
     from test_resume import run
     def tell(report):
         print(report.done, flush=True)
-        if me == 1 and len(sys.argv) > 4 and report.done == 0 and report.fraction > 0.05:
+        if me == 1 and "lost" in sys.argv and report.done == 0 and report.fraction > 0.05:
             time.sleep(0.3)
             os._exit(9)  # as a machine that is lost: it says good-bye to nobody
     try:
-        results = run(pathlib.Path(folder), progress=tell)
-    except ValueError as error:
+        results = run(pathlib.Path(folder), progress=tell, **({"chunk": None} if "together" in sys.argv else {}))
+    except (ValueError, RuntimeError, OSError) as error:
         sys.exit(str(error))
     print("members", int(results["loss"].isel(step=-1).notnull().sum()))
 """)
 
 
-def start(folder, lost=False):
+def start(folder, *how):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    words = [[str(folder), str(port), str(me), *(["lost"] if lost else [])] for me in range(2)]
+    words = [[str(folder), str(port), str(me), *how] for me in range(2)]
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return [subprocess.Popen([sys.executable, "-c", CODE, *each], **options) for each in words]
 
@@ -61,7 +61,7 @@ def test_two_processes_make_the_dataset_of_one(tmp_path):
 @pytest.mark.slow
 def test_one_that_is_lost_is_made_up_for_by_the_next_call(tmp_path):
     run(tmp_path / "alone")
-    processes = start(tmp_path / "x", lost=True)
+    processes = start(tmp_path / "x", "lost")
     processes[1].communicate(timeout=240)
     assert processes[1].returncode == 9
     deadline = time.monotonic() + 60
@@ -74,6 +74,23 @@ def test_one_that_is_lost_is_made_up_for_by_the_next_call(tmp_path):
     ended(start(tmp_path / "x"))
     assert same_members(tmp_path / "x", tmp_path / "alone") == 3
     assert all(path.stat().st_mtime_ns == written for path, written in kept.items())
+
+
+@pytest.mark.slow
+def test_processes_agree_on_a_width_that_nobody_gave(tmp_path):
+    told = ended(start(tmp_path / "x", "together"))
+    assert [text.splitlines()[-1] for text in told] == ["members 6", "members 6"]
+    assert len(list(tmp_path.glob("x/members/*.npz"))) == 1
+
+
+@pytest.mark.slow
+def test_a_folder_that_one_refuses_stops_both(tmp_path):
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "thesis.txt").write_text("not a sweep")
+    processes = start(tmp_path / "x")
+    errors = [process.communicate(timeout=120)[1] for process in processes]
+    assert "holds no sweep" in errors[0]
+    assert "failed in process 0" in errors[1]
 
 
 def test_outside_a_cluster_the_error_says_what_to_write():

@@ -28,8 +28,9 @@ TRAINING = rl.Training(
 AXES = {"lr": np.array([1e-3, 1e-2], np.float32), "seed": np.arange(3)}
 
 
-def run(folder, training=TRAINING, save_seconds=0.0, **options):
-    return rl.sweep(training, AXES, folder=folder, chunk=2, save_seconds=save_seconds, **{"progress": False} | options)
+def run(folder, training=TRAINING, **options):
+    asked = {"chunk": 2, "save_seconds": 0.0, "progress": False} | options
+    return rl.sweep(training, AXES, folder=folder, **asked)
 
 
 def stop_at(fraction):
@@ -140,6 +141,45 @@ def test_another_training_does_not_take_over_an_open_chunk(tmp_path):
     with pytest.raises(ValueError, match=r"run\.algo\.rule\.gamma"):
         run(tmp_path / "x", rl.tree.put(TRAINING, {"gamma": 0.5}))
     assert list(tmp_path.glob("x/open/*/*"))
+
+
+def test_an_open_chunk_of_another_width_is_cleared_when_its_members_are_done(tmp_path, whole):
+    (stale,) = stale_chunk(tmp_path / "x", width=4)
+    run(tmp_path / "x")
+    assert not stale.exists()
+    assert same_members(tmp_path / "x", whole) == 3
+
+
+def test_the_width_of_the_program_outlives_a_short_last_chunk(tmp_path):
+    run(tmp_path / "x", chunk=4)
+    (tmp_path / "x" / "results.nc").unlink()
+    (tmp_path / "x" / "members" / "00000000-00000004.npz").unlink()
+    again = rl.sweep(TRAINING, AXES, folder=tmp_path / "x", progress=False)
+    assert again.attrs["chunk"] == 4
+
+
+def test_the_best_are_not_kept_of_half_a_life(tmp_path):
+    training = rl.tree.replace(TRAINING, episodes=1, eval_share=1.0)
+    run(tmp_path / "x", training)
+    with pytest.raises(ValueError, match="keep_best: False there, True here"):
+        run(tmp_path / "x", training, keep_best=True)
+
+
+def test_checkpoints_after_damaged_ones_are_kept(tmp_path):
+    stopped(tmp_path / "x")
+    for file in tmp_path.glob("x/open/*/*/**/*"):
+        if file.is_file():
+            file.write_bytes(b"")
+    stopped(tmp_path / "x", 0.05)
+    rows = [int(path.name) for path in tmp_path.glob("x/open/*/*")]
+    assert rows
+    assert max(rows) <= 2
+
+
+def stale_chunk(folder, width):
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, chunk=width, progress=stop_at(0.3))
+    return list(folder.glob("open/*"))
 
 
 def test_what_a_killed_process_was_writing_is_cleared_away(tmp_path, whole):

@@ -132,6 +132,8 @@ class OnPolicy:
     def _read(self, env: Env, state: State, params: Any, memory: Any, obs: Any, first: jax.Array) -> tuple[Any, Any]:
         """The network's heads, and the policy they make, along one trajectory. [T]."""
         if state.obs_stats != ():
+            if not isinstance(self.normalize_obs, bool):
+                _check_floats(obs)
             scaled = jax.vmap(lambda obs: normalize.apply(state.obs_stats, obs))(obs)
             obs = jax.tree.map(lambda new, old: jnp.where(self.normalize_obs, new, old), scaled, obs)
         memory, out = self._network(env).apply(params, memory, obs, first)
@@ -209,6 +211,16 @@ class OnPolicy:
             next_out = jax.vmap(jax.vmap(peek))(memory, batch.next_obs)
         carry, targets = self.rule.targets(state.carry, out, next_out, batch, state.clock)
         return carry, (start, *jax.tree.map(flat, (batch, targets, first)))
+
+
+def _check_floats(obs: Any) -> None:
+    """An observation that is whole numbers, as an image of bytes, would be another one where it is cast but not scaled."""
+    for leaf in jax.tree.leaves(obs):
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            raise TypeError(
+                f"normalize_obs is traced (swept, or a leaf under jit), but observations are {leaf.dtype}, which a network "
+                "may read in another way than floats. Put it in static=: a program with it and one without."
+            )
 
 
 def _check_counts(algo: OnPolicy) -> None:

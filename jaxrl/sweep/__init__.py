@@ -17,7 +17,7 @@ import xarray as xr
 from jaxrl import progress as live
 from jaxrl.progress import Report
 from jaxrl.sweep import card, machines, recipe, store
-from jaxrl.sweep.checkpoint import open_width
+from jaxrl.sweep.checkpoint import clear_done, open_width
 from jaxrl.sweep.grid import Grid, bind, raw
 from jaxrl.sweep.groups import group_folder, load_groups, sweep_groups
 from jaxrl.sweep.job import Job
@@ -68,42 +68,48 @@ def sweep(
     """
     _check_chunk(chunk)
     machines.check(folder)
-    if keep_best and not (isinstance(run, Training) and run.eval_rows[0].any()):
-        raise ValueError(
-            "keep_best=True needs evaluations to judge by: sweep a rl.Training whose episodes and eval_share afford them."
-        )
     limit = as_bytes(memory)
     if static:
         one = functools.partial(sweep, over=over, chunk=chunk, memory=memory, save_seconds=save_seconds, keep_best=keep_best)
-        trace = lambda run, grid: _record(run, _member(run, grid), grid)
+        trace = lambda run, grid: _record(run, _member(run, grid), grid, keep_best)
         return sweep_groups(run, over, static, folder, progress, trace, one)
     grid = Grid(over)
     member = _member(run, grid)
-    record = _record(run, member, grid)
+    record = _record(run, member, grid, keep_best)
     kept = None if folder is None else store.Store(pathlib.Path(folder).expanduser(), record)
-    chunks = {} if kept is None else kept.done()
-    if kept is not None and sum(last - first for first, last in chunks) == grid.members and kept.results.exists():
-        kept.close()
-        return load(kept.folder)
-    line = live.Line() if progress is True else None
-    show = line or (progress if callable(progress) else None)
-    width = _width(chunk, chunks, folder)
-    job = Job(run, member, grid, chunks, kept, show, **width, memory=limit, save_seconds=save_seconds, keep_best=keep_best)
+    job, line = None, None
     try:
-        job.run_all()
+        chunks = {} if kept is None else kept.done()
+        width = _width(chunk, chunks, folder)
+        line = live.Line() if progress is True else None
+        show = line or (progress if callable(progress) else None)
+        job = Job(
+            run, member, grid, chunks, kept, show, **width, memory=limit, save_seconds=save_seconds, keep_best=keep_best
+        )
+        if kept is not None and not any(job.missing()) and kept.results.exists():
+            return load(kept.folder)
+        if kept is not None and machines.first():
+            clear_done(kept.folder, chunks)
+        machines.together("a chunk", job.run_all)
         if kept is not None and jax.process_count() > 1:
-            machines.meet("every chunk is done")
             job.chunks = kept.done()
+            if any(job.missing()):
+                raise RuntimeError(
+                    f"{folder} lacks chunks that another process has made: do all of them see the same folder?"
+                )
         results = dataset(grid.labels, job.chunks, _attributes(record, job), grid.coordinates)
         if kept is not None and machines.first():
             store.write_results(kept.results, results)
         machines.meet("the results are written")
         return results
     except BaseException as error:
-        setattr(error, "results", dataset(grid.labels, job.chunks, _attributes(record, job), grid.coordinates))
-        inside = ", in a chunk at its last checkpoint" if isinstance(run, Training) else ""
-        where = f"in {folder}, and the same call goes on from there{inside}" if folder else "as this exception's .results"
-        error.add_note(f"{job.num_done:,} of {grid.members:,} members are done and kept {where}.")
+        if job is not None:
+            setattr(error, "results", dataset(grid.labels, job.chunks, _attributes(record, job), grid.coordinates))
+            inside = ", in a chunk at its last checkpoint" if isinstance(run, Training) else ""
+            where = (
+                f"in {folder}, and the same call goes on from there{inside}" if folder else "as this exception's .results"
+            )
+            error.add_note(f"{job.num_done:,} of {grid.members:,} members are done and kept {where}.")
         raise
     finally:
         if kept is not None:
@@ -175,15 +181,16 @@ def _member(run: Any, grid: Grid) -> Callable[[Any], Any]:
 
 
 def _check_chunk(chunk: Any) -> None:
-    if chunk is not None and (not isinstance(chunk, int) or chunk < 1):
+    if chunk is not None and (not isinstance(chunk, int | np.integer) or isinstance(chunk, bool) or chunk < 1):
         raise ValueError(f"chunk={chunk!r} is not a positive whole number of members; leave it out to have it chosen.")
 
 
 def _width(chunk: int | None, chunks: Chunks, folder: Any) -> dict[str, Any]:
     """The members of a chunk where the caller or the folder has decided it, what did, and whether there is a folder."""
     if chunk is not None:
-        return {"chunk": chunk, "why": "as given", "keeps": folder is not None}
-    running = None if folder is None else open_width(pathlib.Path(folder).expanduser())
+        return {"chunk": int(chunk), "why": "as given", "keeps": folder is not None}
+    home = pathlib.Path("." if folder is None else folder).expanduser()
+    running = None if folder is None else open_width(home) or (store.read_width(home) if chunks else None)
     known = machines.agreed(running or max((last - first for first, last in chunks), default=0))
     return {"chunk": known or None, "why": "as the folder's chunks", "keeps": folder is not None}
 
@@ -197,8 +204,12 @@ def _outputs(returned: Any) -> dict[str, Any]:
     return flatten(returned)
 
 
-def _record(run: Any, member: Callable[[Any], Any], grid: Grid) -> dict[str, Any]:
+def _record(run: Any, member: Callable[[Any], Any], grid: Grid, keep_best: bool | None = None) -> dict[str, Any]:
     """What makes a sweep this one. Traces one member of a function, so what can't run is known before anything compiles."""
+    if keep_best and not (isinstance(run, Training) and run.eval_rows[0].any()):
+        raise ValueError(
+            "keep_best=True needs evaluations to judge by: sweep a rl.Training whose episodes and eval_share afford them."
+        )
     program, shapes = jax.make_jaxpr(_first_row(member) if isinstance(run, Training) else member, return_shape=True)(
         _point(grid)
     )
@@ -216,7 +227,9 @@ def _record(run: Any, member: Callable[[Any], Any], grid: Grid) -> dict[str, Any
         "machine": card.machine(),
         "commit": card.commit(),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    } | (recipe.record(run, _point(grid)) if isinstance(run, Training) else {})
+        **({} if keep_best is None else {"keep_best": keep_best}),
+        **(recipe.record(run, _point(grid)) if isinstance(run, Training) else {}),
+    }
 
 
 def _first_row(member: Callable[[Any], Any]) -> Callable[[Any], Any]:

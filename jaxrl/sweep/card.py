@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.metadata
+import os
 import pathlib
 import platform
 import re
@@ -33,6 +34,7 @@ def machine() -> dict[str, Any]:
         "device": device.device_kind,
         "devices": jax.local_device_count(),
         "matmul_precision": str(precision or "default"),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
     }
 
 

@@ -7,11 +7,13 @@ under FOLDER/open/FIRST-LAST-WIDTH/ROW. orbax writes it whole or not at all; a d
 import concurrent.futures
 import contextlib
 import hashlib
+import io
 import logging
 import pathlib
 import re
 import shutil
 import time
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -22,13 +24,28 @@ from jaxrl.sweep.grid import raw
 
 OPEN_NAME = re.compile(r"(\d{8})-(\d{8})-(\d{8})")
 Rows = list[dict[str, np.ndarray]]  # of each row, each metric. [width, ...]
+SMALL = 1_000_000  # bytes: smaller leaves are one array together, which takes orbax half the time
 KEPT = 2  # the newest, and the one before it, should the newest be damaged
 
 
 def open_width(folder: pathlib.Path) -> int | None:
-    """The width of the program that left an open chunk here, so that the next call goes on with the same."""
-    matches = [OPEN_NAME.fullmatch(path.name) for path in sorted((folder / "open").glob("*/"))]
-    return next((int(match[3]) for match in matches if match), None)
+    """The width of the program that left an open chunk here last, so that the next call goes on with the same."""
+    left = [path for path in folder.glob("open/*/") if OPEN_NAME.fullmatch(path.name) and any(path.iterdir())]
+    newest = max(left, key=lambda path: path.stat().st_mtime_ns, default=None)
+    return None if newest is None else int(newest.name.split("-")[2])
+
+
+def clear(folder: pathlib.Path, stale: Callable[[int, int, int], bool]) -> None:
+    """Removes the open chunks that are `stale` by their first member, past-last member and width."""
+    for path in folder.glob("open/*/"):
+        if (match := OPEN_NAME.fullmatch(path.name)) and stale(*map(int, match.groups())):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def clear_done(folder: pathlib.Path, chunks: Iterable[tuple[int, int]]) -> None:
+    """Removes the open chunks whose members are finished by now."""
+    done = list(chunks)
+    clear(folder, lambda first, last, _: any(a < last and first < b for a, b in done))
 
 
 class Checkpoints:
@@ -36,6 +53,7 @@ class Checkpoints:
 
     def __init__(self, folder: pathlib.Path, first: int, last: int, width: int, seconds: float) -> None:
         self._folder = (folder / "open" / f"{first:08d}-{last:08d}-{width:08d}").absolute()
+        self._members = first, last
         self._seconds, self._saved = seconds, time.monotonic()
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "checkpoints")
         self._writing: concurrent.futures.Future[None] | None = None
@@ -45,9 +63,17 @@ class Checkpoints:
         rows = sorted((path for path in self._folder.glob("*/") if path.name.isdigit()), reverse=True)
         for path in rows:
             try:
-                return _decode(_read(path), start)
+                tree = _read(path)
+            except MemoryError:
+                raise
             except Exception as error:  # a damaged file may fail in any way that tensorstore knows
                 print(f"{path} is damaged ({_first_line(error)}): going back to the checkpoint before it.")
+                shutil.rmtree(path, ignore_errors=True)  # or it would count as one of the newest
+                continue
+            try:
+                return _decode(tree, start)
+            except ValueError as error:
+                print(f"{path} is of another program ({_first_line(error)}): going back to the checkpoint before it.")
         return start, []
 
     def offer(self, state: Any, rows: Rows) -> None:
@@ -61,20 +87,21 @@ class Checkpoints:
         """Waits for what is being written; a `finished` chunk has a better file than these."""
         self._thread.shutdown()
         if finished:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            clear_done(self._folder.parent.parent, [self._members])
 
     def _write(self, tree: dict[str, Any], row: int) -> None:
         try:
             with _quiet() as checkpointer:
                 checkpointer.save(self._folder / f"{row:08d}", tree, force=True)
-            for path in sorted(self._folder.glob("*/"))[:-KEPT]:
+            kept = sorted(path for path in self._folder.glob("*/") if path.name.isdigit() and int(path.name) <= row)[-KEPT:]
+            for path in set(self._folder.glob("*/")) - set(kept):
                 shutil.rmtree(path, ignore_errors=True)
         except Exception as error:  # a full disk, say: the run itself is sound, and goes on
             print(f"no checkpoint was kept in {self._folder} ({_first_line(error)}): a stop loses what is after the last.")
 
 
 def _encode(state: Any, rows: Rows) -> dict[str, Any]:
-    """On the host, leaves without elements left out, as orbax can't hold them."""
+    """Copies on the host, leaves without elements left out, as orbax can't hold them."""
     leaves = {f"state.{i:04d}": np.array(raw(leaf)) for i, leaf in enumerate(jax.tree.leaves(state))}
     curves = {f"rows.{name}": np.stack([row[name] for row in rows]) for name in rows[0]}
     return {name: value for name, value in (leaves | curves).items() if value.size}
@@ -91,6 +118,8 @@ def _decode(tree: dict[str, Any], start: Any) -> tuple[Any, Rows]:
 def _put(value: np.ndarray | None, leaf: jax.Array) -> jax.Array:
     """A kept leaf where that of the start is: its devices, and its kind where it is a key."""
     if value is None:
+        if leaf.size:
+            raise ValueError(f"it lacks a leaf of {leaf.dtype}{leaf.shape}")
         return leaf
     is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     like = jax.random.key_data(leaf) if is_key else leaf
@@ -103,6 +132,8 @@ def _put(value: np.ndarray | None, leaf: jax.Array) -> jax.Array:
 def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
     with _quiet() as checkpointer:
         tree = {name: np.asarray(value) for name, value in checkpointer.restore(path).items()}
+    with np.load(io.BytesIO(tree.pop("small").tobytes()), allow_pickle=False) as small:
+        tree |= {name: small[name] for name in small.files}
     if tree.pop("digest").tobytes() != _digest(tree):
         raise ValueError("its digest does not match")
     return tree
@@ -128,7 +159,11 @@ class _Checkpointer:
         self._orbax, self._args = ocp.Checkpointer(handler, multiprocessing_options=alone), ocp.args
 
     def save(self, path: pathlib.Path, tree: dict[str, Any], force: bool) -> None:
-        tree = tree | {"digest": np.frombuffer(_digest(tree), np.uint8)}
+        digest = np.frombuffer(_digest(tree), np.uint8)
+        small, packed = {name: value for name, value in tree.items() if value.nbytes < SMALL}, io.BytesIO()
+        np.savez(packed, **small)  # type: ignore[arg-type]
+        large = {name: value for name, value in tree.items() if name not in small}
+        tree = large | {"small": np.frombuffer(packed.getbuffer(), np.uint8), "digest": digest}
         self._orbax.save(path, args=self._args.StandardSave(tree), force=force)
 
     def restore(self, path: pathlib.Path) -> dict[str, Any]:

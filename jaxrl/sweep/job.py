@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxrl.progress import Report
 from jaxrl.sweep import machines
-from jaxrl.sweep.checkpoint import Checkpoints
+from jaxrl.sweep.checkpoint import Checkpoints, clear
 from jaxrl.sweep.grid import Grid
 from jaxrl.sweep.memory import free_bytes, told
 from jaxrl.sweep.program import Stepped, Whole
@@ -73,6 +73,8 @@ class Job:
         print(f"a chunk of {tried} members did not fit the memory; going on with {now}.")
         self.halved = f"{self.halved.partition(' ')[0] or tried} to {now}: {reason}"
         self.chunk, self.why = now, f"halved, {self.halved}"
+        if self.store is not None:
+            clear(self.store.folder, lambda first, last, width: width == tried)
 
     def missing(self) -> Iterator[tuple[int, int]]:
         """The gaps between finished chunks: first member and one past the last."""
@@ -88,7 +90,9 @@ class Job:
 
     def program(self) -> tuple[Whole | Stepped, int]:
         """A compiled program and its width, made smaller until it fits the memory; `why` says what decided."""
-        given, left = self.chunk or (None if machines.first() else machines.agreed(0)), self.grid.members - self.num_done
+        asks = not self.chunk and jax.process_count() > 1  # the first process decides for all
+        given = machines.agreed(0) if asks and not machines.first() else self.chunk
+        left = self.grid.members - self.num_done
         devices = min(jax.local_device_count(), self.grid.members, given or self.grid.members)  # none is split
         self.devices = devices
         each = CPU_WIDTH if jax.default_backend() == "cpu" else ACCELERATOR_WIDTH
@@ -100,9 +104,13 @@ class Job:
             width = -(-width // devices) * devices
             program = self._compile(width, devices)
             limit, needed = self._limit(given), program.bytes_per_device + self._copies(program)
-            if needed <= limit or width == devices:
+            if needed <= limit or width == devices or (given and jax.process_count() > 1):
+                if asks and machines.first():
+                    machines.agreed(width)
                 self.why += "" if needed <= limit else f"; one member a device needs {told(needed)} of {told(limit)}"
                 self.chunk, self.limit, self.needed = width, limit, needed
+                if self.store is not None and machines.first():
+                    self.store.note_width(width)
                 return program, width
             fits = int(width * min(limit, self._limit(None)) / needed)
             smaller = max(min(fits, width // 2) // devices, 1) * devices

@@ -124,7 +124,8 @@ class Stepped:
         learner = _numbered("learner", kept_of(state)) if self._keep else {}
         if best is not None:
             learner |= _numbered("best_learner", best["kept"]) if self._keep else {}
-            learner |= {"best_evaluation": best["score"], "best_step": self._training.clocks["step"][best["row"]]}
+            learner |= {"best_evaluation": jnp.where(best["score"] > -jnp.inf, best["score"], jnp.nan)}
+            learner |= {"best_step": self._training.clocks["step"][best["row"]]}
         return clocks | curves | jax.device_get(learner)
 
 

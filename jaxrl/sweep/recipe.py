@@ -145,7 +145,7 @@ def array(words: Any, name: str, at: str, shape: Any = None, numpy: Any = False,
         if numpy:
             return host[()]
         host = host.item() if weak else host
-        made = jax.random.wrap_key_data(host, impl=KEYS[name]) if name in KEYS else jnp.asarray(host)
+        made = jax.random.wrap_key_data(jnp.asarray(host), impl=KEYS[name]) if name in KEYS else jnp.asarray(host)
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{at} is no array of {name}: {error}") from None
     if name in KINDS and made.dtype != KINDS[name]:

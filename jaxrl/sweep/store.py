@@ -22,7 +22,7 @@ from jaxrl.sweep import card, machines
 from jaxrl.sweep.results import Chunks, Outputs, without_learners
 
 RESULTS = "results.nc"
-LOCK, HOLDER = ".lock", ".holder"
+LOCK, HOLDER, WIDTH = ".lock", ".holder", "width.json"
 CHUNK_NAME = re.compile(r"(\d{8})-(\d{8})\.npz")
 
 
@@ -33,26 +33,23 @@ class Store:
         self.folder = folder
         self.members = self.folder / "members"
         self._lock = None
-        if machines.first():
-            self._open(record)
-        machines.meet("the folder is open")
-        if not machines.first():
-            check(folder, json.loads(json.dumps(record)))
+        machines.together("opening the folder", lambda: self._open(record) if machines.first() else None)
+        machines.together("opening the folder", lambda: None if machines.first() else check(folder, _plain(record)))
 
     def _open(self, record: dict[str, Any]) -> None:
         _refuse_other_folders(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(self.folder)
         try:
-            record = check(self.folder, json.loads(json.dumps(record)))
+            record = check(self.folder, _plain(record))
+            for left in [*self.folder.rglob("*.part"), *self.folder.glob("open/*/*.orbax-checkpoint-tmp*")]:
+                shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink()  # of a process that was killed
+            write(self.folder / "sweep.json", lambda file: file.write(json.dumps(record, indent=1).encode()))
+            if "groups" not in record:  # which have each their own
+                self.members.mkdir(exist_ok=True)
         except BaseException:
             self.close()
             raise
-        for left in [*self.folder.rglob("*.part"), *self.folder.glob("open/*/*.orbax-checkpoint-tmp*")]:
-            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink()  # of a process that was killed
-        write(self.folder / "sweep.json", lambda file: file.write(json.dumps(record, indent=1).encode()))
-        if "groups" not in record:  # which have each their own
-            self.members.mkdir(exist_ok=True)
 
     def close(self) -> None:
         """Lets another process work in this folder."""
@@ -66,6 +63,10 @@ class Store:
     def done(self) -> Chunks:
         return read_chunks(self.folder)
 
+    def note_width(self, width: int) -> None:
+        """Keeps how many members the program holds: those after a stop go on in one as wide."""
+        write(self.folder / WIDTH, lambda file: file.write(json.dumps({"width": width}).encode()))
+
     def save(self, first: int, last: int, outputs: Outputs) -> None:
         """Keeps members first to last - 1."""
         write(self.members / f"{first:08d}-{last:08d}.npz", lambda file: np.savez(file, **_encode(outputs)))  # type: ignore[arg-type]
@@ -77,10 +78,13 @@ def check(folder: pathlib.Path, record: dict[str, Any]) -> dict[str, Any]:
     if not (folder / "sweep.json").exists():
         return record
     found = read_record(folder)
-    if not any(folder.glob("**/members/*.npz")) and not any(folder.glob("**/open/*/*")):
+    computed = ("**/members/*.npz", "**/open/*/*", RESULTS)
+    if not any(any(folder.glob(pattern)) for pattern in computed):
         return record  # nothing has been computed there yet
-    absent = {"static": "absent"}
-    pairs = [((absent | found)[part], (absent | record)[part], part) for part in ("run", "static", "axes", "versions")]
+    absent = {"static": "absent", "keep_best": False}
+    parts = [part for part in ("run", "static", "axes", "keep_best", "versions") if part in absent | record]
+    absent |= {} if "keep_best" in record else {"keep_best": found.get("keep_best")}  # a plan asks for neither
+    pairs = [((absent | found)[part], (absent | record)[part], part) for part in parts]
     changed = [line for pair in pairs for line in card.differences(*pair)]
     if changed:
         listed = "\n  ".join(changed[:12] + (["..."] if len(changed) > 12 else []))
@@ -98,8 +102,21 @@ def check(folder: pathlib.Path, record: dict[str, Any]) -> dict[str, Any]:
 def _refuse_other_folders(folder: pathlib.Path) -> None:
     if (folder / "sweep.json").exists() or not folder.exists():
         return
-    if not folder.is_dir() or {path.name for path in folder.iterdir()} - {LOCK, HOLDER}:
+    if not folder.is_dir() or any(path.name not in (LOCK, HOLDER) and path.suffix != ".part" for path in folder.iterdir()):
         raise FileExistsError(f"{folder} exists and holds no sweep. Nothing was touched; write another folder=.")
+
+
+def _plain(record: dict[str, Any]) -> dict[str, Any]:
+    """A record as a file gives it back."""
+    return json.loads(json.dumps(record))
+
+
+def read_width(folder: pathlib.Path) -> int | None:
+    """How many members the folder's program holds, as far as it is known."""
+    try:
+        return int(json.loads((folder / WIDTH).read_text())["width"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _lock(folder: pathlib.Path) -> Any:
