@@ -63,6 +63,10 @@ class Common:
     """points of the learning curve"""
     episodes: int = 16
     """greedy episodes at each point, as far as 5 % of the steps allow"""
+    eval_share: float = 0.05
+    """of the steps, what greedy evaluation may take"""
+    also: tuple[str, ...] = ()
+    """any other field by its name: name=value, or name=value,value,... (an axis), say optimizer.options.eps=1e-8,1e-5"""
     folder: pathlib.Path | None = None
     """keeps everything here, and goes on from here"""
     chunk: int | None = None
@@ -83,6 +87,10 @@ class Common:
     hidden: tuple[int, ...] = (64, 64)
     """widths of the network's layers"""
     activation: Literal["tanh", "relu", "gelu", "swish"] = "tanh"
+    layer_norm: bool = False
+    """layer normalisation before each activation (mlp)"""
+    shared: bool = False
+    """one tower for policy and value (mlp; a cnn always shares)"""
     memory: int = 0
     """size of a GRU memory (0: none)"""
 
@@ -125,7 +133,9 @@ def training_of(asked: Any, maker: Callable[..., Any]) -> tuple[rl.Training, dic
     if "lr_end" in fixed:
         fixed["schedule"] = rl.Linear(fixed.pop("lr_end"))
     activation = ACTIVATIONS[asked.activation]
-    network = {"mlp": rl.MLP, "cnn": rl.CNN}[asked.network](hidden=asked.hidden, activation=activation)
+    network: Any = rl.CNN(hidden=asked.hidden, activation=activation)
+    if asked.network == "mlp":
+        network = rl.MLP(asked.hidden, activation, asked.shared, asked.layer_norm)
     memory = rl.GRU(asked.memory) if asked.memory else None
     world = dict(_parameter(text) for text in asked.env_params)
     env = envs.make(asked.env, **{name: values[0] for name, values in world.items()})
@@ -134,9 +144,13 @@ def training_of(asked: Any, maker: Callable[..., Any]) -> tuple[rl.Training, dic
             f"--seeds {asked.seeds} --first-seed {asked.first_seed}: write at least one seed, and none below 0."
         )
     algo, life = maker(**fixed, network=network, memory=memory), (asked.steps, asked.evals, asked.episodes)
-    training = rl.Training(algo, env, *life, stop_after=floats["stop_after"][0])
+    training = rl.Training(algo, env, *life, asked.eval_share, stop_after=floats["stop_after"][0])
+    also = {rl.tree.find(training, name): values for name, values in map(_parameter, asked.also)}
+    training = rl.tree.put(training, {name: values[0] for name, values in also.items()})
     names = {"lr_end": "schedule.end"}
-    axes = {names.get(key, key): jnp.array(values, float) for key, values in (floats | world).items() if len(values) > 1}
+    axes = {
+        names.get(key, key): jnp.array(values, float) for key, values in (floats | world | also).items() if len(values) > 1
+    }
     return training, axes | {"seed": np.arange(asked.first_seed, asked.first_seed + asked.seeds)}
 
 
@@ -150,7 +164,7 @@ def num_members(asked: Any) -> int:
     """How many members a command line asks for, known before jax starts."""
     given = [getattr(asked, field.name) for field in dataclasses.fields(asked)]
     axes = [len(value) for value in given if isinstance(value, tuple) and value and isinstance(value[0], float)]
-    return max(asked.seeds, 1) * math.prod(axes) * math.prod(1 + text.count(",") for text in asked.env_params)
+    return max(asked.seeds, 1) * math.prod(axes) * math.prod(1 + text.count(",") for text in asked.env_params + asked.also)
 
 
 def _parameter(text: str) -> tuple[str, tuple[Any, ...]]:

@@ -95,7 +95,7 @@ def nearest(name: str, known: Any) -> str:
 
 
 def paths(tree: Any, prefix: str = "") -> dict[str, dataclasses.Field]:
-    """Every field below a dataclass by its dotted path: `{"rule.gamma": field, ...}`."""
+    """Every field below a dataclass by its dotted path, `{"rule.gamma": field, ...}`, and what its dictionaries hold."""
     found = {}
     for field in dataclasses.fields(tree):
         value = getattr(tree, field.name)
@@ -103,6 +103,8 @@ def paths(tree: Any, prefix: str = "") -> dict[str, dataclasses.Field]:
         found[path] = field
         if dataclasses.is_dataclass(value) and not is_static(field):
             found |= paths(value, f"{path}.")
+        if isinstance(value, dict) and not is_static(field):
+            found |= {f"{path}.{name}": field for name in value}
     return found
 
 
@@ -131,4 +133,6 @@ def put(tree: T, values: Mapping[str, Any]) -> T:
 
 def _put(tree: Any, path: list[str], value: Any) -> Any:
     head, *rest = path
+    if isinstance(tree, dict):
+        return tree | {".".join(path): value}
     return replace(tree, **{head: _put(getattr(tree, head), rest, value) if rest else value})

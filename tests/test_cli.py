@@ -89,3 +89,20 @@ def test_environment_parameters_are_axes():
     training, axes = cli.training_of(asked, rl.ppo)
     assert training.env.max_steps == 20
     assert {name: len(values) for name, values in axes.items()} == {"lr": 2, "gravity": 2, "seed": 3}
+
+
+def test_any_field_is_reached_by_its_name():
+    asked = cli.options("ppo", rl.ppo)(env="CartPole-v1", also=("optimizer.options.eps=1e-8,1e-3", "masscart=2.0"), seeds=2)
+    training, axes = cli.training_of(asked, rl.ppo)
+    assert training.algo.optimizer.options["eps"] == 1e-8
+    assert training.env.params.masscart == 2.0
+    assert axes["algo.optimizer.options.eps"].tolist() == pytest.approx([1e-8, 1e-3])
+    assert cli.num_members(asked) == 4
+    with pytest.raises(ValueError, match="optimizer"):
+        cli.training_of(cli.options("ppo", rl.ppo)(env="CartPole-v1", also=("optimiser.eps=1",)), rl.ppo)
+
+
+def test_the_network_is_as_asked():
+    asked = cli.options("ppo", rl.ppo)(env="CartPole-v1", layer_norm=True, shared=True, eval_share=0.5)
+    training, _ = cli.training_of(asked, rl.ppo)
+    assert (training.algo.network.layer_norm, training.algo.network.shared, training.eval_share) == (True, True, 0.5)

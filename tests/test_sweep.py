@@ -266,3 +266,10 @@ def test_64_seeds_on_two_host_devices_with_the_kit_s_own_initialiser(tmp_path):
         found.append(np.load(out))
     for name in found[0].files:
         np.testing.assert_allclose(found[0][name][:, 0], found[1][name][:, 0], rtol=1e-2, atol=1e-3, err_msg=name)
+
+
+def test_an_option_of_the_optimiser_is_swept_by_its_name():
+    results = quiet(TRAINING, {"eps": jnp.array([1e-5, 1.0]), "seed": jnp.arange(2)})
+    other = rl.tree.replace(TRAINING, algo=rl.tree.put(TRAINING.algo, {"optimizer.options.eps": 1.0}))
+    np.testing.assert_allclose(results["loss"].sel(eps=1.0), quiet(other, {"seed": jnp.arange(2)})["loss"], rtol=1e-4)
+    assert not np.allclose(results["loss"].sel(eps=1.0), results["loss"].sel(eps=1e-5))

@@ -262,10 +262,11 @@ def a2c(
     lam: float = 1.0,
     entropy_weight: float = 0.01,
     value_weight: float = 0.5,
+    value_clip: float = float("inf"),
     normalize_advantage: bool = False,
     **fields: Any,
 ) -> OnPolicy:
     """Advantage actor-critic (Mnih et al., 2016, synchronous): one step of the policy gradient a rollout."""
-    rule = Surrogate(PolicyGradient(), gamma, lam, entropy_weight, value_weight, normalize_advantage=normalize_advantage)
+    rule = Surrogate(PolicyGradient(), gamma, lam, entropy_weight, value_weight, value_clip, normalize_advantage)
     own: dict[str, Any] = {"num_envs": 16, "num_steps": 8, "epochs": 1, "minibatches": 1}
     return OnPolicy(**{"rule": rule, "lr": lr} | own | fields)
