@@ -205,7 +205,7 @@ def train(asked: Any, maker: Callable[..., Any]) -> None:
     if asked.gif:
         policy = rl.policy(asked.folder, training, **rl.best(results))
         rl.plot.gif(policy.training.env, policy, asked.folder / "best.gif")
-    print(f"kept in {asked.folder}: " + ", ".join(sorted(path.name for path in asked.folder.iterdir())))
+    print(f"kept in {asked.folder}: " + ", ".join(sorted(path.name for path in asked.folder.glob("[!.]*"))))
 
 
 def draw(results: Any, folder: pathlib.Path) -> None:
