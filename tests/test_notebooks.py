@@ -12,6 +12,7 @@ SMOKE = {
     "2_thousand_seeds": "seeds, steps, draws, folder = 6, 5_120, 100, 'sweep'",
     "3_new_env": "steps, seeds = 10_240, 4",
     "4_sweeps_that_survive": "steps, seeds = 10_240, 2",
+    "5_new_algorithm": "steps, seeds = 10_240, 4",
 }
 
 
