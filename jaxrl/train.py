@@ -125,7 +125,7 @@ class Training:
             metrics = _weigh(metrics)
             if self._stops:
                 alive = state.clock.n < self._last_update
-                learnt = tree.where(alive, learnt, state)
+                learnt = _stand_still(alive, learnt, state)
                 metrics = jax.tree.map(lambda x: jnp.where(alive, x, jnp.zeros_like(x)), metrics)
                 metrics["lived"] = jnp.float32(alive)
             return learnt, jax.tree.map(jnp.add, totals, metrics)
@@ -154,6 +154,12 @@ class Training:
         if evaluated.all():
             return judge(key)
         return jax.lax.cond(jnp.asarray(evaluated)[row], judge, lambda _: jnp.float32(jnp.nan), key)
+
+
+def _stand_still(alive: jax.Array, learnt: State, state: State) -> State:
+    """The state of before, for one whose life is over; but a replay buffer goes on: nobody reads it, and to copy it is dear."""
+    still = tree.where(alive, learnt, state)
+    return tree.replace(still, replay=learnt.replay) if hasattr(state, "replay") else still
 
 
 def _weigh(metrics: Metrics) -> Metrics:

@@ -63,7 +63,7 @@ def _plain(value: Any) -> Any:
     return np.asarray(value).ravel()[:1].tolist()[0] if np.size(value) else None
 
 
-def replace(tree: T, **changes: Any) -> T:
+def replace(tree: T, /, **changes: Any) -> T:
     """A copy of a frozen dataclass with some fields changed."""
     return dataclasses.replace(tree, **changes)  # type: ignore[type-var]
 
