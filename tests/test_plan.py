@@ -41,6 +41,12 @@ def test_a_plan_says_what_a_training_will_take(tmp_path):
     assert plan.member_bytes == plan.peak_bytes // 4
     assert 0 < plan.peak_bytes < plan.limit_bytes
     assert not (tmp_path / "x").exists()  # it looks, and leaves nothing
+    best = rl.plan(TRAINING, AXES, chunk=4, folder=tmp_path / "x", keep_best=True, probe=False)
+    learner = (best.folder_bytes - plan.folder_bytes) // 10  # the bytes of one policy
+    assert learner > 0
+    assert best.open_bytes - plan.open_bytes == 2 * 4 * learner
+    assert best.peak_bytes - plan.peak_bytes == pytest.approx(4 * 4 * learner, abs=4)
+    assert "while a chunk runs" in str(plan)
     for said in ("10 = lr 2 x seed 5", "as given", "5.0%", "3,360", "steps/s"):
         assert said in str(plan)
     results = quiet(TRAINING, AXES, chunk=4, folder=tmp_path / "x")

@@ -126,6 +126,7 @@ def plan(
     chunk: int | None = None,
     folder: str | os.PathLike[str] | None = None,
     memory: float | str | None = None,
+    keep_best: bool = False,
     probe: bool = True,
 ) -> Plan | Plans:
     """What `sweep` of the same arguments would take, without training: members, chunks, memory, disk and time.
@@ -142,18 +143,20 @@ def plan(
     limit = as_bytes(memory)
     grid = Grid(over)
     if static:
-        groups, same = combine(run, static, grid), {"chunk": chunk, "memory": memory, "probe": probe}
+        groups, same = combine(run, static, grid), {"chunk": chunk, "memory": memory}
+        same |= {"keep_best": keep_best, "probe": probe}
         home = lambda i: None if folder is None else pathlib.Path(folder).expanduser() / group_folder(i)
         each = [plan(one, over, folder=home(i), **same) for i, one in enumerate(groups.runs)]
         return Plans(dict(zip(groups.names, each, strict=True)))  # type: ignore[arg-type]
     member = _member(run, grid)
-    record = _record(run, member, grid)
+    record = _record(run, member, grid, keep_best)
     chunks = {}
     if folder is not None:
         folder = pathlib.Path(folder).expanduser()
         store.check(folder, json.loads(json.dumps(record)))
         chunks = store.read_chunks(folder)
-    job = Job(run, member, grid, chunks, None, lambda report: None, **_width(chunk, chunks, folder), memory=limit)
+    width = _width(chunk, chunks, folder)
+    job = Job(run, member, grid, chunks, None, lambda report: None, **width, memory=limit, keep_best=keep_best)
     return plan_of(job, probe)
 
 

@@ -132,10 +132,13 @@ class Job:
         return free_bytes() if jax.default_backend() == "cpu" else float("inf")
 
     def _copies(self, program: Whole | Stepped) -> int:
-        """Bytes that a checkpoint takes beside the program on each device: on a CPU its memory is the host's."""
-        if not self.keeps or jax.default_backend() != "cpu" or not isinstance(program, Stepped) or self.run.evals == 1:
+        """Bytes on each device beside the program: of the best so far, old and new, and, where its memory is the host's as a
+        CPU's is, of a checkpoint."""
+        if not isinstance(program, Stepped):
             return 0
-        return COPIES * program.state_bytes // self.devices
+        best = program.kept_bytes if self.keep_best else 0
+        writes = self.keeps and jax.default_backend() == "cpu" and self.run.evals > 1
+        return (2 * best + (COPIES * (program.state_bytes + best) if writes else 0)) // self.devices
 
     def _compile(self, width: int, devices: int) -> Whole | Stepped:
         points = self.grid.points(np.zeros(width, int))

@@ -17,6 +17,7 @@ from jaxrl.sweep.memory import free_bytes, told
 from jaxrl.sweep.program import Stepped, kept_of
 from jaxrl.train import Training
 
+OPEN = 2  # checkpoints of a running chunk that are on disk
 PROBE_SECONDS = 2.0
 PROBE_STEPS = 65_536  # environment steps of a chunk in one timed call, so that calling it costs nothing beside them
 NO_TIME = "unknown for a function, whose length nobody can see: sweep a rl.Training, which is timed for a few seconds"
@@ -29,7 +30,8 @@ class Plan:
     done: members that the folder already holds. why: what decided the chunk. chunks: how many are left to run.
     peak_bytes: of one chunk, by XLA's own account. limit_bytes: what it may take, infinite where nothing but the device
     limits it. steps, eval_steps: of one member's learning and of its greedy evaluation; None for a function.
-    seconds: of running what is left, without compilation, as a short probe foretells; None where there was none.
+    open_bytes: on disk, of a running chunk's checkpoints. seconds: of running what is left, without compilation, as a short
+    probe foretells; None where there was none.
     padding: what is computed and thrown away, where members of one program need less than others.
     """
 
@@ -51,6 +53,7 @@ class Plan:
     eval_steps: int | None
     result_bytes: int
     folder_bytes: int
+    open_bytes: int
     seconds: float | None
     seconds_told: str = ""
     padding: str = ""
@@ -84,7 +87,8 @@ class Plan:
             rows += [("steps of a member", f"{self.steps:,}, and {self.eval_steps:,} of evaluation ({self.eval_share:.1%})")]
             rows += [("steps in all", f"{self.total_steps:,}")]
         rows += [("padding", self.padding)] if self.padding else []
-        rows += [("results", f"{told(self.result_bytes)}; about {told(self.folder_bytes)} on disk with a folder")]
+        opened = f", and up to {told(self.open_bytes)} while a chunk runs" if self.open_bytes else ""
+        rows += [("results", f"{told(self.result_bytes)}; about {told(self.folder_bytes)} on disk with a folder{opened}")]
         return [*rows, ("time", self.seconds_told)]
 
     def __str__(self) -> str:
@@ -151,11 +155,13 @@ def _html(rows: list[tuple[str, str]]) -> str:
 def plan_of(job: Job, probe: bool) -> Plan:
     """The plan of a job: its program is compiled as the sweep would, and a chunk of a training is played for seconds."""
     left = job.grid.members - job.num_done
-    peak, programs, seconds, speed = 0, 0, None, ""
+    peak, programs, open_bytes, seconds, speed = 0, 0, 0, None, ""
     while left:
         try:
             program, width = job.program()
             peak, programs = job.needed * job.devices, 2 if isinstance(program, Stepped) else 1
+            if isinstance(program, Stepped) and job.run.evals > 1:
+                open_bytes = OPEN * (program.state_bytes + job.keep_best * program.kept_bytes)
             seconds, speed = _time(job, width) if probe and isinstance(job.run, Training) else (None, "")
             break
         except (jax.errors.JaxRuntimeError, MemoryError) as error:
@@ -183,7 +189,8 @@ def plan_of(job: Job, probe: bool) -> Plan:
         steps=steps[0],
         eval_steps=steps[1],
         result_bytes=result,
-        folder_bytes=2 * result + learner,  # each chunk, and then the whole
+        folder_bytes=2 * result + learner * (1 + job.keep_best),  # each chunk, and then the whole
+        open_bytes=open_bytes,
         seconds=seconds,
         seconds_told=_told(job, left, seconds, speed),
         padding=_padding(job),

@@ -93,7 +93,8 @@ class Stepped:
         if devices > 1:
             sharding = NamedSharding(_mesh(devices), MEMBERS)
             state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), state)
-        self.state_bytes = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))  # of all devices
+        size = lambda leaves: sum(x.size * x.dtype.itemsize for x in leaves)  # of all devices
+        self.state_bytes, self.kept_bytes = size(jax.tree.leaves(state)), size(kept_of(state))
         jobs = [(begin, (points,), {}), (advance, (points, state, row), {"donate_argnums": 1})]
         self._begin, self._advance = compile_all(jobs)
         self.compile_seconds = time.monotonic() - started
