@@ -92,3 +92,22 @@ def n_step(
     for _ in range(n - 1):
         target = jnp.append(jnp.where(done, one, reward + gamma * jnp.roll(target, -1))[:-1], one[-1])
     return target
+
+
+def n_step_sums(
+    reward: jax.Array, discount: jax.Array, done: jax.Array, n: int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """What `n_step` needs of a value not known yet: reward sums, their discounts, and the rows that the value follows.
+
+    For each row the sum stops after `n` rewards, at the first `done`, or at the last row; there `target = sum + discount *
+    next_value[row]`. `discount` is gamma, 0 where the step terminated. [T], [T], [T] (int32).
+    """
+    chex.assert_equal_shape([reward, discount, done])
+    own = reward, discount, jnp.arange(len(reward))
+    stops = done.at[-1].set(True)
+    total, product, row = own
+    for _ in range(n - 1):
+        following = jax.tree.map(lambda x: jnp.roll(x, -1), (total, product, row))
+        longer = reward + discount * following[0], discount * following[1], following[2]
+        total, product, row = (jnp.where(stops, short, long) for short, long in zip(own, longer, strict=True))
+    return total, product, row
