@@ -1,0 +1,182 @@
+"""Memories that are linear in time: a parallel scan reads a whole trajectory.
+
+A complex number is a pair of real arrays, so that what is stored, optimised and compared is real.
+"""
+
+import dataclasses
+import functools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.memories.layers import dense, kernel, linear, normal
+from jaxrl.networks import Params
+
+Pair = tuple[jax.Array, jax.Array]  # the real and the imaginary part
+
+
+@dataclasses.dataclass(frozen=True)
+class FFM:
+    """Fast and forgetful memory (Morad et al., 2023): `traces` sums of the past, each seen through `contexts` clocks.
+
+    A trace forgets at its own pace |alpha|, and each clock turns it at its own pace omega, so that the sum tells how long
+    ago: S[t] = exp(-|alpha| + i omega) S[t-1] + x[t]. Both are learnt. At the start the slowest trace forgets all but 1 % in
+    `period` steps, the slowest clock turns once in as many, and the fastest each step. Where the paper's output gate is shut
+    the features pass as they are: they come from a linear layer already.
+    """
+
+    size: int = 64
+    traces: int = 32
+    contexts: int = 4
+    period: float = 1024.0
+
+    def init(self, key: jax.Array) -> Params:
+        key_input, key_mix = jax.random.split(key)
+        return {
+            "input": dense(key_input, self.size, 2 * self.traces + self.size),  # what to write, and both gates
+            "mix": dense(key_mix, 2 * self.traces * self.contexts, self.size),
+            "alpha": jnp.linspace(math.log(100.0) / self.period, 0.5, self.traces),
+            "omega": 2.0 * jnp.pi / jnp.linspace(1.0, self.period, self.contexts),
+        }
+
+    def start(self) -> Pair:
+        return jnp.zeros(self.traces * self.contexts), jnp.zeros(self.traces * self.contexts)
+
+    def apply(self, params: Params, memory: Pair, x: jax.Array, first: jax.Array) -> tuple[Pair, jax.Array]:
+        write, write_gate, show = jnp.split(linear(params["input"], x), [self.traces, 2 * self.traces], axis=-1)
+        write = jnp.repeat(write * jax.nn.sigmoid(write_gate), self.contexts, axis=-1)
+        rate, angle = jnp.repeat(jnp.abs(params["alpha"]), self.contexts), jnp.tile(params["omega"], self.traces)
+        memory, sums = linear_memory(_turn(rate, angle), memory, (write, jnp.zeros_like(write)), first)
+        seen = normal(linear(params["mix"], jnp.concatenate(sums, axis=-1)))
+        show = jax.nn.sigmoid(show)
+        return memory, show * seen + (1.0 - show) * x
+
+
+@dataclasses.dataclass(frozen=True)
+class LRU:
+    """A block around a linear recurrent unit (Orvieto et al., 2023): norm, `states` complex numbers, GLU, skip.
+
+    h[t] = lambda h[t-1] + gamma B x[t] and y[t] = Re(C h[t]) + D x[t], where lambda = exp(-exp(nu) + i exp(theta)) can't
+    leave the unit circle. It starts uniform on the ring from `r_min` to `r_max`, at angles up to `max_angle`; gamma, learnt
+    too, starts where white noise makes states of variance 1.
+    """
+
+    size: int = 64
+    states: int = 64
+    r_min: float = 0.0
+    r_max: float = 0.99
+    max_angle: float = 2.0 * math.pi
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.r_min < self.r_max < 1.0:
+            raise ValueError(
+                f"r_min={self.r_min} and r_max={self.r_max} are no radii of a ring inside the unit circle, where a memory "
+                "fades; write, say, LRU(r_min=0.0, r_max=0.99)."
+            )
+
+    def init(self, key: jax.Array) -> Params:
+        key_radius, key_angle, key_input, key_output, key_skip, key_glu = jax.random.split(key, 6)
+        places = lambda key: jax.random.uniform(key, (self.states,), minval=1e-3)  # logarithms follow
+        log_radius = 0.5 * jnp.log(places(key_radius) * (self.r_max**2 - self.r_min**2) + self.r_min**2)
+        return {
+            "nu": jnp.log(-log_radius),
+            "theta": jnp.log(self.max_angle * places(key_angle)),
+            "gamma": 0.5 * jnp.log(1.0 - jnp.exp(2.0 * log_radius)),
+            "input": {"kernel": kernel(key_input, self.size, 2 * self.states) / math.sqrt(2.0)},
+            "output": {"kernel": kernel(key_output, 2 * self.states, self.size) * math.sqrt(2.0)},
+            "skip": {"scale": jax.random.normal(key_skip, (self.size,))},
+            "glu": dense(key_glu, self.size, 2 * self.size),
+        }
+
+    def start(self) -> Pair:
+        return jnp.zeros(self.states), jnp.zeros(self.states)
+
+    def apply(self, params: Params, memory: Pair, x: jax.Array, first: jax.Array) -> tuple[Pair, jax.Array]:
+        seen = normal(x)
+        gamma = jnp.tile(jnp.exp(params["gamma"]), 2)
+        real, imaginary = jnp.split(seen @ (params["input"]["kernel"] * gamma[None]), 2, axis=-1)
+        decay = _turn(jnp.exp(params["nu"]), jnp.exp(params["theta"]))
+        memory, states = linear_memory(decay, memory, (real, imaginary), first)
+        shown = jnp.concatenate(states, axis=-1) @ params["output"]["kernel"]  # Re(C h), the sign of Im C is in the kernel
+        value, gate = jnp.split(linear(params["glu"], jax.nn.gelu(shown + params["skip"]["scale"][None] * seen)), 2, axis=-1)
+        return memory, x + value * jax.nn.sigmoid(gate)
+
+
+def linear_memory(decay: Pair, memory: Pair, x: Pair, first: jax.Array) -> tuple[Pair, Pair]:
+    """h[t] = decay h[t-1] + x[t], where a step is the first of an episode h[t] = x[t]: the last h [n], and all [T, n].
+
+    decay [n] complex, memory [n] the h before x [T, n], first [T].
+    """
+    joined = _times(decay, memory)
+    at_start = [value.at[0].add(jnp.where(first[0], 0.0, add)) for value, add in zip(x, joined, strict=True)]
+    states = linear_scan(decay, (at_start[0], at_start[1]), ~first)
+    return (states[0][-1], states[1][-1]), states
+
+
+@jax.custom_vjp
+def linear_scan(decay: Pair, x: Pair, joined: jax.Array) -> Pair:
+    """h[t] = x[t] + decay h[t-1] where `joined`, else x[t]. decay [n]; x, h [T, n]; joined [T].
+
+    Nothing is divided by a decay, so that no length overflows (the cumulative sum of Morad et al., 2023, does).
+    """
+    return _scan(decay, x, joined)
+
+
+def _scan(decay: Pair, x: Pair, joined: jax.Array, reverse: bool = False) -> Pair:
+    """`linear_scan` from either end, the way that suits where it runs."""
+    in_turn, in_parallel = (functools.partial(way, reverse=reverse) for way in (scan_in_turn, scan_in_parallel))
+    return jax.lax.platform_dependent(decay, x, joined, cpu=in_turn, default=in_parallel)
+
+
+def scan_in_turn(decay: Pair, x: Pair, joined: jax.Array, reverse: bool = False) -> Pair:
+    """T steps, each of little work: what a CPU, which does one after another anyway, does in half the time or less."""
+
+    def step(state: Pair, now: tuple[Pair, jax.Array]) -> tuple[Pair, Pair]:
+        x, joined = now
+        real, imaginary = _times(decay, state)
+        state = x[0] + jnp.where(joined, real, 0.0), x[1] + jnp.where(joined, imaginary, 0.0)
+        return state, state
+
+    start = jnp.zeros_like(decay[0]), jnp.zeros_like(decay[1])
+    return jax.lax.scan(step, start, (x, joined), reverse=reverse)[1]
+
+
+def scan_in_parallel(decay: Pair, x: Pair, joined: jax.Array, reverse: bool = False) -> Pair:
+    """About 2 log2 T steps, each parallel (Blelloch, 1990; Martin and Cundy, 2018): a reset is a decay of 0 on the way."""
+
+    def join(before: tuple[Pair, Pair], after: tuple[Pair, Pair]) -> tuple[Pair, Pair]:
+        (decay_before, x_before), (decay_after, x_after) = before, after
+        real, imaginary = _times(decay_after, x_before)
+        return _times(decay_after, decay_before), (x_after[0] + real, x_after[1] + imaginary)
+
+    real, imaginary = (jnp.where(joined[:, None], part[None], 0.0) for part in decay)
+    return jax.lax.associative_scan(join, ((real, imaginary), x), reverse=reverse)[1]
+
+
+def _forward(decay: Pair, x: Pair, joined: jax.Array) -> tuple[Pair, Any]:
+    states = _scan(decay, x, joined)
+    return states, (decay, states, joined)
+
+
+def _backward(kept: Any, grads: Pair) -> tuple[Pair, Pair, None]:
+    """The gradient is the same recurrence from the end: d[t] = g[t] + conj(decay) d[t+1] where t+1 is joined to t."""
+    decay, states, joined = kept
+    next_joined = jnp.concatenate([joined[1:], jnp.zeros(1, bool)])
+    grads = _scan((decay[0], -decay[1]), grads, next_joined, reverse=True)
+    real, imaginary = (jnp.where(joined[1:, None], state[:-1], 0.0) for state in states)
+    of_decay = _times((grads[0][1:], grads[1][1:]), (real, -imaginary))
+    return (of_decay[0].sum(0), of_decay[1].sum(0)), grads, None
+
+
+linear_scan.defvjp(_forward, _backward)
+
+
+def _times(a: Pair, b: Pair) -> Pair:
+    return a[0] * b[0] - a[1] * b[1], a[0] * b[1] + a[1] * b[0]
+
+
+def _turn(rate: jax.Array, angle: jax.Array) -> Pair:
+    """exp(-rate + i angle)."""
+    return jnp.exp(-rate) * jnp.cos(angle), jnp.exp(-rate) * jnp.sin(angle)

@@ -1,0 +1,78 @@
+"""Memories that read one step after another: each step's gates see what the last one left."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl import tree
+from jaxrl.memories.layers import linear
+from jaxrl.networks import Params, orthogonal
+
+Cell = tuple[jax.Array, jax.Array]  # what an LSTM keeps, and what it shows of it
+
+
+@dataclasses.dataclass(frozen=True)
+class GRU:
+    """A gated recurrent unit (Cho et al., 2014), whose reset gate acts after the product. `rl.ppo(memory=rl.GRU(64))`."""
+
+    size: int = 64
+
+    def init(self, key: jax.Array) -> Params:
+        return _gates(key, self.size, 3) | {"new": {"bias": jnp.zeros(self.size)}}
+
+    def start(self) -> jax.Array:
+        return jnp.zeros(self.size)
+
+    def apply(self, params: Params, memory: jax.Array, x: jax.Array, first: jax.Array) -> tuple[jax.Array, jax.Array]:
+        def step(hidden: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+            reset, update, new = jnp.split(x, 3)
+            hidden_reset, hidden_update, hidden_new = jnp.split(hidden @ params["hidden"]["kernel"], 3)
+            new = jnp.tanh(new + jax.nn.sigmoid(reset + hidden_reset) * (hidden_new + params["new"]["bias"]))
+            update = jax.nn.sigmoid(update + hidden_update)
+            hidden = (1.0 - update) * new + update * hidden
+            return hidden, hidden
+
+        return _step_by_step(step, memory, linear(params["input"], x), first)
+
+
+@dataclasses.dataclass(frozen=True)
+class LSTM:
+    """A long short-term memory (Hochreiter and Schmidhuber, 1997), with a forget gate that starts open (its bias is 1)."""
+
+    size: int = 64
+
+    def init(self, key: jax.Array) -> Params:
+        return _gates(key, self.size, 4)
+
+    def start(self) -> Cell:
+        return jnp.zeros(self.size), jnp.zeros(self.size)
+
+    def apply(self, params: Params, memory: Cell, x: jax.Array, first: jax.Array) -> tuple[Cell, jax.Array]:
+        def step(memory: Cell, x: jax.Array) -> tuple[Cell, jax.Array]:
+            cell, hidden = memory
+            write, forget, new, show = jnp.split(x + hidden @ params["hidden"]["kernel"], 4)
+            cell = jax.nn.sigmoid(forget + 1.0) * cell + jax.nn.sigmoid(write) * jnp.tanh(new)
+            hidden = jax.nn.sigmoid(show) * jnp.tanh(cell)
+            return (cell, hidden), hidden
+
+        return _step_by_step(step, memory, linear(params["input"], x), first)
+
+
+def _gates(key: jax.Array, size: int, num: int) -> Params:
+    """Kernels of `num` gates side by side, each orthogonal: of the input, which has the biases, and of the hidden state."""
+    draw = jax.vmap(lambda key: orthogonal()(key, (size, size)), out_axes=1)
+    kernels = draw(jax.random.split(key, 2 * num)).reshape(size, 2, num * size)
+    return {"input": {"kernel": kernels[:, 0], "bias": jnp.zeros(num * size)}, "hidden": {"kernel": kernels[:, 1]}}
+
+
+def _step_by_step(step: Callable[[Any, Any], Any], memory: Any, x: jax.Array, first: jax.Array) -> tuple[Any, jax.Array]:
+    """A scan of `step(memory, x) -> memory, y`, the memory zeros at each first step."""
+
+    def move(memory: Any, now: tuple[jax.Array, jax.Array]) -> Any:
+        x, first = now
+        return step(tree.where(first, jax.tree.map(jnp.zeros_like, memory), memory), x)
+
+    return jax.lax.scan(move, memory, (x, first))
