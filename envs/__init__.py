@@ -1,4 +1,4 @@
-"""Environments by name: the kit's own, every one of gymnax, and brax's with a prefix.
+"""Environments by name: the kit's own, every one of gymnax, and brax's with a prefix; and what wraps any of them.
 
 `make("Catch")`, `make("CartPole-v1", masscart=2.0)`, `make("brax:ant", backend="mjx")`. An environment is a frozen pytree of
 its parameters: floats are leaves, so `jax.vmap` over them is a family of worlds; counts are static.
@@ -11,10 +11,15 @@ from envs.catch import Catch
 from envs.gridworld import GridWorld
 from envs.memory_chain import MemoryChain
 from envs.riverswim import RiverSwim
+from envs.wrappers import ActionRepeat, FrameStack, Observe, RewardScale, StickyActions
 from jaxrl.env import Env
 from jaxrl.tree import nearest
 
+__all__ = ["OWN", "POSITIONS", "ActionRepeat", "FrameStack", "Observe", "RewardScale", "StickyActions", "make", "names"]
+
 OWN = {"Catch": Catch, "GridWorld": GridWorld, "MemoryChain": MemoryChain, "RiverSwim": RiverSwim}
+# positions alone, as in Ni et al. (2022): what can't be told from one observation, a memory has to work out
+POSITIONS = {"CartPole-P": ("CartPole-v1", (0, 2)), "Pendulum-P": ("Pendulum-v1", (0, 1))}
 
 
 def make(name: str, **params: Any) -> Env:
@@ -27,6 +32,9 @@ def make(name: str, **params: Any) -> Env:
     if name in OWN:
         check_names(name, params, OWN[name].__dataclass_fields__)
         return OWN[name](**params)
+    if name in POSITIONS:
+        whole, keep = POSITIONS[name]
+        return Observe(make(whole, **params), keep)
     if name.startswith("brax:"):
         from envs import from_brax  # here, as brax takes seconds to import
 
@@ -42,4 +50,4 @@ def names() -> list[str]:
     """Every name that `make` knows."""
     from envs import from_brax, from_gymnax
 
-    return [*OWN, *from_gymnax.names(), *from_brax.NAMES]
+    return [*OWN, *POSITIONS, *from_gymnax.names(), *from_brax.NAMES]

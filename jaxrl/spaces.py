@@ -4,10 +4,14 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxrl import distributions
 from jaxrl.distributions import Distribution
+from jaxrl.masks import Masked, allow, mask_of, visible, with_visible
 from jaxrl.tree import pytree, static
+
+__all__ = ["Box", "Discrete", "Masked", "MultiDiscrete", "Space", "mask_of", "visible", "with_visible"]
 
 
 @pytree
@@ -21,10 +25,14 @@ class Discrete:
         return {"logits": self.n}
 
     def policy(self, out: dict[str, jax.Array]) -> Distribution:
-        return distributions.Categorical(out["logits"])
+        """`out` may hold a "mask" [..., n] beside the head's logits: what it forbids has no chance."""
+        return distributions.Categorical(allow(out["logits"], out.get("mask")))
 
-    def sample(self, key: jax.Array) -> jax.Array:
-        return jax.random.randint(key, (), 0, self.n)
+    def sample(self, key: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+        """Any action, or any that `mask` [n] allows, with equal chances."""
+        if mask is None:
+            return jax.random.randint(key, (), 0, self.n)
+        return distributions.Categorical(allow(jnp.zeros(self.n), mask)).sample(key)
 
     def clip(self, action: jax.Array) -> jax.Array:
         return action
@@ -41,10 +49,23 @@ class MultiDiscrete:
         return {"logits": sum(self.sizes)}
 
     def policy(self, out: dict[str, jax.Array]) -> Distribution:
-        return distributions.MultiDiscrete(out["logits"], self.sizes)
+        """`out` may hold a "mask" [..., sum(sizes)] beside the head's logits: what it forbids has no chance."""
+        return distributions.MultiDiscrete(self._allow(out["logits"], out.get("mask")), self.sizes)
 
-    def sample(self, key: jax.Array) -> jax.Array:
-        return jax.random.randint(key, (len(self.sizes),), 0, jnp.array(self.sizes))
+    def sample(self, key: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+        """Any action, or any that `mask` [sum(sizes)] allows, each entry with equal chances."""
+        if mask is None:
+            return jax.random.randint(key, (len(self.sizes),), 0, jnp.array(self.sizes))
+        logits = self._allow(jnp.zeros(sum(self.sizes)), mask)
+        return distributions.MultiDiscrete(logits, self.sizes).sample(key)
+
+    def _allow(self, logits: jax.Array, mask: jax.Array | None) -> jax.Array:
+        """A mask has its say about each entry alone."""
+        if mask is None or mask.shape[-1:] != logits.shape[-1:]:
+            return allow(logits, mask)
+        ends = np.cumsum(self.sizes)[:-1]
+        parts = zip(jnp.split(logits, ends, -1), jnp.split(mask, ends, -1), strict=True)
+        return jnp.concatenate([allow(*part) for part in parts], -1)
 
     def clip(self, action: jax.Array) -> jax.Array:
         return action
@@ -65,14 +86,16 @@ class Box:
 
     def policy(self, out: dict[str, jax.Array]) -> Distribution:
         """A Gaussian in the box's own units: a head's -1 and 1 are its ends, and what falls outside `clip` brings back."""
+        _check_unmasked(out.get("mask"))
         low, high = (jnp.broadcast_to(jnp.asarray(x, jnp.float32), self.shape) for x in (self.low, self.high))
         bounded = jnp.isfinite(low) & jnp.isfinite(high)
         half = jnp.where(bounded, (high - low) / 2, 1.0)
         middle = jnp.where(bounded, (high + low) / 2, 0.0)
         return distributions.Normal(middle + half * out["loc"], jnp.log(half) + out["log_std"])
 
-    def sample(self, key: jax.Array) -> jax.Array:
+    def sample(self, key: jax.Array, mask: jax.Array | None = None) -> jax.Array:
         """Uniform in the box; a standard normal where it has no bounds."""
+        _check_unmasked(mask)
         low, high = (jnp.broadcast_to(jnp.asarray(x, jnp.float32), self.shape) for x in (self.low, self.high))
         bounded = jnp.isfinite(low) & jnp.isfinite(high)
         key_uniform, key_normal = jax.random.split(key)
@@ -82,6 +105,14 @@ class Box:
 
     def clip(self, action: jax.Array) -> jax.Array:
         return jnp.clip(action, self.low, self.high)
+
+
+def _check_unmasked(mask: jax.Array | None) -> None:
+    if mask is not None:
+        raise TypeError(
+            "The observation is Masked, but actions are real numbers of a Box: a mask says of each of a finite number of "
+            "actions whether it is allowed. Give the observation alone, or make the actions Discrete or MultiDiscrete."
+        )
 
 
 Space = Discrete | MultiDiscrete | Box

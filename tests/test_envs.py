@@ -21,7 +21,13 @@ from jaxrl.tree import replace
 DOWNLOADS = {"MNISTBandit-bsuite"}  # needs a network
 GYMNAX = sorted(set(from_gymnax.names()) - DOWNLOADS)
 BRAX = ["brax:inverted_pendulum"]
-ENVS = [*envs.OWN, *GYMNAX, *BRAX]
+WRAPPED = {  # what holds another; a name that `make` does not know
+    "FrameStack": lambda: envs.FrameStack(envs.make("Catch"), 3),
+    "ActionRepeat": lambda: envs.ActionRepeat(envs.make("RiverSwim"), 2),
+    "StickyActions": lambda: envs.StickyActions(envs.make("Pendulum-v1")),
+    "RewardScale": lambda: envs.RewardScale(envs.make("Catch"), 0.1),
+}
+ENVS = [*envs.OWN, *WRAPPED, *envs.POSITIONS, *GYMNAX, *BRAX]
 
 PROMOTES_RANKS = {"Swimmer-misc", *from_brax.NAMES}  # third-party code that relies on it
 KEEPS_TIME = {"MemoryChain-bsuite", "UmbrellaChain-bsuite", "DiscountingChain-bsuite"}  # time is part of these games
@@ -59,7 +65,7 @@ def assert_equal(a, b, **tolerance):
 @pytest.mark.parametrize("name", ENVS)
 def test_contract(name):
     with allowances(name):
-        env = envs.make(name)
+        env = WRAPPED[name]() if name in WRAPPED else envs.make(name)
         state, obs = start(env, jax.random.key(0))
         later, step = play(env, state, jax.random.key(1))
 
