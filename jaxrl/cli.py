@@ -21,6 +21,7 @@ import jaxrl as rl
 from jaxrl import commands
 
 ACTIVATIONS: dict[str, Callable[[Any], Any]] = {"tanh": nn.tanh, "relu": nn.relu, "gelu": nn.gelu, "swish": nn.swish}
+MEMORIES: dict[str, Callable[[int], Any]] = {"gru": rl.GRU, "lstm": rl.LSTM, "ffm": rl.FFM, "lru": rl.LRU, "gtrxl": rl.GTrXL}
 
 HELP = {
     "lr": "learning rate",
@@ -92,7 +93,8 @@ class Common:
     shared: bool = False
     """one tower for policy and value (mlp; a cnn always shares)"""
     memory: int = 0
-    """size of a GRU memory (0: none)"""
+    """size of a memory (0: none)"""
+    memory_kind: Literal["gru", "lstm", "ffm", "lru", "gtrxl"] = "gru"
 
 
 def options(name: str, maker: Callable[..., Any]) -> type:
@@ -136,7 +138,7 @@ def training_of(asked: Any, maker: Callable[..., Any]) -> tuple[rl.Training, dic
     network: Any = rl.CNN(hidden=asked.hidden, activation=activation)
     if asked.network == "mlp":
         network = rl.MLP(asked.hidden, activation, asked.shared, asked.layer_norm)
-    memory = rl.GRU(asked.memory) if asked.memory else None
+    memory = MEMORIES[asked.memory_kind](asked.memory) if asked.memory else None
     world = dict(_parameter(text) for text in asked.env_params)
     env = envs.make(asked.env, **{name: values[0] for name, values in world.items()})
     if asked.first_seed < 0 or asked.seeds < 1:
@@ -196,7 +198,7 @@ def train(asked: Any, maker: Callable[..., Any]) -> None:
     counts = counts_of(asked, maker)
     limits = {"static": counts, "chunk": asked.chunk, "folder": asked.folder, "memory": asked.memory_limit}
     if asked.plan:
-        return print(rl.plan(training, axes, **limits))
+        return print(rl.plan(training, axes, **limits, keep_best=asked.keep_best))
     results = rl.sweep(training, axes, **limits, save_seconds=asked.save_seconds, keep_best=asked.keep_best)
     show(results)
     if asked.folder is None or jax.process_index() > 0:
@@ -253,12 +255,6 @@ def list_envs() -> None:
     print("\n".join(envs.names()))
 
 
-def list_algorithms() -> None:
-    """Lists the algorithms and what each is."""
-    for name, maker in rl.ALGORITHMS.items():
-        print(f"{name:8} {(inspect.getdoc(maker) or '').splitlines()[0]}")
-
-
 def main(words: list[str] | None = None) -> None:
     """Entry point of `jaxrl`. `words` are those of the command line, by default the process's own."""
     kinds = {name: options(name, maker) for name, maker in rl.ALGORITHMS.items()}
@@ -271,7 +267,7 @@ def main(words: list[str] | None = None) -> None:
     members = tuple(Annotated[kind, tyro.conf.subcommand(name)] for name, kind in kinds.items())
     train_command.__annotations__["algorithm"] = Union[members]  # noqa: UP007  made from a table
     kept = {"plot": plot, "play": commands.play, "rerun": commands.rerun, "export": commands.export}
-    listed = {"envs": list_envs, "algorithms": list_algorithms}
+    listed = {"envs": list_envs, "algorithms": commands.algorithms}
     try:
         tyro.extras.subcommand_cli_from_dict(
             {"train": train_command} | kept | listed,

@@ -8,6 +8,7 @@ import jax
 import tyro
 
 import jaxrl as rl
+from jaxrl import abilities
 from jaxrl.sweep.store import read_record
 
 
@@ -80,6 +81,18 @@ def export(
         out: the file, or the directory of runs (default: in FOLDER)
     """
     print(f"wrote {rl.export(folder, out, to)}")
+
+
+def algorithms() -> None:
+    """Lists the algorithms, what each is, and which takes what (each is tried, which takes some seconds)."""
+    width = max(map(len, rl.ALGORITHMS))
+    for name, maker in rl.ALGORITHMS.items():
+        print(f"{name:{width}}  {abilities.title(maker)}", flush=True)
+    rows = abilities.table(rl.ALGORITHMS)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    print()
+    for row in rows:
+        print("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _label(text: str) -> tuple[str, Any]:

@@ -1,6 +1,6 @@
 """Probability distributions as pytrees. Event axes come last; every method works for any leading batch axes."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,9 @@ class Distribution(Protocol):
     def mode(self) -> jax.Array: ...
     def log_prob(self, value: jax.Array) -> jax.Array: ...
     def entropy(self) -> jax.Array: ...
+    def kl(self, other: Any) -> jax.Array:
+        """KL(self || other), where the other is of the same kind. [...]."""
+        ...
 
 
 @pytree
@@ -44,6 +47,11 @@ class Categorical:
         p = jnp.exp(log_p)
         return -jnp.sum(p * jnp.where(p > 0, log_p, 0.0), axis=-1)
 
+    def kl(self, other: "Categorical") -> jax.Array:
+        log_p, log_q = jax.nn.log_softmax(self.logits), jax.nn.log_softmax(other.logits)
+        p = jnp.exp(log_p)
+        return jnp.sum(p * jnp.where(p > 0, log_p - log_q, 0.0), axis=-1)
+
 
 @pytree
 class MultiDiscrete:
@@ -70,6 +78,42 @@ class MultiDiscrete:
     def entropy(self) -> jax.Array:
         return jnp.stack([part.entropy() for part in self._parts()]).sum(0)
 
+    def kl(self, other: "MultiDiscrete") -> jax.Array:
+        return jnp.stack([a.kl(b) for a, b in zip(self._parts(), other._parts(), strict=True)]).sum(0)
+
+
+@pytree
+class EpsilonGreedy:
+    """The largest of `values` [..., n], but with chance `epsilon` ([...] or []) any of them alike.
+
+    Values are integers [...]. A value of -inf is an action that is never taken, neither by chance.
+    """
+
+    values: jax.Array
+    epsilon: jax.Array | float
+
+    def _categorical(self) -> Categorical:
+        allowed = self.values > -jnp.inf
+        epsilon = jnp.broadcast_to(self.epsilon, self.values.shape[:-1])[..., None]
+        best = jax.nn.one_hot(self.mode(), self.values.shape[-1])
+        p = (1.0 - epsilon) * best + epsilon * allowed / allowed.sum(-1, keepdims=True)
+        return Categorical(jnp.where(p > 0, jnp.log(jnp.where(p > 0, p, 1.0)), -jnp.inf))
+
+    def sample(self, key: jax.Array) -> jax.Array:
+        return self._categorical().sample(key)
+
+    def mode(self) -> jax.Array:
+        return jnp.argmax(self.values, axis=-1)
+
+    def log_prob(self, value: jax.Array) -> jax.Array:
+        return self._categorical().log_prob(value)
+
+    def entropy(self) -> jax.Array:
+        return self._categorical().entropy()
+
+    def kl(self, other: "EpsilonGreedy") -> jax.Array:
+        return self._categorical().kl(other._categorical())
+
 
 @pytree
 class Normal:
@@ -90,6 +134,11 @@ class Normal:
 
     def entropy(self) -> jax.Array:
         return jnp.sum(0.5 + HALF_LOG_TWO_PI + self.log_std + jnp.zeros_like(self.loc), axis=-1)
+
+    def kl(self, other: "Normal") -> jax.Array:
+        wider = self.log_std - other.log_std
+        far = (self.loc - other.loc) * jnp.exp(-other.log_std)
+        return jnp.sum(0.5 * (jnp.exp(2.0 * wider) + far**2 - 1.0) - wider, axis=-1)
 
 
 @pytree
@@ -139,6 +188,10 @@ class TanhNormal:
         std = jnp.exp(self.log_std)
         slopes = [w * _log_slope(self.loc + std * x) for x, w in zip(*_HERMITE, strict=True)]
         return Normal(self.loc, self.log_std).entropy() + jnp.sum(sum(slopes) + jnp.log(self._half), axis=-1)
+
+    def kl(self, other: "TanhNormal") -> jax.Array:
+        """Of the Gaussians: both are squashed alike. The boxes must be the same."""
+        return Normal(self.loc, self.log_std).kl(Normal(other.loc, other.log_std))
 
 
 def _log_slope(x: jax.Array) -> jax.Array:

@@ -8,7 +8,7 @@ from jaxrl.spaces import Space
 from jaxrl.tree import pytree
 
 State = Any  # a pytree: copying it forks the world, storing it is a save game
-Obs = Any  # an array, or a pytree of arrays
+Obs = Any  # an array, or a pytree of arrays; in a `spaces.Masked` where some actions are forbidden
 
 
 @pytree

@@ -16,6 +16,16 @@ def quantile(error: jax.Array, tau: jax.Array, delta: float | jax.Array = 1.0) -
     return jnp.abs(tau - (error < 0)) * huber(error, delta) / delta
 
 
+def project(probabilities: jax.Array, positions: jax.Array, support: jax.Array) -> jax.Array:
+    """A distribution over `positions` [K] as one over `support` [A] (Bellemare et al., 2017, equation 7). [A].
+
+    Each mass goes to its two neighbours in the evenly spaced support, the nearer the more; what lies beyond, to its end.
+    """
+    place = jnp.clip(positions, support[0], support[-1])
+    distance = jnp.abs(place[None, :] - support[:, None]) / (support[1] - support[0])
+    return jnp.sum(jnp.clip(1.0 - distance, 0.0, 1.0) * probabilities[None, :], axis=-1)
+
+
 def clipped_value(value: jax.Array, old_value: jax.Array, target: jax.Array, clip: float | jax.Array) -> jax.Array:
     """Half the squared error, at least that of a value held within `clip` of the old one (PPO's value clipping).
 

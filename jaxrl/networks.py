@@ -13,9 +13,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxrl.masks import mask_of, visible
+
 Params = Any
 Out = dict[str, jax.Array]
 Activation = Callable[[jax.Array], jax.Array]
+Initialiser = Callable[[float], Callable[..., jax.Array]]  # scale -> (key, shape, dtype) -> weights
 
 
 class Network(NamedTuple):
@@ -50,7 +53,21 @@ class Memory(Protocol):
 
 
 def build(network: Builder, memory: Memory | None, heads: Mapping[str, int]) -> Recurrent:
-    """One interface for both kinds: without a memory, a trajectory is its observations one by one."""
+    """One interface for both kinds: without a memory, a trajectory is its observations one by one.
+
+    The network sees `Masked` observations without their masks, which stand beside its heads, as "mask" [T, n].
+    """
+    plain = _build(network, memory, heads)
+
+    def apply(params: Params, state: Any, obs: Any, first: jax.Array) -> tuple[Any, Out]:
+        state, out = plain.apply(params, state, visible(obs), first)
+        mask = mask_of(obs)
+        return state, out if mask is None else out | {"mask": mask}
+
+    return Recurrent(lambda key, obs: plain.init(key, visible(obs)), plain.start, apply)
+
+
+def _build(network: Builder, memory: Memory | None, heads: Mapping[str, int]) -> Recurrent:
     if memory is None:
         body = network(heads)
         return Recurrent(
@@ -99,12 +116,30 @@ def orthogonal(scale: float = 1.0) -> Callable[..., jax.Array]:
     return init
 
 
+def sparse(scale: float = 1.0) -> Callable[..., jax.Array]:
+    """Nine tenths of each unit's inputs cut, the rest LeCun-uniform (Elsayed et al., 2024), whatever `scale`.
+
+    Each unit keeps one input at least, where the paper's rounding would cut all of fewer than ten.
+    """
+
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+        key_value, key_place = jax.random.split(key)
+        inputs = math.prod(shape[:-1])
+        num_zeros = min(math.ceil(0.9 * inputs), inputs - 1)
+        limit = 1.0 / math.sqrt(inputs)
+        weights = jax.random.uniform(key_value, (inputs, shape[-1]), dtype, -limit, limit)
+        place = jnp.argsort(jax.random.uniform(key_place, weights.shape), axis=0)  # a random order for each unit
+        return jnp.where(place >= num_zeros, weights, 0.0).reshape(shape)
+
+    return init
+
+
 # A policy head starts near zero, so that every action is about as likely; other heads at their natural scale.
 HEAD_SCALE = {"logits": 0.01, "loc": 0.01, "log_std": 0.01}
 
 
-def _dense(size: int, scale: float, name: str | None = None) -> nn.Dense:
-    return nn.Dense(size, kernel_init=orthogonal(scale), name=name)
+def _dense(size: int, scale: float, name: str | None = None, kernel: Initialiser = orthogonal) -> nn.Dense:
+    return nn.Dense(size, kernel_init=kernel(scale), name=name)
 
 
 # ---------------------------------------------------------------------------------------------------------------- builders
@@ -119,6 +154,8 @@ class _Heads(nn.Module):
     shared: bool
     layer_norm: bool
     free: tuple[str, ...]
+    kernel: Initialiser = orthogonal
+    norm_weights: bool = True
 
     @nn.compact
     def __call__(self, x: jax.Array) -> Out:
@@ -129,13 +166,14 @@ class _Heads(nn.Module):
                 out[head] = self.param(head, nn.initializers.zeros, (size,))
             else:
                 y = self._tower(x, head) if shared is None else shared
-                out[head] = _dense(size, HEAD_SCALE.get(head, 1.0), f"{head}_out")(y)
+                out[head] = _dense(size, HEAD_SCALE.get(head, 1.0), f"{head}_out", self.kernel)(y)
         return out
 
     def _tower(self, x: jax.Array, name: str) -> jax.Array:
         for i, size in enumerate(self.hidden):
-            x = _dense(size, math.sqrt(2.0), f"{name}_{i}")(x)
-            x = self.activation(nn.LayerNorm(name=f"{name}_norm_{i}")(x) if self.layer_norm else x)
+            x = _dense(size, math.sqrt(2.0), f"{name}_{i}", self.kernel)(x)
+            norm = nn.LayerNorm(use_bias=self.norm_weights, use_scale=self.norm_weights, name=f"{name}_norm_{i}")
+            x = self.activation(norm(x) if self.layer_norm else x)
         return x
 
 
@@ -171,6 +209,7 @@ class MLP:
 
     hidden: the layers' widths. shared: one tower for all heads rather than one for each. layer_norm: before each
     activation. free: heads that are parameters of their own and see no observation (a Gaussian's spread, as is usual).
+    init: of the kernels, `orthogonal` or `sparse`. norm_weights: whether layer_norm learns a scale and a bias.
     """
 
     hidden: tuple[int, ...] = (64, 64)
@@ -178,9 +217,12 @@ class MLP:
     shared: bool = False
     layer_norm: bool = False
     free: tuple[str, ...] = ("log_std",)
+    init: Initialiser = orthogonal
+    norm_weights: bool = True
 
     def __call__(self, heads: Mapping[str, int]) -> Network:
-        top = _Heads(tuple(heads.items()), self.hidden, self.activation, self.shared, self.layer_norm, self.free)
+        how = self.hidden, self.activation, self.shared, self.layer_norm, self.free, self.init, self.norm_weights
+        top = _Heads(tuple(heads.items()), *how)
         return _network(top, _flat)
 
 
@@ -205,33 +247,11 @@ class CNN:
 
     @staticmethod
     def _image(obs: jax.Array) -> jax.Array:
-        if jnp.ndim(obs) not in (2, 3):
+        if not jax.tree_util.all_leaves([obs]) or jnp.ndim(obs) not in (2, 3):
+            shapes = jax.tree.map(jnp.shape, obs)
             raise ValueError(
-                f"CNN reads one image [height, width, channels], but the observation has shape {jnp.shape(obs)}. "
+                f"CNN reads one image [height, width, channels], but the observation has shape {shapes}. "
                 "Use MLP() for observations that are not images."
             )
         image = obs if jnp.ndim(obs) == 3 else obs[..., None]
         return image.astype(jnp.float32) / (255.0 if image.dtype == jnp.uint8 else 1.0)
-
-
-@dataclasses.dataclass(frozen=True)
-class GRU:
-    """A gated recurrent unit (Cho et al., 2014) between a network's features and its heads. `rl.ppo(memory=GRU(64))`."""
-
-    size: int = 64
-
-    def _cell(self) -> nn.GRUCell:
-        return nn.GRUCell(self.size, kernel_init=orthogonal(), recurrent_kernel_init=orthogonal())
-
-    def init(self, key: jax.Array) -> Params:
-        return self._cell().init(key, self.start(), jnp.zeros(self.size))
-
-    def start(self) -> jax.Array:
-        return jnp.zeros(self.size)
-
-    def apply(self, params: Params, memory: jax.Array, x: jax.Array, first: jax.Array) -> tuple[jax.Array, jax.Array]:
-        def step(memory: jax.Array, now: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-            x, first = now
-            return self._cell().apply(params, jnp.where(first, 0.0, memory), x)  # type: ignore[return-value]
-
-        return jax.lax.scan(step, memory, (x, first))

@@ -105,3 +105,34 @@ def test_every_space_has_a_policy_for_its_samples(space):
     assert np.isfinite(policy.log_prob(action))
     assert policy.log_prob(action).shape == policy.entropy().shape == ()
     np.testing.assert_array_equal(space.clip(action), action)
+
+
+def test_kl_is_its_sum_over_what_may_happen():
+    p, q = Categorical(jnp.array([0.3, -1.0, 2.0, -jnp.inf])), Categorical(jnp.array([1.0, 0.0, 0.5, -jnp.inf]))
+    chance = [np.exp(x.logits) / np.exp(x.logits).sum() for x in (p, q)]
+    expected = sum(a * np.log(a / b) for a, b in zip(*chance, strict=True) if a > 0)
+    np.testing.assert_allclose(p.kl(q), expected, rtol=1e-5)
+    assert p.kl(p) == 0.0
+    both, other = jnp.array([0.5, -0.5, 1.0, 0.0, -1.0]), jnp.zeros(5)
+    parts = Categorical(both[:2]).kl(Categorical(other[:2])) + Categorical(both[2:]).kl(Categorical(other[2:]))
+    np.testing.assert_allclose(MultiDiscrete(both, (2, 3)).kl(MultiDiscrete(other, (2, 3))), parts, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [Normal, TanhNormal])
+def test_kl_is_its_integral(kind):
+    """Of the density over a fine grid: of x for a Gaussian, and of tanh(x) for a squashed one."""
+    p, q = kind(jnp.array([0.4]), jnp.array([-0.5])), kind(jnp.array([-0.3]), jnp.array([0.1]))
+    x = np.linspace(-5.0, 5.0, 20_001)
+    value = x if kind is Normal else np.tanh(x)
+    log_p, log_q = (np.float64(jax.vmap(d.log_prob)(jnp.asarray(value[:, None], jnp.float32))) for d in (p, q))
+    inside = np.abs(value) < 1 - 1e-5 if kind is TanhNormal else np.ones_like(x, bool)
+    integral = np.trapezoid((np.exp(log_p) * (log_p - log_q))[inside], value[inside])
+    np.testing.assert_allclose(p.kl(q), integral, rtol=2e-3)
+    two = Normal(jnp.array([0.4, 1.0]), jnp.array([-0.5, 0.0])).kl(Normal(jnp.array([-0.3, 1.0]), jnp.array([0.1, 0.0])))
+    np.testing.assert_allclose(two, Normal(p.loc, p.log_std).kl(Normal(q.loc, q.log_std)), rtol=1e-6)
+
+
+def test_kl_has_a_finite_gradient_under_a_mask():
+    masked = lambda x: Categorical(jnp.where(jnp.array([True, True, False]), x, -jnp.inf))
+    for kl in (lambda x: masked(x).kl(masked(jnp.ones(3))), lambda x: masked(jnp.arange(3.0)).kl(masked(x))):
+        assert np.isfinite(jax.grad(kl)(jnp.array([0.5, 0.0, 0.2]))).all()

@@ -13,7 +13,10 @@ ROOT = pathlib.Path(__file__).parent.parent
 SMOKE = {
     "demo": "--seeds 3 --steps 2560 --folder {out}/demo",
     "ppo_classic": "--tasks CartPole-v1 --seeds 2 --scale 0.05 --folder {out}",
+    "replay_speed": "--capacities 64 --seeds 2 --batch-size 8 --steps 4 --repeats 1 --folder {out}",
     "speed": "--help",  # its own small run is in test_speed.py
+    "which": "--help",  # its own small run is in test_abilities.py
+    "streams": "--streams 1 2 --steps 640 --algorithms stream_q --folder {out}",
     "sweep_speed": "--steps 5120 --rates 1 --seeds 2 --repeats 1 --ways sweep --folder {out}",
 }
 

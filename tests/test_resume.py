@@ -76,6 +76,20 @@ def test_a_stop_inside_a_chunk_goes_on_at_its_last_row(tmp_path, whole):
     assert not list(tmp_path.glob("x/open/*"))
 
 
+def test_a_replay_buffer_and_its_priorities_are_resumed_too(tmp_path):
+    off_policy = rl.dqn(
+        network=rl.MLP((8,)), num_envs=2, batch_size=4, capacity=64, warmup=8, n_step=2, priority=rl.Prioritized()
+    )
+    training = rl.Training(off_policy, Choice(), steps=2 * 60, evals=12, episodes=0)
+    run(tmp_path / "whole", training)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "x", training, progress=stop_at(0.25))
+    reports = []
+    run(tmp_path / "x", training, progress=reports.append)
+    assert len(reports) < 3 * 12
+    assert same_members(tmp_path / "x", tmp_path / "whole") == 3
+
+
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, whole, capsys):
     stopped(tmp_path / "x")
     *_, before, newest = sorted(tmp_path.glob("x/open/*/*"))

@@ -7,6 +7,7 @@ import pytest
 from probes import Choice
 
 import jaxrl as rl
+from jaxrl import rules
 from jaxrl.rollout import Transition
 from jaxrl.rules.base import Clock
 
@@ -14,14 +15,25 @@ RULES = {
     "ppo": rl.Surrogate(),
     "ppo_value_clip": rl.Surrogate(value_clip=0.2),
     "a2c": rl.Surrogate(rl.PolicyGradient(), normalize_advantage=False),
+    "reinforce": rl.Surrogate(rl.PolicyGradient(), lam=1.0, normalize_advantage=False, baseline=False),
+    "spo": rl.Surrogate(rl.SPO()),
+    "dpo": rl.Surrogate(rl.DPO()),
+    "ppo_penalty": rl.Surrogate(rl.PolicyGradient(), penalty=rules.AdaptivePenalty()),
+    "mdpo": rl.Surrogate(rl.PolicyGradient(), penalty=rules.MirrorDescent()),
+    "impala": rules.VTrace(),
+    "rloo": rules.Group(entropy_weight=0.1),
+    "remax": rules.Group(advantage=rules.OverGreedy(), group_size=2, entropy_weight=0.1),
+    "grpo": rules.Group(rl.Clip(), rules.Standardized(), 0.9, 0.1, per_episode=True, penalty=rules.FixedPenalty(0.1)),
 }
 every = pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
-SHAPE = (6, 2)
+once = {name: rule for name, rule in RULES.items() if name != "impala"}  # whose advantages are made once a rollout
+SHAPE = (6, 4)
 
 
-def experience(seed=0):
+def experience(seed=0, scale=1.0):
+    """A rollout; `scale` multiplies its rewards and values."""
     keys = jax.random.split(jax.random.key(seed), 6)
-    real = lambda i, *more: jax.random.normal(keys[i], (*SHAPE, *more))
+    real = lambda i, *more: jax.random.normal(keys[i], (*SHAPE, *more)) * (1.0 if i == 1 else scale)
     terminated = jax.random.bernoulli(keys[4], 0.2, SHAPE)
     out = {"value": real(0, 1), "policy": rl.Discrete(3).policy({"logits": real(1, 3)})}
     next_out = out | {"value": real(2, 1)}
@@ -30,39 +42,46 @@ def experience(seed=0):
     return out, next_out, Transition(zeros, action, real(3), zeros, terminated, jnp.zeros(SHAPE, bool), zeros, zeros, ())
 
 
-def loss_of(rule, logits, seed=0, change=lambda targets: targets):
-    out, next_out, batch = experience(seed)
+def loss_of(rule, logits, seed=0, scale=1.0):
+    out, next_out, batch = experience(seed, scale)
     clock = Clock(3, 10.0)
     _, targets = rule.targets(rule.init(jax.random.key(0), {}), out, next_out, batch, clock)
     moved = out | {"policy": rl.Discrete(3).policy({"logits": out["policy"].logits + logits})}
-    return rule.loss(moved, batch, change(targets), clock)
+    whole = getattr(rule, "whole_trajectories", False)
+    turn = lambda x: x.swapaxes(0, 1) if whole else x
+    return rule.loss(*jax.tree.map(turn, (moved, batch, targets)), clock)
+
+
+def plain(rule):
+    """The rule without what is beside the policy gradient."""
+    without = {"entropy_weight": 0.0, "normalize_advantage": False}
+    return rl.tree.replace(rule, **{name: value for name, value in without.items() if hasattr(rule, name)})
 
 
 @every
 def test_the_loss_is_finite_and_has_the_metrics_of_the_house(rule):
     loss, metrics = loss_of(rule, 0.3)
     assert np.isfinite(loss)
-    assert set(metrics) >= {"loss", "entropy", "kl", "clip_fraction", "explained_variance"}
+    assert set(metrics) >= {"loss", "entropy", "kl", "clip_fraction"} | ({"explained_variance"} if rule.heads else set())
     assert all(np.isfinite(x) and x.shape == () for x in metrics.values())
 
 
 @every
 def test_no_advantage_no_policy_gradient(rule):
-    rule = rl.tree.replace(rule, entropy_weight=0.0, normalize_advantage=False)
-    still = lambda targets: rl.tree.replace(targets, advantage=jnp.zeros(SHAPE))
-    grad = jax.grad(lambda logits: loss_of(rule, logits, change=still)[0])(jnp.zeros((*SHAPE, 3)))
+    grad = jax.grad(lambda logits: loss_of(plain(rule), logits, scale=0.0)[0])(jnp.zeros((*SHAPE, 3)))
     np.testing.assert_allclose(grad, 0.0, atol=1e-7)
 
 
-@every
+@pytest.mark.parametrize("rule", once.values(), ids=once)
 def test_at_ratio_one_the_gradient_is_the_policy_gradient(rule):
-    rule = rl.tree.replace(rule, entropy_weight=0.0, normalize_advantage=False)
+    rule = plain(rule)
     out, _, batch = experience()
     grad = jax.grad(lambda logits: loss_of(rule, logits)[0])(jnp.zeros((*SHAPE, 3)))
-    _, targets = rule.targets((), *experience(), Clock(0, 1.0))
+    _, targets = rule.targets(rule.init(jax.random.key(0), {}), *experience(), Clock(0, 1.0))
     p = jax.nn.softmax(out["policy"].logits)
     score = jax.nn.one_hot(batch.action, 3) - p
-    np.testing.assert_allclose(grad, -targets.advantage[..., None] * score / np.prod(SHAPE), atol=1e-5)
+    worth = targets.advantage * (1.0 if isinstance(targets.weight, tuple) else targets.weight)
+    np.testing.assert_allclose(grad, -worth[..., None] * score / np.prod(SHAPE), atol=1e-5)
 
 
 @every
@@ -75,7 +94,7 @@ def test_the_meta_gradient_is_finite_and_not_zero(rule):
         return loss_of(RULES["a2c"], logits, seed=1)[0]
 
     grads = jax.grad(worth, allow_int=True)(rule)
-    for name in ("gamma", "lam", "entropy_weight"):
+    for name in {"gamma", "lam", "entropy_weight"} & set(vars(rule)):
         value = float(getattr(grads, name))
         assert np.isfinite(value), name
         assert value != 0.0, name

@@ -1,6 +1,8 @@
 """What every algorithm is, and the pieces that several share."""
 
 import dataclasses
+import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -81,6 +83,24 @@ def clip_by_global_norm(grads: Any, limit: Any) -> tuple[Any, jax.Array]:
     return jax.tree.map(lambda g: g * scale, grads), norm
 
 
+def descend(
+    optimizer: optax.GradientTransformationExtraArgs, grads: Any, opt_state: Any, params: Any, max_norm: Any
+) -> tuple[Any, Any, jax.Array]:
+    """One step of an optimiser, the gradient's global norm held to `max_norm`: parameters, its state, and that norm."""
+    grads, norm = clip_by_global_norm(grads, max_norm)
+    changes, opt_state = optimizer.update(grads, opt_state, params)
+    return optax.apply_updates(params, changes), opt_state, norm
+
+
+def follow(targets: Any, params: Any, step: jax.Array, rate: Any, period: Any) -> Any:
+    """Slow copies after gradient step `step` (from 1): `rate` of the way to the parameters, once every `period` steps.
+
+    rate 1 and a long period is DQN's (Mnih et al., 2015); a small rate and period 1 is DDPG's (Lillicrap et al., 2015).
+    """
+    share = jnp.where(step % period == 0, rate, 0.0)
+    return jax.tree.map(lambda slow, fast: slow + share * (fast - slow), targets, params)
+
+
 def permutation(key: jax.Array, n: int) -> jax.Array:
     """0 to n - 1 in random order. [n].
 
@@ -90,6 +110,27 @@ def permutation(key: jax.Array, n: int) -> jax.Array:
     low = jnp.uint32((1 << (n - 1).bit_length()) - 1)
     words = jax.random.bits(key, (n,)) & ~low | jnp.arange(n, dtype=jnp.uint32)
     return (jax.lax.sort(words, is_stable=False) & low).astype(jnp.int32)
+
+
+def extends(base: Callable[..., Any], **defaults: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """For a maker that passes what it does not know on to `base`, some of it with other defaults than base's.
+
+    Its signature then names all that it takes, as the command line reads it.
+    """
+
+    def wrap(maker: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(maker)
+        def made(**fields: Any) -> Any:
+            return maker(**defaults | fields)
+
+        taken = dict(inspect.signature(base).parameters)
+        taken |= {name: taken[name].replace(default=value) for name, value in defaults.items() if name in taken}
+        taken = dict(inspect.signature(maker).parameters) | taken
+        taken = {k: taken[k] for k in sorted(taken, key=lambda k: taken[k].kind)}  # **fields last
+        made.__signature__ = inspect.Signature(list(taken.values()))  # type: ignore[attr-defined]
+        return made
+
+    return wrap
 
 
 def episode_metrics(batch: Transition) -> Metrics:

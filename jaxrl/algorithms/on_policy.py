@@ -12,8 +12,9 @@ from jaxrl.algorithms.base import Linear, Optimizer, check_space, clip_by_global
 from jaxrl.env import Env
 from jaxrl.networks import MLP
 from jaxrl.rollout import Episode, Transition
+from jaxrl.rules import base as rules
 from jaxrl.rules.base import Clock, Metrics
-from jaxrl.rules.surrogate import Clip, PolicyGradient, Surrogate
+from jaxrl.rules.surrogate import Surrogate
 from jaxrl.spaces import Box, Discrete, MultiDiscrete
 from jaxrl.tree import pytree, static
 
@@ -45,6 +46,8 @@ class OnPolicy:
     rule: what turns the rollout into a loss. lr: the learning rate; `schedule` (a function of the clock) multiplies it.
     max_grad_norm: what the gradient's global norm is held to. optimizer: an `Optimizer`, or any function from a learning
     rate to an optax transformation. network, memory: builders; with a memory, a minibatch is whole trajectories.
+    policy_step: how the policy moves on the whole rollout before the epochs, which then only move what it does not read (the
+    value function), as TRPO's `TrustRegion`; None: the epochs move all.
     normalize_obs, normalize_reward: by running statistics, kept in the state and frozen in evaluation; an update learns
     with those that its actions were chosen with. Leaves: a plain False costs nothing, a traced one keeps statistics unused.
     """
@@ -57,6 +60,7 @@ class OnPolicy:
     normalize_obs: bool = False
     normalize_reward: bool = False
     optimizer: Any = Optimizer(optax.adam, {"eps": 1e-5, "eps_root": 1e-16})
+    policy_step: Any = None
     num_envs: int = static(default=4)
     num_steps: int = static(default=128)
     epochs: int = static(default=4)
@@ -104,6 +108,7 @@ class OnPolicy:
         return self._network(env).start()
 
     def act(self, key: jax.Array, env: Env, state: State, memory: Any, obs: Any) -> tuple[Any, Any]:
+        state = tree.replace(state, clock=Clock(1, 1.0))  # a policy that was loaded has no clock; a greedy one needs none
         memory, out = self._look(env, state, memory, obs)
         return memory, out["policy"].mode()
 
@@ -114,11 +119,12 @@ class OnPolicy:
 
     def update(self, key: jax.Array, env: Env, state: State) -> tuple[State, Metrics]:
         key_act, key_learn = jax.random.split(key)
-        policy = lambda key, memory, obs: self.explore(key, env, state, memory, obs)
-        played = rollout.rollout(key_act, env, policy, state.episodes, self.num_steps)
-        episodes, batch = jax.lax.stop_gradient(played)  # experience is data: a meta-gradient flows through learning alone
+        policy = lambda act: lambda key, memory, obs: act(key, env, state, memory, obs)
+        how = self.rule, key_act, env, policy(self.explore), policy(self.act)
+        played = rules.play(*how, state.episodes, self.num_steps)
+        begun, episodes, batch = jax.lax.stop_gradient(played)  # experience is data: a meta-gradient flows through learning
         metrics = episode_metrics(batch)
-        state, batch = self._scale_rewards(state, batch)
+        state, batch = self._scale_rewards(tree.replace(state, episodes=begun), batch)
         learnt, losses = self._learn(key_learn, env, state, batch)
         if state.obs_stats != ():
             learnt = tree.replace(learnt, obs_stats=normalize.update(state.obs_stats, batch.obs, axes=(0, 1)))
@@ -127,17 +133,14 @@ class OnPolicy:
     # -------------------------------------------------------------------------------------------------------- what it sees
 
     def _network(self, env: Env) -> networks.Recurrent:
-        return networks.build(self.network, self.memory, env.action_space.heads | self.rule.heads)
+        return networks.build(self.network, self.memory, rules.policy_heads(self.rule, env.action_space) | self.rule.heads)
 
     def _read(self, env: Env, state: State, params: Any, memory: Any, obs: Any, first: jax.Array) -> tuple[Any, Any]:
         """The network's heads, and the policy they make, along one trajectory. [T]."""
-        if state.obs_stats != ():
-            if not isinstance(self.normalize_obs, bool):
-                _check_floats(obs)
-            scaled = jax.vmap(lambda obs: normalize.apply(state.obs_stats, obs))(obs)
-            obs = jax.tree.map(lambda new, old: jnp.where(self.normalize_obs, new, old), scaled, obs)
+        obs = normalize.see(state.obs_stats, obs, self.normalize_obs)
         memory, out = self._network(env).apply(params, memory, obs, first)
-        return memory, out | {"policy": jax.vmap(env.action_space.policy)(out)}
+        policy = lambda out: rules.policy(self.rule, env.action_space, out, state.clock)
+        return memory, out | {"policy": jax.vmap(policy)(out)}
 
     def _look(self, env: Env, state: State, memory: Any, obs: Any) -> tuple[Any, Any]:
         """The same at one observation."""
@@ -146,37 +149,41 @@ class OnPolicy:
         return memory, jax.tree.map(lambda x: x[0], out)
 
     def _scale_rewards(self, state: State, batch: Transition) -> tuple[State, Transition]:
-        """Rewards over the running standard deviation of the discounted return (Engstrom et al., 2020, code-level 2)."""
-        if state.reward_stats == ():
-            return state, batch
-
-        def discount(total: jax.Array, now: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-            reward, done = now
-            total = self.rule.gamma * total + reward
-            return jnp.where(done, 0.0, total), total
-
-        reward_sum, totals = jax.lax.scan(discount, state.reward_sum, (batch.reward, batch.done))
-        stats = normalize.update(state.reward_stats, totals, axes=(0, 1))
-        reward = jnp.clip(batch.reward * jax.lax.rsqrt(stats.variance + 1e-8), -10.0, 10.0)
-        reward = jnp.where(self.normalize_reward, reward, batch.reward)
-        return tree.replace(state, reward_stats=stats, reward_sum=reward_sum), tree.replace(batch, reward=reward)
+        total = jax.tree.map(lambda total: jnp.where(state.episodes.length > 0, total, 0.0), state.reward_sum)
+        stats, total, reward = normalize.scale_rewards(
+            state.reward_stats, total, batch.reward, batch.done, self.rule.gamma, self.normalize_reward
+        )
+        return tree.replace(state, reward_stats=stats, reward_sum=total), tree.replace(batch, reward=reward)
 
     # ------------------------------------------------------------------------------------------------------ how it learns
+
+    @property
+    def _whole(self) -> bool:
+        """Whether a minibatch is whole trajectories."""
+        return self.memory is not None or getattr(self.rule, "whole_trajectories", False)
 
     def _learn(self, key: jax.Array, env: Env, state: State, batch: Transition) -> tuple[State, Metrics]:
         carry, trajectories = self._prepare(env, state, batch)
         num_items = trajectories[1].reward.shape[0]
         optimizer = self.optimizer(self.lr * self.schedule(state.clock))
 
-        def loss_of(params: Any, memory: Any, batch: Transition, targets: Any, first: jax.Array) -> tuple[Any, Metrics]:
-            read = lambda memory, obs, first: self._read(env, state, params, memory, obs, first)[1]
-            read = read if self.memory is None else jax.vmap(read)
-            return self.rule.loss(read(memory, batch.obs, first), batch, targets, state.clock)
+        def read(params: Any, memory: Any, batch: Transition, targets: Any, first: jax.Array) -> rules.Out:
+            look = lambda memory, obs, first: self._read(env, state, params, memory, obs, first)[1]
+            return (jax.vmap(look) if self._whole else look)(memory, batch.obs, first)
+
+        def loss_of(params: Any, *items: Any) -> tuple[Any, Metrics]:
+            return self.rule.loss(read(params, *items), *items[1:3], state.clock)
+
+        moved, told, free = state.params, {}, None
+        if self.policy_step is not None:
+            look = lambda params: read(params, *trajectories)
+            moved, free, told = self.policy_step(self.rule, look, moved, *trajectories[1:3])
 
         def step(learner: tuple[Any, Any], now: tuple[jax.Array, jax.Array]) -> tuple[tuple[Any, Any], Metrics]:
             (params, opt_state), (chosen, counts) = learner, now
             minibatch = jax.tree.map(lambda x: x[chosen], trajectories)
             (_, metrics), grads = jax.value_and_grad(loss_of, has_aux=True)(params, *minibatch)
+            grads = grads if free is None else jax.tree.map(jnp.multiply, grads, free)
             grads, norm = clip_by_global_norm(grads, self.max_grad_norm)
             changes, opt_state = optimizer.update(grads, opt_state, params)
             learnt = optax.apply_updates(params, changes), opt_state
@@ -186,20 +193,21 @@ class OnPolicy:
         chosen = jax.vmap(shuffle)(jax.random.split(key, self.epochs)).reshape(self.epochs * self.minibatches, -1)
         limited = not (isinstance(self.epoch_limit, float) and self.epoch_limit >= self.epochs)  # known before compilation
         counts = jnp.arange(len(chosen)) < jnp.maximum(self.epoch_limit, 0.0) * self.minibatches
-        (params, opt_state), metrics = jax.lax.scan(step, (state.params, state.opt_state), (chosen, counts))
+        (params, opt_state), metrics = jax.lax.scan(step, (moved, state.opt_state), (chosen, counts))
+        carry = rules.settle(self.rule, carry, lambda: read(params, *trajectories), trajectories[2])
         state = tree.replace(state, params=params, opt_state=opt_state, carry=carry)
         weigh = lambda x: jnp.where(counts, x, 0.0).sum() / jnp.maximum(counts.sum(), 1) if limited else x.mean()
-        return state, jax.tree.map(weigh, metrics)
+        return state, jax.tree.map(weigh, metrics) | told
 
     def _prepare(self, env: Env, state: State, batch: Transition) -> tuple[Any, tuple[Any, Transition, Any, jax.Array]]:
         """The rule's targets, and what minibatches are made of: (memory, batch, targets, first).
 
-        Without a memory they are made of single steps, [T * B]; with one, of the rollout's trajectories, [B, T].
+        They are made of single steps, [T * B]; with a memory or where a rule asks, of the rollout's trajectories, [B, T].
         """
         read = lambda memory, obs, first: self._read(env, state, state.params, memory, obs, first)[1]
         first = jnp.roll(batch.done, 1, axis=0).at[0].set(False)  # the memory at row 0 was reset when its episode began
         start, memory, batch = state.episodes.memory, batch.memory, tree.replace(batch, memory=())
-        if self.memory is None:
+        if not self._whole:
             flat = lambda x: x.reshape(-1, *x.shape[2:])
             full = lambda x: x.reshape(*batch.done.shape, *x.shape[1:])
             look = lambda obs: jax.tree.map(full, read((), jax.tree.map(flat, obs), flat(first)))
@@ -213,60 +221,16 @@ class OnPolicy:
         return carry, (start, *jax.tree.map(flat, (batch, targets, first)))
 
 
-def _check_floats(obs: Any) -> None:
-    """An observation that is whole numbers, as an image of bytes, would be another one where it is cast but not scaled."""
-    for leaf in jax.tree.leaves(obs):
-        if not jnp.issubdtype(leaf.dtype, jnp.floating):
-            raise TypeError(
-                f"normalize_obs is traced (swept, or a leaf under jit), but observations are {leaf.dtype}, which a network "
-                "may read in another way than floats. Put it in static=: a program with it and one without."
-            )
-
-
 def _check_counts(algo: OnPolicy) -> None:
     for name in ("num_envs", "num_steps", "epochs", "minibatches"):
         value = getattr(algo, name)
         if not isinstance(value, int | np.integer) or value < 1:
             raise ValueError(f"{name}={value!r} is not a positive whole number; write, say, {name}=4.")
-    if algo.memory is None:
+    if not algo._whole:
         size, text = algo.num_envs * algo.num_steps, f"num_envs * num_steps = {algo.num_envs} * {algo.num_steps} ="
     else:
-        size, text = algo.num_envs, "num_envs (with a memory, a minibatch is whole trajectories) ="
+        size, text = algo.num_envs, "num_envs (with a memory, or this rule, a minibatch is whole trajectories) ="
     if size % algo.minibatches:
         near = [m for m in range(1, size + 1) if size % m == 0 and m <= 4 * algo.minibatches][-4:]
         options = ", ".join(map(str, near))
         raise ValueError(f"minibatches={algo.minibatches} does not divide {text} {size}; {options} would.")
-
-
-def ppo(
-    *,
-    lr: float = 2.5e-4,
-    gamma: float = 0.99,
-    lam: float = 0.95,
-    clip: float = 0.2,
-    entropy_weight: float = 0.01,
-    value_weight: float = 0.5,
-    value_clip: float = float("inf"),
-    normalize_advantage: bool = True,
-    **fields: Any,
-) -> OnPolicy:
-    """Proximal policy optimisation (Schulman et al., 2017). `fields` are those of `OnPolicy`; floats may be traced."""
-    rule = Surrogate(Clip(clip), gamma, lam, entropy_weight, value_weight, value_clip, normalize_advantage)
-    return OnPolicy(**{"rule": rule, "lr": lr} | fields)
-
-
-def a2c(
-    *,
-    lr: float = 7e-4,
-    gamma: float = 0.99,
-    lam: float = 1.0,
-    entropy_weight: float = 0.01,
-    value_weight: float = 0.5,
-    value_clip: float = float("inf"),
-    normalize_advantage: bool = False,
-    **fields: Any,
-) -> OnPolicy:
-    """Advantage actor-critic (Mnih et al., 2016, synchronous): one step of the policy gradient a rollout."""
-    rule = Surrogate(PolicyGradient(), gamma, lam, entropy_weight, value_weight, value_clip, normalize_advantage)
-    own: dict[str, Any] = {"num_envs": 16, "num_steps": 8, "epochs": 1, "minibatches": 1}
-    return OnPolicy(**{"rule": rule, "lr": lr} | own | fields)

@@ -1,6 +1,29 @@
 """Update rules: what turns experience into a loss."""
 
 from jaxrl.rules.base import Clock, UpdateRule
-from jaxrl.rules.surrogate import Clip, PolicyGradient, Surrogate
+from jaxrl.rules.exploration import EpsilonGreedy
+from jaxrl.rules.group import Group, LeaveOneOut, OverGreedy, Standardized
+from jaxrl.rules.objectives import DPO, SPO, AdaptivePenalty, Clip, FixedPenalty, MirrorDescent, PolicyGradient
+from jaxrl.rules.q_lambda import QLambda
+from jaxrl.rules.surrogate import Surrogate
+from jaxrl.rules.vtrace import VTrace
 
-__all__ = ["Clip", "Clock", "PolicyGradient", "Surrogate", "UpdateRule"]
+__all__ = [
+    "DPO",
+    "SPO",
+    "AdaptivePenalty",
+    "Clip",
+    "Clock",
+    "EpsilonGreedy",
+    "FixedPenalty",
+    "Group",
+    "LeaveOneOut",
+    "MirrorDescent",
+    "OverGreedy",
+    "PolicyGradient",
+    "QLambda",
+    "Standardized",
+    "Surrogate",
+    "UpdateRule",
+    "VTrace",
+]

@@ -1,11 +1,15 @@
 """What turns experience into a loss."""
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 
-from jaxrl.rollout import Transition
+from jaxrl.distributions import Distribution
+from jaxrl.env import Env
+from jaxrl.rollout import Episode, Policy, Transition, rollout
+from jaxrl.spaces import Space
 from jaxrl.tree import pytree
 
 Out = dict[str, Any]  # a network's heads, and under "policy" the distribution over actions that they make
@@ -40,6 +44,11 @@ class UpdateRule(Protocol):
 
     `targets` reads a whole rollout once, out and batch [T, B]; `loss` is then differentiated through `out`, on minibatches
     of any leading shape. Both see the behaviour's policy and the learner's as `out["policy"]`.
+
+    A rule may also say how actions are drawn: `policy_heads(space)` and `policy(space, out, clock)`.
+    It may say how a rollout is played: `play(key, env, explore, greedy, episodes, num_steps)`; look back on an update:
+    `settle(carry, read, targets)`, where `read()` gives the heads after it; and ask for minibatches of trajectories [M, T]
+    rather than of single steps: `whole_trajectories = True`.
     """
 
     @property
@@ -59,3 +68,31 @@ class UpdateRule(Protocol):
     def targets(self, carry: Any, out: Out, next_out: Out, batch: Transition, clock: Clock) -> tuple[Any, Any]: ...
 
     def loss(self, out: Out, batch: Transition, targets: Any, clock: Clock) -> tuple[jax.Array, Metrics]: ...
+
+
+def policy_heads(rule: Any, space: Space) -> dict[str, int]:
+    """The heads that actions are drawn from: `rule.policy_heads(space)` where a rule has a say, else the action space's."""
+    own = getattr(rule, "policy_heads", None)
+    return space.heads if own is None else own(space)
+
+
+def policy(rule: Any, space: Space, out: Out, clock: Clock) -> Distribution:
+    """How actions are drawn: `rule.policy(space, out, clock)` where a rule has a say, else as the action space does."""
+    own = getattr(rule, "policy", None)
+    return space.policy(out) if own is None else own(space, out, clock)
+
+
+def play(
+    rule: Any, key: jax.Array, env: Env, explore: Policy, greedy: Policy, episodes: Episode, num_steps: int
+) -> tuple[Episode, Episode, Transition]:
+    """A rollout as the rule plays it, else on from `episodes`: these as it begins and ends [B], and transitions [T, B]."""
+    own = getattr(rule, "play", None)
+    if own is not None:
+        return own(key, env, explore, greedy, episodes, num_steps)
+    return episodes, *rollout(key, env, explore, episodes, num_steps)
+
+
+def settle(rule: Any, carry: Any, read: Callable[[], Out], targets: Any) -> Any:
+    """The rule's memory after an update: what `rule.settle(carry, read, targets)` makes of it where there is one."""
+    own = getattr(rule, "settle", None)
+    return carry if own is None else own(carry, read, targets)

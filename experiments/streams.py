@@ -1,0 +1,100 @@
+"""A thousand streams side by side on CartPole: `python -m experiments.streams`.
+
+Each stream is one environment and one learner that takes a step, learns from it and forgets it (Elsayed et al., 2024), by
+Q(lambda), SARSA(lambda) or AC(lambda) at the authors' settings: nothing is tuned. How many there are side by side changes
+the speed, not what each learns.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+import tyro
+
+import envs
+import jaxrl as rl
+
+RESULTS = pathlib.Path(__file__).parent / "results"
+ROWS = 10
+NOTE = """
+Steps per second count all streams; compilation is apart. The return is of the episodes that ended in the last tenth,
+exploration included: the interquartile mean over streams with its 95 % bootstrap interval, and the worst and the best
+stream. Rows of fewer steps are there for their speed; random actions fall to 1 % in the first twentieth of each life. The
+authors play 500,000 steps, let an episode last 10,000 and show the learner its clock; here an episode is cut at 500, as
+CartPole-v1 has it.
+""".strip()
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Speed and learning of streams side by side on CartPole-v1."""
+
+    algorithms: tuple[str, ...] = ("stream_q", "stream_sarsa", "stream_ac")
+    streams: tuple[int, ...] = (1, 64, 1024)
+    """how many side by side"""
+    steps: int = 100_000
+    """environment steps of each stream, at most"""
+    budget: int = 6_400_000
+    """environment steps of all streams of a measurement, at most"""
+    folder: pathlib.Path = RESULTS
+
+
+def measure(name: str, streams: int, config: Config) -> tuple[dict[str, Any], Any]:
+    """One sweep over seeds alone: what it took and what was learnt, and its curves."""
+    algo = rl.ALGORITHMS[name]()
+    each = ROWS * algo.steps_per_update
+    steps = max(min(config.steps, config.budget // streams) // each, 1) * each
+    training = rl.Training(algo, envs.make("CartPole-v1"), steps, ROWS, 0)
+    results = rl.sweep(training, {"seed": np.arange(streams)}, progress=False)
+    last = results["return"].isel(step=-1).values
+    speed = round(streams * steps / results.attrs["run_seconds"])
+    told: dict[str, Any] = {"algorithm": name, "streams": streams, "steps": steps, "steps_per_second": speed}
+    told |= {key: round(float(results.attrs[key]), 2) for key in ("compile_seconds", "run_seconds")}
+    told |= {"diverged": int(results["diverged"].isel(step=-1).sum()), "unfinished": int(np.isnan(last).sum())}
+    told |= {"worst": float(np.nanmin(last)), "best": float(np.nanmax(last))} if np.isfinite(last).any() else {}
+    score = rl.stats.summary(results.isel(step=-1), "return")
+    return told | {part: float(score[part]) for part in ("iqm", "low", "high")}, results
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown: a row for each algorithm and number of streams."""
+    lines = [
+        "| algorithm | streams | steps of each | steps/s | compiling, s | return, IQM [95 % interval] | worst to best |",
+        "|---|---:|---:|---:|---:|---|---|",
+    ]
+    for row in rows:
+        score = "{iqm:.0f} [{low:.0f}, {high:.0f}]" if row["streams"] > 1 else "{iqm:.0f}"
+        spread = "{worst:.0f} to {best:.0f}".format(**row) if "worst" in row else "no episode ended"
+        numbers = "{algorithm} | {streams:,} | {steps:,} | {steps_per_second:,} | {compile_seconds:.1f}".format(**row)
+        lines.append(f"| {numbers} | {score.format(**row)} | {spread} |")
+    return "\n".join(lines)
+
+
+def main(config: Config) -> None:
+    import xarray as xr
+
+    rl.use_all_cores()
+    config.folder.mkdir(parents=True, exist_ok=True)
+    rows, curves, card = [], {}, {}
+    for name in config.algorithms:
+        for streams in config.streams:
+            row, results = measure(name, streams, config)
+            rows.append(row)
+            card = {key: json.loads(results.attrs[key]) for key in ("versions", "machine")}
+            if row["steps"] == max(other["steps"] for other in rows):
+                curves[name] = results[["return"]]  # the most streams of those that live longest
+            print(table(rows[-1:]).splitlines()[-1], flush=True)
+    record = {"rows": rows, "cores": len(os.sched_getaffinity(0)), "load": os.getloadavg()[0], "card": card}
+    (config.folder / "streams.json").write_text(json.dumps(record, indent=1) + "\n")
+    where = f"{record['cores']} cores under a load of {record['load']:.1f}, jax {card['versions']['jax']}."
+    page = f"# Streams side by side on CartPole-v1\n\n{where}\n\n{table(rows)}\n\n{NOTE}\n"
+    (config.folder / "streams.md").write_text(page)
+    every: Any = xr.concat(list(curves.values()), xr.Variable("algorithm", list(curves)))
+    rl.plot.curve(every, "return", by="algorithm").savefig(config.folder / "streams.png", dpi=110)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config))

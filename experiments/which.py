@@ -1,0 +1,39 @@
+"""Which algorithm takes what: tries each, and writes the table in the kit's README.md. `python -m experiments.which`."""
+
+import dataclasses
+import pathlib
+
+import tyro
+
+import jaxrl as rl
+from experiments.ppo_classic import fill
+from jaxrl import abilities
+
+README = pathlib.Path(__file__).parent.parent / "README.md"
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What to write. Smoke settings for tests: few `algorithms`, another `page`."""
+
+    algorithms: tuple[str, ...] = tuple(rl.ALGORITHMS)
+    page: pathlib.Path = README
+
+
+def table(algorithms: tuple[str, ...]) -> str:
+    """What each is and what it takes, in Markdown."""
+    heads, *rows = abilities.table({name: rl.ALGORITHMS[name] for name in algorithms})
+    lines = [["", "what it is", *(f"`{head}`" if "_" in head else head for head in heads[1:])]]
+    lines += [["---", "---", *[":---:"] * (len(heads) - 1)]]
+    lines += [[f"`rl.{name}`", abilities.title(rl.ALGORITHMS[name]), *answers] for name, *answers in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def main(config: Config) -> None:
+    text = table(config.algorithms)
+    print(text)
+    fill(config.page, "algorithms", text)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config))

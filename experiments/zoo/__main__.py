@@ -1,0 +1,112 @@
+"""The zoo's command: trains rows, keeps their results, makes the table."""
+
+import dataclasses
+import json
+import pathlib
+import time
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+import jaxrl as rl
+from experiments.ppo_classic import README, RESULTS, TEST_SEEDS, TUNING_SEEDS, best_of_grid, fill, score
+from experiments.zoo import Row
+from experiments.zoo.rows import ROWS
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What to run. Smoke settings for tests: few `seeds`, a small `scale`, another `folder`."""
+
+    rows: tuple[str, ...] = ()
+    """"algorithm env", or one of the two for all its rows (none: every row without a result of its setting)"""
+    tune: bool = False
+    """sweep the grid on the tuning seeds instead"""
+    seeds: int = 0
+    """how many of the seeds (0: all)"""
+    scale: float = 1.0
+    """of the steps"""
+    table: bool = False
+    """only make the table of what is there"""
+    folder: pathlib.Path = RESULTS / "zoo"
+
+
+def chosen(config: Config) -> list[Row]:
+    """The rows that are asked for.
+
+    Raises:
+      ValueError: a name that no row has.
+    """
+    if not config.rows:
+        return [] if config.table else [row for row in ROWS if not is_known(row, config.folder)]
+    for name in config.rows:
+        if not any(name in (row.name, row.algorithm, row.env) for row in ROWS):
+            raise ValueError(f"no row is called {name!r}; {rl.tree.nearest(name, [row.name for row in ROWS])}.")
+    return [row for row in ROWS if {row.name, row.algorithm, row.env} & set(config.rows)]
+
+
+def is_known(row: Row, folder: pathlib.Path) -> bool:
+    """Whether a result of this very setting is there."""
+    record = read(row, folder)
+    return record is not None and record["setting"] == described(row) and record["steps"] == row.steps
+
+
+def read(row: Row, folder: pathlib.Path) -> dict[str, Any] | None:
+    path = folder / row.file
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def described(row: Row) -> dict[str, str]:
+    return {name: repr(value) for name, value in (row.setting | row.params).items()}
+
+
+def run(row: Row, config: Config) -> dict[str, Any]:
+    """A row's record: its score on the test seeds, or its grid on the tuning seeds."""
+    seeds = np.array(TUNING_SEEDS if config.tune else TEST_SEEDS)[: config.seeds or None]
+    axes = {name: jnp.array(values) for name, values in row.grid.items()} if config.tune else {}
+    results = rl.sweep(row.training(config.scale), axes | {"seed": jnp.asarray(seeds)})
+    made = best_of_grid(results) if config.tune else score(results)
+    return {"row": row.name, "steps": row.steps, "setting": described(row)} | made
+
+
+def table(folder: pathlib.Path) -> str:
+    lines = [
+        "| environment | algorithm | steps | greedy return, IQM [95 % interval] | mean ± std | target | published | s a seed |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in sorted(ROWS, key=lambda row: row.env):
+        record = read(row, folder)
+        if record is None:
+            lines.append(f"| {row.env} | {row.algorithm} | {row.steps:,} | not run yet | | | {row.published} | |")
+            continue
+        e, seeds = record["evaluation_score"], len(record["seed"])
+        stale = "" if is_known(row, folder) else " (of an earlier setting)"
+        goal = "" if row.target is None else f"{row.target:g}, {'met' if e['iqm'] >= row.target else 'missed'}"
+        lines.append(
+            f"| {row.env} | {row.algorithm} | {record['step'][-1]:,} | {e['iqm']:.4g} [{e['low']:.4g}, {e['high']:.4g}]{stale} | "
+            f"{e['mean']:.4g} ± {e['std']:.3g} | {goal} | {row.published} | {float(record['run_seconds']) / seeds:.1f} |"
+        )
+    return "\n".join(lines)
+
+
+def main(config: Config) -> None:
+    rl.use_all_cores()
+    config.folder.mkdir(parents=True, exist_ok=True)
+    for row in chosen(config):
+        print(f"{row.name}, {'tuning' if config.tune else 'test'} seeds", flush=True)
+        started = time.monotonic()
+        record = run(row, config)
+        path = config.folder / ("tuning-" * config.tune + row.file)
+        path.write_text(json.dumps(record, indent=1))
+        shown = record["rows"][:4] if config.tune else record["evaluation_score"]
+        print(f"{shown}, {time.monotonic() - started:.0f} s", flush=True)
+    if not config.tune:
+        print(table(config.folder))
+        if config.folder == RESULTS / "zoo":
+            fill(README, "zoo", table(config.folder))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config))

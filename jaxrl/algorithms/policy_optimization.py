@@ -1,0 +1,239 @@
+"""The policy-optimisation family: each is a rule, or an objective of one, on the loop of `OnPolicy`.
+
+Floats may be traced; `fields` are those of `OnPolicy`.
+"""
+
+from typing import Any
+
+from jaxrl.algorithms.base import Constant
+from jaxrl.algorithms.on_policy import OnPolicy
+from jaxrl.algorithms.trust_region import TrustRegion
+from jaxrl.rules.group import Group, LeaveOneOut, OverGreedy, Standardized
+from jaxrl.rules.objectives import DPO, SPO, AdaptivePenalty, Clip, FixedPenalty, MirrorDescent, PolicyGradient
+from jaxrl.rules.surrogate import Surrogate
+from jaxrl.rules.vtrace import VTrace
+
+Fields = dict[str, Any]
+
+
+def ppo(
+    *,
+    lr: float = 2.5e-4,
+    gamma: float = 0.99,
+    lam: float = 0.95,
+    clip: float = 0.2,
+    entropy_weight: float = 0.01,
+    value_weight: float = 0.5,
+    value_clip: float = float("inf"),
+    normalize_advantage: bool = True,
+    **fields: Any,
+) -> OnPolicy:
+    """Proximal policy optimisation (Schulman et al., 2017). `fields` are those of `OnPolicy`; floats may be traced."""
+    rule = Surrogate(Clip(clip), gamma, lam, entropy_weight, value_weight, value_clip, normalize_advantage)
+    return OnPolicy(**{"rule": rule, "lr": lr} | fields)
+
+
+def ppo_penalty(
+    *,
+    lr: float = 2.5e-4,
+    gamma: float = 0.99,
+    lam: float = 0.95,
+    beta: float = 1.0,
+    target_kl: float = 0.01,
+    entropy_weight: float = 0.01,
+    value_weight: float = 0.5,
+    value_clip: float = float("inf"),
+    normalize_advantage: bool = True,
+    **fields: Any,
+) -> OnPolicy:
+    """PPO with an adaptive KL penalty rather than clipping (Schulman et al., 2017, equation 8); `beta` is its start."""
+    weights = entropy_weight, value_weight, value_clip, normalize_advantage
+    rule = Surrogate(PolicyGradient(), gamma, lam, *weights, penalty=AdaptivePenalty(beta, target_kl))
+    return OnPolicy(**{"rule": rule, "lr": lr} | fields)
+
+
+def mdpo(
+    *,
+    lr: float = 3e-4,
+    gamma: float = 0.99,
+    lam: float = 0.95,
+    step_size: float = 1.0,
+    entropy_weight: float = 0.0,
+    value_weight: float = 0.5,
+    value_clip: float = float("inf"),
+    normalize_advantage: bool = True,
+    **fields: Any,
+) -> OnPolicy:
+    """Mirror descent policy optimisation, on policy (Tomar et al., 2020): gradient steps on a rollout, its KL annealed.
+
+    The published schedule: ten steps on the whole rollout, a constant learning rate, and a step size that falls to zero.
+    """
+    weights = entropy_weight, value_weight, value_clip, normalize_advantage
+    rule = Surrogate(PolicyGradient(), gamma, lam, *weights, penalty=MirrorDescent(step_size))
+    own: Fields = {"epochs": 10, "minibatches": 1, "schedule": Constant()}
+    return OnPolicy(**{"rule": rule, "lr": lr} | own | fields)
+
+
+def spo(
+    *,
+    lr: float = 2.5e-4,
+    gamma: float = 0.99,
+    lam: float = 0.95,
+    clip: float = 0.2,
+    entropy_weight: float = 0.01,
+    value_weight: float = 0.5,
+    value_clip: float = float("inf"),
+    normalize_advantage: bool = True,
+    **fields: Any,
+) -> OnPolicy:
+    """Simple policy optimisation (Xie et al., 2024): PPO with a parabola for its clipping."""
+    rule = Surrogate(SPO(clip), gamma, lam, entropy_weight, value_weight, value_clip, normalize_advantage)
+    return OnPolicy(**{"rule": rule, "lr": lr} | fields)
+
+
+def dpo(
+    *,
+    lr: float = 2.5e-4,
+    gamma: float = 0.99,
+    lam: float = 0.95,
+    alpha: float = 2.0,
+    beta: float = 0.6,
+    entropy_weight: float = 0.01,
+    value_weight: float = 0.5,
+    value_clip: float = float("inf"),
+    normalize_advantage: bool = True,
+    **fields: Any,
+) -> OnPolicy:
+    """Discovered policy optimisation (Lu et al., 2022): PPO with a meta-learned drift, in closed form, for its clipping."""
+    rule = Surrogate(DPO(alpha, beta), gamma, lam, entropy_weight, value_weight, value_clip, normalize_advantage)
+    return OnPolicy(**{"rule": rule, "lr": lr} | fields)
+
+
+def a2c(
+    *,
+    lr: float = 7e-4,
+    gamma: float = 0.99,
+    lam: float = 1.0,
+    entropy_weight: float = 0.01,
+    value_weight: float = 0.5,
+    value_clip: float = float("inf"),
+    normalize_advantage: bool = False,
+    **fields: Any,
+) -> OnPolicy:
+    """Advantage actor-critic (Mnih et al., 2016, synchronous): one step of the policy gradient a rollout."""
+    rule = Surrogate(PolicyGradient(), gamma, lam, entropy_weight, value_weight, value_clip, normalize_advantage)
+    own: Fields = {"num_envs": 16, "num_steps": 8, "epochs": 1, "minibatches": 1}
+    return OnPolicy(**{"rule": rule, "lr": lr} | own | fields)
+
+
+def reinforce(
+    *,
+    lr: float = 1e-3,
+    gamma: float = 0.99,
+    baseline: bool = True,
+    entropy_weight: float = 0.0,
+    value_weight: float = 0.5,
+    normalize_advantage: bool = False,
+    **fields: Any,
+) -> OnPolicy:
+    """REINFORCE (Williams, 1992): one step of the policy gradient a rollout, by Monte Carlo returns.
+
+    baseline: whether a learned value is subtracted; a leaf, so that both are one program. An episode that the end of a
+    rollout cuts is completed by its value with a baseline, and counts up to there without: play longer than episodes then.
+    """
+    value = {"value_weight": value_weight, "normalize_advantage": normalize_advantage, "baseline": baseline}
+    rule = Surrogate(PolicyGradient(), gamma, 1.0, entropy_weight, **value)
+    own: Fields = {"num_envs": 16, "epochs": 1, "minibatches": 1}
+    return OnPolicy(**{"rule": rule, "lr": lr} | own | fields)
+
+
+def trpo(
+    *,
+    lr: float = 1e-3,
+    gamma: float = 0.99,
+    lam: float = 0.95,
+    max_kl: float = 0.01,
+    damping: float = 0.1,
+    entropy_weight: float = 0.0,
+    value_weight: float = 0.5,
+    value_clip: float = float("inf"),
+    normalize_advantage: bool = True,
+    **fields: Any,
+) -> OnPolicy:
+    """Trust region policy optimisation (Schulman et al., 2015), with GAE and a value function of its own (2016).
+
+    One natural-gradient step of the policy a rollout; then the epochs fit the value function by the optimiser, with `lr`.
+    They leave alone what the policy reads, so that a shared tower follows the policy and the constraint holds for any
+    network. Metrics: `kl` and `improvement` of the step, and `step_scale`, the length that the line search chose (0: none).
+    """
+    weights = entropy_weight, value_weight, value_clip, normalize_advantage
+    rule = Surrogate(PolicyGradient(), gamma, lam, *weights)
+    own: Fields = {"num_envs": 8, "epochs": 10, "policy_step": TrustRegion(max_kl, damping)}
+    return OnPolicy(**{"rule": rule, "lr": lr} | own | fields)
+
+
+def impala(
+    *,
+    lr: float = 6e-4,
+    gamma: float = 0.99,
+    lam: float = 1.0,
+    max_rho: float = 1.0,
+    max_c: float = 1.0,
+    entropy_weight: float = 0.01,
+    value_weight: float = 0.5,
+    **fields: Any,
+) -> OnPolicy:
+    """IMPALA's learner (Espeholt et al., 2018): an actor-critic whose V-trace targets correct for old experience.
+
+    The published actors play on while the learner learns, with parameters some updates old. Here all is one program: actors
+    play with the newest parameters, and experience ages while its trajectories wait their turn. The first minibatch of the
+    first epoch is on policy; the last one is epochs * minibatches - 1 gradient steps old, and that is what V-trace corrects.
+    """
+    rule = VTrace(gamma, lam, max_rho, max_c, entropy_weight, value_weight)
+    own: Fields = {"num_envs": 16, "num_steps": 20, "epochs": 1}
+    return OnPolicy(**{"rule": rule, "lr": lr} | own | fields)
+
+
+def rloo(
+    *, lr: float = 1e-3, gamma: float = 1.0, entropy_weight: float = 0.0, group_size: int = 4, **fields: Any
+) -> OnPolicy:
+    """REINFORCE leave-one-out (Ahmadian et al., 2024): the policy gradient over the mean of sibling episodes' returns.
+
+    See `Group` for what an episode is: set `num_steps` to the environment's `max_steps` for whole ones.
+    """
+    rule = Group(PolicyGradient(), LeaveOneOut(), gamma, entropy_weight, group_size=group_size)
+    own: Fields = {"num_envs": 16, "epochs": 1, "minibatches": 1}
+    return OnPolicy(**{"rule": rule, "lr": lr} | own | fields)
+
+
+def remax(
+    *, lr: float = 1e-3, gamma: float = 1.0, entropy_weight: float = 0.0, group_size: int = 2, **fields: Any
+) -> OnPolicy:
+    """ReMax (Li et al., 2024): the policy gradient over the return of the greedy policy from the same reset state.
+
+    One of each group is the greedy episode: it teaches nothing itself, is no part of the `return`, and its steps count. See
+    `Group` for what an episode is: set `num_steps` to the environment's `max_steps` for whole ones.
+    """
+    rule = Group(PolicyGradient(), OverGreedy(), gamma, entropy_weight, group_size=group_size)
+    own: Fields = {"num_envs": 16, "epochs": 1, "minibatches": 1}
+    return OnPolicy(**{"rule": rule, "lr": lr} | own | fields)
+
+
+def grpo(
+    *,
+    lr: float = 2.5e-4,
+    gamma: float = 1.0,
+    clip: float = 0.2,
+    kl_weight: float = 0.0,
+    entropy_weight: float = 0.0,
+    group_size: int = 8,
+    **fields: Any,
+) -> OnPolicy:
+    """Group relative policy optimisation (Shao et al., 2024): PPO's clipping, returns standardised among siblings.
+
+    kl_weight: of KL(new || old), where old is the policy that played: there is no other to stay close to. See `Group` for
+    what an episode is: set `num_steps` to the environment's `max_steps` for whole ones.
+    """
+    way = {"per_episode": True, "penalty": FixedPenalty(kl_weight), "group_size": group_size}
+    rule = Group(Clip(clip), Standardized(), gamma, entropy_weight, **way)
+    return OnPolicy(**{"rule": rule, "lr": lr, "num_envs": 16} | fields)

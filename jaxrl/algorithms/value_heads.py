@@ -1,0 +1,226 @@
+"""What a value is: a mean, a histogram, quantiles. Every head combines with every option of `QLearning`."""
+
+import math
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl import losses, networks
+from jaxrl.tree import pytree, static
+
+Out = dict[str, jax.Array]
+Target = Callable[[jax.Array], jax.Array]  # what each possible next value makes of this row's target
+
+
+class Head(Protocol):
+    """A pytree that reads values off a network's outputs. Leading axes of `out` and predictions are free."""
+
+    def heads(self, num_actions: int, dueling: bool) -> dict[str, int]:
+        """The network's heads."""
+        ...
+
+    def init(self, key: jax.Array, num_actions: int, dueling: bool) -> Any:
+        """Parameters of its own beside the network's; () if none."""
+        ...
+
+    def predict(self, key: jax.Array | None, params: Any, out: Out) -> Any:
+        """All that it says of each action's return. Without a key, nothing is drawn."""
+        ...
+
+    def values(self, prediction: Any) -> jax.Array:
+        """What each action is worth: the mean. [..., n]."""
+        ...
+
+    def loss(
+        self, now: Any, action: jax.Array, target: Target, following: Any, policy: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """The loss of one row, and the size of its error. [], [].
+
+        now, following: predictions of this row and of what follows; `policy` [n] weighs the next actions.
+        """
+        ...
+
+
+def _heads(num_actions: int, width: int, dueling: bool) -> dict[str, int]:
+    return {"q": num_actions * width} | ({"value": width} if dueling else {})
+
+
+def duel(out: Out, width: int) -> jax.Array:
+    """Each action's outputs; with a "value" beside them, what they have over their mean (Wang et al., 2016, equation 9).
+
+    `out["q"]` [..., n * width] and `out["value"]` [..., width]. [..., n, width].
+    """
+    q = out["q"].reshape(*out["q"].shape[:-1], -1, width)
+    return q if "value" not in out else out["value"][..., None, :] + q - q.mean(-2, keepdims=True)
+
+
+def _mix(policy: jax.Array, x: jax.Array) -> jax.Array:
+    """The policy's [n] mean of what is said of each action [n, K]. [K]."""
+    return jnp.sum(policy[:, None] * x, axis=0)
+
+
+@pytree
+class Expected:
+    """A value is its mean, fitted by the Huber loss (Mnih et al., 2015)."""
+
+    def heads(self, num_actions: int, dueling: bool) -> dict[str, int]:
+        return _heads(num_actions, 1, dueling)
+
+    def init(self, key: jax.Array, num_actions: int, dueling: bool) -> tuple[()]:
+        return ()
+
+    def predict(self, key: jax.Array | None, params: Any, out: Out) -> jax.Array:
+        """Values. [..., n]."""
+        return duel(out, 1)[..., 0]
+
+    def values(self, prediction: jax.Array) -> jax.Array:
+        return prediction
+
+    def loss(
+        self, now: jax.Array, action: jax.Array, target: Target, following: jax.Array, policy: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        error = jax.lax.stop_gradient(target(jnp.sum(policy * following))) - now[action]
+        return losses.huber(error), jnp.abs(error)
+
+
+@pytree
+class Categorical:
+    """A value is a histogram of `atoms` from `v_min` to `v_max`, fitted by cross-entropy: C51 (Bellemare et al., 2017).
+
+    Its error is the divergence of the prediction from the target, as in Rainbow (Hessel et al., 2018).
+    """
+
+    v_min: float = -10.0
+    v_max: float = 10.0
+    atoms: int = static(default=51)
+
+    def __post_init__(self) -> None:
+        if self.atoms < 2:
+            raise ValueError(f"atoms={self.atoms}: a histogram from v_min to v_max has 2 or more; write, say, atoms=51.")
+
+    @property
+    def support(self) -> jax.Array:
+        """The returns that the atoms stand for. [atoms]."""
+        return self.v_min + (self.v_max - self.v_min) * jnp.linspace(0.0, 1.0, self.atoms)
+
+    def heads(self, num_actions: int, dueling: bool) -> dict[str, int]:
+        return _heads(num_actions, self.atoms, dueling)
+
+    def init(self, key: jax.Array, num_actions: int, dueling: bool) -> tuple[()]:
+        return ()
+
+    def predict(self, key: jax.Array | None, params: Any, out: Out) -> jax.Array:
+        """Logits. [..., n, atoms]."""
+        return duel(out, self.atoms)
+
+    def values(self, prediction: jax.Array) -> jax.Array:
+        p = jax.nn.softmax(prediction)
+        return jnp.sum(p * jnp.broadcast_to(self.support, p.shape), axis=-1)
+
+    def loss(
+        self, now: jax.Array, action: jax.Array, target: Target, following: jax.Array, policy: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        p = _mix(policy, jax.nn.softmax(following))
+        goal = jax.lax.stop_gradient(losses.project(p, target(self.support), self.support))
+        loss = -jnp.sum(goal * jax.nn.log_softmax(now[action]))
+        return loss, jnp.abs(loss + jnp.sum(goal * jnp.log(jnp.where(goal > 0, goal, 1.0))))
+
+
+@pytree
+class Quantile:
+    """A value is `quantiles` equally likely returns, fitted by quantile regression: QR-DQN (Dabney et al., 2018a).
+
+    kappa: of the Huber loss of each pair (equation 10). Its error is that of the mean.
+    """
+
+    kappa: float = 1.0
+    quantiles: int = static(default=51)
+
+    def heads(self, num_actions: int, dueling: bool) -> dict[str, int]:
+        return _heads(num_actions, self.quantiles, dueling)
+
+    def init(self, key: jax.Array, num_actions: int, dueling: bool) -> tuple[()]:
+        return ()
+
+    def predict(self, key: jax.Array | None, params: Any, out: Out) -> tuple[jax.Array, jax.Array]:
+        """Quantiles, and the fractions that they stand for: the middles of equal parts. [..., n, K], [..., K]."""
+        theta = duel(out, self.quantiles)
+        return theta, jnp.broadcast_to(_middles(self.quantiles), (*theta.shape[:-2], self.quantiles))
+
+    def values(self, prediction: tuple[jax.Array, jax.Array]) -> jax.Array:
+        return prediction[0].mean(-1)
+
+    def loss(
+        self, now: Any, action: jax.Array, target: Target, following: Any, policy: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        return _regress(self.kappa, now, action, target, following, policy)
+
+
+@pytree
+class Implicit:
+    """A value is a function from a fraction to its quantile: IQN (Dabney et al., 2018b).
+
+    The network's `size` features, times an embedding of the fraction in `cosines` (equation 4), then one linear layer.
+    `samples`: the fractions drawn for each row and for its target. To act it reads `fractions`, the middles of equal parts;
+    the paper draws these too.
+    """
+
+    kappa: float = 1.0
+    size: int = static(default=64)
+    cosines: int = static(default=64)
+    samples: int = static(default=8)
+    fractions: int = static(default=32)
+
+    def heads(self, num_actions: int, dueling: bool) -> dict[str, int]:
+        return {"features": self.size}
+
+    def init(self, key: jax.Array, num_actions: int, dueling: bool) -> dict[str, Any]:
+        key_embedding, *keys = jax.random.split(key, 3)
+        sizes = _heads(num_actions, 1, dueling)
+        top = {name: _linear(k, self.size, size, 1.0) for k, (name, size) in zip(keys, sizes.items(), strict=False)}
+        return {"embedding": _linear(key_embedding, self.cosines, self.size, math.sqrt(2.0)), "top": top}
+
+    def predict(self, key: jax.Array | None, params: Any, out: Out) -> tuple[jax.Array, jax.Array]:
+        """Quantiles, and the fractions that they stand for. [..., n, K], [..., K]."""
+        features = out["features"]
+        if key is None:
+            tau = jnp.broadcast_to(_middles(self.fractions), (*features.shape[:-1], self.fractions))
+        else:
+            tau = jax.random.uniform(key, (*features.shape[:-1], self.samples))
+        angles = math.pi * jnp.multiply.outer(tau, jnp.arange(self.cosines, dtype=jnp.float32))
+        x = features[..., None, :] * jax.nn.relu(_apply(params["embedding"], jnp.cos(angles)))
+        theta = duel({name: _apply(layer, x) for name, layer in params["top"].items()}, 1)[..., 0]
+        return theta.swapaxes(-1, -2), tau
+
+    def values(self, prediction: tuple[jax.Array, jax.Array]) -> jax.Array:
+        return prediction[0].mean(-1)
+
+    def loss(
+        self, now: Any, action: jax.Array, target: Target, following: Any, policy: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        return _regress(self.kappa, now, action, target, following, policy)
+
+
+def _middles(num: int) -> jax.Array:
+    return (jnp.arange(num) + 0.5) / num
+
+
+def _regress(
+    kappa: Any, now: Any, action: jax.Array, target: Target, following: Any, policy: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Quantile regression of each quantile on all of the target's, and the error of the mean. [], []."""
+    (theta, tau), goal = now, jax.lax.stop_gradient(target(_mix(policy, following[0])))
+    error = goal[None, :] - theta[action][:, None]
+    loss = losses.quantile(error, jnp.broadcast_to(tau[:, None], error.shape), kappa).mean(1).sum()
+    return loss, jnp.abs(error.mean())
+
+
+def _linear(key: jax.Array, inputs: int, outputs: int, scale: float) -> dict[str, jax.Array]:
+    return {"kernel": networks.orthogonal(scale)(key, (inputs, outputs)), "bias": jnp.zeros(outputs)}
+
+
+def _apply(layer: dict[str, jax.Array], x: jax.Array) -> jax.Array:
+    y = x @ layer["kernel"]
+    return y + jnp.broadcast_to(layer["bias"], y.shape)

@@ -1,0 +1,178 @@
+"""The table of who takes what is true: what is refused says so, what is taken is done, and the page shows it."""
+
+import pathlib
+from functools import lru_cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxrl as rl
+from experiments import which
+from jaxrl import abilities, tree
+from jaxrl.abilities import SPACES, Probe
+from jaxrl.env import Step
+from jaxrl.rules.base import Clock
+from jaxrl.spaces import Masked
+from jaxrl.tree import pytree, replace
+
+README = pathlib.Path(__file__).parent.parent / "README.md"
+takes = lru_cache(lambda name: abilities.takes(rl.ALGORITHMS[name]))
+every = pytest.mark.parametrize("name", rl.ALGORITHMS)
+
+
+def begun(algo, env):
+    return jax.eval_shape(lambda key: algo.init(key, env), jax.random.key(0))
+
+
+def kinds(tree):
+    return jax.tree.map(lambda x: (x.shape, x.dtype), tree)
+
+
+# ------------------------------------------------------------------------------------------------------ what each one says
+
+
+@every
+def test_a_learner_that_begins_also_learns(name):
+    """A row says what begins; so an update goes through too, traced: scaled and masked; in its last space, with a memory."""
+    can = takes(name)
+    scaled = {field: True for field in ("normalize_obs", "normalize_reward") if can[field]}
+    spaces = [space for kind, space in SPACES.items() if can[kind]]
+    assert spaces
+    memory = {"memory": rl.GRU(4)} if can["memory"] else {}
+    for env, fields in [(Probe(spaces[0], masked=can["masks"]), scaled), (Probe(spaces[-1]), memory)]:
+        algo = rl.ALGORITHMS[name](**fields)
+        state = begun(algo, env)
+        after, metrics = jax.eval_shape(
+            lambda key, state, algo=algo, env=env: algo.update(key, env, state), jax.random.key(0), state
+        )
+        assert kinds(after) == kinds(state)
+        assert {"return", "episodes"} <= set(metrics)
+
+
+@every
+def test_what_is_not_taken_is_refused_with_a_word_on_who_takes_it(name):
+    for kind, space in SPACES.items():
+        if not takes(name)[kind]:
+            with pytest.raises(TypeError, match=r"`jaxrl algorithms` lists"):
+                begun(rl.ALGORITHMS[name](), Probe(space))
+
+
+@pytree
+class OneAllowed:
+    """One of four actions is allowed in an episode, and pays; it may end at any step."""
+
+    max_steps = 3
+    action_space = rl.Discrete(4)
+
+    def reset(self, key):
+        allowed = jax.random.randint(key, (), 0, 4)
+        return allowed, self.observe(allowed)
+
+    def step(self, key, state, action):
+        return state, Step(self.observe(state), jnp.float32(action == state), jax.random.bernoulli(key), {})
+
+    def observe(self, allowed):
+        return Masked(jnp.ones(2), jnp.arange(4) == allowed)
+
+
+@every
+def test_a_forbidden_action_is_never_taken(name):
+    """Neither when it is judged, nor when it learns: of four actions one is allowed, and that one is done."""
+    if not (takes(name)["masks"] and takes(name)["discrete"]):
+        pytest.skip("it refuses masks")
+    algo, env = rl.ALGORITHMS[name](network=rl.MLP(())), OneAllowed()
+
+    @jax.jit
+    def run(key):
+        key_init, key_act, *keys = jax.random.split(key, 4)
+        young = algo.init(key_init, env, 4_000_000)
+        old = replace(young, clock=Clock(jnp.int32(1_000_000), young.clock.total))  # warm, and still exploring
+        at = jax.vmap(env.observe)(jnp.arange(4))
+        see = lambda way, key, state: jax.vmap(lambda obs: way(key, env, state, algo.start(env), obs)[1])(at)
+        judged = see(algo.act, key_act, old)
+        if hasattr(algo, "explore"):
+            return [judged, *(see(algo.explore, key, state) for key, state in zip(keys, (young, old), strict=True))], 1.0
+        metrics = algo.update(keys[0], env, old)[1]
+        return [judged], metrics["return"] / metrics["length"]
+
+    choices, paid = run(jax.random.key(0))
+    for actions in choices:
+        np.testing.assert_array_equal(actions, np.arange(4))
+    assert paid == 1.0  # at each step
+
+
+@pytest.mark.slow
+@every
+def test_a_life_under_masks_is_finite(name):
+    """Also past its warm-up: no -inf of a forbidden action meets a 0."""
+    if not (takes(name)["masks"] and takes(name)["discrete"]):
+        pytest.skip("it refuses masks")
+    algo = rl.ALGORITHMS[name](network=rl.MLP((4,)))
+    steps = max(4 * algo.steps_per_update, 2_000)
+    state, metrics = jax.jit(lambda key: rl.train(key, algo, OneAllowed(), steps=steps, evals=2))(jax.random.key(0))
+    assert tree.is_finite(state.params)
+    assert np.isfinite(metrics.get("loss", 0.0)).all()
+    np.testing.assert_allclose(metrics["return"], metrics["length"])
+
+
+# --------------------------------------------------------------------------------------------------------------- the table
+
+
+def test_answers_are_found_by_trying():
+    """A maker that refuses, one that ignores what it is asked, and one that errs."""
+
+    @pytree
+    class Picky:
+        base: rl.OnPolicy = rl.ppo(num_envs=2, num_steps=4, minibatches=1)
+
+        def init(self, key, env):
+            if env.action_space == SPACES["continuous"]:
+                raise TypeError("no")
+            return self.base.init(key, env)
+
+        def start(self, env):
+            return ()
+
+    found = abilities.takes(lambda memory=None, normalize_obs=False: Picky())
+    assert found == {
+        **{"discrete": True, "multi-discrete": True, "continuous": False, "masks": True},
+        **{"memory": False, "images": False, "normalize_obs": False, "normalize_reward": False},
+    }
+
+    def broken():
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        abilities.takes(broken)
+    assert set(abilities.takes(rl.ppo).values()) == {True}
+
+
+def test_a_title_is_the_first_sentence():
+    def maker():
+        """What it is (Somebody et al. 2020, equation 3). `fields` are more.
+
+        And more."""
+
+    assert abilities.title(maker) == "What it is (Somebody et al. 2020, equation 3)"
+
+
+def test_the_page_is_filled(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- algorithms -->\nold\n<!-- end of algorithms -->\nafter\n")
+    which.main(which.Config(("ppo",), page))
+    assert page.read_text().startswith("before\n<!-- algorithms -->\n| ")
+    assert "| `rl.ppo` | Proximal policy optimisation" in page.read_text()
+    assert "old" not in page.read_text()
+
+
+def test_the_readme_has_the_table_that_trying_gives():
+    """If not: `python -m experiments.which`."""
+    answers = {name: takes(name) for name in rl.ALGORITHMS}
+    text = README.read_text().split("<!-- algorithms -->")[1].split("<!-- end of algorithms -->")[0]
+    lines = [line for line in text.splitlines() if line.startswith("| `rl.")]
+    shown = {
+        cells[1].strip(" `").removeprefix("rl."): [x.strip() for x in cells[3:-1]] for cells in (x.split("|") for x in lines)
+    }
+    assert shown == {name: ["yes" if x else "-" for x in found.values()] for name, found in answers.items()}
