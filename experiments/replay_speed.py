@@ -30,7 +30,7 @@ class Config:
     capacities: tuple[int, ...] = (5_000, 50_000, 500_000)
     seeds: int = 8
     batch_size: int = 128
-    steps: int = 200
+    steps: int = 100
     """steps of a measurement"""
     repeats: int = 5
     """rounds, interleaved"""
@@ -116,8 +116,8 @@ def main(config: Config) -> None:
     load = f"{os.cpu_count()} cores under a load of {os.getloadavg()[0]:.1f}"
     where = f"{jax.devices()[0].device_kind}, {load}, jax {jax.__version__}"
     page = (
-        f"# What a replay costs as it grows\n\n{where}. Microseconds of a step (add a transition, draw {config.batch_size}, new "
-        f"priorities) of one of {config.seeds} seeds under vmap, the median of {config.repeats} rounds, and its ratio to\n"
+        f"# What a replay costs as it grows\n\n{where}. Microseconds of a step (add a transition, draw "
+        f"{config.batch_size}, new priorities) of one of {config.seeds} seeds under vmap, the median of {config.repeats} rounds, and its ratio to\n"
         f"uniform in the same round.\n\n{table(config, rows)}\n"
     )
     (config.folder / "replay_speed.json").write_text(json.dumps({"where": where, "rows": rows}, indent=1) + "\n")

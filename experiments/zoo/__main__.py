@@ -72,23 +72,33 @@ def run(row: Row, config: Config) -> dict[str, Any]:
 
 
 def table(folder: pathlib.Path) -> str:
-    lines = [
-        "| environment | algorithm | steps | greedy return, IQM [95 % interval] | mean ± std | target | published | s a seed |",
-        "|---|---|---|---|---|---|---|---|",
+    """A line for each row, by environment."""
+    columns = (
+        "environment",
+        "algorithm",
+        "steps",
+        "greedy return, IQM [95 %]",
+        "mean ± std",
+        "target",
+        "published",
+        "s a seed",
+    )
+    lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+    lines += [
+        "| " + " | ".join(cells(row, read(row, folder), folder)) + " |" for row in sorted(ROWS, key=lambda row: row.env)
     ]
-    for row in sorted(ROWS, key=lambda row: row.env):
-        record = read(row, folder)
-        if record is None:
-            lines.append(f"| {row.env} | {row.algorithm} | {row.steps:,} | not run yet | | | {row.published} | |")
-            continue
-        e, seeds = record["evaluation_score"], len(record["seed"])
-        stale = "" if is_known(row, folder) else " (of an earlier setting)"
-        goal = "" if row.target is None else f"{row.target:g}, {'met' if e['iqm'] >= row.target else 'missed'}"
-        lines.append(
-            f"| {row.env} | {row.algorithm} | {record['step'][-1]:,} | {e['iqm']:.4g} [{e['low']:.4g}, {e['high']:.4g}]{stale} | "
-            f"{e['mean']:.4g} ± {e['std']:.3g} | {goal} | {row.published} | {float(record['run_seconds']) / seeds:.1f} |"
-        )
     return "\n".join(lines)
+
+
+def cells(row: Row, record: dict[str, Any] | None, folder: pathlib.Path) -> tuple[str, ...]:
+    if record is None:
+        return row.env, row.algorithm, f"{row.steps:,}", "not run yet", "", "", row.published, ""
+    e, seconds = record["evaluation_score"], float(record["run_seconds"]) / len(record["seed"])
+    stale = "" if is_known(row, folder) else " (of an earlier setting)"
+    score = f"{e['iqm']:.4g} [{e['low']:.4g}, {e['high']:.4g}]{stale}"
+    goal = "" if row.target is None else f"{row.target:g}, {'met' if e['iqm'] >= row.target else 'missed'}"
+    spread, steps = f"{e['mean']:.4g} ± {e['std']:.3g}", f"{record['step'][-1]:,}"
+    return row.env, row.algorithm, steps, score, spread, goal, row.published, f"{seconds:.1f}"
 
 
 def main(config: Config) -> None:

@@ -1,4 +1,4 @@
-"""The rows of the zoo: data. What each was chosen from is its `grid`; seeds 0 to 7 chose, seeds 1000 to 1031 are the score."""
+"""The rows of the zoo: data. Seeds 0 to 7 chose each setting from its `grid`, seeds 1000 to 1031 are its score."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from experiments import ppo_classic
 from experiments.zoo import Row
 
 RELU: Any = rl.MLP((64, 64), activation=jax.nn.relu)
-LR = (3e-4, 1e-3, 3e-3)
+NORM: Any = rl.MLP((64, 64), activation=jax.nn.relu, shared=True, layer_norm=True)
 
 
 def classic(env: str) -> Row:
@@ -18,17 +18,54 @@ def classic(env: str) -> Row:
     return Row("ppo", env, task.steps, task.setting, task.grid, task.published, task.target, task.params)
 
 
+def rows(env: str, steps: int, algorithms: dict[str, dict[str, Any]], **shared: Any) -> list[Row]:
+    """A row for each algorithm on one environment: its setting, with its `published` score and its `grid` taken out."""
+    made = []
+    for name, setting in algorithms.items():
+        own = {key: setting[key] for key in ("published", "grid", "target", "steps", "note") if key in setting}
+        rest = {key: value for key, value in setting.items() if key not in own}
+        made.append(Row(**{"algorithm": name, "env": env, "steps": steps, "setting": rest} | shared | own))
+    return made
+
+
+# ----------------------------------------------------------------------------------------------------- policy optimisation
+
+LR = dict(lr=(3e-4, 1e-3, 3e-3, 1e-2))
+ROLLOUT = dict(gamma=0.98, lam=0.8, entropy_weight=0.0, num_envs=8, num_steps=32, epochs=20, minibatches=1, lr=1e-3)
+SHORT = dict(gamma=0.98, entropy_weight=0.0, num_envs=8, num_steps=8, lr=3e-3)
+WHOLE = dict(num_envs=16, num_steps=500)  # episodes
+
+CARTPOLE_ON_POLICY: dict[str, dict[str, Any]] = {
+    "a2c": SHORT | dict(lam=0.95, grid=LR, published="500 ± 0 (rl-zoo, 500k)"),
+    "dpo": ROLLOUT | dict(grid=LR),
+    "impala": SHORT | dict(num_steps=16, grid=LR),
+    "mdpo": ROLLOUT | dict(step_size=1.0, grid=LR),
+    "ppo_penalty": ROLLOUT | dict(grid=LR),
+    "reinforce": SHORT | dict(num_steps=64, grid=LR),
+    "spo": ROLLOUT | dict(grid=LR),
+    "trpo": dict(gamma=0.98, lam=0.95, num_envs=8, num_steps=64, max_kl=0.02, epochs=10, minibatches=4, lr=1e-3,
+                 grid=dict(max_kl=(0.01, 0.02, 0.05)), published="500 ± 0 (rl-zoo, 100k)"),
+    "rloo": WHOLE | dict(steps=400_000, lr=1e-2, grid=dict(lr=(1e-3, 3e-3, 1e-2, 3e-2))),
+    "grpo": WHOLE | dict(steps=400_000, lr=1e-3, epochs=10, minibatches=1, grid=LR),
+    "remax": WHOLE | dict(steps=400_000, lr=1e-2, grid=dict(lr=(1e-3, 3e-3, 1e-2, 3e-2))),
+    "pqn": dict(gamma=0.99, lam=0.95, num_envs=8, num_steps=32, epochs=4, minibatches=4, lr=1e-3, network=NORM,
+                reward_scale=0.1, epsilon_fraction=0.3, grid=LR, published="495 (CleanRL, 500k)"),
+}  # fmt: skip
+
+# ------------------------------------------------------------------------------------------------------------ value-based
+
 DQN = dict(
     lr=1e-3, gamma=0.99, num_envs=8, updates=2, batch_size=64, warmup=1_000, target_period=200.0, epsilon_fraction=0.3,
     network=RELU,
 )  # fmt: skip
+DQN_LR = dict(lr=(3e-4, 1e-3, 3e-3))
+
+CARTPOLE_VALUES: dict[str, dict[str, Any]] = {
+    "dqn": DQN | dict(grid=DQN_LR, target=500, published="500 ± 0 (rl-zoo, 50k)"),
+}
 
 ROWS: list[Row] = [
-    classic("CartPole-v1"),
-    classic("Acrobot-v1"),
-    classic("Pendulum-v1"),
-    classic("Breakout-MinAtar"),
-    Row("dqn", "CartPole-v1", 100_000, DQN, dict(lr=LR), "500 ± 0 (rl-zoo, 50k)", 500),
-    Row("dqn", "Acrobot-v1", 100_000, DQN, dict(lr=LR), "none at 100k", -85),
-    Row("dqn", "MountainCar-v0", 120_000, DQN, dict(lr=LR), "-101 ± 10 (rl-zoo, 120k)"),
+    *map(classic, ("CartPole-v1", "Acrobot-v1", "Pendulum-v1", "Breakout-MinAtar")),
+    *rows("CartPole-v1", 100_000, CARTPOLE_ON_POLICY),
+    *rows("CartPole-v1", 100_000, CARTPOLE_VALUES),
 ]
