@@ -117,8 +117,8 @@ def main(config: Config) -> None:
     where = f"{jax.devices()[0].device_kind}, {load}, jax {jax.__version__}"
     page = (
         f"# What a replay costs as it grows\n\n{where}. Microseconds of a step (add a transition, draw "
-        f"{config.batch_size}, new priorities) of one of {config.seeds} seeds under vmap, the median of {config.repeats} rounds, and its ratio to\n"
-        f"uniform in the same round.\n\n{table(config, rows)}\n"
+        f"{config.batch_size}, new priorities) of one of {config.seeds} seeds under vmap, the median of {config.repeats} "
+        f"rounds, and its ratio to uniform in the same round.\n\n{table(config, rows)}\n"
     )
     (config.folder / "replay_speed.json").write_text(json.dumps({"where": where, "rows": rows}, indent=1) + "\n")
     (config.folder / "replay_speed.md").write_text(page)

@@ -116,22 +116,34 @@ def orthogonal(scale: float = 1.0) -> Callable[..., jax.Array]:
     return init
 
 
-def sparse(scale: float = 1.0) -> Callable[..., jax.Array]:
-    """Nine tenths of each unit's inputs cut, the rest LeCun-uniform (Elsayed et al., 2024), whatever `scale`.
+@dataclasses.dataclass(frozen=True)
+class Orthogonal:
+    """`orthogonal`, as a value."""
+
+    def __call__(self, scale: float) -> Callable[..., jax.Array]:
+        return orthogonal(scale)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sparse:
+    """A share `zeros` of each unit's inputs cut, the rest LeCun-uniform (Elsayed et al., 2024), whatever the scale.
 
     Each unit keeps one input at least, where the paper's rounding would cut all of fewer than ten.
     """
 
-    def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
-        key_value, key_place = jax.random.split(key)
-        inputs = math.prod(shape[:-1])
-        num_zeros = min(math.ceil(0.9 * inputs), inputs - 1)
-        limit = 1.0 / math.sqrt(inputs)
-        weights = jax.random.uniform(key_value, (inputs, shape[-1]), dtype, -limit, limit)
-        place = jnp.argsort(jax.random.uniform(key_place, weights.shape), axis=0)  # a random order for each unit
-        return jnp.where(place >= num_zeros, weights, 0.0).reshape(shape)
+    zeros: float = 0.9
 
-    return init
+    def __call__(self, scale: float) -> Callable[..., jax.Array]:
+        def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+            key_value, key_place = jax.random.split(key)
+            inputs = math.prod(shape[:-1])
+            num_zeros = min(math.ceil(self.zeros * inputs), inputs - 1)
+            limit = 1.0 / math.sqrt(inputs)
+            weights = jax.random.uniform(key_value, (inputs, shape[-1]), dtype, -limit, limit)
+            place = jnp.argsort(jax.random.uniform(key_place, weights.shape), axis=0)  # a random order for each unit
+            return jnp.where(place >= num_zeros, weights, 0.0).reshape(shape)
+
+        return init
 
 
 # A policy head starts near zero, so that every action is about as likely; other heads at their natural scale.
@@ -209,7 +221,7 @@ class MLP:
 
     hidden: the layers' widths. shared: one tower for all heads rather than one for each. layer_norm: before each
     activation. free: heads that are parameters of their own and see no observation (a Gaussian's spread, as is usual).
-    init: of the kernels, `orthogonal` or `sparse`. norm_weights: whether layer_norm learns a scale and a bias.
+    init: of the kernels, `Orthogonal()` or `Sparse()`. norm_weights: whether layer_norm learns a scale and a bias.
     """
 
     hidden: tuple[int, ...] = (64, 64)
@@ -217,7 +229,7 @@ class MLP:
     shared: bool = False
     layer_norm: bool = False
     free: tuple[str, ...] = ("log_std",)
-    init: Initialiser = orthogonal
+    init: Initialiser = Orthogonal()
     norm_weights: bool = True
 
     def __call__(self, heads: Mapping[str, int]) -> Network:

@@ -67,7 +67,7 @@ class Uniform:
     def admit(self, tree: Any, index: jax.Array, valid: jax.Array) -> Any:
         return tree
 
-    def rate(self, tree: Any, index: jax.Array, valid: jax.Array, priority: jax.Array) -> Any:
+    def rate(self, tree: Any, index: jax.Array, valid: jax.Array, priority: jax.Array, counts: Any) -> Any:
         return tree
 
     def draw(self, key: jax.Array, tree: Any, ring: Ring, batch_size: int, fraction: Any) -> tuple[Any, Any]:
@@ -103,11 +103,15 @@ class Prioritized:
         number = jnp.where(valid, self._number(_prepared(tree).largest), 0.0)
         return replace(tree, numbers=tree.numbers.put(index, number))
 
-    def rate(self, tree: Priorities, index: jax.Array, valid: jax.Array, priority: jax.Array) -> Priorities:
-        """New priorities [N] for the starts `index`, where `valid`. What is not finite is the largest so far."""
+    def rate(self, tree: Priorities, index: jax.Array, valid: jax.Array, priority: jax.Array, counts: Any) -> Priorities:
+        """New priorities [N] for the starts `index`, where `valid`. What is not finite is the largest so far.
+
+        Where it does not count (a traced flag []) each number is written again as it was: to choose a tree would copy it.
+        """
         priority = jnp.where(jnp.isfinite(priority), jnp.abs(priority), tree.largest)
-        largest = jnp.maximum(tree.largest, priority.max(initial=0.0, where=valid))
-        return Priorities(tree.numbers.put(index, jnp.where(valid, self._number(priority), 0.0)), largest)
+        largest = jnp.maximum(tree.largest, priority.max(initial=0.0, where=valid & counts))
+        number = jnp.where(counts, self._number(priority), tree.numbers.at(index))
+        return Priorities(tree.numbers.put(index, jnp.where(valid, number, 0.0)), largest)
 
     def draw(self, key: jax.Array, tree: Priorities, ring: Ring, batch_size: int, fraction: Any) -> tuple[Any, Any]:
         """One start from each of `batch_size` equal shares of the total priority, and its weight. [N], [N]."""
@@ -210,11 +214,11 @@ class Buffer:
         at = (index[:, None] // num_envs + jnp.arange(self.length)[None]) % rows
         return Sample(jax.tree.map(lambda x: x[at, index[:, None] % num_envs], replay.data), index, weight)
 
-    def reprioritize(self, replay: Replay, index: jax.Array, priority: jax.Array) -> Replay:
-        """With new priorities [N], the size of each error, for the starts `index` [N] of a sample."""
+    def reprioritize(self, replay: Replay, index: jax.Array, priority: jax.Array, counts: Any = True) -> Replay:
+        """With new priorities [N], the size of each error, for the starts `index` [N] of a sample, if it `counts`."""
         _, num_envs = _sizes(replay.data)
         valid = self._is_start(replay, index // num_envs)
-        return replace(replay, tree=self.priority.rate(replay.tree, index, valid, priority))
+        return replace(replay, tree=self.priority.rate(replay.tree, index, valid, priority, counts))
 
     def prepare(self, replay: Replay) -> Replay:
         """A loaded replay with this buffer's priorities: all starts have the largest.

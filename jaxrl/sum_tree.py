@@ -26,6 +26,10 @@ class SumTree:
     def total(self) -> jax.Array:
         return self.nodes[0].sum()
 
+    def at(self, index: jax.Array) -> jax.Array:
+        """The numbers at `index` [N]. [N]."""
+        return self.nodes[self.starts[-1] + index // WIDTH, index % WIDTH]
+
     def put(self, index: jax.Array, value: jax.Array) -> Self:
         """With numbers `value` [N] at `index` [N]; the largest where an index comes twice."""
         starts = jnp.array(self.starts, jnp.int32)

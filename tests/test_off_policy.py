@@ -132,6 +132,16 @@ def test_fewer_updates_are_one_program_with_more():
     assert int(run(4, float("inf")).step) == 4 * 9
 
 
+def test_updates_that_do_not_count_leave_priorities_as_they_were():
+    """Keys differ by how many updates there are, so a tree is compared to itself: without a step nothing changes."""
+    algo, env = rl.dqn(**SMALL, updates=3, update_limit=0.0, priority=rl.Prioritized()), envs.make("Catch")
+    state, _ = fill(algo, env)
+    after, _ = algo.learn(jax.random.key(9), env, state)
+    chex.assert_trees_all_equal(after.replay, state.replay)
+    counted, _ = tree.replace(algo, update_limit=3.0).learn(jax.random.key(9), env, state)
+    assert not np.array_equal(counted.replay.tree.numbers.nodes, state.replay.tree.numbers.nodes)
+
+
 def test_a_dataset_is_learnt_from_without_playing():
     env = Matching()
     rng = np.random.default_rng(0)

@@ -10,7 +10,7 @@ from probes import Choice, Matching, TimedOut, Value
 
 import envs
 import jaxrl as rl
-from jaxrl.algorithms.pqn import radam
+from jaxrl.algorithms.pqn import RAdam
 from jaxrl.distributions import EpsilonGreedy
 from jaxrl.rollout import Transition
 from jaxrl.rules.base import Clock
@@ -120,8 +120,8 @@ def test_radam_is_optax_s_and_has_a_gradient():
             params = optax.apply_updates(params, changes)
         return params
 
-    np.testing.assert_allclose(walk(radam(0.1), 1.0), walk(optax.radam(0.1), 1.0), rtol=1e-5)
-    slope = jax.grad(lambda scale: walk(radam(0.1), scale).sum())(1.0)
+    np.testing.assert_allclose(walk(RAdam()(0.1), 1.0), walk(optax.radam(0.1), 1.0), rtol=1e-5)
+    slope = jax.grad(lambda scale: walk(RAdam()(0.1), scale).sum())(1.0)
     assert np.isfinite(slope)
     assert slope != 0.0
 

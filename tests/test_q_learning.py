@@ -20,6 +20,9 @@ from jaxrl.algorithms.value_heads import Categorical, Expected, Implicit, Quanti
 from jaxrl.rules.base import Clock
 from jaxrl.tree import pytree, static
 
+# These programs are small and run once: to compile them well takes twice as long as to compile and run them.
+quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
 # ------------------------------------------------------------------------------------------------- every head, every option
 
 HEADS = [
@@ -59,7 +62,7 @@ def test_a_forbidden_action_is_neither_followed_nor_a_nan(head, backup):
     algo = rl.dqn(head=head, backup=backup, double=False, **TINY)
     learner, allowed = algo.learner, jnp.ones(3, bool)
 
-    @jax.jit
+    @quick
     def learn(mask):
         """What one step makes of a batch whose next actions `mask` allows, and the values of these."""
         learnt = learner.init(jax.random.key(0), env, env.reset(jax.random.key(0))[1])
@@ -152,7 +155,7 @@ def lived(name):
 
     floats = {key: jnp.full(8, value) for key, value in floats_of(name).items()}
     floats["lr"] *= jnp.asarray(SCALES, jnp.float32)
-    begun, metrics, values = jax.jit(jax.vmap(life))(floats, MEMBERS, keys())
+    begun, metrics, values = quick(jax.vmap(life))(floats, MEMBERS, keys())
     return floats, begun, metrics, values, len(traced)
 
 
@@ -176,7 +179,7 @@ def test_every_lesson_is_learnt(name):
 def test_every_float_is_traced_in_one_trace(name):
     floats, _, metrics, _, traced = lived(name)
     assert traced == 1
-    assert len(floats) >= 5
+    assert {"lr", "gamma", "max_grad_norm"} <= set(floats)
     rows = np.asarray(metrics["loss"][[5, 6, 7], 0])
     assert len(set(rows.tolist())) == 3  # the learning rate had its say
 
@@ -194,7 +197,7 @@ def test_vmap_is_a_loop_and_a_state_is_all_there_is(name):
     floats, begun, metrics, _, _ = lived(name)
     i = MATCHING
     own = {key: value[i] for key, value in floats.items()}
-    advance = jax.jit(lambda key, state, row: training_of(name, own, MEMBERS[i]).advance(key, state, row))
+    advance = quick(lambda key, state, row: training_of(name, own, MEMBERS[i]).advance(key, state, row))
     state, row = advance(keys()[i], jax.tree.map(lambda x: x[i], begun), 0)
     for field in ("loss", "value", "error", "grad_norm"):
         np.testing.assert_allclose(metrics[field][i, 0], row[field], rtol=1e-2, atol=1e-3, err_msg=field)
@@ -243,7 +246,7 @@ def test_sqirl_is_random_from_its_frontier_on_and_greedy_before():
     obs = env.reset(jax.random.key(0))[1]
     params = algo.learner.init(jax.random.key(1), env, obs).params
 
-    @jax.jit
+    @quick
     def explore(t, clock):
         act = lambda key: algo.learner.explore(key, env, params, t, obs, clock)[1]
         return jax.vmap(act)(jax.random.split(jax.random.key(2), 64))

@@ -163,7 +163,7 @@ def test_the_step_is_bounded_as_in_the_paper():
 
 @pytest.mark.parametrize(("shape", "kept"), [((40, 5), 4), ((4, 3), 1), ((3, 3, 8, 2), 7)])
 def test_nine_tenths_of_the_weights_begin_at_zero(shape, kept):
-    weights = np.asarray(networks.sparse(0.01)(jax.random.key(0), shape)).reshape(-1, shape[-1])
+    weights = np.asarray(networks.Sparse()(0.01)(jax.random.key(0), shape)).reshape(-1, shape[-1])
     inputs = len(weights)
     assert ((weights != 0).sum(0) == kept).all()
     assert np.abs(weights).max() <= 1 / math.sqrt(inputs)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import re
 import time
 from typing import Any
 
@@ -59,7 +60,8 @@ def read(row: Row, folder: pathlib.Path) -> dict[str, Any] | None:
 
 
 def described(row: Row) -> dict[str, str]:
-    return {name: repr(value) for name, value in (row.setting | row.params).items()}
+    """A setting as text; of a function its name, without where it lay in memory."""
+    return {name: re.sub(r" at 0x[0-9a-f]+", "", repr(value)) for name, value in (row.setting | row.params).items()}
 
 
 def run(row: Row, config: Config) -> dict[str, Any]:

@@ -112,7 +112,8 @@ class ActorCritic:
         key_critic, key_actor = jax.random.split(key)
         batch = tree.replace(batch, action=unscaled(env.action_space, batch.action))
         learnt, error, metrics = self._evaluate(key_critic, env, learnt, batch, clock)
-        improve = lambda learnt: self._improve(key_actor, env, learnt, batch, clock)
+        words, kind = jax.random.key_data(key_actor), jax.random.key_impl(key)  # jax 0.10's check wants no keys in a cond
+        improve = lambda learnt: self._improve(jax.random.wrap_key_data(words, impl=kind), env, learnt, batch, clock)
         step = learnt.step + 1
         turn = step % jnp.asarray(self.policy_period, jnp.float32) == 0
         learnt = jax.lax.cond(turn, improve, lambda learnt: learnt, learnt)

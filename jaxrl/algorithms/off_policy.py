@@ -138,7 +138,7 @@ class OffPolicy:
             sample = self.buffer.sample(key_sample, replay, self.batch_size, state.clock.fraction)
             batch = self._batch(state, sample.items, sample.weight)
             better, priority, metrics = self.learner.learn(key_learn, env, learnt, batch, state.clock)
-            replay = self.buffer.reprioritize(replay, sample.index, priority)
+            replay = self.buffer.reprioritize(replay, sample.index, priority, counts)
             return (tree.where(counts, better, learnt), replay), metrics
 
         ready = (state.clock.n + 1) * self.steps_per_update >= self.warmup

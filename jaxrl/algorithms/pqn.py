@@ -6,35 +6,46 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxrl.algorithms.base import Linear, Optimizer
+from jaxrl.algorithms.base import Linear
 from jaxrl.algorithms.on_policy import OnPolicy
 from jaxrl.networks import MLP
 from jaxrl.rules.exploration import EpsilonGreedy
 from jaxrl.rules.q_lambda import QLambda
+from jaxrl.tree import pytree
 
 
-def radam(
-    lr: Any, b1: Any = 0.9, b2: Any = 0.999, eps: Any = 1e-8, eps_root: Any = 1e-16, threshold: Any = 5.0
-) -> optax.GradientTransformationExtraArgs:
+@pytree
+class RAdam:
     """Rectified Adam (Liu et al., 2020, algorithm 2): Adam once the variance of its step is tractable, momentum before.
 
     The numbers are those of `optax.radam`, through which a meta-gradient is NaN: its factor is a root of less than zero in
     the first steps, where it isn't used.
     """
-    adam = optax.scale_by_adam(b1, b2, eps, eps_root)
 
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        scaled, state = adam.update(updates, state, params)
-        horizon = 2.0 / (1.0 - b2) - 1.0
-        power = b2**state.count
-        length = horizon - 2.0 * state.count * power / (1.0 - power)
-        tractable = length >= threshold
-        safe = jnp.where(tractable, length, 5.0)
-        factor = jnp.sqrt((safe - 4.0) * (safe - 2.0) * horizon / ((horizon - 4.0) * (horizon - 2.0) * safe))
-        choose = lambda adapted, mean: jnp.where(tractable, factor * adapted, mean / (1.0 - b1**state.count))
-        return jax.tree.map(choose, scaled, state.mu), state
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-8
+    eps_root: float = 1e-16
+    threshold: float = 5.0
 
-    return optax.chain(optax.GradientTransformation(adam.init, update), optax.scale_by_learning_rate(lr))
+    def __call__(self, lr: Any) -> optax.GradientTransformationExtraArgs:
+        adam = optax.scale_by_adam(self.b1, self.b2, self.eps, self.eps_root)
+
+        def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+            scaled, state = adam.update(updates, state, params)
+            adapts, factor = self._factor(state.count)
+            choose = lambda adapted, mean: jnp.where(adapts, factor * adapted, mean / (1.0 - self.b1**state.count))
+            return jax.tree.map(choose, scaled, state.mu), state
+
+        return optax.chain(optax.GradientTransformation(adam.init, update), optax.scale_by_learning_rate(lr))
+
+    def _factor(self, step: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Whether the variance is tractable after this step, and what Adam's step is then multiplied by. [], []."""
+        most, power = 2.0 / (1.0 - self.b2) - 1.0, self.b2**step
+        length = most - 2.0 * step * power / (1.0 - power)
+        adapts = length >= self.threshold
+        safe = jnp.where(adapts, length, 5.0)
+        return adapts, jnp.sqrt((safe - 4.0) * (safe - 2.0) * most / ((most - 4.0) * (most - 2.0) * safe))
 
 
 def pqn(
@@ -57,7 +68,7 @@ def pqn(
         "lr": lr,
         "schedule": Linear(0.0),
         "max_grad_norm": 10.0,
-        "optimizer": Optimizer(radam),
+        "optimizer": RAdam(),
         "num_envs": 32,
         "num_steps": 32,
         "epochs": 2,

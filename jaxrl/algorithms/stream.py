@@ -23,7 +23,7 @@ from jaxrl.spaces import Box, Discrete, MultiDiscrete
 from jaxrl.tree import pytree, static
 
 # The authors' network for classic control: sparse weights, and a norm without parameters before each activation.
-NETWORK = MLP((32, 32), jax.nn.leaky_relu, shared=True, layer_norm=True, free=(), init=networks.sparse, norm_weights=False)
+NETWORK = MLP((32, 32), jax.nn.leaky_relu, shared=True, layer_norm=True, free=(), init=networks.Sparse(), norm_weights=False)
 
 
 @pytree

@@ -100,8 +100,8 @@ class Group:
         if num % self.group_size:
             options = ", ".join(str(self.group_size * k) for k in (1, 2, 4))
             raise ValueError(
-                f"group_size={self.group_size} does not divide num_envs={num} (ReMax's greedy ones are counted): write, say, "
-                f"num_envs={options}."
+                f"group_size={self.group_size} does not divide num_envs={num} (ReMax's greedy ones are counted): write, "
+                f"say, num_envs={options}."
             )
         begun = fork(key_reset, env, episodes, self.group_size)
         judged = self._greedy(num)
