@@ -157,7 +157,7 @@ class Training:
 
 
 def _stand_still(alive: jax.Array, learnt: State, state: State) -> State:
-    """The state of before, for one whose life is over; but a replay buffer goes on: nobody reads it, and to copy it is dear."""
+    """The state of before, for one whose life is over; but its replay goes on: nobody reads it, and to copy it is dear."""
     still = tree.where(alive, learnt, state)
     return tree.replace(still, replay=learnt.replay) if hasattr(state, "replay") else still
 
