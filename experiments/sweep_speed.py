@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import tyro
 
-from experiments._kits import HYPER, ROWS, SHAPE, UPDATE
+from experiments._settings import HYPER, ROWS, SHAPE, UPDATE
 
 ROOT = pathlib.Path(__file__).parents[1]
 RATES = np.geomspace(1e-4, 1e-2, 8).astype(np.float32)

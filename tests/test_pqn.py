@@ -14,6 +14,7 @@ from jaxrl.algorithms.pqn import RAdam
 from jaxrl.distributions import EpsilonGreedy
 from jaxrl.rollout import Transition
 from jaxrl.rules.base import Clock
+from jaxrl.sweep import recipe
 
 GAMMA = 0.9
 NETWORK = rl.MLP((16,), jax.nn.relu, shared=True, layer_norm=True)
@@ -188,6 +189,10 @@ def test_a_policy_without_a_clock_acts():
         algo.act(jax.random.key(1), env, bare, (), jnp.zeros(1))[1]
         == algo.act(jax.random.key(1), env, state, (), jnp.zeros(1))[1]
     )
+
+
+def test_a_folder_alone_names_it():
+    assert recipe.decode(recipe.encode(rl.pqn(gamma=0.5))) == rl.pqn(gamma=0.5)
 
 
 def test_real_actions_are_refused():

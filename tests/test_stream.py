@@ -15,6 +15,7 @@ from jaxrl import networks
 from jaxrl.algorithms.stream import NETWORK, bounded_step
 from jaxrl.env import Step
 from jaxrl.rules.base import Clock
+from jaxrl.sweep import recipe
 
 GAMMA, LAM, KAPPA, POLICY_KAPPA, ENTROPY = 0.9, 0.8, 2.0, 3.0, 0.3
 MAKERS = {"q": rl.stream_q, "sarsa": rl.stream_sarsa, "ac": rl.stream_ac}
@@ -291,6 +292,11 @@ def test_the_meta_gradient_is_finite():
     for name in ("gamma", "lam", "entropy_weight", "value_kappa", "policy_kappa"):
         assert np.isfinite(getattr(slopes.rule, name)), name
         assert getattr(slopes.rule, name) != 0.0, name
+
+
+@every
+def test_a_folder_alone_names_it(make):
+    assert recipe.decode(recipe.encode(make(gamma=0.5))) == make(gamma=0.5)
 
 
 def test_what_does_not_fit_is_explained():

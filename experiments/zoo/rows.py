@@ -36,14 +36,14 @@ SHORT = dict(gamma=0.98, entropy_weight=0.0, num_envs=8, num_steps=8, lr=3e-3)
 WHOLE = dict(num_envs=16, num_steps=500)  # episodes
 
 CARTPOLE_ON_POLICY: dict[str, dict[str, Any]] = {
-    "a2c": SHORT | dict(lam=0.95, grid=LR, published="500 ± 0 (rl-zoo, 500k)"),
+    "a2c": SHORT | dict(lam=0.95, lr=3e-3, grid=LR, published="500 ± 0 (rl-zoo, 500k)"),
     "dpo": ROLLOUT | dict(grid=LR),
-    "impala": SHORT | dict(num_steps=16, grid=LR),
+    "impala": SHORT | dict(num_steps=16, lr=1e-3, grid=LR),
     "mdpo": ROLLOUT | dict(step_size=1.0, grid=LR),
     "ppo_penalty": ROLLOUT | dict(grid=LR),
-    "reinforce": SHORT | dict(num_steps=64, grid=LR),
+    "reinforce": SHORT | dict(num_steps=64, lr=1e-2, grid=LR),
     "spo": ROLLOUT | dict(grid=LR),
-    "trpo": dict(gamma=0.98, lam=0.95, num_envs=8, num_steps=64, max_kl=0.02, epochs=10, minibatches=4, lr=1e-3,
+    "trpo": dict(gamma=0.98, lam=0.95, num_envs=8, num_steps=64, max_kl=0.01, epochs=10, minibatches=4, lr=1e-3,
                  grid=dict(max_kl=(0.01, 0.02, 0.05)), published="500 ± 0 (rl-zoo, 100k)"),
     "rloo": WHOLE | dict(steps=400_000, lr=1e-2, grid=dict(lr=(1e-3, 3e-3, 1e-2, 3e-2))),
     "grpo": WHOLE | dict(steps=400_000, lr=1e-3, epochs=10, minibatches=1, grid=LR),
@@ -58,14 +58,37 @@ DQN = dict(
     lr=1e-3, gamma=0.99, num_envs=8, updates=2, batch_size=64, warmup=1_000, target_period=200.0, epsilon_fraction=0.3,
     network=RELU,
 )  # fmt: skip
-DQN_LR = dict(lr=(3e-4, 1e-3, 3e-3))
+DQN_LR = dict(grid=dict(lr=(3e-4, 1e-3, 3e-3)))
 
 CARTPOLE_VALUES: dict[str, dict[str, Any]] = {
-    "dqn": DQN | dict(grid=DQN_LR, target=500, published="500 ± 0 (rl-zoo, 50k)"),
+    "dqn": DQN | DQN_LR | dict(target=500, published="500 ± 0 (rl-zoo, 50k)"),
+    "c51": DQN | DQN_LR | dict(v_min=0.0, v_max=100.0, published="481 (CleanRL, 500k)"),
+    "qr_dqn": DQN | DQN_LR | dict(published="500 ± 0 (rl-zoo, 50k)"),
+    "iqn": DQN | DQN_LR,
+    "munchausen_dqn": DQN | DQN_LR,
+    "rainbow": DQN | DQN_LR | dict(v_min=0.0, v_max=100.0),
+    "sac_discrete": dict(lr=1e-3, num_envs=8, updates=2, batch_size=64, warmup=1_000, target_entropy=0.3, network=RELU,
+                         grid=dict(target_entropy=(0.1, 0.3, 0.6)), published="406 (SLM-Lab, 200k)"),
+    "sqirl": dict(grid=dict(lr=(1e-3, 3e-3))),
+}  # fmt: skip
+
+# ------------------------------------------------------------------------------------------------ off-policy actor-critics
+
+ACTOR_CRITIC = dict(lr=1e-3, num_envs=4, updates=4, batch_size=128, warmup=1_000, capacity=20_000, network=RELU)
+AC_LR = dict(grid=dict(lr=(5e-4, 1e-3, 2e-3)))
+
+PENDULUM: dict[str, dict[str, Any]] = {
+    "sac": ACTOR_CRITIC | AC_LR | dict(target=-160, published="-157 ± 89 (rl-zoo, 20k)"),
+    "td3": ACTOR_CRITIC | AC_LR | dict(target=-160, published="-152 ± 90 (rl-zoo, 20k)"),
+    "ddpg": ACTOR_CRITIC | AC_LR | dict(published="-152 ± 94 (rl-zoo, 20k)"),
+    "redq": ACTOR_CRITIC | AC_LR | dict(num_critics=5, subset=2),
+    "dsac_t": ACTOR_CRITIC | AC_LR,
+    "mdpo_off_policy": ACTOR_CRITIC | AC_LR,
 }
 
 ROWS: list[Row] = [
     *map(classic, ("CartPole-v1", "Acrobot-v1", "Pendulum-v1", "Breakout-MinAtar")),
     *rows("CartPole-v1", 100_000, CARTPOLE_ON_POLICY),
     *rows("CartPole-v1", 100_000, CARTPOLE_VALUES),
+    *rows("Pendulum-v1", 20_000, PENDULUM),
 ]
