@@ -85,13 +85,13 @@ class Common:
     gif: bool = False
     """draw the best member's policy into FOLDER/best.gif"""
     network: Literal["mlp", "cnn"] = "mlp"
-    hidden: tuple[int, ...] = (64, 64)
-    """widths of the network's layers"""
-    activation: Literal["tanh", "relu", "gelu", "swish"] = "tanh"
-    layer_norm: bool = False
+    hidden: tuple[int, ...] | None = None
+    """widths of the network's layers (this and what follows: the algorithm's own by default)"""
+    activation: Literal["tanh", "relu", "gelu", "swish"] | None = None
+    layer_norm: bool | None = None
     """layer normalisation before each activation (mlp)"""
-    shared: bool = False
-    """one tower for policy and value (mlp; a cnn always shares)"""
+    shared: bool | None = None
+    """one tower for all heads rather than one for each (mlp; a cnn always shares)"""
     memory: int = 0
     """size of a memory (0: none)"""
     memory_kind: Literal["gru", "lstm", "ffm", "lru", "gtrxl"] = "gru"
@@ -134,18 +134,14 @@ def training_of(asked: Any, maker: Callable[..., Any]) -> tuple[rl.Training, dic
     floats |= {"stop_after": asked.stop_after or (float("inf"),)}
     if "lr_end" in fixed:
         fixed["schedule"] = rl.Linear(fixed.pop("lr_end"))
-    activation = ACTIVATIONS[asked.activation]
-    network: Any = rl.CNN(hidden=asked.hidden, activation=activation)
-    if asked.network == "mlp":
-        network = rl.MLP(asked.hidden, activation, asked.shared, asked.layer_norm)
-    memory = MEMORIES[asked.memory_kind](asked.memory) if asked.memory else None
+    memory = {"memory": MEMORIES[asked.memory_kind](asked.memory)} if asked.memory else {}
     world = dict(_parameter(text) for text in asked.env_params)
     env = envs.make(asked.env, **{name: values[0] for name, values in world.items()})
     if asked.first_seed < 0 or asked.seeds < 1:
         raise ValueError(
             f"--seeds {asked.seeds} --first-seed {asked.first_seed}: write at least one seed, and none below 0."
         )
-    algo, life = maker(**fixed, network=network, memory=memory), (asked.steps, asked.evals, asked.episodes)
+    algo, life = maker(**fixed, **_network(asked, maker), **memory), (asked.steps, asked.evals, asked.episodes)
     training = rl.Training(algo, env, *life, asked.eval_share, stop_after=floats["stop_after"][0])
     also = {rl.tree.find(training, name): values for name, values in map(_parameter, asked.also)}
     training = rl.tree.put(training, {name: values[0] for name, values in also.items()})
@@ -154,6 +150,18 @@ def training_of(asked: Any, maker: Callable[..., Any]) -> tuple[rl.Training, dic
         names.get(key, key): jnp.array(values, float) for key, values in (floats | world | also).items() if len(values) > 1
     }
     return training, axes | {"seed": np.arange(asked.first_seed, asked.first_seed + asked.seeds)}
+
+
+def _network(asked: Any, maker: Callable[..., Any]) -> dict[str, Any]:
+    """The algorithm's own network with what was asked of it, or a CNN with that; nothing where nothing was asked."""
+    kinds = {"mlp": ("hidden", "activation", "layer_norm", "shared"), "cnn": ("hidden", "activation")}[asked.network]
+    given = {name: getattr(asked, name) for name in kinds if getattr(asked, name) is not None}
+    given |= {"activation": ACTIVATIONS[given["activation"]]} if "activation" in given else {}
+    if asked.network == "cnn":
+        return {"network": rl.CNN(**given)}
+    made = maker()
+    own = made.network if hasattr(made, "network") else made.learner.network
+    return {"network": dataclasses.replace(own, **given)} if given else {}
 
 
 def counts_of(asked: Any, maker: Callable[..., Any]) -> dict[str, tuple[int, ...]]:

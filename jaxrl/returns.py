@@ -94,9 +94,7 @@ def n_step(
     return target
 
 
-def n_step_sums(
-    reward: jax.Array, discount: jax.Array, done: jax.Array, n: int
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+def n_step_sums(reward: jax.Array, discount: jax.Array, done: jax.Array, n: int) -> tuple[jax.Array, jax.Array, jax.Array]:
     """What `n_step` needs of a value not known yet: reward sums, their discounts, and the rows that the value follows.
 
     For each row the sum stops after `n` rewards, at the first `done`, or at the last row; there `target = sum + discount *

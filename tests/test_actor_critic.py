@@ -40,7 +40,7 @@ ALGORITHMS = {
     "sac_gru": lambda **kw: rl.sac(**SMALL | SOFT | {"memory": rl.GRU(8), "batch_size": 8} | kw),
     "redq": lambda **kw: rl.redq(**SMALL | SOFT | {"num_critics": 3, "updates": 2} | kw),
     "dsac_t": lambda **kw: rl.dsac_t(**SMALL | SOFT | {"epsilon": 0.01} | kw),
-    "mdpo_off_policy": lambda **kw: rl.mdpo_off_policy(**SMALL | SOFT | {"period": 10.0} | kw),
+    "mdpo_off_policy": lambda **kw: rl.mdpo_off_policy(**SMALL | SOFT | {"actor_target_period": 10.0} | kw),
 }
 every = pytest.mark.parametrize("name", ALGORITHMS)
 

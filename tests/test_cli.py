@@ -1,5 +1,7 @@
 """The command line, run as a user runs it."""
 
+import dataclasses
+import inspect
 import subprocess
 import sys
 
@@ -106,3 +108,30 @@ def test_the_network_is_as_asked():
     asked = cli.options("ppo", rl.ppo)(env="CartPole-v1", layer_norm=True, shared=True, eval_share=0.5)
     training, _ = cli.training_of(asked, rl.ppo)
     assert (training.algo.network.layer_norm, training.algo.network.shared, training.eval_share) == (True, True, 0.5)
+
+
+@pytest.mark.parametrize("name", rl.ALGORITHMS)
+def test_every_algorithm_is_as_its_maker_makes_it_unless_asked(name):
+    """What is not asked for is the algorithm's own, its network too; and each of its floats is an axis by its own name."""
+    maker = rl.ALGORITHMS[name]
+    world = "CartPole-v1" if rl.Discrete in getattr(maker(), "learner", rl.dqn().learner).action_spaces else "Pendulum-v1"
+    training, axes = cli.training_of(cli.options(name, maker)(env=world), maker)
+    assert training.algo == maker()
+    assert list(axes) == ["seed"]
+    for key, default in inspect.signature(maker).parameters.items():
+        if isinstance(default.default, float):
+            assert rl.tree.find(training, key).endswith(key)
+
+
+def test_a_network_keeps_what_was_not_asked():
+    asked = cli.options("pqn", rl.pqn)(env="CartPole-v1", hidden=(8,))
+    training, _ = cli.training_of(asked, rl.pqn)
+    assert training.algo.network == dataclasses.replace(rl.pqn().network, hidden=(8,))
+    training, _ = cli.training_of(cli.options("dqn", rl.dqn)(env="CartPole-v1", activation="tanh"), rl.dqn)
+    assert training.algo.learner.network.activation is cli.ACTIVATIONS["tanh"]
+
+
+def test_a_memory_for_one_that_has_none_is_refused():
+    asked = cli.options("stream_q", rl.stream_q)(env="CartPole-v1", memory=8)
+    with pytest.raises(TypeError, match="no memory"):
+        cli.training_of(asked, rl.stream_q)

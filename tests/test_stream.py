@@ -243,7 +243,7 @@ def test_a_real_action_is_aimed():
 @pytest.mark.parametrize("make", [rl.stream_q, rl.stream_ac], ids=["q", "ac"])
 def test_vmap_is_a_loop_and_every_float_is_traced_once(make):
     own = dict(entropy_weight=0.1, policy_kappa=2.5, value_kappa=2.5)
-    given = dict(lr=0.5, gamma=0.9, lam=0.5) | (own if make is rl.stream_ac else dict(epsilon_end=0.3, kappa=2.5))
+    given = dict(lr=0.5, gamma=0.9, lam=0.5) | (own if make is rl.stream_ac else dict(epsilon_end=0.3, value_kappa=2.5))
     algo = lambda given: make(network=SMALL, num_steps=8, **given)
     train = lambda given, key: rl.train(key, algo(given), Maze(), steps=64, evals=1, episodes=0)[1]
     keys = lambda: jax.random.split(jax.random.key(1), 2)

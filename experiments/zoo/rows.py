@@ -47,7 +47,7 @@ CARTPOLE_ON_POLICY: dict[str, dict[str, Any]] = {
                  grid=dict(max_kl=(0.01, 0.02, 0.05)), published="500 ± 0 (rl-zoo, 100k)"),
     "rloo": WHOLE | dict(steps=400_000, lr=1e-2, grid=dict(lr=(1e-3, 3e-3, 1e-2, 3e-2))),
     "grpo": WHOLE | dict(steps=400_000, lr=1e-3, epochs=10, minibatches=1, grid=LR),
-    "remax": WHOLE | dict(steps=400_000, lr=1e-2, grid=dict(lr=(1e-3, 3e-3, 1e-2, 3e-2))),
+    "remax": WHOLE | dict(steps=400_000, lr=3e-2, grid=dict(lr=(1e-3, 3e-3, 1e-2, 3e-2))),
     "pqn": dict(gamma=0.99, lam=0.95, num_envs=8, num_steps=32, epochs=4, minibatches=4, lr=1e-3, network=NORM,
                 reward_scale=0.1, epsilon_fraction=0.3, grid=LR, published="495 (CleanRL, 500k)"),
 }  # fmt: skip

@@ -73,8 +73,8 @@ class ActorCritic:
             value = getattr(self, name)
             if value < 1 or value > self.num_critics:
                 raise ValueError(
-                    f"{name}={value} of num_critics={self.num_critics} critics: write at least 1 and no more than there are, "
-                    f"say {name}={max(1, self.num_critics)}, or more critics."
+                    f"{name}={value} of num_critics={self.num_critics} critics: write at least 1 and no more than there "
+                    f"are, say {name}={max(1, self.num_critics)}, or more critics."
                 )
 
     @property

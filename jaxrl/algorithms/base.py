@@ -112,10 +112,12 @@ def permutation(key: jax.Array, n: int) -> jax.Array:
     return (jax.lax.sort(words, is_stable=False) & low).astype(jnp.int32)
 
 
-def extends(base: Callable[..., Any], **defaults: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def extends(
+    base: Callable[..., Any], without: tuple[str, ...] = (), **defaults: Any
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """For a maker that passes what it does not know on to `base`, some of it with other defaults than base's.
 
-    Its signature then names all that it takes, as the command line reads it.
+    Its signature then names all that it takes, as the command line reads it; `without` are those that have no say in it.
     """
 
     def wrap(maker: Callable[..., Any]) -> Callable[..., Any]:
@@ -123,9 +125,10 @@ def extends(base: Callable[..., Any], **defaults: Any) -> Callable[[Callable[...
         def made(**fields: Any) -> Any:
             return maker(**defaults | fields)
 
-        taken = dict(inspect.signature(base).parameters)
+        taken = {name: taken for name, taken in inspect.signature(base).parameters.items() if name not in without}
         taken |= {name: taken[name].replace(default=value) for name, value in defaults.items() if name in taken}
-        taken = dict(inspect.signature(maker).parameters) | taken
+        own = dict(inspect.signature(maker).parameters)
+        taken = own | taken | own  # its own first, and as it has them
         taken = {k: taken[k] for k in sorted(taken, key=lambda k: taken[k].kind)}  # **fields last
         made.__signature__ = inspect.Signature(list(taken.values()))  # type: ignore[attr-defined]
         return made

@@ -138,13 +138,13 @@ class Gaussian:
 
     The mean's target is an expectation, not a sample (expected value substituting); it is that of the critic with the lower
     mean (twin value distributions); losses are weighed by the mean variance over each return's own, and samples held within
-    `bound` mean spreads (variance-based gradient adjustment). Those means over batches follow at `rate`; `epsilon` is added
-    to what is divided by, and to the weight. The gradients are the paper's, of a loss that has them.
+    `bound` mean spreads (variance-based gradient adjustment). Those means over batches follow at `spread_rate`; `epsilon` is
+    added to what is divided by, and to the weight. The gradients are the paper's, of a loss that has them.
     """
 
     bound: float = 3.0
     epsilon: float = 0.1
-    rate: float = 0.005
+    spread_rate: float = 0.005
 
     def heads(self, num_values: int) -> dict[str, int]:
         if num_values != 1:
@@ -160,7 +160,7 @@ class Gaussian:
     def keep(self, kept: dict[str, jax.Array], out: Out, step: jax.Array) -> dict[str, jax.Array]:
         std = jax.nn.softplus(out["std"]).reshape(len(kept["std"]), -1)
         now = {"std": std.mean(1), "variance": (std**2).mean(1)}
-        rate = jnp.where(step == 0, 1.0, self.rate)
+        rate = jnp.where(step == 0, 1.0, self.spread_rate)
         return jax.tree.map(lambda old, new: old + rate * (new - old), kept, now)
 
     def loss(

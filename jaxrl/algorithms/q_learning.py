@@ -192,11 +192,11 @@ def iqn(*, kappa: float = 1.0, cosines: int = 64, samples: int = 8, fractions: i
     return dqn(head=Implicit(kappa, cosines=cosines, samples=samples, fractions=fractions), **fields)
 
 
-@extends(dqn)
+@extends(dqn, without=("double",))
 def munchausen_dqn(*, alpha: float = 0.9, temperature: float = 0.03, least: float = -1.0, **fields: Any) -> OffPolicy:
     """Munchausen DQN: a soft policy, rewarded for what it found likely (Vieillard et al., 2020). `fields` are `dqn`'s.
 
-    With `head=Implicit()` it is M-IQN. `double` has no say.
+    With `head=Implicit()` it is M-IQN.
     """
     return dqn(backup=Munchausen(alpha, temperature, least), **fields)
 

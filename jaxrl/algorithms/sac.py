@@ -46,21 +46,21 @@ def sac(
     return make(**own | fields)
 
 
-@extends(sac, target_entropy=0.98)
+@extends(sac, without=("min_log_std", "max_log_std"), target_entropy=0.98)
 def sac_discrete(**fields: Any) -> OffPolicy:
     """Soft actor-critic for one of n actions (Christodoulou, 2019). `fields` are `sac`'s; `target_entropy` is in log n."""
     return sac(**fields | {"actor": Softmax()})
 
 
 @extends(sac, num_critics=10, updates=20)
-def redq(*, subset: int = 2, **fields: Any) -> OffPolicy:
+def redq(*, subset: int = 2, policy_period: float | None = None, **fields: Any) -> OffPolicy:
     """Randomised ensembled double Q-learning: many critics, many updates (Chen et al., 2021). `fields` are `sac`'s.
 
-    Targets are by the least of `subset` critics at random, the policy follows the mean of all, once in `updates` gradient
-    steps. Where `subset` is all of them it follows their least: SAC.
+    Targets are by the least of `subset` critics at random, the policy follows the mean of all, once in `policy_period`
+    gradient steps (`updates` unless given). Where `subset` is all of them it follows their least: SAC.
     """
     own: dict[str, Any] = {"subset": subset, "policy_minimum": subset == fields["num_critics"]}
-    own["policy_period"] = float(fields["updates"])
+    own["policy_period"] = float(fields["updates"]) if policy_period is None else policy_period
     return sac(**own | fields)
 
 
@@ -75,11 +75,11 @@ def dsac_t(*, bound: float = 3.0, epsilon: float = 0.1, spread_rate: float = 0.0
 
 
 @extends(sac, temperature=0.2)
-def mdpo_off_policy(*, step_size: float = 1.0, period: float = 1000.0, **fields: Any) -> OffPolicy:
+def mdpo_off_policy(*, step_size: float = 1.0, actor_target_period: float = 1000.0, **fields: Any) -> OffPolicy:
     """Mirror descent policy optimisation, off-policy (Tomar et al., 2020, section 4.2). `fields` are `sac`'s.
 
-    The policy is held by KL / `step_size` to the one of up to `period` gradient steps ago; at `step_size` 1 / temperature
-    nothing holds it, and it is SAC. The temperature is kept.
+    The policy is held by KL / `step_size` to the one of up to `actor_target_period` gradient steps ago; at `step_size`
+    1 / temperature nothing holds it, and it is SAC. The temperature is kept.
     """
-    own = {"step_size": step_size, "temperature_lr": 0.0, "actor_target_rate": 1.0, "actor_target_period": period}
-    return sac(**own | fields)
+    own = {"step_size": step_size, "temperature_lr": 0.0}
+    return sac(**own | {"actor_target_rate": 1.0, "actor_target_period": actor_target_period} | fields)

@@ -196,12 +196,21 @@ def bounded_step(trace: Any, error: jax.Array, lr: Any, kappa: Any) -> jax.Array
     return lr / jnp.maximum(bound, 1.0)
 
 
+def _stream(own_rule: Any, lr: Any, memory: None = None, **fields: Any) -> Stream:
+    if memory is not None:
+        raise TypeError(
+            f"A stream learns from one step at a time and has no memory, but got {memory}. Leave memory= out, or take an "
+            "algorithm that has one (`jaxrl algorithms` says which), say rl.ppo or rl.dqn."
+        )
+    return Stream(**{"rule": own_rule, "lr": lr} | fields)
+
+
 def stream_q(
     *,
     lr: float = 1.0,
     gamma: float = 0.99,
     lam: float = 0.8,
-    kappa: float = 2.0,
+    value_kappa: float = 2.0,
     epsilon_start: float = 1.0,
     epsilon_end: float = 0.01,
     epsilon_fraction: float = 0.05,
@@ -213,7 +222,7 @@ def stream_q(
     code cuts it after that action's own step. Floats may be traced.
     """
     exploration = EpsilonGreedy(epsilon_start, epsilon_end, epsilon_fraction)
-    return Stream(**{"rule": ActionValues(Watkins(), gamma, lam, exploration, kappa), "lr": lr} | fields)
+    return _stream(ActionValues(Watkins(), gamma, lam, exploration, value_kappa), lr, **fields)
 
 
 def stream_sarsa(
@@ -221,7 +230,7 @@ def stream_sarsa(
     lr: float = 1.0,
     gamma: float = 0.99,
     lam: float = 0.8,
-    kappa: float = 2.0,
+    value_kappa: float = 2.0,
     epsilon_start: float = 1.0,
     epsilon_end: float = 0.01,
     epsilon_fraction: float = 0.05,
@@ -229,7 +238,7 @@ def stream_sarsa(
 ) -> Stream:
     """Stream SARSA(lambda) (Elsayed et al., 2024): a step at a time. `fields` are those of `Stream`."""
     exploration = EpsilonGreedy(epsilon_start, epsilon_end, epsilon_fraction)
-    return Stream(**{"rule": ActionValues(Sarsa(), gamma, lam, exploration, kappa), "lr": lr} | fields)
+    return _stream(ActionValues(Sarsa(), gamma, lam, exploration, value_kappa), lr, **fields)
 
 
 def stream_ac(
@@ -246,4 +255,4 @@ def stream_ac(
 
     The authors' networks for continuous control are four times as wide: network=MLP((128, 128), ...). Floats may be traced.
     """
-    return Stream(**{"rule": ActorCritic(gamma, lam, entropy_weight, policy_kappa, value_kappa), "lr": lr} | fields)
+    return _stream(ActorCritic(gamma, lam, entropy_weight, policy_kappa, value_kappa), lr, **fields)

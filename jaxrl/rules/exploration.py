@@ -9,17 +9,17 @@ from jaxrl.tree import pytree
 
 @pytree
 class EpsilonGreedy:
-    """The chance of a uniformly random action (Mnih et al., 2015, methods): `start` to `end` over `fraction` of the life.
+    """The chance of a uniformly random action (Mnih et al., 2015, methods): from start to end over a fraction of the life.
 
-    Linear in the clock, then constant. A life without an end (an infinite clock) stays at `start`: where that is not meant,
-    set `start` and `end` alike.
+    Linear in the clock, then constant. A life without an end (an infinite clock) stays at the start: where that is not
+    meant, set both alike. A sweep finds the fields by the names that makers give them, so they are long.
     """
 
-    start: float = 1.0
-    end: float = 0.05
-    fraction: float = 0.5
+    epsilon_start: float = 1.0
+    epsilon_end: float = 0.05
+    epsilon_fraction: float = 0.5
 
     def epsilon(self, clock: Clock) -> jax.Array:
         """The chance at this point of the life. []."""
-        over = jnp.minimum(clock.fraction / jnp.maximum(self.fraction, 1e-8), 1.0)
-        return self.start + (self.end - self.start) * over
+        over = jnp.minimum(clock.fraction / jnp.maximum(self.epsilon_fraction, 1e-8), 1.0)
+        return self.epsilon_start + (self.epsilon_end - self.epsilon_start) * over
