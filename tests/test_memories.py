@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import envs
 import jaxrl as rl
 from jaxrl import cli, tree
-from jaxrl.memories.linear_time import linear_scan, scan_in_parallel
+from jaxrl.memories.linear_time import scan_in_parallel, scan_in_turn
 from jaxrl.sweep import recipe
 
 SIZE, LENGTH = 6, 11
@@ -258,40 +258,51 @@ def test_a_thousand_steps_have_a_finite_gradient(name):
 # --------------------------------------------------------------------------------------------------------- the linear scan
 
 
-def recurrence(decay, x, joined):
-    """h[t] = x[t] + decay h[t-1] where joined, in float64."""
-    decay, x = (np.asarray(pair[0], float) + 1j * np.asarray(pair[1], float) for pair in (decay, x))
-    h = np.zeros_like(x)
+DECAY = tuple(jnp.array([[0.9, 0.0, 0.9999, -0.8], [0.1, 0.0, 0.001, 0.6]]))  # the last neither grows nor fades
+
+
+def recurrence(decay, memory, x, first):
+    """h[t] = x[t] + decay h[t-1], of nothing where an episode begins, in float64."""
+    decay, h, x = (np.asarray(real, float) + 1j * np.asarray(imaginary, float) for real, imaginary in (decay, memory, x))
+    states = []
     for t in range(len(x)):
-        h[t] = x[t] + (decay * h[t - 1] if t and joined[t] else 0.0)
-    return h.real, h.imag
+        h = x[t] + (0.0 if first[t] else decay * h)
+        states.append(h)
+    return np.real(states), np.imag(states)
+
+
+def case(length, seed=0):
+    key_memory, key_x, key_first = jax.random.split(jax.random.key(seed), 3)
+    pair = lambda key, *shape: tuple(jax.random.normal(key, (2, *shape)))
+    return pair(key_memory, 4), pair(key_x, length, 4), jax.random.bernoulli(key_first, 0.1, (length,))
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 5, 8, 100])
-@pytest.mark.parametrize("scan", [linear_scan, scan_in_parallel])
-def test_the_scan_is_the_recurrence(scan, length):
-    keys = jax.random.split(jax.random.key(length), 2)
-    x, joined = tuple(jax.random.normal(keys[0], (2, length, 4))), jax.random.bernoulli(keys[1], 0.9, (length,))
-    decay = tuple(jnp.array([[0.9, 0.0, 0.9999, -0.8], [0.1, 0.0, 0.001, 0.6]]))  # the last neither grows nor fades
-    for a, b in zip(jax.jit(scan)(decay, x, joined), recurrence(decay, x, joined), strict=True):
+@pytest.mark.parametrize("scan", [scan_in_turn, scan_in_parallel])
+def test_either_scan_is_the_recurrence(scan, length):
+    for a, b in zip(jax.jit(scan)(DECAY, *case(length)), recurrence(DECAY, *case(length)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
 
-def test_the_scan_s_gradient_is_the_parallel_one_s_and_so_is_the_gradient_s():
-    keys = jax.random.split(jax.random.key(0), 2)
-    x, joined = tuple(jax.random.normal(keys[0], (2, 6, 2))), jnp.array([1, 1, 0, 1, 1, 1], bool)
-    decay = tuple(0.5 * jax.random.normal(keys[1], (2, 2)))
+def test_both_scans_have_one_gradient_and_none_across_a_reset():
+    memory, x, _ = case(7)
+    first = jnp.isin(jnp.arange(7), jnp.array([2, 4]))
     seen = {}
-    for scan in (linear_scan, scan_in_parallel):
-        loss = lambda decay, x, scan=scan: sum((h[3:] ** 3).sum() for h in scan(decay, x, joined))
-        grad = jax.grad(loss, (0, 1))
-        size = lambda decay, x, grad=grad: sum((g**2).sum() for g in jax.tree.leaves(grad(decay, x)))
-        seen[scan] = jax.jit(lambda decay, x, grad=grad, size=size: (grad(decay, x), jax.grad(size, (0, 1))(decay, x)))(
-            decay, x
-        )
-        (_, of_x), _ = seen[scan]
-        assert all((g[:2] == 0.0).all() and (g[2:] != 0.0).all() for g in of_x)  # row 2 begins an episode
-    jax.tree.map(lambda a, b: close(a, b, 1e-4), seen[linear_scan], seen[scan_in_parallel])
+    for scan in (scan_in_turn, scan_in_parallel):
+        loss = lambda decay, memory, x, scan=scan: sum((h[5:] ** 3).sum() for h in scan(decay, memory, x, first))
+        seen[scan] = jax.jit(jax.grad(loss, (0, 1, 2)))(DECAY, memory, x)
+        _, of_memory, of_x = seen[scan]
+        assert all((g == 0.0).all() for g in of_memory)
+        assert all((g[:4] == 0.0).all() and (np.delete(g[4:], 1, axis=1) != 0.0).all() for g in of_x)
+    jax.tree.map(lambda a, b: close(a, b, 1e-4), *seen.values())
+
+
+@pytest.mark.parametrize("name", ["ffm", "lru"])
+def test_what_runs_where_there_is_no_cpu_reads_alike(name, monkeypatch):
+    found = APPLY[name](params_of(name), rest(name), features(), firsts(3, 4, 9))
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    other = jax.jit(lambda *case: MEMORIES[name].apply(*case))(params_of(name), rest(name), features(), firsts(3, 4, 9))
+    jax.tree.map(close, other, found)
 
 
 # ------------------------------------------------------------------------------------------------------------------ in use

@@ -134,10 +134,10 @@ def scan_in_parallel(decay: Pair, memory: Pair, x: Pair, first: jax.Array) -> Pa
 
     shape = (len(first), *decay[0].shape)
     over = first.reshape(-1, *(1 for _ in shape[1:]))
-    steps = tuple(jnp.where(over, 0.0, part[None]) for part in decay)
-    carried = tuple(jnp.where(first[0], 0.0, part) for part in _times(decay, memory))
-    x = tuple(jnp.broadcast_to(part, shape).at[0].add(add) for part, add in zip(x, carried, strict=True))
-    return jax.lax.associative_scan(join, (steps, x))[1]
+    fade = jnp.where(over, 0.0, decay[0][None]), jnp.where(over, 0.0, decay[1][None])
+    real, imaginary = _times((fade[0][0], fade[1][0]), memory)
+    x = jnp.broadcast_to(x[0], shape).at[0].add(real), jnp.broadcast_to(x[1], shape).at[0].add(imaginary)
+    return jax.lax.associative_scan(join, (fade, x))[1]
 
 
 def _times(a: Pair, b: Pair) -> Pair:
