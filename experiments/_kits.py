@@ -22,7 +22,7 @@ def jaxrl(job: Job, all_cores: bool = True) -> dict[str, Any]:
 
     base, resident = peak_mb(), []
     episodes = EPISODES if job.curve else 0
-    training = rl.Training(_algorithm(job.algorithm), envs.make(job.task.env), job.steps, ROWS, episodes, eval_share=100.0)
+    training = rl.Training(algorithm(job), envs.make(job.task.env), job.steps, ROWS, episodes, eval_share=100.0)
     watch = (lambda report: resident.append(resident_mb())) if job.watch else False
     results = rl.sweep(training, {"seed": jnp.arange(job.seeds)}, progress=watch)
     seconds = {name: float(results.attrs[name]) for name in ("compile_seconds", "run_seconds")}
@@ -31,23 +31,24 @@ def jaxrl(job: Job, all_cores: bool = True) -> dict[str, Any]:
     return told | {"curves": curves}
 
 
-def _algorithm(name: str) -> Any:
+def algorithm(job: Job) -> Any:
+    """This kit's algorithm at the job's settings."""
     import jax
 
     import jaxrl as rl
 
     network = rl.MLP((64, 64), activation=jax.nn.relu, shared=True)
-    if name == "ppo":
+    if job.algorithm == "ppo":
         return rl.ppo(value_clip=0.2)
-    if name == "dqn":
-        return rl.dqn(double=False, network=network, **_replay(DQN))
-    return rl.sac(network=network, **_replay(SAC))
+    if job.algorithm == "dqn":
+        return rl.dqn(double=False, network=network, **_replay(job, DQN))
+    return rl.sac(network=network, **_replay(job, SAC))
 
 
-def _replay(task: Replayed) -> dict[str, Any]:
+def _replay(job: Job, task: Replayed) -> dict[str, Any]:
     return {
         **{"num_envs": task.num_envs, "updates": task.updates, "batch_size": task.batch_size},
-        **{"capacity": task.capacity, "warmup": task.warmup, "lr": task.lr, "gamma": task.gamma},
+        **{"capacity": job.capacity, "warmup": task.warmup, "lr": task.lr, "gamma": task.gamma},
         **{"max_grad_norm": task.max_grad_norm, "target_rate": task.rate, "target_period": float(task.updates)},
     }
 

@@ -69,20 +69,20 @@ def _rejax_dqn(job: Job, **fields: Any) -> Any:
 
     epsilon = {"eps_start": 1.0, "eps_end": 0.05, "exploration_fraction": 0.5}
     network = {"activation": "relu"}  # two layers of 64, which can't be told otherwise
-    return rejax.DQN.create(agent_kwargs=network, ddqn=False, **_rejax_replay(DQN), **epsilon, **fields)
+    return rejax.DQN.create(agent_kwargs=network, ddqn=False, **_rejax_replay(job, DQN), **epsilon, **fields)
 
 
 def _rejax_sac(job: Job, **fields: Any) -> Any:
     import rejax
 
     network = {"agent_kwargs": {"activation": "relu"}, "hidden_layer_sizes": (64, 64)}
-    return rejax.SAC.create(**network, **_rejax_replay(SAC), **fields)
+    return rejax.SAC.create(**network, **_rejax_replay(job, SAC), **fields)
 
 
-def _rejax_replay(task: Replayed) -> dict[str, Any]:
+def _rejax_replay(job: Job, task: Replayed) -> dict[str, Any]:
     return {
         **{"num_envs": task.num_envs, "num_epochs": task.updates, "batch_size": task.batch_size},
-        **{"buffer_size": task.capacity, "fill_buffer": task.warmup, "polyak": 1.0 - task.rate},
+        **{"buffer_size": job.capacity, "fill_buffer": task.warmup, "polyak": 1.0 - task.rate},
         **{"learning_rate": task.lr, "max_grad_norm": task.max_grad_norm, "gamma": task.gamma},
     }
 
@@ -173,6 +173,6 @@ def _jaxnasium_replay(job: Job, task: Replayed) -> dict[str, Any]:
     """Its warm-up comes on top of its steps; its slow copy follows at every gradient step, not once after all of them."""
     return {
         **{"num_envs": task.num_envs, "update_every": task.num_envs, "batch_size": task.batch_size},
-        **{"replay_buffer_size": task.capacity, "warmup_steps": task.warmup, "total_timesteps": job.steps - task.warmup},
+        **{"replay_buffer_size": job.capacity, "warmup_steps": task.warmup, "total_timesteps": job.steps - task.warmup},
         **{"tau": 1.0 - (1.0 - task.rate) ** (1.0 / task.updates), "gamma": task.gamma},
     }

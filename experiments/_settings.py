@@ -23,14 +23,13 @@ class Replayed:
     batch_size: int
     lr: float
     max_grad_norm: float
-    capacity: int = 10_000
-    warmup: int = 1_000
+    warmup: int
     gamma: float = 0.99
     rate: float = 0.02
 
 
-DQN = Replayed(num_envs=10, updates=5, batch_size=100, lr=1e-3, max_grad_norm=10.0)
-SAC = Replayed(num_envs=1, updates=1, batch_size=256, lr=1e-3, max_grad_norm=float("inf"))
+DQN = Replayed(num_envs=10, updates=5, batch_size=100, lr=1e-3, max_grad_norm=10.0, warmup=1_000)
+SAC = Replayed(num_envs=1, updates=1, batch_size=256, lr=1e-3, max_grad_norm=float("inf"), warmup=256)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,19 +49,20 @@ class Task:
 
 TASKS = {
     "ppo": Task("PPO on CartPole", "CartPole-v1", UPDATE, (1, 8, 64, 256), 500_000, 4_000_000),
-    "dqn": Task("DQN on CartPole", "CartPole-v1", DQN.num_envs, (1, 8, 64), 50_000, 200_000),
+    "dqn": Task("DQN on CartPole", "CartPole-v1", DQN.num_envs, (1, 8, 64), 50_000, 400_000),
     "sac": Task("SAC on Pendulum", "Pendulum-v1", SAC.num_envs, (1, 8, 64), 10_000, 80_000),
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One measurement. curve: it returns learning curves. watch: it tells how its memory grows."""
+    """One measurement. capacity: of a replay. curve: it returns learning curves. watch: it tells how its memory grows."""
 
     kit: str
     seeds: int
     steps: int
     algorithm: str = "ppo"
+    capacity: int = 10_000
     curve: bool = False
     watch: bool = False
 

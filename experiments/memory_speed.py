@@ -130,10 +130,10 @@ def main(config: Config) -> None:
     after = os.getloadavg()
     told = (
         f"Times of GRU over times of each way, same round: median of {config.rounds} rounds (lowest to highest), each the "
-        f"fastest of {config.calls} calls. {jax.device_count()} {jax.devices()[0].device_kind} device, {os.cpu_count()} cores, "
-        f"jax {jax.__version__}, {day}; load average {before[0]:.1f} before, {after[0]:.1f} after (this process counts). "
-        f"FFM has {rl.FFM().traces} traces and {rl.FFM().contexts} contexts, LRU {rl.LRU().states} states, GTrXL a window of "
-        f"{rl.GTrXL().window}."
+        f"fastest of {config.calls} calls. {jax.device_count()} device ({jax.devices()[0].device_kind}), {os.cpu_count()} "
+        f"cores, jax {jax.__version__}, {day}; load average {before[0]:.1f} before, {after[0]:.1f} after (this process counts). "
+        f"FFM has {rl.FFM().traces} traces and {rl.FFM().contexts} contexts, LRU {rl.LRU().states} states, GTrXL a window "
+        f"of {rl.GTrXL().window}."
     )
     config.folder.mkdir(parents=True, exist_ok=True)
     text = "\n".join(["# What an update costs with each memory", "", told, "", *parts])

@@ -1,9 +1,9 @@
-"""How fast this kit's PPO trains CartPole, beside rejax's and jaxnasium's own: `python -m experiments.speed`.
+"""How fast this kit trains, beside rejax and jaxnasium: PPO, DQN and SAC (`python -m experiments.speed`).
 
 Every measurement is a process of its own, so that compilation and peak memory are its own and one that stands still can be
 ended. Rounds are interleaved, all kits one after another, so that a machine's moods meet all of them. `pip install -e
 ".[bench]"` brings the others; they keep their own environments, initialisers and optimisers, their networks and
-hyperparameters are set to the same (NOTES says what can't be). On an accelerator: `--seeds 1 64 1024 4096 --budget
+hyperparameters are set to the same (the pages say what can't be). On an accelerator: `--seeds 1 64 1024 4096 --budget
 100000000 --kits jaxrl rejax jaxnasium`.
 """
 
@@ -16,7 +16,6 @@ import pathlib
 import platform
 import resource
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -27,38 +26,29 @@ import tyro
 from rich.console import Console
 from rich.markdown import Markdown
 
-from experiments._kits import KITS, ROWS, UPDATE, Job
+from experiments._kits import KITS
+from experiments._settings import ROWS, TASKS, UPDATE, Job
+from experiments._speed_pages import report
 
 ROOT = pathlib.Path(__file__).parents[1]
-NOTES = """
-Settings of PureJaxRL: 4 environments x 128 steps, 4 epochs x 4 minibatches, two towers of 2 x 64 tanh, learning rate 2.5e-4
-annealed to 0, gamma 0.99, lambda 0.95, clip 0.2 (also of values), entropy 0.01, value weight 0.5, gradients held to 0.5.
-
-Medians of the rounds, smallest to largest in brackets; the ratio is to the fastest peer of the same round. Compilation
-counts tracing; the run is one call of what was compiled, its curves brought to the host. The whole process counts imports
-too. Memory is the process's peak above what it held after its imports (on an accelerator: the device's peak). Nothing is
-evaluated: rejax's evaluation, which can't be switched off, is replaced by one that does nothing.
-
-jaxrl uses a core of a CPU for each member, up to all of them, as its command line does (`rl.use_all_cores`, which also holds
-XLA to a thread a device); the others are used as their users use them, on one device with XLA's own threads. What can't be
-matched: rejax clips gradients elementwise (jaxrl and jaxnasium by their global norm), its Adam has epsilon 1e-8 (jaxrl 1e-5,
-jaxnasium 1e-4), its networks start from lecun_normal (the others orthogonal), and it takes a time-out for a death. jaxnasium
-plays its own CartPole, takes one more step of warm-up, and keeps the returns of each update; jaxrl keeps ten rows.
-jaxnasium's initialiser, a QR, can stand still under vmap on a CPU, so it is also run with agents that were made one by one.
-""".strip()
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Steps per second, compile time and peak memory of PPO on CartPole, here and elsewhere."""
+    """Steps per second, compile time and peak memory of PPO, DQN and SAC, here and elsewhere."""
 
-    seeds: tuple[int, ...] = (1, 8, 64, 256)
+    algorithms: tuple[str, ...] = tuple(TASKS)
+    """a page each; learning curves, a warm start and the host's memory are PPO's alone"""
+    seeds: tuple[int, ...] = ()
+    """default: the task's (`experiments/_settings.py`), as with steps and budget"""
     kits: tuple[str, ...] = tuple(KITS)
     """the first is compared with those that are not jaxrl"""
-    steps: int = 500_000
+    steps: int | None = None
     """environment steps of each seed, at most"""
-    budget: int = 4_000_000
+    budget: int | None = None
     """environment steps of all seeds of a measurement, at most"""
+    capacity: int = 10_000
+    """transitions that a replay holds"""
     repeats: int = 3
     """rounds"""
     limit: float = 150.0
@@ -100,21 +90,24 @@ def measure(job: Job, limit: float) -> dict[str, Any]:
     return told | {"steps_per_second": speed, "wall_seconds": wall}
 
 
-def rounds(config: Config) -> list[dict[str, Any]]:
+def rounds(config: Config, algorithm: str) -> list[dict[str, Any]]:
     """Every kit at every number of seeds, `repeats` times, interleaved. Who failed is not tried again."""
-    total, told, failed = len(config.seeds) * config.repeats * len(config.kits), [], set()
-    for seeds in config.seeds:
-        steps = max(min(config.steps, config.budget // seeds) // (ROWS * UPDATE), 1) * ROWS * UPDATE
-        for i in range(config.repeats * len(config.kits)):
+    task, told, failed = TASKS[algorithm], [], set()
+    every, total = config.seeds or task.seeds, config.repeats * len(config.kits)
+    for seeds in every:
+        most = min(config.steps or task.steps, (config.budget or task.budget) // seeds)
+        steps = max(most // (ROWS * task.update), 1) * ROWS * task.update
+        for i in range(total):
             kit = config.kits[i % len(config.kits)]
             if (kit, seeds) in failed:
                 told.append(told[-len(config.kits)])
                 continue
-            job = Job(kit, seeds, steps)
+            job = Job(kit, seeds, steps, algorithm, config.capacity)
             told.append({"round": i // len(config.kits)} | dataclasses.asdict(job) | measure(job, config.limit))
             if "failed" in told[-1]:
                 failed.add((kit, seeds))
-            say(f"[{len(told)}/{total}] {seeds} seeds of {steps:,} steps, {kit}: {_line(told[-1])}")
+            of = f"[{len(told)}/{total * len(every)}]"
+            say(f"{of} {task.title}, {seeds} seeds of {steps:,} steps, {kit}: {_line(told[-1])}")
     return told
 
 
@@ -200,16 +193,17 @@ def peers(config: Config) -> list[str]:
     return [kit for kit in config.kits if not kit.startswith("jaxrl")]
 
 
-# --------------------------------------------------------------------------------------------------------------- the report
+# ------------------------------------------------------------------------------------------------------------- all of it
 
 
-def run(config: Config) -> dict[str, Any]:
-    """Everything that the configuration asks for, as JSON."""
-    told: dict[str, Any] = {"rounds": rounds(config)}
-    told["warm_start"] = warm_start() if config.warm else None
-    told["host_memory"] = host_memory(config) if config.full else None
+def run(config: Config, algorithm: str) -> dict[str, Any]:
+    """Everything that the configuration asks for of an algorithm, as JSON."""
+    told: dict[str, Any] = {"algorithm": algorithm, "rounds": rounds(config, algorithm)}
+    ppo = algorithm == "ppo"
+    told["warm_start"] = warm_start() if config.warm and ppo else None
+    told["host_memory"] = host_memory(config) if config.full and ppo else None
     failed = {row["kit"] for row in told["rounds"] if "failed" in row}
-    told["curves"] = curves(config, failed) if config.curves else []  # last: only now may this process take the device
+    told["curves"] = curves(config, failed) if config.curves and ppo else []  # last: it takes the device for this process
     done = next((row for row in told["rounds"] if "failed" not in row), {})
     packages = {kit.split(",")[0]: 0 for kit in [*peers(config), "jaxrl", "jax", "jaxlib", "gymnax"]}
     versions = {package: importlib.metadata.version(package) for package in packages}
@@ -228,71 +222,15 @@ def _processor() -> str:
     return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())
 
 
-def report(told: dict[str, Any]) -> str:
-    """The same as markdown."""
-    versions = ", ".join(f"{name} {version}" for name, version in told["versions"].items())
-    where = f"{told['date']}, {told['device']}, {told['host']}; {versions}."
-    lines = [f"Learning curves, this kit less {r['kit']}: {r.get('failed') or CURVE.format(**r)}" for r in told["curves"]]
-    parts = ["# PPO on CartPole", where, table(told["rounds"]), NOTES, *lines]
-    if told["warm_start"]:
-        cold, warm = told["warm_start"]
-        parts.append(f"First tenth of a training done {cold:.1f} s after a process started, {warm:.1f} s with a warm cache.")
-    kept = [row["kept_bytes"] / row["seeds"] / 1e3 for row in told["rounds"] if "kept_bytes" in row]
-    if kept:
-        parts.append(f"Results keep {max(kept):.2f} kB per seed on the host at most, {max(kept):.2f} MB for a thousand.")
-    if told["host_memory"] and "failed" not in told["host_memory"]:
-        peak, resident = told["host_memory"]["peak_mb"] / 256, told["host_memory"]["resident_mb"]
-        text = f"256 seeds of 500,000 steps: {peak:.2f} MB per seed on the host at the peak, compilation with it, "
-        parts.append(text + f"of which {(resident[-1] - resident[0]) / 256:.3f} MB came after the first row.")
-    return "\n\n".join(parts) + "\n"
-
-
-CURVE = (
-    "difference of the areas under `{curve}` {low:+.1f} to {high:+.1f} (95 % bootstrap interval of the difference of the "
-    "means over seeds; {ours:.1f} and {theirs:.1f})"
-)
-
-
-def table(rows: list[dict[str, Any]]) -> str:
-    """One row per number of seeds and kit."""
-    head = ["seeds", "kit", "steps/s", "of the fastest peer", "compile s", "whole process s", "peak MB", "steps each"]
-    lines = [head, ["---:", "---", *["---:"] * 6]]
-    for seeds, kit in dict.fromkeys((row["seeds"], row["kit"]) for row in rows):
-        same = [row for row in rows if (row["seeds"], row["kit"]) == (seeds, kit)]
-        if any("failed" in row for row in same):
-            lines.append([str(seeds), kit, next(row["failed"] for row in same if "failed" in row), *[""] * 5])
-            continue
-        of = [row["steps_per_second"] / fastest for row in same if (fastest := _fastest(rows, row))]
-        values = [spread([row[name] for row in same], text) for name, text in COLUMNS.items()]
-        lines.append([str(seeds), kit, values[0], spread(of, "{:.2f}x"), *values[1:], f"{same[0]['steps']:,}"])
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-COLUMNS = {"steps_per_second": "{:,.0f}", "compile_seconds": "{:.1f}", "wall_seconds": "{:.1f}", "peak_mb": "{:,.0f}"}
-
-
-def _fastest(rows: list[dict[str, Any]], row: dict[str, Any]) -> float:
-    """Steps per second of the fastest peer in the same round; 0 where there is none."""
-    same = [other for other in rows if all(other[name] == row[name] for name in ("round", "seeds"))]
-    return max((r["steps_per_second"] for r in same if not r["kit"].startswith("jaxrl") and "failed" not in r), default=0.0)
-
-
-def spread(values: list[float], text: str) -> str:
-    """The median, and between which ends."""
-    if not values:
-        return ""
-    middle, low, high = (text.format(f(values)) for f in (statistics.median, min, max))
-    return middle if len(values) == 1 else f"{middle} ({low} to {high})"
-
-
 def main(config: Config) -> None:
-    """Steps per second, compile time and peak memory of PPO on CartPole, here and elsewhere."""
-    told = run(config)
-    text = report(told)
+    """Steps per second, compile time and peak memory of PPO, DQN and SAC, here and elsewhere."""
     config.folder.mkdir(parents=True, exist_ok=True)
-    (config.folder / "speed.json").write_text(json.dumps(told, indent=1) + "\n")
-    (config.folder / "speed.md").write_text(text)
-    Console().print(Markdown(text))
+    for algorithm in sorted(config.algorithms, key=lambda name: name == "ppo"):  # its learning curves are drawn last
+        told = run(config, algorithm)
+        text, name = report(told), "speed" if algorithm == "ppo" else f"speed_{algorithm}"
+        (config.folder / f"{name}.json").write_text(json.dumps(told, indent=1) + "\n")
+        (config.folder / f"{name}.md").write_text(text)
+        Console().print(Markdown(text))
 
 
 if __name__ == "__main__":

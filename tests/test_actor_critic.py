@@ -7,18 +7,18 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
-from probes import Aim, Choice, Discounted, Matching, Seen, TimedOut, Value
 
 import jaxrl as rl
 from jaxrl import tree
-from jaxrl.algorithms import critics
-from jaxrl.algorithms.actors import Softmax
+from jaxrl.algorithms import actors, critics
+from jaxrl.algorithms.actors import Deterministic, Softmax, Squashed
 from jaxrl.algorithms.learner import Batch
 from jaxrl.env import Step
 from jaxrl.rules.base import Clock
 
-GAMMA = 0.9
+GAMMA, CLOCK = 0.9, Clock(0, 10.0)
 
 
 def lecun(scale):
@@ -27,59 +27,69 @@ def lecun(scale):
 
 
 NET = rl.MLP((16,), activation=jax.nn.relu, shared=True, init=lecun)
-SMALL = dict(
-    network=NET, gamma=GAMMA, lr=1e-2, target_rate=0.05, num_envs=8, batch_size=32, capacity=1024, warmup=160, burn_in=1,
-    sequence=4,
-)  # fmt: skip
-SOFT = dict(temperature=0.01, temperature_lr=0.0)  # so little that a value is a return
+SMALL = dict(network=NET, gamma=GAMMA, lr=1e-2, target_rate=0.05, num_envs=8, batch_size=32, capacity=1024, warmup=160)
+SOFT = SMALL | dict(temperature=0.01, temperature_lr=0.0)  # so little that a value is a return
 ALGORITHMS = {
     "ddpg": lambda **kw: rl.ddpg(**SMALL | kw),
     "td3": lambda **kw: rl.td3(**SMALL | kw),
-    "sac": lambda **kw: rl.sac(**SMALL | SOFT | kw),
-    "sac_discrete": lambda **kw: rl.sac_discrete(**SMALL | SOFT | kw),
-    "sac_gru": lambda **kw: rl.sac(**SMALL | SOFT | {"memory": rl.GRU(8), "batch_size": 8} | kw),
-    "redq": lambda **kw: rl.redq(**SMALL | SOFT | {"num_critics": 3, "updates": 2} | kw),
-    "dsac_t": lambda **kw: rl.dsac_t(**SMALL | SOFT | {"epsilon": 0.01} | kw),
-    "mdpo_off_policy": lambda **kw: rl.mdpo_off_policy(**SMALL | SOFT | {"actor_target_period": 10.0} | kw),
+    "sac": lambda **kw: rl.sac(**SOFT | kw),
+    "sac_discrete": lambda **kw: rl.sac_discrete(**SOFT | kw),
+    "redq": lambda **kw: rl.redq(**SOFT | {"num_critics": 3, "updates": 2} | kw),
+    "dsac_t": lambda **kw: rl.dsac_t(**SOFT | {"epsilon": 0.01} | kw),
+    "mdpo_off_policy": lambda **kw: rl.mdpo_off_policy(**SOFT | {"period": 10.0} | kw),
 }
 every = pytest.mark.parametrize("name", ALGORITHMS)
 
 
 @rl.pytree
-class Lessons:
-    """Probes side by side, of which one counts: so that one program learns each of them."""
+class Lesson:
+    """The lessons of `probes.py` as one family, so that one program learns them all.
 
-    probes: Any
-    which: Any = 0
+    Observed is a random sign times `sign`, and time times `clock`. Paid is `always`, the sign times `seen`, a nearness to
+    half the sign (or, of two actions, to the one that it names) times `aim`, and `late` at the second step.
+    """
+
+    sign: float = 0.0
+    clock: float = 0.0
+    always: float = 0.0
+    seen: float = 0.0
+    aim: float = 0.0
+    late: float = 0.0
+    length: float = 1.0
+    action_space: Any = rl.Box(-1.0, 1.0, (1,))
     max_steps: int = rl.static(default=4)
 
-    @property
-    def action_space(self):
-        return self.probes[0].action_space
-
     def reset(self, key):
-        states, obs = zip(*[p.reset(k) for p, k in zip(self.probes, self._keys(key), strict=True)], strict=True)
-        return states, self._choose(obs)
+        sign = jax.random.rademacher(key, (), jnp.float32)
+        return (sign, jnp.float32(0.0)), self._obs(sign, 0.0)
 
     def step(self, key, state, action):
-        now = zip(self.probes, self._keys(key), state, strict=True)
-        states, steps = zip(*[p.step(k, s, action) for p, k, s in now], strict=True)
-        return states, Step(
-            *(self._choose([getattr(s, part) for s in steps]) for part in ("obs", "reward", "terminated")), {}
-        )
+        sign, time = state
+        real = isinstance(self.action_space, rl.Box)
+        near = -((action[0] - 0.5 * sign) ** 2) if real else sign * (2.0 * action - 1.0)
+        reward = self.always + self.seen * sign + self.aim * near + self.late * (time == 1.0)
+        return (sign, time + 1.0), Step(self._obs(sign, time + 1.0), reward, time + 1.0 >= self.length, {})
 
-    def _keys(self, key):
-        return jax.random.split(key, len(self.probes))
-
-    def _choose(self, options):
-        return jnp.stack(options)[self.which]
+    def _obs(self, sign, time):
+        return jnp.float32(self.sign * sign + self.clock * time)[None]
 
 
-VALUES = Value(), Seen(), Discounted(), TimedOut()
+LESSONS = {
+    "aim": Lesson(sign=1.0, aim=1.0),
+    "value": Lesson(always=1.0),
+    "seen": Lesson(sign=1.0, seen=1.0),
+    "discounted": Lesson(clock=1.0, late=1.0, length=2.0),
+    "timed_out": Lesson(always=1.0, length=float("inf")),
+}
+VALUES = [("value", 0, 1.0), ("seen", 1, 1.0), ("seen", -1, -1.0), ("discounted", 0, GAMMA), ("timed_out", 0, 10.0)]
 
 
-def env_of(algo):
-    return Lessons((Matching(), Choice(), *VALUES) if isinstance(algo.learner.actor, Softmax) else (Aim(), *VALUES))
+def env_of(algo, env=LESSONS["aim"]):
+    return tree.replace(env, action_space=rl.Discrete(2)) if isinstance(algo.learner.actor, Softmax) else env
+
+
+def stack(trees):
+    return jax.tree.map(lambda *x: jnp.stack([jnp.asarray(y, jnp.float32) for y in x]), *trees)
 
 
 def pick(tree_, i):
@@ -88,53 +98,40 @@ def pick(tree_, i):
 
 @functools.cache
 def lives(name):
-    """One program for every lesson, then for the first at ten times and a tenth of lr, every float of the learner traced."""
+    """Every lesson, then the first at ten times and a tenth of lr, in one program: every float of the learner is traced."""
     algo = ALGORITHMS[name]()
-    env = env_of(algo)
-    which = [*range(len(env.probes)), 0, 0]
-    rates = [1e-2] * len(env.probes) + [1e-1, 1e-3]
-    learners = [tree.replace(algo.learner, lr=lr) for lr in rates]
-    learners = jax.tree.map(lambda *x: jnp.stack([jnp.asarray(y) for y in x]), *learners)
+    lessons = [env_of(algo, env) for env in (*LESSONS.values(), LESSONS["aim"], LESSONS["aim"])]
+    learners = [tree.replace(algo.learner, lr=lr) for lr in [1e-2] * len(LESSONS) + [1e-1, 1e-3]]
 
-    def live(learner, which, key):
-        world = tree.replace(env, which=which)
-        return rl.train(key, tree.replace(algo, learner=learner), world, steps=8 * 1000, evals=2, episodes=0)
+    def live(learner, lesson, key):
+        return rl.train(key, tree.replace(algo, learner=learner), lesson, steps=8 * 1200, evals=1, episodes=0)
 
     chex.clear_trace_counter()
     run = jax.jit(jax.vmap(chex.assert_max_traces(live, n=1)))
-    return algo, env, *run(learners, jnp.array(which), jax.random.split(jax.random.key(0), len(which)))
+    return algo, *run(stack(learners), stack(lessons), jax.random.split(jax.random.key(0), len(lessons)))
 
 
-def action_of(algo, env, params, obs):
-    return algo.learner.act(jax.random.key(0), env, params, algo.start(env), jnp.full(1, obs, jnp.float32))[1]
+def look(learner, env, params, obs):
+    """The actor's heads at one observation, as a batch of one."""
+    out = learner._look(env, params, (), jnp.full(1, obs, jnp.float32))[1]
+    return jax.tree.map(lambda x: x[None, None], out)
 
 
-def rows(algo, env, obs, seed=0):
-    """A batch that holds `obs` [N, T, 1] and, for the rest, noise."""
-    keys = jax.random.split(jax.random.key(seed), 5)
-    shape = obs.shape[:2]
-    action = jax.vmap(jax.vmap(env.action_space.sample))(jax.random.split(keys[0], shape))
-    normal = lambda key, shape: jax.random.normal(key, shape)
-    memory, past = (), ()
-    if algo.recurrent:
-        memory = jax.tree.map(lambda x: normal(keys[1], (shape[0], *x.shape)), algo.start(env))
-        past = normal(keys[2], (shape[0], 2, 1)), jnp.zeros((shape[0], 2), bool)
-    reward, discount = normal(keys[3], shape), jnp.full(shape, GAMMA).at[0].set(0.0)
-    ahead = jnp.broadcast_to(jnp.arange(shape[1]), shape)
-    off, weight = jnp.zeros(shape, bool), jnp.linspace(0.5, 1.0, shape[0])[:, None] * jnp.ones(shape)
-    next_obs = normal(keys[4], (*shape, 1))
-    return Batch(obs, action, reward, discount, next_obs, ahead, weight, off, off, past, memory, ())
+def rows(env, num, seed=0):
+    """A batch of noise."""
+    keys = jax.random.split(jax.random.key(seed), 4)
+    obs, next_obs = jax.random.normal(keys[0], (2, num, 1, 1))
+    action = jax.vmap(env.action_space.sample)(jax.random.split(keys[1], num))[:, None]
+    reward, discount = jax.random.normal(keys[2], (num, 1)), jnp.full((num, 1), GAMMA).at[0].set(0.0)
+    ahead, weight = jnp.zeros((num, 1), int), jnp.linspace(0.5, 1.0, num)[:, None]
+    off = jnp.zeros((num, 1), bool)
+    return Batch(obs, action, reward, discount, next_obs, ahead, weight, off, off, (), (), ())
 
 
-def value_of(algo, env, params, obs):
-    """What the critics' mean says of the policy's action."""
-    learner, batch = algo.learner, rows(algo, env, jnp.full((1, 1, 1), obs, jnp.float32))
-    if algo.recurrent:
-        batch = tree.replace(batch, past=jax.tree.map(lambda x: x[:, :0], batch.past))
-    out = jax.tree.map(lambda x: x[None, None], learner._look(env, params, algo.start(env), batch.obs[0, 0])[1])
-    proposal = learner.actor.propose(jax.random.key(0), out)
-    value = critics.look(learner._critic(env), params["critic"], batch, proposal.action)["q"]
-    return float(proposal.mean(value.mean(0))[0, 0])
+def begun(algo, seed=0):
+    """A learner at its start, and a batch."""
+    env = env_of(algo)
+    return env, algo.learner.init(jax.random.key(seed), env, jnp.zeros(1)), rows(env, 6)
 
 
 # -------------------------------------------------------------------------------------------------------------- it learns
@@ -142,25 +139,70 @@ def value_of(algo, env, params, obs):
 
 @every
 def test_every_lesson_is_learnt(name):
-    algo, env, state, _ = lives(name)
-    lesson = {type(probe).__name__: pick(state.params, i) for i, probe in enumerate(env.probes)}
-    if "Aim" in lesson:
-        for obs in (-1, 1):
-            assert float(action_of(algo, env, lesson["Aim"], obs)[0]) == pytest.approx(0.5 * obs, abs=0.12)
-    else:
-        assert [int(action_of(algo, env, lesson["Matching"], obs)) for obs in (-1, 1)] == [0, 1]
-        assert action_of(algo, env, lesson["Choice"], 0) == 1
-    known = [("Value", 0, 1.0), ("Seen", 1, 1.0), ("Seen", -1, -1.0), ("Discounted", 0, GAMMA), ("TimedOut", 0, 10.0)]
-    for probe, obs, value in known:
-        assert value_of(algo, env, lesson[probe], obs) == pytest.approx(value, rel=0.12), (probe, obs)
+    algo, state, _ = lives(name)
+    params = dict(zip(LESSONS, [pick(state.params, i) for i in range(len(LESSONS))], strict=True))
+    learner, env = algo.learner, env_of(algo)
+    for obs in (-1, 1):
+        action = np.ravel(learner.actor.mode(env.action_space, look(learner, env, params["aim"], obs)))[0]
+        wanted = 0.5 * obs if isinstance(env.action_space, rl.Box) else (obs + 1) // 2
+        assert action == pytest.approx(wanted, abs=0.12)
+    for lesson, obs, expected in VALUES:
+        proposal = learner.actor.propose(jax.random.key(0), look(learner, env, params[lesson], obs))
+        batch = tree.replace(rows(env, 1), obs=jnp.full((1, 1, 1), obs, jnp.float32))
+        value = critics.look(learner._critic(env), params[lesson]["critic"], batch, proposal.action)["q"]
+        assert float(proposal.mean(value.mean(0))[0, 0]) == pytest.approx(expected, rel=0.15), (lesson, obs)
 
 
 @every
 def test_ten_times_and_a_tenth_of_the_learning_rate_stay_finite(name):
-    _, _, _, metrics = lives(name)
+    _, _, metrics = lives(name)
     assert not metrics["diverged"].any()
     assert jnp.isfinite(metrics["loss"]).all()
-    assert len({float(x) for x in metrics["loss"][-2:, -1]}) == 2
+    assert float(metrics["loss"][-2, -1]) != float(metrics["loss"][-1, -1])
+
+
+@rl.pytree
+class Recall:
+    """A cue, then nothing, then a question: an action near the cue pays most. Without a memory, -0.64 is the best."""
+
+    action_space = rl.Box(-1.0, 1.0, (1,))
+    max_steps: int = rl.static(default=8)
+
+    def reset(self, key):
+        cue = jax.random.rademacher(key, (), jnp.float32)
+        return (cue, jnp.int32(0)), jnp.array([cue, 0.0])
+
+    def step(self, key, state, action):
+        cue, time = state
+        reward = jnp.where(time == 2, -((action[0] - 0.8 * cue) ** 2), 0.0)
+        return (cue, time + 1), Step(jnp.array([0.0, time == 1], jnp.float32), reward, time == 2, {})
+
+
+@rl.pytree
+class Sum:
+    """A memory that holds the sum of what it saw."""
+
+    size: int = rl.static(default=16)
+
+    def init(self, key):
+        return lecun(1.0)(key, (self.size, self.size))
+
+    def start(self):
+        return jnp.zeros(self.size)
+
+    def apply(self, params, memory, x, first):
+        def step(memory, now):
+            memory = jnp.where(now[1], 0.0, memory) + jnp.tanh(now[0] @ params)
+            return memory, memory
+
+        return jax.lax.scan(step, memory, (x, first))
+
+
+def test_a_memory_recalls_a_cue():
+    algo = rl.sac(**SOFT | dict(memory=Sum(), burn_in=1, sequence=4, gamma=0.95))
+    run = lambda key: rl.train(key, algo, Recall(), steps=8 * 1500, evals=5, episodes=0)[1]["return"]
+    returns = jax.jit(jax.vmap(run))(jax.random.split(jax.random.key(0), 3))
+    assert jnp.median(returns[:, -1]) > -0.1
 
 
 # ------------------------------------------------------------------------------------------- what every algorithm promises
@@ -168,24 +210,246 @@ def test_ten_times_and_a_tenth_of_the_learning_rate_stay_finite(name):
 
 @every
 def test_vmap_is_a_loop_and_a_state_is_a_checkpoint(name):
-    algo = ALGORITHMS[name]()
-    env = env_of(algo)
-    learnt = algo.learner.init(jax.random.key(0), env, jnp.zeros(1))
-    batch = rows(algo, env, jax.random.normal(jax.random.key(1), (4, 4 if algo.recurrent else 1, 1)))
+    algo = ALGORITHMS[name](policy_period=1.0)
+    env, learnt, batch = begun(algo)
     keys = lambda: jax.random.split(jax.random.key(2), 2)
-
-    def learn(lr, key, learnt):
-        learner = tree.replace(algo.learner, lr=lr, policy_period=1.0)
-        return learner.learn(key, env, learnt, batch, Clock(0, 10.0))
-
-    rates = jnp.array([1e-2, 1e-3])
-    many = jax.jit(jax.vmap(learn, in_axes=(0, 0, None)))
+    learn = lambda lr, key, learnt: tree.replace(algo.learner, lr=lr).learn(key, env, learnt, batch, CLOCK)
+    rates, many = jnp.array([1e-2, 1e-3]), jax.jit(jax.vmap(learn, in_axes=(0, 0, None)))
     together = many(rates, keys(), learnt)
     for i in range(2):
         chex.assert_trees_all_close(pick(together, i), learn(rates[i], keys()[i], learnt), rtol=2e-3, atol=2e-5)
-    chex.assert_trees_all_equal(many(rates, keys(), loaded(learnt)), together)
+    loaded = jax.tree.map(lambda x: jnp.asarray(np.array(x)), learnt)
+    chex.assert_trees_all_equal(many(rates, keys(), loaded), together)
 
 
-def loaded(state):
-    """As a checkpoint brings it back."""
-    return jax.tree.map(lambda x: jnp.asarray(np.array(x)), state)
+# ---------------------------------------------------------------------------------------------- the papers' equations
+
+
+def values(learner, env, params, obs, action):
+    """What each critic says, one observation and one member at a time. [N, B, K]."""
+    top = learner._critic(env).top
+    num = len(jax.tree.leaves(params)[0])
+    one = lambda i, o, a: top.apply(pick(params, i)["top"], {"out": {"features": o}, "action": a})["q"]
+    return np.array([[one(i, o, a) for o, a in zip(obs[:, 0], action[:, 0], strict=True)] for i in range(num)])
+
+
+def test_the_ensemble_is_a_loop_over_its_members():
+    algo = rl.redq(**SOFT, num_critics=3)
+    env, learnt, batch = begun(algo)
+    together = critics.look(algo.learner._critic(env), learnt.params["critic"], batch, batch.action)["q"]
+    apart = values(algo.learner, env, learnt.params["critic"], batch.obs, batch.action)
+    assert together.shape == (3, 6, 1, 1)
+    np.testing.assert_allclose(together[:, :, 0], apart, rtol=1e-5)
+    assert np.ptp(apart[:, 0]) > 0.1
+
+
+def test_a_subset_is_drawn_without_repeats_and_all_are_drawn():
+    params = jnp.arange(5)
+    drawn = [sorted(np.asarray(critics.pick(jax.random.key(i), params, 5, 2)).tolist()) for i in range(40)]
+    assert all(a < b for a, b in drawn)
+    assert {x for pair in drawn for x in pair} == set(range(5))
+    np.testing.assert_array_equal(critics.pick(jax.random.key(0), params, 5, 5), params)
+
+
+def test_the_critics_loss_is_the_soft_bellman_error():
+    """SAC's equations 5 and 6, row by row: the least of the slow critics, less the temperature times the log-probability."""
+    algo = rl.sac(**SOFT | dict(temperature=0.3, lr=1e-3))
+    env, learnt, batch = begun(algo)
+    learner = algo.learner
+    learnt = tree.replace(learnt, targets=learnt.targets | {"critic": begun(algo, seed=1)[1].params["critic"]})
+    key = lambda: jax.random.key(3)
+    _, size, metrics = learner._evaluate(key(), env, learnt, batch, CLOCK)
+    out = learner._actor(env).apply(learnt.params["actor"], (), batch.next_obs[:, 0], jnp.zeros(6, bool))[1]
+    out = jax.tree.map(lambda x: x[:, None], out)
+    proposal = learner.actor.propose_next(jax.random.split(key(), 3)[0], out)
+    next_value = values(learner, env, learnt.targets["critic"], batch.next_obs, proposal.action)[..., 0].min(0)
+    target = batch.reward[:, 0] + batch.discount[:, 0] * (next_value - 0.3 * proposal.log_prob[:, 0, 0])
+    error = np.asarray(target)[None] - values(learner, env, learnt.params["critic"], batch.obs, batch.action)[..., 0]
+    np.testing.assert_allclose(size[:, 0], np.abs(error).mean(0), rtol=1e-4)
+    weight = np.asarray(batch.weight[:, 0])
+    np.testing.assert_allclose(metrics["loss"], (0.5 * weight * error**2).mean(1).sum(), rtol=1e-4)
+    assert metrics["temperature"] == pytest.approx(0.3)
+
+
+def test_a_categorical_target_is_the_mean_over_all_actions():
+    """Christodoulou's equation 10, and what a mask leaves of it."""
+    logits, value = jnp.array([[0.1, 1.0, -0.5]]), np.array([[1.0, 2.0, 3.0]])
+
+    def soft(logits, mask):
+        proposal = Softmax().propose(jax.random.key(0), {"logits": logits, "mask": jnp.array([mask])})
+        return proposal.mean(value - 0.5 * proposal.log_prob).sum()
+
+    for mask in ([True, True, True], [True, False, True]):
+        p = np.exp(logits[0]) * np.array(mask) / (np.exp(logits[0]) * np.array(mask)).sum()
+        expected = sum(q * (v - 0.5 * np.log(q)) for q, v in zip(p, value[0], strict=True) if q > 0)
+        found, grad = jax.value_and_grad(soft)(logits, mask)
+        assert float(found) == pytest.approx(expected, rel=1e-5)
+        assert jnp.isfinite(grad).all()
+    assert Softmax().chosen(jnp.arange(12.0).reshape(2, 2, 3), jnp.array([2, 0])).tolist() == [[2, 3], [8, 9]]
+
+
+def test_dsac_t_s_gradient_is_the_paper_s():
+    """Every row of every critic, in NumPy: expected value substituting, twin distributions, variance-weighed and clipped."""
+    rng = np.random.default_rng(0)
+    N, B, epsilon, bound, rate = 2, 5, 0.1, 3.0, 0.25
+    head = critics.Gaussian(bound, epsilon, rate)
+    raw = lambda *shape: rng.normal(size=shape).astype(np.float32)
+    out, next_out = {"q": raw(N, B), "std": raw(N, B)}, {"q": raw(N, B, 1), "std": raw(N, B, 1)}
+    reward, discount, cost = raw(B), np.full(B, GAMMA, np.float32), raw(B)
+    old = {"std": np.array([0.4, 0.6], np.float32), "variance": np.array([0.3, 0.5], np.float32)}
+    softplus = lambda x: np.log1p(np.exp(x))
+    std, luck = softplus(out["std"]), np.clip(np.asarray(jax.random.normal(jax.random.key(0), (B,))), -3, 3)
+    kept = {"std": 0.75 * old["std"] + 0.25 * std.mean(1), "variance": 0.75 * old["variance"] + 0.25 * (std**2).mean(1)}
+    chex.assert_trees_all_close(head.keep(old, out, jnp.int32(7)), kept, rtol=1e-5)
+    chex.assert_trees_all_close(head.keep(old, out, jnp.int32(0))["std"], std.mean(1), rtol=1e-5)
+
+    def loss_of(mean, std):
+        now = {"q": mean, "std": jnp.log(jnp.expm1(std))}
+        soft = lambda value: value[..., 0] - cost
+        return head.loss(jax.random.key(0), kept, now, next_out, soft, reward, discount)[0].sum()
+
+    slope_mean, slope_std = jax.grad(loss_of, (0, 1))(jnp.asarray(out["q"]), jnp.asarray(std))
+    for b in range(B):
+        lower = int(np.argmin(next_out["q"][:, b, 0]))
+        target = reward[b] + GAMMA * (next_out["q"][lower, b, 0] - cost[b])
+        drawn = target + GAMMA * softplus(next_out["std"][lower, b, 0]) * luck[b]
+        for i in range(N):
+            q, s, weight = out["q"][i, b], std[i, b], kept["variance"][i] + epsilon
+            reach = np.clip(drawn - q, -bound * kept["std"][i], bound * kept["std"][i])
+            np.testing.assert_allclose(slope_mean[i, b], -weight * (target - q) / (s**2 + epsilon), rtol=1e-4)
+            np.testing.assert_allclose(slope_std[i, b], -weight * (reach**2 - s**2) / (s**3 + epsilon), rtol=1e-3, atol=1e-5)
+
+
+def test_the_policy_climbs_its_soft_value_and_the_temperature_its_entropy():
+    """One step of plain gradient descent on loss and temperature, against slopes by finite differences and by hand."""
+    algo = rl.sac(
+        **SOFT | dict(optimizer=rl.Optimizer(optax.sgd), lr=1.0, temperature=0.5, temperature_lr=0.1, target_entropy=0.2)
+    )
+    env, learnt, batch = begun(algo)
+    learner, critic, key = algo.learner, algo.learner._critic(env), lambda: jax.random.key(4)
+
+    def gain_and_entropy(own):
+        out = learner._actor(env).apply(own, (), batch.obs[:, 0], jnp.zeros(6, bool))[1]
+        proposal = learner.actor.propose(key(), jax.tree.map(lambda x: x[:, None], out))
+        value = critics.look(critic, learnt.params["critic"], batch, proposal.action)["q"].min(0)
+        soft = (value - 0.5 * proposal.log_prob)[..., 0]
+        return float((batch.weight * soft).mean()), float(-proposal.log_prob.mean())
+
+    better = learner._improve(key(), env, learnt, batch, CLOCK)
+    before, after = learnt.params["actor"], better.params["actor"]
+    step = jax.tree.map(lambda a, b: a - b, after, before)  # the gradient of the gain
+    far = sum(float((x**2).sum()) for x in jax.tree.leaves(step))
+    moved = lambda t: gain_and_entropy(jax.tree.map(lambda p, s: p + t * s, before, step))[0]
+    assert (moved(1e-2) - moved(-1e-2)) / 2e-2 == pytest.approx(far, rel=0.03)
+    _, entropy = gain_and_entropy(before)
+    slope = 0.5 * (entropy - 0.2)
+    assert float(better.params["log_temperature"]) == pytest.approx(np.log(0.5) - 0.1 * slope, rel=1e-4)
+
+
+# --------------------------------------------------------------------------------------------------- some are the others
+
+
+def test_redq_of_two_is_sac_step_by_step():
+    """Two critics, the least of both, one update: the policy follows the least as well, and all is the same."""
+    env = LESSONS["aim"]
+    algos = [rl.sac(**SOFT), rl.redq(**SOFT, num_critics=2, subset=2, updates=1)]
+    states = [algo.init(jax.random.key(0), env) for algo in algos]
+    update = jax.jit(lambda algo, key, state: algo.update(key, env, state))
+    for i in range(25):
+        states = [update(algo, jax.random.key(i + 1), state)[0] for algo, state in zip(algos, states, strict=True)]
+    assert states[0].step == 6  # after the warm-up
+    chex.assert_trees_all_equal(*[(state.params, state.targets, state.opt_state) for state in states])
+    mean = rl.redq(**SOFT, num_critics=3, subset=2).learner
+    assert (mean.policy_minimum, mean.policy_critics, mean.policy_period) == (False, 3, 20.0)
+
+
+def test_mirror_descent_at_one_over_the_temperature_is_sac():
+    plain, held = rl.sac(**SOFT), rl.mdpo_off_policy(**SOFT, step_size=100.0)
+    env, learnt, batch = begun(plain)
+    learnt = tree.replace(learnt, targets=learnt.targets | {"actor": begun(plain, seed=1)[1].params["actor"]})
+    improve = lambda algo: algo.learner._improve(jax.random.key(0), env, learnt, batch, CLOCK).params["actor"]
+    chex.assert_trees_all_close(improve(plain), improve(held), atol=1e-6)
+    read = lambda own: plain.learner._actor(env).apply(own, (), batch.obs[:, 0], jnp.zeros(6, bool))[1]
+    policy = lambda own: plain.learner.actor.policy(read(own))
+    far = lambda own: policy(own).kl(policy(learnt.targets["actor"])).mean()
+    tight = improve(rl.mdpo_off_policy(**SOFT, step_size=1e-3))
+    assert far(tight) < far(learnt.params["actor"])
+    assert far(tight) < far(improve(plain))
+
+
+def test_slow_copies_and_policy_move_when_they_should():
+    algo = rl.td3(**SMALL, policy_period=3.0)
+    env, learnt, batch = begun(algo)
+    learn = jax.jit(lambda key, learnt: algo.learner.learn(key, env, learnt, batch, CLOCK)[0])
+    same = lambda a, b: all(bool((x == y).all()) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+    for step in range(1, 7):
+        before, learnt = learnt, learn(jax.random.key(step), learnt)
+        assert not same(before.params["critic"], learnt.params["critic"])
+        moves = step % 3 == 0
+        assert same(before.params["actor"], learnt.params["actor"]) != moves
+        assert same(before.targets, learnt.targets) != moves
+        if moves:
+            slow = jax.tree.map(lambda s, f: 0.95 * s + 0.05 * f, before.targets["actor"], learnt.params["actor"])
+            chex.assert_trees_all_close(learnt.targets["actor"], slow, rtol=1e-4, atol=1e-6)
+
+
+# ---------------------------------------------------------------------------------------------------------------- actions
+
+
+def test_actions_speak_in_the_box_s_units():
+    box = rl.Box(jnp.array([-2.0, 0.0]), jnp.array([2.0, 10.0]), (2,))
+    np.testing.assert_allclose(actors.scaled(box, jnp.array([-1.0, 0.5])), [-2.0, 7.5])
+    np.testing.assert_allclose(actors.unscaled(box, jnp.array([[1.0, 5.0], [9.0, -1.0]])), [[0.5, 0.0], [1.0, -1.0]])
+    out = {"loc": jnp.array([0.3, -0.2]), "spread": jnp.zeros(2)}
+    for actor in (Squashed(), Deterministic(noise=5.0)):
+        assert actor.mode(box, out) == pytest.approx(actors.scaled(box, jnp.tanh(out["loc"])))
+        drawn = jax.vmap(lambda key, actor=actor: actor.explore(key, box, out))(jax.random.split(jax.random.key(0), 200))
+        assert ((drawn >= box.low[None]) & (drawn <= box.high[None])).all()
+        assert (drawn.std(0) > jnp.array([0.5, 1.0])).all()
+
+
+def test_smoothing_noise_is_clipped_twice():
+    out = {"loc": jnp.full((4000, 1), 1.0)}
+    action = Deterministic(smoothing=0.2, smoothing_clip=0.3).propose_next(jax.random.key(0), out).action
+    noise = np.asarray(action - jnp.tanh(1.0))
+    assert noise.min() == pytest.approx(-0.3, abs=1e-6)
+    assert action.max() == 1.0
+    assert np.mean(noise < -0.2) == pytest.approx(0.159, abs=0.02)  # below one standard deviation
+    np.testing.assert_array_equal(Deterministic().propose(jax.random.key(0), out).action, jnp.tanh(out["loc"]))
+
+
+def test_images_and_masks_are_seen():
+    """A convolution reads the image alone and the action joins it; a mask is the policy's business."""
+    critic = critics.build(rl.CNN(features=(2,), hidden=(4,)), None, {"q": 1}, reads_action=True)
+    params = jax.jit(lambda key: critics.init(key, critic, 2, jnp.ones((6, 6, 1)), jnp.zeros(3)))(jax.random.key(0))
+    batch = tree.replace(rows(LESSONS["aim"], 2), obs=jax.random.normal(jax.random.key(1), (2, 1, 6, 6, 1)))
+    near, far = (critics.look(critic, params, batch, x * jnp.ones((2, 1, 3)))["q"] for x in (0.0, 1.0))
+    assert near.shape == (2, 2, 1, 1)
+    assert not jnp.allclose(near, far)
+    masked = rl.Masked(jnp.ones(3), jnp.array([False, True]))
+    learner, env = rl.sac_discrete(**SOFT).learner, env_of(rl.sac_discrete())
+    params = learner.init(jax.random.key(0), env, masked).params
+    draw = lambda key: learner.explore(key, env, params, (), masked, CLOCK)[1]
+    assert (jax.vmap(draw)(jax.random.split(jax.random.key(0), 50)) == 1).all()
+
+
+# ----------------------------------------------------------------------------------------------------------------- errors
+
+
+def test_more_critics_than_there_are_is_explained():
+    with pytest.raises(ValueError, match=r"subset=3 of num_critics=2 .*say subset=2, or more critics"):
+        rl.redq(num_critics=2, subset=3)
+
+
+def test_a_box_without_ends_is_explained():
+    env = tree.replace(LESSONS["aim"], action_space=rl.Box(-jnp.inf, jnp.inf, (1,)))
+    with pytest.raises(ValueError, match=r"Squashed squashes .* has no end .*Box\(-1.0, 1.0, shape\)"):
+        rl.sac().init(jax.random.key(0), env)
+
+
+def test_actions_of_the_other_kind_are_refused():
+    for algo, env in ((rl.sac(), env_of(rl.sac_discrete())), (rl.sac_discrete(), LESSONS["aim"])):
+        with pytest.raises(TypeError, match="ActorCritic takes actions of"):
+            algo.init(jax.random.key(0), env)
+    with pytest.raises(ValueError, match="Expected"):
+        rl.dsac_t(actor=Softmax()).init(jax.random.key(0), env_of(rl.sac_discrete()))

@@ -58,13 +58,16 @@ def test_lists():
 
 
 @pytest.mark.parametrize("name", rl.ALGORITHMS)
-def test_every_hyperparameter_is_reachable(name, capsys):
+def test_every_hyperparameter_is_reachable(name):
+    """The algorithm's own numbers and its maker's are options; what its parts hold beside them, `--also` finds by its path."""
     maker = rl.ALGORITHMS[name]
-    fields = cli.options(name, maker).__dataclass_fields__
-    made = maker()
-    numbers = {k for k, v in vars(made).items() if isinstance(v, bool | int | float)}
-    rule = {k for k, v in vars(made.rule).items() if isinstance(v, bool | int | float)} - {"value_clip"}
-    assert numbers | rule <= set(fields)
+    fields, made = cli.options(name, maker).__dataclass_fields__, maker()
+    number = lambda value: isinstance(value, bool | int | float)
+    assert {k for k, v in vars(made).items() if number(v)} <= set(fields)
+    assert {k for k, p in inspect.signature(maker).parameters.items() if number(p.default)} <= set(fields)
+    part = next(name for name in ("rule", "learner") if hasattr(made, name))
+    held = {k for k, v in vars(getattr(made, part)).items() if number(v)} - set(fields)
+    assert all(rl.tree.find(made, f"{part}.{k}") == f"{part}.{k}" for k in held)
 
 
 @pytest.mark.parametrize(

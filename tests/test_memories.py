@@ -317,6 +317,15 @@ def test_the_command_line_makes_each_kind(name):
     assert made.size == 8
 
 
+@pytest.mark.parametrize("make", [rl.pqn, rl.dqn, rl.td3])
+def test_a_learner_s_state_keeps_its_shape(make):
+    """With the memory that is most of a tree; nothing is compiled."""
+    algo, env = make(memory=MEMORIES["gtrxl"]), envs.make("Pendulum-P" if make is rl.td3 else "MemoryChain")
+    start = jax.eval_shape(lambda key: algo.init(key, env), jax.random.key(0))
+    after, _ = jax.eval_shape(lambda key, state: algo.update(key, env, state), jax.random.key(0), start)
+    chex.assert_trees_all_equal_shapes_and_dtypes(start, after)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

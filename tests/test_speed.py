@@ -1,12 +1,13 @@
-"""The speed table: its arithmetic, and one tiny run of this kit alone (the others come with the extra `bench`)."""
+"""The speed tables: their arithmetic, and tiny runs of this kit alone (the others come with the extra `bench`)."""
 
 import dataclasses
 import json
 
 import pytest
 
-from experiments import speed
-from experiments._kits import Job
+from experiments import _kits, speed
+from experiments._settings import DQN, SAC, TASKS, Job
+from experiments._speed_pages import table
 
 ROWS = [
     {"kit": "jaxrl", "seeds": 1, "steps": 100, "round": r, "steps_per_second": ours, "compile_seconds": 1.0}
@@ -17,13 +18,13 @@ PEERS = [row | {"kit": "other", "steps_per_second": theirs} for row, theirs in z
 
 
 def test_ratios_are_of_the_same_round():
-    text = speed.table(ROWS + PEERS)
+    text = table(ROWS + PEERS)
     assert "| 1 | jaxrl | 220 (100 to 300) | 1.10x (1.00x to 3.00x) | 1.0" in text
 
 
 def test_one_that_failed_says_so_and_is_no_peer():
     hung = {"kit": "hung", "seeds": 1, "steps": 100, "round": 0, "failed": "not done in 5 s"}
-    text = speed.table([*ROWS, *PEERS, hung])
+    text = table([*ROWS, *PEERS, hung])
     assert "| 1 | hung | not done in 5 s |" in text
     assert "1.10x (1.00x to 3.00x)" in text
 
@@ -36,11 +37,30 @@ def test_a_measurement_that_breaks_says_why():
     assert "KeyError" in speed.measure(Job("nobody's", 1, 5120), limit=60.0)["failed"]
 
 
+@pytest.mark.parametrize("name", TASKS)
+def test_an_update_takes_the_steps_that_its_task_says(name):
+    job = Job("jaxrl", 1, 1000, name, capacity=2_000)
+    algo = _kits.algorithm(job)
+    assert algo.steps_per_update == job.task.update
+    assert name == "ppo" or algo.capacity == 2_000
+
+
+@pytest.mark.parametrize(("name", "settings"), [("dqn", DQN), ("sac", SAC)])
+def test_no_measurement_is_all_warm_up(name, settings):
+    task = TASKS[name]
+    assert min(task.steps, task.budget // max(task.seeds)) > 3 * settings.warmup
+
+
 @pytest.mark.slow
-def test_it_runs(tmp_path):
-    config = dataclasses.replace(speed.SMOKE, folder=tmp_path)
-    speed.main(config)
-    told = json.loads((tmp_path / "speed.json").read_text())
+@pytest.mark.parametrize(
+    ("name", "file", "steps"), [("ppo", "speed", 5120), ("dqn", "speed_dqn", 1200), ("sac", "speed_sac", 270)]
+)
+def test_it_runs(name, file, steps, tmp_path):
+    speed.main(dataclasses.replace(speed.SMOKE, algorithms=(name,), steps=steps, folder=tmp_path))
+    told = json.loads((tmp_path / f"{file}.json").read_text())
+    assert told["rounds"][0]["steps"] == steps
     assert told["rounds"][0]["steps_per_second"] > 0
     assert told["rounds"][0]["kept_bytes"] / 2 < 50_000  # a thousand seeds: 50 MB
-    assert "| 2 | jaxrl |" in (tmp_path / "speed.md").read_text()
+    page = (tmp_path / f"{file}.md").read_text()
+    assert f"# {TASKS[name].title}" in page
+    assert "| 2 | jaxrl |" in page

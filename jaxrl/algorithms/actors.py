@@ -174,15 +174,16 @@ def _drawn(action: jax.Array, log_prob: jax.Array) -> Proposal:
     return Proposal(action, jnp.ones_like(log_prob)[..., None], log_prob[..., None])
 
 
-def _ends(space: Box) -> tuple[jax.Array, jax.Array]:
-    """Middle and half width of a box. [shape]."""
+def _ends(space: Box, rank: int) -> tuple[jax.Array, jax.Array]:
+    """Middle and half width of a box, for actions of this rank."""
     low, high = (jnp.broadcast_to(jnp.asarray(x, jnp.float32), space.shape) for x in (space.low, space.high))
+    low, high = (x.reshape((1,) * (rank - x.ndim) + x.shape) for x in (low, high))
     return (high + low) / 2, (high - low) / 2
 
 
 def scaled(space: Box, action: jax.Array) -> jax.Array:
     """From -1 to 1 to the box."""
-    middle, half = _ends(space)
+    middle, half = _ends(space, action.ndim)
     return middle + half * action
 
 
@@ -190,7 +191,7 @@ def unscaled(space: Any, action: jax.Array) -> jax.Array:
     """From the box, where an action outside counts as its nearest end, to -1 to 1; of other actions, as they are."""
     if not isinstance(space, Box):
         return action
-    middle, half = (x.reshape((1,) * (action.ndim - x.ndim) + x.shape) for x in _ends(space))
+    middle, half = _ends(space, action.ndim)
     return jnp.clip((action - middle) / half, -1.0, 1.0)
 
 

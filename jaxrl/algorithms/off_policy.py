@@ -77,6 +77,11 @@ class OffPolicy:
         return self.num_envs * self.num_steps
 
     @property
+    def schedule(self) -> Any:
+        """The learner's, of its learning rate; None if it has none."""
+        return getattr(self.learner, "schedule", None)
+
+    @property
     def recurrent(self) -> bool:
         return getattr(self.learner, "memory", None) is not None
 

@@ -8,7 +8,7 @@ import optax
 
 from jaxrl import masks, networks, noise
 from jaxrl.algorithms.backups import Identity, Max, Munchausen, SignedRoot
-from jaxrl.algorithms.base import Constant, Optimizer, descend, extends, follow
+from jaxrl.algorithms.base import Linear, Optimizer, descend, extends, follow
 from jaxrl.algorithms.learner import Batch, Learnt, read, read_next
 from jaxrl.algorithms.off_policy import OffPolicy
 from jaxrl.algorithms.value_heads import Categorical, Expected, Implicit, Quantile
@@ -21,6 +21,10 @@ from jaxrl.rules.base import Clock, Metrics
 from jaxrl.rules.exploration import EpsilonGreedy
 from jaxrl.spaces import Discrete
 from jaxrl.tree import pytree, static
+
+EXPECTED, IDENTITY, CONSTANT = Expected(), Identity(), Linear(1.0)
+NETWORK = MLP(activation=jax.nn.relu, layer_norm=True)  # without it, bootstrapped values of a ReLU network often run away
+ADAM = Optimizer(optax.adam, {"eps_root": 1e-16})
 
 
 @pytree
@@ -37,14 +41,14 @@ class QLearning:
     transform: Any = Identity()
     exploration: Any = EpsilonGreedy()
     lr: float = 1e-3
-    schedule: Any = Constant()
+    schedule: Any = CONSTANT
     gamma: float = 0.99
     target_rate: float = 1.0
     target_period: float = 500.0
     max_grad_norm: float = 10.0
     noise_scale: float = 0.5
-    optimizer: Any = Optimizer(optax.adam, {"eps_root": 1e-16})
-    network: networks.Builder = static(default=MLP())
+    optimizer: Any = ADAM
+    network: networks.Builder = static(default=NETWORK)
     memory: networks.Memory | None = static(default=None)
     dueling: bool = static(default=False)
     noisy: bool = static(default=False)
@@ -126,9 +130,6 @@ def priority_of(error: jax.Array) -> jax.Array:
     return 0.9 * error.max(-1) + 0.1 * error.mean(-1)
 
 
-EXPECTED, IDENTITY, NETWORK = Expected(), Identity(), MLP(activation=jax.nn.relu)
-
-
 def dqn(
     *,
     lr: float = 1e-3,
@@ -147,6 +148,8 @@ def dqn(
     head: Any = EXPECTED,
     backup: Any = None,
     transform: Any = IDENTITY,
+    schedule: Any = CONSTANT,
+    optimizer: Any = ADAM,
     network: networks.Builder = NETWORK,
     memory: networks.Memory | None = None,
     **fields: Any,
@@ -161,11 +164,13 @@ def dqn(
         transform=transform,
         exploration=EpsilonGreedy(epsilon_start, epsilon_end, epsilon_fraction),
         lr=lr,
+        schedule=schedule,
         gamma=gamma,
         target_rate=target_rate,
         target_period=target_period,
         max_grad_norm=max_grad_norm,
         noise_scale=noise_scale,
+        optimizer=optimizer,
         network=network,
         memory=memory,
         dueling=dueling,
@@ -214,5 +219,5 @@ def r2d2(*, eps: float = 1e-3, **fields: Any) -> OffPolicy:
     `fields` are `dqn`'s, among them `burn_in` and `sequence` of `OffPolicy`.
     """
     if fields["memory"] is None:
-        raise ValueError("R2D2 is recurrent, but memory=None: write memory=rl.GRU(64), or take `dqn`, which needs none.")
+        raise ValueError("R2D2 is recurrent, but memory=None: write memory=rl.GRU(64) (--memory 64), or take `dqn`, which needs none.")
     return dqn(transform=SignedRoot(eps), **fields)

@@ -49,7 +49,7 @@ def sac(
 @extends(sac, without=("min_log_std", "max_log_std"), target_entropy=0.98)
 def sac_discrete(**fields: Any) -> OffPolicy:
     """Soft actor-critic for one of n actions (Christodoulou, 2019). `fields` are `sac`'s; `target_entropy` is in log n."""
-    return sac(**fields | {"actor": Softmax()})
+    return sac(actor=Softmax(), **fields)
 
 
 @extends(sac, num_critics=10, updates=20)
@@ -70,7 +70,7 @@ def dsac_t(*, bound: float = 3.0, epsilon: float = 0.1, spread_rate: float = 0.0
 
     The numbers are the authors'; their networks are three layers of 256 with GELU.
     """
-    own = {"critic": Gaussian(bound, epsilon, spread_rate), "temperature_lr": 3e-4, "target_actor": True}
+    own: dict[str, Any] = {"critic": Gaussian(bound, epsilon, spread_rate), "temperature_lr": 3e-4, "target_actor": True}
     return sac(**own | fields)
 
 
@@ -81,5 +81,5 @@ def mdpo_off_policy(*, step_size: float = 1.0, actor_target_period: float = 1000
     The policy is held by KL / `step_size` to the one of up to `actor_target_period` gradient steps ago; at `step_size`
     1 / temperature nothing holds it, and it is SAC. The temperature is kept.
     """
-    own = {"step_size": step_size, "temperature_lr": 0.0}
+    own: dict[str, Any] = {"step_size": step_size, "temperature_lr": 0.0}
     return sac(**own | {"actor_target_rate": 1.0, "actor_target_period": actor_target_period} | fields)

@@ -4,15 +4,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from jaxrl import masks, networks, returns
-from jaxrl.algorithms.base import Constant, Optimizer, descend
+from jaxrl.algorithms.base import descend
 from jaxrl.algorithms.learner import Batch, Learnt, read, read_next
 from jaxrl.algorithms.off_policy import OffPolicy
-from jaxrl.algorithms.q_learning import NETWORK, priority_of
+from jaxrl.algorithms.q_learning import ADAM, CONSTANT, NETWORK, priority_of
 from jaxrl.env import Env
-from jaxrl.networks import MLP
 from jaxrl.rollout import Transition
 from jaxrl.rules.base import Clock, Metrics
 from jaxrl.spaces import Discrete
@@ -33,12 +31,12 @@ class SQIRL:
     """
 
     lr: float = 1e-3
-    schedule: Any = Constant()
+    schedule: Any = CONSTANT
     gamma: float = 0.99
     fraction: float = 0.9
     max_grad_norm: float = 10.0
-    optimizer: Any = Optimizer(optax.adam, {"eps_root": 1e-16})
-    network: networks.Builder = static(default=MLP())
+    optimizer: Any = ADAM
+    network: networks.Builder = static(default=NETWORK)
     depth: int = static(default=2)
 
     action_spaces = (Discrete,)
@@ -123,6 +121,8 @@ def sqirl(
     fraction: float = 0.9,
     max_grad_norm: float = 10.0,
     depth: int = 2,
+    schedule: Any = CONSTANT,
+    optimizer: Any = ADAM,
     network: networks.Builder = NETWORK,
     memory: None = None,
     **fields: Any,
@@ -133,6 +133,6 @@ def sqirl(
     """
     if memory is not None:
         raise TypeError(f"SQIRL has no memory, and got {memory}: write memory=None, or take `r2d2`, which has one.")
-    learner = SQIRL(lr=lr, gamma=gamma, fraction=fraction, max_grad_norm=max_grad_norm, network=network, depth=depth)
+    learner = SQIRL(lr, schedule, gamma, fraction, max_grad_norm, optimizer, network, depth)
     own: dict[str, Any] = {"num_envs": 8, "num_steps": 64, "updates": 64}
     return OffPolicy(**{"learner": learner} | own | fields)

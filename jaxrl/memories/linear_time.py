@@ -1,4 +1,4 @@
-"""Memories that are linear in time: a parallel scan reads a whole trajectory.
+"""Memories that are linear in time, so that steps can be joined in any order: T of them in log2 T, where there is room.
 
 A complex number is a pair of real arrays, so that what is stored, optimised and compared is real.
 """
@@ -80,7 +80,7 @@ class LRU:
         return {
             "nu": jnp.log(-log_radius),
             "theta": jnp.log(self.max_angle * places(key_angle)),
-            "gamma": 0.5 * jnp.log(1.0 - jnp.exp(2.0 * log_radius)),
+            "gamma": 0.5 * jnp.log(-jnp.expm1(2.0 * log_radius)),
             "input": {"kernel": kernel(key_input, self.size, 2 * self.states) / math.sqrt(2.0)},
             "output": {"kernel": kernel(key_output, 2 * self.states, self.size) * math.sqrt(2.0)},
             "skip": {"scale": jax.random.normal(key_skip, (self.size,))},
@@ -113,7 +113,7 @@ def linear_memory(decay: Pair, memory: Pair, x: Pair, first: jax.Array) -> tuple
 
 
 def scan_in_turn(decay: Pair, memory: Pair, x: Pair, first: jax.Array) -> Pair:
-    """All h of `linear_memory` in T steps of little work: on a CPU half the time of the other way, or less."""
+    """All h of `linear_memory` in T steps of little work: faster on a CPU than the other way, and a tenth to compile."""
 
     def step(state: Pair, now: tuple[Pair, jax.Array]) -> tuple[Pair, Pair]:
         x, first = now

@@ -19,7 +19,7 @@ class GTrXL:
 
     Each layer keeps its last `window` inputs and looks at them and at its present one, in the same episode. Attention knows
     distance by a learnt bias for each, the simplest relative position, rather than by Transformer-XL's sinusoids. A gate
-    starts nearly shut, so that a layer passes on what it gets. Gradients reach the start of what is read, and no further.
+    starts nearly shut, so that a layer passes on what it gets. Gradients flow through all that is read at once.
     """
 
     size: int = 64
