@@ -131,7 +131,7 @@ def main(config: Config) -> None:
     told = (
         f"Times of GRU over times of each way, same round: median of {config.rounds} rounds (lowest to highest), each the "
         f"fastest of {config.calls} calls. {jax.device_count()} device ({jax.devices()[0].device_kind}), {os.cpu_count()} "
-        f"cores, jax {jax.__version__}, {day}; load average {before[0]:.1f} before, {after[0]:.1f} after (this process counts). "
+        f"cores, jax {jax.__version__}, {day}; load average {before[0]:.1f} before, {after[0]:.1f} after (itself counted). "
         f"FFM has {rl.FFM().traces} traces and {rl.FFM().contexts} contexts, LRU {rl.LRU().states} states, GTrXL a window "
         f"of {rl.GTrXL().window}."
     )

@@ -27,7 +27,7 @@ def lecun(scale):
 
 
 NET = rl.MLP((16,), activation=jax.nn.relu, shared=True, init=lecun)
-SMALL = dict(network=NET, gamma=GAMMA, lr=1e-2, target_rate=0.05, num_envs=8, batch_size=32, capacity=1024, warmup=160)
+SMALL = dict(network=NET, gamma=GAMMA, lr=1e-2, target_rate=0.1, num_envs=8, batch_size=32, capacity=1024, warmup=160)
 SOFT = SMALL | dict(temperature=0.01, temperature_lr=0.0)  # so little that a value is a return
 ALGORITHMS = {
     "ddpg": lambda **kw: rl.ddpg(**SMALL | kw),
@@ -36,7 +36,7 @@ ALGORITHMS = {
     "sac_discrete": lambda **kw: rl.sac_discrete(**SOFT | kw),
     "redq": lambda **kw: rl.redq(**SOFT | {"num_critics": 3, "updates": 2} | kw),
     "dsac_t": lambda **kw: rl.dsac_t(**SOFT | {"epsilon": 0.01} | kw),
-    "mdpo_off_policy": lambda **kw: rl.mdpo_off_policy(**SOFT | {"period": 10.0} | kw),
+    "mdpo_off_policy": lambda **kw: rl.mdpo_off_policy(**SOFT | {"actor_target_period": 10.0} | kw),
 }
 every = pytest.mark.parametrize("name", ALGORITHMS)
 
@@ -145,7 +145,7 @@ def test_every_lesson_is_learnt(name):
     for obs in (-1, 1):
         action = np.ravel(learner.actor.mode(env.action_space, look(learner, env, params["aim"], obs)))[0]
         wanted = 0.5 * obs if isinstance(env.action_space, rl.Box) else (obs + 1) // 2
-        assert action == pytest.approx(wanted, abs=0.12)
+        assert action == pytest.approx(wanted, abs=0.15)
     for lesson, obs, expected in VALUES:
         proposal = learner.actor.propose(jax.random.key(0), look(learner, env, params[lesson], obs))
         batch = tree.replace(rows(env, 1), obs=jnp.full((1, 1, 1), obs, jnp.float32))
@@ -389,7 +389,7 @@ def test_slow_copies_and_policy_move_when_they_should():
         assert same(before.params["actor"], learnt.params["actor"]) != moves
         assert same(before.targets, learnt.targets) != moves
         if moves:
-            slow = jax.tree.map(lambda s, f: 0.95 * s + 0.05 * f, before.targets["actor"], learnt.params["actor"])
+            slow = jax.tree.map(lambda s, f: 0.9 * s + 0.1 * f, before.targets["actor"], learnt.params["actor"])
             chex.assert_trees_all_close(learnt.targets["actor"], slow, rtol=1e-4, atol=1e-6)
 
 

@@ -59,7 +59,7 @@ def test_lists():
 
 @pytest.mark.parametrize("name", rl.ALGORITHMS)
 def test_every_hyperparameter_is_reachable(name):
-    """The algorithm's own numbers and its maker's are options; what its parts hold beside them, `--also` finds by its path."""
+    """The algorithm's own numbers and its maker's are options; what else its parts hold, `--also` finds by its path."""
     maker = rl.ALGORITHMS[name]
     fields, made = cli.options(name, maker).__dataclass_fields__, maker()
     number = lambda value: isinstance(value, bool | int | float)

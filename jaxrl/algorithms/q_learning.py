@@ -219,5 +219,7 @@ def r2d2(*, eps: float = 1e-3, **fields: Any) -> OffPolicy:
     `fields` are `dqn`'s, among them `burn_in` and `sequence` of `OffPolicy`.
     """
     if fields["memory"] is None:
-        raise ValueError("R2D2 is recurrent, but memory=None: write memory=rl.GRU(64) (--memory 64), or take `dqn`, which needs none.")
+        raise ValueError(
+            "R2D2 is recurrent, but memory=None: write memory=rl.GRU(64) (--memory 64), or take `dqn`, which needs none."
+        )
     return dqn(transform=SignedRoot(eps), **fields)
