@@ -9,6 +9,7 @@ from experiments import ppo_classic
 from experiments.zoo import Row
 
 RELU: Any = rl.MLP((64, 64), activation=jax.nn.relu)
+SEPARATE: Any = rl.MLP((64, 64), activation=jax.nn.relu, layer_norm=True)
 NORM: Any = rl.MLP((64, 64), activation=jax.nn.relu, shared=True, layer_norm=True)
 
 
@@ -55,10 +56,11 @@ CARTPOLE_ON_POLICY: dict[str, dict[str, Any]] = {
 # ------------------------------------------------------------------------------------------------------------ value-based
 
 DQN = dict(
-    lr=1e-3, gamma=0.99, num_envs=8, updates=2, batch_size=64, warmup=1_000, target_period=200.0, epsilon_fraction=0.3,
-    network=RELU,
+    lr=1e-3, schedule=rl.Linear(0.0), gamma=0.99, num_envs=8, num_steps=8, updates=8, batch_size=64, n_step=3,
+    target_rate=0.02, target_period=1.0, epsilon_fraction=0.2, epsilon_end=0.04, network=SEPARATE,
 )  # fmt: skip
 DQN_LR = dict(grid=dict(lr=(3e-4, 1e-3, 3e-3)))
+GREEDY = {name: value for name, value in DQN.items() if not name.startswith("epsilon")}  # noise explores
 
 CARTPOLE_VALUES: dict[str, dict[str, Any]] = {
     "dqn": DQN | DQN_LR | dict(target=500, published="500 ± 0 (rl-zoo, 50k)"),
@@ -66,7 +68,7 @@ CARTPOLE_VALUES: dict[str, dict[str, Any]] = {
     "qr_dqn": DQN | DQN_LR | dict(published="500 ± 0 (rl-zoo, 50k)"),
     "iqn": DQN | DQN_LR,
     "munchausen_dqn": DQN | DQN_LR,
-    "rainbow": DQN | DQN_LR | dict(v_min=0.0, v_max=100.0),
+    "rainbow": GREEDY | DQN_LR | dict(v_min=0.0, v_max=100.0),
     "sac_discrete": dict(lr=1e-3, num_envs=8, updates=2, batch_size=64, warmup=1_000, target_entropy=0.3, network=RELU,
                          grid=dict(target_entropy=(0.1, 0.3, 0.6)), published="406 (SLM-Lab, 200k)"),
     "sqirl": dict(grid=dict(lr=(1e-3, 3e-3))),
