@@ -47,7 +47,7 @@ class Choice:
     def admit(self, tree: Any, index: jax.Array, valid: jax.Array) -> Any:
         return tree
 
-    def rate(self, tree: Any, index: jax.Array, valid: jax.Array, priority: jax.Array) -> Any:
+    def rate(self, tree: Any, index: jax.Array, valid: jax.Array, priority: jax.Array, counts: Any) -> Any:
         return tree
 
     def draw(self, key: jax.Array, tree: Any, ring: Ring, batch_size: int, fraction: Any) -> tuple[Any, Any]:
