@@ -25,7 +25,7 @@ def add(params: Any, scale: Any = 0.5) -> Noisy:
     """
     leaves, structure = jax.tree_util.tree_flatten_with_path(params)
     inputs = {path[:-1]: math.prod(x.shape[:-1]) for path, x in leaves if x.ndim > 1}
-    sigma = [jnp.full_like(x, 1.0) * scale / math.sqrt(inputs.get(path[:-1], x.size)) for path, x in leaves]
+    sigma = [jnp.full_like(x, 1.0) * scale / math.sqrt(inputs.get(path[:-1], math.prod(x.shape))) for path, x in leaves]
     return Noisy(params, jax.tree.unflatten(structure, sigma))
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ import optax
 from jaxrl.env import Env
 from jaxrl.rollout import Transition
 from jaxrl.rules.base import Clock, Metrics
+from jaxrl.spaces import Discrete
 from jaxrl.tree import pytree, static
 
 State = Any
@@ -141,6 +142,11 @@ def episode_metrics(batch: Transition) -> Metrics:
     count = batch.done.sum()
     mean = lambda x: jnp.where(count > 0, jnp.sum(x * batch.done) / jnp.maximum(count, 1), jnp.nan)
     return {"return": mean(batch.ret), "length": mean(batch.length), "episodes": count}
+
+
+def num_actions(env: Env) -> int:
+    """How many actions there are, of an environment that `check_space` has found to be Discrete."""
+    return cast(Discrete, env.action_space).n
 
 
 def check_space(env: Env, allowed: tuple[type, ...], who: str) -> None:

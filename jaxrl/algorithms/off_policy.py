@@ -123,7 +123,7 @@ class OffPolicy:
         """What it does to learn: a random action until `warmup` steps were played."""
         key_random, key_learner = jax.random.split(key)
         memory, action = self.learner.explore(key_learner, env, state.params, memory, self._see(state, obs), state.clock)
-        warming = state.clock.n * self.steps_per_update < self.warmup
+        warming = jnp.asarray(state.clock.n * self.steps_per_update < self.warmup)
         return memory, tree.where(warming, env.action_space.sample(key_random, masks.mask_of(obs)), action)
 
     def update(self, key: jax.Array, env: Env, state: State) -> tuple[State, Metrics]:

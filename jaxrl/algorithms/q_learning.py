@@ -8,7 +8,7 @@ import optax
 
 from jaxrl import masks, networks, noise
 from jaxrl.algorithms.backups import Identity, Max, Munchausen, SignedRoot
-from jaxrl.algorithms.base import Linear, Optimizer, descend, extends, follow
+from jaxrl.algorithms.base import Linear, Optimizer, descend, extends, follow, num_actions
 from jaxrl.algorithms.learner import Batch, Learnt, read, read_next
 from jaxrl.algorithms.off_policy import OffPolicy
 from jaxrl.algorithms.value_heads import Categorical, Expected, Implicit, Quantile
@@ -57,7 +57,7 @@ class QLearning:
 
     def init(self, key: jax.Array, env: Env, obs: Any) -> Learnt:
         key_network, key_head = jax.random.split(key)
-        own = self.head.init(key_head, env.action_space.n, self.dueling)
+        own = self.head.init(key_head, num_actions(env), self.dueling)
         params = {"network": self._network(env).init(key_network, obs), "head": own}
         params = noise.add(params, self.noise_scale) if self.noisy else params
         return Learnt(params, jax.tree.map(jnp.copy, params), self.optimizer(self.lr).init(params), jnp.int32(0))
@@ -110,7 +110,7 @@ class QLearning:
         return Learnt(params, targets, opt_state, step), priority_of(error * (batch.weight > 0)), metrics
 
     def _network(self, env: Env) -> networks.Recurrent:
-        return networks.build(self.network, self.memory, self.head.heads(env.action_space.n, self.dueling))
+        return networks.build(self.network, self.memory, self.head.heads(num_actions(env), self.dueling))
 
     def _predict(self, key: jax.Array | None, params: Any, out: dict[str, jax.Array]) -> tuple[Any, jax.Array]:
         """What the head says of each action, and what each is worth, -inf where it is masked: [..., n]."""

@@ -82,4 +82,5 @@ def mdpo_off_policy(*, step_size: float = 1.0, actor_target_period: float = 1000
     1 / temperature nothing holds it, and it is SAC. The temperature is kept.
     """
     own: dict[str, Any] = {"step_size": step_size, "temperature_lr": 0.0}
-    return sac(**own | {"actor_target_rate": 1.0, "actor_target_period": actor_target_period} | fields)
+    own |= {"actor_target_rate": 1.0, "actor_target_period": actor_target_period}
+    return sac(**own | fields)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl import masks, networks, returns
-from jaxrl.algorithms.base import descend
+from jaxrl.algorithms.base import descend, num_actions
 from jaxrl.algorithms.learner import Batch, Learnt, read, read_next
 from jaxrl.algorithms.off_policy import OffPolicy
 from jaxrl.algorithms.q_learning import ADAM, CONSTANT, NETWORK, priority_of
@@ -101,11 +101,11 @@ class SQIRL:
         return Learnt(params, (), opt_state, learnt.step + 1), priority_of(error * (weight > 0)), metrics
 
     def _network(self, env: Env) -> networks.Recurrent:
-        return networks.build(self.network, None, {"q": self.depth * env.action_space.n})
+        return networks.build(self.network, None, {"q": self.depth * num_actions(env)})
 
     def _values(self, env: Env, out: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
         """Q_1 to Q_depth, and which actions are allowed. [..., depth, n], [..., n]."""
-        value = out["q"].reshape(*out["q"].shape[:-1], self.depth, env.action_space.n)
+        value = out["q"].reshape(*out["q"].shape[:-1], self.depth, num_actions(env))
         free = jnp.zeros(value[..., 0, :].shape)
         return value, masks.allow(free, out.get("mask")) == 0.0
 
@@ -134,5 +134,5 @@ def sqirl(
     if memory is not None:
         raise TypeError(f"SQIRL has no memory, and got {memory}: write memory=None, or take `r2d2`, which has one.")
     learner = SQIRL(lr, schedule, gamma, fraction, max_grad_norm, optimizer, network, depth)
-    own: dict[str, Any] = {"num_envs": 8, "num_steps": 64, "updates": 64}
-    return OffPolicy(**{"learner": learner} | own | fields)
+    own: dict[str, Any] = {"learner": learner, "num_envs": 8, "num_steps": 64, "updates": 64}
+    return OffPolicy(**own | fields)
