@@ -21,9 +21,11 @@ def project(probabilities: jax.Array, positions: jax.Array, support: jax.Array) 
 
     Each mass goes to its two neighbours in the evenly spaced support, the nearer the more; what lies beyond, to its end.
     """
-    place = jnp.clip(positions, support[0], support[-1])
-    distance = jnp.abs(place[None, :] - support[:, None]) / (support[1] - support[0])
-    return jnp.sum(jnp.clip(1.0 - distance, 0.0, 1.0) * probabilities[None, :], axis=-1)
+    place = (jnp.clip(positions, support[0], support[-1]) - support[0]) / (support[1] - support[0])
+    low = jnp.clip(jnp.floor(place), 0, len(support) - 2)
+    above = probabilities * (place - low)
+    index = low.astype(jnp.int32)
+    return jnp.zeros_like(support).at[index].add(probabilities - above).at[index + 1].add(above)
 
 
 def clipped_value(value: jax.Array, old_value: jax.Array, target: jax.Array, clip: float | jax.Array) -> jax.Array:

@@ -186,7 +186,7 @@ def c51(*, v_min: float = -10.0, v_max: float = 10.0, atoms: int = 51, **fields:
 
 
 @extends(dqn)
-def qr_dqn(*, kappa: float = 1.0, quantiles: int = 51, **fields: Any) -> OffPolicy:
+def qr_dqn(*, kappa: float = 1.0, quantiles: int = 25, **fields: Any) -> OffPolicy:
     """Quantile regression DQN: values as equally likely returns (Dabney et al., 2018a). `fields` are `dqn`'s."""
     return dqn(head=Quantile(kappa, quantiles), **fields)
 

@@ -136,7 +136,7 @@ class Quantile:
     """
 
     kappa: float = 1.0
-    quantiles: int = static(default=51)
+    quantiles: int = static(default=25)
 
     def heads(self, num_actions: int, dueling: bool) -> dict[str, int]:
         return _heads(num_actions, self.quantiles, dueling)
