@@ -35,7 +35,7 @@ ALGORITHMS = {
     "sac": lambda **kw: rl.sac(**SOFT | kw),
     "sac_discrete": lambda **kw: rl.sac_discrete(**SOFT | kw),
     "redq": lambda **kw: rl.redq(**SOFT | {"num_critics": 3, "updates": 2} | kw),
-    "dsac_t": lambda **kw: rl.dsac_t(**SOFT | {"epsilon": 0.01} | kw),
+    "dsac_t": lambda **kw: rl.dsac_t(**SOFT | {"epsilon": 0.01, "target_rate": 0.05} | kw),
     "mdpo_off_policy": lambda **kw: rl.mdpo_off_policy(**SOFT | {"actor_target_period": 10.0} | kw),
 }
 every = pytest.mark.parametrize("name", ALGORITHMS)
