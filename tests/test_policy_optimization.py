@@ -167,7 +167,7 @@ def test_a_penalty_is_its_exact_kl(penalty, forward):
     out = {"value": zeros[..., None], "policy": Categorical(jnp.log(jnp.asarray(old, jnp.float32))[:, None])}
     _, targets = rule.targets(penalty.init(), out, out, batch, Clock(0, 10.0))
     moved = out | {"policy": Categorical(jnp.log(jnp.asarray(new, jnp.float32))[:, None])}
-    loss, _, metrics = rule.policy_loss(moved, batch, targets)
+    loss, _, metrics = rule.policy_loss(moved, batch, targets, Clock(0, 10.0))
     np.testing.assert_allclose(loss, expected, rtol=1e-4)
     assert float(metrics["penalty_weight"]) == 2.0
     if forward:

@@ -177,7 +177,7 @@ class OnPolicy:
         moved, told, free = state.params, {}, None
         if self.policy_step is not None:
             look = lambda params: read(params, *trajectories)
-            moved, free, told = self.policy_step(self.rule, look, moved, *trajectories[1:3])
+            moved, free, told = self.policy_step(self.rule, look, moved, *trajectories[1:3], state.clock)
 
         def step(learner: tuple[Any, Any], now: tuple[jax.Array, jax.Array]) -> tuple[tuple[Any, Any], Metrics]:
             (params, opt_state), (chosen, counts) = learner, now

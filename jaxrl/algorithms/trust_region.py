@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from jaxrl.rollout import Transition
-from jaxrl.rules.base import Metrics, Out
+from jaxrl.rules.base import Clock, Metrics, Out
 from jaxrl.rules.surrogate import Surrogate, Targets
 from jaxrl.tree import pytree, static
 
@@ -65,14 +65,14 @@ class TrustRegion:
     halvings: int = static(default=10)
 
     def __call__(
-        self, rule: Surrogate, read: Callable[[Any], Out], params: Any, batch: Transition, targets: Targets
+        self, rule: Surrogate, read: Callable[[Any], Out], params: Any, batch: Transition, targets: Targets, clock: Clock
     ) -> tuple[Any, Any, Metrics]:
         """The parameters after the step, which of them (True, leaf by leaf) the policy does not read, and its metrics."""
         x, tree_of = ravel_pytree(params)
         old = jax.lax.stop_gradient(read(params)["policy"])
 
         def worth(x: jax.Array) -> jax.Array:
-            loss, entropy, _ = rule.policy_loss(read(tree_of(x)), batch, targets)
+            loss, entropy, _ = rule.policy_loss(read(tree_of(x)), batch, targets, clock)
             return rule.entropy_weight * entropy - loss
 
         def likelihood(params: Any) -> jax.Array:

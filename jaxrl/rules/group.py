@@ -137,7 +137,8 @@ class Group:
 
     def loss(self, out: Out, batch: Transition, targets: Targets, clock: Clock) -> tuple[jax.Array, Metrics]:
         """The loss of a minibatch, any leading shape, and what describes the update. []."""
-        policy, entropy, metrics = policy_loss(self.objective, self.penalty, out, batch, targets, targets.advantage)
+        what = out, batch, targets, targets.advantage, clock
+        policy, entropy, metrics = policy_loss(self.objective, self.penalty, *what)
         loss = policy - self.entropy_weight * entropy
         return loss, metrics | {"loss": loss, "policy_loss": policy, "entropy": entropy}
 

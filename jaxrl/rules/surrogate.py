@@ -17,6 +17,8 @@ __all__ = ["Clip", "Objective", "Penalty", "PolicyGradient", "Surrogate", "Targe
 
 
 class Objective(Protocol):
+    """A pytree. One that changes over the life has `at(clock)` too: the objective, of two arguments, that it is then."""
+
     def __call__(self, ratio: jax.Array, advantage: jax.Array) -> jax.Array:
         """What each action is worth to the learner, elementwise; its mean is maximised."""
         ...
@@ -48,14 +50,21 @@ class Targets:
 
 
 def policy_loss(
-    objective: Objective, penalty: Penalty | None, out: Out, batch: Transition, targets: Targets, advantage: jax.Array
+    objective: Objective,
+    penalty: Penalty | None,
+    out: Out,
+    batch: Transition,
+    targets: Targets,
+    advantage: jax.Array,
+    clock: Clock,
 ) -> tuple[jax.Array, jax.Array, Metrics]:
     """The loss of the policy alone, its mean entropy, and how far it went from the one that played. [], []."""
     policy = out["policy"]
     log_ratio = policy.log_prob(batch.action) - targets.log_prob
     ratio = jnp.exp(log_ratio)
     mean = lambda x: jnp.mean(x if isinstance(targets.weight, tuple) else x * targets.weight)
-    gain, metrics = objective(ratio, advantage), {}
+    aged = getattr(objective, "at", lambda clock: objective)(clock)
+    gain, metrics = aged(ratio, advantage), {}
     if penalty is not None:
         gain -= targets.penalty_weight * penalty.distance(targets.policy, policy)
         metrics["penalty_weight"] = targets.penalty_weight.mean()
@@ -120,13 +129,15 @@ class Surrogate:
         old = kept(self.penalty, carry, out["policy"], clock, value.shape)
         return carry, Targets(out["policy"].log_prob(batch.action), value, advantage, advantage + base, **old)
 
-    def policy_loss(self, out: Out, batch: Transition, targets: Targets) -> tuple[jax.Array, jax.Array, Metrics]:
+    def policy_loss(
+        self, out: Out, batch: Transition, targets: Targets, clock: Clock
+    ) -> tuple[jax.Array, jax.Array, Metrics]:
         """The loss of the policy alone, without the bonus, its mean entropy, and what describes it. [], []."""
-        return policy_loss(self.objective, self.penalty, out, batch, targets, self._scale(targets.advantage))
+        return policy_loss(self.objective, self.penalty, out, batch, targets, self._scale(targets.advantage), clock)
 
     def loss(self, out: Out, batch: Transition, targets: Targets, clock: Clock) -> tuple[jax.Array, Metrics]:
         """The loss of a minibatch, any leading shape, and what describes the update. []."""
-        policy_loss, entropy, metrics = self.policy_loss(out, batch, targets)
+        policy_loss, entropy, metrics = self.policy_loss(out, batch, targets, clock)
         value = out["value"][..., 0]
         value_loss = losses.clipped_value(value, targets.value, targets.value_target, self.value_clip).mean()
         loss = policy_loss + self.value_weight * value_loss - self.entropy_weight * entropy
