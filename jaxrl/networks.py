@@ -147,7 +147,7 @@ class Sparse:
 
 
 # A policy head starts near zero, so that every action is about as likely; other heads at their natural scale.
-HEAD_SCALE = {"logits": 0.01, "loc": 0.01, "log_std": 0.01}
+HEAD_SCALE = {"logits": 0.01, "loc": 0.01, "log_std": 0.01, "spread": 0.01}
 
 
 def _dense(size: int, scale: float, name: str | None = None, kernel: Initialiser = orthogonal) -> nn.Dense:

@@ -117,10 +117,29 @@ class Squashed:
         return self.propose(key, out)
 
     def policy(self, out: Out) -> TanhNormal:
-        return TanhNormal(out["loc"], jnp.clip(out["spread"], self.min_log_std, self.max_log_std))
+        return TanhNormal(out["loc"], held(out["spread"], self.min_log_std, self.max_log_std))
 
     def chosen(self, value: jax.Array, action: jax.Array) -> jax.Array:
         return value[..., 0]
+
+
+@jax.custom_vjp
+def held(x: jax.Array, low: jax.Array | float, high: jax.Array | float) -> jax.Array:
+    """`x` within two numbers. Where it is outside, a slope that leads back passes; clipping stops it, and x stays out."""
+    return jnp.clip(x, low, high)
+
+
+def _hold(x: jax.Array, low: Any, high: Any) -> tuple[jax.Array, Any]:
+    return jnp.clip(x, low, high), (x < low, x > high)
+
+
+def _lead_back(outside: tuple[jax.Array, jax.Array], slope: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    below, above = outside
+    further = (below & (slope > 0)) | (above & (slope < 0))  # whoever descends goes against the slope
+    return jnp.where(further, 0.0, slope), jnp.sum(slope * below), jnp.sum(slope * above)
+
+
+held.defvjp(_hold, _lead_back)
 
 
 @pytree
