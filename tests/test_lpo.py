@@ -11,9 +11,9 @@ from probes import Choice
 import jaxrl as rl
 
 KINDS = {
-    "from nothing": rl.LPO.init(jax.random.key(0), 8),
-    "from PPO": rl.LPO.init(jax.random.key(1), 8, base=rl.Clip()),
-    "aware of time": rl.LPO.init(jax.random.key(2), 8, knows_time=True),
+    "from nothing": rl.LPO.random(jax.random.key(0), 8),
+    "from PPO": rl.LPO.random(jax.random.key(1), 8, base=rl.Clip()),
+    "aware of time": rl.LPO.random(jax.random.key(2), 8, knows_time=True),
 }
 every = pytest.mark.parametrize("lpo", KINDS.values(), ids=KINDS)
 RATIO, ADVANTAGE = (
@@ -33,8 +33,8 @@ def drift_and_slope(lpo, ratio, advantage, fraction):
 def test_the_drift_conditions_hold_for_any_weights(lpo, seed, scale, fraction):
     """D >= 0 everywhere; D = 0 and dD/dr = 0 at r = 1."""
     keys = iter(jax.random.split(jax.random.key(seed), 2))
-    weights = {name: scale * jax.random.normal(next(keys), getattr(lpo, name).shape) for name in ("hidden", "output")}
-    drift, slope = drift_and_slope(rl.tree.replace(lpo, **weights), RATIO, ADVANTAGE, fraction)
+    weights = jax.tree.map(lambda x: scale * jax.random.normal(next(keys), x.shape), lpo.weights)
+    drift, slope = drift_and_slope(rl.tree.replace(lpo, weights=weights), RATIO, ADVANTAGE, fraction)
     assert np.all(np.isfinite(drift))
     assert np.all(np.isfinite(slope))
     assert np.all(drift >= 0.0)
@@ -47,7 +47,7 @@ def test_the_drift_conditions_hold_for_any_weights(lpo, seed, scale, fraction):
 
 def test_the_drift_is_the_paper_s_formula():
     for name, lpo in KINDS.items():
-        hidden, output = np.asarray(lpo.hidden, np.float64), np.asarray(lpo.output, np.float64)
+        hidden, output = (np.asarray(lpo.weights[name], np.float64) for name in ("hidden", "output"))
         for r, a, fraction in [(0.7, 1.5, 0.3), (1.4, -0.5, 0.9), (1.9, 3.0, 0.0)]:
             z = np.array([np.log(r), np.log(r) ** 2, 1 - r, (1 - r) ** 2])
             x = np.clip(np.concatenate([z, a * z]), -2, 2)
@@ -59,15 +59,15 @@ def test_the_drift_is_the_paper_s_formula():
 
 def test_without_an_output_it_is_what_it_begins_from():
     for base in (rl.PolicyGradient(), rl.Clip(), rl.SPO()):
-        lpo = rl.LPO.init(jax.random.key(0), 8, base=base, zero=True)
+        lpo = rl.LPO.random(jax.random.key(0), 8, base=base, zero=True)
         np.testing.assert_allclose(lpo(RATIO, ADVANTAGE), base(RATIO, ADVANTAGE), atol=2e-4, rtol=1e-4)
 
 
 def test_one_that_knows_the_time_changes_over_the_life():
     ratio, advantage = jnp.array([1.5]), jnp.array([1.0])
     ages = lambda lpo: [float(lpo.at(rl.Clock(n, 10.0))(ratio, advantage)[0]) for n in (0, 5, 10)]
-    assert len(set(ages(rl.LPO.init(jax.random.key(4), 64, knows_time=True)))) == 3
-    assert len(set(ages(rl.LPO.init(jax.random.key(4), 64)))) == 1
+    assert len(set(ages(rl.LPO.random(jax.random.key(4), 64, knows_time=True)))) == 3
+    assert len(set(ages(rl.LPO.random(jax.random.key(4), 64)))) == 1
 
 
 def test_an_objective_of_your_own_may_see_the_clock():
@@ -93,7 +93,7 @@ def test_it_learns_and_its_members_are_one_program():
     """Eight drifts side by side, each with weights of its own."""
 
     def run(key):
-        rule = rl.Surrogate(rl.LPO.init(key, 8, base=rl.Clip(), knows_time=True), entropy_weight=0.0)
+        rule = rl.Surrogate(rl.LPO.random(key, 8, base=rl.Clip(), knows_time=True), entropy_weight=0.0)
         algo = rl.OnPolicy(rule=rule, lr=3e-3, network=rl.MLP((8,)), num_steps=16)
         return rl.train(jax.random.fold_in(key, 1), algo, Choice(), steps=3840, evals=2, episodes=0)[1]["return"][-1]
 

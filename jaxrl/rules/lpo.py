@@ -22,18 +22,17 @@ class LPO:
     to [-2, 2]. At r = 1 all of x is 0, so f is, and the relu is flat around there: D >= 0, and D and its gradient are 0 at
     r = 1, whatever the weights (the drift conditions of mirror learning; Kuba et al., 2022).
 
-    hidden: weights [8, width], or [16, width] where `knows_time`: then x is [x, (n / N) x], and the drift may change over
-    the life (TA-LPO; Jackson et al., 2024). output: weights [width]. base: the objective whose drift it begins from, as
-    `Clip()`; the policy gradient has none. New weights: `LPO.init(key)`.
+    weights: "hidden" [8, width], or [16, width] where `knows_time`: then x is [x, (n / N) x], and the drift may change over
+    the life (TA-LPO; Jackson et al., 2024); "output" [width]. base: the objective whose drift it begins from, as `Clip()`;
+    the policy gradient has none. Untrained: `LPO.random(key)`.
     """
 
-    hidden: jax.Array
-    output: jax.Array
+    weights: dict[str, jax.Array]
     base: Any = NO_DRIFT
     knows_time: bool = static(default=False)
 
     @classmethod
-    def init(
+    def random(
         cls, key: jax.Array, width: int = 128, *, base: Any = NO_DRIFT, knows_time: bool = False, zero: bool = False
     ) -> "LPO":
         """Random weights of variance 1 / inputs; with `zero` an output of zeros: then it is `base`, but for 1e-4."""
@@ -41,7 +40,7 @@ class LPO:
         inputs = 16 if knows_time else 8
         hidden = jax.random.normal(key_hidden, (inputs, width)) / inputs**0.5
         output = jax.random.normal(key_output, (width,)) * (0.0 if zero else width**-0.5)
-        return cls(hidden, output, base, knows_time)
+        return cls({"hidden": hidden, "output": output}, base, knows_time)
 
     def at(self, clock: Clock) -> Callable[[jax.Array, jax.Array], jax.Array]:
         return functools.partial(self, fraction=clock.fraction)
@@ -56,4 +55,4 @@ class LPO:
         x = jnp.clip(jnp.concatenate([z, advantage[..., None] * z], axis=-1), -2.0, 2.0)
         x = jnp.concatenate([x, fraction * x], axis=-1) if self.knows_time else x
         base = ratio * advantage - self.base(ratio, advantage)
-        return jax.nn.relu(base + jnp.tanh(x @ self.hidden) @ self.output - 1e-4)
+        return jax.nn.relu(base + jnp.tanh(x @ self.weights["hidden"]) @ self.weights["output"] - 1e-4)
