@@ -53,7 +53,7 @@ from jaxrl.policy import best, policy
 from jaxrl.replay import Prioritized, Uniform
 from jaxrl.rerun import rerun
 from jaxrl.rollout import evaluate
-from jaxrl.rules import DPO, LPO, SPO, Clip, Clock, EpsilonGreedy, PolicyGradient, QLambda, Surrogate
+from jaxrl.rules import DPO, LPG, LPO, SPO, Clip, Clock, EpsilonGreedy, PolicyGradient, QLambda, Surrogate
 from jaxrl.spaces import Box, Discrete, Masked, MultiDiscrete
 from jaxrl.sweep import load, plan, sweep
 from jaxrl.sweep.grid import zipped
@@ -66,6 +66,7 @@ __all__ = [
     "DPO",
     "FFM",
     "GRU",
+    "LPG",
     "LPO",
     "LRU",
     "LSTM",

@@ -3,6 +3,7 @@
 from jaxrl.rules.base import Clock, UpdateRule
 from jaxrl.rules.exploration import EpsilonGreedy
 from jaxrl.rules.group import Group, LeaveOneOut, OverGreedy, Standardized
+from jaxrl.rules.lpg import LPG
 from jaxrl.rules.lpo import LPO
 from jaxrl.rules.objectives import DPO, SPO, AdaptivePenalty, Clip, FixedPenalty, MirrorDescent, PolicyGradient
 from jaxrl.rules.q_lambda import QLambda
@@ -11,6 +12,7 @@ from jaxrl.rules.vtrace import VTrace
 
 __all__ = [
     "DPO",
+    "LPG",
     "LPO",
     "SPO",
     "AdaptivePenalty",

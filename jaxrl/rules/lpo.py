@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxrl.memories.layers import kernel
 from jaxrl.rules.base import Clock
 from jaxrl.rules.objectives import PolicyGradient
 from jaxrl.tree import pytree, static
@@ -37,10 +38,8 @@ class LPO:
     ) -> "LPO":
         """Random weights of variance 1 / inputs; with `zero` an output of zeros: then it is `base`, but for 1e-4."""
         key_hidden, key_output = jax.random.split(key)
-        inputs = 16 if knows_time else 8
-        hidden = jax.random.normal(key_hidden, (inputs, width)) / inputs**0.5
-        output = jax.random.normal(key_output, (width,)) * (0.0 if zero else width**-0.5)
-        return cls({"hidden": hidden, "output": output}, base, knows_time)
+        hidden, output = kernel(key_hidden, 16 if knows_time else 8, width), kernel(key_output, width, 1)[:, 0]
+        return cls({"hidden": hidden, "output": jnp.zeros(width) if zero else output}, base, knows_time)
 
     def at(self, clock: Clock) -> Callable[[jax.Array, jax.Array], jax.Array]:
         return functools.partial(self, fraction=clock.fraction)
