@@ -53,7 +53,7 @@ from jaxrl.policy import best, policy
 from jaxrl.replay import Prioritized, Uniform
 from jaxrl.rerun import rerun
 from jaxrl.rollout import evaluate
-from jaxrl.rules import DPO, LPG, LPO, SPO, Clip, Clock, EpsilonGreedy, PolicyGradient, QLambda, Surrogate
+from jaxrl.rules import DPO, LPG, LPO, SPO, TD, Clip, Clock, EpsilonGreedy, PolicyGradient, QLambda, Surrogate
 from jaxrl.spaces import Box, Discrete, Masked, MultiDiscrete
 from jaxrl.sweep import load, plan, sweep
 from jaxrl.sweep.grid import zipped
@@ -73,6 +73,7 @@ __all__ = [
     "MLP",
     "SPO",
     "SQIRL",
+    "TD",
     "ActorCritic",
     "Box",
     "Clip",

@@ -171,7 +171,7 @@ def test_a_penalty_is_its_exact_kl(penalty, forward):
     np.testing.assert_allclose(loss, expected, rtol=1e-4)
     assert float(metrics["penalty_weight"]) == 2.0
     if forward:
-        settled = rule.settle(penalty.init(), lambda: moved, targets)
+        settled = rule.settle(penalty.init(), {}, lambda: moved, targets)
         np.testing.assert_allclose(settled, 4.0 if expected / 2.0 > 0.015 else 2.0)
 
 

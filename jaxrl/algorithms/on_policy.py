@@ -194,7 +194,7 @@ class OnPolicy:
         limited = not (isinstance(self.epoch_limit, float) and self.epoch_limit >= self.epochs)  # known before compilation
         counts = jnp.arange(len(chosen)) < jnp.maximum(self.epoch_limit, 0.0) * self.minibatches
         (params, opt_state), metrics = jax.lax.scan(step, (moved, state.opt_state), (chosen, counts))
-        carry = rules.settle(self.rule, carry, lambda: read(params, *trajectories), trajectories[2])
+        carry = rules.settle(self.rule, carry, params, lambda: read(params, *trajectories), trajectories[2])
         state = tree.replace(state, params=params, opt_state=opt_state, carry=carry)
         weigh = lambda x: jnp.where(counts, x, 0.0).sum() / jnp.maximum(counts.sum(), 1) if limited else x.mean()
         return state, jax.tree.map(weigh, metrics) | told
@@ -204,21 +204,27 @@ class OnPolicy:
 
         They are made of single steps, [T * B]; with a memory or where a rule asks, of the rollout's trajectories, [B, T].
         """
-        read = lambda memory, obs, first: self._read(env, state, state.params, memory, obs, first)[1]
         first = jnp.roll(batch.done, 1, axis=0).at[0].set(False)  # the memory at row 0 was reset when its episode began
-        start, memory, batch = state.episodes.memory, batch.memory, tree.replace(batch, memory=())
-        if not self._whole:
-            flat = lambda x: x.reshape(-1, *x.shape[2:])
-            full = lambda x: x.reshape(*batch.done.shape, *x.shape[1:])
-            look = lambda obs: jax.tree.map(full, read((), jax.tree.map(flat, obs), flat(first)))
-            out, next_out = look(batch.obs), look(batch.next_obs)
-        else:
-            flat = lambda x: x.swapaxes(0, 1)
-            out = jax.vmap(read, in_axes=(0, 1, 1), out_axes=1)(start, batch.obs, first)
-            peek = lambda memory, obs: self._look(env, state, memory, obs)[1]
-            next_out = jax.vmap(jax.vmap(peek))(memory, batch.next_obs)
+        out, next_out = self._read_rollout(env, state, batch, first)
+        if (slow := rules.slow(self.rule, state.carry)) is not None:
+            slow_out, slow_next_out = self._read_rollout(env, tree.replace(state, params=slow), batch, first)
+            out, next_out = out | {"slow": slow_out}, next_out | {"slow": slow_next_out}
+        batch = tree.replace(batch, memory=())
         carry, targets = self.rule.targets(state.carry, out, next_out, batch, state.clock)
-        return carry, (start, *jax.tree.map(flat, (batch, targets, first)))
+        flat = (lambda x: x.swapaxes(0, 1)) if self._whole else (lambda x: x.reshape(-1, *x.shape[2:]))
+        return carry, (state.episodes.memory, *jax.tree.map(flat, (batch, targets, first)))
+
+    def _read_rollout(self, env: Env, state: State, batch: Transition, first: jax.Array) -> tuple[rules.Out, rules.Out]:
+        """The heads at each observation of a rollout, and at what came next. [T, B]."""
+        read = lambda memory, obs, first: self._read(env, state, state.params, memory, obs, first)[1]
+        if self._whole:
+            out = jax.vmap(read, in_axes=(0, 1, 1), out_axes=1)(state.episodes.memory, batch.obs, first)
+            peek = lambda memory, obs: self._look(env, state, memory, obs)[1]
+            return out, jax.vmap(jax.vmap(peek))(batch.memory, batch.next_obs)
+        flat = lambda x: x.reshape(-1, *x.shape[2:])
+        full = lambda x: x.reshape(*batch.done.shape, *x.shape[1:])
+        look = lambda obs: jax.tree.map(full, read((), jax.tree.map(flat, obs), flat(first)))
+        return look(batch.obs), look(batch.next_obs)
 
 
 def _check_counts(algo: OnPolicy) -> None:

@@ -8,6 +8,7 @@ from jaxrl.rules.lpo import LPO
 from jaxrl.rules.objectives import DPO, SPO, AdaptivePenalty, Clip, FixedPenalty, MirrorDescent, PolicyGradient
 from jaxrl.rules.q_lambda import QLambda
 from jaxrl.rules.surrogate import Surrogate
+from jaxrl.rules.td import TD, DQNClipped, DQNReg, SquaredError
 from jaxrl.rules.vtrace import VTrace
 
 __all__ = [
@@ -15,9 +16,12 @@ __all__ = [
     "LPG",
     "LPO",
     "SPO",
+    "TD",
     "AdaptivePenalty",
     "Clip",
     "Clock",
+    "DQNClipped",
+    "DQNReg",
     "EpsilonGreedy",
     "FixedPenalty",
     "Group",
@@ -26,6 +30,7 @@ __all__ = [
     "OverGreedy",
     "PolicyGradient",
     "QLambda",
+    "SquaredError",
     "Standardized",
     "Surrogate",
     "UpdateRule",

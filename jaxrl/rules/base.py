@@ -47,8 +47,9 @@ class UpdateRule(Protocol):
 
     A rule may also say how actions are drawn: `policy_heads(space)` and `policy(space, out, clock)`.
     It may say how a rollout is played: `play(key, env, explore, greedy, episodes, num_steps)`; look back on an update:
-    `settle(carry, read, targets)`, where `read()` gives the heads after it; and ask for minibatches of trajectories [M, T]
-    rather than of single steps: `whole_trajectories = True`.
+    `settle(carry, params, read, targets)`, where `read()` gives the heads after it; and ask for minibatches of trajectories
+    [M, T] rather than of single steps: `whole_trajectories = True`. One that keeps parameters of its own, as a slow copy,
+    says which: `slow(carry)`; `targets` then finds what they read of the rollout under "slow", beside the learner's heads.
     """
 
     @property
@@ -92,7 +93,13 @@ def play(
     return episodes, *rollout(key, env, explore, episodes, num_steps)
 
 
-def settle(rule: Any, carry: Any, read: Callable[[], Out], targets: Any) -> Any:
-    """The rule's memory after an update: what `rule.settle(carry, read, targets)` makes of it where there is one."""
+def slow(rule: Any, carry: Any) -> Any:
+    """The parameters that a rule keeps beside the learner's: `rule.slow(carry)`; None where it keeps none."""
+    own = getattr(rule, "slow", None)
+    return None if own is None else own(carry)
+
+
+def settle(rule: Any, carry: Any, params: Any, read: Callable[[], Out], targets: Any) -> Any:
+    """The rule's memory after an update: what `rule.settle(carry, params, read, targets)` makes of it, if there is one."""
     own = getattr(rule, "settle", None)
-    return carry if own is None else own(carry, read, targets)
+    return carry if own is None else own(carry, params, read, targets)

@@ -142,7 +142,7 @@ class Group:
         loss = policy - self.entropy_weight * entropy
         return loss, metrics | {"loss": loss, "policy_loss": policy, "entropy": entropy}
 
-    def settle(self, carry: Any, read: Callable[[], Out], targets: Targets) -> Any:
+    def settle(self, carry: Any, params: Any, read: Callable[[], Out], targets: Targets) -> Any:
         return settle(self.penalty, carry, read, targets)
 
 

@@ -149,7 +149,7 @@ class Surrogate:
             "explained_variance": losses.explained_variance(targets.value, targets.value_target),
         }
 
-    def settle(self, carry: Any, read: Callable[[], Out], targets: Targets) -> Any:
+    def settle(self, carry: Any, params: Any, read: Callable[[], Out], targets: Targets) -> Any:
         return settle(self.penalty, carry, read, targets)
 
     def _scale(self, advantage: jax.Array) -> jax.Array:
