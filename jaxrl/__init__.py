@@ -48,6 +48,7 @@ from jaxrl.devices import cache_compilations, distributed, use_all_cores
 from jaxrl.env import Env, Step
 from jaxrl.export import export, frame
 from jaxrl.memories import FFM, GRU, LRU, LSTM, GTrXL
+from jaxrl.meta import CMAES, ES, SNES, Evolution, SepCMAES
 from jaxrl.networks import CNN, MLP, Network
 from jaxrl.policy import best, policy
 from jaxrl.replay import Prioritized, Uniform
@@ -62,8 +63,10 @@ from jaxrl.tree import pytree, static
 
 __all__ = [
     "ALGORITHMS",
+    "CMAES",
     "CNN",
     "DPO",
+    "ES",
     "FFM",
     "GRU",
     "LPG",
@@ -71,6 +74,7 @@ __all__ = [
     "LRU",
     "LSTM",
     "MLP",
+    "SNES",
     "SPO",
     "SQIRL",
     "TD",
@@ -82,6 +86,7 @@ __all__ = [
     "Discrete",
     "Env",
     "EpsilonGreedy",
+    "Evolution",
     "GTrXL",
     "Linear",
     "Masked",
@@ -94,6 +99,7 @@ __all__ = [
     "Prioritized",
     "QLambda",
     "QLearning",
+    "SepCMAES",
     "Step",
     "Stream",
     "Surrogate",

@@ -61,7 +61,10 @@ class Training:
 
         An episode is counted as `max_steps`, the most it can take. Where not even one an evaluation fits at every row,
         as many rows as can afford one have it, the last first and the others spread evenly. [evals], [].
+        A meta-learner's `judge` is afforded at every row.
         """
+        if self._judges:
+            return np.full(self.evals, self.episodes > 0), self.episodes
         affordable = int(self.eval_share * self.steps) // self.env.max_steps
         rows = min(self.evals, affordable if self.episodes > 0 else 0)
         chosen = self.evals - 1 - np.arange(rows) * self.evals // max(rows, 1)
@@ -73,6 +76,11 @@ class Training:
         if self._stops:
             updates = jnp.minimum(updates, self._last_update)
         return self.algo.init(jax.random.fold_in(key, 0), self.env, updates)
+
+    @property
+    def _judges(self) -> bool:
+        """Whether the algorithm has no action to be judged by, and says itself how good it is, as meta-learners do."""
+        return hasattr(self.algo, "judge")
 
     @property
     def _stops(self) -> bool:
@@ -110,7 +118,7 @@ class Training:
         """Environment steps so far at each row: `step`, and those spent on evaluation beside them, `eval_step`. [evals]."""
         evaluated, episodes = self.eval_rows
         step = np.cumsum(self.updates, dtype=np.int64) * self.algo.steps_per_update
-        eval_step = np.cumsum(evaluated, dtype=np.int64) * episodes * self.env.max_steps
+        eval_step = np.cumsum(evaluated, dtype=np.int64) * episodes * (1 if self._judges else self.env.max_steps)
         kind = np.int32 if max(step[-1], eval_step[-1]) < 2**31 else np.float32  # x64 is off by default
         return {"step": jnp.asarray(step.astype(kind)), "eval_step": jnp.asarray(eval_step.astype(kind))}
 
@@ -148,6 +156,8 @@ class Training:
             return jnp.float32(jnp.nan)
 
         def judge(key: jax.Array) -> jax.Array:
+            if self._judges:
+                return self.algo.judge(key, self.env, state, episodes)
             policy = lambda key, memory, obs: self.algo.act(key, self.env, state, memory, obs)
             return rollout.evaluate(key, self.env, policy, episodes, self.algo.start(self.env)).mean()
 

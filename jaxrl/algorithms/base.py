@@ -22,7 +22,8 @@ State = Any
 class Algorithm(Protocol):
     """A pytree of hyperparameters: every float may be traced, every count is static.
 
-    Its state has the fields `params` and `clock`.
+    Its state has the fields `params` and `clock`. A meta-learner's environment is a distribution of tasks, its step is a
+    meta-update, and in place of `act` it has `judge(key, env, state, episodes)`: its score on so many selection tasks.
     """
 
     @property

@@ -1,0 +1,20 @@
+"""Learning what learning is made of: evolution, meta-gradients, and long ones through a tree of checkpoints."""
+
+from jaxrl.meta.evolution import Evolution, Tasks
+from jaxrl.meta.from_evosax import CMAES, SNES, SepCMAES
+from jaxrl.meta.shaping import CentredRank, PairSign, Raw, ZScore
+from jaxrl.meta.strategies import ES, Strategy
+
+__all__ = [
+    "CMAES",
+    "ES",
+    "SNES",
+    "CentredRank",
+    "Evolution",
+    "PairSign",
+    "Raw",
+    "SepCMAES",
+    "Strategy",
+    "Tasks",
+    "ZScore",
+]

@@ -1,0 +1,184 @@
+"""Meta-learning by evolution: who lives on which task, for how long, and that what evolves is what helps."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from probes import Choice
+
+import jaxrl as rl
+from jaxrl.env import Step
+from jaxrl.meta import ES, Evolution, PairSign
+from jaxrl.rules.base import Clock
+from jaxrl.spaces import Box
+from jaxrl.tree import pytree, replace, static
+
+
+@pytree
+class Pay:
+    """One step, which pays the action times what the level is worth."""
+
+    worth: jax.Array
+    max_steps: int = static(default=1)
+    action_space = Box(-1e9, 1e9, (1,))
+
+    def reset(self, key):
+        return (), jnp.zeros(1)
+
+    def step(self, key, state, action):
+        return (), Step(jnp.zeros(1), action[0] * self.worth, jnp.bool_(True), {})
+
+
+@pytree
+class Worths:
+    def sample(self, key):
+        return Pay(jax.random.uniform(key, minval=1.0, maxval=2.0))
+
+
+@pytree
+class Age:
+    """A learner whose action is its skill times the updates it has lived, or those it was told to live."""
+
+    skill: float = 1.0
+    steps_per_update: int = static(default=1)
+    told: bool = static(default=False)
+
+    def init(self, key, env, num_updates=float("inf")):
+        return Learnt({"age": jnp.float32(0.0)}, Clock(jnp.int32(0), jnp.float32(num_updates)))
+
+    def update(self, key, env, state):
+        return Learnt({"age": state.params["age"] + 1.0}, state.clock.tick()), {}
+
+    def explore(self, key, env, state, memory, obs):
+        age = state.clock.total if self.told else state.params["age"]
+        return memory, (jnp.asarray(self.skill) * age)[None]
+
+    act = explore
+
+    def start(self, env):
+        return ()
+
+
+@pytree
+class Learnt:
+    params: dict
+    clock: Clock
+
+
+def scores(evolution, luck, num_tasks=3):
+    """[M, K], of members whose skill is 1, 2, 3, ..."""
+    ask = lambda member: {"skill": member + 1.0}
+    run = jax.jit(lambda key: evolution._live_all(key, Worths(), ask, np.asarray(luck), num_tasks))
+    found, metrics = run(jax.random.key(0))
+    return np.asarray(found), metrics
+
+
+@pytest.mark.parametrize("chunk", [None, 5, 1])
+def test_each_score_comes_back_to_its_member_and_task_whatever_the_chunk(chunk):
+    lives = Evolution(Age(), tunes=("skill",), lifetime=(1, 8), num_lives=2, chunk=chunk)
+    found, metrics = scores(lives, [0, 0, 1, 1])
+    np.testing.assert_allclose(found[1], 2 * found[0], rtol=1e-6)  # a pair shares its tasks and lifetimes
+    np.testing.assert_allclose(found[3] * 3, found[2] * 4, rtol=1e-6)
+    assert len(np.unique(found[[0, 2]] / np.array([[1], [3]]))) == 6  # nobody else does
+    np.testing.assert_allclose(found, scores(replace(lives, chunk=3), [0, 0, 1, 1])[0], rtol=1e-6)
+    assert metrics["episodes"] == 4 * 3 * 2
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_lives_last_as_long_as_they_were_told_they_would(told):
+    evolution = Evolution(Age(told=told), tunes=("skill",), lifetime=(3, 3), chunk=4)
+    found, metrics = scores(evolution, [0, 0, 1, 1])
+    assert ((found[0] >= 3.0) & (found[0] <= 6.0)).all()  # a lifetime of 3 times a worth of 1 to 2
+    assert metrics["length"] == 3.0
+    assert metrics["waste"] == 1.0
+
+
+def test_lifetimes_are_log_uniform_and_their_chunks_waste_little():
+    evolution = Evolution(Age(), tunes=("skill",), lifetime=(10, 250))
+    luck = np.arange(64) // 2
+    ratio = np.log(25)
+    for chunk, most in ((None, 3.5), (16, 1.5), (8, 1.25)):
+        _, metrics = scores(replace(evolution, chunk=chunk), luck, num_tasks=1)
+        np.testing.assert_allclose(metrics["length"], 240 / ratio, rtol=0.02)  # the mean of a log-uniform
+        assert 1.0 < metrics["waste"] < most
+    assert metrics["waste"] > 1.0
+
+
+# ------------------------------------------------------------------------------------------------------- a real learner
+
+
+@pytree
+class Choices:
+    """`Choice`, in which action 1 pays."""
+
+    def sample(self, key):
+        return Choice()
+
+    def score(self, env, ret):
+        return 0.5 + ret / 2.0  # the share of good choices
+
+
+LEARNER = rl.OnPolicy(lr=0.0, schedule=rl.Constant(), num_envs=2, num_steps=8, epochs=1, minibatches=1, network=rl.MLP((4,)))
+EVOLUTION = Evolution(LEARNER, ES(lr=0.03, sigma=0.02, population=8), tunes=("lr",), lifetime=(4, 12), episodes=8, chunk=4)
+TRAINING = rl.Training(EVOLUTION, Choices(), steps=12, evals=3, episodes=4)
+SEEDS = jax.random.split(jax.random.key(0), 2)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The sweep, uninterrupted, and its folder."""
+    folder = tmp_path_factory.mktemp("evolution")
+    return rl.sweep(TRAINING, {"seed": SEEDS}, folder=folder, keep_best=True, progress=False, save_seconds=0), folder
+
+
+def test_a_learner_that_can_not_learn_evolves_a_learning_rate(whole):
+    kept, folder = whole
+    assert kept.sizes == {"seed": 2, "step": 3}
+    np.testing.assert_array_equal(kept["step"], [4, 8, 12])  # generations
+    assert (kept["evaluation"][:, -1] > 0.6).all()
+    assert (kept["return"][:, -1] > kept["return"][:, 0]).all()
+    assert {"length", "episodes", "waste", "non_finite", "ties", "grad_norm", "spread", "best_fitness"} <= set(kept)
+    found = rl.policy(folder, TRAINING, kept="best", seed=0).state.params
+    score = jax.jit(lambda params: EVOLUTION.judge(jax.random.key(9), Choices(), Found(params), 4))(found)
+    np.testing.assert_allclose(score, kept["best_evaluation"].values[0], rtol=1e-5)
+
+
+@pytree
+class Found:
+    params: dict
+
+
+def test_a_stopped_sweep_goes_on_bit_for_bit(whole, tmp_path):
+    class Stop(Exception):
+        pass
+
+    def stop(report):
+        if report.fraction > 0.5:
+            raise Stop
+
+    again = {"over": {"seed": SEEDS}, "folder": tmp_path, "keep_best": True, "save_seconds": 0}
+    with pytest.raises(Stop):
+        rl.sweep(TRAINING, **again, progress=stop)
+    resumed = rl.sweep(TRAINING, **again, progress=False)
+    for name in ("return", "evaluation", "grad_norm", "best_evaluation"):
+        np.testing.assert_array_equal(whole[0][name], resumed[name])
+
+
+def test_the_strategys_settings_are_swept_by_name():
+    assert rl.tree.find(TRAINING, "sigma") == "algo.strategy.sigma"
+    assert rl.tree.find(TRAINING, "strategy.lr") == "algo.strategy.lr"
+
+
+# ----------------------------------------------------------------------------------------------------------------- errors
+
+
+def test_errors_come_before_compiling():
+    with pytest.raises(ValueError, match="no field 'wieghts'"):
+        rl.sweep(replace(TRAINING, algo=replace(EVOLUTION, tunes=("wieghts",))), {"seed": SEEDS}, progress=False)
+    with pytest.raises(TypeError, match="in place of one environment"):
+        rl.sweep(replace(TRAINING, env=Choice()), {"seed": SEEDS}, progress=False)
+    with pytest.raises(TypeError, match=r"normalize_advantage.* is bool"):
+        rl.sweep(replace(TRAINING, algo=replace(EVOLUTION, tunes=("rule",))), {"seed": SEEDS}, progress=False)
+    with pytest.raises(ValueError, match=r"write, say, lifetime=\(10, 60\)"):
+        Evolution(lifetime=(20, 10))
+    assert isinstance(EVOLUTION.strategy.shaping, PairSign)
