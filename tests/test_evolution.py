@@ -34,6 +34,9 @@ class Worths:
     def sample(self, key):
         return Pay(jax.random.uniform(key, minval=1.0, maxval=2.0))
 
+    def score(self, env, ret):
+        return ret
+
 
 @pytree
 class Age:

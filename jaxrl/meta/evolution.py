@@ -22,7 +22,9 @@ class Tasks(Protocol):
 
     def sample(self, key: jax.Array) -> Env: ...
 
-    # score(env, ret) -> []: optional, a mean return made comparable between levels, as a share of the optimum
+    def score(self, env: Any, ret: jax.Array) -> jax.Array:
+        """A mean return on a level, made comparable between levels: say as a share of the optimum. []."""
+        ...
 
 
 @pytree
@@ -139,8 +141,7 @@ class Evolution:
         act = learner.act if self.greedy else learner.explore
         policy = lambda key, memory, obs: act(key, env, state, memory, obs)
         ret = rollout.evaluate(key_judge, env, policy, self.episodes, learner.start(env)).mean()
-        score = tasks.score(env, ret) if hasattr(tasks, "score") else ret
-        return jnp.where(tree.is_finite(state.params), score, jnp.nan)
+        return jnp.where(tree.is_finite(state.params), tasks.score(env, ret), jnp.nan)
 
     def _quantile(self, share: Any) -> Any:
         """The lifetime, before it is rounded, that a share of all lives are shorter than."""
