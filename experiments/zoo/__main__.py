@@ -12,7 +12,7 @@ import numpy as np
 import tyro
 
 import jaxrl as rl
-from experiments.ppo_classic import README, RESULTS, TEST_SEEDS, TUNING_SEEDS, best_of_grid, fill, score
+from experiments.ppo_classic import README, RESULTS, TASKS, TEST_SEEDS, TUNING_SEEDS, best_of_grid, fill, score
 from experiments.zoo import Row
 from experiments.zoo.rows import ROWS
 
@@ -55,8 +55,13 @@ def is_known(row: Row, folder: pathlib.Path) -> bool:
 
 
 def read(row: Row, folder: pathlib.Path) -> dict[str, Any] | None:
-    path = folder / row.file
-    return json.loads(path.read_text()) if path.exists() else None
+    """A row's record; of one that `ppo_classic` ran, its own."""
+    path, classic = folder / row.file, RESULTS / "ppo_classic.json"
+    if path.exists():
+        return json.loads(path.read_text())
+    if row.algorithm == "ppo" and row.env in TASKS:
+        return json.loads(classic.read_text())[row.env] | {"setting": described(row), "steps": row.steps}
+    return None
 
 
 def described(row: Row) -> dict[str, str]:

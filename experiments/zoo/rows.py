@@ -65,7 +65,7 @@ GREEDY = {name: value for name, value in DQN.items() if not name.startswith("eps
 CARTPOLE_VALUES: dict[str, dict[str, Any]] = {
     "dqn": DQN | DQN_LR | dict(target=500, published="500 ± 0 (rl-zoo, 50k)"),
     "c51": DQN | DQN_LR | dict(v_min=0.0, v_max=100.0, published="481 (CleanRL, 500k)"),
-    "qr_dqn": DQN | DQN_LR | dict(published="500 ± 0 (rl-zoo, 50k)"),
+    "qr_dqn": DQN | DQN_LR | dict(quantiles=10, published="500 ± 0 (rl-zoo, 50k)"),
     "iqn": DQN | DQN_LR,
     "munchausen_dqn": DQN | DQN_LR,
     "rainbow": GREEDY | DQN_LR | dict(v_min=0.0, v_max=100.0),
@@ -88,9 +88,69 @@ PENDULUM: dict[str, dict[str, Any]] = {
     "mdpo_off_policy": ACTOR_CRITIC | AC_LR,
 }
 
+# --------------------------------------------------------------------------------------- the same elsewhere, as they stand
+
+# PPO's setting for Acrobot (its row), and CartPole's for those that learn from values or from whole episodes.
+HILLS = dict(gamma=0.99, lam=0.94, entropy_weight=0.0, num_envs=16, num_steps=128, epochs=4, minibatches=8, lr=2e-3,
+             normalize_obs=True)  # fmt: skip
+BRIEF = dict(gamma=0.99, entropy_weight=0.0, num_envs=16, num_steps=16, lr=3e-3, normalize_obs=True)
+
+ACROBOT_ON_POLICY: dict[str, dict[str, Any]] = {
+    "a2c": BRIEF | dict(lam=0.94, published="-87 ± 26 (rl-zoo, 500k)"),
+    "dpo": HILLS,
+    "impala": BRIEF,
+    "mdpo": HILLS | dict(step_size=1.0),
+    "ppo_penalty": HILLS,
+    "reinforce": BRIEF | dict(num_steps=64, lr=1e-2),
+    "spo": HILLS,
+    "trpo": dict(gamma=0.99, lam=0.94, num_envs=16, num_steps=128, max_kl=0.01, epochs=10, minibatches=4, lr=1e-3,
+                 normalize_obs=True, published="-85 ± 10 (rl-zoo, 100k)"),
+    "rloo": WHOLE | dict(lr=1e-2),
+    "grpo": WHOLE | dict(lr=1e-3, epochs=10, minibatches=1),
+    "remax": WHOLE | dict(lr=3e-2),
+    "pqn": dict(gamma=0.99, lam=0.95, num_envs=8, num_steps=32, epochs=4, minibatches=4, lr=1e-3, network=NORM,
+                reward_scale=0.1, epsilon_fraction=0.3),
+}  # fmt: skip
+
+ACROBOT_VALUES: dict[str, dict[str, Any]] = {
+    "dqn": DQN | dict(target=-85, published="-72 ± 8 (rl-zoo, 100k)"),
+    "qr_dqn": DQN | dict(quantiles=25, published="-69 ± 2 (rl-zoo, 100k)"),
+    "munchausen_dqn": DQN,
+    "iqn": DQN,
+    "c51": DQN | dict(v_min=-100.0, v_max=0.0),
+    "rainbow": GREEDY | dict(v_min=-100.0, v_max=0.0),
+    "sac_discrete": {name: x for name, x in CARTPOLE_VALUES["sac_discrete"].items() if name not in ("grid", "published")},
+    "sqirl": {},
+}
+
+MOUNTAIN_CAR: dict[str, dict[str, Any]] = {
+    "ppo": HILLS | dict(lam=0.98, num_steps=64, steps=1_000_000, published="-110 ± 19 (rl-zoo, 1M)"),
+    "dqn": DQN | dict(epsilon_end=0.07, published="-103 ± 8 (rl-zoo, 120k)"),
+    "rainbow": GREEDY | dict(v_min=-100.0, v_max=0.0),
+}
+
+RECALL: dict[str, Any] = dict(memory=rl.GRU(32), network=rl.MLP((32,)))
+MEMORY_CHAIN: dict[str, dict[str, Any]] = {
+    "ppo": RECALL | dict(num_envs=16, num_steps=32, minibatches=4, epochs=4, lr=3e-3, gamma=0.99, entropy_weight=0.01),
+    "pqn": RECALL | dict(num_envs=16, num_steps=32, minibatches=4, epochs=4, lr=3e-3, gamma=0.99, lam=0.95,
+                         epsilon_fraction=0.5),
+    "r2d2": RECALL | dict(num_envs=8, num_steps=8, updates=2, batch_size=16, burn_in=0, sequence=12, capacity=20_000,
+                          warmup=1_000, lr=1e-3, target_period=50.0),
+}  # fmt: skip
+
+BREAKOUT: dict[str, dict[str, Any]] = {
+    "pqn": dict(gamma=0.99, lam=0.65, num_envs=64, num_steps=32, epochs=2, minibatches=8, lr=2e-3, network=NORM,
+                epsilon_fraction=0.2, published="none at 1e6"),
+}  # fmt: skip
+
 ROWS: list[Row] = [
     *map(classic, ("CartPole-v1", "Acrobot-v1", "Pendulum-v1", "Breakout-MinAtar")),
     *rows("CartPole-v1", 100_000, CARTPOLE_ON_POLICY),
     *rows("CartPole-v1", 100_000, CARTPOLE_VALUES),
+    *rows("Acrobot-v1", 500_000, ACROBOT_ON_POLICY),
+    *rows("Acrobot-v1", 100_000, ACROBOT_VALUES),
+    *rows("MountainCar-v0", 120_000, MOUNTAIN_CAR),
+    *rows("MemoryChain", 100_000, MEMORY_CHAIN),
+    *rows("Breakout-MinAtar", 1_000_000, BREAKOUT),
     *rows("Pendulum-v1", 20_000, PENDULUM),
 ]
