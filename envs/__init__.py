@@ -6,18 +6,36 @@ its parameters: floats are leaves, so `jax.vmap` over them is a family of worlds
 
 from typing import Any
 
+from envs import lpg_levels, solve
 from envs.arguments import check_names
 from envs.catch import Catch
 from envs.gridworld import GridWorld
+from envs.levels import distribution, distributions, family
 from envs.memory_chain import MemoryChain
 from envs.riverswim import RiverSwim
 from envs.wrappers import ActionRepeat, FrameStack, Observe, RewardScale, StickyActions
 from jaxrl.env import Env
-from jaxrl.tree import nearest
+from jaxrl.tree import nearest, replace
 
-__all__ = ["OWN", "POSITIONS", "ActionRepeat", "FrameStack", "Observe", "RewardScale", "StickyActions", "make", "names"]
+__all__ = [
+    "LEVELS",
+    "OWN",
+    "POSITIONS",
+    "ActionRepeat",
+    "FrameStack",
+    "Observe",
+    "RewardScale",
+    "StickyActions",
+    "distribution",
+    "distributions",
+    "family",
+    "make",
+    "names",
+    "solve",
+]
 
 OWN = {"Catch": Catch, "GridWorld": GridWorld, "MemoryChain": MemoryChain, "RiverSwim": RiverSwim}
+LEVELS = {name: (lpg_levels.drawn, level) for name, level in lpg_levels.FIXED.items()}  # of one class: its maker, and how
 # positions alone, as in Ni et al. (2022): what can't be told from one observation, a memory has to work out
 POSITIONS = {"CartPole-P": ("CartPole-v1", (0, 2)), "Pendulum-P": ("Pendulum-v1", (0, 1))}
 
@@ -32,6 +50,11 @@ def make(name: str, **params: Any) -> Env:
     if name in OWN:
         check_names(name, params, OWN[name].__dataclass_fields__)
         return OWN[name](**params)
+    if name in LEVELS:
+        maker, how = LEVELS[name]
+        level = maker(*how)
+        check_names(name, params, type(level).__dataclass_fields__)
+        return replace(level, **params)
     if name in POSITIONS:
         whole, keep = POSITIONS[name]
         return Observe(make(whole, **params), keep)
@@ -50,4 +73,4 @@ def names() -> list[str]:
     """Every name that `make` knows."""
     from envs import from_brax, from_gymnax
 
-    return [*OWN, *POSITIONS, *from_gymnax.names(), *from_brax.NAMES]
+    return [*OWN, *LEVELS, *POSITIONS, *from_gymnax.names(), *from_brax.NAMES]

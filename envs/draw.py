@@ -95,6 +95,19 @@ def gridworld(env: Any, ax: Any, position: Any) -> None:
     ax.plot(column, row, "o", color=ORANGE, markersize=9, markeredgecolor=BLACK, zorder=4)
 
 
+def lpg_grid(env: Any, ax: Any, walk: Any) -> None:
+    """Objects that pay are green, the others red; each type has its own digit."""
+    walls = np.asarray(env.walls)
+    _grid(ax, walls)
+    for cell, kind, exists in zip(walk.objects, np.asarray(env.types), walk.exists, strict=True):
+        if exists:
+            row, column = divmod(int(cell), walls.shape[1])
+            _box(ax, (column, row), (0.8, 0.8), GREEN if float(env.reward[kind]) > 0 else RED)
+            ax.text(column, row, str(kind), color="white", ha="center", va="center")
+    row, column = divmod(int(walk.position), walls.shape[1])
+    ax.plot(column, row, "o", color=ORANGE, markersize=9, markeredgecolor=BLACK, zorder=4)
+
+
 def _rod(ax: Any, ends: Any, color: str, width: float) -> None:
     ax.plot(*np.transpose(ends), color=color, linewidth=width, solid_capstyle="round", zorder=3)
 

@@ -49,7 +49,7 @@ from jaxrl.env import Env, Step
 from jaxrl.export import export, frame
 from jaxrl.memories import FFM, GRU, LRU, LSTM, GTrXL
 from jaxrl.meta import CMAES, ES, SNES, Evolution, SepCMAES
-from jaxrl.networks import CNN, MLP, Network
+from jaxrl.networks import CNN, MLP, Network, Table
 from jaxrl.policy import best, policy
 from jaxrl.replay import Prioritized, Uniform
 from jaxrl.rerun import rerun
@@ -103,6 +103,7 @@ __all__ = [
     "Step",
     "Stream",
     "Surrogate",
+    "Table",
     "Training",
     "Uniform",
     "a2c",

@@ -27,7 +27,8 @@ WRAPPED = {  # what holds another; a name that `make` does not know
     "StickyActions": lambda: envs.StickyActions(envs.make("Pendulum-v1")),
     "RewardScale": lambda: envs.RewardScale(envs.make("Catch"), 0.1),
 }
-ENVS = [*envs.OWN, *WRAPPED, *envs.POSITIONS, *GYMNAX, *BRAX]
+LEVELS = ["LPGGrid-longer", "LPGGrid-rand_small"]  # of those that differ in their leaves alone, one of each kind
+ENVS = [*envs.OWN, *LEVELS, *WRAPPED, *envs.POSITIONS, *GYMNAX, *BRAX]
 
 PROMOTES_RANKS = {"Swimmer-misc", *from_brax.NAMES}  # third-party code that relies on it
 KEEPS_TIME = {"MemoryChain-bsuite", "UmbrellaChain-bsuite", "DiscountingChain-bsuite"}  # time is part of these games
@@ -90,7 +91,7 @@ def test_contract(name):
             assert_equal((step.reward, step.terminated), (late_step.reward, late_step.terminated))
 
 
-@pytest.mark.parametrize("name", [*envs.OWN, "CartPole-v1", "Pendulum-v1", "FrozenLake-misc"])
+@pytest.mark.parametrize("name", [*envs.OWN, *LEVELS, "CartPole-v1", "Pendulum-v1", "FrozenLake-misc"])
 def test_without_jit(name):
     env = envs.make(name)
     state, obs = env.reset(jax.random.key(0))
@@ -101,7 +102,7 @@ def test_without_jit(name):
     )
 
 
-@pytest.mark.parametrize("name", ["Catch", "GridWorld", "RiverSwim"])
+@pytest.mark.parametrize("name", ["Catch", "GridWorld", "RiverSwim", *LEVELS])
 def test_obs_is_the_true_successor(name):
     env = envs.make(name)
     state, _ = start(env, jax.random.key(0))
@@ -115,6 +116,7 @@ LEAVES = [
     ("RiverSwim", {"forward": [0.3, 0.9]}),
     ("GridWorld", {"step_reward": [0.0, -1.0], "goal": [[1, 1], [5, 9]]}),
     ("MemoryChain", {"noise": [1.0, 2.0]}),
+    ("LPGGrid-rand_very_dense", {"reward": [[1.0], [2.0]], "start": [0, 5]}),
     ("CartPole-v1", {"masscart": [1.0, 2.0]}),
     ("Pendulum-v1", {"g": [5.0, 10.0], "max_torque": [1.0, 2.0]}),
     ("PointRobot-misc", {"max_force": [0.1, 0.2]}),

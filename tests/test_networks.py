@@ -8,7 +8,8 @@ from flax import nnx
 
 import envs
 import jaxrl as rl
-from jaxrl import networks
+from envs.lpg_levels import drawn
+from jaxrl import networks, tree
 
 HEADS = {"logits": 2, "value": 1}
 
@@ -73,6 +74,29 @@ def test_memory_over_a_trajectory_is_memory_step_by_step_with_resets():
         memory = network.start() if first[t] else memory
         memory, out = network.apply(params, memory, obs[t : t + 1], jnp.array([False]))
         np.testing.assert_allclose(out["value"][0], whole["value"][t], atol=1e-5)
+
+
+def test_a_table_is_a_row_for_each_state():
+    network = rl.Table(6)(HEADS)
+    params = network.init(jax.random.key(0), jnp.int32(0))
+    assert {name: x.shape for name, x in params.items()} == {"logits": (6, 2), "value": (6, 1)}
+    assert all((x == 0).all() for x in params.values())
+    params = {name: jnp.arange(x.size, dtype=float).reshape(x.shape) for name, x in params.items()}
+    out = jax.vmap(lambda obs: network.apply(params, obs))(jnp.array([4, 0, 6]))
+    np.testing.assert_array_equal(out["logits"], [[8, 9], [0, 1], [np.nan, np.nan]])  # beyond the table: no other's row
+    slope = jax.grad(lambda params: network.apply(params, jnp.int32(4))["logits"].sum())(params)
+    np.testing.assert_array_equal(slope["logits"], np.eye(6)[:, [4, 4]])
+    for obs in (jnp.ones(6), jnp.float32(1.0), jnp.zeros(2, int), {"index": jnp.int32(0)}):
+        with pytest.raises(TypeError, match=r"one integer.*one_hot=False.*MLP"):
+            network.init(jax.random.key(0), obs)
+
+
+def test_an_agent_with_a_table_learns():
+    corridor = drawn("S..0", (1.0,), (1.0,), (0.0,), 8)
+    env = tree.replace(corridor, one_hot=False)
+    how = dict(network=rl.Table(env.num_states), lr=0.05, num_envs=8, num_steps=16, minibatches=2)
+    metrics = rl.train(jax.random.key(0), rl.ppo(**how), env, steps=128 * 30, evals=5, episodes=0)[1]
+    assert metrics["return"][0] < 0.8 < metrics["return"][-1]
 
 
 class NnxNet(nnx.Module):

@@ -170,7 +170,16 @@ def frames(film):
     return [np.asarray(image.convert("L")) for i in range(image.n_frames) if image.seek(i) is None]
 
 
-DRAWN = ["CartPole-v1", "Pendulum-v1", "MountainCar-v0", "MountainCarContinuous-v0", "Acrobot-v1", "Catch", "GridWorld"]
+DRAWN = [
+    "CartPole-v1",
+    "Pendulum-v1",
+    "MountainCar-v0",
+    "MountainCarContinuous-v0",
+    "Acrobot-v1",
+    "Catch",
+    "GridWorld",
+    "LPGGrid-longer",
+]
 
 
 @pytest.mark.parametrize("name", DRAWN)

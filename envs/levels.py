@@ -1,0 +1,78 @@
+"""Families of environments: many of one kind as one pytree, and distributions that they are sampled from."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from envs import lpg_levels
+from envs.arguments import check_names
+from jaxrl.env import Env
+from jaxrl.tree import nearest, replace
+
+
+class Levels(Protocol):
+    """A distribution over environments that differ in their leaves alone, and over how long an agent lives on them."""
+
+    @property
+    def max_lifetime(self) -> int:
+        """The longest lifetime. Static."""
+        ...
+
+    def sample(self, key: jax.Array) -> Env: ...
+
+    def sample_lifetime(self, key: jax.Array) -> jax.Array:
+        """How many updates an agent lives. int32 []."""
+        ...
+
+
+def distribution(name: str, **params: Any) -> Levels:
+    """The distribution over levels called `name` (see `distributions`), with some of its parameters changed.
+
+    `jax.vmap(distribution("LPGGrid-tiny").sample)(jax.random.split(key, 1000))` is a thousand levels.
+
+    Raises:
+      ValueError: no distribution, or no parameter of it, has this name; or a size is out of range.
+      TypeError: a static parameter (a count such as `num_walls`) is an array.
+    """
+    known = distributions()
+    if name not in known:
+        raise ValueError(f"There is no distribution over levels {name!r}; {nearest(name, known)}.")
+    check_names(name, params, type(known[name]).__dataclass_fields__)
+    return replace(known[name], **params)
+
+
+def distributions() -> dict[str, Any]:
+    """Every distribution that `distribution` knows."""
+    return lpg_levels.DISTRIBUTIONS | lpg_levels.redrawn()
+
+
+def family(levels: Sequence[Any]) -> Any:
+    """Environments of one kind as one whose leaves have a leading axis [num], for `jax.vmap`.
+
+    Raises:
+      ValueError: their static parts or the shapes of their leaves differ, so that one program can't run them all.
+    """
+    if not levels:
+        raise ValueError("A family needs a level at least, and got none.")
+    first, *rest = levels
+    for i, other in enumerate(rest, 1):
+        if jax.tree.structure(other) != jax.tree.structure(first):
+            raise ValueError(
+                f"Levels 0 and {i} are not of one kind: they differ in what is static.\n  0: {_fixed(first)}\n  {i}: "
+                f"{_fixed(other)}\nMake them with equal static parameters, or train on them one by one."
+            )
+        for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(first), jax.tree.leaves(other), strict=True):
+            if jnp.shape(a) != jnp.shape(b):
+                name = jax.tree_util.keystr(path).lstrip(".")
+                raise ValueError(
+                    f"Levels 0 and {i} differ in the shape of {name}: {jnp.shape(a)} and {jnp.shape(b)}. A family is one "
+                    "program, so all its levels have equal shapes: pad the smaller one (a smaller grid has more walls, an "
+                    "object that is not there has the type -1)."
+                )
+    return jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(leaf) for leaf in leaves]), *levels)
+
+
+def _fixed(level: Any) -> str:
+    return str(jax.tree.structure(level))

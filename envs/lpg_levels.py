@@ -1,0 +1,268 @@
+"""Levels of LPGGrid: the fixed ones of Oh et al. (2020), drawn as text, and distributions that levels are sampled from."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from envs.lpg_grid import LPGGrid, redraw, scatter
+from jaxrl.tree import pytree, static
+
+Range = tuple[float, float]
+
+
+# ------------------------------------------------------------------------------------------------------------- fixed levels
+
+
+def drawn(
+    text: str,
+    reward: tuple[float, ...],
+    termination: tuple[float, ...],
+    respawn: tuple[float, ...],
+    max_steps: int,
+    roaming: bool = False,
+) -> LPGGrid:
+    """A level drawn as text: '#' a wall, 'S' the start, a digit an object of that type, anything else is free.
+
+    Raises:
+      ValueError: the map is no rectangle, has not one 'S', or a type that `reward` does not have.
+    """
+    lines = text.strip("\n").split("\n")
+    if len({len(line) for line in lines}) != 1:
+        raise ValueError(f"A level's map must be a rectangle; its lines have {[len(line) for line in lines]} characters.")
+    cells = np.array([list(line) for line in lines])
+    starts, objects = np.flatnonzero(cells == "S"), np.flatnonzero(np.char.isdigit(cells))
+    types = cells.ravel()[objects].astype(np.int32)
+    if len(starts) != 1 or (types >= len(reward)).any():
+        raise ValueError(
+            f"A level's map has one 'S' and digits below {len(reward)}, the number of types; this one has {len(starts)} 'S' "
+            f"and objects of the types {types.tolist()}."
+        )
+    return LPGGrid(
+        reward=jnp.array(reward),
+        termination=jnp.array(termination),
+        respawn=jnp.array(respawn),
+        types=jnp.array(types[np.argsort(types, kind="stable")]),
+        objects=jnp.array(objects[np.argsort(types, kind="stable")], jnp.int32),
+        start=jnp.int32(starts[0]),
+        walls=jnp.array(cells == "#"),
+        time_limit=jnp.int32(max_steps),
+        roaming=roaming,
+        max_steps=max_steps,
+    )
+
+
+def _open(side: int, objects: str) -> str:
+    """A map without walls: the start in the first corner, objects spread evenly over the cells."""
+    cells = np.full(side * side, ".")
+    cells[0] = "S"
+    cells[np.linspace(0, side * side, len(objects) + 2).astype(int)[1:-1]] = list(objects)
+    return "\n".join("".join(row) for row in cells.reshape(side, side))
+
+
+LONGER = """
+S...#...0
+.........
+....#..1.
+..1.#....
+....#....
+.0..#....
+....#.1..
+.........
+....#....
+"""
+LONG_DENSE = """
+S..........
+.0...#...0.
+.....#.....
+.....#.....
+##.#####.##
+.....#.....
+.....#.....
+...........
+.....#.....
+.0...#...0.
+.....#.....
+"""
+SMALL_RAND = """
+S.0....
+..#..1.
+.......
+....#..
+..0....
+.....1.
+.......
+"""
+DENSE = (1.0, -1.0, -1.0), (0.0, 0.5, 0.0), (0.05, 0.1, 0.5), 500
+LONG = (1.0, -1.0), (0.0, 0.5), (0.01, 1.0), 1000
+# name: map, reward, termination and respawn of each type, number of steps (of groove, where it differs from the paper)
+FIXED = {
+    "LPGGrid-dense": (_open(11, "0012"), *DENSE),
+    "LPGGrid-sparse": (_open(13, "01"), (1.0, -1.0), (1.0, 1.0), (0.0, 0.0), 50),
+    "LPGGrid-long": (_open(11, "0011"), *LONG),
+    "LPGGrid-longer": (LONGER, (1.0, -1.0), (0.1, 0.8), (0.01, 1.0), 2000),
+    "LPGGrid-long_dense": (LONG_DENSE, (1.0,), (0.0,), (0.005,), 2000),
+    "LPGGrid-rand_dense": (_open(11, "0012"), *DENSE, True),
+    "LPGGrid-rand_long": (_open(11, "0011"), *LONG, True),
+    "LPGGrid-rand_small": (SMALL_RAND, (1.0, -1.0), (0.0, 0.5), (0.05, 0.1), 500, True),
+    "LPGGrid-rand_sparse": (_open(7, "011"), (1.0, -1.0), (1.0, 1.0), (1.0, 1.0), 50, True),
+    "LPGGrid-rand_very_dense": (_open(11, "0"), (1.0,), (0.0,), (1.0,), 2000, True),
+    "LPGGrid-rand_tiny": (_open(3, "00"), (1.0,), (0.0,), (1.0,), 50, True),
+}
+
+
+@pytree
+class Redrawn:
+    """One level with its start and objects on other free cells in each lifetime, as Oh et al. (2020) train on."""
+
+    level: LPGGrid
+    lifetime: int = static(default=2500)
+
+    @property
+    def max_lifetime(self) -> int:
+        return self.lifetime
+
+    def sample(self, key: jax.Array) -> LPGGrid:
+        return redraw(key, self.level)
+
+    def sample_lifetime(self, key: jax.Array) -> jax.Array:
+        return jnp.int32(self.lifetime)
+
+
+def redrawn() -> dict[str, Redrawn]:
+    """The fixed levels as distributions."""
+    return {name: Redrawn(drawn(*how), 25_000 if "rand" in name else 2500) for name, how in FIXED.items()}
+
+
+# ----------------------------------------------------------------------------------------------------------- sampled levels
+
+
+@pytree
+class LPGLevels:
+    """Levels with random grids, walls, objects and lifetimes: the distributions of GROOVE (Jackson et al., 2023).
+
+    `sample(key)` is a level, an `LPGGrid`; `sample_lifetime(key)` the number of updates that an agent lives on it. All have
+    the same shapes, so that `jax.vmap(levels.sample)(keys)` is a family, and one program trains on it.
+
+    sides, num_objects: between these two, each as likely. num_walls: so many cells of the largest grid, of which a smaller
+    one shows a part; or `mazes`, all of them perfect (a random spanning tree: exactly one way from any room to any other).
+    time_limit, lifetime: logarithmically uniform. reward: uniform between these; that of type 0, which is always there,
+    between 0 and the upper one. termination, respawn: of each type, logarithmically uniform. reward_scale: of a whole level,
+    logarithmically uniform. Each object has a type of its own. roaming, one_hot: as of `LPGGrid`.
+    """
+
+    reward: Range = (-1.0, 1.0)
+    termination: Range = (1e-2, 1.0)
+    respawn: Range = (1e-3, 1e-1)
+    reward_scale: Range = (1.0, 1.0)
+    sides: tuple[int, int] = static(default=(4, 10))
+    num_objects: tuple[int, int] = static(default=(1, 5))
+    num_walls: int = static(default=15)
+    mazes: bool = static(default=False)
+    time_limit: tuple[int, int] = static(default=(20, 750))
+    lifetime: tuple[int, int] = static(default=(1000, 1000))
+    roaming: bool = static(default=False)
+    one_hot: bool = static(default=True)
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    @property
+    def max_lifetime(self) -> int:
+        return self.lifetime[1]
+
+    @property
+    def num_states(self) -> int:
+        """The size of a table that holds any of the levels."""
+        return self.sides[1] ** 2 * 2 ** self.num_objects[1]
+
+    def sample(self, key: jax.Array) -> LPGGrid:
+        keys = iter(jax.random.split(key, 9))
+        num = self.num_objects[1]
+        between = lambda low_high: jax.random.randint(next(keys), (), low_high[0], low_high[1] + 1)
+        low, high = self.reward
+        reward = jax.random.uniform(next(keys), (num,), minval=jnp.full(num, low).at[0].set(0.0), maxval=high)
+        level = LPGGrid(
+            reward=reward * log_uniform(next(keys), self.reward_scale),
+            termination=log_uniform(next(keys), self.termination, (num,)),
+            respawn=log_uniform(next(keys), self.respawn, (num,)),
+            types=jnp.where(jnp.arange(num) < between(self.num_objects), jnp.arange(num), -1),
+            objects=jnp.zeros(num, jnp.int32),
+            start=jnp.int32(0),
+            walls=maze(next(keys), self.sides[1]) if self.mazes else self._walls(next(keys)),
+            time_limit=log_uniform_int(next(keys), self.time_limit),
+            roaming=self.roaming,
+            one_hot=self.one_hot,
+            max_steps=self.time_limit[1],
+        )
+        return redraw(next(keys), level)
+
+    def sample_lifetime(self, key: jax.Array) -> jax.Array:
+        """How many updates an agent lives. int32 []."""
+        return log_uniform_int(key, self.lifetime)
+
+    def _walls(self, key: jax.Array) -> jax.Array:
+        key_side, key_walls = jax.random.split(key)
+        most = self.sides[1]
+        side = jax.random.randint(key_side, (), self.sides[0], most + 1)
+        inside = jnp.arange(most) < side
+        cells = scatter(key_walls, jnp.ones(most**2, bool), self.num_walls)
+        walls = jnp.zeros(most**2, bool).at[cells].set(True).reshape(most, most)
+        return walls | ~(inside[:, None] & inside[None])
+
+
+def maze(key: jax.Array, side: int) -> jax.Array:
+    """The walls of a random perfect maze, by Kruskal's algorithm on doors in random order. bool [side, side].
+
+    Rooms are the cells on even rows and columns; a door is a cell between two rooms.
+    """
+    row, column = np.indices((side, side)).reshape(2, -1)
+    doors = np.flatnonzero((row + column) % 2 == 1)
+
+    def join(now: tuple[jax.Array, jax.Array], door: jax.Array) -> tuple[tuple[jax.Array, jax.Array], None]:
+        tree, walls = now  # the tree that each room belongs to, by a number
+        across = jnp.where(door // side % 2 == 1, side, 1)
+        one, other = tree[door - across], tree[door + across]
+        return (jnp.where(tree == other, one, tree), walls.at[door].set(one == other)), None
+
+    start = jnp.arange(side**2), jnp.array((row % 2 == 1) | (column % 2 == 1))
+    (_, walls), _ = jax.lax.scan(join, start, jax.random.permutation(key, jnp.array(doors)))
+    return walls.reshape(side, side)
+
+
+def log_uniform(key: jax.Array, between: Range, shape: tuple[int, ...] = ()) -> jax.Array:
+    low, high = (jnp.log(jnp.asarray(x, jnp.float32)) for x in between)
+    return jnp.exp(jax.random.uniform(key, shape, minval=low, maxval=high))
+
+
+def log_uniform_int(key: jax.Array, between: Range) -> jax.Array:
+    return jnp.round(log_uniform(key, between)).astype(jnp.int32)
+
+
+def _check(levels: LPGLevels) -> None:
+    for name, least in {"sides": 2, "num_objects": 1, "time_limit": 1, "lifetime": 1}.items():
+        low, high = getattr(levels, name)
+        if not least <= low <= high:
+            raise ValueError(f"{name}={(low, high)} is no range from {least} up: write, say, {name}=({least}, {least + 3}).")
+    (smallest, largest), (_, objects) = levels.sides, levels.num_objects
+    if smallest**2 <= objects:
+        raise ValueError(f"A grid of {smallest} x {smallest} cells has no room for an agent and {objects} objects.")
+    if not 0 <= levels.num_walls < largest**2:
+        raise ValueError(f"num_walls={levels.num_walls} is not between 0 and {largest**2 - 1}, the largest grid less one.")
+    if levels.mazes and (smallest != largest or largest % 2 == 0):
+        raise ValueError(f"Mazes have one odd number of rows, not sides={levels.sides}: write sides=(13, 13).")
+
+
+DISTRIBUTIONS = {
+    "LPGGrid-tiny": LPGLevels(sides=(3, 5), num_objects=(1, 2), num_walls=3, time_limit=(10, 50), lifetime=(10, 60)),
+    "LPGGrid-small": LPGLevels(sides=(4, 6), num_objects=(1, 3), num_walls=7, time_limit=(20, 100), lifetime=(250, 250)),
+    "LPGGrid-medium": LPGLevels(sides=(6, 8), num_objects=(2, 4), num_walls=10, time_limit=(100, 250)),
+    "LPGGrid-large": LPGLevels(sides=(8, 10), num_objects=(2, 5), time_limit=(250, 750), lifetime=(2500, 2500)),
+    "LPGGrid-all": LPGLevels(),
+    "LPGGrid-all_shortlife": LPGLevels(lifetime=(250, 250)),
+    "LPGGrid-all_randlife": LPGLevels(lifetime=(50, 250)),
+    "LPGGrid-all_vrandlife": LPGLevels(lifetime=(10, 250)),
+    "LPGGrid-rand_all": LPGLevels(roaming=True, lifetime=(25_000, 25_000)),
+    "LPGGrid-mazes": LPGLevels(
+        (0.0, 1.0), sides=(13, 13), num_objects=(3, 3), mazes=True, time_limit=(25, 50), lifetime=(2500, 2500)
+    ),
+}

@@ -1,0 +1,80 @@
+"""Exact solutions: what the best policy and a random one earn on a level, so that a return can be a score."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from envs.lpg_grid import MOVES, LPGGrid, check
+
+# ----------------------------------------------------------------------------------------------------------------- LPGGrid
+
+
+def optimal_return(level: LPGGrid, gamma: jax.Array | float = 1.0) -> jax.Array:
+    """The expected return of the best policy from the start of a level to its time limit. float [].
+
+    By dynamic programming over what the agent can be in: which objects are there, where it is, how many steps are left.
+    The best policy knows the time, so that one which sees the state's number alone may fall short of it. `gamma` discounts.
+    It is jitted by the caller and vmapped over levels.
+
+    Raises:
+      ValueError: the objects roam, which makes too many states; or the shapes of the level do not fit together.
+    """
+    return _start(level, _value(level, gamma, lambda q: q.max(0)))
+
+
+def random_return(level: LPGGrid, gamma: jax.Array | float = 1.0) -> jax.Array:
+    """The same of the policy that takes each action with equal chances."""
+    return _start(level, _value(level, gamma, lambda q: q.mean(0)))
+
+
+def score(level: LPGGrid, returns: jax.Array) -> jax.Array:
+    """Mean undiscounted returns on a level as 0 for a random policy and 1 for the best one. Any shape.
+
+    Where there is nothing to gain, as in a walled cell, the score is 1 less what was lost.
+    """
+    best, worst = optimal_return(level), random_return(level)
+    gain = best - worst
+    return jnp.where(gain > 1e-6, (returns - worst) / jnp.maximum(gain, 1e-6), 1.0 + returns - best)
+
+
+def backup(level: LPGGrid, value: jax.Array, gamma: jax.Array | float = 1.0) -> jax.Array:
+    """Action values with one step more to go than `value` [2 ** num_objects, num_cells]. [num_actions, ...]."""
+    arrive = _arrive(level, value, gamma)
+    to = jax.vmap(jax.vmap(level.move, (0, None)), (None, 0))(jnp.arange(level.num_cells), jnp.arange(len(MOVES)))
+    return jnp.moveaxis(arrive[:, to], 1, 0)
+
+
+def _arrive(level: LPGGrid, value: jax.Array, gamma: jax.Array | float) -> jax.Array:
+    """What entering a cell is worth, given which objects were there before. [2 ** num_objects, num_cells].
+
+    The objects are independent: each is one axis of two, absent and present, and is dealt with by itself.
+    """
+    reward, ends, respawn = (level.of_objects(x) for x in (level.reward, level.termination, level.respawn))
+    paid, survives, later = jnp.zeros_like(value), jnp.ones_like(value), value
+    for k in range(len(level.types)):
+        here = (jnp.arange(level.num_cells) == level.objects[k])[None, None]
+        split = lambda x, k=k: x.reshape(-1, 2, 2**k, level.num_cells)
+        absent, present = split(later)[:, 0], split(later)[:, 1]
+        after = (1 - respawn[k]) * absent + respawn[k] * present, jnp.where(here, absent, present)
+        later = jnp.stack(after, 1).reshape(value.shape)
+        paid = split(paid).at[:, 1].add(jnp.where(here, reward[k], 0.0)).reshape(value.shape)
+        survives = split(survives).at[:, 1].multiply(jnp.where(here, 1 - ends[k], 1.0)).reshape(value.shape)
+    return paid + gamma * survives * later
+
+
+def _value(level: LPGGrid, gamma: jax.Array | float, choose: Callable[[jax.Array], jax.Array]) -> jax.Array:
+    check(level)
+    if level.roaming:
+        raise ValueError(
+            "The objects of this level roam, so that its states are too many to list: there is an exact return for "
+            "roaming=False alone. Compare with the return of a trained agent instead."
+        )
+    nothing = jnp.zeros((2 ** len(level.types), level.num_cells))
+    steps = jnp.minimum(level.time_limit, level.max_steps).astype(jnp.int32)
+    return jax.lax.fori_loop(0, steps, lambda _, value: choose(backup(level, value, gamma)), nothing)
+
+
+def _start(level: LPGGrid, value: jax.Array) -> jax.Array:
+    exists = jnp.where(level.types >= 0, 2 ** jnp.arange(len(level.types)), 0).sum()
+    return value[exists, level.start]
