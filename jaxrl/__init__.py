@@ -54,6 +54,7 @@ from jaxrl.policy import best, policy
 from jaxrl.replay import Prioritized, Uniform
 from jaxrl.rerun import rerun
 from jaxrl.rollout import evaluate
+from jaxrl.rule_file import load_agent, load_rule, rule_card, save_rule
 from jaxrl.rules import DPO, LPG, LPO, SPO, TD, Clip, Clock, EpsilonGreedy, PolicyGradient, QLambda, Surrogate
 from jaxrl.spaces import Box, Discrete, Masked, MultiDiscrete
 from jaxrl.sweep import load, plan, sweep
@@ -121,6 +122,8 @@ __all__ = [
     "impala",
     "iqn",
     "load",
+    "load_agent",
+    "load_rule",
     "mdpo",
     "mdpo_off_policy",
     "munchausen_dqn",
@@ -139,8 +142,10 @@ __all__ = [
     "remax",
     "rerun",
     "rloo",
+    "rule_card",
     "sac",
     "sac_discrete",
+    "save_rule",
     "spo",
     "sqirl",
     "static",

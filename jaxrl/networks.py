@@ -61,10 +61,22 @@ def build(network: Builder, memory: Memory | None, heads: Mapping[str, int]) -> 
 
     def apply(params: Params, state: Any, obs: Any, first: jax.Array) -> tuple[Any, Out]:
         state, out = plain.apply(params, state, visible(obs), first)
+        _check_heads(heads, out)
         mask = mask_of(obs)
         return state, out if mask is None else out | {"mask": mask}
 
     return Recurrent(lambda key, obs: plain.init(key, visible(obs)), plain.start, apply)
+
+
+def _check_heads(heads: Mapping[str, int], out: Out) -> None:
+    """Refuses a network that was asked for heads which it does not give."""
+    for head, size in heads.items():
+        if head not in out or out[head].shape[-1:] != (size,):
+            given = ", ".join(f"{name} {list(x.shape[1:])}" for name, x in out.items()) or "none"
+            raise ValueError(
+                f"the rule needs a head {head!r} of size {size}, and the network gives {given}: its builder is called with "
+                "all heads and their sizes, and makes each of them, as MLP does."
+            )
 
 
 def _build(network: Builder, memory: Memory | None, heads: Mapping[str, int]) -> Recurrent:

@@ -1,10 +1,13 @@
 """Initialisation without LAPACK, memory that resets, and the seam that any library can stand behind."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from probes import Choice
 
 import envs
 import jaxrl as rl
@@ -127,3 +130,16 @@ def test_an_nnx_module_trains_through_the_same_seam():
     _, metrics = jax.jit(lambda key: rl.train(key, algo, envs.make("Catch"), steps=128, evals=2))(jax.random.key(0))
     assert np.isfinite(metrics["loss"]).all()
     assert not metrics["diverged"].any()
+
+
+def test_a_network_that_lacks_a_head_is_refused_before_anything_is_compiled():
+    @dataclasses.dataclass(frozen=True)
+    class Forgetful:
+        """Knows of logits and values alone, whatever it is asked for."""
+
+        def __call__(self, heads):
+            return rl.MLP((8,))({"logits": heads["logits"], "value": 1})
+
+    algo = rl.OnPolicy(rule=rl.LPG.random(jax.random.key(0), 8), network=Forgetful())
+    with pytest.raises(ValueError, match=r"needs a head 'y' of size 8, and the network gives .*value \[1\]"):
+        jax.eval_shape(lambda key: rl.train(key, algo, Choice(), steps=10_000), jax.random.key(0))

@@ -45,6 +45,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     for name in names
     if name in vars(home)
 }
+ADVICE = ": pass training=, the rl.Training that was swept."
 HOMES = ("jaxrl.", "envs.", "gymnax.environments.")
 TYPE_NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+\.[A-Z][A-Za-z0-9]*")  # nothing private, no class in a class
 INTEGERS = (np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64)
@@ -124,11 +125,9 @@ def decode(found: Any, path: str = "") -> Any:
         case {"type": str(name), "fields": dict(fields), **rest} if not rest and (made := _found(name)) is not None:
             return _made(made, fields, path)
         case {"function": str(name), **_rest} | {"type": str(name), **_rest} | {"unknown": str(name), **_rest}:
-            raise ValueError(
-                f"{at} is {name}, which only your own code has: pass training=, the rl.Training that was swept."
-            )
+            raise ValueError(f"{at} is {name}, which only your own code has{ADVICE}")
     text = str(found)[:60]
-    raise ValueError(f"{at} reads {text}, which no sweep writes: pass training=, the rl.Training that was swept.")
+    raise ValueError(f"{at} reads {text}, which no sweep writes{ADVICE}")
 
 
 def array(words: Any, name: str, at: str, shape: Any = None, numpy: Any = False, weak: Any = False) -> Any:

@@ -1,0 +1,224 @@
+"""A rule as a file: its arrays as numbers, the rest as names of the kit's own classes. Nothing in it can execute.
+
+A folder holds `rule.npz`, flat arrays, and `rule.json`: what the arrays belong to, the agent that the rule was made for, and
+a card that says where it is from.
+"""
+
+import hashlib
+import io
+import json
+import os
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrl import rules, tree
+from jaxrl.algorithms.base import Algorithm
+from jaxrl.algorithms.on_policy import OnPolicy
+from jaxrl.env import Step
+from jaxrl.rules.base import UpdateRule
+from jaxrl.spaces import Discrete
+from jaxrl.sweep import recipe, store
+from jaxrl.tree import pytree, static
+
+FORMAT = 1
+SHIPPED = pathlib.Path(rules.__file__).parent / "shipped"
+MARK = "npz:"  # a leaf of rule.json that stands for an array of rule.npz
+Path = str | os.PathLike[str]
+
+
+def save_rule(path: Path, rule: UpdateRule, *, agent: Any = None, **card: Any) -> pathlib.Path:
+    """Writes a rule into the folder `path`, for `load_rule`. Returns the folder.
+
+    agent: the `OnPolicy` that it is made for, whose optimiser, sizes and network are as much a part of it as its weights;
+    `load_agent` gives it back, with the rule in it. card: what a reader should know, as JSON: `license`, `command`, `levels`
+    (what it was trained on), `seeds`, `cost`, `scores` with their intervals.
+
+    Raises:
+      TypeError: an objective alone; an array that is no number; a card that is not JSON.
+      ValueError: a class or function that is not the kit's: a file holds no code.
+    """
+    for name in ("init", "targets", "loss"):
+        if not hasattr(rule, name):
+            kind = type(rule).__name__
+            raise TypeError(
+                f"{kind} is no update rule: it has no {name!r}. Of an objective, save rl.Surrogate({kind}(...))."
+            )
+    whole = {"rule": rule} | ({} if agent is None else {"agent": tree.replace(agent, rule=None)})
+    arrays: dict[str, np.ndarray] = {}
+
+    def put(place: Any, leaf: Any) -> Any:
+        if not isinstance(leaf, jax.Array | np.ndarray | np.generic):
+            return leaf
+        name = jax.tree_util.keystr(place, simple=True, separator=".")
+        arrays[name] = _number(name, leaf)
+        return MARK + name
+
+    text = {name: recipe.encode(part) for name, part in jax.tree_util.tree_map_with_path(put, whole).items()}
+    for name, part in text.items():
+        _decode(part, name, "It can't be saved")
+    file = io.BytesIO()
+    np.savez(file, **arrays)  # type: ignore[arg-type]
+    record = {
+        "format": FORMAT,
+        "heads": dict(rule.heads),
+        "card": {name: _plain(name, value) for name, value in card.items()},
+        "arrays": {name: _look(x) for name, x in arrays.items()},
+        "sha256": hashlib.sha256(file.getvalue()).hexdigest(),
+    } | text
+    folder = pathlib.Path(path).expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    store.write(folder / "rule.npz", lambda out: out.write(file.getvalue()))
+    store.write(folder / "rule.json", lambda out: out.write(json.dumps(record, indent=1).encode()))
+    return folder
+
+
+def load_rule(path: Path) -> Any:
+    """The rule of a folder that `save_rule` wrote, or one that is shipped with the kit, by its name: `load_rule("lpo")`.
+
+    `rl.OnPolicy(rule=load_rule(path))` trains with it; `load_agent` is with the hyperparameters that it was made for. What
+    is read may be a stranger's: classes are the kit's own, functions are of a closed list, all else is numbers.
+
+    Raises:
+      FileNotFoundError: no rule there, nor of that name; it lists the shipped ones.
+      ValueError: another format, a damaged file, a class that is not the kit's, arrays that do not fit the rule.
+    """
+    return _load(path)["rule"]
+
+
+def load_agent(path: Path) -> Algorithm:
+    """The agent that a rule was made for, with the rule in it; else as `load_rule`.
+
+    Raises:
+      ValueError: it was saved without an agent.
+    """
+    found = _load(path)
+    if "agent" not in found:
+        raise ValueError(f"{path} holds a rule without an agent: write rl.OnPolicy(rule=rl.load_rule({str(path)!r})).")
+    return found["agent"]
+
+
+def rule_card(path: Path) -> dict[str, Any]:
+    """What the one who saved a rule says of it: where it is from, what it cost, how it was tested, its licence."""
+    return _record(_folder(path))["card"]
+
+
+def shipped() -> list[str]:
+    """The names of the rules that come with the kit."""
+    return sorted(path.parent.name for path in SHIPPED.glob("*/rule.json"))
+
+
+# ------------------------------------------------------------------------------------------------------------------ reading
+
+
+def _load(path: Path) -> dict[str, Any]:
+    folder = _folder(path)
+    record = _record(folder)
+    arrays = _arrays(folder, record)
+    take = lambda leaf: jnp.asarray(arrays[leaf[len(MARK) :]]) if isinstance(leaf, str) else leaf
+    text = {name: _decode(record[name], name, f"{folder} can't be read") for name in ("rule", "agent") if name in record}
+    try:
+        found = jax.tree.map(take, text)
+        if "agent" in found:
+            found["agent"] = tree.replace(found["agent"], rule=found["rule"])
+        _try(found["rule"])
+    except Exception as error:  # tracing code on numbers that do not fit may fail in any way
+        raise ValueError(f"{folder} holds numbers that do not fit its rule: {error}") from error
+    return found
+
+
+def _folder(path: Path) -> pathlib.Path:
+    folder = pathlib.Path(path).expanduser()
+    if (folder / "rule.json").is_file():
+        return folder
+    if str(path) in shipped():
+        return SHIPPED / str(path)
+    known = ", ".join(shipped()) or "none yet"
+    raise FileNotFoundError(
+        f"{path} holds no rule: it has no rule.json. Name a folder that rl.save_rule wrote, or a rule of the kit: {known}."
+    )
+
+
+def _record(folder: pathlib.Path) -> dict[str, Any]:
+    try:
+        record = json.loads((folder / "rule.json").read_text())
+        version = record["format"]
+        if version == FORMAT and not {"card", "arrays", "sha256", "rule"} <= set(record):
+            raise KeyError("a part is missing")
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{folder / 'rule.json'} is damaged ({error}): copy it again.") from error
+    if version != FORMAT:
+        raise ValueError(f"{folder} is of format {version!r}, and this jaxrl reads {FORMAT}: use the jaxrl that wrote it.")
+    return record
+
+
+def _arrays(folder: pathlib.Path, record: dict[str, Any]) -> dict[str, np.ndarray]:
+    try:
+        raw = (folder / "rule.npz").read_bytes()
+    except FileNotFoundError:
+        raise ValueError(f"{folder} has a rule.json without its rule.npz: copy both.") from None
+    if hashlib.sha256(raw).hexdigest() != record["sha256"]:
+        raise ValueError(f"{folder / 'rule.npz'} is damaged, or another rule's than its rule.json: copy both again.")
+    try:
+        with np.load(io.BytesIO(raw), allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except Exception as error:  # a zip that was made to fail may do so in any way
+        raise ValueError(f"{folder / 'rule.npz'} holds no plain arrays: {error}") from error
+    if {name: _look(x) for name, x in arrays.items()} != record["arrays"]:
+        raise ValueError(f"{folder} has other arrays in its rule.npz than its rule.json says: copy both again.")
+    return arrays
+
+
+def _decode(text: Any, name: str, trouble: str) -> Any:
+    try:
+        return recipe.decode(text, name)
+    except ValueError as error:
+        raise ValueError(f"{trouble}: {str(error).removesuffix(recipe.ADVICE)}. A rule's file holds no code.") from error
+
+
+@pytree
+class _Nowhere:
+    """An environment to try a rule's shapes on."""
+
+    max_steps: int = static(default=2)
+    action_space = Discrete(3)
+
+    def reset(self, key: jax.Array) -> tuple[Any, jax.Array]:
+        return (), jnp.zeros(2)
+
+    def step(self, key: jax.Array, state: Any, action: jax.Array) -> tuple[Any, Step]:
+        return state, Step(jnp.zeros(2), jnp.float32(0.0), jnp.bool_(False), {})
+
+
+def _try(rule: Any) -> None:
+    """Traces an update, so that what does not fit is found here. Nothing is compiled or computed."""
+    algo = OnPolicy(rule=rule, num_envs=getattr(rule, "group_size", 4), num_steps=4, minibatches=1)
+    live = lambda begin, key: algo.update(key, _Nowhere(), algo.init(begin, _Nowhere(), 10))
+    jax.eval_shape(live, *jax.random.split(jax.random.key(0)))
+
+
+# ------------------------------------------------------------------------------------------------------------------ writing
+
+
+def _number(name: str, x: Any) -> np.ndarray:
+    if getattr(x, "dtype", np.dtype(object)).kind not in "biuf":  # a key's or bfloat16's is of another kind
+        raise TypeError(f"{name} is an array of {x.dtype}, which a rule's file can't hold: make it float32, say.")
+    return np.asarray(x)
+
+
+def _look(x: np.ndarray) -> dict[str, Any]:
+    return {"shape": list(x.shape), "dtype": str(x.dtype)}
+
+
+def _plain(name: str, value: Any) -> Any:
+    value = value.tolist() if isinstance(value, jax.Array | np.ndarray | np.generic) else value
+    try:
+        json.dumps(value)
+    except TypeError as error:
+        raise TypeError(
+            f"{name}= of a rule's card is no JSON: {error}. Write numbers, text, lists and dictionaries."
+        ) from None
+    return value
