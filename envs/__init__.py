@@ -6,13 +6,15 @@ its parameters: floats are leaves, so `jax.vmap` over them is a family of worlds
 
 from typing import Any
 
-from envs import lpg_levels, solve
+from envs import lpg_levels, solve, tabular
 from envs.arguments import check_names
 from envs.catch import Catch
+from envs.delayed_chain import DelayedChain
 from envs.gridworld import GridWorld
 from envs.levels import distribution, distributions, family
 from envs.memory_chain import MemoryChain
 from envs.riverswim import RiverSwim
+from envs.two_colors import TwoColors
 from envs.wrappers import ActionRepeat, FrameStack, Observe, RewardScale, StickyActions
 from jaxrl.env import Env
 from jaxrl.tree import nearest, replace
@@ -32,10 +34,19 @@ __all__ = [
     "make",
     "names",
     "solve",
+    "tabular",
 ]
 
-OWN = {"Catch": Catch, "GridWorld": GridWorld, "MemoryChain": MemoryChain, "RiverSwim": RiverSwim}
-LEVELS = {name: (lpg_levels.drawn, level) for name, level in lpg_levels.FIXED.items()}  # of one class: its maker, and how
+OWN = {
+    "Catch": Catch,
+    "DelayedChain": DelayedChain,
+    "GridWorld": GridWorld,
+    "MemoryChain": MemoryChain,
+    "RiverSwim": RiverSwim,
+    "TwoColors": TwoColors,
+}
+# each of a class with others: its maker, and how
+LEVELS = {name: (lpg_levels.drawn, level) for name, level in lpg_levels.FIXED.items()} | tabular.MDPS
 # positions alone, as in Ni et al. (2022): what can't be told from one observation, a memory has to work out
 POSITIONS = {"CartPole-P": ("CartPole-v1", (0, 2)), "Pendulum-P": ("Pendulum-v1", (0, 1))}
 

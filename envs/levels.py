@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 
-from envs import lpg_levels
+from envs import delayed_chain, lpg_levels
 from envs.arguments import check_names
 from jaxrl.env import Env
 from jaxrl.tree import nearest, replace
@@ -16,14 +16,18 @@ class Levels(Protocol):
     """A distribution over environments that differ in their leaves alone, and over how long an agent lives on them."""
 
     @property
-    def max_lifetime(self) -> int:
-        """The longest lifetime. Static."""
+    def lifetime(self) -> tuple[int, int]:
+        """The shortest and the longest lifetime. Static."""
         ...
 
     def sample(self, key: jax.Array) -> Env: ...
 
     def sample_lifetime(self, key: jax.Array) -> jax.Array:
-        """How many updates an agent lives. int32 []."""
+        """How many updates an agent lives, log-uniform in `lifetime`. int32 []."""
+        ...
+
+    def score(self, env: Any, ret: jax.Array) -> jax.Array:
+        """A mean return on a level, made comparable between levels. Any shape."""
         ...
 
 
@@ -45,7 +49,7 @@ def distribution(name: str, **params: Any) -> Levels:
 
 def distributions() -> dict[str, Any]:
     """Every distribution that `distribution` knows."""
-    return lpg_levels.DISTRIBUTIONS | lpg_levels.redrawn()
+    return lpg_levels.DISTRIBUTIONS | lpg_levels.redrawn() | delayed_chain.DISTRIBUTIONS
 
 
 def family(levels: Sequence[Any]) -> Any:

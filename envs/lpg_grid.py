@@ -10,6 +10,7 @@ from jaxrl.env import Step
 from jaxrl.spaces import Discrete
 from jaxrl.tree import pytree, replace, static
 
+Range = tuple[float, float]
 MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1), (0, 0))  # up, down, left, right, stay: (row, column)
 
 
@@ -128,6 +129,15 @@ def redraw(key: jax.Array, level: LPGGrid) -> LPGGrid:
     """The same level with its start and its objects on other free cells, as each lifetime of Oh et al. (2020) has them."""
     places = scatter(key, ~jnp.ravel(level.walls), 1 + len(level.types))
     return replace(level, start=places[0], objects=places[1:])
+
+
+def log_uniform(key: jax.Array, between: Range, shape: tuple[int, ...] = ()) -> jax.Array:
+    low, high = (jnp.log(jnp.asarray(x, jnp.float32)) for x in between)
+    return jnp.exp(jax.random.uniform(key, shape, minval=low, maxval=high))
+
+
+def log_uniform_int(key: jax.Array, between: Range) -> jax.Array:
+    return jnp.round(log_uniform(key, between)).astype(jnp.int32)
 
 
 def check(level: LPGGrid) -> None:

@@ -4,11 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from envs.lpg_grid import LPGGrid, redraw, scatter
+from envs import solve
+from envs.lpg_grid import LPGGrid, Range, log_uniform, log_uniform_int, redraw, scatter
 from jaxrl.tree import pytree, static
-
-Range = tuple[float, float]
-
 
 # ------------------------------------------------------------------------------------------------------------- fixed levels
 
@@ -115,22 +113,24 @@ class Redrawn:
     """One level with its start and objects on other free cells in each lifetime, as Oh et al. (2020) train on."""
 
     level: LPGGrid
-    lifetime: int = static(default=2500)
-
-    @property
-    def max_lifetime(self) -> int:
-        return self.lifetime
+    lifetime: tuple[int, int] = static(default=(2500, 2500))
 
     def sample(self, key: jax.Array) -> LPGGrid:
         return redraw(key, self.level)
 
     def sample_lifetime(self, key: jax.Array) -> jax.Array:
-        return jnp.int32(self.lifetime)
+        return log_uniform_int(key, self.lifetime)
+
+    def score(self, level: LPGGrid, ret: jax.Array) -> jax.Array:
+        """A mean return as 0 for a random policy and 1 for the best one; where objects roam, as it is."""
+        return ret if level.roaming else solve.score(level, ret)
 
 
 def redrawn() -> dict[str, Redrawn]:
-    """The fixed levels as distributions."""
-    return {name: Redrawn(drawn(*how), 25_000 if "rand" in name else 2500) for name, how in FIXED.items()}
+    """The fixed levels as distributions, with the lifetimes of the paper, longer where objects roam."""
+    lifetime = {True: (25_000, 25_000), False: (2500, 2500)}
+    levels = {name: drawn(*how) for name, how in FIXED.items()}
+    return {name: Redrawn(level, lifetime[level.roaming]) for name, level in levels.items()}
 
 
 # ----------------------------------------------------------------------------------------------------------- sampled levels
@@ -167,10 +167,6 @@ class LPGLevels:
         _check(self)
 
     @property
-    def max_lifetime(self) -> int:
-        return self.lifetime[1]
-
-    @property
     def num_states(self) -> int:
         """The size of a table that holds any of the levels."""
         return self.sides[1] ** 2 * 2 ** self.num_objects[1]
@@ -200,6 +196,10 @@ class LPGLevels:
         """How many updates an agent lives. int32 []."""
         return log_uniform_int(key, self.lifetime)
 
+    def score(self, level: LPGGrid, ret: jax.Array) -> jax.Array:
+        """A mean return as 0 for a random policy and 1 for the best one; where objects roam, as it is."""
+        return ret if self.roaming else solve.score(level, ret)
+
     def _walls(self, key: jax.Array) -> jax.Array:
         key_side, key_walls = jax.random.split(key)
         most = self.sides[1]
@@ -227,15 +227,6 @@ def maze(key: jax.Array, side: int) -> jax.Array:
     start = jnp.arange(side**2), jnp.array((row % 2 == 1) | (column % 2 == 1))
     (_, walls), _ = jax.lax.scan(join, start, jax.random.permutation(key, jnp.array(doors)))
     return walls.reshape(side, side)
-
-
-def log_uniform(key: jax.Array, between: Range, shape: tuple[int, ...] = ()) -> jax.Array:
-    low, high = (jnp.log(jnp.asarray(x, jnp.float32)) for x in between)
-    return jnp.exp(jax.random.uniform(key, shape, minval=low, maxval=high))
-
-
-def log_uniform_int(key: jax.Array, between: Range) -> jax.Array:
-    return jnp.round(log_uniform(key, between)).astype(jnp.int32)
 
 
 def _check(levels: LPGLevels) -> None:

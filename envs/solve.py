@@ -1,11 +1,16 @@
-"""Exact solutions: what the best policy and a random one earn on a level, so that a return can be a score."""
+"""Exact solutions, so that a return can be a score: of a level of LPGGrid, and of any finite process.
+
+Pure functions of one level or process, for the caller to jit and vmap.
+"""
 
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
+from envs import tabular
 from envs.lpg_grid import MOVES, LPGGrid, check
+from envs.tabular import TabularMDP
 
 # ----------------------------------------------------------------------------------------------------------------- LPGGrid
 
@@ -15,7 +20,6 @@ def optimal_return(level: LPGGrid, gamma: jax.Array | float = 1.0) -> jax.Array:
 
     By dynamic programming over what the agent can be in: which objects are there, where it is, how many steps are left.
     The best policy knows the time, so that one which sees the state's number alone may fall short of it. `gamma` discounts.
-    It is jitted by the caller and vmapped over levels.
 
     Raises:
       ValueError: the objects roam, which makes too many states; or the shapes of the level do not fit together.
@@ -78,3 +82,83 @@ def _value(level: LPGGrid, gamma: jax.Array | float, choose: Callable[[jax.Array
 def _start(level: LPGGrid, value: jax.Array) -> jax.Array:
     exists = jnp.where(level.types >= 0, 2 ** jnp.arange(len(level.types)), 0).sum()
     return value[exists, level.start]
+
+
+# -------------------------------------------------------------------------------------------------------------- TabularMDP
+
+
+def optimal_q(mdp: TabularMDP, gamma: jax.Array | float) -> jax.Array:
+    """Q*(s, a): the discounted return of the best policy after each action; its largest is V*(s). float [S, A].
+
+    By policy iteration (Howard, 1960), exact up to rounding. Final states are worth 0. `gamma` is below 1, or every policy
+    of the process ends it.
+    """
+    tabular.check(mdp)
+
+    def improve(now: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        _, q = now
+        return q, policy_q(mdp, jax.nn.one_hot(q.argmax(-1), q.shape[-1]), gamma)
+
+    def improved(now: tuple[jax.Array, jax.Array]) -> jax.Array:
+        old, q = now
+        return (q - old > 1e-6 * jnp.abs(q).max()).any()  # by more than rounding: else two equal policies take turns
+
+    worst = jnp.full(mdp.transition.shape[:2], -jnp.inf)
+    return jax.lax.while_loop(improved, improve, improve((worst, worst)))[1]
+
+
+def policy_q(mdp: TabularMDP, policy: jax.Array, gamma: jax.Array | float) -> jax.Array:
+    """Q(s, a) of a policy [S, A], the chances of each action in each state. float [S, A]."""
+    move, earned = _under(mdp, policy)
+    value = _dot(_visits(move, gamma), earned)
+    return _expected_reward(mdp) + gamma * _dot(_going_on(mdp), value)
+
+
+def policy_value(mdp: TabularMDP, policy: jax.Array, gamma: jax.Array | float) -> jax.Array:
+    """V(s) of a policy [S, A]. float [S]."""
+    return (policy * policy_q(mdp, policy, gamma)).sum(-1)
+
+
+def occupancy(mdp: TabularMDP, policy: jax.Array, gamma: jax.Array | float) -> jax.Array:
+    """(1 - gamma) sum_t gamma^t P(s_t = s, a_t = a): how much of its discounted time a policy spends so. float [S, A].
+
+    It sums to 1 where nothing ends, else to less; its sum with the expected rewards is (1 - gamma) times the return.
+    """
+    move, _ = _under(mdp, policy)
+    time = (1 - gamma) * _dot(mdp.start * ~mdp.terminal, _visits(move, gamma))
+    return time[:, None] * policy
+
+
+def _under(mdp: TabularMDP, policy: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The chances of going from state to state without an end, and the expected reward, under a policy. [S, S], [S]."""
+    tabular.check(mdp)
+    move = jnp.einsum("sa,sat->st", policy, _going_on(mdp), precision="highest")
+    return move, (policy * _expected_reward(mdp)).sum(-1)
+
+
+def _going_on(mdp: TabularMDP) -> jax.Array:
+    """P(s' | s, a) from and to states where one acts. [S, A, S]."""
+    on = ~mdp.terminal
+    return mdp.transition * (on[:, None, None] & on[None, None])
+
+
+def _expected_reward(mdp: TabularMDP) -> jax.Array:
+    return (mdp.transition * mdp.reward).sum(-1) * ~mdp.terminal[:, None]
+
+
+def _visits(move: jax.Array, gamma: jax.Array | float) -> jax.Array:
+    """sum_t (gamma move)^t, which is the inverse of I - gamma move: discounted visits, from state to state. [S, S].
+
+    By doubling, up to 2^24 steps: products of matrices alone, as a batch of LAPACK's solves can hang on a CPU.
+    """
+
+    def double(_: int, now: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        total, power = now
+        return total + _dot(power, total), _dot(power, power)
+
+    start = jnp.eye(len(move)), gamma * move
+    return jax.lax.fori_loop(0, 24, double, start)[0]
+
+
+def _dot(a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.matmul(a, b, precision="highest")

@@ -27,7 +27,7 @@ WRAPPED = {  # what holds another; a name that `make` does not know
     "StickyActions": lambda: envs.StickyActions(envs.make("Pendulum-v1")),
     "RewardScale": lambda: envs.RewardScale(envs.make("Catch"), 0.1),
 }
-LEVELS = ["LPGGrid-longer", "LPGGrid-rand_small"]  # of those that differ in their leaves alone, one of each kind
+LEVELS = ["LPGGrid-longer", "LPGGrid-rand_small", "MDP-FrozenLake"]  # of those of one class, one of each kind
 ENVS = [*envs.OWN, *LEVELS, *WRAPPED, *envs.POSITIONS, *GYMNAX, *BRAX]
 
 PROMOTES_RANKS = {"Swimmer-misc", *from_brax.NAMES}  # third-party code that relies on it

@@ -1,5 +1,7 @@
 """Levels: the grids of LPG against a slow walk, their distributions, and what a family refuses."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -95,6 +97,68 @@ def test_roaming_objects_are_on_free_cells_and_their_maps_show_them():
     assert (first != second).any()
 
 
+# ------------------------------------------------------------------------------------------------- chains and two colours
+
+
+@jax.jit
+def lives(env, keys, actions):
+    """States and steps of a row of actions from reset, each its own life. [num, length]."""
+
+    def life(key, actions):
+        state, _ = env.reset(key)
+        go = lambda state, x: (lambda new, step: (new, (state, step)))(*env.step(jax.random.fold_in(key, x[0]), state, x[1]))
+        return jax.lax.scan(go, state, (jnp.arange(len(actions)), actions))[1]
+
+    return jax.vmap(life)(keys, actions)
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 1000), st.integers(2, 12), st.integers(0, 1))
+def test_a_chain_pays_for_its_first_action_at_its_end(seed, length, right):
+    env = envs.make("DelayedChain", length=length, right=right, noise=0.5, reward=2.0, one_hot=False, max_steps=12)
+    actions = np.random.default_rng(seed).integers(2, size=(64, 12))
+    _, step = jax.device_get(lives(env, jax.random.split(jax.random.key(seed), 64), actions))
+    won = actions[:, 0] == right
+    assert (step.terminated[:, :length] == (np.arange(length) == length - 1)).all()
+    np.testing.assert_array_equal(step.reward[:, length - 1], np.where(won, 2.0, -2.0))
+    assert set(np.unique(step.reward[:, : length - 1])) == {-0.5, 0.5}
+    assert (step.obs == 2 * np.arange(1, 13) - 1 + won[:, None]).all()
+    assert step.obs.max() < env.num_states
+
+
+def test_a_distracted_chain_shows_two_bits_that_matter():
+    env = envs.make("DelayedChain", num_bits=20)
+    actions = np.arange(256).reshape(64, 4) % 3 % 2
+    _, step = jax.device_get(lives(env, jax.random.split(jax.random.key(0), 64), actions))
+    assert step.obs.shape == (64, 4, 22)
+    assert (step.obs[..., 0] == 0).all()
+    assert (step.obs[..., 1] == (actions[:, :1] == env.right)).all()
+    assert abs(step.obs[..., 2:].mean() - 0.5) < 0.03
+    assert (env.reset(jax.random.key(1))[1][:2] == jnp.array([1.0, 0.0])).all()
+
+
+def test_two_colors_swap_and_move_when_reached():
+    env = envs.make("TwoColors", side=3, period=40)
+    actions = np.random.default_rng(0).integers(4, size=(8, 160))
+    before, step = jax.device_get(lives(env, jax.random.split(jax.random.key(0), 8), actions))
+    assert not step.terminated.any()
+    reached = 0
+    for b, t in itertools.product(range(8), range(159)):
+        (agent, *colors), (new_agent, *new_colors) = before.cells[b, t], before.cells[b, t + 1]
+        row, column = (np.clip(x + dx, 0, 2) for x, dx in zip(divmod(agent, 3), MOVES[actions[b, t]], strict=True))
+        assert new_agent == 3 * row + column
+        assert len({new_agent, *new_colors}) == 3
+        sign = 1 if t // 40 % 2 == 0 else -1
+        pays = {colors[0]: sign, colors[1]: -sign}.get(new_agent, -0.04)
+        assert step.reward[b, t] == np.float32(pays)
+        for old, new in zip(colors, new_colors, strict=True):
+            assert (new == old) != (old == new_agent)
+            reached += old == new_agent
+        seen = np.concatenate([np.eye(3)[list(divmod(cell, 3))].ravel() for cell in (new_agent, *new_colors)])
+        assert (step.obs[b, t] == seen).all()
+    assert reached > 50
+
+
 # ------------------------------------------------------------------------------------------------------------ distributions
 
 
@@ -109,7 +173,7 @@ def test_a_distribution_samples_levels_of_one_shape(name):
     levels = envs.distribution(name)
     family, lifetime = jax.device_get(sampled(levels, jax.random.key(0)))
     assert lifetime.dtype == jnp.int32
-    assert 1 <= lifetime.min() <= lifetime.max() <= levels.max_lifetime
+    assert 1 <= lifetime.min() <= lifetime.max() <= levels.lifetime[1]
     assert jax.tree.structure(family) == jax.tree.structure(jax.eval_shape(levels.sample, jax.random.key(2)))
     assert all(x.shape[0] == 64 and np.isfinite(x).all() for x in jax.tree.leaves(family))
     if isinstance(family, LPGGrid):
@@ -119,6 +183,16 @@ def test_a_distribution_samples_levels_of_one_shape(name):
         assert (family.time_limit <= family.max_steps).all()
         assert ((family.types >= 0).sum(1) >= 1).all()
         assert len(np.unique(family.start)) > 1
+
+
+@pytest.mark.parametrize(("name", "best"), [("LPGGrid-tiny", 1.0), ("DelayedChain-long", 1.0), ("LPGGrid-rand_tiny", 3.0)])
+def test_a_distribution_scores_its_levels(name, best):
+    """1 is the best; where that is not known, the return itself."""
+    levels = envs.distribution(name)
+    level = jax.jit(levels.sample)(jax.random.key(0))
+    exactly = {"LPGGrid-tiny": jax.jit(envs.solve.optimal_return), "DelayedChain-long": lambda chain: chain.reward}
+    ret = jnp.float32(exactly.get(name, lambda level: 3.0)(level))
+    assert float(jax.jit(levels.score)(level, ret)) == pytest.approx(best)
 
 
 def test_what_is_sampled_has_the_ranges_of_the_paper():
@@ -178,6 +252,8 @@ MAP = "S0\n#.", (1.0,), (0.0,), (0.0,), 5
         ("no room", lambda: envs.distribution("LPGGrid-tiny", sides=(2, 4), num_objects=(1, 4))),
         ("num_walls=25", lambda: envs.distribution("LPGGrid-tiny", num_walls=25)),
         ("odd", lambda: envs.distribution("LPGGrid-mazes", sides=(12, 12))),
+        (r"length=\(1, 5\)", lambda: envs.distribution("DelayedChain-short", length=(1, 5))),
+        ("side=1", lambda: envs.make("TwoColors", side=1)),
         ("LPGGrid-tiny", lambda: envs.distribution("LPGGrid-tin")),
         ("num_walls", lambda: envs.distribution("LPGGrid-tiny", walls=3)),
         ("respawn", lambda: envs.make("LPGGrid-dense", respawns=0.1)),

@@ -1,16 +1,19 @@
-"""Exact solutions against slow ones: a recursion over what can happen, and policies that are played."""
+"""Exact solutions against slow ones: recursions over outcomes, NumPy's linear algebra, and policies that are played."""
 
 import itertools
 from functools import cache, partial
 
+import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from test_levels import cell_after, member, tiny
 
 import envs
-from envs import solve
+from envs import solve, tabular
 from jaxrl.tree import replace
 
 STEPS = 6
@@ -113,12 +116,139 @@ def test_returns_are_what_is_earned_by_playing():
 
 def test_a_score_is_0_for_random_and_1_for_the_best():
     level = member(tiny(jax.random.split(jax.random.key(0), 1)), 0)
-    best, random = solve.optimal_return(level), solve.random_return(level)
-    np.testing.assert_allclose(solve.score(level, jnp.stack([random, best, (random + best) / 2])), [0, 1, 0.5], atol=1e-5)
-    nothing = replace(level, reward=jnp.zeros(2))
-    assert solve.score(nothing, jnp.array([0.0]))[0] == 1.0
+    best, random = (x[0] for x in exact(jax.tree.map(lambda x: x[None], level), 1.0))
+    score = jax.jit(solve.score)
+    np.testing.assert_allclose(score(level, jnp.stack([random, best, (random + best) / 2])), [0, 1, 0.5], atol=1e-5)
+    assert (score(replace(level, reward=jnp.zeros(2)), jnp.array([0.0, 0.0, -1.0])) == jnp.array([1.0, 1.0, 0.0])).all()
 
 
 def test_roaming_objects_have_no_exact_return():
     with pytest.raises(ValueError, match="roam"):
         solve.optimal_return(envs.make("LPGGrid-rand_tiny"))
+
+
+# -------------------------------------------------------------------------------------------------------------- TabularMDP
+
+
+MDPS = {name: envs.make(name) for name in tabular.MDPS} | {"Garnet": tabular.garnet(jax.random.key(0), 8, 3, 2)}
+
+
+@jax.jit
+def solved(mdp, policy, gamma):
+    return solve.optimal_q(mdp, gamma), solve.policy_q(mdp, policy, gamma), solve.occupancy(mdp, policy, gamma)
+
+
+def expected(mdp):
+    """Transitions between states where one acts, and expected rewards, in double precision."""
+    on = ~np.asarray(mdp.terminal)
+    move = np.asarray(mdp.transition, float)
+    reward = np.einsum("sat,sat->sa", move, np.broadcast_to(mdp.reward, move.shape)) * on[:, None]
+    return move * on[:, None, None] * on, reward
+
+
+@pytest.mark.parametrize("gamma", [0.5, 0.99])
+@pytest.mark.parametrize("name", MDPS)
+def test_values_and_occupancies_are_those_of_numpy(name, gamma):
+    mdp = MDPS[name]
+    move, reward = expected(mdp)
+    policy = np.random.default_rng(0).dirichlet(np.ones(reward.shape[1]), len(reward))
+    best, q, time = solved(mdp, jnp.array(policy, jnp.float32), jnp.float32(gamma))
+    under = np.einsum("sa,sat->st", policy, move)
+    visits = np.linalg.inv(np.eye(len(under)) - gamma * under)
+    size = np.abs(reward).max() / (1 - gamma)
+    np.testing.assert_allclose(q, reward + gamma * move @ visits @ (policy * reward).sum(1), atol=1e-5 * size)
+    start = np.asarray(mdp.start) * ~np.asarray(mdp.terminal)
+    np.testing.assert_allclose(time, (1 - gamma) * (start @ visits)[:, None] * policy, atol=1e-5)
+    slow = np.zeros_like(reward)
+    for _ in range(3000):
+        slow = reward + gamma * move @ slow.max(1)
+    np.testing.assert_allclose(best, slow, atol=1e-5 * size)
+    assert (np.asarray(best) >= np.asarray(q) - 1e-5 * size).all()
+
+
+def test_families_of_processes_are_solved_at_once():
+    keys = jax.random.split(jax.random.key(0), 20)
+    family = jax.vmap(lambda key: tabular.garnet(key, 6, 2, 2))(keys)
+    together = jax.jit(jax.vmap(partial(solve.optimal_q, gamma=0.9)))(family)
+    alone = jax.jit(partial(solve.optimal_q, gamma=0.9))
+    for i in range(3):
+        np.testing.assert_allclose(together[i], alone(member(family, i)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "size"), [("MDP-FrozenLake", "4x4"), ("MDP-FrozenLake8x8", "8x8")])
+def test_frozen_lake_is_gymnasiums(name, size):
+    mdp, table = envs.make(name), gymnasium.make("FrozenLake-v1", map_name=size).unwrapped.P
+    for s, a in itertools.product(table, range(4)):
+        if mdp.terminal[s]:
+            continue
+        chances, reward = np.zeros(len(table)), np.zeros(len(table))
+        for chance, new, pay, ends in table[s][a]:
+            chances[new] += chance
+            reward[new] = pay
+            assert ends == mdp.terminal[new]
+        np.testing.assert_allclose(mdp.transition[s, a], chances, atol=1e-6)
+        np.testing.assert_allclose((mdp.transition * mdp.reward)[s, a], chances * reward, atol=1e-6)
+    assert mdp.start[0] == 1.0
+    if size == "4x4":  # the best chance of reaching its goal is known
+        assert float(solve.optimal_q(mdp, 0.99999)[0].max()) == pytest.approx(14 / 17, abs=1e-3)
+
+
+def test_river_swim_is_the_environment():
+    mdp, env = envs.make("MDP-RiverSwim"), envs.make("RiverSwim")
+    play = jax.jit(lambda key, *now: jax.vmap(env.step, (0, None, None))(jax.random.split(key, 4000), *now))
+    for s, a in itertools.product(range(6), range(2)):
+        new, step = jax.device_get(play(jax.random.key(10 * s + a), jnp.int32(s), jnp.int32(a)))
+        np.testing.assert_allclose(np.bincount(new, minlength=6) / 4000, mdp.transition[s, a], atol=0.03)
+        np.testing.assert_allclose(step.reward, mdp.reward[s, a][new], atol=1e-6)
+    assert mdp.start.tolist() == [0, 0.5, 0.5, 0, 0, 0]
+
+
+def test_a_chain_pays_for_going_on():
+    """Dearden et al. (1998): from the start, forward is worth it with a long view, the small reward with a short one."""
+    mdp = envs.make("MDP-Chain")
+    np.testing.assert_allclose(mdp.transition[2], [[0.2, 0, 0, 0.8, 0], [0.8, 0, 0, 0.2, 0]], atol=1e-6)
+    np.testing.assert_allclose(mdp.reward[4], [[2, 0, 0, 0, 10]] * 2)
+    assert solve.optimal_q(mdp, 0.99)[0].argmax() == 0
+    assert solve.optimal_q(mdp, 0.5)[0].argmax() == 1
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 1000))
+def test_a_garnet_branches(seed):
+    mdp = jax.jit(lambda key: tabular.garnet(key, 7, 3, 4))(jax.random.key(seed))
+    np.testing.assert_allclose(mdp.transition.sum(-1), 1.0, rtol=1e-5)
+    assert ((mdp.transition > 0).sum(-1) == 4).all()
+
+
+def test_a_process_is_played_by_its_arrays():
+    """What is earned by playing is what the occupancy says: (1 - gamma) times the discounted return."""
+    mdp, gamma = MDPS["Garnet"], 0.8
+
+    def episode(key):
+        key_reset, key_act, key_step = jax.random.split(key, 3)
+        state, _ = mdp.reset(key_reset)
+        actions = jax.random.randint(key_act, (40,), 0, 3)
+        go = lambda state, x: mdp.step(jax.random.fold_in(key_step, x[0]), state, x[1])
+        return (gamma ** jnp.arange(40) * jax.lax.scan(go, state, (jnp.arange(40), actions))[1].reward).sum()
+
+    earned = np.asarray(jax.jit(jax.vmap(episode))(jax.random.split(jax.random.key(1), 4000)))
+    time = solved(mdp, jnp.full((8, 3), 1 / 3), jnp.float32(gamma))[2]
+    exactly = float((time * (mdp.transition * mdp.reward).sum(-1)).sum() / (1 - gamma))
+    assert abs(earned.mean() - exactly) < 4 * earned.std() / np.sqrt(4000)
+    assert float(time.sum()) == pytest.approx(1.0, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("words", "call"),
+    [
+        ("no process", lambda: solve.optimal_q(replace(MDPS["Garnet"], start=jnp.ones(3)), 0.9)),
+        ("no process", lambda: replace(MDPS["Garnet"], reward=jnp.ones((8, 3))).reset(jax.random.key(0))),
+        ("vmap", lambda: jax.vmap(tabular.garnet)(jax.random.split(jax.random.key(0), 2)).reset(jax.random.key(0))),
+        ("branching=11", lambda: tabular.garnet(jax.random.key(0), branching=11)),
+        ("rectangle", lambda: tabular.frozen_lake("SF G")),
+        ("rectangle", lambda: tabular.frozen_lake("FF FG")),
+    ],
+)
+def test_errors(words, call):
+    with pytest.raises(ValueError, match=words):
+        call()

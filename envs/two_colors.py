@@ -1,0 +1,64 @@
+"""TwoColors: two squares on a small grid, one pays and one costs, and which is which changes while an agent lives."""
+
+import jax
+import jax.numpy as jnp
+
+from envs.lpg_grid import MOVES, scatter
+from jaxrl.env import Step
+from jaxrl.spaces import Discrete
+from jaxrl.tree import pytree, static
+
+
+@pytree
+class Colors:
+    """The cells of the agent, the first and the second colour, numbered row by row, [3]; and the steps so far."""
+
+    cells: jax.Array
+    age: jax.Array
+
+
+@pytree
+class TwoColors:
+    """The non-stationary grid of Flennerhag et al. (2022): reach a colour to get `reward` or -`reward`.
+
+    A colour that is reached moves to a random cell without agent or colour, and life goes on: there are no episodes. Every
+    `period` steps the two change their signs; nothing shows it but the reward. All other steps pay `step_reward`. As the
+    clock's end would begin the world anew, `max_steps` is a whole lifetime and should be no less than what is trained for.
+    Actions: up, down, left, right. Observation [6 * side]: the row and column of the agent and of each colour, one-hot.
+    """
+
+    reward: jax.Array | float = 1.0
+    step_reward: jax.Array | float = -0.04
+    period: jax.Array | int = 100_000
+    side: int = static(default=5)
+    max_steps: int = static(default=1_000_000)
+
+    def __post_init__(self) -> None:
+        if self.side < 2:
+            raise ValueError(f"side={self.side}: an agent and two colours need a grid of side=2 or more.")
+
+    @property
+    def action_space(self) -> Discrete:
+        return Discrete(4)
+
+    def reset(self, key: jax.Array) -> tuple[Colors, jax.Array]:
+        state = Colors(scatter(key, jnp.ones(self.side**2, bool), 3), jnp.int32(0))
+        return state, self.observe(state)
+
+    def step(self, key: jax.Array, state: Colors, action: jax.Array) -> tuple[Colors, Step]:
+        row, column = jnp.clip(self._place(state.cells[0]) + jnp.array(MOVES)[action], 0, self.side - 1)
+        agent, colors = row * self.side + column, state.cells[1:]
+        reached = colors == agent
+        sign = jnp.where(state.age // self.period % 2 == 0, 1.0, -1.0)
+        earned = sign * self.reward * (reached[0].astype(jnp.float32) - reached[1])
+        free = jnp.ones(self.side**2, bool).at[state.cells].set(False).at[agent].set(False)
+        colors = jnp.where(reached, scatter(key, free, 1), colors)
+        new = Colors(jnp.concatenate([agent[None], colors]), state.age + 1)
+        reward = jnp.where(reached.any(), earned, self.step_reward)
+        return new, Step(self.observe(new), reward, jnp.array(False), {})
+
+    def observe(self, state: Colors) -> jax.Array:
+        return jax.nn.one_hot(jax.vmap(self._place)(state.cells), self.side).ravel()
+
+    def _place(self, cell: jax.Array) -> jax.Array:
+        return jnp.stack([cell // self.side, cell % self.side])
