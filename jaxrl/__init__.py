@@ -49,7 +49,7 @@ from jaxrl.env import Env, Step
 from jaxrl.export import export, frame
 from jaxrl.memories import FFM, GRU, LRU, LSTM, GTrXL
 from jaxrl.meta import CMAES, ES, SNES, Evolution, SepCMAES
-from jaxrl.networks import CNN, MLP, Network, Table
+from jaxrl.networks import CNN, MLP, Network
 from jaxrl.policy import best, policy
 from jaxrl.replay import Prioritized, Uniform
 from jaxrl.rerun import rerun
@@ -59,6 +59,7 @@ from jaxrl.rules import DPO, LPG, LPO, SPO, TD, Clip, Clock, EpsilonGreedy, Poli
 from jaxrl.spaces import Box, Discrete, Masked, MultiDiscrete
 from jaxrl.sweep import load, plan, sweep
 from jaxrl.sweep.grid import zipped
+from jaxrl.table import Table
 from jaxrl.train import Training, train
 from jaxrl.tree import pytree, static
 

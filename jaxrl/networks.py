@@ -1,7 +1,7 @@
 """Networks as pairs of pure functions: the only door to flax.
 
-An algorithm names its heads and their sizes, `{"logits": 2, "value": 1}`; a builder (`MLP`, `CNN`, `Table`, or anything with
-the same `__call__`) turns them into a `Network`. A builder is hashed by its fields, so two equal ones share one compilation.
+An algorithm names its heads and their sizes, `{"logits": 2, "value": 1}`; a builder (`MLP`, `CNN`, or anything with the
+same `__call__`) turns them into a `Network`. A builder is hashed by its fields, so two equal ones share one compilation.
 """
 
 import dataclasses
@@ -248,31 +248,6 @@ class MLP:
         how = self.hidden, self.activation, self.shared, self.layer_norm, self.free, self.init, self.norm_weights
         top = _Heads(tuple(heads.items()), *how)
         return _network(top, _flat)
-
-
-@dataclasses.dataclass(frozen=True)
-class Table:
-    """A row of numbers for each value of an integer observation, 0 at first: every action is as likely as any other.
-
-    size: how many values there are. An observation beyond them gives NaN rather than another state's row.
-    """
-
-    size: int
-
-    def __call__(self, heads: Mapping[str, int]) -> Network:
-        def init(key: jax.Array, obs: Any) -> Params:
-            kind = jnp.result_type(obs) if jax.tree_util.all_leaves([obs]) else None
-            if kind is None or jnp.ndim(obs) != 0 or not jnp.issubdtype(kind, jnp.integer):
-                raise TypeError(
-                    f"Table looks one integer up, but the observation is {jax.eval_shape(lambda: obs)}. Let the environment "
-                    "show the number of its state (one_hot=False, where it has that), or use MLP()."
-                )
-            return {head: jnp.zeros((self.size, num)) for head, num in heads.items()}
-
-        def apply(params: Params, obs: Any) -> Out:
-            return {head: rows.at[obs].get(mode="fill", fill_value=jnp.nan) for head, rows in params.items()}
-
-        return Network(init, apply)
 
 
 @dataclasses.dataclass(frozen=True)
