@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxrl import batch_norm
 from jaxrl.masks import mask_of, visible
 
 Params = Any
@@ -52,11 +53,16 @@ class Memory(Protocol):
     def apply(self, params: Params, memory: Any, x: jax.Array, first: jax.Array) -> tuple[Any, jax.Array]: ...
 
 
-def build(network: Builder, memory: Memory | None, heads: Mapping[str, int]) -> Recurrent:
+def build(network: Builder, memory: Memory | None, heads: Mapping[str, int], trains_norm: bool = False) -> Recurrent:
     """One interface for both kinds: without a memory, a trajectory is its observations one by one.
 
     The network sees `Masked` observations without their masks, which stand beside its heads, as "mask" [T, n].
+    trains_norm: whether the caller keeps the statistics of a network with `batch_norm`, which others would never update.
     """
+    if getattr(network, "batch_norm", False) and (memory is not None or not trains_norm):
+        raise ValueError(
+            "batch_norm=True is for actor-critics without a memory, say rl.crossq(): write layer_norm=True here."
+        )
     plain = _build(network, memory, heads)
 
     def apply(params: Params, state: Any, obs: Any, first: jax.Array) -> tuple[Any, Out]:
@@ -180,6 +186,7 @@ class _Heads(nn.Module):
     free: tuple[str, ...]
     kernel: Initialiser = orthogonal
     norm_weights: bool = True
+    batch_norm: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> Out:
@@ -194,11 +201,19 @@ class _Heads(nn.Module):
         return out
 
     def _tower(self, x: jax.Array, name: str) -> jax.Array:
+        x = self._batch_norm(x, f"{name}_batch_norm")
         for i, size in enumerate(self.hidden):
             x = _dense(size, math.sqrt(2.0), f"{name}_{i}", self.kernel)(x)
             norm = nn.LayerNorm(use_bias=self.norm_weights, use_scale=self.norm_weights, name=f"{name}_norm_{i}")
             x = self.activation(norm(x) if self.layer_norm else x)
+            x = self._batch_norm(x, f"{name}_batch_norm_{i}")
         return x
+
+    def _batch_norm(self, x: jax.Array, name: str) -> jax.Array:
+        if not self.batch_norm:
+            return x
+        running = not self.is_mutable_collection("batch_stats")
+        return nn.BatchNorm(running, momentum=0.99, epsilon=1e-3, axis_name=batch_norm.AXIS, name=name)(x)
 
 
 class _Convolutions(nn.Module):
@@ -234,6 +249,7 @@ class MLP:
     hidden: the layers' widths. shared: one tower for all heads rather than one for each. layer_norm: before each
     activation. free: heads that are parameters of their own and see no observation (a Gaussian's spread, as is usual).
     init: of the kernels, `Orthogonal()` or `Sparse()`. norm_weights: whether layer_norm learns a scale and a bias.
+    batch_norm: of the input and of each layer; for actor-critics, `crossq` and its kin.
     """
 
     hidden: tuple[int, ...] = (64, 64)
@@ -243,11 +259,12 @@ class MLP:
     free: tuple[str, ...] = ("log_std",)
     init: Initialiser = Orthogonal()
     norm_weights: bool = True
+    batch_norm: bool = False
 
     def __call__(self, heads: Mapping[str, int]) -> Network:
         how = self.hidden, self.activation, self.shared, self.layer_norm, self.free, self.init, self.norm_weights
-        top = _Heads(tuple(heads.items()), *how)
-        return _network(top, _flat)
+        top = _Heads(tuple(heads.items()), *how, self.batch_norm)
+        return Network(*batch_norm.functions(top, _flat)) if self.batch_norm else _network(top, _flat)
 
 
 @dataclasses.dataclass(frozen=True)

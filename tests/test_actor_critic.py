@@ -27,8 +27,12 @@ def lecun(scale):
 
 
 NET = rl.MLP((16,), activation=jax.nn.relu, shared=True, init=lecun)
+NORMED = rl.MLP((16,), activation=jax.nn.relu, shared=True, init=lecun, batch_norm=True)
 SMALL = dict(network=NET, gamma=GAMMA, lr=1e-2, target_rate=0.1, num_envs=8, batch_size=32, capacity=1024, warmup=160)
 SOFT = SMALL | dict(temperature=0.01, temperature_lr=0.0)  # so little that a value is a return
+CROSSED = {name: value for name, value in SOFT.items() if name != "target_rate"} | dict(
+    network=NORMED, critic_network=NORMED
+)
 ALGORITHMS = {
     "ddpg": lambda **kw: rl.ddpg(**SMALL | kw),
     "td3": lambda **kw: rl.td3(**SMALL | kw),
@@ -36,6 +40,7 @@ ALGORITHMS = {
     "sac_discrete": lambda **kw: rl.sac_discrete(**SOFT | kw),
     "redq": lambda **kw: rl.redq(**SOFT | {"num_critics": 3, "updates": 2} | kw),
     "dsac_t": lambda **kw: rl.dsac_t(**SOFT | {"epsilon": 0.01, "target_rate": 0.05} | kw),
+    "crossq": lambda **kw: rl.crossq(**CROSSED | kw),
     "mdpo_off_policy": lambda **kw: rl.mdpo_off_policy(**SOFT | {"actor_target_period": 10.0} | kw),
 }
 every = pytest.mark.parametrize("name", ALGORITHMS)
@@ -245,10 +250,10 @@ def test_the_ensemble_is_a_loop_over_its_members():
 
 def test_a_subset_is_drawn_without_repeats_and_all_are_drawn():
     params = jnp.arange(5)
-    drawn = [sorted(np.asarray(critics.pick(jax.random.key(i), params, 5, 2)).tolist()) for i in range(40)]
+    drawn = [sorted(np.asarray(critics.pick(jax.random.key(i), params, 2)).tolist()) for i in range(40)]
     assert all(a < b for a, b in drawn)
     assert {x for pair in drawn for x in pair} == set(range(5))
-    np.testing.assert_array_equal(critics.pick(jax.random.key(0), params, 5, 5), params)
+    np.testing.assert_array_equal(critics.pick(jax.random.key(0), params, 5), params)
 
 
 def test_the_critics_loss_is_the_soft_bellman_error():
@@ -392,6 +397,91 @@ def test_slow_copies_and_policy_move_when_they_should():
         if moves:
             slow = jax.tree.map(lambda s, f: 0.9 * s + 0.1 * f, before.targets["actor"], learnt.params["actor"])
             chex.assert_trees_all_close(learnt.targets["actor"], slow, rtol=1e-4, atol=1e-6)
+
+
+# ----------------------------------------------------------------------------------------------------------------- CrossQ
+
+
+def normalised(weights, x, stats=None):
+    """A network of one layer that normalises what it reads and its features, in NumPy: heads, and a batch's moments."""
+    moments = {}
+
+    def normalise(name, x):
+        moments[name] = {"mean": x.mean(0), "var": x.var(0)}
+        now = moments[name] if stats is None else stats[name]
+        return (x - now["mean"]) / np.sqrt(now["var"] + 1e-3) * weights[name]["scale"] + weights[name]["bias"]
+
+    linear = lambda name, x: x @ weights[name]["kernel"] + weights[name]["bias"]
+    x = normalise("shared_batch_norm", np.asarray(x, np.float64))
+    x = normalise("shared_batch_norm_0", np.maximum(linear("shared_0", x), 0.0))
+    return {name: linear(f"{name}_out", x) for name in ("q", "loc") if f"{name}_out" in weights}, moments
+
+
+def test_crossq_s_critics_read_both_halves_as_one_batch():
+    """Loss, running statistics and the slope of the loss, targets constant: every critic in NumPy."""
+    algo = rl.crossq(**CROSSED | dict(temperature=0.3, optimizer=rl.Optimizer(optax.sgd), lr=1.0))
+    env, learnt, batch = begun(algo)
+    better, _, metrics = algo.learner._evaluate(jax.random.key(3), env, learnt, batch, CLOCK)
+    out = algo.learner._actor(env).apply(learnt.params["actor"], (), batch.next_obs[:, 0], jnp.zeros(6, bool))[1]
+    key = jax.random.split(jax.random.key(3), 3)[0]
+    proposal = algo.learner.actor.propose_next(key, jax.tree.map(lambda x: x[:, None], out))
+    now, after = (
+        np.concatenate([x[:, 0] for x in half], -1)
+        for half in ((batch.action, batch.obs), (proposal.action, batch.next_obs))
+    )
+    both = np.concatenate([now, after])
+    part = lambda learnt: jax.tree.map(np.asarray, learnt.params["critic"]["top"])
+    at = lambda tree_, i: jax.tree.map(lambda x: np.asarray(x[i], np.float64), tree_)
+    said = [normalised(at(part(learnt).weights, i), both) for i in range(2)]
+    next_value = np.minimum(*(out["q"][6:, 0] for out, _ in said)) - 0.3 * np.asarray(proposal.log_prob[:, 0, 0])
+    target = np.asarray(batch.reward[:, 0] + batch.discount[:, 0] * next_value)
+    weight = np.asarray(batch.weight[:, 0])
+    loss_of = lambda weights: (0.5 * weight * (target - normalised(weights, both)[0]["q"][:6, 0]) ** 2).mean()
+    starts = [at(part(learnt).weights, i) for i in range(2)]
+    assert float(metrics["loss"]) == pytest.approx(sum(map(loss_of, starts)), rel=1e-4)
+    for i, start in enumerate(starts):
+        step = jax.tree.map(np.subtract, at(part(better).weights, i), start)
+        moved = lambda t, start=start, step=step: loss_of(jax.tree.map(lambda p, s: p + t * s, start, step))
+        far = sum((x**2).sum() for x in jax.tree.leaves(step))
+        assert (moved(-1e-4) - moved(1e-4)) / 2e-4 == pytest.approx(far, rel=1e-2)
+        old, new = (at(part(x).stats, i) for x in (learnt, better))
+        expected = jax.tree.map(lambda old, seen: 0.99 * old + 0.01 * seen, old, said[i][1])
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6), new, expected)
+
+
+def test_statistics_are_no_business_of_an_optimiser_and_are_what_it_acts_by():
+    algo = rl.crossq(**CROSSED)
+    env, learnt, batch = begun(algo)
+    assert set(learnt.targets) == {"kept"}
+    moments = jax.tree.leaves(learnt.opt_state["actor"])
+    assert len(moments) == 2 * len(jax.tree.leaves(learnt.params["actor"].weights)) + 1  # Adam's two, and its count
+    learn = jax.jit(lambda key, learnt: algo.learner.learn(key, env, learnt, batch, CLOCK)[0])
+    same = lambda a, b: all(bool((x == y).all()) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+    for step in range(1, 4):
+        before, learnt = learnt, learn(jax.random.key(step), learnt)
+        assert same(before.params["actor"], learnt.params["actor"]) == (step != 3)
+        assert not same(before.params["critic"]["top"].stats, learnt.params["critic"]["top"].stats)
+    actor = jax.tree.map(np.asarray, learnt.params["actor"])
+    assert not np.allclose(actor.stats["shared_batch_norm"]["var"], 1.0)
+    obs = np.array([0.7], np.float32)
+    loc = normalised(actor.weights, obs[None], actor.stats)[0]["loc"][0]
+    action = algo.learner.act(jax.random.key(0), env, learnt.params, (), jnp.asarray(obs))[1]
+    np.testing.assert_allclose(action, np.tanh(loc), rtol=1e-4)
+
+
+def test_what_crossq_can_t_be_is_explained():
+    begin = lambda algo: algo.init(jax.random.key(0), LESSONS["aim"])
+    with pytest.raises(ValueError, match=r"chase their own values.*batch_norm=True"):
+        begin(rl.crossq(network=NET))
+    with pytest.raises(ValueError, match=r"without a memory"):
+        begin(rl.crossq(memory=Sum()))
+    with pytest.raises(ValueError, match=r"leave step_size out"):
+        begin(rl.crossq(step_size=1.0))
+    with pytest.raises(TypeError, match=r"crossq has no target_rate, unlike sac"):
+        rl.crossq(target_rate=0.1)
+    algo = rl.ppo(network=rl.MLP((4,), batch_norm=True), num_envs=4, num_steps=4, minibatches=1)
+    with pytest.raises(ValueError, match=r"batch_norm=True is for actor-critics"):
+        rl.train(jax.random.key(0), algo, LESSONS["aim"], steps=16, evals=1)
 
 
 # ---------------------------------------------------------------------------------------------------------------- actions

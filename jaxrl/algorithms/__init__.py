@@ -23,7 +23,7 @@ from jaxrl.algorithms.policy_optimization import (
 )
 from jaxrl.algorithms.pqn import pqn
 from jaxrl.algorithms.q_learning import QLearning, c51, dqn, iqn, munchausen_dqn, qr_dqn, r2d2, rainbow
-from jaxrl.algorithms.sac import dsac_t, mdpo_off_policy, redq, sac, sac_discrete
+from jaxrl.algorithms.sac import crossq, dsac_t, mdpo_off_policy, redq, sac, sac_discrete
 from jaxrl.algorithms.sqirl import SQIRL, sqirl
 from jaxrl.algorithms.stream import Stream, stream_ac, stream_q, stream_sarsa
 from jaxrl.algorithms.td3 import ddpg, td3
@@ -31,6 +31,7 @@ from jaxrl.algorithms.td3 import ddpg, td3
 ALGORITHMS: dict[str, Callable[..., Any]] = {
     "a2c": a2c,
     "c51": c51,
+    "crossq": crossq,
     "ddpg": ddpg,
     "dpo": dpo,
     "dqn": dqn,
@@ -76,6 +77,7 @@ __all__ = [
     "Stream",
     "a2c",
     "c51",
+    "crossq",
     "ddpg",
     "dpo",
     "dqn",

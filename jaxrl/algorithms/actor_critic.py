@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxrl import networks, tree
+from jaxrl import batch_norm, networks, tree
 from jaxrl.algorithms import critics
 from jaxrl.algorithms.actors import Proposal, Squashed, check_bounded, unscaled
-from jaxrl.algorithms.base import Constant, Optimizer, descend, follow
+from jaxrl.algorithms.base import Constant, Optimizer, descend
+from jaxrl.algorithms.copies import SlowCopies
 from jaxrl.algorithms.critics import Critic, Expected
 from jaxrl.algorithms.learner import Batch, Learnt, read, read_next
 from jaxrl.algorithms.off_policy import OffPolicy
@@ -28,22 +29,22 @@ class ActorCritic:
     """A policy that follows an ensemble of critics, which follow the policy (Haarnoja et al., 2018b, algorithm 1).
 
     actor: what a policy is, `Squashed()`, `Deterministic()` or `Softmax()`. critic: what is said of a return, `Expected()`
-    or `Gaussian()`. num_critics, subset: a target is by the least of `subset` critics, drawn from all (Chen et al., 2021).
-    policy_critics, policy_minimum: the policy follows the first so many, by their least or their mean.
+    or `Gaussian()`. copies: where values of next actions are from, `SlowCopies()` or `CrossBatch()`. num_critics, subset: a
+    target is by the least of `subset` critics, drawn from all (Chen et al., 2021). policy_critics, policy_minimum: the
+    policy follows the first so many, by their least or their mean.
 
     lr, actor_lr, temperature_lr: of the critics, the policy and the temperature; None is as `lr`. temperature: what it
     begins with; it stays where temperature_lr is 0. target_entropy: what it is learnt for, in the actor's unit: for each
     dimension of an action on the scale of -1 to 1, or as a share of log n. step_size: mirror descent's t, of the policy from
     its slow copy (Tomar et al., 2020); None is 1 / temperature, which is no hold at all.
 
-    target_rate, target_period: how the slow copies follow, in gradient steps; those of the actor otherwise if they are not
-    None. target_actor: whether next actions are the slow actor's. policy_period: gradient steps for each of the policy's.
-    network, critic_network, memory: builders, as in `OnPolicy`; the critics' is None for the same. With a memory, actor and
-    critics have each their own (Yang and Nguyen, 2021).
+    policy_period: gradient steps for each of the policy's. network, critic_network, memory: builders, as in `OnPolicy`; the
+    critics' is None for the same. With a memory, actor and critics have each their own (Yang and Nguyen, 2021).
     """
 
     actor: Any = Squashed()
     critic: Any = Expected()
+    copies: Any = SlowCopies()
     lr: float = 3e-4
     actor_lr: float | None = None
     temperature_lr: float | None = None
@@ -52,11 +53,6 @@ class ActorCritic:
     temperature: float = 1.0
     target_entropy: float = -1.0
     step_size: float | None = None
-    target_rate: float = 0.005
-    target_period: float = 1.0
-    actor_target_rate: float | None = None
-    actor_target_period: float | None = None
-    target_actor: bool = False
     policy_period: float = 1.0
     policy_minimum: bool = True
     max_grad_norm: float = float("inf")
@@ -83,6 +79,7 @@ class ActorCritic:
 
     def init(self, key: jax.Array, env: Env, obs: Any) -> Learnt:
         check_bounded(env.action_space, type(self.actor).__name__)
+        self.copies.check(self)
         key_actor, key_critic = jax.random.split(key)
         action = jax.eval_shape(env.action_space.sample, key)
         action = unscaled(env.action_space, jnp.zeros(action.shape, action.dtype))
@@ -91,9 +88,11 @@ class ActorCritic:
             "critic": critics.init(key_critic, self._critic(env), self.num_critics, obs, action),
             "log_temperature": jnp.log(jnp.asarray(self.temperature, jnp.float32)),
         }
-        slow = jax.tree.map(jnp.copy, {name: params[name] for name in ("actor", "critic")})
-        opt_state = {name: self.optimizer(lr).init(params[name]) for name, lr in self._rates(1.0).items()}
-        return Learnt(params, slow | {"kept": self.critic.init(self.num_critics)}, opt_state, jnp.int32(0))
+        rates = self._rates(1.0)
+        opt_state = {name: self.optimizer(lr).init(batch_norm.weights(params[name])) for name, lr in rates.items()}
+        return Learnt(
+            params, self.copies.init(params) | {"kept": self.critic.init(self.num_critics)}, opt_state, jnp.int32(0)
+        )
 
     def start(self, env: Env) -> Any:
         return self._actor(env).start()
@@ -117,10 +116,7 @@ class ActorCritic:
         step = learnt.step + 1
         turn = step % jnp.asarray(self.policy_period, jnp.float32) == 0
         learnt = jax.lax.cond(turn, improve, lambda learnt: learnt, learnt)
-        targets = learnt.targets | {
-            "critic": follow(learnt.targets["critic"], learnt.params["critic"], step, self.target_rate, self.target_period),
-            "actor": follow(learnt.targets["actor"], learnt.params["actor"], step, *self._actor_follows),
-        }
+        targets = learnt.targets | self.copies.follow(learnt.targets, learnt.params, step)
         return tree.replace(learnt, targets=targets, step=step), priority_of(error), metrics
 
     # ------------------------------------------------------------------------------------------------------- the two halves
@@ -131,26 +127,25 @@ class ActorCritic:
         """The critics a step nearer to what the policy is worth; the size of each row's error [B, T], and the losses."""
         key_next, key_pick, key_loss = jax.random.split(key, 3)
         params, targets, critic = learnt.params, learnt.targets, self._critic(env)
-        who = tree.where(jnp.asarray(self.target_actor), targets["actor"], params["actor"])
+        who = self.copies.actor(params, targets)
         proposal = self.actor.propose_next(key_next, read_next(self._actor(env), who, batch))
-        chosen = critics.pick(key_pick, targets["critic"], self.num_critics, self.subset)
-        next_out = critics.look(critic, chosen, batch, proposal.action, ahead=True)
         soft = lambda value: self._soft(params, proposal, value)
 
-        def loss_of(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any, Any]]:
-            values = critics.look(critic, params, batch, batch.action)
+        def loss_of(own: Any) -> tuple[jax.Array, tuple[jax.Array, Any, Any]]:
+            own, action = batch_norm.train(own), proposal.action
+            values, next_out = self.copies.look(key_pick, critic, own, targets, batch, action, self.subset)
             out = {name: self.actor.chosen(values[name], batch.action) for name in self.critic.heads(self._num_values(env))}
             kept = self.critic.keep(targets["kept"], jax.lax.stop_gradient(out), learnt.step)
             loss, error = self.critic.loss(key_loss, kept, out, next_out, soft, batch.reward, batch.discount)
-            return jnp.mean(batch.weight[None] * loss, axis=(1, 2)).sum(), (error, out["q"], kept)
+            return jnp.mean(batch.weight[None] * loss, axis=(1, 2)).sum(), (error, values, kept)
 
-        (loss, (error, value, kept)), grads = jax.value_and_grad(loss_of, has_aux=True)(params["critic"])
-        learnt, norm = self._descend(learnt, {"critic": grads}, clock)
+        (loss, (error, values, kept)), grads = jax.value_and_grad(loss_of, has_aux=True)(params["critic"])
+        learnt, norm = self._descend(learnt, "critic", grads, clock, values.get("seen"))
         size = jnp.abs(error).mean(0) * (batch.weight > 0)
         metrics = {
             "loss": loss,
             "grad_norm": norm,
-            "value": value.mean(),
+            "value": self.actor.chosen(values["q"], batch.action).mean(),
             "error": size.mean(),
             "entropy": -proposal.mean(proposal.log_prob).mean(),
             "temperature": jnp.exp(params["log_temperature"]),
@@ -162,8 +157,8 @@ class ActorCritic:
         params, actor, critic = learnt.params, self._actor(env), self._critic(env)
         old = None if self.step_size is None else self.actor.policy(read(actor, learnt.targets["actor"], batch))
 
-        def loss_of(own: Any) -> tuple[jax.Array, jax.Array]:
-            out = read(actor, own, batch)
+        def loss_of(own: Any) -> tuple[jax.Array, Any]:
+            out = read(actor, batch_norm.train(own), batch)
             proposal = self.actor.propose(key, out)
             asked = jax.tree.map(lambda x: x[: self.policy_critics], params["critic"])
             value = critics.look(critic, asked, batch, proposal.action)["q"]
@@ -171,13 +166,13 @@ class ActorCritic:
             if self.step_size is not None:
                 hold = 1.0 / self.step_size - jnp.exp(params["log_temperature"])
                 gain -= hold * self.actor.policy(out).kl(old)
-            return -jnp.mean(batch.weight * gain), -jnp.mean(proposal.mean(proposal.log_prob))
+            return -jnp.mean(batch.weight * gain), (-jnp.mean(proposal.mean(proposal.log_prob)), out)
 
-        (_, entropy), grads = jax.value_and_grad(loss_of, has_aux=True)(params["actor"])
+        (_, (entropy, out)), grads = jax.value_and_grad(loss_of, has_aux=True)(params["actor"])
         missing = self.target_entropy * self.actor.entropy_unit(env.action_space) - entropy
         cools = -jnp.exp(params["log_temperature"]) * missing  # the slope of the temperature's loss, equation 18
-        learnt, _ = self._descend(learnt, {"actor": grads}, clock)
-        return self._descend(learnt, {"log_temperature": cools}, clock)[0]
+        learnt, _ = self._descend(learnt, "actor", grads, clock, out.get("seen"))
+        return self._descend(learnt, "log_temperature", cools, clock)[0]
 
     def _soft(self, params: Any, proposal: Proposal, value: jax.Array) -> jax.Array:
         """The soft value: actions' values [..., K] less what their certainty costs. [...]."""
@@ -186,7 +181,7 @@ class ActorCritic:
     # -------------------------------------------------------------------------------------------------------------- parts
 
     def _actor(self, env: Env) -> networks.Recurrent:
-        return networks.build(self.network, self.memory, self.actor.heads(env.action_space))
+        return networks.build(self.network, self.memory, self.actor.heads(env.action_space), trains_norm=True)
 
     def _critic(self, env: Env) -> Critic:
         heads = self.critic.heads(self._num_values(env))
@@ -207,22 +202,24 @@ class ActorCritic:
         temperature_lr = self.lr if self.temperature_lr is None else self.temperature_lr
         return {"actor": actor_lr * factor, "critic": self.lr * factor, "log_temperature": temperature_lr * factor}
 
-    @property
-    def _actor_follows(self) -> tuple[Any, Any]:
-        rate = self.target_rate if self.actor_target_rate is None else self.actor_target_rate
-        return rate, self.target_period if self.actor_target_period is None else self.actor_target_period
-
-    def _descend(self, learnt: Learnt, grads: dict[str, Any], clock: Clock) -> tuple[Learnt, jax.Array]:
-        """One of the parts a gradient step further, and its gradient's norm."""
-        ((name, grad),) = grads.items()
-        optimizer = self.optimizer(self._rates(self.schedule(clock))[name])
-        part, state, norm = descend(optimizer, grad, learnt.opt_state[name], learnt.params[name], self.max_grad_norm)
+    def _descend(self, learnt: Learnt, name: str, grads: Any, clock: Clock, seen: Any = None) -> tuple[Learnt, jax.Array]:
+        """One part a gradient step further, with the statistics of what it has `seen`; and its gradient's norm."""
+        optimizer, part = self.optimizer(self._rates(self.schedule(clock))[name]), learnt.params[name]
+        grads, weights = batch_norm.weights((grads, part))
+        weights, state, norm = descend(optimizer, grads, learnt.opt_state[name], weights, self.max_grad_norm)
+        part = batch_norm.remember(batch_norm.reweigh(part, weights), seen)
         params, opt_state = learnt.params | {name: part}, learnt.opt_state | {name: state}
         return tree.replace(learnt, params=params, opt_state=opt_state), norm
 
 
 def make(**fields: Any) -> OffPolicy:
     """An off-policy actor-critic by the fields of `ActorCritic` and of `OffPolicy`."""
-    own = {field.name for field in dataclasses.fields(ActorCritic)}
-    learner = ActorCritic(**{name: value for name, value in fields.items() if name in own})
-    return OffPolicy(learner=learner, **{name: value for name, value in fields.items() if name not in own})
+    slow, rest = _split(fields, SlowCopies)
+    own, loop = _split({"copies": SlowCopies(**slow)} | rest, ActorCritic)
+    return OffPolicy(learner=ActorCritic(**own), **loop)
+
+
+def _split(fields: dict[str, Any], kind: type) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What are fields of this kind, and what are not."""
+    own = {field.name for field in dataclasses.fields(kind)}
+    return {k: v for k, v in fields.items() if k in own}, {k: v for k, v in fields.items() if k not in own}

@@ -125,6 +125,9 @@ def extends(
     def wrap(maker: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(maker)
         def made(**fields: Any) -> Any:
+            for name in without:
+                if name in fields:
+                    raise TypeError(f"{maker.__name__} has no {name}, unlike {base.__name__}: leave {name} out.")
             return maker(**defaults | fields)
 
         taken = {name: taken for name, taken in inspect.signature(base).parameters.items() if name not in without}

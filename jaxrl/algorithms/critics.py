@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxrl import networks
 from jaxrl.algorithms.base import permutation
 from jaxrl.algorithms.learner import Batch, read, read_next
+from jaxrl.batch_norm import AXIS
 from jaxrl.masks import visible
 from jaxrl.networks import MLP
 from jaxrl.tree import pytree, replace
@@ -33,7 +34,8 @@ def build(network: networks.Builder, memory: networks.Memory | None, heads: Mapp
     """
     if not reads_action:
         return Critic(
-            networks.build(network, memory, heads), networks.Network(lambda key, x: (), lambda params, x: x["out"])
+            networks.build(network, memory, heads, trains_norm=True),
+            networks.Network(lambda key, x: (), lambda params, x: x["out"]),
         )
     if memory is None and isinstance(network, MLP):
         see = lambda params, memory, obs, first: ((), {"features": visible(obs)})
@@ -72,17 +74,19 @@ def look(critic: Critic, params: Any, batch: Batch, action: jax.Array, ahead: bo
 
     def one(params: Any) -> Out:
         out = (read_next if ahead else read)(critic.trunk, params["trunk"], batch)
-        return jax.vmap(jax.vmap(lambda out, a: critic.top.apply(params["top"], {"out": out, "action": a})))(out, action)
+        judge = lambda out, a: critic.top.apply(params["top"], {"out": out, "action": a})
+        return jax.vmap(jax.vmap(judge), axis_name=AXIS)(out, action)
 
     return jax.vmap(one)(params)
 
 
-def pick(key: jax.Array, params: Any, num: int, subset: int) -> Any:
-    """`subset` of the `num` critics, at random (Chen et al., 2021, algorithm 1); all of them as they are."""
+def pick(key: jax.Array, of: Any, subset: int) -> Any:
+    """`subset` of the critics that are the leading axis, at random (Chen et al., 2021, algorithm 1); all as they are."""
+    num = len(jax.tree.leaves(of)[0])
     if subset == num:
-        return params
+        return of
     chosen = permutation(key, num)[:subset]
-    return jax.tree.map(lambda x: x[chosen], params)
+    return jax.tree.map(lambda x: x[chosen], of)
 
 
 # -------------------------------------------------------------------------------------------------- what is said of a return

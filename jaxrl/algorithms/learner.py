@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl import networks
+from jaxrl.batch_norm import AXIS
 from jaxrl.env import Env
 from jaxrl.rules.base import Clock, Metrics
 from jaxrl.tree import pytree
@@ -84,7 +85,8 @@ class Learner(Protocol):
 def read(network: networks.Recurrent, params: Any, batch: Batch) -> dict[str, jax.Array]:
     """The network's heads at each row's `obs`. {head: [N, T, ...]}."""
     memory = _memory(network, params, batch)
-    return jax.vmap(lambda memory, obs, first: network.apply(params, memory, obs, first)[1])(memory, batch.obs, batch.first)
+    one = lambda memory, obs, first: network.apply(params, memory, obs, first)[1]
+    return jax.vmap(one, axis_name=AXIS)(memory, batch.obs, batch.first)
 
 
 def read_next(network: networks.Recurrent, params: Any, batch: Batch) -> dict[str, jax.Array]:

@@ -2,11 +2,16 @@
 
 from typing import Any
 
+import jax
+import optax
+
 from jaxrl.algorithms.actor_critic import make
 from jaxrl.algorithms.actors import Softmax, Squashed
-from jaxrl.algorithms.base import extends
+from jaxrl.algorithms.base import Optimizer, extends
+from jaxrl.algorithms.copies import CrossBatch
 from jaxrl.algorithms.critics import Gaussian
 from jaxrl.algorithms.off_policy import OffPolicy
+from jaxrl.networks import MLP
 
 
 def sac(
@@ -83,4 +88,17 @@ def mdpo_off_policy(*, step_size: float = 1.0, actor_target_period: float = 1000
     """
     own: dict[str, Any] = {"step_size": step_size, "temperature_lr": 0.0}
     own |= {"actor_target_rate": 1.0, "actor_target_period": actor_target_period}
+    return sac(**own | fields)
+
+
+@extends(sac, without=("target_rate", "target_period"), lr=1e-3, policy_period=3.0)
+def crossq(*, width: int = 2048, **fields: Any) -> OffPolicy:
+    """CrossQ: no slow copies, but wide critics that normalise over batches (Bhatt et al., 2024). `fields` are `sac`'s.
+
+    width: of the critics' two layers. Normalisation is plain; the authors' renormalisation begins after 100,000 gradient
+    steps. Adam's first decay is 0.5, here that of the temperature as well. A network of one's own needs `batch_norm=True`.
+    """
+    body = lambda size: MLP((size, size), activation=jax.nn.relu, shared=True, batch_norm=True)
+    own: dict[str, Any] = {"copies": CrossBatch(), "network": body(256), "critic_network": body(width)}
+    own["optimizer"] = Optimizer(optax.adam, {"b1": 0.5, "eps_root": 1e-16})
     return sac(**own | fields)
