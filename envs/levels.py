@@ -1,5 +1,6 @@
 """Families of environments: many of one kind as one pytree, and distributions that they are sampled from."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 from envs import delayed_chain, lpg_levels
 from envs.arguments import check_names
 from jaxrl.env import Env
-from jaxrl.tree import nearest, replace
+from jaxrl.tree import is_static, nearest, replace
 
 
 class Levels(Protocol):
@@ -64,8 +65,8 @@ def family(levels: Sequence[Any]) -> Any:
     for i, other in enumerate(rest, 1):
         if jax.tree.structure(other) != jax.tree.structure(first):
             raise ValueError(
-                f"Levels 0 and {i} are not of one kind: they differ in what is static.\n  0: {_fixed(first)}\n  {i}: "
-                f"{_fixed(other)}\nMake them with equal static parameters, or train on them one by one."
+                f"Levels 0 and {i} are not of one kind, as {_difference(first, other)} differ. A family is one program, so "
+                "all its levels have the same static parameters: make them so, or train on them one by one."
             )
         for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(first), jax.tree.leaves(other), strict=True):
             if jnp.shape(a) != jnp.shape(b):
@@ -78,5 +79,10 @@ def family(levels: Sequence[Any]) -> Any:
     return jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(leaf) for leaf in leaves]), *levels)
 
 
-def _fixed(level: Any) -> str:
-    return str(jax.tree.structure(level))
+def _difference(one: Any, other: Any) -> str:
+    if type(one) is not type(other):
+        return f"their types, {type(one).__name__} and {type(other).__name__},"
+    names = [field.name for field in dataclasses.fields(one) if is_static(field)]
+    pairs = {name: (getattr(one, name), getattr(other, name)) for name in names}
+    static = [f"{name}={a!r} and {name}={b!r}" for name, (a, b) in pairs.items() if a != b]
+    return ", ".join(static) or "the structures of their leaves"

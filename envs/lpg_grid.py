@@ -26,8 +26,9 @@ class Walk:
 
 @pytree
 class LPGGrid:
-    """A level of the grid worlds of Oh et al. (2020), appendix A: five actions (up, down, left, right, stay), walls block.
+    """A level of the grid worlds of Oh et al. (2020), appendix A, with the actions of GROOVE (Jackson et al., 2023).
 
+    These are up, down, left, right and stay, where the paper has moves to all eight neighbours. Walls and edges block.
     Entering the cell of an object collects it: that pays the `reward` of its type and ends the episode with the chance
     `termination`. A collected object is back after each later step with the chance `respawn`, where it was, or if `roaming`
     on a cell without agent or object. Everything that makes a level is a leaf: a family of levels is one program.

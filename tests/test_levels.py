@@ -245,8 +245,11 @@ MAP = "S0\n#.", (1.0,), (0.0,), (0.0,), 5
             r"shape of walls: \(11, 11\) and \(13, 13\)",
             lambda: envs.family([envs.make("LPGGrid-dense", max_steps=50), big()]),
         ),
-        ("static", lambda: envs.family([envs.make("LPGGrid-dense"), envs.make("LPGGrid-dense", one_hot=False)])),
-        ("static", lambda: envs.family([envs.make("LPGGrid-dense"), envs.make("Catch")])),
+        (
+            "one_hot=True and one_hot=False",
+            lambda: envs.family([envs.make("LPGGrid-dense", one_hot=x) for x in (True, False)]),
+        ),
+        ("LPGGrid and Catch", lambda: envs.family([envs.make("LPGGrid-dense"), envs.make("Catch")])),
         ("got none", lambda: envs.family([])),
         (r"sides=\(5, 4\)", lambda: envs.distribution("LPGGrid-tiny", sides=(5, 4))),
         ("no room", lambda: envs.distribution("LPGGrid-tiny", sides=(2, 4), num_objects=(1, 4))),

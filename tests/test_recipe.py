@@ -25,6 +25,7 @@ WORLDS = {
     "GridWorld": dict(goal=jnp.array([1, 2])),
     "MemoryChain": dict(length=3, noise=jnp.float32(0.1)),
     "Catch": dict(rows=4),
+    "LPGGrid-rand_small": {},
 }
 
 
@@ -57,6 +58,7 @@ def test_every_algorithm_and_its_world_come_back(name, world):
         dict(network=rl.MLP((8, 4), activation=nn.relu, layer_norm=True), memory=rl.GRU(4)),
         dict(network=rl.CNN((2,), activation=nn.gelu), schedule=rl.Constant()),
         dict(optimizer=optax.rmsprop),
+        dict(network=rl.Table(5)),
         dict(optimizer=rl.Optimizer(optax.adamw, {"weight_decay": jnp.array([0.1, 0.2]), "b1": 0.8}), lr=jnp.asarray(0.1)),
         dict(rule=rl.Surrogate(rl.Clip(float("inf")), gamma=float("nan"), lam=-0.0)),
     ],
@@ -70,6 +72,7 @@ def test_spaces_and_robots_come_back():
     assert again(rl.MultiDiscrete((2, 3))) == rl.MultiDiscrete((2, 3))
     from envs.from_brax import FromBrax
 
+    assert_equal(envs.distribution("LPGGrid-all"), again(envs.distribution("LPGGrid-all")))
     robot = FromBrax(None, "ant", "mjx", (("use_contact_forces", True),), 50)
     assert again(robot) == robot
 
