@@ -1,7 +1,9 @@
-"""Losses of single predictions, pure and elementwise: the caller takes the mean."""
+"""Losses of single predictions, pure and elementwise: the caller takes the mean. And a scale that values are learnt on."""
 
 import jax
 import jax.numpy as jnp
+
+from jaxrl.tree import pytree
 
 
 def huber(error: jax.Array, delta: float | jax.Array = 1.0) -> jax.Array:
@@ -40,3 +42,22 @@ def clipped_value(value: jax.Array, old_value: jax.Array, target: jax.Array, cli
 def explained_variance(prediction: jax.Array, target: jax.Array) -> jax.Array:
     """The share of the target's variance that the prediction explains: 1 is perfect, 0 no better than the mean. []."""
     return 1.0 - jnp.var(target - prediction) / (jnp.var(target) + 1e-8)
+
+
+@pytree
+class SignedRoot:
+    """Values learnt as sign(x) (sqrt(|x| + 1) - 1) + eps x, so that large ones grow slower (Pohlen et al., 2018).
+
+    R2D2's way to do without clipped rewards (Kapturowski et al., 2019, section 2.3).
+    """
+
+    eps: float = 1e-3
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return jnp.sign(x) * (jnp.sqrt(jnp.abs(x) + 1.0) - 1.0) + self.eps * x
+
+    def inverse(self, x: jax.Array) -> jax.Array:
+        """In closed form (their proposition A.2), arranged so that nothing cancels or is divided by eps."""
+        y = jnp.abs(x) + 1.0 + self.eps
+        root = 2.0 * y / (1.0 + jnp.sqrt(1.0 + 4.0 * self.eps * y))
+        return jnp.sign(x) * (root**2 - 1.0)

@@ -5,6 +5,7 @@ from typing import Any
 
 from jaxrl.algorithms.actor_critic import ActorCritic
 from jaxrl.algorithms.base import Algorithm, Constant, Linear, Optimizer
+from jaxrl.algorithms.disco import disco103
 from jaxrl.algorithms.off_policy import OffPolicy
 from jaxrl.algorithms.on_policy import OnPolicy
 from jaxrl.algorithms.policy_optimization import (
@@ -79,6 +80,7 @@ __all__ = [
     "c51",
     "crossq",
     "ddpg",
+    "disco103",
     "dpo",
     "dqn",
     "dsac_t",

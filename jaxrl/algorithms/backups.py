@@ -3,7 +3,10 @@
 import jax
 import jax.numpy as jnp
 
+from jaxrl.losses import SignedRoot
 from jaxrl.tree import pytree
+
+__all__ = ["Identity", "Max", "Munchausen", "SignedRoot"]
 
 
 @pytree
@@ -58,22 +61,3 @@ class Identity:
 
     def inverse(self, x: jax.Array) -> jax.Array:
         return x
-
-
-@pytree
-class SignedRoot:
-    """Values learnt as sign(x) (sqrt(|x| + 1) - 1) + eps x, so that large ones grow slower (Pohlen et al., 2018).
-
-    R2D2's way to do without clipped rewards (Kapturowski et al., 2019, section 2.3).
-    """
-
-    eps: float = 1e-3
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        return jnp.sign(x) * (jnp.sqrt(jnp.abs(x) + 1.0) - 1.0) + self.eps * x
-
-    def inverse(self, x: jax.Array) -> jax.Array:
-        """In closed form (their proposition A.2), arranged so that nothing cancels or is divided by eps."""
-        y = jnp.abs(x) + 1.0 + self.eps
-        root = 2.0 * y / (1.0 + jnp.sqrt(1.0 + 4.0 * self.eps * y))
-        return jnp.sign(x) * (root**2 - 1.0)

@@ -1,6 +1,7 @@
 """Update rules: what turns experience into a loss."""
 
 from jaxrl.rules.base import Clock, UpdateRule
+from jaxrl.rules.disco import Disco
 from jaxrl.rules.exploration import EpsilonGreedy
 from jaxrl.rules.group import Group, LeaveOneOut, OverGreedy, Standardized
 from jaxrl.rules.lpg import LPG
@@ -22,6 +23,7 @@ __all__ = [
     "Clock",
     "DQNClipped",
     "DQNReg",
+    "Disco",
     "EpsilonGreedy",
     "FixedPenalty",
     "Group",
