@@ -2,16 +2,19 @@
 
 from jaxrl.meta.evolution import Evolution, Tasks
 from jaxrl.meta.from_evosax import CMAES, SNES, SepCMAES
+from jaxrl.meta.persistent import PES, PersistentEvolution
 from jaxrl.meta.shaping import CentredRank, PairSign, Raw, ZScore
 from jaxrl.meta.strategies import ES, Strategy
 
 __all__ = [
     "CMAES",
     "ES",
+    "PES",
     "SNES",
     "CentredRank",
     "Evolution",
     "PairSign",
+    "PersistentEvolution",
     "Raw",
     "SepCMAES",
     "Strategy",

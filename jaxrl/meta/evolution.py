@@ -107,11 +107,11 @@ class Evolution:
         width = -(-len(order) // rounds)
         rows = np.pad(order, (0, rounds * width - len(order)), mode="edge").reshape(rounds, width)
         key_task, key_length, key_life = jax.random.split(key, 3)
-        bound = np.round(self._quantile((slot[rows[:, -1]] + 1) / (groups * num_tasks))).astype(np.int32)
+        bound = np.round(self.quantile((slot[rows[:, -1]] + 1) / (groups * num_tasks))).astype(np.int32)
 
         def play(member: jax.Array, slot: jax.Array, life: jax.Array, bound: jax.Array) -> tuple[jax.Array, jax.Array]:
             share = (slot + jax.random.uniform(jax.random.fold_in(key_length, slot))) / (groups * num_tasks)
-            lifetime = jnp.minimum(jnp.round(self._quantile(share)).astype(jnp.int32), bound)
+            lifetime = jnp.minimum(jnp.round(self.quantile(share)).astype(jnp.int32), bound)
             level = env.sample(jax.random.fold_in(key_task, slot))
             key = jax.random.fold_in(jax.random.fold_in(key_life, slot), life)
             return self._live(key, ask(member), env, level, lifetime, bound), lifetime
@@ -138,12 +138,16 @@ class Evolution:
             return tree.where(n < lifetime, learnt, state)
 
         state = jax.lax.fori_loop(0, bound, update, learner.init(key_init, env, lifetime))
+        return self.score_of(key_judge, learner, tasks, env, state)
+
+    def score_of(self, key: jax.Array, learner: Any, tasks: Tasks, env: Env, state: Any) -> jax.Array:
+        """The score of a learner's policy as it is now; NaN if the learner went non-finite. []."""
         act = learner.act if self.greedy else learner.explore
         policy = lambda key, memory, obs: act(key, env, state, memory, obs)
-        ret = rollout.evaluate(key_judge, env, policy, self.episodes, learner.start(env)).mean()
+        ret = rollout.evaluate(key, env, policy, self.episodes, learner.start(env)).mean()
         return jnp.where(tree.is_finite(state.params), tasks.score(env, ret), jnp.nan)
 
-    def _quantile(self, share: Any) -> Any:
+    def quantile(self, share: Any) -> Any:
         """The lifetime, before it is rounded, that a share of all lives are shorter than."""
         shortest, longest = self.lifetime
         return shortest * (longest / shortest) ** share

@@ -102,7 +102,7 @@ class ES:
     def ask(self, key: jax.Array, state: State, member: Any) -> Any:
         member = jnp.asarray(member)
         step = self._now(state)[1] * (1.0 - 2.0 * (member % 2))
-        noise = _noise(jax.random.fold_in(key, member // 2), state.params)
+        noise = noise_like(jax.random.fold_in(key, member // 2), state.params)
         return jax.tree.map(lambda x, e: x + step.astype(x.dtype) * e, state.params, noise)
 
     def tell(self, key: jax.Array, state: State, fitness: jax.Array) -> tuple[State, Metrics]:
@@ -114,7 +114,7 @@ class ES:
 
         def add(total: Any, now: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
             pair, weight = now
-            noise = _noise(jax.random.fold_in(key, pair), state.params)
+            noise = noise_like(jax.random.fold_in(key, pair), state.params)
             return jax.tree.map(lambda g, e: g - weight.astype(g.dtype) * e, total, noise), None
 
         zeros = jax.tree.map(jnp.zeros_like, state.params)
@@ -166,7 +166,8 @@ def as_floats(params: Any) -> Any:
     return jax.tree.map(jnp.asarray, params)
 
 
-def _noise(key: jax.Array, params: Any) -> Any:
+def noise_like(key: jax.Array, params: Any) -> Any:
+    """Standard normal noise for each of the parameters."""
     leaves, structure = jax.tree.flatten(params)
     keys = jax.random.split(key, len(leaves))
     noise = [jax.random.normal(key, x.shape, x.dtype) for key, x in zip(keys, leaves, strict=True)]
