@@ -50,8 +50,8 @@ from jaxrl.devices import cache_compilations, distributed, use_all_cores
 from jaxrl.env import Env, Step
 from jaxrl.export import export, frame
 from jaxrl.memories import FFM, GRU, LRU, LSTM, GTrXL
-from jaxrl.meta import CMAES, ES, SNES, Evolution, SepCMAES
-from jaxrl.networks import CNN, MLP, Network
+from jaxrl.meta import CMAES, ES, PES, SNES, Evolution, Lives, PersistentEvolution, SepCMAES
+from jaxrl.networks import CNN, MLP, Network, Table
 from jaxrl.policy import best, policy
 from jaxrl.replay import Prioritized, Uniform
 from jaxrl.rerun import rerun
@@ -78,6 +78,7 @@ __all__ = [
     "LRU",
     "LSTM",
     "MLP",
+    "PES",
     "SNES",
     "SPO",
     "SQIRL",
@@ -93,12 +94,14 @@ __all__ = [
     "Evolution",
     "GTrXL",
     "Linear",
+    "Lives",
     "Masked",
     "MultiDiscrete",
     "Network",
     "OffPolicy",
     "OnPolicy",
     "Optimizer",
+    "PersistentEvolution",
     "PolicyGradient",
     "Prioritized",
     "QLambda",

@@ -8,7 +8,7 @@ from probes import Choice
 
 import jaxrl as rl
 from jaxrl.env import Step
-from jaxrl.meta import ES, Evolution, PairSign
+from jaxrl.meta import ES, Evolution, Lives, PairSign
 from jaxrl.rules.base import Clock
 from jaxrl.spaces import Box
 from jaxrl.tree import pytree, replace, static
@@ -68,17 +68,17 @@ class Learnt:
     clock: Clock
 
 
-def scores(evolution, luck, num_tasks=3):
+def scores(lives, luck, num_tasks=3):
     """[M, K], of members whose skill is 1, 2, 3, ..."""
     ask = lambda member: {"skill": member + 1.0}
-    run = jax.jit(lambda key: evolution._live_all(key, Worths(), ask, np.asarray(luck), num_tasks))
+    run = jax.jit(lambda key: lives.live(key, Worths(), ask, np.asarray(luck), num_tasks))
     found, metrics = run(jax.random.key(0))
     return np.asarray(found), metrics
 
 
 @pytest.mark.parametrize("chunk", [None, 5, 1])
 def test_each_score_comes_back_to_its_member_and_task_whatever_the_chunk(chunk):
-    lives = Evolution(Age(), tunes=("skill",), lifetime=(1, 8), num_lives=2, chunk=chunk)
+    lives = Lives(Age(), tunes=("skill",), lifetime=(1, 8), num_lives=2, chunk=chunk)
     found, metrics = scores(lives, [0, 0, 1, 1])
     np.testing.assert_allclose(found[1], 2 * found[0], rtol=1e-6)  # a pair shares its tasks and lifetimes
     np.testing.assert_allclose(found[3] * 3, found[2] * 4, rtol=1e-6)
@@ -89,19 +89,19 @@ def test_each_score_comes_back_to_its_member_and_task_whatever_the_chunk(chunk):
 
 @pytest.mark.parametrize("told", [False, True])
 def test_lives_last_as_long_as_they_were_told_they_would(told):
-    evolution = Evolution(Age(told=told), tunes=("skill",), lifetime=(3, 3), chunk=4)
-    found, metrics = scores(evolution, [0, 0, 1, 1])
+    lives = Lives(Age(told=told), tunes=("skill",), lifetime=(3, 3), chunk=4)
+    found, metrics = scores(lives, [0, 0, 1, 1])
     assert ((found[0] >= 3.0) & (found[0] <= 6.0)).all()  # a lifetime of 3 times a worth of 1 to 2
     assert metrics["length"] == 3.0
     assert metrics["waste"] == 1.0
 
 
 def test_lifetimes_are_log_uniform_and_their_chunks_waste_little():
-    evolution = Evolution(Age(), tunes=("skill",), lifetime=(10, 250))
+    lives = Lives(Age(), tunes=("skill",), lifetime=(10, 250))
     luck = np.arange(64) // 2
     ratio = np.log(25)
     for chunk, most in ((None, 3.5), (16, 1.5), (8, 1.25)):
-        _, metrics = scores(replace(evolution, chunk=chunk), luck, num_tasks=1)
+        _, metrics = scores(replace(lives, chunk=chunk), luck, num_tasks=1)
         np.testing.assert_allclose(metrics["length"], 240 / ratio, rtol=0.02)  # the mean of a log-uniform
         assert 1.0 < metrics["waste"] < most
     assert metrics["waste"] > 1.0
@@ -122,7 +122,8 @@ class Choices:
 
 
 LEARNER = rl.OnPolicy(lr=0.0, schedule=rl.Constant(), num_envs=2, num_steps=8, epochs=1, minibatches=1, network=rl.MLP((4,)))
-EVOLUTION = Evolution(LEARNER, ES(lr=0.03, sigma=0.02, population=8), tunes=("lr",), lifetime=(4, 12), episodes=8, chunk=4)
+LIVES = Lives(LEARNER, tunes=("lr",), lifetime=(4, 12), episodes=8, chunk=4)
+EVOLUTION = Evolution(LIVES, ES(lr=0.03, sigma=0.02, population=8))
 TRAINING = rl.Training(EVOLUTION, Choices(), steps=12, evals=3, episodes=4)
 SEEDS = jax.random.split(jax.random.key(0), 2)
 
@@ -142,13 +143,8 @@ def test_a_learner_that_can_not_learn_evolves_a_learning_rate(whole):
     assert (kept["return"][:, -1] > kept["return"][:, 0]).all()
     assert {"length", "episodes", "waste", "non_finite", "ties", "grad_norm", "spread", "best_fitness"} <= set(kept)
     found = rl.policy(folder, TRAINING, kept="best", seed=0).state.params
-    score = jax.jit(lambda params: EVOLUTION.judge(jax.random.key(9), Choices(), Found(params), 4))(found)
+    score = jax.jit(lambda params: LIVES.judge(Choices(), params, 4))(found)
     np.testing.assert_allclose(score, kept["best_evaluation"].values[0], rtol=1e-5)
-
-
-@pytree
-class Found:
-    params: dict
 
 
 def test_a_stopped_sweep_goes_on_bit_for_bit(whole, tmp_path):
@@ -175,13 +171,17 @@ def test_the_strategys_settings_are_swept_by_name():
 # ----------------------------------------------------------------------------------------------------------------- errors
 
 
+def tuning(name):
+    return replace(EVOLUTION, lives=replace(LIVES, tunes=(name,)))
+
+
 def test_errors_come_before_compiling():
     with pytest.raises(ValueError, match="no field 'wieghts'"):
-        rl.sweep(replace(TRAINING, algo=replace(EVOLUTION, tunes=("wieghts",))), {"seed": SEEDS}, progress=False)
+        rl.sweep(replace(TRAINING, algo=tuning("wieghts")), {"seed": SEEDS}, progress=False)
     with pytest.raises(TypeError, match="in place of one environment"):
         rl.sweep(replace(TRAINING, env=Choice()), {"seed": SEEDS}, progress=False)
     with pytest.raises(TypeError, match=r"normalize_advantage.* is bool"):
-        rl.sweep(replace(TRAINING, algo=replace(EVOLUTION, tunes=("rule",))), {"seed": SEEDS}, progress=False)
+        rl.sweep(replace(TRAINING, algo=tuning("rule")), {"seed": SEEDS}, progress=False)
     with pytest.raises(ValueError, match=r"write, say, lifetime=\(10, 60\)"):
-        Evolution(lifetime=(20, 10))
+        Lives(lifetime=(20, 10))
     assert isinstance(EVOLUTION.strategy.shaping, PairSign)

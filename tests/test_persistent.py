@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from test_evolution import EVOLUTION, Choices
+from test_evolution import LIVES, Choices
 
 import jaxrl as rl
 from jaxrl.meta import PES, PersistentEvolution
@@ -86,7 +86,7 @@ def test_a_broken_life_begins_anew_and_spoils_no_other():
 
 
 def test_a_learners_rate_evolves_while_it_lives():
-    evolution = PersistentEvolution(EVOLUTION, PES(lr=0.03, sigma=0.02, population=8), unroll=4)
+    evolution = PersistentEvolution(LIVES, PES(lr=0.03, sigma=0.02, population=8), unroll=4)
     training = rl.Training(evolution, Choices(), steps=12, evals=1, episodes=4)
     state, metrics = jax.jit(training)(jax.random.key(0))
     assert state.params["lr"] > 0.02

@@ -1,7 +1,8 @@
 """Learning what learning is made of: evolution, meta-gradients, and long ones through a tree of checkpoints."""
 
-from jaxrl.meta.evolution import Evolution, Tasks
+from jaxrl.meta.evolution import Evolution
 from jaxrl.meta.from_evosax import CMAES, SNES, SepCMAES
+from jaxrl.meta.lives import Lives, Tasks
 from jaxrl.meta.persistent import PES, PersistentEvolution
 from jaxrl.meta.shaping import CentredRank, PairSign, Raw, ZScore
 from jaxrl.meta.strategies import ES, Strategy
@@ -13,6 +14,7 @@ __all__ = [
     "SNES",
     "CentredRank",
     "Evolution",
+    "Lives",
     "PairSign",
     "PersistentEvolution",
     "Raw",

@@ -9,7 +9,7 @@ import optax
 
 from jaxrl import tree
 from jaxrl.algorithms.base import Optimizer
-from jaxrl.meta.evolution import Evolution, Tasks
+from jaxrl.meta.lives import Lives, Tasks, check_tasks
 from jaxrl.meta.strategies import as_floats, noise_like
 from jaxrl.rules.base import Clock, Metrics
 from jaxrl.tree import pytree, static
@@ -100,17 +100,17 @@ class PES:
 class PersistentEvolution:
     """Evolves a learner while it lives, by PES: a step of it is `unroll` updates of each particle's learner.
 
-    lives: an `Evolution` with the learner, what of it evolves, and how long and how often it lives; its own strategy is not
-    used. A piece's fitness is the score of the policy that it ends with, so that the sum over a life is of its whole curve.
+    A piece's fitness is the score of the policy that it ends with, so that the sum over a life is of its whole curve.
     """
 
-    lives: Evolution = Evolution()
+    lives: Lives = Lives()
     strategy: PES = PES()
     unroll: int = static(default=5)
 
     steps_per_update = 1
 
     def init(self, key: jax.Array, env: Tasks, num_updates: Any = float("inf")) -> State:
+        check_tasks(env, self)
         return self.strategy.init(key, self.lives.tuned, lambda key: self._begin(key, env), num_updates)
 
     def update(self, key: jax.Array, env: Tasks, state: State) -> tuple[State, Metrics]:
@@ -120,7 +120,7 @@ class PersistentEvolution:
         return state, {"return": metrics.pop("fitness")} | ended | metrics
 
     def judge(self, key: jax.Array, env: Tasks, state: State, episodes: int) -> jax.Array:
-        return self.lives.judge(key, env, state, episodes)
+        return self.lives.judge(env, state.params, episodes)
 
     def _begin(self, key: jax.Array, tasks: Tasks) -> tuple[Any, jax.Array]:
         key_level, key_length, key_init = jax.random.split(key, 3)
@@ -130,7 +130,7 @@ class PersistentEvolution:
 
     def _unroll(self, tasks: Tasks, key: jax.Array, params: dict[str, Any], life: Any) -> tuple[Any, jax.Array]:
         level, state = life
-        learner = tree.put(self.lives.learner, params)
+        learner = self.lives.with_params(params)
         key_learn, key_judge = jax.random.split(key)
         update = lambda n, state: learner.update(jax.random.fold_in(key_learn, n), level, state)[0]
         state = jax.lax.fori_loop(0, self.unroll, update, state)

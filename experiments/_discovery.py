@@ -1,0 +1,108 @@
+"""What the discoveries share: small grid worlds as tasks, a control without a signal, and tests on levels kept apart.
+
+Levels are drawn with continuous rewards from three separate streams of keys: those of the generations (from the meta-seed),
+those that choose a checkpoint (`jaxrl.meta.lives.SELECTION`) and those of the test (`TEST`).
+"""
+
+import json
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+import jaxrl as rl
+from envs.levels import distribution
+from envs.solve import optimal_return
+from jaxrl.tree import pytree, replace, static
+
+TEST = 0x7E57
+
+
+@pytree
+class Shares:
+    """Levels whose score is the return as a share of the best there is; where that is nothing, 1 less what was lost."""
+
+    levels: Any
+
+    def sample(self, key: jax.Array) -> Any:
+        return self.levels.sample(key)
+
+    def score(self, env: Any, ret: jax.Array) -> jax.Array:
+        best = optimal_return(env)
+        return jnp.where(best > 0.01, ret / jnp.maximum(best, 0.01), 1.0 + ret - best)
+
+
+MINI = Shares(distribution("LPGGrid-tiny", one_hot=False))
+
+
+@pytree
+class Blind:
+    """The negative control: the same strategy for as many generations, told random numbers in place of the fitness."""
+
+    evolution: Any
+    steps_per_update: int = static(default=1)
+
+    def init(self, key: jax.Array, env: Any, num_updates: Any = float("inf")) -> Any:
+        return self.evolution.init(key, env, num_updates)
+
+    def update(self, key: jax.Array, env: Any, state: Any) -> tuple[Any, dict[str, jax.Array]]:
+        key_ask, key_luck = jax.random.split(key)
+        strategy = self.evolution.strategy
+        state, told = strategy.tell(key_ask, state, jax.random.normal(key_luck, (strategy.members,)))
+        return state, {"return": told.pop("fitness"), "length": jnp.float32(0), "episodes": jnp.int32(1)} | told
+
+    def judge(self, key: jax.Array, env: Any, state: Any, episodes: int) -> jax.Array:
+        return self.evolution.judge(key, env, state, episodes)
+
+
+def discover(algo: Any, config: Any, name: str, tasks: Any = MINI) -> tuple[xr.Dataset, list[Any]]:
+    """Every meta-seed's curves, and what each found, as it was when the selection levels liked it best."""
+    training = rl.Training(algo, tasks, config.generations, config.evals, config.selection_levels)
+    folder = config.runs / name
+    keys = jax.random.split(jax.random.key(config.first_seed), config.seeds)
+    results = rl.sweep(training, {"seed": keys}, folder=folder, keep_best=True)
+    return results, [rl.policy(folder, training, kept="best", seed=i).state.params for i in range(config.seeds)]
+
+
+def on_test_levels(lives: rl.Lives, params: list[Any], levels: int, tasks: Any = MINI) -> np.ndarray:
+    """The score of each set of parameters on the test levels, the same ones and the same luck for all. [sets, levels]."""
+    run = jax.jit(lambda params: lives.scores(jax.random.key(TEST), tasks, params, levels))
+    return np.stack([run(one) for one in params])
+
+
+def on_test_levels_as_is(lives: rl.Lives, learner: Any, levels: int, tasks: Any = MINI) -> np.ndarray:
+    """The same of a learner as it is. [1, levels]."""
+    return on_test_levels(replace(lives, learner=learner, tunes=()), [{}], levels, tasks)
+
+
+def tuned(lives: rl.Lives, learner: Any, settings: dict[str, jax.Array], levels: int, tasks: Any = MINI) -> dict[str, float]:
+    """Of settings {name: [n]}, tried together on the selection levels, the one that did best, and its score there."""
+
+    def score(setting: dict[str, jax.Array]) -> jax.Array:
+        return replace(lives, learner=rl.tree.put(learner, setting), tunes=()).judge(tasks, {}, levels)
+
+    found = jax.jit(lambda settings: jax.lax.map(score, settings))(settings)
+    best = int(jnp.argmax(found))
+    return {name: float(values[best]) for name, values in settings.items()} | {"selection": float(found[best])}
+
+
+def summary(scores: np.ndarray) -> dict[str, Any]:
+    """Over meta-seeds and levels [sets, levels]: interquartile mean and mean, with 95 % intervals over levels."""
+    told: dict[str, Any] = {"each_mean": scores.mean(1).round(4).tolist()}
+    for name, statistic in (("mean", rl.stats.mean), ("iqm", rl.stats.iqm)):
+        found = rl.stats.interval(scores.mean(0), statistic)
+        told[name] = [round(float(x), 4) for x in found]
+    return told
+
+
+def compare(scores: np.ndarray, other: np.ndarray) -> list[float]:
+    """The mean of the differences on the same levels, with its 95 % interval."""
+    return [round(float(x), 4) for x in rl.stats.paired_difference(scores.mean(0), other.mean(0))]
+
+
+def card(results: xr.Dataset) -> dict[str, Any]:
+    """Where the numbers are from."""
+    parts = {key: json.loads(results.attrs[key]) for key in ("versions", "machine")}
+    return parts | {key: results.attrs[key] for key in ("compile_seconds", "run_seconds", "commit", "started")}

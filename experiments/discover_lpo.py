@@ -1,0 +1,146 @@
+"""A drift evolved from nothing, on small grid worlds: `python -m experiments.discover_lpo`.
+
+The learner is tabular PPO without its clip, in a regime that needs one: 8 epochs at a learning rate of 0.3, where the plain
+policy gradient falls apart. Evolution tunes the weights of LPO's drift network, which begins as no drift. Then test levels
+that neither evolution nor the choice of a checkpoint has seen; the baselines run through the same code, and PPO's learning
+rate and clip are also tuned on the selection levels.
+
+The network's output begins at zero and its hidden layer does not: with both at zero the two members of an antithetic pair
+are one function, as f is odd in each layer, and nothing can be told from them.
+"""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import tyro
+import xarray as xr
+
+import jaxrl as rl
+from experiments import _discovery as lab
+from jaxrl.networks import Table
+from jaxrl.rules.lpo import LPO
+from jaxrl.tree import replace
+
+RESULTS = pathlib.Path(__file__).parent / "results"
+ADAM = rl.Optimizer(optax.adam, {"eps": 1e-5, "eps_root": 1e-16})
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What to run. Smoke settings for tests: few of everything."""
+
+    generations: int = 100
+    evals: int = 10
+    """times that the selection levels are asked"""
+    seeds: int = 5
+    """meta-seeds, all of them reported"""
+    population: int = 64
+    updates: int = 30
+    """of a life"""
+    sigma: float = 0.1
+    lr: float = 0.03
+    selection_levels: int = 64
+    test_levels: int = 256
+    first_seed: int = 0
+    width: int = 128
+    """units of the drift network"""
+    runs: pathlib.Path = pathlib.Path("runs/discover_lpo")
+    """keeps the lives: the same command goes on from there"""
+    folder: pathlib.Path = RESULTS
+
+
+def learner(objective: Any) -> rl.OnPolicy:
+    return rl.OnPolicy(
+        rl.Surrogate(objective), lr=0.3, schedule=rl.Constant(), num_envs=16, num_steps=20, epochs=8, minibatches=4,
+        network=Table(lab.MINI.levels.num_states), optimizer=ADAM,
+    )  # fmt: skip
+
+
+def evolution(config: Config) -> rl.Evolution:
+    drift = LPO.random(jax.random.key(1), config.width, zero=True)
+    strategy = rl.ES(lr=config.lr, sigma=config.sigma, population=config.population)
+    life = (config.updates, config.updates)
+    lives = rl.Lives(learner(drift), tunes=("weights",), lifetime=life, chunk=16)
+    return rl.Evolution(lives, strategy)
+
+
+def run(config: Config) -> tuple[dict[str, Any], dict[str, np.ndarray], xr.Dataset, list[LPO]]:
+    """The record, the scores on the test levels, the curves, and the drifts."""
+    search = evolution(config)
+    results, found = lab.discover(search, config, "lpo")
+    _, control = lab.discover(lab.Blind(search), config, "control")
+    lives, levels = search.lives, config.test_levels
+    scores = {"LPO": lab.on_test_levels(lives, found, levels), "control": lab.on_test_levels(lives, control, levels)}
+    lrs, clips = (x.ravel() for x in jnp.meshgrid(jnp.array([0.03, 0.1, 0.3, 1.0]), jnp.array([0.1, 0.2, 0.4])))
+    best = lab.tuned(lives, learner(rl.Clip()), {"lr": lrs, "clip": clips}, config.selection_levels)
+    ppo = replace(learner(rl.Clip(best["clip"])), lr=best["lr"])
+    for name, one in {
+        "no drift": learner(rl.PolicyGradient()),
+        "PPO": learner(rl.Clip()),
+        "DPO": learner(rl.DPO()),
+        "PPO, tuned": ppo,
+    }.items():
+        scores[name] = lab.on_test_levels_as_is(lives, one, levels)
+    means = {name: x.mean() for name, x in scores.items()}
+    record = {
+        "scores": {name: lab.summary(x) for name, x in scores.items()},
+        "less_than_PPO": lab.compare(scores["LPO"], scores["PPO"]),
+        "less_than_tuned_PPO": lab.compare(scores["LPO"], scores["PPO, tuned"]),
+        "gap_closed": round(float((means["LPO"] - means["no drift"]) / (means["PPO"] - means["no drift"])), 3),
+        "tuned": best,
+        "config": {name: getattr(config, name) for name in ("generations", "population", "updates", "sigma", "lr")},
+        "curves": {name: np.round(results[name].values, 4).tolist() for name in ("return", "evaluation", "ties")},
+        "step": results["step"].values.tolist(),
+    }
+    drifts = [lives.with_params(one).rule.objective for one in found]
+    return record | lab.card(results), scores, results, drifts
+
+
+def figure(record: dict[str, Any], results: xr.Dataset, drifts: list[LPO]) -> Any:
+    """The selection levels' curves, the test, and the slope of what was found beside PPO's."""
+    panels = rl.plot.Picture(figsize=(13.5, 3.8), layout="constrained")
+    left, middle, right = panels.subplots(1, 3)
+    for curve in results["evaluation"].values:
+        left.plot(record["step"], curve, color="C0", alpha=0.7)
+    for name, style in (("PPO", "--"), ("no drift", ":")):
+        left.axhline(record["scores"][name]["mean"][0], color="0.3", linestyle=style, label=f"{name}, test levels")
+    left.set(xlabel="generation", ylabel="share of the optimum,\nselection levels", title="each line is a meta-seed")
+    left.legend(frameon=False)
+    names = list(record["scores"])
+    mean, low, high = np.array([record["scores"][name]["mean"] for name in names]).T
+    middle.barh(names, mean, xerr=[mean - low, high - mean], color="0.75")
+    for i, name in enumerate(names):
+        each = record["scores"][name]["each_mean"]
+        middle.plot(each, [i] * len(each), "k.", markersize=4)
+    middle.invert_yaxis()
+    middle.set(xlabel="share of the optimum, test levels", title="mean, 95 % interval over levels; a dot a meta-seed")
+    ratio = jnp.linspace(0.3, 2.0, 341)
+    for sign, color in ((1.0, "C0"), (-1.0, "C3")):
+        slope = lambda objective, sign=sign: jax.vmap(jax.grad(lambda r: objective(r, jnp.float32(sign))))(ratio)
+        for drift in drifts:
+            right.plot(ratio, slope(drift), color=color, alpha=0.5)
+        right.plot(ratio, slope(rl.Clip()), color=color, linestyle="--", label=f"PPO, advantage {sign:+.0f}")
+    right.set(xlabel="ratio", ylabel="slope of the objective", ylim=(-2.5, 2.5), title="what each step is pulled by")
+    right.legend(frameon=False)
+    return panels
+
+
+def main(config: Config) -> None:
+    rl.use_all_cores()
+    record, _, results, drifts = run(config)
+    config.folder.mkdir(parents=True, exist_ok=True)
+    (config.folder / "discover_lpo.json").write_text(json.dumps(record, indent=1) + "\n")
+    figure(record, results, drifts).savefig(config.folder / "discover_lpo.png", dpi=110)
+    for name, told in record["scores"].items():
+        print(f"{name:12} {told['mean'][0]:.3f} [{told['mean'][1]:.3f}, {told['mean'][2]:.3f}]  each {told['each_mean']}")
+    print(f"of the gap between no drift and PPO, {100 * record['gap_closed']:.0f} % closed")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config))
