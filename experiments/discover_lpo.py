@@ -23,7 +23,6 @@ import xarray as xr
 
 import jaxrl as rl
 from experiments import _discovery as lab
-from jaxrl.networks import Table
 from jaxrl.rules.lpo import LPO
 from jaxrl.tree import replace
 
@@ -58,7 +57,7 @@ class Config:
 def learner(objective: Any) -> rl.OnPolicy:
     return rl.OnPolicy(
         rl.Surrogate(objective), lr=0.3, schedule=rl.Constant(), num_envs=16, num_steps=20, epochs=8, minibatches=4,
-        network=Table(lab.MINI.levels.num_states), optimizer=ADAM,
+        network=rl.Table(lab.MINI.levels.num_states), optimizer=ADAM,
     )  # fmt: skip
 
 
