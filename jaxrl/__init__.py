@@ -51,7 +51,7 @@ from jaxrl.env import Env, Step
 from jaxrl.export import export, frame
 from jaxrl.memories import FFM, GRU, LRU, LSTM, GTrXL
 from jaxrl.meta import CMAES, ES, PES, SNES, Evolution, Lives, PersistentEvolution, SepCMAES
-from jaxrl.networks import CNN, MLP, Network, Table
+from jaxrl.networks import CNN, MLP, Network
 from jaxrl.policy import best, policy
 from jaxrl.replay import Prioritized, Uniform
 from jaxrl.rerun import rerun
