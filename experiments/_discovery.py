@@ -34,7 +34,9 @@ class Shares:
         return jnp.where(best > 0.01, ret / jnp.maximum(best, 0.01), 1.0 + ret - best)
 
 
-MINI = Shares(distribution("LPGGrid-tiny", one_hot=False))
+def mini() -> Shares:
+    """Grids of up to 5 x 5 with one or two objects, 100 states, 50 steps."""
+    return Shares(distribution("LPGGrid-tiny", one_hot=False))
 
 
 @pytree
@@ -57,7 +59,7 @@ class Blind:
         return self.evolution.judge(key, env, state, episodes)
 
 
-def discover(algo: Any, config: Any, name: str, tasks: Any = MINI) -> tuple[xr.Dataset, list[Any]]:
+def discover(algo: Any, config: Any, name: str, tasks: Any) -> tuple[xr.Dataset, list[Any]]:
     """Every meta-seed's curves, and what each found, as it was when the selection levels liked it best."""
     training = rl.Training(algo, tasks, config.generations, config.evals, config.selection_levels)
     folder = config.runs / name
@@ -66,18 +68,18 @@ def discover(algo: Any, config: Any, name: str, tasks: Any = MINI) -> tuple[xr.D
     return results, [rl.policy(folder, training, kept="best", seed=i).state.params for i in range(config.seeds)]
 
 
-def on_test_levels(lives: rl.Lives, params: list[Any], levels: int, tasks: Any = MINI) -> np.ndarray:
+def on_test_levels(lives: rl.Lives, params: list[Any], levels: int, tasks: Any) -> np.ndarray:
     """The score of each set of parameters on the test levels, the same ones and the same luck for all. [sets, levels]."""
     run = jax.jit(lambda params: lives.scores(jax.random.key(TEST), tasks, params, levels))
     return np.stack([run(one) for one in params])
 
 
-def on_test_levels_as_is(lives: rl.Lives, learner: Any, levels: int, tasks: Any = MINI) -> np.ndarray:
+def on_test_levels_as_is(lives: rl.Lives, learner: Any, levels: int, tasks: Any) -> np.ndarray:
     """The same of a learner as it is. [1, levels]."""
     return on_test_levels(replace(lives, learner=learner, tunes=()), [{}], levels, tasks)
 
 
-def tuned(lives: rl.Lives, learner: Any, settings: dict[str, jax.Array], levels: int, tasks: Any = MINI) -> dict[str, float]:
+def tuned(lives: rl.Lives, learner: Any, settings: dict[str, jax.Array], levels: int, tasks: Any) -> dict[str, float]:
     """Of settings {name: [n]}, tried together on the selection levels, the one that did best, and its score there."""
 
     def score(setting: dict[str, jax.Array]) -> jax.Array:

@@ -57,7 +57,7 @@ class Config:
 def learner(objective: Any) -> rl.OnPolicy:
     return rl.OnPolicy(
         rl.Surrogate(objective), lr=0.3, schedule=rl.Constant(), num_envs=16, num_steps=20, epochs=8, minibatches=4,
-        network=rl.Table(lab.MINI.levels.num_states), optimizer=ADAM,
+        network=rl.Table(lab.mini().levels.num_states), optimizer=ADAM,
     )  # fmt: skip
 
 
@@ -71,13 +71,16 @@ def evolution(config: Config) -> rl.Evolution:
 
 def run(config: Config) -> tuple[dict[str, Any], dict[str, np.ndarray], xr.Dataset, list[LPO]]:
     """The record, the scores on the test levels, the curves, and the drifts."""
-    search = evolution(config)
-    results, found = lab.discover(search, config, "lpo")
-    _, control = lab.discover(lab.Blind(search), config, "control")
+    search, tasks = evolution(config), lab.mini()
+    results, found = lab.discover(search, config, "lpo", tasks)
+    _, control = lab.discover(lab.Blind(search), config, "control", tasks)
     lives, levels = search.lives, config.test_levels
-    scores = {"LPO": lab.on_test_levels(lives, found, levels), "control": lab.on_test_levels(lives, control, levels)}
+    scores = {
+        "LPO": lab.on_test_levels(lives, found, levels, tasks),
+        "control": lab.on_test_levels(lives, control, levels, tasks),
+    }
     lrs, clips = (x.ravel() for x in jnp.meshgrid(jnp.array([0.03, 0.1, 0.3, 1.0]), jnp.array([0.1, 0.2, 0.4])))
-    best = lab.tuned(lives, learner(rl.Clip()), {"lr": lrs, "clip": clips}, config.selection_levels)
+    best = lab.tuned(lives, learner(rl.Clip()), {"lr": lrs, "clip": clips}, config.selection_levels, tasks)
     ppo = replace(learner(rl.Clip(best["clip"])), lr=best["lr"])
     for name, one in {
         "no drift": learner(rl.PolicyGradient()),
@@ -85,7 +88,7 @@ def run(config: Config) -> tuple[dict[str, Any], dict[str, np.ndarray], xr.Datas
         "DPO": learner(rl.DPO()),
         "PPO, tuned": ppo,
     }.items():
-        scores[name] = lab.on_test_levels_as_is(lives, one, levels)
+        scores[name] = lab.on_test_levels_as_is(lives, one, levels, tasks)
     means = {name: x.mean() for name, x in scores.items()}
     record = {
         "scores": {name: lab.summary(x) for name, x in scores.items()},
