@@ -5,6 +5,7 @@ those that choose a checkpoint (`jaxrl.meta.lives.SELECTION`) and those of the t
 """
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,7 +16,8 @@ import xarray as xr
 import jaxrl as rl
 from envs.levels import distribution
 from envs.solve import optimal_return
-from jaxrl.tree import pytree, replace, static
+from jaxrl.meta.lives import SELECTION
+from jaxrl.tree import pytree, static
 
 TEST = 0x7E57
 
@@ -68,26 +70,17 @@ def discover(algo: Any, config: Any, name: str, tasks: Any) -> tuple[xr.Dataset,
     return results, [rl.policy(folder, training, kept="best", seed=i).state.params for i in range(config.seeds)]
 
 
-def on_test_levels(lives: rl.Lives, params: list[Any], levels: int, tasks: Any) -> np.ndarray:
-    """The score of each set of parameters on the test levels, the same ones and the same luck for all. [sets, levels]."""
-    run = jax.jit(lambda params: lives.scores(jax.random.key(TEST), tasks, params, levels))
-    return np.stack([run(one) for one in params])
+def scorer(lives: rl.Lives, tasks: Any, levels: int) -> Callable[[Any], np.ndarray]:
+    """Parameters to their scores on the test levels, the same ones and the same luck for all. [levels]."""
+    run = jax.jit(lambda seed, params: lives.scores(jax.random.key(seed), tasks, params, levels))
+    return lambda params, seed=TEST: np.asarray(run(seed, params))
 
 
-def on_test_levels_as_is(lives: rl.Lives, learner: Any, levels: int, tasks: Any) -> np.ndarray:
-    """The same of a learner as it is. [1, levels]."""
-    return on_test_levels(replace(lives, learner=learner, tunes=()), [{}], levels, tasks)
-
-
-def tuned(lives: rl.Lives, learner: Any, settings: dict[str, jax.Array], levels: int, tasks: Any) -> dict[str, float]:
-    """Of settings {name: [n]}, tried together on the selection levels, the one that did best, and its score there."""
-
-    def score(setting: dict[str, jax.Array]) -> jax.Array:
-        return replace(lives, learner=rl.tree.put(learner, setting), tunes=()).judge(tasks, {}, levels)
-
-    found = jax.jit(lambda settings: jax.lax.map(score, settings))(settings)
-    best = int(jnp.argmax(found))
-    return {name: float(values[best]) for name, values in settings.items()} | {"selection": float(found[best])}
+def tuned(score: Callable[..., np.ndarray], settings: list[dict[str, float]]) -> dict[str, float]:
+    """The setting that does best on the selection levels, and its score there."""
+    found = [float(score(setting, SELECTION).mean()) for setting in settings]
+    best = int(np.argmax(found))
+    return settings[best] | {"selection": round(found[best], 4)}
 
 
 def summary(scores: np.ndarray) -> dict[str, Any]:

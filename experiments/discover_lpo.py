@@ -34,8 +34,8 @@ ADAM = rl.Optimizer(optax.adam, {"eps": 1e-5, "eps_root": 1e-16})
 class Config:
     """What to run. Smoke settings for tests: few of everything."""
 
-    generations: int = 100
-    evals: int = 10
+    generations: int = 60
+    evals: int = 6
     """times that the selection levels are asked"""
     seeds: int = 5
     """meta-seeds, all of them reported"""
@@ -46,6 +46,8 @@ class Config:
     lr: float = 0.03
     selection_levels: int = 64
     test_levels: int = 256
+    settings: int = 12
+    """of PPO that are tried: 4 learning rates and 3 clips"""
     first_seed: int = 0
     width: int = 128
     """units of the drift network"""
@@ -74,21 +76,18 @@ def run(config: Config) -> tuple[dict[str, Any], dict[str, np.ndarray], xr.Datas
     search, tasks = evolution(config), lab.mini()
     results, found = lab.discover(search, config, "lpo", tasks)
     _, control = lab.discover(lab.Blind(search), config, "control", tasks)
-    lives, levels = search.lives, config.test_levels
+    scorer = lambda **changes: lab.scorer(replace(search.lives, **changes), tasks, config.test_levels)
+    lpo, ppo = scorer(), scorer(learner=learner(rl.Clip()), tunes=("lr", "clip"))
+    settings = [{"lr": lr, "clip": clip} for lr in (0.03, 0.1, 0.3, 1.0) for clip in (0.1, 0.2, 0.4)]
+    best = lab.tuned(ppo, settings[: config.settings])
     scores = {
-        "LPO": lab.on_test_levels(lives, found, levels, tasks),
-        "control": lab.on_test_levels(lives, control, levels, tasks),
+        "LPO": np.stack([lpo(one) for one in found]),
+        "control": np.stack([lpo(one) for one in control]),
+        "no drift": ppo({"lr": 0.3, "clip": float("inf")})[None],
+        "PPO": ppo({"lr": 0.3, "clip": 0.2})[None],
+        "PPO, tuned": ppo({name: best[name] for name in ("lr", "clip")})[None],
+        "DPO": scorer(learner=learner(rl.DPO()), tunes=())({})[None],
     }
-    lrs, clips = (x.ravel() for x in jnp.meshgrid(jnp.array([0.03, 0.1, 0.3, 1.0]), jnp.array([0.1, 0.2, 0.4])))
-    best = lab.tuned(lives, learner(rl.Clip()), {"lr": lrs, "clip": clips}, config.selection_levels, tasks)
-    ppo = replace(learner(rl.Clip(best["clip"])), lr=best["lr"])
-    for name, one in {
-        "no drift": learner(rl.PolicyGradient()),
-        "PPO": learner(rl.Clip()),
-        "DPO": learner(rl.DPO()),
-        "PPO, tuned": ppo,
-    }.items():
-        scores[name] = lab.on_test_levels_as_is(lives, one, levels, tasks)
     means = {name: x.mean() for name, x in scores.items()}
     record = {
         "scores": {name: lab.summary(x) for name, x in scores.items()},
@@ -100,7 +99,7 @@ def run(config: Config) -> tuple[dict[str, Any], dict[str, np.ndarray], xr.Datas
         "curves": {name: np.round(results[name].values, 4).tolist() for name in ("return", "evaluation", "ties")},
         "step": results["step"].values.tolist(),
     }
-    drifts = [lives.with_params(one).rule.objective for one in found]
+    drifts = [search.lives.with_params(one).rule.objective for one in found]
     return record | lab.card(results), scores, results, drifts
 
 
