@@ -1,4 +1,4 @@
-"""Exact solutions, so that a return can be a score: of a level of LPGGrid, and of any finite process.
+"""Exact solutions, so that a return can be a score: of a level of LPGGrid, of TwoColors, and of any finite process.
 
 Pure functions of one level or process, for the caller to jit and vmap.
 """
@@ -7,10 +7,12 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from envs import tabular
 from envs.lpg_grid import MOVES, LPGGrid, check
 from envs.tabular import TabularMDP
+from envs.two_colors import TwoColors
 
 # ----------------------------------------------------------------------------------------------------------------- LPGGrid
 
@@ -82,6 +84,32 @@ def _value(level: LPGGrid, gamma: jax.Array | float, choose: Callable[[jax.Array
 def _start(level: LPGGrid, value: jax.Array) -> jax.Array:
     exists = jnp.where(level.types >= 0, 2 ** jnp.arange(len(level.types)), 0).sum()
     return value[exists, level.start]
+
+
+# --------------------------------------------------------------------------------------------------------------- TwoColors
+
+
+def best_rate(env: TwoColors, num_iterations: int = 300) -> jax.Array:
+    """The most reward a step that a policy which knows the colours can earn in the long run. float [].
+
+    By relative value iteration over the cells of the agent, of the colour that pays and of the other one (White, 1963).
+    What an agent earns less, summed over its life, is its regret.
+    """
+    num = env.side**2
+    agent, good, bad = np.indices((num, num, num))
+    apart = (agent != good) & (agent != bad) & (good != bad)
+    to = jax.vmap(jax.vmap(env.move, (0, None)), (None, 0))(jnp.arange(num), jnp.arange(env.action_space.n))
+
+    def sweep(_: int, now: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        value = now[1]  # 0 where two are on one cell, which can't be
+        arrive = jnp.where(agent == bad, value.sum(2, keepdims=True) / (num - 2) - env.reward, value + env.step_reward)
+        arrive = jnp.where(agent == good, value.sum(1, keepdims=True) / (num - 2) + env.reward, arrive)
+        gain = arrive[to].max(0) - value
+        lazy = value + (gain - gain[0, 1, 2]) / 2  # by half: moves alternate as on a chess board, so values would swing
+        return gain[0, 1, 2], jnp.where(apart, lazy, 0.0)
+
+    start = jnp.float32(0.0), jnp.zeros((num, num, num))
+    return jax.lax.fori_loop(0, num_iterations, sweep, start)[0]
 
 
 # -------------------------------------------------------------------------------------------------------------- TabularMDP

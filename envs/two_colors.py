@@ -46,12 +46,11 @@ class TwoColors:
         return state, self.observe(state)
 
     def step(self, key: jax.Array, state: Colors, action: jax.Array) -> tuple[Colors, Step]:
-        row, column = jnp.clip(self._place(state.cells[0]) + jnp.array(MOVES)[action], 0, self.side - 1)
-        agent, colors = row * self.side + column, state.cells[1:]
+        agent, colors = self.move(state.cells[0], action), state.cells[1:]
         reached = colors == agent
         sign = jnp.where(state.age // self.period % 2 == 0, 1.0, -1.0)
         earned = sign * self.reward * (reached[0].astype(jnp.float32) - reached[1])
-        free = jnp.ones(self.side**2, bool).at[state.cells].set(False).at[agent].set(False)
+        free = jnp.ones(self.side**2, bool).at[colors].set(False).at[agent].set(False)
         colors = jnp.where(reached, scatter(key, free, 1), colors)
         new = Colors(jnp.concatenate([agent[None], colors]), state.age + 1)
         reward = jnp.where(reached.any(), earned, self.step_reward)
@@ -59,6 +58,11 @@ class TwoColors:
 
     def observe(self, state: Colors) -> jax.Array:
         return jax.nn.one_hot(jax.vmap(self._place)(state.cells), self.side).ravel()
+
+    def move(self, cell: jax.Array, action: jax.Array) -> jax.Array:
+        """The cell that an action leads to; the edge blocks. int32 []."""
+        row, column = jnp.clip(self._place(cell) + jnp.array(MOVES)[action], 0, self.side - 1)
+        return row * self.side + column
 
     def _place(self, cell: jax.Array) -> jax.Array:
         return jnp.stack([cell // self.side, cell % self.side])

@@ -127,6 +127,29 @@ def test_roaming_objects_have_no_exact_return():
         solve.optimal_return(envs.make("LPGGrid-rand_tiny"))
 
 
+# --------------------------------------------------------------------------------------------------------------- TwoColors
+
+
+def test_the_best_rate_of_two_colors_is_that_of_its_process():
+    """All 24 states of a 2 x 2 grid, listed, as a process that is solved with a long view."""
+    env = envs.make("TwoColors", side=2)
+    states = list(itertools.permutations(range(4), 3))
+    transition, reward = np.zeros((24, 4, 24)), np.zeros((24, 4, 1))
+    for (s, (agent, good, bad)), a in itertools.product(enumerate(states), range(4)):
+        new = int(env.move(jnp.int32(agent), a))
+        reward[s, a] = {good: 1.0, bad: -1.0}.get(new, -0.04)
+        goods = [c for c in range(4) if c not in (new, bad)] if new == good else [good]
+        bads = [c for c in range(4) if c not in (new, good)] if new == bad else [bad]
+        for after in itertools.product([new], goods, bads):
+            transition[s, a, states.index(after)] = 1 / (len(goods) * len(bads))
+    transition, reward = (jnp.array(x, jnp.float32) for x in (transition, reward))
+    mdp = tabular.TabularMDP(transition, reward, jnp.zeros(24, bool), jnp.ones(24) / 24)
+    best, *_ = solved(mdp, jnp.full((24, 4), 0.25), jnp.float32(0.999))
+    rate = float(jax.jit(solve.best_rate)(env))
+    assert rate == pytest.approx(0.001 * float(best.max(1).mean()), abs=2e-3)
+    assert 0.3 < rate < 1.0
+
+
 # -------------------------------------------------------------------------------------------------------------- TabularMDP
 
 
