@@ -1,4 +1,4 @@
-"""The policy-optimisation family: its mathematics against sums written slowly, and each of it on a lesson."""
+"""The policy-optimisation family: its mathematics against sums written slowly."""
 
 import functools
 import inspect
@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from probes import Aim, Matching
+from members import quick
+from probes import Matching
 
 import jaxrl as rl
 from jaxrl import rollout, rules
@@ -18,89 +19,14 @@ from jaxrl.rollout import Transition
 from jaxrl.rules.base import Clock
 from jaxrl.tree import pytree, static
 
-quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # to compile is what takes time
-SMALL = dict(network=rl.MLP(()), num_envs=16, num_steps=4, schedule=rl.Constant(), lr=1e-2)
-WHOLE = SMALL | dict(num_envs=64, num_steps=1)  # of lessons that take one step
-SETTINGS = {
-    "ppo_penalty": SMALL,
-    "mdpo": SMALL | dict(epochs=4),
-    "spo": SMALL,
-    "dpo": SMALL,
-    "reinforce": SMALL | dict(lr=0.1),
-    "trpo": SMALL | dict(epochs=4),
-    "impala": SMALL,
-    "rloo": WHOLE | dict(lr=0.1),
-    "remax": WHOLE | dict(lr=0.1),
-    "grpo": WHOLE,
-}
+SMALL = dict(network=rl.MLP(()), num_envs=8, num_steps=1)
+NAMES = ["a2c", "dpo", "grpo", "impala", "mdpo", "ppo", "ppo_penalty", "reinforce", "remax", "rloo", "spo", "trpo"]
 
 
-def floats_of(name):
-    """Every number of a maker that is a leaf, by its name."""
-    own = {key: p.default for key, p in inspect.signature(rl.ALGORITHMS[name]).parameters.items()}
-    return {key: value for key, value in (own | SETTINGS[name]).items() if isinstance(value, bool | float)}
+# ------------------------------------------------------------------------------------------------------------- the makers
 
 
-def live(algo, env, key, num_updates):
-    """A life without the rest of `train`, which would be compiled too."""
-    key_init, key = jax.random.split(key)
-    update = lambda state, i: algo.update(jax.random.fold_in(key, i), env, state)
-    return jax.lax.scan(update, algo.init(key_init, env, num_updates), jnp.arange(num_updates))
-
-
-def greedy(algo, env, state, *signs):
-    return jnp.stack([jnp.ravel(algo.act(None, env, state, (), jnp.full(1, sign))[1])[0] for sign in signs])
-
-
-# ------------------------------------------------------------------------------------------------------------ they learn
-
-
-@pytest.mark.parametrize("name", SETTINGS)
-def test_it_learns_with_every_float_traced_in_one_program(name):
-    """Two seeds at the defaults, and one at half of every float with every switch turned, as one vmapped program."""
-    floats, env = floats_of(name), Matching(max_steps=1)
-    changed = {key: not value if isinstance(value, bool) else value / 2 for key, value in floats.items()}
-    values = {key: jnp.array([floats[key], floats[key], changed[key]]) for key in floats}
-    traces = []
-
-    def one(values, key):
-        traces.append(name)
-        algo = rl.ALGORITHMS[name](**SETTINGS[name] | values)
-        state, metrics = live(algo, env, key, 100)
-        return metrics, greedy(algo, env, state, -1.0, 1.0)
-
-    metrics, actions = quick(jax.vmap(one))(values, jax.random.split(jax.random.key(0), 3))
-    assert len(traces) == 1
-    np.testing.assert_array_equal(actions[:2], [[0, 1]] * 2)
-    assert (metrics["return"][:2, -10:].mean(1) > 0.9).all()
-    assert all(np.isfinite(x).all() for x in metrics.values())
-    assert not np.allclose(metrics["grad_norm"][0], metrics["grad_norm"][2])
-
-
-@pytest.mark.parametrize("name", ["ppo_penalty", "trpo"])
-def test_a_real_action_is_aimed(name):
-    algo, env = rl.ALGORITHMS[name](**SETTINGS[name]), Aim(max_steps=1)
-    actions = quick(lambda key: greedy(algo, env, live(algo, env, key, 150)[0], -1.0, 1.0))(jax.random.key(0))
-    np.testing.assert_allclose(actions, [-0.5, 0.5], atol=0.15)
-
-
-@pytest.mark.parametrize("name", ["trpo", "remax"])
-def test_vmap_is_a_loop(name):
-    algo, env = rl.ALGORITHMS[name](**SETTINGS[name] | dict(num_envs=4, num_steps=6)), Luck()
-
-    def one(key):
-        key_init, key = jax.random.split(key)
-        state, metrics = algo.update(key, env, algo.init(key_init, env, 2))
-        return state.params, metrics
-
-    many = quick(jax.vmap(one))(jax.random.split(jax.random.key(1), 3))
-    alone = quick(one)
-    for i in range(3):
-        each = alone(jax.random.split(jax.random.key(1), 3)[i])
-        jax.tree.map(lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=2e-3, atol=2e-4), many, each)
-
-
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_float_of_a_maker_is_a_field_of_that_name(name):
     """So that a sweep and the command line find it."""
     algo = rl.ALGORITHMS[name]()
@@ -384,7 +310,7 @@ def test_a_group_begins_alike_and_is_judged_by_its_siblings(name, num_steps):
 
 
 def test_a_greedy_episode_is_a_step_of_experience_and_no_return():
-    algo = rl.remax(**WHOLE | dict(num_envs=8))
+    algo = rl.remax(**SMALL)
     assert algo.steps_per_update == 8
     update = quick(lambda key: algo.update(key, Matching(), algo.init(jax.random.key(0), Matching())))
     assert int(update(jax.random.key(1))[1]["episodes"]) == 4
@@ -395,7 +321,7 @@ def test_a_greedy_episode_is_a_step_of_experience_and_no_return():
     [
         (lambda: rl.rloo(group_size=1), "among two episodes or more"),
         (
-            lambda: jax.eval_shape(lambda key: live(rl.rloo(group_size=3), Luck(), key, 1), jax.random.key(0)),
+            lambda: rl.train(0, rl.rloo(group_size=3), Luck(), steps=2048, evals=1),
             "not divide.*16",
         ),
         (lambda: rl.impala(num_envs=6), "whole trajectories"),

@@ -1,0 +1,168 @@
+"""Every algorithm, at a size at which it learns a lesson in seconds; and the lessons of `probes.py` as one family."""
+
+import functools
+import inspect
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+import jaxrl as rl
+from jaxrl import noise
+from jaxrl.algorithms import critics
+from jaxrl.algorithms.learner import Batch
+from jaxrl.env import Step
+from jaxrl.rules.base import Clock
+
+# These programs are small and run once: to compile them well takes twice as long as to compile and run them.
+quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+GAMMA = 0.7
+
+
+@rl.pytree
+class Lesson:
+    """Every lesson as a leaf says, so that one program learns them all.
+
+    Observed is a random sign times `sign`, and time times `clock`. Paid is `always`, the sign times `seen`, nearness to half
+    the sign (or, of two actions, the one that it names) times `aim`, nearness to half (or the second of two) times `best`,
+    and `late` at the second step.
+    """
+
+    sign: float = 0.0
+    clock: float = 0.0
+    always: float = 0.0
+    seen: float = 0.0
+    aim: float = 0.0
+    best: float = 0.0
+    late: float = 0.0
+    length: float = 1.0
+    action_space: Any = rl.Box(-1.0, 1.0, (1,))
+    max_steps: int = rl.static(default=4)
+
+    def reset(self, key):
+        sign = jax.random.rademacher(key, (), jnp.float32)
+        return (sign, jnp.float32(0.0)), self._obs(sign, 0.0)
+
+    def step(self, key, state, action):
+        sign, time = state
+        real = isinstance(self.action_space, rl.Box)
+        near = lambda sign: -((action[0] - 0.5 * sign) ** 2) if real else sign * (2.0 * action - 1.0)
+        reward = self.always + self.seen * sign + self.aim * near(sign) + self.best * near(1.0) + self.late * (time == 1.0)
+        return (sign, time + 1.0), Step(self._obs(sign, time + 1.0), reward, time + 1.0 >= self.length, {})
+
+    def _obs(self, sign, time):
+        return jnp.float32(self.sign * sign + self.clock * time)[None]
+
+
+LESSONS = {
+    "value": Lesson(always=1.0),
+    "seen": Lesson(sign=1.0, seen=1.0),
+    "discounted": Lesson(clock=1.0, late=1.0, length=2.0),
+    "timed_out": Lesson(always=1.0, length=float("inf")),
+    "choice": Lesson(best=1.0),
+    "aim": Lesson(sign=1.0, aim=1.0),
+}
+VALUES = [  # (lesson, observation, its value)
+    ("value", 0, 1.0),
+    ("seen", -1, -1.0),
+    ("seen", 1, 1.0),
+    ("discounted", 0, GAMMA),
+    ("timed_out", 0, 1.0 / (1.0 - GAMMA)),
+]
+ACTIONS = [("choice", 0, 1), ("aim", -1, -1), ("aim", 1, 1)]  # (lesson, observation, the sign of the best action)
+
+# ------------------------------------------------------------------------------------------------------------- the members
+
+
+def lecun(scale):
+    """An initialiser that compiles faster than the default."""
+    return lambda key, shape, dtype=jnp.float32: scale * jax.random.normal(key, shape, dtype) * shape[0] ** -0.5
+
+
+ROLLOUT = dict(network=rl.MLP((16,), init=lecun), gamma=GAMMA, lr=1e-2, schedule=rl.Constant(), num_envs=16, num_steps=8)
+ON = ROLLOUT | dict(entropy_weight=0.0)
+MANY = ON | dict(lr=3e-3)  # many gradient steps a rollout
+GROUP = ROLLOUT | dict(num_envs=64, num_steps=4)
+OFF = dict(network=rl.MLP((16,)), gamma=GAMMA, lr=1e-2, num_envs=8, batch_size=32, capacity=512, warmup=64)
+VALUE = OFF | dict(target_period=10.0)
+RELU = rl.MLP((16,), activation=jax.nn.relu, shared=True, init=lecun)
+NORMED = rl.MLP((16,), activation=jax.nn.relu, shared=True, init=lecun, batch_norm=True)
+OWN_NORM = rl.MLP((16,), activation=jax.nn.relu, shared=True, layer_norm=True)
+ACTOR = OFF | dict(network=RELU, capacity=1024, warmup=160)
+SLOW = ACTOR | dict(target_rate=0.1)
+COLD = dict(temperature=0.01, temperature_lr=0.0)  # so little that a value is a return
+SOFT, CROSSED = SLOW | COLD, ACTOR | COLD | dict(network=NORMED, critic_network=NORMED)
+STREAM = dict(gamma=GAMMA, normalize_obs=False, normalize_reward=False, num_steps=8)
+
+MEMBERS: dict[str, tuple[int, dict[str, Any]]] = {  # how many updates it lives for, and what differs from its defaults
+    "a2c": (150, ON),
+    "c51": (400, VALUE | dict(v_min=-2.0, v_max=6.0, atoms=33)),
+    "crossq": (1200, CROSSED),
+    "ddpg": (1200, SLOW),
+    "dpo": (150, MANY),
+    "dqn": (400, VALUE),
+    "dsac_t": (1200, SOFT | dict(epsilon=0.01, target_rate=0.05)),
+    "grpo": (300, GROUP | dict(lr=3e-3)),
+    "impala": (150, ON),
+    "iqn": (400, VALUE),
+    "mdpo": (150, MANY),
+    "mdpo_off_policy": (1200, SOFT | dict(actor_target_period=10.0)),
+    "munchausen_dqn": (400, VALUE),
+    "ppo": (150, MANY),
+    "ppo_penalty": (150, MANY),
+    "pqn": (150, ROLLOUT | dict(network=OWN_NORM, minibatches=4)),
+    "qr_dqn": (400, VALUE | dict(quantiles=11)),
+    "r2d2": (400, VALUE | dict(memory=rl.GRU(8), burn_in=2, sequence=4, n_step=2, batch_size=8)),
+    "rainbow": (400, VALUE | dict(v_min=-2.0, v_max=6.0, atoms=33)),
+    "redq": (1200, SOFT | dict(num_critics=3, updates=2)),
+    "reinforce": (150, ON),
+    "remax": (300, GROUP),
+    "rloo": (300, GROUP),
+    "sac": (1200, SOFT),
+    "sac_discrete": (1200, SOFT),
+    "spo": (150, MANY),
+    "sqirl": (100, OFF | dict(num_steps=8, updates=8)),
+    "stream_ac": (4000, STREAM),
+    "stream_q": (500, STREAM),
+    "stream_sarsa": (500, STREAM),
+    "td3": (1200, SLOW),
+    "trpo": (150, ON),
+}
+
+
+def make(name, **floats):
+    """A member, with some of its fields changed."""
+    return rl.ALGORITHMS[name](**MEMBERS[name][1] | floats)
+
+
+def floats_of(name):
+    """Every float that its maker names, with what it is here."""
+    defaults = {key: p.default for key, p in inspect.signature(rl.ALGORITHMS[name]).parameters.items()}
+    own = {key: value for key, value in MEMBERS[name][1].items() if key in defaults}
+    return {key: float(value) for key, value in (defaults | own).items() if isinstance(value, float)}
+
+
+def value_of(algo, env, state, obs):
+    """What it holds an observation [1] to be worth; NaN where it learns no values. []."""
+    if isinstance(algo, rl.Stream):
+        out = algo._read(env, state.params, state.obs_stats, obs, Clock(1, 1.0))
+    elif isinstance(algo, rl.OnPolicy):
+        out = algo._look(env, state, algo.start(env), obs)[1]
+    elif isinstance(algo.learner, rl.ActorCritic):
+        return _worth(algo.learner, env, state.params, obs)
+    else:
+        q = algo.learner.values(env, noise.mean(state.params), algo.start(env), obs)[1]
+        out = {"q": algo.learner.transform.inverse(q) if isinstance(algo.learner, rl.QLearning) else q}
+    return jnp.max(out["q"]) if "q" in out else jnp.squeeze(out["value"]) if "value" in out else jnp.nan
+
+
+def _worth(learner, env, params, obs):
+    """What the critics say on average of what the actor proposes."""
+    rows = obs[None, None]
+    off, zero = jnp.zeros((1, 1), bool), jnp.zeros((1, 1))
+    batch = Batch(rows, zero, zero, zero, rows, zero.astype(int), zero, off, off, (), (), ())
+    out = jax.tree.map(lambda x: x[None, None], learner._look(env, params, (), obs)[1])
+    proposal = learner.actor.propose(jax.random.key(0), out)
+    value = critics.look(learner._critic(env), params["critic"], batch, proposal.action)["q"]
+    return jnp.squeeze(proposal.mean(value.mean(0)))
