@@ -143,7 +143,7 @@ def test_the_critics_loss_is_the_soft_bellman_error():
     np.testing.assert_allclose(size[:, 0], np.abs(error).mean(0), rtol=1e-4)
     weight = np.asarray(batch.weight[:, 0])
     np.testing.assert_allclose(metrics["loss"], (0.5 * weight * error**2).mean(1).sum(), rtol=1e-4)
-    assert metrics["temperature"] == pytest.approx(0.3)
+    assert metrics["learnt_temperature"] == pytest.approx(0.3)
 
 
 def test_a_categorical_target_is_the_mean_over_all_actions():
@@ -364,7 +364,9 @@ def test_actions_speak_in_the_box_s_units():
     out = {"loc": jnp.array([0.3, -0.2]), "spread": jnp.zeros(2)}
     for actor in (Squashed(), Deterministic(noise=5.0)):
         assert actor.mode(box, out) == pytest.approx(actors.scaled(box, jnp.tanh(out["loc"])))
-        drawn = jax.vmap(lambda key, actor=actor: actor.explore(key, box, out))(jax.random.split(jax.random.key(0), 200))
+        drawn = jax.vmap(lambda key, actor=actor: actor.explore(actor.draw(key, out), box, out))(
+            jax.random.split(jax.random.key(0), 200)
+        )
         assert ((drawn >= box.low[None]) & (drawn <= box.high[None])).all()
         assert (drawn.std(0) > jnp.array([0.5, 1.0])).all()
 
@@ -384,6 +386,33 @@ def test_a_policy_begins_as_wide_wherever_it_looks():
     params = learner.init(jax.random.key(0), env, jnp.zeros(1)).params
     for obs in (-3.0, 3.0):
         assert float(look(learner, env, params, obs)["spread"][0, 0, 0]) == pytest.approx(0.0, abs=0.2)
+
+
+def test_noise_with_inertia_lasts_and_is_as_large_as_without():
+    """An autoregressive process of variance 1, which starts anew with each episode; what is judged knows none of it."""
+    inertia, num = 0.8, 4000
+    algo = rl.td3(**SMALL, inertia=inertia, noise=0.05)
+    env, learnt, _ = begun(algo)
+    learner, obs = algo.learner, jnp.zeros(1)
+    start = learner.start(env)
+
+    def live(key):
+        def step(memory, i):
+            memory, action = learner.explore(jax.random.fold_in(key, i), env, learnt.params, memory, obs, CLOCK)
+            return memory, action[0]
+
+        return jax.lax.scan(step, start, jnp.arange(num))[1]
+
+    noise = np.asarray(jax.jit(live)(jax.random.key(0)))[50:] / 0.05
+    assert noise.std() == pytest.approx(1.0, abs=0.1)
+    assert np.corrcoef(noise[1:], noise[:-1])[0, 1] == pytest.approx(inertia, abs=0.03)
+    far = {"memory": (), "noise": jnp.full(1, 9.0)}
+    np.testing.assert_array_equal(*(learner.act(jax.random.key(0), env, learnt.params, x, obs)[1] for x in (start, far)))
+    recurrent = rl.sac(**SOFT, memory=Sum(), burn_in=1, sequence=2, inertia=inertia)
+    state = recurrent.init(jax.random.key(0), env)
+    jax.eval_shape(lambda key: recurrent.update(key, env, state), jax.random.key(1))
+    with pytest.raises(ValueError, match="inertia is of the noise on real actions"):
+        rl.sac_discrete(inertia=0.5).init(jax.random.key(0), env_of(rl.sac_discrete()))
 
 
 def test_smoothing_noise_is_clipped_twice():

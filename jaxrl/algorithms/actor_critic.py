@@ -38,6 +38,9 @@ class ActorCritic:
     dimension of an action on the scale of -1 to 1, or as a share of log n. step_size: mirror descent's t, of the policy from
     its slow copy (Tomar et al., 2020); None is 1 / temperature, which is no hold at all.
 
+    inertia: of the noise that real actions are explored by: that share of a step's is left at the next, which it is then as
+    large as before (Lillicrap et al., 2015, but at a constant size). None or 0 is a noise without any.
+
     policy_period: gradient steps for each of the policy's. network, critic_network, memory: builders, as in `OnPolicy`; the
     critics' is None for the same. With a memory, actor and critics have each their own (Yang and Nguyen, 2021).
     """
@@ -53,6 +56,7 @@ class ActorCritic:
     temperature: float = 1.0
     target_entropy: float = -1.0
     step_size: float | None = None
+    inertia: float | None = None
     policy_period: float = 1.0
     policy_minimum: bool = True
     max_grad_norm: float = float("inf")
@@ -95,11 +99,20 @@ class ActorCritic:
         )
 
     def start(self, env: Env) -> Any:
-        return self._actor(env).start()
+        memory = self._actor(env).start()
+        if self.inertia is None:
+            return memory
+        if not self.actor.reads_action:
+            raise ValueError("inertia is of the noise on real actions, and a Softmax actor has none: leave inertia out.")
+        return {"memory": memory, "noise": jnp.zeros(self.actor.heads(env.action_space)["loc"])}
 
     def explore(self, key: jax.Array, env: Env, params: Any, memory: Any, obs: Any, clock: Clock) -> tuple[Any, Any]:
-        memory, out = self._look(env, params, memory, obs)
-        return memory, self.actor.explore(key, env.action_space, out)
+        after, out = self._look(env, params, memory, obs)
+        noise = self.actor.draw(key, out)
+        if self.inertia is not None:
+            noise = self.inertia * memory["noise"] + jnp.sqrt(1.0 - jnp.square(self.inertia)) * noise
+            after = after | {"noise": noise}
+        return after, self.actor.explore(noise, env.action_space, out)
 
     def act(self, key: jax.Array, env: Env, params: Any, memory: Any, obs: Any) -> tuple[Any, Any]:
         memory, out = self._look(env, params, memory, obs)
@@ -110,6 +123,8 @@ class ActorCritic:
     ) -> tuple[Learnt, jax.Array, Metrics]:
         key_critic, key_actor = jax.random.split(key)
         batch = tree.replace(batch, action=unscaled(env.action_space, batch.action))
+        if self.inertia is not None and self.memory is not None:
+            batch = tree.replace(batch, memory=batch.memory["memory"])
         learnt, error, metrics = self._evaluate(key_critic, env, learnt, batch, clock)
         words, kind = jax.random.key_data(key_actor), jax.random.key_impl(key)  # jax 0.10's check wants no keys in a cond
         improve = lambda learnt: self._improve(jax.random.wrap_key_data(words, impl=kind), env, learnt, batch, clock)
@@ -148,7 +163,7 @@ class ActorCritic:
             "value": self.actor.chosen(values["q"], batch.action).mean(),
             "error": size.mean(),
             "entropy": -proposal.mean(proposal.log_prob).mean(),
-            "temperature": jnp.exp(params["log_temperature"]),
+            "learnt_temperature": jnp.exp(params["log_temperature"]),
         }
         return tree.replace(learnt, targets=targets | {"kept": kept}), size, metrics
 
@@ -193,8 +208,9 @@ class ActorCritic:
     def _look(self, env: Env, params: Any, memory: Any, obs: Any) -> tuple[Any, dict[str, jax.Array]]:
         """The actor's heads at one observation."""
         obs = jax.tree.map(lambda x: jnp.asarray(x)[None], obs)
-        memory, out = self._actor(env).apply(params["actor"], memory, obs, jnp.zeros(1, bool))
-        return memory, jax.tree.map(lambda x: x[0], out)
+        own = memory if self.inertia is None else memory["memory"]
+        own, out = self._actor(env).apply(params["actor"], own, obs, jnp.zeros(1, bool))
+        return own if self.inertia is None else memory | {"memory": own}, jax.tree.map(lambda x: x[0], out)
 
     def _rates(self, factor: Any) -> dict[str, Any]:
         """The learning rates of what is learnt apart."""

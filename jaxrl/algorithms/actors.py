@@ -53,7 +53,11 @@ class Actor(Protocol):
         """What a target entropy is counted in."""
         ...
 
-    def explore(self, key: jax.Array, space: Any, out: Out) -> jax.Array:
+    def draw(self, key: jax.Array, out: Out) -> jax.Array:
+        """The noise that it explores by; of real actions, standard normal [..., d]."""
+        ...
+
+    def explore(self, noise: jax.Array, space: Any, out: Out) -> jax.Array:
         """What it does to learn, in the environment's units."""
         ...
 
@@ -103,8 +107,12 @@ class Squashed:
     def entropy_unit(self, space: Box) -> float:
         return float(math.prod(space.shape))
 
-    def explore(self, key: jax.Array, space: Box, out: Out) -> jax.Array:
-        return scaled(space, self.policy(out).sample(key))
+    def draw(self, key: jax.Array, out: Out) -> jax.Array:
+        return jax.random.normal(key, out["loc"].shape)
+
+    def explore(self, noise: jax.Array, space: Box, out: Out) -> jax.Array:
+        policy = self.policy(out)
+        return scaled(space, jnp.tanh(policy.loc + jnp.exp(policy.log_std) * noise))
 
     def mode(self, space: Box, out: Out) -> jax.Array:
         return scaled(space, self.policy(out).mode())
@@ -144,7 +152,7 @@ held.defvjp(_hold, _lead_back)
 
 @pytree
 class Deterministic:
-    """One action, and Gaussian noise to explore (Lillicrap et al., 2015; their noise had inertia, which TD3's dropped).
+    """One action, and Gaussian noise to explore (Lillicrap et al., 2015; their noise had `inertia`, which TD3's dropped).
 
     noise: its standard deviation, where the box is 2 wide. smoothing, smoothing_clip: of the noise on the target's action
     (Fujimoto et al., 2018, section 5.3), and what it is held within.
@@ -166,9 +174,11 @@ class Deterministic:
     def entropy_unit(self, space: Box) -> float:
         return 0.0
 
-    def explore(self, key: jax.Array, space: Box, out: Out) -> jax.Array:
-        action = jnp.tanh(out["loc"])
-        return scaled(space, jnp.clip(action + self.noise * jax.random.normal(key, action.shape), -1.0, 1.0))
+    def draw(self, key: jax.Array, out: Out) -> jax.Array:
+        return jax.random.normal(key, out["loc"].shape)
+
+    def explore(self, noise: jax.Array, space: Box, out: Out) -> jax.Array:
+        return scaled(space, jnp.clip(jnp.tanh(out["loc"]) + self.noise * noise, -1.0, 1.0))
 
     def mode(self, space: Box, out: Out) -> jax.Array:
         return scaled(space, jnp.tanh(out["loc"]))
@@ -247,8 +257,11 @@ class Softmax:
     def entropy_unit(self, space: Discrete) -> float:
         return math.log(space.n)
 
-    def explore(self, key: jax.Array, space: Discrete, out: Out) -> jax.Array:
-        return self.policy(out).sample(key)
+    def draw(self, key: jax.Array, out: Out) -> jax.Array:
+        return jax.random.gumbel(key, out["logits"].shape)
+
+    def explore(self, noise: jax.Array, space: Discrete, out: Out) -> jax.Array:
+        return jnp.argmax(self.policy(out).logits + noise, axis=-1)
 
     def mode(self, space: Discrete, out: Out) -> jax.Array:
         return self.policy(out).mode()

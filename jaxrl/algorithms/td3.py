@@ -42,6 +42,6 @@ def td3(
 def ddpg(**fields: Any) -> OffPolicy:
     """Deep deterministic policy gradients (Lillicrap et al., 2015); with `memory=rl.GRU(64)`, RDPG. `fields` are `td3`'s.
 
-    Noise is Gaussian, without the paper's inertia.
+    Noise is Gaussian, without the paper's inertia unless you give it some, say `inertia=0.85`.
     """
     return td3(**fields)
