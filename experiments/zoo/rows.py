@@ -96,7 +96,7 @@ LASTING = dict(lr=1e-3, gamma=0.999, num_envs=4, updates=2, batch_size=64, warmu
 LASTING_SOFT = LASTING | dict(temperature=0.03, temperature_lr=0.0, grid=dict(gamma=(0.99, 0.999)))
 LASTING_HARD = LASTING | dict(noise=0.8, grid=dict(gamma=(0.99, 0.999)))
 
-MOUNTAIN_CAR: dict[str, dict[str, Any]] = {
+MOUNTAIN_CAR_CONTINUOUS: dict[str, dict[str, Any]] = {
     "sac": LASTING_SOFT | dict(target=90, published="95 ± 1 (rl-zoo, 50k)"),
     "td3": LASTING_HARD | dict(target=90, published="93 ± 0 (rl-zoo, 300k)"),
     "ddpg": LASTING_HARD | dict(published="94 ± 0 (rl-zoo, 300k)"),
@@ -173,5 +173,5 @@ ROWS: list[Row] = [
     *rows("MemoryChain", 100_000, MEMORY_CHAIN),
     *rows("Breakout-MinAtar", 1_000_000, BREAKOUT),
     *rows("Pendulum-v1", 20_000, PENDULUM),
-    *rows("MountainCarContinuous-v0", 30_000, MOUNTAIN_CAR),
+    *rows("MountainCarContinuous-v0", 30_000, MOUNTAIN_CAR_CONTINUOUS),
 ]
