@@ -102,7 +102,8 @@ def trpo(*, max_kl: float = 0.01, damping: float = 0.1, **fields: Any) -> OnPoli
     They leave alone what the policy reads, so that a shared tower follows the policy and the constraint holds for any
     network. Metrics: `kl` and `improvement` of the step, and `step_scale`, the length that the line search chose (0: none).
     """
-    return _surrogate(PolicyGradient(), **{"policy_step": TrustRegion(max_kl, damping)} | fields)
+    step: dict[str, Any] = {"policy_step": TrustRegion(max_kl, damping)}
+    return _surrogate(PolicyGradient(), **step | fields)
 
 
 def impala(
