@@ -391,7 +391,7 @@ def test_a_policy_begins_as_wide_wherever_it_looks():
 def test_noise_with_inertia_lasts_and_is_as_large_as_without():
     """An autoregressive process of variance 1, which starts anew with each episode; what is judged knows none of it."""
     inertia, num = 0.8, 4000
-    algo = rl.td3(**SMALL, inertia=inertia, noise=0.05)
+    algo = rl.td3(**SLOW, inertia=inertia, noise=0.05)
     env, learnt, _ = begun(algo)
     learner, obs = algo.learner, jnp.zeros(1)
     start = learner.start(env)
