@@ -12,6 +12,8 @@ from envs.arguments import check_names
 from jaxrl.env import Env
 from jaxrl.tree import is_static, nearest, replace
 
+SAMPLED: dict[str, Any] = lpg_levels.DISTRIBUTIONS | delayed_chain.DISTRIBUTIONS  # of plain numbers: no device is touched
+
 
 class Levels(Protocol):
     """A distribution over environments that differ in their leaves alone, and over how long an agent lives on them."""
@@ -41,16 +43,16 @@ def distribution(name: str, **params: Any) -> Levels:
       ValueError: no distribution, or no parameter of it, has this name; or a size is out of range.
       TypeError: a static parameter (a count such as `num_walls`) is an array.
     """
-    known = distributions()
-    if name not in known:
-        raise ValueError(f"There is no distribution over levels {name!r}; {nearest(name, known)}.")
-    check_names(name, params, type(known[name]).__dataclass_fields__)
-    return replace(known[name], **params)
+    if name not in distributions():
+        raise ValueError(f"There is no distribution over levels {name!r}; {nearest(name, distributions())}.")
+    levels: Any = SAMPLED[name] if name in SAMPLED else lpg_levels.redrawn(name)
+    check_names(name, params, type(levels).__dataclass_fields__)
+    return replace(levels, **params)
 
 
-def distributions() -> dict[str, Any]:
-    """Every distribution that `distribution` knows."""
-    return lpg_levels.DISTRIBUTIONS | lpg_levels.redrawn() | delayed_chain.DISTRIBUTIONS
+def distributions() -> list[str]:
+    """Every name that `distribution` knows."""
+    return [*SAMPLED, *lpg_levels.FIXED]
 
 
 def family(levels: Sequence[Any]) -> Any:

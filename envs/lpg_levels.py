@@ -126,11 +126,10 @@ class Redrawn:
         return ret if level.roaming else solve.score(level, ret)
 
 
-def redrawn() -> dict[str, Redrawn]:
-    """The fixed levels as distributions, with the lifetimes of the paper, longer where objects roam."""
-    lifetime = {True: (25_000, 25_000), False: (2500, 2500)}
-    levels = {name: drawn(*how) for name, how in FIXED.items()}
-    return {name: Redrawn(level, lifetime[level.roaming]) for name, level in levels.items()}
+def redrawn(name: str) -> Redrawn:
+    """A fixed level as a distribution, with the lifetimes of the paper: longer where objects roam."""
+    level = drawn(*FIXED[name])
+    return Redrawn(level, (25_000, 25_000) if level.roaming else (2500, 2500))
 
 
 # ----------------------------------------------------------------------------------------------------------- sampled levels

@@ -1,6 +1,8 @@
 """Levels: the grids of LPG against a slow walk, their distributions, and what a family refuses."""
 
 import itertools
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -183,6 +185,15 @@ def test_a_distribution_samples_levels_of_one_shape(name):
         assert (family.time_limit <= family.max_steps).all()
         assert ((family.types >= 0).sum(1) >= 1).all()
         assert len(np.unique(family.start)) > 1
+
+
+def test_a_distribution_touches_no_device():
+    """So that a configuration may name one before the number of cores is set."""
+    code = (
+        "import envs, jax; envs.distribution('LPGGrid-tiny', num_walls=2); envs.distribution('DelayedChain-long'); "
+        "assert not jax._src.xla_bridge.backends_are_initialized()"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=120).returncode == 0
 
 
 @pytest.mark.parametrize(("name", "best"), [("LPGGrid-tiny", 1.0), ("DelayedChain-long", 1.0), ("LPGGrid-rand_tiny", 3.0)])
