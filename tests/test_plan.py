@@ -30,6 +30,18 @@ def quiet(*args, **kwargs):
     return rl.sweep(*args, progress=False, **kwargs)
 
 
+def test_several_processes_share_the_chunks():
+    """Of three chunks one process has two, and the time is theirs."""
+    alone, shared = (rl.plan(TRAINING, AXES, chunk=4, processes=count) for count in (1, 2))
+    assert (alone.processes, alone.busiest, shared.processes, shared.busiest) == (1, 3, 2, 2)
+    assert shared.seconds / 2 == pytest.approx(alone.seconds / 3, rel=0.9)  # two probes of a busy machine
+    assert shared.open_bytes == 2 * alone.open_bytes
+    assert "2: the busiest has 2 of these chunks" in str(shared)
+    assert "processes" not in str(alone)
+    with pytest.raises(ValueError, match="processes=0 would run nothing"):
+        rl.plan(TRAINING, AXES, processes=0)
+
+
 def test_a_plan_says_what_a_training_will_take(tmp_path):
     plan = rl.plan(TRAINING, AXES, chunk=4, folder=tmp_path / "x")
     assert (plan.members, plan.axes, plan.left) == (10, {"lr": 2, "seed": 5}, 10)

@@ -128,6 +128,7 @@ def plan(
     memory: float | str | None = None,
     keep_best: bool = False,
     probe: bool = True,
+    processes: int | None = None,
 ) -> Plan | Plans:
     """What `sweep` of the same arguments would take, without training: members, chunks, memory, disk and time.
 
@@ -136,15 +137,20 @@ def plan(
 
     folder: one that holds finished chunks says what is left; nothing is written there.
     probe: plays a chunk of a `Training` for a few seconds to foretell the time, which a function does not allow.
+    processes: that would share it, each on devices like those of this one; default: as many as share this run.
 
-    Raises what `sweep` does.
+    Raises what `sweep` does, and
+      ValueError: fewer than one process.
     """
     _check_chunk(chunk)
+    processes = jax.process_count() if processes is None else processes
+    if processes < 1:
+        raise ValueError(f"processes={processes} would run nothing: write how many share the sweep, say processes=1.")
     limit = as_bytes(memory)
     grid = Grid(over)
     if static:
         groups, same = combine(run, static, grid), {"chunk": chunk, "memory": memory}
-        same |= {"keep_best": keep_best, "probe": probe}
+        same |= {"keep_best": keep_best, "probe": probe, "processes": processes}
         home = lambda i: None if folder is None else pathlib.Path(folder).expanduser() / group_folder(i)
         each = [plan(one, over, folder=home(i), **same) for i, one in enumerate(groups.runs)]
         return Plans(dict(zip(groups.names, each, strict=True)))  # type: ignore[arg-type]
@@ -157,7 +163,7 @@ def plan(
         chunks = store.read_chunks(folder)
     width = _width(chunk, chunks, folder)
     job = Job(run, member, grid, chunks, None, lambda report: None, **width, memory=limit, keep_best=keep_best)
-    return plan_of(job, probe)
+    return plan_of(job, probe, processes)
 
 
 def load(folder: str | os.PathLike[str]) -> xr.Dataset:

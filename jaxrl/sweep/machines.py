@@ -9,9 +9,14 @@ import numpy as np
 T = TypeVar("T")
 
 
+def whose(piece: int, processes: int) -> int:
+    """The process that a chunk belongs to, by its place among all chunks."""
+    return piece % processes
+
+
 def mine(piece: int) -> bool:
-    """Whether a chunk, by its place among all chunks, is this process's."""
-    return piece % jax.process_count() == jax.process_index()
+    """Whether a chunk is this process's."""
+    return whose(piece, jax.process_count()) == jax.process_index()
 
 
 def first() -> bool:

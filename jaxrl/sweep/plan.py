@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from jaxrl.progress import clock
+from jaxrl.sweep import machines
 from jaxrl.sweep.grid import bind
 from jaxrl.sweep.job import Job
 from jaxrl.sweep.memory import free_bytes, told
@@ -25,13 +26,14 @@ NO_TIME = "unknown for a function, whose length nobody can see: sweep a rl.Train
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What a sweep will take. Bytes and seconds are of all devices together; `print` shows it as a table.
+    """What a sweep will take. Bytes are of all devices of one process together; `print` shows it as a table.
 
     done: members that the folder already holds. why: what decided the chunk. chunks: how many are left to run.
+    processes: that share the chunks; busiest: the chunks of the one that has most, and all others wait for it.
     peak_bytes: of one chunk, by XLA's own account. limit_bytes: what it may take, infinite where nothing but the device
     limits it. steps, eval_steps: of one member's learning and of its greedy evaluation; None for a function.
-    open_bytes: on disk, of a running chunk's checkpoints. seconds: of running what is left, without compilation, as a short
-    probe foretells; None where there was none.
+    open_bytes: on disk, of the running chunks' checkpoints. seconds: of running what is left, without compilation, as a
+    short probe foretells; None where there was none.
     padding: what is computed and thrown away, where members of one program need less than others.
     """
 
@@ -41,6 +43,8 @@ class Plan:
     chunk: int
     why: str
     chunks: int
+    processes: int
+    busiest: int
     devices: int
     device: str
     programs: int
@@ -78,7 +82,9 @@ class Plan:
         rows = [("members", f"{self.members:,} = {product}")]
         rows += [("left", f"{self.left:,}; {self.done:,} are done")] if self.done else []
         rows += [("chunk", f"{self.chunk:,} members: {self.why}"), ("chunks", f"{self.chunks:,}")]
-        rows += [("devices", f"{self.devices} of kind {self.device}")]
+        if self.processes > 1:
+            rows += [("processes", f"{self.processes}: the busiest has {self.busiest:,} of these chunks")]
+        rows += [("devices", f"{self.devices} of kind {self.device}{', in each process' if self.processes > 1 else ''}")]
         rows += [("compilations", f"{self.programs}, which took {self.compile_seconds:.1f} s")]
         limit = "no limit" if math.isinf(self.limit_bytes) else f"limit {told(self.limit_bytes)}"
         need = f"{told(self.member_bytes)} a member, {told(self.peak_bytes)} a chunk at its peak"
@@ -152,7 +158,7 @@ def _html(rows: list[tuple[str, str]]) -> str:
     return f"<table>{cells}</table>"
 
 
-def plan_of(job: Job, probe: bool) -> Plan:
+def plan_of(job: Job, probe: bool, processes: int) -> Plan:
     """The plan of a job: its program is compiled as the sweep would, and a chunk of a training is played for seconds."""
     left = job.grid.members - job.num_done
     peak, programs, open_bytes, seconds, speed = 0, 0, 0, None, ""
@@ -167,8 +173,9 @@ def plan_of(job: Job, probe: bool) -> Plan:
         except (jax.errors.JaxRuntimeError, MemoryError) as error:
             job.halve_after(error)
     chunk = job.chunk or 0
-    chunks = sum(-(-(last - first) // chunk) for first, last in job.missing())
-    seconds = None if seconds is None else seconds * chunks
+    places = [start // chunk for first, last in job.missing() for start in range(first, last, chunk)]
+    busiest = max(sum(machines.whose(place, processes) == i for place in places) for i in range(processes))
+    seconds = None if seconds is None else seconds * busiest
     result, learner = _sizes(job)
     steps = _steps(job.run) if isinstance(job.run, Training) else (None, None)
     return Plan(
@@ -177,7 +184,9 @@ def plan_of(job: Job, probe: bool) -> Plan:
         done=job.num_done,
         chunk=chunk,
         why=job.why if left else "nothing is left to do",
-        chunks=chunks,
+        chunks=len(places),
+        processes=processes,
+        busiest=busiest,
         devices=job.devices,
         device=jax.local_devices()[0].device_kind,
         programs=programs,
@@ -190,7 +199,7 @@ def plan_of(job: Job, probe: bool) -> Plan:
         eval_steps=steps[1],
         result_bytes=result,
         folder_bytes=2 * result + learner * (1 + job.keep_best),  # each chunk, and then the whole
-        open_bytes=open_bytes,
+        open_bytes=open_bytes * processes,
         seconds=seconds,
         seconds_told=_told(job, left, seconds, speed),
         padding=_padding(job),
