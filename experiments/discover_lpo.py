@@ -34,8 +34,8 @@ ADAM = rl.Optimizer(optax.adam, {"eps": 1e-5, "eps_root": 1e-16})
 class Config:
     """What to run. Smoke settings for tests: few of everything."""
 
-    generations: int = 60
-    evals: int = 6
+    generations: int = 50
+    evals: int = 5
     """times that the selection levels are asked"""
     seeds: int = 5
     """meta-seeds, all of them reported"""
@@ -45,12 +45,12 @@ class Config:
     sigma: float = 0.1
     lr: float = 0.03
     selection_levels: int = 64
-    test_levels: int = 256
+    test_levels: int = 128
     settings: int = 12
     """of PPO that are tried: 4 learning rates and 3 clips"""
     first_seed: int = 0
-    width: int = 128
-    """units of the drift network"""
+    width: int = 16
+    """units of the drift network (the paper has 128, at several times the cost on a CPU)"""
     runs: pathlib.Path = pathlib.Path("runs/discover_lpo")
     """keeps the lives: the same command goes on from there"""
     folder: pathlib.Path = RESULTS

@@ -50,7 +50,19 @@ from jaxrl.devices import cache_compilations, distributed, use_all_cores
 from jaxrl.env import Env, Step
 from jaxrl.export import export, frame
 from jaxrl.memories import FFM, GRU, LRU, LSTM, GTrXL
-from jaxrl.meta import CMAES, ES, PES, SNES, Evolution, Lives, PersistentEvolution, SepCMAES
+from jaxrl.meta import (
+    CMAES,
+    ES,
+    PES,
+    SNES,
+    Evolution,
+    Lives,
+    MetaGradient,
+    OuterCritic,
+    PersistentEvolution,
+    SepCMAES,
+    meta_gradient,
+)
 from jaxrl.networks import CNN, MLP, Network
 from jaxrl.policy import best, policy
 from jaxrl.replay import Prioritized, Uniform
@@ -96,11 +108,13 @@ __all__ = [
     "Linear",
     "Lives",
     "Masked",
+    "MetaGradient",
     "MultiDiscrete",
     "Network",
     "OffPolicy",
     "OnPolicy",
     "Optimizer",
+    "OuterCritic",
     "PersistentEvolution",
     "PolicyGradient",
     "Prioritized",
@@ -134,6 +148,7 @@ __all__ = [
     "load_rule",
     "mdpo",
     "mdpo_off_policy",
+    "meta_gradient",
     "munchausen_dqn",
     "plan",
     "plot",

@@ -130,7 +130,7 @@ class Training:
         def live(carry: tuple[State, Metrics], i: jax.Array) -> tuple[State, Metrics]:
             state, totals = carry
             learnt, metrics = update(jax.random.fold_in(key, i), state)
-            metrics = _weigh(metrics)
+            metrics = weigh(metrics)
             if self._stops:
                 alive = state.clock.n < self._last_update
                 learnt = _stand_still(alive, learnt, state)
@@ -144,11 +144,11 @@ class Training:
             # `row` and `i` belong to no member, so this stays a branch under vmap: a row with fewer updates skips one
             return jax.lax.cond(i < jnp.asarray(counts)[row], live, lambda carry, _: carry, carry, i), None
 
-        shapes = jax.eval_shape(lambda key, state: _weigh(update(key, state)[1]), key, state)
+        shapes = jax.eval_shape(lambda key, state: weigh(update(key, state)[1]), key, state)
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
         zeros |= {"lived": jnp.float32(0.0)} if self._stops else {}
         (state, totals), _ = jax.lax.scan(one, (state, zeros), jnp.arange(counts.max()))
-        return state, _mean(totals, totals.pop("lived", jnp.asarray(counts)[row]))
+        return state, mean_of(totals, totals.pop("lived", jnp.asarray(counts)[row]))
 
     def _evaluate(self, key: jax.Array, state: State, row: jax.Array | int) -> jax.Array:
         evaluated, episodes = self.eval_rows
@@ -172,14 +172,14 @@ def _stand_still(alive: jax.Array, learnt: State, state: State) -> State:
     return tree.replace(still, replay=learnt.replay) if hasattr(state, "replay") else still
 
 
-def _weigh(metrics: Metrics) -> Metrics:
+def weigh(metrics: Metrics) -> Metrics:
     """Metrics of an update as sums: the return and length of its episodes are weighted by how many ended."""
     count = metrics["episodes"]
     total = lambda name: jnp.where(count > 0, metrics[name] * count, 0.0)
     return metrics | {name: total(name) for name in ("return", "length")}
 
 
-def _mean(totals: Metrics, updates: jax.Array) -> Metrics:
+def mean_of(totals: Metrics, updates: jax.Array) -> Metrics:
     """The sums of a row as means; `episodes` stays a count; return and length are NaN when no episode ended."""
     means = {name: total / updates for name, total in totals.items()}
     count = totals["episodes"]

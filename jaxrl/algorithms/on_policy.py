@@ -109,12 +109,12 @@ class OnPolicy:
 
     def act(self, key: jax.Array, env: Env, state: State, memory: Any, obs: Any) -> tuple[Any, Any]:
         state = tree.replace(state, clock=Clock(1, 1.0))  # a policy that was loaded has no clock; a greedy one needs none
-        memory, out = self._look(env, state, memory, obs)
+        memory, out = self.look(env, state, memory, obs)
         return memory, out["policy"].mode()
 
     def explore(self, key: jax.Array, env: Env, state: State, memory: Any, obs: Any) -> tuple[Any, Any]:
         """What it does to learn: an action drawn from the policy."""
-        memory, out = self._look(env, state, memory, obs)
+        memory, out = self.look(env, state, memory, obs)
         return memory, out["policy"].sample(key)
 
     def update(self, key: jax.Array, env: Env, state: State) -> tuple[State, Metrics]:
@@ -142,8 +142,8 @@ class OnPolicy:
         policy = lambda out: rules.policy(self.rule, env.action_space, out, state.clock)
         return memory, out | {"policy": jax.vmap(policy)(out)}
 
-    def _look(self, env: Env, state: State, memory: Any, obs: Any) -> tuple[Any, Any]:
-        """The same at one observation."""
+    def look(self, env: Env, state: State, memory: Any, obs: Any) -> tuple[Any, Any]:
+        """The network's heads, and under "policy" the distribution over actions that they make, at one observation."""
         obs = jax.tree.map(lambda x: jnp.asarray(x)[None], obs)
         memory, out = self._read(env, state, state.params, memory, obs, jnp.zeros(1, bool))
         return memory, jax.tree.map(lambda x: x[0], out)
@@ -219,7 +219,7 @@ class OnPolicy:
         read = lambda memory, obs, first: self._read(env, state, state.params, memory, obs, first)[1]
         if self._whole:
             out = jax.vmap(read, in_axes=(0, 1, 1), out_axes=1)(state.episodes.memory, batch.obs, first)
-            peek = lambda memory, obs: self._look(env, state, memory, obs)[1]
+            peek = lambda memory, obs: self.look(env, state, memory, obs)[1]
             return out, jax.vmap(jax.vmap(peek))(batch.memory, batch.next_obs)
         flat = lambda x: x.reshape(-1, *x.shape[2:])
         full = lambda x: x.reshape(*batch.done.shape, *x.shape[1:])

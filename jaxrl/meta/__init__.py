@@ -2,9 +2,11 @@
 
 from jaxrl.meta.evolution import Evolution
 from jaxrl.meta.from_evosax import CMAES, SNES, SepCMAES
+from jaxrl.meta.gradient import meta_gradient
 from jaxrl.meta.lives import Lives, Tasks
 from jaxrl.meta.persistent import PES, PersistentEvolution
 from jaxrl.meta.shaping import CentredRank, PairSign, Raw, ZScore
+from jaxrl.meta.sliding import MetaGradient, OuterCritic
 from jaxrl.meta.strategies import ES, Strategy
 
 __all__ = [
@@ -15,6 +17,8 @@ __all__ = [
     "CentredRank",
     "Evolution",
     "Lives",
+    "MetaGradient",
+    "OuterCritic",
     "PairSign",
     "PersistentEvolution",
     "Raw",
@@ -22,4 +26,5 @@ __all__ = [
     "Strategy",
     "Tasks",
     "ZScore",
+    "meta_gradient",
 ]
