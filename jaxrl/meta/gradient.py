@@ -29,8 +29,8 @@ def meta_gradient(
     """The value of `objective` after so many updates, and its gradient with respect to what the learner learns with.
 
     params: {field: value}, fields of the learner by name, trees of floats. objective: called with the learner, its state
-    after the updates, and their metrics; what it returns beside the value is handed on. The experience of each update is data: no
-    gradient flows through which actions were drawn (the score-function term is left out, as is usual).
+    after the updates, and their metrics; what it returns beside the value is handed on. The experience of each update is
+    data: no gradient flows through which actions were drawn (the score-function term is left out, as is usual).
     checkpoint: compute each update again on the way back rather than keep its insides, so that memory does not grow with
     `num_updates` but for one state each.
 
@@ -63,7 +63,8 @@ def meta_gradient(
             raise
         raise ValueError(
             f"{type(learner).__name__} takes steps that can't be differentiated backward: somewhere in its update or its "
-            "rule is a while_loop, or a fori_loop with a length known only when it runs. Use a scan, or evolve it: rl.Evolution."
+            "rule is a while_loop, or a fori_loop with a length known only when it runs. Use a scan, or evolve it by "
+            "rl.Evolution."
         ) from error
 
 

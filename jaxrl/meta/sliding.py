@@ -84,8 +84,8 @@ class MetaGradient:
     """Ascends the policy gradient of what a learner becomes after `num_updates` updates (Oh et al., 2020, section 3.3).
 
     `num_agents` learners live on tasks of their own. Each meta-step they live on for `num_updates`, play one rollout more,
-    and mean(log pi * advantage) there is differentiated through those updates. A life that is over begins anew on a fresh task;
-    first lives end after a uniform share of their length, so that at any time agents of all ages are there.
+    and mean(log pi * advantage) there is differentiated through those updates. A life that is over begins anew on a fresh
+    task; first lives end after a uniform share of their length, so that at any time agents of all ages are there.
 
     lr: of the meta-step, Adam's; each agent's gradient is held to `max_grad_norm`. regularisers: what of the learner's own
     metrics is added to the objective, with which weight: LPG's paper rewards entropies and penalises loud advice. They keep
