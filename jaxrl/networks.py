@@ -259,7 +259,7 @@ class MLP:
     free: tuple[str, ...] = ("log_std",)
     init: Initialiser = Orthogonal()
     norm_weights: bool = True
-    batch_norm: bool = False
+    batch_norm: bool = dataclasses.field(default=False, repr=False)  # results kept under a network's name stay its own
 
     def __call__(self, heads: Mapping[str, int]) -> Network:
         how = self.hidden, self.activation, self.shared, self.layer_norm, self.free, self.init, self.norm_weights
