@@ -1,5 +1,6 @@
 """What every rule promises."""
 
+import functools
 import operator
 
 import jax
@@ -11,9 +12,17 @@ from probes import Choice
 import jaxrl as rl
 from jaxrl import rules
 from jaxrl.rollout import Transition
-from jaxrl.rules.base import Clock
+from jaxrl.rules.base import Clock, policy, policy_heads
+from jaxrl.rules.disco_network import shapes
 
-RULES = {
+
+def disco_weights():
+    random = np.random.default_rng(0)
+    scale = lambda shape: shape[-2] ** -0.5 if len(shape) > 1 else 0.1
+    return {name: jnp.asarray(random.normal(0.0, scale(shape), shape), jnp.float32) for name, shape in shapes().items()}
+
+
+POLICIES = {
     "ppo": rl.Surrogate(),
     "ppo_value_clip": rl.Surrogate(value_clip=0.2),
     "a2c": rl.Surrogate(rl.PolicyGradient(), normalize_advantage=False),
@@ -29,31 +38,77 @@ RULES = {
     "remax": rules.Group(advantage=rules.OverGreedy(), group_size=2, entropy_weight=0.1),
     "grpo": rules.Group(rl.Clip(), rules.Standardized(), 0.9, 0.1, per_episode=True, penalty=rules.FixedPenalty(0.1)),
 }
-every = pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
-once = {name: rule for name, rule in RULES.items() if name != "impala"}  # whose advantages are made once a rollout
-SHAPE = (6, 4)
+OTHERS = {  # whose policy is not pushed by an advantage: it follows values, or what a network says
+    "pqn": rules.QLambda(),
+    "dqn": rl.TD(),
+    "dqn_reg": rl.TD(rules.DQNReg()),
+    "dqn_clipped": rl.TD(rules.DQNClipped()),
+    "lpg": rl.LPG.random(jax.random.key(3), 8, categories=4),
+    "ta_lpg": rl.LPG.random(jax.random.key(4), 8, categories=4, knows_time=True),
+    "disco": rules.Disco(disco_weights()),
+}
+RULES = POLICIES | OTHERS
+every = pytest.mark.parametrize("name", RULES)
+once = {name: rule for name, rule in POLICIES.items() if name != "impala"}  # whose advantages are made once a rollout
+SHAPE, SPACE, CLOCK = (6, 4), rl.Discrete(3), Clock(3, 10.0)
+TUNED = ("gamma", "lam", "entropy_weight", "objective.weights", "criterion.weight", "prediction_weight", "weights")
 
 
-def experience(seed=0, scale=1.0):
-    """A rollout; `scale` multiplies its rewards and values."""
-    keys = jax.random.split(jax.random.key(seed), 6)
-    real = lambda i, *more: jax.random.normal(keys[i], (*SHAPE, *more)) * (1.0 if i == 1 else scale)
-    terminated = jax.random.bernoulli(keys[4], 0.2, SHAPE)
-    out = {"value": real(0, 1), "policy": rl.Discrete(3).policy({"logits": real(1, 3)})}
-    next_out = out | {"value": real(2, 1)}
-    action = jax.random.randint(keys[5], SHAPE, 0, 3)
+def read(rule, heads):
+    return heads | {"policy": policy(rule, SPACE, heads, CLOCK)}
+
+
+def experience(rule, seed=0, scale=1.0):
+    """The learner's heads, what it reads of a rollout, at each step and the next, and the rollout.
+
+    `scale` multiplies rewards and all heads but the policy's. Drawn by NumPy, which compiles nothing.
+    """
+    random = np.random.default_rng(seed)
+    real = lambda *more, by=scale: jnp.asarray(by * random.normal(size=(*SHAPE, *more)), jnp.float32)
+    sizes = policy_heads(rule, SPACE) | rule.heads
+    draw = lambda: {head: real(size, by=1.0 if head == "logits" else scale) for head, size in sizes.items()}
+    heads, next_heads = draw(), draw()
+    out, next_out = read(rule, heads), read(rule, next_heads)
+    if hasattr(rule, "slow"):
+        out, next_out = out | {"slow": read(rule, draw())}, next_out | {"slow": read(rule, draw())}
+    terminated, action = jnp.asarray(random.random(SHAPE) < 0.2), jnp.asarray(random.integers(0, 3, SHAPE))
     zeros = jnp.zeros(SHAPE)
-    return out, next_out, Transition(zeros, action, real(3), zeros, terminated, jnp.zeros(SHAPE, bool), zeros, zeros, ())
+    played = Transition(zeros, action, real(), zeros, terminated, jnp.zeros(SHAPE, bool), zeros, zeros, ())
+    return heads, out, next_out, played
 
 
-def loss_of(rule, logits, seed=0, scale=1.0):
-    out, next_out, batch = experience(seed, scale)
-    clock = Clock(3, 10.0)
-    _, targets = rule.targets(rule.init(jax.random.key(0), {}), out, next_out, batch, clock)
-    moved = out | {"policy": rl.Discrete(3).policy({"logits": out["policy"].logits + logits})}
+def prepared(rule, out, next_out, batch):
+    """Targets of a rollout, and the loss as a function of heads; for a rule that remembers, in its second update."""
+    carry = rule.init(jax.random.key(0), {})
+    for _ in range(2 if hasattr(rule, "slow") else 1):
+        carry, targets = rule.targets(carry, out, next_out, batch, CLOCK)
     whole = getattr(rule, "whole_trajectories", False)
     turn = lambda x: x.swapaxes(0, 1) if whole else x
-    return rule.loss(*jax.tree.map(turn, (moved, batch, targets)), clock)
+    return targets, lambda heads: rule.loss(*jax.tree.map(turn, (read(rule, heads), batch, targets)), CLOCK)
+
+
+@jax.jit
+def update(rule, heads, seen):
+    """Targets of a rollout, the gradient at the heads that played it, and the loss and metrics of heads that moved on."""
+    targets, loss = prepared(rule, *seen)
+    moved = jax.tree.map(lambda x: x + 0.3 * jnp.cos(jnp.arange(x.size).reshape(x.shape)), heads)
+    return targets, jax.grad(lambda heads: loss(heads)[0])(heads), loss(moved)
+
+
+@jax.jit
+@functools.partial(jax.grad, allow_int=True)
+def meta_gradient(rule, heads, seen):
+    """Of what a learner is after two steps on a rollout."""
+    loss = prepared(rule, *seen)[1]
+    slope = jax.grad(lambda heads: loss(heads)[0])
+    step = lambda heads, _: (jax.tree.map(lambda x, g: x - 10.0 * g, heads, slope(heads)), None)
+    heads, _ = jax.lax.scan(step, heads, None, length=2)  # the first is at ratio 1, where no drift has a say
+    return sum(jnp.sum(x * jnp.cos(jnp.arange(x.size).reshape(x.shape))) for x in jax.tree.leaves(heads))
+
+
+def split(rule, scale=1.0):
+    heads, *seen = experience(rule, scale=scale)
+    return rule, heads, seen
 
 
 def plain(rule):
@@ -63,47 +118,39 @@ def plain(rule):
 
 
 @every
-def test_the_loss_is_finite_and_has_the_metrics_of_the_house(rule):
-    loss, metrics = loss_of(rule, 0.3)
+def test_the_loss_is_finite_and_has_the_metrics_of_the_house(name):
+    _, grads, (loss, metrics) = update(*split(RULES[name]))
     assert np.isfinite(loss)
-    assert set(metrics) >= {"loss", "entropy", "kl", "clip_fraction"} | ({"explained_variance"} if rule.heads else set())
+    ratios = {"kl", "clip_fraction"} | ({"explained_variance"} if RULES[name].heads else set())
+    assert set(metrics) >= {"loss", "entropy"} | (ratios if name in POLICIES else set())
     assert all(np.isfinite(x) and x.shape == () for x in metrics.values())
+    assert all(np.all(np.isfinite(x)) and np.any(x != 0.0) for x in jax.tree.leaves(grads))
 
 
-@every
-def test_no_advantage_no_policy_gradient(rule):
-    grad = jax.grad(lambda logits: loss_of(plain(rule), logits, scale=0.0)[0])(jnp.zeros((*SHAPE, 3)))
-    np.testing.assert_allclose(grad, 0.0, atol=1e-7)
+@pytest.mark.parametrize("name", POLICIES)
+def test_no_advantage_no_policy_gradient(name):
+    grads = update(*split(plain(RULES[name]), scale=0.0))[1]
+    np.testing.assert_allclose(grads["logits"], 0.0, atol=1e-7)
 
 
-@pytest.mark.parametrize("rule", once.values(), ids=once)
-def test_at_ratio_one_the_gradient_is_the_policy_gradient(rule):
-    rule = plain(rule)
-    out, _, batch = experience()
-    grad = jax.grad(lambda logits: loss_of(rule, logits)[0])(jnp.zeros((*SHAPE, 3)))
-    _, targets = rule.targets(rule.init(jax.random.key(0), {}), *experience(), Clock(0, 1.0))
-    p = jax.nn.softmax(out["policy"].logits)
-    score = jax.nn.one_hot(batch.action, 3) - p
+@pytest.mark.parametrize("name", once)
+def test_at_ratio_one_the_gradient_is_the_policy_gradient(name):
+    rule, heads, seen = split(plain(RULES[name]))
+    targets, grads, _ = update(rule, heads, seen)
+    score = jax.nn.one_hot(seen[-1].action, 3) - jax.nn.softmax(heads["logits"])
     worth = targets.advantage * (1.0 if isinstance(targets.weight, tuple) else targets.weight)
-    np.testing.assert_allclose(grad, -worth[..., None] * score / np.prod(SHAPE), atol=1e-5)
+    np.testing.assert_allclose(grads["logits"], -worth[..., None] * score / np.prod(SHAPE), atol=1e-5)
 
 
-@every
-def test_the_meta_gradient_is_finite_and_not_zero(rule):
-    """Of what a learner is worth after two updates, with respect to each float of the rule that they read."""
-
-    def worth(rule):
-        logits = jnp.zeros((*SHAPE, 3))
-        for _ in range(2):  # the first is at ratio 1, where no drift has a say
-            logits -= 10.0 * jax.grad(lambda logits: loss_of(rule, logits)[0])(logits)
-        return loss_of(RULES["a2c"], logits, seed=1)[0]
-
-    grads = jax.jit(jax.grad(worth, allow_int=True))(rule)
-    read = {"gamma", "lam", "entropy_weight", "objective.weights", "weights"} & set(rl.tree.paths(rule))
-    for name in read:
-        for value in jax.tree.leaves(operator.attrgetter(name)(grads)):
-            assert np.all(np.isfinite(value)), name
-            assert np.any(value != 0.0), name
+@pytest.mark.parametrize("name", [name for name in RULES if name != "disco"])  # its own is in test_disco.py
+def test_the_meta_gradient_is_finite_and_not_zero(name):
+    """With respect to each float of the rule that two steps on a rollout read."""
+    grads = meta_gradient(*split(RULES[name]))
+    unread = {"gamma"} if "lpg" in name else set()  # it has no returns
+    for field in sorted(set(TUNED) & set(rl.tree.paths(RULES[name])) - unread):
+        for leaf, value in jax.tree_util.tree_leaves_with_path(operator.attrgetter(field)(grads)):
+            assert np.all(np.isfinite(value)), (field, leaf)
+            assert np.any(value != 0.0), (field, leaf)
 
 
 def test_clip_is_the_paper_s_equation():
