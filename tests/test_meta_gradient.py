@@ -75,15 +75,15 @@ def test_memory_is_flat_in_the_number_of_updates():
     learner = Fit()
     start = jax.eval_shape(lambda: learner.init(jax.random.key(0), None))
 
-    def scratch(num_updates, checkpoint):
+    def scratch(num_updates, branch):
         run = lambda state, lr: meta_gradient(
             jax.random.key(1), learner, {"lr": lr}, None, state, lambda *now: (size(now[1]), ()), num_updates,
-            checkpoint=checkpoint,
+            branch=branch,
         )[1]  # fmt: skip
         return jax.jit(run).lower(start, 0.1).compile().memory_analysis().temp_size_in_bytes
 
     state = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(start))
-    short, long, kept = scratch(2, True), scratch(32, True), scratch(32, False)
+    short, long, kept = scratch(2, 64), scratch(32, 64), scratch(32, None)
     assert long - short < 30 * 1.2 * state  # what grows is one state for each update
     assert kept > 3 * long
 

@@ -5,6 +5,7 @@ from jaxrl.meta.from_evosax import CMAES, SNES, SepCMAES
 from jaxrl.meta.gradient import meta_gradient
 from jaxrl.meta.lives import Lives, Tasks
 from jaxrl.meta.persistent import PES, PersistentEvolution
+from jaxrl.meta.replay_tree import tree_scan
 from jaxrl.meta.shaping import CentredRank, PairSign, Raw, ZScore
 from jaxrl.meta.sliding import MetaGradient, OuterCritic
 from jaxrl.meta.strategies import ES, Strategy
@@ -27,4 +28,5 @@ __all__ = [
     "Tasks",
     "ZScore",
     "meta_gradient",
+    "tree_scan",
 ]

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from jaxrl import tree
 from jaxrl.env import Env
+from jaxrl.meta.replay_tree import tree_scan
 from jaxrl.meta.strategies import as_floats
 from jaxrl.rules.base import Metrics
 from jaxrl.train import mean_of, weigh
@@ -24,15 +25,15 @@ def meta_gradient(
     objective: Objective,
     num_updates: int,
     *,
-    checkpoint: bool = True,
+    branch: int | None = 64,
 ) -> tuple[tuple[jax.Array, tuple[Any, Metrics, Any]], dict[str, Any]]:
     """The value of `objective` after so many updates, and its gradient with respect to what the learner learns with.
 
     params: {field: value}, fields of the learner by name, trees of floats. objective: called with the learner, its state
     after the updates, and their metrics; what it returns beside the value is handed on. The experience of each update is
     data: no gradient flows through which actions were drawn (the score-function term is left out, as is usual).
-    checkpoint: compute each update again on the way back rather than keep its insides, so that memory does not grow with
-    `num_updates` but for one state each.
+    branch: the insides of an update are computed again on the way back rather than kept, so that memory grows by one state
+    for each of up to `branch` updates, and beyond that with their logarithm (`tree_scan`). None keeps everything.
 
     Returns (value, (state, metrics, what else the objective said)), gradient.
 
@@ -45,12 +46,17 @@ def meta_gradient(
     def after(params: dict[str, Any]) -> tuple[jax.Array, Any]:
         made = tree.put(learner, params)
 
-        def update(state: Any, n: jax.Array) -> tuple[Any, Metrics]:
-            return made.update(jax.random.fold_in(key, n), env, state)
+        def update(now: tuple[Any, Metrics], n: jax.Array) -> tuple[Any, Metrics]:
+            lived, told = made.update(jax.random.fold_in(key, n), env, now[0])
+            return lived, jax.tree.map(jnp.add, now[1], weigh(told))
 
-        step = jax.checkpoint(update, prevent_cse=False) if checkpoint else update  # a scan can't merge the copies
-        lived, told = jax.lax.scan(step, state, jnp.arange(num_updates))
-        told = merge(told, num_updates)
+        shapes = jax.eval_shape(lambda: weigh(made.update(key, env, state)[1]))
+        start = state, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        if branch is None:
+            lived, told = jax.lax.scan(lambda now, n: (update(now, n), None), start, jnp.arange(num_updates))[0]
+        else:
+            lived, told = tree_scan(update, start, num_updates, branch)
+        told = mean_of(told, jnp.float32(num_updates))
         value, more = objective(made, lived, told)
         return value, (lived, told, more)
 
@@ -66,12 +72,6 @@ def meta_gradient(
             "rule is a while_loop, or a fori_loop with a length known only when it runs. Use a scan, or evolve it by "
             "rl.Evolution."
         ) from error
-
-
-def merge(told: Metrics, num_updates: int) -> Metrics:
-    """The metrics of several updates [K] as those of one: means, over episodes where they are of episodes. []."""
-    totals = jax.tree.map(lambda x: x.sum(0), jax.vmap(weigh)(told))
-    return mean_of(totals, jnp.float32(num_updates))
 
 
 def _check_reached(gradient: Callable[[Any], Any], params: Any) -> None:
