@@ -2,7 +2,7 @@
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, dataclass_transform
 
 import jax
@@ -122,6 +122,16 @@ def find(tree: Any, name: str) -> str:
     if len(matches) > 1 and not exact:
         raise ValueError(f"{name!r} is ambiguous in {type(tree).__name__}: write one of {', '.join(matches)}.")
     return (exact or matches)[0]
+
+
+def parts(tree: Any, names: Sequence[str]) -> dict[str, Any]:
+    """What the fields of these names hold (as in `find`): `put(tree, parts(tree, names))` is the same tree."""
+    found = {}
+    for name in names:
+        found[name] = tree
+        for part in find(tree, name).split("."):
+            found[name] = found[name][part] if isinstance(found[name], dict) else getattr(found[name], part)
+    return found
 
 
 def put(tree: T, values: Mapping[str, Any]) -> T:

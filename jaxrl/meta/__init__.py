@@ -1,5 +1,6 @@
 """Learning what learning is made of: evolution, meta-gradients, and long ones through a tree of checkpoints."""
 
+from jaxrl.meta.bootstrapped import Bootstrap, Gain, Online
 from jaxrl.meta.evolution import Evolution
 from jaxrl.meta.from_evosax import CMAES, SNES, SepCMAES
 from jaxrl.meta.gradient import meta_gradient
@@ -15,10 +16,13 @@ __all__ = [
     "ES",
     "PES",
     "SNES",
+    "Bootstrap",
     "CentredRank",
     "Evolution",
+    "Gain",
     "Lives",
     "MetaGradient",
+    "Online",
     "OuterCritic",
     "PairSign",
     "PersistentEvolution",

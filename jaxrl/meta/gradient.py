@@ -6,10 +6,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxrl import tree
+from jaxrl import rollout, tree
 from jaxrl.env import Env
 from jaxrl.meta.replay_tree import tree_scan
 from jaxrl.meta.strategies import as_floats
+from jaxrl.rollout import Transition
 from jaxrl.rules.base import Metrics
 from jaxrl.train import mean_of, weigh
 
@@ -72,6 +73,17 @@ def meta_gradient(
             "rule is a while_loop, or a fori_loop with a length known only when it runs. Use a scan, or evolve it by "
             "rl.Evolution."
         ) from error
+
+
+def play(key: jax.Array, learner: Any, env: Env, state: Any) -> Transition:
+    """A rollout of the learner as it is, as data. [T, B]."""
+    policy = lambda key, memory, obs: learner.explore(key, env, state, memory, obs)
+    return jax.lax.stop_gradient(rollout.rollout(key, env, policy, state.episodes, learner.num_steps)[1])
+
+
+def heads(learner: Any, env: Env, state: Any, obs: Any) -> dict[str, Any]:
+    """The network's heads and the policy at each observation. [T, B]."""
+    return jax.vmap(jax.vmap(lambda obs: learner.look(env, state, (), obs)[1]))(obs)
 
 
 def _check_reached(gradient: Callable[[Any], Any], params: Any) -> None:

@@ -53,12 +53,7 @@ class Lives:
     @property
     def tuned(self) -> dict[str, Any]:
         """What is learnt, as it begins."""
-        found = {}
-        for name in self.tunes:
-            found[name] = self.learner
-            for part in tree.find(self.learner, name).split("."):
-                found[name] = found[name][part] if isinstance(found[name], dict) else getattr(found[name], part)
-        return found
+        return tree.parts(self.learner, self.tunes)
 
     def with_params(self, params: dict[str, Any]) -> Any:
         """The learner with these in place of its own."""

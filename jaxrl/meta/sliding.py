@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxrl import networks, returns, rollout, tree
+from jaxrl import networks, returns, tree
 from jaxrl.algorithms.base import Optimizer, clip_by_global_norm, descend
-from jaxrl.meta.gradient import meta_gradient
+from jaxrl.meta.gradient import heads, meta_gradient, play
 from jaxrl.meta.lives import Lives, Tasks, check_tasks
 from jaxrl.meta.strategies import as_floats
 from jaxrl.networks import MLP
@@ -148,12 +148,10 @@ class MetaGradient:
         key_learn, key_play, key_begin = jax.random.split(key, 3)
 
         def objective(learner: Any, state: Any, told: Metrics) -> tuple[jax.Array, tuple[Transition, jax.Array]]:
-            policy = lambda key, memory, obs: learner.explore(key, agent.level, state, memory, obs)
-            played = rollout.rollout(key_play, agent.level, policy, state.episodes, learner.num_steps)[1]
-            batch = jax.lax.stop_gradient(played)
+            batch = play(key_play, learner, agent.level, state)
             advantage, target = jax.lax.stop_gradient(self.critic.advantage(agent.critic, batch))
-            look = lambda obs: learner.look(agent.level, state, (), obs)[1]["policy"]
-            gain = jnp.mean(jax.vmap(jax.vmap(look))(batch.obs).log_prob(batch.action) * advantage)
+            policy = heads(learner, agent.level, state, batch.obs)["policy"]
+            gain = jnp.mean(policy.log_prob(batch.action) * advantage)
             return gain + sum(weight * told[name] for name, weight in self.regularisers.items()), (batch, target)
 
         how = self.lives.learner, params, agent.level, agent.state, objective, self.num_updates

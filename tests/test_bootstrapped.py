@@ -1,0 +1,46 @@
+"""A learner that tunes itself while it lives."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from probes import Choice
+from test_evolution import LEARNER
+
+import jaxrl as rl
+from jaxrl.meta import Bootstrap, Gain, Online
+from jaxrl.tree import replace
+
+TRUTH = replace(LEARNER, lr=0.05)
+
+
+def test_no_gradient_flows_through_the_target():
+    """The state is given, so the learning rates reach the value through the target alone: it follows them, at slope 0."""
+    state = LEARNER.init(jax.random.key(0), Choice())
+
+    @jax.jit
+    @jax.value_and_grad
+    def value(lrs):
+        aim = Bootstrap(replace(LEARNER, lr=lrs[0]), num_updates=2)
+        return aim(jax.random.key(1), replace(LEARNER, lr=lrs[1]), Choice(), state)[0]
+
+    near, slope = value(jnp.array([0.05, 0.05]))
+    assert near < 0.0
+    assert value(jnp.array([0.1, 0.05]))[0] != near
+    assert value(jnp.array([0.05, 0.1]))[0] != near
+    assert (slope == 0.0).all()
+
+
+@pytest.mark.parametrize(("aim", "lived"), [(Bootstrap(TRUTH, num_updates=2), 3), (Gain(), 2)], ids=["Bootstrap", "Gain"])
+def test_a_learner_that_stands_still_gives_itself_a_learning_rate(aim, lived):
+    algo = Online(LEARNER, aim, lr=0.01, tunes=("lr",), num_updates=2)
+    steps = 20 * algo.steps_per_update
+    state, metrics = jax.jit(rl.Training(algo, Choice(), steps=steps, evals=2, episodes=0))(jax.random.key(0))
+    assert state.params["lr"] > 0.02  # from 0
+    assert metrics["return"][-1] > metrics["return"][0]
+    assert not metrics["diverged"].any()
+    assert int(state.learner.clock.n) == 20 * lived  # the true step of a target is not lived
+
+
+def test_a_memory_is_refused():
+    with pytest.raises(ValueError, match="without a memory"):
+        Online(replace(LEARNER, memory=rl.GRU(4)), tunes=("lr",)).init(jax.random.key(0), Choice())
