@@ -148,7 +148,7 @@ def value_of(algo, env, state, obs):
     if isinstance(algo, rl.Stream):
         out = algo._read(env, state.params, state.obs_stats, obs, Clock(1, 1.0))
     elif isinstance(algo, rl.OnPolicy):
-        out = algo._look(env, state, algo.start(env), obs)[1]
+        out = algo.look(env, state, algo.start(env), obs)[1]
     elif isinstance(algo.learner, rl.ActorCritic):
         return _worth(algo.learner, env, state.params, obs)
     else:

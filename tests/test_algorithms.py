@@ -143,7 +143,7 @@ def test_only_a_memory_recalls_the_cue():
 
 
 def value_at(algo, env, state, obs):
-    _, out = algo._look(env, state, algo.start(env), jnp.asarray(obs, jnp.float32).reshape(1))
+    _, out = algo.look(env, state, algo.start(env), jnp.asarray(obs, jnp.float32).reshape(1))
     return float(out["value"][0])
 
 
@@ -176,8 +176,8 @@ def test_normalised_observations_are_what_the_stream_says_and_frozen_in_evaluati
     np.testing.assert_allclose(state.obs_stats.variance, stream.var(0), rtol=1e-3)
     scaled = jnp.asarray((stream[5] - stream.mean(0)) / stream.std(0), jnp.float32)
     plain = rl.ppo(num_steps=32)
-    shown = algo._look(env, state, (), jnp.asarray(stream[5]))[1]["logits"]
-    np.testing.assert_allclose(shown, plain._look(env, state, (), scaled)[1]["logits"], atol=1e-4)
+    shown = algo.look(env, state, (), jnp.asarray(stream[5]))[1]["logits"]
+    np.testing.assert_allclose(shown, plain.look(env, state, (), scaled)[1]["logits"], atol=1e-4)
 
 
 def test_reward_is_scaled_by_the_spread_of_the_discounted_return():

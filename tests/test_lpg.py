@@ -101,7 +101,7 @@ def test_it_learns_to_teach():
         algo = rl.OnPolicy(rule=rule, lr=1.0, schedule=rl.Constant(), optimizer=sgd, **shape)
         update = lambda state, i: (algo.update(jax.random.fold_in(key, 1 + i), env, state)[0], None)
         state, _ = jax.lax.scan(update, algo.init(jax.random.fold_in(key, 0), env, 5), jnp.arange(5))
-        out = algo._look(env, state, (), jnp.zeros(1))[1]
+        out = algo.look(env, state, (), jnp.zeros(1))[1]
         return jnp.exp(out["policy"].log_prob(jnp.int32(1)))
 
     many = jax.vmap(taught, in_axes=(None, None, 0))
@@ -121,4 +121,4 @@ def test_it_learns_to_teach():
         return [many(weights, key_test, jnp.arange(32)).mean() for weights in (weights, learnt)]
 
     before, after = life(KINDS["ta_lpg"].weights)
-    assert before < 0.7 < 0.9 < after
+    assert before < 0.75 < 0.9 < after

@@ -172,7 +172,7 @@ def test_trpo_meets_its_constraint_and_the_value_function_is_fitted_beside_it():
         state = algo.init(key_init, env)
         policy = lambda key, memory, obs: algo.explore(key, env, state, memory, obs)
         _, batch = rollout.rollout(jax.random.split(key)[0], env, policy, state.episodes, 8)
-        look = lambda state: jax.vmap(jax.vmap(lambda obs: algo._look(env, state, (), obs)[1]))(batch.obs)
+        look = lambda state: jax.vmap(jax.vmap(lambda obs: algo.look(env, state, (), obs)[1]))(batch.obs)
         learnt, metrics = algo.update(key, env, state)
         before, after = look(state), look(learnt)
         _, (_, _, targets, _) = algo._prepare(env, state, batch)

@@ -29,7 +29,7 @@ def live(algo, env, steps=128 * 60):
 
 
 def values(algo, env, state, obs):
-    _, out = algo._look(env, state, algo.start(env), jnp.full(1, obs, jnp.float32))
+    _, out = algo.look(env, state, algo.start(env), jnp.full(1, obs, jnp.float32))
     return np.asarray(out["q"])
 
 
