@@ -94,7 +94,7 @@ PENDULUM: dict[str, dict[str, Any]] = {
 # Squashed noise that lasts, about a policy that stands still, finds the goal in nine episodes of ten; white, in none of 400.
 LASTING = dict(lr=1e-3, gamma=0.999, num_envs=4, updates=2, batch_size=64, warmup=256, network=RELU, inertia=0.95)
 LASTING_SOFT = LASTING | dict(temperature=0.03, temperature_lr=0.0, grid=dict(gamma=(0.99, 0.999)))
-LASTING_HARD = LASTING | dict(noise=0.8, grid=dict(gamma=(0.99, 0.999)))
+LASTING_HARD = LASTING | dict(noise=0.8, updates=4, steps=24_000, grid=dict(gamma=(0.99, 0.999)))
 
 MOUNTAIN_CAR_CONTINUOUS: dict[str, dict[str, Any]] = {
     "sac": LASTING_SOFT | dict(target=90, published="95 ± 1 (rl-zoo, 50k)"),
