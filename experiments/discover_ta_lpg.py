@@ -1,0 +1,163 @@
+"""A whole update rule evolved from zero that knows its age: `python -m experiments.discover_ta_lpg`.
+
+TA-LPG (Jackson et al., 2024) in small: a GRU of 32 units reads a tabular learner's rollout backward and says what to
+reinforce and what to predict; all its weights begin at 0, and lifetimes are 10 to 60 updates. Then test levels, at
+lifetimes seen and unseen, beside A2C, whose learning rate is tuned on the selection levels, and beside the same rule told a
+random age.
+"""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import tyro
+import xarray as xr
+
+import jaxrl as rl
+from experiments import _discovery as lab
+from jaxrl.rules.lpg import LPG
+from jaxrl.tree import pytree, replace
+
+RESULTS = pathlib.Path(__file__).parent / "results"
+NAMES = ("TA-LPG", "TA-LPG, age shuffled", "A2C, tuned", "random policy")
+ADAM = rl.Optimizer(optax.adam, {"eps": 1e-5, "eps_root": 1e-16})
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What to run. Smoke settings for tests: few of everything."""
+
+    generations: int = 150
+    evals: int = 15
+    """times that the selection levels are asked"""
+    seeds: int = 5
+    """meta-seeds, all of them reported"""
+    population: int = 64
+    lifetime: tuple[int, int] = (10, 60)
+    """updates, log-uniform between these"""
+    test_lifetimes: tuple[int, ...] = (8, 30, 60, 120)
+    sigma: float = 0.1
+    lr: float = 0.03
+    lr_decay: float = 0.998
+    size: int = 32
+    """of the GRU"""
+    selection_levels: int = 64
+    test_levels: int = 128
+    first_seed: int = 0
+    runs: pathlib.Path = pathlib.Path("runs/discover_ta_lpg")
+    """keeps the lives: the same command goes on from there"""
+    folder: pathlib.Path = RESULTS
+
+
+@pytree
+class WrongAge:
+    """The control: the same rule, told at each update that it is another, drawn anew, of the same life."""
+
+    rule: Any
+
+    action_spaces = LPG.action_spaces
+
+    @property
+    def heads(self) -> dict[str, int]:
+        return self.rule.heads
+
+    @property
+    def gamma(self) -> Any:
+        return self.rule.gamma
+
+    def init(self, key: jax.Array, params: Any) -> Any:
+        return self.rule.init(key, params)
+
+    def targets(self, carry: Any, out: Any, next_out: Any, batch: Any, clock: rl.Clock) -> Any:
+        key = jax.random.fold_in(jax.random.key(0), clock.n)
+        n = jnp.floor(jax.random.uniform(key) * clock.total).astype(jnp.int32)
+        return self.rule.targets(carry, out, next_out, batch, rl.Clock(n, clock.total))
+
+    def loss(self, out: Any, batch: Any, targets: Any, clock: rl.Clock) -> Any:
+        return self.rule.loss(out, batch, targets, clock)
+
+
+def learner(rule: Any, lr: float, optimizer: Any) -> rl.OnPolicy:
+    return rl.OnPolicy(
+        rule, lr=lr, schedule=rl.Constant(), num_envs=16, num_steps=20, epochs=1, minibatches=1, optimizer=optimizer,
+        network=rl.Table(lab.mini().levels.num_states),
+    )  # fmt: skip
+
+
+def evolution(config: Config) -> rl.Evolution:
+    rule = LPG.random(jax.random.key(1), config.size, knows_time=True)
+    rule = replace(rule, weights=jax.tree.map(jnp.zeros_like, rule.weights))
+    strategy = rl.ES(lr=config.lr, sigma=config.sigma, lr_decay=config.lr_decay, population=config.population)
+    agent = learner(rule, 40.0, rl.Optimizer(optax.sgd))  # the tabular agent of Oh et al. (2020): SGD at 40, norm 0.5
+    return rl.Evolution(rl.Lives(agent, tunes=("weights",), lifetime=config.lifetime, chunk=16), strategy)
+
+
+def run(config: Config) -> tuple[dict[str, Any], xr.Dataset]:
+    """The record and the curves."""
+    search, tasks = evolution(config), lab.mini()
+    results, found = lab.discover(search, config, "ta_lpg", tasks)
+    shown = search.lives.learner
+    told_wrong = replace(search.lives, learner=replace(shown, rule=WrongAge(shown.rule)))
+    a2c = learner(rl.Surrogate(rl.PolicyGradient()), 0.3, ADAM)
+    simple = replace(search.lives, learner=a2c, tunes=("lr",))
+    best = lab.tuned(lab.scorer(simple, tasks, config.selection_levels), [{"lr": lr} for lr in (0.1, 0.3, 1.0)])
+    scores: dict[str, dict[str, Any]] = {}
+    for lifetime in config.test_lifetimes:
+        score = lambda lives, lifetime=lifetime: lab.scorer(
+            replace(lives, lifetime=(lifetime, lifetime)), tasks, config.test_levels
+        )
+        rule, wrong, hand = (score(lives) for lives in (search.lives, told_wrong, simple))
+        each = np.stack([rule(one) for one in found])
+        control = np.stack([wrong(one) for one in found])
+        by_hand, random = hand({"lr": best["lr"]})[None], hand({"lr": 0.0})[None]
+        named = dict(zip(NAMES, (each, control, by_hand, random), strict=True))
+        scores[str(lifetime)] = {
+            **{name: lab.summary(x) for name, x in named.items()},
+            "less_than_A2C": lab.compare(each, by_hand),
+            "loss_by_shuffling": lab.compare(each, control),
+        }
+    return {
+        "scores": scores,
+        "tuned": best,
+        "config": {name: getattr(config, name) for name in ("generations", "population", "sigma", "lr", "lr_decay", "size")},
+        "curves": {name: np.round(results[name].values, 4).tolist() for name in ("return", "evaluation", "waste")},
+        "step": results["step"].values.tolist(),
+    } | lab.card(results), results
+
+
+def figure(record: dict[str, Any], results: xr.Dataset) -> Any:
+    """The selection levels' curves, and the test by lifetime."""
+    panels = rl.plot.Picture(figsize=(10.5, 3.8), layout="constrained")
+    left, right = panels.subplots(1, 2)
+    for curve in results["evaluation"].values:
+        left.plot(record["step"], curve, color="C0", alpha=0.7)
+    left.set(xlabel="generation", ylabel="share of the optimum,\nselection levels", title="each line is a meta-seed")
+    by_lifetime = record["scores"]
+    lifetimes = [int(name) for name in by_lifetime]
+    for i, name in enumerate(NAMES):
+        mean, low, high = np.array([scores[name]["mean"] for scores in by_lifetime.values()]).T
+        right.errorbar(lifetimes, mean, [mean - low, high - mean], label=name, color=f"C{i}", marker="o", capsize=3)
+    right.set(
+        xscale="log", xlabel="lifetime, updates (10 to 60 were trained on)", ylabel="share of the optimum, test levels"
+    )
+    right.legend(frameon=False)
+    return panels
+
+
+def main(config: Config) -> None:
+    rl.use_all_cores()
+    record, results = run(config)
+    config.folder.mkdir(parents=True, exist_ok=True)
+    (config.folder / "discover_ta_lpg.json").write_text(json.dumps(record, indent=1) + "\n")
+    figure(record, results).savefig(config.folder / "discover_ta_lpg.png", dpi=110)
+    for lifetime, scores in record["scores"].items():
+        print(lifetime, {name: told["mean"] for name, told in scores.items() if isinstance(told, dict)})
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config))
