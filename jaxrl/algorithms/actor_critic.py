@@ -222,7 +222,8 @@ class ActorCritic:
         """One part a gradient step further, with the statistics of what it has `seen`; and its gradient's norm."""
         optimizer, part = self.optimizer(self._rates(self.schedule(clock))[name]), learnt.params[name]
         grads, weights = batch_norm.weights((grads, part))
-        weights, state, norm = descend(optimizer, grads, learnt.opt_state[name], weights, self.max_grad_norm)
+        state, most = learnt.opt_state[name], self.max_grad_norm
+        weights, state, norm = descend(optimizer, grads, state, weights, most, clock=clock)
         part = batch_norm.remember(batch_norm.reweigh(part, weights), seen)
         params, opt_state = learnt.params | {name: part}, learnt.opt_state | {name: state}
         return tree.replace(learnt, params=params, opt_state=opt_state), norm

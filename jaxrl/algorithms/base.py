@@ -86,11 +86,15 @@ def clip_by_global_norm(grads: Any, limit: Any) -> tuple[Any, jax.Array]:
 
 
 def descend(
-    optimizer: optax.GradientTransformationExtraArgs, grads: Any, opt_state: Any, params: Any, max_norm: Any
+    optimizer: optax.GradientTransformation, grads: Any, opt_state: Any, params: Any, max_norm: Any, **told: Any
 ) -> tuple[Any, Any, jax.Array]:
-    """One step of an optimiser, the gradient's global norm held to `max_norm`: parameters, its state, and that norm."""
+    """One step of an optimiser, the gradient's global norm held to `max_norm`: parameters, its state, and that norm.
+
+    told: what an optimiser may ask for, as the `clock` of a life, the share of an update's epochs that are over `epoch`, and
+    a `key`; those that don't, as all of optax's common ones, are told nothing.
+    """
     grads, norm = clip_by_global_norm(grads, max_norm)
-    changes, opt_state = optimizer.update(grads, opt_state, params)
+    changes, opt_state = optax.with_extra_args_support(optimizer).update(grads, opt_state, params, **told)
     return optax.apply_updates(params, changes), opt_state, norm
 
 

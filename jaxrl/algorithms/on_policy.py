@@ -8,7 +8,7 @@ import numpy as np
 import optax
 
 from jaxrl import networks, normalize, rollout, tree
-from jaxrl.algorithms.base import Linear, Optimizer, check_space, clip_by_global_norm, episode_metrics, permutation
+from jaxrl.algorithms.base import Linear, Optimizer, check_space, descend, episode_metrics, permutation
 from jaxrl.env import Env
 from jaxrl.networks import MLP
 from jaxrl.rollout import Episode, Transition
@@ -179,21 +179,25 @@ class OnPolicy:
             look = lambda params: read(params, *trajectories)
             moved, free, told = self.policy_step(self.rule, look, moved, *trajectories[1:3], state.clock)
 
-        def step(learner: tuple[Any, Any], now: tuple[jax.Array, jax.Array]) -> tuple[tuple[Any, Any], Metrics]:
-            (params, opt_state), (chosen, counts) = learner, now
+        def step(learner: tuple[Any, Any], now: tuple[jax.Array, ...]) -> tuple[tuple[Any, Any], Metrics]:
+            (params, opt_state), (chosen, counts, n) = learner, now
             minibatch = jax.tree.map(lambda x: x[chosen], trajectories)
             (_, metrics), grads = jax.value_and_grad(loss_of, has_aux=True)(params, *minibatch)
             grads = grads if free is None else jax.tree.map(jnp.multiply, grads, free)
-            grads, norm = clip_by_global_norm(grads, self.max_grad_norm)
-            changes, opt_state = optimizer.update(grads, opt_state, params)
-            learnt = optax.apply_updates(params, changes), opt_state
+            epoch = (n // self.minibatches) / max(self.epochs - 1, 1)
+            time = {"clock": state.clock, "epoch": epoch, "key": jax.random.fold_in(key_noise, n)}
+            params, opt_state, norm = descend(optimizer, grads, opt_state, params, self.max_grad_norm, **time)
+            learnt = params, opt_state
             return (tree.where(counts, learnt, learner) if limited else learnt), metrics | {"grad_norm": norm}
 
+        key_noise = jax.random.fold_in(key, self.epochs)  # beyond the keys of the epochs
         shuffle = lambda key: permutation(key, num_items).reshape(self.minibatches, -1)
         chosen = jax.vmap(shuffle)(jax.random.split(key, self.epochs)).reshape(self.epochs * self.minibatches, -1)
         limited = not (isinstance(self.epoch_limit, float) and self.epoch_limit >= self.epochs)  # known before compilation
         counts = jnp.arange(len(chosen)) < jnp.maximum(self.epoch_limit, 0.0) * self.minibatches
-        (params, opt_state), metrics = jax.lax.scan(step, (moved, state.opt_state), (chosen, counts))
+        (params, opt_state), metrics = jax.lax.scan(
+            step, (moved, state.opt_state), (chosen, counts, jnp.arange(len(chosen)))
+        )
         carry = rules.settle(self.rule, carry, params, lambda: read(params, *trajectories), trajectories[2])
         state = tree.replace(state, params=params, opt_state=opt_state, carry=carry)
         weigh = lambda x: jnp.where(counts, x, 0.0).sum() / jnp.maximum(counts.sum(), 1) if limited else x.mean()

@@ -103,7 +103,7 @@ class QLearning:
 
         (loss, (error, value)), grads = jax.value_and_grad(loss_of, has_aux=True)(learnt.params)
         optimizer = self.optimizer(self.lr * self.schedule(clock))
-        params, opt_state, norm = descend(optimizer, grads, learnt.opt_state, learnt.params, self.max_grad_norm)
+        params, opt_state, norm = descend(optimizer, grads, learnt.opt_state, learnt.params, self.max_grad_norm, clock=clock)
         step = learnt.step + 1
         targets = follow(learnt.targets, params, step, self.target_rate, self.target_period)
         metrics = {"loss": loss, "grad_norm": norm, "value": value.max(-1).mean(), "error": error.mean()}

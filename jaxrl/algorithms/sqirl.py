@@ -95,7 +95,7 @@ class SQIRL:
 
         (loss, error), grads = jax.value_and_grad(loss_of, has_aux=True)(learnt.params)
         optimizer = self.optimizer(self.lr * self.schedule(clock))
-        params, opt_state, norm = descend(optimizer, grads, learnt.opt_state, learnt.params, self.max_grad_norm)
+        params, opt_state, norm = descend(optimizer, grads, learnt.opt_state, learnt.params, self.max_grad_norm, clock=clock)
         metrics = {"loss": loss, "grad_norm": norm, "error": error.mean(), "value": following[..., -1, :].max(-1).mean()}
         metrics |= {"frontier": self._frontier(env, clock)}
         return Learnt(params, (), opt_state, learnt.step + 1), priority_of(error * (weight > 0)), metrics
