@@ -57,8 +57,8 @@ def test_a_member_without_a_fitness_is_the_worst_and_is_counted(strategy):
 
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=name)
 def test_members_that_share_luck_get_the_same_key_and_others_do_not(strategy):
-    state = strategy.init(START)
-    _, metrics = strategy.update(jax.random.key(0), state, lambda key, params: jax.random.uniform(key))
+    luck = lambda key, params: jax.random.uniform(key)
+    metrics = jax.jit(lambda key: strategy.update(key, strategy.init(START), luck)[1])(jax.random.key(0))
     if isinstance(strategy, ES):
         assert metrics["ties"] == 1.0
         assert metrics["fitness_std"] > 0.1
