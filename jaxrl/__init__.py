@@ -1,6 +1,6 @@
 """jaxrl: reinforcement learning research in JAX, a thousand seeds in one program."""
 
-from jaxrl import plot, stats, tree
+from jaxrl import plot, stats, symbolic, tree
 from jaxrl.algorithms import (
     ALGORITHMS,
     SQIRL,
@@ -63,6 +63,7 @@ from jaxrl.meta import (
     Online,
     OuterCritic,
     PersistentEvolution,
+    RegularizedEvolution,
     SepCMAES,
     meta_gradient,
 )
@@ -126,6 +127,7 @@ __all__ = [
     "Prioritized",
     "QLambda",
     "QLearning",
+    "RegularizedEvolution",
     "SepCMAES",
     "Step",
     "Stream",
@@ -183,6 +185,7 @@ __all__ = [
     "stream_q",
     "stream_sarsa",
     "sweep",
+    "symbolic",
     "td3",
     "train",
     "tree",

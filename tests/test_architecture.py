@@ -13,6 +13,7 @@ FLOORS = {
     "spaces": 2, "stats": 2, "env": 3, "rollout": 4, "rules": 5, "algorithms": 6, "train": 7, "sweep": 8, "policy": 9,
     "rerun": 9, "plot": 9, "export": 9, "commands": 10, "cli": 10, "masks": 1, "abilities": 9, "memories": 3, "table": 3,
     "meta": 8, "rule_file": 9, "sum_tree": 1, "replay": 2, "noise": 2, "batch_norm": 1, "optimizers": 4,
+    "symbolic": 6,
 }  # fmt: skip
 DOORS = {
     "flax": {"jaxrl/networks.py", "jaxrl/cli.py"},

@@ -16,6 +16,8 @@ SMOKE = {
     "disco103_on_catch": "--weights none --folder {out}",  # which is skipped; its rule is in test_disco.py
     "discover_lpo": "--generations 2 --evals 1 --seeds 2 --population 4 --updates 2 --selection-levels 2 --test-levels 4 "
     "--settings 1 --width 4 --runs {out}/runs --folder {out}",
+    "discover_symbolic": "--generations 2 --evals 1 --seeds 2 --population 4 --children 2 --levels 1 --updates 2 "
+    "--selection-levels 2 --test-levels 4 --runs {out}/runs --folder {out}",
     "discover_ta_lpg": "--generations 1 --evals 1 --seeds 2 --population 4 --lifetime 2 3 --test-lifetimes 3 --size 4 "
     "--selection-levels 2 --test-levels 4 --runs {out}/runs --folder {out}",
     "memory_speed": "--lengths 4 --batches 1 --sizes 4 --rounds 1 --calls 1 --folder {out}",

@@ -2,11 +2,13 @@
 
 from jaxrl.meta.bootstrapped import Bootstrap, Gain, Online
 from jaxrl.meta.evolution import Evolution
+from jaxrl.meta.fit import Drift, Examples, Fit, drift_examples
 from jaxrl.meta.from_evosax import CMAES, SNES, SepCMAES
 from jaxrl.meta.gradient import meta_gradient
 from jaxrl.meta.lives import Lives, Tasks
 from jaxrl.meta.persistent import PES, PersistentEvolution
 from jaxrl.meta.replay_tree import tree_scan
+from jaxrl.meta.search import RegularizedEvolution
 from jaxrl.meta.shaping import CentredRank, PairSign, Raw, ZScore
 from jaxrl.meta.sliding import MetaGradient, OuterCritic
 from jaxrl.meta.strategies import ES, Strategy
@@ -18,7 +20,10 @@ __all__ = [
     "SNES",
     "Bootstrap",
     "CentredRank",
+    "Drift",
     "Evolution",
+    "Examples",
+    "Fit",
     "Gain",
     "Lives",
     "MetaGradient",
@@ -27,10 +32,12 @@ __all__ = [
     "PairSign",
     "PersistentEvolution",
     "Raw",
+    "RegularizedEvolution",
     "SepCMAES",
     "Strategy",
     "Tasks",
     "ZScore",
+    "drift_examples",
     "meta_gradient",
     "tree_scan",
 ]

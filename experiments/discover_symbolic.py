@@ -1,0 +1,112 @@
+"""A broken DQN loss repaired by symbolic search, on small grid worlds: `python -m experiments.discover_symbolic`.
+
+The loss is DQN's, a program of seven lines, with its last operation wrong: abs(delta - 0.1), say, would still learn, so it
+is the one that learns nothing, min(delta, delta). Regularised evolution changes one line at a time; what it finds is judged
+by how well whole lives end. Then the best of each meta-seed, DQN's loss, DQNReg's and the broken one go through the same
+lives on test levels that neither the search nor the choice of a winner has seen.
+"""
+
+import dataclasses
+import json
+import pathlib
+import time
+from typing import Any
+
+import numpy as np
+import tyro
+
+import jaxrl as rl
+from experiments import _discovery as lab
+from jaxrl.meta import RegularizedEvolution
+from jaxrl.rules import DQNReg, SquaredError
+from jaxrl.symbolic import ValueProgram, formula
+from jaxrl.tree import replace
+
+RESULTS = pathlib.Path(__file__).parent / "results"
+ERROR = "(at(values, action) - (reward + discount * best(next_values)))"
+BROKEN = ValueProgram.of(f"min({ERROR}, {ERROR})", lines=7)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What to run. Smoke settings for tests: few of everything."""
+
+    generations: int = 12
+    evals: int = 4
+    """times that the selection levels are asked"""
+    seeds: int = 3
+    """meta-seeds, all of them reported"""
+    population: int = 64
+    children: int = 24
+    """of a generation that live; twice as many begin"""
+    levels: int = 3
+    """that each child lives on"""
+    updates: int = 40
+    """of a life"""
+    selection_levels: int = 32
+    test_levels: int = 128
+    first_seed: int = 0
+    runs: pathlib.Path = pathlib.Path("runs/discover_symbolic")
+    """keeps the search: the same command goes on from there"""
+    folder: pathlib.Path = RESULTS
+
+
+def learner(criterion: Any) -> rl.OnPolicy:
+    rule = rl.TD(criterion, exploration=rl.EpsilonGreedy(1.0, 0.05, 0.5))
+    return rl.OnPolicy(
+        rule, lr=0.1, schedule=rl.Constant(), num_envs=16, num_steps=8, epochs=2, minibatches=2,
+        network=rl.Table(lab.mini().levels.num_states),
+    )  # fmt: skip
+
+
+def search(config: Config) -> RegularizedEvolution:
+    lives = rl.Lives(learner(BROKEN), ("criterion",), (config.updates,) * 2, greedy=True)
+    hurdle = replace(lives, lifetime=(max(config.updates // 4, 1),) * 2)
+    sizes = {"population": config.population, "children": config.children, "num_tasks": config.levels}
+    return RegularizedEvolution(lives, hurdle, **sizes)
+
+
+def run(config: Config) -> dict[str, Any]:
+    """The record: what was found, and how it and the losses made by hand do on the test levels."""
+    began = time.monotonic()
+    evolution, tasks = search(config), lab.mini()
+    results, found = lab.discover(evolution, config, "search", tasks)
+    seconds = time.monotonic() - began
+    scorer = lambda **changes: lab.scorer(replace(evolution.lives, **changes), tasks, config.test_levels)
+    programs = scorer()
+    hand = lambda criterion: scorer(learner=learner(criterion), tunes=())({})[None]
+    scores = {
+        "found": np.stack([programs(one) for one in found]),
+        "broken": programs({"criterion": BROKEN})[None],
+        "DQN": hand(SquaredError()),
+        "DQNReg": hand(DQNReg()),
+    }
+    return {
+        "formulas": [formula(one["criterion"].program) for one in found],
+        "broken": formula(BROKEN.program),
+        "scores": {name: lab.summary(x) for name, x in scores.items()},
+        "less_than_DQN": lab.compare(scores["found"], scores["DQN"]),
+        "programs_tried": (results["programs"].mean("step") * config.generations).round().astype(int).values.tolist(),
+        "seconds_with_compilation": round(seconds, 1),
+        "selection": np.round(results["evaluation"].values, 4).tolist(),
+        "step": results["step"].values.tolist(),
+        "config": {k: v for k, v in dataclasses.asdict(config).items() if k not in ("runs", "folder")},
+    } | lab.card(results)
+
+
+def main(config: Config) -> None:
+    rl.use_all_cores()
+    record = run(config)
+    config.folder.mkdir(parents=True, exist_ok=True)
+    (config.folder / "discover_symbolic.json").write_text(json.dumps(record, indent=1) + "\n")
+    for text, tried, score in zip(
+        record["formulas"], record["programs_tried"], record["scores"]["found"]["each_mean"], strict=True
+    ):
+        print(f"{score:.3f} after {tried} programs: {text}")
+    for name, told in record["scores"].items():
+        print(f"{name:8} {told['mean'][0]:.3f} [{told['mean'][1]:.3f}, {told['mean'][2]:.3f}]")
+    print(f"{record['seconds_with_compilation']:.0f} s for {config.seeds} meta-seeds, compilation included")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config))

@@ -1,0 +1,193 @@
+"""Symbolic search: regularised evolution of programs, a whole generation in one XLA program."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrl import tree
+from jaxrl.meta.lives import Lives, Tasks, check_tasks
+from jaxrl.meta.strategies import clean
+from jaxrl.rules.base import Clock, Metrics
+from jaxrl.symbolic.program import fingerprint, mutate, random_program
+from jaxrl.tree import pytree, static
+
+
+@pytree
+class Hall:
+    """The best there have been, the best first. members: [H, ...]. number: their fingerprints, 0 where the seat is empty.
+
+    total, count: of the scores in the generations that they have been through. [H].
+    """
+
+    members: Any
+    number: jax.Array
+    total: jax.Array
+    count: jax.Array
+
+    def score(self, caution: Any) -> jax.Array:
+        """The mean score less what luck may have had in it; -inf for an empty seat. [H]."""
+        count = jnp.maximum(self.count, 1)
+        return jnp.where((self.number > 0) & (self.count > 0), self.total / count - caution * count**-0.5, -jnp.inf)
+
+
+@pytree
+class State:
+    """`params` is the best of the hall. population, fitness: a ring of [P]. seen: fingerprints, a ring of [S]."""
+
+    params: dict[str, Any]
+    clock: Clock
+    population: Any
+    fitness: jax.Array
+    seen: jax.Array
+    hall: Hall
+
+
+@pytree
+class RegularizedEvolution:
+    """Evolves the program of a rule (Co-Reyes et al., 2021), each generation of it on fresh tasks.
+
+    A child is the winner of a tournament with one line changed, or with probability `newborn` a random program. More are
+    made than live: those that do nothing to what is learnt, and those that do what an earlier one did, are known by their
+    fingerprints and dropped. The children take the places of the oldest (Real et al., 2019), whatever these were worth; so
+    the best are kept in a hall, whose members live on in every generation, on its tasks. They are ranked by their mean score
+    less caution / sqrt(generations), which takes the winners of one lucky generation down.
+
+    lives: whole lives of a learner, or a `Fit`, which tunes one part that has a `program` and a `look`. hurdle: shorter
+    lives, say, that twice as many children go through first; the better half goes on. Without it all do.
+    begin_random: whether evolution begins from random programs, rather than from the learner's own.
+    proposals: made for each child that lives. remembered: how many fingerprints are.
+    """
+
+    lives: Any = Lives()
+    hurdle: Any = None
+    newborn: float = 0.05
+    caution: float = 0.05
+    population: int = static(default=64)
+    children: int = static(default=16)
+    tournament: int = static(default=8)
+    proposals: int = static(default=4)
+    hall: int = static(default=8)
+    remembered: int = static(default=4096)
+    num_tasks: int = static(default=1)
+    begin_random: bool = static(default=False)
+
+    steps_per_update = 1
+
+    def __post_init__(self) -> None:
+        if self.children > self.population:
+            raise ValueError(
+                f"children={self.children} of a generation do not fit into a population={self.population}: write "
+                f"population={4 * self.children}, say."
+            )
+
+    def init(self, key: jax.Array, env: Tasks, num_updates: Any = float("inf")) -> State:
+        check_tasks(env, self)
+        (name,) = self._name
+        first = self.lives.tuned[name]
+        copies = lambda num: jax.tree.map(lambda x: jnp.broadcast_to(x, (num, *jnp.shape(x))), first)
+        population = copies(self.population)
+        if self.begin_random:
+            born = lambda key: random_program(key, first.program.language, len(first.program.code))
+            population = tree.replace(population, program=jax.vmap(born)(jax.random.split(key, self.population)))
+        number = fingerprint(first.look())
+        alone = jnp.zeros(self.hall, jnp.uint32).at[0].set(number)
+        return State(
+            params={name: jax.tree.map(jnp.asarray, first)},
+            clock=Clock(jnp.int32(0), jnp.float32(num_updates)),
+            population=population,
+            fitness=jnp.full(self.population, -jnp.inf),
+            seen=jnp.zeros(self.remembered, jnp.uint32).at[0].set(number),
+            hall=Hall(copies(self.hall), alone, jnp.zeros(self.hall), jnp.zeros(self.hall)),
+        )
+
+    def update(self, key: jax.Array, env: Tasks, state: State) -> tuple[State, Metrics]:
+        """One generation. `return` is its mean score, `programs` how many that do something new were tried in it."""
+        key_breed, key_hurdle, key_live = jax.random.split(key, 3)
+        children, number, new, told = self._breed(key_breed, state)
+        place = (state.clock.n * len(number) + 1 + jnp.arange(len(number))) % self.remembered
+        seen = state.seen.at[place].set(number)
+        if self.hurdle is not None:
+            score, _ = self._score(self.hurdle, key_hurdle, env, children)
+            chosen = jax.lax.top_k(jnp.where(new, score, -jnp.inf), self.children)[1]
+            children, number, new = jax.tree.map(lambda x: x[chosen], (children, number, new))
+        score, metrics = self._score(self.lives, key_live, env, _concat(children, state.hall.members))
+        fitness = jnp.where(number > 0, score[: self.children], -jnp.inf)
+        slots = (state.clock.n * self.children + jnp.arange(self.children)) % self.population
+        hall = self._honour(state.hall, score[self.children :], children, jnp.where(new, number, 0), fitness)
+        state = State(
+            params={self._name[0]: jax.tree.map(lambda x: x[0], hall.members)},
+            clock=state.clock.tick(),
+            population=jax.tree.map(lambda old, x: old.at[slots].set(x), state.population, children),
+            fitness=state.fitness.at[slots].set(fitness),
+            seen=seen,
+            hall=hall,
+        )
+        return state, metrics | told
+
+    def judge(self, key: jax.Array, env: Tasks, state: State, episodes: int) -> jax.Array:
+        """The mean score of the best of the hall, on `episodes` selection tasks. []."""
+        return self.lives.judge(env, state.params, episodes)
+
+    # ----------------------------------------------------------------------------------------------------- its three steps
+
+    def _breed(self, key: jax.Array, state: State) -> tuple[Any, jax.Array, jax.Array, Metrics]:
+        """Children, their fingerprints, whether each does what none has done before, and how many of the proposals did."""
+        pool = _concat(state.population, state.hall.members)
+        fitness = jnp.concatenate([state.fitness, state.hall.score(self.caution)])
+
+        def propose(key: jax.Array) -> Any:
+            key_pick, key_coin, key_mutate, key_born = jax.random.split(key, 4)
+            among = jax.random.randint(key_pick, (self.tournament,), 0, len(fitness))
+            parent = jax.tree.map(lambda x: x[among[jnp.argmax(fitness[among])]], pool)
+            born = random_program(key_born, parent.program.language, len(parent.program.code))
+            is_born = jax.random.uniform(key_coin) < self.newborn
+            return tree.replace(parent, program=tree.where(is_born, born, mutate(key_mutate, parent.program)))
+
+        num = self.children * (1 if self.hurdle is None else 2)
+        made = jax.vmap(propose)(jax.random.split(key, self.proposals * num))
+        number = jax.vmap(lambda x: fingerprint(x.look()))(made)
+        order = jnp.argsort(number)
+        again = jnp.zeros(len(order), bool).at[order[1:]].set(number[order[1:]] == number[order[:-1]])
+        new = (number > 0) & ~again & ~jnp.isin(number, state.seen)
+        chosen = jnp.argsort(~new)[:num]  # stable: the new ones first
+        children, number, is_new = jax.tree.map(lambda x: x[chosen], (made, number, new))
+        told = {"programs": is_new.sum(), "new_share": new.mean()}
+        return children, number, is_new, told
+
+    def _score(self, lives: Any, key: jax.Array, env: Tasks, members: Any) -> tuple[jax.Array, Metrics]:
+        """The mean score of each on the same tasks, -inf where it was not finite. [M]."""
+        (name,) = self._name
+        ask = lambda member: {name: jax.tree.map(lambda x: x[member], members)}
+        together = np.zeros(len(members.program.code), int)
+        score, metrics = lives.live(key, env, ask, together, self.num_tasks)
+        score, told = clean(score)
+        return score.mean(-1), {"return": told.pop("fitness")} | metrics | told
+
+    def _honour(self, hall: Hall, again: jax.Array, children: Any, number: jax.Array, fitness: jax.Array) -> Hall:
+        """The hall after its members have scored once more, and the children for the first time."""
+        number = jnp.where(jnp.isin(number, hall.number), 0, number)
+        everyone = Hall(
+            _concat(hall.members, children),
+            jnp.concatenate([hall.number, number.astype(jnp.uint32)]),
+            jnp.concatenate([hall.total + again, fitness]),
+            jnp.concatenate([hall.count + 1.0, jnp.ones(len(number))]),
+        )
+        _, best = jax.lax.top_k(everyone.score(self.caution), self.hall)
+        return jax.tree.map(lambda x: x[best], everyone)
+
+    @property
+    def _name(self) -> tuple[str]:
+        tuned = self.lives.tuned
+        if len(tuned) != 1 or not all(hasattr(x, "program") and hasattr(x, "look") for x in tuned.values()):
+            what = ", ".join(f"{name} ({type(x).__name__})" for name, x in tuned.items()) or "nothing"
+            raise TypeError(
+                f"RegularizedEvolution evolves one part that has a program, and tunes names {what}: write, say, "
+                'tunes=("criterion",) for rl.TD(ValueProgram.of(...)).'
+            )
+        return tuple(tuned)
+
+
+def _concat(first: Any, second: Any) -> Any:
+    return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, second)

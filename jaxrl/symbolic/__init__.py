@@ -1,0 +1,20 @@
+"""Formulas as arrays of integers: rules that can be read, mutated, and searched on the device."""
+
+from jaxrl.symbolic.formula import formula, parse
+from jaxrl.symbolic.program import DRIFT_LANGUAGE, VALUE_LANGUAGE, Language, Program, fingerprint, mutate, random_program
+from jaxrl.symbolic.rules import DriftProgram, FunctionProgram, ValueProgram
+
+__all__ = [
+    "DRIFT_LANGUAGE",
+    "VALUE_LANGUAGE",
+    "DriftProgram",
+    "FunctionProgram",
+    "Language",
+    "Program",
+    "ValueProgram",
+    "fingerprint",
+    "formula",
+    "mutate",
+    "parse",
+    "random_program",
+]

@@ -1,0 +1,179 @@
+"""Programs as arrays of integers: a formula that can be vmapped over, mutated on the device, and differentiated."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrl.symbolic.operations import ACTION, ARITHMETIC, LIST, MOST, NUMBER, OPERATIONS, TYPES, Operation
+from jaxrl.tree import nearest, pytree, static
+
+
+@dataclasses.dataclass(frozen=True)
+class Language:
+    """What programs are made of. inputs: (name, type) of each. operations: names of `OPERATIONS`; the order is their number.
+
+    constants: what a program's constants begin as.
+    """
+
+    inputs: tuple[tuple[str, str], ...]
+    operations: tuple[str, ...] = ARITHMETIC
+    constants: tuple[float, ...] = (0.1, 0.5, 1.0, 2.0)
+
+    def __post_init__(self) -> None:
+        for name in self.operations:
+            if name not in OPERATIONS:
+                raise ValueError(f"There is no operation {name!r}; {nearest(name, OPERATIONS)}.")
+        have = {kind for _, kind in self.inputs} | {NUMBER}
+        for name, operation in zip(self.operations, self.table, strict=True):
+            if missing := set(operation.takes) - have:
+                raise ValueError(f"{name!r} takes a {missing.pop()}, which no input is: add one, or leave {name!r} out.")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(name for name, _ in self.inputs)
+
+    @property
+    def table(self) -> tuple[Operation, ...]:
+        return tuple(OPERATIONS[name] for name in self.operations)
+
+    @property
+    def given(self) -> np.ndarray:
+        """The type of each register that is there before the first line: inputs, then constants. [I + C]."""
+        return np.array([TYPES.index(kind) for _, kind in self.inputs] + [0] * len(self.constants), np.int32)
+
+    @property
+    def gives(self) -> np.ndarray:
+        """The type of each operation's result. [K]."""
+        return np.array([TYPES.index(operation.gives) for operation in self.table], np.int32)
+
+    @property
+    def takes(self) -> np.ndarray:
+        """Whether an operation takes a type as its first and second argument; an ignored one may be any. [K, 2, types]."""
+        accepts = lambda op, i: [i >= len(op.takes) or op.takes[i] == kind for kind in TYPES]
+        return np.array([[accepts(operation, i) for i in range(2)] for operation in self.table])
+
+
+@pytree
+class Program:
+    """Lines of (operation, register, register), each of which writes the next register; the last one is the result.
+
+    Registers are the inputs, the constants, and what the lines before wrote. code: int32 [L, 3]. constants: [C].
+    `program(**inputs)` broadcasts its inputs to one shape and gives a result of it. Every register is clipped to +-1e4.
+    """
+
+    code: jax.Array
+    constants: jax.Array
+    language: Language = static()
+
+    def __call__(self, **inputs: Any) -> jax.Array:
+        missing = [name for name in self.language.names if name not in inputs]
+        if missing:
+            raise TypeError(f"The program's input {missing[0]!r} was not given; it got {', '.join(inputs) or 'none'}.")
+        given = [jnp.asarray(inputs[name], jnp.float32) for name in self.language.names]
+        shape = jnp.broadcast_shapes(*(x.shape for x in given))
+        constants = self.constants.reshape(-1, *(1 for _ in shape))
+        known = jnp.stack([jnp.broadcast_to(x, shape) for x in given])
+        known = jnp.concatenate([known, jnp.broadcast_to(constants, (len(constants), *shape))]).clip(-MOST, MOST)
+        registers = jnp.concatenate([known, jnp.zeros((len(self.code), *shape))])
+
+        def step(registers: jax.Array, now: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+            # under vmap a switch would compute every branch too, and takes thrice as long to compile
+            place, (operation, first, second) = now
+            u, v = registers[first], registers[second]
+            every = jnp.stack([known.function(u, v) for known in self.language.table])
+            return registers.at[place].set(every[operation].clip(-MOST, MOST)), None
+
+        places = len(known) + jnp.arange(len(self.code))
+        return jax.lax.scan(step, registers, (places, self.code))[0][-1]
+
+    @property
+    def types(self) -> jax.Array:
+        """The type of each register, its place in `TYPES`. [I + C + L]."""
+        return jnp.concatenate([self.language.given, jnp.asarray(self.language.gives)[self.code[:, 0]]])
+
+
+# ------------------------------------------------------------------------------------------------------ birth and mutation
+
+
+def random_program(key: jax.Array, language: Language, lines: int) -> Program:
+    """A well typed program of so many lines, whose result is a number."""
+    gives, takes, start = jnp.asarray(language.gives), jnp.asarray(language.takes), len(language.given)
+    kinds = jnp.concatenate([language.given, jnp.zeros(lines, jnp.int32)])
+
+    def write(kinds: jax.Array, now: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        line, share = now
+        operation = _choose(share[0], (line < lines - 1) | (gives == 0))
+        there = jnp.arange(len(kinds)) < start + line
+        first, second = (_choose(share[1 + i], there & takes[operation, i][kinds]) for i in range(2))
+        return kinds.at[start + line].set(gives[operation]), jnp.stack([operation, first, second])
+
+    _, code = jax.lax.scan(write, kinds, (jnp.arange(lines), jax.random.uniform(key, (lines, 3))))
+    return Program(code.astype(jnp.int32), jnp.asarray(language.constants, jnp.float32), language)
+
+
+def mutate(key: jax.Array, program: Program) -> Program:
+    """The program with one line changed: its operation, one of its arguments, or all of it. It stays well typed.
+
+    A line that others read keeps its type, and so does the last.
+    """
+    language, code = program.language, program.code
+    gives, takes, start = jnp.asarray(language.gives), jnp.asarray(language.takes), len(language.given)
+    share = jax.random.uniform(key, (5,))  # drawn at once: each draw takes long to compile
+    line, what = (share[:2] * jnp.array([len(code), 4])).astype(jnp.int32)
+    operation, first, second = code[line]
+    kinds = program.types
+    there = jnp.arange(len(kinds)) < start + line
+    unread = ~jnp.any(code[:, 1:] == start + line) & (line < len(code) - 1)
+    fits = takes[:, 0][:, kinds[first]] & takes[:, 1][:, kinds[second]]
+    other = _choose(share[2], (unread | (gives == gives[operation])) & (fits | (what == 3)))
+    operation = jnp.where((what == 0) | (what == 3), other, operation)
+
+    def argument(i: int, old: jax.Array) -> jax.Array:
+        return jnp.where((what == 1 + i) | (what == 3), _choose(share[3 + i], there & takes[operation, i][kinds]), old)
+
+    changed = jnp.stack([operation, argument(0, first), argument(1, second)])
+    return Program(code.at[line].set(changed.astype(jnp.int32)), program.constants, language)
+
+
+def _choose(share: jax.Array, allowed: jax.Array) -> jax.Array:
+    """The number of one that is allowed, each as likely where `share` is uniform in [0, 1). []."""
+    return jnp.argmax(jnp.cumsum(allowed) > share * allowed.sum())
+
+
+# ------------------------------------------------------------------------------------------------------------------- hashes
+
+PROBES = 16
+_ODD = np.random.default_rng(1).integers(0, 2**31, PROBES, np.uint32) * np.uint32(2) + np.uint32(1)
+
+
+def fingerprint(look: jax.Array) -> jax.Array:
+    """What a function does at sixteen points [16] as one number, equal for equal functions. 0: nothing. uint32 [].
+
+    Rounded to 0.001 near 0, and to as large a share of what is far from it.
+    """
+    rounded = jnp.round(jnp.arcsinh(look) * 1e3).astype(jnp.int32)
+    number = jnp.sum(rounded.astype(jnp.uint32) * _ODD, dtype=jnp.uint32)
+    return jnp.where((rounded == 0).all(), 0, jnp.maximum(number, 1)).astype(jnp.uint32)
+
+
+@functools.cache
+def probes(name: str, low: float = -2.0, high: float = 2.0, width: int = 1) -> np.ndarray:
+    """The sixteen values at which an input of this name is probed, uniform between these. [16, width]."""
+    seed = [ord(letter) for letter in name]
+    return np.random.default_rng(seed).uniform(low, high, (PROBES, width)).astype(np.float32)
+
+
+VALUE_LANGUAGE = Language(
+    inputs=(
+        *(("values", LIST), ("next_values", LIST), ("action", ACTION)),
+        *(("reward", NUMBER), ("discount", NUMBER), ("fraction", NUMBER)),
+    ),
+    operations=("add", "sub", "mul", "max", "min", "square", "abs", "at", "best", "mean", "softbest", "softmax", "argbest"),
+)
+DRIFT_LANGUAGE = Language(
+    tuple((name, NUMBER) for name in ("ratio", "log_ratio", "advantage", "kl", "fraction")), constants=(0.1, 0.5, 1.0, 2.0)
+)
