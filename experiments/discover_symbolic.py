@@ -24,7 +24,7 @@ from jaxrl.tree import replace
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 ERROR = "(at(values, action) - (reward + discount * best(next_values)))"
-BROKEN = ValueProgram.of(f"min({ERROR}, {ERROR})", lines=7)
+BROKEN = f"min({ERROR}, {ERROR})"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +61,7 @@ def learner(criterion: Any) -> rl.OnPolicy:
 
 def search(config: Config) -> RegularizedEvolution:
     life, short = config.updates, max(config.updates // 4, 1)
-    lives = rl.Lives(learner(BROKEN), ("criterion",), (life, life), greedy=True)
+    lives = rl.Lives(learner(ValueProgram.of(BROKEN, lines=7)), ("criterion",), (life, life), greedy=True)
     return RegularizedEvolution(
         lives,
         hurdle=replace(lives, lifetime=(short, short)),
@@ -82,13 +82,13 @@ def run(config: Config) -> dict[str, Any]:
     hand = lambda criterion: scorer(learner=learner(criterion), tunes=())({})[None]
     scores = {
         "found": np.stack([programs(one) for one in found]),
-        "broken": programs({"criterion": BROKEN})[None],
+        "broken": programs({"criterion": ValueProgram.of(BROKEN, lines=7)})[None],
         "DQN": hand(SquaredError()),
         "DQNReg": hand(DQNReg()),
     }
     return {
         "formulas": [formula(one["criterion"].program) for one in found],
-        "broken": formula(BROKEN.program),
+        "broken": formula(ValueProgram.of(BROKEN).program),
         "scores": {name: lab.summary(x) for name, x in scores.items()},
         "less_than_DQN": lab.compare(scores["found"], scores["DQN"]),
         "programs_tried": (results["programs"].mean("step") * config.generations).round().astype(int).values.tolist(),
