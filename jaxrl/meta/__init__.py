@@ -1,6 +1,7 @@
 """Learning what learning is made of: evolution, meta-gradients, and long ones through a tree of checkpoints."""
 
 from jaxrl.meta.bootstrapped import Bootstrap, Gain, Online
+from jaxrl.meta.curriculum import Curriculum, LevelReplay
 from jaxrl.meta.evolution import Evolution
 from jaxrl.meta.fit import Drift, Examples, Fit, drift_examples
 from jaxrl.meta.from_evosax import CMAES, SNES, SepCMAES
@@ -20,11 +21,13 @@ __all__ = [
     "SNES",
     "Bootstrap",
     "CentredRank",
+    "Curriculum",
     "Drift",
     "Evolution",
     "Examples",
     "Fit",
     "Gain",
+    "LevelReplay",
     "Lives",
     "MetaGradient",
     "Online",

@@ -3,6 +3,8 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from jaxrl.meta.lives import Lives, Tasks, check_tasks
 from jaxrl.meta.strategies import ES, Strategy
@@ -33,11 +35,23 @@ class Evolution:
 
     def update(self, key: jax.Array, env: Tasks, state: Any) -> tuple[Any, Metrics]:
         """One generation. `return` is its mean score, `length` its mean lifetime, `episodes` the number of its lives."""
+        state, metrics, _ = self.generation(key, env, state)
+        return state, metrics
+
+    def generation(self, key: jax.Array, env: Tasks, state: Any, levels: Any = None) -> tuple[Any, Metrics, jax.Array]:
+        """The same, also on `levels` [num_levels]; and the scores of those that lived on each. [members, num_levels]."""
         key_ask, key_live = jax.random.split(key)
-        ask = lambda member: self.strategy.ask(key_ask, state, member)
-        scores, metrics = self.lives.live(key_live, env, ask, self.strategy.luck, self.num_tasks)
+        ask, luck = lambda member: self.strategy.ask(key_ask, state, member), self.strategy.luck
+        scores, metrics = self.lives.live(key_live, env, ask, luck, self.num_tasks, levels)
         state, told = self.strategy.tell(key_ask, state, scores)
-        return state, {"return": told.pop("fitness")} | metrics | told
+        together = np.argsort(luck, kind="stable").reshape(luck.max() + 1, -1)  # as many share each luck
+        by_level = jnp.moveaxis(scores[together], 0, -1).reshape(together.shape[1], -1)
+        return state, {"return": told.pop("fitness")} | metrics | told, by_level
+
+    @property
+    def num_levels(self) -> int:
+        """How many a generation lives on."""
+        return self.num_tasks * int(self.strategy.luck.max() + 1)
 
     def judge(self, key: jax.Array, env: Tasks, state: Any, episodes: int) -> jax.Array:
         """The mean score of what has evolved, on `episodes` selection tasks. []."""

@@ -68,12 +68,18 @@ class Lives:
         return self.live(key, tasks, lambda member: params, np.zeros(1, int), num_tasks)[0][0]
 
     def live(
-        self, key: jax.Array, tasks: Tasks, ask: Callable[[Any], Any], luck: np.ndarray, num_tasks: int
+        self,
+        key: jax.Array,
+        tasks: Tasks,
+        ask: Callable[[Any], Any],
+        luck: np.ndarray,
+        num_tasks: int,
+        levels: Any = None,
     ) -> tuple[jax.Array, Metrics]:
         """The score of each member on each of its tasks [M, K], and what the lives were like.
 
         ask: a member's parameters, by its number. luck: members with the same number live on the same tasks with the same
-        keys, for equally long. [M].
+        keys, for equally long. [M]. levels: in place of those that the tasks sample, task by task, for each luck. [K * L].
         """
         # the shortest lives go first, `chunk` at a time, so that a chunk's longest life is known before it begins
         groups = luck.max() + 1
@@ -89,7 +95,8 @@ class Lives:
         def play(member: jax.Array, slot: jax.Array, life: jax.Array, bound: jax.Array) -> tuple[jax.Array, jax.Array]:
             share = (slot + jax.random.uniform(jax.random.fold_in(key_length, slot))) / (groups * num_tasks)
             lifetime = jnp.minimum(jnp.round(self.quantile(share)).astype(jnp.int32), bound)
-            level = tasks.sample(jax.random.fold_in(key_task, slot))
+            key_level = jax.random.fold_in(key_task, slot)
+            level = tasks.sample(key_level) if levels is None else jax.tree.map(lambda x: x[slot], levels)
             key = jax.random.fold_in(jax.random.fold_in(key_life, slot), life)
             return self._live(key, ask(member), tasks, level, lifetime, bound), lifetime
 
