@@ -56,8 +56,10 @@ from jaxrl.meta import (
     PES,
     SNES,
     Bootstrap,
+    Curriculum,
     Evolution,
     Gain,
+    LevelReplay,
     Lives,
     MetaGradient,
     Online,
@@ -68,6 +70,7 @@ from jaxrl.meta import (
     meta_gradient,
 )
 from jaxrl.networks import CNN, MLP, Network
+from jaxrl.optimizers import OPEN, SmallFC
 from jaxrl.policy import best, policy
 from jaxrl.replay import Prioritized, Uniform
 from jaxrl.rerun import rerun
@@ -94,6 +97,7 @@ __all__ = [
     "LRU",
     "LSTM",
     "MLP",
+    "OPEN",
     "PES",
     "SNES",
     "SPO",
@@ -105,12 +109,14 @@ __all__ = [
     "Clip",
     "Clock",
     "Constant",
+    "Curriculum",
     "Discrete",
     "Env",
     "EpsilonGreedy",
     "Evolution",
     "GTrXL",
     "Gain",
+    "LevelReplay",
     "Linear",
     "Lives",
     "Masked",
@@ -129,6 +135,7 @@ __all__ = [
     "QLearning",
     "RegularizedEvolution",
     "SepCMAES",
+    "SmallFC",
     "Step",
     "Stream",
     "Surrogate",
