@@ -109,6 +109,13 @@ def test_results_that_no_file_holds_are_refused_before_anything_runs(run, messag
     assert not (tmp_path / "x").exists()
 
 
+def test_a_metric_that_has_an_axis_s_name_is_refused_before_anything_runs(tmp_path):
+    training = rl.Training(rl.ppo(**SMALL), Choice(), 16, evals=1)
+    with pytest.raises(ValueError, match="returns 'loss', which is also a swept name"):
+        quiet(training, {"loss": rl.zipped(lr=[1e-3, 1e-2], gamma=[0.9, 0.99])} | SEEDS, folder=tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
 def test_a_pytree_axis_and_a_nan_are_kept_and_resumed(tmp_path):
     axes = {"pair": {"a": jnp.arange(2.0), "b": (jnp.ones((2, 3)),)}, "c": jnp.array([1.0, jnp.nan])}
     run = lambda pair, c: {"y": pair["a"] + pair["b"][0].sum() + c}

@@ -225,7 +225,7 @@ def _record(run: Any, member: Callable[[Any], Any], grid: Grid, keep_best: bool 
     described = card.describe(run) if isinstance(run, Training) else {"function": card.describe(run)}
     described["program"] = _digest(program)
     outputs = shapes[1] | run.clocks if isinstance(run, Training) else shapes
-    _check_outputs({} if isinstance(run, Training) else shapes, grid)
+    _check_outputs(outputs, grid)
     return {
         "run": described,
         "axes": grid.record(),
