@@ -23,6 +23,7 @@ from jaxrl.tree import pytree, replace
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 WINDOW = 10
+START = 0.1  # of its limit: the entropy weight that an untrained network makes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,9 +35,9 @@ class Config:
     seeds: int = 16
     """lives of each way"""
     evals: int = 80
-    fixed: tuple[float, ...] = (0.03, 0.1, 0.3, 1.0)
+    fixed: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3)
     """entropy weights that do not adapt"""
-    meta_lr: float = 1e-3
+    meta_lr: float = 5e-3
     num_updates: int = 7
     """K, that are differentiated"""
     target: int = 9
@@ -56,7 +57,13 @@ class AdaptiveEntropy:
     def random(cls, key: jax.Array, actor_critic: Any, width: int = 32) -> "AdaptiveEntropy":
         hidden = jax.random.normal(key, (WINDOW, width)) * WINDOW**-0.5
         return cls(
-            {"hidden": hidden, "bias": jnp.zeros(width), "output": jnp.zeros(width), "shift": jnp.zeros(1)}, actor_critic
+            {
+                "hidden": hidden,
+                "bias": jnp.zeros(width),
+                "output": jnp.zeros(width),
+                "shift": jnp.full(1, float(np.log(START / (1 - START)))),
+            },
+            actor_critic,
         )
 
     @property
@@ -97,8 +104,7 @@ def ways(config: Config) -> dict[str, Any]:
     adaptive = learner(AdaptiveEntropy.random(jax.random.key(0), critic))
     truth = replace(adaptive, rule=replace(adaptive.rule, limit=0.0))
     meta = {"lr": config.meta_lr, "tunes": ("weights",), "num_updates": config.num_updates}
-    # an output of 0 makes half of the limit
-    fixed = lambda weight: replace(adaptive, rule=replace(adaptive.rule, limit=2.0 * weight))
+    fixed = lambda weight: replace(adaptive, rule=replace(adaptive.rule, limit=weight / START))
     return {
         "bootstrapped": rl.Online(adaptive, rl.Bootstrap(truth, num_updates=config.target), **meta),
         "meta-gradient": rl.Online(adaptive, rl.Gain(), **meta),
