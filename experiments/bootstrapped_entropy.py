@@ -8,6 +8,7 @@ earned the best reward rate seen would have earned more.
 
 import dataclasses
 import json
+import math
 import pathlib
 from typing import Any
 
@@ -55,16 +56,9 @@ class AdaptiveEntropy:
 
     @classmethod
     def random(cls, key: jax.Array, actor_critic: Any, width: int = 32) -> "AdaptiveEntropy":
+        zeros = {"bias": jnp.zeros(width), "output": jnp.zeros(width)}
         hidden = jax.random.normal(key, (WINDOW, width)) * WINDOW**-0.5
-        return cls(
-            {
-                "hidden": hidden,
-                "bias": jnp.zeros(width),
-                "output": jnp.zeros(width),
-                "shift": jnp.full(1, float(np.log(START / (1 - START)))),
-            },
-            actor_critic,
-        )
+        return cls({"hidden": hidden, "shift": jnp.full(1, math.log(START / (1 - START)))} | zeros, actor_critic)
 
     @property
     def heads(self) -> dict[str, int]:
