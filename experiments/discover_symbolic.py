@@ -1,6 +1,6 @@
 """A broken DQN loss repaired by symbolic search, on small grid worlds: `python -m experiments.discover_symbolic`.
 
-The loss is DQN's as a program of seven lines, whose last operation is wrong: the smaller of the error and itself, in place
+The loss is DQN's as a program of eight lines, whose last operation is wrong: the smaller of the error and itself, in place
 of its square. It drives the values of what was done down without end. Regularised evolution changes a line at a time, and
 judges by the policy that a whole life ends with. Then what each meta-seed found, DQN's loss, DQNReg's and the broken one go
 through the same lives on test levels, which neither the search nor the choice of a winner has seen.
@@ -18,37 +18,42 @@ import tyro
 import jaxrl as rl
 from experiments import _discovery as lab
 from jaxrl.meta import RegularizedEvolution
-from jaxrl.rules import DQNReg, SquaredError
 from jaxrl.symbolic import ValueProgram, formula
+from jaxrl.symbolic.rules import DQN, DQN_REG
 from jaxrl.tree import replace
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 ERROR = "(at(values, action) - (reward + discount * best(next_values)))"
-BROKEN = f"min({ERROR}, {ERROR})"
+HAND_MADE = {"broken": f"min({ERROR}, {ERROR})", "DQN": DQN, "DQNReg": DQN_REG}
+LINES = 8
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """What to run. Smoke settings for tests: few of everything."""
 
-    generations: int = 12
-    evals: int = 4
+    generations: int = 6
+    evals: int = 3
     """times that the selection levels are asked"""
-    seeds: int = 3
+    seeds: int = 2
     """meta-seeds, all of them reported"""
     population: int = 64
-    children: int = 24
+    children: int = 16
     """of a generation that live; twice as many begin"""
-    levels: int = 3
+    levels: int = 2
     """that each child lives on"""
     updates: int = 40
     """of a life"""
-    selection_levels: int = 32
-    test_levels: int = 128
+    selection_levels: int = 16
+    test_levels: int = 64
     first_seed: int = 0
     runs: pathlib.Path = pathlib.Path("runs/discover_symbolic")
     """keeps the search: the same command goes on from there"""
     folder: pathlib.Path = RESULTS
+
+
+def hand_made(name: str) -> ValueProgram:
+    return ValueProgram.of(HAND_MADE[name], LINES)
 
 
 def learner(criterion: Any) -> rl.OnPolicy:
@@ -61,7 +66,7 @@ def learner(criterion: Any) -> rl.OnPolicy:
 
 def search(config: Config) -> RegularizedEvolution:
     life, short = config.updates, max(config.updates // 4, 1)
-    lives = rl.Lives(learner(ValueProgram.of(BROKEN, lines=7)), ("criterion",), (life, life), greedy=True)
+    lives = rl.Lives(learner(hand_made("broken")), ("criterion",), (life, life), greedy=True)
     return RegularizedEvolution(
         lives,
         hurdle=replace(lives, lifetime=(short, short)),
@@ -77,18 +82,12 @@ def run(config: Config) -> dict[str, Any]:
     evolution, tasks = search(config), lab.mini()
     results, found = lab.discover(evolution, config, "search", tasks)
     seconds = time.monotonic() - began
-    scorer = lambda **changes: lab.scorer(replace(evolution.lives, **changes), tasks, config.test_levels)
-    programs = scorer()
-    hand = lambda criterion: scorer(learner=learner(criterion), tunes=())({})[None]
-    scores = {
-        "found": np.stack([programs(one) for one in found]),
-        "broken": programs({"criterion": ValueProgram.of(BROKEN, lines=7)})[None],
-        "DQN": hand(SquaredError()),
-        "DQNReg": hand(DQNReg()),
-    }
+    score = lab.scorer(evolution.lives, tasks, config.test_levels)
+    scores = {"found": np.stack([score(one) for one in found])}
+    scores |= {name: score({"criterion": hand_made(name)})[None] for name in HAND_MADE}
     return {
         "formulas": [formula(one["criterion"].program) for one in found],
-        "broken": formula(ValueProgram.of(BROKEN).program),
+        "hand_made": {name: formula(hand_made(name).program) for name in HAND_MADE},
         "scores": {name: lab.summary(x) for name, x in scores.items()},
         "less_than_DQN": lab.compare(scores["found"], scores["DQN"]),
         "programs_tried": (results["programs"].mean("step") * config.generations).round().astype(int).values.tolist(),

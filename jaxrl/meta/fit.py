@@ -51,9 +51,15 @@ class Fit:
         return 1.0 - jnp.mean(missed**2) / jnp.var(tasks.target)
 
     def live(
-        self, key: jax.Array, tasks: Examples, ask: Callable[[Any], Any], luck: np.ndarray, num_tasks: int
+        self,
+        key: jax.Array,
+        tasks: Examples,
+        ask: Callable[[Any], Any],
+        luck: np.ndarray,
+        num_tasks: int,
+        levels: None = None,
     ) -> tuple[jax.Array, Metrics]:
-        """The score of each member, the same for each of its tasks. [M, K]."""
+        """The score of each member, the same for each of its tasks; examples have no levels to choose. [M, K]."""
         score = jax.vmap(lambda member: self.judge(tasks, ask(member), num_tasks))(jnp.arange(len(luck)))
         none = {"length": jnp.float32(1.0), "episodes": jnp.int32(len(luck)), "waste": jnp.float32(1.0)}
         return jnp.broadcast_to(score[:, None], (len(luck), num_tasks)), none

@@ -58,6 +58,8 @@ class RegularizedEvolution:
     lives, say, that twice as many children go through first; the better half goes on. Without it all do.
     begin_random: whether evolution begins from random programs, rather than from the learner's own.
     proposals: made for each child that lives. remembered: how many fingerprints are.
+
+    The constants of what it finds are floats like any others: `Evolution` with tunes=("constants",) refines them.
     """
 
     lives: Any = Lives()
