@@ -34,7 +34,7 @@ ADAM = rl.Optimizer(optax.adam, {"eps": 1e-5, "eps_root": 1e-16})
 class Config:
     """What to run. Smoke settings for tests: few of everything."""
 
-    generations: int = 50
+    generations: int = 45
     evals: int = 5
     """times that the selection levels are asked"""
     seeds: int = 5
@@ -49,7 +49,7 @@ class Config:
     settings: int = 12
     """of PPO that are tried: 4 learning rates and 3 clips"""
     first_seed: int = 0
-    width: int = 16
+    width: int = 128
     """units of the drift network (the paper has 128, at several times the cost on a CPU)"""
     runs: pathlib.Path = pathlib.Path("runs/discover_lpo")
     """keeps the lives: the same command goes on from there"""
