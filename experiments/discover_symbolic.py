@@ -1,9 +1,12 @@
-"""A broken DQN loss repaired by symbolic search, on small grid worlds: `python -m experiments.discover_symbolic`.
+"""Symbolic search from a broken DQN loss, on small grid worlds: `python -m experiments.discover_symbolic`.
 
 The loss is DQN's as a program of eight lines, whose last operation is wrong: the smaller of the error and itself, in place
 of its square. It drives the values of what was done down without end. Regularised evolution changes a line at a time, and
 judges by the policy that a whole life ends with. Then what each meta-seed found, DQN's loss, DQNReg's and the broken one go
 through the same lives on test levels, which neither the search nor the choice of a winner has seen.
+
+The first run, in `results/discover_symbolic.json`, did not repair it. This learner is not yet tuned: with DQN's own loss it
+reaches 0.03 of the optimum, with the broken one 0.07, and with what was found, which bootstraps from nothing, 0.33.
 """
 
 import dataclasses
