@@ -96,7 +96,7 @@ SOFT, CROSSED = SLOW | COLD, ACTOR | COLD | dict(network=NORMED, critic_network=
 STREAM = dict(gamma=GAMMA, normalize_obs=False, normalize_reward=False, num_steps=8)
 
 MEMBERS: dict[str, tuple[int, dict[str, Any]]] = {  # how many updates it lives for, and what differs from its defaults
-    "a2c": (150, ON),
+    "a2c": (400, ON),
     "c51": (400, VALUE | dict(v_min=-2.0, v_max=6.0, atoms=33)),
     "crossq": (1200, CROSSED),
     "ddpg": (1200, SLOW),
@@ -116,7 +116,7 @@ MEMBERS: dict[str, tuple[int, dict[str, Any]]] = {  # how many updates it lives 
     "r2d2": (400, VALUE | dict(memory=rl.GRU(8), burn_in=2, sequence=4, n_step=2, batch_size=8)),
     "rainbow": (400, VALUE | dict(v_min=-2.0, v_max=6.0, atoms=33)),
     "redq": (1200, SOFT | dict(num_critics=3, updates=2)),
-    "reinforce": (150, ON),
+    "reinforce": (400, ON),
     "remax": (300, GROUP),
     "rloo": (300, GROUP),
     "sac": (1200, SOFT),
