@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from members import quick
 
 import jaxrl as rl
 from experiments import which
@@ -84,7 +85,7 @@ def test_a_forbidden_action_is_never_taken(name):
         pytest.skip("it refuses masks")
     algo, env = rl.ALGORITHMS[name](network=rl.MLP(())), OneAllowed()
 
-    @jax.jit
+    @quick
     def run(key):
         key_init, key_act, *keys = jax.random.split(key, 4)
         young = algo.init(key_init, env, 4_000_000)
@@ -111,7 +112,7 @@ def test_a_life_under_masks_is_finite(name):
         pytest.skip("it refuses masks")
     algo = rl.ALGORITHMS[name](network=rl.MLP((4,)))
     steps = max(4 * algo.steps_per_update, 2_000)
-    state, metrics = jax.jit(lambda key: rl.train(key, algo, OneAllowed(), steps=steps, evals=2))(jax.random.key(0))
+    state, metrics = quick(lambda key: rl.train(key, algo, OneAllowed(), steps=steps, evals=2))(jax.random.key(0))
     assert tree.is_finite(state.params)
     assert np.isfinite(metrics.get("loss", 0.0)).all()
     np.testing.assert_allclose(metrics["return"], metrics["length"])
