@@ -17,7 +17,7 @@ FLOORS = {
 }  # fmt: skip
 DOORS = {
     "flax": {"jaxrl/networks.py", "jaxrl/cli.py"},
-    "matplotlib": {"jaxrl/plot.py", "envs/draw.py"},
+    "matplotlib": {"jaxrl/plot/", "envs/draw.py"},
     "tyro": {"jaxrl/cli.py", "jaxrl/commands.py"},
     "rich": {"jaxrl/cli.py", "jaxrl/progress.py"},
     "gymnax": {"envs/from_gymnax.py", "envs/to_gymnax.py"},
@@ -68,7 +68,7 @@ def test_each_library_has_one_door_and_each_file_one_page(path):
     name = str(path.relative_to(ROOT))
     for module, _ in imports(path):
         library = module.split(".")[0]
-        assert name in DOORS.get(library, {name}), f"{name} imports {library}; its door is {DOORS[library]}"
+        assert name.startswith(tuple(DOORS.get(library, {name}))), f"{name} imports {library}; its door is {DOORS[library]}"
     assert len(path.read_text().splitlines()) <= 300
 
 
