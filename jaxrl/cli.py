@@ -14,11 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from rich.console import Console
-from rich.table import Table
 
 import jaxrl as rl
-from jaxrl import commands
+from jaxrl import commands, studies
 
 ACTIVATIONS: dict[str, Callable[[Any], Any]] = {"tanh": nn.tanh, "relu": nn.relu, "gelu": nn.gelu, "swish": nn.swish}
 MEMORIES: dict[str, Callable[[int], Any]] = {"gru": rl.GRU, "lstm": rl.LSTM, "ffm": rl.FFM, "lru": rl.LRU, "gtrxl": rl.GTrXL}
@@ -208,52 +206,14 @@ def train(asked: Any, maker: Callable[..., Any]) -> None:
     if asked.plan:
         return print(rl.plan(training, axes, **limits, keep_best=asked.keep_best))
     results = rl.sweep(training, axes, **limits, save_seconds=asked.save_seconds, keep_best=asked.keep_best)
-    show(results)
+    studies.show(results)
     if asked.folder is None or jax.process_index() > 0:
         return
-    draw(results, asked.folder)
+    studies.draw(results, asked.folder)
     if asked.gif:
         policy = rl.policy(asked.folder, training, **rl.best(results))
         rl.plot.gif(policy.training.env, policy, asked.folder / "best.gif")
     print(f"kept in {asked.folder}: " + ", ".join(sorted(path.name for path in asked.folder.glob("[!.]*"))))
-
-
-def draw(results: Any, folder: pathlib.Path) -> None:
-    """The learning curve of no or one swept axis, the map of two; of more, what to write."""
-    by = [str(name) for name, size in results.sizes.items() if name not in ("seed", "step") and size > 1]
-    if not results["return"].notnull().any():
-        print("no episode ended within a row, so there is no return to draw: write more --steps, or fewer --evals.")
-    elif len(by) <= 1:
-        rl.plot.curve(results, "return", by=by[0] if by else None).savefig(folder / "curve.png")
-    elif len(by) == 2:
-        rl.plot.heat(results, "return").savefig(folder / "heat.png")
-    else:
-        print(f"to draw {len(by)} axes, choose: rl.plot.curve(rl.load({str(folder)!r}).sel(...), 'return', by={by[0]!r})")
-
-
-def show(results: Any) -> None:
-    """The final return of each setting, as a table."""
-    frame = rl.stats.table(results, "return").reset_index()
-    table = Table(title="return at the end: interquartile mean over seeds, 95 % bootstrap interval", title_justify="left")
-    for column in frame.columns:
-        table.add_column(str(column), justify="right")
-    for row in frame.itertuples(index=False):
-        table.add_row(*(f"{x:.5g}" if isinstance(x, float) else str(x) for x in row))
-    Console().print(table)
-
-
-def plot(folder: tyro.conf.Positional[pathlib.Path], name: str = "return", by: str | None = None) -> None:
-    """Draws a sweep's learning curve into FOLDER/curve.png.
-
-    Args:
-        folder: what `jaxrl train --folder` made
-        name: which of its curves
-        by: the axis that gets a line for each value
-    """
-    results = rl.load(folder)
-    rl.plot.curve(results, name, by=by).savefig(folder / "curve.png")
-    show(results)
-    print(f"drew {folder / 'curve.png'}")
 
 
 def list_envs() -> None:
@@ -274,7 +234,7 @@ def main(words: list[str] | None = None) -> None:
 
     members = tuple(Annotated[kind, tyro.conf.subcommand(name)] for name, kind in kinds.items())
     train_command.__annotations__["algorithm"] = Union[members]  # noqa: UP007  made from a table
-    kept = {"plot": plot, "play": commands.play, "rerun": commands.rerun, "export": commands.export}
+    kept = {"plot": studies.plot, "play": commands.play, "rerun": commands.rerun, "export": commands.export}
     listed = {"envs": list_envs, "algorithms": commands.algorithms}
     try:
         tyro.extras.subcommand_cli_from_dict(

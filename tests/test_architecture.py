@@ -11,15 +11,16 @@ ROOT = pathlib.Path(__file__).parent.parent
 FLOORS = {
     "tree": 0, "progress": 0, "devices": 0, "distributions": 1, "returns": 2, "losses": 2, "networks": 2, "normalize": 2,
     "spaces": 2, "stats": 2, "env": 3, "rollout": 4, "rules": 5, "algorithms": 6, "train": 7, "sweep": 8, "policy": 9,
-    "rerun": 9, "plot": 9, "export": 9, "commands": 10, "cli": 10, "masks": 1, "abilities": 9, "memories": 3, "table": 3,
+    "rerun": 9, "plot": 9, "export": 9, "commands": 12, "studies": 12, "cli": 13, "masks": 1,
+    "abilities": 9, "memories": 3, "table": 3, "importance": 3, "catalogue": 9, "report": 11,
     "meta": 8, "rule_file": 9, "sum_tree": 1, "replay": 2, "noise": 2, "batch_norm": 1, "optimizers": 4,
     "symbolic": 6,
 }  # fmt: skip
 DOORS = {
     "flax": {"jaxrl/networks.py", "jaxrl/cli.py"},
     "matplotlib": {"jaxrl/plot/", "envs/draw.py"},
-    "tyro": {"jaxrl/cli.py", "jaxrl/commands.py"},
-    "rich": {"jaxrl/cli.py", "jaxrl/progress.py"},
+    "tyro": {"jaxrl/cli.py", "jaxrl/commands.py", "jaxrl/studies.py"},
+    "rich": {"jaxrl/studies.py", "jaxrl/progress.py"},
     "gymnax": {"envs/from_gymnax.py", "envs/to_gymnax.py"},
     "brax": {"envs/from_brax.py"},
     "platformdirs": {"jaxrl/devices.py"},
