@@ -48,13 +48,17 @@ def table(results: Results, name: str = "return", *, over: str = "seed", last: i
     last: the number of last evaluation points that are averaged within each seed before seeds are compared.
     options: of `summary`.
     """
-    array = pick(results, name, over)
-    if "step" in array.dims:
-        array = array.isel(step=slice(-last, None)).where(np.isfinite).mean("step")
+    array = final(results, name, over, last)
     rows = summary(array, name, over=over, **options).rename(count="seeds")[["iqm", "low", "high", "seeds"]]
     if isinstance(results, xr.Dataset) and "diverged" in results:
         rows["diverged"] = num_diverged(results, over, rows.dims)
     return (rows if rows.dims else rows.expand_dims(variable=[name])).to_dataframe()
+
+
+def final(results: Results, name: str, over: str, last: int = 1) -> xr.DataArray:
+    """The mean of each member's `last` evaluation points that have a value, NaN where none of them has."""
+    array = pick(results, name, over)
+    return array.isel(step=slice(-last, None)).where(np.isfinite).mean("step") if "step" in array.dims else array
 
 
 def num_diverged(results: xr.Dataset, over: str, dims: Any) -> xr.DataArray:
