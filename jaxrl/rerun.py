@@ -76,7 +76,7 @@ def rerun(folder: str | os.PathLike[str], member: int, training: Training | None
     results = load(folder)
     point = members.point_of(record, number, training)
     grid = Grid({name: jax.tree.map(lambda x: x[None], value) for name, value in point.items()})
-    width, devices = _program_of(folder, record, results, last - first)
+    width, devices = _program_of(folder, record, (first, last))
     again = _live(training, grid, width, devices, "best_step" in outputs, progress)
 
     places, labels = members.places_of(record, number)
@@ -105,13 +105,9 @@ def _member_of(folder: str | os.PathLike[str], member: int) -> tuple[pathlib.Pat
     return folder / name, members.in_group(folder, record, name), number, where
 
 
-def _program_of(folder: pathlib.Path, record: members.Record, results: xr.Dataset, own: int) -> tuple[int, int]:
-    """The width of the program that made a chunk of `own` members, and its devices, as far as there are as many here.
-
-    The last chunk, and one that fills a gap, may be shorter than its program; two of the same size are as wide as it.
-    """
-    sizes = [last - first for first, last in store.chunk_names(folder)]
-    width = own if sizes.count(own) > 1 else max(own, int(results.attrs.get("chunk", 0)) or max(sizes))
+def _program_of(folder: pathlib.Path, record: members.Record, chunk: tuple[int, int]) -> tuple[int, int]:
+    """The width of the program that made a chunk, and its devices, as far as there are as many here."""
+    width = store.read_chunk_width(folder, *chunk)
     total = math.prod(len(label) for label in record["labels"].values())
     devices = min(jax.local_device_count(), record["machine"].get("devices", 1), total, width)
     return -(-width // devices) * devices, devices

@@ -1,5 +1,7 @@
 """Counts that are traced: fewer epochs, shorter lives, normalisation on or off, in one program. Each equals its own."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -79,6 +81,8 @@ def test_the_plan_states_what_is_thrown_away():
     assert plan.padding == "38% of the learning, by epoch_limit below 4; 38% of the learning, by stop_after below 128"
     assert plan.padding in str(plan)
     assert rl.plan(train(Choice()), SEEDS, probe=False).padding == ""
+    short = rl.plan(dataclasses.replace(train(Choice()), stop_after=96.0), SEEDS, probe=False)
+    assert short.padding == "25% of the learning, by stop_after below 128"
 
 
 def test_a_life_without_an_update_is_told_apart_from_a_bad_one():

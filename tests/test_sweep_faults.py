@@ -40,6 +40,25 @@ def test_an_edited_environment_is_another_sweep(tmp_path):
         quiet(train(5.0), SEEDS, folder=tmp_path / "x")
 
 
+def test_other_versions_open_what_is_finished_and_nothing_else(tmp_path, capsys):
+    import json
+
+    training = rl.Training(rl.ppo(**SMALL), paying(1.0), 16, evals=1)
+    first = quiet(training, SEEDS, folder=tmp_path / "x")
+    record = json.loads((tmp_path / "x" / "sweep.json").read_text())
+    record["versions"]["jax"] = "0.1"
+    record["run"]["program"] = "as jax 0.1 wrote it"
+    (tmp_path / "x" / "sweep.json").write_text(json.dumps(record))
+    again = quiet(training, SEEDS, folder=tmp_path / "x")
+    np.testing.assert_array_equal(first["loss"], again["loss"])
+    assert "versions.jax: 0.1 there" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"run\.algo\.rule\.lam"):
+        quiet(rl.Training(rl.ppo(lam=0.1, **SMALL), paying(1.0), 16, evals=1), SEEDS, folder=tmp_path / "x")
+    (tmp_path / "x" / "results.nc").unlink()
+    with pytest.raises(ValueError, match=r"versions\.jax"):
+        quiet(training, SEEDS, folder=tmp_path / "x")
+
+
 def test_a_closed_over_key_belongs_to_the_program(tmp_path):
     def noisy(seed):
         key = jax.random.key(seed)

@@ -61,15 +61,16 @@ DQN = dict(
     target_rate=0.02, target_period=1.0, epsilon_fraction=0.2, epsilon_end=0.04, network=SEPARATE,
 )  # fmt: skip
 DQN_LR = dict(grid=dict(lr=(3e-4, 1e-3, 3e-3)))
+FEW = dict(cosines=32, samples=4, fractions=8)  # a quarter of the paper's, for two cores
 GREEDY = {name: value for name, value in DQN.items() if not name.startswith("epsilon")}  # noise explores
 
 CARTPOLE_VALUES: dict[str, dict[str, Any]] = {
     "dqn": DQN | DQN_LR | dict(target=500, published="500 ± 0 (rl-zoo, 50k)"),
     "c51": DQN | DQN_LR | dict(v_min=0.0, v_max=100.0, published="481 (CleanRL, 500k)"),
     "qr_dqn": DQN | DQN_LR | dict(quantiles=10, published="500 ± 0 (rl-zoo, 50k)"),
-    "iqn": DQN | DQN_LR,
+    "iqn": DQN | FEW | DQN_LR,
     "munchausen_dqn": DQN | DQN_LR,
-    "rainbow": GREEDY | DQN_LR | dict(v_min=0.0, v_max=100.0),
+    "rainbow": GREEDY | DQN_LR | dict(v_min=0.0, v_max=100.0, atoms=21),
     "sac_discrete": dict(lr=1e-3, num_envs=8, updates=2, batch_size=64, warmup=1_000, target_entropy=0.3, network=RELU,
                          grid=dict(target_entropy=(0.1, 0.3, 0.6)), published="406 (SLM-Lab, 200k)"),
     "sqirl": dict(grid=dict(lr=(1e-3, 3e-3))),
@@ -136,9 +137,9 @@ ACROBOT_VALUES: dict[str, dict[str, Any]] = {
     "dqn": DQN | dict(target=-85, published="-72 ± 8 (rl-zoo, 100k)"),
     "qr_dqn": DQN | dict(quantiles=25, published="-69 ± 2 (rl-zoo, 100k)"),
     "munchausen_dqn": DQN,
-    "iqn": DQN,
+    "iqn": DQN | FEW,
     "c51": DQN | dict(v_min=-100.0, v_max=0.0),
-    "rainbow": GREEDY | dict(v_min=-100.0, v_max=0.0),
+    "rainbow": GREEDY | dict(v_min=-100.0, v_max=0.0, atoms=21),
     "sac_discrete": {name: x for name, x in CARTPOLE_VALUES["sac_discrete"].items() if name not in ("grid", "published")},
     "sqirl": {},
 }
@@ -146,7 +147,7 @@ ACROBOT_VALUES: dict[str, dict[str, Any]] = {
 MOUNTAIN_CAR: dict[str, dict[str, Any]] = {
     "ppo": HILLS | dict(lam=0.98, num_steps=64, steps=1_000_000, published="-110 ± 19 (rl-zoo, 1M)"),
     "dqn": DQN | dict(epsilon_end=0.07, published="-103 ± 8 (rl-zoo, 120k)"),
-    "rainbow": GREEDY | dict(v_min=-100.0, v_max=0.0),
+    "rainbow": GREEDY | dict(v_min=-100.0, v_max=0.0, atoms=21),
 }
 
 RECALL: dict[str, Any] = dict(memory=rl.GRU(32), network=rl.MLP((32,)))
@@ -158,9 +159,21 @@ MEMORY_CHAIN: dict[str, dict[str, Any]] = {
                           warmup=1_000, lr=1e-3, target_period=50.0),
 }  # fmt: skip
 
+# RSAC, RTD3 and RDPG; sixteen pieces of 16 steps are four times a batch of 64
+RECALLED = ACTOR_CRITIC | dict(memory=rl.GRU(32), updates=2, batch_size=16, burn_in=4, sequence=16)
+
+PENDULUM_POSITIONS: dict[str, dict[str, Any]] = {
+    "ppo": ppo_classic.TASKS["Pendulum-v1"].setting | dict(memory=rl.GRU(32), steps=300_000),
+    "sac": RECALLED,
+    "td3": RECALLED,
+    "ddpg": RECALLED,
+}
+
 BREAKOUT: dict[str, dict[str, Any]] = {
     "pqn": dict(gamma=0.99, lam=0.65, num_envs=64, num_steps=32, epochs=2, minibatches=8, lr=2e-3, network=NORM,
                 epsilon_fraction=0.2, published="none at 1e6"),
+    "dqn": DQN | dict(num_envs=16, num_steps=4, updates=4, lr=5e-4, network=NORM, epsilon_fraction=0.1, epsilon_end=0.01,
+                      published="none at 1e6"),
 }  # fmt: skip
 
 ROWS: list[Row] = [
@@ -173,5 +186,6 @@ ROWS: list[Row] = [
     *rows("MemoryChain", 100_000, MEMORY_CHAIN),
     *rows("Breakout-MinAtar", 1_000_000, BREAKOUT),
     *rows("Pendulum-v1", 20_000, PENDULUM),
+    *rows("Pendulum-P", 20_000, PENDULUM_POSITIONS),
     *rows("MountainCarContinuous-v0", 30_000, MOUNTAIN_CAR_CONTINUOUS),
 ]

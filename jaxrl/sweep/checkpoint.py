@@ -57,6 +57,7 @@ class Checkpoints:
         self._seconds, self._saved = seconds, time.monotonic()
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "checkpoints")
         self._writing: concurrent.futures.Future[None] | None = None
+        self.restored = 0  # rows that were found on disk
 
     def newest(self, start: Any) -> tuple[Any, Rows]:
         """The last state that is whole on disk with the rows before it, else `start`, a state at its start, with none."""
@@ -71,9 +72,12 @@ class Checkpoints:
                 shutil.rmtree(path, ignore_errors=True)  # or it would count as one of the newest
                 continue
             try:
-                return _decode(tree, start)
+                state, found = _decode(tree, start)
             except ValueError as error:
                 print(f"{path} is of another program ({_first_line(error)}): going back to the checkpoint before it.")
+                continue
+            self.restored = len(found)
+            return state, found
         return start, []
 
     def offer(self, state: Any, rows: Rows) -> None:

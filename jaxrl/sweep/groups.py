@@ -127,6 +127,8 @@ def _attributes(record: dict[str, Any], parts: Parts) -> dict[str, Any]:
     texts = {name: json.dumps(record[name]) for name in ("run", "static", "versions", "machine")}
     times = {name: round(float(sum(each[name] for each in cards)), 3) for name in ("compile_seconds", "run_seconds")}
     chunk = max(int(each["chunk"]) for each in cards)
+    halved = [str(each["halved"]) for each in cards if "halved" in each]
+    texts |= {"halved": "; ".join(halved)} if halved else {}
     return texts | {"commit": record["commit"], "started": record["started"], "chunk": chunk} | times
 
 

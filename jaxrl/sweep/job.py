@@ -47,6 +47,7 @@ class Job:
     fresh: float = 0.0  # members done by this call
     _started: float = 0.0
     _running: int = 0
+    _open: Checkpoints | None = None  # those of the running chunk
     _share: float = 0.0
     _score: float = float("nan")
     _raised: BaseException | None = None
@@ -157,17 +158,17 @@ class Job:
     def _run_chunk(self, program: Whole | Stepped, width: int, first: int, last: int) -> None:
         points = self.grid.points(np.minimum(np.arange(first, first + width), last - 1))  # the last member pads
         self._started, self._running, self._share = time.monotonic(), last - first, 0.0
-        checkpoints, finished = self._checkpoints(first, last, width), False
+        self._open, finished = self._checkpoints(first, last, width), False
         try:
-            outputs = {name: value[: last - first] for name, value in program(points, self._part, checkpoints).items()}
+            outputs = {name: value[: last - first] for name, value in program(points, self._part, self._open).items()}
             self.seconds += time.monotonic() - self._started
             if self.store is not None:
-                self.store.save(first, last, outputs)
+                self.store.save(first, last, width, outputs)
             finished = True
         finally:
-            if checkpoints is not None:
-                checkpoints.close(finished)
-        self.fresh += last - first
+            if self._open is not None:
+                self._open.close(finished)
+        self.fresh += (last - first) * (1.0 - self._restored)
         self.chunks[first, last] = without_learners(outputs)
         self._report(0.0)
         if self._raised is not None:
@@ -196,14 +197,19 @@ class Job:
         self._score = score
         self._report(share, time.monotonic() - self._started)
 
+    @property
+    def _restored(self) -> float:
+        """The share of the running chunk that its checkpoint held."""
+        return 0.0 if self._open is None else self._open.restored / self.run.evals
+
     def _report(self, share: float, running: float = 0.0) -> None:
         if self.show is None:
             return
-        done, part = self.num_done, share * self._running * (running > 0)
-        steps = getattr(self.run, "steps", 0) * (self.fresh + part)
-        members = self.grid.members
-        seconds = self.seconds + running
-        fraction, fresh = min((done + part) / members, 1.0), (self.fresh + part) / members
+        done, members = self.num_done, self.grid.members
+        part = share * self._running * (running > 0)
+        fresh = self.fresh + (share - self._restored) * self._running * (running > 0)
+        steps, seconds = getattr(self.run, "steps", 0) * fresh, self.seconds + running
+        fraction, fresh = min((done + part) / members, 1.0), fresh / members
         self.show(Report(done, members, fraction, steps, seconds, fresh, self._score))
 
 

@@ -207,14 +207,18 @@ def plan_of(job: Job, probe: bool, processes: int) -> Plan:
 
 
 def _padding(job: Job) -> str:
-    """The share of learning that is thrown away, where some members stop earlier or learn in fewer epochs than others."""
-    most = {"epoch_limit": getattr(getattr(job.run, "algo", None), "epochs", 1), "stop_after": getattr(job.run, "steps", 1)}
-    points, told = job.grid.points(np.arange(job.grid.members)), []
-    for name, values in points.items():
-        whole = most.get(name.rpartition(".")[2])
-        if whole is not None and isinstance(job.run, Training):
-            share = 1.0 - float(np.mean(np.minimum(np.asarray(values, float), whole) / whole))
-            told.append(f"{share:.0%} of the learning, by {name} below {whole:,}")
+    """The share of learning that is thrown away, where members stop earlier or learn in fewer epochs than are compiled."""
+    if not isinstance(job.run, Training):
+        return ""
+    algo, told = job.run.algo, []
+    points = job.grid.points(np.arange(job.grid.members))
+    swept = {name.rpartition(".")[2]: (name, values) for name, values in points.items()}
+    limits = (("epoch_limit", algo, "epochs"), ("update_limit", algo, "updates"), ("stop_after", job.run, "steps"))
+    for limit, owner, whole in (each for each in limits if hasattr(each[1], each[0])):
+        name, values = swept.get(limit, (limit, getattr(owner, limit)))
+        most = getattr(owner, whole)
+        share = 1.0 - float(np.mean(np.minimum(np.asarray(values, float), most) / most))
+        told += [f"{share:.0%} of the learning, by {name} below {most:,}"] if share > 0 else []
     return "; ".join(told)
 
 

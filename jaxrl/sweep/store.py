@@ -23,6 +23,7 @@ from jaxrl.sweep.results import Chunks, Outputs, without_learners
 
 RESULTS = "results.nc"
 LOCK, HOLDER, WIDTH = ".lock", ".holder", "width.json"
+WIDTH_OF = "width"  # of the program that made a chunk, in the chunk's file
 CHUNK_NAME = re.compile(r"(\d{8})-(\d{8})\.npz")
 
 
@@ -67,9 +68,10 @@ class Store:
         """Keeps how many members the program holds: those after a stop go on in one as wide."""
         write(self.folder / WIDTH, lambda file: file.write(json.dumps({"width": width}).encode()))
 
-    def save(self, first: int, last: int, outputs: Outputs) -> None:
-        """Keeps members first to last - 1."""
-        write(self.members / f"{first:08d}-{last:08d}.npz", lambda file: np.savez(file, **_encode(outputs)))  # type: ignore[arg-type]
+    def save(self, first: int, last: int, width: int, outputs: Outputs) -> None:
+        """Keeps members first to last - 1, which a program of `width` members made."""
+        arrays = _encode(outputs) | {WIDTH_OF: np.int64(width)}
+        write(self.members / f"{first:08d}-{last:08d}.npz", lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
 
 
 def check(folder: pathlib.Path, record: dict[str, Any]) -> dict[str, Any]:
@@ -84,8 +86,11 @@ def check(folder: pathlib.Path, record: dict[str, Any]) -> dict[str, Any]:
     absent = {"static": "absent", "keep_best": False}
     parts = [part for part in ("run", "static", "axes", "keep_best", "versions") if part in absent | record]
     absent |= {} if "keep_best" in record else {"keep_best": found.get("keep_best")}  # a plan asks for neither
-    pairs = [((absent | found)[part], (absent | record)[part], part) for part in parts]
-    changed = [line for pair in pairs for line in card.differences(*pair)]
+    there, here = absent | found, absent | record
+    if (folder / RESULTS).exists() and found["versions"] != record["versions"]:  # results are no less so after an upgrade,
+        parts.remove("versions")  # under which the same program reads otherwise
+        there, here = ({**each, "run": {**each["run"], "program": None}} for each in (there, here))
+    changed = [line for part in parts for line in card.differences(there[part], here[part], part)]
     if changed:
         listed = "\n  ".join(changed[:12] + (["..."] if len(changed) > 12 else []))
         raise ValueError(
@@ -93,9 +98,10 @@ def check(folder: pathlib.Path, record: dict[str, Any]) -> dict[str, Any]:
             "Nothing was touched. Write another folder=, or make them equal to go on where that one stopped."
         )
 
-    if found["machine"] != record["machine"]:
-        print(f"{folder} was begun on {found['machine']}; going on with {record['machine']}: equal but for rounding.")
-    resumed = {part: record[part] for part in ("machine", "commit", "started")}
+    there, here = ({part: each[part] for part in ("machine", "versions")} for each in (found, record))
+    if lines := card.differences(there, here):
+        print(f"{folder} was begun elsewhere ({'; '.join(lines)}): what is missing there will be equal but for rounding.")
+    resumed = {part: record[part] for part in ("machine", "versions", "commit", "started")}
     return found | {"resumed": [*found.get("resumed", []), resumed]}
 
 
@@ -186,6 +192,12 @@ def read_chunk_of(folder: pathlib.Path, member: int) -> tuple[tuple[int, int], O
     raise FileNotFoundError(f"member {member} is not in {folder}: its chunk has not finished. Run the sweep to its end.")
 
 
+def read_chunk_width(folder: pathlib.Path, first: int, last: int) -> int:
+    """How many members the program held that made this chunk: more than are in it where it was the last or filled a gap."""
+    with np.load(folder / "members" / f"{first:08d}-{last:08d}.npz", allow_pickle=False) as file:
+        return int(file[WIDTH_OF]) if WIDTH_OF in file.files else last - first
+
+
 def chunk_names(folder: pathlib.Path) -> list[tuple[int, int]]:
     """The first and past-last member of each chunk file, damaged or not, in order."""
     matches = [CHUNK_NAME.fullmatch(path.name) for path in (folder / "members").glob("*.npz")]
@@ -198,7 +210,7 @@ def _read_chunk(path: pathlib.Path) -> Outputs:
 
 def _load(path: pathlib.Path) -> Outputs:
     with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-        outputs = {name.removeprefix("output/"): file[name] for name in file.files if name != "digest"}
+        outputs = {name.removeprefix("output/"): file[name] for name in file.files if name.startswith("output/")}
         if file["digest"].tobytes() != _digest(outputs):
             raise ValueError("its digest does not match")
     return outputs
