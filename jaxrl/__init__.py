@@ -49,6 +49,7 @@ from jaxrl.algorithms import (
 from jaxrl.devices import cache_compilations, distributed, use_all_cores
 from jaxrl.env import Env, Step
 from jaxrl.export import export, frame
+from jaxrl.importance import importance
 from jaxrl.memories import FFM, GRU, LRU, LSTM, GTrXL
 from jaxrl.meta import (
     CMAES,
@@ -157,6 +158,7 @@ __all__ = [
     "frame",
     "grpo",
     "impala",
+    "importance",
     "iqn",
     "load",
     "load_agent",

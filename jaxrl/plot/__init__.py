@@ -7,5 +7,20 @@ notebook and is saved with `picture.savefig("curve.pdf")`.
 from jaxrl.plot.canvas import COLORS, DASHES, MARKERS, Picture, number
 from jaxrl.plot.curves import curve, heat
 from jaxrl.plot.film import Film, gif
+from jaxrl.plot.importances import divergence, importance, parallel, together
 
-__all__ = ["COLORS", "DASHES", "MARKERS", "Film", "Picture", "curve", "gif", "heat", "number"]
+__all__ = [
+    "COLORS",
+    "DASHES",
+    "MARKERS",
+    "Film",
+    "Picture",
+    "curve",
+    "divergence",
+    "gif",
+    "heat",
+    "importance",
+    "number",
+    "parallel",
+    "together",
+]
