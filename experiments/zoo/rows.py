@@ -125,7 +125,7 @@ ACROBOT_ON_POLICY: dict[str, dict[str, Any]] = {
     "reinforce": BRIEF | dict(num_steps=64, lr=1e-2),
     "spo": HILLS,
     "trpo": dict(gamma=0.99, lam=0.94, num_envs=16, num_steps=128, max_kl=0.01, epochs=10, minibatches=4, lr=1e-3,
-                 normalize_obs=True, published="-85 ± 10 (rl-zoo, 100k)"),
+                 normalize_obs=True, steps=100_000, published="-85 ± 10 (rl-zoo, 100k)"),
     "rloo": WHOLE | dict(lr=1e-2),
     "grpo": WHOLE | dict(lr=1e-3, epochs=10, minibatches=1),
     "remax": WHOLE | dict(lr=3e-2),
