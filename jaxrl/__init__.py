@@ -1,6 +1,6 @@
 """jaxrl: reinforcement learning research in JAX, a thousand seeds in one program."""
 
-from jaxrl import plot, stats, symbolic, tree
+from jaxrl import plot, stats, symbolic, tree, tuning
 from jaxrl.algorithms import (
     ALGORITHMS,
     SQIRL,
@@ -84,6 +84,7 @@ from jaxrl.sweep.grid import zipped
 from jaxrl.table import Table
 from jaxrl.train import Training, train
 from jaxrl.tree import pytree, static
+from jaxrl.tuning import tune
 
 __all__ = [
     "ALGORITHMS",
@@ -199,6 +200,8 @@ __all__ = [
     "train",
     "tree",
     "trpo",
+    "tune",
+    "tuning",
     "use_all_cores",
     "zipped",
 ]

@@ -14,7 +14,7 @@ FLOORS = {
     "rerun": 9, "plot": 9, "export": 9, "commands": 12, "studies": 12, "cli": 13, "masks": 1,
     "abilities": 9, "memories": 3, "table": 3, "importance": 3, "catalogue": 9, "report": 11,
     "meta": 8, "rule_file": 9, "sum_tree": 1, "replay": 2, "noise": 2, "batch_norm": 1, "optimizers": 4,
-    "symbolic": 6,
+    "symbolic": 6, "tuning": 9,
 }  # fmt: skip
 DOORS = {
     "flax": {"jaxrl/networks.py", "jaxrl/cli.py"},
@@ -26,6 +26,7 @@ DOORS = {
     "platformdirs": {"jaxrl/devices.py"},
     "tensorboardX": {"jaxrl/export.py"},
     "evosax": {"jaxrl/meta/from_evosax.py"},
+    "optuna": {"jaxrl/tuning/from_optuna.py"},
     "wandb": {"jaxrl/export.py"},
 }
 FILES = sorted([*ROOT.glob("jaxrl/**/*.py"), *ROOT.glob("envs/**/*.py")])

@@ -217,7 +217,7 @@ def test_an_open_chunk_decides_the_width(tmp_path, whole):
 HOLD = """
 import pathlib, sys, time
 from jaxrl.sweep import store
-lock = store._lock(pathlib.Path(sys.argv[1]))
+lock = store.lock(pathlib.Path(sys.argv[1]))
 print("held", flush=True)
 time.sleep(60)
 """

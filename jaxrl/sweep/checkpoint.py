@@ -113,13 +113,13 @@ def _encode(state: Any, rows: Rows) -> dict[str, Any]:
 
 def _decode(tree: dict[str, Any], start: Any) -> tuple[Any, Rows]:
     leaves, structure = jax.tree.flatten(start)
-    state = [_put(tree.get(f"state.{i:04d}"), leaf) for i, leaf in enumerate(leaves)]
+    state = [put(tree.get(f"state.{i:04d}"), leaf) for i, leaf in enumerate(leaves)]
     curves = {name.removeprefix("rows."): value for name, value in tree.items() if name.startswith("rows.")}
     rows = [{name: value[i] for name, value in curves.items()} for i in range(len(next(iter(curves.values()))))]
     return jax.tree.unflatten(structure, state), rows
 
 
-def _put(value: np.ndarray | None, leaf: jax.Array) -> jax.Array:
+def put(value: np.ndarray | None, leaf: jax.Array) -> jax.Array:
     """A kept leaf where that of the start is: its devices, and its kind where it is a key."""
     if value is None:
         if leaf.size:

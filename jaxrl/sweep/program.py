@@ -96,29 +96,29 @@ class Stepped:
         size = lambda leaves: sum(x.size * x.dtype.itemsize for x in leaves)  # of all devices
         self.state_bytes, self.kept_bytes = size(jax.tree.leaves(state)), size(kept_of(state))
         jobs = [(begin, (points,), {}), (advance, (points, state, row), {"donate_argnums": 1})]
-        self._begin, self._advance = compile_all(jobs)
+        self.begin, self.advance = compile_all(jobs)
         self.compile_seconds = time.monotonic() - started
 
     @property
     def bytes_per_device(self) -> int:
-        return max(_bytes(self._begin), _bytes(self._advance))
+        return max(_bytes(self.begin), _bytes(self.advance))
 
     def __call__(
         self, points: Any, report: Callable[..., None], checkpoints: Checkpoints | None = None
     ) -> dict[str, np.ndarray]:
         """All rows, from the last checkpoint on. Outputs [width, ...]."""
-        state, rows = self._begin(points), []
+        state, rows = self.begin(points), []
         best = _no_best(state) if self._best else None
         if checkpoints is not None:
             (state, best), rows = checkpoints.newest((state, best))
         for row in range(len(rows), self._training.evals):
-            state, metrics = self._advance(points, state, jnp.int32(row))
+            state, metrics = self.advance(points, state, jnp.int32(row))
             if best is not None:
                 best = _better(best, kept_of(state), metrics["evaluation"], jnp.int32(row))
             rows.append(jax.device_get(metrics))
             if checkpoints is not None and row + 1 < self._training.evals:
                 checkpoints.offer((state, best), rows)
-            report((row + 1) / self._training.evals, _middle(rows[-1]["return"]))
+            report((row + 1) / self._training.evals, middle(rows[-1]["return"]))
         curves = {name: np.stack([row[name] for row in rows], axis=1) for name in rows[0]}
         width = len(next(iter(curves.values())))
         clocks = {name: np.broadcast_to(np.asarray(x), (width, len(x))) for name, x in self._training.clocks.items()}
@@ -130,7 +130,7 @@ class Stepped:
         return clocks | curves | jax.device_get(learner)
 
 
-def _middle(returns: np.ndarray) -> float:
+def middle(returns: np.ndarray) -> float:
     """The interquartile mean of those that are numbers: members without a finished episode have none yet."""
     known = np.sort(returns[np.isfinite(returns)])
     quarter = len(known) // 4

@@ -40,7 +40,7 @@ class Store:
     def _open(self, record: dict[str, Any]) -> None:
         _refuse_other_folders(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = _lock(self.folder)
+        self._lock = lock(self.folder)
         try:
             record = check(self.folder, _plain(record))
             for left in [*self.folder.rglob("*.part"), *self.folder.glob("open/*/*.orbax-checkpoint-tmp*")]:
@@ -70,7 +70,7 @@ class Store:
 
     def save(self, first: int, last: int, width: int, outputs: Outputs) -> None:
         """Keeps members first to last - 1, which a program of `width` members made."""
-        arrays = _encode(outputs) | {WIDTH_OF: np.int64(width)}
+        arrays = encode(outputs) | {WIDTH_OF: np.int64(width)}
         write(self.members / f"{first:08d}-{last:08d}.npz", lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
 
 
@@ -125,7 +125,7 @@ def read_width(folder: pathlib.Path) -> int | None:
         return None
 
 
-def _lock(folder: pathlib.Path) -> Any:
+def lock(folder: pathlib.Path) -> Any:
     """Keeps other processes out of a folder; the system lets go of it when this one ends, however it ends."""
     import filelock
 
@@ -156,7 +156,7 @@ def read_chunks(folder: pathlib.Path) -> Chunks:
     return found
 
 
-def _encode(outputs: Outputs) -> Outputs:
+def encode(outputs: Outputs) -> Outputs:
     return {"digest": np.frombuffer(_digest(outputs), np.uint8), **{f"output/{k}": v for k, v in outputs.items()}}
 
 
@@ -183,7 +183,7 @@ def read_chunk_of(folder: pathlib.Path, member: int) -> tuple[tuple[int, int], O
         if first <= member < last:
             path = folder / "members" / f"{first:08d}-{last:08d}.npz"
             try:
-                return (first, last), _load(path)
+                return (first, last), read(path)
             except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
                 damaged.append(f"{path} is damaged ({error})")
                 print(f"{damaged[-1]}: looking for member {member} in another.")
@@ -205,10 +205,10 @@ def chunk_names(folder: pathlib.Path) -> list[tuple[int, int]]:
 
 
 def _read_chunk(path: pathlib.Path) -> Outputs:
-    return without_learners(_load(path))
+    return without_learners(read(path))
 
 
-def _load(path: pathlib.Path) -> Outputs:
+def read(path: pathlib.Path) -> Outputs:
     with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
         outputs = {name.removeprefix("output/"): file[name] for name in file.files if name.startswith("output/")}
         if file["digest"].tobytes() != _digest(outputs):

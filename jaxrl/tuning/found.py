@@ -1,0 +1,86 @@
+"""What a search found: the best setting on the seeds that chose it, and on seeds that did not."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from jaxrl import stats
+from jaxrl.sweep.static import put_together
+from jaxrl.train import Training
+from jaxrl.tuning.history import History
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """The outcome of one search. `print` shows it.
+
+    best: {name: value}; of a search that changed settings while they lived, those it ended with, and `schedule` has all.
+    schedule: the values at each row, {name: [rows]}. tuning_score, test_score: the statistic of the best's scores with a
+    bootstrap interval, over the seeds that it was chosen on, and over those that nobody had seen. results: everything that
+    was tried, (setting, seed, step); beside `setting` stand the values, `score`, `until`, `parent`, and `spent`. test: the
+    best on the test seeds, (seed, step). spent, test_spent: environment steps, evaluation included.
+    """
+
+    training: Training
+    best: dict[str, Any]
+    schedule: dict[str, np.ndarray]
+    tuning_score: stats.Interval
+    test_score: stats.Interval
+    results: xr.Dataset
+    test: xr.Dataset
+    spent: float
+    test_spent: float
+
+    @property
+    def gap(self) -> float:
+        """How much better the best looks on its tuning seeds than it is: what choosing among noisy scores adds."""
+        return float(self.tuning_score.estimate - self.test_score.estimate)
+
+    @property
+    def tuned(self) -> Training:
+        """The training with the best setting: `rl.sweep(found.tuned, {"seed": ...})`."""
+        return put_together(self.training, self.best)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """A row for each setting, the best first: its values, its score with an interval, how long it lived, its cost."""
+        names = [str(name) for name, c in self.results.coords.items() if c.dims == ("setting",) and name != "setting"]
+        frame = self.results[[*names, "score"]].to_dataframe()
+        order = np.lexsort((-np.nan_to_num(frame["score"], nan=-np.inf), -frame["until"]))
+        return frame.iloc[order][[*self.best, "score", "low", "high", "until", "parent", "spent"]]
+
+    def __str__(self) -> str:
+        told = ", ".join(f"{name}={_short(value)}" for name, value in self.best.items())
+        line = lambda score: f"{float(score.estimate):.5g} [{float(score.low):.5g}, {float(score.high):.5g}]"
+        return (
+            f"best of {self.results.sizes['setting']} settings: {told}\n"
+            f"on the {self.results.sizes['seed']} seeds that chose it  {line(self.tuning_score)}\n"
+            f"on {self.test.sizes['seed']} test seeds  {line(self.test_score)}\n"
+            f"gap {self.gap:.4g}, after {self.spent:,.0f} environment steps of tuning"
+        )
+
+
+def results_of(tried: History, step: np.ndarray, statistic: Any, scores: np.ndarray) -> xr.Dataset:
+    """Everything that was tried: the curves, and beside each setting its values, its score with an interval, and its cost.
+
+    scores: of each lane. [settings, seeds].
+    """
+    spread = stats.interval(scores, statistic)
+    beside = tried.space.labels(tried.points) | {
+        "low": np.asarray(spread.low),
+        "high": np.asarray(spread.high),
+        "until": np.append(0, step)[tried.until],
+        "parent": tried.parents,
+        "batch": tried.batch,
+        "spent": tried.spent,
+    }
+    variables = {name: (("setting", "seed", "step"), value) for name, value in tried.curves.items()}
+    coordinates = {name: ("setting", value) for name, value in beside.items()} | {"step": step}
+    return xr.Dataset(variables | {"score": ("setting", tried.scores)}, coordinates)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,70 @@
+"""Optuna's samplers as tuners, asked and told in whole batches: the only door to optuna."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from jaxrl.tuning.history import Batch, History
+from jaxrl.tuning.space import place
+
+
+def tpe(seed: int) -> Any:
+    """A tree-structured Parzen estimator (Bergstra et al., 2011), which counts on the running ones of a batch to be bad."""
+    return _optuna().samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
+
+
+def gp(seed: int) -> Any:
+    """A Gaussian process with expected improvement. Optuna has it from torch."""
+    return _optuna().samplers.GPSampler(seed=seed)
+
+
+@dataclasses.dataclass(frozen=True)
+class Optuna:
+    """Bayesian optimisation by a sampler of optuna (extra `optuna`), whole batches at a time, each lived to its end.
+
+    sampler: a function of a seed: `tpe`, `gp`, or your own that returns, say, `optuna.samplers.CmaEsSampler(seed=seed)`.
+    """
+
+    sampler: Callable[[int], Any] = tpe
+    batch: int = 8
+
+    def ask(self, tried: History) -> Batch | None:
+        optuna = _optuna()
+        n, sizes = min(self.batch, tried.afford(tried.rows)), tried.space.sizes
+        if n == 0:
+            return None
+        ranges = {
+            str(i): optuna.distributions.CategoricalDistribution(range(size))
+            if size
+            else optuna.distributions.FloatDistribution(0.0, 1.0)
+            for i, size in enumerate(sizes)
+        }
+        verbosity = optuna.logging.get_verbosity()
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        try:
+            study = optuna.create_study(direction="maximize", sampler=self.sampler(int(tried.luck().integers(2**31))))
+            known = tried.scores[np.isfinite(tried.scores)]
+            scores = np.where(
+                np.isfinite(tried.scores), tried.scores, known.min() if len(known) else 0.0
+            )  # failed: as the worst
+            for point, score in zip(tried.points, scores, strict=True):
+                values = {
+                    str(i): place(u, size) if size else u
+                    for i, (u, size) in enumerate(zip(point.tolist(), sizes, strict=True))
+                }
+                study.add_trial(optuna.trial.create_trial(params=values, distributions=ranges, value=float(score)))
+            asked = [study.ask(ranges).params for _ in range(n)]
+        finally:
+            optuna.logging.set_verbosity(verbosity)
+        middle = lambda value, size: (value + 0.5) / size if size else value
+        return Batch(np.array([[middle(each[str(i)], size) for i, size in enumerate(sizes)] for each in asked]), tried.rows)
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ImportError as error:
+        raise ImportError("Optuna's samplers are in an extra: pip install 'jaxrl[optuna]'.") from error
+    return optuna

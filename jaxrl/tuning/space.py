@@ -1,0 +1,209 @@
+"""What may be tuned: a pytree of ranges, each of which makes a value of a number between 0 and 1."""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+from jaxrl import tree
+from jaxrl.sweep.program import flatten
+from jaxrl.sweep.static import label, noted, put_together
+from jaxrl.train import Training
+
+MOST_COMBINATIONS = 256  # of grouped values, that are tried before anything runs
+
+
+class Range(Protocol):
+    """One dimension of the unit cube that a tuner searches."""
+
+    def at(self, u: float) -> Any:
+        """The value at `u`, from 0 to 1."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Uniform:
+    """Numbers from `low` to `high`, all equally likely. `uniform(low, high)` makes and checks it."""
+
+    low: float
+    high: float
+
+    def at(self, u: float) -> float:
+        return self.low + u * (self.high - self.low)
+
+
+@dataclasses.dataclass(frozen=True)
+class Log:
+    """Numbers from `low` to `high`, whose logarithms are equally likely. `log(low, high)` makes and checks it."""
+
+    low: float
+    high: float
+
+    def at(self, u: float) -> float:
+        return self.low * (self.high / self.low) ** u
+
+
+@dataclasses.dataclass(frozen=True)
+class Integer:
+    """Whole numbers from `low` to `high`, both included. `integer(low, high)` makes and checks it."""
+
+    low: int
+    high: int
+
+    @property
+    def options(self) -> range:
+        return range(self.low, self.high + 1)
+
+    def at(self, u: float) -> int:
+        return self.options[place(u, len(self.options))]
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """One of several values of any kind. `choice(a, b, ...)` makes and checks it."""
+
+    options: tuple[Any, ...]
+
+    def at(self, u: float) -> Any:
+        return self.options[place(u, len(self.options))]
+
+
+def place(u: float, size: int) -> int:
+    """Which of so many equal parts of the unit interval a number is in."""
+    return min(int(u * size), size - 1)
+
+
+def uniform(low: float, high: float) -> Uniform:
+    """A range of numbers, all equally likely."""
+    _check_ends("uniform", low, high)
+    return Uniform(float(low), float(high))
+
+
+def log(low: float, high: float) -> Log:
+    """A range of positive numbers, such as learning rates, whose orders of magnitude are equally likely."""
+    _check_ends("log", low, high)
+    if low <= 0:
+        raise ValueError(f"log({low}, {high}): no logarithm of {low}. Write a low end above 0, or uniform({low}, {high}).")
+    return Log(float(low), float(high))
+
+
+def integer(low: int, high: int) -> Integer:
+    """A range of whole numbers, both ends included. In a static field each of them compiles a program."""
+    _check_ends("integer", low, high)
+    if int(low) != low or int(high) != high:
+        raise ValueError(f"integer({low}, {high}): the ends are whole numbers; write uniform({low}, {high}) for others.")
+    return Integer(int(low), int(high))
+
+
+def choice(*options: Any) -> Choice:
+    """One of these values: numbers, or in a static field (or of a rule, a schedule, ...) anything that may stand there."""
+    if len(options) < 2:
+        raise ValueError(f"choice({', '.join(map(str, options))}) leaves nothing to choose: give two values or more.")
+    return Choice(options)
+
+
+def _check_ends(kind: str, low: float, high: float) -> None:
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ValueError(f"{kind}({low}, {high}) is empty: write its finite low end first, then a higher one.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Space:
+    """The named dimensions of a search. Names in `grouped` shape the program: each combination of them is compiled.
+
+    A point is a row of numbers from 0 to 1, one for each name.
+    """
+
+    ranges: dict[str, Range]
+    grouped: tuple[str, ...] = ()
+
+    @property
+    def dims(self) -> int:
+        return len(self.ranges)
+
+    @property
+    def free(self) -> np.ndarray:
+        """Which dimensions a life may change while it is lived: those that are not grouped. bool [dims]."""
+        return np.array([name not in self.grouped for name in self.ranges])
+
+    @property
+    def sizes(self) -> list[int]:
+        """How many options a dimension has whose order means nothing; 0 where it has an order. [dims]."""
+        return [len(each.options) if isinstance(each, Choice) else 0 for each in self.ranges.values()]
+
+    def setting(self, point: np.ndarray) -> dict[str, Any]:
+        """The values of one point [dims]."""
+        return {name: each.at(float(u)) for (name, each), u in zip(self.ranges.items(), point, strict=True)}
+
+    def leaves(self, points: np.ndarray) -> dict[str, np.ndarray]:
+        """The values that one program takes, of points [n, dims]: {name: [n]}."""
+        found = {}
+        for i, (name, each) in enumerate(self.ranges.items()):
+            if name not in self.grouped:
+                values = np.array([each.at(float(u)) for u in points[:, i]])
+                found[name] = values if values.dtype == bool else values.astype(np.float32)
+        return found
+
+    def group(self, point: np.ndarray) -> tuple[int, ...]:
+        """Which options of the grouped names a point has: the program that it needs."""
+        places = zip(self.ranges.items(), point, strict=True)
+        return tuple(place(float(u), len(each.options)) for (name, each), u in places if name in self.grouped)  # type: ignore[attr-defined]
+
+    def labels(self, points: Sequence[np.ndarray] | np.ndarray) -> dict[str, np.ndarray]:
+        """The values of points as a table shows them, {name: [n]}: numbers, or a short text for each."""
+        settings = [self.setting(point) for point in points]
+        found = {}
+        for i, (name, each) in enumerate(self.ranges.items()):
+            if isinstance(each, Choice):
+                found[name] = label(each.options)[[place(float(point[i]), len(each.options)) for point in points]]
+            else:
+                found[name] = np.array([setting[name] for setting in settings])
+        return found
+
+
+def space_of(training: Training, space: Mapping[str, Any]) -> Space:
+    """The ranges by the full names of the training's fields, once it is sure that they fit there.
+
+    Raises:
+      ValueError: nothing to tune, a value that is no range, an unknown field or one named twice, values that don't combine.
+      TypeError: a range of floats in a static field.
+    """
+    if not isinstance(space, Mapping) or not space:
+        raise ValueError(f"space={space!r} tunes nothing; write, say, space={{'lr': rl.tuning.log(1e-5, 1e-2)}}.")
+    known, ranges, grouped = tree.paths(training), {}, []
+    for name, each in flatten(dict(space)).items():
+        if not hasattr(each, "at"):
+            raise ValueError(f"{name!r}: {each!r} is no range. Write rl.tuning.uniform, log, integer or choice(...) of it.")
+        path = tree.find(training, name)
+        if path in {tree.find(training, other) for other in ranges}:
+            raise ValueError(f"{name!r} is in the space twice: name each field once.")
+        if tree.is_static(known[path]):
+            if isinstance(each, Uniform | Log):
+                raise TypeError(
+                    f"{name!r} is static in {type(training).__name__}: it shapes the compiled program, so it can't be a "
+                    "range of floats. Write rl.tuning.integer(...) or rl.tuning.choice(...): one compilation for each value."
+                )
+            grouped.append(name)
+        elif isinstance(each, Choice) and not all(isinstance(x, bool | int | float) for x in each.options):
+            grouped.append(name)
+        ranges[name] = each
+    _check_together(training, {name: ranges[name] for name in grouped})
+    return Space(ranges, tuple(grouped))
+
+
+def _check_together(training: Training, ranges: dict[str, Range]) -> None:
+    """Every combination of what shapes the program must be a training, and trace."""
+    options = [each.options for each in ranges.values()]  # type: ignore[attr-defined]
+    if math.prod(map(len, options)) > MOST_COMBINATIONS:
+        raise ValueError(
+            f"{', '.join(ranges)} shape the program in {math.prod(map(len, options)):,} ways, and each is compiled: leave "
+            f"at most {MOST_COMBINATIONS}."
+        )
+    for values in itertools.product(*options):
+        told = ", ".join(f"{name}={value}" for name, value in zip(ranges, values, strict=True))
+        made = noted(told or "the training as it is", put_together, training, dict(zip(ranges, values, strict=True)))
+        noted(told or "the training as it is", jax.eval_shape, made.begin, jax.random.key(0))

@@ -1,0 +1,322 @@
+"""Tuners: every one keeps the promises of all, on scores that are known; and searches of a learner that is a few numbers."""
+
+import sys
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import jaxrl as rl
+from jaxrl import tuning
+from jaxrl.rules.base import Clock
+from jaxrl.tuning.history import History
+from jaxrl.tuning.space import Space, space_of
+
+TUNERS: dict[str, Any] = {
+    "Random": tuning.Random(4),
+    "Sobol": tuning.Sobol(4),
+    "SuccessiveHalving": tuning.SuccessiveHalving(),
+    "Hyperband": tuning.Hyperband(),
+    "PBT": tuning.PBT(),
+    "DE": tuning.DE(6),
+    "DEHB": tuning.DEHB(),
+    "Optuna": tuning.Optuna(batch=4),
+}
+BETTER = ("SuccessiveHalving", "Hyperband", "PBT", "DE", "DEHB", "Optuna")  # than random search, where it is easy
+CUBE = Space({"x": tuning.uniform(0, 1), "y": tuning.uniform(0, 1), "kind": tuning.choice(0.1, 0.7, 0.9)})
+
+
+def bowl(setting):
+    return -((setting["x"] - 0.3) ** 2) - (setting["y"] - 0.6) ** 2 - (setting["kind"] - 0.7) ** 2
+
+
+def play(tuner, score=bowl, budget=20 * 9, seed=0, rows=9, space=CUBE, each=None):
+    """A whole search in which a life is known beforehand: what was tried."""
+    tried = History(space, np.arange(rows + 1), budget, (seed,))
+    while (batch := tuner.ask(tried)) is not None:
+        if each is not None:
+            each(tried, batch)
+        tried.check(batch)
+        assert len(batch.points) > 0
+        scores = np.array([score(space.setting(point)) for point in batch.points])
+        tried.tell(batch, {"return": np.broadcast_to(scores[:, None, None], (len(scores), 1, rows))}, scores)
+    return tried
+
+
+# ----------------------------------------------------------------------------------------------------------- the promises
+
+
+@pytest.mark.parametrize("name", TUNERS)
+@settings(max_examples=8, deadline=None)
+@given(lives=st.integers(4, 30), rows=st.integers(1, 12), seed=st.integers(0, 99))
+def test_a_tuner_stays_in_the_space_and_in_its_budget_and_uses_it(name, lives, rows, seed):
+    tried = play(TUNERS[name], budget=lives * rows, rows=rows, seed=seed)  # `check` refuses what is outside
+    assert tried.spent.sum() <= lives * rows
+    assert tried.spent.sum() >= 0.5 * lives * rows
+    assert tried.until.max() == rows  # somebody lived to the end
+
+
+@pytest.mark.parametrize("name", TUNERS)
+def test_a_tuner_is_a_pure_function_of_what_was_tried(name):
+    asks = []
+    again = lambda tried, batch: asks.append((batch, TUNERS[name].ask(tried)))
+    first, second = play(TUNERS[name], each=again), play(TUNERS[name])
+    for one, other in asks:
+        np.testing.assert_array_equal(one.points, other.points)
+    np.testing.assert_array_equal(first.points, second.points)
+    assert not np.array_equal(first.points, play(TUNERS[name], seed=1).points)
+
+
+@pytest.mark.parametrize("name", BETTER)
+def test_a_tuner_finds_more_than_random_search_where_it_is_easy(name):
+    best = lambda tuner, seed: float(play(tuner, budget=40 * 9, seed=seed).scores.max())
+    luck = [best(tuning.Random(), seed) for seed in range(6)]
+    found = [best(TUNERS[name], seed) for seed in range(6)]
+    assert np.median(found) > np.median(luck)
+
+
+def test_a_score_that_is_missing_is_the_worst():
+    fails = lambda setting: np.nan if setting["x"] > 0.5 else bowl(setting)
+    for name, tuner in TUNERS.items():
+        tried = play(tuner, fails)
+        assert np.isfinite(tried.scores[tried.best]), name
+
+
+@settings(max_examples=30, deadline=None)
+@given(n=st.integers(3, 40), seed=st.integers(0, 99))
+def test_the_rungs_of_halving_are_those_of_the_definition(n, seed):
+    """Slowly: who is in the best third at a rung goes on, and nobody else."""
+    tried = play(tuning.SuccessiveHalving(), budget=n * 9, seed=seed)
+    for rung in range(1, tried.num_batches):
+        before, now = (np.flatnonzero(tried.batch == i) for i in (rung - 1, rung))
+        assert len(now) == max(len(tried.points[tried.batch == 0]) // 3**rung, 1)
+        worst_kept = min(tried.scores[tried.parents[now]])
+        assert all(tried.scores[i] <= worst_kept for i in before if i not in tried.parents[now])
+        np.testing.assert_array_equal(tried.points[now], tried.points[tried.parents[now]])
+    assert sorted(set(tried.until)) == [1, 3, 9][-tried.num_batches :]
+
+
+def test_members_of_a_population_change_their_settings_but_not_their_program():
+    space = Space(CUBE.ranges, ("kind",))
+    tried = play(tuning.PBT(), space=space)
+    assert tried.num_batches == 9
+    assert (np.bincount(tried.batch) == 20).all()
+    children = np.flatnonzero(tried.parents >= 0)
+    moved = tried.points[children] != tried.points[tried.parents[children]]
+    assert moved[:, :2].any()
+    assert not moved[:, 2].any()
+    assert tried.scores[tried.batch == 8].mean() > tried.scores[tried.batch == 0].mean()
+
+
+# -------------------------------------------------------------------------------------------------------------- the space
+
+
+@given(u=st.floats(0, 1), v=st.floats(0, 1))
+def test_ranges_hold_what_they_make_and_keep_its_order(u, v):
+    for each in (tuning.uniform(-2, 5), tuning.log(1e-5, 1e-1), tuning.integer(2, 7)):
+        a, b = each.at(min(u, v)), each.at(max(u, v))
+        assert each.low - 1e-9 <= a <= b <= each.high + 1e-9
+    assert tuning.choice("a", "b").at(u) == ("b" if u >= 0.5 else "a")
+
+
+def test_a_logarithmic_range_is_even_in_orders_of_magnitude_and_whole_numbers_are_equally_likely():
+    np.testing.assert_allclose([tuning.log(1e-4, 1.0).at(u) for u in (0.0, 0.25, 1.0)], [1e-4, 1e-3, 1.0])
+    counts = np.bincount([tuning.integer(1, 4).at(u) for u in np.linspace(0, 1, 4000, endpoint=False)])
+    np.testing.assert_array_equal(counts, [0, 1000, 1000, 1000, 1000])
+
+
+@rl.pytree
+class Nowhere:
+    action_space: Any = rl.static(default=rl.Discrete(2))
+    max_steps: int = rl.static(default=1)
+
+
+@rl.pytree
+class State:
+    params: jax.Array
+    clock: Clock
+
+
+@rl.pytree
+class Walk:
+    """A learner that is `size` numbers: each step goes `lr` of the way to 1, with noise. Its return is how near it is."""
+
+    lr: float = 0.1
+    noise: float = 0.1
+    unused: Any = ()
+    size: int = rl.static(default=2)
+    steps_per_update = 10
+
+    def init(self, key, env, num_updates=float("inf")):
+        return State(jax.random.normal(key, (self.size,)), Clock(jnp.int32(0), jnp.float32(num_updates)))
+
+    def update(self, key, env, state):
+        params = state.params + self.lr * (1.0 - state.params) + self.noise * jax.random.normal(key, (self.size,))
+        metrics = {"return": -jnp.mean((params - 1.0) ** 2), "length": jnp.float32(1.0), "episodes": jnp.int32(1)}
+        return State(params, state.clock.tick()), metrics
+
+
+TRAINING = rl.Training(Walk(), Nowhere(), steps=180, evals=9, episodes=0)
+SPACE = {"lr": tuning.log(1e-3, 1.0), "noise": tuning.uniform(0.0, 0.3)}
+SMALL = {"seeds": 2, "test_seeds": 3, "progress": False}
+
+
+def search(tuner=TUNERS["Random"], space=SPACE, training=TRAINING, lives=8, **options):
+    options = SMALL | options
+    return rl.tune(training, space, tuner=tuner, budget=lives * 180 * options["seeds"], **options)
+
+
+@pytest.mark.parametrize(
+    ("error", "space", "match"),
+    [
+        (ValueError, {}, "tunes nothing"),
+        (ValueError, {"lr": 0.1}, "no range"),
+        (ValueError, {"rate": tuning.uniform(0, 1)}, "no field 'rate'"),
+        (ValueError, {"lr": tuning.uniform(0, 1), "algo.lr": tuning.uniform(0, 1)}, "twice"),
+        (TypeError, {"size": tuning.uniform(1, 3)}, "static"),
+        (ValueError, {"size": tuning.integer(1, 1000)}, "1,000 ways"),
+        (TypeError, {"size": tuning.choice(2, "three")}, "size=three"),
+    ],
+)
+def test_a_space_that_does_not_fit_is_refused(error, space, match):
+    with pytest.raises(error) as caught:
+        space_of(TRAINING, space)
+    assert match in str(caught.value) + "".join(getattr(caught.value, "__notes__", []))
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda: tuning.uniform(1, 1), "empty"),
+        (lambda: tuning.log(0, 1), "logarithm"),
+        (lambda: tuning.integer(0.5, 2), "whole"),
+        (lambda: tuning.choice("a"), "nothing to choose"),
+        (lambda: tuning.uniform(0, float("nan")), "empty"),
+        (lambda: search(lives=0.9), "pay for no batch"),
+        (lambda: search(TUNERS["Hyperband"], lives=0.2), "pay for no batch"),
+        (lambda: search(seeds=1), "seeds=1"),
+        (lambda: search(test_seeds=1), "test_seeds=1"),
+        (lambda: search(metric="evaluation"), "afford"),
+        (lambda: search(metric="score"), "no metric 'score'"),
+        (lambda: search(tuning.SuccessiveHalving(eta=1.0)), "eta=1.0"),
+        (lambda: tuning.repeat(TRAINING, SPACE, repetitions=0, budget=1e6, **SMALL), "repetitions=0"),
+    ],
+)
+def test_what_can_not_be_asked_is_refused_before_anything_runs(make, match):
+    with pytest.raises(ValueError, match=match):
+        make()
+
+
+def test_optuna_is_an_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(ImportError, match=r"jaxrl\[optuna\]"):
+        play(TUNERS["Optuna"])
+
+
+# ------------------------------------------------------------------------------------------------------- of real learners
+
+
+class StopError(Exception):
+    pass
+
+
+def stop_after(reports):
+    """A listener that ends a search."""
+    count = iter(range(10_000))
+
+    def show(report):
+        assert 0 <= report.fraction <= 1
+        if next(count) == reports:
+            raise StopError
+
+    return show
+
+
+@pytest.mark.parametrize("name", TUNERS)
+def test_a_search_that_was_killed_goes_on_to_the_same_result(name, tmp_path):
+    whole = search(TUNERS[name], chunk=8)
+    for reports in (3, 14):
+        with pytest.raises(StopError) as caught:
+            search(TUNERS[name], chunk=8, folder=tmp_path / "a", progress=stop_after(reports))
+        assert "the same call goes on" in caught.value.__notes__[0]
+    resumed = search(TUNERS[name], chunk=8, folder=tmp_path / "a")
+    assert whole.results.identical(resumed.results)
+    assert whole.test.identical(resumed.test)
+    assert whole.best == resumed.best
+    assert whole.test_score == resumed.test_score
+    assert not list((tmp_path / "a").glob("*/*.state.npz"))
+    for found in (whole, resumed):
+        assert found.spent == found.results["spent"].sum() <= 8 * 180 * 2
+        assert len(found.table) == found.results.sizes["setting"]
+        assert "test seeds" in str(found)
+
+
+def test_a_folder_of_another_search_is_refused_and_a_damaged_file_is_made_again(tmp_path):
+    whole = search(folder=tmp_path / "a")
+    with pytest.raises(ValueError, match="seeds: 2 there, 3 here"):
+        search(folder=tmp_path / "a", seeds=3)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "mine.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="no search"):
+        search(folder=tmp_path / "b")
+    path = sorted((tmp_path / "a").glob("*/*.npz"))[0]
+    path.write_bytes(path.read_bytes()[:-40])
+    assert search(folder=tmp_path / "a").results.identical(whole.results)
+
+
+def test_survivors_live_on_and_are_not_restarted():
+    found = search(TUNERS["SuccessiveHalving"], lives=6)
+    last = int(found.table.index[0])
+    alone = rl.sweep(
+        found.tuned, {"seed": jax.vmap(lambda i: jax.random.fold_in(jax.random.key(0), i))(jnp.arange(2))}, progress=False
+    )
+    np.testing.assert_allclose(found.results["return"][last], alone["return"], rtol=1e-5)
+    assert (found.results["until"] < 180).any()
+
+
+def test_a_schedule_is_tested_as_it_was_lived():
+    found = search(TUNERS["PBT"], lives=8)
+    assert len(np.unique(found.schedule["lr"])) > 1
+    key = jax.random.fold_in(jax.random.key(0), np.uint32(2**31 + 1))
+    state = TRAINING.begin(key)
+    for row in range(9):
+        setting = {name: np.float32(values[row]) for name, values in found.schedule.items()}
+        state, metrics = rl.tree.put(TRAINING, setting).advance(key, state, row)
+    np.testing.assert_allclose(metrics["return"], found.test["return"][1, -1], rtol=1e-4)
+
+
+def test_the_best_of_noise_looks_better_on_its_tuning_seeds_than_it_is():
+    """All settings are equal, so what choosing adds is luck, and the test takes it away; no key is in both."""
+    training = rl.tree.put(TRAINING, {"lr": 1.0, "noise": 0.5})
+    found = tuning.repeat(
+        training, {"stop_after": tuning.uniform(500, 900)},
+        repetitions=4, tuner=tuning.Random(16), budget=16 * 180 * 2, **SMALL | {"test_seeds": 16},
+    )  # fmt: skip
+    assert np.mean([each.gap for each in found]) > 0.05
+    assert len({each.best["stop_after"] for each in found}) == 4
+    for each in found[1:]:
+        assert each.tuning_score.estimate != found[0].tuning_score.estimate
+        assert (each.test["return"] == found[0].test["return"]).all()  # the same seeds, so that they compare
+
+
+def test_what_shapes_the_program_is_grouped_and_others_are_compiled_once():
+    space = {"algo": {"size": tuning.choice(1, 3)}, "unused": tuning.choice((), {"a": 1.0}), "lr": tuning.uniform(0.1, 0.5)}
+    assert space_of(TRAINING, space).grouped == ("algo.size", "unused")
+    found = search(space=space, lives=8, tuner=tuning.Random(8))
+    assert set(found.results["algo.size"].values) == {1, 3}
+    assert set(found.results["unused"].values) <= {"()", "{'a': 1.0}"}
+    assert found.best["algo.size"] in (1, 3)
+    assert np.isfinite(found.results["score"]).all()
+
+
+def test_the_score_is_the_statistic_of_the_measure():
+    found = search(measure=rl.stats.auc, statistic=rl.stats.median, seeds=3)
+    curves = found.results["return"].values
+    np.testing.assert_allclose(
+        found.results["score"], np.median(rl.stats.auc(curves, found.results["step"].values), -1), rtol=1e-5
+    )
+    np.testing.assert_array_equal(tuning.final(np.array([[1.0, 2.0, np.nan], [np.nan] * 3]), None), [2.0, np.nan])
