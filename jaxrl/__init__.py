@@ -46,6 +46,7 @@ from jaxrl.algorithms import (
     td3,
     trpo,
 )
+from jaxrl.catalogue import compare, runs
 from jaxrl.devices import cache_compilations, distributed, use_all_cores
 from jaxrl.env import Env, Step
 from jaxrl.export import export, frame
@@ -147,6 +148,7 @@ __all__ = [
     "a2c",
     "best",
     "c51",
+    "compare",
     "crossq",
     "ddpg",
     "disco103",
@@ -184,6 +186,7 @@ __all__ = [
     "rerun",
     "rloo",
     "rule_card",
+    "runs",
     "sac",
     "sac_discrete",
     "save_rule",

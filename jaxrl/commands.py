@@ -34,7 +34,7 @@ def play(
         raise ValueError(f"--best and --where {' '.join(where)} name a member each: write one of them.")
     if episodes < 1:
         raise ValueError(f"--episodes {episodes}: write 1 or more.")
-    labels = dict(_label(text) for text in where) if where else rl.best(rl.load(folder))
+    labels = labels_of(where) if where else rl.best(rl.load(folder))
     policy = rl.policy(folder, **labels)
     returns = rl.evaluate(jax.random.key(seed), policy.training.env, policy, episodes)
     named = " ".join(f"{name}={label}" for name, label in labels.items())
@@ -70,14 +70,14 @@ def rerun(folder: tyro.conf.Positional[pathlib.Path], member: int) -> None:
 
 def export(
     folder: tyro.conf.Positional[pathlib.Path],
-    to: Literal["csv", "parquet", "tensorboard", "wandb"] = "csv",
+    to: Literal["csv", "parquet", "tensorboard", "wandb", "record"] = "csv",
     out: pathlib.Path | None = None,
 ) -> None:
     """Writes a sweep's results for another tool.
 
     Args:
         folder: what `jaxrl train --folder` made
-        to: a table, or a run for each member
+        to: a table, a run for each member, or a record: one small file that can be trained again from
         out: the file, or the directory of runs (default: in FOLDER)
     """
     print(f"wrote {rl.export(folder, out, to)}")
@@ -93,6 +93,11 @@ def algorithms() -> None:
     print()
     for row in rows:
         print("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def labels_of(where: tuple[str, ...]) -> dict[str, Any]:
+    """What --where says, by name."""
+    return dict(_label(text) for text in where)
 
 
 def _label(text: str) -> tuple[str, Any]:

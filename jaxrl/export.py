@@ -14,9 +14,12 @@ import pandas as pd
 import xarray as xr
 
 from jaxrl.sweep import load, store
+from jaxrl.sweep.small import write_small
 
-Kind = Literal["csv", "parquet", "tensorboard", "wandb"]
-NAMES = {"csv": "results.csv", "parquet": "results.parquet", "tensorboard": "tensorboard", "wandb": "."}
+Kind = Literal["csv", "parquet", "tensorboard", "wandb", "record"]
+NAMES = {
+    "csv": "results.csv", "parquet": "results.parquet", "tensorboard": "tensorboard", "wandb": ".", "record": "record.json"
+}  # fmt: skip
 PACKAGES = {"parquet": "pyarrow", "tensorboard": "tensorboardX", "wandb": "wandb"}  # the extra of the name installs it
 
 
@@ -28,6 +31,8 @@ def export(
     csv, parquet: `frame(results)`. tensorboard: a run for each finished member, in the directory of its setting.
     wandb: a run for each finished member, grouped by setting, its configuration the labels and the reproducibility card;
       the project is named as the folder; WANDB_MODE=offline needs no network.
+    record: of a folder, its reproducibility card and each member's return, evaluation and divergence in one small file,
+      which `rl.load`, `rl.runs`, `rl.report` and `rl.rerun` take in place of the folder.
     path: by default in the folder.
 
     Raises:
@@ -43,7 +48,11 @@ def export(
     if to in PACKAGES:
         _import(to)
     results = results if isinstance(results, xr.Dataset) else load(results)
-    if to == "tensorboard":
+    if to == "record":
+        if folder is None:
+            raise ValueError("a record needs what a folder keeps of a sweep: rl.export(FOLDER, path, 'record').")
+        write_small(folder, results, path)
+    elif to == "tensorboard":
         _tensorboard(results, path)
     elif to == "wandb":
         _wandb(results, path, "jaxrl" if folder is None else folder.resolve().name)

@@ -38,6 +38,7 @@ class Rerun:
     drift: dict[str, float]
     changed: tuple[str, ...]
     width: int
+    policy: bool = True  # whether there was one to compare
 
     @property
     def equal(self) -> bool:
@@ -49,7 +50,7 @@ class Rerun:
         title = f"member {self.member} ({labels}), in a program of {self.width} members"
         differs = [f"  {line}" for line in self.changed]
         if self.equal:
-            names = f"all {len(self.curves.data_vars)} curves and the policy"
+            names = f"all {len(self.curves.data_vars)} curves" + " and the policy" * self.policy
             return "\n".join(
                 [f"{title}: {names} are equal bit for bit.", *(["although these differ:", *differs] * bool(differs))]
             )
@@ -60,6 +61,8 @@ class Rerun:
 
 def rerun(folder: str | os.PathLike[str], member: int, training: Training | None = None, *, progress: bool = True) -> Rerun:
     """Trains one member of a kept sweep again, and compares its curves and policy with those that the folder holds.
+
+    folder: of a sweep; or a record in one file, which holds some curves and no policy.
 
     It runs in a program of the same width on as many devices, filled with copies of this member: members never communicate,
     so that on the same machine and versions the life is the same bit for bit.
@@ -72,19 +75,25 @@ def rerun(folder: str | os.PathLike[str], member: int, training: Training | None
     """
     folder, record, number, where = _member_of(folder, member)
     training = members.training_of(folder, record, training)
-    (first, last), outputs = store.read_chunk_of(folder, number)
+    small = folder.is_file()
+    (first, last), outputs = ((0, 0), {}) if small else store.read_chunk_of(folder, number)
     results = load(folder)
     point = members.point_of(record, number, training)
     grid = Grid({name: jax.tree.map(lambda x: x[None], value) for name, value in point.items()})
-    width, devices = _program_of(folder, record, (first, last))
-    again = _live(training, grid, width, devices, "best_step" in outputs, progress)
+    asked = int(record.get("chunk", 1)) if small else store.read_chunk_width(folder, first, last)
+    width, devices = _program_of(record, asked)
+    best = record.get("keep_best", False) if small else "best_step" in outputs
+    again = _live(training, grid, width, devices, best, progress)
 
     places, labels = members.places_of(record, number)
     second = {name: value[(number - first) % width] for name, value in again.items()}
     kept = {name: value[number - first] for name, value in outputs.items()}
     curves = _alone(labels, second)
-    drift = _drift(curves, results.isel(places)) | _policy_drift(second, kept)
     changed = _changed(record, _record(training, bind(training, grid), grid))
+    if small:  # which holds some of the curves, and no policy
+        curves = curves[list(results.data_vars)]
+        return Rerun(int(member), where, curves, _drift(curves, results.isel(places)), tuple(changed), width, policy=False)
+    drift = _drift(curves, results.isel(places)) | _policy_drift(second, kept)
     if drift and not _drift(curves, _alone(labels, kept)) and not _policy_drift(second, kept):
         changed.append(f"{store.RESULTS} and members/, which holds what was trained again: {store.RESULTS} was changed")
     return Rerun(int(member), where, curves, drift, tuple(changed), width)
@@ -100,14 +109,15 @@ def _member_of(folder: str | os.PathLike[str], member: int) -> tuple[pathlib.Pat
     where = {name: label.item() for name, label in members.places_of(record, int(member))[1].items()}
     if "groups" not in record:
         return folder, record, int(member), where
+    if folder.is_file():
+        raise ValueError(f"{folder} is of a sweep with static axes, whose groups only its folder holds: name that.")
     group, number = divmod(int(member), total // len(record["groups"]))
     name = record["groups"][group]
     return folder / name, members.in_group(folder, record, name), number, where
 
 
-def _program_of(folder: pathlib.Path, record: members.Record, chunk: tuple[int, int]) -> tuple[int, int]:
+def _program_of(record: members.Record, width: int) -> tuple[int, int]:
     """The width of the program that made a chunk, and its devices, as far as there are as many here."""
-    width = store.read_chunk_width(folder, *chunk)
     total = math.prod(len(label) for label in record["labels"].values())
     devices = min(jax.local_device_count(), record["machine"].get("devices", 1), total, width)
     return -(-width // devices) * devices, devices

@@ -1,13 +1,15 @@
 """What the command line says of studies that are kept: tables and pictures."""
 
 import pathlib
-from typing import Any
+from typing import Any, Literal
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 import jaxrl as rl
+from jaxrl.commands import labels_of
 
 
 def draw(results: Any, folder: pathlib.Path) -> None:
@@ -46,3 +48,60 @@ def plot(folder: tyro.conf.Positional[pathlib.Path], name: str = "return", by: s
     rl.plot.curve(results, name, by=by).savefig(folder / "curve.png")
     show(results)
     print(f"drew {folder / 'curve.png'}")
+
+
+def runs(
+    folder: tyro.conf.Positional[pathlib.Path] = pathlib.Path("."), where: tuple[str, ...] = (), name: str = "return"
+) -> None:
+    """Lists the studies below FOLDER: sweeps' folders and records, newest first, each with its score.
+
+    Args:
+        folder: where to look
+        where: what was run, by any field or axis: env=CartPole-v1 algorithm=ppo lr=3e-4
+        name: which curve is the score
+    """
+    listed = rl.runs(folder, name=name, **labels_of(where))
+    table = Table(title=f"{name} at the end: interquartile mean over seeds, 95 % interval; of several settings, the best")
+    for column in ("folder", "algorithm", "env", "steps", "settings × seeds", "score", "date", "commit", "note"):
+        table.add_column(column, overflow="fold")
+    for row in listed.astype(object).where(listed.notna(), "").to_dict("records"):
+        known = row["members"] != ""
+        size = f"{row['settings']:.0f} × {row['seeds']:.0f}" if known else ""
+        steps = f"{row['steps']:,.0f}" if row["steps"] != "" else ""
+        score = f"{row['score']:.4g} [{row['low']:.4g}, {row['high']:.4g}]" if row["low"] != "" else ""
+        path = row["folder"].relative_to(folder) if row["folder"] != folder else folder
+        cells = (path, row["algorithm"], row["env"], steps, size, score, row["date"][:10], row["commit"][:7], row["note"])
+        table.add_row(*map(_shown, cells))
+    Console().print(table)
+
+
+def _shown(value: Any) -> str:
+    """A stranger's text as a terminal may show it: no markup, no control characters."""
+    return escape("".join(c if c.isprintable() else "?" for c in str(value)))
+
+
+def compare(
+    first: tyro.conf.Positional[pathlib.Path],
+    second: tyro.conf.Positional[pathlib.Path],
+    name: str = "return",
+    where: tuple[str, ...] = (),
+    allow: tuple[Literal["seeds", "budget", "environment", "simulator", "evaluation"], ...] = (),
+) -> None:
+    """Compares the final scores of two studies, with intervals; refuses what would mislead.
+
+    Args:
+        first: a sweep's folder, or a record
+        second: another
+        name: which curve is the score
+        where: the setting, for axes of several values: lr=1e-3
+        allow: what may differ, because it is what you study
+    """
+    made = rl.compare(first, second, name, allow=allow, **labels_of(where))
+    titles = {"first": str(first), "second": str(second), "difference": "mean difference, first - second, of common seeds"}
+    table = Table(title=f"{name} at the end, 95 % bootstrap intervals", title_justify="left")
+    for column in ("", "estimate", "low", "high"):
+        table.add_column(column, justify="left" if not column else "right", overflow="fold")
+    for row, values in made.iterrows():
+        title = titles.get(str(row), "probability that a seed of the first beats one of the second")
+        table.add_row(_shown(title), *(f"{value:.5g}" for value in values))
+    Console().print(table)

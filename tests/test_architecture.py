@@ -11,7 +11,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 FLOORS = {
     "tree": 0, "progress": 0, "devices": 0, "distributions": 1, "returns": 2, "losses": 2, "networks": 2, "normalize": 2,
     "spaces": 2, "stats": 2, "env": 3, "rollout": 4, "rules": 5, "algorithms": 6, "train": 7, "sweep": 8, "policy": 9,
-    "rerun": 9, "plot": 9, "export": 9, "commands": 12, "studies": 12, "cli": 13, "masks": 1,
+    "rerun": 9, "plot": 9, "export": 9, "commands": 12, "studies": 13, "cli": 14, "masks": 1,
     "abilities": 9, "memories": 3, "table": 3, "importance": 3, "catalogue": 9, "report": 11,
     "meta": 8, "rule_file": 9, "sum_tree": 1, "replay": 2, "noise": 2, "batch_norm": 1, "optimizers": 4,
     "symbolic": 6, "tuning": 9,

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 import re
+import tempfile
 import time
 from typing import Any
 
@@ -73,9 +74,15 @@ def run(row: Row, config: Config) -> dict[str, Any]:
     """A row's record: its score on the test seeds, or its grid on the tuning seeds."""
     seeds = np.array(TUNING_SEEDS if config.tune else TEST_SEEDS)[: config.seeds or None]
     axes = {name: jnp.array(values) for name, values in row.grid.items()} if config.tune else {}
-    results = rl.sweep(row.training(config.scale), axes | {"seed": jnp.asarray(seeds)})
-    made = best_of_grid(results) if config.tune else score(results)
-    return {"row": row.name, "steps": row.steps, "setting": described(row)} | made
+    own = {"row": row.name, "algorithm": row.algorithm, "steps": row.steps, "setting": described(row)}
+    with tempfile.TemporaryDirectory() as home:
+        folder = pathlib.Path(home) / "sweep"
+        results = rl.sweep(row.training(config.scale), axes | {"seed": jnp.asarray(seeds)}, folder=folder)
+        if config.tune:
+            return own | best_of_grid(results)
+        record = json.loads(rl.export(folder, to="record").read_text())  # so that `jaxrl runs` and `jaxrl rerun` know it
+    made = {name: value for name, value in score(results).items() if name not in ("evaluation", "return")}
+    return own | record | made
 
 
 def table(folder: pathlib.Path) -> str:
@@ -116,7 +123,8 @@ def main(config: Config) -> None:
         started = time.monotonic()
         record = run(row, config)
         path = config.folder / ("tuning-" * config.tune + row.file)
-        path.write_text(json.dumps(record, indent=1))
+        lines = (f"{json.dumps(key)}: {json.dumps(value)}" for key, value in record.items())
+        path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
         shown = record["rows"][:4] if config.tune else record["evaluation_score"]
         print(f"{shown}, {time.monotonic() - started:.0f} s", flush=True)
     if not config.tune:

@@ -42,7 +42,7 @@ def parallel(
     table = settings(results, name, names, over, last).sort_values("score")
     if table.empty:
         raise ValueError(f"no setting has a final {name!r} to draw.")
-    columns = {str(column): _heights(table[column].to_numpy()) for column in table}
+    columns = {str(column): _heights(table[column].to_numpy(), 2 if column == "score" else 6) for column in table}
     figure, ax = canvas(None, (1.6 + 1.3 * len(columns), 4.2))
     scores = table["score"].to_numpy()
     scale = ScalarMappable(Normalize(scores.min(), scores.max()), colormaps["cividis_r"])
@@ -68,15 +68,15 @@ def settings(results: Results, name: str, names: Sequence[str], over: str, last:
     return table.reindex(columns=[*wanted, "score"])
 
 
-def _heights(values: np.ndarray) -> tuple[np.ndarray, list[tuple[float, str]]]:
-    """Where values stand on an axis from 0 to 1, and its ticks."""
+def _heights(values: np.ndarray, most: int) -> tuple[np.ndarray, list[tuple[float, str]]]:
+    """Where values stand on an axis from 0 to 1, and its ticks: the values, or of more than `most` their ends."""
     if values.dtype.kind not in "iuf":
         known, place = np.unique(values.astype(str), return_inverse=True)
         return place / max(len(known) - 1, 1), [(i / max(len(known) - 1, 1), text) for i, text in enumerate(known)]
     low, high = float(values.min()), float(values.max())
     onto = np.log if low > 0 and high > 30 * low else np.asarray
     between = lambda x: (onto(x) - onto(low)) / ((onto(high) - onto(low)) or 1)
-    shown = np.unique(values) if len(np.unique(values)) <= 6 else np.array([low, high])
+    shown = np.unique(values) if len(np.unique(values)) <= most else np.array([low, high])
     return between(values), [(float(between(x)), number(float(x))) for x in shown]
 
 

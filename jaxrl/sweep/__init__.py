@@ -25,6 +25,7 @@ from jaxrl.sweep.memory import as_bytes
 from jaxrl.sweep.plan import Plan, Plans, plan_of
 from jaxrl.sweep.program import flatten
 from jaxrl.sweep.results import Chunks, dataset
+from jaxrl.sweep.small import read_small
 from jaxrl.sweep.static import combine
 from jaxrl.train import Training
 
@@ -167,13 +168,18 @@ def plan(
 
 
 def load(folder: str | os.PathLike[str]) -> xr.Dataset:
-    """The results of a sweep from its folder; of an unfinished one what is done, with NaN (or 0) for the rest."""
+    """The results of a sweep from its folder; of an unfinished one what is done, with NaN (or 0) for the rest.
+
+    Of a record in one file (`rl.export(folder, path, "record")`) the curves that it holds.
+    """
     folder = pathlib.Path(folder).expanduser()
+    if folder.is_file():
+        return read_small(folder)
     record = store.read_record(folder)
     path = folder / store.RESULTS
     if path.exists():
         try:
-            return xr.load_dataset(path, engine="h5netcdf")
+            return store.read_results(path)
         except (OSError, ValueError, KeyError) as error:
             print(f"{path} is damaged ({error}): reading the finished chunks instead.")
     if "groups" in record:

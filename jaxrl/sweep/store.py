@@ -15,6 +15,7 @@ import zipfile
 from collections.abc import Callable
 from typing import Any
 
+import h5py
 import numpy as np
 import xarray as xr
 
@@ -24,6 +25,7 @@ from jaxrl.sweep.results import Chunks, Outputs, without_learners
 RESULTS = "results.nc"
 LOCK, HOLDER, WIDTH = ".lock", ".holder", "width.json"
 WIDTH_OF = "width"  # of the program that made a chunk, in the chunk's file
+LIMIT = 2**32  # bytes that are read of a file
 CHUNK_NAME = re.compile(r"(\d{8})-(\d{8})\.npz")
 
 
@@ -239,14 +241,44 @@ def write_results(path: pathlib.Path, results: xr.Dataset) -> None:
         part.unlink(missing_ok=True)
 
 
+def read_results(path: pathlib.Path) -> xr.Dataset:
+    """The results in a file, once it is sure that all of it is in that very file and fits memory: a stranger may have
+    written it.
+
+    Raises:
+      ValueError: a link to another file, or more than `LIMIT` bytes.
+    """
+    sizes = []
+
+    def look(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            if item.external or item.is_virtual:
+                raise ValueError(f"{name} lies in another file")
+            sizes.append(item.size * item.dtype.itemsize)
+
+    with h5py.File(path, "r") as file:
+        if any(not isinstance(file.get(name, getlink=True), h5py.HardLink) for name in file):
+            raise ValueError("it has links to elsewhere")
+        file.visititems(look)
+    if sum(sizes) > LIMIT:
+        raise ValueError(f"it holds {sum(sizes):,} bytes, more than {LIMIT:,}")
+    return xr.load_dataset(path, engine="h5netcdf")
+
+
 def read_record(folder: pathlib.Path) -> dict[str, Any]:
-    path = folder / "sweep.json"
+    """What a folder's sweep was asked; or a study's, from its one file (`small`)."""
+    path = folder if folder.is_file() else folder / "sweep.json"
     try:
+        if path.stat().st_size > LIMIT:
+            raise ValueError(f"it is longer than {LIMIT:,} bytes")
         record = json.loads(path.read_text())
+        if "seed" in record and "labels" not in record:  # a record from before it had this form: of the seeds alone
+            curves = {name: {"dtype": "float32", "values": record[name]} for name in ("return", "evaluation")}
+            record |= {"labels": {"seed": record["seed"]}, "axes": {"seed": record["seed"]}, "curves": curves}
         return {part: record[part] for part in ("run", "axes", "labels", "versions", "machine")} | record
     except FileNotFoundError:
         raise FileNotFoundError(
             f"{folder} holds no sweep: it has no sweep.json. Name a folder that rl.sweep(folder=) made."
         ) from None
-    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} is damaged ({error}). The chunks beside it in members/ are untouched.") from None

@@ -1,0 +1,291 @@
+"""A catalogue of studies, of this year and of years ago: the folders and records below a root, found by what was run.
+
+What lies there may be a stranger's: JSON and netCDF are all that is read, within bounds, and none of it is run. A study that
+can't be read is listed with the reason.
+"""
+
+import itertools
+import math
+import os
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from jaxrl import algorithms, stats, tree
+from jaxrl.sweep import card, load, store
+
+COLUMNS = (
+    *("folder", "algorithm", "env", "steps", "settings", "seeds", "done", "members", "finished", "score", "low", "high"),
+    *("best", "date", "commit", "note"),
+)
+MARKS = (b'"run"', b'"versions"', b'"machine"')  # of a JSON file that is a record
+SMALL = 2**26  # bytes: longer JSON files are passed over
+DEPTH = 8  # folders below the root
+GIVEN = ("network", "optimizer", "schedule", "memory")  # fields that any algorithm may be given another of
+
+
+def runs(root: str | os.PathLike[str] = ".", *, name: str = "return", **where: Any) -> pd.DataFrame:
+    """A row for each study below `root`, newest first: a sweep's folder, or a record in one file.
+
+    where: what was run, by column or by the name of any field or axis: `runs("runs", env="CartPole-v1", lr=3e-4)`; an axis
+      holds each of its values. name: which variable is the score.
+
+    Columns: `score`, `low` and `high` are the interquartile mean of the final `name` over seeds with its 95 % bootstrap
+    interval, at the setting `best`: where a study has several settings that is the best of them, judged by these very seeds,
+    and so looks better than it is. `note` says what is amiss or missing. A study's results are `rl.load(row.folder)`.
+
+    Raises:
+      FileNotFoundError: there is no such root.
+      ValueError: no study has a field of that name.
+    """
+    root = pathlib.Path(root).expanduser()
+    if not root.exists():
+        raise FileNotFoundError(f"{root} does not exist: name the directory that holds your runs.")
+    rows, known = [], set()
+    for path in _studies(root):
+        try:
+            record = store.read_record(path)
+            row, fields = _row(path, record), _fields(record)
+            known |= set(fields)
+            if all(_holds(row, fields, key, value) for key, value in where.items()):
+                rows.append(row | _score(path, row, name))
+        except Exception as error:  # what a stranger wrote may be wrong in any way
+            rows.append({"folder": path, "note": f"broken: {_short(error)}"})
+    for key in where:
+        if known and not any(_ends(field, key) for field in (*COLUMNS, *known)):
+            names = [*COLUMNS, *known, *(field.rpartition(".")[2] for field in known)]
+            raise ValueError(f"no study here has a field {key!r}; {tree.nearest(key, names)}.")
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    return table.sort_values("date", ascending=False, na_position="last", kind="stable").reset_index(drop=True)
+
+
+def _studies(root: pathlib.Path) -> Iterator[pathlib.Path]:
+    """The folders with a sweep.json and the files that look like records, without what lies in a sweep's folder."""
+    if root.is_file():
+        yield root
+        return
+    for home, inner, files in os.walk(root):
+        here = pathlib.Path(home)
+        if "sweep.json" in files:
+            inner.clear()
+            yield here
+            continue
+        inner[:] = (
+            sorted(name for name in inner if not name.startswith(".")) if len(here.relative_to(root).parts) < DEPTH else []
+        )
+        yield from (here / name for name in sorted(files) if name.endswith(".json") and _is_record(here / name))
+
+
+def _is_record(path: pathlib.Path) -> bool:
+    try:
+        text = path.read_bytes() if path.is_file() and path.stat().st_size <= SMALL else b""
+    except OSError:
+        return False
+    return all(mark in text for mark in MARKS) and text.lstrip()[:1] == b"{" and (b'"labels"' in text or b'"seed"' in text)
+
+
+# ----------------------------------------------------------------------------------------------------------- what was run
+
+
+def _row(path: pathlib.Path, record: dict[str, Any]) -> dict[str, Any]:
+    run, sizes = record["run"], {name: len(label) for name, label in record["labels"].items()}
+    members, seeds = math.prod(sizes.values()), sizes.get("seed", 1)
+    done = members if path.is_file() else _done(path, record)
+    lacks = "" if "recipe" in record or "function" in run else "no recipe: rerun needs its training"
+    return {
+        "folder": path,
+        "algorithm": str(record.get("algorithm") or str(record.get("row", "")).partition(" ")[0] or algorithm_of(run))[:60],
+        "env": env_of(run)[:60],
+        "steps": run["steps"] if isinstance(run.get("steps"), int) else None,
+        "settings": members // max(seeds, 1),
+        "seeds": seeds,
+        "done": done,
+        "members": members,
+        "finished": path.is_file() or (path / store.RESULTS).exists(),
+        "date": str(record.get("started", ""))[:40],
+        "commit": str(record.get("commit", "unknown"))[:60],
+        "note": lacks,
+    }
+
+
+def _done(folder: pathlib.Path, record: dict[str, Any]) -> int:
+    """How many members the finished chunks hold, those of all groups together."""
+    homes = [folder / str(group) for group in record["groups"]] if "groups" in record else [folder]
+    places = ((i, member) for i, home in enumerate(homes) for chunk in store.chunk_names(home) for member in [chunk])
+    total = 0
+    for _, chunks in itertools.groupby(places, key=lambda place: place[0]):
+        end = 0
+        for _, (first, last) in chunks:
+            total, end = total + max(last - max(first, end), 0), max(end, last)
+    return total
+
+
+def algorithm_of(run: dict[str, Any]) -> str:
+    """The maker of such an algorithm, `ppo`; of several that differ in numbers alone, "a2c or reinforce"; where none makes
+    its like, the name of its type; of a function, its own."""
+    if "algo" not in run:
+        return str(run.get("function", "unknown")).rpartition(".")[2]
+    made = {name: card.describe(maker()) for name, maker in algorithms.ALGORITHMS.items()}
+    apart = {name: _apart(one, run["algo"]) for name, one in made.items() if _types(one) == _types(run["algo"])}
+    nearest = [name for name, number in apart.items() if number == min(apart.values())]
+    return " or ".join(nearest) or str(run["algo"].get("type", "unknown"))
+
+
+def _types(described: Any) -> Any:
+    """What a description is made of: the types of its parts, but for what any algorithm may be given."""
+    if not isinstance(described, dict):
+        return None
+    own = {
+        key: _types(value) for key, value in described.items() if key not in ("network", "optimizer", "schedule", "memory")
+    }
+    return described.get("type"), {key: types for key, types in own.items() if types is not None}
+
+
+def _apart(one: Any, other: Any) -> int:
+    """How many switches differ, which are on or off, and numbers, which are there or not."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return sum(_apart(one[key], other[key]) for key in one.keys() & other.keys())
+    return int(one != other and (one is None or other is None or isinstance(one, bool)))
+
+
+def env_of(run: dict[str, Any]) -> str:
+    """The name of the environment that a training was on: gymnax's and brax's own, or that of the type."""
+    env = run.get("env", {})
+    while isinstance(env, dict) and isinstance(env.get("env"), dict):  # in a wrapper
+        env = env["env"]
+    if not isinstance(env, dict):
+        return str(env)
+    source = env.get("source")
+    if isinstance(source, list) and source:
+        return str(source[0])
+    return f"brax:{env['name']}" if "backend" in env and "name" in env else str(env.get("type", ""))
+
+
+def _fields(record: dict[str, Any]) -> dict[str, list[Any]]:
+    """Each field of what was run by its path, with its value, or all of an axis's."""
+    fields: dict[str, list[Any]] = {}
+
+    def look(value: Any, path: str) -> None:
+        if isinstance(value, dict):
+            for key, item in value.items():
+                look(item, f"{path}.{key}" if path else str(key))
+        else:
+            fields[path] = [value]
+
+    look(record["run"], "")
+    axes = dict(record["labels"]) | {name: label for name, (_, label) in record.get("coordinates", {}).items()}
+    for name, label in axes.items():
+        for path in [path for path in fields if _ends(path, name)] or [name]:
+            fields[path] = list(label)
+    return fields
+
+
+def _ends(path: str, name: str) -> bool:
+    return path == name or path.endswith(f".{name}")
+
+
+def _holds(row: dict[str, Any], fields: dict[str, list[Any]], name: str, value: Any) -> bool:
+    found = [row[name], *str(row[name]).split(" or ")] if name in row else []
+    found += [x for path, values in fields.items() if _ends(path, name) for x in values]
+    return any(_equal(x, value) for x in found)
+
+
+def _equal(found: Any, value: Any) -> bool:
+    if isinstance(found, bool) or isinstance(value, bool | str) or not isinstance(found, int | float):
+        return str(found) == str(value)
+    return bool(np.isclose(found, value, rtol=1e-6, atol=0))
+
+
+# --------------------------------------------------------------------------------------------------------------- its score
+
+
+def _score(path: pathlib.Path, row: dict[str, Any], name: str) -> dict[str, Any]:
+    if not row["finished"]:
+        return {"note": f"{row['done']:,} of {row['members']:,} members are done"}
+    results = load(path)
+    if name not in results or "seed" not in results[name].dims:
+        return {"note": f"has no {name!r} over seeds"}
+    scores, best = best_setting(results, name)
+    known = int(scores.notnull().sum())
+    told = {"best": ", ".join(f"{key}={value}" for key, value in best.items())}
+    if known < 2:
+        return told | {"score": float(scores.mean()), "note": f"{known} seed has a {name}: no interval"}
+    return told | {
+        key: float(value) for key, value in zip(("score", "low", "high"), stats.interval(scores.values), strict=True)
+    }
+
+
+def best_setting(results: xr.Dataset, name: str = "return") -> tuple[xr.DataArray, dict[str, Any]]:
+    """The final scores of the setting with the highest interquartile mean, [seed], and its labels."""
+    final = stats.final(results, name, "seed").transpose(..., "seed")
+    final = final.where(np.isfinite(final)).astype(float)
+    means = np.nan_to_num(np.asarray(stats.iqm(final.values)), nan=-np.inf)
+    place = dict(
+        zip([axis for axis in final.dims if axis != "seed"], np.unravel_index(means.argmax(), means.shape), strict=True)
+    )
+    chosen = final.isel({axis: int(i) for axis, i in place.items()})
+    return chosen.reset_coords(drop=True), {str(key): c.values.item() for key, c in chosen.coords.items() if c.ndim == 0}
+
+
+def _short(error: BaseException) -> str:
+    text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return text if len(text) <= 200 else f"{text[:197]}..."
+
+
+# ------------------------------------------------------------------------------------------------------------ side by side
+
+
+def compare(
+    a: str | os.PathLike[str] | stats.Results,
+    b: str | os.PathLike[str] | stats.Results,
+    name: str = "return",
+    *,
+    allow: Sequence[str] = (),
+    **where: Any,
+) -> pd.DataFrame:
+    """The final `name` of two studies, their difference, and the probability that a seed of the first beats the second's.
+
+    Rows first, second, difference (of the same seeds, where two or more are common, else left out), improvement; columns
+    estimate, low, high: interquartile means (of the difference, the mean) with 95 % bootstrap intervals.
+    a, b: folders, records or results. where: the setting of each, for those of its axes that have several values.
+    allow: what may differ, of `stats.obstacles`, because it is what you study.
+
+    Raises:
+      ValueError: what would make the comparison misleading; an axis of several values without its label.
+    """
+    first, second = (_one_setting(x, name, where) for x in (a, b))
+    stats.check_comparable(first, second, name, allow=allow)
+    x, y = (stats.final(results, name, "seed").reset_coords(drop=True) for results in (first, second))
+    x, y = (array.where(np.isfinite(array), drop=True).astype(float) for array in (x, y))
+    rows = {"first": stats.interval(x.values), "second": stats.interval(y.values)}
+    if (pairs := x - y).size >= 2:  # labels in common
+        rows["difference"] = stats.interval(pairs.values, stats.mean)
+    draws = stats.bootstrap(jax.random.key(0), stats.probability_of_improvement, x.values, y.values)
+    rows["improvement"] = stats.Interval(stats.probability_of_improvement(x.values, y.values), *stats.percentile(draws))
+    told = {row: [float(value) for value in values] for row, values in rows.items()}
+    return pd.DataFrame.from_dict(told, orient="index", columns=["estimate", "low", "high"])
+
+
+def _one_setting(study: Any, name: str, where: dict[str, Any]) -> Any:
+    """A study's results at one setting."""
+    results = study if isinstance(study, xr.Dataset | xr.DataArray) else load(study)
+    for axis, value in where.items():
+        if axis in results.dims:
+            near = {"method": "nearest", "tolerance": 1e-6 * abs(value)} if isinstance(value, float) else {}
+            try:
+                results = results.sel({axis: value}, **near)
+            except KeyError:
+                raise ValueError(
+                    f"{axis}={value} was not swept; its values are {results[axis].values[:12].tolist()}."
+                ) from None
+    array = stats.pick(results, name, "seed")
+    open_axes = [str(axis) for axis, size in array.sizes.items() if size > 1 and axis not in ("seed", "step")]
+    if open_axes:
+        shown = " ".join(f"{axis}={array[axis].values[0]}" for axis in open_axes if axis in array.coords)
+        raise ValueError(f"{name!r} has several settings along {', '.join(open_axes)}: choose one for each, say {shown}.")
+    return results.squeeze([axis for axis in results.dims if axis not in ("seed", "step") and results.sizes[axis] == 1])

@@ -1,0 +1,53 @@
+"""A study as one small file that a repository can hold: its record, and the curves of each member, as JSON."""
+
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from jaxrl.sweep import store
+
+CURVES = ("return", "evaluation", "diverged")
+TIMES = ("chunk", "compile_seconds", "run_seconds")  # of the attributes, those that the record does not hold
+
+
+def write_small(folder: pathlib.Path, results: xr.Dataset, path: pathlib.Path) -> None:
+    """Writes what `read_small` reads. A number has as many digits as make it equal bit for bit when it is read."""
+    record = store.read_record(folder)
+    axes = [*record["labels"], "step"]
+    curves = {
+        name: results[name].transpose(*axes) for name in CURVES if name in results and set(results[name].dims) == {*axes}
+    }
+    if not curves:
+        raise ValueError(f"{folder} has none of the curves {', '.join(CURVES)}, so there is nothing to keep in a record.")
+    told = {name: {"dtype": str(curve.dtype), "values": _digits(curve.values)} for name, curve in curves.items()}
+    times = {name: np.asarray(results.attrs[name]).item() for name in TIMES if name in results.attrs}
+    parts = record | times | {"step": results["step"].values.tolist(), "curves": told}
+    lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(part)}" for name, part in parts.items())
+    store.write(path, lambda file: file.write(f"{{\n{lines}\n}}\n".encode()))
+
+
+def read_small(path: pathlib.Path) -> xr.Dataset:
+    """The curves of a record, with the reproducibility card as attributes: the part of a sweep's results that it holds."""
+    record = store.read_record(path)
+    labels = {name: np.asarray(label) for name, label in record["labels"].items()}
+    beside = {name: (axis, np.asarray(label)) for name, (axis, label) in record.get("coordinates", {}).items()}
+    try:
+        curves = {name: np.asarray(curve["values"], np.dtype(curve["dtype"])) for name, curve in record["curves"].items()}
+        variables = {name: ((*labels, "step"), curve) for name, curve in curves.items()}
+        attributes = {part: json.dumps(record[part]) for part in ("run", "versions", "machine", "static") if part in record}
+        steps = np.asarray(record["step"])
+        steps = steps.astype(np.int32) if steps.max(initial=0) < 2**31 else steps  # as jax counts them
+        attributes |= {name: record[name] for name in ("commit", "started", *TIMES) if name in record}
+        return xr.Dataset(variables, labels | beside | {"step": steps}, attributes)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged ({error}).") from None
+
+
+def _digits(values: np.ndarray) -> Any:
+    """Numbers as nested lists; those of single precision with the nine digits that tell them apart."""
+    if values.dtype.kind == "b":
+        return values.astype(int).tolist()
+    return (np.char.mod("%.9g", values).astype(float) if values.dtype == np.float32 else values).tolist()

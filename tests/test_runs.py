@@ -1,0 +1,153 @@
+"""The catalogue finds what was run, says what is broken, and compares what may be compared."""
+
+import json
+import shutil
+
+import h5py
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import envs
+import jaxrl as rl
+from jaxrl import catalogue, studies
+
+TRAINING = rl.Training(
+    rl.reinforce(num_envs=2, num_steps=9, network=rl.MLP((8,))), envs.make("Catch"), 180, evals=2, episodes=2, eval_share=1.0
+)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """Three studies: a grid on Catch, its record, and one that has not finished."""
+    root = tmp_path_factory.mktemp("runs")
+    rl.sweep(TRAINING, {"lr": jnp.array([1e-3, 1e-1]), "seed": np.arange(6)}, folder=root / "2026" / "grid", progress=False)
+    rl.export(root / "2026" / "grid", root / "small.json", "record")
+    shutil.copytree(root / "2026" / "grid", root / "stopped")
+    (root / "stopped" / "results.nc").unlink()
+    (root / "notes.json").write_text('{"no": "study"}')
+    return root
+
+
+def test_every_study_is_a_row(root):
+    table = rl.runs(root)
+    assert sorted(path.name for path in table.folder) == ["grid", "small.json", "stopped"]
+    row = table.set_index(table.folder.map(lambda path: path.name)).loc["grid"]
+    assert (row.env, row.steps, row.settings, row.seeds, row.members, row.done) == ("Catch", 180, 2, 6, 12, 12)
+    assert row.algorithm == "a2c or reinforce"
+    last = rl.load(row.folder)["return"].isel(step=-1)
+    best = max(last.values, key=rl.stats.iqm)
+    assert (row.score, row.low, row.high) == pytest.approx(tuple(map(float, rl.stats.interval(best))), abs=1e-6)
+    assert row.best.startswith("lr=0.")
+    assert row.finished
+    stopped = table[table.folder == root / "stopped"].iloc[0]
+    assert not stopped.finished
+    assert stopped.note == "12 of 12 members are done"
+    assert np.isnan(stopped.score)
+
+
+def test_studies_are_found_by_what_was_run(root):
+    assert len(rl.runs(root, env="Catch", lr=1e-3)) == 3
+    assert len(rl.runs(root, algorithm="reinforce", num_steps=9)) == 3
+    assert len(rl.runs(root, lr=1e-2)) == len(rl.runs(root, env="CartPole-v1")) == 0
+    assert rl.runs(root, finished=True, name="evaluation").score.notna().all()
+    with pytest.raises(ValueError, match=r"no study here has a field 'gama'; .*gamma"):
+        rl.runs(root, gama=0.9)
+    with pytest.raises(FileNotFoundError):
+        rl.runs(root / "nowhere")
+
+
+def test_a_record_is_the_study_in_small(root):
+    small, full = rl.load(root / "small.json"), rl.load(root / "2026" / "grid")
+    assert (root / "small.json").stat().st_size < 10_000
+    for name in ("return", "evaluation", "diverged"):
+        np.testing.assert_array_equal(small[name], full[name])
+        assert small[name].dtype == full[name].dtype
+    again = rl.rerun(root / "small.json", 7, progress=False)
+    assert again.equal, str(again)
+    assert "3 curves are equal" in str(again)
+
+
+def test_the_zoo_is_a_catalogue():
+    table = rl.runs("experiments/results/zoo", name="evaluation")
+    assert not table.note.str.startswith("broken").any()
+    assert {"CartPole-v1", "Pendulum-v1"} <= set(table.env)
+    row = table[table.folder.map(lambda path: path.name) == "dqn-Acrobot-v1.json"].iloc[0]
+    published = json.loads(row.folder.read_text())["evaluation_score"]
+    assert (row.score, row.low, row.high) == pytest.approx([published[part] for part in ("iqm", "low", "high")], abs=1e-3)
+
+
+BROKEN = {
+    "cut": lambda text: text[:100],
+    "deep": lambda text: "[" * 100_000,
+    "list": lambda text: "[]",
+    "strings": lambda text: json.dumps(json.loads(text) | {"labels": 3}),
+    "huge": lambda text: json.dumps(json.loads(text) | {"labels": {"seed": [0], "lr": list(range(9))}}),
+}
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_a_broken_folder_stops_nothing(root, tmp_path, how, capsys):
+    shutil.copytree(root / "2026" / "grid", tmp_path / "good")
+    (tmp_path / how).mkdir()
+    (tmp_path / how / "sweep.json").write_text(BROKEN[how]((root / "2026" / "grid" / "sweep.json").read_text()))
+    table = rl.runs(tmp_path).set_index("note")
+    assert len(table) == 2
+    assert sum(note.startswith("broken") for note in table.index) == (how != "huge")
+    studies.runs(tmp_path)
+    assert "good" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("how", ["external", "link"])
+def test_results_that_point_elsewhere_are_not_read(root, tmp_path, how):
+    """HDF5 can show another file's bytes as its own."""
+    shutil.copytree(root / "2026" / "grid", tmp_path / "x")
+    shutil.rmtree(tmp_path / "x" / "members")
+    (tmp_path / "secret").write_bytes(b"12345678")
+    with h5py.File(tmp_path / "x" / "results.nc", "a") as file:
+        if how == "external":
+            file.create_dataset("stolen", (8,), np.uint8, external=[(tmp_path / "secret", 0, 8)])
+        else:
+            file["stolen"] = h5py.ExternalLink("../secret", "/")
+    assert "stolen" not in rl.load(tmp_path / "x")
+
+
+def test_text_of_strangers_is_shown_plainly(root, tmp_path, capsys):
+    shutil.copytree(root / "2026" / "grid", tmp_path / "x")
+    record = json.loads((tmp_path / "x" / "sweep.json").read_text())
+    record |= {"algorithm": "[red]evil\x1b[2J", "started": 7}
+    (tmp_path / "x" / "sweep.json").write_text(json.dumps(record))
+    studies.runs(tmp_path)
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown
+    assert "[red]" in shown.replace("\n", "")
+
+
+# ---------------------------------------------------------------------------------------------------------- side by side
+
+
+def test_a_comparison_has_intervals(root):
+    grid = rl.load(root / "2026" / "grid")
+    made = rl.compare(root / "2026" / "grid", root / "small.json", lr=1e-3)
+    last = grid["return"].isel(step=-1).sel(lr=1e-3, method="nearest")
+    assert made.loc["first", "estimate"] == pytest.approx(float(rl.stats.iqm(last.values)))
+    assert made.loc["difference"].tolist() == [0, 0, 0]
+    assert made.loc["improvement", "estimate"] == pytest.approx(0.5)
+    assert (made.low <= made.high).all()
+
+
+def test_what_would_mislead_is_refused(root):
+    with pytest.raises(ValueError, match=r"several settings along lr.*lr=0\.001"):
+        rl.compare(root / "small.json", root / "small.json")
+    with pytest.raises(ValueError, match=r"lr=0\.5 was not swept"):
+        rl.compare(root / "small.json", root / "small.json", lr=0.5)
+    zoo = "experiments/results/zoo/"
+    with pytest.raises(ValueError, match=r"environment: .*Acrobot-v1"):
+        rl.compare(zoo + "dqn-CartPole-v1.json", zoo + "dqn-Acrobot-v1.json", "evaluation")
+
+
+@pytest.mark.parametrize("name", ["ppo", "dqn", "td3", "sac", "c51", "trpo"])
+def test_an_algorithm_is_told_by_what_it_is_made_of(name):
+    from jaxrl.sweep import card
+
+    assert name in catalogue.algorithm_of({"algo": card.describe(rl.ALGORITHMS[name](lr=0.123))}).split(" or ")
