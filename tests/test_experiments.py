@@ -26,8 +26,11 @@ SMOKE = {
     "memory_speed": "--lengths 4 --batches 1 --sizes 4 --rounds 1 --calls 1 --folder {out}",
     "ppo_classic": "--tasks CartPole-v1 --seeds 2 --scale 0.05 --folder {out}",
     "replay_speed": "--capacities 64 --seeds 2 --batch-size 8 --steps 4 --repeats 1 --folder {out}",
+    "scaling": "--updates 1 2 3 4 5 --steps 1200 1200 1200 1200 1200 --scores -2000 -9 --seeds 5 --width 4 "
+    "--runs {out}/runs --folder {out}",
     "speed": "--help",  # its own small run is in test_speed.py
     "which": "--help",  # its own small run is in test_abilities.py
+    "stats_speed": "--seeds 8 --tasks 2 --resamples 20 --rounds 1 --folder {out}",
     "streams": "--streams 1 2 --steps 640 --algorithms stream_q --folder {out}",
     "sweep_speed": "--steps 5120 --rates 1 --seeds 2 --repeats 1 --ways sweep --folder {out}",
 }

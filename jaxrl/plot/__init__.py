@@ -6,6 +6,7 @@ notebook and is saved with `picture.savefig("curve.pdf")`.
 
 from jaxrl.plot.canvas import COLORS, DASHES, MARKERS, Picture, number
 from jaxrl.plot.curves import curve, heat
+from jaxrl.plot.evidence import law, power, profile
 from jaxrl.plot.film import Film, gif
 from jaxrl.plot.importances import divergence, importance, parallel, together
 
@@ -20,7 +21,10 @@ __all__ = [
     "gif",
     "heat",
     "importance",
+    "law",
     "number",
     "parallel",
+    "power",
+    "profile",
     "together",
 ]

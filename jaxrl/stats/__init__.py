@@ -4,8 +4,32 @@
 """
 
 from jaxrl.stats.comparable import check_comparable, obstacles
-from jaxrl.stats.intervals import Interval, bootstrap, draw_counts, interval, paired_difference, percentile
-from jaxrl.stats.of_sweeps import Results, final, num_diverged, pick, summary, table
+from jaxrl.stats.comparisons import Comparison, compare
+from jaxrl.stats.curves import (
+    Cost,
+    by_power_law,
+    by_regression,
+    isotonic,
+    last_quantile,
+    last_value,
+    steps_to,
+    stopping_cost,
+)
+from jaxrl.stats.intervals import (
+    Interval,
+    bootstrap,
+    difference,
+    draw_counts,
+    ends,
+    improvement,
+    interval,
+    interval_of,
+    paired_difference,
+    percentile,
+)
+from jaxrl.stats.of_sweeps import Results, estimate, final, num_diverged, pick, profile, summary, table
+from jaxrl.stats.power_law import Fit, PowerLaw, fit_power_law, pareto
+from jaxrl.stats.sample_size import power
 from jaxrl.stats.scores import (
     auc,
     iqm,
@@ -18,25 +42,46 @@ from jaxrl.stats.scores import (
 )
 
 __all__ = [
+    "Comparison",
+    "Cost",
+    "Fit",
     "Interval",
+    "PowerLaw",
     "Results",
     "auc",
     "bootstrap",
+    "by_power_law",
+    "by_regression",
     "check_comparable",
+    "compare",
+    "difference",
     "draw_counts",
+    "ends",
+    "estimate",
     "final",
+    "fit_power_law",
+    "improvement",
     "interval",
+    "interval_of",
     "iqm",
+    "isotonic",
+    "last_quantile",
+    "last_value",
     "mean",
     "median",
     "num_diverged",
     "obstacles",
     "optimality_gap",
     "paired_difference",
+    "pareto",
     "percentile",
     "performance_profile",
     "pick",
+    "power",
     "probability_of_improvement",
+    "profile",
+    "steps_to",
+    "stopping_cost",
     "summary",
     "table",
     "trimmed_mean",

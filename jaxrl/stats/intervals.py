@@ -1,16 +1,19 @@
-"""Bootstrap intervals of any statistic of the seeds, stratified by task; sorted once, resampled by counts."""
+"""Bootstrap intervals of any statistic of the seeds, stratified by task: sorted once, then resampled by counts."""
 
+import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl.stats.scores import TRIM, Statistic, iqm, mean, trimmed_mean
+from jaxrl.stats.scores import TRIM, Axes, Statistic, improvement_by_counts, iqm, mean, optimality_gap, trimmed_mean, wins
 
-CHUNK = 2**22  # values that a batch of resamples holds at once: 16 MB for each intermediate array
+Kind = Literal["percentile", "basic"]
+CHUNK = {"cpu": 2**15}  # values that a batch of resamples holds at once: on a CPU what its cache holds, else WIDE
+WIDE = 2**22
 
 
 class Interval(NamedTuple):
@@ -21,6 +24,9 @@ class Interval(NamedTuple):
     high: jax.Array
 
 
+# ------------------------------------------------------------------------------------------------------- of one sample
+
+
 def interval(
     x: Any,
     statistic: Statistic = iqm,
@@ -29,33 +35,35 @@ def interval(
     resamples: int = 2000,
     key: jax.Array | None = None,
     axis: int = -1,
-    tasks: int | None = None,
+    tasks: Axes = None,
+    stratified: bool = True,
+    kind: Kind = "percentile",
 ) -> Interval:
-    """A statistic of the seeds and its percentile bootstrap interval, for every other axis of `x` at once. [...].
+    """A statistic of the seeds and its bootstrap interval, for every other axis of `x` at once. [...].
 
-    x: scores with seeds along `axis`. Scores along the axis `tasks` are pooled, and seeds drawn anew within each task
-    (rliable's stratified bootstrap). The same seeds are drawn at each point of the grid, so that points compare.
-    statistic: `iqm`, `mean` and `median` cost O(n) a resample, for the scores are sorted once and then recounted; any
-    other is called with each resample [seeds], or [seeds, tasks].
+    x: scores with seeds along `axis`. Scores along the axes `tasks` are pooled, and seeds drawn anew within each task
+    (rliable's stratified bootstrap); unless `stratified`, whole seeds are drawn, the same in each task. The same seeds are
+    drawn at each point of the grid, so that points compare, as those of a learning curve do.
+    statistic: `iqm`, `mean`, `median` and `optimality_gap` cost O(n) a resample, for the scores are sorted once and then
+    recounted; any other is called with each resample [seeds], or [seeds, tasks].
     level: the share of such intervals that hold the truth. key: the luck of the resamples, `jax.random.key(0)` unless given.
+    kind: "percentile", the middle of the resamples' statistics; "basic", that mirrored at the estimate.
 
     Returns: NaN ends where fewer than two scores are known.
-    Raises: ValueError for a single seed or a level outside (0, 1).
+    Raises: ValueError for a single seed, a level outside (0, 1) or an unknown kind.
     """
-    x = jnp.asarray(x, float)
-    if not 0 < level < 1:
-        raise ValueError(f"level={level} is not the share of intervals that hold the truth; write level=0.95 for 95 %.")
-    if x.shape[axis] < 2:
-        raise ValueError(
-            f"{x.shape[axis]} seed along axis {axis} of shape {x.shape} says nothing of the spread between seeds. "
-            "Sweep at least 2, better 10: jax.random.split(jax.random.key(0), 10), or name another axis."
-        )
-    scores = jnp.moveaxis(x, axis, -1)[..., None, :] if tasks is None else jnp.moveaxis(x, (tasks, axis), (-2, -1))
-    key = jax.random.key(0) if key is None else key
+    _check(level, kind)
+    scores = _arrange(jnp.asarray(x, float), axis, tasks)
     known = jnp.sum(~jnp.isnan(scores), axis=(-2, -1)) > 1
-    resample = partial(_recount, trim=TRIM[statistic]) if statistic in TRIM else partial(_redraw, statistic=statistic)
-    estimate, draws = resample(key, scores, resamples=resamples)
-    return Interval(estimate, *(jnp.where(known, end, jnp.nan) for end in percentile(draws, level)))
+    estimate, draws = resample(_key(key), scores, statistic, resamples, stratified)
+    return Interval(estimate, *(jnp.where(known, end, jnp.nan) for end in ends(estimate, draws, level, kind)))
+
+
+@partial(jax.jit, static_argnames=("level", "kind"))
+def ends(estimate: jax.Array, draws: jax.Array, level: float = 0.95, kind: Kind = "percentile") -> jax.Array:
+    """The two ends of the interval of an `estimate` [...] from `draws` [resamples, ...] of it. [2, ...]."""
+    low, high = percentile(draws, level)
+    return jnp.stack([low, high] if kind == "percentile" else [2 * estimate - high, 2 * estimate - low])
 
 
 @partial(jax.jit, static_argnames="level")
@@ -64,18 +72,7 @@ def percentile(draws: jax.Array, level: float = 0.95) -> jax.Array:
     return jnp.nanquantile(draws, jnp.array([(1 - level) / 2, (1 + level) / 2]), axis=0)
 
 
-def bootstrap(key: jax.Array, statistic: Callable, *samples: Any, resamples: int = 2000) -> jax.Array:
-    """`statistic(*samples)` of samples drawn anew, each on its own, with replacement within each task. [resamples, ...].
-
-    samples: each [seeds] or [seeds, tasks]. With two, `percentile(bootstrap(key, probability_of_improvement, x, y))`.
-    """
-    arrays = [jnp.asarray(x, float) for x in samples]
-
-    def one(key: jax.Array) -> jax.Array:
-        drawn = [_draw(key, x.shape, len(x)) for key, x in zip(jax.random.split(key, len(arrays)), arrays, strict=True)]
-        return statistic(*(jnp.take_along_axis(x, seeds, axis=0) for x, seeds in zip(arrays, drawn, strict=True)))
-
-    return jax.lax.map(one, jax.random.split(key, resamples), batch_size=_batch(sum(x.size for x in arrays), resamples))
+# ------------------------------------------------------------------------------------------------------ of two and more
 
 
 def paired_difference(x: Any, y: Any, statistic: Statistic = mean, **options: Any) -> Interval:
@@ -91,8 +88,99 @@ def paired_difference(x: Any, y: Any, statistic: Statistic = mean, **options: An
     return interval(jnp.asarray(x, float) - jnp.asarray(y, float), statistic, **options)
 
 
-@partial(jax.jit, static_argnames=("trim", "resamples"))
-def _recount(key: jax.Array, scores: jax.Array, trim: float, resamples: int) -> tuple[jax.Array, jax.Array]:
+def difference(
+    x: Any,
+    y: Any,
+    statistic: Statistic = iqm,
+    *,
+    paired: bool = False,
+    level: float = 0.95,
+    resamples: int = 2000,
+    key: jax.Array | None = None,
+    axis: int = -1,
+    tasks: Axes = None,
+    kind: Kind = "percentile",
+) -> Interval:
+    """statistic(x) - statistic(y) and its interval; where `paired`, each resample draws the same seeds of both. [...].
+
+    x, y: as in `interval`; the numbers of seeds may differ unless paired.
+    """
+    _check(level, kind)
+    key = _key(key)
+    keys = (key, jax.random.clone(key)) if paired else jax.random.split(key)
+    sides = [_arrange(jnp.asarray(z, float), axis, tasks) for z in (x, y)]
+    if paired and sides[0].shape != sides[1].shape:
+        raise ValueError(f"Pairs need one y for each x, and the shapes are {np.shape(x)} and {np.shape(y)}.")
+    (one, draws), (other, others) = (resample(k, z, statistic, resamples) for k, z in zip(keys, sides, strict=True))
+    return Interval(one - other, *ends(one - other, draws - others, level, kind))
+
+
+def improvement(
+    x: Any,
+    y: Any,
+    *,
+    level: float = 0.95,
+    resamples: int = 2000,
+    key: jax.Array | None = None,
+    kind: Kind = "percentile",
+) -> Interval:
+    """`probability_of_improvement` with its interval, seeds of x and of y drawn anew within each task. [].
+
+    x, y: [seeds, ...tasks], the numbers of seeds may differ.
+    """
+    _check(level, kind)
+    x, y = (_arrange(jnp.asarray(z, float), 0, tuple(range(1, np.ndim(z)))) for z in (x, y))
+    estimate, draws = _improvements(_key(key), x, y, resamples)
+    return Interval(estimate, *ends(estimate, draws, level, kind))
+
+
+def interval_of(
+    statistic: Callable[..., jax.Array],
+    *samples: Any,
+    level: float = 0.95,
+    resamples: int = 2000,
+    key: jax.Array | None = None,
+    kind: Kind = "percentile",
+) -> Interval:
+    """`statistic(*samples)`, an array of any shape, and its interval by `bootstrap`. samples: each [seeds, ...tasks]."""
+    _check(level, kind)
+    estimate = statistic(*(jnp.asarray(x, float) for x in samples))
+    return Interval(estimate, *ends(estimate, bootstrap(_key(key), statistic, *samples, resamples=resamples), level, kind))
+
+
+def bootstrap(key: jax.Array, statistic: Callable, *samples: Any, resamples: int = 2000) -> jax.Array:
+    """`statistic(*samples)` of samples drawn anew, each on its own, with replacement within each task. [resamples, ...].
+
+    samples: each [seeds, ...tasks].
+    """
+    arrays = [jnp.asarray(x, float) for x in samples]
+
+    def one(key: jax.Array) -> jax.Array:
+        drawn = [_draw(key, x.shape, len(x)) for key, x in zip(jax.random.split(key, len(arrays)), arrays, strict=True)]
+        return statistic(*(jnp.take_along_axis(x, seeds, axis=0) for x, seeds in zip(arrays, drawn, strict=True)))
+
+    return _map(one, key, resamples, sum(x.size for x in arrays))
+
+
+# -------------------------------------------------------------------------------------------------------------- resamples
+
+
+def resample(
+    key: jax.Array, scores: jax.Array, statistic: Statistic, resamples: int, stratified: bool = True
+) -> tuple[jax.Array, jax.Array]:
+    """The statistic of scores [..., tasks, seeds], and of resamples of them. [...], [resamples, ...]."""
+    if getattr(statistic, "func", statistic) is optimality_gap:  # with its gamma, perhaps
+        gamma = getattr(statistic, "keywords", {}).get("gamma", 1.0)
+        scores, statistic = jnp.maximum(gamma - scores, 0.0), mean
+    if statistic in TRIM:
+        return _recount(key, scores, TRIM[statistic], resamples, stratified)
+    return _redraw(key, scores, statistic, resamples, stratified)
+
+
+@partial(jax.jit, static_argnames=("trim", "resamples", "stratified"))
+def _recount(
+    key: jax.Array, scores: jax.Array, trim: float, resamples: int, stratified: bool
+) -> tuple[jax.Array, jax.Array]:
     """The trimmed mean of scores [..., tasks, seeds], and of resamples told only by how often each score came. [R, ...]."""
     *points, num_tasks, num_seeds = scores.shape
     scores = scores.reshape(*points, num_tasks * num_seeds)
@@ -101,33 +189,99 @@ def _recount(key: jax.Array, scores: jax.Array, trim: float, resamples: int) -> 
     known = ~jnp.isnan(scores)
 
     def one(key: jax.Array) -> jax.Array:
-        counts = draw_counts(key, num_tasks, num_seeds).ravel()
+        counts = draw_counts(key, num_tasks, num_seeds, stratified).ravel()
         return trimmed_mean(scores, jnp.where(known, counts[order], 0), trim)
 
-    draws = jax.lax.map(one, jax.random.split(key, resamples), batch_size=_batch(scores.size, resamples))
-    return trimmed_mean(scores, known.astype(int), trim), draws
+    return trimmed_mean(scores, known.astype(int), trim), _map(one, key, resamples, scores.size)
 
 
-def _redraw(key: jax.Array, scores: jax.Array, statistic: Statistic, resamples: int) -> tuple[jax.Array, jax.Array]:
-    """As `_recount` for any statistic, by calling it, one point of the grid after another."""
+@partial(jax.jit, static_argnames=("statistic", "resamples", "stratified"))
+def _redraw(
+    key: jax.Array, scores: jax.Array, statistic: Statistic, resamples: int, stratified: bool
+) -> tuple[jax.Array, jax.Array]:
+    """As `_recount` for any statistic, by calling it."""
     *points, num_tasks, num_seeds = scores.shape
     samples = jnp.swapaxes(scores.reshape(-1, num_tasks, num_seeds), 1, 2)
-    samples = samples[..., 0] if num_tasks == 1 else samples
-    draws = jax.lax.map(lambda x: bootstrap(jax.random.clone(key), statistic, x, resamples=resamples), samples)
-    return jax.vmap(statistic)(samples).reshape(points), draws.T.reshape(resamples, *points)
+    strata = (num_seeds, num_tasks) if stratified else (num_seeds, 1)
+
+    def of(drawn: jax.Array) -> jax.Array:
+        return statistic(drawn[:, 0] if num_tasks == 1 else drawn)
+
+    def one(key: jax.Array) -> jax.Array:
+        drawn = _draw(key, strata, num_seeds)
+        return jax.lax.map(lambda x: of(jnp.take_along_axis(x, jnp.broadcast_to(drawn, x.shape), 0)), samples)
+
+    return jax.vmap(of)(samples).reshape(points), _map(one, key, resamples, samples[0].size).reshape(resamples, *points)
 
 
-def draw_counts(key: jax.Array, num_tasks: int, num_seeds: int) -> jax.Array:
+@partial(jax.jit, static_argnames="resamples")
+def _improvements(key: jax.Array, x: jax.Array, y: jax.Array, resamples: int) -> tuple[jax.Array, jax.Array]:
+    """The probability of improvement of x [tasks, n] over y [tasks, m], and of resamples of both. [], [resamples]."""
+    x, y, below, up_to = wins(x, y)
+
+    def one(key: jax.Array) -> jax.Array:
+        key_x, key_y = jax.random.split(key)
+        counts = draw_counts(key_x, len(x), x.shape[1]), draw_counts(key_y, len(y), y.shape[1])
+        return improvement_by_counts(x, y, below, up_to, *counts)
+
+    ones = (jnp.ones(z.shape, int) for z in (x, y))
+    return improvement_by_counts(x, y, below, up_to, *ones), _map(one, key, resamples, x.size + y.size)
+
+
+def draw_counts(key: jax.Array, num_tasks: int, num_seeds: int, stratified: bool = True) -> jax.Array:
     """How often each seed is drawn when num_seeds are, with replacement, in each task. int [num_tasks, num_seeds]."""
-    drawn = _draw(key, (num_tasks, num_seeds), num_seeds)
-    task = jnp.broadcast_to(jnp.arange(num_tasks)[:, None], drawn.shape)
-    return jnp.zeros(drawn.shape, int).at[task, drawn].add(1)
+    strata = num_tasks if stratified else 1
+    drawn = _draw(key, (strata, num_seeds), num_seeds) + num_seeds * jnp.arange(strata)[:, None]
+    counts = jnp.zeros(strata * num_seeds, int).at[drawn.ravel()].add(1, mode="promise_in_bounds")
+    return jnp.broadcast_to(counts.reshape(strata, num_seeds), (num_tasks, num_seeds))
 
 
 def _draw(key: jax.Array, shape: tuple[int, ...], n: int) -> jax.Array:
-    """Uniform integers below n. Five times faster than `randint`, whose exactness (n / 2^23) no resample can feel."""
-    return jnp.minimum((jax.random.uniform(key, shape) * n).astype(int), n - 1)
+    """Whole numbers below n, uniform but for n / 2^24, which no resample can feel."""
+    share = (_words(key, math.prod(shape)) >> 8).astype(jnp.float32) * (n / 2**24)
+    return jnp.minimum(share.astype(int), n - 1).reshape(shape)
 
 
-def _batch(size: int, resamples: int) -> int:
-    return min(resamples, max(1, CHUNK // size))
+def _words(key: jax.Array, size: int) -> jax.Array:
+    """Random words: a counter, hashed twice with the key between. Threefry's would cost more than all the rest. uint32."""
+    first, last = jax.random.key_data(key).ravel()[jnp.array([0, -1])]
+    return _mix(_mix(jnp.arange(size, dtype=jnp.uint32) ^ first) + last)
+
+
+def _mix(x: jax.Array) -> jax.Array:
+    """A bijection of 32 bits in which each bit of x turns over each other bit in half of the cases (Wellons, 2018)."""
+    x = (x ^ (x >> 16)) * jnp.uint32(0x7FEB352D)
+    x = (x ^ (x >> 15)) * jnp.uint32(0x846CA68B)
+    return x ^ (x >> 16)
+
+
+def _map(one: Callable[[jax.Array], jax.Array], key: jax.Array, resamples: int, size: int) -> jax.Array:
+    """`one` of as many keys, some at a time, each of which holds arrays of `size`. [resamples, ...]."""
+    rounds = -(-resamples // max(1, CHUNK.get(jax.default_backend(), WIDE) // size))
+    return jax.lax.map(one, jax.random.split(key, resamples), batch_size=-(-resamples // rounds))
+
+
+# ------------------------------------------------------------------------------------------------------------- arguments
+
+
+def _arrange(x: jax.Array, axis: int, tasks: Axes) -> jax.Array:
+    """Scores with all tasks along one axis, the seeds last. [..., tasks, seeds]."""
+    if x.shape[axis] < 2:
+        raise ValueError(
+            f"{x.shape[axis]} seed along axis {axis} of shape {x.shape} says nothing of the spread between seeds. "
+            "Sweep at least 2, better 10: jax.random.split(jax.random.key(0), 10), or name another axis."
+        )
+    axes = () if tasks is None else tuple(np.atleast_1d(np.asarray(tasks, int)).tolist())
+    x = jnp.moveaxis(x, (*axes, axis), range(-1 - len(axes), 0))
+    return x.reshape(*x.shape[: x.ndim - 1 - len(axes)], -1, x.shape[-1])
+
+
+def _check(level: float, kind: str) -> None:
+    if not 0 < level < 1:
+        raise ValueError(f"level={level} is not the share of intervals that hold the truth; write level=0.95 for 95 %.")
+    if kind not in ("percentile", "basic"):
+        raise ValueError(f'kind={kind!r} is no interval that is known here; write kind="percentile" or kind="basic".')
+
+
+def _key(key: jax.Array | None) -> jax.Array:
+    return jax.random.key(0) if key is None else key

@@ -1,14 +1,16 @@
 """Statistics of a sweep's results, by the names of its axes."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from jaxrl.stats.intervals import interval
-from jaxrl.stats.scores import iqm, mean, median
+from jaxrl.stats.scores import Statistic, iqm, mean, median
 from jaxrl.tree import nearest
 
 Results = xr.Dataset | xr.DataArray
@@ -19,27 +21,71 @@ def summary(
     name: str = "return",
     *,
     over: str = "seed",
-    tasks: str | None = None,
+    tasks: str | Sequence[str] | None = None,
     level: float = 0.95,
     resamples: int = 2000,
 ) -> xr.Dataset:
     """`iqm` with its interval `low`, `high`, `mean`, `median` and `count` of the seeds known, on the axes that remain.
 
-    over: the axis of the replicates. tasks: an axis to pool, as in `interval`. Values that are not finite are left out:
-    report `count` beside the statistic, and who diverged (`table` has both).
+    over: the axis of the replicates. tasks: axes to pool, as in `interval`, whose scores are on one scale. Values that are
+    not finite are left out: report `count` beside the statistic, and who diverged (`table` has both).
 
     Raises: ValueError for an unknown variable or axis. A single seed has no interval: NaN.
     """
-    array = pick(results, name, over, *([tasks] if tasks else []))
-    dims = [dim for dim in array.dims if dim not in (over, tasks)]
-    x = jnp.asarray(array.transpose(*dims, ..., over).where(np.isfinite(array)).values, float)
-    axes = (-2, -1) if tasks else (-1,)
+    dims, coords, x, pooled = _scores(pick(results, name, over, *_names(tasks)), over, tasks)
+    axes = (*pooled, -1)
     values = {"iqm": iqm(x, axes), "mean": mean(x, axes), "median": median(x, axes), "count": jnp.isfinite(x).sum(axes)}
     values["low"] = values["high"] = jnp.full_like(values["mean"], jnp.nan)
     if x.shape[-1] > 1:
-        _, values["low"], values["high"] = interval(x, level=level, resamples=resamples, tasks=-2 if tasks else None)
-    data = {key: (dims, np.asarray(value)) for key, value in values.items()}
-    return xr.Dataset(data, {dim: array.coords[dim] for dim in dims if dim in array.coords})
+        _, values["low"], values["high"] = interval(x, level=level, resamples=resamples, tasks=pooled or None)
+    return xr.Dataset({key: (dims, np.asarray(value)) for key, value in values.items()}, coords)
+
+
+def estimate(
+    results: Results,
+    name: str = "return",
+    statistic: Statistic = iqm,
+    *,
+    over: str = "seed",
+    tasks: str | Sequence[str] | None = None,
+    **options: Any,
+) -> xr.Dataset:
+    """Any statistic of the seeds as `estimate` with `low` and `high`, on the axes that remain: of a curve, at each step.
+
+    statistic, options: of `interval`: `estimate(results, "return", partial(optimality_gap, gamma=500.0), kind="basic")`.
+    """
+    dims, coords, x, pooled = _scores(pick(results, name, over, *_names(tasks)), over, tasks)
+    made = interval(x, statistic, tasks=pooled or None, **options)._asdict()
+    return xr.Dataset({key: (dims, np.asarray(value)) for key, value in made.items()}, coords)
+
+
+def profile(
+    results: Results,
+    name: str = "return",
+    thresholds: Any = None,
+    *,
+    over: str = "seed",
+    tasks: str | Sequence[str] | None = None,
+    last: int = 1,
+    **options: Any,
+) -> xr.Dataset:
+    """The `share` of final scores above each threshold, with a band from `low` to `high`, on the axes that remain.
+
+    The run-score distribution of Agarwal et al. (2021). thresholds: [n], 51 from the least score to the best unless given.
+    last: as in `table`. options: of `interval`. The band holds at each threshold, not at all of them at once.
+    """
+    array = final(results, name, over, last)
+    pick(array, name, over, *_names(tasks))
+    dims, coords, x, pooled = _scores(array, over, tasks)
+    if thresholds is None:
+        thresholds = np.linspace(np.nanmin(x), np.nanmax(x), 51)
+    cut = jnp.asarray(thresholds, float)
+    spread = x.reshape(*x.shape[: len(dims)], 1, *x.shape[len(dims) :])
+    cut = cut.reshape(*[1] * len(dims), -1, *[1] * (len(pooled) + 1))
+    above = jnp.where(jnp.isnan(spread), jnp.nan, jnp.greater(*jnp.broadcast_arrays(spread, cut)))
+    made = interval(above, mean, tasks=pooled or None, **options)._asdict()
+    data = {key: ((*dims, "threshold"), np.asarray(value)) for key, value in made.items()}
+    return xr.Dataset(data, {**coords, "threshold": np.asarray(thresholds, float)}).rename(estimate="share")
 
 
 def table(results: Results, name: str = "return", *, over: str = "seed", last: int = 1, **options: Any) -> pd.DataFrame:
@@ -65,6 +111,20 @@ def num_diverged(results: xr.Dataset, over: str, dims: Any) -> xr.DataArray:
     """How many members of the axis `over` diverged, at any time. int [dims]."""
     diverged = results["diverged"].astype(bool).reset_coords(drop=True)
     return diverged.any([dim for dim in diverged.dims if dim not in (over, *dims)]).sum([over])
+
+
+def _names(tasks: str | Sequence[str] | None) -> list[str]:
+    return [tasks] if isinstance(tasks, str) else list(tasks or [])
+
+
+def _scores(
+    array: xr.DataArray, over: str, tasks: str | Sequence[str] | None
+) -> tuple[list[Any], dict[Any, Any], jax.Array, tuple[int, ...]]:
+    """The axes that remain and their labels, the scores [*these, *tasks, seeds] with NaN for none, and the axes of tasks."""
+    pooled = _names(tasks)
+    dims = [dim for dim in array.dims if dim not in (over, *pooled)]
+    x = jnp.asarray(array.transpose(*dims, *pooled, over).where(np.isfinite(array)).values, float)
+    return dims, {dim: array.coords[dim] for dim in dims if dim in array.coords}, x, tuple(range(-1 - len(pooled), -1))
 
 
 def pick(results: Results, name: str, *axes: str) -> xr.DataArray:

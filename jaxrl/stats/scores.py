@@ -3,6 +3,7 @@
 NaN means "no value" and is left out: no episode ended in that window. A diverged member counts with what it earns.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -52,16 +53,27 @@ def performance_profile(x: Any, thresholds: Any) -> jax.Array:
 def probability_of_improvement(x: Any, y: Any) -> jax.Array:
     """P(a score of X > a score of Y), a tie counts half (Mann-Whitney's U / nm), averaged over tasks. [].
 
-    x, y: [seeds] or [seeds, tasks], the numbers of seeds may differ.
+    x, y: [seeds, ...tasks], the numbers of seeds may differ.
     """
-    x, y = (jnp.asarray(z, float).reshape(len(z), -1).T for z in (x, y))
-    return jnp.mean(jax.vmap(_improvement)(x, y))
+    x, y, below, up_to = wins(*(jnp.asarray(z, float).reshape(len(z), -1).T for z in (x, y)))
+    return improvement_by_counts(x, y, below, up_to, jnp.ones(x.shape, int), jnp.ones(y.shape, int))
 
 
-def _improvement(x: jax.Array, y: jax.Array) -> jax.Array:
-    y, count = jnp.sort(y), jnp.sum(~jnp.isnan(y))
-    below, up_to = (jnp.searchsorted(y, x, side=side) for side in ("left", "right"))
-    return mean(jnp.where(jnp.isnan(x), jnp.nan, (below + up_to) / (2 * count)))
+def wins(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """x [tasks, n], y [tasks, m] ascending, and how many of y are below, and not above, each of x. [tasks, n]."""
+    y = jnp.sort(y)
+    below, up_to = (jax.vmap(partial(jnp.searchsorted, side=side))(y, x) for side in ("left", "right"))
+    return x, y, below, up_to
+
+
+def improvement_by_counts(
+    x: jax.Array, y: jax.Array, below: jax.Array, up_to: jax.Array, count_x: jax.Array, count_y: jax.Array
+) -> jax.Array:
+    """`probability_of_improvement` where each score came as often as its count says, from what `wins` gives. []."""
+    count_x, count_y = jnp.where(jnp.isnan(x), 0, count_x), jnp.where(jnp.isnan(y), 0, count_y)
+    so_far = jnp.pad(jnp.cumsum(count_y, -1), ((0, 0), (1, 0)))
+    beaten = sum(jnp.take_along_axis(so_far, place, -1) for place in (below, up_to)) / (2 * so_far[:, -1:])
+    return jnp.mean((count_x * beaten).sum(-1) / count_x.sum(-1))
 
 
 def auc(curve: Any, steps: Any, axis: int = -1) -> jax.Array:
@@ -85,14 +97,28 @@ def _trim_values(x: Any, trim: float, axis: Axes) -> jax.Array:
     return trimmed_mean(x, (~jnp.isnan(x)).astype(int), trim)
 
 
+@partial(jnp.vectorize, signature="(n),(n)->()", excluded={2})
 def trimmed_mean(x: jax.Array, counts: jax.Array, trim: float) -> jax.Array:
     """The mean of ascending `x` [..., n], the i-th taken counts[i] times, without the share `trim` at each end. [...].
 
-    floor(trim * total) values go at each end, but never all of them: trim = 1/2 is the median.
+    floor(trim * total) values go at each end, but never all of them: trim = 1/2 is the median. Summed in blocks, so that
+    only the two in which the ends fall are gone through value by value.
     """
-    total = counts.sum(-1, keepdims=True)
+    total = counts.sum()
     cut = jnp.minimum((trim * total).astype(int), (total - 1) // 2)
-    end = jnp.cumsum(counts, -1)
-    kept = jnp.clip(jnp.minimum(end, total - cut) - jnp.maximum(end - counts, cut), 0)
-    mean = jnp.where(kept > 0, x * kept, 0.0).sum(-1) / (total - 2 * cut)[..., 0]
-    return jnp.where(total[..., 0] > 0, mean, jnp.nan)
+    width = math.isqrt(len(x) - 1) + 1
+    x, counts = (jnp.pad(z, (0, -len(z) % width)).reshape(-1, width) for z in (x, counts))
+    sums = jnp.where(counts > 0, x * counts, 0.0).sum(1)  # NaN counts nothing
+    end = jnp.cumsum(counts.sum(1))
+    block = jnp.arange(len(end))
+    first, last = jnp.sum(end <= cut), jnp.minimum(jnp.sum(end < total - cut), len(end) - 1)
+
+    def kept(block: jax.Array) -> jax.Array:
+        """What is kept of a block in which an end falls."""
+        upper = end[block] - counts[block].sum() + jnp.cumsum(counts[block])
+        times = jnp.clip(jnp.minimum(upper, total - cut) - jnp.maximum(upper - counts[block], cut), 0)
+        return jnp.where(times > 0, x[block] * times, 0.0).sum()
+
+    between = jnp.where((first < block) & (block < last), sums, 0.0).sum()
+    kept_sum = kept(first) + between + jnp.where(first < last, kept(last), 0.0)
+    return jnp.where(total > 0, kept_sum / (total - 2 * cut), jnp.nan)

@@ -1,0 +1,68 @@
+"""How many seeds are enough, against studies drawn one by one and the formula for normal scores."""
+
+import jax
+import numpy as np
+import pytest
+import xarray as xr
+
+from jaxrl import stats
+
+rng = np.random.default_rng(0)
+GOOD, BAD = rng.normal(0.5, 1.0, 600), rng.normal(0.0, 1.0, 600)
+RESULTS = xr.Dataset({"return": (("lr", "seed"), np.stack([BAD, GOOD]))}, {"lr": [1e-3, 1e-2], "seed": np.arange(600)})
+MADE = stats.power(RESULTS, seeds=(3, 10, 64), by="lr", statistic=stats.mean, studies=300, resamples=200)
+PAIR = MADE.sel(better=1e-2, worse=1e-3)
+
+
+def test_it_has_the_names_of_the_results():
+    assert MADE.width.dims == ("seeds", "lr")
+    assert MADE.wrong.dims == ("seeds", "better", "worse")
+    assert np.isnan(MADE.wrong.sel(better=1e-3)).all()  # it is the worse
+
+
+@pytest.mark.parametrize("k", [3, 10, 64])
+def test_rankings_are_those_of_studies_drawn_one_by_one(k):
+    local = np.random.default_rng(k)
+    slow = np.mean([local.choice(GOOD, k).mean() < local.choice(BAD, k).mean() for _ in range(4000)])
+    np.testing.assert_allclose(PAIR.wrong.sel(seeds=k), slow, atol=0.06)
+
+
+def test_intervals_of_few_seeds_hold_the_truth_too_rarely_and_narrow_with_the_root():
+    coverage, width = MADE.coverage.sel(lr=1e-2), MADE.width.sel(lr=1e-2)
+    assert 0.65 < coverage.sel(seeds=3) < 0.85
+    assert 0.9 < coverage.sel(seeds=64) < 0.99
+    np.testing.assert_allclose(width.sel(seeds=64), 2 * 1.96 * GOOD.std() / 8, rtol=0.06)
+    assert (width.diff("seeds") < 0).all()
+
+
+def test_needed_seeds_are_those_of_the_normal_formula_and_of_the_studies():
+    apart = GOOD.mean() - BAD.mean()
+    formula = (1.96 + 0.8416) ** 2 * (GOOD.var() + BAD.var()) / apart**2
+    np.testing.assert_allclose(PAIR.needed_seeds, formula, rtol=0.1)
+    assert abs(formula - 64) < 20
+    assert 0.6 < PAIR.separated.sel(seeds=64) < 0.95
+    assert PAIR.misled.sel(seeds=64) < 0.01
+    assert (PAIR.separated.diff("seeds") > 0).all()
+
+
+def test_equals_are_never_told_apart():
+    twins = RESULTS.isel(lr=[0, 0]).assign_coords(lr=[1, 2])
+    made = stats.power(twins, seeds=(5,), by="lr", studies=20, resamples=50)
+    assert np.isnan(made.needed_seeds).all()
+
+
+def test_one_setting_has_widths_alone():
+    made = stats.power(RESULTS.isel(lr=0), seeds=(4,), studies=20, resamples=50, key=jax.random.key(1))
+    assert set(made.data_vars) == {"width", "coverage"}
+    assert made.width.dims == ("seeds",)
+
+
+def test_what_says_nothing_is_refused():
+    with pytest.raises(ValueError, match="by='lr'"):
+        stats.power(RESULTS)
+    with pytest.raises(ValueError, match="sweep 30 or more"):
+        stats.power(RESULTS.isel(seed=slice(20)), by="lr")
+    with pytest.raises(ValueError, match="1 of 1200 members have no value"):
+        stats.power(RESULTS.where(RESULTS.seed + RESULTS.lr != 5 + 1e-3), by="lr")
+    with pytest.raises(ValueError, match="begin with 2"):
+        stats.power(RESULTS, by="lr", seeds=(1,))
