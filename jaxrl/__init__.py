@@ -75,6 +75,7 @@ from jaxrl.networks import CNN, MLP, Network
 from jaxrl.optimizers import OPEN, SmallFC
 from jaxrl.policy import best, policy
 from jaxrl.replay import Prioritized, Uniform
+from jaxrl.report import report
 from jaxrl.rerun import rerun
 from jaxrl.rollout import evaluate
 from jaxrl.rule_file import load_agent, load_rule, rule_card, save_rule
@@ -183,6 +184,7 @@ __all__ = [
     "redq",
     "reinforce",
     "remax",
+    "report",
     "rerun",
     "rloo",
     "rule_card",

@@ -236,7 +236,7 @@ def main(words: list[str] | None = None) -> None:
     train_command.__annotations__["algorithm"] = Union[members]  # noqa: UP007  made from a table
     kept = {"plot": studies.plot, "play": commands.play, "rerun": commands.rerun, "export": commands.export}
     listed = {"envs": list_envs, "algorithms": commands.algorithms}
-    listed |= {"runs": studies.runs, "compare": studies.compare}
+    listed |= {"runs": studies.runs, "compare": studies.compare, "report": studies.report}
     try:
         tyro.extras.subcommand_cli_from_dict(
             {"train": train_command} | kept | listed,

@@ -105,3 +105,20 @@ def compare(
         title = titles.get(str(row), "probability that a seed of the first beats one of the second")
         table.add_row(_shown(title), *(f"{value:.5g}" for value in values))
     Console().print(table)
+
+
+def report(
+    folders: tyro.conf.Positional[tuple[pathlib.Path, ...]],
+    out: pathlib.Path = pathlib.Path("report.html"),
+    name: str = "return",
+    films: bool = True,
+) -> None:
+    """Writes one HTML page of one or several studies, which opens from disk and needs no network.
+
+    Args:
+        folders: sweeps' folders, or records
+        out: the page
+        name: which curve is the score
+        films: play the best and the median policy, which takes some seconds
+    """
+    print(f"wrote {rl.report(*folders, out=out, name=name, films=films)}")

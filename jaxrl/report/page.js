@@ -1,0 +1,199 @@
+"use strict";
+// Draws the charts of a report from the numbers in it, and sorts its tables. Text goes in as text, never as markup.
+
+const COLORS = ["#000000", "#E69F00", "#0072B2", "#CC79A7", "#009E73", "#56B4E9", "#D55E00", "#7A5C00"];
+const DASHES = ["", "7 3", "7 3 2 3", "2 2"];
+const FAINT = "#b8b8b8"; // the lines after the first eight
+const SVG = "http://www.w3.org/2000/svg";
+
+function make(name, attributes, parent, text) {
+  const made = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  if (text !== undefined) made.textContent = text;
+  if (parent) parent.append(made);
+  return made;
+}
+
+function element(name, parent, text, kind) {
+  const made = document.createElement(name);
+  if (text !== undefined) made.textContent = text;
+  if (kind) made.className = kind;
+  parent.append(made);
+  return made;
+}
+
+/** A number as a person would write it. */
+function short(x) {
+  if (x === null || x === undefined) return "none";
+  const size = Math.abs(x);
+  if (size >= 1e6 && size < 1e9) return `${+(x / 1e6).toPrecision(3)}M`;
+  if (size >= 1e4 && size < 1e6) return `${+(x / 1e3).toPrecision(3)}k`;
+  if (size >= 1e9 || (size && size < 1e-2)) return x.toExponential(2).replace(/\.?0+e/, "e").replace("e+", "e");
+  return String(+x.toPrecision(4));
+}
+
+/** Round numbers between low and high, about `count` of them. */
+function ticks(low, high, count = 5) {
+  const rough = (high - low) / count || 1;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = power * [1, 2, 5, 10].find((n) => n * power >= rough);
+  const found = [];
+  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + 1e-9 * step; i++) found.push(i * step);
+  return found;
+}
+
+function extent(values) {
+  const known = values.filter((x) => x !== null && x !== undefined);
+  const low = known.reduce((a, b) => Math.min(a, b), Infinity), high = known.reduce((a, b) => Math.max(a, b), -Infinity);
+  return low < high ? [low, high] : [low - 0.5, low + 0.5];
+}
+
+const onto = ([low, high], from, to) => (x) => from + ((x - low) / (high - low)) * (to - from);
+
+/** The path through points; a gap where one is missing. */
+function path(xs, ys, x, y) {
+  let pen = "M";
+  return ys.map((value, i) => {
+    if (value === null) { pen = "M"; return ""; }
+    const part = `${pen}${x(xs[i]).toFixed(1)} ${y(value).toFixed(1)}`;
+    pen = "L";
+    return part;
+  }).join("");
+}
+
+function band(xs, low, high, x, y) {
+  const known = xs.map((_, i) => i).filter((i) => low[i] !== null && high[i] !== null);
+  if (known.length < 2) return "";
+  const at = (i, ys) => `${x(xs[i]).toFixed(1)} ${y(ys[i]).toFixed(1)}`;
+  return `M${known.map((i) => at(i, high)).join("L")}L${known.reverse().map((i) => at(i, low)).join("L")}Z`;
+}
+
+function nearest(xs, x) {
+  return xs.reduce((best, value, i) => (Math.abs(value - x) < Math.abs(xs[best] - x) ? i : best), 0);
+}
+
+function frame(figure, chart, xs, ys, width, height) {
+  const margin = { left: 58, right: 12, top: 10, bottom: 42 };
+  const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${chart.ylabel} against ${chart.xlabel}` }, figure);
+  const x = onto(xs, margin.left, width - margin.right), y = onto(ys, height - margin.bottom, margin.top);
+  for (const at of ticks(...ys)) {
+    make("line", { x1: margin.left, x2: width - margin.right, y1: y(at), y2: y(at), class: "grid" }, svg);
+    make("text", { x: margin.left - 6, y: y(at) + 4, "text-anchor": "end" }, svg, short(at));
+  }
+  const named = chart.xticks ? chart.xticks.map((text, i) => [i, text]) : ticks(...xs, width / 130).map((at) => [at, short(at)]);
+  for (const [at, text] of named) make("text", { x: x(at), y: height - margin.bottom + 17, "text-anchor": "middle" }, svg, text);
+  make("text", { x: (margin.left + width) / 2, y: height - 6, "text-anchor": "middle", class: "label" }, svg, chart.xlabel);
+  const turned = `rotate(-90) translate(${-(height - margin.bottom) / 2} 13)`;
+  make("text", { transform: turned, "text-anchor": "middle", class: "label" }, svg, chart.ylabel);
+  return { svg, x, y, margin };
+}
+
+function drawLines(figure, chart) {
+  const [width, height] = chart.small ? [380, 240] : [820, 360];
+  const lines = chart.lines.map((line, i) => ({ x: chart.x, ...line, faint: i >= COLORS.length, i }));
+  const xs = extent(lines.flatMap((line) => line.x));
+  const ys = extent(lines.flatMap((line) => [...line.y, ...(line.low || []), ...(line.high || [])]));
+  const { svg, x, y, margin } = frame(figure, chart, xs, ys, width, height);
+  for (const line of [...lines].reverse()) { // the best on top
+    const color = line.faint ? FAINT : COLORS[line.i];
+    line.group = make("g", { class: "series" }, svg);
+    if (line.low) make("path", { d: band(line.x, line.low, line.high, x, y), fill: color, opacity: 0.15 }, line.group);
+    make("path", { d: path(line.x, line.y, x, y), stroke: color, "stroke-dasharray": DASHES[line.i % DASHES.length], class: "line" }, line.group);
+  }
+  const guide = make("line", { y1: margin.top, y2: height - margin.bottom, class: "guide", visibility: "hidden" }, svg);
+  const light = (chosen) => lines.forEach((line) => line.group.classList.toggle("dim", chosen !== null && line !== chosen));
+  if (lines.length > 1) drawLegend(figure, lines, light);
+  const tip = element("div", figure, "", "tip");
+  svg.addEventListener("mousemove", (event) => {
+    const box = svg.getBoundingClientRect();
+    const at = onto([x(xs[0]), x(xs[1])], xs[0], xs[1])(((event.clientX - box.left) / box.width) * width);
+    const high = ((event.clientY - box.top) / box.height) * height;
+    const met = lines.map((line) => ({ line, i: nearest(line.x, at) })).filter(({ line, i }) => line.y[i] !== null);
+    if (!met.length) return;
+    const place = x(met[0].line.x[met[0].i]);
+    const chosen = met.reduce((a, b) => (Math.abs(y(b.line.y[b.i]) - high) < Math.abs(y(a.line.y[a.i]) - high) ? b : a));
+    light(lines.length > 1 ? chosen.line : null);
+    guide.setAttribute("x1", place);
+    guide.setAttribute("x2", place);
+    guide.setAttribute("visibility", "visible");
+    tell(tip, chart, met, chosen);
+    tip.style.left = `${Math.min(place / width, 0.62) * 100}%`;
+    tip.classList.add("shown");
+  });
+  svg.addEventListener("mouseleave", () => {
+    light(null);
+    guide.setAttribute("visibility", "hidden");
+    tip.classList.remove("shown");
+  });
+}
+
+/** What stands under the pointer: the nearest line, then the others from the top, eight at most. */
+function tell(tip, chart, met, chosen) {
+  const at = chosen.line.x[chosen.i];
+  tip.replaceChildren();
+  element("b", tip, `${chart.xlabel} ${chart.xticks ? chart.xticks[at] : short(at)}`);
+  const others = met.filter((each) => each !== chosen).sort((a, b) => b.line.y[b.i] - a.line.y[a.i]);
+  for (const { line, i } of [chosen, ...others].slice(0, 8)) {
+    const range = line.low ? ` [${short(line.low[i])}, ${short(line.high[i])}]` : "";
+    const row = element("div", tip, `${line.label}: ${short(line.y[i])}${range}`, line === chosen.line ? "chosen" : "");
+    row.style.borderLeftColor = line.faint ? FAINT : COLORS[line.i];
+  }
+  if (others.length > 7) element("div", tip, `and ${others.length - 7} more`);
+}
+
+function drawLegend(figure, lines, light) {
+  const legend = element("div", figure, "", "legend");
+  for (const line of lines.filter((line) => !line.faint)) {
+    const entry = element("span", legend, "");
+    const key = make("svg", { viewBox: "0 0 26 8", width: 26, height: 8 }, entry);
+    make("line", { x1: 0, x2: 26, y1: 4, y2: 4, stroke: COLORS[line.i], "stroke-width": 2.4, "stroke-dasharray": DASHES[line.i % DASHES.length] }, key);
+    element("span", entry, line.label);
+    entry.addEventListener("mouseenter", () => light(line));
+    entry.addEventListener("mouseleave", () => light(null));
+  }
+  const faint = lines.filter((line) => line.faint).length;
+  if (faint) element("span", legend, `and ${faint} more in grey: point at one`);
+}
+
+/** Values with intervals, one below the other. */
+function drawDots(figure, chart) {
+  const step = 22, width = 820, left = 300, height = chart.rows.length * step + 46;
+  const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": chart.xlabel }, figure);
+  const x = onto(chart.domain, left, width - 16), bottom = height - 40;
+  for (const at of ticks(...chart.domain)) {
+    make("line", { x1: x(at), x2: x(at), y1: 0, y2: bottom, class: "grid" }, svg);
+    make("text", { x: x(at), y: bottom + 16, "text-anchor": "middle" }, svg, short(at));
+  }
+  if (chart.middle !== null) make("line", { x1: x(chart.middle), x2: x(chart.middle), y1: 0, y2: bottom, class: "guide" }, svg);
+  chart.rows.forEach((row, i) => {
+    const y = (i + 0.5) * step;
+    const label = row.label.length > 46 ? `${row.label.slice(0, 45)}…` : row.label;
+    make("text", { x: left - 10, y: y + 4, "text-anchor": "end" }, svg, label);
+    if (row.value === null) return;
+    const group = make("g", { class: "dot" }, svg);
+    const range = row.low === null ? "" : ` [${short(row.low)}, ${short(row.high)}]`;
+    make("title", {}, group, `${row.label}: ${short(row.value)}${range}`);
+    if (row.low !== null) make("line", { x1: x(row.low), x2: x(row.high), y1: y, y2: y, class: "range" }, group);
+    make("circle", { cx: x(row.value), cy: y, r: 4.5 }, group);
+  });
+  make("text", { x: (left + width) / 2, y: height - 5, "text-anchor": "middle", class: "label" }, svg, chart.xlabel);
+}
+
+/** Sorts a table by the column of a button: numbers by their value, the largest first, then the other way round. */
+function sortBy(button) {
+  const head = button.closest("th"), body = button.closest("table").tBodies[0];
+  const down = head.getAttribute("aria-sort") !== "descending";
+  const key = (row) => row.cells[head.cellIndex].dataset.value ?? row.cells[head.cellIndex].textContent;
+  const order = (a, b) => (isNaN(a) || isNaN(b) ? (isNaN(a) - isNaN(b)) * (down ? 1 : -1) || String(a).localeCompare(String(b)) : a - b);
+  const rows = [...body.rows].sort((a, b) => (down ? -1 : 1) * order(key(a), key(b)));
+  for (const other of head.parentNode.cells) other.removeAttribute("aria-sort");
+  head.setAttribute("aria-sort", down ? "descending" : "ascending");
+  body.append(...rows);
+}
+
+const charts = JSON.parse(document.getElementById("charts").textContent);
+for (const figure of document.querySelectorAll("[data-chart]")) {
+  const chart = charts[figure.dataset.chart];
+  ({ lines: drawLines, dots: drawDots })[chart.kind](figure, chart);
+}
+for (const button of document.querySelectorAll(".sorts button")) button.addEventListener("click", () => sortBy(button));

@@ -1,0 +1,148 @@
+"""The page of a report: HTML from what is known, with its style, its script and its numbers inside."""
+
+import base64
+import datetime
+import hashlib
+import html
+import importlib.resources
+import json
+from typing import Any
+
+import pandas as pd
+
+from jaxrl import plot
+from jaxrl.report import study
+from jaxrl.report.study import Study
+
+ROWS = 500  # of a table
+NOTE = (
+    "Scores are those of the last evaluation point; intervals are 95 % percentile bootstrap intervals of the interquartile "
+    "mean (IQM) over seeds. The best of several settings was chosen by the very seeds that score it, and so looks better "
+    "than it is: run it on new seeds before you report it."
+)
+
+
+class Html(str):
+    """Text that is markup already."""
+
+
+def tag(name: str, *inside: Any, **attributes: Any) -> Html:
+    """An element. Whatever is not markup already is escaped: a label may hold anything."""
+    given = "".join(f' {key.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"' for key, value in attributes.items())
+    return Html(f"<{name}{given}>{''.join(_safe(x) for x in inside)}</{name}>")
+
+
+def _safe(x: Any) -> str:
+    if isinstance(x, list | tuple):
+        return "".join(map(_safe, x))
+    return str(x) if isinstance(x, Html) else html.escape(str(x))
+
+
+def page(studies: list[Study], compared: list[Any], films: bool) -> str:
+    """The whole page."""
+    charts: list[Any] = []
+    title = "; ".join(dict.fromkeys(one.title for one in studies))
+    sections = [_section(one, charts, films) for one in studies]
+    script, style = (
+        importlib.resources.files("jaxrl.report").joinpath(name).read_text() for name in ("page.js", "page.css")
+    )
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    head = [
+        Html('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),
+        Html(f'<meta http-equiv="Content-Security-Policy" content="{policy}">'),
+        tag("title", f"Report: {title}"),
+        Html(f"<style>{style}</style>"),
+    ]
+    when = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    note = f"Written by jaxrl on {when}. {NOTE}"
+    body = [
+        tag("header", tag("h1", title), tag("p", note, class_="note")),
+        _comparison(studies, compared, charts) if compared else "",
+        sections,
+        tag("noscript", "The charts need JavaScript; the tables do not."),
+        Html(f'<script type="application/json" id="charts">{study.embedded(charts)}</script>'),
+        Html(f"<script>{script}</script>"),
+    ]
+    return f'<!doctype html>\n<html lang="en">{tag("head", head)}{tag("body", body)}</html>\n'
+
+
+def _section(one: Study, charts: list[Any], films: bool) -> Html:
+    mattered, shares = study.what_mattered(one)
+    lost, named = study.diverged(one)
+    curves, better = study.learning_curves(one), study.improvement(one)
+    parts = [
+        tag("h2", one.title, " ", tag("small", one.path.name)),
+        tag("p", study.question(one), class_="question"),
+        _card(one),
+        tag("h3", "Scores"), _table(study.table(one), one.name),
+        tag("h3", "Learning curves"), _chart(curves, charts) if curves else tag("p", "The results have no steps."),
+        tag("h3", "Performance profiles"), _chart(study.profile(one), charts),
+        tag("h3", "Probability of improvement"),
+        _chart(better, charts) if better else tag("p", "One setting, or one seed: nothing to improve on."),
+        tag("h3", "What mattered"), tag("p", mattered), tag("div", [_chart(c, charts) for c in shares], class_="several"),
+        tag("h3", "Diverged members"), tag("p", lost), tag("ul", [tag("li", name) for name in named]) if named else "",
+        tag("h3", "Policies") if films else "", tag("div", [_film(*film) for film in study.films(one)], class_="several")
+        if films else "",
+    ]  # fmt: skip
+    return tag("section", parts)
+
+
+def _card(one: Study) -> Html:
+    rows = [tag("tr", tag("th", key, scope="row"), tag("td", value)) for key, value in study.card(one)]
+    run = json.dumps(one.record["run"], indent=1)[:50_000]
+    return tag(
+        "details", tag("summary", "Reproducibility card"), tag("table", rows, class_="card"), tag("pre", run), open=""
+    )
+
+
+def _table(frame: pd.DataFrame, name: str) -> Html:
+    """A table that sorts itself by the column that is clicked."""
+    kinds = ["number" if frame[column].dtype.kind in "iuf" else "text" for column in frame.columns]
+    buttons = [tag("button", column, type="button") for column in frame.columns]
+    head = [tag("th", button, scope="col", class_=kind) for button, kind in zip(buttons, kinds, strict=True)]
+    rows = [tag("tr", [_cell(value) for value in row]) for row in frame.head(ROWS).itertuples(index=False)]
+    more = f" The best {ROWS} of {len(frame):,}." if len(frame) > ROWS else ""
+    caption = tag("caption", f"Final {name} of each setting, the best first.{more} Click a column to sort by it.")
+    return tag(
+        "div", tag("table", caption, tag("thead", tag("tr", head)), tag("tbody", rows), class_="sorts"), class_="wide"
+    )
+
+
+def _cell(value: Any) -> Html:
+    if isinstance(value, str | bool):
+        return tag("td", value)
+    text = "–" if value != value else f"{value:.5g}" if isinstance(value, float) and abs(value) >= 1 else plot.number(value)
+    return tag("td", text, class_="number", data_value=value)
+
+
+def _chart(chart: dict[str, Any], charts: list[Any]) -> Html:
+    charts.append(chart)
+    kind = "chart small" if chart.get("small") else "chart"
+    return tag("figure", class_=kind, data_chart=len(charts) - 1)
+
+
+def _film(caption: str, source: str, reason: str) -> Html:
+    shown = tag("img", src=source, alt=caption)[: -len("</img>")] if source else tag("p", reason, class_="note")
+    return tag("figure", Html(shown), tag("figcaption", caption), class_="film")
+
+
+def _comparison(studies: list[Study], compared: list[Any], charts: list[Any]) -> Html:
+    parts = [tag("h2", "Comparison"), tag("p", "The best setting of each study beside the others'.", class_="question")]
+    for first, second, found in compared:
+        parts.append(tag("h3", f"{first} and {second}"))
+        if isinstance(found, list):
+            parts.append(tag("p", "Not compared, as that would mislead:"))
+            parts.append(tag("ul", [tag("li", line) for line in found]))
+        else:
+            words = {"first": first, "second": second, "difference": "mean difference over the same seeds"}
+            words |= {"improvement": "probability that a seed of the first beats one of the second"}
+            rows = found.rename(index=words).rename_axis("of").reset_index()
+            parts.append(_table(rows, studies[0].name))
+    if not any(isinstance(found, list) for _, _, found in compared):
+        best = [(one, study.learning_curves(one)) for one in studies]
+        lines = [chart["lines"][0] | {"label": one.path.name, "x": chart["x"]} for one, chart in best if chart]
+        parts += [
+            _chart({"kind": "lines", "xlabel": "environment steps", "ylabel": studies[0].name, "lines": lines}, charts)
+        ]
+    return tag("section", parts)

@@ -1,0 +1,217 @@
+"""A report shows what the numbers say, in a real browser, whatever the folders hold."""
+
+import json
+import pathlib
+import re
+import shutil
+import subprocess
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+import envs
+import jaxrl as rl
+from jaxrl.report import study
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH: apt-get install chromium")
+
+
+def rising(lr, gamma, seed):
+    """A stand-in for a training: curves that rise to 100 gamma, and the luck of a seed."""
+    step = jnp.arange(1, 13) * 5000
+    luck = jax.random.normal(jax.random.fold_in(jax.random.key(1), seed), step.shape)
+    return {"step": step, "return": 100 * gamma * (1 - jnp.exp(-step * lr / 50)) + 10 * luck}
+
+
+@pytest.fixture(scope="module")
+def big(tmp_path_factory):
+    """20 settings of 1,000 seeds."""
+    folder = tmp_path_factory.mktemp("big") / "sweep"
+    axes = {"lr": jnp.geomspace(1e-4, 1e-2, 5), "gamma": jnp.array([0.9, 0.95, 0.99, 0.999]), "seed": np.arange(1000)}
+    rl.sweep(rising, axes, folder=folder, progress=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(big, tmp_path_factory):
+    """Its report, which took less than ten seconds of one core."""
+    started = time.process_time()
+    made = rl.report(big, out=tmp_path_factory.mktemp("page") / "report.html")
+    assert time.process_time() - started < 10
+    return made
+
+
+def browse(page, out, *flags):
+    """The page as a browser has it, and what its console said."""
+    words = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--enable-logging=stderr"]
+    words += [f"--user-data-dir={out / 'profile'}", "--window-size=1100,4000", *(flags or ["--dump-dom"]), page.as_uri()]
+    done = subprocess.run([CHROMIUM, *words], capture_output=True, text=True, timeout=120)
+    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+def numbers(html):
+    return json.loads(re.search(r'<script type="application/json" id="charts">(.*?)</script>', html, re.S)[1])
+
+
+# ---------------------------------------------------------------------------------------------------------- what it says
+
+
+def test_a_thousand_seeds_of_twenty_settings_are_light(page):
+    assert page.stat().st_size < 5_000_000
+
+
+def test_its_numbers_are_the_statistics(big, page):
+    html, results = page.read_text(), rl.load(big)
+    curves, profile, better, shares, *_ = numbers(html)
+    best = rl.stats.table(results)["iqm"].idxmax()
+    assert curves["lines"][0]["label"] == f"lr={best[0]:.2g}, gamma={best[1]:g}".replace("lr=1e-02", "lr=0.01")
+    chosen = results["return"].sel(lr=best[0], gamma=best[1])
+    np.testing.assert_allclose(curves["lines"][0]["y"], rl.stats.iqm(chosen.transpose("step", "seed").values), rtol=1e-4)
+    last = chosen.isel(step=-1).values
+    np.testing.assert_allclose(
+        profile["lines"][0]["y"], rl.stats.performance_profile(last, np.array(profile["x"])), atol=2e-3
+    )
+    assert len(curves["lines"]) == 20
+    assert sum("low" in line for line in curves["lines"]) == study.BANDS
+    assert len(better["rows"]) == 19
+    assert {row["label"] for row in shares["rows"]} == {"lr", "gamma", "lr × gamma", "seed"}
+    for text in ("How does the return", "1,000 seeds of each of 20 settings", "0.9, 0.95, 0.99, 0.999", "commit", "jax 0."):
+        assert text in html
+    assert html.count("<tr>") > 20
+
+
+def test_improvement_is_that_of_stats():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(0.3, 1, 40).round(1), rng.normal(0, 1, 30).round(1)
+    value, low, high = study.better(np.append(x, np.nan), y, resamples=4000)
+    assert value == pytest.approx(float(rl.stats.probability_of_improvement(x, y)), abs=1e-6)
+    draws = rl.stats.bootstrap(jax.random.key(0), rl.stats.probability_of_improvement, x, y, resamples=4000)
+    np.testing.assert_allclose([low, high], rl.stats.percentile(draws), atol=0.01)
+
+
+def test_several_studies_are_compared_or_it_says_why_not(tmp_path):
+    zoo = "experiments/results/zoo/"
+    files = [zoo + name for name in ("dqn-CartPole-v1.json", "a2c-CartPole-v1.json", "dqn-Acrobot-v1.json")]
+    html = rl.report(*files, out=tmp_path / "zoo.html", name="evaluation", films=False).read_text()
+    assert html.count("Not compared, as that would mislead") == 2
+    assert "probability that a seed of the first beats one of the second" in html
+    assert "environment: source" in html
+    assert html.count("<section>") == 4
+
+
+def test_films_of_the_best_and_the_median(tmp_path):
+    training = rl.Training(
+        rl.reinforce(num_envs=2, num_steps=9, network=rl.MLP((8,))), envs.make("Catch", rows=4), 36, evals=1, episodes=0
+    )
+    rl.sweep(training, {"seed": np.arange(3)}, folder=tmp_path / "x", progress=False)
+    html = rl.report(tmp_path / "x", out=tmp_path / "x.html").read_text()
+    assert html.count("data:image/gif;base64,R0lGOD") == 2
+    ranked = np.sort(rl.load(tmp_path / "x")["return"].isel(step=-1).values)
+    assert f"return {ranked[-1]:.4g}" in html
+    assert f"return {ranked[1]:.4g}" in html
+    assert "What return does" in html
+    shutil.rmtree(tmp_path / "x" / "members")
+    told = study.films(study.read(tmp_path / "x", "return"))
+    assert ["has not finished" in reason for _, _, reason in told] == [True, True]
+
+
+def test_mistakes_say_what_to_write(big, tmp_path):
+    with pytest.raises(ValueError, match="needs a folder"):
+        rl.report()
+    with pytest.raises(FileNotFoundError, match="holds no sweep"):
+        rl.report(tmp_path)
+    with pytest.raises(ValueError, match="no variable 'score'"):
+        rl.report(big, name="score")
+
+
+# ------------------------------------------------------------------------------------------------------------- a browser
+
+
+def test_it_needs_nothing_else(page):
+    html = page.read_text()
+    assert set(re.findall(r"https?://[^\"' <)]*", html)) == {"http://www.w3.org/2000/svg"}
+    assert not re.search(r"<(link|iframe|object|embed)|src=\"(?!data:)|@import|url\(", html)
+    assert "default-src 'none'" in html
+
+
+@browser
+def test_a_browser_shows_it_without_a_complaint(page, tmp_path):
+    dom, console = browse(page, tmp_path)
+    assert console == []
+    assert dom.count('class="line"') == 20 * 2 + 2
+    assert dom.count("<svg") > 5
+    browse(page, tmp_path, f"--screenshot={tmp_path / 'page.png'}")
+    with Image.open(tmp_path / "page.png") as shot:
+        assert 0.02 < (np.asarray(shot.convert("L")) < 200).mean() < 0.5
+    browse(page, tmp_path, f"--print-to-pdf={tmp_path / 'page.pdf'}")
+    assert (tmp_path / "page.pdf").read_bytes()[:4] == b"%PDF"
+
+
+TRIED = """
+const click = (n) => document.querySelectorAll(".sorts button")[n].click();
+const first = () => [...document.querySelector(".sorts").tBodies[0].rows].map((row) => row.cells[2].dataset.value);
+const told = {};
+click(2); told.down = first(); click(2); told.up = first();
+const figure = document.querySelector("[data-chart]"), box = figure.querySelector("svg").getBoundingClientRect();
+const move = { clientX: box.left + box.width * 0.9, clientY: box.top + 40, bubbles: true };
+figure.querySelector("svg").dispatchEvent(new MouseEvent("mousemove", move));
+told.tip = figure.querySelector(".tip.shown").textContent;
+told.dim = figure.querySelectorAll(".dim").length;
+figure.querySelector("svg").dispatchEvent(new MouseEvent("mouseleave"));
+told.left = figure.querySelectorAll(".dim, .tip.shown").length;
+document.title = JSON.stringify(told);
+"""
+
+
+@browser
+def test_tables_sort_and_curves_are_hovered(page, tmp_path):
+    html = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text())
+    tried = tmp_path / "tried.html"
+    tried.write_text(html.replace("</body>", f"<script>{TRIED}</script></body>"))
+    dom, console = browse(tried, tmp_path)
+    assert console == []
+    told = json.loads(re.search(r"<title>(.*?)</title>", dom)[1].replace("&amp;", "&"))
+    values = [float(x) for x in told["down"]]
+    assert len(values) == 20
+    assert values == sorted(values, reverse=True)
+    assert told["up"] == told["down"][::-1]
+    assert re.match(r"environment steps \d+k?lr=.*gamma=.*: \d+.*\[.*\]", told["tip"])
+    assert "more" in told["tip"]
+    assert (told["dim"], told["left"]) == (19, 0)
+
+
+EVIL = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">&lt;"
+
+
+@browser
+def test_hostile_names_are_shown_and_never_run(page, tmp_path):
+    record = json.loads(pathlib.Path("experiments/results/zoo/dqn-CartPole-v1.json").read_text())
+    seeds = len(record["seed"])
+    curves = np.array(record["return"])[None].repeat(2, 0) + np.arange(2)[:, None, None]
+    record |= {
+        "algorithm": EVIL, "commit": EVIL, "labels": {f"axis {EVIL}": [EVIL, "tame"], "seed": list(range(seeds))},
+        "axes": {}, "curves": {"return": {"dtype": "float32", "values": curves.tolist()}},
+    }  # fmt: skip
+    record["run"]["env"]["source"] = [EVIL]
+    record["versions"][EVIL] = EVIL
+    folder = tmp_path / "<img src=x onerror=alert(1)>"
+    folder.mkdir()
+    (folder / "record.json").write_text(json.dumps(record))
+    made = rl.report(folder / "record.json", out=tmp_path / "evil.html")
+    dom, console = browse(made, tmp_path)
+    assert console == []
+    assert "<title>owned" not in dom
+    assert len(re.findall("<script", dom)) == 2
+    assert not re.search("<img[^>]*onerror", dom)
+    assert "document.title='owned'" in dom  # as text
+    assert dom.count('class="line"') == 5
+    added = tmp_path / "added.html"  # a script that got in all the same would not run
+    added.write_text(page.read_text().replace("</body>", "<script>document.title='owned'</script></body>"))
+    dom, console = browse(added, tmp_path)
+    assert "<title>owned" not in dom
+    assert any("Content Security Policy" in line for line in console)
