@@ -15,7 +15,7 @@ from PIL import Image
 
 import envs
 import jaxrl as rl
-from jaxrl.report import study
+from jaxrl.report import charts, study
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH: apt-get install chromium")
@@ -77,7 +77,7 @@ def test_its_numbers_are_the_statistics(big, page):
         profile["lines"][0]["y"], rl.stats.performance_profile(last, np.array(profile["x"])), atol=2e-3
     )
     assert len(curves["lines"]) == 20
-    assert sum("low" in line for line in curves["lines"]) == study.BANDS
+    assert sum("low" in line for line in curves["lines"]) == charts.BANDS
     assert len(better["rows"]) == 19
     assert {row["label"] for row in shares["rows"]} == {"lr", "gamma", "lr × gamma", "seed"}
     for text in ("How does the return", "1,000 seeds of each of 20 settings", "0.9, 0.95, 0.99, 0.999", "commit", "jax 0."):
@@ -88,7 +88,7 @@ def test_its_numbers_are_the_statistics(big, page):
 def test_improvement_is_that_of_stats():
     rng = np.random.default_rng(0)
     x, y = rng.normal(0.3, 1, 40).round(1), rng.normal(0, 1, 30).round(1)
-    value, low, high = study.better(np.append(x, np.nan), y, resamples=4000)
+    value, low, high = charts.better(np.append(x, np.nan), y, resamples=4000)
     assert value == pytest.approx(float(rl.stats.probability_of_improvement(x, y)), abs=1e-6)
     draws = rl.stats.bootstrap(jax.random.key(0), rl.stats.probability_of_improvement, x, y, resamples=4000)
     np.testing.assert_allclose([low, high], rl.stats.percentile(draws), atol=0.01)

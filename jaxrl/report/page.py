@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from jaxrl import plot
-from jaxrl.report import study
+from jaxrl.report import charts, study
 from jaxrl.report.study import Study
 
 ROWS = 500  # of a table
@@ -40,9 +40,9 @@ def _safe(x: Any) -> str:
 
 def page(studies: list[Study], compared: list[Any], films: bool) -> str:
     """The whole page."""
-    charts: list[Any] = []
+    drawn: list[Any] = []
     title = "; ".join(dict.fromkeys(one.title for one in studies))
-    sections = [_section(one, charts, films) for one in studies]
+    sections = [_section(one, drawn, films) for one in studies]
     script, style = (
         importlib.resources.files("jaxrl.report").joinpath(name).read_text() for name in ("page.js", "page.css")
     )
@@ -58,29 +58,29 @@ def page(studies: list[Study], compared: list[Any], films: bool) -> str:
     note = f"Written by jaxrl on {when}. {NOTE}"
     body = [
         tag("header", tag("h1", title), tag("p", note, class_="note")),
-        _comparison(studies, compared, charts) if compared else "",
+        _comparison(studies, compared, drawn) if compared else "",
         sections,
         tag("noscript", "The charts need JavaScript; the tables do not."),
-        Html(f'<script type="application/json" id="charts">{study.embedded(charts)}</script>'),
+        Html(f'<script type="application/json" id="charts">{charts.embedded(drawn)}</script>'),
         Html(f"<script>{script}</script>"),
     ]
     return f'<!doctype html>\n<html lang="en">{tag("head", head)}{tag("body", body)}</html>\n'
 
 
-def _section(one: Study, charts: list[Any], films: bool) -> Html:
-    mattered, shares = study.what_mattered(one)
+def _section(one: Study, drawn: list[Any], films: bool) -> Html:
+    mattered, shares = charts.what_mattered(one)
     lost, named = study.diverged(one)
-    curves, better = study.learning_curves(one), study.improvement(one)
+    curves, better = charts.learning_curves(one), charts.improvement(one)
     parts = [
         tag("h2", one.title, " ", tag("small", one.path.name)),
         tag("p", study.question(one), class_="question"),
         _card(one),
         tag("h3", "Scores"), _table(study.table(one), one.name),
-        tag("h3", "Learning curves"), _chart(curves, charts) if curves else tag("p", "The results have no steps."),
-        tag("h3", "Performance profiles"), _chart(study.profile(one), charts),
+        tag("h3", "Learning curves"), _chart(curves, drawn) if curves else tag("p", "The results have no steps."),
+        tag("h3", "Performance profiles"), _chart(charts.profile(one), drawn),
         tag("h3", "Probability of improvement"),
-        _chart(better, charts) if better else tag("p", "One setting, or one seed: nothing to improve on."),
-        tag("h3", "What mattered"), tag("p", mattered), tag("div", [_chart(c, charts) for c in shares], class_="several"),
+        _chart(better, drawn) if better else tag("p", "One setting, or one seed: nothing to improve on."),
+        tag("h3", "What mattered"), tag("p", mattered), tag("div", [_chart(c, drawn) for c in shares], class_="several"),
         tag("h3", "Diverged members"), tag("p", lost), tag("ul", [tag("li", name) for name in named]) if named else "",
         tag("h3", "Policies") if films else "", tag("div", [_film(*film) for film in study.films(one)], class_="several")
         if films else "",
@@ -116,10 +116,10 @@ def _cell(value: Any) -> Html:
     return tag("td", text, class_="number", data_value=value)
 
 
-def _chart(chart: dict[str, Any], charts: list[Any]) -> Html:
-    charts.append(chart)
+def _chart(chart: dict[str, Any], drawn: list[Any]) -> Html:
+    drawn.append(chart)
     kind = "chart small" if chart.get("small") else "chart"
-    return tag("figure", class_=kind, data_chart=len(charts) - 1)
+    return tag("figure", class_=kind, data_chart=len(drawn) - 1)
 
 
 def _film(caption: str, source: str, reason: str) -> Html:
@@ -127,7 +127,7 @@ def _film(caption: str, source: str, reason: str) -> Html:
     return tag("figure", Html(shown), tag("figcaption", caption), class_="film")
 
 
-def _comparison(studies: list[Study], compared: list[Any], charts: list[Any]) -> Html:
+def _comparison(studies: list[Study], compared: list[Any], drawn: list[Any]) -> Html:
     parts = [tag("h2", "Comparison"), tag("p", "The best setting of each study beside the others'.", class_="question")]
     for first, second, found in compared:
         parts.append(tag("h3", f"{first} and {second}"))
@@ -140,9 +140,7 @@ def _comparison(studies: list[Study], compared: list[Any], charts: list[Any]) ->
             rows = found.rename(index=words).rename_axis("of").reset_index()
             parts.append(_table(rows, studies[0].name))
     if not any(isinstance(found, list) for _, _, found in compared):
-        best = [(one, study.learning_curves(one)) for one in studies]
+        best = [(one, charts.learning_curves(one)) for one in studies]
         lines = [chart["lines"][0] | {"label": one.path.name, "x": chart["x"]} for one, chart in best if chart]
-        parts += [
-            _chart({"kind": "lines", "xlabel": "environment steps", "ylabel": studies[0].name, "lines": lines}, charts)
-        ]
+        parts += [_chart({"kind": "lines", "xlabel": "environment steps", "ylabel": studies[0].name, "lines": lines}, drawn)]
     return tag("section", parts)

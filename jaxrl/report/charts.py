@@ -1,0 +1,127 @@
+"""The charts of a report, as numbers: `page.js` draws them and computes nothing."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import binom
+
+from jaxrl import plot, stats
+from jaxrl.importance import importance
+from jaxrl.report.study import LEVEL, Study
+
+BANDS, POINTS, THRESHOLDS, OTHERS = 8, 40, 101, 30  # settings with a band; points of a curve, of a profile; rivals
+
+
+def learning_curves(study: Study) -> dict[str, Any] | None:
+    """The interquartile mean of each setting at each step; the best settings with a band."""
+    if study.curves is None:
+        return None
+    known = np.flatnonzero(np.isfinite(study.curves).any((0, 1)))
+    shown = known[np.unique(np.linspace(0, len(known) - 1, min(len(known), POINTS)).round().astype(int))]
+    values = study.curves[:, :, shown]
+    middle = np.asarray(stats.iqm(values, axis=1))
+    low, high = (None, None)
+    if values.shape[1] > 1:
+        _, low, high = map(np.asarray, stats.interval(values[:BANDS], level=LEVEL, resamples=200, axis=1))
+    lines = [_line(title, middle[i], low, high, i) for i, title in enumerate(study.titles)]
+    return {
+        "kind": "lines",
+        "x": study.steps[shown].tolist(),
+        "xlabel": "environment steps",
+        "ylabel": study.name,
+        "lines": lines,
+    }
+
+
+def profile(study: Study) -> dict[str, Any]:
+    """The share of seeds above each score. The bootstrap distribution of a share is binomial, so its band is exact."""
+    finite = study.scores[np.isfinite(study.scores)]
+    at = np.linspace(finite.min(), finite.max(), THRESHOLDS)
+    counts = np.isfinite(study.scores).sum(1)[:, None]
+    share = (study.scores[:, None, :] > at[:, None]).sum(-1) / np.maximum(counts, 1)
+    low, high = (binom.ppf(q, counts[:BANDS], share[:BANDS]) / np.maximum(counts[:BANDS], 1) for q in (0.025, 0.975))
+    lines = [_line(title, share[i], low, high, i) for i, title in enumerate(study.titles)]
+    return {"kind": "lines", "x": at, "xlabel": f"final {study.name}", "ylabel": "share of seeds above", "lines": lines}
+
+
+def _line(label: str, y: np.ndarray, low: np.ndarray | None, high: np.ndarray | None, i: int) -> dict[str, Any]:
+    band = {} if low is None or high is None or i >= BANDS else {"low": low[i], "high": high[i]}
+    return {"label": label, "y": y} | band
+
+
+def improvement(study: Study) -> dict[str, Any] | None:
+    """The probability that a seed of the best setting beats one of each other."""
+    if len(study.labels) < 2 or study.scores.shape[1] < 2:
+        return None
+    rows = [better(study.scores[0], other) for other in study.scores[1 : 1 + OTHERS]]
+    titles = [f"over {title}" for title in study.titles[1:]]
+    value, low, high = zip(*rows, strict=True)
+    return _dots(titles, value, low, high, f"probability that {study.titles[0]} is better", middle=0.5)
+
+
+def better(x: np.ndarray, y: np.ndarray, resamples: int = 300) -> tuple[float, float, float]:
+    """`stats.probability_of_improvement` and the ends of its bootstrap interval; NaN where a side has no two scores.
+
+    A resample is told by how often each score came, so that nothing is sorted again: O(seeds) a resample.
+    """
+    x, y = x[np.isfinite(x)], np.sort(y[np.isfinite(y)])
+    if min(len(x), len(y)) < 2:
+        return np.nan, np.nan, np.nan
+    luck = np.random.default_rng(0)
+    often_x, often_y = (luck.multinomial(n, np.full(n, 1 / n), resamples) / n for n in (len(x), len(y)))
+    up_to = np.concatenate([np.zeros((resamples, 1)), often_y.cumsum(1)], 1)
+    left, right = (np.searchsorted(y, x, side=side) for side in ("left", "right"))
+    draws = (often_x * (up_to[:, left] + up_to[:, right]) / 2).sum(1)
+    return float((left + right).mean() / (2 * len(y))), *np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist()
+
+
+def _dots(titles: list[str], value: Any, low: Any, high: Any, xlabel: str, middle: float | None = None) -> dict[str, Any]:
+    rows = [
+        {"label": title, "value": v, "low": a, "high": b} for title, v, a, b in zip(titles, value, low, high, strict=False)
+    ]
+    return {"kind": "dots", "rows": rows, "xlabel": xlabel, "domain": [0, 1], "middle": middle}
+
+
+def what_mattered(study: Study) -> tuple[str, list[dict[str, Any]]]:
+    """What to say of importance, and its charts: the shares, then each hyperparameter alone."""
+    try:
+        found = importance(study.results, study.name)
+    except (ValueError, ImportError) as error:
+        return f"Not known: {error}", []
+    rows = found.shares.sort_values("share", ascending=False)
+    bars = _dots([str(name) for name in rows.index], rows["share"], rows["low"], rows["high"], "share of the variance")
+    how = (
+        "exact for the grid" if found.fit is None else f"of a random forest, R² {found.fit:.2f} on settings it had not seen"
+    )
+    luck = float(found.shares["share"].iloc[-1])
+    text = (
+        f"Functional ANOVA, {how}. Seeds explain {luck:.0%} of the variance of the scores, hyperparameters {1 - luck:.0%}."
+    )
+    charts = [
+        {
+            "kind": "lines", "x": list(range(len(curve))), "xticks": [plot.number(x) for x in curve.index.tolist()],
+            "xlabel": str(name), "ylabel": study.name, "small": True,
+            "lines": [{"label": "mean over all else", "y": curve["mean"], "low": curve["low"], "high": curve["high"]}],
+        }
+        for name, curve in found.marginals.items()
+    ]  # fmt: skip
+    return text, [bars, *charts]
+
+
+def plain(value: Any) -> Any:
+    """Numbers as JSON has them: five digits, none for what is not finite."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | np.ndarray | pd.Series):
+        return [plain(item) for item in value]
+    if isinstance(value, float | np.floating):
+        return float(f"{value:.5g}") if np.isfinite(value) else None
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def embedded(data: Any) -> str:
+    """JSON that may stand in a <script>: no text in it can end that, or begin another."""
+    text = json.dumps(plain(data), separators=(",", ":"), allow_nan=False)
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
