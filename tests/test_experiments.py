@@ -33,6 +33,8 @@ SMOKE = {
     "stats_speed": "--seeds 8 --tasks 2 --resamples 20 --rounds 1 --folder {out}",
     "streams": "--streams 1 2 --steps 640 --algorithms stream_q --folder {out}",
     "sweep_speed": "--steps 5120 --rates 1 --seeds 2 --repeats 1 --ways sweep --folder {out}",
+    "tuners": "--tasks Catch --tuners random halving --repetitions 2 --lives 3 --seeds 2 --test-seeds 2 --updates 9 "
+    "--runs {out}/runs --folder {out}",
 }
 
 

@@ -21,12 +21,21 @@ TUNERS: dict[str, Any] = {
     "Sobol": tuning.Sobol(4),
     "SuccessiveHalving": tuning.SuccessiveHalving(),
     "Hyperband": tuning.Hyperband(),
+    "Foresight": tuning.Foresight(),
     "PBT": tuning.PBT(),
     "DE": tuning.DE(6),
     "DEHB": tuning.DEHB(),
     "Optuna": tuning.Optuna(batch=4),
 }
-BETTER = ("SuccessiveHalving", "Hyperband", "PBT", "DE", "DEHB", "Optuna")  # than random search, where it is easy
+BETTER = (
+    "SuccessiveHalving",
+    "Hyperband",
+    "Foresight",
+    "PBT",
+    "DE",
+    "DEHB",
+    "Optuna",
+)  # than random search, where it is easy
 CUBE = Space({"x": tuning.uniform(0, 1), "y": tuning.uniform(0, 1), "kind": tuning.choice(0.1, 0.7, 0.9)})
 
 
@@ -110,6 +119,27 @@ def test_members_of_a_population_change_their_settings_but_not_their_program():
     assert moved[:, :2].any()
     assert not moved[:, 2].any()
     assert tried.scores[tried.batch == 8].mean() > tried.scores[tried.batch == 0].mean()
+
+
+def test_whoever_is_foretold_to_end_too_low_is_stopped_and_nobody_else():
+    tried = play(tuning.Foresight(first=4, batch=6), budget=40 * 9)
+    assert (tried.until[:4] == 9).all()
+    for child in np.flatnonzero(tried.parents >= 0):
+        done = tried.scores[(tried.until == 9) & (tried.batch < tried.batch[child])]
+        assert tried.scores[child] >= np.quantile(done, 0.75)
+    lived_on = np.isin(np.arange(len(tried.scores)), tried.parents)
+    stopped = np.flatnonzero((tried.until < 9) & ~lived_on & (tried.batch < tried.num_batches - 2))
+    assert len(stopped) > 10
+    for each in stopped:
+        done = tried.scores[(tried.until == 9) & (tried.batch <= tried.batch[each])]
+        assert tried.scores[each] < np.quantile(done, 0.75)
+
+
+def test_a_setting_has_one_curve_where_few_seeds_know_their_score():
+    tried = History(CUBE, np.arange(5), 100.0)
+    curves = np.array([[[np.nan, 1.0, np.nan, 5.0], [np.nan, 3.0, np.nan, np.nan]], [[np.nan, 0.5, 2.0, 2.0]] * 2])
+    tried.tell(tuning.Batch(np.zeros((2, 3)), 4), {"return": curves}, np.zeros(2))
+    np.testing.assert_array_equal(tried.mean_curves(), [[0.5, 2.0, 2.0, 5.0], [0.5, 0.5, 2.0, 2.0]])
 
 
 # -------------------------------------------------------------------------------------------------------------- the space
@@ -281,7 +311,7 @@ def test_survivors_live_on_and_are_not_restarted():
 def test_a_schedule_is_tested_as_it_was_lived():
     found = search(TUNERS["PBT"], lives=8)
     assert len(np.unique(found.schedule["lr"])) > 1
-    key = jax.random.fold_in(jax.random.key(0), np.uint32(2**31 + 1))
+    key = tuning.held_out(0, 2)[1]
     state = TRAINING.begin(key)
     for row in range(9):
         setting = {name: np.float32(values[row]) for name, values in found.schedule.items()}

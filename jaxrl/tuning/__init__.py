@@ -4,13 +4,14 @@ from jaxrl.tuning.evolution import DE, DEHB
 from jaxrl.tuning.found import Found
 from jaxrl.tuning.from_optuna import Optuna, gp, tpe
 from jaxrl.tuning.history import Batch, History, Tuner
-from jaxrl.tuning.search import repeat, tune
+from jaxrl.tuning.search import held_out, repeat, tune
 from jaxrl.tuning.space import Choice, Integer, Log, Space, Uniform, choice, integer, log, uniform
+from jaxrl.tuning.stopping import Foresight
 from jaxrl.tuning.study import final
 from jaxrl.tuning.tuners import PBT, Hyperband, Random, Sobol, SuccessiveHalving
 
 __all__ = [
-    "DE", "DEHB", "PBT", "Batch", "Choice", "Found", "History", "Hyperband", "Integer", "Log", "Optuna", "Random", "Sobol",
-    "Space", "SuccessiveHalving", "Tuner", "Uniform", "choice", "final", "gp", "integer", "log", "repeat", "tpe", "tune",
-    "uniform",
+    "DE", "DEHB", "PBT", "Batch", "Choice", "Foresight", "Found", "History", "Hyperband", "Integer", "Log", "Optuna",
+    "Random", "Sobol", "Space", "SuccessiveHalving", "Tuner", "Uniform", "choice", "final", "gp", "held_out", "integer",
+    "log", "repeat", "tpe", "tune", "uniform",
 ]  # fmt: skip

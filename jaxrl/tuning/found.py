@@ -19,9 +19,11 @@ class Found:
 
     best: {name: value}; of a search that changed settings while they lived, those it ended with, and `schedule` has all.
     schedule: the values at each row, {name: [rows]}. tuning_score, test_score: the statistic of the best's scores with a
-    bootstrap interval, over the seeds that it was chosen on, and over those that nobody had seen. results: everything that
-    was tried, (setting, seed, step); beside `setting` stand the values, `score`, `until`, `parent`, and `spent`. test: the
-    best on the test seeds, (seed, step). spent, test_spent: environment steps, evaluation included.
+    bootstrap interval, over the seeds that it was chosen on, and over those that nobody had seen.
+    results: the curves of everything that was tried, (setting, seed, step), its values as coordinates of `setting`, and its
+    `score` with `low` and `high`, the step `until` which it lived, the `parent` that it lived on from (-1: none), and what
+    it `spent`; as of a sweep, so that `rl.importance(found.results)` says what mattered. test: the best on the test seeds,
+    (seed, step). spent, test_spent: environment steps, evaluation included.
     """
 
     training: Training
@@ -47,10 +49,10 @@ class Found:
     @property
     def table(self) -> pd.DataFrame:
         """A row for each setting, the best first: its values, its score with an interval, how long it lived, its cost."""
-        names = [str(name) for name, c in self.results.coords.items() if c.dims == ("setting",) and name != "setting"]
-        frame = self.results[[*names, "score"]].to_dataframe()
+        columns = ["score", "low", "high", "until", "parent", "spent"]
+        frame = self.results[columns].drop_vars("step", errors="ignore").to_dataframe()
         order = np.lexsort((-np.nan_to_num(frame["score"], nan=-np.inf), -frame["until"]))
-        return frame.iloc[order][[*self.best, "score", "low", "high", "until", "parent", "spent"]]
+        return frame.iloc[order][[*self.best, *columns]]
 
     def __str__(self) -> str:
         told = ", ".join(f"{name}={_short(value)}" for name, value in self.best.items())
@@ -69,7 +71,8 @@ def results_of(tried: History, step: np.ndarray, statistic: Any, scores: np.ndar
     scores: of each lane. [settings, seeds].
     """
     spread = stats.interval(scores, statistic)
-    beside = tried.space.labels(tried.points) | {
+    beside = {
+        "score": tried.scores,
         "low": np.asarray(spread.low),
         "high": np.asarray(spread.high),
         "until": np.append(0, step)[tried.until],
@@ -77,9 +80,9 @@ def results_of(tried: History, step: np.ndarray, statistic: Any, scores: np.ndar
         "batch": tried.batch,
         "spent": tried.spent,
     }
-    variables = {name: (("setting", "seed", "step"), value) for name, value in tried.curves.items()}
-    coordinates = {name: ("setting", value) for name, value in beside.items()} | {"step": step}
-    return xr.Dataset(variables | {"score": ("setting", tried.scores)}, coordinates)
+    curves = {name: (("setting", "seed", "step"), value) for name, value in tried.curves.items()}
+    values = {name: ("setting", value) for name, value in tried.space.labels(tried.points).items()}
+    return xr.Dataset(curves | {name: ("setting", value) for name, value in beside.items()}, values | {"step": step})
 
 
 def _short(value: Any) -> str:

@@ -96,6 +96,19 @@ class History:
         """The trial with the highest score among those that lived longest."""
         return int(self.ranked(np.flatnonzero(self.until == self.until.max()))[0])
 
+    def mean_curves(self) -> np.ndarray:
+        """The metric of each trial, mean over the seeds that know it. [trials, rows].
+
+        Where nobody knows it, as no episode ended, it is what it was before, or at the start the least of all.
+        """
+        curves = self.curves[self.metric]
+        known = ~np.isnan(curves)
+        sums, counts = np.where(known, curves, 0.0).sum(1), known.sum(1)
+        last = np.maximum.accumulate(np.where(counts > 0, np.arange(self.rows), -1), axis=1)
+        means = np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
+        least = np.where(known, curves, np.inf).min(initial=0.0 if not known.any() else np.inf)
+        return np.where(last >= 0, np.take_along_axis(means, np.maximum(last, 0), axis=1), least)
+
     def lineage(self, trial: int) -> list[int]:
         """A trial's ancestors from the first on, and itself."""
         found = [trial]

@@ -175,7 +175,7 @@ class Lives:
         return {"leaves": leaves, "seed": jnp.asarray(seeds, jnp.uint32)}
 
     def _program(self, lane: "Lane", lanes: int) -> tuple[Stepped, int]:
-        """The program for so many lanes: as wide as a power of two that holds them, and as the memory allows."""
+        """The program for so many lanes: a power of four that holds them (few programs), or what memory allows."""
         setting = self.space.setting(lane.point)
         training = put_together(self.training, {name: setting[name] for name in self.space.grouped})
 
@@ -183,8 +183,8 @@ class Lives:
             return tree.put(training, point["leaves"]), jax.random.fold_in(jax.random.key(self.luck), point["seed"])
 
         while True:
-            each = -(-lanes // self.devices)
-            width = min(self.width, self.devices * (1 << (each - 1).bit_length()))
+            doublings = (-(-lanes // self.devices) - 1).bit_length()
+            width = min(self.width, self.devices << (doublings + doublings % 2))
             if (lane.group, width) in self._programs:
                 return self._programs[lane.group, width], width
             program = Stepped(

@@ -8,6 +8,8 @@ import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxrl import progress as live
@@ -46,7 +48,7 @@ def tune(
 
     space: ranges by the names of the training's fields, `{"lr": rl.tuning.log(1e-5, 1e-2), ...}`; dictionaries may nest.
     budget: environment steps of tuning, those of killed settings and of greedy evaluation included; the test comes on top.
-    tuner: `Random`, `Sobol`, `SuccessiveHalving`, `Hyperband`, `PBT`, `DE`, `DEHB`, `Optuna`, or anything that asks.
+    tuner: `Random`, `Sobol`, `SuccessiveHalving`, `Hyperband`, `Foresight`, `PBT`, `DE`, `DEHB`, `Optuna`, or any that asks.
     seeds, test_seeds: of each setting while it is tuned, and of the best one afterwards. No key is in both.
     metric, measure, statistic: a setting's score is the `statistic` over its seeds of `measure(curve of metric, steps)`: the
       interquartile mean of the final return; `stats.auc` for the whole curve, `metric="evaluation"` for greedy play.
@@ -89,6 +91,12 @@ def repeat(training: Training, space: Mapping[str, Any], *, repetitions: int, **
     for i, each in enumerate(found if home is not None else []):
         store.write_results(home / f"results_{i:03d}.nc", each.results)  # type: ignore[operator]
     return found
+
+
+def held_out(seed: int = 0, test_seeds: int = 32) -> jax.Array:
+    """The keys that `tune` tests on, to run anything else on them: `rl.sweep(training, {"seed": rl.tuning.held_out()})`."""
+    ids = jnp.asarray(TEST + np.arange(test_seeds), jnp.uint32)
+    return jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(ids)
 
 
 def _test(lives: Lives, paths: list[list[tuple[np.ndarray, int]]], seeds: np.ndarray) -> list[Curves]:

@@ -1,6 +1,7 @@
 """What is asked of a search, and one search: what was tried, and what is asked for next."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ from jaxrl.train import Training
 from jaxrl.tuning.found import Found, results_of
 from jaxrl.tuning.history import Batch, History, Tuner
 from jaxrl.tuning.lives import Asked, Curves, State
-from jaxrl.tuning.space import space_of
+from jaxrl.tuning.space import Space, space_of
 
 Measure = Callable[[Any, Any], Any]  # (curve [..., rows], steps [rows]) -> [...]
 Statistic = Callable[..., Any]
@@ -62,6 +63,11 @@ class Study:
                 "no greedy evaluation. Write a larger eval_share in the rl.Training, or metric='return'."
             )
 
+    @functools.cached_property
+    def ranges(self) -> Space:
+        """The space, checked against the training."""
+        return space_of(self.training, self.space)
+
     @property
     def steps(self) -> np.ndarray:
         """Environment steps of learning up to each row. [rows]."""
@@ -74,9 +80,7 @@ class Study:
 
     def search(self, number: int) -> "Search":
         """One of the searches, its first batch asked for."""
-        tried = History(
-            space_of(self.training, self.space), self.costs * self.seeds, self.budget, (self.seed, number), self.metric
-        )
+        tried = History(self.ranges, self.costs * self.seeds, self.budget, (self.seed, number), self.metric)
         search = Search(self, tried, number * self.seeds + np.arange(self.seeds))
         if search.asked is None:
             one, least = self.costs[-1] * self.seeds, 16 * self.costs[-1] * self.seeds
