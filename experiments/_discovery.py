@@ -61,18 +61,35 @@ class Blind:
         return self.evolution.judge(key, env, state, episodes)
 
 
-def discover(algo: Any, config: Any, name: str, tasks: Any) -> tuple[xr.Dataset, list[Any]]:
+def discover(algo: Any, config: Any, name: str, tasks: Any, chunk: int | None = None) -> tuple[xr.Dataset, list[Any]]:
     """Every meta-seed's curves, and what each found, as it was when the selection levels liked it best."""
     training = rl.Training(algo, tasks, config.generations, config.evals, config.selection_levels)
     folder = config.runs / name
     keys = jax.random.split(jax.random.key(config.first_seed), config.seeds)
-    results = rl.sweep(training, {"seed": keys}, folder=folder, keep_best=True)
+    results = rl.sweep(training, {"seed": keys}, folder=folder, keep_best=True, chunk=chunk)
     return results, [rl.policy(folder, training, kept="best", seed=i).state.params for i in range(config.seeds)]
 
 
 def scorer(lives: rl.Lives, tasks: Any, levels: int) -> Callable[[Any], np.ndarray]:
     """Parameters to their scores on the test levels, the same ones and the same luck for all. [levels]."""
     run = jax.jit(lambda seed, params: lives.scores(jax.random.key(seed), tasks, params, levels))
+    return lambda params, seed=TEST: np.asarray(run(seed, params))
+
+
+def by_lifetime(lives: rl.Lives, tasks: Any, levels: int, lifetimes: tuple[int, ...]) -> Callable[..., np.ndarray]:
+    """Parameters to their scores after lives of each length, on the same levels for all. [lifetimes, levels]."""
+
+    @jax.jit
+    def run(seed: Any, params: Any) -> jax.Array:
+        key_level, key_life = jax.random.split(jax.random.key(seed))
+
+        def life(n: jax.Array, lifetime: jax.Array) -> jax.Array:
+            env = tasks.sample(jax.random.fold_in(key_level, n))
+            return lives.life(jax.random.fold_in(key_life, n), params, tasks, env, lifetime, lifetime)
+
+        each = jax.vmap(life, in_axes=(0, None))
+        return jax.lax.map(lambda lifetime: each(jnp.arange(levels), lifetime), jnp.array(lifetimes))
+
     return lambda params, seed=TEST: np.asarray(run(seed, params))
 
 
@@ -90,6 +107,18 @@ def summary(scores: np.ndarray) -> dict[str, Any]:
         found = rl.stats.interval(scores.mean(0), statistic)
         told[name] = [round(float(x), 4) for x in found]
     return told
+
+
+def bars(ax: Any, scores: dict[str, Any]) -> None:
+    """A bar for each `summary`, the interval of its mean, and a dot for each meta-seed."""
+    names = list(scores)
+    mean, low, high = np.array([scores[name]["mean"] for name in names]).T
+    ax.barh(names, mean, xerr=[mean - low, high - mean], color="0.75")
+    for i, name in enumerate(names):
+        each = scores[name]["each_mean"]
+        ax.plot(each, [i] * len(each), "k.", markersize=4)
+    ax.invert_yaxis()
+    ax.set(xlabel="share of the optimum, test levels", title="mean, 95 % interval over levels; a dot a meta-seed")
 
 
 def compare(scores: np.ndarray, other: np.ndarray) -> list[float]:

@@ -115,14 +115,7 @@ def figure(record: dict[str, Any], results: xr.Dataset, drifts: list[LPO]) -> An
         left.axhline(record["scores"][name]["mean"][0], color="0.3", linestyle=style, label=f"{name}, test levels")
     left.set(xlabel="generation", ylabel="share of the optimum,\nselection levels", title="each line is a meta-seed")
     left.legend(frameon=False)
-    names = list(record["scores"])
-    mean, low, high = np.array([record["scores"][name]["mean"] for name in names]).T
-    middle.barh(names, mean, xerr=[mean - low, high - mean], color="0.75")
-    for i, name in enumerate(names):
-        each = record["scores"][name]["each_mean"]
-        middle.plot(each, [i] * len(each), "k.", markersize=4)
-    middle.invert_yaxis()
-    middle.set(xlabel="share of the optimum, test levels", title="mean, 95 % interval over levels; a dot a meta-seed")
+    lab.bars(middle, record["scores"])
     ratio = jnp.linspace(0.3, 2.0, 341)
     for sign, color in ((1.0, "C0"), (-1.0, "C3")):
         slope = lambda objective, sign=sign: jax.vmap(jax.grad(lambda r: objective(r, jnp.float32(sign))))(ratio)

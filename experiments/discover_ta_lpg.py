@@ -9,6 +9,7 @@ random age.
 import dataclasses
 import json
 import pathlib
+import time
 from typing import Any
 
 import jax
@@ -24,6 +25,7 @@ from jaxrl.rules.lpg import LPG
 from jaxrl.tree import pytree, replace
 
 RESULTS = pathlib.Path(__file__).parent / "results"
+CONFIG = ("generations", "population", "lifetime", "sigma", "lr", "lr_decay", "size", "test_levels")
 NAMES = ("TA-LPG", "TA-LPG, age shuffled", "A2C, tuned", "random policy")
 ADAM = rl.Optimizer(optax.adam, {"eps": 1e-5, "eps_root": 1e-16})
 
@@ -52,6 +54,8 @@ class Config:
     runs: pathlib.Path = pathlib.Path("runs/discover_ta_lpg")
     """keeps the lives: the same command goes on from there"""
     folder: pathlib.Path = RESULTS
+    rule: pathlib.Path | None = None
+    """where the rule that the selection levels like best is kept, with the agent that it was made for"""
 
 
 @pytree
@@ -97,37 +101,41 @@ def evolution(config: Config) -> rl.Evolution:
     return rl.Evolution(rl.Lives(agent, tunes=("weights",), lifetime=config.lifetime, chunk=16), strategy)
 
 
-def run(config: Config) -> tuple[dict[str, Any], xr.Dataset]:
-    """The record and the curves."""
+def run(config: Config) -> tuple[dict[str, Any], xr.Dataset, list[Any]]:
+    """The record, the curves, and what was found."""
+    began, busy = time.monotonic(), time.process_time()
     search, tasks = evolution(config), lab.mini()
     results, found = lab.discover(search, config, "ta_lpg", tasks)
+    spent = {"seconds": round(time.monotonic() - began, 1), "cpu_seconds": round(time.process_time() - busy, 1)}
     shown = search.lives.learner
     told_wrong = replace(search.lives, learner=replace(shown, rule=WrongAge(shown.rule)))
-    a2c = learner(rl.Surrogate(rl.PolicyGradient()), 0.3, ADAM)
-    simple = replace(search.lives, learner=a2c, tunes=("lr",))
-    best = lab.tuned(lab.scorer(simple, tasks, config.selection_levels), [{"lr": lr} for lr in (0.1, 0.3, 1.0)])
+    simple = replace(search.lives, learner=learner(rl.Surrogate(rl.PolicyGradient()), 0.3, ADAM), tunes=("lr",))
+    scorer = lambda lives: lab.by_lifetime(lives, tasks, config.test_levels, config.test_lifetimes)
+    rule, wrong, hand = (scorer(lives) for lives in (search.lives, told_wrong, simple))
+    best = lab.tuned(hand, [{"lr": lr} for lr in (0.03, 0.1, 0.3, 1.0)])
+    each = np.stack([rule(one) for one in found])
+    control = np.stack([wrong(one) for one in found])
+    by_hand, random = hand({"lr": best["lr"]})[None], hand({"lr": 0.0})[None]
     scores: dict[str, dict[str, Any]] = {}
-    for lifetime in config.test_lifetimes:
-        score = lambda lives, lifetime=lifetime: lab.scorer(
-            replace(lives, lifetime=(lifetime, lifetime)), tasks, config.test_levels
-        )
-        rule, wrong, hand = (score(lives) for lives in (search.lives, told_wrong, simple))
-        each = np.stack([rule(one) for one in found])
-        control = np.stack([wrong(one) for one in found])
-        by_hand, random = hand({"lr": best["lr"]})[None], hand({"lr": 0.0})[None]
-        named = dict(zip(NAMES, (each, control, by_hand, random), strict=True))
+    for i, lifetime in enumerate(config.test_lifetimes):
         scores[str(lifetime)] = {
-            **{name: lab.summary(x) for name, x in named.items()},
-            "less_than_A2C": lab.compare(each, by_hand),
-            "loss_by_shuffling": lab.compare(each, control),
+            **{name: lab.summary(x[:, i]) for name, x in zip(NAMES, (each, control, by_hand, random), strict=True)},
+            "less_than_A2C": lab.compare(each[:, i], by_hand[:, i]),
+            "loss_by_shuffling": lab.compare(each[:, i], control[:, i]),
         }
-    return {
-        "scores": scores,
-        "tuned": best,
-        "config": {name: getattr(config, name) for name in ("generations", "population", "sigma", "lr", "lr_decay", "size")},
-        "curves": {name: np.round(results[name].values, 4).tolist() for name in ("return", "evaluation", "waste")},
-        "step": results["step"].values.tolist(),
-    } | lab.card(results), results
+    return (
+        {
+            "scores": scores,
+            "tuned": best,
+            "with_compilation": spent,
+            "config": {name: getattr(config, name) for name in CONFIG},
+            "curves": {name: np.round(results[name].values, 4).tolist() for name in ("return", "evaluation", "waste")},
+            "step": results["step"].values.tolist(),
+        }
+        | lab.card(results),
+        results,
+        [search.lives.with_params(one) for one in found],
+    )
 
 
 def figure(record: dict[str, Any], results: xr.Dataset) -> Any:
@@ -149,11 +157,33 @@ def figure(record: dict[str, Any], results: xr.Dataset) -> Any:
     return panels
 
 
+def keep(path: pathlib.Path, agent: Any, number: int, record: dict[str, Any]) -> None:
+    """An agent's rule as a file, with what was measured of the meta-seed that it is of."""
+    made = {
+        "license": "Apache-2.0",
+        "levels": "LPGGrid-tiny, lives of {} to {} updates".format(*record["config"]["lifetime"]),
+        "command": "python -m experiments.discover_ta_lpg",
+        "config": record["config"],
+        "seeds": [number],
+        "cost": record["with_compilation"],
+    }
+    scores = {
+        f"lives of {lifetime} updates": {name: told[name]["mean"] for name in NAMES}
+        | {"each meta-seed": told[NAMES[0]]["each_mean"], "this": told[NAMES[0]]["each_mean"][number]}
+        for lifetime, told in record["scores"].items()
+    }
+    note = "Shares of the optimum on test levels, mean and 95 % interval."
+    rl.save_rule(path, agent.rule, agent=agent, scores=scores, note=note, versions=record["versions"], **made)
+
+
 def main(config: Config) -> None:
     rl.use_all_cores()
-    record, results = run(config)
+    record, results, found = run(config)
     config.folder.mkdir(parents=True, exist_ok=True)
     (config.folder / "discover_ta_lpg.json").write_text(json.dumps(record, indent=1) + "\n")
+    if config.rule is not None:
+        number = int(np.argmax(results["best_evaluation"].values))
+        keep(config.rule, found[number], number, record)
     figure(record, results).savefig(config.folder / "discover_ta_lpg.png", dpi=110)
     for lifetime, scores in record["scores"].items():
         print(lifetime, {name: told["mean"] for name, told in scores.items() if isinstance(told, dict)})

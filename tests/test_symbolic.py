@@ -24,6 +24,7 @@ from jaxrl.symbolic import (
     ValueProgram,
     fingerprint,
     formula,
+    insert,
     mutate,
     parse,
     random_program,
@@ -36,7 +37,7 @@ ALL = Language(VALUE_LANGUAGE.inputs, tuple(OPERATIONS))
 LANGUAGES = {"value": VALUE_LANGUAGE, "drift": DRIFT_LANGUAGE, "all": ALL}
 LINES = 8
 born = {name: jax.jit(lambda key, one=one: random_program(key, one, LINES)) for name, one in LANGUAGES.items()}
-mutated = jax.jit(mutate)
+mutated, grown = jax.jit(mutate), jax.jit(insert)
 
 
 @jax.jit
@@ -140,7 +141,18 @@ def test_every_program_that_is_born_and_every_mutant_is_well_typed(name, seed):
         changed = mutated(jax.random.fold_in(jax.random.key(seed), n + 1), program)
         assert well_typed(changed)
         assert (np.asarray(changed.code) != np.asarray(program.code)).any(1).sum() <= 1
-        program = changed
+        program = grown(jax.random.fold_in(jax.random.key(seed), n + 101), changed)
+        assert well_typed(program)
+
+
+def test_a_line_is_put_in_wherever_a_number_is_read():
+    program = parse("(ratio - kl) ** 2", DRIFT_LANGUAGE, lines=3)
+    codes = jax.vmap(lambda key: insert(key, program).code)(jax.random.split(jax.random.key(0), 5000))
+    texts = {formula(replace(program, code=code)) for code in np.unique(codes, axis=0)}
+    whole = ["(ratio + advantage - kl) ** 2", "(ratio - (kl + advantage)) ** 2", "tanh(ratio - kl) ** 2"]
+    assert {formula(parse(text, DRIFT_LANGUAGE)) for text in whole} < texts
+    full = parse("(ratio - kl) ** 2", DRIFT_LANGUAGE)  # no line to give way
+    np.testing.assert_array_equal(grown(jax.random.key(1), full).code, full.code)
 
 
 # -------------------------------------------------------------------------------------------------- formulas and their rules
@@ -154,6 +166,8 @@ def test_a_formula_is_read_and_written():
         "square(ratio * ratio)": "abs((ratio ** 2) ** 2)",
         "2 * (ratio * 3)": "6 * ratio",
         "log(1) + kl - -ratio": "kl + ratio",
+        "ratio * (ratio - (kl + ratio))": "ratio * -kl",
+        "advantage - (kl - ratio) + kl": "advantage + ratio",
     }
     for text, same in short.items():
         assert formula(parse(text, DRIFT_LANGUAGE)) == formula(parse(same, DRIFT_LANGUAGE)), text
@@ -265,7 +279,7 @@ SQUARE = Examples({"x": POINTS}, POINTS**2 + 0.05 * jax.random.normal(jax.random
 SIZES = {"population": 32, "children": 16, "tournament": 4, "hall": 4}
 SEARCH = RegularizedEvolution(Fit(FunctionProgram(parse("x + 0", X, 4))), begin_random=True, **SIZES)
 SEEDS = jax.random.split(jax.random.key(0), 3)
-TRAINING = rl.Training(SEARCH, SQUARE, steps=12, evals=3, episodes=1)
+TRAINING = rl.Training(SEARCH, SQUARE, steps=24, evals=3, episodes=1)
 
 
 @pytest.fixture(scope="module")

@@ -98,7 +98,7 @@ class Lives:
             key_level = jax.random.fold_in(key_task, slot)
             level = tasks.sample(key_level) if levels is None else jax.tree.map(lambda x: x[slot], levels)
             key = jax.random.fold_in(jax.random.fold_in(key_life, slot), life)
-            return self._live(key, ask(member), tasks, level, lifetime, bound), lifetime
+            return self.life(key, ask(member), tasks, level, lifetime, bound), lifetime
 
         one_round = lambda now: jax.vmap(play, in_axes=(0, 0, 0, None))(*now)
         found, lifetimes = jax.lax.map(one_round, (member[rows], slot[rows], life[rows], jnp.asarray(bound)))
@@ -110,10 +110,13 @@ class Lives:
             "waste": jnp.float32((bound * width).sum()) / lived,
         }
 
-    def _live(
+    def life(
         self, key: jax.Array, params: dict[str, Any], tasks: Tasks, env: Env, lifetime: jax.Array, bound: jax.Array
     ) -> jax.Array:
-        """The score of the policy that a whole life ends with; NaN if the life went non-finite. []."""
+        """The score of the policy that a life of so many updates ends with; NaN if the life went non-finite. [].
+
+        bound: the updates that are computed, `lifetime` or more: the same for all lives under one `vmap`.
+        """
         learner = self.with_params(params)
         key_init, key_learn, key_judge = jax.random.split(key, 3)
 

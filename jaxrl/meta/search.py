@@ -10,7 +10,7 @@ from jaxrl import tree
 from jaxrl.meta.lives import Lives, Tasks, check_tasks
 from jaxrl.meta.strategies import clean
 from jaxrl.rules.base import Clock, Metrics
-from jaxrl.symbolic.program import fingerprint, mutate, random_program
+from jaxrl.symbolic.program import fingerprint, insert, mutate, random_program
 from jaxrl.tree import pytree, static
 
 
@@ -48,14 +48,17 @@ class State:
 class RegularizedEvolution:
     """Evolves the program of a rule (Co-Reyes et al., 2021), each generation of it on fresh tasks.
 
-    A child is the winner of a tournament with one line changed, or with probability `newborn` a random program. More are
-    made than live: those that do nothing to what is learnt, and those that do what an earlier one did, are known by their
-    fingerprints and dropped. The children take the places of the oldest (Real et al., 2019), whatever these were worth; so
-    the best are kept in a hall, whose members live on in every generation, on its tasks. They are ranked by their mean score
-    less caution / sqrt(generations), which takes the winners of one lucky generation down.
+    A child is the winner of a tournament with one line changed or put in, or with probability `newborn` a random program.
+    Before that its parent drifts: lines change that change nothing of what it does, and stand ready to be read (as in
+    Cartesian genetic programming; Miller and Thomson, 2000). More are made than live: those that do nothing to what is
+    learnt, and those that do what an earlier one did, are known by their fingerprints and dropped. The children take the
+    places of the oldest (Real et al., 2019), whatever these were worth; so the best are kept in a hall, whose members live
+    on in every generation, on its tasks. They are ranked by their mean score less caution / sqrt(generations), which takes
+    the winners of one lucky generation down.
 
     lives: whole lives of a learner, or a `Fit`, which tunes one part that has a `program` and a `look`. hurdle: shorter
     lives, say, that twice as many children go through first; the better half goes on. Without it all do.
+    inserts: the chance that a line is put in rather than changed. drift: how many changes without effect are tried.
     begin_random: whether evolution begins from random programs, rather than from the learner's own.
     proposals: made for each child that lives. remembered: how many fingerprints are.
 
@@ -65,11 +68,13 @@ class RegularizedEvolution:
     lives: Any = Lives()
     hurdle: Any = None
     newborn: float = 0.05
+    inserts: float = 0.25
     caution: float = 0.05
     population: int = static(default=64)
     children: int = static(default=16)
     tournament: int = static(default=8)
     proposals: int = static(default=4)
+    drift: int = static(default=4)
     hall: int = static(default=8)
     remembered: int = static(default=4096)
     num_tasks: int = static(default=1)
@@ -140,12 +145,13 @@ class RegularizedEvolution:
         fitness = jnp.concatenate([state.fitness, state.hall.score(self.caution)])
 
         def propose(key: jax.Array) -> Any:
-            key_pick, key_coin, key_mutate, key_born = jax.random.split(key, 4)
+            key_pick, key_drift, key_coin, key_insert, key_mutate, key_born = jax.random.split(key, 6)
             among = jax.random.randint(key_pick, (self.tournament,), 0, len(fitness))
-            parent = jax.tree.map(lambda x: x[among[jnp.argmax(fitness[among])]], pool)
+            parent = self._drift(key_drift, jax.tree.map(lambda x: x[among[jnp.argmax(fitness[among])]], pool))
             born = random_program(key_born, parent.program.language, len(parent.program.code))
-            is_born = jax.random.uniform(key_coin) < self.newborn
-            return tree.replace(parent, program=tree.where(is_born, born, mutate(key_mutate, parent.program)))
+            is_born, grows = jax.random.uniform(key_coin, (2,)) < jnp.stack([self.newborn, self.inserts])
+            child = tree.where(grows, insert(key_insert, parent.program), mutate(key_mutate, parent.program))
+            return tree.replace(parent, program=tree.where(is_born, born, child))
 
         num = self.children * (1 if self.hurdle is None else 2)
         made = jax.vmap(propose)(jax.random.split(key, self.proposals * num))
@@ -157,6 +163,16 @@ class RegularizedEvolution:
         children, number, is_new = jax.tree.map(lambda x: x[chosen], (made, number, new))
         told = {"programs": is_new.sum(), "new_share": new.mean()}
         return children, number, is_new, told
+
+    def _drift(self, key: jax.Array, parent: Any) -> Any:
+        """The same function, in other lines."""
+        number = fingerprint(parent.look())
+
+        def step(i: jax.Array, one: Any) -> Any:
+            other = tree.replace(one, program=mutate(jax.random.fold_in(key, i), one.program))
+            return tree.where(fingerprint(other.look()) == number, other, one)
+
+        return jax.lax.fori_loop(0, self.drift, step, parent)
 
     def _score(self, lives: Any, key: jax.Array, env: Tasks, members: Any) -> tuple[jax.Array, Metrics]:
         """The mean score of each on the same tasks, -inf where it was not finite. [M]."""

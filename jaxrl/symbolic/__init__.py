@@ -1,7 +1,16 @@
 """Formulas as arrays of integers: rules that can be read, mutated, and searched on the device."""
 
 from jaxrl.symbolic.formula import formula, parse
-from jaxrl.symbolic.program import DRIFT_LANGUAGE, VALUE_LANGUAGE, Language, Program, fingerprint, mutate, random_program
+from jaxrl.symbolic.program import (
+    DRIFT_LANGUAGE,
+    VALUE_LANGUAGE,
+    Language,
+    Program,
+    fingerprint,
+    insert,
+    mutate,
+    random_program,
+)
 from jaxrl.symbolic.rules import DriftProgram, FunctionProgram, ValueProgram
 
 __all__ = [
@@ -14,6 +23,7 @@ __all__ = [
     "ValueProgram",
     "fingerprint",
     "formula",
+    "insert",
     "mutate",
     "parse",
     "random_program",

@@ -34,6 +34,12 @@ def simplify(tree: Tree) -> Tree:
     if all(isinstance(x, float) for x in arguments):
         u, v = (jnp.float32(x) for x in (*arguments, *arguments)[:2])
         return float(OPERATIONS[name].function(u, v))
+    terms = _terms(tree)
+    for sign, term in terms:
+        if (-sign, term) in terms:  # what is added here and taken away there
+            terms.remove((sign, term))
+            terms.remove((-sign, term))
+            return _sum(terms)
     match tree:
         case ("add", x, 0.0) | ("add", 0.0, x) | ("sub", x, 0.0) | ("mul", x, 1.0) | ("mul", 1.0, x) | ("div", x, 1.0):
             return x
@@ -66,6 +72,26 @@ def simplify(tree: Tree) -> Tree:
         case ("mul", x, float(a)):  # numbers go first
             return simplify(("mul", a, x))
     return tree
+
+
+def _terms(tree: Tree, sign: int = 1) -> list[tuple[int, Tree]]:
+    """The terms of a sum, each with its sign."""
+    match tree:
+        case ("add", x, y):
+            return [*_terms(x, sign), *_terms(y, sign)]
+        case ("sub", x, y):
+            return [*_terms(x, sign), *_terms(y, -sign)]
+        case ("neg", x):
+            return _terms(x, -sign)
+    return [(sign, tree)]
+
+
+def _sum(terms: list[tuple[int, Tree]]) -> Tree:
+    """A simple sum of such terms."""
+    total: Tree = 0.0
+    for sign, term in sorted(terms, key=lambda term: -term[0]):  # what is added first
+        total = simplify(("add" if sign > 0 else "sub", total, term))
+    return total
 
 
 def _text(tree: Tree, digits: int) -> str:

@@ -139,6 +139,32 @@ def mutate(key: jax.Array, program: Program) -> Program:
     return Program(code.at[line].set(changed.astype(jnp.int32)), program.constants, language)
 
 
+def insert(key: jax.Array, program: Program) -> Program:
+    """The program with a line put in: where a line reads a number, an operation on that number is read in its place.
+
+    A line that nothing reads gives way to the new one, and those between move up or down. Where all are read, or what is
+    read is no number, nothing changes.
+    """
+    language, code, kinds = program.language, program.code, program.types
+    gives, takes, start = jnp.asarray(language.gives), jnp.asarray(language.takes), len(language.given)
+    share, lines, registers = jax.random.uniform(key, (6,)), jnp.arange(len(code)), jnp.arange(len(kinds))
+    reader, side = (share[:2] * jnp.array([len(code), 2])).astype(jnp.int32)
+    room = ~jnp.isin(start + lines, code[:, 1:]) & (lines != reader) & (lines < len(code) - 1)
+    fits = room.any() & (kinds[code[reader, 1 + side]] == 0)
+
+    order = jnp.argsort(jnp.where(lines == _choose(share[2], room), reader - 0.5, lines))
+    rank = jnp.argsort(order)
+    moved = jnp.concatenate([registers[:start], start + rank])
+    code = jnp.concatenate([code[:, :1], moved[code[:, 1:]]], axis=1)[order]
+    reader, place = rank[reader], rank[reader] - 1
+    number, kinds = code[reader, 1 + side], kinds.at[moved].set(kinds)
+    operation = _choose(share[3], (gives == 0) & takes[:, :, 0].all(1))
+    other = _choose(share[4], (registers < start + place) & (kinds == 0))
+    first, second = jnp.where(share[5] < 0.5, jnp.stack([number, other]), jnp.stack([other, number]))
+    grown = code.at[place].set(jnp.stack([operation, first, second])).at[reader, 1 + side].set(start + place)
+    return Program(jnp.where(fits, grown, program.code).astype(jnp.int32), program.constants, language)
+
+
 def _choose(share: jax.Array, allowed: jax.Array) -> jax.Array:
     """The number of one that is allowed, each as likely where `share` is uniform in [0, 1). []."""
     return jnp.argmax(jnp.cumsum(allowed) > share * allowed.sum())
