@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from members import quick
 from probes import Choice
 
 import jaxrl as rl
@@ -358,7 +359,7 @@ def test_whole_lives_judge_programs_behind_a_hurdle_and_the_rule_is_a_file(tmp_p
     lives = rl.Lives(LEARNER, tunes=("criterion",), lifetime=(8, 8), episodes=2, greedy=True)
     hurdle = replace(lives, lifetime=(2, 2))
     search = RegularizedEvolution(lives, hurdle, remembered=256, num_tasks=2, **SIZES)
-    state, metrics = jax.jit(rl.Training(search, Choices(), steps=4, evals=2, episodes=2))(jax.random.key(0))
+    state, metrics = quick(rl.Training(search, Choices(), steps=4, evals=2, episodes=2))(jax.random.key(0))
     assert np.isfinite(metrics["evaluation"]).all()  # how well it searches is `discover_symbolic`'s to say
     assert state.hall.count.max() > 1  # who stays there is judged again
     assert len(np.unique(state.hall.number)) == SIZES["hall"]
