@@ -6,8 +6,8 @@ programs. Regularised evolution judges by the policy that a whole life ends with
 DQNReg's and the broken one go through the same lives on test levels, which neither the search nor the choice of a winner has
 seen.
 
-The learner is plain gradient descent on a table, tuned for DQN's loss on the selection levels. With Adam it learns nothing:
-the momentum of a state that is seldom seen outlives its gradient, and moves its value by thirty times the learning rate.
+The learner is plain gradient descent on a table, tuned for DQN's loss on the selection levels. With Adam it hardly learns: a
+state that is seldom seen has momentum long after its gradient, which adds up to thirty times the learning rate.
 """
 
 import dataclasses
