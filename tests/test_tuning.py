@@ -189,6 +189,9 @@ class Walk:
         metrics = {"return": -jnp.mean((params - 1.0) ** 2), "length": jnp.float32(1.0), "episodes": jnp.int32(1)}
         return State(params, state.clock.tick()), metrics
 
+    def act(self, key, env, state, memory, obs):
+        return memory, state.params
+
 
 TRAINING = rl.Training(Walk(), Nowhere(), steps=180, evals=9, episodes=0)
 SPACE = {"lr": tuning.log(1e-3, 1.0), "noise": tuning.uniform(0.0, 0.3)}
@@ -350,3 +353,49 @@ def test_the_score_is_the_statistic_of_the_measure():
         found.results["score"], np.median(rl.stats.auc(curves, found.results["step"].values), -1), rtol=1e-5
     )
     np.testing.assert_array_equal(tuning.final(np.array([[1.0, 2.0, np.nan], [np.nan] * 3]), None), [2.0, np.nan])
+
+
+# ------------------------------------------------------------------------------- a population inside one program
+
+
+def test_a_population_is_an_algorithm_that_sweeps_and_finds_what_a_member_needs(tmp_path):
+    pbt = tuning.population(Walk(noise=0.0), {"lr": tuning.log(1e-4, 0.5)}, size=8, interval=2)
+    training = rl.Training(pbt, Nowhere(), steps=8 * 2 * 10 * 12, evals=3, episodes=0)
+    results = rl.sweep(training, {"seed": np.arange(3)}, folder=tmp_path / "a", progress=False)
+    alone = rl.Training(Walk(noise=0.0), Nowhere(), steps=2 * 10 * 12, evals=3, episodes=0)
+    rates = rl.sweep(alone, {"lr": np.geomspace(1e-4, 0.5, 9), "seed": np.arange(3)}, progress=False)
+    assert (
+        results["return"][:, -1].mean() > rates["return"].isel(step=-1).mean("seed")
+    ).sum() >= 7  # a drawn rate: most lose
+    assert (results["setting.lr"][:, -1] > 0.01).all()
+
+
+def test_the_exchange_copies_the_best_over_the_worst_and_moves_them_alone():
+    pbt = tuning.population(Walk(), {"lr": tuning.log(1e-3, 1.0), "noise": tuning.uniform(0.0, 0.3)}, size=8)
+    state = jax.jit(pbt.init)(jax.random.key(0), Nowhere())
+    ranked = jnp.array([3, 1, 2, 0, 4, 5, 7, 6])
+    np.testing.assert_array_equal(pbt.act(jax.random.key(2), Nowhere(), state, (), ())[1], state.members.params[0])
+    state = rl.tree.replace(state, scores=jnp.arange(8.0), leads=ranked[0])
+    after = jax.jit(pbt._exchange)(jax.random.key(1), state, ranked)
+    stay = np.array([0, 1, 2, 3, 4, 5])
+    np.testing.assert_array_equal(after.points[stay], state.points[stay])
+    np.testing.assert_array_equal(after.members.params[stay], state.members.params[stay])
+    for loser in (6, 7):
+        assert any((after.members.params[loser] == state.members.params[best]).all() for best in (1, 3))
+        assert not any((after.points[loser] == state.points[other]).all() for other in range(8))
+    assert ((after.points >= 0) & (after.points <= 1)).all()
+
+
+@pytest.mark.parametrize(
+    ("error", "make", "match"),
+    [
+        (TypeError, lambda: tuning.population(Walk(), {"size": tuning.integer(1, 3)}), "shapes the program"),
+        (TypeError, lambda: tuning.population(Walk(), {"unused": tuning.choice("a", "b")}), "shapes the program"),
+        (ValueError, lambda: tuning.population(Walk(), {"lr": 0.1}), "no range"),
+        (ValueError, lambda: tuning.population(Walk(), {"rate": tuning.uniform(0, 1)}), "no field"),
+        (ValueError, lambda: tuning.population(Walk(), SPACE, size=1), "size=1"),
+    ],
+)
+def test_a_population_that_can_not_be_is_refused(error, make, match):
+    with pytest.raises(error, match=match):
+        make()

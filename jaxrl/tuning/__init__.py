@@ -4,6 +4,7 @@ from jaxrl.tuning.evolution import DE, DEHB
 from jaxrl.tuning.found import Found
 from jaxrl.tuning.from_optuna import Optuna, gp, tpe
 from jaxrl.tuning.history import Batch, History, Tuner
+from jaxrl.tuning.population import Population, population
 from jaxrl.tuning.search import held_out, repeat, tune
 from jaxrl.tuning.space import Choice, Integer, Log, Space, Uniform, choice, integer, log, uniform
 from jaxrl.tuning.stopping import Foresight
@@ -12,6 +13,6 @@ from jaxrl.tuning.tuners import PBT, Hyperband, Random, Sobol, SuccessiveHalving
 
 __all__ = [
     "DE", "DEHB", "PBT", "Batch", "Choice", "Foresight", "Found", "History", "Hyperband", "Integer", "Log", "Optuna",
-    "Random", "Sobol", "Space", "SuccessiveHalving", "Tuner", "Uniform", "choice", "final", "gp", "held_out", "integer",
-    "log", "repeat", "tpe", "tune", "uniform",
+    "Population", "Random", "Sobol", "Space", "SuccessiveHalving", "Tuner", "Uniform", "choice", "final", "gp", "held_out",
+    "integer", "log", "population", "repeat", "tpe", "tune", "uniform",
 ]  # fmt: skip
