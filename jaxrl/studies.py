@@ -1,6 +1,7 @@
 """What the command line says of studies that are kept: tables and pictures."""
 
 import pathlib
+import sys
 from typing import Any, Literal
 
 import tyro
@@ -10,6 +11,8 @@ from rich.table import Table
 
 import jaxrl as rl
 from jaxrl.commands import labels_of
+
+WIDE = 160  # columns of a table that goes to a file or a pipe
 
 
 def draw(results: Any, folder: pathlib.Path) -> None:
@@ -72,7 +75,7 @@ def runs(
         path = row["folder"].relative_to(folder) if row["folder"] != folder else folder
         cells = (path, row["algorithm"], row["env"], steps, size, score, row["date"][:10], row["commit"][:7], row["note"])
         table.add_row(*map(_shown, cells))
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else WIDE).print(table)
 
 
 def _shown(value: Any) -> str:

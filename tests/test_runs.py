@@ -10,7 +10,7 @@ import pytest
 
 import envs
 import jaxrl as rl
-from jaxrl import catalogue, studies
+from jaxrl import catalogue, cli, studies
 
 TRAINING = rl.Training(
     rl.reinforce(num_envs=2, num_steps=9, network=rl.MLP((8,))), envs.make("Catch"), 180, evals=2, episodes=2, eval_share=1.0
@@ -75,6 +75,29 @@ def test_the_zoo_is_a_catalogue():
     row = table[table.folder.map(lambda path: path.name) == "dqn-Acrobot-v1.json"].iloc[0]
     published = json.loads(row.folder.read_text())["evaluation_score"]
     assert (row.score, row.low, row.high) == pytest.approx([published[part] for part in ("iqm", "low", "high")], abs=1e-3)
+
+
+def test_a_row_of_the_zoo_is_a_complete_record(tmp_path):
+    from experiments.zoo.__main__ import Config, main
+
+    main(Config(rows=("reinforce CartPole-v1",), seeds=2, scale=0.01, folder=tmp_path))
+    (row,) = rl.runs(tmp_path, algorithm="reinforce").itertuples()
+    assert (row.env, row.seeds, row.note) == ("CartPole-v1", 2, "")
+    record = json.loads(row.folder.read_text())
+    assert record["row"] == "reinforce CartPole-v1"
+    assert record["evaluation_score"]["mean"] == pytest.approx(
+        float(rl.load(row.folder)["evaluation"].isel(step=-1).mean()), abs=0.01
+    )
+    assert rl.rerun(row.folder, 1, progress=False).equal
+
+
+def test_the_command_line_lists_and_compares(root, capsys):
+    cli.main(["runs", str(root), "--where", "env=Catch", "lr=1e-3"])
+    assert "small.json" in capsys.readouterr().out
+    cli.main(["compare", str(root / "small.json"), str(root / "2026" / "grid"), "--where", "lr=1e-3"])
+    assert "mean difference" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="several settings"):
+        cli.main(["compare", str(root / "small.json"), str(root / "small.json")])
 
 
 BROKEN = {

@@ -73,7 +73,7 @@ function nearest(xs, x) {
 }
 
 function frame(figure, chart, xs, ys, width, height) {
-  const margin = { left: 58, right: 12, top: 10, bottom: 42 };
+  const margin = { left: 58, right: 20, top: 10, bottom: 42 };
   const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${chart.ylabel} against ${chart.xlabel}` }, figure);
   const x = onto(xs, margin.left, width - margin.right), y = onto(ys, height - margin.bottom, margin.top);
   for (const at of ticks(...ys)) {
@@ -98,7 +98,7 @@ function drawLines(figure, chart) {
     const color = line.faint ? FAINT : COLORS[line.i];
     line.group = make("g", { class: "series" }, svg);
     if (line.low) make("path", { d: band(line.x, line.low, line.high, x, y), fill: color, opacity: 0.15 }, line.group);
-    make("path", { d: path(line.x, line.y, x, y), stroke: color, "stroke-dasharray": DASHES[line.i % DASHES.length], class: "line" }, line.group);
+    make("path", { d: path(line.x, line.y, x, y), stroke: color, "stroke-dasharray": line.faint ? "" : DASHES[line.i % DASHES.length], class: "line" }, line.group);
   }
   const guide = make("line", { y1: margin.top, y2: height - margin.bottom, class: "guide", visibility: "hidden" }, svg);
   const light = (chosen) => lines.forEach((line) => line.group.classList.toggle("dim", chosen !== null && line !== chosen));

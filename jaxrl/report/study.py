@@ -89,7 +89,8 @@ def read(path: str | os.PathLike[str], name: str) -> Study:
         diverged = lost.values.reshape(scores.shape)[order]
     steps = results["step"].values if "step" in results.coords else np.arange(results.sizes.get("step", 0))
     seeds = results["seed"].values if "seed" in results.coords else np.arange(scores.shape[1])
-    title = f"{record.get('algorithm') or catalogue.algorithm_of(record['run'])} {catalogue.env_of(record['run'])}".strip()
+    env = catalogue.env_of(record["run"])
+    title = str(record.get("algorithm") or catalogue.algorithm_of(record["run"])) + (f" on {env}" if env else "")
     return Study(path, title, name, record, results, labels, scores[order], curves, diverged, steps, seeds)
 
 
@@ -121,6 +122,8 @@ def card(study: Study) -> list[tuple[str, str]]:
     times = [f"{attributes[key]:.3g} s to {word}" for key, word in (("compile_seconds", "compile"), ("run_seconds", "run"))
              if key in attributes]  # fmt: skip
     small = study.path.is_file()
+    again = f"jaxrl rerun {study.path} --member 0" if "recipe" in record else "needs rl.rerun(..., training=...)"
+    again = "a function was swept, which keeps no policies" if "function" in record["run"] else again
     return [
         ("folder", str(study.path)),
         ("members", f"{members:,}, of which {done:,} have a final {study.name}"),
@@ -131,7 +134,7 @@ def card(study: Study) -> list[tuple[str, str]]:
         ("took", ", ".join(times) or "unknown"),
         ("chunk", str(attributes.get("chunk", "unknown"))),
         ("record", "one small file: curves, no policies" if small else "a folder: curves and policies"),
-        ("train a member again", f"jaxrl rerun {study.path} 0" if "recipe" in record else "needs rl.rerun(..., training=)"),
+        ("train a member again", again),
     ]
 
 
