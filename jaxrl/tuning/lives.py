@@ -151,7 +151,7 @@ class Lives:
         return outputs
 
     def _run(self, program: Stepped, width: int, lanes: list["Lane"]) -> dict[str, np.ndarray]:
-        """The rows of one chunk of lanes, and the leaves of their states."""
+        """The rows of one chunk of lanes, and the leaves of their states where they are not at their ends."""
         started = time.monotonic()
         padded = lanes + [lanes[-1]] * (width - len(lanes))
         points = self._points(np.array([lane.point for lane in padded]), np.array([lane.seed for lane in padded]))
@@ -167,7 +167,8 @@ class Lives:
                 self.show(row, len(lanes), middle(rows[-1]["return"]))
         self.run_seconds += time.monotonic() - started
         curves = {f"rows.{name}": np.stack([np.float32(row[name]) for row in rows], 1) for name in rows[0]}
-        leaves = {f"state.{i:04d}": np.array(raw(leaf)) for i, leaf in enumerate(jax.tree.leaves(state))}
+        goes_on = lanes[0].until < self.training.evals  # of a life that is over nobody needs the state
+        leaves = {f"state.{i:04d}": np.array(raw(leaf)) for i, leaf in enumerate(jax.tree.leaves(state) if goes_on else [])}
         return {name: value[: len(lanes)] for name, value in (curves | leaves).items()}
 
     def _points(self, points: np.ndarray, seeds: np.ndarray) -> dict[str, Any]:

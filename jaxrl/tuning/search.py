@@ -60,8 +60,8 @@ def tune(
         metric, a folder that holds another search.
       TypeError: a range of floats in a static field.
     """
-    options = {name: value for name, value in locals().items() if name not in ("training", "space")}
-    return repeat(training, space, repetitions=1, **options)[0]
+    asked = dict(locals())
+    return repeat(**asked, repetitions=1)[0]
 
 
 def repeat(training: Training, space: Mapping[str, Any], *, repetitions: int, **options: Any) -> list[Found]:
