@@ -11,7 +11,6 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -247,11 +246,9 @@ def compare(
     *,
     allow: Sequence[str] = (),
     **where: Any,
-) -> pd.DataFrame:
-    """The final `name` of two studies, their difference, and the probability that a seed of the first beats the second's.
+) -> stats.Comparison:
+    """`stats.compare` of two studies: the final `name` of each, their difference, how often the first is the better.
 
-    Rows first, second, difference (of the same seeds, where two or more are common, else left out), improvement; columns
-    estimate, low, high: interquartile means (of the difference, the mean) with 95 % bootstrap intervals.
     a, b: folders, records or results. where: the setting of each, for those of its axes that have several values.
     allow: what may differ, of `stats.obstacles`, because it is what you study.
 
@@ -259,16 +256,7 @@ def compare(
       ValueError: what would make the comparison misleading; an axis of several values without its label.
     """
     first, second = (_one_setting(x, name, where) for x in (a, b))
-    stats.check_comparable(first, second, name, allow=allow)
-    x, y = (stats.final(results, name, "seed").reset_coords(drop=True) for results in (first, second))
-    x, y = (array.where(np.isfinite(array), drop=True).astype(float) for array in (x, y))
-    rows = {"first": stats.interval(x.values), "second": stats.interval(y.values)}
-    if (pairs := x - y).size >= 2:  # labels in common
-        rows["difference"] = stats.interval(pairs.values, stats.mean)
-    draws = stats.bootstrap(jax.random.key(0), stats.probability_of_improvement, x.values, y.values)
-    rows["improvement"] = stats.Interval(stats.probability_of_improvement(x.values, y.values), *stats.percentile(draws))
-    told = {row: [float(value) for value in values] for row, values in rows.items()}
-    return pd.DataFrame.from_dict(told, orient="index", columns=["estimate", "low", "high"])
+    return stats.compare(first, second, name, allow=allow)
 
 
 def _one_setting(study: Any, name: str, where: dict[str, Any]) -> Any:

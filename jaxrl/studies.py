@@ -79,8 +79,13 @@ def runs(
 
 
 def _shown(value: Any) -> str:
-    """A stranger's text as a terminal may show it: no markup, no control characters."""
-    return escape("".join(c if c.isprintable() else "?" for c in str(value)))
+    """A stranger's text as a table may show it: without markup."""
+    return escape(_plain(value))
+
+
+def _plain(value: Any) -> str:
+    """A stranger's text as a terminal may show it: without control characters."""
+    return "".join(c if c.isprintable() else "?" for c in str(value))
 
 
 def compare(
@@ -99,15 +104,8 @@ def compare(
         where: the setting, for axes of several values: lr=1e-3
         allow: what may differ, because it is what you study
     """
-    made = rl.compare(first, second, name, allow=allow, **labels_of(where))
-    titles = {"first": str(first), "second": str(second), "difference": "mean difference, first - second, of common seeds"}
-    table = Table(title=f"{name} at the end, 95 % bootstrap intervals", title_justify="left")
-    for column in ("", "estimate", "low", "high"):
-        table.add_column(column, justify="left" if not column else "right", overflow="fold")
-    for row, values in made.iterrows():
-        title = titles.get(str(row), "probability that a seed of the first beats one of the second")
-        table.add_row(_shown(title), *(f"{value:.5g}" for value in values))
-    Console().print(table)
+    print(f"first   {_plain(first)}\nsecond  {_plain(second)}")
+    print(rl.compare(first, second, name, allow=allow, **labels_of(where)))
 
 
 def report(

@@ -4,8 +4,6 @@ import itertools
 import os
 import pathlib
 
-import pandas as pd
-
 from jaxrl import catalogue, stats
 from jaxrl.report import page, study
 from jaxrl.report.study import Study
@@ -36,7 +34,7 @@ def report(
     return out
 
 
-def comparisons(studies: list[Study]) -> list[tuple[str, str, pd.DataFrame | list[str]]]:
+def comparisons(studies: list[Study]) -> list[tuple[str, str, stats.Comparison | list[str]]]:
     """Of each pair the titles, and the best settings side by side, or what would make that misleading."""
     made = []
     for a, b in itertools.combinations(studies, 2):

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binom
 
 from jaxrl import plot, stats
 from jaxrl.importance import importance
@@ -37,6 +36,8 @@ def learning_curves(study: Study) -> dict[str, Any] | None:
 
 def profile(study: Study) -> dict[str, Any]:
     """The share of seeds above each score. The bootstrap distribution of a share is binomial, so its band is exact."""
+    from scipy.stats import binom  # here, as it takes a while to import
+
     finite = study.scores[np.isfinite(study.scores)]
     at = np.linspace(finite.min(), finite.max(), THRESHOLDS)
     counts = np.isfinite(study.scores).sum(1)[:, None]
@@ -55,26 +56,11 @@ def improvement(study: Study) -> dict[str, Any] | None:
     """The probability that a seed of the best setting beats one of each other."""
     if len(study.labels) < 2 or study.scores.shape[1] < 2:
         return None
-    rows = [better(study.scores[0], other) for other in study.scores[1 : 1 + OTHERS]]
+    others = study.scores[1 : 1 + OTHERS]
+    rows = [[*map(float, stats.improvement(study.scores[0], other, level=LEVEL, resamples=300))] for other in others]
     titles = [f"over {title}" for title in study.titles[1:]]
     value, low, high = zip(*rows, strict=True)
     return _dots(titles, value, low, high, f"probability that {study.titles[0]} is better", middle=0.5)
-
-
-def better(x: np.ndarray, y: np.ndarray, resamples: int = 300) -> tuple[float, float, float]:
-    """`stats.probability_of_improvement` and the ends of its bootstrap interval; NaN where a side has no two scores.
-
-    A resample is told by how often each score came, so that nothing is sorted again: O(seeds) a resample.
-    """
-    x, y = x[np.isfinite(x)], np.sort(y[np.isfinite(y)])
-    if min(len(x), len(y)) < 2:
-        return np.nan, np.nan, np.nan
-    luck = np.random.default_rng(0)
-    often_x, often_y = (luck.multinomial(n, np.full(n, 1 / n), resamples) / n for n in (len(x), len(y)))
-    up_to = np.concatenate([np.zeros((resamples, 1)), often_y.cumsum(1)], 1)
-    left, right = (np.searchsorted(y, x, side=side) for side in ("left", "right"))
-    draws = (often_x * (up_to[:, left] + up_to[:, right]) / 2).sum(1)
-    return float((left + right).mean() / (2 * len(y))), *np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist()
 
 
 def _dots(titles: list[str], value: Any, low: Any, high: Any, xlabel: str, middle: float | None = None) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from jaxrl.report import charts, study
 from jaxrl.report.study import Study
 
 ROWS = 500  # of a table
+SETTINGS = "Final {} of each setting, the best first."
 NOTE = (
     "Scores are those of the last evaluation point; intervals are 95 % percentile bootstrap intervals of the interquartile "
     "mean (IQM) over seeds. The best of several settings was chosen by the very seeds that score it, and so looks better "
@@ -75,7 +76,7 @@ def _section(one: Study, drawn: list[Any], films: bool) -> Html:
         tag("h2", one.title, " ", tag("small", one.path.name)),
         tag("p", study.question(one), class_="question"),
         _card(one),
-        tag("h3", "Scores"), _table(study.table(one), one.name),
+        tag("h3", "Scores"), _table(study.table(one), SETTINGS.format(one.name)),
         tag("h3", "Learning curves"), _chart(curves, drawn) if curves else tag("p", "The results have no steps."),
         tag("h3", "Performance profiles"), _chart(charts.profile(one), drawn),
         tag("h3", "Probability of improvement"),
@@ -96,14 +97,14 @@ def _card(one: Study) -> Html:
     )
 
 
-def _table(frame: pd.DataFrame, name: str) -> Html:
+def _table(frame: pd.DataFrame, title: str) -> Html:
     """A table that sorts itself by the column that is clicked."""
     kinds = ["number" if frame[column].dtype.kind in "iuf" else "text" for column in frame.columns]
     buttons = [tag("button", column, type="button") for column in frame.columns]
     head = [tag("th", button, scope="col", class_=kind) for button, kind in zip(buttons, kinds, strict=True)]
     rows = [tag("tr", [_cell(value) for value in row]) for row in frame.head(ROWS).itertuples(index=False)]
-    more = f" The best {ROWS} of {len(frame):,}." if len(frame) > ROWS else ""
-    caption = tag("caption", f"Final {name} of each setting, the best first.{more} Click a column to sort by it.")
+    more = f" The first {ROWS} of {len(frame):,}." if len(frame) > ROWS else ""
+    caption = tag("caption", f"{title}{more} Click a column to sort by it.")
     return tag(
         "div", tag("table", caption, tag("thead", tag("tr", head)), tag("tbody", rows), class_="sorts"), class_="wide"
     )
@@ -135,10 +136,16 @@ def _comparison(studies: list[Study], compared: list[Any], drawn: list[Any]) -> 
             parts.append(tag("p", "Not compared, as that would mislead:"))
             parts.append(tag("ul", [tag("li", line) for line in found]))
         else:
-            words = {"first": first, "second": second, "difference": "mean difference over the same seeds"}
+            paired = "of the same seeds" if found.paired else "unpaired"
+            words = {"first": first, "second": second, "difference": f"difference of the two, {paired}"}
             words |= {"improvement": "probability that a seed of the first beats one of the second"}
-            rows = found.rename(index=words).rename_axis("of").reset_index()
-            parts.append(_table(rows, studies[0].name))
+            rows = [(text, *map(float, getattr(found, part))) for part, text in words.items()]
+            parts.append(
+                _table(
+                    pd.DataFrame(rows, columns=["of", "estimate", "low", "high"]),
+                    f"{found.statistic} of the final {found.name}: {found.verdict}.",
+                )
+            )
     if not any(isinstance(found, list) for _, _, found in compared):
         best = [(one, charts.learning_curves(one)) for one in studies]
         lines = [chart["lines"][0] | {"label": one.path.name, "x": chart["x"]} for one, chart in best if chart]

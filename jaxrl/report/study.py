@@ -103,7 +103,8 @@ def question(study: Study) -> str:
     )
     if not len(study.labels.columns):
         return f"What {study.name} does {study.title} reach{after}? {seeds}."
-    swept = " and ".join(f"{axis} ({_values(study.labels[axis].tolist())})" for axis in study.labels)
+    each = [f"{axis} ({_values(study.labels[axis].tolist())})" for axis in study.labels]
+    swept = " and ".join([", ".join(each[:-1]), each[-1]] if len(each) > 1 else each)
     return f"How does the {study.name} of {study.title}{after} depend on {swept}? {seeds}."
 
 
