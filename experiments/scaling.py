@@ -30,7 +30,7 @@ class Config:
 
     updates: tuple[int, ...] = (1, 2, 3, 4, 8)
     """gradient steps after one step of each of four environments; the last is foretold from the others"""
-    steps: tuple[int, ...] = (24_000, 24_000, 16_800, 16_800, 12_000)
+    steps: tuple[int, ...] = (24_000, 24_000, 16_800, 16_800, 7_200)
     """environment steps of each"""
     row: int = 600
     """environment steps between two evaluations"""
@@ -51,19 +51,20 @@ def train(config: Config, updates: int, steps: int) -> xr.Dataset:
 
 
 def foretell(ratio: np.ndarray, data: np.ndarray) -> dict[str, Any]:
-    """The law through all ratios but the last, what it says of the last, and the law through all. data: [ratios, seeds]."""
-    known, whole = rl.stats.fit_power_law(ratio[:-1], data[:-1]), rl.stats.fit_power_law(ratio, data)
-    predicted, measured = known.predict(ratio[-1]), rl.stats.interval(data[-1], rl.stats.median)
+    """The law through all ratios, and what the law of all but the last says of the last. data: [ratios, seeds]."""
     name = lambda made: dict(zip(("estimate", "low", "high"), map(float, made), strict=True))
-    return {
-        "data": np.median(data, axis=1).tolist(),
-        "predicted": name(predicted),
-        "measured": name(measured),
-        "miss": float(predicted.estimate / measured.estimate - 1.0),
+    whole, middle = rl.stats.fit_power_law(ratio, data), np.median(data, axis=1)
+    found = {
+        "data": middle.tolist(),
+        "measured": name(rl.stats.interval(data[-1], rl.stats.median)),
         "left_out_errors": whole.error.tolist(),
         "law": {key: name(made) for key, made in whole.parameters().items()},
-        "frontier": rl.stats.pareto(np.median(data, axis=1), ratio * np.median(data, axis=1)).tolist(),
+        "frontier": rl.stats.pareto(middle, ratio * middle).tolist(),
     }
+    if len(ratio) > 4:  # a law takes four
+        found["predicted"] = name(rl.stats.fit_power_law(ratio[:-1], data[:-1]).predict(ratio[-1]))
+        found["miss"] = found["predicted"]["estimate"] / middle[-1] - 1.0
+    return found
 
 
 def page(config: Config, ratio: np.ndarray, found: dict[str, Any], card: dict[str, Any]) -> str:
@@ -83,7 +84,8 @@ def page(config: Config, ratio: np.ndarray, found: dict[str, Any], card: dict[st
             continue
         left = ", ".join(f"{100 * x:.0f} %" for x in made["left_out_errors"])
         cells = " | ".join(f"{x:,.0f}" for x in made["data"])
-        lines.append(f"| {score} | {cells} | {show(made['predicted'])} | {100 * made['miss']:+.0f} % | {left} |")
+        told = [show(made["predicted"]), f"{100 * made['miss']:+.0f} %"] if "predicted" in made else ["too few ratios", ""]
+        lines.append(f"| {score} | {cells} | {' | '.join(told)} | {left} |")
     three = lambda made: "{estimate:.3g} [{low:.3g}, {high:.3g}]".format(**made)
     told = {score: made["law"] for score, made in found.items() if "law" in made}
     laws = [f"- {score}: " + ", ".join(f"{name} {three(x)}" for name, x in law.items()) for score, law in told.items()]

@@ -21,6 +21,7 @@ SMOKE = {
     "--selection-levels 2 --test-levels 4 --runs {out}/runs --folder {out}",
     "discover_ta_lpg": "--generations 1 --evals 1 --seeds 2 --population 4 --lifetime 2 3 --test-lifetimes 3 --size 4 "
     "--selection-levels 2 --test-levels 4 --runs {out}/runs --folder {out}",
+    "early_stopping": "--settings 10 --seeds 1 --steps 10240 --orders 2 --quantiles 0.5 --folder {out}",
     "learned_optimizer": "--generations 2 --evals 1 --seeds 2 --population 4 --updates 2 --selection-levels 2 "
     "--test-levels 4 --settings 1 --width 4 --runs {out}/runs --folder {out}",
     "memory_speed": "--lengths 4 --batches 1 --sizes 4 --rounds 1 --calls 1 --folder {out}",

@@ -7,10 +7,10 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
+from matplotlib.ticker import EngFormatter, NullFormatter
 
 from jaxrl import stats
-from jaxrl.plot.canvas import COLORS, MARKERS, canvas, labels, line
+from jaxrl.plot.canvas import COLORS, MARKERS, canvas, labels, line, number
 
 
 def profile(made: xr.Dataset, by: str | None = None, *, xlabel: str = "score", ax: Axes | None = None) -> Figure:
@@ -28,7 +28,7 @@ def power(made: xr.Dataset, *, ax: Axes | None = None) -> Figure:
     figure, ax = canvas(ax, (6.4, 4.2))
     pairs = made.stack(pair=("better", "worse")).dropna("pair", how="all", subset=["wrong"])
     for i, pair in enumerate(pairs["pair"].values):
-        one, label = pairs.isel(pair=i), " over ".join(map(str, pair))
+        one, label = pairs.isel(pair=i), " over ".join(map(number, pair))
         look: dict[str, Any] = {"color": COLORS[i % len(COLORS)], "marker": MARKERS[i % len(MARKERS)]}
         ax.plot(made["seeds"], one["separated"], label=f"{label}: told apart", **look)
         ax.plot(made["seeds"], one["wrong"], linestyle="--", label=f"{label}: ranked wrongly", **look)
@@ -49,7 +49,7 @@ def law(
     """
     figure, ax = canvas(ax, (6.4, 4.2))
     for i, (label, (fit, scores)) in enumerate(fits.items()):
-        at, color = np.asarray(fit.x), COLORS[i % len(COLORS)]
+        at, color = np.asarray(fit.x, float), COLORS[i % len(COLORS)]
         dense = np.geomspace(at.min(), at.max() * beyond, 100)
         made = xr.Dataset(
             {key: ("x", np.asarray(end)) for key, end in zip(("iqm", "low", "high"), fit.predict(dense), strict=True)}
@@ -58,9 +58,14 @@ def law(
         ax.fill_between(dense, made.low, made.high, color=color, alpha=0.18, linewidth=0)
         scores = np.asarray(scores, float).reshape(len(at), -1)
         ax.plot(at, np.median(scores, axis=1), MARKERS[i % len(MARKERS)], color=color, label=label)
+        scores = np.where(np.isfinite(scores), scores, np.nan)
         ax.plot(np.repeat(at, scores.shape[1]), scores.ravel(), ".", color=color, alpha=0.25, markersize=3)
     ax.set(xscale="log", yscale="log")
+    ticks = np.unique(np.concatenate([np.asarray(fit.x, float) for fit, _ in fits.values()]))
+    ax.set_xticks(ticks, [number(x) for x in ticks.tolist()])
     ax.yaxis.set_major_formatter(EngFormatter(sep=""))
+    ax.yaxis.set_minor_formatter(EngFormatter(sep=""))
+    ax.xaxis.set_minor_formatter(NullFormatter())
     _finish(ax, x, y, "")
     return figure
 

@@ -166,20 +166,23 @@ def bootstrap(key: jax.Array, statistic: Callable, *samples: Any, resamples: int
 
 
 def resample(
-    key: jax.Array, scores: jax.Array, statistic: Statistic, resamples: int, stratified: bool = True
+    key: jax.Array, scores: jax.Array, statistic: Statistic, resamples: int, stratified: bool = True, size: Any = None
 ) -> tuple[jax.Array, jax.Array]:
-    """The statistic of scores [..., tasks, seeds], and of resamples of them. [...], [resamples, ...]."""
+    """The statistic of scores [..., tasks, seeds], and of resamples of them. [...], [resamples, ...].
+
+    size: how many of the seeds there are, all unless given; those beyond are NaN. It may be traced.
+    """
     if getattr(statistic, "func", statistic) is optimality_gap:  # with its gamma, perhaps
         gamma = getattr(statistic, "keywords", {}).get("gamma", 1.0)
         scores, statistic = jnp.maximum(gamma - scores, 0.0), mean
     if statistic in TRIM:
-        return _recount(key, scores, TRIM[statistic], resamples, stratified)
-    return _redraw(key, scores, statistic, resamples, stratified)
+        return _recount(key, scores, size, TRIM[statistic], resamples, stratified)
+    return _redraw(key, scores, size, statistic, resamples, stratified)
 
 
 @partial(jax.jit, static_argnames=("trim", "resamples", "stratified"))
 def _recount(
-    key: jax.Array, scores: jax.Array, trim: float, resamples: int, stratified: bool
+    key: jax.Array, scores: jax.Array, size: Any, trim: float, resamples: int, stratified: bool
 ) -> tuple[jax.Array, jax.Array]:
     """The trimmed mean of scores [..., tasks, seeds], and of resamples told only by how often each score came. [R, ...]."""
     *points, num_tasks, num_seeds = scores.shape
@@ -189,7 +192,7 @@ def _recount(
     known = ~jnp.isnan(scores)
 
     def one(key: jax.Array) -> jax.Array:
-        counts = draw_counts(key, num_tasks, num_seeds, stratified).ravel()
+        counts = draw_counts(key, num_tasks, num_seeds, stratified, size).ravel()
         return trimmed_mean(scores, jnp.where(known, counts[order], 0), trim)
 
     return trimmed_mean(scores, known.astype(int), trim), _map(one, key, resamples, scores.size)
@@ -197,19 +200,22 @@ def _recount(
 
 @partial(jax.jit, static_argnames=("statistic", "resamples", "stratified"))
 def _redraw(
-    key: jax.Array, scores: jax.Array, statistic: Statistic, resamples: int, stratified: bool
+    key: jax.Array, scores: jax.Array, size: Any, statistic: Statistic, resamples: int, stratified: bool
 ) -> tuple[jax.Array, jax.Array]:
     """As `_recount` for any statistic, by calling it."""
     *points, num_tasks, num_seeds = scores.shape
+    size = num_seeds if size is None else size
     samples = jnp.swapaxes(scores.reshape(-1, num_tasks, num_seeds), 1, 2)
     strata = (num_seeds, num_tasks) if stratified else (num_seeds, 1)
+    there = jnp.arange(num_seeds)[:, None] < size
 
     def of(drawn: jax.Array) -> jax.Array:
         return statistic(drawn[:, 0] if num_tasks == 1 else drawn)
 
     def one(key: jax.Array) -> jax.Array:
-        drawn = _draw(key, strata, num_seeds)
-        return jax.lax.map(lambda x: of(jnp.take_along_axis(x, jnp.broadcast_to(drawn, x.shape), 0)), samples)
+        drawn = _draw(key, strata, size)
+        again = lambda x: jnp.where(there, jnp.take_along_axis(x, jnp.broadcast_to(drawn, x.shape), 0), jnp.nan)
+        return jax.lax.map(lambda x: of(again(x)), samples)
 
     return jax.vmap(of)(samples).reshape(points), _map(one, key, resamples, samples[0].size).reshape(resamples, *points)
 
@@ -228,15 +234,20 @@ def _improvements(key: jax.Array, x: jax.Array, y: jax.Array, resamples: int) ->
     return improvement_by_counts(x, y, below, up_to, *ones), _map(one, key, resamples, x.size + y.size)
 
 
-def draw_counts(key: jax.Array, num_tasks: int, num_seeds: int, stratified: bool = True) -> jax.Array:
-    """How often each seed is drawn when num_seeds are, with replacement, in each task. int [num_tasks, num_seeds]."""
+def draw_counts(key: jax.Array, num_tasks: int, num_seeds: int, stratified: bool = True, size: Any = None) -> jax.Array:
+    """How often each seed is drawn when num_seeds are, with replacement, in each task. int [num_tasks, num_seeds].
+
+    size: with it, as many are drawn of the first so many. It may be traced.
+    """
+    size = num_seeds if size is None else size
     strata = num_tasks if stratified else 1
-    drawn = _draw(key, (strata, num_seeds), num_seeds) + num_seeds * jnp.arange(strata)[:, None]
-    counts = jnp.zeros(strata * num_seeds, int).at[drawn.ravel()].add(1, mode="promise_in_bounds")
+    drawn = _draw(key, (strata, num_seeds), size) + num_seeds * jnp.arange(strata)[:, None]
+    once = jnp.broadcast_to(jnp.arange(num_seeds) < size, drawn.shape).ravel().astype(int)
+    counts = jnp.zeros(strata * num_seeds, int).at[drawn.ravel()].add(once, mode="promise_in_bounds")
     return jnp.broadcast_to(counts.reshape(strata, num_seeds), (num_tasks, num_seeds))
 
 
-def _draw(key: jax.Array, shape: tuple[int, ...], n: int) -> jax.Array:
+def _draw(key: jax.Array, shape: tuple[int, ...], n: Any) -> jax.Array:
     """Whole numbers below n, uniform but for n / 2^24, which no resample can feel."""
     share = (_words(key, math.prod(shape)) >> 8).astype(jnp.float32) * (n / 2**24)
     return jnp.minimum(share.astype(int), n - 1).reshape(shape)
@@ -258,7 +269,8 @@ def _mix(x: jax.Array) -> jax.Array:
 def _map(one: Callable[[jax.Array], jax.Array], key: jax.Array, resamples: int, size: int) -> jax.Array:
     """`one` of as many keys, some at a time, each of which holds arrays of `size`. [resamples, ...]."""
     rounds = -(-resamples // max(1, CHUNK.get(jax.default_backend(), WIDE) // size))
-    return jax.lax.map(one, jax.random.split(key, resamples), batch_size=-(-resamples // rounds))
+    batch = -(-resamples // rounds)  # rounds of one size, so that one is compiled; what is over is left out
+    return jax.lax.map(one, jax.random.split(key, rounds * batch), batch_size=batch)[:resamples]
 
 
 # ------------------------------------------------------------------------------------------------------------- arguments

@@ -53,7 +53,8 @@ def power(
     x = jnp.asarray(array.transpose(*([by] if by else []), over).values, float).reshape(-1, array.sizes[over])
     _check(x, seeds)
     key = jax.random.key(0) if key is None else key
-    grid = [_studies(jax.random.fold_in(key, k), x, k, studies, resamples, statistic, level) for k in seeds]
+    study = partial(_studies, most=max(seeds), studies=studies, resamples=resamples, statistic=statistic, level=level)
+    grid = [study(jax.random.fold_in(key, k), x, k) for k in seeds]
     whole, many = resample(jax.random.fold_in(key, 0), x[:, None], statistic, 2000)
     spread = jnp.std(many, axis=0) * x.shape[1] ** 0.5  # of one seed's worth of evidence
     made = {name: (("seeds", "setting"), np.stack([each[name] for each in grid])) for name in ("width", "coverage")}
@@ -71,15 +72,16 @@ def power(
     return data.rename(setting=by) if by else data.isel(setting=0, drop=True)
 
 
-@partial(jax.jit, static_argnames=("size", "studies", "resamples", "statistic", "level"))
+@partial(jax.jit, static_argnames=("most", "studies", "resamples", "statistic", "level"))
 def _studies(
-    key: jax.Array, x: jax.Array, size: int, studies: int, resamples: int, statistic: Statistic, level: float
+    key: jax.Array, x: jax.Array, size: Any, most: int, studies: int, resamples: int, statistic: Statistic, level: float
 ) -> dict[str, jax.Array]:
-    """What studies of `size` seeds of each setting of x [settings, n] find."""
+    """What studies of `size` seeds of each setting of x [settings, n] find; one program for all sizes up to `most`."""
     key_draw, key_resample = jax.random.split(key)
-    drawn = jax.random.randint(key_draw, (len(x), studies, size), 0, x.shape[1])
-    scores = jnp.take_along_axis(x[:, None], drawn, axis=-1)  # [settings, studies, size]
-    one = lambda key, x: resample(key, x[:, None], statistic, resamples)
+    drawn = jax.random.randint(key_draw, (len(x), studies, most), 0, x.shape[1])
+    scores = jnp.take_along_axis(x[:, None], drawn, axis=-1)  # [settings, studies, most]
+    scores = jnp.where(jnp.arange(most) < size, scores, jnp.nan)
+    one = lambda key, x: resample(key, x[:, None], statistic, resamples, size=size)
     estimate, draws = jax.vmap(one)(jax.random.split(key_resample, len(x)), scores)  # [settings, (resamples,) studies]
     truth = statistic(x)[:, None]
     low, high = jnp.moveaxis(jax.vmap(partial(ends, level=level))(estimate, draws), 1, 0)
