@@ -94,11 +94,12 @@ class Lives:
         kinds = [(lane.group, lane.born, lane.until) for lane in lanes]
         for number, kind in enumerate(dict.fromkeys(kinds)):
             chosen = [i for i, other in enumerate(kinds) if other == kind]
-            program, width = self._program(lanes[chosen[0]], len(chosen))
+            width = self._width(len(chosen))
+            if not all(self._is_kept(f"{name}/{number:03d}-{i:08d}-{width:05d}.npz") for i in range(0, len(chosen), width)):
+                width = self._program(lanes[chosen[0]], len(chosen))[1]  # narrower, where memory asks for it
             for first in range(0, len(chosen), width):
-                some = chosen[first : first + width]
-                file = f"{name}/{number:03d}-{first:08d}-{width:05d}.npz"
-                outputs = self._cached(file, functools.partial(self._run, program, width, [lanes[i] for i in some]))
+                some, file = chosen[first : first + width], f"{name}/{number:03d}-{first:08d}-{width:05d}.npz"
+                outputs = self._cached(file, functools.partial(self._run, [lanes[i] for i in some], len(chosen)))
                 left = [value for key, value in sorted(outputs.items()) if key.startswith("state.")]
                 for i, lane in enumerate(some):
                     states[lane] = [leaf[i] for leaf in left]
@@ -129,6 +130,9 @@ class Lives:
         for path in (self.folder / name).glob("*.state.npz") if self.folder else ():
             path.unlink()
 
+    def _is_kept(self, name: str) -> bool:
+        return self.folder is not None and (self.folder / name).exists()
+
     def _cached(self, name: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
         """What is on disk under this name, else made and written there. States are in a file beside it, written first."""
         if self.folder is None:
@@ -150,8 +154,13 @@ class Lives:
                 store.write(file, lambda opened, part=part: np.savez(opened, **store.encode(part)))  # type: ignore[arg-type]
         return outputs
 
-    def _run(self, program: Stepped, width: int, lanes: list["Lane"]) -> dict[str, np.ndarray]:
-        """The rows of one chunk of lanes, and the leaves of their states where they are not at their ends."""
+    def _run(self, lanes: list["Lane"], of: int) -> dict[str, np.ndarray]:
+        """The rows of one chunk, `of` so many lanes, and the leaves of their states where they are not at their ends."""
+        if lanes[0].born and not all(lane.state for lane in lanes):
+            raise ValueError(
+                f"the states that these lives go on from are no longer in {self.folder}: remove it, and search anew."
+            )
+        program, width = self._program(lanes[0], of)
         started = time.monotonic()
         padded = lanes + [lanes[-1]] * (width - len(lanes))
         points = self._points(np.array([lane.point for lane in padded]), np.array([lane.seed for lane in padded]))
@@ -175,8 +184,13 @@ class Lives:
         leaves = {name: jnp.asarray(value) for name, value in self.space.leaves(points).items()}
         return {"leaves": leaves, "seed": jnp.asarray(seeds, jnp.uint32)}
 
+    def _width(self, lanes: int) -> int:
+        """How wide the program for so many lanes is: a power of four that holds them, so that there are few programs."""
+        doublings = (-(-lanes // self.devices) - 1).bit_length()
+        return min(self.width, self.devices << (doublings + doublings % 2))
+
     def _program(self, lane: "Lane", lanes: int) -> tuple[Stepped, int]:
-        """The program for so many lanes: a power of four that holds them (few programs), or what memory allows."""
+        """The program for so many lanes, and its width: halved as often as memory asks for it."""
         setting = self.space.setting(lane.point)
         training = put_together(self.training, {name: setting[name] for name in self.space.grouped})
 
@@ -184,8 +198,7 @@ class Lives:
             return tree.put(training, point["leaves"]), jax.random.fold_in(jax.random.key(self.luck), point["seed"])
 
         while True:
-            doublings = (-(-lanes // self.devices) - 1).bit_length()
-            width = min(self.width, self.devices << (doublings + doublings % 2))
+            width = self._width(lanes)
             if (lane.group, width) in self._programs:
                 return self._programs[lane.group, width], width
             program = Stepped(
