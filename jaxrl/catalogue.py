@@ -100,7 +100,7 @@ def _row(path: pathlib.Path, record: dict[str, Any]) -> dict[str, Any]:
         "folder": path,
         "algorithm": str(record.get("algorithm") or str(record.get("row", "")).partition(" ")[0] or algorithm_of(run))[:60],
         "env": env_of(run)[:60],
-        "steps": run["steps"] if isinstance(run.get("steps"), int) else None,
+        "steps": run["steps"] if type(run.get("steps")) is int and abs(run["steps"]) < 2**63 else None,
         "settings": members // max(seeds, 1),
         "seeds": seeds,
         "done": done,
@@ -264,13 +264,12 @@ def _one_setting(study: Any, name: str, where: dict[str, Any]) -> Any:
     results = study if isinstance(study, xr.Dataset | xr.DataArray) else load(study)
     for axis, value in where.items():
         if axis in results.dims:
-            near = {"method": "nearest", "tolerance": 1e-6 * abs(value)} if isinstance(value, float) else {}
-            try:
-                results = results.sel({axis: value}, **near)
-            except KeyError:
-                raise ValueError(
-                    f"{axis}={value} was not swept; its values are {results[axis].values[:12].tolist()}."
-                ) from None
+            labels = results[axis].values
+            numbers = labels.dtype.kind in "iuf" and not isinstance(value, str)
+            found = np.flatnonzero(np.isclose(labels, value, rtol=1e-6, atol=0.0) if numbers else labels == value)
+            if not len(found):
+                raise ValueError(f"{axis}={value} was not swept; its values are {labels[:12].tolist()}.")
+            results = results.isel({axis: int(found[0])})
     array = stats.pick(results, name, "seed")
     open_axes = [str(axis) for axis, size in array.sizes.items() if size > 1 and axis not in ("seed", "step")]
     if open_axes:

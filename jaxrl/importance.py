@@ -8,7 +8,6 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Sequence
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -103,10 +102,12 @@ def _exact(scores: xr.DataArray, axes: list[str], over: str, level: float) -> Im
             f"{seeds} of {scores.sizes[over]} have a score at every setting, and importance needs 3: {place} has "
             f"{int(known.min())}. Choose a part of the grid without it, or another variable, say 'evaluation'."
         )
+    from scipy.stats import t  # here, as it takes a moment to import
+
     shares, marginals = _shares(whole, axes, over)
     groups = np.array_split(np.arange(seeds), min(seeds, GROUPS))
     without = [_shares(whole.drop_isel({over: group}), axes, over) for group in groups]
-    reach = NormalDist().inv_cdf((1 + level) / 2) * math.sqrt(len(groups) - 1)
+    reach = float(t.ppf((1 + level) / 2, len(groups) - 1)) * math.sqrt(len(groups) - 1)
     half = reach * np.std([share for share, _ in without], axis=0)
     titles = [*map(TIMES.join, _parts(axes)[1:]), *([HIGHER] if len(axes) > 2 else []), over]
     table = _rows(shares, np.maximum(shares - half, 0), np.minimum(shares + half, 1), titles)
@@ -126,7 +127,10 @@ def _shares(scores: xr.DataArray, axes: list[str], over: str) -> tuple[np.ndarra
     if len(axes) > 2:
         spread.append(max(float(cells.var()) - sum(spread), 0.0))
         freedom.append(cells.size - 1 - sum(freedom))
-    noise = luck / scores.sizes[over] / cells.size  # of the cells' means, for each degree of freedom
+    # each seed lives at every setting: what it adds to all of them alike blurs no effect, only the rest does
+    rest = scores - cells - scores.mean(axes) + scores.mean()
+    mixed = float((rest**2).sum()) / ((scores.sizes[over] - 1) * max(cells.size - 1, 1))
+    noise = mixed / scores.sizes[over] / cells.size  # of the cells' means, for each degree of freedom
     variances = np.array([*(max(v - f * noise, 0.0) for v, f in zip(spread, freedom, strict=True)), luck])
     total = variances.sum()
     marginals = [(effects[()] + effects[axis,]).values for axis in axes]

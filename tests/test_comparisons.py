@@ -66,6 +66,15 @@ def test_what_misleads_is_refused():
         stats.compare(a.isel(seed=slice(3)), a)
 
 
+def test_one_score_has_no_interval_and_no_verdict():
+    a = results().isel(task=0)
+    alone = a.where(a.seed == 3)
+    made = stats.compare(alone, a, allow=("seeds",), paired=False, resamples=50)
+    assert made.seeds == (1, 12)
+    assert np.isnan([made.difference.low, made.difference.high]).all()
+    assert made.verdict == "no difference is shown"
+
+
 def test_a_profile_is_the_share_above():
     made = stats.profile(results(), thresholds=[-1.0, 0.0, 1.0], resamples=200)
     assert made.share.dims == ("task", "threshold")

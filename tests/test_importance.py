@@ -63,6 +63,14 @@ def test_luck_is_told_from_what_mattered():
     assert half["high"]["a"] - half["low"]["a"] < 0.15
 
 
+def test_luck_that_a_seed_has_everywhere_takes_nothing_from_an_effect():
+    """score = a + luck of the seed: the effect of `a` is known without error, be the luck as large as it will."""
+    results = swept(lambda a: a, 0.0, 3, a=np.array([-0.5, 0.5]))
+    luck = np.array([-3.0, 0.0, 3.0])
+    shares = importance(results.assign({"return": results["return"] + luck})).shares["share"]
+    assert shares["a"] == pytest.approx(0.25 / (0.25 + luck.var(ddof=1)))
+
+
 def test_intervals_hold_the_truth():
     """Of 100 such sweeps about 95 have the true share of the seed's luck, 1/3 here, in its interval."""
     sweeps = (swept(lambda a: a, 1.0, 12, key, a=np.array([-(2**0.5), 2**0.5])) for key in range(100))

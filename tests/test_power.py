@@ -51,6 +51,18 @@ def test_equals_are_never_told_apart():
     assert np.isnan(made.needed_seeds).all()
 
 
+def test_any_statistic_of_the_seeds_will_do():
+    made = stats.power(RESULTS, seeds=(3, 8), by="lr", statistic=lambda x: x.max(), studies=200, resamples=50)
+    pair = made.sel(better=made.better[np.argmax(RESULTS["return"].max("seed").values)]).dropna("worse")
+    luck = np.random.default_rng(1)
+    best, worst = (GOOD, BAD) if GOOD.max() > BAD.max() else (BAD, GOOD)
+    for k in (3, 8):
+        slow = np.mean([luck.choice(best, k).max() < luck.choice(worst, k).max() for _ in range(4000)])
+        np.testing.assert_allclose(pair.wrong.sel(seeds=k).item(), slow, atol=0.12)
+    gap = stats.power(RESULTS, seeds=(3,), by="lr", statistic=stats.optimality_gap, studies=20, resamples=20)
+    assert np.isfinite(gap.width).all()
+
+
 def test_one_setting_has_widths_alone():
     made = stats.power(RESULTS.isel(lr=0), seeds=(4,), studies=20, resamples=50, key=jax.random.key(1))
     assert set(made.data_vars) == {"width", "coverage"}

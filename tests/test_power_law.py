@@ -103,6 +103,8 @@ def test_steps_to_a_score():
     curves, steps = np.array([[0.0, 10, 20], [5, 5, 5], [20, 30, 40]]), np.array([100, 200, 300])
     np.testing.assert_allclose(stats.steps_to(curves, steps, 15.0), [250.0, np.inf, 100.0])
     np.testing.assert_allclose(stats.steps_to([0.0, 10.0, 4.0], steps, 6.0), 100 + 100 * 6 / 7)  # its end is 7 and 7
+    with pytest.raises(ValueError, match="without a value"):
+        stats.steps_to([np.nan, 20.0, 30.0], steps, 15.0)
 
 
 STEPS = np.arange(1, 21) * 100.0

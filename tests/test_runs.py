@@ -1,16 +1,19 @@
 """The catalogue finds what was run, says what is broken, and compares what may be compared."""
 
 import json
+import os
 import shutil
 
 import h5py
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import xarray as xr
 
 import envs
 import jaxrl as rl
 from jaxrl import catalogue, cli, studies
+from jaxrl.sweep import store
 
 TRAINING = rl.Training(
     rl.reinforce(num_envs=2, num_steps=9, network=rl.MLP((8,))), envs.make("Catch"), 180, evals=2, episodes=2, eval_share=1.0
@@ -119,6 +122,40 @@ def test_a_broken_folder_stops_nothing(root, tmp_path, how, capsys):
     assert sum(note.startswith("broken") for note in table.index) == (how != "huge")
     studies.runs(tmp_path)
     assert "good" in capsys.readouterr().out
+
+
+def test_what_is_no_plain_file_or_lies_elsewhere_is_broken(root, tmp_path):
+    """A pipe would block for ever, a device never end, and a group's folder may be anybody's."""
+    for name in ("pipe", "device", "elsewhere"):
+        (tmp_path / name).mkdir()
+    os.mkfifo(tmp_path / "pipe" / "sweep.json")
+    (tmp_path / "device" / "sweep.json").symlink_to("/dev/zero")
+    record = json.loads((root / "2026" / "grid" / "sweep.json").read_text())
+    (tmp_path / "elsewhere" / "sweep.json").write_text(json.dumps(record | {"groups": [str(root), "../x"], "static": {}}))
+    table = rl.runs(tmp_path)
+    assert len(table) == 3
+    assert table.note.str.startswith("broken").all()
+
+
+def test_a_compressed_chunk_is_not_unpacked(root, tmp_path):
+    shutil.copytree(root / "2026" / "grid", tmp_path / "x")
+    (tmp_path / "x" / "results.nc").unlink()
+    path = next((tmp_path / "x" / "members").glob("*.npz"))
+    with np.load(path) as file:
+        arrays = dict(file)
+    np.savez_compressed(path, **arrays)
+    with pytest.raises(ValueError, match="compressed"):
+        store.read(path)
+
+
+def test_a_setting_is_found_on_an_axis_in_any_order(root):
+    results = rl.load(root / "2026" / "grid")
+    other = results.isel(lr=[1, 0])
+    mixed = xr.concat([other, other.isel(lr=0).assign_coords(lr=0.01)], "lr")  # 0.1, 0.001, 0.01
+    alike = rl.compare(mixed, results, lr=1e-3)
+    assert (float(alike.difference.estimate), alike.paired) == (0.0, True)
+    with pytest.raises(ValueError, match="was not swept"):
+        rl.compare(mixed, results, lr=5.0)
 
 
 @pytest.mark.parametrize("how", ["external", "link"])

@@ -80,6 +80,7 @@ def test_auc_is_the_mean_height():
     np.testing.assert_allclose(stats.auc(curve, steps), np.trapezoid(curve, steps) / 60, atol=1e-6)
     np.testing.assert_allclose(stats.auc(curve.T, steps, axis=0), stats.auc(curve, steps), atol=1e-6)
     np.testing.assert_allclose(stats.auc([np.nan, 2.0, 4.0], [0, 10, 20]), 3.0)
+    np.testing.assert_allclose(stats.auc([[3.0], [np.nan]], [10]), [3.0, np.nan])  # one row: its height
 
 
 values = st.floats(-1e3, 1e3, width=32) | st.just(np.nan)

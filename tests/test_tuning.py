@@ -1,6 +1,8 @@
 """Tuners: every one keeps the promises of all, on scores that are known; and searches of a learner that is a few numbers."""
 
+import dataclasses
 import sys
+import types
 from typing import Any
 
 import jax
@@ -13,8 +15,11 @@ from hypothesis import strategies as st
 import jaxrl as rl
 from jaxrl import tuning
 from jaxrl.rules.base import Clock
-from jaxrl.tuning.history import History
+from jaxrl.tuning.evolution import mutants
+from jaxrl.tuning.history import Batch, History
+from jaxrl.tuning.lives import Lives
 from jaxrl.tuning.space import Space, space_of
+from jaxrl.tuning.study import Study
 
 TUNERS: dict[str, Any] = {
     "Random": tuning.Random(4),
@@ -301,6 +306,65 @@ def test_a_folder_of_another_search_is_refused_and_a_damaged_file_is_made_again(
     assert search(folder=tmp_path / "a").results.identical(whole.results)
 
 
+def test_what_is_kept_of_other_settings_is_refused(tmp_path):
+    """A sampler is code, which no record tells apart; the points that it asked for do."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Asks:
+        def ask(self, tried):
+            return None if len(tried.points) else Batch(np.full((2, tried.space.dims), where), tried.rows)
+
+    where = 0.2
+    search(Asks(), folder=tmp_path / "a")
+    where = 0.7
+    with pytest.raises(ValueError, match="lives of other settings"):
+        search(Asks(), folder=tmp_path / "a")
+    where = 0.2
+    assert search(Asks(), folder=tmp_path / "a").results.sizes["setting"] == 2
+
+
+def test_what_diverged_is_worth_nothing_whatever_it_had_earned():
+    study = types.SimpleNamespace(metric="return", measure=tuning.final, steps=np.arange(3))
+    curves = {"return": np.array([[5.0, 6.0, np.nan], [5.0, np.nan, np.nan], [5.0, np.nan, 1.0]])}
+    curves["diverged"] = np.array([[0.0, 0.0, 1.0], [0.0, 0.0, 0.0], [0.0, 1.0, 1.0]])
+    np.testing.assert_array_equal(Study.scores(study, curves, 3), [-np.inf, 5.0, 1.0])
+    np.testing.assert_array_equal(Study.scores(study, curves, 2), [6.0, 5.0, -np.inf])
+
+
+@pytest.mark.parametrize("name", ["SuccessiveHalving", "DEHB"])
+def test_early_rungs_of_one_row_have_an_area(name):
+    found = search(TUNERS[name], measure=rl.stats.auc)
+    assert np.isfinite(found.results["score"]).all()
+
+
+def test_a_member_that_diverged_leads_nobody():
+    @rl.pytree
+    class Fragile(Walk):
+        def update(self, key, env, state):
+            state, metrics = Walk.update(self, key, env, state)
+            lost = self.lr > 0.5
+            told = jnp.where(lost & (state.clock.n > 1), jnp.nan, jnp.where(lost, 9.0, metrics["return"]))
+            params = jnp.where(lost & (state.clock.n > 1), jnp.nan, state.params)
+            return State(params, state.clock), metrics | {"return": told}
+
+    pbt = tuning.population(Fragile(), {"lr": tuning.uniform(0.0, 1.0)}, size=8, interval=1)
+    state = pbt.init(jax.random.key(0), Nowhere())
+    for i in range(3):
+        state, told = jax.jit(pbt.update)(jax.random.key(i), Nowhere(), state)
+    assert told["setting.lr"] < 0.5
+    assert np.isfinite(state.params).all()
+
+
+def test_mutants_are_of_others_and_stay_in_the_cube():
+    """With a factor of 0 a mutant is the first of its three, which is never the target itself."""
+    luck = np.random.default_rng(0)
+    pool = luck.random((5, 3))
+    made = np.array([mutants(luck, pool, pool, 0.0, 1.0, apart=True) for _ in range(50)])
+    assert not (made == pool).all(-1).any()
+    far = mutants(luck, pool, pool, 7.0, 1.0, apart=True)
+    assert ((far >= 0) & (far <= 1)).all()
+
+
 def test_survivors_live_on_and_are_not_restarted():
     found = search(TUNERS["SuccessiveHalving"], lives=6)
     last = int(found.table.index[0])
@@ -322,15 +386,34 @@ def test_a_schedule_is_tested_as_it_was_lived():
     np.testing.assert_allclose(metrics["return"], found.test["return"][1, -1], rtol=1e-4)
 
 
-def test_the_best_of_noise_looks_better_on_its_tuning_seeds_than_it_is():
-    """All settings are equal, so what choosing adds is luck, and the test takes it away; no key is in both."""
-    training = rl.tree.put(TRAINING, {"lr": 1.0, "noise": 0.5})
+@rl.pytree
+class Lucky(Walk):
+    """All settings are equally good, each with luck of its own."""
+
+    phase: float = 0.0
+
+    def update(self, key, env, state):
+        return Walk.update(self, jax.random.fold_in(key, jnp.int32(self.phase * 1e6)), env, state)
+
+
+def test_the_best_of_noise_looks_better_on_its_tuning_seeds_than_it_is(monkeypatch):
+    """What choosing adds is luck, and the test takes it away: no seed is in both."""
+    live, seen = Lives.live, {True: set(), False: set()}
+
+    def watched(self, name, asked):
+        seen[name.startswith("test")] |= {int(seed) for each in asked for seed in each.seeds.ravel()}
+        return live(self, name, asked)
+
+    monkeypatch.setattr(Lives, "live", watched)
+    training = rl.Training(Lucky(lr=1.0, noise=0.5), Nowhere(), steps=180, evals=9, episodes=0)
     found = tuning.repeat(
-        training, {"stop_after": tuning.uniform(500, 900)},
-        repetitions=4, tuner=tuning.Random(16), budget=16 * 180 * 2, **SMALL | {"test_seeds": 16},
+        training, {"phase": tuning.uniform(0, 1)}, repetitions=4, tuner=tuning.Random(16), budget=16 * 180 * 2,
+        statistic=rl.stats.mean, **SMALL | {"test_seeds": 16},
     )  # fmt: skip
-    assert np.mean([each.gap for each in found]) > 0.05
-    assert len({each.best["stop_after"] for each in found}) == 4
+    assert len(seen[True]) == 16
+    assert not seen[True] & seen[False]
+    assert min(each.gap for each in found) > 0.05  # the best of 16 means of two, against their mean
+    assert len({each.best["phase"] for each in found}) == 4
     for each in found[1:]:
         assert each.tuning_score.estimate != found[0].tuning_score.estimate
         assert (each.test["return"] == found[0].test["return"]).all()  # the same seeds, so that they compare

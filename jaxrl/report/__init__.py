@@ -30,7 +30,7 @@ def report(
     html = page.page(studies, comparisons(studies), films)
     out = pathlib.Path(out).expanduser()
     out.parent.mkdir(parents=True, exist_ok=True)
-    store.write(out, lambda file: file.write(html.encode()))
+    store.write(out, lambda file: file.write(html.encode(errors="replace")))
     return out
 
 

@@ -44,8 +44,10 @@ function ticks(low, high, count = 5) {
 
 function extent(values) {
   const known = values.filter((x) => x !== null && x !== undefined);
+  if (!known.length) return [0, 1];
   const low = known.reduce((a, b) => Math.min(a, b), Infinity), high = known.reduce((a, b) => Math.max(a, b), -Infinity);
-  return low < high ? [low, high] : [low - 0.5, low + 0.5];
+  const pad = Math.max(0.5, Math.abs(low) * 0.05); // at 1e16 a half is nothing
+  return low < high ? [low, high] : [low - pad, low + pad];
 }
 
 const onto = ([low, high], from, to) => (x) => from + ((x - low) / (high - low)) * (to - from);
@@ -184,7 +186,7 @@ function sortBy(button) {
   const head = button.closest("th"), body = button.closest("table").tBodies[0];
   const down = head.getAttribute("aria-sort") !== "descending";
   const key = (row) => row.cells[head.cellIndex].dataset.value ?? row.cells[head.cellIndex].textContent;
-  const order = (a, b) => (isNaN(a) || isNaN(b) ? (isNaN(a) - isNaN(b)) * (down ? 1 : -1) || String(a).localeCompare(String(b)) : a - b);
+  const order = (a, b) => (isNaN(a) || isNaN(b) ? (isNaN(a) - isNaN(b)) * (down ? -1 : 1) || String(a).localeCompare(String(b)) : a - b);
   const rows = [...body.rows].sort((a, b) => (down ? -1 : 1) * order(key(a), key(b)));
   for (const other of head.parentNode.cells) other.removeAttribute("aria-sort");
   head.setAttribute("aria-sort", down ? "descending" : "ascending");

@@ -149,5 +149,6 @@ def _comparison(studies: list[Study], compared: list[Any], drawn: list[Any]) -> 
     if not any(isinstance(found, list) for _, _, found in compared):
         best = [(one, charts.learning_curves(one)) for one in studies]
         lines = [chart["lines"][0] | {"label": one.path.name, "x": chart["x"]} for one, chart in best if chart]
-        parts += [_chart({"kind": "lines", "xlabel": "environment steps", "ylabel": studies[0].name, "lines": lines}, drawn)]
+        chart = {"kind": "lines", "xlabel": "environment steps", "ylabel": studies[0].name, "lines": lines}
+        parts += [_chart(chart, drawn)] if lines else []
     return tag("section", parts)

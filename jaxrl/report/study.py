@@ -142,7 +142,7 @@ def card(study: Study) -> list[tuple[str, str]]:
 def table(study: Study) -> pd.DataFrame:
     """A row for each setting: what it is, its score with an interval, how many seeds have one, how many diverged."""
     scores = pd.DataFrame(study.scores)
-    middle = low = high = scores.mean(axis=1)
+    middle, low, high = scores.mean(axis=1), *np.full((2, len(scores)), np.nan)  # one seed has no interval
     if study.scores.shape[1] > 1:
         middle, low, high = map(np.asarray, stats.interval(study.scores, level=LEVEL, resamples=500))
     columns = {"IQM": middle, "low": low, "high": high, "mean": scores.mean(axis=1), "median": scores.median(axis=1)}
@@ -153,6 +153,8 @@ def table(study: Study) -> pd.DataFrame:
 
 def diverged(study: Study, most: int = 40) -> tuple[str, list[str]]:
     """How many members diverged, and the labels of the first of them."""
+    if "diverged" not in study.results:
+        return "The results do not say who diverged.", []
     lost = np.argwhere(study.diverged)
     named = [f"{study.titles[i]}, seed={study.seeds[j]}" for i, j in lost[:most]]
     if not len(lost):

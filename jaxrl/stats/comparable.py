@@ -77,7 +77,7 @@ def _protocol(results: Results, name: str) -> dict[str, Any]:
         found["budget"] = {"environment steps": int(np.max(array["step"].values))}
     if run.get("type") != "Training":
         return found
-    if not np.isinf(float(run["stop_after"])) and "budget" in found:
+    if not np.isinf(float(run.get("stop_after", "inf"))) and "budget" in found:
         found["budget"]["environment steps"] = min(found["budget"]["environment steps"], int(run["stop_after"]))
     judged = ("evals", "episodes", "eval_share") if "evaluation" in name else ("evals",)
     text = json.dumps(run["env"]).lower()

@@ -101,10 +101,14 @@ def compare(
         second=of(y),
         difference=difference(known(pair[0]), known(pair[1]), statistic, paired=paired, tasks=places, **options),
         improvement=improvement(seeds_first(x), seeds_first(y), **options),
-        seeds=(pair[0].sizes[over], pair[1].sizes[over]),
+        seeds=(_num_known(pair[0], over), _num_known(pair[1], over)),
         paired=paired,
         level=level,
     )
+
+
+def _num_known(array: xr.DataArray, over: str) -> int:
+    return int(np.isfinite(array.values).reshape(-1, array.sizes[over]).all(0).sum())
 
 
 def _only(array: xr.DataArray, over: str, pooled: list[str]) -> xr.DataArray:

@@ -30,7 +30,14 @@ def steps_to(curve: Any, steps: Any, score: float) -> np.ndarray:
     """Environment steps after which a learning curve, made `isotonic`, has reached a score; inf where it never does. [...].
 
     curve: [..., points]; steps: [points]; between two points it is a line (Rybkin et al., 2025, section 4).
+
+    Raises: ValueError for a point without a value, which would read as never.
     """
+    if np.isnan(curve).any():
+        raise ValueError(
+            "The curve has points without a value, such as rows in which no episode ended: fill them, "
+            'results.bfill("step"), or take "evaluation".'
+        )
     curve, steps = isotonic(curve), np.asarray(steps, float)
     reached = curve >= score
     i = reached.argmax(-1)[..., None]

@@ -112,7 +112,8 @@ def difference(
     if paired and sides[0].shape != sides[1].shape:
         raise ValueError(f"Pairs need one y for each x, and the shapes are {np.shape(x)} and {np.shape(y)}.")
     (one, draws), (other, others) = (resample(k, z, statistic, resamples) for k, z in zip(keys, sides, strict=True))
-    return Interval(one - other, *ends(one - other, draws - others, level, kind))
+    known = jnp.minimum(*(jnp.sum(~jnp.isnan(z), axis=(-2, -1)) for z in sides)) > 1
+    return Interval(one - other, *(jnp.where(known, x, jnp.nan) for x in ends(one - other, draws - others, level, kind)))
 
 
 def improvement(

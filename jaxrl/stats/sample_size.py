@@ -12,7 +12,7 @@ import xarray as xr
 
 from jaxrl.stats.intervals import ends, resample
 from jaxrl.stats.of_sweeps import Results, final
-from jaxrl.stats.scores import Statistic, iqm
+from jaxrl.stats.scores import TRIM, Statistic, iqm, optimality_gap
 
 MANY = 30  # seeds below which what is there says little of other seeds
 
@@ -53,8 +53,9 @@ def power(
     x = jnp.asarray(array.transpose(*([by] if by else []), over).values, float).reshape(-1, array.sizes[over])
     _check(x, seeds)
     key = jax.random.key(0) if key is None else key
-    study = partial(_studies, most=max(seeds), studies=studies, resamples=resamples, statistic=statistic, level=level)
-    grid = [study(jax.random.fold_in(key, k), x, k) for k in seeds]
+    study = partial(_studies, studies=studies, resamples=resamples, statistic=statistic, level=level)
+    padded = statistic in (*TRIM, optimality_gap)  # others may not leave NaN out, and get a program for each size
+    grid = [study(jax.random.fold_in(key, k), x, k, most=max(seeds) if padded else k) for k in seeds]
     whole, many = resample(jax.random.fold_in(key, 0), x[:, None], statistic, 2000)
     spread = jnp.std(many, axis=0) * x.shape[1] ** 0.5  # of one seed's worth of evidence
     made = {name: (("seeds", "setting"), np.stack([each[name] for each in grid])) for name in ("width", "coverage")}
@@ -83,7 +84,7 @@ def _studies(
     scores = jnp.where(jnp.arange(most) < size, scores, jnp.nan)
     one = lambda key, x: resample(key, x[:, None], statistic, resamples, size=size)
     estimate, draws = jax.vmap(one)(jax.random.split(key_resample, len(x)), scores)  # [settings, (resamples,) studies]
-    truth = statistic(x)[:, None]
+    truth = jax.vmap(statistic)(x)[:, None]
     low, high = jnp.moveaxis(jax.vmap(partial(ends, level=level))(estimate, draws), 1, 0)
     apart = estimate[:, None] - estimate[None]
     between = lambda a: jax.vmap(lambda b: ends(jnp.zeros(studies), a - b, level))(draws)

@@ -79,13 +79,15 @@ def improvement_by_counts(
 def auc(curve: Any, steps: Any, axis: int = -1) -> jax.Array:
     """The mean height of a learning curve: its area by the trapezium rule over the span of `steps`. [...].
 
-    curve: [..., points, ...] along `axis`; steps: [points]. A trapezium with a NaN side is left out of area and span.
+    curve: [..., points, ...] along `axis`; steps: [points]. A trapezium with a NaN side is left out of area and
+    span; a curve of one known point is as high as that.
     """
     curve, steps = jnp.moveaxis(jnp.asarray(curve, float), axis, -1), jnp.asarray(steps, float)
     middle = (curve[..., 1:] + curve[..., :-1]) / 2
     width = jnp.broadcast_to(jnp.diff(steps), middle.shape)
     known = ~jnp.isnan(middle)
-    return jnp.where(known, middle * width, 0.0).sum(-1) / jnp.where(known, width, 0.0).sum(-1)
+    area, span = (jnp.where(known, x, 0.0).sum(-1) for x in (middle * width, width))
+    return jnp.where(span > 0, area / jnp.where(span > 0, span, 1.0), jnp.nanmean(curve, -1))
 
 
 @partial(jax.jit, static_argnames=("trim", "axis"))

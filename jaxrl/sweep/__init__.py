@@ -177,7 +177,7 @@ def load(folder: str | os.PathLike[str]) -> xr.Dataset:
         return read_small(folder)
     record = store.read_record(folder)
     path = folder / store.RESULTS
-    if path.exists():
+    if path.is_file():
         try:
             return store.read_results(path)
         except (OSError, ValueError, KeyError) as error:

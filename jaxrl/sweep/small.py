@@ -15,6 +15,8 @@ TIMES = ("chunk", "compile_seconds", "run_seconds")  # of the attributes, those 
 
 def write_small(folder: pathlib.Path, results: xr.Dataset, path: pathlib.Path) -> None:
     """Writes what `read_small` reads. A number has as many digits as make it equal bit for bit when it is read."""
+    if not (folder / store.RESULTS).is_file():
+        raise ValueError(f"{folder} has not finished: run the same sweep again, then export its record.")
     record = store.read_record(folder)
     axes = [*record["labels"], "step"]
     curves = {
@@ -35,6 +37,8 @@ def read_small(path: pathlib.Path) -> xr.Dataset:
     labels = {name: np.asarray(label) for name, label in record["labels"].items()}
     beside = {name: (axis, np.asarray(label)) for name, (axis, label) in record.get("coordinates", {}).items()}
     try:
+        if any(np.dtype(curve["dtype"]).kind not in "biuf" for curve in record["curves"].values()):
+            raise ValueError("a curve is not of numbers")
         curves = {name: np.asarray(curve["values"], np.dtype(curve["dtype"])) for name, curve in record["curves"].items()}
         variables = {name: ((*labels, "step"), curve) for name, curve in curves.items()}
         attributes = {part: json.dumps(record[part]) for part in ("run", "versions", "machine", "static") if part in record}

@@ -26,6 +26,7 @@ RESULTS = "results.nc"
 LOCK, HOLDER, WIDTH = ".lock", ".holder", "width.json"
 WIDTH_OF = "width"  # of the program that made a chunk, in the chunk's file
 LIMIT = 2**32  # bytes that are read of a file
+GROUP_NAME = re.compile(r"static/\d{3,}")
 CHUNK_NAME = re.compile(r"(\d{8})-(\d{8})\.npz")
 
 
@@ -89,7 +90,9 @@ def check(folder: pathlib.Path, record: dict[str, Any]) -> dict[str, Any]:
     parts = [part for part in ("run", "static", "axes", "keep_best", "versions") if part in absent | record]
     absent |= {} if "keep_best" in record else {"keep_best": found.get("keep_best")}  # a plan asks for neither
     there, here = absent | found, absent | record
-    if (folder / RESULTS).exists() and found["versions"] != record["versions"]:  # results are no less so after an upgrade,
+    known_fields = "function" not in found["run"]  # of a function, its program is all that tells it from another
+    finished = (folder / RESULTS).exists()
+    if known_fields and finished and found["versions"] != record["versions"]:  # results are no less so after an upgrade,
         parts.remove("versions")  # under which the same program reads otherwise
         there, here = ({**each, "run": {**each["run"], "program": None}} for each in (there, here))
     changed = [line for part in parts for line in card.differences(there[part], here[part], part)]
@@ -197,7 +200,10 @@ def read_chunk_of(folder: pathlib.Path, member: int) -> tuple[tuple[int, int], O
 def read_chunk_width(folder: pathlib.Path, first: int, last: int) -> int:
     """How many members the program held that made this chunk: more than are in it where it was the last or filled a gap."""
     with np.load(folder / "members" / f"{first:08d}-{last:08d}.npz", allow_pickle=False) as file:
-        return int(file[WIDTH_OF]) if WIDTH_OF in file.files else last - first
+        if WIDTH_OF in file.files:
+            return int(file[WIDTH_OF])
+    own, sizes = last - first, [b - a for a, b in chunk_names(folder)]  # chunks did not always say it
+    return own if sizes.count(own) > 1 else max(own, read_width(folder) or max(sizes))
 
 
 def chunk_names(folder: pathlib.Path) -> list[tuple[int, int]]:
@@ -211,7 +217,11 @@ def _read_chunk(path: pathlib.Path) -> Outputs:
 
 
 def read(path: pathlib.Path) -> Outputs:
+    if path.exists() and not path.is_file():
+        raise ValueError("it is no plain file")
     with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+        if any(part.compress_type != zipfile.ZIP_STORED for part in file.zip.infolist()):
+            raise ValueError("it is compressed, as no sweep writes it")  # a small file may hold terabytes so
         outputs = {name.removeprefix("output/"): file[name] for name in file.files if name.startswith("output/")}
         if file["digest"].tobytes() != _digest(outputs):
             raise ValueError("its digest does not match")
@@ -259,7 +269,8 @@ def read_results(path: pathlib.Path) -> xr.Dataset:
     with h5py.File(path, "r") as file:
         if any(not isinstance(file.get(name, getlink=True), h5py.HardLink) for name in file):
             raise ValueError("it has links to elsewhere")
-        file.visititems(look)
+        for name in file:
+            look(name, file[name])
     if sum(sizes) > LIMIT:
         raise ValueError(f"it holds {sum(sizes):,} bytes, more than {LIMIT:,}")
     return xr.load_dataset(path, engine="h5netcdf")
@@ -269,9 +280,13 @@ def read_record(folder: pathlib.Path) -> dict[str, Any]:
     """What a folder's sweep was asked; or a study's, from its one file (`small`)."""
     path = folder if folder.is_file() else folder / "sweep.json"
     try:
+        if path.exists() and not path.is_file():
+            raise ValueError("it is no plain file")
         if path.stat().st_size > LIMIT:
             raise ValueError(f"it is longer than {LIMIT:,} bytes")
         record = json.loads(path.read_text())
+        if any(not GROUP_NAME.fullmatch(str(group)) for group in record.get("groups", [])):
+            raise ValueError("its groups are not below it")
         if "seed" in record and "labels" not in record:  # a record from before it had this form: of the seeds alone
             curves = {name: {"dtype": "float32", "values": record[name]} for name in ("return", "evaluation")}
             record |= {"labels": {"seed": record["seed"]}, "axes": {"seed": record["seed"]}, "curves": curves}

@@ -28,7 +28,7 @@ class DE:
             return Batch(luck.random((n, tried.space.dims)), tried.rows)
         members = _standing(tried, np.arange(len(tried.points)), len(tried.points[tried.batch == 0]))[:n]
         pool = tried.points[members]
-        return Batch(mutants(luck, pool, pool, self.factor, self.crossover), tried.rows)
+        return Batch(mutants(luck, pool, pool, self.factor, self.crossover, apart=True), tried.rows)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +45,10 @@ class DEHB:
     crossover: float = 0.5
 
     def ask(self, tried: History) -> Batch | None:
-        first, *others = brackets(tried, self.eta)
+        made = brackets(tried, self.eta)
+        if not made:
+            return None
+        first, *others = made
         if tried.num_batches < len(first):
             return follow(tried, [first])
         share = tried.budget / (1 + len(others))
@@ -73,14 +76,23 @@ def _standing(tried: History, trials: np.ndarray, size: int) -> np.ndarray:
     return members
 
 
-def mutants(luck: np.random.Generator, pool: np.ndarray, targets: np.ndarray, factor: float, crossover: float) -> np.ndarray:
+def mutants(
+    luck: np.random.Generator,
+    pool: np.ndarray,
+    targets: np.ndarray,
+    factor: float,
+    crossover: float,
+    apart: bool = False,
+) -> np.ndarray:
     """A mutant of three of the pool [p, dims] crossed with each target [n, dims], folded back into the cube. [n, dims].
 
-    A pool of fewer than three is filled up with random points.
+    apart: the targets are the first of the pool, and each one's three are others. A pool that is too small is filled up with
+    random points.
     """
-    n, dims = targets.shape
-    pool = np.concatenate([pool, luck.random((max(3 - len(pool), 0), dims))])
-    a, b, c = (pool[[luck.permutation(len(pool))[:3] for _ in range(n)]]).swapaxes(0, 1)
-    mutant = 1 - np.abs(1 - np.abs(a + factor * (b - c)))
+    (n, dims), least = targets.shape, 4 if apart else 3
+    pool = np.concatenate([pool, luck.random((max(least - len(pool), 0), dims))])
+    others = [np.delete(np.arange(len(pool)), i) if apart else np.arange(len(pool)) for i in range(n)]
+    a, b, c = pool[[luck.permutation(each)[:3] for each in others]].swapaxes(0, 1)
+    mutant = np.abs((a + factor * (b - c) + 1) % 2 - 1)  # however far it went
     crossed = (luck.random((n, dims)) < crossover) | (np.arange(dims) == luck.integers(dims, size=(n, 1)))
     return np.where(crossed, mutant, targets)

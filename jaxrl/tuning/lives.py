@@ -25,6 +25,7 @@ from jaxrl.train import Training
 from jaxrl.tuning.space import Space
 
 KEPT = ("return", "evaluation", "diverged")  # of the metrics of a row
+ASKED = "asked"  # of a chunk's file: what settings and seeds it is of
 State = list[np.ndarray]  # the leaves of one lane's learner
 Curves = dict[str, np.ndarray]
 
@@ -99,7 +100,8 @@ class Lives:
                 width = self._program(lanes[chosen[0]], len(chosen))[1]  # narrower, where memory asks for it
             for first in range(0, len(chosen), width):
                 some, file = chosen[first : first + width], f"{name}/{number:03d}-{first:08d}-{width:05d}.npz"
-                outputs = self._cached(file, functools.partial(self._run, [lanes[i] for i in some], len(chosen)))
+                asked = np.array([[*lanes[i].point, lanes[i].seed] for i in some])
+                outputs = self._cached(file, asked, functools.partial(self._run, [lanes[i] for i in some], len(chosen)))
                 left = [value for key, value in sorted(outputs.items()) if key.startswith("state.")]
                 for i, lane in enumerate(some):
                     states[lane] = [leaf[i] for leaf in left]
@@ -133,20 +135,30 @@ class Lives:
     def _is_kept(self, name: str) -> bool:
         return self.folder is not None and (self.folder / name).exists()
 
-    def _cached(self, name: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-        """What is on disk under this name, else made and written there. States are in a file beside it, written first."""
+    def _cached(self, name: str, asked: np.ndarray, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        """What is on disk under this name, else made and written there. States are in a file beside it, written first.
+
+        asked: the points and seeds of its lanes. Another tuner, or another measure, may ask for others under the same name.
+        """
         if self.folder is None:
             return make()
-        path = self.folder / name
+        path, kept = self.folder / name, None
         beside = path.with_suffix(".state.npz")
         try:
-            return store.read(path) | (store.read(beside) if beside.exists() else {})
+            kept = store.read(path) | (store.read(beside) if beside.exists() else {})
         except FileNotFoundError:
             pass
         except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
             print(f"{path} is damaged ({error}): its lives are lived again.")
+        if kept is not None:
+            if not np.array_equal(kept[ASKED], asked):
+                raise ValueError(
+                    f"{path} holds lives of other settings: the tuner, its sampler or the measure has changed since. "
+                    "Nothing was touched; write another folder=."
+                )
+            return kept
         path.parent.mkdir(parents=True, exist_ok=True)
-        outputs = make()
+        outputs = make() | {ASKED: asked}
         states = {key: value for key, value in outputs.items() if key.startswith("state.")}
         rest = {key: value for key, value in outputs.items() if key not in states}
         for file, part in ((beside, states), (path, rest)):
@@ -171,7 +183,7 @@ class Lives:
             state = structure.unflatten([put(x, leaf) for x, leaf in zip(before, leaves, strict=True)])
         for row in range(lanes[0].born, lanes[0].until):
             state, metrics = program.advance(points, state, jnp.int32(row))
-            rows.append(jax.device_get({name: metrics[name] for name in {*KEPT, self.metric}}))
+            rows.append(jax.device_get({name: metrics[name] for name in dict.fromkeys((*KEPT, self.metric))}))
             if self.show is not None:
                 self.show(row, len(lanes), middle(rows[-1]["return"]))
         self.run_seconds += time.monotonic() - started

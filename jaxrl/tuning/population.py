@@ -33,7 +33,8 @@ class Population:
 
     An update: each of `size` members lives `interval` updates of its own, then the worst `share` become copies of members
     drawn from the best `share`, whose settings move by up to `move` of their ranges, or with probability `renew` are drawn
-    anew. `return` is that of the member that leads, `setting.NAME` what it had; it is the one that acts.
+    anew. `return` is that of the member that leads, the highest of `size` and so
+    more than it keeps (`evaluation` is not); `setting.NAME` is what it had; it is the one that acts.
     `rl.sweep(rl.Training(rl.tuning.population(...), env, steps), {"seed": ...})` repeats it over meta-seeds. Steps are those
     of all members. (`rl.tune(..., tuner=PBT())` gives members several seeds, and tests the schedule that it finds.)
     """
@@ -79,7 +80,9 @@ class Population:
             return member, mean_of(jax.tree.map(lambda x: x.sum(0), rows), jnp.float32(self.interval))
 
         members, metrics = jax.vmap(live)(jax.random.split(key_live, self.size), state.points, state.members)
+        alive = jax.vmap(lambda member: tree.is_finite(member.params))(members)
         scores = jnp.where(jnp.isnan(metrics["return"]), state.scores, metrics["return"])
+        scores = jnp.where(alive, scores, -jnp.inf)  # what diverged leads nobody, whatever it had earned before
         ranked = jnp.argsort(-jnp.where(jnp.isnan(scores), -jnp.inf, scores))
         told = jax.tree.map(lambda x: x[ranked[0]], metrics)
         told |= {f"setting.{name}": value for name, value in self.setting(state.points[ranked[0]]).items()}

@@ -90,9 +90,12 @@ class Study:
             )
         return search
 
-    def scores(self, curve: np.ndarray) -> np.ndarray:
-        """The measure of each life [...] of curves [..., rows lived]."""
-        return np.asarray(self.measure(curve, self.steps[: curve.shape[-1]]))
+    def scores(self, curves: Curves, rows: int) -> np.ndarray:
+        """The measure of each life [...] of the first `rows` of its curves [..., rows]; -inf where it diverged and has no
+        value since: what it was worth before is not what it came to."""
+        curve, diverged = curves[self.metric][..., :rows], curves["diverged"][..., :rows]
+        lost = (diverged == 1).any(-1) & np.isnan(curve[..., -1])
+        return np.where(lost, -np.inf, np.asarray(self.measure(curve, self.steps[:rows])))
 
 
 class Search:
@@ -128,9 +131,10 @@ class Search:
         """Takes in what the batch came to, and asks for the next."""
         first, m = len(self.tried.points), len(self.seeds)
         self.tried.tell(self.batch, curves, np.zeros(len(self.batch.points)))
-        lived = self.tried.curves[self.study.metric][first:, :, : self.batch.until]
-        self.tried.scores[first:] = np.asarray(self.study.statistic(jnp.asarray(self.study.scores(lived))))
-        self.states = {first + k: states[k * m : (k + 1) * m] for k in range(len(lived))}
+        lived = {name: x[first:] for name, x in self.tried.curves.items()}
+        scores = self.study.scores(lived, self.batch.until)
+        self.tried.scores[first:] = np.asarray(self.study.statistic(jnp.asarray(scores)))
+        self.states = {first + k: states[k * m : (k + 1) * m] for k in range(len(scores))}
         self.asked = self._ask()
 
     def path(self) -> list[tuple[np.ndarray, int]]:
@@ -147,7 +151,7 @@ class Search:
         study, tried = self.study, self.tried
         path = self.path()
         scores = np.concatenate(
-            [study.scores(x[None, :, :n]) for x, n in zip(tried.curves[study.metric], tried.until, strict=True)]
+            [study.scores({name: x[[i]] for name, x in tried.curves.items()}, n) for i, n in enumerate(tried.until)]
         )
         results = results_of(tried, study.steps, study.statistic, scores)
         lived = np.repeat(np.arange(len(path)), np.diff([0, *(until for _, until in path)]))
@@ -158,7 +162,7 @@ class Search:
             best=tried.space.setting(path[-1][0]),
             schedule=schedule,
             tuning_score=interval(scores[tried.best]),
-            test_score=interval(study.scores(test[study.metric][:, : tried.until.max()])),
+            test_score=interval(study.scores(test, tried.until.max())),
             results=results,
             test=xr.Dataset({name: (("seed", "step"), x) for name, x in test.items()}, {"step": study.steps}),
             spent=float(tried.spent.sum()),

@@ -48,7 +48,11 @@ class SuccessiveHalving:
     rungs: int | None = None
 
     def ask(self, tried: History) -> Batch | None:
-        most = _most_cuts(tried.rows, self.eta) if self.rungs is None else self.rungs - 1
+        most = _most_cuts(tried.rows, self.eta)
+        if self.rungs is not None:
+            if not 1 <= self.rungs <= most + 1:
+                raise ValueError(f"rungs={self.rungs}: {tried.rows} rows allow 1 to {most + 1} with eta={self.eta:g}.")
+            most = self.rungs - 1
         return follow(tried, [bracket(tried, self.eta, most, tried.budget)])
 
 
