@@ -77,12 +77,14 @@ def test_the_zoo_is_a_catalogue():
     assert {"CartPole-v1", "Pendulum-v1"} <= set(table.env)
     row = table[table.folder.map(lambda path: path.name) == "dqn-Acrobot-v1.json"].iloc[0]
     published = json.loads(row.folder.read_text())["evaluation_score"]
-    assert (row.score, row.low, row.high) == pytest.approx([published[part] for part in ("iqm", "low", "high")], abs=1e-3)
+    assert row.score == pytest.approx(published["iqm"], abs=1e-3)
+    assert (row.low, row.high) == pytest.approx((published["low"], published["high"]), abs=0.5)  # of other resamples
 
 
-def test_a_row_of_the_zoo_is_a_complete_record(tmp_path):
+def test_a_row_of_the_zoo_is_a_complete_record(tmp_path, monkeypatch):
     from experiments.zoo.__main__ import Config, main
 
+    monkeypatch.setattr(rl, "use_all_cores", lambda: 1)  # jax has started
     main(Config(rows=("reinforce CartPole-v1",), seeds=2, scale=0.01, folder=tmp_path))
     (row,) = rl.runs(tmp_path, algorithm="reinforce").itertuples()
     assert (row.env, row.seeds, row.note) == ("CartPole-v1", 2, "")
