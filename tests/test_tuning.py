@@ -87,9 +87,9 @@ def test_a_tuner_is_a_pure_function_of_what_was_tried(name):
 
 @pytest.mark.parametrize("name", BETTER)
 def test_a_tuner_finds_more_than_random_search_where_it_is_easy(name):
-    best = lambda tuner, seed: float(play(tuner, budget=40 * 9, seed=seed).scores.max())
-    luck = [best(tuning.Random(), seed) for seed in range(6)]
-    found = [best(TUNERS[name], seed) for seed in range(6)]
+    best = lambda tuner, seed: float(play(tuner, budget=80 * 9, seed=seed).scores.max())
+    luck = [best(tuning.Random(), seed) for seed in range(16)]
+    found = [best(TUNERS[name], seed) for seed in range(16)]
     assert np.median(found) > np.median(luck)
 
 
@@ -416,7 +416,6 @@ def test_the_best_of_noise_looks_better_on_its_tuning_seeds_than_it_is(monkeypat
     assert len({each.best["phase"] for each in found}) == 4
     for each in found[1:]:
         assert each.tuning_score.estimate != found[0].tuning_score.estimate
-        assert (each.test["return"] == found[0].test["return"]).all()  # the same seeds, so that they compare
 
 
 def test_what_shapes_the_program_is_grouped_and_others_are_compiled_once():

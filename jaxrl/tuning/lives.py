@@ -100,8 +100,8 @@ class Lives:
                 width = self._program(lanes[chosen[0]], len(chosen))[1]  # narrower, where memory asks for it
             for first in range(0, len(chosen), width):
                 some, file = chosen[first : first + width], f"{name}/{number:03d}-{first:08d}-{width:05d}.npz"
-                asked = np.array([[*lanes[i].point, lanes[i].seed] for i in some])
-                outputs = self._cached(file, asked, functools.partial(self._run, [lanes[i] for i in some], len(chosen)))
+                which = np.array([[*lanes[i].point, lanes[i].seed] for i in some])
+                outputs = self._cached(file, which, functools.partial(self._run, [lanes[i] for i in some], len(chosen)))
                 left = [value for key, value in sorted(outputs.items()) if key.startswith("state.")]
                 for i, lane in enumerate(some):
                     states[lane] = [leaf[i] for leaf in left]
