@@ -269,8 +269,8 @@ def read_results(path: pathlib.Path) -> xr.Dataset:
     with h5py.File(path, "r") as file:
         if any(not isinstance(file.get(name, getlink=True), h5py.HardLink) for name in file):
             raise ValueError("it has links to elsewhere")
-        for name in file:
-            look(name, file[name])
+        for name, item in file.items():
+            look(str(name), item)
     if sum(sizes) > LIMIT:
         raise ValueError(f"it holds {sum(sizes):,} bytes, more than {LIMIT:,}")
     return xr.load_dataset(path, engine="h5netcdf")
