@@ -95,8 +95,9 @@ def page(config: Config, ratio: np.ndarray, found: dict[str, Any], card: dict[st
 def main(config: Config) -> None:
     each = [train(config, *point) for point in zip(config.updates, config.steps, strict=True)]
     ratio = np.array(config.updates) / NUM_ENVS
-    curves = [results["evaluation"].transpose("seed", "step").values for results in each]
-    steps = [results["step"].values for results in each]
+    judged = [results["evaluation"].dropna("step", how="all").transpose("seed", "step") for results in each]
+    judged = [x.fillna(x.min()) for x in judged]  # what diverged is worth the worst that was seen
+    curves, steps = [x.values for x in judged], [x["step"].values for x in judged]
     found, fits = {}, {}
     for score in config.scores:
         data = np.stack([rl.stats.steps_to(*one, score) for one in zip(curves, steps, strict=True)])
