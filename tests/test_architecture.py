@@ -11,15 +11,15 @@ ROOT = pathlib.Path(__file__).parent.parent
 FLOORS = {
     "tree": 0, "progress": 0, "devices": 0, "distributions": 1, "returns": 2, "losses": 2, "networks": 2, "normalize": 2,
     "spaces": 2, "stats": 2, "env": 3, "rollout": 4, "rules": 5, "algorithms": 6, "train": 7, "sweep": 8, "policy": 9,
-    "rerun": 9, "plot": 9, "export": 9, "commands": 12, "studies": 13, "cli": 14, "masks": 1,
+    "rerun": 9, "plot": 9, "export": 9, "commands": 12, "studies": 13, "arguments": 13, "cli": 14, "masks": 1,
     "abilities": 9, "memories": 3, "table": 3, "importance": 3, "catalogue": 9, "report": 11,
     "meta": 8, "rule_file": 9, "sum_tree": 1, "replay": 2, "noise": 2, "batch_norm": 1, "optimizers": 4,
     "symbolic": 6, "tuning": 9,
 }  # fmt: skip
 DOORS = {
-    "flax": {"jaxrl/networks.py", "jaxrl/cli.py"},
+    "flax": {"jaxrl/networks.py", "jaxrl/arguments.py"},
     "matplotlib": {"jaxrl/plot/", "envs/draw.py"},
-    "tyro": {"jaxrl/cli.py", "jaxrl/commands.py", "jaxrl/studies.py"},
+    "tyro": {"jaxrl/arguments.py", "jaxrl/cli.py", "jaxrl/commands.py", "jaxrl/studies.py"},
     "rich": {"jaxrl/studies.py", "jaxrl/progress.py"},
     "gymnax": {"envs/from_gymnax.py", "envs/to_gymnax.py"},
     "brax": {"envs/from_brax.py"},
@@ -77,7 +77,7 @@ def test_each_library_has_one_door_and_each_file_one_page(path):
 def test_jaxrl_knows_no_environment_and_environments_no_algorithm():
     for path in FILES:
         modules = {module.split(".")[0] for module, _ in imports(path)}
-        if path.is_relative_to(ROOT / "jaxrl") and path.name != "cli.py":
+        if path.is_relative_to(ROOT / "jaxrl") and path.name not in ("arguments.py", "cli.py"):
             assert "envs" not in modules, path
         if path.is_relative_to(ROOT / "envs"):
             assert set(rooms(path)) <= {"tree", "env", "spaces"}, path

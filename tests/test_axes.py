@@ -11,7 +11,7 @@ import xarray as xr
 
 import envs
 import jaxrl as rl
-from jaxrl import cli
+from jaxrl import arguments
 from jaxrl.sweep import grid, static, store
 
 SMALL = dict(network=rl.MLP((4,)), num_envs=2, num_steps=4, minibatches=1, epochs=1)
@@ -306,9 +306,9 @@ def test_worlds_of_other_shapes_are_a_static_axis_with_labels(tmp_path):
 
 
 def test_counts_on_the_command_line_are_static_axes():
-    asked = cli.options("ppo", rl.ppo)(env="Catch", num_envs=(16, 64), epochs=(1,), lr=(1e-3, 1e-2), seeds=3)
-    training, axes = cli.training_of(asked, rl.ppo)
-    assert cli.counts_of(asked, rl.ppo) == {"num_envs": (16, 64)}
+    asked = arguments.options("ppo", rl.ppo)(env="Catch", num_envs=(16, 64), epochs=(1,), lr=(1e-3, 1e-2), seeds=3)
+    training, axes = arguments.training_of(asked, rl.ppo)
+    assert arguments.counts_of(asked, rl.ppo) == {"num_envs": (16, 64)}
     assert (training.algo.num_envs, training.algo.epochs) == (16, 1)
     assert {name: len(values) for name, values in axes.items()} == {"lr": 2, "seed": 3}
-    assert cli.num_members(asked) == 6
+    assert arguments.num_members(asked) == 6

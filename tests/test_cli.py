@@ -4,11 +4,12 @@ import dataclasses
 import inspect
 import subprocess
 import sys
+import typing
 
 import pytest
 
 import jaxrl as rl
-from jaxrl import cli
+from jaxrl import arguments, cli
 
 SMALL = ["--num-envs", "2", "--num-steps", "8", "--minibatches", "2", "--epochs", "1", "--hidden", "8", "--evals", "2"]
 
@@ -52,6 +53,52 @@ def test_train_then_plot(tmp_path):
     assert "Traceback" not in refused
 
 
+TUNE = ["tune", "ppo", "Catch", "--steps", "64", "--seeds", "2", "--test-seeds", "2", "--budget", "512"]
+
+
+def test_tune(tmp_path):
+    ranges = ["lr=log:1e-4:1e-2", "gamma=uniform:0.9:0.999", "epoch_limit=integer:1:2"]
+    words = [*TUNE, *SMALL, "--episodes", "0", "--folder", str(tmp_path / "x"), "--search", *ranges]
+    told = jaxrl(*words)
+    assert "best of 4 settings: lr=" in told  # 512 steps of tuning: 2 seeds of 64 steps each
+    assert "on 2 test seeds" in told
+    assert "results_000.nc" in told
+    assert "tuner" in jaxrl(*words, "--tuner", "sobol", ok=False)  # the folder is of another search
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "nothing says what to tune"),
+        (["--search", "lr=log:1e-5"], "lr=log:1e-5:1e-2"),
+        (["--search", "lr=log:a:b"], "is no range"),
+        (["--search", "lr=around:1:2"], "uniform, log or integer"),
+        (["--search", "lr=log:0:1"], "no logarithm"),
+        (["--search", "lr=log:1e-5:1e-2", "lr=uniform:0:1"], "names a field twice"),
+        (["--search", "lr=log:1e-5:1e-2", "--gamma", "0.9", "0.99"], "a range of it is written"),
+    ],
+)
+def test_a_search_that_is_none_is_refused(words, message):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([*TUNE, *words])
+    assert message in str(stop.value)
+
+
+def test_every_tuner_and_range_has_a_word():
+    hints = typing.get_type_hints(arguments.Search)
+    assert set(typing.get_args(hints["tuner"])) == set(arguments.TUNERS)
+    texts = ("lr=log:1e-5:1e-2", "gamma=uniform:0.9:0.99", "epochs=integer:1:3", "num_envs=choice:4:8")
+    asked = arguments.options("ppo", rl.ppo, arguments.Search)(env="Catch", search=texts, seeds=2, steps=8192, evals=2)
+    training, space, budget = arguments.search_of(asked, rl.ppo)
+    assert space == {
+        "lr": rl.tuning.log(1e-5, 1e-2),
+        "gamma": rl.tuning.uniform(0.9, 0.99),
+        "epochs": rl.tuning.integer(1, 3),
+        "num_envs": rl.tuning.choice(4, 8),
+    }
+    assert budget == 32 * 2 * (training.clocks["step"][-1] + training.clocks["eval_step"][-1])
+
+
 def test_lists():
     assert {"CartPole-v1", "Catch", "brax:ant"} <= set(jaxrl("envs").split())
     assert "Proximal policy optimisation" in jaxrl("algorithms")
@@ -61,7 +108,7 @@ def test_lists():
 def test_every_hyperparameter_is_reachable(name):
     """The algorithm's own numbers and its maker's are options; what else its parts hold, `--also` finds by its path."""
     maker = rl.ALGORITHMS[name]
-    fields, made = cli.options(name, maker).__dataclass_fields__, maker()
+    fields, made = arguments.options(name, maker).__dataclass_fields__, maker()
     number = lambda value: isinstance(value, bool | int | float)
     assert {k for k, v in vars(made).items() if number(v)} <= set(fields)
     assert {k for k, p in inspect.signature(maker).parameters.items() if number(p.default)} <= set(fields)
@@ -88,28 +135,30 @@ def test_mistakes_are_explained_without_a_traceback(words, message):
 
 
 def test_environment_parameters_are_axes():
-    asked = cli.options("ppo", rl.ppo)(
+    asked = arguments.options("ppo", rl.ppo)(
         env="CartPole-v1", env_params=("gravity=5,10", "max_steps=20"), lr=(1e-3, 1e-2), seeds=3
     )
-    training, axes = cli.training_of(asked, rl.ppo)
+    training, axes = arguments.training_of(asked, rl.ppo)
     assert training.env.max_steps == 20
     assert {name: len(values) for name, values in axes.items()} == {"lr": 2, "gravity": 2, "seed": 3}
 
 
 def test_any_field_is_reached_by_its_name():
-    asked = cli.options("ppo", rl.ppo)(env="CartPole-v1", also=("optimizer.options.eps=1e-8,1e-3", "masscart=2.0"), seeds=2)
-    training, axes = cli.training_of(asked, rl.ppo)
+    asked = arguments.options("ppo", rl.ppo)(
+        env="CartPole-v1", also=("optimizer.options.eps=1e-8,1e-3", "masscart=2.0"), seeds=2
+    )
+    training, axes = arguments.training_of(asked, rl.ppo)
     assert training.algo.optimizer.options["eps"] == 1e-8
     assert training.env.params.masscart == 2.0
     assert axes["algo.optimizer.options.eps"].tolist() == pytest.approx([1e-8, 1e-3])
-    assert cli.num_members(asked) == 4
+    assert arguments.num_members(asked) == 4
     with pytest.raises(ValueError, match="optimizer"):
-        cli.training_of(cli.options("ppo", rl.ppo)(env="CartPole-v1", also=("optimiser.eps=1",)), rl.ppo)
+        arguments.training_of(arguments.options("ppo", rl.ppo)(env="CartPole-v1", also=("optimiser.eps=1",)), rl.ppo)
 
 
 def test_the_network_is_as_asked():
-    asked = cli.options("ppo", rl.ppo)(env="CartPole-v1", layer_norm=True, shared=True, eval_share=0.5)
-    training, _ = cli.training_of(asked, rl.ppo)
+    asked = arguments.options("ppo", rl.ppo)(env="CartPole-v1", layer_norm=True, shared=True, eval_share=0.5)
+    training, _ = arguments.training_of(asked, rl.ppo)
     assert (training.algo.network.layer_norm, training.algo.network.shared, training.eval_share) == (True, True, 0.5)
 
 
@@ -118,7 +167,7 @@ def test_every_algorithm_is_as_its_maker_makes_it_unless_asked(name):
     """What is not asked for is the algorithm's own, its network too; and each of its floats is an axis by its own name."""
     maker = rl.ALGORITHMS[name]
     world = "CartPole-v1" if rl.Discrete in getattr(maker(), "learner", rl.dqn().learner).action_spaces else "Pendulum-v1"
-    training, axes = cli.training_of(cli.options(name, maker)(env=world), maker)
+    training, axes = arguments.training_of(arguments.options(name, maker)(env=world), maker)
     assert training.algo == maker()
     assert list(axes) == ["seed"]
     for key, default in inspect.signature(maker).parameters.items():
@@ -127,14 +176,14 @@ def test_every_algorithm_is_as_its_maker_makes_it_unless_asked(name):
 
 
 def test_a_network_keeps_what_was_not_asked():
-    asked = cli.options("pqn", rl.pqn)(env="CartPole-v1", hidden=(8,))
-    training, _ = cli.training_of(asked, rl.pqn)
+    asked = arguments.options("pqn", rl.pqn)(env="CartPole-v1", hidden=(8,))
+    training, _ = arguments.training_of(asked, rl.pqn)
     assert training.algo.network == dataclasses.replace(rl.pqn().network, hidden=(8,))
-    training, _ = cli.training_of(cli.options("dqn", rl.dqn)(env="CartPole-v1", activation="tanh"), rl.dqn)
-    assert training.algo.learner.network.activation is cli.ACTIVATIONS["tanh"]
+    training, _ = arguments.training_of(arguments.options("dqn", rl.dqn)(env="CartPole-v1", activation="tanh"), rl.dqn)
+    assert training.algo.learner.network.activation is arguments.ACTIVATIONS["tanh"]
 
 
 def test_a_memory_for_one_that_has_none_is_refused():
-    asked = cli.options("stream_q", rl.stream_q)(env="CartPole-v1", memory=8)
+    asked = arguments.options("stream_q", rl.stream_q)(env="CartPole-v1", memory=8)
     with pytest.raises(TypeError, match="no memory"):
-        cli.training_of(asked, rl.stream_q)
+        arguments.training_of(asked, rl.stream_q)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import envs
 import jaxrl as rl
-from jaxrl import cli, tree
+from jaxrl import arguments, tree
 from jaxrl.memories.linear_time import scan_in_parallel, scan_in_turn
 from jaxrl.sweep import recipe
 
@@ -310,9 +310,9 @@ def test_what_runs_where_there_is_no_cpu_reads_alike(name, monkeypatch):
 
 @every
 def test_the_command_line_makes_each_kind(name):
-    assert set(cli.MEMORIES) == set(MEMORIES)
-    asked = cli.options("ppo", rl.ppo)(env="MemoryChain", memory=8, memory_kind=name)
-    made = cli.training_of(asked, rl.ppo)[0].algo.memory
+    assert set(arguments.MEMORIES) == set(MEMORIES)
+    asked = arguments.options("ppo", rl.ppo)(env="MemoryChain", memory=8, memory_kind=name)
+    made = arguments.training_of(asked, rl.ppo)[0].algo.memory
     assert type(made) is type(MEMORIES[name])
     assert made.size == 8
 
