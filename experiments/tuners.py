@@ -2,8 +2,9 @@
 
 PPO's learning rate, discount, lambda, entropy bonus and epochs are tuned on three tasks. Every tuner gets the same budget of
 environment steps and is repeated ten times with luck and tuning seeds of its own; what it found is judged on test seeds that
-are the same for all and that no search saw. Intervals are over the repetitions. A search is kept in `runs`: the same command
-goes on from there. Writes results/tuners.json, .png and the table in README.md.
+are the same for all and that no search saw. A score is the mean of the final returns, on either kind of seeds. Intervals are
+over the repetitions. A search is kept in `runs`: the same command goes on from there. Writes results/tuners.json, .png and
+the table in README.md.
 """
 
 import dataclasses
@@ -61,11 +62,11 @@ class Config:
     tasks: tuple[str, ...] = tuple(TASKS)
     tuners: tuple[str, ...] = tuple(TUNERS)
     repetitions: int = 10
-    lives: int = 8
+    lives: int = 16
     """of a setting, that each search has: its budget"""
-    seeds: int = 2
+    seeds: int = 4
     """of each setting while it is tuned"""
-    test_seeds: int = 8
+    test_seeds: int = 32
     updates: int = 0
     """of a life (0: the task's own)"""
     runs: pathlib.Path = pathlib.Path("runs/tuners")
@@ -91,6 +92,7 @@ def search(name: str, tuner: str, config: Config) -> dict[str, Any]:
         budget=config.lives * config.seeds * training.steps,
         seeds=config.seeds,
         test_seeds=config.test_seeds,
+        statistic=rl.stats.mean,
         folder=config.runs / name / tuner,
         progress=False,
     )
@@ -108,7 +110,7 @@ def defaults(name: str, config: Config) -> dict[str, Any]:
     """The defaults on the very test seeds of the searches."""
     keys = tuning.held_out(0, config.test_seeds)
     curve = rl.sweep(training_of(name, config), {"seed": keys}, progress=False)["return"].values
-    score = rl.stats.interval(tuning.final(curve, None))
+    score = rl.stats.interval(tuning.final(curve, None), rl.stats.mean)
     return {part: float(getattr(score, part)) for part in ("estimate", "low", "high")}
 
 
@@ -170,15 +172,16 @@ def main(config: Config) -> None:
     rl.use_all_cores()
     config.folder.mkdir(parents=True, exist_ok=True)
     path = config.folder / "tuners.json"
+    asked = {k: v for k, v in dataclasses.asdict(config).items() if isinstance(v, int)}
     records = json.loads(path.read_text()) if path.exists() else {}
+    records = {name: record for name, record in records.items() if record["config"] == asked}  # others say something else
     for name in config.tasks:
-        record = records.setdefault(name, {"tuners": {}})
+        record = records.setdefault(name, {"tuners": {}, "config": asked})
         record["defaults"] = defaults(name, config)
         print(f"{name}: defaults {record['defaults']['estimate']:.4g}", flush=True)
         for tuner in config.tuners:
             record["tuners"][tuner] = search(name, tuner, config)
             record["summary"] = summary(record)
-            record["config"] = {k: v for k, v in dataclasses.asdict(config).items() if isinstance(v, int)}
             record["card"] = {"versions": card.versions(), "machine": card.machine(), "commit": card.commit()}
             path.write_text(json.dumps(records, indent=1))
             print(f"  {tuner}: {record['summary'][tuner]}", flush=True)
