@@ -18,7 +18,7 @@ from jaxrl.sweep.results import Chunks, without_learners
 from jaxrl.sweep.store import Store
 from jaxrl.train import Training
 
-COPIES = 2  # of the learners' state, that a checkpoint takes while it is written
+COPIES = 1  # of the learners' state, that a checkpoint takes while it is written
 MEMORY_SHARE = 0.8  # of the free memory, what a chunk may take
 CPU_WIDTH = 16  # members per device: on a CPU a chunk should fit the caches (twice as many ran a tenth slower)
 ACCELERATOR_WIDTH = 4096
