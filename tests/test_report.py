@@ -10,7 +10,9 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
+import xarray as xr
 from PIL import Image
 
 import envs
@@ -22,10 +24,11 @@ browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH: apt-
 
 
 def rising(lr, gamma, seed):
-    """A stand-in for a training: curves that rise to 100 gamma, and the luck of a seed."""
+    """A stand-in for a training: curves that rise to 100 gamma, the luck of a seed, and every fifth lost in a corner."""
     step = jnp.arange(1, 13) * 5000
     luck = jax.random.normal(jax.random.fold_in(jax.random.key(1), seed), step.shape)
-    return {"step": step, "return": 100 * gamma * (1 - jnp.exp(-step * lr / 50)) + 10 * luck}
+    curve = 100 * gamma * (1 - jnp.exp(-step * lr / 50)) + 10 * luck
+    return {"step": step, "return": curve, "diverged": (lr > 9e-3) & (gamma > 0.98) & (seed % 5 == 0)}
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +90,45 @@ def test_its_numbers_are_the_statistics(big, page):
     assert html.count("<tr>") > 20
 
 
+def test_settings_and_who_diverged_are_drawn_from_the_results(big, page):
+    results, drawn = rl.load(big), {chart["kind"]: chart for chart in numbers(page.read_text())}
+    settings, lost = drawn["parallel"], drawn["cells"]
+    score = rl.stats.table(results)["iqm"]
+    assert [axis["label"] for axis in settings["axes"]] == ["lr", "gamma", "return (IQM)"]
+    np.testing.assert_allclose([line["score"] for line in settings["lines"]], np.sort(score)[::-1], rtol=1e-4)
+    heights = np.array([line["at"] for line in settings["lines"]])
+    assert (heights.min(0).tolist(), heights.max(0).tolist()) == ([0, 0, 0], [1, 1, 1])
+    assert heights[0, 2] == 1
+    np.testing.assert_allclose(np.unique(heights[:, 0]), np.linspace(0, 1, 5), atol=1e-4)  # lr is logarithmic
+    assert settings["axes"][1]["ticks"][0] == [0, "0.9"]
+    share = [[cell["value"] for cell in row] for row in lost["cells"]]
+    np.testing.assert_allclose(share, results["diverged"].mean("seed"))
+    assert (lost["xlabel"], lost["ylabel"]) == ("gamma", "lr")
+    assert lost["cells"][4][2]["told"] == "lr=0.01, gamma=0.99: 200 of 1,000 members diverged"
+
+
+def lost(settings, seeds=10, diverged=0.5, **labels):
+    """A study that lost so many of its members."""
+    names = pd.DataFrame(labels | {"x": np.geomspace(1e-4, 1, settings)})
+    away = np.arange(settings * seeds).reshape(settings, seeds) % 10 < 10 * diverged
+    scores = np.random.default_rng(0).normal(size=away.shape)
+    return study.Study(
+        pathlib.Path(), "", "return", {}, xr.Dataset(), names, scores, None, away, np.zeros(0), np.arange(seeds)
+    )
+
+
+def test_random_settings_are_mapped_by_ranges_and_nothing_to_say_is_not_drawn():
+    (made,) = charts.divergence(lost(40))
+    assert len(made["x"]) == charts.RANGES
+    assert made["x"][0].startswith("1e-4 to ")
+    assert made["y"] == [""]
+    assert [cell["value"] for cell in made["cells"][0]] == [0.5] * charts.RANGES
+    assert len(charts.divergence(lost(6, y=range(6), z=list("abcdef"), w=range(6)))) == charts.MAPS
+    assert charts.divergence(lost(4, diverged=0)) == []
+    assert charts.parallel(lost(4)) is None
+    assert len(charts.parallel(lost(4, net=["a", "b", "a", "b"]))["lines"]) == 4
+
+
 def test_several_studies_are_compared_or_it_says_why_not(tmp_path):
     zoo = "experiments/results/zoo/"
     files = [zoo + name for name in ("dqn-CartPole-v1.json", "a2c-CartPole-v1.json", "dqn-Acrobot-v1.json")]
@@ -136,7 +178,8 @@ def test_it_needs_nothing_else(page):
 def test_a_browser_shows_it_without_a_complaint(page, tmp_path):
     dom, console = browse(page, tmp_path)
     assert console == []
-    assert dom.count('class="line"') == 20 * 2 + 2
+    assert dom.count('class="line"') == 20 * 3 + 2
+    assert dom.count('class="cell"') == 20
     assert dom.count("<svg") > 5
     browse(page, tmp_path, f"--screenshot={tmp_path / 'page.png'}")
     with Image.open(tmp_path / "page.png") as shot:
@@ -157,6 +200,11 @@ told.tip = figure.querySelector(".tip.shown").textContent;
 told.dim = figure.querySelectorAll(".dim").length;
 figure.querySelector("svg").dispatchEvent(new MouseEvent("mouseleave"));
 told.left = figure.querySelectorAll(".dim, .tip.shown").length;
+const lines = document.querySelector(".axis").closest("figure"), place = lines.querySelector("svg").getBoundingClientRect();
+const end = { clientX: place.right - place.width * 0.13, clientY: place.top + 14, bubbles: true };
+lines.querySelector("svg").dispatchEvent(new MouseEvent("mousemove", end));
+told.setting = lines.querySelector(".tip.shown").textContent;
+told.dims = lines.querySelectorAll(".dim").length;
 document.title = JSON.stringify(told);
 """
 
@@ -176,6 +224,8 @@ def test_tables_sort_and_curves_are_hovered(page, tmp_path):
     assert re.match(r"environment steps \d+k?lr=.*gamma=.*: \d+.*\[.*\]", told["tip"])
     assert "more" in told["tip"]
     assert (told["dim"], told["left"]) == (19, 0)
+    assert re.match(r"return [\d.]+lr=0.01, gamma=0.999", told["setting"])
+    assert told["dims"] == 19
 
 
 EVIL = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">&lt;"

@@ -42,7 +42,7 @@ def parallel(
     table = settings(results, name, names, over, last).sort_values("score")
     if table.empty:
         raise ValueError(f"no setting has a final {name!r} to draw.")
-    columns = {str(column): _heights(table[column].to_numpy(), 2 if column == "score" else 6) for column in table}
+    columns = {str(column): heights(table[column].to_numpy(), 2 if column == "score" else 6) for column in table}
     figure, ax = canvas(None, (1.6 + 1.3 * len(columns), 4.2))
     scores = table["score"].to_numpy()
     scale = ScalarMappable(Normalize(scores.min(), scores.max()), colormaps["cividis_r"])
@@ -68,7 +68,7 @@ def settings(results: Results, name: str, names: Sequence[str], over: str, last:
     return table.reindex(columns=[*wanted, "score"])
 
 
-def _heights(values: np.ndarray, most: int) -> tuple[np.ndarray, list[tuple[float, str]]]:
+def heights(values: np.ndarray, most: int) -> tuple[np.ndarray, list[tuple[float, str]]]:
     """Where values stand on an axis from 0 to 1, and its ticks: the values, or of more than `most` their ends."""
     if values.dtype.kind not in "iuf":
         known, place = np.unique(values.astype(str), return_inverse=True)

@@ -1,5 +1,6 @@
 """The charts of a report, as numbers: `page.js` draws them and computes nothing."""
 
+import itertools
 import json
 from typing import Any
 
@@ -8,9 +9,12 @@ import pandas as pd
 
 from jaxrl import plot, stats
 from jaxrl.importance import importance
+from jaxrl.plot.importances import heights
 from jaxrl.report.study import LEVEL, Study
 
 BANDS, POINTS, THRESHOLDS, OTHERS = 8, 40, 101, 30  # settings with a band; points of a curve, of a profile; rivals
+CELLS, RANGES, MAPS = 8, 4, 3  # values of a hyperparameter on a map, beyond which they are so many ranges; maps
+Places = tuple[np.ndarray, list[str]]  # of each setting along an axis of a map, and what the places are called
 
 
 def learning_curves(study: Study) -> dict[str, Any] | None:
@@ -94,6 +98,63 @@ def what_mattered(study: Study) -> tuple[str, list[dict[str, Any]]]:
         for name, curve in found.marginals.items()
     ]  # fmt: skip
     return text, [bars, *charts]
+
+
+def parallel(study: Study) -> dict[str, Any] | None:
+    """Parallel coordinates: each setting, the best first, through its values to its score; None for one hyperparameter."""
+    scores = np.asarray(stats.iqm(study.scores))
+    known = np.isfinite(scores)
+    if len(study.labels.columns) < 2 or known.sum() < 2:
+        return None
+    columns = {str(name): heights(study.labels[name].to_numpy()[known], 6) for name in study.labels}
+    columns[f"{study.name} (IQM)"] = heights(scores[known], 2)
+    titles = [title for title, there in zip(study.titles, known, strict=True) if there]
+    at = np.stack([height for height, _ in columns.values()], 1)
+    axes = [{"label": name, "ticks": ticks} for name, (_, ticks) in columns.items()]
+    lines = [{"label": title, "score": x, "at": row} for title, x, row in zip(titles, scores[known], at, strict=True)]
+    note = "Each line is a setting: through its values to its score, which colours it."
+    return {"kind": "parallel", "axes": axes, "lines": lines, "name": study.name, "note": note}
+
+
+def divergence(study: Study) -> list[dict[str, Any]]:
+    """Maps of the share of members that diverged, over pairs of hyperparameters, the most uneven first."""
+    if not study.diverged.any() or not len(study.labels.columns):
+        return []
+    places = {str(name): _ranges(study.labels[name].to_numpy()) for name in study.labels} | {
+        "": (np.zeros(len(study.labels), int), [""])  # what a map of one hyperparameter has for another
+    }
+    pairs = list(itertools.combinations(study.labels, 2)) or [("", study.labels.columns[0])]
+    maps = [_map(study, str(y), str(x), places[str(y)], places[str(x)]) for y, x in pairs]
+    return [made for _, made in sorted(maps, key=lambda one: -one[0])[:MAPS]]
+
+
+def _ranges(values: np.ndarray) -> Places:
+    """Which place of a map each value is at, and what the places are called: values, or of too many ranges of them."""
+    known, place = np.unique(values if values.dtype.kind in "iuf" else values.astype(str), return_inverse=True)
+    names = [*map(plot.number, known.tolist())]
+    if len(known) <= CELLS:
+        return place, names
+    parts = np.array_split(np.array(names, object), RANGES)
+    sizes = np.cumsum([len(part) for part in parts])
+    return np.searchsorted(sizes, place, side="right"), [f"{part[0]} to {part[-1]}" for part in parts]
+
+
+def _map(study: Study, y: str, x: str, down: Places, across: Places) -> tuple[float, dict[str, Any]]:
+    """How uneven a map is, and the map: the share of the members at each place that diverged, whatever else they had."""
+    (rows, y_names), (columns, x_names) = down, across
+    lost, of = np.zeros((2, len(y_names), len(x_names)), int)
+    np.add.at(lost, (rows, columns), study.diverged.sum(1))
+    np.add.at(of, (rows, columns), study.diverged.shape[1])
+    share = np.where(of > 0, lost / np.maximum(of, 1), np.nan)
+    where = lambda i, j: ", ".join(f"{axis}={name}" for axis, name in ((y, y_names[i]), (x, x_names[j])) if axis)
+    cell = lambda i, j: {
+        "value": share[i, j],
+        "told": f"{where(i, j)}: {lost[i, j]:,} of {of[i, j]:,} members diverged",
+    }
+    cells = [[cell(i, j) for j in range(len(x_names))] for i in range(len(y_names))]
+    note = "The share of members that diverged."
+    chart = {"kind": "cells", "x": x_names, "y": y_names, "xlabel": x, "ylabel": y, "cells": cells, "note": note}
+    return float(share[rows, columns].var()), chart
 
 
 def plain(value: Any) -> Any:

@@ -3,6 +3,7 @@
 
 const COLORS = ["#000000", "#E69F00", "#0072B2", "#CC79A7", "#009E73", "#56B4E9", "#D55E00", "#7A5C00"];
 const DASHES = ["", "7 3", "7 3 2 3", "2 2"];
+const SHADES = [[254, 232, 56], [188, 174, 108], [125, 124, 120], [67, 78, 108], [0, 34, 78]];
 const FAINT = "#b8b8b8"; // the lines after the first eight
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -83,7 +84,9 @@ function frame(figure, chart, xs, ys, width, height) {
     make("text", { x: margin.left - 6, y: y(at) + 4, "text-anchor": "end" }, svg, short(at));
   }
   const named = chart.xticks ? chart.xticks.map((text, i) => [i, text]) : ticks(...xs, width / 130).map((at) => [at, short(at)]);
-  for (const [at, text] of named) make("text", { x: x(at), y: height - margin.bottom + 17, "text-anchor": "middle" }, svg, text);
+  const letters = Math.max(...named.map(([, text]) => text.length)); // so many of about seven units stand at each
+  const every = Math.ceil(((7 * letters + 6) * (named.length - 1)) / (width - margin.left - margin.right)) || 1;
+  for (const [at, text] of named.filter((_, i) => i % every === 0)) make("text", { x: x(at), y: height - margin.bottom + 17, "text-anchor": "middle" }, svg, text);
   make("text", { x: (margin.left + width) / 2, y: height - 6, "text-anchor": "middle", class: "label" }, svg, chart.xlabel);
   const turned = `rotate(-90) translate(${-(height - margin.bottom) / 2} 13)`;
   make("text", { transform: turned, "text-anchor": "middle", class: "label" }, svg, chart.ylabel);
@@ -169,8 +172,7 @@ function drawDots(figure, chart) {
   if (chart.middle !== null) make("line", { x1: x(chart.middle), x2: x(chart.middle), y1: 0, y2: bottom, class: "guide" }, svg);
   chart.rows.forEach((row, i) => {
     const y = (i + 0.5) * step;
-    const label = row.label.length > 46 ? `${row.label.slice(0, 45)}…` : row.label;
-    make("text", { x: left - 10, y: y + 4, "text-anchor": "end" }, svg, label);
+    make("text", { x: left - 10, y: y + 4, "text-anchor": "end" }, svg, brief(row.label, 46));
     if (row.value === null) return;
     const group = make("g", { class: "dot" }, svg);
     const range = row.low === null ? "" : ` [${short(row.low)}, ${short(row.high)}]`;
@@ -179,6 +181,72 @@ function drawDots(figure, chart) {
     make("circle", { cx: x(row.value), cy: y, r: 4.5 }, group);
   });
   make("text", { x: (left + width) / 2, y: height - 5, "text-anchor": "middle", class: "label" }, svg, chart.xlabel);
+}
+
+/** What a share between 0 and 1 is coloured: from light to dark (cividis), the same to eyes that see no red or no green. */
+function shade(share) {
+  const at = Math.min(Math.max(share, 0), 1) * (SHADES.length - 1), i = Math.min(Math.floor(at), SHADES.length - 2);
+  return `rgb(${SHADES[i].map((from, k) => Math.round(from + (at - i) * (SHADES[i + 1][k] - from))).join(" ")})`;
+}
+
+const brief = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
+
+/** A line for each setting, through its values to its score, which colours it. */
+function drawParallel(figure, chart) {
+  const width = 820, height = 340, top = 14, bottom = height - 40, left = 40, last = chart.axes.length - 1;
+  const label = `${chart.name} of each setting against ${chart.axes.slice(0, -1).map((axis) => axis.label).join(", ")}`;
+  const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label }, figure);
+  const x = (i) => left + (i / last) * (width - left - 100), y = onto([0, 1], bottom, top);
+  const most = Math.floor((width - left - 100) / last / 7); // letters between two axes
+  for (const line of [...chart.lines].reverse()) { // the best on top
+    line.group = make("g", { class: "series" }, svg);
+    const points = line.at.map((at, i) => `${x(i).toFixed(1)} ${y(at).toFixed(1)}`);
+    make("path", { d: `M${points.join("L")}`, stroke: shade(line.at[last]), class: "line" }, line.group);
+  }
+  chart.axes.forEach((axis, i) => {
+    make("line", { x1: x(i), x2: x(i), y1: top, y2: bottom, class: "axis" }, svg);
+    for (const [at, text] of axis.ticks) make("text", { x: x(i) + 5, y: y(at) + 4, class: "halo" }, svg, brief(text, most));
+    make("text", { x: x(i), y: height - 14, "text-anchor": "middle", class: "label" }, svg, brief(axis.label, most));
+  });
+  const light = (chosen) => chart.lines.forEach((line) => line.group.classList.toggle("dim", chosen !== null && line !== chosen));
+  const tip = element("div", figure, "", "tip");
+  svg.addEventListener("mousemove", (event) => {
+    const box = svg.getBoundingClientRect();
+    const across = ((event.clientX - box.left) / box.width) * width, high = ((event.clientY - box.top) / box.height) * height;
+    const at = Math.min(Math.max(((across - left) / (width - left - 100)) * last, 0), last), i = Math.min(Math.floor(at), last - 1);
+    const off = (line) => Math.abs(y(line.at[i] + (at - i) * (line.at[i + 1] - line.at[i])) - high);
+    const chosen = chart.lines.reduce((a, b) => (off(b) < off(a) ? b : a));
+    light(chosen);
+    tip.replaceChildren();
+    element("b", tip, `${chart.name} ${short(chosen.score)}`);
+    element("div", tip, chosen.label, "chosen").style.borderLeftColor = shade(chosen.at[last]);
+    tip.style.left = `${Math.min(across / width, 0.62) * 100}%`;
+    tip.classList.add("shown");
+  });
+  svg.addEventListener("mouseleave", () => {
+    light(null);
+    tip.classList.remove("shown");
+  });
+}
+
+/** Shares over two axes, each in its cell: the more, the redder. */
+function drawCells(figure, chart) {
+  const left = 150, top = chart.ylabel ? 20 : 0, high = 26, width = 820;
+  const wide = Math.min(Math.max(86, ...chart.x.map((text) => 7 * text.length)), (width - left - 16) / chart.x.length);
+  const bottom = top + chart.y.length * high;
+  const name = `${chart.xlabel}${chart.ylabel ? ` and ${chart.ylabel}` : ""}`;
+  const svg = make("svg", { viewBox: `0 0 ${width} ${bottom + 42}`, role: "img", "aria-label": `${chart.note} ${name}` }, figure);
+  const most = Math.max(...chart.cells.flat().map((cell) => cell.value ?? 0));
+  chart.cells.forEach((row, j) => row.forEach((cell, i) => {
+    const y = bottom - (j + 1) * high, group = make("g", { class: "cell" }, svg);
+    make("title", {}, group, cell.told);
+    make("rect", { x: left + i * wide, y, width: wide, height: high, "fill-opacity": cell.value === null ? 0 : (0.85 * cell.value) / most }, group);
+    make("text", { x: left + (i + 0.5) * wide, y: y + 17, "text-anchor": "middle" }, group, cell.value === null ? "–" : +cell.value.toPrecision(2));
+  }));
+  chart.x.forEach((text, i) => make("text", { x: left + (i + 0.5) * wide, y: bottom + 17, "text-anchor": "middle" }, svg, brief(text, Math.floor(wide / 6.5))));
+  chart.y.forEach((text, j) => make("text", { x: left - 6, y: bottom - (j + 0.5) * high + 4, "text-anchor": "end" }, svg, brief(text, 22)));
+  make("text", { x: left + (chart.x.length * wide) / 2, y: bottom + 36, "text-anchor": "middle", class: "label" }, svg, chart.xlabel);
+  make("text", { x: left - 6, y: 13, "text-anchor": "end", class: "label" }, svg, brief(chart.ylabel, 22));
 }
 
 /** Sorts a table by the column of a button: numbers by their value, the largest first, then the other way round. */
@@ -196,6 +264,6 @@ function sortBy(button) {
 const charts = JSON.parse(document.getElementById("charts").textContent);
 for (const figure of document.querySelectorAll("[data-chart]")) {
   const chart = charts[figure.dataset.chart];
-  ({ lines: drawLines, dots: drawDots })[chart.kind](figure, chart);
+  ({ lines: drawLines, dots: drawDots, parallel: drawParallel, cells: drawCells })[chart.kind](figure, chart);
 }
 for (const button of document.querySelectorAll(".sorts button")) button.addEventListener("click", () => sortBy(button));

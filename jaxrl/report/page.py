@@ -71,7 +71,7 @@ def page(studies: list[Study], compared: list[Any], films: bool) -> str:
 def _section(one: Study, drawn: list[Any], films: bool) -> Html:
     mattered, shares = charts.what_mattered(one)
     lost, named = study.diverged(one)
-    curves, better = charts.learning_curves(one), charts.improvement(one)
+    curves, better, settings = charts.learning_curves(one), charts.improvement(one), charts.parallel(one)
     parts = [
         tag("h2", one.title, " ", tag("small", one.path.name)),
         tag("p", study.question(one), class_="question"),
@@ -82,7 +82,9 @@ def _section(one: Study, drawn: list[Any], films: bool) -> Html:
         tag("h3", "Probability of improvement"),
         _chart(better, drawn) if better else tag("p", "One setting, or one seed: nothing to improve on."),
         tag("h3", "What mattered"), tag("p", mattered), tag("div", [_chart(c, drawn) for c in shares], class_="several"),
-        tag("h3", "Diverged members"), tag("p", lost), tag("ul", [tag("li", name) for name in named]) if named else "",
+        _chart(settings, drawn) if settings else "",
+        tag("h3", "Diverged members"), [_chart(c, drawn) for c in charts.divergence(one)], tag("p", lost),
+        tag("ul", [tag("li", name) for name in named]) if named else "",
         tag("h3", "Policies") if films else "", tag("div", [_film(*film) for film in study.films(one)], class_="several")
         if films else "",
     ]  # fmt: skip
@@ -120,7 +122,8 @@ def _cell(value: Any) -> Html:
 def _chart(chart: dict[str, Any], drawn: list[Any]) -> Html:
     drawn.append(chart)
     kind = "chart small" if chart.get("small") else "chart"
-    return tag("figure", class_=kind, data_chart=len(drawn) - 1)
+    note = tag("figcaption", chart["note"]) if chart.get("note") else ""
+    return tag("figure", note, class_=kind, data_chart=len(drawn) - 1)
 
 
 def _film(caption: str, source: str, reason: str) -> Html:
