@@ -36,7 +36,8 @@ def runs(root: str | os.PathLike[str] = ".", *, name: str = "return", **where: A
 
     Columns: `score`, `low` and `high` are the interquartile mean of the final `name` over seeds with its 95 % bootstrap
     interval, at the setting `best`: where a study has several settings that is the best of them, judged by these very seeds,
-    and so looks better than it is. `note` says what is amiss or missing. A study's results are `rl.load(row.folder)`.
+    and so looks better than it is. `note` says what is amiss or missing, such as the interval of too few seeds. A study's
+    results are `rl.load(row.folder)`.
 
     Raises:
       FileNotFoundError: there is no such root.
@@ -52,7 +53,8 @@ def runs(root: str | os.PathLike[str] = ".", *, name: str = "return", **where: A
             row, fields = _row(path, record), _fields(record)
             known |= set(fields)
             if all(_holds(row, fields, key, value) for key, value in where.items()):
-                rows.append(row | _score(path, row, name))
+                score = _score(path, row, name)
+                rows.append(row | score | {"note": "; ".join(filter(None, (row["note"], score.get("note"))))})
         except Exception as error:  # what a stranger wrote may be wrong in any way
             rows.append({"folder": path, "note": f"broken: {_short(error)}"})
     for key in where:
@@ -212,8 +214,8 @@ def _score(path: pathlib.Path, row: dict[str, Any], name: str) -> dict[str, Any]
     scores, best = best_setting(results, name)
     known = int(scores.notnull().sum())
     told = {"best": ", ".join(f"{key}={value}" for key, value in best.items())}
-    if known < 2:
-        return told | {"score": float(scores.mean()), "note": f"{known} seed has a {name}: no interval"}
+    if few := stats.too_few(known):
+        return told | {"score": float(stats.iqm(scores.values)), "note": few}
     return told | {
         key: float(value) for key, value in zip(("score", "low", "high"), stats.interval(scores.values), strict=True)
     }

@@ -30,7 +30,7 @@ def draw(results: Any, folder: pathlib.Path) -> None:
 
 def show(results: Any) -> None:
     """The final return of each setting, as a table."""
-    frame = rl.stats.table(results, "return").reset_index()
+    frame = rl.stats.tell_few(rl.stats.table(results, "return")).reset_index()
     table = Table(title="return at the end: interquartile mean over seeds, 95 % bootstrap interval", title_justify="left")
     for column in frame.columns:
         table.add_column(str(column), justify="right")
@@ -71,7 +71,8 @@ def runs(
         known = row["members"] != ""
         size = f"{row['settings']:.0f} × {row['seeds']:.0f}" if known else ""
         steps = f"{row['steps']:,.0f}" if row["steps"] != "" else ""
-        score = f"{row['score']:.4g} [{row['low']:.4g}, {row['high']:.4g}]" if row["low"] != "" else ""
+        score = "" if row["score"] == "" else f"{row['score']:.4g}"
+        score += "" if row["low"] == "" else f" [{row['low']:.4g}, {row['high']:.4g}]"
         path = row["folder"].relative_to(folder) if row["folder"] != folder else folder
         cells = (path, row["algorithm"], row["env"], steps, size, score, row["date"][:10], row["commit"][:7], row["note"])
         table.add_row(*map(_shown, cells))

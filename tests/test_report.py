@@ -129,6 +129,18 @@ def test_random_settings_are_mapped_by_ranges_and_nothing_to_say_is_not_drawn():
     assert len(charts.parallel(lost(4, net=["a", "b", "a", "b"]))["lines"]) == 4
 
 
+def test_too_few_seeds_have_no_interval():
+    four = lost(4, seeds=4)
+    assert {cell for cell in study.table(four)["low"]} == {"too few seeds for an interval (4)"}
+    assert {(row["low"], row["high"]) for row in charts.plain(charts.improvement(four))["rows"]} == {(None, None)}
+    five = lost(4, seeds=5)
+    five.scores[1, 0] = np.nan
+    lows = study.table(five)["low"].tolist()
+    assert [isinstance(low, str) for low in lows] == [False, True, False, False]
+    assert ["low" in line for line in charts.profile(five)["lines"]] == [True, False, True, True]
+    assert [row["low"] is None for row in charts.plain(charts.improvement(five))["rows"]] == [True, False, False]
+
+
 def test_several_studies_are_compared_or_it_says_why_not(tmp_path):
     zoo = "experiments/results/zoo/"
     files = [zoo + name for name in ("dqn-CartPole-v1.json", "a2c-CartPole-v1.json", "dqn-Acrobot-v1.json")]
@@ -150,6 +162,8 @@ def test_films_of_the_best_and_the_median(tmp_path):
     assert f"return {ranked[-1]:.4g}" in html
     assert f"return {ranked[1]:.4g}" in html
     assert "What return does" in html
+    assert html.count("too few seeds for an interval (3)") == 1 + 2 * 2  # the table, two charts and their numbers
+    assert not any("low" in line for chart in numbers(html) for line in chart["lines"])
     shutil.rmtree(tmp_path / "x" / "members")
     told = study.films(study.read(tmp_path / "x", "return"))
     assert ["has not finished" in reason for _, _, reason in told] == [True, True]

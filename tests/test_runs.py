@@ -87,13 +87,32 @@ def test_a_row_of_the_zoo_is_a_complete_record(tmp_path, monkeypatch):
     monkeypatch.setattr(rl, "use_all_cores", lambda: 1)  # jax has started
     main(Config(rows=("reinforce CartPole-v1",), seeds=2, scale=0.01, folder=tmp_path))
     (row,) = rl.runs(tmp_path, algorithm="reinforce").itertuples()
-    assert (row.env, row.seeds, row.note) == ("CartPole-v1", 2, "")
+    assert (row.env, row.seeds, row.note) == ("CartPole-v1", 2, "too few seeds for an interval (2)")
+    assert np.isfinite(row.score)
+    assert np.isnan(row.low)
     record = json.loads(row.folder.read_text())
     assert record["row"] == "reinforce CartPole-v1"
     assert record["evaluation_score"]["mean"] == pytest.approx(
         float(rl.load(row.folder)["evaluation"].isel(step=-1).mean()), abs=0.01
     )
     assert rl.rerun(row.folder, 1, progress=False).equal
+
+
+def test_too_few_seeds_are_listed_without_an_interval(root, tmp_path, capsys):
+    record = json.loads((root / "small.json").read_text())
+    curves = {
+        name: curve | {"values": [rows[:3] for rows in curve["values"]]} for name, curve in record.pop("curves").items()
+    }
+    labels = record["labels"] | {"seed": [0, 1, 2]}
+    (tmp_path / "three.json").write_text(json.dumps(record | {"labels": labels, "curves": curves}))
+    (row,) = rl.runs(tmp_path).itertuples()
+    assert row.note == "too few seeds for an interval (3)"
+    assert np.isnan(row.low)
+    studies.runs(tmp_path)
+    assert f"{row.score:.4g} " in (shown := capsys.readouterr().out)
+    assert "[" not in shown
+    studies.show(rl.load(tmp_path / "three.json"))
+    assert capsys.readouterr().out.count("too few seeds") == 2
 
 
 def test_the_command_line_lists_and_compares(root, capsys):

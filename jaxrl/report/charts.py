@@ -25,16 +25,17 @@ def learning_curves(study: Study) -> dict[str, Any] | None:
     shown = known[np.unique(np.linspace(0, len(known) - 1, min(len(known), POINTS)).round().astype(int))]
     values = study.curves[:, :, shown]
     middle = np.asarray(stats.iqm(values, axis=1))
-    low, high = (None, None)
+    bands = []
     if values.shape[1] > 1:
         _, low, high = map(np.asarray, stats.interval(values[:BANDS], level=LEVEL, resamples=200, axis=1))
-    lines = [_line(title, middle[i], low, high, i) for i, title in enumerate(study.titles)]
+        bands = list(zip(low, high, strict=True))
     return {
         "kind": "lines",
         "x": study.steps[shown].tolist(),
         "xlabel": "environment steps",
         "ylabel": study.name,
-        "lines": lines,
+        "lines": _lines(study, middle, bands),
+        "note": study.few,
     }
 
 
@@ -47,13 +48,17 @@ def profile(study: Study) -> dict[str, Any]:
     counts = np.isfinite(study.scores).sum(1)[:, None]
     share = (study.scores[:, None, :] > at[:, None]).sum(-1) / np.maximum(counts, 1)
     low, high = (binom.ppf(q, counts[:BANDS], share[:BANDS]) / np.maximum(counts[:BANDS], 1) for q in (0.025, 0.975))
-    lines = [_line(title, share[i], low, high, i) for i, title in enumerate(study.titles)]
-    return {"kind": "lines", "x": at, "xlabel": f"final {study.name}", "ylabel": "share of seeds above", "lines": lines}
+    lines = _lines(study, share, list(zip(low, high, strict=True)))
+    return {"kind": "lines", "x": at, "xlabel": f"final {study.name}", "ylabel": "share of seeds above", "lines": lines,
+            "note": study.few}  # fmt: skip
 
 
-def _line(label: str, y: np.ndarray, low: np.ndarray | None, high: np.ndarray | None, i: int) -> dict[str, Any]:
-    band = {} if low is None or high is None or i >= BANDS else {"low": low[i], "high": high[i]}
-    return {"label": label, "y": y} | band
+def _lines(study: Study, y: np.ndarray, bands: list[tuple[np.ndarray, np.ndarray]]) -> list[dict[str, Any]]:
+    """A line for each setting, the best with a band if they have seeds enough for one."""
+    lines = [{"label": title, "y": y[i]} for i, title in enumerate(study.titles)]
+    for line, known, (low, high) in zip(lines, study.known, bands, strict=False):
+        line |= {} if stats.too_few(known) else {"low": low, "high": high}
+    return lines
 
 
 def improvement(study: Study) -> dict[str, Any] | None:
@@ -62,9 +67,12 @@ def improvement(study: Study) -> dict[str, Any] | None:
         return None
     others = study.scores[1 : 1 + OTHERS]
     rows = [[*map(float, stats.improvement(study.scores[0], other, level=LEVEL, resamples=300))] for other in others]
+    few = [bool(stats.too_few(min(study.known[0], known))) for known in study.known[1 : 1 + OTHERS]]
+    rows = [[value, np.nan, np.nan] if lacks else [value, *ends] for lacks, (value, *ends) in zip(few, rows, strict=True)]
     titles = [f"over {title}" for title in study.titles[1:]]
     value, low, high = zip(*rows, strict=True)
-    return _dots(titles, value, low, high, f"probability that {study.titles[0]} is better", middle=0.5)
+    made = _dots(titles, value, low, high, f"probability that {study.titles[0]} is better", middle=0.5)
+    return made | {"note": study.few}
 
 
 def _dots(titles: list[str], value: Any, low: Any, high: Any, xlabel: str, middle: float | None = None) -> dict[str, Any]:

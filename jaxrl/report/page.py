@@ -101,7 +101,8 @@ def _card(one: Study) -> Html:
 
 def _table(frame: pd.DataFrame, title: str) -> Html:
     """A table that sorts itself by the column that is clicked."""
-    kinds = ["number" if frame[column].dtype.kind in "iuf" else "text" for column in frame.columns]
+    numeric = lambda column: column.dtype.kind in "iuf" or any(isinstance(x, float) for x in column)
+    kinds = ["number" if numeric(frame[column]) else "text" for column in frame]
     buttons = [tag("button", column, type="button") for column in frame.columns]
     head = [tag("th", button, scope="col", class_=kind) for button, kind in zip(buttons, kinds, strict=True)]
     rows = [tag("tr", [_cell(value) for value in row]) for row in frame.head(ROWS).itertuples(index=False)]

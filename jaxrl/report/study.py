@@ -45,6 +45,16 @@ class Study:
         return [name or "all seeds" for name in named]
 
     @property
+    def known(self) -> np.ndarray:
+        """How many seeds of each setting have a score. int [settings]."""
+        return np.isfinite(self.scores).sum(1)
+
+    @property
+    def few(self) -> str:
+        """Why some intervals are not shown; nothing where all are."""
+        return stats.too_few(int(self.known.min()))
+
+    @property
     def best(self) -> xr.Dataset:
         """The results of the best setting, over seeds and steps."""
         place = dict(zip(self._axes, np.unravel_index(self.labels.index[0], self._sizes), strict=True))
@@ -140,15 +150,18 @@ def card(study: Study) -> list[tuple[str, str]]:
 
 
 def table(study: Study) -> pd.DataFrame:
-    """A row for each setting: what it is, its score with an interval, how many seeds have one, how many diverged."""
+    """A row for each setting: what it is, its score with an interval, how many seeds have one, how many diverged.
+
+    Where the seeds are too few for an interval, `low` says so.
+    """
     scores = pd.DataFrame(study.scores)
-    middle, low, high = scores.mean(axis=1), *np.full((2, len(scores)), np.nan)  # one seed has no interval
-    if study.scores.shape[1] > 1:
+    middle, low, high = np.asarray(stats.iqm(study.scores)), *np.full((2, len(scores)), np.nan)
+    if study.scores.shape[1] > 1:  # one has no spread
         middle, low, high = map(np.asarray, stats.interval(study.scores, level=LEVEL, resamples=500))
     columns = {"IQM": middle, "low": low, "high": high, "mean": scores.mean(axis=1), "median": scores.median(axis=1)}
-    counts = {"seeds": scores.notna().sum(axis=1), "diverged": study.diverged.sum(1)}
+    counts = {"seeds": study.known, "diverged": study.diverged.sum(1)}
     made = study.labels.reset_index(drop=True)
-    return made.assign(**{key: np.asarray(value, float) for key, value in columns.items()}, **counts)
+    return stats.tell_few(made.assign(**{key: np.asarray(value, float) for key, value in columns.items()}, **counts))
 
 
 def diverged(study: Study, most: int = 40) -> tuple[str, list[str]]:

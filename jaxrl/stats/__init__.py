@@ -3,7 +3,7 @@
 `scores` and `intervals` work on arrays and are pure JAX, a whole grid at once; `of_sweeps` gives a sweep's results names.
 """
 
-from jaxrl.stats.comparable import check_comparable, obstacles
+from jaxrl.stats.comparable import check_comparable, obstacles, tell_few, too_few
 from jaxrl.stats.comparisons import Comparison, compare
 from jaxrl.stats.curves import (
     Cost,
@@ -84,5 +84,7 @@ __all__ = [
     "stopping_cost",
     "summary",
     "table",
+    "tell_few",
+    "too_few",
     "trimmed_mean",
 ]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from jaxrl.stats.of_sweeps import Results, final, pick
 
@@ -52,6 +53,20 @@ def check_comparable(a: Results, b: Results, name: str = "return", *, allow: Seq
         )
 
 
+def too_few(seeds: int, fewest: int = FEWEST) -> str:
+    """What to say in place of the interval of so few seeds; nothing where they are enough."""
+    return f"too few seeds for an interval ({seeds})" if seeds < fewest else ""
+
+
+def tell_few(table: pd.DataFrame) -> pd.DataFrame:
+    """A `table` for the eye: where `seeds` are too few for an interval, `low` says so and `high` is empty."""
+    few = [too_few(seeds) for seeds in table["seeds"]]
+    if not any(few):
+        return table
+    low = [why or low for why, low in zip(few, table["low"], strict=True)]
+    return table.assign(low=low, high=["" if why else high for why, high in zip(few, table["high"], strict=True)])
+
+
 def _seeds(results: Results, title: str, name: str, over: str, last: int, fewest: int) -> list[str]:
     array = final(results, name, over, last)
     known = np.isfinite(array.transpose(over, ...).values).reshape(array.sizes[over], -1).all(1)
@@ -61,7 +76,7 @@ def _seeds(results: Results, title: str, name: str, over: str, last: int, fewest
         which = ", ".join(map(str, array[over].values[~known][:5])) + ", ..." * (lost > 5)
         lines.append(f"seeds: {lost} of the {title}'s {total} have no {name!r} at the end ({over} {which})")
     if total - lost < fewest:
-        lines.append(f"seeds: the {title} has {total - lost}, too few for an interval; {fewest} are the fewest")
+        lines.append(f"seeds: the {title} has {too_few(total - lost, fewest)}; {fewest} are the fewest")
     return lines
 
 
