@@ -66,6 +66,21 @@ def test_the_left_out_error_is_that_of_a_law_of_all_others():
     assert fit.predict(1.0).low < fit.predict(1.0).estimate < fit.predict(1.0).high
 
 
+def test_resamples_without_a_law_are_counted():
+    y = data()
+    assert stats.fit_power_law(RATIOS, y).lost == 0
+    y[0, :13] = np.inf  # of 40: half of a resample's are lost now and then
+    fit = stats.fit_power_law(RATIOS, y, resamples=1000)
+    assert 0 < fit.lost <= 100
+    assert f"lost={fit.lost}" in repr(fit)
+    assert fit.draws.scale.shape == (1000 - fit.lost,)
+    y[0, :19] = np.inf
+    with pytest.warns(UserWarning, match=r"of 1,000 resamples have no y, most often at x = 0\.25: .* too narrow"):
+        assert stats.fit_power_law(RATIOS, y, resamples=1000).lost > 100
+    with pytest.raises(ValueError, match="nothing is left"):
+        stats.fit_power_law(RATIOS, y, resamples=1, key=jax.random.key(1))
+
+
 def test_what_says_nothing_is_refused():
     with pytest.raises(ValueError, match="three parameters"):
         stats.fit_power_law([1, 2, 4], [3, 2, 1])

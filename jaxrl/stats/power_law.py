@@ -1,5 +1,7 @@
 """Power laws with an offset: fits, their intervals, and how well they foretell what they have not seen."""
 
+import dataclasses
+import warnings
 from functools import partial
 from typing import Any
 
@@ -9,10 +11,11 @@ import numpy as np
 
 from jaxrl.stats.intervals import Interval, ends, resample
 from jaxrl.stats.scores import Statistic, median
-from jaxrl.tree import pytree
+from jaxrl.tree import pytree, static
 
 EXPONENTS = (0.02, 8.0)  # those that are tried
 TRIED = 128
+LOST = 0.1  # the share of resamples without a law, beyond which their intervals mislead
 
 
 @pytree
@@ -31,14 +34,17 @@ class PowerLaw:
 class Fit:
     """A power law, and what is known of it.
 
-    x: where it was measured, [points]. law: of all seeds. draws: of resampled ones, [resamples]. error: of each x, the share
-    of y by which the law of all the others misses it, [points]; where y may be negative it is in units of y.
+    x: where it was measured, [points]. law: of all seeds. draws: of resampled ones, [resamples less lost]. error: of each x,
+    the share of y by which the law of all the others misses it, [points]; where y may be negative it is in units of y.
+    lost: how many resamples had no y at some x, most of their seeds not having arrived, and so no law: the intervals are of
+    the others.
     """
 
     x: jax.Array
     law: PowerLaw
-    draws: PowerLaw
+    draws: PowerLaw = dataclasses.field(repr=False)
     error: jax.Array
+    lost: int = static()
 
     def predict(self, x: Any, level: float = 0.95) -> Interval:
         """y at `x` [...], within what was measured or beyond. The interval is the fit's: another seed strays further."""
@@ -73,8 +79,10 @@ def fit_power_law(
     positive: y is an amount: offset and scale are not negative, and errors are relative. Else they are free and absolute, as
     for a curve that rises to a score (its scale is negative).
 
-    Raises: ValueError for fewer than four points (three parameters go through any three), x that is not positive, or y that
-    is not finite.
+    Warns where more than a tenth of the resamples are `lost`: those that are left tell of the lucky seeds.
+
+    Raises: ValueError for fewer than four points (three parameters go through any three), x that is not positive, y that is
+    not finite, or that no resample is.
     """
     x, y = np.asarray(x, float), jnp.asarray(y, float)
     if x.ndim != 1 or len(x) < 4 or len(np.unique(x)) < 4:
@@ -93,8 +101,16 @@ def fit_power_law(
     law, error = _fit(x, center, positive)
     if draws is None:
         draws = _redrawn(key, law(x), center, positive, resamples)
-    draws = draws[np.isfinite(draws).all(1)]  # where most of a resample's seeds did not arrive
-    return Fit(x, law, _fits(x, draws, positive), error)
+    arrived = np.isfinite(draws)
+    whole = arrived.all(1)
+    lost = int((~whole).sum())
+    if lost > LOST * resamples:
+        told = f"{lost:,} of {resamples:,} resamples have no y, most often at x = {x[arrived.mean(0).argmin()]:g}: "
+        remedy = "give those runs more budget, or leave that x out."
+        if lost == resamples:
+            raise ValueError(f"{told}nothing is left for an interval: {remedy}")
+        warnings.warn(f"{told}the intervals are of the others, and too narrow: {remedy}", stacklevel=2)
+    return Fit(x, law, _fits(x, draws[whole], positive), error, lost)
 
 
 @partial(jax.jit, static_argnames="positive")
