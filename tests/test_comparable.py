@@ -87,6 +87,9 @@ def test_a_simulator_of_another_version():
     versions = json.loads(other.attrs["versions"]) | {"gymnax": "9.9"}
     other.attrs["versions"] = json.dumps(versions)
     assert kinds(results(), other) == ["simulator"]
+    del versions["gymnax"]  # as a card that never named it
+    assert kinds(results(), other.assign_attrs(versions=json.dumps(versions))) == []
+    versions["gymnax"] = "9.9"
     own = results(changed(env=envs.make("Catch")))
     assert kinds(own, own.assign_attrs(versions=json.dumps(versions))) == []  # gymnax has no part in it
 

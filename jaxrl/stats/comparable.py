@@ -12,7 +12,7 @@ from jaxrl.stats.of_sweeps import Results, final, pick
 FEWEST = 5  # seeds: of 95 % intervals of 3 normal scores 74 % hold the truth, of 5 88 %, of 10 93 %
 SLACK = 0.01  # the share by which budgets may differ: the last, incomplete update is left out
 SHOWN = 4  # fields of one kind
-SIMULATORS = ("gymnax", "brax", "mujoco")  # packages that hold worlds, and so change them with their versions
+SIMULATORS = {"gymnax": "gymnax", "brax": "brax", "mujoco": "mjx"}  # packages that hold worlds: a word of their records
 
 
 def obstacles(
@@ -34,7 +34,9 @@ def obstacles(
     old, new = _protocol(a, name), _protocol(b, name)
     for kind in ("budget", "environment", "simulator", "evaluation"):
         if kind in old and kind in new:
-            apart = _differences(old[kind], new[kind])
+            known = [key for key in old[kind] if key in new[kind]]  # records named fewer packages once
+            there, here = ({key: side[kind][key] for key in known} for side in (old, new))
+            apart = _differences(there, here)
             more = [f"and {len(apart) - SHOWN} more fields"] if len(apart) > SHOWN else []
             lines += [f"{kind}: {line}" for line in apart[:SHOWN] + more]
     return lines
@@ -96,7 +98,7 @@ def _protocol(results: Results, name: str) -> dict[str, Any]:
         found["budget"]["environment steps"] = min(found["budget"]["environment steps"], int(run["stop_after"]))
     judged = ("evals", "episodes", "eval_share") if "evaluation" in name else ("evals",)
     text = json.dumps(run["env"]).lower()
-    simulators = {package: version for package, version in versions.items() if package in SIMULATORS and package in text}
+    simulators = {package: versions[package] for package, mark in SIMULATORS.items() if mark in text and package in versions}
     evaluation = {key: run[key] for key in judged}
     return found | {"environment": run["env"], "evaluation": evaluation, **({"simulator": simulators} if simulators else {})}
 

@@ -1,5 +1,6 @@
 """The reproducibility card: what ran, on what, with which versions."""
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import os
@@ -13,16 +14,15 @@ from typing import Any
 import jax
 import numpy as np
 
-PACKAGES = ("jaxrl", "jax", "jaxlib", "flax", "optax", "gymnax", "brax", "numpy")
+PACKAGES = ("jaxrl", "jax", "jaxlib", "flax", "optax", "gymnax", "brax", "mujoco", "numpy", "scipy", "optuna")
 
 
 def versions() -> dict[str, str]:
+    """Of Python and of those of `PACKAGES` that are installed."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
-        try:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = "not installed"
     return found
 
 
@@ -73,10 +73,10 @@ def describe(value: Any) -> Any:
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[str]:
-    """Which fields of two records differ, a line each."""
+    """Which fields of two records differ, a line each. Of their versions, those that both name: cards had fewer once."""
     if isinstance(old, dict) and isinstance(new, dict):
         lines = []
-        for key in sorted(set(old) | set(new)):
+        for key in sorted(set(old) & set(new) if path == "versions" else set(old) | set(new)):
             lines += differences(old.get(key, "absent"), new.get(key, "absent"), f"{path}.{key}" if path else key)
         return lines
     return [] if old == new else [f"{path}: {_brief(old)} there, {_brief(new)} here"]

@@ -92,7 +92,8 @@ def check(folder: pathlib.Path, record: dict[str, Any]) -> dict[str, Any]:
     there, here = absent | found, absent | record
     known_fields = "function" not in found["run"]  # of a function, its program is all that tells it from another
     finished = (folder / RESULTS).exists()
-    if known_fields and finished and found["versions"] != record["versions"]:  # results are no less so after an upgrade,
+    upgraded = card.differences(found["versions"], record["versions"], "versions")
+    if known_fields and finished and upgraded:  # results are no less so after an upgrade,
         parts.remove("versions")  # under which the same program reads otherwise
         there, here = ({**each, "run": {**each["run"], "program": None}} for each in (there, here))
     changed = [line for part in parts for line in card.differences(there[part], here[part], part)]
