@@ -25,6 +25,7 @@ COLUMNS = (
 MARKS = (b'"run"', b'"versions"', b'"machine"')  # of a JSON file that is a record
 SMALL = 2**26  # bytes: longer JSON files are passed over
 DEPTH = 8  # folders below the root
+BEGINNINGS = ("commit", "date")  # what is asked for by how it begins
 GIVEN = ("network", "optimizer", "schedule", "memory")  # fields that any algorithm may be given another of
 
 
@@ -32,7 +33,8 @@ def runs(root: str | os.PathLike[str] = ".", *, name: str = "return", **where: A
     """A row for each study below `root`, newest first: a sweep's folder, or a record in one file.
 
     where: what was run, by column or by the name of any field or axis: `runs("runs", env="CartPole-v1", lr=3e-4)`; an axis
-      holds each of its values. name: which variable is the score.
+      holds each of its values, and a commit or date each of its beginnings, `date="2026-11"`. A field that is called as an
+      argument here has a longer name: `**{"env.name": "ant"}`. name: which variable is the score.
 
     Columns: `score`, `low` and `high` are the interquartile mean of the final `name` over seeds with its 95 % bootstrap
     interval, at the setting `best`: where a study has several settings that is the best of them, judged by these very seeds,
@@ -191,6 +193,8 @@ def _ends(path: str, name: str) -> bool:
 
 
 def _holds(row: dict[str, Any], fields: dict[str, list[Any]], name: str, value: Any) -> bool:
+    if name in BEGINNINGS and row[name].startswith(str(value)):
+        return True
     found = [row[name], *str(row[name]).split(" or ")] if name in row else []
     found += [x for path, values in fields.items() if _ends(path, name) for x in values]
     return any(_equal(x, value) for x in found)

@@ -1,7 +1,9 @@
 """What the command line does with a folder that is kept: plays a policy, trains a member again."""
 
+import inspect
 import pathlib
 import sys
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
@@ -9,6 +11,7 @@ import tyro
 
 import jaxrl as rl
 from jaxrl import abilities
+from jaxrl.catalogue import BEGINNINGS
 from jaxrl.sweep.store import read_record
 
 
@@ -34,7 +37,7 @@ def play(
         raise ValueError(f"--best and --where {' '.join(where)} name a member each: write one of them.")
     if episodes < 1:
         raise ValueError(f"--episodes {episodes}: write 1 or more.")
-    labels = labels_of(where) if where else rl.best(rl.load(folder))
+    labels = labels_of(where, rl.policy) if where else rl.best(rl.load(folder))
     policy = rl.policy(folder, **labels)
     returns = rl.evaluate(jax.random.key(seed), policy.training.env, policy, episodes)
     named = " ".join(f"{name}={label}" for name, label in labels.items())
@@ -95,16 +98,25 @@ def algorithms() -> None:
         print("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def labels_of(where: tuple[str, ...]) -> dict[str, Any]:
-    """What --where says, by name."""
-    return dict(_label(text) for text in where)
+def labels_of(where: tuple[str, ...], call: Callable[..., Any]) -> dict[str, Any]:
+    """What --where says, by name, as `call(..., **labels)` takes it beside its own arguments."""
+    labels = dict(_label(text) for text in where)
+    own = [name for name, parameter in inspect.signature(call).parameters.items() if parameter.kind != parameter.VAR_KEYWORD]
+    if taken := [name for name in labels if name in own]:
+        raise ValueError(
+            f"--where {taken[0]}=...: {taken[0]!r} is an argument of rl.{call.__name__} itself. Write more of the field's "
+            f"path, say env.{taken[0]}=..., or choose along such an axis in Python: rl.load(FOLDER).sel({taken[0]}=...)."
+        )
+    return labels
 
 
 def _label(text: str) -> tuple[str, Any]:
     name, _, value = text.partition("=")
+    if not name or not value:
+        raise ValueError(f"--where {text!r} is not name=value; write, say, lr=1e-3 seed=7.")
+    if name in BEGINNINGS:  # the commit 12e4567 is no number
+        return name, value
     try:
         return name, float(value)
     except ValueError:
-        if not name or not value:
-            raise ValueError(f"--where {text!r} is not name=value; write, say, lr=1e-3 seed=7.") from None
         return name, {"true": True, "false": False}.get(value.lower(), value)

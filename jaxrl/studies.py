@@ -60,10 +60,10 @@ def runs(
 
     Args:
         folder: where to look
-        where: what was run, by any field or axis: env=CartPole-v1 algorithm=ppo lr=3e-4
+        where: what was run, by any field or axis: env=CartPole-v1 algorithm=ppo lr=3e-4; commit and date by their beginnings
         name: which curve is the score
     """
-    listed = rl.runs(folder, name=name, **labels_of(where))
+    listed = rl.runs(folder, name=name, **labels_of(where, rl.runs))
     table = Table(title=f"{name} at the end: interquartile mean over seeds, 95 % interval; of several settings, the best")
     for column in ("folder", "algorithm", "env", "steps", "settings × seeds", "score", "date", "commit", "note"):
         table.add_column(column, overflow="fold")
@@ -106,7 +106,7 @@ def compare(
         allow: what may differ, because it is what you study
     """
     print(f"first   {_plain(first)}\nsecond  {_plain(second)}")
-    print(rl.compare(first, second, name, allow=allow, **labels_of(where)))
+    print(rl.compare(first, second, name, allow=allow, **labels_of(where, rl.compare)))
 
 
 def report(

@@ -12,7 +12,7 @@ import xarray as xr
 
 import envs
 import jaxrl as rl
-from jaxrl import catalogue, cli, studies
+from jaxrl import catalogue, cli, commands, studies
 from jaxrl.sweep import store
 
 TRAINING = rl.Training(
@@ -58,6 +58,24 @@ def test_studies_are_found_by_what_was_run(root):
         rl.runs(root, gama=0.9)
     with pytest.raises(FileNotFoundError):
         rl.runs(root / "nowhere")
+
+
+def test_commits_and_dates_are_found_by_their_beginnings(root, capsys):
+    row = rl.runs(root).iloc[0]
+    assert len(rl.runs(root, commit=row.commit[:5], date=row.date[:7])) == 3
+    assert len(rl.runs(root, date=int(row.date[:4]))) == 3
+    assert len(rl.runs(root, date=row.date[1:4])) == 0
+    assert commands.labels_of(("commit=12e4567", "date=2026"), rl.runs) == {"commit": "12e4567", "date": "2026"}
+    cli.main(["runs", str(root), "--where", f"date={row.date[:4]}"])
+    assert "small.json" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [["runs"], ["compare", "small.json", "small.json"], ["play", "x"]])
+def test_an_axis_that_is_called_as_an_argument_is_told_from_it(root, words, monkeypatch):
+    monkeypatch.chdir(root)
+    names = {"runs": "root", "compare": "allow", "play": "folder"}
+    with pytest.raises(SystemExit, match=f"{names[words[0]]}' is an argument of rl.* itself.*env.{names[words[0]]}=.*sel"):
+        cli.main([*words, "--where", f"{names[words[0]]}=7"])
 
 
 def test_a_record_is_the_study_in_small(root):
