@@ -187,6 +187,23 @@ def test_a_compressed_chunk_is_not_unpacked(root, tmp_path):
         store.read(path)
 
 
+@pytest.mark.parametrize("how", ["honest", "zeros", "unwritten"])
+def test_results_of_any_size_are_read_and_bombs_are_not(root, tmp_path, how, monkeypatch, capsys):
+    """A few thousand bytes can unpack to terabytes, or declare them and hold nothing."""
+    monkeypatch.setattr(store, "UNPACKED", 100)
+    shutil.copytree(root / "2026" / "grid", tmp_path / "x")
+    path = tmp_path / "x" / "results.nc"
+    if how != "honest":
+        with h5py.File(path, "a") as file:
+            made = file.create_dataset("bomb", (10**7,), np.uint8, compression="gzip", chunks=(10**6,))
+            if how == "zeros":
+                made[:] = 0
+    results, said = rl.load(tmp_path / "x"), capsys.readouterr().out
+    assert "bomb" not in results
+    assert results.nbytes > 100
+    assert bool("unpacks from" in said) == (how != "honest")
+
+
 def test_a_setting_is_found_on_an_axis_in_any_order(root):
     results = rl.load(root / "2026" / "grid")
     other = results.isel(lr=[1, 0])
