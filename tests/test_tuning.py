@@ -1,5 +1,6 @@
 """Tuners: every one keeps the promises of all, on scores that are known; and searches of a learner that is a few numbers."""
 
+import contextlib
 import dataclasses
 import sys
 import types
@@ -418,10 +419,31 @@ def test_the_best_of_noise_looks_better_on_its_tuning_seeds_than_it_is(monkeypat
         assert each.tuning_score.estimate != found[0].tuning_score.estimate
 
 
+@contextlib.contextmanager
+def programs():
+    """The names of the programs that XLA compiles meanwhile."""
+    names = []
+
+    def heard(event, seconds, fun_name="", **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            names.append(fun_name)
+
+    jax.monitoring.register_event_duration_secs_listener(heard)
+    try:
+        yield names
+    finally:
+        jax.monitoring.unregister_event_duration_listener(heard)
+
+
 def test_what_shapes_the_program_is_grouped_and_others_are_compiled_once():
     space = {"algo": {"size": tuning.choice(1, 3)}, "unused": tuning.choice((), {"a": 1.0}), "lr": tuning.uniform(0.1, 0.5)}
     assert space_of(TRAINING, space).grouped == ("algo.size", "unused")
-    found = search(space=space, lives=8, tuner=tuning.Random(8))
+    with programs() as compiled:
+        found = search(space=space, lives=8, tuner=tuning.Random(8), chunk=1)  # of one width
+    settings = [found.results[name].values.tolist() for name in ("algo.size", "unused", "lr")]
+    groups = {*zip(*settings[:2], strict=True)}
+    assert len({*settings[2]}) == 8 > len(groups)
+    assert sum("members" in name for name in compiled) == 2 * len(groups)  # the beginning and a row, whatever lr is
     assert set(found.results["algo.size"].values) == {1, 3}
     assert set(found.results["unused"].values) <= {"()", "{'a': 1.0}"}
     assert found.best["algo.size"] in (1, 3)
