@@ -99,7 +99,7 @@ def _row(path: pathlib.Path, record: dict[str, Any]) -> dict[str, Any]:
     run, sizes = record["run"], {name: len(label) for name, label in record["labels"].items()}
     members, seeds = math.prod(sizes.values()), sizes.get("seed", 1)
     done = members if path.is_file() else _done(path, record)
-    lacks = "" if "recipe" in record or "function" in run else "no recipe: rerun needs its training"
+    lacks = "" if can_rerun(path, record) or "function" in run else "no recipe: rerun needs its training"
     return {
         "folder": path,
         "algorithm": str(record.get("algorithm") or str(record.get("row", "")).partition(" ")[0] or algorithm_of(run))[:60],
@@ -114,6 +114,11 @@ def _row(path: pathlib.Path, record: dict[str, Any]) -> dict[str, Any]:
         "commit": str(record.get("commit", "unknown"))[:60],
         "note": lacks,
     }
+
+
+def can_rerun(path: pathlib.Path, record: dict[str, Any]) -> bool:
+    """Whether a member can be trained again from the record alone: each group of static values keeps its own recipe."""
+    return "recipe" in record or "each" in record or ("groups" in record and path.is_dir())
 
 
 def _done(folder: pathlib.Path, record: dict[str, Any]) -> int:

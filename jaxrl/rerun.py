@@ -91,8 +91,9 @@ def rerun(folder: str | os.PathLike[str], member: int, training: Training | None
     curves = _alone(labels, second)
     changed = _changed(record, _record(training, bind(training, grid), grid))
     if small:  # which holds some of the curves, and no policy
-        curves = curves[list(results.data_vars)]
-        return Rerun(int(member), where, curves, _drift(curves, results.isel(places)), tuple(changed), width, policy=False)
+        there = _there(results, store.read_record(folder), int(member), curves)
+        curves = curves[[name for name in there.data_vars if name in curves]]
+        return Rerun(int(member), where, curves, _drift(curves, there), tuple(changed), width, policy=False)
     drift = _drift(curves, results.isel(places)) | _policy_drift(second, kept)
     if drift and not _drift(curves, _alone(labels, kept)) and not _policy_drift(second, kept):
         changed.append(f"{store.RESULTS} and members/, which holds what was trained again: {store.RESULTS} was changed")
@@ -109,11 +110,9 @@ def _member_of(folder: str | os.PathLike[str], member: int) -> tuple[pathlib.Pat
     where = {name: label.item() for name, label in members.places_of(record, int(member))[1].items()}
     if "groups" not in record:
         return folder, record, int(member), where
-    if folder.is_file():
-        raise ValueError(f"{folder} is of a sweep with static axes, whose groups only its folder holds: name that.")
     group, number = divmod(int(member), total // len(record["groups"]))
     name = record["groups"][group]
-    return folder / name, members.in_group(folder, record, name), number, where
+    return folder if folder.is_file() else folder / name, members.in_group(folder, record, name), number, where
 
 
 def _program_of(record: members.Record, width: int) -> tuple[int, int]:
@@ -145,6 +144,16 @@ def _alone(labels: dict[str, np.ndarray], outputs: Outputs) -> xr.Dataset:
     """One member's curves, as they stand in the results."""
     curves = {name: value[None] for name, value in without_learners(outputs).items()}
     return dataset(labels, {(0, 1): curves}, {}).isel(dict.fromkeys(labels, 0))
+
+
+def _there(results: xr.Dataset, record: members.Record, member: int, life: xr.Dataset) -> xr.Dataset:
+    """What a record in one file holds of a member, at the steps of its own `life`: those of all groups may be more."""
+    found = results.isel(members.places_of(record, member)[0])
+    if "groups" not in record:
+        return found
+    if found.sizes["step"] > life.sizes["step"]:
+        found = found.isel(step=np.isin(found["step"], life["step"]))
+    return found.assign_coords(step=life["step"].variable)
 
 
 def _drift(here: xr.Dataset, there: xr.Dataset) -> dict[str, float]:

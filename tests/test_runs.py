@@ -13,6 +13,7 @@ import xarray as xr
 import envs
 import jaxrl as rl
 from jaxrl import catalogue, cli, commands, studies
+from jaxrl.rerun import _drift, _there
 from jaxrl.sweep import store
 
 TRAINING = rl.Training(
@@ -87,6 +88,37 @@ def test_a_record_is_the_study_in_small(root):
     again = rl.rerun(root / "small.json", 7, progress=False)
     assert again.equal, str(again)
     assert "3 curves are equal" in str(again)
+
+
+def test_a_record_of_static_axes_trains_any_member_again(tmp_path):
+    training = rl.tree.put(TRAINING, {"episodes": 0})
+    axes = {"evals": (2, 3)}  # rows of other steps, and more of them
+    results = rl.sweep(training, {"seed": np.arange(2)}, static=axes, folder=tmp_path / "x", progress=False)
+    assert results.sizes["step"] > 3
+    file = rl.export(tmp_path / "x", tmp_path / "small.json", "record")
+    assert (rl.runs(tmp_path).note == "too few seeds for an interval (2)").all()
+    again = rl.rerun(file, 1, progress=False)
+    assert again.equal, str(again)
+    assert (again.where, again.curves["step"].values.tolist()) == ({"evals": 2, "seed": 1}, [90, 180])
+    assert np.isfinite(again.curves["return"]).all()
+
+    record = json.loads(file.read_text())
+    record["curves"]["return"]["values"][1][0][-1] = 7.0  # the last row of another
+    file.write_text(json.dumps(record))
+    assert rl.rerun(file, 2, progress=False).drift.keys() == {"return"}
+    del record["each"]
+    file.write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=r"Export it again, rl\.export\(FOLDER"):
+        rl.rerun(file, 1)
+
+
+def test_a_member_of_a_group_has_its_own_steps():
+    """Those of a record are the largest of all groups where they are equally many."""
+    y = xr.DataArray([[[1.0, 2.0]], [[3.0, 4.0]]], dims=("num_envs", "seed", "step"))
+    results = xr.Dataset({"return": y}, {"step": [90, 180], "num_envs": [2, 3], "seed": [0]})
+    record = {"labels": {"num_envs": [2, 3], "seed": [0]}, "groups": ["static/000", "static/001"]}
+    life = xr.Dataset({"return": ("step", [3.0, 4.0])}, {"step": [80, 160]})
+    assert _drift(life, _there(results, record, 1, life)) == {}
 
 
 def test_the_zoo_is_a_catalogue():

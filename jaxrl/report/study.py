@@ -133,7 +133,11 @@ def card(study: Study) -> list[tuple[str, str]]:
     times = [f"{attributes[key]:.3g} s to {word}" for key, word in (("compile_seconds", "compile"), ("run_seconds", "run"))
              if key in attributes]  # fmt: skip
     small = study.path.is_file()
-    again = f"jaxrl rerun {study.path} --member 0" if "recipe" in record else "needs rl.rerun(..., training=...)"
+    again = (
+        f"jaxrl rerun {study.path} --member 0"
+        if catalogue.can_rerun(study.path, record)
+        else "needs rl.rerun(..., training=...)"
+    )
     again = "a function was swept, which keeps no policies" if "function" in record["run"] else again
     return [
         ("folder", str(study.path)),

@@ -13,6 +13,7 @@ from jaxrl import tree
 from jaxrl.sweep import card, recipe, store
 from jaxrl.sweep.grid import point_from_record
 from jaxrl.sweep.groups import group_at
+from jaxrl.sweep.small import read_group
 from jaxrl.sweep.static import put_together
 from jaxrl.train import Training
 
@@ -33,7 +34,8 @@ def find(folder: str | os.PathLike[str], where: Mapping[str, Any]) -> tuple[path
 
 
 def in_group(folder: pathlib.Path, record: Record, group: str) -> Record:
-    return store.read_record(folder / group) | {"outer": {"run": record["run"], "static": list(record["static"])}}
+    own = read_group(folder, record, group) if folder.is_file() else store.read_record(folder / group)
+    return own | {"outer": {"run": record["run"], "static": list(record["static"])}}
 
 
 def training_of(folder: pathlib.Path, record: Record, training: Training | None = None) -> Training:

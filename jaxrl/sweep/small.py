@@ -11,6 +11,8 @@ from jaxrl.sweep import store
 
 CURVES = ("return", "evaluation", "diverged")
 TIMES = ("chunk", "compile_seconds", "run_seconds")  # of the attributes, those that the record does not hold
+OF_ALL = ("each", "step", "curves", *TIMES)  # of the groups together
+Record = dict[str, Any]
 
 
 def write_small(folder: pathlib.Path, results: xr.Dataset, path: pathlib.Path) -> None:
@@ -27,8 +29,36 @@ def write_small(folder: pathlib.Path, results: xr.Dataset, path: pathlib.Path) -
     told = {name: {"dtype": str(curve.dtype), "values": _digits(curve.values)} for name, curve in curves.items()}
     times = {name: np.asarray(results.attrs[name]).item() for name in TIMES if name in results.attrs}
     parts = record | times | {"step": results["step"].values.tolist(), "curves": told}
+    if "groups" in record:  # each of which has a program of its own
+        parts |= {"each": {group: _own(folder, record, group) for group in record["groups"]}}
     lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(part)}" for name, part in parts.items())
     store.write(path, lambda file: file.write(f"{{\n{lines}\n}}\n".encode()))
+
+
+def _own(folder: pathlib.Path, record: Record, group: str) -> Record:
+    """What the record of a group says that its sweep's does not."""
+    common, own = _common(record), store.read_record(folder / group)
+    chunk = store.read_results(folder / group / store.RESULTS).attrs["chunk"]
+    return {part: value for part, value in own.items() if common.get(part) != value} | {"chunk": int(chunk)}
+
+
+def _common(record: Record) -> Record:
+    """What the groups of a sweep with static axes have in common, as each would say it."""
+    labels = {name: label for name, label in record["labels"].items() if name not in record["static"]}
+    return {part: value for part, value in record.items() if part not in ("static", "groups", *OF_ALL)} | {"labels": labels}
+
+
+def read_group(path: pathlib.Path, record: Record, group: str) -> Record:
+    """The record of a group, from that of its sweep in one file.
+
+    Raises: ValueError for a file that was written before it held them.
+    """
+    if "each" not in record:
+        raise ValueError(
+            f"{path} is of a sweep with static axes and holds no record of each group: it was exported by an older jaxrl. "
+            f"Export it again, rl.export(FOLDER, {str(path)!r}, 'record'), or name that folder in its place."
+        )
+    return _common(record) | record["each"][group]
 
 
 def read_small(path: pathlib.Path) -> xr.Dataset:
