@@ -292,6 +292,8 @@ def test_a_search_that_was_killed_goes_on_to_the_same_result(name, tmp_path):
         assert found.spent == found.results["spent"].sum() <= 8 * 180 * 2
         assert len(found.table) == found.results.sizes["setting"]
         assert "test seeds" in str(found)
+        assert "too few seeds for an interval (2)" in str(found)
+        assert "[" not in str(found)
 
 
 def test_a_folder_of_another_search_is_refused_and_a_damaged_file_is_made_again(tmp_path):

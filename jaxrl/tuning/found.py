@@ -56,11 +56,13 @@ class Found:
 
     def __str__(self) -> str:
         told = ", ".join(f"{name}={_short(value)}" for name, value in self.best.items())
-        line = lambda score: f"{float(score.estimate):.5g} [{float(score.low):.5g}, {float(score.high):.5g}]"
+        chose, tested = self.results.sizes["seed"], self.test.sizes["seed"]
+        ends = lambda score, seeds: stats.too_few(seeds) or f"[{float(score.low):.5g}, {float(score.high):.5g}]"
+        line = lambda score, seeds: f"{float(score.estimate):.5g} {ends(score, seeds)}"
         return (
             f"best of {self.results.sizes['setting']} settings: {told}\n"
-            f"on the {self.results.sizes['seed']} seeds that chose it  {line(self.tuning_score)}\n"
-            f"on {self.test.sizes['seed']} test seeds  {line(self.test_score)}\n"
+            f"on the {chose} seeds that chose it  {line(self.tuning_score, chose)}\n"
+            f"on {tested} test seeds  {line(self.test_score, tested)}\n"
             f"gap {self.gap:.4g}, after {self.spent:,.0f} environment steps of tuning"
         )
 
