@@ -93,7 +93,8 @@ def best_rate(env: TwoColors, num_iterations: int = 300) -> jax.Array:
     """The most reward a step that a policy which knows the colours can earn in the long run. float [].
 
     By relative value iteration over the cells of the agent, of the colour that pays and of the other one (White, 1963).
-    What an agent earns less, summed over its life, is its regret.
+    What an agent earns less, summed over its life, is its regret. The largest gain of any state is never below the rate,
+    and soon there; the smallest takes thousands of iterations, as it seldom pays to send the bad colour to a better place.
     """
     num = env.side**2
     agent, good, bad = np.indices((num, num, num))
@@ -106,7 +107,7 @@ def best_rate(env: TwoColors, num_iterations: int = 300) -> jax.Array:
         arrive = jnp.where(agent == good, value.sum(1, keepdims=True) / (num - 2) + env.reward, arrive)
         gain = arrive[to].max(0) - value
         lazy = value + (gain - gain[0, 1, 2]) / 2  # by half: moves alternate as on a chess board, so values would swing
-        return gain[0, 1, 2], jnp.where(apart, lazy, 0.0)
+        return jnp.where(apart, gain, -jnp.inf).max(), jnp.where(apart, lazy, 0.0)
 
     start = jnp.float32(0.0), jnp.zeros((num, num, num))
     return jax.lax.fori_loop(0, num_iterations, sweep, start)[0]

@@ -150,6 +150,14 @@ def test_the_best_rate_of_two_colors_is_that_of_its_process():
     assert 0.3 < rate < 1.0
 
 
+def test_the_best_life_on_the_full_grid_leaves_the_bad_colour_in_a_corner():
+    """There it is in nobody's way: the shortest walk to the good colour pays 1, less 0.04 for each step before the last."""
+    row, column = np.divmod(np.arange(1, 25), 5)
+    walk = np.abs(row[:, None] - row) + np.abs(column[:, None] - column)
+    rate = 1.04 / walk[walk > 0].mean() - 0.04
+    assert float(jax.jit(solve.best_rate)(envs.make("TwoColors"))) == pytest.approx(rate, abs=1e-5)
+
+
 # -------------------------------------------------------------------------------------------------------------- TabularMDP
 
 
