@@ -25,7 +25,10 @@ from jaxrl.rules.lpg import LPG
 from jaxrl.tree import pytree, replace
 
 RESULTS = pathlib.Path(__file__).parent / "results"
-CONFIG = ("generations", "population", "lifetime", "sigma", "lr", "lr_decay", "size", "test_levels")
+CONFIG = (
+    "generations", "evals", "seeds", "population", "lifetime", "sigma", "lr", "lr_decay", "size", "selection_levels",
+    "test_levels", "first_seed",
+)  # fmt: skip
 NAMES = ("TA-LPG", "TA-LPG, age shuffled", "A2C, tuned", "random policy")
 ADAM = rl.Optimizer(optax.adam, {"eps": 1e-5, "eps_root": 1e-16})
 
@@ -154,7 +157,9 @@ def figure(record: dict[str, Any], results: xr.Dataset) -> Any:
     right.set(
         xscale="log", xlabel="lifetime, updates (10 to 60 were trained on)", ylabel="share of the optimum, test levels"
     )
-    right.legend(frameon=False)
+    right.set_xticks(lifetimes, [str(lifetime) for lifetime in lifetimes])
+    right.minorticks_off()
+    panels.legend(loc="outside lower center", ncols=len(NAMES), frameon=False)
     return panels
 
 
