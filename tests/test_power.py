@@ -45,6 +45,20 @@ def test_needed_seeds_are_those_of_the_normal_formula_and_of_the_studies():
     assert (PAIR.separated.diff("seeds") > 0).all()
 
 
+def test_needed_seeds_at_a_ceiling_are_those_that_studies_need():
+    """Where most seeds are at the ceiling the normal formula asks for more than it takes."""
+    luck = np.random.default_rng(3)
+    at_best = lambda share: np.where(luck.random(400) < share, 500.0, luck.uniform(0, 500, 400))
+    results = xr.Dataset({"return": (("lr", "seed"), np.stack([at_best(0.85), at_best(0.5)]))})
+    made = stats.power(results, by="lr", seeds=(10, 20, 40, 80), studies=400, resamples=200)
+    needed = int(made.needed_seeds.sel(better=made.better[0], worse=made.better[1]))
+    again = stats.power(results, by="lr", seeds=(needed,), studies=400, resamples=200, key=jax.random.key(1))
+    assert 10 < needed < 80
+    assert 0.72 < again.separated.sel(better=made.better[0], worse=made.better[1]).item() < 0.9
+    few = stats.power(results, by="lr", seeds=(3, 5), studies=50, resamples=50)
+    assert few.needed_seeds.max() > 5
+
+
 def test_equals_are_never_told_apart():
     twins = RESULTS.isel(lr=[0, 0]).assign_coords(lr=[1, 2])
     made = stats.power(twins, seeds=(5,), by="lr", studies=20, resamples=50)

@@ -38,7 +38,8 @@ def power(
     And of two settings of the axis `by`, where the first is the better one by all seeds, [seeds, better, worse], else NaN:
     wrong: the share of studies that rank them the other way, a tie counts half. separated: the share whose interval of
     the difference is above 0 (its power). misled: whose interval is below. needed_seeds [better, worse]: of each setting
-    for a power of `needed`, by the normal approximation from all seeds' spread; infinite between equals.
+    for a power of `needed`, between the two k where `separated` passes it; where no k reaches it, more than the largest, by
+    the normal approximation from all seeds' spread; infinite between equals.
 
     name, over, last: as in `table`. by: may be left out where no other axis is left. Seeds are of one setting each: drawn
     anew for each, not paired.
@@ -66,7 +67,9 @@ def power(
             name: (pair, np.where(better, np.stack([each[name] for each in grid]), np.nan))
             for name in ("wrong", "separated", "misled")
         }
-        made["needed_seeds"] = (pair[1:], np.where(better, _needed(whole, spread, level, needed), np.nan))
+        foretold = np.maximum(_needed(whole, spread, level, needed), max(seeds) + 1)
+        passed = _passed(seeds, made["separated"][1], needed)
+        made["needed_seeds"] = (pair[1:], np.where(better, np.where(np.isnan(passed), foretold, passed), np.nan))
     labels = array[by].values if by and by in array.coords else np.arange(len(x))
     coords = {"seeds": list(seeds), "setting": labels} | ({"better": labels, "worse": labels} if by else {})
     data = xr.Dataset(made, coords, {"level": level, "needed": needed, "studies": studies, "name": name, "by": by or ""})
@@ -106,6 +109,19 @@ def _needed(whole: Any, spread: Any, level: float, power: float) -> np.ndarray:
     with np.errstate(divide="ignore"):
         apart = np.abs(whole[:, None] - whole[None])
         return np.ceil(reach**2 * (variance[:, None] + variance[None]) / apart**2)
+
+
+def _passed(seeds: Sequence[int], separated: np.ndarray, power: float) -> np.ndarray:
+    """The first size of a study, also between those of the grid, at which `separated` [seeds, ...] is `power`, or NaN."""
+    order = np.argsort(seeds)
+    sizes, reached = np.asarray(seeds, float)[order], separated[order]
+    after = np.argmax(reached >= power, axis=0)
+    before = np.maximum(after - 1, 0)
+    at = lambda place: np.take_along_axis(reached, place[None], axis=0)[0]
+    rise = np.where(after > before, at(after) - at(before), 1.0)
+    share = np.clip((power - at(before)) / rise, 0.0, 1.0)
+    between = np.ceil(sizes[before] + share * (sizes[after] - sizes[before]))
+    return np.where((reached >= power).any(axis=0), between, np.nan)
 
 
 def _check(x: jax.Array, seeds: Sequence[int]) -> None:
