@@ -174,7 +174,8 @@ def main(config: Config) -> None:
     path = config.folder / "tuners.json"
     asked = {k: v for k, v in dataclasses.asdict(config).items() if isinstance(v, int)}
     records = json.loads(path.read_text()) if path.exists() else {}
-    records = {name: record for name, record in records.items() if record["config"] == asked}  # others say something else
+    if others := [name for name, record in records.items() if record["config"] != asked]:
+        raise SystemExit(f"{path} holds {', '.join(others)} at other settings: write another --folder, or remove it.")
     for name in config.tasks:
         record = records.setdefault(name, {"tuners": {}, "config": asked})
         record["defaults"] = defaults(name, config)

@@ -16,6 +16,7 @@ import jaxrl as rl
 
 ACTIVATIONS: dict[str, Callable[[Any], Any]] = {"tanh": nn.tanh, "relu": nn.relu, "gelu": nn.gelu, "swish": nn.swish}
 MEMORIES: dict[str, Callable[[int], Any]] = {"gru": rl.GRU, "lstm": rl.LSTM, "ffm": rl.FFM, "lru": rl.LRU, "gtrxl": rl.GTrXL}
+NAMES = {"lr_end": "schedule.end"}  # options that are called otherwise than their field
 RANGES: dict[str, Callable[..., Any]] = {
     "uniform": rl.tuning.uniform, "log": rl.tuning.log, "integer": rl.tuning.integer, "choice": rl.tuning.choice,
 }  # fmt: skip
@@ -166,7 +167,8 @@ def search_of(asked: Any, maker: Callable[..., Any]) -> tuple[rl.Training, dict[
     training, axes = _without_seeds(asked, maker)
     if several := [*axes, *counts_of(asked, maker)]:
         raise ValueError(f"{several[0]!r} was given several values; a range of it is written --search {several[0]}=...")
-    if len(space := dict(ranges)) < len(ranges):
+    space = {NAMES.get(name, name): one for name, one in ranges}
+    if len(space) < len(ranges):
         raise ValueError(f"--search {' '.join(asked.search)} names a field twice: name each once.")
     life = training.clocks["step"][-1] + training.clocks["eval_step"][-1]
     return training, space, float(32 * asked.seeds * life) if asked.budget is None else asked.budget
@@ -192,9 +194,8 @@ def _without_seeds(asked: Any, maker: Callable[..., Any]) -> tuple[rl.Training, 
     training = rl.Training(algo, env, *life, asked.eval_share, stop_after=floats["stop_after"][0])
     also = {rl.tree.find(training, name): values for name, values in map(_parameter, asked.also)}
     training = rl.tree.put(training, {name: values[0] for name, values in also.items()})
-    names = {"lr_end": "schedule.end"}
     several = {key: values for key, values in (floats | world | also).items() if len(values) > 1}
-    return training, {names.get(key, key): jnp.array(values, float) for key, values in several.items()}
+    return training, {NAMES.get(key, key): jnp.array(values, float) for key, values in several.items()}
 
 
 def _network(asked: Any, maker: Callable[..., Any]) -> dict[str, Any]:

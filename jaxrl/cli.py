@@ -19,7 +19,7 @@ def train(asked: Any, maker: Callable[..., Any]) -> None:
         raise ValueError("--gif draws into the folder that keeps the policies: add --folder runs/x.")
     if asked.distributed:
         rl.distributed()
-    _use_cores(asked)
+    rl.use_all_cores(members=num_members(asked), threads=_threads(asked))
     training, axes = training_of(asked, maker)
     counts = counts_of(asked, maker)
     limits = {"static": counts, "chunk": asked.chunk, "folder": asked.folder, "memory": asked.memory_limit}
@@ -38,18 +38,19 @@ def train(asked: Any, maker: Callable[..., Any]) -> None:
 
 def tune(asked: Any, maker: Callable[..., Any]) -> None:
     """Tunes, and shows what was found, what it is worth on seeds that it was not chosen on, and what else was tried."""
-    _use_cores(asked)
+    rl.use_all_cores(threads=_threads(asked))
     training, space, budget = search_of(asked, maker)
     keep = {"metric": asked.metric, "seed": asked.seed, "folder": asked.folder, "chunk": asked.chunk}
     counts = {"budget": budget, "seeds": asked.seeds, "test_seeds": asked.test_seeds}
     found = rl.tune(training, space, tuner=TUNERS[asked.tuner], **counts, **keep)
-    print(found, found.table.head(10).to_string(float_format="{:.4g}".format), sep="\n\n")
+    best = found.table.head(10).drop(columns=["low", "high"] if rl.stats.too_few(asked.seeds) else [])
+    print(found, best.to_string(float_format="{:.4g}".format), sep="\n\n")
     if asked.folder is not None:
         print(f"\nkept in {asked.folder}: " + ", ".join(sorted(path.name for path in asked.folder.glob("[!.]*"))))
 
 
-def _use_cores(asked: Any) -> None:
-    rl.use_all_cores(members=num_members(asked), threads=os.cpu_count() if asked.network == "cnn" else None)
+def _threads(asked: Any) -> int | None:
+    return os.cpu_count() if asked.network == "cnn" else None
 
 
 def list_envs() -> None:
@@ -99,8 +100,8 @@ def _of_each_algorithm(
 
 
 def _notes(error: BaseException) -> str:
-    """What a sweep says of the work that is kept."""
-    return "".join(f"\n{note}" for note in getattr(error, "__notes__", []) if "members" in note)
+    """What the kit says beside an error: where it happened, what is kept. jax's own notes are about its frames."""
+    return "".join(f"\n{note}" for note in getattr(error, "__notes__", []) if not note.startswith("---"))
 
 
 if __name__ == "__main__":

@@ -62,6 +62,8 @@ def test_tune(tmp_path):
     told = jaxrl(*words)
     assert "best of 4 settings: lr=" in told  # 512 steps of tuning: 2 seeds of 64 steps each
     assert "on 2 test seeds" in told
+    assert "too few seeds for an interval (2)" in told
+    assert "low" not in told
     assert "results_000.nc" in told
     assert "tuner" in jaxrl(*words, "--tuner", "sobol", ok=False)  # the folder is of another search
 
@@ -76,23 +78,26 @@ def test_tune(tmp_path):
         (["--search", "lr=log:0:1"], "no logarithm"),
         (["--search", "lr=log:1e-5:1e-2", "lr=uniform:0:1"], "names a field twice"),
         (["--search", "lr=log:1e-5:1e-2", "--gamma", "0.9", "0.99"], "a range of it is written"),
+        (["--search", "memory=choice:0:8"], "memory=0 is not of the kind that belongs there"),
+        (["--search", "num_envs=choice:2:5"], "This is at num_envs=5"),
     ],
 )
-def test_a_search_that_is_none_is_refused(words, message):
+def test_a_search_that_is_none_is_refused(words, message, monkeypatch):
+    monkeypatch.setattr(rl, "use_all_cores", lambda **_: None)  # jax runs already, here
     with pytest.raises(SystemExit) as stop:
-        cli.main([*TUNE, *words])
+        cli.main([*TUNE, *SMALL, *words])
     assert message in str(stop.value)
 
 
 def test_every_tuner_and_range_has_a_word():
     hints = typing.get_type_hints(arguments.Search)
     assert set(typing.get_args(hints["tuner"])) == set(arguments.TUNERS)
-    texts = ("lr=log:1e-5:1e-2", "gamma=uniform:0.9:0.99", "epochs=integer:1:3", "num_envs=choice:4:8")
+    texts = ("lr=log:1e-5:1e-2", "lr_end=uniform:0.1:1", "epochs=integer:1:3", "num_envs=choice:4:8")
     asked = arguments.options("ppo", rl.ppo, arguments.Search)(env="Catch", search=texts, seeds=2, steps=8192, evals=2)
     training, space, budget = arguments.search_of(asked, rl.ppo)
     assert space == {
         "lr": rl.tuning.log(1e-5, 1e-2),
-        "gamma": rl.tuning.uniform(0.9, 0.99),
+        "schedule.end": rl.tuning.uniform(0.1, 1.0),
         "epochs": rl.tuning.integer(1, 3),
         "num_envs": rl.tuning.choice(4, 8),
     }

@@ -94,6 +94,13 @@ def test_a_simulator_of_another_version():
     assert kinds(own, own.assign_attrs(versions=json.dumps(versions))) == []  # gymnax has no part in it
 
 
+def test_a_field_that_one_record_alone_has_is_an_obstacle():
+    old = results()
+    run = json.loads(old.attrs["run"])
+    run["env"]["sticky"] = 0.25
+    assert kinds(old, old.assign_attrs(run=json.dumps(run))) == ["environment"]
+
+
 def test_the_last_incomplete_update_is_no_difference():
     assert kinds(results(), results(steps=(9_900, 19_840))) == []
 

@@ -130,6 +130,18 @@ def test_bits_that_turned_are_found(tmp_path, whole, capsys):
     assert same_members(tmp_path / "x", whole)
 
 
+def test_a_stranger_s_checkpoint_can_do_nothing_but_be_refused(tmp_path):
+    checkpoint.save(tmp_path / "packed", {"x": np.zeros(1000)})
+    np.savez_compressed(tmp_path / "packed" / checkpoint.NAME, x=np.zeros(1000))
+    with pytest.raises(ValueError, match="compressed"):
+        checkpoint.restore(tmp_path / "packed")
+    checkpoint.save(tmp_path / "pipe", {"x": np.zeros(1000)})
+    (tmp_path / "pipe" / checkpoint.NAME).unlink()
+    os.mkfifo(tmp_path / "pipe" / checkpoint.NAME)
+    with pytest.raises(ValueError, match="no plain file"):
+        checkpoint.restore(tmp_path / "pipe")
+
+
 def test_any_kind_of_number_is_kept(tmp_path):
     start = {"half": jnp.zeros(3, jnp.bfloat16), "key": jax.random.key(0), "byte": jnp.zeros(2, jnp.uint8)}
     state = {"half": jnp.full(3, 1.5, jnp.bfloat16), "key": jax.random.key(7), "byte": jnp.full(2, 9, jnp.uint8)}

@@ -34,8 +34,9 @@ def obstacles(
     old, new = _protocol(a, name), _protocol(b, name)
     for kind in ("budget", "environment", "simulator", "evaluation"):
         if kind in old and kind in new:
-            known = [key for key in old[kind] if key in new[kind]]  # records named fewer packages once
-            there, here = ({key: side[kind][key] for key in known} for side in (old, new))
+            there, here = old[kind], new[kind]
+            if kind == "simulator":  # records named fewer packages once
+                there, here = ({name: side[name] for name in there.keys() & here.keys()} for side in (there, here))
             apart = _differences(there, here)
             more = [f"and {len(apart) - SHOWN} more fields"] if len(apart) > SHOWN else []
             lines += [f"{kind}: {line}" for line in apart[:SHOWN] + more]

@@ -19,7 +19,7 @@ import h5py
 import numpy as np
 import xarray as xr
 
-from jaxrl.sweep import card, machines
+from jaxrl.sweep import card, machines, npz
 from jaxrl.sweep.results import Chunks, Outputs, without_learners
 
 RESULTS = "results.nc"
@@ -219,14 +219,10 @@ def _read_chunk(path: pathlib.Path) -> Outputs:
 
 
 def read(path: pathlib.Path) -> Outputs:
-    if path.exists() and not path.is_file():
-        raise ValueError("it is no plain file")
-    with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-        if any(part.compress_type != zipfile.ZIP_STORED for part in file.zip.infolist()):
-            raise ValueError("it is compressed, as no sweep writes it")  # a small file may hold terabytes so
-        outputs = {name.removeprefix("output/"): file[name] for name in file.files if name.startswith("output/")}
-        if file["digest"].tobytes() != _digest(outputs):
-            raise ValueError("its digest does not match")
+    arrays = npz.read(path)
+    outputs = {name.removeprefix("output/"): value for name, value in arrays.items() if name.startswith("output/")}
+    if arrays["digest"].tobytes() != _digest(outputs):
+        raise ValueError("its digest does not match")
     return outputs
 
 

@@ -204,6 +204,9 @@ def _check_together(training: Training, ranges: dict[str, Range]) -> None:
             f"at most {MOST_COMBINATIONS}."
         )
     for values in itertools.product(*options):
-        told = ", ".join(f"{name}={value}" for name, value in zip(ranges, values, strict=True))
-        made = noted(told or "the training as it is", put_together, training, dict(zip(ranges, values, strict=True)))
-        noted(told or "the training as it is", jax.eval_shape, made.begin, jax.random.key(0))
+        told = ", ".join(f"{name}={value}" for name, value in zip(ranges, values, strict=True)) or "the training as it is"
+        try:
+            made = noted(told, put_together, training, dict(zip(ranges, values, strict=True)))
+            noted(told, jax.eval_shape, made.begin, jax.random.key(0))
+        except AttributeError as error:  # a number, say, where a network belongs
+            raise TypeError(f"{told} is not of the kind that belongs there: {error}.") from error
