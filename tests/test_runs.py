@@ -14,7 +14,7 @@ import envs
 import jaxrl as rl
 from jaxrl import catalogue, cli, commands, studies
 from jaxrl.rerun import _drift, _there
-from jaxrl.sweep import store
+from jaxrl.sweep import netcdf, store
 
 TRAINING = rl.Training(
     rl.reinforce(num_envs=2, num_steps=9, network=rl.MLP((8,))), envs.make("Catch"), 180, evals=2, episodes=2, eval_share=1.0
@@ -219,21 +219,54 @@ def test_a_compressed_chunk_is_not_unpacked(root, tmp_path):
         store.read(path)
 
 
-@pytest.mark.parametrize("how", ["honest", "zeros", "unwritten"])
+def bytes_of(file, how):
+    made = file.create_dataset("bomb", (10**7,), np.uint8, compression="gzip", chunks=(10**6,))
+    if how != "unwritten":
+        made[:] = 0
+
+
+def texts_of(file, how):
+    """A thousand texts of 60 kB, where there is one: what is not written, and what was written as one letter."""
+    chunks = (100,) if how == "chunked" else None
+    made = file.create_dataset("bomb", (1000,), h5py.string_dtype(), fillvalue="x" * 60_000, chunks=chunks)
+    if how == "shared":
+        made[:] = ["x" * 60_000] + ["y"] * 999
+
+
+BOMBS = {
+    **{how: (bytes_of, "unpacks from") for how in ("zeros", "unwritten", "sparse")},
+    **{how: (texts_of, "text as no sweep writes") for how in ("chunked", "contiguous")},
+    "shared": (texts_of, "unpacks from"),
+}
+
+
+@pytest.mark.parametrize("how", ["honest", *BOMBS])
 def test_results_of_any_size_are_read_and_bombs_are_not(root, tmp_path, how, monkeypatch, capsys):
     """A few thousand bytes can unpack to terabytes, or declare them and hold nothing."""
-    monkeypatch.setattr(store, "UNPACKED", 100)
+    monkeypatch.setattr(netcdf, "UNPACKED", 100)
     shutil.copytree(root / "2026" / "grid", tmp_path / "x")
     path = tmp_path / "x" / "results.nc"
     if how != "honest":
         with h5py.File(path, "a") as file:
-            made = file.create_dataset("bomb", (10**7,), np.uint8, compression="gzip", chunks=(10**6,))
-            if how == "zeros":
-                made[:] = 0
+            BOMBS[how][0](file, how)
+            at = file["bomb"].id.get_offset()
+        if how == "sparse":
+            os.truncate(path, 10**7)
+        elif how == "shared":  # all point where the first does
+            stored = path.read_bytes()
+            path.write_bytes(stored[:at] + stored[at : at + 16] * 1000 + stored[at + 16_000 :])
     results, said = rl.load(tmp_path / "x"), capsys.readouterr().out
     assert "bomb" not in results
     assert results.nbytes > 100
-    assert bool("unpacks from" in said) == (how != "honest")
+    assert ("damaged" in said) == (how != "honest")
+    assert how == "honest" or BOMBS[how][1] in said
+
+
+def test_axes_of_text_are_read(tmp_path):
+    path = tmp_path / "results.nc"
+    made = xr.Dataset({"return": ("net", np.arange(3.0))}, {"net": ["a", "", "ü" * 500], "kind": ("net", [*"xyz"])})
+    store.write_results(path, made.assign_coords(one="alone"))
+    xr.testing.assert_equal(netcdf.read(path), made.assign_coords(one="alone"))
 
 
 def test_a_setting_is_found_on_an_axis_in_any_order(root):

@@ -16,7 +16,7 @@ import xarray as xr
 
 from jaxrl import progress as live
 from jaxrl.progress import Report
-from jaxrl.sweep import card, machines, recipe, store
+from jaxrl.sweep import card, machines, netcdf, recipe, store
 from jaxrl.sweep.checkpoint import clear_done, open_width
 from jaxrl.sweep.grid import Grid, bind, raw
 from jaxrl.sweep.groups import group_folder, load_groups, sweep_groups
@@ -179,7 +179,7 @@ def load(folder: str | os.PathLike[str]) -> xr.Dataset:
     path = folder / store.RESULTS
     if path.is_file():
         try:
-            return store.read_results(path)
+            return netcdf.read(path)
         except (OSError, ValueError, KeyError) as error:
             print(f"{path} is damaged ({error}): reading the finished chunks instead.")
     if "groups" in record:

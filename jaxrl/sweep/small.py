@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from jaxrl.sweep import store
+from jaxrl.sweep import netcdf, store
 
 CURVES = ("return", "evaluation", "diverged")
 TIMES = ("chunk", "compile_seconds", "run_seconds")  # of the attributes, those that the record does not hold
@@ -38,7 +38,7 @@ def write_small(folder: pathlib.Path, results: xr.Dataset, path: pathlib.Path) -
 def _own(folder: pathlib.Path, record: Record, group: str) -> Record:
     """What the record of a group says that its sweep's does not."""
     common, own = _common(record), store.read_record(folder / group)
-    chunk = store.read_results(folder / group / store.RESULTS).attrs["chunk"]
+    chunk = netcdf.read(folder / group / store.RESULTS).attrs["chunk"]
     return {part: value for part, value in own.items() if common.get(part) != value} | {"chunk": int(chunk)}
 
 

@@ -15,7 +15,6 @@ import zipfile
 from collections.abc import Callable
 from typing import Any
 
-import h5py
 import numpy as np
 import xarray as xr
 
@@ -26,7 +25,6 @@ RESULTS = "results.nc"
 LOCK, HOLDER, WIDTH = ".lock", ".holder", "width.json"
 WIDTH_OF = "width"  # of the program that made a chunk, in the chunk's file
 LIMIT = 2**32  # bytes of a record
-UNPACKED, RATIO = 2**32, 100  # bytes of results: more only where their file has a hundredth, as curves never get so small
 GROUP_NAME = re.compile(r"static/\d{3,}")
 CHUNK_NAME = re.compile(r"(\d{8})-(\d{8})\.npz")
 
@@ -247,29 +245,6 @@ def write_results(path: pathlib.Path, results: xr.Dataset) -> None:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
-
-
-def read_results(path: pathlib.Path) -> xr.Dataset:
-    """The results in a file, once it is sure that all of it is in that very file: a stranger may have written it.
-
-    Raises: ValueError for a link to another file, and for a small file that unpacks to a large one.
-    """
-    sizes = []
-
-    def look(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset):
-            if item.external or item.is_virtual:
-                raise ValueError(f"{name} lies in another file")
-            sizes.append(item.size * item.dtype.itemsize)
-
-    with h5py.File(path, "r") as file:
-        if any(not isinstance(file.get(name, getlink=True), h5py.HardLink) for name in file):
-            raise ValueError("it has links to elsewhere")
-        for name, item in file.items():
-            look(str(name), item)
-    if sum(sizes) > max(UNPACKED, RATIO * (own := path.stat().st_size)):
-        raise ValueError(f"it unpacks from {own:,} bytes to {sum(sizes):,}, as no results do")
-    return xr.load_dataset(path, engine="h5netcdf")
 
 
 def read_record(folder: pathlib.Path) -> dict[str, Any]:
