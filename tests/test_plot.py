@@ -17,6 +17,7 @@ from PIL import Image
 
 import envs
 from jaxrl import plot, stats
+from jaxrl.plot.importances import heights
 
 
 @pytest.fixture
@@ -239,3 +240,20 @@ def test_pictures_need_no_display(tmp_path):
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120, env=environment | {"JAX_PLATFORMS": "cpu"})
     with Image.open(tmp_path / "film.gif") as film:
         assert film.is_animated
+
+
+@pytest.mark.parametrize(
+    ("values", "height", "told"),
+    [
+        ([0.2, np.inf], [0, 1], ["0.2", "inf"]),
+        ([np.inf, 0.1, -np.inf, 0.2, 0.1], [1, 1 / 3, 0, 2 / 3, 1 / 3], ["-inf", "0.1", "0.2", "inf"]),
+        ([0.1, np.nan], [0, 1], ["0.1", "nan"]),
+        ([10.0, 9.0, 11.0, 12.0, np.inf], [0.25, 0, 0.5, 0.75, 1], ["9", "inf"]),
+        ([1.0, 4.0, 2.0], [0, 1, 1 / 3], ["1", "2", "4"]),
+    ],
+)
+def test_what_is_not_finite_has_a_place_on_an_axis(values, height, told):
+    """A clip or a stop may be infinite: it stands beyond the largest number, one step of as many as there are values."""
+    found, ticks = heights(np.array(values), 4)
+    np.testing.assert_allclose(found, height)
+    assert [text for _, text in ticks] == told

@@ -1,6 +1,7 @@
 """A report shows what the numbers say, in a real browser, whatever the folders hold."""
 
 import json
+import math
 import pathlib
 import re
 import shutil
@@ -129,12 +130,26 @@ def test_random_settings_are_mapped_by_ranges_and_nothing_to_say_is_not_drawn():
     assert len(charts.parallel(lost(4, net=["a", "b", "a", "b"]))["lines"]) == 4
 
 
+def test_of_many_hyperparameters_few_maps_are_tried(monkeypatch):
+    """The pairs of 300 are 44,850; the one that decides is among those drawn."""
+    tried, made = [], charts._map
+    monkeypatch.setattr(charts, "_map", lambda *given: tried.append(given) or made(*given))
+    settings = lost(400, **{f"x{i}": np.random.default_rng(i).permutation(400) for i in range(299)})
+    settings.diverged[:] = (settings.labels["x200"] > 199).to_numpy()[:, None]
+    drawn = charts.divergence(settings)
+    assert len(drawn) == charts.MAPS
+    assert all("x200" in (chart["xlabel"], chart["ylabel"]) for chart in drawn)
+    assert len(tried) <= 300 + math.comb(charts.MAPPED, 2)
+
+
 def test_too_few_seeds_have_no_interval():
     four = lost(4, seeds=4)
-    assert {cell for cell in study.table(four)["low"]} == {"too few seeds for an interval (4)"}
+    assert {four.few, *study.table(four)["low"]} == {"too few seeds for an interval (4)"}
     assert {(row["low"], row["high"]) for row in charts.plain(charts.improvement(four))["rows"]} == {(None, None)}
     five = lost(4, seeds=5)
+    assert five.few == ""
     five.scores[1, 0] = np.nan
+    assert five.few == "1 of 4 settings have too few seeds for an interval (4)"
     lows = study.table(five)["low"].tolist()
     assert [isinstance(low, str) for low in lows] == [False, True, False, False]
     assert ["low" in line for line in charts.profile(five)["lines"]] == [True, False, True, True]
@@ -249,10 +264,13 @@ EVIL = "</script><script>document.title='owned'</script><img src=x onerror=\"doc
 def test_hostile_names_are_shown_and_never_run(page, tmp_path):
     record = json.loads(pathlib.Path("experiments/results/zoo/dqn-CartPole-v1.json").read_text())
     seeds = len(record["seed"])
-    curves = np.array(record["return"])[None].repeat(2, 0) + np.arange(2)[:, None, None]
+    curves = np.array(record["return"]) + np.arange(4).reshape(2, 2, 1, 1)
+    lost = np.broadcast_to(np.arange(seeds)[:, None] < np.arange(4).reshape(2, 2, 1, 1), curves.shape)
     record |= {
-        "algorithm": EVIL, "commit": EVIL, "labels": {f"axis {EVIL}": [EVIL, "tame"], "seed": list(range(seeds))},
-        "axes": {}, "curves": {"return": {"dtype": "float32", "values": curves.tolist()}},
+        "algorithm": EVIL, "commit": EVIL,
+        "labels": {f"axis {EVIL}": [EVIL, "tame"], f"other {EVIL}": ["1", EVIL], "seed": list(range(seeds))},
+        "axes": {}, "curves": {"return": {"dtype": "float32", "values": curves.tolist()},
+                               "diverged": {"dtype": "bool", "values": lost.tolist()}},
     }  # fmt: skip
     record["run"]["env"]["source"] = [EVIL]
     record["versions"][EVIL] = EVIL
@@ -266,7 +284,10 @@ def test_hostile_names_are_shown_and_never_run(page, tmp_path):
     assert len(re.findall("<script", dom)) == 2
     assert not re.search("<img[^>]*onerror", dom)
     assert "document.title='owned'" in dom  # as text
-    assert dom.count('class="line"') == 5
+    drawn = {chart["kind"]: chart for chart in numbers(made.read_text())}
+    assert EVIL in drawn["parallel"]["axes"][1]["label"]
+    assert drawn["cells"]["cells"][0][0]["told"].count(EVIL) >= 2
+    assert [dom.count(f'class="{kind}"') for kind in ("line", "axis", "cell")] == [4 + 4 + 2 + 4, 3, 4]
     added = tmp_path / "added.html"  # a script that got in all the same would not run
     added.write_text(page.read_text().replace("</body>", "<script>document.title='owned'</script></body>"))
     dom, console = browse(added, tmp_path)

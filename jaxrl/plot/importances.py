@@ -70,9 +70,11 @@ def settings(results: Results, name: str, names: Sequence[str], over: str, last:
 
 def heights(values: np.ndarray, most: int) -> tuple[np.ndarray, list[tuple[float, str]]]:
     """Where values stand on an axis from 0 to 1, and its ticks: the values, or of more than `most` their ends."""
-    if values.dtype.kind not in "iuf":
-        known, place = np.unique(values.astype(str), return_inverse=True)
-        return place / max(len(known) - 1, 1), [(i / max(len(known) - 1, 1), text) for i, text in enumerate(known)]
+    numbers = values.dtype.kind in "iuf"
+    if not numbers or not np.isfinite(values).all():  # one after another: no scale holds infinity
+        known, place = np.unique(values if numbers else values.astype(str), return_inverse=True)
+        ticks = [(i / max(len(known) - 1, 1), number(x)) for i, x in enumerate(known.tolist())]
+        return place / max(len(known) - 1, 1), ticks if not numbers or len(ticks) <= most else [ticks[0], ticks[-1]]
     low, high = float(values.min()), float(values.max())
     onto = np.log if low > 0 and high > 30 * low else np.asarray
     between = lambda x: (onto(x) - onto(low)) / ((onto(high) - onto(low)) or 1)

@@ -14,6 +14,7 @@ from jaxrl.report.study import LEVEL, Study
 
 BANDS, POINTS, THRESHOLDS, OTHERS = 8, 40, 101, 30  # settings with a band; points of a curve, of a profile; rivals
 CELLS, RANGES, MAPS = 8, 4, 3  # values of a hyperparameter on a map, beyond which they are so many ranges; maps
+MAPPED = 12  # hyperparameters of which maps are tried, the most uneven by themselves
 Places = tuple[np.ndarray, list[str]]  # of each setting along an axis of a map, and what the places are called
 
 
@@ -131,7 +132,10 @@ def divergence(study: Study) -> list[dict[str, Any]]:
     places = {str(name): _ranges(study.labels[name].to_numpy()) for name in study.labels} | {
         "": (np.zeros(len(study.labels), int), [""])  # what a map of one hyperparameter has for another
     }
-    pairs = list(itertools.combinations(study.labels, 2)) or [("", study.labels.columns[0])]
+    by_itself = lambda name: _map(study, "", str(name), places[""], places[str(name)])[0]
+    uneven = set(sorted(study.labels, key=by_itself, reverse=True)[:MAPPED])
+    mapped = [name for name in study.labels if name in uneven]  # all pairs of thousands would be millions of maps
+    pairs = list(itertools.combinations(mapped, 2)) or [("", mapped[0])]
     maps = [_map(study, str(y), str(x), places[str(y)], places[str(x)]) for y, x in pairs]
     return [made for _, made in sorted(maps, key=lambda one: -one[0])[:MAPS]]
 

@@ -51,8 +51,10 @@ class Study:
 
     @property
     def few(self) -> str:
-        """Why some intervals are not shown; nothing where all are."""
-        return stats.too_few(int(self.known.min()))
+        """Why some intervals are not shown, and of how many settings; nothing where all are."""
+        lacking = [known for known in self.known if stats.too_few(known)]
+        why = stats.too_few(min(lacking)) if lacking else ""
+        return f"{len(lacking)} of {len(self.known)} settings have {why}" if 0 < len(lacking) < len(self.known) else why
 
     @property
     def best(self) -> xr.Dataset:
