@@ -16,7 +16,7 @@ import pandas as pd
 import xarray as xr
 
 from jaxrl import algorithms, stats, tree
-from jaxrl.sweep import card, load, store
+from jaxrl.sweep import card, load, member, store
 
 COLUMNS = (
     *("folder", "algorithm", "env", "steps", "settings", "seeds", "done", "members", "finished", "score", "low", "high"),
@@ -118,13 +118,18 @@ def _row(path: pathlib.Path, record: dict[str, Any]) -> dict[str, Any]:
 
 def can_rerun(path: pathlib.Path, record: dict[str, Any]) -> bool:
     """Whether a member can be trained again from the record alone: each group of static values keeps its own recipe."""
-    return "recipe" in record or "each" in record or ("groups" in record and path.is_dir())
+    if "groups" not in record:
+        return "recipe" in record
+    try:
+        return any("recipe" in member.in_group(path, record, group) for group in record["groups"][:1])
+    except (ValueError, FileNotFoundError):  # a file without its groups, or a folder without theirs
+        return False
 
 
 def _done(folder: pathlib.Path, record: dict[str, Any]) -> int:
     """How many members the finished chunks hold, those of all groups together."""
     homes = [folder / str(group) for group in record["groups"]] if "groups" in record else [folder]
-    places = ((i, member) for i, home in enumerate(homes) for chunk in store.chunk_names(home) for member in [chunk])
+    places = ((i, chunk) for i, home in enumerate(homes) for chunk in store.chunk_names(home))
     total = 0
     for _, chunks in itertools.groupby(places, key=lambda place: place[0]):
         end = 0

@@ -103,9 +103,11 @@ def labels_of(where: tuple[str, ...], call: Callable[..., Any]) -> dict[str, Any
     labels = dict(_label(text) for text in where)
     own = [name for name, parameter in inspect.signature(call).parameters.items() if parameter.kind != parameter.VAR_KEYWORD]
     if taken := [name for name in labels if name in own]:
+        by_path = f"Write more of the field's path, say env.{taken[0]}=..."  # which finds studies, not settings of one
+        by_axis = f"Choose along such an axis in Python: rl.load(FOLDER).sel({taken[0]}=...)"
         raise ValueError(
-            f"--where {taken[0]}=...: {taken[0]!r} is an argument of rl.{call.__name__} itself. Write more of the field's "
-            f"path, say env.{taken[0]}=..., or choose along such an axis in Python: rl.load(FOLDER).sel({taken[0]}=...)."
+            f"--where {taken[0]}=...: {taken[0]!r} is an argument of rl.{call.__name__} itself. "
+            f"{by_path if call is rl.runs else by_axis}."
         )
     return labels
 

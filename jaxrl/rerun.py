@@ -91,7 +91,8 @@ def rerun(folder: str | os.PathLike[str], member: int, training: Training | None
     curves = _alone(labels, second)
     changed = _changed(record, _record(training, bind(training, grid), grid))
     if small:  # which holds some of the curves, and no policy
-        there = _there(results, store.read_record(folder), int(member), curves)
+        found = results.isel(members.places_of(store.read_record(folder), int(member))[0])
+        there = _there(found, np.asarray(record.get("step", curves["step"].values)))  # older files lack a group's own
         curves = curves[[name for name in there.data_vars if name in curves]]
         return Rerun(int(member), where, curves, _drift(curves, there), tuple(changed), width, policy=False)
     drift = _drift(curves, results.isel(places)) | _policy_drift(second, kept)
@@ -146,14 +147,11 @@ def _alone(labels: dict[str, np.ndarray], outputs: Outputs) -> xr.Dataset:
     return dataset(labels, {(0, 1): curves}, {}).isel(dict.fromkeys(labels, 0))
 
 
-def _there(results: xr.Dataset, record: members.Record, member: int, life: xr.Dataset) -> xr.Dataset:
-    """What a record in one file holds of a member, at the steps of its own `life`: those of all groups may be more."""
-    found = results.isel(members.places_of(record, member)[0])
-    if "groups" not in record:
-        return found
-    if found.sizes["step"] > life.sizes["step"]:
-        found = found.isel(step=np.isin(found["step"], life["step"]))
-    return found.assign_coords(step=life["step"].variable)
+def _there(found: xr.Dataset, step: np.ndarray) -> xr.Dataset:
+    """A member's rows in a record of one file, at its own `step`: those of all groups may be more, or the largest."""
+    if found.sizes["step"] != len(step):
+        found = found.isel(step=np.isin(found["step"], step))
+    return found.assign_coords(step=step.astype(found["step"].dtype)) if found.sizes["step"] == len(step) else found
 
 
 def _drift(here: xr.Dataset, there: xr.Dataset) -> dict[str, float]:

@@ -74,9 +74,11 @@ def test_commits_and_dates_are_found_by_their_beginnings(root, capsys):
 @pytest.mark.parametrize("words", [["runs"], ["compare", "small.json", "small.json"], ["play", "x"]])
 def test_an_axis_that_is_called_as_an_argument_is_told_from_it(root, words, monkeypatch):
     monkeypatch.chdir(root)
-    names = {"runs": "root", "compare": "allow", "play": "folder"}
-    with pytest.raises(SystemExit, match=f"{names[words[0]]}' is an argument of rl.* itself.*env.{names[words[0]]}=.*sel"):
-        cli.main([*words, "--where", f"{names[words[0]]}=7"])
+    name = {"runs": "root", "compare": "allow", "play": "folder"}[words[0]]
+    with pytest.raises(SystemExit, match=f"{name}' is an argument of rl.* itself") as raised:
+        cli.main([*words, "--where", f"{name}=7"])
+    by_path, by_axis = f"say env.{name}=", f".sel({name}="  # a path finds studies, but names no axis of one
+    assert [told in str(raised.value) for told in (by_path, by_axis)] == [words[0] == "runs", words[0] != "runs"]
 
 
 def test_a_record_is_the_study_in_small(root):
@@ -103,6 +105,7 @@ def test_a_record_of_static_axes_trains_any_member_again(tmp_path):
     assert np.isfinite(again.curves["return"]).all()
 
     record = json.loads(file.read_text())
+    assert [len(each["step"]) for each in record["each"].values()] == [2, 3]
     record["curves"]["return"]["values"][1][0][-1] = 7.0  # the last row of another
     file.write_text(json.dumps(record))
     assert rl.rerun(file, 2, progress=False).drift.keys() == {"return"}
@@ -110,15 +113,24 @@ def test_a_record_of_static_axes_trains_any_member_again(tmp_path):
     file.write_text(json.dumps(record))
     with pytest.raises(ValueError, match=r"Export it again, rl\.export\(FOLDER"):
         rl.rerun(file, 1)
+    for group in (tmp_path / "x" / "static").glob("*/sweep.json"):
+        group.write_text(json.dumps({key: part for key, part in json.loads(group.read_text()).items() if key != "recipe"}))
+    assert rl.runs(tmp_path).note.str.contains("no recipe: rerun needs its training").all()
 
 
 def test_a_member_of_a_group_has_its_own_steps():
     """Those of a record are the largest of all groups where they are equally many."""
-    y = xr.DataArray([[[1.0, 2.0]], [[3.0, 4.0]]], dims=("num_envs", "seed", "step"))
-    results = xr.Dataset({"return": y}, {"step": [90, 180], "num_envs": [2, 3], "seed": [0]})
-    record = {"labels": {"num_envs": [2, 3], "seed": [0]}, "groups": ["static/000", "static/001"]}
-    life = xr.Dataset({"return": ("step", [3.0, 4.0])}, {"step": [80, 160]})
-    assert _drift(life, _there(results, record, 1, life)) == {}
+    found = xr.Dataset({"return": ("step", [3.0, 4.0])}, {"step": [90, 180]})
+    life = found.assign_coords(step=[80, 160])
+    assert _drift(life, _there(found, np.array([80, 160]))) == {}
+    assert _drift(life, _there(found, np.array([90, 180]))) == {"step": 20.0}
+
+
+def test_a_life_of_other_rows_has_drifted():
+    found = xr.Dataset({"return": ("step", [1.0, 2.0])}, {"step": [90, 180]})
+    life = xr.Dataset({"return": ("step", [1.0, 1.0, 2.0])}, {"step": [45, 90, 135]})
+    for own in ([90, 180], [45, 90, 135]):  # as a record says it; where an older one does not, the life's
+        assert _drift(life, _there(found, np.array(own))) == {"step": np.inf, "return": np.inf}
 
 
 def test_the_zoo_is_a_catalogue():

@@ -38,8 +38,9 @@ def write_small(folder: pathlib.Path, results: xr.Dataset, path: pathlib.Path) -
 def _own(folder: pathlib.Path, record: Record, group: str) -> Record:
     """What the record of a group says that its sweep's does not."""
     common, own = _common(record), store.read_record(folder / group)
-    chunk = netcdf.read(folder / group / store.RESULTS).attrs["chunk"]
-    return {part: value for part, value in own.items() if common.get(part) != value} | {"chunk": int(chunk)}
+    results = netcdf.read(folder / group / store.RESULTS)
+    told = {"chunk": int(results.attrs["chunk"]), "step": results["step"].values.tolist()}
+    return {part: value for part, value in own.items() if common.get(part) != value} | told
 
 
 def _common(record: Record) -> Record:
