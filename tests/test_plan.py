@@ -58,7 +58,7 @@ def test_a_plan_says_what_a_training_will_take(tmp_path):
     learner = (best.folder_bytes - plan.folder_bytes) // 10  # the bytes of one policy
     assert learner > 0
     assert best.open_bytes - plan.open_bytes == 2 * 4 * learner
-    assert best.peak_bytes - plan.peak_bytes == pytest.approx(4 * 4 * learner, abs=4)
+    assert best.peak_bytes - plan.peak_bytes == pytest.approx(4 * 3 * learner, abs=4)  # old, new, and a checkpoint's
     assert "while a chunk runs" in str(plan)
     for said in ("10 = lr 2 x seed 5", "as given", "5.0%", "3,360", "steps/s"):
         assert said in str(plan)
