@@ -15,7 +15,7 @@ from typing import Any
 import gymnax.registration
 import jax
 import jax.numpy as jnp
-from gymnax.environments import bsuite, classic_control, spaces
+from gymnax.environments import bsuite, classic_control, minatar, spaces
 
 from envs import draw
 from envs.arguments import check_names, frozen
@@ -28,7 +28,8 @@ from jaxrl.tree import pytree, replace, static
 class FromGymnax:
     """A gymnax environment. `params` are gymnax's EnvParams (leaves); the clock and what follows from others is None there.
 
-    An observation from a Discrete space is one-hot, as networks read vectors; others are float32, and bytes stay bytes.
+    An observation from a Discrete space is one-hot, as networks read vectors; those of MinAtar are bits, as in MinAtar
+    itself, which takes a quarter of the memory in a replay; others are float32, and bytes stay bytes.
     `make` finds registered environments, `wrap` takes any other.
     """
 
@@ -76,6 +77,8 @@ class FromGymnax:
         space = game.observation_space(game.default_params)
         if isinstance(space, spaces.Discrete):
             return jax.nn.one_hot(obs, space.n)
+        if type(game).__module__.startswith(minatar.__name__):
+            return obs.astype(bool)
         return jax.tree.map(lambda x: x if x.dtype == jnp.uint8 else x.astype(jnp.float32), obs)  # bytes are images
 
 

@@ -237,6 +237,24 @@ def test_mnist_pixels_are_bright(monkeypatch):
     assert_equal(obs, jnp.ones((28, 28)))
 
 
+@pytest.mark.parametrize("name", [name for name in GYMNAX if "MinAtar" in name])
+def test_pixels_of_minatar_are_bits(name):
+    """As gymnax's numbers, which are 0 and 1, in a quarter of the memory."""
+    env = envs.make(name)
+    game = from_gymnax._build(name, ())
+
+    def both(state, x):
+        key, action = x
+        state, step = env.step(key, state, action)
+        return state, (game.get_obs(state, env._params()), step.obs)
+
+    state, obs = start(env, jax.random.key(0))
+    keys = jax.random.split(jax.random.key(1), 300)
+    _, (theirs, ours) = jax.jit(lambda: jax.lax.scan(both, state, (keys, actions_of(env, jax.random.key(2), 300))))()
+    assert obs.dtype == ours.dtype == bool
+    np.testing.assert_array_equal(ours, theirs)
+
+
 # -------------------------------------------------------------------------------------------------- gymnax, both ways
 
 
