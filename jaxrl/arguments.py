@@ -96,7 +96,7 @@ class Sweep(Common):
     memory_limit: str | None = None
     """what the programs may take in all, say 4GB (default: most of what is free)"""
     save_seconds: float = 60.0
-    """with a folder, what a stop inside a chunk may cost at most, and one row"""
+    """with a folder, what a stop inside a chunk may cost, and one row; more where saving takes over a twentieth of it"""
     keep_best: bool = False
     """with a folder, also keep each member's parameters of its best evaluation"""
     distributed: bool = False

@@ -155,6 +155,27 @@ def test_any_kind_of_number_is_kept(tmp_path):
     assert found["half"].dtype == jnp.bfloat16
 
 
+@pytest.mark.parametrize(("asked", "kept"), [(60.0, [60, 320, 580]), (0.0, list(range(1, 601, 14)))])
+def test_what_takes_long_to_save_is_saved_seldom(tmp_path, monkeypatch, asked, kept):
+    """A state that takes 13 seconds, a row a second: next after 13 / 0.05 = 260, but at every row where that is asked for."""
+    now, saved = [0.0], []
+
+    def slow(path, tree):
+        saved.append(int(path.name))
+        now[0] += 13.0
+
+    monkeypatch.setattr(checkpoint, "save", slow)
+    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: now[0])
+    writer = checkpoint.Checkpoints(tmp_path, 0, 1, 1, asked)
+    row = {"loss": np.ones(1)}
+    while now[0] < 600:
+        now[0] += 1.0
+        writer.offer(jnp.zeros(1), [row] * int(now[0]))
+        writer._thread.submit(lambda: None).result()  # the disk is waited for, so that the clock is one
+    writer.close(finished=False)
+    assert saved == kept
+
+
 def test_a_full_disk_costs_checkpoints_and_not_the_run(tmp_path, whole, monkeypatch, capsys):
     def full(*args, **kwargs):
         raise OSError(errno.ENOSPC, "No space left on device")

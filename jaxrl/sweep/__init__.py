@@ -54,7 +54,8 @@ def sweep(
     folder: each finished chunk is kept there, so that a sweep that was stopped goes on where it was; then the results.
     memory: what the programs may take in all on this machine, in bytes or as "4GB"; by default most of what is free.
     save_seconds: with a folder, a `Training` is also kept inside a chunk, at the first evaluation point after so many
-      seconds (0: at each), so that a stop at any moment loses no more than that and one row.
+      seconds (0: at each), so that a stop at any moment loses no more than that and one row. Where a learner takes more than
+      a twentieth of it to save, as large replays do, that is twenty times what saving takes.
     keep_best: of a `Training`, also keeps the parameters of each member's best evaluation, just those that were evaluated:
       `policy(folder, kept="best", ...)`; `best_evaluation` and `best_step` say how good, and when.
     progress: True draws one live line, False nothing; a function gets a `Report` at each row and after each chunk.

@@ -28,6 +28,7 @@ OPEN_NAME = re.compile(r"(\d{8})-(\d{8})-(\d{8})")
 Rows = list[dict[str, np.ndarray]]  # of each row, each metric. [width, ...]
 NAME = "state.npz"
 KEPT = 2  # the newest, and the one before it, should the newest be damaged
+SHARE = 0.05  # of the time, that saving may take where it is not asked for at every row
 
 
 def open_width(folder: pathlib.Path) -> int | None:
@@ -51,12 +52,16 @@ def clear_done(folder: pathlib.Path, chunks: Iterable[tuple[int, int]]) -> None:
 
 
 class Checkpoints:
-    """Those of one running chunk, saved by a thread of their own at most every `seconds`."""
+    """Those of one running chunk, saved by a thread of their own at most every `seconds`.
+
+    Learners that take long to save, as large replays do, are saved as seldom as makes it a `SHARE` of the time; with no
+    `seconds` at every row.
+    """
 
     def __init__(self, folder: pathlib.Path, first: int, last: int, width: int, seconds: float) -> None:
         self._folder = (folder / "open" / f"{first:08d}-{last:08d}-{width:08d}").absolute()
         self._members = first, last
-        self._seconds, self._saved = seconds, time.monotonic()
+        self._seconds, self._pause, self._saved = seconds, seconds, time.monotonic()
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "checkpoints")
         self._writing: concurrent.futures.Future[None] | None = None
         self.restored = 0  # rows that were found on disk
@@ -84,9 +89,10 @@ class Checkpoints:
 
     def offer(self, state: Any, rows: Rows) -> None:
         """Keeps this state if the last was kept long enough ago and is on disk. Copies it now: it may be donated after."""
-        if time.monotonic() - self._saved < self._seconds or (self._writing and not self._writing.done()):
+        now = time.monotonic()
+        if now - self._saved < self._pause or (self._writing and not self._writing.done()):
             return
-        self._saved = time.monotonic()
+        self._saved = now
         self._writing = self._thread.submit(self._write, _encode(state, rows), len(rows))
 
     def close(self, finished: bool) -> None:
@@ -103,6 +109,8 @@ class Checkpoints:
                 shutil.rmtree(path, ignore_errors=True)
         except Exception as error:  # a full disk, say: the run itself is sound, and goes on
             print(f"no checkpoint was kept in {self._folder} ({_first_line(error)}): a stop loses what is after the last.")
+        if self._seconds:
+            self._pause = max(self._seconds, (time.monotonic() - self._saved) / SHARE)
 
 
 def _encode(state: Any, rows: Rows) -> dict[str, Any]:
