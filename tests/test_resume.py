@@ -157,7 +157,7 @@ def test_any_kind_of_number_is_kept(tmp_path):
 
 @pytest.mark.parametrize(("asked", "kept"), [(60.0, [60, 320, 580]), (0.0, list(range(1, 601, 14)))])
 def test_what_takes_long_to_save_is_saved_seldom(tmp_path, monkeypatch, asked, kept):
-    """A state that takes 13 s, a row a second: next after 13 / 0.05 = 260 s; with none asked for, as soon as it is written."""
+    """A state that takes 13 s, a row a second: next after 13 / 0.05 = 260 s; at every row where that is asked for."""
     now, saved = [0.0], []
 
     def slow(path, tree):
