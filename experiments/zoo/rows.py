@@ -61,6 +61,7 @@ DQN = dict(
     target_rate=0.02, target_period=1.0, epsilon_fraction=0.2, epsilon_end=0.04, network=SEPARATE,
 )  # fmt: skip
 DQN_LR = dict(grid=dict(lr=(3e-4, 1e-3, 3e-3)))
+DQN_RATES = dict(grid=dict(lr=(5e-4, 1e-3, 2e-3), target_rate=(0.02, 0.05)))
 FEW = dict(cosines=32, samples=4, fractions=8)  # a quarter of the paper's, for two cores
 GREEDY = {name: value for name, value in DQN.items() if not name.startswith("epsilon")}  # noise explores
 
@@ -136,7 +137,7 @@ ACROBOT_ON_POLICY: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 ACROBOT_VALUES: dict[str, dict[str, Any]] = {
-    "dqn": DQN | dict(grid=dict(lr=(5e-4, 1e-3, 2e-3), target_rate=(0.02, 0.05)), target=-85, published="-72 ± 8 (rl-zoo, 100k)"),
+    "dqn": DQN | DQN_RATES | dict(target=-85, published="-72 ± 8 (rl-zoo, 100k)"),
     "qr_dqn": DQN | dict(quantiles=25, published="-69 ± 2 (rl-zoo, 100k)"),
     "munchausen_dqn": DQN,
     "iqn": DQN | FEW,
