@@ -1,19 +1,23 @@
-"""Each tuner beside random search and the usual defaults, at equal budgets: `python -m experiments.tuners`.
+"""Each tuner beside random search and settings by hand, at equal budgets: `python -m experiments.tuners`.
 
 PPO's learning rate, discount, lambda, entropy bonus and epochs are tuned on three tasks. Every tuner gets the same budget of
 environment steps and is repeated ten times with luck and tuning seeds of its own; what it found is judged on test seeds that
 are the same for all and that no search saw. A score is the mean of the final returns, on either kind of seeds. Intervals are
 over the repetitions. A search is kept in `runs`: the same command goes on from there. Writes results/tuners.json, .png and
-the table in README.md.
+the table in README.md. `--tuners` without names adds the settings that need no search to what is kept; `--grid` shows what
+those by hand were chosen from.
 """
 
 import dataclasses
 import json
+import math
 import pathlib
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import tyro
 
 import envs
@@ -41,18 +45,27 @@ SPACE = {
     "epoch_limit": tuning.integer(1, 4),
 }
 ROWS = 9  # of a life, at which tuners may decide
+GRID = {"lr": (1e-3, 3e-3, 1e-2, 3e-2), "epoch_limit": (1, 2, 3, 4)}  # by hand: as many lives as a search has
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """An environment, and how PPO plays it: environments, steps in each before an update, updates of a life."""
+    """An environment, and how PPO plays it: environments, steps in each before an update, updates of a life.
+
+    by_hand: the best of `GRID` on four seeds that are no test seeds, as `--grid` showed it.
+    """
 
     num_envs: int
     num_steps: int
     updates: int
+    by_hand: dict[str, float]
 
 
-TASKS = {"CartPole-v1": Task(8, 32, 27), "Acrobot-v1": Task(8, 64, 18), "Catch": Task(8, 16, 36)}
+TASKS = {
+    "CartPole-v1": Task(8, 32, 27, {"lr": 3e-2, "epoch_limit": 4}),
+    "Acrobot-v1": Task(8, 64, 18, {"lr": 3e-2, "epoch_limit": 4}),
+    "Catch": Task(8, 16, 36, {"lr": 3e-2, "epoch_limit": 3}),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,15 +82,17 @@ class Config:
     test_seeds: int = 32
     updates: int = 0
     """of a life (0: the task's own)"""
+    grid: bool = False
+    """show what the settings by hand were chosen from, and stop"""
     runs: pathlib.Path = pathlib.Path("runs/tuners")
     folder: pathlib.Path = RESULTS
 
 
-def training_of(name: str, config: Config) -> rl.Training:
-    """PPO as the kit ships it, with a small network."""
+def training_of(name: str, config: Config, **setting: Any) -> rl.Training:
+    """PPO as the kit ships it, with a small network; `setting` changes it."""
     task = TASKS[name]
     updates = config.updates or task.updates
-    algo = rl.ppo(num_envs=task.num_envs, num_steps=task.num_steps, network=rl.MLP((32, 32)))
+    algo = rl.ppo(num_envs=task.num_envs, num_steps=task.num_steps, network=rl.MLP((32, 32)), **setting)
     return rl.Training(algo, envs.make(name), updates * algo.steps_per_update, ROWS, episodes=0)
 
 
@@ -106,20 +121,31 @@ def search(name: str, tuner: str, config: Config) -> dict[str, Any]:
     }
 
 
-def defaults(name: str, config: Config) -> dict[str, Any]:
-    """The defaults on the very test seeds of the searches."""
+def fixed(name: str, setting: dict[str, float], config: Config) -> dict[str, Any]:
+    """A setting on the very test seeds of the searches."""
     keys = tuning.held_out(0, config.test_seeds)
-    curve = rl.sweep(training_of(name, config), {"seed": keys}, progress=False)["return"].values
+    curve = rl.sweep(training_of(name, config, **setting), {"seed": keys}, progress=False)["return"].values
     score = rl.stats.interval(tuning.final(curve, None), rl.stats.mean)
-    return {part: float(getattr(score, part)) for part in ("estimate", "low", "high")}
+    parts = {part: float(getattr(score, part)) for part in ("estimate", "low", "high")}
+    return {"setting": setting, "commit": card.commit()} | parts
+
+
+def grid(name: str, config: Config) -> pd.DataFrame:
+    """What the setting by hand was chosen from: the mean of the final returns on seeds that are not those of the test."""
+    axes = {axis: jnp.array(values, jnp.float32) for axis, values in GRID.items()}
+    keys = jax.random.split(jax.random.key(1), config.seeds)
+    curves = rl.sweep(training_of(name, config), axes | {"seed": keys}, progress=False)["return"]
+    scores = np.asarray(rl.stats.mean(jnp.asarray(tuning.final(curves.values, None))))
+    return pd.DataFrame(scores, *(pd.Index(values, name=axis) for axis, values in GRID.items()))
 
 
 def summary(record: dict[str, Any]) -> dict[str, Any]:
-    """Means over the repetitions with intervals: on the test seeds, against random search pair by pair, and the gap."""
-    made = {}
+    """Means over the repetitions with intervals: on the test seeds, the gap, and beside random search pair by pair and the
+    setting by hand on the same test seeds."""
+    made, by_hand = {}, record["fixed"]["hand-tuned"]["estimate"]
     for tuner, found in record["tuners"].items():
         test, tuned = np.array(found["test"]), np.array(found["tuning"])
-        made[tuner] = {"test": _told(test), "gap": _told(tuned - test)}
+        made[tuner] = {"test": _told(test), "gap": _told(tuned - test), "over_hand": _told(test - by_hand)}
         if "random" in record["tuners"]:
             made[tuner]["over_random"] = _told(test - np.array(record["tuners"]["random"]["test"]))
     return made
@@ -132,18 +158,21 @@ def _told(values: np.ndarray) -> list[float]:
 
 def table(records: dict[str, Any]) -> str:
     rows = [
-        "| task | tuner | return on test seeds [95 % interval] | more than random search | gap: tuning - test | settings |",
-        "|---|---|---|---|---|---:|",
+        "| task | tuner | return on test seeds [95 % interval] | more than random search | more than hand-tuned | "
+        "gap: tuning - test | settings |",
+        "|---|---|---|---|---|---|---:|",
     ]
     told = lambda x: f"{x[0]:.4g} [{x[1]:.4g}, {x[2]:.4g}]"
     for name, record in records.items():
-        if "defaults" in record:
-            usual = [record["defaults"][part] for part in ("estimate", "low", "high")]
-            rows.append(f"| {name} | defaults | {told(usual)} (over seeds) | | | |")
+        for word, each in record["fixed"].items():
+            tried = math.prod(map(len, GRID.values())) if each["setting"] else ""
+            score = told([each[part] for part in ("estimate", "low", "high")])
+            rows.append(f"| {name} | {word} | {score} (over seeds) | | | | {tried} |")
         for tuner, each in record["summary"].items():
             over = told(each["over_random"]) if tuner != "random" and "over_random" in each else ""
             settings = np.mean(record["tuners"][tuner]["settings"])
-            rows.append(f"| {name} | {tuner} | {told(each['test'])} | {over} | {told(each['gap'])} | {settings:.0f} |")
+            cells = (told(each["test"]), over, told(each["over_hand"]), told(each["gap"]), f"{settings:.0f}")
+            rows.append(f"| {name} | {tuner} | {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
@@ -153,13 +182,14 @@ def figure(records: dict[str, Any]) -> Any:
     axes = np.atleast_1d(picture.subplots(1, len(records)))
     for ax, (name, record) in zip(axes, records.items(), strict=True):
         tuners = list(record["summary"])
-        test = np.array([record["summary"][tuner]["test"] for tuner in tuners])
+        test = np.array([record["summary"][tuner]["test"] for tuner in tuners]).reshape(-1, 3)
         promised = [np.mean(record["tuners"][tuner]["tuning"]) for tuner in tuners]
         at = np.arange(len(tuners))
         ax.hlines(at, test[:, 1], test[:, 2], lw=2, color="C0")
         ax.plot(test[:, 0], at, "o", color="C0", label="on test seeds")
         ax.plot(promised, at, "|", ms=10, color="C1", label="on tuning seeds")
-        ax.axvline(record["defaults"]["estimate"], color="grey", ls=":", label="defaults")
+        for (word, each), style in zip(record["fixed"].items(), (":", "--"), strict=True):
+            ax.axvline(each["estimate"], color="grey", ls=style, label=word)
         ax.set_yticks(at, tuners)
         ax.invert_yaxis()
         ax.set_title(name)
@@ -168,24 +198,50 @@ def figure(records: dict[str, Any]) -> Any:
     return picture
 
 
+def kept(config: Config) -> dict[str, Any]:
+    """What was measured before with the same settings."""
+    path = config.folder / "tuners.json"
+    records = json.loads(path.read_text()) if path.exists() else {}
+    for name, record in records.items():
+        asked = _numbers(config)
+        if differ := [f"{key}={value} (now {asked[key]})" for key, value in record["config"].items() if value != asked[key]]:
+            raise SystemExit(
+                f"{path} holds {name} with {', '.join(differ)}: unequal searches share no table. Nothing was touched; "
+                "write another --folder and --runs, or the same numbers."
+            )
+    return records
+
+
+def _numbers(config: Config) -> dict[str, int]:
+    return {name: getattr(config, name) for name in ("repetitions", "lives", "seeds", "test_seeds", "updates")}
+
+
 def main(config: Config) -> None:
     rl.use_all_cores()
+    if config.grid:
+        for name in config.tasks:
+            print(f"{name}\n{grid(name, config)}\n", flush=True)
+        return
+    records = kept(config)
     config.folder.mkdir(parents=True, exist_ok=True)
-    path = config.folder / "tuners.json"
-    asked = {k: v for k, v in dataclasses.asdict(config).items() if isinstance(v, int)}
-    records = json.loads(path.read_text()) if path.exists() else {}
-    if others := [name for name, record in records.items() if record["config"] != asked]:
-        raise SystemExit(f"{path} holds {', '.join(others)} at other settings: write another --folder, or remove it.")
     for name in config.tasks:
-        record = records.setdefault(name, {"tuners": {}, "config": asked})
-        record["defaults"] = defaults(name, config)
-        print(f"{name}: defaults {record['defaults']['estimate']:.4g}", flush=True)
+        record = records.setdefault(name, {"tuners": {}, "config": _numbers(config)})
+        settings = {"kit's defaults": {}, "hand-tuned": TASKS[name].by_hand}
+        record["fixed"] = {word: fixed(name, setting, config) for word, setting in settings.items()}
+        print(name, *(f"{word} {each['estimate']:.4g}" for word, each in record["fixed"].items()), sep="\n  ", flush=True)
         for tuner in config.tuners:
-            record["tuners"][tuner] = search(name, tuner, config)
-            record["summary"] = summary(record)
+            try:
+                record["tuners"][tuner] = search(name, tuner, config)
+            except ValueError as error:
+                error.add_note(
+                    f"The folder of a search is in --runs ({config.runs}): name another, or ask for the same numbers."
+                )
+                raise
             record["card"] = {"versions": card.versions(), "machine": card.machine(), "commit": card.commit()}
-            path.write_text(json.dumps(records, indent=1))
-            print(f"  {tuner}: {record['summary'][tuner]}", flush=True)
+            print(f"  {tuner}: {summary(record)[tuner]}", flush=True)
+            (config.folder / "tuners.json").write_text(json.dumps(records, indent=1))
+        record["summary"] = summary(record)
+        (config.folder / "tuners.json").write_text(json.dumps(records, indent=1))
     figure(records).savefig(config.folder / "tuners.png", dpi=110)
     print(table(records))
     if config.folder == RESULTS:

@@ -118,7 +118,8 @@ def find(tree: Any, name: str) -> str:
     matches = [path for path in known if path == name or path.endswith(f".{name}")]
     exact = [path for path in matches if path == name]
     if not matches:
-        raise ValueError(f"{type(tree).__name__} has no field {name!r}; {nearest(name, known)}.")
+        likely = known if "." in name else {path.rpartition(".")[2] for path in known}
+        raise ValueError(f"{type(tree).__name__} has no field {name!r}; {nearest(name, likely)}.")
     if len(matches) > 1 and not exact:
         raise ValueError(f"{name!r} is ambiguous in {type(tree).__name__}: write one of {', '.join(matches)}.")
     return (exact or matches)[0]

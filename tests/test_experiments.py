@@ -29,6 +29,7 @@ SMOKE = {
     "replay_speed": "--capacities 64 --seeds 2 --batch-size 8 --steps 4 --repeats 1 --folder {out}",
     "scaling": "--updates 1 2 3 4 5 --steps 1200 1200 1200 1200 1200 --scores -2000 -9 --seeds 5 --width 4 "
     "--runs {out}/runs --folder {out}",
+    "report_speed": "--seeds 6 --rates 2 --rounds 1 --folder {out}",
     "speed": "--help",  # its own small run is in test_speed.py
     "which": "--help",  # its own small run is in test_abilities.py
     "stats_speed": "--seeds 8 --tasks 2 --resamples 20 --rounds 1 --folder {out}",
@@ -66,6 +67,19 @@ def test_tuning_and_test_seeds_are_apart():
 
     assert not set(ppo_classic.TUNING_SEEDS) & set(ppo_classic.TEST_SEEDS)
     assert len(ppo_classic.TEST_SEEDS) >= 32
+
+
+def test_tuners_are_told_beside_settings_by_hand_and_not_beside_unequal_searches():
+    from experiments import tuners
+
+    records = tuners.kept(tuners.Config())
+    assert tuners.table(records) in tuners.README.read_text()
+    for name, record in records.items():
+        assert record["summary"] == tuners.summary(record)
+        assert record["fixed"]["hand-tuned"]["setting"] == tuners.TASKS[name].by_hand
+        assert all(value in tuners.GRID[axis] for axis, value in tuners.TASKS[name].by_hand.items())
+    with pytest.raises(SystemExit, match=r"lives=16 \(now 8\).*--folder and --runs"):
+        tuners.kept(tuners.Config(lives=8))
 
 
 def test_the_committed_results_are_those_in_the_page():

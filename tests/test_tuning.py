@@ -219,6 +219,9 @@ def search(tuner=TUNERS["Random"], space=SPACE, training=TRAINING, lives=8, **op
         (TypeError, {"size": tuning.uniform(1, 3)}, "static"),
         (ValueError, {"size": tuning.integer(1, 1000)}, "1,000 ways"),
         (TypeError, {"size": tuning.choice(2, "three")}, "size=three"),
+        (TypeError, {"lr": tuning.choice(0.1, "fast")}, "'lr' is a number, 0.1, and can't be 'fast'"),
+        (ValueError, {"steps": tuning.choice(90, 180)}, "the same for all settings"),
+        (ValueError, {"lrr": tuning.uniform(0, 1)}, "the nearest are lr"),
     ],
 )
 def test_a_space_that_does_not_fit_is_refused(error, space, match):
@@ -235,6 +238,21 @@ def test_a_space_that_does_not_fit_is_refused(error, space, match):
         (lambda: tuning.integer(0.5, 2), "whole"),
         (lambda: tuning.choice("a"), "nothing to choose"),
         (lambda: tuning.uniform(0, float("nan")), "empty"),
+        (lambda: tuning.Uniform(1.0, 0.0), "empty"),
+        (lambda: tuning.Log(0.0, 1.0), "logarithm"),
+        (lambda: tuning.log("1e-4", 1.0), "ends of a range are numbers"),
+        (lambda: tuning.Random(0), "batch=0"),
+        (lambda: tuning.Optuna(batch=-1), "batch=-1"),
+        (lambda: tuning.Optuna("gp"), "function of a seed"),
+        (lambda: tuning.PBT(rows=0), "rows=0"),
+        (lambda: tuning.PBT(share=2.0), "share=2.0"),
+        (lambda: tuning.Foresight(checks=(0.5, 2.0)), "shares of a life"),
+        (lambda: search("random"), "no tuner"),
+        (lambda: search(tuning.Random), "no tuner"),
+        (lambda: search(training=TRAINING.algo), "Walk is no rl.Training"),
+        (lambda: search(seeds=2.5), "seeds=2.5 is a count"),
+        (lambda: search(chunk=0), "chunk=0"),
+        (lambda: search(lives=float("nan")), "budget=nan"),
         (lambda: search(lives=0.9), "pay for no batch"),
         (lambda: search(TUNERS["Hyperband"], lives=0.2), "pay for no batch"),
         (lambda: search(seeds=1), "seeds=1"),
@@ -246,11 +264,14 @@ def test_a_space_that_does_not_fit_is_refused(error, space, match):
     ],
 )
 def test_what_can_not_be_asked_is_refused_before_anything_runs(make, match):
-    with pytest.raises(ValueError, match=match):
+    with pytest.raises((ValueError, TypeError), match=match):
         make()
 
 
-def test_optuna_is_an_extra(monkeypatch):
+def test_optuna_is_an_extra_and_its_gaussian_process_needs_torch_at_once(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(ImportError, match="pip install torch"):
+        play(tuning.Optuna(tuning.gp), each=lambda tried, batch: pytest.fail("a batch was asked for"))
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(ImportError, match=r"jaxrl\[optuna\]"):
         play(TUNERS["Optuna"])

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxrl.tuning.history import Batch, History
+from jaxrl.tuning.history import Batch, History, check_counts
 from jaxrl.tuning.space import place
 
 
@@ -16,8 +16,13 @@ def tpe(seed: int) -> Any:
 
 
 def gp(seed: int) -> Any:
-    """A Gaussian process with expected improvement. Optuna has it from torch."""
-    return _optuna().samplers.GPSampler(seed=seed)
+    """A Gaussian process with expected improvement, by torch, which optuna does not bring along."""
+    optuna = _optuna()
+    try:
+        import torch  # noqa: F401  optuna itself would miss it only after the first batch
+    except ImportError as error:
+        raise ImportError("rl.tuning.gp needs torch: pip install torch, or write rl.tuning.tpe.") from error
+    return optuna.samplers.GPSampler(seed=seed)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +34,11 @@ class Optuna:
 
     sampler: Callable[[int], Any] = tpe
     batch: int = 8
+
+    def __post_init__(self) -> None:
+        check_counts(self, "batch")
+        if not callable(self.sampler):
+            raise TypeError(f"sampler={self.sampler!r}: it is a function of a seed; write rl.tuning.tpe or rl.tuning.gp.")
 
     def ask(self, tried: History) -> Batch | None:
         optuna = _optuna()

@@ -27,36 +27,51 @@ class Range(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Uniform:
-    """Numbers from `low` to `high`, all equally likely. `uniform(low, high)` makes and checks it."""
+    """Numbers from `low` to `high`, all equally likely: `uniform(low, high)`."""
 
     low: float
     high: float
 
+    def __post_init__(self) -> None:
+        _check_ends("uniform", self.low, self.high)
+
     def at(self, u: float) -> float:
-        return self.low + u * (self.high - self.low)
+        return float(self.low + u * (self.high - self.low))
 
 
 @dataclasses.dataclass(frozen=True)
 class Log:
-    """Numbers from `low` to `high`, whose logarithms are equally likely. `log(low, high)` makes and checks it."""
+    """Numbers from `low` to `high`, whose logarithms are equally likely: `log(low, high)`."""
 
     low: float
     high: float
 
+    def __post_init__(self) -> None:
+        _check_ends("log", self.low, self.high)
+        if self.low <= 0:
+            ends = f"{self.low}, {self.high}"
+            raise ValueError(f"log({ends}): no logarithm of {self.low}. Write a low end above 0, or uniform({ends}).")
+
     def at(self, u: float) -> float:
-        return self.low * (self.high / self.low) ** u
+        return float(self.low * (self.high / self.low) ** u)
 
 
 @dataclasses.dataclass(frozen=True)
 class Integer:
-    """Whole numbers from `low` to `high`, both included. `integer(low, high)` makes and checks it."""
+    """Whole numbers from `low` to `high`, both included: `integer(low, high)`."""
 
     low: int
     high: int
 
+    def __post_init__(self) -> None:
+        _check_ends("integer", self.low, self.high)
+        if int(self.low) != self.low or int(self.high) != self.high:
+            ends = f"{self.low}, {self.high}"
+            raise ValueError(f"integer({ends}): the ends are whole numbers; write uniform({ends}) for others.")
+
     @property
     def options(self) -> range:
-        return range(self.low, self.high + 1)
+        return range(int(self.low), int(self.high) + 1)
 
     def at(self, u: float) -> int:
         return self.options[place(u, len(self.options))]
@@ -64,9 +79,14 @@ class Integer:
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """One of several values of any kind. `choice(a, b, ...)` makes and checks it."""
+    """One of several values of any kind: `choice(a, b, ...)`."""
 
     options: tuple[Any, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.options) < 2:
+            told = ", ".join(map(str, self.options))
+            raise ValueError(f"choice({told}) leaves nothing to choose: give two values or more, choice(a, b, ...).")
 
     def at(self, u: float) -> Any:
         return self.options[place(u, len(self.options))]
@@ -79,34 +99,27 @@ def place(u: float, size: int) -> int:
 
 def uniform(low: float, high: float) -> Uniform:
     """A range of numbers, all equally likely."""
-    _check_ends("uniform", low, high)
-    return Uniform(float(low), float(high))
+    return Uniform(low, high)
 
 
 def log(low: float, high: float) -> Log:
     """A range of positive numbers, such as learning rates, whose orders of magnitude are equally likely."""
-    _check_ends("log", low, high)
-    if low <= 0:
-        raise ValueError(f"log({low}, {high}): no logarithm of {low}. Write a low end above 0, or uniform({low}, {high}).")
-    return Log(float(low), float(high))
+    return Log(low, high)
 
 
 def integer(low: int, high: int) -> Integer:
     """A range of whole numbers, both ends included. In a static field each of them compiles a program."""
-    _check_ends("integer", low, high)
-    if int(low) != low or int(high) != high:
-        raise ValueError(f"integer({low}, {high}): the ends are whole numbers; write uniform({low}, {high}) for others.")
-    return Integer(int(low), int(high))
+    return Integer(low, high)
 
 
 def choice(*options: Any) -> Choice:
     """One of these values: numbers, or in a static field (or of a rule, a schedule, ...) anything that may stand there."""
-    if len(options) < 2:
-        raise ValueError(f"choice({', '.join(map(str, options))}) leaves nothing to choose: give two values or more.")
     return Choice(options)
 
 
 def _check_ends(kind: str, low: float, high: float) -> None:
+    if np.asarray([low, high]).dtype.kind not in "iuf":
+        raise TypeError(f"{kind}({low!r}, {high!r}): the ends of a range are numbers.")
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise ValueError(f"{kind}({low}, {high}) is empty: write its finite low end first, then a higher one.")
 
@@ -169,8 +182,9 @@ def space_of(training: Training, space: Mapping[str, Any]) -> Space:
     """The ranges by the full names of the training's fields, once it is sure that they fit there.
 
     Raises:
-      ValueError: nothing to tune, a value that is no range, an unknown field or one named twice, values that don't combine.
-      TypeError: a range of floats in a static field.
+      ValueError: nothing to tune, a value that is no range, an unknown field or one named twice, values that don't combine,
+        a field of the training itself, such as its steps.
+      TypeError: a range of floats in a static field, a choice of anything but numbers in a field that is a number.
     """
     if not isinstance(space, Mapping) or not space:
         raise ValueError(f"space={space!r} tunes nothing; write, say, space={{'lr': rl.tuning.log(1e-5, 1e-2)}}.")
@@ -181,6 +195,11 @@ def space_of(training: Training, space: Mapping[str, Any]) -> Space:
         path = tree.find(training, name)
         if path in {tree.find(training, other) for other in ranges}:
             raise ValueError(f"{name!r} is in the space twice: name each field once.")
+        if "." not in path and path not in ("algo", "env"):
+            raise ValueError(
+                f"{name!r} says how long a life is or how it is judged, and that is the same for all settings of a search: "
+                "write it in the rl.Training."
+            )
         if tree.is_static(known[path]):
             if isinstance(each, Uniform | Log):
                 raise TypeError(
@@ -188,7 +207,9 @@ def space_of(training: Training, space: Mapping[str, Any]) -> Space:
                     "range of floats. Write rl.tuning.integer(...) or rl.tuning.choice(...): one compilation for each value."
                 )
             grouped.append(name)
-        elif isinstance(each, Choice) and not all(isinstance(x, bool | int | float) for x in each.options):
+        elif isinstance(each, Choice) and (odd := [x for x in each.options if not isinstance(x, bool | int | float)]):
+            if isinstance(now := tree.parts(training, [path])[path], bool | int | float):
+                raise TypeError(f"{name!r} is a number, {now}, and can't be {odd[0]!r}: choose among numbers.")
             grouped.append(name)
         ranges[name] = each
     _check_together(training, {name: ranges[name] for name in grouped})

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from jaxrl.stats.curves import Predictor, last_quantile
-from jaxrl.tuning.history import Batch, History
+from jaxrl.tuning.history import Batch, History, check_counts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +23,11 @@ class Foresight:
     first: int = 4
     batch: int = 8
     quantile: float = 0.75
+
+    def __post_init__(self) -> None:
+        check_counts(self, "first", "batch")
+        if not all(0 < share <= 1 for share in self.checks):
+            raise ValueError(f"Foresight(checks={self.checks}): they are shares of a life; write, say, (0.25, 0.5).")
 
     def ask(self, tried: History) -> Batch | None:
         ends = sorted({*(max(round(share * tried.rows), 1) for share in self.checks), tried.rows})

@@ -46,6 +46,17 @@ class Study:
     repetitions: int
 
     def __post_init__(self) -> None:
+        if not isinstance(self.training, Training):
+            raise TypeError(f"{type(self.training).__name__} is no rl.Training: write rl.Training(algo, env, steps).")
+        if isinstance(self.tuner, type) or not hasattr(self.tuner, "ask"):
+            raise TypeError(f"tuner={self.tuner!r} is no tuner: write one, say tuner=rl.tuning.Random().")
+        for name in ("seeds", "test_seeds", "repetitions"):
+            if not isinstance(getattr(self, name), int | np.integer):
+                raise TypeError(f"{name}={getattr(self, name)!r} is a count: write a whole number.")
+        if np.asarray(self.budget).dtype.kind not in "iuf" or not np.isfinite(self.budget):
+            raise ValueError(f"budget={self.budget!r} is no number of environment steps: write, say, budget=1e6.")
+        if self.chunk is not None and self.chunk < 1:
+            raise ValueError(f"chunk={self.chunk}: so many lives at once are none. Write 1 or more, or leave it out.")
         for name in ("seeds", "test_seeds"):
             if getattr(self, name) < 2:
                 raise ValueError(

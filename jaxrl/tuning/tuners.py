@@ -6,7 +6,7 @@ import math
 import numpy as np
 from scipy.stats import qmc
 
-from jaxrl.tuning.history import Batch, History
+from jaxrl.tuning.history import Batch, History, check_counts
 
 Bracket = list[tuple[int, int]]  # (how many settings, until which row) of each rung
 
@@ -16,6 +16,9 @@ class Random:
     """Random search: settings drawn evenly from the space, each lived to its end (Bergstra and Bengio, 2012)."""
 
     batch: int = 16
+
+    def __post_init__(self) -> None:
+        check_counts(self, "batch")
 
     def ask(self, tried: History) -> Batch | None:
         n = min(self.batch, tried.afford(tried.rows))
@@ -27,6 +30,9 @@ class Sobol:
     """A scrambled Sobol sequence: as random search, but each draw fills the gaps that those before it left."""
 
     batch: int = 16
+
+    def __post_init__(self) -> None:
+        check_counts(self, "batch")
 
     def ask(self, tried: History) -> Batch | None:
         n, first = min(self.batch, tried.afford(tried.rows)), len(tried.points)
@@ -118,6 +124,11 @@ class PBT:
     share: float = 0.25
     move: float = 0.2
     renew: float = 0.25
+
+    def __post_init__(self) -> None:
+        check_counts(self, "rows")
+        if not 0 <= self.share <= 0.5:
+            raise ValueError(f"PBT(share={self.share}): the worst can't be more than half, write a share from 0 to 0.5.")
 
     def ask(self, tried: History) -> Batch | None:
         luck = tried.luck()
