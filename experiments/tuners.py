@@ -136,7 +136,8 @@ def grid(name: str, config: Config) -> pd.DataFrame:
     keys = jax.random.split(jax.random.key(1), config.seeds)
     curves = rl.sweep(training_of(name, config), axes | {"seed": keys}, progress=False)["return"]
     scores = np.asarray(rl.stats.mean(jnp.asarray(tuning.final(curves.values, None))))
-    return pd.DataFrame(scores, *(pd.Index(values, name=axis) for axis, values in GRID.items()))
+    index, columns = (pd.Index(values, name=axis) for axis, values in GRID.items())
+    return pd.DataFrame(scores, index, columns)
 
 
 def summary(record: dict[str, Any]) -> dict[str, Any]:
