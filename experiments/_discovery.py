@@ -4,8 +4,11 @@ Levels are drawn with continuous rewards from three separate streams of keys: th
 those that choose a checkpoint (`jaxrl.meta.lives.SELECTION`) and those of the test (`TEST`).
 """
 
+import functools
+import itertools
 import json
-from collections.abc import Callable
+import pathlib
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -20,6 +23,8 @@ from jaxrl.meta.lives import SELECTION
 from jaxrl.tree import pytree, static
 
 TEST = 0x7E57
+# a test runs once: to compile its program better takes longer than that gains
+once = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 1})
 
 
 @pytree
@@ -61,25 +66,64 @@ class Blind:
         return self.evolution.judge(key, env, state, episodes)
 
 
-def discover(algo: Any, config: Any, name: str, tasks: Any, chunk: int | None = None) -> tuple[xr.Dataset, list[Any]]:
-    """Every meta-seed's curves, and what each found, as it was when the selection levels liked it best."""
+@pytree
+class Told:
+    """A rule that is told an age at each update: its own where `age` is 1, always none where 0, one drawn anew where -1."""
+
+    rule: Any
+    age: float = 1.0
+
+    action_spaces = (rl.Discrete,)
+
+    @property
+    def heads(self) -> dict[str, int]:
+        return self.rule.heads
+
+    @property
+    def gamma(self) -> Any:
+        return self.rule.gamma
+
+    def init(self, key: jax.Array, params: Any) -> Any:
+        return self.rule.init(key, params)
+
+    def targets(self, carry: Any, out: Any, next_out: Any, batch: Any, clock: rl.Clock) -> Any:
+        return self.rule.targets(carry, out, next_out, batch, self.tell(clock))
+
+    def loss(self, out: Any, batch: Any, targets: Any, clock: rl.Clock) -> Any:
+        return self.rule.loss(out, batch, targets, self.tell(clock))
+
+    def tell(self, clock: rl.Clock) -> rl.Clock:
+        luck = jax.random.uniform(jax.random.fold_in(jax.random.key(0), clock.n))
+        other = jnp.where(self.age < 0.0, jnp.floor(luck * clock.total).astype(jnp.int32), 0)
+        return rl.Clock(jnp.where(self.age > 0.0, clock.n, other), clock.total)
+
+
+def discover(
+    algo: Any, config: Any, name: str, tasks: Any, chunk: int | None = None, over: Mapping[str, jax.Array] | None = None
+) -> tuple[xr.Dataset, list[Any]]:
+    """Every meta-seed's curves, and what each found, as it was when the selection levels liked it best.
+
+    over: more axes of the sweep, before that of the seeds; what was found is in the order of their product.
+    """
     training = rl.Training(algo, tasks, config.generations, config.evals, config.selection_levels)
-    folder = config.runs / name
+    folder, over = config.runs / name, dict(over or {})
     keys = jax.random.split(jax.random.key(config.first_seed), config.seeds)
-    results = rl.sweep(training, {"seed": keys}, folder=folder, keep_best=True, chunk=chunk)
-    return results, [rl.policy(folder, training, kept="best", seed=i).state.params for i in range(config.seeds)]
+    results = rl.sweep(training, over | {"seed": keys}, folder=folder, keep_best=True, chunk=chunk)
+    points = itertools.product(*(values.tolist() for values in over.values()), range(config.seeds))
+    place = [dict(zip([*over, "seed"], point, strict=True)) for point in points]
+    return results, [rl.policy(folder, training, kept="best", **each).state.params for each in place]
 
 
 def scorer(lives: rl.Lives, tasks: Any, levels: int) -> Callable[[Any], np.ndarray]:
     """Parameters to their scores on the test levels, the same ones and the same luck for all. [levels]."""
-    run = jax.jit(lambda seed, params: lives.scores(jax.random.key(seed), tasks, params, levels))
+    run = once(lambda seed, params: lives.scores(jax.random.key(seed), tasks, params, levels))
     return lambda params, seed=TEST: np.asarray(run(seed, params))
 
 
 def by_lifetime(lives: rl.Lives, tasks: Any, levels: int, lifetimes: tuple[int, ...]) -> Callable[..., np.ndarray]:
     """Parameters to their scores after lives of each length, on the same levels for all. [lifetimes, levels]."""
 
-    @jax.jit
+    @once
     def run(seed: Any, params: Any) -> jax.Array:
         key_level, key_life = jax.random.split(jax.random.key(seed))
 
@@ -124,6 +168,46 @@ def bars(ax: Any, scores: dict[str, Any]) -> None:
 def compare(scores: np.ndarray, other: np.ndarray) -> list[float]:
     """The mean of the differences on the same levels, with its 95 % interval."""
     return [round(float(x), 4) for x in rl.stats.paired_difference(scores.mean(0), other.mean(0))]
+
+
+def by_life(
+    tests: dict[str, np.ndarray], lifetimes: tuple[int, ...], differences: dict[str, tuple[str, str]]
+) -> dict[str, dict[str, Any]]:
+    """For each lifetime the `summary` of each of `tests` [sets, lifetimes, levels], and the differences of pairs."""
+    told = lambda i: {name: summary(x[:, i]) for name, x in tests.items()}
+    more = lambda i: {name: compare(tests[a][:, i], tests[b][:, i]) for name, (a, b) in differences.items()}
+    return {str(lifetime): told(i) | more(i) for i, lifetime in enumerate(lifetimes)}
+
+
+def lines(ax: Any, record: dict[str, Any], names: tuple[str, ...]) -> None:
+    """The mean of each by lifetime, with its interval."""
+    lifetimes = [int(name) for name in record["scores"]]
+    for i, name in enumerate(names):
+        mean, low, high = np.array([scores[name]["mean"] for scores in record["scores"].values()]).T
+        ax.errorbar(lifetimes, mean, [mean - low, high - mean], label=name, color=f"C{i}", marker="o", capsize=3)
+    seen = "{} to {} were trained on".format(*record["config"]["lifetime"])
+    ax.set(xscale="log", xlabel=f"lifetime, updates ({seen})", ylabel="share of the optimum, test levels")
+    ax.set_xticks(lifetimes, [str(lifetime) for lifetime in lifetimes])
+    ax.minorticks_off()
+
+
+def keep(path: pathlib.Path, agent: Any, number: int, record: dict[str, Any], names: tuple[str, ...], command: str) -> None:
+    """An agent's rule as a file, with what was measured of its meta-seed; the first of `names` is what was found."""
+    made = {
+        "license": "Apache-2.0",
+        "levels": "LPGGrid-tiny, lives of {} to {} updates".format(*record["config"]["lifetime"]),
+        "command": command,
+        "config": record["config"],
+        "seeds": [number],
+        "cost": record["with_compilation"],
+    }
+    scores = {
+        f"lives of {lifetime} updates": {name: told[name]["mean"] for name in names}
+        | {"each meta-seed": told[names[0]]["each_mean"], "this": told[names[0]]["each_mean"][number]}
+        for lifetime, told in record["scores"].items()
+    }
+    note = "Shares of the optimum on test levels, mean and 95 % interval."
+    rl.save_rule(path, agent.rule, agent=agent, scores=scores, note=note, versions=record["versions"], **made)
 
 
 def card(results: xr.Dataset) -> dict[str, Any]:

@@ -6,7 +6,9 @@ import pathlib
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from members import quick
 
 import jaxrl as rl
 
@@ -21,6 +23,8 @@ SMOKE = {
     "--selection-levels 2 --test-levels 4 --runs {out}/runs --folder {out}",
     "discover_ta_lpg": "--generations 1 --evals 1 --seeds 2 --population 4 --lifetime 2 3 --test-lifetimes 3 --size 4 "
     "--selection-levels 2 --test-levels 4 --runs {out}/runs --folder {out}",
+    "discover_ta_lpo": "--generations 1 --evals 1 --seeds 2 --population 4 --lifetime 2 3 --test-lifetimes 3 --rates 1 "
+    "--clips 1 --width 4 --selection-levels 2 --test-levels 4 --runs {out}/runs --folder {out}",
     "early_stopping": "--settings 10 --seeds 1 --steps 10240 --orders 2 --quantiles 0.5 --folder {out}",
     "learned_optimizer": "--generations 2 --evals 1 --seeds 2 --population 4 --updates 2 --selection-levels 2 "
     "--test-levels 4 --settings 1 --width 4 --runs {out}/runs --folder {out}",
@@ -35,6 +39,7 @@ SMOKE = {
     "stats_speed": "--seeds 8 --tasks 2 --resamples 20 --rounds 1 --folder {out}",
     "streams": "--streams 1 2 --steps 640 --algorithms stream_q --folder {out}",
     "sweep_speed": "--steps 5120 --rates 1 --seeds 2 --repeats 1 --ways sweep --folder {out}",
+    "transfer": "--rules symbolic_td --kinds grid --levels 2 --updates 2 --folder {out}",
     "tuners": "--tasks Catch --tuners random halving --repetitions 2 --lives 3 --seeds 2 --test-seeds 2 --updates 9 "
     "--runs {out}/runs --folder {out}",
 }
@@ -60,6 +65,15 @@ def test_an_experiment_runs(name, tmp_path):
         assert record["seed"] == [1000, 1001]
         assert record["evaluation_score"]["low"] <= record["evaluation_score"]["iqm"] <= record["evaluation_score"]["high"]
         assert (tmp_path / "ppo_classic.png").exists()
+
+
+def test_each_change_of_transfer_reaches_the_learner():
+    from experiments import transfer
+
+    agent = transfer.BY_HAND["ta_lpg"][1](None)
+    run = quick(transfer.scorer(agent, transfer.lab.mini(), 4, transfer.CHANGES, 8))
+    scores = dict(zip(transfer.CHANGES, np.asarray(run(0)), strict=True))
+    assert all((scores[name] != scores["as found"]).any() for name in scores if name != "as found")
 
 
 def test_tuning_and_test_seeds_are_apart():

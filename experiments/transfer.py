@@ -1,0 +1,212 @@
+"""What the shipped discovered rules are worth where they were not found: `python -m experiments.transfer`.
+
+Each, beside the rule by hand that it stands in for, at lifetimes, learning rates and scales of the reward that it has not
+seen, with a network in place of the table, and on other families: the same agent, levels, luck and code for both. A score is
+a share of the best there is; with a network, the learning rate of both is the one of four that selection levels like best.
+"""
+
+import dataclasses
+import json
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+import envs
+import jaxrl as rl
+from envs import tabular
+from experiments import _discovery as lab
+from experiments import discover_lpo, discover_ta_lpg
+from jaxrl.meta.lives import SELECTION
+from jaxrl.rules.td import SquaredError
+from jaxrl.sweep import card
+from jaxrl.tree import pytree, replace
+
+RESULTS = pathlib.Path(__file__).parent / "results"
+BY_HAND: dict[str, tuple[str, Callable[[Any], Any], int]] = {  # its rule by hand, and the updates of a life
+    "lpo": ("PPO", lambda agent: discover_lpo.learner(rl.Clip()), 30),
+    "ta_lpo": ("PPO", lambda agent: discover_lpo.learner(rl.Clip()), 30),
+    "ta_lpg": ("A2C", lambda agent: discover_ta_lpg.learner(rl.Surrogate(rl.PolicyGradient()), 0.3, discover_lpo.ADAM), 30),
+    "symbolic_td": ("DQN's loss", lambda agent: replace(agent, rule=replace(agent.rule, criterion=SquaredError())), 40),
+}
+AS_FOUND = {"life": 1.0, "lr": 1.0, "reward": 1.0}  # factors
+CHANGES = {"as found": AS_FOUND} | {
+    f"{name} x {factor:g}": AS_FOUND | {name: factor}
+    for name, factors in {"life": (0.25, 0.5, 2.0, 4.0), "lr": (0.25, 4.0), "reward": (0.1, 10.0)}.items()
+    for factor in factors
+}
+RATES = {f"lr x {factor:g}": AS_FOUND | {"lr": factor} for factor in (1.0, 0.1, 0.01, 0.001)}
+
+
+@pytree
+class Processes:
+    """Random processes of 20 states and 4 actions, 50 steps: 0 is a random policy's return, 1 the best one's."""
+
+    def sample(self, key: jax.Array) -> Any:
+        return tabular.garnet(key, num_states=20, max_steps=50, one_hot=False)
+
+    def score(self, env: Any, ret: jax.Array) -> jax.Array:
+        reward = jnp.sum(env.transition * env.reward, -1)
+
+        def back(over_actions: Callable[..., jax.Array]) -> jax.Array:
+            step = lambda _, value: over_actions(reward + env.transition @ value, axis=-1)
+            return env.start @ jax.lax.fori_loop(0, env.max_steps, step, jnp.zeros(env.num_states))
+
+        random = back(jnp.mean)
+        return (ret - random) / (back(jnp.max) - random)
+
+
+@pytree
+class Always:
+    """One environment as a family, where a return of `best` is all there is."""
+
+    env: Any
+    best: float = 1.0
+
+    def sample(self, key: jax.Array) -> Any:
+        return self.env
+
+    def score(self, env: Any, ret: jax.Array) -> jax.Array:
+        return ret / self.best
+
+
+@pytree
+class Scaled:
+    """The same levels, where every reward is `scale` times as much; their scores are as without."""
+
+    levels: Any
+    scale: Any = 1.0
+
+    def sample(self, key: jax.Array) -> Any:
+        return envs.RewardScale(self.levels.sample(key), self.scale)
+
+    def score(self, env: Any, ret: jax.Array) -> jax.Array:
+        return self.levels.score(env.env, ret / self.scale)
+
+
+def tasks(kind: str) -> tuple[Any, Any, dict[str, dict[str, float]]]:
+    """The levels of a kind of change, the network (None: the agent's own), and what is changed on them."""
+    if kind == "CartPole-v1":
+        return Always(envs.make(kind), 500.0), rl.MLP((64, 64)), {n: x | {"life": 4.0} for n, x in RATES.items()}
+    if kind.startswith("MLP"):
+        return lab.Shares(envs.distribution("LPGGrid-tiny", one_hot=True)), rl.MLP((int(kind[3:]),)), RATES
+    table = {
+        "grid": (lab.mini(), CHANGES),
+        "delayed chain": (envs.distribution("DelayedChain-short", one_hot=False), {"as found": AS_FOUND}),
+        "random MDP": (Processes(), {"as found": AS_FOUND}),
+    }
+    levels, changes = table[kind]
+    return levels, None, changes
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What to run. Smoke settings for tests: few of everything."""
+
+    rules: tuple[str, ...] = tuple(BY_HAND)
+    kinds: tuple[str, ...] = ("grid", "delayed chain", "random MDP", "MLP32", "MLP128", "CartPole-v1")
+    levels: int = 128
+    """of each kind; of CartPole-v1 a quarter as many seeds"""
+    updates: int | None = None
+    """of a life, in place of the rules' own"""
+    folder: pathlib.Path = RESULTS
+    """where `transfer.json` keeps each score that is done: the same command goes on from there"""
+
+
+def scorer(
+    agent: rl.OnPolicy, levels: Any, updates: int, changes: dict[str, dict[str, float]], num: int
+) -> Callable[[Any], jax.Array]:
+    """From a seed to the scores under each change, of the same levels and luck for all. [changes, num]."""
+
+    def run(seed: Any) -> jax.Array:
+        key_level, key_life = jax.random.split(jax.random.key(seed))
+
+        def life(change: dict[str, jax.Array], n: jax.Array) -> jax.Array:
+            scaled = Scaled(levels, change["reward"])
+            lives = rl.Lives(replace(agent, lr=agent.lr * change["lr"]))
+            lifetime = jnp.round(updates * change["life"]).astype(jnp.int32)
+            env = scaled.sample(jax.random.fold_in(key_level, n))
+            return lives.life(jax.random.fold_in(key_life, n), {}, scaled, env, lifetime, lifetime)
+
+        each = jax.vmap(life, in_axes=(None, 0))
+        return jax.lax.map(lambda change: each(change, jnp.arange(num)), jax.tree.map(jnp.float32, together))
+
+    together = {name: np.array([change[name] for change in changes.values()]) for name in AS_FOUND}
+    return run
+
+
+def scores(agent: rl.OnPolicy, kind: str, updates: int, num: int) -> dict[str, np.ndarray]:
+    """An agent's scores on the test levels of a kind, or at the best learning rate. A life gone non-finite has 0."""
+    levels, network, changes = tasks(kind)
+    agent = agent if network is None else replace(agent, network=network)
+    run = lab.once(scorer(agent, levels, updates, changes, num))
+    found = dict(zip(changes, np.nan_to_num(run(lab.TEST)), strict=True))
+    if network is None:
+        return found
+    best = list(changes)[int(np.nan_to_num(run(SELECTION)).mean(1).argmax())]
+    return {best: found[best]}
+
+
+def row(ours: np.ndarray, theirs: np.ndarray) -> dict[str, Any]:
+    """Mean scores with 95 % intervals over levels, and of their differences."""
+    told = {name: lab.summary(x[None])["mean"] for name, x in (("found", ours), ("by_hand", theirs))}
+    return told | {"difference": lab.compare(ours[None], theirs[None])}
+
+
+def compare(name: str, kind: str, config: Config, known: dict[Any, Any]) -> dict[str, Any]:
+    """The rows of a rule and its counterpart on a kind of change; scores by hand that are `known` are not computed again."""
+    title, by_hand, life = BY_HAND[name]
+    agent, num = rl.load_agent(name), config.levels if kind != "CartPole-v1" else max(config.levels // 4, 1)
+    score = lambda agent: scores(agent, kind, config.updates or life, num)
+    ours, theirs = score(agent), known.get((title, kind)) or score(by_hand(agent))
+    known[title, kind] = theirs
+    if kind == "grid":
+        return {change: row(ours[change], theirs[change]) for change in ours}
+    (at, found), (where, hand) = *ours.items(), *theirs.items()
+    return {kind: row(found, hand) | {"at": [at, where]}}
+
+
+def figure(found: dict[str, dict[str, Any]]) -> Any:
+    """Each rule's score and that by hand, in the colour of their difference."""
+    changes = list(dict.fromkeys(change for rows in found.values() for change in rows))
+    panels = rl.plot.Picture(figsize=(1.5 + 1.9 * len(found), 0.6 + 0.34 * len(changes)), layout="constrained")
+    ax = panels.subplots()
+    nothing = {"difference": [np.nan]}
+    shade = [[rows.get(change, nothing)["difference"][0] for rows in found.values()] for change in changes]
+    image = ax.imshow(shade, cmap="RdBu", vmin=-0.5, vmax=0.5, aspect="auto")
+    for i, rows in enumerate(found.values()):
+        for j, change in enumerate(changes):
+            if change in rows:
+                ours, theirs = (rows[change][who][0] for who in ("found", "by_hand"))
+                ax.text(i, j, f"{ours:.2f} | {theirs:.2f}", ha="center", va="center", fontsize="small")
+    ax.set_xticks(range(len(found)), [f"{name} | {BY_HAND[name][0]}" for name in found])
+    ax.set_yticks(range(len(changes)), changes)
+    panels.colorbar(image, label="found less by hand")
+    return panels
+
+
+def main(config: Config) -> None:
+    rl.use_all_cores(1)
+    config.folder.mkdir(parents=True, exist_ok=True)
+    path, known = config.folder / "transfer.json", {}
+    record = json.loads(path.read_text()) if path.exists() else {"scores": {}, "cpu_seconds": 0.0, "levels": config.levels}
+    record |= {"versions": card.versions(), "machine": card.machine(), "commit": card.commit()}
+    for kind in config.kinds:
+        for name in config.rules:
+            done = record["scores"].setdefault(name, {})
+            if not any(change == kind or (kind == "grid" and change in CHANGES) for change in done):
+                busy = time.process_time()
+                done |= compare(name, kind, config, known)
+                record["cpu_seconds"] = round(record["cpu_seconds"] + time.process_time() - busy, 1)
+                path.write_text(json.dumps(record, indent=1) + "\n")
+                print(name, kind, {change: list(told.values()) for change, told in done.items()}, flush=True)
+    figure(record["scores"]).savefig(config.folder / "transfer.png", dpi=110)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config))
