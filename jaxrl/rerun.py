@@ -94,6 +94,9 @@ def rerun(folder: str | os.PathLike[str], member: int, training: Training | None
         found = results.isel(members.places_of(store.read_record(folder), int(member))[0])
         there = _there(found, np.asarray(record.get("step", curves["step"].values)))  # older files lack a group's own
         curves = curves[[name for name in there.data_vars if name in curves]]
+        for name, digits in _decimals(record).items():
+            curves[name] = curves[name].round(digits)
+            changed.append(f"{name}: the record holds {digits} decimals, which are compared")
         return Rerun(int(member), where, curves, _drift(curves, there), tuple(changed), width, policy=False)
     drift = _drift(curves, results.isel(places)) | _policy_drift(second, kept)
     if drift and not _drift(curves, _alone(labels, kept)) and not _policy_drift(second, kept):
@@ -145,6 +148,11 @@ def _alone(labels: dict[str, np.ndarray], outputs: Outputs) -> xr.Dataset:
     """One member's curves, as they stand in the results."""
     curves = {name: value[None] for name, value in without_learners(outputs).items()}
     return dataset(labels, {(0, 1): curves}, {}).isel(dict.fromkeys(labels, 0))
+
+
+def _decimals(record: members.Record) -> dict[str, int]:
+    """The curves that a record rounds, and to how many: those of before records held every digit."""
+    return {name: told["decimals"] for name, told in record.get("curves", {}).items() if "decimals" in told}
 
 
 def _there(found: xr.Dataset, step: np.ndarray) -> xr.Dataset:

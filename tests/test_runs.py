@@ -92,6 +92,19 @@ def test_a_record_is_the_study_in_small(root):
     assert "3 curves are equal" in str(again)
 
 
+def test_of_a_rounded_record_what_it_holds_is_compared(root, tmp_path):
+    record = json.loads((root / "small.json").read_text())
+    told = record["curves"]["return"]
+    told |= {"decimals": 1, "values": np.round(np.array(told["values"], np.float32), 1).tolist()}
+    (file := tmp_path / "rounded.json").write_text(json.dumps(record))
+    again = rl.rerun(file, 7, progress=False)
+    assert again.equal, str(again)
+    assert "return: the record holds 1 decimals" in str(again)
+    told["values"] = (np.array(told["values"]) + 0.1).tolist()
+    file.write_text(json.dumps(record))
+    assert rl.rerun(file, 7, progress=False).drift.keys() == {"return"}
+
+
 def test_a_record_of_static_axes_trains_any_member_again(tmp_path):
     training = rl.tree.put(TRAINING, {"episodes": 0})
     axes = {"evals": (2, 3)}  # rows of other steps, and more of them
