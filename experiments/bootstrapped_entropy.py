@@ -2,18 +2,23 @@
 
 Two-Colors (Flennerhag et al., 2022, section 5.1): which colour pays changes every `period` steps. An actor-critic's entropy
 weight is what a small network makes of its last ten mean rewards. Its weights are learnt online: by a bootstrapped
-meta-gradient, or by the plain one; beside them fixed entropy weights, of which the best is named. Regret is what one who
-knows at each step which colour pays would have earned more, exactly: `envs.solve.best_rate`.
+meta-gradient, or by the plain one, whose learning rates are chosen alike on other lives; beside them fixed entropy weights.
+Regret is what one who knows at each step which colour pays would have earned more, exactly: `envs.solve.best_rate`.
+
+Every way lives equally long. What the meta-gradients play beside their lives, in copies of the world, is theirs for nothing:
+two rollouts for every seven of the bootstrapped one's life, one for every three of the plain one's.
 """
 
 import dataclasses
 import json
 import math
 import pathlib
+import time
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import tyro
 import xarray as xr
@@ -21,29 +26,42 @@ import xarray as xr
 import envs
 import jaxrl as rl
 from envs.solve import best_rate
+from jaxrl import tree
 from jaxrl.tree import pytree, replace
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 WINDOW = 10
 START = 0.1  # of its limit: the entropy weight that an untrained network makes
+NUM_ENVS, NUM_STEPS = 8, 16
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """What to run. Smoke settings for tests: few of everything."""
 
-    steps: int = 400_000
-    period: int = 20_000
+    period: int = 315
+    """updates of the learner between two changes of the colours; 128 steps each, in 8 worlds side by side"""
+    periods: int = 10
     seeds: int = 16
     """lives of each way"""
-    evals: int = 80
+    meta_lrs: tuple[float, ...] = (1e-3, 3e-3, 1e-2, 3e-2)
+    tuning_seeds: int = 4
+    """lives of each meta learning rate, other ones; 4 of 4 rates are 16, one program with the lives that count"""
+    rows: int = 15
+    """of the curves, in each period"""
+    side: int = 3
+    """of the grid"""
+    lr: float = 0.01
     fixed: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3)
     """entropy weights that do not adapt"""
-    meta_lr: float = 5e-3
-    num_updates: int = 7
+    num_updates: int = 3
     """K, that are differentiated"""
-    target: int = 9
+    target: int = 5
     """L, updates of the bootstrap target"""
+    outer_entropy: float = 0.12
+    """the entropy bonus of the plain meta-gradient's own objective"""
+    runs: pathlib.Path = pathlib.Path("runs/bootstrapped_entropy")
+    """keeps the lives: the same command goes on from there"""
     folder: pathlib.Path = RESULTS
 
 
@@ -86,71 +104,104 @@ class AdaptiveEntropy:
         return loss, told | {"entropy_weight": entropy_weight.mean(), "reward": batch.reward.mean()}
 
 
-def learner(rule: Any) -> rl.OnPolicy:
+def learner(lr: float) -> rl.OnPolicy:
+    critic = rl.Surrogate(rl.PolicyGradient(), normalize_advantage=False)
     return rl.OnPolicy(
-        rule, lr=0.1, schedule=rl.Constant(), num_envs=1, num_steps=16, epochs=1, minibatches=1, max_grad_norm=1e9,
-        optimizer=rl.Optimizer(optax.sgd), network=rl.MLP((64,), activation=jax.nn.relu),
+        AdaptiveEntropy.random(jax.random.key(0), critic), lr=lr, schedule=rl.Constant(), num_envs=NUM_ENVS,
+        num_steps=NUM_STEPS, epochs=1, minibatches=1, max_grad_norm=1e9,
+        optimizer=rl.Optimizer(optax.adam, {"eps": 1e-5, "eps_root": 1e-12}),
+        network=rl.MLP((32,), activation=jax.nn.relu),
     )  # fmt: skip
 
 
-def ways(config: Config) -> dict[str, Any]:
-    """Every way to have an entropy weight, as an algorithm."""
-    critic = rl.Surrogate(rl.PolicyGradient(), lam=1.0, normalize_advantage=False)
-    adaptive = learner(AdaptiveEntropy.random(jax.random.key(0), critic))
+def ways(config: Config) -> dict[str, tuple[Any, int]]:
+    """Each way to tune oneself, and how many updates of the learner's life one of its own is."""
+    adaptive = learner(config.lr)
     truth = replace(adaptive, rule=replace(adaptive.rule, limit=0.0))
-    meta = {"lr": config.meta_lr, "tunes": ("weights",), "num_updates": config.num_updates}
-    fixed = lambda weight: replace(adaptive, rule=replace(adaptive.rule, limit=weight / START))
+    bootstrap = rl.Bootstrap(truth, num_updates=config.target)
+    online = lambda aim: rl.Online(adaptive, aim, tunes=("weights",), num_updates=config.num_updates)
     return {
-        "bootstrapped": rl.Online(adaptive, rl.Bootstrap(truth, num_updates=config.target), **meta),
-        "meta-gradient": rl.Online(adaptive, rl.Gain(), **meta),
-        **{f"fixed {weight:g}": fixed(weight) for weight in config.fixed},
+        "bootstrapped": (online(bootstrap), config.num_updates + config.target - 1),
+        "meta-gradient": (online(rl.Gain(entropy_weight=config.outer_entropy)), config.num_updates),
     }
 
 
-def run(config: Config) -> dict[str, xr.Dataset]:
-    """The curves of each way."""
-    env = envs.make("TwoColors", period=config.period, max_steps=max(1_000_000, 2 * config.steps))
-    keys = jax.random.split(jax.random.key(0), config.seeds)
-    made = {}
-    for name, algo in ways(config).items():
-        made[name] = rl.sweep(rl.Training(algo, env, config.steps, config.evals, episodes=0), {"seed": keys})
-        print(f"{name}: {float(made[name]['reward'].mean()):.4f} a step", flush=True)
-    return made
+def live(config: Config, algo: Any, each: int = 1) -> rl.Training:
+    """A whole life of an algorithm whose update is `each` of its learner's."""
+    env = envs.make("TwoColors", period=config.period * NUM_STEPS, side=config.side, max_steps=10**9)
+    steps = config.period * config.periods // each * algo.steps_per_update
+    return rl.Training(algo, env, steps, config.rows * config.periods, episodes=0)
 
 
-def score(results: dict[str, xr.Dataset]) -> dict[str, Any]:
-    """Reward a step over the whole life, its interval over lives, and the mean regret of a step."""
-    best = float(jax.jit(best_rate)(envs.make("TwoColors")))
-    rows = {}
-    for name, one in results.items():
-        life = one["reward"].mean("step").values
-        found = rl.stats.interval(life, rl.stats.iqm) if len(life) > 1 else [life.item()] * 3
-        rows[name] = {"reward": [round(float(x), 5) for x in found], "regret": round(best - float(life.mean()), 5)}
-    return rows
+def run(config: Config) -> tuple[dict[str, xr.Dataset], dict[str, list[float]]]:
+    """The curves of each way, and what each meta learning rate earned a step on the tuning seeds."""
+    tuning_keys, keys = (
+        jax.random.split(jax.random.key(seed), count) for seed, count in ((1, config.tuning_seeds), (0, config.seeds))
+    )
+    alone = live(config, learner(config.lr))
+    still = lambda weight, life: tree.put(alone, {"algo.rule.limit": weight / START})(life)[1]
+    found = rl.sweep(still, {"weight": jnp.array(config.fixed), "life": keys}, folder=config.runs / "fixed")
+    print("fixed", found["reward"].mean(("life", "step")).values, flush=True)
+    fixed = {f"fixed {weight:g}": found.isel(weight=i) for i, weight in enumerate(config.fixed)}
+    made, tuned = {}, {}
+    for name, (algo, each) in ways(config).items():
+        training = live(config, algo, each)
+        grow = lambda lr, seed, training=training: replace(training, algo=replace(training.algo, lr=lr))(seed)[1]
+        lrs = jnp.array(config.meta_lrs)
+        setting = rl.zipped(lr=jnp.repeat(lrs, len(tuning_keys)), seed=jnp.tile(tuning_keys, len(lrs)))
+        found = rl.sweep(grow, {"setting": setting}, folder=config.runs / f"{name}_tuning")
+        earned = found["reward"].mean("step").values.reshape(len(lrs), -1).mean(1)
+        tuned[name] = [round(float(x), 5) for x in earned]
+        best = lrs[int(np.argmax(earned))]
+        lives = rl.zipped(lr=jnp.full(len(keys), best), seed=keys)
+        made[name] = rl.sweep(grow, {"life": lives}, folder=config.runs / name)
+        print(name, tuned[name], float(made[name]["reward"].mean()), flush=True)
+    return made | fixed, tuned
+
+
+def score(config: Config, results: dict[str, xr.Dataset]) -> dict[str, Any]:
+    """Regret of a step over the whole life, its interval over lives; and paired, how much less the bootstrapped one has."""
+    best = float(jax.jit(best_rate)(envs.make("TwoColors", side=config.side)))
+    regret = {name: best - one["reward"].mean("step").values for name, one in results.items()}
+    told = lambda found: [round(float(x), 5) for x in found]
+    return {
+        name: {
+            "regret": told(rl.stats.interval(life, rl.stats.iqm)),
+            "more_than_bootstrapped": told(rl.stats.paired_difference(life, regret["bootstrapped"], rl.stats.iqm)),
+            "entropy_weight": round(float(results[name]["entropy_weight"].mean()), 4),
+        }
+        for name, life in regret.items()
+    } | {"best rate": round(best, 5)}
 
 
 def figure(results: dict[str, xr.Dataset], config: Config) -> Any:
     """Reward and entropy weight over the life; dotted where the colours change."""
     panels = rl.plot.Picture(figsize=(10.5, 5.4), layout="constrained")
     top, bottom = panels.subplots(2, 1, sharex=True)
-    for name, one in results.items():
-        style = {"color": "0.75"} if name.startswith("fixed") else {}
-        top.plot(one["step"], one["reward"].mean("seed"), label=name, **style)
-        bottom.plot(one["step"], one["entropy_weight"].mean("seed"), **style)
+    for i, (name, one) in enumerate(results.items()):
+        rows = one.sizes["step"]
+        age = (np.arange(rows) + 0.5) / rows * config.periods
+        fixed = name.startswith("fixed")
+        style = {"color": str(0.95 - 0.12 * i), "linewidth": 1.0} if fixed else {"color": f"C{i}", "zorder": 3}
+        top.plot(age, one["reward"].mean("life"), label=name, **style)
+        bottom.plot(age, one["entropy_weight"].mean("life"), **style)
     for ax, label in ((top, "reward a step"), (bottom, "entropy weight")):
         ax.set_ylabel(label)
-        for change in range(config.period, config.steps, config.period):
+        for change in range(1, config.periods):
             ax.axvline(change, color="0.85", linestyle=":", zorder=0)
-    bottom.set_xlabel("environment steps")
+    bottom.set(xlabel=f"changes of the colours, {config.period * NUM_ENVS * NUM_STEPS:,} steps apart", yscale="log")
     top.legend(frameon=False, ncols=3)
     return panels
 
 
 def main(config: Config) -> None:
     rl.use_all_cores()
-    results = run(config)
+    began = time.process_time()
+    results, tuned = run(config)
     card = {key: json.loads(next(iter(results.values())).attrs[key]) for key in ("versions", "machine")}
-    record = {"scores": score(results), "config": {n: getattr(config, n) for n in ("steps", "period", "seeds", "meta_lr")}}
+    settings = {name: x for name, x in dataclasses.asdict(config).items() if name not in ("runs", "folder")}
+    record = {"scores": score(config, results), "reward_by_meta_lr": tuned, "config": settings}
+    record["cpu_seconds"] = round(time.process_time() - began)
     config.folder.mkdir(parents=True, exist_ok=True)
     (config.folder / "bootstrapped_entropy.json").write_text(json.dumps(record | card, indent=1) + "\n")
     figure(results, config).savefig(config.folder / "bootstrapped_entropy.png", dpi=110)

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import pytest
-from probes import Choice
+from probes import Choice, obs_of
 from test_evolution import LEARNER
 
 import jaxrl as rl
@@ -39,6 +39,14 @@ def test_a_learner_that_stands_still_gives_itself_a_learning_rate(aim, lived):
     assert metrics["return"][-1] > metrics["return"][0]
     assert not metrics["diverged"].any()
     assert int(state.learner.clock.n) == 20 * lived  # the true step of a target is not lived
+
+
+def test_the_outer_objective_may_have_an_entropy_bonus():
+    state = LEARNER.init(jax.random.key(0), Choice())
+    gain = jax.jit(lambda weight: Gain(entropy_weight=weight)(jax.random.key(1), LEARNER, Choice(), state)[0])
+    entropy = LEARNER.look(Choice(), state, (), obs_of(0))[1]["policy"].entropy()
+    assert entropy > 0.1
+    assert gain(2.0) - gain(0.0) == pytest.approx(2.0 * entropy, rel=1e-4)
 
 
 def test_a_memory_is_refused():

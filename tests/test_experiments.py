@@ -14,7 +14,8 @@ import jaxrl as rl
 
 ROOT = pathlib.Path(__file__).parent.parent
 SMOKE = {
-    "bootstrapped_entropy": "--steps 1088 --evals 1 --seeds 2 --fixed 0.3 --folder {out}",
+    "bootstrapped_entropy": "--period 7 --periods 2 --rows 1 --seeds 2 --tuning-seeds 2 --meta-lrs 0.01 --fixed 0.3 "
+    "--runs {out}/runs --folder {out}",
     "demo": "--seeds 3 --steps 2560 --folder {out}/demo",
     "disco103_on_catch": "--weights none --folder {out}",  # which is skipped; its rule is in test_disco.py
     "discover_lpo": "--generations 2 --evals 1 --seeds 2 --population 4 --updates 2 --selection-levels 2 --test-levels 4 "

@@ -51,10 +51,14 @@ class Bootstrap:
 
 @pytree
 class Gain:
-    """The plain meta-gradient (Xu et al., 2018): the policy gradient of the next rollout, over the learner's own value."""
+    """The plain meta-gradient (Xu et al., 2018): the policy gradient of the next rollout, over the learner's own value.
+
+    entropy_weight: of the policy's entropy there; without it, what pays at once is to explore no more.
+    """
 
     gamma: float = 0.99
     lam: float = 0.95
+    entropy_weight: float = 0.0
     num_updates: int = static(default=0)
 
     def __call__(self, key: jax.Array, learner: Any, env: Env, state: Any) -> tuple[jax.Array, Any]:
@@ -64,7 +68,8 @@ class Gain:
         )
         estimate = jax.vmap(returns.gae, in_axes=(1, 1, 1, 1, 1, None, None), out_axes=1)
         advantage = estimate(batch.reward, value, next_value, batch.terminated, batch.done, self.gamma, self.lam)
-        return jnp.mean(heads(learner, env, state, batch.obs)["policy"].log_prob(batch.action) * advantage), state
+        policy = heads(learner, env, state, batch.obs)["policy"]
+        return jnp.mean(policy.log_prob(batch.action) * advantage + self.entropy_weight * policy.entropy()), state
 
 
 @pytree
