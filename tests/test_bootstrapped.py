@@ -44,9 +44,9 @@ def test_a_learner_that_stands_still_gives_itself_a_learning_rate(aim, lived):
 def test_the_outer_objective_may_have_an_entropy_bonus():
     state = LEARNER.init(jax.random.key(0), Choice())
     gain = jax.jit(lambda weight: Gain(entropy_weight=weight)(jax.random.key(1), LEARNER, Choice(), state)[0])
-    entropy = LEARNER.look(Choice(), state, (), obs_of(0))[1]["policy"].entropy()
+    entropy = float(LEARNER.look(Choice(), state, (), obs_of(0))[1]["policy"].entropy())
     assert entropy > 0.1
-    assert gain(2.0) - gain(0.0) == pytest.approx(2.0 * entropy, rel=1e-4)
+    assert float(gain(2.0) - gain(0.0)) == pytest.approx(2.0 * entropy, rel=1e-4)
 
 
 def test_a_memory_is_refused():
