@@ -29,21 +29,26 @@ once = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_le
 
 @pytree
 class Shares:
-    """Levels whose score is the return as a share of the best there is; where that is nothing, 1 less what was lost."""
+    """Levels whose score is the return as a share of the best there is; where that is nothing, 1 less what was lost.
+
+    least: what a score is no less than. Where there is little to gain, what is lost is many times that, and would outweigh
+    all other levels.
+    """
 
     levels: Any
+    least: float = -float("inf")
 
     def sample(self, key: jax.Array) -> Any:
         return self.levels.sample(key)
 
     def score(self, env: Any, ret: jax.Array) -> jax.Array:
         best = optimal_return(env)
-        return jnp.where(best > 0.01, ret / jnp.maximum(best, 0.01), 1.0 + ret - best)
+        return jnp.maximum(jnp.where(best > 0.01, ret / jnp.maximum(best, 0.01), 1.0 + ret - best), self.least)
 
 
-def mini() -> Shares:
+def mini(least: float = -float("inf")) -> Shares:
     """Grids of up to 5 x 5 with one or two objects, 100 states, 50 steps."""
-    return Shares(distribution("LPGGrid-tiny", one_hot=False))
+    return Shares(distribution("LPGGrid-tiny", one_hot=False), least)
 
 
 @pytree
@@ -99,16 +104,16 @@ class Told:
 
 
 def discover(
-    algo: Any, config: Any, name: str, tasks: Any, chunk: int | None = None, over: Mapping[str, jax.Array] | None = None
+    algo: Any, config: Any, name: str, tasks: Any, over: Mapping[str, jax.Array] | None = None, **how: Any
 ) -> tuple[xr.Dataset, list[Any]]:
     """Every meta-seed's curves, and what each found, as it was when the selection levels liked it best.
 
-    over: more axes of the sweep, before that of the seeds; what was found is in the order of their product.
+    over: more axes of the sweep, before that of the seeds; what was found is in the order of their product. how: see `sweep`.
     """
     training = rl.Training(algo, tasks, config.generations, config.evals, config.selection_levels)
     folder, over = config.runs / name, dict(over or {})
     keys = jax.random.split(jax.random.key(config.first_seed), config.seeds)
-    results = rl.sweep(training, over | {"seed": keys}, folder=folder, keep_best=True, chunk=chunk)
+    results = rl.sweep(training, over | {"seed": keys}, folder=folder, keep_best=True, **how)
     points = itertools.product(*(values.tolist() for values in over.values()), range(config.seeds))
     place = [dict(zip([*over, "seed"], point, strict=True)) for point in points]
     return results, [rl.policy(folder, training, kept="best", **each).state.params for each in place]

@@ -69,15 +69,14 @@ def slowly(name, u, v):
     }
     if name in rows:
         return [rows[name](a, b) for a, b in zip(u, v, strict=True)]
-    shifted = [math.exp(a - max(u)) for a in u]
     whole = {
         "at": lambda: u[min(max(round(v[0]), 0), n - 1)],
         "best": lambda: max(u),
         "mean": lambda: sum(u) / n,
-        "softbest": lambda: max(u) + math.log(sum(shifted)),
+        "softbest": lambda: max(u) + math.log(sum(math.exp(a - max(u)) for a in u)),
         "argbest": lambda: float(u.index(max(u))),
     }
-    return [whole[name]()] * n if name in whole else [a / sum(shifted) for a in shifted]
+    return [whole[name]()] * n
 
 
 def interpret(program, inputs):
@@ -109,6 +108,20 @@ def test_an_operation_is_finite_with_finite_slopes_wherever_it_is_asked(name):
     function = OPERATIONS[name].function
     slopes = jax.grad(lambda u, v: function(u, v).sum(), argnums=(0, 1))(u, v)
     assert all(np.isfinite(x).all() for x in (function(u, v), *slopes))
+
+
+def test_every_question_to_a_list_has_its_own_answer():
+    rng = np.random.default_rng(0)
+    lists = {name: rng.normal(size=3).astype(np.float32) for name in ("values", "next_values")}
+    numbers = {"action": 1.0, "reward": 0.0, "discount": 0.0, "fraction": 0.0}
+    ask = lambda text: float(both(parse(text, VALUE_LANGUAGE, 4), lists | numbers)[0][0])
+    for name, held in lists.items():
+        whole = {"best": held.max(), "mean": held.mean(), "softbest": np.log(np.exp(held).sum())}
+        for question, answer in whole.items():
+            np.testing.assert_allclose(ask(f"{question}({name})"), answer, rtol=1e-5)
+        choices = {"action": 1} | {f"argbest({other})": row.argmax() for other, row in lists.items()}
+        for who, action in choices.items():
+            np.testing.assert_allclose(ask(f"at({name}, {who})"), held[action], rtol=1e-6)
 
 
 def test_what_is_forbidden_is_no_infinity_to_a_program():
@@ -202,7 +215,7 @@ def test_nonsense_is_refused():
     }.items():
         with pytest.raises(ValueError, match=why):
             parse(text, DRIFT_LANGUAGE)
-    for text in ("best(reward)", "softmax(values)"):
+    for text in ("best(reward)", "argbest(values)"):
         with pytest.raises(ValueError, match=r"is not its type|is no number"):
             parse(text, VALUE_LANGUAGE)
     with pytest.raises(TypeError, match="input 'ratio' was not given"):
@@ -314,6 +327,25 @@ def test_a_stopped_search_goes_on_bit_for_bit(found, tmp_path):
         np.testing.assert_array_equal(found[0][name], resumed[name])
 
 
+def test_the_best_of_those_at_the_hurdle_live():
+    search = replace(SEARCH, hurdle=SEARCH.lives, children=4, entrants=8, population=8, proposals=2)
+    key, state = jax.random.key(3), search.init(jax.random.key(4), SQUARE)
+    entrants, number, _ = jax.jit(search._breed)(jax.random.split(key)[0], state)
+    assert len(number) == 32
+    after, _ = jax.jit(search.update)(jax.random.key(3), SQUARE, state)
+    target, scores = np.asarray(SQUARE.target), []
+    for code, constants, new in zip(entrants.program.code, entrants.program.constants, number, strict=True):
+        lists = {"values": [0.0]}  # of which there are none, but the interpreter counts them
+        said = [
+            interpret(replace(SEARCH.lives.model.program, code=code, constants=constants), lists | {"x": x})[0]
+            for x in POINTS
+        ]
+        scores += [1.0 - np.mean((np.array(said) - target) ** 2) / target.var()] if new else []
+    np.testing.assert_allclose(np.sort(after.fitness[:4]), np.sort(scores)[-4:], rtol=1e-3, atol=1e-3)
+    assert np.isposinf(after.fitness[4:]).all()  # not judged yet, and to breed
+    assert after.hall.fitness[0] == after.fitness[:4].max()
+
+
 def test_constants_are_refined_by_any_strategy():
     """The same examination, but what is tuned is the constants of a formula."""
     drift = drift_examples(DriftProgram.of("3 * abs(advantage) * (ratio - 1) ** 2"))
@@ -358,10 +390,12 @@ class Choices:
 def test_whole_lives_judge_programs_behind_a_hurdle_and_the_rule_is_a_file(tmp_path):
     lives = rl.Lives(LEARNER, tunes=("criterion",), lifetime=(8, 8), episodes=2, greedy=True)
     hurdle = replace(lives, lifetime=(2, 2))
-    search = RegularizedEvolution(lives, hurdle, remembered=256, num_tasks=2, **SIZES)
+    search = RegularizedEvolution(lives, hurdle, remembered=256, num_tasks=2, entrants=2, **SIZES)
     state, metrics = quick(rl.Training(search, Choices(), steps=4, evals=2, episodes=2))(jax.random.key(0))
     assert np.isfinite(metrics["evaluation"]).all()  # how well it searches is `discover_symbolic`'s to say
-    assert state.hall.count.max() > 1  # who stays there is judged again
+    assert (np.diff(metrics["leader"]) >= 0.0).all()  # the tasks stay, so that the best is never lost
+    again = lives.scores(jax.random.key(state.luck), Choices(), state.params, 2).mean()
+    np.testing.assert_allclose(again, state.hall.fitness[0], rtol=1e-6)
     assert len(np.unique(state.hall.number)) == SIZES["hall"]
     criterion = state.params["criterion"]
     rl.save_rule(tmp_path / "rule", replace(LEARNER.rule, criterion=criterion), command="none")

@@ -18,26 +18,24 @@ from jaxrl.tree import pytree, static
 class Hall:
     """The best there have been, the best first. members: [H, ...]. number: their fingerprints, 0 where the seat is empty.
 
-    total, count: of the scores in the generations that they have been through. [H].
+    fitness: -inf for an empty seat. [H].
     """
 
     members: Any
     number: jax.Array
-    total: jax.Array
-    count: jax.Array
-
-    def score(self, caution: Any) -> jax.Array:
-        """The mean score less what luck may have had in it; -inf for an empty seat. [H]."""
-        count = jnp.maximum(self.count, 1)
-        return jnp.where((self.number > 0) & (self.count > 0), self.total / count - caution * count**-0.5, -jnp.inf)
+    fitness: jax.Array
 
 
 @pytree
 class State:
-    """`params` is the best of the hall. population, fitness: a ring of [P]. seen: fingerprints, a ring of [S]."""
+    """`params` is the best of the hall. population, fitness: a ring of [P]. seen: fingerprints, a ring of [S].
+
+    luck: the seed of the tasks and lives that all are judged by. uint32 [].
+    """
 
     params: dict[str, Any]
     clock: Clock
+    luck: jax.Array
     population: Any
     fitness: jax.Array
     seen: jax.Array
@@ -46,21 +44,24 @@ class State:
 
 @pytree
 class RegularizedEvolution:
-    """Evolves the program of a rule (Co-Reyes et al., 2021), each generation of it on fresh tasks.
+    """Evolves the program of a rule (Co-Reyes et al., 2021), all judged on the same tasks with the same luck.
 
     A child is the winner of a tournament with one line changed or put in, or with probability `newborn` a random program.
     Before that its parent drifts: lines change that change nothing of what it does, and stand ready to be read (as in
     Cartesian genetic programming; Miller and Thomson, 2000). More are made than live: those that do nothing to what is
     learnt, and those that do what an earlier one did, are known by their fingerprints and dropped. The children take the
-    places of the oldest (Real et al., 2019), whatever these were worth; so the best are kept in a hall, whose members live
-    on in every generation, on its tasks. They are ranked by their mean score less caution / sqrt(generations), which takes
-    the winners of one lucky generation down.
+    places of the oldest (Real et al., 2019), whatever these were worth; the best are kept in a hall, and breed too. The
+    first of all have not been judged, and win until they are replaced.
 
-    lives: whole lives of a learner, or a `Fit`, which tunes one part that has a `program` and a `look`. hurdle: shorter
-    lives, say, that twice as many children go through first; the better half goes on. Without it all do.
+    Because the tasks stay, programs of different generations can be compared, and the best is never lost; that a leader
+    only fits them is for the selection tasks to find out (`judge`).
+
+    lives: whole lives of a learner, or a `Fit`, which tunes one part that has a `program` and a `look`. num_tasks: of each.
+    hurdle: cheaper lives, say shorter ones, that `entrants` times as many children go through first, each on `hurdle_tasks`
+    that are new in each generation; only the best go on. Without it all do.
     inserts: the chance that a line is put in rather than changed. drift: how many changes without effect are tried.
     begin_random: whether evolution begins from random programs, rather than from the learner's own.
-    proposals: made for each child that lives. remembered: how many fingerprints are.
+    proposals: made for each child or entrant. remembered: how many fingerprints are.
 
     The constants of what it finds are floats like any others: `Evolution` with tunes=("constants",) refines them.
     """
@@ -69,15 +70,16 @@ class RegularizedEvolution:
     hurdle: Any = None
     newborn: float = 0.05
     inserts: float = 0.25
-    caution: float = 0.05
     population: int = static(default=64)
     children: int = static(default=16)
+    entrants: int = static(default=4)
     tournament: int = static(default=8)
-    proposals: int = static(default=4)
+    proposals: int = static(default=8)
     drift: int = static(default=4)
     hall: int = static(default=8)
     remembered: int = static(default=4096)
     num_tasks: int = static(default=1)
+    hurdle_tasks: int = static(default=1)
     begin_random: bool = static(default=False)
 
     steps_per_update = 1
@@ -99,39 +101,41 @@ class RegularizedEvolution:
             born = lambda key: random_program(key, first.program.language, len(first.program.code))
             population = tree.replace(population, program=jax.vmap(born)(jax.random.split(key, self.population)))
         number = fingerprint(first.look())
-        alone = jnp.zeros(self.hall, jnp.uint32).at[0].set(number)
+        empty = jnp.zeros(self.hall, jnp.uint32)
         return State(
             params={name: jax.tree.map(jnp.asarray, first)},
             clock=Clock(jnp.int32(0), jnp.float32(num_updates)),
+            luck=jax.random.bits(jax.random.fold_in(key, self.population), dtype=jnp.uint32),
             population=population,
-            fitness=jnp.full(self.population, -jnp.inf),
+            fitness=jnp.full(self.population, jnp.inf),
             seen=jnp.zeros(self.remembered, jnp.uint32).at[0].set(number),
-            hall=Hall(copies(self.hall), alone, jnp.zeros(self.hall), jnp.zeros(self.hall)),
+            hall=Hall(copies(self.hall), empty, jnp.full(self.hall, -jnp.inf)),
         )
 
     def update(self, key: jax.Array, env: Tasks, state: State) -> tuple[State, Metrics]:
         """One generation. `return` is its mean score, `programs` how many that do something new were tried in it."""
-        key_breed, key_hurdle, key_live = jax.random.split(key, 3)
-        children, number, new, told = self._breed(key_breed, state)
+        key_breed, key_hurdle = jax.random.split(key)
+        children, number, told = self._breed(key_breed, state)
         place = (state.clock.n * len(number) + 1 + jnp.arange(len(number))) % self.remembered
         seen = state.seen.at[place].set(number)
         if self.hurdle is not None:
-            score, _ = self._score(self.hurdle, key_hurdle, env, children)
-            chosen = jax.lax.top_k(jnp.where(new, score, -jnp.inf), self.children)[1]
-            children, number, new = jax.tree.map(lambda x: x[chosen], (children, number, new))
-        score, metrics = self._score(self.lives, key_live, env, _concat(children, state.hall.members))
-        fitness = jnp.where(number > 0, score[: self.children], -jnp.inf)
+            score, _ = self._score(self.hurdle, key_hurdle, env, children, self.hurdle_tasks)
+            chosen = jax.lax.top_k(jnp.where(number > 0, score, -jnp.inf), self.children)[1]
+            children, number = jax.tree.map(lambda x: x[chosen], (children, number))
+        score, metrics = self._score(self.lives, jax.random.key(state.luck), env, children, self.num_tasks)
+        fitness = jnp.where(number > 0, score, -jnp.inf)
         slots = (state.clock.n * self.children + jnp.arange(self.children)) % self.population
-        hall = self._honour(state.hall, score[self.children :], children, jnp.where(new, number, 0), fitness)
+        hall = self._honour(state.hall, Hall(children, number, fitness))
         state = State(
             params={self._name[0]: jax.tree.map(lambda x: x[0], hall.members)},
             clock=state.clock.tick(),
+            luck=state.luck,
             population=jax.tree.map(lambda old, x: old.at[slots].set(x), state.population, children),
             fitness=state.fitness.at[slots].set(fitness),
             seen=seen,
             hall=hall,
         )
-        return state, metrics | told
+        return state, metrics | told | {"leader": hall.fitness[0]}
 
     def judge(self, key: jax.Array, env: Tasks, state: State, episodes: int) -> jax.Array:
         """The mean score of the best of the hall, on `episodes` selection tasks. []."""
@@ -139,10 +143,10 @@ class RegularizedEvolution:
 
     # ----------------------------------------------------------------------------------------------------- its three steps
 
-    def _breed(self, key: jax.Array, state: State) -> tuple[Any, jax.Array, jax.Array, Metrics]:
-        """Children, their fingerprints, whether each does what none has done before, and how many of the proposals did."""
+    def _breed(self, key: jax.Array, state: State) -> tuple[Any, jax.Array, Metrics]:
+        """Children, their fingerprints, 0 where one does what another has done, and how many of the proposals did not."""
         pool = _concat(state.population, state.hall.members)
-        fitness = jnp.concatenate([state.fitness, state.hall.score(self.caution)])
+        fitness = jnp.concatenate([state.fitness, state.hall.fitness])
 
         def propose(key: jax.Array) -> Any:
             key_pick, key_drift, key_coin, key_insert, key_mutate, key_born = jax.random.split(key, 6)
@@ -153,16 +157,15 @@ class RegularizedEvolution:
             child = tree.where(grows, insert(key_insert, parent.program), mutate(key_mutate, parent.program))
             return tree.replace(parent, program=tree.where(is_born, born, child))
 
-        num = self.children * (1 if self.hurdle is None else 2)
+        num = self.children * (1 if self.hurdle is None else self.entrants)
         made = jax.vmap(propose)(jax.random.split(key, self.proposals * num))
         number = jax.vmap(lambda x: fingerprint(x.look()))(made)
         order = jnp.argsort(number)
         again = jnp.zeros(len(order), bool).at[order[1:]].set(number[order[1:]] == number[order[:-1]])
         new = (number > 0) & ~again & ~jnp.isin(number, state.seen)
         chosen = jnp.argsort(~new)[:num]  # stable: the new ones first
-        children, number, is_new = jax.tree.map(lambda x: x[chosen], (made, number, new))
-        told = {"programs": is_new.sum(), "new_share": new.mean()}
-        return children, number, is_new, told
+        children, number = jax.tree.map(lambda x: x[chosen], (made, jnp.where(new, number, 0)))
+        return children, number, {"programs": (number > 0).sum(), "new_share": new.mean()}
 
     def _drift(self, key: jax.Array, parent: Any) -> Any:
         """The same function, in other lines."""
@@ -174,25 +177,20 @@ class RegularizedEvolution:
 
         return jax.lax.fori_loop(0, self.drift, step, parent)
 
-    def _score(self, lives: Any, key: jax.Array, env: Tasks, members: Any) -> tuple[jax.Array, Metrics]:
+    def _score(self, lives: Any, key: jax.Array, env: Tasks, members: Any, num_tasks: int) -> tuple[jax.Array, Metrics]:
         """The mean score of each on the same tasks, -inf where it was not finite. [M]."""
         (name,) = self._name
         ask = lambda member: {name: jax.tree.map(lambda x: x[member], members)}
         together = np.zeros(len(members.program.code), int)
-        score, metrics = lives.live(key, env, ask, together, self.num_tasks)
+        score, metrics = lives.live(key, env, ask, together, num_tasks)
         score, told = clean(score)
         return score.mean(-1), {"return": told.pop("fitness")} | metrics | told
 
-    def _honour(self, hall: Hall, again: jax.Array, children: Any, number: jax.Array, fitness: jax.Array) -> Hall:
-        """The hall after its members have scored once more, and the children for the first time."""
-        number = jnp.where(jnp.isin(number, hall.number), 0, number)
-        everyone = Hall(
-            _concat(hall.members, children),
-            jnp.concatenate([hall.number, number.astype(jnp.uint32)]),
-            jnp.concatenate([hall.total + again, fitness]),
-            jnp.concatenate([hall.count + 1.0, jnp.ones(len(number))]),
-        )
-        _, best = jax.lax.top_k(everyone.score(self.caution), self.hall)
+    def _honour(self, hall: Hall, born: Hall) -> Hall:
+        """The best of the hall and of those that were born, each function once."""
+        born = tree.replace(born, number=jnp.where(jnp.isin(born.number, hall.number), 0, born.number))
+        everyone = _concat(hall, born)
+        _, best = jax.lax.top_k(jnp.where(everyone.number > 0, everyone.fitness, -jnp.inf), self.hall)
         return jax.tree.map(lambda x: x[best], everyone)
 
     @property

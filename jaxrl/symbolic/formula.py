@@ -63,7 +63,7 @@ def simplify(tree: Tree) -> Tree:
             return x
         case ("neg", ("sub", x, y)):
             return ("sub", y, x)
-        case ("abs", ("abs" | "square" | "exp" | "softmax", *_) as same):
+        case ("abs", ("abs" | "square" | "exp", *_) as same):
             return same
         case ("abs" | "square", ("neg" | "abs", x)):
             return simplify((name, x))

@@ -1,8 +1,7 @@
 """What a line of a program can do: total functions with finite slopes, each with the types it takes and gives.
 
-All act elementwise on registers of one shape [..., n], where n is the number of actions. A number is one value repeated
-along the last axis; a list has a value for each action; an action is a number that says which. Types only restrict which
-programs are born: the executor knows shapes alone.
+Lists are inputs [..., n], a value for each of n actions; what is asked of one is a number [..., 1]. An action is a number
+that says which. All else acts elementwise on numbers.
 """
 
 from collections.abc import Callable
@@ -31,12 +30,12 @@ def _div(u: jax.Array, v: jax.Array) -> jax.Array:
 
 
 def _over_actions(reduce: Callable[..., jax.Array]) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    return lambda u, v: jnp.broadcast_to(reduce(u, axis=-1, keepdims=True), u.shape)
+    return lambda u, v: reduce(u, axis=-1, keepdims=True)
 
 
 def _at(u: jax.Array, v: jax.Array) -> jax.Array:
-    index = jnp.clip(jnp.round(v[..., :1]), 0, u.shape[-1] - 1).astype(jnp.int32)
-    return jnp.broadcast_to(jnp.take_along_axis(u, index, axis=-1), u.shape)
+    index = jnp.clip(jnp.round(v[..., :1]), 0, u.shape[-1] - 1)
+    return jnp.where(jnp.arange(u.shape[-1]) == index, u, 0.0).sum(-1, keepdims=True)  # its slope is no scatter
 
 
 def _one(function: Callable[[jax.Array], jax.Array]) -> Callable[[jax.Array, jax.Array], jax.Array]:
@@ -61,9 +60,6 @@ OPERATIONS = {
     "best": Operation(L, NUMBER, _over_actions(jnp.max), "best({})"),
     "mean": Operation(L, NUMBER, _over_actions(jnp.mean), "mean({})"),
     "softbest": Operation(L, NUMBER, _over_actions(jax.nn.logsumexp), "softbest({})"),
-    "softmax": Operation(L, LIST, _one(jax.nn.softmax), "softmax({})"),
-    "argbest": Operation(
-        L, ACTION, _one(lambda u: jnp.broadcast_to(u.argmax(-1, keepdims=True) * 1.0, u.shape)), "argbest({})"
-    ),
+    "argbest": Operation(L, ACTION, _one(lambda u: u.argmax(-1, keepdims=True) * 1.0), "argbest({})"),
 }
 ARITHMETIC = ("add", "sub", "mul", "div", "max", "min", "neg", "square", "abs", "log", "exp", "tanh")

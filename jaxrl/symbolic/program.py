@@ -56,12 +56,35 @@ class Language:
         accepts = lambda op, i: [i >= len(op.takes) or op.takes[i] == kind for kind in TYPES]
         return np.array([[accepts(operation, i) for i in range(2)] for operation in self.table])
 
+    @property
+    def asks(self) -> np.ndarray:
+        """Whether an operation asks a list. [K]."""
+        return np.array([operation.takes[0] == LIST for operation in self.table])
+
+    def answers(self, given: list[jax.Array]) -> tuple[list[jax.Array], np.ndarray]:
+        """All the numbers that lists can be asked for, and which of them each (operation, list, action) asks for.
+
+        An action is the register of an input, or comes after all that is given: the best of the list in that register.
+        """
+        lists, actions = ([i for i, (_, kind) in enumerate(self.inputs) if kind == which] for which in (LIST, ACTION))
+        who = {i: given[i] for i in actions}
+        if "argbest" in self.operations:
+            who |= {len(self.given) + i: OPERATIONS["argbest"].function(given[i], given[i]) for i in lists}
+        found, place = [], np.zeros((len(self.operations), len(self.given), 2 * len(self.given)), np.int32)
+        for number, operation in enumerate(self.table):
+            for i in lists if operation.takes[0] == LIST and operation.gives == NUMBER else ():
+                for chooser, action in who.items() if len(operation.takes) == 2 else ((slice(None), given[i]),):
+                    place[number, i, chooser] = len(found)
+                    found.append(operation.function(given[i], action))
+        return found, place
+
 
 @pytree
 class Program:
     """Lines of (operation, register, register), each of which writes the next register; the last one is the result.
 
     Registers are the inputs, the constants, and what the lines before wrote. code: int32 [L, 3]. constants: [C].
+    Lists are never written, so that all they can be asked for is computed once, and lines act on numbers alone.
     `program(**inputs)` broadcasts its inputs to one shape and gives a result of it. Every register is clipped to +-1e4.
     """
 
@@ -73,22 +96,33 @@ class Program:
         missing = [name for name in self.language.names if name not in inputs]
         if missing:
             raise TypeError(f"The program's input {missing[0]!r} was not given; it got {', '.join(inputs) or 'none'}.")
-        given = [jnp.asarray(inputs[name], jnp.float32) for name in self.language.names]
-        shape = jnp.broadcast_shapes(*(x.shape for x in given))
-        constants = self.constants.reshape(-1, *(1 for _ in shape))
-        known = jnp.stack([jnp.broadcast_to(x, shape) for x in given])
-        known = jnp.concatenate([known, jnp.broadcast_to(constants, (len(constants), *shape))]).clip(-MOST, MOST)
-        registers = jnp.concatenate([known, jnp.zeros((len(self.code), *shape))])
+        given = [jnp.asarray(inputs[name], jnp.float32).clip(-MOST, MOST) for name in self.language.names]
+        answers, place_of = self.language.answers(given)
+        numbers = [jnp.float32(0) if kind == LIST else x for x, (_, kind) in zip(given, self.language.inputs, strict=True)]
+        rows = [*numbers, *self.constants, *(jnp.float32(0) for _ in self.code), *answers]
+        shape = jnp.broadcast_shapes(*(x.shape for x in rows))
+        registers = jnp.stack([jnp.broadcast_to(x, shape).clip(-MOST, MOST) for x in rows])
+        asks = self.language.asks
+        act = [one.function for one, ask in zip(self.language.table, asks, strict=True) if not ask]
+        which = jnp.asarray(np.where(asks, 0, np.cumsum(~asks)))[self.code[:, 0]]
 
-        def step(registers: jax.Array, now: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+        def step(registers: jax.Array, now: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
             # under vmap a switch would compute every branch too, and takes thrice as long to compile
-            place, (operation, first, second) = now
+            place, which, first, second = now
             u, v = registers[first], registers[second]
-            every = jnp.stack([known.function(u, v) for known in self.language.table])
-            return registers.at[place].set(every[operation].clip(-MOST, MOST)), None
+            every = jnp.stack([u, *(function(u, v) for function in act)])
+            return registers.at[place].set(every[which].clip(-MOST, MOST)), None
 
-        places = len(known) + jnp.arange(len(self.code))
-        return jax.lax.scan(step, registers, (places, self.code))[0][-1]
+        places = len(self.language.given) + jnp.arange(len(self.code))
+        last = jax.lax.scan(step, registers, (places, which, self._first(place_of), self.code[:, 2]))[0][places[-1]]
+        return jnp.broadcast_to(last, jnp.broadcast_shapes(*(x.shape for x in given)))
+
+    def _first(self, place_of: np.ndarray) -> jax.Array:
+        """The register that each line reads first; where it asks a list, that of the answer, after the lines. [L]."""
+        start, (operation, first, second) = len(self.language.given), self.code.T
+        chosen = self.code[jnp.maximum(second - start, 0), 1]  # where an `argbest` says which action: of this list
+        answer = jnp.asarray(place_of)[operation, first, jnp.where(second < start, second, start + chosen)]
+        return jnp.where(jnp.asarray(self.language.asks)[operation], start + len(self.code) + answer, first)
 
     @property
     def types(self) -> jax.Array:
@@ -198,7 +232,7 @@ VALUE_LANGUAGE = Language(
         *(("values", LIST), ("next_values", LIST), ("action", ACTION)),
         *(("reward", NUMBER), ("discount", NUMBER), ("fraction", NUMBER)),
     ),
-    operations=("add", "sub", "mul", "max", "min", "square", "abs", "at", "best", "mean", "softbest", "softmax", "argbest"),
+    operations=("add", "sub", "mul", "max", "min", "square", "abs", "at", "best", "mean", "softbest", "argbest"),
 )
 DRIFT_LANGUAGE = Language(
     tuple((name, NUMBER) for name in ("ratio", "log_ratio", "advantage", "kl", "fraction")), constants=(0.1, 0.5, 1.0, 2.0)
