@@ -34,8 +34,8 @@ def _over_actions(reduce: Callable[..., jax.Array]) -> Callable[[jax.Array, jax.
 
 
 def _at(u: jax.Array, v: jax.Array) -> jax.Array:
-    index = jnp.clip(jnp.round(v[..., :1]), 0, u.shape[-1] - 1)
-    return jnp.where(jnp.arange(u.shape[-1]) == index, u, 0.0).sum(-1, keepdims=True)  # its slope is no scatter
+    index = jnp.clip(jnp.round(v[..., 0]), 0, u.shape[-1] - 1).astype(jnp.int32)
+    return (u * jax.nn.one_hot(index, u.shape[-1])).sum(-1, keepdims=True)  # whose slope is no scatter
 
 
 def _one(function: Callable[[jax.Array], jax.Array]) -> Callable[[jax.Array, jax.Array], jax.Array]:

@@ -97,6 +97,8 @@ class Program:
         if missing:
             raise TypeError(f"The program's input {missing[0]!r} was not given; it got {', '.join(inputs) or 'none'}.")
         given = [jnp.asarray(inputs[name], jnp.float32).clip(-MOST, MOST) for name in self.language.names]
+        whole = jnp.broadcast_shapes(*(x.shape for x in given))
+        given = [jnp.expand_dims(x, range(len(whole) - x.ndim)) for x in given]
         answers, place_of = self.language.answers(given)
         numbers = [jnp.float32(0) if kind == LIST else x for x, (_, kind) in zip(given, self.language.inputs, strict=True)]
         rows = [*numbers, *self.constants, *(jnp.float32(0) for _ in self.code), *answers]
@@ -115,7 +117,7 @@ class Program:
 
         places = len(self.language.given) + jnp.arange(len(self.code))
         last = jax.lax.scan(step, registers, (places, which, self._first(place_of), self.code[:, 2]))[0][places[-1]]
-        return jnp.broadcast_to(last, jnp.broadcast_shapes(*(x.shape for x in given)))
+        return jnp.broadcast_to(last, whole)
 
     def _first(self, place_of: np.ndarray) -> jax.Array:
         """The register that each line reads first; where it asks a list, that of the answer, after the lines. [L]."""
