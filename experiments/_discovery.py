@@ -108,7 +108,7 @@ def discover(
 ) -> tuple[xr.Dataset, list[Any]]:
     """Every meta-seed's curves, and what each found, as it was when the selection levels liked it best.
 
-    over: more axes of the sweep, before that of the seeds; what was found is in the order of their product. how: see `sweep`.
+    over: more axes of the sweep, before that of the seeds; what was found is in the order of their product. how: of `sweep`.
     """
     training = rl.Training(algo, tasks, config.generations, config.evals, config.selection_levels)
     folder, over = config.runs / name, dict(over or {})

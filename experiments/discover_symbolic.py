@@ -66,7 +66,7 @@ class Config:
     """keeps the search: the same command goes on from there"""
     folder: pathlib.Path = RESULTS
     rule: pathlib.Path | None = None
-    """where the loss that the selection levels like best is kept as a rule, with the agent that it was made for"""
+    """where the shortest loss that is as good as DQN's is kept as a rule, with the agent that it was made for"""
 
     @property
     def name(self) -> str:
@@ -116,7 +116,7 @@ def run(config: Config) -> tuple[dict[str, Any], list[Any]]:
     scores = {"found": np.stack([test(one) for one in found])}
     by_hand = {name: {"criterion": ValueProgram.of(text, config.lines)} for name, text in HAND_MADE.items()}
     scores |= {name: test(one)[None] for name, one in by_hand.items()}
-    reached = float(score(by_hand["DQN"], SELECTION)[: config.selection_levels].clip(LEAST).mean())
+    reached = float(np.maximum(score(by_hand["DQN"], SELECTION)[: config.selection_levels], LEAST).mean())
     return {
         "formulas": [formula(one["criterion"].program) for one in found],
         "hand_made": {name: formula(one["criterion"].program) for name, one in by_hand.items()},
@@ -157,6 +157,13 @@ def figure(record: dict[str, Any]) -> Any:
     return panels
 
 
+def choose(record: dict[str, Any]) -> int:
+    """The shortest formula within 5 % of DQN's loss on the selection levels, by its meta-seed; if none is, the best one."""
+    best = np.max(record["selection"], axis=1)
+    good = np.flatnonzero(best >= 0.95 * record["DQN_on_selection_levels"])
+    return int(min(good, key=lambda i: len(record["formulas"][i])) if len(good) else np.argmax(best))
+
+
 def keep(path: pathlib.Path, criterion: Any, number: int, record: dict[str, Any]) -> None:
     """A loss as a file, with what was measured of the meta-seed that it is of."""
     config, told = record["config"], record["scores"]
@@ -183,7 +190,7 @@ def main(config: Config) -> None:
     (config.folder / f"{config.name}.json").write_text(json.dumps(record, indent=1) + "\n")
     figure(record).savefig(config.folder / f"{config.name}.png", dpi=110)
     if config.rule is not None:
-        number = int(np.argmax(np.max(record["selection"], axis=1)))
+        number = choose(record)
         keep(config.rule, found[number], number, record)
     for text, first, score in zip(
         record["formulas"], record["programs_until_as_good"], record["scores"]["found"]["each_mean"], strict=True

@@ -102,10 +102,11 @@ class RegularizedEvolution:
             population = tree.replace(population, program=jax.vmap(born)(jax.random.split(key, self.population)))
         number = fingerprint(first.look())
         empty = jnp.zeros(self.hall, jnp.uint32)
+        key_luck = jax.random.fold_in(key, self.population)  # beyond those of the first programs
         return State(
             params={name: jax.tree.map(jnp.asarray, first)},
             clock=Clock(jnp.int32(0), jnp.float32(num_updates)),
-            luck=jax.random.bits(jax.random.fold_in(key, self.population), dtype=jnp.uint32),
+            luck=jax.random.bits(key_luck, dtype=jnp.uint32),
             population=population,
             fitness=jnp.full(self.population, jnp.inf),
             seen=jnp.zeros(self.remembered, jnp.uint32).at[0].set(number),
