@@ -45,6 +45,10 @@ def policy(
       ValueError: an axis without a label, a label that the axis does not have, a training that the folder can't name.
     """
     folder, record, where = member.find(folder, where)
+    if folder.is_file():
+        raise ValueError(
+            f"{folder} is a record: curves, and no policies. Train one again where it is kept, rl.sweep(..., folder=)."
+        )
     training = member.training_of(folder, record, training)
     number = member.number_at(record, where)
     point = member.point_of(record, number, training)

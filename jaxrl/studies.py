@@ -40,17 +40,18 @@ def show(results: Any) -> None:
 
 
 def plot(folder: tyro.conf.Positional[pathlib.Path], name: str = "return", by: str | None = None) -> None:
-    """Draws a sweep's learning curve into FOLDER/curve.png.
+    """Draws a sweep's learning curve into FOLDER/curve.png, or that of a record beside it.
 
     Args:
-        folder: what `jaxrl train --folder` made
+        folder: what `jaxrl train --folder` made, or a record
         name: which of its curves
         by: the axis that gets a line for each value
     """
     results = rl.load(folder)
-    rl.plot.curve(results, name, by=by).savefig(folder / "curve.png")
+    path = folder.with_suffix(".png") if folder.is_file() else folder / "curve.png"
+    rl.plot.curve(results, name, by=by).savefig(path)
     show(results)
-    print(f"drew {folder / 'curve.png'}")
+    print(f"drew {path}")
 
 
 def runs(
@@ -64,6 +65,8 @@ def runs(
         name: which curve is the score
     """
     listed = rl.runs(folder, name=name, **labels_of(where, rl.runs))
+    if not len(listed):
+        return print(f"no study below {folder}" + f" has {' '.join(map(_plain, where))}" * bool(where))
     table = Table(title=f"{name} at the end: interquartile mean over seeds, 95 % interval; of several settings, the best")
     for column in ("folder", "algorithm", "env", "steps", "settings × seeds", "score", "date", "commit", "note"):
         table.add_column(column, overflow="fold")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxrl import stats
-from jaxrl.stats import intervals
+from jaxrl.stats import draws
 
 GOLDEN = json.loads((pathlib.Path(__file__).parent / "data" / "rliable.json").read_text())
 X, Y, CURVES = (np.array(GOLDEN[name]) for name in ("x", "y", "curves"))
@@ -104,7 +104,7 @@ def test_a_paired_difference_of_statistics():
 
 def test_the_draws_are_even_and_know_nothing_of_each_other():
     """Chi-squared over places, over neighbours in a resample, and over the same place of neighbouring resamples."""
-    draw = jax.vmap(lambda key: intervals._draw(key, (64,), 8))
+    draw = jax.vmap(lambda key: draws.draw(key, (64,), 8))
     drawn = np.asarray(draw(jax.random.split(jax.random.key(0), 512)))
     pairs = {
         "place": (drawn * 64 + np.arange(64)),

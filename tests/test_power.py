@@ -83,6 +83,23 @@ def test_one_setting_has_widths_alone():
     assert made.width.dims == ("seeds",)
 
 
+@pytest.mark.parametrize(
+    ("asked", "match"),
+    [
+        ({"by": "rate"}, "no axis 'rate'"),
+        ({"seeds": ()}, "sizes of studies"),
+        ({"seeds": 5}, "sizes of studies"),
+        ({"seeds": (3.5, 5)}, "sizes of studies"),
+        ({"needed": 80}, "needed=80 is no share"),
+        ({"level": 95}, r"write level=0\.95"),
+        ({"studies": 0}, "1 or more of each"),
+    ],
+)
+def test_what_can_not_be_asked_is_refused(asked, match):
+    with pytest.raises(ValueError, match=match):
+        stats.power(RESULTS, **{"by": "lr"} | asked)
+
+
 def test_what_says_nothing_is_refused():
     with pytest.raises(ValueError, match="by='lr'"):
         stats.power(RESULTS)

@@ -82,6 +82,11 @@ def test_resamples_without_a_law_are_counted():
 
 
 def test_what_says_nothing_is_refused():
+    for y, options in ((np.ones(3), {}), (np.ones((5, 4)), {}), (np.ones(4), {"resamples": 0})):
+        with pytest.raises(ValueError, match="of x's 4 points"):
+            stats.fit_power_law(np.arange(1.0, 5.0), y, **options)
+    with pytest.raises(ValueError, match="a step for each point"):
+        stats.steps_to(np.zeros((3, 4)), np.arange(3), 1.0)
     with pytest.raises(ValueError, match="three parameters"):
         stats.fit_power_law([1, 2, 4], [3, 2, 1])
     for x, y in (([0, 1, 2, 4], [4, 3, 2, 1]), ([1, 2, 4, 8], [4, 3, np.inf, 1]), ([1, 2, 4, 8], [4, 3, 2, -1])):

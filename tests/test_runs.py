@@ -197,6 +197,26 @@ def test_the_command_line_lists_and_compares(root, capsys):
     assert "no difference is shown" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="several settings"):
         cli.main(["compare", str(root / "small.json"), str(root / "small.json")])
+    cli.main(["runs", str(root), "--where", "env=Pong"])
+    assert capsys.readouterr().out.endswith(f"no study below {root} has env=Pong\n")
+
+
+def test_what_a_record_lacks_and_what_is_none_is_said(root, tmp_path, capsys):
+    small = shutil.copy(root / "small.json", tmp_path / "small.json")
+    cli.main(["plot", str(small), "--by", "lr"])
+    assert (tmp_path / "small.png").exists()
+    (tmp_path / "other.json").write_text("{}")
+    (tmp_path / "old.json").write_text(json.dumps({k: v for k, v in json.loads(small.read_text()).items() if k != "recipe"}))
+    told = {
+        ("play", "small.json"): "is a record: curves, and no policies",
+        ("plot", "other.json"): "is no record of a sweep, or a damaged one (it has no 'run')",
+        ("plot", "nowhere.json"): "does not exist",
+        ("report", "."): "it has no sweep.json.*`jaxrl runs` lists",
+        ("rerun", "old.json", "--member", "0"): "old.json has no recipe",
+    }
+    for (command, file, *words), match in told.items():
+        with pytest.raises(SystemExit, match=match.replace("(", r"\(").replace(")", r"\)")):
+            cli.main([command, str(tmp_path / file), *words])
 
 
 BROKEN = {

@@ -192,6 +192,12 @@ def test_improvement_has_an_interval():
 def test_intervals_refuse_what_says_nothing():
     with pytest.raises(ValueError, match="at least 2"):
         stats.interval(np.ones((5, 1)))
+    with pytest.raises(ValueError, match="no axis 1 of seeds"):
+        stats.interval(np.arange(4.0), axis=1)
+    with pytest.raises(ValueError, match="resamples=0"):
+        stats.interval(np.arange(4.0), resamples=0)
+    with pytest.raises(ValueError, match="x has 2, y 3"):
+        stats.improvement(np.zeros((5, 2)), np.zeros((5, 3)))
     with pytest.raises(ValueError, match=r"level=0\.95"):
         stats.interval(np.ones(5), level=95)
     lonely = stats.interval(np.array([[1.0, np.nan, np.nan], [1.0, 2.0, np.nan]]))
@@ -257,3 +263,9 @@ def test_errors_name_what_is_there(results):
         stats.summary(results, "retrun")
     with pytest.raises(ValueError, match="the nearest are seed"):
         stats.summary(results, over="sed")
+    with pytest.raises(ValueError, match="last=0"):
+        stats.table(results, last=0)
+    with pytest.raises(ValueError, match="no final score that is known"):
+        stats.profile(results.where(False))
+    with pytest.raises(TypeError, match=r"xr\.DataArray\(x"):
+        stats.summary(np.zeros((2, 9)))

@@ -190,9 +190,6 @@ def films(study: Study) -> list[tuple[str, str, str]]:
     made, axes = [], [axis for axis in study.record["labels"] if axis != "seed" and axis in study.best.coords]
     where = {axis: study.best[axis].item() for axis in axes}
     for word, place in (("best", order[-1]), ("median", order[len(order) - 1 - known // 2])):
-        where = {
-            axis: study.best[axis].item() for axis in study.record["labels"] if axis != "seed" and axis in study.best.coords
-        }
         caption = f"The {word} seed of {study.titles[0]}: seed={study.seeds[place]}, {study.name} {scores[place]:.4g}"
         try:
             agent = policy(study.path, **where, seed=int(study.seeds[place]))

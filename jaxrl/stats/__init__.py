@@ -15,11 +15,11 @@ from jaxrl.stats.curves import (
     steps_to,
     stopping_cost,
 )
+from jaxrl.stats.draws import draw_counts
 from jaxrl.stats.intervals import (
     Interval,
     bootstrap,
     difference,
-    draw_counts,
     ends,
     improvement,
     interval,

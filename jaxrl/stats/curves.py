@@ -39,6 +39,8 @@ def steps_to(curve: Any, steps: Any, score: float) -> np.ndarray:
             'results.bfill("step"), or take "evaluation".'
         )
     curve, steps = isotonic(curve), np.asarray(steps, float)
+    if curve.shape[-1:] != steps.shape:
+        raise ValueError(f"a curve of shape {curve.shape} has a step for each point of its last axis, not {steps.shape}.")
     reached = curve >= score
     i = reached.argmax(-1)[..., None]
     high, low = (np.take_along_axis(curve, np.maximum(i - k, 0), -1)[..., 0] for k in (0, 1))

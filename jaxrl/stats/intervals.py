@@ -1,6 +1,5 @@
 """Bootstrap intervals of any statistic of the seeds, stratified by task: sorted once, then resampled by counts."""
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -9,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrl.stats.draws import draw, draw_counts
 from jaxrl.stats.scores import TRIM, Axes, Statistic, improvement_by_counts, iqm, mean, optimality_gap, trimmed_mean, wins
 
 Kind = Literal["percentile", "basic"]
@@ -52,11 +52,10 @@ def interval(
     Returns: NaN ends where fewer than two scores are known.
     Raises: ValueError for a single seed, a level outside (0, 1) or an unknown kind.
     """
-    _check(level, kind)
+    _check(level, kind, resamples)
     scores = _arrange(jnp.asarray(x, float), axis, tasks)
-    known = jnp.sum(~jnp.isnan(scores), axis=(-2, -1)) > 1
     estimate, draws = resample(_key(key), scores, statistic, resamples, stratified)
-    return Interval(estimate, *(jnp.where(known, end, jnp.nan) for end in ends(estimate, draws, level, kind)))
+    return Interval(estimate, *_known_ends(estimate, draws, (scores,), level, kind))
 
 
 @partial(jax.jit, static_argnames=("level", "kind"))
@@ -64,6 +63,13 @@ def ends(estimate: jax.Array, draws: jax.Array, level: float = 0.95, kind: Kind 
     """The two ends of the interval of an `estimate` [...] from `draws` [resamples, ...] of it. [2, ...]."""
     low, high = percentile(draws, level)
     return jnp.stack([low, high] if kind == "percentile" else [2 * estimate - high, 2 * estimate - low])
+
+
+@partial(jax.jit, static_argnames=("level", "kind"))
+def _known_ends(estimate: jax.Array, draws: jax.Array, samples: Any, level: float, kind: Kind) -> jax.Array:
+    """`ends`, NaN where fewer than two scores of any of `samples` (each [..., tasks, seeds]) are known. [2, ...]."""
+    known = [jnp.sum(~jnp.isnan(x), axis=(-2, -1)) > 1 for x in samples]
+    return jnp.where(jnp.stack(known).all(0), ends(estimate, draws, level, kind), jnp.nan)
 
 
 @partial(jax.jit, static_argnames="level")
@@ -105,15 +111,14 @@ def difference(
 
     x, y: as in `interval`; the numbers of seeds may differ unless paired.
     """
-    _check(level, kind)
+    _check(level, kind, resamples)
     key = _key(key)
     keys = (key, jax.random.clone(key)) if paired else jax.random.split(key)
     sides = [_arrange(jnp.asarray(z, float), axis, tasks) for z in (x, y)]
     if paired and sides[0].shape != sides[1].shape:
         raise ValueError(f"Pairs need one y for each x, and the shapes are {np.shape(x)} and {np.shape(y)}.")
     (one, draws), (other, others) = (resample(k, z, statistic, resamples) for k, z in zip(keys, sides, strict=True))
-    known = jnp.minimum(*(jnp.sum(~jnp.isnan(z), axis=(-2, -1)) for z in sides)) > 1
-    return Interval(one - other, *(jnp.where(known, x, jnp.nan) for x in ends(one - other, draws - others, level, kind)))
+    return Interval(one - other, *_known_ends(one - other, draws - others, sides, level, kind))
 
 
 def improvement(
@@ -129,8 +134,10 @@ def improvement(
 
     x, y: [seeds, ...tasks], the numbers of seeds may differ.
     """
-    _check(level, kind)
+    _check(level, kind, resamples)
     x, y = (_arrange(jnp.asarray(z, float), 0, tuple(range(1, np.ndim(z)))) for z in (x, y))
+    if len(x) != len(y):
+        raise ValueError(f"tasks are compared one by one, and x has {len(x)}, y {len(y)}: give [seeds, ...tasks] of each.")
     estimate, draws = _improvements(_key(key), x, y, resamples)
     return Interval(estimate, *ends(estimate, draws, level, kind))
 
@@ -144,7 +151,7 @@ def interval_of(
     kind: Kind = "percentile",
 ) -> Interval:
     """`statistic(*samples)`, an array of any shape, and its interval by `bootstrap`. samples: each [seeds, ...tasks]."""
-    _check(level, kind)
+    _check(level, kind, resamples)
     estimate = statistic(*(jnp.asarray(x, float) for x in samples))
     return Interval(estimate, *ends(estimate, bootstrap(_key(key), statistic, *samples, resamples=resamples), level, kind))
 
@@ -157,7 +164,7 @@ def bootstrap(key: jax.Array, statistic: Callable, *samples: Any, resamples: int
     arrays = [jnp.asarray(x, float) for x in samples]
 
     def one(key: jax.Array) -> jax.Array:
-        drawn = [_draw(key, x.shape, len(x)) for key, x in zip(jax.random.split(key, len(arrays)), arrays, strict=True)]
+        drawn = [draw(key, x.shape, len(x)) for key, x in zip(jax.random.split(key, len(arrays)), arrays, strict=True)]
         return statistic(*(jnp.take_along_axis(x, seeds, axis=0) for x, seeds in zip(arrays, drawn, strict=True)))
 
     return _map(one, key, resamples, sum(x.size for x in arrays))
@@ -214,7 +221,7 @@ def _redraw(
         return statistic(drawn[:, 0] if num_tasks == 1 else drawn)
 
     def one(key: jax.Array) -> jax.Array:
-        drawn = _draw(key, strata, size)
+        drawn = draw(key, strata, size)
         again = lambda x: jnp.where(there, jnp.take_along_axis(x, jnp.broadcast_to(drawn, x.shape), 0), jnp.nan)
         return jax.lax.map(lambda x: of(again(x)), samples)
 
@@ -235,38 +242,6 @@ def _improvements(key: jax.Array, x: jax.Array, y: jax.Array, resamples: int) ->
     return improvement_by_counts(x, y, below, up_to, *ones), _map(one, key, resamples, x.size + y.size)
 
 
-def draw_counts(key: jax.Array, num_tasks: int, num_seeds: int, stratified: bool = True, size: Any = None) -> jax.Array:
-    """How often each seed is drawn when num_seeds are, with replacement, in each task. int [num_tasks, num_seeds].
-
-    size: with it, as many are drawn of the first so many. It may be traced.
-    """
-    size = num_seeds if size is None else size
-    strata = num_tasks if stratified else 1
-    drawn = _draw(key, (strata, num_seeds), size) + num_seeds * jnp.arange(strata)[:, None]
-    once = jnp.broadcast_to(jnp.arange(num_seeds) < size, drawn.shape).ravel().astype(int)
-    counts = jnp.zeros(strata * num_seeds, int).at[drawn.ravel()].add(once, mode="promise_in_bounds")
-    return jnp.broadcast_to(counts.reshape(strata, num_seeds), (num_tasks, num_seeds))
-
-
-def _draw(key: jax.Array, shape: tuple[int, ...], n: Any) -> jax.Array:
-    """Whole numbers below n, uniform but for n / 2^24, which no resample can feel."""
-    share = (_words(key, math.prod(shape)) >> 8).astype(jnp.float32) * (n / 2**24)
-    return jnp.minimum(share.astype(int), n - 1).reshape(shape)
-
-
-def _words(key: jax.Array, size: int) -> jax.Array:
-    """Random words: a counter, hashed twice with the key between. Threefry's would cost more than all the rest. uint32."""
-    first, last = jax.random.key_data(key).ravel()[jnp.array([0, -1])]
-    return _mix(_mix(jnp.arange(size, dtype=jnp.uint32) ^ first) + last)
-
-
-def _mix(x: jax.Array) -> jax.Array:
-    """A bijection of 32 bits in which each bit of x turns over each other bit in half of the cases (Wellons, 2018)."""
-    x = (x ^ (x >> 16)) * jnp.uint32(0x7FEB352D)
-    x = (x ^ (x >> 15)) * jnp.uint32(0x846CA68B)
-    return x ^ (x >> 16)
-
-
 def _map(one: Callable[[jax.Array], jax.Array], key: jax.Array, resamples: int, size: int) -> jax.Array:
     """`one` of as many keys, some at a time, each of which holds arrays of `size`. [resamples, ...]."""
     rounds = -(-resamples // max(1, CHUNK.get(jax.default_backend(), WIDE) // size))
@@ -279,6 +254,8 @@ def _map(one: Callable[[jax.Array], jax.Array], key: jax.Array, resamples: int, 
 
 def _arrange(x: jax.Array, axis: int, tasks: Axes) -> jax.Array:
     """Scores with all tasks along one axis, the seeds last. [..., tasks, seeds]."""
+    if not -x.ndim <= axis < x.ndim:
+        raise ValueError(f"scores of shape {x.shape} have no axis {axis} of seeds: write axis= of theirs.")
     if x.shape[axis] < 2:
         raise ValueError(
             f"{x.shape[axis]} seed along axis {axis} of shape {x.shape} says nothing of the spread between seeds. "
@@ -289,11 +266,13 @@ def _arrange(x: jax.Array, axis: int, tasks: Axes) -> jax.Array:
     return x.reshape(*x.shape[: x.ndim - 1 - len(axes)], -1, x.shape[-1])
 
 
-def _check(level: float, kind: str) -> None:
+def _check(level: float, kind: str, resamples: int) -> None:
     if not 0 < level < 1:
         raise ValueError(f"level={level} is not the share of intervals that hold the truth; write level=0.95 for 95 %.")
     if kind not in ("percentile", "basic"):
         raise ValueError(f'kind={kind!r} is no interval that is known here; write kind="percentile" or kind="basic".')
+    if resamples < 1:
+        raise ValueError(f"resamples={resamples} leaves no interval: write 1,000 or more.")
 
 
 def _key(key: jax.Array | None) -> jax.Array:

@@ -77,6 +77,8 @@ def profile(
     array = final(results, name, over, last)
     pick(array, name, over, *_names(tasks))
     dims, coords, x, pooled = _scores(array, over, tasks)
+    if not np.isfinite(x).any():
+        raise ValueError(f"{name!r} has no final score that is known: nothing to draw a profile of.")
     if thresholds is None:
         thresholds = np.linspace(np.nanmin(x), np.nanmax(x), 51)
     cut = jnp.asarray(thresholds, float)
@@ -104,6 +106,8 @@ def table(results: Results, name: str = "return", *, over: str = "seed", last: i
 def final(results: Results, name: str, over: str, last: int = 1) -> xr.DataArray:
     """The mean of each member's `last` evaluation points that have a value, NaN where none of them has."""
     array = pick(results, name, over)
+    if last < 1:
+        raise ValueError(f"last={last} evaluation points have no mean: write 1 or more.")
     return array.isel(step=slice(-last, None)).where(np.isfinite).mean("step") if "step" in array.dims else array
 
 
@@ -132,6 +136,11 @@ def pick(results: Results, name: str, *axes: str) -> xr.DataArray:
 
     Raises: ValueError that names what is there.
     """
+    if not isinstance(results, xr.Dataset | xr.DataArray):
+        raise TypeError(
+            f"results have named axes, as those of rl.sweep, and got {type(results).__name__}: write, say, "
+            'xr.DataArray(x, dims=("lr", "seed")), or take a statistic of plain arrays, rl.stats.interval(x).'
+        )
     if isinstance(results, xr.Dataset) and name not in results:
         raise ValueError(f"The results have no variable {name!r}; {nearest(name, map(str, results.data_vars))}.")
     array = results[name] if isinstance(results, xr.Dataset) else results.rename(results.name or name)

@@ -87,6 +87,11 @@ def fit_power_law(
     x, y = np.asarray(x, float), jnp.asarray(y, float)
     if x.ndim != 1 or len(x) < 4 or len(np.unique(x)) < 4:
         raise ValueError(f"{np.size(x)} points for three parameters say nothing of a law: measure at 4 values of x or more.")
+    if y.ndim not in (1, 2) or len(y) != len(x) or resamples < 1:
+        raise ValueError(
+            f"y is [points] or [points, seeds] of x's {len(x)} points, with resamples=1 or more; here they are {y.shape}, "
+            f"resamples={resamples}."
+        )
     key = jax.random.key(0) if key is None else key
     if y.ndim == 2:
         center, draws = resample(key, y[:, None], statistic, resamples)

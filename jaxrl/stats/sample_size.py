@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from jaxrl.stats.intervals import ends, resample
-from jaxrl.stats.of_sweeps import Results, final
+from jaxrl.stats.of_sweeps import Results, final, pick
 from jaxrl.stats.scores import TRIM, Statistic, iqm, optimality_gap
 
 MANY = 30  # seeds below which what is there says little of other seeds
@@ -46,13 +46,16 @@ def power(
 
     Raises: ValueError for fewer than 30 seeds, seeds without a value, fewer than 2 in a study, or other axes left.
     """
+    _check_arguments(seeds, level, needed, studies, resamples)
     array = final(results, name, over, last)
+    if by is not None:
+        pick(array, name, by)
     rest = [str(dim) for dim in array.dims if dim not in (over, by) and array.sizes[dim] > 1]
     if rest:
         raise ValueError(f"{name!r} has the axes {rest} too: choose a value of each, or write by={rest[0]!r}.")
     array = array.squeeze([dim for dim in array.dims if dim not in (over, by)], drop=True)
     x = jnp.asarray(array.transpose(*([by] if by else []), over).values, float).reshape(-1, array.sizes[over])
-    _check(x, seeds)
+    _check(x)
     key = jax.random.key(0) if key is None else key
     study = partial(_studies, studies=studies, resamples=resamples, statistic=statistic, level=level)
     padded = statistic in (*TRIM, optimality_gap)  # others may not leave NaN out, and get a program for each size
@@ -124,7 +127,20 @@ def _passed(seeds: Sequence[int], separated: np.ndarray, power: float) -> np.nda
     return np.where((reached >= power).any(axis=0), between, np.nan)
 
 
-def _check(x: jax.Array, seeds: Sequence[int]) -> None:
+def _check_arguments(seeds: Sequence[int], level: float, needed: float, studies: int, resamples: int) -> None:
+    sizes = np.asarray(seeds)
+    if sizes.ndim != 1 or not len(sizes) or sizes.dtype.kind not in "iu":
+        raise ValueError(f"seeds={seeds!r}: they are the sizes of studies, whole numbers; write, say, (3, 5, 10).")
+    if sizes.min() < 2:
+        raise ValueError(f"seeds={tuple(seeds)}: a study of one seed has no interval; begin with 2, better 3.")
+    for name, share in {"level": level, "needed": needed}.items():
+        if not 0 < share < 1:
+            raise ValueError(f"{name}={share} is no share; write {name}={0.95 if name == 'level' else 0.8}.")
+    if min(studies, resamples) < 1:
+        raise ValueError(f"studies={studies}, resamples={resamples}: write 1 or more of each, better hundreds.")
+
+
+def _check(x: jax.Array) -> None:
     if x.shape[1] < MANY:
         raise ValueError(
             f"{x.shape[1]} seeds say little of what other seeds would find: sweep {MANY} or more, better hundreds."
@@ -133,5 +149,3 @@ def _check(x: jax.Array, seeds: Sequence[int]) -> None:
         raise ValueError(
             f"{lost} of {x.size} members have no value: finish them, or say what they count by results.fillna(...)."
         )
-    if min(seeds) < 2:
-        raise ValueError(f"seeds={tuple(seeds)}: a study of one seed has no interval; begin with 2, better 3.")

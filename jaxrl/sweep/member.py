@@ -49,7 +49,9 @@ def training_of(folder: pathlib.Path, record: Record, training: Training | None 
     if training is not None:
         return _same(folder, record, training)
     if "recipe" not in record:
-        raise ValueError(f"{folder} was begun before folders kept their training: pass training=, the rl.Training swept.")
+        raise ValueError(
+            f"{folder} has no recipe: it was begun before those were kept. In Python, pass training=, the rl.Training swept."
+        )
     try:
         found = recipe.decode(record["recipe"])
     except ValueError as error:

@@ -263,8 +263,13 @@ def read_record(folder: pathlib.Path) -> dict[str, Any]:
             record |= {"labels": {"seed": record["seed"]}, "axes": {"seed": record["seed"]}, "curves": curves}
         return {part: record[part] for part in ("run", "axes", "labels", "versions", "machine")} | record
     except FileNotFoundError:
+        lacks = "has no sweep.json" if folder.exists() else "does not exist"
         raise FileNotFoundError(
-            f"{folder} holds no sweep: it has no sweep.json. Name a folder that rl.sweep(folder=) made."
+            f"{folder} holds no sweep: it {lacks}. Name a folder that rl.sweep(folder=) made, or a record in one file; "
+            "`jaxrl runs` lists those below a directory."
         ) from None
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged ({error}). The chunks beside it in members/ are untouched.") from None
+        why = f"it has no {error}" if isinstance(error, KeyError) else error
+        if path == folder:
+            raise ValueError(f"{path} is no record of a sweep, or a damaged one ({why}).") from None
+        raise ValueError(f"{path} is damaged ({why}). The chunks beside it in members/ are untouched.") from None
