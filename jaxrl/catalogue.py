@@ -8,6 +8,7 @@ import itertools
 import math
 import os
 import pathlib
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -167,16 +168,20 @@ def _apart(one: Any, other: Any) -> int:
 
 
 def env_of(run: dict[str, Any]) -> str:
-    """The name of the environment that a training was on: gymnax's and brax's own, or that of the type."""
-    env = run.get("env", {})
-    while isinstance(env, dict) and isinstance(env.get("env"), dict):  # in a wrapper
+    """The name of the environment that a training was on, gymnax's and brax's own, or that of the type; and its wrappers:
+    "Pendulum-v1 in Observe"."""
+    env, wrappers = run.get("env", {}), []
+    while isinstance(env, dict) and isinstance(env.get("env"), dict):
+        wrappers.insert(0, f" in {env.get('type')}")
         env = env["env"]
     if not isinstance(env, dict):
         return str(env)
-    source = env.get("source")
+    source, name = env.get("source"), str(env.get("type", ""))
     if isinstance(source, list) and source:
-        return str(source[0])
-    return f"brax:{env['name']}" if "backend" in env and "name" in env else str(env.get("type", ""))
+        name = str(source[0])
+    elif "backend" in env and "name" in env:
+        name = f"brax:{env['name']}"
+    return name + "".join(wrappers)
 
 
 def _fields(record: dict[str, Any]) -> dict[str, list[Any]]:
@@ -205,7 +210,7 @@ def _ends(path: str, name: str) -> bool:
 def _holds(row: dict[str, Any], fields: dict[str, list[Any]], name: str, value: Any) -> bool:
     if name in BEGINNINGS and row[name].startswith(str(value)):
         return True
-    found = [row[name], *str(row[name]).split(" or ")] if name in row else []
+    found = [row[name], *re.split(" or | in ", str(row[name]))] if name in row else []
     found += [x for path, values in fields.items() if _ends(path, name) for x in values]
     return any(_equal(x, value) for x in found)
 

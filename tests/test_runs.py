@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import shutil
 
 import h5py
@@ -59,6 +60,12 @@ def test_studies_are_found_by_what_was_run(root):
         rl.runs(root, gama=0.9)
     with pytest.raises(FileNotFoundError):
         rl.runs(root / "nowhere")
+
+
+def test_a_world_in_a_wrapper_is_told_from_the_world_alone_and_found_by_its_name():
+    zoo = pathlib.Path(__file__).parent.parent / "experiments" / "results" / "zoo"
+    found = [rl.runs(zoo / f"sac-Pendulum-{kind}.json", env="Pendulum-v1").env[0] for kind in ("P", "v1")]
+    assert found == ["Pendulum-v1 in Observe", "Pendulum-v1"]
 
 
 def test_commits_and_dates_are_found_by_their_beginnings(root, capsys):
