@@ -2,7 +2,8 @@
 
 Each, beside the rule by hand that it stands in for, at lifetimes, learning rates and scales of the reward that it has not
 seen, with a network in place of the table, and on other families: the same agent, levels, luck and code for both. A score is
-a share of the best there is; with a network, the learning rate of both is the one of four that selection levels like best.
+a share of the best there is, of the policy as it explores; with a network, the learning rate of each is the one of four that
+selection levels like best.
 """
 
 import dataclasses
