@@ -119,7 +119,7 @@ def discover(
     return results, [rl.policy(folder, training, kept="best", **each).state.params for each in place]
 
 
-def scorer(lives: rl.Lives, tasks: Any, levels: int) -> Callable[[Any], np.ndarray]:
+def scorer(lives: rl.Lives, tasks: Any, levels: int) -> Callable[..., np.ndarray]:
     """Parameters to their scores on the test levels, the same ones and the same luck for all. [levels]."""
     run = once(lambda seed, params: lives.scores(jax.random.key(seed), tasks, params, levels))
     return lambda params, seed=TEST: np.asarray(run(seed, params))
