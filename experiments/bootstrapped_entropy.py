@@ -147,15 +147,16 @@ def run(config: Config) -> tuple[dict[str, xr.Dataset], dict[str, list[float]]]:
     for name, (algo, each) in ways(config).items():
         training = live(config, algo, each)
         grow = lambda lr, seed, training=training: replace(training, algo=replace(training.algo, lr=lr))(seed)[1]
-        lrs = jnp.array(config.meta_lrs)
-        setting = rl.zipped(lr=jnp.repeat(lrs, len(tuning_keys)), seed=jnp.tile(tuning_keys, len(lrs)))
-        found = rl.sweep(grow, {"setting": setting}, folder=config.runs / f"{name}_tuning")
-        earned = found["reward"].mean("step").values.reshape(len(lrs), -1).mean(1)
-        tuned[name] = [round(float(x), 5) for x in earned]
-        best = lrs[int(np.argmax(earned))]
+        lrs, best = jnp.array(config.meta_lrs), config.meta_lrs[0]
+        if len(lrs) > 1:
+            setting = rl.zipped(lr=jnp.repeat(lrs, len(tuning_keys)), seed=jnp.tile(tuning_keys, len(lrs)))
+            found = rl.sweep(grow, {"setting": setting}, folder=config.runs / f"{name}_tuning")
+            earned = found["reward"].mean("step").values.reshape(len(lrs), -1).mean(1)
+            tuned[name] = [round(float(x), 5) for x in earned]
+            best = lrs[int(np.argmax(earned))]
         lives = rl.zipped(lr=jnp.full(len(keys), best), seed=keys)
         made[name] = rl.sweep(grow, {"life": lives}, folder=config.runs / name)
-        print(name, tuned[name], float(made[name]["reward"].mean()), flush=True)
+        print(name, tuned.get(name), float(made[name]["reward"].mean()), flush=True)
     return made | fixed, tuned
 
 

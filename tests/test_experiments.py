@@ -14,7 +14,7 @@ import jaxrl as rl
 
 ROOT = pathlib.Path(__file__).parent.parent
 SMOKE = {
-    "bootstrapped_entropy": "--period 7 --periods 2 --rows 1 --seeds 2 --tuning-seeds 2 --meta-lrs 0.01 --fixed 0.3 "
+    "bootstrapped_entropy": "--period 7 --periods 2 --rows 1 --seeds 2 --meta-lrs 0.01 --fixed 0.3 "
     "--runs {out}/runs --folder {out}",
     "demo": "--seeds 3 --steps 2560 --folder {out}/demo",
     "disco103_on_catch": "--weights none --folder {out}",  # which is skipped; its rule is in test_disco.py
