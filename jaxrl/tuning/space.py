@@ -36,7 +36,7 @@ class Uniform:
         _check_ends("uniform", self.low, self.high)
 
     def at(self, u: float) -> float:
-        return float(self.low + u * (self.high - self.low))
+        return self.low + u * (self.high - self.low)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Log:
             raise ValueError(f"log({ends}): no logarithm of {self.low}. Write a low end above 0, or uniform({ends}).")
 
     def at(self, u: float) -> float:
-        return float(self.low * (self.high / self.low) ** u)
+        return self.low * (self.high / self.low) ** u
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,22 +99,27 @@ def place(u: float, size: int) -> int:
 
 def uniform(low: float, high: float) -> Uniform:
     """A range of numbers, all equally likely."""
-    return Uniform(low, high)
+    return Uniform(_plain(low), _plain(high))
 
 
 def log(low: float, high: float) -> Log:
     """A range of positive numbers, such as learning rates, whose orders of magnitude are equally likely."""
-    return Log(low, high)
+    return Log(_plain(low), _plain(high))
 
 
 def integer(low: int, high: int) -> Integer:
     """A range of whole numbers, both ends included. In a static field each of them compiles a program."""
-    return Integer(low, high)
+    return Integer(_plain(low), _plain(high))
 
 
 def choice(*options: Any) -> Choice:
     """One of these values: numbers, or in a static field (or of a rule, a schedule, ...) anything that may stand there."""
     return Choice(options)
+
+
+def _plain(end: Any) -> Any:
+    """A number of numpy's or jax's as Python's own."""
+    return end.item() if isinstance(end, jax.Array | np.generic) else end
 
 
 def _check_ends(kind: str, low: float, high: float) -> None:
