@@ -1,15 +1,16 @@
 """An entropy bonus that adapts to a changing world: `python -m experiments.bootstrapped_entropy`.
 
-Two-Colors (Flennerhag et al., 2022, section 5.1): which colour pays changes every `period` steps. An actor-critic's entropy
-weight is what a small network makes of its last ten mean rewards. Its weights are learnt online: by a bootstrapped
-meta-gradient, or by the plain one, whose learning rates are chosen alike on other lives; beside them fixed entropy weights.
-Regret is what one who knows at each step which colour pays would have earned more, exactly: `envs.solve.best_rate`.
+Two-Colors (Flennerhag et al., 2022, section 5.1): which colour pays changes every `period` updates of the learner. An
+actor-critic's entropy weight is what a small network makes of its last ten mean rewards. Its weights are learnt online: by a
+bootstrapped meta-gradient, or by the plain one, whose learning rates are chosen alike on other lives; beside them fixed
+weights. Regret is what one who knows at each step which colour pays would have earned more, exactly: `envs.solve.best_rate`.
 
 Every way lives equally long. What the meta-gradients play beside their lives, in copies of the world, is theirs for nothing:
 two rollouts for every seven of the bootstrapped one's life, one for every three of the plain one's.
 """
 
 import dataclasses
+import itertools
 import json
 import math
 import pathlib
@@ -151,13 +152,21 @@ def run(config: Config) -> tuple[dict[str, xr.Dataset], dict[str, list[float]]]:
         if len(lrs) > 1:
             setting = rl.zipped(lr=jnp.repeat(lrs, len(tuning_keys)), seed=jnp.tile(tuning_keys, len(lrs)))
             found = rl.sweep(grow, {"setting": setting}, folder=config.runs / f"{name}_tuning")
-            earned = found["reward"].mean("step").values.reshape(len(lrs), -1).mean(1)
+            earned, best = choose(found["reward"].mean("step").values, lrs)
             tuned[name] = [round(float(x), 5) for x in earned]
-            best = lrs[int(np.argmax(earned))]
         lives = rl.zipped(lr=jnp.full(len(keys), best), seed=keys)
         made[name] = rl.sweep(grow, {"life": lives}, folder=config.runs / name)
         print(name, tuned.get(name), float(made[name]["reward"].mean()), flush=True)
     return made | fixed, tuned
+
+
+def choose(rewards: np.ndarray, lrs: Any) -> tuple[np.ndarray, Any]:
+    """What the lives of each rate earned on average, and the rate of the most. rewards: [rates * lives], rate by rate.
+
+    A rate with a life gone non-finite is never that.
+    """
+    earned = rewards.reshape(len(lrs), -1).mean(1)
+    return earned, lrs[int(np.argmax(np.where(np.isfinite(earned), earned, -np.inf)))]
 
 
 def score(config: Config, results: dict[str, xr.Dataset]) -> dict[str, Any]:
@@ -176,17 +185,19 @@ def score(config: Config, results: dict[str, xr.Dataset]) -> dict[str, Any]:
 
 
 def figure(results: dict[str, xr.Dataset], config: Config) -> Any:
-    """Reward and entropy weight over the life; dotted where the colours change."""
+    """Reward and entropy weight by age, means over lives; dotted where the colours change."""
     panels = rl.plot.Picture(figsize=(10.5, 5.4), layout="constrained")
     top, bottom = panels.subplots(2, 1, sharex=True)
+    fixed = itertools.cycle(itertools.product(("0.7", "0.35"), ("-", "--")))  # a grey and a line style for each weight
     for i, (name, one) in enumerate(results.items()):
         rows = one.sizes["step"]
         age = (np.arange(rows) + 0.5) / rows * config.periods
-        fixed = name.startswith("fixed")
-        style = {"color": str(0.95 - 0.12 * i), "linewidth": 1.0} if fixed else {"color": f"C{i}", "zorder": 3}
+        style: dict[str, Any] = {"color": f"C{i}", "zorder": 3}
+        if name.startswith("fixed"):
+            style = dict(zip(("color", "linestyle"), next(fixed), strict=True)) | {"linewidth": 1.2}
         top.plot(age, one["reward"].mean("life"), label=name, **style)
         bottom.plot(age, one["entropy_weight"].mean("life"), **style)
-    for ax, label in ((top, "reward a step"), (bottom, "entropy weight")):
+    for ax, label in ((top, "reward a step, mean over lives"), (bottom, "entropy weight, mean over lives")):
         ax.set_ylabel(label)
         for change in range(1, config.periods):
             ax.axvline(change, color="0.85", linestyle=":", zorder=0)

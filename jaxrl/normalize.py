@@ -79,7 +79,8 @@ def see(stats: Running | tuple[()], obs: Any, enabled: Any) -> Any:
 def _check_floats(obs: Any) -> None:
     """An observation that is whole numbers, as an image of bytes, would be another one where it is cast but not scaled.
 
-    Bits are the same numbers as floats."""
+    Bits are the same numbers as floats.
+    """
     for leaf in jax.tree.leaves(obs):
         if not (jnp.issubdtype(leaf.dtype, jnp.floating) or leaf.dtype == bool):
             raise TypeError(

@@ -50,7 +50,7 @@ def interval(
     kind: "percentile", the middle of the resamples' statistics; "basic", that mirrored at the estimate.
 
     Returns: NaN ends where fewer than two scores are known.
-    Raises: ValueError for a single seed, a level outside (0, 1) or an unknown kind.
+    Raises: ValueError for a single seed, no such axis, no resamples, a level outside (0, 1) or an unknown kind.
     """
     _check(level, kind, resamples)
     scores = _arrange(jnp.asarray(x, float), axis, tasks)

@@ -81,8 +81,8 @@ def fit_power_law(
 
     Warns where more than a tenth of the resamples are `lost`: those that are left tell of the lucky seeds.
 
-    Raises: ValueError for fewer than four points (three parameters go through any three), x that is not positive, y that is
-    not finite, or that no resample is.
+    Raises: ValueError for fewer than four points (three parameters go through any three), a y of other shape, no resamples,
+    x that is not positive, y that is not finite (or not positive, where it is an amount), or that no resample is.
     """
     x, y = np.asarray(x, float), jnp.asarray(y, float)
     if x.ndim != 1 or len(x) < 4 or len(np.unique(x)) < 4:

@@ -44,7 +44,8 @@ def power(
     name, over, last: as in `table`. by: may be left out where no other axis is left. Seeds are of one setting each: drawn
     anew for each, not paired.
 
-    Raises: ValueError for fewer than 30 seeds, seeds without a value, fewer than 2 in a study, or other axes left.
+    Raises: ValueError for fewer than 30 seeds, seeds without a value, or other axes left; for `seeds` that are not whole
+    numbers of 2 or more, a level or a needed power outside (0, 1), no studies or no resamples.
     """
     _check_arguments(seeds, level, needed, studies, resamples)
     array = final(results, name, over, last)
