@@ -73,7 +73,10 @@ class Blind:
 
 @pytree
 class Told:
-    """A rule that is told an age at each update: its own where `age` is 1, always none where 0, one drawn anew where -1."""
+    """A rule that is told an age at each update: its own where `age` is 1, always none where 0, a random one where -1.
+
+    The random ages are one fixed sequence of shares of the lifetime, the same in all lives.
+    """
 
     rule: Any
     age: float = 1.0

@@ -142,14 +142,18 @@ def scorer(
 
 
 def scores(agent: rl.OnPolicy, kind: str, updates: int, num: int) -> dict[str, np.ndarray]:
-    """An agent's scores on the test levels of a kind, or at the best learning rate. A life gone non-finite has 0."""
+    """An agent's scores on the test levels of a kind, or at the best learning rate.
+
+    A life whose score is not finite has 0, as a policy that does nothing.
+    """
     levels, network, changes = tasks(kind)
     agent = agent if network is None else replace(agent, network=network)
     run = lab.once(scorer(agent, levels, updates, changes, num))
-    found = dict(zip(changes, np.nan_to_num(run(lab.TEST)), strict=True))
+    on = lambda seed: np.where(np.isfinite(made := np.asarray(run(seed))), made, 0.0)
+    found = dict(zip(changes, on(lab.TEST), strict=True))
     if network is None:
         return found
-    best = list(changes)[int(np.nan_to_num(run(SELECTION)).mean(1).argmax())]
+    best = list(changes)[int(on(SELECTION).mean(1).argmax())]
     return {best: found[best]}
 
 
@@ -191,18 +195,33 @@ def figure(found: dict[str, dict[str, Any]]) -> Any:
     return panels
 
 
+def kept(config: Config) -> dict[str, Any]:
+    """What was measured before with the same settings. Versions and machine are those that it began with."""
+    path, asked = config.folder / "transfer.json", {"levels": config.levels, "updates": config.updates}
+    if not path.exists():
+        where = {"versions": card.versions(), "machine": card.machine(), "commit": card.commit()}
+        return {"scores": {}, "cpu_seconds": 0.0} | asked | where
+    record = json.loads(path.read_text())
+    if differ := [f"{key}={record.get(key)} (now {now})" for key, now in asked.items() if record.get(key) != now]:
+        raise SystemExit(
+            f"{path} holds scores with {', '.join(differ)}: unequal lives and levels share no table. Nothing was touched; "
+            "write another --folder, or the same numbers."
+        )
+    return record
+
+
 def main(config: Config) -> None:
     rl.use_all_cores(1)
+    record, known, commit = kept(config), {}, card.commit()
     config.folder.mkdir(parents=True, exist_ok=True)
-    path, known = config.folder / "transfer.json", {}
-    record = json.loads(path.read_text()) if path.exists() else {"scores": {}, "cpu_seconds": 0.0, "levels": config.levels}
-    record |= {"versions": card.versions(), "machine": card.machine(), "commit": card.commit()}
+    path = config.folder / "transfer.json"
     for kind in config.kinds:
         for name in config.rules:
             done = record["scores"].setdefault(name, {})
             if not any(change == kind or (kind == "grid" and change in CHANGES) for change in done):
                 busy = time.process_time()
-                done |= compare(name, kind, config, known)
+                rows = compare(name, kind, config, known)
+                done |= {change: told | {"commit": commit} for change, told in rows.items()}
                 record["cpu_seconds"] = round(record["cpu_seconds"] + time.process_time() - busy, 1)
                 path.write_text(json.dumps(record, indent=1) + "\n")
                 print(name, kind, {change: list(told.values()) for change, told in done.items()}, flush=True)
