@@ -346,6 +346,20 @@ def test_the_best_of_those_at_the_hurdle_live():
     assert after.hall.fitness[0] == after.fitness[:4].max()
 
 
+@pytest.mark.parametrize("hurdle", [None, SEARCH.lives])
+def test_what_a_search_begins_from_is_judged_and_never_lost(hurdle):
+    """The square itself, which nothing can be better than by more than the noise."""
+    square = FunctionProgram(parse("x * x", X, 4))
+    search = replace(SEARCH, lives=Fit(square), hurdle=hurdle, begin_random=False)
+    update = jax.jit(search.update)
+    state, told = update(jax.random.key(6), SQUARE, search.init(jax.random.key(5), SQUARE))
+    score = float(Fit(square).judge(SQUARE, {}, 1))
+    assert score > 0.99
+    assert told["leader"] >= score - 1e-6
+    _, told = update(jax.random.key(8), SQUARE, state)
+    assert told["leader"] >= score - 1e-6
+
+
 def test_constants_are_refined_by_any_strategy():
     """The same examination, but what is tuned is the constants of a formula."""
     drift = drift_examples(DriftProgram.of("3 * abs(advantage) * (ratio - 1) ** 2"))

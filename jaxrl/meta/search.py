@@ -51,7 +51,7 @@ class RegularizedEvolution:
     Cartesian genetic programming; Miller and Thomson, 2000). More are made than live: those that do nothing to what is
     learnt, and those that do what an earlier one did, are known by their fingerprints and dropped. The children take the
     places of the oldest (Real et al., 2019), whatever these were worth; the best are kept in a hall, and breed too. The
-    first of all have not been judged, and win until they are replaced.
+    learner's own program is judged among the first children; random first ones are not, and win until they are replaced.
 
     Because the tasks stay, programs of different generations can be compared, and the best is never lost; that a leader
     only fits them is for the selection tasks to find out (`judge`).
@@ -123,6 +123,8 @@ class RegularizedEvolution:
             score, _ = self._score(self.hurdle, key_hurdle, env, children, self.hurdle_tasks)
             chosen = jax.lax.top_k(jnp.where(number > 0, score, -jnp.inf), self.children)[1]
             children, number = jax.tree.map(lambda x: x[chosen], (children, number))
+        if not self.begin_random:
+            children, number = self._with_first(state, children, number)
         score, metrics = self._score(self.lives, jax.random.key(state.luck), env, children, self.num_tasks)
         fitness = jnp.where(number > 0, score, -jnp.inf)
         slots = (state.clock.n * self.children + jnp.arange(self.children)) % self.population
@@ -167,6 +169,12 @@ class RegularizedEvolution:
         chosen = jnp.argsort(~new)[:num]  # stable: the new ones first
         children, number = jax.tree.map(lambda x: x[chosen], (made, jnp.where(new, number, 0)))
         return children, number, {"programs": (number > 0).sum(), "new_share": new.mean()}
+
+    def _with_first(self, state: State, children: Any, number: jax.Array) -> tuple[Any, jax.Array]:
+        """In the first generation the last child makes room for what evolution began from, or that would never be judged."""
+        begins, first = state.clock.n == 0, jax.tree.map(lambda x: x[0], state.population)
+        seat = lambda x, one: x.at[-1].set(jnp.where(begins, one, x[-1]))
+        return jax.tree.map(seat, children, first), seat(number, state.seen[0])
 
     def _drift(self, key: jax.Array, parent: Any) -> Any:
         """The same function, in other lines."""
