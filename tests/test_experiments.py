@@ -35,6 +35,9 @@ SMOKE = {
     "scaling": "--updates 1 2 3 4 5 --steps 1200 1200 1200 1200 1200 --scores -2000 -9 --seeds 5 --width 4 "
     "--runs {out}/runs --folder {out}",
     "report_speed": "--seeds 6 --rates 2 --rounds 1 --folder {out}",
+    # of three agents and levels: with two or four, LLVM can't select an instruction at XLA's optimisation levels 0 and 1
+    "schedules": "--generations 1 --evals 1 --seeds 1 --population 4 --meta-lrs 0.01 --num-agents 3 --num-updates 2 "
+    "--lifetime 2 3 --test-lifetimes 3 --selection-levels 3 --test-levels 3 --settings 1 --runs {out}/runs --folder {out}",
     "speed": "--help",  # its own small run is in test_speed.py
     "which": "--help",  # its own small run is in test_abilities.py
     "stats_speed": "--seeds 8 --tasks 2 --resamples 20 --rounds 1 --folder {out}",
