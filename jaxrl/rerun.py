@@ -39,10 +39,11 @@ class Rerun:
     changed: tuple[str, ...]
     width: int
     policy: bool = True  # whether there was one to compare
+    rounded: bool = False  # whether the record rounds some of its curves, which are compared so
 
     @property
     def equal(self) -> bool:
-        """Whether every curve and the policy are those of the first life, bit for bit."""
+        """Whether every curve and the policy are those of the first life, bit for bit, or as far as a record rounds them."""
         return not self.drift
 
     def __str__(self) -> str:
@@ -51,9 +52,8 @@ class Rerun:
         differs = [f"  {line}" for line in self.changed]
         if self.equal:
             names = f"all {len(self.curves.data_vars)} curves" + " and the policy" * self.policy
-            return "\n".join(
-                [f"{title}: {names} are equal bit for bit.", *(["although these differ:", *differs] * bool(differs))]
-            )
+            how = "as far as the record rounds them" if self.rounded else "bit for bit"
+            return "\n".join([f"{title}: {names} are equal {how}.", *(["although these differ:", *differs] * bool(differs))])
         drift = [f"  {name}: {size:.3g}" for name, size in self.drift.items()]
         why = ["What differs from the record:", *differs] if differs else ["Versions, program and device are the record's."]
         return "\n".join([f"{title}: not equal. The largest differences:", *drift, *why])
@@ -94,10 +94,10 @@ def rerun(folder: str | os.PathLike[str], member: int, training: Training | None
         found = results.isel(members.places_of(store.read_record(folder), int(member))[0])
         there = _there(found, np.asarray(record.get("step", curves["step"].values)))  # older files lack a group's own
         curves = curves[[name for name in there.data_vars if name in curves]]
-        for name, digits in _decimals(record).items():
-            curves[name] = curves[name].round(digits)
-            changed.append(f"{name}: the record holds {digits} decimals, which are compared")
-        return Rerun(int(member), where, curves, _drift(curves, there), tuple(changed), width, policy=False)
+        rounded = {name: digits for name, digits in _decimals(record).items() if name in curves}
+        told = curves.assign({name: curves[name].round(digits) for name, digits in rounded.items()})
+        drift = _drift(told, there)
+        return Rerun(int(member), where, curves, drift, tuple(changed), width, policy=False, rounded=bool(rounded))
     drift = _drift(curves, results.isel(places)) | _policy_drift(second, kept)
     if drift and not _drift(curves, _alone(labels, kept)) and not _policy_drift(second, kept):
         changed.append(f"{store.RESULTS} and members/, which holds what was trained again: {store.RESULTS} was changed")
@@ -151,7 +151,7 @@ def _alone(labels: dict[str, np.ndarray], outputs: Outputs) -> xr.Dataset:
 
 
 def _decimals(record: members.Record) -> dict[str, int]:
-    """The curves that a record rounds, and to how many: those of before records held every digit."""
+    """The curves that a record rounds, and to how many: those of the zoo that are from before records held every digit."""
     return {name: told["decimals"] for name, told in record.get("curves", {}).items() if "decimals" in told}
 
 

@@ -106,7 +106,7 @@ def test_of_a_rounded_record_what_it_holds_is_compared(root, tmp_path):
     (file := tmp_path / "rounded.json").write_text(json.dumps(record))
     again = rl.rerun(file, 7, progress=False)
     assert again.equal, str(again)
-    assert "return: the record holds 1 decimals" in str(again)
+    assert "equal as far as the record rounds them" in str(again)
     told["values"] = (np.array(told["values"]) + 0.1).tolist()
     file.write_text(json.dumps(record))
     assert rl.rerun(file, 7, progress=False).drift.keys() == {"return"}
