@@ -163,6 +163,12 @@ def test_the_zoo_is_a_catalogue():
     assert (row.low, row.high) == pytest.approx((published["low"], published["high"]), abs=0.5)  # of other resamples
 
 
+def test_the_page_shows_the_zoo_as_its_records_say():
+    from experiments.zoo.__main__ import RESULTS, table
+
+    assert table(RESULTS / "zoo") in pathlib.Path("experiments/README.md").read_text()
+
+
 def test_a_row_of_the_zoo_is_a_complete_record(tmp_path, monkeypatch):
     from experiments.zoo.__main__ import Config, main
 

@@ -61,11 +61,8 @@ DQN = dict(
     target_rate=0.02, target_period=1.0, epsilon_fraction=0.2, epsilon_end=0.04, network=SEPARATE,
 )  # fmt: skip
 DQN_LR = dict(grid=dict(lr=(3e-4, 1e-3, 3e-3)))
-DQN_RATES = dict(grid=dict(lr=(5e-4, 1e-3, 2e-3), target_rate=(0.02, 0.05)))
 FEW = dict(cosines=32, samples=4, fractions=8)  # a quarter of the paper's, for two cores
 GREEDY = {name: value for name, value in DQN.items() if not name.startswith("epsilon")}  # noise explores
-
-SOFT_GRID = dict(target_rate=(0.005, 0.02, 0.05), target_entropy=(0.1, 0.3, 0.6))
 
 CARTPOLE_VALUES: dict[str, dict[str, Any]] = {
     "dqn": DQN | DQN_LR | dict(target=500, published="500 ± 0 (rl-zoo, 50k)"),
@@ -75,7 +72,7 @@ CARTPOLE_VALUES: dict[str, dict[str, Any]] = {
     "munchausen_dqn": DQN | DQN_LR,
     "rainbow": GREEDY | DQN_LR | dict(v_min=0.0, v_max=100.0, atoms=21),
     "sac_discrete": dict(lr=1e-3, num_envs=8, updates=2, batch_size=64, warmup=1_000, target_entropy=0.3, network=RELU,
-                         grid=SOFT_GRID, published="406 (SLM-Lab, 200k)"),
+                         grid=dict(target_entropy=(0.1, 0.3, 0.6)), published="406 (SLM-Lab, 200k)"),
     "sqirl": dict(grid=dict(lr=(1e-3, 3e-3))),
 }  # fmt: skip
 
@@ -137,13 +134,13 @@ ACROBOT_ON_POLICY: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 ACROBOT_VALUES: dict[str, dict[str, Any]] = {
-    "dqn": DQN | DQN_RATES | dict(target=-85, published="-72 ± 8 (rl-zoo, 100k)"),
+    "dqn": DQN | dict(target=-85, published="-72 ± 8 (rl-zoo, 100k)"),
     "qr_dqn": DQN | dict(quantiles=25, published="-69 ± 2 (rl-zoo, 100k)"),
     "munchausen_dqn": DQN,
     "iqn": DQN | FEW,
     "c51": DQN | dict(v_min=-100.0, v_max=0.0),
     "rainbow": GREEDY | dict(v_min=-100.0, v_max=0.0, atoms=21),
-    "sac_discrete": {name: x for name, x in CARTPOLE_VALUES["sac_discrete"].items() if name != "published"},
+    "sac_discrete": {name: x for name, x in CARTPOLE_VALUES["sac_discrete"].items() if name not in ("grid", "published")},
     "sqirl": {},
 }
 
