@@ -99,7 +99,7 @@ def test_an_axis_of_one_value_need_not_be_named(tmp_path):
     del record["recipe"], record["kinds"]  # as it was before folders kept their training
     (tmp_path / "x" / "sweep.json").write_text(json.dumps(record))
     rl.load(tmp_path / "x")
-    with pytest.raises(ValueError, match=r"begun before folders kept their training: pass training="):
+    with pytest.raises(ValueError, match=r"has no recipe: it was begun before those were kept. In Python, pass training="):
         rl.policy(tmp_path / "x", objective=1, seed=1)
     given = rl.policy(tmp_path / "x", CATCH, objective=1, seed=1)
     assert_equal((given.training, given.state.params), (policy.training, policy.state.params))
