@@ -1,9 +1,9 @@
 """What the shipped discovered rules are worth where they were not found: `python -m experiments.transfer`.
 
 Each, beside the rule by hand that it stands in for, at lifetimes, learning rates and scales of the reward that it has not
-seen, with a network in place of the table, and on other families: the same agent, levels, luck and code for both. A score is
-a share of the best there is, of the policy as it explores; with a network, the learning rate of each is the one of four that
-selection levels like best.
+seen, with a network in place of the table, on other families, and on CartPole and Breakout: the same agent, levels, luck and
+code for both. A score is a share of the best there is, of the policy as it explores; with a network, the learning rate of
+each is the one of four that selection levels like best.
 """
 
 import dataclasses
@@ -41,6 +41,8 @@ CHANGES = {"as found": AS_FOUND} | {
     for name, factors in {"life": (0.25, 0.5, 2.0, 4.0), "lr": (0.25, 4.0), "reward": (0.1, 10.0)}.items()
     for factor in factors
 }
+# the return of PPO after a long training, how many times as long a life is, and for how many levels each seed stands
+FAR = {"CartPole-v1": (500.0, 4.0, 4), "Breakout-MinAtar": (24.0, 20.0, 8)}
 RATES = {f"lr x {factor:g}": AS_FOUND | {"lr": factor} for factor in (1.0, 0.1, 0.01, 0.001)}
 
 
@@ -92,8 +94,9 @@ class Scaled:
 
 def tasks(kind: str) -> tuple[Any, Any, dict[str, dict[str, float]]]:
     """The levels of a kind of change, the network (None: the agent's own), and what is changed on them."""
-    if kind == "CartPole-v1":
-        return Always(envs.make(kind), 500.0), rl.MLP((64, 64)), {n: x | {"life": 4.0} for n, x in RATES.items()}
+    if kind in FAR:
+        best, life, _ = FAR[kind]
+        return Always(envs.make(kind), best), rl.MLP((64, 64)), {name: x | {"life": life} for name, x in RATES.items()}
     if kind.startswith("MLP"):
         return lab.Shares(envs.distribution("LPGGrid-tiny", one_hot=True)), rl.MLP((int(kind[3:]),)), RATES
     table = {
@@ -110,9 +113,9 @@ class Config:
     """What to run. Smoke settings for tests: few of everything."""
 
     rules: tuple[str, ...] = tuple(BY_HAND)
-    kinds: tuple[str, ...] = ("grid", "delayed chain", "random MDP", "MLP32", "MLP128", "CartPole-v1")
+    kinds: tuple[str, ...] = ("grid", "delayed chain", "random MDP", "MLP32", "MLP128", *FAR)
     levels: int = 128
-    """of each kind; of CartPole-v1 a quarter as many seeds"""
+    """of each kind; of CartPole-v1 a quarter as many seeds, of Breakout-MinAtar an eighth"""
     updates: int | None = None
     """of a life, in place of the rules' own"""
     folder: pathlib.Path = RESULTS
@@ -166,7 +169,7 @@ def row(ours: np.ndarray, theirs: np.ndarray) -> dict[str, Any]:
 def compare(name: str, kind: str, config: Config, known: dict[Any, Any]) -> dict[str, Any]:
     """The rows of a rule and its counterpart on a kind of change; scores by hand that are `known` are not computed again."""
     title, by_hand, life = BY_HAND[name]
-    agent, num = rl.load_agent(name), config.levels if kind != "CartPole-v1" else max(config.levels // 4, 1)
+    agent, num = rl.load_agent(name), max(config.levels // FAR.get(kind, (0, 0, 1))[-1], 2)
     score = lambda agent: scores(agent, kind, config.updates or life, num)
     ours, theirs = score(agent), known.get((title, kind)) or score(by_hand(agent))
     known[title, kind] = theirs
@@ -188,7 +191,8 @@ def figure(found: dict[str, dict[str, Any]]) -> Any:
         for j, change in enumerate(changes):
             if change in rows:
                 ours, theirs = (rows[change][who][0] for who in ("found", "by_hand"))
-                ax.text(i, j, f"{ours:.2f} | {theirs:.2f}", ha="center", va="center", fontsize="small")
+                color = "white" if abs(rows[change]["difference"][0]) > 0.35 else "black"
+                ax.text(i, j, f"{ours:.2f} | {theirs:.2f}", ha="center", va="center", fontsize="small", color=color)
     ax.set_xticks(range(len(found)), [f"{name} | {BY_HAND[name][0]}" for name in found])
     ax.set_yticks(range(len(changes)), changes)
     panels.colorbar(image, label="found less by hand")
