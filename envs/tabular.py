@@ -77,21 +77,23 @@ def garnet(
     branching: int = 3,
     max_steps: int = 100,
     one_hot: bool = True,
+    density: float = 1.0,
 ) -> TabularMDP:
     """A random process (Archibald et al., 1995): each action leads to `branching` random states, with random chances.
 
-    The chances are the gaps between uniform numbers; a reward for each state and action is standard normal. It starts
-    anywhere and never ends. `jax.vmap` over keys makes a family.
+    The chances are the gaps between uniform numbers; a state and action rewards with the chance `density`, and then a
+    standard normal number. It starts anywhere and never ends. `jax.vmap` over keys makes a family.
     """
     if not 1 <= branching <= num_states:
         raise ValueError(f"branching={branching} is not between 1 and num_states={num_states}.")
-    key_next, key_chance, key_reward = jax.random.split(key, 3)
+    key_next, key_chance, key_reward, key_some = jax.random.split(key, 4)
     cuts = jnp.sort(jax.random.uniform(key_chance, (num_states, num_actions, branching - 1)))
     chances = jnp.pad(jnp.diff(cuts, prepend=0.0, append=1.0), [(0, 0), (0, 0), (0, num_states - branching)])
     order = jax.random.uniform(key_next, (num_states, num_actions, num_states)).argsort(-1)
+    rewarding = jax.random.uniform(key_some, (num_states, num_actions, 1)) < density
     return TabularMDP(
         transition=jnp.take_along_axis(chances, order, -1),
-        reward=jax.random.normal(key_reward, (num_states, num_actions, 1)),
+        reward=jnp.where(rewarding, jax.random.normal(key_reward, (num_states, num_actions, 1)), 0.0),
         terminal=jnp.zeros(num_states, bool),
         start=jnp.full(num_states, 1 / num_states),
         max_steps=max_steps,

@@ -17,6 +17,7 @@ import numpy as np
 import xarray as xr
 
 import jaxrl as rl
+from envs import tabular
 from envs.levels import distribution
 from envs.solve import optimal_return
 from jaxrl.meta.lives import SELECTION
@@ -49,6 +50,33 @@ class Shares:
 def mini(least: float = -float("inf")) -> Shares:
     """Grids of up to 5 x 5 with one or two objects, 100 states, 50 steps."""
     return Shares(distribution("LPGGrid-tiny", one_hot=False), least)
+
+
+@pytree
+class Processes:
+    """Random processes of 20 states and 4 actions, 50 steps: 0 is a random policy's return, 1 the best one's.
+
+    branching, density: of `envs.tabular.garnet`; where few pairs reward, what follows counts for more than what is earned
+    now. least: what a score is no less than.
+    """
+
+    density: float = 1.0
+    branching: int = static(default=3)
+    least: float = -float("inf")
+
+    def sample(self, key: jax.Array) -> Any:
+        how = {"num_states": 20, "branching": self.branching, "density": self.density}
+        return tabular.garnet(key, max_steps=50, one_hot=False, **how)
+
+    def score(self, env: Any, ret: jax.Array) -> jax.Array:
+        reward = jnp.sum(env.transition * env.reward, -1)
+
+        def back(over_actions: Callable[..., jax.Array]) -> jax.Array:
+            step = lambda _, value: over_actions(reward + env.transition @ value, axis=-1)
+            return env.start @ jax.lax.fori_loop(0, env.max_steps, step, jnp.zeros(env.num_states))
+
+        random = back(jnp.mean)
+        return jnp.maximum((ret - random) / (back(jnp.max) - random), self.least)
 
 
 @pytree

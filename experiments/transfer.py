@@ -20,7 +20,6 @@ import tyro
 
 import envs
 import jaxrl as rl
-from envs import tabular
 from experiments import _discovery as lab
 from experiments import discover_lpo, discover_ta_lpg
 from jaxrl.meta.lives import SELECTION
@@ -44,24 +43,6 @@ CHANGES = {"as found": AS_FOUND} | {
 # the return of PPO after a long training, how many times as long a life is, and for how many levels each seed stands
 FAR = {"CartPole-v1": (500.0, 4.0, 4), "Breakout-MinAtar": (24.0, 20.0, 8)}
 RATES = {f"lr x {factor:g}": AS_FOUND | {"lr": factor} for factor in (1.0, 0.1, 0.01, 0.001)}
-
-
-@pytree
-class Processes:
-    """Random processes of 20 states and 4 actions, 50 steps: 0 is a random policy's return, 1 the best one's."""
-
-    def sample(self, key: jax.Array) -> Any:
-        return tabular.garnet(key, num_states=20, max_steps=50, one_hot=False)
-
-    def score(self, env: Any, ret: jax.Array) -> jax.Array:
-        reward = jnp.sum(env.transition * env.reward, -1)
-
-        def back(over_actions: Callable[..., jax.Array]) -> jax.Array:
-            step = lambda _, value: over_actions(reward + env.transition @ value, axis=-1)
-            return env.start @ jax.lax.fori_loop(0, env.max_steps, step, jnp.zeros(env.num_states))
-
-        random = back(jnp.mean)
-        return (ret - random) / (back(jnp.max) - random)
 
 
 @pytree
@@ -102,7 +83,7 @@ def tasks(kind: str) -> tuple[Any, Any, dict[str, dict[str, float]]]:
     table = {
         "grid": (lab.mini(), CHANGES),
         "delayed chain": (envs.distribution("DelayedChain-short", one_hot=False), {"as found": AS_FOUND}),
-        "random MDP": (Processes(), {"as found": AS_FOUND}),
+        "random MDP": (lab.Processes(), {"as found": AS_FOUND}),
     }
     levels, changes = table[kind]
     return levels, None, changes

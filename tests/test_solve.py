@@ -249,6 +249,12 @@ def test_a_garnet_branches(seed):
     mdp = jax.jit(lambda key: tabular.garnet(key, 7, 3, 4))(jax.random.key(seed))
     np.testing.assert_allclose(mdp.transition.sum(-1), 1.0, rtol=1e-5)
     assert ((mdp.transition > 0).sum(-1) == 4).all()
+    assert (mdp.reward != 0).all()
+
+
+def test_a_share_of_a_garnet_rewards():
+    rewards = jax.vmap(lambda key: tabular.garnet(key, 10, 4, density=0.1).reward)(jax.random.split(jax.random.key(0), 50))
+    np.testing.assert_allclose((rewards != 0).mean(), 0.1, atol=0.02)  # of 2,000 pairs
 
 
 def test_a_process_is_played_by_its_arrays():
