@@ -99,17 +99,10 @@ class Blind:
         return self.evolution.judge(key, env, state, episodes)
 
 
-@pytree
-class Told:
-    """A rule that is told an age at each update: its own where `age` is 1, always none where 0, a random one where -1.
-
-    The random ages are one fixed sequence of shares of the lifetime, the same in all lives.
-    """
+class Wrapped:
+    """A rule around `rule`, which does whatever is not written anew."""
 
     rule: Any
-    age: float = 1.0
-
-    action_spaces = (rl.Discrete,)
 
     @property
     def heads(self) -> dict[str, int]:
@@ -121,6 +114,22 @@ class Told:
 
     def init(self, key: jax.Array, params: Any) -> Any:
         return self.rule.init(key, params)
+
+    def targets(self, carry: Any, out: Any, next_out: Any, batch: Any, clock: rl.Clock) -> Any:
+        return self.rule.targets(carry, out, next_out, batch, clock)
+
+
+@pytree
+class Told(Wrapped):
+    """A rule that is told an age at each update: its own where `age` is 1, always none where 0, a random one where -1.
+
+    The random ages are one fixed sequence of shares of the lifetime, the same in all lives.
+    """
+
+    rule: Any
+    age: float = 1.0
+
+    action_spaces = (rl.Discrete,)
 
     def targets(self, carry: Any, out: Any, next_out: Any, batch: Any, clock: rl.Clock) -> Any:
         return self.rule.targets(carry, out, next_out, batch, self.tell(clock))

@@ -27,6 +27,7 @@ import xarray as xr
 import envs
 import jaxrl as rl
 from envs.solve import best_rate
+from experiments import _discovery as lab
 from jaxrl import tree
 from jaxrl.tree import pytree, replace
 
@@ -67,26 +68,18 @@ class Config:
 
 
 @pytree
-class AdaptiveEntropy:
+class AdaptiveEntropy(lab.Wrapped):
     """An actor-critic whose entropy weight is limit * sigmoid(network of the last mean rewards)."""
 
     weights: dict[str, jax.Array]
-    actor_critic: Any
+    rule: Any
     limit: float = 1.0
 
     @classmethod
-    def random(cls, key: jax.Array, actor_critic: Any, width: int = 32) -> "AdaptiveEntropy":
+    def random(cls, key: jax.Array, rule: Any, width: int = 32) -> "AdaptiveEntropy":
         zeros = {"bias": jnp.zeros(width), "output": jnp.zeros(width)}
         hidden = jax.random.normal(key, (WINDOW, width)) * WINDOW**-0.5
-        return cls({"hidden": hidden, "shift": jnp.full(1, math.log(START / (1 - START)))} | zeros, actor_critic)
-
-    @property
-    def heads(self) -> dict[str, int]:
-        return self.actor_critic.heads
-
-    @property
-    def gamma(self) -> Any:
-        return self.actor_critic.gamma
+        return cls({"hidden": hidden, "shift": jnp.full(1, math.log(START / (1 - START)))} | zeros, rule)
 
     def init(self, key: jax.Array, params: Any) -> jax.Array:
         return jnp.zeros(WINDOW)
@@ -95,12 +88,12 @@ class AdaptiveEntropy:
         seen = jnp.roll(carry, -1).at[-1].set(batch.reward.mean())
         hidden = jax.nn.relu(seen @ self.weights["hidden"] + self.weights["bias"])
         entropy_weight = self.limit * jax.nn.sigmoid(hidden @ self.weights["output"] + self.weights["shift"][0])
-        targets = self.actor_critic.targets((), out, next_out, batch, clock)[1]
+        targets = self.rule.targets((), out, next_out, batch, clock)[1]
         return seen, (targets, jnp.broadcast_to(entropy_weight, batch.reward.shape))
 
     def loss(self, out: Any, batch: Any, targets: Any, clock: rl.Clock) -> Any:
         targets, entropy_weight = targets
-        own = replace(self.actor_critic, entropy_weight=entropy_weight.mean())
+        own = replace(self.rule, entropy_weight=entropy_weight.mean())
         loss, told = own.loss(out, batch, targets, clock)
         return loss, told | {"entropy_weight": entropy_weight.mean(), "reward": batch.reward.mean()}
 

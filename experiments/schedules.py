@@ -81,28 +81,14 @@ class Schedule:
 
 
 @pytree
-class Scheduled:
+class Scheduled(lab.Wrapped):
     """An actor-critic whose entropy weight is multiplied by a schedule."""
 
     schedule: Any
-    actor_critic: Any = rl.Surrogate()
-
-    @property
-    def heads(self) -> dict[str, int]:
-        return self.actor_critic.heads
-
-    @property
-    def gamma(self) -> Any:
-        return self.actor_critic.gamma
-
-    def init(self, key: jax.Array, params: Any) -> Any:
-        return self.actor_critic.init(key, params)
-
-    def targets(self, carry: Any, out: Any, next_out: Any, batch: Any, clock: rl.Clock) -> Any:
-        return self.actor_critic.targets(carry, out, next_out, batch, clock)
+    rule: Any = rl.Surrogate()
 
     def loss(self, out: Any, batch: Any, targets: Any, clock: rl.Clock) -> Any:
-        now = replace(self.actor_critic, entropy_weight=self.actor_critic.entropy_weight * self.schedule(clock))
+        now = replace(self.rule, entropy_weight=self.rule.entropy_weight * self.schedule(clock))
         return now.loss(out, batch, targets, clock)
 
 
