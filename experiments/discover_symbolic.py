@@ -182,10 +182,12 @@ def choose(record: dict[str, Any]) -> int:
 def keep(path: pathlib.Path, criterion: Any, number: int, record: dict[str, Any]) -> None:
     """A loss as a file, with what was measured of the meta-seed that it is of."""
     config, told = record["config"], record["scores"]
+    usual = {field.name: field.default for field in dataclasses.fields(Config)}
+    said = [f"--{key.replace('_', '-')} {value}" for key, value in config.items() if value != usual[key]]
     made = {
         "license": "Apache-2.0",
         "levels": f"{'LPGGrid-tiny' if config['worlds'] == 'grids' else 'Garnet'}, lives of {config['updates']} updates",
-        "command": f"python -m experiments.discover_symbolic --begin {config['begin']} --worlds {config['worlds']}",
+        "command": " ".join(["python -m experiments.discover_symbolic", *said]),
         "config": config,
         "seeds": [number],
         "cost": record["cost"],
