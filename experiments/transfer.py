@@ -40,8 +40,8 @@ CHANGES = {"as found": AS_FOUND} | {
     for name, factors in {"life": (0.25, 0.5, 2.0, 4.0), "lr": (0.25, 4.0), "reward": (0.1, 10.0)}.items()
     for factor in factors
 }
-# the return of PPO after a long training, how many times as long a life is, and for how many levels each seed stands
-FAR = {"CartPole-v1": (500.0, 4.0, 4), "Breakout-MinAtar": (24.0, 6.0, 8)}
+FAR = {"CartPole-v1": (500.0, 4.0), "Breakout-MinAtar": (24.0, 6.0)}  # PPO's return after a long training; life's factor
+FEWER = {"MLP128": 4, "CartPole-v1": 4, "Breakout-MinAtar": 16}  # where lives take long: one for so many levels
 RATES = {f"lr x {factor:g}": AS_FOUND | {"lr": factor} for factor in (1.0, 0.1, 0.01, 0.001)}
 
 
@@ -76,7 +76,7 @@ class Scaled:
 def tasks(kind: str) -> tuple[Any, Any, dict[str, dict[str, float]]]:
     """The levels of a kind of change, the network (None: the agent's own), and what is changed on them."""
     if kind in FAR:
-        best, life, _ = FAR[kind]
+        best, life = FAR[kind]
         return Always(envs.make(kind), best), rl.MLP((64, 64)), {name: x | {"life": life} for name, x in RATES.items()}
     if kind.startswith("MLP"):
         return lab.Shares(envs.distribution("LPGGrid-tiny", one_hot=True)), rl.MLP((int(kind[3:]),)), RATES
@@ -96,49 +96,42 @@ class Config:
     rules: tuple[str, ...] = tuple(BY_HAND)
     kinds: tuple[str, ...] = ("grid", "delayed chain", "random MDP", "MLP32", "MLP128", *FAR)
     levels: int = 128
-    """of each kind; of CartPole-v1 a quarter as many seeds, of Breakout-MinAtar an eighth"""
+    """of each kind; where `FEWER` says so a quarter or a sixteenth as many"""
     updates: int | None = None
     """of a life, in place of the rules' own"""
     folder: pathlib.Path = RESULTS
     """where `transfer.json` keeps each score that is done: the same command goes on from there"""
 
 
-def scorer(
-    agent: rl.OnPolicy, levels: Any, updates: int, changes: dict[str, dict[str, float]], num: int
-) -> Callable[[Any], jax.Array]:
-    """From a seed to the scores under each change, of the same levels and luck for all. [changes, num]."""
+def scorer(agent: rl.OnPolicy, levels: Any, updates: int, num: int) -> Callable[[Any, dict[str, Any]], jax.Array]:
+    """From a seed and a change to the scores: of the same levels and luck under each change. [num]."""
 
-    def run(seed: Any) -> jax.Array:
+    def run(seed: Any, change: dict[str, Any]) -> jax.Array:
         key_level, key_life = jax.random.split(jax.random.key(seed))
+        scaled = Scaled(levels, change["reward"])
+        lives = rl.Lives(replace(agent, lr=agent.lr * change["lr"]))
+        lifetime = jnp.round(updates * change["life"]).astype(jnp.int32)
 
-        def life(change: dict[str, jax.Array], n: jax.Array) -> jax.Array:
-            scaled = Scaled(levels, change["reward"])
-            lives = rl.Lives(replace(agent, lr=agent.lr * change["lr"]))
-            lifetime = jnp.round(updates * change["life"]).astype(jnp.int32)
+        def life(n: jax.Array) -> jax.Array:
             env = scaled.sample(jax.random.fold_in(key_level, n))
             return lives.life(jax.random.fold_in(key_life, n), {}, scaled, env, lifetime, lifetime)
 
-        each = jax.vmap(life, in_axes=(None, 0))
-        return jax.lax.map(lambda change: each(change, jnp.arange(num)), jax.tree.map(jnp.float32, together))
+        return jax.vmap(life)(jnp.arange(num))
 
-    together = {name: np.array([change[name] for change in changes.values()]) for name in AS_FOUND}
     return run
 
 
 def scores(agent: rl.OnPolicy, kind: str, updates: int, num: int) -> dict[str, np.ndarray]:
-    """An agent's scores on the test levels of a kind, or at the best learning rate.
+    """An agent's scores on the test levels of a kind under each change, or at the best learning rate.
 
     A life whose score is not finite has 0, as a policy that does nothing.
     """
     levels, network, changes = tasks(kind)
     agent = agent if network is None else replace(agent, network=network)
-    run = lab.once(scorer(agent, levels, updates, changes, num))
-    on = lambda seed: np.where(np.isfinite(made := np.asarray(run(seed))), made, 0.0)
-    found = dict(zip(changes, on(lab.TEST), strict=True))
-    if network is None:
-        return found
-    best = list(changes)[int(on(SELECTION).mean(1).argmax())]
-    return {best: found[best]}
+    run = lab.once(scorer(agent, levels, updates, num))
+    on = lambda seed, change: np.where(np.isfinite(made := np.asarray(run(seed, changes[change]))), made, 0.0)
+    chosen = list(changes) if network is None else [max(changes, key=lambda change: on(SELECTION, change).mean())]
+    return {change: on(lab.TEST, change) for change in chosen}
 
 
 def row(ours: np.ndarray, theirs: np.ndarray) -> dict[str, Any]:
@@ -150,7 +143,7 @@ def row(ours: np.ndarray, theirs: np.ndarray) -> dict[str, Any]:
 def compare(name: str, kind: str, config: Config, known: dict[Any, Any]) -> dict[str, Any]:
     """The rows of a rule and its counterpart on a kind of change; scores by hand that are `known` are not computed again."""
     title, by_hand, life = BY_HAND[name]
-    agent, num = rl.load_agent(name), max(config.levels // FAR.get(kind, (0, 0, 1))[-1], 2)
+    agent, num = rl.load_agent(name), max(config.levels // FEWER.get(kind, 1), 2)
     score = lambda agent: scores(agent, kind, config.updates or life, num)
     ours, theirs = score(agent), known.get((title, kind)) or score(by_hand(agent))
     known[title, kind] = theirs

@@ -75,8 +75,8 @@ def test_each_change_of_transfer_reaches_the_learner():
     from experiments import transfer
 
     agent = transfer.BY_HAND["ta_lpg"][1](None)
-    run = quick(transfer.scorer(agent, transfer.lab.mini(), 4, transfer.CHANGES, 8))
-    scores = dict(zip(transfer.CHANGES, np.asarray(run(0)), strict=True))
+    run = quick(transfer.scorer(agent, transfer.lab.mini(), 4, 8))
+    scores = {name: np.asarray(run(0, change)) for name, change in transfer.CHANGES.items()}
     assert all((scores[name] != scores["as found"]).any() for name in scores if name != "as found")
 
 
