@@ -33,11 +33,13 @@ from jaxrl.meta import RegularizedEvolution
 from jaxrl.meta.lives import SELECTION
 from jaxrl.symbolic import ValueProgram, formula
 from jaxrl.symbolic.rules import DQN, DQN_REG
+from jaxrl.tree import replace
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 ERROR = "(at(values, action) - (reward + discount * best(next_values)))"
 LEAST = -1.0  # what a level's score counts for at least while searching; the test has no such bound
 WORLDS = {"grids": lab.mini, "processes": functools.partial(lab.Processes, 0.1, 2)}
+LR, RATES = 2.0, (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # of the learner, and those that "DQN, tuned" chooses from
 HAND_MADE = {"broken": f"min({ERROR}, {ERROR})", "DQN": DQN, "DQNReg": DQN_REG}
 
 
@@ -73,7 +75,7 @@ class Config:
     """keeps the search: the same command goes on from there"""
     folder: pathlib.Path = RESULTS
     rule: pathlib.Path | None = None
-    """where the shortest loss that is as good as DQN's is kept as a rule, with the agent that it was made for"""
+    """where the loss that was chosen (`choose`) is kept as a rule, with the agent that it was made for"""
 
     @property
     def name(self) -> str:
@@ -84,7 +86,7 @@ class Config:
 def learner(criterion: Any, num_envs: int = 16, num_steps: int = 8) -> rl.OnPolicy:
     rule = rl.TD(criterion, exploration=rl.EpsilonGreedy(1.0, 0.3, 0.5))
     return rl.OnPolicy(
-        rule, lr=2.0, schedule=rl.Constant(), num_envs=num_envs, num_steps=num_steps, epochs=1, minibatches=1,
+        rule, lr=LR, schedule=rl.Constant(), num_envs=num_envs, num_steps=num_steps, epochs=1, minibatches=1,
         optimizer=rl.Optimizer(optax.sgd), network=rl.Table(lab.mini().levels.num_states),
     )  # fmt: skip
 
@@ -113,29 +115,29 @@ def run(config: Config) -> tuple[dict[str, Any], list[Any]]:
     evolution, world = search(config), WORLDS[config.worlds]
     clock = lambda report: busy.append(time.process_time())
     results, found = lab.discover(evolution, config, config.name, world(least=LEAST), chunk=1, progress=clock)
-    rows = config.seeds * config.evals
-    spent = {
-        "seconds": round(time.monotonic() - began, 1),
-        "cpu_seconds": round((busy[-1] - busy[1]) * rows / max(rows - 1, 1), 1) if len(busy) > 1 else None,
-        "cpu_seconds_with_compilation": round(time.process_time() - busy[0], 1),
-    }
-    by_hand = {name: {"criterion": ValueProgram.of(text, config.lines)} for name, text in HAND_MADE.items()}
-    most = max(config.test_levels, config.selection_levels)
-    score = {name: lab.scorer(evolution.lives, one(), most) for name, one in WORLDS.items()}
+    spent = cost(config, busy, time.monotonic() - began)
+    most, lives = max(config.test_levels, config.selection_levels), replace(evolution.lives, tunes=("criterion", "lr"))
+    score = {name: lab.scorer(lives, one(), most) for name, one in WORLDS.items()}
+    asked = lambda params: score[config.worlds](params, SELECTION)[: config.selection_levels]
+    with_rate = lambda criterion, lr=LR: {"criterion": criterion, "lr": lr}
+    made = {name: ValueProgram.of(text, config.lines) for name, text in HAND_MADE.items()}
+    best = max(RATES, key=lambda lr: asked(with_rate(made["DQN"], lr)).mean())
+    by_hand = {name: with_rate(one) for name, one in made.items()} | {"DQN, tuned": with_rate(made["DQN"], best)}
 
     def scores(where: str) -> dict[str, np.ndarray]:
         test = lambda params: score[where](params)[: config.test_levels]
-        return {"found": np.stack([test(one) for one in found])} | {name: test(one)[None] for name, one in by_hand.items()}
+        ours = np.stack([test(with_rate(**one)) for one in found])
+        return {"found": ours} | {name: test(one)[None] for name, one in by_hand.items()}
 
     tests = {where: scores(where) for where in WORLDS}
     here, (elsewhere,) = tests.pop(config.worlds), tests.values()
-    chosen_by = score[config.worlds](by_hand["DQN"], SELECTION)[: config.selection_levels]
-    reached = float(np.maximum(chosen_by, LEAST).mean())
+    reached = float(np.maximum(asked(by_hand["DQN"]), LEAST).mean())
     return {
         "formulas": [formula(one["criterion"].program) for one in found],
-        "hand_made": {name: formula(one["criterion"].program) for name, one in by_hand.items()},
+        "hand_made": {name: formula(one.program) for name, one in made.items()},
         "scores": {name: lab.summary(x) for name, x in here.items()},
-        "less_than_DQN": lab.compare(here["found"], here["DQN"]),
+        "more_than": {name: lab.compare(here["found"], here[name]) for name in ("DQN", "DQN, tuned")},
+        "tuned_lr": best,
         "scores_elsewhere": {name: lab.summary(x) for name, x in elsewhere.items()},
         "DQN_on_selection_levels": round(reached, 4),
         "programs_until_as_good": until(results, config, 0.95 * reached),
@@ -145,6 +147,18 @@ def run(config: Config) -> tuple[dict[str, Any], list[Any]]:
         "selection": np.round(results["evaluation"].values, 4).tolist(),
         "config": {k: v for k, v in dataclasses.asdict(config).items() if k not in ("runs", "folder", "rule")},
     } | lab.card(results), [one["criterion"] for one in found]
+
+
+def cost(config: Config, busy: list[float], seconds: float) -> dict[str, Any]:
+    """What the search took, by the processor's time at its begin and after each row; if all was kept, as told then."""
+    path, rows = config.folder / f"{config.name}.json", config.seeds * config.evals
+    if len(busy) == 1 and path.exists():
+        return json.loads(path.read_text())["cost"]
+    return {
+        "seconds": round(seconds, 1),
+        "cpu_seconds": round((busy[-1] - busy[1]) * rows / max(rows - 1, 1), 1) if len(busy) > 1 else None,
+        "cpu_seconds_with_compilation": round(busy[-1] - busy[0], 1),
+    }
 
 
 def tried(results: xr.Dataset, config: Config) -> np.ndarray:
@@ -160,22 +174,24 @@ def until(results: xr.Dataset, config: Config, enough: float) -> list[int | None
 
 
 def figure(record: dict[str, Any]) -> Any:
-    """The selection levels' curves, and the test."""
-    panels = rl.plot.Picture(figsize=(10.5, 3.4), layout="constrained")
-    left, right = panels.subplots(1, 2)
+    """The selection levels' curves, and the tests."""
+    panels = rl.plot.Picture(figsize=(15, 3.4), layout="constrained")
+    left, right, last = panels.subplots(1, 3)
     for curve in record["selection"]:
         left.plot(record["step"], curve, color="C0", alpha=0.7)
     left.axhline(record["DQN_on_selection_levels"], color="0.3", linestyle="--", label="DQN's loss")
     left.set(xlabel="generation", ylabel="share of the optimum,\nselection levels", title="each line is a meta-seed")
     left.legend(frameon=False)
     lab.bars(right, record["scores"])
+    lab.bars(last, record["scores_elsewhere"])
+    last.set(title="on " + next(name for name in WORLDS if name != record["config"]["worlds"]))
     return panels
 
 
 def choose(record: dict[str, Any]) -> int:
-    """The shortest formula within 5 % of DQN's loss on the selection levels, by its meta-seed; if none is, the best one."""
+    """The meta-seed whose loss selection levels like best; of repairs the shortest within 5 % of DQN's there, if any is."""
     best = np.max(record["selection"], axis=1)
-    good = np.flatnonzero(best >= 0.95 * record["DQN_on_selection_levels"])
+    good = np.flatnonzero((best >= 0.95 * record["DQN_on_selection_levels"]) & (record["config"]["begin"] == "broken"))
     return int(min(good, key=lambda i: len(record["formulas"][i])) if len(good) else np.argmax(best))
 
 
@@ -214,7 +230,7 @@ def main(config: Config) -> None:
     ):
         print(f"{score:.3f}, as good as DQN's after {first} programs: {text}")
     for name, told in record["scores"].items():
-        print(f"{name:8} {told['mean'][0]:.3f} [{told['mean'][1]:.3f}, {told['mean'][2]:.3f}]")
+        print(f"{name:10} {told['mean'][0]:.3f} [{told['mean'][1]:.3f}, {told['mean'][2]:.3f}]")
     print(record["cost"], f"for {config.seeds} meta-seeds")
 
 

@@ -16,23 +16,27 @@ from experiments import bootstrapped_entropy, transfer
 KINDS = list(zip(transfer.Config().kinds, itertools.cycle(("symbolic_td", "ta_lpo")), strict=False))
 
 
-def traced_only(run):
-    """In place of a compiled scorer: traces it, and gives 0.5 for each life, but two lives of the first change diverge."""
+def traced_only(first):
+    """In place of a compiled scorer: traces it, and gives 0.5 for each life, but two lives of this change diverge."""
 
-    def scores(seed):
-        made = np.full(jax.eval_shape(run, seed).shape, 0.5, np.float32)
-        made[0, 0], made[0, -1] = np.nan, np.inf
-        return made
+    def compiled(run):
+        def scores(seed, change):
+            made = np.full(jax.eval_shape(run, seed, change).shape, 0.5, np.float32)
+            if change == first:
+                made[0], made[-1] = np.nan, np.inf
+            return made
 
-    return scores
+        return scores
+
+    return compiled
 
 
 @pytest.mark.parametrize(("kind", "rule"), KINDS)
 def test_every_kind_of_change_is_traced_and_a_life_gone_non_finite_counts_nothing(kind, rule, monkeypatch):
-    monkeypatch.setattr(lab, "once", traced_only)
+    _, network, changes = transfer.tasks(kind)
+    monkeypatch.setattr(lab, "once", traced_only(next(iter(changes.values()))))
     agent = rl.load_agent(rule)
     found = transfer.scores(agent, kind, 3, 4)
-    _, network, changes = transfer.tasks(kind)
     if network is None:
         assert list(found) == list(changes)
         np.testing.assert_array_equal(found["as found"], [0.0, 0.5, 0.5, 0.0])
@@ -52,7 +56,7 @@ def test_transfer_goes_on_from_equal_numbers_alone(tmp_path):
 
 
 def test_a_random_process_scores_by_its_random_and_its_best_policy():
-    family = transfer.Processes()
+    family = lab.Processes()
     env, scored = quick(family.sample)(jax.random.key(3)), quick(family.score)
     chance, reward = np.asarray(env.transition, float), np.asarray(env.reward, float)
     random, best = np.zeros(20), np.zeros(20)
