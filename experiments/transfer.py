@@ -28,11 +28,13 @@ from jaxrl.sweep import card
 from jaxrl.tree import pytree, replace
 
 RESULTS = pathlib.Path(__file__).parent / "results"
+TD = ("DQN's loss", lambda agent: replace(agent, rule=replace(agent.rule, criterion=SquaredError())), 40)
 BY_HAND: dict[str, tuple[str, Callable[[Any], Any], int]] = {  # its rule by hand, and the updates of a life
     "lpo": ("PPO", lambda agent: discover_lpo.learner(rl.Clip()), 30),
     "ta_lpo": ("PPO", lambda agent: discover_lpo.learner(rl.Clip()), 30),
     "ta_lpg": ("A2C", lambda agent: discover_ta_lpg.learner(rl.Surrogate(rl.PolicyGradient()), 0.3, discover_lpo.ADAM), 30),
-    "symbolic_td": ("DQN's loss", lambda agent: replace(agent, rule=replace(agent.rule, criterion=SquaredError())), 40),
+    "symbolic_td": TD,
+    "symbolic_from_nothing": TD,
 }
 AS_FOUND = {"life": 1.0, "lr": 1.0, "reward": 1.0}  # factors
 CHANGES = {"as found": AS_FOUND} | {
