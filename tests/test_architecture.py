@@ -84,9 +84,8 @@ def test_jaxrl_knows_no_environment_and_environments_no_algorithm():
 
 
 def test_importing_the_kit_is_light():
-    code = (
-        "import sys, jaxrl, envs; print(*(m for m in ('gymnax', 'brax', 'matplotlib.pyplot', 'tyro') if m in sys.modules))"
-    )
+    heavy = ("gymnax", "brax", "matplotlib.pyplot", "scipy.stats", "tyro")
+    code = f"import sys, jaxrl, envs; print(*(m for m in {heavy} if m in sys.modules))"
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
     ).stdout.split()

@@ -4,7 +4,6 @@ import dataclasses
 import math
 
 import numpy as np
-from scipy.stats import qmc
 
 from jaxrl.tuning.history import Batch, History, check_counts
 
@@ -35,6 +34,8 @@ class Sobol:
         check_counts(self, "batch")
 
     def ask(self, tried: History) -> Batch | None:
+        from scipy.stats import qmc  # here, as it takes a while to import
+
         n, first = min(self.batch, tried.afford(tried.rows)), len(tried.points)
         sequence = qmc.Sobol(tried.space.dims, rng=np.random.default_rng(tried.seed))
         drawn = sequence.random_base2(max(first + n - 1, 1).bit_length())
