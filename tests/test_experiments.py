@@ -27,8 +27,9 @@ SMOKE = {
     "discover_ta_lpo": "--generations 1 --evals 1 --seeds 2 --population 4 --lifetime 2 3 --test-lifetimes 3 --rates 1 "
     "--clips 1 --width 4 --selection-levels 2 --test-levels 4 --runs {out}/runs --folder {out}",
     "early_stopping": "--settings 10 --seeds 1 --steps 10240 --orders 2 --quantiles 0.5 --folder {out}",
+    # on as many test levels as Adam is tuned on, which is one program
     "learned_optimizer": "--generations 2 --evals 1 --seeds 2 --population 4 --updates 2 --selection-levels 2 "
-    "--test-levels 4 --settings 1 --width 4 --runs {out}/runs --folder {out}",
+    "--test-levels 10 --settings 1 --width 4 --runs {out}/runs --folder {out}",
     "memory_speed": "--lengths 4 --batches 1 --sizes 4 --rounds 1 --calls 1 --folder {out}",
     "ppo_classic": "--tasks CartPole-v1 --seeds 2 --scale 0.05 --folder {out}",
     "replay_speed": "--capacities 64 --seeds 2 --batch-size 8 --steps 4 --repeats 1 --folder {out}",
