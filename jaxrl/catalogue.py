@@ -235,9 +235,7 @@ def _score(path: pathlib.Path, row: dict[str, Any], name: str) -> dict[str, Any]
     told = {"best": ", ".join(f"{key}={value}" for key, value in best.items())}
     if few := stats.too_few(known):
         return told | {"score": float(stats.iqm(scores.values)), "note": few}
-    return told | {
-        key: float(value) for key, value in zip(("score", "low", "high"), stats.interval(scores.values), strict=True)
-    }
+    return told | dict(zip(("score", "low", "high"), map(float, stats.interval(scores.values)), strict=True))
 
 
 def best_setting(results: xr.Dataset, name: str = "return") -> tuple[xr.DataArray, dict[str, Any]]:
@@ -245,9 +243,8 @@ def best_setting(results: xr.Dataset, name: str = "return") -> tuple[xr.DataArra
     final = stats.final(results, name, "seed").transpose(..., "seed")
     final = final.where(np.isfinite(final)).astype(float)
     means = np.nan_to_num(np.asarray(stats.iqm(final.values)), nan=-np.inf)
-    place = dict(
-        zip([axis for axis in final.dims if axis != "seed"], np.unravel_index(means.argmax(), means.shape), strict=True)
-    )
+    axes = [axis for axis in final.dims if axis != "seed"]
+    place = dict(zip(axes, np.unravel_index(means.argmax(), means.shape), strict=True))
     chosen = final.isel({axis: int(i) for axis, i in place.items()})
     return chosen.reset_coords(drop=True), {str(key): c.values.item() for key, c in chosen.coords.items() if c.ndim == 0}
 
@@ -274,15 +271,18 @@ def compare(
     allow: what may differ, of `stats.obstacles`, because it is what you study.
 
     Raises:
-      ValueError: what would make the comparison misleading; an axis of several values without its label.
+      ValueError: what would make the comparison misleading; an axis of several values without its label; one of neither.
     """
-    first, second = (_one_setting(x, name, where) for x in (a, b))
+    sides = [x if isinstance(x, xr.Dataset | xr.DataArray) else load(x) for x in (a, b)]
+    axes = [str(axis) for results in sides for axis in results.dims]
+    if unknown := [axis for axis in where if axis not in axes]:
+        raise ValueError(f"neither study was swept over {unknown[0]!r}; {tree.nearest(unknown[0], axes)}.")
+    first, second = (_one_setting(results, name, where) for results in sides)
     return stats.compare(first, second, name, allow=allow)
 
 
-def _one_setting(study: Any, name: str, where: dict[str, Any]) -> Any:
+def _one_setting(results: Any, name: str, where: dict[str, Any]) -> Any:
     """A study's results at one setting."""
-    results = study if isinstance(study, xr.Dataset | xr.DataArray) else load(study)
     for axis, value in where.items():
         if axis in results.dims:
             labels = results[axis].values

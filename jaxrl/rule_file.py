@@ -19,9 +19,9 @@ from jaxrl import rules, tree
 from jaxrl.algorithms.base import Algorithm
 from jaxrl.algorithms.on_policy import OnPolicy
 from jaxrl.env import Step
-from jaxrl.rules.base import UpdateRule
+from jaxrl.rules.base import UpdateRule, check_rule
 from jaxrl.spaces import Discrete
-from jaxrl.sweep import recipe, store
+from jaxrl.sweep import npz, recipe, store
 from jaxrl.tree import pytree, static
 
 FORMAT = 1
@@ -38,15 +38,12 @@ def save_rule(path: Path, rule: UpdateRule, *, agent: Any = None, **card: Any) -
     (what it was trained on), `seeds`, `cost`, `scores` with their intervals.
 
     Raises:
-      TypeError: an objective alone; an array that is no number; a card that is not JSON.
-      ValueError: a class or function that is not the kit's: a file holds no code.
+      TypeError: an objective alone, an agent that is no `OnPolicy`; an array that is no number; a card that is not JSON.
+      ValueError: a class or function that is not the kit's: a file holds no code; NaN among the weights.
     """
-    for name in ("init", "targets", "loss"):
-        if not hasattr(rule, name):
-            kind = type(rule).__name__
-            raise TypeError(
-                f"{kind} is no update rule: it has no {name!r}. Of an objective, save rl.Surrogate({kind}(...))."
-            )
+    check_rule(rule)
+    if agent is not None and not isinstance(agent, OnPolicy):
+        raise TypeError(f"agent= is the rl.OnPolicy that the rule is made for, and got {type(agent).__name__}.")
     whole = {"rule": rule} | ({} if agent is None else {"agent": tree.replace(agent, rule=None)})
     arrays: dict[str, np.ndarray] = {}
 
@@ -148,7 +145,7 @@ def _record(folder: pathlib.Path) -> dict[str, Any]:
         version = record["format"]
         if version == FORMAT and not {"card", "arrays", "sha256", "rule"} <= set(record):
             raise KeyError("a part is missing")
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{folder / 'rule.json'} is damaged ({error}): copy it again.") from error
     if version != FORMAT:
         raise ValueError(f"{folder} is of format {version!r}, and this jaxrl reads {FORMAT}: use the jaxrl that wrote it.")
@@ -163,12 +160,13 @@ def _arrays(folder: pathlib.Path, record: dict[str, Any]) -> dict[str, np.ndarra
     if hashlib.sha256(raw).hexdigest() != record["sha256"]:
         raise ValueError(f"{folder / 'rule.npz'} is damaged, or another rule's than its rule.json: copy both again.")
     try:
-        with np.load(io.BytesIO(raw), allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        arrays = npz.read_open(io.BytesIO(raw))
     except Exception as error:  # a zip that was made to fail may do so in any way
         raise ValueError(f"{folder / 'rule.npz'} holds no plain arrays: {error}") from error
     if {name: _look(x) for name, x in arrays.items()} != record["arrays"]:
         raise ValueError(f"{folder} has other arrays in its rule.npz than its rule.json says: copy both again.")
+    if broken := [name for name, x in arrays.items() if np.isnan(x).any()]:
+        raise ValueError(f"{folder} holds numbers that are none (NaN) in {broken[0]}: what was saved had diverged.")
     return arrays
 
 
@@ -206,6 +204,8 @@ def _try(rule: Any) -> None:
 def _number(name: str, x: Any) -> np.ndarray:
     if getattr(x, "dtype", np.dtype(object)).kind not in "biuf":  # a key's or bfloat16's is of another kind
         raise TypeError(f"{name} is an array of {x.dtype}, which a rule's file can't hold: make it float32, say.")
+    if np.isnan(x).any():
+        raise ValueError(f"{name} holds NaN: what diverged is no rule. Keep the best instead, keep_best=True.")
     return np.asarray(x)
 
 

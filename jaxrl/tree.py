@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, dataclass_transform
 
@@ -29,7 +30,7 @@ def pytree(cls: type[T]) -> type[T]:
     Raises:
       TypeError: when an instance is built with an array in a static field.
     """
-    own_check = cls.__dict__.get("__post_init__")
+    own_check = getattr(cls, "__post_init__", None)  # or its base's
 
     def __post_init__(self: Any) -> None:
         _check_static(self)
@@ -84,9 +85,18 @@ def is_finite(tree: Any) -> jax.Array:
     return jnp.array([jnp.all(jnp.isfinite(x)) for x in floats], bool).all()
 
 
+def check_counts(record: Any, *names: str, least: int = 1) -> None:
+    """Refuses a dataclass in which a count of these names is no whole number, or is less than `least`."""
+    for name in names:
+        count = getattr(record, name)
+        if not isinstance(count, int | np.integer) or count < least:
+            told = f"{type(record).__name__}({name}={count!r})"
+            raise ValueError(f"{told} asks for nothing that can be done: write a whole number, {name}={least} or more.")
+
+
 def nearest(name: str, known: Any) -> str:
     """The end of an error about an unknown name: the names most like it, else all of them."""
-    known = sorted(known)
+    known = sorted(set(known))
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     return f"the nearest are {', '.join(close)}" if close else f"known are {', '.join(known)}"
 
@@ -126,11 +136,22 @@ def find(tree: Any, name: str) -> str:
 
 
 def parts(tree: Any, names: Sequence[str]) -> dict[str, Any]:
-    """What the fields of these names hold (as in `find`): `put(tree, parts(tree, names))` is the same tree."""
+    """What the fields of these names hold (as in `find`): `put(tree, parts(tree, names))` is the same tree.
+
+    Raises:
+      TypeError: one text in place of several names.
+      ValueError: no such field, or one that is named twice, by itself or with the whole that it is a part of.
+    """
+    if isinstance(names, str):
+        raise TypeError(f"{names!r} is one name, and several go here: write ({names!r},).")
+    known = {name: find(tree, name) for name in names}
+    for one, other in itertools.permutations(names, 2):
+        if f"{known[other]}.".startswith(f"{known[one]}."):
+            raise ValueError(f"{other!r} is within {one!r} in {type(tree).__name__}: name it once.")
     found = {}
     for name in names:
         found[name] = tree
-        for part in find(tree, name).split("."):
+        for part in known[name].split("."):
             found[name] = found[name][part] if isinstance(found[name], dict) else getattr(found[name], part)
     return found
 

@@ -49,6 +49,12 @@ def test_the_outer_objective_may_have_an_entropy_bonus():
     assert float(gain(2.0) - gain(0.0)) == pytest.approx(2.0 * entropy, rel=1e-4)
 
 
+def test_a_truth_of_another_shape_is_refused():
+    algo = Online(LEARNER, Bootstrap(rl.OnPolicy(), num_updates=2), tunes=("lr",))
+    with pytest.raises(ValueError, match=r"make it of the learner, truth=rl\.tree\.replace"):
+        rl.train(0, algo, Choice(), steps=10_000)
+
+
 def test_a_memory_is_refused():
     with pytest.raises(ValueError, match="without a memory"):
         Online(replace(LEARNER, memory=rl.GRU(4)), tunes=("lr",)).init(jax.random.key(0), Choice())

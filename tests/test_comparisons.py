@@ -87,6 +87,7 @@ def test_a_profile_is_the_share_above():
     assert (made.low <= made.share).all()
     assert (made.share <= made.high).all()
     assert stats.profile(x).sizes["threshold"] == 51
+    assert float(stats.profile(x, thresholds=0.0, tasks="task", resamples=2).share[0]) == float(made.share[1])
 
 
 def test_an_estimate_of_any_statistic_at_each_step():

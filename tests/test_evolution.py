@@ -184,4 +184,32 @@ def test_errors_come_before_compiling():
         rl.sweep(replace(TRAINING, algo=tuning("rule")), {"seed": SEEDS}, progress=False)
     with pytest.raises(ValueError, match=r"write, say, lifetime=\(10, 60\)"):
         Lives(lifetime=(20, 10))
+    with pytest.raises(ValueError, match=r"write, say, lifetime=\(10, 60\)"):
+        Lives(lifetime=20)
+    with pytest.raises(ValueError, match="Nothing is tuned"):
+        rl.sweep(replace(TRAINING, algo=replace(EVOLUTION, lives=replace(LIVES, tunes=()))), {"seed": SEEDS}, progress=False)
+    with pytest.raises(TypeError, match=r"network.* is object"):
+        rl.sweep(replace(TRAINING, algo=tuning("network")), {"seed": SEEDS}, progress=False)
     assert isinstance(EVOLUTION.strategy.shaping, PairSign)
+
+
+@pytest.mark.parametrize(
+    ("kind", "counts"),
+    [
+        *((Lives, {name: 0}) for name in ("episodes", "num_lives", "chunk")),
+        (rl.Evolution, {"num_tasks": 0}),
+        (rl.PES, {"population": 3}),
+        (rl.PES, {"population": 0}),
+        (rl.CMAES, {"population": 1}),
+        (rl.meta.PersistentEvolution, {"unroll": 0}),
+        (rl.MetaGradient, {"num_updates": 0}),
+        (rl.MetaGradient, {"num_agents": 0}),
+        (rl.RegularizedEvolution, {"hall": 0}),
+        (rl.Bootstrap, {"num_updates": 0}),
+        (rl.Online, {"num_updates": 0}),
+    ],
+)
+def test_counts_that_can_do_nothing_are_refused(kind, counts):
+    (name,) = counts
+    with pytest.raises(ValueError, match=rf"{name}=.* write "):
+        kind(**counts)

@@ -100,6 +100,8 @@ def test_the_pareto_frontier_is_what_nobody_beats():
         not any((a <= x and b <= y) and (a < x or b < y) for a, b in zip(data, compute, strict=True))
         for x, y in zip(data, compute, strict=True)
     ]
+    assert stats.pareto([1.0, 2.0, np.nan], [2.0, 1.0, 0.0]).tolist() == [True, True, True]  # the cheapest in the other
+    assert stats.pareto([1.0, 2.0, np.nan], [2.0, 1.0, 1.0]).tolist() == [True, True, False]
     assert stats.pareto(data, compute).tolist() == slow == [True, True, True, False, False, True]
 
 
@@ -166,3 +168,7 @@ def test_stopping_saves_steps_and_its_cost_is_counted():
     assert float(never.saved.estimate) == float(never.regret.estimate) == float(never.missed.estimate) == 0.0
     with pytest.raises(ValueError, match="more than first=8"):
         stats.stopping_cost(curves[:8], STEPS)
+    with pytest.raises(ValueError, match=r"steps \(2,\)"):
+        stats.stopping_cost(curves, STEPS[:2])
+    with pytest.raises(ValueError, match=r"checks=\(2\.0,\)"):
+        stats.stopping_cost(curves, STEPS, checks=(2.0,))

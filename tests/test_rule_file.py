@@ -94,6 +94,32 @@ def test_damaged_files(saved):
         rl.load_rule(saved)
 
 
+def rewritten(folder, save, change=lambda x: x):
+    """Arrays that were changed and saved in another way, and whose digest fits."""
+    with np.load(folder / "rule.npz") as file:
+        save(folder / "rule.npz", **{name: change(file[name]) for name in file.files})
+    raw = (folder / "rule.npz").read_bytes()
+    edit(folder, lambda record: record.update(sha256=rule_file.hashlib.sha256(raw).hexdigest()))
+
+
+def test_a_file_that_unpacks_to_a_large_one_is_not_read(saved):
+    rewritten(saved, np.savez_compressed)
+    with pytest.raises(ValueError, match="it is compressed"):
+        rl.load_rule(saved)
+
+
+def test_weights_that_are_no_numbers(saved):
+    rewritten(saved, np.savez, lambda x: np.full_like(x, np.nan))
+    with pytest.raises(ValueError, match=r"NaN.*had diverged"):
+        rl.load_rule(saved)
+
+
+def test_json_that_is_too_deep(saved):
+    (saved / "rule.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match=r"rule\.json is damaged"):
+        rl.load_rule(saved)
+
+
 def test_arrays_that_do_not_fit(tmp_path):
     wrong = LPG.weights | {"prediction": {"kernel": jnp.zeros((8, 5)), "bias": jnp.zeros(5)}}
     folder = rl.save_rule(tmp_path, rl.tree.replace(LPG, weights=wrong))
@@ -131,14 +157,24 @@ def test_a_pickle_is_not_opened(saved, monkeypatch):
 
 def test_what_can_t_be_saved(tmp_path):
     lpo = rl.LPO.random(jax.random.key(0), 8)
-    with pytest.raises(TypeError, match=r"LPO is no update rule.*save rl\.Surrogate\(LPO"):
+    with pytest.raises(TypeError, match=r"LPO is no update rule.*make rl\.Surrogate\(LPO"):
         rl.save_rule(tmp_path, lpo)
     half = rl.Surrogate(rl.tree.replace(lpo, weights=jax.tree.map(lambda x: x.astype(jnp.bfloat16), lpo.weights)))
     with pytest.raises(TypeError, match=r"rule\.objective\.weights\.hidden is an array of bfloat16"):
         rl.save_rule(tmp_path, half)
     with pytest.raises(TypeError, match="levels= of a rule's card is no JSON"):
         rl.save_rule(tmp_path, rl.Surrogate(lpo), levels=Choice())
+    with pytest.raises(TypeError, match=r"agent= is the rl\.OnPolicy.*got OffPolicy"):
+        rl.save_rule(tmp_path, rl.Surrogate(lpo), agent=rl.dqn())
+    with pytest.raises(ValueError, match=r"weights\.hidden holds NaN"):
+        rl.save_rule(tmp_path, rl.Surrogate(rl.tree.replace(lpo, weights=jax.tree.map(lambda x: x * jnp.nan, lpo.weights))))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("rule", [rl.LPO.random(jax.random.key(0), 8), "lpo"], ids=["objective", "name"])
+def test_what_is_no_rule_does_not_train(rule):
+    with pytest.raises(TypeError, match=r"is no update rule.*make rl\.Surrogate.*rl\.load_rule"):
+        rl.train(0, rl.OnPolicy(rule=rule), Choice(), steps=10_000)
 
 
 def test_a_discrete_rule_from_a_file_refuses_real_actions(saved):

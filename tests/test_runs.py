@@ -220,10 +220,16 @@ def test_what_a_record_lacks_and_what_is_none_is_said(root, tmp_path, capsys):
     assert (tmp_path / "small.png").exists()
     (tmp_path / "other.json").write_text("{}")
     (tmp_path / "old.json").write_text(json.dumps({k: v for k, v in json.loads(small.read_text()).items() if k != "recipe"}))
+    (tmp_path / "edited.json").write_text(json.dumps(json.loads(small.read_text()) | {"versions": [1]}))
+    curves = {"return": {"dtype": "float32", "values": [10**400]}}
+    (tmp_path / "huge.json").write_text(json.dumps(json.loads(small.read_text()) | {"curves": curves}))
     told = {
         ("play", "small.json"): "is a record: curves, and no policies",
         ("plot", "other.json"): "is no record of a sweep, or a damaged one (it has no 'run')",
         ("plot", "nowhere.json"): "does not exist",
+        ("report", "edited.json"): "its versions is no dictionary",
+        ("report", "small.json", "--out", "."): "is a directory: name the page",
+        ("plot", "huge.json"): "is damaged",
         ("report", "."): "it has no sweep.json.*`jaxrl runs` lists",
         ("rerun", "old.json", "--member", "0"): "old.json has no recipe",
     }
@@ -380,6 +386,8 @@ def test_what_would_mislead_is_refused(root):
         rl.compare(root / "small.json", root / "small.json")
     with pytest.raises(ValueError, match=r"lr=0\.5 was not swept"):
         rl.compare(root / "small.json", root / "small.json", lr=0.5)
+    with pytest.raises(ValueError, match=r"swept over 'lrr'; the nearest are lr\."):
+        rl.compare(root / "small.json", root / "small.json", lr=1e-3, lrr=0.5)
     zoo = "experiments/results/zoo/"
     with pytest.raises(ValueError, match=r"environment: .*Acrobot-v1"):
         rl.compare(zoo + "dqn-CartPole-v1.json", zoo + "dqn-Acrobot-v1.json", "evaluation")

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.stats
 import xarray as xr
@@ -181,6 +182,15 @@ def test_pairs_cancel_the_luck_of_a_seed():
         stats.paired_difference(luck, luck[:-1])
 
 
+@pytest.mark.parametrize("statistic", [stats.iqm, stats.median, stats.mean])
+def test_statistics_take_what_holds_numbers(statistic):
+    x = [1.0, 2.0, 3.0, 10.0]
+    for held in (x, pd.Series(x), xr.DataArray(x, dims="seed")):
+        assert float(statistic(held)) == float(statistic(np.array(x)))
+    assert statistic([10**10, 2 * 10**10]) == 1.5e10
+    assert np.isnan(statistic([]))
+
+
 def test_improvement_has_an_interval():
     x, y = scores(30) + 1, scores(20)
     draws = stats.bootstrap(jax.random.key(0), stats.probability_of_improvement, x, y, resamples=300)
@@ -196,8 +206,13 @@ def test_intervals_refuse_what_says_nothing():
         stats.interval(np.arange(4.0), axis=1)
     with pytest.raises(ValueError, match="resamples=0"):
         stats.interval(np.arange(4.0), resamples=0)
-    with pytest.raises(ValueError, match="x has 2, y 3"):
-        stats.improvement(np.zeros((5, 2)), np.zeros((5, 3)))
+    for improvement in (stats.improvement, stats.probability_of_improvement):
+        with pytest.raises(ValueError, match=r"x has \(2,\), y \(3,\)"):
+            improvement(np.zeros((5, 2)), np.zeros((5, 3)))
+    with pytest.raises(ValueError, match="at least 2"):
+        stats.interval_of(jnp.mean, np.ones(1))
+    with pytest.raises(ValueError, match=r"a curve of 3 points.*\(2,\)"):
+        stats.auc(np.ones((4, 3)), [0, 1])
     with pytest.raises(ValueError, match=r"level=0\.95"):
         stats.interval(np.ones(5), level=95)
     lonely = stats.interval(np.array([[1.0, np.nan, np.nan], [1.0, 2.0, np.nan]]))

@@ -27,6 +27,24 @@ def test_floats_are_leaves_and_counts_are_structure():
     assert jax.tree.structure(Inner(size=3)) != jax.tree.structure(Inner(size=4))
 
 
+def test_a_check_of_the_base_is_the_heir_s_too():
+    @rl.pytree
+    class Base:
+        size: int = rl.static(default=3)
+
+        def __post_init__(self):
+            tree.check_counts(self, "size", least=2)
+
+    @rl.pytree
+    class Heir(Base):
+        pass
+
+    assert Heir(size=2).size == 2
+    for size in (1, 2.5):
+        with pytest.raises(ValueError, match="size=2 or more"):
+            Heir(size=size)
+
+
 def test_an_array_in_a_static_field_is_refused():
     with pytest.raises(TypeError, match=r"Inner\.size is static.*size=2"):
         Inner(size=jnp.array([2, 4]))
@@ -47,6 +65,16 @@ def test_leaves_are_found_by_name():
         tree.put(Outer(), {"gamma": 0.5})
     with pytest.raises(ValueError, match=r"no field 'lrr'; the nearest are lr"):
         tree.put(Outer(), {"lrr": 0.5})
+
+
+def test_what_is_named_twice_or_in_one_text_is_refused():
+    agent = rl.OnPolicy()
+    assert list(tree.parts(agent, ("lr", "clip"))) == ["lr", "clip"]
+    for names in (("clip", "rule.objective.clip"), ("clip", "objective"), ("objective", "clip"), ("lr", "lr")):
+        with pytest.raises(ValueError, match="name it once"):
+            tree.parts(agent, names)
+    with pytest.raises(TypeError, match=r"write \('lr',\)"):
+        tree.parts(agent, "lr")
 
 
 def test_is_finite_sees_any_float_and_only_floats():

@@ -230,6 +230,14 @@ def test_a_space_that_does_not_fit_is_refused(error, space, match):
     assert match in str(caught.value) + "".join(getattr(caught.value, "__notes__", []))
 
 
+def test_a_range_of_what_only_some_of_the_choices_have_is_refused():
+    training = rl.tree.put(TRAINING, {"unused": Clock(1, 0.5)})
+    space = {"unused": tuning.choice(Clock(1, 0.5), ()), "total": tuning.uniform(0, 1)}
+    with pytest.raises(ValueError, match="no field 'total'") as caught:
+        space_of(training, space)
+    assert caught.value.__notes__ == ["This is at unused=()."]
+
+
 @pytest.mark.parametrize(
     ("make", "match"),
     [
@@ -247,6 +255,9 @@ def test_a_space_that_does_not_fit_is_refused(error, space, match):
         (lambda: tuning.PBT(rows=0), "rows=0"),
         (lambda: tuning.PBT(share=2.0), "share=2.0"),
         (lambda: tuning.Foresight(checks=(0.5, 2.0)), "shares of a life"),
+        (lambda: tuning.DE(population=0), "population=0"),
+        (lambda: search(measure="final"), "measure='final' is no function"),
+        (lambda: search(statistic="iqm"), "statistic='iqm' is no function"),
         (lambda: search("random"), "no tuner"),
         (lambda: search(tuning.Random), "no tuner"),
         (lambda: search(training=TRAINING.algo), "Walk is no rl.Training"),

@@ -159,6 +159,9 @@ def num_actions(env: Env) -> int:
 
 def check_space(env: Env, allowed: tuple[type, ...], who: str) -> None:
     """Refuses an environment whose actions an algorithm or rule has no policy for."""
+    if not hasattr(env, "action_space"):
+        more = ", it is a distribution of them: write one of its levels, tasks.sample(key)" if hasattr(env, "sample") else ""
+        raise TypeError(f"{type(env).__name__} is no environment, it has no action_space{more}.")
     kind = type(env.action_space)
     if kind not in allowed:
         names = ", ".join(space.__name__ for space in allowed)

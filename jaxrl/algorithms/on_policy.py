@@ -87,6 +87,7 @@ class OnPolicy:
         return self.num_envs * self.num_steps
 
     def init(self, key: jax.Array, env: Env, num_updates: Any = float("inf")) -> State:
+        rules.check_rule(self.rule)
         check_space(env, getattr(self.rule, "action_spaces", (Discrete, MultiDiscrete, Box)), type(self.rule).__name__)
         key_env, key_net, key_rule = jax.random.split(key, 3)
         begin = lambda key: rollout.begin(key, env, self.start(env))

@@ -39,8 +39,17 @@ class Bootstrap:
     truth: Any = OnPolicy()
     num_updates: int = static(default=9)
 
+    def __post_init__(self) -> None:
+        tree.check_counts(self, "num_updates")
+
     def __call__(self, key: jax.Array, learner: Any, env: Env, state: Any) -> tuple[jax.Array, Any]:
         key_live, key_true, key_play = jax.random.split(key, 3)
+        look = lambda state: jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (state.params, state.opt_state))
+        if look(jax.eval_shape(self.truth.init, jax.random.key(0), env)) != look(state):
+            raise ValueError(
+                "Bootstrap(truth=...) takes a step from where the learner is, and their networks or optimisers differ: make "
+                "it of the learner, truth=rl.tree.replace(learner, rule=...)."
+            )
         live = lambda state, n: (learner.update(jax.random.fold_in(key_live, n), env, state)[0], None)
         lived = jax.lax.stop_gradient(jax.lax.scan(live, state, jnp.arange(self.num_updates - 1))[0])
         goal = jax.lax.stop_gradient(self.truth.update(key_true, env, lived)[0])
@@ -98,6 +107,9 @@ class Online:
     optimizer: Any = Optimizer(optax.adam)
     tunes: tuple[str, ...] = static(default=())
     num_updates: int = static(default=7)
+
+    def __post_init__(self) -> None:
+        tree.check_counts(self, "num_updates")
 
     @property
     def steps_per_update(self) -> int:

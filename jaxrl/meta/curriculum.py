@@ -123,6 +123,9 @@ class Curriculum:
 
     def init(self, key: jax.Array, env: Tasks, num_updates: Any = float("inf")) -> State:
         check_tasks(env, self)
+        if not hasattr(self.evolution, "generation"):
+            kind = type(self.evolution).__name__
+            raise TypeError(f"Curriculum chooses the levels of an rl.Evolution, and {kind} lives on levels of its own.")
         return State(self.evolution.init(key, env, num_updates), self.levels.start(env))
 
     def update(self, key: jax.Array, env: Tasks, state: State) -> tuple[State, Metrics]:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxrl.meta.lives import Lives, Tasks, check_tasks
 from jaxrl.meta.strategies import ES, Strategy
 from jaxrl.rules.base import Metrics
-from jaxrl.tree import pytree, static
+from jaxrl.tree import check_counts, pytree, static
 
 
 @pytree
@@ -28,6 +28,9 @@ class Evolution:
     num_tasks: int = static(default=1)
 
     steps_per_update = 1
+
+    def __post_init__(self) -> None:
+        check_counts(self, "num_tasks")
 
     def init(self, key: jax.Array, env: Tasks, num_updates: Any = float("inf")) -> Any:
         check_tasks(env, self)

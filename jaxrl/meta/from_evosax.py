@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxrl.meta.strategies import Fitness, as_floats, clean, generation
 from jaxrl.rules.base import Clock, Metrics
-from jaxrl.tree import pytree, static
+from jaxrl.tree import check_counts, pytree, static
 
 
 @pytree
@@ -30,6 +30,9 @@ class _Search:
 
     sigma: float = 0.1
     population: int = static(default=32)
+
+    def __post_init__(self) -> None:
+        check_counts(self, "population", least=2)
 
     @property
     def members(self) -> int:

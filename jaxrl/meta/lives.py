@@ -46,7 +46,8 @@ class Lives:
     chunk: int | None = static(default=None)
 
     def __post_init__(self) -> None:
-        shortest, longest = self.lifetime
+        tree.check_counts(self, "episodes", "num_lives", *([] if self.chunk is None else ["chunk"]))
+        shortest, longest = self.lifetime if np.shape(self.lifetime) == (2,) else (0, 0)
         if not 1 <= shortest <= longest:
             raise ValueError(f"lifetime={self.lifetime} is no range of updates from 1 up: write, say, lifetime=(10, 60).")
 

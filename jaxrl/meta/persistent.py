@@ -10,7 +10,7 @@ import optax
 from jaxrl import tree
 from jaxrl.algorithms.base import Optimizer
 from jaxrl.meta.lives import Lives, Tasks, check_tasks
-from jaxrl.meta.strategies import as_floats, noise_like
+from jaxrl.meta.strategies import as_floats, check_pairs, noise_like
 from jaxrl.rules.base import Clock, Metrics
 from jaxrl.tree import pytree, static
 
@@ -48,6 +48,9 @@ class PES:
     optimizer: Any = Optimizer(optax.adam)
     population: int = static(default=64)
     keeps_noise: bool = static(default=False)
+
+    def __post_init__(self) -> None:
+        check_pairs(self.population)
 
     def init(self, key: jax.Array, params: Any, begin: Begin, num_updates: Any = float("inf")) -> State:
         params, pairs = as_floats(params), self.population // 2
@@ -109,8 +112,16 @@ class PersistentEvolution:
 
     steps_per_update = 1
 
+    def __post_init__(self) -> None:
+        tree.check_counts(self, "unroll")
+
     def init(self, key: jax.Array, env: Tasks, num_updates: Any = float("inf")) -> State:
         check_tasks(env, self)
+        if self.unroll > self.lives.lifetime[0]:
+            raise ValueError(
+                f"A piece of unroll={self.unroll} updates is longer than the shortest lifetime={self.lives.lifetime}: write "
+                "a smaller unroll, or longer lives."
+            )
         return self.strategy.init(key, self.lives.tuned, lambda key: self._begin(key, env), num_updates)
 
     def update(self, key: jax.Array, env: Tasks, state: State) -> tuple[State, Metrics]:

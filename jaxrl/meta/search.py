@@ -85,6 +85,8 @@ class RegularizedEvolution:
     steps_per_update = 1
 
     def __post_init__(self) -> None:
+        counts = "population", "children", "entrants", "tournament", "proposals", "hall", "remembered"
+        tree.check_counts(self, *counts, "num_tasks", "hurdle_tasks")
         if self.children > self.population:
             raise ValueError(
                 f"children={self.children} of a generation do not fit into a population={self.population}: write "

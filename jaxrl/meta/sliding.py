@@ -103,6 +103,9 @@ class MetaGradient:
 
     steps_per_update = 1
 
+    def __post_init__(self) -> None:
+        tree.check_counts(self, "num_agents", "num_updates")
+
     def init(self, key: jax.Array, env: Tasks, num_updates: Any = float("inf")) -> State:
         check_tasks(env, self)
         if getattr(self.lives.learner, "memory", None) is not None:
@@ -152,6 +155,8 @@ class MetaGradient:
             advantage, target = jax.lax.stop_gradient(self.critic.advantage(agent.critic, batch))
             policy = heads(learner, agent.level, state, batch.obs)["policy"]
             gain = jnp.mean(policy.log_prob(batch.action) * advantage)
+            if unknown := [name for name in self.regularisers if name not in told]:
+                raise ValueError(f"the learner tells no {unknown[0]!r} to regularise; {tree.nearest(unknown[0], told)}.")
             return gain + sum(weight * told[name] for name, weight in self.regularisers.items()), (batch, target)
 
         how = self.lives.learner, params, agent.level, agent.state, objective, self.num_updates

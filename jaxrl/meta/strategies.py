@@ -81,9 +81,7 @@ class ES:
     population: int = static(default=64)
 
     def __post_init__(self) -> None:
-        if self.population < 2 or self.population % 2:
-            even = max(2, self.population + self.population % 2)
-            raise ValueError(f"population={self.population} is not made of pairs; write population={even}.")
+        check_pairs(self.population)
         if callable(self.optimizer) and jax.tree_util.all_leaves([self.optimizer]):
             object.__setattr__(self, "optimizer", Optimizer(self.optimizer))  # a bare function can't be a leaf
 
@@ -151,17 +149,29 @@ def clean(fitness: jax.Array) -> tuple[jax.Array, Metrics]:
     }
 
 
+def check_pairs(population: int) -> None:
+    """Refuses a number of members that is not made of antithetic pairs."""
+    if not isinstance(population, int | np.integer) or population < 2 or population % 2:
+        even = max(2, 2 * int(-(-population // 2)))
+        raise ValueError(f"population={population} is not made of pairs; write population={even}.")
+
+
 def as_floats(params: Any) -> Any:
     """The parameters as arrays.
 
     Raises:
+      ValueError: there are none.
       TypeError: one of them is no real number, so that no noise can be added to it.
     """
-    for path, x in jax.tree_util.tree_leaves_with_path(params):
-        if not jnp.issubdtype(jnp.result_type(x), jnp.floating):
+    named = jax.tree_util.tree_leaves_with_path(params)
+    if not named:
+        raise ValueError("Nothing is tuned: name the fields that are learnt, say tunes=('weights',) or tunes=('lr',).")
+    for path, x in named:
+        kind = x.dtype if hasattr(x, "dtype") else np.asarray(x).dtype
+        if not jnp.issubdtype(kind, jnp.floating):
             raise TypeError(
-                f"{jax.tree_util.keystr(path) or 'params'} = {x!r} is {jnp.result_type(x)}, and evolution adds noise to "
-                "real numbers. Tune only the fields below it that are floats."
+                f"{jax.tree_util.keystr(path) or 'params'} = {x!r} is {kind}, and evolution adds noise to real numbers. "
+                "Tune only the fields below it that are floats."
             )
     return jax.tree.map(jnp.asarray, params)
 

@@ -26,9 +26,11 @@ def report(
     """
     if not folders:
         raise ValueError("a report needs a folder that rl.sweep(folder=) made: rl.report('runs/x').")
-    studies = [study.read(folder, name) for folder in folders]
-    html = page.page(studies, comparisons(studies), films)
     out = pathlib.Path(out).expanduser()
+    if out.is_dir():
+        raise ValueError(f"{out} is a directory: name the page, say out={str(out / 'report.html')!r}.")
+    studies = [study.read(folder, name) for folder in dict.fromkeys(folders)]
+    html = page.page(studies, comparisons(studies), films)
     out.parent.mkdir(parents=True, exist_ok=True)
     store.write(out, lambda file: file.write(html.encode(errors="replace")))
     return out

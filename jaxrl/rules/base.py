@@ -71,6 +71,17 @@ class UpdateRule(Protocol):
     def loss(self, out: Out, batch: Transition, targets: Any, clock: Clock) -> tuple[jax.Array, Metrics]: ...
 
 
+def check_rule(rule: Any) -> None:
+    """Refuses what stands in the place of a rule and is none, as an objective by itself."""
+    for name in ("heads", "init", "targets", "loss"):
+        if not hasattr(rule, name):
+            kind = type(rule).__name__
+            raise TypeError(
+                f"{kind} is no update rule: it has no {name!r}. Of an objective, make rl.Surrogate({kind}(...)); of a name "
+                "or a folder, rl.load_rule(...)."
+            )
+
+
 def policy_heads(rule: Any, space: Space) -> dict[str, int]:
     """The heads that actions are drawn from: `rule.policy_heads(space)` where a rule has a say, else the action space's."""
     own = getattr(rule, "policy_heads", None)

@@ -125,7 +125,7 @@ def _only(array: xr.DataArray, over: str, pooled: list[str]) -> xr.DataArray:
 def _common(a: xr.DataArray, b: xr.DataArray, over: str) -> tuple[xr.DataArray, xr.DataArray]:
     """Both on the seeds of which both know all scores."""
     a, b = xr.align(a, b, join="inner")
-    known = (np.isfinite(a.values) & np.isfinite(b.values)).reshape(-1, a.sizes[over]).all(0)
+    known = (np.isfinite(a.values) & np.isfinite(b.values)).all(tuple(range(a.ndim - 1)))
     if known.sum() < FEWEST:
         raise ValueError(
             f"The two have {int(known.sum())} {over}s in common, too few for pairs ({FEWEST} are the fewest): run the same "

@@ -123,9 +123,15 @@ def stopping_cost(
     first of `checks` (shares of its steps) at which the predictor sees it end below the `quantile` of those finished.
 
     curves: [n, points], finite; steps: [points].
-    Raises: ValueError for fewer curves than `first` and one more, or values that are not finite.
+    Raises: ValueError for fewer curves than `first` and one more, values that are not finite, other steps than points, or
+      checks that are no shares.
     """
     curves, steps = np.asarray(curves, float), np.asarray(steps, float)
+    if curves.shape[1:] != steps.shape or not all(0 < share < 1 for share in checks):
+        raise ValueError(
+            f"Curves [n, points] need steps [points], and checks that are shares of these between 0 and 1: here are curves "
+            f"{curves.shape}, steps {steps.shape} and checks={checks}."
+        )
     if len(curves) <= first or not np.isfinite(curves).all():
         raise ValueError(f"It takes more than first={first} curves, all of them finite; here are {len(curves)}.")
     seen = [max(1, int(np.searchsorted(steps, share * steps[-1], "right"))) for share in checks]

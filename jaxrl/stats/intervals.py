@@ -9,7 +9,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.stats.draws import draw, draw_counts
-from jaxrl.stats.scores import TRIM, Axes, Statistic, improvement_by_counts, iqm, mean, optimality_gap, trimmed_mean, wins
+from jaxrl.stats.scores import (
+    TRIM,
+    Axes,
+    Statistic,
+    check_tasks,
+    improvement_by_counts,
+    iqm,
+    mean,
+    optimality_gap,
+    trimmed_mean,
+    wins,
+)
 
 Kind = Literal["percentile", "basic"]
 CHUNK = {"cpu": 2**15}  # values that a batch of resamples holds at once: on a CPU what its cache holds, else WIDE
@@ -135,9 +146,8 @@ def improvement(
     x, y: [seeds, ...tasks], the numbers of seeds may differ.
     """
     _check(level, kind, resamples)
+    check_tasks(np.shape(x)[1:], np.shape(y)[1:])
     x, y = (_arrange(jnp.asarray(z, float), 0, tuple(range(1, np.ndim(z)))) for z in (x, y))
-    if len(x) != len(y):
-        raise ValueError(f"tasks are compared one by one, and x has {len(x)}, y {len(y)}: give [seeds, ...tasks] of each.")
     estimate, draws = _improvements(_key(key), x, y, resamples)
     return Interval(estimate, *ends(estimate, draws, level, kind))
 
@@ -152,6 +162,8 @@ def interval_of(
 ) -> Interval:
     """`statistic(*samples)`, an array of any shape, and its interval by `bootstrap`. samples: each [seeds, ...tasks]."""
     _check(level, kind, resamples)
+    for x in samples:
+        _arrange(jnp.asarray(x, float), 0, None)
     estimate = statistic(*(jnp.asarray(x, float) for x in samples))
     return Interval(estimate, *ends(estimate, bootstrap(_key(key), statistic, *samples, resamples=resamples), level, kind))
 

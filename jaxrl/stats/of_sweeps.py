@@ -81,13 +81,14 @@ def profile(
         raise ValueError(f"{name!r} has no final score that is known: nothing to draw a profile of.")
     if thresholds is None:
         thresholds = np.linspace(np.nanmin(x), np.nanmax(x), 51)
+    thresholds = np.atleast_1d(np.asarray(thresholds, float))
     cut = jnp.asarray(thresholds, float)
     spread = x.reshape(*x.shape[: len(dims)], 1, *x.shape[len(dims) :])
     cut = cut.reshape(*[1] * len(dims), -1, *[1] * (len(pooled) + 1))
     above = jnp.where(jnp.isnan(spread), jnp.nan, jnp.greater(*jnp.broadcast_arrays(spread, cut)))
     made = interval(above, mean, tasks=pooled or None, **options)._asdict()
     data = {key: ((*dims, "threshold"), np.asarray(value)) for key, value in made.items()}
-    return xr.Dataset(data, {**coords, "threshold": np.asarray(thresholds, float)}).rename(estimate="share")
+    return xr.Dataset(data, {**coords, "threshold": thresholds}).rename(estimate="share")
 
 
 def table(results: Results, name: str = "return", *, over: str = "seed", last: int = 1, **options: Any) -> pd.DataFrame:

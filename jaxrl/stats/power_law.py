@@ -170,7 +170,11 @@ def nearest_law(x: jax.Array, y: jax.Array, weight: jax.Array, positive: bool = 
 
 
 def pareto(*costs: Any) -> np.ndarray:
-    """Which points no other beats: none is as cheap in every one of `costs` (each [points]) and cheaper in one. [points]."""
+    """Which points no other beats: none is as cheap in every one of `costs` (each [points]) and cheaper in one. [points].
+
+    What is not known, NaN, is as dear as can be.
+    """
     cost = np.stack([np.asarray(each, float) for each in costs])
+    cost = np.where(np.isnan(cost), np.inf, cost)
     beats = np.all(cost[:, None] <= cost[:, :, None], axis=0) & np.any(cost[:, None] < cost[:, :, None], axis=0)
     return np.logical_not(np.logical_or.reduce(beats, axis=1))

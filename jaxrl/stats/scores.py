@@ -21,12 +21,12 @@ def iqm(x: Any, axis: Axes = -1) -> jax.Array:
 
     Equals `scipy.stats.trim_mean(x, 0.25, axis)`, rliable's definition, where no value is NaN.
     """
-    return _trim_values(x, TRIM[iqm], axis)
+    return _trim_values(jnp.asarray(x, float), TRIM[iqm], axis)
 
 
 def median(x: Any, axis: Axes = -1) -> jax.Array:
     """The median of the values that are not NaN. [...]. (rliable's is over tasks: `median(mean(scores, axis=0))`.)"""
-    return _trim_values(x, TRIM[median], axis)
+    return _trim_values(jnp.asarray(x, float), TRIM[median], axis)
 
 
 def mean(x: Any, axis: Axes = -1) -> jax.Array:
@@ -55,8 +55,15 @@ def probability_of_improvement(x: Any, y: Any) -> jax.Array:
 
     x, y: [seeds, ...tasks], the numbers of seeds may differ.
     """
+    check_tasks(np.shape(x)[1:], np.shape(y)[1:])
     x, y, below, up_to = wins(*(jnp.asarray(z, float).reshape(len(z), -1).T for z in (x, y)))
     return improvement_by_counts(x, y, below, up_to, jnp.ones(x.shape, int), jnp.ones(y.shape, int))
+
+
+def check_tasks(x: tuple[int, ...], y: tuple[int, ...]) -> None:
+    """Refuses scores on other tasks, of these shapes."""
+    if x != y:
+        raise ValueError(f"tasks are compared one by one, and x has {x}, y {y}: give [seeds, ...tasks] of each.")
 
 
 def wins(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
@@ -81,8 +88,12 @@ def auc(curve: Any, steps: Any, axis: int = -1) -> jax.Array:
 
     curve: [..., points, ...] along `axis`; steps: [points]. A trapezium with a NaN side is left out of area and
     span; a curve of one known point is as high as that.
+
+    Raises: ValueError for other steps than points.
     """
     curve, steps = jnp.moveaxis(jnp.asarray(curve, float), axis, -1), jnp.asarray(steps, float)
+    if curve.shape[-1:] != steps.shape:
+        raise ValueError(f"a curve of {curve.shape[-1]} points has a step for each of them, and here are {steps.shape}.")
     middle = (curve[..., 1:] + curve[..., :-1]) / 2
     width = jnp.broadcast_to(jnp.diff(steps), middle.shape)
     known = ~jnp.isnan(middle)
@@ -91,11 +102,13 @@ def auc(curve: Any, steps: Any, axis: int = -1) -> jax.Array:
 
 
 @partial(jax.jit, static_argnames=("trim", "axis"))
-def _trim_values(x: Any, trim: float, axis: Axes) -> jax.Array:
-    x = jnp.asarray(x, float)
+def _trim_values(x: jax.Array, trim: float, axis: Axes) -> jax.Array:
     axes = tuple(range(x.ndim)) if axis is None else tuple(np.atleast_1d(axis))
     x = jnp.moveaxis(x, axes, range(-len(axes), 0))
-    x = jnp.sort(x.reshape(*x.shape[: -len(axes)], -1))
+    kept = x.shape[: x.ndim - len(axes)]
+    x = jnp.sort(x.reshape(*kept, math.prod(x.shape[len(kept) :])))
+    if not x.shape[-1]:
+        return jnp.full(kept, jnp.nan)  # as the mean of nothing is
     return trimmed_mean(x, (~jnp.isnan(x)).astype(int), trim)
 
 

@@ -77,7 +77,7 @@ def read_small(path: pathlib.Path) -> xr.Dataset:
         steps = steps.astype(np.int32) if steps.max(initial=0) < 2**31 else steps  # as jax counts them
         attributes |= {name: record[name] for name in ("commit", "started", *TIMES) if name in record}
         return xr.Dataset(variables, labels | beside | {"step": steps}, attributes)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{path} is damaged ({error}).") from None
 
 

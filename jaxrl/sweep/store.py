@@ -261,7 +261,12 @@ def read_record(folder: pathlib.Path) -> dict[str, Any]:
         if "seed" in record and "labels" not in record:  # a record from before it had this form: of the seeds alone
             curves = {name: {"dtype": "float32", "values": record[name]} for name in ("return", "evaluation")}
             record |= {"labels": {"seed": record["seed"]}, "axes": {"seed": record["seed"]}, "curves": curves}
-        return {part: record[part] for part in ("run", "axes", "labels", "versions", "machine")} | record
+        parts = {part: record[part] for part in ("run", "axes", "labels", "versions", "machine")}
+        if odd := [name for name, part in parts.items() if not isinstance(part, dict)]:
+            raise ValueError(f"its {odd[0]} is no dictionary")
+        if odd := [name for name, label in record["labels"].items() if not isinstance(label, list)]:
+            raise ValueError(f"its labels of {odd[0]!r} are no list")
+        return parts | record
     except FileNotFoundError:
         lacks = "has no sweep.json" if folder.exists() else "does not exist"
         raise FileNotFoundError(

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from jaxrl.tree import check_counts
 from jaxrl.tuning.history import Batch, History
 from jaxrl.tuning.tuners import bracket, brackets, follow
 
@@ -19,6 +20,9 @@ class DE:
     population: int = 8
     factor: float = 0.5
     crossover: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_counts(self, "population")
 
     def ask(self, tried: History) -> Batch | None:
         n, luck = min(self.population, tried.afford(tried.rows)), tried.luck()

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxrl.tuning.history import Batch, History, check_counts
+from jaxrl.tree import check_counts
+from jaxrl.tuning.history import Batch, History
 from jaxrl.tuning.space import place
 
 

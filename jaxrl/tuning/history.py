@@ -1,7 +1,7 @@
 """What was tried, and what a tuner asks for next. A tuner is a pure function from the one to the other."""
 
 import dataclasses
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -161,10 +161,3 @@ class Tuner(Protocol):
         It may cost no more than `tried.left`.
         """
         ...
-
-
-def check_counts(tuner: Any, *names: str) -> None:
-    """Refuses a tuner that would ask for nothing."""
-    for name in names:
-        if (count := getattr(tuner, name)) < 1:
-            raise ValueError(f"{type(tuner).__name__}({name}={count}) asks for nothing: write {name}=1 or more.")

@@ -217,12 +217,12 @@ def space_of(training: Training, space: Mapping[str, Any]) -> Space:
                 raise TypeError(f"{name!r} is a number, {now}, and can't be {odd[0]!r}: choose among numbers.")
             grouped.append(name)
         ranges[name] = each
-    _check_together(training, {name: ranges[name] for name in grouped})
+    _check_together(training, {name: ranges[name] for name in grouped}, [name for name in ranges if name not in grouped])
     return Space(ranges, tuple(grouped))
 
 
-def _check_together(training: Training, ranges: dict[str, Range]) -> None:
-    """Every combination of what shapes the program must be a training, and trace."""
+def _check_together(training: Training, ranges: dict[str, Range], others: list[str]) -> None:
+    """Every combination of what shapes the program must be a training that has the other fields too, and trace."""
     options = [each.options for each in ranges.values()]  # type: ignore[attr-defined]
     if math.prod(map(len, options)) > MOST_COMBINATIONS:
         raise ValueError(
@@ -233,6 +233,8 @@ def _check_together(training: Training, ranges: dict[str, Range]) -> None:
         told = ", ".join(f"{name}={value}" for name, value in zip(ranges, values, strict=True)) or "the training as it is"
         try:
             made = noted(told, put_together, training, dict(zip(ranges, values, strict=True)))
+            for name in others:
+                noted(told, tree.find, made, name)
             noted(told, jax.eval_shape, made.begin, jax.random.key(0))
         except AttributeError as error:  # a number, say, where a network belongs
             raise TypeError(f"{told} is not of the kind that belongs there: {error}.") from error

@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 
 from jaxrl.stats.curves import Predictor, last_quantile
-from jaxrl.tuning.history import Batch, History, check_counts
+from jaxrl.tree import check_counts
+from jaxrl.tuning.history import Batch, History
 
 
 @dataclasses.dataclass(frozen=True)

@@ -50,6 +50,9 @@ class Study:
             raise TypeError(f"{type(self.training).__name__} is no rl.Training: write rl.Training(algo, env, steps).")
         if isinstance(self.tuner, type) or not hasattr(self.tuner, "ask"):
             raise TypeError(f"tuner={self.tuner!r} is no tuner: write one, say tuner=rl.tuning.Random().")
+        for name, example in {"measure": "rl.stats.auc", "statistic": "rl.stats.iqm"}.items():
+            if not callable(how := getattr(self, name)):
+                raise TypeError(f"{name}={how!r} is no function: write, say, {name}={example}.")
         for name in ("seeds", "test_seeds", "repetitions"):
             if not isinstance(getattr(self, name), int | np.integer):
                 raise TypeError(f"{name}={getattr(self, name)!r} is a count: write a whole number.")

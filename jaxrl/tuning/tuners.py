@@ -5,7 +5,8 @@ import math
 
 import numpy as np
 
-from jaxrl.tuning.history import Batch, History, check_counts
+from jaxrl.tree import check_counts
+from jaxrl.tuning.history import Batch, History
 
 Bracket = list[tuple[int, int]]  # (how many settings, until which row) of each rung
 
