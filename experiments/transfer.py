@@ -169,7 +169,7 @@ def figure(found: dict[str, dict[str, Any]]) -> Any:
                 ours, theirs = (rows[change][who][0] for who in ("found", "by_hand"))
                 color = "white" if abs(rows[change]["difference"][0]) > 0.35 else "black"
                 ax.text(i, j, f"{ours:.2f} | {theirs:.2f}", ha="center", va="center", fontsize="small", color=color)
-    ax.set_xticks(range(len(found)), [f"{name} | {BY_HAND[name][0]}" for name in found])
+    ax.set_xticks(range(len(found)), [f"{name}\n{BY_HAND[name][0]}" for name in found])
     ax.set_yticks(range(len(changes)), changes)
     panels.colorbar(image, label="found less by hand")
     return panels
