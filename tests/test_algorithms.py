@@ -241,3 +241,8 @@ def test_continuous_actions_are_refused_by_a_rule_for_discrete_ones():
     algo = rl.OnPolicy(rule=rl.pytree(DiscreteOnly)())
     with pytest.raises(TypeError, match=r"DiscreteOnly takes actions of Discrete.*Box action space"):
         algo.init(jax.random.key(0), Aim())
+
+
+def test_a_distribution_in_place_of_an_environment_is_refused():
+    with pytest.raises(TypeError, match=r"it is a distribution of them.*tasks\.sample\(key\)"):
+        rl.OnPolicy().init(jax.random.key(0), envs.distribution("LPGGrid-tiny"))

@@ -42,6 +42,8 @@ def test_other_seeds_are_not_paired_and_common_ones_can_be():
     assert apart.verdict == "no difference is shown"
     with pytest.raises(ValueError, match="4 seeds in common"):
         stats.compare(a, results(seeds=range(4, 12)).isel(task=0), paired=True)
+    with pytest.raises(ValueError, match="0 seeds in common"):
+        stats.compare(a, a.assign_coords(seed=a.seed + 100), paired=True)
 
 
 def test_tasks_are_pooled_by_their_labels():

@@ -178,3 +178,6 @@ def test_errors_come_before_compiling():
         REPLAY.draw(jax.random.key(0), LevelReplay(capacity=2).start(Worths()), Worths(), 8)
     with pytest.raises(TypeError, match="in place of one environment"):
         CURRICULUM.init(jax.random.key(0), Pay(jnp.ones(())))
+    pieces = rl.meta.PersistentEvolution(CURRICULUM.evolution.lives, unroll=1)
+    with pytest.raises(TypeError, match="PersistentEvolution lives on levels of its own"):
+        replace(CURRICULUM, evolution=pieces).init(jax.random.key(0), Worths())

@@ -101,6 +101,12 @@ def test_what_has_no_gradient_is_named():
     recurrent = replace(LIVES, learner=replace(LEARNER, memory=rl.GRU(4)))
     with pytest.raises(ValueError, match="without a memory"):
         MetaGradient(recurrent).init(key, Choices())
+    unknown = MetaGradient(
+        LIVES, OuterCritic(network=rl.MLP((4,))), regularisers={"enthropy": 0.1}, num_agents=1, num_updates=1
+    )
+    state = jax.eval_shape(unknown.init, key, Choices())
+    with pytest.raises(ValueError, match="no 'enthropy' to regularise; the nearest are entropy"):
+        jax.eval_shape(unknown.update, key, Choices(), state)
 
 
 def test_a_sliding_window_learns_a_learning_rate_with_agents_of_all_ages():

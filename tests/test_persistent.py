@@ -92,3 +92,8 @@ def test_a_learners_rate_evolves_while_it_lives():
     assert state.params["lr"] > 0.02
     assert metrics["evaluation"][0] > 0.6
     assert metrics["non_finite"] == 0
+
+
+def test_a_piece_longer_than_a_life_is_refused():
+    with pytest.raises(ValueError, match="a smaller unroll"):
+        PersistentEvolution(LIVES, unroll=LIVES.lifetime[0] + 1).init(jax.random.key(0), Choices())
