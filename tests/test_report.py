@@ -260,7 +260,7 @@ EVIL = "</script><script>document.title='owned'</script><img src=x onerror=\"doc
 def test_hostile_names_are_shown_and_never_run(page, tmp_path):
     record = json.loads(pathlib.Path("experiments/results/zoo/dqn-CartPole-v1.json").read_text())
     seeds = len(record["seed"])
-    curves = np.array(record["return"]) + np.arange(4).reshape(2, 2, 1, 1)
+    curves = np.array(record["curves"]["return"]["values"]) + np.arange(4).reshape(2, 2, 1, 1)
     lost = np.broadcast_to(np.arange(seeds)[:, None] < np.arange(4).reshape(2, 2, 1, 1), curves.shape)
     record |= {
         "algorithm": EVIL, "commit": EVIL,
