@@ -39,6 +39,7 @@ RESULTS = pathlib.Path(__file__).parent / "results"
 ERROR = "(at(values, action) - (reward + discount * best(next_values)))"
 LEAST = -1.0  # what a level's score counts for at least while searching; the test has no such bound
 WORLDS = {"grids": lab.mini, "processes": functools.partial(lab.Processes, 0.1, 2)}
+SHARE = {"grids": "share of the optimum", "processes": "share from a random policy (0) to the best (1)"}
 LR, RATES = 2.0, (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # of the learner, and those that "DQN, tuned" chooses from
 HAND_MADE = {"broken": f"min({ERROR}, {ERROR})", "DQN": DQN, "DQNReg": DQN_REG}
 
@@ -180,11 +181,13 @@ def figure(record: dict[str, Any]) -> Any:
     for curve in record["selection"]:
         left.plot(record["step"], curve, color="C0", alpha=0.7)
     left.axhline(record["DQN_on_selection_levels"], color="0.3", linestyle="--", label="DQN's loss")
-    left.set(xlabel="generation", ylabel="share of the optimum,\nselection levels", title="each line is a meta-seed")
+    worlds, (other,) = record["config"]["worlds"], WORLDS.keys() - {record["config"]["worlds"]}
+    left.set(xlabel="generation", ylabel=f"selection levels ({worlds})", title="each line is a meta-seed")
     left.legend(frameon=False)
     lab.bars(right, record["scores"])
+    right.set(xlabel=SHARE[worlds])
     lab.bars(last, record["scores_elsewhere"])
-    last.set(title="on " + next(name for name in WORLDS if name != record["config"]["worlds"]))
+    last.set(xlabel=SHARE[other], title=f"on {other}")
     return panels
 
 
@@ -211,7 +214,7 @@ def keep(path: pathlib.Path, criterion: Any, number: int, record: dict[str, Any]
     }
     scores = {name: told[name]["mean"] for name in told} | {"this": told["found"]["each_mean"][number]}
     scores |= {"each meta-seed": told["found"]["each_mean"]}
-    note = f"Shares of the optimum on {config['test_levels']} test levels, mean and 95 % interval."
+    note = f"On {config['test_levels']} test levels, the {SHARE[config['worlds']]}, mean and 95 % interval."
     agent = learner(criterion)
     rl.save_rule(path, agent.rule, agent=agent, scores=scores, note=note, versions=record["versions"], **made)
 
