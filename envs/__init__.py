@@ -1,7 +1,9 @@
-"""Environments by name: the kit's own, every one of gymnax, and brax's with a prefix; and what wraps any of them.
+"""Environments by name: the kit's own, every one of gymnax, and brax's with a prefix; and what
+wraps any of them.
 
-`make("Catch")`, `make("CartPole-v1", masscart=2.0)`, `make("brax:ant", backend="mjx")`. An environment is a frozen pytree of
-its parameters: floats are leaves, so `jax.vmap` over them is a family of worlds; counts are static.
+`make("Catch")`, `make("CartPole-v1", masscart=2.0)`, `make("brax:ant", backend="mjx")`. An
+environment is a frozen pytree of its parameters: floats are leaves, so `jax.vmap` over them is a
+family of worlds; counts are static.
 """
 
 from typing import Any
@@ -46,8 +48,11 @@ OWN = {
     "TwoColors": TwoColors,
 }
 # each of a class with others: its maker, and how
-LEVELS = {name: (lpg_levels.drawn, level) for name, level in lpg_levels.FIXED.items()} | tabular.MDPS
-# positions alone, as in Ni et al. (2022): what can't be told from one observation, a memory has to work out
+LEVELS = {
+    name: (lpg_levels.drawn, level) for name, level in lpg_levels.FIXED.items()
+} | tabular.MDPS
+# positions alone, as in Ni et al. (2022): what can't be told from one observation, a memory has to
+# work out
 POSITIONS = {"CartPole-P": ("CartPole-v1", (0, 2)), "Pendulum-P": ("Pendulum-v1", (0, 1))}
 
 
@@ -77,7 +82,10 @@ def make(name: str, **params: Any) -> Env:
 
     if name in from_gymnax.names():
         return from_gymnax.make(name, **params)
-    raise ValueError(f"There is no environment {name!r}; {nearest(name, names())}. envs.names() lists all of them.")
+    raise ValueError(
+        f"There is no environment {name!r}; {nearest(name, names())}. envs.names() lists all "
+        "of them."
+    )
 
 
 def names() -> list[str]:

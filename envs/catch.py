@@ -22,10 +22,12 @@ class Board:
 
 @pytree
 class Catch:
-    """Catch of bsuite (Osband et al., 2020), from Mnih et al. (2014): `win` for a ball caught, `lose` for one missed.
+    """Catch of bsuite (Osband et al., 2020), from Mnih et al. (2014): `win` for a ball caught,
+    `lose` for one missed.
 
-    Observation [rows, columns]: 1.0 at the ball and at the paddle, else 0.0. Actions: left, stay, right. The ball starts in
-    a random column and falls one row a step, so that an episode has `rows` - 1 steps and one reward, at its end.
+    Observation [rows, columns]: 1.0 at the ball and at the paddle, else 0.0. Actions: left, stay,
+    right. The ball starts in a random column and falls one row a step, so that an episode has
+    `rows` - 1 steps and one reward, at its end.
     """
 
     win: jax.Array | float = 1.0

@@ -1,4 +1,7 @@
-"""DelayedChain: the first action decides what the last step pays. Credit over many steps, in three lines of rules."""
+"""DelayedChain: the first action decides what the last step pays.
+
+Credit over many steps, in three lines of rules.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -19,13 +22,15 @@ class Link:
 
 @pytree
 class DelayedChain:
-    """`length` steps of two actions: the last pays `reward` if the first action was `right`, else -`reward`.
+    """`length` steps of two actions: the last pays `reward` if the first action was `right`, else
+    -`reward`.
 
-    After the delayed chain of Oh et al. (2020), appendix A.3. Each step before the last pays `noise` or -`noise` by the toss
-    of a coin. `length` and `right` are leaves, so a family has chains of many lengths, of which `max_steps` is the longest.
-    Observation: the state's number, 0 at first, then 2 t - 1 and 1 more if the first action was right; one-hot, or with
-    `one_hot=False` itself, int32 [], for a table. With `num_bits` it is [2 + num_bits]: whether this is the first step,
-    whether the first action was right, and as many random bits.
+    After the delayed chain of Oh et al. (2020), appendix A.3. Each step before the last pays
+    `noise` or -`noise` by the toss of a coin. `length` and `right` are leaves, so a family has
+    chains of many lengths, of which `max_steps` is the longest. Observation: the state's number, 0
+    at first, then 2 t - 1 and 1 more if the first action was right; one-hot, or with
+    `one_hot=False` itself, int32 [], for a table. With `num_bits` it is [2 + num_bits]: whether
+    this is the first step, whether the first action was right, and as many random bits.
     """
 
     length: jax.Array | int = 10
@@ -60,14 +65,18 @@ class DelayedChain:
     def _observe(self, key: jax.Array, state: Link) -> jax.Array:
         if self.num_bits:
             bits = jax.random.bernoulli(key, shape=(self.num_bits,))
-            return jnp.concatenate([jnp.stack([state.age == 0, state.right]), bits]).astype(jnp.float32)
+            return jnp.concatenate([jnp.stack([state.age == 0, state.right]), bits]).astype(
+                jnp.float32
+            )
         number = jnp.maximum(2 * state.age - 1, 0) + state.right
         return jax.nn.one_hot(number, self.num_states) if self.one_hot else number
 
 
 @pytree
 class ChainLevels:
-    """Delayed chains of random lengths, uniform between two, and with a random right action: the family of the paper."""
+    """Delayed chains of random lengths, uniform between two, and with a random right action: the
+    family of the paper.
+    """
 
     noise: jax.Array | float = 0.0
     length: tuple[int, int] = static(default=(5, 30))
@@ -78,7 +87,9 @@ class ChainLevels:
     def __post_init__(self) -> None:
         low, high = self.length
         if not 2 <= low <= high:
-            raise ValueError(f"length={self.length} is no range from 2 up: write, say, length=(5, 30).")
+            raise ValueError(
+                f"length={self.length} is no range from 2 up: write, say, length=(5, 30)."
+            )
 
     def sample(self, key: jax.Array) -> DelayedChain:
         key_length, key_right = jax.random.split(key)

@@ -1,7 +1,8 @@
-"""Drawings of states for `jaxrl.plot.gif`, in the colours of Okabe and Ito (2008), on matplotlib Axes that are given.
+"""Drawings of states for `jaxrl.plot.gif`, in the colours of Okabe and Ito (2008), on matplotlib
+Axes that are given.
 
-An environment that can be drawn has a method `draw(self, ax, state)`; gymnax's look it up in the table at the end. Only
-methods of the Axes are called, so that no environment imports matplotlib.
+An environment that can be drawn has a method `draw(self, ax, state)`; gymnax's look it up in the
+table at the end. Only methods of the Axes are called, so that no environment imports matplotlib.
 """
 
 from collections.abc import Callable
@@ -11,7 +12,15 @@ import numpy as np
 
 from jaxrl.tree import nearest
 
-BLACK, ORANGE, SKY, GREEN, BLUE, RED, GREY = "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#BBBBBB"
+BLACK, ORANGE, SKY, GREEN, BLUE, RED, GREY = (
+    "#000000",
+    "#E69F00",
+    "#56B4E9",
+    "#009E73",
+    "#0072B2",
+    "#D55E00",
+    "#BBBBBB",
+)
 
 
 def gymnax(name: str, params: Any, ax: Any, state: Any) -> None:
@@ -21,15 +30,21 @@ def gymnax(name: str, params: Any, ax: Any, state: Any) -> None:
     """
     if name not in GYMNAX:
         raise ValueError(
-            f"There is no drawing of {name!r}; {nearest(name, GYMNAX)}. Add a function (params, ax, state) to GYMNAX in "
+            f"There is no drawing of {name!r}; {nearest(name, GYMNAX)}. Add a function "
+            "(params, ax, state) to GYMNAX in "
             "envs/draw.py, or write plot.gif(env, policy, draw=lambda ax, state: ...)."
         )
     GYMNAX[name](params, ax, state)
 
 
 def cartpole(params: Any, ax: Any, state: Any) -> None:
-    """The pole is drawn with its full length, twice `params.length`, which physics counts to its middle."""
-    x, pole = float(state.x), 2 * float(params.length) * np.array([np.sin(state.theta), np.cos(state.theta)])
+    """The pole is drawn with its full length, twice `params.length`, which physics counts to its
+    middle.
+    """
+    x, pole = (
+        float(state.x),
+        2 * float(params.length) * np.array([np.sin(state.theta), np.cos(state.theta)]),
+    )
     limit = float(params.x_threshold)
     _rod(ax, [(-limit, 0), (limit, 0)], BLACK, 1)
     for end in (-limit, limit):
@@ -47,7 +62,13 @@ def pendulum(params: Any, ax: Any, state: Any) -> None:
     ax.plot(0, 0, "o", color=BLACK, markersize=7, zorder=4)
     swing = np.pi / 2 + np.linspace(0, torque / float(params.max_torque) * np.pi / 2, 30)
     ax.plot(0.35 * length * np.cos(swing), 0.35 * length * np.sin(swing), color=BLUE, linewidth=3)
-    ax.plot(0.35 * length * np.cos(swing[-1]), 0.35 * length * np.sin(swing[-1]), "o", color=BLUE, markersize=6)
+    ax.plot(
+        0.35 * length * np.cos(swing[-1]),
+        0.35 * length * np.sin(swing[-1]),
+        "o",
+        color=BLUE,
+        markersize=6,
+    )
     _view(ax, (-1.3 * length, 1.3 * length), (-1.2 * length, 1.2 * length))
 
 
@@ -61,8 +82,17 @@ def mountain_car(params: Any, ax: Any, state: Any) -> None:
     ax.fill([goal, goal + 0.1, goal], height(goal) + np.array([0.2, 0.165, 0.13]), color=RED)
     along = np.array([1.0, 1.35 * np.cos(3 * x)]) / np.hypot(1.0, 1.35 * np.cos(3 * x))
     across, ground = np.array([-along[1], along[0]]), np.array([x, height(x)])
-    ax.fill(*(ground + np.outer([-0.07, 0.07, 0.07, -0.07], along) + np.outer([0.025, 0.025, 0.08, 0.08], across)).T, BLUE)
-    ax.plot(*(ground + 0.02 * across + np.outer([-0.04, 0.04], along)).T, "o", color=BLACK, markersize=7)
+    ax.fill(
+        *(
+            ground
+            + np.outer([-0.07, 0.07, 0.07, -0.07], along)
+            + np.outer([0.025, 0.025, 0.08, 0.08], across)
+        ).T,
+        BLUE,
+    )
+    ax.plot(
+        *(ground + 0.02 * across + np.outer([-0.04, 0.04], along)).T, "o", color=BLACK, markersize=7
+    )
     _view(ax, (road[0], road[-1] + 0.1), (-0.05, 1.3))
 
 
@@ -85,7 +115,15 @@ def catch(env: Any, ax: Any, board: Any) -> None:
     landed = int(board.ball_row) == env.rows - 1
     _box(ax, (int(board.paddle), env.rows - 1), (0.9, 0.9), BLUE)
     ball = (GREEN if int(board.paddle) == int(board.ball_column) else RED) if landed else ORANGE
-    ax.plot(int(board.ball_column), int(board.ball_row), "o", color=ball, markersize=13, markeredgecolor="white", zorder=4)
+    ax.plot(
+        int(board.ball_column),
+        int(board.ball_row),
+        "o",
+        color=ball,
+        markersize=13,
+        markeredgecolor="white",
+        zorder=4,
+    )
 
 
 def gridworld(env: Any, ax: Any, position: Any) -> None:
@@ -114,7 +152,12 @@ def _rod(ax: Any, ends: Any, color: str, width: float) -> None:
 
 def _box(ax: Any, center: tuple[float, float], size: tuple[float, float], color: str) -> None:
     (x, y), (width, height) = center, size
-    ax.fill(x + width * np.array([-0.5, 0.5, 0.5, -0.5]), y + height * np.array([-0.5, -0.5, 0.5, 0.5]), color, zorder=2)
+    ax.fill(
+        x + width * np.array([-0.5, 0.5, 0.5, -0.5]),
+        y + height * np.array([-0.5, -0.5, 0.5, 0.5]),
+        color,
+        zorder=2,
+    )
 
 
 def _grid(ax: Any, walls: np.ndarray) -> None:

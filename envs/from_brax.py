@@ -1,7 +1,8 @@
-"""The robots of brax (Freeman et al., 2021): bare, without brax's clock, auto-reset and other wrappers.
+"""The robots of brax (Freeman et al., 2021): bare, without brax's clock, auto-reset and other
+wrappers.
 
-Every environment below runs on every backend (generalized, positional, spring, mjx) with brax 0.14.2 and jax 0.10.
-See `LEFT_OUT` for the two others.
+Every environment below runs on every backend (generalized, positional, spring, mjx) with brax
+0.14.2 and jax 0.10. See `LEFT_OUT` for the two others.
 """
 
 import copy
@@ -34,17 +35,21 @@ NAMES = tuple(
     )
 )
 LEFT_OUT = {
-    "brax:swimmer": "brax 0.14 wrote it for one backend, and with a jnp.clip(a_min=...) that jax no longer has",
+    "brax:swimmer": (
+        "brax 0.14 wrote it for one backend, and with a jnp.clip(a_min=...) that jax no longer has"
+    ),
     "brax:fast": "it is a stub of brax's own tests, without physics",
 }
 
 
 @pytree
 class FromBrax:
-    """A brax robot. Actions [n] from -1 to 1. State: brax's physics; metrics of the reward are in `info`.
+    """A brax robot. Actions [n] from -1 to 1. State: brax's physics; metrics of the reward are in
+    `info`.
 
-    `system` is brax's System (masses, friction, gravity, ...): a tree of leaves, so that worlds can be randomised. None is
-    the one that brax ships, compiled in as constants; `shipped_system` is where to start a change.
+    `system` is brax's System (masses, friction, gravity, ...): a tree of leaves, so that worlds can
+    be randomised. None is the one that brax ships, compiled in as constants; `shipped_system` is
+    where to start a change.
     """
 
     system: Any = None
@@ -72,7 +77,9 @@ class FromBrax:
         # fresh dictionaries: brax writes into those of the state it is given
         after = self._robot().step(State(state, None, zero, zero, metrics={}, info={}), action)  # type: ignore[arg-type]
         info = {name: jnp.asarray(value, jnp.float32) for name, value in after.metrics.items()}
-        return after.pipeline_state, Step(after.obs, jnp.asarray(after.reward, jnp.float32), after.done.astype(bool), info)
+        return after.pipeline_state, Step(
+            after.obs, jnp.asarray(after.reward, jnp.float32), after.done.astype(bool), info
+        )
 
     def _robot(self) -> Any:
         robot = _build(self.name, self.backend, self.settings)
@@ -83,14 +90,27 @@ class FromBrax:
         return robot
 
 
-def make(name: str, *, backend: str = "generalized", max_steps: int = 1000, system: Any = None, **settings: Any) -> FromBrax:
-    """The brax environment of this name ("brax:ant"); `settings` go to its constructor and are static."""
+def make(
+    name: str,
+    *,
+    backend: str = "generalized",
+    max_steps: int = 1000,
+    system: Any = None,
+    **settings: Any,
+) -> FromBrax:
+    """The brax environment of this name ("brax:ant"); `settings` go to its constructor and are
+    static.
+    """
     if name in LEFT_OUT:
-        raise ValueError(f"{name} can't be made: {LEFT_OUT[name]}. Write one of {', '.join(NAMES)}.")
+        raise ValueError(
+            f"{name} can't be made: {LEFT_OUT[name]}. Write one of {', '.join(NAMES)}."
+        )
     if name not in NAMES:
         raise ValueError(f"There is no environment {name!r}; {nearest(name, NAMES)}.")
     if backend not in BACKENDS:
-        raise ValueError(f"brax has no backend {backend!r}: write backend= one of {', '.join(BACKENDS)}.")
+        raise ValueError(
+            f"brax has no backend {backend!r}: write backend= one of {', '.join(BACKENDS)}."
+        )
     name = name.removeprefix("brax:")
     known = set(inspect.signature(_class(name)).parameters) - {"kwargs"}
     check_names(f"brax:{name}", settings, known | {"backend", "max_steps", "system", "n_frames"})
@@ -105,6 +125,8 @@ def _class(name: str) -> Any:
 
 @lru_cache
 def _build(name: str, backend: str, settings: tuple[tuple[str, Any], ...]) -> Any:
-    """The brax object, once: it reads a file, and its arrays must not be tracers when made inside a program."""
+    """The brax object, once: it reads a file, and its arrays must not be tracers when made inside a
+    program.
+    """
     with jax.ensure_compile_time_eval():
         return _class(name)(backend=backend, **dict(settings))

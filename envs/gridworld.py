@@ -35,11 +35,12 @@ MOVES = ((-1, 0), (0, 1), (1, 0), (0, -1))  # up, right, down, left: (row, colum
 class GridWorld:
     """A walk on a `map` of text: '#' a wall, 'S' a start, 'G' the goal, anything else is free.
 
-    An episode starts in a random 'S' (on any free cell but the goal if there is none) and ends at the goal, with `reward`;
-    each step adds `step_reward`. With probability `slip` the direction is a random one. `goal` [2], a row and a column,
-    takes the place of the map's 'G': it is a leaf, so tasks can be vmapped. State: the position, int32 [2]. Observation: the
-    cell one-hot [rows * columns], or with `one_hot=False` the row and column scaled to 0 to 1 [2]. Actions: up, right, down,
-    left.
+    An episode starts in a random 'S' (on any free cell but the goal if there is none) and ends at
+    the goal, with `reward`; each step adds `step_reward`. With probability `slip` the direction is
+    a random one. `goal` [2], a row and a column, takes the place of the map's 'G': it is a leaf, so
+    tasks can be vmapped. State: the position, int32 [2]. Observation: the cell one-hot [rows *
+    columns], or with `one_hot=False` the row and column scaled to 0 to 1 [2]. Actions: up, right,
+    down, left.
     """
 
     reward: jax.Array | float = 1.0
@@ -51,8 +52,13 @@ class GridWorld:
     max_steps: int = static(default=200)
 
     def __post_init__(self) -> None:
-        if len(_cells(self.map, "G")) > 1:  # the map alone: `goal` is a leaf, which jax may replace by anything
-            raise ValueError("GridWorld needs one goal: draw one 'G' in the map, or none and goal=jnp.array([row, column]).")
+        if (
+            len(_cells(self.map, "G")) > 1
+        ):  # the map alone: `goal` is a leaf, which jax may replace by anything
+            raise ValueError(
+                "GridWorld needs one goal: draw one 'G' in the map, or none and "
+                "goal=jnp.array([row, column])."
+            )
 
     @property
     def walls(self) -> np.ndarray:
@@ -63,7 +69,10 @@ class GridWorld:
     def goal_position(self) -> jax.Array:
         """The row and column of the goal. [2]."""
         if self.goal is None and _cells(self.map, "G").shape != (1, 2):
-            raise ValueError("GridWorld needs one goal: draw one 'G' in the map, or give goal=jnp.array([row, column]).")
+            raise ValueError(
+                "GridWorld needs one goal: draw one 'G' in the map, or give "
+                "goal=jnp.array([row, column])."
+            )
         return jnp.asarray(_cells(self.map, "G")[0] if self.goal is None else self.goal, jnp.int32)
 
     @property
@@ -104,7 +113,8 @@ def _grid(text: str) -> np.ndarray:
     lines = text.strip("\n").split("\n")
     if len({len(line) for line in lines}) != 1:
         raise ValueError(
-            f"A GridWorld's map must be a rectangle; its lines have {[len(line) for line in lines]} characters."
+            "A GridWorld's map must be a rectangle; its lines have "
+            f"{[len(line) for line in lines]} characters."
         )
     return np.array([list(line) for line in lines])
 

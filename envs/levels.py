@@ -1,4 +1,6 @@
-"""Families of environments: many of one kind as one pytree, and distributions that they are sampled from."""
+"""Families of environments: many of one kind as one pytree, and distributions that they are sampled
+from.
+"""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,11 +14,15 @@ from envs.arguments import check_names
 from jaxrl.env import Env
 from jaxrl.tree import is_static, nearest, replace
 
-SAMPLED: dict[str, Any] = lpg_levels.DISTRIBUTIONS | delayed_chain.DISTRIBUTIONS  # of plain numbers: no device is touched
+SAMPLED: dict[str, Any] = (
+    lpg_levels.DISTRIBUTIONS | delayed_chain.DISTRIBUTIONS
+)  # of plain numbers: no device is touched
 
 
 class Levels(Protocol):
-    """A distribution over environments that differ in their leaves alone, and over how long an agent lives on them."""
+    """A distribution over environments that differ in their leaves alone, and over how long an
+    agent lives on them.
+    """
 
     @property
     def lifetime(self) -> tuple[int, int]:
@@ -35,16 +41,20 @@ class Levels(Protocol):
 
 
 def distribution(name: str, **params: Any) -> Levels:
-    """The distribution over levels called `name` (see `distributions`), with some of its parameters changed.
+    """The distribution over levels called `name` (see `distributions`), with some of its parameters
+    changed.
 
-    `jax.vmap(distribution("LPGGrid-tiny").sample)(jax.random.split(key, 1000))` is a thousand levels.
+    `jax.vmap(distribution("LPGGrid-tiny").sample)(jax.random.split(key, 1000))` is a thousand
+    levels.
 
     Raises:
       ValueError: no distribution, or no parameter of it, has this name; or a size is out of range.
       TypeError: a static parameter (a count such as `num_walls`) is an array.
     """
     if name not in distributions():
-        raise ValueError(f"There is no distribution over levels {name!r}; {nearest(name, distributions())}.")
+        raise ValueError(
+            f"There is no distribution over levels {name!r}; {nearest(name, distributions())}."
+        )
     levels: Any = SAMPLED[name] if name in SAMPLED else lpg_levels.redrawn(name)
     check_names(name, params, type(levels).__dataclass_fields__)
     return replace(levels, **params)
@@ -59,7 +69,8 @@ def family(levels: Sequence[Any]) -> Any:
     """Environments of one kind as one whose leaves have a leading axis [num], for `jax.vmap`.
 
     Raises:
-      ValueError: their static parts or the shapes of their leaves differ, so that one program can't run them all.
+      ValueError: their static parts or the shapes of their leaves differ, so that one program can't
+        run them all.
     """
     if not levels:
         raise ValueError("A family needs a level at least, and got none.")
@@ -67,15 +78,21 @@ def family(levels: Sequence[Any]) -> Any:
     for i, other in enumerate(rest, 1):
         if jax.tree.structure(other) != jax.tree.structure(first):
             raise ValueError(
-                f"Levels 0 and {i} are not of one kind, as {_difference(first, other)} differ. A family is one program, so "
-                "all its levels have the same static parameters: make them so, or train on them one by one."
+                f"Levels 0 and {i} are not of one kind, as {_difference(first, other)} differ. "
+                "A family is one program, so "
+                "all its levels have the same static parameters: make them so, or train on "
+                "them one by one."
             )
-        for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(first), jax.tree.leaves(other), strict=True):
+        for (path, a), b in zip(
+            jax.tree_util.tree_leaves_with_path(first), jax.tree.leaves(other), strict=True
+        ):
             if jnp.shape(a) != jnp.shape(b):
                 name = jax.tree_util.keystr(path).lstrip(".")
                 raise ValueError(
-                    f"Levels 0 and {i} differ in the shape of {name}: {jnp.shape(a)} and {jnp.shape(b)}. A family is one "
-                    "program, so all its levels have equal shapes: pad the smaller one (a smaller grid has more walls, an "
+                    f"Levels 0 and {i} differ in the shape of {name}: {jnp.shape(a)} and "
+                    f"{jnp.shape(b)}. A family is one "
+                    "program, so all its levels have equal shapes: pad the smaller one (a "
+                    "smaller grid has more walls, an "
                     "object that is not there has the type -1)."
                 )
     return jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(leaf) for leaf in leaves]), *levels)

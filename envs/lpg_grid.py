@@ -1,4 +1,6 @@
-"""LPGGrid: walk on a small grid and collect objects that pay, end the episode and come back, each by its type."""
+"""LPGGrid: walk on a small grid and collect objects that pay, end the episode and come back, each
+by its type.
+"""
 
 from typing import Any
 
@@ -16,7 +18,9 @@ MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1), (0, 0))  # up, down, left, right, sta
 
 @pytree
 class Walk:
-    """Where the agent and each object are (cells, row by row), which objects are there, and the steps so far."""
+    """Where the agent and each object are (cells, row by row), which objects are there, and the
+    steps so far.
+    """
 
     position: jax.Array
     objects: jax.Array
@@ -26,21 +30,24 @@ class Walk:
 
 @pytree
 class LPGGrid:
-    """A level of the grid worlds of Oh et al. (2020), appendix A, with the actions of GROOVE (Jackson et al., 2023).
+    """A level of the grid worlds of Oh et al. (2020), appendix A, with the actions of GROOVE
+    (Jackson et al., 2023).
 
-    These are up, down, left, right and stay, where the paper has moves to all eight neighbours. Walls and edges block.
-    Entering the cell of an object collects it: that pays the `reward` of its type and ends the episode with the chance
-    `termination`. A collected object is back after each later step with the chance `respawn`, where it was, or if `roaming`
-    on a cell without agent or object. Everything that makes a level is a leaf: a family of levels is one program.
+    These are up, down, left, right and stay, where the paper has moves to all eight neighbours.
+    Walls and edges block. Entering the cell of an object collects it: that pays the `reward` of its
+    type and ends the episode with the chance `termination`. A collected object is back after each
+    later step with the chance `respawn`, where it was, or if `roaming` on a cell without agent or
+    object. Everything that makes a level is a leaf: a family of levels is one program.
 
-    reward, termination, respawn: of each type, float [num_types]. types: of each object, int32 [num_objects], -1 for none.
-    objects, start: cells, int32 [num_objects] and [], numbered row by row. walls: bool [rows, columns]; a smaller grid has
-    more of them. time_limit: int32 []; a level's own number of steps is part of the game, as no reward follows, so it
-    terminates; the clock, `max_steps`, cuts off what would go on longer.
+    reward, termination, respawn: of each type, float [num_types]. types: of each object, int32
+    [num_objects], -1 for none. objects, start: cells, int32 [num_objects] and [], numbered row by
+    row. walls: bool [rows, columns]; a smaller grid has more of them. time_limit: int32 []; a
+    level's own number of steps is part of the game, as no reward follows, so it terminates; the
+    clock, `max_steps`, cuts off what would go on longer.
 
-    Observation: the state's number, position + cells * sum_k exists_k 2^k, one-hot [num_states], or with `one_hot=False`
-    itself, int32 [], for a table. With `roaming` it is maps [rows, columns, 1 + num_types] of the agent and of each type.
-    Time is not shown.
+    Observation: the state's number, position + cells * sum_k exists_k 2^k, one-hot [num_states], or
+    with `one_hot=False` itself, int32 [], for a table. With `roaming` it is maps [rows, columns, 1
+    + num_types] of the agent and of each type. Time is not shown.
     """
 
     reward: jax.Array
@@ -97,7 +104,11 @@ class LPGGrid:
             rows, columns = self.walls.shape
             maps = jnp.zeros((self.num_cells, 1 + len(self.reward))).at[state.position, 0].set(1.0)
             kinds = jnp.where(state.exists, 1 + self.types, -1)
-            return maps.at[state.objects, kinds].max(state.exists.astype(jnp.float32)).reshape(rows, columns, -1)
+            return (
+                maps.at[state.objects, kinds]
+                .max(state.exists.astype(jnp.float32))
+                .reshape(rows, columns, -1)
+            )
         bits = 2 ** jnp.arange(len(state.exists))
         number = state.position + self.num_cells * jnp.where(state.exists, bits, 0).sum()
         return jax.nn.one_hot(number, self.num_states) if self.one_hot else number.astype(jnp.int32)
@@ -106,7 +117,9 @@ class LPGGrid:
         """The cell that an action leads to; walls and the edge of the grid block. int32 []."""
         rows, columns = self.walls.shape
         cell = jnp.stack([position // columns, position % columns])
-        row, column = jnp.clip(cell + jnp.array(MOVES)[action], 0, jnp.array([rows - 1, columns - 1]))
+        row, column = jnp.clip(
+            cell + jnp.array(MOVES)[action], 0, jnp.array([rows - 1, columns - 1])
+        )
         return jnp.where(jnp.asarray(self.walls)[row, column], position, row * columns + column)
 
     def of_objects(self, x: jax.Array) -> jax.Array:
@@ -122,12 +135,17 @@ class LPGGrid:
 
 
 def scatter(key: jax.Array, free: jax.Array, num: int) -> jax.Array:
-    """`num` different cells, drawn from those where `free` [num_cells] holds while there are any. int32 [num]."""
+    """`num` different cells, drawn from those where `free` [num_cells] holds while there are any.
+
+    int32 [num].
+    """
     return jax.lax.top_k(jnp.where(free, jax.random.uniform(key, free.shape), -1.0), num)[1]
 
 
 def redraw(key: jax.Array, level: LPGGrid) -> LPGGrid:
-    """The same level with its start and its objects on other free cells, as each lifetime of Oh et al. (2020) has them."""
+    """The same level with its start and its objects on other free cells, as each lifetime of Oh et
+    al. (2020) has them.
+    """
     places = scatter(key, ~jnp.ravel(level.walls), 1 + len(level.types))
     return replace(level, start=places[0], objects=places[1:])
 
@@ -142,19 +160,30 @@ def log_uniform_int(key: jax.Array, between: Range) -> jax.Array:
 
 
 def check(level: LPGGrid) -> None:
-    """Raises a ValueError where the shapes of a level do not fit together, or it is a family where one level is due."""
+    """Raises a ValueError where the shapes of a level do not fit together, or it is a family where
+    one level is due.
+    """
     if jnp.ndim(level.walls) != 2:
         raise ValueError(
-            f"walls has shape {jnp.shape(level.walls)}, but one level has [rows, columns]: put `jax.vmap` over a family of "
+            f"walls has shape {jnp.shape(level.walls)}, but one level has [rows, columns]: put "
+            "`jax.vmap` over a family of "
             "levels, as in jax.vmap(lambda level, key: level.reset(key))(levels, keys)."
         )
     of_types, of_objects = ("reward", "termination", "respawn"), ("types", "objects")
     for names, size in ((of_types, "num_types"), (of_objects, "num_objects")):
         shapes = {name: jnp.shape(getattr(level, name)) for name in names}
         if len(set(shapes.values())) > 1 or len(shapes[names[0]]) != 1:
-            raise ValueError(f"{', '.join(names)} have the shapes {shapes}, but each is [{size}], with one {size} for all.")
+            raise ValueError(
+                f"{', '.join(names)} have the shapes {shapes}, but each is [{size}], with one "
+                f"{size} for all."
+            )
     num_objects = len(level.types)
     if level.num_cells <= num_objects:
-        raise ValueError(f"A grid of {level.num_cells} cells has no room for an agent and {num_objects} objects.")
+        raise ValueError(
+            f"A grid of {level.num_cells} cells has no room for an agent and {num_objects} objects."
+        )
     if level.num_states > 2**30:
-        raise ValueError(f"{num_objects} objects make {level.num_states} states, too many to number: 20 objects or fewer.")
+        raise ValueError(
+            f"{num_objects} objects make {level.num_states} states, too many to number: 20 "
+            "objects or fewer."
+        )

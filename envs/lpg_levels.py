@@ -1,4 +1,7 @@
-"""Levels of LPGGrid: the fixed ones of Oh et al. (2020), drawn as text, and distributions that levels are sampled from."""
+"""Levels of LPGGrid: the fixed ones of Oh et al.
+
+(2020), drawn as text, and distributions that levels are sampled from.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +11,7 @@ from envs import solve
 from envs.lpg_grid import LPGGrid, Range, log_uniform, log_uniform_int, redraw, scatter
 from jaxrl.tree import pytree, static
 
-# ------------------------------------------------------------------------------------------------------------- fixed levels
+# ------------------------------------------------------------------------------------- fixed levels
 
 
 def drawn(
@@ -19,20 +22,25 @@ def drawn(
     max_steps: int,
     roaming: bool = False,
 ) -> LPGGrid:
-    """A level drawn as text: '#' a wall, 'S' the start, a digit an object of that type, anything else is free.
+    """A level drawn as text: '#' a wall, 'S' the start, a digit an object of that type, anything
+    else is free.
 
     Raises:
       ValueError: the map is no rectangle, has not one 'S', or a type that `reward` does not have.
     """
     lines = text.strip("\n").split("\n")
     if len({len(line) for line in lines}) != 1:
-        raise ValueError(f"A level's map must be a rectangle; its lines have {[len(line) for line in lines]} characters.")
+        raise ValueError(
+            "A level's map must be a rectangle; its lines have "
+            f"{[len(line) for line in lines]} characters."
+        )
     cells = np.array([list(line) for line in lines])
     starts, objects = np.flatnonzero(cells == "S"), np.flatnonzero(np.char.isdigit(cells))
     types = cells.ravel()[objects].astype(np.int32)
     if len(starts) != 1 or (types >= len(reward)).any():
         raise ValueError(
-            f"A level's map has one 'S' and digits below {len(reward)}, the number of types; this one has {len(starts)} 'S' "
+            f"A level's map has one 'S' and digits below {len(reward)}, the number of types; "
+            f"this one has {len(starts)} 'S' "
             f"and objects of the types {types.tolist()}."
         )
     return LPGGrid(
@@ -92,7 +100,8 @@ S.0....
 """
 DENSE = (1.0, -1.0, -1.0), (0.0, 0.5, 0.0), (0.05, 0.1, 0.5), 500
 LONG = (1.0, -1.0), (0.0, 0.5), (0.01, 1.0), 1000
-# name: map, reward, termination and respawn of each type, number of steps (of groove, where it differs from the paper)
+# name: map, reward, termination and respawn of each type, number of steps (of groove, where it
+# differs from the paper)
 FIXED = {
     "LPGGrid-dense": (_open(11, "0012"), *DENSE),
     "LPGGrid-sparse": (_open(13, "01"), (1.0, -1.0), (1.0, 1.0), (0.0, 0.0), 50),
@@ -110,7 +119,10 @@ FIXED = {
 
 @pytree
 class Redrawn:
-    """One level with its start and objects on other free cells in each lifetime, as Oh et al. (2020) train on."""
+    """One level with its start and objects on other free cells in each lifetime, as Oh et al.
+
+    (2020) train on.
+    """
 
     level: LPGGrid
     lifetime: tuple[int, int] = static(default=(2500, 2500))
@@ -122,31 +134,39 @@ class Redrawn:
         return log_uniform_int(key, self.lifetime)
 
     def score(self, level: LPGGrid, ret: jax.Array) -> jax.Array:
-        """A mean return as 0 for a random policy and 1 for the best one; where objects roam, as it is."""
+        """A mean return as 0 for a random policy and 1 for the best one; where objects roam, as it
+        is.
+        """
         return ret if level.roaming else solve.score(level, ret)
 
 
 def redrawn(name: str) -> Redrawn:
-    """A fixed level as a distribution, with the lifetimes of the paper: longer where objects roam."""
+    """A fixed level as a distribution, with the lifetimes of the paper: longer where objects
+    roam.
+    """
     level = drawn(*FIXED[name])
     return Redrawn(level, (25_000, 25_000) if level.roaming else (2500, 2500))
 
 
-# ----------------------------------------------------------------------------------------------------------- sampled levels
+# ----------------------------------------------------------------------------------- sampled levels
 
 
 @pytree
 class LPGLevels:
-    """Levels with random grids, walls, objects and lifetimes: the distributions of GROOVE (Jackson et al., 2023).
+    """Levels with random grids, walls, objects and lifetimes: the distributions of GROOVE (Jackson
+    et al., 2023).
 
-    `sample(key)` is a level, an `LPGGrid`; `sample_lifetime(key)` the number of updates that an agent lives on it. All have
-    the same shapes, so that `jax.vmap(levels.sample)(keys)` is a family, and one program trains on it.
+    `sample(key)` is a level, an `LPGGrid`; `sample_lifetime(key)` the number of updates that an
+    agent lives on it. All have the same shapes, so that `jax.vmap(levels.sample)(keys)` is a
+    family, and one program trains on it.
 
-    sides, num_objects: between these two, each as likely. num_walls: so many cells of the largest grid, of which a smaller
-    one shows a part; or `mazes`, all of them perfect (a random spanning tree: exactly one way from any room to any other).
-    time_limit, lifetime: logarithmically uniform. reward: uniform between these; that of type 0, which is always there,
-    between 0 and the upper one. termination, respawn: of each type, logarithmically uniform. reward_scale: of a whole level,
-    logarithmically uniform. Each object has a type of its own. roaming, one_hot: as of `LPGGrid`.
+    sides, num_objects: between these two, each as likely. num_walls: so many cells of the largest
+    grid, of which a smaller one shows a part; or `mazes`, all of them perfect (a random spanning
+    tree: exactly one way from any room to any other). time_limit, lifetime: logarithmically
+    uniform. reward: uniform between these; that of type 0, which is always there, between 0 and the
+    upper one. termination, respawn: of each type, logarithmically uniform. reward_scale: of a whole
+    level, logarithmically uniform. Each object has a type of its own. roaming, one_hot: as of
+    `LPGGrid`.
     """
 
     reward: Range = (-1.0, 1.0)
@@ -175,7 +195,9 @@ class LPGLevels:
         num = self.num_objects[1]
         between = lambda low_high: jax.random.randint(next(keys), (), low_high[0], low_high[1] + 1)
         low, high = self.reward
-        reward = jax.random.uniform(next(keys), (num,), minval=jnp.full(num, low).at[0].set(0.0), maxval=high)
+        reward = jax.random.uniform(
+            next(keys), (num,), minval=jnp.full(num, low).at[0].set(0.0), maxval=high
+        )
         level = LPGGrid(
             reward=reward * log_uniform(next(keys), self.reward_scale),
             termination=log_uniform(next(keys), self.termination, (num,)),
@@ -196,7 +218,9 @@ class LPGLevels:
         return log_uniform_int(key, self.lifetime)
 
     def score(self, level: LPGGrid, ret: jax.Array) -> jax.Array:
-        """A mean return as 0 for a random policy and 1 for the best one; where objects roam, as it is."""
+        """A mean return as 0 for a random policy and 1 for the best one; where objects roam, as it
+        is.
+        """
         return ret if self.roaming else solve.score(level, ret)
 
     def _walls(self, key: jax.Array) -> jax.Array:
@@ -210,14 +234,17 @@ class LPGLevels:
 
 
 def maze(key: jax.Array, side: int) -> jax.Array:
-    """The walls of a random perfect maze, by Kruskal's algorithm on doors in random order. bool [side, side].
+    """The walls of a random perfect maze, by Kruskal's algorithm on doors in random order. bool
+    [side, side].
 
     Rooms are the cells on even rows and columns; a door is a cell between two rooms.
     """
     row, column = np.indices((side, side)).reshape(2, -1)
     doors = np.flatnonzero((row + column) % 2 == 1)
 
-    def join(now: tuple[jax.Array, jax.Array], door: jax.Array) -> tuple[tuple[jax.Array, jax.Array], None]:
+    def join(
+        now: tuple[jax.Array, jax.Array], door: jax.Array
+    ) -> tuple[tuple[jax.Array, jax.Array], None]:
         tree, walls = now  # the tree that each room belongs to, by a number
         across = jnp.where(door // side % 2 == 1, side, 1)
         one, other = tree[door - across], tree[door + across]
@@ -232,27 +259,51 @@ def _check(levels: LPGLevels) -> None:
     for name, least in {"sides": 2, "num_objects": 1, "time_limit": 1, "lifetime": 1}.items():
         low, high = getattr(levels, name)
         if not least <= low <= high:
-            raise ValueError(f"{name}={(low, high)} is no range from {least} up: write, say, {name}=({least}, {least + 3}).")
+            raise ValueError(
+                f"{name}={(low, high)} is no range from {least} up: write, say, "
+                f"{name}=({least}, {least + 3})."
+            )
     (smallest, largest), (_, objects) = levels.sides, levels.num_objects
     if smallest**2 <= objects:
-        raise ValueError(f"A grid of {smallest} x {smallest} cells has no room for an agent and {objects} objects.")
+        raise ValueError(
+            f"A grid of {smallest} x {smallest} cells has no room for an agent and {objects} "
+            "objects."
+        )
     if not 0 <= levels.num_walls < largest**2:
-        raise ValueError(f"num_walls={levels.num_walls} is not between 0 and {largest**2 - 1}, the largest grid less one.")
+        raise ValueError(
+            f"num_walls={levels.num_walls} is not between 0 and {largest**2 - 1}, the largest "
+            "grid less one."
+        )
     if levels.mazes and (smallest != largest or largest % 2 == 0):
-        raise ValueError(f"Mazes have one odd number of rows, not sides={levels.sides}: write sides=(13, 13).")
+        raise ValueError(
+            f"Mazes have one odd number of rows, not sides={levels.sides}: write sides=(13, 13)."
+        )
 
 
 DISTRIBUTIONS = {
-    "LPGGrid-tiny": LPGLevels(sides=(3, 5), num_objects=(1, 2), num_walls=3, time_limit=(10, 50), lifetime=(10, 60)),
-    "LPGGrid-small": LPGLevels(sides=(4, 6), num_objects=(1, 3), num_walls=7, time_limit=(20, 100), lifetime=(250, 250)),
-    "LPGGrid-medium": LPGLevels(sides=(6, 8), num_objects=(2, 4), num_walls=10, time_limit=(100, 250)),
-    "LPGGrid-large": LPGLevels(sides=(8, 10), num_objects=(2, 5), time_limit=(250, 750), lifetime=(2500, 2500)),
+    "LPGGrid-tiny": LPGLevels(
+        sides=(3, 5), num_objects=(1, 2), num_walls=3, time_limit=(10, 50), lifetime=(10, 60)
+    ),
+    "LPGGrid-small": LPGLevels(
+        sides=(4, 6), num_objects=(1, 3), num_walls=7, time_limit=(20, 100), lifetime=(250, 250)
+    ),
+    "LPGGrid-medium": LPGLevels(
+        sides=(6, 8), num_objects=(2, 4), num_walls=10, time_limit=(100, 250)
+    ),
+    "LPGGrid-large": LPGLevels(
+        sides=(8, 10), num_objects=(2, 5), time_limit=(250, 750), lifetime=(2500, 2500)
+    ),
     "LPGGrid-all": LPGLevels(),
     "LPGGrid-all_shortlife": LPGLevels(lifetime=(250, 250)),
     "LPGGrid-all_randlife": LPGLevels(lifetime=(50, 250)),
     "LPGGrid-all_vrandlife": LPGLevels(lifetime=(10, 250)),
     "LPGGrid-rand_all": LPGLevels(roaming=True, lifetime=(25_000, 25_000)),
     "LPGGrid-mazes": LPGLevels(
-        (0.0, 1.0), sides=(13, 13), num_objects=(3, 3), mazes=True, time_limit=(25, 50), lifetime=(2500, 2500)
+        (0.0, 1.0),
+        sides=(13, 13),
+        num_objects=(3, 3),
+        mazes=True,
+        time_limit=(25, 50),
+        lifetime=(2500, 2500),
     ),
 }

@@ -1,4 +1,7 @@
-"""MemoryChain: see a cue once, be asked for it many steps later. What a policy without memory can't do."""
+"""MemoryChain: see a cue once, be asked for it many steps later.
+
+What a policy without memory can't do.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -18,11 +21,13 @@ class Memory:
 
 @pytree
 class MemoryChain:
-    """A cue is shown at reset; the action `length` steps later earns `right` if it names the cue, else `wrong`.
+    """A cue is shown at reset; the action `length` steps later earns `right` if it names the cue,
+    else `wrong`.
 
-    After memory_length of bsuite (Osband et al., 2020). Observation [num_cues + 1 + num_distractors]: the cue one-hot in the
-    first observation and zeros after it; 1.0 when it is asked for; standard normal noise times `noise`. Actions before the
-    question change nothing. Without memory the expected return is that of a guess: right / num_cues + ....
+    After memory_length of bsuite (Osband et al., 2020). Observation [num_cues + 1 +
+    num_distractors]: the cue one-hot in the first observation and zeros after it; 1.0 when it is
+    asked for; standard normal noise times `noise`. Actions before the question change nothing.
+    Without memory the expected return is that of a guess: right / num_cues + ....
     """
 
     right: jax.Array | float = 1.0
@@ -49,9 +54,13 @@ class MemoryChain:
         answered = state.age == self.length
         memory = Memory(state.cue, state.age + 1)
         verdict = jnp.where(action == state.cue, self.right, self.wrong)
-        return memory, Step(self.observe(key, memory), jnp.where(answered, verdict, 0.0), answered, {})
+        return memory, Step(
+            self.observe(key, memory), jnp.where(answered, verdict, 0.0), answered, {}
+        )
 
     def observe(self, key: jax.Array, memory: Memory) -> jax.Array:
         cue = jax.nn.one_hot(memory.cue, self.num_cues) * (memory.age == 0)
         asked = (memory.age == self.length).astype(jnp.float32)
-        return jnp.concatenate([cue, asked[None], self.noise * jax.random.normal(key, (self.num_distractors,))])
+        return jnp.concatenate(
+            [cue, asked[None], self.noise * jax.random.normal(key, (self.num_distractors,))]
+        )

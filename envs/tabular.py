@@ -1,4 +1,6 @@
-"""TabularMDP: any finite Markov decision process as its arrays, and the ones that theory is tested on."""
+"""TabularMDP: any finite Markov decision process as its arrays, and the ones that theory is tested
+on.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,11 +16,13 @@ from jaxrl.tree import pytree, static
 
 @pytree
 class TabularMDP:
-    """A process of S states and A actions whose arrays are leaves: a family of processes is one program.
+    """A process of S states and A actions whose arrays are leaves: a family of processes is one
+    program.
 
-    transition: P(s' | s, a), [S, A, S]. reward: of the step from s by a to s', [S, A, S], or [S, A, 1] where s' does not
-    matter. terminal: True where a state is final, bool [S]. start: P(first state), [S]. Observation: the state one-hot [S],
-    or with `one_hot=False` its number, int32 [], for a table. `envs.solve` knows its exact values.
+    transition: P(s' | s, a), [S, A, S]. reward: of the step from s by a to s', [S, A, S], or [S, A,
+    1] where s' does not matter. terminal: True where a state is final, bool [S]. start: P(first
+    state), [S]. Observation: the state one-hot [S], or with `one_hot=False` its number, int32 [],
+    for a table. `envs.solve` knows its exact values.
     """
 
     transition: jax.Array
@@ -55,19 +59,25 @@ def _draw(key: jax.Array, chances: jax.Array) -> jax.Array:
 
 
 def check(mdp: TabularMDP) -> None:
-    """Raises a ValueError where the shapes of a process do not fit together, or it is a family where one is due."""
-    shapes = {name: jnp.shape(getattr(mdp, name)) for name in ("transition", "reward", "terminal", "start")}
+    """Raises a ValueError where the shapes of a process do not fit together, or it is a family
+    where one is due.
+    """
+    shapes = {
+        name: jnp.shape(getattr(mdp, name))
+        for name in ("transition", "reward", "terminal", "start")
+    }
     states, actions = (*shapes["transition"], 0, 0)[:2]
     of_reward = [(states, actions, states), (states, actions, 1)]
     fits = shapes["transition"] == (states, actions, states) and shapes["reward"] in of_reward
     if not fits or shapes["terminal"] != (states,) or shapes["start"] != (states,):
         raise ValueError(
-            f"The shapes {shapes} are no process: write transition [S, A, S], reward [S, A, S] or [S, A, 1], terminal [S] "
+            f"The shapes {shapes} are no process: write transition [S, A, S], reward [S, A, S] "
+            "or [S, A, 1], terminal [S] "
             "and start [S]; and put `jax.vmap` over a family of processes."
         )
 
 
-# ------------------------------------------------------------------------------------------------------------------- makers
+# ------------------------------------------------------------------------------------------- makers
 
 
 def garnet(
@@ -79,21 +89,27 @@ def garnet(
     one_hot: bool = True,
     density: float = 1.0,
 ) -> TabularMDP:
-    """A random process (Archibald et al., 1995): each action leads to `branching` random states, with random chances.
+    """A random process (Archibald et al., 1995): each action leads to `branching` random states,
+    with random chances.
 
-    The chances are the gaps between uniform numbers; a state and action rewards with the chance `density`, and then a
-    standard normal number. It starts anywhere and never ends. `jax.vmap` over keys makes a family.
+    The chances are the gaps between uniform numbers; a state and action rewards with the chance
+    `density`, and then a standard normal number. It starts anywhere and never ends. `jax.vmap` over
+    keys makes a family.
     """
     if not 1 <= branching <= num_states:
         raise ValueError(f"branching={branching} is not between 1 and num_states={num_states}.")
     key_next, key_chance, key_reward, key_some = jax.random.split(key, 4)
     cuts = jnp.sort(jax.random.uniform(key_chance, (num_states, num_actions, branching - 1)))
-    chances = jnp.pad(jnp.diff(cuts, prepend=0.0, append=1.0), [(0, 0), (0, 0), (0, num_states - branching)])
+    chances = jnp.pad(
+        jnp.diff(cuts, prepend=0.0, append=1.0), [(0, 0), (0, 0), (0, num_states - branching)]
+    )
     order = jax.random.uniform(key_next, (num_states, num_actions, num_states)).argsort(-1)
     rewarding = jax.random.uniform(key_some, (num_states, num_actions, 1)) < density
     return TabularMDP(
         transition=jnp.take_along_axis(chances, order, -1),
-        reward=jnp.where(rewarding, jax.random.normal(key_reward, (num_states, num_actions, 1)), 0.0),
+        reward=jnp.where(
+            rewarding, jax.random.normal(key_reward, (num_states, num_actions, 1)), 0.0
+        ),
         terminal=jnp.zeros(num_states, bool),
         start=jnp.full(num_states, 1 / num_states),
         max_steps=max_steps,
@@ -101,8 +117,11 @@ def garnet(
     )
 
 
-def chain(num_states: int = 5, slip: float = 0.2, small: float = 2.0, large: float = 10.0) -> TabularMDP:
-    """The chain of Dearden et al. (1998): forward, where going on at the end pays `large`, or back to the start for `small`.
+def chain(
+    num_states: int = 5, slip: float = 0.2, small: float = 2.0, large: float = 10.0
+) -> TabularMDP:
+    """The chain of Dearden et al. (1998): forward, where going on at the end pays `large`, or back
+    to the start for `small`.
 
     With probability `slip` an action does what the other one does.
     """
@@ -115,7 +134,11 @@ def chain(num_states: int = 5, slip: float = 0.2, small: float = 2.0, large: flo
 
 
 def river_swim(
-    num_states: int = 6, forward: float = 0.3, back: float = 0.1, small: float = 0.0005, large: float = 1.0
+    num_states: int = 6,
+    forward: float = 0.3,
+    back: float = 0.1,
+    small: float = 0.0005,
+    large: float = 1.0,
 ) -> TabularMDP:
     """The arrays of `envs.RiverSwim`."""
     last, states = num_states - 1, np.arange(num_states)
@@ -133,18 +156,26 @@ FROZEN_8 = "SFFFFFFF FFFFFFFF FFFHFFFF FFFFFHFF FFFHFFFF FHHFFFHF FHFFHFHF FFFHF
 
 
 def frozen_lake(map: str = FROZEN_4, slip: float = 2 / 3, max_steps: int = 100) -> TabularMDP:
-    """Gymnasium's FrozenLake: from 'S' over 'F', not into a hole 'H', to the goal 'G', which pays 1. Rows apart by spaces.
+    """Gymnasium's FrozenLake: from 'S' over 'F', not into a hole 'H', to the goal 'G', which pays
+    1. Rows apart by spaces.
 
-    Actions: left, down, right, up. With probability `slip` it goes to one side of where it is told, as often to either.
+    Actions: left, down, right, up. With probability `slip` it goes to one side of where it is told,
+    as often to either.
     """
     rows = map.split()
     if len({len(row) for row in rows}) != 1 or map.count("S") != 1 or set(map) - set("SFHG "):
-        raise ValueError(f"A lake is a rectangle of 'S' (one), 'F', 'H' and 'G', its rows apart by spaces, not {map!r}.")
+        raise ValueError(
+            "A lake is a rectangle of 'S' (one), 'F', 'H' and 'G', its rows apart by spaces, "
+            f"not {map!r}."
+        )
     tiles = np.array([list(row) for row in rows])
     states = np.arange(tiles.size)
     row, column = np.divmod(states, tiles.shape[1])
     moves = [(0, -1), (1, 0), (0, 1), (-1, 0)]
-    ahead = [(np.clip(row + i, 0, len(rows) - 1), np.clip(column + j, 0, tiles.shape[1] - 1)) for i, j in moves]
+    ahead = [
+        (np.clip(row + i, 0, len(rows) - 1), np.clip(column + j, 0, tiles.shape[1] - 1))
+        for i, j in moves
+    ]
     goes = np.stack([np.eye(tiles.size)[i * tiles.shape[1] + j] for i, j in ahead], 1)
     slides = (1 - slip) * goes + slip / 2 * (np.roll(goes, 1, 1) + np.roll(goes, -1, 1))
     terminal, goal = np.isin(tiles.ravel(), ["H", "G"]), tiles.ravel() == "G"
@@ -158,7 +189,9 @@ def frozen_lake(map: str = FROZEN_4, slip: float = 2 / 3, max_steps: int = 100) 
     )
 
 
-def _process(transition: Any, reward: Any, start: Any, terminal: Any = None, max_steps: int = 100) -> TabularMDP:
+def _process(
+    transition: Any, reward: Any, start: Any, terminal: Any = None, max_steps: int = 100
+) -> TabularMDP:
     """Begins in any of the states that `start` holds of."""
     return TabularMDP(
         transition=jnp.array(transition, jnp.float32),

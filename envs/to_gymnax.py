@@ -35,9 +35,11 @@ class State:
 
 
 class ToGymnax(environment.Environment):
-    """`env` for gymnax: `obs, state = reset(key, params)` and `step(key, state, action, params)` with gymnax's auto-reset.
+    """`env` for gymnax: `obs, state = reset(key, params)` and `step(key, state, action, params)`
+    with gymnax's auto-reset.
 
-    The step reads the environment in `params`, so `params.replace(env=...)` (or a vmap over its leaves) changes the world.
+    The step reads the environment in `params`, so `params.replace(env=...)` (or a vmap over its
+    leaves) changes the world.
     """
 
     def __init__(self, env: Env, name: str | None = None):
@@ -57,7 +59,9 @@ class ToGymnax(environment.Environment):
         world, obs = params.env.reset(key)
         return obs, State(world, jnp.int32(0))
 
-    def step_env(self, key: jax.Array, state: Any, action: Any, params: Any) -> tuple[Any, Any, jax.Array, jax.Array, dict]:
+    def step_env(
+        self, key: jax.Array, state: Any, action: Any, params: Any
+    ) -> tuple[Any, Any, jax.Array, jax.Array, dict]:
         world, step = params.env.step(key, state.world, action)
         return step.obs, State(world, state.time + 1), step.reward, step.terminated, step.info
 
@@ -72,10 +76,14 @@ class ToGymnax(environment.Environment):
             return spaces.Discrete(space.n)
         if isinstance(space, Box):
             return spaces.Box(space.low, space.high, space.shape)
-        raise TypeError(f"gymnax has no action space like {space!r}: only Discrete and Box can be adapted.")
+        raise TypeError(
+            f"gymnax has no action space like {space!r}: only Discrete and Box can be adapted."
+        )
 
     def observation_space(self, params: Any = None) -> Any:
-        """Boxes without bounds, of the shapes and types that a reset gives; a Dict of them for a dictionary."""
+        """Boxes without bounds, of the shapes and types that a reset gives; a Dict of them for a
+        dictionary.
+        """
         env = self.env if params is None else params.env
         _, obs = jax.eval_shape(env.reset, jax.random.key(0))
         boxes = jax.tree.map(lambda x: spaces.Box(-jnp.inf, jnp.inf, x.shape, x.dtype), obs)

@@ -1,4 +1,6 @@
-"""TwoColors: two squares on a small grid, one pays and one costs, and which is which changes while an agent lives."""
+"""TwoColors: two squares on a small grid, one pays and one costs, and which is which changes while
+an agent lives.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +13,9 @@ from jaxrl.tree import pytree, static
 
 @pytree
 class Colors:
-    """The cells of the agent, the first and the second colour, numbered row by row, [3]; and the steps so far."""
+    """The cells of the agent, the first and the second colour, numbered row by row, [3]; and the
+    steps so far.
+    """
 
     cells: jax.Array
     age: jax.Array
@@ -19,12 +23,15 @@ class Colors:
 
 @pytree
 class TwoColors:
-    """The non-stationary grid of Flennerhag et al. (2022): reach a colour to get `reward` or -`reward`.
+    """The non-stationary grid of Flennerhag et al. (2022): reach a colour to get `reward` or
+    -`reward`.
 
-    A colour that is reached moves to a random cell without agent or colour, and life goes on: there are no episodes. Every
-    `period` steps the two change their signs; nothing shows it but the reward. All other steps pay `step_reward`. As the
-    clock's end would begin the world anew, `max_steps` is a whole lifetime and should be no less than what is trained for.
-    Actions: up, down, left, right. Observation [6 * side]: the row and column of the agent and of each colour, one-hot.
+    A colour that is reached moves to a random cell without agent or colour, and life goes on: there
+    are no episodes. Every `period` steps the two change their signs; nothing shows it but the
+    reward. All other steps pay `step_reward`. As the clock's end would begin the world anew,
+    `max_steps` is a whole lifetime and should be no less than what is trained for. Actions: up,
+    down, left, right. Observation [6 * side]: the row and column of the agent and of each colour,
+    one-hot.
     """
 
     reward: jax.Array | float = 1.0
@@ -35,7 +42,9 @@ class TwoColors:
 
     def __post_init__(self) -> None:
         if self.side < 2:
-            raise ValueError(f"side={self.side}: an agent and two colours need a grid of side=2 or more.")
+            raise ValueError(
+                f"side={self.side}: an agent and two colours need a grid of side=2 or more."
+            )
 
     @property
     def action_space(self) -> Discrete:

@@ -1,7 +1,8 @@
 """Environments that hold an environment, and change one thing about it.
 
-They nest, the innermost first: `FrameStack(ActionRepeat(StickyActions(game), 4), 4)` sticks at each frame of the game,
-repeats what it is told for four of them, and shows the last four frames at which an action was chosen.
+They nest, the innermost first: `FrameStack(ActionRepeat(StickyActions(game), 4), 4)` sticks at each
+frame of the game, repeats what it is told for four of them, and shows the last four frames at which
+an action was chosen.
 """
 
 from collections.abc import Callable
@@ -17,7 +18,9 @@ from jaxrl.tree import pytree, replace, static, where
 
 
 def _draw(self: Any) -> Callable[..., None]:
-    """The drawing of the environment inside; an AttributeError where that has none, so that `plot.gif` can say so."""
+    """The drawing of the environment inside; an AttributeError where that has none, so that
+    `plot.gif` can say so.
+    """
     return self.env.draw
 
 
@@ -26,7 +29,7 @@ def _draw_world(self: Any) -> Callable[..., None]:
     return lambda ax, state: draw(ax, state.world)
 
 
-# ------------------------------------------------------------------------------------------------------------ what is seen
+# ------------------------------------------------------------------------------------- what is seen
 
 
 @pytree
@@ -39,11 +42,12 @@ class Frames:
 
 @pytree
 class FrameStack:
-    """Shows the last `num` observations at once (Mnih et al., 2015): what moves can be seen by a network without memory.
+    """Shows the last `num` observations at once (Mnih et al., 2015): what moves can be seen by a
+    network without memory.
 
-    Vectors are joined end to end [num * d], images [height, width, channels] along their channels, the newest last; numbers
-    and images without channels get a last axis [num]. An episode starts with its first observation `num` times. Of an
-    action mask the newest counts.
+    Vectors are joined end to end [num * d], images [height, width, channels] along their channels,
+    the newest last; numbers and images without channels get a last axis [num]. An episode starts
+    with its first observation `num` times. Of an action mask the newest counts.
     """
 
     env: Any
@@ -68,7 +72,9 @@ class FrameStack:
 
     def step(self, key: jax.Array, state: Frames, action: jax.Array) -> tuple[Frames, Step]:
         world, step = self.env.step(key, state.world, action)
-        push = lambda frames, x: jnp.concatenate([frames[..., _frame(x).shape[-1] :], _frame(x)], -1)
+        push = lambda frames, x: jnp.concatenate(
+            [frames[..., _frame(x).shape[-1] :], _frame(x)], -1
+        )
         frames = jax.tree.map(push, state.frames, visible(step.obs))
         return Frames(world, frames), replace(step, obs=with_visible(step.obs, frames))
 
@@ -79,7 +85,9 @@ def _frame(x: jax.Array) -> jax.Array:
 
 @pytree
 class Observe:
-    """Shows some entries of a vector: `Observe(envs.make("Pendulum-v1"), keep=(0, 1))` hides the velocity."""
+    """Shows some entries of a vector: `Observe(envs.make("Pendulum-v1"), keep=(0, 1))` hides the
+    velocity.
+    """
 
     env: Any
     keep: tuple[int, ...] = static()
@@ -106,22 +114,24 @@ class Observe:
         if jnp.ndim(x) != 1 or not self.keep or not all(0 <= i < len(x) for i in self.keep):
             shapes = jax.tree.map(jnp.shape, x)
             raise ValueError(
-                f"Observe(keep={self.keep!r}) shows entries of a vector, counted from 0, but the observation has shape "
+                f"Observe(keep={self.keep!r}) shows entries of a vector, counted from 0, but "
+                "the observation has shape "
                 f"{shapes}. Write keep=(0,) for the first entry of a vector."
             )
         return with_visible(obs, x[np.array(self.keep)])
 
 
-# ------------------------------------------------------------------------------------------------------------ what is done
+# ------------------------------------------------------------------------------------- what is done
 
 
 @pytree
 class ActionRepeat:
     """Does each action `num` times, or until the episode terminates; the rewards are summed.
 
-    Shown is what the last of these steps led to. The clock counts actions, so `max_steps` is divided by `num`, rounded up:
-    an episode that ends by itself is never cut off before it does, and one that is cut off may have had `num` - 1 more
-    steps of the environment inside than its own `max_steps`.
+    Shown is what the last of these steps led to. The clock counts actions, so `max_steps` is
+    divided by `num`, rounded up: an episode that ends by itself is never cut off before it does,
+    and one that is cut off may have had `num` - 1 more steps of the environment inside than its own
+    `max_steps`.
     """
 
     env: Any
@@ -167,7 +177,8 @@ class Habit:
 
 @pytree
 class StickyActions:
-    """With `probability` does again what was last done, and not what it is told (Machado et al., 2018, section 5.2).
+    """With `probability` does again what was last done, and not what it is told (Machado et al.,
+    2018, section 5.2).
 
     What was last done may itself have stuck. The first action of an episode never sticks.
     """
@@ -198,7 +209,7 @@ class StickyActions:
         return Habit(world, done, jnp.bool_(True)), step
 
 
-# ----------------------------------------------------------------------------------------------------------- what it pays
+# ------------------------------------------------------------------------------------- what it pays
 
 
 @pytree
@@ -227,12 +238,16 @@ class RewardScale:
 
 def _check_num(self: Any) -> None:
     if not isinstance(self.num, int) or self.num < 1:
-        raise ValueError(f"{type(self).__name__} takes num={self.num!r}, which is no count: write num=1 or more.")
+        raise ValueError(
+            f"{type(self).__name__} takes num={self.num!r}, which is no count: write num=1 or more."
+        )
 
 
 def _check_unmasked(self: Any, obs: Any) -> None:
     if isinstance(obs, Masked):
         raise TypeError(
-            f"{type(self).__name__} does an action again, which the next observation's mask may forbid: it takes no "
-            "environment with masks. Repeat the action inside the environment, where its rules are known."
+            f"{type(self).__name__} does an action again, which the next observation's mask "
+            "may forbid: it takes no "
+            "environment with masks. Repeat the action inside the environment, where its rules "
+            "are known."
         )

@@ -1,7 +1,9 @@
-"""What the discoveries share: small grid worlds as tasks, a control without a signal, and tests on levels kept apart.
+"""What the discoveries share: small grid worlds as tasks, a control without a signal, and tests on
+levels kept apart.
 
-Levels are drawn with continuous rewards from three separate streams of keys: those of the generations (from the meta-seed),
-those that choose a checkpoint (`jaxrl.meta.lives.SELECTION`) and those of the test (`TEST`).
+Levels are drawn with continuous rewards from three separate streams of keys: those of the
+generations (from the meta-seed), those that choose a checkpoint (`jaxrl.meta.lives.SELECTION`) and
+those of the test (`TEST`).
 """
 
 import functools
@@ -30,10 +32,11 @@ once = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_le
 
 @pytree
 class Shares:
-    """Levels whose score is the return as a share of the best there is; where that is nothing, 1 less what was lost.
+    """Levels whose score is the return as a share of the best there is; where that is nothing, 1
+    less what was lost.
 
-    least: what a score is no less than. Where there is little to gain, what is lost is many times that, and would outweigh
-    all other levels.
+    least: what a score is no less than. Where there is little to gain, what is lost is many times
+    that, and would outweigh all other levels.
     """
 
     levels: Any
@@ -44,7 +47,9 @@ class Shares:
 
     def score(self, env: Any, ret: jax.Array) -> jax.Array:
         best = optimal_return(env)
-        return jnp.maximum(jnp.where(best > 0.01, ret / jnp.maximum(best, 0.01), 1.0 + ret - best), self.least)
+        return jnp.maximum(
+            jnp.where(best > 0.01, ret / jnp.maximum(best, 0.01), 1.0 + ret - best), self.least
+        )
 
 
 def mini(least: float = -float("inf")) -> Shares:
@@ -54,10 +59,11 @@ def mini(least: float = -float("inf")) -> Shares:
 
 @pytree
 class Processes:
-    """Random processes of 20 states and 4 actions, 50 steps: 0 is a random policy's return, 1 the best one's.
+    """Random processes of 20 states and 4 actions, 50 steps: 0 is a random policy's return, 1 the
+    best one's.
 
-    branching, density: of `envs.tabular.garnet`; where few pairs reward, what follows counts for more than what is earned
-    now. least: what a score is no less than.
+    branching, density: of `envs.tabular.garnet`; where few pairs reward, what follows counts for
+    more than what is earned now. least: what a score is no less than.
     """
 
     density: float = 1.0
@@ -81,7 +87,9 @@ class Processes:
 
 @pytree
 class Blind:
-    """The negative control: the same strategy for as many generations, told random numbers in place of the fitness."""
+    """The negative control: the same strategy for as many generations, told random numbers in place
+    of the fitness.
+    """
 
     evolution: Any
     steps_per_update: int = static(default=1)
@@ -92,8 +100,14 @@ class Blind:
     def update(self, key: jax.Array, env: Any, state: Any) -> tuple[Any, dict[str, jax.Array]]:
         key_ask, key_luck = jax.random.split(key)
         strategy = self.evolution.strategy
-        state, told = strategy.tell(key_ask, state, jax.random.normal(key_luck, (strategy.members,)))
-        return state, {"return": told.pop("fitness"), "length": jnp.float32(0), "episodes": jnp.int32(1)} | told
+        state, told = strategy.tell(
+            key_ask, state, jax.random.normal(key_luck, (strategy.members,))
+        )
+        return state, {
+            "return": told.pop("fitness"),
+            "length": jnp.float32(0),
+            "episodes": jnp.int32(1),
+        } | told
 
     def judge(self, key: jax.Array, env: Any, state: Any, episodes: int) -> jax.Array:
         return self.evolution.judge(key, env, state, episodes)
@@ -121,7 +135,8 @@ class Wrapped:
 
 @pytree
 class Told(Wrapped):
-    """A rule that is told an age at each update: its own where `age` is 1, always none where 0, a random one where -1.
+    """A rule that is told an age at each update: its own where `age` is 1, always none where 0, a
+    random one where -1.
 
     The random ages are one fixed sequence of shares of the lifetime, the same in all lives.
     """
@@ -144,11 +159,18 @@ class Told(Wrapped):
 
 
 def discover(
-    algo: Any, config: Any, name: str, tasks: Any, over: Mapping[str, jax.Array] | None = None, **how: Any
+    algo: Any,
+    config: Any,
+    name: str,
+    tasks: Any,
+    over: Mapping[str, jax.Array] | None = None,
+    **how: Any,
 ) -> tuple[xr.Dataset, list[Any]]:
-    """Every meta-seed's curves, and what each found, as it was when the selection levels liked it best.
+    """Every meta-seed's curves, and what each found, as it was when the selection levels liked it
+    best.
 
-    over: more axes of the sweep, before that of the seeds; what was found is in the order of their product. how: of `sweep`.
+    over: more axes of the sweep, before that of the seeds; what was found is in the order of their
+    product. how: of `sweep`.
     """
     training = rl.Training(algo, tasks, config.generations, config.evals, config.selection_levels)
     folder, over = config.runs / name, dict(over or {})
@@ -156,17 +178,27 @@ def discover(
     results = rl.sweep(training, over | {"seed": keys}, folder=folder, keep_best=True, **how)
     points = itertools.product(*(values.tolist() for values in over.values()), range(config.seeds))
     place = [dict(zip([*over, "seed"], point, strict=True)) for point in points]
-    return results, [rl.policy(folder, training, kept="best", **each).state.params for each in place]
+    return results, [
+        rl.policy(folder, training, kept="best", **each).state.params for each in place
+    ]
 
 
 def scorer(lives: rl.Lives, tasks: Any, levels: int) -> Callable[..., np.ndarray]:
-    """Parameters to their scores on the test levels, the same ones and the same luck for all. [levels]."""
+    """Parameters to their scores on the test levels, the same ones and the same luck for all.
+
+    [levels].
+    """
     run = once(lambda seed, params: lives.scores(jax.random.key(seed), tasks, params, levels))
     return lambda params, seed=TEST: np.asarray(run(seed, params))
 
 
-def by_lifetime(lives: rl.Lives, tasks: Any, levels: int, lifetimes: tuple[int, ...]) -> Callable[..., np.ndarray]:
-    """Parameters to their scores after lives of each length, on the same levels for all. [lifetimes, levels]."""
+def by_lifetime(
+    lives: rl.Lives, tasks: Any, levels: int, lifetimes: tuple[int, ...]
+) -> Callable[..., np.ndarray]:
+    """Parameters to their scores after lives of each length, on the same levels for all.
+
+    [lifetimes, levels].
+    """
 
     @once
     def run(seed: Any, params: Any) -> jax.Array:
@@ -174,10 +206,14 @@ def by_lifetime(lives: rl.Lives, tasks: Any, levels: int, lifetimes: tuple[int, 
 
         def life(n: jax.Array, lifetime: jax.Array) -> jax.Array:
             env = tasks.sample(jax.random.fold_in(key_level, n))
-            return lives.life(jax.random.fold_in(key_life, n), params, tasks, env, lifetime, lifetime)
+            return lives.life(
+                jax.random.fold_in(key_life, n), params, tasks, env, lifetime, lifetime
+            )
 
         each = jax.vmap(life, in_axes=(0, None))
-        return jax.lax.map(lambda lifetime: each(jnp.arange(levels), lifetime), jnp.array(lifetimes))
+        return jax.lax.map(
+            lambda lifetime: each(jnp.arange(levels), lifetime), jnp.array(lifetimes)
+        )
 
     return lambda params, seed=TEST: np.asarray(run(seed, params))
 
@@ -190,7 +226,9 @@ def tuned(score: Callable[..., np.ndarray], settings: list[dict[str, float]]) ->
 
 
 def summary(scores: np.ndarray) -> dict[str, Any]:
-    """Over meta-seeds and levels [sets, levels]: interquartile mean and mean, with 95 % intervals over levels."""
+    """Over meta-seeds and levels [sets, levels]: interquartile mean and mean, with 95 % intervals
+    over levels.
+    """
     told: dict[str, Any] = {"each_mean": scores.mean(1).round(4).tolist()}
     for name, statistic in (("mean", rl.stats.mean), ("iqm", rl.stats.iqm)):
         found = rl.stats.interval(scores.mean(0), statistic)
@@ -207,7 +245,10 @@ def bars(ax: Any, scores: dict[str, Any]) -> None:
         each = scores[name]["each_mean"]
         ax.plot(each, [i] * len(each), "k.", markersize=4)
     ax.invert_yaxis()
-    ax.set(xlabel="share of the optimum, test levels", title="mean, 95 % interval over levels; a dot a meta-seed")
+    ax.set(
+        xlabel="share of the optimum, test levels",
+        title="mean, 95 % interval over levels; a dot a meta-seed",
+    )
 
 
 def compare(scores: np.ndarray, other: np.ndarray) -> list[float]:
@@ -216,11 +257,17 @@ def compare(scores: np.ndarray, other: np.ndarray) -> list[float]:
 
 
 def by_life(
-    tests: dict[str, np.ndarray], lifetimes: tuple[int, ...], differences: dict[str, tuple[str, str]]
+    tests: dict[str, np.ndarray],
+    lifetimes: tuple[int, ...],
+    differences: dict[str, tuple[str, str]],
 ) -> dict[str, dict[str, Any]]:
-    """For each lifetime the `summary` of each of `tests` [sets, lifetimes, levels], and the differences of pairs."""
+    """For each lifetime the `summary` of each of `tests` [sets, lifetimes, levels], and the
+    differences of pairs.
+    """
     told = lambda i: {name: summary(x[:, i]) for name, x in tests.items()}
-    more = lambda i: {name: compare(tests[a][:, i], tests[b][:, i]) for name, (a, b) in differences.items()}
+    more = lambda i: {
+        name: compare(tests[a][:, i], tests[b][:, i]) for name, (a, b) in differences.items()
+    }
     return {str(lifetime): told(i) | more(i) for i, lifetime in enumerate(lifetimes)}
 
 
@@ -229,15 +276,36 @@ def lines(ax: Any, record: dict[str, Any], names: tuple[str, ...]) -> None:
     lifetimes = [int(name) for name in record["scores"]]
     for i, name in enumerate(names):
         mean, low, high = np.array([scores[name]["mean"] for scores in record["scores"].values()]).T
-        ax.errorbar(lifetimes, mean, [mean - low, high - mean], label=name, color=f"C{i}", marker="o", capsize=3)
+        ax.errorbar(
+            lifetimes,
+            mean,
+            [mean - low, high - mean],
+            label=name,
+            color=f"C{i}",
+            marker="o",
+            capsize=3,
+        )
     seen = "{} to {} were trained on".format(*record["config"]["lifetime"])
-    ax.set(xscale="log", xlabel=f"lifetime, updates ({seen})", ylabel="share of the optimum, test levels")
+    ax.set(
+        xscale="log",
+        xlabel=f"lifetime, updates ({seen})",
+        ylabel="share of the optimum, test levels",
+    )
     ax.set_xticks(lifetimes, [str(lifetime) for lifetime in lifetimes])
     ax.minorticks_off()
 
 
-def keep(path: pathlib.Path, agent: Any, number: int, record: dict[str, Any], names: tuple[str, ...], command: str) -> None:
-    """An agent's rule as a file, with what was measured of its meta-seed; the first of `names` is what was found."""
+def keep(
+    path: pathlib.Path,
+    agent: Any,
+    number: int,
+    record: dict[str, Any],
+    names: tuple[str, ...],
+    command: str,
+) -> None:
+    """An agent's rule as a file, with what was measured of its meta-seed; the first of `names` is
+    what was found.
+    """
     made = {
         "license": "Apache-2.0",
         "levels": "LPGGrid-tiny, lives of {} to {} updates".format(*record["config"]["lifetime"]),
@@ -248,14 +316,21 @@ def keep(path: pathlib.Path, agent: Any, number: int, record: dict[str, Any], na
     }
     scores = {
         f"lives of {lifetime} updates": {name: told[name]["mean"] for name in names}
-        | {"each meta-seed": told[names[0]]["each_mean"], "this": told[names[0]]["each_mean"][number]}
+        | {
+            "each meta-seed": told[names[0]]["each_mean"],
+            "this": told[names[0]]["each_mean"][number],
+        }
         for lifetime, told in record["scores"].items()
     }
     note = "Shares of the optimum on test levels, mean and 95 % interval."
-    rl.save_rule(path, agent.rule, agent=agent, scores=scores, note=note, versions=record["versions"], **made)
+    rl.save_rule(
+        path, agent.rule, agent=agent, scores=scores, note=note, versions=record["versions"], **made
+    )
 
 
 def card(results: xr.Dataset) -> dict[str, Any]:
     """Where the numbers are from."""
     parts = {key: json.loads(results.attrs[key]) for key in ("versions", "machine")}
-    return parts | {key: results.attrs[key] for key in ("compile_seconds", "run_seconds", "commit", "started")}
+    return parts | {
+        key: results.attrs[key] for key in ("compile_seconds", "run_seconds", "commit", "started")
+    }

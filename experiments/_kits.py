@@ -1,4 +1,5 @@
-"""PPO, DQN and SAC at matched settings, by this kit and by others: what `experiments.speed` measures.
+"""PPO, DQN and SAC at matched settings, by this kit and by others: what `experiments.speed`
+measures.
 
 Each kit is imported only by the process that runs it, so that its memory is its own.
 """
@@ -22,12 +23,18 @@ def jaxrl(job: Job, all_cores: bool = True) -> dict[str, Any]:
 
     base, resident = peak_mb(), []
     episodes = EPISODES if job.curve else 0
-    training = rl.Training(algorithm(job), envs.make(job.task.env), job.steps, ROWS, episodes, eval_share=100.0)
+    training = rl.Training(
+        algorithm(job), envs.make(job.task.env), job.steps, ROWS, episodes, eval_share=100.0
+    )
     watch = (lambda report: resident.append(resident_mb())) if job.watch else False
     results = rl.sweep(training, {"seed": jnp.arange(job.seeds)}, progress=watch)
     seconds = {name: float(results.attrs[name]) for name in ("compile_seconds", "run_seconds")}
     told = {"base_mb": base, "kept_bytes": results.nbytes, "resident_mb": resident} | seconds
-    curves = {name: results[name].values.tolist() for name in ("return", "evaluation")} if job.curve else {}
+    curves = (
+        {name: results[name].values.tolist() for name in ("return", "evaluation")}
+        if job.curve
+        else {}
+    )
     return told | {"curves": curves}
 
 
@@ -49,7 +56,11 @@ def _replay(job: Job, task: Replayed) -> dict[str, Any]:
     return {
         **{"num_envs": task.num_envs, "updates": task.updates, "batch_size": task.batch_size},
         **{"capacity": job.capacity, "warmup": task.warmup, "lr": task.lr, "gamma": task.gamma},
-        **{"max_grad_norm": task.max_grad_norm, "target_rate": task.rate, "target_period": float(task.updates)},
+        **{
+            "max_grad_norm": task.max_grad_norm,
+            "target_rate": task.rate,
+            "target_period": float(task.updates),
+        },
     }
 
 
@@ -72,11 +83,18 @@ def child(text: str) -> None:
     try:
         told = KITS[job.kit](job)
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f'{error}: pip install "jaxrl[bench]" brings the kits that are compared') from None
+        raise ModuleNotFoundError(
+            f'{error}: pip install "jaxrl[bench]" brings the kits that are compared'
+        ) from None
     import jax
 
     device = jax.local_devices()[0]
     stats = (device.memory_stats() or {}) if device.platform != "cpu" else {}
     peak = stats.get("peak_bytes_in_use", 0) / 1e6 or peak_mb() - told["base_mb"]
-    told |= {"peak_mb": peak, "device": device.device_kind, "devices": jax.local_device_count(), "jax": jax.__version__}
+    told |= {
+        "peak_mb": peak,
+        "device": device.device_kind,
+        "devices": jax.local_device_count(),
+        "jax": jax.__version__,
+    }
     print(json.dumps(told))

@@ -6,7 +6,19 @@ Each is imported only by the process that runs it, so that its memory is its own
 import dataclasses
 from typing import Any
 
-from experiments._settings import DQN, EPISODES, HYPER, ROWS, SAC, SHAPE, UPDATE, Job, Replayed, peak_mb, timed
+from experiments._settings import (
+    DQN,
+    EPISODES,
+    HYPER,
+    ROWS,
+    SAC,
+    SHAPE,
+    UPDATE,
+    Job,
+    Replayed,
+    peak_mb,
+    timed,
+)
 
 
 def rejax(job: Job) -> dict[str, Any]:
@@ -17,7 +29,10 @@ def rejax(job: Job) -> dict[str, Any]:
 
     @dataclasses.dataclass(frozen=True)
     class FiveValues:
-        """gymnax 1.x gives six values a step and rejax takes five. (gymnax's LegacyStepAPIWrapper can't be deepcopied.)"""
+        """gymnax 1.x gives six values a step and rejax takes five.
+
+        (gymnax's LegacyStepAPIWrapper can't be deepcopied.)
+        """
 
         env: Any
 
@@ -40,7 +55,10 @@ def rejax(job: Job) -> dict[str, Any]:
     algo = algo.replace(eval_callback=_judge if job.curve else lambda algo, learner, key: ())
     keys = jax.random.split(jax.random.key(0), job.seeds)
     seconds, evaluation = timed(jax.jit(jax.vmap(algo.train)), keys)
-    return {"base_mb": base, "curves": {"evaluation": evaluation.tolist()} if job.curve else {}} | seconds
+    return {
+        "base_mb": base,
+        "curves": {"evaluation": evaluation.tolist()} if job.curve else {},
+    } | seconds
 
 
 def _judge(algo: Any, learner: Any, key: Any) -> Any:
@@ -57,7 +75,9 @@ def _rejax_ppo(job: Job, **fields: Any) -> Any:
 
     return PPO.create(
         agent_kwargs={"activation": "tanh", "hidden_layer_sizes": (64, 64)},
-        learning_rate=optax.linear_schedule(2.5e-4, 0.0, job.steps // UPDATE * 16),  # a leaf, but `train` closes over it
+        learning_rate=optax.linear_schedule(
+            2.5e-4, 0.0, job.steps // UPDATE * 16
+        ),  # a leaf, but `train` closes over it
         **SHAPE | HYPER,
         **{"clip_eps": 0.2, "vf_coef": 0.5, "ent_coef": 0.01},
         **fields,
@@ -69,7 +89,9 @@ def _rejax_dqn(job: Job, **fields: Any) -> Any:
 
     epsilon = {"eps_start": 1.0, "eps_end": 0.05, "exploration_fraction": 0.5}
     network = {"activation": "relu"}  # two layers of 64, which can't be told otherwise
-    return rejax.DQN.create(agent_kwargs=network, ddqn=False, **_rejax_replay(job, DQN), **epsilon, **fields)
+    return rejax.DQN.create(
+        agent_kwargs=network, ddqn=False, **_rejax_replay(job, DQN), **epsilon, **fields
+    )
 
 
 def _rejax_sac(job: Job, **fields: Any) -> Any:
@@ -87,7 +109,7 @@ def _rejax_replay(job: Job, task: Replayed) -> dict[str, Any]:
     }
 
 
-# ---------------------------------------------------------------------------------------------------------------- jaxnasium
+# ---------------------------------------------------------------------------------------- jaxnasium
 
 
 def jaxnasium(job: Job, apart: bool = False) -> dict[str, Any]:
@@ -101,27 +123,41 @@ def jaxnasium(job: Job, apart: bool = False) -> dict[str, Any]:
 
     def returns(metrics: dict[str, jax.Array]) -> dict[str, jax.Array]:
         done = metrics["returned_episode"]
-        return {"total": jnp.sum(metrics["returned_episode_returns"] * done), "episodes": jnp.sum(done)}
+        return {
+            "total": jnp.sum(metrics["returned_episode_returns"] * done),
+            "episodes": jnp.sum(done),
+        }
 
     makers = {"ppo": _jaxnasium_ppo, "dqn": _jaxnasium_dqn, "sac": _jaxnasium_sac}
-    algo = makers[job.algorithm](job, normalize_observations=False, log_function=None, reduce_metrics_fn=returns)
+    algo = makers[job.algorithm](
+        job, normalize_observations=False, log_function=None, reduce_metrics_fn=returns
+    )
     env = jym.make(job.task.env)
     keys = jax.random.split(jax.random.key(0), job.seeds)
     if apart:
         agents = [equinox.partition(algo.init_agent(key, env), equinox.is_array) for key in keys]
-        arrays, rest = jax.tree.map(lambda *x: jnp.stack(x), *(agent[0] for agent in agents)), agents[0][1]
+        arrays, rest = (
+            jax.tree.map(lambda *x: jnp.stack(x), *(agent[0] for agent in agents)),
+            agents[0][1],
+        )
     else:
         arrays, rest = None, None
-    train = equinox.filter_vmap(lambda key, agent: algo.train(key, env, equinox.combine(agent, rest) if apart else None))
+    train = equinox.filter_vmap(
+        lambda key, agent: algo.train(key, env, equinox.combine(agent, rest) if apart else None)
+    )
     seconds, metrics = timed(equinox.filter_jit(train), keys, arrays)
     if not job.curve:
         return {"base_mb": base, "curves": {}} | seconds
-    total, episodes = (np.reshape(metrics[name], (job.seeds, ROWS, -1)).sum(-1) for name in ("total", "episodes"))
+    total, episodes = (
+        np.reshape(metrics[name], (job.seeds, ROWS, -1)).sum(-1) for name in ("total", "episodes")
+    )
     return {"base_mb": base, "curves": {"return": (total / episodes).tolist()}} | seconds
 
 
 def jaxnasium_apart(job: Job) -> dict[str, Any]:
-    """A way round its initialiser, a QR that can stand still under vmap on a CPU: agents are made one by one."""
+    """A way round its initialiser, a QR that can stand still under vmap on a CPU: agents are made
+    one by one.
+    """
     return jaxnasium(job, apart=True)
 
 
@@ -136,7 +172,12 @@ def _jaxnasium_ppo(job: Job, **fields: Any) -> Any:
     from jaxnasium.algorithms import PPO
 
     return PPO(
-        **{"learning_rate_start": 2.5e-4, "learning_rate_end": 0.0, "total_timesteps": job.steps, "warmup_steps": 0},
+        **{
+            "learning_rate_start": 2.5e-4,
+            "learning_rate_end": 0.0,
+            "total_timesteps": job.steps,
+            "warmup_steps": 0,
+        },
         **SHAPE | HYPER,
         **{"ent_coef_start": 0.01, "ent_coef_end": None, "clip_coef": 0.2, "clip_coef_vf": 0.2},
         **{"vf_coef": 0.25, "normalize_rewards": False},  # its value loss has no 1/2
@@ -150,8 +191,18 @@ def _jaxnasium_dqn(job: Job, **fields: Any) -> Any:
     from jaxnasium import algorithms
 
     epsilon = {"epsilon_start": 1.0, "epsilon_end": 0.05, "exploration_fraction": 0.5}
-    own = {"learning_rate_start": DQN.lr, "num_updates": DQN.updates, "max_grad_norm": DQN.max_grad_norm}
-    return algorithms.DQN(critic_kwargs=_network(jax.nn.relu), **epsilon, **own, **_jaxnasium_replay(job, DQN), **fields)
+    own = {
+        "learning_rate_start": DQN.lr,
+        "num_updates": DQN.updates,
+        "max_grad_norm": DQN.max_grad_norm,
+    }
+    return algorithms.DQN(
+        critic_kwargs=_network(jax.nn.relu),
+        **epsilon,
+        **own,
+        **_jaxnasium_replay(job, DQN),
+        **fields,
+    )
 
 
 def _jaxnasium_sac(job: Job, **fields: Any) -> Any:
@@ -170,9 +221,15 @@ def _jaxnasium_sac(job: Job, **fields: Any) -> Any:
 
 
 def _jaxnasium_replay(job: Job, task: Replayed) -> dict[str, Any]:
-    """Its warm-up comes on top of its steps; its slow copy follows at every gradient step, not once after all of them."""
+    """Its warm-up comes on top of its steps; its slow copy follows at every gradient step, not once
+    after all of them.
+    """
     return {
         **{"num_envs": task.num_envs, "update_every": task.num_envs, "batch_size": task.batch_size},
-        **{"replay_buffer_size": job.capacity, "warmup_steps": task.warmup, "total_timesteps": job.steps - task.warmup},
+        **{
+            "replay_buffer_size": job.capacity,
+            "warmup_steps": task.warmup,
+            "total_timesteps": job.steps - task.warmup,
+        },
         **{"tau": 1.0 - (1.0 - task.rate) ** (1.0 / task.updates), "gamma": task.gamma},
     }

@@ -1,4 +1,6 @@
-"""What `experiments.speed` has every kit do: its tasks, their settings, and how a process takes its own measure."""
+"""What `experiments.speed` has every kit do: its tasks, their settings, and how a process takes its
+own measure.
+"""
 
 import dataclasses
 import pathlib
@@ -15,8 +17,9 @@ HYPER = {"gamma": 0.99, "gae_lambda": 0.95, "max_grad_norm": 0.5}
 
 @dataclasses.dataclass(frozen=True)
 class Replayed:
-    """An algorithm with a replay. `updates` gradient steps follow one step of each environment; the slow copy then goes
-    `rate` of the way."""
+    """An algorithm with a replay. `updates` gradient steps follow one step of each environment; the
+    slow copy then goes `rate` of the way.
+    """
 
     num_envs: int
     updates: int
@@ -29,12 +32,15 @@ class Replayed:
 
 
 DQN = Replayed(num_envs=10, updates=5, batch_size=100, lr=1e-3, max_grad_norm=10.0, warmup=1_000)
-SAC = Replayed(num_envs=1, updates=1, batch_size=256, lr=1e-3, max_grad_norm=float("inf"), warmup=256)
+SAC = Replayed(
+    num_envs=1, updates=1, batch_size=256, lr=1e-3, max_grad_norm=float("inf"), warmup=256
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What an algorithm plays, and how much of it: seeds; environment steps of each, and of all of a measurement, at most.
+    """What an algorithm plays, and how much of it: seeds; environment steps of each, and of all of
+    a measurement, at most.
 
     update: environment steps of an update.
     """
@@ -56,7 +62,10 @@ TASKS = {
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One measurement. capacity: of a replay. curve: it returns learning curves. watch: it tells how its memory grows."""
+    """One measurement.
+
+    capacity: of a replay. curve: it returns learning curves. watch: it tells how its memory grows.
+    """
 
     kit: str
     seeds: int
@@ -84,8 +93,12 @@ def timed(program: Any, *inputs: Any) -> tuple[dict[str, float], Any]:
 
 
 def peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
+        1e6 if sys.platform == "darwin" else 1e3
+    )
 
 
 def resident_mb() -> float:
-    return int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
+    return (
+        int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
+    )

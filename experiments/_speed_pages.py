@@ -70,51 +70,106 @@ def report(told: dict[str, Any]) -> str:
     """The same as markdown."""
     versions = ", ".join(f"{name} {version}" for name, version in told["versions"].items())
     where = f"{told['date']}, {told['device']}, {told['host']}; {versions}."
-    lines = [f"Learning curves, this kit less {r['kit']}: {r.get('failed') or CURVE.format(**r)}" for r in told["curves"]]
+    lines = [
+        f"Learning curves, this kit less {r['kit']}: {r.get('failed') or CURVE.format(**r)}"
+        for r in told["curves"]
+    ]
     task = TASKS[told["algorithm"]]
-    replay = f" The replay holds {told['config']['capacity']:,}." if told["algorithm"] != "ppo" else ""
-    parts = [f"# {task.title}", where + replay, table(told["rounds"]), NOTES[told["algorithm"]], *lines]
+    replay = (
+        f" The replay holds {told['config']['capacity']:,}." if told["algorithm"] != "ppo" else ""
+    )
+    parts = [
+        f"# {task.title}",
+        where + replay,
+        table(told["rounds"]),
+        NOTES[told["algorithm"]],
+        *lines,
+    ]
     if told["warm_start"]:
         cold, warm = told["warm_start"]
-        parts.append(f"First tenth of a training done {cold:.1f} s after a process started, {warm:.1f} s with a warm cache.")
+        parts.append(
+            f"First tenth of a training done {cold:.1f} s after a process started, {warm:.1f} "
+            "s with a warm cache."
+        )
     kept = [row["kept_bytes"] / row["seeds"] / 1e3 for row in told["rounds"] if "kept_bytes" in row]
     if kept:
-        parts.append(f"Results keep {max(kept):.2f} kB per seed on the host at most, {max(kept):.2f} MB for a thousand.")
+        parts.append(
+            f"Results keep {max(kept):.2f} kB per seed on the host at most, {max(kept):.2f} MB "
+            "for a thousand."
+        )
     if told["host_memory"] and "failed" not in told["host_memory"]:
         peak, resident = told["host_memory"]["peak_mb"] / 256, told["host_memory"]["resident_mb"]
-        text = f"256 seeds of 500,000 steps: {peak:.2f} MB per seed on the host at the peak, compilation with it, "
-        parts.append(text + f"of which {(resident[-1] - resident[0]) / 256:.3f} MB came after the first row.")
+        text = (
+            f"256 seeds of 500,000 steps: {peak:.2f} MB per seed on the host at the peak, "
+            "compilation with it, "
+        )
+        parts.append(
+            text + f"of which {(resident[-1] - resident[0]) / 256:.3f} MB came after the first row."
+        )
     return "\n\n".join(parts) + "\n"
 
 
 CURVE = (
-    "difference of the areas under `{curve}` {low:+.1f} to {high:+.1f} (95 % bootstrap interval of the difference of the "
+    "difference of the areas under `{curve}` {low:+.1f} to {high:+.1f} (95 % bootstrap "
+    "interval of the difference of the "
     "means over seeds; {ours:.1f} and {theirs:.1f})"
 )
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """One row per number of seeds and kit."""
-    head = ["seeds", "kit", "steps/s", "of the fastest peer", "compile s", "whole process s", "peak MB", "steps each"]
+    head = [
+        "seeds",
+        "kit",
+        "steps/s",
+        "of the fastest peer",
+        "compile s",
+        "whole process s",
+        "peak MB",
+        "steps each",
+    ]
     lines = [head, ["---:", "---", *["---:"] * 6]]
     for seeds, kit in dict.fromkeys((row["seeds"], row["kit"]) for row in rows):
         same = [row for row in rows if (row["seeds"], row["kit"]) == (seeds, kit)]
         if any("failed" in row for row in same):
-            lines.append([str(seeds), kit, next(row["failed"] for row in same if "failed" in row), *[""] * 5])
+            lines.append(
+                [str(seeds), kit, next(row["failed"] for row in same if "failed" in row), *[""] * 5]
+            )
             continue
         of = [row["steps_per_second"] / fastest for row in same if (fastest := _fastest(rows, row))]
         values = [spread([row[name] for row in same], text) for name, text in COLUMNS.items()]
-        lines.append([str(seeds), kit, values[0], spread(of, "{:.2f}x"), *values[1:], f"{same[0]['steps']:,}"])
+        lines.append(
+            [
+                str(seeds),
+                kit,
+                values[0],
+                spread(of, "{:.2f}x"),
+                *values[1:],
+                f"{same[0]['steps']:,}",
+            ]
+        )
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-COLUMNS = {"steps_per_second": "{:,.0f}", "compile_seconds": "{:.1f}", "wall_seconds": "{:.1f}", "peak_mb": "{:,.0f}"}
+COLUMNS = {
+    "steps_per_second": "{:,.0f}",
+    "compile_seconds": "{:.1f}",
+    "wall_seconds": "{:.1f}",
+    "peak_mb": "{:,.0f}",
+}
 
 
 def _fastest(rows: list[dict[str, Any]], row: dict[str, Any]) -> float:
     """Steps per second of the fastest peer in the same round; 0 where there is none."""
     same = [other for other in rows if all(other[name] == row[name] for name in ("round", "seeds"))]
-    return max((r["steps_per_second"] for r in same if not r["kit"].startswith("jaxrl") and "failed" not in r), default=0.0)
+    return max(
+        (
+            r["steps_per_second"]
+            for r in same
+            if not r["kit"].startswith("jaxrl") and "failed" not in r
+        ),
+        default=0.0,
+    )
 
 
 def spread(values: list[float], text: str) -> str:

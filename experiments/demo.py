@@ -1,4 +1,5 @@
-"""The main job at a laptop's size: 1,000 seeds x 2 learning rates of PPO on CartPole-v1, in one compiled program.
+"""The main job at a laptop's size: 1,000 seeds x 2 learning rates of PPO on CartPole-v1, in one
+compiled program.
 
 `make demo`, or `python -m experiments.demo`. It is one command line, which does the same:
 jaxrl train ppo CartPole-v1 --seeds 1000 --lr 1e-3 4e-3 --steps 20480 ... --folder runs/demo --gif
@@ -11,7 +12,9 @@ import tyro
 
 from jaxrl import cli
 
-SETTING = "--hidden 32 32 --num-envs 8 --num-steps 32 --entropy-weight 0 --gamma 0.98 --lam 0.9 --evals 5"
+SETTING = (
+    "--hidden 32 32 --num-envs 8 --num-steps 32 --entropy-weight 0 --gamma 0.98 --lam 0.9 --evals 5"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +32,16 @@ class Config:
 def main(config: Config) -> None:
     rates = [str(lr) for lr in config.lr]
     size = ["--seeds", str(config.seeds), "--steps", str(config.steps), "--lr", *rates]
-    words = ["train", "ppo", "CartPole-v1", *size, *SETTING.split(), "--folder", str(config.folder), "--gif"]
+    words = [
+        "train",
+        "ppo",
+        "CartPole-v1",
+        *size,
+        *SETTING.split(),
+        "--folder",
+        str(config.folder),
+        "--gif",
+    ]
     print("jaxrl " + " ".join(words))
     cli.main(words)
 

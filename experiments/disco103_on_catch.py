@@ -1,7 +1,9 @@
-"""DiscoRL's published rule teaches a new agent Catch: `python -m experiments.disco103_on_catch --weights disco_103.npz`.
+"""DiscoRL's published rule teaches a new agent Catch: `python -m experiments.disco103_on_catch
+--weights disco_103.npz`.
 
-The rule was meta-trained by its authors (Oh et al., 2025) and its weights are theirs: download `disco_103.npz` from their
-repository. The agent is a smaller one than theirs; the learning rate is that of their example on Catch.
+The rule was meta-trained by its authors (Oh et al., 2025) and its weights are theirs: download
+`disco_103.npz` from their repository. The agent is a smaller one than theirs; the learning rate is
+that of their example on Catch.
 """
 
 import dataclasses
@@ -46,26 +48,38 @@ class Config:
 
 
 def run(config: Config) -> xr.Dataset:
-    """The curves of all seeds, with the share of balls caught while exploring and by the greedy policy."""
+    """The curves of all seeds, with the share of balls caught while exploring and by the greedy
+    policy.
+    """
     shape = {"network": ActionModel(config.hidden, config.size), "num_envs": config.num_envs}
     algo = rl.disco103(config.weights, lr=config.lr, **shape)
     env = envs.make("Catch", rows=config.rows, columns=config.columns)
     rows = min(ROWS, config.updates)
-    training = rl.Training(algo, env, config.updates * algo.steps_per_update, rows, 64, eval_share=1.0)
+    training = rl.Training(
+        algo, env, config.updates * algo.steps_per_update, rows, 64, eval_share=1.0
+    )
     results = rl.sweep(training, {"seed": np.array(config.seeds)}, chunk=1)
-    return results.assign(caught=(results["return"] + 1.0) / 2.0, caught_greedily=(results["evaluation"] + 1.0) / 2.0)
+    return results.assign(
+        caught=(results["return"] + 1.0) / 2.0, caught_greedily=(results["evaluation"] + 1.0) / 2.0
+    )
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Markdown: a row for each seed."""
-    lines = ["| seed | updates until 0.99 | caught, exploring | caught, greedy |", "|---:|---:|---:|---:|"]
+    lines = [
+        "| seed | updates until 0.99 | caught, exploring | caught, greedy |",
+        "|---:|---:|---:|---:|",
+    ]
     write = "| {seed} | {updates} | {caught:.3f} | {greedy:.3f} |"
     return "\n".join([*lines, *(write.format(**row) for row in rows)])
 
 
 def main(config: Config) -> None:
     if not config.weights.is_file():
-        print(f"skipped: {config.weights} is no file. The published weights are their authors': download disco_103.npz, and")
+        print(
+            f"skipped: {config.weights} is no file. The published weights are their authors': "
+            "download disco_103.npz, and"
+        )
         print("name it with --weights or in DISCO_103.")
         return
     results = run(config)
@@ -78,15 +92,32 @@ def main(config: Config) -> None:
         updates = int(curve["step"][there[0]]) // per_update if len(there) else "not reached"
         last = {"caught": float(curve["caught"][-1]), "greedy": float(curve["caught_greedily"][-1])}
         rows.append({"seed": int(seed), "updates": updates} | last)
-    curves = {name: np.round(results[name].values.astype(float), 4).tolist() for name in ("caught", "caught_greedily")}
-    seconds = {name: round(float(results.attrs[name]), 1) for name in ("compile_seconds", "run_seconds")}
+    curves = {
+        name: np.round(results[name].values.astype(float), 4).tolist()
+        for name in ("caught", "caught_greedily")
+    }
+    seconds = {
+        name: round(float(results.attrs[name]), 1) for name in ("compile_seconds", "run_seconds")
+    }
     card = {key: json.loads(results.attrs[key]) for key in ("versions", "machine")}
-    record = {"rows": rows, "step": results["step"].values.tolist(), **curves, **seconds, "load": os.getloadavg()[0]}
-    (config.folder / "disco103_on_catch.json").write_text(json.dumps(record | {"card": card}, indent=1) + "\n")
-    where = (
-        f"{seconds['run_seconds']:.0f} s on two cores under a load of {record['load']:.1f}, jax {card['versions']['jax']}."
+    record = {
+        "rows": rows,
+        "step": results["step"].values.tolist(),
+        **curves,
+        **seconds,
+        "load": os.getloadavg()[0],
+    }
+    (config.folder / "disco103_on_catch.json").write_text(
+        json.dumps(record | {"card": card}, indent=1) + "\n"
     )
-    page = f"# Disco103 on Catch {config.rows} x {config.columns}\n\n{where}\n\n{table(rows)}\n\n{NOTE}\n"
+    where = (
+        f"{seconds['run_seconds']:.0f} s on two cores under a load of "
+        f"{record['load']:.1f}, jax {card['versions']['jax']}."
+    )
+    page = (
+        f"# Disco103 on Catch {config.rows} x "
+        f"{config.columns}\n\n{where}\n\n{table(rows)}\n\n{NOTE}\n"
+    )
     (config.folder / "disco103_on_catch.md").write_text(page)
     rl.plot.curve(results, "caught").savefig(config.folder / "disco103_on_catch.png", dpi=110)
     print(table(rows))

@@ -1,9 +1,10 @@
-"""A whole update rule evolved from zero that knows its age: `python -m experiments.discover_ta_lpg`.
+"""A whole update rule evolved from zero that knows its age: `python -m
+experiments.discover_ta_lpg`.
 
-TA-LPG (Jackson et al., 2024) in small: a GRU of 32 units reads a tabular learner's rollout backward and says what to
-reinforce and what to predict; all its weights begin at 0, and lifetimes are 10 to 60 updates. Then test levels, at
-lifetimes seen and unseen, beside A2C, whose learning rate is tuned on the selection levels, and beside the same rule told a
-random age.
+TA-LPG (Jackson et al., 2024) in small: a GRU of 32 units reads a tabular learner's rollout backward
+and says what to reinforce and what to predict; all its weights begin at 0, and lifetimes are 10 to
+60 updates. Then test levels, at lifetimes seen and unseen, beside A2C, whose learning rate is tuned
+on the selection levels, and beside the same rule told a random age.
 """
 
 import dataclasses
@@ -26,9 +27,19 @@ from jaxrl.tree import replace
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 CONFIG = (
-    "generations", "evals", "seeds", "population", "lifetime", "sigma", "lr", "lr_decay", "size", "selection_levels",
-    "test_levels", "first_seed",
-)  # fmt: skip
+    "generations",
+    "evals",
+    "seeds",
+    "population",
+    "lifetime",
+    "sigma",
+    "lr",
+    "lr_decay",
+    "size",
+    "selection_levels",
+    "test_levels",
+    "first_seed",
+)
 NAMES: tuple[str, ...] = ("TA-LPG", "TA-LPG, age shuffled", "A2C, tuned", "random policy")
 ADAM = rl.Optimizer(optax.adam, {"eps": 1e-5, "eps_root": 1e-16})
 
@@ -58,34 +69,56 @@ class Config:
     """keeps the lives: the same command goes on from there"""
     folder: pathlib.Path = RESULTS
     rule: pathlib.Path | None = None
-    """where the rule that the selection levels like best is kept, with the agent that it was made for"""
+    """where the rule that the selection levels like best is kept, with the agent that it was
+    made for
+    """
 
 
 def learner(rule: Any, lr: float, optimizer: Any) -> rl.OnPolicy:
     return rl.OnPolicy(
-        rule, lr=lr, schedule=rl.Constant(), num_envs=16, num_steps=20, epochs=1, minibatches=1, optimizer=optimizer,
+        rule,
+        lr=lr,
+        schedule=rl.Constant(),
+        num_envs=16,
+        num_steps=20,
+        epochs=1,
+        minibatches=1,
+        optimizer=optimizer,
         network=rl.Table(lab.mini().levels.num_states),
-    )  # fmt: skip
+    )
 
 
 def evolution(config: Config) -> rl.Evolution:
     rule = LPG.random(jax.random.key(1), config.size, knows_time=True)
     rule = replace(rule, weights=jax.tree.map(jnp.zeros_like, rule.weights))
-    strategy = rl.ES(lr=config.lr, sigma=config.sigma, lr_decay=config.lr_decay, population=config.population)
-    agent = learner(rule, 40.0, rl.Optimizer(optax.sgd))  # the tabular agent of Oh et al. (2020): SGD at 40, norm 0.5
-    return rl.Evolution(rl.Lives(agent, tunes=("weights",), lifetime=config.lifetime, chunk=16), strategy)
+    strategy = rl.ES(
+        lr=config.lr, sigma=config.sigma, lr_decay=config.lr_decay, population=config.population
+    )
+    agent = learner(
+        rule, 40.0, rl.Optimizer(optax.sgd)
+    )  # the tabular agent of Oh et al. (2020): SGD at 40, norm 0.5
+    return rl.Evolution(
+        rl.Lives(agent, tunes=("weights",), lifetime=config.lifetime, chunk=16), strategy
+    )
 
 
 def run(config: Config) -> tuple[dict[str, Any], xr.Dataset, list[Any]]:
     """The record, the curves, and what was found."""
     began, busy = time.monotonic(), time.process_time()
     search, tasks = evolution(config), lab.mini()
-    one_each = jax.local_device_count()  # to each device: a program of several seeds takes half as long again to compile
+    one_each = (
+        jax.local_device_count()
+    )  # to each device: a program of several seeds takes half as long again to compile
     results, found = lab.discover(search, config, "ta_lpg", tasks, chunk=one_each)
-    spent = {"seconds": round(time.monotonic() - began, 1), "cpu_seconds": round(time.process_time() - busy, 1)}
+    spent = {
+        "seconds": round(time.monotonic() - began, 1),
+        "cpu_seconds": round(time.process_time() - busy, 1),
+    }
     shown = search.lives.learner
     told_wrong = replace(search.lives, learner=replace(shown, rule=lab.Told(shown.rule, -1.0)))
-    simple = replace(search.lives, learner=learner(rl.Surrogate(rl.PolicyGradient()), 0.3, ADAM), tunes=("lr",))
+    simple = replace(
+        search.lives, learner=learner(rl.Surrogate(rl.PolicyGradient()), 0.3, ADAM), tunes=("lr",)
+    )
     scorer = lambda lives: lab.by_lifetime(lives, tasks, config.test_levels, config.test_lifetimes)
     rule, wrong, hand = (scorer(lives) for lives in (search.lives, told_wrong, simple))
     best = lab.tuned(hand, [{"lr": lr} for lr in (0.03, 0.1, 0.3, 1.0)])
@@ -99,7 +132,10 @@ def run(config: Config) -> tuple[dict[str, Any], xr.Dataset, list[Any]]:
             "tuned": best,
             "with_compilation": spent,
             "config": {name: getattr(config, name) for name in CONFIG},
-            "curves": {name: np.round(results[name].values, 4).tolist() for name in ("return", "evaluation", "waste")},
+            "curves": {
+                name: np.round(results[name].values, 4).tolist()
+                for name in ("return", "evaluation", "waste")
+            },
             "step": results["step"].values.tolist(),
         }
         | lab.card(results),
@@ -114,7 +150,11 @@ def figure(record: dict[str, Any], results: xr.Dataset) -> Any:
     left, right = panels.subplots(1, 2)
     for curve in results["evaluation"].values:
         left.plot(record["step"], curve, color="C0", alpha=0.7)
-    left.set(xlabel="generation", ylabel="share of the optimum,\nselection levels", title="each line is a meta-seed")
+    left.set(
+        xlabel="generation",
+        ylabel="share of the optimum,\nselection levels",
+        title="each line is a meta-seed",
+    )
     lab.lines(right, record, NAMES)
     panels.legend(loc="outside lower center", ncols=len(NAMES), frameon=False)
     return panels
@@ -127,10 +167,20 @@ def main(config: Config) -> None:
     (config.folder / "discover_ta_lpg.json").write_text(json.dumps(record, indent=1) + "\n")
     if config.rule is not None:
         number = int(np.argmax(results["best_evaluation"].values))
-        lab.keep(config.rule, found[number], number, record, NAMES, "python -m experiments.discover_ta_lpg")
+        lab.keep(
+            config.rule,
+            found[number],
+            number,
+            record,
+            NAMES,
+            "python -m experiments.discover_ta_lpg",
+        )
     figure(record, results).savefig(config.folder / "discover_ta_lpg.png", dpi=110)
     for lifetime, scores in record["scores"].items():
-        print(lifetime, {name: told["mean"] for name, told in scores.items() if isinstance(told, dict)})
+        print(
+            lifetime,
+            {name: told["mean"] for name, told in scores.items() if isinstance(told, dict)},
+        )
 
 
 if __name__ == "__main__":

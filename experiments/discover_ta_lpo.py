@@ -1,9 +1,11 @@
-"""Does a drift evolved from nothing gain by knowing its age? `python -m experiments.discover_ta_lpo`.
+"""Does a drift evolved from nothing gain by knowing its age? `python -m
+experiments.discover_ta_lpo`.
 
-TA-LPO (Jackson et al., 2024) in small: the learner and the drift network are those of `discover_lpo`, lives are 8 to 32
-updates, and the network also sees n / N. LPO without a clock is the same program, told the age 0 all its life. Then test
-levels, at lifetimes seen and unseen, beside the same drifts told a random age, and beside PPO, whose learning rate and clip
-are tuned on the selection levels.
+TA-LPO (Jackson et al., 2024) in small: the learner and the drift network are those of
+`discover_lpo`, lives are 8 to 32 updates, and the network also sees n / N. LPO without a clock is
+the same program, told the age 0 all its life. Then test levels, at lifetimes seen and unseen,
+beside the same drifts told a random age, and beside PPO, whose learning rate and clip are tuned on
+the selection levels.
 """
 
 import dataclasses
@@ -63,13 +65,19 @@ class Config:
     """keeps the lives: the same command goes on from there"""
     folder: pathlib.Path = RESULTS
     rule: pathlib.Path | None = None
-    """where the drift that the selection levels like best is kept as a rule, with the agent that it was made for"""
+    """where the drift that the selection levels like best is kept as a rule, with the agent
+    that it was made for
+    """
 
 
 def evolution(config: Config) -> rl.Evolution:
     agent = learner(LPO.random(jax.random.key(1), config.width, knows_time=True, zero=True))
-    lives = rl.Lives(replace(agent, rule=lab.Told(agent.rule)), ("weights",), config.lifetime, chunk=16)
-    return rl.Evolution(lives, rl.ES(lr=config.lr, sigma=config.sigma, population=config.population))
+    lives = rl.Lives(
+        replace(agent, rule=lab.Told(agent.rule)), ("weights",), config.lifetime, chunk=16
+    )
+    return rl.Evolution(
+        lives, rl.ES(lr=config.lr, sigma=config.sigma, population=config.population)
+    )
 
 
 def run(config: Config) -> tuple[dict[str, Any], xr.Dataset, list[rl.OnPolicy]]:
@@ -77,8 +85,13 @@ def run(config: Config) -> tuple[dict[str, Any], xr.Dataset, list[rl.OnPolicy]]:
     began, busy = time.monotonic(), time.process_time()
     search, tasks, seeds = evolution(config), lab.mini(), config.seeds
     over = {"age": jnp.array([1.0, 0.0])}
-    results, found = lab.discover(search, config, "ta_lpo", tasks, chunk=jax.local_device_count(), over=over)
-    spent = {"seconds": round(time.monotonic() - began, 1), "cpu_seconds": round(time.process_time() - busy, 1)}
+    results, found = lab.discover(
+        search, config, "ta_lpo", tasks, chunk=jax.local_device_count(), over=over
+    )
+    spent = {
+        "seconds": round(time.monotonic() - began, 1),
+        "cpu_seconds": round(time.process_time() - busy, 1),
+    }
     by_hand = replace(search.lives, learner=learner(rl.Clip()), tunes=("lr", "clip"))
     test = lambda lives: lab.by_lifetime(lives, tasks, config.test_levels, config.test_lifetimes)
     drift, hand = test(replace(search.lives, tunes=("weights", "age"))), test(by_hand)
@@ -96,17 +109,30 @@ def run(config: Config) -> tuple[dict[str, Any], xr.Dataset, list[rl.OnPolicy]]:
     )
     whole = [search.lives.with_params(one) for one in found[:seeds]]
     drifts = [agent.rule.rule.objective for agent in whole]
-    config_shown = {name: x for name, x in dataclasses.asdict(config).items() if name not in ("runs", "folder", "rule")}
+    config_shown = {
+        name: x
+        for name, x in dataclasses.asdict(config).items()
+        if name not in ("runs", "folder", "rule")
+    }
     record = {
-        "scores": lab.by_life(dict(zip(NAMES, tests, strict=True)), config.test_lifetimes, DIFFERENCES),
+        "scores": lab.by_life(
+            dict(zip(NAMES, tests, strict=True)), config.test_lifetimes, DIFFERENCES
+        ),
         "tuned": best,
         "slope_change": [change(one) for one in drifts],
         "with_compilation": spent,
         "config": config_shown,
-        "curves": {name: np.round(results[name].values, 4).tolist() for name in ("return", "evaluation", "waste")},
+        "curves": {
+            name: np.round(results[name].values, 4).tolist()
+            for name in ("return", "evaluation", "waste")
+        },
         "step": results["step"].values.tolist(),
     }
-    return record | lab.card(results), results, [replace(agent, rule=agent.rule.rule) for agent in whole]
+    return (
+        record | lab.card(results),
+        results,
+        [replace(agent, rule=agent.rule.rule) for agent in whole],
+    )
 
 
 def slope(objective: Any, advantage: float, age: float) -> jax.Array:
@@ -116,7 +142,9 @@ def slope(objective: Any, advantage: float, age: float) -> jax.Array:
 
 
 def change(drift: LPO) -> dict[str, float]:
-    """How far the slope at the end of a life is from that at its beginning, and how far the drift bends it halfway."""
+    """How far the slope at the end of a life is from that at its beginning, and how far the drift
+    bends it halfway.
+    """
     mean = lambda of: round(float(np.mean([jnp.abs(of(sign)).mean() for sign in (1.0, -1.0)])), 4)
     return {
         "over_life": mean(lambda sign: slope(drift, sign, 1.0) - slope(drift, sign, 0.0)),
@@ -125,13 +153,19 @@ def change(drift: LPO) -> dict[str, float]:
 
 
 def figure(record: dict[str, Any], results: xr.Dataset, drifts: list[LPO]) -> Any:
-    """The selection levels' curves, the test by lifetime, and the slope of what was found, by age, beside PPO's."""
+    """The selection levels' curves, the test by lifetime, and the slope of what was found, by age,
+    beside PPO's.
+    """
     panels = rl.plot.Picture(figsize=(15.0, 4.2), layout="constrained")
     left, middle, *right = panels.subplots(1, 2 + 2)
     for age, color, name in ((1.0, "C0", "TA-LPO"), (0.0, "C2", "LPO")):
         for i, curve in enumerate(results["evaluation"].sel(age=age).values):
             left.plot(record["step"], curve, color=color, alpha=0.7, label=name if i == 0 else None)
-    left.set(xlabel="generation", ylabel="share of the optimum,\nselection levels", title="each line is a meta-seed")
+    left.set(
+        xlabel="generation",
+        ylabel="share of the optimum,\nselection levels",
+        title="each line is a meta-seed",
+    )
     left.legend(frameon=False)
     lab.lines(middle, record, NAMES)
     middle.legend(frameon=False, fontsize="small")
@@ -141,7 +175,12 @@ def figure(record: dict[str, Any], results: xr.Dataset, drifts: list[LPO]) -> An
                 label = f"found, n / N = {age:g}" if j == 0 else None
                 ax.plot(RATIO, slope(drift, sign, age), color=f"C{i}", alpha=0.5, label=label)
         ax.plot(RATIO, slope(rl.Clip(), sign, 0.0), "k--", label="PPO")
-        ax.set(xlabel="ratio", ylabel="slope of the objective", ylim=(-2.5, 2.5), title=f"advantage {sign:+.0f}")
+        ax.set(
+            xlabel="ratio",
+            ylabel="slope of the objective",
+            ylim=(-2.5, 2.5),
+            title=f"advantage {sign:+.0f}",
+        )
     right[0].legend(frameon=False, fontsize="small")
     return panels
 
@@ -153,11 +192,24 @@ def main(config: Config) -> None:
     (config.folder / "discover_ta_lpo.json").write_text(json.dumps(record, indent=1) + "\n")
     if config.rule is not None:
         number = int(np.argmax(results["best_evaluation"].sel(age=1.0).values))
-        lab.keep(config.rule, found[number], number, record, NAMES, "python -m experiments.discover_ta_lpo")
+        lab.keep(
+            config.rule,
+            found[number],
+            number,
+            record,
+            NAMES,
+            "python -m experiments.discover_ta_lpo",
+        )
     drifts = [agent.rule.objective for agent in found]
     figure(record, results, drifts).savefig(config.folder / "discover_ta_lpo.png", dpi=110)
     for lifetime, scores in record["scores"].items():
-        print(lifetime, {name: told["mean"] if isinstance(told, dict) else told for name, told in scores.items()})
+        print(
+            lifetime,
+            {
+                name: told["mean"] if isinstance(told, dict) else told
+                for name, told in scores.items()
+            },
+        )
     print("change of the slope", record["slope_change"])
 
 

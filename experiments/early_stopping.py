@@ -1,7 +1,9 @@
-"""What it saves and costs to stop bad learning curves early: `python -m experiments.early_stopping`.
+"""What it saves and costs to stop bad learning curves early: `python -m
+experiments.early_stopping`.
 
-PPO on CartPole at random learning rates, clips and traces, every curve trained to its end; then each predictor of the final
-return decides, in random orders, which curves it would have stopped: against none stopped, where nothing is saved or lost.
+PPO on CartPole at random learning rates, clips and traces, every curve trained to its end; then
+each predictor of the final return decides, in random orders, which curves it would have stopped:
+against none stopped, where nothing is saved or lost.
 """
 
 import dataclasses
@@ -40,9 +42,13 @@ class Config:
 def train(config: Config) -> Any:
     """Greedy evaluations of random settings. [setting, seed, step]."""
     rng = np.random.default_rng(0)
-    draw = lambda low, high: np.exp(rng.uniform(np.log(low), np.log(high), config.settings)).astype(np.float32)
+    draw = lambda low, high: np.exp(rng.uniform(np.log(low), np.log(high), config.settings)).astype(
+        np.float32
+    )
     setting = rl.zipped(lr=draw(1e-4, 3e-2), clip=draw(0.05, 1.0), lam=1.0 - draw(0.01, 0.5))
-    algo = rl.ppo(gamma=0.98, entropy_weight=0.0, num_envs=8, num_steps=32, network=rl.MLP((32, 32)))
+    algo = rl.ppo(
+        gamma=0.98, entropy_weight=0.0, num_envs=8, num_steps=32, network=rl.MLP((32, 32))
+    )
     training = rl.Training(algo, envs.make("CartPole-v1"), config.steps, 20, 2, eval_share=1.0)
     return rl.sweep(training, {"setting": setting, "seed": np.arange(config.seeds)})
 
@@ -53,12 +59,15 @@ def main(config: Config) -> None:
     steps, rows = results["step"].values, []
     for name, predictor in PREDICTORS.items():
         for quantile in config.quantiles:
-            cost = rl.stats.stopping_cost(curves.values, steps, predictor, quantile=quantile, orders=config.orders)
+            cost = rl.stats.stopping_cost(
+                curves.values, steps, predictor, quantile=quantile, orders=config.orders
+            )
             told = {key: [float(x) for x in made] for key, made in cost._asdict().items()}
             rows.append({"predictor": name, "quantile": quantile} | told)
     show = lambda made, scale=1.0: "{:.3g} [{:.3g}, {:.3g}]".format(*(scale * x for x in made))
     lines = [
-        "| predictor | stopped below | steps saved, % | regret, return | best one stopped, % of orders |",
+        "| predictor | stopped below | steps saved, % | regret, return | best one stopped, % "
+        "of orders |",
         "|---|---|---|---|---|",
     ]
     for row in rows:
@@ -66,11 +75,17 @@ def main(config: Config) -> None:
         lines.append(f"| {row['predictor']} | quantile {row['quantile']:g} | {' | '.join(cells)} |")
     machine, ends = json.loads(results.attrs["machine"]), curves.values[:, -1]
     page = (
-        f"# What stopping early saves and costs\n\n{curves.sizes['setting']} settings of PPO on CartPole-v1, {config.seeds} "
-        f"seeds and {config.steps:,} steps each, {machine['device']}, {results.attrs['started'][:10]}. Final returns are "
-        f"{ends.min():.0f} to {ends.max():.0f}, median {np.median(ends):.0f}. The first 8 of each of {config.orders} orders "
-        "are finished; the others are stopped after a quarter or half of their steps, where they are foretold to end below "
-        "a quantile of those finished. Means over orders with 95 % intervals.\n\n" + "\n".join(lines) + "\n"
+        f"# What stopping early saves and costs\n\n{curves.sizes['setting']} settings of PPO "
+        f"on CartPole-v1, {config.seeds} "
+        f"seeds and {config.steps:,} steps each, {machine['device']}, "
+        f"{results.attrs['started'][:10]}. Final returns are "
+        f"{ends.min():.0f} to {ends.max():.0f}, median {np.median(ends):.0f}. The first 8 of "
+        f"each of {config.orders} orders "
+        "are finished; the others are stopped after a quarter or half of their steps, where "
+        "they are foretold to end below "
+        "a quantile of those finished. Means over orders with 95 % intervals.\n\n"
+        + "\n".join(lines)
+        + "\n"
     )
     config.folder.mkdir(parents=True, exist_ok=True)
     (config.folder / "early_stopping.json").write_text(

@@ -1,9 +1,11 @@
-"""An optimiser evolved from nothing, in place of Adam, on small grids: `python -m experiments.learned_optimizer`.
+"""An optimiser evolved from nothing, in place of Adam, on small grids: `python -m
+experiments.learned_optimizer`.
 
-Evolution tunes the weights of small_fc_lopt, or of OPEN, which begin as an optimiser that changes nothing. Then test levels
-that neither evolution nor the choice of a checkpoint has seen. Adam runs through the same code, and its learning rate,
-momentum and schedule are tuned with as many environment steps as a meta-seed of the evolution took. What a step costs, in
-time and memory, is measured beside Adam's on a network of two hidden layers.
+Evolution tunes the weights of small_fc_lopt, or of OPEN, which begin as an optimiser that changes
+nothing. Then test levels that neither evolution nor the choice of a checkpoint has seen. Adam runs
+through the same code, and its learning rate, momentum and schedule are tuned with as many
+environment steps as a meta-seed of the evolution took. What a step costs, in time and memory, is
+measured beside Adam's on a network of two hidden layers.
 """
 
 import dataclasses
@@ -65,21 +67,32 @@ class Config:
 
 def lives(config: Config, optimizer: Any, lr: float, *tunes: str) -> rl.Lives:
     learner = rl.OnPolicy(
-        lr=lr, schedule=rl.Linear(1.0), num_envs=16, num_steps=20, epochs=4, minibatches=2, max_grad_norm=float("inf"),
-        network=rl.Table(lab.mini().levels.num_states), optimizer=optimizer,
-    )  # fmt: skip
+        lr=lr,
+        schedule=rl.Linear(1.0),
+        num_envs=16,
+        num_steps=20,
+        epochs=4,
+        minibatches=2,
+        max_grad_norm=float("inf"),
+        network=rl.Table(lab.mini().levels.num_states),
+        optimizer=optimizer,
+    )
     return rl.Lives(learner, tunes, (config.updates, config.updates), EPISODES, chunk=16)
 
 
 def cost(optimizer: Any, params: Any, steps: int = 200) -> dict[str, float]:
-    """Of one step on these parameters: microseconds, the least of five times; and bytes that are kept from step to step."""
+    """Of one step on these parameters: microseconds, the least of five times; and bytes that are
+    kept from step to step.
+    """
     made = optax.with_extra_args_support(optimizer(1e-3))
 
     @jax.jit
     def run(params: Any) -> Any:
         def step(n: Any, now: Any) -> Any:
             params, state = now
-            changes, state = made.update(params, state, params, key=jax.random.fold_in(jax.random.key(0), n))
+            changes, state = made.update(
+                params, state, params, key=jax.random.fold_in(jax.random.key(0), n)
+            )
             return optax.apply_updates(params, changes), state
 
         return jax.lax.fori_loop(0, steps, step, (params, made.init(params)))
@@ -114,12 +127,18 @@ def run(config: Config) -> tuple[dict[str, Any], xr.Dataset]:
     tasks = lab.mini()
     learned = KINDS[config.kind].random(jax.random.key(1), zero=True)
     own = lives(config, learned, config.step, "optimizer.weights")
-    search = rl.Evolution(own, rl.ES(lr=config.lr, sigma=config.sigma, population=config.population))
+    search = rl.Evolution(
+        own, rl.ES(lr=config.lr, sigma=config.sigma, population=config.population)
+    )
     results, found = lab.discover(search, config, config.kind, tasks)
     adam = lives(config, ADAM, 0.1, "lr", "optimizer.options.b1", "schedule.end")
     settings = [
         dict(zip(adam.tunes, setting, strict=True))
-        for setting in np.stack(np.meshgrid([0.01, 0.03, 0.1, 0.3, 1.0], [0.9, 0.5], [1.0, 0.0]), -1).reshape(-1, 3).tolist()
+        for setting in np.stack(
+            np.meshgrid([0.01, 0.03, 0.1, 0.3, 1.0], [0.9, 0.5], [1.0, 0.0]), -1
+        )
+        .reshape(-1, 3)
+        .tolist()
     ][: config.settings]
     each = max(config.lives // len(settings), 1)
     best = lab.tuned(lab.scorer(adam, tasks, each), settings)
@@ -138,8 +157,14 @@ def run(config: Config) -> tuple[dict[str, Any], xr.Dataset]:
         "lives": {"a_meta_seed": config.lives, "tuning_Adam": each * len(settings)},
         "env_steps_of_a_life": own.learner.steps_per_update * config.updates,
         "cost": costs(config.width),
-        "config": {name: getattr(config, name) for name in ("kind", "generations", "population", "updates", "sigma", "lr")},
-        "curves": {name: np.round(results[name].values, 4).tolist() for name in ("return", "evaluation", "ties")},
+        "config": {
+            name: getattr(config, name)
+            for name in ("kind", "generations", "population", "updates", "sigma", "lr")
+        },
+        "curves": {
+            name: np.round(results[name].values, 4).tolist()
+            for name in ("return", "evaluation", "ties")
+        },
         "step": results["step"].values.tolist(),
     }
     return record | lab.card(results), results
@@ -151,8 +176,17 @@ def figure(record: dict[str, Any], results: xr.Dataset) -> Any:
     left, middle, right = panels.subplots(1, 3)
     for curve in results["evaluation"].values:
         left.plot(record["step"], curve, color="C0", alpha=0.7)
-    left.axhline(record["scores"]["Adam, tuned"]["mean"][0], color="0.3", linestyle="--", label="Adam, tuned: test levels")
-    left.set(xlabel="generation", ylabel="share of the optimum,\nselection levels", title="each line is a meta-seed")
+    left.axhline(
+        record["scores"]["Adam, tuned"]["mean"][0],
+        color="0.3",
+        linestyle="--",
+        label="Adam, tuned: test levels",
+    )
+    left.set(
+        xlabel="generation",
+        ylabel="share of the optimum,\nselection levels",
+        title="each line is a meta-seed",
+    )
     left.legend(frameon=False)
     names = list(record["scores"])
     mean, low, high = np.array([record["scores"][name]["mean"] for name in names]).T
@@ -161,12 +195,21 @@ def figure(record: dict[str, Any], results: xr.Dataset) -> Any:
         dots = record["scores"][name]["each_mean"]
         middle.plot(dots, [i] * len(dots), "k.", markersize=4)
     middle.invert_yaxis()
-    middle.set(xlabel="share of the optimum, test levels", title="mean, 95 % interval over levels; a dot a meta-seed")
+    middle.set(
+        xlabel="share of the optimum, test levels",
+        title="mean, 95 % interval over levels; a dot a meta-seed",
+    )
     kinds = ["adam", *KINDS]
     for shift, part in ((-0.2, "time"), (0.2, "memory")):
-        right.barh(np.arange(3) + shift, [record["cost"][name][part] for name in kinds], 0.4, label=part)
+        right.barh(
+            np.arange(3) + shift, [record["cost"][name][part] for name in kinds], 0.4, label=part
+        )
     right.set_yticks(range(3), kinds)
-    right.set(xscale="log", xlabel="times Adam's", title=f"a step on {record['cost']['parameters']['count']} parameters")
+    right.set(
+        xscale="log",
+        xlabel="times Adam's",
+        title=f"a step on {record['cost']['parameters']['count']} parameters",
+    )
     right.invert_yaxis()
     right.legend(frameon=False)
     return panels
@@ -180,7 +223,10 @@ def main(config: Config) -> None:
     (config.folder / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
     figure(record, results).savefig(config.folder / f"{name}.png", dpi=110)
     for name, told in record["scores"].items():
-        print(f"{name:12} {told['mean'][0]:.3f} [{told['mean'][1]:.3f}, {told['mean'][2]:.3f}]  each {told['each_mean']}")
+        print(
+            f"{name:12} {told['mean'][0]:.3f} [{told['mean'][1]:.3f}, {told['mean'][2]:.3f}]  "
+            f"each {told['each_mean']}"
+        )
     print(f"learned less tuned Adam: {record['less_than_tuned_Adam']}")
     print(json.dumps(record["cost"]))
 

@@ -1,8 +1,9 @@
 """How long a learner's update takes with each memory: `python -m experiments.memory_speed`.
 
-Forward and backward through trajectories with resets, and nothing else: the gradient of the mean square of what a memory
-shows, with respect to its parameters and features, float32. All ways take turns in one process, and every ratio is of two
-times of the same round. GRU is this kit's, which multiplies all inputs at once; flax's multiplies them step by step.
+Forward and backward through trajectories with resets, and nothing else: the gradient of the mean
+square of what a memory shows, with respect to its parameters and features, float32. All ways take
+turns in one process, and every ratio is of two times of the same round. GRU is this kit's, which
+multiplies all inputs at once; flax's multiplies them step by step.
 """
 
 import dataclasses
@@ -50,7 +51,9 @@ class FlaxGRU:
     def start(self) -> jax.Array:
         return jnp.zeros(self.size)
 
-    def apply(self, params: Any, memory: jax.Array, x: jax.Array, first: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def apply(
+        self, params: Any, memory: jax.Array, x: jax.Array, first: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
         def step(memory: jax.Array, now: tuple[jax.Array, jax.Array]) -> Any:
             return nn.GRUCell(self.size).apply(params, jnp.where(now[1], 0.0, memory), now[0])
 
@@ -94,9 +97,13 @@ def seconds(update: Callable[[], Any], calls: int) -> float:
 def run(config: Config, batch: int, size: int) -> dict[str, dict[int, list[float]]]:
     """Seconds of an update by way and length, one for each round."""
     updates = {
-        (way, length): update_of(make(size), batch, length) for way, make in WAYS.items() for length in config.lengths
+        (way, length): update_of(make(size), batch, length)
+        for way, make in WAYS.items()
+        for length in config.lengths
     }
-    found: dict[str, dict[int, list[float]]] = {way: {length: [] for length in config.lengths} for way in WAYS}
+    found: dict[str, dict[int, list[float]]] = {
+        way: {length: [] for length in config.lengths} for way in WAYS
+    }
     for update in updates.values():
         update()
     for _ in range(config.rounds):
@@ -106,14 +113,21 @@ def run(config: Config, batch: int, size: int) -> dict[str, dict[int, list[float
 
 
 def table(found: dict[str, dict[int, list[float]]]) -> list[str]:
-    """How many times as fast as GRU: the median of the rounds, the lowest and the highest; and milliseconds."""
+    """How many times as fast as GRU: the median of the rounds, the lowest and the highest; and
+    milliseconds.
+    """
     lengths = list(found["GRU"])
-    lines = ["| memory | " + " | ".join(f"length {n} | ms" for n in lengths) + " |", "|---|" + "---:|" * 2 * len(lengths)]
+    lines = [
+        "| memory | " + " | ".join(f"length {n} | ms" for n in lengths) + " |",
+        "|---|" + "---:|" * 2 * len(lengths),
+    ]
     for way, by_length in found.items():
         cells = []
         for length, times in by_length.items():
             ratios = [gru / own for gru, own in zip(found["GRU"][length], times, strict=True)]
-            cells.append(f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+            cells.append(
+                f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+            )
             cells.append(f"{1e3 * statistics.median(times):.2f}")
         lines.append("| " + " | ".join([way, *cells]) + " |")
     return lines
@@ -125,14 +139,23 @@ def main(config: Config) -> None:
     for size in config.sizes:
         for batch in config.batches:
             plural = "trajectory" if batch == 1 else "trajectories"
-            parts += [f"## {batch} {plural}, {size} features", "", *table(run(config, batch, size)), ""]
+            parts += [
+                f"## {batch} {plural}, {size} features",
+                "",
+                *table(run(config, batch, size)),
+                "",
+            ]
             print("\n".join(parts[-len(WAYS) - 5 :]), flush=True)
     after = os.getloadavg()
     told = (
-        f"Times of GRU over times of each way, same round: median of {config.rounds} rounds (lowest to highest), each the "
-        f"fastest of {config.calls} calls. {jax.device_count()} device ({jax.devices()[0].device_kind}), {os.cpu_count()} "
-        f"cores, jax {jax.__version__}, {day}; load average {before[0]:.1f} before, {after[0]:.1f} after (itself counted). "
-        f"FFM has {rl.FFM().traces} traces and {rl.FFM().contexts} contexts, LRU {rl.LRU().states} states, GTrXL a window "
+        f"Times of GRU over times of each way, same round: median of {config.rounds} rounds "
+        "(lowest to highest), each the "
+        f"fastest of {config.calls} calls. {jax.device_count()} device "
+        f"({jax.devices()[0].device_kind}), {os.cpu_count()} "
+        f"cores, jax {jax.__version__}, {day}; load average {before[0]:.1f} before, "
+        f"{after[0]:.1f} after (itself counted). "
+        f"FFM has {rl.FFM().traces} traces and {rl.FFM().contexts} contexts, LRU "
+        f"{rl.LRU().states} states, GTrXL a window "
         f"of {rl.GTrXL().window}."
     )
     config.folder.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,9 @@
-"""PPO on five classic tasks, beside published scores: tuned on seeds 0 to 7, tested on seeds 1000 to 1031.
+"""PPO on five classic tasks, beside published scores: tuned on seeds 0 to 7, tested on seeds 1000
+to 1031.
 
-`python -m experiments.ppo_classic --tune` sweeps each task's grid on the tuning seeds; `python -m experiments.ppo_classic`
-trains the chosen setting on the test seeds, and writes results/ppo_classic.json, .png and the table in README.md.
+`python -m experiments.ppo_classic --tune` sweeps each task's grid on the tuning seeds; `python -m
+experiments.ppo_classic` trains the chosen setting on the test seeds, and writes
+results/ppo_classic.json, .png and the table in README.md.
 """
 
 import dataclasses
@@ -25,7 +27,9 @@ TUNING_SEEDS, TEST_SEEDS = range(8), range(1000, 1032)
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """An environment, how long, the setting that was chosen, and the grid that it was chosen from."""
+    """An environment, how long, the setting that was chosen, and the grid that it was chosen
+    from.
+    """
 
     env: str
     steps: int
@@ -37,8 +41,12 @@ class Task:
     tuning_steps: int | None = None
 
     def training(self, steps: int, share: float = 0.5) -> rl.Training:
-        """Evaluations are of 10 greedy episodes here, more than by default: up to half as many steps again."""
-        return rl.Training(rl.ppo(**self.setting), envs.make(self.env, **self.params), steps, 10, 10, share)
+        """Evaluations are of 10 greedy episodes here, more than by default: up to half as many
+        steps again.
+        """
+        return rl.Training(
+            rl.ppo(**self.setting), envs.make(self.env, **self.params), steps, 10, 10, share
+        )
 
 
 TASKS = {
@@ -46,7 +54,14 @@ TASKS = {
         env="CartPole-v1",
         steps=100_000,
         setting=dict(
-            lr=1e-3, gamma=0.98, lam=0.8, entropy_weight=0.0, num_envs=8, num_steps=32, epochs=20, minibatches=1
+            lr=1e-3,
+            gamma=0.98,
+            lam=0.8,
+            entropy_weight=0.0,
+            num_envs=8,
+            num_steps=32,
+            epochs=20,
+            minibatches=1,
         ),
         grid=dict(lr=(5e-4, 1e-3, 2e-3, 4e-3), gamma=(0.98, 0.99), lam=(0.8, 0.95)),
         published="500 ± 0 (rl-zoo, 100k)",
@@ -56,7 +71,14 @@ TASKS = {
         env="Acrobot-v1",
         steps=500_000,
         setting=dict(
-            lr=2e-3, gamma=0.99, lam=0.94, entropy_weight=0.0, num_envs=16, num_steps=128, epochs=4, minibatches=8,
+            lr=2e-3,
+            gamma=0.99,
+            lam=0.94,
+            entropy_weight=0.0,
+            num_envs=16,
+            num_steps=128,
+            epochs=4,
+            minibatches=8,
             normalize_obs=True,
         ),
         grid=dict(lr=(5e-4, 1e-3, 2e-3), entropy_weight=(0.0, 0.01)),
@@ -67,8 +89,16 @@ TASKS = {
         env="Pendulum-v1",
         steps=150_000,
         setting=dict(
-            lr=1e-3, gamma=0.95, lam=0.95, entropy_weight=0.0, num_envs=16, num_steps=64, epochs=10, minibatches=8,
-            normalize_obs=True, normalize_reward=True,
+            lr=1e-3,
+            gamma=0.95,
+            lam=0.95,
+            entropy_weight=0.0,
+            num_envs=16,
+            num_steps=64,
+            epochs=10,
+            minibatches=8,
+            normalize_obs=True,
+            normalize_reward=True,
         ),
         grid=dict(lr=(5e-4, 1e-3, 2e-3), gamma=(0.9, 0.95, 0.98)),
         published="-172 ± 104 (rl-zoo, 100k)",
@@ -78,7 +108,14 @@ TASKS = {
         env="Breakout-MinAtar",
         steps=1_000_000,
         setting=dict(
-            lr=4e-3, gamma=0.99, lam=0.95, entropy_weight=0.01, num_envs=64, num_steps=64, epochs=4, minibatches=8,
+            lr=4e-3,
+            gamma=0.99,
+            lam=0.95,
+            entropy_weight=0.01,
+            num_envs=64,
+            num_steps=64,
+            epochs=4,
+            minibatches=8,
             network=rl.MLP((64, 64), activation=jax.nn.relu),
         ),
         grid=dict(lr=(1e-3, 2e-3, 4e-3)),
@@ -90,7 +127,14 @@ TASKS = {
         params={"backend": "spring"},
         steps=500_000,
         setting=dict(
-            lr=1e-3, gamma=0.99, lam=0.95, entropy_weight=0.0, num_envs=16, num_steps=64, epochs=4, minibatches=8,
+            lr=1e-3,
+            gamma=0.99,
+            lam=0.95,
+            entropy_weight=0.0,
+            num_envs=16,
+            num_steps=64,
+            epochs=4,
+            minibatches=8,
             normalize_obs=True,
         ),
         grid=dict(lr=(3e-4, 1e-3, 3e-3)),
@@ -98,7 +142,7 @@ TASKS = {
         target=1000,
         tuning_steps=200_000,
     ),
-}  # fmt: skip
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,27 +164,43 @@ def run(task: Task, config: Config) -> Any:
     seeds = np.array(TUNING_SEEDS if config.tune else TEST_SEEDS)[: config.seeds or None]
     axes = {name: jnp.array(values) for name, values in task.grid.items()} if config.tune else {}
     steps = task.tuning_steps if config.tune and task.tuning_steps else task.steps
-    return rl.sweep(task.training(max(int(steps * config.scale), 10_240)), axes | {"seed": jnp.asarray(seeds)})
+    return rl.sweep(
+        task.training(max(int(steps * config.scale), 10_240)), axes | {"seed": jnp.asarray(seeds)}
+    )
 
 
 def score(results: Any) -> dict[str, Any]:
-    """The final greedy evaluation, and the return while training beside it: interquartile mean and interval over seeds."""
+    """The final greedy evaluation, and the return while training beside it: interquartile mean and
+    interval over seeds.
+    """
     scores = {}
     for name in ("evaluation", "return"):
         last = rl.stats.summary(results.isel(step=-1), name)
         own = {part: round(float(last[part]), 3) for part in ("iqm", "low", "high", "mean")}
         scores[f"{name}_score"] = own | {"std": round(float(results[name].isel(step=-1).std()), 3)}
     card = {key: json.loads(results.attrs[key]) for key in ("run", "versions", "machine")}
-    times = {key: results.attrs[key] for key in ("compile_seconds", "run_seconds", "commit", "started")}
+    times = {
+        key: results.attrs[key] for key in ("compile_seconds", "run_seconds", "commit", "started")
+    }
     curves = {name: np.round(results[name].values, 2).tolist() for name in ("evaluation", "return")}
     steps = results["step"].values.tolist()
     diverged = int(results["diverged"].isel(step=-1).sum())
-    return scores | {"step": steps, "seed": results["seed"].values.tolist(), "diverged": diverged} | times | curves | card
+    return (
+        scores
+        | {"step": steps, "seed": results["seed"].values.tolist(), "diverged": diverged}
+        | times
+        | curves
+        | card
+    )
 
 
 def best_of_grid(results: Any) -> dict[str, Any]:
-    """Every setting's score on the tuning seeds, the best first (mean of the last two evaluations)."""
-    tail = results["evaluation"].isel(step=slice(-2, None)).mean("step").to_dataset(name="evaluation")
+    """Every setting's score on the tuning seeds, the best first (mean of the last two
+    evaluations).
+    """
+    tail = (
+        results["evaluation"].isel(step=slice(-2, None)).mean("step").to_dataset(name="evaluation")
+    )
     rows = rl.stats.summary(tail, "evaluation")["iqm"].to_dataframe().reset_index()
     return {"rows": rows.sort_values("iqm", ascending=False).round(5).to_dict("records")}
 
@@ -167,8 +227,10 @@ def table(records: dict[str, Any]) -> str:
     for name, record in records.items():
         e, machine, versions = record["evaluation_score"], record["machine"], record["versions"]
         rows.append(
-            f"| {name} | {record['step'][-1]:,} | {e['iqm']:.5g} [{e['low']:.5g}, {e['high']:.5g}] | "
-            f"{e['mean']:.5g} ± {e['std']:.3g} | {TASKS[name].published} | {machine['device']}, jax {versions['jax']} |"
+            f"| {name} | {record['step'][-1]:,} | {e['iqm']:.5g} [{e['low']:.5g}, "
+            f"{e['high']:.5g}] | "
+            f"{e['mean']:.5g} ± {e['std']:.3g} | {TASKS[name].published} | "
+            f"{machine['device']}, jax {versions['jax']} |"
         )
     return "\n".join(rows)
 

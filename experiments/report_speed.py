@@ -1,7 +1,8 @@
 """What a report costs: `python -m experiments.report_speed`.
 
-1,000 seeds of 20 settings, kept as `sweep` keeps them, are made up; then each report is written by a process of its own,
-whose start and imports count: the first finds no compiled program, the others those that it kept. No policies, so no films.
+1,000 seeds of 20 settings, kept as `sweep` keeps them, are made up; then each report is written by
+a process of its own, whose start and imports count: the first finds no compiled program, the others
+those that it kept. No policies, so no films.
 """
 
 import dataclasses
@@ -49,22 +50,37 @@ class Config:
 
 
 def rising(lr, gamma, seed):
-    """A stand-in for a training: curves that rise to 100 gamma, the luck of a seed, and every fifth lost in a corner."""
+    """A stand-in for a training: curves that rise to 100 gamma, the luck of a seed, and every fifth
+    lost in a corner.
+    """
     step = jnp.arange(1, POINTS + 1) * 1000
     luck = jax.random.normal(jax.random.fold_in(jax.random.key(1), seed), step.shape)
     lost = (lr > 9e-3) & (gamma > 0.98) & (seed % 5 == 0)
-    return {"step": step, "return": 100 * gamma * (1 - jnp.exp(-step * lr / 50)) + 10 * luck, "diverged": lost}
+    return {
+        "step": step,
+        "return": 100 * gamma * (1 - jnp.exp(-step * lr / 50)) + 10 * luck,
+        "diverged": lost,
+    }
 
 
 def written(home: pathlib.Path) -> dict[str, float]:
-    """One report: seconds on the clock and of the processor, of the whole process and of its parts; and bytes."""
-    page, environment = home / "report.html", os.environ | {"JAX_COMPILATION_CACHE_DIR": str(home / "cache")}
+    """One report: seconds on the clock and of the processor, of the whole process and of its parts;
+    and bytes.
+    """
+    page, environment = (
+        home / "report.html",
+        os.environ | {"JAX_COMPILATION_CACHE_DIR": str(home / "cache")},
+    )
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     words = [sys.executable, "-c", WRITE, str(home / "sweep"), str(page)]
     done = subprocess.run(words, capture_output=True, text=True, check=True, env=environment)
     wall, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
     processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return json.loads(done.stdout) | {"wall": wall, "processor": processor, "bytes": page.stat().st_size}
+    return json.loads(done.stdout) | {
+        "wall": wall,
+        "processor": processor,
+        "bytes": page.stat().st_size,
+    }
 
 
 def main(config: Config) -> None:
@@ -76,15 +92,26 @@ def main(config: Config) -> None:
     with tempfile.TemporaryDirectory() as home:
         rl.sweep(rising, axes, folder=f"{home}/sweep", progress=False)
         rounds = [written(pathlib.Path(home)) for _ in range(1 + config.rounds)]
-    lines = ["| compiled programs | process, s | of the processor, s | importing, s | the report itself, s | page, MB |"]
+    lines = [
+        "| compiled programs | process, s | of the processor, s | importing, s | the report "
+        "itself, s | page, MB |"
+    ]
     lines.append("|---|---|---|---|---|---|")
     for name, some in (("none", rounds[:1]), ("kept", rounds[1:])):
         each = [[row[part] for row in some] for part in ("wall", "processor", "import", "report")]
-        lines.append(f"| {name} | {' | '.join(map(_spread, each))} | {some[0]['bytes'] / 1e6:.2f} |")
-    where = f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores under a load of {os.getloadavg()[0]:.1f}, "
+        lines.append(
+            f"| {name} | {' | '.join(map(_spread, each))} | {some[0]['bytes'] / 1e6:.2f} |"
+        )
+    where = (
+        f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores under a load of "
+        f"{os.getloadavg()[0]:.1f}, "
+    )
     where += f"jax {jax.__version__}, {datetime.date.today()}"
     size = f"{config.seeds:,} seeds x {4 * config.rates} settings, {POINTS} points of a curve"
-    told = f"# A report of {size}\n\n{where}. Each in a process of its own, without films; medians (ranges).\n\n"
+    told = (
+        f"# A report of {size}\n\n{where}. Each in a process of its own, without films; "
+        "medians (ranges).\n\n"
+    )
     page = told + "\n".join(lines) + "\n"
     config.folder.mkdir(parents=True, exist_ok=True)
     (config.folder / "report_speed.md").write_text(page)

@@ -1,12 +1,13 @@
 """Schedules learnt by evolution and by meta-gradients: `python -m experiments.schedules`.
 
-Jackson et al. (2024) found that what evolution discovers changes over an agent's lifetime and that what truncated
-meta-gradients discover does not. Here that is asked of the smallest thing that can know its age: the learning rate and the
-entropy weight of a tabular PPO, each its base times the exponential of a weighted sum of five functions of n / N and log N.
-Evolution sees the ends of whole lives, meta-gradients `num_updates` updates at a time; both take as many environment steps,
-with five meta-seeds. Then test levels at lifetimes seen and unseen, beside the best constants and the best rates that fall
-linearly to 0, which are points of the same family, chosen by as many lives as one meta-seed takes; and beside what evolution
-found, told random ages.
+Jackson et al. (2024) found that what evolution discovers changes over an agent's lifetime and that
+what truncated meta-gradients discover does not. Here that is asked of the smallest thing that can
+know its age: the learning rate and the entropy weight of a tabular PPO, each its base times the
+exponential of a weighted sum of five functions of n / N and log N. Evolution sees the ends of whole
+lives, meta-gradients `num_updates` updates at a time; both take as many environment steps, with
+five meta-seeds. Then test levels at lifetimes seen and unseen, beside the best constants and the
+best rates that fall linearly to 0, which are points of the same family, chosen by as many lives as
+one meta-seed takes; and beside what evolution found, told random ages.
 """
 
 import dataclasses
@@ -55,7 +56,9 @@ class Config:
     selection_levels: int = 64
     test_levels: int = 64
     settings: int = 12
-    """of constants, and of linear schedules, that are tried: 4 learning rates and 3 entropy weights"""
+    """of constants, and of linear schedules, that are tried: 4 learning rates and 3 entropy
+    weights
+    """
     first_seed: int = 0
     runs: pathlib.Path = pathlib.Path("runs/schedules")
     """keeps the lives: the same command goes on from there"""
@@ -64,7 +67,8 @@ class Config:
 
 @pytree
 class Schedule:
-    """A factor: the exponential of a weighted sum of 1, n / N, log(1 - n / N), log N and their product. weights: [5].
+    """A factor: the exponential of a weighted sum of 1, n / N, log(1 - n / N), log N and their
+    product. weights: [5].
 
     shuffled: above 0 it is told a random age at each update.
     """
@@ -73,10 +77,17 @@ class Schedule:
     shuffled: float = 0.0
 
     def __call__(self, clock: rl.Clock) -> jax.Array:
-        another = jnp.floor(jax.random.uniform(jax.random.fold_in(jax.random.key(0), clock.n)) * clock.total) / clock.total
+        another = (
+            jnp.floor(
+                jax.random.uniform(jax.random.fold_in(jax.random.key(0), clock.n)) * clock.total
+            )
+            / clock.total
+        )
         age = jnp.where(self.shuffled > 0.0, another, clock.fraction)
         length = clock.log_total - jnp.log(16.0)
-        told = jnp.stack([jnp.ones_like(age), age, jnp.log(jnp.maximum(1.0 - age, 1e-3)), length, age * length])
+        told = jnp.stack(
+            [jnp.ones_like(age), age, jnp.log(jnp.maximum(1.0 - age, 1e-3)), length, age * length]
+        )
         return jnp.exp(told @ self.weights)
 
 
@@ -95,22 +106,38 @@ class Scheduled(lab.Wrapped):
 def lives(config: Config) -> rl.Lives:
     network, constant = rl.Table(lab.mini().levels.num_states), Schedule(jnp.array(CONSTANT))
     agent = rl.OnPolicy(
-        Scheduled(constant), lr=0.3, schedule=constant, num_envs=8, num_steps=20, epochs=4, minibatches=1,
-        network=network, optimizer=rl.Optimizer(optax.adam, {"eps": 1e-5, "eps_root": 1e-16}),
-    )  # fmt: skip
+        Scheduled(constant),
+        lr=0.3,
+        schedule=constant,
+        num_envs=8,
+        num_steps=20,
+        epochs=4,
+        minibatches=1,
+        network=network,
+        optimizer=rl.Optimizer(optax.adam, {"eps": 1e-5, "eps_root": 1e-16}),
+    )
     return rl.Lives(agent, tunes=TUNES, lifetime=config.lifetime, chunk=8)
 
 
 def searches(config: Config) -> dict[str, Any]:
-    """Each way to learn the schedules, and how many meta-updates take equally many environment steps."""
+    """Each way to learn the schedules, and how many meta-updates take equally many environment
+    steps.
+    """
     life = lives(config)
     shortest, longest = config.lifetime
     updates = (longest - shortest) / np.log(longest / shortest)
-    steps = config.generations * config.population * updates  # of a learner; the ends that judge lives are not counted
+    steps = (
+        config.generations * config.population * updates
+    )  # of a learner; the ends that judge lives are not counted
     strategy = rl.ES(lr=config.lr, sigma=config.sigma, population=config.population)
     critic = rl.OuterCritic(network=life.learner.network)
     gradient = lambda lr: rl.MetaGradient(
-        life, critic, lr=lr, regularisers={}, num_agents=config.num_agents, num_updates=config.num_updates
+        life,
+        critic,
+        lr=lr,
+        regularisers={},
+        num_agents=config.num_agents,
+        num_updates=config.num_updates,
     )
     meta_steps = max(config.evals, round(steps / config.num_agents / (config.num_updates + 1)))
     return {"evolved": (rl.Evolution(life, strategy), config.generations)} | {
@@ -141,24 +168,37 @@ def run(config: Config) -> tuple[dict[str, Any], dict[str, xr.Dataset], dict[str
     choose = lab.scorer(life, tasks, config.selection_levels)
     for name, falls in (("best constant", CONSTANT), ("best linear", LINEAR)):
         settings = by_hand(config, falls)
-        found[name] = [settings[int(np.argmax([choose(one, lab.SELECTION).mean() for one in settings]))]]
+        found[name] = [
+            settings[int(np.argmax([choose(one, lab.SELECTION).mean() for one in settings]))]
+        ]
     flags = tuple(name.replace("weights", "shuffled") for name in TUNES)
-    test = lab.by_lifetime(replace(life, tunes=TUNES + flags), tasks, config.test_levels, config.test_lifetimes)
+    test = lab.by_lifetime(
+        replace(life, tunes=TUNES + flags), tasks, config.test_levels, config.test_lifetimes
+    )
     told = lambda params, shuffled: params | dict.fromkeys(flags, jnp.float32(shuffled))
-    scores = {name: np.stack([test(told(one, 0.0)) for one in each]) for name, each in found.items()}
+    scores = {
+        name: np.stack([test(told(one, 0.0)) for one in each]) for name, each in found.items()
+    }
     scores[CONTROL] = np.stack([test(told(one, 1.0)) for one in found["evolved"]])
     record: dict[str, Any] = {"scores": {}, "more_than_best_constant": {}}
     for i, lifetime in enumerate(config.test_lifetimes):
         at = {name: x[:, i] for name, x in scores.items()}
         record["scores"][str(lifetime)] = {name: lab.summary(x) for name, x in at.items()}
         constant = at.pop("best constant")
-        record["more_than_best_constant"][str(lifetime)] = {name: lab.compare(x, constant) for name, x in at.items()}
+        record["more_than_best_constant"][str(lifetime)] = {
+            name: lab.compare(x, constant) for name, x in at.items()
+        }
     record["loss_by_shuffling"] = lab.compare(scores["evolved"].mean(1), scores[CONTROL].mean(1))
     record["weights"] = {
-        name: [{field: np.round(x, 3).tolist() for field, x in one.items()} for one in each] for name, each in found.items()
+        name: [{field: np.round(x, 3).tolist() for field, x in one.items()} for one in each]
+        for name, each in found.items()
     }
-    record["selection"] = {name: np.round(one["evaluation"].values, 4).tolist() for name, one in curves.items()}
-    record["config"] = {name: x for name, x in dataclasses.asdict(config).items() if name not in ("runs", "folder")}
+    record["selection"] = {
+        name: np.round(one["evaluation"].values, 4).tolist() for name, one in curves.items()
+    }
+    record["config"] = {
+        name: x for name, x in dataclasses.asdict(config).items() if name not in ("runs", "folder")
+    }
     return record | lab.card(curves["evolved"]), curves, found
 
 
@@ -169,19 +209,33 @@ def figure(record: dict[str, Any], found: dict[str, list[Any]], config: Config) 
     total = int(np.sqrt(np.prod(config.lifetime)))
     age = jnp.arange(total)
     names = [*found, CONTROL]
-    for ax, field, label, base in zip(left, TUNES, ("learning rate", "entropy weight"), (0.3, 0.01), strict=True):
+    for ax, field, label, base in zip(
+        left, TUNES, ("learning rate", "entropy weight"), (0.3, 0.01), strict=True
+    ):
         for i, name in enumerate(found):
             for one in found[name]:
-                factor = jax.vmap(lambda n, w=one[field]: Schedule(w)(rl.Clock(n, float(total))))(age)
+                factor = jax.vmap(lambda n, w=one[field]: Schedule(w)(rl.Clock(n, float(total))))(
+                    age
+                )
                 ax.plot(age / total, base * factor, color=f"C{i}", alpha=0.7)
         ax.set(xlabel=f"age n / N, N = {total}", ylabel=label, yscale="log")
     lifetimes = config.test_lifetimes
     for i, name in enumerate(names):
         mean, low, high = np.array([scores[name]["mean"] for scores in record["scores"].values()]).T
-        right.errorbar(lifetimes, mean, [mean - low, high - mean], label=name, color=f"C{i}", marker="o", capsize=3)
+        right.errorbar(
+            lifetimes,
+            mean,
+            [mean - low, high - mean],
+            label=name,
+            color=f"C{i}",
+            marker="o",
+            capsize=3,
+        )
     shortest, longest = config.lifetime
     right.set(
-        xscale="log", xlabel=f"lifetime, updates ({shortest} to {longest} were trained on)", ylabel="share of the optimum"
+        xscale="log",
+        xlabel=f"lifetime, updates ({shortest} to {longest} were trained on)",
+        ylabel="share of the optimum",
     )
     right.set_xticks(lifetimes, [str(lifetime) for lifetime in lifetimes])
     right.minorticks_off()

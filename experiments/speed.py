@@ -1,10 +1,12 @@
-"""How fast this kit trains, beside rejax and jaxnasium: PPO, DQN and SAC (`python -m experiments.speed`).
+"""How fast this kit trains, beside rejax and jaxnasium: PPO, DQN and SAC (`python -m
+experiments.speed`).
 
-Every measurement is a process of its own, so that compilation and peak memory are its own and one that stands still can be
-ended. Rounds are interleaved, all kits one after another, so that a machine's moods meet all of them. `pip install -e
-".[bench]"` brings the others; they keep their own environments, initialisers and optimisers, their networks and
-hyperparameters are set to the same (the pages say what can't be). On an accelerator: `--seeds 1 64 1024 4096 --budget
-100000000 --kits jaxrl rejax jaxnasium`.
+Every measurement is a process of its own, so that compilation and peak memory are its own and one
+that stands still can be ended. Rounds are interleaved, all kits one after another, so that a
+machine's moods meet all of them. `pip install -e ".[bench]"` brings the others; they keep their own
+environments, initialisers and optimisers, their networks and hyperparameters are set to the same
+(the pages say what can't be). On an accelerator: `--seeds 1 64 1024 4096 --budget 100000000 --kits
+jaxrl rejax jaxnasium`.
 """
 
 import dataclasses
@@ -69,10 +71,19 @@ SMOKE = Config(seeds=(2,), kits=("jaxrl",), steps=ROWS * UPDATE, repeats=1, curv
 
 def measure(job: Job, limit: float) -> dict[str, Any]:
     """Runs a job in a process of its own. Its numbers, or `failed`: why there are none."""
-    code = f"from experiments._kits import child; child({json.dumps(json.dumps(dataclasses.asdict(job)))})"
+    code = (
+        "from experiments._kits import child; "
+        f"child({json.dumps(json.dumps(dataclasses.asdict(job)))})"
+    )
     environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false"}
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": ROOT, "env": environment}
+    options = {
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+        "text": True,
+        "cwd": ROOT,
+        "env": environment,
+    }
     process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, **options)
     try:
         out, err = process.communicate(timeout=limit)
@@ -81,7 +92,9 @@ def measure(job: Job, limit: float) -> dict[str, Any]:
         process.communicate()
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         busy = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        return {"failed": f"not done in {limit:.0f} s, of which the processor was busy for {busy:.0f}"}
+        return {
+            "failed": f"not done in {limit:.0f} s, of which the processor was busy for {busy:.0f}"
+        }
     wall = time.monotonic() - started
     if process.returncode:
         return {"failed": (err.strip().splitlines() or [f"exit {process.returncode}"])[-1]}
@@ -91,7 +104,10 @@ def measure(job: Job, limit: float) -> dict[str, Any]:
 
 
 def rounds(config: Config, algorithm: str) -> list[dict[str, Any]]:
-    """Every kit at every number of seeds, `repeats` times, interleaved. Who failed is not tried again."""
+    """Every kit at every number of seeds, `repeats` times, interleaved.
+
+    Who failed is not tried again.
+    """
     task, told, failed = TASKS[algorithm], [], set()
     every, total = config.seeds or task.seeds, config.repeats * len(config.kits)
     for seeds in every:
@@ -103,7 +119,11 @@ def rounds(config: Config, algorithm: str) -> list[dict[str, Any]]:
                 told.append(told[-len(config.kits)])
                 continue
             job = Job(kit, seeds, steps, algorithm, config.capacity)
-            told.append({"round": i // len(config.kits)} | dataclasses.asdict(job) | measure(job, config.limit))
+            told.append(
+                {"round": i // len(config.kits)}
+                | dataclasses.asdict(job)
+                | measure(job, config.limit)
+            )
             if "failed" in told[-1]:
                 failed.add((kit, seeds))
             of = f"[{len(told)}/{total * len(every)}]"
@@ -114,25 +134,31 @@ def rounds(config: Config, algorithm: str) -> list[dict[str, Any]]:
 def _line(row: dict[str, Any]) -> str:
     if "failed" in row:
         return row["failed"]
-    return "{steps_per_second:,.0f} steps/s, compiled in {compile_seconds:.1f} s, {peak_mb:,.0f} MB".format(**row)
+    return (
+        "{steps_per_second:,.0f} steps/s, compiled in {compile_seconds:.1f} s, {peak_mb:,.0f} MB"
+    ).format(**row)
 
 
 def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-# ---------------------------------------------------------------------------------------------------------- what is measured
+# --------------------------------------------------------------------------------- what is measured
 
 
 def curves(config: Config, failed: set[str]) -> list[dict[str, Any]]:
-    """Areas under the learning curves of `config.curves` seeds, and how far the first kit's are above each peer's.
+    """Areas under the learning curves of `config.curves` seeds, and how far the first kit's are
+    above each peer's.
 
-    Against rejax, which tells no returns of training, greedy evaluations of 16 episodes at the same ten points; against
-    jaxnasium, the mean return of the training episodes that ended in each tenth. Who `failed` before is left out.
+    Against rejax, which tells no returns of training, greedy evaluations of 16 episodes at the same
+    ten points; against jaxnasium, the mean return of the training episodes that ended in each
+    tenth. Who `failed` before is left out.
     """
     told = {}
     for kit in [config.kits[0], *(kit for kit in peers(config) if kit not in failed)]:
-        told[kit] = measure(Job(kit, config.curves, config.curve_steps, curve=True), 4 * config.limit)
+        told[kit] = measure(
+            Job(kit, config.curves, config.curve_steps, curve=True), 4 * config.limit
+        )
         say(f"learning curves of {config.curves} seeds, {kit}: {_line(told[kit])}")
     ours = told.pop(config.kits[0])
     return [{"kit": kit} | _compare(ours, theirs, config) for kit, theirs in told.items()]
@@ -154,7 +180,14 @@ def _compare(ours: dict[str, Any], theirs: dict[str, Any], config: Config) -> di
     low, high = map(float, stats.percentile(draws))
     ours_mean, theirs_mean = (float(area.mean()) for area in areas)
     rows = [np.nanmean(height, axis=0).round(1).tolist() for height in heights]
-    return {"curve": curve, "ours": ours_mean, "theirs": theirs_mean, "low": low, "high": high, "curves": rows}
+    return {
+        "curve": curve,
+        "ours": ours_mean,
+        "theirs": theirs_mean,
+        "low": low,
+        "high": high,
+        "curves": rows,
+    }
 
 
 WARM_START = """
@@ -169,14 +202,22 @@ rl.sweep(rl.Training(rl.ppo(), envs.make("CartPole-v1")), {"seed": jnp.arange(32
 
 
 def warm_start() -> tuple[float, float]:
-    """Seconds from the start of a process to the first tenth of a training done, with an empty and a full compilation cache.
+    """Seconds from the start of a process to the first tenth of a training done, with an empty and
+    a full compilation cache.
 
-    The training is the command line's: 32 seeds of 100,000 steps, with evaluation; of the cache only the place is changed.
+    The training is the command line's: 32 seeds of 100,000 steps, with evaluation; of the cache
+    only the place is changed.
     """
     with tempfile.TemporaryDirectory() as folder:
         environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": folder}
         command = lambda: [sys.executable, "-c", WARM_START, str(time.time())]
-        options = {"cwd": ROOT, "env": environment, "stdout": subprocess.PIPE, "check": True, "timeout": 600}
+        options = {
+            "cwd": ROOT,
+            "env": environment,
+            "stdout": subprocess.PIPE,
+            "check": True,
+            "timeout": 600,
+        }
         cold, warm = (float(subprocess.run(command(), **options).stdout) for _ in range(2))
     say(f"first row of training after {cold:.1f} s, with a warm cache after {warm:.1f} s")
     return cold, warm
@@ -184,7 +225,9 @@ def warm_start() -> tuple[float, float]:
 
 def host_memory(config: Config) -> dict[str, Any]:
     """What 256 seeds of 500,000 steps take on the host while they run, and keep."""
-    told = measure(Job(config.kits[0], 256, 500_000 // (ROWS * UPDATE) * ROWS * UPDATE, watch=True), 3600.0)
+    told = measure(
+        Job(config.kits[0], 256, 500_000 // (ROWS * UPDATE) * ROWS * UPDATE, watch=True), 3600.0
+    )
     say(f"256 seeds of 500,000 steps: {_line(told)}")
     return told
 
@@ -193,7 +236,7 @@ def peers(config: Config) -> list[str]:
     return [kit for kit in config.kits if not kit.startswith("jaxrl")]
 
 
-# ------------------------------------------------------------------------------------------------------------- all of it
+# ---------------------------------------------------------------------------------------- all of it
 
 
 def run(config: Config, algorithm: str) -> dict[str, Any]:
@@ -203,29 +246,39 @@ def run(config: Config, algorithm: str) -> dict[str, Any]:
     told["warm_start"] = warm_start() if config.warm and ppo else None
     told["host_memory"] = host_memory(config) if config.full and ppo else None
     failed = {row["kit"] for row in told["rounds"] if "failed" in row}
-    told["curves"] = curves(config, failed) if config.curves and ppo else []  # last: it takes the device for this process
+    told["curves"] = (
+        curves(config, failed) if config.curves and ppo else []
+    )  # last: it takes the device for this process
     done = next((row for row in told["rounds"] if "failed" not in row), {})
-    packages = {kit.split(",")[0]: 0 for kit in [*peers(config), "jaxrl", "jax", "jaxlib", "gymnax"]}
+    packages = {
+        kit.split(",")[0]: 0 for kit in [*peers(config), "jaxrl", "jax", "jaxlib", "gymnax"]
+    }
     versions = {package: importlib.metadata.version(package) for package in packages}
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="minutes"),
         "device": done.get("device"),
         "host": f"{_processor()}, {len(os.sched_getaffinity(0))} cores",
         "versions": versions | {"python": platform.python_version()},
-        "config": {name: value for name, value in dataclasses.asdict(config).items() if name != "folder"},
+        "config": {
+            name: value for name, value in dataclasses.asdict(config).items() if name != "folder"
+        },
     } | told
 
 
 def _processor() -> str:
     info = pathlib.Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())
+    return next(
+        (line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine()
+    )
 
 
 def main(config: Config) -> None:
     """Steps per second, compile time and peak memory of PPO, DQN and SAC, here and elsewhere."""
     config.folder.mkdir(parents=True, exist_ok=True)
-    for algorithm in sorted(config.algorithms, key=lambda name: name == "ppo"):  # its learning curves are drawn last
+    for algorithm in sorted(
+        config.algorithms, key=lambda name: name == "ppo"
+    ):  # its learning curves are drawn last
         told = run(config, algorithm)
         text, name = report(told), "speed" if algorithm == "ppo" else f"speed_{algorithm}"
         (config.folder / f"{name}.json").write_text(json.dumps(told, indent=1) + "\n")

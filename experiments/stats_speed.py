@@ -1,7 +1,9 @@
-"""What a bootstrap interval costs beside rliable: `python -m experiments.stats_speed --rliable PYTHON`.
+"""What a bootstrap interval costs beside rliable: `python -m experiments.stats_speed --rliable
+PYTHON`.
 
-The interquartile mean of 1,000 seeds x 26 tasks, stratified. rliable needs pandas 2, so it runs in an interpreter of its own
-(`pip install 'jaxrl[rliable]'` in another environment); rounds are interleaved, and each side takes its own time.
+The interquartile mean of 1,000 seeds x 26 tasks, stratified. rliable needs pandas 2, so it runs in
+an interpreter of its own (`pip install 'jaxrl[rliable]'` in another environment); rounds are
+interleaved, and each side takes its own time.
 """
 
 import dataclasses
@@ -62,30 +64,43 @@ def ours(config: Config) -> dict[str, Any]:
 
 def theirs(config: Config) -> dict[str, Any]:
     words = [str(size) for size in (config.seeds, config.tasks, config.resamples)]
-    done = subprocess.run([config.rliable, "-c", PEER, *words], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [config.rliable, "-c", PEER, *words], capture_output=True, text=True, check=True
+    )
     return json.loads(done.stdout)
 
 
 def main(config: Config) -> None:
     sides = {"jaxrl": ours} | ({} if config.rliable == "none" else {"rliable": theirs})
     rounds = [{name: side(config) for name, side in sides.items()} for _ in range(config.rounds)]
-    each = {name: [1e3 * row[name]["seconds"] / config.resamples for row in rounds] for name in sides}
+    each = {
+        name: [1e3 * row[name]["seconds"] / config.resamples for row in rounds] for name in sides
+    }
     spread = lambda x: f"{statistics.median(x):.3f} ({min(x):.3f} to {max(x):.3f})"
     lines = ["| | ms a resample, median (range) | interval |", "|---|---|---|"]
     for name, spent in each.items():
-        lines.append(f"| {name} | {spread(spent)} | {{:.4f}} [{{:.4f}}, {{:.4f}}] |".format(*rounds[0][name]["interval"]))
+        lines.append(
+            f"| {name} | {spread(spent)} | {{:.4f}} [{{:.4f}}, {{:.4f}}] |".format(
+                *rounds[0][name]["interval"]
+            )
+        )
     versions = {"jax": jax.__version__, **rounds[0].get("rliable", {}).get("versions", {})}
-    where = f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores under a load of {os.getloadavg()[0]:.1f}, "
-    where += ", ".join(f"{name} {version}" for name, version in versions.items()) + f", {datetime.date.today()}"
+    where = (
+        f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores under a load of "
+        f"{os.getloadavg()[0]:.1f}, "
+    )
+    where += (
+        ", ".join(f"{name} {version}" for name, version in versions.items())
+        + f", {datetime.date.today()}"
+    )
     told = f"rliable was left out (--rliable). {where}."
     if "rliable" in each:
         ratio = [there / here for here, there in zip(each["jaxrl"], each["rliable"], strict=True)]
         told = f"{where}. rliable takes {spread(ratio)} times as long in the same round."
     size = f"{config.seeds:,} seeds x {config.tasks} tasks, {config.resamples:,} resamples"
     page = (
-        f"# The interval of an interquartile mean: {size}\n\n{told} {config.rounds} rounds, interleaved.\n\n"
-        + "\n".join(lines)
-        + "\n"
+        f"# The interval of an interquartile mean: {size}\n\n{told} {config.rounds} rounds, "
+        "interleaved.\n\n" + "\n".join(lines) + "\n"
     )
     config.folder.mkdir(parents=True, exist_ok=True)
     (config.folder / "stats_speed.md").write_text(page)

@@ -1,8 +1,8 @@
 """A thousand streams side by side on CartPole: `python -m experiments.streams`.
 
-Each stream is one environment and one learner that takes a step, learns from it and forgets it (Elsayed et al., 2024), by
-Q(lambda), SARSA(lambda) or AC(lambda) at the authors' settings: nothing is tuned. How many there are side by side changes
-the speed, not what each learns.
+Each stream is one environment and one learner that takes a step, learns from it and forgets it
+(Elsayed et al., 2024), by Q(lambda), SARSA(lambda) or AC(lambda) at the authors' settings: nothing
+is tuned. How many there are side by side changes the speed, not what each learns.
 """
 
 import dataclasses
@@ -51,10 +51,22 @@ def measure(name: str, streams: int, config: Config) -> tuple[dict[str, Any], An
     results = rl.sweep(training, {"seed": np.arange(streams)}, progress=False)
     last = results["return"].isel(step=-1).values
     speed = round(streams * steps / results.attrs["run_seconds"])
-    told: dict[str, Any] = {"algorithm": name, "streams": streams, "steps": steps, "steps_per_second": speed}
+    told: dict[str, Any] = {
+        "algorithm": name,
+        "streams": streams,
+        "steps": steps,
+        "steps_per_second": speed,
+    }
     told |= {key: round(float(results.attrs[key]), 2) for key in ("compile_seconds", "run_seconds")}
-    told |= {"diverged": int(results["diverged"].isel(step=-1).sum()), "unfinished": int(np.isnan(last).sum())}
-    told |= {"worst": float(np.nanmin(last)), "best": float(np.nanmax(last))} if np.isfinite(last).any() else {}
+    told |= {
+        "diverged": int(results["diverged"].isel(step=-1).sum()),
+        "unfinished": int(np.isnan(last).sum()),
+    }
+    told |= (
+        {"worst": float(np.nanmin(last)), "best": float(np.nanmax(last))}
+        if np.isfinite(last).any()
+        else {}
+    )
     score = rl.stats.summary(results.isel(step=-1), "return")
     return told | {part: float(score[part]) for part in ("iqm", "low", "high")}, results
 
@@ -62,13 +74,16 @@ def measure(name: str, streams: int, config: Config) -> tuple[dict[str, Any], An
 def table(rows: list[dict[str, Any]]) -> str:
     """Markdown: a row for each algorithm and number of streams."""
     lines = [
-        "| algorithm | streams | steps of each | steps/s | compiling, s | return, IQM [95 % interval] | worst to best |",
+        "| algorithm | streams | steps of each | steps/s | compiling, s | return, IQM [95 % "
+        "interval] | worst to best |",
         "|---|---:|---:|---:|---:|---|---|",
     ]
     for row in rows:
         score = "{iqm:.0f} [{low:.0f}, {high:.0f}]" if row["streams"] > 1 else "{iqm:.0f}"
         spread = "{worst:.0f} to {best:.0f}".format(**row) if "worst" in row else "no episode ended"
-        numbers = "{algorithm} | {streams:,} | {steps:,} | {steps_per_second:,} | {compile_seconds:.1f}".format(**row)
+        numbers = (
+            "{algorithm} | {streams:,} | {steps:,} | {steps_per_second:,} | {compile_seconds:.1f}"
+        ).format(**row)
         lines.append(f"| {numbers} | {score.format(**row)} | {spread} |")
     return "\n".join(lines)
 
@@ -87,9 +102,17 @@ def main(config: Config) -> None:
             if row["steps"] == max(other["steps"] for other in rows):
                 curves[name] = results[["return"]]  # the most streams of those that live longest
             print(table(rows[-1:]).splitlines()[-1], flush=True)
-    record = {"rows": rows, "cores": len(os.sched_getaffinity(0)), "load": os.getloadavg()[0], "card": card}
+    record = {
+        "rows": rows,
+        "cores": len(os.sched_getaffinity(0)),
+        "load": os.getloadavg()[0],
+        "card": card,
+    }
     (config.folder / "streams.json").write_text(json.dumps(record, indent=1) + "\n")
-    where = f"{record['cores']} cores under a load of {record['load']:.1f}, jax {card['versions']['jax']}."
+    where = (
+        f"{record['cores']} cores under a load of {record['load']:.1f}, jax "
+        f"{card['versions']['jax']}."
+    )
     page = f"# Streams side by side on CartPole-v1\n\n{where}\n\n{table(rows)}\n\n{NOTE}\n"
     (config.folder / "streams.md").write_text(page)
     every: Any = xr.concat(list(curves.values()), xr.Variable("algorithm", list(curves)))

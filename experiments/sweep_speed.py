@@ -1,8 +1,9 @@
 """What a sweep costs, all told: `python -m experiments.sweep_speed`.
 
-The same 8 learning rates x 32 seeds of PPO on CartPole (PureJaxRL's settings, as in `experiments.speed`) by this kit's
-`sweep`, by a Python loop over one jitted run, and by jaxnasium's `Sweep` (`pip install -e ".[bench]"`), each in a process of
-its own and interleaved; then what checkpoints, the live line and a second device do to the same sweep.
+The same 8 learning rates x 32 seeds of PPO on CartPole (PureJaxRL's settings, as in
+`experiments.speed`) by this kit's `sweep`, by a Python loop over one jitted run, and by jaxnasium's
+`Sweep` (`pip install -e ".[bench]"`), each in a process of its own and interleaved; then what
+checkpoints, the live line and a second device do to the same sweep.
 """
 
 import dataclasses
@@ -47,17 +48,24 @@ def _training(config: Config, **changes: Any) -> Any:
     import envs
     import jaxrl as rl
 
-    return rl.Training(rl.ppo(value_clip=0.2), envs.make("CartPole-v1"), config.steps, ROWS, 0, **changes)
+    return rl.Training(
+        rl.ppo(value_clip=0.2), envs.make("CartPole-v1"), config.steps, ROWS, 0, **changes
+    )
 
 
-def _sweep(config: Config, cores: int | None = None, seeds: int | None = None, **options: Any) -> dict[str, float]:
+def _sweep(
+    config: Config, cores: int | None = None, seeds: int | None = None, **options: Any
+) -> dict[str, float]:
     import jaxrl as rl
 
     rl.use_all_cores(cores)
     axes = {"lr": RATES[: config.rates], "seed": np.arange(seeds or config.seeds)}
     asked: dict[str, Any] = {"progress": False} | options
     told = rl.sweep(_training(config), axes, **asked)
-    return {"run_seconds": told.attrs["run_seconds"], "compile_seconds": told.attrs["compile_seconds"]}
+    return {
+        "run_seconds": told.attrs["run_seconds"],
+        "compile_seconds": told.attrs["compile_seconds"],
+    }
 
 
 def sweep(config: Config) -> dict[str, float]:
@@ -85,7 +93,9 @@ def sweep_with_every_checkpoint(config: Config) -> dict[str, float]:
 
 
 def loop_over_jitted_runs(config: Config) -> dict[str, float]:
-    """One compiled run of one member, called for each: what a careful user writes without a sweep."""
+    """One compiled run of one member, called for each: what a careful user writes without a
+    sweep.
+    """
     import jax
     import jax.numpy as jnp
 
@@ -103,7 +113,9 @@ def loop_over_jitted_runs(config: Config) -> dict[str, float]:
 
 
 def jaxnasium_sweep(config: Config) -> dict[str, float]:
-    """Its own `Sweep` of learning rates; seeds are vmapped, agents made one by one (its initialiser can stand still)."""
+    """Its own `Sweep` of learning rates; seeds are vmapped, agents made one by one (its initialiser
+    can stand still).
+    """
     import equinox
     import jax
     import jax.numpy as jnp
@@ -112,20 +124,38 @@ def jaxnasium_sweep(config: Config) -> dict[str, float]:
     from jaxnasium.algorithms.architectures import MLP
     from jaxnasium.eval import GridSearch, Sweep
 
-    env, towers = jym.make("CartPole-v1"), {"body": MLP.with_params(hidden_sizes=(64, 64), activation=jnp.tanh)}
+    env, towers = (
+        jym.make("CartPole-v1"),
+        {"body": MLP.with_params(hidden_sizes=(64, 64), activation=jnp.tanh)},
+    )
 
     def run(learning_rate_start: float) -> Any:
         algo = PPO(
-            **{"learning_rate_start": learning_rate_start, "learning_rate_end": 0.0, "total_timesteps": config.steps},
+            **{
+                "learning_rate_start": learning_rate_start,
+                "learning_rate_end": 0.0,
+                "total_timesteps": config.steps,
+            },
             **SHAPE | HYPER,
-            **{"ent_coef_start": 0.01, "ent_coef_end": None, "clip_coef": 0.2, "clip_coef_vf": 0.2, "vf_coef": 0.25},
+            **{
+                "ent_coef_start": 0.01,
+                "ent_coef_end": None,
+                "clip_coef": 0.2,
+                "clip_coef_vf": 0.2,
+                "vf_coef": 0.25,
+            },
             **{"normalize_observations": False, "normalize_rewards": False, "warmup_steps": 0},
             **{"actor_kwargs": towers, "critic_kwargs": towers, "log_function": None},
         )
         keys = jax.random.split(jax.random.key(0), config.seeds)
         agents = [equinox.partition(algo.init_agent(key, env), equinox.is_array) for key in keys]
-        arrays, rest = jax.tree.map(lambda *x: jnp.stack(x), *(agent[0] for agent in agents)), agents[0][1]
-        train = equinox.filter_vmap(lambda key, agent: algo.train(key, env, equinox.combine(agent, rest))[1])
+        arrays, rest = (
+            jax.tree.map(lambda *x: jnp.stack(x), *(agent[0] for agent in agents)),
+            agents[0][1],
+        )
+        train = equinox.filter_vmap(
+            lambda key, agent: algo.train(key, env, equinox.combine(agent, rest))[1]
+        )
         return jax.block_until_ready(equinox.filter_jit(train)(keys, arrays))
 
     started = time.monotonic()
@@ -152,16 +182,24 @@ def child(way: str, text: str) -> None:
 
 def measure(way: str, config: Config) -> dict[str, Any]:
     fields = {name: getattr(config, name) for name in ("steps", "rates", "seeds")}
-    code = f"from experiments.sweep_speed import child; child({way!r}, {json.dumps(json.dumps(fields))})"
+    code = (
+        f"from experiments.sweep_speed import child; child({way!r}, "
+        f"{json.dumps(json.dumps(fields))})"
+    )
     environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false"}
     started = time.monotonic()
     try:
         words = [sys.executable, "-c", code]
-        done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=config.limit)
+        done = subprocess.run(
+            words, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=config.limit
+        )
     except subprocess.TimeoutExpired:
         return {"way": way, "failed": f"not done in {config.limit:.0f} s"}
     if done.returncode:
-        return {"way": way, "failed": (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1]}
+        return {
+            "way": way,
+            "failed": (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1],
+        }
     told = json.loads(done.stdout.splitlines()[-1])
     told["all_seconds"] = told["compile_seconds"] + told["run_seconds"]
     return {"way": way, "process_seconds": time.monotonic() - started} | told
@@ -180,7 +218,8 @@ def report(config: Config, rows: list[dict[str, Any]]) -> str:
     """Medians as markdown, with their ratios to `sweep` in the same round."""
     members = f"{config.rates} learning rates x {config.seeds} seeds of {config.steps:,} steps"
     lines = [
-        "| way | running, s | compiling, s | together, s | of sweep's running | of sweep's together |",
+        "| way | running, s | compiling, s | together, s | of sweep's running | of sweep's "
+        "together |",
         "|---|" + "---:|" * 5,
     ]
     base = {row["round"]: row for row in rows if row["way"] == "sweep"}
@@ -189,11 +228,22 @@ def report(config: Config, rows: list[dict[str, Any]]) -> str:
         if failed := next((row["failed"] for row in same if "failed" in row), None):
             lines.append(f"| {way} | {failed} | | | | |")
             continue
-        middle = [statistics.median(row[name] for row in same) for name in ("run_seconds", "compile_seconds", "all_seconds")]
-        ratios = [[row[name] / base[row["round"]][name] for row in same] for name in ("run_seconds", "all_seconds")]
-        told = [f"{statistics.median(ratio):.2f} ({min(ratio):.2f} to {max(ratio):.2f})" for ratio in ratios]
+        middle = [
+            statistics.median(row[name] for row in same)
+            for name in ("run_seconds", "compile_seconds", "all_seconds")
+        ]
+        ratios = [
+            [row[name] / base[row["round"]][name] for row in same]
+            for name in ("run_seconds", "all_seconds")
+        ]
+        told = [
+            f"{statistics.median(ratio):.2f} ({min(ratio):.2f} to {max(ratio):.2f})"
+            for ratio in ratios
+        ]
         lines.append("| " + " | ".join([way, *(f"{x:.1f}" for x in middle), *told]) + " |")
-    return f"# What a sweep costs\n\n{members}, {config.repeats} rounds.\n\n" + "\n".join(lines) + "\n"
+    return (
+        f"# What a sweep costs\n\n{members}, {config.repeats} rounds.\n\n" + "\n".join(lines) + "\n"
+    )
 
 
 def main(config: Config) -> None:

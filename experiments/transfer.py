@@ -1,9 +1,11 @@
-"""What the shipped discovered rules are worth where they were not found: `python -m experiments.transfer`.
+"""What the shipped discovered rules are worth where they were not found: `python -m
+experiments.transfer`.
 
-Each, beside the rule by hand that it stands in for, at lifetimes, learning rates and scales of the reward that it has not
-seen, with a network in place of the table, on other families, and on CartPole and Breakout: the same agent, levels, luck and
-code for both. A score is a share of the best there is, of the policy as it explores; with a network, the learning rate of
-each is the one of four that selection levels like best.
+Each, beside the rule by hand that it stands in for, at lifetimes, learning rates and scales of the
+reward that it has not seen, with a network in place of the table, on other families, and on
+CartPole and Breakout: the same agent, levels, luck and code for both. A score is a share of the
+best there is, of the policy as it explores; with a network, the learning rate of each is the one of
+four that selection levels like best.
 """
 
 import dataclasses
@@ -28,22 +30,45 @@ from jaxrl.sweep import card
 from jaxrl.tree import pytree, replace
 
 RESULTS = pathlib.Path(__file__).parent / "results"
-TD = ("DQN's loss", lambda agent: replace(agent, rule=replace(agent.rule, criterion=SquaredError())), 40)
-BY_HAND: dict[str, tuple[str, Callable[[Any], Any], int]] = {  # its rule by hand, and the updates of a life
+TD = (
+    "DQN's loss",
+    lambda agent: replace(agent, rule=replace(agent.rule, criterion=SquaredError())),
+    40,
+)
+BY_HAND: dict[
+    str, tuple[str, Callable[[Any], Any], int]
+] = {  # its rule by hand, and the updates of a life
     "lpo": ("PPO", lambda agent: discover_lpo.learner(rl.Clip()), 30),
     "ta_lpo": ("PPO", lambda agent: discover_lpo.learner(rl.Clip()), 30),
-    "ta_lpg": ("A2C", lambda agent: discover_ta_lpg.learner(rl.Surrogate(rl.PolicyGradient()), 0.3, discover_lpo.ADAM), 30),
+    "ta_lpg": (
+        "A2C",
+        lambda agent: discover_ta_lpg.learner(
+            rl.Surrogate(rl.PolicyGradient()), 0.3, discover_lpo.ADAM
+        ),
+        30,
+    ),
     "symbolic_td": TD,
     "symbolic_from_nothing": TD,
 }
 AS_FOUND = {"life": 1.0, "lr": 1.0, "reward": 1.0}  # factors
 CHANGES = {"as found": AS_FOUND} | {
     f"{name} x {factor:g}": AS_FOUND | {name: factor}
-    for name, factors in {"life": (0.25, 0.5, 2.0, 4.0), "lr": (0.25, 4.0), "reward": (0.1, 10.0)}.items()
+    for name, factors in {
+        "life": (0.25, 0.5, 2.0, 4.0),
+        "lr": (0.25, 4.0),
+        "reward": (0.1, 10.0),
+    }.items()
     for factor in factors
 }
-FAR = {"CartPole-v1": (500.0, 4.0), "Breakout-MinAtar": (24.0, 6.0)}  # PPO's return after a long training; life's factor
-FEWER = {"MLP128": 4, "CartPole-v1": 4, "Breakout-MinAtar": 16}  # where lives take long: one for so many levels
+FAR = {
+    "CartPole-v1": (500.0, 4.0),
+    "Breakout-MinAtar": (24.0, 6.0),
+}  # PPO's return after a long training; life's factor
+FEWER = {
+    "MLP128": 4,
+    "CartPole-v1": 4,
+    "Breakout-MinAtar": 16,
+}  # where lives take long: one for so many levels
 RATES = {f"lr x {factor:g}": AS_FOUND | {"lr": factor} for factor in (1.0, 0.1, 0.01, 0.001)}
 
 
@@ -76,15 +101,28 @@ class Scaled:
 
 
 def tasks(kind: str) -> tuple[Any, Any, dict[str, dict[str, float]]]:
-    """The levels of a kind of change, the network (None: the agent's own), and what is changed on them."""
+    """The levels of a kind of change, the network (None: the agent's own), and what is changed on
+    them.
+    """
     if kind in FAR:
         best, life = FAR[kind]
-        return Always(envs.make(kind), best), rl.MLP((64, 64)), {name: x | {"life": life} for name, x in RATES.items()}
+        return (
+            Always(envs.make(kind), best),
+            rl.MLP((64, 64)),
+            {name: x | {"life": life} for name, x in RATES.items()},
+        )
     if kind.startswith("MLP"):
-        return lab.Shares(envs.distribution("LPGGrid-tiny", one_hot=True)), rl.MLP((int(kind[3:]),)), RATES
+        return (
+            lab.Shares(envs.distribution("LPGGrid-tiny", one_hot=True)),
+            rl.MLP((int(kind[3:]),)),
+            RATES,
+        )
     table = {
         "grid": (lab.mini(), CHANGES),
-        "delayed chain": (envs.distribution("DelayedChain-short", one_hot=False), {"as found": AS_FOUND}),
+        "delayed chain": (
+            envs.distribution("DelayedChain-short", one_hot=False),
+            {"as found": AS_FOUND},
+        ),
         "random MDP": (lab.Processes(), {"as found": AS_FOUND}),
     }
     levels, changes = table[kind]
@@ -105,8 +143,12 @@ class Config:
     """where `transfer.json` keeps each score that is done: the same command goes on from there"""
 
 
-def scorer(agent: rl.OnPolicy, levels: Any, updates: int, num: int) -> Callable[[Any, dict[str, Any]], jax.Array]:
-    """From a seed and a change to the scores: of the same levels and luck under each change. [num]."""
+def scorer(
+    agent: rl.OnPolicy, levels: Any, updates: int, num: int
+) -> Callable[[Any, dict[str, Any]], jax.Array]:
+    """From a seed and a change to the scores: of the same levels and luck under each change.
+    [num].
+    """
 
     def run(seed: Any, change: dict[str, Any]) -> jax.Array:
         key_level, key_life = jax.random.split(jax.random.key(seed))
@@ -124,26 +166,37 @@ def scorer(agent: rl.OnPolicy, levels: Any, updates: int, num: int) -> Callable[
 
 
 def scores(agent: rl.OnPolicy, kind: str, updates: int, num: int) -> dict[str, np.ndarray]:
-    """An agent's scores on the test levels of a kind under each change, or at the best learning rate.
+    """An agent's scores on the test levels of a kind under each change, or at the best learning
+    rate.
 
     A life whose score is not finite has 0, as a policy that does nothing.
     """
     levels, network, changes = tasks(kind)
     agent = agent if network is None else replace(agent, network=network)
     run = lab.once(scorer(agent, levels, updates, num))
-    on = lambda seed, change: np.where(np.isfinite(made := np.asarray(run(seed, changes[change]))), made, 0.0)
-    chosen = list(changes) if network is None else [max(changes, key=lambda change: on(SELECTION, change).mean())]
+    on = lambda seed, change: np.where(
+        np.isfinite(made := np.asarray(run(seed, changes[change]))), made, 0.0
+    )
+    chosen = (
+        list(changes)
+        if network is None
+        else [max(changes, key=lambda change: on(SELECTION, change).mean())]
+    )
     return {change: on(lab.TEST, change) for change in chosen}
 
 
 def row(ours: np.ndarray, theirs: np.ndarray) -> dict[str, Any]:
     """Mean scores with 95 % intervals over levels, and of their differences."""
-    told = {name: lab.summary(x[None])["mean"] for name, x in (("found", ours), ("by_hand", theirs))}
+    told = {
+        name: lab.summary(x[None])["mean"] for name, x in (("found", ours), ("by_hand", theirs))
+    }
     return told | {"difference": lab.compare(ours[None], theirs[None])}
 
 
 def compare(name: str, kind: str, config: Config, known: dict[Any, Any]) -> dict[str, Any]:
-    """The rows of a rule and its counterpart on a kind of change; scores by hand that are `known` are not computed again."""
+    """The rows of a rule and its counterpart on a kind of change; scores by hand that are `known`
+    are not computed again.
+    """
     title, by_hand, life = BY_HAND[name]
     agent, num = rl.load_agent(name), max(config.levels // FEWER.get(kind, 1), 2)
     score = lambda agent: scores(agent, kind, config.updates or life, num)
@@ -158,17 +211,30 @@ def compare(name: str, kind: str, config: Config, known: dict[Any, Any]) -> dict
 def figure(found: dict[str, dict[str, Any]]) -> Any:
     """Each rule's score and that by hand, in the colour of their difference."""
     changes = list(dict.fromkeys(change for rows in found.values() for change in rows))
-    panels = rl.plot.Picture(figsize=(1.5 + 1.9 * len(found), 0.6 + 0.34 * len(changes)), layout="constrained")
+    panels = rl.plot.Picture(
+        figsize=(1.5 + 1.9 * len(found), 0.6 + 0.34 * len(changes)), layout="constrained"
+    )
     ax = panels.subplots()
     nothing = {"difference": [np.nan]}
-    shade = [[rows.get(change, nothing)["difference"][0] for rows in found.values()] for change in changes]
+    shade = [
+        [rows.get(change, nothing)["difference"][0] for rows in found.values()]
+        for change in changes
+    ]
     image = ax.imshow(shade, cmap="RdBu", vmin=-0.5, vmax=0.5, aspect="auto")
     for i, rows in enumerate(found.values()):
         for j, change in enumerate(changes):
             if change in rows:
                 ours, theirs = (rows[change][who][0] for who in ("found", "by_hand"))
                 color = "white" if abs(rows[change]["difference"][0]) > 0.35 else "black"
-                ax.text(i, j, f"{ours:.2f} | {theirs:.2f}", ha="center", va="center", fontsize="small", color=color)
+                ax.text(
+                    i,
+                    j,
+                    f"{ours:.2f} | {theirs:.2f}",
+                    ha="center",
+                    va="center",
+                    fontsize="small",
+                    color=color,
+                )
     ax.set_xticks(range(len(found)), [f"{name}\n{BY_HAND[name][0]}" for name in found])
     ax.set_yticks(range(len(changes)), changes)
     panels.colorbar(image, label="found less by hand")
@@ -176,15 +242,26 @@ def figure(found: dict[str, dict[str, Any]]) -> Any:
 
 
 def kept(config: Config) -> dict[str, Any]:
-    """What was measured before with the same settings. Versions and machine are those that it began with."""
-    path, asked = config.folder / "transfer.json", {"levels": config.levels, "updates": config.updates}
+    """What was measured before with the same settings.
+
+    Versions and machine are those that it began with.
+    """
+    path, asked = (
+        config.folder / "transfer.json",
+        {"levels": config.levels, "updates": config.updates},
+    )
     if not path.exists():
         where = {"versions": card.versions(), "machine": card.machine(), "commit": card.commit()}
         return {"scores": {}, "cpu_seconds": 0.0} | asked | where
     record = json.loads(path.read_text())
-    if differ := [f"{key}={record.get(key)} (now {now})" for key, now in asked.items() if record.get(key) != now]:
+    if differ := [
+        f"{key}={record.get(key)} (now {now})"
+        for key, now in asked.items()
+        if record.get(key) != now
+    ]:
         raise SystemExit(
-            f"{path} holds scores with {', '.join(differ)}: unequal lives and levels share no table. Nothing was touched; "
+            f"{path} holds scores with {', '.join(differ)}: unequal lives and levels share no "
+            "table. Nothing was touched; "
             "write another --folder, or the same numbers."
         )
     return record
@@ -204,7 +281,12 @@ def main(config: Config) -> None:
                 done |= {change: told | {"commit": commit} for change, told in rows.items()}
                 record["cpu_seconds"] = round(record["cpu_seconds"] + time.process_time() - busy, 1)
                 path.write_text(json.dumps(record, indent=1) + "\n")
-                print(name, kind, {change: list(told.values()) for change, told in done.items()}, flush=True)
+                print(
+                    name,
+                    kind,
+                    {change: list(told.values()) for change, told in done.items()},
+                    flush=True,
+                )
     figure(record["scores"]).savefig(config.folder / "transfer.png", dpi=110)
 
 

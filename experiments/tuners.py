@@ -1,11 +1,13 @@
-"""Each tuner beside random search and settings by hand, at equal budgets: `python -m experiments.tuners`.
+"""Each tuner beside random search and settings by hand, at equal budgets: `python -m
+experiments.tuners`.
 
-PPO's learning rate, discount, lambda, entropy bonus and epochs are tuned on three tasks. Every tuner gets the same budget of
-environment steps and is repeated ten times with luck and tuning seeds of its own; what it found is judged on test seeds that
-are the same for all and that no search saw. A score is the mean of the final returns, on either kind of seeds. Intervals are
-over the repetitions. A search is kept in `runs`: the same command goes on from there. Writes results/tuners.json, .png and
-the table in README.md. `--tuners` without names adds the settings that need no search to what is kept; `--grid` shows what
-those by hand were chosen from.
+PPO's learning rate, discount, lambda, entropy bonus and epochs are tuned on three tasks. Every
+tuner gets the same budget of environment steps and is repeated ten times with luck and tuning seeds
+of its own; what it found is judged on test seeds that are the same for all and that no search saw.
+A score is the mean of the final returns, on either kind of seeds. Intervals are over the
+repetitions. A search is kept in `runs`: the same command goes on from there. Writes
+results/tuners.json, .png and the table in README.md. `--tuners` without names adds the settings
+that need no search to what is kept; `--grid` shows what those by hand were chosen from.
 """
 
 import dataclasses
@@ -45,12 +47,16 @@ SPACE = {
     "epoch_limit": tuning.integer(1, 4),
 }
 ROWS = 9  # of a life, at which tuners may decide
-GRID = {"lr": (1e-3, 3e-3, 1e-2, 3e-2), "epoch_limit": (1, 2, 3, 4)}  # by hand: as many lives as a search has
+GRID = {
+    "lr": (1e-3, 3e-3, 1e-2, 3e-2),
+    "epoch_limit": (1, 2, 3, 4),
+}  # by hand: as many lives as a search has
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """An environment, and how PPO plays it: environments, steps in each before an update, updates of a life.
+    """An environment, and how PPO plays it: environments, steps in each before an update, updates
+    of a life.
 
     by_hand: the best of `GRID` on four seeds that are no test seeds, as `--grid` showed it.
     """
@@ -92,7 +98,9 @@ def training_of(name: str, config: Config, **setting: Any) -> rl.Training:
     """PPO as the kit ships it, with a small network; `setting` changes it."""
     task = TASKS[name]
     updates = config.updates or task.updates
-    algo = rl.ppo(num_envs=task.num_envs, num_steps=task.num_steps, network=rl.MLP((32, 32)), **setting)
+    algo = rl.ppo(
+        num_envs=task.num_envs, num_steps=task.num_steps, network=rl.MLP((32, 32)), **setting
+    )
     return rl.Training(algo, envs.make(name), updates * algo.steps_per_update, ROWS, episodes=0)
 
 
@@ -124,14 +132,18 @@ def search(name: str, tuner: str, config: Config) -> dict[str, Any]:
 def fixed(name: str, setting: dict[str, float], config: Config) -> dict[str, Any]:
     """A setting on the very test seeds of the searches."""
     keys = tuning.held_out(0, config.test_seeds)
-    curve = rl.sweep(training_of(name, config, **setting), {"seed": keys}, progress=False)["return"].values
+    curve = rl.sweep(training_of(name, config, **setting), {"seed": keys}, progress=False)[
+        "return"
+    ].values
     score = rl.stats.interval(tuning.final(curve, None), rl.stats.mean)
     parts = {part: float(getattr(score, part)) for part in ("estimate", "low", "high")}
     return {"setting": setting, "commit": card.commit()} | parts
 
 
 def grid(name: str, config: Config) -> pd.DataFrame:
-    """What the setting by hand was chosen from: the mean of the final returns on seeds that are not those of the test."""
+    """What the setting by hand was chosen from: the mean of the final returns on seeds that are not
+    those of the test.
+    """
     axes = {axis: jnp.array(values, jnp.float32) for axis, values in GRID.items()}
     keys = jax.random.split(jax.random.key(1), config.seeds)
     curves = rl.sweep(training_of(name, config), axes | {"seed": keys}, progress=False)["return"]
@@ -141,12 +153,17 @@ def grid(name: str, config: Config) -> pd.DataFrame:
 
 
 def summary(record: dict[str, Any]) -> dict[str, Any]:
-    """Means over the repetitions with intervals: on the test seeds, the gap, and beside random search pair by pair and the
-    setting by hand on the same test seeds."""
+    """Means over the repetitions with intervals: on the test seeds, the gap, and beside random
+    search pair by pair and the setting by hand on the same test seeds.
+    """
     made, by_hand = {}, record["fixed"]["hand-tuned"]["estimate"]
     for tuner, found in record["tuners"].items():
         test, tuned = np.array(found["test"]), np.array(found["tuning"])
-        made[tuner] = {"test": _told(test), "gap": _told(tuned - test), "over_hand": _told(test - by_hand)}
+        made[tuner] = {
+            "test": _told(test),
+            "gap": _told(tuned - test),
+            "over_hand": _told(test - by_hand),
+        }
         if "random" in record["tuners"]:
             made[tuner]["over_random"] = _told(test - np.array(record["tuners"]["random"]["test"]))
     return made
@@ -159,7 +176,8 @@ def _told(values: np.ndarray) -> list[float]:
 
 def table(records: dict[str, Any]) -> str:
     rows = [
-        "| task | tuner | return on test seeds [95 % interval] | more than random search | more than hand-tuned | "
+        "| task | tuner | return on test seeds [95 % interval] | more than random search | "
+        "more than hand-tuned | "
         "gap: tuning - test | settings |",
         "|---|---|---|---|---|---|---:|",
     ]
@@ -172,13 +190,21 @@ def table(records: dict[str, Any]) -> str:
         for tuner, each in record["summary"].items():
             over = told(each["over_random"]) if tuner != "random" and "over_random" in each else ""
             settings = np.mean(record["tuners"][tuner]["settings"])
-            cells = (told(each["test"]), over, told(each["over_hand"]), told(each["gap"]), f"{settings:.0f}")
+            cells = (
+                told(each["test"]),
+                over,
+                told(each["over_hand"]),
+                told(each["gap"]),
+                f"{settings:.0f}",
+            )
             rows.append(f"| {name} | {tuner} | {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
 def figure(records: dict[str, Any]) -> Any:
-    """A panel for each task: what each tuner found, on test seeds with its interval, and what its tuning seeds promised."""
+    """A panel for each task: what each tuner found, on test seeds with its interval, and what its
+    tuning seeds promised.
+    """
     picture = rl.plot.Picture(figsize=(4.2 * len(records), 3.4), layout="constrained")
     axes = np.atleast_1d(picture.subplots(1, len(records)))
     for ax, (name, record) in zip(axes, records.items(), strict=True):
@@ -205,16 +231,24 @@ def kept(config: Config) -> dict[str, Any]:
     records = json.loads(path.read_text()) if path.exists() else {}
     for name, record in records.items():
         asked = _numbers(config)
-        if differ := [f"{key}={value} (now {asked[key]})" for key, value in record["config"].items() if value != asked[key]]:
+        if differ := [
+            f"{key}={value} (now {asked[key]})"
+            for key, value in record["config"].items()
+            if value != asked[key]
+        ]:
             raise SystemExit(
-                f"{path} holds {name} with {', '.join(differ)}: unequal searches share no table. Nothing was touched; "
+                f"{path} holds {name} with {', '.join(differ)}: unequal searches share no "
+                "table. Nothing was touched; "
                 "write another --folder and --runs, or the same numbers."
             )
     return records
 
 
 def _numbers(config: Config) -> dict[str, int]:
-    return {name: getattr(config, name) for name in ("repetitions", "lives", "seeds", "test_seeds", "updates")}
+    return {
+        name: getattr(config, name)
+        for name in ("repetitions", "lives", "seeds", "test_seeds", "updates")
+    }
 
 
 def main(config: Config) -> None:
@@ -229,16 +263,26 @@ def main(config: Config) -> None:
         record = records.setdefault(name, {"tuners": {}, "config": _numbers(config)})
         settings = {"kit's defaults": {}, "hand-tuned": TASKS[name].by_hand}
         record["fixed"] = {word: fixed(name, setting, config) for word, setting in settings.items()}
-        print(name, *(f"{word} {each['estimate']:.4g}" for word, each in record["fixed"].items()), sep="\n  ", flush=True)
+        print(
+            name,
+            *(f"{word} {each['estimate']:.4g}" for word, each in record["fixed"].items()),
+            sep="\n  ",
+            flush=True,
+        )
         for tuner in config.tuners:
             try:
                 record["tuners"][tuner] = search(name, tuner, config)
             except ValueError as error:
                 error.add_note(
-                    f"The folder of a search is in --runs ({config.runs}): name another, or ask for the same numbers."
+                    f"The folder of a search is in --runs ({config.runs}): name another, or "
+                    "ask for the same numbers."
                 )
                 raise
-            record["card"] = {"versions": card.versions(), "machine": card.machine(), "commit": card.commit()}
+            record["card"] = {
+                "versions": card.versions(),
+                "machine": card.machine(),
+                "commit": card.commit(),
+            }
             print(f"  {tuner}: {summary(record)[tuner]}", flush=True)
             (config.folder / "tuners.json").write_text(json.dumps(records, indent=1))
         record["summary"] = summary(record)

@@ -1,4 +1,7 @@
-"""Which algorithm takes what: tries each, and writes the table in the kit's README.md. `python -m experiments.which`."""
+"""Which algorithm takes what: tries each, and writes the table in the kit's README.md.
+
+`python -m experiments.which`.
+"""
 
 import dataclasses
 import pathlib
@@ -25,7 +28,9 @@ def table(algorithms: tuple[str, ...]) -> str:
     heads, *rows = abilities.table({name: rl.ALGORITHMS[name] for name in algorithms})
     lines = [["", "what it is", *(f"`{head}`" if "_" in head else head for head in heads[1:])]]
     lines += [["---", "---", *[":---:"] * (len(heads) - 1)]]
-    lines += [[f"`rl.{name}`", abilities.title(rl.ALGORITHMS[name]), *answers] for name, *answers in rows]
+    lines += [
+        [f"`rl.{name}`", abilities.title(rl.ALGORITHMS[name]), *answers] for name, *answers in rows
+    ]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

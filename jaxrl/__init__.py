@@ -79,7 +79,19 @@ from jaxrl.report import report
 from jaxrl.rerun import rerun
 from jaxrl.rollout import evaluate
 from jaxrl.rule_file import load_agent, load_rule, rule_card, save_rule
-from jaxrl.rules import DPO, LPG, LPO, SPO, TD, Clip, Clock, EpsilonGreedy, PolicyGradient, QLambda, Surrogate
+from jaxrl.rules import (
+    DPO,
+    LPG,
+    LPO,
+    SPO,
+    TD,
+    Clip,
+    Clock,
+    EpsilonGreedy,
+    PolicyGradient,
+    QLambda,
+    Surrogate,
+)
 from jaxrl.spaces import Box, Discrete, Masked, MultiDiscrete
 from jaxrl.sweep import load, plan, sweep
 from jaxrl.sweep.grid import zipped

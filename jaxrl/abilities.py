@@ -1,4 +1,6 @@
-"""Which algorithm takes what, found by trying: each answer is a learner that begins, or an algorithm that refuses."""
+"""Which algorithm takes what, found by trying: each answer is a learner that begins, or an
+algorithm that refuses.
+"""
 
 import inspect
 import re
@@ -24,7 +26,9 @@ SPACES: dict[str, Space] = {
 
 @pytree
 class Probe:
-    """An environment of which only its kinds count: of actions, of observations [shape], and whether it has masks."""
+    """An environment of which only its kinds count: of actions, of observations [shape], and
+    whether it has masks.
+    """
 
     action_space: Any = Discrete(3)
     shape: tuple[int, ...] = static(default=(4,))
@@ -39,11 +43,15 @@ class Probe:
 
     def _obs(self) -> Any:
         seen = jnp.ones(self.shape)
-        return Masked(seen, jnp.ones(self.action_space.heads["logits"], bool)) if self.masked else seen
+        return (
+            Masked(seen, jnp.ones(self.action_space.heads["logits"], bool)) if self.masked else seen
+        )
 
 
 def takes(maker: Maker) -> dict[str, bool]:
-    """What the algorithm of this maker takes; and, of what it takes, that its learner has something to show for it."""
+    """What the algorithm of this maker takes; and, of what it takes, that its learner has something
+    to show for it.
+    """
     taken = {name: space for name, space in SPACES.items() if _begins(maker, Probe(space))}
     finite = [space for space in taken.values() if not isinstance(space, Box)]
     env = Probe(next(iter(taken.values()), Discrete(3)))
@@ -53,13 +61,21 @@ def takes(maker: Maker) -> dict[str, bool]:
         "masks": any(_begins(maker, Probe(space, masked=True)) for space in finite),
         "memory": _begins(maker, env, lambda algo, state: algo.start(env), memory=GRU(4)),
         "images": _begins(maker, image, convolutions, network=CNN()),
-        "normalize_obs": _begins(maker, env, lambda algo, state: state.obs_stats, normalize_obs=True),
-        "normalize_reward": _begins(maker, env, lambda algo, state: state.reward_stats, normalize_reward=True),
+        "normalize_obs": _begins(
+            maker, env, lambda algo, state: state.obs_stats, normalize_obs=True
+        ),
+        "normalize_reward": _begins(
+            maker, env, lambda algo, state: state.reward_stats, normalize_reward=True
+        ),
     }
 
 
-def _begins(maker: Maker, env: Any, shown: Callable[[Any, Any], Any] | None = None, **fields: Any) -> bool:
-    """Whether a learner begins here, none of it computed, and what is `shown` of it is not nothing."""
+def _begins(
+    maker: Maker, env: Any, shown: Callable[[Any, Any], Any] | None = None, **fields: Any
+) -> bool:
+    """Whether a learner begins here, none of it computed, and what is `shown` of it is not
+    nothing.
+    """
     try:
         algo = maker(**fields)
         state = jax.eval_shape(lambda key: algo.init(key, env), jax.random.key(0))
@@ -77,5 +93,8 @@ def title(maker: Maker) -> str:
 def table(makers: Mapping[str, Maker]) -> list[list[str]]:
     """Which algorithm takes what: a row for each, below a row of names."""
     found = {name: takes(maker) for name, maker in makers.items()}
-    rows = [[name, *("yes" if answer else "-" for answer in answers.values())] for name, answers in found.items()]
+    rows = [
+        [name, *("yes" if answer else "-" for answer in answers.values())]
+        for name, answers in found.items()
+    ]
     return [["algorithm", *next(iter(found.values()))], *rows]

@@ -12,10 +12,12 @@ AXIS = "batch"  # the vmapped axis that a batch's statistics are means over
 
 @pytree
 class Normed:
-    """Parameters of a network that normalises its layers: what is learnt, and running means and variances.
+    """Parameters of a network that normalises its layers: what is learnt, and running means and
+    variances.
 
-    training: it normalises by the batch, the vmapped axis `AXIS`, and says under "seen" what its running statistics have
-    become; otherwise it normalises by those that it has, one observation or many.
+    training: it normalises by the batch, the vmapped axis `AXIS`, and says under "seen" what its
+    running statistics have become; otherwise it normalises by those that it has, one observation or
+    many.
     """
 
     weights: Any
@@ -23,8 +25,12 @@ class Normed:
     training: bool = static(default=False)
 
 
-def functions(module: Any, read: Callable[[Any], jax.Array]) -> tuple[Callable[..., Normed], Callable[..., dict[str, Any]]]:
-    """What a network is, `init` and `apply`, of a module whose running statistics are its collection "batch_stats"."""
+def functions(
+    module: Any, read: Callable[[Any], jax.Array]
+) -> tuple[Callable[..., Normed], Callable[..., dict[str, Any]]]:
+    """What a network is, `init` and `apply`, of a module whose running statistics are its
+    collection "batch_stats".
+    """
 
     def init(key: jax.Array, obs: Any) -> Normed:
         made = module.init(key, read(obs))
@@ -61,7 +67,8 @@ def train(params: Any) -> Any:
 
 
 def remember(params: Any, seen: Any) -> Any:
-    """The parameters with the running statistics that a batch led to, "seen" at each row of it [..., N, T, size].
+    """The parameters with the running statistics that a batch led to, "seen" at each row of it
+    [..., N, T, size].
 
     Of None they are what they were.
     """

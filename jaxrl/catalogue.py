@@ -1,7 +1,8 @@
-"""A catalogue of studies, of this year and of years ago: the folders and records below a root, found by what was run.
+"""A catalogue of studies, of this year and of years ago: the folders and records below a root,
+found by what was run.
 
-What lies there may be a stranger's: JSON and netCDF are all that is read, within bounds, and none of it is run. A study that
-can't be read is listed with the reason.
+What lies there may be a stranger's: JSON and netCDF are all that is read, within bounds, and none
+of it is run. A study that can't be read is listed with the reason.
 """
 
 import itertools
@@ -20,27 +21,48 @@ from jaxrl import algorithms, stats, tree
 from jaxrl.sweep import card, load, member, store
 
 COLUMNS = (
-    *("folder", "algorithm", "env", "steps", "settings", "seeds", "done", "members", "finished", "score", "low", "high"),
+    *(
+        "folder",
+        "algorithm",
+        "env",
+        "steps",
+        "settings",
+        "seeds",
+        "done",
+        "members",
+        "finished",
+        "score",
+        "low",
+        "high",
+    ),
     *("best", "date", "commit", "note"),
 )
 MARKS = (b'"run"', b'"versions"', b'"machine"')  # of a JSON file that is a record
 SMALL = 2**26  # bytes: longer JSON files are passed over
 DEPTH = 8  # folders below the root
 BEGINNINGS = ("commit", "date")  # what is asked for by how it begins
-GIVEN = ("network", "optimizer", "schedule", "memory")  # fields that any algorithm may be given another of
+GIVEN = (
+    "network",
+    "optimizer",
+    "schedule",
+    "memory",
+)  # fields that any algorithm may be given another of
 
 
 def runs(root: str | os.PathLike[str] = ".", *, name: str = "return", **where: Any) -> pd.DataFrame:
     """A row for each study below `root`, newest first: a sweep's folder, or a record in one file.
 
-    where: what was run, by column or by the name of any field or axis: `runs("runs", env="CartPole-v1", lr=3e-4)`; an axis
-      holds each of its values, and a commit or date each of its beginnings, `date="2026-11"`. A field that is called as an
-      argument here has a longer name: `**{"env.name": "ant"}`. name: which variable is the score.
+    where: what was run, by column or by the name of any field or axis: `runs("runs",
+    env="CartPole-v1", lr=3e-4)`; an axis
+      holds each of its values, and a commit or date each of its beginnings, `date="2026-11"`. A
+      field that is called as an argument here has a longer name: `**{"env.name": "ant"}`. name:
+      which variable is the score.
 
-    Columns: `score`, `low` and `high` are the interquartile mean of the final `name` over seeds with its 95 % bootstrap
-    interval, at the setting `best`: where a study has several settings that is the best of them, judged by these very seeds,
-    and so looks better than it is. `note` says what is amiss or missing, such as the interval of too few seeds. A study's
-    results are `rl.load(row.folder)`.
+    Columns: `score`, `low` and `high` are the interquartile mean of the final `name` over seeds
+    with its 95 % bootstrap interval, at the setting `best`: where a study has several settings that
+    is the best of them, judged by these very seeds, and so looks better than it is. `note` says
+    what is amiss or missing, such as the interval of too few seeds. A study's results are
+    `rl.load(row.folder)`.
 
     Raises:
       FileNotFoundError: there is no such root.
@@ -57,7 +79,11 @@ def runs(root: str | os.PathLike[str] = ".", *, name: str = "return", **where: A
             known |= set(fields)
             if all(_holds(row, fields, key, value) for key, value in where.items()):
                 score = _score(path, row, name)
-                rows.append(row | score | {"note": "; ".join(filter(None, (row["note"], score.get("note"))))})
+                rows.append(
+                    row
+                    | score
+                    | {"note": "; ".join(filter(None, (row["note"], score.get("note"))))}
+                )
         except Exception as error:  # what a stranger wrote may be wrong in any way
             rows.append({"folder": path, "note": f"broken: {_short(error)}"})
     for key in where:
@@ -65,11 +91,15 @@ def runs(root: str | os.PathLike[str] = ".", *, name: str = "return", **where: A
             names = [*COLUMNS, *known, *(field.rpartition(".")[2] for field in known)]
             raise ValueError(f"no study here has a field {key!r}; {tree.nearest(key, names)}.")
     table = pd.DataFrame(rows, columns=list(COLUMNS))
-    return table.sort_values("date", ascending=False, na_position="last", kind="stable").reset_index(drop=True)
+    return table.sort_values(
+        "date", ascending=False, na_position="last", kind="stable"
+    ).reset_index(drop=True)
 
 
 def _studies(root: pathlib.Path) -> Iterator[pathlib.Path]:
-    """The folders with a sweep.json and the files that look like records, without what lies in a sweep's folder."""
+    """The folders with a sweep.json and the files that look like records, without what lies in a
+    sweep's folder.
+    """
     if root.is_file():
         yield root
         return
@@ -80,9 +110,15 @@ def _studies(root: pathlib.Path) -> Iterator[pathlib.Path]:
             yield here
             continue
         inner[:] = (
-            sorted(name for name in inner if not name.startswith(".")) if len(here.relative_to(root).parts) < DEPTH else []
+            sorted(name for name in inner if not name.startswith("."))
+            if len(here.relative_to(root).parts) < DEPTH
+            else []
         )
-        yield from (here / name for name in sorted(files) if name.endswith(".json") and _is_record(here / name))
+        yield from (
+            here / name
+            for name in sorted(files)
+            if name.endswith(".json") and _is_record(here / name)
+        )
 
 
 def _is_record(path: pathlib.Path) -> bool:
@@ -90,22 +126,36 @@ def _is_record(path: pathlib.Path) -> bool:
         text = path.read_bytes() if path.is_file() and path.stat().st_size <= SMALL else b""
     except OSError:
         return False
-    return all(mark in text for mark in MARKS) and text.lstrip()[:1] == b"{" and (b'"labels"' in text or b'"seed"' in text)
+    return (
+        all(mark in text for mark in MARKS)
+        and text.lstrip()[:1] == b"{"
+        and (b'"labels"' in text or b'"seed"' in text)
+    )
 
 
-# ----------------------------------------------------------------------------------------------------------- what was run
+# ------------------------------------------------------------------------------------- what was run
 
 
 def _row(path: pathlib.Path, record: dict[str, Any]) -> dict[str, Any]:
     run, sizes = record["run"], {name: len(label) for name, label in record["labels"].items()}
     members, seeds = math.prod(sizes.values()), sizes.get("seed", 1)
     done = members if path.is_file() else _done(path, record)
-    lacks = "" if can_rerun(path, record) or "function" in run else "no recipe: rerun needs its training"
+    lacks = (
+        ""
+        if can_rerun(path, record) or "function" in run
+        else "no recipe: rerun needs its training"
+    )
     return {
         "folder": path,
-        "algorithm": str(record.get("algorithm") or str(record.get("row", "")).partition(" ")[0] or algorithm_of(run))[:60],
+        "algorithm": str(
+            record.get("algorithm")
+            or str(record.get("row", "")).partition(" ")[0]
+            or algorithm_of(run)
+        )[:60],
         "env": env_of(run)[:60],
-        "steps": run["steps"] if type(run.get("steps")) is int and abs(run["steps"]) < 2**63 else None,
+        "steps": run["steps"]
+        if type(run.get("steps")) is int and abs(run["steps"]) < 2**63
+        else None,
         "settings": members // max(seeds, 1),
         "seeds": seeds,
         "done": done,
@@ -118,11 +168,15 @@ def _row(path: pathlib.Path, record: dict[str, Any]) -> dict[str, Any]:
 
 
 def can_rerun(path: pathlib.Path, record: dict[str, Any]) -> bool:
-    """Whether a member can be trained again from the record alone: each group of static values keeps its own recipe."""
+    """Whether a member can be trained again from the record alone: each group of static values
+    keeps its own recipe.
+    """
     if "groups" not in record:
         return "recipe" in record
     try:
-        return any("recipe" in member.in_group(path, record, group) for group in record["groups"][:1])
+        return any(
+            "recipe" in member.in_group(path, record, group) for group in record["groups"][:1]
+        )
     except (ValueError, FileNotFoundError):  # a file without its groups, or a folder without theirs
         return False
 
@@ -140,22 +194,31 @@ def _done(folder: pathlib.Path, record: dict[str, Any]) -> int:
 
 
 def algorithm_of(run: dict[str, Any]) -> str:
-    """The maker of such an algorithm, `ppo`; of several that differ in numbers alone, "a2c or reinforce"; where none makes
-    its like, the name of its type; of a function, its own."""
+    """The maker of such an algorithm, `ppo`; of several that differ in numbers alone, "a2c or
+    reinforce"; where none makes its like, the name of its type; of a function, its own.
+    """
     if "algo" not in run:
         return str(run.get("function", "unknown")).rpartition(".")[2]
     made = {name: card.describe(maker()) for name, maker in algorithms.ALGORITHMS.items()}
-    apart = {name: _apart(one, run["algo"]) for name, one in made.items() if _types(one) == _types(run["algo"])}
+    apart = {
+        name: _apart(one, run["algo"])
+        for name, one in made.items()
+        if _types(one) == _types(run["algo"])
+    }
     nearest = [name for name, number in apart.items() if number == min(apart.values())]
     return " or ".join(nearest) or str(run["algo"].get("type", "unknown"))
 
 
 def _types(described: Any) -> Any:
-    """What a description is made of: the types of its parts, but for what any algorithm may be given."""
+    """What a description is made of: the types of its parts, but for what any algorithm may be
+    given.
+    """
     if not isinstance(described, dict):
         return None
     own = {
-        key: _types(value) for key, value in described.items() if key not in ("network", "optimizer", "schedule", "memory")
+        key: _types(value)
+        for key, value in described.items()
+        if key not in ("network", "optimizer", "schedule", "memory")
     }
     return described.get("type"), {key: types for key, types in own.items() if types is not None}
 
@@ -168,8 +231,9 @@ def _apart(one: Any, other: Any) -> int:
 
 
 def env_of(run: dict[str, Any]) -> str:
-    """The name of the environment that a training was on, gymnax's and brax's own, or that of the type; and its wrappers:
-    "Pendulum-v1 in Observe"."""
+    """The name of the environment that a training was on, gymnax's and brax's own, or that of the
+    type; and its wrappers: "Pendulum-v1 in Observe".
+    """
     env, wrappers = run.get("env", {}), []
     while isinstance(env, dict) and isinstance(env.get("env"), dict):
         wrappers.insert(0, f" in {env.get('type')}")
@@ -196,7 +260,9 @@ def _fields(record: dict[str, Any]) -> dict[str, list[Any]]:
             fields[path] = [value]
 
     look(record["run"], "")
-    axes = dict(record["labels"]) | {name: label for name, (_, label) in record.get("coordinates", {}).items()}
+    axes = dict(record["labels"]) | {
+        name: label for name, (_, label) in record.get("coordinates", {}).items()
+    }
     for name, label in axes.items():
         for path in [path for path in fields if _ends(path, name)] or [name]:
             fields[path] = list(label)
@@ -216,12 +282,16 @@ def _holds(row: dict[str, Any], fields: dict[str, list[Any]], name: str, value: 
 
 
 def _equal(found: Any, value: Any) -> bool:
-    if isinstance(found, bool) or isinstance(value, bool | str) or not isinstance(found, int | float):
+    if (
+        isinstance(found, bool)
+        or isinstance(value, bool | str)
+        or not isinstance(found, int | float)
+    ):
         return str(found) == str(value)
     return bool(np.isclose(found, value, rtol=1e-6, atol=0))
 
 
-# --------------------------------------------------------------------------------------------------------------- its score
+# ---------------------------------------------------------------------------------------- its score
 
 
 def _score(path: pathlib.Path, row: dict[str, Any], name: str) -> dict[str, Any]:
@@ -235,18 +305,24 @@ def _score(path: pathlib.Path, row: dict[str, Any], name: str) -> dict[str, Any]
     told = {"best": ", ".join(f"{key}={value}" for key, value in best.items())}
     if few := stats.too_few(known):
         return told | {"score": float(stats.iqm(scores.values)), "note": few}
-    return told | dict(zip(("score", "low", "high"), map(float, stats.interval(scores.values)), strict=True))
+    return told | dict(
+        zip(("score", "low", "high"), map(float, stats.interval(scores.values)), strict=True)
+    )
 
 
 def best_setting(results: xr.Dataset, name: str = "return") -> tuple[xr.DataArray, dict[str, Any]]:
-    """The final scores of the setting with the highest interquartile mean, [seed], and its labels."""
+    """The final scores of the setting with the highest interquartile mean, [seed], and its
+    labels.
+    """
     final = stats.final(results, name, "seed").transpose(..., "seed")
     final = final.where(np.isfinite(final)).astype(float)
     means = np.nan_to_num(np.asarray(stats.iqm(final.values)), nan=-np.inf)
     axes = [axis for axis in final.dims if axis != "seed"]
     place = dict(zip(axes, np.unravel_index(means.argmax(), means.shape), strict=True))
     chosen = final.isel({axis: int(i) for axis, i in place.items()})
-    return chosen.reset_coords(drop=True), {str(key): c.values.item() for key, c in chosen.coords.items() if c.ndim == 0}
+    return chosen.reset_coords(drop=True), {
+        str(key): c.values.item() for key, c in chosen.coords.items() if c.ndim == 0
+    }
 
 
 def _short(error: BaseException) -> str:
@@ -254,7 +330,7 @@ def _short(error: BaseException) -> str:
     return text if len(text) <= 200 else f"{text[:197]}..."
 
 
-# ------------------------------------------------------------------------------------------------------------ side by side
+# ------------------------------------------------------------------------------------- side by side
 
 
 def compare(
@@ -265,18 +341,22 @@ def compare(
     allow: Sequence[str] = (),
     **where: Any,
 ) -> stats.Comparison:
-    """`stats.compare` of two studies: the final `name` of each, their difference, how often the first is the better.
+    """`stats.compare` of two studies: the final `name` of each, their difference, how often the
+    first is the better.
 
-    a, b: folders, records or results. where: the setting of each, for those of its axes that have several values.
-    allow: what may differ, of `stats.obstacles`, because it is what you study.
+    a, b: folders, records or results. where: the setting of each, for those of its axes that have
+    several values. allow: what may differ, of `stats.obstacles`, because it is what you study.
 
     Raises:
-      ValueError: what would make the comparison misleading; an axis of several values without its label; one of neither.
+      ValueError: what would make the comparison misleading; an axis of several values without its
+        label; one of neither.
     """
     sides = [x if isinstance(x, xr.Dataset | xr.DataArray) else load(x) for x in (a, b)]
     axes = [str(axis) for results in sides for axis in results.dims]
     if unknown := [axis for axis in where if axis not in axes]:
-        raise ValueError(f"neither study was swept over {unknown[0]!r}; {tree.nearest(unknown[0], axes)}.")
+        raise ValueError(
+            f"neither study was swept over {unknown[0]!r}; {tree.nearest(unknown[0], axes)}."
+        )
     first, second = (_one_setting(results, name, where) for results in sides)
     return stats.compare(first, second, name, allow=allow)
 
@@ -287,13 +367,26 @@ def _one_setting(results: Any, name: str, where: dict[str, Any]) -> Any:
         if axis in results.dims:
             labels = results[axis].values
             numbers = labels.dtype.kind in "iuf" and not isinstance(value, str)
-            found = np.flatnonzero(np.isclose(labels, value, rtol=1e-6, atol=0.0) if numbers else labels == value)
+            found = np.flatnonzero(
+                np.isclose(labels, value, rtol=1e-6, atol=0.0) if numbers else labels == value
+            )
             if not len(found):
-                raise ValueError(f"{axis}={value} was not swept; its values are {labels[:12].tolist()}.")
+                raise ValueError(
+                    f"{axis}={value} was not swept; its values are {labels[:12].tolist()}."
+                )
             results = results.isel({axis: int(found[0])})
     array = stats.pick(results, name, "seed")
-    open_axes = [str(axis) for axis, size in array.sizes.items() if size > 1 and axis not in ("seed", "step")]
+    open_axes = [
+        str(axis) for axis, size in array.sizes.items() if size > 1 and axis not in ("seed", "step")
+    ]
     if open_axes:
-        shown = " ".join(f"{axis}={array[axis].values[0]}" for axis in open_axes if axis in array.coords)
-        raise ValueError(f"{name!r} has several settings along {', '.join(open_axes)}: choose one for each, say {shown}.")
-    return results.squeeze([axis for axis in results.dims if axis not in ("seed", "step") and results.sizes[axis] == 1])
+        shown = " ".join(
+            f"{axis}={array[axis].values[0]}" for axis in open_axes if axis in array.coords
+        )
+        raise ValueError(
+            f"{name!r} has several settings along {', '.join(open_axes)}: choose one for each, "
+            f"say {shown}."
+        )
+    return results.squeeze(
+        [axis for axis in results.dims if axis not in ("seed", "step") and results.sizes[axis] == 1]
+    )

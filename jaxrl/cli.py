@@ -10,22 +10,40 @@ import tyro
 
 import jaxrl as rl
 from jaxrl import commands, studies
-from jaxrl.arguments import TUNERS, Search, Sweep, counts_of, num_members, options, search_of, training_of
+from jaxrl.arguments import (
+    TUNERS,
+    Search,
+    Sweep,
+    counts_of,
+    num_members,
+    options,
+    search_of,
+    training_of,
+)
 
 
 def train(asked: Any, maker: Callable[..., Any]) -> None:
     """Trains, shows the result, and draws it where there is a folder."""
     if asked.gif and asked.folder is None:
-        raise ValueError("--gif draws into the folder that keeps the policies: add --folder runs/x.")
+        raise ValueError(
+            "--gif draws into the folder that keeps the policies: add --folder runs/x."
+        )
     if asked.distributed:
         rl.distributed()
     rl.use_all_cores(members=num_members(asked), threads=_threads(asked))
     training, axes = training_of(asked, maker)
     counts = counts_of(asked, maker)
-    limits = {"static": counts, "chunk": asked.chunk, "folder": asked.folder, "memory": asked.memory_limit}
+    limits = {
+        "static": counts,
+        "chunk": asked.chunk,
+        "folder": asked.folder,
+        "memory": asked.memory_limit,
+    }
     if asked.plan:
         return print(rl.plan(training, axes, **limits, keep_best=asked.keep_best))
-    results = rl.sweep(training, axes, **limits, save_seconds=asked.save_seconds, keep_best=asked.keep_best)
+    results = rl.sweep(
+        training, axes, **limits, save_seconds=asked.save_seconds, keep_best=asked.keep_best
+    )
     studies.show(results)
     if asked.folder is None or jax.process_index() > 0:
         return
@@ -33,20 +51,35 @@ def train(asked: Any, maker: Callable[..., Any]) -> None:
     if asked.gif:
         policy = rl.policy(asked.folder, training, **rl.best(results))
         rl.plot.gif(policy.training.env, policy, asked.folder / "best.gif")
-    print(f"kept in {asked.folder}: " + ", ".join(sorted(path.name for path in asked.folder.glob("[!.]*"))))
+    print(
+        f"kept in {asked.folder}: "
+        + ", ".join(sorted(path.name for path in asked.folder.glob("[!.]*")))
+    )
 
 
 def tune(asked: Any, maker: Callable[..., Any]) -> None:
-    """Tunes, and shows what was found, what it is worth on seeds that it was not chosen on, and what else was tried."""
+    """Tunes, and shows what was found, what it is worth on seeds that it was not chosen on, and
+    what else was tried.
+    """
     rl.use_all_cores(threads=_threads(asked))
     training, space, budget = search_of(asked, maker)
-    keep = {"metric": asked.metric, "seed": asked.seed, "folder": asked.folder, "chunk": asked.chunk}
+    keep = {
+        "metric": asked.metric,
+        "seed": asked.seed,
+        "folder": asked.folder,
+        "chunk": asked.chunk,
+    }
     counts = {"budget": budget, "seeds": asked.seeds, "test_seeds": asked.test_seeds}
     found = rl.tune(training, space, tuner=TUNERS[asked.tuner], **counts, **keep)
-    best = found.table.head(10).drop(columns=["low", "high"] if rl.stats.too_few(asked.seeds) else [])
+    best = found.table.head(10).drop(
+        columns=["low", "high"] if rl.stats.too_few(asked.seeds) else []
+    )
     print(found, best.to_string(float_format="{:.4g}".format), sep="\n\n")
     if asked.folder is not None:
-        print(f"\nkept in {asked.folder}: " + ", ".join(sorted(path.name for path in asked.folder.glob("[!.]*"))))
+        print(
+            f"\nkept in {asked.folder}: "
+            + ", ".join(sorted(path.name for path in asked.folder.glob("[!.]*")))
+        )
 
 
 def _threads(asked: Any) -> int | None:
@@ -61,12 +94,23 @@ def list_envs() -> None:
 
 
 def main(words: list[str] | None = None) -> None:
-    """Entry point of `jaxrl`. `words` are those of the command line, by default the process's own."""
-    train_command = _of_each_algorithm(train, Sweep, "Trains an algorithm: many seeds, many settings, one program.")
-    tune_command = _of_each_algorithm(
-        tune, Search, "Tunes an algorithm, and tests the best setting on seeds that did not choose it."
+    """Entry point of `jaxrl`. `words` are those of the command line, by default the process's
+    own.
+    """
+    train_command = _of_each_algorithm(
+        train, Sweep, "Trains an algorithm: many seeds, many settings, one program."
     )
-    kept = {"plot": studies.plot, "play": commands.play, "rerun": commands.rerun, "export": commands.export}
+    tune_command = _of_each_algorithm(
+        tune,
+        Search,
+        "Tunes an algorithm, and tests the best setting on seeds that did not choose it.",
+    )
+    kept = {
+        "plot": studies.plot,
+        "play": commands.play,
+        "rerun": commands.rerun,
+        "export": commands.export,
+    }
     listed = {"envs": list_envs, "algorithms": commands.algorithms}
     listed |= {"runs": studies.runs, "compare": studies.compare, "report": studies.report}
     try:
@@ -100,8 +144,13 @@ def _of_each_algorithm(
 
 
 def _notes(error: BaseException) -> str:
-    """What the kit says beside an error: where it happened, what is kept. jax's own notes are about its frames."""
-    return "".join(f"\n{note}" for note in getattr(error, "__notes__", []) if not note.startswith("---"))
+    """What the kit says beside an error: where it happened, what is kept.
+
+    jax's own notes are about its frames.
+    """
+    return "".join(
+        f"\n{note}" for note in getattr(error, "__notes__", []) if not note.startswith("---")
+    )
 
 
 if __name__ == "__main__":

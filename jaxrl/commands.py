@@ -23,7 +23,8 @@ def play(
     seed: int = 0,
     out: pathlib.Path | None = None,
 ) -> None:
-    """Plays a member's policy: prints its returns, and draws a film where the environment can be drawn.
+    """Plays a member's policy: prints its returns, and draws a film where the environment can be
+    drawn.
 
     Args:
         folder: what `jaxrl train --folder` made
@@ -34,7 +35,9 @@ def play(
         out: the film's file (default: FOLDER/play.gif)
     """
     if best and where:
-        raise ValueError(f"--best and --where {' '.join(where)} name a member each: write one of them.")
+        raise ValueError(
+            f"--best and --where {' '.join(where)} name a member each: write one of them."
+        )
     if episodes < 1:
         raise ValueError(f"--episodes {episodes}: write 1 or more.")
     labels = labels_of(where, rl.policy) if where else rl.best(rl.load(folder))
@@ -54,7 +57,8 @@ def play(
 
 
 def rerun(folder: tyro.conf.Positional[pathlib.Path], member: int) -> None:
-    """Trains one member of a sweep again, from its record alone, and says whether its curves are equal bit for bit.
+    """Trains one member of a sweep again, from its record alone, and says whether its curves are
+    equal bit for bit.
 
     Ends with status 1 where they are not.
 
@@ -79,15 +83,17 @@ def export(
     """Writes a sweep's results for another tool.
 
     Args:
-        folder: what `jaxrl train --folder` made
-        to: a table, a run for each member, or a record: one small file that can be trained again from
-        out: the file, or the directory of runs (default: in FOLDER)
+        folder: what `jaxrl train --folder` made to: a table, a run for each member, or a record:
+        one small file that can be trained again from out: the file, or the directory of runs
+        (default: in FOLDER)
     """
     print(f"wrote {rl.export(folder, out, to)}")
 
 
 def algorithms() -> None:
-    """Lists the algorithms, what each is, and which takes what (each is tried, which takes some seconds)."""
+    """Lists the algorithms, what each is, and which takes what (each is tried, which takes some
+    seconds).
+    """
     width = max(map(len, rl.ALGORITHMS))
     for name, maker in rl.ALGORITHMS.items():
         print(f"{name:{width}}  {abilities.title(maker)}", flush=True)
@@ -95,15 +101,22 @@ def algorithms() -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     print()
     for row in rows:
-        print("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+        print(
+            "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        )
 
 
 def labels_of(where: tuple[str, ...], call: Callable[..., Any]) -> dict[str, Any]:
     """What --where says, by name, as `call(..., **labels)` takes it beside its own arguments."""
     labels = dict(_label(text) for text in where)
-    own = [name for name, parameter in inspect.signature(call).parameters.items() if parameter.kind != parameter.VAR_KEYWORD]
+    own = [
+        name
+        for name, parameter in inspect.signature(call).parameters.items()
+        if parameter.kind != parameter.VAR_KEYWORD
+    ]
     if taken := [name for name in labels if name in own]:
-        by_path = f"Write more of the field's path, say env.{taken[0]}=..."  # which finds studies, not settings of one
+        # which finds studies, not settings of one
+        by_path = f"Write more of the field's path, say env.{taken[0]}=..."
         by_axis = f"Choose along such an axis in Python: rl.load(FOLDER).sel({taken[0]}=...)"
         raise ValueError(
             f"--where {taken[0]}=...: {taken[0]!r} is an argument of rl.{call.__name__} itself. "

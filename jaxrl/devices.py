@@ -1,4 +1,6 @@
-"""What jax is told before it starts: every core of a CPU as a device, and a compilation cache on disk."""
+"""What jax is told before it starts: every core of a CPU as a device, and a compilation cache on
+disk.
+"""
 
 import os
 import pathlib
@@ -6,17 +8,22 @@ import pathlib
 import jax
 import platformdirs
 
-# a loop over little data (a step of an environment, a key) becomes one function rather than a call for each operation
+# a loop over little data (a step of an environment, a key) becomes one function rather than a call
+# for each operation
 SMALL_LOOPS = "--xla_backend_extra_options=xla_cpu_small_while_loop_byte_threshold=1000000"
 
 
-def use_all_cores(cores: int | None = None, *, members: int | None = None, threads: int | None = None) -> int:
-    """Makes each core of a CPU a device of its own, so that a sweep uses them all. Call it before anything else of jax.
+def use_all_cores(
+    cores: int | None = None, *, members: int | None = None, threads: int | None = None
+) -> int:
+    """Makes each core of a CPU a device of its own, so that a sweep uses them all. Call it before
+    anything else of jax.
 
-    cores: how many devices; by default as many as this process may use, and no more than the `members` of the sweep.
-    threads: that the devices share, by default one each: one XLA program of small networks keeps about one core busy,
-    however many members it holds, and a second thread only passes it from core to core (a quarter slower). A few members
-    with large convolutions do want more. Once jax has started, and where PJRT_NPROC is set, it changes nothing.
+    cores: how many devices; by default as many as this process may use, and no more than the
+    `members` of the sweep. threads: that the devices share, by default one each: one XLA program of
+    small networks keeps about one core busy, however many members it holds, and a second thread
+    only passes it from core to core (a quarter slower). A few members with large convolutions do
+    want more. Once jax has started, and where PJRT_NPROC is set, it changes nothing.
 
     Returns the number of local devices.
 
@@ -32,8 +39,10 @@ def use_all_cores(cores: int | None = None, *, members: int | None = None, threa
     except RuntimeError:
         if jax.default_backend() == "cpu" and jax.local_device_count() != cores:
             raise RuntimeError(
-                f"jax has already started, with {jax.local_device_count()} device(s): it can't be given {cores} now. Call "
-                "rl.use_all_cores() right after the imports, before any array is made; in a notebook, restart the kernel."
+                f"jax has already started, with {jax.local_device_count()} device(s): it can't "
+                f"be given {cores} now. Call "
+                "rl.use_all_cores() right after the imports, before any array is made; in a "
+                "notebook, restart the kernel."
             ) from None
     return jax.local_device_count()
 
@@ -43,12 +52,15 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def distributed(coordinator: str | None = None, num_processes: int | None = None, process: int | None = None) -> None:
-    """Joins the processes of one job, so that `rl.sweep(..., folder=)` shares its chunks among them. Call it before anything
-    else of jax (also before `use_all_cores`), in each of them.
+def distributed(
+    coordinator: str | None = None, num_processes: int | None = None, process: int | None = None
+) -> None:
+    """Joins the processes of one job, so that `rl.sweep(..., folder=)` shares its chunks among
+    them. Call it before anything else of jax (also before `use_all_cores`), in each of them.
 
-    Under Slurm, Kubernetes, mpirun and on TPU pods jax finds the others by itself; elsewhere name them: `coordinator` is
-    the first one's address, "host:port", `process` this one's number of `num_processes`.
+    Under Slurm, Kubernetes, mpirun and on TPU pods jax finds the others by itself; elsewhere name
+    them: `coordinator` is the first one's address, "host:port", `process` this one's number of
+    `num_processes`.
 
     Raises:
       RuntimeError: jax has already started, or knows no cluster around it.
@@ -57,13 +69,15 @@ def distributed(coordinator: str | None = None, num_processes: int | None = None
         jax.distributed.initialize(coordinator, num_processes, process)
     except ValueError as error:
         raise RuntimeError(
-            f"jax finds no cluster around this process ({error}). Start it with srun or mpirun, or name the processes: "
+            f"jax finds no cluster around this process ({error}). Start it with srun or "
+            "mpirun, or name the processes: "
             'rl.distributed("host:1234", num_processes=2, process=0).'
         ) from error
 
 
 def cache_compilations() -> None:
-    """Keeps compiled programs in the user's cache folder, unless JAX_COMPILATION_CACHE_DIR already names one.
+    """Keeps compiled programs in the user's cache folder, unless JAX_COMPILATION_CACHE_DIR already
+    names one.
 
     JAX_ENABLE_COMPILATION_CACHE=false switches it off.
     """

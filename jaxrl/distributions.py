@@ -1,4 +1,7 @@
-"""Probability distributions as pytrees. Event axes come last; every method works for any leading batch axes."""
+"""Probability distributions as pytrees.
+
+Event axes come last; every method works for any leading batch axes.
+"""
 
 from typing import Any, Protocol
 
@@ -23,14 +26,21 @@ class Distribution(Protocol):
 
 @pytree
 class Categorical:
-    """One of n. `logits` [..., n]; values are integers [...]. A logit of -inf is an action that is never taken."""
+    """One of n.
+
+    `logits` [..., n]; values are integers [...]. A logit of -inf is an action that is never taken.
+    """
 
     logits: jax.Array
 
     def sample(self, key: jax.Array) -> jax.Array:
-        """By inversion: one random number a draw, where the Gumbel trick takes n. Below 2**-23 chance rounds to zero."""
+        """By inversion: one random number a draw, where the Gumbel trick takes n.
+
+        Below 2**-23 chance rounds to zero.
+        """
         p = jax.nn.softmax(self.logits)
-        # a parallel sum may round up where p is 0: such an entry repeats the one before it, and so is never drawn
+        # a parallel sum may round up where p is 0: such an entry repeats the one before it, and so
+        # is never drawn
         cdf = jax.lax.cummax(jnp.where(p > 0, jnp.cumsum(p, axis=-1), 0.0), axis=p.ndim - 1)
         u = jax.random.uniform(key, (*self.logits.shape[:-1], 1)) * cdf[..., -1:]
         return jnp.sum(u >= cdf[..., :-1], axis=-1)
@@ -55,7 +65,10 @@ class Categorical:
 
 @pytree
 class MultiDiscrete:
-    """Independent categoricals side by side. `logits` [..., sum(sizes)]; values are integers [..., len(sizes)]."""
+    """Independent categoricals side by side.
+
+    `logits` [..., sum(sizes)]; values are integers [..., len(sizes)].
+    """
 
     logits: jax.Array
     sizes: tuple[int, ...] = static()
@@ -66,7 +79,9 @@ class MultiDiscrete:
 
     def sample(self, key: jax.Array) -> jax.Array:
         keys = jax.random.split(key, len(self.sizes))
-        return jnp.stack([part.sample(k) for part, k in zip(self._parts(), keys, strict=True)], axis=-1)
+        return jnp.stack(
+            [part.sample(k) for part, k in zip(self._parts(), keys, strict=True)], axis=-1
+        )
 
     def mode(self) -> jax.Array:
         return jnp.stack([part.mode() for part in self._parts()], axis=-1)
@@ -79,7 +94,9 @@ class MultiDiscrete:
         return jnp.stack([part.entropy() for part in self._parts()]).sum(0)
 
     def kl(self, other: "MultiDiscrete") -> jax.Array:
-        return jnp.stack([a.kl(b) for a, b in zip(self._parts(), other._parts(), strict=True)]).sum(0)
+        return jnp.stack([a.kl(b) for a, b in zip(self._parts(), other._parts(), strict=True)]).sum(
+            0
+        )
 
 
 @pytree
@@ -143,10 +160,12 @@ class Normal:
 
 @pytree
 class TanhNormal:
-    """A Gaussian squashed into a box: `middle + half * tanh(x)` (Haarnoja et al., 2018, appendix C).
+    """A Gaussian squashed into a box: `middle + half * tanh(x)` (Haarnoja et al., 2018, appendix
+    C).
 
-    `loc` and `log_std` [..., d] describe x; `low` and `high` (broadcast to [d]) are the box. Keep x as well as the
-    action (`sample_with_log_prob`) where the action may come close to the bounds: float32 cannot undo a saturated tanh.
+    `loc` and `log_std` [..., d] describe x; `low` and `high` (broadcast to [d]) are the box. Keep x
+    as well as the action (`sample_with_log_prob`) where the action may come close to the bounds:
+    float32 cannot undo a saturated tanh.
     """
 
     loc: jax.Array
@@ -166,7 +185,9 @@ class TanhNormal:
         return self._middle + self._half * jnp.tanh(x)
 
     def _log_prob_of_x(self, x: jax.Array) -> jax.Array:
-        return Normal(self.loc, self.log_std).log_prob(x) - jnp.sum(_log_slope(x) + jnp.log(self._half), axis=-1)
+        return Normal(self.loc, self.log_std).log_prob(x) - jnp.sum(
+            _log_slope(x) + jnp.log(self._half), axis=-1
+        )
 
     def sample(self, key: jax.Array) -> jax.Array:
         return self._squash(Normal(self.loc, self.log_std).sample(key))
@@ -181,13 +202,19 @@ class TanhNormal:
 
     def log_prob(self, value: jax.Array) -> jax.Array:
         inside = 1.0 - jnp.finfo(jnp.float32).eps
-        return self._log_prob_of_x(jnp.arctanh(jnp.clip((value - self._middle) / self._half, -inside, inside)))
+        return self._log_prob_of_x(
+            jnp.arctanh(jnp.clip((value - self._middle) / self._half, -inside, inside))
+        )
 
     def entropy(self) -> jax.Array:
-        """No closed form: the Gaussian's entropy plus the mean log-slope by Gauss-Hermite quadrature (20 nodes)."""
+        """No closed form: the Gaussian's entropy plus the mean log-slope by Gauss-Hermite
+        quadrature (20 nodes).
+        """
         std = jnp.exp(self.log_std)
         slopes = [w * _log_slope(self.loc + std * x) for x, w in zip(*_HERMITE, strict=True)]
-        return Normal(self.loc, self.log_std).entropy() + jnp.sum(sum(slopes) + jnp.log(self._half), axis=-1)
+        return Normal(self.loc, self.log_std).entropy() + jnp.sum(
+            sum(slopes) + jnp.log(self._half), axis=-1
+        )
 
     def kl(self, other: "TanhNormal") -> jax.Array:
         """Of the Gaussians: both are squashed alike. The boxes must be the same."""

@@ -15,9 +15,10 @@ Obs = Any  # an array, or a pytree of arrays; in a `spaces.Masked` where some ac
 class Step:
     """What one action led to.
 
-    obs: the true successor, also when it ends the episode. reward: float []. terminated: bool [], True when the state
-    is final, so that no reward can follow; the time limit is not the environment's business (`max_steps` is its number).
-    info: a dictionary of arrays, of the same structure at each step.
+    obs: the true successor, also when it ends the episode. reward: float []. terminated: bool [],
+    True when the state is final, so that no reward can follow; the time limit is not the
+    environment's business (`max_steps` is its number). info: a dictionary of arrays, of the same
+    structure at each step.
     """
 
     obs: Obs
@@ -27,7 +28,10 @@ class Step:
 
 
 class Env(Protocol):
-    """A pytree of its own parameters. No auto-reset, no clock, no params argument: the rollout does these, once, for all."""
+    """A pytree of its own parameters.
+
+    No auto-reset, no clock, no params argument: the rollout does these, once, for all.
+    """
 
     @property
     def max_steps(self) -> int:

@@ -12,9 +12,10 @@ from jaxrl.tree import pytree, replace
 class Masked:
     """An observation and the actions that it allows.
 
-    mask: bool, True where an action is allowed: [n] for `Discrete(n)`, [sum(sizes)] for `MultiDiscrete(sizes)`, the parts
-    side by side. A network sees `obs` alone; the policy gives the other actions no chance. Where none is allowed, as a
-    final state may say, all are: nothing is done there, but what is computed must be finite.
+    mask: bool, True where an action is allowed: [n] for `Discrete(n)`, [sum(sizes)] for
+    `MultiDiscrete(sizes)`, the parts side by side. A network sees `obs` alone; the policy gives the
+    other actions no chance. Where none is allowed, as a final state may say, all are: nothing is
+    done there, but what is computed must be finite.
     """
 
     obs: Any
@@ -37,7 +38,8 @@ def mask_of(obs: Any) -> jax.Array | None:
 
 
 def allow(x: jax.Array, mask: jax.Array | None) -> jax.Array:
-    """Logits or action values with -inf where `mask` forbids an action: no chance, never the largest. [..., n].
+    """Logits or action values with -inf where `mask` forbids an action: no chance, never the
+    largest. [..., n].
 
     Raises:
       ValueError: the mask is of another number of actions.
@@ -47,9 +49,13 @@ def allow(x: jax.Array, mask: jax.Array | None) -> jax.Array:
         return x
     if mask.shape[-1:] != x.shape[-1:]:
         raise ValueError(
-            f"The observation's mask has shape {mask.shape}, but there are {x.shape[-1]} actions: a mask is [n] for "
+            f"The observation's mask has shape {mask.shape}, but there are {x.shape[-1]} "
+            "actions: a mask is [n] for "
             "Discrete(n), and [sum(sizes)] for MultiDiscrete(sizes)."
         )
     if mask.dtype != bool:
-        raise TypeError(f"The observation's mask is {mask.dtype}: write Masked(obs, mask.astype(bool)), True where allowed.")
+        raise TypeError(
+            f"The observation's mask is {mask.dtype}: write Masked(obs, mask.astype(bool)), "
+            "True where allowed."
+        )
     return jnp.where(mask | ~mask.any(-1, keepdims=True), x, -jnp.inf)

@@ -1,7 +1,8 @@
 """Networks as pairs of pure functions: the only door to flax.
 
-An algorithm names its heads and their sizes, `{"logits": 2, "value": 1}`; a builder (`MLP`, `CNN`, or anything with the
-same `__call__`) turns them into a `Network`. A builder is hashed by its fields, so two equal ones share one compilation.
+An algorithm names its heads and their sizes, `{"logits": 2, "value": 1}`; a builder (`MLP`, `CNN`,
+or anything with the same `__call__`) turns them into a `Network`. A builder is hashed by its
+fields, so two equal ones share one compilation.
 """
 
 import dataclasses
@@ -23,14 +24,20 @@ Initialiser = Callable[[float], Callable[..., jax.Array]]  # scale -> (key, shap
 
 
 class Network(NamedTuple):
-    """What the kit asks of any neural network library. Both functions see one observation; the caller vmaps."""
+    """What the kit asks of any neural network library.
+
+    Both functions see one observation; the caller vmaps.
+    """
 
     init: Callable[[jax.Array, Any], Params]  # (key, obs) -> params
     apply: Callable[[Params, Any], Out]  # (params, obs) -> {head: [size]}
 
 
 class Recurrent(NamedTuple):
-    """A network that remembers. It reads a whole trajectory [T]; `first` [T] marks the first step of an episode."""
+    """A network that remembers.
+
+    It reads a whole trajectory [T]; `first` [T] marks the first step of an episode.
+    """
 
     init: Callable[[jax.Array, Any], Params]  # (key, obs) -> params
     start: Callable[[], Any]  # () -> memory: zeros, so that a reset is a `where` with zeros
@@ -50,18 +57,24 @@ class Memory(Protocol):
 
     def init(self, key: jax.Array) -> Params: ...
     def start(self) -> Any: ...
-    def apply(self, params: Params, memory: Any, x: jax.Array, first: jax.Array) -> tuple[Any, jax.Array]: ...
+    def apply(
+        self, params: Params, memory: Any, x: jax.Array, first: jax.Array
+    ) -> tuple[Any, jax.Array]: ...
 
 
-def build(network: Builder, memory: Memory | None, heads: Mapping[str, int], trains_norm: bool = False) -> Recurrent:
+def build(
+    network: Builder, memory: Memory | None, heads: Mapping[str, int], trains_norm: bool = False
+) -> Recurrent:
     """One interface for both kinds: without a memory, a trajectory is its observations one by one.
 
-    The network sees `Masked` observations without their masks, which stand beside its heads, as "mask" [T, n].
-    trains_norm: whether the caller keeps the statistics of a network with `batch_norm`, which others would never update.
+    The network sees `Masked` observations without their masks, which stand beside its heads, as
+    "mask" [T, n]. trains_norm: whether the caller keeps the statistics of a network with
+    `batch_norm`, which others would never update.
     """
     if getattr(network, "batch_norm", False) and (memory is not None or not trains_norm):
         raise ValueError(
-            "batch_norm=True is for actor-critics without a memory, say rl.crossq(): write layer_norm=True here."
+            "batch_norm=True is for actor-critics without a memory, say rl.crossq(): write "
+            "layer_norm=True here."
         )
     plain = _build(network, memory, heads)
 
@@ -80,7 +93,8 @@ def _check_heads(heads: Mapping[str, int], out: Out) -> None:
         if head not in out or out[head].shape[-1:] != (size,):
             given = ", ".join(f"{name} {list(x.shape[1:])}" for name, x in out.items()) or "none"
             raise ValueError(
-                f"the rule needs a head {head!r} of size {size}, and the network gives {given}: its builder is called with "
+                f"the rule needs a head {head!r} of size {size}, and the network gives "
+                f"{given}: its builder is called with "
                 "all heads and their sizes, and makes each of them, as MLP does."
             )
 
@@ -89,7 +103,9 @@ def _build(network: Builder, memory: Memory | None, heads: Mapping[str, int]) ->
     if memory is None:
         body = network(heads)
         return Recurrent(
-            body.init, lambda: (), lambda params, _, obs, first: ((), jax.vmap(lambda o: body.apply(params, o))(obs))
+            body.init,
+            lambda: (),
+            lambda params, _, obs, first: ((), jax.vmap(lambda o: body.apply(params, o))(obs)),
         )
     body, top = network({"features": memory.size}), MLP(hidden=())(heads)
 
@@ -109,13 +125,15 @@ def _build(network: Builder, memory: Memory | None, heads: Mapping[str, int]) ->
     return Recurrent(init, memory.start, apply)
 
 
-# ------------------------------------------------------------------------------------------------------------ initialisers
+# ------------------------------------------------------------------------------------- initialisers
 
 
 def orthogonal(scale: float = 1.0) -> Callable[..., jax.Array]:
-    """Random orthonormal columns (or rows) times `scale` (Saxe et al., 2014), for kernels [..., in, out].
+    """Random orthonormal columns (or rows) times `scale` (Saxe et al., 2014), for kernels [..., in,
+    out].
 
-    By Gram-Schmidt, done twice, which keeps float32 orthonormal; no LAPACK, whose QR under vmap hangs on a CPU.
+    By Gram-Schmidt, done twice, which keeps float32 orthonormal; no LAPACK, whose QR under vmap
+    hangs on a CPU.
     """
 
     def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
@@ -144,7 +162,8 @@ class Orthogonal:
 
 @dataclasses.dataclass(frozen=True)
 class Sparse:
-    """A share `zeros` of each unit's inputs cut, the rest LeCun-uniform (Elsayed et al., 2024), whatever the scale.
+    """A share `zeros` of each unit's inputs cut, the rest LeCun-uniform (Elsayed et al., 2024),
+    whatever the scale.
 
     Each unit keeps one input at least, where the paper's rounding would cut all of fewer than ten.
     """
@@ -158,25 +177,32 @@ class Sparse:
             num_zeros = min(math.ceil(self.zeros * inputs), inputs - 1)
             limit = 1.0 / math.sqrt(inputs)
             weights = jax.random.uniform(key_value, (inputs, shape[-1]), dtype, -limit, limit)
-            place = jnp.argsort(jax.random.uniform(key_place, weights.shape), axis=0)  # a random order for each unit
+            place = jnp.argsort(
+                jax.random.uniform(key_place, weights.shape), axis=0
+            )  # a random order for each unit
             return jnp.where(place >= num_zeros, weights, 0.0).reshape(shape)
 
         return init
 
 
-# A policy head starts near zero, so that every action is about as likely; other heads at their natural scale.
+# A policy head starts near zero, so that every action is about as likely; other heads at their
+# natural scale.
 HEAD_SCALE = {"logits": 0.01, "loc": 0.01, "log_std": 0.01, "spread": 0.01}
 
 
-def _dense(size: int, scale: float, name: str | None = None, kernel: Initialiser = orthogonal) -> nn.Dense:
+def _dense(
+    size: int, scale: float, name: str | None = None, kernel: Initialiser = orthogonal
+) -> nn.Dense:
     return nn.Dense(size, kernel_init=kernel(scale), name=name)
 
 
-# ---------------------------------------------------------------------------------------------------------------- builders
+# ----------------------------------------------------------------------------------------- builders
 
 
 class _Heads(nn.Module):
-    """Towers from features to heads: one for each head, or one for all; `free` heads are parameters that see no input."""
+    """Towers from features to heads: one for each head, or one for all; `free` heads are parameters
+    that see no input.
+    """
 
     heads: tuple[tuple[str, int], ...]
     hidden: tuple[int, ...]
@@ -204,7 +230,9 @@ class _Heads(nn.Module):
         x = self._batch_norm(x, f"{name}_batch_norm")
         for i, size in enumerate(self.hidden):
             x = _dense(size, math.sqrt(2.0), f"{name}_{i}", self.kernel)(x)
-            norm = nn.LayerNorm(use_bias=self.norm_weights, use_scale=self.norm_weights, name=f"{name}_norm_{i}")
+            norm = nn.LayerNorm(
+                use_bias=self.norm_weights, use_scale=self.norm_weights, name=f"{name}_norm_{i}"
+            )
             x = self.activation(norm(x) if self.layer_norm else x)
             x = self._batch_norm(x, f"{name}_batch_norm_{i}")
         return x
@@ -213,7 +241,9 @@ class _Heads(nn.Module):
         if not self.batch_norm:
             return x
         running = not self.is_mutable_collection("batch_stats")
-        return nn.BatchNorm(running, momentum=0.99, epsilon=1e-3, axis_name=batch_norm.AXIS, name=name)(x)
+        return nn.BatchNorm(
+            running, momentum=0.99, epsilon=1e-3, axis_name=batch_norm.AXIS, name=name
+        )(x)
 
 
 class _Convolutions(nn.Module):
@@ -239,17 +269,21 @@ def _flat(obs: Any) -> jax.Array:
 
 
 def _network(module: nn.Module, read: Callable[[Any], jax.Array]) -> Network:
-    return Network(lambda key, obs: module.init(key, read(obs)), lambda params, obs: module.apply(params, read(obs)))  # type: ignore[return-value]
+    return Network(
+        lambda key, obs: module.init(key, read(obs)),
+        lambda params, obs: module.apply(params, read(obs)),
+    )  # type: ignore[return-value]
 
 
 @dataclasses.dataclass(frozen=True)
 class MLP:
     """Fully connected layers over the flattened observation.
 
-    hidden: the layers' widths. shared: one tower for all heads rather than one for each. layer_norm: before each
-    activation. free: heads that are parameters of their own and see no observation (a Gaussian's spread, as is usual).
-    init: of the kernels, `Orthogonal()` or `Sparse()`. norm_weights: whether layer_norm learns a scale and a bias.
-    batch_norm: of the input and of each layer; for actor-critics, `crossq` and its kin.
+    hidden: the layers' widths. shared: one tower for all heads rather than one for each.
+    layer_norm: before each activation. free: heads that are parameters of their own and see no
+    observation (a Gaussian's spread, as is usual). init: of the kernels, `Orthogonal()` or
+    `Sparse()`. norm_weights: whether layer_norm learns a scale and a bias. batch_norm: of the input
+    and of each layer; for actor-critics, `crossq` and its kin.
     """
 
     hidden: tuple[int, ...] = (64, 64)
@@ -259,17 +293,30 @@ class MLP:
     free: tuple[str, ...] = ("log_std",)
     init: Initialiser = Orthogonal()
     norm_weights: bool = True
-    batch_norm: bool = dataclasses.field(default=False, repr=False)  # results kept under a network's name stay its own
+    batch_norm: bool = dataclasses.field(
+        default=False, repr=False
+    )  # results kept under a network's name stay its own
 
     def __call__(self, heads: Mapping[str, int]) -> Network:
-        how = self.hidden, self.activation, self.shared, self.layer_norm, self.free, self.init, self.norm_weights
+        how = (
+            self.hidden,
+            self.activation,
+            self.shared,
+            self.layer_norm,
+            self.free,
+            self.init,
+            self.norm_weights,
+        )
         top = _Heads(tuple(heads.items()), *how, self.batch_norm)
-        return Network(*batch_norm.functions(top, _flat)) if self.batch_norm else _network(top, _flat)
+        return (
+            Network(*batch_norm.functions(top, _flat)) if self.batch_norm else _network(top, _flat)
+        )
 
 
 @dataclasses.dataclass(frozen=True)
 class CNN:
-    """Convolutions shared by all heads, then an MLP's towers. For one image [height, width, channels]; bytes become 0 to 1.
+    """Convolutions shared by all heads, then an MLP's towers. For one image [height, width,
+    channels]; bytes become 0 to 1.
 
     The defaults suit MinAtar's 10 x 10 boards (Young and Tian, 2019).
     """
@@ -291,7 +338,8 @@ class CNN:
         if not jax.tree_util.all_leaves([obs]) or jnp.ndim(obs) not in (2, 3):
             shapes = jax.tree.map(jnp.shape, obs)
             raise ValueError(
-                f"CNN reads one image [height, width, channels], but the observation has shape {shapes}. "
+                "CNN reads one image [height, width, channels], but the observation has shape "
+                f"{shapes}. "
                 "Use MLP() for observations that are not images."
             )
         image = obs if jnp.ndim(obs) == 3 else obs[..., None]

@@ -1,7 +1,8 @@
 """Running mean and standard deviation of a stream of batches, as a pytree (Chan et al., 1979).
 
-And what every algorithm does with them: `see` scales observations, `scale_rewards` rewards. Statistics are () where not
-asked for. What `enabled` says is a leaf: a plain True or False, or traced, for a sweep that has both in one program.
+And what every algorithm does with them: `see` scales observations, `scale_rewards` rewards.
+Statistics are () where not asked for. What `enabled` says is a leaf: a plain True or False, or
+traced, for a sweep that has both in one program.
 """
 
 import math
@@ -16,7 +17,9 @@ from jaxrl.tree import pytree
 
 @pytree
 class Running:
-    """`mean` and `variance` have the structure and shapes of one observation; `count` is how many they were taken over."""
+    """`mean` and `variance` have the structure and shapes of one observation; `count` is how many
+    they were taken over.
+    """
 
     mean: Any
     variance: Any
@@ -24,13 +27,18 @@ class Running:
 
 
 def start(example: Any) -> Running:
-    """Mean 0 and variance 1, held by next to no data: what `apply` does with it is next to nothing. A mask has none."""
+    """Mean 0 and variance 1, held by next to no data: what `apply` does with it is next to nothing.
+
+    A mask has none.
+    """
     zeros = jax.tree.map(lambda x: jnp.zeros(jnp.shape(x), jnp.float32), visible(example))
     return Running(zeros, jax.tree.map(jnp.ones_like, zeros), jnp.array(1e-4))
 
 
 def update(running: Running, batch: Any, axes: tuple[int, ...] = (0,)) -> Running:
-    """Takes in a batch: `batch` has the leading `axes` [0, 1, ...] before one observation's shape."""
+    """Takes in a batch: `batch` has the leading `axes` [0, 1, ...] before one observation's
+    shape.
+    """
     batch = visible(batch)
     count = math.prod(jax.tree.leaves(batch)[0].shape[: len(axes)])
     total = running.count + count
@@ -52,17 +60,20 @@ def apply(running: Running, x: Any, limit: float = 10.0) -> Any:
     """(x - mean) / std, held within `limit` standard deviations; `x` may have leading axes."""
 
     def one(mean: jax.Array, variance: jax.Array, x: jax.Array) -> jax.Array:
-        mean, variance = (y.reshape((1,) * (jnp.ndim(x) - y.ndim) + y.shape) for y in (mean, variance))
+        mean, variance = (
+            y.reshape((1,) * (jnp.ndim(x) - y.ndim) + y.shape) for y in (mean, variance)
+        )
         return jnp.clip((x - mean) * jax.lax.rsqrt(variance + 1e-8), -limit, limit)
 
     return jax.tree.map(one, running.mean, running.variance, x)
 
 
-# ------------------------------------------------------------------------------------------------------------ observations
+# ------------------------------------------------------------------------------------- observations
 
 
 def see(stats: Running | tuple[()], obs: Any, enabled: Any) -> Any:
-    """Observations [..., shape] as a network should see them, scaled where `enabled`; an action mask stays as it is.
+    """Observations [..., shape] as a network should see them, scaled where `enabled`; an action
+    mask stays as it is.
 
     Raises:
       TypeError: `enabled` is traced and an observation is whole numbers.
@@ -77,28 +88,39 @@ def see(stats: Running | tuple[()], obs: Any, enabled: Any) -> Any:
 
 
 def _check_floats(obs: Any) -> None:
-    """An observation that is whole numbers, as an image of bytes, would be another one where it is cast but not scaled.
+    """An observation that is whole numbers, as an image of bytes, would be another one where it is
+    cast but not scaled.
 
     Bits are the same numbers as floats.
     """
     for leaf in jax.tree.leaves(obs):
         if not (jnp.issubdtype(leaf.dtype, jnp.floating) or leaf.dtype == bool):
             raise TypeError(
-                f"normalize_obs is traced (swept, or a leaf under jit), but observations are {leaf.dtype}, which a network "
-                "may read in another way than floats. Put it in static=: a program with it and one without."
+                "normalize_obs is traced (swept, or a leaf under jit), but observations are "
+                f"{leaf.dtype}, which a network "
+                "may read in another way than floats. Put it in static=: a program with it and "
+                "one without."
             )
 
 
-# ----------------------------------------------------------------------------------------------------------------- rewards
+# ------------------------------------------------------------------------------------------ rewards
 
 
 def scale_rewards(
-    stats: Running | tuple[()], total: Any, reward: jax.Array, done: jax.Array, gamma: Any, enabled: Any, limit: float = 10.0
+    stats: Running | tuple[()],
+    total: Any,
+    reward: jax.Array,
+    done: jax.Array,
+    gamma: Any,
+    enabled: Any,
+    limit: float = 10.0,
 ) -> tuple[Any, Any, jax.Array]:
-    """Rewards over the running standard deviation of the discounted return (Engstrom et al., 2020, code-level 2).
+    """Rewards over the running standard deviation of the discounted return (Engstrom et al., 2020,
+    code-level 2).
 
-    `stats` are of that return, `total` [B] is its value so far in each environment; reward and done are [T, B]. Returns
-    both, after these steps, and the rewards, held within `limit` where `enabled`.
+    `stats` are of that return, `total` [B] is its value so far in each environment; reward and done
+    are [T, B]. Returns both, after these steps, and the rewards, held within `limit` where
+    `enabled`.
     """
     if not isinstance(stats, Running):
         return stats, total, reward
@@ -122,7 +144,10 @@ def follow_returns(
 
 
 def reward_scale(stats: Running | tuple[()], enabled: Any) -> jax.Array | float:
-    """The factor alone, for rewards that are stored raw and scaled when they are read. []; 1 where not `enabled`."""
+    """The factor alone, for rewards that are stored raw and scaled when they are read.
+
+    []; 1 where not `enabled`.
+    """
     if not isinstance(stats, Running):
         return 1.0
     return jnp.where(enabled, jax.lax.rsqrt(stats.variance + 1e-8), 1.0)

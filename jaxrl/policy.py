@@ -19,7 +19,10 @@ KEPT = {"final": "learner", "best": "best_learner"}
 
 @dataclasses.dataclass(frozen=True)
 class MemberPolicy:
-    """`(key, memory, obs) -> (memory, action)`: the greedy policy of one member. `memory` is what an episode starts with."""
+    """`(key, memory, obs) -> (memory, action)`: the greedy policy of one member.
+
+    `memory` is what an episode starts with.
+    """
 
     training: Training
     state: Any
@@ -33,21 +36,28 @@ class MemberPolicy:
 
 
 def policy(
-    folder: str | os.PathLike[str], training: Training | None = None, *, kept: str = "final", **where: Any
+    folder: str | os.PathLike[str],
+    training: Training | None = None,
+    *,
+    kept: str = "final",
+    **where: Any,
 ) -> MemberPolicy:
-    """The final policy of the member at `where`, a label for each axis of several values: `policy(folder, lr=3e-4, seed=7)`.
+    """The final policy of the member at `where`, a label for each axis of several values:
+    `policy(folder, lr=3e-4, seed=7)`.
 
-    training: what was swept; it need not be given where it is made of the kit's own parts and gymnax's, which the folder
-    names. With what was swept put in its place it is the policy's own `training`. kept: "best" is the policy that was
-    evaluated best, of a sweep with keep_best=True.
+    training: what was swept; it need not be given where it is made of the kit's own parts and
+    gymnax's, which the folder names. With what was swept put in its place it is the policy's own
+    `training`. kept: "best" is the policy that was evaluated best, of a sweep with keep_best=True.
 
     Raises:
-      ValueError: an axis without a label, a label that the axis does not have, a training that the folder can't name.
+      ValueError: an axis without a label, a label that the axis does not have, a training that the
+        folder can't name.
     """
     folder, record, where = member.find(folder, where)
     if folder.is_file():
         raise ValueError(
-            f"{folder} is a record: curves, and no policies. Train one again where it is kept, rl.sweep(..., folder=)."
+            f"{folder} is a record: curves, and no policies. Train one again where it is kept, "
+            "rl.sweep(..., folder=)."
         )
     training = member.training_of(folder, record, training)
     number = member.number_at(record, where)
@@ -61,7 +71,8 @@ def policy(
 
 
 def best(results: xr.Dataset, name: str = "return") -> dict[str, Any]:
-    """The labels of the member with the highest final `name` of those that did not diverge: what `policy` takes.
+    """The labels of the member with the highest final `name` of those that did not diverge: what
+    `policy` takes.
 
     Final is the last that is known: that of a member which stopped early is where it stopped.
     """
@@ -74,6 +85,9 @@ def best(results: xr.Dataset, name: str = "return") -> dict[str, Any]:
     if "diverged" in results:
         last = last.where(~results["diverged"].any("step"))
     if not last.notnull().any():
-        raise ValueError(f"no member has a final {name!r}: all diverged, or none finished an episode since the last row.")
+        raise ValueError(
+            f"no member has a final {name!r}: all diverged, or none finished an episode since "
+            "the last row."
+        )
     place = last.fillna(-np.inf).argmax(list(last.dims))
     return {axis: last[axis].values.tolist()[int(i)] for axis, i in place.items()}  # type: ignore[union-attr]

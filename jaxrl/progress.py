@@ -1,4 +1,6 @@
-"""How far a program is, seen from the host: reports between programs, and one cheap call a row from inside one."""
+"""How far a program is, seen from the host: reports between programs, and one cheap call a row from
+inside one.
+"""
 
 import contextlib
 import contextvars
@@ -10,12 +12,16 @@ from typing import Any
 
 import jax
 
-_LISTENER: contextvars.ContextVar[Callable[[Any, Any], None] | None] = contextvars.ContextVar("listener", default=None)
+_LISTENER: contextvars.ContextVar[Callable[[Any, Any], None] | None] = contextvars.ContextVar(
+    "listener", default=None
+)
 
 
 @contextlib.contextmanager
 def listening(listener: Callable[[Any, Any], None]) -> Iterator[None]:
-    """Programs traced inside this context call `listener(row, rows)` on the host as they start each row."""
+    """Programs traced inside this context call `listener(row, rows)` on the host as they start each
+    row.
+    """
     token = _LISTENER.set(listener)
     try:
         yield
@@ -24,7 +30,8 @@ def listening(listener: Callable[[Any, Any], None]) -> Iterator[None]:
 
 
 def tick(row: jax.Array, rows: int) -> None:
-    """Tells the listener, if there is one. `row` must belong to no member: then vmap calls the host once, not per member.
+    """Tells the listener, if there is one. `row` must belong to no member: then vmap calls the host
+    once, not per member.
 
     A program that calls the host is not kept in jax's persistent compilation cache.
     """
@@ -35,10 +42,12 @@ def tick(row: jax.Array, rows: int) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Where a sweep is: whole members done, what they amount to with the parts of running ones, and since when.
+    """Where a sweep is: whole members done, what they amount to with the parts of running ones, and
+    since when.
 
-    steps: environment steps taken so far (0 where the program has none). seconds: of running, compilation left out.
-    score: the interquartile mean of the returns that the running chunk's members had in their last row; NaN before.
+    steps: environment steps taken so far (0 where the program has none). seconds: of running,
+    compilation left out. score: the interquartile mean of the returns that the running chunk's
+    members had in their last row; NaN before.
     """
 
     done: int
@@ -64,7 +73,9 @@ class Line:
         columns = (
             progress.TextColumn("{task.description}"),
             progress.BarColumn(bar_width=24),
-            progress.TextColumn("{task.fields[members]}  {task.fields[speed]}  {task.fields[left]}"),
+            progress.TextColumn(
+                "{task.fields[members]}  {task.fields[speed]}  {task.fields[left]}"
+            ),
         )
         self._bar = progress.Progress(*columns, auto_refresh=False)
         self._task = self._bar.add_task("compiling", total=1.0, members="", speed="", left="")
@@ -77,8 +88,16 @@ class Line:
         if now - self._last < 1.0 and report.fraction < 1.0:  # drawing it takes milliseconds
             return
         self._last = now
-        speed = f"{_short(report.steps / report.seconds)} steps/s" if report.steps and report.seconds else ""
-        left = f"{clock(report.remaining)} left" if report.fraction < 1 else f"took {clock(report.seconds)}"
+        speed = (
+            f"{_short(report.steps / report.seconds)} steps/s"
+            if report.steps and report.seconds
+            else ""
+        )
+        left = (
+            f"{clock(report.remaining)} left"
+            if report.fraction < 1
+            else f"took {clock(report.seconds)}"
+        )
         score = "" if math.isnan(report.score) else f"  return {report.score:.4g}"
         members = f"{report.done:,}/{report.members:,} members{score}"
         self._bar.update(

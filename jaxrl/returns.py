@@ -1,7 +1,9 @@
-"""What a trajectory is worth. Every function reads one trajectory [T], newest last; the caller vmaps.
+"""What a trajectory is worth. Every function reads one trajectory [T], newest last; the caller
+vmaps.
 
-Two masks, two meanings: `terminated` ends the value (no bootstrap), `done` (terminated or truncated) ends the sum.
-`next_value` is the value of the true successor, also where the next row belongs to another episode.
+Two masks, two meanings: `terminated` ends the value (no bootstrap), `done` (terminated or
+truncated) ends the sum. `next_value` is the value of the true successor, also where the next row
+belongs to another episode.
 """
 
 import chex
@@ -20,7 +22,9 @@ def accumulate(x: jax.Array, decay: jax.Array, last: jax.Array | float = 0.0) ->
     return jax.lax.scan(backward, jnp.asarray(last, x.dtype), (x, decay), reverse=True, unroll=8)[1]
 
 
-def td_target(reward: jax.Array, next_value: jax.Array, terminated: jax.Array, gamma: float | jax.Array) -> jax.Array:
+def td_target(
+    reward: jax.Array, next_value: jax.Array, terminated: jax.Array, gamma: float | jax.Array
+) -> jax.Array:
     """One reward and the value of what follows. [T]."""
     return reward + gamma * (1.0 - terminated) * next_value
 
@@ -47,12 +51,17 @@ def lambda_returns(
     gamma: float | jax.Array,
     lam: float | jax.Array,
 ) -> jax.Array:
-    """The lambda-return: (1 - lam) parts next value, lam parts next return (Sutton and Barto, 2018, 12.2). [T].
+    """The lambda-return: (1 - lam) parts next value, lam parts next return (Sutton and Barto, 2018,
+    12.2). [T].
 
     A truncated step, and the last one, bootstrap with the next value alone.
     """
     own = jnp.where(done, 1.0, 1.0 - lam)  # a done step has no next return to mix in
-    return accumulate(td_target(reward, own * next_value, terminated, gamma), gamma * lam * (1.0 - done), next_value[-1])
+    return accumulate(
+        td_target(reward, own * next_value, terminated, gamma),
+        gamma * lam * (1.0 - done),
+        next_value[-1],
+    )
 
 
 def vtrace(
@@ -67,7 +76,8 @@ def vtrace(
     max_rho: float | jax.Array = 1.0,
     max_c: float | jax.Array = 1.0,
 ) -> tuple[jax.Array, jax.Array]:
-    """V-trace value targets and policy-gradient advantages (Espeholt et al., 2018, equations 1 and 4). [T], [T].
+    """V-trace value targets and policy-gradient advantages (Espeholt et al., 2018, equations 1 and
+    4). [T], [T].
 
     `ratio` is the chance of the action under the learner over that under the actor.
     """
@@ -86,19 +96,27 @@ def n_step(
     gamma: float | jax.Array,
     n: int,
 ) -> jax.Array:
-    """The sum of up to `n` rewards, then the next value; fewer where an episode or the trajectory ends. [T]."""
+    """The sum of up to `n` rewards, then the next value; fewer where an episode or the trajectory
+    ends. [T].
+    """
     one = td_target(reward, next_value, terminated, gamma)
     target = one
     for _ in range(n - 1):
-        target = jnp.append(jnp.where(done, one, reward + gamma * jnp.roll(target, -1))[:-1], one[-1])
+        target = jnp.append(
+            jnp.where(done, one, reward + gamma * jnp.roll(target, -1))[:-1], one[-1]
+        )
     return target
 
 
-def n_step_sums(reward: jax.Array, discount: jax.Array, done: jax.Array, n: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """What `n_step` needs of a value not known yet: reward sums, their discounts, and the rows that the value follows.
+def n_step_sums(
+    reward: jax.Array, discount: jax.Array, done: jax.Array, n: int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """What `n_step` needs of a value not known yet: reward sums, their discounts, and the rows that
+    the value follows.
 
-    For each row the sum stops after `n` rewards, at the first `done`, or at the last row; there `target = sum + discount *
-    next_value[row]`. `discount` is gamma, 0 where the step terminated. [T], [T], [T] (int32).
+    For each row the sum stops after `n` rewards, at the first `done`, or at the last row; there
+    `target = sum + discount * next_value[row]`. `discount` is gamma, 0 where the step terminated.
+    [T], [T], [T] (int32).
     """
     chex.assert_equal_shape([reward, discount, done])
     own = reward, discount, jnp.arange(len(reward))
@@ -107,5 +125,7 @@ def n_step_sums(reward: jax.Array, discount: jax.Array, done: jax.Array, n: int)
     for _ in range(n - 1):
         following = jax.tree.map(lambda x: jnp.roll(x, -1), (total, product, row))
         longer = reward + discount * following[0], discount * following[1], following[2]
-        total, product, row = (jnp.where(stops, short, long) for short, long in zip(own, longer, strict=True))
+        total, product, row = (
+            jnp.where(stops, short, long) for short, long in zip(own, longer, strict=True)
+        )
     return total, product, row

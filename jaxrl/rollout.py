@@ -1,4 +1,7 @@
-"""Playing: one step, many steps, whole episodes. The clock, the reset and the return are written here and nowhere else."""
+"""Playing: one step, many steps, whole episodes.
+
+The clock, the reset and the return are written here and nowhere else.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +18,9 @@ Policy = Callable[[jax.Array, Any, Any], tuple[Any, Any]]  # (key, memory, obs) 
 
 @pytree
 class Episode:
-    """One environment in the middle of an episode. `memory` is the policy's, () when it has none."""
+    """One environment in the middle of an episode. `memory` is the policy's, () when it has
+    none.
+    """
 
     state: Any
     obs: Any
@@ -26,7 +31,8 @@ class Episode:
 
 @pytree
 class Transition:
-    """One step. `next_obs` is the true successor, also at an episode's end; `memory` is the policy's after reading `obs`.
+    """One step. `next_obs` is the true successor, also at an episode's end; `memory` is the
+    policy's after reading `obs`.
 
     `ret` and `length` are the episode's so far, this step included.
     """
@@ -53,18 +59,26 @@ def begin(key: jax.Array, env: Env, memory: Any = ()) -> Episode:
 
 
 def step(key: jax.Array, env: Env, episode: Episode, action: Any) -> tuple[Episode, Transition]:
-    """One step, without a reset. An action outside a box is clipped to it, and kept in the transition as it was chosen."""
+    """One step, without a reset.
+
+    An action outside a box is clipped to it, and kept in the transition as it was chosen.
+    """
     state, result = env.step(key, episode.state, env.action_space.clip(action))
     reward = jnp.asarray(result.reward, jnp.float32)
     length, ret = episode.length + 1, episode.ret + reward
     terminated = jnp.asarray(result.terminated, bool)
     truncated = (length >= env.max_steps) & ~terminated
-    transition = Transition(episode.obs, action, reward, result.obs, terminated, truncated, ret, length, episode.memory)
+    transition = Transition(
+        episode.obs, action, reward, result.obs, terminated, truncated, ret, length, episode.memory
+    )
     return Episode(state, result.obs, episode.memory, length, ret), transition
 
 
 def advance(key: jax.Array, env: Env, episode: Episode, action: Any) -> tuple[Episode, Transition]:
-    """One step, and a true reset where it ends the episode. The policy's memory is reset too: a memory starts as zeros."""
+    """One step, and a true reset where it ends the episode.
+
+    The policy's memory is reset too: a memory starts as zeros.
+    """
     key_step, key_reset = jax.random.split(key)
     return _advance(key_step, key_reset, env, episode, action)
 
@@ -77,8 +91,13 @@ def _advance(
     return tree.where(transition.done, fresh, ongoing), transition
 
 
-def rollout(key: jax.Array, env: Env, policy: Policy, episodes: Episode, num_steps: int) -> tuple[Episode, Transition]:
-    """Plays `num_steps` steps in each of B environments that are in the middle of `episodes` [B]. Transitions [T, B]."""
+def rollout(
+    key: jax.Array, env: Env, policy: Policy, episodes: Episode, num_steps: int
+) -> tuple[Episode, Transition]:
+    """Plays `num_steps` steps in each of B environments that are in the middle of `episodes` [B].
+
+    Transitions [T, B].
+    """
 
     def play(keys: jax.Array, episode: Episode) -> tuple[Episode, Transition]:
         key_act, key_step, key_reset = keys
@@ -86,14 +105,18 @@ def rollout(key: jax.Array, env: Env, policy: Policy, episodes: Episode, num_ste
         return _advance(key_step, key_reset, env, tree.replace(episode, memory=memory), action)
 
     words = _key_words(key, num_steps, episodes.length.shape[0], 3)
-    return jax.lax.scan(lambda now, words: jax.vmap(play)(_keys_of(key, words), now), episodes, words)
+    return jax.lax.scan(
+        lambda now, words: jax.vmap(play)(_keys_of(key, words), now), episodes, words
+    )
 
 
-def evaluate(key: jax.Array, env: Env, policy: Policy, num_episodes: int, memory: Any = None) -> jax.Array:
+def evaluate(
+    key: jax.Array, env: Env, policy: Policy, num_episodes: int, memory: Any = None
+) -> jax.Array:
     """The return of each of `num_episodes` whole episodes. [num_episodes].
 
-    It always takes `max_steps` steps; an episode that is over stands still. `memory` is the policy's at rest, by default its
-    own `policy.memory` if it has one.
+    It always takes `max_steps` steps; an episode that is over stands still. `memory` is the
+    policy's at rest, by default its own `policy.memory` if it has one.
     """
     memory = getattr(policy, "memory", ()) if memory is None else memory
 
@@ -108,15 +131,18 @@ def evaluate(key: jax.Array, env: Env, policy: Policy, num_episodes: int, memory
 
     start = (first, jnp.zeros(num_episodes, bool))
     words = _key_words(key_play, env.max_steps, num_episodes, 2)
-    (last, _), _ = jax.lax.scan(lambda now, words: (jax.vmap(move)(_keys_of(key, words), *now), None), start, words)
+    (last, _), _ = jax.lax.scan(
+        lambda now, words: (jax.vmap(move)(_keys_of(key, words), *now), None), start, words
+    )
     return last.ret
 
 
 def _key_words(key: jax.Array, num_steps: int, width: int, uses: int) -> jax.Array:
     """Keys for each use of each step of each environment, as plain words. [T, B, uses, ...].
 
-    All at once, before the scan: to split inside it costs a fifth of a small environment's step. Words, because jax 0.10's
-    check of key reuse wrongly takes a scan over keys under vmap for a reuse.
+    All at once, before the scan: to split inside it costs a fifth of a small environment's step.
+    Words, because jax 0.10's check of key reuse wrongly takes a scan over keys under vmap for a
+    reuse.
     """
     return jax.random.key_data(jax.random.split(key, (num_steps, width, uses)))
 

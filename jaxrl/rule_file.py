@@ -1,7 +1,8 @@
-"""A rule as a file: its arrays as numbers, the rest as names of the kit's own classes. Nothing in it can execute.
+"""A rule as a file: its arrays as numbers, the rest as names of the kit's own classes. Nothing in
+it can execute.
 
-A folder holds `rule.npz`, flat arrays, and `rule.json`: what the arrays belong to, the agent that the rule was made for, and
-a card that says where it is from.
+A folder holds `rule.npz`, flat arrays, and `rule.json`: what the arrays belong to, the agent that
+the rule was made for, and a card that says where it is from.
 """
 
 import hashlib
@@ -33,17 +34,21 @@ Path = str | os.PathLike[str]
 def save_rule(path: Path, rule: UpdateRule, *, agent: Any = None, **card: Any) -> pathlib.Path:
     """Writes a rule into the folder `path`, for `load_rule`. Returns the folder.
 
-    agent: the `OnPolicy` that it is made for, whose optimiser, sizes and network are as much a part of it as its weights;
-    `load_agent` gives it back, with the rule in it. card: what a reader should know, as JSON: `license`, `command`, `levels`
-    (what it was trained on), `seeds`, `cost`, `scores` with their intervals.
+    agent: the `OnPolicy` that it is made for, whose optimiser, sizes and network are as much a part
+    of it as its weights; `load_agent` gives it back, with the rule in it. card: what a reader
+    should know, as JSON: `license`, `command`, `levels` (what it was trained on), `seeds`, `cost`,
+    `scores` with their intervals.
 
     Raises:
-      TypeError: an objective alone, an agent that is no `OnPolicy`; an array that is no number; a card that is not JSON.
-      ValueError: a class or function that is not the kit's: a file holds no code; NaN among the weights.
+      TypeError: an objective alone, an agent that is no `OnPolicy`; an array that is no number; a
+        card that is not JSON. ValueError: a class or function that is not the kit's: a file holds
+        no code; NaN among the weights.
     """
     check_rule(rule)
     if agent is not None and not isinstance(agent, OnPolicy):
-        raise TypeError(f"agent= is the rl.OnPolicy that the rule is made for, and got {type(agent).__name__}.")
+        raise TypeError(
+            f"agent= is the rl.OnPolicy that the rule is made for, and got {type(agent).__name__}."
+        )
     whole = {"rule": rule} | ({} if agent is None else {"agent": tree.replace(agent, rule=None)})
     arrays: dict[str, np.ndarray] = {}
 
@@ -54,7 +59,10 @@ def save_rule(path: Path, rule: UpdateRule, *, agent: Any = None, **card: Any) -
         arrays[name] = _number(name, leaf)
         return MARK + name
 
-    text = {name: recipe.encode(part) for name, part in jax.tree_util.tree_map_with_path(put, whole).items()}
+    text = {
+        name: recipe.encode(part)
+        for name, part in jax.tree_util.tree_map_with_path(put, whole).items()
+    }
     for name, part in text.items():
         _decode(part, name, "It can't be saved")
     file = io.BytesIO()
@@ -74,14 +82,17 @@ def save_rule(path: Path, rule: UpdateRule, *, agent: Any = None, **card: Any) -
 
 
 def load_rule(path: Path) -> Any:
-    """The rule of a folder that `save_rule` wrote, or one that is shipped with the kit, by its name: `load_rule("lpo")`.
+    """The rule of a folder that `save_rule` wrote, or one that is shipped with the kit, by its
+    name: `load_rule("lpo")`.
 
-    `rl.OnPolicy(rule=load_rule(path))` trains with it; `load_agent` is with the hyperparameters that it was made for. What
-    is read may be a stranger's: classes are the kit's own, functions are of a closed list, all else is numbers.
+    `rl.OnPolicy(rule=load_rule(path))` trains with it; `load_agent` is with the hyperparameters
+    that it was made for. What is read may be a stranger's: classes are the kit's own, functions are
+    of a closed list, all else is numbers.
 
     Raises:
-      FileNotFoundError: no rule there, nor of that name; it lists the shipped ones.
-      ValueError: another format, a damaged file, a class that is not the kit's, arrays that do not fit the rule.
+      FileNotFoundError: no rule there, nor of that name; it lists the shipped ones. ValueError:
+        another format, a damaged file, a class that is not the kit's, arrays that do not fit the
+        rule.
     """
     return _load(path)["rule"]
 
@@ -94,12 +105,17 @@ def load_agent(path: Path) -> Algorithm:
     """
     found = _load(path)
     if "agent" not in found:
-        raise ValueError(f"{path} holds a rule without an agent: write rl.OnPolicy(rule=rl.load_rule({str(path)!r})).")
+        raise ValueError(
+            f"{path} holds a rule without an agent: write "
+            f"rl.OnPolicy(rule=rl.load_rule({str(path)!r}))."
+        )
     return found["agent"]
 
 
 def rule_card(path: Path) -> dict[str, Any]:
-    """What the one who saved a rule says of it: where it is from, what it cost, how it was tested, its licence."""
+    """What the one who saved a rule says of it: where it is from, what it cost, how it was tested,
+    its licence.
+    """
     return _record(_folder(path))["card"]
 
 
@@ -108,7 +124,7 @@ def shipped() -> list[str]:
     return sorted(path.parent.name for path in SHIPPED.glob("*/rule.json"))
 
 
-# ------------------------------------------------------------------------------------------------------------------ reading
+# ------------------------------------------------------------------------------------------ reading
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -116,7 +132,11 @@ def _load(path: Path) -> dict[str, Any]:
     record = _record(folder)
     arrays = _arrays(folder, record)
     take = lambda leaf: jnp.asarray(arrays[leaf[len(MARK) :]]) if isinstance(leaf, str) else leaf
-    text = {name: _decode(record[name], name, f"{folder} can't be read") for name in ("rule", "agent") if name in record}
+    text = {
+        name: _decode(record[name], name, f"{folder} can't be read")
+        for name in ("rule", "agent")
+        if name in record
+    }
     try:
         found = jax.tree.map(take, text)
         if "agent" in found:
@@ -135,7 +155,8 @@ def _folder(path: Path) -> pathlib.Path:
         return SHIPPED / str(path)
     known = ", ".join(shipped()) or "none yet"
     raise FileNotFoundError(
-        f"{path} holds no rule: it has no rule.json. Name a folder that rl.save_rule wrote, or a rule of the kit: {known}."
+        f"{path} holds no rule: it has no rule.json. Name a folder that rl.save_rule wrote, or "
+        f"a rule of the kit: {known}."
     )
 
 
@@ -148,7 +169,10 @@ def _record(folder: pathlib.Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{folder / 'rule.json'} is damaged ({error}): copy it again.") from error
     if version != FORMAT:
-        raise ValueError(f"{folder} is of format {version!r}, and this jaxrl reads {FORMAT}: use the jaxrl that wrote it.")
+        raise ValueError(
+            f"{folder} is of format {version!r}, and this jaxrl reads {FORMAT}: use the jaxrl "
+            "that wrote it."
+        )
     return record
 
 
@@ -158,15 +182,23 @@ def _arrays(folder: pathlib.Path, record: dict[str, Any]) -> dict[str, np.ndarra
     except FileNotFoundError:
         raise ValueError(f"{folder} has a rule.json without its rule.npz: copy both.") from None
     if hashlib.sha256(raw).hexdigest() != record["sha256"]:
-        raise ValueError(f"{folder / 'rule.npz'} is damaged, or another rule's than its rule.json: copy both again.")
+        raise ValueError(
+            f"{folder / 'rule.npz'} is damaged, or another rule's than its rule.json: copy "
+            "both again."
+        )
     try:
         arrays = npz.read_open(io.BytesIO(raw))
     except Exception as error:  # a zip that was made to fail may do so in any way
         raise ValueError(f"{folder / 'rule.npz'} holds no plain arrays: {error}") from error
     if {name: _look(x) for name, x in arrays.items()} != record["arrays"]:
-        raise ValueError(f"{folder} has other arrays in its rule.npz than its rule.json says: copy both again.")
+        raise ValueError(
+            f"{folder} has other arrays in its rule.npz than its rule.json says: copy both again."
+        )
     if broken := [name for name, x in arrays.items() if np.isnan(x).any()]:
-        raise ValueError(f"{folder} holds numbers that are none (NaN) in {broken[0]}: what was saved had diverged.")
+        raise ValueError(
+            f"{folder} holds numbers that are none (NaN) in {broken[0]}: what was saved had "
+            "diverged."
+        )
     return arrays
 
 
@@ -174,7 +206,9 @@ def _decode(text: Any, name: str, trouble: str) -> Any:
     try:
         return recipe.decode(text, name)
     except ValueError as error:
-        raise ValueError(f"{trouble}: {str(error).removesuffix(recipe.ADVICE)}. A rule's file holds no code.") from error
+        raise ValueError(
+            f"{trouble}: {str(error).removesuffix(recipe.ADVICE)}. A rule's file holds no code."
+        ) from error
 
 
 @pytree
@@ -192,20 +226,29 @@ class _Nowhere:
 
 
 def _try(rule: Any) -> None:
-    """Traces an update, so that what does not fit is found here. Nothing is compiled or computed."""
+    """Traces an update, so that what does not fit is found here. Nothing is compiled or
+    computed.
+    """
     algo = OnPolicy(rule=rule, num_envs=getattr(rule, "group_size", 4), num_steps=4, minibatches=1)
     live = lambda begin, key: algo.update(key, _Nowhere(), algo.init(begin, _Nowhere(), 10))
     jax.eval_shape(live, *jax.random.split(jax.random.key(0)))
 
 
-# ------------------------------------------------------------------------------------------------------------------ writing
+# ------------------------------------------------------------------------------------------ writing
 
 
 def _number(name: str, x: Any) -> np.ndarray:
-    if getattr(x, "dtype", np.dtype(object)).kind not in "biuf":  # a key's or bfloat16's is of another kind
-        raise TypeError(f"{name} is an array of {x.dtype}, which a rule's file can't hold: make it float32, say.")
+    if (
+        getattr(x, "dtype", np.dtype(object)).kind not in "biuf"
+    ):  # a key's or bfloat16's is of another kind
+        raise TypeError(
+            f"{name} is an array of {x.dtype}, which a rule's file can't hold: make it "
+            "float32, say."
+        )
     if np.isnan(x).any():
-        raise ValueError(f"{name} holds NaN: what diverged is no rule. Keep the best instead, keep_best=True.")
+        raise ValueError(
+            f"{name} holds NaN: what diverged is no rule. Keep the best instead, keep_best=True."
+        )
     return np.asarray(x)
 
 
@@ -219,6 +262,7 @@ def _plain(name: str, value: Any) -> Any:
         json.dumps(value)
     except TypeError as error:
         raise TypeError(
-            f"{name}= of a rule's card is no JSON: {error}. Write numbers, text, lists and dictionaries."
+            f"{name}= of a rule's card is no JSON: {error}. Write numbers, text, lists and "
+            "dictionaries."
         ) from None
     return value

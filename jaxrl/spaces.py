@@ -1,4 +1,6 @@
-"""Action spaces: what an action may be, and which network heads and distribution a policy over them needs."""
+"""Action spaces: what an action may be, and which network heads and distribution a policy over them
+needs.
+"""
 
 import math
 
@@ -11,7 +13,16 @@ from jaxrl.distributions import Distribution
 from jaxrl.masks import Masked, allow, mask_of, visible, with_visible
 from jaxrl.tree import pytree, static
 
-__all__ = ["Box", "Discrete", "Masked", "MultiDiscrete", "Space", "mask_of", "visible", "with_visible"]
+__all__ = [
+    "Box",
+    "Discrete",
+    "Masked",
+    "MultiDiscrete",
+    "Space",
+    "mask_of",
+    "visible",
+    "with_visible",
+]
 
 
 @pytree
@@ -25,7 +36,9 @@ class Discrete:
         return {"logits": self.n}
 
     def policy(self, out: dict[str, jax.Array]) -> Distribution:
-        """`out` may hold a "mask" [..., n] beside the head's logits: what it forbids has no chance."""
+        """`out` may hold a "mask" [..., n] beside the head's logits: what it forbids has no
+        chance.
+        """
         return distributions.Categorical(allow(out["logits"], out.get("mask")))
 
     def sample(self, key: jax.Array, mask: jax.Array | None = None) -> jax.Array:
@@ -49,7 +62,9 @@ class MultiDiscrete:
         return {"logits": sum(self.sizes)}
 
     def policy(self, out: dict[str, jax.Array]) -> Distribution:
-        """`out` may hold a "mask" [..., sum(sizes)] beside the head's logits: what it forbids has no chance."""
+        """`out` may hold a "mask" [..., sum(sizes)] beside the head's logits: what it forbids has
+        no chance.
+        """
         return distributions.MultiDiscrete(self._allow(out["logits"], out.get("mask")), self.sizes)
 
     def sample(self, key: jax.Array, mask: jax.Array | None = None) -> jax.Array:
@@ -73,7 +88,9 @@ class MultiDiscrete:
 
 @pytree
 class Box:
-    """Vectors between `low` and `high` (leaves: numbers or arrays that broadcast to `shape`, which is [d])."""
+    """Vectors between `low` and `high` (leaves: numbers or arrays that broadcast to `shape`, which
+    is [d]).
+    """
 
     low: jax.Array | float = -1.0
     high: jax.Array | float = 1.0
@@ -85,9 +102,13 @@ class Box:
         return {"loc": size, "log_std": size}
 
     def policy(self, out: dict[str, jax.Array]) -> Distribution:
-        """A Gaussian in the box's own units: a head's -1 and 1 are its ends, and what falls outside `clip` brings back."""
+        """A Gaussian in the box's own units: a head's -1 and 1 are its ends, and what falls outside
+        `clip` brings back.
+        """
         _check_unmasked(out.get("mask"))
-        low, high = (jnp.broadcast_to(jnp.asarray(x, jnp.float32), self.shape) for x in (self.low, self.high))
+        low, high = (
+            jnp.broadcast_to(jnp.asarray(x, jnp.float32), self.shape) for x in (self.low, self.high)
+        )
         bounded = jnp.isfinite(low) & jnp.isfinite(high)
         half = jnp.where(bounded, (high - low) / 2, 1.0)
         middle = jnp.where(bounded, (high + low) / 2, 0.0)
@@ -96,7 +117,9 @@ class Box:
     def sample(self, key: jax.Array, mask: jax.Array | None = None) -> jax.Array:
         """Uniform in the box; a standard normal where it has no bounds."""
         _check_unmasked(mask)
-        low, high = (jnp.broadcast_to(jnp.asarray(x, jnp.float32), self.shape) for x in (self.low, self.high))
+        low, high = (
+            jnp.broadcast_to(jnp.asarray(x, jnp.float32), self.shape) for x in (self.low, self.high)
+        )
         bounded = jnp.isfinite(low) & jnp.isfinite(high)
         key_uniform, key_normal = jax.random.split(key)
         low, high = jnp.where(bounded, low, 0.0), jnp.where(bounded, high, 1.0)
@@ -110,8 +133,10 @@ class Box:
 def _check_unmasked(mask: jax.Array | None) -> None:
     if mask is not None:
         raise TypeError(
-            "The observation is Masked, but actions are real numbers of a Box: a mask says of each of a finite number of "
-            "actions whether it is allowed. Give the observation alone, or make the actions Discrete or MultiDiscrete."
+            "The observation is Masked, but actions are real numbers of a Box: a mask says of "
+            "each of a finite number of "
+            "actions whether it is allowed. Give the observation alone, or make the actions "
+            "Discrete or MultiDiscrete."
         )
 
 

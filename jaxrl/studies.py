@@ -17,21 +17,34 @@ WIDE = 160  # columns of a table that goes to a file or a pipe
 
 def draw(results: Any, folder: pathlib.Path) -> None:
     """The learning curve of no or one swept axis, the map of two; of more, what to write."""
-    by = [str(name) for name, size in results.sizes.items() if name not in ("seed", "step") and size > 1]
+    by = [
+        str(name)
+        for name, size in results.sizes.items()
+        if name not in ("seed", "step") and size > 1
+    ]
     if not results["return"].notnull().any():
-        print("no episode ended within a row, so there is no return to draw: write more --steps, or fewer --evals.")
+        print(
+            "no episode ended within a row, so there is no return to draw: write more --steps, "
+            "or fewer --evals."
+        )
     elif len(by) <= 1:
         rl.plot.curve(results, "return", by=by[0] if by else None).savefig(folder / "curve.png")
     elif len(by) == 2:
         rl.plot.heat(results, "return").savefig(folder / "heat.png")
     else:
-        print(f"to draw {len(by)} axes, choose: rl.plot.curve(rl.load({str(folder)!r}).sel(...), 'return', by={by[0]!r})")
+        print(
+            f"to draw {len(by)} axes, choose: rl.plot.curve(rl.load({str(folder)!r}).sel(...), "
+            f"'return', by={by[0]!r})"
+        )
 
 
 def show(results: Any) -> None:
     """The final return of each setting, as a table."""
     frame = rl.stats.tell_few(rl.stats.table(results, "return")).reset_index()
-    table = Table(title="return at the end: interquartile mean over seeds, 95 % bootstrap interval", title_justify="left")
+    table = Table(
+        title="return at the end: interquartile mean over seeds, 95 % bootstrap interval",
+        title_justify="left",
+    )
     for column in frame.columns:
         table.add_column(str(column), justify="right")
     for row in frame.itertuples(index=False):
@@ -39,7 +52,9 @@ def show(results: Any) -> None:
     Console().print(table)
 
 
-def plot(folder: tyro.conf.Positional[pathlib.Path], name: str = "return", by: str | None = None) -> None:
+def plot(
+    folder: tyro.conf.Positional[pathlib.Path], name: str = "return", by: str | None = None
+) -> None:
     """Draws a sweep's learning curve into FOLDER/curve.png, or that of a record beside it.
 
     Args:
@@ -55,20 +70,39 @@ def plot(folder: tyro.conf.Positional[pathlib.Path], name: str = "return", by: s
 
 
 def runs(
-    folder: tyro.conf.Positional[pathlib.Path] = pathlib.Path("."), where: tuple[str, ...] = (), name: str = "return"
+    folder: tyro.conf.Positional[pathlib.Path] = pathlib.Path("."),
+    where: tuple[str, ...] = (),
+    name: str = "return",
 ) -> None:
-    """Lists the studies below FOLDER: sweeps' folders and records, newest first, each with its score.
+    """Lists the studies below FOLDER: sweeps' folders and records, newest first, each with its
+    score.
 
     Args:
-        folder: where to look
-        where: what was run, by any field or axis: env=CartPole-v1 algorithm=ppo lr=3e-4; commit and date by their beginnings
-        name: which curve is the score
+        folder: where to look where: what was run, by any field or axis: env=CartPole-v1
+        algorithm=ppo lr=3e-4; commit and date by their beginnings name: which curve is the score
     """
     listed = rl.runs(folder, name=name, **labels_of(where, rl.runs))
     if not len(listed):
-        return print(f"no study below {folder}" + f" has {' '.join(map(_plain, where))}" * bool(where))
-    table = Table(title=f"{name} at the end: interquartile mean over seeds, 95 % interval; of several settings, the best")
-    for column in ("folder", "algorithm", "env", "steps", "settings × seeds", "score", "date", "commit", "note"):
+        return print(
+            f"no study below {folder}" + f" has {' '.join(map(_plain, where))}" * bool(where)
+        )
+    table = Table(
+        title=(
+            f"{name} at the end: interquartile mean over seeds, 95 % interval; of several "
+            "settings, the best"
+        )
+    )
+    for column in (
+        "folder",
+        "algorithm",
+        "env",
+        "steps",
+        "settings × seeds",
+        "score",
+        "date",
+        "commit",
+        "note",
+    ):
         table.add_column(column, overflow="fold")
     for row in listed.astype(object).where(listed.notna(), "").to_dict("records"):
         known = row["members"] != ""
@@ -77,7 +111,17 @@ def runs(
         score = "" if row["score"] == "" else f"{row['score']:.4g}"
         score += "" if row["low"] == "" else f" [{row['low']:.4g}, {row['high']:.4g}]"
         path = row["folder"].relative_to(folder) if row["folder"] != folder else folder
-        cells = (path, row["algorithm"], row["env"], steps, size, score, row["date"][:10], row["commit"][:7], row["note"])
+        cells = (
+            path,
+            row["algorithm"],
+            row["env"],
+            steps,
+            size,
+            score,
+            row["date"][:10],
+            row["commit"][:7],
+            row["note"],
+        )
         table.add_row(*map(_shown, cells))
     Console(width=None if sys.stdout.isatty() else WIDE).print(table)
 

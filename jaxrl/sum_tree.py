@@ -8,15 +8,18 @@ import numpy as np
 
 from jaxrl.tree import pytree, replace, static
 
-WIDTH = 16  # children of a node: four levels hold 65,536 numbers, and a dozen more in a gather cost less than a level
+# children of a node: four levels hold 65,536 numbers, and a dozen more in a gather cost less than a
+# level
+WIDTH = 16
 
 
 @pytree
 class SumTree:
     """Numbers, none negative; every node above them is the sum of its `WIDTH` children.
 
-    nodes: [rows, WIDTH], level by level, the top first and the numbers themselves last; starts: each level's first row.
-    It loops over levels, as XLA copies an array that it writes to where what read it could be put off: a loop can't be.
+    nodes: [rows, WIDTH], level by level, the top first and the numbers themselves last; starts:
+    each level's first row. It loops over levels, as XLA copies an array that it writes to where
+    what read it could be put off: a loop can't be.
     """
 
     nodes: jax.Array
@@ -46,9 +49,11 @@ class SumTree:
         return replace(self, nodes=nodes)
 
     def find(self, place: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """The number in whose part of the running sum `place` [N] lies: its index, and the number. [N], [N].
+        """The number in whose part of the running sum `place` [N] lies: its index, and the number.
+        [N], [N].
 
-        Never one that is 0 while others are not. A place is found to about 2 ** -23 of the total, as float32 has it.
+        Never one that is 0 while others are not. A place is found to about 2 ** -23 of the total,
+        as float32 has it.
         """
         starts, upper = jnp.array(self.starts, jnp.int32), jnp.triu(jnp.ones((WIDTH, WIDTH)))
 
@@ -56,7 +61,9 @@ class SumTree:
             index, place, _ = carry
             child = self.nodes[starts[level] + index]
             end = jnp.matmul(child, upper, precision="highest")  # the running sum
-            beyond = jnp.maximum(place[:, None] - end, 0.0)  # 0 from the right one on, if rounding left one
+            beyond = jnp.maximum(
+                place[:, None] - end, 0.0
+            )  # 0 from the right one on, if rounding left one
             chosen = jnp.argmin(jnp.where(child > 0, beyond, jnp.inf), -1)[:, None]
             end, child = (jnp.take_along_axis(x, chosen, -1)[:, 0] for x in (end, child))
             return index * WIDTH + chosen[:, 0].astype(jnp.int32), place - (end - child), child

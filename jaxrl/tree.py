@@ -15,7 +15,10 @@ T = TypeVar("T")
 
 
 def static(**kwargs: Any) -> Any:
-    """A dataclass field that is fixed at compile time: a count, a shape or a function. It must be hashable."""
+    """A dataclass field that is fixed at compile time: a count, a shape or a function.
+
+    It must be hashable.
+    """
     return dataclasses.field(metadata={"static": True}, **kwargs)
 
 
@@ -25,7 +28,8 @@ def is_static(field: dataclasses.Field) -> bool:
 
 @dataclass_transform(frozen_default=True, field_specifiers=(static, dataclasses.field))
 def pytree(cls: type[T]) -> type[T]:
-    """Makes `cls` a frozen dataclass whose fields are leaves (or subtrees) and whose `static` fields are structure.
+    """Makes `cls` a frozen dataclass whose fields are leaves (or subtrees) and whose `static`
+    fields are structure.
 
     Raises:
       TypeError: when an instance is built with an array in a static field.
@@ -52,8 +56,10 @@ def _check_static(self: Any) -> None:
         value = getattr(self, field.name)
         if is_static(field) and isinstance(value, jax.Array | np.ndarray):
             raise TypeError(
-                f"{type(self).__name__}.{field.name} is static: it shapes the compiled program, so it can't be the array "
-                f"{value!r}, nor be swept or traced. Write a plain Python value, {field.name}={_plain(value)!r}, and "
+                f"{type(self).__name__}.{field.name} is static: it shapes the compiled "
+                "program, so it can't be the array "
+                f"{value!r}, nor be swept or traced. Write a plain Python value, "
+                f"{field.name}={_plain(value)!r}, and "
                 "one sweep for each value of it."
             )
 
@@ -70,7 +76,10 @@ def replace(tree: T, /, **changes: Any) -> T:
 
 
 def where(mask: jax.Array, new: T, old: T) -> T:
-    """`new` where `mask` holds, else `old`, leaf by leaf. `mask` [...] lines up with the leading axes of each leaf."""
+    """`new` where `mask` holds, else `old`, leaf by leaf.
+
+    `mask` [...] lines up with the leading axes of each leaf.
+    """
 
     def choose(a: Any, b: Any) -> Any:
         extra = jnp.ndim(a) - jnp.ndim(mask)
@@ -86,12 +95,17 @@ def is_finite(tree: Any) -> jax.Array:
 
 
 def check_counts(record: Any, *names: str, least: int = 1) -> None:
-    """Refuses a dataclass in which a count of these names is no whole number, or is less than `least`."""
+    """Refuses a dataclass in which a count of these names is no whole number, or is less than
+    `least`.
+    """
     for name in names:
         count = getattr(record, name)
         if not isinstance(count, int | np.integer) or count < least:
             told = f"{type(record).__name__}({name}={count!r})"
-            raise ValueError(f"{told} asks for nothing that can be done: write a whole number, {name}={least} or more.")
+            raise ValueError(
+                f"{told} asks for nothing that can be done: write a whole number, "
+                f"{name}={least} or more."
+            )
 
 
 def nearest(name: str, known: Any) -> str:
@@ -101,11 +115,13 @@ def nearest(name: str, known: Any) -> str:
     return f"the nearest are {', '.join(close)}" if close else f"known are {', '.join(known)}"
 
 
-# --------------------------------------------------------------------- leaves by name: what a sweep and a command line set
+# ---------------------------------------------- leaves by name: what a sweep and a command line set
 
 
 def paths(tree: Any, prefix: str = "") -> dict[str, dataclasses.Field]:
-    """Every field below a dataclass by its dotted path, `{"rule.gamma": field, ...}`, and what its dictionaries hold."""
+    """Every field below a dataclass by its dotted path, `{"rule.gamma": field, ...}`, and what its
+    dictionaries hold.
+    """
     found = {}
     for field in dataclasses.fields(tree):
         value = getattr(tree, field.name)
@@ -131,16 +147,19 @@ def find(tree: Any, name: str) -> str:
         likely = known if "." in name else {path.rpartition(".")[2] for path in known}
         raise ValueError(f"{type(tree).__name__} has no field {name!r}; {nearest(name, likely)}.")
     if len(matches) > 1 and not exact:
-        raise ValueError(f"{name!r} is ambiguous in {type(tree).__name__}: write one of {', '.join(matches)}.")
+        raise ValueError(
+            f"{name!r} is ambiguous in {type(tree).__name__}: write one of {', '.join(matches)}."
+        )
     return (exact or matches)[0]
 
 
 def parts(tree: Any, names: Sequence[str]) -> dict[str, Any]:
-    """What the fields of these names hold (as in `find`): `put(tree, parts(tree, names))` is the same tree.
+    """What the fields of these names hold (as in `find`): `put(tree, parts(tree, names))` is the
+    same tree.
 
     Raises:
-      TypeError: one text in place of several names.
-      ValueError: no such field, or one that is named twice, by itself or with the whole that it is a part of.
+      TypeError: one text in place of several names. ValueError: no such field, or one that is named
+        twice, by itself or with the whole that it is a part of.
     """
     if isinstance(names, str):
         raise TypeError(f"{names!r} is one name, and several go here: write ({names!r},).")
@@ -152,12 +171,16 @@ def parts(tree: Any, names: Sequence[str]) -> dict[str, Any]:
     for name in names:
         found[name] = tree
         for part in known[name].split("."):
-            found[name] = found[name][part] if isinstance(found[name], dict) else getattr(found[name], part)
+            found[name] = (
+                found[name][part] if isinstance(found[name], dict) else getattr(found[name], part)
+            )
     return found
 
 
 def put(tree: T, values: Mapping[str, Any]) -> T:
-    """A copy with the fields named in `values` (as in `find`) changed: `put(training, {"gamma": 0.9, "env.g": 5.0})`."""
+    """A copy with the fields named in `values` (as in `find`) changed: `put(training, {"gamma":
+    0.9, "env.g": 5.0})`.
+    """
     for name, value in values.items():
         tree = _put(tree, find(tree, name).split("."), value)
     return tree

@@ -1,4 +1,6 @@
-"""Every algorithm, at a size at which it learns a lesson in seconds; and the lessons of `probes.py` as one family."""
+"""Every algorithm, at a size at which it learns a lesson in seconds; and the lessons of `probes.py`
+as one family.
+"""
 
 import functools
 import inspect
@@ -14,7 +16,8 @@ from jaxrl.algorithms.learner import Batch
 from jaxrl.env import Step
 from jaxrl.rules.base import Clock
 
-# These programs are small and run once: to compile them well takes twice as long as to compile and run them.
+# These programs are small and run once: to compile them well takes twice as long as to compile and
+# run them.
 quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 GAMMA = 0.7
@@ -24,9 +27,9 @@ GAMMA = 0.7
 class Lesson:
     """Every lesson as a leaf says, so that one program learns them all.
 
-    Observed is a random sign times `sign`, and time times `clock`. Paid is `always`, the sign times `seen`, nearness to half
-    the sign (or, of two actions, the one that it names) times `aim`, nearness to half (or the second of two) times `best`,
-    and `late` at the second step.
+    Observed is a random sign times `sign`, and time times `clock`. Paid is `always`, the sign times
+    `seen`, nearness to half the sign (or, of two actions, the one that it names) times `aim`,
+    nearness to half (or the second of two) times `best`, and `late` at the second step.
     """
 
     sign: float = 0.0
@@ -47,9 +50,19 @@ class Lesson:
     def step(self, key, state, action):
         sign, time = state
         real = isinstance(self.action_space, rl.Box)
-        near = lambda sign: -((action[0] - 0.5 * sign) ** 2) if real else sign * (2.0 * action - 1.0)
-        reward = self.always + self.seen * sign + self.aim * near(sign) + self.best * near(1.0) + self.late * (time == 1.0)
-        return (sign, time + 1.0), Step(self._obs(sign, time + 1.0), reward, time + 1.0 >= self.length, {})
+        near = lambda sign: (
+            -((action[0] - 0.5 * sign) ** 2) if real else sign * (2.0 * action - 1.0)
+        )
+        reward = (
+            self.always
+            + self.seen * sign
+            + self.aim * near(sign)
+            + self.best * near(1.0)
+            + self.late * (time == 1.0)
+        )
+        return (sign, time + 1.0), Step(
+            self._obs(sign, time + 1.0), reward, time + 1.0 >= self.length, {}
+        )
 
     def _obs(self, sign, time):
         return jnp.float32(self.sign * sign + self.clock * time)[None]
@@ -70,21 +83,36 @@ VALUES = [  # (lesson, observation, its value)
     ("discounted", 0, GAMMA),
     ("timed_out", 0, 1.0 / (1.0 - GAMMA)),
 ]
-ACTIONS = [("choice", 0, 1), ("aim", -1, -1), ("aim", 1, 1)]  # (lesson, observation, the sign of the best action)
+ACTIONS = [
+    ("choice", 0, 1),
+    ("aim", -1, -1),
+    ("aim", 1, 1),
+]  # (lesson, observation, the sign of the best action)
 
-# ------------------------------------------------------------------------------------------------------------- the members
+# -------------------------------------------------------------------------------------- the members
 
 
 def lecun(scale):
     """An initialiser that compiles faster than the default."""
-    return lambda key, shape, dtype=jnp.float32: scale * jax.random.normal(key, shape, dtype) * shape[0] ** -0.5
+    return lambda key, shape, dtype=jnp.float32: (
+        scale * jax.random.normal(key, shape, dtype) * shape[0] ** -0.5
+    )
 
 
-ROLLOUT = dict(network=rl.MLP((16,), init=lecun), gamma=GAMMA, lr=1e-2, schedule=rl.Constant(), num_envs=16, num_steps=8)
+ROLLOUT = dict(
+    network=rl.MLP((16,), init=lecun),
+    gamma=GAMMA,
+    lr=1e-2,
+    schedule=rl.Constant(),
+    num_envs=16,
+    num_steps=8,
+)
 ON = ROLLOUT | dict(entropy_weight=0.0)
 MANY = ON | dict(lr=3e-3)  # many gradient steps a rollout
 GROUP = ROLLOUT | dict(num_envs=64, num_steps=4)
-OFF = dict(network=rl.MLP((16,)), gamma=GAMMA, lr=1e-2, num_envs=8, batch_size=32, capacity=512, warmup=64)
+OFF = dict(
+    network=rl.MLP((16,)), gamma=GAMMA, lr=1e-2, num_envs=8, batch_size=32, capacity=512, warmup=64
+)
 VALUE = OFF | dict(target_period=10.0)
 RELU = rl.MLP((16,), activation=jax.nn.relu, shared=True, init=lecun)
 NORMED = rl.MLP((16,), activation=jax.nn.relu, shared=True, init=lecun, batch_norm=True)
@@ -95,7 +123,9 @@ COLD = dict(temperature=0.01, temperature_lr=0.0)  # so little that a value is a
 SOFT, CROSSED = SLOW | COLD, ACTOR | COLD | dict(network=NORMED, critic_network=NORMED)
 STREAM = dict(gamma=GAMMA, normalize_obs=False, normalize_reward=False, num_steps=8)
 
-MEMBERS: dict[str, tuple[int, dict[str, Any]]] = {  # how many updates it lives for, and what differs from its defaults
+MEMBERS: dict[
+    str, tuple[int, dict[str, Any]]
+] = {  # how many updates it lives for, and what differs from its defaults
     "a2c": (400, ON),
     "c51": (400, VALUE | dict(v_min=-2.0, v_max=6.0, atoms=33)),
     "crossq": (1200, CROSSED),
@@ -138,9 +168,13 @@ def make(name, **floats):
 
 def floats_of(name):
     """Every float that its maker names, with what it is here."""
-    defaults = {key: p.default for key, p in inspect.signature(rl.ALGORITHMS[name]).parameters.items()}
+    defaults = {
+        key: p.default for key, p in inspect.signature(rl.ALGORITHMS[name]).parameters.items()
+    }
     own = {key: value for key, value in MEMBERS[name][1].items() if key in defaults}
-    return {key: float(value) for key, value in (defaults | own).items() if isinstance(value, float)}
+    return {
+        key: float(value) for key, value in (defaults | own).items() if isinstance(value, float)
+    }
 
 
 def value_of(algo, env, state, obs):
@@ -153,8 +187,16 @@ def value_of(algo, env, state, obs):
         return _worth(algo.learner, env, state.params, obs)
     else:
         q = algo.learner.values(env, noise.mean(state.params), algo.start(env), obs)[1]
-        out = {"q": algo.learner.transform.inverse(q) if isinstance(algo.learner, rl.QLearning) else q}
-    return jnp.max(out["q"]) if "q" in out else jnp.squeeze(out["value"]) if "value" in out else jnp.nan
+        out = {
+            "q": algo.learner.transform.inverse(q) if isinstance(algo.learner, rl.QLearning) else q
+        }
+    return (
+        jnp.max(out["q"])
+        if "q" in out
+        else jnp.squeeze(out["value"])
+        if "value" in out
+        else jnp.nan
+    )
 
 
 def _worth(learner, env, params, obs):

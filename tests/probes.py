@@ -58,7 +58,9 @@ class Discounted:
 
 @pytree
 class TimedOut:
-    """Reward 1 for ever, cut off after 4 steps: the value is 1 / (1 - gamma), unless the time-out is taken for a death."""
+    """Reward 1 for ever, cut off after 4 steps: the value is 1 / (1 - gamma), unless the time-out
+    is taken for a death.
+    """
 
     max_steps: int = static(default=4)
     action_space = Discrete(2)

@@ -1,4 +1,6 @@
-"""The table of who takes what is true: what is refused says so, what is taken is done, and the page shows it."""
+"""The table of who takes what is true: what is refused says so, what is taken is done, and the page
+shows it.
+"""
 
 import pathlib
 from functools import lru_cache
@@ -27,10 +29,15 @@ def told():
     """What the page says that each takes, in the order of its columns."""
     text = README.read_text().split("<!-- algorithms -->")[1].split("<!-- end of algorithms -->")[0]
     lines = [line.split("|") for line in text.splitlines() if line.startswith("| `rl.")]
-    return {cells[1].strip(" `").removeprefix("rl."): [x.strip() for x in cells[3:-1]] for cells in lines}
+    return {
+        cells[1].strip(" `").removeprefix("rl."): [x.strip() for x in cells[3:-1]]
+        for cells in lines
+    }
 
 
-MASKED = [name for name, (discrete, _, _, masks, *_) in told().items() if discrete == masks == "yes"]
+MASKED = [
+    name for name, (discrete, _, _, masks, *_) in told().items() if discrete == masks == "yes"
+]
 
 
 def begun(algo, env):
@@ -41,22 +48,29 @@ def kinds(tree):
     return jax.tree.map(lambda x: (x.shape, x.dtype), tree)
 
 
-# ------------------------------------------------------------------------------------------------------ what each one says
+# ------------------------------------------------------------------------------- what each one says
 
 
 @every
 def test_a_learner_that_begins_also_learns(name):
-    """A row says what begins; so an update goes through too, traced: scaled and masked; in its last space, with a memory."""
+    """A row says what begins; so an update goes through too, traced: scaled and masked; in its last
+    space, with a memory.
+    """
     can = takes(name)
     scaled = {field: True for field in ("normalize_obs", "normalize_reward") if can[field]}
     spaces = [space for kind, space in SPACES.items() if can[kind]]
     assert spaces
     memory = {"memory": rl.GRU(4)} if can["memory"] else {}
-    for env, fields in [(Probe(spaces[0], masked=can["masks"]), scaled), (Probe(spaces[-1]), memory)]:
+    for env, fields in [
+        (Probe(spaces[0], masked=can["masks"]), scaled),
+        (Probe(spaces[-1]), memory),
+    ]:
         algo = rl.ALGORITHMS[name](**fields)
         state = begun(algo, env)
         after, metrics = jax.eval_shape(
-            lambda key, state, algo=algo, env=env: algo.update(key, env, state), jax.random.key(0), state
+            lambda key, state, algo=algo, env=env: algo.update(key, env, state),
+            jax.random.key(0),
+            state,
         )
         assert kinds(after) == kinds(state)
         assert {"return", "episodes"} <= set(metrics)
@@ -82,7 +96,9 @@ class OneAllowed:
         return allowed, self.observe(allowed)
 
     def step(self, key, state, action):
-        return state, Step(self.observe(state), jnp.float32(action == state), jax.random.bernoulli(key), {})
+        return state, Step(
+            self.observe(state), jnp.float32(action == state), jax.random.bernoulli(key), {}
+        )
 
     def observe(self, allowed):
         return Masked(jnp.ones(2), jnp.arange(4) == allowed)
@@ -90,19 +106,31 @@ class OneAllowed:
 
 @pytest.mark.parametrize("name", MASKED)
 def test_a_forbidden_action_is_never_taken(name):
-    """Neither when it is judged, nor when it learns: of four actions one is allowed, and that one is done."""
+    """Neither when it is judged, nor when it learns: of four actions one is allowed, and that one
+    is done.
+    """
     algo, env = rl.ALGORITHMS[name](network=rl.MLP(())), OneAllowed()
 
     @quick
     def run(key):
         key_init, key_act, *keys = jax.random.split(key, 4)
         young = algo.init(key_init, env, 4_000_000)
-        old = replace(young, clock=Clock(jnp.int32(1_000_000), young.clock.total))  # warm, and still exploring
+        old = replace(
+            young, clock=Clock(jnp.int32(1_000_000), young.clock.total)
+        )  # warm, and still exploring
         at = jax.vmap(env.observe)(jnp.arange(4))
-        see = lambda way, key, state: jax.vmap(lambda obs: way(key, env, state, algo.start(env), obs)[1])(at)
+        see = lambda way, key, state: jax.vmap(
+            lambda obs: way(key, env, state, algo.start(env), obs)[1]
+        )(at)
         judged = see(algo.act, key_act, old)
         if hasattr(algo, "explore"):
-            return [judged, *(see(algo.explore, key, state) for key, state in zip(keys, (young, old), strict=True))], 1.0
+            return [
+                judged,
+                *(
+                    see(algo.explore, key, state)
+                    for key, state in zip(keys, (young, old), strict=True)
+                ),
+            ], 1.0
         metrics = algo.update(keys[0], env, old)[1]
         return [judged], metrics["return"] / metrics["length"]
 
@@ -118,13 +146,15 @@ def test_a_life_under_masks_is_finite(name):
     """Also past its warm-up: no -inf of a forbidden action meets a 0."""
     algo = rl.ALGORITHMS[name](network=rl.MLP((4,)))
     steps = max(4 * algo.steps_per_update, 2_000)
-    state, metrics = quick(lambda key: rl.train(key, algo, OneAllowed(), steps=steps, evals=2))(jax.random.key(0))
+    state, metrics = quick(lambda key: rl.train(key, algo, OneAllowed(), steps=steps, evals=2))(
+        jax.random.key(0)
+    )
     assert tree.is_finite(state.params)
     assert np.isfinite(metrics.get("loss", 0.0)).all()
     np.testing.assert_allclose(metrics["return"], metrics["length"])
 
 
-# --------------------------------------------------------------------------------------------------------------- the table
+# ---------------------------------------------------------------------------------------- the table
 
 
 def test_answers_are_found_by_trying():
@@ -177,4 +207,6 @@ def test_the_page_is_filled(tmp_path):
 def test_the_readme_has_the_table_that_trying_gives():
     """If not: `python -m experiments.which`."""
     answers = {name: takes(name) for name in rl.ALGORITHMS}
-    assert told() == {name: ["yes" if x else "-" for x in found.values()] for name, found in answers.items()}
+    assert told() == {
+        name: ["yes" if x else "-" for x in found.values()] for name, found in answers.items()
+    }

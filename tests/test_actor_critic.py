@@ -20,7 +20,11 @@ CLOCK = Clock(0, 10.0)
 
 
 def env_of(algo, env=LESSONS["aim"]):
-    return tree.replace(env, action_space=rl.Discrete(2)) if isinstance(algo.learner.actor, Softmax) else env
+    return (
+        tree.replace(env, action_space=rl.Discrete(2))
+        if isinstance(algo.learner.actor, Softmax)
+        else env
+    )
 
 
 def pick(tree_, i):
@@ -38,7 +42,10 @@ def rows(env, num, seed=0):
     keys = jax.random.split(jax.random.key(seed), 4)
     obs, next_obs = jax.random.normal(keys[0], (2, num, 1, 1))
     action = jax.vmap(env.action_space.sample)(jax.random.split(keys[1], num))[:, None]
-    reward, discount = jax.random.normal(keys[2], (num, 1)), jnp.full((num, 1), GAMMA).at[0].set(0.0)
+    reward, discount = (
+        jax.random.normal(keys[2], (num, 1)),
+        jnp.full((num, 1), GAMMA).at[0].set(0.0),
+    )
     ahead, weight = jnp.zeros((num, 1), int), jnp.linspace(0.5, 1.0, num)[:, None]
     off = jnp.zeros((num, 1), bool)
     return Batch(obs, action, reward, discount, next_obs, ahead, weight, off, off, (), (), ())
@@ -50,12 +57,15 @@ def begun(algo, seed=0):
     return env, algo.learner.init(jax.random.key(seed), env, jnp.zeros(1)), rows(env, 6)
 
 
-# -------------------------------------------------------------------------------------------------------------- it learns
+# ---------------------------------------------------------------------------------------- it learns
 
 
 @rl.pytree
 class Recall:
-    """A cue, then nothing, then a question: an action near the cue pays most. Without a memory, -0.64 is the best."""
+    """A cue, then nothing, then a question: an action near the cue pays most.
+
+    Without a memory, -0.64 is the best.
+    """
 
     action_space = rl.Box(-1.0, 1.0, (1,))
     max_steps: int = rl.static(default=8)
@@ -67,7 +77,9 @@ class Recall:
     def step(self, key, state, action):
         cue, time = state
         reward = jnp.where(time == 2, -((action[0] - 0.8 * cue) ** 2), 0.0)
-        return (cue, time + 1), Step(jnp.array([0.0, time == 1], jnp.float32), reward, time == 2, {})
+        return (cue, time + 1), Step(
+            jnp.array([0.0, time == 1], jnp.float32), reward, time == 2, {}
+        )
 
 
 @rl.pytree
@@ -92,26 +104,34 @@ class Sum:
 
 def test_a_memory_recalls_a_cue():
     algo = rl.sac(**SOFT | dict(memory=Sum(), burn_in=1, sequence=4, gamma=0.95))
-    run = lambda key: rl.train(key, algo, Recall(), steps=8 * 1500, evals=5, episodes=0)[1]["return"]
+    run = lambda key: rl.train(key, algo, Recall(), steps=8 * 1500, evals=5, episodes=0)[1][
+        "return"
+    ]
     returns = jax.jit(jax.vmap(run))(jax.random.split(jax.random.key(0), 3))
     assert jnp.median(returns[:, -1]) > -0.1
 
 
-# ---------------------------------------------------------------------------------------------- the papers' equations
+# ---------------------------------------------------------------------------- the papers' equations
 
 
 def values(learner, env, params, obs, action):
     """What each critic says, one observation and one member at a time. [N, B, K]."""
     top = learner._critic(env).top
     num = len(jax.tree.leaves(params)[0])
-    one = lambda i, o, a: top.apply(pick(params, i)["top"], {"out": {"features": o}, "action": a})["q"]
-    return np.array([[one(i, o, a) for o, a in zip(obs[:, 0], action[:, 0], strict=True)] for i in range(num)])
+    one = lambda i, o, a: top.apply(pick(params, i)["top"], {"out": {"features": o}, "action": a})[
+        "q"
+    ]
+    return np.array(
+        [[one(i, o, a) for o, a in zip(obs[:, 0], action[:, 0], strict=True)] for i in range(num)]
+    )
 
 
 def test_the_ensemble_is_a_loop_over_its_members():
     algo = rl.redq(**SOFT, num_critics=3)
     env, learnt, batch = begun(algo)
-    together = critics.look(algo.learner._critic(env), learnt.params["critic"], batch, batch.action)["q"]
+    together = critics.look(
+        algo.learner._critic(env), learnt.params["critic"], batch, batch.action
+    )["q"]
     apart = values(algo.learner, env, learnt.params["critic"], batch.obs, batch.action)
     assert together.shape == (3, 6, 1, 1)
     np.testing.assert_allclose(together[:, :, 0], apart, rtol=1e-5)
@@ -120,26 +140,41 @@ def test_the_ensemble_is_a_loop_over_its_members():
 
 def test_a_subset_is_drawn_without_repeats_and_all_are_drawn():
     params = jnp.arange(5)
-    drawn = [sorted(np.asarray(critics.pick(jax.random.key(i), params, 2)).tolist()) for i in range(40)]
+    drawn = [
+        sorted(np.asarray(critics.pick(jax.random.key(i), params, 2)).tolist()) for i in range(40)
+    ]
     assert all(a < b for a, b in drawn)
     assert {x for pair in drawn for x in pair} == set(range(5))
     np.testing.assert_array_equal(critics.pick(jax.random.key(0), params, 5), params)
 
 
 def test_the_critics_loss_is_the_soft_bellman_error():
-    """SAC's equations 5 and 6, row by row: the least of the slow critics, less the temperature times the log-probability."""
+    """SAC's equations 5 and 6, row by row: the least of the slow critics, less the temperature
+    times the log-probability.
+    """
     algo = rl.sac(**SOFT | dict(temperature=0.3, lr=1e-3))
     env, learnt, batch = begun(algo)
     learner = algo.learner
-    learnt = tree.replace(learnt, targets=learnt.targets | {"critic": begun(algo, seed=1)[1].params["critic"]})
+    learnt = tree.replace(
+        learnt, targets=learnt.targets | {"critic": begun(algo, seed=1)[1].params["critic"]}
+    )
     key = lambda: jax.random.key(3)
     _, size, metrics = learner._evaluate(key(), env, learnt, batch, CLOCK)
-    out = learner._actor(env).apply(learnt.params["actor"], (), batch.next_obs[:, 0], jnp.zeros(6, bool))[1]
+    out = learner._actor(env).apply(
+        learnt.params["actor"], (), batch.next_obs[:, 0], jnp.zeros(6, bool)
+    )[1]
     out = jax.tree.map(lambda x: x[:, None], out)
     proposal = learner.actor.propose_next(jax.random.split(key(), 3)[0], out)
-    next_value = values(learner, env, learnt.targets["critic"], batch.next_obs, proposal.action)[..., 0].min(0)
-    target = batch.reward[:, 0] + batch.discount[:, 0] * (next_value - 0.3 * proposal.log_prob[:, 0, 0])
-    error = np.asarray(target)[None] - values(learner, env, learnt.params["critic"], batch.obs, batch.action)[..., 0]
+    next_value = values(learner, env, learnt.targets["critic"], batch.next_obs, proposal.action)[
+        ..., 0
+    ].min(0)
+    target = batch.reward[:, 0] + batch.discount[:, 0] * (
+        next_value - 0.3 * proposal.log_prob[:, 0, 0]
+    )
+    error = (
+        np.asarray(target)[None]
+        - values(learner, env, learnt.params["critic"], batch.obs, batch.action)[..., 0]
+    )
     np.testing.assert_allclose(size[:, 0], np.abs(error).mean(0), rtol=1e-4)
     weight = np.asarray(batch.weight[:, 0])
     np.testing.assert_allclose(metrics["loss"], (0.5 * weight * error**2).mean(1).sum(), rtol=1e-4)
@@ -151,7 +186,9 @@ def test_a_categorical_target_is_the_mean_over_all_actions():
     logits, value = jnp.array([[0.1, 1.0, -0.5]]), np.array([[1.0, 2.0, 3.0]])
 
     def soft(logits, mask):
-        proposal = Softmax().propose(jax.random.key(0), {"logits": logits, "mask": jnp.array([mask])})
+        proposal = Softmax().propose(
+            jax.random.key(0), {"logits": logits, "mask": jnp.array([mask])}
+        )
         return proposal.mean(value - 0.5 * proposal.log_prob).sum()
 
     for mask in ([True, True, True], [True, False, True]):
@@ -160,11 +197,16 @@ def test_a_categorical_target_is_the_mean_over_all_actions():
         found, grad = jax.value_and_grad(soft)(logits, mask)
         assert float(found) == pytest.approx(expected, rel=1e-5)
         assert jnp.isfinite(grad).all()
-    assert Softmax().chosen(jnp.arange(12.0).reshape(2, 2, 3), jnp.array([2, 0])).tolist() == [[2, 3], [8, 9]]
+    assert Softmax().chosen(jnp.arange(12.0).reshape(2, 2, 3), jnp.array([2, 0])).tolist() == [
+        [2, 3],
+        [8, 9],
+    ]
 
 
 def test_dsac_t_s_gradient_is_the_paper_s():
-    """Every row of every critic, in NumPy: expected value substituting, twin distributions, variance-weighed and clipped."""
+    """Every row of every critic, in NumPy: expected value substituting, twin distributions,
+    variance-weighed and clipped.
+    """
     rng = np.random.default_rng(0)
     N, B, epsilon, bound, rate = 2, 5, 0.1, 3.0, 0.25
     head = critics.Gaussian(bound, epsilon, rate)
@@ -173,8 +215,14 @@ def test_dsac_t_s_gradient_is_the_paper_s():
     reward, discount, cost = raw(B), np.full(B, GAMMA, np.float32), raw(B)
     old = {"std": np.array([0.4, 0.6], np.float32), "variance": np.array([0.3, 0.5], np.float32)}
     softplus = lambda x: np.log1p(np.exp(x))
-    std, luck = softplus(out["std"]), np.clip(np.asarray(jax.random.normal(jax.random.key(0), (B,))), -3, 3)
-    kept = {"std": 0.75 * old["std"] + 0.25 * std.mean(1), "variance": 0.75 * old["variance"] + 0.25 * (std**2).mean(1)}
+    std, luck = (
+        softplus(out["std"]),
+        np.clip(np.asarray(jax.random.normal(jax.random.key(0), (B,))), -3, 3),
+    )
+    kept = {
+        "std": 0.75 * old["std"] + 0.25 * std.mean(1),
+        "variance": 0.75 * old["variance"] + 0.25 * (std**2).mean(1),
+    }
     chex.assert_trees_all_close(head.keep(old, out, jnp.int32(7)), kept, rtol=1e-5)
     chex.assert_trees_all_close(head.keep(old, out, jnp.int32(0))["std"], std.mean(1), rtol=1e-5)
 
@@ -191,14 +239,30 @@ def test_dsac_t_s_gradient_is_the_paper_s():
         for i in range(N):
             q, s, weight = out["q"][i, b], std[i, b], kept["variance"][i] + epsilon
             reach = np.clip(drawn - q, -bound * kept["std"][i], bound * kept["std"][i])
-            np.testing.assert_allclose(slope_mean[i, b], -weight * (target - q) / (s**2 + epsilon), rtol=1e-4)
-            np.testing.assert_allclose(slope_std[i, b], -weight * (reach**2 - s**2) / (s**3 + epsilon), rtol=1e-3, atol=1e-5)
+            np.testing.assert_allclose(
+                slope_mean[i, b], -weight * (target - q) / (s**2 + epsilon), rtol=1e-4
+            )
+            np.testing.assert_allclose(
+                slope_std[i, b],
+                -weight * (reach**2 - s**2) / (s**3 + epsilon),
+                rtol=1e-3,
+                atol=1e-5,
+            )
 
 
 def test_the_policy_climbs_its_soft_value_and_the_temperature_its_entropy():
-    """One step of plain gradient descent on loss and temperature, against slopes by finite differences and by hand."""
+    """One step of plain gradient descent on loss and temperature, against slopes by finite
+    differences and by hand.
+    """
     algo = rl.sac(
-        **SOFT | dict(optimizer=rl.Optimizer(optax.sgd), lr=1.0, temperature=0.5, temperature_lr=0.1, target_entropy=0.2)
+        **SOFT
+        | dict(
+            optimizer=rl.Optimizer(optax.sgd),
+            lr=1.0,
+            temperature=0.5,
+            temperature_lr=0.1,
+            target_entropy=0.2,
+        )
     )
     env, learnt, batch = begun(algo)
     learner, critic, key = algo.learner, algo.learner._critic(env), lambda: jax.random.key(4)
@@ -218,22 +282,31 @@ def test_the_policy_climbs_its_soft_value_and_the_temperature_its_entropy():
     assert (moved(1e-2) - moved(-1e-2)) / 2e-2 == pytest.approx(far, rel=0.03)
     _, entropy = gain_and_entropy(before)
     slope = 0.5 * (entropy - 0.2)
-    assert float(better.params["log_temperature"]) == pytest.approx(np.log(0.5) - 0.1 * slope, rel=1e-4)
+    assert float(better.params["log_temperature"]) == pytest.approx(
+        np.log(0.5) - 0.1 * slope, rel=1e-4
+    )
 
 
-# --------------------------------------------------------------------------------------------------- some are the others
+# ------------------------------------------------------------------------------ some are the others
 
 
 def test_redq_of_two_is_sac_step_by_step():
-    """Two critics, the least of both, one update: the policy follows the least as well, and all is the same."""
+    """Two critics, the least of both, one update: the policy follows the least as well, and all is
+    the same.
+    """
     env = LESSONS["aim"]
     algos = [rl.sac(**SOFT), rl.redq(**SOFT, num_critics=2, subset=2, updates=1)]
     states = [algo.init(jax.random.key(0), env) for algo in algos]
     update = jax.jit(lambda algo, key, state: algo.update(key, env, state))
     for i in range(25):
-        states = [update(algo, jax.random.key(i + 1), state)[0] for algo, state in zip(algos, states, strict=True)]
+        states = [
+            update(algo, jax.random.key(i + 1), state)[0]
+            for algo, state in zip(algos, states, strict=True)
+        ]
     assert states[0].step == 6  # after the warm-up
-    chex.assert_trees_all_equal(*[(state.params, state.targets, state.opt_state) for state in states])
+    chex.assert_trees_all_equal(
+        *[(state.params, state.targets, state.opt_state) for state in states]
+    )
     mean = rl.redq(**SOFT, num_critics=3, subset=2).learner
     assert (mean.policy_minimum, mean.policy_critics, mean.policy_period) == (False, 3, 20.0)
 
@@ -243,9 +316,13 @@ def test_mirror_descent_at_one_over_the_temperature_is_sac():
     env, learnt, batch = begun(plain)
     elsewhere = jax.tree.map(lambda x: x + 0.2, learnt.params["actor"])
     learnt = tree.replace(learnt, targets=learnt.targets | {"actor": elsewhere})
-    improve = lambda algo: algo.learner._improve(jax.random.key(0), env, learnt, batch, CLOCK).params["actor"]
+    improve = lambda algo: algo.learner._improve(
+        jax.random.key(0), env, learnt, batch, CLOCK
+    ).params["actor"]
     chex.assert_trees_all_close(improve(plain), improve(held), atol=1e-6)
-    read = lambda own: plain.learner._actor(env).apply(own, (), batch.obs[:, 0], jnp.zeros(6, bool))[1]
+    read = lambda own: plain.learner._actor(env).apply(
+        own, (), batch.obs[:, 0], jnp.zeros(6, bool)
+    )[1]
     policy = lambda own: plain.learner.actor.policy(read(own))
     far = lambda own: policy(own).kl(policy(learnt.targets["actor"])).mean()
     tight = improve(rl.mdpo_off_policy(**SOFT, step_size=1e-3))
@@ -257,7 +334,9 @@ def test_slow_copies_and_policy_move_when_they_should():
     algo = rl.td3(**SLOW, policy_period=3.0)
     env, learnt, batch = begun(algo)
     learn = jax.jit(lambda key, learnt: algo.learner.learn(key, env, learnt, batch, CLOCK)[0])
-    same = lambda a, b: all(bool((x == y).all()) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+    same = lambda a, b: all(
+        bool((x == y).all()) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    )
     for step in range(1, 7):
         before, learnt = learnt, learn(jax.random.key(step), learnt)
         assert not same(before.params["critic"], learnt.params["critic"])
@@ -265,34 +344,46 @@ def test_slow_copies_and_policy_move_when_they_should():
         assert same(before.params["actor"], learnt.params["actor"]) != moves
         assert same(before.targets, learnt.targets) != moves
         if moves:
-            slow = jax.tree.map(lambda s, f: 0.9 * s + 0.1 * f, before.targets["actor"], learnt.params["actor"])
+            slow = jax.tree.map(
+                lambda s, f: 0.9 * s + 0.1 * f, before.targets["actor"], learnt.params["actor"]
+            )
             chex.assert_trees_all_close(learnt.targets["actor"], slow, rtol=1e-4, atol=1e-6)
 
 
-# ----------------------------------------------------------------------------------------------------------------- CrossQ
+# ------------------------------------------------------------------------------------------- CrossQ
 
 
 def normalised(weights, x, stats=None):
-    """A network of one layer that normalises what it reads and its features, in NumPy: heads, and a batch's moments."""
+    """A network of one layer that normalises what it reads and its features, in NumPy: heads, and a
+    batch's moments.
+    """
     moments = {}
 
     def normalise(name, x):
         moments[name] = {"mean": x.mean(0), "var": x.var(0)}
         now = moments[name] if stats is None else stats[name]
-        return (x - now["mean"]) / np.sqrt(now["var"] + 1e-3) * weights[name]["scale"] + weights[name]["bias"]
+        return (x - now["mean"]) / np.sqrt(now["var"] + 1e-3) * weights[name]["scale"] + weights[
+            name
+        ]["bias"]
 
     linear = lambda name, x: x @ weights[name]["kernel"] + weights[name]["bias"]
     x = normalise("shared_batch_norm", np.asarray(x, np.float64))
     x = normalise("shared_batch_norm_0", np.maximum(linear("shared_0", x), 0.0))
-    return {name: linear(f"{name}_out", x) for name in ("q", "loc") if f"{name}_out" in weights}, moments
+    return {
+        name: linear(f"{name}_out", x) for name in ("q", "loc") if f"{name}_out" in weights
+    }, moments
 
 
 def test_crossq_s_critics_read_both_halves_as_one_batch():
-    """Loss, running statistics and the slope of the loss, targets constant: every critic in NumPy."""
+    """Loss, running statistics and the slope of the loss, targets constant: every critic in
+    NumPy.
+    """
     algo = rl.crossq(**CROSSED | dict(temperature=0.3, optimizer=rl.Optimizer(optax.sgd), lr=1.0))
     env, learnt, batch = begun(algo)
     better, _, metrics = algo.learner._evaluate(jax.random.key(3), env, learnt, batch, CLOCK)
-    out = algo.learner._actor(env).apply(learnt.params["actor"], (), batch.next_obs[:, 0], jnp.zeros(6, bool))[1]
+    out = algo.learner._actor(env).apply(
+        learnt.params["actor"], (), batch.next_obs[:, 0], jnp.zeros(6, bool)
+    )[1]
     key = jax.random.split(jax.random.key(3), 3)[0]
     proposal = algo.learner.actor.propose_next(key, jax.tree.map(lambda x: x[:, None], out))
     now, after = (
@@ -303,20 +394,28 @@ def test_crossq_s_critics_read_both_halves_as_one_batch():
     part = lambda learnt: jax.tree.map(np.asarray, learnt.params["critic"]["top"])
     at = lambda tree_, i: jax.tree.map(lambda x: np.asarray(x[i], np.float64), tree_)
     said = [normalised(at(part(learnt).weights, i), both) for i in range(2)]
-    next_value = np.minimum(*(out["q"][6:, 0] for out, _ in said)) - 0.3 * np.asarray(proposal.log_prob[:, 0, 0])
+    next_value = np.minimum(*(out["q"][6:, 0] for out, _ in said)) - 0.3 * np.asarray(
+        proposal.log_prob[:, 0, 0]
+    )
     target = np.asarray(batch.reward[:, 0] + batch.discount[:, 0] * next_value)
     weight = np.asarray(batch.weight[:, 0])
-    loss_of = lambda weights: (0.5 * weight * (target - normalised(weights, both)[0]["q"][:6, 0]) ** 2).mean()
+    loss_of = lambda weights: (
+        0.5 * weight * (target - normalised(weights, both)[0]["q"][:6, 0]) ** 2
+    ).mean()
     starts = [at(part(learnt).weights, i) for i in range(2)]
     assert float(metrics["loss"]) == pytest.approx(sum(map(loss_of, starts)), rel=1e-4)
     for i, start in enumerate(starts):
         step = jax.tree.map(np.subtract, at(part(better).weights, i), start)
-        moved = lambda t, start=start, step=step: loss_of(jax.tree.map(lambda p, s: p + t * s, start, step))
+        moved = lambda t, start=start, step=step: loss_of(
+            jax.tree.map(lambda p, s: p + t * s, start, step)
+        )
         far = sum((x**2).sum() for x in jax.tree.leaves(step))
         assert (moved(-1e-4) - moved(1e-4)) / 2e-4 == pytest.approx(far, rel=1e-2)
         old, new = (at(part(x).stats, i) for x in (learnt, better))
         expected = jax.tree.map(lambda old, seen: 0.99 * old + 0.01 * seen, old, said[i][1])
-        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6), new, expected)
+        jax.tree.map(
+            lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6), new, expected
+        )
 
 
 def test_statistics_are_no_business_of_an_optimiser_and_are_what_it_acts_by():
@@ -324,9 +423,13 @@ def test_statistics_are_no_business_of_an_optimiser_and_are_what_it_acts_by():
     env, learnt, batch = begun(algo)
     assert set(learnt.targets) == {"kept"}
     moments = jax.tree.leaves(learnt.opt_state["actor"])
-    assert len(moments) == 2 * len(jax.tree.leaves(learnt.params["actor"].weights)) + 1  # Adam's two, and its count
+    assert (
+        len(moments) == 2 * len(jax.tree.leaves(learnt.params["actor"].weights)) + 1
+    )  # Adam's two, and its count
     learn = jax.jit(lambda key, learnt: algo.learner.learn(key, env, learnt, batch, CLOCK)[0])
-    same = lambda a, b: all(bool((x == y).all()) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+    same = lambda a, b: all(
+        bool((x == y).all()) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    )
     for step in range(1, 4):
         before, learnt = learnt, learn(jax.random.key(step), learnt)
         assert same(before.params["actor"], learnt.params["actor"]) == (step != 3)
@@ -354,13 +457,15 @@ def test_what_crossq_can_t_be_is_explained():
         rl.train(jax.random.key(0), algo, LESSONS["aim"], steps=16, evals=1)
 
 
-# ---------------------------------------------------------------------------------------------------------------- actions
+# ------------------------------------------------------------------------------------------ actions
 
 
 def test_actions_speak_in_the_box_s_units():
     box = rl.Box(jnp.array([-2.0, 0.0]), jnp.array([2.0, 10.0]), (2,))
     np.testing.assert_allclose(actors.scaled(box, jnp.array([-1.0, 0.5])), [-2.0, 7.5])
-    np.testing.assert_allclose(actors.unscaled(box, jnp.array([[1.0, 5.0], [9.0, -1.0]])), [[0.5, 0.0], [1.0, -1.0]])
+    np.testing.assert_allclose(
+        actors.unscaled(box, jnp.array([[1.0, 5.0], [9.0, -1.0]])), [[0.5, 0.0], [1.0, -1.0]]
+    )
     out = {"loc": jnp.array([0.3, -0.2]), "spread": jnp.zeros(2)}
     for actor in (Squashed(), Deterministic(noise=5.0)):
         assert actor.mode(box, out) == pytest.approx(actors.scaled(box, jnp.tanh(out["loc"])))
@@ -372,9 +477,17 @@ def test_actions_speak_in_the_box_s_units():
 
 
 def test_a_spread_outside_its_ends_is_led_back_and_no_further():
-    """A clip's slope is 0 there: a policy too wide stayed so, and its mean fled to the edge of the box instead."""
+    """A clip's slope is 0 there: a policy too wide stayed so, and its mean fled to the edge of the
+    box instead.
+    """
     descend = lambda x, aim: x - 0.5 * jax.grad(lambda x: (actors.held(x, -2.0, 0.5) - aim) ** 2)(x)
-    for x, aim, expected in ((0.0, 9.0, 9.0), (3.0, 0.0, 2.5), (3.0, 9.0, 3.0), (-4.0, 0.5, -1.5), (-4.0, -9.0, -4.0)):
+    for x, aim, expected in (
+        (0.0, 9.0, 9.0),
+        (3.0, 0.0, 2.5),
+        (3.0, 9.0, 3.0),
+        (-4.0, 0.5, -1.5),
+        (-4.0, -9.0, -4.0),
+    ):
         assert float(descend(x, aim)) == expected
     held = lambda low, high: actors.held(jnp.array([-4.0, 0.0, 3.0, 5.0]), low, high)
     np.testing.assert_array_equal(held(-2.0, 0.5), [-2.0, 0.0, 0.5, 0.5])
@@ -385,11 +498,15 @@ def test_a_policy_begins_as_wide_wherever_it_looks():
     learner, env = rl.sac(**SOFT).learner, LESSONS["aim"]
     params = learner.init(jax.random.key(0), env, jnp.zeros(1)).params
     for obs in (-3.0, 3.0):
-        assert float(look(learner, env, params, obs)["spread"][0, 0, 0]) == pytest.approx(0.0, abs=0.2)
+        assert float(look(learner, env, params, obs)["spread"][0, 0, 0]) == pytest.approx(
+            0.0, abs=0.2
+        )
 
 
 def test_noise_with_inertia_lasts_and_is_as_large_as_without():
-    """An autoregressive process of variance 1, which starts anew with each episode; what is judged knows none of it."""
+    """An autoregressive process of variance 1, which starts anew with each episode; what is judged
+    knows none of it.
+    """
     inertia, num = 0.8, 4000
     algo = rl.td3(**SLOW, inertia=inertia, noise=0.05)
     env, learnt, _ = begun(algo)
@@ -398,7 +515,9 @@ def test_noise_with_inertia_lasts_and_is_as_large_as_without():
 
     def live(key):
         def step(memory, i):
-            memory, action = learner.explore(jax.random.fold_in(key, i), env, learnt.params, memory, obs, CLOCK)
+            memory, action = learner.explore(
+                jax.random.fold_in(key, i), env, learnt.params, memory, obs, CLOCK
+            )
             return memory, action[0]
 
         return jax.lax.scan(step, start, jnp.arange(num))[1]
@@ -407,7 +526,9 @@ def test_noise_with_inertia_lasts_and_is_as_large_as_without():
     assert noise.std() == pytest.approx(1.0, abs=0.1)
     assert np.corrcoef(noise[1:], noise[:-1])[0, 1] == pytest.approx(inertia, abs=0.03)
     far = {"memory": (), "noise": jnp.full(1, 9.0)}
-    np.testing.assert_array_equal(*(learner.act(jax.random.key(0), env, learnt.params, x, obs)[1] for x in (start, far)))
+    np.testing.assert_array_equal(
+        *(learner.act(jax.random.key(0), env, learnt.params, x, obs)[1] for x in (start, far))
+    )
     recurrent = rl.sac(**SOFT, memory=Sum(), burn_in=1, sequence=2, inertia=inertia)
     state = recurrent.init(jax.random.key(0), env)
     jax.eval_shape(lambda key: recurrent.update(key, env, state), jax.random.key(1))
@@ -417,20 +538,32 @@ def test_noise_with_inertia_lasts_and_is_as_large_as_without():
 
 def test_smoothing_noise_is_clipped_twice():
     out = {"loc": jnp.full((4000, 1), 1.0)}
-    action = Deterministic(smoothing=0.2, smoothing_clip=0.3).propose_next(jax.random.key(0), out).action
+    action = (
+        Deterministic(smoothing=0.2, smoothing_clip=0.3).propose_next(jax.random.key(0), out).action
+    )
     noise = np.asarray(action - jnp.tanh(1.0))
     assert noise.min() == pytest.approx(-0.3, abs=1e-6)
     assert action.max() == 1.0
     assert np.mean(noise < -0.2) == pytest.approx(0.159, abs=0.02)  # below one standard deviation
-    np.testing.assert_array_equal(Deterministic().propose(jax.random.key(0), out).action, jnp.tanh(out["loc"]))
+    np.testing.assert_array_equal(
+        Deterministic().propose(jax.random.key(0), out).action, jnp.tanh(out["loc"])
+    )
 
 
 def test_images_and_masks_are_seen():
-    """A convolution reads the image alone and the action joins it; a mask is the policy's business."""
+    """A convolution reads the image alone and the action joins it; a mask is the policy's
+    business.
+    """
     critic = critics.build(rl.CNN(features=(2,), hidden=(4,)), None, {"q": 1}, reads_action=True)
-    params = jax.jit(lambda key: critics.init(key, critic, 2, jnp.ones((6, 6, 1)), jnp.zeros(3)))(jax.random.key(0))
-    batch = tree.replace(rows(LESSONS["aim"], 2), obs=jax.random.normal(jax.random.key(1), (2, 1, 6, 6, 1)))
-    near, far = (critics.look(critic, params, batch, x * jnp.ones((2, 1, 3)))["q"] for x in (0.0, 1.0))
+    params = jax.jit(lambda key: critics.init(key, critic, 2, jnp.ones((6, 6, 1)), jnp.zeros(3)))(
+        jax.random.key(0)
+    )
+    batch = tree.replace(
+        rows(LESSONS["aim"], 2), obs=jax.random.normal(jax.random.key(1), (2, 1, 6, 6, 1))
+    )
+    near, far = (
+        critics.look(critic, params, batch, x * jnp.ones((2, 1, 3)))["q"] for x in (0.0, 1.0)
+    )
     assert near.shape == (2, 2, 1, 1)
     assert not jnp.allclose(near, far)
     masked = rl.Masked(jnp.ones(3), jnp.array([False, True]))
@@ -440,17 +573,21 @@ def test_images_and_masks_are_seen():
     assert (jax.vmap(draw)(jax.random.split(jax.random.key(0), 50)) == 1).all()
 
 
-# ----------------------------------------------------------------------------------------------------------------- errors
+# ------------------------------------------------------------------------------------------- errors
 
 
 def test_more_critics_than_there_are_is_explained():
-    with pytest.raises(ValueError, match=r"subset=3 of num_critics=2 .*say subset=2, or more critics"):
+    with pytest.raises(
+        ValueError, match=r"subset=3 of num_critics=2 .*say subset=2, or more critics"
+    ):
         rl.redq(num_critics=2, subset=3)
 
 
 def test_a_box_without_ends_is_explained():
     env = tree.replace(LESSONS["aim"], action_space=rl.Box(-jnp.inf, jnp.inf, (1,)))
-    with pytest.raises(ValueError, match=r"Squashed squashes .* has no end .*Box\(-1.0, 1.0, shape\)"):
+    with pytest.raises(
+        ValueError, match=r"Squashed squashes .* has no end .*Box\(-1.0, 1.0, shape\)"
+    ):
         rl.sac().init(jax.random.key(0), env)
 
 

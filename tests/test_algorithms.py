@@ -1,4 +1,6 @@
-"""What every algorithm promises: it learns each lesson, traces once, takes floats as tracers, and vmap is a loop."""
+"""What every algorithm promises: it learns each lesson, traces once, takes floats as tracers, and
+vmap is a loop.
+"""
 
 import functools
 
@@ -17,7 +19,12 @@ from jaxrl import rollout, tree
 from jaxrl.rules.base import Clock
 
 KINDS = {"discrete": rl.Discrete(2), "continuous": rl.Box(-1.0, 1.0, (1,))}
-RUNS = [*LESSONS, "aim", "aim", "aim"]  # as they are; the last with ten times and a tenth of lr, and half of every float
+RUNS = [
+    *LESSONS,
+    "aim",
+    "aim",
+    "aim",
+]  # as they are; the last with ten times and a tenth of lr, and half of every float
 TEN, TENTH, HALF = 6, 7, 8
 ROWS = 25  # short ones: what a member does is compared along one, before rounding has grown
 
@@ -30,16 +37,22 @@ def takes(name, kind):
 
 
 PAIRS = [(name, kind) for name in MEMBERS for kind in KINDS if takes(name, kind)]
-every = pytest.mark.parametrize(("name", "kind"), PAIRS, ids=[f"{name}-{kind}" for name, kind in PAIRS])
+every = pytest.mark.parametrize(
+    ("name", "kind"), PAIRS, ids=[f"{name}-{kind}" for name, kind in PAIRS]
+)
 
 
 def training_of(name, floats, lesson):
     algo = make(name, **floats)
-    return rl.Training(algo, lesson, steps=MEMBERS[name][0] * algo.steps_per_update, evals=ROWS, episodes=0)
+    return rl.Training(
+        algo, lesson, steps=MEMBERS[name][0] * algo.steps_per_update, evals=ROWS, episodes=0
+    )
 
 
 def compiler(name):
-    """At level 0 XLA makes NaNs of a traced policy_period under vmap, which it does at no other, nor step by step."""
+    """At level 0 XLA makes NaNs of a traced policy_period under vmap, which it does at no other,
+    nor step by step.
+    """
     return jax.jit if isinstance(getattr(make(name), "learner", None), rl.ActorCritic) else quick
 
 
@@ -52,22 +65,37 @@ def runs(name, kind):
             value[TEN], value[TENTH] = 10.0 * value[TEN], 0.1 * value[TENTH]
     lessons = [tree.replace(LESSONS[lesson], action_space=KINDS[kind]) for lesson in RUNS]
     stacked = jax.tree.map(lambda *x: jnp.stack([jnp.asarray(y, jnp.float32) for y in x]), *lessons)
-    return jax.tree.map(jnp.asarray, floats), stacked, jax.random.split(jax.random.key(0), len(RUNS))
+    return (
+        jax.tree.map(jnp.asarray, floats),
+        stacked,
+        jax.random.split(jax.random.key(0), len(RUNS)),
+    )
 
 
 @functools.cache
 def lived(name, kind):
-    """All runs as one program: states begun, metrics, and what is done and thought at -1, 0 and 1; the number of traces."""
+    """All runs as one program: states begun, metrics, and what is done and thought at -1, 0 and 1;
+    the number of traces.
+    """
     traced = []
 
     def life(floats, lesson, key):
         traced.append(name)
         training = training_of(name, floats, lesson)
         algo, begun = training.algo, training.begin(key)
-        state, metrics = jax.lax.scan(lambda state, row: training.advance(key, state, row), begun, jnp.arange(ROWS))
-        act = lambda obs: jnp.ravel(algo.act(jax.random.key(0), lesson, state, algo.start(lesson), obs)[1])[0]
+        state, metrics = jax.lax.scan(
+            lambda state, row: training.advance(key, state, row), begun, jnp.arange(ROWS)
+        )
+        act = lambda obs: jnp.ravel(
+            algo.act(jax.random.key(0), lesson, state, algo.start(lesson), obs)[1]
+        )[0]
         at = jnp.array([[-1.0], [0.0], [1.0]])
-        return begun, metrics, jax.vmap(act)(at), jax.vmap(lambda obs: value_of(algo, lesson, state, obs))(at)
+        return (
+            begun,
+            metrics,
+            jax.vmap(act)(at),
+            jax.vmap(lambda obs: value_of(algo, lesson, state, obs))(at),
+        )
 
     with jax.debug_key_reuse(False):  # a greedy action's key is not used
         return *compiler(name)(jax.vmap(life))(*runs(name, kind)), len(traced)
@@ -79,14 +107,22 @@ def test_every_algorithm_is_here():
 
 @every
 def test_every_lesson_is_learnt(name, kind):
-    """Values where it has any, and the best actions; an algorithm without values is known by its actions alone."""
+    """Values where it has any, and the best actions; an algorithm without values is known by its
+    actions alone.
+    """
     _, _, actions, values, _ = lived(name, kind)
     if not jnp.isnan(values).all():
         for lesson, obs, value in VALUES:
-            assert float(values[RUNS.index(lesson), obs + 1]) == pytest.approx(value, rel=0.15), (lesson, obs)
+            assert float(values[RUNS.index(lesson), obs + 1]) == pytest.approx(value, rel=0.15), (
+                lesson,
+                obs,
+            )
     for lesson, obs, sign in ACTIONS:
         wanted = 0.5 * sign if kind == "continuous" else (sign + 1) // 2
-        assert float(actions[RUNS.index(lesson), obs + 1]) == pytest.approx(wanted, abs=0.15), (lesson, obs)
+        assert float(actions[RUNS.index(lesson), obs + 1]) == pytest.approx(wanted, abs=0.15), (
+            lesson,
+            obs,
+        )
 
 
 @every
@@ -105,19 +141,29 @@ def test_ten_times_and_a_tenth_of_the_learning_rate_stay_finite(name, kind):
     assert MEMBERS[name][0] >= 40
     assert not metrics["diverged"].any()
     assert jnp.isfinite(actions).all()
-    assert all(jnp.isfinite(metrics[measure]).all() for measure in ("loss", "grad_norm", "return") if measure in metrics)
+    assert all(
+        jnp.isfinite(metrics[measure]).all()
+        for measure in ("loss", "grad_norm", "return")
+        if measure in metrics
+    )
 
 
 @pytest.mark.parametrize("name", MEMBERS)
 def test_vmap_is_a_loop_and_a_state_is_a_checkpoint(name):
-    """A run alone does what it did among nine; and two rows are one, save, load, another: bit for bit."""
+    """A run alone does what it did among nine; and two rows are one, save, load, another: bit for
+    bit.
+    """
     kind = next(kind for other, kind in PAIRS if other == name)
     begun, metrics, _, _, _ = lived(name, kind)
     floats, lesson, keys = jax.tree.map(lambda x: x[HALF], runs(name, kind))
-    advance = compiler(name)(lambda state, row: training_of(name, floats, lesson).advance(keys, state, row))
+    advance = compiler(name)(
+        lambda state, row: training_of(name, floats, lesson).advance(keys, state, row)
+    )
     state, row = advance(jax.tree.map(lambda x: x[HALF], begun), 0)
     for measure in {"return", "loss", "grad_norm", "entropy", "td_error"} & set(row):
-        np.testing.assert_allclose(metrics[measure][HALF, 0], row[measure], rtol=2e-2, atol=2e-3, err_msg=measure)
+        np.testing.assert_allclose(
+            metrics[measure][HALF, 0], row[measure], rtol=2e-2, atol=2e-3, err_msg=measure
+        )
     leaves, structure = jax.tree.flatten(state)
     assert all(np.size(x) > 0 for x in leaves)  # checkpoints can't hold nothing
     is_key = lambda x: jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
@@ -125,9 +171,16 @@ def test_vmap_is_a_loop_and_a_state_is_a_checkpoint(name):
     chex.assert_trees_all_equal(advance(state, 1), advance(kept, 1))
 
 
-# ------------------------------------------------------------------------------------------------------- the loop of PPO
+# ---------------------------------------------------------------------------------- the loop of PPO
 
-SMALL = dict(network=rl.MLP((16,)), gamma=GAMMA, num_envs=8, num_steps=16, entropy_weight=0.0, schedule=rl.Constant())
+SMALL = dict(
+    network=rl.MLP((16,)),
+    gamma=GAMMA,
+    num_envs=8,
+    num_steps=16,
+    entropy_weight=0.0,
+    schedule=rl.Constant(),
+)
 
 
 def test_only_a_memory_recalls_the_cue():
@@ -136,7 +189,9 @@ def test_only_a_memory_recalls_the_cue():
     returns = {}
     for name, fields in {"plain": {}, "gru": dict(memory=rl.GRU(8), minibatches=2)}.items():
         algo = rl.ppo(**SMALL | fields | dict(lr=1e-2, gamma=0.99))
-        train = lambda seed, algo=algo: rl.train(seed, algo, env, steps=128 * 250, evals=10, episodes=0)[1]["return"][-1]
+        train = lambda seed, algo=algo: rl.train(
+            seed, algo, env, steps=128 * 250, evals=10, episodes=0
+        )[1]["return"][-1]
         returns[name] = jax.jit(jax.vmap(train))(jnp.arange(8))
     assert (returns["plain"] < 0.4).all()
     assert jnp.median(returns["gru"]) > 0.8
@@ -148,8 +203,13 @@ def value_at(algo, env, state, obs):
 
 
 def test_ppo_learns_from_a_time_out_as_the_oracle_does():
-    """One rollout's value targets of an environment that only times out, against sums written out in NumPy."""
-    algo, env = rl.ppo(gamma=GAMMA, lam=0.8, num_envs=1, num_steps=8, minibatches=1, network=rl.MLP((4,))), TimedOut()
+    """One rollout's value targets of an environment that only times out, against sums written out
+    in NumPy.
+    """
+    algo, env = (
+        rl.ppo(gamma=GAMMA, lam=0.8, num_envs=1, num_steps=8, minibatches=1, network=rl.MLP((4,))),
+        TimedOut(),
+    )
     state = algo.init(jax.random.key(0), env)
     policy = lambda key, memory, obs: algo.explore(key, env, state, memory, obs)
     _, batch = rollout.rollout(jax.random.key(1), env, policy, state.episodes, 8)
@@ -163,7 +223,10 @@ def test_ppo_learns_from_a_time_out_as_the_oracle_does():
 
 
 def test_normalised_observations_are_what_the_stream_says_and_frozen_in_evaluation():
-    algo, env = rl.ppo(normalize_obs=True, normalize_reward=True, num_steps=32), envs.make("CartPole-v1")
+    algo, env = (
+        rl.ppo(normalize_obs=True, normalize_reward=True, num_steps=32),
+        envs.make("CartPole-v1"),
+    )
     state = algo.init(jax.random.key(0), env)
     seen = []
     for i in range(3):
@@ -181,7 +244,10 @@ def test_normalised_observations_are_what_the_stream_says_and_frozen_in_evaluati
 
 
 def test_reward_is_scaled_by_the_spread_of_the_discounted_return():
-    algo, env = rl.ppo(normalize_reward=True, gamma=GAMMA, num_steps=64, num_envs=2, network=rl.MLP((4,))), Discounted()
+    algo, env = (
+        rl.ppo(normalize_reward=True, gamma=GAMMA, num_steps=64, num_envs=2, network=rl.MLP((4,))),
+        Discounted(),
+    )
     state = algo.init(jax.random.key(0), env)
     policy = lambda key, memory, obs: algo.explore(key, env, state, memory, obs)
     _, batch = rollout.rollout(jax.random.key(1), env, policy, state.episodes, 64)
@@ -219,7 +285,10 @@ def test_any_optax_function_is_an_optimizer():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        (dict(num_envs=64, num_steps=32, minibatches=3), r"minibatches=3 does not divide .* 64 \* 32 = 2048; .*4.* would"),
+        (
+            dict(num_envs=64, num_steps=32, minibatches=3),
+            r"minibatches=3 does not divide .* 64 \* 32 = 2048; .*4.* would",
+        ),
         (dict(num_envs=6, minibatches=4, memory=rl.GRU(4)), "whole trajectories"),
         (dict(num_envs=0), "positive whole number"),
     ],
@@ -239,7 +308,9 @@ def test_continuous_actions_are_refused_by_a_rule_for_discrete_ones():
         action_spaces = (rl.Discrete,)
 
     algo = rl.OnPolicy(rule=rl.pytree(DiscreteOnly)())
-    with pytest.raises(TypeError, match=r"DiscreteOnly takes actions of Discrete.*Box action space"):
+    with pytest.raises(
+        TypeError, match=r"DiscreteOnly takes actions of Discrete.*Box action space"
+    ):
         algo.init(jax.random.key(0), Aim())
 
 

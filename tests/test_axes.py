@@ -15,7 +15,9 @@ from jaxrl import arguments
 from jaxrl.sweep import grid, static, store
 
 SMALL = dict(network=rl.MLP((4,)), num_envs=2, num_steps=4, minibatches=1, epochs=1)
-TRAINING = rl.Training(rl.ppo(**SMALL), envs.make("Catch", rows=3, columns=3), 32, evals=2, episodes=0)
+TRAINING = rl.Training(
+    rl.ppo(**SMALL), envs.make("Catch", rows=3, columns=3), 32, evals=2, episodes=0
+)
 SEEDS = {"seed": jnp.arange(2)}
 PAIRS = {"lr": [1e-3, 1e-2], "gamma": [0.9, 0.99]}
 quiet = functools.partial(rl.sweep, progress=False)
@@ -28,10 +30,12 @@ def area(width, height):
 def powers(x, num_terms, kind="even"):
     """Another shape for each static value, and a variable that one of them alone has."""
     terms = x ** jnp.arange(num_terms)
-    return {"terms": terms, "count": jnp.int32(num_terms)} | ({"odd": jnp.int32(1)} if kind == "odd" else {})
+    return {"terms": terms, "count": jnp.int32(num_terms)} | (
+        {"odd": jnp.int32(1)} if kind == "odd" else {}
+    )
 
 
-# ----------------------------------------------------------------------------------------------------------- any function
+# ------------------------------------------------------------------------------------- any function
 
 
 def test_a_function_that_is_no_agent():
@@ -41,7 +45,11 @@ def test_a_function_that_is_no_agent():
 
 
 def test_a_dictionary_and_an_environment_are_axes():
-    run = lambda env, pair: {"goal": env.goal, "sum": pair["a"] + pair["b"].sum(), "max_steps": jnp.int32(env.max_steps)}
+    run = lambda env, pair: {
+        "goal": env.goal,
+        "sum": pair["a"] + pair["b"].sum(),
+        "max_steps": jnp.int32(env.max_steps),
+    }
     worlds = [rl.tree.put(envs.make("GridWorld"), {"goal": jnp.array([i, i])}) for i in range(3)]
     stacked = jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(x) for x in leaves]), *worlds)
     pairs = {"a": jnp.array([1.0, 2.0]), "b": jnp.ones((2, 3))}
@@ -51,14 +59,18 @@ def test_a_dictionary_and_an_environment_are_axes():
     assert results["env"].values.tolist() == [0, 1, 2]
 
 
-# ----------------------------------------------------------------------------------------------------------------- zipped
+# ------------------------------------------------------------------------------------------- zipped
 
 
 def test_zipped_names_change_together(tmp_path):
     over = {"setting": rl.zipped(width=[1.0, 2.0, 3.0], height=[0.1, 0.2, 0.3]), "n": jnp.arange(2)}
-    results = quiet(lambda width, height, n: {"y": width * 10 + height + n * 100}, over, folder=tmp_path / "x")
+    results = quiet(
+        lambda width, height, n: {"y": width * 10 + height + n * 100}, over, folder=tmp_path / "x"
+    )
     assert results["y"].dims == ("setting", "n")
-    np.testing.assert_allclose(results["y"], [[10.1, 110.1], [20.2, 120.2], [30.3, 130.3]], rtol=1e-6)
+    np.testing.assert_allclose(
+        results["y"], [[10.1, 110.1], [20.2, 120.2], [30.3, 130.3]], rtol=1e-6
+    )
     assert results["width"].dims == results["height"].dims == ("setting",)
     assert results["height"].values.tolist() == [0.1, 0.2, 0.3]
     assert results["setting"].values.tolist() == [0, 1, 2]
@@ -80,18 +92,25 @@ def test_a_training_is_swept_along_a_zipped_axis_and_resumed(tmp_path):
     assert results["loss"].dims == ("setting", "seed", "step")
     assert (results["loss"].isel(setting=0) != results["loss"].isel(setting=1)).any()
     record = store.read_record(tmp_path / "x")
-    assert {name: float(x) for name, x in grid.point_from_record(record, 3).items()} == pytest.approx(
-        {"lr": 1e-2, "gamma": 0.99, "seed": 1}
-    )
+    assert {
+        name: float(x) for name, x in grid.point_from_record(record, 3).items()
+    } == pytest.approx({"lr": 1e-2, "gamma": 0.99, "seed": 1})
     policy = rl.policy(tmp_path / "x", setting=1, seed=0)
     assert float(policy.training.algo.rule.gamma) == pytest.approx(0.99)
     with pytest.raises(ValueError, match=r"axes\.setting\.zipped\.gamma"):
-        quiet(TRAINING, over | {"setting": rl.zipped(**PAIRS | {"gamma": [0.9, 0.5]})}, folder=tmp_path / "x")
+        quiet(
+            TRAINING,
+            over | {"setting": rl.zipped(**PAIRS | {"gamma": [0.9, 0.5]})},
+            folder=tmp_path / "x",
+        )
 
 
 def test_zipped_values_that_are_no_numbers_have_no_coordinate():
     keys, trees = jax.random.split(jax.random.key(0), 2), {"a": jnp.ones((2, 3))}
-    results = quiet(lambda k, t, n: {"y": t["a"].sum() + n}, {"s": rl.zipped(k=keys, t=trees, n=np.array([1, 2]))})
+    results = quiet(
+        lambda k, t, n: {"y": t["a"].sum() + n},
+        {"s": rl.zipped(k=keys, t=trees, n=np.array([1, 2]))},
+    )
     assert results["y"].values.tolist() == [4, 5]
     assert set(results.coords) == {"s", "n"}
 
@@ -100,11 +119,17 @@ def test_zipped_values_that_are_no_numbers_have_no_coordinate():
     ("make", "message"),
     [
         (lambda: rl.zipped(), "holds no values"),
-        (lambda: rl.zipped(lr=[1.0], gamma=[0.9, 0.99]), r"lr: 1 values, gamma: 2 values.*equally many"),
+        (
+            lambda: rl.zipped(lr=[1.0], gamma=[0.9, 0.99]),
+            r"lr: 1 values, gamma: 2 values.*equally many",
+        ),
         (lambda: rl.zipped(lr=[]), "'lr' is empty"),
         (lambda: rl.zipped(lr=0.1), "single value"),
         (lambda: rl.zipped(a=rl.zipped(lr=[1.0])), "zips twice"),
-        (lambda: {"s": rl.zipped(**PAIRS), "lr": jnp.ones(2)}, "'lr' is zipped in axis 's' and is an axis itself"),
+        (
+            lambda: {"s": rl.zipped(**PAIRS), "lr": jnp.ones(2)},
+            "'lr' is zipped in axis 's' and is an axis itself",
+        ),
         (lambda: {"lr": rl.zipped(**PAIRS)}, "'lr' is zipped in axis 'lr' and is an axis itself"),
         (
             lambda: {"s": rl.zipped(**PAIRS), "t": rl.zipped(lr=[1.0])},
@@ -121,21 +146,28 @@ def test_what_can_t_be_zipped_is_explained(make, message):
         quiet(area, {"s": rl.zipped(**PAIRS)})
 
 
-# ----------------------------------------------------------------------------------------------------------------- static
+# ------------------------------------------------------------------------------------------- static
 
 
 def test_each_static_value_is_a_group_and_all_are_one_dataset():
-    results = quiet(powers, {"x": jnp.array([2.0, 3.0])}, static={"num_terms": (1, 3), "kind": ("even", "odd")})
+    results = quiet(
+        powers, {"x": jnp.array([2.0, 3.0])}, static={"num_terms": (1, 3), "kind": ("even", "odd")}
+    )
     assert results["terms"].dims == ("num_terms", "kind", "x", "terms_0")
     assert results["terms"].sel(num_terms=3, kind="odd", x=3).values.tolist() == [1, 3, 9]
-    np.testing.assert_array_equal(results["terms"].sel(num_terms=1, kind="even", x=3), [1, np.nan, np.nan])
+    np.testing.assert_array_equal(
+        results["terms"].sel(num_terms=1, kind="even", x=3), [1, np.nan, np.nan]
+    )
     assert results["count"].dtype.kind == "i"
     np.testing.assert_array_equal(results["count"].sel(x=2), [[1, 1], [3, 3]])
     np.testing.assert_array_equal(results["odd"].sel(num_terms=3, x=2), [np.nan, 1])
 
 
 def test_a_training_has_static_axes_and_steps_of_their_own(tmp_path):
-    over, axes = {"lr": jnp.array([1e-3, 1e-2]), **SEEDS}, {"num_envs": (2, 3), "network": (rl.MLP((4,)),)}
+    over, axes = (
+        {"lr": jnp.array([1e-3, 1e-2]), **SEEDS},
+        {"num_envs": (2, 3), "network": (rl.MLP((4,)),)},
+    )
     reports = []
     results = rl.sweep(TRAINING, over, static=axes, folder=tmp_path / "x", progress=reports.append)
     assert results["loss"].dims == ("num_envs", "network", "lr", "seed", "step")
@@ -154,7 +186,9 @@ def test_a_training_has_static_axes_and_steps_of_their_own(tmp_path):
     xr.testing.assert_identical(results, rl.load(tmp_path / "x"))
     group = rl.load(tmp_path / "x" / "static" / "001")
     assert json.loads(group.attrs["run"])["algo"]["num_envs"] == 3
-    np.testing.assert_array_equal(results["loss"].sel(num_envs=3, network="MLP((4,))"), group["loss"])
+    np.testing.assert_array_equal(
+        results["loss"].sel(num_envs=3, network="MLP((4,))"), group["loss"]
+    )
     best = rl.best(results, "entropy")
     assert set(best) == {"num_envs", "network", "lr", "seed"}
     policy = rl.policy(tmp_path / "x", **best)
@@ -167,7 +201,9 @@ def test_a_training_has_static_axes_and_steps_of_their_own(tmp_path):
     with pytest.raises(BlockingIOError, match="in use"):
         quiet(TRAINING, over, static=axes, folder=tmp_path / "x")
     held.close()
-    with pytest.raises(ValueError, match=r"another sweep.*\n  static\.num_envs: \[2, 3\] there, \[2, 4\] here"):
+    with pytest.raises(
+        ValueError, match=r"another sweep.*\n  static\.num_envs: \[2, 3\] there, \[2, 4\] here"
+    ):
         quiet(TRAINING, over, static=axes | {"num_envs": (2, 4)}, folder=tmp_path / "x")
     with pytest.raises(ValueError, match=r"static\.network: .* there, absent here"):
         quiet(TRAINING, over, static={"num_envs": (2, 3)}, folder=tmp_path / "x")
@@ -190,7 +226,8 @@ def test_a_stopped_sweep_of_groups_goes_on(tmp_path):
     with pytest.raises(KeyboardInterrupt) as stopped:
         call(progress=stop)
     assert [note for note in stopped.value.__notes__ if "members" in note] == [
-        f"5 of 6 members are done and kept in {tmp_path / 'x'}, and the same call goes on from there."
+        f"5 of 6 members are done and kept in {tmp_path / 'x'}, and the same call goes on from "
+        "there."
     ]
     partial = rl.load(tmp_path / "x")
     assert partial.equals(stopped.value.results)
@@ -211,7 +248,9 @@ def test_what_is_not_begun_is_nan_and_groups_differ_in_kind():
         if report.done == 2:
             raise RuntimeError("enough")
 
-    results = quiet(run, {"x": jnp.arange(2.0)}, static={"n": [1, 2]})  # a number here, a vector there
+    results = quiet(
+        run, {"x": jnp.arange(2.0)}, static={"n": [1, 2]}
+    )  # a number here, a vector there
     np.testing.assert_array_equal(results["y"], [[[0, np.nan], [1, np.nan]], [[0, 0], [1, 1]]])
     np.testing.assert_array_equal(results["only"], [[np.nan, np.nan], [7, 7]])
     with pytest.raises(ValueError, match="'n', which is also a static axis"):
@@ -223,7 +262,10 @@ def test_what_is_not_begun_is_nan_and_groups_differ_in_kind():
 
 
 def test_curves_of_other_lengths_stand_at_their_own_steps():
-    run = lambda x, every: {"step": jnp.arange(every, 13, every), "y": x * jnp.arange(every, 13, every)}
+    run = lambda x, every: {
+        "step": jnp.arange(every, 13, every),
+        "y": x * jnp.arange(every, 13, every),
+    }
     results = quiet(run, {"x": jnp.array([1.0, 2.0])}, static={"every": (6, 4, 3)})
     assert results["step"].values.tolist() == [3, 4, 6, 8, 9, 12]
     assert results["y"].sel(every=4, x=2).dropna("step")["step"].values.tolist() == [4, 8, 12]
@@ -239,10 +281,15 @@ def test_every_group_is_checked_before_the_first_starts(tmp_path):
         quiet(TRAINING, SEEDS, static={"num_envs": (2, 32)}, folder=tmp_path / "x")
     with pytest.raises(ValueError, match="odd"):
         quiet(
-            lambda x, n: {"y": x} if n == 1 else fail("odd"), {"x": jnp.ones(1)}, static={"n": (1, 2)}, folder=tmp_path / "x"
+            lambda x, n: {"y": x} if n == 1 else fail("odd"),
+            {"x": jnp.ones(1)},
+            static={"n": (1, 2)},
+            folder=tmp_path / "x",
         )
     assert not (tmp_path / "x").exists()
-    together = static.put_together(rl.tree.put(TRAINING, {"minibatches": 4}), {"num_envs": 9, "minibatches": 3})
+    together = static.put_together(
+        rl.tree.put(TRAINING, {"minibatches": 4}), {"num_envs": 9, "minibatches": 3}
+    )
     assert (together.algo.num_envs, together.algo.minibatches) == (9, 3)
 
 
@@ -271,11 +318,16 @@ def test_static_axes_that_can_t_be_are_explained(axes, message):
 
 
 def test_a_function_s_static_names_are_its_parameters():
-    with pytest.raises(ValueError, match=r"powers\(x, num_terms, kind\) takes no 'terms', which is a static axis"):
+    with pytest.raises(
+        ValueError, match=r"powers\(x, num_terms, kind\) takes no 'terms', which is a static axis"
+    ):
         quiet(powers, {"x": jnp.ones(2)}, static={"terms": (1, 2)})
     with pytest.raises(ValueError, match="needs num_terms"):
         quiet(powers, {"x": jnp.ones(2)}, static={"kind": ("odd",)})
-    with pytest.raises(TypeError, match=r"rl\.sweep\(training, \{'seed': \.\.\.\}, static=\{'num_envs': \(2, 4\)\}\)"):
+    with pytest.raises(
+        TypeError,
+        match=r"rl\.sweep\(training, \{'seed': \.\.\.\}, static=\{'num_envs': \(2, 4\)\}\)",
+    ):
         quiet(TRAINING, SEEDS | {"num_envs": jnp.array([2, 4])})
 
 
@@ -285,7 +337,10 @@ def test_static_values_are_labelled_shortly():
     assert label(1, 0.5) == [1.0, 0.5]
     assert label(True, False) == [True, False]
     assert label("a", None) == ["a", "None"]
-    assert label(rl.MLP((64, 64)), rl.CNN(hidden=(8,))) == ["MLP((64, 64))", "CNN((16,), hidden=(8,))"]
+    assert label(rl.MLP((64, 64)), rl.CNN(hidden=(8,))) == [
+        "MLP((64, 64))",
+        "CNN((16,), hidden=(8,))",
+    ]
     assert label(jnp.tanh, jnp.tanh) == ["tanh #1", "tanh #2"]
     assert label(rl.MLP((4,), shared=True)) == ["MLP((4,), shared=True)"]
     assert len(label(envs.make("CartPole-v1"))[0]) <= static.LONGEST
@@ -296,8 +351,12 @@ def test_worlds_of_other_shapes_are_a_static_axis_with_labels(tmp_path):
     run = lambda env, on, seed: {"rows": env.reset(jax.random.key(seed))[1].sum(1) * on}
     results = quiet(run, SEEDS, static={"env": worlds, "on": [True]}, folder=tmp_path / "x")
     assert results["env"].values.tolist() == ["small", "large"]
-    np.testing.assert_array_equal(results["rows"].sel(env="small", on=True, seed=1), [1, 0, 1, np.nan, np.nan])
-    np.testing.assert_array_equal(results["rows"].sel(env="large", on=True, seed=1), [1, 0, 0, 0, 1])
+    np.testing.assert_array_equal(
+        results["rows"].sel(env="small", on=True, seed=1), [1, 0, 1, np.nan, np.nan]
+    )
+    np.testing.assert_array_equal(
+        results["rows"].sel(env="large", on=True, seed=1), [1, 0, 0, 0, 1]
+    )
     assert json.loads(results.attrs["static"])["on"] == [True]
     xr.testing.assert_identical(results, rl.load(tmp_path / "x"))
     found = static.combine(TRAINING, {"env": worlds}, grid.Grid(SEEDS))
@@ -306,7 +365,9 @@ def test_worlds_of_other_shapes_are_a_static_axis_with_labels(tmp_path):
 
 
 def test_counts_on_the_command_line_are_static_axes():
-    asked = arguments.options("ppo", rl.ppo)(env="Catch", num_envs=(16, 64), epochs=(1,), lr=(1e-3, 1e-2), seeds=3)
+    asked = arguments.options("ppo", rl.ppo)(
+        env="Catch", num_envs=(16, 64), epochs=(1,), lr=(1e-3, 1e-2), seeds=3
+    )
     training, axes = arguments.training_of(asked, rl.ppo)
     assert arguments.counts_of(asked, rl.ppo) == {"num_envs": (16, 64)}
     assert (training.algo.num_envs, training.algo.epochs) == (16, 1)

@@ -14,7 +14,9 @@ TRUTH = replace(LEARNER, lr=0.05)
 
 
 def test_no_gradient_flows_through_the_target():
-    """The state is given, so the learning rates reach the value through the target alone: it follows them, at slope 0."""
+    """The state is given, so the learning rates reach the value through the target alone: it
+    follows them, at slope 0.
+    """
     state = LEARNER.init(jax.random.key(0), Choice())
 
     @jax.jit
@@ -30,11 +32,15 @@ def test_no_gradient_flows_through_the_target():
     assert (slope == 0.0).all()
 
 
-@pytest.mark.parametrize(("aim", "lived"), [(Bootstrap(TRUTH, num_updates=2), 3), (Gain(), 2)], ids=["Bootstrap", "Gain"])
+@pytest.mark.parametrize(
+    ("aim", "lived"), [(Bootstrap(TRUTH, num_updates=2), 3), (Gain(), 2)], ids=["Bootstrap", "Gain"]
+)
 def test_a_learner_that_stands_still_gives_itself_a_learning_rate(aim, lived):
     algo = Online(LEARNER, aim, lr=0.01, tunes=("lr",), num_updates=2)
     steps = 20 * algo.steps_per_update
-    state, metrics = jax.jit(rl.Training(algo, Choice(), steps=steps, evals=2, episodes=0))(jax.random.key(0))
+    state, metrics = jax.jit(rl.Training(algo, Choice(), steps=steps, evals=2, episodes=0))(
+        jax.random.key(0)
+    )
     assert state.params["lr"] > 0.02  # from 0
     assert metrics["return"][-1] > metrics["return"][0]
     assert not metrics["diverged"].any()
@@ -43,7 +49,9 @@ def test_a_learner_that_stands_still_gives_itself_a_learning_rate(aim, lived):
 
 def test_the_outer_objective_may_have_an_entropy_bonus():
     state = LEARNER.init(jax.random.key(0), Choice())
-    gain = jax.jit(lambda weight: Gain(entropy_weight=weight)(jax.random.key(1), LEARNER, Choice(), state)[0])
+    gain = jax.jit(
+        lambda weight: Gain(entropy_weight=weight)(jax.random.key(1), LEARNER, Choice(), state)[0]
+    )
     entropy = float(LEARNER.look(Choice(), state, (), obs_of(0))[1]["policy"].entropy())
     assert entropy > 0.1
     assert float(gain(2.0) - gain(0.0)) == pytest.approx(2.0 * entropy, rel=1e-4)

@@ -11,11 +11,26 @@ import pytest
 import jaxrl as rl
 from jaxrl import arguments, cli
 
-SMALL = ["--num-envs", "2", "--num-steps", "8", "--minibatches", "2", "--epochs", "1", "--hidden", "8", "--evals", "2"]
+SMALL = [
+    "--num-envs",
+    "2",
+    "--num-steps",
+    "8",
+    "--minibatches",
+    "2",
+    "--epochs",
+    "1",
+    "--hidden",
+    "8",
+    "--evals",
+    "2",
+]
 
 
 def jaxrl(*words, ok=True):
-    done = subprocess.run([sys.executable, "-m", "jaxrl.cli", *words], capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-m", "jaxrl.cli", *words], capture_output=True, text=True, timeout=300
+    )
     assert (done.returncode == 0) == ok, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -53,7 +68,19 @@ def test_train_then_plot(tmp_path):
     assert "Traceback" not in refused
 
 
-TUNE = ["tune", "ppo", "Catch", "--steps", "64", "--seeds", "2", "--test-seeds", "2", "--budget", "512"]
+TUNE = [
+    "tune",
+    "ppo",
+    "Catch",
+    "--steps",
+    "64",
+    "--seeds",
+    "2",
+    "--test-seeds",
+    "2",
+    "--budget",
+    "512",
+]
 
 
 def test_tune(tmp_path):
@@ -92,8 +119,15 @@ def test_a_search_that_is_none_is_refused(words, message, monkeypatch):
 def test_every_tuner_and_range_has_a_word():
     hints = typing.get_type_hints(arguments.Search)
     assert set(typing.get_args(hints["tuner"])) == set(arguments.TUNERS)
-    texts = ("lr=log:1e-5:1e-2", "lr_end=uniform:0.1:1", "epochs=integer:1:3", "num_envs=choice:4:8")
-    asked = arguments.options("ppo", rl.ppo, arguments.Search)(env="Catch", search=texts, seeds=2, steps=8192, evals=2)
+    texts = (
+        "lr=log:1e-5:1e-2",
+        "lr_end=uniform:0.1:1",
+        "epochs=integer:1:3",
+        "num_envs=choice:4:8",
+    )
+    asked = arguments.options("ppo", rl.ppo, arguments.Search)(
+        env="Catch", search=texts, seeds=2, steps=8192, evals=2
+    )
     training, space, budget = arguments.search_of(asked, rl.ppo)
     assert space == {
         "lr": rl.tuning.log(1e-5, 1e-2),
@@ -111,12 +145,16 @@ def test_lists():
 
 @pytest.mark.parametrize("name", rl.ALGORITHMS)
 def test_every_hyperparameter_is_reachable(name):
-    """The algorithm's own numbers and its maker's are options; what else its parts hold, `--also` finds by its path."""
+    """The algorithm's own numbers and its maker's are options; what else its parts hold, `--also`
+    finds by its path.
+    """
     maker = rl.ALGORITHMS[name]
     fields, made = arguments.options(name, maker).__dataclass_fields__, maker()
     number = lambda value: isinstance(value, bool | int | float)
     assert {k for k, v in vars(made).items() if number(v)} <= set(fields)
-    assert {k for k, p in inspect.signature(maker).parameters.items() if number(p.default)} <= set(fields)
+    assert {k for k, p in inspect.signature(maker).parameters.items() if number(p.default)} <= set(
+        fields
+    )
     part = next(name for name in ("rule", "learner") if hasattr(made, name))
     held = {k for k, v in vars(getattr(made, part)).items() if number(v)} - set(fields)
     assert all(rl.tree.find(made, f"{part}.{k}") == f"{part}.{k}" for k in held)
@@ -145,7 +183,11 @@ def test_environment_parameters_are_axes():
     )
     training, axes = arguments.training_of(asked, rl.ppo)
     assert training.env.max_steps == 20
-    assert {name: len(values) for name, values in axes.items()} == {"lr": 2, "gravity": 2, "seed": 3}
+    assert {name: len(values) for name, values in axes.items()} == {
+        "lr": 2,
+        "gravity": 2,
+        "seed": 3,
+    }
 
 
 def test_any_field_is_reached_by_its_name():
@@ -158,20 +200,34 @@ def test_any_field_is_reached_by_its_name():
     assert axes["algo.optimizer.options.eps"].tolist() == pytest.approx([1e-8, 1e-3])
     assert arguments.num_members(asked) == 4
     with pytest.raises(ValueError, match="optimizer"):
-        arguments.training_of(arguments.options("ppo", rl.ppo)(env="CartPole-v1", also=("optimiser.eps=1",)), rl.ppo)
+        arguments.training_of(
+            arguments.options("ppo", rl.ppo)(env="CartPole-v1", also=("optimiser.eps=1",)), rl.ppo
+        )
 
 
 def test_the_network_is_as_asked():
-    asked = arguments.options("ppo", rl.ppo)(env="CartPole-v1", layer_norm=True, shared=True, eval_share=0.5)
+    asked = arguments.options("ppo", rl.ppo)(
+        env="CartPole-v1", layer_norm=True, shared=True, eval_share=0.5
+    )
     training, _ = arguments.training_of(asked, rl.ppo)
-    assert (training.algo.network.layer_norm, training.algo.network.shared, training.eval_share) == (True, True, 0.5)
+    assert (
+        training.algo.network.layer_norm,
+        training.algo.network.shared,
+        training.eval_share,
+    ) == (True, True, 0.5)
 
 
 @pytest.mark.parametrize("name", rl.ALGORITHMS)
 def test_every_algorithm_is_as_its_maker_makes_it_unless_asked(name):
-    """What is not asked for is the algorithm's own, its network too; and each of its floats is an axis by its own name."""
+    """What is not asked for is the algorithm's own, its network too; and each of its floats is an
+    axis by its own name.
+    """
     maker = rl.ALGORITHMS[name]
-    world = "CartPole-v1" if rl.Discrete in getattr(maker(), "learner", rl.dqn().learner).action_spaces else "Pendulum-v1"
+    world = (
+        "CartPole-v1"
+        if rl.Discrete in getattr(maker(), "learner", rl.dqn().learner).action_spaces
+        else "Pendulum-v1"
+    )
     training, axes = arguments.training_of(arguments.options(name, maker)(env=world), maker)
     assert training.algo == maker()
     assert list(axes) == ["seed"]
@@ -184,7 +240,9 @@ def test_a_network_keeps_what_was_not_asked():
     asked = arguments.options("pqn", rl.pqn)(env="CartPole-v1", hidden=(8,))
     training, _ = arguments.training_of(asked, rl.pqn)
     assert training.algo.network == dataclasses.replace(rl.pqn().network, hidden=(8,))
-    training, _ = arguments.training_of(arguments.options("dqn", rl.dqn)(env="CartPole-v1", activation="tanh"), rl.dqn)
+    training, _ = arguments.training_of(
+        arguments.options("dqn", rl.dqn)(env="CartPole-v1", activation="tanh"), rl.dqn
+    )
     assert training.algo.learner.network.activation is arguments.ACTIVATIONS["tanh"]
 
 

@@ -14,21 +14,35 @@ from jaxrl.sweep import card
 PLAIN = rl.Training(rl.dqn(), envs.make("CartPole-v1"), steps=20_000)
 
 
-def results(training=PLAIN, seeds=8, steps=(10_000, 20_000), static=None, unfinished=False, **labels):
+def results(
+    training=PLAIN, seeds=8, steps=(10_000, 20_000), static=None, unfinished=False, **labels
+):
     """What a sweep of a training would give, without training."""
     values = np.random.default_rng(0).normal(size=(seeds, len(steps)))
-    record = {"run": card.describe(training), "versions": card.versions(), "static": card.describe(static or {})}
-    attributes = {"card": json.dumps(record)} if unfinished else {part: json.dumps(it) for part, it in record.items()}
+    record = {
+        "run": card.describe(training),
+        "versions": card.versions(),
+        "static": card.describe(static or {}),
+    }
+    attributes = (
+        {"card": json.dumps(record)}
+        if unfinished
+        else {part: json.dumps(it) for part, it in record.items()}
+    )
     data = {name: (("seed", "step"), values) for name in ("return", "evaluation")}
     return xr.Dataset(data, {"seed": np.arange(seeds), "step": list(steps)} | labels, attributes)
 
 
 def changed(**fields):
-    return rl.Training(**{"algo": rl.dqn(), "env": envs.make("CartPole-v1"), "steps": 20_000} | fields)
+    return rl.Training(
+        **{"algo": rl.dqn(), "env": envs.make("CartPole-v1"), "steps": 20_000} | fields
+    )
 
 
 def kinds(a, b, name="return", **options):
-    return list(dict.fromkeys(line.split(":")[0] for line in stats.obstacles(a, b, name, **options)))
+    return list(
+        dict.fromkeys(line.split(":")[0] for line in stats.obstacles(a, b, name, **options))
+    )
 
 
 def test_algorithms_hyperparameters_and_numbers_of_seeds_are_no_obstacle():
@@ -40,11 +54,17 @@ def test_algorithms_hyperparameters_and_numbers_of_seeds_are_no_obstacle():
 CASES = {
     "another environment": (results(changed(env=envs.make("Acrobot-v1"))), ["environment"]),
     "a field of it": (results(changed(env=envs.make("CartPole-v1", gravity=5.0))), ["environment"]),
-    "a wrapper": (results(changed(env=envs.RewardScale(envs.make("CartPole-v1"), 0.1))), ["environment"]),
+    "a wrapper": (
+        results(changed(env=envs.RewardScale(envs.make("CartPole-v1"), 0.1))),
+        ["environment"],
+    ),
     "a swept field": (results(gravity=5.0), ["environment"]),
     "by its path": (results(**{"env.params.gravity": 5.0}), ["environment"]),
     "a static environment": (
-        results(static={"env": {"pole": envs.make("CartPole-v1"), "catch": envs.make("Catch")}}, env="catch"),
+        results(
+            static={"env": {"pole": envs.make("CartPole-v1"), "catch": envs.make("Catch")}},
+            env="catch",
+        ),
         ["environment"],
     ),
     "fewer steps": (results(steps=(5_000, 10_000)), ["budget"]),
@@ -73,7 +93,10 @@ def test_labels_that_say_what_the_field_says_are_no_obstacle():
     static = {"env": {"pole": envs.make("CartPole-v1"), "catch": envs.make("Catch")}}
     assert kinds(results(), results(gravity=9.8)) == []
     assert kinds(results(), results(static=static, env="pole")) == []
-    assert kinds(results(gravity=5.0), results(changed(env=envs.make("CartPole-v1", gravity=5.0)))) == []
+    assert (
+        kinds(results(gravity=5.0), results(changed(env=envs.make("CartPole-v1", gravity=5.0))))
+        == []
+    )
 
 
 def test_how_it_was_evaluated_matters_to_evaluations_alone():
@@ -91,7 +114,9 @@ def test_a_simulator_of_another_version():
     assert kinds(results(), other.assign_attrs(versions=json.dumps(versions))) == []
     versions["gymnax"] = "9.9"
     own = results(changed(env=envs.make("Catch")))
-    assert kinds(own, own.assign_attrs(versions=json.dumps(versions))) == []  # gymnax has no part in it
+    assert (
+        kinds(own, own.assign_attrs(versions=json.dumps(versions))) == []
+    )  # gymnax has no part in it
 
 
 def test_a_field_that_one_record_alone_has_is_an_obstacle():
@@ -106,7 +131,9 @@ def test_the_last_incomplete_update_is_no_difference():
 
 
 def test_an_unfinished_sweep_is_read_too():
-    assert kinds(results(), results(changed(env=envs.make("Catch")), unfinished=True)) == ["environment"]
+    assert kinds(results(), results(changed(env=envs.make("Catch")), unfinished=True)) == [
+        "environment"
+    ]
 
 
 def test_without_a_record_the_numbers_alone_speak():

@@ -18,7 +18,8 @@ def results(shift=0.0, seeds=range(12), noise=0.1):
     values = LUCK[seeds] + shift + noise * rng.normal(size=(len(seeds), 2))
     values = np.stack([values - 1, values], -1)
     return xr.Dataset(
-        {"return": (("seed", "task", "step"), values)}, {"seed": seeds, "task": ["a", "b"], "step": [100, 200]}
+        {"return": (("seed", "task", "step"), values)},
+        {"seed": seeds, "task": ["a", "b"], "step": [100, 200]},
     )
 
 
@@ -27,7 +28,9 @@ def test_a_comparison_is_its_parts():
     made = stats.compare(a.sel(task="a"), b.sel(task="a"), statistic=stats.mean, resamples=500)
     x, y = (side["return"].sel(task="a", step=200).values for side in (a, b))
     np.testing.assert_allclose(made.first, stats.interval(x, stats.mean, resamples=500), atol=1e-5)
-    np.testing.assert_allclose(made.difference, stats.difference(x, y, stats.mean, paired=True, resamples=500), atol=1e-5)
+    np.testing.assert_allclose(
+        made.difference, stats.difference(x, y, stats.mean, paired=True, resamples=500), atol=1e-5
+    )
     np.testing.assert_allclose(made.improvement, stats.improvement(x, y, resamples=500), atol=1e-5)
     assert made.paired
     assert made.verdict == "the first is higher"
@@ -36,7 +39,10 @@ def test_a_comparison_is_its_parts():
 
 def test_other_seeds_are_not_paired_and_common_ones_can_be():
     a, b = (results(seeds=range(8)).isel(task=0), results(seeds=range(2, 12)).isel(task=0))
-    apart, paired = stats.compare(a, b, resamples=200), stats.compare(a, b, paired=True, resamples=200)
+    apart, paired = (
+        stats.compare(a, b, resamples=200),
+        stats.compare(a, b, paired=True, resamples=200),
+    )
     assert (apart.paired, apart.seeds) == (False, (8, 10))
     assert (paired.paired, paired.seeds) == (True, (6, 6))
     assert apart.verdict == "no difference is shown"
@@ -89,7 +95,9 @@ def test_a_profile_is_the_share_above():
     assert (made.low <= made.share).all()
     assert (made.share <= made.high).all()
     assert stats.profile(x).sizes["threshold"] == 51
-    assert float(stats.profile(x, thresholds=0.0, tasks="task", resamples=2).share[0]) == float(made.share[1])
+    assert float(stats.profile(x, thresholds=0.0, tasks="task", resamples=2).share[0]) == float(
+        made.share[1]
+    )
 
 
 def test_an_estimate_of_any_statistic_at_each_step():

@@ -1,4 +1,6 @@
-"""Prioritised level replay, against slow lists; and that a curriculum of evolution's levels keeps those it does worst on."""
+"""Prioritised level replay, against slow lists; and that a curriculum of evolution's levels keeps
+those it does worst on.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -56,11 +58,18 @@ def test_the_buffer_is_the_slow_one():
     buffer, rows = REPLAY.start(Worths()), []
     seen = 0
     for now in range(40):
-        levels, place, regret, chances, buffer = step(jax.random.fold_in(jax.random.key(0), now), buffer)
+        levels, place, regret, chances, buffer = step(
+            jax.random.fold_in(jax.random.key(0), now), buffer
+        )
         if rows:
-            np.testing.assert_allclose(chances[: len(rows)], slow_chances(rows, now, REPLAY), rtol=1e-5)
+            np.testing.assert_allclose(
+                chances[: len(rows)], slow_chances(rows, now, REPLAY), rtol=1e-5
+            )
             np.testing.assert_array_equal(chances[len(rows) :], 0.0)
-        worth, old = levels.worth.tolist(), [p if p < REPLAY.capacity else None for p in place.tolist()]
+        worth, old = (
+            levels.worth.tolist(),
+            [p if p < REPLAY.capacity else None for p in place.tolist()],
+        )
         assert all(p is None or w == rows[p][0] for w, p in zip(worth, old, strict=True))
         drawn = [p for p in old if p is not None]
         assert len(set(drawn)) == len(drawn)
@@ -73,10 +82,14 @@ def test_the_buffer_is_the_slow_one():
 
 
 def test_high_regret_and_great_age_are_drawn_more():
-    buffer = replace(REPLAY.start(Worths()), regret=jnp.array([0.1, 0.9, 0.5, 0.0, 0.0, 0.0]), now=jnp.int32(9))
+    buffer = replace(
+        REPLAY.start(Worths()), regret=jnp.array([0.1, 0.9, 0.5, 0.0, 0.0, 0.0]), now=jnp.int32(9)
+    )
     buffer = replace(buffer, last=jnp.array([0, 7, 8, -1, -1, -1]))
     always = replace(REPLAY, replay=1.0)
-    place = jax.vmap(lambda key: always.draw(key, buffer, Worths(), 1)[1][0])(jax.random.split(jax.random.key(1), 4000))
+    place = jax.vmap(lambda key: always.draw(key, buffer, Worths(), 1)[1][0])(
+        jax.random.split(jax.random.key(1), 4000)
+    )
     share = np.bincount(place, minlength=7) / 4000
     score = np.array([1 / 9, 1.0, 1 / 4])  # ranks 3, 1, 2, to the power of -2
     expected = 0.75 * score / score.sum() + 0.25 * np.array([9, 2, 1]) / 12
@@ -106,10 +119,12 @@ def test_no_level_is_lost_unseen_and_new_ones_come_for_ever():
     assert set(best) <= set(buffer.levels.worth.tolist())
 
 
-# ------------------------------------------------------------------------------------------------------- with evolution
+# ----------------------------------------------------------------------------------- with evolution
 
 LIVES = Lives(Age(), tunes=("skill",), lifetime=(1, 1), episodes=1)
-CURRICULUM = Curriculum(Evolution(LIVES, ES(lr=0.0, sigma=1e-6, population=8), num_tasks=2), LevelReplay(capacity=16))
+CURRICULUM = Curriculum(
+    Evolution(LIVES, ES(lr=0.0, sigma=1e-6, population=8), num_tasks=2), LevelReplay(capacity=16)
+)
 
 
 def test_the_regret_of_a_level_is_what_its_lives_fell_short_of():

@@ -1,7 +1,8 @@
 """DiscoRL's rule gives what its authors' network gives.
 
-`data/disco_fixture.npz` holds what the published wiring, built of Haiku's own layers, made of the numbers below: with random
-weights, and with the published ones, which are not part of the kit. DISCO_103=path/to/disco_103.npz tests these too.
+`data/disco_fixture.npz` holds what the published wiring, built of Haiku's own layers, made of the
+numbers below: with random weights, and with the published ones, which are not part of the kit.
+DISCO_103=path/to/disco_103.npz tests these too.
 """
 
 import os
@@ -26,14 +27,26 @@ TERMINATED = np.array([[0, 0], [0, 1], [0, 0], [1, 0], [0, 0], [0, 0]], bool)
 
 
 def experience():
-    """Heads at T + 1 observations, the learner's and the slow copy's, and what was played: as the fixture was made."""
+    """Heads at T + 1 observations, the learner's and the slow copy's, and what was played: as the
+    fixture was made.
+    """
     random = np.random.RandomState(0)
     real = lambda *shape: random.normal(size=shape).astype(np.float32)
-    sizes = {"logits": (ACTIONS,), "y": (CATEGORIES,), "z": (ACTIONS, CATEGORIES), "q": (ACTIONS, BINS)}
-    heads, slow = ({head: real(STEPS + 1, BATCH, *size) for head, size in sizes.items()} for _ in range(2))
+    sizes = {
+        "logits": (ACTIONS,),
+        "y": (CATEGORIES,),
+        "z": (ACTIONS, CATEGORIES),
+        "q": (ACTIONS, BINS),
+    }
+    heads, slow = (
+        {head: real(STEPS + 1, BATCH, *size) for head, size in sizes.items()} for _ in range(2)
+    )
     action, reward = random.randint(0, ACTIONS, (STEPS, BATCH)), 3.0 * real(STEPS, BATCH)
     flat = lambda x: {head: jnp.asarray(x.reshape(*x.shape[:2], -1)) for head, x in x.items()}
-    parts = [jax.tree.map(lambda x, cut=cut: x[cut], (flat(heads), flat(slow))) for cut in (slice(-1), slice(1, None))]
+    parts = [
+        jax.tree.map(lambda x, cut=cut: x[cut], (flat(heads), flat(slow)))
+        for cut in (slice(-1), slice(1, None))
+    ]
     out, next_out = (now | {"slow": slow} for now, slow in parts)
     zeros, terminated = jnp.zeros((STEPS, BATCH)), jnp.asarray(TERMINATED)
     played = zeros, jnp.asarray(action), jnp.asarray(reward), zeros, terminated
@@ -43,7 +56,10 @@ def experience():
 def random_weights():
     random, sizes = np.random.RandomState(1), shapes()
     scale = lambda shape: shape[-2] ** -0.5 if len(shape) > 1 else 0.1
-    return {name: jnp.asarray(random.normal(size=sizes[name]) * scale(sizes[name]), jnp.float32) for name in sorted(sizes)}
+    return {
+        name: jnp.asarray(random.normal(size=sizes[name]) * scale(sizes[name]), jnp.float32)
+        for name in sorted(sizes)
+    }
 
 
 def targets_of(rule):
@@ -57,10 +73,19 @@ def targets_of(rule):
 @pytest.mark.parametrize("weights", ["random", "published"])
 def test_it_says_what_the_published_network_says(weights):
     if weights == "published" and not PUBLISHED:
-        pytest.skip("the published weights are no part of the kit: DISCO_103=path/to/disco_103.npz tests them")
-    memory, targets = targets_of(Disco.load(PUBLISHED) if weights == "published" else Disco(random_weights()))
-    close = lambda found, name: np.testing.assert_allclose(found, FIXTURE[f"{weights}/{name}"], rtol=2e-3, atol=2e-4)
-    np.testing.assert_allclose(targets.q, FIXTURE["q"], rtol=2e-3, atol=0.5)  # values of hundreds, by a steep inverse
+        pytest.skip(
+            "the published weights are no part of the kit: DISCO_103=path/to/disco_103.npz "
+            "tests them"
+        )
+    memory, targets = targets_of(
+        Disco.load(PUBLISHED) if weights == "published" else Disco(random_weights())
+    )
+    close = lambda found, name: np.testing.assert_allclose(
+        found, FIXTURE[f"{weights}/{name}"], rtol=2e-3, atol=2e-4
+    )
+    np.testing.assert_allclose(
+        targets.q, FIXTURE["q"], rtol=2e-3, atol=0.5
+    )  # values of hundreds, by a steep inverse
     close(targets.logits, "logits")
     close(targets.y[..., :8], "y")
     close(targets.z[..., :8], "z")
@@ -73,7 +98,9 @@ def test_it_says_what_the_published_network_says(weights):
 def test_a_value_is_its_bins_mean_on_a_squeezed_scale():
     q = jnp.log(jnp.zeros(BINS).at[301].set(0.25).at[300].set(0.75) + 1e-20)
     squeezed = lambda x: np.sign(x) * (np.sqrt(abs(x) + 1) - 1) + 1e-3 * x
-    assert squeezed(float(values({"q": q, "logits": jnp.zeros(1)})[0])) == pytest.approx(0.25, rel=1e-3)
+    assert squeezed(float(values({"q": q, "logits": jnp.zeros(1)})[0])) == pytest.approx(
+        0.25, rel=1e-3
+    )
 
 
 def test_the_loss_is_the_sum_of_its_divergences_and_its_meta_gradient_flows():
@@ -82,10 +109,15 @@ def test_the_loss_is_the_sum_of_its_divergences_and_its_meta_gradient_flows():
     out |= {"aux_pi": jnp.tile(out["logits"], 3)}
     _, targets = targets_of(rule)
     loss, metrics = jax.jit(rule.loss)(out, batch, targets, rl.Clock(0, 10.0))
-    p = lambda x: np.exp(x - x.max(-1, keepdims=True)) / np.exp(x - x.max(-1, keepdims=True)).sum(-1, keepdims=True)
+    p = lambda x: (
+        np.exp(x - x.max(-1, keepdims=True))
+        / np.exp(x - x.max(-1, keepdims=True)).sum(-1, keepdims=True)
+    )
     kl = lambda a, b: (p(a) * (np.log(p(a)) - np.log(p(b)))).sum(-1)
     host = lambda x: np.asarray(x, np.float64)
-    pick = lambda x: np.take_along_axis(host(x).reshape(6, 2, 3, -1), np.asarray(batch.action)[..., None, None], 2)[:, :, 0]
+    pick = lambda x: np.take_along_axis(
+        host(x).reshape(6, 2, 3, -1), np.asarray(batch.action)[..., None, None], 2
+    )[:, :, 0]
     squeezed = np.sign(targets.q) * (np.sqrt(np.abs(targets.q) + 1) - 1) + 1e-3 * host(targets.q)
     low = np.floor(squeezed).astype(int)
     log_q = np.log(p(pick(out["q"])))
@@ -105,14 +137,27 @@ def test_the_loss_is_the_sum_of_its_divergences_and_its_meta_gradient_flows():
     grads = jax.jit(jax.grad(told))(rule.weights)
     of_the_life = {"lstm/linear/w", "lstm/linear_1/w", "lstm/linear_1/b"}
     of_the_life |= {name for name in grads if name.startswith("lstm/~/")}
-    for name, grad in grads.items():  # the state of a lifetime is zeros at first: it gates by its bias, and says nothing yet
+    for (
+        name,
+        grad,
+    ) in (
+        grads.items()
+    ):  # the state of a lifetime is zeros at first: it gates by its bias, and says nothing yet
         assert np.all(np.isfinite(grad)), name
         assert np.any(grad != 0.0) == (name not in of_the_life), name
 
 
 def test_an_agent_lives_with_it_and_its_slow_copy_lags_by_an_update():
     rule, network = Disco(random_weights()), ActionModel((8,), 8)
-    algo = rl.OnPolicy(rule=rule, lr=1e-3, optimizer=ClippedAdam(), network=network, num_envs=2, num_steps=4, minibatches=1)
+    algo = rl.OnPolicy(
+        rule=rule,
+        lr=1e-3,
+        optimizer=ClippedAdam(),
+        network=network,
+        num_envs=2,
+        num_steps=4,
+        minibatches=1,
+    )
     state = algo.init(jax.random.key(1), Choice(), 10)
     first = state.params
     state, metrics = jax.jit(algo.update)(jax.random.key(2), Choice(), state)
@@ -128,7 +173,11 @@ def test_no_parameter_moves_further_than_the_learning_rate():
     optimizer = ClippedAdam()(0.5)
     params = jnp.zeros(3)
     state = optimizer.init(params)
-    for grads in (jnp.array([1e-3, -1.0, 100.0]), jnp.array([5.0, -1.0, 0.0]), jnp.array([100.0, -1.0, 0.0])):
+    for grads in (
+        jnp.array([1e-3, -1.0, 100.0]),
+        jnp.array([5.0, -1.0, 0.0]),
+        jnp.array([100.0, -1.0, 0.0]),
+    ):
         changes, state = optimizer.update(grads, state, params)
         assert np.all(np.abs(changes) <= 0.5)
     np.testing.assert_allclose(changes[1], 0.5, rtol=1e-4)

@@ -17,7 +17,9 @@ KINDS = list(zip(transfer.Config().kinds, itertools.cycle(("symbolic_td", "ta_lp
 
 
 def traced_only(first):
-    """In place of a compiled scorer: traces it, and gives 0.5 for each life, but two lives of this change diverge."""
+    """In place of a compiled scorer: traces it, and gives 0.5 for each life, but two lives of this
+    change diverge.
+    """
 
     def compiled(run):
         def scores(seed, change):
@@ -32,7 +34,9 @@ def traced_only(first):
 
 
 @pytest.mark.parametrize(("kind", "rule"), KINDS)
-def test_every_kind_of_change_is_traced_and_a_life_gone_non_finite_counts_nothing(kind, rule, monkeypatch):
+def test_every_kind_of_change_is_traced_and_a_life_gone_non_finite_counts_nothing(
+    kind, rule, monkeypatch
+):
     _, network, changes = transfer.tasks(kind)
     monkeypatch.setattr(lab, "once", traced_only(next(iter(changes.values()))))
     agent = rl.load_agent(rule)
@@ -46,7 +50,9 @@ def test_every_kind_of_change_is_traced_and_a_life_gone_non_finite_counts_nothin
 
 
 def test_transfer_goes_on_from_equal_numbers_alone(tmp_path):
-    assert transfer.kept(transfer.Config())["scores"]  # what is committed is that of the default numbers
+    assert transfer.kept(transfer.Config())[
+        "scores"
+    ]  # what is committed is that of the default numbers
     config = transfer.Config(levels=2, updates=3, folder=tmp_path)
     (tmp_path / "transfer.json").write_text(json.dumps(transfer.kept(config)))
     assert transfer.kept(config)["levels"] == 2
@@ -62,7 +68,11 @@ def test_a_random_process_scores_by_its_random_and_its_best_policy():
     random, best = np.zeros(20), np.zeros(20)
     for _ in range(50):
         worth = lambda value: [
-            [sum(chance[s, a, n] * (reward[s, a, 0] + value[n]) for n in range(20)) for a in range(4)] for s in range(20)
+            [
+                sum(chance[s, a, n] * (reward[s, a, 0] + value[n]) for n in range(20))
+                for a in range(4)
+            ]
+            for s in range(20)
         ]
         random, best = np.mean(worth(random), 1), np.max(worth(best), 1)
     for ret, score in ((random.mean(), 0.0), (best.mean(), 1.0), ((random + best).mean() / 2, 0.5)):
@@ -70,7 +80,11 @@ def test_a_random_process_scores_by_its_random_and_its_best_policy():
 
 
 def test_a_rule_is_told_its_own_age_none_or_another():
-    told = quick(jax.vmap(lambda age, total, n: lab.Told(None, age).tell(rl.Clock(n, total)).n, (None, None, 0)))
+    told = quick(
+        jax.vmap(
+            lambda age, total, n: lab.Told(None, age).tell(rl.Clock(n, total)).n, (None, None, 0)
+        )
+    )
     ages = lambda age, total: told(age, total, jnp.arange(20)).tolist()
     assert ages(1.0, 20) == list(range(20))
     assert ages(0.0, 20) == [0] * 20
@@ -83,7 +97,9 @@ def test_a_rule_is_told_its_own_age_none_or_another():
 
 
 def test_the_meta_learning_rate_is_that_whose_lives_earn_most():
-    rewards = np.array([[0.1, 0.9], [0.6, 0.6], [0.8, 0.0], [np.nan, 9.0]])  # the best single life is not of the best rate
+    rewards = np.array(
+        [[0.1, 0.9], [0.6, 0.6], [0.8, 0.0], [np.nan, 9.0]]
+    )  # the best single life is not of the best rate
     earned, best = bootstrapped_entropy.choose(rewards.reshape(-1), (1e-3, 3e-3, 1e-2, 3e-2))
     assert best == 3e-3
     np.testing.assert_allclose(earned, [0.5, 0.6, 0.4, np.nan])

@@ -27,11 +27,19 @@ WRAPPED = {  # what holds another; a name that `make` does not know
     "StickyActions": lambda: envs.StickyActions(envs.make("Pendulum-v1")),
     "RewardScale": lambda: envs.RewardScale(envs.make("Catch"), 0.1),
 }
-LEVELS = ["LPGGrid-longer", "LPGGrid-rand_small", "MDP-FrozenLake"]  # of those of one class, one of each kind
+LEVELS = [
+    "LPGGrid-longer",
+    "LPGGrid-rand_small",
+    "MDP-FrozenLake",
+]  # of those of one class, one of each kind
 ENVS = [*envs.OWN, *LEVELS, *WRAPPED, *envs.POSITIONS, *GYMNAX, *BRAX]
 
 PROMOTES_RANKS = {"Swimmer-misc", *from_brax.NAMES}  # third-party code that relies on it
-KEEPS_TIME = {"MemoryChain-bsuite", "UmbrellaChain-bsuite", "DiscountingChain-bsuite"}  # time is part of these games
+KEEPS_TIME = {
+    "MemoryChain-bsuite",
+    "UmbrellaChain-bsuite",
+    "DiscountingChain-bsuite",
+}  # time is part of these games
 
 
 def allowances(name):
@@ -49,10 +57,15 @@ def start(env, key):
 
 @jax.jit
 def play(env, state, key):
-    """Eight random steps, also past the end. The scan itself asserts that a step keeps the types of its state."""
+    """Eight random steps, also past the end.
+
+    The scan itself asserts that a step keeps the types of its state.
+    """
     key_act, key_step = jax.random.split(key)
     keys = jax.random.split(key_step, 8)
-    return jax.lax.scan(lambda state, x: env.step(x[0], state, x[1]), state, (keys, actions_of(env, key_act, 8)))
+    return jax.lax.scan(
+        lambda state, x: env.step(x[0], state, x[1]), state, (keys, actions_of(env, key_act, 8))
+    )
 
 
 def kinds(tree):
@@ -71,7 +84,9 @@ def test_contract(name):
         later, step = play(env, state, jax.random.key(1))
 
         assert kinds(state) == kinds(later)
-        assert jax.tree.map(lambda x: (8, *x.shape), obs) == jax.tree.map(lambda x: x.shape, step.obs)
+        assert jax.tree.map(lambda x: (8, *x.shape), obs) == jax.tree.map(
+            lambda x: x.shape, step.obs
+        )
         assert jax.tree.map(lambda x: x.dtype, obs) == jax.tree.map(lambda x: x.dtype, step.obs)
         assert step.reward.shape == (8,)
         assert step.reward.dtype == jnp.float32
@@ -85,20 +100,27 @@ def test_contract(name):
         future = play(env, later, jax.random.key(2))
         assert_equal(future, play(env, saved, jax.random.key(2)))
 
-        if hasattr(state, "time") and name not in KEEPS_TIME:  # the clock of the library moves no one
+        if (
+            hasattr(state, "time") and name not in KEEPS_TIME
+        ):  # the clock of the library moves no one
             late = state.replace(time=jnp.asarray(env.max_steps + 1, state.time.dtype))
             _, late_step = play(env, late, jax.random.key(1))
             assert_equal((step.reward, step.terminated), (late_step.reward, late_step.terminated))
 
 
-@pytest.mark.parametrize("name", [*envs.OWN, *LEVELS, "CartPole-v1", "Pendulum-v1", "FrozenLake-misc"])
+@pytest.mark.parametrize(
+    "name", [*envs.OWN, *LEVELS, "CartPole-v1", "Pendulum-v1", "FrozenLake-misc"]
+)
 def test_without_jit(name):
     env = envs.make(name)
     state, obs = env.reset(jax.random.key(0))
     assert_equal((state, obs), start(env, jax.random.key(0)), rtol=1e-6)
     action, key = env.action_space.sample(jax.random.key(1)), jax.random.key(2)
     assert_equal(
-        env.step(key, state, action), jax.jit(type(env).step)(env, jax.random.key(2), state, action), rtol=1e-5, atol=1e-6
+        env.step(key, state, action),
+        jax.jit(type(env).step)(env, jax.random.key(2), state, action),
+        rtol=1e-5,
+        atol=1e-6,
     )
 
 
@@ -107,7 +129,9 @@ def test_obs_is_the_true_successor(name):
     env = envs.make(name)
     state, _ = start(env, jax.random.key(0))
     for i in range(12):  # over the end of an episode, too
-        state, step = jax.jit(type(env).step)(env, jax.random.key(i), state, env.action_space.sample(jax.random.key(i)))
+        state, step = jax.jit(type(env).step)(
+            env, jax.random.key(i), state, env.action_space.sample(jax.random.key(i))
+        )
         assert_equal(step.obs, env.observe(state), rtol=1e-6)
 
 
@@ -125,11 +149,19 @@ LEAVES = [
 
 @pytest.mark.parametrize(("name", "leaves"), LEAVES)
 def test_vmap_over_leaves_is_a_loop(name, leaves):
-    """A family of worlds is one environment with longer leaves; and the leaf does change the world."""
+    """A family of worlds is one environment with longer leaves; and the leaf does change the
+    world.
+    """
     settings = {"num_distractors": 2} if name == "MemoryChain" else {}
-    family = envs.make(name, **settings, **{leaf: jnp.array(values) for leaf, values in leaves.items()})
-    lone = envs.make(name, **settings, **{leaf: jnp.array(values[0]) for leaf, values in leaves.items()})
-    axes = jax.tree.map(lambda many, one: 0 if jnp.ndim(many) > jnp.ndim(one) else None, family, lone)
+    family = envs.make(
+        name, **settings, **{leaf: jnp.array(values) for leaf, values in leaves.items()}
+    )
+    lone = envs.make(
+        name, **settings, **{leaf: jnp.array(values[0]) for leaf, values in leaves.items()}
+    )
+    axes = jax.tree.map(
+        lambda many, one: 0 if jnp.ndim(many) > jnp.ndim(one) else None, family, lone
+    )
 
     def life(env):
         state, obs = env.reset(jax.random.key(0))
@@ -137,8 +169,15 @@ def test_vmap_over_leaves_is_a_loop(name, leaves):
 
     together = jax.vmap(life, in_axes=(axes,))(family)
     for i in range(2):
-        member = jax.tree.map(lambda x, axis, i=i: x if axis is None else x[i], family, axes, is_leaf=lambda x: x is None)
-        assert_equal(jax.tree.map(lambda x, i=i: x[i], together), life(member), rtol=1e-5, atol=1e-6)
+        member = jax.tree.map(
+            lambda x, axis, i=i: x if axis is None else x[i],
+            family,
+            axes,
+            is_leaf=lambda x: x is None,
+        )
+        assert_equal(
+            jax.tree.map(lambda x, i=i: x[i], together), life(member), rtol=1e-5, atol=1e-6
+        )
     first, second = (jax.tree.leaves(jax.tree.map(lambda x, i=i: x[i], together)) for i in range(2))
     assert name == "Catch" or any(not np.allclose(a, b) for a, b in zip(first, second, strict=True))
 
@@ -168,7 +207,10 @@ def test_made_inside_a_program():
 
 
 def test_importing_is_cheap():
-    code = "import sys, envs; envs.make('Catch'); sys.exit(any(m in sys.modules for m in ('gymnax', 'brax', 'mujoco')))"
+    code = (
+        "import sys, envs; envs.make('Catch'); sys.exit(any(m in sys.modules for m in "
+        "('gymnax', 'brax', 'mujoco')))"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -181,7 +223,7 @@ def test_a_gradient_reaches_the_leaves():
     assert slope == pytest.approx(float(total(10.1) - total(9.9)) / 0.2, rel=0.05)
 
 
-# ------------------------------------------------------------------------------------------------------------- errors
+# ------------------------------------------------------------------------------------------- errors
 
 
 @pytest.mark.parametrize(
@@ -230,7 +272,9 @@ def test_offline(monkeypatch):
 
 def test_mnist_pixels_are_bright(monkeypatch):
     images = np.full((3, 28, 28), 255, np.uint8).astype(np.int8)  # as gymnax reads them: -1
-    monkeypatch.setattr("gymnax.utils.load_mnist.load_mnist", lambda: ((images, np.zeros(3, np.uint8)), None))
+    monkeypatch.setattr(
+        "gymnax.utils.load_mnist.load_mnist", lambda: ((images, np.zeros(3, np.uint8)), None)
+    )
     from_gymnax._build.cache_clear()
     _, obs = envs.make("MNISTBandit-bsuite").reset(jax.random.key(0))
     from_gymnax._build.cache_clear()
@@ -250,12 +294,14 @@ def test_pixels_of_minatar_are_bits(name):
 
     state, obs = start(env, jax.random.key(0))
     keys = jax.random.split(jax.random.key(1), 300)
-    _, (theirs, ours) = jax.jit(lambda: jax.lax.scan(both, state, (keys, actions_of(env, jax.random.key(2), 300))))()
+    _, (theirs, ours) = jax.jit(
+        lambda: jax.lax.scan(both, state, (keys, actions_of(env, jax.random.key(2), 300)))
+    )()
     assert obs.dtype == ours.dtype == bool
     np.testing.assert_array_equal(ours, theirs)
 
 
-# -------------------------------------------------------------------------------------------------- gymnax, both ways
+# -------------------------------------------------------------------------------- gymnax, both ways
 
 
 def test_any_gymnax_object_can_be_wrapped():
@@ -267,7 +313,9 @@ def test_any_gymnax_object_can_be_wrapped():
     for seed in range(4):
         (state, obs), (back_state, back_obs) = (start(e, jax.random.key(seed)) for e in (env, back))
         assert_equal(obs, back_obs)
-        assert_equal(play(env, state, jax.random.key(9))[1], play(back, back_state, jax.random.key(9))[1])
+        assert_equal(
+            play(env, state, jax.random.key(9))[1], play(back, back_state, jax.random.key(9))[1]
+        )
 
 
 def test_in_the_hands_of_gymnax():
@@ -280,14 +328,16 @@ def test_in_the_hands_of_gymnax():
     clock = []
     for i in range(6):
         action = game.action_space(params).sample(jax.random.key(10 + i))
-        obs, state, reward, terminated, truncated, info = game.step(jax.random.key(i), state, action, params)
+        obs, state, reward, terminated, truncated, info = game.step(
+            jax.random.key(i), state, action, params
+        )
         assert (reward.shape, bool(terminated), obs.shape) == ((), False, space.shape)
         clock.append((int(state.time), bool(truncated)))
     assert clock == [(1, False), (2, False), (0, True)] * 2
     assert info["final_observation"].shape == obs.shape
 
 
-# ----------------------------------------------------------------------------------------------------------- our own
+# ------------------------------------------------------------------------------------------ our own
 
 
 @settings(max_examples=15, deadline=None)
@@ -312,13 +362,19 @@ def test_a_map_without_a_goal_says_so_and_one_with_a_goal_given_is_a_pytree_of_a
 
 
 def test_riverswim_is_the_table_of_the_paper():
-    """Strehl & Littman (2008), figure 3: P(left, stay, right) and mean reward for each state and action."""
+    """Strehl & Littman (2008), figure 3: P(left, stay, right) and mean reward for each state and
+    action.
+    """
     env, num = envs.make("RiverSwim"), 4000
     states, actions = (x.ravel() for x in jnp.meshgrid(jnp.arange(6), jnp.arange(2), indexing="ij"))
     keys = jax.random.split(jax.random.key(0), num)
     one = lambda key, state, action: env.step(key, state, action)
-    new, step = jax.jit(jax.vmap(jax.vmap(one, (0, None, None)), (None, 0, 0)))(keys, states, actions)
-    moves = np.stack([(new - states[:, None] == d).mean(1) for d in (-1, 0, 1)], -1).reshape(6, 2, 3)
+    new, step = jax.jit(jax.vmap(jax.vmap(one, (0, None, None)), (None, 0, 0)))(
+        keys, states, actions
+    )
+    moves = np.stack([(new - states[:, None] == d).mean(1) for d in (-1, 0, 1)], -1).reshape(
+        6, 2, 3
+    )
     expected = np.zeros((6, 2, 3))
     expected[:, 0, 0], expected[0, 0] = 1, (0, 1, 0)
     expected[:, 1], expected[0, 1], expected[5, 1] = (0.1, 0.6, 0.3), (0, 0.7, 0.3), (0.7, 0.3, 0)
@@ -338,13 +394,17 @@ def test_memory_chain_needs_memory():
         cue = jnp.argmax(obs[:3])
         action = jnp.where(remembers, cue, env.action_space.sample(key_guess))
         key_of = partial(jax.random.fold_in, key_step)
-        return jax.lax.scan(lambda s, i: env.step(key_of(i), s, action), state, jnp.arange(env.max_steps))[1]
+        return jax.lax.scan(
+            lambda s, i: env.step(key_of(i), s, action), state, jnp.arange(env.max_steps)
+        )[1]
 
     step = jax.jit(jax.vmap(episode, (0, None)))(jax.random.split(jax.random.key(0), 600), True)
     assert (step.reward.sum(1) == 1.0).all()
     assert (step.terminated == (jnp.arange(5) == 4)[None]).all()
     assert (step.obs[..., :3] == 0).all()  # the cue is gone
-    assert (step.obs[..., 3] == (jnp.arange(5) == 3)[None]).all()  # the question comes with the last observation
+    assert (
+        step.obs[..., 3] == (jnp.arange(5) == 3)[None]
+    ).all()  # the question comes with the last observation
     step = jax.jit(jax.vmap(episode, (0, None)))(jax.random.split(jax.random.key(1), 600), False)
     assert abs(float(step.reward.sum(1).mean()) + 1 / 3) < 0.15
 
@@ -371,20 +431,28 @@ def test_gridworld_map():
     state, obs = env.reset(jax.random.key(0))
     assert_equal((state, obs), (jnp.zeros(2, int), jnp.zeros(2)))
     up, right, down, _left = range(len(MOVES))
-    for action, place in [(up, (0, 0)), (right, (0, 1)), (right, (0, 1)), (down, (1, 1)), (right, (1, 2))]:
+    for action, place in [
+        (up, (0, 0)),
+        (right, (0, 1)),
+        (right, (0, 1)),
+        (down, (1, 1)),
+        (right, (1, 2)),
+    ]:
         state, step = env.step(jax.random.key(1), state, jnp.int32(action))
         assert tuple(state.tolist()) == place
     assert step.terminated
     assert_equal(step.obs, jnp.ones(2))
 
 
-# -------------------------------------------------------------------------------------------------------------- brax
+# --------------------------------------------------------------------------------------------- brax
 
 
 def test_names_of_brax():
     from brax import envs as robots
 
-    assert set(from_brax.NAMES) == {f"brax:{name}" for name in robots._envs} - set(from_brax.LEFT_OUT)
+    assert set(from_brax.NAMES) == {f"brax:{name}" for name in robots._envs} - set(
+        from_brax.LEFT_OUT
+    )
     assert len(set(envs.names())) == len(envs.names())
 
 
@@ -399,11 +467,15 @@ def test_brax_swimmer_is_still_broken():
 
 
 def brax_matrix():
-    """All pairs; of these, each environment on one backend and each backend on one environment by default."""
+    """All pairs; of these, each environment on one backend and each backend on one environment by
+    default.
+    """
     for name in from_brax.NAMES:
         for backend in from_brax.BACKENDS:
             usual = backend == "spring" or name == "brax:inverted_pendulum"
-            yield pytest.param(name, backend, marks=pytest.mark.slow if usual else pytest.mark.exhaustive)
+            yield pytest.param(
+                name, backend, marks=pytest.mark.slow if usual else pytest.mark.exhaustive
+            )
 
 
 @pytest.mark.parametrize(("name", "backend"), list(brax_matrix()))
@@ -423,9 +495,15 @@ def test_brax_system_is_a_leaf():
     with allowances("brax:inverted_pendulum"):
         env = envs.make("brax:inverted_pendulum")
         system = env.shipped_system
-        family = jax.vmap(lambda g: system.replace(gravity=jnp.array([0.0, 0.0, g])))(jnp.array([-9.81, -1.0]))
-        axes = jax.tree.map(lambda many, one: 0 if jnp.ndim(many) > jnp.ndim(one) else None, family, system)
+        family = jax.vmap(lambda g: system.replace(gravity=jnp.array([0.0, 0.0, g])))(
+            jnp.array([-9.81, -1.0])
+        )
+        axes = jax.tree.map(
+            lambda many, one: 0 if jnp.ndim(many) > jnp.ndim(one) else None, family, system
+        )
         state, _ = start(env, jax.random.key(0))
-        step = jax.vmap(lambda sys: play(replace(env, system=sys), state, jax.random.key(1))[1], (axes,))(family)
+        step = jax.vmap(
+            lambda sys: play(replace(env, system=sys), state, jax.random.key(1))[1], (axes,)
+        )(family)
         assert_equal(step.obs[0], play(env, state, jax.random.key(1))[1].obs, rtol=1e-3, atol=1e-4)
         assert not np.allclose(step.obs[0], step.obs[1], atol=1e-4)

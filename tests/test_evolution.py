@@ -1,4 +1,6 @@
-"""Meta-learning by evolution: who lives on which task, for how long, and that what evolves is what helps."""
+"""Meta-learning by evolution: who lives on which task, for how long, and that what evolves is what
+helps.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -40,7 +42,9 @@ class Worths:
 
 @pytree
 class Age:
-    """A learner whose action is its skill times the updates it has lived, or those it was told to live."""
+    """A learner whose action is its skill times the updates it has lived, or those it was told to
+    live.
+    """
 
     skill: float = 1.0
     steps_per_update: int = static(default=1)
@@ -80,7 +84,9 @@ def scores(lives, luck, num_tasks=3):
 def test_each_score_comes_back_to_its_member_and_task_whatever_the_chunk(chunk):
     lives = Lives(Age(), tunes=("skill",), lifetime=(1, 8), num_lives=2, chunk=chunk)
     found, metrics = scores(lives, [0, 0, 1, 1])
-    np.testing.assert_allclose(found[1], 2 * found[0], rtol=1e-6)  # a pair shares its tasks and lifetimes
+    np.testing.assert_allclose(
+        found[1], 2 * found[0], rtol=1e-6
+    )  # a pair shares its tasks and lifetimes
     np.testing.assert_allclose(found[3] * 3, found[2] * 4, rtol=1e-6)
     assert len(np.unique(found[[0, 2]] / np.array([[1], [3]]))) == 6  # nobody else does
     np.testing.assert_allclose(found, scores(replace(lives, chunk=3), [0, 0, 1, 1])[0], rtol=1e-6)
@@ -102,12 +108,14 @@ def test_lifetimes_are_log_uniform_and_their_chunks_waste_little():
     ratio = np.log(25)
     for chunk, most in ((None, 3.5), (16, 1.5), (8, 1.25)):
         _, metrics = scores(replace(lives, chunk=chunk), luck, num_tasks=1)
-        np.testing.assert_allclose(metrics["length"], 240 / ratio, rtol=0.02)  # the mean of a log-uniform
+        np.testing.assert_allclose(
+            metrics["length"], 240 / ratio, rtol=0.02
+        )  # the mean of a log-uniform
         assert 1.0 < metrics["waste"] < most
     assert metrics["waste"] > 1.0
 
 
-# ------------------------------------------------------------------------------------------------------- a real learner
+# ----------------------------------------------------------------------------------- a real learner
 
 
 @pytree
@@ -121,7 +129,15 @@ class Choices:
         return 0.5 + ret / 2.0  # the share of good choices
 
 
-LEARNER = rl.OnPolicy(lr=0.0, schedule=rl.Constant(), num_envs=2, num_steps=8, epochs=1, minibatches=1, network=rl.MLP((4,)))
+LEARNER = rl.OnPolicy(
+    lr=0.0,
+    schedule=rl.Constant(),
+    num_envs=2,
+    num_steps=8,
+    epochs=1,
+    minibatches=1,
+    network=rl.MLP((4,)),
+)
 LIVES = Lives(LEARNER, tunes=("lr",), lifetime=(4, 12), episodes=8, chunk=4)
 EVOLUTION = Evolution(LIVES, ES(lr=0.03, sigma=0.02, population=8))
 TRAINING = rl.Training(EVOLUTION, Choices(), steps=12, evals=3, episodes=4)
@@ -132,7 +148,9 @@ SEEDS = jax.random.split(jax.random.key(0), 2)
 def whole(tmp_path_factory):
     """The sweep, uninterrupted, and its folder."""
     folder = tmp_path_factory.mktemp("evolution")
-    return rl.sweep(TRAINING, {"seed": SEEDS}, folder=folder, keep_best=True, progress=False, save_seconds=0), folder
+    return rl.sweep(
+        TRAINING, {"seed": SEEDS}, folder=folder, keep_best=True, progress=False, save_seconds=0
+    ), folder
 
 
 def test_a_learner_that_can_not_learn_evolves_a_learning_rate(whole):
@@ -141,7 +159,16 @@ def test_a_learner_that_can_not_learn_evolves_a_learning_rate(whole):
     np.testing.assert_array_equal(kept["step"], [4, 8, 12])  # generations
     assert (kept["evaluation"][:, -1] > 0.6).all()
     assert (kept["return"][:, -1] > kept["return"][:, 0]).all()
-    assert {"length", "episodes", "waste", "non_finite", "ties", "grad_norm", "spread", "best_fitness"} <= set(kept)
+    assert {
+        "length",
+        "episodes",
+        "waste",
+        "non_finite",
+        "ties",
+        "grad_norm",
+        "spread",
+        "best_fitness",
+    } <= set(kept)
     found = rl.policy(folder, TRAINING, kept="best", seed=0).state.params
     score = jax.jit(lambda params: LIVES.judge(Choices(), params, 4))(found)
     np.testing.assert_allclose(score, kept["best_evaluation"].values[0], rtol=1e-5)
@@ -168,7 +195,7 @@ def test_the_strategys_settings_are_swept_by_name():
     assert rl.tree.find(TRAINING, "strategy.lr") == "algo.strategy.lr"
 
 
-# ----------------------------------------------------------------------------------------------------------------- errors
+# ------------------------------------------------------------------------------------------- errors
 
 
 def tuning(name):
@@ -187,7 +214,11 @@ def test_errors_come_before_compiling():
     with pytest.raises(ValueError, match=r"write, say, lifetime=\(10, 60\)"):
         Lives(lifetime=20)
     with pytest.raises(ValueError, match="Nothing is tuned"):
-        rl.sweep(replace(TRAINING, algo=replace(EVOLUTION, lives=replace(LIVES, tunes=()))), {"seed": SEEDS}, progress=False)
+        rl.sweep(
+            replace(TRAINING, algo=replace(EVOLUTION, lives=replace(LIVES, tunes=()))),
+            {"seed": SEEDS},
+            progress=False,
+        )
     with pytest.raises(TypeError, match=r"network.* is object"):
         rl.sweep(replace(TRAINING, algo=tuning("network")), {"seed": SEEDS}, progress=False)
     assert isinstance(EVOLUTION.strategy.shaping, PairSign)

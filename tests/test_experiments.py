@@ -51,7 +51,9 @@ SMOKE = {
 
 
 def test_every_experiment_is_here():
-    found = {path.stem for path in (ROOT / "experiments").glob("*.py") if not path.stem.startswith("_")}
+    found = {
+        path.stem for path in (ROOT / "experiments").glob("*.py") if not path.stem.startswith("_")
+    }
     assert found == set(SMOKE)
 
 
@@ -59,8 +61,16 @@ def test_every_experiment_is_here():
 def test_an_experiment_runs(name, tmp_path):
     words = SMOKE[name].format(out=tmp_path).split()
     # small programs that run once: to compile them well takes longer than to compile and run them
-    quick = os.environ | {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"}
-    subprocess.run([sys.executable, "-m", f"experiments.{name}", *words], check=True, timeout=300, cwd=ROOT, env=quick)
+    quick = os.environ | {
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
+    }
+    subprocess.run(
+        [sys.executable, "-m", f"experiments.{name}", *words],
+        check=True,
+        timeout=300,
+        cwd=ROOT,
+        env=quick,
+    )
     if name == "demo":
         kept = {path.name for path in (tmp_path / "demo").iterdir()}
         assert {"curve.png", "best.gif", "results.nc", "sweep.json"} <= kept
@@ -68,7 +78,11 @@ def test_an_experiment_runs(name, tmp_path):
     if name == "ppo_classic":
         record = json.loads((tmp_path / "ppo_classic.json").read_text())["CartPole-v1"]
         assert record["seed"] == [1000, 1001]
-        assert record["evaluation_score"]["low"] <= record["evaluation_score"]["iqm"] <= record["evaluation_score"]["high"]
+        assert (
+            record["evaluation_score"]["low"]
+            <= record["evaluation_score"]["iqm"]
+            <= record["evaluation_score"]["high"]
+        )
         assert (tmp_path / "ppo_classic.png").exists()
 
 
@@ -107,4 +121,7 @@ def test_the_committed_results_are_those_in_the_page():
     records = json.loads((ppo_classic.RESULTS / "ppo_classic.json").read_text())
     assert set(records) == set(ppo_classic.TASKS)
     assert all(len(record["seed"]) == 32 for record in records.values())
-    assert ppo_classic.table({name: records[name] for name in ppo_classic.TASKS}) in ppo_classic.README.read_text()
+    assert (
+        ppo_classic.table({name: records[name] for name in ppo_classic.TASKS})
+        in ppo_classic.README.read_text()
+    )

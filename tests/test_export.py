@@ -29,7 +29,11 @@ def made():
         "final": (axes, final),
         "weights": ((*axes, "weights_0"), np.zeros((2, 2, 5))),
     }
-    labels = {"lr": np.array([1e-3, 1e-2]), "seed": np.array([5, 6]), "step": np.array([64, 128, 192])}
+    labels = {
+        "lr": np.array([1e-3, 1e-2]),
+        "seed": np.array([5, 6]),
+        "step": np.array([64, 128, 192]),
+    }
     attributes = {"run": json.dumps({"type": "Training"}), "chunk": np.int64(4), "commit": "abc"}
     return xr.Dataset(variables, labels, attributes)
 
@@ -68,7 +72,10 @@ def test_csv_of_a_folder_and_of_a_dataset(tmp_path, capsys):
     assert rl.export(folder) == folder / "results.csv"
     expected = rl.frame(made()).reset_index(drop=True)
     pd.testing.assert_frame_equal(pd.read_csv(folder / "results.csv"), expected, check_names=False)
-    assert rl.export(made(), tmp_path / "deep" / "y.csv").read_bytes() == (folder / "results.csv").read_bytes()
+    assert (
+        rl.export(made(), tmp_path / "deep" / "y.csv").read_bytes()
+        == (folder / "results.csv").read_bytes()
+    )
     with pytest.raises(ValueError, match="no folder to write into"):
         rl.export(made())
     with pytest.raises(ValueError, match="to='excel' is not known"):
@@ -82,7 +89,9 @@ def test_parquet(tmp_path):
 
 
 def events(file):
-    """What TensorBoard reads in a file: records of a length (8 bytes), a checksum (4), the event, a checksum (4)."""
+    """What TensorBoard reads in a file: records of a length (8 bytes), a checksum (4), the event, a
+    checksum (4).
+    """
     from tensorboardX.proto.event_pb2 import Event
 
     data, at = file.read_bytes(), 0
@@ -95,11 +104,20 @@ def events(file):
 def test_tensorboard_has_a_run_for_each_finished_member(tmp_path):
     pytest.importorskip("tensorboardX")
     rl.export(made(), tmp_path / "runs", "tensorboard")
-    runs = sorted(str(path.parent.relative_to(tmp_path / "runs")) for path in (tmp_path / "runs").glob("**/events*"))
+    runs = sorted(
+        str(path.parent.relative_to(tmp_path / "runs"))
+        for path in (tmp_path / "runs").glob("**/events*")
+    )
     assert runs == ["lr=0.001/seed=5", "lr=0.001/seed=6", "lr=0.01/seed=5"]
     (file,) = (tmp_path / "runs" / "lr=0.01" / "seed=5").glob("events*")
-    points = [(event.step, v.tag, v.simple_value) for event in events(file) for v in event.summary.value]
-    assert [(step, value) for step, tag, value in points if tag == "return"] == [(64, 6.0), (128, 7.0), (192, 8.0)]
+    points = [
+        (event.step, v.tag, v.simple_value) for event in events(file) for v in event.summary.value
+    ]
+    assert [(step, value) for step, tag, value in points if tag == "return"] == [
+        (64, 6.0),
+        (128, 7.0),
+        (192, 8.0),
+    ]
 
 
 class Recorder:
@@ -112,18 +130,24 @@ class Recorder:
         run = {"words": words, "logs": [], "finished": 0}
         self.runs.append(run)
         finish = lambda: run.update(finished=run["finished"] + 1)
-        return types.SimpleNamespace(log=lambda row, step: run["logs"].append((step, row)), finish=finish)
+        return types.SimpleNamespace(
+            log=lambda row, step: run["logs"].append((step, row)), finish=finish
+        )
 
     def writer(self, logdir):
         run = {"logdir": logdir, "scalars": [], "closed": 0}
         self.runs.append(run)
         close = lambda: run.update(closed=run["closed"] + 1)
-        return types.SimpleNamespace(add_scalar=lambda *told: run["scalars"].append(told), close=close)
+        return types.SimpleNamespace(
+            add_scalar=lambda *told: run["scalars"].append(told), close=close
+        )
 
 
 def test_what_tensorboard_is_told(tmp_path, monkeypatch):
     library = Recorder()
-    monkeypatch.setitem(sys.modules, "tensorboardX", types.SimpleNamespace(SummaryWriter=library.writer))
+    monkeypatch.setitem(
+        sys.modules, "tensorboardX", types.SimpleNamespace(SummaryWriter=library.writer)
+    )
     rl.export(made().isel(lr=[1]), tmp_path, "tensorboard")
     (run,) = library.runs
     assert run["logdir"] == str(tmp_path / "lr=0.01" / "seed=5")

@@ -10,10 +10,14 @@ import envs
 
 NUM_STEPS = 1000
 
-# name: the fields of gymnax's state in the order of gymnasium's, and the corners of the box to force states in
+# name: the fields of gymnax's state in the order of gymnasium's, and the corners of the box to
+# force states in
 STATES = {
     "CartPole-v1": (("x", "x_dot", "theta", "theta_dot"), [2.4, 3.0, 0.21, 3.0]),
-    "Acrobot-v1": (("joint_angle1", "joint_angle2", "velocity_1", "velocity_2"), [np.pi, np.pi, 12.0, 28.0]),
+    "Acrobot-v1": (
+        ("joint_angle1", "joint_angle2", "velocity_1", "velocity_2"),
+        [np.pi, np.pi, 12.0, 28.0],
+    ),
     "MountainCar-v0": (("position", "velocity"), [(-1.2, 0.5), 0.07]),
     "MountainCarContinuous-v0": (("position", "velocity"), [(-1.2, 0.6), 0.07]),
     "Pendulum-v1": (("theta", "theta_dot"), [2 * np.pi, 8.0]),
@@ -29,7 +33,9 @@ def test_parity(name):
     forced = random.uniform(low, high, (NUM_STEPS, len(names))).astype(np.float32)
     # some on the walls, where the rules of an environment show
     walls = random.random(forced.shape) < 0.1
-    forced = np.where(walls, np.where(random.random(forced.shape) < 0.5, low, high), forced).astype(np.float32)
+    forced = np.where(walls, np.where(random.random(forced.shape) < 0.5, low, high), forced).astype(
+        np.float32
+    )
 
     env = envs.make(name)
     keys = jax.random.split(jax.random.key(0), NUM_STEPS)

@@ -1,4 +1,6 @@
-"""Importance is the variance that a known function has: against sums written slowly, optuna's forest, and by hand."""
+"""Importance is the variance that a known function has: against sums written slowly, optuna's
+forest, and by hand.
+"""
 
 import itertools
 
@@ -22,7 +24,10 @@ def swept(score, noise=0.0, seeds=16, key=0, **axes):
 
 
 def slow_shares(cells):
-    """The variances of main effects and pairs as the definition has them, cell by cell. cells: [a, b, c]."""
+    """The variances of main effects and pairs as the definition has them, cell by cell.
+
+    cells: [a, b, c].
+    """
     mean, parts = cells.mean(), {}
     for order in (1, 2, 3):
         for part in itertools.combinations(range(cells.ndim), order):
@@ -31,7 +36,9 @@ def slow_shares(cells):
                 effect = 0.0
                 for size in range(order + 1):
                     for few in itertools.combinations(part, size):
-                        kept = tuple(place[i] if i in few else slice(None) for i in range(cells.ndim))
+                        kept = tuple(
+                            place[i] if i in few else slice(None) for i in range(cells.ndim)
+                        )
                         effect += (-1) ** (order - size) * np.mean(cells[kept])
                 total += effect**2
             parts[part] = total / cells.size
@@ -41,13 +48,18 @@ def slow_shares(cells):
 
 def test_shares_are_the_definitions():
     results = swept(
-        lambda a, b, c: a * b + np.sin(c) + 0.3 * a * b * c, a=np.arange(3.0), b=np.arange(4.0), c=np.arange(3.0)
+        lambda a, b, c: a * b + np.sin(c) + 0.3 * a * b * c,
+        a=np.arange(3.0),
+        b=np.arange(4.0),
+        c=np.arange(3.0),
     )
     shares = importance(results).shares["share"]
     slow = slow_shares(results["return"].isel(seed=0).values)
     total = sum(slow.values())
     names = ["a", "b", "c", "a × b", "a × c", "b × c", "higher orders"]
-    np.testing.assert_allclose([shares[name] for name in names], [value / total for value in slow.values()], atol=1e-9)
+    np.testing.assert_allclose(
+        [shares[name] for name in names], [value / total for value in slow.values()], atol=1e-9
+    )
     assert shares["seed"] == pytest.approx(0, abs=1e-12)
     assert shares.sum() == pytest.approx(1)
 
@@ -55,7 +67,10 @@ def test_shares_are_the_definitions():
 def test_luck_is_told_from_what_mattered():
     """Nothing but luck: all of it is the seed's, however few seeds; and half of it is half."""
     luck = [
-        importance(swept(lambda a, b: 0 * a * b, 1.0, 4, key, a=np.arange(5), b=np.arange(4))).shares for key in range(20)
+        importance(
+            swept(lambda a, b: 0 * a * b, 1.0, 4, key, a=np.arange(5), b=np.arange(4))
+        ).shares
+        for key in range(20)
     ]
     assert np.mean([shares["share"]["seed"] for shares in luck]) > 0.9
     half = importance(swept(lambda a: 2.0 * a, 1.0, 400, a=np.array([-0.5, 0.5]))).shares
@@ -64,7 +79,9 @@ def test_luck_is_told_from_what_mattered():
 
 
 def test_luck_that_a_seed_has_everywhere_takes_nothing_from_an_effect():
-    """score = a + luck of the seed: the effect of `a` is known without error, be the luck as large as it will."""
+    """score = a + luck of the seed: the effect of `a` is known without error, be the luck as large
+    as it will.
+    """
     results = swept(lambda a: a, 0.0, 3, a=np.array([-0.5, 0.5]))
     luck = np.array([-3.0, 0.0, 3.0])
     shares = importance(results.assign({"return": results["return"] + luck})).shares["share"]
@@ -72,8 +89,12 @@ def test_luck_that_a_seed_has_everywhere_takes_nothing_from_an_effect():
 
 
 def test_intervals_hold_the_truth():
-    """Of 100 such sweeps about 95 have the true share of the seed's luck, 1/3 here, in its interval."""
-    sweeps = (swept(lambda a: a, 1.0, 12, key, a=np.array([-(2**0.5), 2**0.5])) for key in range(100))
+    """Of 100 such sweeps about 95 have the true share of the seed's luck, 1/3 here, in its
+    interval.
+    """
+    sweeps = (
+        swept(lambda a: a, 1.0, 12, key, a=np.array([-(2**0.5), 2**0.5])) for key in range(100)
+    )
     rows = [importance(results).shares.loc["seed"] for results in sweeps]
     assert 85 <= sum(row["low"] < 1 / 3 < row["high"] for row in rows) <= 100
 
@@ -94,19 +115,25 @@ def sampled(score, settings=200, seeds=4, noise=0.01):
         rng.uniform(0.9, 1, settings),
         rng.choice(["big", "small"], settings),
     )
-    values = score(np.log10(lr), gamma, width == "big")[:, None] + noise * rng.normal(size=(settings, seeds))
+    values = score(np.log10(lr), gamma, width == "big")[:, None] + noise * rng.normal(
+        size=(settings, seeds)
+    )
     beside = {
         "lr": ("setting", lr),
         "gamma": ("setting", gamma),
         "network": ("setting", width),
         "spent": ("setting", lr * 0),
     }
-    return xr.Dataset({"return": (("setting", "seed"), values)}, {"setting": np.arange(settings)} | beside)
+    return xr.Dataset(
+        {"return": (("setting", "seed"), values)}, {"setting": np.arange(settings)} | beside
+    )
 
 
 def test_random_settings_are_explained_by_a_forest():
     pytest.importorskip("sklearn")
-    found = importance(sampled(lambda lr, gamma, big: lr + 3.0 * big), names=["lr", "gamma", "network"])
+    found = importance(
+        sampled(lambda lr, gamma, big: lr + 3.0 * big), names=["lr", "gamma", "network"]
+    )
     spread, three = 16 / 12, 9 / 4
     share = found.shares["share"]
     assert share["network"] == pytest.approx(three / (spread + three), abs=0.08)
@@ -119,7 +146,9 @@ def test_random_settings_are_explained_by_a_forest():
 
 def test_a_forest_finds_a_pair():
     pytest.importorskip("sklearn")
-    found = importance(sampled(lambda lr, gamma, big: (lr + 3) * np.where(big, 1.0, -1.0)), names=["lr", "network"])
+    found = importance(
+        sampled(lambda lr, gamma, big: (lr + 3) * np.where(big, 1.0, -1.0)), names=["lr", "network"]
+    )
     assert found.shares["share"].idxmax() == "lr × network"
 
 
@@ -128,18 +157,29 @@ def test_the_forests_main_effects_are_optunas():
     pytest.importorskip("sklearn")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     results = sampled(lambda lr, gamma, big: lr + 40 * (gamma - 0.95) + 2.0 * big)
-    space = {"lr": optuna.distributions.FloatDistribution(-5, -1), "gamma": optuna.distributions.FloatDistribution(0.9, 1)}
+    space = {
+        "lr": optuna.distributions.FloatDistribution(-5, -1),
+        "gamma": optuna.distributions.FloatDistribution(0.9, 1),
+    }
     space["network"] = optuna.distributions.CategoricalDistribution(["big", "small"])
     study = optuna.create_study(direction="maximize")
     for i in range(results.sizes["setting"]):
         row = results.isel(setting=i)
-        params = {"lr": float(np.log10(row.lr)), "gamma": float(row.gamma), "network": str(row.network.item())}
-        trial = optuna.trial.create_trial(params=params, distributions=space, value=float(row["return"].mean()))
+        params = {
+            "lr": float(np.log10(row.lr)),
+            "gamma": float(row.gamma),
+            "network": str(row.network.item()),
+        }
+        trial = optuna.trial.create_trial(
+            params=params, distributions=space, value=float(row["return"].mean())
+        )
         study.add_trial(trial)
     theirs = optuna.importance.FanovaImportanceEvaluator(seed=0).evaluate(study)
     ours = importance(results, names=list(space)).shares["share"]
     for name in space:
-        assert ours[name] == pytest.approx(theirs[name] / sum(theirs.values()) * ours[list(space)].sum(), abs=0.06)
+        assert ours[name] == pytest.approx(
+            theirs[name] / sum(theirs.values()) * ours[list(space)].sum(), abs=0.06
+        )
 
 
 def test_what_can_not_be_said_is_refused():
@@ -155,28 +195,42 @@ def test_what_can_not_be_said_is_refused():
         importance(sampled(lambda lr, gamma, big: lr), names=["gama"])
 
 
-# ------------------------------------------------------------------------------------------------------------- pictures
+# ----------------------------------------------------------------------------------------- pictures
 
 
 def test_bars_are_the_shares():
     found = importance(swept(lambda a, b: 3.0 * a + b, 1.0, a=np.arange(3), b=np.arange(2)))
     (ax,) = plot.importance(found).axes
     shown = dict(
-        zip([text.get_text() for text in ax.get_yticklabels()], [bar.get_width() for bar in ax.patches], strict=True)
+        zip(
+            [text.get_text() for text in ax.get_yticklabels()],
+            [bar.get_width() for bar in ax.patches],
+            strict=True,
+        )
     )
     assert shown == pytest.approx(found.shares["share"].to_dict())
     assert [bar.get_width() for bar in ax.patches] == sorted(shown.values())
 
 
 def test_parallel_draws_each_setting_through_its_values():
-    results = swept(lambda lr, net: np.log10(lr) + 0 * net, lr=np.array([1e-4, 1e-3, 1e-2]), net=np.array([16, 32]))
+    results = swept(
+        lambda lr, net: np.log10(lr) + 0 * net,
+        lr=np.array([1e-4, 1e-3, 1e-2]),
+        net=np.array([16, 32]),
+    )
     (ax,) = plot.parallel(results).axes
     lines = [line.get_ydata() for line in ax.lines if len(line.get_ydata()) == 3]
-    assert sorted(map(tuple, np.round(lines, 6))) == sorted((a / 2, b, a / 2) for a in range(3) for b in range(2))
+    assert sorted(map(tuple, np.round(lines, 6))) == sorted(
+        (a / 2, b, a / 2) for a in range(3) for b in range(2)
+    )
     assert {"1e-4", "0.01", "16", "32"} <= {text.get_text() for text in ax.texts}
     random = sampled(lambda lr, gamma, big: lr)
     (ax,) = plot.parallel(random, names=["lr", "network"]).axes
-    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["lr", "network", "return\n(interquartile mean)"]
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == [
+        "lr",
+        "network",
+        "return\n(interquartile mean)",
+    ]
     assert {"big", "small"} <= {text.get_text() for text in ax.texts}
     with pytest.raises(ValueError, match="no setting"):
         plot.parallel(results.where(False))
@@ -187,17 +241,27 @@ def test_the_map_shows_who_diverged():
     results["diverged"] = results["return"] > 2.5  # a = 2, b = 1
     shown = [text.get_text() for text in plot.divergence(results).axes[0].texts]
     assert shown == ["0", "0", "0", "0", "0", "1"]
-    assert [text.get_text() for text in plot.divergence(results.isel(b=1)).axes[0].texts] == ["0", "0", "1"]
+    assert [text.get_text() for text in plot.divergence(results.isel(b=1)).axes[0].texts] == [
+        "0",
+        "0",
+        "1",
+    ]
     with pytest.raises(ValueError, match="no variable 'diverged'"):
         plot.divergence(results.drop_vars("diverged"))
 
 
 def test_studies_stand_together():
     steps = [
-        xr.concat([swept(lambda a: 1.0 * a, a=np.arange(2))] * n, "step").assign_coords(step=np.arange(n)) for n in (3, 5)
+        xr.concat([swept(lambda a: 1.0 * a, a=np.arange(2))] * n, "step").assign_coords(
+            step=np.arange(n)
+        )
+        for n in (3, 5)
     ]
     figure = plot.together({"short": steps[0].isel(a=1), "long": steps[1].isel(a=0)})
-    assert [line.get_label() for line in figure.axes[0].lines] == ["short (n = 16)", "long (n = 16)"]
+    assert [line.get_label() for line in figure.axes[0].lines] == [
+        "short (n = 16)",
+        "long (n = 16)",
+    ]
     assert [len(line.get_xdata()) for line in figure.axes[0].lines] == [3, 5]
     with pytest.raises(ValueError, match="choose a value of a"):
         plot.together({"all": steps[0]})

@@ -1,4 +1,6 @@
-"""Intervals against rliable's (tests/data/make_rliable_golden.py made its numbers) and against slow loops."""
+"""Intervals against rliable's (tests/data/make_rliable_golden.py made its numbers) and against slow
+loops.
+"""
 
 import json
 import pathlib
@@ -14,7 +16,8 @@ from jaxrl.stats import draws
 GOLDEN = json.loads((pathlib.Path(__file__).parent / "data" / "rliable.json").read_text())
 X, Y, CURVES = (np.array(GOLDEN[name]) for name in ("x", "y", "curves"))
 AGGREGATES = {"iqm": stats.iqm, "mean": stats.mean, "optimality_gap": stats.optimality_gap}
-NOISE = 0.015  # between two bootstraps of so many resamples: a twentieth of the narrowest interval below
+# between two bootstraps of so many resamples: a twentieth of the narrowest interval below
+NOISE = 0.015
 OPTIONS = {"axis": 0, "tasks": 1, "resamples": 4000}
 
 
@@ -41,16 +44,25 @@ def test_the_probability_of_improvement_is_rliables():
 
 def test_sample_efficiency_curves_are_rliables():
     """At each frame; rliable draws other seeds at each, here they are the same."""
-    same(stats.interval(np.moveaxis(CURVES, 2, 0), axis=1, tasks=2, resamples=4000), GOLDEN["sample_efficiency"], 0.03)
+    same(
+        stats.interval(np.moveaxis(CURVES, 2, 0), axis=1, tasks=2, resamples=4000),
+        GOLDEN["sample_efficiency"],
+        0.03,
+    )
 
 
 def test_profiles_are_rliables():
     above = X[..., None] > np.array(GOLDEN["thresholds"])
-    same(stats.interval(np.moveaxis(above, 2, 0), stats.mean, axis=1, tasks=2, resamples=4000), GOLDEN["profile"])
-    np.testing.assert_allclose(stats.performance_profile(X, GOLDEN["thresholds"]), GOLDEN["profile"]["estimate"], atol=1e-6)
+    same(
+        stats.interval(np.moveaxis(above, 2, 0), stats.mean, axis=1, tasks=2, resamples=4000),
+        GOLDEN["profile"],
+    )
+    np.testing.assert_allclose(
+        stats.performance_profile(X, GOLDEN["thresholds"]), GOLDEN["profile"]["estimate"], atol=1e-6
+    )
 
 
-# -------------------------------------------------------------------------------------------------- against slow loops
+# ------------------------------------------------------------------------------- against slow loops
 
 
 def test_improvement_by_counts_is_that_of_the_scores_written_out():
@@ -59,16 +71,24 @@ def test_improvement_by_counts_is_that_of_the_scores_written_out():
     slow = []
     for one in jax.random.split(key, resamples):
         keys = jax.random.split(one)
-        drawn = [np.asarray(stats.draw_counts(k, 2, len(z))) for k, z in zip(keys, (x, y), strict=True)]
+        drawn = [
+            np.asarray(stats.draw_counts(k, 2, len(z))) for k, z in zip(keys, (x, y), strict=True)
+        ]
         tasks = [[np.repeat(z[:, t], drawn[i][t]) for i, z in enumerate((x, y))] for t in range(2)]
         known = [(a[~np.isnan(a)], b) for a, b in tasks]
-        slow.append(np.mean([np.mean((a[:, None] > b) + 0.5 * (a[:, None] == b)) for a, b in known]))
+        slow.append(
+            np.mean([np.mean((a[:, None] > b) + 0.5 * (a[:, None] == b)) for a, b in known])
+        )
     made = stats.improvement(x, y, key=jax.random.clone(key), resamples=resamples)
-    np.testing.assert_allclose([made.low, made.high], np.nanquantile(slow, [0.025, 0.975]), atol=1e-6)
+    np.testing.assert_allclose(
+        [made.low, made.high], np.nanquantile(slow, [0.025, 0.975]), atol=1e-6
+    )
 
 
 def test_a_basic_interval_is_the_percentile_one_mirrored():
-    one, other = (stats.interval(X[:, 0], kind=kind, resamples=200) for kind in ("percentile", "basic"))
+    one, other = (
+        stats.interval(X[:, 0], kind=kind, resamples=200) for kind in ("percentile", "basic")
+    )
     np.testing.assert_allclose(other.low + one.high, 2 * one.estimate, atol=1e-6)
     np.testing.assert_allclose(other.high + one.low, 2 * one.estimate, atol=1e-6)
 
@@ -77,7 +97,9 @@ def test_any_number_of_task_axes():
     x = np.random.default_rng(1).normal(size=(2, 3, 8, 5)).astype(np.float32)
     flat = x.transpose(3, 0, 1, 2).reshape(5, 6, 8)
     made = stats.interval(x, axis=2, tasks=(0, 1), resamples=100)
-    np.testing.assert_allclose(jnp.stack(made), jnp.stack(stats.interval(flat, tasks=1, resamples=100)), atol=1e-6)
+    np.testing.assert_allclose(
+        jnp.stack(made), jnp.stack(stats.interval(flat, tasks=1, resamples=100)), atol=1e-6
+    )
 
 
 def test_whole_seeds_are_drawn_where_tasks_share_their_luck():
@@ -86,16 +108,22 @@ def test_whole_seeds_are_drawn_where_tasks_share_their_luck():
     wide, narrow = (stats.interval(x, stats.mean, **OPTIONS, stratified=s) for s in (False, True))
     alone = stats.interval(x[:, 0], stats.mean, resamples=4000)
     np.testing.assert_allclose(wide.high - wide.low, alone.high - alone.low, rtol=0.05)
-    np.testing.assert_allclose((wide.high - wide.low) / (narrow.high - narrow.low), np.sqrt(8), rtol=0.1)
+    np.testing.assert_allclose(
+        (wide.high - wide.low) / (narrow.high - narrow.low), np.sqrt(8), rtol=0.1
+    )
 
 
 def test_a_paired_difference_of_statistics():
     luck = 10 * np.random.default_rng(1).normal(size=30)
     x, y = luck + 1, luck + 0.1 * np.random.default_rng(2).normal(size=30)
-    paired, apart = (stats.difference(x, y, stats.mean, paired=paired, resamples=500) for paired in (True, False))
+    paired, apart = (
+        stats.difference(x, y, stats.mean, paired=paired, resamples=500) for paired in (True, False)
+    )
     np.testing.assert_allclose(paired, stats.paired_difference(x, y, resamples=500), atol=1e-4)
     assert apart.high - apart.low > 20 * (paired.high - paired.low)
-    np.testing.assert_allclose(stats.difference(x, y).estimate, stats.iqm(x) - stats.iqm(y), atol=1e-5)
+    np.testing.assert_allclose(
+        stats.difference(x, y).estimate, stats.iqm(x) - stats.iqm(y), atol=1e-5
+    )
     with pytest.raises(ValueError, match="shapes"):
         stats.difference(x, y[:-1], paired=True)
     with pytest.raises(ValueError, match='kind="basic"'):
@@ -103,7 +131,9 @@ def test_a_paired_difference_of_statistics():
 
 
 def test_the_draws_are_even_and_know_nothing_of_each_other():
-    """Chi-squared over places, over neighbours in a resample, and over the same place of neighbouring resamples."""
+    """Chi-squared over places, over neighbours in a resample, and over the same place of
+    neighbouring resamples.
+    """
     draw = jax.vmap(lambda key: draws.draw(key, (64,), 8))
     drawn = np.asarray(draw(jax.random.split(jax.random.key(0), 512)))
     pairs = {

@@ -24,7 +24,11 @@ class Noisy:
 
 
 JUDGED = rl.tree.replace(
-    TRAINING, algo=rl.tree.replace(TRAINING.algo, lr=3e-3, schedule=rl.Constant()), env=Noisy(), episodes=2, eval_share=1.0
+    TRAINING,
+    algo=rl.tree.replace(TRAINING.algo, lr=3e-3, schedule=rl.Constant()),
+    env=Noisy(),
+    episodes=2,
+    eval_share=1.0,
 )
 SEEDS = {"seed": np.arange(3)}
 
@@ -41,15 +45,22 @@ def replayed(training, seeds):
 
 
 def far(a, b):
-    return max(float(jnp.abs(x - y).max()) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+    return max(
+        float(jnp.abs(x - y).max())
+        for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    )
 
 
 def test_the_best_are_those_that_were_evaluated(tmp_path):
-    results = rl.sweep(JUDGED, SEEDS, folder=tmp_path / "x", keep_best=True, save_seconds=0.0, progress=False)
+    results = rl.sweep(
+        JUDGED, SEEDS, folder=tmp_path / "x", keep_best=True, save_seconds=0.0, progress=False
+    )
     told = replayed(JUDGED, jnp.arange(3))
     rows = np.argmax([scores for scores, _ in told], axis=0)
     for seed, row in enumerate(rows):
-        assert results["best_evaluation"].sel(seed=seed) == pytest.approx(told[row][0][seed], rel=1e-4)
+        assert results["best_evaluation"].sel(seed=seed) == pytest.approx(
+            told[row][0][seed], rel=1e-4
+        )
         assert results["best_step"].sel(seed=seed) == results["step"][row]
         after = [jax.tree.map(lambda x: x[seed], params) for _, params in told]  # noqa: B023
         kept = rl.policy(tmp_path / "x", JUDGED, kept="best", seed=seed).state.params

@@ -67,7 +67,9 @@ def test_a_walk_follows_the_rules(seed):
         back = ~before.exists[t] & (level.types == 1)  # type 1 comes back at once, type 0 never
         assert (after.exists[t] == (before.exists[t] & ~taken | back)).all()
         np.testing.assert_allclose(step.reward[t], (level.reward * taken).sum(), rtol=1e-6)
-        assert step.terminated[t] == ((level.termination * taken).any() or t + 1 >= level.time_limit)
+        assert step.terminated[t] == (
+            (level.termination * taken).any() or t + 1 >= level.time_limit
+        )
         number = cell + level.walls.size * (after.exists[t] * [1, 2]).sum()
         assert (step.obs[t] == np.eye(TINY.num_states)[number]).all()
 
@@ -99,7 +101,7 @@ def test_roaming_objects_are_on_free_cells_and_their_maps_show_them():
     assert (first != second).any()
 
 
-# ------------------------------------------------------------------------------------------------- chains and two colours
+# --------------------------------------------------------------------------- chains and two colours
 
 
 @jax.jit
@@ -108,7 +110,9 @@ def lives(env, keys, actions):
 
     def life(key, actions):
         state, _ = env.reset(key)
-        go = lambda state, x: (lambda new, step: (new, (state, step)))(*env.step(jax.random.fold_in(key, x[0]), state, x[1]))
+        go = lambda state, x: (lambda new, step: (new, (state, step)))(
+            *env.step(jax.random.fold_in(key, x[0]), state, x[1])
+        )
         return jax.lax.scan(go, state, (jnp.arange(len(actions)), actions))[1]
 
     return jax.vmap(life)(keys, actions)
@@ -117,7 +121,15 @@ def lives(env, keys, actions):
 @settings(max_examples=10, deadline=None)
 @given(st.integers(0, 1000), st.integers(2, 12), st.integers(0, 1))
 def test_a_chain_pays_for_its_first_action_at_its_end(seed, length, right):
-    env = envs.make("DelayedChain", length=length, right=right, noise=0.5, reward=2.0, one_hot=False, max_steps=12)
+    env = envs.make(
+        "DelayedChain",
+        length=length,
+        right=right,
+        noise=0.5,
+        reward=2.0,
+        one_hot=False,
+        max_steps=12,
+    )
     actions = np.random.default_rng(seed).integers(2, size=(64, 12))
     _, step = jax.device_get(lives(env, jax.random.split(jax.random.key(seed), 64), actions))
     won = actions[:, 0] == right
@@ -147,7 +159,10 @@ def test_two_colors_swap_and_move_when_reached():
     reached = 0
     for b, t in itertools.product(range(8), range(159)):
         (agent, *colors), (new_agent, *new_colors) = before.cells[b, t], before.cells[b, t + 1]
-        row, column = (np.clip(x + dx, 0, 2) for x, dx in zip(divmod(agent, 3), MOVES[actions[b, t]], strict=True))
+        row, column = (
+            np.clip(x + dx, 0, 2)
+            for x, dx in zip(divmod(agent, 3), MOVES[actions[b, t]], strict=True)
+        )
         assert new_agent == 3 * row + column
         assert len({new_agent, *new_colors}) == 3
         sign = 1 if t // 40 % 2 == 0 else -1
@@ -156,12 +171,14 @@ def test_two_colors_swap_and_move_when_reached():
         for old, new in zip(colors, new_colors, strict=True):
             assert (new == old) != (old == new_agent)
             reached += old == new_agent
-        seen = np.concatenate([np.eye(3)[list(divmod(cell, 3))].ravel() for cell in (new_agent, *new_colors)])
+        seen = np.concatenate(
+            [np.eye(3)[list(divmod(cell, 3))].ravel() for cell in (new_agent, *new_colors)]
+        )
         assert (step.obs[b, t] == seen).all()
     assert reached > 50
 
 
-# ------------------------------------------------------------------------------------------------------------ distributions
+# ------------------------------------------------------------------------------------ distributions
 
 
 @jax.jit
@@ -176,7 +193,9 @@ def test_a_distribution_samples_levels_of_one_shape(name):
     family, lifetime = jax.device_get(sampled(levels, jax.random.key(0)))
     assert lifetime.dtype == jnp.int32
     assert 1 <= lifetime.min() <= lifetime.max() <= levels.lifetime[1]
-    assert jax.tree.structure(family) == jax.tree.structure(jax.eval_shape(levels.sample, jax.random.key(2)))
+    assert jax.tree.structure(family) == jax.tree.structure(
+        jax.eval_shape(levels.sample, jax.random.key(2))
+    )
     assert all(x.shape[0] == 64 and np.isfinite(x).all() for x in jax.tree.leaves(family))
     if isinstance(family, LPGGrid):
         places = np.concatenate([family.start[:, None], family.objects], 1)
@@ -190,18 +209,25 @@ def test_a_distribution_samples_levels_of_one_shape(name):
 def test_a_distribution_touches_no_device():
     """So that a configuration may name one before the number of cores is set."""
     code = (
-        "import envs, jax; envs.distribution('LPGGrid-tiny', num_walls=2); envs.distribution('DelayedChain-long'); "
+        "import envs, jax; envs.distribution('LPGGrid-tiny', num_walls=2); "
+        "envs.distribution('DelayedChain-long'); "
         "assert not jax._src.xla_bridge.backends_are_initialized()"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=120).returncode == 0
 
 
-@pytest.mark.parametrize(("name", "best"), [("LPGGrid-tiny", 1.0), ("DelayedChain-long", 1.0), ("LPGGrid-rand_tiny", 3.0)])
+@pytest.mark.parametrize(
+    ("name", "best"),
+    [("LPGGrid-tiny", 1.0), ("DelayedChain-long", 1.0), ("LPGGrid-rand_tiny", 3.0)],
+)
 def test_a_distribution_scores_its_levels(name, best):
     """1 is the best; where that is not known, the return itself."""
     levels = envs.distribution(name)
     level = jax.jit(levels.sample)(jax.random.key(0))
-    exactly = {"LPGGrid-tiny": jax.jit(envs.solve.optimal_return), "DelayedChain-long": lambda chain: chain.reward}
+    exactly = {
+        "LPGGrid-tiny": jax.jit(envs.solve.optimal_return),
+        "DelayedChain-long": lambda chain: chain.reward,
+    }
     ret = jnp.float32(exactly.get(name, lambda level: 3.0)(level))
     assert float(jax.jit(levels.score)(level, ret)) == pytest.approx(best)
 
@@ -211,7 +237,9 @@ def test_what_is_sampled_has_the_ranges_of_the_paper():
     family = jax.jit(jax.vmap(levels.sample))(jax.random.split(jax.random.key(0), 3000))
     lifetime = jax.vmap(levels.sample_lifetime)(jax.random.split(jax.random.key(1), 3000))
     assert (int(lifetime.min()), int(lifetime.max())) == (10, 250)
-    assert float(lifetime.mean()) == pytest.approx(240 / np.log(25), rel=0.05)  # the mean of a logarithmically uniform draw
+    assert float(lifetime.mean()) == pytest.approx(
+        240 / np.log(25), rel=0.05
+    )  # the mean of a logarithmically uniform draw
     assert float(family.time_limit.mean()) == pytest.approx(730 / np.log(37.5), rel=0.05)
     assert np.bincount((family.types >= 0).sum(1))[1:] == pytest.approx(600, rel=0.15)
     np.testing.assert_allclose(family.reward.mean(0), [0.5, 0, 0, 0, 0], atol=0.05)
@@ -221,7 +249,9 @@ def test_what_is_sampled_has_the_ranges_of_the_paper():
 
 def test_reward_scales_are_spread_over_two_decades():
     family = tiny(jax.random.split(jax.random.key(0), 2000))
-    plain = jax.jit(jax.vmap(replace(TINY, reward_scale=(1.0, 1.0)).sample))(jax.random.split(jax.random.key(0), 2000))
+    plain = jax.jit(jax.vmap(replace(TINY, reward_scale=(1.0, 1.0)).sample))(
+        jax.random.split(jax.random.key(0), 2000)
+    )
     scale = np.asarray(family.reward / plain.reward)
     np.testing.assert_allclose(scale[:, 0], scale[:, 1], rtol=1e-4)
     assert np.abs(np.log10(scale)).max() <= 1.001
@@ -243,7 +273,7 @@ def test_a_maze_has_one_way_from_each_room_to_each_other(seed):
     assert found == cells
 
 
-# ------------------------------------------------------------------------------------------------------------------- errors
+# ------------------------------------------------------------------------------------------- errors
 
 
 MAP = "S0\n#.", (1.0,), (0.0,), (0.0,), 5
@@ -260,7 +290,10 @@ MAP = "S0\n#.", (1.0,), (0.0,), (0.0,), 5
             "one_hot=True and one_hot=False",
             lambda: envs.family([envs.make("LPGGrid-dense", one_hot=x) for x in (True, False)]),
         ),
-        ("LPGGrid and Catch", lambda: envs.family([envs.make("LPGGrid-dense"), envs.make("Catch")])),
+        (
+            "LPGGrid and Catch",
+            lambda: envs.family([envs.make("LPGGrid-dense"), envs.make("Catch")]),
+        ),
         ("got none", lambda: envs.family([])),
         (r"sides=\(5, 4\)", lambda: envs.distribution("LPGGrid-tiny", sides=(5, 4))),
         ("no room", lambda: envs.distribution("LPGGrid-tiny", sides=(2, 4), num_objects=(1, 4))),
@@ -274,8 +307,14 @@ MAP = "S0\n#.", (1.0,), (0.0,), (0.0,), 5
         ("rectangle", lambda: drawn("S0\n.", *MAP[1:])),
         ("one 'S'", lambda: drawn("..\n..", *MAP[1:])),
         (r"types \[1\]", lambda: drawn("S1\n..", *MAP[1:])),
-        ("one level has", lambda: trail(tiny(jax.random.split(jax.random.key(0), 2)), jax.random.key(0))),
-        (r"types.*\(2,\)", lambda: trail(replace(drawn(*MAP), types=jnp.zeros(2, int)), jax.random.key(0))),
+        (
+            "one level has",
+            lambda: trail(tiny(jax.random.split(jax.random.key(0), 2)), jax.random.key(0)),
+        ),
+        (
+            r"types.*\(2,\)",
+            lambda: trail(replace(drawn(*MAP), types=jnp.zeros(2, int)), jax.random.key(0)),
+        ),
         ("no room", lambda: trail(drawn("S", *MAP[1:]).__class__(**crowded()), jax.random.key(0))),
     ],
 )

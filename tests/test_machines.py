@@ -55,7 +55,9 @@ def test_two_processes_make_the_dataset_of_one(tmp_path):
     told = ended(start(tmp_path / "x"))
     assert [text.splitlines()[-1] for text in told] == ["members 6", "members 6"]
     assert same_members(tmp_path / "x", tmp_path / "alone") == 3
-    xr.testing.assert_equal(xr.load_dataset(tmp_path / "x" / "results.nc", engine="h5netcdf"), alone)
+    xr.testing.assert_equal(
+        xr.load_dataset(tmp_path / "x" / "results.nc", engine="h5netcdf"), alone
+    )
 
 
 @pytest.mark.slow

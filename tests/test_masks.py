@@ -1,4 +1,6 @@
-"""A forbidden action is never taken, costs no gradient its finiteness, and is no business of the network's."""
+"""A forbidden action is never taken, costs no gradient its finiteness, and is no business of the
+network's.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +21,10 @@ each = pytest.mark.parametrize(("space", "mask"), SPACES.values(), ids=SPACES)
 
 
 def chances(space, mask):
-    """What a uniform policy over the allowed actions does with each entry, written out. A list of [n_i]."""
+    """What a uniform policy over the allowed actions does with each entry, written out.
+
+    A list of [n_i].
+    """
     sizes = getattr(space, "sizes", (getattr(space, "n", 0),))
     parts = np.split(np.array(mask, float), np.cumsum(sizes)[:-1])
     return [part / part.sum() for part in parts]
@@ -33,7 +38,9 @@ def shares(space, draws):
 
 def flat_actions(space, values):
     """Each action of each entry alone, the other entries at an allowed one."""
-    return jnp.int32(values[0]) if isinstance(space, spaces.Discrete) else jnp.array(values, jnp.int32)
+    return (
+        jnp.int32(values[0]) if isinstance(space, spaces.Discrete) else jnp.array(values, jnp.int32)
+    )
 
 
 @each
@@ -45,17 +52,23 @@ def test_a_policy_is_the_softmax_over_what_is_allowed(space, mask):
     for share, chance in zip(shares(space, draws), expected, strict=True):
         np.testing.assert_allclose(share, chance, atol=0.04)
         assert (share[chance == 0] == 0).all()
-    np.testing.assert_allclose(policy.entropy(), sum(np.log((part > 0).sum()) for part in expected), rtol=1e-5)
+    np.testing.assert_allclose(
+        policy.entropy(), sum(np.log((part > 0).sum()) for part in expected), rtol=1e-5
+    )
     allowed = [int(np.argmax(part)) for part in expected]
     chance = np.prod([part[i] for part, i in zip(expected, allowed, strict=True)])
-    np.testing.assert_allclose(policy.log_prob(flat_actions(space, allowed)), np.log(chance), rtol=1e-5)
+    np.testing.assert_allclose(
+        policy.log_prob(flat_actions(space, allowed)), np.log(chance), rtol=1e-5
+    )
 
 
 @each
 def test_a_random_action_is_an_allowed_one(space, mask):
     draw = lambda key: space.sample(key, jnp.array(mask))
     for share, chance in zip(
-        shares(space, jax.vmap(draw)(jax.random.split(jax.random.key(0), DRAWS))), chances(space, mask), strict=True
+        shares(space, jax.vmap(draw)(jax.random.split(jax.random.key(0), DRAWS))),
+        chances(space, mask),
+        strict=True,
     ):
         np.testing.assert_allclose(share, chance, atol=0.04)
         assert (share[chance == 0] == 0).all()
@@ -89,18 +102,22 @@ def test_mistakes_with_masks_are_explained():
     box = spaces.Box()
     for refused in (
         lambda: box.sample(jax.random.key(0), jnp.ones(1, bool)),
-        lambda: box.policy({"loc": jnp.zeros(1), "log_std": jnp.zeros(1), "mask": jnp.ones(1, bool)}),
+        lambda: box.policy(
+            {"loc": jnp.zeros(1), "log_std": jnp.zeros(1), "mask": jnp.ones(1, bool)}
+        ),
     ):
         with pytest.raises(TypeError, match="Discrete or MultiDiscrete"):
             refused()
 
 
-# ---------------------------------------------------------------------------------------- networks and statistics see none
+# ----------------------------------------------------------------- networks and statistics see none
 
 
 @pytest.mark.parametrize("memory", [None, rl.GRU(4)], ids=["plain", "memory"])
 @pytest.mark.parametrize(
-    ("builder", "shape"), [(rl.MLP((8,)), (3,)), (rl.CNN((4,), hidden=(8,)), (5, 5, 2))], ids=["mlp", "cnn"]
+    ("builder", "shape"),
+    [(rl.MLP((8,)), (3,)), (rl.CNN((4,), hidden=(8,)), (5, 5, 2))],
+    ids=["mlp", "cnn"],
 )
 def test_a_network_sees_the_observation_and_hands_on_the_mask(builder, shape, memory):
     network = networks.build(builder, memory, {"logits": 2})
@@ -108,7 +125,9 @@ def test_a_network_sees_the_observation_and_hands_on_the_mask(builder, shape, me
     first = jnp.zeros(4, bool)
     one = jax.tree.map(lambda x: x[0], spaces.Masked(seen, mask))
     params = network.init(jax.random.key(0), one)
-    assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, network.init(jax.random.key(0), seen[0]))
+    assert jax.tree.map(jnp.shape, params) == jax.tree.map(
+        jnp.shape, network.init(jax.random.key(0), seen[0])
+    )
     plain = network.apply(params, network.start(), seen, first)[1]
     out = network.apply(params, network.start(), spaces.Masked(seen, mask), first)[1]
     assert "mask" not in plain
@@ -129,7 +148,7 @@ def test_statistics_are_of_what_is_seen():
     assert masks.mask_of(seen) is None
 
 
-# ------------------------------------------------------------------------------------------------------------ an algorithm
+# ------------------------------------------------------------------------------------- an algorithm
 
 
 @pytree
@@ -150,8 +169,12 @@ class Tempting:
 
 
 def test_ppo_takes_the_best_that_is_allowed():
-    algo = rl.ppo(lr=1e-2, num_envs=4, num_steps=8, minibatches=2, network=rl.MLP((8,)), normalize_obs=True)
-    train = jax.jit(lambda key: rl.train(key, algo, Tempting(), steps=32 * 40, evals=2, episodes=1)[1])
+    algo = rl.ppo(
+        lr=1e-2, num_envs=4, num_steps=8, minibatches=2, network=rl.MLP((8,)), normalize_obs=True
+    )
+    train = jax.jit(
+        lambda key: rl.train(key, algo, Tempting(), steps=32 * 40, evals=2, episodes=1)[1]
+    )
     metrics = train(jax.random.key(0))
     assert metrics["return"][-1] > 0.9
     assert (metrics["return"] <= 1.0).all()

@@ -1,4 +1,6 @@
-"""What every memory promises: it is its definition, at once or in parts, and nothing of an episode outlives its end."""
+"""What every memory promises: it is its definition, at once or in parts, and nothing of an episode
+outlives its end.
+"""
 
 import functools
 
@@ -35,7 +37,8 @@ def params_of(name, seed=0):
     leaves, structure = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
     return jax.tree.unflatten(
-        structure, [x + 0.3 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
+        structure,
+        [x + 0.3 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)],
     )
 
 
@@ -52,7 +55,7 @@ def close(a, b, rtol=1e-5):
     np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol)
 
 
-# ------------------------------------------------------------------------------------- the definitions, one step at a time
+# -------------------------------------------------------------- the definitions, one step at a time
 
 
 def sigmoid(x):
@@ -84,12 +87,18 @@ def lstm(p, past, x):
 
 
 def ffm(p, past, x):
-    """The sum over all that was written, each faded and turned by its own age (Morad et al., 2023)."""
+    """The sum over all that was written, each faded and turned by its own age (Morad et al.,
+    2023).
+    """
     write, gate, show = np.split(layer(p["input"], x), [3, 6])
     past = [*past, write * sigmoid(gate)]
     total = np.zeros((3, 2), complex)
     for age, written in enumerate(reversed(past)):
-        total += np.exp(-age * np.abs(p["alpha"]))[:, None] * np.exp(1j * age * p["omega"])[None] * written[:, None]
+        total += (
+            np.exp(-age * np.abs(p["alpha"]))[:, None]
+            * np.exp(1j * age * p["omega"])[None]
+            * written[:, None]
+        )
     seen = norm(layer(p["mix"], np.concatenate([total.real.ravel(), total.imag.ravel()])))
     return past, sigmoid(show) * seen + (1 - sigmoid(show)) * x
 
@@ -98,7 +107,10 @@ def lru(p, past, x):
     u = norm(x)
     real, imaginary = np.split(u @ p["input"]["kernel"], 2)
     past = [*past, np.exp(p["gamma"]) * (real + 1j * imaginary)]
-    h = sum(np.exp(age * (-np.exp(p["nu"]) + 1j * np.exp(p["theta"]))) * b for age, b in enumerate(reversed(past)))
+    h = sum(
+        np.exp(age * (-np.exp(p["nu"]) + 1j * np.exp(p["theta"]))) * b
+        for age, b in enumerate(reversed(past))
+    )
     y = np.concatenate([h.real, h.imag]) @ p["output"]["kernel"] + p["skip"]["scale"] * u
     value, gate = np.split(layer(p["glu"], np.array(jax.nn.gelu(y.astype(np.float32)))), 2)
     return past, x + value * sigmoid(gate)
@@ -116,7 +128,10 @@ def gtrxl(p, past, x, window=3, heads=2):
             scores, values = [], []
             for age, old in enumerate(past[i][: -window - 2 : -1]):
                 _, key, value = np.split(layer(q["attend"], norm(old)), 3)
-                scores.append(query[share] @ key[share] / np.sqrt(SIZE / heads) + q["distance"]["bias"][head, age])
+                scores.append(
+                    query[share] @ key[share] / np.sqrt(SIZE / heads)
+                    + q["distance"]["bias"][head, age]
+                )
                 values.append(value[share])
             weight = np.exp(scores) / np.exp(scores).sum()
             seen.append(weight @ np.array(values))
@@ -148,7 +163,7 @@ def test_a_trajectory_is_read_as_the_definition_says(name):
     np.testing.assert_allclose(y, expected, rtol=1e-4, atol=2e-5)
 
 
-# ------------------------------------------------------------------------------------------------ at once, or in any parts
+# ------------------------------------------------------------------------- at once, or in any parts
 
 
 def step_by_step(name):
@@ -160,7 +175,11 @@ def step_by_step(name):
         memory, y = MEMORIES[name].apply(params, memory, x[None], jnp.zeros(1, bool))
         return memory, y[0]
 
-    return jax.jit(lambda params, memory, x, first: jax.lax.scan(lambda m, now: move(params, m, now), memory, (x, first)))
+    return jax.jit(
+        lambda params, memory, x, first: jax.lax.scan(
+            lambda m, now: move(params, m, now), memory, (x, first)
+        )
+    )
 
 
 STEP_BY_STEP = {name: step_by_step(name) for name in MEMORIES}
@@ -195,13 +214,17 @@ def test_nothing_of_an_episode_outlives_its_end(name):
     """Exactly: the gradient of what follows, with respect to all that came before, is 0."""
     params, end = params_of(name), 5
     old = rest(name)
-    floats = lambda memory: {str(i): x for i, x in enumerate(jax.tree.leaves(memory)) if x.dtype == jnp.float32}
+    floats = lambda memory: {
+        str(i): x for i, x in enumerate(jax.tree.leaves(memory)) if x.dtype == jnp.float32
+    }
 
     def later(before, x, row):
         leaves, structure = jax.tree.flatten(old)
         leaves = [before.get(str(i), x) for i, x in enumerate(leaves)]
         last, y = APPLY[name](params, jax.tree.unflatten(structure, leaves), x, firsts(end))
-        return (y[row] ** 2).sum() + (row == LENGTH - 1) * sum((x**2).sum() for x in floats(last).values())
+        return (y[row] ** 2).sum() + (row == LENGTH - 1) * sum(
+            (x**2).sum() for x in floats(last).values()
+        )
 
     look = jax.jit(jax.grad(later, (0, 1)))
     of_memory, of_x = look(floats(old), features(), LENGTH - 1)
@@ -219,7 +242,9 @@ def test_vmap_is_a_loop(name):
     x = jnp.stack([features(seed) for seed in range(3)])
     first = jnp.stack([firsts(), firsts(0, 4), firsts(9)])
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *params)
-    many = jax.jit(jax.vmap(lambda params, x, first: memory.apply(params, memory.start(), x, first)))(stacked, x, first)
+    many = jax.jit(
+        jax.vmap(lambda params, x, first: memory.apply(params, memory.start(), x, first))
+    )(stacked, x, first)
     for i in range(3):
         alone = APPLY[name](params[i], memory.start(), x[i], first[i])
         jax.tree.map(lambda a, b, i=i: close(a[i], b), many, alone)
@@ -227,11 +252,19 @@ def test_vmap_is_a_loop(name):
 
 @every
 def test_a_memory_is_zeros_at_the_start_and_can_be_kept(name):
-    """Real leaves of some size: what a reset, a checkpoint and a check for numbers that are not finite can read."""
+    """Real leaves of some size: what a reset, a checkpoint and a check for numbers that are not
+    finite can read.
+    """
     memory = MEMORIES[name]
-    start, (last, _) = memory.start(), APPLY[name](params_of(name), memory.start(), features(), firsts())
+    start, (last, _) = (
+        memory.start(),
+        APPLY[name](params_of(name), memory.start(), features(), firsts()),
+    )
     chex.assert_trees_all_equal_shapes_and_dtypes(start, last)
-    assert all(x.size > 0 and x.dtype in (jnp.float32, bool) and not x.any() for x in jax.tree.leaves(start))
+    assert all(
+        x.size > 0 and x.dtype in (jnp.float32, bool) and not x.any()
+        for x in jax.tree.leaves(start)
+    )
     assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(params_of(name)))
     assert tree.is_finite(last)
     chex.assert_trees_all_equal(tree.where(jnp.bool_(True), start, last), start)
@@ -249,21 +282,28 @@ def test_a_thousand_steps_have_a_finite_gradient(name):
     def grad(params):
         return (memory.apply(params, memory.start(), x, first)[1] ** 2).mean()
 
-    steep = {"alpha": jnp.array([0.0, 1e-6, 30.0])} if name == "ffm" else {}  # nothing fades, or everything at once
+    steep = (
+        {"alpha": jnp.array([0.0, 1e-6, 30.0])} if name == "ffm" else {}
+    )  # nothing fades, or everything at once
     grads = grad(memory.init(jax.random.key(0)) | steep)
     assert tree.is_finite(grads)
     assert sum(float(jnp.abs(g).sum()) for g in jax.tree.leaves(grads)) > 0.0
 
 
-# --------------------------------------------------------------------------------------------------------- the linear scan
+# ---------------------------------------------------------------------------------- the linear scan
 
 
-DECAY = tuple(jnp.array([[0.9, 0.0, 0.9999, -0.8], [0.1, 0.0, 0.001, 0.6]]))  # the last neither grows nor fades
+DECAY = tuple(
+    jnp.array([[0.9, 0.0, 0.9999, -0.8], [0.1, 0.0, 0.001, 0.6]])
+)  # the last neither grows nor fades
 
 
 def recurrence(decay, memory, x, first):
     """h[t] = x[t] + decay h[t-1], of nothing where an episode begins, in float64."""
-    decay, h, x = (np.asarray(real, float) + 1j * np.asarray(imaginary, float) for real, imaginary in (decay, memory, x))
+    decay, h, x = (
+        np.asarray(real, float) + 1j * np.asarray(imaginary, float)
+        for real, imaginary in (decay, memory, x)
+    )
     states = []
     for t in range(len(x)):
         h = x[t] + (0.0 if first[t] else decay * h)
@@ -274,13 +314,19 @@ def recurrence(decay, memory, x, first):
 def case(length, seed=0):
     key_memory, key_x, key_first = jax.random.split(jax.random.key(seed), 3)
     pair = lambda key, *shape: tuple(jax.random.normal(key, (2, *shape)))
-    return pair(key_memory, 4), pair(key_x, length, 4), jax.random.bernoulli(key_first, 0.1, (length,))
+    return (
+        pair(key_memory, 4),
+        pair(key_x, length, 4),
+        jax.random.bernoulli(key_first, 0.1, (length,)),
+    )
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 5, 8, 100])
 @pytest.mark.parametrize("scan", [scan_in_turn, scan_in_parallel])
 def test_either_scan_is_the_recurrence(scan, length):
-    for a, b in zip(jax.jit(scan)(DECAY, *case(length)), recurrence(DECAY, *case(length)), strict=True):
+    for a, b in zip(
+        jax.jit(scan)(DECAY, *case(length)), recurrence(DECAY, *case(length)), strict=True
+    ):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
 
@@ -289,11 +335,15 @@ def test_both_scans_have_one_gradient_and_none_across_a_reset():
     first = jnp.isin(jnp.arange(7), jnp.array([2, 4]))
     seen = {}
     for scan in (scan_in_turn, scan_in_parallel):
-        loss = lambda decay, memory, x, scan=scan: sum((h[5:] ** 3).sum() for h in scan(decay, memory, x, first))
+        loss = lambda decay, memory, x, scan=scan: sum(
+            (h[5:] ** 3).sum() for h in scan(decay, memory, x, first)
+        )
         seen[scan] = jax.jit(jax.grad(loss, (0, 1, 2)))(DECAY, memory, x)
         _, of_memory, of_x = seen[scan]
         assert all((g == 0.0).all() for g in of_memory)
-        assert all((g[:4] == 0.0).all() and (np.delete(g[4:], 1, axis=1) != 0.0).all() for g in of_x)
+        assert all(
+            (g[:4] == 0.0).all() and (np.delete(g[4:], 1, axis=1) != 0.0).all() for g in of_x
+        )
     jax.tree.map(lambda a, b: close(a, b, 1e-4), *seen.values())
 
 
@@ -301,11 +351,13 @@ def test_both_scans_have_one_gradient_and_none_across_a_reset():
 def test_what_runs_where_there_is_no_cpu_reads_alike(name, monkeypatch):
     found = APPLY[name](params_of(name), rest(name), features(), firsts(3, 4, 9))
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    other = jax.jit(lambda *case: MEMORIES[name].apply(*case))(params_of(name), rest(name), features(), firsts(3, 4, 9))
+    other = jax.jit(lambda *case: MEMORIES[name].apply(*case))(
+        params_of(name), rest(name), features(), firsts(3, 4, 9)
+    )
     jax.tree.map(close, other, found)
 
 
-# ------------------------------------------------------------------------------------------------------------------ in use
+# ------------------------------------------------------------------------------------------- in use
 
 
 @every
@@ -320,9 +372,14 @@ def test_the_command_line_makes_each_kind(name):
 @pytest.mark.parametrize("make", [rl.pqn, rl.dqn, rl.td3])
 def test_a_learner_s_state_keeps_its_shape(make):
     """With the memory that is most of a tree; nothing is compiled."""
-    algo, env = make(memory=MEMORIES["gtrxl"]), envs.make("Pendulum-P" if make is rl.td3 else "MemoryChain")
+    algo, env = (
+        make(memory=MEMORIES["gtrxl"]),
+        envs.make("Pendulum-P" if make is rl.td3 else "MemoryChain"),
+    )
     start = jax.eval_shape(lambda key: algo.init(key, env), jax.random.key(0))
-    after, _ = jax.eval_shape(lambda key, state: algo.update(key, env, state), jax.random.key(0), start)
+    after, _ = jax.eval_shape(
+        lambda key, state: algo.update(key, env, state), jax.random.key(0), start
+    )
     chex.assert_trees_all_equal_shapes_and_dtypes(start, after)
 
 
@@ -343,7 +400,15 @@ def test_counts_that_do_not_fit_are_explained(make, message):
 @every
 def test_each_memory_recalls_the_cue(name):
     """MemoryChain without a memory is a coin flip."""
-    sizes = dict(network=rl.MLP((16,)), memory=type(MEMORIES[name])(8), num_envs=8, num_steps=16, minibatches=2)
+    sizes = dict(
+        network=rl.MLP((16,)),
+        memory=type(MEMORIES[name])(8),
+        num_envs=8,
+        num_steps=16,
+        minibatches=2,
+    )
     algo, env = rl.ppo(**sizes, lr=3e-3, entropy_weight=0.0), envs.make("MemoryChain", length=3)
-    run = lambda seed: rl.train(seed, algo, env, steps=128 * 100, evals=10, episodes=0)[1]["return"][-1]
+    run = lambda seed: rl.train(seed, algo, env, steps=128 * 100, evals=10, episodes=0)[1][
+        "return"
+    ][-1]
     assert jnp.median(jax.jit(jax.vmap(run))(jnp.arange(8))) > 0.9

@@ -1,4 +1,6 @@
-"""Gradients through a learner's updates: equal to finite differences, flat in memory, and clear where there are none."""
+"""Gradients through a learner's updates: equal to finite differences, flat in memory, and clear
+where there are none.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +27,9 @@ def test_equals_finite_differences():
 
     @jax.jit
     def value_and_slope(lr):
-        (value, _), grads = meta_gradient(jax.random.key(1), CASE, {"lr": lr}, Value(), start, value_after, 3)
+        (value, _), grads = meta_gradient(
+            jax.random.key(1), CASE, {"lr": lr}, Value(), start, value_after, 3
+        )
         return value, grads["lr"]
 
     _, slope = value_and_slope(0.01)
@@ -47,7 +51,10 @@ class Fit:
     def init(self, key, env, num_updates=float("inf")):
         first, second = jax.random.split(key)
         shape = (self.width, self.width)
-        params = {"first": jax.random.normal(first, shape) / 8, "second": jax.random.normal(second, shape) / 8}
+        params = {
+            "first": jax.random.normal(first, shape) / 8,
+            "second": jax.random.normal(second, shape) / 8,
+        }
         return Fitted(params, Clock(jnp.int32(0), jnp.float32(num_updates)))
 
     def update(self, key, env, state):
@@ -56,7 +63,9 @@ class Fit:
         value, grads = jax.value_and_grad(loss)(state.params)
         params = jax.tree.map(lambda p, g: p - self.lr * g, state.params, grads)
         if self.loops:
-            params = jax.lax.fori_loop(0, self.steps, lambda _, p: jax.tree.map(lambda x: x * 0.9, p), params)
+            params = jax.lax.fori_loop(
+                0, self.steps, lambda _, p: jax.tree.map(lambda x: x * 0.9, p), params
+            )
         told = {"loss": value, "return": value, "length": value, "episodes": jnp.int32(0)}
         return Fitted(params, state.clock.tick()), told
 
@@ -77,9 +86,15 @@ def test_memory_is_flat_in_the_number_of_updates():
 
     def scratch(num_updates, branch):
         run = lambda state, lr: meta_gradient(
-            jax.random.key(1), learner, {"lr": lr}, None, state, lambda *now: (size(now[1]), ()), num_updates,
+            jax.random.key(1),
+            learner,
+            {"lr": lr},
+            None,
+            state,
+            lambda *now: (size(now[1]), ()),
+            num_updates,
             branch=branch,
-        )[1]  # fmt: skip
+        )[1]
         return jax.jit(run).lower(start, 0.1).compile().memory_analysis().temp_size_in_bytes
 
     state = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(start))
@@ -93,16 +108,32 @@ def test_what_has_no_gradient_is_named():
     start = learner.init(key, None)
     objective = lambda learner, state, told: (size(state), ())
     with pytest.raises(ValueError, match=r"No gradient reaches \['lr'\]"):
-        meta_gradient(key, learner, {"lr": 0.1}, None, start, lambda *now: (jnp.round(size(now[1])) * 0.0 + 1.0, ()), 2)
+        meta_gradient(
+            key,
+            learner,
+            {"lr": 0.1},
+            None,
+            start,
+            lambda *now: (jnp.round(size(now[1])) * 0.0 + 1.0, ()),
+            2,
+        )
     with pytest.raises(TypeError, match=r"\['steps'\] = 1 is int"):
         meta_gradient(key, learner, {"steps": 1}, None, start, objective, 2)
     with pytest.raises(ValueError, match="Fit takes steps that can't be differentiated backward"):
-        jax.jit(lambda steps: meta_gradient(key, Fit(steps=steps, loops=True), {"lr": 0.1}, None, start, objective, 2))(3)
+        jax.jit(
+            lambda steps: meta_gradient(
+                key, Fit(steps=steps, loops=True), {"lr": 0.1}, None, start, objective, 2
+            )
+        )(3)
     recurrent = replace(LIVES, learner=replace(LEARNER, memory=rl.GRU(4)))
     with pytest.raises(ValueError, match="without a memory"):
         MetaGradient(recurrent).init(key, Choices())
     unknown = MetaGradient(
-        LIVES, OuterCritic(network=rl.MLP((4,))), regularisers={"enthropy": 0.1}, num_agents=1, num_updates=1
+        LIVES,
+        OuterCritic(network=rl.MLP((4,))),
+        regularisers={"enthropy": 0.1},
+        num_agents=1,
+        num_updates=1,
     )
     state = jax.eval_shape(unknown.init, key, Choices())
     with pytest.raises(ValueError, match="no 'enthropy' to regularise; the nearest are entropy"):
@@ -111,7 +142,9 @@ def test_what_has_no_gradient_is_named():
 
 def test_a_sliding_window_learns_a_learning_rate_with_agents_of_all_ages():
     lives = replace(LIVES, learner=replace(CASE, num_envs=4), lifetime=(12, 12), chunk=8)
-    algo = MetaGradient(lives, OuterCritic(network=rl.MLP((4,))), lr=0.01, num_agents=16, num_updates=3)
+    algo = MetaGradient(
+        lives, OuterCritic(network=rl.MLP((4,))), lr=0.01, num_agents=16, num_updates=3
+    )
 
     def one(state, n):
         return algo.update(jax.random.fold_in(jax.random.key(1), n), Choices(), state)

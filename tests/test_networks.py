@@ -1,4 +1,6 @@
-"""Initialisation without LAPACK, memory that resets, and the seam that any library can stand behind."""
+"""Initialisation without LAPACK, memory that resets, and the seam that any library can stand
+behind.
+"""
 
 import dataclasses
 
@@ -40,7 +42,11 @@ def test_builders_give_every_head(builder):
     network = builder({"loc": 2, "log_std": 2, "value": 1})
     params = network.init(jax.random.key(0), obs)
     out = network.apply(params, obs)
-    assert {name: x.shape for name, x in out.items()} == {"loc": (2,), "log_std": (2,), "value": (1,)}
+    assert {name: x.shape for name, x in out.items()} == {
+        "loc": (2,),
+        "log_std": (2,),
+        "value": (1,),
+    }
     moved = network.apply(params, ~obs)
     np.testing.assert_array_equal(out["log_std"], moved["log_std"])  # free: it sees no observation
     assert not np.allclose(out["value"], moved["value"])
@@ -56,7 +62,9 @@ def test_towers_are_apart_unless_shared():
     for shared in (False, True):
         network = rl.MLP((8,), shared=shared)(HEADS)
         params = network.init(jax.random.key(0), obs)
-        grad = jax.grad(lambda p, network=network: network.apply(p, obs)["value"].sum())(params)["params"]
+        grad = jax.grad(lambda p, network=network: network.apply(p, obs)["value"].sum())(params)[
+            "params"
+        ]
         touched = {name.split("_")[0] for name, g in grad.items() if np.abs(g["kernel"]).sum() > 0}
         assert touched == ({"value", "shared"} if shared else {"value"})
 
@@ -86,7 +94,9 @@ def test_a_table_is_a_row_for_each_state():
     assert all((x == 0).all() for x in params.values())
     params = {name: jnp.arange(x.size, dtype=float).reshape(x.shape) for name, x in params.items()}
     out = jax.vmap(lambda obs: network.apply(params, obs))(jnp.array([4, 0, 6]))
-    np.testing.assert_array_equal(out["logits"], [[8, 9], [0, 1], [np.nan, np.nan]])  # beyond the table: no other's row
+    np.testing.assert_array_equal(
+        out["logits"], [[8, 9], [0, 1], [np.nan, np.nan]]
+    )  # beyond the table: no other's row
     slope = jax.grad(lambda params: network.apply(params, jnp.int32(4))["logits"].sum())(params)
     np.testing.assert_array_equal(slope["logits"], np.eye(6)[:, [4, 4]])
     for obs in (jnp.ones(6), jnp.float32(1.0), jnp.zeros(2, int), {"index": jnp.int32(0)}):
@@ -98,7 +108,9 @@ def test_an_agent_with_a_table_learns():
     corridor = drawn("S..0", (1.0,), (1.0,), (0.0,), 8)
     env = tree.replace(corridor, one_hot=False)
     how = dict(network=rl.Table(env.num_states), lr=0.05, num_envs=8, num_steps=16, minibatches=2)
-    metrics = rl.train(jax.random.key(0), rl.ppo(**how), env, steps=128 * 30, evals=5, episodes=0)[1]
+    metrics = rl.train(jax.random.key(0), rl.ppo(**how), env, steps=128 * 30, evals=5, episodes=0)[
+        1
+    ]
     assert metrics["return"][0] < 0.8 < metrics["return"][-1]
 
 
@@ -112,7 +124,9 @@ class NnxNet(nnx.Module):
 
 
 class NnxBuilder:
-    """An NNX module behind the kit's seam: split into a graph and its parameters, merged to be applied."""
+    """An NNX module behind the kit's seam: split into a graph and its parameters, merged to be
+    applied.
+    """
 
     def __call__(self, heads):
         def init(key, obs):
@@ -127,7 +141,9 @@ class NnxBuilder:
 
 def test_an_nnx_module_trains_through_the_same_seam():
     algo = rl.ppo(network=NnxBuilder(), num_steps=16)
-    _, metrics = jax.jit(lambda key: rl.train(key, algo, envs.make("Catch"), steps=128, evals=2))(jax.random.key(0))
+    _, metrics = jax.jit(lambda key: rl.train(key, algo, envs.make("Catch"), steps=128, evals=2))(
+        jax.random.key(0)
+    )
     assert np.isfinite(metrics["loss"]).all()
     assert not metrics["diverged"].any()
 
@@ -141,5 +157,7 @@ def test_a_network_that_lacks_a_head_is_refused_before_anything_is_compiled():
             return rl.MLP((8,))({"logits": heads["logits"], "value": 1})
 
     algo = rl.OnPolicy(rule=rl.LPG.random(jax.random.key(0), 8), network=Forgetful())
-    with pytest.raises(ValueError, match=r"needs a head 'y' of size 8, and the network gives .*value \[1\]"):
+    with pytest.raises(
+        ValueError, match=r"needs a head 'y' of size 8, and the network gives .*value \[1\]"
+    ):
         jax.eval_shape(lambda key: rl.train(key, algo, Choice(), steps=10_000), jax.random.key(0))

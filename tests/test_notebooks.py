@@ -1,4 +1,6 @@
-"""Every notebook runs from top to bottom with its parameters cell shrunk; none is excluded, none is stored with outputs."""
+"""Every notebook runs from top to bottom with its parameters cell shrunk; none is excluded, none is
+stored with outputs.
+"""
 
 import pathlib
 
@@ -30,6 +32,13 @@ def test_a_notebook_runs(name, tmp_path):
     parameters = [cell for cell in book.cells if "parameters" in cell.metadata.get("tags", [])]
     assert len(parameters) == 1
     parameters[0].source += "\n" + SMOKE[name]
-    NotebookClient(book, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
-    pictures = [out for cell in book.cells for out in cell.get("outputs", []) if "image/png" in out.get("data", {})]
+    NotebookClient(
+        book, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+    ).execute()
+    pictures = [
+        out
+        for cell in book.cells
+        for out in cell.get("outputs", [])
+        if "image/png" in out.get("data", {})
+    ]
     assert pictures

@@ -34,7 +34,10 @@ def test_n_step_sums_are_the_sums_written_out(n):
     terminated = rng.random(12) < 0.2
     done = terminated | (rng.random(12) < 0.2)
     total, discount, row = returns.n_step_sums(
-        jnp.array(reward, jnp.float32), jnp.array(GAMMA * (1.0 - terminated), jnp.float32), jnp.array(done), n
+        jnp.array(reward, jnp.float32),
+        jnp.array(GAMMA * (1.0 - terminated), jnp.float32),
+        jnp.array(done),
+        n,
     )
     for t in range(12):
         expected, k = 0.0, t
@@ -44,14 +47,20 @@ def test_n_step_sums_are_the_sums_written_out(n):
                 break
         assert row[t] == k
         np.testing.assert_allclose(total[t], expected, rtol=1e-5)
-        np.testing.assert_allclose(discount[t], GAMMA ** (k - t + 1) * (1 - terminated[k]), rtol=1e-5)
+        np.testing.assert_allclose(
+            discount[t], GAMMA ** (k - t + 1) * (1 - terminated[k]), rtol=1e-5
+        )
     full = total + discount * jnp.array(value, jnp.float32)[row]
-    arguments = [jnp.array(x, jnp.float32) for x in (reward, value)] + [jnp.array(x) for x in (terminated, done)]
+    arguments = [jnp.array(x, jnp.float32) for x in (reward, value)] + [
+        jnp.array(x) for x in (terminated, done)
+    ]
     np.testing.assert_allclose(full, returns.n_step(*arguments, GAMMA, n), rtol=1e-4, atol=1e-5)
 
 
 def test_a_batch_holds_n_steps_of_one_episode_and_the_true_successor():
-    """Two-step episodes that pay 1 at the end, read three steps ahead: the sum never sees the next episode."""
+    """Two-step episodes that pay 1 at the end, read three steps ahead: the sum never sees the next
+    episode.
+    """
     algo, env = rl.dqn(**SMALL, n_step=3), Discounted()
     state, _ = fill(algo, env)
     sample = algo.buffer.sample(jax.random.key(0), state.replay, 64)
@@ -70,13 +79,17 @@ def test_a_time_out_is_not_a_death_in_a_batch():
     sample = algo.buffer.sample(jax.random.key(0), state.replay, 64)
     batch = algo._batch(state, sample.items, sample.weight)
     steps = {round(float(sum(GAMMA**k for k in range(m))), 4): GAMMA**m for m in (1, 2, 3)}
-    assert {round(float(x), 4) for x in batch.reward.ravel()} == set(steps)  # cut short before the time-out, never over it
+    assert {round(float(x), 4) for x in batch.reward.ravel()} == set(
+        steps
+    )  # cut short before the time-out, never over it
     for reward, discount in zip(batch.reward.ravel(), batch.discount.ravel(), strict=True):
         assert discount == pytest.approx(steps[round(float(reward), 4)], rel=1e-5)
 
 
 def test_what_a_memory_reads_of_a_batch_is_what_it_read_while_playing():
-    """From the stored memory through burn-in and episode ends, against the network stepped one observation at a time."""
+    """From the stored memory through burn-in and episode ends, against the network stepped one
+    observation at a time.
+    """
     fields = SMALL | {"capacity": 128, "warmup": 20, "burn_in": 2, "sequence": 5, "n_step": 2}
     algo, env = rl.dqn(**fields, memory=rl.GRU(4)), tree.replace(Matching(), max_steps=3)
     state, _ = fill(algo, env, 30)
@@ -91,7 +104,9 @@ def test_what_a_memory_reads_of_a_batch_is_what_it_read_while_playing():
         values, successors = [], []
         for t in range(1, 8):
             memory = jnp.zeros_like(memory) if items.done[i, t - 1] else memory
-            look = lambda memory, obs: network.apply(state.params["network"], memory, obs[None], jnp.zeros(1, bool))
+            look = lambda memory, obs: network.apply(
+                state.params["network"], memory, obs[None], jnp.zeros(1, bool)
+            )
             memory, now = look(memory, items.obs[i, t])
             values.append(now["q"][0])
             successors.append(look(memory, items.next_obs[i, t])[1]["q"][0])
@@ -102,14 +117,18 @@ def test_what_a_memory_reads_of_a_batch_is_what_it_read_while_playing():
 
 
 def test_rows_whose_successor_a_memory_cannot_know_weigh_nothing():
-    algo = rl.dqn(**SMALL | {"capacity": 128, "warmup": 20}, memory=rl.GRU(4), burn_in=0, sequence=8)
+    algo = rl.dqn(
+        **SMALL | {"capacity": 128, "warmup": 20}, memory=rl.GRU(4), burn_in=0, sequence=8
+    )
     env = TimedOut()
     state, _ = fill(algo, env, 30)
     sample = algo.buffer.sample(jax.random.key(0), state.replay, 16)
     batch = algo._batch(state, sample.items, sample.weight)
     truncated = sample.items.truncated[:, 1:]
     np.testing.assert_array_equal(batch.weight[:, :-1], 1.0 - truncated[:, :-1])
-    np.testing.assert_array_equal(batch.weight[:, -1], 1.0)  # the last row's successor is its own next_obs
+    np.testing.assert_array_equal(
+        batch.weight[:, -1], 1.0
+    )  # the last row's successor is its own next_obs
 
 
 def test_nothing_is_learnt_before_the_warm_up_is_over():
@@ -133,8 +152,13 @@ def test_fewer_updates_are_one_program_with_more():
 
 
 def test_updates_that_do_not_count_leave_priorities_as_they_were():
-    """Keys differ by how many updates there are, so a tree is compared to itself: without a step nothing changes."""
-    algo, env = rl.dqn(**SMALL, updates=3, update_limit=0.0, priority=rl.Prioritized()), envs.make("Catch")
+    """Keys differ by how many updates there are, so a tree is compared to itself: without a step
+    nothing changes.
+    """
+    algo, env = (
+        rl.dqn(**SMALL, updates=3, update_limit=0.0, priority=rl.Prioritized()),
+        envs.make("Catch"),
+    )
     state, _ = fill(algo, env)
     after, _ = algo.learn(jax.random.key(9), env, state)
     chex.assert_trees_all_equal(after.replay, state.replay)
@@ -145,15 +169,37 @@ def test_updates_that_do_not_count_leave_priorities_as_they_were():
 def test_a_dataset_is_learnt_from_without_playing():
     env = Matching()
     rng = np.random.default_rng(0)
-    sign, action = rng.choice([-1.0, 1.0], 200).astype(np.float32), rng.integers(0, 2, 200).astype(np.int32)
-    algo = rl.dqn(network=NET, lr=1e-2, num_envs=1, capacity=200, batch_size=32, warmup=32, updates=150, target_rate=0.05)
+    sign, action = (
+        rng.choice([-1.0, 1.0], 200).astype(np.float32),
+        rng.integers(0, 2, 200).astype(np.int32),
+    )
+    algo = rl.dqn(
+        network=NET,
+        lr=1e-2,
+        num_envs=1,
+        capacity=200,
+        batch_size=32,
+        warmup=32,
+        updates=150,
+        target_rate=0.05,
+    )
     state = algo.init(jax.random.key(0), env)
     ended = np.ones(200, bool)
     item = rollout.Transition(
-        sign[:, None], action, sign * (2 * action - 1), sign[:, None], ended, ~ended, ret=(), length=(), memory=()
+        sign[:, None],
+        action,
+        sign * (2 * action - 1),
+        sign[:, None],
+        ended,
+        ~ended,
+        ret=(),
+        length=(),
+        memory=(),
     )
     state = tree.replace(state, replay=algo.load(item), clock=rl.Clock(10**6, float("inf")))
-    state, metrics = jax.jit(lambda key, state: algo.learn(key, env, state))(jax.random.key(1), state)
+    state, metrics = jax.jit(lambda key, state: algo.learn(key, env, state))(
+        jax.random.key(1), state
+    )
     act = lambda sign: int(algo.act(jax.random.key(0), env, state, (), jnp.array([sign]))[1])
     assert (act(-1.0), act(1.0)) == (0, 1)
     assert float(metrics["loss"]) < 0.5
@@ -197,7 +243,9 @@ def test_counts_that_do_not_fit_are_explained(fields, message):
 
 
 def test_actions_without_a_finite_number_are_refused_with_what_can():
-    with pytest.raises(TypeError, match=r"QLearning takes actions of Discrete, but .* has a Box action space"):
+    with pytest.raises(
+        TypeError, match=r"QLearning takes actions of Discrete, but .* has a Box action space"
+    ):
         rl.dqn().init(jax.random.key(0), envs.make("Pendulum-v1"))
 
 

@@ -1,4 +1,6 @@
-"""Learned optimisers: what they read against slow sums, rules that they can be, and that any algorithm takes them."""
+"""Learned optimisers: what they read against slow sums, rules that they can be, and that any
+algorithm takes them.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -13,15 +15,25 @@ from jaxrl.optimizers import OPEN, SmallFC, open, small_fc
 from jaxrl.rules.base import Clock
 from jaxrl.tree import pytree, replace
 
-LEARNED = {"OPEN": OPEN.random(jax.random.key(0), 4, 8), "SmallFC": SmallFC.random(jax.random.key(1))}
-PARAMS = {"logits_0": {"bias": jnp.array([0.3, -0.2]), "kernel": jnp.array([[1.0, -2.0], [0.5, 0.1], [3.0, 0.0]])}}
+LEARNED = {
+    "OPEN": OPEN.random(jax.random.key(0), 4, 8),
+    "SmallFC": SmallFC.random(jax.random.key(1)),
+}
+PARAMS = {
+    "logits_0": {
+        "bias": jnp.array([0.3, -0.2]),
+        "kernel": jnp.array([[1.0, -2.0], [0.5, 0.1], [3.0, 0.0]]),
+    }
+}
 PARAMS |= {"value": jnp.array(0.7)}
 CLOCK = Clock(jnp.int32(3), jnp.float32(12.0))
 KEY = jax.random.key(7)
 
 
 def gradients(t):
-    draw = lambda i, x: jax.random.normal(jax.random.fold_in(jax.random.key(5), 10 * t + i), x.shape)
+    draw = lambda i, x: jax.random.normal(
+        jax.random.fold_in(jax.random.key(5), 10 * t + i), x.shape
+    )
     leaves, structure = jax.tree.flatten(PARAMS)
     return jax.tree.unflatten(structure, [draw(i, x) for i, x in enumerate(leaves)])
 
@@ -46,7 +58,9 @@ def zeros(learned):
 @pytest.mark.parametrize("name", LEARNED)
 def test_weights_of_zero_change_nothing_and_others_do(name):
     run = jax.jit(lambda learned: steps(learned, clock=CLOCK, key=KEY)[0])
-    for a, b, c in zip(*map(jax.tree.leaves, (PARAMS, run(zeros(LEARNED[name])), run(LEARNED[name]))), strict=True):
+    for a, b, c in zip(
+        *map(jax.tree.leaves, (PARAMS, run(zeros(LEARNED[name])), run(LEARNED[name]))), strict=True
+    ):
         np.testing.assert_array_equal(a, b)
         assert (a != c).all()
 
@@ -54,15 +68,21 @@ def test_weights_of_zero_change_nothing_and_others_do(name):
 @pytest.mark.parametrize("name", LEARNED)
 def test_an_untrained_one_with_an_output_of_zeros_changes_nothing(name):
     learned = type(LEARNED[name]).random(jax.random.key(2), zero=True)
-    for a, b in zip(*map(jax.tree.leaves, (PARAMS, steps(learned, num=2, key=KEY)[0])), strict=True):
+    for a, b in zip(
+        *map(jax.tree.leaves, (PARAMS, steps(learned, num=2, key=KEY)[0])), strict=True
+    ):
         np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize("name", LEARNED)
 def test_members_side_by_side_step_as_alone(name):
-    scale = lambda factor: replace(LEARNED[name], weights=jax.tree.map(lambda x: factor * x, LEARNED[name].weights))
+    scale = lambda factor: replace(
+        LEARNED[name], weights=jax.tree.map(lambda x: factor * x, LEARNED[name].weights)
+    )
     run = jax.jit(lambda factor: steps(scale(factor), clock=CLOCK, key=KEY)[0])
-    both = jax.jit(jax.vmap(lambda factor: steps(scale(factor), clock=CLOCK, key=KEY)[0]))(jnp.array([0.5, 1.5]))
+    both = jax.jit(jax.vmap(lambda factor: steps(scale(factor), clock=CLOCK, key=KEY)[0]))(
+        jnp.array([0.5, 1.5])
+    )
     for i, factor in enumerate((0.5, 1.5)):
         for a, b in zip(jax.tree.leaves(both), jax.tree.leaves(run(factor)), strict=True):
             np.testing.assert_allclose(a[i], b, rtol=1e-5, atol=1e-7)
@@ -72,7 +92,7 @@ def test_small_fc_has_as_many_weights_as_the_paper_says():
     assert sum(x.size for x in jax.tree.leaves(SmallFC.random(jax.random.key(3)).weights)) == 197
 
 
-# --------------------------------------------------------------------------------------------------- against slow sums
+# -------------------------------------------------------------------------------- against slow sums
 
 
 def slow_average(values, decay):
@@ -105,14 +125,27 @@ def test_small_fc_reads_what_adam_and_adafactor_keep():
         rows, columns, factor = [], [], []
         for d in (0.9, 0.99, 0.999):
             v = slow_average(squares, d)
-            row, column = (v, v) if v.ndim < 2 else (np.array([v[:, j].mean() for j in range(2)]), v.mean(1))
+            row, column = (
+                (v, v) if v.ndim < 2 else (np.array([v[:, j].mean() for j in range(2)]), v.mean(1))
+            )
             outer = v if v.ndim < 2 else np.outer(column, row) / row.mean()
             rows.append(np.broadcast_to(row, p.shape))
             columns.append(np.broadcast_to(column if v.ndim < 2 else column[:, None], p.shape))
             factor.append(1 / np.sqrt(outer))
         kept = [slow_average(squares, 0.999), *(m * root for m in momenta), root]
-        kept += [*(grads[-1] * f for f in factor), *rows, *columns, *(1 / np.sqrt(x + 1e-8) for x in rows + columns)]
-        expected = [grads[-1], p, *momenta, *kept, *(m * f for m, f in zip(momenta, factor, strict=True))]
+        kept += [
+            *(grads[-1] * f for f in factor),
+            *rows,
+            *columns,
+            *(1 / np.sqrt(x + 1e-8) for x in rows + columns),
+        ]
+        expected = [
+            grads[-1],
+            p,
+            *momenta,
+            *kept,
+            *(m * f for m, f in zip(momenta, factor, strict=True)),
+        ]
         for row, want in zip(found[:, first : first + p.size], expected, strict=True):
             np.testing.assert_allclose(row, unit(want).ravel(), rtol=2e-3)
         first += p.size
@@ -136,10 +169,12 @@ def test_open_reads_signs_logarithms_and_where_it_is():
 def test_where_a_layer_is_in_its_tower():
     net = rl.MLP((4, 4, 4))({"logits": 2, "value": 1}).init(jax.random.key(0), jnp.zeros(3))
     thirds = [0, 1 / 3, 2 / 3, 1]
-    np.testing.assert_allclose(open.depths(net), np.repeat(thirds * 2, 2))  # each has a bias and a kernel
+    np.testing.assert_allclose(
+        open.depths(net), np.repeat(thirds * 2, 2)
+    )  # each has a bias and a kernel
 
 
-# ------------------------------------------------------------------------------------------------- rules that they can be
+# --------------------------------------------------------------------------- rules that they can be
 
 
 def chosen(feature, sign=1.0):
@@ -149,7 +184,9 @@ def chosen(feature, sign=1.0):
     second = weights["second"]["kernel"].at[:2, :2].set(jnp.eye(2))
     output = weights["output"]["kernel"].at[:2, 0].set(jnp.array([1.0, -1.0]))
     kernels = {"first": first, "second": second, "output": output}
-    return SmallFC(weights | {name: weights[name] | {"kernel": kernel} for name, kernel in kernels.items()})
+    return SmallFC(
+        weights | {name: weights[name] | {"kernel": kernel} for name, kernel in kernels.items()}
+    )
 
 
 def test_small_fc_can_be_normalised_gradient_descent():
@@ -159,7 +196,9 @@ def test_small_fc_can_be_normalised_gradient_descent():
 
 
 def test_small_fc_can_be_adam_but_for_its_scale():
-    """In a tensor of equal gradients, where the scale is 1, whole steps of RMSProp with momentum."""
+    """In a tensor of equal gradients, where the scale is 1, whole steps of RMSProp with
+    momentum.
+    """
     grads = {"w": jnp.full((2, 2), 3.0)}
     params = {"w": jnp.zeros((2, 2))}
     optimizer = chosen(6)(0.1)  # momentum of 0.9 / root of squares
@@ -188,7 +227,7 @@ def test_opens_step_has_no_mean_and_its_noise_moves_the_policy_alone():
     assert (late != calm).any()  # it sees the time
 
 
-# ------------------------------------------------------------------------------------------------------------ in the kit
+# --------------------------------------------------------------------------------------- in the kit
 
 
 @pytree
@@ -202,12 +241,16 @@ class Choices:
         return 0.5 + ret / 2.0
 
 
-SMALL = dict(schedule=rl.Constant(), num_envs=2, num_steps=8, epochs=2, minibatches=1, network=rl.MLP((4,)))
+SMALL = dict(
+    schedule=rl.Constant(), num_envs=2, num_steps=8, epochs=2, minibatches=1, network=rl.MLP((4,))
+)
 
 
 def test_evolution_tunes_the_optimizers_weights():
     """One that changes nothing becomes one with which a learner finds the action that pays."""
-    learner = rl.OnPolicy(lr=0.1, optimizer=OPEN.random(jax.random.key(2), 4, 8, zero=True), **SMALL)
+    learner = rl.OnPolicy(
+        lr=0.1, optimizer=OPEN.random(jax.random.key(2), 4, 8, zero=True), **SMALL
+    )
     lives = Lives(learner, tunes=("optimizer.weights",), lifetime=(4, 4), episodes=8)
     evolution = Evolution(lives, ES(lr=0.03, sigma=0.1, population=16))
     training = rl.Training(evolution, Choices(), steps=12, evals=2, episodes=8)
@@ -221,7 +264,9 @@ class Stop(Exception):
 
 
 def test_a_life_with_it_goes_on_bit_for_bit(tmp_path):
-    training = rl.Training(rl.OnPolicy(lr=0.01, optimizer=LEARNED["OPEN"], **SMALL), Choice(), steps=64, evals=4)
+    training = rl.Training(
+        rl.OnPolicy(lr=0.01, optimizer=LEARNED["OPEN"], **SMALL), Choice(), steps=64, evals=4
+    )
     over = {"seed": jax.random.split(jax.random.key(0), 2)}
     whole = rl.sweep(training, over, folder=tmp_path / "whole", progress=False, save_seconds=0)
 
@@ -242,5 +287,7 @@ def test_it_is_kept_in_the_file_of_its_agent(name, tmp_path):
     learner = rl.OnPolicy(optimizer=LEARNED[name], **SMALL)
     kept = rl.load_agent(rl.save_rule(tmp_path, learner.rule, agent=learner)).optimizer
     assert type(kept) is type(LEARNED[name])
-    for a, b in zip(jax.tree.leaves(kept.weights), jax.tree.leaves(LEARNED[name].weights), strict=True):
+    for a, b in zip(
+        jax.tree.leaves(kept.weights), jax.tree.leaves(LEARNED[name].weights), strict=True
+    ):
         np.testing.assert_array_equal(a, b)

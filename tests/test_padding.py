@@ -1,4 +1,7 @@
-"""Counts that are traced: fewer epochs, shorter lives, normalisation on or off, in one program. Each equals its own."""
+"""Counts that are traced: fewer epochs, shorter lives, normalisation on or off, in one program.
+
+Each equals its own.
+"""
 
 import dataclasses
 
@@ -16,7 +19,14 @@ SEEDS = {"seed": jnp.arange(2)}
 
 
 def train(env, steps=16 * 8, evals=4, life=None, **fields):
-    return rl.Training(rl.ppo(**SMALL | {"epochs": 4} | fields), env, steps, evals=evals, episodes=0, **(life or {}))
+    return rl.Training(
+        rl.ppo(**SMALL | {"epochs": 4} | fields),
+        env,
+        steps,
+        evals=evals,
+        episodes=0,
+        **(life or {}),
+    )
 
 
 def quiet(*args, **kwargs):
@@ -24,19 +34,29 @@ def quiet(*args, **kwargs):
 
 
 def test_a_limit_of_epochs_is_as_many_epochs():
-    limited = quiet(train(Choice()), {"epoch_limit": np.array([1.0, 2.0, 4.0, np.inf], np.float32)} | SEEDS)
+    limited = quiet(
+        train(Choice()), {"epoch_limit": np.array([1.0, 2.0, 4.0, np.inf], np.float32)} | SEEDS
+    )
     for epochs in (1, 2, 4):
         alone = quiet(train(Choice(), epochs=epochs), SEEDS)
         for name in ("loss", "kl", "grad_norm", "entropy"):
             np.testing.assert_allclose(
-                limited[name].sel(epoch_limit=epochs), alone[name], rtol=2e-3, atol=1e-5, err_msg=name
+                limited[name].sel(epoch_limit=epochs),
+                alone[name],
+                rtol=2e-3,
+                atol=1e-5,
+                err_msg=name,
             )
-    np.testing.assert_array_equal(limited["loss"].sel(epoch_limit=4), limited["loss"].isel(epoch_limit=3))
+    np.testing.assert_array_equal(
+        limited["loss"].sel(epoch_limit=4), limited["loss"].isel(epoch_limit=3)
+    )
     assert not np.allclose(limited["loss"].sel(epoch_limit=1), limited["loss"].sel(epoch_limit=2))
 
 
 def test_a_member_that_stops_has_lived_a_shorter_life():
-    lives = quiet(train(Choice()), {"stop_after": np.array([64.0, 70.0, 128.0, np.inf], np.float32)} | SEEDS)
+    lives = quiet(
+        train(Choice()), {"stop_after": np.array([64.0, 70.0, 128.0, np.inf], np.float32)} | SEEDS
+    )
     short = quiet(train(Choice(), steps=64, evals=2), SEEDS)
     for stop in (64, 70):  # an update that would end later is not begun
         same = lives.sel(stop_after=stop).isel(step=slice(2))
@@ -46,20 +66,32 @@ def test_a_member_that_stops_has_lived_a_shorter_life():
         assert (lives["episodes"].sel(stop_after=stop).isel(step=slice(2, None)) == 0).all()
     whole = quiet(train(Choice()), SEEDS)
     for stop in (128, np.inf):
-        np.testing.assert_allclose(lives["loss"].isel(stop_after=-1 if stop > 128 else 2), whole["loss"], rtol=2e-3)
+        np.testing.assert_allclose(
+            lives["loss"].isel(stop_after=-1 if stop > 128 else 2), whole["loss"], rtol=2e-3
+        )
 
 
 def test_one_that_stopped_stands_still(tmp_path):
     training = train(Choice())
     lives = {"stop_after": np.array([64.0, 128.0], np.float32)}
     quiet(training, lives | {"seed": np.arange(1)}, folder=tmp_path / "x")
-    short = quiet(train(Choice(), steps=64, evals=2), {"seed": np.arange(1)}, folder=tmp_path / "short")
+    short = quiet(
+        train(Choice(), steps=64, evals=2), {"seed": np.arange(1)}, folder=tmp_path / "short"
+    )
     assert short["loss"].notnull().all()
     stopped = rl.policy(tmp_path / "x", training, stop_after=64).state.params
     other = rl.policy(tmp_path / "x", training, stop_after=128).state.params
     alone = rl.policy(tmp_path / "short", train(Choice(), steps=64, evals=2)).state.params
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-5), stopped, alone)
-    assert max(float(abs(a - b).max()) for a, b in zip(*map(jax.tree.leaves, (stopped, other)), strict=True)) > 1e-2
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-5), stopped, alone
+    )
+    assert (
+        max(
+            float(abs(a - b).max())
+            for a, b in zip(*map(jax.tree.leaves, (stopped, other)), strict=True)
+        )
+        > 1e-2
+    )
 
 
 def test_normalisation_on_and_off_is_an_axis():
@@ -71,14 +103,23 @@ def test_normalisation_on_and_off_is_an_axis():
             alone = quiet(train(env, epochs=1, normalize_obs=obs, normalize_reward=reward), SEEDS)
             at = both.sel(normalize_obs=obs, normalize_reward=reward)
             np.testing.assert_allclose(at["loss"], alone["loss"], rtol=5e-3, atol=1e-4)
-    assert not np.allclose(both["loss"].isel(normalize_obs=0), both["loss"].isel(normalize_obs=1), rtol=1e-2)
-    assert not np.allclose(both["loss"].isel(normalize_reward=0), both["loss"].isel(normalize_reward=1), rtol=1e-2)
+    assert not np.allclose(
+        both["loss"].isel(normalize_obs=0), both["loss"].isel(normalize_obs=1), rtol=1e-2
+    )
+    assert not np.allclose(
+        both["loss"].isel(normalize_reward=0), both["loss"].isel(normalize_reward=1), rtol=1e-2
+    )
 
 
 def test_the_plan_states_what_is_thrown_away():
-    axes = {"epoch_limit": np.array([1.0, 4.0], np.float32), "stop_after": np.array([32.0, 128.0], np.float32)}
+    axes = {
+        "epoch_limit": np.array([1.0, 4.0], np.float32),
+        "stop_after": np.array([32.0, 128.0], np.float32),
+    }
     plan = rl.plan(train(Choice()), axes | SEEDS, probe=False)
-    assert plan.padding == "38% of the learning, by epoch_limit below 4; 38% of the learning, by stop_after below 128"
+    assert plan.padding == (
+        "38% of the learning, by epoch_limit below 4; 38% of the learning, by stop_after below 128"
+    )
     assert plan.padding in str(plan)
     assert rl.plan(train(Choice()), SEEDS, probe=False).padding == ""
     short = rl.plan(dataclasses.replace(train(Choice()), stop_after=96.0), SEEDS, probe=False)
@@ -93,7 +134,9 @@ def test_a_life_without_an_update_is_told_apart_from_a_bad_one():
 
 
 def test_the_best_member_may_be_one_that_stopped_early():
-    lives = quiet(train(Choice(), lr=0.1), {"stop_after": np.array([64.0, 80.0], np.float32)} | SEEDS)
+    lives = quiet(
+        train(Choice(), lr=0.1), {"stop_after": np.array([64.0, 80.0], np.float32)} | SEEDS
+    )
     assert lives["return"].isel(step=-1).isnull().all()
     known = rl.best(lives)
     assert known["stop_after"] in (64.0, 80.0)

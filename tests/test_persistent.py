@@ -1,4 +1,6 @@
-"""Persistent evolution: the gradient of whole lives from their pieces, where the gradient of a piece alone is biased."""
+"""Persistent evolution: the gradient of whole lives from their pieces, where the gradient of a
+piece alone is biased.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +20,9 @@ def begin(key):
 
 
 def unroll(key, params, x):
-    """x follows the parameter; what counts is its distance from 1, so early pieces matter for late fitness."""
+    """x follows the parameter; what counts is its distance from 1, so early pieces matter for late
+    fitness.
+    """
     x = 0.9 * x + params
     return x, -((x - 1.0) ** 2)
 
@@ -32,7 +36,9 @@ def life(theta):
 
 
 def piece(theta):
-    """What one who forgets the past would climb: the same lives, of which only the last piece has a gradient."""
+    """What one who forgets the past would climb: the same lives, of which only the last piece has a
+    gradient.
+    """
     x, total = jnp.float32(0.0), 0.0
     for _ in range(LENGTH):
         x, fitness = unroll(None, theta, jax.lax.stop_gradient(x))
@@ -42,7 +48,9 @@ def piece(theta):
 
 @pytest.mark.parametrize("keeps_noise", [False, True], ids=["PES", "NRES"])
 def test_unbiased_where_a_truncated_gradient_is_not(keeps_noise):
-    """The parameter stands still while the particles live: the mean step is the gradient of a whole life."""
+    """The parameter stands still while the particles live: the mean step is the gradient of a whole
+    life.
+    """
     strategy = PES(lr=0.0, sigma=0.3, optimizer=Still(), population=2000, keeps_noise=keeps_noise)
     warm, steps = 3 * LENGTH, 10 * LENGTH
 
@@ -51,10 +59,16 @@ def test_unbiased_where_a_truncated_gradient_is_not(keeps_noise):
         state, _ = strategy.update(jax.random.fold_in(jax.random.key(1), n), state, begin, unroll)
         return state, -(state.opt_state - before)
 
-    run = jax.jit(lambda: jax.lax.scan(one, strategy.init(jax.random.key(0), jnp.float32(START), begin), jnp.arange(steps)))
+    run = jax.jit(
+        lambda: jax.lax.scan(
+            one, strategy.init(jax.random.key(0), jnp.float32(START), begin), jnp.arange(steps)
+        )
+    )
     state, gradients = run()
     assert state.params == START
-    found = np.asarray(gradients[warm:]).reshape(-1, LENGTH).mean(1)  # of whole lives, so nearly independent
+    found = (
+        np.asarray(gradients[warm:]).reshape(-1, LENGTH).mean(1)
+    )  # of whole lives, so nearly independent
     error = found.std() / len(found) ** 0.5
     exact, truncated = jax.grad(life)(START), jax.grad(piece)(START)
     assert abs(found.mean() - exact) < 5 * error
@@ -68,7 +82,8 @@ class Still(rl.Optimizer):
 
     def __call__(self, lr):
         return optax.GradientTransformation(
-            lambda params: jnp.zeros_like(params), lambda grads, total, params: (jnp.zeros_like(grads), total + grads)
+            lambda params: jnp.zeros_like(params),
+            lambda grads, total, params: (jnp.zeros_like(grads), total + grads),
         )
 
 
@@ -79,7 +94,9 @@ def test_a_broken_life_begins_anew_and_spoils_no_other():
 
     strategy = PES(sigma=0.2, population=32)
     state = strategy.init(jax.random.key(0), jnp.float32(START), begin)
-    state, metrics = jax.jit(lambda key, state: strategy.update(key, state, begin, fragile))(jax.random.key(1), state)
+    state, metrics = jax.jit(lambda key, state: strategy.update(key, state, begin, fragile))(
+        jax.random.key(1), state
+    )
     assert 0 < metrics["non_finite"] < 32
     assert jnp.isfinite(state.params)
     assert jnp.isfinite(metrics["fitness"])

@@ -18,8 +18,11 @@ SMALL = dict(network=rl.MLP((8,)), num_envs=2, num_steps=8, minibatches=2, epoch
 TRAINING = rl.Training(rl.ppo(**SMALL), Choice(), 320, evals=2, episodes=4)
 AXES = {"lr": jnp.array([1e-3, 1e-2]), "seed": jnp.arange(5)}
 MINUTES = 5 * 60
-# both read /proc/self/statm and set RLIMIT_AS, which other systems lack or do not heed; on Linux they are never skipped
-LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/statm and sets RLIMIT_AS, which are Linux's")
+# both read /proc/self/statm and set RLIMIT_AS, which other systems lack or do not heed; on Linux
+# they are never skipped
+LINUX = pytest.mark.skipif(
+    sys.platform != "linux", reason="reads /proc/self/statm and sets RLIMIT_AS, which are Linux's"
+)
 
 
 def square(a, b):
@@ -32,7 +35,9 @@ def quiet(*args, **kwargs):
 
 def test_several_processes_share_the_chunks(monkeypatch):
     """Of three chunks one process has two, and the time is theirs."""
-    monkeypatch.setattr(sys.modules["jaxrl.sweep.plan"], "_time", lambda job, width: (5.0, "as they say"))
+    monkeypatch.setattr(
+        sys.modules["jaxrl.sweep.plan"], "_time", lambda job, width: (5.0, "as they say")
+    )
     alone, shared = (rl.plan(TRAINING, AXES, chunk=4, processes=count) for count in (1, 2))
     assert (alone.processes, alone.busiest, shared.processes, shared.busiest) == (1, 3, 2, 2)
     assert (alone.seconds, shared.seconds) == (15.0, 10.0)
@@ -58,7 +63,9 @@ def test_a_plan_says_what_a_training_will_take(tmp_path):
     learner = (best.folder_bytes - plan.folder_bytes) // 10  # the bytes of one policy
     assert learner > 0
     assert best.open_bytes - plan.open_bytes == 2 * 4 * learner
-    assert best.peak_bytes - plan.peak_bytes == pytest.approx(4 * 3 * learner, abs=4)  # old, new, and a checkpoint's
+    assert best.peak_bytes - plan.peak_bytes == pytest.approx(
+        4 * 3 * learner, abs=4
+    )  # old, new, and a checkpoint's
     assert "while a chunk runs" in str(plan)
     for said in ("10 = lr 2 x seed 5", "as given", "5.0%", "3,360", "steps/s"):
         assert said in str(plan)
@@ -112,23 +119,30 @@ def test_the_time_of_a_function_is_unknown_and_it_says_what_to_do():
 
 
 def test_a_notebook_shows_a_table_whose_text_is_text():
-    plan = dataclasses.replace(rl.plan(square, {"a": jnp.arange(2.0), "b": jnp.arange(3.0)}), why="<script> & co")
+    plan = dataclasses.replace(
+        rl.plan(square, {"a": jnp.arange(2.0), "b": jnp.arange(3.0)}), why="<script> & co"
+    )
     assert "<td>6 members: &lt;script&gt; &amp; co</td>" in plan._repr_html_()
     assert plan._repr_html_().count("<tr>") == len(str(plan).splitlines())
 
 
 def test_the_command_line_plans_and_trains_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(rl, "use_all_cores", lambda **words: 1)
-    words = "train ppo CartPole-v1 --seeds 3 --num-envs 2 --num-steps 8 --minibatches 2 --epochs 1 --hidden 8 --steps 320"
+    words = (
+        "train ppo CartPole-v1 --seeds 3 --num-envs 2 --num-steps 8 --minibatches 2 "
+        "--epochs 1 --hidden 8 --steps 320"
+    )
     folder = tmp_path / "x"
-    cli.main([*words.split(), "--evals", "2", "--plan", "--memory-limit", "2GB", "--folder", str(folder)])
+    cli.main(
+        [*words.split(), "--evals", "2", "--plan", "--memory-limit", "2GB", "--folder", str(folder)]
+    )
     told = capsys.readouterr().out
     assert "3 = seed 3" in told
     assert "limit 2 GB" in told
     assert not folder.exists()
 
 
-# ------------------------------------------------------------------------------------------------------------------ memory
+# ------------------------------------------------------------------------------------------- memory
 
 
 def test_a_limit_makes_chunks_smaller_and_the_results_equal():
@@ -172,7 +186,8 @@ def test_a_chosen_chunk_beyond_the_limit_is_halved_before_it_runs(capsys):
 
 
 @pytest.mark.parametrize(
-    ("written", "size"), [("4GB", 4e9), ("4 GiB", 2**32), ("500m", 5e8), ("1.5kB", 1500), (1e6, 1e6), (None, None)]
+    ("written", "size"),
+    [("4GB", 4e9), ("4 GiB", 2**32), ("500m", 5e8), ("1.5kB", 1500), (1e6, 1e6), (None, None)],
 )
 def test_amounts_of_memory(written, size):
     assert memory.as_bytes(written) == size
@@ -198,7 +213,11 @@ def test_a_container_s_limit_counts_and_its_file_cache_is_free(tmp_path):
     second = machine(tmp_path / "v2", **free, proc__self__cgroup="0::/job/inner\n")
     group = second / "sys/fs/cgroup/job"
     (group / "inner").mkdir(parents=True)
-    texts = {"memory.max": "4000000\n", "memory.current": "3000000\n", "memory.stat": "anon 9\ninactive_file 500000\n"}
+    texts = {
+        "memory.max": "4000000\n",
+        "memory.current": "3000000\n",
+        "memory.stat": "anon 9\ninactive_file 500000\n",
+    }
     for name, text in texts.items():
         (group / name).write_text(text)
         (group / "inner" / name).write_text("max\n" if name == "memory.max" else text)

@@ -29,8 +29,17 @@ def results():
     returns[2, 1, :3, 4:], diverged[2, 1, :3, 4:] = np.nan, True
     dims = ("lr", "gamma", "seed", "step")
     evaluation = np.where(np.arange(6) % 3 == 2, returns, np.nan)
-    data = {"return": (dims, returns), "diverged": (dims, diverged), "evaluation": (dims, evaluation)}
-    coords = {"lr": [1e-4, 3.162e-4, 1e-3], "gamma": [0.9, 0.9999], "seed": np.arange(8), "step": np.arange(1, 7) * 50_000}
+    data = {
+        "return": (dims, returns),
+        "diverged": (dims, diverged),
+        "evaluation": (dims, evaluation),
+    }
+    coords = {
+        "lr": [1e-4, 3.162e-4, 1e-3],
+        "gamma": [0.9, 0.9999],
+        "seed": np.arange(8),
+        "step": np.arange(1, 7) * 50_000,
+    }
     return xr.Dataset(data, coords)
 
 
@@ -38,7 +47,7 @@ def legend(figure):
     return [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
 
 
-# -------------------------------------------------------------------------------------------------------------- curves
+# ------------------------------------------------------------------------------------------- curves
 
 
 def test_curve_draws_a_line_and_a_band_for_each_value(results):
@@ -74,7 +83,11 @@ def test_curve_finds_the_axis_that_is_left(results):
 
 
 def test_lines_differ_without_colour(results):
-    lines = plot.curve(xr.concat([results.isel(gamma=0)] * 2, "lr").assign_coords(lr=np.arange(6))).axes[0].lines
+    lines = (
+        plot.curve(xr.concat([results.isel(gamma=0)] * 2, "lr").assign_coords(lr=np.arange(6)))
+        .axes[0]
+        .lines
+    )
     assert len({line.get_marker() for line in lines}) == 6
 
 
@@ -93,7 +106,9 @@ def test_curves_share_a_figure(results):
 
 
 def test_curve_errors_say_what_to_write(results):
-    with pytest.raises(ValueError, match=r"Write plot\.curve\(results\.sel\(gamma=0\.9\), 'return', by='lr'\)"):
+    with pytest.raises(
+        ValueError, match=r"Write plot\.curve\(results\.sel\(gamma=0\.9\), 'return', by='lr'\)"
+    ):
         plot.curve(results)
     with pytest.raises(ValueError, match=r"results\.sel\(lr=1e-4\), 'return', by='gamma'"):
         plot.curve(results, by="gamma")
@@ -109,14 +124,20 @@ def test_a_picture_shows_itself(results):
     assert "matplotlib.pyplot" not in plot.__dict__
 
 
-# ---------------------------------------------------------------------------------------------------------------- maps
+# --------------------------------------------------------------------------------------------- maps
 
 
 def test_cells_are_the_interquartile_means(results):
     ax, bar = plot.heat(results, at=-2).axes
     expected = stats.iqm(results["return"].isel(step=-2).transpose("lr", "gamma", "seed").values)
-    assert [text.get_text() for text in ax.texts] == [plot.number(float(value)) for value in expected.ravel()]
-    assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_title()) == ("gamma", "lr", "return at 250k environment steps")
+    assert [text.get_text() for text in ax.texts] == [
+        plot.number(float(value)) for value in expected.ravel()
+    ]
+    assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_title()) == (
+        "gamma",
+        "lr",
+        "return at 250k environment steps",
+    )
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["1e-4", "3.16e-4", "1e-3"]
     assert bar.get_ylabel() == "return (interquartile mean,\nn = 8 seeds)"
     turned = plot.heat(results, x="lr", y="gamma", at=-2).axes[0].images[0].get_array()
@@ -125,13 +146,18 @@ def test_cells_are_the_interquartile_means(results):
 
 def test_text_can_be_read_on_its_cell(results):
     ax = plot.heat(results).axes[0]
-    gray = np.dot(ax.images[0].to_rgba(ax.images[0].get_array())[..., :3], (0.299, 0.587, 0.114)).ravel()
+    gray = np.dot(
+        ax.images[0].to_rgba(ax.images[0].get_array())[..., :3], (0.299, 0.587, 0.114)
+    ).ravel()
     white = np.array([text.get_color() == "white" for text in ax.texts])
     assert (np.abs(gray - white) > 0.45).all()
 
 
 def test_a_cell_without_a_value_says_so(results):
-    assert [text.get_text() for text in plot.heat(results, at=2).axes[0].texts[:2]] == ["none", "none"]
+    assert [text.get_text() for text in plot.heat(results, at=2).axes[0].texts[:2]] == [
+        "none",
+        "none",
+    ]
 
 
 def test_heat_errors_say_what_to_write(results):
@@ -143,7 +169,14 @@ def test_heat_errors_say_what_to_write(results):
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    {1e-3: "1e-3", 3.16227e-4: "3.16e-4", 0.01: "0.01", 0.9999: "0.9999", float(np.float32(0.1)): "0.1", 0.0: "0"}.items(),
+    {
+        1e-3: "1e-3",
+        3.16227e-4: "3.16e-4",
+        0.01: "0.01",
+        0.9999: "0.9999",
+        float(np.float32(0.1)): "0.1",
+        0.0: "0",
+    }.items(),
 )
 def test_numbers_are_short(value, text):
     assert plot.number(value) == text
@@ -158,7 +191,7 @@ def test_numbers_are_short(value, text):
     ]
 
 
-# --------------------------------------------------------------------------------------------------------------- films
+# -------------------------------------------------------------------------------------------- films
 
 
 def random(env):
@@ -193,7 +226,9 @@ def test_a_film_moves(name):
 
 def test_a_film_ends_with_the_episode():
     """Catch takes rows - 1 steps: one frame each and one for the start. The end is held."""
-    film = plot.gif(envs.make("Catch", rows=6), lambda key, memory, obs: (memory, jnp.int32(1)), fps=10)
+    film = plot.gif(
+        envs.make("Catch", rows=6), lambda key, memory, obs: (memory, jnp.int32(1)), fps=10
+    )
     image = Image.open(io.BytesIO(film.data))
     assert image.n_frames == 6
     image.seek(5)
@@ -208,7 +243,12 @@ def test_a_policy_may_have_a_memory():
             return 1 - memory, memory
 
     drawn = []
-    plot.gif(envs.make("CartPole-v1"), Alternate(), draw=lambda ax, state: drawn.append(float(state.x_dot)), max_frames=4)
+    plot.gif(
+        envs.make("CartPole-v1"),
+        Alternate(),
+        draw=lambda ax, state: drawn.append(float(state.x_dot)),
+        max_frames=4,
+    )
     assert len(drawn) == 4
 
 
@@ -221,7 +261,10 @@ def test_a_film_is_saved_and_shows_itself(tmp_path):
 
 
 def test_who_cannot_be_drawn_says_how():
-    for name, remedy in (("RiverSwim", r"method draw\(self, ax, state\)"), ("SimpleBandit-bsuite", "known are|nearest are")):
+    for name, remedy in (
+        ("RiverSwim", r"method draw\(self, ax, state\)"),
+        ("SimpleBandit-bsuite", "known are|nearest are"),
+    ):
         env = envs.make(name)
         with pytest.raises(ValueError, match=remedy):
             plot.gif(env, random(env))
@@ -231,13 +274,21 @@ def test_pictures_need_no_display(tmp_path):
     """In a fresh process without DISPLAY; pyplot is never imported."""
     code = (
         "import sys, jax.numpy as jnp, envs; from jaxrl import plot\n"
-        f"plot.gif(envs.make('Catch'), lambda key, memory, obs: (memory, jnp.int32(0)), {str(tmp_path / 'film.gif')!r})\n"
+        "plot.gif(envs.make('Catch'), lambda key, memory, obs: (memory, jnp.int32(0)), "
+        f"{str(tmp_path / 'film.gif')!r})\n"
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
     environment = {
-        name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY", "MPLBACKEND")
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("DISPLAY", "WAYLAND_DISPLAY", "MPLBACKEND")
     }
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120, env=environment | {"JAX_PLATFORMS": "cpu"})
+    subprocess.run(
+        [sys.executable, "-c", code],
+        check=True,
+        timeout=120,
+        env=environment | {"JAX_PLATFORMS": "cpu"},
+    )
     with Image.open(tmp_path / "film.gif") as film:
         assert film.is_animated
 
@@ -246,14 +297,20 @@ def test_pictures_need_no_display(tmp_path):
     ("values", "height", "told"),
     [
         ([0.2, np.inf], [0, 1], ["0.2", "inf"]),
-        ([np.inf, 0.1, -np.inf, 0.2, 0.1], [1, 1 / 3, 0, 2 / 3, 1 / 3], ["-inf", "0.1", "0.2", "inf"]),
+        (
+            [np.inf, 0.1, -np.inf, 0.2, 0.1],
+            [1, 1 / 3, 0, 2 / 3, 1 / 3],
+            ["-inf", "0.1", "0.2", "inf"],
+        ),
         ([0.1, np.nan], [0, 1], ["0.1", "nan"]),
         ([10.0, 9.0, 11.0, 12.0, np.inf], [0.25, 0, 0.5, 0.75, 1], ["9", "inf"]),
         ([1.0, 4.0, 2.0], [0, 1, 1 / 3], ["1", "2", "4"]),
     ],
 )
 def test_what_is_not_finite_has_a_place_on_an_axis(values, height, told):
-    """A clip or a stop may be infinite: it stands beyond the largest number, one step of as many as there are values."""
+    """A clip or a stop may be infinite: it stands beyond the largest number, one step of as many as
+    there are values.
+    """
     found, ticks = heights(np.array(values), 4)
     np.testing.assert_allclose(found, height)
     assert [text for _, text in ticks] == told

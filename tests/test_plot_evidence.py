@@ -7,7 +7,9 @@ from jaxrl import plot, stats
 
 rng = np.random.default_rng(0)
 RETURN = rng.normal(np.array([[0.0], [0.5]]), size=(2, 40))
-RESULTS = xr.Dataset({"return": (("lr", "seed"), RETURN)}, {"lr": [1e-3, 1e-2], "seed": np.arange(40)})
+RESULTS = xr.Dataset(
+    {"return": (("lr", "seed"), RETURN)}, {"lr": [1e-3, 1e-2], "seed": np.arange(40)}
+)
 
 
 def test_a_profile_has_a_line_and_a_band_for_each():

@@ -16,8 +16,14 @@ from jaxrl.sweep import store
 
 SMALL = dict(network=rl.MLP((4,)), num_envs=2, num_steps=4, minibatches=1, epochs=1)
 WORLD = envs.make("Catch", rows=4, columns=3)
-CATCH = rl.Training(rl.ppo(**SMALL, normalize_obs=True), WORLD, 32, evals=2, episodes=2, eval_share=0.5)
-AXES = {"lr": jnp.array([1e-3, 1e-2]), "win": jnp.array([1.0, 0.3]), "seed": jnp.array([7, 1_000_000, 1_000_001])}
+CATCH = rl.Training(
+    rl.ppo(**SMALL, normalize_obs=True), WORLD, 32, evals=2, episodes=2, eval_share=0.5
+)
+AXES = {
+    "lr": jnp.array([1e-3, 1e-2]),
+    "win": jnp.array([1.0, 0.3]),
+    "seed": jnp.array([7, 1_000_000, 1_000_001]),
+}
 
 
 def quiet(*args, **kwargs):
@@ -58,7 +64,9 @@ def test_the_folder_alone_gives_the_policy_of_a_member(folder):
     assert alone.training.env.win == np.float32(0.3)  # what was swept is put in its place
     assert alone.training.algo.lr == np.float32(1e-2)
     other = rl.policy(folder, **where | dict(seed=1_000_000))
-    assert not np.array_equal(jax.tree.leaves(alone.state.params)[1], jax.tree.leaves(other.state.params)[1])
+    assert not np.array_equal(
+        jax.tree.leaves(alone.state.params)[1], jax.tree.leaves(other.state.params)[1]
+    )
     assert np.isfinite(rl.evaluate(jax.random.key(0), alone.training.env, alone, 2)).all()
     best = rl.best(rl.load(folder), "loss")
     assert set(best) == set(AXES)
@@ -70,7 +78,10 @@ def test_the_folder_alone_gives_the_policy_of_a_member(folder):
     [
         (dict(lr=1e-2, win=1.0), r"name one member: seed is one of \[7, 1000000, 1000001\]"),
         (dict(lr=1e-2, win=1.0, seeds=7), r"'seeds' was not swept; the nearest are seed"),
-        (dict(lr=1e-2, win=1.0, seed=8), r"seed=8 was not swept; its values are \[7, 1000000, 1000001\]"),
+        (
+            dict(lr=1e-2, win=1.0, seed=8),
+            r"seed=8 was not swept; its values are \[7, 1000000, 1000001\]",
+        ),
         (dict(lr=2e-2, win=1.0, seed=7), r"lr=0.02 was not swept; its values are \[0.001, 0.01\]"),
         (dict(lr="fast", win=1.0, seed=7), r"lr=fast was not swept"),
         (dict(lr=[1e-2], win=1.0, seed=7), r"was not swept"),
@@ -93,13 +104,19 @@ def test_an_axis_of_one_value_need_not_be_named(tmp_path):
     axes = {"objective": rules, "pair": pair, "seed": jax.random.split(jax.random.key(0), 2)}
     quiet(CATCH, axes, folder=tmp_path / "x")
     policy = rl.policy(tmp_path / "x", objective=1, seed=1)
-    assert_equal(policy.training.algo.rule, rl.Surrogate(rl.Clip(np.float32(0.3)), np.float32(0.9), np.float32(0.5)))
+    assert_equal(
+        policy.training.algo.rule,
+        rl.Surrogate(rl.Clip(np.float32(0.3)), np.float32(0.9), np.float32(0.5)),
+    )
     assert lived_again(tmp_path / "x", 3).equal
     record = json.loads((tmp_path / "x" / "sweep.json").read_text())
     del record["recipe"], record["kinds"]  # as it was before folders kept their training
     (tmp_path / "x" / "sweep.json").write_text(json.dumps(record))
     rl.load(tmp_path / "x")
-    with pytest.raises(ValueError, match=r"has no recipe: it was begun before those were kept. In Python, pass training="):
+    with pytest.raises(
+        ValueError,
+        match=r"has no recipe: it was begun before those were kept. In Python, pass training=",
+    ):
         rl.policy(tmp_path / "x", objective=1, seed=1)
     given = rl.policy(tmp_path / "x", CATCH, objective=1, seed=1)
     assert_equal((given.training, given.state.params), (policy.training, policy.state.params))
@@ -109,7 +126,9 @@ def test_an_axis_of_one_value_need_not_be_named(tmp_path):
 def test_an_environment_of_the_user_s_own_is_asked_for(tmp_path):
     training = rl.Training(rl.ppo(**SMALL), Choice(), 16, evals=1, episodes=0)
     quiet(training, {"seed": jnp.arange(2)}, folder=tmp_path / "x")
-    with pytest.raises(ValueError, match=r"env is probes\.Choice, which only your own code has: pass training="):
+    with pytest.raises(
+        ValueError, match=r"env is probes\.Choice, which only your own code has: pass training="
+    ):
         rl.policy(tmp_path / "x", seed=0)
     assert rl.policy(tmp_path / "x", training, seed=0).training.env == Choice()
     assert lived_again(tmp_path / "x", 1, training).equal
@@ -145,8 +164,14 @@ def test_a_member_lives_again_bit_for_bit(folder, member):
     again = lived_again(folder, member)
     assert again.equal
     assert again.width == 5
-    assert [line for line in again.changed if not line.startswith("commit")] == []  # a checkout may move meanwhile
-    assert again.where == dict(lr=[0.001, 0.01][member // 6], win=[1.0, 0.3][member // 3 % 2], seed=AXES["seed"][member % 3])
+    assert [
+        line for line in again.changed if not line.startswith("commit")
+    ] == []  # a checkout may move meanwhile
+    assert again.where == dict(
+        lr=[0.001, 0.01][member // 6],
+        win=[1.0, 0.3][member // 3 % 2],
+        seed=AXES["seed"][member % 3],
+    )
     xr.testing.assert_equal(again.curves, rl.load(folder).sel(again.where).drop_attrs())
     assert "equal bit for bit" in str(again)
 
@@ -174,7 +199,12 @@ def test_what_differs_from_the_record_is_told(own):
     assert again.drift["loss"] > 0
     assert again.drift["policy"] > 0
     told = str(again)
-    for part in ("not equal", f"versions.jax: 0.1 there, {jax.__version__} here", "machine.device: abacus", "gamma"):
+    for part in (
+        "not equal",
+        f"versions.jax: 0.1 there, {jax.__version__} here",
+        "machine.device: abacus",
+        "gamma",
+    ):
         assert part in told
 
 

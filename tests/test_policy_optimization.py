@@ -20,10 +20,23 @@ from jaxrl.rules.base import Clock
 from jaxrl.tree import pytree, static
 
 SMALL = dict(network=rl.MLP(()), num_envs=8, num_steps=1)
-NAMES = ["a2c", "dpo", "grpo", "impala", "mdpo", "ppo", "ppo_penalty", "reinforce", "remax", "rloo", "spo", "trpo"]
+NAMES = [
+    "a2c",
+    "dpo",
+    "grpo",
+    "impala",
+    "mdpo",
+    "ppo",
+    "ppo_penalty",
+    "reinforce",
+    "remax",
+    "rloo",
+    "spo",
+    "trpo",
+]
 
 
-# ------------------------------------------------------------------------------------------------------------- the makers
+# --------------------------------------------------------------------------------------- the makers
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -34,11 +47,15 @@ def test_every_float_of_a_maker_is_a_field_of_that_name(name):
         if value.kind is value.KEYWORD_ONLY:
             path = rl.tree.find(algo, key).split(".")
             assert functools.reduce(getattr, path, algo) == value.default
-            changed = rl.ALGORITHMS[name](**{key: 0.25 if isinstance(value.default, float) else value.default})
-            assert isinstance(value.default, int) or functools.reduce(getattr, path, changed) == 0.25
+            changed = rl.ALGORITHMS[name](
+                **{key: 0.25 if isinstance(value.default, float) else value.default}
+            )
+            assert (
+                isinstance(value.default, int) or functools.reduce(getattr, path, changed) == 0.25
+            )
 
 
-# --------------------------------------------------------------------------------------------------- objectives, penalties
+# ---------------------------------------------------------------------------- objectives, penalties
 
 
 def drift(ratio, advantage, alpha, beta):
@@ -57,9 +74,13 @@ def test_objectives_are_the_papers_equations(advantage):
     expected = [r * advantage - abs(advantage) / (2 * 0.2) * (r - 1) ** 2 for r in ratio]
     np.testing.assert_allclose(rl.SPO(0.2)(*at), expected, rtol=1e-5, atol=1e-6)
     for objective in (rl.DPO(), rl.SPO(), rl.Clip(), rl.PolicyGradient()):
-        assert float(jax.grad(objective)(jnp.float32(1.0), jnp.float32(advantage))) == pytest.approx(advantage)
+        assert float(
+            jax.grad(objective)(jnp.float32(1.0), jnp.float32(advantage))
+        ) == pytest.approx(advantage)
     top = 1.0 + 0.2 * np.sign(advantage)  # where SPO is flat
-    assert float(jax.grad(rl.SPO(0.2))(jnp.float32(top), jnp.float32(advantage))) == pytest.approx(0.0, abs=1e-5)
+    assert float(jax.grad(rl.SPO(0.2))(jnp.float32(top), jnp.float32(advantage))) == pytest.approx(
+        0.0, abs=1e-5
+    )
 
 
 def test_dpo_is_finite_where_a_chance_has_vanished():
@@ -81,7 +102,9 @@ def test_beta_follows_the_distance():
         assert float(penalty.settle(beta, jnp.float32(distance))) == pytest.approx(3.0 * factor)
 
 
-@pytest.mark.parametrize(("penalty", "forward"), [(rules.AdaptivePenalty(2.0), True), (rules.MirrorDescent(0.5), False)])
+@pytest.mark.parametrize(
+    ("penalty", "forward"), [(rules.AdaptivePenalty(2.0), True), (rules.MirrorDescent(0.5), False)]
+)
 def test_a_penalty_is_its_exact_kl(penalty, forward):
     """KL(old || new) for PPO, KL(new || old) for mirror descent, at weight 2."""
     old, new = np.array([[0.2, 0.5, 0.3]] * 2), np.array([[0.4, 0.4, 0.2], [0.2, 0.5, 0.3]])
@@ -90,7 +113,10 @@ def test_a_penalty_is_its_exact_kl(penalty, forward):
     rule = rl.Surrogate(rl.PolicyGradient(), normalize_advantage=False, penalty=penalty)
     none, zeros = jnp.zeros((2, 1), bool), jnp.zeros((2, 1))
     batch = Transition(zeros, jnp.zeros((2, 1), int), zeros, zeros, none, none, zeros, zeros, ())
-    out = {"value": zeros[..., None], "policy": Categorical(jnp.log(jnp.asarray(old, jnp.float32))[:, None])}
+    out = {
+        "value": zeros[..., None],
+        "policy": Categorical(jnp.log(jnp.asarray(old, jnp.float32))[:, None]),
+    }
     _, targets = rule.targets(penalty.init(), out, out, batch, Clock(0, 10.0))
     moved = out | {"policy": Categorical(jnp.log(jnp.asarray(new, jnp.float32))[:, None])}
     loss, _, metrics = rule.policy_loss(moved, batch, targets, Clock(0, 10.0))
@@ -105,11 +131,21 @@ def test_without_a_baseline_an_advantage_is_what_is_left_of_the_return():
     rule = rl.Surrogate(rl.PolicyGradient(), gamma=0.9, lam=1.0, baseline=False)
     reward = np.arange(1.0, 7.0)
     terminated = np.array([0, 0, 1, 0, 0, 0], bool)
-    expected = [sum(0.9**k * reward[t + k] for k in range((3 if t < 3 else 6) - t)) for t in range(6)]
+    expected = [
+        sum(0.9**k * reward[t + k] for k in range((3 if t < 3 else 6) - t)) for t in range(6)
+    ]
     column = lambda x: jnp.asarray(x)[:, None]
     zeros = jnp.zeros((6, 1))
     batch = Transition(
-        zeros, jnp.zeros((6, 1), int), column(reward), zeros, column(terminated), jnp.zeros((6, 1), bool), zeros, zeros, ()
+        zeros,
+        jnp.zeros((6, 1), int),
+        column(reward),
+        zeros,
+        column(terminated),
+        jnp.zeros((6, 1), bool),
+        zeros,
+        zeros,
+        (),
     )
     out = {"value": jnp.full((6, 1, 1), 7.0), "policy": Categorical(jnp.zeros((6, 1, 2)))}
     _, targets = rule.targets((), out, out, batch, Clock(0, 1.0))
@@ -117,7 +153,7 @@ def test_without_a_baseline_an_advantage_is_what_is_left_of_the_return():
     np.testing.assert_allclose(targets.value_target[:, 0], expected, rtol=1e-5)
 
 
-# ------------------------------------------------------------------------------------------------------------------- TRPO
+# --------------------------------------------------------------------------------------------- TRPO
 
 
 def positive(n, seed=0):
@@ -135,7 +171,9 @@ def test_conjugate_gradients_solve_as_the_inverse_does():
 
 
 def test_the_natural_step_is_the_quadratic_model_s():
-    """A linear worth and a quadratic distance, solved by hand; then one that bends down, so that it must be halved."""
+    """A linear worth and a quadratic distance, solved by hand; then one that bends down, so that it
+    must be halved.
+    """
     matrix, gradient = positive(5), np.random.default_rng(1).normal(size=5)
     h, g = jnp.asarray(matrix, jnp.float32), jnp.asarray(gradient, jnp.float32)
     distance = lambda x: 0.5 * (x - 1.0) @ h @ (x - 1.0)
@@ -151,18 +189,28 @@ def test_the_natural_step_is_the_quadratic_model_s():
     np.testing.assert_allclose(metrics["improvement"], gradient @ expected, rtol=1e-3)
     np.testing.assert_allclose(metrics["kl"], 0.5 * expected @ matrix @ expected, rtol=1e-3)
     assert metrics["kl"] <= 0.01
-    bend = 3.0 * (gradient @ expected) / (expected @ expected)  # at full length it is worse by twice the slope's gain
-    scales = [s for s in 0.5 ** np.arange(10) if s * gradient @ expected > bend * s**2 * expected @ expected]
+    bend = (
+        3.0 * (gradient @ expected) / (expected @ expected)
+    )  # at full length it is worse by twice the slope's gain
+    scales = [
+        s
+        for s in 0.5 ** np.arange(10)
+        if s * gradient @ expected > bend * s**2 * expected @ expected
+    ]
     moved, metrics = quick(take)(jnp.float32(bend))
     assert float(metrics["step_scale"]) == scales[0] == 0.25
     np.testing.assert_allclose(moved - 1.0, 0.25 * expected, rtol=1e-3)
     still, metrics = quick(take)(jnp.float32(1e6))
     np.testing.assert_array_equal(still, jnp.ones(5))
-    assert float(metrics["kl"]) == float(metrics["improvement"]) == float(metrics["step_scale"]) == 0.0
+    assert (
+        float(metrics["kl"]) == float(metrics["improvement"]) == float(metrics["step_scale"]) == 0.0
+    )
 
 
 def test_trpo_meets_its_constraint_and_the_value_function_is_fitted_beside_it():
-    """The exact KL of the whole update is that of the step, even if policy and value share a tower; so is the gain."""
+    """The exact KL of the whole update is that of the step, even if policy and value share a tower;
+    so is the gain.
+    """
     algo = rl.trpo(network=rl.MLP((8,), shared=True), num_envs=4, num_steps=8, max_kl=0.02, lr=1e-2)
     env = Luck()
 
@@ -172,17 +220,34 @@ def test_trpo_meets_its_constraint_and_the_value_function_is_fitted_beside_it():
         state = algo.init(key_init, env)
         policy = lambda key, memory, obs: algo.explore(key, env, state, memory, obs)
         _, batch = rollout.rollout(jax.random.split(key)[0], env, policy, state.episodes, 8)
-        look = lambda state: jax.vmap(jax.vmap(lambda obs: algo.look(env, state, (), obs)[1]))(batch.obs)
+        look = lambda state: jax.vmap(jax.vmap(lambda obs: algo.look(env, state, (), obs)[1]))(
+            batch.obs
+        )
         learnt, metrics = algo.update(key, env, state)
         before, after = look(state), look(learnt)
         _, (_, _, targets, _) = algo._prepare(env, state, batch)
-        gain = jnp.exp(after["policy"].log_prob(batch.action) - before["policy"].log_prob(batch.action)) - 1.0
+        gain = (
+            jnp.exp(
+                after["policy"].log_prob(batch.action) - before["policy"].log_prob(batch.action)
+            )
+            - 1.0
+        )
         advantage = targets.advantage.reshape(8, 4)
         gain = (gain * (advantage - advantage.mean()) / advantage.std()).mean()
-        error = lambda out: jnp.mean((out["value"][..., 0] - targets.value_target.reshape(8, 4)) ** 2)
-        return metrics, before["policy"].kl(after["policy"]).mean(), gain, error(before), error(after)
+        error = lambda out: jnp.mean(
+            (out["value"][..., 0] - targets.value_target.reshape(8, 4)) ** 2
+        )
+        return (
+            metrics,
+            before["policy"].kl(after["policy"]).mean(),
+            gain,
+            error(before),
+            error(after),
+        )
 
-    with jax.debug_key_reuse(False):  # the rollout is played twice with one key, to see what the update saw
+    with jax.debug_key_reuse(
+        False
+    ):  # the rollout is played twice with one key, to see what the update saw
         metrics, kl, gain, before, after = update(jax.random.key(0))
     assert 0.0 < float(metrics["kl"]) <= 0.02
     assert float(metrics["improvement"]) > 0.0
@@ -191,11 +256,13 @@ def test_trpo_meets_its_constraint_and_the_value_function_is_fitted_beside_it():
     assert after < before
 
 
-# ----------------------------------------------------------------------------------------------------------------- IMPALA
+# ------------------------------------------------------------------------------------------- IMPALA
 
 
 def test_v_trace_is_the_paper_s_sums():
-    """Targets and advantages of trajectories that end in every way, from the learner's own values and ratios."""
+    """Targets and advantages of trajectories that end in every way, from the learner's own values
+    and ratios.
+    """
     num, steps, gamma, lam, max_rho, max_c = 3, 6, 0.9, 0.8, 1.2, 0.9
     random = np.random.default_rng(0)
     reward, value, late = (random.normal(size=(num, steps)) for _ in range(3))
@@ -213,26 +280,45 @@ def test_v_trace_is_the_paper_s_sums():
             more = 0.0 if last else expected_target[i, t + 1] - value[i, t + 1]
             expected_target[i, t] = value[i, t] + delta + gamma * c * more
             then = late[i, t] if last else expected_target[i, t + 1]
-            expected_advantage[i, t] = rho * (reward[i, t] + gamma * (not terminated[i, t]) * then - value[i, t])
+            expected_advantage[i, t] = rho * (
+                reward[i, t] + gamma * (not terminated[i, t]) * then - value[i, t]
+            )
     real = lambda x: jnp.asarray(x, jnp.float32)
     zeros, action = jnp.zeros((num, steps)), jnp.asarray(random.integers(0, 3, (num, steps)))
-    batch = Transition(zeros, action, real(reward), zeros, jnp.asarray(terminated), jnp.asarray(truncated), zeros, zeros, ())
+    batch = Transition(
+        zeros,
+        action,
+        real(reward),
+        zeros,
+        jnp.asarray(terminated),
+        jnp.asarray(truncated),
+        zeros,
+        zeros,
+        (),
+    )
     policy = Categorical(real(random.normal(size=(num, steps, 3))))
     rule = rules.VTrace(gamma, lam, max_rho, max_c, entropy_weight=0.0, value_weight=2.0)
     behaviour = rules.vtrace.Behaviour(policy.log_prob(action) - jnp.log(real(ratio)), real(late))
 
     def loss(logits, value):
-        return rule.loss({"policy": Categorical(logits), "value": value[..., None]}, batch, behaviour, Clock(0, 1.0))
+        return rule.loss(
+            {"policy": Categorical(logits), "value": value[..., None]},
+            batch,
+            behaviour,
+            Clock(0, 1.0),
+        )
 
     grads, metrics = jax.grad(loss, (0, 1), has_aux=True)(policy.logits, real(value))
     error = expected_target - value
     np.testing.assert_allclose(metrics["value_loss"], 0.5 * (error**2).mean(), rtol=1e-4)
     np.testing.assert_allclose(grads[1], -2.0 * error / error.size, rtol=1e-3, atol=1e-5)
     score = np.eye(3)[np.asarray(action)] - np.asarray(jax.nn.softmax(policy.logits))
-    np.testing.assert_allclose(grads[0], -expected_advantage[..., None] * score / error.size, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(
+        grads[0], -expected_advantage[..., None] * score / error.size, rtol=1e-3, atol=1e-5
+    )
 
 
-# ----------------------------------------------------------------------------------------------------------------- groups
+# ------------------------------------------------------------------------------------------- groups
 
 
 @pytree
@@ -267,10 +353,17 @@ def by_hand(name, returns):
     return found
 
 
-@pytest.mark.parametrize(("name", "num_steps"), [("rloo", 6), ("grpo", 3), ("remax", 6), ("remax", 3)])
+@pytest.mark.parametrize(
+    ("name", "num_steps"), [("rloo", 6), ("grpo", 3), ("remax", 6), ("remax", 3)]
+)
 def test_a_group_begins_alike_and_is_judged_by_its_siblings(name, num_steps):
     algo = rl.ALGORITHMS[name](
-        num_envs=8, num_steps=num_steps, group_size=4, gamma=0.9, network=rl.MLP((4,)), normalize_reward=True
+        num_envs=8,
+        num_steps=num_steps,
+        group_size=4,
+        gamma=0.9,
+        network=rl.MLP((4,)),
+        normalize_reward=True,
     )
     env, sampled = Luck(), np.arange(8) % 4 < (3 if name == "remax" else 4)
 
@@ -278,11 +371,21 @@ def test_a_group_begins_alike_and_is_judged_by_its_siblings(name, num_steps):
     def play(key):
         key_init, key_play = jax.random.split(key)
         state = algo.init(key_init, env)
-        how = [lambda key, memory, obs, act=act: act(key, env, state, memory, obs) for act in (algo.explore, algo.act)]
+        how = [
+            lambda key, memory, obs, act=act: act(key, env, state, memory, obs)
+            for act in (algo.explore, algo.act)
+        ]
         begun, _, batch = algo.rule.play(key_play, env, *how, state.episodes, num_steps)
-        greedy = jax.vmap(jax.vmap(lambda obs: algo.act(key_play, env, state, (), obs)[1]))(batch.obs)
+        greedy = jax.vmap(jax.vmap(lambda obs: algo.act(key_play, env, state, (), obs)[1]))(
+            batch.obs
+        )
         _, (_, _, targets, _) = algo._prepare(env, rl.tree.replace(state, episodes=begun), batch)
-        return begun, batch, greedy, jax.tree.map(lambda x: x.reshape(num_steps, 8, *x.shape[1:]), targets)
+        return (
+            begun,
+            batch,
+            greedy,
+            jax.tree.map(lambda x: x.reshape(num_steps, 8, *x.shape[1:]), targets),
+        )
 
     with jax.debug_key_reuse(False):  # the greedy action's key is not used
         begun, batch, greedy, targets = play(jax.random.key(0))
@@ -292,7 +395,9 @@ def test_a_group_begins_alike_and_is_judged_by_its_siblings(name, num_steps):
     assert len(np.unique(batch.reward[0])) == 8  # each member has luck of its own
     np.testing.assert_array_equal(batch.action[:, ~sampled], greedy[:, ~sampled])
     batch = jax.tree.map(np.asarray, batch)
-    first = batch.length == np.arange(1, num_steps + 1)[:, None]  # later episodes are younger than the rollout
+    first = (
+        batch.length == np.arange(1, num_steps + 1)[:, None]
+    )  # later episodes are younger than the rollout
     assert (batch.done.sum(0) <= 1).all()
     assert not batch.done[:, ~sampled].any()
     over = np.vstack([np.zeros((1, 8), bool), batch.done[:-1]]).cumsum(0) > 0
@@ -301,9 +406,13 @@ def test_a_group_begins_alike_and_is_judged_by_its_siblings(name, num_steps):
     for i in range(8):
         for t in range(first[:, i].sum()):
             returns[i] += 0.9**t * float(batch.reward[t, i])
-        np.testing.assert_allclose(np.sum(batch.reward[:, i]), batch.ret[first[:, i].sum() - 1, i], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(
+            np.sum(batch.reward[:, i]), batch.ret[first[:, i].sum() - 1, i], rtol=1e-4, atol=1e-5
+        )
     expected = np.concatenate([by_hand(name, returns[:4]), by_hand(name, returns[4:])])
-    np.testing.assert_allclose(targets.advantage, np.broadcast_to(expected, (num_steps, 8)), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(
+        targets.advantage, np.broadcast_to(expected, (num_steps, 8)), rtol=1e-3, atol=1e-4
+    )
     counts = first * sampled
     weight = counts / (first.sum(0) * sampled.sum()) if name == "grpo" else counts / counts.sum()
     np.testing.assert_allclose(targets.weight, weight * counts.size, rtol=1e-5)
@@ -312,7 +421,9 @@ def test_a_group_begins_alike_and_is_judged_by_its_siblings(name, num_steps):
 def test_a_greedy_episode_is_a_step_of_experience_and_no_return():
     algo = rl.remax(**SMALL)
     assert algo.steps_per_update == 8
-    update = quick(lambda key: algo.update(key, Matching(), algo.init(jax.random.key(0), Matching())))
+    update = quick(
+        lambda key: algo.update(key, Matching(), algo.init(jax.random.key(0), Matching()))
+    )
     assert int(update(jax.random.key(1))[1]["episodes"]) == 4
 
 
@@ -333,5 +444,7 @@ def test_counts_that_do_not_fit_are_explained(make, message):
 
 
 def test_a_step_of_its_own_is_a_value():
-    algo = rl.OnPolicy(rule=rl.Surrogate(rl.PolicyGradient()), policy_step=TrustRegion(0.05), epochs=2)
+    algo = rl.OnPolicy(
+        rule=rl.Surrogate(rl.PolicyGradient()), policy_step=TrustRegion(0.05), epochs=2
+    )
     assert rl.tree.find(algo, "max_kl") == "policy_step.max_kl"

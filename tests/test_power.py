@@ -9,8 +9,13 @@ from jaxrl import stats
 
 rng = np.random.default_rng(0)
 GOOD, BAD = rng.normal(0.5, 1.0, 600), rng.normal(0.0, 1.0, 600)
-RESULTS = xr.Dataset({"return": (("lr", "seed"), np.stack([BAD, GOOD]))}, {"lr": [1e-3, 1e-2], "seed": np.arange(600)})
-MADE = stats.power(RESULTS, seeds=(3, 10, 64), by="lr", statistic=stats.mean, studies=300, resamples=200)
+RESULTS = xr.Dataset(
+    {"return": (("lr", "seed"), np.stack([BAD, GOOD]))},
+    {"lr": [1e-3, 1e-2], "seed": np.arange(600)},
+)
+MADE = stats.power(
+    RESULTS, seeds=(3, 10, 64), by="lr", statistic=stats.mean, studies=300, resamples=200
+)
 PAIR = MADE.sel(better=1e-2, worse=1e-3)
 
 
@@ -23,7 +28,9 @@ def test_it_has_the_names_of_the_results():
 @pytest.mark.parametrize("k", [3, 10, 64])
 def test_rankings_are_those_of_studies_drawn_one_by_one(k):
     local = np.random.default_rng(k)
-    slow = np.mean([local.choice(GOOD, k).mean() < local.choice(BAD, k).mean() for _ in range(4000)])
+    slow = np.mean(
+        [local.choice(GOOD, k).mean() < local.choice(BAD, k).mean() for _ in range(4000)]
+    )
     np.testing.assert_allclose(PAIR.wrong.sel(seeds=k), slow, atol=0.06)
 
 
@@ -52,7 +59,9 @@ def test_needed_seeds_at_a_ceiling_are_those_that_studies_need():
     results = xr.Dataset({"return": (("lr", "seed"), np.stack([at_best(0.85), at_best(0.5)]))})
     made = stats.power(results, by="lr", seeds=(10, 20, 40, 80), studies=400, resamples=200)
     needed = int(made.needed_seeds.sel(better=made.better[0], worse=made.better[1]))
-    again = stats.power(results, by="lr", seeds=(needed,), studies=400, resamples=200, key=jax.random.key(1))
+    again = stats.power(
+        results, by="lr", seeds=(needed,), studies=400, resamples=200, key=jax.random.key(1)
+    )
     assert 10 < needed < 80
     assert 0.72 < again.separated.sel(better=made.better[0], worse=made.better[1]).item() < 0.9
     few = stats.power(results, by="lr", seeds=(3, 5), studies=50, resamples=50)
@@ -66,19 +75,29 @@ def test_equals_are_never_told_apart():
 
 
 def test_any_statistic_of_the_seeds_will_do():
-    made = stats.power(RESULTS, seeds=(3, 8), by="lr", statistic=lambda x: x.max(), studies=200, resamples=50)
-    pair = made.sel(better=made.better[np.argmax(RESULTS["return"].max("seed").values)]).dropna("worse")
+    made = stats.power(
+        RESULTS, seeds=(3, 8), by="lr", statistic=lambda x: x.max(), studies=200, resamples=50
+    )
+    pair = made.sel(better=made.better[np.argmax(RESULTS["return"].max("seed").values)]).dropna(
+        "worse"
+    )
     luck = np.random.default_rng(1)
     best, worst = (GOOD, BAD) if GOOD.max() > BAD.max() else (BAD, GOOD)
     for k in (3, 8):
-        slow = np.mean([luck.choice(best, k).max() < luck.choice(worst, k).max() for _ in range(4000)])
+        slow = np.mean(
+            [luck.choice(best, k).max() < luck.choice(worst, k).max() for _ in range(4000)]
+        )
         np.testing.assert_allclose(pair.wrong.sel(seeds=k).item(), slow, atol=0.12)
-    gap = stats.power(RESULTS, seeds=(3,), by="lr", statistic=stats.optimality_gap, studies=20, resamples=20)
+    gap = stats.power(
+        RESULTS, seeds=(3,), by="lr", statistic=stats.optimality_gap, studies=20, resamples=20
+    )
     assert np.isfinite(gap.width).all()
 
 
 def test_one_setting_has_widths_alone():
-    made = stats.power(RESULTS.isel(lr=0), seeds=(4,), studies=20, resamples=50, key=jax.random.key(1))
+    made = stats.power(
+        RESULTS.isel(lr=0), seeds=(4,), studies=20, resamples=50, key=jax.random.key(1)
+    )
     assert set(made.data_vars) == {"width", "coverage"}
     assert made.width.dims == ("seeds",)
 

@@ -75,7 +75,9 @@ def test_resamples_without_a_law_are_counted():
     assert f"lost={fit.lost}" in repr(fit)
     assert fit.draws.scale.shape == (1000 - fit.lost,)
     y[0, :19] = np.inf
-    with pytest.warns(UserWarning, match=r"of 1,000 resamples have no y, most often at x = 0\.25: .* too narrow"):
+    with pytest.warns(
+        UserWarning, match=r"of 1,000 resamples have no y, most often at x = 0\.25: .* too narrow"
+    ):
         assert stats.fit_power_law(RATIOS, y, resamples=1000).lost > 100
     with pytest.raises(ValueError, match="nothing is left"):
         stats.fit_power_law(RATIOS, y, resamples=1, key=jax.random.key(1))
@@ -89,7 +91,11 @@ def test_what_says_nothing_is_refused():
         stats.steps_to(np.zeros((3, 4)), np.arange(3), 1.0)
     with pytest.raises(ValueError, match="three parameters"):
         stats.fit_power_law([1, 2, 4], [3, 2, 1])
-    for x, y in (([0, 1, 2, 4], [4, 3, 2, 1]), ([1, 2, 4, 8], [4, 3, np.inf, 1]), ([1, 2, 4, 8], [4, 3, 2, -1])):
+    for x, y in (
+        ([0, 1, 2, 4], [4, 3, 2, 1]),
+        ([1, 2, 4, 8], [4, 3, np.inf, 1]),
+        ([1, 2, 4, 8], [4, 3, 2, -1]),
+    ):
         with pytest.raises(ValueError, match="positive"):
             stats.fit_power_law(x, y)
 
@@ -97,15 +103,21 @@ def test_what_says_nothing_is_refused():
 def test_the_pareto_frontier_is_what_nobody_beats():
     data, compute = [5, 3, 2, 2, 4, 3], [1, 2, 5, 6, 4, 2]
     slow = [
-        not any((a <= x and b <= y) and (a < x or b < y) for a, b in zip(data, compute, strict=True))
+        not any(
+            (a <= x and b <= y) and (a < x or b < y) for a, b in zip(data, compute, strict=True)
+        )
         for x, y in zip(data, compute, strict=True)
     ]
-    assert stats.pareto([1.0, 2.0, np.nan], [2.0, 1.0, 0.0]).tolist() == [True, True, True]  # the cheapest in the other
+    assert stats.pareto([1.0, 2.0, np.nan], [2.0, 1.0, 0.0]).tolist() == [
+        True,
+        True,
+        True,
+    ]  # the cheapest in the other
     assert stats.pareto([1.0, 2.0, np.nan], [2.0, 1.0, 1.0]).tolist() == [True, True, False]
     assert stats.pareto(data, compute).tolist() == slow == [True, True, True, False, False, True]
 
 
-# ---------------------------------------------------------------------------------------------------------------- curves
+# ------------------------------------------------------------------------------------------- curves
 
 
 @settings(max_examples=30, deadline=None)
@@ -124,7 +136,9 @@ def test_isotonic_is_pooled_neighbours(values):
 def test_steps_to_a_score():
     curves, steps = np.array([[0.0, 10, 20], [5, 5, 5], [20, 30, 40]]), np.array([100, 200, 300])
     np.testing.assert_allclose(stats.steps_to(curves, steps, 15.0), [250.0, np.inf, 100.0])
-    np.testing.assert_allclose(stats.steps_to([0.0, 10.0, 4.0], steps, 6.0), 100 + 100 * 6 / 7)  # its end is 7 and 7
+    np.testing.assert_allclose(
+        stats.steps_to([0.0, 10.0, 4.0], steps, 6.0), 100 + 100 * 6 / 7
+    )  # its end is 7 and 7
     with pytest.raises(ValueError, match="without a value"):
         stats.steps_to([np.nan, 20.0, 30.0], steps, 15.0)
 
@@ -157,15 +171,24 @@ def test_a_predictor_says_where_a_curve_ends(name):
 
 def test_stopping_saves_steps_and_its_cost_is_counted():
     curves = lives(noise=1.0)
-    perfect = lambda begun, steps, finished: curves[np.abs(curves[:, : begun.shape[1]] - begun).sum(1) == 0][:, -1]
+    perfect = lambda begun, steps, finished: curves[
+        np.abs(curves[:, : begun.shape[1]] - begun).sum(1) == 0
+    ][:, -1]
     made = stats.stopping_cost(curves, STEPS, perfect, first=4, quantile=1.0, orders=10)
     assert float(made.regret.estimate) == 0.0
     assert 0.3 < float(made.saved.low) < float(made.saved.high) < 0.75
     blind = stats.stopping_cost(curves, STEPS, lambda *_: np.array([-np.inf]), first=4, orders=10)
-    np.testing.assert_allclose(blind.saved.estimate, 0.9 * 0.75, atol=1e-6)  # all but the first stop after a quarter
+    np.testing.assert_allclose(
+        blind.saved.estimate, 0.9 * 0.75, atol=1e-6
+    )  # all but the first stop after a quarter
     assert float(blind.regret.low) > 0
     never = stats.stopping_cost(curves, STEPS, lambda *_: np.array([np.inf]), first=4, orders=10)
-    assert float(never.saved.estimate) == float(never.regret.estimate) == float(never.missed.estimate) == 0.0
+    assert (
+        float(never.saved.estimate)
+        == float(never.regret.estimate)
+        == float(never.missed.estimate)
+        == 0.0
+    )
     with pytest.raises(ValueError, match="more than first=8"):
         stats.stopping_cost(curves[:8], STEPS)
     with pytest.raises(ValueError, match=r"steps \(2,\)"):

@@ -17,7 +17,15 @@ from jaxrl.sweep import recipe
 
 GAMMA = 0.9
 NETWORK = rl.MLP((16,), jax.nn.relu, shared=True, layer_norm=True)
-SMALL = dict(network=NETWORK, gamma=GAMMA, lr=1e-2, num_envs=8, num_steps=16, minibatches=4, schedule=rl.Constant())
+SMALL = dict(
+    network=NETWORK,
+    gamma=GAMMA,
+    lr=1e-2,
+    num_envs=8,
+    num_steps=16,
+    minibatches=4,
+    schedule=rl.Constant(),
+)
 
 
 def make(**changes):
@@ -25,7 +33,9 @@ def make(**changes):
 
 
 def live(algo, env, steps=128 * 60):
-    return jax.jit(lambda key: rl.train(key, algo, env, steps=steps, evals=2, episodes=0))(jax.random.key(0))
+    return jax.jit(lambda key: rl.train(key, algo, env, steps=steps, evals=2, episodes=0))(
+        jax.random.key(0)
+    )
 
 
 def values(algo, env, state, obs):
@@ -33,7 +43,7 @@ def values(algo, env, state, obs):
     return np.asarray(out["q"])
 
 
-# ------------------------------------------------------------------------------------------------------------- the parts
+# ---------------------------------------------------------------------------------------- the parts
 
 
 def test_the_targets_are_those_of_a_loop():
@@ -45,10 +55,17 @@ def test_the_targets_are_those_of_a_loop():
     rule = rl.QLambda(GAMMA, lam, reward_scale=scale)
     clock, zeros = Clock(3, 10.0), jnp.zeros((T, B))
     mask = jnp.asarray(rng.random((T, B, n)) < 0.7).at[..., 0].set(True)
-    read = lambda q, **more: {"q": q, "policy": rule.policy(rl.Discrete(n), {"q": q, **more}, clock)}
-    batch = Transition(zeros, jnp.zeros((T, B), int), reward, zeros, terminated, truncated, zeros, zeros, ())
+    read = lambda q, **more: {
+        "q": q,
+        "policy": rule.policy(rl.Discrete(n), {"q": q, **more}, clock),
+    }
+    batch = Transition(
+        zeros, jnp.zeros((T, B), int), reward, zeros, terminated, truncated, zeros, zeros, ()
+    )
     batch = jax.tree.map(jnp.asarray, batch)
-    _, target = rule.targets((), read(jnp.asarray(q)), read(jnp.asarray(next_q), mask=mask), batch, clock)
+    _, target = rule.targets(
+        (), read(jnp.asarray(q)), read(jnp.asarray(next_q), mask=mask), batch, clock
+    )
     for b in range(B):
         follows = None
         for t in reversed(range(T)):
@@ -91,18 +108,24 @@ def test_epsilon_greedy_is_what_it_says():
     p = np.array([[0.1, 0.8, 0.0, 0.1], [0.5, 0.0, 0.0, 0.5]])
     for a in range(4):
         np.testing.assert_allclose(jnp.exp(policy.log_prob(jnp.full(2, a))), p[:, a], atol=1e-6)
-    np.testing.assert_allclose(policy.entropy(), -np.sum(p * np.log(np.where(p > 0, p, 1)), -1), rtol=1e-5)
+    np.testing.assert_allclose(
+        policy.entropy(), -np.sum(p * np.log(np.where(p > 0, p, 1)), -1), rtol=1e-5
+    )
     np.testing.assert_array_equal(policy.mode(), [1, 0])
     draws = jax.vmap(policy.sample)(jax.random.split(jax.random.key(0), 4000))
     shares = np.stack([(draws == a).mean(0) for a in range(4)], -1)
     np.testing.assert_allclose(shares, p, atol=0.03)
     assert (shares[p == 0] == 0).all()
-    assert not jnp.isnan(jax.grad(lambda q: EpsilonGreedy(q, 0.0).log_prob(jnp.array(1)))(jnp.arange(3.0))).any()
+    assert not jnp.isnan(
+        jax.grad(lambda q: EpsilonGreedy(q, 0.0).log_prob(jnp.array(1)))(jnp.arange(3.0))
+    ).any()
 
 
 def test_a_masked_action_is_neither_played_nor_hoped_for():
     rule, q = rl.QLambda(exploration=rl.EpsilonGreedy(1.0, 1.0)), jnp.array([5.0, 1.0, 2.0])
-    policy = rule.policy(rl.Discrete(3), {"q": q, "mask": jnp.array([False, True, True])}, Clock(0, 1.0))
+    policy = rule.policy(
+        rl.Discrete(3), {"q": q, "mask": jnp.array([False, True, True])}, Clock(0, 1.0)
+    )
     draws = jax.vmap(policy.sample)(jax.random.split(jax.random.key(0), 500))
     assert set(np.unique(draws)) == {1, 2}
     assert int(policy.mode()) == 2
@@ -126,7 +149,7 @@ def test_radam_is_optax_s_and_has_a_gradient():
     assert slope != 0.0
 
 
-# -------------------------------------------------------------------------------------------------------------- it learns
+# ---------------------------------------------------------------------------------------- it learns
 
 
 @pytest.mark.parametrize("memory", [None, rl.GRU(8)], ids=["feedforward", "gru"])
@@ -139,7 +162,7 @@ def test_actions_are_chosen_by_what_is_seen(memory):
     assert metrics["epsilon"][-1] == pytest.approx(0.05)
 
 
-# ------------------------------------------------------------------------------------------- what every algorithm promises
+# -------------------------------------------------------------------- what every algorithm promises
 
 
 def test_a_policy_without_a_clock_acts():
@@ -166,7 +189,11 @@ def test_real_actions_are_refused():
 
 @pytest.mark.slow
 def test_cartpole_is_learnt():
-    algo = rl.pqn(lr=1e-3, lam=0.95, reward_scale=0.1, num_envs=16, minibatches=8, epochs=4, network=NETWORK)
-    train = lambda key: rl.train(key, algo, envs.make("CartPole-v1"), steps=100_000, evals=5, episodes=4)[1]
+    algo = rl.pqn(
+        lr=1e-3, lam=0.95, reward_scale=0.1, num_envs=16, minibatches=8, epochs=4, network=NETWORK
+    )
+    train = lambda key: rl.train(
+        key, algo, envs.make("CartPole-v1"), steps=100_000, evals=5, episodes=4
+    )[1]
     metrics = jax.jit(jax.vmap(train))(jax.random.split(jax.random.key(0), 4))
     assert jnp.median(metrics["evaluation"][:, -1]) > 400

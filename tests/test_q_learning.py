@@ -1,4 +1,6 @@
-"""Value-based learning: every head with every option, what it refuses, and what makes some of them special."""
+"""Value-based learning: every head with every option, what it refuses, and what makes some of them
+special.
+"""
 
 import inspect
 import itertools
@@ -18,7 +20,7 @@ from jaxrl.algorithms.learner import Batch
 from jaxrl.algorithms.value_heads import Categorical, Expected, Implicit, Quantile
 from jaxrl.rules.base import Clock
 
-# ------------------------------------------------------------------------------------------------- every head, every option
+# ------------------------------------------------------------------------- every head, every option
 
 HEADS = [
     Expected(),
@@ -26,24 +28,42 @@ HEADS = [
     Quantile(quantiles=3),
     Implicit(size=4, cosines=3, samples=2, fractions=3),
 ]
-TINY = dict(num_envs=2, batch_size=4, capacity=64, warmup=32, burn_in=1, sequence=3, network=rl.MLP((4,)))
+TINY = dict(
+    num_envs=2, batch_size=4, capacity=64, warmup=32, burn_in=1, sequence=3, network=rl.MLP((4,))
+)
 
 
 def options():
     """Each head with each backup, and every other option on and off beside both."""
-    switches = [(False, True, False, True, True), (True, False, True, False, True), (True, True, True, True, False)]
+    switches = [
+        (False, True, False, True, True),
+        (True, False, True, False, True),
+        (True, True, True, True, False),
+    ]
     pairs = itertools.product(HEADS, (Max(), Munchausen()))
-    return [(head, backup, switches[(i + j) % 3]) for i, (head, backup) in enumerate(pairs) for j in range(2)]
+    return [
+        (head, backup, switches[(i + j) % 3])
+        for i, (head, backup) in enumerate(pairs)
+        for j in range(2)
+    ]
 
 
 @pytest.mark.parametrize(("head", "backup", "switches"), options())
 def test_every_head_combines_with_every_option(head, backup, switches):
     dueling, noisy, prioritized, recurrent, several = switches
     memory = rl.GRU(3) if recurrent else None
-    fields = dict(dueling=dueling, noisy=noisy, prioritized=prioritized, memory=memory, n_step=3 if several else 1)
+    fields = dict(
+        dueling=dueling,
+        noisy=noisy,
+        prioritized=prioritized,
+        memory=memory,
+        n_step=3 if several else 1,
+    )
     algo, env = rl.dqn(head=head, backup=backup, transform=SignedRoot(), **TINY | fields), Choice()
     state = jax.eval_shape(lambda key: algo.init(key, env), jax.random.key(0))
-    after, metrics = jax.eval_shape(lambda key, state: algo.update(key, env, state), jax.random.key(0), state)
+    after, metrics = jax.eval_shape(
+        lambda key, state: algo.update(key, env, state), jax.random.key(0), state
+    )
     assert jax.tree.structure(after) == jax.tree.structure(state)
     assert isinstance(state.params, noise.Noisy) == noisy
     assert {"loss", "value", "error", "grad_norm"} <= set(metrics)
@@ -59,7 +79,9 @@ def test_a_forbidden_action_is_neither_followed_nor_a_nan(head, backup):
 
     @quick
     def learn(mask):
-        """What one step makes of a batch whose next actions `mask` allows, and the values of these."""
+        """What one step makes of a batch whose next actions `mask` allows, and the values of
+        these.
+        """
         learnt = learner.init(jax.random.key(0), env, env.reset(jax.random.key(0))[1])
         seen = lambda mask: rl.Masked(jnp.ones((4, 1, 1)), jnp.broadcast_to(mask, (4, 1, 3)))
         zeros, row = jnp.zeros((4, 1)), jnp.zeros((4, 1), bool)
@@ -77,18 +99,28 @@ def test_a_forbidden_action_is_neither_followed_nor_a_nan(head, backup):
     assert free[2]["loss"] != held[2]["loss"]
 
 
-# ------------------------------------------------------------------------------------------------------------------ memory
+# ------------------------------------------------------------------------------------------- memory
 
 
 def test_a_recurrent_learner_recalls_the_cue():
     """MemoryChain, where one without a memory can only guess: its return would be 0."""
-    small = dict(network=rl.MLP((16,)), memory=rl.GRU(16), num_envs=8, num_steps=4, batch_size=16, capacity=2048, warmup=256)
+    small = dict(
+        network=rl.MLP((16,)),
+        memory=rl.GRU(16),
+        num_envs=8,
+        num_steps=4,
+        batch_size=16,
+        capacity=2048,
+        warmup=256,
+    )
     algo = rl.r2d2(lr=3e-3, burn_in=4, sequence=8, target_period=20.0, **small)
     life = rl.Training(algo, envs.make("MemoryChain", length=3), steps=9_600, evals=1, episodes=32)
-    assert (quick(jax.vmap(lambda seed: life(seed)[1]["evaluation"][-1]))(jnp.arange(8)) > 0.95).all()
+    assert (
+        quick(jax.vmap(lambda seed: life(seed)[1]["evaluation"][-1]))(jnp.arange(8)) > 0.95
+    ).all()
 
 
-# --------------------------------------------------------------------------------------------------- what it refuses, and is
+# -------------------------------------------------------------------------- what it refuses, and is
 
 
 @pytest.mark.parametrize("name", ["dqn", "sqirl"])

@@ -15,10 +15,18 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
     names: dict = {}
     for i, block in enumerate(blocks):
         text = block.replace("steps=200_000", "steps=5_120").replace("steps=20_000", "steps=5_120")
-        text = text.replace("jnp.arange(32)", "jnp.arange(2)").replace("jax.random.key(0), 100", "jax.random.key(0), 2")
-        text = text.replace("steps=60, evals=6", "steps=1, evals=1").replace("sigma=0.1)", "sigma=0.1, population=2)")
-        text = text.replace("jnp.arange(5)", "jnp.arange(2)").replace("jnp.arange(200)", "jnp.arange(30)")
-        text = text.replace("budget=2_560_000", "budget=24_000").replace("seeds=8", "seeds=2, test_seeds=2")
+        text = text.replace("jnp.arange(32)", "jnp.arange(2)").replace(
+            "jax.random.key(0), 100", "jax.random.key(0), 2"
+        )
+        text = text.replace("steps=60, evals=6", "steps=1, evals=1").replace(
+            "sigma=0.1)", "sigma=0.1, population=2)"
+        )
+        text = text.replace("jnp.arange(5)", "jnp.arange(2)").replace(
+            "jnp.arange(200)", "jnp.arange(30)"
+        )
+        text = text.replace("budget=2_560_000", "budget=24_000").replace(
+            "seeds=8", "seeds=2, test_seeds=2"
+        )
         assert text != block
         if i == 0:
             text = text.replace("rl.plot.curve", "figure = rl.plot.curve")

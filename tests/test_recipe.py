@@ -46,7 +46,9 @@ def assert_equal(a, b):
 @pytest.mark.parametrize("world", WORLDS)
 @pytest.mark.parametrize("name", rl.ALGORITHMS)
 def test_every_algorithm_and_its_world_come_back(name, world):
-    training = rl.Training(rl.ALGORITHMS[name](), envs.make(world, **WORLDS[world]), 1000, evals=np.int64(5))
+    training = rl.Training(
+        rl.ALGORITHMS[name](), envs.make(world, **WORLDS[world]), 1000, evals=np.int64(5)
+    )
     found = again(training)
     assert_equal(training, found)
     assert found.env.max_steps == training.env.max_steps
@@ -59,7 +61,10 @@ def test_every_algorithm_and_its_world_come_back(name, world):
         dict(network=rl.CNN((2,), activation=nn.gelu), schedule=rl.Constant()),
         dict(optimizer=optax.rmsprop),
         dict(network=rl.Table(5)),
-        dict(optimizer=rl.Optimizer(optax.adamw, {"weight_decay": jnp.array([0.1, 0.2]), "b1": 0.8}), lr=jnp.asarray(0.1)),
+        dict(
+            optimizer=rl.Optimizer(optax.adamw, {"weight_decay": jnp.array([0.1, 0.2]), "b1": 0.8}),
+            lr=jnp.asarray(0.1),
+        ),
         dict(rule=rl.Surrogate(rl.Clip(float("inf")), gamma=float("nan"), lam=-0.0)),
     ],
 )
@@ -68,7 +73,9 @@ def test_every_part_comes_back(fields):
 
 
 def test_spaces_and_robots_come_back():
-    assert_equal(rl.Box(-jnp.ones(2), jnp.inf, shape=(2,)), again(rl.Box(-jnp.ones(2), jnp.inf, shape=(2,))))
+    assert_equal(
+        rl.Box(-jnp.ones(2), jnp.inf, shape=(2,)), again(rl.Box(-jnp.ones(2), jnp.inf, shape=(2,)))
+    )
     assert again(rl.MultiDiscrete((2, 3))) == rl.MultiDiscrete((2, 3))
     from envs.from_brax import FromBrax
 
@@ -82,7 +89,9 @@ def test_spaces_and_robots_come_back():
 def test_arrays_come_back_bit_for_bit(numbers, kind):
     dtype = recipe.KINDS[kind]
     with np.errstate(all="ignore"):
-        array = np.asarray(np.nan_to_num(numbers) if dtype.kind in "biu" else numbers, np.float32).astype(dtype)
+        array = np.asarray(
+            np.nan_to_num(numbers) if dtype.kind in "biu" else numbers, np.float32
+        ).astype(dtype)
     found = again(array)
     assert (found.dtype, found.shape) == (array.dtype, array.shape)
     assert np.array_equal(np.isnan(found.astype(float)), np.isnan(array.astype(float)))
@@ -176,7 +185,8 @@ HOSTILE = [
 @pytest.mark.parametrize("found", HOSTILE, ids=str)
 def test_what_no_sweep_writes_is_refused(found, tmp_path, monkeypatch):
     (tmp_path / "evil.py").write_text(
-        "import os, dataclasses\nos.environ['EVIL'] = '1'\n@dataclasses.dataclass(frozen=True)\nclass Evil: pass\n"
+        "import os, dataclasses\nos.environ['EVIL'] = "
+        "'1'\n@dataclasses.dataclass(frozen=True)\nclass Evil: pass\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(ValueError, match=r"\w+"):
@@ -193,10 +203,19 @@ def test_reading_imports_nothing_but_the_kit_and_gymnax():
         "    try: recipe.decode(found)\n"
         "    except ValueError: pass\n"
         "new = {name.split('.')[0] for name in set(sys.modules) - before}\n"
-        "print(*sorted(new & {'evil', 'gymnax', 'brax', 'matplotlib', 'tyro', 'antigravity', 'this'}))"
+        "print(*sorted(new & {'evil', 'gymnax', 'brax', 'matplotlib', 'tyro', 'antigravity', "
+        "'this'}))"
     )
-    found = [*HOSTILE, {"type": "this.This", "fields": {}}, {"type": "antigravity.Comic", "fields": {}}]
+    found = [
+        *HOSTILE,
+        {"type": "this.This", "fields": {}},
+        {"type": "antigravity.Comic", "fields": {}},
+    ]
     told = subprocess.run(
-        [sys.executable, "-c", code, json.dumps(found)], capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, "-c", code, json.dumps(found)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
     )
     assert told.stdout.split() == []

@@ -36,14 +36,18 @@ class Slow:
     def add(self, items):
         for t in range(len(items["reward"])):
             row = {name: x[t] for name, x in items.items()}
-            self.rows.append(row | {"place": self.written % ROWS, "fresh": self.largest, "rated": {}})
+            self.rows.append(
+                row | {"place": self.written % ROWS, "fresh": self.largest, "rated": {}}
+            )
             self.written += 1
         self.rows = self.rows[-ROWS:]
 
     def starts(self):
         """index -> its rows, for every start that there is."""
         whole = [self.rows[i : i + self.length] for i in range(len(self.rows) - self.length + 1)]
-        return {piece[0]["place"] * ENVS + env: (env, piece) for piece in whole for env in range(ENVS)}
+        return {
+            piece[0]["place"] * ENVS + env: (env, piece) for piece in whole for env in range(ENVS)
+        }
 
     def rate(self, index, priority):
         """The largest counts where an index comes twice."""
@@ -53,8 +57,14 @@ class Slow:
         self.largest = max(self.largest, *priority)
 
     def numbers(self):
-        """index -> priority to the power of alpha. A start has the largest priority of when its last row came."""
-        priority = {i: piece[0]["rated"].get(env, piece[-1]["fresh"]) for i, (env, piece) in self.starts().items()}
+        """index -> priority to the power of alpha.
+
+        A start has the largest priority of when its last row came.
+        """
+        priority = {
+            i: piece[0]["rated"].get(env, piece[-1]["fresh"])
+            for i, (env, piece) in self.starts().items()
+        }
         return {i: (p + 1e-6) ** self.alpha for i, p in priority.items()}
 
 
@@ -86,7 +96,9 @@ def filled(name, steps):
 
 
 def check_draws(name, fast, slow, seed):
-    """All starts and no other are drawn, with the rows that they should have, as often as they should be."""
+    """All starts and no other are drawn, with the rows that they should have, as often as they
+    should be.
+    """
     starts, sample = slow.starts(), jitted(name)[1](jax.random.key(seed), fast)
     for key in ITEM:
         pieces = {i: [row[key][env] for row in piece] for i, (env, piece) in starts.items()}
@@ -113,13 +125,16 @@ def test_what_is_drawn_is_what_a_slow_buffer_has(name, steps, seed):
         check_draws(name, fast, slow, seed)
 
 
-rating = st.lists(st.tuples(st.integers(0, 10_000), st.sampled_from([0.0, 0.1, 1.0, 5.0])), min_size=6, max_size=6)
+rating = st.lists(
+    st.tuples(st.integers(0, 10_000), st.sampled_from([0.0, 0.1, 1.0, 5.0])), min_size=6, max_size=6
+)
 
 
 @prioritized
 @sizes
 @given(
-    doings=st.lists(st.one_of(st.sampled_from([1, 5, ROWS]), rating), min_size=3, max_size=10), seed=st.integers(0, 10_000)
+    doings=st.lists(st.one_of(st.sampled_from([1, 5, ROWS]), rating), min_size=3, max_size=10),
+    seed=st.integers(0, 10_000),
 )
 def test_priorities_are_those_of_a_slow_buffer(name, doings, seed):
     fast, slow = filled(name, [5])
@@ -140,7 +155,7 @@ def test_priorities_are_those_of_a_slow_buffer(name, doings, seed):
     check_draws(name, fast, slow, seed)
 
 
-# --------------------------------------------------------------------------------------------------------------- sum tree
+# ----------------------------------------------------------------------------------------- sum tree
 
 SIZE = 300  # three levels
 
@@ -151,12 +166,16 @@ def leaves_of(tree):
 
 @functools.cache
 def tree_jitted():
-    return jax.jit(lambda tree, index, value: tree.put(index, value)), jax.jit(lambda tree, place: tree.find(place))
+    return jax.jit(lambda tree, index, value: tree.put(index, value)), jax.jit(
+        lambda tree, place: tree.find(place)
+    )
 
 
 puts = st.lists(
     st.lists(
-        st.tuples(st.integers(0, SIZE - 1), st.sampled_from([0.0, 1e-20, 1e-4, 1.0, 3.0, 1e6])), min_size=20, max_size=20
+        st.tuples(st.integers(0, SIZE - 1), st.sampled_from([0.0, 1e-20, 1e-4, 1.0, 3.0, 1e6])),
+        min_size=20,
+        max_size=20,
     ),
     min_size=1,
     max_size=5,
@@ -171,7 +190,13 @@ def test_a_sum_tree_finds_by_share(puts, seed):
     for pairs in puts:
         for i in {i for i, _ in pairs}:
             slow[i] = max(value for j, value in pairs if i == j)
-        tree = put(tree, *(jnp.array(x, dtype) for x, dtype in zip(zip(*pairs, strict=True), (int, float), strict=True)))
+        tree = put(
+            tree,
+            *(
+                jnp.array(x, dtype)
+                for x, dtype in zip(zip(*pairs, strict=True), (int, float), strict=True)
+            ),
+        )
     np.testing.assert_array_equal(leaves_of(tree)[:SIZE], slow)
     np.testing.assert_allclose(tree.total, slow.sum(dtype=float), rtol=1e-6)
     for row in range(tree.starts[-1]):  # every node is the sum of the row below that it stands for
@@ -180,7 +205,9 @@ def test_a_sum_tree_finds_by_share(puts, seed):
         for column in range(sum_tree.WIDTH):
             child = (row - tree.starts[level]) * sum_tree.WIDTH + column
             if tree.starts[level + 1] + child < (*tree.starts, len(tree.nodes))[level + 2]:
-                np.testing.assert_allclose(tree.nodes[row, column], below[child].sum(dtype=float), rtol=1e-6)
+                np.testing.assert_allclose(
+                    tree.nodes[row, column], below[child].sum(dtype=float), rtol=1e-6
+                )
     if slow.any():
         place = np.random.default_rng(seed).random(64, np.float32)
         place[:2] = 0.0, 1.0  # the ends, where rounding could fall off
@@ -200,7 +227,7 @@ def test_a_sum_tree_of_any_size(size):
     np.testing.assert_array_equal(tree.find(jnp.arange(size) + 0.5)[0], np.arange(size))
 
 
-# ------------------------------------------------------------------------------------------------------------- priorities
+# --------------------------------------------------------------------------------------- priorities
 
 
 PRIORITY = np.random.default_rng(0).random(ROWS * ENVS).astype(np.float32) * 4
@@ -243,7 +270,9 @@ def test_an_error_that_is_not_finite_is_the_largest_so_far():
     now = rate(now, jnp.arange(6), jnp.array([jnp.nan, jnp.inf, 9.0, -jnp.inf, 1.0, 1.0]))
     assert now.tree.largest == 9.0
     now = rate(now, jnp.arange(6), jnp.array([jnp.nan, 1.0, 9.0, jnp.nan, 1.0, 1.0]))
-    np.testing.assert_allclose(leaves_of(now.tree.numbers)[:5], np.array([9.0, 1.0, 9.0, 9.0, 1.0]) ** ALPHA, rtol=1e-5)
+    np.testing.assert_allclose(
+        leaves_of(now.tree.numbers)[:5], np.array([9.0, 1.0, 9.0, 9.0, 1.0]) ** ALPHA, rtol=1e-5
+    )
     assert np.isfinite(now.tree.numbers.total)
 
 
@@ -261,7 +290,7 @@ def test_what_is_no_start_never_becomes_one(name):
     assert set(np.flatnonzero(leaves_of(now.tree.numbers)).tolist()) == set(slow.starts())
 
 
-# ------------------------------------------------------------------------------------------------------------------- jax
+# ---------------------------------------------------------------------------------------------- jax
 
 
 @every
@@ -286,22 +315,32 @@ def test_vmap_is_a_loop(name):
 
 @pytest.mark.parametrize("priority", [Uniform(), Prioritized()], ids=["uniform", "prioritized"])
 def test_a_step_copies_no_ring(priority):
-    """A compiled scan of adds, samples and priorities over four members needs no room for a second ring or tree."""
+    """A compiled scan of adds, samples and priorities over four members needs no room for a second
+    ring or tree.
+    """
     buffer = Buffer(100_000, 3, priority)
 
     def step(now, words):
         now = buffer.add(now, jax.tree.map(lambda x: x[:1] + jnp.ones_like(x[:1]), now.data))
         sample = buffer.sample(jax.random.wrap_key_data(words), now, 32)
-        return buffer.reprioritize(now, sample.index, sample.items["reward"].sum(1)), sample.weight.sum()
+        return buffer.reprioritize(
+            now, sample.index, sample.items["reward"].sum(1)
+        ), sample.weight.sum()
 
-    start = jax.eval_shape(lambda: jax.tree.map(lambda x: jnp.stack([x] * 4), buffer.init({"reward": jnp.float32(0)}, 1)))
-    words = jax.eval_shape(lambda: jax.random.key_data(jax.random.split(jax.random.key(0), (4, 10))))
+    start = jax.eval_shape(
+        lambda: jax.tree.map(
+            lambda x: jnp.stack([x] * 4), buffer.init({"reward": jnp.float32(0)}, 1)
+        )
+    )
+    words = jax.eval_shape(
+        lambda: jax.random.key_data(jax.random.split(jax.random.key(0), (4, 10)))
+    )
     live = jax.jit(jax.vmap(lambda now, words: jax.lax.scan(step, now, words)), donate_argnums=0)
     needed = live.lower(start, words).compile().memory_analysis()
     assert needed.temp_size_in_bytes < 100_000 * 4  # of one member's ring
 
 
-# ------------------------------------------------------------------------------------------------------------- data sets
+# ---------------------------------------------------------------------------------------- data sets
 
 
 @every
@@ -310,7 +349,9 @@ def test_a_data_set_is_what_adding_it_leaves(name):
     loaded, added = buffer.prepare(replay.load(items, ENVS)), filled(name, [ROWS])[0]
     jax.tree.map(np.testing.assert_array_equal, loaded, added)
     more = items_of(5, ROWS)
-    jax.tree.map(np.testing.assert_array_equal, buffer.add(loaded, more), jitted(name)[0](added, more))
+    jax.tree.map(
+        np.testing.assert_array_equal, buffer.add(loaded, more), jitted(name)[0](added, more)
+    )
 
 
 def test_a_data_set_of_one_stream():
@@ -318,21 +359,35 @@ def test_a_data_set_of_one_stream():
     now = replay.load(stream)
     sample = Buffer(length=3).sample(jax.random.key(0), now, 16)
     assert sample.items["obs"].dtype == jnp.uint8
-    np.testing.assert_array_equal(sample.items["obs"], [stream["obs"][i : i + 3] for i in sample.index])
+    np.testing.assert_array_equal(
+        sample.items["obs"], [stream["obs"][i : i + 3] for i in sample.index]
+    )
 
 
-# ----------------------------------------------------------------------------------------------------------------- errors
+# ------------------------------------------------------------------------------------------- errors
 
 
 @pytest.mark.parametrize(
     ("fields", "asked", "words"),
     [
         (dict(capacity=64), dict(batch_size=128), "Write capacity=128 or more, or batch_size=64"),
-        (dict(capacity=100), dict(num_envs=8, batch_size=97, warmup=200), "Write capacity=104 or more, or batch_size=96"),
-        (dict(capacity=32, length=9), dict(num_envs=8, batch_size=16), "sample is 9 rows long .* Write capacity=72"),
+        (
+            dict(capacity=100),
+            dict(num_envs=8, batch_size=97, warmup=200),
+            "Write capacity=104 or more, or batch_size=96",
+        ),
+        (
+            dict(capacity=32, length=9),
+            dict(num_envs=8, batch_size=16),
+            "sample is 9 rows long .* Write capacity=72",
+        ),
         (dict(capacity=4), dict(num_envs=8, batch_size=1), "keeps 0 rows"),
         (dict(), dict(batch_size=128, warmup=100), "warmup=100 .* Write warmup=128"),
-        (dict(length=20), dict(num_envs=8, batch_size=16, warmup=100), "warmup=100 .* Write warmup=160"),
+        (
+            dict(length=20),
+            dict(num_envs=8, batch_size=16, warmup=100),
+            "warmup=100 .* Write warmup=160",
+        ),
     ],
 )
 def test_what_could_never_be_drawn_is_refused(fields, asked, words):
@@ -344,7 +399,9 @@ def test_what_could_never_be_drawn_is_refused(fields, asked, words):
 
 def test_what_just_fits_is_not_refused():
     Buffer(128).check(num_envs=8, batch_size=128, warmup=128)
-    Buffer(160, 20).check(num_envs=8, batch_size=16, warmup=153)  # twenty rows, the last of them not whole
+    Buffer(160, 20).check(
+        num_envs=8, batch_size=16, warmup=153
+    )  # twenty rows, the last of them not whole
 
 
 def test_errors_of_use_say_what_to_write():
@@ -365,7 +422,11 @@ def test_errors_of_use_say_what_to_write():
 @pytest.mark.parametrize(
     ("change", "num_envs", "words"),
     [
-        (lambda items: items | {"obs": np.zeros((13, ENVS, 2))}, ENVS, r"'obs'\]: \[13, 3\].* obs\[:-1\]"),
+        (
+            lambda items: items | {"obs": np.zeros((13, ENVS, 2))},
+            ENVS,
+            r"'obs'\]: \[13, 3\].* obs\[:-1\]",
+        ),
         (lambda items: items | {"obs": np.float32(0)}, None, r"begin with \[N\]"),
         (lambda items: items, 4, "num_envs=4, but .* write num_envs=3"),
     ],

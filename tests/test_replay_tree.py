@@ -31,10 +31,13 @@ def test_equals_plain_reverse_mode_for_any_length(length, branch):
     state = jax.random.normal(jax.random.key(1), (SIZE, 16)) / 8
     ours = lambda theta, state: jnp.sum(tree_scan(step_of(theta), state, length, branch) ** 2)
     (value, grads), (expected, expected_grads) = (
-        jax.jit(jax.value_and_grad(f, (0, 1)))(0.1, state) for f in (ours, lambda *x: plain(*x, length))
+        jax.jit(jax.value_and_grad(f, (0, 1)))(0.1, state)
+        for f in (ours, lambda *x: plain(*x, length))
     )
     np.testing.assert_allclose(value, expected, rtol=1e-5)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), grads, expected_grads)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), grads, expected_grads
+    )
 
 
 def test_memory_grows_with_the_logarithm_of_the_length():
@@ -50,7 +53,9 @@ def test_memory_grows_with_the_logarithm_of_the_length():
     assert flat > 1024  # a checkpoint at each step
     found = [states(length, 4) - base for length in (16, 256, 1024)]
     for length, more in zip((16, 256, 1024), found, strict=True):
-        assert more < 4 * 2 * (np.log(length) / np.log(4) - 1) + 4  # at most 4 on each level, twice over while they are read
+        assert (
+            more < 4 * 2 * (np.log(length) / np.log(4) - 1) + 4
+        )  # at most 4 on each level, twice over while they are read
     assert found[-1] < flat / 20
 
 

@@ -19,23 +19,37 @@ import envs
 import jaxrl as rl
 from jaxrl.report import charts, study
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH: apt-get install chromium")
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+browser = pytest.mark.skipif(
+    CHROMIUM is None, reason="no Chromium on PATH: apt-get install chromium"
+)
 
 
 def rising(lr, gamma, seed):
-    """A stand-in for a training: curves that rise to 100 gamma, the luck of a seed, and every fifth lost in a corner."""
+    """A stand-in for a training: curves that rise to 100 gamma, the luck of a seed, and every fifth
+    lost in a corner.
+    """
     step = jnp.arange(1, 13) * 5000
     luck = jax.random.normal(jax.random.fold_in(jax.random.key(1), seed), step.shape)
     curve = 100 * gamma * (1 - jnp.exp(-step * lr / 50)) + 10 * luck
-    return {"step": step, "return": curve, "diverged": (lr > 9e-3) & (gamma > 0.98) & (seed % 5 == 0)}
+    return {
+        "step": step,
+        "return": curve,
+        "diverged": (lr > 9e-3) & (gamma > 0.98) & (seed % 5 == 0),
+    }
 
 
 @pytest.fixture(scope="module")
 def big(tmp_path_factory):
     """20 settings of 1,000 seeds."""
     folder = tmp_path_factory.mktemp("big") / "sweep"
-    axes = {"lr": jnp.geomspace(1e-4, 1e-2, 5), "gamma": jnp.array([0.9, 0.95, 0.99, 0.999]), "seed": np.arange(1000)}
+    axes = {
+        "lr": jnp.geomspace(1e-4, 1e-2, 5),
+        "gamma": jnp.array([0.9, 0.95, 0.99, 0.999]),
+        "seed": np.arange(1000),
+    }
     rl.sweep(rising, axes, folder=folder, progress=False)
     return folder
 
@@ -48,17 +62,30 @@ def page(big, tmp_path_factory):
 
 def browse(page, out, *flags):
     """The page as a browser has it, and what its console said."""
-    words = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--enable-logging=stderr"]
-    words += [f"--user-data-dir={out / 'profile'}", "--window-size=1100,4000", *(flags or ["--dump-dom"]), page.as_uri()]
+    words = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--enable-logging=stderr",
+    ]
+    words += [
+        f"--user-data-dir={out / 'profile'}",
+        "--window-size=1100,4000",
+        *(flags or ["--dump-dom"]),
+        page.as_uri(),
+    ]
     done = subprocess.run([CHROMIUM, *words], capture_output=True, text=True, timeout=120)
     return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
 
 
 def numbers(html):
-    return json.loads(re.search(r'<script type="application/json" id="charts">(.*?)</script>', html, re.S)[1])
+    return json.loads(
+        re.search(r'<script type="application/json" id="charts">(.*?)</script>', html, re.S)[1]
+    )
 
 
-# ---------------------------------------------------------------------------------------------------------- what it says
+# ------------------------------------------------------------------------------------- what it says
 
 
 def test_a_thousand_seeds_of_twenty_settings_are_light(page):
@@ -69,20 +96,34 @@ def test_its_numbers_are_the_statistics(big, page):
     html, results = page.read_text(), rl.load(big)
     curves, profile, better, shares, *_ = numbers(html)
     best = rl.stats.table(results)["iqm"].idxmax()
-    assert curves["lines"][0]["label"] == f"lr={best[0]:.2g}, gamma={best[1]:g}".replace("lr=1e-02", "lr=0.01")
+    assert curves["lines"][0]["label"] == f"lr={best[0]:.2g}, gamma={best[1]:g}".replace(
+        "lr=1e-02", "lr=0.01"
+    )
     chosen = results["return"].sel(lr=best[0], gamma=best[1])
-    np.testing.assert_allclose(curves["lines"][0]["y"], rl.stats.iqm(chosen.transpose("step", "seed").values), rtol=1e-4)
+    np.testing.assert_allclose(
+        curves["lines"][0]["y"], rl.stats.iqm(chosen.transpose("step", "seed").values), rtol=1e-4
+    )
     last = chosen.isel(step=-1).values
     np.testing.assert_allclose(
-        profile["lines"][0]["y"], rl.stats.performance_profile(last, np.array(profile["x"])), atol=2e-3
+        profile["lines"][0]["y"],
+        rl.stats.performance_profile(last, np.array(profile["x"])),
+        atol=2e-3,
     )
     assert len(curves["lines"]) == 20
     assert sum("low" in line for line in curves["lines"]) == charts.BANDS
     assert len(better["rows"]) == 19
     worst = results["return"].isel(step=-1).sel(lr=1e-4, gamma=0.9, method="nearest").values
-    assert better["rows"][-1]["value"] == pytest.approx(float(rl.stats.probability_of_improvement(last, worst)), abs=1e-4)
+    assert better["rows"][-1]["value"] == pytest.approx(
+        float(rl.stats.probability_of_improvement(last, worst)), abs=1e-4
+    )
     assert {row["label"] for row in shares["rows"]} == {"lr", "gamma", "lr × gamma", "seed"}
-    for text in ("How does the return", "1,000 seeds of each of 20 settings", "0.9, 0.95, 0.99, 0.999", "commit", "jax 0."):
+    for text in (
+        "How does the return",
+        "1,000 seeds of each of 20 settings",
+        "0.9, 0.95, 0.99, 0.999",
+        "commit",
+        "jax 0.",
+    ):
         assert text in html
     assert html.count("<tr>") > 20
 
@@ -92,11 +133,15 @@ def test_settings_and_who_diverged_are_drawn_from_the_results(big, page):
     settings, lost = drawn["parallel"], drawn["cells"]
     score = rl.stats.table(results)["iqm"]
     assert [axis["label"] for axis in settings["axes"]] == ["lr", "gamma", "return (IQM)"]
-    np.testing.assert_allclose([line["score"] for line in settings["lines"]], np.sort(score)[::-1], rtol=1e-4)
+    np.testing.assert_allclose(
+        [line["score"] for line in settings["lines"]], np.sort(score)[::-1], rtol=1e-4
+    )
     heights = np.array([line["at"] for line in settings["lines"]])
     assert (heights.min(0).tolist(), heights.max(0).tolist()) == ([0, 0, 0], [1, 1, 1])
     assert heights[0, 2] == 1
-    np.testing.assert_allclose(np.unique(heights[:, 0]), np.linspace(0, 1, 5), atol=1e-4)  # lr is logarithmic
+    np.testing.assert_allclose(
+        np.unique(heights[:, 0]), np.linspace(0, 1, 5), atol=1e-4
+    )  # lr is logarithmic
     assert settings["axes"][1]["ticks"][0] == [0, "0.9"]
     share = [[cell["value"] for cell in row] for row in lost["cells"]]
     np.testing.assert_allclose(share, results["diverged"].mean("seed"))
@@ -110,7 +155,17 @@ def lost(settings, seeds=10, diverged=0.5, **labels):
     away = np.arange(settings * seeds).reshape(settings, seeds) % 10 < 10 * diverged
     scores = np.random.default_rng(0).normal(size=away.shape)
     return study.Study(
-        pathlib.Path(), "", "return", {}, xr.Dataset(), names, scores, None, away, np.zeros(0), np.arange(seeds)
+        pathlib.Path(),
+        "",
+        "return",
+        {},
+        xr.Dataset(),
+        names,
+        scores,
+        None,
+        away,
+        np.zeros(0),
+        np.arange(seeds),
     )
 
 
@@ -141,7 +196,9 @@ def test_of_many_hyperparameters_few_maps_are_tried(monkeypatch):
 def test_too_few_seeds_have_no_interval():
     four = lost(4, seeds=4)
     assert {four.few, *study.table(four)["low"]} == {"too few seeds for an interval (4)"}
-    assert {(row["low"], row["high"]) for row in charts.plain(charts.improvement(four))["rows"]} == {(None, None)}
+    assert {
+        (row["low"], row["high"]) for row in charts.plain(charts.improvement(four))["rows"]
+    } == {(None, None)}
     five = lost(4, seeds=5)
     assert five.few == ""
     five.scores[1, 0] = np.nan
@@ -149,12 +206,19 @@ def test_too_few_seeds_have_no_interval():
     lows = study.table(five)["low"].tolist()
     assert [isinstance(low, str) for low in lows] == [False, True, False, False]
     assert ["low" in line for line in charts.profile(five)["lines"]] == [True, False, True, True]
-    assert [row["low"] is None for row in charts.plain(charts.improvement(five))["rows"]] == [True, False, False]
+    assert [row["low"] is None for row in charts.plain(charts.improvement(five))["rows"]] == [
+        True,
+        False,
+        False,
+    ]
 
 
 def test_several_studies_are_compared_or_it_says_why_not(tmp_path):
     zoo = "experiments/results/zoo/"
-    files = [zoo + name for name in ("dqn-CartPole-v1.json", "a2c-CartPole-v1.json", "dqn-Acrobot-v1.json")]
+    files = [
+        zoo + name
+        for name in ("dqn-CartPole-v1.json", "a2c-CartPole-v1.json", "dqn-Acrobot-v1.json")
+    ]
     html = rl.report(*files, out=tmp_path / "zoo.html", name="evaluation", films=False).read_text()
     assert html.count("Not compared, as that would mislead") == 2
     assert "probability that a seed of the first beats one of the second" in html
@@ -164,7 +228,11 @@ def test_several_studies_are_compared_or_it_says_why_not(tmp_path):
 
 def test_films_of_the_best_and_the_median(tmp_path):
     training = rl.Training(
-        rl.reinforce(num_envs=2, num_steps=9, network=rl.MLP((8,))), envs.make("Catch", rows=4), 36, evals=1, episodes=0
+        rl.reinforce(num_envs=2, num_steps=9, network=rl.MLP((8,))),
+        envs.make("Catch", rows=4),
+        36,
+        evals=1,
+        episodes=0,
     )
     rl.sweep(training, {"seed": np.arange(3)}, folder=tmp_path / "x", progress=False)
     html = rl.report(tmp_path / "x", out=tmp_path / "x.html").read_text()
@@ -173,7 +241,9 @@ def test_films_of_the_best_and_the_median(tmp_path):
     assert f"return {ranked[-1]:.4g}" in html
     assert f"return {ranked[1]:.4g}" in html
     assert "What return does" in html
-    assert html.count("too few seeds for an interval (3)") == 1 + 2 * 2  # the table, two charts and their numbers
+    assert (
+        html.count("too few seeds for an interval (3)") == 1 + 2 * 2
+    )  # the table, two charts and their numbers
     assert not any("low" in line for chart in numbers(html) for line in chart["lines"])
     shutil.rmtree(tmp_path / "x" / "members")
     told = study.films(study.read(tmp_path / "x", "return"))
@@ -189,7 +259,7 @@ def test_mistakes_say_what_to_write(big, tmp_path):
         rl.report(big, name="score")
 
 
-# ------------------------------------------------------------------------------------------------------------- a browser
+# ---------------------------------------------------------------------------------------- a browser
 
 
 def test_it_needs_nothing_else(page):
@@ -253,7 +323,10 @@ def test_tables_sort_and_curves_are_hovered(page, tmp_path):
     assert told["dims"] == 19
 
 
-EVIL = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">&lt;"
+EVIL = (
+    "</script><script>document.title='owned'</script><img src=x "
+    "onerror=\"document.title='owned'\">&lt;"
+)
 
 
 @browser
@@ -261,13 +334,23 @@ def test_hostile_names_are_shown_and_never_run(page, tmp_path):
     record = json.loads(pathlib.Path("experiments/results/zoo/dqn-CartPole-v1.json").read_text())
     seeds = len(record["seed"])
     curves = np.array(record["curves"]["return"]["values"]) + np.arange(4).reshape(2, 2, 1, 1)
-    lost = np.broadcast_to(np.arange(seeds)[:, None] < np.arange(4).reshape(2, 2, 1, 1), curves.shape)
+    lost = np.broadcast_to(
+        np.arange(seeds)[:, None] < np.arange(4).reshape(2, 2, 1, 1), curves.shape
+    )
     record |= {
-        "algorithm": EVIL, "commit": EVIL,
-        "labels": {f"axis {EVIL}": [EVIL, "tame"], f"other {EVIL}": ["1", EVIL], "seed": list(range(seeds))},
-        "axes": {}, "curves": {"return": {"dtype": "float32", "values": curves.tolist()},
-                               "diverged": {"dtype": "bool", "values": lost.tolist()}},
-    }  # fmt: skip
+        "algorithm": EVIL,
+        "commit": EVIL,
+        "labels": {
+            f"axis {EVIL}": [EVIL, "tame"],
+            f"other {EVIL}": ["1", EVIL],
+            "seed": list(range(seeds)),
+        },
+        "axes": {},
+        "curves": {
+            "return": {"dtype": "float32", "values": curves.tolist()},
+            "diverged": {"dtype": "bool", "values": lost.tolist()},
+        },
+    }
     record["run"]["env"]["source"] = [EVIL]
     record["versions"][EVIL] = EVIL
     folder = tmp_path / "<img src=x onerror=alert(1)>"
@@ -283,9 +366,15 @@ def test_hostile_names_are_shown_and_never_run(page, tmp_path):
     drawn = {chart["kind"]: chart for chart in numbers(made.read_text())}
     assert EVIL in drawn["parallel"]["axes"][1]["label"]
     assert drawn["cells"]["cells"][0][0]["told"].count(EVIL) >= 2
-    assert [dom.count(f'class="{kind}"') for kind in ("line", "axis", "cell")] == [4 + 4 + 2 + 4, 3, 4]
+    assert [dom.count(f'class="{kind}"') for kind in ("line", "axis", "cell")] == [
+        4 + 4 + 2 + 4,
+        3,
+        4,
+    ]
     added = tmp_path / "added.html"  # a script that got in all the same would not run
-    added.write_text(page.read_text().replace("</body>", "<script>document.title='owned'</script></body>"))
+    added.write_text(
+        page.read_text().replace("</body>", "<script>document.title='owned'</script></body>")
+    )
     dom, console = browse(added, tmp_path)
     assert "<title>owned" not in dom
     assert any("Content Security Policy" in line for line in console)

@@ -1,4 +1,7 @@
-"""What a folder survives: kills, damage, a full disk, a second process. What is resumed equals what never stopped."""
+"""What a folder survives: kills, damage, a full disk, a second process.
+
+What is resumed equals what never stopped.
+"""
 
 import errno
 import multiprocessing
@@ -21,7 +24,9 @@ from jaxrl.sweep import checkpoint, store
 from jaxrl.sweep.grid import raw
 
 TRAINING = rl.Training(
-    rl.ppo(network=rl.MLP((8,)), normalize_obs=True, num_envs=2, num_steps=8, minibatches=2, epochs=1),
+    rl.ppo(
+        network=rl.MLP((8,)), normalize_obs=True, num_envs=2, num_steps=8, minibatches=2, epochs=1
+    ),
     Choice(),
     steps=16 * 24,
     evals=12,
@@ -73,8 +78,12 @@ def test_a_stop_inside_a_chunk_goes_on_at_its_last_row(tmp_path, whole):
     assert "last checkpoint" in error.__notes__[-1]
     reports = []
     run(tmp_path / "x", progress=reports.append)
-    assert len(reports) < 3 * 12  # of three chunks of twelve rows, those of the first that were kept are not played again
-    before = [report.fraction - report.fresh for report in reports]  # what was kept is no speed of this call
+    assert (
+        len(reports) < 3 * 12
+    )  # of three chunks of twelve rows, those of the first that were kept are not played again
+    before = [
+        report.fraction - report.fresh for report in reports
+    ]  # what was kept is no speed of this call
     np.testing.assert_allclose(before, before[0], atol=1e-9)
     assert before[0] > 0
     assert same_members(tmp_path / "x", whole) == 3
@@ -83,7 +92,13 @@ def test_a_stop_inside_a_chunk_goes_on_at_its_last_row(tmp_path, whole):
 
 def test_a_replay_buffer_and_its_priorities_are_resumed_too(tmp_path):
     off_policy = rl.dqn(
-        network=rl.MLP((8,)), num_envs=2, batch_size=4, capacity=64, warmup=8, n_step=2, priority=rl.Prioritized()
+        network=rl.MLP((8,)),
+        num_envs=2,
+        batch_size=4,
+        capacity=64,
+        warmup=8,
+        n_step=2,
+        priority=rl.Prioritized(),
     )
     training = rl.Training(off_policy, Choice(), steps=2 * 60, evals=12, episodes=0)
     run(tmp_path / "whole", training)
@@ -113,7 +128,9 @@ def test_bits_that_turned_are_found(tmp_path, whole, capsys):
     *_, newest = sorted(tmp_path.glob("x/open/*/*"))
     file, tree = newest / checkpoint.NAME, checkpoint.restore(newest)
     kept = file.read_bytes()
-    turn = lambda place: file.write_bytes(kept[:place] + bytes([kept[place] ^ 1]) + kept[place + 1 :])
+    turn = lambda place: file.write_bytes(
+        kept[:place] + bytes([kept[place] ^ 1]) + kept[place + 1 :]
+    )
     found = 0
     for place in range(0, len(kept), 97):  # in arrays, in their headers, in the list of them
         turn(place)
@@ -143,8 +160,16 @@ def test_a_stranger_s_checkpoint_can_do_nothing_but_be_refused(tmp_path):
 
 
 def test_any_kind_of_number_is_kept(tmp_path):
-    start = {"half": jnp.zeros(3, jnp.bfloat16), "key": jax.random.key(0), "byte": jnp.zeros(2, jnp.uint8)}
-    state = {"half": jnp.full(3, 1.5, jnp.bfloat16), "key": jax.random.key(7), "byte": jnp.full(2, 9, jnp.uint8)}
+    start = {
+        "half": jnp.zeros(3, jnp.bfloat16),
+        "key": jax.random.key(0),
+        "byte": jnp.zeros(2, jnp.uint8),
+    }
+    state = {
+        "half": jnp.full(3, 1.5, jnp.bfloat16),
+        "key": jax.random.key(7),
+        "byte": jnp.full(2, 9, jnp.uint8),
+    }
     kept = lambda: checkpoint.Checkpoints(tmp_path, 0, 2, 2, 0.0)
     writer = kept()
     writer.offer(state, [{"loss": np.ones(2)}])
@@ -155,9 +180,13 @@ def test_any_kind_of_number_is_kept(tmp_path):
     assert found["half"].dtype == jnp.bfloat16
 
 
-@pytest.mark.parametrize(("asked", "kept"), [(60.0, [60, 320, 580]), (0.0, list(range(1, 601, 14)))])
+@pytest.mark.parametrize(
+    ("asked", "kept"), [(60.0, [60, 320, 580]), (0.0, list(range(1, 601, 14)))]
+)
 def test_what_takes_long_to_save_is_saved_seldom(tmp_path, monkeypatch, asked, kept):
-    """A state that takes 13 s, a row a second: next after 13 / 0.05 = 260 s; at every row where that is asked for."""
+    """A state that takes 13 s, a row a second: next after 13 / 0.05 = 260 s; at every row where
+    that is asked for.
+    """
     now, saved = [0.0], []
 
     def slow(path, tree):
@@ -171,7 +200,9 @@ def test_what_takes_long_to_save_is_saved_seldom(tmp_path, monkeypatch, asked, k
     while now[0] < 600:
         now[0] += 1.0
         writer.offer(jnp.zeros(1), [row] * int(now[0]))
-        writer._thread.submit(lambda: None).result()  # the disk is waited for, so that the clock is one
+        writer._thread.submit(
+            lambda: None
+        ).result()  # the disk is waited for, so that the clock is one
     writer.close(finished=False)
     assert saved == kept
 
@@ -278,7 +309,9 @@ time.sleep(60)
 def test_a_second_process_is_told_who_works_there_and_a_dead_one_blocks_nobody(tmp_path, whole):
     folder = tmp_path / "x"
     folder.mkdir()
-    with subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True) as holder:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True
+    ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         with pytest.raises(BlockingIOError, match=f"in use by process {holder.pid}"):
@@ -299,7 +332,10 @@ def child(folder, log):
 
 
 def attempt(folder, log, rows, patience):
-    """Plays on in a process of its own, which is killed `patience` seconds after so many rows. Whether it was."""
+    """Plays on in a process of its own, which is killed `patience` seconds after so many rows.
+
+    Whether it was.
+    """
     log.write_text("")
     process = multiprocessing.get_context("spawn").Process(target=child, args=(folder, log))
     process.start()
@@ -316,7 +352,9 @@ def attempt(folder, log, rows, patience):
 @pytest.mark.slow
 @pytest.mark.parametrize("kills", [6, pytest.param(50, marks=pytest.mark.exhaustive)])
 def test_kills_at_random_moments_lose_nothing(kills, tmp_path, whole):
-    """Finished chunks are never written again, and what was resumed many times equals what never stopped."""
+    """Finished chunks are never written again, and what was resumed many times equals what never
+    stopped.
+    """
     draw, killed, sweeps, written = random.Random(kills), 0, 0, {}
     while killed < kills:
         folder = tmp_path / f"x{sweeps}"

@@ -17,11 +17,15 @@ def trajectory(seed, length=12):
     truncated = (rng.random(length) < 0.15) & ~terminated
     value = rng.normal(size=length)
     next_value = np.append(value[1:], rng.normal())
-    next_value = np.where(truncated | terminated, rng.normal(size=length), next_value)  # the true successor's value
+    next_value = np.where(
+        truncated | terminated, rng.normal(size=length), next_value
+    )  # the true successor's value
     ratio = np.exp(rng.normal(size=length))
     fields = dict(reward=rng.normal(size=length), value=value, next_value=next_value, ratio=ratio)
     masks = dict(terminated=terminated, done=terminated | truncated)
-    return {name: jnp.asarray(x, jnp.float32) for name, x in fields.items()} | {k: jnp.asarray(x) for k, x in masks.items()}
+    return {name: jnp.asarray(x, jnp.float32) for name, x in fields.items()} | {
+        k: jnp.asarray(x) for k, x in masks.items()
+    }
 
 
 def pick(batch, *names):
@@ -29,7 +33,9 @@ def pick(batch, *names):
 
 
 def slow_gae(reward, value, next_value, terminated, done, gamma, lam):
-    """Sum over l of (gamma lam)^l delta[t + l], up to the end of the episode (Schulman et al., 2016, equation 16)."""
+    """Sum over l of (gamma lam)^l delta[t + l], up to the end of the episode (Schulman et al.,
+    2016, equation 16).
+    """
     delta = reward + gamma * (1 - terminated) * next_value - value
     advantage = np.zeros(len(reward))
     for t in range(len(reward)):
@@ -52,12 +58,20 @@ def slow_n_step(reward, next_value, terminated, done, gamma, n):
 
 
 def slow_lambda_return(reward, next_value, terminated, done, gamma, lam):
-    """(1 - lam) sum of lam^(n - 1) G[t : t + n], the rest of the weight on the last one (Sutton and Barto, 12.2, 12.3)."""
+    """(1 - lam) sum of lam^(n - 1) G[t : t + n], the rest of the weight on the last one (Sutton and
+    Barto, 12.2, 12.3).
+    """
     target = np.zeros(len(reward))
     for t in range(len(reward)):
         left = next(k for k in range(t, len(reward)) if done[k] or k == len(reward) - 1) - t + 1
-        g = [slow_n_step(reward, next_value, terminated, done, gamma, n)[t] for n in range(1, left + 1)]
-        target[t] = sum((1 - lam) * lam ** (n - 1) * g[n - 1] for n in range(1, left)) + lam ** (left - 1) * g[-1]
+        g = [
+            slow_n_step(reward, next_value, terminated, done, gamma, n)[t]
+            for n in range(1, left + 1)
+        ]
+        target[t] = (
+            sum((1 - lam) * lam ** (n - 1) * g[n - 1] for n in range(1, left))
+            + lam ** (left - 1) * g[-1]
+        )
     return target
 
 
@@ -73,7 +87,10 @@ def slow_vtrace(reward, value, next_value, terminated, done, ratio, gamma, max_r
             if done[k]:
                 break
             weight *= gamma * c[k]
-    follows = [next_value[t] if done[t] or t == len(reward) - 1 else target[t + 1] for t in range(len(reward))]
+    follows = [
+        next_value[t] if done[t] or t == len(reward) - 1 else target[t + 1]
+        for t in range(len(reward))
+    ]
     return target, rho * (reward + gamma * (1 - terminated) * np.array(follows) - value)
 
 
@@ -121,6 +138,8 @@ def test_vtrace_on_policy_is_the_lambda_return():
 
 def test_a_time_out_bootstraps_and_a_death_does_not():
     one = jnp.ones(1)
-    args = dict(reward=one, value=0 * one, next_value=10 * one, done=jnp.array([True]), gamma=0.5, lam=0.9)
+    args = dict(
+        reward=one, value=0 * one, next_value=10 * one, done=jnp.array([True]), gamma=0.5, lam=0.9
+    )
     assert returns.gae(terminated=jnp.array([False]), **args)[0] == pytest.approx(6.0)
     assert returns.gae(terminated=jnp.array([True]), **args)[0] == pytest.approx(1.0)

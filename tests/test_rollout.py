@@ -15,7 +15,9 @@ def uniform(env):
 
 def test_a_rollout_is_one_step_at_a_time():
     env = envs.make("CartPole-v1", max_steps=15)
-    begin = lambda: jax.vmap(lambda key: rollout.begin(key, env))(jax.random.split(jax.random.key(0), 2))
+    begin = lambda: jax.vmap(lambda key: rollout.begin(key, env))(
+        jax.random.split(jax.random.key(0), 2)
+    )
     last, batch = rollout.rollout(jax.random.key(1), env, uniform(env), begin(), 40)
     step = jax.jit(rollout.step)
     for b in range(2):
@@ -38,7 +40,9 @@ def test_advance_is_a_step_and_a_reset_where_it_ends():
         after, transition = rollout.advance(jax.random.key(1), env, episode, 1)
         key_step, key_reset = jax.random.split(jax.random.key(1))
         assert transition.done == ends
-        followed = rollout.begin(key_reset, env) if ends else rollout.step(key_step, env, episode, 1)[0]
+        followed = (
+            rollout.begin(key_reset, env) if ends else rollout.step(key_step, env, episode, 1)[0]
+        )
         np.testing.assert_allclose(after.obs, followed.obs, atol=1e-6)
         assert after.length == followed.length == (0 if ends else 1)
         episode = after
@@ -51,7 +55,10 @@ def test_inside_an_episode_the_successor_is_the_next_observation():
     inside = ~np.asarray(batch.done[:-1])
     # to the last bit but one: XLA may compute the two copies of one number in two fusions
     np.testing.assert_allclose(
-        np.asarray(batch.next_obs[:-1])[inside], np.asarray(batch.obs[1:])[inside], rtol=1e-6, atol=1e-7
+        np.asarray(batch.next_obs[:-1])[inside],
+        np.asarray(batch.obs[1:])[inside],
+        rtol=1e-6,
+        atol=1e-7,
     )
     assert not (batch.terminated & batch.truncated).any()
     assert (np.asarray(batch.length)[np.asarray(batch.truncated)] == 15).all()
@@ -65,7 +72,9 @@ def test_inside_an_episode_the_successor_is_the_next_observation():
 def test_the_memory_resets_with_the_episode():
     count = lambda key, memory, obs: (memory + 1, jnp.int32(0))
     env = TimedOut()
-    episodes = jax.vmap(lambda key: rollout.begin(key, env, jnp.int32(0)))(jax.random.split(jax.random.key(0), 1))
+    episodes = jax.vmap(lambda key: rollout.begin(key, env, jnp.int32(0)))(
+        jax.random.split(jax.random.key(0), 1)
+    )
     _, batch = rollout.rollout(jax.random.key(1), env, count, episodes, 9)
     np.testing.assert_array_equal(batch.memory[:, 0], [1, 2, 3, 4, 1, 2, 3, 4, 1])
 
@@ -91,7 +100,10 @@ def test_evaluate_can_be_differentiated():
 
 def test_running_statistics_are_those_of_all_the_data():
     rng = np.random.default_rng(0)
-    parts = [{"a": rng.normal(3, 2, (n, 4)).astype("f"), "b": rng.normal(-1, 0.1, (n,)).astype("f")} for n in (5, 1, 30)]
+    parts = [
+        {"a": rng.normal(3, 2, (n, 4)).astype("f"), "b": rng.normal(-1, 0.1, (n,)).astype("f")}
+        for n in (5, 1, 30)
+    ]
     running = normalize.start({"a": jnp.zeros(4), "b": jnp.zeros(())})
     for part in parts:
         running = normalize.update(running, jax.tree.map(jnp.asarray, part))

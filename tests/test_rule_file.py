@@ -1,4 +1,6 @@
-"""A rule is a file: it comes back as it was, anything that is wrong with it is said, and nothing in it runs."""
+"""A rule is a file: it comes back as it was, anything that is wrong with it is said, and nothing in
+it runs.
+"""
 
 import json
 import pickle
@@ -15,13 +17,23 @@ import jaxrl as rl
 from jaxrl import rule_file
 
 LPG = rl.LPG.random(jax.random.key(0), 8, categories=4, knows_time=True)
-SMALL = {"num_envs": 4, "num_steps": 4, "epochs": 1, "minibatches": 1, "network": rl.MLP((), shared=True)}
-AGENT = rl.OnPolicy(rule=LPG, lr=4.0, optimizer=rl.Optimizer(optax.sgd), schedule=rl.Constant(), **SMALL)
+SMALL = {
+    "num_envs": 4,
+    "num_steps": 4,
+    "epochs": 1,
+    "minibatches": 1,
+    "network": rl.MLP((), shared=True),
+}
+AGENT = rl.OnPolicy(
+    rule=LPG, lr=4.0, optimizer=rl.Optimizer(optax.sgd), schedule=rl.Constant(), **SMALL
+)
 
 
 @pytest.fixture
 def saved(tmp_path):
-    return rl.save_rule(tmp_path / "lpg", LPG, agent=AGENT, license="Apache-2.0", scores={"return": [0.7, 0.6, 0.8]})
+    return rl.save_rule(
+        tmp_path / "lpg", LPG, agent=AGENT, license="Apache-2.0", scores={"return": [0.7, 0.6, 0.8]}
+    )
 
 
 def edit(folder, change):
@@ -42,8 +54,12 @@ def test_every_rule_comes_back_as_it_was(rule, tmp_path):
 
 def test_it_trains_as_before_with_the_agent_it_was_made_for(saved):
     same(rl.load_agent(saved), AGENT)
-    curve = lambda algo: jax.jit(lambda key: rl.train(key, algo, Choice(), steps=64, evals=2, episodes=0)[1]["loss"])
-    np.testing.assert_array_equal(curve(rl.load_agent(saved))(jax.random.key(0)), curve(AGENT)(jax.random.key(0)))
+    curve = lambda algo: jax.jit(
+        lambda key: rl.train(key, algo, Choice(), steps=64, evals=2, episodes=0)[1]["loss"]
+    )
+    np.testing.assert_array_equal(
+        curve(rl.load_agent(saved))(jax.random.key(0)), curve(AGENT)(jax.random.key(0))
+    )
 
 
 def test_a_card_says_where_it_is_from(saved):
@@ -133,9 +149,16 @@ def test_a_class_that_is_not_the_kit_s_is_neither_saved_nor_loaded(saved, tmp_pa
         def __call__(self, ratio, advantage):
             return ratio * advantage
 
-    with pytest.raises(ValueError, match=r"rule\.objective is test_rule_file.*A rule's file holds no code"):
+    with pytest.raises(
+        ValueError, match=r"rule\.objective is test_rule_file.*A rule's file holds no code"
+    ):
         rl.save_rule(tmp_path, rl.Surrogate(Own()))
-    edit(saved, lambda record: record.update(rule={"type": "subprocess.Popen", "fields": {"args": ["true"]}}))
+    edit(
+        saved,
+        lambda record: record.update(
+            rule={"type": "subprocess.Popen", "fields": {"args": ["true"]}}
+        ),
+    )
     with pytest.raises(ValueError, match=r"rule is subprocess\.Popen.*A rule's file holds no code"):
         rl.load_rule(saved)
 
@@ -159,19 +182,30 @@ def test_what_can_t_be_saved(tmp_path):
     lpo = rl.LPO.random(jax.random.key(0), 8)
     with pytest.raises(TypeError, match=r"LPO is no update rule.*make rl\.Surrogate\(LPO"):
         rl.save_rule(tmp_path, lpo)
-    half = rl.Surrogate(rl.tree.replace(lpo, weights=jax.tree.map(lambda x: x.astype(jnp.bfloat16), lpo.weights)))
-    with pytest.raises(TypeError, match=r"rule\.objective\.weights\.hidden is an array of bfloat16"):
+    half = rl.Surrogate(
+        rl.tree.replace(lpo, weights=jax.tree.map(lambda x: x.astype(jnp.bfloat16), lpo.weights))
+    )
+    with pytest.raises(
+        TypeError, match=r"rule\.objective\.weights\.hidden is an array of bfloat16"
+    ):
         rl.save_rule(tmp_path, half)
     with pytest.raises(TypeError, match="levels= of a rule's card is no JSON"):
         rl.save_rule(tmp_path, rl.Surrogate(lpo), levels=Choice())
     with pytest.raises(TypeError, match=r"agent= is the rl\.OnPolicy.*got OffPolicy"):
         rl.save_rule(tmp_path, rl.Surrogate(lpo), agent=rl.dqn())
     with pytest.raises(ValueError, match=r"weights\.hidden holds NaN"):
-        rl.save_rule(tmp_path, rl.Surrogate(rl.tree.replace(lpo, weights=jax.tree.map(lambda x: x * jnp.nan, lpo.weights))))
+        rl.save_rule(
+            tmp_path,
+            rl.Surrogate(
+                rl.tree.replace(lpo, weights=jax.tree.map(lambda x: x * jnp.nan, lpo.weights))
+            ),
+        )
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("rule", [rl.LPO.random(jax.random.key(0), 8), "lpo"], ids=["objective", "name"])
+@pytest.mark.parametrize(
+    "rule", [rl.LPO.random(jax.random.key(0), 8), "lpo"], ids=["objective", "name"]
+)
 def test_what_is_no_rule_does_not_train(rule):
     with pytest.raises(TypeError, match=r"is no update rule.*make rl\.Surrogate.*rl\.load_rule"):
         rl.train(0, rl.OnPolicy(rule=rule), Choice(), steps=10_000)

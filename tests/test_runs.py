@@ -18,7 +18,12 @@ from jaxrl.rerun import _drift, _there
 from jaxrl.sweep import netcdf, store
 
 TRAINING = rl.Training(
-    rl.reinforce(num_envs=2, num_steps=9, network=rl.MLP((8,))), envs.make("Catch"), 180, evals=2, episodes=2, eval_share=1.0
+    rl.reinforce(num_envs=2, num_steps=9, network=rl.MLP((8,))),
+    envs.make("Catch"),
+    180,
+    evals=2,
+    episodes=2,
+    eval_share=1.0,
 )
 
 
@@ -26,7 +31,12 @@ TRAINING = rl.Training(
 def root(tmp_path_factory):
     """Three studies: a grid on Catch, its record, and one that has not finished."""
     root = tmp_path_factory.mktemp("runs")
-    rl.sweep(TRAINING, {"lr": jnp.array([1e-3, 1e-1]), "seed": np.arange(6)}, folder=root / "2026" / "grid", progress=False)
+    rl.sweep(
+        TRAINING,
+        {"lr": jnp.array([1e-3, 1e-1]), "seed": np.arange(6)},
+        folder=root / "2026" / "grid",
+        progress=False,
+    )
     rl.export(root / "2026" / "grid", root / "small.json", "record")
     shutil.copytree(root / "2026" / "grid", root / "stopped")
     (root / "stopped" / "results.nc").unlink()
@@ -38,11 +48,20 @@ def test_every_study_is_a_row(root):
     table = rl.runs(root)
     assert sorted(path.name for path in table.folder) == ["grid", "small.json", "stopped"]
     row = table.set_index(table.folder.map(lambda path: path.name)).loc["grid"]
-    assert (row.env, row.steps, row.settings, row.seeds, row.members, row.done) == ("Catch", 180, 2, 6, 12, 12)
+    assert (row.env, row.steps, row.settings, row.seeds, row.members, row.done) == (
+        "Catch",
+        180,
+        2,
+        6,
+        12,
+        12,
+    )
     assert row.algorithm == "a2c or reinforce"
     last = rl.load(row.folder)["return"].isel(step=-1)
     best = max(last.values, key=rl.stats.iqm)
-    assert (row.score, row.low, row.high) == pytest.approx(tuple(map(float, rl.stats.interval(best))), abs=1e-6)
+    assert (row.score, row.low, row.high) == pytest.approx(
+        tuple(map(float, rl.stats.interval(best))), abs=1e-6
+    )
     assert row.best.startswith("lr=0.")
     assert row.finished
     stopped = table[table.folder == root / "stopped"].iloc[0]
@@ -64,7 +83,9 @@ def test_studies_are_found_by_what_was_run(root):
 
 def test_a_world_in_a_wrapper_is_told_from_the_world_alone_and_found_by_its_name():
     zoo = pathlib.Path(__file__).parent.parent / "experiments" / "results" / "zoo"
-    found = [rl.runs(zoo / f"sac-Pendulum-{kind}.json", env="Pendulum-v1").env[0] for kind in ("P", "v1")]
+    found = [
+        rl.runs(zoo / f"sac-Pendulum-{kind}.json", env="Pendulum-v1").env[0] for kind in ("P", "v1")
+    ]
     assert found == ["Pendulum-v1 in Observe", "Pendulum-v1"]
 
 
@@ -73,19 +94,30 @@ def test_commits_and_dates_are_found_by_their_beginnings(root, capsys):
     assert len(rl.runs(root, commit=row.commit[:5], date=row.date[:7])) == 3
     assert len(rl.runs(root, date=int(row.date[:4]))) == 3
     assert len(rl.runs(root, date=row.date[1:4])) == 0
-    assert commands.labels_of(("commit=12e4567", "date=2026"), rl.runs) == {"commit": "12e4567", "date": "2026"}
+    assert commands.labels_of(("commit=12e4567", "date=2026"), rl.runs) == {
+        "commit": "12e4567",
+        "date": "2026",
+    }
     cli.main(["runs", str(root), "--where", f"date={row.date[:4]}"])
     assert "small.json" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("words", [["runs"], ["compare", "small.json", "small.json"], ["play", "x"]])
+@pytest.mark.parametrize(
+    "words", [["runs"], ["compare", "small.json", "small.json"], ["play", "x"]]
+)
 def test_an_axis_that_is_called_as_an_argument_is_told_from_it(root, words, monkeypatch):
     monkeypatch.chdir(root)
     name = {"runs": "root", "compare": "allow", "play": "folder"}[words[0]]
     with pytest.raises(SystemExit, match=f"{name}' is an argument of rl.* itself") as raised:
         cli.main([*words, "--where", f"{name}=7"])
-    by_path, by_axis = f"say env.{name}=", f".sel({name}="  # a path finds studies, but names no axis of one
-    assert [told in str(raised.value) for told in (by_path, by_axis)] == [words[0] == "runs", words[0] != "runs"]
+    by_path, by_axis = (
+        f"say env.{name}=",
+        f".sel({name}=",
+    )  # a path finds studies, but names no axis of one
+    assert [told in str(raised.value) for told in (by_path, by_axis)] == [
+        words[0] == "runs",
+        words[0] != "runs",
+    ]
 
 
 def test_a_record_is_the_study_in_small(root):
@@ -115,13 +147,18 @@ def test_of_a_rounded_record_what_it_holds_is_compared(root, tmp_path):
 def test_a_record_of_static_axes_trains_any_member_again(tmp_path):
     training = rl.tree.put(TRAINING, {"episodes": 0})
     axes = {"evals": (2, 3)}  # rows of other steps, and more of them
-    results = rl.sweep(training, {"seed": np.arange(2)}, static=axes, folder=tmp_path / "x", progress=False)
+    results = rl.sweep(
+        training, {"seed": np.arange(2)}, static=axes, folder=tmp_path / "x", progress=False
+    )
     assert results.sizes["step"] > 3
     file = rl.export(tmp_path / "x", tmp_path / "small.json", "record")
     assert (rl.runs(tmp_path).note == "too few seeds for an interval (2)").all()
     again = rl.rerun(file, 1, progress=False)
     assert again.equal, str(again)
-    assert (again.where, again.curves["step"].values.tolist()) == ({"evals": 2, "seed": 1}, [90, 180])
+    assert (again.where, again.curves["step"].values.tolist()) == (
+        {"evals": 2, "seed": 1},
+        [90, 180],
+    )
     assert np.isfinite(again.curves["return"]).all()
 
     record = json.loads(file.read_text())
@@ -134,7 +171,15 @@ def test_a_record_of_static_axes_trains_any_member_again(tmp_path):
     with pytest.raises(ValueError, match=r"Export it again, rl\.export\(FOLDER"):
         rl.rerun(file, 1)
     for group in (tmp_path / "x" / "static").glob("*/sweep.json"):
-        group.write_text(json.dumps({key: part for key, part in json.loads(group.read_text()).items() if key != "recipe"}))
+        group.write_text(
+            json.dumps(
+                {
+                    key: part
+                    for key, part in json.loads(group.read_text()).items()
+                    if key != "recipe"
+                }
+            )
+        )
     assert rl.runs(tmp_path).note.str.contains("no recipe: rerun needs its training").all()
 
 
@@ -149,7 +194,10 @@ def test_a_member_of_a_group_has_its_own_steps():
 def test_a_life_of_other_rows_has_drifted():
     found = xr.Dataset({"return": ("step", [1.0, 2.0])}, {"step": [90, 180]})
     life = xr.Dataset({"return": ("step", [1.0, 1.0, 2.0])}, {"step": [45, 90, 135]})
-    for own in ([90, 180], [45, 90, 135]):  # as a record says it; where an older one does not, the life's
+    for own in (
+        [90, 180],
+        [45, 90, 135],
+    ):  # as a record says it; where an older one does not, the life's
         assert _drift(life, _there(found, np.array(own))) == {"step": np.inf, "return": np.inf}
 
 
@@ -160,7 +208,9 @@ def test_the_zoo_is_a_catalogue():
     row = table[table.folder.map(lambda path: path.name) == "dqn-Acrobot-v1.json"].iloc[0]
     published = json.loads(row.folder.read_text())["evaluation_score"]
     assert row.score == pytest.approx(published["iqm"], abs=1e-3)
-    assert (row.low, row.high) == pytest.approx((published["low"], published["high"]), abs=0.5)  # of other resamples
+    assert (row.low, row.high) == pytest.approx(
+        (published["low"], published["high"]), abs=0.5
+    )  # of other resamples
 
 
 def test_the_page_shows_the_zoo_as_its_records_say():
@@ -189,7 +239,8 @@ def test_a_row_of_the_zoo_is_a_complete_record(tmp_path, monkeypatch):
 def test_too_few_seeds_are_listed_without_an_interval(root, tmp_path, capsys):
     record = json.loads((root / "small.json").read_text())
     curves = {
-        name: curve | {"values": [rows[:3] for rows in curve["values"]]} for name, curve in record.pop("curves").items()
+        name: curve | {"values": [rows[:3] for rows in curve["values"]]}
+        for name, curve in record.pop("curves").items()
     }
     labels = record["labels"] | {"seed": [0, 1, 2]}
     (tmp_path / "three.json").write_text(json.dumps(record | {"labels": labels, "curves": curves}))
@@ -206,7 +257,9 @@ def test_too_few_seeds_are_listed_without_an_interval(root, tmp_path, capsys):
 def test_the_command_line_lists_and_compares(root, capsys):
     cli.main(["runs", str(root), "--where", "env=Catch", "lr=1e-3"])
     assert "small.json" in capsys.readouterr().out
-    cli.main(["compare", str(root / "small.json"), str(root / "2026" / "grid"), "--where", "lr=1e-3"])
+    cli.main(
+        ["compare", str(root / "small.json"), str(root / "2026" / "grid"), "--where", "lr=1e-3"]
+    )
     assert "no difference is shown" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="several settings"):
         cli.main(["compare", str(root / "small.json"), str(root / "small.json")])
@@ -219,10 +272,16 @@ def test_what_a_record_lacks_and_what_is_none_is_said(root, tmp_path, capsys):
     cli.main(["plot", str(small), "--by", "lr"])
     assert (tmp_path / "small.png").exists()
     (tmp_path / "other.json").write_text("{}")
-    (tmp_path / "old.json").write_text(json.dumps({k: v for k, v in json.loads(small.read_text()).items() if k != "recipe"}))
-    (tmp_path / "edited.json").write_text(json.dumps(json.loads(small.read_text()) | {"versions": [1]}))
+    (tmp_path / "old.json").write_text(
+        json.dumps({k: v for k, v in json.loads(small.read_text()).items() if k != "recipe"})
+    )
+    (tmp_path / "edited.json").write_text(
+        json.dumps(json.loads(small.read_text()) | {"versions": [1]})
+    )
     curves = {"return": {"dtype": "float32", "values": [10**400]}}
-    (tmp_path / "huge.json").write_text(json.dumps(json.loads(small.read_text()) | {"curves": curves}))
+    (tmp_path / "huge.json").write_text(
+        json.dumps(json.loads(small.read_text()) | {"curves": curves})
+    )
     told = {
         ("play", "small.json"): "is a record: curves, and no policies",
         ("plot", "other.json"): "is no record of a sweep, or a damaged one (it has no 'run')",
@@ -243,7 +302,9 @@ BROKEN = {
     "deep": lambda text: "[" * 100_000,
     "list": lambda text: "[]",
     "strings": lambda text: json.dumps(json.loads(text) | {"labels": 3}),
-    "huge": lambda text: json.dumps(json.loads(text) | {"labels": {"seed": [0], "lr": list(range(9))}}),
+    "huge": lambda text: json.dumps(
+        json.loads(text) | {"labels": {"seed": [0], "lr": list(range(9))}}
+    ),
 }
 
 
@@ -251,7 +312,9 @@ BROKEN = {
 def test_a_broken_folder_stops_nothing(root, tmp_path, how, capsys):
     shutil.copytree(root / "2026" / "grid", tmp_path / "good")
     (tmp_path / how).mkdir()
-    (tmp_path / how / "sweep.json").write_text(BROKEN[how]((root / "2026" / "grid" / "sweep.json").read_text()))
+    (tmp_path / how / "sweep.json").write_text(
+        BROKEN[how]((root / "2026" / "grid" / "sweep.json").read_text())
+    )
     table = rl.runs(tmp_path).set_index("note")
     assert len(table) == 2
     assert sum(note.startswith("broken") for note in table.index) == (how != "huge")
@@ -266,7 +329,9 @@ def test_what_is_no_plain_file_or_lies_elsewhere_is_broken(root, tmp_path):
     os.mkfifo(tmp_path / "pipe" / "sweep.json")
     (tmp_path / "device" / "sweep.json").symlink_to("/dev/zero")
     record = json.loads((root / "2026" / "grid" / "sweep.json").read_text())
-    (tmp_path / "elsewhere" / "sweep.json").write_text(json.dumps(record | {"groups": [str(root), "../x"], "static": {}}))
+    (tmp_path / "elsewhere" / "sweep.json").write_text(
+        json.dumps(record | {"groups": [str(root), "../x"], "static": {}})
+    )
     table = rl.runs(tmp_path)
     assert len(table) == 3
     assert table.note.str.startswith("broken").all()
@@ -290,9 +355,13 @@ def bytes_of(file, how):
 
 
 def texts_of(file, how):
-    """A thousand texts of 60 kB, where there is one: what is not written, and what was written as one letter."""
+    """A thousand texts of 60 kB, where there is one: what is not written, and what was written as
+    one letter.
+    """
     chunks = (100,) if how == "chunked" else None
-    made = file.create_dataset("bomb", (1000,), h5py.string_dtype(), fillvalue="x" * 60_000, chunks=chunks)
+    made = file.create_dataset(
+        "bomb", (1000,), h5py.string_dtype(), fillvalue="x" * 60_000, chunks=chunks
+    )
     if how == "shared":
         made[:] = ["x" * 60_000] + ["y"] * 999
 
@@ -328,7 +397,10 @@ def test_results_of_any_size_are_read_and_bombs_are_not(root, tmp_path, how, mon
 
 def test_axes_of_text_are_read(tmp_path):
     path = tmp_path / "results.nc"
-    made = xr.Dataset({"return": ("net", np.arange(3.0))}, {"net": ["a", "", "ü" * 500], "kind": ("net", [*"xyz"])})
+    made = xr.Dataset(
+        {"return": ("net", np.arange(3.0))},
+        {"net": ["a", "", "ü" * 500], "kind": ("net", [*"xyz"])},
+    )
     store.write_results(path, made.assign_coords(one="alone"))
     xr.testing.assert_equal(netcdf.read(path), made.assign_coords(one="alone"))
 
@@ -368,7 +440,7 @@ def test_text_of_strangers_is_shown_plainly(root, tmp_path, capsys):
     assert "[red]" in shown.replace("\n", "")
 
 
-# ---------------------------------------------------------------------------------------------------------- side by side
+# ------------------------------------------------------------------------------------- side by side
 
 
 def test_a_comparison_has_intervals(root):
@@ -397,4 +469,6 @@ def test_what_would_mislead_is_refused(root):
 def test_an_algorithm_is_told_by_what_it_is_made_of(name):
     from jaxrl.sweep import card
 
-    assert name in catalogue.algorithm_of({"algo": card.describe(rl.ALGORITHMS[name](lr=0.123))}).split(" or ")
+    assert name in catalogue.algorithm_of(
+        {"algo": card.describe(rl.ALGORITHMS[name](lr=0.123))}
+    ).split(" or ")

@@ -1,4 +1,6 @@
-"""Exact solutions against slow ones: recursions over outcomes, NumPy's linear algebra, and policies that are played."""
+"""Exact solutions against slow ones: recursions over outcomes, NumPy's linear algebra, and policies
+that are played.
+"""
 
 import itertools
 from functools import cache, partial
@@ -20,7 +22,10 @@ STEPS = 6
 
 
 def slow_return(level, gamma, choose):
-    """The value of a level's start by recursion over every outcome of every step. `choose`: action values -> value."""
+    """The value of a level's start by recursion over every outcome of every step.
+
+    `choose`: action values -> value.
+    """
     level = jax.device_get(level)
     rates = {
         name: [float(getattr(level, name)[k]) if k >= 0 else 0.0 for k in level.types]
@@ -32,7 +37,9 @@ def slow_return(level, gamma, choose):
     def value(steps, cell, exists):
         if steps == 0:
             return 0.0
-        return choose([arrive(steps, cell_after(level, cell, action), exists) for action in range(5)])
+        return choose(
+            [arrive(steps, cell_after(level, cell, action), exists) for action in range(5)]
+        )
 
     @cache
     def arrive(steps, cell, exists):
@@ -49,7 +56,11 @@ def slow_return(level, gamma, choose):
                 total += gamma * goes_on * chance * value(steps - 1, cell, after)
         return total
 
-    return value(min(int(level.time_limit), level.max_steps), int(level.start), tuple(k >= 0 for k in level.types))
+    return value(
+        min(int(level.time_limit), level.max_steps),
+        int(level.start),
+        tuple(k >= 0 for k in level.types),
+    )
 
 
 @jax.jit
@@ -62,12 +73,19 @@ def exact(levels, gamma):
 def test_returns_are_those_of_every_outcome(gamma):
     levels = tiny(jax.random.split(jax.random.key(0), 8))
     respawn = 10 * levels.respawn  # so that it counts within a few steps
-    levels = replace(levels, time_limit=jnp.arange(8) % STEPS + 1, respawn=respawn, types=levels.types.at[0, 0].set(-1))
+    levels = replace(
+        levels,
+        time_limit=jnp.arange(8) % STEPS + 1,
+        respawn=respawn,
+        types=levels.types.at[0, 0].set(-1),
+    )
     best, random = exact(levels, gamma)
     for i in range(8):
         level = member(levels, i)
         np.testing.assert_allclose(best[i], slow_return(level, gamma, max), rtol=1e-5, atol=1e-6)
-        np.testing.assert_allclose(random[i], slow_return(level, gamma, np.mean), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            random[i], slow_return(level, gamma, np.mean), rtol=1e-5, atol=1e-6
+        )
 
 
 def test_the_clock_ends_what_the_level_does_not():
@@ -77,11 +95,16 @@ def test_the_clock_ends_what_the_level_does_not():
 
 @jax.jit
 def played(levels, key):
-    """Returns of the best policy, which knows how many steps are left, and of a random one, played often. [levels, 2]."""
+    """Returns of the best policy, which knows how many steps are left, and of a random one, played
+    often. [levels, 2].
+    """
 
     def best(level):
         nothing = jnp.zeros((4, level.num_cells))
-        back = lambda value, _: (solve.backup(level, value).max(0), solve.backup(level, value).argmax(0))
+        back = lambda value, _: (
+            solve.backup(level, value).max(0),
+            solve.backup(level, value).argmax(0),
+        )
         return jax.lax.scan(back, nothing, None, 50)[1]  # actions by steps to go, less one
 
     def episode(level, actions, key):
@@ -92,7 +115,11 @@ def played(levels, key):
             state, total, over = now
             mask = (state.exists * jnp.array([1, 2])).sum()
             random = jax.random.randint(jax.random.fold_in(key_act, t), (), 0, 5)
-            action = random if actions is None else actions[jnp.maximum(level.time_limit - t - 1, 0), mask, state.position]
+            action = (
+                random
+                if actions is None
+                else actions[jnp.maximum(level.time_limit - t - 1, 0), mask, state.position]
+            )
             state, step = level.step(jax.random.fold_in(key_step, t), state, action)
             return (state, total + jnp.where(over, 0.0, step.reward), over | step.terminated), None
 
@@ -100,7 +127,10 @@ def played(levels, key):
 
     def both(level, key):
         keys = jax.random.split(key, (2, 3000))
-        means = [jax.vmap(episode, (None, None, 0))(level, how, k) for how, k in zip((best(level), None), keys, strict=True)]
+        means = [
+            jax.vmap(episode, (None, None, 0))(level, how, k)
+            for how, k in zip((best(level), None), keys, strict=True)
+        ]
         return jnp.stack([jnp.stack([x.mean(), x.std() / jnp.sqrt(3000)]) for x in means])
 
     return jax.vmap(both)(levels, jax.random.split(key, levels.start.shape[0]))
@@ -110,7 +140,9 @@ def test_returns_are_what_is_earned_by_playing():
     levels = tiny(jax.random.split(jax.random.key(3), 6))
     best, random = exact(levels, 1.0)
     earned = np.asarray(played(levels, jax.random.key(4)))
-    for exactly, (mean, error) in zip(np.stack([best, random], 1).reshape(-1), earned.reshape(-1, 2), strict=True):
+    for exactly, (mean, error) in zip(
+        np.stack([best, random], 1).reshape(-1), earned.reshape(-1, 2), strict=True
+    ):
         assert abs(mean - exactly) < 4 * error + 1e-5
 
 
@@ -118,8 +150,13 @@ def test_a_score_is_0_for_random_and_1_for_the_best():
     level = member(tiny(jax.random.split(jax.random.key(0), 1)), 0)
     best, random = (x[0] for x in exact(jax.tree.map(lambda x: x[None], level), 1.0))
     score = jax.jit(solve.score)
-    np.testing.assert_allclose(score(level, jnp.stack([random, best, (random + best) / 2])), [0, 1, 0.5], atol=1e-5)
-    assert (score(replace(level, reward=jnp.zeros(2)), jnp.array([0.0, 0.0, -1.0])) == jnp.array([1.0, 1.0, 0.0])).all()
+    np.testing.assert_allclose(
+        score(level, jnp.stack([random, best, (random + best) / 2])), [0, 1, 0.5], atol=1e-5
+    )
+    assert (
+        score(replace(level, reward=jnp.zeros(2)), jnp.array([0.0, 0.0, -1.0]))
+        == jnp.array([1.0, 1.0, 0.0])
+    ).all()
 
 
 def test_roaming_objects_have_no_exact_return():
@@ -127,7 +164,7 @@ def test_roaming_objects_have_no_exact_return():
         solve.optimal_return(envs.make("LPGGrid-rand_tiny"))
 
 
-# --------------------------------------------------------------------------------------------------------------- TwoColors
+# ---------------------------------------------------------------------------------------- TwoColors
 
 
 def test_the_best_rate_of_two_colors_is_that_of_its_process():
@@ -151,22 +188,30 @@ def test_the_best_rate_of_two_colors_is_that_of_its_process():
 
 
 def test_the_best_life_on_the_full_grid_leaves_the_bad_colour_in_a_corner():
-    """There it is in nobody's way: the shortest walk to the good colour pays 1, less 0.04 for each step before the last."""
+    """There it is in nobody's way: the shortest walk to the good colour pays 1, less 0.04 for each
+    step before the last.
+    """
     row, column = np.divmod(np.arange(1, 25), 5)
     walk = np.abs(row[:, None] - row) + np.abs(column[:, None] - column)
     rate = 1.04 / walk[walk > 0].mean() - 0.04
     assert float(jax.jit(solve.best_rate)(envs.make("TwoColors"))) == pytest.approx(rate, abs=1e-5)
 
 
-# -------------------------------------------------------------------------------------------------------------- TabularMDP
+# --------------------------------------------------------------------------------------- TabularMDP
 
 
-MDPS = {name: envs.make(name) for name in tabular.MDPS} | {"Garnet": tabular.garnet(jax.random.key(0), 8, 3, 2)}
+MDPS = {name: envs.make(name) for name in tabular.MDPS} | {
+    "Garnet": tabular.garnet(jax.random.key(0), 8, 3, 2)
+}
 
 
 @jax.jit
 def solved(mdp, policy, gamma):
-    return solve.optimal_q(mdp, gamma), solve.policy_q(mdp, policy, gamma), solve.occupancy(mdp, policy, gamma)
+    return (
+        solve.optimal_q(mdp, gamma),
+        solve.policy_q(mdp, policy, gamma),
+        solve.occupancy(mdp, policy, gamma),
+    )
 
 
 def expected(mdp):
@@ -187,7 +232,9 @@ def test_values_and_occupancies_are_those_of_numpy(name, gamma):
     under = np.einsum("sa,sat->st", policy, move)
     visits = np.linalg.inv(np.eye(len(under)) - gamma * under)
     size = np.abs(reward).max() / (1 - gamma)
-    np.testing.assert_allclose(q, reward + gamma * move @ visits @ (policy * reward).sum(1), atol=1e-5 * size)
+    np.testing.assert_allclose(
+        q, reward + gamma * move @ visits @ (policy * reward).sum(1), atol=1e-5 * size
+    )
     start = np.asarray(mdp.start) * ~np.asarray(mdp.terminal)
     np.testing.assert_allclose(time, (1 - gamma) * (start @ visits)[:, None] * policy, atol=1e-5)
     slow = np.zeros_like(reward)
@@ -206,7 +253,9 @@ def test_families_of_processes_are_solved_at_once():
         np.testing.assert_allclose(together[i], alone(member(family, i)), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "size"), [("MDP-FrozenLake", "4x4"), ("MDP-FrozenLake8x8", "8x8")])
+@pytest.mark.parametrize(
+    ("name", "size"), [("MDP-FrozenLake", "4x4"), ("MDP-FrozenLake8x8", "8x8")]
+)
 def test_frozen_lake_is_gymnasiums(name, size):
     mdp, table = envs.make(name), gymnasium.make("FrozenLake-v1", map_name=size).unwrapped.P
     for s, a in itertools.product(table, range(4)):
@@ -226,18 +275,27 @@ def test_frozen_lake_is_gymnasiums(name, size):
 
 def test_river_swim_is_the_environment():
     mdp, env = envs.make("MDP-RiverSwim"), envs.make("RiverSwim")
-    play = jax.jit(lambda key, *now: jax.vmap(env.step, (0, None, None))(jax.random.split(key, 4000), *now))
+    play = jax.jit(
+        lambda key, *now: jax.vmap(env.step, (0, None, None))(jax.random.split(key, 4000), *now)
+    )
     for s, a in itertools.product(range(6), range(2)):
         new, step = jax.device_get(play(jax.random.key(10 * s + a), jnp.int32(s), jnp.int32(a)))
-        np.testing.assert_allclose(np.bincount(new, minlength=6) / 4000, mdp.transition[s, a], atol=0.03)
+        np.testing.assert_allclose(
+            np.bincount(new, minlength=6) / 4000, mdp.transition[s, a], atol=0.03
+        )
         np.testing.assert_allclose(step.reward, mdp.reward[s, a][new], atol=1e-6)
     assert mdp.start.tolist() == [0, 0.5, 0.5, 0, 0, 0]
 
 
 def test_a_chain_pays_for_going_on():
-    """Dearden et al. (1998): from the start, forward is worth it with a long view, the small reward with a short one."""
+    """Dearden et al.
+
+    (1998): from the start, forward is worth it with a long view, the small reward with a short one.
+    """
     mdp = envs.make("MDP-Chain")
-    np.testing.assert_allclose(mdp.transition[2], [[0.2, 0, 0, 0.8, 0], [0.8, 0, 0, 0.2, 0]], atol=1e-6)
+    np.testing.assert_allclose(
+        mdp.transition[2], [[0.2, 0, 0, 0.8, 0], [0.8, 0, 0, 0.2, 0]], atol=1e-6
+    )
     np.testing.assert_allclose(mdp.reward[4], [[2, 0, 0, 0, 10]] * 2)
     assert solve.optimal_q(mdp, 0.99)[0].argmax() == 0
     assert solve.optimal_q(mdp, 0.5)[0].argmax() == 1
@@ -253,12 +311,16 @@ def test_a_garnet_branches(seed):
 
 
 def test_a_share_of_a_garnet_rewards():
-    rewards = jax.vmap(lambda key: tabular.garnet(key, 10, 4, density=0.1).reward)(jax.random.split(jax.random.key(0), 50))
+    rewards = jax.vmap(lambda key: tabular.garnet(key, 10, 4, density=0.1).reward)(
+        jax.random.split(jax.random.key(0), 50)
+    )
     np.testing.assert_allclose((rewards != 0).mean(), 0.1, atol=0.02)  # of 2,000 pairs
 
 
 def test_a_process_is_played_by_its_arrays():
-    """What is earned by playing is what the occupancy says: (1 - gamma) times the discounted return."""
+    """What is earned by playing is what the occupancy says: (1 - gamma) times the discounted
+    return.
+    """
     mdp, gamma = MDPS["Garnet"], 0.8
 
     def episode(key):
@@ -266,7 +328,9 @@ def test_a_process_is_played_by_its_arrays():
         state, _ = mdp.reset(key_reset)
         actions = jax.random.randint(key_act, (40,), 0, 3)
         go = lambda state, x: mdp.step(jax.random.fold_in(key_step, x[0]), state, x[1])
-        return (gamma ** jnp.arange(40) * jax.lax.scan(go, state, (jnp.arange(40), actions))[1].reward).sum()
+        return (
+            gamma ** jnp.arange(40) * jax.lax.scan(go, state, (jnp.arange(40), actions))[1].reward
+        ).sum()
 
     earned = np.asarray(jax.jit(jax.vmap(episode))(jax.random.split(jax.random.key(1), 4000)))
     time = solved(mdp, jnp.full((8, 3), 1 / 3), jnp.float32(gamma))[2]
@@ -279,8 +343,16 @@ def test_a_process_is_played_by_its_arrays():
     ("words", "call"),
     [
         ("no process", lambda: solve.optimal_q(replace(MDPS["Garnet"], start=jnp.ones(3)), 0.9)),
-        ("no process", lambda: replace(MDPS["Garnet"], reward=jnp.ones((8, 3))).reset(jax.random.key(0))),
-        ("vmap", lambda: jax.vmap(tabular.garnet)(jax.random.split(jax.random.key(0), 2)).reset(jax.random.key(0))),
+        (
+            "no process",
+            lambda: replace(MDPS["Garnet"], reward=jnp.ones((8, 3))).reset(jax.random.key(0)),
+        ),
+        (
+            "vmap",
+            lambda: jax.vmap(tabular.garnet)(jax.random.split(jax.random.key(0), 2)).reset(
+                jax.random.key(0)
+            ),
+        ),
         ("branching=11", lambda: tabular.garnet(jax.random.key(0), branching=11)),
         ("rectangle", lambda: tabular.frozen_lake("SF G")),
         ("rectangle", lambda: tabular.frozen_lake("FF FG")),

@@ -1,4 +1,6 @@
-"""The speed tables: their arithmetic, and tiny runs of this kit alone (the others come with the extra `bench`)."""
+"""The speed tables: their arithmetic, and tiny runs of this kit alone (the others come with the
+extra `bench`).
+"""
 
 import dataclasses
 import json
@@ -10,11 +12,21 @@ from experiments._settings import DQN, SAC, TASKS, Job
 from experiments._speed_pages import table
 
 ROWS = [
-    {"kit": "jaxrl", "seeds": 1, "steps": 100, "round": r, "steps_per_second": ours, "compile_seconds": 1.0}
+    {
+        "kit": "jaxrl",
+        "seeds": 1,
+        "steps": 100,
+        "round": r,
+        "steps_per_second": ours,
+        "compile_seconds": 1.0,
+    }
     | {"wall_seconds": 2.0, "peak_mb": 3.0}
     for r, ours in enumerate((300.0, 100.0, 220.0))
 ]
-PEERS = [row | {"kit": "other", "steps_per_second": theirs} for row, theirs in zip(ROWS, (100.0, 100.0, 200.0), strict=True)]
+PEERS = [
+    row | {"kit": "other", "steps_per_second": theirs}
+    for row, theirs in zip(ROWS, (100.0, 100.0, 200.0), strict=True)
+]
 
 
 def test_ratios_are_of_the_same_round():
@@ -53,7 +65,8 @@ def test_no_measurement_is_all_warm_up(name, settings):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "file", "steps"), [("ppo", "speed", 5120), ("dqn", "speed_dqn", 1200), ("sac", "speed_sac", 270)]
+    ("name", "file", "steps"),
+    [("ppo", "speed", 5120), ("dqn", "speed_dqn", 1200), ("sac", "speed_sac", 270)],
 )
 def test_it_runs(name, file, steps, tmp_path):
     speed.main(dataclasses.replace(speed.SMOKE, algorithms=(name,), steps=steps, folder=tmp_path))

@@ -27,7 +27,7 @@ def slow_trim(x, trim):
     return np.mean(x[cut : len(x) - cut]) if x else np.nan
 
 
-# ---------------------------------------------------------------------------------------------------------- statistics
+# --------------------------------------------------------------------------------------- statistics
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 7, 8, 100])
@@ -44,22 +44,34 @@ def test_iqm_along_any_axes(axis):
     axes = range(3) if axis is None else np.atleast_1d(axis) % 3
     rest = [i for i in range(3) if i not in axes]
     pooled = x.transpose(*rest, *axes).reshape(*(x.shape[i] for i in rest), -1)
-    np.testing.assert_allclose(stats.iqm(x, axis), scipy.stats.trim_mean(pooled, 0.25, axis=-1), atol=1e-6)
+    np.testing.assert_allclose(
+        stats.iqm(x, axis), scipy.stats.trim_mean(pooled, 0.25, axis=-1), atol=1e-6
+    )
 
 
 def test_aggregates_are_rliables():
     """rliable.metrics on runs x tasks, in its own words."""
     x = scores(10, 6)
-    np.testing.assert_allclose(stats.iqm(x, None), scipy.stats.trim_mean(x, proportiontocut=0.25, axis=None), atol=1e-6)
-    np.testing.assert_allclose(stats.optimality_gap(x, 0.5), 0.5 - np.mean(np.minimum(x, 0.5)), atol=1e-6)
-    np.testing.assert_allclose(stats.median(stats.mean(x, axis=0)), np.median(np.mean(x, axis=0)), atol=1e-6)
+    np.testing.assert_allclose(
+        stats.iqm(x, None), scipy.stats.trim_mean(x, proportiontocut=0.25, axis=None), atol=1e-6
+    )
+    np.testing.assert_allclose(
+        stats.optimality_gap(x, 0.5), 0.5 - np.mean(np.minimum(x, 0.5)), atol=1e-6
+    )
+    np.testing.assert_allclose(
+        stats.median(stats.mean(x, axis=0)), np.median(np.mean(x, axis=0)), atol=1e-6
+    )
     profile = [np.mean(x > tau) for tau in (-1.0, 0.0, float(x[0, 0]))]
-    np.testing.assert_allclose(stats.performance_profile(x, [-1.0, 0.0, x[0, 0]]), profile, atol=1e-6)
+    np.testing.assert_allclose(
+        stats.performance_profile(x, [-1.0, 0.0, x[0, 0]]), profile, atol=1e-6
+    )
 
 
 def test_probability_of_improvement_counts_pairs():
     x, y = rng.integers(0, 4, (7, 3)).astype(float), rng.integers(0, 4, (5, 3)).astype(float)
-    slow = np.mean([(a > b) + 0.5 * (a == b) for task in range(3) for a in x[:, task] for b in y[:, task]])
+    slow = np.mean(
+        [(a > b) + 0.5 * (a == b) for task in range(3) for a in x[:, task] for b in y[:, task]]
+    )
     np.testing.assert_allclose(stats.probability_of_improvement(x, y), slow, atol=1e-6)
     both = stats.probability_of_improvement(x, y) + stats.probability_of_improvement(y, x)
     np.testing.assert_allclose(both, 1.0, atol=1e-6)
@@ -79,13 +91,19 @@ def test_nan_is_no_score():
 def test_auc_is_the_mean_height():
     curve, steps = scores(3, 5), np.array([0, 10, 20, 50, 60])
     np.testing.assert_allclose(stats.auc(curve, steps), np.trapezoid(curve, steps) / 60, atol=1e-6)
-    np.testing.assert_allclose(stats.auc(curve.T, steps, axis=0), stats.auc(curve, steps), atol=1e-6)
+    np.testing.assert_allclose(
+        stats.auc(curve.T, steps, axis=0), stats.auc(curve, steps), atol=1e-6
+    )
     np.testing.assert_allclose(stats.auc([np.nan, 2.0, 4.0], [0, 10, 20]), 3.0)
-    np.testing.assert_allclose(stats.auc([[3.0], [np.nan]], [10]), [3.0, np.nan])  # one row: its height
+    np.testing.assert_allclose(
+        stats.auc([[3.0], [np.nan]], [10]), [3.0, np.nan]
+    )  # one row: its height
 
 
 values = st.floats(-1e3, 1e3, width=32) | st.just(np.nan)
-samples = hnp.arrays(np.float32, st.sampled_from([4, 7, 12]), elements=values).filter(lambda x: not np.isnan(x).all())
+samples = hnp.arrays(np.float32, st.sampled_from([4, 7, 12]), elements=values).filter(
+    lambda x: not np.isnan(x).all()
+)
 
 
 @settings(max_examples=60, deadline=None)
@@ -100,7 +118,7 @@ def test_iqm_properties(x, seed, shift, scale):
     np.testing.assert_allclose(stats.iqm(scale * x + shift), scale * iqm + shift, **close)
 
 
-# ----------------------------------------------------------------------------------------------------------- intervals
+# ---------------------------------------------------------------------------------------- intervals
 
 
 @settings(max_examples=30, deadline=None)
@@ -113,7 +131,9 @@ def test_counting_is_resampling(seed, trim):
     np.testing.assert_allclose(fast, slow_trim(np.repeat(x, counts), trim), atol=1e-6)
 
 
-@pytest.mark.parametrize(("statistic", "trim"), [(stats.iqm, 0.25), (stats.mean, 0.0), (stats.median, 0.5)])
+@pytest.mark.parametrize(
+    ("statistic", "trim"), [(stats.iqm, 0.25), (stats.mean, 0.0), (stats.median, 0.5)]
+)
 def test_interval_is_the_slow_stratified_bootstrap(statistic, trim):
     """The same seeds drawn, each resample written out and sorted."""
     x, resamples = scores(3, 9), 50
@@ -121,14 +141,20 @@ def test_interval_is_the_slow_stratified_bootstrap(statistic, trim):
     slow = []
     for one in jax.random.split(jax.random.key(1), resamples):
         counts = np.asarray(stats.draw_counts(one, 3, 9))
-        slow.append(slow_trim(np.concatenate([np.repeat(x[task], counts[task]) for task in range(3)]), trim))
+        slow.append(
+            slow_trim(np.concatenate([np.repeat(x[task], counts[task]) for task in range(3)]), trim)
+        )
     result = stats.interval(x, statistic, key=jax.random.key(1), resamples=resamples, tasks=0)
     np.testing.assert_allclose(result.estimate, slow_trim(x.ravel(), trim), atol=1e-6)
-    np.testing.assert_allclose([result.low, result.high], np.quantile(slow, [0.025, 0.975]), atol=1e-5)
+    np.testing.assert_allclose(
+        [result.low, result.high], np.quantile(slow, [0.025, 0.975]), atol=1e-5
+    )
 
 
 def test_draws_are_stratified_and_even():
-    counts = jax.vmap(lambda key: stats.draw_counts(key, 4, 8))(jax.random.split(jax.random.key(0), 4000))
+    counts = jax.vmap(lambda key: stats.draw_counts(key, 4, 8))(
+        jax.random.split(jax.random.key(0), 4000)
+    )
     assert (counts.sum(-1) == 8).all()
     np.testing.assert_allclose(counts.mean(0), 1.0, atol=0.06)
     np.testing.assert_allclose(counts.var(0), 1 - 1 / 8, atol=0.1)
@@ -139,8 +165,12 @@ def test_a_grid_at_once_equals_its_points_one_by_one(monkeypatch):
     whole = stats.interval(x, resamples=100)
     for i, j in np.ndindex(2, 3):
         alone = stats.interval(x[i, j], resamples=100)
-        np.testing.assert_allclose(jnp.stack(alone), jnp.stack([end[i, j] for end in whole]), atol=1e-6)
-    np.testing.assert_allclose(stats.interval(x.T, resamples=100, axis=0).low.T, whole.low, atol=1e-6)
+        np.testing.assert_allclose(
+            jnp.stack(alone), jnp.stack([end[i, j] for end in whole]), atol=1e-6
+        )
+    np.testing.assert_allclose(
+        stats.interval(x.T, resamples=100, axis=0).low.T, whole.low, atol=1e-6
+    )
     jax.clear_caches()
     monkeypatch.setitem(stats.intervals.CHUNK, "cpu", 500)  # 6 resamples at once
     np.testing.assert_allclose(stats.interval(x, resamples=100).high, whole.high, atol=1e-6)
@@ -149,17 +179,24 @@ def test_a_grid_at_once_equals_its_points_one_by_one(monkeypatch):
 def test_any_statistic_agrees_with_the_fast_path():
     """Other draws, the same distribution: the ends agree to the noise of 4,000 resamples."""
     x = scores(2, 30)
-    fast, slow = stats.interval(x, resamples=4000), stats.interval(x, lambda s: stats.iqm(s), resamples=4000)
+    fast, slow = (
+        stats.interval(x, resamples=4000),
+        stats.interval(x, lambda s: stats.iqm(s), resamples=4000),
+    )
     np.testing.assert_allclose(fast.estimate, slow.estimate, atol=1e-6)
     np.testing.assert_allclose(fast.low, slow.low, atol=0.05)
     np.testing.assert_allclose(fast.high, slow.high, atol=0.05)
     tasks = stats.interval(x.T, lambda s: stats.iqm(s, None), axis=0, tasks=1, resamples=4000)
-    np.testing.assert_allclose(jnp.stack(tasks), jnp.stack(stats.interval(x, tasks=0, resamples=4000)), atol=0.05)
+    np.testing.assert_allclose(
+        jnp.stack(tasks), jnp.stack(stats.interval(x, tasks=0, resamples=4000)), atol=0.05
+    )
 
 
 @pytest.mark.parametrize("statistic", [stats.iqm, stats.mean])
 def test_coverage(statistic):
-    """Of 1,000 intervals from 50 normal scores, 95 % hold the truth; the percentile interval is known to give 92 to 95."""
+    """Of 1,000 intervals from 50 normal scores, 95 % hold the truth; the percentile interval is
+    known to give 92 to 95.
+    """
     x = np.random.default_rng(3).normal(size=(1000, 50))
     result = stats.interval(x, statistic, resamples=1000)
     covered = float(jnp.mean((result.low <= 0) & (result.high >= 0)))
@@ -193,7 +230,9 @@ def test_statistics_take_what_holds_numbers(statistic):
 
 def test_improvement_has_an_interval():
     x, y = scores(30) + 1, scores(20)
-    draws = stats.bootstrap(jax.random.key(0), stats.probability_of_improvement, x, y, resamples=300)
+    draws = stats.bootstrap(
+        jax.random.key(0), stats.probability_of_improvement, x, y, resamples=300
+    )
     low, high = stats.percentile(draws)
     assert draws.shape == (300,)
     assert 0.5 < low < stats.probability_of_improvement(x, y) < high < 1
@@ -219,7 +258,7 @@ def test_intervals_refuse_what_says_nothing():
     assert np.isnan(lonely.low).tolist() == [True, False]
 
 
-# ------------------------------------------------------------------------------------------------------------- a sweep
+# ------------------------------------------------------------------------------------------ a sweep
 
 
 @pytest.fixture
@@ -236,12 +275,17 @@ def test_summary_names_what_it_knows(results):
     assert made.iqm.dims == ("lr", "step")
     assert made["count"].values.tolist() == [[5, 6, 6], [6, 6, 5]]
     point = results["return"].sel(lr=1e-2, step=300).values
-    np.testing.assert_allclose(made.iqm.sel(lr=1e-2, step=300), slow_trim(point[np.isfinite(point)], 0.25), atol=1e-5)
+    np.testing.assert_allclose(
+        made.iqm.sel(lr=1e-2, step=300), slow_trim(point[np.isfinite(point)], 0.25), atol=1e-5
+    )
     assert (made.low < made.iqm).all()
     assert (made.iqm < made.high).all()
     xr.testing.assert_equal(made, stats.summary(results["return"], resamples=100))
     xr.testing.assert_allclose(
-        made, stats.summary(results.transpose("step", "seed", "lr"), resamples=100).transpose("lr", "step")
+        made,
+        stats.summary(results.transpose("step", "seed", "lr"), resamples=100).transpose(
+            "lr", "step"
+        ),
     )
 
 
@@ -265,7 +309,9 @@ def test_table_has_one_row_per_point(results):
     assert frame.seeds.tolist() == [6, 5]
     assert frame.diverged.tolist() == [0, 1]
     averaged = results["return"].sel(lr=1e-3).isel(step=slice(-2, None)).mean("step").values
-    np.testing.assert_allclose(stats.table(results, last=2).iqm[1e-3], slow_trim(averaged, 0.25), atol=1e-5)
+    np.testing.assert_allclose(
+        stats.table(results, last=2).iqm[1e-3], slow_trim(averaged, 0.25), atol=1e-5
+    )
     assert len(stats.table(results.isel(lr=0))) == 1
 
 

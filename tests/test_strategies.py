@@ -15,7 +15,10 @@ from jaxrl.meta.strategies import ES
 TARGET = {"w": jnp.array([[1.0, -2.0]]), "b": jnp.array(0.5)}
 START = jax.tree.map(jnp.zeros_like, TARGET)
 STRATEGIES = [
-    *(ES(lr=0.1, shaping=shaping, population=32) for shaping in (PairSign(), CentredRank(), ZScore(), Raw())),
+    *(
+        ES(lr=0.1, shaping=shaping, population=32)
+        for shaping in (PairSign(), CentredRank(), ZScore(), Raw())
+    ),
     *(kind(sigma=0.3, population=16) for kind in (SNES, SepCMAES, CMAES)),
 ]
 name = lambda strategy: type(getattr(strategy, "shaping", strategy)).__name__
@@ -23,7 +26,9 @@ name = lambda strategy: type(getattr(strategy, "shaping", strategy)).__name__
 
 def bowl(key, params):
     """0 at the target, less elsewhere."""
-    return -sum(jnp.sum((x - y) ** 2) for x, y in zip(*map(jax.tree.leaves, (params, TARGET)), strict=True))
+    return -sum(
+        jnp.sum((x - y) ** 2) for x, y in zip(*map(jax.tree.leaves, (params, TARGET)), strict=True)
+    )
 
 
 def climb(strategy, key, fitness, generations):
@@ -58,7 +63,9 @@ def test_a_member_without_a_fitness_is_the_worst_and_is_counted(strategy):
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=name)
 def test_members_that_share_luck_get_the_same_key_and_others_do_not(strategy):
     luck = lambda key, params: jax.random.uniform(key)
-    metrics = jax.jit(lambda key: strategy.update(key, strategy.init(START), luck)[1])(jax.random.key(0))
+    metrics = jax.jit(lambda key: strategy.update(key, strategy.init(START), luck)[1])(
+        jax.random.key(0)
+    )
     if isinstance(strategy, ES):
         assert metrics["ties"] == 1.0
         assert metrics["fitness_std"] > 0.1
@@ -69,13 +76,17 @@ def test_members_that_share_luck_get_the_same_key_and_others_do_not(strategy):
 def test_sigma_and_learning_rate_are_leaves():
     def final(lr, sigma):
         strategy = ES(lr=lr, sigma=sigma, shaping=Raw(), optimizer=optax.sgd, population=16)
-        return climb(strategy, jax.random.key(3), lambda key, params: params["b"] ** 3, 2)[0].params["b"]
+        return climb(strategy, jax.random.key(3), lambda key, params: params["b"] ** 3, 2)[
+            0
+        ].params["b"]
 
     sigmas = jnp.array([0.05, 0.1, 0.5])
     many = jax.jit(jax.vmap(final, (None, 0)))(0.1, sigmas)
     np.testing.assert_allclose(many[1], jax.jit(final)(0.1, sigmas[1]), rtol=1e-5)
     assert len(np.unique(many)) == 3
-    first = lambda sigma: jax.jit(lambda key: climb(SNES(sigma=sigma, population=8), key, bowl, 2)[1])(jax.random.key(3))
+    first = lambda sigma: jax.jit(
+        lambda key: climb(SNES(sigma=sigma, population=8), key, bowl, 2)[1]
+    )(jax.random.key(3))
     assert first(0.1)["spread"][0] < 0.3 < first(1.0)["spread"][0]
 
 
@@ -84,7 +95,9 @@ def test_decay_is_by_generation():
     state, metrics = climb(strategy, jax.random.key(0), bowl, 3)
     np.testing.assert_allclose(metrics["spread"], [0.2, 0.1, 0.05], rtol=1e-6)
     first, _ = climb(strategy, jax.random.key(0), bowl, 1)
-    np.testing.assert_allclose(state.params["w"], first.params["w"])  # without a learning rate nothing moves
+    np.testing.assert_allclose(
+        state.params["w"], first.params["w"]
+    )  # without a learning rate nothing moves
     assert jnp.any(first.params["w"] != 0.0)
 
 
@@ -100,7 +113,9 @@ def test_the_step_is_an_unbiased_estimate_of_the_smoothed_gradient():
     found = jax.jit(jax.vmap(gradient))(jax.random.split(jax.random.key(0), 20_000))
     error = found.std() / len(found) ** 0.5
     assert abs(found.mean() - (3 * x**2 + 3 * sigma**2)) < 4 * error
-    assert 4 * error < 3 * sigma**2 / 2  # the test could tell the smoothed gradient from the plain one
+    assert (
+        4 * error < 3 * sigma**2 / 2
+    )  # the test could tell the smoothed gradient from the plain one
 
 
 def test_a_pair_stands_opposite():
@@ -113,33 +128,45 @@ def test_a_pair_stands_opposite():
     assert members[0]["b"] != members[2]["b"]
 
 
-# ---------------------------------------------------------------------------------------------------------------- shaping
+# ------------------------------------------------------------------------------------------ shaping
 
 
 def test_pair_sign_by_hand():
-    fitness = jnp.array([[[1.0, 5.0], [2.0, 5.0]], [[-jnp.inf, 9.0], [-jnp.inf, 1.0]], [[3.0, 3.0], [1.0, -jnp.inf]]])
+    fitness = jnp.array(
+        [
+            [[1.0, 5.0], [2.0, 5.0]],
+            [[-jnp.inf, 9.0], [-jnp.inf, 1.0]],
+            [[3.0, 3.0], [1.0, -jnp.inf]],
+        ]
+    )
     np.testing.assert_allclose(PairSign()(fitness), [[-0.25, 0.25], [0.25, -0.25], [0.5, -0.5]])
 
 
 def test_centred_rank_by_hand():
     fitness = jnp.array([[3.0, 1.0], [-jnp.inf, 1.0], [7.0, 1.0]])[..., None]
-    np.testing.assert_allclose(CentredRank()(fitness) * 5 + 2.5, [[4, 2], [0, 2], [5, 2]], atol=1e-6)
+    np.testing.assert_allclose(
+        CentredRank()(fitness) * 5 + 2.5, [[4, 2], [0, 2], [5, 2]], atol=1e-6
+    )
 
 
-@pytest.mark.parametrize("shaping", [PairSign(), CentredRank(), ZScore(), Raw()], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize(
+    "shaping", [PairSign(), CentredRank(), ZScore(), Raw()], ids=lambda s: type(s).__name__
+)
 def test_equal_members_teach_nothing(shaping):
     for fitness in (jnp.ones((4, 2, 3)), jnp.full((4, 2, 3), -jnp.inf)):
         utility = shaping(fitness)
         np.testing.assert_allclose(utility[:, 0] - utility[:, 1], 0.0)
 
 
-@pytest.mark.parametrize("shaping", [PairSign(), CentredRank(), ZScore()], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize(
+    "shaping", [PairSign(), CentredRank(), ZScore()], ids=lambda s: type(s).__name__
+)
 def test_units_do_not_matter(shaping):
     fitness = jax.random.normal(jax.random.key(0), (8, 2, 1))
     np.testing.assert_allclose(shaping(fitness), shaping(100.0 * fitness + 3.0), atol=1e-4)
 
 
-# ----------------------------------------------------------------------------------------------------------------- errors
+# ------------------------------------------------------------------------------------------- errors
 
 
 def test_errors_name_the_remedy():

@@ -1,4 +1,6 @@
-"""Streams: ten steps of each against a slow one in NumPy, the bound on a step, and sparse weights."""
+"""Streams: ten steps of each against a slow one in NumPy, the bound on a step, and sparse
+weights.
+"""
 
 import dataclasses
 import math
@@ -26,7 +28,9 @@ every = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 
 @rl.pytree
 class Maze:
-    """Nothing to learn, all to compute: episodes end both ways, rewards and observations are of several sizes."""
+    """Nothing to learn, all to compute: episodes end both ways, rewards and observations are of
+    several sizes.
+    """
 
     max_steps: int = rl.static(default=4)
     action_space = rl.Discrete(3)
@@ -41,14 +45,18 @@ class Maze:
 
 
 def live(algo, env, steps, seed=0):
-    return jax.jit(lambda key: rl.train(key, algo, env, steps=steps, evals=2, episodes=0))(jax.random.key(seed))
+    return jax.jit(lambda key: rl.train(key, algo, env, steps=steps, evals=2, episodes=0))(
+        jax.random.key(seed)
+    )
 
 
-# --------------------------------------------------------------------------------------------------------------- the oracle
+# --------------------------------------------------------------------------------------- the oracle
 
 
 class Spread:
-    """The mean and variance of a list, a sample of weight 1e-4 with mean 0 and variance 1 before it."""
+    """The mean and variance of a list, a sample of weight 1e-4 with mean 0 and variance 1 before
+    it.
+    """
 
     def __init__(self):
         self.seen = []
@@ -80,7 +88,9 @@ def softmax(x):
 
 
 def slow(kind, w, policy_w, experience):
-    """The pseudocode on a linear network, whose last input is 1: weights [3, outputs], after each step."""
+    """The pseudocode on a linear network, whose last input is 1: weights [3, outputs], after each
+    step.
+    """
     z, policy_z = np.zeros_like(w), np.zeros_like(policy_w)
     obs_spread, return_spread, running = Spread(), Spread(), 0.0
     obs_spread.add(experience[0]["obs"])
@@ -127,7 +137,9 @@ def matrix(params, head):
 
 @pytest.mark.parametrize("kind", MAKERS)
 def test_ten_steps_are_those_of_the_pseudocode(kind):
-    more = dict(entropy_weight=ENTROPY) if kind == "ac" else dict(epsilon_start=0.5, epsilon_end=0.5)
+    more = (
+        dict(entropy_weight=ENTROPY) if kind == "ac" else dict(epsilon_start=0.5, epsilon_end=0.5)
+    )
     algo = MAKERS[kind](gamma=GAMMA, lam=LAM, network=rl.MLP((), shared=True), **more)
     env, clock = Maze(), Clock(0, 1.0)
     step = jax.jit(lambda key, state: algo.step(key, env, state, clock))
@@ -140,7 +152,11 @@ def test_ten_steps_are_those_of_the_pseudocode(kind):
         told = {name: np.asarray(getattr(seen, name)) for name in names}
         experience.append(told | {"reset_obs": np.asarray(state.episode.obs)})
         experience[-1]["next_action"] = int(state.action) if kind == "sarsa" else 0
-        if kind == "sarsa" and i and not (experience[-2]["terminated"] or experience[-2]["truncated"]):
+        if (
+            kind == "sarsa"
+            and i
+            and not (experience[-2]["terminated"] or experience[-2]["truncated"])
+        ):
             assert told["action"] == experience[-2]["next_action"]  # what was hoped for is done
     assert any(now["terminated"] for now in experience)
     assert any(now["truncated"] for now in experience)
@@ -158,7 +174,9 @@ def test_the_step_is_bounded_as_in_the_paper():
     trace = {"a": jnp.array([[1.0, -2.0]]), "b": jnp.array([0.5])}
     for error, lr, kappa in ((0.3, 1.0, 2.0), (-4.0, 1.0, 2.0), (0.3, 0.01, 3.0)):
         m = lr * kappa * max(abs(error), 1.0) * 3.5
-        assert float(bounded_step(trace, jnp.array(error), lr, kappa)) == pytest.approx(min(lr / m, lr))
+        assert float(bounded_step(trace, jnp.array(error), lr, kappa)) == pytest.approx(
+            min(lr / m, lr)
+        )
     assert float(bounded_step(jax.tree.map(jnp.zeros_like, trace), jnp.array(1.0), 0.5, 2.0)) == 0.5
 
 
@@ -183,7 +201,11 @@ def test_the_norm_has_no_parameters():
 def test_an_update_is_its_steps_one_by_one_and_a_state_is_a_checkpoint(make):
     algo, env = make(num_steps=4, network=SMALL), Maze()
     update = jax.jit(lambda key, state: algo.update(key, env, state))
-    step = jax.jit(lambda i, state: algo.step(jax.random.fold_in(jax.random.key(7), i), env, state, Clock(i / 4, 10.0)))
+    step = jax.jit(
+        lambda i, state: algo.step(
+            jax.random.fold_in(jax.random.key(7), i), env, state, Clock(i / 4, 10.0)
+        )
+    )
     state = jax.jit(lambda key: algo.init(key, env, 10))(jax.random.key(0))
     together, metrics = update(jax.random.key(7), state)
     errors = []
@@ -195,17 +217,21 @@ def test_an_update_is_its_steps_one_by_one_and_a_state_is_a_checkpoint(make):
     assert int(together.clock.n) == 1
     assert all(np.size(x) for x in jax.tree.leaves(together))
     loaded = jax.tree.map(lambda x: jnp.asarray(np.array(x)), together)
-    chex.assert_trees_all_equal(update(jax.random.key(2), together), update(jax.random.key(2), loaded))
+    chex.assert_trees_all_equal(
+        update(jax.random.key(2), together), update(jax.random.key(2), loaded)
+    )
 
 
-# -------------------------------------------------------------------------------------------------------------- it learns
+# ---------------------------------------------------------------------------------------- it learns
 
 
-# ------------------------------------------------------------------------------------------- what every algorithm promises
+# -------------------------------------------------------------------- what every algorithm promises
 
 
 def test_a_policy_without_a_clock_acts_and_masks_are_kept():
-    """What a sweep's folder keeps of a state is its parameters and the statistics of its observations."""
+    """What a sweep's folder keeps of a state is its parameters and the statistics of its
+    observations.
+    """
 
     @rl.pytree
     class Forbidding(Choice):
@@ -219,14 +245,20 @@ def test_a_policy_without_a_clock_acts_and_masks_are_kept():
     algo, env = rl.stream_q(network=SMALL), Forbidding()
     state, metrics = live(algo, env, 64)
     assert float(metrics["return"][-1]) == -1.0  # the better action is forbidden
-    bare = rl.tree.replace(jax.eval_shape(lambda: state), params=state.params, obs_stats=state.obs_stats)
+    bare = rl.tree.replace(
+        jax.eval_shape(lambda: state), params=state.params, obs_stats=state.obs_stats
+    )
     assert int(algo.act(jax.random.key(1), env, bare, (), env.reset(jax.random.key(0))[1])[1]) == 0
 
 
 def test_normalisation_that_is_traced_and_off_is_none():
-    run = lambda algo: rl.train(jax.random.key(0), algo, Maze(), steps=64, evals=2, episodes=0)[1]["td_error"]
+    run = lambda algo: rl.train(jax.random.key(0), algo, Maze(), steps=64, evals=2, episodes=0)[1][
+        "td_error"
+    ]
     plain = jax.jit(lambda: run(rl.stream_q(network=SMALL, **RAW)))()
-    traced = jax.jit(lambda on: run(rl.stream_q(network=SMALL, normalize_obs=on, normalize_reward=on)))(jnp.bool_(False))
+    traced = jax.jit(
+        lambda on: run(rl.stream_q(network=SMALL, normalize_obs=on, normalize_reward=on))
+    )(jnp.bool_(False))
     np.testing.assert_allclose(traced, plain, rtol=1e-4)
 
 
@@ -247,7 +279,9 @@ def test_a_folder_alone_names_it(make):
 
 
 def test_what_does_not_fit_is_explained():
-    with pytest.raises(TypeError, match=r"ActionValues takes actions of Discrete.*Box action space"):
+    with pytest.raises(
+        TypeError, match=r"ActionValues takes actions of Discrete.*Box action space"
+    ):
         rl.stream_q().init(jax.random.key(0), Aim())
     with pytest.raises(ValueError, match="num_steps=0 is not a positive whole number"):
         rl.stream_q(num_steps=0)

@@ -1,4 +1,6 @@
-"""`sweep`: names, order, chunks, folders, devices, and what it says when asked for what can't be."""
+"""`sweep`: names, order, chunks, folders, devices, and what it says when asked for what can't
+be.
+"""
 
 import json
 import subprocess
@@ -48,7 +50,9 @@ def test_a_training_is_swept_by_the_names_of_its_fields():
     results = quiet(TRAINING, AXES | {"objective.clip": jnp.array([0.1, 0.3])})
     assert results["return"].dims == ("lr", "gamma", "seed", "objective.clip", "step")
     alone = quiet(
-        rl.Training(rl.ppo(lr=1e-2, gamma=0.9, clip=0.3, **SMALL), Choice(), 96, evals=3, episodes=0),
+        rl.Training(
+            rl.ppo(lr=1e-2, gamma=0.9, clip=0.3, **SMALL), Choice(), 96, evals=3, episodes=0
+        ),
         {"seed": jnp.array([2])},
     )
     at = {"lr": 1e-2, "gamma": 0.9, "seed": 2, "objective.clip": 0.3}
@@ -72,7 +76,9 @@ def test_a_report_says_how_good_the_running_members_are():
 
 def test_the_program_of_the_readme(tmp_path):
     def run(lr, gamma, seed):
-        return rl.train(seed, rl.ppo(lr=lr, gamma=gamma, **SMALL), envs.make("CartPole-v1"), steps=640)[1]
+        return rl.train(
+            seed, rl.ppo(lr=lr, gamma=gamma, **SMALL), envs.make("CartPole-v1"), steps=640
+        )[1]
 
     axes = {
         "lr": jnp.geomspace(1e-4, 1e-2, 2),
@@ -135,7 +141,9 @@ def test_another_sweep_in_the_folder_is_named_and_left_alone(tmp_path):
     quiet(TRAINING, AXES, folder=tmp_path / "x")
     before = (tmp_path / "x" / "results.nc").read_bytes()
     other = rl.tree.put(TRAINING, {"lam": 0.5})
-    with pytest.raises(ValueError, match=r"another sweep.*\n  run\.algo\.rule\.lam: 0\.95 there, 0\.5 here"):
+    with pytest.raises(
+        ValueError, match=r"another sweep.*\n  run\.algo\.rule\.lam: 0\.95 there, 0\.5 here"
+    ):
         quiet(other, AXES, folder=tmp_path / "x")
     with pytest.raises(ValueError, match=r"axes\.lr"):
         quiet(TRAINING, AXES | {"lr": jnp.array([1.0])}, folder=tmp_path / "x")
@@ -155,14 +163,23 @@ def test_a_function_is_told_apart_by_its_program(tmp_path):
 
 
 def test_the_policy_of_a_member_is_the_one_that_was_trained(tmp_path):
-    training = rl.Training(rl.ppo(**SMALL | dict(lr=1e-2, normalize_obs=True)), Choice(), 640, evals=2)
-    results = quiet(training, {"lr": jnp.array([1e-9, 3e-2]), "seed": jnp.array([5, 7])}, folder=tmp_path / "x", chunk=2)
+    training = rl.Training(
+        rl.ppo(**SMALL | dict(lr=1e-2, normalize_obs=True)), Choice(), 640, evals=2
+    )
+    results = quiet(
+        training,
+        {"lr": jnp.array([1e-9, 3e-2]), "seed": jnp.array([5, 7])},
+        folder=tmp_path / "x",
+        chunk=2,
+    )
     assert rl.best(results)["lr"] == 3e-2
     policy = rl.policy(tmp_path / "x", training, lr=3e-2, seed=7)
     assert rl.evaluate(jax.random.key(0), Choice(), policy, 2, policy.memory).tolist() == [1.0, 1.0]
     assert policy(jax.random.key(0), (), jnp.zeros(1))[1] == 1
     state, _ = jax.jit(rl.tree.put(training, {"lr": 3e-2}))(jax.random.key(7))
-    np.testing.assert_allclose(jax.tree.leaves(policy.state.params)[1], jax.tree.leaves(state.params)[1], atol=1e-4)
+    np.testing.assert_allclose(
+        jax.tree.leaves(policy.state.params)[1], jax.tree.leaves(state.params)[1], atol=1e-4
+    )
     with pytest.raises(ValueError, match="seed=8 was not swept"):
         rl.policy(tmp_path / "x", training, lr=3e-2, seed=8)
 
@@ -180,7 +197,9 @@ def test_a_chunk_that_does_not_fit_is_halved(monkeypatch, capsys):
     def tight(self, program, width, first, last):
         widths.append(width)
         if width > 4:
-            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.")
+            raise jax.errors.JaxRuntimeError(
+                "RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes."
+            )
         run_chunk(self, program, width, first, last)
 
     monkeypatch.setattr(job.Job, "_run_chunk", tight)
@@ -203,7 +222,11 @@ def test_the_chunk_is_chosen_from_the_free_memory(monkeypatch):
     [
         (product, {"a": jnp.arange(2), "b": jnp.arange(2), "c": jnp.array([])}, "length 0"),
         (product, {"a": jnp.arange(2), "b": jnp.arange(2), "c": 3.0}, "single value"),
-        (product, {"a": jnp.arange(2), "b": jnp.arange(2), "cc": jnp.arange(2)}, "takes no 'cc'.*nearest are c"),
+        (
+            product,
+            {"a": jnp.arange(2), "b": jnp.arange(2), "cc": jnp.arange(2)},
+            "takes no 'cc'.*nearest are c",
+        ),
         (product, {"a": jnp.arange(2)}, "needs b, c"),
         (product, {}, "sweeps nothing"),
         (TRAINING, {"seed": jnp.arange(2), "gama": jnp.ones(2)}, "no field 'gama'.*gamma"),
@@ -257,7 +280,10 @@ TWO_DEVICES = """
 
 @pytest.mark.slow
 def test_64_seeds_on_two_host_devices_with_the_kit_s_own_initialiser(tmp_path):
-    """Where an initialiser that runs a QR hangs. The same members as on one device, up to the order of float sums."""
+    """Where an initialiser that runs a QR hangs.
+
+    The same members as on one device, up to the order of float sums.
+    """
     found = []
     for devices in ("1", "2"):
         out = tmp_path / f"{devices}.npz"
@@ -265,11 +291,17 @@ def test_64_seeds_on_two_host_devices_with_the_kit_s_own_initialiser(tmp_path):
         subprocess.run(words, check=True, timeout=300)
         found.append(np.load(out))
     for name in found[0].files:
-        np.testing.assert_allclose(found[0][name][:, 0], found[1][name][:, 0], rtol=1e-2, atol=1e-3, err_msg=name)
+        np.testing.assert_allclose(
+            found[0][name][:, 0], found[1][name][:, 0], rtol=1e-2, atol=1e-3, err_msg=name
+        )
 
 
 def test_an_option_of_the_optimiser_is_swept_by_its_name():
     results = quiet(TRAINING, {"eps": jnp.array([1e-5, 1.0]), "seed": jnp.arange(2)})
-    other = rl.tree.replace(TRAINING, algo=rl.tree.put(TRAINING.algo, {"optimizer.options.eps": 1.0}))
-    np.testing.assert_allclose(results["loss"].sel(eps=1.0), quiet(other, {"seed": jnp.arange(2)})["loss"], rtol=1e-4)
+    other = rl.tree.replace(
+        TRAINING, algo=rl.tree.put(TRAINING.algo, {"optimizer.options.eps": 1.0})
+    )
+    np.testing.assert_allclose(
+        results["loss"].sel(eps=1.0), quiet(other, {"seed": jnp.arange(2)})["loss"], rtol=1e-4
+    )
     assert not np.allclose(results["loss"].sel(eps=1.0), results["loss"].sel(eps=1e-5))

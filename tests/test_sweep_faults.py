@@ -1,4 +1,6 @@
-"""What goes wrong in a researcher's week: edited code, closed-over keys, odd axes, stopped callbacks."""
+"""What goes wrong in a researcher's week: edited code, closed-over keys, odd axes, stopped
+callbacks.
+"""
 
 import importlib.metadata
 
@@ -55,7 +57,11 @@ def test_other_versions_open_what_is_finished_and_nothing_else(tmp_path, capsys)
     np.testing.assert_array_equal(first["loss"], again["loss"])
     assert "versions.jax: 0.1 there" in capsys.readouterr().out
     with pytest.raises(ValueError, match=r"run\.algo\.rule\.lam"):
-        quiet(rl.Training(rl.ppo(lam=0.1, **SMALL), paying(1.0), 16, evals=1), SEEDS, folder=tmp_path / "x")
+        quiet(
+            rl.Training(rl.ppo(lam=0.1, **SMALL), paying(1.0), 16, evals=1),
+            SEEDS,
+            folder=tmp_path / "x",
+        )
     (tmp_path / "x" / "results.nc").unlink()
     with pytest.raises(ValueError, match=r"versions\.jax"):
         quiet(training, SEEDS, folder=tmp_path / "x")
@@ -75,7 +81,9 @@ def test_a_card_names_what_is_installed_and_one_that_named_less_is_no_other_swee
     (tmp_path / "x" / "sweep.json").write_text(json.dumps(record))
     (tmp_path / "x" / "results.nc").unlink()
     quiet(run, axes, folder=tmp_path / "x")
-    assert card.differences({"versions": {"a": "1", "b": "1"}}, {"versions": {"a": "2"}}) == ["versions.a: 1 there, 2 here"]
+    assert card.differences({"versions": {"a": "1", "b": "1"}}, {"versions": {"a": "2"}}) == [
+        "versions.a: 1 there, 2 here"
+    ]
 
 
 def test_a_closed_over_key_belongs_to_the_program(tmp_path):
@@ -150,12 +158,19 @@ def test_results_that_no_file_holds_are_refused_before_anything_runs(run, messag
 def test_a_metric_that_has_an_axis_s_name_is_refused_before_anything_runs(tmp_path):
     training = rl.Training(rl.ppo(**SMALL), Choice(), 16, evals=1)
     with pytest.raises(ValueError, match="returns 'loss', which is also a swept name"):
-        quiet(training, {"loss": rl.zipped(lr=[1e-3, 1e-2], gamma=[0.9, 0.99])} | SEEDS, folder=tmp_path / "x")
+        quiet(
+            training,
+            {"loss": rl.zipped(lr=[1e-3, 1e-2], gamma=[0.9, 0.99])} | SEEDS,
+            folder=tmp_path / "x",
+        )
     assert not (tmp_path / "x").exists()
 
 
 def test_a_pytree_axis_and_a_nan_are_kept_and_resumed(tmp_path):
-    axes = {"pair": {"a": jnp.arange(2.0), "b": (jnp.ones((2, 3)),)}, "c": jnp.array([1.0, jnp.nan])}
+    axes = {
+        "pair": {"a": jnp.arange(2.0), "b": (jnp.ones((2, 3)),)},
+        "c": jnp.array([1.0, jnp.nan]),
+    }
     run = lambda pair, c: {"y": pair["a"] + pair["b"][0].sum() + c}
     first = quiet(run, axes, folder=tmp_path / "x")
     assert first["y"].sel(pair=1).isel(c=0) == 5.0
@@ -165,12 +180,18 @@ def test_a_pytree_axis_and_a_nan_are_kept_and_resumed(tmp_path):
 def test_a_policy_is_only_given_to_the_training_that_made_it(tmp_path):
     training = rl.Training(rl.ppo(**SMALL), envs.make("GridWorld"), 16, evals=1)
     goals = jnp.array([[1, 1], [2, 2]])
-    quiet(training, {"goal": goals, "seed": jnp.array([1_000_000, 1_000_001])}, folder=tmp_path / "x")
+    quiet(
+        training, {"goal": goals, "seed": jnp.array([1_000_000, 1_000_001])}, folder=tmp_path / "x"
+    )
     policy = rl.policy(tmp_path / "x", training, goal=1, seed=1_000_001)
     np.testing.assert_array_equal(policy.training.env.goal, [2, 2])
     last = rl.policy(tmp_path / "x", training, goal=1, seed=1_000_000)
-    assert not np.array_equal(jax.tree.leaves(policy.state.params)[1], jax.tree.leaves(last.state.params)[1])
-    other = rl.Training(rl.ppo(**SMALL | dict(network=rl.MLP((8,)))), envs.make("GridWorld"), 16, evals=1)
+    assert not np.array_equal(
+        jax.tree.leaves(policy.state.params)[1], jax.tree.leaves(last.state.params)[1]
+    )
+    other = rl.Training(
+        rl.ppo(**SMALL | dict(network=rl.MLP((8,)))), envs.make("GridWorld"), 16, evals=1
+    )
     with pytest.raises(ValueError, match=r"another training.*\n.*hidden"):
         rl.policy(tmp_path / "x", other, goal=1, seed=1_000_000)
     quiet(lambda a: {"y": a}, {"a": jnp.arange(2)}, folder=tmp_path / "f")
@@ -194,9 +215,13 @@ def test_home_is_where_the_tilde_points(tmp_path, monkeypatch):
 
 
 def test_a_gradient_through_learning_is_finite_where_weights_never_move():
-    """One-hot observations leave weights at a gradient of exactly zero, where Adam's square root has no slope."""
+    """One-hot observations leave weights at a gradient of exactly zero, where Adam's square root
+    has no slope.
+    """
     env = envs.make("GridWorld")
-    worth = lambda lr: rl.train(0, rl.ppo(lr=lr, **SMALL), env, steps=16, evals=1, episodes=0)[1]["loss"][-1]
+    worth = lambda lr: rl.train(0, rl.ppo(lr=lr, **SMALL), env, steps=16, evals=1, episodes=0)[1][
+        "loss"
+    ][-1]
     slope = jax.jit(jax.grad(worth))(1e-3)
     assert np.isfinite(slope)
     assert slope != 0.0

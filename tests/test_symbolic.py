@@ -1,4 +1,6 @@
-"""Programs: the executor against a slow interpreter, births that keep types, hashes, formulas, and a search."""
+"""Programs: the executor against a slow interpreter, births that keep types, hashes, formulas, and
+a search.
+"""
 
 import math
 
@@ -37,7 +39,10 @@ from jaxrl.tree import pytree, replace
 ALL = Language(VALUE_LANGUAGE.inputs, tuple(OPERATIONS))
 LANGUAGES = {"value": VALUE_LANGUAGE, "drift": DRIFT_LANGUAGE, "all": ALL}
 LINES = 8
-born = {name: jax.jit(lambda key, one=one: random_program(key, one, LINES)) for name, one in LANGUAGES.items()}
+born = {
+    name: jax.jit(lambda key, one=one: random_program(key, one, LINES))
+    for name, one in LANGUAGES.items()
+}
 mutated, grown = jax.jit(mutate), jax.jit(insert)
 
 
@@ -47,7 +52,7 @@ def both(program, inputs):
     return program(**inputs), jax.grad(lambda x: program(**x).sum())(inputs)
 
 
-# ---------------------------------------------------------------------------------------------------------- the definition
+# ----------------------------------------------------------------------------------- the definition
 
 
 def slowly(name, u, v):
@@ -85,7 +90,9 @@ def interpret(program, inputs):
     registers = [held(np.broadcast_to(inputs[name], n)) for name in program.language.names]
     registers += [held([c] * n) for c in np.asarray(program.constants)]
     for number, first, second in np.asarray(program.code):
-        registers.append(held(slowly(program.language.operations[number], registers[first], registers[second])))
+        registers.append(
+            held(slowly(program.language.operations[number], registers[first], registers[second]))
+        )
     return registers[-1]
 
 
@@ -94,9 +101,16 @@ def interpret(program, inputs):
 def test_the_executor_does_what_a_slow_interpreter_does_and_its_slopes_are_finite(seed, scale):
     rng = np.random.default_rng(seed)
     inputs = {"values": rng.normal(size=3) * scale, "next_values": rng.normal(size=3) * scale}
-    inputs |= {"action": float(rng.integers(3)), "reward": rng.normal(), "discount": rng.random(), "fraction": rng.random()}
+    inputs |= {
+        "action": float(rng.integers(3)),
+        "reward": rng.normal(),
+        "discount": rng.random(),
+        "fraction": rng.random(),
+    }
     program = born["all"](jax.random.key(seed))
-    result, slopes = both(program, {name: jnp.asarray(x, jnp.float32) for name, x in inputs.items()})
+    result, slopes = both(
+        program, {name: jnp.asarray(x, jnp.float32) for name, x in inputs.items()}
+    )
     np.testing.assert_allclose(result, interpret(program, inputs), rtol=2e-3, atol=2e-3)
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(slopes))
 
@@ -104,7 +118,9 @@ def test_the_executor_does_what_a_slow_interpreter_does_and_its_slopes_are_finit
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_an_operation_is_finite_with_finite_slopes_wherever_it_is_asked(name):
     hard = np.array([-1e4, -1.0, -1e-30, 0.0, 1e-30, 1e-3, 1.0, 9.0, 1e4])
-    u, v = (jnp.asarray(x.ravel()[:, None].repeat(2, 1), jnp.float32) for x in np.meshgrid(hard, hard))
+    u, v = (
+        jnp.asarray(x.ravel()[:, None].repeat(2, 1), jnp.float32) for x in np.meshgrid(hard, hard)
+    )
     function = OPERATIONS[name].function
     slopes = jax.grad(lambda u, v: function(u, v).sum(), argnums=(0, 1))(u, v)
     assert all(np.isfinite(x).all() for x in (function(u, v), *slopes))
@@ -119,7 +135,9 @@ def test_every_question_to_a_list_has_its_own_answer():
         whole = {"best": held.max(), "mean": held.mean(), "softbest": np.log(np.exp(held).sum())}
         for question, answer in whole.items():
             np.testing.assert_allclose(ask(f"{question}({name})"), answer, rtol=1e-5)
-        choices = {"action": 1} | {f"argbest({other})": row.argmax() for other, row in lists.items()}
+        choices = {"action": 1} | {
+            f"argbest({other})": row.argmax() for other, row in lists.items()
+        }
         for who, action in choices.items():
             np.testing.assert_allclose(ask(f"at({name}, {who})"), held[action], rtol=1e-6)
 
@@ -127,16 +145,20 @@ def test_every_question_to_a_list_has_its_own_answer():
 def test_what_is_forbidden_is_no_infinity_to_a_program():
     program = parse("best(next_values) - mean(values)", VALUE_LANGUAGE)
     inputs = {"values": jnp.array([1.0, 3.0]), "next_values": jnp.array([-jnp.inf, 2.0])}
-    result, _ = both(program, inputs | {name: jnp.float32(0.0) for name in VALUE_LANGUAGE.names[2:]})
+    result, _ = both(
+        program, inputs | {name: jnp.float32(0.0) for name in VALUE_LANGUAGE.names[2:]}
+    )
     np.testing.assert_allclose(result, 0.0)
 
 
-# ------------------------------------------------------------------------------------------------------------------- types
+# -------------------------------------------------------------------------------------------- types
 
 
 def well_typed(program):
     language, lines = program.language, np.asarray(program.code)
-    kinds = ["list" if kind == "list" else kind for _, kind in language.inputs] + [NUMBER] * len(language.constants)
+    kinds = ["list" if kind == "list" else kind for _, kind in language.inputs] + [NUMBER] * len(
+        language.constants
+    )
     for number, *read in lines:
         operation = OPERATIONS[language.operations[number]]
         assert all(0 <= at < len(kinds) for at in read)
@@ -161,15 +183,21 @@ def test_every_program_that_is_born_and_every_mutant_is_well_typed(name, seed):
 
 def test_a_line_is_put_in_wherever_a_number_is_read():
     program = parse("(ratio - kl) ** 2", DRIFT_LANGUAGE, lines=3)
-    codes = jax.vmap(lambda key: insert(key, program).code)(jax.random.split(jax.random.key(0), 5000))
+    codes = jax.vmap(lambda key: insert(key, program).code)(
+        jax.random.split(jax.random.key(0), 5000)
+    )
     texts = {formula(replace(program, code=code)) for code in np.unique(codes, axis=0)}
-    whole = ["(ratio + advantage - kl) ** 2", "(ratio - (kl + advantage)) ** 2", "tanh(ratio - kl) ** 2"]
+    whole = [
+        "(ratio + advantage - kl) ** 2",
+        "(ratio - (kl + advantage)) ** 2",
+        "tanh(ratio - kl) ** 2",
+    ]
     assert {formula(parse(text, DRIFT_LANGUAGE)) for text in whole} < texts
     full = parse("(ratio - kl) ** 2", DRIFT_LANGUAGE)  # no line to give way
     np.testing.assert_array_equal(grown(jax.random.key(1), full).code, full.code)
 
 
-# -------------------------------------------------------------------------------------------------- formulas and their rules
+# ------------------------------------------------------------------------- formulas and their rules
 
 
 def test_a_formula_is_read_and_written():
@@ -189,19 +217,27 @@ def test_a_formula_is_read_and_written():
 
 @pytest.mark.parametrize("name", LANGUAGES)
 def test_a_formula_means_what_its_program_does(name):
-    inputs = {name: jnp.linspace(0.1, 1.3, 3) * (i + 1) for i, name in enumerate(LANGUAGES[name].names)}
+    inputs = {
+        name: jnp.linspace(0.1, 1.3, 3) * (i + 1) for i, name in enumerate(LANGUAGES[name].names)
+    }
     for seed in range(15):
         program = born[name](jax.random.key(seed))
         text = formula(program, digits=9)
         expected, _ = both(program, inputs)
-        if text in program.language.names or not np.isfinite(expected).all() or np.abs(expected).max() > 1e3:
+        if (
+            text in program.language.names
+            or not np.isfinite(expected).all()
+            or np.abs(expected).max() > 1e3
+        ):
             continue  # no line is left to write, or it is clipped
         try:
             value = float(text)
         except ValueError:
             wide = Language(program.language.inputs, program.language.operations, (0.0,) * LINES)
             value, _ = both(parse(text, wide, LINES), inputs)
-        np.testing.assert_allclose(value * jnp.ones(3), expected, rtol=1e-3, atol=1e-3, err_msg=text)
+        np.testing.assert_allclose(
+            value * jnp.ones(3), expected, rtol=1e-3, atol=1e-3, err_msg=text
+        )
 
 
 def test_nonsense_is_refused():
@@ -225,40 +261,62 @@ def test_nonsense_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("text", "closed"), [(DQN, rules.SquaredError()), (DQN_REG, rules.DQNReg()), (DQN_CLIPPED, rules.DQNClipped())]
+    ("text", "closed"),
+    [(DQN, rules.SquaredError()), (DQN_REG, rules.DQNReg()), (DQN_CLIPPED, rules.DQNClipped())],
 )
 def test_a_value_loss_as_a_program_is_its_closed_form(text, closed):
     rng = np.random.default_rng(0)
     real = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
-    action, discount = jnp.asarray(rng.integers(0, 3, 20)), jnp.asarray(rng.random(20) * (rng.random(20) < 0.7), jnp.float32)
+    action, discount = (
+        jnp.asarray(rng.integers(0, 3, 20)),
+        jnp.asarray(rng.random(20) * (rng.random(20) < 0.7), jnp.float32),
+    )
     reward, slow = real(20), real(20, 3)
-    cost = lambda loss: lambda values: loss(Prediction(values, action, reward, discount, slow, jnp.float32(0.0))).sum()
+    cost = lambda loss: (
+        lambda values: loss(
+            Prediction(values, action, reward, discount, slow, jnp.float32(0.0))
+        ).sum()
+    )
     values = real(20, 3)
-    for a, b in zip(*(jax.value_and_grad(cost(loss))(values) for loss in (ValueProgram.of(text), closed)), strict=True):
+    for a, b in zip(
+        *(jax.value_and_grad(cost(loss))(values) for loss in (ValueProgram.of(text), closed)),
+        strict=True,
+    ):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("text", "closed"), [(CLIP, rl.Clip()), (SPO, rl.SPO())])
 def test_a_drift_as_a_program_is_its_closed_form(text, closed):
     ratio, advantage = (
-        jnp.asarray(x.ravel(), jnp.float32) for x in np.meshgrid([0.3, 0.9, 1.0, 1.1, 2.0], [-2.0, 0.5, 1.0])
+        jnp.asarray(x.ravel(), jnp.float32)
+        for x in np.meshgrid([0.3, 0.9, 1.0, 1.1, 2.0], [-2.0, 0.5, 1.0])
     )
     program = DriftProgram.of(text).at(Clock(1, 2.0))
-    for a, b in zip(*(jax.vmap(jax.value_and_grad(one))(ratio, advantage) for one in (program, closed)), strict=True):
+    for a, b in zip(
+        *(jax.vmap(jax.value_and_grad(one))(ratio, advantage) for one in (program, closed)),
+        strict=True,
+    ):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
 def test_any_program_with_a_margin_keeps_the_drift_conditions():
-    ratio, advantage = jnp.concatenate([jnp.ones(8), jnp.linspace(0.3, 3.0, 24)]), jnp.tile(jnp.array([-2.0, 1.0]), 16)
-    look = jax.jit(jax.vmap(jax.value_and_grad(lambda r, a, drift: drift.drift(r, a, 0.5)), (0, 0, None)))
+    ratio, advantage = (
+        jnp.concatenate([jnp.ones(8), jnp.linspace(0.3, 3.0, 24)]),
+        jnp.tile(jnp.array([-2.0, 1.0]), 16),
+    )
+    look = jax.jit(
+        jax.vmap(jax.value_and_grad(lambda r, a, drift: drift.drift(r, a, 0.5)), (0, 0, None))
+    )
     for seed in range(10):
-        drift, slope = look(ratio, advantage, DriftProgram(born["drift"](jax.random.key(seed)), 1e-4))
+        drift, slope = look(
+            ratio, advantage, DriftProgram(born["drift"](jax.random.key(seed)), 1e-4)
+        )
         assert (drift >= 0.0).all()
         assert not drift[:8].any()
         assert not slope[:8].any()
 
 
-# ------------------------------------------------------------------------------------------------------------------ hashes
+# ------------------------------------------------------------------------------------------- hashes
 
 
 hashed = jax.jit(lambda x: fingerprint(x.look()))
@@ -270,28 +328,54 @@ def number(text, kind=ValueProgram):
 
 def test_equal_functions_have_equal_hashes_and_others_do_not():
     q, y = "at(values, action)", "(reward + discount * best(next_values))"
-    same = [DQN, f"({y} - {q}) ** 2", f"({q} - {y}) * ({q} - {y})", f"({q} - (best(next_values) * discount + reward)) ** 2"]
-    same += [f"{DQN} + 0", f"{DQN} + reward", f"max({DQN}, {DQN})"]  # what the values are not in changes nothing
+    same = [
+        DQN,
+        f"({y} - {q}) ** 2",
+        f"({q} - {y}) * ({q} - {y})",
+        f"({q} - (best(next_values) * discount + reward)) ** 2",
+    ]
+    same += [
+        f"{DQN} + 0",
+        f"{DQN} + reward",
+        f"max({DQN}, {DQN})",
+    ]  # what the values are not in changes nothing
     assert len({number(text) for text in same}) == 1
-    others = [DQN, DQN_REG, DQN_CLIPPED, q, f"abs({q} - {y})", f"({q} + {y}) ** 2", f"0.5 * {DQN}", "mean(values) ** 2"]
+    others = [
+        DQN,
+        DQN_REG,
+        DQN_CLIPPED,
+        q,
+        f"abs({q} - {y})",
+        f"({q} + {y}) ** 2",
+        f"0.5 * {DQN}",
+        "mean(values) ** 2",
+    ]
     assert len({number(text) for text in others}) == len(others)
-    assert number("(ratio - 1) * advantage", DriftProgram) == number("advantage * ratio", DriftProgram)
+    assert number("(ratio - 1) * advantage", DriftProgram) == number(
+        "advantage * ratio", DriftProgram
+    )
     assert number(CLIP, DriftProgram) != number(SPO, DriftProgram)
 
 
 def test_what_can_teach_nothing_has_no_hash():
-    for text in ("(reward - best(next_values)) ** 2", "at(values, action) * 0", "at(next_values, argbest(values))"):
+    for text in (
+        "(reward - best(next_values)) ** 2",
+        "at(values, action) * 0",
+        "at(next_values, argbest(values))",
+    ):
         assert number(text) == 0, text
     assert number("advantage + 1", DriftProgram) == 0
 
 
-# ------------------------------------------------------------------------------------------------------------------ search
+# ------------------------------------------------------------------------------------------- search
 
 X = Language((("x", NUMBER),), ("add", "sub", "mul", "max", "abs"))
 POINTS = jnp.linspace(-2.0, 2.0, 21)
 SQUARE = Examples({"x": POINTS}, POINTS**2 + 0.05 * jax.random.normal(jax.random.key(7), (21,)))
 SIZES = {"population": 32, "children": 16, "tournament": 4, "hall": 4}
-SEARCH = RegularizedEvolution(Fit(FunctionProgram(parse("x + 0", X, 4))), begin_random=True, **SIZES)
+SEARCH = RegularizedEvolution(
+    Fit(FunctionProgram(parse("x + 0", X, 4))), begin_random=True, **SIZES
+)
 SEEDS = jax.random.split(jax.random.key(0), 3)
 TRAINING = rl.Training(SEARCH, SQUARE, steps=24, evals=3, episodes=1)
 
@@ -299,7 +383,9 @@ TRAINING = rl.Training(SEARCH, SQUARE, steps=24, evals=3, episodes=1)
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("search")
-    return rl.sweep(TRAINING, {"seed": SEEDS}, folder=folder, progress=False, save_seconds=0), folder
+    return rl.sweep(
+        TRAINING, {"seed": SEEDS}, folder=folder, progress=False, save_seconds=0
+    ), folder
 
 
 def test_a_search_finds_the_square_among_noise(found):
@@ -334,14 +420,21 @@ def test_the_best_of_those_at_the_hurdle_live():
     assert len(number) == 32
     after, _ = jax.jit(search.update)(jax.random.key(3), SQUARE, state)
     target, scores = np.asarray(SQUARE.target), []
-    for code, constants, new in zip(entrants.program.code, entrants.program.constants, number, strict=True):
+    for code, constants, new in zip(
+        entrants.program.code, entrants.program.constants, number, strict=True
+    ):
         lists = {"values": [0.0]}  # of which there are none, but the interpreter counts them
         said = [
-            interpret(replace(SEARCH.lives.model.program, code=code, constants=constants), lists | {"x": x})[0]
+            interpret(
+                replace(SEARCH.lives.model.program, code=code, constants=constants),
+                lists | {"x": x},
+            )[0]
             for x in POINTS
         ]
         scores += [1.0 - np.mean((np.array(said) - target) ** 2) / target.var()] if new else []
-    np.testing.assert_allclose(np.sort(after.fitness[:4]), np.sort(scores)[-4:], rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(
+        np.sort(after.fitness[:4]), np.sort(scores)[-4:], rtol=1e-3, atol=1e-3
+    )
     assert np.isposinf(after.fitness[4:]).all()  # not judged yet, and to breed
     assert after.hall.fitness[0] == after.fitness[:4].max()
 
@@ -363,7 +456,9 @@ def test_what_a_search_begins_from_is_judged_and_never_lost(hurdle):
 def test_constants_are_refined_by_any_strategy():
     """The same examination, but what is tuned is the constants of a formula."""
     drift = drift_examples(DriftProgram.of("3 * abs(advantage) * (ratio - 1) ** 2"))
-    fit = Fit(Drift(DriftProgram.of("1 * abs(advantage) * (ratio - 0.5) ** 2")), tunes=("constants",))
+    fit = Fit(
+        Drift(DriftProgram.of("1 * abs(advantage) * (ratio - 0.5) ** 2")), tunes=("constants",)
+    )
     evolution = Evolution(fit, rl.ES(lr=0.05, sigma=0.05, population=16))
     training = rl.Training(evolution, drift, steps=150, evals=1, episodes=1)
     state, metrics = jax.jit(training)(jax.random.key(0))
@@ -384,9 +479,18 @@ def test_a_learned_drift_is_distilled_by_the_same_search():
     assert formula(state.params["objective"].program)
 
 
-LOSS = ValueProgram.of("(at(values, action) + (reward + discount * best(next_values))) ** 2", lines=7)
+LOSS = ValueProgram.of(
+    "(at(values, action) + (reward + discount * best(next_values))) ** 2", lines=7
+)
 LEARNER = rl.OnPolicy(
-    rl.TD(LOSS), lr=0.1, num_envs=2, num_steps=4, epochs=1, minibatches=1, network=rl.MLP((4,)), schedule=rl.Constant()
+    rl.TD(LOSS),
+    lr=0.1,
+    num_envs=2,
+    num_steps=4,
+    epochs=1,
+    minibatches=1,
+    network=rl.MLP((4,)),
+    schedule=rl.Constant(),
 )
 
 
@@ -405,9 +509,15 @@ def test_whole_lives_judge_programs_behind_a_hurdle_and_the_rule_is_a_file(tmp_p
     lives = rl.Lives(LEARNER, tunes=("criterion",), lifetime=(8, 8), episodes=2, greedy=True)
     hurdle = replace(lives, lifetime=(2, 2))
     search = RegularizedEvolution(lives, hurdle, remembered=256, num_tasks=2, entrants=2, **SIZES)
-    state, metrics = quick(rl.Training(search, Choices(), steps=4, evals=2, episodes=2))(jax.random.key(0))
-    assert np.isfinite(metrics["evaluation"]).all()  # how well it searches is `discover_symbolic`'s to say
-    assert (np.diff(metrics["leader"]) >= 0.0).all()  # the tasks stay, so that the best is never lost
+    state, metrics = quick(rl.Training(search, Choices(), steps=4, evals=2, episodes=2))(
+        jax.random.key(0)
+    )
+    assert np.isfinite(
+        metrics["evaluation"]
+    ).all()  # how well it searches is `discover_symbolic`'s to say
+    assert (
+        np.diff(metrics["leader"]) >= 0.0
+    ).all()  # the tasks stay, so that the best is never lost
     again = lives.scores(jax.random.key(state.luck), Choices(), state.params, 2).mean()
     np.testing.assert_allclose(again, state.hall.fitness[0], rtol=1e-6)
     assert len(np.unique(state.hall.number)) == SIZES["hall"]
@@ -422,6 +532,8 @@ def test_errors_of_a_search_come_before_compiling():
     with pytest.raises(ValueError, match="write population=64"):
         replace(SEARCH, children=16, population=8)
     with pytest.raises(TypeError, match=r"tunes names constants \(.*\): write"):
-        replace(SEARCH, lives=Fit(SEARCH.lives.model, tunes=("constants",))).init(jax.random.key(0), SQUARE)
+        replace(SEARCH, lives=Fit(SEARCH.lives.model, tunes=("constants",))).init(
+            jax.random.key(0), SQUARE
+        )
     with pytest.raises(TypeError, match="in place of one environment"):
         SEARCH.init(jax.random.key(0), Choice())

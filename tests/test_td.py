@@ -1,4 +1,6 @@
-"""Values fitted to a slow copy: the losses are their papers' formulas, the slow copy is slow, and it learns."""
+"""Values fitted to a slow copy: the losses are their papers' formulas, the slow copy is slow, and
+it learns.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +12,11 @@ import jaxrl as rl
 from jaxrl import rules
 from jaxrl.rules.td import Prediction
 
-CRITERIA = {"dqn": rules.SquaredError(), "dqn_reg": rules.DQNReg(), "dqn_clipped": rules.DQNClipped()}
+CRITERIA = {
+    "dqn": rules.SquaredError(),
+    "dqn_reg": rules.DQNReg(),
+    "dqn_clipped": rules.DQNClipped(),
+}
 every = pytest.mark.parametrize("name", CRITERIA)
 SHAPE = {"num_envs": 8, "num_steps": 8, "minibatches": 2, "network": rl.MLP((16,))}
 
@@ -40,8 +46,12 @@ def test_a_loss_is_the_paper_s_formula(name):
 @every
 def test_it_learns_to_look_for_any_rate_of_the_slow_copy(name):
     def run(slow_rate, seed):
-        rule = rl.TD(CRITERIA[name], slow_rate=slow_rate, exploration=rl.EpsilonGreedy(1.0, 0.05, 0.5))
-        return rl.train(seed, rl.OnPolicy(rule=rule, lr=1e-2, **SHAPE), Matching(), steps=5120, evals=2)[1]["evaluation"][-1]
+        rule = rl.TD(
+            CRITERIA[name], slow_rate=slow_rate, exploration=rl.EpsilonGreedy(1.0, 0.05, 0.5)
+        )
+        return rl.train(
+            seed, rl.OnPolicy(rule=rule, lr=1e-2, **SHAPE), Matching(), steps=5120, evals=2
+        )[1]["evaluation"][-1]
 
     rates, seeds = jnp.array([0.1, 1.0]), jax.random.split(jax.random.key(0), 8)
     returns = jax.jit(jax.vmap(jax.vmap(run, (None, 0)), (0, None)))(rates, seeds)
@@ -55,7 +65,9 @@ def test_a_target_is_of_the_slow_copy_which_follows_at_its_rate():
     moved = rl.tree.replace(state, params=jax.tree.map(lambda x: x + 1.0, state.params))
     after, metrics = jax.jit(algo.update)(jax.random.key(1), env, moved)
     jax.tree.map(
-        lambda slow, was, fast: np.testing.assert_allclose(slow, was + 0.25 * (fast - was), atol=1e-6),
+        lambda slow, was, fast: np.testing.assert_allclose(
+            slow, was + 0.25 * (fast - was), atol=1e-6
+        ),
         after.carry,
         old,
         after.params,
@@ -66,7 +78,9 @@ def test_a_target_is_of_the_slow_copy_which_follows_at_its_rate():
 def test_a_time_out_is_no_death():
     """Reward 1 for ever, cut off after 4 steps: 1 / (1 - 0.5), not less."""
     algo = rl.OnPolicy(rule=rl.TD(gamma=0.5), lr=1e-2, **SHAPE)
-    _, metrics = jax.jit(lambda key: rl.train(key, algo, TimedOut(), steps=7680, evals=2, episodes=0))(jax.random.key(0))
+    _, metrics = jax.jit(
+        lambda key: rl.train(key, algo, TimedOut(), steps=7680, evals=2, episodes=0)
+    )(jax.random.key(0))
     assert metrics["value"][-1] == pytest.approx(2.0, abs=0.1)
 
 
@@ -87,5 +101,7 @@ def test_a_loss_of_your_own_sees_the_life_go_by_and_a_memory_works_too():
             return prediction.error**2 + early * prediction.value
 
     algo = rl.OnPolicy(rule=rl.TD(Careful()), lr=1e-2, memory=rl.GRU(8), **SHAPE)
-    _, metrics = jax.jit(lambda key: rl.train(key, algo, Matching(), steps=1280, evals=2, episodes=0))(jax.random.key(0))
+    _, metrics = jax.jit(
+        lambda key: rl.train(key, algo, Matching(), steps=1280, evals=2, episodes=0)
+    )(jax.random.key(0))
     assert np.all(np.isfinite(metrics["loss"]))

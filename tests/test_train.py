@@ -25,7 +25,9 @@ def test_rows_share_the_updates_evenly_and_never_exceed_the_steps():
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.05, 0.5])
 @pytest.mark.parametrize("steps", [1000, 10_000, 200_000])
 def test_the_evaluation_keeps_to_its_share(steps, share):
-    training = rl.Training(rl.ppo(**SMALL), envs.make("CartPole-v1"), steps, evals=10, eval_share=share)
+    training = rl.Training(
+        rl.ppo(**SMALL), envs.make("CartPole-v1"), steps, evals=10, eval_share=share
+    )
     rows, episodes = training.eval_rows
     spent = rows.sum() * episodes * 500
     assert spent <= share * steps
@@ -36,15 +38,33 @@ def test_the_evaluation_keeps_to_its_share(steps, share):
 
 
 def test_metrics_are_one_row_per_evaluation_and_count_what_happened():
-    training = rl.Training(rl.ppo(**SMALL), TimedOut(), 16 * 10, evals=4, episodes=2, eval_share=1.0)
+    training = rl.Training(
+        rl.ppo(**SMALL), TimedOut(), 16 * 10, evals=4, episodes=2, eval_share=1.0
+    )
     _, metrics = jax.jit(training)(jax.random.key(0))
     assert {x.shape for x in metrics.values()} == {(4,)}
     np.testing.assert_array_equal(metrics["step"], [32, 80, 112, 160])
     np.testing.assert_array_equal(metrics["episodes"], np.diff([0, 32, 80, 112, 160]) // 4)
     np.testing.assert_allclose(metrics["return"], 4.0)
     np.testing.assert_allclose(metrics["evaluation"], 4.0)
-    expected = {"return", "length", "episodes", "evaluation", "loss", "policy_loss", "value_loss", "entropy", "kl"}
-    assert set(metrics) >= expected | {"clip_fraction", "explained_variance", "grad_norm", "diverged", "eval_step"}
+    expected = {
+        "return",
+        "length",
+        "episodes",
+        "evaluation",
+        "loss",
+        "policy_loss",
+        "value_loss",
+        "entropy",
+        "kl",
+    }
+    assert set(metrics) >= expected | {
+        "clip_fraction",
+        "explained_variance",
+        "grad_norm",
+        "diverged",
+        "eval_step",
+    }
 
 
 def test_a_row_without_an_ended_episode_is_nan_and_not_zero():
@@ -73,7 +93,10 @@ def test_the_curve_is_the_mean_over_updates_done_by_hand():
 
 
 def test_too_few_steps_are_explained():
-    with pytest.raises(ValueError, match=r"steps=100 gives 6 updates of 16.*evals=10.*steps=160 or more, or evals=6"):
+    with pytest.raises(
+        ValueError,
+        match=r"steps=100 gives 6 updates of 16.*evals=10.*steps=160 or more, or evals=6",
+    ):
         rl.train(jax.random.key(0), rl.ppo(**SMALL), Choice(), steps=100)
 
 
@@ -91,10 +114,14 @@ def test_environment_parameters_are_vmapped():
 
 def test_a_life_can_be_differentiated():
     """The slope of the final policy with respect to the learning rate, against a difference."""
-    smooth = SMALL | dict(optimizer=rl.Optimizer(__import__("optax").sgd), schedule=rl.Constant(), max_grad_norm=1e9)
+    smooth = SMALL | dict(
+        optimizer=rl.Optimizer(__import__("optax").sgd), schedule=rl.Constant(), max_grad_norm=1e9
+    )
 
     def worth(lr):
-        state, _ = rl.train(jax.random.key(0), rl.ppo(lr=lr, **smooth), Choice(), steps=48, evals=3, episodes=2)
+        state, _ = rl.train(
+            jax.random.key(0), rl.ppo(lr=lr, **smooth), Choice(), steps=48, evals=3, episodes=2
+        )
         return sum(jnp.sum(x**2) for x in jax.tree.leaves(state.params))
 
     slope = jax.jit(jax.grad(worth))(1e-3)
@@ -105,7 +132,11 @@ def test_a_life_can_be_differentiated():
 
 
 def test_memory_of_the_metrics_does_not_grow_with_the_steps():
-    size = lambda steps: jax.jit(rl.Training(rl.ppo(**SMALL), Choice(), steps, evals=2)).lower(jax.random.key(0)).compile()
+    size = lambda steps: (
+        jax.jit(rl.Training(rl.ppo(**SMALL), Choice(), steps, evals=2))
+        .lower(jax.random.key(0))
+        .compile()
+    )
     few, many = (size(steps).memory_analysis() for steps in (64, 64 * 100))
     assert many.temp_size_in_bytes <= few.temp_size_in_bytes + 4096
     assert many.output_size_in_bytes == few.output_size_in_bytes

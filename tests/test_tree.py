@@ -53,7 +53,10 @@ def test_an_array_in_a_static_field_is_refused():
 
 
 def test_where_chooses_whole_records():
-    new, old = {"a": jnp.ones((2, 3)), "b": jnp.ones(2)}, {"a": jnp.zeros((2, 3)), "b": jnp.zeros(2)}
+    new, old = (
+        {"a": jnp.ones((2, 3)), "b": jnp.ones(2)},
+        {"a": jnp.zeros((2, 3)), "b": jnp.zeros(2)},
+    )
     chosen = tree.where(jnp.array([True, False]), new, old)
     np.testing.assert_array_equal(chosen["a"], [[1, 1, 1], [0, 0, 0]])
     np.testing.assert_array_equal(chosen["b"], [1, 0])
@@ -70,7 +73,12 @@ def test_leaves_are_found_by_name():
 def test_what_is_named_twice_or_in_one_text_is_refused():
     agent = rl.OnPolicy()
     assert list(tree.parts(agent, ("lr", "clip"))) == ["lr", "clip"]
-    for names in (("clip", "rule.objective.clip"), ("clip", "objective"), ("objective", "clip"), ("lr", "lr")):
+    for names in (
+        ("clip", "rule.objective.clip"),
+        ("clip", "objective"),
+        ("objective", "clip"),
+        ("lr", "lr"),
+    ):
         with pytest.raises(ValueError, match="name it once"):
             tree.parts(agent, names)
     with pytest.raises(TypeError, match=r"write \('lr',\)"):

@@ -1,4 +1,6 @@
-"""Tuners: every one keeps the promises of all, on scores that are known; and searches of a learner that is a few numbers."""
+"""Tuners: every one keeps the promises of all, on scores that are known; and searches of a learner
+that is a few numbers.
+"""
 
 import contextlib
 import dataclasses
@@ -42,7 +44,9 @@ BETTER = (
     "DEHB",
     "Optuna",
 )  # than random search, where it is easy
-CUBE = Space({"x": tuning.uniform(0, 1), "y": tuning.uniform(0, 1), "kind": tuning.choice(0.1, 0.7, 0.9)})
+CUBE = Space(
+    {"x": tuning.uniform(0, 1), "y": tuning.uniform(0, 1), "kind": tuning.choice(0.1, 0.7, 0.9)}
+)
 
 
 def bowl(setting):
@@ -58,18 +62,24 @@ def play(tuner, score=bowl, budget=20 * 9, seed=0, rows=9, space=CUBE, each=None
         tried.check(batch)
         assert len(batch.points) > 0
         scores = np.array([score(space.setting(point)) for point in batch.points])
-        tried.tell(batch, {"return": np.broadcast_to(scores[:, None, None], (len(scores), 1, rows))}, scores)
+        tried.tell(
+            batch,
+            {"return": np.broadcast_to(scores[:, None, None], (len(scores), 1, rows))},
+            scores,
+        )
     return tried
 
 
-# ----------------------------------------------------------------------------------------------------------- the promises
+# ------------------------------------------------------------------------------------- the promises
 
 
 @pytest.mark.parametrize("name", TUNERS)
 @settings(max_examples=8, deadline=None)
 @given(lives=st.integers(4, 30), rows=st.integers(1, 12), seed=st.integers(0, 99))
 def test_a_tuner_stays_in_the_space_and_in_its_budget_and_uses_it(name, lives, rows, seed):
-    tried = play(TUNERS[name], budget=lives * rows, rows=rows, seed=seed)  # `check` refuses what is outside
+    tried = play(
+        TUNERS[name], budget=lives * rows, rows=rows, seed=seed
+    )  # `check` refuses what is outside
     assert tried.spent.sum() <= lives * rows
     assert tried.spent.sum() >= 0.5 * lives * rows
     assert tried.until.max() == rows  # somebody lived to the end
@@ -143,12 +153,14 @@ def test_whoever_is_foretold_to_end_too_low_is_stopped_and_nobody_else():
 
 def test_a_setting_has_one_curve_where_few_seeds_know_their_score():
     tried = History(CUBE, np.arange(5), 100.0)
-    curves = np.array([[[np.nan, 1.0, np.nan, 5.0], [np.nan, 3.0, np.nan, np.nan]], [[np.nan, 0.5, 2.0, 2.0]] * 2])
+    curves = np.array(
+        [[[np.nan, 1.0, np.nan, 5.0], [np.nan, 3.0, np.nan, np.nan]], [[np.nan, 0.5, 2.0, 2.0]] * 2]
+    )
     tried.tell(tuning.Batch(np.zeros((2, 3)), 4), {"return": curves}, np.zeros(2))
     np.testing.assert_array_equal(tried.mean_curves(), [[0.5, 2.0, 2.0, 5.0], [0.5, 0.5, 2.0, 2.0]])
 
 
-# -------------------------------------------------------------------------------------------------------------- the space
+# ---------------------------------------------------------------------------------------- the space
 
 
 @given(u=st.floats(0, 1), v=st.floats(0, 1))
@@ -160,8 +172,12 @@ def test_ranges_hold_what_they_make_and_keep_its_order(u, v):
 
 
 def test_a_logarithmic_range_is_even_in_orders_of_magnitude_and_whole_numbers_are_equally_likely():
-    np.testing.assert_allclose([tuning.log(1e-4, 1.0).at(u) for u in (0.0, 0.25, 1.0)], [1e-4, 1e-3, 1.0])
-    counts = np.bincount([tuning.integer(1, 4).at(u) for u in np.linspace(0, 1, 4000, endpoint=False)])
+    np.testing.assert_allclose(
+        [tuning.log(1e-4, 1.0).at(u) for u in (0.0, 0.25, 1.0)], [1e-4, 1e-3, 1.0]
+    )
+    counts = np.bincount(
+        [tuning.integer(1, 4).at(u) for u in np.linspace(0, 1, 4000, endpoint=False)]
+    )
     np.testing.assert_array_equal(counts, [0, 1000, 1000, 1000, 1000])
 
 
@@ -179,7 +195,10 @@ class State:
 
 @rl.pytree
 class Walk:
-    """A learner that is `size` numbers: each step goes `lr` of the way to 1, with noise. Its return is how near it is."""
+    """A learner that is `size` numbers: each step goes `lr` of the way to 1, with noise.
+
+    Its return is how near it is.
+    """
 
     lr: float = 0.1
     noise: float = 0.1
@@ -188,11 +207,21 @@ class Walk:
     steps_per_update = 10
 
     def init(self, key, env, num_updates=float("inf")):
-        return State(jax.random.normal(key, (self.size,)), Clock(jnp.int32(0), jnp.float32(num_updates)))
+        return State(
+            jax.random.normal(key, (self.size,)), Clock(jnp.int32(0), jnp.float32(num_updates))
+        )
 
     def update(self, key, env, state):
-        params = state.params + self.lr * (1.0 - state.params) + self.noise * jax.random.normal(key, (self.size,))
-        metrics = {"return": -jnp.mean((params - 1.0) ** 2), "length": jnp.float32(1.0), "episodes": jnp.int32(1)}
+        params = (
+            state.params
+            + self.lr * (1.0 - state.params)
+            + self.noise * jax.random.normal(key, (self.size,))
+        )
+        metrics = {
+            "return": -jnp.mean((params - 1.0) ** 2),
+            "length": jnp.float32(1.0),
+            "episodes": jnp.int32(1),
+        }
         return State(params, state.clock.tick()), metrics
 
     def act(self, key, env, state, memory, obs):
@@ -219,7 +248,11 @@ def search(tuner=TUNERS["Random"], space=SPACE, training=TRAINING, lives=8, **op
         (TypeError, {"size": tuning.uniform(1, 3)}, "static"),
         (ValueError, {"size": tuning.integer(1, 1000)}, "1,000 ways"),
         (TypeError, {"size": tuning.choice(2, "three")}, "size=three"),
-        (TypeError, {"lr": tuning.choice(0.1, "fast")}, "'lr' is a number, 0.1, and can't be 'fast'"),
+        (
+            TypeError,
+            {"lr": tuning.choice(0.1, "fast")},
+            "'lr' is a number, 0.1, and can't be 'fast'",
+        ),
         (ValueError, {"steps": tuning.choice(90, 180)}, "the same for all settings"),
         (ValueError, {"lrr": tuning.uniform(0, 1)}, "the nearest are lr"),
     ],
@@ -271,7 +304,10 @@ def test_a_range_of_what_only_some_of_the_choices_have_is_refused():
         (lambda: search(metric="evaluation"), "afford"),
         (lambda: search(metric="score"), "no metric 'score'"),
         (lambda: search(tuning.SuccessiveHalving(eta=1.0)), "eta=1.0"),
-        (lambda: tuning.repeat(TRAINING, SPACE, repetitions=0, budget=1e6, **SMALL), "repetitions=0"),
+        (
+            lambda: tuning.repeat(TRAINING, SPACE, repetitions=0, budget=1e6, **SMALL),
+            "repetitions=0",
+        ),
     ],
 )
 def test_what_can_not_be_asked_is_refused_before_anything_runs(make, match):
@@ -282,13 +318,15 @@ def test_what_can_not_be_asked_is_refused_before_anything_runs(make, match):
 def test_optuna_is_an_extra_and_its_gaussian_process_needs_torch_at_once(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(ImportError, match="pip install torch"):
-        play(tuning.Optuna(tuning.gp), each=lambda tried, batch: pytest.fail("a batch was asked for"))
+        play(
+            tuning.Optuna(tuning.gp), each=lambda tried, batch: pytest.fail("a batch was asked for")
+        )
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(ImportError, match=r"jaxrl\[optuna\]"):
         play(TUNERS["Optuna"])
 
 
-# ------------------------------------------------------------------------------------------------------- of real learners
+# --------------------------------------------------------------------------------- of real learners
 
 
 class StopError(Exception):
@@ -347,7 +385,11 @@ def test_what_is_kept_of_other_settings_is_refused(tmp_path):
     @dataclasses.dataclass(frozen=True)
     class Asks:
         def ask(self, tried):
-            return None if len(tried.points) else Batch(np.full((2, tried.space.dims), where), tried.rows)
+            return (
+                None
+                if len(tried.points)
+                else Batch(np.full((2, tried.space.dims), where), tried.rows)
+            )
 
     where = 0.2
     search(Asks(), folder=tmp_path / "a")
@@ -378,7 +420,9 @@ def test_a_member_that_diverged_leads_nobody():
         def update(self, key, env, state):
             state, metrics = Walk.update(self, key, env, state)
             lost = self.lr > 0.5
-            told = jnp.where(lost & (state.clock.n > 1), jnp.nan, jnp.where(lost, 9.0, metrics["return"]))
+            told = jnp.where(
+                lost & (state.clock.n > 1), jnp.nan, jnp.where(lost, 9.0, metrics["return"])
+            )
             params = jnp.where(lost & (state.clock.n > 1), jnp.nan, state.params)
             return State(params, state.clock), metrics | {"return": told}
 
@@ -404,7 +448,9 @@ def test_survivors_live_on_and_are_not_restarted():
     found = search(TUNERS["SuccessiveHalving"], lives=6)
     last = int(found.table.index[0])
     alone = rl.sweep(
-        found.tuned, {"seed": jax.vmap(lambda i: jax.random.fold_in(jax.random.key(0), i))(jnp.arange(2))}, progress=False
+        found.tuned,
+        {"seed": jax.vmap(lambda i: jax.random.fold_in(jax.random.key(0), i))(jnp.arange(2))},
+        progress=False,
     )
     np.testing.assert_allclose(found.results["return"][last], alone["return"], rtol=1e-5)
     assert (found.results["until"] < 180).any()
@@ -436,15 +482,22 @@ def test_the_best_of_noise_looks_better_on_its_tuning_seeds_than_it_is(monkeypat
     live, seen = Lives.live, {True: set(), False: set()}
 
     def watched(self, name, asked):
-        seen[name.startswith("test")] |= {int(seed) for each in asked for seed in each.seeds.ravel()}
+        seen[name.startswith("test")] |= {
+            int(seed) for each in asked for seed in each.seeds.ravel()
+        }
         return live(self, name, asked)
 
     monkeypatch.setattr(Lives, "live", watched)
     training = rl.Training(Lucky(lr=1.0, noise=0.5), Nowhere(), steps=180, evals=9, episodes=0)
     found = tuning.repeat(
-        training, {"phase": tuning.uniform(0, 1)}, repetitions=4, tuner=tuning.Random(16), budget=16 * 180 * 2,
-        statistic=rl.stats.mean, **SMALL | {"test_seeds": 16},
-    )  # fmt: skip
+        training,
+        {"phase": tuning.uniform(0, 1)},
+        repetitions=4,
+        tuner=tuning.Random(16),
+        budget=16 * 180 * 2,
+        statistic=rl.stats.mean,
+        **SMALL | {"test_seeds": 16},
+    )
     assert len(seen[True]) == 16
     assert not seen[True] & seen[False]
     assert min(each.gap for each in found) > 0.05  # the best of 16 means of two, against their mean
@@ -470,14 +523,20 @@ def programs():
 
 
 def test_what_shapes_the_program_is_grouped_and_others_are_compiled_once():
-    space = {"algo": {"size": tuning.choice(1, 3)}, "unused": tuning.choice((), {"a": 1.0}), "lr": tuning.uniform(0.1, 0.5)}
+    space = {
+        "algo": {"size": tuning.choice(1, 3)},
+        "unused": tuning.choice((), {"a": 1.0}),
+        "lr": tuning.uniform(0.1, 0.5),
+    }
     assert space_of(TRAINING, space).grouped == ("algo.size", "unused")
     with programs() as compiled:
         found = search(space=space, lives=8, tuner=tuning.Random(8), chunk=1)  # of one width
     settings = [found.results[name].values.tolist() for name in ("algo.size", "unused", "lr")]
     groups = {*zip(*settings[:2], strict=True)}
     assert len({*settings[2]}) == 8 > len(groups)
-    assert sum("members" in name for name in compiled) == 2 * len(groups)  # the beginning and a row, whatever lr is
+    assert sum("members" in name for name in compiled) == 2 * len(
+        groups
+    )  # the beginning and a row, whatever lr is
     assert set(found.results["algo.size"].values) == {1, 3}
     assert set(found.results["unused"].values) <= {"()", "{'a': 1.0}"}
     assert found.best["algo.size"] in (1, 3)
@@ -488,12 +547,16 @@ def test_the_score_is_the_statistic_of_the_measure():
     found = search(measure=rl.stats.auc, statistic=rl.stats.median, seeds=3)
     curves = found.results["return"].values
     np.testing.assert_allclose(
-        found.results["score"], np.median(rl.stats.auc(curves, found.results["step"].values), -1), rtol=1e-5
+        found.results["score"],
+        np.median(rl.stats.auc(curves, found.results["step"].values), -1),
+        rtol=1e-5,
     )
-    np.testing.assert_array_equal(tuning.final(np.array([[1.0, 2.0, np.nan], [np.nan] * 3]), None), [2.0, np.nan])
+    np.testing.assert_array_equal(
+        tuning.final(np.array([[1.0, 2.0, np.nan], [np.nan] * 3]), None), [2.0, np.nan]
+    )
 
 
-# ------------------------------------------------------------------------------- a population inside one program
+# ------------------------------------------------------------------ a population inside one program
 
 
 def test_a_population_is_an_algorithm_that_sweeps_and_finds_what_a_member_needs(tmp_path):
@@ -501,7 +564,9 @@ def test_a_population_is_an_algorithm_that_sweeps_and_finds_what_a_member_needs(
     training = rl.Training(pbt, Nowhere(), steps=8 * 2 * 10 * 12, evals=3, episodes=0)
     results = rl.sweep(training, {"seed": np.arange(3)}, folder=tmp_path / "a", progress=False)
     alone = rl.Training(Walk(noise=0.0), Nowhere(), steps=2 * 10 * 12, evals=3, episodes=0)
-    rates = rl.sweep(alone, {"lr": np.geomspace(1e-4, 0.5, 9), "seed": np.arange(3)}, progress=False)
+    rates = rl.sweep(
+        alone, {"lr": np.geomspace(1e-4, 0.5, 9), "seed": np.arange(3)}, progress=False
+    )
     assert (
         results["return"][:, -1].mean() > rates["return"].isel(step=-1).mean("seed")
     ).sum() >= 7  # a drawn rate: most lose
@@ -509,17 +574,23 @@ def test_a_population_is_an_algorithm_that_sweeps_and_finds_what_a_member_needs(
 
 
 def test_the_exchange_copies_the_best_over_the_worst_and_moves_them_alone():
-    pbt = tuning.population(Walk(), {"lr": tuning.log(1e-3, 1.0), "noise": tuning.uniform(0.0, 0.3)}, size=8)
+    pbt = tuning.population(
+        Walk(), {"lr": tuning.log(1e-3, 1.0), "noise": tuning.uniform(0.0, 0.3)}, size=8
+    )
     state = jax.jit(pbt.init)(jax.random.key(0), Nowhere())
     ranked = jnp.array([3, 1, 2, 0, 4, 5, 7, 6])
-    np.testing.assert_array_equal(pbt.act(jax.random.key(2), Nowhere(), state, (), ())[1], state.members.params[0])
+    np.testing.assert_array_equal(
+        pbt.act(jax.random.key(2), Nowhere(), state, (), ())[1], state.members.params[0]
+    )
     state = rl.tree.replace(state, scores=jnp.arange(8.0), leads=ranked[0])
     after = jax.jit(pbt._exchange)(jax.random.key(1), state, ranked)
     stay = np.array([0, 1, 2, 3, 4, 5])
     np.testing.assert_array_equal(after.points[stay], state.points[stay])
     np.testing.assert_array_equal(after.members.params[stay], state.members.params[stay])
     for loser in (6, 7):
-        assert any((after.members.params[loser] == state.members.params[best]).all() for best in (1, 3))
+        assert any(
+            (after.members.params[loser] == state.members.params[best]).all() for best in (1, 3)
+        )
         assert not any((after.points[loser] == state.points[other]).all() for other in range(8))
     assert ((after.points >= 0) & (after.points <= 1)).all()
 
@@ -527,8 +598,16 @@ def test_the_exchange_copies_the_best_over_the_worst_and_moves_them_alone():
 @pytest.mark.parametrize(
     ("error", "make", "match"),
     [
-        (TypeError, lambda: tuning.population(Walk(), {"size": tuning.integer(1, 3)}), "shapes the program"),
-        (TypeError, lambda: tuning.population(Walk(), {"unused": tuning.choice("a", "b")}), "shapes the program"),
+        (
+            TypeError,
+            lambda: tuning.population(Walk(), {"size": tuning.integer(1, 3)}),
+            "shapes the program",
+        ),
+        (
+            TypeError,
+            lambda: tuning.population(Walk(), {"unused": tuning.choice("a", "b")}),
+            "shapes the program",
+        ),
         (ValueError, lambda: tuning.population(Walk(), {"lr": 0.1}), "no range"),
         (ValueError, lambda: tuning.population(Walk(), {"rate": tuning.uniform(0, 1)}), "no field"),
         (ValueError, lambda: tuning.population(Walk(), SPACE, size=1), "size=1"),

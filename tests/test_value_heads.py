@@ -56,13 +56,17 @@ def test_the_loss_of_a_histogram_is_its_cross_entropy_with_the_mixed_projection(
     arrays = [jnp.asarray(x, jnp.float32) for x in (now, following, policy)]
     loss, error = head.loss(arrays[0], jnp.int32(2), target_of(0.3, 0.9), arrays[1], arrays[2])
     assert float(loss) == pytest.approx(expected, rel=1e-5)
-    assert float(error) == pytest.approx(expected + (goal[goal > 0] * np.log(goal[goal > 0])).sum(), rel=1e-4)
+    assert float(error) == pytest.approx(
+        expected + (goal[goal > 0] * np.log(goal[goal > 0])).sum(), rel=1e-4
+    )
     np.testing.assert_allclose(head.values(arrays[0]), softmax(now) @ support, rtol=1e-5)
 
 
 @pytest.mark.parametrize("kappa", [0.3, 1.0])
 def test_quantile_regression_pairs_each_quantile_with_each_of_the_target(kappa):
-    """Equation 10 of Dabney et al. (2018a): summed over the quantiles, the mean over the target's."""
+    """Equation 10 of Dabney et al. (2018a): summed over the quantiles, the mean over the
+    target's.
+    """
     rng = np.random.default_rng(2)
     now, following = rng.normal(size=(3, 5)), rng.normal(size=(3, 4))
     tau, policy = np.sort(rng.uniform(size=5)), np.array([0.25, 0.75, 0.0])
@@ -86,13 +90,17 @@ def test_the_fractions_of_quantiles_are_the_middles_of_equal_parts():
 
 
 def test_an_implicit_quantile_is_features_times_cosines():
-    """Equation 4 of Dabney et al. (2018b), and the value beside advantages, one fraction at a time."""
+    """Equation 4 of Dabney et al. (2018b), and the value beside advantages, one fraction at a
+    time.
+    """
     head = Implicit(size=3, cosines=5, samples=4, fractions=2)
     params = head.init(jax.random.key(0), 2, dueling=True)
     rng = np.random.default_rng(3)
     params = jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape), jnp.float32), params)
     features = rng.normal(size=3)
-    theta, tau = head.predict(jax.random.key(1), params, {"features": jnp.asarray(features, jnp.float32)})
+    theta, tau = head.predict(
+        jax.random.key(1), params, {"features": jnp.asarray(features, jnp.float32)}
+    )
     assert theta.shape == (2, 4)
     assert tau.shape == (4,)
     w = jax.tree.map(np.float64, params)
@@ -101,9 +109,13 @@ def test_an_implicit_quantile_is_features_times_cosines():
         for i in range(5):
             phi += np.cos(np.pi * i * float(tau[k])) * w["embedding"]["kernel"][i]
         x = features * np.maximum(phi, 0.0)
-        q, value = (x @ w["top"][name]["kernel"] + w["top"][name]["bias"] for name in ("q", "value"))
+        q, value = (
+            x @ w["top"][name]["kernel"] + w["top"][name]["bias"] for name in ("q", "value")
+        )
         np.testing.assert_allclose(theta[:, k], value + q - q.mean(), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(head.predict(None, params, {"features": jnp.ones(3)})[1], [0.25, 0.75])
+    np.testing.assert_allclose(
+        head.predict(None, params, {"features": jnp.ones(3)})[1], [0.25, 0.75]
+    )
 
 
 def test_dueling_is_a_value_and_advantages_without_their_mean():
@@ -125,11 +137,19 @@ def test_munchausen_adds_what_the_policy_thought_of_the_action():
     log_softmax = lambda x: x - x.max() - np.log(np.exp(x - x.max()).sum())
     policy = np.exp(log_softmax(following / temperature))
     arrays = [jnp.asarray(x, jnp.float32) for x in (value, following)]
-    weights, bonus, next_bonus = Munchausen(alpha, temperature, least)(arrays[0], arrays[1], arrays[1], jnp.int32(1))
+    weights, bonus, next_bonus = Munchausen(alpha, temperature, least)(
+        arrays[0], arrays[1], arrays[1], jnp.int32(1)
+    )
     np.testing.assert_allclose(weights, policy, rtol=1e-5)
-    assert float(bonus) == pytest.approx(alpha * max(temperature * log_softmax(value / temperature)[1], least), rel=1e-5)
-    assert float(next_bonus) == pytest.approx(-temperature * (policy * np.log(policy)).sum(), rel=1e-5)
-    assert Munchausen(least=-0.01)(arrays[0], arrays[1], arrays[1], jnp.int32(1))[1] == pytest.approx(-0.009)
+    assert float(bonus) == pytest.approx(
+        alpha * max(temperature * log_softmax(value / temperature)[1], least), rel=1e-5
+    )
+    assert float(next_bonus) == pytest.approx(
+        -temperature * (policy * np.log(policy)).sum(), rel=1e-5
+    )
+    assert Munchausen(least=-0.01)(arrays[0], arrays[1], arrays[1], jnp.int32(1))[
+        1
+    ] == pytest.approx(-0.009)
 
 
 def test_munchausen_gives_a_forbidden_action_nothing_and_stays_finite():
@@ -144,7 +164,9 @@ def test_munchausen_gives_a_forbidden_action_nothing_and_stays_finite():
 def test_the_signed_root_and_its_inverse(eps):
     x = np.concatenate([-np.geomspace(1e-3, 1e4, 20), [0.0], np.geomspace(1e-3, 1e4, 20)])
     there = SignedRoot(eps)(jnp.asarray(x, jnp.float32))
-    np.testing.assert_allclose(there, np.sign(x) * (np.sqrt(np.abs(x) + 1) - 1) + eps * x, rtol=2e-4)
+    np.testing.assert_allclose(
+        there, np.sign(x) * (np.sqrt(np.abs(x) + 1) - 1) + eps * x, rtol=2e-4
+    )
     np.testing.assert_allclose(SignedRoot(eps).inverse(there), x, rtol=1e-3, atol=1e-6)
 
 
@@ -152,12 +174,15 @@ def test_noise_is_factorised_and_as_wide_as_it_says():
     params = {"a": {"kernel": jnp.zeros((4, 3)), "bias": jnp.ones(3)}, "free": jnp.zeros(9)}
     wide = noise.add(params, 0.5)
     np.testing.assert_allclose(wide.sigma["a"]["kernel"], 0.5 / 2)
-    np.testing.assert_allclose(wide.sigma["a"]["bias"], 0.5 / 2)  # as many inputs as the kernel beside it
+    np.testing.assert_allclose(
+        wide.sigma["a"]["bias"], 0.5 / 2
+    )  # as many inputs as the kernel beside it
     np.testing.assert_allclose(wide.sigma["free"], 0.5 / 3)
     drawn = jax.vmap(lambda key: noise.draw(key, wide))(jax.random.split(jax.random.key(0), 4000))
     for i in range(3):
         assert np.linalg.matrix_rank(np.asarray(drawn["a"]["kernel"][i]), tol=1e-5) == 1
-    # E|x| = sqrt(2 / pi) is the variance of sign(x) sqrt|x|; a kernel's noise is the product of two of these
+    # E|x| = sqrt(2 / pi) is the variance of sign(x) sqrt|x|; a kernel's noise is the product of two
+    # of these
     np.testing.assert_allclose(drawn["a"]["kernel"].mean(0), 0.0, atol=0.02)
     np.testing.assert_allclose(drawn["a"]["kernel"].var(0), 0.25**2 * 2 / np.pi, rtol=0.15)
     np.testing.assert_allclose(drawn["a"]["bias"].var(0), 0.25**2 * np.sqrt(2 / np.pi), rtol=0.15)
@@ -166,4 +191,6 @@ def test_noise_is_factorised_and_as_wide_as_it_says():
 
 
 def test_a_priority_is_mostly_the_largest_error():
-    np.testing.assert_allclose(priority_of(jnp.array([[1.0, 3.0], [0.0, 0.0]])), [0.9 * 3 + 0.1 * 2, 0.0])
+    np.testing.assert_allclose(
+        priority_of(jnp.array([[1.0, 3.0], [0.0, 0.0]])), [0.9 * 3 + 0.1 * 2, 0.0]
+    )

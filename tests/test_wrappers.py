@@ -1,4 +1,6 @@
-"""What holds an environment changes one thing about it: each beside the same thing written as a loop."""
+"""What holds an environment changes one thing about it: each beside the same thing written as a
+loop.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +17,9 @@ from jaxrl.tree import pytree, static
 
 @pytree
 class Counter:
-    """Shows how many steps were made, scaled by a leaf; pays the action; over after `last` of them."""
+    """Shows how many steps were made, scaled by a leaf; pays the action; over after `last` of
+    them.
+    """
 
     unit: float = 1.0
     last: int = static(default=100)
@@ -35,7 +39,9 @@ class Counter:
     def step(self, key, count, action):
         luck = jax.random.uniform(key)
         reward = jnp.asarray(action, jnp.float32)
-        return count + 1, Step(self._obs(count + 1), reward, count + 1 >= self.last, {"luck": luck, "done": action})
+        return count + 1, Step(
+            self._obs(count + 1), reward, count + 1 >= self.last, {"luck": luck, "done": action}
+        )
 
 
 def play(env, actions, seed=0):
@@ -51,12 +57,17 @@ def play(env, actions, seed=0):
     return run(jnp.asarray(actions))
 
 
-# ------------------------------------------------------------------------------------------------------------ what is seen
+# ------------------------------------------------------------------------------------- what is seen
 
 
 @pytest.mark.parametrize(
     ("shape", "stacked", "kind"),
-    [((), (3,), "int32"), ((2,), (6,), "float32"), ((4, 5), (4, 5, 3), "bool"), ((4, 5, 2), (4, 5, 6), "uint8")],
+    [
+        ((), (3,), "int32"),
+        ((2,), (6,), "float32"),
+        ((4, 5), (4, 5, 3), "bool"),
+        ((4, 5, 2), (4, 5, 6), "uint8"),
+    ],
     ids=str,
 )
 def test_a_stack_is_the_last_frames_side_by_side(shape, stacked, kind):
@@ -98,7 +109,7 @@ def test_entries_are_kept_in_their_order():
         envs.Observe(Counter(shape=(4, 5)), (0,)).reset(jax.random.key(0))
 
 
-# ------------------------------------------------------------------------------------------------------------ what is done
+# ------------------------------------------------------------------------------------- what is done
 
 
 @pytest.mark.parametrize("num", [1, 3])
@@ -129,11 +140,19 @@ def test_a_repeat_has_its_own_luck_at_each_step_and_a_shorter_clock():
     _, step = envs.ActionRepeat(inner, 3).step(key, jnp.int32(0), jnp.int32(1))
     last = inner.step(jax.random.fold_in(jax.random.key(3), 2), jnp.int32(2), jnp.int32(1))[1]
     np.testing.assert_allclose(step.info["luck"], last.info["luck"])
-    assert [envs.ActionRepeat(Counter(max_steps=n), 4).max_steps for n in (8, 9, 10, 12, 13)] == [2, 3, 3, 3, 4]
+    assert [envs.ActionRepeat(Counter(max_steps=n), 4).max_steps for n in (8, 9, 10, 12, 13)] == [
+        2,
+        3,
+        3,
+        3,
+        4,
+    ]
 
 
 def test_an_episode_that_ends_by_itself_is_not_cut_off_by_a_repeat():
-    env = envs.ActionRepeat(envs.make("Catch"), 4)  # 9 rows to fall: the third action ends it after one
+    env = envs.ActionRepeat(
+        envs.make("Catch"), 4
+    )  # 9 rows to fall: the third action ends it after one
     _, step = play(env, [1] * env.max_steps)
     assert step.terminated.tolist() == [False, False, True]
     assert set(np.abs(step.reward).tolist()) == {0.0, 1.0}
@@ -141,7 +160,10 @@ def test_an_episode_that_ends_by_itself_is_not_cut_off_by_a_repeat():
 
 @pytest.mark.parametrize("probability", [0.0, 0.25, 1.0])
 def test_actions_stick_as_often_as_they_should(probability):
-    """Machado et al. (2018), section 5.2: what is done is what was done before, with this chance, else what is told."""
+    """Machado et al.
+
+    (2018), section 5.2: what is done is what was done before, with this chance, else what is told.
+    """
     num = 4000
     told = np.random.default_rng(0).integers(0, 5, num)
     _, step = play(envs.StickyActions(Counter(last=10_000), probability), told)
@@ -184,12 +206,14 @@ def test_a_number_of_frames_is_a_count(wrap, num):
         wrap(Counter(), num)
 
 
-# ------------------------------------------------------------------------------------------------------- together, as leaves
+# ------------------------------------------------------------------------------ together, as leaves
 
 
 def test_leaves_of_all_of_them_are_axes():
     """Scale and stickiness are found by their names, and vmapped in one program."""
-    training = rl.Training(rl.ppo(), envs.RewardScale(envs.FrameStack(envs.StickyActions(Counter()), 2)))
+    training = rl.Training(
+        rl.ppo(), envs.RewardScale(envs.FrameStack(envs.StickyActions(Counter()), 2))
+    )
 
     def paid(scale, probability):
         env = rl.tree.put(training, {"scale": scale, "probability": probability}).env
@@ -213,35 +237,49 @@ def test_a_wrapped_world_is_written_and_read():
     assert decode(encode(env)) == env
 
 
-# ----------------------------------------------------------------------------------------------------------------- images
+# ------------------------------------------------------------------------------------------- images
 
 
 @pytest.mark.parametrize("kind", ["uint8", "bool", "float32"])
 def test_a_network_reads_stacked_images_of_any_kind(kind):
     """Bytes are scaled to 0 to 1, so that 255 is what True and 1.0 are."""
-    env = envs.FrameStack(Counter(shape=(6, 6), kind=kind, unit=255.0 if kind == "uint8" else 1.0), 2)
+    env = envs.FrameStack(
+        Counter(shape=(6, 6), kind=kind, unit=255.0 if kind == "uint8" else 1.0), 2
+    )
     state, first = env.reset(jax.random.key(0))
     obs = env.step(jax.random.key(1), state, jnp.int32(0))[1].obs
     network = networks.build(rl.CNN((4,), hidden=(8,)), None, {"value": 1})
     params = network.init(jax.random.key(2), first)
     assert params["params"]["Conv_0"]["kernel"].shape == (3, 3, 2, 4)
     read = lambda obs: network.apply(params, (), obs[None], jnp.zeros(1, bool))[1]["value"]
-    as_floats = jnp.stack([jnp.zeros((6, 6)), jnp.ones((6, 6))], -1)  # the second frame is the brighter
+    as_floats = jnp.stack(
+        [jnp.zeros((6, 6)), jnp.ones((6, 6))], -1
+    )  # the second frame is the brighter
     np.testing.assert_allclose(read(obs), read(as_floats), rtol=1e-6)
     assert not np.allclose(read(obs), read(first))
 
 
 def test_a_learner_sees_minatar_in_stacks():
     env = envs.StickyActions(envs.FrameStack(envs.make("Breakout-MinAtar"), 2), 0.1)
-    algo = rl.ppo(num_envs=2, num_steps=8, minibatches=2, network=rl.CNN((4,), hidden=(8,)), normalize_obs=True)
+    algo = rl.ppo(
+        num_envs=2,
+        num_steps=8,
+        minibatches=2,
+        network=rl.CNN((4,), hidden=(8,)),
+        normalize_obs=True,
+    )
     state = jax.eval_shape(lambda key: algo.init(key, env), jax.random.key(0))
     assert state.params["params"]["Conv_0"]["kernel"].shape == (3, 3, 8, 4)
     assert state.episodes.obs.shape == (2, 10, 10, 8)
-    after, metrics = jax.eval_shape(lambda key, state: algo.update(key, env, state), jax.random.key(0), state)
+    after, metrics = jax.eval_shape(
+        lambda key, state: algo.update(key, env, state), jax.random.key(0), state
+    )
     assert after.params["params"]["Conv_0"]["kernel"].shape == (3, 3, 8, 4)
     assert metrics["loss"].shape == ()
 
 
 def test_a_cnn_refuses_what_is_not_one_image():
     with pytest.raises(ValueError, match=r"shape \{'left': \(4, 4\), 'right': \(4, 4\)\}"):
-        rl.CNN()({"value": 1}).init(jax.random.key(0), {"left": jnp.ones((4, 4)), "right": jnp.ones((4, 4))})
+        rl.CNN()({"value": 1}).init(
+            jax.random.key(0), {"left": jnp.ones((4, 4)), "right": jnp.ones((4, 4))}
+        )

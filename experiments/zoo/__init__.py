@@ -1,8 +1,9 @@
-"""A tuned configuration for each pair of algorithm and environment, as data, and the score that it has on 32 test seeds.
+"""A tuned configuration for each pair of algorithm and environment, as data, and the score that it
+has on 32 test seeds.
 
-`python -m experiments.zoo --rows "dqn CartPole-v1"` trains a row on the test seeds; `--tune` sweeps its grid on the tuning
-seeds; without --rows it runs every row that has no result yet. Results are one file a row in results/zoo/, and the table in
-README.md is made of them.
+`python -m experiments.zoo --rows "dqn CartPole-v1"` trains a row on the test seeds; `--tune` sweeps
+its grid on the tuning seeds; without --rows it runs every row that has no result yet. Results are
+one file a row in results/zoo/, and the table in README.md is made of them.
 """
 
 import dataclasses
@@ -14,9 +15,11 @@ import jaxrl as rl
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One algorithm on one environment: how long, the setting that was chosen and the grid that it was chosen from.
+    """One algorithm on one environment: how long, the setting that was chosen and the grid that it
+    was chosen from.
 
-    published: a score to stand beside, with its source. target: ours. steps: environment steps, evaluation not counted.
+    published: a score to stand beside, with its source. target: ours. steps: environment steps,
+    evaluation not counted.
     """
 
     algorithm: str

@@ -13,7 +13,16 @@ import numpy as np
 import tyro
 
 import jaxrl as rl
-from experiments.ppo_classic import README, RESULTS, TASKS, TEST_SEEDS, TUNING_SEEDS, best_of_grid, fill, score
+from experiments.ppo_classic import (
+    README,
+    RESULTS,
+    TASKS,
+    TEST_SEEDS,
+    TUNING_SEEDS,
+    best_of_grid,
+    fill,
+    score,
+)
 from experiments.zoo import Row
 from experiments.zoo.rows import ROWS
 
@@ -45,14 +54,18 @@ def chosen(config: Config) -> list[Row]:
         return [] if config.table else [row for row in ROWS if not is_known(row, config.folder)]
     for name in config.rows:
         if not any(name in (row.name, row.algorithm, row.env) for row in ROWS):
-            raise ValueError(f"no row is called {name!r}; {rl.tree.nearest(name, [row.name for row in ROWS])}.")
+            raise ValueError(
+                f"no row is called {name!r}; {rl.tree.nearest(name, [row.name for row in ROWS])}."
+            )
     return [row for row in ROWS if {row.name, row.algorithm, row.env} & set(config.rows)]
 
 
 def is_known(row: Row, folder: pathlib.Path) -> bool:
     """Whether a result of this very setting is there."""
     record = read(row, folder)
-    return record is not None and record["setting"] == described(row) and record["steps"] == row.steps
+    return (
+        record is not None and record["setting"] == described(row) and record["steps"] == row.steps
+    )
 
 
 def read(row: Row, folder: pathlib.Path) -> dict[str, Any] | None:
@@ -61,27 +74,46 @@ def read(row: Row, folder: pathlib.Path) -> dict[str, Any] | None:
     if path.exists():
         return json.loads(path.read_text())
     if row.algorithm == "ppo" and row.env in TASKS:
-        return json.loads(classic.read_text())[row.env] | {"setting": described(row), "steps": row.steps}
+        return json.loads(classic.read_text())[row.env] | {
+            "setting": described(row),
+            "steps": row.steps,
+        }
     return None
 
 
 def described(row: Row) -> dict[str, str]:
     """A setting as text; of a function its name, without where it lay in memory."""
-    return {name: re.sub(r" at 0x[0-9a-f]+", "", repr(value)) for name, value in (row.setting | row.params).items()}
+    return {
+        name: re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+        for name, value in (row.setting | row.params).items()
+    }
 
 
 def run(row: Row, config: Config) -> dict[str, Any]:
     """A row's record: its score on the test seeds, or its grid on the tuning seeds."""
     seeds = np.array(TUNING_SEEDS if config.tune else TEST_SEEDS)[: config.seeds or None]
     axes = {name: jnp.array(values) for name, values in row.grid.items()} if config.tune else {}
-    own = {"row": row.name, "algorithm": row.algorithm, "steps": row.steps, "setting": described(row)}
+    own = {
+        "row": row.name,
+        "algorithm": row.algorithm,
+        "steps": row.steps,
+        "setting": described(row),
+    }
     with tempfile.TemporaryDirectory() as home:
         folder = pathlib.Path(home) / "sweep"
-        results = rl.sweep(row.training(config.scale), axes | {"seed": jnp.asarray(seeds)}, folder=folder)
+        results = rl.sweep(
+            row.training(config.scale), axes | {"seed": jnp.asarray(seeds)}, folder=folder
+        )
         if config.tune:
             return own | best_of_grid(results)
-        record = json.loads(rl.export(folder, to="record").read_text())  # so that `jaxrl runs` and `jaxrl rerun` know it
-    made = {name: value for name, value in score(results).items() if name not in ("evaluation", "return")}
+        record = json.loads(
+            rl.export(folder, to="record").read_text()
+        )  # so that `jaxrl runs` and `jaxrl rerun` know it
+    made = {
+        name: value
+        for name, value in score(results).items()
+        if name not in ("evaluation", "return")
+    }
     return own | record | made
 
 
@@ -99,7 +131,8 @@ def table(folder: pathlib.Path) -> str:
     )
     lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
     lines += [
-        "| " + " | ".join(cells(row, read(row, folder), folder)) + " |" for row in sorted(ROWS, key=lambda row: row.env)
+        "| " + " | ".join(cells(row, read(row, folder), folder)) + " |"
+        for row in sorted(ROWS, key=lambda row: row.env)
     ]
     return "\n".join(lines)
 
@@ -110,7 +143,11 @@ def cells(row: Row, record: dict[str, Any] | None, folder: pathlib.Path) -> tupl
     e, seconds = record["evaluation_score"], float(record["run_seconds"]) / len(record["seed"])
     stale = "" if is_known(row, folder) else " (of an earlier setting)"
     score = f"{e['iqm']:.4g} [{e['low']:.4g}, {e['high']:.4g}]{stale}"
-    goal = "" if row.target is None else f"{row.target:g}, {'met' if e['iqm'] >= row.target else 'missed'}"
+    goal = (
+        ""
+        if row.target is None
+        else f"{row.target:g}, {'met' if e['iqm'] >= row.target else 'missed'}"
+    )
     spread, steps = f"{e['mean']:.4g} ± {e['std']:.3g}", f"{record['step'][-1]:,}"
     return row.env, row.algorithm, steps, score, spread, goal, row.published, f"{seconds:.1f}"
 

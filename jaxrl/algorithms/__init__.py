@@ -23,7 +23,16 @@ from jaxrl.algorithms.policy_optimization import (
     trpo,
 )
 from jaxrl.algorithms.pqn import pqn
-from jaxrl.algorithms.q_learning import QLearning, c51, dqn, iqn, munchausen_dqn, qr_dqn, r2d2, rainbow
+from jaxrl.algorithms.q_learning import (
+    QLearning,
+    c51,
+    dqn,
+    iqn,
+    munchausen_dqn,
+    qr_dqn,
+    r2d2,
+    rainbow,
+)
 from jaxrl.algorithms.sac import crossq, dsac_t, mdpo_off_policy, redq, sac, sac_discrete
 from jaxrl.algorithms.sqirl import SQIRL, sqirl
 from jaxrl.algorithms.stream import Stream, stream_ac, stream_q, stream_sarsa

@@ -1,7 +1,7 @@
 """What an off-policy actor does: a squashed Gaussian, one action and noise, or a softmax.
 
-An actor proposes actions and a critic says what they are worth. Real actions are on the scale of -1 to 1 in here; `scaled`
-and `unscaled` translate to the environment's own units.
+An actor proposes actions and a critic says what they are worth. Real actions are on the scale of -1
+to 1 in here; `scaled` and `unscaled` translate to the environment's own units.
 """
 
 import math
@@ -22,10 +22,11 @@ Out = dict[str, jax.Array]
 
 @pytree
 class Proposal:
-    """K actions at each observation, how likely each is, and its log-probability (density). weight, log_prob [..., K].
+    """K actions at each observation, how likely each is, and its log-probability (density). weight,
+    log_prob [..., K].
 
-    A real action [..., d] is one that was drawn, K = 1 and `weight` 1. Of n actions all are weighed, so that a mean is
-    exact; which they are goes without saying, and `action` [...] is 0.
+    A real action [..., d] is one that was drawn, K = 1 and `weight` 1. Of n actions all are
+    weighed, so that a mean is exact; which they are goes without saying, and `action` [...] is 0.
     """
 
     action: Any
@@ -41,7 +42,8 @@ class Actor(Protocol):
     """A pytree. `out` is the network's heads, whose leading axes are free."""
 
     spaces: tuple[type, ...]
-    reads_action: bool  # whether the critic reads the action with the observation, rather than have a value for each
+    # whether the critic reads the action with the observation, rather than have a value for each
+    reads_action: bool
 
     def heads(self, space: Any) -> dict[str, int]: ...
 
@@ -82,12 +84,13 @@ class Actor(Protocol):
         ...
 
 
-# ---------------------------------------------------------------------------------------------------------- real actions
+# ------------------------------------------------------------------------------------- real actions
 
 
 @pytree
 class Squashed:
-    """A Gaussian through tanh: SAC's policy (Haarnoja et al., 2018b, appendix C). Its entropy is counted per dimension.
+    """A Gaussian through tanh: SAC's policy (Haarnoja et al., 2018b, appendix C). Its entropy is
+    counted per dimension.
 
     min_log_std, max_log_std: what the Gaussian's spread is held to.
     """
@@ -133,7 +136,10 @@ class Squashed:
 
 @jax.custom_vjp
 def held(x: jax.Array, low: jax.Array | float, high: jax.Array | float) -> jax.Array:
-    """`x` within two numbers. Where it is outside, a slope that leads back passes; clipping stops it, and x stays out."""
+    """`x` within two numbers.
+
+    Where it is outside, a slope that leads back passes; clipping stops it, and x stays out.
+    """
     return jnp.clip(x, low, high)
 
 
@@ -141,9 +147,13 @@ def _hold(x: jax.Array, low: Any, high: Any) -> tuple[jax.Array, Any]:
     return jnp.clip(x, low, high), (x < low, x > high)
 
 
-def _lead_back(outside: tuple[jax.Array, jax.Array], slope: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _lead_back(
+    outside: tuple[jax.Array, jax.Array], slope: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     below, above = outside
-    further = (below & (slope > 0)) | (above & (slope < 0))  # whoever descends goes against the slope
+    further = (below & (slope > 0)) | (
+        above & (slope < 0)
+    )  # whoever descends goes against the slope
     return jnp.where(further, 0.0, slope), jnp.sum(slope * below), jnp.sum(slope * above)
 
 
@@ -152,10 +162,11 @@ held.defvjp(_hold, _lead_back)
 
 @pytree
 class Deterministic:
-    """One action, and Gaussian noise to explore (Lillicrap et al., 2015; their noise had `inertia`, which TD3's dropped).
+    """One action, and Gaussian noise to explore (Lillicrap et al., 2015; their noise had `inertia`,
+    which TD3's dropped).
 
-    noise: its standard deviation, where the box is 2 wide. smoothing, smoothing_clip: of the noise on the target's action
-    (Fujimoto et al., 2018, section 5.3), and what it is held within.
+    noise: its standard deviation, where the box is 2 wide. smoothing, smoothing_clip: of the noise
+    on the target's action (Fujimoto et al., 2018, section 5.3), and what it is held within.
     """
 
     noise: float = 0.1
@@ -189,7 +200,11 @@ class Deterministic:
 
     def propose_next(self, key: jax.Array, out: Out) -> Proposal:
         action = jnp.tanh(out["loc"])
-        noise = jnp.clip(self.smoothing * jax.random.normal(key, action.shape), -self.smoothing_clip, self.smoothing_clip)
+        noise = jnp.clip(
+            self.smoothing * jax.random.normal(key, action.shape),
+            -self.smoothing_clip,
+            self.smoothing_clip,
+        )
         return _drawn(jnp.clip(action + noise, -1.0, 1.0), jnp.zeros(action.shape[:-1]))
 
     def policy(self, out: Out) -> None:
@@ -205,7 +220,9 @@ def _drawn(action: jax.Array, log_prob: jax.Array) -> Proposal:
 
 def _ends(space: Box, rank: int) -> tuple[jax.Array, jax.Array]:
     """Middle and half width of a box, for actions of this rank."""
-    low, high = (jnp.broadcast_to(jnp.asarray(x, jnp.float32), space.shape) for x in (space.low, space.high))
+    low, high = (
+        jnp.broadcast_to(jnp.asarray(x, jnp.float32), space.shape) for x in (space.low, space.high)
+    )
     low, high = (x.reshape((1,) * (rank - x.ndim) + x.shape) for x in (low, high))
     return (high + low) / 2, (high - low) / 2
 
@@ -217,7 +234,9 @@ def scaled(space: Box, action: jax.Array) -> jax.Array:
 
 
 def unscaled(space: Any, action: jax.Array) -> jax.Array:
-    """From the box, where an action outside counts as its nearest end, to -1 to 1; of other actions, as they are."""
+    """From the box, where an action outside counts as its nearest end, to -1 to 1; of other
+    actions, as they are.
+    """
     if not isinstance(space, Box):
         return action
     middle, half = _ends(space, action.ndim)
@@ -225,22 +244,28 @@ def unscaled(space: Any, action: jax.Array) -> jax.Array:
 
 
 def check_bounded(space: Any, who: str) -> None:
-    """Refuses a box without ends, which tanh can't be scaled to. Ends that are traced are taken for finite."""
+    """Refuses a box without ends, which tanh can't be scaled to.
+
+    Ends that are traced are taken for finite.
+    """
     ends = (space.low, space.high) if isinstance(space, Box) else ()
     known = [np.asarray(x) for x in ends if not isinstance(x, Tracer)]
     if not all(np.isfinite(x).all() for x in known):
         raise ValueError(
-            f"{who} squashes its actions into a box, but {space} has no end somewhere. Give the environment the range that "
-            "its actions make sense in, say Box(-1.0, 1.0, shape); or take an algorithm for any, say rl.ppo()."
+            f"{who} squashes its actions into a box, but {space} has no end somewhere. Give "
+            "the environment the range that "
+            "its actions make sense in, say Box(-1.0, 1.0, shape); or take an algorithm for "
+            "any, say rl.ppo()."
         )
 
 
-# ------------------------------------------------------------------------------------------------------- one of n actions
+# --------------------------------------------------------------------------------- one of n actions
 
 
 @pytree
 class Softmax:
-    """A categorical policy: SAC for discrete actions (Christodoulou, 2019). Its entropy is counted in log n.
+    """A categorical policy: SAC for discrete actions (Christodoulou, 2019). Its entropy is counted
+    in log n.
 
     A mask forbids actions, whose values then count for nothing.
     """

@@ -1,4 +1,6 @@
-"""What a value-based target follows: the next action, the bonuses, and the scale that values are learnt on."""
+"""What a value-based target follows: the next action, the bonuses, and the scale that values are
+learnt on.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -11,16 +13,20 @@ __all__ = ["Identity", "Max", "Munchausen", "SignedRoot"]
 
 @pytree
 class Max:
-    """The target follows the best next action: by the online values when `double` (van Hasselt et al., 2016)."""
+    """The target follows the best next action: by the online values when `double` (van Hasselt et
+    al., 2016).
+    """
 
     double: bool = True
 
     def __call__(
         self, value: jax.Array, next_value: jax.Array, next_online: jax.Array, action: jax.Array
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Weights of the next actions [n], and what is added to this reward and to the next value. [], [].
+        """Weights of the next actions [n], and what is added to this reward and to the next value.
+        [], [].
 
-        value, next_value: by the slow copy, at this row and at what follows [n]; next_online: by the learner [n]. They are
+        value, next_value: by the slow copy, at this row and at what follows [n]; next_online: by
+        the learner [n]. They are
         -inf where an action is forbidden.
         """
         judge = jnp.where(self.double, next_online, next_value)
@@ -30,11 +36,13 @@ class Max:
 
 @pytree
 class Munchausen:
-    """The target follows the soft policy of the slow copy, and rewards what that found likely (Vieillard et al., 2020).
+    """The target follows the soft policy of the slow copy, and rewards what that found likely
+    (Vieillard et al., 2020).
 
-    The policy is softmax(value / temperature). `alpha` times the log-probability of the action, times the temperature and no
-    less than `least`, is added to the reward (the first of n, for n-step returns), and the policy's entropy, times the
-    temperature, to the next value. The online values are not asked: it is never double.
+    The policy is softmax(value / temperature). `alpha` times the log-probability of the action,
+    times the temperature and no less than `least`, is added to the reward (the first of n, for
+    n-step returns), and the policy's entropy, times the temperature, to the next value. The online
+    values are not asked: it is never double.
     """
 
     alpha: float = 0.9

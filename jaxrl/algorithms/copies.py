@@ -1,4 +1,6 @@
-"""Where the values of what comes next are from: copies of the networks that follow slowly, or no copies at all."""
+"""Where the values of what comes next are from: copies of the networks that follow slowly, or no
+copies at all.
+"""
 
 from typing import Any, Protocol
 
@@ -29,22 +31,34 @@ class Copies(Protocol):
         ...
 
     def look(
-        self, key: jax.Array, critic: Critic, own: Any, targets: dict[str, Any], batch: Batch, action: jax.Array, subset: int
+        self,
+        key: jax.Array,
+        critic: Critic,
+        own: Any,
+        targets: dict[str, Any],
+        batch: Batch,
+        action: jax.Array,
+        subset: int,
     ) -> tuple[Out, Out]:
-        """What the critics, of parameters `own`, say of what was done, and what `subset` say of the next `action`."""
+        """What the critics, of parameters `own`, say of what was done, and what `subset` say of the
+        next `action`.
+        """
         ...
 
-    def follow(self, targets: dict[str, Any], params: dict[str, Any], step: jax.Array) -> dict[str, Any]:
+    def follow(
+        self, targets: dict[str, Any], params: dict[str, Any], step: jax.Array
+    ) -> dict[str, Any]:
         """The same after gradient step `step`, from 1."""
         ...
 
 
 @pytree
 class SlowCopies:
-    """Copies that go `target_rate` of the way every `target_period` gradient steps (Lillicrap et al., 2015).
+    """Copies that go `target_rate` of the way every `target_period` gradient steps (Lillicrap et
+    al., 2015).
 
-    actor_target_rate, actor_target_period: of the actor's otherwise, if they are not None. target_actor: whether next
-    actions are the slow actor's.
+    actor_target_rate, actor_target_period: of the actor's otherwise, if they are not None.
+    target_actor: whether next actions are the slow actor's.
     """
 
     target_rate: float = 0.005
@@ -63,33 +77,57 @@ class SlowCopies:
         return tree.where(jnp.asarray(self.target_actor), targets["actor"], params["actor"])
 
     def look(
-        self, key: jax.Array, critic: Critic, own: Any, targets: dict[str, Any], batch: Batch, action: jax.Array, subset: int
+        self,
+        key: jax.Array,
+        critic: Critic,
+        own: Any,
+        targets: dict[str, Any],
+        batch: Batch,
+        action: jax.Array,
+        subset: int,
     ) -> tuple[Out, Out]:
         slow = critics.pick(key, targets["critic"], subset)
-        return critics.look(critic, own, batch, batch.action), critics.look(critic, slow, batch, action, ahead=True)
+        return critics.look(critic, own, batch, batch.action), critics.look(
+            critic, slow, batch, action, ahead=True
+        )
 
-    def follow(self, targets: dict[str, Any], params: dict[str, Any], step: jax.Array) -> dict[str, Any]:
+    def follow(
+        self, targets: dict[str, Any], params: dict[str, Any], step: jax.Array
+    ) -> dict[str, Any]:
         rate = self.target_rate if self.actor_target_rate is None else self.actor_target_rate
-        period = self.target_period if self.actor_target_period is None else self.actor_target_period
-        critic = follow(targets["critic"], params["critic"], step, self.target_rate, self.target_period)
-        return {"critic": critic, "actor": follow(targets["actor"], params["actor"], step, rate, period)}
+        period = (
+            self.target_period if self.actor_target_period is None else self.actor_target_period
+        )
+        critic = follow(
+            targets["critic"], params["critic"], step, self.target_rate, self.target_period
+        )
+        return {
+            "critic": critic,
+            "actor": follow(targets["actor"], params["actor"], step, rate, period),
+        }
 
 
 @pytree
 class CrossBatch:
-    """No copies: critics read what was done and what comes next as one batch, and normalise over both (Bhatt et al., 2024).
+    """No copies: critics read what was done and what comes next as one batch, and normalise over
+    both (Bhatt et al., 2024).
 
     Values of the next actions are taken from that very pass, as constants.
     """
 
     def check(self, learner: Any) -> None:
         if learner.step_size is not None:
-            raise ValueError("step_size holds a policy to its slow copy, and CrossBatch has none: leave step_size out.")
+            raise ValueError(
+                "step_size holds a policy to its slow copy, and CrossBatch has none: leave "
+                "step_size out."
+            )
         builders = learner.network, learner.critic_network or learner.network
         if not all(getattr(builder, "batch_norm", False) for builder in builders):
             raise ValueError(
-                "CrossBatch has no slow copies: critics that don't normalise over both halves of a batch would chase their "
-                "own values. Write network=rl.MLP((256, 256), batch_norm=True), and critic_network likewise."
+                "CrossBatch has no slow copies: critics that don't normalise over both halves "
+                "of a batch would chase their "
+                "own values. Write network=rl.MLP((256, 256), batch_norm=True), and "
+                "critic_network likewise."
             )
 
     def init(self, params: dict[str, Any]) -> dict[str, Any]:
@@ -99,13 +137,24 @@ class CrossBatch:
         return params["actor"]
 
     def look(
-        self, key: jax.Array, critic: Critic, own: Any, targets: dict[str, Any], batch: Batch, action: jax.Array, subset: int
+        self,
+        key: jax.Array,
+        critic: Critic,
+        own: Any,
+        targets: dict[str, Any],
+        batch: Batch,
+        action: jax.Array,
+        subset: int,
     ) -> tuple[Out, Out]:
         join = lambda now, after: jax.tree.map(lambda *x: jnp.concatenate(x), now, after)
-        both = tree.replace(batch, obs=join(batch.obs, batch.next_obs), first=join(batch.first, batch.first))
+        both = tree.replace(
+            batch, obs=join(batch.obs, batch.next_obs), first=join(batch.first, batch.first)
+        )
         out, num = critics.look(critic, own, both, join(batch.action, action)), len(action)
         after = jax.lax.stop_gradient(jax.tree.map(lambda x: x[:, num:], out))
         return jax.tree.map(lambda x: x[:, :num], out), critics.pick(key, after, subset)
 
-    def follow(self, targets: dict[str, Any], params: dict[str, Any], step: jax.Array) -> dict[str, Any]:
+    def follow(
+        self, targets: dict[str, Any], params: dict[str, Any], step: jax.Array
+    ) -> dict[str, Any]:
         return {}

@@ -16,11 +16,12 @@ from jaxrl.tree import pytree
 class Batch:
     """N pieces of experience, T steps each; T is 1 without a memory. Leaves [N, T, ...].
 
-    A row reads: doing `action` at `obs` gave `reward` (n steps of it, discounted), and `discount` times the value of what
-    came then; `discount` is 0 where the episode terminated. What came then is `next_obs` of row `ahead` of the same piece.
-    `weight` is each row's share of the loss: importance, 0 where what came then is unknown. `past` (obs, first) is read
-    before, [N, burn_in, ...], from `memory` [N, ...]; `first` marks the first step of an episode; `done` its last. `note` is
-    what the learner wrote of the row when it was played, () where it writes nothing.
+    A row reads: doing `action` at `obs` gave `reward` (n steps of it, discounted), and `discount`
+    times the value of what came then; `discount` is 0 where the episode terminated. What came then
+    is `next_obs` of row `ahead` of the same piece. `weight` is each row's share of the loss:
+    importance, 0 where what came then is unknown. `past` (obs, first) is read before, [N, burn_in,
+    ...], from `memory` [N, ...]; `first` marks the first step of an episode; `done` its last.
+    `note` is what the learner wrote of the row when it was played, () where it writes nothing.
     """
 
     obs: Any
@@ -39,7 +40,9 @@ class Batch:
 
 @pytree
 class Learnt:
-    """What learning changes: parameters, slow copies that targets come from, the optimisers' memory; and steps so far."""
+    """What learning changes: parameters, slow copies that targets come from, the optimisers'
+    memory; and steps so far.
+    """
 
     params: Any
     targets: Any
@@ -50,8 +53,8 @@ class Learnt:
 class Learner(Protocol):
     """A pytree that turns batches into better parameters; its leaves are what a sweep varies.
 
-    It may also write on what is kept: `note(env, params, batch, clock)`, a pytree of [T, B, ...], of a rollout that was
-    just played, is `Batch.note` when it is read again.
+    It may also write on what is kept: `note(env, params, batch, clock)`, a pytree of [T, B, ...],
+    of a rollout that was just played, is `Batch.note` when it is read again.
     """
 
     action_spaces: tuple[type, ...]  # those it has a policy for
@@ -64,7 +67,9 @@ class Learner(Protocol):
         """The acting network's memory at the start of an episode; () when it has none."""
         ...
 
-    def explore(self, key: jax.Array, env: Env, params: Any, memory: Any, obs: Any, clock: Clock) -> tuple[Any, Any]:
+    def explore(
+        self, key: jax.Array, env: Env, params: Any, memory: Any, obs: Any, clock: Clock
+    ) -> tuple[Any, Any]:
         """What it does to learn: (memory, action)."""
         ...
 
@@ -75,11 +80,13 @@ class Learner(Protocol):
     def learn(
         self, key: jax.Array, env: Env, learnt: Learnt, batch: Batch, clock: Clock
     ) -> tuple[Learnt, jax.Array, Metrics]:
-        """One step: what was learnt, each piece's priority [N] (the size of its error), and the losses."""
+        """One step: what was learnt, each piece's priority [N] (the size of its error), and the
+        losses.
+        """
         ...
 
 
-# ------------------------------------------------------------------------------------------- how a network reads a batch
+# ---------------------------------------------------------------------- how a network reads a batch
 
 
 def read(network: networks.Recurrent, params: Any, batch: Batch) -> dict[str, jax.Array]:
@@ -92,10 +99,14 @@ def read(network: networks.Recurrent, params: Any, batch: Batch) -> dict[str, ja
 def read_next(network: networks.Recurrent, params: Any, batch: Batch) -> dict[str, jax.Array]:
     """The network's heads at what came after each row's rewards. {head: [N, T, ...]}."""
     if not jax.tree.leaves(batch.memory):
-        return jax.vmap(lambda obs, first: network.apply(params, (), obs, first)[1])(batch.next_obs, batch.first)
+        return jax.vmap(lambda obs, first: network.apply(params, (), obs, first)[1])(
+            batch.next_obs, batch.first
+        )
 
     def one(memory: Any, batch: Batch) -> dict[str, jax.Array]:
-        obs = jax.tree.map(lambda x, last: jnp.concatenate([x, last[-1:]]), batch.obs, batch.next_obs)
+        obs = jax.tree.map(
+            lambda x, last: jnp.concatenate([x, last[-1:]]), batch.obs, batch.next_obs
+        )
         out = network.apply(params, memory, obs, jnp.append(batch.first, False))[1]
         return jax.tree.map(lambda x: x[1:][batch.ahead], out)
 

@@ -20,7 +20,10 @@ __all__ = ["Batch", "Learnt", "OffPolicy", "State", "read", "read_next"]
 
 @pytree
 class State:
-    """All that an off-policy learner is. `obs_stats`, `reward_stats` and `reward_sum` [B] are () where not asked for."""
+    """All that an off-policy learner is.
+
+    `obs_stats`, `reward_stats` and `reward_sum` [B] are () where not asked for.
+    """
 
     params: Any
     targets: Any
@@ -40,14 +43,17 @@ class State:
 
 @pytree
 class OffPolicy:
-    """Plays `num_steps` in each of `num_envs`, keeps them, then learns `updates` times from batches of what it kept.
+    """Plays `num_steps` in each of `num_envs`, keeps them, then learns `updates` times from batches
+    of what it kept.
 
-    learner: what turns a batch into better parameters. update_limit: of these updates, how many change anything; a leaf, so
-    that 1, 2 and 4 are one program. capacity: the transitions that are kept, over all environments. warmup: environment
-    steps with random actions before it learns. n_step: rewards that are summed before a value. priority: how batches are
-    drawn, `Uniform()` or `Prioritized()`. With a memory (the learner's) a batch is `batch_size` pieces of `sequence` steps,
-    read after `burn_in` others that only bring the memory up to date (Kapturowski et al., 2019).
-    normalize_obs, normalize_reward: by running statistics, frozen in evaluation; what is kept stays raw.
+    learner: what turns a batch into better parameters. update_limit: of these updates, how many
+    change anything; a leaf, so that 1, 2 and 4 are one program. capacity: the transitions that are
+    kept, over all environments. warmup: environment steps with random actions before it learns.
+    n_step: rewards that are summed before a value. priority: how batches are drawn, `Uniform()` or
+    `Prioritized()`. With a memory (the learner's) a batch is `batch_size` pieces of `sequence`
+    steps, read after `burn_in` others that only bring the memory up to date (Kapturowski et al.,
+    2019). normalize_obs, normalize_reward: by running statistics, frozen in evaluation; what is
+    kept stays raw.
     """
 
     learner: Any
@@ -66,10 +72,21 @@ class OffPolicy:
     sequence: int = static(default=16)
 
     def __post_init__(self) -> None:
-        for name in ("num_envs", "num_steps", "updates", "batch_size", "capacity", "warmup", "n_step", "sequence"):
+        for name in (
+            "num_envs",
+            "num_steps",
+            "updates",
+            "batch_size",
+            "capacity",
+            "warmup",
+            "n_step",
+            "sequence",
+        ):
             value = getattr(self, name)
             if not isinstance(value, int | np.integer) or value < 1:
-                raise ValueError(f"{name}={value!r} is not a positive whole number; write, say, {name}=4.")
+                raise ValueError(
+                    f"{name}={value!r} is not a positive whole number; write, say, {name}=4."
+                )
         self.buffer.check(self.num_envs, self.batch_size, self.warmup)
 
     @property
@@ -87,7 +104,9 @@ class OffPolicy:
 
     @property
     def buffer(self) -> Buffer:
-        """A piece with a memory begins one row early: the memory kept there is what it starts from."""
+        """A piece with a memory begins one row early: the memory kept there is what it starts
+        from.
+        """
         length = 1 + self.burn_in + self.sequence if self.recurrent else self.n_step
         return Buffer(self.capacity, length, self.priority)
 
@@ -110,7 +129,9 @@ class OffPolicy:
             reward_stats=() if self.normalize_reward is False else normalize.start(0.0),
             reward_sum=() if self.normalize_reward is False else jnp.zeros(self.num_envs),
         )
-        one = lambda key: jax.tree.map(lambda x: x[0, 0], self._keep(env, state, self._play(key, env, state)[1]))
+        one = lambda key: jax.tree.map(
+            lambda x: x[0, 0], self._keep(env, state, self._play(key, env, state)[1])
+        )
         return tree.replace(state, replay=self.buffer.init(jax.eval_shape(one, key), self.num_envs))
 
     def start(self, env: Env) -> Any:
@@ -119,48 +140,69 @@ class OffPolicy:
     def act(self, key: jax.Array, env: Env, state: State, memory: Any, obs: Any) -> tuple[Any, Any]:
         return self.learner.act(key, env, state.params, memory, self._see(state, obs))
 
-    def explore(self, key: jax.Array, env: Env, state: State, memory: Any, obs: Any) -> tuple[Any, Any]:
+    def explore(
+        self, key: jax.Array, env: Env, state: State, memory: Any, obs: Any
+    ) -> tuple[Any, Any]:
         """What it does to learn: a random action until `warmup` steps were played."""
         key_random, key_learner = jax.random.split(key)
-        memory, action = self.learner.explore(key_learner, env, state.params, memory, self._see(state, obs), state.clock)
+        memory, action = self.learner.explore(
+            key_learner, env, state.params, memory, self._see(state, obs), state.clock
+        )
         warming = jnp.asarray(state.clock.n * self.steps_per_update < self.warmup)
-        return memory, tree.where(warming, env.action_space.sample(key_random, masks.mask_of(obs)), action)
+        return memory, tree.where(
+            warming, env.action_space.sample(key_random, masks.mask_of(obs)), action
+        )
 
     def update(self, key: jax.Array, env: Env, state: State) -> tuple[State, Metrics]:
         key_act, key_learn = jax.random.split(key)
         episodes, batch = jax.lax.stop_gradient(self._play(key_act, env, state))
         state = self._count(tree.replace(state, episodes=episodes), batch)
-        state = tree.replace(state, replay=self.buffer.add(state.replay, self._keep(env, state, batch)))
+        state = tree.replace(
+            state, replay=self.buffer.add(state.replay, self._keep(env, state, batch))
+        )
         state, losses = self.learn(key_learn, env, state)
         return tree.replace(state, clock=state.clock.tick()), episode_metrics(batch) | losses
 
     def learn(self, key: jax.Array, env: Env, state: State) -> tuple[State, Metrics]:
-        """Only learns: what an update does after it played. Offline, this is all there is to call (see `load`)."""
+        """Only learns: what an update does after it played.
 
-        def step(carry: tuple[Learnt, Replay], now: tuple[jax.Array, jax.Array]) -> tuple[tuple[Learnt, Replay], Metrics]:
+        Offline, this is all there is to call (see `load`).
+        """
+
+        def step(
+            carry: tuple[Learnt, Replay], now: tuple[jax.Array, jax.Array]
+        ) -> tuple[tuple[Learnt, Replay], Metrics]:
             (learnt, replay), (words, counts) = carry, now
-            key_sample, key_learn = jax.random.split(jax.random.wrap_key_data(words, impl=jax.random.key_impl(key)))
+            key_sample, key_learn = jax.random.split(
+                jax.random.wrap_key_data(words, impl=jax.random.key_impl(key))
+            )
             sample = self.buffer.sample(key_sample, replay, self.batch_size, state.clock.fraction)
             batch = self._batch(state, sample.items, sample.weight)
-            better, priority, metrics = self.learner.learn(key_learn, env, learnt, batch, state.clock)
+            better, priority, metrics = self.learner.learn(
+                key_learn, env, learnt, batch, state.clock
+            )
             replay = self.buffer.reprioritize(replay, sample.index, priority, counts)
             return (tree.where(counts, better, learnt), replay), metrics
 
         ready = (state.clock.n + 1) * self.steps_per_update >= self.warmup
         counts = ready & (jnp.arange(self.updates) < self.update_limit)
         words = jax.random.key_data(jax.random.split(key, self.updates))
-        (learnt, replay), metrics = jax.lax.scan(step, (state.learnt, state.replay), (words, counts))
+        (learnt, replay), metrics = jax.lax.scan(
+            step, (state.learnt, state.replay), (words, counts)
+        )
         mean = lambda x: jnp.where(counts, x, 0.0).sum() / jnp.maximum(counts.sum(), 1)
         return tree.replace(state, **vars(learnt), replay=replay), jax.tree.map(mean, metrics)
 
     def load(self, items: Transition, num_envs: int | None = None) -> Replay:
-        """A data set as the replay that it would have become: items [N, ...] of one stream, or [T, num_envs, ...].
+        """A data set as the replay that it would have become: items [N, ...] of one stream, or [T,
+        num_envs, ...].
 
-        Put it in a state whose clock is past the warm-up, and call `learn`; nothing need ever be played.
+        Put it in a state whose clock is past the warm-up, and call `learn`; nothing need ever be
+        played.
         """
         return self.buffer.prepare(replay.load(_kept(items, self.recurrent), num_envs))
 
-    # -------------------------------------------------------------------------------------------------------- what it sees
+    # --------------------------------------------------------------------------------- what it sees
 
     def _play(self, key: jax.Array, env: Env, state: State) -> tuple[Episode, Transition]:
         policy = lambda key, memory, obs: self.explore(key, env, state, memory, obs)
@@ -172,22 +214,33 @@ class OffPolicy:
     def _count(self, state: State, batch: Transition) -> State:
         """The running statistics with what was just played."""
         if state.obs_stats != ():
-            state = tree.replace(state, obs_stats=normalize.update(state.obs_stats, batch.obs, axes=(0, 1)))
+            state = tree.replace(
+                state, obs_stats=normalize.update(state.obs_stats, batch.obs, axes=(0, 1))
+            )
         if state.reward_stats != ():
             now = (state.reward_stats, state.reward_sum, batch.reward, batch.done)
-            stats, total, _ = normalize.scale_rewards(*now, self.learner.gamma, self.normalize_reward)
+            stats, total, _ = normalize.scale_rewards(
+                *now, self.learner.gamma, self.normalize_reward
+            )
             state = tree.replace(state, reward_stats=stats, reward_sum=total)
         return state
 
     def _keep(self, env: Env, state: State, batch: Transition) -> Transition:
         """What the buffer keeps of a rollout [T, B], and what the learner notes of it."""
         write = getattr(self.learner, "note", lambda *_: ())
-        return _kept(batch, self.recurrent, write(env, state.params, self._seen(state, batch), state.clock))
+        return _kept(
+            batch, self.recurrent, write(env, state.params, self._seen(state, batch), state.clock)
+        )
 
     def _seen(self, state: State, items: Transition) -> Transition:
         """Transitions with observations and rewards as the learner sees them."""
-        scale, see = normalize.reward_scale(state.reward_stats, self.normalize_reward), lambda obs: self._see(state, obs)
-        return tree.replace(items, reward=items.reward * scale, obs=see(items.obs), next_obs=see(items.next_obs))
+        scale, see = (
+            normalize.reward_scale(state.reward_stats, self.normalize_reward),
+            lambda obs: self._see(state, obs),
+        )
+        return tree.replace(
+            items, reward=items.reward * scale, obs=see(items.obs), next_obs=see(items.next_obs)
+        )
 
     def _batch(self, state: State, items: Transition, weight: jax.Array) -> Batch:
         """A sample [N, length] as a learner reads it."""
@@ -198,21 +251,42 @@ class OffPolicy:
         memory, past, first = (), (), jnp.zeros(len(items.reward), bool)
         if self.recurrent:
             memory = jax.tree.map(lambda x: x[0], items.memory)
-            first, items = items.done[:-1], jax.tree.map(lambda x: x[1:], tree.replace(items, memory=()))
+            first, items = (
+                items.done[:-1],
+                jax.tree.map(lambda x: x[1:], tree.replace(items, memory=())),
+            )
             past = jax.tree.map(lambda x: x[: self.burn_in], (items.obs, first))
             first, items = jax.tree.map(lambda x: x[self.burn_in :], (first, items))
         discount = self.learner.gamma * (1.0 - items.terminated)
-        reward, discount, ahead = returns.n_step_sums(items.reward, discount, items.done, self.n_step)
-        known = ~items.truncated[ahead] | (ahead == len(ahead) - 1)  # a memory can't look past an episode's cut
+        reward, discount, ahead = returns.n_step_sums(
+            items.reward, discount, items.done, self.n_step
+        )
+        known = ~items.truncated[ahead] | (
+            ahead == len(ahead) - 1
+        )  # a memory can't look past an episode's cut
         next_obs = items.next_obs
         if not self.recurrent:  # the sums from its first row are all that is wanted
             next_obs = jax.tree.map(lambda x: x[ahead[:1]], next_obs)
             known, ahead = jnp.ones(1, bool), jnp.zeros(1, jnp.int32)
-            items, reward, discount, first = jax.tree.map(lambda x: x[:1], (items, reward, discount, first))
-        row = items.obs, items.action, reward, discount, next_obs, ahead, weight * known, first, items.done
+            items, reward, discount, first = jax.tree.map(
+                lambda x: x[:1], (items, reward, discount, first)
+            )
+        row = (
+            items.obs,
+            items.action,
+            reward,
+            discount,
+            next_obs,
+            ahead,
+            weight * known,
+            first,
+            items.done,
+        )
         return Batch(*row, past=past, memory=memory, note=items.ret)
 
 
 def _kept(batch: Transition, with_memory: bool, note: Any = ()) -> Transition:
-    """What a buffer keeps of transitions; the return so far gives its place to the learner's note."""
+    """What a buffer keeps of transitions; the return so far gives its place to the learner's
+    note.
+    """
     return tree.replace(batch, ret=note, length=(), memory=batch.memory if with_memory else ())

@@ -1,4 +1,5 @@
-"""The policy-optimisation family: each is a rule, or an objective of one, on the loop of `OnPolicy`.
+"""The policy-optimisation family: each is a rule, or an objective of one, on the loop of
+`OnPolicy`.
 
 Floats may be traced; `fields` are those of `OnPolicy`.
 """
@@ -10,7 +11,15 @@ from jaxrl.algorithms.base import Constant, extends
 from jaxrl.algorithms.on_policy import OnPolicy
 from jaxrl.algorithms.trust_region import TrustRegion
 from jaxrl.rules.group import Group, LeaveOneOut, OverGreedy, Standardized
-from jaxrl.rules.objectives import DPO, SPO, AdaptivePenalty, Clip, FixedPenalty, MirrorDescent, PolicyGradient
+from jaxrl.rules.objectives import (
+    DPO,
+    SPO,
+    AdaptivePenalty,
+    Clip,
+    FixedPenalty,
+    MirrorDescent,
+    PolicyGradient,
+)
 from jaxrl.rules.surrogate import Surrogate
 from jaxrl.rules.vtrace import VTrace
 
@@ -31,7 +40,9 @@ def _surrogate(
 ) -> OnPolicy:
     """What the makers of `Surrogate` rules have in common."""
     weights = entropy_weight, value_weight, value_clip, normalize_advantage, baseline
-    return OnPolicy(**{"rule": Surrogate(objective, gamma, lam, *weights, penalty), "lr": lr} | fields)
+    return OnPolicy(
+        **{"rule": Surrogate(objective, gamma, lam, *weights, penalty), "lr": lr} | fields
+    )
 
 
 extends_surrogate = functools.partial(extends, _surrogate, ("objective", "penalty", "baseline"))
@@ -40,21 +51,28 @@ ONE_STEP: dict[str, Any] = {"num_envs": 16, "epochs": 1, "minibatches": 1}  # on
 
 @extends_surrogate()
 def ppo(*, clip: float = 0.2, **fields: Any) -> OnPolicy:
-    """Proximal policy optimisation (Schulman et al., 2017). `fields` are those of `OnPolicy`; floats may be traced."""
+    """Proximal policy optimisation (Schulman et al., 2017).
+
+    `fields` are those of `OnPolicy`; floats may be traced.
+    """
     return _surrogate(Clip(clip), **fields)
 
 
 @extends_surrogate()
 def ppo_penalty(*, beta: float = 1.0, target_kl: float = 0.01, **fields: Any) -> OnPolicy:
-    """PPO with an adaptive KL penalty rather than clipping (Schulman et al., 2017, equation 8); `beta` is its start."""
+    """PPO with an adaptive KL penalty rather than clipping (Schulman et al., 2017, equation 8);
+    `beta` is its start.
+    """
     return _surrogate(PolicyGradient(), AdaptivePenalty(beta, target_kl), **fields)
 
 
 @extends_surrogate(lr=3e-4, entropy_weight=0.0, epochs=10, minibatches=1, schedule=Constant())
 def mdpo(*, step_size: float = 1.0, **fields: Any) -> OnPolicy:
-    """Mirror descent policy optimisation, on policy (Tomar et al., 2020): gradient steps on a rollout, its KL annealed.
+    """Mirror descent policy optimisation, on policy (Tomar et al., 2020): gradient steps on a
+    rollout, its KL annealed.
 
-    The published schedule: ten steps on the whole rollout, a constant learning rate, and a step size that falls to zero.
+    The published schedule: ten steps on the whole rollout, a constant learning rate, and a step
+    size that falls to zero.
     """
     return _surrogate(PolicyGradient(), MirrorDescent(step_size), **fields)
 
@@ -67,13 +85,17 @@ def spo(*, clip: float = 0.2, **fields: Any) -> OnPolicy:
 
 @extends_surrogate()
 def dpo(*, alpha: float = 2.0, beta: float = 0.6, **fields: Any) -> OnPolicy:
-    """Discovered policy optimisation (Lu et al., 2022): PPO with a meta-learned drift, in closed form, for its clipping."""
+    """Discovered policy optimisation (Lu et al., 2022): PPO with a meta-learned drift, in closed
+    form, for its clipping.
+    """
     return _surrogate(DPO(alpha, beta), **fields)
 
 
 @extends_surrogate(lr=7e-4, lam=1.0, normalize_advantage=False, **ONE_STEP, num_steps=8)
 def a2c(**fields: Any) -> OnPolicy:
-    """Advantage actor-critic (Mnih et al., 2016, synchronous): one step of the policy gradient a rollout."""
+    """Advantage actor-critic (Mnih et al., 2016, synchronous): one step of the policy gradient a
+    rollout.
+    """
     return _surrogate(PolicyGradient(), **fields)
 
 
@@ -86,21 +108,25 @@ def a2c(**fields: Any) -> OnPolicy:
     **ONE_STEP,
 )
 def reinforce(**fields: Any) -> OnPolicy:
-    """REINFORCE (Williams, 1992): one step of the policy gradient a rollout, by Monte Carlo returns.
+    """REINFORCE (Williams, 1992): one step of the policy gradient a rollout, by Monte Carlo
+    returns.
 
-    baseline: whether a learned value is subtracted; a leaf, so that both are one program. An episode that the end of a
-    rollout cuts is completed by its value with a baseline, and counts up to there without: play longer than episodes then.
+    baseline: whether a learned value is subtracted; a leaf, so that both are one program. An
+    episode that the end of a rollout cuts is completed by its value with a baseline, and counts up
+    to there without: play longer than episodes then.
     """
     return _surrogate(PolicyGradient(), lam=1.0, **fields)
 
 
 @extends_surrogate(lr=1e-3, entropy_weight=0.0, num_envs=8, epochs=10)
 def trpo(*, max_kl: float = 0.01, damping: float = 0.1, **fields: Any) -> OnPolicy:
-    """Trust region policy optimisation (Schulman et al., 2015), with GAE and a value function of its own (2016).
+    """Trust region policy optimisation (Schulman et al., 2015), with GAE and a value function of
+    its own (2016).
 
-    One natural-gradient step of the policy a rollout; then the epochs fit the value function by the optimiser, with `lr`.
-    They leave alone what the policy reads, so that a shared tower follows the policy and the constraint holds for any
-    network. Metrics: `kl` and `improvement` of the step, and `step_scale`, the length that the line search chose (0: none).
+    One natural-gradient step of the policy a rollout; then the epochs fit the value function by the
+    optimiser, with `lr`. They leave alone what the policy reads, so that a shared tower follows the
+    policy and the constraint holds for any network. Metrics: `kl` and `improvement` of the step,
+    and `step_scale`, the length that the line search chose (0: none).
     """
     step: dict[str, Any] = {"policy_step": TrustRegion(max_kl, damping)}
     return _surrogate(PolicyGradient(), **step | fields)
@@ -117,14 +143,18 @@ def impala(
     value_weight: float = 0.5,
     **fields: Any,
 ) -> OnPolicy:
-    """IMPALA's learner (Espeholt et al., 2018): an actor-critic whose V-trace targets correct for old experience.
+    """IMPALA's learner (Espeholt et al., 2018): an actor-critic whose V-trace targets correct for
+    old experience.
 
-    The published actors play on while the learner learns, with parameters some updates old. Here all is one program: actors
-    play with the newest parameters, and experience ages while its trajectories wait their turn. The first minibatch of the
-    first epoch is on policy; the last one is epochs * minibatches - 1 gradient steps old, and that is what V-trace corrects.
+    The published actors play on while the learner learns, with parameters some updates old. Here
+    all is one program: actors play with the newest parameters, and experience ages while its
+    trajectories wait their turn. The first minibatch of the first epoch is on policy; the last one
+    is epochs * minibatches - 1 gradient steps old, and that is what V-trace corrects.
     """
     rule = VTrace(gamma, lam, max_rho, max_c, entropy_weight, value_weight)
-    return OnPolicy(**{"rule": rule, "lr": lr, "num_envs": 16, "num_steps": 20, "epochs": 1} | fields)
+    return OnPolicy(
+        **{"rule": rule, "lr": lr, "num_envs": 16, "num_steps": 20, "epochs": 1} | fields
+    )
 
 
 def _group(
@@ -148,29 +178,35 @@ extends_group = functools.partial(extends, _group, ("objective", "advantage", "r
 
 @extends_group(**ONE_STEP)
 def rloo(**fields: Any) -> OnPolicy:
-    """REINFORCE leave-one-out (Ahmadian et al., 2024): the policy gradient over the mean of sibling episodes' returns.
+    """REINFORCE leave-one-out (Ahmadian et al., 2024): the policy gradient over the mean of sibling
+    episodes' returns.
 
-    See `Group` for what an episode is: set `num_steps` to the environment's `max_steps` for whole ones.
+    See `Group` for what an episode is: set `num_steps` to the environment's `max_steps` for whole
+    ones.
     """
     return _group(PolicyGradient(), LeaveOneOut(), **fields)
 
 
 @extends_group(group_size=2, **ONE_STEP)
 def remax(**fields: Any) -> OnPolicy:
-    """ReMax (Li et al., 2024): the policy gradient over the return of the greedy policy from the same reset state.
+    """ReMax (Li et al., 2024): the policy gradient over the return of the greedy policy from the
+    same reset state.
 
-    One of each group is the greedy episode: it teaches nothing itself, is no part of the `return`, and its steps count. See
-    `Group` for what an episode is: set `num_steps` to the environment's `max_steps` for whole ones.
+    One of each group is the greedy episode: it teaches nothing itself, is no part of the `return`,
+    and its steps count. See `Group` for what an episode is: set `num_steps` to the environment's
+    `max_steps` for whole ones.
     """
     return _group(PolicyGradient(), OverGreedy(), **fields)
 
 
 @extends_group(lr=2.5e-4, group_size=8, num_envs=16)
 def grpo(*, clip: float = 0.2, kl_weight: float = 0.0, **fields: Any) -> OnPolicy:
-    """Group relative policy optimisation (Shao et al., 2024): PPO's clipping, returns standardised among siblings.
+    """Group relative policy optimisation (Shao et al., 2024): PPO's clipping, returns standardised
+    among siblings.
 
-    kl_weight: of KL(new || old), where old is the policy that played: there is no other to stay close to. See `Group` for
-    what an episode is: set `num_steps` to the environment's `max_steps` for whole ones.
+    kl_weight: of KL(new || old), where old is the policy that played: there is no other to stay
+    close to. See `Group` for what an episode is: set `num_steps` to the environment's `max_steps`
+    for whole ones.
     """
     rule = {"per_episode": True, "penalty": FixedPenalty(kl_weight)}
     return _group(Clip(clip), Standardized(), rule=rule, **fields)

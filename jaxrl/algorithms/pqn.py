@@ -16,10 +16,11 @@ from jaxrl.tree import pytree
 
 @pytree
 class RAdam:
-    """Rectified Adam (Liu et al., 2020, algorithm 2): Adam once the variance of its step is tractable, momentum before.
+    """Rectified Adam (Liu et al., 2020, algorithm 2): Adam once the variance of its step is
+    tractable, momentum before.
 
-    The numbers are those of `optax.radam`, through which a meta-gradient is NaN: its factor is a root of less than zero in
-    the first steps, where it isn't used.
+    The numbers are those of `optax.radam`, through which a meta-gradient is NaN: its factor is a
+    root of less than zero in the first steps, where it isn't used.
     """
 
     b1: float = 0.9
@@ -34,18 +35,26 @@ class RAdam:
         def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
             scaled, state = adam.update(updates, state, params)
             adapts, factor = self._factor(state.count)
-            choose = lambda adapted, mean: jnp.where(adapts, factor * adapted, mean / (1.0 - self.b1**state.count))
+            choose = lambda adapted, mean: jnp.where(
+                adapts, factor * adapted, mean / (1.0 - self.b1**state.count)
+            )
             return jax.tree.map(choose, scaled, state.mu), state
 
-        return optax.chain(optax.GradientTransformation(adam.init, update), optax.scale_by_learning_rate(lr))
+        return optax.chain(
+            optax.GradientTransformation(adam.init, update), optax.scale_by_learning_rate(lr)
+        )
 
     def _factor(self, step: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Whether the variance is tractable after this step, and what Adam's step is then multiplied by. [], []."""
+        """Whether the variance is tractable after this step, and what Adam's step is then
+        multiplied by. [], [].
+        """
         most, power = 2.0 / (1.0 - self.b2) - 1.0, self.b2**step
         length = most - 2.0 * step * power / (1.0 - power)
         adapts = length >= self.threshold
         safe = jnp.where(adapts, length, 5.0)
-        return adapts, jnp.sqrt((safe - 4.0) * (safe - 2.0) * most / ((most - 4.0) * (most - 2.0) * safe))
+        return adapts, jnp.sqrt(
+            (safe - 4.0) * (safe - 2.0) * most / ((most - 4.0) * (most - 2.0) * safe)
+        )
 
 
 def pqn(
@@ -59,12 +68,16 @@ def pqn(
     reward_scale: float = 1.0,
     **fields: Any,
 ) -> OnPolicy:
-    """Parallelised Q-learning (Gallici et al., 2024): no buffer, no slow copy. `fields` are those of `OnPolicy`.
+    """Parallelised Q-learning (Gallici et al., 2024): no buffer, no slow copy. `fields` are those
+    of `OnPolicy`.
 
-    The defaults are the authors' for MinAtar, with a quarter of their environments; floats may be traced.
+    The defaults are the authors' for MinAtar, with a quarter of their environments; floats may be
+    traced.
     """
     own: dict[str, Any] = {
-        "rule": QLambda(gamma, lam, EpsilonGreedy(epsilon_start, epsilon_end, epsilon_fraction), reward_scale),
+        "rule": QLambda(
+            gamma, lam, EpsilonGreedy(epsilon_start, epsilon_end, epsilon_fraction), reward_scale
+        ),
         "lr": lr,
         "schedule": Linear(0.0),
         "max_grad_norm": 10.0,

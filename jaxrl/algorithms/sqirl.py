@@ -1,4 +1,6 @@
-"""Shallow Q-iteration via reinforcement learning: random exploration, then a few steps of fitted Q-iteration."""
+"""Shallow Q-iteration via reinforcement learning: random exploration, then a few steps of fitted
+Q-iteration.
+"""
 
 from typing import Any
 
@@ -19,15 +21,17 @@ from jaxrl.tree import pytree, static
 
 @pytree
 class SQIRL:
-    """Plays greedily up to a time step and at random from there on; learns from what was random (Laidlaw et al., 2024).
+    """Plays greedily up to a time step and at random from there on; learns from what was random
+    (Laidlaw et al., 2024).
 
-    Algorithm 1: the value Q_1 of the random policy is regressed on returns, then Q_j on reward + gamma max Q_(j-1), up to
-    `depth`; the greedy policy of the last acts at this time step; then the next one. The time step goes from 0 to the
-    environment's last over `fraction` of the life, and stays at 0 in a life without end.
+    Algorithm 1: the value Q_1 of the random policy is regressed on returns, then Q_j on reward +
+    gamma max Q_(j-1), up to `depth`; the greedy policy of the last acts at this time step; then the
+    next one. The time step goes from 0 to the environment's last over `fraction` of the life, and
+    stays at 0 in a life without end.
 
-    Simplified: one network serves all time steps, where the paper keeps one for each: values of a discounted life do not
-    depend on the time. Its `depth` sets of heads learn at once, from a buffer, as in the authors' own program. A return
-    that was cut off goes on with Q_1.
+    Simplified: one network serves all time steps, where the paper keeps one for each: values of a
+    discounted life do not depend on the time. Its `depth` sets of heads learn at once, from a
+    buffer, as in the authors' own program. A return that was cut off goes on with Q_1.
     """
 
     lr: float = 1e-3
@@ -43,7 +47,10 @@ class SQIRL:
 
     def __post_init__(self) -> None:
         if self.depth < 1:
-            raise ValueError(f"depth={self.depth}: Q_1 is the random policy's value and the first; write depth=1 or more.")
+            raise ValueError(
+                f"depth={self.depth}: Q_1 is the random policy's value and the first; write "
+                "depth=1 or more."
+            )
 
     def init(self, key: jax.Array, env: Env, obs: Any) -> Learnt:
         params = self._network(env).init(key, obs)
@@ -53,7 +60,9 @@ class SQIRL:
         """Its memory is the time."""
         return jnp.int32(0)
 
-    def explore(self, key: jax.Array, env: Env, params: Any, memory: Any, obs: Any, clock: Clock) -> tuple[Any, Any]:
+    def explore(
+        self, key: jax.Array, env: Env, params: Any, memory: Any, obs: Any, clock: Clock
+    ) -> tuple[Any, Any]:
         following, greedy = self.act(key, env, params, memory, obs)
         at_random = env.action_space.sample(key, masks.mask_of(obs))
         return following, jnp.where(memory >= self._frontier(env, clock), at_random, greedy)
@@ -63,14 +72,22 @@ class SQIRL:
         return memory, jnp.argmax(values)
 
     def values(self, env: Env, params: Any, memory: Any, obs: Any) -> tuple[Any, jax.Array]:
-        """The last value of each action at one observation, -inf where it is masked: (memory, [n])."""
+        """The last value of each action at one observation, -inf where it is masked: (memory,
+        [n]).
+        """
         obs = jax.tree.map(lambda x: jnp.asarray(x)[None], obs)
-        value, allowed = self._values(env, self._network(env).apply(params, (), obs, jnp.zeros(1, bool))[1])
+        value, allowed = self._values(
+            env, self._network(env).apply(params, (), obs, jnp.zeros(1, bool))[1]
+        )
         return memory + 1, jnp.where(allowed, value[:, -1], -jnp.inf)[0]
 
-    def note(self, env: Env, params: Any, batch: Transition, clock: Clock) -> tuple[jax.Array, jax.Array]:
+    def note(
+        self, env: Env, params: Any, batch: Transition, clock: Clock
+    ) -> tuple[jax.Array, jax.Array]:
         """Each step's return, and whether it and what came after was random. [T, B], [T, B]."""
-        look = lambda obs: self._network(env).apply(params, (), obs, jnp.zeros(len(batch.reward), bool))[1]
+        look = lambda obs: self._network(env).apply(
+            params, (), obs, jnp.zeros(len(batch.reward), bool)
+        )[1]
         value, allowed = self._values(env, jax.vmap(look, in_axes=1, out_axes=1)(batch.next_obs))
         next_value = jnp.sum(value[..., 0, :] * allowed, -1) / allowed.sum(-1)
         estimate = jax.vmap(returns.lambda_returns, in_axes=(1, 1, 1, 1, None, None), out_axes=1)
@@ -84,7 +101,9 @@ class SQIRL:
         weight = batch.weight * random
         following, allowed = self._values(env, read_next(network, learnt.params, batch))
         best = jnp.where(allowed[..., None, :], following, -jnp.inf).max(-1)[..., :-1]
-        target = jnp.concatenate([total[..., None], batch.reward[..., None] + batch.discount[..., None] * best], -1)
+        target = jnp.concatenate(
+            [total[..., None], batch.reward[..., None] + batch.discount[..., None] * best], -1
+        )
 
         def loss_of(params: Any) -> tuple[jax.Array, jax.Array]:
             value, _ = self._values(env, read(network, params, batch))
@@ -95,10 +114,21 @@ class SQIRL:
 
         (loss, error), grads = jax.value_and_grad(loss_of, has_aux=True)(learnt.params)
         optimizer = self.optimizer(self.lr * self.schedule(clock))
-        params, opt_state, norm = descend(optimizer, grads, learnt.opt_state, learnt.params, self.max_grad_norm, clock=clock)
-        metrics = {"loss": loss, "grad_norm": norm, "error": error.mean(), "value": following[..., -1, :].max(-1).mean()}
+        params, opt_state, norm = descend(
+            optimizer, grads, learnt.opt_state, learnt.params, self.max_grad_norm, clock=clock
+        )
+        metrics = {
+            "loss": loss,
+            "grad_norm": norm,
+            "error": error.mean(),
+            "value": following[..., -1, :].max(-1).mean(),
+        }
         metrics |= {"frontier": self._frontier(env, clock)}
-        return Learnt(params, (), opt_state, learnt.step + 1), priority_of(error * (weight > 0)), metrics
+        return (
+            Learnt(params, (), opt_state, learnt.step + 1),
+            priority_of(error * (weight > 0)),
+            metrics,
+        )
 
     def _network(self, env: Env) -> networks.Recurrent:
         return networks.build(self.network, None, {"q": self.depth * num_actions(env)})
@@ -127,12 +157,16 @@ def sqirl(
     memory: None = None,
     **fields: Any,
 ) -> OffPolicy:
-    """Random exploration, then `depth` steps of fitted Q-iteration, one time step after the other (Laidlaw et al., 2024).
+    """Random exploration, then `depth` steps of fitted Q-iteration, one time step after the other
+    (Laidlaw et al., 2024).
 
     `fields` are those of `OffPolicy`; floats may be traced.
     """
     if memory is not None:
-        raise TypeError(f"SQIRL has no memory, and got {memory}: write memory=None, or take `r2d2`, which has one.")
+        raise TypeError(
+            f"SQIRL has no memory, and got {memory}: write memory=None, or take `r2d2`, which "
+            "has one."
+        )
     learner = SQIRL(lr, schedule, gamma, fraction, max_grad_norm, optimizer, network, depth)
     own: dict[str, Any] = {"learner": learner, "num_envs": 8, "num_steps": 64, "updates": 64}
     return OffPolicy(**own | fields)

@@ -1,7 +1,9 @@
-"""Learning from each step as it comes, then forgetting it: stream Q(lambda), SARSA(lambda) and AC(lambda).
+"""Learning from each step as it comes, then forgetting it: stream Q(lambda), SARSA(lambda) and
+AC(lambda).
 
-One environment, no batch and no buffer (Elsayed et al., 2024, "Streaming Deep Reinforcement Learning Finally Works"): a step
-costs one pass back and two forward, so a thousand streams run side by side under `vmap`.
+One environment, no batch and no buffer (Elsayed et al., 2024, "Streaming Deep Reinforcement
+Learning Finally Works"): a step costs one pass back and two forward, so a thousand streams run side
+by side under `vmap`.
 """
 
 from typing import Any
@@ -22,15 +24,26 @@ from jaxrl.rules.stream import ActionValues, ActorCritic, Sarsa, Watkins
 from jaxrl.spaces import Box, Discrete, MultiDiscrete
 from jaxrl.tree import pytree, static
 
-# The authors' network for classic control: sparse weights, and a norm without parameters before each activation.
-NETWORK = MLP((32, 32), jax.nn.leaky_relu, shared=True, layer_norm=True, free=(), init=networks.Sparse(), norm_weights=False)
+# The authors' network for classic control: sparse weights, and a norm without parameters before
+# each activation.
+NETWORK = MLP(
+    (32, 32),
+    jax.nn.leaky_relu,
+    shared=True,
+    layer_norm=True,
+    free=(),
+    init=networks.Sparse(),
+    norm_weights=False,
+)
 
 
 @pytree
 class State:
-    """All that a stream is. `trace` has the structure of `params`; `action` is the next one where it is settled, else ().
+    """All that a stream is. `trace` has the structure of `params`; `action` is the next one where
+    it is settled, else ().
 
-    `obs_stats`, and `reward_stats` with the discounted `reward_sum` that it describes, are () where not asked for.
+    `obs_stats`, and `reward_stats` with the discounted `reward_sum` that it describes, are () where
+    not asked for.
     """
 
     params: Any
@@ -45,11 +58,13 @@ class State:
 
 @pytree
 class Stream:
-    """Takes a step, learns from it, and forgets it, `num_steps` times in an update (a matter of speed alone).
+    """Takes a step, learns from it, and forgets it, `num_steps` times in an update (a matter of
+    speed alone).
 
-    rule: what is learnt, `ActionValues()` or `ActorCritic()`. lr: the step size, which the bound on overshooting lowers.
-    network: the builder of each of the rule's networks. normalize_obs, normalize_reward: by running statistics that take in
-    each step as it comes, frozen in evaluation. Leaves: a plain False costs nothing, a traced one keeps statistics unused.
+    rule: what is learnt, `ActionValues()` or `ActorCritic()`. lr: the step size, which the bound on
+    overshooting lowers. network: the builder of each of the rule's networks. normalize_obs,
+    normalize_reward: by running statistics that take in each step as it comes, frozen in
+    evaluation. Leaves: a plain False costs nothing, a traced one keeps statistics unused.
     """
 
     rule: Any = ActionValues()
@@ -61,7 +76,10 @@ class Stream:
 
     def __post_init__(self) -> None:
         if not isinstance(self.num_steps, int | np.integer) or self.num_steps < 1:
-            raise ValueError(f"num_steps={self.num_steps!r} is not a positive whole number; write, say, num_steps=16.")
+            raise ValueError(
+                f"num_steps={self.num_steps!r} is not a positive whole number; write, say, "
+                "num_steps=16."
+            )
 
     @property
     def steps_per_update(self) -> int:
@@ -75,13 +93,21 @@ class Stream:
         groups = self.rule.heads(env.action_space)
         keys = jax.random.split(key_net, len(groups))
         build = lambda key, heads: self.network(heads).init(key, masks.visible(episode.obs))
-        params = {name: build(key, heads) for key, (name, heads) in zip(keys, groups.items(), strict=True)}
-        obs_stats = () if self.normalize_obs is False else _take_in(normalize.start(episode.obs), episode.obs)
+        params = {
+            name: build(key, heads) for key, (name, heads) in zip(keys, groups.items(), strict=True)
+        }
+        obs_stats = (
+            ()
+            if self.normalize_obs is False
+            else _take_in(normalize.start(episode.obs), episode.obs)
+        )
         return State(
             params=params,
             trace=jax.tree.map(jnp.zeros_like, params),
             episode=episode,
-            action=env.action_space.sample(key_act, masks.mask_of(episode.obs)) if self.rule.commits else (),
+            action=env.action_space.sample(key_act, masks.mask_of(episode.obs))
+            if self.rule.commits
+            else (),
             clock=Clock(jnp.int32(0), jnp.float32(num_updates)),
             obs_stats=obs_stats,
             reward_stats=() if self.normalize_reward is False else normalize.start(0.0),
@@ -92,7 +118,9 @@ class Stream:
         return ()
 
     def act(self, key: jax.Array, env: Env, state: State, memory: Any, obs: Any) -> tuple[Any, Any]:
-        out = self._read(env, state.params, state.obs_stats, obs, Clock(1, 1.0))  # a loaded policy has no clock
+        out = self._read(
+            env, state.params, state.obs_stats, obs, Clock(1, 1.0)
+        )  # a loaded policy has no clock
         return memory, out["policy"].mode()
 
     def update(self, key: jax.Array, env: Env, state: State) -> tuple[State, Metrics]:
@@ -105,10 +133,14 @@ class Stream:
         means = jax.tree.map(jnp.mean, metrics)
         return tree.replace(state, clock=state.clock.tick()), episode_metrics(batch) | means
 
-    def step(self, key: jax.Array, env: Env, state: State, clock: Clock) -> tuple[State, tuple[Transition, Metrics]]:
-        """One step of the world and of learning, at a point of the life: the state after it, the transition, and metrics.
+    def step(
+        self, key: jax.Array, env: Env, state: State, clock: Clock
+    ) -> tuple[State, tuple[Transition, Metrics]]:
+        """One step of the world and of learning, at a point of the life: the state after it, the
+        transition, and metrics.
 
-        Where an episode is cut by the clock its last value counts, and the trace ends; the authors take it for a death.
+        Where an episode is cut by the clock its last value counts, and the trace ends; the authors
+        take it for a death.
         """
         rule, key_act, key_next, key_env = self.rule, *jax.random.split(key, 3)
         read = lambda params, stats, obs: self._read(env, params, stats, obs, clock)
@@ -117,20 +149,33 @@ class Stream:
         if rule.commits:
             action = tree.where(state.episode.length > 0, state.action, action)
         played = rollout.advance(key_env, env, state.episode, action)
-        action, (episode, seen) = jax.lax.stop_gradient((action, played))  # a meta-gradient flows through learning alone
+        action, (episode, seen) = jax.lax.stop_gradient(
+            (action, played)
+        )  # a meta-gradient flows through learning alone
         obs_stats, next_stats = self._follow_obs(state, seen, episode)
         reward_stats, reward_sum, reward = self._follow_reward(state, seen)
 
         next_out = read(state.params, obs_stats, seen.next_obs)
         next_action = next_out["policy"].sample(key_next)
-        target = reward + rule.gamma * (1.0 - seen.terminated) * rule.next_value(next_out, next_action)
+        target = reward + rule.gamma * (1.0 - seen.terminated) * rule.next_value(
+            next_out, next_action
+        )
         error = target - rule.value(out, action)
-        objective = lambda params: rule.objective(read(params, state.obs_stats, state.episode.obs), action, error)
+        objective = lambda params: rule.objective(
+            read(params, state.obs_stats, state.episode.obs), action, error
+        )
         decay = rule.gamma * rule.lam * rule.survives(out, action)
-        trace = jax.tree.map(lambda z, grad: decay * z + grad, state.trace, jax.grad(objective)(state.params))
-        steps = {name: bounded_step(trace[name], error, self.lr, kappa) for name, kappa in rule.kappa.items()}
+        trace = jax.tree.map(
+            lambda z, grad: decay * z + grad, state.trace, jax.grad(objective)(state.params)
+        )
+        steps = {
+            name: bounded_step(trace[name], error, self.lr, kappa)
+            for name, kappa in rule.kappa.items()
+        }
         move = lambda step: lambda weight, z: weight + step * error * z
-        params = {name: jax.tree.map(move(steps[name]), state.params[name], trace[name]) for name in steps}
+        params = {
+            name: jax.tree.map(move(steps[name]), state.params[name], trace[name]) for name in steps
+        }
         learnt = State(
             params=params,
             trace=jax.tree.map(lambda z: jnp.where(seen.done, 0.0, z), trace),
@@ -141,11 +186,15 @@ class Stream:
             reward_stats=reward_stats,
             reward_sum=reward_sum,
         )
-        told = {"loss": 0.5 * error**2, "td_error": jnp.abs(error), "entropy": out["policy"].entropy()}
+        told = {
+            "loss": 0.5 * error**2,
+            "td_error": jnp.abs(error),
+            "entropy": out["policy"].entropy(),
+        }
         told |= {f"{name}_step": step for name, step in steps.items()}
         return learnt, (seen, told)
 
-    # -------------------------------------------------------------------------------------------------------- what it sees
+    # --------------------------------------------------------------------------------- what it sees
 
     def _read(self, env: Env, params: Any, obs_stats: Any, obs: Any, clock: Clock) -> Out:
         """The heads of all networks at one observation, and the policy that they make."""
@@ -158,19 +207,25 @@ class Stream:
         return out | {"policy": self.rule.policy(env.action_space, out, clock)}
 
     def _follow_obs(self, state: State, seen: Transition, episode: Episode) -> tuple[Any, Any]:
-        """The statistics with the step's successor, and with what the next step begins at: after an end, a new episode."""
+        """The statistics with the step's successor, and with what the next step begins at: after an
+        end, a new episode.
+        """
         if state.obs_stats == ():
             return (), ()
         stats = _take_in(state.obs_stats, seen.next_obs)
         return stats, tree.where(seen.done, _take_in(stats, episode.obs), stats)
 
     def _follow_reward(self, state: State, seen: Transition) -> tuple[Any, Any, jax.Array]:
-        """The reward over the running standard deviation of the discounted return, this step included."""
+        """The reward over the running standard deviation of the discounted return, this step
+        included.
+        """
         if state.reward_stats == ():
             return (), (), seen.reward
         total = self.rule.gamma * state.reward_sum + seen.reward
         stats = _take_in(state.reward_stats, total)
-        reward = jnp.where(self.normalize_reward, jnp.clip(seen.reward * _scale(stats), -10.0, 10.0), seen.reward)
+        reward = jnp.where(
+            self.normalize_reward, jnp.clip(seen.reward * _scale(stats), -10.0, 10.0), seen.reward
+        )
         return stats, jnp.where(seen.done, 0.0, total), reward
 
 
@@ -199,7 +254,8 @@ def bounded_step(trace: Any, error: jax.Array, lr: Any, kappa: Any) -> jax.Array
 def _stream(own_rule: Any, lr: Any, memory: None = None, **fields: Any) -> Stream:
     if memory is not None:
         raise TypeError(
-            f"A stream learns from one step at a time and has no memory, but got {memory}. Leave memory= out, or take an "
+            f"A stream learns from one step at a time and has no memory, but got {memory}. "
+            "Leave memory= out, or take an "
             "algorithm that has one (`jaxrl algorithms` says which), say rl.ppo or rl.dqn."
         )
     return Stream(**{"rule": own_rule, "lr": lr} | fields)
@@ -216,10 +272,11 @@ def stream_q(
     epsilon_fraction: float = 0.05,
     **fields: Any,
 ) -> Stream:
-    """Stream Q(lambda) (Elsayed et al., 2024): Watkins' Q(lambda), a step at a time. `fields` are those of `Stream`.
+    """Stream Q(lambda) (Elsayed et al., 2024): Watkins' Q(lambda), a step at a time. `fields` are
+    those of `Stream`.
 
-    The trace of what came before is cut at an exploratory action, as in the paper's pseudocode and by Watkins; the authors'
-    code cuts it after that action's own step. Floats may be traced.
+    The trace of what came before is cut at an exploratory action, as in the paper's pseudocode and
+    by Watkins; the authors' code cuts it after that action's own step. Floats may be traced.
     """
     exploration = EpsilonGreedy(epsilon_start, epsilon_end, epsilon_fraction)
     return _stream(ActionValues(Watkins(), gamma, lam, exploration, value_kappa), lr, **fields)
@@ -236,7 +293,10 @@ def stream_sarsa(
     epsilon_fraction: float = 0.05,
     **fields: Any,
 ) -> Stream:
-    """Stream SARSA(lambda) (Elsayed et al., 2024): a step at a time. `fields` are those of `Stream`."""
+    """Stream SARSA(lambda) (Elsayed et al., 2024): a step at a time.
+
+    `fields` are those of `Stream`.
+    """
     exploration = EpsilonGreedy(epsilon_start, epsilon_end, epsilon_fraction)
     return _stream(ActionValues(Sarsa(), gamma, lam, exploration, value_kappa), lr, **fields)
 
@@ -251,8 +311,10 @@ def stream_ac(
     value_kappa: float = 2.0,
     **fields: Any,
 ) -> Stream:
-    """Stream AC(lambda) (Elsayed et al., 2024): actor and critic, a step at a time. `fields` are those of `Stream`.
+    """Stream AC(lambda) (Elsayed et al., 2024): actor and critic, a step at a time. `fields` are
+    those of `Stream`.
 
-    The authors' networks for continuous control are four times as wide: network=MLP((128, 128), ...). Floats may be traced.
+    The authors' networks for continuous control are four times as wide: network=MLP((128, 128),
+    ...). Floats may be traced.
     """
     return _stream(ActorCritic(gamma, lam, entropy_weight, policy_kappa, value_kappa), lr, **fields)

@@ -1,4 +1,7 @@
-"""One action for each observation: DDPG and TD3. With a memory they are RDPG and RTD3 (Yang and Nguyen, 2021)."""
+"""One action for each observation: DDPG and TD3.
+
+With a memory they are RDPG and RTD3 (Yang and Nguyen, 2021).
+"""
 
 from typing import Any
 
@@ -21,10 +24,11 @@ def td3(
     num_critics: int = 2,
     **fields: Any,
 ) -> OffPolicy:
-    """Twin delayed deterministic policy gradients (Fujimoto et al., 2018); with `memory=rl.GRU(64)`, RTD3.
+    """Twin delayed deterministic policy gradients (Fujimoto et al., 2018); with
+    `memory=rl.GRU(64)`, RTD3.
 
-    Slow copies follow when the policy does, every `policy_period` gradient steps. `fields` are those of `ActorCritic` and
-    `OffPolicy`; floats may be traced.
+    Slow copies follow when the policy does, every `policy_period` gradient steps. `fields` are
+    those of `ActorCritic` and `OffPolicy`; floats may be traced.
     """
     own: dict[str, Any] = {
         "actor": Deterministic(noise, smoothing, smoothing_clip),
@@ -35,12 +39,15 @@ def td3(
         "policy_critics": 1,
     }
     given = {"lr": lr, "gamma": gamma, "target_rate": target_rate, "policy_period": policy_period}
-    return make(**own | given | {"max_grad_norm": max_grad_norm, "num_critics": num_critics} | fields)
+    return make(
+        **own | given | {"max_grad_norm": max_grad_norm, "num_critics": num_critics} | fields
+    )
 
 
 @extends(td3, smoothing=0.0, policy_period=1.0, num_critics=1)
 def ddpg(**fields: Any) -> OffPolicy:
-    """Deep deterministic policy gradients (Lillicrap et al., 2015); with `memory=rl.GRU(64)`, RDPG. `fields` are `td3`'s.
+    """Deep deterministic policy gradients (Lillicrap et al., 2015); with `memory=rl.GRU(64)`, RDPG.
+    `fields` are `td3`'s.
 
     Noise is Gaussian, without the paper's inertia unless you give it some, say `inertia=0.85`.
     """

@@ -1,4 +1,7 @@
-"""What a value is: a mean, a histogram, quantiles. Every head combines with every option of `QLearning`."""
+"""What a value is: a mean, a histogram, quantiles.
+
+Every head combines with every option of `QLearning`.
+"""
 
 import math
 from collections.abc import Callable
@@ -11,11 +14,16 @@ from jaxrl import losses, networks
 from jaxrl.tree import pytree, static
 
 Out = dict[str, jax.Array]
-Target = Callable[[jax.Array], jax.Array]  # what each possible next value makes of this row's target
+Target = Callable[
+    [jax.Array], jax.Array
+]  # what each possible next value makes of this row's target
 
 
 class Head(Protocol):
-    """A pytree that reads values off a network's outputs. Leading axes of `out` and predictions are free."""
+    """A pytree that reads values off a network's outputs.
+
+    Leading axes of `out` and predictions are free.
+    """
 
     def heads(self, num_actions: int, dueling: bool) -> dict[str, int]:
         """The network's heads."""
@@ -38,7 +46,8 @@ class Head(Protocol):
     ) -> tuple[jax.Array, jax.Array]:
         """The loss of one row, and the size of its error. [], [].
 
-        now, following: predictions of this row and of what follows; `policy` [n] weighs the next actions.
+        now, following: predictions of this row and of what follows; `policy` [n] weighs the next
+        actions.
         """
         ...
 
@@ -48,7 +57,8 @@ def _heads(num_actions: int, width: int, dueling: bool) -> dict[str, int]:
 
 
 def duel(out: Out, width: int) -> jax.Array:
-    """Each action's outputs; with a "value" beside them, what they have over their mean (Wang et al., 2016, equation 9).
+    """Each action's outputs; with a "value" beside them, what they have over their mean (Wang et
+    al., 2016, equation 9).
 
     `out["q"]` [..., n * width] and `out["value"]` [..., width]. [..., n, width].
     """
@@ -79,7 +89,12 @@ class Expected:
         return prediction
 
     def loss(
-        self, now: jax.Array, action: jax.Array, target: Target, following: jax.Array, policy: jax.Array
+        self,
+        now: jax.Array,
+        action: jax.Array,
+        target: Target,
+        following: jax.Array,
+        policy: jax.Array,
     ) -> tuple[jax.Array, jax.Array]:
         error = jax.lax.stop_gradient(target(jnp.sum(policy * following))) - now[action]
         return losses.huber(error), jnp.abs(error)
@@ -87,9 +102,11 @@ class Expected:
 
 @pytree
 class Categorical:
-    """A value is a histogram of `atoms` from `v_min` to `v_max`, fitted by cross-entropy: C51 (Bellemare et al., 2017).
+    """A value is a histogram of `atoms` from `v_min` to `v_max`, fitted by cross-entropy: C51
+    (Bellemare et al., 2017).
 
-    Its error is the divergence of the prediction from the target, as in Rainbow (Hessel et al., 2018).
+    Its error is the divergence of the prediction from the target, as in Rainbow (Hessel et al.,
+    2018).
     """
 
     v_min: float = -10.0
@@ -98,7 +115,10 @@ class Categorical:
 
     def __post_init__(self) -> None:
         if self.atoms < 2:
-            raise ValueError(f"atoms={self.atoms}: a histogram from v_min to v_max has 2 or more; write, say, atoms=51.")
+            raise ValueError(
+                f"atoms={self.atoms}: a histogram from v_min to v_max has 2 or more; write, "
+                "say, atoms=51."
+            )
 
     @property
     def support(self) -> jax.Array:
@@ -120,7 +140,12 @@ class Categorical:
         return jnp.sum(p * jnp.broadcast_to(self.support, p.shape), axis=-1)
 
     def loss(
-        self, now: jax.Array, action: jax.Array, target: Target, following: jax.Array, policy: jax.Array
+        self,
+        now: jax.Array,
+        action: jax.Array,
+        target: Target,
+        following: jax.Array,
+        policy: jax.Array,
     ) -> tuple[jax.Array, jax.Array]:
         p = _mix(policy, jax.nn.softmax(following))
         goal = jax.lax.stop_gradient(losses.project(p, target(self.support), self.support))
@@ -130,7 +155,8 @@ class Categorical:
 
 @pytree
 class Quantile:
-    """A value is `quantiles` equally likely returns, fitted by quantile regression: QR-DQN (Dabney et al., 2018a).
+    """A value is `quantiles` equally likely returns, fitted by quantile regression: QR-DQN (Dabney
+    et al., 2018a).
 
     kappa: of the Huber loss of each pair (equation 10). Its error is that of the mean.
     """
@@ -145,9 +171,14 @@ class Quantile:
         return ()
 
     def predict(self, key: jax.Array | None, params: Any, out: Out) -> tuple[jax.Array, jax.Array]:
-        """Quantiles, and the fractions that they stand for: the middles of equal parts. [..., n, K], [..., K]."""
+        """Quantiles, and the fractions that they stand for: the middles of equal parts.
+
+        [..., n, K], [..., K].
+        """
         theta = duel(out, self.quantiles)
-        return theta, jnp.broadcast_to(_middles(self.quantiles), (*theta.shape[:-2], self.quantiles))
+        return theta, jnp.broadcast_to(
+            _middles(self.quantiles), (*theta.shape[:-2], self.quantiles)
+        )
 
     def values(self, prediction: tuple[jax.Array, jax.Array]) -> jax.Array:
         return prediction[0].mean(-1)
@@ -162,9 +193,9 @@ class Quantile:
 class Implicit:
     """A value is a function from a fraction to its quantile: IQN (Dabney et al., 2018b).
 
-    The network's `size` features, times an embedding of the fraction in `cosines` (equation 4), then one linear layer.
-    `samples`: the fractions drawn for each row and for its target. To act it reads `fractions`, the middles of equal parts;
-    the paper draws these too.
+    The network's `size` features, times an embedding of the fraction in `cosines` (equation 4),
+    then one linear layer. `samples`: the fractions drawn for each row and for its target. To act it
+    reads `fractions`, the middles of equal parts; the paper draws these too.
     """
 
     kappa: float = 1.0
@@ -179,8 +210,14 @@ class Implicit:
     def init(self, key: jax.Array, num_actions: int, dueling: bool) -> dict[str, Any]:
         key_embedding, *keys = jax.random.split(key, 3)
         sizes = _heads(num_actions, 1, dueling)
-        top = {name: _linear(k, self.size, size, 1.0) for k, (name, size) in zip(keys, sizes.items(), strict=False)}
-        return {"embedding": _linear(key_embedding, self.cosines, self.size, math.sqrt(2.0)), "top": top}
+        top = {
+            name: _linear(k, self.size, size, 1.0)
+            for k, (name, size) in zip(keys, sizes.items(), strict=False)
+        }
+        return {
+            "embedding": _linear(key_embedding, self.cosines, self.size, math.sqrt(2.0)),
+            "top": top,
+        }
 
     def predict(self, key: jax.Array | None, params: Any, out: Out) -> tuple[jax.Array, jax.Array]:
         """Quantiles, and the fractions that they stand for. [..., n, K], [..., K]."""
@@ -210,7 +247,10 @@ def _middles(num: int) -> jax.Array:
 def _regress(
     kappa: Any, now: Any, action: jax.Array, target: Target, following: Any, policy: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Quantile regression of each quantile on all of the target's, and the error of the mean. [], []."""
+    """Quantile regression of each quantile on all of the target's, and the error of the mean.
+
+    [], [].
+    """
     (theta, tau), goal = now, jax.lax.stop_gradient(target(_mix(policy, following[0])))
     error = goal[None, :] - theta[action][:, None]
     loss = losses.quantile(error, jnp.broadcast_to(tau[:, None], error.shape), kappa).mean(1).sum()
@@ -218,7 +258,10 @@ def _regress(
 
 
 def _linear(key: jax.Array, inputs: int, outputs: int, scale: float) -> dict[str, jax.Array]:
-    return {"kernel": networks.orthogonal(scale)(key, (inputs, outputs)), "bias": jnp.zeros(outputs)}
+    return {
+        "kernel": networks.orthogonal(scale)(key, (inputs, outputs)),
+        "bias": jnp.zeros(outputs),
+    }
 
 
 def _apply(layer: dict[str, jax.Array], x: jax.Array) -> jax.Array:

@@ -1,4 +1,6 @@
-"""What several memories are made of: a linear layer and a norm, as plain functions of their parameters."""
+"""What several memories are made of: a linear layer and a norm, as plain functions of their
+parameters.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +24,8 @@ def linear(params: Params, x: jax.Array) -> jax.Array:
 
 
 def normal(x: jax.Array) -> jax.Array:
-    """Each row of x [T, n] at mean 0 and variance 1 (Ba et al., 2016), without weights: the layer after it has them."""
+    """Each row of x [T, n] at mean 0 and variance 1 (Ba et al., 2016), without weights: the layer
+    after it has them.
+    """
     centred = x - x.mean(-1, keepdims=True)
     return centred * jax.lax.rsqrt(jnp.mean(centred**2, -1, keepdims=True) + 1e-6)

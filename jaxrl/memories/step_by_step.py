@@ -16,7 +16,10 @@ Cell = tuple[jax.Array, jax.Array]  # what an LSTM keeps, and what it shows of i
 
 @dataclasses.dataclass(frozen=True)
 class GRU:
-    """A gated recurrent unit (Cho et al., 2014), whose reset gate acts after the product. `rl.ppo(memory=rl.GRU(64))`."""
+    """A gated recurrent unit (Cho et al., 2014), whose reset gate acts after the product.
+
+    `rl.ppo(memory=rl.GRU(64))`.
+    """
 
     size: int = 64
 
@@ -26,11 +29,17 @@ class GRU:
     def start(self) -> jax.Array:
         return jnp.zeros(self.size)
 
-    def apply(self, params: Params, memory: jax.Array, x: jax.Array, first: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def apply(
+        self, params: Params, memory: jax.Array, x: jax.Array, first: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
         def step(hidden: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
             reset, update, new = jnp.split(x, 3)
-            hidden_reset, hidden_update, hidden_new = jnp.split(hidden @ params["hidden"]["kernel"], 3)
-            new = jnp.tanh(new + jax.nn.sigmoid(reset + hidden_reset) * (hidden_new + params["new"]["bias"]))
+            hidden_reset, hidden_update, hidden_new = jnp.split(
+                hidden @ params["hidden"]["kernel"], 3
+            )
+            new = jnp.tanh(
+                new + jax.nn.sigmoid(reset + hidden_reset) * (hidden_new + params["new"]["bias"])
+            )
             update = jax.nn.sigmoid(update + hidden_update)
             hidden = (1.0 - update) * new + update * hidden
             return hidden, hidden
@@ -40,7 +49,9 @@ class GRU:
 
 @dataclasses.dataclass(frozen=True)
 class LSTM:
-    """A long short-term memory (Hochreiter and Schmidhuber, 1997), with a forget gate that starts open (its bias is 1)."""
+    """A long short-term memory (Hochreiter and Schmidhuber, 1997), with a forget gate that starts
+    open (its bias is 1).
+    """
 
     size: int = 64
 
@@ -50,7 +61,9 @@ class LSTM:
     def start(self) -> Cell:
         return jnp.zeros(self.size), jnp.zeros(self.size)
 
-    def apply(self, params: Params, memory: Cell, x: jax.Array, first: jax.Array) -> tuple[Cell, jax.Array]:
+    def apply(
+        self, params: Params, memory: Cell, x: jax.Array, first: jax.Array
+    ) -> tuple[Cell, jax.Array]:
         def step(memory: Cell, x: jax.Array) -> tuple[Cell, jax.Array]:
             cell, hidden = memory
             write, forget, new, show = jnp.split(x + hidden @ params["hidden"]["kernel"], 4)
@@ -62,13 +75,20 @@ class LSTM:
 
 
 def _gates(key: jax.Array, size: int, num: int) -> Params:
-    """Kernels of `num` gates side by side, each orthogonal: of the input, which has the biases, and of the hidden state."""
+    """Kernels of `num` gates side by side, each orthogonal: of the input, which has the biases, and
+    of the hidden state.
+    """
     draw = jax.vmap(lambda key: orthogonal()(key, (size, size)), out_axes=1)
     kernels = draw(jax.random.split(key, 2 * num)).reshape(size, 2, num * size)
-    return {"input": {"kernel": kernels[:, 0], "bias": jnp.zeros(num * size)}, "hidden": {"kernel": kernels[:, 1]}}
+    return {
+        "input": {"kernel": kernels[:, 0], "bias": jnp.zeros(num * size)},
+        "hidden": {"kernel": kernels[:, 1]},
+    }
 
 
-def _step_by_step(step: Callable[[Any, Any], Any], memory: Any, x: jax.Array, first: jax.Array) -> tuple[Any, jax.Array]:
+def _step_by_step(
+    step: Callable[[Any, Any], Any], memory: Any, x: jax.Array, first: jax.Array
+) -> tuple[Any, jax.Array]:
     """A scan of `step(memory, x) -> memory, y`, the memory zeros at each first step."""
 
     def move(memory: Any, now: tuple[jax.Array, jax.Array]) -> Any:

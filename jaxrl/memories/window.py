@@ -15,11 +15,13 @@ Kept = dict[str, jax.Array]
 
 @dataclasses.dataclass(frozen=True)
 class GTrXL:
-    """A gated transformer-XL (Parisotto et al., 2020): attention over the last `window` steps, gated as a GRU is.
+    """A gated transformer-XL (Parisotto et al., 2020): attention over the last `window` steps,
+    gated as a GRU is.
 
-    Each layer keeps its last `window` inputs and looks at them and at its present one, in the same episode. Attention knows
-    distance by a learnt bias for each, the simplest relative position, rather than by Transformer-XL's sinusoids. A gate
-    starts nearly shut, so that a layer passes on what it gets. Gradients flow through all that is read at once.
+    Each layer keeps its last `window` inputs and looks at them and at its present one, in the same
+    episode. Attention knows distance by a learnt bias for each, the simplest relative position,
+    rather than by Transformer-XL's sinusoids. A gate starts nearly shut, so that a layer passes on
+    what it gets. Gradients flow through all that is read at once.
     """
 
     size: int = 64
@@ -29,15 +31,22 @@ class GTrXL:
 
     def __post_init__(self) -> None:
         if self.window < 1 or self.layers < 1:
-            raise ValueError(f"window={self.window} and layers={self.layers} are at least 1; write, say, GTrXL(window=32).")
+            raise ValueError(
+                f"window={self.window} and layers={self.layers} are at least 1; write, say, "
+                "GTrXL(window=32)."
+            )
         if self.heads < 1 or self.size % self.heads:
             raise ValueError(
-                f"heads={self.heads} does not divide size={self.size}, and each head of GTrXL takes an equal share of the "
+                f"heads={self.heads} does not divide size={self.size}, and each head of GTrXL "
+                "takes an equal share of the "
                 "features: write heads=1, or a size that it divides."
             )
 
     def init(self, key: jax.Array) -> Params:
-        return {f"layer_{i}": self._init(key) for i, key in enumerate(jax.random.split(key, self.layers))}
+        return {
+            f"layer_{i}": self._init(key)
+            for i, key in enumerate(jax.random.split(key, self.layers))
+        }
 
     def _init(self, key: jax.Array) -> Params:
         keys = jax.random.split(key, 6)
@@ -52,11 +61,20 @@ class GTrXL:
         }
 
     def start(self) -> Kept:
-        """What each layer read, oldest first, and which of these rows are of this episode: none yet."""
-        return {"read": jnp.zeros((self.layers, self.window, self.size)), "valid": jnp.zeros(self.window, bool)}
+        """What each layer read, oldest first, and which of these rows are of this episode: none
+        yet.
+        """
+        return {
+            "read": jnp.zeros((self.layers, self.window, self.size)),
+            "valid": jnp.zeros(self.window, bool),
+        }
 
-    def apply(self, params: Params, memory: Kept, x: jax.Array, first: jax.Array) -> tuple[Kept, jax.Array]:
-        episode = jnp.concatenate([jnp.where(memory["valid"], 0, -1), jnp.cumsum(first)])  # -1: of none
+    def apply(
+        self, params: Params, memory: Kept, x: jax.Array, first: jax.Array
+    ) -> tuple[Kept, jax.Array]:
+        episode = jnp.concatenate(
+            [jnp.where(memory["valid"], 0, -1), jnp.cumsum(first)]
+        )  # -1: of none
         valid = episode[-self.window :] == episode[-1]
         kept = []
         for i in range(self.layers):
@@ -66,7 +84,10 @@ class GTrXL:
         return {"read": jnp.stack(kept), "valid": valid}, x
 
     def _layer(self, params: Params, read: jax.Array, episode: jax.Array) -> jax.Array:
-        """One layer's outputs for all rows but the first `window`, which are only looked at. [T, size]."""
+        """One layer's outputs for all rows but the first `window`, which are only looked at.
+
+        [T, size].
+        """
         x = read[self.window :]
         seen = self._attention(params, normal(read), episode)
         x = _gated(params["attend_gate"], x, jax.nn.relu(linear(params["join"], seen)))
@@ -74,14 +95,18 @@ class GTrXL:
         return _gated(params["out_gate"], x, jax.nn.relu(linear(params["out"], hidden)))
 
     def _attention(self, params: Params, read: jax.Array, episode: jax.Array) -> jax.Array:
-        """What each row but the first `window` finds in the `window` before it and itself. [T, size].
+        """What each row but the first `window` finds in the `window` before it and itself. [T,
+        size].
 
-        In blocks of `window` rows, each of which sees itself and the block before, so that its cost is linear in T.
+        In blocks of `window` rows, each of which sees itself and the block before, so that its cost
+        is linear in T.
         """
         length = len(read) - self.window
         block = min(length, self.window)
         rest = -length % block
-        query, key, value = jnp.split(linear(params["attend"], jnp.pad(read, ((0, rest), (0, 0)))), 3, axis=-1)
+        query, key, value = jnp.split(
+            linear(params["attend"], jnp.pad(read, ((0, rest), (0, 0)))), 3, axis=-1
+        )
         episode = jnp.pad(episode, (0, rest), constant_values=-2)
         share = lambda x: x.reshape(*x.shape[:-1], self.heads, -1)
         queries = share(query[self.window :].reshape(-1, block, self.size))
@@ -89,14 +114,25 @@ class GTrXL:
 
         distance = np.arange(block)[:, None] + self.window - np.arange(self.window + block)[None]
         near = (distance >= 0) & (distance <= self.window)
-        same = episode[self.window :].reshape(-1, block)[:, :, None] == self._blocks(episode, length)[:, None]
+        same = (
+            episode[self.window :].reshape(-1, block)[:, :, None]
+            == self._blocks(episode, length)[:, None]
+        )
         bias = params["distance"]["bias"][:, np.clip(distance, 0, self.window)]
-        score = jnp.einsum("nqhd,nkhd->nhqk", queries, keys) / math.sqrt(self.size // self.heads) + bias[None]
-        weight = jax.nn.softmax(jnp.where((same & near[None])[:, None], score, -jnp.inf))  # each row sees itself at least
+        score = (
+            jnp.einsum("nqhd,nkhd->nhqk", queries, keys) / math.sqrt(self.size // self.heads)
+            + bias[None]
+        )
+        weight = jax.nn.softmax(
+            jnp.where((same & near[None])[:, None], score, -jnp.inf)
+        )  # each row sees itself at least
         return jnp.einsum("nhqk,nkhd->nqhd", weight, values).reshape(-1, self.size)[:length]
 
     def _blocks(self, x: jax.Array, length: int) -> jax.Array:
-        """Of x [window + T, ...], the rows that each block of rows looks at. [blocks, window + block, ...]."""
+        """Of x [window + T, ...], the rows that each block of rows looks at.
+
+        [blocks, window + block, ...].
+        """
         if length <= self.window:
             return x[None]
         blocks = x.reshape(-1, self.window, *x.shape[1:])
@@ -114,7 +150,9 @@ def _gate(key: jax.Array, size: int) -> Params:
 
 
 def _gated(params: Params, x: jax.Array, y: jax.Array) -> jax.Array:
-    """x, moved towards y as a GRU's state is by its input (Parisotto et al., 2020, gated recurrent unit). [T, size]."""
+    """x, moved towards y as a GRU's state is by its input (Parisotto et al., 2020, gated recurrent
+    unit). [T, size].
+    """
     reset, update, new = jnp.split(y @ params["new"]["kernel"], 3, axis=-1)
     old_reset, old_update = jnp.split(x @ params["old"]["kernel"], 2, axis=-1)
     new = jnp.tanh(new + (jax.nn.sigmoid(reset + old_reset) * x) @ params["reset"]["kernel"])

@@ -1,4 +1,6 @@
-"""Learning what learning is made of: evolution, meta-gradients, and long ones through a tree of checkpoints."""
+"""Learning what learning is made of: evolution, meta-gradients, and long ones through a tree of
+checkpoints.
+"""
 
 from jaxrl.meta.bootstrapped import Bootstrap, Gain, Online
 from jaxrl.meta.curriculum import Curriculum, LevelReplay

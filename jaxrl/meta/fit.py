@@ -1,4 +1,6 @@
-"""Examples in the place of lives: what evolves is judged by how well it says what another function says."""
+"""Examples in the place of lives: what evolves is judged by how well it says what another function
+says.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +16,10 @@ from jaxrl.tree import pytree, static
 
 @pytree
 class Examples:
-    """Inputs by name, and what a function should say of them, all of one shape. It stands where tasks do."""
+    """Inputs by name, and what a function should say of them, all of one shape.
+
+    It stands where tasks do.
+    """
 
     inputs: dict[str, jax.Array]
     target: jax.Array
@@ -28,9 +33,11 @@ class Examples:
 
 @pytree
 class Fit:
-    """Stands where `Lives` do: the score is the share of the target's variance that the model explains, 1 at best.
+    """Stands where `Lives` do: the score is the share of the target's variance that the model
+    explains, 1 at best.
 
-    model: called with the inputs of `Examples`. tunes: what is learnt, ("model",) or fields of it, as of `Lives`.
+    model: called with the inputs of `Examples`. tunes: what is learnt, ("model",) or fields of it,
+    as of `Lives`.
     """
 
     model: Any
@@ -59,9 +66,17 @@ class Fit:
         num_tasks: int,
         levels: None = None,
     ) -> tuple[jax.Array, Metrics]:
-        """The score of each member, the same for each of its tasks; examples have no levels to choose. [M, K]."""
-        score = jax.vmap(lambda member: self.judge(tasks, ask(member), num_tasks))(jnp.arange(len(luck)))
-        none = {"length": jnp.float32(1.0), "episodes": jnp.int32(len(luck)), "waste": jnp.float32(1.0)}
+        """The score of each member, the same for each of its tasks; examples have no levels to
+        choose. [M, K].
+        """
+        score = jax.vmap(lambda member: self.judge(tasks, ask(member), num_tasks))(
+            jnp.arange(len(luck))
+        )
+        none = {
+            "length": jnp.float32(1.0),
+            "episodes": jnp.int32(len(luck)),
+            "waste": jnp.float32(1.0),
+        }
         return jnp.broadcast_to(score[:, None], (len(luck), num_tasks)), none
 
 
@@ -76,8 +91,12 @@ class Drift:
 
 
 def drift_examples(objective: Any) -> Examples:
-    """What a drift, as `LPO`'s, takes off at ratios from 1/4 to 4, advantages from -3 to 3, and fractions of the life."""
-    grid = np.meshgrid(np.geomspace(0.25, 4.0, 25), np.linspace(-3.0, 3.0, 13), [0.0, 0.5, 1.0], indexing="ij")
+    """What a drift, as `LPO`'s, takes off at ratios from 1/4 to 4, advantages from -3 to 3, and
+    fractions of the life.
+    """
+    grid = np.meshgrid(
+        np.geomspace(0.25, 4.0, 25), np.linspace(-3.0, 3.0, 13), [0.0, 0.5, 1.0], indexing="ij"
+    )
     ratio, advantage, fraction = (jnp.asarray(x, jnp.float32) for x in grid)
     target = objective.drift(ratio, advantage, fraction)
     return Examples({"ratio": ratio, "advantage": advantage, "fraction": fraction}, target)

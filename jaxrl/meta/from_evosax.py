@@ -26,7 +26,9 @@ class State:
 
 @pytree
 class _Search:
-    """A strategy of evosax's with the three methods of the kit's. sigma: the first spread, a leaf."""
+    """A strategy of evosax's with the three methods of the kit's. sigma: the first spread, a
+    leaf.
+    """
 
     sigma: float = 0.1
     population: int = static(default=32)
@@ -47,7 +49,9 @@ class _Search:
         with BROADCASTS():
             search, settings = self._search(params)
             begun = search.init(jax.random.key(0), params, settings)  # it draws nothing
-        return State(params, jax.tree.map(_strong, begun), Clock(jnp.int32(0), jnp.float32(num_generations)))
+        return State(
+            params, jax.tree.map(_strong, begun), Clock(jnp.int32(0), jnp.float32(num_generations))
+        )
 
     def ask(self, key: jax.Array, state: State, member: Any) -> Any:
         return jax.tree.map(lambda x: x[member], self._asked(key, state)[0])
@@ -60,7 +64,9 @@ class _Search:
             search, settings = self._search(state.params)
             told, _ = search.tell(jax.random.fold_in(key, 1), members, cost, asked, settings)
         told = jax.tree.map(_strong, told)
-        return State(search.get_mean(told), told, state.clock.tick()), metrics | {"spread": jnp.mean(told.std)}
+        return State(search.get_mean(told), told, state.clock.tick()), metrics | {
+            "spread": jnp.mean(told.std)
+        }
 
     def update(self, key: jax.Array, state: State, fitness: Fitness) -> tuple[State, Metrics]:
         """One generation of `fitness(key, params)`, [] or [K]; all members get the same key."""
@@ -71,7 +77,9 @@ class _Search:
             from evosax import algorithms
         except ImportError as error:
             name = type(self).__name__
-            raise ImportError(f"{name} is evosax's: pip install 'jaxrl[evosax]'. rl.ES needs nothing.") from error
+            raise ImportError(
+                f"{name} is evosax's: pip install 'jaxrl[evosax]'. rl.ES needs nothing."
+            ) from error
         search = getattr(algorithms, NAMES[type(self)])(self.population, params)
         return search, search.default_params.replace(std_init=jnp.asarray(self.sigma, jnp.float32))
 
@@ -83,20 +91,28 @@ class _Search:
 
 @pytree
 class SNES(_Search):
-    """Separable natural evolution strategy (Wierstra et al., 2014): a mean and a spread for each parameter."""
+    """Separable natural evolution strategy (Wierstra et al., 2014): a mean and a spread for each
+    parameter.
+    """
 
 
 @pytree
 class SepCMAES(_Search):
-    """Separable CMA-ES (Ros and Hansen, 2008): a diagonal covariance, for up to some thousands of parameters."""
+    """Separable CMA-ES (Ros and Hansen, 2008): a diagonal covariance, for up to some thousands of
+    parameters.
+    """
 
 
 @pytree
 class CMAES(_Search):
-    """CMA-ES (Hansen and Ostermeier, 2001): a full covariance, for up to some hundreds of parameters."""
+    """CMA-ES (Hansen and Ostermeier, 2001): a full covariance, for up to some hundreds of
+    parameters.
+    """
 
 
-BROADCASTS = functools.partial(jax.numpy_rank_promotion, "allow")  # evosax adds vectors to matrices; we may forbid it
+BROADCASTS = functools.partial(
+    jax.numpy_rank_promotion, "allow"
+)  # evosax adds vectors to matrices; we may forbid it
 NAMES = {SNES: "SNES", SepCMAES: "Sep_CMA_ES", CMAES: "CMA_ES"}
 
 

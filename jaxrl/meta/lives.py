@@ -17,12 +17,17 @@ SELECTION = 0x5E1EC7  # the seed of the tasks that choose a checkpoint: the same
 
 
 class Tasks(Protocol):
-    """A pytree, in the place of an environment: what levels are drawn from, all of the same shapes."""
+    """A pytree, in the place of an environment: what levels are drawn from, all of the same
+    shapes.
+    """
 
     def sample(self, key: jax.Array) -> Env: ...
 
     def score(self, env: Any, ret: jax.Array) -> jax.Array:
-        """A mean return on a level, made comparable between levels: say as a share of the optimum. []."""
+        """A mean return on a level, made comparable between levels: say as a share of the optimum.
+
+        [].
+        """
         ...
 
 
@@ -30,11 +35,12 @@ class Tasks(Protocol):
 class Lives:
     """A learner, what of it is meta-learnt, how long it lives, and how a life is judged.
 
-    learner: an algorithm. tunes: the fields of it that are learnt, by name, as ("rule.objective.weights",): trees of floats.
-    lifetime: updates that a life lasts, log-uniform between these two. Many lives at once are spread evenly over that
-    distribution, and those of like length share a program: `waste` times what is needed is computed.
-    episodes: that judge the policy a life ends with; greedy: by its best actions, rather than as it explores.
-    num_lives: on each task. chunk: lives at once, by default all; fewer take less memory and waste less.
+    learner: an algorithm. tunes: the fields of it that are learnt, by name, as
+    ("rule.objective.weights",): trees of floats. lifetime: updates that a life lasts, log-uniform
+    between these two. Many lives at once are spread evenly over that distribution, and those of
+    like length share a program: `waste` times what is needed is computed. episodes: that judge the
+    policy a life ends with; greedy: by its best actions, rather than as it explores. num_lives: on
+    each task. chunk: lives at once, by default all; fewer take less memory and waste less.
     """
 
     learner: Any = OnPolicy()
@@ -49,7 +55,10 @@ class Lives:
         tree.check_counts(self, "episodes", "num_lives", *([] if self.chunk is None else ["chunk"]))
         shortest, longest = self.lifetime if np.shape(self.lifetime) == (2,) else (0, 0)
         if not 1 <= shortest <= longest:
-            raise ValueError(f"lifetime={self.lifetime} is no range of updates from 1 up: write, say, lifetime=(10, 60).")
+            raise ValueError(
+                f"lifetime={self.lifetime} is no range of updates from 1 up: write, say, "
+                "lifetime=(10, 60)."
+            )
 
     @property
     def tuned(self) -> dict[str, Any]:
@@ -64,7 +73,9 @@ class Lives:
         """The mean score on so many selection tasks, the same at each call. []."""
         return self.scores(jax.random.key(SELECTION), tasks, params, num_tasks).mean()
 
-    def scores(self, key: jax.Array, tasks: Tasks, params: dict[str, Any], num_tasks: int) -> jax.Array:
+    def scores(
+        self, key: jax.Array, tasks: Tasks, params: dict[str, Any], num_tasks: int
+    ) -> jax.Array:
         """How well a learner with these parameters does on so many tasks. [num_tasks]."""
         return self.live(key, tasks, lambda member: params, np.zeros(1, int), num_tasks)[0][0]
 
@@ -79,30 +90,46 @@ class Lives:
     ) -> tuple[jax.Array, Metrics]:
         """The score of each member on each of its tasks [M, K], and what the lives were like.
 
-        ask: a member's parameters, by its number. luck: members with the same number live on the same tasks with the same
-        keys, for equally long. [M]. levels: in place of those that the tasks sample, task by task, for each luck. [K * L].
+        ask: a member's parameters, by its number. luck: members with the same number live on the
+        same tasks with the same keys, for equally long. [M]. levels: in place of those that the
+        tasks sample, task by task, for each luck. [K * L].
         """
-        # the shortest lives go first, `chunk` at a time, so that a chunk's longest life is known before it begins
+        # the shortest lives go first, `chunk` at a time, so that a chunk's longest life is known
+        # before it begins
         groups = luck.max() + 1
         member, task, life = (x.ravel() for x in np.indices((len(luck), num_tasks, self.num_lives)))
-        slot = task * groups + luck[member]  # slot s has a life longer than a share s / num_slots of all lives
+        slot = (
+            task * groups + luck[member]
+        )  # slot s has a life longer than a share s / num_slots of all lives
         order = np.argsort(slot, kind="stable")
         rounds = -(-len(order) // (self.chunk or len(order)))
         width = -(-len(order) // rounds)
         rows = np.pad(order, (0, rounds * width - len(order)), mode="edge").reshape(rounds, width)
         key_task, key_length, key_life = jax.random.split(key, 3)
-        bound = np.round(self.quantile((slot[rows[:, -1]] + 1) / (groups * num_tasks))).astype(np.int32)
+        bound = np.round(self.quantile((slot[rows[:, -1]] + 1) / (groups * num_tasks))).astype(
+            np.int32
+        )
 
-        def play(member: jax.Array, slot: jax.Array, life: jax.Array, bound: jax.Array) -> tuple[jax.Array, jax.Array]:
-            share = (slot + jax.random.uniform(jax.random.fold_in(key_length, slot))) / (groups * num_tasks)
+        def play(
+            member: jax.Array, slot: jax.Array, life: jax.Array, bound: jax.Array
+        ) -> tuple[jax.Array, jax.Array]:
+            share = (slot + jax.random.uniform(jax.random.fold_in(key_length, slot))) / (
+                groups * num_tasks
+            )
             lifetime = jnp.minimum(jnp.round(self.quantile(share)).astype(jnp.int32), bound)
             key_level = jax.random.fold_in(key_task, slot)
-            level = tasks.sample(key_level) if levels is None else jax.tree.map(lambda x: x[slot], levels)
+            level = (
+                tasks.sample(key_level)
+                if levels is None
+                else jax.tree.map(lambda x: x[slot], levels)
+            )
             key = jax.random.fold_in(jax.random.fold_in(key_life, slot), life)
             return self.life(key, ask(member), tasks, level, lifetime, bound), lifetime
 
         one_round = lambda now: jax.vmap(play, in_axes=(0, 0, 0, None))(*now)
-        found, lifetimes = jax.lax.map(one_round, (member[rows], slot[rows], life[rows], jnp.asarray(bound)))
+        found, lifetimes = jax.lax.map(
+            one_round, (member[rows], slot[rows], life[rows], jnp.asarray(bound))
+        )
         unsorted = jnp.zeros(len(order)).at[order].set(found.ravel()[: len(order)])
         lived = lifetimes.ravel()[: len(order)].sum()
         return unsorted.reshape(len(luck), num_tasks, self.num_lives).mean(-1), {
@@ -112,11 +139,19 @@ class Lives:
         }
 
     def life(
-        self, key: jax.Array, params: dict[str, Any], tasks: Tasks, env: Env, lifetime: jax.Array, bound: jax.Array
+        self,
+        key: jax.Array,
+        params: dict[str, Any],
+        tasks: Tasks,
+        env: Env,
+        lifetime: jax.Array,
+        bound: jax.Array,
     ) -> jax.Array:
-        """The score of the policy that a life of so many updates ends with; NaN if the life went non-finite. [].
+        """The score of the policy that a life of so many updates ends with; NaN if the life went
+        non-finite. [].
 
-        bound: the updates that are computed, `lifetime` or more: the same for all lives under one `vmap`.
+        bound: the updates that are computed, `lifetime` or more: the same for all lives under one
+        `vmap`.
         """
         learner = self.with_params(params)
         key_init, key_learn, key_judge = jax.random.split(key, 3)
@@ -128,7 +163,9 @@ class Lives:
         state = jax.lax.fori_loop(0, bound, update, learner.init(key_init, env, lifetime))
         return self.score_of(key_judge, learner, tasks, env, state)
 
-    def score_of(self, key: jax.Array, learner: Any, tasks: Tasks, env: Env, state: Any) -> jax.Array:
+    def score_of(
+        self, key: jax.Array, learner: Any, tasks: Tasks, env: Env, state: Any
+    ) -> jax.Array:
         """The score of a learner's policy as it is now; NaN if the learner went non-finite. []."""
         act = learner.act if self.greedy else learner.explore
         policy = lambda key, memory, obs: act(key, env, state, memory, obs)
@@ -145,6 +182,7 @@ def check_tasks(tasks: Any, who: Any) -> None:
     """Refuses a single environment where a distribution of them is due."""
     if not hasattr(tasks, "sample") or not hasattr(tasks, "score"):
         raise TypeError(
-            f"{type(who).__name__} plays on tasks, which have sample(key) -> Env and score(env, return), and got "
+            f"{type(who).__name__} plays on tasks, which have sample(key) -> Env and "
+            "score(env, return), and got "
             f"{type(tasks).__name__}: give a distribution of levels in place of one environment."
         )

@@ -1,4 +1,6 @@
-"""Reverse mode through a long training in little memory: a tree of checkpoints, from which lost states are played again."""
+"""Reverse mode through a long training in little memory: a tree of checkpoints, from which lost
+states are played again.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,18 +9,24 @@ import jax
 import jax.numpy as jnp
 
 
-def tree_scan(step: Callable[[Any, jax.Array], Any], state: Any, length: int, branch: int = 8) -> Any:
-    """The state after `state = step(state, n)` for n = 0 ... length - 1, for reverse mode in little memory.
+def tree_scan(
+    step: Callable[[Any, jax.Array], Any], state: Any, length: int, branch: int = 8
+) -> Any:
+    """The state after `state = step(state, n)` for n = 0 ... length - 1, for reverse mode in little
+    memory.
 
-    The way back keeps `branch` states on each of log(length) / log(branch) levels and plays each step again once for each
-    level, rather than keep all `length` (REPLAY; Engstrom et al., 2025, section 3). Up to `branch` steps that is a scan with
-    each step checkpointed. Steps must be the same when they are played again: take randomness from n.
+    The way back keeps `branch` states on each of log(length) / log(branch) levels and plays each
+    step again once for each level, rather than keep all `length` (REPLAY; Engstrom et al., 2025,
+    section 3). Up to `branch` steps that is a scan with each step checkpointed. Steps must be the
+    same when they are played again: take randomness from n.
 
     Raises:
       ValueError: a branch below 2.
     """
     if branch < 2:
-        raise ValueError(f"branch={branch} is no tree: write branch=2 or more; 8 suits most lengths.")
+        raise ValueError(
+            f"branch={branch} is no tree: write branch=2 or more; 8 suits most lengths."
+        )
     levels = 1
     while branch**levels < length:
         levels += 1
@@ -27,14 +35,23 @@ def tree_scan(step: Callable[[Any, jax.Array], Any], state: Any, length: int, br
     padded = widths[0] * leaf_span > length
 
     def leaf(state: Any, n: jax.Array) -> Any:
-        # n is the same for all that vmap runs together, so this stays a branch and what is beyond the end costs nothing
-        return jax.lax.cond(n < length, step, lambda state, n: state, state, n) if padded else step(state, n)
+        # n is the same for all that vmap runs together, so this stays a branch and what is beyond
+        # the end costs nothing
+        return (
+            jax.lax.cond(n < length, step, lambda state, n: state, state, n)
+            if padded
+            else step(state, n)
+        )
 
     def node(level: int, state: Any, first: jax.Array) -> Any:
         if level == levels:
             return leaf(state, first)
         span = branch ** (levels - 1 - level)
-        child = jax.checkpoint(lambda state, i: node(level + 1, state, first + i * span), prevent_cse=False)
-        return jax.lax.scan(lambda state, i: (child(state, i), None), state, jnp.arange(widths[level]))[0]
+        child = jax.checkpoint(
+            lambda state, i: node(level + 1, state, first + i * span), prevent_cse=False
+        )
+        return jax.lax.scan(
+            lambda state, i: (child(state, i), None), state, jnp.arange(widths[level])
+        )[0]
 
     return node(0, state, jnp.int32(0))

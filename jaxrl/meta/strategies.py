@@ -1,4 +1,6 @@
-"""Evolution strategies over any pytree of floats: what asks for members, and learns from how fit they were."""
+"""Evolution strategies over any pytree of floats: what asks for members, and learns from how fit
+they were.
+"""
 
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -17,7 +19,10 @@ Fitness = Callable[[jax.Array, Any], jax.Array]  # (key, params) -> [] or, one f
 
 
 class Strategy(Protocol):
-    """A pytree of settings. Its state has the fields `params`, what it has learnt so far, and `clock`, of generations."""
+    """A pytree of settings.
+
+    Its state has the fields `params`, what it has learnt so far, and `clock`, of generations.
+    """
 
     @property
     def members(self) -> int:
@@ -26,21 +31,31 @@ class Strategy(Protocol):
 
     @property
     def luck(self) -> np.ndarray:
-        """Members with the same number share their tasks and their keys, so that they differ by themselves alone. [M]."""
+        """Members with the same number share their tasks and their keys, so that they differ by
+        themselves alone. [M].
+        """
         ...
 
     def init(self, params: Any, num_generations: Any = float("inf")) -> Any: ...
 
     def ask(self, key: jax.Array, state: Any, member: Any) -> Any:
-        """The parameters of one member, a whole number below `members`. Ask and tell of a generation have the same key."""
+        """The parameters of one member, a whole number below `members`.
+
+        Ask and tell of a generation have the same key.
+        """
         ...
 
     def tell(self, key: jax.Array, state: Any, fitness: jax.Array) -> tuple[Any, Metrics]:
-        """The state after a generation that was so fit: [M] or, with K tasks each, [M, K]. More is better."""
+        """The state after a generation that was so fit: [M] or, with K tasks each, [M, K].
+
+        More is better.
+        """
         ...
 
 
-def generation(strategy: Strategy, key: jax.Array, state: Any, fitness: Fitness) -> tuple[Any, Metrics]:
+def generation(
+    strategy: Strategy, key: jax.Array, state: Any, fitness: Fitness
+) -> tuple[Any, Metrics]:
     """One generation of `fitness(key, params)`, all members at once."""
     key_ask, key_luck = jax.random.split(key)
 
@@ -62,14 +77,16 @@ class State:
 
 @pytree
 class ES:
-    """Evolution strategy in antithetic pairs (Salimans et al., 2017): gradient ascent on the fitness of a cloud of members.
+    """Evolution strategy in antithetic pairs (Salimans et al., 2017): gradient ascent on the
+    fitness of a cloud of members.
 
-    Members 2i and 2i + 1 stand at params + sigma * noise and params - sigma * noise, and share their luck. The gradient is
-    sum over pairs of (utility of the first - of the second) * noise / (2 * sigma * pairs); `shaping` makes the utilities.
-    The noise is drawn again from its key where it is weighed, so that no generation is kept.
+    Members 2i and 2i + 1 stand at params + sigma * noise and params - sigma * noise, and share
+    their luck. The gradient is sum over pairs of (utility of the first - of the second) * noise /
+    (2 * sigma * pairs); `shaping` makes the utilities. The noise is drawn again from its key where
+    it is weighed, so that no generation is kept.
 
-    lr, sigma: of the first generation; each later one multiplies them by `lr_decay` and `sigma_decay`.
-    population: members of a generation, an even number.
+    lr, sigma: of the first generation; each later one multiplies them by `lr_decay` and
+    `sigma_decay`. population: members of a generation, an even number.
     """
 
     lr: float = 0.03
@@ -83,7 +100,9 @@ class ES:
     def __post_init__(self) -> None:
         check_pairs(self.population)
         if callable(self.optimizer) and jax.tree_util.all_leaves([self.optimizer]):
-            object.__setattr__(self, "optimizer", Optimizer(self.optimizer))  # a bare function can't be a leaf
+            object.__setattr__(
+                self, "optimizer", Optimizer(self.optimizer)
+            )  # a bare function can't be a leaf
 
     @property
     def members(self) -> int:
@@ -95,7 +114,11 @@ class ES:
 
     def init(self, params: Any, num_generations: Any = float("inf")) -> State:
         params = as_floats(params)
-        return State(params, self.optimizer(self.lr).init(params), Clock(jnp.int32(0), jnp.float32(num_generations)))
+        return State(
+            params,
+            self.optimizer(self.lr).init(params),
+            Clock(jnp.int32(0), jnp.float32(num_generations)),
+        )
 
     def ask(self, key: jax.Array, state: State, member: Any) -> Any:
         member = jnp.asarray(member)
@@ -123,19 +146,27 @@ class ES:
             "grad_norm": optax.tree.norm(grads),
             "spread": sigma,
         }
-        return State(optax.apply_updates(state.params, changes), opt_state, state.clock.tick()), metrics
+        return State(
+            optax.apply_updates(state.params, changes), opt_state, state.clock.tick()
+        ), metrics
 
     def update(self, key: jax.Array, state: State, fitness: Fitness) -> tuple[State, Metrics]:
-        """One generation of `fitness(key, params)`, [] or [K]; the two of a pair get the same key."""
+        """One generation of `fitness(key, params)`, [] or [K]; the two of a pair get the same
+        key.
+        """
         return generation(self, key, state, fitness)
 
     def _now(self, state: State) -> tuple[jax.Array, jax.Array]:
         n = jnp.asarray(state.clock.n, jnp.float32)
-        return self.lr * jnp.asarray(self.lr_decay) ** n, self.sigma * jnp.asarray(self.sigma_decay) ** n
+        return self.lr * jnp.asarray(self.lr_decay) ** n, self.sigma * jnp.asarray(
+            self.sigma_decay
+        ) ** n
 
 
 def clean(fitness: jax.Array) -> tuple[jax.Array, Metrics]:
-    """Fitness [M] or [M, K] with -inf, the worst there is, for what is not finite; and what a generation was like. []."""
+    """Fitness [M] or [M, K] with -inf, the worst there is, for what is not finite; and what a
+    generation was like. [].
+    """
     finite = jnp.isfinite(fitness)
     mean = lambda x: jnp.sum(jnp.where(finite, x, 0.0)) / jnp.maximum(finite.sum(), 1)
     middle = jnp.where(finite.any(), mean(fitness), jnp.nan)
@@ -165,12 +196,16 @@ def as_floats(params: Any) -> Any:
     """
     named = jax.tree_util.tree_leaves_with_path(params)
     if not named:
-        raise ValueError("Nothing is tuned: name the fields that are learnt, say tunes=('weights',) or tunes=('lr',).")
+        raise ValueError(
+            "Nothing is tuned: name the fields that are learnt, say tunes=('weights',) or "
+            "tunes=('lr',)."
+        )
     for path, x in named:
         kind = x.dtype if hasattr(x, "dtype") else np.asarray(x).dtype
         if not jnp.issubdtype(kind, jnp.floating):
             raise TypeError(
-                f"{jax.tree_util.keystr(path) or 'params'} = {x!r} is {kind}, and evolution adds noise to real numbers. "
+                f"{jax.tree_util.keystr(path) or 'params'} = {x!r} is {kind}, and evolution "
+                "adds noise to real numbers. "
                 "Tune only the fields below it that are floats."
             )
     return jax.tree.map(jnp.asarray, params)

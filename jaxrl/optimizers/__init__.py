@@ -1,7 +1,8 @@
 """Learned optimisers: what stands in Adam's place, as pytrees whose weights are leaves.
 
-Each is called with a learning rate, as `Optimizer` is, and gives an optax transformation. So any algorithm takes one as its
-`optimizer`, and evolution tunes "optimizer.weights" as it tunes any other field.
+Each is called with a learning rate, as `Optimizer` is, and gives an optax transformation. So any
+algorithm takes one as its `optimizer`, and evolution tunes "optimizer.weights" as it tunes any
+other field.
 """
 
 from jaxrl.optimizers.open import OPEN

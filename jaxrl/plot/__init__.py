@@ -1,7 +1,8 @@
-"""Pictures of a sweep's results: learning curves, heat maps, films of an agent. The only door to matplotlib.
+"""Pictures of a sweep's results: learning curves, heat maps, films of an agent. The only door to
+matplotlib.
 
-No display, backend or pyplot state is needed: each function returns a `Picture`, a matplotlib Figure that shows itself in a
-notebook and is saved with `picture.savefig("curve.pdf")`.
+No display, backend or pyplot state is needed: each function returns a `Picture`, a matplotlib
+Figure that shows itself in a notebook and is saved with `picture.savefig("curve.pdf")`.
 """
 
 from jaxrl.plot.canvas import COLORS, DASHES, MARKERS, Picture, number

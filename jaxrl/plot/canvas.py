@@ -1,4 +1,6 @@
-"""What all pictures share: the Figure, colours, labels, a line with its band, a cell with its value."""
+"""What all pictures share: the Figure, colours, labels, a line with its band, a cell with its
+value.
+"""
 
 import io
 from typing import Any
@@ -11,7 +13,8 @@ from matplotlib.figure import Figure
 from jaxrl import stats
 from jaxrl.stats import Results
 
-# Okabe and Ito (2008), dark and light by turns; with dashes and markers the lines differ without colour, too
+# Okabe and Ito (2008), dark and light by turns; with dashes and markers the lines differ without
+# colour, too
 COLORS = ("#000000", "#E69F00", "#0072B2", "#CC79A7", "#009E73", "#56B4E9", "#D55E00")
 DASHES = ("-", "--", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
@@ -27,7 +30,9 @@ class Picture(Figure):
 
 
 def number(value: Any) -> str:
-    """A short name for a value, of three digits: 0.01, 1e-3, 3.16e-4; but 0.9999 is not rounded up to 1."""
+    """A short name for a value, of three digits: 0.01, 1e-3, 3.16e-4; but 0.9999 is not rounded up
+    to 1.
+    """
     if not isinstance(value, float):
         return str(value)
     digits = 3
@@ -45,13 +50,16 @@ def swept(array: xr.DataArray, *taken: str) -> list[str]:
 
 
 def only(array: xr.DataArray, keep: tuple[str | None, ...], remedy: str) -> xr.DataArray:
-    """The array without its axes of one value, all but `keep`; a picture can't show any more axes."""
+    """The array without its axes of one value, all but `keep`; a picture can't show any more
+    axes.
+    """
     rest = [axis for axis in swept(array) if axis not in keep]
     if rest:
         here = ", ".join(f"{axis}={labels(array, axis)[0]}" for axis in rest)
         sizes = ", ".join(f"{axis} ({array.sizes[axis]} values)" for axis in swept(array))
         raise ValueError(
-            f"{array.name!r} has the axes {sizes}, too many for one picture: choose a value of {' and '.join(rest)}. "
+            f"{array.name!r} has the axes {sizes}, too many for one picture: choose a value of "
+            f"{' and '.join(rest)}. "
             f"Write plot.{remedy.replace('HERE', here)}."
         )
     return array.squeeze([axis for axis in array.dims if axis not in keep], drop=True)
@@ -81,16 +89,33 @@ def canvas(ax: Axes | None, size: tuple[float, float]) -> tuple[Figure, Axes]:
 
 
 def line(ax: Axes, x: np.ndarray, made: xr.Dataset, i: int, label: str) -> None:
-    """The i-th line with its band; about a dozen markers, shifted so that those of two lines don't meet."""
-    color, dash, marker = COLORS[i % len(COLORS)], DASHES[i % len(DASHES)], MARKERS[i % len(MARKERS)]
+    """The i-th line with its band; about a dozen markers, shifted so that those of two lines don't
+    meet.
+    """
+    color, dash, marker = (
+        COLORS[i % len(COLORS)],
+        DASHES[i % len(DASHES)],
+        MARKERS[i % len(MARKERS)],
+    )
     every = max(1, len(x) // 12)
     shown = None if every == 1 else (i % every, every)
-    ax.plot(x, made.iqm, color=color, linestyle=dash, marker=marker, markevery=shown, markersize=5, label=label)
+    ax.plot(
+        x,
+        made.iqm,
+        color=color,
+        linestyle=dash,
+        marker=marker,
+        markevery=shown,
+        markersize=5,
+        label=label,
+    )
     ax.fill_between(x, made.low, made.high, color=color, alpha=0.18, linewidth=0)
 
 
 def cells(ax: Axes, values: np.ndarray, label: str) -> None:
-    """Coloured cells [y, x], each with its value in whichever of black and white can be read on it."""
+    """Coloured cells [y, x], each with its value in whichever of black and white can be read on
+    it.
+    """
     image = ax.imshow(values, cmap="cividis", origin="lower", aspect="auto")
     ax.set_facecolor("lightgrey")  # seen through a cell without a value
     for (row, column), value in np.ndenumerate(values):

@@ -18,7 +18,10 @@ from jaxrl.env import Env
 
 
 class Film:
-    """An animated GIF that plays in a notebook. `data`: the file's bytes. `path`: where it is saved, if it is."""
+    """An animated GIF that plays in a notebook.
+
+    `data`: the file's bytes. `path`: where it is saved, if it is.
+    """
 
     def __init__(self, data: bytes, path: Path | None = None):
         self.data, self.path = data, path
@@ -28,7 +31,10 @@ class Film:
         return Film(self.data, Path(path))
 
     def _repr_html_(self) -> str:
-        return f'<img src="data:image/gif;base64,{base64.b64encode(self.data).decode()}" alt="an episode">'
+        return (
+            f'<img src="data:image/gif;base64,{base64.b64encode(self.data).decode()}" '
+            'alt="an episode">'
+        )
 
 
 def gif(
@@ -43,17 +49,20 @@ def gif(
 ) -> Film:
     """A film of one episode, saved at `path` if given.
 
-    policy: (key, memory, obs) -> (memory, action), with its memory at rest as `policy.memory`, () if it has no such thing.
-    key: the luck of the episode, `jax.random.key(0)` unless given. draw: (axes, state) draws one state on matplotlib Axes,
-    `env.draw` unless given. max_frames: of a longer episode that many states are shown, evenly spaced, both ends included.
-    fps: frames a second (GIF rounds a frame's time to 10 ms), 30 unless given, fewer where the film would last under 3 s.
+    policy: (key, memory, obs) -> (memory, action), with its memory at rest as `policy.memory`, ()
+    if it has no such thing. key: the luck of the episode, `jax.random.key(0)` unless given. draw:
+    (axes, state) draws one state on matplotlib Axes, `env.draw` unless given. max_frames: of a
+    longer episode that many states are shown, evenly spaced, both ends included. fps: frames a
+    second (GIF rounds a frame's time to 10 ms), 30 unless given, fewer where the film would last
+    under 3 s.
 
     Raises: ValueError when nobody knows how to draw the environment.
     """
     draw = draw or getattr(env, "draw", None)
     if draw is None:
         raise ValueError(
-            f"{type(env).__name__} has no drawing. Give its class a method draw(self, ax, state) that draws one state on "
+            f"{type(env).__name__} has no drawing. Give its class a method draw(self, ax, "
+            "state) that draws one state on "
             "matplotlib Axes, or write plot.gif(env, policy, draw=lambda ax, state: ...)."
         )
     states, returns = _episode(env, policy, jax.random.key(0) if key is None else key)
@@ -62,19 +71,26 @@ def gif(
     pause = 1000 / (fps or min(30, len(frames) / 3))
     durations = [pause] * (len(frames) - 1) + [pause + 700]  # the end is held, then it starts anew
     buffer = io.BytesIO()
-    frames[0].save(buffer, "gif", save_all=True, append_images=frames[1:], duration=durations, loop=0)
+    frames[0].save(
+        buffer, "gif", save_all=True, append_images=frames[1:], duration=durations, loop=0
+    )
     film = Film(buffer.getvalue())
     return film if path is None else film.save(path)
 
 
 def _episode(env: Env, policy: rollout.Policy, key: jax.Array) -> tuple[Any, np.ndarray]:
-    """The states of one episode, first and last included, and the return so far at each. [T + 1, ...], [T + 1]."""
+    """The states of one episode, first and last included, and the return so far at each.
+
+    [T + 1, ...], [T + 1].
+    """
     key_reset, key_play = jax.random.split(key)
 
     def move(episode: rollout.Episode, key: jax.Array) -> tuple[rollout.Episode, Any]:
         key_act, key_env = jax.random.split(key)
         memory, action = policy(key_act, episode.memory, episode.obs)
-        following, transition = rollout.step(key_env, env, tree.replace(episode, memory=memory), action)
+        following, transition = rollout.step(
+            key_env, env, tree.replace(episode, memory=memory), action
+        )
         return following, (following.state, following.ret, transition.done)
 
     @jax.jit
@@ -88,7 +104,9 @@ def _episode(env: Env, policy: rollout.Policy, key: jax.Array) -> tuple[Any, np.
     return states, np.concatenate([[0.0], returns[:length]])
 
 
-def _frames(draw: Callable[[Axes, Any], None], states: Any, returns: np.ndarray, shown: list[int]) -> list[Image.Image]:
+def _frames(
+    draw: Callable[[Axes, Any], None], states: Any, returns: np.ndarray, shown: list[int]
+) -> list[Image.Image]:
     figure = Figure(figsize=(4.8, 3.4), dpi=80)
     canvas, ax = FigureCanvasAgg(figure), figure.add_axes((0.02, 0.02, 0.96, 0.86))
     frames = []

@@ -1,4 +1,6 @@
-"""A report: one HTML page of one or several kept sweeps that needs nothing else, now or in ten years."""
+"""A report: one HTML page of one or several kept sweeps that needs nothing else, now or in ten
+years.
+"""
 
 import itertools
 import os
@@ -11,24 +13,35 @@ from jaxrl.sweep import store
 
 
 def report(
-    *folders: str | os.PathLike[str], out: str | os.PathLike[str] = "report.html", name: str = "return", films: bool = True
+    *folders: str | os.PathLike[str],
+    out: str | os.PathLike[str] = "report.html",
+    name: str = "return",
+    films: bool = True,
 ) -> pathlib.Path:
-    """Writes a report of kept sweeps, or of records, as one page that opens from disk without a network. Returns where.
+    """Writes a report of kept sweeps, or of records, as one page that opens from disk without a
+    network. Returns where.
 
-    A section for each: the question, the reproducibility card, a table of all settings with intervals, learning curves,
-    performance profiles, the probability that the best setting improves on the others, what mattered, who diverged, and
-    films of the best and the median policy. Of several, a comparison of the best setting of each, or why there is none.
+    A section for each: the question, the reproducibility card, a table of all settings with
+    intervals, learning curves, performance profiles, the probability that the best setting improves
+    on the others, what mattered, who diverged, and films of the best and the median policy. Of
+    several, a comparison of the best setting of each, or why there is none.
 
-    name: which curve is the score. films: they take seconds, as the policies are compiled; False leaves them out.
+    name: which curve is the score. films: they take seconds, as the policies are compiled; False
+    leaves them out.
 
     Raises:
-      FileNotFoundError, ValueError: no folder, one that holds no sweep or is damaged, one without that curve.
+      FileNotFoundError, ValueError: no folder, one that holds no sweep or is damaged, one without
+      that curve.
     """
     if not folders:
-        raise ValueError("a report needs a folder that rl.sweep(folder=) made: rl.report('runs/x').")
+        raise ValueError(
+            "a report needs a folder that rl.sweep(folder=) made: rl.report('runs/x')."
+        )
     out = pathlib.Path(out).expanduser()
     if out.is_dir():
-        raise ValueError(f"{out} is a directory: name the page, say out={str(out / 'report.html')!r}.")
+        raise ValueError(
+            f"{out} is a directory: name the page, say out={str(out / 'report.html')!r}."
+        )
     studies = [study.read(folder, name) for folder in dict.fromkeys(folders)]
     html = page.page(studies, comparisons(studies), films)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -37,7 +50,9 @@ def report(
 
 
 def comparisons(studies: list[Study]) -> list[tuple[str, str, stats.Comparison | list[str]]]:
-    """Of each pair the titles, and the best settings side by side, or what would make that misleading."""
+    """Of each pair the titles, and the best settings side by side, or what would make that
+    misleading.
+    """
     made = []
     for a, b in itertools.combinations(studies, 2):
         obstacles = stats.obstacles(a.best, b.best, a.name)

@@ -1,4 +1,6 @@
-"""The page of a report: HTML from what is known, with its style, its script and its numbers inside."""
+"""The page of a report: HTML from what is known, with its style, its script and its numbers
+inside.
+"""
 
 import base64
 import datetime
@@ -17,8 +19,10 @@ from jaxrl.report.study import Study
 ROWS = 500  # of a table
 SETTINGS = "Final {} of each setting, the best first."
 NOTE = (
-    "Scores are those of the last evaluation point; intervals are 95 % percentile bootstrap intervals of the interquartile "
-    "mean (IQM) over seeds. The best of several settings was chosen by the very seeds that score it, and so looks better "
+    "Scores are those of the last evaluation point; intervals are 95 % percentile bootstrap "
+    "intervals of the interquartile "
+    "mean (IQM) over seeds. The best of several settings was chosen by the very seeds that "
+    "score it, and so looks better "
     "than it is: run it on new seeds before you report it."
 )
 
@@ -29,7 +33,10 @@ class Html(str):
 
 def tag(name: str, *inside: Any, **attributes: Any) -> Html:
     """An element. Whatever is not markup already is escaped: a label may hold anything."""
-    given = "".join(f' {key.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"' for key, value in attributes.items())
+    given = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"'
+        for key, value in attributes.items()
+    )
     return Html(f"<{name}{given}>{''.join(_safe(x) for x in inside)}</{name}>")
 
 
@@ -45,12 +52,19 @@ def page(studies: list[Study], compared: list[Any], films: bool) -> str:
     title = "; ".join(dict.fromkeys(one.title for one in studies))
     sections = [_section(one, drawn, films) for one in studies]
     script, style = (
-        importlib.resources.files("jaxrl.report").joinpath(name).read_text() for name in ("page.js", "page.css")
+        importlib.resources.files("jaxrl.report").joinpath(name).read_text()
+        for name in ("page.js", "page.css")
     )
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    policy = (
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src "
+        f"'sha256-{digest}'"
+    )
     head = [
-        Html('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),
+        Html(
+            '<meta charset="utf-8"><meta name="viewport" content="width=device-width, '
+            'initial-scale=1">'
+        ),
         Html(f'<meta http-equiv="Content-Security-Policy" content="{policy}">'),
         tag("title", f"Report: {title}"),
         Html(f"<style>{style}</style>"),
@@ -71,31 +85,50 @@ def page(studies: list[Study], compared: list[Any], films: bool) -> str:
 def _section(one: Study, drawn: list[Any], films: bool) -> Html:
     mattered, shares = charts.what_mattered(one)
     lost, named = study.diverged(one)
-    curves, better, settings = charts.learning_curves(one), charts.improvement(one), charts.parallel(one)
+    curves, better, settings = (
+        charts.learning_curves(one),
+        charts.improvement(one),
+        charts.parallel(one),
+    )
     parts = [
         tag("h2", one.title, " ", tag("small", one.path.name)),
         tag("p", study.question(one), class_="question"),
         _card(one),
-        tag("h3", "Scores"), _table(study.table(one), SETTINGS.format(one.name)),
-        tag("h3", "Learning curves"), _chart(curves, drawn) if curves else tag("p", "The results have no steps."),
-        tag("h3", "Performance profiles"), _chart(charts.profile(one), drawn),
+        tag("h3", "Scores"),
+        _table(study.table(one), SETTINGS.format(one.name)),
+        tag("h3", "Learning curves"),
+        _chart(curves, drawn) if curves else tag("p", "The results have no steps."),
+        tag("h3", "Performance profiles"),
+        _chart(charts.profile(one), drawn),
         tag("h3", "Probability of improvement"),
-        _chart(better, drawn) if better else tag("p", "One setting, or one seed: nothing to improve on."),
-        tag("h3", "What mattered"), tag("p", mattered), tag("div", [_chart(c, drawn) for c in shares], class_="several"),
+        _chart(better, drawn)
+        if better
+        else tag("p", "One setting, or one seed: nothing to improve on."),
+        tag("h3", "What mattered"),
+        tag("p", mattered),
+        tag("div", [_chart(c, drawn) for c in shares], class_="several"),
         _chart(settings, drawn) if settings else "",
-        tag("h3", "Diverged members"), [_chart(c, drawn) for c in charts.divergence(one)], tag("p", lost),
+        tag("h3", "Diverged members"),
+        [_chart(c, drawn) for c in charts.divergence(one)],
+        tag("p", lost),
         tag("ul", [tag("li", name) for name in named]) if named else "",
-        tag("h3", "Policies") if films else "", tag("div", [_film(*film) for film in study.films(one)], class_="several")
-        if films else "",
-    ]  # fmt: skip
+        tag("h3", "Policies") if films else "",
+        tag("div", [_film(*film) for film in study.films(one)], class_="several") if films else "",
+    ]
     return tag("section", parts)
 
 
 def _card(one: Study) -> Html:
-    rows = [tag("tr", tag("th", key, scope="row"), tag("td", value)) for key, value in study.card(one)]
+    rows = [
+        tag("tr", tag("th", key, scope="row"), tag("td", value)) for key, value in study.card(one)
+    ]
     run = json.dumps(one.record["run"], indent=1)[:50_000]
     return tag(
-        "details", tag("summary", "Reproducibility card"), tag("table", rows, class_="card"), tag("pre", run), open=""
+        "details",
+        tag("summary", "Reproducibility card"),
+        tag("table", rows, class_="card"),
+        tag("pre", run),
+        open="",
     )
 
 
@@ -104,19 +137,33 @@ def _table(frame: pd.DataFrame, title: str) -> Html:
     numeric = lambda column: column.dtype.kind in "iuf" or any(isinstance(x, float) for x in column)
     kinds = ["number" if numeric(frame[column]) else "text" for column in frame]
     buttons = [tag("button", column, type="button") for column in frame.columns]
-    head = [tag("th", button, scope="col", class_=kind) for button, kind in zip(buttons, kinds, strict=True)]
-    rows = [tag("tr", [_cell(value) for value in row]) for row in frame.head(ROWS).itertuples(index=False)]
+    head = [
+        tag("th", button, scope="col", class_=kind)
+        for button, kind in zip(buttons, kinds, strict=True)
+    ]
+    rows = [
+        tag("tr", [_cell(value) for value in row])
+        for row in frame.head(ROWS).itertuples(index=False)
+    ]
     more = f" The first {ROWS} of {len(frame):,}." if len(frame) > ROWS else ""
     caption = tag("caption", f"{title}{more} Click a column to sort by it.")
     return tag(
-        "div", tag("table", caption, tag("thead", tag("tr", head)), tag("tbody", rows), class_="sorts"), class_="wide"
+        "div",
+        tag("table", caption, tag("thead", tag("tr", head)), tag("tbody", rows), class_="sorts"),
+        class_="wide",
     )
 
 
 def _cell(value: Any) -> Html:
     if isinstance(value, str | bool):
         return tag("td", value)
-    text = "–" if value != value else f"{value:.5g}" if isinstance(value, float) and abs(value) >= 1 else plot.number(value)
+    text = (
+        "–"
+        if value != value
+        else f"{value:.5g}"
+        if isinstance(value, float) and abs(value) >= 1
+        else plot.number(value)
+    )
     return tag("td", text, class_="number", data_value=value)
 
 
@@ -128,12 +175,19 @@ def _chart(chart: dict[str, Any], drawn: list[Any]) -> Html:
 
 
 def _film(caption: str, source: str, reason: str) -> Html:
-    shown = tag("img", src=source, alt=caption)[: -len("</img>")] if source else tag("p", reason, class_="note")
+    shown = (
+        tag("img", src=source, alt=caption)[: -len("</img>")]
+        if source
+        else tag("p", reason, class_="note")
+    )
     return tag("figure", Html(shown), tag("figcaption", caption), class_="film")
 
 
 def _comparison(studies: list[Study], compared: list[Any], drawn: list[Any]) -> Html:
-    parts = [tag("h2", "Comparison"), tag("p", "The best setting of each study beside the others'.", class_="question")]
+    parts = [
+        tag("h2", "Comparison"),
+        tag("p", "The best setting of each study beside the others'.", class_="question"),
+    ]
     for first, second, found in compared:
         parts.append(tag("h3", f"{first} and {second}"))
         if isinstance(found, list):
@@ -141,7 +195,11 @@ def _comparison(studies: list[Study], compared: list[Any], drawn: list[Any]) -> 
             parts.append(tag("ul", [tag("li", line) for line in found]))
         else:
             paired = "of the same seeds" if found.paired else "unpaired"
-            words = {"first": first, "second": second, "difference": f"difference of the two, {paired}"}
+            words = {
+                "first": first,
+                "second": second,
+                "difference": f"difference of the two, {paired}",
+            }
             words |= {"improvement": "probability that a seed of the first beats one of the second"}
             rows = [(text, *map(float, getattr(found, part))) for part, text in words.items()]
             parts.append(
@@ -152,7 +210,16 @@ def _comparison(studies: list[Study], compared: list[Any], drawn: list[Any]) -> 
             )
     if not any(isinstance(found, list) for _, _, found in compared):
         best = [(one, charts.learning_curves(one)) for one in studies]
-        lines = [chart["lines"][0] | {"label": one.path.name, "x": chart["x"]} for one, chart in best if chart]
-        chart = {"kind": "lines", "xlabel": "environment steps", "ylabel": studies[0].name, "lines": lines}
+        lines = [
+            chart["lines"][0] | {"label": one.path.name, "x": chart["x"]}
+            for one, chart in best
+            if chart
+        ]
+        chart = {
+            "kind": "lines",
+            "xlabel": "environment steps",
+            "ylabel": studies[0].name,
+            "lines": lines,
+        }
         parts += [_chart(chart, drawn)] if lines else []
     return tag("section", parts)

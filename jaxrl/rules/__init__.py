@@ -6,7 +6,15 @@ from jaxrl.rules.exploration import EpsilonGreedy
 from jaxrl.rules.group import Group, LeaveOneOut, OverGreedy, Standardized
 from jaxrl.rules.lpg import LPG
 from jaxrl.rules.lpo import LPO
-from jaxrl.rules.objectives import DPO, SPO, AdaptivePenalty, Clip, FixedPenalty, MirrorDescent, PolicyGradient
+from jaxrl.rules.objectives import (
+    DPO,
+    SPO,
+    AdaptivePenalty,
+    Clip,
+    FixedPenalty,
+    MirrorDescent,
+    PolicyGradient,
+)
 from jaxrl.rules.q_lambda import QLambda
 from jaxrl.rules.surrogate import Surrogate
 from jaxrl.rules.td import TD, DQNClipped, DQNReg, SquaredError

@@ -1,7 +1,8 @@
-"""DiscoRL's meta-network as plain functions of its published weights, which keep the names that their authors gave.
+"""DiscoRL's meta-network as plain functions of its published weights, which keep the names that
+their authors gave.
 
-Oh et al. (2025), as published: an LSTM reads backward what is seen of each step, and a state of the lifetime makes a gate
-that multiplies it; a second network sums a rollout up into that state.
+Oh et al. (2025), as published: an LSTM reads backward what is seen of each step, and a state of the
+lifetime makes a gate that multiplies it; a second network sums a rollout up into that state.
 """
 
 import jax
@@ -17,7 +18,8 @@ LIFE = "lstm/~/meta_lstm/~unroll"  # where the second network's weights are
 
 @pytree
 class Seen:
-    """What the network sees of a rollout: [T, B], chances and values of actions [T, B, A], y [T, B, 600], z [T, B, A, 600].
+    """What the network sees of a rollout: [T, B], chances and values of actions [T, B, A], y [T, B,
+    600], z [T, B, A, 600].
 
     `slow_` is the slow copy's; `next_` is at the next observation; y and z are chances too.
     """
@@ -46,8 +48,12 @@ class Seen:
     next_slow_z: jax.Array
 
 
-def advise(w: Weights, state: State, seen: Seen) -> tuple[tuple[jax.Array, jax.Array, jax.Array], State]:
-    """Logits of what policy [T, B, A], y and z (at the action) [T, B, 600] should become; and the lifetime's next state."""
+def advise(
+    w: Weights, state: State, seen: Seen
+) -> tuple[tuple[jax.Array, jax.Array, jax.Array], State]:
+    """Logits of what policy [T, B, A], y and z (at the action) [T, B, 600] should become; and the
+    lifetime's next state.
+    """
     x, by_action = _features(w, "lstm", seen)
     backward = jax.vmap(_lstm_backward, in_axes=(None, 1, 1), out_axes=1)
     x = backward(w, x, seen.done)
@@ -84,11 +90,16 @@ def shapes() -> dict[str, tuple[int, ...]]:
     for home in ("lstm", LIFE):
         for net in ("mlp", "mlp_1"):
             sizes |= {f"{home}/{net}/~/linear_0": (600, 16), f"{home}/{net}/~/linear_1": (16, 1)}
-        sizes |= {f"{home}/sequential/conv1_d": (1, 2 * 9, 16), f"{home}/sequential/conv1_d_1": (1, 2 * 16, 2)}
-    return {f"{name}/w": shape for name, shape in sizes.items()} | {f"{name}/b": shape[-1:] for name, shape in sizes.items()}
+        sizes |= {
+            f"{home}/sequential/conv1_d": (1, 2 * 9, 16),
+            f"{home}/sequential/conv1_d_1": (1, 2 * 16, 2),
+        }
+    return {f"{name}/w": shape for name, shape in sizes.items()} | {
+        f"{name}/b": shape[-1:] for name, shape in sizes.items()
+    }
 
 
-# ---------------------------------------------------------------------------------------------------------- what it reads
+# ------------------------------------------------------------------------------------ what it reads
 
 
 def _features(w: Weights, home: str, seen: Seen) -> tuple[jax.Array, jax.Array]:
@@ -96,10 +107,14 @@ def _features(w: Weights, home: str, seen: Seen) -> tuple[jax.Array, jax.Array]:
     y_net = lambda y: _mlp(w, f"{home}/mlp", y)[..., 0]
     z_net = lambda z: _mlp(w, f"{home}/mlp_1", z)[..., 0]
     at_action = lambda x: jnp.take_along_axis(x, seen.action[..., None], -1)[..., 0]
-    z, next_z, slow_z, next_slow_z = map(z_net, (seen.z, seen.next_z, seen.slow_z, seen.next_slow_z))
+    z, next_z, slow_z, next_slow_z = map(
+        z_net, (seen.z, seen.next_z, seen.slow_z, seen.next_slow_z)
+    )
 
     def views(z: jax.Array, next_z: jax.Array) -> list[jax.Array]:
-        mean = [jnp.sum(chance * x, -1) for chance, x in ((seen.chance, z), (seen.next_chance, next_z))]
+        mean = [
+            jnp.sum(chance * x, -1) for chance, x in ((seen.chance, z), (seen.next_chance, next_z))
+        ]
         return [at_action(z), *mean, z.max(-1), next_z.max(-1)]
 
     played = at_action(seen.chance)
@@ -113,7 +128,15 @@ def _features(w: Weights, home: str, seen: Seen) -> tuple[jax.Array, jax.Array]:
         *views(slow_z, next_slow_z),
     ]
     taken = jax.nn.one_hot(seen.action, z.shape[-1])
-    of_actions = [seen.chance, seen.chance, seen.slow_chance, z, slow_z, _log(seen.slow_q), _log(seen.advantages)]
+    of_actions = [
+        seen.chance,
+        seen.chance,
+        seen.slow_chance,
+        z,
+        slow_z,
+        _log(seen.slow_q),
+        _log(seen.advantages),
+    ]
     actions = jnp.stack([*of_actions, seen.scaled_advantages, taken], -1)
     for name in ("conv1_d", "conv1_d_1"):
         actions = _mix(w, f"{home}/sequential/{name}", actions)
@@ -125,7 +148,7 @@ def _log(x: jax.Array) -> jax.Array:
     return jnp.sign(x) * jnp.log1p(jnp.abs(x))
 
 
-# ------------------------------------------------------------------------------------------------------------------ layers
+# ------------------------------------------------------------------------------------------- layers
 
 
 def _linear(w: Weights, name: str, x: jax.Array) -> jax.Array:
@@ -138,13 +161,17 @@ def _mlp(w: Weights, name: str, x: jax.Array) -> jax.Array:
 
 
 def _mix(w: Weights, name: str, x: jax.Array) -> jax.Array:
-    """A layer over each action and the mean of all, so that their order says nothing. [..., A, n]."""
+    """A layer over each action and the mean of all, so that their order says nothing. [..., A,
+    n].
+    """
     mean = jnp.broadcast_to(x.mean(-2, keepdims=True), x.shape)
     return jax.nn.relu(_linear(w, name, jnp.concatenate([x, mean], -1)))
 
 
 def _lstm(w: Weights, name: str, state: State, x: jax.Array) -> State:
-    """One step of Haiku's LSTM: gates in the order input, new, forget, output, the forget gate's bias 1 higher."""
+    """One step of Haiku's LSTM: gates in the order input, new, forget, output, the forget gate's
+    bias 1 higher.
+    """
     hidden, cell = state
     write, new, forget, show = jnp.split(_linear(w, name, jnp.concatenate([x, hidden])), 4)
     cell = jax.nn.sigmoid(forget + 1.0) * cell + jax.nn.sigmoid(write) * jnp.tanh(new)
@@ -152,7 +179,10 @@ def _lstm(w: Weights, name: str, state: State, x: jax.Array) -> State:
 
 
 def _lstm_backward(w: Weights, x: jax.Array, done: jax.Array) -> jax.Array:
-    """The LSTM from the last step of a trajectory [T, n] to the first, empty at each episode's end. [T, 256]."""
+    """The LSTM from the last step of a trajectory [T, n] to the first, empty at each episode's end.
+
+    [T, 256].
+    """
     empty = jnp.zeros(256), jnp.zeros(256)
 
     def step(state: State, now: tuple[jax.Array, jax.Array]) -> tuple[State, jax.Array]:

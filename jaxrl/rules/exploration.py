@@ -1,4 +1,6 @@
-"""How a value-based learner leaves the greedy action: schedules as values, shared by every rule and loop that explores."""
+"""How a value-based learner leaves the greedy action: schedules as values, shared by every rule and
+loop that explores.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -9,10 +11,12 @@ from jaxrl.tree import pytree
 
 @pytree
 class EpsilonGreedy:
-    """The chance of a uniformly random action (Mnih et al., 2015, methods): from start to end over a fraction of the life.
+    """The chance of a uniformly random action (Mnih et al., 2015, methods): from start to end over
+    a fraction of the life.
 
-    Linear in the clock, then constant. A life without an end (an infinite clock) stays at the start: where that is not
-    meant, set both alike. A sweep finds the fields by the names that makers give them, so they are long.
+    Linear in the clock, then constant. A life without an end (an infinite clock) stays at the
+    start: where that is not meant, set both alike. A sweep finds the fields by the names that
+    makers give them, so they are long.
     """
 
     epsilon_start: float = 1.0

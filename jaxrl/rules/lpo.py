@@ -1,4 +1,6 @@
-"""A learned drift: what a network takes off ratio * advantage, within the drift conditions of mirror learning."""
+"""A learned drift: what a network takes off ratio * advantage, within the drift conditions of
+mirror learning.
+"""
 
 import functools
 from collections.abc import Callable
@@ -17,15 +19,18 @@ NO_DRIFT = PolicyGradient()
 
 @pytree
 class LPO:
-    """Learned policy optimisation: ratio * advantage less a drift, D = relu(D_base + f(x) - 1e-4) (Lu et al., 2022).
+    """Learned policy optimisation: ratio * advantage less a drift, D = relu(D_base + f(x) - 1e-4)
+    (Lu et al., 2022).
 
-    f is a layer of tanh units without biases, of x = [z, A z] where z = [log r, log(r)^2, 1 - r, (1 - r)^2], each input held
-    to [-2, 2]. At r = 1 all of x is 0, so f is, and the relu is flat around there: D >= 0, and D and its gradient are 0 at
-    r = 1, whatever the weights (the drift conditions of mirror learning; Kuba et al., 2022).
+    f is a layer of tanh units without biases, of x = [z, A z] where z = [log r, log(r)^2, 1 - r, (1
+    - r)^2], each input held to [-2, 2]. At r = 1 all of x is 0, so f is, and the relu is flat
+    around there: D >= 0, and D and its gradient are 0 at r = 1, whatever the weights (the drift
+    conditions of mirror learning; Kuba et al., 2022).
 
-    weights: "hidden" [8, width], or [16, width] where `knows_time`: then x is [x, (n / N) x], and the drift may change over
-    the life (TA-LPO; Jackson et al., 2024); "output" [width]. base: the objective whose drift it begins from, as `Clip()`;
-    the policy gradient has none. Untrained: `LPO.random(key)`.
+    weights: "hidden" [8, width], or [16, width] where `knows_time`: then x is [x, (n / N) x], and
+    the drift may change over the life (TA-LPO; Jackson et al., 2024); "output" [width]. base: the
+    objective whose drift it begins from, as `Clip()`; the policy gradient has none. Untrained:
+    `LPO.random(key)`.
     """
 
     weights: dict[str, jax.Array]
@@ -34,24 +39,43 @@ class LPO:
 
     @classmethod
     def random(
-        cls, key: jax.Array, width: int = 128, *, base: Any = NO_DRIFT, knows_time: bool = False, zero: bool = False
+        cls,
+        key: jax.Array,
+        width: int = 128,
+        *,
+        base: Any = NO_DRIFT,
+        knows_time: bool = False,
+        zero: bool = False,
     ) -> "LPO":
-        """Random weights of variance 1 / inputs; with `zero` an output of zeros: then it is `base`, but for 1e-4."""
+        """Random weights of variance 1 / inputs; with `zero` an output of zeros: then it is `base`,
+        but for 1e-4.
+        """
         key_hidden, key_output = jax.random.split(key)
-        hidden, output = kernel(key_hidden, 16 if knows_time else 8, width), kernel(key_output, width, 1)[:, 0]
-        return cls({"hidden": hidden, "output": jnp.zeros(width) if zero else output}, base, knows_time)
+        hidden, output = (
+            kernel(key_hidden, 16 if knows_time else 8, width),
+            kernel(key_output, width, 1)[:, 0],
+        )
+        return cls(
+            {"hidden": hidden, "output": jnp.zeros(width) if zero else output}, base, knows_time
+        )
 
     def at(self, clock: Clock) -> Callable[[jax.Array, jax.Array], jax.Array]:
         return functools.partial(self, fraction=clock.fraction)
 
-    def __call__(self, ratio: jax.Array, advantage: jax.Array, fraction: jax.Array | float = 0.0) -> jax.Array:
+    def __call__(
+        self, ratio: jax.Array, advantage: jax.Array, fraction: jax.Array | float = 0.0
+    ) -> jax.Array:
         return ratio * advantage - self.drift(ratio, advantage, fraction)
 
-    def drift(self, ratio: jax.Array, advantage: jax.Array, fraction: jax.Array | float = 0.0) -> jax.Array:
+    def drift(
+        self, ratio: jax.Array, advantage: jax.Array, fraction: jax.Array | float = 0.0
+    ) -> jax.Array:
         """What is taken off, elementwise, after this fraction of the life."""
         log_ratio = jnp.log(jnp.maximum(ratio, jnp.finfo(jnp.float32).tiny))
         z = jnp.stack([log_ratio, log_ratio**2, 1.0 - ratio, (1.0 - ratio) ** 2], axis=-1)
         x = jnp.clip(jnp.concatenate([z, advantage[..., None] * z], axis=-1), -2.0, 2.0)
         x = jnp.concatenate([x, fraction * x], axis=-1) if self.knows_time else x
         base = ratio * advantage - self.base(ratio, advantage)
-        return jax.nn.relu(base + jnp.tanh(x @ self.weights["hidden"]) @ self.weights["output"] - 1e-4)
+        return jax.nn.relu(
+            base + jnp.tanh(x @ self.weights["hidden"]) @ self.weights["output"] - 1e-4
+        )

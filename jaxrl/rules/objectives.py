@@ -1,7 +1,9 @@
-"""What an action is worth to the learner, by ratio and advantage; and what it costs a policy to leave the one that played.
+"""What an action is worth to the learner, by ratio and advantage; and what it costs a policy to
+leave the one that played.
 
-An objective is maximised. At ratio 1 the gradient of each is the policy gradient; they differ in how they let go of it.
-A penalty is a weight, which may follow the clock or remember, times a distance between the old policy and the new one.
+An objective is maximised. At ratio 1 the gradient of each is the policy gradient; they differ in
+how they let go of it. A penalty is a weight, which may follow the clock or remember, times a
+distance between the old policy and the new one.
 """
 
 import jax
@@ -33,7 +35,8 @@ class Clip:
 
 @pytree
 class SPO:
-    """Simple policy optimisation (Xie et al., 2024): a parabola whose top is at ratio 1 + clip, or 1 - clip if A < 0.
+    """Simple policy optimisation (Xie et al., 2024): a parabola whose top is at ratio 1 + clip, or
+    1 - clip if A < 0.
 
     Where Clip has no gradient left outside, this one leads back.
     """
@@ -46,7 +49,8 @@ class SPO:
 
 @pytree
 class DPO:
-    """Discovered policy optimisation: ratio * advantage less a drift found by meta-learning, in closed form.
+    """Discovered policy optimisation: ratio * advantage less a drift found by meta-learning, in
+    closed form.
 
     Lu et al. (2022); not direct preference optimisation, which came later.
     """
@@ -59,11 +63,14 @@ class DPO:
             return jax.nn.relu(x - scale * jnp.tanh(x / scale))
 
         log_ratio = jnp.log(jnp.maximum(ratio, jnp.finfo(jnp.float32).tiny))
-        better, worse = bend((ratio - 1.0) * advantage, self.alpha), bend(log_ratio * advantage, self.beta)
+        better, worse = (
+            bend((ratio - 1.0) * advantage, self.alpha),
+            bend(log_ratio * advantage, self.beta),
+        )
         return ratio * advantage - jnp.where(advantage >= 0.0, better, worse)
 
 
-# --------------------------------------------------------------------------------------------------------------- penalties
+# ---------------------------------------------------------------------------------------- penalties
 
 
 @pytree
@@ -84,7 +91,8 @@ class FixedPenalty:
 
 @pytree
 class MirrorDescent:
-    """KL(new || old) / t (on-policy MDPO; Tomar et al., 2020): the step size t falls from `step_size` to 0 over the life.
+    """KL(new || old) / t (on-policy MDPO; Tomar et al., 2020): the step size t falls from
+    `step_size` to 0 over the life.
 
     It stays at a hundredth of that in the last hundredth, so that 1 / t is finite.
     """
@@ -103,9 +111,11 @@ class MirrorDescent:
 
 @pytree
 class AdaptivePenalty:
-    """beta * KL(old || new), where beta follows the distance that updates come to (Schulman et al., 2017, section 4).
+    """beta * KL(old || new), where beta follows the distance that updates come to (Schulman et al.,
+    2017, section 4).
 
-    beta halves after an update that went less than target_kl / 1.5, and doubles after more than 1.5 * target_kl.
+    beta halves after an update that went less than target_kl / 1.5, and doubles after more than 1.5
+    * target_kl.
     """
 
     beta: float = 1.0
@@ -121,6 +131,8 @@ class AdaptivePenalty:
         return old.kl(new)
 
     def settle(self, carry: jax.Array, distance: jax.Array) -> jax.Array:
-        """The next beta, after an update that went as far as `distance`; held within 1e-6 and 1e6. []."""
+        """The next beta, after an update that went as far as `distance`; held within 1e-6 and 1e6.
+        [].
+        """
         near, far = distance < self.target_kl / 1.5, distance > self.target_kl * 1.5
         return jnp.clip(carry * jnp.where(near, 0.5, 1.0) * jnp.where(far, 2.0, 1.0), 1e-6, 1e6)

@@ -18,9 +18,9 @@ from jaxrl.tree import pytree
 class QLambda:
     """PQN's rule: values fitted to lambda-returns of the current network (Gallici et al., 2024).
 
-    gamma, lam: of the returns, which take the largest value of each next state (Peng's Q(lambda): a random action cuts
-    nothing). exploration: the schedule of random actions. reward_scale: what rewards are multiplied by; the values are of
-    rewards so scaled.
+    gamma, lam: of the returns, which take the largest value of each next state (Peng's Q(lambda): a
+    random action cuts nothing). exploration: the schedule of random actions. reward_scale: what
+    rewards are multiplied by; the values are of rewards so scaled.
     """
 
     gamma: float = 0.99
@@ -51,10 +51,16 @@ class QLambda:
         next_value = next_out["policy"].values.max(-1)
         estimate = jax.vmap(returns.lambda_returns, in_axes=(1, 1, 1, 1, None, None), out_axes=1)
         reward = batch.reward * self.reward_scale
-        return carry, estimate(reward, next_value, batch.terminated, batch.done, self.gamma, self.lam)
+        return carry, estimate(
+            reward, next_value, batch.terminated, batch.done, self.gamma, self.lam
+        )
 
-    def loss(self, out: Out, batch: Transition, targets: jax.Array, clock: Clock) -> tuple[jax.Array, Metrics]:
-        """Half the mean squared error of a minibatch, any leading shape, and what describes the update. []."""
+    def loss(
+        self, out: Out, batch: Transition, targets: jax.Array, clock: Clock
+    ) -> tuple[jax.Array, Metrics]:
+        """Half the mean squared error of a minibatch, any leading shape, and what describes the
+        update. [].
+        """
         value = jnp.take_along_axis(out["q"], batch.action[..., None], axis=-1)[..., 0]
         loss = 0.5 * jnp.mean((value - targets) ** 2)
         return loss, {

@@ -1,4 +1,6 @@
-"""What a stream learns from one step: Q(lambda), SARSA(lambda) and AC(lambda) (Elsayed et al., 2024)."""
+"""What a stream learns from one step: Q(lambda), SARSA(lambda) and AC(lambda) (Elsayed et al.,
+2024).
+"""
 
 from typing import Any, Protocol
 
@@ -15,7 +17,9 @@ from jaxrl.tree import pytree
 
 
 class StreamRule(Protocol):
-    """A pytree; `out` is a network's heads at one observation, and under "policy" the distribution that they make."""
+    """A pytree; `out` is a network's heads at one observation, and under "policy" the distribution
+    that they make.
+    """
 
     gamma: Any
     lam: Any
@@ -49,7 +53,9 @@ class StreamRule(Protocol):
         ...
 
     def survives(self, out: Out, action: Any) -> jax.Array:
-        """Whether what came before this action has a share in what follows it: a trace is cut where not. bool []."""
+        """Whether what came before this action has a share in what follows it: a trace is cut where
+        not. bool [].
+        """
         ...
 
 
@@ -81,9 +87,11 @@ class Sarsa:
 
 @pytree
 class ActionValues:
-    """Values of actions, and the best of them but for chance: stream Q(lambda) and stream SARSA(lambda).
+    """Values of actions, and the best of them but for chance: stream Q(lambda) and stream
+    SARSA(lambda).
 
-    backup: what a value follows, `Watkins()` or `Sarsa()`. exploration: the schedule of random actions.
+    backup: what a value follows, `Watkins()` or `Sarsa()`. exploration: the schedule of random
+    actions.
     """
 
     backup: Any = Watkins()
@@ -125,8 +133,8 @@ class ActionValues:
 class ActorCritic:
     """A policy and a value of states, in a network each: stream AC(lambda).
 
-    entropy_weight: of a bonus whose gradient takes the sign of the TD error, so that the step, which is multiplied by that
-    error, always goes towards more entropy.
+    entropy_weight: of a bonus whose gradient takes the sign of the TD error, so that the step,
+    which is multiplied by that error, always goes towards more entropy.
     """
 
     gamma: float = 0.99
@@ -145,7 +153,9 @@ class ActorCritic:
         return {"policy": space.heads, "value": {"value": 1}}
 
     def policy(self, space: Space, out: Out, clock: Clock) -> Distribution:
-        """As the action space has it, but that a spread is a softplus of its head, as the authors have it."""
+        """As the action space has it, but that a spread is a softplus of its head, as the authors
+        have it.
+        """
         if "log_std" in out:
             out = out | {"log_std": jnp.log(jax.nn.softplus(out["log_std"]) + 1e-8)}
         return space.policy(out)

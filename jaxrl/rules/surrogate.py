@@ -1,4 +1,6 @@
-"""Policy-gradient rules of the form mean of objective(ratio, advantage): PPO, A2C, and any objective you write."""
+"""Policy-gradient rules of the form mean of objective(ratio, advantage): PPO, A2C, and any
+objective you write.
+"""
 
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -17,7 +19,11 @@ __all__ = ["Clip", "Objective", "Penalty", "PolicyGradient", "Surrogate", "Targe
 
 
 class Objective(Protocol):
-    """A pytree. One that changes over the life has `at(clock)` too: the objective, of two arguments, that it is then."""
+    """A pytree.
+
+    One that changes over the life has `at(clock)` too: the objective, of two arguments, that it is
+    then.
+    """
 
     def __call__(self, ratio: jax.Array, advantage: jax.Array) -> jax.Array:
         """What each action is worth to the learner, elementwise; its mean is maximised."""
@@ -25,7 +31,10 @@ class Objective(Protocol):
 
 
 class Penalty(Protocol):
-    """What it costs the policy to move. Its `settle(carry, distance)`, where it has one, looks back on each update."""
+    """What it costs the policy to move.
+
+    Its `settle(carry, distance)`, where it has one, looks back on each update.
+    """
 
     def init(self) -> Any: ...
     def weigh(self, carry: Any, clock: Clock) -> jax.Array: ...
@@ -36,8 +45,8 @@ class Penalty(Protocol):
 class Targets:
     """What a loss needs of the rollout, each [T, B] or () where unused.
 
-    `policy` is the one that played and `penalty_weight` what it costs to leave it; `weight`, of mean 1, says how much each
-    row counts.
+    `policy` is the one that played and `penalty_weight` what it costs to leave it; `weight`, of
+    mean 1, says how much each row counts.
     """
 
     log_prob: jax.Array
@@ -58,7 +67,10 @@ def policy_loss(
     advantage: jax.Array,
     clock: Clock,
 ) -> tuple[jax.Array, jax.Array, Metrics]:
-    """The loss of the policy alone, its mean entropy, and how far it went from the one that played. [], []."""
+    """The loss of the policy alone, its mean entropy, and how far it went from the one that played.
+
+    [], [].
+    """
     policy = out["policy"]
     log_ratio = policy.log_prob(batch.action) - targets.log_prob
     ratio = jnp.exp(log_ratio)
@@ -73,34 +85,51 @@ def policy_loss(
         mean(policy.entropy()),
         metrics
         | {
-            "kl": mean(ratio - 1.0 - log_ratio),  # Schulman's low-variance estimate of KL(old || new)
+            "kl": mean(
+                ratio - 1.0 - log_ratio
+            ),  # Schulman's low-variance estimate of KL(old || new)
             "clip_fraction": mean(jnp.abs(ratio - 1.0) > getattr(objective, "clip", jnp.inf)),
         },
     )
 
 
-def kept(penalty: Penalty | None, carry: Any, policy: Distribution, clock: Clock, shape: tuple[int, ...]) -> dict[str, Any]:
-    """What targets keep for a penalty: the policy that played, and the weight of leaving it, of `shape`."""
+def kept(
+    penalty: Penalty | None, carry: Any, policy: Distribution, clock: Clock, shape: tuple[int, ...]
+) -> dict[str, Any]:
+    """What targets keep for a penalty: the policy that played, and the weight of leaving it, of
+    `shape`.
+    """
     if penalty is None:
         return {}
-    return {"policy": policy, "penalty_weight": jnp.broadcast_to(penalty.weigh(carry, clock), shape)}
+    return {
+        "policy": policy,
+        "penalty_weight": jnp.broadcast_to(penalty.weigh(carry, clock), shape),
+    }
 
 
 def settle(penalty: Penalty | None, carry: Any, read: Callable[[], Out], targets: Targets) -> Any:
-    """What a penalty that remembers makes of the distance that an update went; `read` gives the heads after it."""
+    """What a penalty that remembers makes of the distance that an update went; `read` gives the
+    heads after it.
+    """
     own = getattr(penalty, "settle", None)
-    return carry if penalty is None or own is None else own(carry, penalty.distance(targets.policy, read()["policy"]).mean())
+    return (
+        carry
+        if penalty is None or own is None
+        else own(carry, penalty.distance(targets.policy, read()["policy"]).mean())
+    )
 
 
 @pytree
 class Surrogate:
-    """An objective of ratio and advantage, a value function learned beside it, and an entropy bonus.
+    """An objective of ratio and advantage, a value function learned beside it, and an entropy
+    bonus.
 
-    gamma, lam: of the advantage estimates (GAE). entropy_weight, value_weight: of the bonus and of the value loss.
-    value_clip: how far the value may move from the old one in an update; infinite is no limit.
-    normalize_advantage: to mean 0 and standard deviation 1 in each minibatch.
-    baseline: whether advantages are over the learned value; a leaf. Without it they are discounted sums of what the rollout
-    holds of an episode (lam 1), and the value is learned for nothing. penalty: of how far the policy moves; None for none.
+    gamma, lam: of the advantage estimates (GAE). entropy_weight, value_weight: of the bonus and of
+    the value loss. value_clip: how far the value may move from the old one in an update; infinite
+    is no limit. normalize_advantage: to mean 0 and standard deviation 1 in each minibatch.
+    baseline: whether advantages are over the learned value; a leaf. Without it they are discounted
+    sums of what the rollout holds of an episode (lam 1), and the value is learned for nothing.
+    penalty: of how far the policy moves; None for none.
     """
 
     objective: Any = Clip()
@@ -120,26 +149,43 @@ class Surrogate:
     def init(self, key: jax.Array, params: Any) -> Any:
         return () if self.penalty is None else self.penalty.init()
 
-    def targets(self, carry: Any, out: Out, next_out: Out, batch: Transition, clock: Clock) -> tuple[Any, Targets]:
+    def targets(
+        self, carry: Any, out: Out, next_out: Out, batch: Transition, clock: Clock
+    ) -> tuple[Any, Targets]:
         """Advantages and value targets of a rollout. [T, B]."""
         value = out["value"][..., 0]
-        base, next_base = (jnp.where(self.baseline, x["value"][..., 0], 0.0) for x in (out, next_out))
+        base, next_base = (
+            jnp.where(self.baseline, x["value"][..., 0], 0.0) for x in (out, next_out)
+        )
         estimate = jax.vmap(returns.gae, in_axes=(1, 1, 1, 1, 1, None, None), out_axes=1)
-        advantage = estimate(batch.reward, base, next_base, batch.terminated, batch.done, self.gamma, self.lam)
+        advantage = estimate(
+            batch.reward, base, next_base, batch.terminated, batch.done, self.gamma, self.lam
+        )
         old = kept(self.penalty, carry, out["policy"], clock, value.shape)
-        return carry, Targets(out["policy"].log_prob(batch.action), value, advantage, advantage + base, **old)
+        return carry, Targets(
+            out["policy"].log_prob(batch.action), value, advantage, advantage + base, **old
+        )
 
     def policy_loss(
         self, out: Out, batch: Transition, targets: Targets, clock: Clock
     ) -> tuple[jax.Array, jax.Array, Metrics]:
-        """The loss of the policy alone, without the bonus, its mean entropy, and what describes it. [], []."""
-        return policy_loss(self.objective, self.penalty, out, batch, targets, self._scale(targets.advantage), clock)
+        """The loss of the policy alone, without the bonus, its mean entropy, and what describes it.
 
-    def loss(self, out: Out, batch: Transition, targets: Targets, clock: Clock) -> tuple[jax.Array, Metrics]:
+        [], [].
+        """
+        return policy_loss(
+            self.objective, self.penalty, out, batch, targets, self._scale(targets.advantage), clock
+        )
+
+    def loss(
+        self, out: Out, batch: Transition, targets: Targets, clock: Clock
+    ) -> tuple[jax.Array, Metrics]:
         """The loss of a minibatch, any leading shape, and what describes the update. []."""
         policy_loss, entropy, metrics = self.policy_loss(out, batch, targets, clock)
         value = out["value"][..., 0]
-        value_loss = losses.clipped_value(value, targets.value, targets.value_target, self.value_clip).mean()
+        value_loss = losses.clipped_value(
+            value, targets.value, targets.value_target, self.value_clip
+        ).mean()
         loss = policy_loss + self.value_weight * value_loss - self.entropy_weight * entropy
         return loss, metrics | {
             "loss": loss,

@@ -1,4 +1,6 @@
-"""Values of actions fitted to one-step targets of a slow copy: DQN's rule, and losses that were found in its place."""
+"""Values of actions fitted to one-step targets of a slow copy: DQN's rule, and losses that were
+found in its place.
+"""
 
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -17,10 +19,12 @@ from jaxrl.tree import pytree
 
 @pytree
 class Prediction:
-    """What was predicted of a step, and what came of it. All have one leading shape; `values` and `next_values` [..., n].
+    """What was predicted of a step, and what came of it. All have one leading shape; `values` and
+    `next_values` [..., n].
 
-    values: of the actions, by the learner. next_values: at the next observation, by the slow copy; -inf where forbidden.
-    discount: gamma, 0 where the episode terminated. fraction: how much of the life is over, [].
+    values: of the actions, by the learner. next_values: at the next observation, by the slow copy;
+    -inf where forbidden. discount: gamma, 0 where the episode terminated. fraction: how much of the
+    life is over, [].
     """
 
     values: jax.Array
@@ -67,7 +71,9 @@ class SquaredError:
 
 @pytree
 class DQNReg:
-    """weight Q(s, a) + (Q(s, a) - Y)^2, found by evolution (Co-Reyes et al., 2021, section 4.3): it holds values down."""
+    """weight Q(s, a) + (Q(s, a) - Y)^2, found by evolution (Co-Reyes et al., 2021, section 4.3): it
+    holds values down.
+    """
 
     weight: float = 0.1
 
@@ -77,7 +83,8 @@ class DQNReg:
 
 @pytree
 class DQNClipped:
-    """max(Q, (Q - Y)^2 + Y) + max(Q - Y, gamma max Q'(s', .)^2), found likewise (Co-Reyes et al., 2021, section 4.3).
+    """max(Q, (Q - Y)^2 + Y) + max(Q - Y, gamma max Q'(s', .)^2), found likewise (Co-Reyes et al.,
+    2021, section 4.3).
 
     At a terminal step, whose successor has no value, the last term is 0.
     """
@@ -90,11 +97,12 @@ class DQNClipped:
 
 @pytree
 class TD:
-    """Values of actions, fitted to a slow copy's targets by any loss of a `Prediction`: DQN's rule on what was just played.
+    """Values of actions, fitted to a slow copy's targets by any loss of a `Prediction`: DQN's rule
+    on what was just played.
 
-    There is no replay: each rollout is learnt from and thrown away. criterion: the loss. slow_rate: how much of the way to
-    the learner the slow copy goes after each update; with 1 it is the network that the rollout began with. exploration: the
-    schedule of random actions.
+    There is no replay: each rollout is learnt from and thrown away. criterion: the loss. slow_rate:
+    how much of the way to the learner the slow copy goes after each update; with 1 it is the
+    network that the rollout began with. exploration: the schedule of random actions.
     """
 
     criterion: Any = SquaredError()
@@ -124,13 +132,18 @@ class TD:
     def targets(
         self, carry: Any, out: Out, next_out: Out, batch: Transition, clock: Clock
     ) -> tuple[Any, tuple[jax.Array, jax.Array]]:
-        """The discount of what follows each step, and the slow copy's values there. [T, B], [T, B, n]."""
+        """The discount of what follows each step, and the slow copy's values there.
+
+        [T, B], [T, B, n].
+        """
         return carry, (self.gamma * (1.0 - batch.terminated), next_out["slow"]["policy"].values)
 
     def loss(
         self, out: Out, batch: Transition, targets: tuple[jax.Array, jax.Array], clock: Clock
     ) -> tuple[jax.Array, Metrics]:
-        """The mean of the criterion over a minibatch, any leading shape, and what describes the update. []."""
+        """The mean of the criterion over a minibatch, any leading shape, and what describes the
+        update. [].
+        """
         prediction = Prediction(out["q"], batch.action, batch.reward, *targets, clock.fraction)
         loss = self.criterion(prediction).mean()
         return loss, {

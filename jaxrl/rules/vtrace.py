@@ -1,4 +1,6 @@
-"""IMPALA's rule: V-trace corrects for how far the learner has gone since the experience was gathered."""
+"""IMPALA's rule: V-trace corrects for how far the learner has gone since the experience was
+gathered.
+"""
 
 from typing import Any
 
@@ -13,7 +15,9 @@ from jaxrl.tree import pytree
 
 @pytree
 class Behaviour:
-    """What the actor knew: the chance of its actions, and the value of what followed each. [T, B]."""
+    """What the actor knew: the chance of its actions, and the value of what followed each. [T,
+    B].
+    """
 
     log_prob: jax.Array
     next_value: jax.Array
@@ -23,12 +27,14 @@ class Behaviour:
 class VTrace:
     """Actor-critic on V-trace targets (Espeholt et al., 2018, section 4).
 
-    The targets are made in the loss, with the policy and values that the learner has at that gradient step: so a minibatch
-    is whole trajectories, and the ratio is of the learner's policy to that which played. The value beyond a trajectory's
-    end, or a time-out, is as old as the rollout; all others are the learner's own.
+    The targets are made in the loss, with the policy and values that the learner has at that
+    gradient step: so a minibatch is whole trajectories, and the ratio is of the learner's policy to
+    that which played. The value beyond a trajectory's end, or a time-out, is as old as the rollout;
+    all others are the learner's own.
 
-    gamma, lam: discount, and a factor on each trace; max_rho, max_c: where ratios are cut off, for the targets' fixed point
-    and for the traces. entropy_weight, value_weight: of the bonus and of the value loss.
+    gamma, lam: discount, and a factor on each trace; max_rho, max_c: where ratios are cut off, for
+    the targets' fixed point and for the traces. entropy_weight, value_weight: of the bonus and of
+    the value loss.
     """
 
     gamma: float = 0.99
@@ -52,15 +58,22 @@ class VTrace:
     ) -> tuple[tuple[()], Behaviour]:
         return carry, Behaviour(out["policy"].log_prob(batch.action), next_out["value"][..., 0])
 
-    def loss(self, out: Out, batch: Transition, targets: Behaviour, clock: Clock) -> tuple[jax.Array, Metrics]:
+    def loss(
+        self, out: Out, batch: Transition, targets: Behaviour, clock: Clock
+    ) -> tuple[jax.Array, Metrics]:
         """The loss of trajectories [M, T], and what describes the update. []."""
         value, log_prob = out["value"][..., 0], out["policy"].log_prob(batch.action)
         known, ratio = jax.lax.stop_gradient((value, jnp.exp(log_prob - targets.log_prob)))
-        follows = jnp.where(batch.done.at[:, -1].set(True), targets.next_value, jnp.roll(known, -1, axis=1))
+        follows = jnp.where(
+            batch.done.at[:, -1].set(True), targets.next_value, jnp.roll(known, -1, axis=1)
+        )
         estimate = jax.vmap(returns.vtrace, in_axes=(0, 0, 0, 0, 0, 0, None, None, None, None))
         experience = batch.reward, known, follows, batch.terminated, batch.done, ratio
         target, advantage = estimate(*experience, self.gamma, self.lam, self.max_rho, self.max_c)
-        policy_loss, value_loss = -(log_prob * advantage).mean(), 0.5 * ((target - value) ** 2).mean()
+        policy_loss, value_loss = (
+            -(log_prob * advantage).mean(),
+            0.5 * ((target - value) ** 2).mean(),
+        )
         entropy = out["policy"].entropy().mean()
         loss = policy_loss + self.value_weight * value_loss - self.entropy_weight * entropy
         return loss, {

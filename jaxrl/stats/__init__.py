@@ -1,6 +1,8 @@
-"""Statistics of many seeds: interquartile means, bootstrap intervals, profiles (Agarwal et al., 2021, and rliable).
+"""Statistics of many seeds: interquartile means, bootstrap intervals, profiles (Agarwal et al.,
+2021, and rliable).
 
-`scores` and `intervals` work on arrays and are pure JAX, a whole grid at once; `of_sweeps` gives a sweep's results names.
+`scores` and `intervals` work on arrays and are pure JAX, a whole grid at once; `of_sweeps` gives a
+sweep's results names.
 """
 
 from jaxrl.stats.comparable import check_comparable, obstacles, tell_few, too_few
@@ -27,7 +29,16 @@ from jaxrl.stats.intervals import (
     paired_difference,
     percentile,
 )
-from jaxrl.stats.of_sweeps import Results, estimate, final, num_diverged, pick, profile, summary, table
+from jaxrl.stats.of_sweeps import (
+    Results,
+    estimate,
+    final,
+    num_diverged,
+    pick,
+    profile,
+    summary,
+    table,
+)
 from jaxrl.stats.power_law import Fit, PowerLaw, fit_power_law, pareto
 from jaxrl.stats.sample_size import power
 from jaxrl.stats.scores import (

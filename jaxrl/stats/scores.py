@@ -1,6 +1,8 @@
-"""Statistics of one set of scores (Agarwal et al., 2021, and rliable), pure JAX, a whole grid at once.
+"""Statistics of one set of scores (Agarwal et al., 2021, and rliable), pure JAX, a whole grid at
+once.
 
-NaN means "no value" and is left out: no episode ended in that window. A diverged member counts with what it earns.
+NaN means "no value" and is left out: no episode ended in that window. A diverged member counts with
+what it earns.
 """
 
 import math
@@ -17,7 +19,8 @@ Axes = int | tuple[int, ...] | None
 
 
 def iqm(x: Any, axis: Axes = -1) -> jax.Array:
-    """The interquartile mean: the mean of what is left without the floor(n/4) lowest and highest. [...].
+    """The interquartile mean: the mean of what is left without the floor(n/4) lowest and highest.
+    [...].
 
     Equals `scipy.stats.trim_mean(x, 0.25, axis)`, rliable's definition, where no value is NaN.
     """
@@ -25,7 +28,10 @@ def iqm(x: Any, axis: Axes = -1) -> jax.Array:
 
 
 def median(x: Any, axis: Axes = -1) -> jax.Array:
-    """The median of the values that are not NaN. [...]. (rliable's is over tasks: `median(mean(scores, axis=0))`.)"""
+    """The median of the values that are not NaN.
+
+    [...]. (rliable's is over tasks: `median(mean(scores, axis=0))`.)
+    """
     return _trim_values(jnp.asarray(x, float), TRIM[median], axis)
 
 
@@ -34,7 +40,11 @@ def mean(x: Any, axis: Axes = -1) -> jax.Array:
     return jnp.nanmean(jnp.asarray(x, float), axis)
 
 
-TRIM: dict[Callable, float] = {mean: 0.0, iqm: 0.25, median: 0.5}  # all three are a trimmed mean: the share cut off each end
+TRIM: dict[Callable, float] = {
+    mean: 0.0,
+    iqm: 0.25,
+    median: 0.5,
+}  # all three are a trimmed mean: the share cut off each end
 
 
 def optimality_gap(x: Any, gamma: float = 1.0, axis: Axes = None) -> jax.Array:
@@ -43,7 +53,10 @@ def optimality_gap(x: Any, gamma: float = 1.0, axis: Axes = None) -> jax.Array:
 
 
 def performance_profile(x: Any, thresholds: Any) -> jax.Array:
-    """The share of all scores `x` above each threshold (Agarwal et al., 2021, equation 5). [thresholds]."""
+    """The share of all scores `x` above each threshold (Agarwal et al., 2021, equation 5).
+
+    [thresholds].
+    """
     scores = jnp.sort(jnp.asarray(x, float), axis=None)
     finite = jnp.sum(~jnp.isnan(scores))
     up_to = jnp.searchsorted(scores, jnp.asarray(thresholds, float), side="right")
@@ -51,7 +64,8 @@ def performance_profile(x: Any, thresholds: Any) -> jax.Array:
 
 
 def probability_of_improvement(x: Any, y: Any) -> jax.Array:
-    """P(a score of X > a score of Y), a tie counts half (Mann-Whitney's U / nm), averaged over tasks. [].
+    """P(a score of X > a score of Y), a tie counts half (Mann-Whitney's U / nm), averaged over
+    tasks. [].
 
     x, y: [seeds, ...tasks], the numbers of seeds may differ.
     """
@@ -63,37 +77,57 @@ def probability_of_improvement(x: Any, y: Any) -> jax.Array:
 def check_tasks(x: tuple[int, ...], y: tuple[int, ...]) -> None:
     """Refuses scores on other tasks, of these shapes."""
     if x != y:
-        raise ValueError(f"tasks are compared one by one, and x has {x}, y {y}: give [seeds, ...tasks] of each.")
+        raise ValueError(
+            f"tasks are compared one by one, and x has {x}, y {y}: give [seeds, ...tasks] of each."
+        )
 
 
 def wins(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """x [tasks, n], y [tasks, m] ascending, and how many of y are below, and not above, each of x. [tasks, n]."""
+    """x [tasks, n], y [tasks, m] ascending, and how many of y are below, and not above, each of x.
+
+    [tasks, n].
+    """
     y = jnp.sort(y)
-    below, up_to = (jax.vmap(partial(jnp.searchsorted, side=side))(y, x) for side in ("left", "right"))
+    below, up_to = (
+        jax.vmap(partial(jnp.searchsorted, side=side))(y, x) for side in ("left", "right")
+    )
     return x, y, below, up_to
 
 
 def improvement_by_counts(
-    x: jax.Array, y: jax.Array, below: jax.Array, up_to: jax.Array, count_x: jax.Array, count_y: jax.Array
+    x: jax.Array,
+    y: jax.Array,
+    below: jax.Array,
+    up_to: jax.Array,
+    count_x: jax.Array,
+    count_y: jax.Array,
 ) -> jax.Array:
-    """`probability_of_improvement` where each score came as often as its count says, from what `wins` gives. []."""
+    """`probability_of_improvement` where each score came as often as its count says, from what
+    `wins` gives. [].
+    """
     count_x, count_y = jnp.where(jnp.isnan(x), 0, count_x), jnp.where(jnp.isnan(y), 0, count_y)
     so_far = jnp.pad(jnp.cumsum(count_y, -1), ((0, 0), (1, 0)))
-    beaten = sum(jnp.take_along_axis(so_far, place, -1) for place in (below, up_to)) / (2 * so_far[:, -1:])
+    beaten = sum(jnp.take_along_axis(so_far, place, -1) for place in (below, up_to)) / (
+        2 * so_far[:, -1:]
+    )
     return jnp.mean((count_x * beaten).sum(-1) / count_x.sum(-1))
 
 
 def auc(curve: Any, steps: Any, axis: int = -1) -> jax.Array:
-    """The mean height of a learning curve: its area by the trapezium rule over the span of `steps`. [...].
+    """The mean height of a learning curve: its area by the trapezium rule over the span of `steps`.
+    [...].
 
-    curve: [..., points, ...] along `axis`; steps: [points]. A trapezium with a NaN side is left out of area and
-    span; a curve of one known point is as high as that.
+    curve: [..., points, ...] along `axis`; steps: [points]. A trapezium with a NaN side is left out
+    of area and span; a curve of one known point is as high as that.
 
     Raises: ValueError for other steps than points.
     """
     curve, steps = jnp.moveaxis(jnp.asarray(curve, float), axis, -1), jnp.asarray(steps, float)
     if curve.shape[-1:] != steps.shape:
-        raise ValueError(f"a curve of {curve.shape[-1]} points has a step for each of them, and here are {steps.shape}.")
+        raise ValueError(
+            f"a curve of {curve.shape[-1]} points has a step for each of them, and here are "
+            f"{steps.shape}."
+        )
     middle = (curve[..., 1:] + curve[..., :-1]) / 2
     width = jnp.broadcast_to(jnp.diff(steps), middle.shape)
     known = ~jnp.isnan(middle)
@@ -114,10 +148,11 @@ def _trim_values(x: jax.Array, trim: float, axis: Axes) -> jax.Array:
 
 @partial(jnp.vectorize, signature="(n),(n)->()", excluded={2})
 def trimmed_mean(x: jax.Array, counts: jax.Array, trim: float) -> jax.Array:
-    """The mean of ascending `x` [..., n], the i-th taken counts[i] times, without the share `trim` at each end. [...].
+    """The mean of ascending `x` [..., n], the i-th taken counts[i] times, without the share `trim`
+    at each end. [...].
 
-    floor(trim * total) values go at each end, but never all of them: trim = 1/2 is the median. Summed in blocks, so that
-    only the two in which the ends fall are gone through value by value.
+    floor(trim * total) values go at each end, but never all of them: trim = 1/2 is the median.
+    Summed in blocks, so that only the two in which the ends fall are gone through value by value.
     """
     total = counts.sum()
     cut = jnp.minimum((trim * total).astype(int), (total - 1) // 2)
@@ -131,7 +166,9 @@ def trimmed_mean(x: jax.Array, counts: jax.Array, trim: float) -> jax.Array:
     def kept(block: jax.Array) -> jax.Array:
         """What is kept of a block in which an end falls."""
         upper = end[block] - counts[block].sum() + jnp.cumsum(counts[block])
-        times = jnp.clip(jnp.minimum(upper, total - cut) - jnp.maximum(upper - counts[block], cut), 0)
+        times = jnp.clip(
+            jnp.minimum(upper, total - cut) - jnp.maximum(upper - counts[block], cut), 0
+        )
         return jnp.where(times > 0, x[block] * times, 0.0).sum()
 
     between = jnp.where((first < block) & (block < last), sums, 0.0).sum()

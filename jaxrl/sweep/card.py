@@ -14,7 +14,19 @@ from typing import Any
 import jax
 import numpy as np
 
-PACKAGES = ("jaxrl", "jax", "jaxlib", "flax", "optax", "gymnax", "brax", "mujoco", "numpy", "scipy", "optuna")
+PACKAGES = (
+    "jaxrl",
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "gymnax",
+    "brax",
+    "mujoco",
+    "numpy",
+    "scipy",
+    "optuna",
+)
 
 
 def versions() -> dict[str, str]:
@@ -28,7 +40,8 @@ def versions() -> dict[str, str]:
 
 def machine() -> dict[str, Any]:
     device = jax.devices()[0]
-    precision = jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
+    # pyright: ignore[reportAttributeAccessIssue]
+    precision = jax.config.jax_default_matmul_precision
     return {
         "platform": device.platform,
         "device": device.device_kind,
@@ -39,15 +52,21 @@ def machine() -> dict[str, Any]:
 
 
 def commit() -> str:
-    """The git commit of this code, with a mark where files have changed since; "unknown" outside a checkout."""
+    """The git commit of this code, with a mark where files have changed since; "unknown" outside a
+    checkout.
+    """
     here = pathlib.Path(__file__).parent
 
     def git(*words: str) -> str:
-        done = subprocess.run(["git", "-C", str(here), *words], capture_output=True, text=True, timeout=10, check=True)
+        done = subprocess.run(
+            ["git", "-C", str(here), *words], capture_output=True, text=True, timeout=10, check=True
+        )
         return done.stdout.strip()
 
     try:
-        return git("rev-parse", "HEAD") + (" with changes" if git("status", "--porcelain", "--", "..") else "")
+        return git("rev-parse", "HEAD") + (
+            " with changes" if git("status", "--porcelain", "--", "..") else ""
+        )
     except (OSError, subprocess.SubprocessError):
         return "unknown"
 
@@ -55,7 +74,9 @@ def commit() -> str:
 def describe(value: Any) -> Any:
     """A value as JSON that reads well and is the same in every process: no addresses."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {field.name: describe(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        fields = {
+            field.name: describe(getattr(value, field.name)) for field in dataclasses.fields(value)
+        }
         return {"type": type(value).__name__} | fields
     if isinstance(value, jax.Array | np.ndarray | np.generic):
         return np.asarray(value).tolist()
@@ -73,11 +94,16 @@ def describe(value: Any) -> Any:
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[str]:
-    """Which fields of two records differ, a line each. Of their versions, those that both name: cards had fewer once."""
+    """Which fields of two records differ, a line each.
+
+    Of their versions, those that both name: cards had fewer once.
+    """
     if isinstance(old, dict) and isinstance(new, dict):
         lines = []
         for key in sorted(set(old) & set(new) if path == "versions" else set(old) | set(new)):
-            lines += differences(old.get(key, "absent"), new.get(key, "absent"), f"{path}.{key}" if path else key)
+            lines += differences(
+                old.get(key, "absent"), new.get(key, "absent"), f"{path}.{key}" if path else key
+            )
         return lines
     return [] if old == new else [f"{path}: {_brief(old)} there, {_brief(new)} here"]
 

@@ -1,8 +1,9 @@
 """Work inside a chunk, kept at its evaluation points: the only door to orbax.
 
-A checkpoint is the whole learner of every member (parameters, optimiser, normalisers, episodes, clocks) and the rows so far,
-under FOLDER/open/FIRST-LAST-WIDTH/ROW. orbax writes it whole or not at all, as one .npz, which costs less than its
-zarr arrays and whose checksums find what was damaged afterwards.
+A checkpoint is the whole learner of every member (parameters, optimiser, normalisers, episodes,
+clocks) and the rows so far, under FOLDER/open/FIRST-LAST-WIDTH/ROW. orbax writes it whole or not at
+all, as one .npz, which costs less than its zarr arrays and whose checksums find what was damaged
+afterwards.
 """
 
 import concurrent.futures
@@ -32,14 +33,22 @@ SHARE = 0.05  # of the time, that saving may take where it is not asked for at e
 
 
 def open_width(folder: pathlib.Path) -> int | None:
-    """The width of the program that left an open chunk here last, so that the next call goes on with the same."""
-    left = [path for path in folder.glob("open/*/") if OPEN_NAME.fullmatch(path.name) and any(path.iterdir())]
+    """The width of the program that left an open chunk here last, so that the next call goes on
+    with the same.
+    """
+    left = [
+        path
+        for path in folder.glob("open/*/")
+        if OPEN_NAME.fullmatch(path.name) and any(path.iterdir())
+    ]
     newest = max(left, key=lambda path: path.stat().st_mtime_ns, default=None)
     return None if newest is None else int(newest.name.split("-")[2])
 
 
 def clear(folder: pathlib.Path, stale: Callable[[int, int, int], bool]) -> None:
-    """Removes the open chunks that are `stale` by their first member, past-last member and width."""
+    """Removes the open chunks that are `stale` by their first member, past-last member and
+    width.
+    """
     for path in folder.glob("open/*/"):
         if (match := OPEN_NAME.fullmatch(path.name)) and stale(*map(int, match.groups())):
             shutil.rmtree(path, ignore_errors=True)
@@ -54,11 +63,13 @@ def clear_done(folder: pathlib.Path, chunks: Iterable[tuple[int, int]]) -> None:
 class Checkpoints:
     """Those of one running chunk, saved by a thread of their own at most every `seconds`.
 
-    Learners that take long to save, as large replays do, are saved as seldom as makes it a `SHARE` of the time; with no
-    `seconds` at every row.
+    Learners that take long to save, as large replays do, are saved as seldom as makes it a `SHARE`
+    of the time; with no `seconds` at every row.
     """
 
-    def __init__(self, folder: pathlib.Path, first: int, last: int, width: int, seconds: float) -> None:
+    def __init__(
+        self, folder: pathlib.Path, first: int, last: int, width: int, seconds: float
+    ) -> None:
         self._folder = (folder / "open" / f"{first:08d}-{last:08d}-{width:08d}").absolute()
         self._members = first, last
         self._seconds, self._pause, self._saved = seconds, seconds, time.monotonic()
@@ -67,28 +78,41 @@ class Checkpoints:
         self.restored = 0  # rows that were found on disk
 
     def newest(self, start: Any) -> tuple[Any, Rows]:
-        """The last state that is whole on disk with the rows before it, else `start`, a state at its start, with none."""
-        rows = sorted((path for path in self._folder.glob("*/") if path.name.isdigit()), reverse=True)
+        """The last state that is whole on disk with the rows before it, else `start`, a state at
+        its start, with none.
+        """
+        rows = sorted(
+            (path for path in self._folder.glob("*/") if path.name.isdigit()), reverse=True
+        )
         for path in rows:
             try:
                 tree = restore(path)
             except MemoryError:
                 raise
             except Exception as error:  # a damaged file may fail in any way
-                print(f"{path} is damaged ({_first_line(error)}): going back to the checkpoint before it.")
+                print(
+                    f"{path} is damaged ({_first_line(error)}): going back to the checkpoint "
+                    "before it."
+                )
                 shutil.rmtree(path, ignore_errors=True)  # or it would count as one of the newest
                 continue
             try:
                 state, found = _decode(tree, start)
             except ValueError as error:
-                print(f"{path} is of another program ({_first_line(error)}): going back to the checkpoint before it.")
+                print(
+                    f"{path} is of another program ({_first_line(error)}): going back to the "
+                    "checkpoint before it."
+                )
                 continue
             self.restored = len(found)
             return state, found
         return start, []
 
     def offer(self, state: Any, rows: Rows) -> None:
-        """Keeps this state if the last was kept long enough ago and is on disk. Copies it now: it may be donated after."""
+        """Keeps this state if the last was kept long enough ago and is on disk.
+
+        Copies it now: it may be donated after.
+        """
         now = time.monotonic()
         if now - self._saved < self._pause or (self._writing and not self._writing.done()):
             return
@@ -104,18 +128,27 @@ class Checkpoints:
     def _write(self, tree: dict[str, Any], row: int) -> None:
         try:
             save(self._folder / f"{row:08d}", tree)
-            kept = sorted(path for path in self._folder.glob("*/") if path.name.isdigit() and int(path.name) <= row)[-KEPT:]
+            kept = sorted(
+                path
+                for path in self._folder.glob("*/")
+                if path.name.isdigit() and int(path.name) <= row
+            )[-KEPT:]
             for path in set(self._folder.glob("*/")) - set(kept):
                 shutil.rmtree(path, ignore_errors=True)
         except Exception as error:  # a full disk, say: the run itself is sound, and goes on
-            print(f"no checkpoint was kept in {self._folder} ({_first_line(error)}): a stop loses what is after the last.")
+            print(
+                f"no checkpoint was kept in {self._folder} ({_first_line(error)}): a stop "
+                "loses what is after the last."
+            )
         if self._seconds:
             self._pause = max(self._seconds, (time.monotonic() - self._saved) / SHARE)
 
 
 def _encode(state: Any, rows: Rows) -> dict[str, Any]:
     """Copies on the host, leaves without elements left out, as orbax can't hold them."""
-    leaves = {f"state.{i:04d}": np.array(raw(leaf)) for i, leaf in enumerate(jax.tree.leaves(state))}
+    leaves = {
+        f"state.{i:04d}": np.array(raw(leaf)) for i, leaf in enumerate(jax.tree.leaves(state))
+    }
     curves = {f"rows.{name}": np.stack([row[name] for row in rows]) for name in rows[0]}
     return {name: value for name, value in (leaves | curves).items() if value.size}
 
@@ -123,8 +156,15 @@ def _encode(state: Any, rows: Rows) -> dict[str, Any]:
 def _decode(tree: dict[str, Any], start: Any) -> tuple[Any, Rows]:
     leaves, structure = jax.tree.flatten(start)
     state = [put(tree.get(f"state.{i:04d}"), leaf) for i, leaf in enumerate(leaves)]
-    curves = {name.removeprefix("rows."): value for name, value in tree.items() if name.startswith("rows.")}
-    rows = [{name: value[i] for name, value in curves.items()} for i in range(len(next(iter(curves.values()))))]
+    curves = {
+        name.removeprefix("rows."): value
+        for name, value in tree.items()
+        if name.startswith("rows.")
+    }
+    rows = [
+        {name: value[i] for name, value in curves.items()}
+        for i in range(len(next(iter(curves.values()))))
+    ]
     return jax.tree.unflatten(structure, state), rows
 
 
@@ -139,7 +179,9 @@ def put(value: np.ndarray | None, leaf: jax.Array) -> jax.Array:
     if value.dtype.kind == "V" and value.dtype.itemsize == like.dtype.itemsize:
         value = value.view(like.dtype)  # a .npz doesn't know bfloat16 and its like
     if (value.shape, value.dtype) != (like.shape, like.dtype):
-        raise ValueError(f"it holds {value.dtype}{value.shape} where the program has {like.dtype}{like.shape}")
+        raise ValueError(
+            f"it holds {value.dtype}{value.shape} where the program has {like.dtype}{like.shape}"
+        )
     placed = jax.device_put(value, like.sharding)
     return jax.random.wrap_key_data(placed, impl=jax.random.key_impl(leaf)) if is_key else placed
 
@@ -158,12 +200,16 @@ def restore(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 @contextlib.contextmanager
 def _checkpointer() -> Iterator[tuple[Any, Callable[..., Any]]]:
-    """orbax's, for one process: others of the same run write their own chunks and are not waited for. It tells nobody."""
+    """orbax's, for one process: others of the same run write their own chunks and are not waited
+    for. It tells nobody.
+    """
     import orbax.checkpoint as ocp  # here, as it takes a second to import
 
     handler, arguments = _npz()
     me = jax.process_index()
-    alone = ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"p{me}")
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"p{me}"
+    )
     logger = logging.getLogger("absl")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -176,7 +222,9 @@ def _checkpointer() -> Iterator[tuple[Any, Callable[..., Any]]]:
 
 @functools.cache
 def _npz() -> tuple[type, type]:
-    """How orbax writes and reads a dictionary of arrays as one file, and the arguments that it hands over."""
+    """How orbax writes and reads a dictionary of arrays as one file, and the arguments that it
+    hands over.
+    """
     import orbax.checkpoint as ocp
 
     class Npz(ocp.CheckpointHandler):

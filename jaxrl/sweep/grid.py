@@ -19,41 +19,60 @@ NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
 
 @pytree
 class Zipped:
-    """Names that change together along one axis, each with its values. `zipped(...)` makes and checks it."""
+    """Names that change together along one axis, each with its values.
+
+    `zipped(...)` makes and checks it.
+    """
 
     values: dict[str, Any]
 
 
 def zipped(**values: Any) -> Zipped:
-    """One axis along which several names change together: `over={"setting": zipped(lr=[1e-3, 1e-2], gamma=[0.9, 0.99])}`.
+    """One axis along which several names change together: `over={"setting": zipped(lr=[1e-3, 1e-2],
+    gamma=[0.9, 0.99])}`.
 
-    The axis is labelled 0, 1, 2, ...; values that are numbers stand beside it as coordinates. Names with a dot:
-    `zipped(**{"env.g": g, "lr": lr})`.
+    The axis is labelled 0, 1, 2, ...; values that are numbers stand beside it as coordinates. Names
+    with a dot: `zipped(**{"env.g": g, "lr": lr})`.
 
     Raises:
       ValueError: no name, an empty or single value, names whose values are not equally many.
     """
     if not values:
-        raise ValueError("zipped() holds no values; write, say, zipped(lr=[1e-3, 1e-2], gamma=[0.9, 0.99]).")
+        raise ValueError(
+            "zipped() holds no values; write, say, zipped(lr=[1e-3, 1e-2], gamma=[0.9, 0.99])."
+        )
     if inner := [name for name, value in values.items() if isinstance(value, Zipped)]:
-        raise ValueError(f"zipped({inner[0]}=zipped(...)) zips twice: name all that changes together in one zipped(...).")
+        raise ValueError(
+            f"zipped({inner[0]}=zipped(...)) zips twice: name all that changes together in one "
+            "zipped(...)."
+        )
     made = {name: _axis(name, value) for name, value in values.items()}
     sizes = {name: _size(value) for name, value in made.items()}
     if len(set(sizes.values())) > 1:
         raise ValueError(
-            f"zipped({', '.join(f'{name}: {size} values' for name, size in sizes.items())}): what changes together has "
-            "equally many values. Make them so, or give each a name of its own in over= to cross them."
+            f"zipped({', '.join(f'{name}: {size} values' for name, size in sizes.items())}): "
+            "what changes together has "
+            "equally many values. Make them so, or give each a name of its own in over= to "
+            "cross them."
         )
     return Zipped(made)
 
 
 class Grid:
-    """Every combination of the values of named axes, the last axis fastest. Member i is one point."""
+    """Every combination of the values of named axes, the last axis fastest. Member i is one
+    point.
+    """
 
     def __init__(self, over: Mapping[str, Any]) -> None:
         if not over:
-            raise ValueError("over={} sweeps nothing; write, say, over={'seed': jax.random.split(jax.random.key(0), 100)}.")
-        self.values = {name: value if isinstance(value, Zipped) else _axis(name, value) for name, value in over.items()}
+            raise ValueError(
+                "over={} sweeps nothing; write, say, over={'seed': "
+                "jax.random.split(jax.random.key(0), 100)}."
+            )
+        self.values = {
+            name: value if isinstance(value, Zipped) else _axis(name, value)
+            for name, value in over.items()
+        }
         self.sizes = {name: _size(value) for name, value in self.values.items()}
         self.members = math.prod(self.sizes.values())
         _check_names(self.values)
@@ -79,11 +98,21 @@ class Grid:
     @property
     def coordinates(self) -> Coordinates:
         """The numbers in zipped axes: {name: (axis, values)}."""
-        zips = [(axis, value.values) for axis, value in self.values.items() if isinstance(value, Zipped)]
-        return {name: (axis, _label(x, self.sizes[axis])) for axis, inner in zips for name, x in inner.items() if _plain(x)}
+        zips = [
+            (axis, value.values) for axis, value in self.values.items() if isinstance(value, Zipped)
+        ]
+        return {
+            name: (axis, _label(x, self.sizes[axis]))
+            for axis, inner in zips
+            for name, x in inner.items()
+            if _plain(x)
+        }
 
     def record(self) -> dict[str, Any]:
-        """The axes as JSON, keys as their raw words: enough to build them again. `point_from_record` reads it."""
+        """The axes as JSON, keys as their raw words: enough to build them again.
+
+        `point_from_record` reads it.
+        """
         words = lambda value: (
             {"zipped": {name: _words(inner) for name, inner in value.values.items()}}
             if isinstance(value, Zipped)
@@ -93,14 +122,23 @@ class Grid:
 
 
 def point_from_record(record: dict[str, Any], member: int) -> dict[str, Any]:
-    """What member i of a recorded sweep was given: {name: array}, a pytree as {path: array}, keys as their raw words."""
+    """What member i of a recorded sweep was given: {name: array}, a pytree as {path: array}, keys
+    as their raw words.
+    """
     labels, point = record["labels"], {}
     places = np.unravel_index(member, tuple(len(label) for label in labels.values()))
     for axis, place in zip(labels, places, strict=True):
         values = record["axes"][axis]
-        parts = values["zipped"] if isinstance(values, dict) and list(values) == ["zipped"] else {axis: values}
+        parts = (
+            values["zipped"]
+            if isinstance(values, dict) and list(values) == ["zipped"]
+            else {axis: values}
+        )
         at = lambda x, place=place: np.asarray(x)[place]
-        point |= {k: {path: at(x) for path, x in v.items()} if isinstance(v, dict) else at(v) for k, v in parts.items()}
+        point |= {
+            k: {path: at(x) for path, x in v.items()} if isinstance(v, dict) else at(v)
+            for k, v in parts.items()
+        }
     return point
 
 
@@ -125,7 +163,8 @@ def _check_names(values: Mapping[str, Any]) -> None:
         for name in value.values if isinstance(value, Zipped) else ():
             if name in taken:
                 raise ValueError(
-                    f"{name!r} is zipped in axis {axis!r} and is {taken[name]}: a point would have two values of it. Name "
+                    f"{name!r} is zipped in axis {axis!r} and is {taken[name]}: a point would "
+                    "have two values of it. Name "
                     "it once; an axis that zips may have any other name, say 'setting'."
                 )
             taken[name] = f"zipped in axis {axis!r}"
@@ -136,26 +175,38 @@ def _axis(name: str, value: Any) -> Any:
         raise ValueError(f"axis {name!r} is empty: {value!r}. Give at least one value.")
     if isinstance(value, list | tuple | range):
         value = np.asarray(value)
-    value = jax.tree.map(lambda x: x if isinstance(x, jax.Array) else _array(name, np.asarray(x)), value)
+    value = jax.tree.map(
+        lambda x: x if isinstance(x, jax.Array) else _array(name, np.asarray(x)), value
+    )
     shapes = {jnp.shape(x)[:1] for x in jax.tree.leaves(value)}
     if () in shapes:
         raise ValueError(
-            f"axis {name!r} is a single value, {value!r}; an axis has a leading length: write jnp.array([...])."
+            f"axis {name!r} is a single value, {value!r}; an axis has a leading length: write "
+            "jnp.array([...])."
         )
     if len(shapes) > 1:
-        raise ValueError(f"axis {name!r} has leaves of different lengths, {sorted(s[0] for s in shapes)}; make them equal.")
+        raise ValueError(
+            f"axis {name!r} has leaves of different lengths, {sorted(s[0] for s in shapes)}; "
+            "make them equal."
+        )
     if shapes == {(0,)}:
-        raise ValueError(f"axis {name!r} has length 0, so the sweep has no member. Give at least one value.")
+        raise ValueError(
+            f"axis {name!r} has length 0, so the sweep has no member. Give at least one value."
+        )
     return value
 
 
 def _array(name: str, x: np.ndarray) -> jax.Array:
     if x.dtype.kind not in "biuf":
-        raise ValueError(f"axis {name!r} holds {x.dtype}, which is not a number: an axis is an array of numbers or of keys.")
+        raise ValueError(
+            f"axis {name!r} holds {x.dtype}, which is not a number: an axis is an array of "
+            "numbers or of keys."
+        )
     made = jnp.asarray(x)
     if x.dtype.kind in "iu" and not (np.asarray(made) == x).all():
         raise ValueError(
-            f"axis {name!r} holds whole numbers beyond {made.dtype}: {x.min()} to {x.max()}; keep them within it."
+            f"axis {name!r} holds whole numbers beyond {made.dtype}: {x.min()} to {x.max()}; "
+            "keep them within it."
         )
     return made
 
@@ -166,7 +217,11 @@ def raw(x: jax.Array) -> np.ndarray:
 
 def _plain(value: Any) -> bool:
     """Whether an axis holds numbers, one a place."""
-    return isinstance(value, jax.Array) and value.ndim == 1 and not jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+    return (
+        isinstance(value, jax.Array)
+        and value.ndim == 1
+        and not jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+    )
 
 
 def _label(value: Any, size: int) -> np.ndarray:
@@ -192,7 +247,10 @@ def _bind_function(run: Callable[..., Any], grid: Grid) -> Callable[[dict[str, A
     parameters = inspect.signature(run).parameters.values()
     needed = {p.name for p in parameters if p.default is p.empty and p.kind in NAMED}
     if missing := sorted(needed - set(grid.names)):
-        raise ValueError(f"{_title(run)} needs {', '.join(missing)}, which nothing sweeps: add an axis, or a default value.")
+        raise ValueError(
+            f"{_title(run)} needs {', '.join(missing)}, which nothing sweeps: add an axis, or "
+            "a default value."
+        )
     return lambda point: run(**point)
 
 
@@ -203,33 +261,48 @@ def check_takes(run: Callable[..., Any], names: Iterable[str], given: str) -> No
     for name in names:
         if name not in named and not any(p.kind is p.VAR_KEYWORD for p in parameters):
             nearest = tree.nearest(name, named)
-            raise ValueError(f"{_title(run)}({', '.join(named)}) takes no {name!r}, which is {given}; {nearest}.")
+            raise ValueError(
+                f"{_title(run)}({', '.join(named)}) takes no {name!r}, which is {given}; {nearest}."
+            )
 
 
 def _title(run: Callable[..., Any]) -> str:
     return getattr(run, "__name__", type(run).__name__)
 
 
-def _bind_training(run: Training, grid: Grid) -> Callable[[dict[str, Any]], tuple[Training, jax.Array]]:
+def _bind_training(
+    run: Training, grid: Grid
+) -> Callable[[dict[str, Any]], tuple[Training, jax.Array]]:
     if "seed" not in grid.names:
-        raise ValueError("a Training is swept over at least 'seed': whole numbers, or keys from jax.random.split.")
+        raise ValueError(
+            "a Training is swept over at least 'seed': whole numbers, or keys from "
+            "jax.random.split."
+        )
     known = tree.paths(run)
     for name in grid.names:
         if name != "seed" and tree.is_static(known[tree.find(run, name)]):
             raise TypeError(
-                f"{name!r} is static in {type(run).__name__}: it shapes the compiled program, so it can't be swept inside "
-                f"one. Write {_static_call(grid, name)}: one compilation for each value, and one dataset."
+                f"{name!r} is static in {type(run).__name__}: it shapes the compiled program, "
+                "so it can't be swept inside "
+                f"one. Write {_static_call(grid, name)}: one compilation for each value, and "
+                "one dataset."
             )
 
     def at(point: dict[str, Any]) -> tuple[Training, jax.Array]:
-        return tree.put(run, {name: value for name, value in point.items() if name != "seed"}), as_key(point["seed"])
+        return tree.put(
+            run, {name: value for name, value in point.items() if name != "seed"}
+        ), as_key(point["seed"])
 
     return at
 
 
 def _static_call(grid: Grid, name: str) -> str:
     """The call that makes a swept name a static axis."""
-    rest = "".join(f"{axis!r}: ..., " for axis, value in grid.values.items() if name not in _parts(axis, value))
-    value = next(parts[name] for parts in (_parts(*item) for item in grid.values.items()) if name in parts)
+    rest = "".join(
+        f"{axis!r}: ..., " for axis, value in grid.values.items() if name not in _parts(axis, value)
+    )
+    value = next(
+        parts[name] for parts in (_parts(*item) for item in grid.values.items()) if name in parts
+    )
     values = tuple(np.asarray(value).tolist()) if _plain(value) else "(...)"
     return f"rl.sweep(training, {{{rest.removesuffix(', ')}}}, static={{{name!r}: {values}}})"

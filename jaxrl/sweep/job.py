@@ -20,7 +20,8 @@ from jaxrl.train import Training
 
 COPIES = 1  # of the learners' state, that a checkpoint takes while it is written
 MEMORY_SHARE = 0.8  # of the free memory, what a chunk may take
-CPU_WIDTH = 16  # members per device: on a CPU a chunk should fit the caches (twice as many ran a tenth slower)
+# members per device: on a CPU a chunk should fit the caches (twice as many ran a tenth slower)
+CPU_WIDTH = 16
 ACCELERATOR_WIDTH = 4096
 
 
@@ -33,7 +34,10 @@ class Job:
     store: Store | None
     show: Callable[[Report], None] | None
     chunk: int | None
-    memory: float | None = None  # bytes that programs may take on all devices together; by default a share of what is free
+    memory: float | None = (
+        # bytes that programs may take on all devices together; by default a share of what is free
+        None
+    )
     save_seconds: float = 60.0  # between checkpoints inside a chunk
     keep_best: bool = False  # also the parameters that were judged best
     why: str = ""  # what decided the chunk
@@ -65,7 +69,9 @@ class Job:
     def halve_after(self, error: BaseException) -> None:
         """Goes on with half the chunk after a refused allocation; any other error is raised."""
         refused = isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
-        if not refused or self.chunk == 1 or jax.process_count() > 1:  # several processes have agreed on a width
+        if (
+            not refused or self.chunk == 1 or jax.process_count() > 1
+        ):  # several processes have agreed on a width
             raise error
         tried = self.chunk or self.grid.members
         self._halve(tried, tried // 2, "out of memory")
@@ -90,16 +96,24 @@ class Job:
         return self.grid.members - sum(last - first for first, last in self.missing())
 
     def program(self) -> tuple[Whole | Stepped, int]:
-        """A compiled program and its width, made smaller until it fits the memory; `why` says what decided."""
+        """A compiled program and its width, made smaller until it fits the memory; `why` says what
+        decided.
+        """
         asks = not self.chunk and jax.process_count() > 1  # the first process decides for all
         given = machines.agreed(0) if asks and not machines.first() else self.chunk
         left = self.grid.members - self.num_done
-        devices = min(jax.local_device_count(), self.grid.members, given or self.grid.members)  # none is split
+        devices = min(
+            jax.local_device_count(), self.grid.members, given or self.grid.members
+        )  # none is split
         self.devices = devices
         each = CPU_WIDTH if jax.default_backend() == "cpu" else ACCELERATOR_WIDTH
         width = given or _even(left, devices * each)
         if not given:
-            gains = f"on a CPU speed gains from no more ({each} a device)" if each == CPU_WIDTH else f"{each:,} a device"
+            gains = (
+                f"on a CPU speed gains from no more ({each} a device)"
+                if each == CPU_WIDTH
+                else f"{each:,} a device"
+            )
             self.why = "all members fit" if width == left else gains
         while True:
             width = -(-width // devices) * devices
@@ -108,7 +122,11 @@ class Job:
             if needed <= limit or width == devices or (given and jax.process_count() > 1):
                 if asks and machines.first():
                     machines.agreed(width)
-                self.why += "" if needed <= limit else f"; one member a device needs {told(needed)} of {told(limit)}"
+                self.why += (
+                    ""
+                    if needed <= limit
+                    else f"; one member a device needs {told(needed)} of {told(limit)}"
+                )
                 self.chunk, self.limit, self.needed = width, limit, needed
                 if self.store is not None and machines.first():
                     self.store.note_width(width)
@@ -116,15 +134,20 @@ class Job:
             fits = int(width * min(limit, self._limit(None)) / needed)
             smaller = max(min(fits, width // 2) // devices, 1) * devices
             if given:
-                self._halve(width, smaller, f"{told(needed * devices)} do not fit {told(limit * devices)}")
+                self._halve(
+                    width, smaller, f"{told(needed * devices)} do not fit {told(limit * devices)}"
+                )
             else:
-                self.why = f"as many as fit {told(limit * devices)}" + (" of the free memory" if self.memory is None else "")
+                self.why = f"as many as fit {told(limit * devices)}" + (
+                    " of the free memory" if self.memory is None else ""
+                )
             width = smaller
 
     def _limit(self, given: int | None) -> float:
         """Bytes that a program may take on each device.
 
-        A chunk that the caller chose may take all that is free: on a CPU what is beyond would be killed, not refused.
+        A chunk that the caller chose may take all that is free: on a CPU what is beyond would be
+        killed, not refused.
         """
         if self.memory is not None:
             return self.memory / self.devices
@@ -133,8 +156,9 @@ class Job:
         return free_bytes() if jax.default_backend() == "cpu" else float("inf")
 
     def _copies(self, program: Whole | Stepped) -> int:
-        """Bytes on each device beside the program: of the best so far, old and new, and, where its memory is the host's as a
-        CPU's is, of a checkpoint."""
+        """Bytes on each device beside the program: of the best so far, old and new, and, where its
+        memory is the host's as a CPU's is, of a checkpoint.
+        """
         if not isinstance(program, Stepped):
             return 0
         best = program.kept_bytes if self.keep_best else 0
@@ -144,7 +168,14 @@ class Job:
     def _compile(self, width: int, devices: int) -> Whole | Stepped:
         points = self.grid.points(np.zeros(width, int))
         if isinstance(self.run, Training):
-            program = Stepped(self.member, self.run, points, devices, keep=self.store is not None, best=self.keep_best)
+            program = Stepped(
+                self.member,
+                self.run,
+                points,
+                devices,
+                keep=self.store is not None,
+                best=self.keep_best,
+            )
         else:
             program = Whole(self.member, points, devices, None if self.show is None else self._row)
         self.compile_seconds += program.compile_seconds
@@ -152,15 +183,22 @@ class Job:
 
     def _run_chunks(self, program: Whole | Stepped, width: int) -> None:
         for first, end in list(self.missing()):
-            for start in (start for start in range(first, end, width) if machines.mine(start // width)):
+            for start in (
+                start for start in range(first, end, width) if machines.mine(start // width)
+            ):
                 self._run_chunk(program, width, start, min(start + width, end))
 
     def _run_chunk(self, program: Whole | Stepped, width: int, first: int, last: int) -> None:
-        points = self.grid.points(np.minimum(np.arange(first, first + width), last - 1))  # the last member pads
+        points = self.grid.points(
+            np.minimum(np.arange(first, first + width), last - 1)
+        )  # the last member pads
         self._started, self._running, self._share = time.monotonic(), last - first, 0.0
         self._open, finished = self._checkpoints(first, last, width), False
         try:
-            outputs = {name: value[: last - first] for name, value in program(points, self._part, self._open).items()}
+            outputs = {
+                name: value[: last - first]
+                for name, value in program(points, self._part, self._open).items()
+            }
             self.seconds += time.monotonic() - self._started
             if self.store is not None:
                 self.store.save(first, last, width, outputs)
@@ -179,10 +217,12 @@ class Job:
             return None
         return Checkpoints(self.store.folder, first, last, width, self.save_seconds)
 
-    # --------------------------------------------------------------------------------------------------------- progress
+    # ------------------------------------------------------------------------------------- progress
 
     def _row(self, row: Any, rows: Any) -> None:
-        """Called from inside a running program, once by each device: an exception there would spoil the whole process."""
+        """Called from inside a running program, once by each device: an exception there would spoil
+        the whole process.
+        """
         share = int(row) / int(rows)
         if share <= self._share or self._raised is not None:
             return

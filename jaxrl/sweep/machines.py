@@ -1,4 +1,6 @@
-"""One sweep by several processes, on one machine or many: each takes its own chunks, and they meet in a shared folder."""
+"""One sweep by several processes, on one machine or many: each takes its own chunks, and they meet
+in a shared folder.
+"""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -20,7 +22,9 @@ def mine(piece: int) -> bool:
 
 
 def first() -> bool:
-    """Whether this process speaks for all: it holds the folder and writes what is of the whole sweep."""
+    """Whether this process speaks for all: it holds the folder and writes what is of the whole
+    sweep.
+    """
     return jax.process_index() == 0
 
 
@@ -34,7 +38,9 @@ def agreed(number: int) -> int:
 
 
 def together(what: str, call: Callable[[], T]) -> T:
-    """The result of a call that every process makes, once none has failed: where one fails, all stop rather than wait."""
+    """The result of a call that every process makes, once none has failed: where one fails, all
+    stop rather than wait.
+    """
     if jax.process_count() == 1:
         return call()
     from jax.experimental import multihost_utils
@@ -49,7 +55,8 @@ def together(what: str, call: Callable[[], T]) -> T:
         raise error
     if len(failed):
         raise RuntimeError(
-            f"{what} failed in process {', '.join(map(str, failed))}, whose own message says why. This one stops with it; "
+            f"{what} failed in process {', '.join(map(str, failed))}, whose own message says "
+            "why. This one stops with it; "
             "every finished chunk is kept, and the same job goes on from there."
         )
     return result  # type: ignore[return-value]
@@ -66,12 +73,14 @@ def meet(where: str) -> None:
 def check(folder: Any) -> None:
     if jax.process_count() > 1 and folder is None:
         raise ValueError(
-            f"this sweep is shared by {jax.process_count()} processes, which meet in a folder that all of them see: write "
+            f"this sweep is shared by {jax.process_count()} processes, which meet in a folder "
+            "that all of them see: write "
             "folder=."
         )
     here, there = jax.local_device_count(), agreed(jax.local_device_count())
     wrong = (
-        f"this process has {here} devices and the first has {there}: give each as many, or a chunk is not the same in all."
+        f"this process has {here} devices and the first has {there}: give each as many, or "
+        "a chunk is not the same in all."
     )
     together("counting devices", lambda: _require(here == there, wrong))
 

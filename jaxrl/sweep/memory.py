@@ -7,12 +7,24 @@ from typing import Any
 
 import jax
 
-UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+UNITS = {
+    "": 1,
+    "k": 10**3,
+    "m": 10**6,
+    "g": 10**9,
+    "t": 10**12,
+    "ki": 2**10,
+    "mi": 2**20,
+    "gi": 2**30,
+    "ti": 2**40,
+}
 ROOT = pathlib.Path("/")
 
 
 def free_bytes() -> int:
-    """Memory that a program may still take on each local device; the host's, shared by its devices, on a CPU."""
+    """Memory that a program may still take on each local device; the host's, shared by its devices,
+    on a CPU.
+    """
     device = jax.local_devices()[0]
     stats = device.memory_stats() if device.platform != "cpu" else None
     if stats and "bytes_limit" in stats:
@@ -33,10 +45,17 @@ def as_bytes(memory: Any) -> float | None:
     """
     if memory is None:
         return None
-    match = re.fullmatch(r"\s*(\d*\.?\d+)\s*([kmgt]?i?)b?\s*", memory.lower()) if isinstance(memory, str) else None
+    match = (
+        re.fullmatch(r"\s*(\d*\.?\d+)\s*([kmgt]?i?)b?\s*", memory.lower())
+        if isinstance(memory, str)
+        else None
+    )
     number = float(match[1]) * UNITS.get(match[2], 0) if match else memory
     if not isinstance(number, int | float) or isinstance(number, bool) or not number > 0:
-        raise ValueError(f'memory={memory!r} is no amount of memory; write bytes, as in memory=4e9, or memory="4GB".')
+        raise ValueError(
+            f"memory={memory!r} is no amount of memory; write bytes, as in memory=4e9, or "
+            'memory="4GB".'
+        )
     return float(number)
 
 
@@ -57,9 +76,13 @@ def _machine_free(root: pathlib.Path) -> int:
 
 
 def _containers_free(root: pathlib.Path) -> list[int]:
-    """What is left of the limit of each control group that holds this process; those without a limit are left out."""
+    """What is left of the limit of each control group that holds this process; those without a
+    limit are left out.
+    """
     try:
-        lines = [line.split(":", 2) for line in (root / "proc/self/cgroup").read_text().splitlines()]
+        lines = [
+            line.split(":", 2) for line in (root / "proc/self/cgroup").read_text().splitlines()
+        ]
     except OSError:
         return []
     free = []
@@ -73,7 +96,11 @@ def _containers_free(root: pathlib.Path) -> list[int]:
             continue
         # a container often sees its own group as the top, under the path that it has outside
         inner = pathlib.PurePosixPath(path.lstrip("/"))
-        free += [left for group in (inner, *inner.parents) if (left := _group_free(top / group, *names)) is not None]
+        free += [
+            left
+            for group in (inner, *inner.parents)
+            if (left := _group_free(top / group, *names)) is not None
+        ]
     return free
 
 

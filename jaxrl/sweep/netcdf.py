@@ -1,4 +1,6 @@
-"""Results from a netCDF file that a stranger may have written: all of them are in that very file, and are not much more."""
+"""Results from a netCDF file that a stranger may have written: all of them are in that very file,
+and are not much more.
+"""
 
 import itertools
 import pathlib
@@ -9,35 +11,52 @@ import h5py
 import numpy as np
 import xarray as xr
 
-UNPACKED, RATIO = 2**32, 100  # bytes of results: more only where their file has a hundredth, as curves never get so small
+UNPACKED, RATIO = (
+    2**32,
+    100,
+)  # bytes of results: more only where their file has a hundredth, as curves never get so small
 POINTER = 16  # bytes in the file that say where a text is
 
 
 def read(path: pathlib.Path) -> xr.Dataset:
     """The results in a file.
 
-    Raises: ValueError for a link to another file, for a small file that unpacks to a large one, and for text that is stored
-    as no sweep stores it.
+    Raises: ValueError for a link to another file, for a small file that unpacks to a large one, and
+    for text that is stored as no sweep stores it.
     """
     stat = path.stat()
-    own = min(stat.st_size, getattr(stat, "st_blocks", 0) * 512 or stat.st_size)  # a sparse file claims more than it holds
+    own = min(
+        stat.st_size, getattr(stat, "st_blocks", 0) * 512 or stat.st_size
+    )  # a sparse file claims more than it holds
     with h5py.File(path, "r") as file:
         if any(not isinstance(file.get(name, getlink=True), h5py.HardLink) for name in file):
             raise ValueError("it has links to elsewhere")
-        for total in itertools.accumulate(size for name, item in file.items() for size in _sizes(str(name), item)):
+        for total in itertools.accumulate(
+            size for name, item in file.items() for size in _sizes(str(name), item)
+        ):
             if total > max(UNPACKED, RATIO * own):
-                raise ValueError(f"it unpacks from {own:,} bytes to {total:,} or more, as no results do")
+                raise ValueError(
+                    f"it unpacks from {own:,} bytes to {total:,} or more, as no results do"
+                )
     return xr.load_dataset(path, engine="h5netcdf")
 
 
 def _sizes(name: str, item: Any) -> Iterator[int]:
-    """The bytes that a variable unpacks to; then those of each of its texts, of which many may point at the same."""
+    """The bytes that a variable unpacks to; then those of each of its texts, of which many may
+    point at the same.
+    """
     if not isinstance(item, h5py.Dataset):
         return
     if item.external or item.is_virtual or item.size is None:
         raise ValueError(f"{name} lies in another file, or nowhere")
     yield item.size * item.dtype.itemsize
     if item.dtype.hasobject:
-        if item.chunks or item.id.get_storage_size() < POINTER * item.size or not h5py.check_string_dtype(item.dtype):
-            raise ValueError(f"{name} holds text as no sweep writes it")  # a text that isn't there reads as the fill value
+        if (
+            item.chunks
+            or item.id.get_storage_size() < POINTER * item.size
+            or not h5py.check_string_dtype(item.dtype)
+        ):
+            raise ValueError(
+                f"{name} holds text as no sweep writes it"
+            )  # a text that isn't there reads as the fill value
         yield from (len(item[place]) for place in np.ndindex(item.shape))

@@ -20,21 +20,27 @@ from jaxrl.train import Training
 
 OPEN = 2  # checkpoints of a running chunk that are on disk
 PROBE_SECONDS = 2.0
-PROBE_STEPS = 65_536  # environment steps of a chunk in one timed call, so that calling it costs nothing beside them
-NO_TIME = "unknown for a function, whose length nobody can see: sweep a rl.Training, which is timed for a few seconds"
+# environment steps of a chunk in one timed call, so that calling it costs nothing beside them
+PROBE_STEPS = 65_536
+NO_TIME = (
+    "unknown for a function, whose length nobody can see: sweep a rl.Training, which is "
+    "timed for a few seconds"
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What a sweep will take. Bytes are of all devices of one process together; `print` shows it as a table.
+    """What a sweep will take. Bytes are of all devices of one process together; `print` shows it as
+    a table.
 
-    done: members that the folder already holds. why: what decided the chunk. chunks: how many are left to run.
-    processes: that share the chunks; busiest: the chunks of the one that has most, and all others wait for it.
-    peak_bytes: of one chunk, by XLA's own account. limit_bytes: what it may take, infinite where nothing but the device
-    limits it. steps, eval_steps: of one member's learning and of its greedy evaluation; None for a function.
-    open_bytes: on disk, of the running chunks' checkpoints. seconds: of running what is left, without compilation, as a
-    short probe foretells; None where there was none.
-    padding: what is computed and thrown away, where members of one program need less than others.
+    done: members that the folder already holds. why: what decided the chunk. chunks: how many are
+    left to run. processes: that share the chunks; busiest: the chunks of the one that has most, and
+    all others wait for it. peak_bytes: of one chunk, by XLA's own account. limit_bytes: what it may
+    take, infinite where nothing but the device limits it. steps, eval_steps: of one member's
+    learning and of its greedy evaluation; None for a function. open_bytes: on disk, of the running
+    chunks' checkpoints. seconds: of running what is left, without compilation, as a short probe
+    foretells; None where there was none. padding: what is computed and thrown away, where members
+    of one program need less than others.
     """
 
     members: int
@@ -69,12 +75,18 @@ class Plan:
     @property
     def eval_share(self) -> float | None:
         """Steps of greedy evaluation over those of learning."""
-        return None if self.steps is None or self.eval_steps is None else self.eval_steps / self.steps
+        return (
+            None if self.steps is None or self.eval_steps is None else self.eval_steps / self.steps
+        )
 
     @property
     def total_steps(self) -> int | None:
         """Environment steps that are left, of all members, greedy evaluation included."""
-        return None if self.steps is None or self.eval_steps is None else self.left * (self.steps + self.eval_steps)
+        return (
+            None
+            if self.steps is None or self.eval_steps is None
+            else self.left * (self.steps + self.eval_steps)
+        )
 
     def rows(self) -> list[tuple[str, str]]:
         """The table: what, and how much."""
@@ -83,18 +95,40 @@ class Plan:
         rows += [("left", f"{self.left:,}; {self.done:,} are done")] if self.done else []
         rows += [("chunk", f"{self.chunk:,} members: {self.why}"), ("chunks", f"{self.chunks:,}")]
         if self.processes > 1:
-            rows += [("processes", f"{self.processes}: the busiest has {self.busiest:,} of these chunks")]
-        rows += [("devices", f"{self.devices} of kind {self.device}{', in each process' if self.processes > 1 else ''}")]
+            rows += [
+                ("processes", f"{self.processes}: the busiest has {self.busiest:,} of these chunks")
+            ]
+        rows += [
+            (
+                "devices",
+                f"{self.devices} of kind "
+                f"{self.device}{', in each process' if self.processes > 1 else ''}",
+            )
+        ]
         rows += [("compilations", f"{self.programs}, which took {self.compile_seconds:.1f} s")]
         limit = "no limit" if math.isinf(self.limit_bytes) else f"limit {told(self.limit_bytes)}"
         need = f"{told(self.member_bytes)} a member, {told(self.peak_bytes)} a chunk at its peak"
         rows += [("memory", f"{need}; {told(self.free_bytes)} free, {limit}")]
         if self.steps is not None:
-            rows += [("steps of a member", f"{self.steps:,}, and {self.eval_steps:,} of evaluation ({self.eval_share:.1%})")]
+            rows += [
+                (
+                    "steps of a member",
+                    f"{self.steps:,}, and {self.eval_steps:,} of evaluation "
+                    f"({self.eval_share:.1%})",
+                )
+            ]
             rows += [("steps in all", f"{self.total_steps:,}")]
         rows += [("padding", self.padding)] if self.padding else []
-        opened = f", and up to {told(self.open_bytes)} while a chunk runs" if self.open_bytes else ""
-        rows += [("results", f"{told(self.result_bytes)}; about {told(self.folder_bytes)} on disk with a folder{opened}")]
+        opened = (
+            f", and up to {told(self.open_bytes)} while a chunk runs" if self.open_bytes else ""
+        )
+        rows += [
+            (
+                "results",
+                f"{told(self.result_bytes)}; about {told(self.folder_bytes)} on disk with a "
+                f"folder{opened}",
+            )
+        ]
         return [*rows, ("time", self.seconds_told)]
 
     def __str__(self) -> str:
@@ -126,11 +160,19 @@ class Plans:
     @property
     def seconds(self) -> float | None:
         known = [plan.seconds for plan in self.groups.values() if plan.left]
-        return None if any(seconds is None for seconds in known) else sum(seconds or 0.0 for seconds in known)
+        return (
+            None
+            if any(seconds is None for seconds in known)
+            else sum(seconds or 0.0 for seconds in known)
+        )
 
     def rows(self) -> list[tuple[str, str]]:
         """The table: what, and how much."""
-        time = "not measured" if self.seconds is None else f"about {clock(self.seconds)}; compilation comes on top"
+        time = (
+            "not measured"
+            if self.seconds is None
+            else f"about {clock(self.seconds)}; compilation comes on top"
+        )
         rows = [("members", f"{self.members:,} in {len(self.groups)} groups, one after another")]
         rows += [
             ("compilations", f"{self.programs}"),
@@ -159,7 +201,9 @@ def _html(rows: list[tuple[str, str]]) -> str:
 
 
 def plan_of(job: Job, probe: bool, processes: int) -> Plan:
-    """The plan of a job: its program is compiled as the sweep would, and a chunk of a training is played for seconds."""
+    """The plan of a job: its program is compiled as the sweep would, and a chunk of a training is
+    played for seconds.
+    """
     left = job.grid.members - job.num_done
     peak, programs, open_bytes, seconds, speed = 0, 0, 0, None, ""
     while left:
@@ -168,13 +212,19 @@ def plan_of(job: Job, probe: bool, processes: int) -> Plan:
             peak, programs = job.needed * job.devices, 2 if isinstance(program, Stepped) else 1
             if isinstance(program, Stepped) and job.run.evals > 1:
                 open_bytes = OPEN * (program.state_bytes + job.keep_best * program.kept_bytes)
-            seconds, speed = _time(job, width) if probe and isinstance(job.run, Training) else (None, "")
+            seconds, speed = (
+                _time(job, width) if probe and isinstance(job.run, Training) else (None, "")
+            )
             break
         except (jax.errors.JaxRuntimeError, MemoryError) as error:
             job.halve_after(error)
     chunk = job.chunk or 0
-    places = [start // chunk for first, last in job.missing() for start in range(first, last, chunk)]
-    busiest = max(sum(machines.whose(place, processes) == i for place in places) for i in range(processes))
+    places = [
+        start // chunk for first, last in job.missing() for start in range(first, last, chunk)
+    ]
+    busiest = max(
+        sum(machines.whose(place, processes) == i for place in places) for i in range(processes)
+    )
     seconds = None if seconds is None else seconds * busiest
     result, learner = _sizes(job)
     steps = _steps(job.run) if isinstance(job.run, Training) else (None, None)
@@ -207,13 +257,19 @@ def plan_of(job: Job, probe: bool, processes: int) -> Plan:
 
 
 def _padding(job: Job) -> str:
-    """The share of learning that is thrown away, where members stop earlier or learn in fewer epochs than are compiled."""
+    """The share of learning that is thrown away, where members stop earlier or learn in fewer
+    epochs than are compiled.
+    """
     if not isinstance(job.run, Training):
         return ""
     algo, told = job.run.algo, []
     points = job.grid.points(np.arange(job.grid.members))
     swept = {name.rpartition(".")[2]: (name, values) for name, values in points.items()}
-    limits = (("epoch_limit", algo, "epochs"), ("update_limit", algo, "updates"), ("stop_after", job.run, "steps"))
+    limits = (
+        ("epoch_limit", algo, "epochs"),
+        ("update_limit", algo, "updates"),
+        ("stop_after", job.run, "steps"),
+    )
     for limit, owner, whole in (each for each in limits if hasattr(each[1], each[0])):
         name, values = swept.get(limit, (limit, getattr(owner, limit)))
         most = getattr(owner, whole)
@@ -249,14 +305,16 @@ def _sizes(job: Job) -> tuple[int, int]:
 
     learner, metrics = jax.eval_shape(first_row, point)
     clocks = _bytes(job.run.clocks) // job.run.evals
-    return job.grid.members * job.run.evals * (_bytes(metrics) + clocks), job.grid.members * _bytes(learner)
+    return job.grid.members * job.run.evals * (_bytes(metrics) + clocks), job.grid.members * _bytes(
+        learner
+    )
 
 
 def _bytes(shapes: Any) -> int:
     return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(shapes))
 
 
-# ------------------------------------------------------------------------------------------------------------- the probe
+# ---------------------------------------------------------------------------------------- the probe
 
 
 class _EnoughError(Exception):
@@ -264,15 +322,20 @@ class _EnoughError(Exception):
 
 
 def _time(job: Job, width: int) -> tuple[float, str]:
-    """Seconds of one whole chunk, and how fast that is: foretold from a few updates of the same width, timed.
+    """Seconds of one whole chunk, and how fast that is: foretold from a few updates of the same
+    width, timed.
 
     A step of evaluation is counted as one of learning, which is more than it costs.
     """
     training = job.run
     per_update = training.algo.steps_per_update
-    updates = max(min(PROBE_STEPS // (per_update * width), int(training.updates.sum()) // 4), 1)  # in each call
+    updates = max(
+        min(PROBE_STEPS // (per_update * width), int(training.updates.sum()) // 4), 1
+    )  # in each call
     calls = min(int(training.updates.sum()) // updates, 10_000)
-    short = dataclasses.replace(training, steps=calls * updates * per_update, evals=calls, episodes=0)
+    short = dataclasses.replace(
+        training, steps=calls * updates * per_update, evals=calls, episodes=0
+    )
     points = job.grid.points(np.arange(width) % job.grid.members)
     program = Stepped(bind(short, job.grid), short, points, job.devices, keep=False)
     times = [time.monotonic()]
@@ -286,12 +349,22 @@ def _time(job: Job, width: int) -> tuple[float, str]:
     with contextlib.suppress(_EnoughError):
         program(points, seen)
     warm = times[1:] if len(times) > 2 else times  # the first call also starts the learners
-    second = (warm[-1] - warm[0]) / (len(warm) - 1) / (updates * per_update)  # of a step of the whole chunk
+    second = (
+        (warm[-1] - warm[0]) / (len(warm) - 1) / (updates * per_update)
+    )  # of a step of the whole chunk
     speed = (
-        f"at {_short(width / second)} steps/s, by {len(times) - 1} timed calls of {updates * per_update:,} steps a member"
+        f"at {_short(width / second)} steps/s, by {len(times) - 1} timed calls of "
+        f"{updates * per_update:,} steps a member"
     )
     return second * sum(_steps(training)), f"{speed}; compilation comes on top"
 
 
 def _short(x: float) -> str:
-    return next((f"{x / size:.3g}{unit}" for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if x >= size), f"{x:.3g}")
+    return next(
+        (
+            f"{x / size:.3g}{unit}"
+            for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k"))
+            if x >= size
+        ),
+        f"{x:.3g}",
+    )

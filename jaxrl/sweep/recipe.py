@@ -1,7 +1,8 @@
 """A training as JSON, and back: what makes a sweep's folder enough alone.
 
-What is read may have been written by a stranger, so nothing in it chooses code: a type is a frozen dataclass that a module
-of the kit, of `envs` or of gymnax's environments defines itself, a function is one of a closed list, all else is data.
+What is read may have been written by a stranger, so nothing in it chooses code: a type is a frozen
+dataclass that a module of the kit, of `envs` or of gymnax's environments defines itself, a function
+is one of a closed list, all else is data.
 """
 
 import dataclasses
@@ -19,9 +20,41 @@ from jaxrl.sweep.grid import raw
 from jaxrl.tree import nearest
 
 OPTIMIZERS = (
-    *("adabelief", "adadelta", "adafactor", "adagrad", "adam", "adamax", "adamaxw", "adamw", "adan", "amsgrad", "fromage"),
-    *("lamb", "lars", "lion", "nadam", "nadamw", "noisy_sgd", "novograd", "optimistic_adam", "optimistic_adam_v2"),
-    *("optimistic_gradient_descent", "radam", "rmsprop", "rprop", "sgd", "sign_sgd", "signum", "sm3", "yogi"),
+    *(
+        "adabelief",
+        "adadelta",
+        "adafactor",
+        "adagrad",
+        "adam",
+        "adamax",
+        "adamaxw",
+        "adamw",
+        "adan",
+        "amsgrad",
+        "fromage",
+    ),
+    *(
+        "lamb",
+        "lars",
+        "lion",
+        "nadam",
+        "nadamw",
+        "noisy_sgd",
+        "novograd",
+        "optimistic_adam",
+        "optimistic_adam_v2",
+    ),
+    *(
+        "optimistic_gradient_descent",
+        "radam",
+        "rmsprop",
+        "rprop",
+        "sgd",
+        "sign_sgd",
+        "signum",
+        "sm3",
+        "yogi",
+    ),
 )
 ACTIVATIONS = (  # flax's are the same objects
     *(
@@ -36,7 +69,19 @@ ACTIVATIONS = (  # flax's are the same objects
         "leaky_relu",
         "log_sigmoid",
     ),
-    *("mish", "relu", "relu6", "selu", "sigmoid", "silu", "soft_sign", "softplus", "sparse_plus", "squareplus", "swish"),
+    *(
+        "mish",
+        "relu",
+        "relu6",
+        "selu",
+        "sigmoid",
+        "silu",
+        "soft_sign",
+        "softplus",
+        "sparse_plus",
+        "squareplus",
+        "swish",
+    ),
     "tanh",
 )
 FUNCTIONS: dict[str, Callable[..., Any]] = {
@@ -47,23 +92,35 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 }
 ADVICE = ": pass training=, the rl.Training that was swept."
 HOMES = ("jaxrl.", "envs.", "gymnax.environments.")
-TYPE_NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+\.[A-Z][A-Za-z0-9]*")  # nothing private, no class in a class
+TYPE_NAME = re.compile(
+    r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+\.[A-Z][A-Za-z0-9]*"
+)  # nothing private, no class in a class
 INTEGERS = (np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64)
-KINDS = {str(np.dtype(x)): np.dtype(x) for x in (bool, *INTEGERS, jnp.bfloat16, np.float16, np.float32, np.float64)}
+KINDS = {
+    str(np.dtype(x)): np.dtype(x)
+    for x in (bool, *INTEGERS, jnp.bfloat16, np.float16, np.float32, np.float64)
+}
 KEYS = {f"key:{name}": name for name in ("threefry2x32", "rbg", "unsafe_rbg")}
 
 
-# ------------------------------------------------------------------------------------------------------------------ writing
+# ------------------------------------------------------------------------------------------ writing
 
 
 def encode(value: Any) -> Any:
-    """A value as JSON of which `decode` makes its equal. What only its owner's code has becomes `{"unknown": its name}`."""
+    """A value as JSON of which `decode` makes its equal.
+
+    What only its owner's code has becomes `{"unknown": its name}`.
+    """
     if value is None or type(value) in (bool, int, float, str):
         return value
-    if isinstance(value, jax.Array | np.ndarray | np.generic) and (name := kind(value)) in (KINDS | KEYS):
+    if isinstance(value, jax.Array | np.ndarray | np.generic) and (name := kind(value)) in (
+        KINDS | KEYS
+    ):
         shape = {"shape": list(value.shape)} if value.size == 0 else {}  # an empty list has lost it
         host = {} if isinstance(value, jax.Array) else {"numpy": True}
-        weak = {"weak": True} if getattr(value, "weak_type", False) and value.ndim == 0 else {}  # as a Python number is
+        weak = (
+            {"weak": True} if getattr(value, "weak_type", False) and value.ndim == 0 else {}
+        )  # as a Python number is
         return {"array": _words(value), "dtype": name} | shape | host | weak
     if type(value) is list:
         return [encode(item) for item in value]
@@ -71,16 +128,24 @@ def encode(value: Any) -> Any:
         return {"tuple": [encode(item) for item in value]}
     if type(value) is dict and all(type(key) in (str, int) for key in value):
         return {"dict": [[key, encode(item)] for key, item in value.items()]}
-    if (function := next((name for name, known in FUNCTIONS.items() if known is value), None)) is not None:
+    if (
+        function := next((name for name, known in FUNCTIONS.items() if known is value), None)
+    ) is not None:
         return {"function": function}
     if dataclasses.is_dataclass(value) and _found(name := _title(type(value))) is type(value):
-        fields = {field.name: encode(getattr(value, field.name)) for field in dataclasses.fields(value) if field.init}
+        fields = {
+            field.name: encode(getattr(value, field.name))
+            for field in dataclasses.fields(value)
+            if field.init
+        }
         return {"type": name, "fields": fields}
     return {"unknown": _title(value if hasattr(value, "__qualname__") else type(value))}
 
 
 def record(training: Any, point: dict[str, Any]) -> dict[str, Any]:
-    """What a folder keeps so that it is enough alone: the training, and what each swept name's values are made of."""
+    """What a folder keeps so that it is enough alone: the training, and what each swept name's
+    values are made of.
+    """
     kinds = {name: encode(jax.tree.map(kind, value)) for name, value in point.items()}
     return {"recipe": encode(training), "kinds": kinds}
 
@@ -99,11 +164,12 @@ def _title(thing: Any) -> str:
     return f"{getattr(thing, '__module__', '')}.{getattr(thing, '__qualname__', '')}"
 
 
-# ------------------------------------------------------------------------------------------------------------------ reading
+# ------------------------------------------------------------------------------------------ reading
 
 
 def decode(found: Any, path: str = "") -> Any:
-    """The value that `encode` wrote. It imports the kit's own modules and gymnax's at most, and runs nothing it is told to.
+    """The value that `encode` wrote. It imports the kit's own modules and gymnax's at most, and
+    runs nothing it is told to.
 
     Raises:
       ValueError: what `encode` could not write, or would not have written.
@@ -118,19 +184,31 @@ def decode(found: Any, path: str = "") -> Any:
             return tuple(decode(item, f"{path}[{i}]") for i, item in enumerate(items))
         case {"dict": list(pairs), **rest} if not rest and all(_is_pair(pair) for pair in pairs):
             return {key: decode(item, f"{path}[{key!r}]") for key, item in pairs}
-        case {"array": words, "dtype": str(name), **rest} if set(rest) <= {"shape", "numpy", "weak"}:
+        case {"array": words, "dtype": str(name), **rest} if set(rest) <= {
+            "shape",
+            "numpy",
+            "weak",
+        }:
             return array(words, name, at, **rest)
         case {"function": str(name), **rest} if not rest and name in FUNCTIONS:
             return FUNCTIONS[name]
-        case {"type": str(name), "fields": dict(fields), **rest} if not rest and (made := _found(name)) is not None:
+        case {"type": str(name), "fields": dict(fields), **rest} if (
+            not rest and (made := _found(name)) is not None
+        ):
             return _made(made, fields, path)
-        case {"function": str(name), **_rest} | {"type": str(name), **_rest} | {"unknown": str(name), **_rest}:
+        case (
+            {"function": str(name), **_rest}
+            | {"type": str(name), **_rest}
+            | {"unknown": str(name), **_rest}
+        ):
             raise ValueError(f"{at} is {name}, which only your own code has{ADVICE}")
     text = str(found)[:60]
     raise ValueError(f"{at} reads {text}, which no sweep writes{ADVICE}")
 
 
-def array(words: Any, name: str, at: str, shape: Any = None, numpy: Any = False, weak: Any = False) -> Any:
+def array(
+    words: Any, name: str, at: str, shape: Any = None, numpy: Any = False, weak: Any = False
+) -> Any:
     """The array of these nested numbers, exactly.
 
     Raises:
@@ -144,11 +222,18 @@ def array(words: Any, name: str, at: str, shape: Any = None, numpy: Any = False,
         if numpy:
             return host[()]
         host = host.item() if weak else host
-        made = jax.random.wrap_key_data(jnp.asarray(host), impl=KEYS[name]) if name in KEYS else jnp.asarray(host)
+        made = (
+            jax.random.wrap_key_data(jnp.asarray(host), impl=KEYS[name])
+            if name in KEYS
+            else jnp.asarray(host)
+        )
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{at} is no array of {name}: {error}") from None
     if name in KINDS and made.dtype != KINDS[name]:
-        raise ValueError(f'{at} is {name}: call jax.config.update("jax_enable_x64", True) first, as the sweep had it.')
+        raise ValueError(
+            f'{at} is {name}: call jax.config.update("jax_enable_x64", True) first, as the '
+            "sweep had it."
+        )
     return made
 
 
@@ -157,7 +242,10 @@ def _is_pair(pair: Any) -> bool:
 
 
 def _found(name: str) -> type | None:
-    """The frozen dataclass that one of the homes defines under this name. No attribute but the module's own is looked at."""
+    """The frozen dataclass that one of the homes defines under this name.
+
+    No attribute but the module's own is looked at.
+    """
     home, _, own = name.rpartition(".")
     if not TYPE_NAME.fullmatch(name) or not name.startswith(HOMES):
         return None
@@ -174,10 +262,13 @@ def _made(made: type, fields: dict[str, Any], path: str) -> Any:
     known = [field.name for field in dataclasses.fields(made) if field.init]
     if unknown := sorted(set(fields) - set(known)):
         raise ValueError(
-            f"{path or 'the training'} is a {made.__name__}, which has no {unknown[0]!r}; {nearest(unknown[0], known)}."
+            f"{path or 'the training'} is a {made.__name__}, which has no {unknown[0]!r}; "
+            f"{nearest(unknown[0], known)}."
         )
     values = {name: decode(value, f"{path}.{name}".lstrip(".")) for name, value in fields.items()}
     try:
         return made(**values)
     except Exception as error:  # a class may check its fields in any way
-        raise ValueError(f"{path or 'the training'} can't be a {made.__name__} of these fields: {error}") from error
+        raise ValueError(
+            f"{path or 'the training'} can't be a {made.__name__} of these fields: {error}"
+        ) from error

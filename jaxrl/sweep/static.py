@@ -1,4 +1,6 @@
-"""Static axes: values that shape a program, crossed into one run for each combination, and what each is called."""
+"""Static axes: values that shape a program, crossed into one run for each combination, and what
+each is called.
+"""
 
 import dataclasses
 import functools
@@ -19,7 +21,9 @@ LONGEST = 48  # letters of a label
 
 @dataclasses.dataclass(frozen=True)
 class Combinations:
-    """A run for each combination of static values, the last axis fastest, and its name in a sentence."""
+    """A run for each combination of static values, the last axis fastest, and its name in a
+    sentence.
+    """
 
     values: dict[str, tuple[Any, ...]]
     labels: dict[str, np.ndarray]
@@ -31,19 +35,28 @@ def combine(run: Any, static: Mapping[str, Any], grid: Grid) -> Combinations:
     """Every combination of the values of the static axes, and the run that has them.
 
     Raises:
-      ValueError: an empty axis, a single value, a value twice, a name that is also swept or that `run` does not take,
+      ValueError: an empty axis, a single value, a value twice, a name that is also swept or that
+        `run` does not take,
         values that don't go together.
       TypeError: an array of floats.
     """
     if not isinstance(static, Mapping):
-        raise TypeError(f"static={static!r} is not a dictionary; write, say, static={{'num_envs': (16, 64)}}.")
+        raise TypeError(
+            f"static={static!r} is not a dictionary; write, say, static={{'num_envs': (16, 64)}}."
+        )
     for name in static:
         if name in (*grid.names, *grid.values):
-            raise ValueError(f"{name!r} is in over= and in static=: a point would have two values of it. Keep one of them.")
+            raise ValueError(
+                f"{name!r} is in over= and in static=: a point would have two values of it. "
+                "Keep one of them."
+            )
     if not isinstance(run, Training):
         check_takes(run, static, "a static axis")
     values = {name: _values(name, value) for name, value in static.items()}
-    named = {name: value.keys() if isinstance(value, Mapping) else values[name] for name, value in static.items()}
+    named = {
+        name: value.keys() if isinstance(value, Mapping) else values[name]
+        for name, value in static.items()
+    }
     labels = {name: label(tuple(value)) for name, value in named.items()}
     names, runs = [], []
     told = itertools.product(*(known.tolist() for known in labels.values()))
@@ -70,13 +83,20 @@ def _values(name: str, value: Any) -> tuple[Any, ...]:
     for each in value if isinstance(value, list | tuple) else [value]:
         if isinstance(each, jax.Array | np.ndarray):
             raise TypeError(
-                f"static axis {name!r} holds an array of {each.dtype}: sweep it in over= instead, one compilation for all "
-                "its values. A static axis is for what shapes the program: a count, a network, an environment."
+                f"static axis {name!r} holds an array of {each.dtype}: sweep it in over= "
+                "instead, one compilation for all "
+                "its values. A static axis is for what shapes the program: a count, a network, "
+                "an environment."
             )
     if not isinstance(value, list | tuple | range):
-        raise ValueError(f"static axis {name!r} is a single value, {value!r}; an axis is a list: write [{value!r}].")
+        raise ValueError(
+            f"static axis {name!r} is a single value, {value!r}; an axis is a list: write "
+            f"[{value!r}]."
+        )
     if not value:
-        raise ValueError(f"static axis {name!r} is empty, so the sweep has no member. Give at least one value.")
+        raise ValueError(
+            f"static axis {name!r} is empty, so the sweep has no member. Give at least one value."
+        )
     for i, each in enumerate(value):
         if any(each is other or _same(each, other) for other in value[:i]):
             raise ValueError(f"static axis {name!r} has {short(each)} twice; write it once.")
@@ -100,39 +120,54 @@ def _fixed(run: Any, point: dict[str, Any]) -> Any:
 
 
 def put_together(training: Training, values: dict[str, Any]) -> Training:
-    """As `tree.put`, but the values of one record at once: they may be possible only together, as counts that divide."""
+    """As `tree.put`, but the values of one record at once: they may be possible only together, as
+    counts that divide.
+    """
     beside: dict[str, dict[str, Any]] = {}
     for name, value in values.items():
         home, _, field = tree.find(training, name).rpartition(".")
         beside.setdefault(home, {})[field] = value
-    for home in sorted(beside, key=lambda home: home.count(".") + bool(home)):  # an environment before what is in it
+    for home in sorted(
+        beside, key=lambda home: home.count(".") + bool(home)
+    ):  # an environment before what is in it
         record = functools.reduce(getattr, home.split(".") if home else [], training)
         changed = tree.replace(record, **beside[home])
         training = tree.put(training, {home: changed}) if home else changed
     return training
 
 
-# ------------------------------------------------------------------------------------------------------------- the labels
+# --------------------------------------------------------------------------------------- the labels
 
 
 def label(values: tuple[Any, ...]) -> np.ndarray:
-    """What a static axis is labelled with: numbers and truth values as they are, else a short text for each."""
+    """What a static axis is labelled with: numbers and truth values as they are, else a short text
+    for each.
+    """
     kinds = {bool} if all(isinstance(value, bool) for value in values) else {int, float}
-    if all(type(value) in kinds for value in values) and (found := np.array(values)).dtype.kind in "bif":
+    if (
+        all(type(value) in kinds for value in values)
+        and (found := np.array(values)).dtype.kind in "bif"
+    ):
         return found
     texts = [short(value) for value in values]
     counts = {text: itertools.count(1) for text in texts if texts.count(text) > 1}
-    return np.array([f"{text} #{next(counts[text])}" if text in counts else text for text in texts], object)
+    return np.array(
+        [f"{text} #{next(counts[text])}" if text in counts else text for text in texts], object
+    )
 
 
 def short(value: Any) -> str:
-    """A value in a few words: `MLP((64, 64))`, `relu`, `Walk(5, prize=2.0)`: its first field, and what else was changed."""
+    """A value in a few words: `MLP((64, 64))`, `relu`, `Walk(5, prize=2.0)`: its first field, and
+    what else was changed.
+    """
     text = value.__name__ if callable(value) and hasattr(value, "__name__") else str(value)
     if isinstance(value, jax.Array | np.ndarray):
         text = str(np.asarray(value).tolist())
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = [(field, getattr(value, field.name)) for field in dataclasses.fields(value)]
-        told = [short(x) for _, x in fields[:1]] + [f"{f.name}={short(x)}" for f, x in fields[1:] if not _is_default(f, x)]
+        told = [short(x) for _, x in fields[:1]] + [
+            f"{f.name}={short(x)}" for f, x in fields[1:] if not _is_default(f, x)
+        ]
         text = f"{type(value).__name__}({', '.join(told)})"
     text = " ".join(text.split())
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."

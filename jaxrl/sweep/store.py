@@ -1,4 +1,5 @@
-"""A sweep's folder: what was asked (sweep.json), each finished chunk (members/), the results (results.nc).
+"""A sweep's folder: what was asked (sweep.json), each finished chunk (members/), the results
+(results.nc).
 
 Nothing in it can execute when it is read: JSON, npz without pickle, and netCDF.
 """
@@ -30,14 +31,21 @@ CHUNK_NAME = re.compile(r"(\d{8})-(\d{8})\.npz")
 
 
 class Store:
-    """The chunks of one sweep on disk. A file is written whole under another name and then renamed."""
+    """The chunks of one sweep on disk. A file is written whole under another name and then
+    renamed.
+    """
 
     def __init__(self, folder: pathlib.Path, record: dict[str, Any]) -> None:
         self.folder = folder
         self.members = self.folder / "members"
         self._lock = None
-        machines.together("opening the folder", lambda: self._open(record) if machines.first() else None)
-        machines.together("opening the folder", lambda: None if machines.first() else check(folder, _plain(record)))
+        machines.together(
+            "opening the folder", lambda: self._open(record) if machines.first() else None
+        )
+        machines.together(
+            "opening the folder",
+            lambda: None if machines.first() else check(folder, _plain(record)),
+        )
 
     def _open(self, record: dict[str, Any]) -> None:
         _refuse_other_folders(self.folder)
@@ -45,9 +53,17 @@ class Store:
         self._lock = lock(self.folder)
         try:
             record = check(self.folder, _plain(record))
-            for left in [*self.folder.rglob("*.part"), *self.folder.glob("open/*/*.orbax-checkpoint-tmp*")]:
-                shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink()  # of a process that was killed
-            write(self.folder / "sweep.json", lambda file: file.write(json.dumps(record, indent=1).encode()))
+            for left in [
+                *self.folder.rglob("*.part"),
+                *self.folder.glob("open/*/*.orbax-checkpoint-tmp*"),
+            ]:
+                shutil.rmtree(
+                    left, ignore_errors=True
+                ) if left.is_dir() else left.unlink()  # of a process that was killed
+            write(
+                self.folder / "sweep.json",
+                lambda file: file.write(json.dumps(record, indent=1).encode()),
+            )
             if "groups" not in record:  # which have each their own
                 self.members.mkdir(exist_ok=True)
         except BaseException:
@@ -77,7 +93,9 @@ class Store:
 
 
 def check(folder: pathlib.Path, record: dict[str, Any]) -> dict[str, Any]:
-    """The record to keep: this one, or the folder's own, with a line about this call, where that is the same sweep."""
+    """The record to keep: this one, or the folder's own, with a line about this call, where that is
+    the same sweep.
+    """
     _refuse_other_folders(folder)
     if not (folder / "sweep.json").exists():
         return record
@@ -86,10 +104,18 @@ def check(folder: pathlib.Path, record: dict[str, Any]) -> dict[str, Any]:
     if not any(any(folder.glob(pattern)) for pattern in computed):
         return record  # nothing has been computed there yet
     absent = {"static": "absent", "keep_best": False}
-    parts = [part for part in ("run", "static", "axes", "keep_best", "versions") if part in absent | record]
-    absent |= {} if "keep_best" in record else {"keep_best": found.get("keep_best")}  # a plan asks for neither
+    parts = [
+        part
+        for part in ("run", "static", "axes", "keep_best", "versions")
+        if part in absent | record
+    ]
+    absent |= (
+        {} if "keep_best" in record else {"keep_best": found.get("keep_best")}
+    )  # a plan asks for neither
     there, here = absent | found, absent | record
-    known_fields = "function" not in found["run"]  # of a function, its program is all that tells it from another
+    known_fields = (
+        "function" not in found["run"]
+    )  # of a function, its program is all that tells it from another
     finished = (folder / RESULTS).exists()
     upgraded = card.differences(found["versions"], record["versions"], "versions")
     if known_fields and finished and upgraded:  # results are no less so after an upgrade,
@@ -100,12 +126,18 @@ def check(folder: pathlib.Path, record: dict[str, Any]) -> dict[str, Any]:
         listed = "\n  ".join(changed[:12] + (["..."] if len(changed) > 12 else []))
         raise ValueError(
             f"{folder} holds another sweep; these fields differ:\n  {listed}\n"
-            "Nothing was touched. Write another folder=, or make them equal to go on where that one stopped."
+            "Nothing was touched. Write another folder=, or make them equal to go on where "
+            "that one stopped."
         )
 
-    there, here = ({part: each[part] for part in ("machine", "versions")} for each in (found, record))
+    there, here = (
+        {part: each[part] for part in ("machine", "versions")} for each in (found, record)
+    )
     if lines := card.differences(there, here):
-        print(f"{folder} was begun elsewhere ({'; '.join(lines)}): what is missing there will be equal but for rounding.")
+        print(
+            f"{folder} was begun elsewhere ({'; '.join(lines)}): what is missing there will be "
+            "equal but for rounding."
+        )
     resumed = {part: record[part] for part in ("machine", "versions", "commit", "started")}
     return found | {"resumed": [*found.get("resumed", []), resumed]}
 
@@ -113,8 +145,12 @@ def check(folder: pathlib.Path, record: dict[str, Any]) -> dict[str, Any]:
 def _refuse_other_folders(folder: pathlib.Path) -> None:
     if (folder / "sweep.json").exists() or not folder.exists():
         return
-    if not folder.is_dir() or any(path.name not in (LOCK, HOLDER) and path.suffix != ".part" for path in folder.iterdir()):
-        raise FileExistsError(f"{folder} exists and holds no sweep. Nothing was touched; write another folder=.")
+    if not folder.is_dir() or any(
+        path.name not in (LOCK, HOLDER) and path.suffix != ".part" for path in folder.iterdir()
+    ):
+        raise FileExistsError(
+            f"{folder} exists and holds no sweep. Nothing was touched; write another folder=."
+        )
 
 
 def _plain(record: dict[str, Any]) -> dict[str, Any]:
@@ -131,7 +167,9 @@ def read_width(folder: pathlib.Path) -> int | None:
 
 
 def lock(folder: pathlib.Path) -> Any:
-    """Keeps other processes out of a folder; the system lets go of it when this one ends, however it ends."""
+    """Keeps other processes out of a folder; the system lets go of it when this one ends, however
+    it ends.
+    """
     import filelock
 
     lock = filelock.FileLock(folder / LOCK, timeout=0)
@@ -140,16 +178,25 @@ def lock(folder: pathlib.Path) -> Any:
     except filelock.Timeout:
         holder = (folder / HOLDER).read_text() if (folder / HOLDER).exists() else "another process"
         raise BlockingIOError(
-            f"{folder} is in use by {holder}. Nothing was touched, and what that process has finished is safe there. Wait "
+            f"{folder} is in use by {holder}. Nothing was touched, and what that process has "
+            "finished is safe there. Wait "
             "for it, stop it and call again to go on from there, or write another folder=."
         ) from None
     since = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    write(folder / HOLDER, lambda file: file.write(f"process {os.getpid()} on {platform.node()} since {since}".encode()))
+    write(
+        folder / HOLDER,
+        lambda file: file.write(
+            f"process {os.getpid()} on {platform.node()} since {since}".encode()
+        ),
+    )
     return lock
 
 
 def read_chunks(folder: pathlib.Path) -> Chunks:
-    """The chunks that are whole on disk, by their first and past-last member, learners left out. A damaged one is told."""
+    """The chunks that are whole on disk, by their first and past-last member, learners left out.
+
+    A damaged one is told.
+    """
     found: Chunks = {}
     for path in sorted((folder / "members").glob("*.npz")):
         if (match := CHUNK_NAME.fullmatch(path.name)) is None:
@@ -162,7 +209,10 @@ def read_chunks(folder: pathlib.Path) -> Chunks:
 
 
 def encode(outputs: Outputs) -> Outputs:
-    return {"digest": np.frombuffer(_digest(outputs), np.uint8), **{f"output/{k}": v for k, v in outputs.items()}}
+    return {
+        "digest": np.frombuffer(_digest(outputs), np.uint8),
+        **{f"output/{k}": v for k, v in outputs.items()},
+    }
 
 
 def _digest(outputs: Outputs) -> bytes:
@@ -172,17 +222,25 @@ def _digest(outputs: Outputs) -> bytes:
 
 
 def read_learner(folder: pathlib.Path, member: int, kept: str = "learner") -> list[np.ndarray]:
-    """The kept leaves of one member's learner, at its end (`learner`) or when it was judged best (`best_learner`)."""
+    """The kept leaves of one member's learner, at its end (`learner`) or when it was judged best
+    (`best_learner`).
+    """
     (first, _), outputs = read_chunk_of(folder, member)
     if not any(name.startswith(f"{kept}.") for name in outputs):
         raise ValueError(
-            f"{folder} holds no {kept}: the best are kept by rl.sweep(..., keep_best=True), the last by default."
+            f"{folder} holds no {kept}: the best are kept by rl.sweep(..., keep_best=True), "
+            "the last by default."
         )
-    return [outputs[name][member - first] for name in sorted(outputs) if name.startswith(f"{kept}.")]
+    return [
+        outputs[name][member - first] for name in sorted(outputs) if name.startswith(f"{kept}.")
+    ]
 
 
 def read_chunk_of(folder: pathlib.Path, member: int) -> tuple[tuple[int, int], Outputs]:
-    """The place of the chunk that a member is in, and all of it. A damaged file is told, and another that has it is read."""
+    """The place of the chunk that a member is in, and all of it.
+
+    A damaged file is told, and another that has it is read.
+    """
     damaged = []
     for first, last in reversed(chunk_names(folder)):  # as in the results, where the last counts
         if first <= member < last:
@@ -193,16 +251,25 @@ def read_chunk_of(folder: pathlib.Path, member: int) -> tuple[tuple[int, int], O
                 damaged.append(f"{path} is damaged ({error})")
                 print(f"{damaged[-1]}: looking for member {member} in another.")
     if damaged:
-        raise ValueError(f"{'; '.join(damaged)}: run the same sweep again, which computes member {member} anew.")
-    raise FileNotFoundError(f"member {member} is not in {folder}: its chunk has not finished. Run the sweep to its end.")
+        raise ValueError(
+            f"{'; '.join(damaged)}: run the same sweep again, which computes member {member} anew."
+        )
+    raise FileNotFoundError(
+        f"member {member} is not in {folder}: its chunk has not finished. Run the sweep to its end."
+    )
 
 
 def read_chunk_width(folder: pathlib.Path, first: int, last: int) -> int:
-    """How many members the program held that made this chunk: more than are in it where it was the last or filled a gap."""
+    """How many members the program held that made this chunk: more than are in it where it was the
+    last or filled a gap.
+    """
     with np.load(folder / "members" / f"{first:08d}-{last:08d}.npz", allow_pickle=False) as file:
         if WIDTH_OF in file.files:
             return int(file[WIDTH_OF])
-    own, sizes = last - first, [b - a for a, b in chunk_names(folder)]  # chunks did not always say it
+    own, sizes = (
+        last - first,
+        [b - a for a, b in chunk_names(folder)],
+    )  # chunks did not always say it
     return own if sizes.count(own) > 1 else max(own, read_width(folder) or max(sizes))
 
 
@@ -218,7 +285,11 @@ def _read_chunk(path: pathlib.Path) -> Outputs:
 
 def read(path: pathlib.Path) -> Outputs:
     arrays = npz.read(path)
-    outputs = {name.removeprefix("output/"): value for name, value in arrays.items() if name.startswith("output/")}
+    outputs = {
+        name.removeprefix("output/"): value
+        for name, value in arrays.items()
+        if name.startswith("output/")
+    }
     if arrays["digest"].tobytes() != _digest(outputs):
         raise ValueError("its digest does not match")
     return outputs
@@ -238,7 +309,11 @@ def write(path: pathlib.Path, put: Callable[[Any], Any]) -> None:
 
 
 def write_results(path: pathlib.Path, results: xr.Dataset) -> None:
-    encoding = {name: {"zlib": True, "complevel": 1} for name in results.data_vars if results[name].size > 1000}
+    encoding = {
+        name: {"zlib": True, "complevel": 1}
+        for name in results.data_vars
+        if results[name].size > 1000
+    }
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         results.to_netcdf(part, engine="h5netcdf", encoding=encoding)
@@ -258,9 +333,18 @@ def read_record(folder: pathlib.Path) -> dict[str, Any]:
         record = json.loads(path.read_text())
         if any(not GROUP_NAME.fullmatch(str(group)) for group in record.get("groups", [])):
             raise ValueError("its groups are not below it")
-        if "seed" in record and "labels" not in record:  # a record from before it had this form: of the seeds alone
-            curves = {name: {"dtype": "float32", "values": record[name]} for name in ("return", "evaluation")}
-            record |= {"labels": {"seed": record["seed"]}, "axes": {"seed": record["seed"]}, "curves": curves}
+        if (
+            "seed" in record and "labels" not in record
+        ):  # a record from before it had this form: of the seeds alone
+            curves = {
+                name: {"dtype": "float32", "values": record[name]}
+                for name in ("return", "evaluation")
+            }
+            record |= {
+                "labels": {"seed": record["seed"]},
+                "axes": {"seed": record["seed"]},
+                "curves": curves,
+            }
         parts = {part: record[part] for part in ("run", "axes", "labels", "versions", "machine")}
         if odd := [name for name, part in parts.items() if not isinstance(part, dict)]:
             raise ValueError(f"its {odd[0]} is no dictionary")
@@ -270,11 +354,14 @@ def read_record(folder: pathlib.Path) -> dict[str, Any]:
     except FileNotFoundError:
         lacks = "has no sweep.json" if folder.exists() else "does not exist"
         raise FileNotFoundError(
-            f"{folder} holds no sweep: it {lacks}. Name a folder that rl.sweep(folder=) made, or a record in one file; "
+            f"{folder} holds no sweep: it {lacks}. Name a folder that rl.sweep(folder=) made, "
+            "or a record in one file; "
             "`jaxrl runs` lists those below a directory."
         ) from None
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         why = f"it has no {error}" if isinstance(error, KeyError) else error
         if path == folder:
             raise ValueError(f"{path} is no record of a sweep, or a damaged one ({why}).") from None
-        raise ValueError(f"{path} is damaged ({why}). The chunks beside it in members/ are untouched.") from None
+        raise ValueError(
+            f"{path} is damaged ({why}). The chunks beside it in members/ are untouched."
+        ) from None

@@ -1,4 +1,6 @@
-"""Programs as text and back: `formula(program)` is what it computes, `parse(text, language)` a program that computes it."""
+"""Programs as text and back: `formula(program)` is what it computes, `parse(text, language)` a
+program that computes it.
+"""
 
 import ast
 from typing import Any
@@ -15,9 +17,11 @@ BINARY = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "div"}
 
 
 def formula(program: Program, digits: int = 3) -> str:
-    """What a program computes, as text: without the lines that nothing reads, constants folded, simplified.
+    """What a program computes, as text: without the lines that nothing reads, constants folded,
+    simplified.
 
-    The identities of algebra hold up to the clipping of registers. It reads as Python, and `parse` reads it.
+    The identities of algebra hold up to the clipping of registers. It reads as Python, and `parse`
+    reads it.
     """
     language, lines = program.language, np.asarray(program.code)
     registers: list[Tree] = [*language.names, *(float(x) for x in np.asarray(program.constants))]
@@ -25,7 +29,9 @@ def formula(program: Program, digits: int = 3) -> str:
         name = language.operations[number]
         arguments = [registers[i] for i in read[: len(OPERATIONS[name].takes)]]
         registers.append(simplify((name, *arguments)))
-    return ast.unparse(ast.parse(_text(registers[-1], digits), mode="eval"))  # which leaves needless brackets out
+    return ast.unparse(
+        ast.parse(_text(registers[-1], digits), mode="eval")
+    )  # which leaves needless brackets out
 
 
 def simplify(tree: Tree) -> Tree:
@@ -41,7 +47,14 @@ def simplify(tree: Tree) -> Tree:
             terms.remove((-sign, term))
             return _sum(terms)
     match tree:
-        case ("add", x, 0.0) | ("add", 0.0, x) | ("sub", x, 0.0) | ("mul", x, 1.0) | ("mul", 1.0, x) | ("div", x, 1.0):
+        case (
+            ("add", x, 0.0)
+            | ("add", 0.0, x)
+            | ("sub", x, 0.0)
+            | ("mul", x, 1.0)
+            | ("mul", 1.0, x)
+            | ("div", x, 1.0)
+        ):
             return x
         case ("mul", _, 0.0) | ("mul", 0.0, _) | ("div", 0.0, _) | ("div", _, 0.0):
             return 0.0
@@ -104,13 +117,16 @@ def _text(tree: Tree, digits: int) -> str:
 
 
 def parse(text: str, language: Language, lines: int = 0) -> Program:
-    """The program of a formula: + - * /, ** 2, and calls of the language's operations on its inputs and numbers.
+    """The program of a formula: + - * /, ** 2, and calls of the language's operations on its inputs
+    and numbers.
 
-    lines: how many it has at least; those before the formula's own are read by nothing, and are room to evolve in. Equal
-    parts are computed once. Numbers become constants, in their order, before those of the language.
+    lines: how many it has at least; those before the formula's own are read by nothing, and are
+    room to evolve in. Equal parts are computed once. Numbers become constants, in their order,
+    before those of the language.
 
     Raises:
-      ValueError: not such a formula, a name that the language lacks, more numbers than constants, no line at all.
+      ValueError: not such a formula, a name that the language lacks, more numbers than constants,
+        no line at all.
     """
     numbers: list[float] = []
     code: list[tuple[str, Any, Any]] = []
@@ -119,7 +135,9 @@ def parse(text: str, language: Language, lines: int = 0) -> Program:
         match node:
             case ast.Name(name) if name in language.names:
                 return ("input", name)
-            case ast.Constant(int() | float() as number) | ast.UnaryOp(ast.USub(), ast.Constant(int() | float() as number)):
+            case ast.Constant(int() | float() as number) | ast.UnaryOp(
+                ast.USub(), ast.Constant(int() | float() as number)
+            ):
                 number = float(number) * (1.0 if isinstance(node, ast.Constant) else -1.0)
                 numbers.extend([] if number in numbers else [number])
                 return ("number", numbers.index(number))
@@ -140,7 +158,10 @@ def parse(text: str, language: Language, lines: int = 0) -> Program:
     def line(name: str, *nodes: ast.expr) -> Any:
         takes = OPERATIONS[name].takes
         if name not in language.operations or len(nodes) != len(takes):
-            raise ValueError(f"{text!r} calls {name} with {len(nodes)} arguments; the language knows it with {len(takes)}.")
+            raise ValueError(
+                f"{text!r} calls {name} with {len(nodes)} arguments; the language knows it "
+                f"with {len(takes)}."
+            )
         first, *rest = (read(node) for node in nodes)
         new = (name, first, rest[0] if rest else first)
         code.extend([] if new in code else [new])
@@ -154,7 +175,8 @@ def parse(text: str, language: Language, lines: int = 0) -> Program:
     constants = (*numbers, *language.constants)[: len(language.constants)]
     if not code or len(numbers) > len(constants):
         raise ValueError(
-            f"{text!r} has {len(code)} operations and {len(numbers)} numbers; a program has one operation at least, and "
+            f"{text!r} has {len(code)} operations and {len(numbers)} numbers; a program has "
+            "one operation at least, and "
             f"one of this language up to {len(constants)} numbers."
         )
 
@@ -162,16 +184,22 @@ def parse(text: str, language: Language, lines: int = 0) -> Program:
         kind, what = where
         if kind == "input":
             return language.names.index(what)
-        return len(language.names) + (what if kind == "number" else len(constants) + spare + code.index(what))
+        return len(language.names) + (
+            what if kind == "number" else len(constants) + spare + code.index(what)
+        )
 
     number = language.operations.index
     idle = (number(language.operations[0]), len(language.names), len(language.names))
     written = [(number(name), place(first), place(second)) for name, first, second in code]
-    program = Program(jnp.array([idle] * spare + written, jnp.int32), jnp.array(constants, jnp.float32), language)
+    program = Program(
+        jnp.array([idle] * spare + written, jnp.int32), jnp.array(constants, jnp.float32), language
+    )
     kinds, takes = np.asarray(program.types), language.takes
     for operation, *read_ in np.asarray(program.code):
         if not all(takes[operation, i, kinds[at]] for i, at in enumerate(read_)):
-            raise ValueError(f"{text!r} gives {language.operations[operation]} what is not its type.")
+            raise ValueError(
+                f"{text!r} gives {language.operations[operation]} what is not its type."
+            )
     if kinds[-1] != 0:
         raise ValueError(f"{text!r} is no number.")
     return program

@@ -1,7 +1,8 @@
-"""What a line of a program can do: total functions with finite slopes, each with the types it takes and gives.
+"""What a line of a program can do: total functions with finite slopes, each with the types it takes
+and gives.
 
-Lists are inputs [..., n], a value for each of n actions; what is asked of one is a number [..., 1]. An action is a number
-that says which. All else acts elementwise on numbers.
+Lists are inputs [..., n], a value for each of n actions; what is asked of one is a number [..., 1].
+An action is a number that says which. All else acts elementwise on numbers.
 """
 
 from collections.abc import Callable
@@ -26,7 +27,9 @@ class Operation(NamedTuple):
 
 def _div(u: jax.Array, v: jax.Array) -> jax.Array:
     small = jnp.abs(v) < LEAST
-    return jnp.where(small, 0.0, u / jnp.where(small, 1.0, v))  # the second `where` keeps slopes finite
+    return jnp.where(
+        small, 0.0, u / jnp.where(small, 1.0, v)
+    )  # the second `where` keeps slopes finite
 
 
 def _over_actions(reduce: Callable[..., jax.Array]) -> Callable[[jax.Array, jax.Array], jax.Array]:
@@ -35,7 +38,9 @@ def _over_actions(reduce: Callable[..., jax.Array]) -> Callable[[jax.Array, jax.
 
 def _at(u: jax.Array, v: jax.Array) -> jax.Array:
     index = jnp.clip(jnp.round(v[..., 0]), 0, u.shape[-1] - 1).astype(jnp.int32)
-    return (u * jax.nn.one_hot(index, u.shape[-1])).sum(-1, keepdims=True)  # whose slope is no scatter
+    return (u * jax.nn.one_hot(index, u.shape[-1])).sum(
+        -1, keepdims=True
+    )  # whose slope is no scatter
 
 
 def _one(function: Callable[[jax.Array], jax.Array]) -> Callable[[jax.Array, jax.Array], jax.Array]:
@@ -54,12 +59,29 @@ OPERATIONS = {
     "square": Operation(N, NUMBER, _one(jnp.square), "({}) ** 2"),
     "abs": Operation(N, NUMBER, _one(jnp.abs), "abs({})"),
     "log": Operation(N, NUMBER, _one(lambda u: jnp.log(jnp.maximum(u, LEAST))), "log({})"),
-    "exp": Operation(N, NUMBER, _one(lambda u: jnp.exp(jnp.minimum(u, 9.0))), "exp({})"),  # e^9 is less than MOST
+    "exp": Operation(
+        N, NUMBER, _one(lambda u: jnp.exp(jnp.minimum(u, 9.0))), "exp({})"
+    ),  # e^9 is less than MOST
     "tanh": Operation(N, NUMBER, _one(jnp.tanh), "tanh({})"),
     "at": Operation(L + A, NUMBER, _at, "at({}, {})"),
     "best": Operation(L, NUMBER, _over_actions(jnp.max), "best({})"),
     "mean": Operation(L, NUMBER, _over_actions(jnp.mean), "mean({})"),
     "softbest": Operation(L, NUMBER, _over_actions(jax.nn.logsumexp), "softbest({})"),
-    "argbest": Operation(L, ACTION, _one(lambda u: u.argmax(-1, keepdims=True) * 1.0), "argbest({})"),
+    "argbest": Operation(
+        L, ACTION, _one(lambda u: u.argmax(-1, keepdims=True) * 1.0), "argbest({})"
+    ),
 }
-ARITHMETIC = ("add", "sub", "mul", "div", "max", "min", "neg", "square", "abs", "log", "exp", "tanh")
+ARITHMETIC = (
+    "add",
+    "sub",
+    "mul",
+    "div",
+    "max",
+    "min",
+    "neg",
+    "square",
+    "abs",
+    "log",
+    "exp",
+    "tanh",
+)

@@ -1,6 +1,7 @@
 """Programs at work: as a value loss of `TD`, as a drift of `Surrogate`, and as any function.
 
-Each has its `program`, and `look()`: what it does to what is learnt at sixteen fixed points, of which a search makes hashes.
+Each has its `program`, and `look()`: what it does to what is learnt at sixteen fixed points, of
+which a search makes hashes.
 """
 
 import functools
@@ -21,7 +22,8 @@ ACTIONS = 3  # of the probes
 
 @pytree
 class ValueProgram:
-    """A value loss of `TD`: a program of values, next_values, action, reward, discount and fraction (see `Prediction`).
+    """A value loss of `TD`: a program of values, next_values, action, reward, discount and fraction
+    (see `Prediction`).
 
     Values of forbidden actions are -1e4 to it.
     """
@@ -39,24 +41,34 @@ class ValueProgram:
         return self.program(**many, **numbers, fraction=prediction.fraction)[..., 0]
 
     def look(self) -> jax.Array:
-        """The slope along a fixed direction of the values: what they are not in teaches nothing. [16]."""
+        """The slope along a fixed direction of the values: what they are not in teaches nothing.
+
+        [16].
+        """
         number = lambda name, low, high: jnp.asarray(probes(name, low, high)[:, 0])
         values, direction, following = (
             jnp.asarray(probes(name, width=ACTIONS)) for name in ("values", "way", "next_values")
         )
         action = jnp.arange(PROBES) % ACTIONS
-        others = number("reward", -1.0, 1.0), number("discount", 0.0, 1.0), following, jnp.float32(0.5)
+        others = (
+            number("reward", -1.0, 1.0),
+            number("discount", 0.0, 1.0),
+            following,
+            jnp.float32(0.5),
+        )
         loss = lambda values: self(Prediction(values, action, *others))
         return jax.jvp(loss, (values,), (direction,))[1]
 
 
 @pytree
 class DriftProgram:
-    """ratio * advantage less a drift that a program computes, for `Surrogate`: D = relu(f - f at ratio 1 - margin).
+    """ratio * advantage less a drift that a program computes, for `Surrogate`: D = relu(f - f at
+    ratio 1 - margin).
 
-    f is a program of ratio, log_ratio, advantage, kl (r - 1 - log r) and fraction, of the life that is over. With a margin
-    above 0, D and its slope are 0 around ratio 1 whatever the program: the drift conditions of mirror learning (Kuba et al.,
-    2022), as in `LPO`. The ratio is held within e^-9 and e^9.
+    f is a program of ratio, log_ratio, advantage, kl (r - 1 - log r) and fraction, of the life that
+    is over. With a margin above 0, D and its slope are 0 around ratio 1 whatever the program: the
+    drift conditions of mirror learning (Kuba et al., 2022), as in `LPO`. The ratio is held within
+    e^-9 and e^9.
     """
 
     program: Program
@@ -69,10 +81,14 @@ class DriftProgram:
     def at(self, clock: Clock) -> Callable[[jax.Array, jax.Array], jax.Array]:
         return functools.partial(self, fraction=clock.fraction)
 
-    def __call__(self, ratio: jax.Array, advantage: jax.Array, fraction: jax.Array | float = 0.0) -> jax.Array:
+    def __call__(
+        self, ratio: jax.Array, advantage: jax.Array, fraction: jax.Array | float = 0.0
+    ) -> jax.Array:
         return ratio * advantage - self.drift(ratio, advantage, fraction)
 
-    def drift(self, ratio: jax.Array, advantage: jax.Array, fraction: jax.Array | float = 0.0) -> jax.Array:
+    def drift(
+        self, ratio: jax.Array, advantage: jax.Array, fraction: jax.Array | float = 0.0
+    ) -> jax.Array:
         """What is taken off, elementwise, after this fraction of the life."""
         raw = lambda ratio: self._raw(ratio, advantage, fraction)
         return jax.nn.relu(raw(ratio) - raw(jnp.ones_like(ratio)) - self.margin)
@@ -80,7 +96,9 @@ class DriftProgram:
     def _raw(self, ratio: jax.Array, advantage: jax.Array, fraction: Any) -> jax.Array:
         log_ratio = jnp.log(jnp.clip(ratio, jnp.exp(-9.0), jnp.exp(9.0)))
         kl = ratio - 1.0 - log_ratio
-        return self.program(ratio=ratio, log_ratio=log_ratio, advantage=advantage, kl=kl, fraction=fraction)
+        return self.program(
+            ratio=ratio, log_ratio=log_ratio, advantage=advantage, kl=kl, fraction=fraction
+        )
 
     def look(self) -> jax.Array:
         """The slope of f in the ratio: what f is at ratio 1 is taken off. [16]."""
@@ -108,7 +126,8 @@ DQN = "(at(values, action) - (reward + discount * best(next_values))) ** 2"
 DQN_REG = f"0.1 * at(values, action) + {DQN}"
 DQN_CLIPPED = (
     f"max(at(values, action), {DQN} + (reward + discount * best(next_values)))"
-    " + max(at(values, action) - (reward + discount * best(next_values)), discount * best(next_values) ** 2)"
+    " + max(at(values, action) - (reward + discount * best(next_values)), discount * "
+    "best(next_values) ** 2)"
 )
 CLIP = "max((ratio - max(min(ratio, 1.2), 0.8)) * advantage, 0)"
 SPO = "2.5 * abs(advantage) * (ratio - 1) ** 2"

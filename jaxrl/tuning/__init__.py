@@ -1,4 +1,6 @@
-"""Tuning that does not fool itself: a space of ranges, tuners that share one budget, and a test on seeds they never saw."""
+"""Tuning that does not fool itself: a space of ranges, tuners that share one budget, and a test on
+seeds they never saw.
+"""
 
 from jaxrl.tuning.evolution import DE, DEHB
 from jaxrl.tuning.found import Found
@@ -12,7 +14,34 @@ from jaxrl.tuning.study import final
 from jaxrl.tuning.tuners import PBT, Hyperband, Random, Sobol, SuccessiveHalving
 
 __all__ = [
-    "DE", "DEHB", "PBT", "Batch", "Choice", "Foresight", "Found", "History", "Hyperband", "Integer", "Log", "Optuna",
-    "Population", "Random", "Sobol", "Space", "SuccessiveHalving", "Tuner", "Uniform", "choice", "final", "gp", "held_out",
-    "integer", "log", "population", "repeat", "tpe", "tune", "uniform",
-]  # fmt: skip
+    "DE",
+    "DEHB",
+    "PBT",
+    "Batch",
+    "Choice",
+    "Foresight",
+    "Found",
+    "History",
+    "Hyperband",
+    "Integer",
+    "Log",
+    "Optuna",
+    "Population",
+    "Random",
+    "Sobol",
+    "Space",
+    "SuccessiveHalving",
+    "Tuner",
+    "Uniform",
+    "choice",
+    "final",
+    "gp",
+    "held_out",
+    "integer",
+    "log",
+    "population",
+    "repeat",
+    "tpe",
+    "tune",
+    "uniform",
+]

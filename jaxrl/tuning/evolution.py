@@ -13,8 +13,8 @@ from jaxrl.tuning.tuners import bracket, brackets, follow
 class DE:
     """Differential evolution (Storn and Price, 1997): rand/1/bin, every setting lived to its end.
 
-    Each member of the population is set beside a mutant a + factor * (b - c) of three others, crossed with it, and gives way
-    where the mutant scores no worse.
+    Each member of the population is set beside a mutant a + factor * (b - c) of three others,
+    crossed with it, and gives way where the mutant scores no worse.
     """
 
     population: int = 8
@@ -30,7 +30,9 @@ class DE:
             return None
         if not len(tried.points):
             return Batch(luck.random((n, tried.space.dims)), tried.rows)
-        members = _standing(tried, np.arange(len(tried.points)), len(tried.points[tried.batch == 0]))[:n]
+        members = _standing(
+            tried, np.arange(len(tried.points)), len(tried.points[tried.batch == 0])
+        )[:n]
         pool = tried.points[members]
         return Batch(mutants(luck, pool, pool, self.factor, self.crossover, apart=True), tried.rows)
 
@@ -39,9 +41,9 @@ class DE:
 class DEHB:
     """Differential evolution on Hyperband's rungs (Awad et al., 2021).
 
-    The first bracket is successive halving. At each rung of those after it, new settings begin: mutants of the best that
-    lived a rung shorter, crossed with the best that lived as long. The populations are kept by rank; the paper keeps them
-    place by place.
+    The first bracket is successive halving. At each rung of those after it, new settings begin:
+    mutants of the best that lived a rung shorter, crossed with the best that lived as long. The
+    populations are kept by rank; the paper keeps them place by place.
     """
 
     eta: float = 3.0
@@ -56,7 +58,10 @@ class DEHB:
         if tried.num_batches < len(first):
             return follow(tried, [first])
         share = tried.budget / (1 + len(others))
-        anew = [bracket(tried, self.eta, cuts, share, anew=True) for cuts in range(len(others) - 1, -1, -1)]
+        anew = [
+            bracket(tried, self.eta, cuts, share, anew=True)
+            for cuts in range(len(others) - 1, -1, -1)
+        ]
         steps = [rung for one in anew for rung in one]
         number = tried.num_batches - len(first)
         if number >= len(steps):
@@ -71,11 +76,15 @@ class DEHB:
 
 
 def _standing(tried: History, trials: np.ndarray, size: int) -> np.ndarray:
-    """The population that is left when each trial was set beside the member in its place, and stayed if no worse. [size]."""
+    """The population that is left when each trial was set beside the member in its place, and
+    stayed if no worse. [size].
+    """
     members = trials[:size].copy()
     for number, trial in enumerate(trials[size:]):
         slot = number % size
-        if not tried.scores[trial] < tried.scores[members[slot]] and not np.isnan(tried.scores[trial]):
+        if not tried.scores[trial] < tried.scores[members[slot]] and not np.isnan(
+            tried.scores[trial]
+        ):
             members[slot] = trial
     return members
 
@@ -88,15 +97,20 @@ def mutants(
     crossover: float,
     apart: bool = False,
 ) -> np.ndarray:
-    """A mutant of three of the pool [p, dims] crossed with each target [n, dims], folded back into the cube. [n, dims].
+    """A mutant of three of the pool [p, dims] crossed with each target [n, dims], folded back into
+    the cube. [n, dims].
 
-    apart: the targets are the first of the pool, and each one's three are others. A pool that is too small is filled up with
-    random points.
+    apart: the targets are the first of the pool, and each one's three are others. A pool that is
+    too small is filled up with random points.
     """
     (n, dims), least = targets.shape, 4 if apart else 3
     pool = np.concatenate([pool, luck.random((max(least - len(pool), 0), dims))])
-    others = [np.delete(np.arange(len(pool)), i) if apart else np.arange(len(pool)) for i in range(n)]
+    others = [
+        np.delete(np.arange(len(pool)), i) if apart else np.arange(len(pool)) for i in range(n)
+    ]
     a, b, c = pool[[luck.permutation(each)[:3] for each in others]].swapaxes(0, 1)
     mutant = np.abs((a + factor * (b - c) + 1) % 2 - 1)  # however far it went
-    crossed = (luck.random((n, dims)) < crossover) | (np.arange(dims) == luck.integers(dims, size=(n, 1)))
+    crossed = (luck.random((n, dims)) < crossover) | (
+        np.arange(dims) == luck.integers(dims, size=(n, 1))
+    )
     return np.where(crossed, mutant, targets)

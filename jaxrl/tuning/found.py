@@ -17,13 +17,15 @@ from jaxrl.tuning.history import History
 class Found:
     """The outcome of one search. `print` shows it.
 
-    best: {name: value}; of a search that changed settings while they lived, those it ended with, and `schedule` has all.
-    schedule: the values at each row, {name: [rows]}. tuning_score, test_score: the statistic of the best's scores with a
-    bootstrap interval, over the seeds that it was chosen on, and over those that nobody had seen.
-    results: the curves of everything that was tried, (setting, seed, step), its values as coordinates of `setting`, and its
-    `score` with `low` and `high`, the step `until` which it lived, the `parent` that it lived on from (-1: none), and what
-    it `spent`; as of a sweep, so that `rl.importance(found.results)` says what mattered. test: the best on the test seeds,
-    (seed, step). spent, test_spent: environment steps, evaluation included.
+    best: {name: value}; of a search that changed settings while they lived, those it ended with,
+    and `schedule` has all. schedule: the values at each row, {name: [rows]}. tuning_score,
+    test_score: the statistic of the best's scores with a bootstrap interval, over the seeds that it
+    was chosen on, and over those that nobody had seen. results: the curves of everything that was
+    tried, (setting, seed, step), its values as coordinates of `setting`, and its `score` with `low`
+    and `high`, the step `until` which it lived, the `parent` that it lived on from (-1: none), and
+    what it `spent`; as of a sweep, so that `rl.importance(found.results)` says what mattered. test:
+    the best on the test seeds, (seed, step). spent, test_spent: environment steps, evaluation
+    included.
     """
 
     training: Training
@@ -38,7 +40,9 @@ class Found:
 
     @property
     def gap(self) -> float:
-        """How much better the best looks on its tuning seeds than it is: what choosing among noisy scores adds."""
+        """How much better the best looks on its tuning seeds than it is: what choosing among noisy
+        scores adds.
+        """
         return float(self.tuning_score.estimate - self.test_score.estimate)
 
     @property
@@ -48,7 +52,9 @@ class Found:
 
     @property
     def table(self) -> pd.DataFrame:
-        """A row for each setting, the best first: its values, its score with an interval, how long it lived, its cost."""
+        """A row for each setting, the best first: its values, its score with an interval, how long
+        it lived, its cost.
+        """
         columns = ["score", "low", "high", "until", "parent", "spent"]
         frame = self.results[columns].drop_vars("step", errors="ignore").to_dataframe()
         order = np.lexsort((-np.nan_to_num(frame["score"], nan=-np.inf), -frame["until"]))
@@ -57,7 +63,9 @@ class Found:
     def __str__(self) -> str:
         told = ", ".join(f"{name}={_short(value)}" for name, value in self.best.items())
         chose, tested = self.results.sizes["seed"], self.test.sizes["seed"]
-        ends = lambda score, seeds: stats.too_few(seeds) or f"[{float(score.low):.5g}, {float(score.high):.5g}]"
+        ends = lambda score, seeds: (
+            stats.too_few(seeds) or f"[{float(score.low):.5g}, {float(score.high):.5g}]"
+        )
         line = lambda score, seeds: f"{float(score.estimate):.5g} {ends(score, seeds)}"
         return (
             f"best of {self.results.sizes['setting']} settings: {told}\n"
@@ -68,7 +76,8 @@ class Found:
 
 
 def results_of(tried: History, step: np.ndarray, statistic: Any, scores: np.ndarray) -> xr.Dataset:
-    """Everything that was tried: the curves, and beside each setting its values, its score with an interval, and its cost.
+    """Everything that was tried: the curves, and beside each setting its values, its score with an
+    interval, and its cost.
 
     scores: of each lane. [settings, seeds].
     """
@@ -84,7 +93,10 @@ def results_of(tried: History, step: np.ndarray, statistic: Any, scores: np.ndar
     }
     curves = {name: (("setting", "seed", "step"), value) for name, value in tried.curves.items()}
     values = {name: ("setting", value) for name, value in tried.space.labels(tried.points).items()}
-    return xr.Dataset(curves | {name: ("setting", value) for name, value in beside.items()}, values | {"step": step})
+    return xr.Dataset(
+        curves | {name: ("setting", value) for name, value in beside.items()},
+        values | {"step": step},
+    )
 
 
 def _short(value: Any) -> str:

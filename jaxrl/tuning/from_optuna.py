@@ -12,7 +12,9 @@ from jaxrl.tuning.space import place
 
 
 def tpe(seed: int) -> Any:
-    """A tree-structured Parzen estimator (Bergstra et al., 2011), which counts on the running ones of a batch to be bad."""
+    """A tree-structured Parzen estimator (Bergstra et al., 2011), which counts on the running ones
+    of a batch to be bad.
+    """
     return _optuna().samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
 
 
@@ -22,15 +24,19 @@ def gp(seed: int) -> Any:
     try:
         import torch  # noqa: F401  optuna itself would miss it only after the first batch
     except ImportError as error:
-        raise ImportError("rl.tuning.gp needs torch: pip install torch, or write rl.tuning.tpe.") from error
+        raise ImportError(
+            "rl.tuning.gp needs torch: pip install torch, or write rl.tuning.tpe."
+        ) from error
     return optuna.samplers.GPSampler(seed=seed)
 
 
 @dataclasses.dataclass(frozen=True)
 class Optuna:
-    """Bayesian optimisation by a sampler of optuna (extra `optuna`), whole batches at a time, each lived to its end.
+    """Bayesian optimisation by a sampler of optuna (extra `optuna`), whole batches at a time, each
+    lived to its end.
 
-    sampler: a function of a seed: `tpe`, `gp`, or your own that returns, say, `optuna.samplers.CmaEsSampler(seed=seed)`.
+    sampler: a function of a seed: `tpe`, `gp`, or your own that returns, say,
+    `optuna.samplers.CmaEsSampler(seed=seed)`.
     """
 
     sampler: Callable[[int], Any] = tpe
@@ -39,7 +45,10 @@ class Optuna:
     def __post_init__(self) -> None:
         check_counts(self, "batch")
         if not callable(self.sampler):
-            raise TypeError(f"sampler={self.sampler!r}: it is a function of a seed; write rl.tuning.tpe or rl.tuning.gp.")
+            raise TypeError(
+                f"sampler={self.sampler!r}: it is a function of a seed; write rl.tuning.tpe or "
+                "rl.tuning.gp."
+            )
 
     def ask(self, tried: History) -> Batch | None:
         optuna = _optuna()
@@ -55,7 +64,9 @@ class Optuna:
         verbosity = optuna.logging.get_verbosity()
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         try:
-            study = optuna.create_study(direction="maximize", sampler=self.sampler(int(tried.luck().integers(2**31))))
+            study = optuna.create_study(
+                direction="maximize", sampler=self.sampler(int(tried.luck().integers(2**31)))
+            )
             known = tried.scores[np.isfinite(tried.scores)]
             scores = np.where(
                 np.isfinite(tried.scores), tried.scores, known.min() if len(known) else 0.0
@@ -65,17 +76,28 @@ class Optuna:
                     str(i): place(u, size) if size else u
                     for i, (u, size) in enumerate(zip(point.tolist(), sizes, strict=True))
                 }
-                study.add_trial(optuna.trial.create_trial(params=values, distributions=ranges, value=float(score)))
+                study.add_trial(
+                    optuna.trial.create_trial(
+                        params=values, distributions=ranges, value=float(score)
+                    )
+                )
             asked = [study.ask(ranges).params for _ in range(n)]
         finally:
             optuna.logging.set_verbosity(verbosity)
         middle = lambda value, size: (value + 0.5) / size if size else value
-        return Batch(np.array([[middle(each[str(i)], size) for i, size in enumerate(sizes)] for each in asked]), tried.rows)
+        return Batch(
+            np.array(
+                [[middle(each[str(i)], size) for i, size in enumerate(sizes)] for each in asked]
+            ),
+            tried.rows,
+        )
 
 
 def _optuna() -> Any:
     try:
         import optuna
     except ImportError as error:
-        raise ImportError("Optuna's samplers are in an extra: pip install 'jaxrl[optuna]'.") from error
+        raise ImportError(
+            "Optuna's samplers are in an extra: pip install 'jaxrl[optuna]'."
+        ) from error
     return optuna

@@ -1,4 +1,7 @@
-"""What was tried, and what a tuner asks for next. A tuner is a pure function from the one to the other."""
+"""What was tried, and what a tuner asks for next.
+
+A tuner is a pure function from the one to the other.
+"""
 
 import dataclasses
 from typing import Protocol
@@ -12,7 +15,8 @@ from jaxrl.tuning.space import Space
 class Batch:
     """Settings to live until row `until`: points of the unit cube [n, dims].
 
-    parents: the trial of the last batch whose lives each of them lives on, [n]; None: all are born anew.
+    parents: the trial of the last batch whose lives each of them lives on, [n]; None: all are born
+    anew.
     """
 
     points: np.ndarray
@@ -24,9 +28,10 @@ class Batch:
 class History:
     """All trials of one search, in the order in which they were asked for.
 
-    A trial is a setting that lived up to a row. One that lives on from another is a trial of its own, with that `parent`.
-    costs: environment steps of a setting, of all its seeds, evaluation included, up to each row. [rows + 1]. budget: in such
-    steps. metric: the curve that scores are made of.
+    A trial is a setting that lived up to a row. One that lives on from another is a trial of its
+    own, with that `parent`. costs: environment steps of a setting, of all its seeds, evaluation
+    included, up to each row. [rows + 1]. budget: in such steps. metric: the curve that scores are
+    made of.
     """
 
     space: Space
@@ -39,7 +44,9 @@ class History:
     until: np.ndarray = dataclasses.field(init=False)  # [trials], rows lived in all
     batch: np.ndarray = dataclasses.field(init=False)  # [trials], which ask it came from
     scores: np.ndarray = dataclasses.field(init=False)  # [trials], NaN where nothing is known
-    curves: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)  # [trials, seeds, rows], NaN beyond `until`
+    curves: dict[str, np.ndarray] = dataclasses.field(
+        default_factory=dict
+    )  # [trials, seeds, rows], NaN beyond `until`
 
     def __post_init__(self) -> None:
         self.points = np.zeros((0, self.space.dims))
@@ -68,7 +75,11 @@ class History:
     @property
     def born(self) -> np.ndarray:
         """The row from which each trial lived itself. [trials]."""
-        return np.where(self.parents < 0, 0, self.until[self.parents]) if len(self.until) else self.until
+        return (
+            np.where(self.parents < 0, 0, self.until[self.parents])
+            if len(self.until)
+            else self.until
+        )
 
     @property
     def left(self) -> float:
@@ -81,7 +92,9 @@ class History:
     def cost(self, batch: Batch) -> float:
         """Environment steps that a batch takes."""
         born = 0 if batch.parents is None else self.until[batch.parents]
-        return float(np.sum(self.costs[batch.until] - self.costs[born] + np.zeros(len(batch.points))))
+        return float(
+            np.sum(self.costs[batch.until] - self.costs[born] + np.zeros(len(batch.points)))
+        )
 
     def afford(self, until: int) -> int:
         """How many settings can be born and live until a row, with what is left."""
@@ -99,7 +112,8 @@ class History:
     def mean_curves(self) -> np.ndarray:
         """The metric of each trial, mean over the seeds that know it. [trials, rows].
 
-        Where nobody knows it, as no episode ended, it is what it was before, or at the start the least of all.
+        Where nobody knows it, as no episode ended, it is what it was before, or at the start the
+        least of all.
         """
         curves = self.curves[self.metric]
         known = ~np.isnan(curves)
@@ -120,29 +134,42 @@ class History:
         """Refuses what no tuner may ask for.
 
         Raises:
-          ValueError: points outside the unit cube, no such row, parents that are not of the last batch, more than is left.
+          ValueError: points outside the unit cube, no such row, parents that are not of the last
+            batch, more than is left.
         """
         inside = batch.points.ndim == 2 and batch.points.shape[1] == self.space.dims
         if not inside or not ((batch.points >= 0) & (batch.points <= 1)).all():
-            raise ValueError(f"a tuner asked for points outside the unit cube of {self.space.dims} dimensions.")
+            raise ValueError(
+                f"a tuner asked for points outside the unit cube of {self.space.dims} dimensions."
+            )
         if not 1 <= batch.until <= self.rows:
             raise ValueError(f"a tuner asked for lives until row {batch.until}, of {self.rows}.")
         if batch.parents is not None and not (
-            np.isin(batch.parents, self.last).all() and (self.until[batch.parents] < batch.until).all()
+            np.isin(batch.parents, self.last).all()
+            and (self.until[batch.parents] < batch.until).all()
         ):
-            raise ValueError("a tuner asked to live on what is not of the last batch, or is over: that is not kept.")
+            raise ValueError(
+                "a tuner asked to live on what is not of the last batch, or is over: that is "
+                "not kept."
+            )
         if self.cost(batch) > self.left * (1 + 1e-9):
-            raise ValueError(f"a tuner asked for {self.cost(batch):,.0f} steps, and {self.left:,.0f} are left.")
+            raise ValueError(
+                f"a tuner asked for {self.cost(batch):,.0f} steps, and {self.left:,.0f} are left."
+            )
 
     def tell(self, batch: Batch, curves: dict[str, np.ndarray], scores: np.ndarray) -> None:
-        """Adds a batch: its curves [n, seeds, rows], of which its own rows count, and its scores [n]."""
+        """Adds a batch: its curves [n, seeds, rows], of which its own rows count, and its scores
+        [n].
+        """
         n = len(batch.points)
         parents = np.full(n, -1) if batch.parents is None else batch.parents
         for name, new in curves.items():
             before = self.curves.get(name, np.zeros((0, *new.shape[1:])))
             whole = np.where(np.arange(self.rows) < batch.until, new, np.nan)
             for i in np.flatnonzero(parents >= 0):
-                whole[i, :, : self.until[parents[i]]] = before[parents[i], :, : self.until[parents[i]]]
+                whole[i, :, : self.until[parents[i]]] = before[
+                    parents[i], :, : self.until[parents[i]]
+                ]
             self.curves[name] = np.concatenate([before, whole])
         number = self.num_batches
         self.points = np.concatenate([self.points, batch.points])
@@ -153,10 +180,13 @@ class History:
 
 
 class Tuner(Protocol):
-    """What searches: a frozen dataclass without a state of its own, so that a search that was killed goes on as it was."""
+    """What searches: a frozen dataclass without a state of its own, so that a search that was
+    killed goes on as it was.
+    """
 
     def ask(self, tried: History) -> Batch | None:
-        """The next batch, a function of what was tried (and of `tried.luck()`) alone; None when the search is over.
+        """The next batch, a function of what was tried (and of `tried.luck()`) alone; None when the
+        search is over.
 
         It may cost no more than `tried.left`.
         """

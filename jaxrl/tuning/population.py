@@ -1,4 +1,6 @@
-"""Population based training as one algorithm, and so inside one program: it trains, sweeps and goes on as any other."""
+"""Population based training as one algorithm, and so inside one program: it trains, sweeps and goes
+on as any other.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +18,9 @@ from jaxrl.tuning.space import Range
 
 @pytree
 class State:
-    """`members`, their `points` in the unit cube [P, dims], the last `scores` known [P]; who `leads`, and its parameters."""
+    """`members`, their `points` in the unit cube [P, dims], the last `scores` known [P]; who
+    `leads`, and its parameters.
+    """
 
     members: Any
     points: jax.Array
@@ -29,14 +33,16 @@ class State:
 
 @pytree
 class Population:
-    """Population based training (Jaderberg et al., 2017), exchange and all in one program. `population(...)` makes it.
+    """Population based training (Jaderberg et al., 2017), exchange and all in one program.
+    `population(...)` makes it.
 
-    An update: each of `size` members lives `interval` updates of its own, then the worst `share` become copies of members
-    drawn from the best `share`, whose settings move by up to `move` of their ranges, or with probability `renew` are drawn
-    anew. `return` is that of the member that leads, the highest of `size` and so
-    more than it keeps (`evaluation` is not); `setting.NAME` is what it had; it is the one that acts.
-    `rl.sweep(rl.Training(rl.tuning.population(...), env, steps), {"seed": ...})` repeats it over meta-seeds. Steps are those
-    of all members. (`rl.tune(..., tuner=PBT())` gives members several seeds, and tests the schedule that it finds.)
+    An update: each of `size` members lives `interval` updates of its own, then the worst `share`
+    become copies of members drawn from the best `share`, whose settings move by up to `move` of
+    their ranges, or with probability `renew` are drawn anew. `return` is that of the member that
+    leads, the highest of `size` and so more than it keeps (`evaluation` is not); `setting.NAME` is
+    what it had; it is the one that acts. `rl.sweep(rl.Training(rl.tuning.population(...), env,
+    steps), {"seed": ...})` repeats it over meta-seeds. Steps are those of all members.
+    (`rl.tune(..., tuner=PBT())` gives members several seeds, and tests the schedule that it finds.)
     """
 
     algo: Any
@@ -65,7 +71,9 @@ class Population:
         begin = lambda key, point: self.at(point).init(key, env, num_updates * self.interval)
         members = jax.vmap(begin)(jax.random.split(key_init, self.size), points)
         clock = Clock(jnp.int32(0), jnp.float32(num_updates))
-        return self._led(State(members, points, jnp.full(self.size, jnp.nan), jnp.int32(0), (), (), clock))
+        return self._led(
+            State(members, points, jnp.full(self.size, jnp.nan), jnp.int32(0), (), (), clock)
+        )
 
     def update(self, key: jax.Array, env: Env, state: State) -> tuple[State, Metrics]:
         """Everyone lives, then the exchange."""
@@ -77,16 +85,27 @@ class Population:
                 return member, weigh(metrics)
 
             member, rows = jax.lax.scan(step, member, jnp.arange(self.interval))
-            return member, mean_of(jax.tree.map(lambda x: x.sum(0), rows), jnp.float32(self.interval))
+            return member, mean_of(
+                jax.tree.map(lambda x: x.sum(0), rows), jnp.float32(self.interval)
+            )
 
-        members, metrics = jax.vmap(live)(jax.random.split(key_live, self.size), state.points, state.members)
+        members, metrics = jax.vmap(live)(
+            jax.random.split(key_live, self.size), state.points, state.members
+        )
         alive = jax.vmap(lambda member: tree.is_finite(member.params))(members)
         scores = jnp.where(jnp.isnan(metrics["return"]), state.scores, metrics["return"])
-        scores = jnp.where(alive, scores, -jnp.inf)  # what diverged leads nobody, whatever it had earned before
+        scores = jnp.where(
+            alive, scores, -jnp.inf
+        )  # what diverged leads nobody, whatever it had earned before
         ranked = jnp.argsort(-jnp.where(jnp.isnan(scores), -jnp.inf, scores))
         told = jax.tree.map(lambda x: x[ranked[0]], metrics)
-        told |= {f"setting.{name}": value for name, value in self.setting(state.points[ranked[0]]).items()}
-        state = tree.replace(state, members=members, scores=scores, leads=ranked[0], clock=state.clock.tick())
+        told |= {
+            f"setting.{name}": value
+            for name, value in self.setting(state.points[ranked[0]]).items()
+        }
+        state = tree.replace(
+            state, members=members, scores=scores, leads=ranked[0], clock=state.clock.tick()
+        )
         return self._led(self._exchange(key_exchange, state, ranked)), told
 
     def _exchange(self, key: jax.Array, state: State, ranked: jax.Array) -> State:
@@ -96,14 +115,25 @@ class Population:
             return state
         key_parent, key_move, key_new, key_which = jax.random.split(key, 4)
         losers = ranked[self.size - some :]
-        parents = jnp.arange(self.size).at[losers].set(jax.random.choice(key_parent, ranked[:some], (some,)))
+        parents = (
+            jnp.arange(self.size)
+            .at[losers]
+            .set(jax.random.choice(key_parent, ranked[:some], (some,)))
+        )
         points = state.points[parents]
-        moved = jnp.clip(points + self.move * jax.random.uniform(key_move, points.shape, minval=-1.0), 0.0, 1.0)
+        moved = jnp.clip(
+            points + self.move * jax.random.uniform(key_move, points.shape, minval=-1.0), 0.0, 1.0
+        )
         renewed = jax.random.uniform(key_which, points.shape) < self.renew
         moved = jnp.where(renewed, jax.random.uniform(key_new, points.shape), moved)
         lost = jnp.zeros(self.size, bool).at[losers].set(True)
         copied = jax.tree.map(lambda x: x[parents], (state.members, state.scores))
-        return tree.replace(state, members=copied[0], scores=copied[1], points=jnp.where(lost[:, None], moved, points))
+        return tree.replace(
+            state,
+            members=copied[0],
+            scores=copied[1],
+            points=jnp.where(lost[:, None], moved, points),
+        )
 
     def _led(self, state: State) -> State:
         leader = self._leader(state)
@@ -117,8 +147,12 @@ class Population:
 
     def act(self, key: jax.Array, env: Env, state: State, memory: Any, obs: Any) -> tuple[Any, Any]:
         leader = self._leader(state)
-        kept = {"params": state.params} | ({"obs_stats": state.obs_stats} if hasattr(leader, "obs_stats") else {})
-        return self.at(state.points[state.leads]).act(key, env, tree.replace(leader, **kept), memory, obs)
+        kept = {"params": state.params} | (
+            {"obs_stats": state.obs_stats} if hasattr(leader, "obs_stats") else {}
+        )
+        return self.at(state.points[state.leads]).act(
+            key, env, tree.replace(leader, **kept), memory, obs
+        )
 
 
 def population(algo: Any, space: Mapping[str, Range], **options: Any) -> Population:
@@ -126,21 +160,29 @@ def population(algo: Any, space: Mapping[str, Range], **options: Any) -> Populat
 
     Raises:
       ValueError: an unknown field, a value that is no range, a population of fewer than two.
-      TypeError: a static field, or a choice of what are no numbers: they would change the program of a life that goes on.
+        TypeError: a static field, or a choice of what are no numbers: they would change the program
+        of a life that goes on.
     """
     known = tree.paths(algo)
     for name, each in space.items():
         if not hasattr(each, "at"):
-            raise ValueError(f"{name!r}: {each!r} is no range. Write rl.tuning.uniform, log, integer or choice(...) of it.")
+            raise ValueError(
+                f"{name!r}: {each!r} is no range. Write rl.tuning.uniform, log, integer or "
+                "choice(...) of it."
+            )
         numbers = all(isinstance(x, bool | int | float) for x in getattr(each, "options", ()))
         if tree.is_static(known[tree.find(algo, name)]) or not numbers:
             raise TypeError(
-                f"{name!r} shapes the program, which a life that goes on can't change: leave it out, or write "
+                f"{name!r} shapes the program, which a life that goes on can't change: leave "
+                "it out, or write "
                 "rl.tune(..., tuner=rl.tuning.PBT()), whose copies keep what shapes their program."
             )
     made = Population(algo, tuple(space.items()), **options)
     if made.size < 2 or not 0 <= made.share <= 0.5:
-        raise ValueError(f"size={made.size}, share={made.share}: write 2 members or more, and a share from 0 to 0.5.")
+        raise ValueError(
+            f"size={made.size}, share={made.share}: write 2 members or more, and a share from "
+            "0 to 0.5."
+        )
     return made
 
 

@@ -1,4 +1,6 @@
-"""Searches side by side: ask, live, tell, until the budgets are spent; then a test on seeds that nobody saw."""
+"""Searches side by side: ask, live, tell, until the budgets are spent; then a test on seeds that
+nobody saw.
+"""
 
 import contextlib
 import inspect
@@ -44,19 +46,25 @@ def tune(
     chunk: int | None = None,
     progress: bool | Callable[[Report], None] = True,
 ) -> Found:
-    """The best setting that a tuner finds within a budget, and how good it is on seeds that it was not chosen on.
+    """The best setting that a tuner finds within a budget, and how good it is on seeds that it was
+    not chosen on.
 
-    space: ranges by the names of the training's fields, `{"lr": rl.tuning.log(1e-5, 1e-2), ...}`; dictionaries may nest.
-    budget: environment steps of tuning, those of killed settings and of greedy evaluation included; the test comes on top.
-    tuner: `Random`, `Sobol`, `SuccessiveHalving`, `Hyperband`, `Foresight`, `PBT`, `DE`, `DEHB`, `Optuna`, or any that asks.
-    seeds, test_seeds: of each setting while it is tuned, and of the best one afterwards. No key is in both.
-    metric, measure, statistic: a setting's score is the `statistic` over its seeds of `measure(curve of metric, steps)`: the
-      interquartile mean of the final return; `stats.auc` for the whole curve, `metric="evaluation"` for greedy play.
-    seed: the luck of all of it. folder: what is finished is kept there, and the same call goes on where it was stopped, to
+    space: ranges by the names of the training's fields, `{"lr": rl.tuning.log(1e-5, 1e-2), ...}`;
+    dictionaries may nest. budget: environment steps of tuning, those of killed settings and of
+    greedy evaluation included; the test comes on top. tuner: `Random`, `Sobol`,
+    `SuccessiveHalving`, `Hyperband`, `Foresight`, `PBT`, `DE`, `DEHB`, `Optuna`, or any that asks.
+    seeds, test_seeds: of each setting while it is tuned, and of the best one afterwards. No key is
+    in both. metric, measure, statistic: a setting's score is the `statistic` over its seeds of
+    `measure(curve of metric, steps)`: the
+      interquartile mean of the final return; `stats.auc` for the whole curve, `metric="evaluation"`
+      for greedy play.
+    seed: the luck of all of it. folder: what is finished is kept there, and the same call goes on
+    where it was stopped, to
       the same result bit for bit. chunk: lives at once.
 
     Raises, before anything runs:
-      ValueError: a space that doesn't fit the training, a budget too small for one batch, fewer than two seeds, an unknown
+      ValueError: a space that doesn't fit the training, a budget too small for one batch, fewer
+        than two seeds, an unknown
         metric, a folder that holds another search.
       TypeError: a range of floats in a static field.
     """
@@ -64,10 +72,14 @@ def tune(
     return repeat(**asked, repetitions=1)[0]
 
 
-def repeat(training: Training, space: Mapping[str, Any], *, repetitions: int, **options: Any) -> list[Found]:
-    """`tune`, with the same options, several times side by side, each with its own budget, luck and tuning seeds.
+def repeat(
+    training: Training, space: Mapping[str, Any], *, repetitions: int, **options: Any
+) -> list[Found]:
+    """`tune`, with the same options, several times side by side, each with its own budget, luck and
+    tuning seeds.
 
-    It says how good a tuner is. The lives of one round share programs; all are tested on the same seeds, pair by pair.
+    It says how good a tuner is. The lives of one round share programs; all are tested on the same
+    seeds, pair by pair.
     """
     asked = inspect.signature(tune).bind(training, space, **options)
     asked.apply_defaults()
@@ -75,8 +87,18 @@ def repeat(training: Training, space: Mapping[str, Any], *, repetitions: int, **
     study = Study(**asked.arguments, repetitions=repetitions)
     searches = [study.search(i) for i in range(repetitions)]
     home = None if folder is None else pathlib.Path(folder).expanduser()
-    with _opened(home, card.describe(study) | {"versions": card.versions()}), _shown(progress) as show:
-        lives = Lives(training, searches[0].tried.space, study.seed, metric=study.metric, folder=home, chunk=study.chunk)
+    with (
+        _opened(home, card.describe(study) | {"versions": card.versions()}),
+        _shown(progress) as show,
+    ):
+        lives = Lives(
+            training,
+            searches[0].tried.space,
+            study.seed,
+            metric=study.metric,
+            folder=home,
+            chunk=study.chunk,
+        )
         lives.show = None if show is None else _Meter(show, searches, lives)
         number = 0
         while active := [search for search in searches if search.asked is not None]:
@@ -86,7 +108,9 @@ def repeat(training: Training, space: Mapping[str, Any], *, repetitions: int, **
                 search.tell(curves, states)
             number += 1
         lives.forget(f"{number - 1:04d}")
-        tests = _test(lives, [search.path() for search in searches], TEST + np.arange(study.test_seeds))
+        tests = _test(
+            lives, [search.path() for search in searches], TEST + np.arange(study.test_seeds)
+        )
     found = [search.found(curves) for search, curves in zip(searches, tests, strict=True)]
     for i, each in enumerate(found if home is not None else []):
         store.write_results(home / f"results_{i:03d}.nc", each.results)  # type: ignore[operator]
@@ -94,13 +118,20 @@ def repeat(training: Training, space: Mapping[str, Any], *, repetitions: int, **
 
 
 def held_out(seed: int = 0, test_seeds: int = 32) -> jax.Array:
-    """The keys that `tune` tests on, to run anything else on them: `rl.sweep(training, {"seed": rl.tuning.held_out()})`."""
+    """The keys that `tune` tests on, to run anything else on them: `rl.sweep(training, {"seed":
+    rl.tuning.held_out()})`.
+    """
     ids = jnp.asarray(TEST + np.arange(test_seeds), jnp.uint32)
     return jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(ids)
 
 
-def _test(lives: Lives, paths: list[list[tuple[np.ndarray, int]]], seeds: np.ndarray) -> list[Curves]:
-    """The curves of each path on these seeds: its settings one after another, as they came. {metric: [seeds, rows]}."""
+def _test(
+    lives: Lives, paths: list[list[tuple[np.ndarray, int]]], seeds: np.ndarray
+) -> list[Curves]:
+    """The curves of each path on these seeds: its settings one after another, as they came.
+
+    {metric: [seeds, rows]}.
+    """
     made: list[Curves] = [{} for _ in paths]
     states: list[list[State]] = [[[]] * len(seeds) for _ in paths]
     rounds = max(map(len, paths))
@@ -108,14 +139,25 @@ def _test(lives: Lives, paths: list[list[tuple[np.ndarray, int]]], seeds: np.nda
         active = [i for i, path in enumerate(paths) if number < len(path)]
         born = [paths[i][number - 1][1] if number else 0 for i in active]
         asked = [
-            Asked(paths[i][number][0][None], seeds[None], np.array([row]), paths[i][number][1], states[i])
+            Asked(
+                paths[i][number][0][None],
+                seeds[None],
+                np.array([row]),
+                paths[i][number][1],
+                states[i],
+            )
             for i, row in zip(active, born, strict=True)
         ]
-        for i, row, (curves, left) in zip(active, born, lives.live(f"test-{number:04d}", asked), strict=True):
+        for i, row, (curves, left) in zip(
+            active, born, lives.live(f"test-{number:04d}", asked), strict=True
+        ):
             states[i] = left
             before = made[i]
             joined = (
-                {name: np.concatenate([before[name][:, :row], new[0, :, row:]], 1) for name, new in curves.items()}
+                {
+                    name: np.concatenate([before[name][:, :row], new[0, :, row:]], 1)
+                    for name, new in curves.items()
+                }
                 if row
                 else {}
             )
@@ -125,7 +167,7 @@ def _test(lives: Lives, paths: list[list[tuple[np.ndarray, int]]], seeds: np.nda
     return made
 
 
-# --------------------------------------------------------------------------------------------------- folder and progress
+# ------------------------------------------------------------------------------ folder and progress
 
 
 @contextlib.contextmanager
@@ -139,11 +181,14 @@ def _opened(folder: pathlib.Path | None, record: dict[str, Any]) -> Iterator[Non
         if changed := card.differences(json.loads(path.read_text()), record):
             listed = "\n  ".join(changed[:12])
             raise ValueError(
-                f"{folder} holds another search; these fields differ:\n  {listed}\nNothing was touched. Write another "
+                f"{folder} holds another search; these fields differ:\n  {listed}\nNothing was "
+                "touched. Write another "
                 "folder=, or make them equal to go on where that one stopped."
             )
     elif folder.exists() and any(folder.iterdir()):
-        raise FileExistsError(f"{folder} exists and holds no search. Nothing was touched; write another folder=.")
+        raise FileExistsError(
+            f"{folder} exists and holds no search. Nothing was touched; write another folder=."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     lock = store.lock(folder)
     try:
@@ -151,7 +196,9 @@ def _opened(folder: pathlib.Path | None, record: dict[str, Any]) -> Iterator[Non
         store.write(path, lambda file: file.write(json.dumps(record, indent=1).encode()))
         yield
     except BaseException as error:
-        error.add_note(f"What is finished is kept in {folder}, and the same call goes on from there.")
+        error.add_note(
+            f"What is finished is kept in {folder}, and the same call goes on from there."
+        )
         raise
     finally:
         lock.release()
@@ -168,12 +215,19 @@ def _shown(progress: bool | Callable[[Report], None]) -> Iterator[Callable[[Repo
 
 
 class _Meter:
-    """What the running rows say, as reports of all searches: a member is one life, its share the steps spent."""
+    """What the running rows say, as reports of all searches: a member is one life, its share the
+    steps spent.
+    """
 
-    def __init__(self, show: Callable[[Report], None], searches: list[Search], lives: Lives) -> None:
+    def __init__(
+        self, show: Callable[[Report], None], searches: list[Search], lives: Lives
+    ) -> None:
         self.show, self.searches, self.lives, self.fresh = show, searches, lives, 0.0
         study = searches[0].study
-        self.costs, self.test = study.costs, float(study.costs[-1] * study.test_seeds * len(searches))
+        self.costs, self.test = (
+            study.costs,
+            float(study.costs[-1] * study.test_seeds * len(searches)),
+        )
         self.total = study.budget * len(searches) + self.test
 
     def __call__(self, row: int, lanes: int, score: float) -> None:
@@ -182,4 +236,6 @@ class _Meter:
         done = min(max(before, self.fresh), self.total)
         each = self.costs[-1]
         report = (int(done / each), int(self.total / each), done / self.total, self.fresh)
-        self.show(Report(*report, self.lives.run_seconds + 1e-9, min(self.fresh / self.total, 1.0), score))
+        self.show(
+            Report(*report, self.lives.run_seconds + 1e-9, min(self.fresh / self.total, 1.0), score)
+        )

@@ -1,4 +1,6 @@
-"""What may be tuned: a pytree of ranges, each of which makes a value of a number between 0 and 1."""
+"""What may be tuned: a pytree of ranges, each of which makes a value of a number between 0 and
+1.
+"""
 
 import dataclasses
 import itertools
@@ -50,7 +52,10 @@ class Log:
         _check_ends("log", self.low, self.high)
         if self.low <= 0:
             ends = f"{self.low}, {self.high}"
-            raise ValueError(f"log({ends}): no logarithm of {self.low}. Write a low end above 0, or uniform({ends}).")
+            raise ValueError(
+                f"log({ends}): no logarithm of {self.low}. Write a low end above 0, or "
+                f"uniform({ends})."
+            )
 
     def at(self, u: float) -> float:
         return self.low * (self.high / self.low) ** u
@@ -67,7 +72,9 @@ class Integer:
         _check_ends("integer", self.low, self.high)
         if int(self.low) != self.low or int(self.high) != self.high:
             ends = f"{self.low}, {self.high}"
-            raise ValueError(f"integer({ends}): the ends are whole numbers; write uniform({ends}) for others.")
+            raise ValueError(
+                f"integer({ends}): the ends are whole numbers; write uniform({ends}) for others."
+            )
 
     @property
     def options(self) -> range:
@@ -86,7 +93,10 @@ class Choice:
     def __post_init__(self) -> None:
         if len(self.options) < 2:
             told = ", ".join(map(str, self.options))
-            raise ValueError(f"choice({told}) leaves nothing to choose: give two values or more, choice(a, b, ...).")
+            raise ValueError(
+                f"choice({told}) leaves nothing to choose: give two values or more, choice(a, "
+                "b, ...)."
+            )
 
     def at(self, u: float) -> Any:
         return self.options[place(u, len(self.options))]
@@ -103,17 +113,24 @@ def uniform(low: float, high: float) -> Uniform:
 
 
 def log(low: float, high: float) -> Log:
-    """A range of positive numbers, such as learning rates, whose orders of magnitude are equally likely."""
+    """A range of positive numbers, such as learning rates, whose orders of magnitude are equally
+    likely.
+    """
     return Log(_plain(low), _plain(high))
 
 
 def integer(low: int, high: int) -> Integer:
-    """A range of whole numbers, both ends included. In a static field each of them compiles a program."""
+    """A range of whole numbers, both ends included.
+
+    In a static field each of them compiles a program.
+    """
     return Integer(_plain(low), _plain(high))
 
 
 def choice(*options: Any) -> Choice:
-    """One of these values: numbers, or in a static field (or of a rule, a schedule, ...) anything that may stand there."""
+    """One of these values: numbers, or in a static field (or of a rule, a schedule, ...) anything
+    that may stand there.
+    """
     return Choice(options)
 
 
@@ -126,12 +143,15 @@ def _check_ends(kind: str, low: float, high: float) -> None:
     if np.asarray([low, high]).dtype.kind not in "iuf":
         raise TypeError(f"{kind}({low!r}, {high!r}): the ends of a range are numbers.")
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise ValueError(f"{kind}({low}, {high}) is empty: write its finite low end first, then a higher one.")
+        raise ValueError(
+            f"{kind}({low}, {high}) is empty: write its finite low end first, then a higher one."
+        )
 
 
 @dataclasses.dataclass(frozen=True)
 class Space:
-    """The named dimensions of a search. Names in `grouped` shape the program: each combination of them is compiled.
+    """The named dimensions of a search. Names in `grouped` shape the program: each combination of
+    them is compiled.
 
     A point is a row of numbers from 0 to 1, one for each name.
     """
@@ -145,17 +165,27 @@ class Space:
 
     @property
     def free(self) -> np.ndarray:
-        """Which dimensions a life may change while it is lived: those that are not grouped. bool [dims]."""
+        """Which dimensions a life may change while it is lived: those that are not grouped.
+
+        bool [dims].
+        """
         return np.array([name not in self.grouped for name in self.ranges])
 
     @property
     def sizes(self) -> list[int]:
-        """How many options a dimension has whose order means nothing; 0 where it has an order. [dims]."""
-        return [len(each.options) if isinstance(each, Choice) else 0 for each in self.ranges.values()]
+        """How many options a dimension has whose order means nothing; 0 where it has an order.
+        [dims].
+        """
+        return [
+            len(each.options) if isinstance(each, Choice) else 0 for each in self.ranges.values()
+        ]
 
     def setting(self, point: np.ndarray) -> dict[str, Any]:
         """The values of one point [dims]."""
-        return {name: each.at(float(u)) for (name, each), u in zip(self.ranges.items(), point, strict=True)}
+        return {
+            name: each.at(float(u))
+            for (name, each), u in zip(self.ranges.items(), point, strict=True)
+        }
 
     def leaves(self, points: np.ndarray) -> dict[str, np.ndarray]:
         """The values that one program takes, of points [n, dims]: {name: [n]}."""
@@ -169,15 +199,21 @@ class Space:
     def group(self, point: np.ndarray) -> tuple[int, ...]:
         """Which options of the grouped names a point has: the program that it needs."""
         places = zip(self.ranges.items(), point, strict=True)
-        return tuple(place(float(u), len(each.options)) for (name, each), u in places if name in self.grouped)  # type: ignore[attr-defined]
+        return tuple(
+            place(float(u), len(each.options)) for (name, each), u in places if name in self.grouped
+        )  # type: ignore[attr-defined]
 
     def labels(self, points: Sequence[np.ndarray] | np.ndarray) -> dict[str, np.ndarray]:
-        """The values of points as a table shows them, {name: [n]}: numbers, or a short text for each."""
+        """The values of points as a table shows them, {name: [n]}: numbers, or a short text for
+        each.
+        """
         settings = [self.setting(point) for point in points]
         found = {}
         for i, (name, each) in enumerate(self.ranges.items()):
             if isinstance(each, Choice):
-                found[name] = label(each.options)[[place(float(point[i]), len(each.options)) for point in points]]
+                found[name] = label(each.options)[
+                    [place(float(point[i]), len(each.options)) for point in points]
+                ]
             else:
                 found[name] = np.array([setting[name] for setting in settings])
         return found
@@ -187,50 +223,74 @@ def space_of(training: Training, space: Mapping[str, Any]) -> Space:
     """The ranges by the full names of the training's fields, once it is sure that they fit there.
 
     Raises:
-      ValueError: nothing to tune, a value that is no range, an unknown field or one named twice, values that don't combine,
+      ValueError: nothing to tune, a value that is no range, an unknown field or one named twice,
+        values that don't combine,
         a field of the training itself, such as its steps.
-      TypeError: a range of floats in a static field, a choice of anything but numbers in a field that is a number.
+      TypeError: a range of floats in a static field, a choice of anything but numbers in a field
+        that is a number.
     """
     if not isinstance(space, Mapping) or not space:
-        raise ValueError(f"space={space!r} tunes nothing; write, say, space={{'lr': rl.tuning.log(1e-5, 1e-2)}}.")
+        raise ValueError(
+            f"space={space!r} tunes nothing; write, say, space={{'lr': rl.tuning.log(1e-5, 1e-2)}}."
+        )
     known, ranges, grouped = tree.paths(training), {}, []
     for name, each in flatten(dict(space)).items():
         if not hasattr(each, "at"):
-            raise ValueError(f"{name!r}: {each!r} is no range. Write rl.tuning.uniform, log, integer or choice(...) of it.")
+            raise ValueError(
+                f"{name!r}: {each!r} is no range. Write rl.tuning.uniform, log, integer or "
+                "choice(...) of it."
+            )
         path = tree.find(training, name)
         if path in {tree.find(training, other) for other in ranges}:
             raise ValueError(f"{name!r} is in the space twice: name each field once.")
         if "." not in path and path not in ("algo", "env"):
             raise ValueError(
-                f"{name!r} says how long a life is or how it is judged, and that is the same for all settings of a search: "
+                f"{name!r} says how long a life is or how it is judged, and that is the same "
+                "for all settings of a search: "
                 "write it in the rl.Training."
             )
         if tree.is_static(known[path]):
             if isinstance(each, Uniform | Log):
                 raise TypeError(
-                    f"{name!r} is static in {type(training).__name__}: it shapes the compiled program, so it can't be a "
-                    "range of floats. Write rl.tuning.integer(...) or rl.tuning.choice(...): one compilation for each value."
+                    f"{name!r} is static in {type(training).__name__}: it shapes the compiled "
+                    "program, so it can't be a "
+                    "range of floats. Write rl.tuning.integer(...) or rl.tuning.choice(...): "
+                    "one compilation for each value."
                 )
             grouped.append(name)
-        elif isinstance(each, Choice) and (odd := [x for x in each.options if not isinstance(x, bool | int | float)]):
+        elif isinstance(each, Choice) and (
+            odd := [x for x in each.options if not isinstance(x, bool | int | float)]
+        ):
             if isinstance(now := tree.parts(training, [path])[path], bool | int | float):
-                raise TypeError(f"{name!r} is a number, {now}, and can't be {odd[0]!r}: choose among numbers.")
+                raise TypeError(
+                    f"{name!r} is a number, {now}, and can't be {odd[0]!r}: choose among numbers."
+                )
             grouped.append(name)
         ranges[name] = each
-    _check_together(training, {name: ranges[name] for name in grouped}, [name for name in ranges if name not in grouped])
+    _check_together(
+        training,
+        {name: ranges[name] for name in grouped},
+        [name for name in ranges if name not in grouped],
+    )
     return Space(ranges, tuple(grouped))
 
 
 def _check_together(training: Training, ranges: dict[str, Range], others: list[str]) -> None:
-    """Every combination of what shapes the program must be a training that has the other fields too, and trace."""
+    """Every combination of what shapes the program must be a training that has the other fields
+    too, and trace.
+    """
     options = [each.options for each in ranges.values()]  # type: ignore[attr-defined]
     if math.prod(map(len, options)) > MOST_COMBINATIONS:
         raise ValueError(
-            f"{', '.join(ranges)} shape the program in {math.prod(map(len, options)):,} ways, and each is compiled: leave "
+            f"{', '.join(ranges)} shape the program in {math.prod(map(len, options)):,} ways, "
+            "and each is compiled: leave "
             f"at most {MOST_COMBINATIONS}."
         )
     for values in itertools.product(*options):
-        told = ", ".join(f"{name}={value}" for name, value in zip(ranges, values, strict=True)) or "the training as it is"
+        told = (
+            ", ".join(f"{name}={value}" for name, value in zip(ranges, values, strict=True))
+            or "the training as it is"
+        )
         try:
             made = noted(told, put_together, training, dict(zip(ranges, values, strict=True)))
             for name in others:

@@ -47,9 +47,14 @@ class Study:
 
     def __post_init__(self) -> None:
         if not isinstance(self.training, Training):
-            raise TypeError(f"{type(self.training).__name__} is no rl.Training: write rl.Training(algo, env, steps).")
+            raise TypeError(
+                f"{type(self.training).__name__} is no rl.Training: write rl.Training(algo, "
+                "env, steps)."
+            )
         if isinstance(self.tuner, type) or not hasattr(self.tuner, "ask"):
-            raise TypeError(f"tuner={self.tuner!r} is no tuner: write one, say tuner=rl.tuning.Random().")
+            raise TypeError(
+                f"tuner={self.tuner!r} is no tuner: write one, say tuner=rl.tuning.Random()."
+            )
         for name, example in {"measure": "rl.stats.auc", "statistic": "rl.stats.iqm"}.items():
             if not callable(how := getattr(self, name)):
                 raise TypeError(f"{name}={how!r} is no function: write, say, {name}={example}.")
@@ -57,24 +62,34 @@ class Study:
             if not isinstance(getattr(self, name), int | np.integer):
                 raise TypeError(f"{name}={getattr(self, name)!r} is a count: write a whole number.")
         if np.asarray(self.budget).dtype.kind not in "iuf" or not np.isfinite(self.budget):
-            raise ValueError(f"budget={self.budget!r} is no number of environment steps: write, say, budget=1e6.")
+            raise ValueError(
+                f"budget={self.budget!r} is no number of environment steps: write, say, budget=1e6."
+            )
         if self.chunk is not None and self.chunk < 1:
-            raise ValueError(f"chunk={self.chunk}: so many lives at once are none. Write 1 or more, or leave it out.")
+            raise ValueError(
+                f"chunk={self.chunk}: so many lives at once are none. Write 1 or more, or "
+                "leave it out."
+            )
         for name in ("seeds", "test_seeds"):
             if getattr(self, name) < 2:
                 raise ValueError(
-                    f"{name}={getattr(self, name)}: one seed says nothing of the luck that a score holds. Write "
+                    f"{name}={getattr(self, name)}: one seed says nothing of the luck that a "
+                    "score holds. Write "
                     f"{name}=2 or, better, 8 or more."
                 )
         if self.repetitions < 1:
             raise ValueError(f"repetitions={self.repetitions}: write 1 or more.")
         first_row = lambda key: self.training.advance(key, self.training.begin(key), 0)[1]
         if self.metric not in (known := jax.eval_shape(first_row, jax.random.key(0))):
-            raise ValueError(f"the training has no metric {self.metric!r}; {tree.nearest(self.metric, known)}.")
+            raise ValueError(
+                f"the training has no metric {self.metric!r}; {tree.nearest(self.metric, known)}."
+            )
         if self.metric == "evaluation" and not self.training.eval_rows[0].any():
             raise ValueError(
-                f"metric='evaluation': episodes={self.training.episodes} and eval_share={self.training.eval_share} afford "
-                "no greedy evaluation. Write a larger eval_share in the rl.Training, or metric='return'."
+                f"metric='evaluation': episodes={self.training.episodes} and "
+                f"eval_share={self.training.eval_share} afford "
+                "no greedy evaluation. Write a larger eval_share in the rl.Training, or "
+                "metric='return'."
             )
 
     @functools.cached_property
@@ -94,26 +109,33 @@ class Study:
 
     def search(self, number: int) -> "Search":
         """One of the searches, its first batch asked for."""
-        tried = History(self.ranges, self.costs * self.seeds, self.budget, (self.seed, number), self.metric)
+        tried = History(
+            self.ranges, self.costs * self.seeds, self.budget, (self.seed, number), self.metric
+        )
         search = Search(self, tried, number * self.seeds + np.arange(self.seeds))
         if search.asked is None:
             one, least = self.costs[-1] * self.seeds, 16 * self.costs[-1] * self.seeds
             raise ValueError(
-                f"budget={self.budget:,.0f} environment steps pay for no batch of {type(self.tuner).__name__}: one setting "
-                f"with seeds={self.seeds} takes {one:,} of them in a whole life. Write more, say budget={least:_}."
+                f"budget={self.budget:,.0f} environment steps pay for no batch of "
+                f"{type(self.tuner).__name__}: one setting "
+                f"with seeds={self.seeds} takes {one:,} of them in a whole life. Write more, "
+                f"say budget={least:_}."
             )
         return search
 
     def scores(self, curves: Curves, rows: int) -> np.ndarray:
-        """The measure of each life [...] of the first `rows` of its curves [..., rows]; -inf where it diverged and has no
-        value since: what it was worth before is not what it came to."""
+        """The measure of each life [...] of the first `rows` of its curves [..., rows]; -inf where
+        it diverged and has no value since: what it was worth before is not what it came to.
+        """
         curve, diverged = curves[self.metric][..., :rows], curves["diverged"][..., :rows]
         lost = (diverged == 1).any(-1) & np.isnan(curve[..., -1])
         return np.where(lost, -np.inf, np.asarray(self.measure(curve, self.steps[:rows])))
 
 
 class Search:
-    """One search: what was tried, the states of those that were tried last, and the batch that is asked for."""
+    """One search: what was tried, the states of those that were tried last, and the batch that is
+    asked for.
+    """
 
     def __init__(self, study: Study, tried: History, seeds: np.ndarray) -> None:
         self.study, self.tried, self.seeds = study, tried, seeds
@@ -137,7 +159,11 @@ class Search:
         batch = self.batch
         n, m = len(batch.points), len(self.seeds)
         parents = batch.parents
-        states = [[]] * (n * m) if parents is None else [one for parent in parents for one in self.states[int(parent)]]
+        states = (
+            [[]] * (n * m)
+            if parents is None
+            else [one for parent in parents for one in self.states[int(parent)]]
+        )
         born = np.zeros(n, int) if parents is None else self.tried.until[parents]
         return Asked(batch.points, np.tile(self.seeds, (n, 1)), born, batch.until, states)
 
@@ -165,7 +191,10 @@ class Search:
         study, tried = self.study, self.tried
         path = self.path()
         scores = np.concatenate(
-            [study.scores({name: x[[i]] for name, x in tried.curves.items()}, n) for i, n in enumerate(tried.until)]
+            [
+                study.scores({name: x[[i]] for name, x in tried.curves.items()}, n)
+                for i, n in enumerate(tried.until)
+            ]
         )
         results = results_of(tried, study.steps, study.statistic, scores)
         lived = np.repeat(np.arange(len(path)), np.diff([0, *(until for _, until in path)]))
@@ -178,7 +207,9 @@ class Search:
             tuning_score=interval(scores[tried.best]),
             test_score=interval(study.scores(test, tried.until.max())),
             results=results,
-            test=xr.Dataset({name: (("seed", "step"), x) for name, x in test.items()}, {"step": study.steps}),
+            test=xr.Dataset(
+                {name: (("seed", "step"), x) for name, x in test.items()}, {"step": study.steps}
+            ),
             spent=float(tried.spent.sum()),
             test_spent=float(study.costs[tried.until.max()] * study.test_seeds),
         )

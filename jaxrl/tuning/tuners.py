@@ -13,7 +13,9 @@ Bracket = list[tuple[int, int]]  # (how many settings, until which row) of each 
 
 @dataclasses.dataclass(frozen=True)
 class Random:
-    """Random search: settings drawn evenly from the space, each lived to its end (Bergstra and Bengio, 2012)."""
+    """Random search: settings drawn evenly from the space, each lived to its end (Bergstra and
+    Bengio, 2012).
+    """
 
     batch: int = 16
 
@@ -27,7 +29,9 @@ class Random:
 
 @dataclasses.dataclass(frozen=True)
 class Sobol:
-    """A scrambled Sobol sequence: as random search, but each draw fills the gaps that those before it left."""
+    """A scrambled Sobol sequence: as random search, but each draw fills the gaps that those before
+    it left.
+    """
 
     batch: int = 16
 
@@ -45,11 +49,12 @@ class Sobol:
 
 @dataclasses.dataclass(frozen=True)
 class SuccessiveHalving:
-    """Many settings live shortly, the best of them longer, the fewest to the end (Jamieson and Talwalkar, 2016).
+    """Many settings live shortly, the best of them longer, the fewest to the end (Jamieson and
+    Talwalkar, 2016).
 
-    At each rung one in `eta` survives and lives on from where it stands. The rungs are rows of the training, each eta times
-    as far as the one before, the last at the end. As many settings begin as the budget pays for.
-    rungs: how many, by default as many as the rows allow.
+    At each rung one in `eta` survives and lives on from where it stands. The rungs are rows of the
+    training, each eta times as far as the one before, the last at the end. As many settings begin
+    as the budget pays for. rungs: how many, by default as many as the rows allow.
     """
 
     eta: float = 3.0
@@ -59,14 +64,19 @@ class SuccessiveHalving:
         most = _most_cuts(tried.rows, self.eta)
         if self.rungs is not None:
             if not 1 <= self.rungs <= most + 1:
-                raise ValueError(f"rungs={self.rungs}: {tried.rows} rows allow 1 to {most + 1} with eta={self.eta:g}.")
+                raise ValueError(
+                    f"rungs={self.rungs}: {tried.rows} rows allow 1 to {most + 1} with "
+                    f"eta={self.eta:g}."
+                )
             most = self.rungs - 1
         return follow(tried, [bracket(tried, self.eta, most, tried.budget)])
 
 
 @dataclasses.dataclass(frozen=True)
 class Hyperband:
-    """Successive halving with a first rung that is early, later, ..., none, the budget shared evenly (Li et al., 2018)."""
+    """Successive halving with a first rung that is early, later, ..., none, the budget shared
+    evenly (Li et al., 2018).
+    """
 
     eta: float = 3.0
 
@@ -83,12 +93,15 @@ def brackets(tried: History, eta: float) -> list[Bracket]:
 
 def _most_cuts(rows: int, eta: float) -> int:
     if not eta > 1:
-        raise ValueError(f"eta={eta}: one in eta survives a rung, so write 2, 3 or another number above 1.")
+        raise ValueError(
+            f"eta={eta}: one in eta survives a rung, so write 2, 3 or another number above 1."
+        )
     return int(math.log(rows) / math.log(eta) + 1e-9)
 
 
 def bracket(tried: History, eta: float, cuts: int, budget: float, anew: bool = False) -> Bracket:
-    """The rungs of one bracket with so many cuts, as wide as a budget in steps pays for; none where that is no setting.
+    """The rungs of one bracket with so many cuts, as wide as a budget in steps pays for; none where
+    that is no setting.
 
     anew: each rung's settings begin anew, rather than live on.
     """
@@ -102,7 +115,9 @@ def bracket(tried: History, eta: float, cuts: int, budget: float, anew: bool = F
 
 
 def follow(tried: History, brackets: list[Bracket]) -> Batch | None:
-    """The next rung of these brackets: new settings at the first of each, survivors of the last batch at the others."""
+    """The next rung of these brackets: new settings at the first of each, survivors of the last
+    batch at the others.
+    """
     steps = [(rung, *each) for one in brackets for rung, each in enumerate(one)]
     if tried.num_batches == len(steps):
         return None
@@ -117,9 +132,10 @@ def follow(tried: History, brackets: list[Bracket]) -> Batch | None:
 class PBT:
     """Population based training (Jaderberg et al., 2017): settings change while they are lived.
 
-    So many begin as the budget pays for to the end. After every `rows` rows the worst `share` copy the learners of members
-    drawn from the best `share`, with their settings, of which each number moves by up to `move` of its range, or with
-    probability `renew` is drawn anew. Copies keep what shapes the program. The whole population stays in one program.
+    So many begin as the budget pays for to the end. After every `rows` rows the worst `share` copy
+    the learners of members drawn from the best `share`, with their settings, of which each number
+    moves by up to `move` of its range, or with probability `renew` is drawn anew. Copies keep what
+    shapes the program. The whole population stays in one program.
     """
 
     rows: int = 1
@@ -130,13 +146,18 @@ class PBT:
     def __post_init__(self) -> None:
         check_counts(self, "rows")
         if not 0 <= self.share <= 0.5:
-            raise ValueError(f"PBT(share={self.share}): the worst can't be more than half, write a share from 0 to 0.5.")
+            raise ValueError(
+                f"PBT(share={self.share}): the worst can't be more than half, write a share "
+                "from 0 to 0.5."
+            )
 
     def ask(self, tried: History) -> Batch | None:
         luck = tried.luck()
         if not len(tried.points):
             n = tried.afford(tried.rows)
-            return Batch(luck.random((n, tried.space.dims)), min(self.rows, tried.rows)) if n else None
+            return (
+                Batch(luck.random((n, tried.space.dims)), min(self.rows, tried.rows)) if n else None
+            )
         lived = int(tried.until[tried.last[0]])
         if lived == tried.rows:
             return None

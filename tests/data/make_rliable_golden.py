@@ -1,6 +1,8 @@
-"""What rliable says of some scores, kept in rliable.json: `pip install rliable 'pandas<3'`, then run this file.
+"""What rliable says of some scores, kept in rliable.json: `pip install rliable 'pandas<3'`, then
+run this file.
 
-rliable does not import beside pandas 3, so that its numbers are kept rather than made anew by the tests.
+rliable does not import beside pandas 3, so that its numbers are kept rather than made anew by the
+tests.
 """
 
 import importlib.metadata
@@ -23,8 +25,14 @@ AGGREGATES = {
 def estimate(scores, statistic, method="percentile", **options):
     """A point estimate and the two ends of its interval, as lists."""
     np.random.seed(0)  # noqa: NPY002, rliable draws from the global generator
-    point, ends = library.get_interval_estimates({"x": scores}, statistic, method=method, reps=REPS, **options)
-    return {"estimate": np.ravel(point["x"]).tolist(), "low": ends["x"][0].tolist(), "high": ends["x"][1].tolist()}
+    point, ends = library.get_interval_estimates(
+        {"x": scores}, statistic, method=method, reps=REPS, **options
+    )
+    return {
+        "estimate": np.ravel(point["x"]).tolist(),
+        "low": ends["x"][0].tolist(),
+        "high": ends["x"][1].tolist(),
+    }
 
 
 def main():
@@ -34,17 +42,28 @@ def main():
     y = rng.normal(size=(9, 6)).round(1)
     y[0, 0] = x[0, 0]  # a tie
     curves = (rng.normal(size=(12, 6, 4)) + np.arange(4)).round(4)
-    each = lambda scores: np.array([metrics.aggregate_iqm(scores[..., i]) for i in range(scores.shape[-1])])
+    each = lambda scores: np.array(
+        [metrics.aggregate_iqm(scores[..., i]) for i in range(scores.shape[-1])]
+    )
     golden = {
-        "versions": {name: importlib.metadata.version(name) for name in ("rliable", "arch", "numpy", "scipy")},
+        "versions": {
+            name: importlib.metadata.version(name) for name in ("rliable", "arch", "numpy", "scipy")
+        },
         "reps": REPS,
         "thresholds": THRESHOLDS,
         "x": x.tolist(),
         "y": y.tolist(),
         "curves": curves.tolist(),
-        "percentile": {name: estimate(x, lambda s, f=f: np.array([f(s)])) for name, f in AGGREGATES.items()},
-        "basic": {name: estimate(x, lambda s, f=f: np.array([f(s)]), "basic") for name, f in AGGREGATES.items()},
-        "improvement": estimate((x, y), lambda a, b: np.array([metrics.probability_of_improvement(a, b)])),
+        "percentile": {
+            name: estimate(x, lambda s, f=f: np.array([f(s)])) for name, f in AGGREGATES.items()
+        },
+        "basic": {
+            name: estimate(x, lambda s, f=f: np.array([f(s)]), "basic")
+            for name, f in AGGREGATES.items()
+        },
+        "improvement": estimate(
+            (x, y), lambda a, b: np.array([metrics.probability_of_improvement(a, b)])
+        ),
         "profile": estimate(x, lambda s: library.score_distributions(s, THRESHOLDS)),
         "sample_efficiency": estimate(curves, each),
     }
