@@ -10,7 +10,7 @@ import pathlib
 
 import tyro
 
-from jaxrl import cli
+from jaxrl.cli import main as command_line
 
 SETTING = (
     "--hidden 32 32 --num-envs 8 --num-steps 32 --entropy-weight 0 --gamma 0.98 --lam 0.9 --evals 5"
@@ -43,7 +43,7 @@ def main(config: Config) -> None:
         "--gif",
     ]
     print("jaxrl " + " ".join(words))
-    cli.main(words)
+    command_line(words)
 
 
 if __name__ == "__main__":

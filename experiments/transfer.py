@@ -26,7 +26,7 @@ from experiments import _discovery as lab
 from experiments import discover_lpo, discover_ta_lpg
 from jaxrl.meta.lives import SELECTION
 from jaxrl.rules.td import SquaredError
-from jaxrl.sweep import card
+from jaxrl.sweep import provenance
 from jaxrl.tree import pytree, replace
 
 RESULTS = pathlib.Path(__file__).parent / "results"
@@ -251,7 +251,11 @@ def kept(config: Config) -> dict[str, Any]:
         {"levels": config.levels, "updates": config.updates},
     )
     if not path.exists():
-        where = {"versions": card.versions(), "machine": card.machine(), "commit": card.commit()}
+        where = {
+            "versions": provenance.versions(),
+            "machine": provenance.machine(),
+            "commit": provenance.commit(),
+        }
         return {"scores": {}, "cpu_seconds": 0.0} | asked | where
     record = json.loads(path.read_text())
     if differ := [
@@ -269,7 +273,7 @@ def kept(config: Config) -> dict[str, Any]:
 
 def main(config: Config) -> None:
     rl.use_all_cores(1)
-    record, known, commit = kept(config), {}, card.commit()
+    record, known, commit = kept(config), {}, provenance.commit()
     config.folder.mkdir(parents=True, exist_ok=True)
     path = config.folder / "transfer.json"
     for kind in config.kinds:

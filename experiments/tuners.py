@@ -26,7 +26,7 @@ import envs
 import jaxrl as rl
 from experiments.ppo_classic import README, RESULTS, fill
 from jaxrl import tuning
-from jaxrl.sweep import card
+from jaxrl.sweep import provenance
 
 TUNERS: dict[str, tuning.Tuner] = {
     "random": tuning.Random(64),
@@ -137,7 +137,7 @@ def fixed(name: str, setting: dict[str, float], config: Config) -> dict[str, Any
     ].values
     score = rl.stats.interval(tuning.final(curve, None), rl.stats.mean)
     parts = {part: float(getattr(score, part)) for part in ("estimate", "low", "high")}
-    return {"setting": setting, "commit": card.commit()} | parts
+    return {"setting": setting, "commit": provenance.commit()} | parts
 
 
 def grid(name: str, config: Config) -> pd.DataFrame:
@@ -279,9 +279,9 @@ def main(config: Config) -> None:
                 )
                 raise
             record["card"] = {
-                "versions": card.versions(),
-                "machine": card.machine(),
-                "commit": card.commit(),
+                "versions": provenance.versions(),
+                "machine": provenance.machine(),
+                "commit": provenance.commit(),
             }
             print(f"  {tuner}: {summary(record)[tuner]}", flush=True)
             (config.folder / "tuners.json").write_text(json.dumps(records, indent=1))

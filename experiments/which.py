@@ -10,7 +10,7 @@ import tyro
 
 import jaxrl as rl
 from experiments.ppo_classic import fill
-from jaxrl import abilities
+from jaxrl import capabilities
 
 README = pathlib.Path(__file__).parent.parent / "README.md"
 
@@ -25,11 +25,12 @@ class Config:
 
 def table(algorithms: tuple[str, ...]) -> str:
     """What each is and what it takes, in Markdown."""
-    heads, *rows = abilities.table({name: rl.ALGORITHMS[name] for name in algorithms})
+    heads, *rows = capabilities.table({name: rl.ALGORITHMS[name] for name in algorithms})
     lines = [["", "what it is", *(f"`{head}`" if "_" in head else head for head in heads[1:])]]
     lines += [["---", "---", *[":---:"] * (len(heads) - 1)]]
     lines += [
-        [f"`rl.{name}`", abilities.title(rl.ALGORITHMS[name]), *answers] for name, *answers in rows
+        [f"`rl.{name}`", capabilities.title(rl.ALGORITHMS[name]), *answers]
+        for name, *answers in rows
     ]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

@@ -46,10 +46,8 @@ from jaxrl.algorithms import (
     td3,
     trpo,
 )
-from jaxrl.catalogue import compare, runs
 from jaxrl.devices import cache_compilations, distributed, use_all_cores
 from jaxrl.env import Env, Step
-from jaxrl.export import export, frame
 from jaxrl.importance import importance
 from jaxrl.memories import FFM, GRU, LRU, LSTM, GTrXL
 from jaxrl.meta import (
@@ -73,10 +71,8 @@ from jaxrl.meta import (
 )
 from jaxrl.networks import CNN, MLP, Network
 from jaxrl.optimizers import OPEN, SmallFC
-from jaxrl.policy import best, policy
 from jaxrl.replay import Prioritized, Uniform
 from jaxrl.report import report
-from jaxrl.rerun import rerun
 from jaxrl.rollout import evaluate
 from jaxrl.rule_file import load_agent, load_rule, rule_card, save_rule
 from jaxrl.rules import (
@@ -92,6 +88,10 @@ from jaxrl.rules import (
     QLambda,
     Surrogate,
 )
+from jaxrl.runs.catalogue import compare, runs
+from jaxrl.runs.export import export, frame
+from jaxrl.runs.policy import best, policy
+from jaxrl.runs.rerun import rerun
 from jaxrl.spaces import Box, Discrete, Masked, MultiDiscrete
 from jaxrl.sweep import load, plan, sweep
 from jaxrl.sweep.grid import zipped

@@ -22,7 +22,7 @@ from jaxrl.algorithms.on_policy import OnPolicy
 from jaxrl.env import Step
 from jaxrl.rules.base import UpdateRule, check_rule
 from jaxrl.spaces import Discrete
-from jaxrl.sweep import npz, recipe, store
+from jaxrl.sweep import npz, serialize, store
 from jaxrl.tree import pytree, static
 
 FORMAT = 1
@@ -60,7 +60,7 @@ def save_rule(path: Path, rule: UpdateRule, *, agent: Any = None, **card: Any) -
         return MARK + name
 
     text = {
-        name: recipe.encode(part)
+        name: serialize.encode(part)
         for name, part in jax.tree_util.tree_map_with_path(put, whole).items()
     }
     for name, part in text.items():
@@ -204,10 +204,10 @@ def _arrays(folder: pathlib.Path, record: dict[str, Any]) -> dict[str, np.ndarra
 
 def _decode(text: Any, name: str, trouble: str) -> Any:
     try:
-        return recipe.decode(text, name)
+        return serialize.decode(text, name)
     except ValueError as error:
         raise ValueError(
-            f"{trouble}: {str(error).removesuffix(recipe.ADVICE)}. A rule's file holds no code."
+            f"{trouble}: {str(error).removesuffix(serialize.ADVICE)}. A rule's file holds no code."
         ) from error
 
 

@@ -13,15 +13,15 @@ from members import quick
 
 import jaxrl as rl
 from experiments import which
-from jaxrl import abilities, tree
-from jaxrl.abilities import SPACES, Probe
+from jaxrl import capabilities, tree
+from jaxrl.capabilities import SPACES, Probe
 from jaxrl.env import Step
 from jaxrl.rules.base import Clock
 from jaxrl.spaces import Masked
 from jaxrl.tree import pytree, replace
 
 README = pathlib.Path(__file__).parent.parent / "README.md"
-takes = lru_cache(lambda name: abilities.takes(rl.ALGORITHMS[name]))
+takes = lru_cache(lambda name: capabilities.takes(rl.ALGORITHMS[name]))
 every = pytest.mark.parametrize("name", rl.ALGORITHMS)
 
 
@@ -172,7 +172,7 @@ def test_answers_are_found_by_trying():
         def start(self, env):
             return ()
 
-    found = abilities.takes(lambda memory=None, normalize_obs=False: Picky())
+    found = capabilities.takes(lambda memory=None, normalize_obs=False: Picky())
     assert found == {
         **{"discrete": True, "multi-discrete": True, "continuous": False, "masks": True},
         **{"memory": False, "images": False, "normalize_obs": False, "normalize_reward": False},
@@ -182,8 +182,8 @@ def test_answers_are_found_by_trying():
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        abilities.takes(broken)
-    assert set(abilities.takes(rl.ppo).values()) == {True}
+        capabilities.takes(broken)
+    assert set(capabilities.takes(rl.ppo).values()) == {True}
 
 
 def test_a_title_is_the_first_sentence():
@@ -192,7 +192,7 @@ def test_a_title_is_the_first_sentence():
 
         And more."""
 
-    assert abilities.title(maker) == "What it is (Somebody et al. 2020, equation 3)"
+    assert capabilities.title(maker) == "What it is (Somebody et al. 2020, equation 3)"
 
 
 def test_the_page_is_filled(tmp_path):

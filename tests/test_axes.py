@@ -11,7 +11,7 @@ import xarray as xr
 
 import envs
 import jaxrl as rl
-from jaxrl import arguments
+from jaxrl.cli import arguments
 from jaxrl.sweep import grid, static, store
 
 SMALL = dict(network=rl.MLP((4,)), num_envs=2, num_steps=4, minibatches=1, epochs=1)

@@ -9,7 +9,7 @@ import typing
 import pytest
 
 import jaxrl as rl
-from jaxrl import arguments, cli
+from jaxrl.cli import arguments, main
 
 SMALL = [
     "--num-envs",
@@ -112,7 +112,7 @@ def test_tune(tmp_path):
 def test_a_search_that_is_none_is_refused(words, message, monkeypatch):
     monkeypatch.setattr(rl, "use_all_cores", lambda **_: None)  # jax runs already, here
     with pytest.raises(SystemExit) as stop:
-        cli.main([*TUNE, *SMALL, *words])
+        main([*TUNE, *SMALL, *words])
     assert message in str(stop.value)
 
 

@@ -9,7 +9,7 @@ import xarray as xr
 import envs
 import jaxrl as rl
 from jaxrl import stats
-from jaxrl.sweep import card
+from jaxrl.sweep import provenance
 
 PLAIN = rl.Training(rl.dqn(), envs.make("CartPole-v1"), steps=20_000)
 
@@ -20,9 +20,9 @@ def results(
     """What a sweep of a training would give, without training."""
     values = np.random.default_rng(0).normal(size=(seeds, len(steps)))
     record = {
-        "run": card.describe(training),
-        "versions": card.versions(),
-        "static": card.describe(static or {}),
+        "run": provenance.describe(training),
+        "versions": provenance.versions(),
+        "static": provenance.describe(static or {}),
     }
     attributes = (
         {"card": json.dumps(record)}

@@ -11,8 +11,8 @@ import pytest
 import xarray as xr
 
 import jaxrl as rl
-from jaxrl import cli
-from jaxrl.export import PACKAGES
+from jaxrl.cli import main
+from jaxrl.runs.export import PACKAGES
 from jaxrl.sweep import store
 
 
@@ -200,6 +200,6 @@ def test_a_missing_package_is_named_with_its_extra(to, tmp_path, monkeypatch):
 
 def test_the_command_line(tmp_path, capsys):
     folder = kept(tmp_path / "x")
-    cli.main(["export", str(folder), "--to", "csv", "--out", str(tmp_path / "y.csv")])
+    main(["export", str(folder), "--to", "csv", "--out", str(tmp_path / "y.csv")])
     assert str(tmp_path / "y.csv") in capsys.readouterr().out
     assert len(pd.read_csv(tmp_path / "y.csv")) == 12

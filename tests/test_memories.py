@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 import envs
 import jaxrl as rl
-from jaxrl import arguments, tree
+from jaxrl import tree
+from jaxrl.cli import arguments
 from jaxrl.memories.linear_time import scan_in_parallel, scan_in_turn
-from jaxrl.sweep import recipe
+from jaxrl.sweep import serialize
 
 SIZE, LENGTH = 6, 11
 MEMORIES = {
@@ -268,7 +269,7 @@ def test_a_memory_is_zeros_at_the_start_and_can_be_kept(name):
     assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(params_of(name)))
     assert tree.is_finite(last)
     chex.assert_trees_all_equal(tree.where(jnp.bool_(True), start, last), start)
-    assert recipe.decode(recipe.encode(memory)) == memory
+    assert serialize.decode(serialize.encode(memory)) == memory
     assert hash(memory) == hash(tree.replace(memory))
 
 

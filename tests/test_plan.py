@@ -11,7 +11,7 @@ import pytest
 from probes import Choice
 
 import jaxrl as rl
-from jaxrl import cli
+from jaxrl.cli import main
 from jaxrl.sweep import memory
 
 SMALL = dict(network=rl.MLP((8,)), num_envs=2, num_steps=8, minibatches=2, epochs=1)
@@ -133,7 +133,7 @@ def test_the_command_line_plans_and_trains_nothing(tmp_path, monkeypatch, capsys
         "--epochs 1 --hidden 8 --steps 320"
     )
     folder = tmp_path / "x"
-    cli.main(
+    main(
         [*words.split(), "--evals", "2", "--plan", "--memory-limit", "2GB", "--folder", str(folder)]
     )
     told = capsys.readouterr().out

@@ -11,7 +11,7 @@ from probes import Choice
 
 import envs
 import jaxrl as rl
-from jaxrl import cli
+from jaxrl.cli import main
 from jaxrl.sweep import store
 
 SMALL = dict(network=rl.MLP((4,)), num_envs=2, num_steps=4, minibatches=1, epochs=1)
@@ -218,12 +218,12 @@ def test_members_that_are_not_there_are_explained(folder, own):
 
 
 def test_the_command_line_plays_and_lives_again(own, capsys):
-    cli.main(["play", str(own), "--where", "lr=1e-2", "win=0.3", "seed=7", "--episodes", "3"])
+    main(["play", str(own), "--where", "lr=1e-2", "win=0.3", "seed=7", "--episodes", "3"])
     told = capsys.readouterr().out
     assert "lr=0.01 win=0.3 seed=7" in told
     assert "return of 3 greedy episodes: mean" in told
     assert (own / "play.gif").read_bytes()[:3] == b"GIF"
-    cli.main(["rerun", str(own), "--member", "6"])
+    main(["rerun", str(own), "--member", "6"])
     assert "all" in (told := capsys.readouterr().out)
     assert "equal bit for bit" in told
     for words, message in (
@@ -232,7 +232,7 @@ def test_the_command_line_plays_and_lives_again(own, capsys):
         (["--where", "lr=1e-2"], "name one member: win is one of"),
     ):
         with pytest.raises(SystemExit, match=message):
-            cli.main(["play", str(own), *words])
+            main(["play", str(own), *words])
 
 
 def test_a_group_of_a_static_axis_has_its_own_training(tmp_path):

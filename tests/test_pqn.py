@@ -13,7 +13,7 @@ from jaxrl.algorithms.pqn import RAdam
 from jaxrl.distributions import EpsilonGreedy
 from jaxrl.rollout import Transition
 from jaxrl.rules.base import Clock
-from jaxrl.sweep import recipe
+from jaxrl.sweep import serialize
 
 GAMMA = 0.9
 NETWORK = rl.MLP((16,), jax.nn.relu, shared=True, layer_norm=True)
@@ -177,7 +177,7 @@ def test_a_policy_without_a_clock_acts():
 
 
 def test_a_folder_alone_names_it():
-    assert recipe.decode(recipe.encode(rl.pqn(gamma=0.5))) == rl.pqn(gamma=0.5)
+    assert serialize.decode(serialize.encode(rl.pqn(gamma=0.5))) == rl.pqn(gamma=0.5)
 
 
 def test_real_actions_are_refused():

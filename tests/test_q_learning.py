@@ -14,10 +14,10 @@ from probes import Aim, Choice
 import envs
 import jaxrl as rl
 from jaxrl import noise
-from jaxrl.abilities import Probe
 from jaxrl.algorithms.backups import Max, Munchausen, SignedRoot
 from jaxrl.algorithms.learner import Batch
 from jaxrl.algorithms.value_heads import Categorical, Expected, Implicit, Quantile
+from jaxrl.capabilities import Probe
 from jaxrl.rules.base import Clock
 
 # ------------------------------------------------------------------------- every head, every option

@@ -17,7 +17,7 @@ from probes import Choice
 
 import envs
 import jaxrl as rl
-from jaxrl.sweep import recipe
+from jaxrl.sweep import serialize
 
 WORLDS = {
     "CartPole-v1": dict(gravity=5.0, max_steps=20),
@@ -30,7 +30,7 @@ WORLDS = {
 
 
 def again(value):
-    return recipe.decode(json.loads(json.dumps(recipe.encode(value))))
+    return serialize.decode(json.loads(json.dumps(serialize.encode(value))))
 
 
 def assert_equal(a, b):
@@ -38,7 +38,7 @@ def assert_equal(a, b):
     assert jax.tree.structure(a) == jax.tree.structure(b)
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
         assert type(x) is type(y)
-        assert recipe.kind(np.asarray(x)) == recipe.kind(np.asarray(y))
+        assert serialize.kind(np.asarray(x)) == serialize.kind(np.asarray(y))
         assert np.asarray(x).tobytes() == np.asarray(y).tobytes()
         assert getattr(x, "weak_type", None) == getattr(y, "weak_type", None)
 
@@ -85,9 +85,9 @@ def test_spaces_and_robots_come_back():
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.floats(width=32), max_size=5), st.sampled_from(list(recipe.KINDS)))
+@given(st.lists(st.floats(width=32), max_size=5), st.sampled_from(list(serialize.KINDS)))
 def test_arrays_come_back_bit_for_bit(numbers, kind):
-    dtype = recipe.KINDS[kind]
+    dtype = serialize.KINDS[kind]
     with np.errstate(all="ignore"):
         array = np.asarray(
             np.nan_to_num(numbers) if dtype.kind in "biu" else numbers, np.float32
@@ -109,7 +109,7 @@ def test_keys_and_shapes_of_nothing_come_back():
 
 def test_a_kind_that_jax_has_off_is_explained():
     with pytest.raises(ValueError, match="jax_enable_x64"):
-        recipe.decode({"array": [1.0], "dtype": "float64"})
+        serialize.decode({"array": [1.0], "dtype": "float64"})
 
 
 @pytest.mark.parametrize(
@@ -190,9 +190,9 @@ def test_what_no_sweep_writes_is_refused(found, tmp_path, monkeypatch):
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(ValueError, match=r"\w+"):
-        recipe.decode(found)
+        serialize.decode(found)
     with pytest.raises(ValueError, match=r"\w+"):
-        recipe.decode({"tuple": [found]})
+        serialize.decode({"tuple": [found]})
     assert "EVIL" not in os.environ
 
 

@@ -13,8 +13,9 @@ import xarray as xr
 
 import envs
 import jaxrl as rl
-from jaxrl import catalogue, cli, commands, studies
-from jaxrl.rerun import _drift, _there
+from jaxrl.cli import commands, main, studies
+from jaxrl.runs import catalogue
+from jaxrl.runs.rerun import _drift, _there
 from jaxrl.sweep import netcdf, store
 
 TRAINING = rl.Training(
@@ -98,7 +99,7 @@ def test_commits_and_dates_are_found_by_their_beginnings(root, capsys):
         "commit": "12e4567",
         "date": "2026",
     }
-    cli.main(["runs", str(root), "--where", f"date={row.date[:4]}"])
+    main(["runs", str(root), "--where", f"date={row.date[:4]}"])
     assert "small.json" in capsys.readouterr().out
 
 
@@ -109,7 +110,7 @@ def test_an_axis_that_is_called_as_an_argument_is_told_from_it(root, words, monk
     monkeypatch.chdir(root)
     name = {"runs": "root", "compare": "allow", "play": "folder"}[words[0]]
     with pytest.raises(SystemExit, match=f"{name}' is an argument of rl.* itself") as raised:
-        cli.main([*words, "--where", f"{name}=7"])
+        main([*words, "--where", f"{name}=7"])
     by_path, by_axis = (
         f"say env.{name}=",
         f".sel({name}=",
@@ -255,21 +256,19 @@ def test_too_few_seeds_are_listed_without_an_interval(root, tmp_path, capsys):
 
 
 def test_the_command_line_lists_and_compares(root, capsys):
-    cli.main(["runs", str(root), "--where", "env=Catch", "lr=1e-3"])
+    main(["runs", str(root), "--where", "env=Catch", "lr=1e-3"])
     assert "small.json" in capsys.readouterr().out
-    cli.main(
-        ["compare", str(root / "small.json"), str(root / "2026" / "grid"), "--where", "lr=1e-3"]
-    )
+    main(["compare", str(root / "small.json"), str(root / "2026" / "grid"), "--where", "lr=1e-3"])
     assert "no difference is shown" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="several settings"):
-        cli.main(["compare", str(root / "small.json"), str(root / "small.json")])
-    cli.main(["runs", str(root), "--where", "env=Pong"])
+        main(["compare", str(root / "small.json"), str(root / "small.json")])
+    main(["runs", str(root), "--where", "env=Pong"])
     assert capsys.readouterr().out.endswith(f"no study below {root} has env=Pong\n")
 
 
 def test_what_a_record_lacks_and_what_is_none_is_said(root, tmp_path, capsys):
     small = shutil.copy(root / "small.json", tmp_path / "small.json")
-    cli.main(["plot", str(small), "--by", "lr"])
+    main(["plot", str(small), "--by", "lr"])
     assert (tmp_path / "small.png").exists()
     (tmp_path / "other.json").write_text("{}")
     (tmp_path / "old.json").write_text(
@@ -294,7 +293,7 @@ def test_what_a_record_lacks_and_what_is_none_is_said(root, tmp_path, capsys):
     }
     for (command, file, *words), match in told.items():
         with pytest.raises(SystemExit, match=match.replace("(", r"\(").replace(")", r"\)")):
-            cli.main([command, str(tmp_path / file), *words])
+            main([command, str(tmp_path / file), *words])
 
 
 BROKEN = {
@@ -467,8 +466,8 @@ def test_what_would_mislead_is_refused(root):
 
 @pytest.mark.parametrize("name", ["ppo", "dqn", "td3", "sac", "c51", "trpo"])
 def test_an_algorithm_is_told_by_what_it_is_made_of(name):
-    from jaxrl.sweep import card
+    from jaxrl.sweep import provenance
 
     assert name in catalogue.algorithm_of(
-        {"algo": card.describe(rl.ALGORITHMS[name](lr=0.123))}
+        {"algo": provenance.describe(rl.ALGORITHMS[name](lr=0.123))}
     ).split(" or ")

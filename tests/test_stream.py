@@ -17,7 +17,7 @@ from jaxrl import networks
 from jaxrl.algorithms.stream import NETWORK, bounded_step
 from jaxrl.env import Step
 from jaxrl.rules.base import Clock
-from jaxrl.sweep import recipe
+from jaxrl.sweep import serialize
 
 GAMMA, LAM, KAPPA, POLICY_KAPPA, ENTROPY = 0.9, 0.8, 2.0, 3.0, 0.3
 MAKERS = {"q": rl.stream_q, "sarsa": rl.stream_sarsa, "ac": rl.stream_ac}
@@ -275,7 +275,7 @@ def test_the_meta_gradient_is_finite():
 
 @every
 def test_a_folder_alone_names_it(make):
-    assert recipe.decode(recipe.encode(make(gamma=0.5))) == make(gamma=0.5)
+    assert serialize.decode(serialize.encode(make(gamma=0.5))) == make(gamma=0.5)
 
 
 def test_what_does_not_fit_is_explained():

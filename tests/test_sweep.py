@@ -18,7 +18,7 @@ from probes import Choice
 
 import envs
 import jaxrl as rl
-from jaxrl.sweep import card, job
+from jaxrl.sweep import executor, provenance
 
 SMALL = dict(network=rl.MLP((8,)), num_envs=2, num_steps=8, minibatches=2, epochs=1)
 TRAINING = rl.Training(rl.ppo(**SMALL), Choice(), 96, evals=3, episodes=0)
@@ -192,7 +192,7 @@ def test_a_diverged_member_is_named_and_spoils_no_other():
 
 
 def test_a_chunk_that_does_not_fit_is_halved(monkeypatch, capsys):
-    run_chunk, widths = job.Job._run_chunk, []
+    run_chunk, widths = executor.Job._run_chunk, []
 
     def tight(self, program, width, first, last):
         widths.append(width)
@@ -202,7 +202,7 @@ def test_a_chunk_that_does_not_fit_is_halved(monkeypatch, capsys):
             )
         run_chunk(self, program, width, first, last)
 
-    monkeypatch.setattr(job.Job, "_run_chunk", tight)
+    monkeypatch.setattr(executor.Job, "_run_chunk", tight)
     results = quiet(TRAINING, AXES, chunk=16)
     assert np.isfinite(results["loss"]).all()
     assert widths[:3] == [16, 8, 4]
@@ -211,7 +211,7 @@ def test_a_chunk_that_does_not_fit_is_halved(monkeypatch, capsys):
 
 
 def test_the_chunk_is_chosen_from_the_free_memory(monkeypatch):
-    monkeypatch.setattr(job, "free_bytes", lambda: 60_000)
+    monkeypatch.setattr(executor, "free_bytes", lambda: 60_000)
     results = quiet(TRAINING, AXES | {"seed": jnp.arange(30)})
     assert results.attrs["chunk"] < 100
     assert np.isfinite(results["loss"]).all()
@@ -260,7 +260,7 @@ def test_the_card_says_what_ran(tmp_path):
     results = quiet(TRAINING, AXES, folder=tmp_path / "x")
     run, versions = json.loads(results.attrs["run"]), json.loads(results.attrs["versions"])
     assert run["algo"]["rule"]["gamma"] == 0.99
-    assert run["algo"]["network"] == card.describe(rl.MLP((8,)))
+    assert run["algo"]["network"] == provenance.describe(rl.MLP((8,)))
     assert versions["jax"] == jax.__version__
     assert json.loads(results.attrs["machine"])["devices"] == jax.local_device_count()
     assert results.attrs["compile_seconds"] > 0

@@ -70,18 +70,18 @@ def test_other_versions_open_what_is_finished_and_nothing_else(tmp_path, capsys)
 def test_a_card_names_what_is_installed_and_one_that_named_less_is_no_other_sweep(tmp_path):
     import json
 
-    from jaxrl.sweep import card
+    from jaxrl.sweep import provenance
 
     run, axes = lambda a: {"y": a}, {"a": jnp.arange(2.0)}
     quiet(run, axes, folder=tmp_path / "x")
     record = json.loads((tmp_path / "x" / "sweep.json").read_text())
     assert record["versions"].pop("scipy") == importlib.metadata.version("scipy")
-    assert {"mujoco", "optuna"} <= {*card.PACKAGES}
+    assert {"mujoco", "optuna"} <= {*provenance.PACKAGES}
     assert "not installed" not in record["versions"].values()
     (tmp_path / "x" / "sweep.json").write_text(json.dumps(record))
     (tmp_path / "x" / "results.nc").unlink()
     quiet(run, axes, folder=tmp_path / "x")
-    assert card.differences({"versions": {"a": "1", "b": "1"}}, {"versions": {"a": "2"}}) == [
+    assert provenance.differences({"versions": {"a": "1", "b": "1"}}, {"versions": {"a": "2"}}) == [
         "versions.a: 1 there, 2 here"
     ]
 

@@ -231,7 +231,7 @@ def test_a_wrapped_world_is_drawn_as_the_one_inside(tmp_path):
 
 
 def test_a_wrapped_world_is_written_and_read():
-    from jaxrl.sweep.recipe import decode, encode
+    from jaxrl.sweep.serialize import decode, encode
 
     env = envs.FrameStack(envs.StickyActions(envs.make("Pendulum-P", g=5.0), 0.1), 3)
     assert decode(encode(env)) == env

@@ -13,11 +13,11 @@ from jaxrl import batch_norm, networks, tree
 from jaxrl.algorithms import critics
 from jaxrl.algorithms.actors import Proposal, Squashed, check_bounded, unscaled
 from jaxrl.algorithms.base import Constant, Optimizer, descend
-from jaxrl.algorithms.copies import SlowCopies
 from jaxrl.algorithms.critics import Critic, Expected
 from jaxrl.algorithms.learner import Batch, Learnt, read, read_next
 from jaxrl.algorithms.off_policy import OffPolicy
 from jaxrl.algorithms.q_learning import priority_of
+from jaxrl.algorithms.target_networks import SlowCopies
 from jaxrl.env import Env
 from jaxrl.networks import MLP
 from jaxrl.rules.base import Clock, Metrics

@@ -8,9 +8,9 @@ import optax
 from jaxrl.algorithms.actor_critic import make
 from jaxrl.algorithms.actors import Softmax, Squashed
 from jaxrl.algorithms.base import Optimizer, extends
-from jaxrl.algorithms.copies import CrossBatch
 from jaxrl.algorithms.critics import Gaussian
 from jaxrl.algorithms.off_policy import OffPolicy
+from jaxrl.algorithms.target_networks import CrossBatch
 from jaxrl.networks import MLP
 
 

@@ -6,9 +6,10 @@ import itertools
 import os
 import pathlib
 
-from jaxrl import catalogue, stats
+from jaxrl import stats
 from jaxrl.report import page, study
 from jaxrl.report.study import Study
+from jaxrl.runs import catalogue
 from jaxrl.sweep import store
 
 

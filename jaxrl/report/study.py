@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from jaxrl import catalogue, plot, stats
-from jaxrl.policy import policy
+from jaxrl import plot, stats
+from jaxrl.runs import catalogue
+from jaxrl.runs.policy import policy
 from jaxrl.sweep import load, store
 
 LEVEL = 0.95

@@ -16,16 +16,16 @@ import xarray as xr
 
 from jaxrl import progress as live
 from jaxrl.progress import Report
-from jaxrl.sweep import card, machines, netcdf, recipe, store
+from jaxrl.sweep import multihost, netcdf, provenance, serialize, store
 from jaxrl.sweep.checkpoint import clear_done, open_width
+from jaxrl.sweep.executor import Job
 from jaxrl.sweep.grid import Grid, bind, raw
 from jaxrl.sweep.groups import group_folder, load_groups, sweep_groups
-from jaxrl.sweep.job import Job
 from jaxrl.sweep.memory import as_bytes
 from jaxrl.sweep.plan import Plan, Plans, plan_of
 from jaxrl.sweep.program import flatten
+from jaxrl.sweep.record_file import read_small
 from jaxrl.sweep.results import Chunks, dataset
-from jaxrl.sweep.small import read_small
 from jaxrl.sweep.static import combine
 from jaxrl.train import Training
 
@@ -79,7 +79,7 @@ def sweep(
       TypeError: a swept name that is static.
     """
     _check_chunk(chunk)
-    machines.check(folder)
+    multihost.check(folder)
     limit = as_bytes(memory)
     if static:
         one = functools.partial(
@@ -116,9 +116,9 @@ def sweep(
         )
         if kept is not None and not any(job.missing()) and kept.results.exists():
             return load(kept.folder)
-        if kept is not None and machines.first():
+        if kept is not None and multihost.first():
             clear_done(kept.folder, chunks)
-        machines.together("a chunk", job.run_all)
+        multihost.together("a chunk", job.run_all)
         if kept is not None and jax.process_count() > 1:
             job.chunks = kept.done()
             if any(job.missing()):
@@ -127,9 +127,9 @@ def sweep(
                     "the same folder?"
                 )
         results = dataset(grid.labels, job.chunks, _attributes(record, job), grid.coordinates)
-        if kept is not None and machines.first():
+        if kept is not None and multihost.first():
             store.write_results(kept.results, results)
-        machines.meet("the results are written")
+        multihost.meet("the results are written")
         return results
     except BaseException as error:
         if job is not None:
@@ -272,7 +272,7 @@ def _width(chunk: int | None, chunks: Chunks, folder: Any) -> dict[str, Any]:
     running = (
         None if folder is None else open_width(home) or (store.read_width(home) if chunks else None)
     )
-    known = machines.agreed(running or max((last - first for first, last in chunks), default=0))
+    known = multihost.agreed(running or max((last - first for first, last in chunks), default=0))
     return {"chunk": known or None, "why": "as the folder's chunks", "keeps": folder is not None}
 
 
@@ -302,7 +302,9 @@ def _record(
         _first_row(member) if isinstance(run, Training) else member, return_shape=True
     )(_point(grid))
     described = (
-        card.describe(run) if isinstance(run, Training) else {"function": card.describe(run)}
+        provenance.describe(run)
+        if isinstance(run, Training)
+        else {"function": provenance.describe(run)}
     )
     described["program"] = _digest(program)
     outputs = shapes[1] | run.clocks if isinstance(run, Training) else shapes
@@ -315,12 +317,12 @@ def _record(
             name: [axis, label.tolist()] for name, (axis, label) in grid.coordinates.items()
         },
         "outputs": sorted(outputs),
-        "versions": card.versions(),
-        "machine": card.machine(),
-        "commit": card.commit(),
+        "versions": provenance.versions(),
+        "machine": provenance.machine(),
+        "commit": provenance.commit(),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **({} if keep_best is None else {"keep_best": keep_best}),
-        **(recipe.record(run, _point(grid)) if isinstance(run, Training) else {}),
+        **(serialize.record(run, _point(grid)) if isinstance(run, Training) else {}),
     }
 
 

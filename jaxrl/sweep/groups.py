@@ -12,7 +12,7 @@ import xarray as xr
 
 from jaxrl import progress as live
 from jaxrl.progress import Report
-from jaxrl.sweep import card, machines, store
+from jaxrl.sweep import multihost, provenance, store
 from jaxrl.sweep.grid import Grid
 from jaxrl.sweep.results import dataset, join
 from jaxrl.sweep.static import Combinations, combine, noted
@@ -57,9 +57,9 @@ def sweep_groups(
             )
             tally.close_group()
         results = _joined(record, parts)
-        if kept is not None and machines.first():
+        if kept is not None and multihost.first():
             store.write_results(kept.results, results)
-        machines.meet("the results of all groups are written")
+        multihost.meet("the results of all groups are written")
         return results
     except BaseException as error:
         setattr(error, "results", _joined(record, [*parts, getattr(error, "results", None)]))
@@ -124,10 +124,10 @@ def _record(run: Any, groups: Combinations, traced: list[dict[str, Any]]) -> dic
         name: part for name, part in traced[0].items() if name != "recipe"
     }  # each group keeps its own
     return common | {
-        "run": card.describe(run)
+        "run": provenance.describe(run)
         if isinstance(run, Training)
-        else {"function": card.describe(run)},
-        "static": {name: card.describe(values) for name, values in groups.values.items()},
+        else {"function": provenance.describe(run)},
+        "static": {name: provenance.describe(values) for name, values in groups.values.items()},
         "labels": labels | common["labels"],
         "groups": [group_folder(i) for i in range(len(traced))],
         "outputs": outputs,

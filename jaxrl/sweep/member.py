@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl import tree
-from jaxrl.sweep import card, recipe, store
+from jaxrl.sweep import provenance, serialize, store
 from jaxrl.sweep.grid import point_from_record
 from jaxrl.sweep.groups import group_at
-from jaxrl.sweep.small import read_group
+from jaxrl.sweep.record_file import read_group
 from jaxrl.sweep.static import put_together
 from jaxrl.train import Training
 
@@ -66,7 +66,7 @@ def training_of(folder: pathlib.Path, record: Record, training: Training | None 
             "training=, the rl.Training swept."
         )
     try:
-        found = recipe.decode(record["recipe"])
+        found = serialize.decode(record["recipe"])
     except ValueError as error:
         raise ValueError(f"{folder} alone is not enough: {error}") from error
     if not isinstance(found, Training):
@@ -78,9 +78,9 @@ def training_of(folder: pathlib.Path, record: Record, training: Training | None 
 
 def _same(folder: pathlib.Path, record: Record, training: Training) -> Training:
     """The training that is given; in a group, that with the group's static values."""
-    outer, here = record.get("outer"), _fields(card.describe(training))
-    changed = card.differences(_fields(record["run"]), here, "training")
-    if changed and outer is not None and not card.differences(_fields(outer["run"]), here):
+    outer, here = record.get("outer"), _fields(provenance.describe(training))
+    changed = provenance.differences(_fields(record["run"]), here, "training")
+    if changed and outer is not None and not provenance.differences(_fields(outer["run"]), here):
         paths = {name: tree.find(training, name) for name in outer["static"]}
         return put_together(training, {path: _part(record, path) for path in paths.values()})
     if changed:
@@ -96,7 +96,7 @@ def _part(record: Record, path: str) -> Any:
     found = record["recipe"]
     for part in path.split("."):
         found = found["fields"][part]
-    return recipe.decode(found, path)
+    return serialize.decode(found, path)
 
 
 def _fields(run: Any) -> Any:
@@ -198,7 +198,7 @@ def _structure(training: Training, name: str, kinds: Any) -> Any:
     """
     try:
         if kinds is not None:
-            return recipe.decode(kinds, name)
+            return serialize.decode(kinds, name)
     except ValueError:
         pass  # a class that only the owner's code has
     value = training
@@ -209,7 +209,7 @@ def _structure(training: Training, name: str, kinds: Any) -> Any:
 
 def _leaf(x: np.ndarray, kind: Any, at: str) -> jax.Array:
     if isinstance(kind, str):
-        return recipe.array(x, kind, at)
+        return serialize.array(x, kind, at)
     words = (
         np.ndim(x) == 1 and at == "the axis seed"
     )  # a key, of which an old folder kept the words alone

@@ -11,9 +11,9 @@ import jax
 import numpy as np
 
 from jaxrl.progress import clock
-from jaxrl.sweep import machines
+from jaxrl.sweep import multihost
+from jaxrl.sweep.executor import Job
 from jaxrl.sweep.grid import bind
-from jaxrl.sweep.job import Job
 from jaxrl.sweep.memory import free_bytes, told
 from jaxrl.sweep.program import Stepped, kept_of
 from jaxrl.train import Training
@@ -223,7 +223,7 @@ def plan_of(job: Job, probe: bool, processes: int) -> Plan:
         start // chunk for first, last in job.missing() for start in range(first, last, chunk)
     ]
     busiest = max(
-        sum(machines.whose(place, processes) == i for place in places) for i in range(processes)
+        sum(multihost.whose(place, processes) == i for place in places) for i in range(processes)
     )
     seconds = None if seconds is None else seconds * busiest
     result, learner = _sizes(job)

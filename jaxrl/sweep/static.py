@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from jaxrl import tree
-from jaxrl.sweep import card
+from jaxrl.sweep import provenance
 from jaxrl.sweep.grid import Grid, check_takes
 from jaxrl.train import Training
 
@@ -174,4 +174,4 @@ def short(value: Any) -> str:
 
 
 def _is_default(field: dataclasses.Field, value: Any) -> bool:
-    return card.describe(field.default) == card.describe(value)
+    return provenance.describe(field.default) == provenance.describe(value)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from jaxrl.sweep import card, machines, npz
+from jaxrl.sweep import multihost, npz, provenance
 from jaxrl.sweep.results import Chunks, Outputs, without_learners
 
 RESULTS = "results.nc"
@@ -39,12 +39,12 @@ class Store:
         self.folder = folder
         self.members = self.folder / "members"
         self._lock = None
-        machines.together(
-            "opening the folder", lambda: self._open(record) if machines.first() else None
+        multihost.together(
+            "opening the folder", lambda: self._open(record) if multihost.first() else None
         )
-        machines.together(
+        multihost.together(
             "opening the folder",
-            lambda: None if machines.first() else check(folder, _plain(record)),
+            lambda: None if multihost.first() else check(folder, _plain(record)),
         )
 
     def _open(self, record: dict[str, Any]) -> None:
@@ -117,11 +117,13 @@ def check(folder: pathlib.Path, record: dict[str, Any]) -> dict[str, Any]:
         "function" not in found["run"]
     )  # of a function, its program is all that tells it from another
     finished = (folder / RESULTS).exists()
-    upgraded = card.differences(found["versions"], record["versions"], "versions")
+    upgraded = provenance.differences(found["versions"], record["versions"], "versions")
     if known_fields and finished and upgraded:  # results are no less so after an upgrade,
         parts.remove("versions")  # under which the same program reads otherwise
         there, here = ({**each, "run": {**each["run"], "program": None}} for each in (there, here))
-    changed = [line for part in parts for line in card.differences(there[part], here[part], part)]
+    changed = [
+        line for part in parts for line in provenance.differences(there[part], here[part], part)
+    ]
     if changed:
         listed = "\n  ".join(changed[:12] + (["..."] if len(changed) > 12 else []))
         raise ValueError(
@@ -133,7 +135,7 @@ def check(folder: pathlib.Path, record: dict[str, Any]) -> dict[str, Any]:
     there, here = (
         {part: each[part] for part in ("machine", "versions")} for each in (found, record)
     )
-    if lines := card.differences(there, here):
+    if lines := provenance.differences(there, here):
         print(
             f"{folder} was begun elsewhere ({'; '.join(lines)}): what is missing there will be "
             "equal but for rounding."

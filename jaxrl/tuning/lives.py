@@ -18,8 +18,8 @@ import numpy as np
 from jaxrl import tree
 from jaxrl.sweep import store
 from jaxrl.sweep.checkpoint import put
+from jaxrl.sweep.executor import ACCELERATOR_WIDTH, CPU_WIDTH, MEMORY_SHARE
 from jaxrl.sweep.grid import raw
-from jaxrl.sweep.job import ACCELERATOR_WIDTH, CPU_WIDTH, MEMORY_SHARE
 from jaxrl.sweep.memory import free_bytes, told
 from jaxrl.sweep.program import Stepped, middle
 from jaxrl.sweep.static import put_together

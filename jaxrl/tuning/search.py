@@ -17,7 +17,7 @@ import numpy as np
 from jaxrl import progress as live
 from jaxrl import stats
 from jaxrl.progress import Report
-from jaxrl.sweep import card, store
+from jaxrl.sweep import provenance, store
 from jaxrl.train import Training
 from jaxrl.tuning.found import Found
 from jaxrl.tuning.history import Tuner
@@ -88,7 +88,7 @@ def repeat(
     searches = [study.search(i) for i in range(repetitions)]
     home = None if folder is None else pathlib.Path(folder).expanduser()
     with (
-        _opened(home, card.describe(study) | {"versions": card.versions()}),
+        _opened(home, provenance.describe(study) | {"versions": provenance.versions()}),
         _shown(progress) as show,
     ):
         lives = Lives(
@@ -178,7 +178,7 @@ def _opened(folder: pathlib.Path | None, record: dict[str, Any]) -> Iterator[Non
         return
     path, record = folder / RECORD, json.loads(json.dumps(record))
     if path.exists():
-        if changed := card.differences(json.loads(path.read_text()), record):
+        if changed := provenance.differences(json.loads(path.read_text()), record):
             listed = "\n  ".join(changed[:12])
             raise ValueError(
                 f"{folder} holds another search; these fields differ:\n  {listed}\nNothing was "

@@ -9,8 +9,8 @@ import jax
 import tyro
 
 import jaxrl as rl
-from jaxrl import commands, studies
-from jaxrl.arguments import (
+from jaxrl.cli import commands, studies
+from jaxrl.cli.arguments import (
     TUNERS,
     Search,
     Sweep,

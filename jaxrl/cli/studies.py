@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 import jaxrl as rl
-from jaxrl.commands import labels_of
+from jaxrl.cli.commands import labels_of
 
 WIDE = 160  # columns of a table that goes to a file or a pipe
 

@@ -13,7 +13,7 @@ import xarray as xr
 
 from jaxrl import progress as live
 from jaxrl.progress import Report
-from jaxrl.sweep import _record, card, load, store
+from jaxrl.sweep import _record, load, provenance, store
 from jaxrl.sweep import member as members
 from jaxrl.sweep.grid import Grid, bind
 from jaxrl.sweep.program import Stepped
@@ -271,11 +271,13 @@ def _changed(record: members.Record, here: dict[str, Any]) -> list[str]:
     lines = [
         line
         for part in ("run", "versions")
-        for line in card.differences(record[part], here[part], part)
+        for line in provenance.differences(record[part], here[part], part)
     ]
-    lines += card.differences(record["machine"], machine, "machine")
+    lines += provenance.differences(record["machine"], machine, "machine")
     if machine["platform"] == "cpu" and machine["devices"] < (
         wanted := record["machine"].get("devices", 1)
     ):
         lines.append(f"rl.use_all_cores({wanted}) right after the imports makes as many devices")
-    return lines + card.differences({"commit": record.get("commit")}, {"commit": here["commit"]})
+    return lines + provenance.differences(
+        {"commit": record.get("commit")}, {"commit": here["commit"]}
+    )

@@ -17,7 +17,7 @@ import pandas as pd
 import xarray as xr
 
 from jaxrl.sweep import load, store
-from jaxrl.sweep.small import write_small
+from jaxrl.sweep.record_file import write_small
 
 Kind = Literal["csv", "parquet", "tensorboard", "wandb", "record"]
 NAMES = {

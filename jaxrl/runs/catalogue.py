@@ -18,7 +18,7 @@ import pandas as pd
 import xarray as xr
 
 from jaxrl import algorithms, stats, tree
-from jaxrl.sweep import card, load, member, store
+from jaxrl.sweep import load, member, provenance, store
 
 COLUMNS = (
     *(
@@ -199,7 +199,7 @@ def algorithm_of(run: dict[str, Any]) -> str:
     """
     if "algo" not in run:
         return str(run.get("function", "unknown")).rpartition(".")[2]
-    made = {name: card.describe(maker()) for name, maker in algorithms.ALGORITHMS.items()}
+    made = {name: provenance.describe(maker()) for name, maker in algorithms.ALGORITHMS.items()}
     apart = {
         name: _apart(one, run["algo"])
         for name, one in made.items()

@@ -10,8 +10,8 @@ import jax
 import tyro
 
 import jaxrl as rl
-from jaxrl import abilities
-from jaxrl.catalogue import BEGINNINGS
+from jaxrl import capabilities
+from jaxrl.runs.catalogue import BEGINNINGS
 from jaxrl.sweep.store import read_record
 
 
@@ -96,8 +96,8 @@ def algorithms() -> None:
     """
     width = max(map(len, rl.ALGORITHMS))
     for name, maker in rl.ALGORITHMS.items():
-        print(f"{name:{width}}  {abilities.title(maker)}", flush=True)
-    rows = abilities.table(rl.ALGORITHMS)
+        print(f"{name:{width}}  {capabilities.title(maker)}", flush=True)
+    rows = capabilities.table(rl.ALGORITHMS)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     print()
     for row in rows:

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from jaxrl.progress import Report
-from jaxrl.sweep import machines
+from jaxrl.sweep import multihost
 from jaxrl.sweep.checkpoint import Checkpoints, clear
 from jaxrl.sweep.grid import Grid
 from jaxrl.sweep.memory import free_bytes, told
@@ -100,7 +100,7 @@ class Job:
         decided.
         """
         asks = not self.chunk and jax.process_count() > 1  # the first process decides for all
-        given = machines.agreed(0) if asks and not machines.first() else self.chunk
+        given = multihost.agreed(0) if asks and not multihost.first() else self.chunk
         left = self.grid.members - self.num_done
         devices = min(
             jax.local_device_count(), self.grid.members, given or self.grid.members
@@ -120,15 +120,15 @@ class Job:
             program = self._compile(width, devices)
             limit, needed = self._limit(given), program.bytes_per_device + self._copies(program)
             if needed <= limit or width == devices or (given and jax.process_count() > 1):
-                if asks and machines.first():
-                    machines.agreed(width)
+                if asks and multihost.first():
+                    multihost.agreed(width)
                 self.why += (
                     ""
                     if needed <= limit
                     else f"; one member a device needs {told(needed)} of {told(limit)}"
                 )
                 self.chunk, self.limit, self.needed = width, limit, needed
-                if self.store is not None and machines.first():
+                if self.store is not None and multihost.first():
                     self.store.note_width(width)
                 return program, width
             fits = int(width * min(limit, self._limit(None)) / needed)
@@ -184,7 +184,7 @@ class Job:
     def _run_chunks(self, program: Whole | Stepped, width: int) -> None:
         for first, end in list(self.missing()):
             for start in (
-                start for start in range(first, end, width) if machines.mine(start // width)
+                start for start in range(first, end, width) if multihost.mine(start // width)
             ):
                 self._run_chunk(program, width, start, min(start + width, end))
 

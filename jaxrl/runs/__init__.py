@@ -1,0 +1,1 @@
+"""What a directory of runs holds: listed, compared, loaded, run again, exported."""
