@@ -22,7 +22,7 @@ import jaxrl as rl
 from envs import tabular
 from envs.levels import distribution
 from envs.solve import optimal_return
-from jaxrl.meta.lives import SELECTION
+from jaxrl.meta.inner_loop import SELECTION
 from jaxrl.tree import pytree, static
 
 TEST = 0x7E57
@@ -134,7 +134,7 @@ class Wrapped:
 
 
 @pytree
-class Told(Wrapped):
+class TimeConditioned(Wrapped):
     """A rule that is told an age at each update: its own where `age` is 1, always none where 0, a
     random one where -1.
 
@@ -183,7 +183,7 @@ def discover(
     ]
 
 
-def scorer(lives: rl.Lives, tasks: Any, levels: int) -> Callable[..., np.ndarray]:
+def scorer(lives: rl.InnerLoop, tasks: Any, levels: int) -> Callable[..., np.ndarray]:
     """Parameters to their scores on the test levels, the same ones and the same luck for all.
 
     [levels].
@@ -193,7 +193,7 @@ def scorer(lives: rl.Lives, tasks: Any, levels: int) -> Callable[..., np.ndarray
 
 
 def by_lifetime(
-    lives: rl.Lives, tasks: Any, levels: int, lifetimes: tuple[int, ...]
+    lives: rl.InnerLoop, tasks: Any, levels: int, lifetimes: tuple[int, ...]
 ) -> Callable[..., np.ndarray]:
     """Parameters to their scores after lives of each length, on the same levels for all.
 

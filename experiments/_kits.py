@@ -58,7 +58,7 @@ def _replay(job: Job, task: Replayed) -> dict[str, Any]:
         **{"capacity": job.capacity, "warmup": task.warmup, "lr": task.lr, "gamma": task.gamma},
         **{
             "max_grad_norm": task.max_grad_norm,
-            "target_rate": task.rate,
+            "tau": task.rate,
             "target_period": float(task.updates),
         },
     }

@@ -131,12 +131,15 @@ def ways(config: Config) -> dict[str, tuple[Any, int]]:
     adaptive = learner(config.lr)
     truth = replace(adaptive, rule=replace(adaptive.rule, limit=0.0))
     bootstrap = rl.Bootstrap(truth, num_updates=config.target)
-    online = lambda aim: rl.Online(
-        adaptive, aim, tunes=("weights",), num_updates=config.num_updates
+    online = lambda aim: rl.SelfTuning(
+        adaptive, aim, meta_params=("weights",), num_updates=config.num_updates
     )
     return {
         "bootstrapped": (online(bootstrap), config.num_updates + config.target - 1),
-        "meta-gradient": (online(rl.Gain(entropy_weight=config.outer_entropy)), config.num_updates),
+        "meta-gradient": (
+            online(rl.PolicyGradientObjective(entropy_weight=config.outer_entropy)),
+            config.num_updates,
+        ),
     }
 
 

@@ -82,7 +82,7 @@ def evolution(config: Config) -> rl.Evolution:
     drift = LPO.random(jax.random.key(1), config.width, zero=True)
     strategy = rl.ES(lr=config.lr, sigma=config.sigma, population=config.population)
     life = (config.updates, config.updates)
-    lives = rl.Lives(learner(drift), tunes=("weights",), lifetime=life, chunk=16)
+    lives = rl.InnerLoop(learner(drift), meta_params=("weights",), lifetime=life, chunk=16)
     return rl.Evolution(lives, strategy)
 
 
@@ -94,7 +94,7 @@ def run(config: Config) -> tuple[dict[str, Any], dict[str, np.ndarray], xr.Datas
     scorer = lambda **changes: lab.scorer(
         replace(search.lives, **changes), tasks, config.test_levels
     )
-    lpo, ppo = scorer(), scorer(learner=learner(rl.Clip()), tunes=("lr", "clip"))
+    lpo, ppo = scorer(), scorer(learner=learner(rl.Clip()), meta_params=("lr", "clip"))
     settings = [{"lr": lr, "clip": clip} for lr in (0.03, 0.1, 0.3) for clip in (0.1, 0.2, 0.4)]
     best = lab.tuned(ppo, settings[: config.settings])
     scores = {
@@ -103,7 +103,7 @@ def run(config: Config) -> tuple[dict[str, Any], dict[str, np.ndarray], xr.Datas
         "no drift": ppo({"lr": 0.3, "clip": float("inf")})[None],
         "PPO": ppo({"lr": 0.3, "clip": 0.2})[None],
         "PPO, tuned": ppo({name: best[name] for name in ("lr", "clip")})[None],
-        "DPO": scorer(learner=learner(rl.DPO()), tunes=())({})[None],
+        "DPO": scorer(learner=learner(rl.DPO()), meta_params=())({})[None],
     }
     means = {name: x.mean() for name, x in scores.items()}
     record = {

@@ -33,7 +33,7 @@ import xarray as xr
 import jaxrl as rl
 from experiments import _discovery as lab
 from jaxrl.meta import RegularizedEvolution
-from jaxrl.meta.lives import SELECTION
+from jaxrl.meta.inner_loop import SELECTION
 from jaxrl.symbolic import ValueProgram, formula
 from jaxrl.symbolic.rules import DQN, DQN_REG
 from jaxrl.tree import replace
@@ -114,7 +114,7 @@ def learner(criterion: Any, num_envs: int = 16, num_steps: int = 8) -> rl.OnPoli
 
 def search(config: Config) -> RegularizedEvolution:
     criterion = ValueProgram.of(HAND_MADE["broken"], config.lines)
-    life = lambda updates, *play: rl.Lives(
+    life = lambda updates, *play: rl.InnerLoop(
         learner(criterion, *play), ("criterion",), (updates, updates), episodes=8, greedy=True
     )
     return RegularizedEvolution(
@@ -146,7 +146,7 @@ def run(config: Config) -> tuple[dict[str, Any], list[Any]]:
     spent = cost(config, busy, time.monotonic() - began)
     most, lives = (
         max(config.test_levels, config.selection_levels),
-        replace(evolution.lives, tunes=("criterion", "lr")),
+        replace(evolution.lives, meta_params=("criterion", "lr")),
     )
     score = {name: lab.scorer(lives, one(), most) for name, one in WORLDS.items()}
     asked = lambda params: score[config.worlds](params, SELECTION)[: config.selection_levels]

@@ -98,7 +98,7 @@ def evolution(config: Config) -> rl.Evolution:
         rule, 40.0, rl.Optimizer(optax.sgd)
     )  # the tabular agent of Oh et al. (2020): SGD at 40, norm 0.5
     return rl.Evolution(
-        rl.Lives(agent, tunes=("weights",), lifetime=config.lifetime, chunk=16), strategy
+        rl.InnerLoop(agent, meta_params=("weights",), lifetime=config.lifetime, chunk=16), strategy
     )
 
 
@@ -115,9 +115,13 @@ def run(config: Config) -> tuple[dict[str, Any], xr.Dataset, list[Any]]:
         "cpu_seconds": round(time.process_time() - busy, 1),
     }
     shown = search.lives.learner
-    told_wrong = replace(search.lives, learner=replace(shown, rule=lab.Told(shown.rule, -1.0)))
+    told_wrong = replace(
+        search.lives, learner=replace(shown, rule=lab.TimeConditioned(shown.rule, -1.0))
+    )
     simple = replace(
-        search.lives, learner=learner(rl.Surrogate(rl.PolicyGradient()), 0.3, ADAM), tunes=("lr",)
+        search.lives,
+        learner=learner(rl.Surrogate(rl.PolicyGradient()), 0.3, ADAM),
+        meta_params=("lr",),
     )
     scorer = lambda lives: lab.by_lifetime(lives, tasks, config.test_levels, config.test_lifetimes)
     rule, wrong, hand = (scorer(lives) for lives in (search.lives, told_wrong, simple))

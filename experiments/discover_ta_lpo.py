@@ -72,8 +72,11 @@ class Config:
 
 def evolution(config: Config) -> rl.Evolution:
     agent = learner(LPO.random(jax.random.key(1), config.width, knows_time=True, zero=True))
-    lives = rl.Lives(
-        replace(agent, rule=lab.Told(agent.rule)), ("weights",), config.lifetime, chunk=16
+    lives = rl.InnerLoop(
+        replace(agent, rule=lab.TimeConditioned(agent.rule)),
+        ("weights",),
+        config.lifetime,
+        chunk=16,
     )
     return rl.Evolution(
         lives, rl.ES(lr=config.lr, sigma=config.sigma, population=config.population)
@@ -92,9 +95,9 @@ def run(config: Config) -> tuple[dict[str, Any], xr.Dataset, list[rl.OnPolicy]]:
         "seconds": round(time.monotonic() - began, 1),
         "cpu_seconds": round(time.process_time() - busy, 1),
     }
-    by_hand = replace(search.lives, learner=learner(rl.Clip()), tunes=("lr", "clip"))
+    by_hand = replace(search.lives, learner=learner(rl.Clip()), meta_params=("lr", "clip"))
     test = lambda lives: lab.by_lifetime(lives, tasks, config.test_levels, config.test_lifetimes)
-    drift, hand = test(replace(search.lives, tunes=("weights", "age"))), test(by_hand)
+    drift, hand = test(replace(search.lives, meta_params=("weights", "age"))), test(by_hand)
     rates, clips = np.geomspace(0.03, 0.3, config.rates), np.geomspace(0.1, 0.4, config.clips)
     settings = [{"lr": float(lr), "clip": float(clip)} for lr in rates for clip in clips]
     best = lab.tuned(lab.scorer(by_hand, tasks, config.selection_levels), settings)

@@ -65,7 +65,7 @@ class Config:
         return self.generations * self.population + self.evals * self.selection_levels
 
 
-def lives(config: Config, optimizer: Any, lr: float, *tunes: str) -> rl.Lives:
+def lives(config: Config, optimizer: Any, lr: float, *meta_params: str) -> rl.InnerLoop:
     learner = rl.OnPolicy(
         lr=lr,
         schedule=rl.Linear(1.0),
@@ -77,7 +77,7 @@ def lives(config: Config, optimizer: Any, lr: float, *tunes: str) -> rl.Lives:
         network=rl.Table(lab.mini().levels.num_states),
         optimizer=optimizer,
     )
-    return rl.Lives(learner, tunes, (config.updates, config.updates), EPISODES, chunk=16)
+    return rl.InnerLoop(learner, meta_params, (config.updates, config.updates), EPISODES, chunk=16)
 
 
 def cost(optimizer: Any, params: Any, steps: int = 200) -> dict[str, float]:
@@ -133,7 +133,7 @@ def run(config: Config) -> tuple[dict[str, Any], xr.Dataset]:
     results, found = lab.discover(search, config, config.kind, tasks)
     adam = lives(config, ADAM, 0.1, "lr", "optimizer.options.b1", "schedule.end")
     settings = [
-        dict(zip(adam.tunes, setting, strict=True))
+        dict(zip(adam.meta_params, setting, strict=True))
         for setting in np.stack(
             np.meshgrid([0.01, 0.03, 0.1, 0.3, 1.0], [0.9, 0.5], [1.0, 0.0]), -1
         )
@@ -143,10 +143,10 @@ def run(config: Config) -> tuple[dict[str, Any], xr.Dataset]:
     each = max(config.lives // len(settings), 1)
     best = lab.tuned(lab.scorer(adam, tasks, each), settings)
     score, score_adam = (lab.scorer(one, tasks, config.test_levels) for one in (own, adam))
-    default = dict(zip(adam.tunes, (0.1, 0.9, 1.0), strict=True))
+    default = dict(zip(adam.meta_params, (0.1, 0.9, 1.0), strict=True))
     scores = {
         "learned": np.stack([score(one) for one in found]),
-        "Adam, tuned": score_adam({name: best[name] for name in adam.tunes})[None],
+        "Adam, tuned": score_adam({name: best[name] for name in adam.meta_params})[None],
         "Adam, lr 0.1": score_adam(default)[None],
         "no learning": score(own.tuned)[None],
     }

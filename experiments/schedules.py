@@ -103,7 +103,7 @@ class Scheduled(lab.Wrapped):
         return now.loss(out, batch, targets, clock)
 
 
-def lives(config: Config) -> rl.Lives:
+def lives(config: Config) -> rl.InnerLoop:
     network, constant = rl.Table(lab.mini().levels.num_states), Schedule(jnp.array(CONSTANT))
     agent = rl.OnPolicy(
         Scheduled(constant),
@@ -116,7 +116,7 @@ def lives(config: Config) -> rl.Lives:
         network=network,
         optimizer=rl.Optimizer(optax.adam, {"eps": 1e-5, "eps_root": 1e-16}),
     )
-    return rl.Lives(agent, tunes=TUNES, lifetime=config.lifetime, chunk=8)
+    return rl.InnerLoop(agent, meta_params=TUNES, lifetime=config.lifetime, chunk=8)
 
 
 def searches(config: Config) -> dict[str, Any]:
@@ -173,7 +173,7 @@ def run(config: Config) -> tuple[dict[str, Any], dict[str, xr.Dataset], dict[str
         ]
     flags = tuple(name.replace("weights", "shuffled") for name in TUNES)
     test = lab.by_lifetime(
-        replace(life, tunes=TUNES + flags), tasks, config.test_levels, config.test_lifetimes
+        replace(life, meta_params=TUNES + flags), tasks, config.test_levels, config.test_lifetimes
     )
     told = lambda params, shuffled: params | dict.fromkeys(flags, jnp.float32(shuffled))
     scores = {

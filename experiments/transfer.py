@@ -24,7 +24,7 @@ import envs
 import jaxrl as rl
 from experiments import _discovery as lab
 from experiments import discover_lpo, discover_ta_lpg
-from jaxrl.meta.lives import SELECTION
+from jaxrl.meta.inner_loop import SELECTION
 from jaxrl.rules.td import SquaredError
 from jaxrl.sweep import provenance
 from jaxrl.tree import pytree, replace
@@ -153,7 +153,7 @@ def scorer(
     def run(seed: Any, change: dict[str, Any]) -> jax.Array:
         key_level, key_life = jax.random.split(jax.random.key(seed))
         scaled = Scaled(levels, change["reward"])
-        lives = rl.Lives(replace(agent, lr=agent.lr * change["lr"]))
+        lives = rl.InnerLoop(replace(agent, lr=agent.lr * change["lr"]))
         lifetime = jnp.round(updates * change["life"]).astype(jnp.int32)
 
         def life(n: jax.Array) -> jax.Array:

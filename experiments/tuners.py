@@ -33,7 +33,7 @@ TUNERS: dict[str, tuning.Tuner] = {
     "sobol": tuning.Sobol(64),
     "halving": tuning.SuccessiveHalving(),
     "hyperband": tuning.Hyperband(),
-    "foresight": tuning.Foresight(),
+    "foresight": tuning.CurveStopping(),
     "pbt": tuning.PBT(),
     "de": tuning.DE(4),
     "dehb": tuning.DEHB(),
@@ -131,7 +131,7 @@ def search(name: str, tuner: str, config: Config) -> dict[str, Any]:
 
 def fixed(name: str, setting: dict[str, float], config: Config) -> dict[str, Any]:
     """A setting on the very test seeds of the searches."""
-    keys = tuning.held_out(0, config.test_seeds)
+    keys = tuning.fresh_seeds(0, config.test_seeds)
     curve = rl.sweep(training_of(name, config, **setting), {"seed": keys}, progress=False)[
         "return"
     ].values

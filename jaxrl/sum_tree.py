@@ -57,7 +57,9 @@ class SumTree:
         """
         starts, upper = jnp.array(self.starts, jnp.int32), jnp.triu(jnp.ones((WIDTH, WIDTH)))
 
-        def descend(level: jax.Array, carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        def apply_gradients(
+            level: jax.Array, carry: tuple[jax.Array, ...]
+        ) -> tuple[jax.Array, ...]:
             index, place, _ = carry
             child = self.nodes[starts[level] + index]
             end = jnp.matmul(child, upper, precision="highest")  # the running sum
@@ -69,7 +71,7 @@ class SumTree:
             return index * WIDTH + chosen[:, 0].astype(jnp.int32), place - (end - child), child
 
         first = jnp.zeros(place.shape, jnp.int32), place, jnp.zeros(place.shape)
-        index, _, number = jax.lax.fori_loop(0, len(self.starts), descend, first)
+        index, _, number = jax.lax.fori_loop(0, len(self.starts), apply_gradients, first)
         return index, number
 
 

@@ -106,7 +106,7 @@ class Training:
         return jnp.floor(jnp.asarray(self.stop_after, jnp.float32) / self.algo.steps_per_update)
 
     def advance(self, key: jax.Array, state: State, row: jax.Array | int) -> tuple[State, Metrics]:
-        """Lives one row: updates, then the greedy evaluation. The metrics are the row's means.
+        """InnerLoop one row: updates, then the greedy evaluation. The metrics are the row's means.
         [].
         """
         key_row = jax.random.fold_in(jax.random.fold_in(key, 1), row)
@@ -183,7 +183,7 @@ class Training:
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
         zeros |= {"lived": jnp.float32(0.0)} if self._stops else {}
         (state, totals), _ = jax.lax.scan(one, (state, zeros), jnp.arange(counts.max()))
-        return state, mean_of(totals, totals.pop("lived", jnp.asarray(counts)[row]))
+        return state, to_means(totals, totals.pop("lived", jnp.asarray(counts)[row]))
 
     def _evaluate(self, key: jax.Array, state: State, row: jax.Array | int) -> jax.Array:
         evaluated, episodes = self.eval_rows
@@ -220,7 +220,7 @@ def weigh(metrics: Metrics) -> Metrics:
     return metrics | {name: total(name) for name in ("return", "length")}
 
 
-def mean_of(totals: Metrics, updates: jax.Array) -> Metrics:
+def to_means(totals: Metrics, updates: jax.Array) -> Metrics:
     """The sums of a row as means; `episodes` stays a count; return and length are NaN when no
     episode ended.
     """

@@ -118,7 +118,7 @@ RELU = rl.MLP((16,), activation=jax.nn.relu, shared=True, init=lecun)
 NORMED = rl.MLP((16,), activation=jax.nn.relu, shared=True, init=lecun, batch_norm=True)
 OWN_NORM = rl.MLP((16,), activation=jax.nn.relu, shared=True, layer_norm=True)
 ACTOR = OFF | dict(network=RELU, capacity=1024, warmup=160)
-SLOW = ACTOR | dict(target_rate=0.1)
+SLOW = ACTOR | dict(tau=0.1)
 COLD = dict(temperature=0.01, temperature_lr=0.0)  # so little that a value is a return
 SOFT, CROSSED = SLOW | COLD, ACTOR | COLD | dict(network=NORMED, critic_network=NORMED)
 STREAM = dict(gamma=GAMMA, normalize_obs=False, normalize_reward=False, num_steps=8)
@@ -132,7 +132,7 @@ MEMBERS: dict[
     "ddpg": (1200, SLOW),
     "dpo": (150, MANY),
     "dqn": (400, VALUE),
-    "dsac_t": (1200, SOFT | dict(epsilon=0.01, target_rate=0.05)),
+    "dsac_t": (1200, SOFT | dict(epsilon=0.01, tau=0.05)),
     "grpo": (300, GROUP | dict(lr=3e-3)),
     "impala": (150, ON),
     "iqn": (400, VALUE),

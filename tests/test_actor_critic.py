@@ -295,7 +295,7 @@ def test_redq_of_two_is_sac_step_by_step():
     the same.
     """
     env = LESSONS["aim"]
-    algos = [rl.sac(**SOFT), rl.redq(**SOFT, num_critics=2, subset=2, updates=1)]
+    algos = [rl.sac(**SOFT), rl.redq(**SOFT, num_critics=2, num_target_critics=2, updates=1)]
     states = [algo.init(jax.random.key(0), env) for algo in algos]
     update = jax.jit(lambda algo, key, state: algo.update(key, env, state))
     for i in range(25):
@@ -307,8 +307,8 @@ def test_redq_of_two_is_sac_step_by_step():
     chex.assert_trees_all_equal(
         *[(state.params, state.targets, state.opt_state) for state in states]
     )
-    mean = rl.redq(**SOFT, num_critics=3, subset=2).learner
-    assert (mean.policy_minimum, mean.policy_critics, mean.policy_period) == (False, 3, 20.0)
+    mean = rl.redq(**SOFT, num_critics=3, num_target_critics=2).learner
+    assert (mean.policy_minimum, mean.num_policy_critics, mean.policy_delay) == (False, 3, 20.0)
 
 
 def test_mirror_descent_at_one_over_the_temperature_is_sac():
@@ -331,7 +331,7 @@ def test_mirror_descent_at_one_over_the_temperature_is_sac():
 
 
 def test_slow_copies_and_policy_move_when_they_should():
-    algo = rl.td3(**SLOW, policy_period=3.0)
+    algo = rl.td3(**SLOW, policy_delay=3.0)
     env, learnt, batch = begun(algo)
     learn = jax.jit(lambda key, learnt: algo.learner.learn(key, env, learnt, batch, CLOCK)[0])
     same = lambda a, b: all(
@@ -450,8 +450,8 @@ def test_what_crossq_can_t_be_is_explained():
         begin(rl.crossq(memory=Sum()))
     with pytest.raises(ValueError, match=r"leave step_size out"):
         begin(rl.crossq(step_size=1.0))
-    with pytest.raises(TypeError, match=r"crossq has no target_rate, unlike sac"):
-        rl.crossq(target_rate=0.1)
+    with pytest.raises(TypeError, match=r"crossq has no tau, unlike sac"):
+        rl.crossq(tau=0.1)
     algo = rl.ppo(network=rl.MLP((4,), batch_norm=True), num_envs=4, num_steps=4, minibatches=1)
     with pytest.raises(ValueError, match=r"batch_norm=True is for actor-critics"):
         rl.train(jax.random.key(0), algo, LESSONS["aim"], steps=16, evals=1)
@@ -480,7 +480,9 @@ def test_a_spread_outside_its_ends_is_led_back_and_no_further():
     """A clip's slope is 0 there: a policy too wide stayed so, and its mean fled to the edge of the
     box instead.
     """
-    descend = lambda x, aim: x - 0.5 * jax.grad(lambda x: (actors.held(x, -2.0, 0.5) - aim) ** 2)(x)
+    apply_gradients = lambda x, aim: (
+        x - 0.5 * jax.grad(lambda x: (actors.held(x, -2.0, 0.5) - aim) ** 2)(x)
+    )
     for x, aim, expected in (
         (0.0, 9.0, 9.0),
         (3.0, 0.0, 2.5),
@@ -488,7 +490,7 @@ def test_a_spread_outside_its_ends_is_led_back_and_no_further():
         (-4.0, 0.5, -1.5),
         (-4.0, -9.0, -4.0),
     ):
-        assert float(descend(x, aim)) == expected
+        assert float(apply_gradients(x, aim)) == expected
     held = lambda low, high: actors.held(jnp.array([-4.0, 0.0, 3.0, 5.0]), low, high)
     np.testing.assert_array_equal(held(-2.0, 0.5), [-2.0, 0.0, 0.5, 0.5])
     assert jax.grad(lambda ends: held(*ends).sum())((-2.0, 0.5)) == (1.0, 2.0)
@@ -507,8 +509,8 @@ def test_noise_with_inertia_lasts_and_is_as_large_as_without():
     """An autoregressive process of variance 1, which starts anew with each episode; what is judged
     knows none of it.
     """
-    inertia, num = 0.8, 4000
-    algo = rl.td3(**SLOW, inertia=inertia, noise=0.05)
+    noise_correlation, num = 0.8, 4000
+    algo = rl.td3(**SLOW, noise_correlation=noise_correlation, noise=0.05)
     env, learnt, _ = begun(algo)
     learner, obs = algo.learner, jnp.zeros(1)
     start = learner.start(env)
@@ -524,22 +526,26 @@ def test_noise_with_inertia_lasts_and_is_as_large_as_without():
 
     noise = np.asarray(jax.jit(live)(jax.random.key(0)))[50:] / 0.05
     assert noise.std() == pytest.approx(1.0, abs=0.1)
-    assert np.corrcoef(noise[1:], noise[:-1])[0, 1] == pytest.approx(inertia, abs=0.03)
+    assert np.corrcoef(noise[1:], noise[:-1])[0, 1] == pytest.approx(noise_correlation, abs=0.03)
     far = {"memory": (), "noise": jnp.full(1, 9.0)}
     np.testing.assert_array_equal(
         *(learner.act(jax.random.key(0), env, learnt.params, x, obs)[1] for x in (start, far))
     )
-    recurrent = rl.sac(**SOFT, memory=Sum(), burn_in=1, sequence=2, inertia=inertia)
+    recurrent = rl.sac(
+        **SOFT, memory=Sum(), burn_in=1, sequence=2, noise_correlation=noise_correlation
+    )
     state = recurrent.init(jax.random.key(0), env)
     jax.eval_shape(lambda key: recurrent.update(key, env, state), jax.random.key(1))
-    with pytest.raises(ValueError, match="inertia is of the noise on real actions"):
-        rl.sac_discrete(inertia=0.5).init(jax.random.key(0), env_of(rl.sac_discrete()))
+    with pytest.raises(ValueError, match="noise_correlation is of the noise on real actions"):
+        rl.sac_discrete(noise_correlation=0.5).init(jax.random.key(0), env_of(rl.sac_discrete()))
 
 
 def test_smoothing_noise_is_clipped_twice():
     out = {"loc": jnp.full((4000, 1), 1.0)}
     action = (
-        Deterministic(smoothing=0.2, smoothing_clip=0.3).propose_next(jax.random.key(0), out).action
+        Deterministic(target_noise=0.2, target_noise_clip=0.3)
+        .propose_next(jax.random.key(0), out)
+        .action
     )
     noise = np.asarray(action - jnp.tanh(1.0))
     assert noise.min() == pytest.approx(-0.3, abs=1e-6)
@@ -578,9 +584,10 @@ def test_images_and_masks_are_seen():
 
 def test_more_critics_than_there_are_is_explained():
     with pytest.raises(
-        ValueError, match=r"subset=3 of num_critics=2 .*say subset=2, or more critics"
+        ValueError,
+        match=r"num_target_critics=3 of num_critics=2 .*say num_target_critics=2, or more critics",
     ):
-        rl.redq(num_critics=2, subset=3)
+        rl.redq(num_critics=2, num_target_critics=3)
 
 
 def test_a_box_without_ends_is_explained():

@@ -50,7 +50,7 @@ def training_of(name, floats, lesson):
 
 
 def compiler(name):
-    """At level 0 XLA makes NaNs of a traced policy_period under vmap, which it does at no other,
+    """At level 0 XLA makes NaNs of a traced policy_delay under vmap, which it does at no other,
     nor step by step.
     """
     return jax.jit if isinstance(getattr(make(name), "learner", None), rl.ActorCritic) else quick

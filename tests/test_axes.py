@@ -287,7 +287,7 @@ def test_every_group_is_checked_before_the_first_starts(tmp_path):
             folder=tmp_path / "x",
         )
     assert not (tmp_path / "x").exists()
-    together = static.put_together(
+    together = static.replace_fields(
         rl.tree.put(TRAINING, {"minibatches": 4}), {"num_envs": 9, "minibatches": 3}
     )
     assert (together.algo.num_envs, together.algo.minibatches) == (9, 3)

@@ -7,7 +7,7 @@ from probes import Choice, obs_of
 from test_evolution import LEARNER
 
 import jaxrl as rl
-from jaxrl.meta import Bootstrap, Gain, Online
+from jaxrl.meta import Bootstrap, PolicyGradientObjective, SelfTuning
 from jaxrl.tree import replace
 
 TRUTH = replace(LEARNER, lr=0.05)
@@ -33,10 +33,12 @@ def test_no_gradient_flows_through_the_target():
 
 
 @pytest.mark.parametrize(
-    ("aim", "lived"), [(Bootstrap(TRUTH, num_updates=2), 3), (Gain(), 2)], ids=["Bootstrap", "Gain"]
+    ("aim", "lived"),
+    [(Bootstrap(TRUTH, num_updates=2), 3), (PolicyGradientObjective(), 2)],
+    ids=["Bootstrap", "PolicyGradientObjective"],
 )
 def test_a_learner_that_stands_still_gives_itself_a_learning_rate(aim, lived):
-    algo = Online(LEARNER, aim, lr=0.01, tunes=("lr",), num_updates=2)
+    algo = SelfTuning(LEARNER, aim, lr=0.01, meta_params=("lr",), num_updates=2)
     steps = 20 * algo.steps_per_update
     state, metrics = jax.jit(rl.Training(algo, Choice(), steps=steps, evals=2, episodes=0))(
         jax.random.key(0)
@@ -50,7 +52,9 @@ def test_a_learner_that_stands_still_gives_itself_a_learning_rate(aim, lived):
 def test_the_outer_objective_may_have_an_entropy_bonus():
     state = LEARNER.init(jax.random.key(0), Choice())
     gain = jax.jit(
-        lambda weight: Gain(entropy_weight=weight)(jax.random.key(1), LEARNER, Choice(), state)[0]
+        lambda weight: PolicyGradientObjective(entropy_weight=weight)(
+            jax.random.key(1), LEARNER, Choice(), state
+        )[0]
     )
     entropy = float(LEARNER.look(Choice(), state, (), obs_of(0))[1]["policy"].entropy())
     assert entropy > 0.1
@@ -58,11 +62,13 @@ def test_the_outer_objective_may_have_an_entropy_bonus():
 
 
 def test_a_truth_of_another_shape_is_refused():
-    algo = Online(LEARNER, Bootstrap(rl.OnPolicy(), num_updates=2), tunes=("lr",))
+    algo = SelfTuning(LEARNER, Bootstrap(rl.OnPolicy(), num_updates=2), meta_params=("lr",))
     with pytest.raises(ValueError, match=r"make it of the learner, truth=rl\.tree\.replace"):
         rl.train(0, algo, Choice(), steps=10_000)
 
 
 def test_a_memory_is_refused():
     with pytest.raises(ValueError, match="without a memory"):
-        Online(replace(LEARNER, memory=rl.GRU(4)), tunes=("lr",)).init(jax.random.key(0), Choice())
+        SelfTuning(replace(LEARNER, memory=rl.GRU(4)), meta_params=("lr",)).init(
+            jax.random.key(0), Choice()
+        )

@@ -9,7 +9,7 @@ import pytest
 from test_evolution import Age, Pay, Worths
 
 import jaxrl as rl
-from jaxrl.meta import ES, Curriculum, Evolution, LevelReplay, Lives
+from jaxrl.meta import ES, Curriculum, Evolution, InnerLoop, LevelReplay
 from jaxrl.tree import replace
 
 REPLAY = LevelReplay(replay=0.5, temperature=0.5, staleness=0.25, capacity=6)
@@ -121,7 +121,7 @@ def test_no_level_is_lost_unseen_and_new_ones_come_for_ever():
 
 # ----------------------------------------------------------------------------------- with evolution
 
-LIVES = Lives(Age(), tunes=("skill",), lifetime=(1, 1), episodes=1)
+LIVES = InnerLoop(Age(), meta_params=("skill",), lifetime=(1, 1), episodes=1)
 CURRICULUM = Curriculum(
     Evolution(LIVES, ES(lr=0.0, sigma=1e-6, population=8), num_tasks=2), LevelReplay(capacity=16)
 )

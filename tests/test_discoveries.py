@@ -82,7 +82,8 @@ def test_a_random_process_scores_by_its_random_and_its_best_policy():
 def test_a_rule_is_told_its_own_age_none_or_another():
     told = quick(
         jax.vmap(
-            lambda age, total, n: lab.Told(None, age).tell(rl.Clock(n, total)).n, (None, None, 0)
+            lambda age, total, n: lab.TimeConditioned(None, age).tell(rl.Clock(n, total)).n,
+            (None, None, 0),
         )
     )
     ages = lambda age, total: told(age, total, jnp.arange(20)).tolist()

@@ -10,7 +10,7 @@ from probes import Choice
 
 import jaxrl as rl
 from jaxrl.env import Step
-from jaxrl.meta import ES, Evolution, Lives, PairSign
+from jaxrl.meta import ES, Evolution, InnerLoop, PairSign
 from jaxrl.rules.base import Clock
 from jaxrl.spaces import Box
 from jaxrl.tree import pytree, replace, static
@@ -82,7 +82,7 @@ def scores(lives, luck, num_tasks=3):
 
 @pytest.mark.parametrize("chunk", [None, 5, 1])
 def test_each_score_comes_back_to_its_member_and_task_whatever_the_chunk(chunk):
-    lives = Lives(Age(), tunes=("skill",), lifetime=(1, 8), num_lives=2, chunk=chunk)
+    lives = InnerLoop(Age(), meta_params=("skill",), lifetime=(1, 8), num_lives=2, chunk=chunk)
     found, metrics = scores(lives, [0, 0, 1, 1])
     np.testing.assert_allclose(
         found[1], 2 * found[0], rtol=1e-6
@@ -95,7 +95,7 @@ def test_each_score_comes_back_to_its_member_and_task_whatever_the_chunk(chunk):
 
 @pytest.mark.parametrize("told", [False, True])
 def test_lives_last_as_long_as_they_were_told_they_would(told):
-    lives = Lives(Age(told=told), tunes=("skill",), lifetime=(3, 3), chunk=4)
+    lives = InnerLoop(Age(told=told), meta_params=("skill",), lifetime=(3, 3), chunk=4)
     found, metrics = scores(lives, [0, 0, 1, 1])
     assert ((found[0] >= 3.0) & (found[0] <= 6.0)).all()  # a lifetime of 3 times a worth of 1 to 2
     assert metrics["length"] == 3.0
@@ -103,7 +103,7 @@ def test_lives_last_as_long_as_they_were_told_they_would(told):
 
 
 def test_lifetimes_are_log_uniform_and_their_chunks_waste_little():
-    lives = Lives(Age(), tunes=("skill",), lifetime=(10, 250))
+    lives = InnerLoop(Age(), meta_params=("skill",), lifetime=(10, 250))
     luck = np.arange(64) // 2
     ratio = np.log(25)
     for chunk, most in ((None, 3.5), (16, 1.5), (8, 1.25)):
@@ -138,7 +138,7 @@ LEARNER = rl.OnPolicy(
     minibatches=1,
     network=rl.MLP((4,)),
 )
-LIVES = Lives(LEARNER, tunes=("lr",), lifetime=(4, 12), episodes=8, chunk=4)
+LIVES = InnerLoop(LEARNER, meta_params=("lr",), lifetime=(4, 12), episodes=8, chunk=4)
 EVOLUTION = Evolution(LIVES, ES(lr=0.03, sigma=0.02, population=8))
 TRAINING = rl.Training(EVOLUTION, Choices(), steps=12, evals=3, episodes=4)
 SEEDS = jax.random.split(jax.random.key(0), 2)
@@ -199,7 +199,7 @@ def test_the_strategys_settings_are_swept_by_name():
 
 
 def tuning(name):
-    return replace(EVOLUTION, lives=replace(LIVES, tunes=(name,)))
+    return replace(EVOLUTION, lives=replace(LIVES, meta_params=(name,)))
 
 
 def test_errors_come_before_compiling():
@@ -210,12 +210,12 @@ def test_errors_come_before_compiling():
     with pytest.raises(TypeError, match=r"normalize_advantage.* is bool"):
         rl.sweep(replace(TRAINING, algo=tuning("rule")), {"seed": SEEDS}, progress=False)
     with pytest.raises(ValueError, match=r"write, say, lifetime=\(10, 60\)"):
-        Lives(lifetime=(20, 10))
+        InnerLoop(lifetime=(20, 10))
     with pytest.raises(ValueError, match=r"write, say, lifetime=\(10, 60\)"):
-        Lives(lifetime=20)
+        InnerLoop(lifetime=20)
     with pytest.raises(ValueError, match="Nothing is tuned"):
         rl.sweep(
-            replace(TRAINING, algo=replace(EVOLUTION, lives=replace(LIVES, tunes=()))),
+            replace(TRAINING, algo=replace(EVOLUTION, lives=replace(LIVES, meta_params=()))),
             {"seed": SEEDS},
             progress=False,
         )
@@ -227,7 +227,7 @@ def test_errors_come_before_compiling():
 @pytest.mark.parametrize(
     ("kind", "counts"),
     [
-        *((Lives, {name: 0}) for name in ("episodes", "num_lives", "chunk")),
+        *((InnerLoop, {name: 0}) for name in ("episodes", "num_lives", "chunk")),
         (rl.Evolution, {"num_tasks": 0}),
         (rl.PES, {"population": 3}),
         (rl.PES, {"population": 0}),
@@ -237,7 +237,7 @@ def test_errors_come_before_compiling():
         (rl.MetaGradient, {"num_agents": 0}),
         (rl.RegularizedEvolution, {"hall": 0}),
         (rl.Bootstrap, {"num_updates": 0}),
-        (rl.Online, {"num_updates": 0}),
+        (rl.SelfTuning, {"num_updates": 0}),
     ],
 )
 def test_counts_that_can_do_nothing_are_refused(kind, counts):

@@ -181,7 +181,7 @@ def test_a_dataset_is_learnt_from_without_playing():
         batch_size=32,
         warmup=32,
         updates=150,
-        target_rate=0.05,
+        tau=0.05,
     )
     state = algo.init(jax.random.key(0), env)
     ended = np.ones(200, bool)

@@ -10,7 +10,7 @@ import pytest
 from probes import Choice
 
 import jaxrl as rl
-from jaxrl.meta import ES, Evolution, Lives
+from jaxrl.meta import ES, Evolution, InnerLoop
 from jaxrl.optimizers import OPEN, SmallFC, open, small_fc
 from jaxrl.rules.base import Clock
 from jaxrl.tree import pytree, replace
@@ -251,7 +251,7 @@ def test_evolution_tunes_the_optimizers_weights():
     learner = rl.OnPolicy(
         lr=0.1, optimizer=OPEN.random(jax.random.key(2), 4, 8, zero=True), **SMALL
     )
-    lives = Lives(learner, tunes=("optimizer.weights",), lifetime=(4, 4), episodes=8)
+    lives = InnerLoop(learner, meta_params=("optimizer.weights",), lifetime=(4, 4), episodes=8)
     evolution = Evolution(lives, ES(lr=0.03, sigma=0.1, population=16))
     training = rl.Training(evolution, Choices(), steps=12, evals=2, episodes=8)
     _, curve = jax.jit(training)(jax.random.key(0))

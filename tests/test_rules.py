@@ -40,7 +40,7 @@ POLICIES = {
     "mdpo": rl.Surrogate(rl.PolicyGradient(), penalty=rules.MirrorDescent()),
     "impala": rules.VTrace(),
     "rloo": rules.Group(entropy_weight=0.1),
-    "remax": rules.Group(advantage=rules.OverGreedy(), group_size=2, entropy_weight=0.1),
+    "remax": rules.Group(advantage=rules.GreedyBaseline(), group_size=2, entropy_weight=0.1),
     "grpo": rules.Group(
         rl.Clip(), rules.Standardized(), 0.9, 0.1, per_episode=True, penalty=rules.FixedPenalty(0.1)
     ),

@@ -457,7 +457,8 @@ def test_constants_are_refined_by_any_strategy():
     """The same examination, but what is tuned is the constants of a formula."""
     drift = drift_examples(DriftProgram.of("3 * abs(advantage) * (ratio - 1) ** 2"))
     fit = Fit(
-        Drift(DriftProgram.of("1 * abs(advantage) * (ratio - 0.5) ** 2")), tunes=("constants",)
+        Drift(DriftProgram.of("1 * abs(advantage) * (ratio - 0.5) ** 2")),
+        meta_params=("constants",),
     )
     evolution = Evolution(fit, rl.ES(lr=0.05, sigma=0.05, population=16))
     training = rl.Training(evolution, drift, steps=150, evals=1, episodes=1)
@@ -471,7 +472,7 @@ def test_a_learned_drift_is_distilled_by_the_same_search():
     """LPO's network, here at random, to the best of a few hundred formulas; more take longer."""
     examples = drift_examples(rl.LPO.random(jax.random.key(1), 8))
     begin = DriftProgram.of("kl * abs(advantage)", margin=1e-4, lines=6)
-    search = RegularizedEvolution(Fit(Drift(begin), tunes=("objective",)), **SIZES)
+    search = RegularizedEvolution(Fit(Drift(begin), meta_params=("objective",)), **SIZES)
     training = rl.Training(search, examples, steps=40, evals=2, episodes=1)
     state, metrics = jax.jit(training)(jax.random.key(0))
     first = Fit(Drift(begin)).judge(examples, {}, 1)
@@ -506,7 +507,9 @@ class Choices:
 
 
 def test_whole_lives_judge_programs_behind_a_hurdle_and_the_rule_is_a_file(tmp_path):
-    lives = rl.Lives(LEARNER, tunes=("criterion",), lifetime=(8, 8), episodes=2, greedy=True)
+    lives = rl.InnerLoop(
+        LEARNER, meta_params=("criterion",), lifetime=(8, 8), episodes=2, greedy=True
+    )
     hurdle = replace(lives, lifetime=(2, 2))
     search = RegularizedEvolution(lives, hurdle, remembered=256, num_tasks=2, entrants=2, **SIZES)
     state, metrics = quick(rl.Training(search, Choices(), steps=4, evals=2, episodes=2))(
@@ -531,8 +534,8 @@ def test_whole_lives_judge_programs_behind_a_hurdle_and_the_rule_is_a_file(tmp_p
 def test_errors_of_a_search_come_before_compiling():
     with pytest.raises(ValueError, match="write population=64"):
         replace(SEARCH, children=16, population=8)
-    with pytest.raises(TypeError, match=r"tunes names constants \(.*\): write"):
-        replace(SEARCH, lives=Fit(SEARCH.lives.model, tunes=("constants",))).init(
+    with pytest.raises(TypeError, match=r"meta_params names constants \(.*\): write"):
+        replace(SEARCH, lives=Fit(SEARCH.lives.model, meta_params=("constants",))).init(
             jax.random.key(0), SQUARE
         )
     with pytest.raises(TypeError, match="in place of one environment"):

@@ -20,16 +20,16 @@ from jaxrl import tuning
 from jaxrl.rules.base import Clock
 from jaxrl.tuning.evolution import mutants
 from jaxrl.tuning.history import Batch, History
-from jaxrl.tuning.lives import Lives
 from jaxrl.tuning.space import Space, space_of
 from jaxrl.tuning.study import Study
+from jaxrl.tuning.trial_runner import InnerLoop
 
 TUNERS: dict[str, Any] = {
     "Random": tuning.Random(4),
     "Sobol": tuning.Sobol(4),
     "SuccessiveHalving": tuning.SuccessiveHalving(),
     "Hyperband": tuning.Hyperband(),
-    "Foresight": tuning.Foresight(),
+    "CurveStopping": tuning.CurveStopping(),
     "PBT": tuning.PBT(),
     "DE": tuning.DE(6),
     "DEHB": tuning.DEHB(),
@@ -38,7 +38,7 @@ TUNERS: dict[str, Any] = {
 BETTER = (
     "SuccessiveHalving",
     "Hyperband",
-    "Foresight",
+    "CurveStopping",
     "PBT",
     "DE",
     "DEHB",
@@ -138,7 +138,7 @@ def test_members_of_a_population_change_their_settings_but_not_their_program():
 
 
 def test_whoever_is_foretold_to_end_too_low_is_stopped_and_nobody_else():
-    tried = play(tuning.Foresight(first=4, batch=6), budget=40 * 9)
+    tried = play(tuning.CurveStopping(first=4, batch=6), budget=40 * 9)
     assert (tried.until[:4] == 9).all()
     for child in np.flatnonzero(tried.parents >= 0):
         done = tried.scores[(tried.until == 9) & (tried.batch < tried.batch[child])]
@@ -287,7 +287,7 @@ def test_a_range_of_what_only_some_of_the_choices_have_is_refused():
         (lambda: tuning.Optuna("gp"), "function of a seed"),
         (lambda: tuning.PBT(rows=0), "rows=0"),
         (lambda: tuning.PBT(share=2.0), "share=2.0"),
-        (lambda: tuning.Foresight(checks=(0.5, 2.0)), "shares of a life"),
+        (lambda: tuning.CurveStopping(checks=(0.5, 2.0)), "shares of a life"),
         (lambda: tuning.DE(population=0), "population=0"),
         (lambda: search(measure="final"), "measure='final' is no function"),
         (lambda: search(statistic="iqm"), "statistic='iqm' is no function"),
@@ -459,7 +459,7 @@ def test_survivors_live_on_and_are_not_restarted():
 def test_a_schedule_is_tested_as_it_was_lived():
     found = search(TUNERS["PBT"], lives=8)
     assert len(np.unique(found.schedule["lr"])) > 1
-    key = tuning.held_out(0, 2)[1]
+    key = tuning.fresh_seeds(0, 2)[1]
     state = TRAINING.begin(key)
     for row in range(9):
         setting = {name: np.float32(values[row]) for name, values in found.schedule.items()}
@@ -479,7 +479,7 @@ class Lucky(Walk):
 
 def test_the_best_of_noise_looks_better_on_its_tuning_seeds_than_it_is(monkeypatch):
     """What choosing adds is luck, and the test takes it away: no seed is in both."""
-    live, seen = Lives.live, {True: set(), False: set()}
+    live, seen = InnerLoop.live, {True: set(), False: set()}
 
     def watched(self, name, asked):
         seen[name.startswith("test")] |= {
@@ -487,7 +487,7 @@ def test_the_best_of_noise_looks_better_on_its_tuning_seeds_than_it_is(monkeypat
         }
         return live(self, name, asked)
 
-    monkeypatch.setattr(Lives, "live", watched)
+    monkeypatch.setattr(InnerLoop, "live", watched)
     training = rl.Training(Lucky(lr=1.0, noise=0.5), Nowhere(), steps=180, evals=9, episodes=0)
     found = tuning.repeat(
         training,

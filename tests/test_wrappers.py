@@ -177,7 +177,7 @@ def test_actions_stick_as_often_as_they_should(probability):
 
 def test_real_actions_stick_as_a_whole():
     @pytree
-    class Told:
+    class TimeConditioned:
         max_steps: int = static(default=9)
         action_space = Box(-1.0, 1.0, (2,))
 
@@ -188,7 +188,7 @@ def test_real_actions_stick_as_a_whole():
             return (), Step(action, jnp.float32(0), jnp.bool_(False), {})
 
     told = jnp.arange(400.0).reshape(200, 2)
-    _, step = play(envs.StickyActions(Told(), 0.5), told)
+    _, step = play(envs.StickyActions(TimeConditioned(), 0.5), told)
     np.testing.assert_array_equal(step.obs[:, 1] - step.obs[:, 0], 1.0)
     assert 0.3 < (np.diff(step.obs[:, 0]) == 0).mean() < 0.7
 

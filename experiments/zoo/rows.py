@@ -109,7 +109,7 @@ DQN = dict(
     updates=8,
     batch_size=64,
     n_step=3,
-    target_rate=0.02,
+    tau=0.02,
     target_period=1.0,
     epsilon_fraction=0.2,
     epsilon_end=0.04,
@@ -154,7 +154,7 @@ PENDULUM: dict[str, dict[str, Any]] = {
     "sac": ACTOR_CRITIC | AC_LR | dict(target=-160, published="-157 ± 89 (rl-zoo, 20k)"),
     "td3": ACTOR_CRITIC | AC_LR | dict(target=-160, published="-152 ± 90 (rl-zoo, 20k)"),
     "ddpg": ACTOR_CRITIC | AC_LR | dict(published="-152 ± 94 (rl-zoo, 20k)"),
-    "redq": ACTOR_CRITIC | AC_LR | dict(num_critics=5, subset=2),
+    "redq": ACTOR_CRITIC | AC_LR | dict(num_critics=5, num_target_critics=2),
     "dsac_t": ACTOR_CRITIC | AC_LR,
     "mdpo_off_policy": ACTOR_CRITIC | AC_LR,
     "crossq": ACTOR_CRITIC | AC_LR | CROSSED,
@@ -170,7 +170,7 @@ LASTING = dict(
     batch_size=64,
     warmup=256,
     network=RELU,
-    inertia=0.95,
+    noise_correlation=0.95,
 )
 LASTING_SOFT = LASTING | dict(temperature=0.03, temperature_lr=0.0, grid=dict(gamma=(0.99, 0.999)))
 LASTING_HARD = LASTING | dict(noise=0.8, updates=4, steps=24_000, grid=dict(gamma=(0.99, 0.999)))
@@ -179,7 +179,7 @@ MOUNTAIN_CAR_CONTINUOUS: dict[str, dict[str, Any]] = {
     "sac": LASTING_SOFT | dict(target=90, published="95 ± 1 (rl-zoo, 50k)"),
     "td3": LASTING_HARD | dict(target=90, published="93 ± 0 (rl-zoo, 300k)"),
     "ddpg": LASTING_HARD | dict(published="94 ± 0 (rl-zoo, 300k)"),
-    "redq": LASTING_SOFT | dict(num_critics=5, subset=2),
+    "redq": LASTING_SOFT | dict(num_critics=5, num_target_critics=2),
     "dsac_t": LASTING_SOFT,
     "mdpo_off_policy": LASTING_SOFT,
     "crossq": LASTING_SOFT | CROSSED,

@@ -12,12 +12,12 @@ import optax
 from jaxrl import batch_norm, networks, tree
 from jaxrl.algorithms import critics
 from jaxrl.algorithms.actors import Proposal, Squashed, check_bounded, unscaled
-from jaxrl.algorithms.base import Constant, Optimizer, descend
+from jaxrl.algorithms.base import Constant, Optimizer, apply_gradients
 from jaxrl.algorithms.critics import Critic, Expected
 from jaxrl.algorithms.learner import Batch, Learnt, read, read_next
 from jaxrl.algorithms.off_policy import OffPolicy
 from jaxrl.algorithms.q_learning import priority_of
-from jaxrl.algorithms.target_networks import SlowCopies
+from jaxrl.algorithms.target_networks import TargetNetworks
 from jaxrl.env import Env
 from jaxrl.networks import MLP
 from jaxrl.rules.base import Clock, Metrics
@@ -33,8 +33,8 @@ class ActorCritic:
 
     actor: what a policy is, `Squashed()`, `Deterministic()` or `Softmax()`. critic: what is said of
     a return, `Expected()` or `Gaussian()`. copies: where values of next actions are from,
-    `SlowCopies()` or `CrossBatch()`. num_critics, subset: a target is by the least of `subset`
-    critics, drawn from all (Chen et al., 2021). policy_critics, policy_minimum: the policy follows
+    `TargetNetworks()` or `CrossBatch()`. num_critics, num_target_critics: a target is by the least of `num_target_critics`
+    critics, drawn from all (Chen et al., 2021). num_policy_critics, policy_minimum: the policy follows
     the first so many, by their least or their mean.
 
     lr, actor_lr, temperature_lr: of the critics, the policy and the temperature; None is as `lr`.
@@ -43,18 +43,18 @@ class ActorCritic:
     a share of log n. step_size: mirror descent's t, of the policy from its slow copy (Tomar et al.,
     2020); None is 1 / temperature, which is no hold at all.
 
-    inertia: of the noise that real actions are explored by: that share of a step's is left at the
+    noise_correlation: of the noise that real actions are explored by: that share of a step's is left at the
     next, which it is then as large as before (Lillicrap et al., 2015, but at a constant size). None
     or 0 is a noise without any.
 
-    policy_period: gradient steps for each of the policy's. network, critic_network, memory:
+    policy_delay: gradient steps for each of the policy's. network, critic_network, memory:
     builders, as in `OnPolicy`; the critics' is None for the same. With a memory, actor and critics
     have each their own (Yang and Nguyen, 2021).
     """
 
     actor: Any = Squashed()
     critic: Any = Expected()
-    copies: Any = SlowCopies()
+    copies: Any = TargetNetworks()
     lr: float = 3e-4
     actor_lr: float | None = None
     temperature_lr: float | None = None
@@ -63,20 +63,20 @@ class ActorCritic:
     temperature: float = 1.0
     target_entropy: float = -1.0
     step_size: float | None = None
-    inertia: float | None = None
-    policy_period: float = 1.0
+    noise_correlation: float | None = None
+    policy_delay: float = 1.0
     policy_minimum: bool = True
     max_grad_norm: float = float("inf")
     optimizer: Any = Optimizer(optax.adam, {"eps_root": 1e-16})
     num_critics: int = static(default=2)
-    subset: int = static(default=2)
-    policy_critics: int = static(default=2)
+    num_target_critics: int = static(default=2)
+    num_policy_critics: int = static(default=2)
     network: networks.Builder = static(default=NETWORK)
     critic_network: networks.Builder | None = static(default=None)
     memory: networks.Memory | None = static(default=None)
 
     def __post_init__(self) -> None:
-        for name in ("num_critics", "subset", "policy_critics"):
+        for name in ("num_critics", "num_target_critics", "num_policy_critics"):
             value = getattr(self, name)
             if value < 1 or value > self.num_critics:
                 raise ValueError(
@@ -114,12 +114,12 @@ class ActorCritic:
 
     def start(self, env: Env) -> Any:
         memory = self._actor(env).start()
-        if self.inertia is None:
+        if self.noise_correlation is None:
             return memory
         if not self.actor.reads_action:
             raise ValueError(
-                "inertia is of the noise on real actions, and a Softmax actor has none: leave "
-                "inertia out."
+                "noise_correlation is of the noise on real actions, and a Softmax actor has none: leave "
+                "noise_correlation out."
             )
         return {"memory": memory, "noise": jnp.zeros(self.actor.heads(env.action_space)["loc"])}
 
@@ -128,9 +128,10 @@ class ActorCritic:
     ) -> tuple[Any, Any]:
         after, out = self._look(env, params, memory, obs)
         noise = self.actor.draw(key, out)
-        if self.inertia is not None:
+        if self.noise_correlation is not None:
             noise = (
-                self.inertia * memory["noise"] + jnp.sqrt(1.0 - jnp.square(self.inertia)) * noise
+                self.noise_correlation * memory["noise"]
+                + jnp.sqrt(1.0 - jnp.square(self.noise_correlation)) * noise
             )
             after = after | {"noise": noise}
         return after, self.actor.explore(noise, env.action_space, out)
@@ -144,7 +145,7 @@ class ActorCritic:
     ) -> tuple[Learnt, jax.Array, Metrics]:
         key_critic, key_actor = jax.random.split(key)
         batch = tree.replace(batch, action=unscaled(env.action_space, batch.action))
-        if self.inertia is not None and self.memory is not None:
+        if self.noise_correlation is not None and self.memory is not None:
             batch = tree.replace(batch, memory=batch.memory["memory"])
         learnt, error, metrics = self._evaluate(key_critic, env, learnt, batch, clock)
         words, kind = (
@@ -155,7 +156,7 @@ class ActorCritic:
             jax.random.wrap_key_data(words, impl=kind), env, learnt, batch, clock
         )
         step = learnt.step + 1
-        turn = step % jnp.asarray(self.policy_period, jnp.float32) == 0
+        turn = step % jnp.asarray(self.policy_delay, jnp.float32) == 0
         learnt = jax.lax.cond(turn, improve, lambda learnt: learnt, learnt)
         targets = learnt.targets | self.copies.follow(learnt.targets, learnt.params, step)
         return tree.replace(learnt, targets=targets, step=step), priority_of(error), metrics
@@ -177,7 +178,7 @@ class ActorCritic:
         def loss_of(own: Any) -> tuple[jax.Array, tuple[jax.Array, Any, Any]]:
             own, action = batch_norm.train(own), proposal.action
             values, next_out = self.copies.look(
-                key_pick, critic, own, targets, batch, action, self.subset
+                key_pick, critic, own, targets, batch, action, self.num_target_critics
             )
             out = {
                 name: self.actor.chosen(values[name], batch.action)
@@ -220,7 +221,7 @@ class ActorCritic:
         def loss_of(own: Any) -> tuple[jax.Array, Any]:
             out = read(actor, batch_norm.train(own), batch)
             proposal = self.actor.propose(key, out)
-            asked = jax.tree.map(lambda x: x[: self.policy_critics], params["critic"])
+            asked = jax.tree.map(lambda x: x[: self.num_policy_critics], params["critic"])
             value = critics.look(critic, asked, batch, proposal.action)["q"]
             gain = self._soft(
                 params, proposal, jnp.where(self.policy_minimum, value.min(0), value.mean(0))
@@ -266,9 +267,9 @@ class ActorCritic:
     ) -> tuple[Any, dict[str, jax.Array]]:
         """The actor's heads at one observation."""
         obs = jax.tree.map(lambda x: jnp.asarray(x)[None], obs)
-        own = memory if self.inertia is None else memory["memory"]
+        own = memory if self.noise_correlation is None else memory["memory"]
         own, out = self._actor(env).apply(params["actor"], own, obs, jnp.zeros(1, bool))
-        return own if self.inertia is None else memory | {"memory": own}, jax.tree.map(
+        return own if self.noise_correlation is None else memory | {"memory": own}, jax.tree.map(
             lambda x: x[0], out
         )
 
@@ -294,7 +295,7 @@ class ActorCritic:
         )
         grads, weights = batch_norm.weights((grads, part))
         state, most = learnt.opt_state[name], self.max_grad_norm
-        weights, state, norm = descend(optimizer, grads, state, weights, most, clock=clock)
+        weights, state, norm = apply_gradients(optimizer, grads, state, weights, most, clock=clock)
         part = batch_norm.remember(batch_norm.reweigh(part, weights), seen)
         params, opt_state = learnt.params | {name: part}, learnt.opt_state | {name: state}
         return tree.replace(learnt, params=params, opt_state=opt_state), norm
@@ -302,8 +303,8 @@ class ActorCritic:
 
 def make(**fields: Any) -> OffPolicy:
     """An off-policy actor-critic by the fields of `ActorCritic` and of `OffPolicy`."""
-    slow, rest = _split(fields, SlowCopies)
-    own, loop = _split({"copies": SlowCopies(**slow)} | rest, ActorCritic)
+    slow, rest = _split(fields, TargetNetworks)
+    own, loop = _split({"copies": TargetNetworks(**slow)} | rest, ActorCritic)
     return OffPolicy(learner=ActorCritic(**own), **loop)
 
 

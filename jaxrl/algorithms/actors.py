@@ -162,16 +162,16 @@ held.defvjp(_hold, _lead_back)
 
 @pytree
 class Deterministic:
-    """One action, and Gaussian noise to explore (Lillicrap et al., 2015; their noise had `inertia`,
+    """One action, and Gaussian noise to explore (Lillicrap et al., 2015; their noise had `noise_correlation`,
     which TD3's dropped).
 
-    noise: its standard deviation, where the box is 2 wide. smoothing, smoothing_clip: of the noise
+    noise: its standard deviation, where the box is 2 wide. target_noise, target_noise_clip: of the noise
     on the target's action (Fujimoto et al., 2018, section 5.3), and what it is held within.
     """
 
     noise: float = 0.1
-    smoothing: float = 0.2
-    smoothing_clip: float = 0.5
+    target_noise: float = 0.2
+    target_noise_clip: float = 0.5
 
     spaces = (Box,)
     reads_action = True
@@ -201,9 +201,9 @@ class Deterministic:
     def propose_next(self, key: jax.Array, out: Out) -> Proposal:
         action = jnp.tanh(out["loc"])
         noise = jnp.clip(
-            self.smoothing * jax.random.normal(key, action.shape),
-            -self.smoothing_clip,
-            self.smoothing_clip,
+            self.target_noise * jax.random.normal(key, action.shape),
+            -self.target_noise_clip,
+            self.target_noise_clip,
         )
         return _drawn(jnp.clip(action + noise, -1.0, 1.0), jnp.zeros(action.shape[:-1]))
 

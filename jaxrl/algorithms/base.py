@@ -90,7 +90,7 @@ def clip_by_global_norm(grads: Any, limit: Any) -> tuple[Any, jax.Array]:
     return jax.tree.map(lambda g: g * scale, grads), norm
 
 
-def descend(
+def apply_gradients(
     optimizer: optax.GradientTransformation,
     grads: Any,
     opt_state: Any,

@@ -103,14 +103,14 @@ def look(critic: Critic, params: Any, batch: Batch, action: jax.Array, ahead: bo
     return jax.vmap(one)(params)
 
 
-def pick(key: jax.Array, of: Any, subset: int) -> Any:
-    """`subset` of the critics that are the leading axis, at random (Chen et al., 2021, algorithm
+def pick(key: jax.Array, of: Any, num_target_critics: int) -> Any:
+    """`num_target_critics` of the critics that are the leading axis, at random (Chen et al., 2021, algorithm
     1); all as they are.
     """
     num = len(jax.tree.leaves(of)[0])
-    if subset == num:
+    if num_target_critics == num:
         return of
-    chosen = permutation(key, num)[:subset]
+    chosen = permutation(key, num)[:num_target_critics]
     return jax.tree.map(lambda x: x[chosen], of)
 
 

@@ -11,8 +11,8 @@ from jaxrl import networks, normalize, rollout, tree
 from jaxrl.algorithms.base import (
     Linear,
     Optimizer,
+    apply_gradients,
     check_space,
-    descend,
     episode_metrics,
     permutation,
 )
@@ -238,7 +238,7 @@ class OnPolicy:
             grads = grads if free is None else jax.tree.map(jnp.multiply, grads, free)
             epoch = (n // self.minibatches) / max(self.epochs - 1, 1)
             time = {"clock": state.clock, "epoch": epoch, "key": jax.random.fold_in(key_noise, n)}
-            params, opt_state, norm = descend(
+            params, opt_state, norm = apply_gradients(
                 optimizer, grads, opt_state, params, self.max_grad_norm, **time
             )
             learnt = params, opt_state

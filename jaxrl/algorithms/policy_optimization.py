@@ -10,7 +10,7 @@ from typing import Any
 from jaxrl.algorithms.base import Constant, extends
 from jaxrl.algorithms.on_policy import OnPolicy
 from jaxrl.algorithms.trust_region import TrustRegion
-from jaxrl.rules.group import Group, LeaveOneOut, OverGreedy, Standardized
+from jaxrl.rules.group import GreedyBaseline, Group, LeaveOneOut, Standardized
 from jaxrl.rules.objectives import (
     DPO,
     SPO,
@@ -196,7 +196,7 @@ def remax(**fields: Any) -> OnPolicy:
     and its steps count. See `Group` for what an episode is: set `num_steps` to the environment's
     `max_steps` for whole ones.
     """
-    return _group(PolicyGradient(), OverGreedy(), **fields)
+    return _group(PolicyGradient(), GreedyBaseline(), **fields)
 
 
 @extends_group(lr=2.5e-4, group_size=8, num_envs=16)

@@ -8,7 +8,7 @@ import optax
 
 from jaxrl import masks, networks, noise
 from jaxrl.algorithms.backups import Identity, Max, Munchausen, SignedRoot
-from jaxrl.algorithms.base import Linear, Optimizer, descend, extends, follow, num_actions
+from jaxrl.algorithms.base import Linear, Optimizer, apply_gradients, extends, follow, num_actions
 from jaxrl.algorithms.learner import Batch, Learnt, read, read_next
 from jaxrl.algorithms.off_policy import OffPolicy
 from jaxrl.algorithms.value_heads import Categorical, Expected, Implicit, Quantile
@@ -35,7 +35,7 @@ class QLearning:
     target follows.
 
     transform: the scale that values are learnt on. exploration: the schedule of random actions.
-    target_rate, target_period: how the slow copy follows, in gradient steps. noise_scale: what a
+    tau, target_period: how the slow copy follows, in gradient steps. noise_scale: what a
     noisy network begins with. network, memory: builders, as in `OnPolicy`. dueling: a value and
     advantages apart. noisy: parameters are drawn for each step and batch.
     """
@@ -47,7 +47,7 @@ class QLearning:
     lr: float = 1e-3
     schedule: Any = CONSTANT
     gamma: float = 0.99
-    target_rate: float = 1.0
+    tau: float = 1.0
     target_period: float = 500.0
     max_grad_norm: float = 10.0
     noise_scale: float = 0.5
@@ -118,11 +118,11 @@ class QLearning:
 
         (loss, (error, value)), grads = jax.value_and_grad(loss_of, has_aux=True)(learnt.params)
         optimizer = self.optimizer(self.lr * self.schedule(clock))
-        params, opt_state, norm = descend(
+        params, opt_state, norm = apply_gradients(
             optimizer, grads, learnt.opt_state, learnt.params, self.max_grad_norm, clock=clock
         )
         step = learnt.step + 1
-        targets = follow(learnt.targets, params, step, self.target_rate, self.target_period)
+        targets = follow(learnt.targets, params, step, self.tau, self.target_period)
         metrics = {
             "loss": loss,
             "grad_norm": norm,
@@ -178,7 +178,7 @@ def dqn(
     epsilon_start: float = 1.0,
     epsilon_end: float = 0.05,
     epsilon_fraction: float = 0.5,
-    target_rate: float = 1.0,
+    tau: float = 1.0,
     target_period: float = 500.0,
     max_grad_norm: float = 10.0,
     noise_scale: float = 0.5,
@@ -208,7 +208,7 @@ def dqn(
         lr=lr,
         schedule=schedule,
         gamma=gamma,
-        target_rate=target_rate,
+        tau=tau,
         target_period=target_period,
         max_grad_norm=max_grad_norm,
         noise_scale=noise_scale,

@@ -22,9 +22,9 @@ def sac(
     target_entropy: float = -1.0,
     min_log_std: float = -10.0,
     max_log_std: float = 2.0,
-    target_rate: float = 0.005,
+    tau: float = 0.005,
     target_period: float = 1.0,
-    policy_period: float = 1.0,
+    policy_delay: float = 1.0,
     max_grad_norm: float = float("inf"),
     num_critics: int = 2,
     **fields: Any,
@@ -42,13 +42,13 @@ def sac(
         "gamma": gamma,
         "temperature": temperature,
         "target_entropy": target_entropy,
-        "target_rate": target_rate,
+        "tau": tau,
         "target_period": target_period,
-        "policy_period": policy_period,
+        "policy_delay": policy_delay,
         "max_grad_norm": max_grad_norm,
         "num_critics": num_critics,
-        "subset": num_critics,
-        "policy_critics": num_critics,
+        "num_target_critics": num_critics,
+        "num_policy_critics": num_critics,
     }
     return make(**own | fields)
 
@@ -63,20 +63,25 @@ def sac_discrete(**fields: Any) -> OffPolicy:
 
 
 @extends(sac, num_critics=10, updates=20)
-def redq(*, subset: int = 2, policy_period: float | None = None, **fields: Any) -> OffPolicy:
+def redq(
+    *, num_target_critics: int = 2, policy_delay: float | None = None, **fields: Any
+) -> OffPolicy:
     """Randomised ensembled double Q-learning: many critics, many updates (Chen et al., 2021).
     `fields` are `sac`'s.
 
-    Targets are by the least of `subset` critics at random, the policy follows the mean of all, once
-    in `policy_period` gradient steps (`updates` unless given). Where `subset` is all of them it
+    Targets are by the least of `num_target_critics` critics at random, the policy follows the mean of all, once
+    in `policy_delay` gradient steps (`updates` unless given). Where `num_target_critics` is all of them it
     follows their least: SAC.
     """
-    own: dict[str, Any] = {"subset": subset, "policy_minimum": subset == fields["num_critics"]}
-    own["policy_period"] = float(fields["updates"]) if policy_period is None else policy_period
+    own: dict[str, Any] = {
+        "num_target_critics": num_target_critics,
+        "policy_minimum": num_target_critics == fields["num_critics"],
+    }
+    own["policy_delay"] = float(fields["updates"]) if policy_delay is None else policy_delay
     return sac(**own | fields)
 
 
-@extends(sac, lr=1e-4, max_log_std=0.5, target_period=2.0, policy_period=2.0)
+@extends(sac, lr=1e-4, max_log_std=0.5, target_period=2.0, policy_delay=2.0)
 def dsac_t(
     *, bound: float = 3.0, epsilon: float = 0.1, spread_rate: float = 0.005, **fields: Any
 ) -> OffPolicy:
@@ -104,11 +109,11 @@ def mdpo_off_policy(
     ago; at `step_size` 1 / temperature nothing holds it, and it is SAC. The temperature is kept.
     """
     own: dict[str, Any] = {"step_size": step_size, "temperature_lr": 0.0}
-    own |= {"actor_target_rate": 1.0, "actor_target_period": actor_target_period}
+    own |= {"actor_tau": 1.0, "actor_target_period": actor_target_period}
     return sac(**own | fields)
 
 
-@extends(sac, without=("target_rate", "target_period"), lr=1e-3, policy_period=3.0)
+@extends(sac, without=("tau", "target_period"), lr=1e-3, policy_delay=3.0)
 def crossq(*, width: int = 2048, **fields: Any) -> OffPolicy:
     """CrossQ: no slow copies, but wide critics that normalise over batches (Bhatt et al., 2024).
     `fields` are `sac`'s.

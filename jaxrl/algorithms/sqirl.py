@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl import masks, networks, returns
-from jaxrl.algorithms.base import descend, num_actions
+from jaxrl.algorithms.base import apply_gradients, num_actions
 from jaxrl.algorithms.learner import Batch, Learnt, read, read_next
 from jaxrl.algorithms.off_policy import OffPolicy
 from jaxrl.algorithms.q_learning import ADAM, CONSTANT, NETWORK, priority_of
@@ -114,7 +114,7 @@ class SQIRL:
 
         (loss, error), grads = jax.value_and_grad(loss_of, has_aux=True)(learnt.params)
         optimizer = self.optimizer(self.lr * self.schedule(clock))
-        params, opt_state, norm = descend(
+        params, opt_state, norm = apply_gradients(
             optimizer, grads, learnt.opt_state, learnt.params, self.max_grad_norm, clock=clock
         )
         metrics = {

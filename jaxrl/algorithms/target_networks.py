@@ -38,9 +38,9 @@ class Copies(Protocol):
         targets: dict[str, Any],
         batch: Batch,
         action: jax.Array,
-        subset: int,
+        num_target_critics: int,
     ) -> tuple[Out, Out]:
-        """What the critics, of parameters `own`, say of what was done, and what `subset` say of the
+        """What the critics, of parameters `own`, say of what was done, and what `num_target_critics` say of the
         next `action`.
         """
         ...
@@ -53,17 +53,17 @@ class Copies(Protocol):
 
 
 @pytree
-class SlowCopies:
-    """Copies that go `target_rate` of the way every `target_period` gradient steps (Lillicrap et
+class TargetNetworks:
+    """Copies that go `tau` of the way every `target_period` gradient steps (Lillicrap et
     al., 2015).
 
-    actor_target_rate, actor_target_period: of the actor's otherwise, if they are not None.
+    actor_tau, actor_target_period: of the actor's otherwise, if they are not None.
     target_actor: whether next actions are the slow actor's.
     """
 
-    target_rate: float = 0.005
+    tau: float = 0.005
     target_period: float = 1.0
-    actor_target_rate: float | None = None
+    actor_tau: float | None = None
     actor_target_period: float | None = None
     target_actor: bool = False
 
@@ -84,9 +84,9 @@ class SlowCopies:
         targets: dict[str, Any],
         batch: Batch,
         action: jax.Array,
-        subset: int,
+        num_target_critics: int,
     ) -> tuple[Out, Out]:
-        slow = critics.pick(key, targets["critic"], subset)
+        slow = critics.pick(key, targets["critic"], num_target_critics)
         return critics.look(critic, own, batch, batch.action), critics.look(
             critic, slow, batch, action, ahead=True
         )
@@ -94,13 +94,11 @@ class SlowCopies:
     def follow(
         self, targets: dict[str, Any], params: dict[str, Any], step: jax.Array
     ) -> dict[str, Any]:
-        rate = self.target_rate if self.actor_target_rate is None else self.actor_target_rate
+        rate = self.tau if self.actor_tau is None else self.actor_tau
         period = (
             self.target_period if self.actor_target_period is None else self.actor_target_period
         )
-        critic = follow(
-            targets["critic"], params["critic"], step, self.target_rate, self.target_period
-        )
+        critic = follow(targets["critic"], params["critic"], step, self.tau, self.target_period)
         return {
             "critic": critic,
             "actor": follow(targets["actor"], params["actor"], step, rate, period),
@@ -144,7 +142,7 @@ class CrossBatch:
         targets: dict[str, Any],
         batch: Batch,
         action: jax.Array,
-        subset: int,
+        num_target_critics: int,
     ) -> tuple[Out, Out]:
         join = lambda now, after: jax.tree.map(lambda *x: jnp.concatenate(x), now, after)
         both = tree.replace(
@@ -152,7 +150,7 @@ class CrossBatch:
         )
         out, num = critics.look(critic, own, both, join(batch.action, action)), len(action)
         after = jax.lax.stop_gradient(jax.tree.map(lambda x: x[:, num:], out))
-        return jax.tree.map(lambda x: x[:, :num], out), critics.pick(key, after, subset)
+        return jax.tree.map(lambda x: x[:, :num], out), critics.pick(key, after, num_target_critics)
 
     def follow(
         self, targets: dict[str, Any], params: dict[str, Any], step: jax.Array

@@ -41,7 +41,7 @@ TUNERS: dict[str, rl.tuning.Tuner] = {
     "sobol": rl.tuning.Sobol(),
     "halving": rl.tuning.SuccessiveHalving(),
     "hyperband": rl.tuning.Hyperband(),
-    "foresight": rl.tuning.Foresight(),
+    "foresight": rl.tuning.CurveStopping(),
     "pbt": rl.tuning.PBT(),
     "de": rl.tuning.DE(),
     "dehb": rl.tuning.DEHB(),

@@ -151,7 +151,3 @@ def _notes(error: BaseException) -> str:
     return "".join(
         f"\n{note}" for note in getattr(error, "__notes__", []) if not note.startswith("---")
     )
-
-
-if __name__ == "__main__":
-    main()

@@ -2,16 +2,16 @@
 checkpoints.
 """
 
-from jaxrl.meta.bootstrapped import Bootstrap, Gain, Online
 from jaxrl.meta.curriculum import Curriculum, LevelReplay
 from jaxrl.meta.evolution import Evolution
 from jaxrl.meta.fit import Drift, Examples, Fit, drift_examples
 from jaxrl.meta.from_evosax import CMAES, SNES, SepCMAES
 from jaxrl.meta.gradient import meta_gradient
-from jaxrl.meta.lives import Lives, Tasks
+from jaxrl.meta.inner_loop import InnerLoop, Tasks
 from jaxrl.meta.persistent import PES, PersistentEvolution
 from jaxrl.meta.replay_tree import tree_scan
 from jaxrl.meta.search import RegularizedEvolution
+from jaxrl.meta.self_tuning import Bootstrap, PolicyGradientObjective, SelfTuning
 from jaxrl.meta.shaping import CentredRank, PairSign, Raw, ZScore
 from jaxrl.meta.sliding import MetaGradient, OuterCritic
 from jaxrl.meta.strategies import ES, Strategy
@@ -28,16 +28,16 @@ __all__ = [
     "Evolution",
     "Examples",
     "Fit",
-    "Gain",
+    "InnerLoop",
     "LevelReplay",
-    "Lives",
     "MetaGradient",
-    "Online",
     "OuterCritic",
     "PairSign",
     "PersistentEvolution",
+    "PolicyGradientObjective",
     "Raw",
     "RegularizedEvolution",
+    "SelfTuning",
     "SepCMAES",
     "Strategy",
     "Tasks",

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl.meta.lives import Lives, Tasks, check_tasks
+from jaxrl.meta.inner_loop import InnerLoop, Tasks, check_tasks
 from jaxrl.meta.strategies import ES, Strategy
 from jaxrl.rules.base import Metrics
 from jaxrl.tree import check_counts, pytree, static
@@ -18,7 +18,7 @@ from jaxrl.tree import check_counts, pytree, static
 class Evolution:
     """Evolves fields of a learner by how well it does at the end of whole lives on fresh tasks.
 
-    `rl.Training(rl.Evolution(rl.Lives(...), rl.ES(...)), tasks, steps=150)` lives 150 generations:
+    `rl.Training(rl.Evolution(rl.InnerLoop(...), rl.ES(...)), tasks, steps=150)` lives 150 generations:
     a step is one of them. `rl.sweep` of it has a member for each meta-seed, checkpoints, and with
     keep_best what did best on the selection tasks.
 
@@ -26,7 +26,7 @@ class Evolution:
     those that share their luck, as the two of a pair, live on the same ones.
     """
 
-    lives: Lives = Lives()
+    lives: InnerLoop = InnerLoop()
     strategy: Strategy = ES()
     num_tasks: int = static(default=1)
 

@@ -33,20 +33,20 @@ class Examples:
 
 @pytree
 class Fit:
-    """Stands where `Lives` do: the score is the share of the target's variance that the model
+    """Stands where `InnerLoop` do: the score is the share of the target's variance that the model
     explains, 1 at best.
 
-    model: called with the inputs of `Examples`. tunes: what is learnt, ("model",) or fields of it,
-    as of `Lives`.
+    model: called with the inputs of `Examples`. meta_params: what is learnt, ("model",) or fields of it,
+    as of `InnerLoop`.
     """
 
     model: Any
-    tunes: tuple[str, ...] = static(default=("model",))
+    meta_params: tuple[str, ...] = static(default=("model",))
 
     @property
     def tuned(self) -> dict[str, Any]:
         """What is learnt, as it begins."""
-        return tree.parts(self, self.tunes)
+        return tree.parts(self, self.meta_params)
 
     def with_params(self, params: dict[str, Any]) -> Any:
         """The model with these in place of its own."""

@@ -12,7 +12,7 @@ from jaxrl.meta.replay_tree import tree_scan
 from jaxrl.meta.strategies import as_floats
 from jaxrl.rollout import Transition
 from jaxrl.rules.base import Metrics
-from jaxrl.train import mean_of, weigh
+from jaxrl.train import to_means, weigh
 
 Objective = Callable[
     [Any, Any, Metrics], tuple[jax.Array, Any]
@@ -64,7 +64,7 @@ def meta_gradient(
             )[0]
         else:
             lived, told = tree_scan(update, start, num_updates, branch)
-        told = mean_of(told, jnp.float32(num_updates))
+        told = to_means(told, jnp.float32(num_updates))
         value, more = objective(made, lived, told)
         return value, (lived, told, more)
 

@@ -11,7 +11,7 @@ import optax
 
 from jaxrl import tree
 from jaxrl.algorithms.base import Optimizer
-from jaxrl.meta.lives import Lives, Tasks, check_tasks
+from jaxrl.meta.inner_loop import InnerLoop, Tasks, check_tasks
 from jaxrl.meta.strategies import as_floats, check_pairs, noise_like
 from jaxrl.rules.base import Clock, Metrics
 from jaxrl.tree import pytree, static
@@ -148,7 +148,7 @@ class PersistentEvolution:
     of its whole curve.
     """
 
-    lives: Lives = Lives()
+    lives: InnerLoop = InnerLoop()
     strategy: PES = PES()
     unroll: int = static(default=5)
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl import tree
-from jaxrl.meta.lives import Lives, Tasks, check_tasks
+from jaxrl.meta.inner_loop import InnerLoop, Tasks, check_tasks
 from jaxrl.meta.strategies import clean
 from jaxrl.rules.base import Clock, Metrics
 from jaxrl.symbolic.program import fingerprint, insert, mutate, random_program
@@ -69,11 +69,11 @@ class RegularizedEvolution:
     random programs, rather than from the learner's own. proposals: made for each child or entrant.
     remembered: how many fingerprints are.
 
-    The constants of what it finds are floats like any others: `Evolution` with tunes=("constants",)
+    The constants of what it finds are floats like any others: `Evolution` with meta_params=("constants",)
     refines them.
     """
 
-    lives: Any = Lives()
+    lives: Any = InnerLoop()
     hurdle: Any = None
     newborn: float = 0.05
     inserts: float = 0.25
@@ -261,9 +261,9 @@ class RegularizedEvolution:
                 ", ".join(f"{name} ({type(x).__name__})" for name, x in tuned.items()) or "nothing"
             )
             raise TypeError(
-                "RegularizedEvolution evolves one part that has a program, and tunes names "
+                "RegularizedEvolution evolves one part that has a program, and meta_params names "
                 f"{what}: write, say, "
-                'tunes=("criterion",) for rl.TD(ValueProgram.of(...)).'
+                'meta_params=("criterion",) for rl.TD(ValueProgram.of(...)).'
             )
         return tuple(tuned)
 

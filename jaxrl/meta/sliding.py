@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import optax
 
 from jaxrl import networks, returns, tree
-from jaxrl.algorithms.base import Optimizer, clip_by_global_norm, descend
+from jaxrl.algorithms.base import Optimizer, apply_gradients, clip_by_global_norm
 from jaxrl.meta.gradient import heads, meta_gradient, play
-from jaxrl.meta.lives import Lives, Tasks, check_tasks
+from jaxrl.meta.inner_loop import InnerLoop, Tasks, check_tasks
 from jaxrl.meta.strategies import as_floats
 from jaxrl.networks import MLP
 from jaxrl.rollout import Transition
@@ -84,9 +84,9 @@ class OuterCritic:
         loss = lambda params: jnp.mean((self.value(params, batch.obs) - target) ** 2) / 2.0
 
         def step(now: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], None]:
-            return descend(self.optimizer(self.lr), jax.grad(loss)(now[0]), now[1], now[0], 1.0)[
-                :2
-            ], None
+            return apply_gradients(
+                self.optimizer(self.lr), jax.grad(loss)(now[0]), now[1], now[0], 1.0
+            )[:2], None
 
         return jax.lax.scan(step, (params, opt_state), None, self.steps)[0]
 
@@ -107,7 +107,7 @@ class MetaGradient:
     at once.
     """
 
-    lives: Lives = Lives()
+    lives: InnerLoop = InnerLoop()
     critic: OuterCritic = OuterCritic()
     lr: float = 1e-3
     max_grad_norm: float = 1.0

@@ -197,8 +197,8 @@ def as_floats(params: Any) -> Any:
     named = jax.tree_util.tree_leaves_with_path(params)
     if not named:
         raise ValueError(
-            "Nothing is tuned: name the fields that are learnt, say tunes=('weights',) or "
-            "tunes=('lr',)."
+            "Nothing is tuned: name the fields that are learnt, say meta_params=('weights',) or "
+            "meta_params=('lr',)."
         )
     for path, x in named:
         kind = x.dtype if hasattr(x, "dtype") else np.asarray(x).dtype

@@ -3,7 +3,7 @@
 from jaxrl.rules.base import Clock, UpdateRule
 from jaxrl.rules.disco import Disco
 from jaxrl.rules.exploration import EpsilonGreedy
-from jaxrl.rules.group import Group, LeaveOneOut, OverGreedy, Standardized
+from jaxrl.rules.group import GreedyBaseline, Group, LeaveOneOut, Standardized
 from jaxrl.rules.lpg import LPG
 from jaxrl.rules.lpo import LPO
 from jaxrl.rules.objectives import (
@@ -34,10 +34,10 @@ __all__ = [
     "Disco",
     "EpsilonGreedy",
     "FixedPenalty",
+    "GreedyBaseline",
     "Group",
     "LeaveOneOut",
     "MirrorDescent",
-    "OverGreedy",
     "PolicyGradient",
     "QLambda",
     "SquaredError",

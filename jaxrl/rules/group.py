@@ -43,7 +43,7 @@ class Standardized:
 
 
 @pytree
-class OverGreedy:
+class GreedyBaseline:
     """A return less that of the greedy policy, the group's last episode (ReMax; Li et al., 2024).
     [G, K].
     """

@@ -16,7 +16,7 @@ from jaxrl.sweep import provenance, serialize, store
 from jaxrl.sweep.grid import point_from_record
 from jaxrl.sweep.groups import group_at
 from jaxrl.sweep.record_file import read_group
-from jaxrl.sweep.static import put_together
+from jaxrl.sweep.static import replace_fields
 from jaxrl.train import Training
 
 Record = dict[str, Any]
@@ -82,7 +82,7 @@ def _same(folder: pathlib.Path, record: Record, training: Training) -> Training:
     changed = provenance.differences(_fields(record["run"]), here, "training")
     if changed and outer is not None and not provenance.differences(_fields(outer["run"]), here):
         paths = {name: tree.find(training, name) for name in outer["static"]}
-        return put_together(training, {path: _part(record, path) for path in paths.values()})
+        return replace_fields(training, {path: _part(record, path) for path in paths.values()})
     if changed:
         listed = "\n  ".join(changed[:12])
         raise ValueError(

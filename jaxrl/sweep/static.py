@@ -111,7 +111,7 @@ def _same(a: Any, b: Any) -> bool:
 def _fixed(run: Any, point: dict[str, Any]) -> Any:
     """The run with these values for good; a function gets them as they are, plain Python ones."""
     if isinstance(run, Training):
-        return put_together(run, point)
+        return replace_fields(run, point)
     fixed = functools.partial(run, **point)
     for name in ("__module__", "__name__", "__qualname__"):
         if hasattr(run, name):
@@ -119,7 +119,7 @@ def _fixed(run: Any, point: dict[str, Any]) -> Any:
     return fixed
 
 
-def put_together(training: Training, values: dict[str, Any]) -> Training:
+def replace_fields(training: Training, values: dict[str, Any]) -> Training:
     """As `tree.put`, but the values of one record at once: they may be possible only together, as
     counts that divide.
     """

@@ -3,13 +3,13 @@ seeds they never saw.
 """
 
 from jaxrl.tuning.evolution import DE, DEHB
-from jaxrl.tuning.found import Found
+from jaxrl.tuning.found import TuningResult
 from jaxrl.tuning.from_optuna import Optuna, gp, tpe
 from jaxrl.tuning.history import Batch, History, Tuner
 from jaxrl.tuning.population import Population, population
-from jaxrl.tuning.search import held_out, repeat, tune
+from jaxrl.tuning.search import fresh_seeds, repeat, tune
 from jaxrl.tuning.space import Choice, Integer, Log, Space, Uniform, choice, integer, log, uniform
-from jaxrl.tuning.stopping import Foresight
+from jaxrl.tuning.stopping import CurveStopping
 from jaxrl.tuning.study import final
 from jaxrl.tuning.tuners import PBT, Hyperband, Random, Sobol, SuccessiveHalving
 
@@ -19,8 +19,7 @@ __all__ = [
     "PBT",
     "Batch",
     "Choice",
-    "Foresight",
-    "Found",
+    "CurveStopping",
     "History",
     "Hyperband",
     "Integer",
@@ -32,11 +31,12 @@ __all__ = [
     "Space",
     "SuccessiveHalving",
     "Tuner",
+    "TuningResult",
     "Uniform",
     "choice",
     "final",
+    "fresh_seeds",
     "gp",
-    "held_out",
     "integer",
     "log",
     "population",

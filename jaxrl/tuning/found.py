@@ -8,13 +8,13 @@ import pandas as pd
 import xarray as xr
 
 from jaxrl import stats
-from jaxrl.sweep.static import put_together
+from jaxrl.sweep.static import replace_fields
 from jaxrl.train import Training
 from jaxrl.tuning.history import History
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
+class TuningResult:
     """The outcome of one search. `print` shows it.
 
     best: {name: value}; of a search that changed settings while they lived, those it ended with,
@@ -48,7 +48,7 @@ class Found:
     @property
     def tuned(self) -> Training:
         """The training with the best setting: `rl.sweep(found.tuned, {"seed": ...})`."""
-        return put_together(self.training, self.best)
+        return replace_fields(self.training, self.best)
 
     @property
     def table(self) -> pd.DataFrame:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxrl import tree
 from jaxrl.env import Env
 from jaxrl.rules.base import Clock, Metrics
-from jaxrl.train import mean_of, weigh
+from jaxrl.train import to_means, weigh
 from jaxrl.tree import pytree, static
 from jaxrl.tuning.space import Range
 
@@ -85,7 +85,7 @@ class Population:
                 return member, weigh(metrics)
 
             member, rows = jax.lax.scan(step, member, jnp.arange(self.interval))
-            return member, mean_of(
+            return member, to_means(
                 jax.tree.map(lambda x: x.sum(0), rows), jnp.float32(self.interval)
             )
 

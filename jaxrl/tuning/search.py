@@ -19,10 +19,10 @@ from jaxrl import stats
 from jaxrl.progress import Report
 from jaxrl.sweep import provenance, store
 from jaxrl.train import Training
-from jaxrl.tuning.found import Found
+from jaxrl.tuning.found import TuningResult
 from jaxrl.tuning.history import Tuner
-from jaxrl.tuning.lives import Asked, Curves, Lives, State, clear
 from jaxrl.tuning.study import Measure, Search, Statistic, Study, final
+from jaxrl.tuning.trial_runner import Asked, Curves, InnerLoop, State, clear
 from jaxrl.tuning.tuners import Random
 
 TEST = 2**31  # test seeds are counted from here, tuning seeds from 0: no search has so many
@@ -45,14 +45,14 @@ def tune(
     folder: str | os.PathLike[str] | None = None,
     chunk: int | None = None,
     progress: bool | Callable[[Report], None] = True,
-) -> Found:
+) -> TuningResult:
     """The best setting that a tuner finds within a budget, and how good it is on seeds that it was
     not chosen on.
 
     space: ranges by the names of the training's fields, `{"lr": rl.tuning.log(1e-5, 1e-2), ...}`;
     dictionaries may nest. budget: environment steps of tuning, those of killed settings and of
     greedy evaluation included; the test comes on top. tuner: `Random`, `Sobol`,
-    `SuccessiveHalving`, `Hyperband`, `Foresight`, `PBT`, `DE`, `DEHB`, `Optuna`, or any that asks.
+    `SuccessiveHalving`, `Hyperband`, `CurveStopping`, `PBT`, `DE`, `DEHB`, `Optuna`, or any that asks.
     seeds, test_seeds: of each setting while it is tuned, and of the best one afterwards. No key is
     in both. metric, measure, statistic: a setting's score is the `statistic` over its seeds of
     `measure(curve of metric, steps)`: the
@@ -74,7 +74,7 @@ def tune(
 
 def repeat(
     training: Training, space: Mapping[str, Any], *, repetitions: int, **options: Any
-) -> list[Found]:
+) -> list[TuningResult]:
     """`tune`, with the same options, several times side by side, each with its own budget, luck and
     tuning seeds.
 
@@ -91,7 +91,7 @@ def repeat(
         _opened(home, provenance.describe(study) | {"versions": provenance.versions()}),
         _shown(progress) as show,
     ):
-        lives = Lives(
+        lives = InnerLoop(
             training,
             searches[0].tried.space,
             study.seed,
@@ -117,16 +117,16 @@ def repeat(
     return found
 
 
-def held_out(seed: int = 0, test_seeds: int = 32) -> jax.Array:
+def fresh_seeds(seed: int = 0, test_seeds: int = 32) -> jax.Array:
     """The keys that `tune` tests on, to run anything else on them: `rl.sweep(training, {"seed":
-    rl.tuning.held_out()})`.
+    rl.tuning.fresh_seeds()})`.
     """
     ids = jnp.asarray(TEST + np.arange(test_seeds), jnp.uint32)
     return jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(ids)
 
 
 def _test(
-    lives: Lives, paths: list[list[tuple[np.ndarray, int]]], seeds: np.ndarray
+    lives: InnerLoop, paths: list[list[tuple[np.ndarray, int]]], seeds: np.ndarray
 ) -> list[Curves]:
     """The curves of each path on these seeds: its settings one after another, as they came.
 
@@ -220,7 +220,7 @@ class _Meter:
     """
 
     def __init__(
-        self, show: Callable[[Report], None], searches: list[Search], lives: Lives
+        self, show: Callable[[Report], None], searches: list[Search], lives: InnerLoop
     ) -> None:
         self.show, self.searches, self.lives, self.fresh = show, searches, lives, 0.0
         study = searches[0].study

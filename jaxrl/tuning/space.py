@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxrl import tree
 from jaxrl.sweep.program import flatten
-from jaxrl.sweep.static import label, noted, put_together
+from jaxrl.sweep.static import label, noted, replace_fields
 from jaxrl.train import Training
 
 MOST_COMBINATIONS = 256  # of grouped values, that are tried before anything runs
@@ -292,7 +292,7 @@ def _check_together(training: Training, ranges: dict[str, Range], others: list[s
             or "the training as it is"
         )
         try:
-            made = noted(told, put_together, training, dict(zip(ranges, values, strict=True)))
+            made = noted(told, replace_fields, training, dict(zip(ranges, values, strict=True)))
             for name in others:
                 noted(told, tree.find, made, name)
             noted(told, jax.eval_shape, made.begin, jax.random.key(0))

@@ -10,7 +10,7 @@ from jaxrl.tuning.history import Batch, History
 
 
 @dataclasses.dataclass(frozen=True)
-class Foresight:
+class CurveStopping:
     """Random search that stops a setting once its learning curve is foretold to end too low (after
     Domhan et al., 2015).
 
@@ -31,7 +31,7 @@ class Foresight:
         check_counts(self, "first", "batch")
         if not all(0 < share <= 1 for share in self.checks):
             raise ValueError(
-                f"Foresight(checks={self.checks}): they are shares of a life; write, say, "
+                f"CurveStopping(checks={self.checks}): they are shares of a life; write, say, "
                 "(0.25, 0.5)."
             )
 

@@ -12,10 +12,10 @@ import xarray as xr
 
 from jaxrl import stats, tree
 from jaxrl.train import Training
-from jaxrl.tuning.found import Found, results_of
+from jaxrl.tuning.found import TuningResult, results_of
 from jaxrl.tuning.history import Batch, History, Tuner
-from jaxrl.tuning.lives import Asked, Curves, State
 from jaxrl.tuning.space import Space, space_of
+from jaxrl.tuning.trial_runner import Asked, Curves, State
 
 Measure = Callable[[Any, Any], Any]  # (curve [..., rows], steps [rows]) -> [...]
 Statistic = Callable[..., Any]
@@ -187,7 +187,7 @@ class Search:
             if after is None or (step[0] != after[0]).any()
         ]
 
-    def found(self, test: Curves) -> Found:
+    def found(self, test: Curves) -> TuningResult:
         study, tried = self.study, self.tried
         path = self.path()
         scores = np.concatenate(
@@ -200,7 +200,7 @@ class Search:
         lived = np.repeat(np.arange(len(path)), np.diff([0, *(until for _, until in path)]))
         schedule = tried.space.labels([path[i][0] for i in lived])
         interval = lambda scores: stats.interval(scores, study.statistic)
-        return Found(
+        return TuningResult(
             training=study.training,
             best=tried.space.setting(path[-1][0]),
             schedule=schedule,

@@ -75,7 +75,7 @@ class Bootstrap:
 
 
 @pytree
-class Gain:
+class PolicyGradientObjective:
     """The plain meta-gradient (Xu et al., 2018): the policy gradient of the next rollout, over the
     learner's own value.
 
@@ -115,12 +115,12 @@ class State:
 
 
 @pytree
-class Online:
+class SelfTuning:
     """An algorithm that tunes itself: after each `num_updates` updates of `learner`, a meta-step of
-    the fields `tunes`.
+    the fields `meta_params`.
 
     It lives once, on one environment, and trains, sweeps and acts as any algorithm. aim:
-    `Bootstrap()` or `Gain()`. lr: of the meta-step, whose gradient is held to `max_grad_norm`. An
+    `Bootstrap()` or `PolicyGradientObjective()`. lr: of the meta-step, whose gradient is held to `max_grad_norm`. An
     update of it takes `num_updates` of the learner and those of its aim, and a rollout more.
     """
 
@@ -129,7 +129,7 @@ class Online:
     lr: float = 1e-4
     max_grad_norm: float = 1.0
     optimizer: Any = Optimizer(optax.adam)
-    tunes: tuple[str, ...] = static(default=())
+    meta_params: tuple[str, ...] = static(default=())
     num_updates: int = static(default=7)
 
     def __post_init__(self) -> None:
@@ -142,9 +142,9 @@ class Online:
     def init(self, key: jax.Array, env: Env, num_updates: Any = float("inf")) -> State:
         if getattr(self.learner, "memory", None) is not None:
             raise ValueError(
-                "A meta-step reads single observations: give Online a learner without a memory."
+                "A meta-step reads single observations: give SelfTuning a learner without a memory."
             )
-        params = as_floats(tree.parts(self.learner, self.tunes))
+        params = as_floats(tree.parts(self.learner, self.meta_params))
         each = self.num_updates + self.aim.num_updates
         state = self.learner.init(key, env, num_updates * each)
         return State(

@@ -22,7 +22,7 @@ from jaxrl.sweep.executor import ACCELERATOR_WIDTH, CPU_WIDTH, MEMORY_SHARE
 from jaxrl.sweep.grid import raw
 from jaxrl.sweep.memory import free_bytes, told
 from jaxrl.sweep.program import Stepped, middle
-from jaxrl.sweep.static import put_together
+from jaxrl.sweep.static import replace_fields
 from jaxrl.train import Training
 from jaxrl.tuning.space import Space
 
@@ -59,8 +59,8 @@ class Lane(NamedTuple):
     state: State
 
 
-class Lives:
-    """Lives lanes of a training, those of one program together. `luck` seeds all keys.
+class InnerLoop:
+    """InnerLoop lanes of a training, those of one program together. `luck` seeds all keys.
 
     folder: each finished chunk is kept there, and read back by whoever asks for the same. chunk:
     lanes of a program at most; by default as many as speed gains from and memory holds. Fewer lanes
@@ -259,7 +259,9 @@ class Lives:
     def _program(self, lane: "Lane", lanes: int) -> tuple[Stepped, int]:
         """The program for so many lanes, and its width: halved as often as memory asks for it."""
         setting = self.space.setting(lane.point)
-        training = put_together(self.training, {name: setting[name] for name in self.space.grouped})
+        training = replace_fields(
+            self.training, {name: setting[name] for name in self.space.grouped}
+        )
 
         def at(point: dict[str, Any]) -> tuple[Training, jax.Array]:
             return tree.put(training, point["leaves"]), jax.random.fold_in(

@@ -32,10 +32,10 @@ class Tasks(Protocol):
 
 
 @pytree
-class Lives:
+class InnerLoop:
     """A learner, what of it is meta-learnt, how long it lives, and how a life is judged.
 
-    learner: an algorithm. tunes: the fields of it that are learnt, by name, as
+    learner: an algorithm. meta_params: the fields of it that are learnt, by name, as
     ("rule.objective.weights",): trees of floats. lifetime: updates that a life lasts, log-uniform
     between these two. Many lives at once are spread evenly over that distribution, and those of
     like length share a program: `waste` times what is needed is computed. episodes: that judge the
@@ -44,7 +44,7 @@ class Lives:
     """
 
     learner: Any = OnPolicy()
-    tunes: tuple[str, ...] = static(default=())
+    meta_params: tuple[str, ...] = static(default=())
     lifetime: tuple[int, int] = static(default=(100, 100))
     episodes: int = static(default=16)
     greedy: bool = static(default=False)
@@ -63,7 +63,7 @@ class Lives:
     @property
     def tuned(self) -> dict[str, Any]:
         """What is learnt, as it begins."""
-        return tree.parts(self.learner, self.tunes)
+        return tree.parts(self.learner, self.meta_params)
 
     def with_params(self, params: dict[str, Any]) -> Any:
         """The learner with these in place of its own."""
