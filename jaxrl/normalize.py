@@ -43,7 +43,7 @@ def update(running: Running, batch: Any, axes: tuple[int, ...] = (0,)) -> Runnin
     count = math.prod(jax.tree.leaves(batch)[0].shape[: len(axes)])
     total = running.count + count
 
-    def to_means(mean: jax.Array, x: jax.Array) -> jax.Array:
+    def mean_of(mean: jax.Array, x: jax.Array) -> jax.Array:
         return mean + (x.astype(jnp.float32).mean(axes) - mean) * count / total
 
     def variance_of(mean: jax.Array, variance: jax.Array, x: jax.Array) -> jax.Array:
@@ -51,7 +51,7 @@ def update(running: Running, batch: Any, axes: tuple[int, ...] = (0,)) -> Runnin
         between = (x.mean(axes) - mean) ** 2 * running.count * count / total
         return (variance * running.count + x.var(axes) * count + between) / total
 
-    mean = jax.tree.map(to_means, running.mean, batch)
+    mean = jax.tree.map(mean_of, running.mean, batch)
     variance = jax.tree.map(variance_of, running.mean, running.variance, batch)
     return Running(mean, variance, total)
 

@@ -1,7 +1,6 @@
 """Frozen pytrees: the container of everything in the kit."""
 
 import dataclasses
-import difflib
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, dataclass_transform
@@ -10,6 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+
+from jaxrl.errors import check_counts as check_counts
+from jaxrl.errors import nearest as nearest
 
 T = TypeVar("T")
 
@@ -78,7 +80,7 @@ def replace(tree: T, /, **changes: Any) -> T:
 def where(mask: jax.Array, new: T, old: T) -> T:
     """`new` where `mask` holds, else `old`, leaf by leaf.
 
-    `mask` [...] lines up with the leading axes of each leaf.
+    `mask` [...] are the leading axes of each leaf.
     """
 
     def choose(a: Any, b: Any) -> Any:
@@ -92,27 +94,6 @@ def is_finite(tree: Any) -> jax.Array:
     """True when every float in the tree is finite. []."""
     floats = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(jnp.result_type(x), jnp.inexact)]
     return jnp.array([jnp.all(jnp.isfinite(x)) for x in floats], bool).all()
-
-
-def check_counts(record: Any, *names: str, least: int = 1) -> None:
-    """Refuses a dataclass in which a count of these names is no whole number, or is less than
-    `least`.
-    """
-    for name in names:
-        count = getattr(record, name)
-        if not isinstance(count, int | np.integer) or count < least:
-            told = f"{type(record).__name__}({name}={count!r})"
-            raise ValueError(
-                f"{told} asks for nothing that can be done: write a whole number, "
-                f"{name}={least} or more."
-            )
-
-
-def nearest(name: str, known: Any) -> str:
-    """The end of an error about an unknown name: the names most like it, else all of them."""
-    known = sorted(set(known))
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    return f"the nearest are {', '.join(close)}" if close else f"known are {', '.join(known)}"
 
 
 # ---------------------------------------------- leaves by name: what a sweep and a command line set
