@@ -7,6 +7,7 @@ import pytest
 from probes import Matching, TimedOut
 
 import jaxrl as rl
+from envs.wrappers import AsTeam
 from jaxrl import rollout, tree
 from jaxrl.algorithms.rewarded import Rewarded, RewardModel
 from jaxrl.env import Env, Step
@@ -17,34 +18,6 @@ from jaxrl.tree import pytree, static
 SMALL = dict(network=rl.MLP((4,)), num_envs=2, num_steps=4)
 ON = SMALL | dict(epochs=1, minibatches=1)
 OFF = SMALL | dict(updates=1, batch_size=4, capacity=32, warmup=8)
-
-
-@pytree
-class AsTeam(Env):
-    """Copies of a single-agent environment side by side, as agents of one team."""
-
-    env: Env
-    num_agents: int = static(default=1)
-
-    @property
-    def max_steps(self):
-        return self.env.max_steps
-
-    @property
-    def action_space(self):
-        return self.env.action_space
-
-    def reset(self, key):
-        return self._each(self.env.reset, key)
-
-    def step(self, key, state, action):
-        return self._each(self.env.step, key, state, action)
-
-    def _each(self, function, key, *args):
-        if self.num_agents == 1:
-            alone = function(key, *jax.tree.map(lambda x: x[0], args))
-            return jax.tree.map(lambda x: jnp.asarray(x)[None], alone)
-        return jax.vmap(function)(jax.random.split(key, self.num_agents), *args)
 
 
 @pytree
@@ -185,7 +158,7 @@ def test_evaluation_is_per_agent():
 
 @pytest.mark.parametrize("memory", [None, rl.GRU(4)], ids=["plain", "gru"])
 def test_a_team_trains(memory):
-    team = AsTeam(Matching(), num_agents=3)
+    team = AsTeam(Matching(), size=3)
     training = rl.Training(
         rl.ppo(**ON, memory=memory), team, 64, evals=2, episodes=2, eval_share=1.0
     )
@@ -196,7 +169,7 @@ def test_a_team_trains(memory):
 
 def test_a_rule_that_plays_groups_refuses_a_team():
     with pytest.raises(TypeError, match=r"Group plays rollouts of single agents.*team of 3"):
-        rl.rloo(**ON).init(jax.random.key(0), AsTeam(Matching(), num_agents=3))
+        rl.rloo(**ON).init(jax.random.key(0), AsTeam(Matching(), size=3))
 
 
 # ------------------------------------------------------------------------------------ reward models
