@@ -119,8 +119,8 @@ def check_field(record: Any, name: str, kind: type, example: str) -> None:
     if isinstance(value, type) and issubclass(value, kind):
         raise TypeError(f"{user} can't be the class {value.__name__}: write {value.__name__}(...).")
     raise TypeError(
-        f"{user} takes an instance of {kind.__name__}, and got {value!r}: write, say, {example}, or a "
-        f"class of your own, `class Mine({kind.__module__}.{kind.__name__})`, under @rl.pytree."
+        f"{user} takes an instance of {kind.__name__}, and got {value!r}: write, say, {example}, "
+        f"or a class of your own, `class Mine({kind.__module__}.{kind.__name__})`, under @rl.pytree."
     )
 
 

@@ -58,8 +58,8 @@ class Standardized(Advantage):
     """
 
     def __call__(self, episode_return: jax.Array) -> jax.Array:
-        scale = jax.lax.rsqrt(episode_return.var(1, keepdims=True) + 1e-8)
-        return (episode_return - episode_return.mean(1, keepdims=True)) * scale
+        centred = episode_return - episode_return.mean(1, keepdims=True)
+        return centred * jax.lax.rsqrt(episode_return.var(1, keepdims=True) + 1e-8)
 
 
 @pytree

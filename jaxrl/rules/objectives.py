@@ -55,7 +55,7 @@ class Penalty:
         raise TypeError(f"{type(self).__name__} does not define weight(self, state, clock).")
 
     def distance(self, old: Distribution, new: Distribution) -> jax.Array:
-        """The distance between two policies at each observation; by default KL(new || old). [...]."""
+        """The distance at each observation; by default KL(new || old). [...]."""
         return new.kl(old)
 
     def post_update(self, state: PenaltyState, distance: jax.Array) -> PenaltyState:

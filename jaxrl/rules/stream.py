@@ -59,7 +59,7 @@ class StreamRule:
         raise TypeError(f"{type(self).__name__} does not define next_value(self, out, action).")
 
     def objective(self, out: Out, action: Any, error: jax.Array) -> jax.Array:
-        """The function with the gradient that the traces accumulate; `error` is the TD error. []."""
+        """The function whose gradient the traces accumulate; `error` is the TD error. []."""
         raise TypeError(
             f"{type(self).__name__} does not define objective(self, out, action, error)."
         )

@@ -190,6 +190,6 @@ class Surrogate(Rule):
 
     def _normalized(self, advantage: jax.Array) -> jax.Array:
         """Advantages of mean 0 and standard deviation 1 where `normalize_advantage`."""
-        scale = jax.lax.rsqrt(advantage.var() + 1e-12)  # differentiable where all are equal
-        normalized = (advantage - advantage.mean()) * scale
+        centred = advantage - advantage.mean()
+        normalized = centred * jax.lax.rsqrt(advantage.var() + 1e-12)  # finite slope at variance 0
         return jnp.where(self.normalize_advantage, normalized, advantage)
