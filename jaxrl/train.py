@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl import progress, tree
+from jaxrl import progress, rollout, tree
 from jaxrl.algorithms.base import Algorithm, State
 from jaxrl.algorithms.loop import COUNTED, run_updates, to_means
 from jaxrl.clock import Metrics
@@ -40,7 +40,9 @@ class Training:
     eval_share: float = static(default=0.05)
     stop_after: float = float("inf")
 
-    __hash__ = object.__hash__  # so that it can be jitted as it is, although its leaves may be arrays
+    __hash__ = (
+        object.__hash__
+    )  # so that it can be jitted as it is, although its leaves may be arrays
 
     def __post_init__(self) -> None:
         check_counts(self, "steps", "evals")
@@ -156,7 +158,8 @@ class Training:
 
         def evaluate(key: jax.Array) -> Metrics:
             found = self.algo.evaluate(key, self.env, state, episodes)  # type: ignore[arg-type]
-            channels = {f"evaluation_{name}": x.mean(0) for name, x in found.info.items()}
+            info = rollout.columns(self.env, found.info)  # type: ignore[arg-type]
+            channels = {f"evaluation_{name}": x.mean(0) for name, x in info.items()}
             return {"evaluation": found.episode_return.mean()} | channels
 
         if evaluated.all():
