@@ -27,7 +27,9 @@ def run_updates(
     vmap). last_update: a member whose clock has reached it is padding: it does not change any more,
     and its metrics count for nothing.
     """
-    update = jax.jit(lambda key, state: algo.update(key, env, state))
+    # traced once, for the shapes of its metrics and for the scan; inlined, so that the program is
+    # the same as without it
+    update = jax.jit(lambda key, state: algo.update(key, env, state), inline=True)
 
     def run(carry: tuple[State, Metrics], i: jax.Array) -> tuple[State, Metrics]:
         state, totals = carry
