@@ -26,8 +26,8 @@ class DelayedChain(Env):
     """The delayed chain of Oh et al. (2020, appendix A.3): `length` steps of two actions.
 
     The last step gives `reward` if the first action was `right`, else -`reward`; each step before
-    it gives `noise` or -`noise` with equal probability. `length` and `right` are leaves, so a family
-    has chains of different lengths, of which `max_steps` is the maximum.
+    it gives `noise` or -`noise` with equal probability. `length` and `right` are leaves, so a
+    family has chains of different lengths, of which `max_steps` is the maximum.
 
     Observation: the index of the state, which is 0 at first, then 2 t - 1, plus 1 if the first
     action was right; one-hot [2 max_steps + 1], or with `one_hot=False` int32 [], for a table. With

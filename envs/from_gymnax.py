@@ -171,8 +171,8 @@ def _space(space: Any) -> Space:
 
 
 class CartPole(classic_control.CartPole):
-    """CartPole in which `masscart` and `length` have an effect: gymnax stores the total mass and the
-    moment, which are computed here.
+    """CartPole in which `masscart` and `length` have an effect: gymnax stores the total mass and
+    the moment, which are computed here.
     """
 
     derived = ("total_mass", "polemass_length")

@@ -1,5 +1,5 @@
-"""LPGGrid: walk on a small grid and collect objects, whose types determine their reward, termination
-and respawning.
+"""LPGGrid: walk on a small grid and collect objects, whose types determine their reward,
+termination and respawning.
 """
 
 from typing import Any
@@ -30,8 +30,8 @@ class Walk:
 
 @pytree
 class LPGGrid(Env):
-    """A level of the grid worlds of Oh et al. (2020, appendix A), with the actions of GROOVE (Jackson
-    et al., 2023).
+    """A level of the grid worlds of Oh et al. (2020, appendix A), with the actions of GROOVE
+    (Jackson et al., 2023).
 
     Actions: up, down, left, right and stay (the paper has moves to all eight neighbours). Walls and
     edges block. Entering the cell of an object collects it: that gives the `reward` of its type,

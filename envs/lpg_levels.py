@@ -22,8 +22,8 @@ def drawn(
     max_steps: int,
     roaming: bool = False,
 ) -> LPGGrid:
-    """Return a level drawn as text: '#' is a wall, 'S' the start, a digit an object of that type, all
-    else is free.
+    """Return a level drawn as text: '#' is a wall, 'S' the start, a digit an object of that type,
+    all else is free.
 
     Raises:
       ValueError: the map is not a rectangle, has not exactly one 'S', or has a type without reward.
@@ -99,8 +99,8 @@ S.0....
 """
 DENSE = (1.0, -1.0, -1.0), (0.0, 0.5, 0.0), (0.05, 0.1, 0.5), 500
 LONG = (1.0, -1.0), (0.0, 0.5), (0.01, 1.0), 1000
-# name: map; reward, termination and respawn of each type; number of steps; roaming (as in the code of
-# GROOVE, where it differs from the paper)
+# name: map; reward, termination and respawn of each type; number of steps; roaming (as in the code
+# of GROOVE, where it differs from the paper)
 FIXED = {
     "LPGGrid-dense": (_open(11, "0012"), *DENSE),
     "LPGGrid-sparse": (_open(13, "01"), (1.0, -1.0), (1.0, 1.0), (0.0, 0.0), 50),
@@ -266,9 +266,9 @@ def _check(levels: LPGLevels) -> None:
         )
 
 
-# Updates per lifetime in GROOVE, for `rl.InnerLoop(lifetime=...)`: tiny 10 to 60; small 250; medium and
-# all 1000; large and mazes 2500; rand_all 25,000. Oh et al. have 2500 on fixed levels (25,000 where
-# objects roam).
+# Updates per lifetime in GROOVE, for `rl.InnerLoop(lifetime=...)`: tiny 10 to 60; small 250; medium
+# and all 1000; large and mazes 2500; rand_all 25,000. Oh et al. have 2500 on fixed levels (25,000
+# where objects roam).
 DISTRIBUTIONS = {
     "LPGGrid-tiny": LPGLevels(sides=(3, 5), num_objects=(1, 2), num_walls=3, time_limit=(10, 50)),
     "LPGGrid-small": LPGLevels(sides=(4, 6), num_objects=(1, 3), num_walls=7, time_limit=(20, 100)),

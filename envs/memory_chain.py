@@ -18,8 +18,8 @@ class Cue:
 
 @pytree
 class MemoryChain(Env):
-    """A cue is observed at reset; the action `length` steps later gives `right` if it names the cue,
-    else `wrong`.
+    """A cue is observed at reset; the action `length` steps later gives `right` if it names the
+    cue, else `wrong`.
 
     After memory_length of bsuite (Osband et al., 2020). Observation [num_cues + 1 +
     num_distractors]: the cue one-hot in the first observation and zeros after it; 1.0 at the step

@@ -61,8 +61,8 @@ def backup(level: LPGGrid, value: jax.Array, gamma: jax.Array | float = 1.0) -> 
 def _arrive(level: LPGGrid, value: jax.Array, gamma: jax.Array | float) -> jax.Array:
     """Value of entering a cell, given the objects before that. [2 ** num_objects, num_cells].
 
-    The objects are independent, so they are processed one at a time, each as an axis of two (absent,
-    present).
+    The objects are independent, so they are processed one at a time, each as an axis of two
+    (absent, present).
     """
     reward, ends, respawn = (
         level.of_objects(x) for x in (level.reward, level.termination, level.respawn)
@@ -110,9 +110,9 @@ def _start(level: LPGGrid, value: jax.Array) -> jax.Array:
 def best_rate(env: TwoColors, num_iterations: int = 300) -> jax.Array:
     """Optimal average reward per step of a policy that knows the signs of the colours. float [].
 
-    By relative value iteration (White, 1963) over the cells of the agent, of the positive and of the
-    negative colour. The regret of an agent is the sum of its differences to this rate. Returned is
-    the largest gain of any state, an upper bound that converges soon; the smallest gain takes
+    By relative value iteration (White, 1963) over the cells of the agent, of the positive and of
+    the negative colour. The regret of an agent is the sum of its differences to this rate. Returned
+    is the largest gain of any state, an upper bound that converges soon; the smallest gain takes
     thousands of iterations, as moving the negative colour to a better cell is seldom worthwhile.
     """
     num = env.side**2

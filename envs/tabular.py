@@ -14,8 +14,8 @@ from jaxrl.tree import pytree, static
 
 @pytree
 class TabularMDP(Env):
-    """A Markov decision process of S states and A actions. Its arrays are leaves, so one program runs
-    a family of processes.
+    """A Markov decision process of S states and A actions. Its arrays are leaves, so one program
+    runs a family of processes.
 
     transition: P(s' | s, a), [S, A, S].
     reward: of the step from s by a to s', [S, A, S], or [S, A, 1] where s' makes no difference.
@@ -118,8 +118,8 @@ def garnet(
 def chain(
     num_states: int = 5, slip: float = 0.2, small: float = 2.0, large: float = 10.0
 ) -> TabularMDP:
-    """Return the chain of Dearden et al. (1998): one action moves forward, with the reward `large` at
-    the end; the other moves back to the start, with `small`.
+    """Return the chain of Dearden et al. (1998): one action moves forward, with the reward `large`
+    at the end; the other moves back to the start, with `small`.
 
     With probability `slip` an action has the effect of the other one.
     """

@@ -35,8 +35,8 @@ class State:
 
 
 class ToGymnax(environment.Environment):
-    """`env` with gymnax's interface: `obs, state = reset(key, params)` and `step(key, state, action,
-    params)`, with auto-reset.
+    """`env` with gymnax's interface: `obs, state = reset(key, params)` and `step(key, state,
+    action, params)`, with auto-reset.
 
     The step reads the environment in `params`, so `params.replace(env=...)`, or a vmap over its
     leaves, changes the environment.

@@ -11,8 +11,8 @@ from jaxrl.tree import pytree, static
 
 @pytree
 class Colors:
-    """State: cells (numbered row by row) of the agent, the first and the second colour, int32 [3]; the
-    number of steps so far.
+    """State: cells (numbered row by row) of the agent, the first and the second colour, int32 [3];
+    the number of steps so far.
     """
 
     cells: jax.Array
