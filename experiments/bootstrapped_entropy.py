@@ -221,7 +221,7 @@ def score(config: Config, results: dict[str, xr.Dataset]) -> dict[str, Any]:
 
 
 def figure(results: dict[str, xr.Dataset], config: Config) -> Any:
-    """Reward and entropy weight by age, means over runs; dotted lines where the signs are swapped."""
+    """Mean reward and entropy weight over runs by age, with a dotted line at each swap."""
     panels = rl.plot.Picture(figsize=(10.5, 5.4), layout="constrained")
     top, bottom = panels.subplots(2, 1, sharex=True)
     # a grey and a line style for each weight

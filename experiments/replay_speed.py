@@ -141,8 +141,8 @@ def main(config: Config) -> None:
     page = (
         f"# Cost of a replay buffer by its capacity\n\n{where}. Microseconds of a step (add a "
         f"transition, sample {config.batch_size}, update priorities) of one of {config.seeds} "
-        f"seeds under vmap, median of {config.repeats} rounds, and its ratio to uniform sampling in the "
-        f"same round.\n\n{table(config, rows)}\n"
+        f"seeds under vmap, median of {config.repeats} rounds, and its ratio to uniform sampling "
+        f"in the same round.\n\n{table(config, rows)}\n"
     )
     (config.folder / "replay_speed.json").write_text(
         json.dumps({"where": where, "rows": rows}, indent=1) + "\n"

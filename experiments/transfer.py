@@ -131,7 +131,7 @@ class Config:
     updates: int | None = None
     """updates per lifetime, in place of those in `BY_HAND`"""
     folder: pathlib.Path = RESULTS
-    """folder of `transfer.json`, which stores finished scores; the same command resumes from there"""
+    """folder of `transfer.json`, the finished scores; the same command resumes from there"""
 
 
 def scorer(

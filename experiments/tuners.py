@@ -236,7 +236,8 @@ def kept(config: Config) -> dict[str, Any]:
         ]:
             raise SystemExit(
                 f"{path} holds {name} with {', '.join(differ)}, which can't share a table with "
-                "these. Nothing was changed: write another --folder and --runs, or the same numbers."
+                "these. Nothing was changed: write another --folder and --runs, or the same "
+                "numbers."
             )
     return records
 
