@@ -81,6 +81,8 @@ class Tasks:
     `jax.vmap(tasks.sample)(keys)` is a family of environments and one program trains on it.
     """
 
+    channels: Any = ()  # as of an `Env`
+
     def sample(self, key: jax.Array) -> Any:
         """An environment of the distribution."""
         raise NotImplementedError(f"{type(self).__name__} has no sample(self, key) -> Env.")
