@@ -7,19 +7,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl import tree
-from jaxrl.meta.inner_loop import InnerLoop, Tasks, check_tasks
+from jaxrl.clock import Clock, Metrics, start_clock
+from jaxrl.env import Tasks, check_tasks
+from jaxrl.errors import check_counts
+from jaxrl.meta.base import InnerProblem, MetaLearner
+from jaxrl.meta.inner_loop import InnerLoop
 from jaxrl.meta.strategies import clean
-from jaxrl.rules.base import Clock, Metrics
-from jaxrl.symbolic.program import fingerprint, insert, mutate, random_program
+from jaxrl.symbolic.program import SymbolicFunction, fingerprint, insert, mutate, random_program
 from jaxrl.tree import pytree, static
 
 
 @pytree
-class Hall:
-    """The best there have been, the best first. members: [H, ...]. number: their fingerprints, 0
-    where the seat is empty.
+class HallOfFame:
+    """The best members so far, the best first.
 
-    fitness: -inf for an empty seat. [H].
+    members: [H, ...]. number: their fingerprints, 0 in an empty slot. [H]. fitness: -inf in an
+    empty slot. [H].
     """
 
     members: Any
@@ -29,243 +32,242 @@ class Hall:
 
 @pytree
 class State:
-    """`params` is the best of the hall. population, fitness: a ring of [P]. seen: fingerprints, a
-    ring of [S].
-
-    luck: the seed of the tasks and lives that all are judged by. uint32 [].
+    """params: the best member of the hall of fame. seed: of the tasks and keys that all members are
+    scored with, uint32 []. population, fitness: a ring of [P]. seen: fingerprints, a ring of [S].
     """
 
     params: dict[str, Any]
     clock: Clock
-    luck: jax.Array
+    seed: jax.Array
     population: Any
     fitness: jax.Array
     seen: jax.Array
-    hall: Hall
+    hall: HallOfFame
 
 
 @pytree
-class RegularizedEvolution:
-    """Evolves the program of a rule (Co-Reyes et al., 2021), all judged on the same tasks with the
-    same luck.
+class RegularizedEvolution(MetaLearner):
+    """Regularised evolution of a rule's program (Co-Reyes et al., 2021), with common random numbers:
+    all members are scored on the same tasks with the same keys.
 
-    A child is the winner of a tournament with one line changed or put in, or with probability
-    `newborn` a random program. Before that its parent drifts: lines change that change nothing of
-    what it does, and stand ready to be read (as in Cartesian genetic programming; Miller and
-    Thomson, 2000). More are made than live: those that do nothing to what is learnt, and those that
-    do what an earlier one did, are known by their fingerprints and dropped. The children take the
-    places of the oldest (Real et al., 2019), whatever these were worth; the best are kept in a
-    hall, and breed too. The learner's own program is judged among the first children; random first
-    ones are not, and win until they are replaced.
+    A child is the winner of a tournament with one line changed or inserted, or with probability
+    `random_fraction` a random program. Before that its parent drifts: lines change that don't
+    change its function, and may be read later (as in Cartesian genetic programming; Miller and
+    Thomson, 2000). More are proposed than are scored: those whose function is constant, or that of
+    an earlier one, are recognised by their fingerprints and dropped. The children replace the
+    oldest members (Real et al., 2019), whatever their fitness; the best are kept in a hall of fame,
+    and are parents too. The learner's own program is scored among the first children; random
+    initial ones are not, and win tournaments until they are replaced.
 
-    Because the tasks stay, programs of different generations can be compared, and the best is never
-    lost; that a leader only fits them is for the selection tasks to find out (`judge`).
+    As the tasks stay, programs of different generations can be compared, and the best is never
+    lost; whether it only overfits them shows in the evaluation on the selection tasks.
 
-    lives: whole lives of a learner, or a `Fit`, which tunes one part that has a `program` and a
-    `look`. num_tasks: of each. hurdle: cheaper lives, say shorter ones, that `entrants` times as
-    many children go through first, each on `hurdle_tasks` that are new in each generation; only the
-    best go on. Without it all do. inserts: the chance that a line is put in rather than changed.
-    drift: how many changes without effect are tried. begin_random: whether evolution begins from
-    random programs, rather than from the learner's own. proposals: made for each child or entrant.
-    remembered: how many fingerprints are.
+    inner: training runs of a learner, or a `Fit`, which tunes one `SymbolicFunction`. num_tasks: of
+    each. screening: a cheaper inner problem, say one of shorter training runs, on which
+    `num_candidates` times as many children are scored first, each on `screening_tasks` that are new
+    in each generation; only the best are scored by `inner`. Without it all are. inserts: the
+    probability that a line is inserted rather than changed. drift: the number of neutral changes
+    that are tried. begin_random: start from random programs, rather than from the learner's own.
+    proposals: for each child or candidate. remembered: the number of fingerprints that are kept.
 
-    The constants of what it finds are floats like any others: `Evolution` with meta_params=("constants",)
-    refines them.
+    The constants of the result are floats like any others: `Evolution` with
+    meta_params=("constants",) refines them.
     """
 
-    lives: Any = InnerLoop()
-    hurdle: Any = None
-    newborn: float = 0.05
+    inner: InnerProblem = InnerLoop()
+    screening: InnerProblem | None = None
+    random_fraction: float = 0.05
     inserts: float = 0.25
     population: int = static(default=64)
     children: int = static(default=16)
-    entrants: int = static(default=4)
+    num_candidates: int = static(default=4)
     tournament: int = static(default=8)
     proposals: int = static(default=8)
     drift: int = static(default=4)
     hall: int = static(default=8)
     remembered: int = static(default=4096)
     num_tasks: int = static(default=1)
-    hurdle_tasks: int = static(default=1)
+    screening_tasks: int = static(default=1)
     begin_random: bool = static(default=False)
 
-    steps_per_update = 1
-
     def __post_init__(self) -> None:
-        counts = (
+        check_counts(
+            self,
             "population",
             "children",
-            "entrants",
+            "num_candidates",
             "tournament",
             "proposals",
             "hall",
             "remembered",
+            "num_tasks",
+            "screening_tasks",
         )
-        tree.check_counts(self, *counts, "num_tasks", "hurdle_tasks")
         if self.children > self.population:
             raise ValueError(
                 f"children={self.children} of a generation do not fit into a "
-                f"population={self.population}: write "
-                f"population={4 * self.children}, say."
+                f"population={self.population}: write population={4 * self.children}, say."
             )
 
     def init(self, key: jax.Array, env: Tasks, num_updates: Any = float("inf")) -> State:
         check_tasks(env, self)
-        (name,) = self._name
-        first = self.lives.tuned[name]
-        copies = lambda num: jax.tree.map(
-            lambda x: jnp.broadcast_to(x, (num, *jnp.shape(x))), first
-        )
+        name = self._name
+        first = self.inner.tuned[name]
+
+        def copies(num: int) -> Any:
+            return jax.tree.map(lambda x: jnp.broadcast_to(x, (num, *jnp.shape(x))), first)
+
         population = copies(self.population)
         if self.begin_random:
-            born = lambda key: random_program(key, first.program.language, len(first.program.code))
-            population = tree.replace(
-                population, program=jax.vmap(born)(jax.random.split(key, self.population))
+            lines = len(first.program.code)
+            programs = jax.vmap(lambda key: random_program(key, first.program.language, lines))(
+                jax.random.split(key, self.population)
             )
-        number = fingerprint(first.look())
-        empty = jnp.zeros(self.hall, jnp.uint32)
-        key_luck = jax.random.fold_in(key, self.population)  # beyond those of the first programs
+            population = tree.replace(population, program=programs)
+        number = fingerprint(first.signature())
+        hall = HallOfFame(
+            members=copies(self.hall),
+            number=jnp.zeros(self.hall, jnp.uint32),
+            fitness=jnp.full(self.hall, -jnp.inf),
+        )
+        key_seed = jax.random.fold_in(key, self.population)  # beyond those of the first programs
         return State(
             params={name: jax.tree.map(jnp.asarray, first)},
-            clock=Clock(jnp.int32(0), jnp.float32(num_updates)),
-            luck=jax.random.bits(key_luck, dtype=jnp.uint32),
+            clock=start_clock(num_updates),
+            seed=jax.random.bits(key_seed, dtype=jnp.uint32),
             population=population,
             fitness=jnp.full(self.population, jnp.inf),
             seen=jnp.zeros(self.remembered, jnp.uint32).at[0].set(number),
-            hall=Hall(copies(self.hall), empty, jnp.full(self.hall, -jnp.inf)),
+            hall=hall,
         )
 
     def update(self, key: jax.Array, env: Tasks, state: State) -> tuple[State, Metrics]:
-        """One generation.
+        """Return the state after one generation, and metrics.
 
-        `return` is its mean score, `programs` how many that do something new were tried in it.
+        `return` is its mean score, `programs` the number of new functions among its proposals,
+        `new_share` their share, and `leader` the best fitness so far.
         """
-        key_breed, key_hurdle = jax.random.split(key)
-        children, number, told = self._breed(key_breed, state)
-        place = (state.clock.n * len(number) + 1 + jnp.arange(len(number))) % self.remembered
-        seen = state.seen.at[place].set(number)
-        if self.hurdle is not None:
-            score, _ = self._score(self.hurdle, key_hurdle, env, children, self.hurdle_tasks)
-            chosen = jax.lax.top_k(jnp.where(number > 0, score, -jnp.inf), self.children)[1]
-            children, number = jax.tree.map(lambda x: x[chosen], (children, number))
+        key_propose, key_screening = jax.random.split(key)
+        children, number, proposed = self._propose(key_propose, state)
+        slots = (state.clock.n * len(number) + 1 + jnp.arange(len(number))) % self.remembered
+        seen = state.seen.at[slots].set(number)
+        if self.screening is not None:
+            score, _ = self._score(
+                self.screening, key_screening, env, children, self.screening_tasks
+            )
+            best = jax.lax.top_k(jnp.where(number > 0, score, -jnp.inf), self.children)[1]
+            children, number = jax.tree.map(lambda x: x[best], (children, number))
         if not self.begin_random:
             children, number = self._with_first(state, children, number)
         score, metrics = self._score(
-            self.lives, jax.random.key(state.luck), env, children, self.num_tasks
+            self.inner, jax.random.key(state.seed), env, children, self.num_tasks
         )
         fitness = jnp.where(number > 0, score, -jnp.inf)
         slots = (state.clock.n * self.children + jnp.arange(self.children)) % self.population
-        hall = self._honour(state.hall, Hall(children, number, fitness))
+        hall = self._insert(state.hall, HallOfFame(children, number, fitness))
         state = State(
-            params={self._name[0]: jax.tree.map(lambda x: x[0], hall.members)},
+            params={self._name: jax.tree.map(lambda x: x[0], hall.members)},
             clock=state.clock.tick(),
-            luck=state.luck,
+            seed=state.seed,
             population=jax.tree.map(
-                lambda old, x: old.at[slots].set(x), state.population, children
+                lambda old, new: old.at[slots].set(new), state.population, children
             ),
             fitness=state.fitness.at[slots].set(fitness),
             seen=seen,
             hall=hall,
         )
-        return state, metrics | told | {"leader": hall.fitness[0]}
+        return state, metrics | proposed | {"leader": hall.fitness[0]}
 
-    def judge(self, key: jax.Array, env: Tasks, state: State, episodes: int) -> jax.Array:
-        """The mean score of the best of the hall, on `episodes` selection tasks. []."""
-        return self.lives.judge(env, state.params, episodes)
+    # ----------------------------------------------------------------------------- its three steps
 
-    # ------------------------------------------------------------------------------ its three steps
-
-    def _breed(self, key: jax.Array, state: State) -> tuple[Any, jax.Array, Metrics]:
-        """Children, their fingerprints, 0 where one does what another has done, and how many of the
-        proposals did not.
+    def _propose(self, key: jax.Array, state: State) -> tuple[Any, jax.Array, Metrics]:
+        """Children, their fingerprints, 0 where the function is not new, and metrics of the
+        proposals.
         """
         pool = _concat(state.population, state.hall.members)
         fitness = jnp.concatenate([state.fitness, state.hall.fitness])
 
         def propose(key: jax.Array) -> Any:
-            key_pick, key_drift, key_coin, key_insert, key_mutate, key_born = jax.random.split(
-                key, 6
-            )
+            keys = jax.random.split(key, 6)
+            key_pick, key_drift, key_coin, key_insert, key_mutate, key_random = keys
             among = jax.random.randint(key_pick, (self.tournament,), 0, len(fitness))
-            parent = self._drift(
-                key_drift, jax.tree.map(lambda x: x[among[jnp.argmax(fitness[among])]], pool)
-            )
-            born = random_program(key_born, parent.program.language, len(parent.program.code))
-            is_born, grows = jax.random.uniform(key_coin, (2,)) < jnp.stack(
-                [self.newborn, self.inserts]
-            )
-            child = tree.where(
-                grows, insert(key_insert, parent.program), mutate(key_mutate, parent.program)
-            )
-            return tree.replace(parent, program=tree.where(is_born, born, child))
+            winner = among[jnp.argmax(fitness[among])]
+            parent = self._drift(key_drift, jax.tree.map(lambda x: x[winner], pool))
+            program = parent.program
+            random = random_program(key_random, program.language, len(program.code))
+            chances = jnp.stack([self.random_fraction, self.inserts])
+            is_random, inserts = jax.random.uniform(key_coin, (2,)) < chances
+            child = tree.where(inserts, insert(key_insert, program), mutate(key_mutate, program))
+            return tree.replace(parent, program=tree.where(is_random, random, child))
 
-        num = self.children * (1 if self.hurdle is None else self.entrants)
-        made = jax.vmap(propose)(jax.random.split(key, self.proposals * num))
-        number = jax.vmap(lambda x: fingerprint(x.look()))(made)
+        num = self.children * (1 if self.screening is None else self.num_candidates)
+        proposals = jax.vmap(propose)(jax.random.split(key, self.proposals * num))
+        number = jax.vmap(lambda x: fingerprint(x.signature()))(proposals)
         order = jnp.argsort(number)
-        again = (
-            jnp.zeros(len(order), bool).at[order[1:]].set(number[order[1:]] == number[order[:-1]])
-        )
-        new = (number > 0) & ~again & ~jnp.isin(number, state.seen)
-        chosen = jnp.argsort(~new)[:num]  # stable: the new ones first
-        children, number = jax.tree.map(lambda x: x[chosen], (made, jnp.where(new, number, 0)))
+        repeats = number[order[1:]] == number[order[:-1]]
+        repeated = jnp.zeros(len(order), bool).at[order[1:]].set(repeats)
+        new = (number > 0) & ~repeated & ~jnp.isin(number, state.seen)
+        select = jnp.argsort(~new)[:num]  # stable: the new ones first
+        children, number = jax.tree.map(lambda x: x[select], (proposals, jnp.where(new, number, 0)))
         return children, number, {"programs": (number > 0).sum(), "new_share": new.mean()}
 
     def _with_first(self, state: State, children: Any, number: jax.Array) -> tuple[Any, jax.Array]:
-        """In the first generation the last child makes room for what evolution began from, or that
-        would never be judged.
+        """The children; in the first generation the last one is replaced by the learner's own
+        program, which would not be scored else.
         """
-        begins, first = state.clock.n == 0, jax.tree.map(lambda x: x[0], state.population)
-        seat = lambda x, one: x.at[-1].set(jnp.where(begins, one, x[-1]))
-        return jax.tree.map(seat, children, first), seat(number, state.seen[0])
+        is_start, first = state.clock.n == 0, jax.tree.map(lambda x: x[0], state.population)
+
+        def put_last(x: jax.Array, last: jax.Array) -> jax.Array:
+            return x.at[-1].set(jnp.where(is_start, last, x[-1]))
+
+        return jax.tree.map(put_last, children, first), put_last(number, state.seen[0])
 
     def _drift(self, key: jax.Array, parent: Any) -> Any:
         """The same function, in other lines."""
-        number = fingerprint(parent.look())
+        number = fingerprint(parent.signature())
 
-        def step(i: jax.Array, one: Any) -> Any:
-            other = tree.replace(one, program=mutate(jax.random.fold_in(key, i), one.program))
-            return tree.where(fingerprint(other.look()) == number, other, one)
+        def step(i: jax.Array, now: Any) -> Any:
+            changed = tree.replace(now, program=mutate(jax.random.fold_in(key, i), now.program))
+            return tree.where(fingerprint(changed.signature()) == number, changed, now)
 
         return jax.lax.fori_loop(0, self.drift, step, parent)
 
     def _score(
-        self, lives: Any, key: jax.Array, env: Tasks, members: Any, num_tasks: int
+        self, problem: InnerProblem, key: jax.Array, env: Tasks, members: Any, num_tasks: int
     ) -> tuple[jax.Array, Metrics]:
         """The mean score of each on the same tasks, -inf where it was not finite. [M]."""
-        (name,) = self._name
-        ask = lambda member: {name: jax.tree.map(lambda x: x[member], members)}
-        together = np.zeros(len(members.program.code), int)
-        score, metrics = lives.live(key, env, ask, together, num_tasks)
-        score, told = clean(score)
-        return score.mean(-1), {"return": told.pop("fitness")} | metrics | told
+        name = self._name
+        score, metrics = problem.run(
+            key,
+            env,
+            lambda member: {name: jax.tree.map(lambda x: x[member], members)},
+            np.zeros(len(members.program.code), int),
+            num_tasks,
+        )
+        score, reported = clean(score)
+        return score.mean(-1), {"return": reported.pop("fitness")} | metrics | reported
 
-    def _honour(self, hall: Hall, born: Hall) -> Hall:
-        """The best of the hall and of those that were born, each function once."""
-        born = tree.replace(
-            born, number=jnp.where(jnp.isin(born.number, hall.number), 0, born.number)
-        )
-        everyone = _concat(hall, born)
-        _, best = jax.lax.top_k(
-            jnp.where(everyone.number > 0, everyone.fitness, -jnp.inf), self.hall
-        )
-        return jax.tree.map(lambda x: x[best], everyone)
+    def _insert(self, hall: HallOfFame, new: HallOfFame) -> HallOfFame:
+        """The best of the hall of fame and of new members, each function once."""
+        known = jnp.isin(new.number, hall.number)
+        candidates = _concat(hall, tree.replace(new, number=jnp.where(known, 0, new.number)))
+        fitness = jnp.where(candidates.number > 0, candidates.fitness, -jnp.inf)
+        _, best = jax.lax.top_k(fitness, self.hall)
+        return jax.tree.map(lambda x: x[best], candidates)
 
     @property
-    def _name(self) -> tuple[str]:
-        tuned = self.lives.tuned
-        if len(tuned) != 1 or not all(
-            hasattr(x, "program") and hasattr(x, "look") for x in tuned.values()
-        ):
-            what = (
-                ", ".join(f"{name} ({type(x).__name__})" for name, x in tuned.items()) or "nothing"
-            )
+    def _name(self) -> str:
+        """The name of the one part that evolves."""
+        tuned = self.inner.tuned
+        if len(tuned) != 1 or not all(isinstance(x, SymbolicFunction) for x in tuned.values()):
+            kinds = [f"{name} ({type(x).__name__})" for name, x in tuned.items()]
             raise TypeError(
-                "RegularizedEvolution evolves one part that has a program, and meta_params names "
-                f"{what}: write, say, "
+                "RegularizedEvolution evolves one rl.symbolic.SymbolicFunction, and meta_params "
+                f"names {', '.join(kinds) or 'nothing'}: write, say, "
                 'meta_params=("criterion",) for rl.TD(ValueProgram.of(...)).'
             )
-        return tuple(tuned)
+        (name,) = tuned
+        return name
 
 
 def _concat(first: Any, second: Any) -> Any:
