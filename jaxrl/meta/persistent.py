@@ -1,5 +1,5 @@
-"""Persistent evolution: unbiased gradients from training runs cut into pieces, each of which has its
-own age.
+"""Persistent evolution: unbiased gradients from training runs in pieces, each run at an age of its
+own.
 """
 
 from collections.abc import Callable
@@ -132,8 +132,8 @@ class PES:
 
 @pytree
 class PersistentEvolution(MetaLearner):
-    """Evolution of meta-parameters within training runs, by PES: a step of it is `unroll` updates of
-    each member's learner.
+    """Evolution of meta-parameters within training runs, by PES: a step of it is `unroll` updates
+    of each member's learner.
 
     A piece's fitness is the score of the policy that it ends with, so that the sum over a run is
     that of its whole curve.

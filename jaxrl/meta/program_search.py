@@ -47,8 +47,8 @@ class State:
 
 @pytree
 class RegularizedEvolution(MetaLearner):
-    """Regularised evolution of a rule's program (Co-Reyes et al., 2021), with common random numbers:
-    all members are scored on the same tasks with the same keys.
+    """Regularised evolution of a rule's program (Co-Reyes et al., 2021), with common random
+    numbers: all members are scored on the same tasks with the same keys.
 
     A child is the winner of a tournament with one line changed or inserted, or with probability
     `random_fraction` a random program. Before that its parent drifts: lines change that don't

@@ -112,8 +112,8 @@ class MetaGradient(MetaLearner):
 
     lr: of the meta-step; the global norm of each agent's gradient is clipped to `max_grad_norm`.
     regularisers: {metric: weight}, metrics of the learner that are added to the objective: LPG's
-    paper rewards entropies and penalises large predictions. They keep a short window from preferring
-    what pays at once.
+    paper rewards entropies and penalises large predictions. They keep a short window from
+    preferring what pays at once.
     """
 
     inner: InnerLoop = InnerLoop()
