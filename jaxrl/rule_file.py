@@ -254,7 +254,8 @@ def _try(rule: Rule) -> None:
 def _number(name: str, x: Any) -> np.ndarray:
     if x.dtype.kind not in "biuf":  # a key's or bfloat16's is of another kind
         raise TypeError(
-            f"{name} is an array of {x.dtype}, which a rule's file can't hold: make it float32, say."
+            f"{name} is an array of {x.dtype}, which a rule's file can't hold: make it "
+            "float32, say."
         )
     if np.isnan(x).any():
         raise ValueError(

@@ -100,7 +100,9 @@ class Population(Algorithm):
         )
 
     def update(self, key: jax.Array, env: Env, state: State) -> tuple[State, Metrics]:
-        """Return the state after the members' updates and the exchange, and the leader's metrics."""
+        """Return the state after the members' updates and the exchange, and the leader's
+        metrics.
+        """
         key_learn, key_exchange = jax.random.split(key)
 
         def learn(key: jax.Array, point: jax.Array, member: Any) -> tuple[Any, Metrics]:
