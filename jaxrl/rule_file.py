@@ -219,7 +219,7 @@ def _decode(text: Any, name: str, trouble: str) -> Any:
         return serialize.decode(text, name)
     except ValueError as error:
         raise ValueError(
-            f"{trouble}: {str(error).removesuffix(serialize.ADVICE)}. A rule's file holds no code."
+            f"{trouble}: {str(error).removesuffix(serialize.ADVICE).rstrip('.')}. A rule's file holds no code."
         ) from error
 
 
