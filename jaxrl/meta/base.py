@@ -69,7 +69,9 @@ class MetaLearner(Algorithm):
 
     inner: Any  # the InnerProblem; a field, or a property
 
-    steps_per_update = 1
+    @property
+    def steps_per_update(self) -> int:
+        return 1
 
     def agent(self, state: State) -> Agent:
         """The meta-parameters, {name: value}: what a folder keeps."""
@@ -81,9 +83,9 @@ class MetaLearner(Algorithm):
             "algo.inner.with_params(algo.agent(state)) for the learner, and train that."
         )
 
-    def evaluate(self, key: jax.Array, env: Env, state: State, num_episodes: int) -> Evaluation:
+    def evaluate(self, key: jax.Array, env: Tasks, state: State, num_episodes: int) -> Evaluation:
         """The score of the meta-parameters on each of `num_episodes` selection tasks."""
         return Evaluation(self.inner.evaluate(env, state.params, num_episodes), {})
 
-    def evaluation_steps(self, env: Env, num_episodes: int) -> int:
+    def evaluation_steps(self, env: Tasks, num_episodes: int) -> int:
         return 0
