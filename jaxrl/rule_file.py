@@ -218,9 +218,8 @@ def _decode(text: Any, name: str, trouble: str) -> Any:
     try:
         return serialize.decode(text, name)
     except ValueError as error:
-        raise ValueError(
-            f"{trouble}: {str(error).removesuffix(serialize.ADVICE).rstrip('.')}. A rule's file holds no code."
-        ) from error
+        reason = str(error).removesuffix(serialize.ADVICE).rstrip(".")
+        raise ValueError(f"{trouble}: {reason}. A rule's file holds no code.") from error
 
 
 @pytree

@@ -1,5 +1,5 @@
-"""A rule is a file: it comes back as it was, anything that is wrong with it is said, and nothing in
-it runs.
+"""A rule is a file: it comes back as it was, whatever is wrong with it is an error, and no code in it
+runs.
 """
 
 import json
