@@ -11,8 +11,8 @@ from test_evolution import INNER, LEARNER, Choices
 
 import jaxrl as rl
 from jaxrl.algorithms.base import Algorithm
-from jaxrl.meta import MetaGradient, OuterCritic, meta_gradient
 from jaxrl.clock import Clock, start_clock
+from jaxrl.meta import MetaGradient, OuterCritic, meta_gradient
 from jaxrl.tree import pytree, replace, static
 
 CASE = replace(LEARNER, lr=0.01)

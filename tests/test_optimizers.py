@@ -10,10 +10,10 @@ import pytest
 from probes import Choice
 
 import jaxrl as rl
+from jaxrl.clock import Clock
 from jaxrl.env import Tasks
 from jaxrl.meta import ES, Evolution, InnerLoop
 from jaxrl.optimizers import OPEN, SmallFC, open, small_fc
-from jaxrl.clock import Clock
 from jaxrl.tree import pytree, replace
 
 LEARNED = {
@@ -219,7 +219,7 @@ def test_opens_step_has_no_mean_and_its_noise_moves_the_policy_alone():
     flat = lambda tree: jnp.concatenate([x.ravel() for x in jax.tree.leaves(tree)])
     start = flat(PARAMS)
     calm, noisy = (
-        flat(steps(learned, num=1, **extra_args)[0]) - start for told in ({}, {"key": KEY})
+        flat(steps(learned, num=1, **extra_args)[0]) - start for extra_args in ({}, {"key": KEY})
     )
     np.testing.assert_allclose([calm.mean(), noisy.mean()], 0.0, atol=1e-8)
     moved = noisy - calm

@@ -1,4 +1,4 @@
-"""Persistent evolution: the gradient of whole runs from their pieces, where that of a piece alone is
+"""Persistent evolution: the gradient of whole runs from their pieces, where that of one piece is
 biased.
 """
 
