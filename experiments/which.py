@@ -1,4 +1,4 @@
-"""Which algorithm takes what: tries each, and writes the table in the kit's README.md.
+"""Capabilities of all algorithms, found by trying them: the table in README.md.
 
 `python -m experiments.which`.
 """
@@ -17,14 +17,14 @@ README = pathlib.Path(__file__).parent.parent / "README.md"
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What to write. Smoke settings for tests: few `algorithms`, another `page`."""
+    """Settings; tests use few `algorithms` and another `page`."""
 
     algorithms: tuple[str, ...] = tuple(rl.ALGORITHMS)
     page: pathlib.Path = README
 
 
 def table(algorithms: tuple[str, ...]) -> str:
-    """What each is and what it takes, in Markdown."""
+    """Markdown table of the algorithms, with a title and the capabilities of each."""
     heads, *rows = capabilities.table({name: rl.ALGORITHMS[name] for name in algorithms})
     lines = [["", "what it is", *(f"`{head}`" if "_" in head else head for head in heads[1:])]]
     lines += [["---", "---", *[":---:"] * (len(heads) - 1)]]

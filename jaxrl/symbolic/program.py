@@ -190,7 +190,20 @@ class Program:
         )
 
 
-# ------------------------------------------------------------------------------- birth and mutation
+class SymbolicFunction:
+    """Base class of functions that a program computes, so that a search can evolve the program.
+
+    program: the `Program`, a field.
+    """
+
+    program: Any
+
+    def signature(self) -> jax.Array:
+        """Values at sixteen fixed points that identify the function, for `fingerprint`. [16]."""
+        raise TypeError(f"{type(self).__name__} does not define signature.")
+
+
+# ------------------------------------------------------------------------ random programs, mutation
 
 
 def random_program(key: jax.Array, language: Language, lines: int) -> Program:
@@ -303,13 +316,12 @@ PROBES = 16
 _ODD = np.random.default_rng(1).integers(0, 2**31, PROBES, np.uint32) * np.uint32(2) + np.uint32(1)
 
 
-def fingerprint(look: jax.Array) -> jax.Array:
-    """What a function does at sixteen points [16] as one number, equal for equal functions. 0:
-    nothing. uint32 [].
+def fingerprint(signature: jax.Array) -> jax.Array:
+    """A hash of the values of a function at sixteen points [16]; 0 where all are 0. uint32 [].
 
-    Rounded to 0.001 near 0, and to as large a share of what is far from it.
+    They are rounded to 0.001 near 0, and to as large a share of larger ones.
     """
-    rounded = jnp.round(jnp.arcsinh(look) * 1e3).astype(jnp.int32)
+    rounded = jnp.round(jnp.arcsinh(signature) * 1e3).astype(jnp.int32)
     number = jnp.sum(rounded.astype(jnp.uint32) * _ODD, dtype=jnp.uint32)
     return jnp.where((rounded == 0).all(), 0, jnp.maximum(number, 1)).astype(jnp.uint32)
 

@@ -1,7 +1,6 @@
 """Programs at work: as a value loss of `TD`, as a drift of `Surrogate`, and as any function.
 
-Each has its `program`, and `look()`: what it does to what is learnt at sixteen fixed points, of
-which a search makes hashes.
+Each is a `SymbolicFunction`, whose signature is its effect on learning at sixteen fixed points.
 """
 
 import functools
@@ -11,17 +10,25 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxrl.rules.base import Clock
-from jaxrl.rules.td import Prediction
+from jaxrl.clock import Clock
+from jaxrl.rules.objectives import Objective
+from jaxrl.rules.td import Prediction, ValueLoss
 from jaxrl.symbolic.formula import parse
-from jaxrl.symbolic.program import DRIFT_LANGUAGE, PROBES, VALUE_LANGUAGE, Program, probes
+from jaxrl.symbolic.program import (
+    DRIFT_LANGUAGE,
+    PROBES,
+    VALUE_LANGUAGE,
+    Program,
+    SymbolicFunction,
+    probes,
+)
 from jaxrl.tree import pytree
 
 ACTIONS = 3  # of the probes
 
 
 @pytree
-class ValueProgram:
+class ValueProgram(ValueLoss, SymbolicFunction):
     """A value loss of `TD`: a program of values, next_values, action, reward, discount and fraction
     (see `Prediction`).
 
@@ -40,10 +47,9 @@ class ValueProgram:
         numbers = {name: one(name) for name in ("action", "reward", "discount")}
         return self.program(**many, **numbers, fraction=prediction.fraction)[..., 0]
 
-    def look(self) -> jax.Array:
-        """The slope along a fixed direction of the values: what they are not in teaches nothing.
-
-        [16].
+    def signature(self) -> jax.Array:
+        """The slope along a fixed direction of the values: terms without them don't change what is
+        learned. [16].
         """
         number = lambda name, low, high: jnp.asarray(probes(name, low, high)[:, 0])
         values, direction, following = (
@@ -61,7 +67,7 @@ class ValueProgram:
 
 
 @pytree
-class DriftProgram:
+class DriftProgram(Objective, SymbolicFunction):
     """ratio * advantage less a drift that a program computes, for `Surrogate`: D = relu(f - f at
     ratio 1 - margin).
 
@@ -100,8 +106,8 @@ class DriftProgram:
             ratio=ratio, log_ratio=log_ratio, advantage=advantage, kl=kl, fraction=fraction
         )
 
-    def look(self) -> jax.Array:
-        """The slope of f in the ratio: what f is at ratio 1 is taken off. [16]."""
+    def signature(self) -> jax.Array:
+        """The slope of f in the ratio, as the value at ratio 1 is taken off. [16]."""
         one = lambda name, low, high: jnp.asarray(probes(name, low, high)[:, 0])
         others = one("advantage", -2.0, 2.0), one("fraction", 0.0, 1.0)
         ratio = one("ratio", 0.25, 4.0)
@@ -109,7 +115,7 @@ class DriftProgram:
 
 
 @pytree
-class FunctionProgram:
+class FunctionProgram(SymbolicFunction):
     """A program of any inputs, as a function."""
 
     program: Program
@@ -117,8 +123,8 @@ class FunctionProgram:
     def __call__(self, **inputs: Any) -> jax.Array:
         return self.program(**inputs)
 
-    def look(self) -> jax.Array:
-        """What it is. [16]."""
+    def signature(self) -> jax.Array:
+        """The values themselves. [16]."""
         return self.program(**{name: probes(name)[:, 0] for name in self.program.language.names})
 
 
