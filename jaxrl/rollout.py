@@ -297,6 +297,11 @@ def columns(env: Env, x: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), x)
 
 
+def per_column(env: Env, x: jax.Array) -> jax.Array:
+    """What an environment's agents share [B] as one for each column."""
+    return x if env.num_agents is None else jnp.repeat(x, env.num_agents, axis=0)
+
+
 def _act(
     key: jax.Array, env: Env, policy: Policy, episode: Episode
 ) -> tuple[RnnState, Action, Extras]:

@@ -40,7 +40,9 @@ class Training:
     eval_share: float = static(default=0.05)
     stop_after: float = float("inf")
 
-    __hash__ = object.__hash__  # so that it can be jitted as it is, although its leaves may be arrays
+    __hash__ = (
+        object.__hash__
+    )  # so that it can be jitted as it is, although its leaves may be arrays
 
     def __post_init__(self) -> None:
         check_counts(self, "steps", "evals")

@@ -6,14 +6,25 @@ from typing import Any, cast
 import jax
 
 from jaxrl import rollout, tree
-from jaxrl.clock import Metrics
+from jaxrl.clock import Clock, Metrics
 from jaxrl.env import Env, check_env
+from jaxrl.normalize import Running
 from jaxrl.rollout import Evaluation, Experience, Policy, Transition
 from jaxrl.spaces import Discrete
+from jaxrl.tree import pytree
 
 State = Any
 Agent = Any
 Relabel = Callable[[jax.Array, Transition], jax.Array]  # (key, transitions) -> their rewards
+
+
+@pytree
+class NetworkAgent:
+    """What a network's policy needs to act. obs_stats: None without normalisation."""
+
+    params: Any
+    obs_stats: Running | None
+    clock: Clock
 
 
 class Algorithm:

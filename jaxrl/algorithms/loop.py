@@ -1,7 +1,5 @@
 """The training loop: many updates as one scan, their metrics summed as they come."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
