@@ -1,5 +1,6 @@
 """Frozen pytrees: the container of everything in the kit."""
 
+import copy
 import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
@@ -150,25 +151,52 @@ def parts(tree: Any, names: Sequence[str]) -> dict[str, Any]:
             raise ValueError(f"{other!r} is within {one!r} in {type(tree).__name__}: name it once.")
     found = {}
     for name in names:
-        found[name] = tree
-        for part in known[name].split("."):
-            found[name] = (
-                found[name][part] if isinstance(found[name], dict) else getattr(found[name], part)
-            )
+        found[name] = get(tree, known[name])
     return found
 
 
+def get(tree: Any, path: str) -> Any:
+    """The value at a dotted path, as `paths` gives it."""
+    head, _, rest = path.partition(".")
+    if isinstance(tree, dict):
+        return tree[path]
+    value = getattr(tree, head)
+    return get(value, rest) if rest else value
+
+
 def put(tree: T, values: Mapping[str, Any]) -> T:
-    """A copy with the fields named in `values` (as in `find`) changed: `put(training, {"gamma":
-    0.9, "env.g": 5.0})`.
+    """A copy with the fields named in `values` (as in `find`) changed, all at once.
+
+    `put(training, {"gamma": 0.9, "env.g": 5.0})`. A part that is replaced comes before the fields
+    within it: `put(algo, {"rule": rl.Surrogate(), "clip": 0.1})`. Dataclasses check their fields
+    once, when all are changed.
+
+    Raises:
+      ValueError: no such field, or one that is ambiguous.
     """
-    for name, value in values.items():
-        tree = _put(tree, find(tree, name).split("."), value)
-    return tree
+    changed, paths = tree, []
+    parts_first = sorted(values, key=lambda name: not dataclasses.is_dataclass(values[name]))
+    for name in parts_first:
+        path = find(changed, name).split(".")
+        changed = _put_unchecked(changed, path, values[name])
+        paths.append(path)
+    return _checked(changed, paths)
 
 
-def _put(tree: Any, path: list[str], value: Any) -> Any:
+def _put_unchecked(tree: Any, path: list[str], value: Any) -> Any:
     head, *rest = path
     if isinstance(tree, dict):
         return tree | {".".join(path): value}
-    return replace(tree, **{head: _put(getattr(tree, head), rest, value) if rest else value})
+    changed = copy.copy(tree)
+    value = _put_unchecked(getattr(tree, head), rest, value) if rest else value
+    object.__setattr__(changed, head, value)
+    return changed
+
+
+def _checked(tree: Any, paths: list[list[str]]) -> Any:
+    """The same tree, its dataclasses on these paths built anew, which checks their fields."""
+    if not dataclasses.is_dataclass(tree) or not paths:
+        return tree
+    heads = dict.fromkeys(path[0] for path in paths)
+    below = {head: [path[1:] for path in paths if path[0] == head and path[1:]] for head in heads}
+    return replace(tree, **{head: _checked(getattr(tree, head), below[head]) for head in heads})
