@@ -10,7 +10,7 @@ from probes import Choice, Matching
 import envs
 import jaxrl as rl
 from jaxrl.algorithms.pqn import RAdam
-from jaxrl.distributions import EpsilonGreedy
+from jaxrl.distributions import EpsilonGreedyCategorical
 from jaxrl.rollout import Transition
 from jaxrl.rules.base import Clock
 from jaxrl.sweep import serialize
@@ -104,7 +104,7 @@ def test_epsilon_falls_to_its_end_over_a_fraction_of_the_life():
 def test_epsilon_greedy_is_what_it_says():
     """Chances, entropy and draws against the definition; what is worth -inf is never drawn."""
     q = jnp.array([[1.0, 3.0, -jnp.inf, 2.0], [0.0, -jnp.inf, -jnp.inf, -1.0]])
-    policy = EpsilonGreedy(q, jnp.array([0.3, 1.0]))
+    policy = EpsilonGreedyCategorical(q, jnp.array([0.3, 1.0]))
     p = np.array([[0.1, 0.8, 0.0, 0.1], [0.5, 0.0, 0.0, 0.5]])
     for a in range(4):
         np.testing.assert_allclose(jnp.exp(policy.log_prob(jnp.full(2, a))), p[:, a], atol=1e-6)
@@ -117,7 +117,7 @@ def test_epsilon_greedy_is_what_it_says():
     np.testing.assert_allclose(shares, p, atol=0.03)
     assert (shares[p == 0] == 0).all()
     assert not jnp.isnan(
-        jax.grad(lambda q: EpsilonGreedy(q, 0.0).log_prob(jnp.array(1)))(jnp.arange(3.0))
+        jax.grad(lambda q: EpsilonGreedyCategorical(q, 0.0).log_prob(jnp.array(1)))(jnp.arange(3.0))
     ).any()
 
 

@@ -12,7 +12,7 @@ from jaxrl.algorithms.base import Linear, Optimizer, apply_gradients, extends, f
 from jaxrl.algorithms.learner import Batch, Learnt, read, read_next
 from jaxrl.algorithms.off_policy import OffPolicy
 from jaxrl.algorithms.value_heads import Categorical, Expected, Implicit, Quantile
-from jaxrl.distributions import EpsilonGreedy as Greedy
+from jaxrl.distributions import EpsilonGreedyCategorical as Greedy
 from jaxrl.env import Env
 from jaxrl.memories import GRU
 from jaxrl.networks import MLP

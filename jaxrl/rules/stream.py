@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jaxrl import masks
 from jaxrl.distributions import Distribution
-from jaxrl.distributions import EpsilonGreedy as Greedy
+from jaxrl.distributions import EpsilonGreedyCategorical as Greedy
 from jaxrl.rules.base import Clock, Out
 from jaxrl.rules.exploration import EpsilonGreedy
 from jaxrl.spaces import Discrete, Space

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl import masks
-from jaxrl.distributions import EpsilonGreedy as Greedy
+from jaxrl.distributions import EpsilonGreedyCategorical as Greedy
 from jaxrl.rollout import Transition
 from jaxrl.rules.base import Clock, Metrics, Out
 from jaxrl.rules.exploration import EpsilonGreedy
