@@ -64,8 +64,12 @@ def polyak_update(target_params: Any, params: Any, step: jax.Array, tau: Any, pe
     They move `tau` of the way to `params` every `period` steps: tau 1 with a long period is DQN's
     hard update (Mnih et al., 2015), a small tau with period 1 is DDPG's (Lillicrap et al., 2015).
     """
-    rate = jnp.where(step % period == 0, tau, 0.0)
-    return jax.tree.map(lambda old, new: old + rate * (new - old), target_params, params)
+    return polyak_average(target_params, params, jnp.where(step % period == 0, tau, 0.0))
+
+
+def polyak_average(target_params: Any, params: Any, tau: Any) -> Any:
+    """old + tau * (new - old) for each leaf of the old `target_params` and the new `params`."""
+    return jax.tree.map(lambda old, new: old + tau * (new - old), target_params, params)
 
 
 def permutation(key: jax.Array, n: int) -> jax.Array:

@@ -1,7 +1,8 @@
-"""What turns experience into a loss."""
+"""The base class of update rules: targets and a loss of the experience of a rollout."""
 
+import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 
@@ -99,3 +100,30 @@ def check_rule(rule: Any) -> None:
             "an objective, rl.load_rule(...) for a name or a folder, or make your own a subclass, "
             f"class {kind}(rl.Rule)."
         )
+
+
+def check_field(record: Any, name: str, kind: type, example: str) -> None:
+    """Check that a field of a rule or objective is of its base class `kind`.
+
+    Values that a user can't mean as a part (None, the placeholders of jax's transformations, which
+    rebuild dataclasses with any leaves) pass.
+
+    Raises:
+      TypeError: a function, a class, a text or another dataclass.
+    """
+    value = getattr(record, name)
+    is_part = callable(value) or isinstance(value, str) or dataclasses.is_dataclass(value)
+    if isinstance(value, kind) or not is_part:
+        return
+    user = f"{type(record).__name__}.{name}"
+    if isinstance(value, type) and issubclass(value, kind):
+        raise TypeError(f"{user} can't be the class {value.__name__}: write {value.__name__}(...).")
+    raise TypeError(
+        f"{user} is a {kind.__name__}, and got {value!r}: write, say, {example}, or a class of your "
+        f"own, `class Mine({kind.__module__}.{kind.__name__})`, under @rl.pytree."
+    )
+
+
+def num_actions(space: Space) -> int:
+    """The number of actions of a space that an algorithm found to be `Discrete`."""
+    return cast(Discrete, space).n
