@@ -17,7 +17,16 @@ from envs.levels import distribution, distributions, family
 from envs.memory_chain import MemoryChain
 from envs.riverswim import RiverSwim
 from envs.two_colors import TwoColors
-from envs.wrappers import ActionRepeat, FrameStack, Observe, RewardScale, StickyActions
+from envs.wrappers import (
+    ActionRepeat,
+    AsTeam,
+    FrameStack,
+    Observe,
+    RewardScale,
+    StickyActions,
+    WithChannel,
+    Wrapper,
+)
 from jaxrl.env import Env
 from jaxrl.tree import nearest, replace
 
@@ -26,10 +35,13 @@ __all__ = [
     "OWN",
     "POSITIONS",
     "ActionRepeat",
+    "AsTeam",
     "FrameStack",
     "Observe",
     "RewardScale",
     "StickyActions",
+    "WithChannel",
+    "Wrapper",
     "distribution",
     "distributions",
     "family",

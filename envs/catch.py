@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from envs import draw
-from jaxrl.env import Step
+from jaxrl.env import Env, Step
 from jaxrl.spaces import Discrete
 from jaxrl.tree import pytree, static
 
@@ -21,7 +21,7 @@ class Board:
 
 
 @pytree
-class Catch:
+class Catch(Env):
     """Catch of bsuite (Osband et al., 2020), from Mnih et al. (2014): `win` for a ball caught,
     `lose` for one missed.
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from envs.lpg_grid import log_uniform_int
-from jaxrl.env import Step
+from jaxrl.env import Env, Step, Tasks
 from jaxrl.spaces import Discrete
 from jaxrl.tree import pytree, static
 
@@ -21,7 +21,7 @@ class Link:
 
 
 @pytree
-class DelayedChain:
+class DelayedChain(Env):
     """`length` steps of two actions: the last pays `reward` if the first action was `right`, else
     -`reward`.
 
@@ -73,7 +73,7 @@ class DelayedChain:
 
 
 @pytree
-class ChainLevels:
+class ChainLevels(Tasks):
     """Delayed chains of random lengths, uniform between two, and with a random right action: the
     family of the paper.
     """
@@ -101,9 +101,9 @@ class ChainLevels:
     def sample_lifetime(self, key: jax.Array) -> jax.Array:
         return log_uniform_int(key, self.lifetime)
 
-    def score(self, chain: DelayedChain, ret: jax.Array) -> jax.Array:
-        """A mean return as 0 for a random policy and 1 for the best one."""
-        return ret / chain.reward
+    def score(self, env: DelayedChain, episode_return: jax.Array) -> jax.Array:
+        """A mean return, scaled so that a random policy has 0 and the optimal one 1."""
+        return episode_return / env.reward
 
 
 DISTRIBUTIONS = {

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from envs.arguments import check_names, frozen
-from jaxrl.env import Step
+from jaxrl.env import Env, Step
 from jaxrl.spaces import Box
 from jaxrl.tree import nearest, pytree, static
 
@@ -43,7 +43,7 @@ LEFT_OUT = {
 
 
 @pytree
-class FromBrax:
+class FromBrax(Env):
     """A brax robot. Actions [n] from -1 to 1. State: brax's physics; metrics of the reward are in
     `info`.
 

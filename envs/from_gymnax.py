@@ -22,13 +22,13 @@ from gymnax.environments import bsuite, classic_control, minatar, spaces
 
 from envs import draw
 from envs.arguments import check_names, frozen
-from jaxrl.env import Step
+from jaxrl.env import Env, Step
 from jaxrl.spaces import Box, Discrete, Space
 from jaxrl.tree import pytree, replace, static
 
 
 @pytree
-class FromGymnax:
+class FromGymnax(Env):
     """A gymnax environment. `params` are gymnax's EnvParams (leaves); the clock and what follows
     from others is None there.
 

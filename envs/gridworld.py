@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs import draw
-from jaxrl.env import Step
+from jaxrl.env import Env, Step
 from jaxrl.spaces import Discrete
 from jaxrl.tree import pytree, static
 
@@ -32,7 +32,7 @@ MOVES = ((-1, 0), (0, 1), (1, 0), (0, -1))  # up, right, down, left: (row, colum
 
 
 @pytree
-class GridWorld:
+class GridWorld(Env):
     """A walk on a `map` of text: '#' a wall, 'S' a start, 'G' the goal, anything else is free.
 
     An episode starts in a random 'S' (on any free cell but the goal if there is none) and ends at

@@ -4,14 +4,14 @@ from.
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from envs import delayed_chain, lpg_levels
 from envs.arguments import check_names
-from jaxrl.env import Env
+from jaxrl.env import Tasks
 from jaxrl.tree import is_static, nearest, replace
 
 SAMPLED: dict[str, Any] = (
@@ -19,28 +19,7 @@ SAMPLED: dict[str, Any] = (
 )  # of plain numbers: no device is touched
 
 
-class Levels(Protocol):
-    """A distribution over environments that differ in their leaves alone, and over how long an
-    agent lives on them.
-    """
-
-    @property
-    def lifetime(self) -> tuple[int, int]:
-        """The shortest and the longest lifetime. Static."""
-        ...
-
-    def sample(self, key: jax.Array) -> Env: ...
-
-    def sample_lifetime(self, key: jax.Array) -> jax.Array:
-        """How many updates an agent lives, log-uniform in `lifetime`. int32 []."""
-        ...
-
-    def score(self, env: Any, ret: jax.Array) -> jax.Array:
-        """A mean return on a level, made comparable between levels. Any shape."""
-        ...
-
-
-def distribution(name: str, **params: Any) -> Levels:
+def distribution(name: str, **params: Any) -> Tasks:
     """The distribution over levels called `name` (see `distributions`), with some of its parameters
     changed.
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from envs import draw
-from jaxrl.env import Step
+from jaxrl.env import Env, Step
 from jaxrl.spaces import Discrete
 from jaxrl.tree import pytree, replace, static
 
@@ -29,7 +29,7 @@ class Walk:
 
 
 @pytree
-class LPGGrid:
+class LPGGrid(Env):
     """A level of the grid worlds of Oh et al. (2020), appendix A, with the actions of GROOVE
     (Jackson et al., 2023).
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from envs import solve
 from envs.lpg_grid import LPGGrid, Range, log_uniform, log_uniform_int, redraw, scatter
+from jaxrl.env import Tasks
 from jaxrl.tree import pytree, static
 
 # ------------------------------------------------------------------------------------- fixed levels
@@ -118,7 +119,7 @@ FIXED = {
 
 
 @pytree
-class Redrawn:
+class Redrawn(Tasks):
     """One level with its start and objects on other free cells in each lifetime, as Oh et al.
 
     (2020) train on.
@@ -133,11 +134,11 @@ class Redrawn:
     def sample_lifetime(self, key: jax.Array) -> jax.Array:
         return log_uniform_int(key, self.lifetime)
 
-    def score(self, level: LPGGrid, ret: jax.Array) -> jax.Array:
-        """A mean return as 0 for a random policy and 1 for the best one; where objects roam, as it
-        is.
+    def score(self, env: LPGGrid, episode_return: jax.Array) -> jax.Array:
+        """A mean return, scaled so that a random policy has 0 and the optimal one 1; unscaled where
+        objects roam.
         """
-        return ret if level.roaming else solve.score(level, ret)
+        return episode_return if env.roaming else solve.score(env, episode_return)
 
 
 def redrawn(name: str) -> Redrawn:
@@ -152,7 +153,7 @@ def redrawn(name: str) -> Redrawn:
 
 
 @pytree
-class LPGLevels:
+class LPGLevels(Tasks):
     """Levels with random grids, walls, objects and lifetimes: the distributions of GROOVE (Jackson
     et al., 2023).
 
@@ -217,11 +218,11 @@ class LPGLevels:
         """How many updates an agent lives. int32 []."""
         return log_uniform_int(key, self.lifetime)
 
-    def score(self, level: LPGGrid, ret: jax.Array) -> jax.Array:
-        """A mean return as 0 for a random policy and 1 for the best one; where objects roam, as it
-        is.
+    def score(self, env: LPGGrid, episode_return: jax.Array) -> jax.Array:
+        """A mean return, scaled so that a random policy has 0 and the optimal one 1; unscaled where
+        objects roam.
         """
-        return ret if self.roaming else solve.score(level, ret)
+        return episode_return if self.roaming else solve.score(env, episode_return)
 
     def _walls(self, key: jax.Array) -> jax.Array:
         key_side, key_walls = jax.random.split(key)

@@ -6,7 +6,7 @@ What a policy without memory can't do.
 import jax
 import jax.numpy as jnp
 
-from jaxrl.env import Step
+from jaxrl.env import Env, Step
 from jaxrl.spaces import Discrete
 from jaxrl.tree import pytree, static
 
@@ -20,7 +20,7 @@ class Memory:
 
 
 @pytree
-class MemoryChain:
+class MemoryChain(Env):
     """A cue is shown at reset; the action `length` steps later earns `right` if it names the cue,
     else `wrong`.
 

@@ -6,13 +6,13 @@ The small test of deep exploration.
 import jax
 import jax.numpy as jnp
 
-from jaxrl.env import Step
+from jaxrl.env import Env, Step
 from jaxrl.spaces import Discrete
 from jaxrl.tree import pytree, static
 
 
 @pytree
-class RiverSwim:
+class RiverSwim(Env):
     """The six-state chain of Strehl & Littman (2008), with its rewards of 5 and 10,000 divided by
     10,000.
 

@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl.env import Step
+from jaxrl.env import Env, Step
 from jaxrl.spaces import Discrete
 from jaxrl.tree import pytree, static
 
 
 @pytree
-class TabularMDP:
+class TabularMDP(Env):
     """A process of S states and A actions whose arrays are leaves: a family of processes is one
     program.
 

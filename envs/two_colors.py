@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from envs.lpg_grid import MOVES, scatter
-from jaxrl.env import Step
+from jaxrl.env import Env, Step
 from jaxrl.spaces import Discrete
 from jaxrl.tree import pytree, static
 
@@ -22,7 +22,7 @@ class Colors:
 
 
 @pytree
-class TwoColors:
+class TwoColors(Env):
     """The non-stationary grid of Flennerhag et al. (2022): reach a colour to get `reward` or
     -`reward`.
 

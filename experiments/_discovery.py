@@ -31,7 +31,7 @@ once = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_le
 
 
 @pytree
-class Shares:
+class Shares(rl.Tasks):
     """Levels whose score is the return as a share of the best there is; where that is nothing, 1
     less what was lost.
 
@@ -45,10 +45,13 @@ class Shares:
     def sample(self, key: jax.Array) -> Any:
         return self.levels.sample(key)
 
-    def score(self, env: Any, ret: jax.Array) -> jax.Array:
+    def score(self, env: Any, episode_return: jax.Array) -> jax.Array:
         best = optimal_return(env)
         return jnp.maximum(
-            jnp.where(best > 0.01, ret / jnp.maximum(best, 0.01), 1.0 + ret - best), self.least
+            jnp.where(
+                best > 0.01, episode_return / jnp.maximum(best, 0.01), 1.0 + episode_return - best
+            ),
+            self.least,
         )
 
 
@@ -58,7 +61,7 @@ def mini(least: float = -float("inf")) -> Shares:
 
 
 @pytree
-class Processes:
+class Processes(rl.Tasks):
     """Random processes of 20 states and 4 actions, 50 steps: 0 is a random policy's return, 1 the
     best one's.
 
@@ -74,7 +77,7 @@ class Processes:
         how = {"num_states": 20, "branching": self.branching, "density": self.density}
         return tabular.garnet(key, max_steps=50, one_hot=False, **how)
 
-    def score(self, env: Any, ret: jax.Array) -> jax.Array:
+    def score(self, env: Any, episode_return: jax.Array) -> jax.Array:
         reward = jnp.sum(env.transition * env.reward, -1)
 
         def back(over_actions: Callable[..., jax.Array]) -> jax.Array:
@@ -82,7 +85,7 @@ class Processes:
             return env.start @ jax.lax.fori_loop(0, env.max_steps, step, jnp.zeros(env.num_states))
 
         random = back(jnp.mean)
-        return jnp.maximum((ret - random) / (back(jnp.max) - random), self.least)
+        return jnp.maximum((episode_return - random) / (back(jnp.max) - random), self.least)
 
 
 @pytree

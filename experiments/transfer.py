@@ -73,7 +73,7 @@ RATES = {f"lr x {factor:g}": AS_FOUND | {"lr": factor} for factor in (1.0, 0.1, 
 
 
 @pytree
-class Always:
+class Always(rl.Tasks):
     """One environment as a family, where a return of `best` is all there is."""
 
     env: Any
@@ -82,12 +82,12 @@ class Always:
     def sample(self, key: jax.Array) -> Any:
         return self.env
 
-    def score(self, env: Any, ret: jax.Array) -> jax.Array:
-        return ret / self.best
+    def score(self, env: Any, episode_return: jax.Array) -> jax.Array:
+        return episode_return / self.best
 
 
 @pytree
-class Scaled:
+class Scaled(rl.Tasks):
     """The same levels, where every reward is `scale` times as much; their scores are as without."""
 
     levels: Any
@@ -96,8 +96,8 @@ class Scaled:
     def sample(self, key: jax.Array) -> Any:
         return envs.RewardScale(self.levels.sample(key), self.scale)
 
-    def score(self, env: Any, ret: jax.Array) -> jax.Array:
-        return self.levels.score(env.env, ret / self.scale)
+    def score(self, env: Any, episode_return: jax.Array) -> jax.Array:
+        return self.levels.score(env.env, episode_return / self.scale)
 
 
 def tasks(kind: str) -> tuple[Any, Any, dict[str, dict[str, float]]]:

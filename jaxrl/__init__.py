@@ -47,7 +47,7 @@ from jaxrl.algorithms import (
     trpo,
 )
 from jaxrl.devices import cache_compilations, distributed, use_all_cores
-from jaxrl.env import Env, Step
+from jaxrl.env import Env, Step, Tasks
 from jaxrl.importance import importance
 from jaxrl.memories import FFM, GRU, LRU, LSTM, GTrXL
 from jaxrl.meta import (
@@ -156,6 +156,7 @@ __all__ = [
     "Stream",
     "Surrogate",
     "Table",
+    "Tasks",
     "Training",
     "Uniform",
     "a2c",

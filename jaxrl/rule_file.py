@@ -19,7 +19,7 @@ import numpy as np
 from jaxrl import rules, tree
 from jaxrl.algorithms.base import Algorithm
 from jaxrl.algorithms.on_policy import OnPolicy
-from jaxrl.env import Step
+from jaxrl.env import Env, Step
 from jaxrl.rules.base import UpdateRule, check_rule
 from jaxrl.spaces import Discrete
 from jaxrl.sweep import npz, serialize, store
@@ -212,7 +212,7 @@ def _decode(text: Any, name: str, trouble: str) -> Any:
 
 
 @pytree
-class _Nowhere:
+class _Nowhere(Env):
     """An environment to try a rule's shapes on."""
 
     max_steps: int = static(default=2)

@@ -13,7 +13,7 @@ import jaxrl as rl
 from jaxrl import noise
 from jaxrl.algorithms import critics
 from jaxrl.algorithms.learner import Batch
-from jaxrl.env import Step
+from jaxrl.env import Env, Step
 from jaxrl.rules.base import Clock
 
 # These programs are small and run once: to compile them well takes twice as long as to compile and
@@ -24,7 +24,7 @@ GAMMA = 0.7
 
 
 @rl.pytree
-class Lesson:
+class Lesson(Env):
     """Every lesson as a leaf says, so that one program learns them all.
 
     Observed is a random sign times `sign`, and time times `clock`. Paid is `always`, the sign times

@@ -15,7 +15,7 @@ import jaxrl as rl
 from experiments import which
 from jaxrl import capabilities, tree
 from jaxrl.capabilities import SPACES, Probe
-from jaxrl.env import Step
+from jaxrl.env import Env, Step
 from jaxrl.rules.base import Clock
 from jaxrl.spaces import Masked
 from jaxrl.tree import pytree, replace
@@ -85,7 +85,7 @@ def test_what_is_not_taken_is_refused_with_a_word_on_who_takes_it(name):
 
 
 @pytree
-class OneAllowed:
+class OneAllowed(Env):
     """One of four actions is allowed in an episode, and pays; it may end at any step."""
 
     max_steps = 3

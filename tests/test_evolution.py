@@ -9,7 +9,7 @@ import pytest
 from probes import Choice
 
 import jaxrl as rl
-from jaxrl.env import Step
+from jaxrl.env import Env, Step, Tasks
 from jaxrl.meta import ES, Evolution, InnerLoop, PairSign
 from jaxrl.rules.base import Clock
 from jaxrl.spaces import Box
@@ -17,7 +17,7 @@ from jaxrl.tree import pytree, replace, static
 
 
 @pytree
-class Pay:
+class Pay(Env):
     """One step, which pays the action times what the level is worth."""
 
     worth: jax.Array
@@ -32,7 +32,7 @@ class Pay:
 
 
 @pytree
-class Worths:
+class Worths(Tasks):
     def sample(self, key):
         return Pay(jax.random.uniform(key, minval=1.0, maxval=2.0))
 
@@ -119,7 +119,7 @@ def test_lifetimes_are_log_uniform_and_their_chunks_waste_little():
 
 
 @pytree
-class Choices:
+class Choices(Tasks):
     """`Choice`, in which action 1 pays."""
 
     def sample(self, key):

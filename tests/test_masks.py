@@ -9,7 +9,7 @@ import pytest
 
 import jaxrl as rl
 from jaxrl import masks, networks, normalize, spaces
-from jaxrl.env import Step
+from jaxrl.env import Env, Step
 from jaxrl.tree import pytree, static
 
 DRAWS = 4_000
@@ -152,7 +152,7 @@ def test_statistics_are_of_what_is_seen():
 
 
 @pytree
-class Tempting:
+class Tempting(Env):
     """Of three arms, the best is forbidden; taking it anyhow would show: it pays most."""
 
     max_steps: int = static(default=4)

@@ -10,6 +10,7 @@ import pytest
 from probes import Choice
 
 import jaxrl as rl
+from jaxrl.env import Tasks
 from jaxrl.meta import ES, Evolution, InnerLoop
 from jaxrl.optimizers import OPEN, SmallFC, open, small_fc
 from jaxrl.rules.base import Clock
@@ -231,7 +232,7 @@ def test_opens_step_has_no_mean_and_its_noise_moves_the_policy_alone():
 
 
 @pytree
-class Choices:
+class Choices(Tasks):
     """`Choice`, in which action 1 pays."""
 
     def sample(self, key):

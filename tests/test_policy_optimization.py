@@ -14,7 +14,7 @@ import jaxrl as rl
 from jaxrl import rollout, rules
 from jaxrl.algorithms.trust_region import TrustRegion, conjugate_gradients, natural_step
 from jaxrl.distributions import Categorical
-from jaxrl.env import Step
+from jaxrl.env import Env, Step
 from jaxrl.rollout import Transition
 from jaxrl.rules.base import Clock
 from jaxrl.tree import pytree, static
@@ -322,7 +322,7 @@ def test_v_trace_is_the_paper_s_sums():
 
 
 @pytree
-class Luck:
+class Luck(Env):
     """A random start, noisy rewards, and an end that comes by chance or after `max_steps`."""
 
     max_steps: int = static(default=6)

@@ -2,12 +2,13 @@
 checkpoints.
 """
 
+from jaxrl.env import Tasks
 from jaxrl.meta.curriculum import Curriculum, LevelReplay
 from jaxrl.meta.evolution import Evolution
 from jaxrl.meta.fit import Drift, Examples, Fit, drift_examples
 from jaxrl.meta.from_evosax import CMAES, SNES, SepCMAES
 from jaxrl.meta.gradient import meta_gradient
-from jaxrl.meta.inner_loop import InnerLoop, Tasks
+from jaxrl.meta.inner_loop import InnerLoop
 from jaxrl.meta.persistent import PES, PersistentEvolution
 from jaxrl.meta.replay_tree import tree_scan
 from jaxrl.meta.search import RegularizedEvolution

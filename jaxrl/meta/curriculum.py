@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl import tree
+from jaxrl.env import Tasks, check_tasks
 from jaxrl.meta.evolution import Evolution
-from jaxrl.meta.inner_loop import Tasks, check_tasks
 from jaxrl.rules.base import Clock, Metrics
 from jaxrl.tree import pytree, static
 

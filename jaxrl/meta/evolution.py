@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl.meta.inner_loop import InnerLoop, Tasks, check_tasks
+from jaxrl.env import Tasks, check_tasks
+from jaxrl.meta.inner_loop import InnerLoop
 from jaxrl.meta.strategies import ES, Strategy
 from jaxrl.rules.base import Metrics
 from jaxrl.tree import check_counts, pytree, static

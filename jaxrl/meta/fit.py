@@ -10,12 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl import tree
+from jaxrl.env import Tasks
 from jaxrl.rules.base import Metrics
 from jaxrl.tree import pytree, static
 
 
 @pytree
-class Examples:
+class Examples(Tasks):
     """Inputs by name, and what a function should say of them, all of one shape.
 
     It stands where tasks do.
@@ -26,9 +27,6 @@ class Examples:
 
     def sample(self, key: jax.Array) -> "Examples":
         return self
-
-    def score(self, env: Any, ret: jax.Array) -> jax.Array:
-        return ret
 
 
 @pytree

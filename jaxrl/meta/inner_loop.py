@@ -1,7 +1,7 @@
 """Whole lives of learners on tasks: what a meta-learner is judged by."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,26 +9,11 @@ import numpy as np
 
 from jaxrl import rollout, tree
 from jaxrl.algorithms.on_policy import OnPolicy
-from jaxrl.env import Env
+from jaxrl.env import Env, Tasks
 from jaxrl.rules.base import Metrics
 from jaxrl.tree import pytree, static
 
 SELECTION = 0x5E1EC7  # the seed of the tasks that choose a checkpoint: the same ones each time
-
-
-class Tasks(Protocol):
-    """A pytree, in the place of an environment: what levels are drawn from, all of the same
-    shapes.
-    """
-
-    def sample(self, key: jax.Array) -> Env: ...
-
-    def score(self, env: Any, ret: jax.Array) -> jax.Array:
-        """A mean return on a level, made comparable between levels: say as a share of the optimum.
-
-        [].
-        """
-        ...
 
 
 @pytree
@@ -176,13 +161,3 @@ class InnerLoop:
         """The lifetime, before it is rounded, that a share of all lives are shorter than."""
         shortest, longest = self.lifetime
         return shortest * (longest / shortest) ** share
-
-
-def check_tasks(tasks: Any, who: Any) -> None:
-    """Refuses a single environment where a distribution of them is due."""
-    if not hasattr(tasks, "sample") or not hasattr(tasks, "score"):
-        raise TypeError(
-            f"{type(who).__name__} plays on tasks, which have sample(key) -> Env and "
-            "score(env, return), and got "
-            f"{type(tasks).__name__}: give a distribution of levels in place of one environment."
-        )

@@ -11,7 +11,8 @@ import optax
 
 from jaxrl import tree
 from jaxrl.algorithms.base import Optimizer
-from jaxrl.meta.inner_loop import InnerLoop, Tasks, check_tasks
+from jaxrl.env import Tasks, check_tasks
+from jaxrl.meta.inner_loop import InnerLoop
 from jaxrl.meta.strategies import as_floats, check_pairs, noise_like
 from jaxrl.rules.base import Clock, Metrics
 from jaxrl.tree import pytree, static

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl import tree
-from jaxrl.meta.inner_loop import InnerLoop, Tasks, check_tasks
+from jaxrl.env import Tasks, check_tasks
+from jaxrl.meta.inner_loop import InnerLoop
 from jaxrl.meta.strategies import clean
 from jaxrl.rules.base import Clock, Metrics
 from jaxrl.symbolic.program import fingerprint, insert, mutate, random_program

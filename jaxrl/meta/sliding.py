@@ -11,8 +11,9 @@ import optax
 
 from jaxrl import networks, returns, tree
 from jaxrl.algorithms.base import Optimizer, apply_gradients, clip_by_global_norm
+from jaxrl.env import Tasks, check_tasks
 from jaxrl.meta.gradient import heads, meta_gradient, play
-from jaxrl.meta.inner_loop import InnerLoop, Tasks, check_tasks
+from jaxrl.meta.inner_loop import InnerLoop
 from jaxrl.meta.strategies import as_floats
 from jaxrl.networks import MLP
 from jaxrl.rollout import Transition
