@@ -125,9 +125,7 @@ class ActorCritic(PolicyLearner):
             loss = jnp.mean(batch.weight[None] * loss, axis=(1, 2)).sum()
             return loss, (error, heads, statistics)
 
-        state, error, metrics, statistics = self.fit_critics(
-            state, batch, proposal, loss_of, clock
-        )
+        state, error, metrics, statistics = self.fit_critics(state, batch, proposal, loss_of, clock)
         target_params = target_params | {"statistics": statistics}
         return tree.replace(state, target_params=target_params), error, metrics
 

@@ -125,9 +125,7 @@ class Squashed(Actor):
         return _sampled(action, log_prob)
 
     def policy(self, out: Out) -> TanhNormal:
-        log_std = clip_keep_inward_gradient(
-            out["spread"], self.min_log_std, self.max_log_std
-        )
+        log_std = clip_keep_inward_gradient(out["spread"], self.min_log_std, self.max_log_std)
         return TanhNormal(out["loc"], log_std)
 
 

@@ -1,4 +1,4 @@
-"""What the target of a Q-learner bootstraps from: next actions, bonuses, and the scale of values."""
+"""Targets of Q-learning: the policy that they follow, bonuses, and the scale of values."""
 
 from typing import Protocol
 

@@ -90,9 +90,7 @@ def q_values(
     """
     if jax.tree.leaves(batch.rnn_state):
         num = batch.reward.shape[0]
-        start = jax.tree.map(
-            lambda x: jnp.broadcast_to(x, (num, *x.shape)), critic.trunk.start()
-        )
+        start = jax.tree.map(lambda x: jnp.broadcast_to(x, (num, *x.shape)), critic.trunk.start())
         batch = replace(batch, rnn_state=start)
 
     def one(params: Any) -> Out:

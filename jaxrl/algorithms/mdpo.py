@@ -23,14 +23,14 @@ class MDPO(PolicyLearner):
     section 4.2).
 
     The penalty is KL(new || old) / `step_size`, where old is the policy of up to
-    `policy_update_period` gradient steps ago. At a step_size of 1 / temperature it cancels with the
+    `actor_target_period` gradient steps ago. At a step_size of 1 / temperature it cancels with the
     entropy bonus' own penalty, and MDPO is SAC. tau, target_period: of the critics' target networks.
     The other fields are those of `ActorCritic`.
     """
 
     actor: Actor = Squashed()
     step_size: float = 1.0
-    policy_update_period: float = 1000.0
+    actor_target_period: float = 1000.0
     tau: float = 0.005
     target_period: float = 1.0
     lr: float = 3e-4
@@ -59,9 +59,7 @@ class MDPO(PolicyLearner):
     def update_targets(self, state: LearnerState, step: jax.Array) -> dict[str, Any]:
         old, new = state.target_params, state.params
         return {
-            "actor": polyak_update(
-                old["actor"], new["actor"], step, 1.0, self.policy_update_period
-            ),
+            "actor": polyak_update(old["actor"], new["actor"], step, 1.0, self.actor_target_period),
             "critic": polyak_update(
                 old["critic"], new["critic"], step, self.tau, self.target_period
             ),

@@ -15,6 +15,7 @@ from jaxrl.errors import check_counts
 from jaxrl.normalize import ReturnStats, Running
 from jaxrl.replay import Buffer, Replay, Uniform
 from jaxrl.rollout import Episode, Experience, Policy, Transition
+from jaxrl.rules.base import check_field
 from jaxrl.schedules import Schedule
 from jaxrl.tree import pytree, static
 
@@ -55,8 +56,8 @@ class OffPolicy(Algorithm):
 
     A team's agents are columns of the replay, each with the same policy.
 
-    Offline learning needs no `collect`: put a data set into a state whose clock is past the warm-up,
-    and learn from nothing but the replay.
+    Offline learning needs no `collect`: put a data set into a state with a clock past the warm-up,
+    and learn from the replay alone.
 
         state = algo.init(key, env)
         state = tree.replace(state, replay=algo.load(items), clock=Clock(10**6, float("inf")))
@@ -78,12 +79,9 @@ class OffPolicy(Algorithm):
     def __post_init__(self) -> None:
         counts = ("num_envs", "num_steps", "updates", "batch_size", "capacity", "warmup")
         check_counts(self, *counts)
-        if not isinstance(self.learner, Learner):
-            raise TypeError(
-                f"learner={self.learner!r} is no rl.Learner: write, say, "
-                "OffPolicy(learner=rl.QLearning())."
-            )
-        self.buffer.check(self.num_envs, self.batch_size, self.warmup)
+        check_field(self, "learner", Learner, "rl.QLearning()")
+        if isinstance(self.learner, Learner):
+            self.buffer.check(self.num_envs, self.batch_size, self.warmup)
 
     @property
     def steps_per_update(self) -> int:

@@ -27,7 +27,6 @@ from jaxrl.env import Env
 from jaxrl.networks import MLP
 from jaxrl.optimizer import Optimizer, OptimizerBuilder, apply_gradients
 from jaxrl.rollout import Episode, RnnState, Transition
-from jaxrl.schedules import Schedule
 from jaxrl.spaces import Space
 
 NETWORK = MLP((256, 256), activation=jax.nn.relu, shared=True)
@@ -111,9 +110,7 @@ class PolicyLearner(Learner):
         action = to_unit(space, jnp.zeros(action.shape, action.dtype))
         params = {
             "actor": self._actor(space).init(key_actor, obs),
-            "critic": critics.init(
-                key_critic, self._critic(space), self.num_critics, obs, action
-            ),
+            "critic": critics.init(key_critic, self._critic(space), self.num_critics, obs, action),
             "log_temperature": jnp.log(jnp.asarray(self.temperature, jnp.float32)),
         }
         opt_state = {
@@ -158,9 +155,7 @@ class PolicyLearner(Learner):
         rnn_state = episode.rnn_state
         if self.noise_correlation is not None:
             rnn_state = rnn_state["rnn_state"]
-        rnn_state, out = apply_to_obs(
-            self._actor(space), params["actor"], rnn_state, episode.obs
-        )
+        rnn_state, out = apply_to_obs(self._actor(space), params["actor"], rnn_state, episode.obs)
         if self.noise_correlation is not None:
             rnn_state = episode.rnn_state | {"rnn_state": rnn_state}
         return rnn_state, out
@@ -225,7 +220,7 @@ class PolicyLearner(Learner):
             "value": self.actor.select(out["q"], batch.action).mean(),
             "error": size.mean(),
             "entropy": -proposal.mean(proposal.log_prob).mean(),
-            "temperature": temperature,
+            "learnt_temperature": temperature,
         }
         return state, size, metrics, aux
 

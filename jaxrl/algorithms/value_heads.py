@@ -5,7 +5,7 @@ Every head combines with every option of `QLearning`.
 
 import math
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,36 +18,41 @@ Out = dict[str, jax.Array]
 Target = Callable[[jax.Array], jax.Array]  # values of what follows -> targets of this row
 
 
-class Head(Protocol):
-    """A pytree: the distribution of returns that a network predicts for each action.
+class Head:
+    """Base class of the distributions of returns that a network predicts for each action: a pytree.
 
     Leading axes of `out` and of predictions are free.
     """
 
     def heads(self, num_actions: int, dueling: bool) -> dict[str, int]:
         """The network's heads."""
-        ...
+        raise TypeError(f"{type(self).__name__} does not define heads(self, num_actions, dueling).")
 
     def init(self, key: jax.Array, num_actions: int, dueling: bool) -> Any:
-        """Parameters in addition to the network's; () if none."""
-        ...
+        """Parameters in addition to the network's; () by default."""
+        return ()
 
     def predict(self, key: jax.Array | None, params: Any, out: Out) -> Any:
         """The prediction for each action. Without a key, no fractions are sampled."""
-        ...
+        raise TypeError(f"{type(self).__name__} does not define predict(self, key, params, out).")
 
     def values(self, prediction: Any) -> jax.Array:
         """The action values: the means of the predictions. [..., n]."""
-        ...
+        raise TypeError(f"{type(self).__name__} does not define values(self, prediction).")
 
     def loss(
-        self, prediction: Any, action: jax.Array, target: Target, next_prediction: Any, policy: Any
+        self,
+        prediction: Any,
+        action: jax.Array,
+        target: Target,
+        next_prediction: Any,
+        policy: jax.Array,
     ) -> tuple[jax.Array, jax.Array]:
         """The loss of one row, and the magnitude of its error. [], [].
 
         policy: the weights of the next actions [n].
         """
-        ...
+        raise TypeError(f"{type(self).__name__} does not define loss.")
 
 
 def duel(out: Out, width: int) -> jax.Array:
@@ -66,14 +71,11 @@ def _mix(policy: jax.Array, x: jax.Array) -> jax.Array:
 
 
 @pytree
-class Expected:
+class Expected(Head):
     """The mean return, fitted by the Huber loss (Mnih et al., 2015)."""
 
     def heads(self, num_actions: int, dueling: bool) -> dict[str, int]:
         return q_heads(num_actions, 1, dueling)
-
-    def init(self, key: jax.Array, num_actions: int, dueling: bool) -> tuple[()]:
-        return ()
 
     def predict(self, key: jax.Array | None, params: Any, out: Out) -> jax.Array:
         """Values. [..., n]."""
@@ -97,7 +99,7 @@ class Expected:
 
 
 @pytree
-class Categorical:
+class Categorical(Head):
     """A histogram of returns, `atoms` from `v_min` to `v_max`, fitted by cross-entropy: C51
     (Bellemare et al., 2017).
 
@@ -124,9 +126,6 @@ class Categorical:
     def heads(self, num_actions: int, dueling: bool) -> dict[str, int]:
         return q_heads(num_actions, self.atoms, dueling)
 
-    def init(self, key: jax.Array, num_actions: int, dueling: bool) -> tuple[()]:
-        return ()
-
     def predict(self, key: jax.Array | None, params: Any, out: Out) -> jax.Array:
         """Logits. [..., n, atoms]."""
         return duel(out, self.atoms)
@@ -150,7 +149,7 @@ class Categorical:
 
 
 @pytree
-class Quantile:
+class Quantile(Head):
     """`quantiles` equally likely returns, fitted by quantile regression: QR-DQN (Dabney et al.,
     2018a).
 
@@ -162,9 +161,6 @@ class Quantile:
 
     def heads(self, num_actions: int, dueling: bool) -> dict[str, int]:
         return q_heads(num_actions, self.quantiles, dueling)
-
-    def init(self, key: jax.Array, num_actions: int, dueling: bool) -> tuple[()]:
-        return ()
 
     def predict(self, key: jax.Array | None, params: Any, out: Out) -> tuple[jax.Array, jax.Array]:
         """Quantiles and their fractions, the midpoints of equal intervals.
@@ -191,7 +187,7 @@ class Quantile:
 
 
 @pytree
-class Implicit:
+class Implicit(Head):
     """The quantile function of the return: IQN (Dabney et al., 2018b).
 
     The network's `size` features, times an embedding of the fraction in `cosines` (equation 4),
@@ -261,7 +257,7 @@ def _regress(
     next_prediction: Any,
     policy: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """The quantile regression loss over all pairs of quantiles, and the error of the mean. [], []."""
+    """The loss over all pairs of quantiles, and the error of the mean. [], []."""
     theta, tau = prediction
     goal = jax.lax.stop_gradient(target(_mix(policy, next_prediction[0])))
     error = goal[None, :] - theta[action][:, None]
