@@ -126,9 +126,9 @@ def check_tasks(tasks: Any, user: Any = None) -> None:
     taker = "A meta-learner" if user is None else _name(user)
     if isinstance(tasks, Env):
         raise TypeError(
-            f"{taker} trains on a distribution of environments (a Tasks), and got one environment, "
-            f"{_name(tasks)}: write a distribution, such as envs.distribution('LPGGrid-tiny'), or "
-            "a class of your own with sample(key) -> Env that subclasses rl.Tasks."
+            f"{taker} trains on a distribution of environments (a Tasks) in place of one "
+            f"environment, and got {_name(tasks)}: write, say, envs.distribution('LPGGrid-tiny'), "
+            "or a class of your own with sample(key) -> Env that subclasses rl.Tasks."
         )
     if isinstance(tasks, str):
         raise TypeError(

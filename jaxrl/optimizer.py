@@ -82,3 +82,43 @@ def permutation(key: jax.Array, n: int) -> jax.Array:
     low = jnp.uint32((1 << (n - 1).bit_length()) - 1)
     words = jax.random.bits(key, (n,)) & ~low | jnp.arange(n, dtype=jnp.uint32)
     return (jax.lax.sort(words, is_stable=False) & low).astype(jnp.int32)
+
+
+@pytree
+class RAdam:
+    """Rectified Adam (Liu et al., 2020, algorithm 2): Adam once the variance of its step is
+    tractable, momentum before.
+
+    The numbers are those of `optax.radam`, through which a meta-gradient is NaN: its factor is the
+    root of a negative number in the first steps, where it isn't used.
+    """
+
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-8
+    eps_root: float = 1e-16
+    threshold: float = 5.0
+
+    def __call__(self, lr: Any) -> optax.GradientTransformationExtraArgs:
+        adam = optax.scale_by_adam(self.b1, self.b2, self.eps, self.eps_root)
+
+        def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+            scaled, state = adam.update(updates, state, params)
+            adapts, factor = self._factor(state.count)
+
+            def select(adapted: jax.Array, mean: jax.Array) -> jax.Array:
+                return jnp.where(adapts, factor * adapted, mean / (1.0 - self.b1**state.count))
+
+            return jax.tree.map(select, scaled, state.mu), state
+
+        rectified = optax.GradientTransformation(adam.init, update)
+        return optax.chain(rectified, optax.scale_by_learning_rate(lr))
+
+    def _factor(self, step: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Whether the variance is tractable after this step, and the factor on Adam's step. [], []."""
+        longest, power = 2.0 / (1.0 - self.b2) - 1.0, self.b2**step
+        length = longest - 2.0 * step * power / (1.0 - power)
+        adapts = length >= self.threshold
+        safe = jnp.where(adapts, length, 5.0)
+        above = (safe - 4.0) * (safe - 2.0) * longest
+        return adapts, jnp.sqrt(above / ((longest - 4.0) * (longest - 2.0) * safe))

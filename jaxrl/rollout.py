@@ -214,7 +214,7 @@ def rollout(
     )
     if env.num_agents is None:
         return episodes, transitions
-    return episodes, _agents_as_columns(env.num_agents, transitions)
+    return episodes, _agents_as_columns(transitions)
 
 
 def play_episodes(key: jax.Array, env: Env, policy: Policy, num_episodes: int) -> Evaluation:
@@ -315,9 +315,10 @@ def _act(
             obs=first(episode.obs),
             rnn_state=first(episode.rnn_state),
             episode_return=episode.episode_return[0],
+            info=first(episode.info),
         )
         return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], policy(key, alone))
-    axes = Episode(None, 0, 0, None, 0, None)  # type: ignore[arg-type]
+    axes = Episode(None, 0, 0, None, 0, 0)  # type: ignore[arg-type]
     return jax.vmap(policy, in_axes=(0, axes))(jax.random.split(key, env.num_agents), episode)
 
 
@@ -331,14 +332,9 @@ def _for_each_agent(num_agents: int, x: Any) -> Any:
     return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num_agents, *jnp.shape(leaf))), x)
 
 
-def _agents_as_columns(num_agents: int, batch: Transition) -> Transition:
-    """Transitions [T, B, A, ...] as [T, B * A, ...]; what the environment shares is repeated."""
-    fold = lambda x: x.reshape(x.shape[0], -1, *x.shape[3:])
-    shared = lambda x: fold(
-        jnp.broadcast_to(x[:, :, None], (*x.shape[:2], num_agents, *x.shape[2:]))
-    )
-    info = {name: jax.tree.map(shared, getattr(batch, name)) for name in ("info", "episode_info")}
-    return tree.replace(jax.tree.map(fold, tree.replace(batch, info={}, episode_info={})), **info)
+def _agents_as_columns(batch: Transition) -> Transition:
+    """Transitions [T, B, A, ...] as [T, B * A, ...]."""
+    return jax.tree.map(lambda x: x.reshape(x.shape[0], -1, *x.shape[3:]), batch)
 
 
 def _first_info(key: jax.Array, env: Env, state: Any) -> dict[str, jax.Array]:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl import progress, tree
+from jaxrl import progress, rollout, tree
 from jaxrl.algorithms.base import Algorithm, State
 from jaxrl.algorithms.loop import COUNTED, run_updates, to_means
 from jaxrl.clock import Metrics
@@ -158,7 +158,8 @@ class Training:
 
         def evaluate(key: jax.Array) -> Metrics:
             found = self.algo.evaluate(key, self.env, state, episodes)  # type: ignore[arg-type]
-            channels = {f"evaluation_{name}": x.mean(0) for name, x in found.info.items()}
+            info = rollout.columns(self.env, found.info)  # type: ignore[arg-type]
+            channels = {f"evaluation_{name}": x.mean(0) for name, x in info.items()}
             return {"evaluation": found.episode_return.mean()} | channels
 
         if evaluated.all():

@@ -61,7 +61,9 @@ def test_a_score_is_the_return_by_default():
 )
 def test_an_environment_is_one(env):
     check_env(env)
-    with pytest.raises(TypeError, match=f"in place of one environment, and got {type(env).__name__}"):
+    with pytest.raises(
+        TypeError, match=f"in place of one environment, and got {type(env).__name__}"
+    ):
         check_tasks(env, rl.Evolution())
 
 

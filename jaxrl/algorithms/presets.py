@@ -3,10 +3,10 @@
 import jax
 
 from jaxrl.algorithms.on_policy import OnPolicy
-from jaxrl.algorithms.pqn import RAdam
 from jaxrl.algorithms.preset import Preset
 from jaxrl.algorithms.trust_region import TrustRegion
 from jaxrl.networks import MLP
+from jaxrl.optimizer import RAdam
 from jaxrl.rules.group import GreedyBaseline, Group, LeaveOneOut, Standardized
 from jaxrl.rules.objectives import (
     DPO,

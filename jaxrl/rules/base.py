@@ -111,16 +111,17 @@ def check_field(record: Any, name: str, kind: type, example: str) -> None:
     Raises:
       TypeError: a function, a class, a text or another dataclass.
     """
-    value = getattr(record, name)
+    value = vars(record)[name]
     is_part = callable(value) or isinstance(value, str) or dataclasses.is_dataclass(value)
     if isinstance(value, kind) or not is_part:
         return
     user = f"{type(record).__name__}.{name}"
     if isinstance(value, type) and issubclass(value, kind):
         raise TypeError(f"{user} can't be the class {value.__name__}: write {value.__name__}(...).")
+    base = f"{kind.__module__}.{kind.__name__}"
     raise TypeError(
-        f"{user} is a {kind.__name__}, and got {value!r}: write, say, {example}, or a class of your "
-        f"own, `class Mine({kind.__module__}.{kind.__name__})`, under @rl.pytree."
+        f"{user} takes an instance of {kind.__name__}, and got {value!r}: write, say, {example}, "
+        f"or a class of your own, `class Mine({base})`, under @rl.pytree."
     )
 
 

@@ -58,8 +58,8 @@ class Standardized(Advantage):
     """
 
     def __call__(self, episode_return: jax.Array) -> jax.Array:
-        scale = jax.lax.rsqrt(episode_return.var(1, keepdims=True) + 1e-8)
-        return (episode_return - episode_return.mean(1, keepdims=True)) * scale
+        centred = episode_return - episode_return.mean(1, keepdims=True)
+        return centred * jax.lax.rsqrt(episode_return.var(1, keepdims=True) + 1e-8)
 
 
 @pytree
@@ -92,8 +92,8 @@ class Group(Rule):
     Each update starts with new resets. The episodes of a group are neighbouring environments, with
     different random numbers. Only the first episode of each environment counts: a whole one where
     `num_steps` is at least the environment's `max_steps`; the steps after it are ignored. A smaller
-    `num_steps` cuts episodes: their return is the sum so far, without a bootstrap (there is no value
-    function).
+    `num_steps` cuts episodes: their return is the sum so far, without a bootstrap (there is no
+    value function).
 
     advantage: of returns [G, K]; all steps of an episode have its advantage. per_episode: True to
     weight each episode alike, and its steps equally within it (GRPO); else each step alike (the
@@ -181,7 +181,8 @@ class Group(Rule):
     def targets(
         self, rule_state: RuleState, out: Out, next_out: Out, batch: Transition, clock: Clock
     ) -> tuple[RuleState, SurrogateTargets]:
-        """The advantage of the first episode at each of its steps, and the weights of steps. [T, B].
+        """The advantage of the first episode at each of its steps, and the weights of steps. [T,
+        B].
         """
         in_first = _in_first_episode(batch).astype(jnp.float32)
         discount = jnp.full(len(in_first), 1.0) * self.gamma

@@ -1,8 +1,8 @@
 """Objectives of the probability ratio and the advantage, and penalties on the policy's change.
 
-An objective is maximised. At ratio 1 the gradient of each is the policy gradient; they differ in how
-they limit the change of the policy. A penalty is a weight, which may follow a schedule or adapt,
-times a distance between the policy that acted and the new one.
+An objective is maximised. At ratio 1 the gradient of each is the policy gradient; they differ in
+how they limit the change of the policy. A penalty is a weight, which may follow a schedule or
+adapt, times a distance between the policy that acted and the new one.
 """
 
 from collections.abc import Callable
@@ -55,8 +55,7 @@ class Penalty:
         raise TypeError(f"{type(self).__name__} does not define weight(self, state, clock).")
 
     def distance(self, old: Distribution, new: Distribution) -> jax.Array:
-        """The distance between two policies at each observation; by default KL(new || old). [...].
-        """
+        """The distance at each observation; by default KL(new || old). [...]."""
         return new.kl(old)
 
     def post_update(self, state: PenaltyState, distance: jax.Array) -> PenaltyState:
@@ -138,8 +137,8 @@ class MirrorDescent(Penalty):
     """KL(new || old) / t, where t falls linearly from `step_size` to 0 (on-policy MDPO; Tomar et
     al., 2020).
 
-    In the last hundredth of the training run t stays at a hundredth of `step_size`, so that 1 / t is
-    finite.
+    In the last hundredth of the training run t stays at a hundredth of `step_size`, so that 1 / t
+    is finite.
     """
 
     step_size: float = 1.0

@@ -59,8 +59,10 @@ class StreamRule:
         raise TypeError(f"{type(self).__name__} does not define next_value(self, out, action).")
 
     def objective(self, out: Out, action: Any, error: jax.Array) -> jax.Array:
-        """The function with the gradient that the traces accumulate; `error` is the TD error. []."""
-        raise TypeError(f"{type(self).__name__} does not define objective(self, out, action, error).")
+        """The function whose gradient the traces accumulate; `error` is the TD error. []."""
+        raise TypeError(
+            f"{type(self).__name__} does not define objective(self, out, action, error)."
+        )
 
     def trace_mask(self, out: Out, action: Any) -> jax.Array:
         """False where the action cuts the traces of the steps before it. bool []."""
@@ -154,9 +156,9 @@ class ActionValues(StreamRule):
 class ActorCritic(StreamRule):
     """A policy and a state value, with one network each: stream AC(lambda).
 
-    entropy_weight: of a bonus that is multiplied by the sign of the TD error. The step is multiplied
-    by the error itself, so that it always increases the entropy. policy_kappa, value_kappa: the
-    overshooting bounds.
+    entropy_weight: of a bonus that is multiplied by the sign of the TD error. The step is
+    multiplied by the error itself, so that it always increases the entropy. policy_kappa,
+    value_kappa: the overshooting bounds.
     """
 
     gamma: float = 0.99

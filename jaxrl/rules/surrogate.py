@@ -102,10 +102,10 @@ class Surrogate(Rule):
     gamma, lam: of the advantage estimates (GAE; Schulman et al., 2016). entropy_weight,
     value_weight: factors on the bonus and the value loss. value_clip: the largest change of a value
     in an update; infinite is no limit. normalize_advantage: to mean 0 and standard deviation 1 in
-    each minibatch. baseline: True for advantages over the learned value; a leaf. Without it they are
-    discounted sums of the rewards of an episode that the rollout holds (with lam 1), and the value
-    function is fitted but not used. penalty: on the distance between the old policy and the new
-    one, or None.
+    each minibatch. baseline: True for advantages over the learned value; a leaf. Without it they
+    are discounted sums of the rewards of an episode that the rollout holds (with lam 1), and the
+    value function is fitted but not used. penalty: on the distance between the old policy and the
+    new one, or None.
     """
 
     objective: Objective = Clip()
@@ -190,6 +190,6 @@ class Surrogate(Rule):
 
     def _normalized(self, advantage: jax.Array) -> jax.Array:
         """Advantages of mean 0 and standard deviation 1 where `normalize_advantage`."""
-        scale = jax.lax.rsqrt(advantage.var() + 1e-12)  # differentiable where all are equal
-        normalized = (advantage - advantage.mean()) * scale
+        centred = advantage - advantage.mean()
+        normalized = centred * jax.lax.rsqrt(advantage.var() + 1e-12)  # finite slope at variance 0
         return jnp.where(self.normalize_advantage, normalized, advantage)

@@ -2,8 +2,6 @@
 learner's.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
@@ -29,13 +27,13 @@ class VTrace(Rule):
     """Actor-critic on V-trace targets (Espeholt et al., 2018, section 4).
 
     The loss computes the targets, from the policy and the values of the learner at that gradient
-    step: so a minibatch is whole trajectories, and a ratio is the probability of an action under the
-    learner's policy over that under the policy that acted. The value after the last step of a
+    step: so a minibatch is whole trajectories, and a ratio is the probability of an action under
+    the learner's policy over that under the policy that acted. The value after the last step of a
     trajectory or of an episode is that of the rollout's network; all others are the learner's.
 
     gamma, lam: the discount, and a factor on each trace. max_rho, max_c: bounds of the ratios, for
-    the targets' fixed point and for the traces. entropy_weight, value_weight: factors on the entropy
-    bonus and the value loss.
+    the targets' fixed point and for the traces. entropy_weight, value_weight: factors on the
+    entropy bonus and the value loss.
     """
 
     gamma: float = 0.99
