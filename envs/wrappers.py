@@ -228,7 +228,7 @@ class StickyActions(Wrapper):
         return LastAction(inner, executed, jnp.bool_(True)), step
 
 
-# ------------------------------------------------------------------------------ rewards and channels
+# ----------------------------------------------------------------------------- rewards and channels
 
 
 @pytree
