@@ -62,7 +62,7 @@ class RegularizedEvolution:
     lost; that a leader only fits them is for the selection tasks to find out (`judge`).
 
     lives: whole lives of a learner, or a `Fit`, which tunes one part that has a `program` and a
-    `look`. num_tasks: of each. hurdle: cheaper lives, say shorter ones, that `entrants` times as
+    `probe`. num_tasks: of each. hurdle: cheaper lives, say shorter ones, that `entrants` times as
     many children go through first, each on `hurdle_tasks` that are new in each generation; only the
     best go on. Without it all do. inserts: the chance that a line is put in rather than changed.
     drift: how many changes without effect are tried. begin_random: whether evolution begins from
@@ -122,7 +122,7 @@ class RegularizedEvolution:
             population = tree.replace(
                 population, program=jax.vmap(born)(jax.random.split(key, self.population))
             )
-        number = fingerprint(first.look())
+        number = fingerprint(first.probe())
         empty = jnp.zeros(self.hall, jnp.uint32)
         key_luck = jax.random.fold_in(key, self.population)  # beyond those of the first programs
         return State(
@@ -201,7 +201,7 @@ class RegularizedEvolution:
 
         num = self.children * (1 if self.hurdle is None else self.entrants)
         made = jax.vmap(propose)(jax.random.split(key, self.proposals * num))
-        number = jax.vmap(lambda x: fingerprint(x.look()))(made)
+        number = jax.vmap(lambda x: fingerprint(x.probe()))(made)
         order = jnp.argsort(number)
         again = (
             jnp.zeros(len(order), bool).at[order[1:]].set(number[order[1:]] == number[order[:-1]])
@@ -221,11 +221,11 @@ class RegularizedEvolution:
 
     def _drift(self, key: jax.Array, parent: Any) -> Any:
         """The same function, in other lines."""
-        number = fingerprint(parent.look())
+        number = fingerprint(parent.probe())
 
         def step(i: jax.Array, one: Any) -> Any:
             other = tree.replace(one, program=mutate(jax.random.fold_in(key, i), one.program))
-            return tree.where(fingerprint(other.look()) == number, other, one)
+            return tree.where(fingerprint(other.probe()) == number, other, one)
 
         return jax.lax.fori_loop(0, self.drift, step, parent)
 
