@@ -397,7 +397,7 @@ def test_counts_that_do_not_fit_are_explained(make, message):
         make()
 
 
-@pytest.mark.slow
+@pytest.mark.rotate
 @every
 def test_each_memory_recalls_the_cue(name):
     """MemoryChain without a memory is a coin flip."""
