@@ -83,6 +83,33 @@ def key_reuse(request):
     jax.config.update("jax_debug_key_reuse", False)
 
 
+@pytest.fixture
+def in_process(tmp_path, monkeypatch):
+    """A folder to work in, for programs that otherwise have a process: experiments and notebooks.
+
+    They ask for all cores, which jax grants before it has started only; and what they leave behind
+    (figures, the working directory, jax's configuration) is put back.
+    """
+    import matplotlib.pyplot as plt
+
+    import jaxrl as rl
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(rl, "use_all_cores", lambda *_, **__: jax.local_device_count())
+    before = dict(jax.config.values)
+    backend = plt.get_backend()
+    plt.switch_backend("agg")
+    try:
+        with jax.numpy_rank_promotion("allow"):
+            yield tmp_path
+    finally:
+        plt.close("all")
+        plt.switch_backend(backend)
+        for name, value in jax.config.values.items():
+            if value is not before[name]:
+                jax.config.update(name, before[name])
+
+
 # ---------------------------------------------------------------------------------- what runs, when
 
 
