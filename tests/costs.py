@@ -1,7 +1,7 @@
 """Pytest plugin: what each test file costs, and the limit of programs that each may compile.
 
 Per file: seconds tracing, lowering, compiling and running, and the number of programs. The numbers
-come from `jax.monitoring`; xdist's workers send theirs to the controller, which prints the dearest
+come from `jax.monitoring`; xdist's workers send theirs to the controller, which prints the most expensive
 files and fails the session where a file compiled more programs than `costs.csv` allows.
 
 A program is one request to XLA for an executable, found in the persistent cache or not, so that the
@@ -80,12 +80,13 @@ class Costs:
     def measure(self, file):
         """Generator that wraps a hook: all of jax until it ends counts for this file."""
         outer, self.file, self.intervals = self.file, file, collections.defaultdict(list)
-        start = time.perf_counter()
+        start, busy = time.perf_counter(), time.process_time()
         try:
             return (yield)
         finally:
             row = self.totals[file]
             row["wall"] += time.perf_counter() - start
+            row["cpu"] += time.process_time() - busy
             for kind in KINDS.values():
                 row[kind] += length_of_union(self.intervals[kind])
             row["jax"] += length_of_union(x for part in self.intervals.values() for x in part)
@@ -142,7 +143,8 @@ class FromWorkers:
 def read() -> dict[str, tuple[int, float]]:
     """{file: (limit of programs, seconds)} of the table."""
     with TABLE.open() as lines:
-        return {row["file"]: (int(row["programs"]), float(row["seconds"])) for row in csv.DictReader(lines)}
+        rows = csv.DictReader(lines)
+        return {row["file"]: (int(row["programs"]), float(row["seconds"])) for row in rows}
 
 
 def write(totals) -> None:
@@ -169,21 +171,20 @@ def offenders(totals, config) -> list[tuple[str, int, int]]:
 
 
 def table(totals):
-    """Lines: the dearest files and the total, in seconds of this machine's processes."""
-    columns = "wall", "trace", "lower", "compile", "run", "programs", "operations", "hits", "tests"
+    """Lines: the most expensive files and the total, in seconds of this machine's processes."""
+    seconds = "wall", "cpu", "trace", "lower", "compile", "run"
+    counts = "programs", "operations", "hits", "tests"
     rows = {file: collections.Counter(row) for file, row in totals.items()}
     for row in rows.values():
         row["run"] = row["wall"] - row["jax"]
     total = collections.Counter()
     for row in rows.values():
         total.update(row)
-    dearest = sorted(rows, key=lambda file: -rows[file]["wall"])
-    shown = dearest[:SHOWN] if not os.environ.get("JAXRL_TEST_COSTS") else dearest
-    yield f"{'file':32s}" + "".join(f"{name:>11s}" for name in columns)
+    by_cost = sorted(rows, key=lambda file: -rows[file]["wall"])
+    shown = by_cost[:SHOWN] if not os.environ.get("JAXRL_TEST_COSTS") else by_cost
+    yield f"{'file':32s}" + "".join(f"{name:>11s}" for name in seconds + counts)
     for name, row in [*((file, rows[file]) for file in shown), (f"all {len(rows)}", total)]:
-        cells = (
-            f"{row[c]:11.1f}" if c in columns[:5] else f"{int(row[c]):11d}" for c in columns
-        )
+        cells = [f"{row[c]:10.1f}" for c in seconds] + [f"{row[c]:10d}" for c in counts]
         yield f"{name:32s}" + "".join(cells)
 
 
