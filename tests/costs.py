@@ -167,7 +167,9 @@ def offenders(totals, config) -> list[tuple[str, int, int]]:
         return []
     limits = read()
     numbers = {file: row["programs"] for file, row in totals.items() if file in limits}
-    return [(file, n, limits[file][0]) for file, n in sorted(numbers.items()) if n > limits[file][0]]
+    return [
+        (file, n, limits[file][0]) for file, n in sorted(numbers.items()) if n > limits[file][0]
+    ]
 
 
 def table(totals):

@@ -48,7 +48,16 @@ SMOKE = {
     "tuners": "--tasks Catch --tuners random halving --repetitions 2 --lives 3 --seeds 2 --test-seeds 2 --updates 9 "
     "--runs {out}/runs --folder {out}",
 }
-ALWAYS = {"ppo_classic", "discover_lpo", "schedules", "tuners", "speed", "which", "scaling", "streams"}
+ALWAYS = {
+    "ppo_classic",
+    "discover_lpo",
+    "schedules",
+    "tuners",
+    "speed",
+    "which",
+    "scaling",
+    "streams",
+}
 
 
 def test_every_experiment_is_here():

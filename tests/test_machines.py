@@ -49,7 +49,6 @@ def ended(processes):
     return told
 
 
-@pytest.mark.rotate
 def test_two_processes_make_the_dataset_of_one(tmp_path):
     alone = run(tmp_path / "alone")
     told = ended(start(tmp_path / "x"))

@@ -49,7 +49,9 @@ def run_cell(source, names):
 
 
 def is_picture(value):
-    return isinstance(value, Figure) or hasattr(value, "_repr_png_") or type(value).__name__ == "Image"
+    return (
+        isinstance(value, Figure) or hasattr(value, "_repr_png_") or type(value).__name__ == "Image"
+    )
 
 
 @pytest.mark.parametrize(
