@@ -161,6 +161,7 @@ __all__ = [
     "a2c",
     "best",
     "c51",
+    "cache_compilations",
     "compare",
     "crossq",
     "ddpg",
@@ -222,5 +223,3 @@ __all__ = [
     "use_all_cores",
     "zipped",
 ]
-
-cache_compilations()

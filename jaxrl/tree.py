@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, dataclass_transform
 
 import jax
@@ -191,3 +191,19 @@ def _put(tree: Any, path: list[str], value: Any) -> Any:
     if isinstance(tree, dict):
         return tree | {".".join(path): value}
     return replace(tree, **{head: _put(getattr(tree, head), rest, value) if rest else value})
+
+
+def partition(tree: T, is_chosen: Callable[[Any], bool]) -> tuple[list[Any], Callable[[Any], T]]:
+    """The leaves for which `is_chosen` holds, and the function that puts others in their places:
+    `combine(chosen)` equals `tree`.
+    """
+    leaves, structure = jax.tree.flatten(tree)
+    places = [i for i, leaf in enumerate(leaves) if is_chosen(leaf)]
+
+    def combine(chosen: Any) -> T:
+        changed = list(leaves)
+        for i, leaf in zip(places, chosen, strict=True):
+            changed[i] = leaf
+        return structure.unflatten(changed)
+
+    return [leaves[i] for i in places], combine
