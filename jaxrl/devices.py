@@ -1,4 +1,4 @@
-"""Settings of jax: every core of a CPU as a device, several processes, a compilation cache on disk."""
+"""Settings of jax: each core of a CPU as a device, several processes, a compilation cache."""
 
 import os
 import pathlib
@@ -58,7 +58,8 @@ def distributed(
     """Join the processes of one job, so that `rl.sweep(..., folder=)` shares its chunks among
     them. Call it before anything else of jax (also before `use_all_cores`), in each of them.
 
-    Under Slurm, Kubernetes, mpirun and on TPU pods jax finds the others; elsewhere name them: `coordinator` is the first one's address, "host:port", `process` this one's number of
+    Under Slurm, Kubernetes, mpirun and on TPU pods jax finds the others; elsewhere name them:
+    `coordinator` is the first one's address, "host:port", `process` this one's number of
     `num_processes`.
 
     Raises:

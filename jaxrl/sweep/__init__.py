@@ -2,16 +2,17 @@
 
 Which module writes which file of a folder:
 
-| file                              | content                                     | module             |
-|-----------------------------------|---------------------------------------------|--------------------|
-| sweep.json                        | the record: what runs, over which axes      | record.py makes it, store.py writes it (with serialize.py: the training; provenance.py: versions, machine, commit) |
-| members/FIRST-LAST.npz            | a finished chunk: curves and agents         | store.py           |
-| open/FIRST-LAST-WIDTH/ROW/        | checkpoints of a running chunk              | checkpoint.py      |
-| arrays/SHA256.npy                 | large arrays of what is swept               | arrays.py          |
-| results.nc                        | the dataset, once all members are done      | store.py (results.py makes it, netcdf.py reads it) |
-| width.json, .lock, .holder        | the program's width; who works in a folder  | store.py           |
-| static/NNN/                       | a folder for each combination of static axes| static_groups.py   |
-| FILE.json (`rl.export`)           | a record and its curves in one file         | record_file.py     |
+    sweep.json                   the record: what runs, over which axes. store.py writes what
+                                 record.py makes, of serialize.py (the training) and provenance.py
+                                 (versions, machine, commit)
+    members/FIRST-LAST.npz       a finished chunk: curves and agents. store.py
+    open/FIRST-LAST-WIDTH/ROW/   checkpoints of a running chunk. checkpoint.py
+    arrays/SHA256.npy            large arrays of what is swept. arrays.py
+    results.nc                   the dataset, once all members are done. store.py writes what
+                                 results.py makes; netcdf.py reads it
+    width.json, .lock, .holder   the program's width, and the process that works in the folder. store.py
+    static/NNN/                  a folder for each combination of static axes. static_groups.py
+    FILE.json                    a record and its curves in one file (rl.export). record_file.py
 
 What runs: api.py (`sweep`, `load`) and plan.py (`plan`) make a grid.py `Grid` and a program.py
 `Stepped` or `Whole`, which executor.py runs chunk by chunk within memory.py's limits, shared among

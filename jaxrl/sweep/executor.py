@@ -239,7 +239,7 @@ class Executor:
                 checkpoints.close(finished)
         return without_agents(outputs)
 
-    # ---------------------------------------------------------------------- programs and their width
+    # --------------------------------------------------------------------- programs and their width
 
     def program(
         self, work: Work, members: int, store: ChunkStore | None = None
@@ -347,7 +347,7 @@ def even_width(members: int, max_width: int) -> int:
     return -(-members // -(-members // max_width))
 
 
-# ------------------------------------------------------------------------------------- a sweep's work
+# ----------------------------------------------------------------------------------- a sweep's work
 
 
 def sweep_work(

@@ -44,7 +44,7 @@ NO_TIME = "unknown for a function: sweep a rl.Training, which is timed for a few
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """The needs of a sweep. Bytes are of all devices of one process together; `print` shows a table.
+    """The needs of a sweep. Bytes are of all devices of one process; `print` shows a table.
 
     done: members that the folder already holds. chunk_reason: what decided the chunk. chunks: how
     many are left to run. processes: that share the chunks; busiest: the chunks of the one that has
@@ -127,7 +127,8 @@ class Plan:
             if math.isinf(self.limit_bytes)
             else f"limit {format_bytes(self.limit_bytes)}"
         )
-        need = f"{format_bytes(self.member_bytes)} a member, {format_bytes(self.peak_bytes)} a chunk at its peak"
+        each, peak = format_bytes(self.member_bytes), format_bytes(self.peak_bytes)
+        need = f"{each} a member, {peak} a chunk at its peak"
         rows += [("memory", f"{need}; {format_bytes(self.free_bytes)} free, {limit}")]
         if self.steps is not None:
             rows += [
@@ -147,8 +148,8 @@ class Plan:
         rows += [
             (
                 "results",
-                f"{format_bytes(self.result_bytes)}; about {format_bytes(self.folder_bytes)} on disk with a "
-                f"folder{opened}",
+                f"{format_bytes(self.result_bytes)}; about {format_bytes(self.folder_bytes)} on "
+                f"disk with a folder{opened}",
             )
         ]
         return [*rows, ("time", self.time_text)]

@@ -262,7 +262,7 @@ def _numbered(name: str, leaves: list[Any]) -> dict[str, Any]:
     return {f"{name}.{i:03d}": leaf for i, leaf in enumerate(leaves)}
 
 
-# ---------------------------------------------------------------------------------- arrays and sizes
+# --------------------------------------------------------------------------------- arrays and sizes
 
 
 def flatten(outputs: Any, prefix: str = "") -> dict[str, Any]:

@@ -77,7 +77,7 @@ def coordinates_of(record: dict[str, Any]) -> Coordinates:
     }
 
 
-# ----------------------------------------------------------------------- what a stopped sweep leaves
+# ---------------------------------------------------------------------- what a stopped sweep leaves
 
 
 def attach_partial(error: BaseException, results: xr.Dataset, members_done: int) -> None:

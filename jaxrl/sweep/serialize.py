@@ -108,7 +108,7 @@ KEYS = {f"key:{name}": name for name in ("threefry2x32", "rbg", "unsafe_rbg")}
 
 
 def encode(value: Any) -> Any:
-    """A value as JSON, from which `decode` makes its equal; large arrays are named by their digests.
+    """A value as JSON, from which `decode` makes its equal; large arrays are named by digest.
 
     A type or function outside the kit becomes `{"unknown": its name}`.
     """

@@ -1,4 +1,4 @@
-"""Tuning: a space of ranges, tuners that share one budget, and a test of the best on fresh seeds."""
+"""Tuning: a space of ranges, tuners that share one budget, a test of the best on fresh seeds."""
 
 from jaxrl.tuning.evolution import DE, DEHB
 from jaxrl.tuning.from_optuna import Optuna, gp, tpe

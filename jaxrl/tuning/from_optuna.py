@@ -19,7 +19,7 @@ def tpe(seed: int) -> Any:
 
 
 def gp(seed: int) -> Any:
-    """A Gaussian process with expected improvement; it needs torch, which optuna does not install."""
+    """A Gaussian process with expected improvement; needs torch, which optuna does not install."""
     optuna = _optuna()
     try:
         import torch  # noqa: F401  optuna itself would miss it only after the first batch

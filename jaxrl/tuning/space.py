@@ -163,7 +163,7 @@ class Space:
 
     @property
     def free(self) -> np.ndarray:
-        """The dimensions that may change during training: those that are not grouped. bool [dims]."""
+        """True for dimensions that may change during training: those not grouped. [dims]."""
         return np.array([name not in self.grouped for name in self.ranges])
 
     @property
