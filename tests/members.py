@@ -168,9 +168,7 @@ def make(name, **floats):
 
 def floats_of(name):
     """Every float that its maker names, with what it is here."""
-    defaults = {
-        key: p.default for key, p in inspect.signature(rl.PRESETS[name]).parameters.items()
-    }
+    defaults = {key: p.default for key, p in inspect.signature(rl.PRESETS[name]).parameters.items()}
     own = {key: value for key, value in MEMBERS[name][1].items() if key in defaults}
     return {
         key: float(value) for key, value in (defaults | own).items() if isinstance(value, float)
