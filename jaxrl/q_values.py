@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl import masks
-from jaxrl.distributions import EpsilonGreedy
+from jaxrl.distributions import EpsilonGreedyCategorical
 
 
 def q_heads(num_actions: int, width: int = 1, dueling: bool = False) -> dict[str, int]:
@@ -22,14 +22,14 @@ def q_heads(num_actions: int, width: int = 1, dueling: bool = False) -> dict[str
 
 def q_policy(
     q: jax.Array, mask: jax.Array | None, epsilon: jax.Array | float = 0.0
-) -> EpsilonGreedy:
+) -> EpsilonGreedyCategorical:
     """The epsilon-greedy policy of action values `q` [..., n], among the allowed actions.
 
     mask: bool [..., n], True where an action is allowed, or None where all are. epsilon: the
     probability of a uniformly random allowed action, [...] or []. The distribution's mode is the
     greedy action; its `values` are `q` with -inf at forbidden actions.
     """
-    return EpsilonGreedy(masks.allow(q, mask), epsilon)
+    return EpsilonGreedyCategorical(masks.allow(q, mask), epsilon)
 
 
 def action_values(q: jax.Array, action: jax.Array) -> jax.Array:

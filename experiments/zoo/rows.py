@@ -146,7 +146,7 @@ CARTPOLE_VALUES: dict[str, dict[str, Any]] = {
 ACTOR_CRITIC = dict(
     lr=1e-3, num_envs=4, updates=4, batch_size=64, warmup=1_000, capacity=20_000, network=RELU
 )
-CROSSED = dict(network=NORMED, width=64)
+CROSSED = dict(network=NORMED, critic_network=NORMED)
 AC_LR = dict(grid=dict(lr=(5e-4, 1e-3, 2e-3)))
 
 PENDULUM: dict[str, dict[str, Any]] = {

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jaxrl.clock import Clock
 from jaxrl.distributions import Distribution
-from jaxrl.distributions import EpsilonGreedy as EpsilonGreedyPolicy
+from jaxrl.distributions import EpsilonGreedyCategorical as EpsilonGreedyPolicy
 from jaxrl.q_values import action_values, q_heads, q_policy
 from jaxrl.rules.base import Out, check_field, num_actions
 from jaxrl.schedules import EpsilonGreedy

@@ -1,4 +1,4 @@
-"""Formulas as arrays of integers: rules that can be read, mutated, and searched on the device."""
+"""Formulas as arrays of integers: readable rules that can be mutated and searched on the device."""
 
 from jaxrl.symbolic.formula import formula, parse
 from jaxrl.symbolic.program import (
