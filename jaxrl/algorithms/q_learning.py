@@ -89,7 +89,7 @@ class QLearning(Learner):
     def init(self, key: jax.Array, space: Space, obs: Any) -> LearnerState:
         key_network, key_head = jax.random.split(key)
         head_params = self.head.init(key_head, num_actions(space), self.dueling)
-        params = {"network": self._network(space).init(key_network, obs), "head": head_params}
+        params: Any = {"network": self._network(space).init(key_network, obs), "head": head_params}
         params = noise.add(params, self.noise_scale) if self.noisy else params
         return LearnerState(
             params=params,
