@@ -14,8 +14,8 @@ from jaxrl import noise
 from jaxrl.algorithms import critics
 from jaxrl.algorithms.learner import Batch
 from jaxrl.algorithms.policy_learner import PolicyLearner
-from jaxrl.env import Env, Step
 from jaxrl.clock import Clock
+from jaxrl.env import Env, Step
 from jaxrl.rollout import Episode
 
 # These programs are small and run once: to compile them well takes twice as long as to compile and
@@ -231,9 +231,7 @@ def batch_of_one(obs):
 def _worth(learner, space, params, obs):
     """The critics' mean value of what the actor proposes."""
     out = learner.forward(space, params, start_at(obs, ()))[1]
-    proposal = learner.actor.propose(
-        jax.random.key(0), jax.tree.map(lambda x: x[None, None], out)
-    )
+    proposal = learner.actor.propose(jax.random.key(0), jax.tree.map(lambda x: x[None, None], out))
     value = critics.q_values(
         learner._critic(space), params["critic"], batch_of_one(obs), proposal.action
     )["q"]

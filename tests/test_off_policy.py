@@ -177,9 +177,7 @@ def test_updates_that_do_not_count_leave_priorities_as_they_were():
     state, _ = fill(algo, env)
     after, _ = algo.learn(jax.random.key(9), env, state, None)
     chex.assert_trees_all_equal(after.replay, state.replay)
-    counted, _ = tree.replace(algo, update_limit=3.0).learn(
-        jax.random.key(9), env, state, None
-    )
+    counted, _ = tree.replace(algo, update_limit=3.0).learn(jax.random.key(9), env, state, None)
     assert not np.array_equal(counted.replay.tree.sums.nodes, state.replay.tree.sums.nodes)
 
 
