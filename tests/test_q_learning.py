@@ -128,7 +128,9 @@ def test_a_recurrent_learner_recalls_the_cue():
         warmup=256,
     )
     algo = rl.r2d2(lr=3e-3, burn_in=4, sequence=8, target_period=20.0, **small)
-    training = rl.Training(algo, envs.make("MemoryChain", length=3), steps=9_600, evals=1, episodes=32)
+    training = rl.Training(
+        algo, envs.make("MemoryChain", length=3), steps=9_600, evals=1, episodes=32
+    )
     assert (
         quick(jax.vmap(lambda seed: training(seed)[1]["evaluation"][-1]))(jnp.arange(8)) > 0.95
     ).all()

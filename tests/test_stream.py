@@ -15,8 +15,8 @@ from probes import Aim, Choice
 import jaxrl as rl
 from jaxrl import networks, rollout
 from jaxrl.algorithms.stream import NETWORK, bounded_step
-from jaxrl.env import Env, Step
 from jaxrl.clock import Clock
+from jaxrl.env import Env, Step
 from jaxrl.sweep import serialize
 
 GAMMA, LAM, KAPPA, POLICY_KAPPA, ENTROPY = 0.9, 0.8, 2.0, 3.0, 0.3
@@ -242,9 +242,9 @@ def test_an_agent_acts_greedily_by_its_mask():
 
 
 def test_normalisation_that_is_traced_and_off_is_none():
-    td_error = lambda algo: rl.train(jax.random.key(0), algo, Maze(), steps=64, evals=2, episodes=0)[1][
-        "td_error"
-    ]
+    td_error = lambda algo: rl.train(
+        jax.random.key(0), algo, Maze(), steps=64, evals=2, episodes=0
+    )[1]["td_error"]
     plain = jax.jit(lambda: td_error(rl.stream_q(network=SMALL, **RAW)))()
     traced = jax.jit(
         lambda on: td_error(rl.stream_q(network=SMALL, normalize_obs=on, normalize_reward=on))
