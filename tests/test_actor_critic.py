@@ -64,7 +64,7 @@ def rows(env, num, seed=0):
     )
 
 
-def start(algo, seed=0):
+def initial(algo, seed=0):
     """An environment, a learner's state at its start, and a batch."""
     env = env_of(algo)
     return (
@@ -145,7 +145,7 @@ def values(learner, env, params, obs, action):
 
 def test_the_ensemble_is_a_loop_over_its_members():
     algo = rl.redq(**SOFT, num_critics=3)
-    env, state, batch = start(algo)
+    env, state, batch = initial(algo)
     together = critics.q_values(
         algo.learner._critic(env.action_space), state.params["critic"], batch, batch.action
     )["q"]
@@ -171,11 +171,11 @@ def test_the_critics_loss_is_the_soft_bellman_error():
     times the log-probability.
     """
     algo = rl.sac(**SOFT | dict(temperature=0.3, lr=1e-3))
-    env, state, batch = start(algo)
+    env, state, batch = initial(algo)
     learner = algo.learner
     state = tree.replace(
         state,
-        target_params=state.target_params | {"critic": start(algo, seed=1)[1].params["critic"]},
+        target_params=state.target_params | {"critic": initial(algo, seed=1)[1].params["critic"]},
     )
     key = lambda: jax.random.key(3)
     _, size, metrics = learner.critic_step(key(), env.action_space, state, batch, CLOCK)
@@ -285,7 +285,7 @@ def test_the_policy_climbs_its_soft_value_and_the_temperature_its_entropy():
             target_entropy=0.2,
         )
     )
-    env, state, batch = start(algo)
+    env, state, batch = initial(algo)
     learner, critic, key = (
         algo.learner,
         algo.learner._critic(env.action_space),
@@ -342,7 +342,7 @@ def test_redq_of_two_is_sac_step_by_step():
 
 def test_mirror_descent_at_one_over_the_temperature_is_sac():
     plain, penalized = rl.sac(**SOFT), rl.mdpo_off_policy(**SOFT, step_size=100.0)
-    env, state, batch = start(plain)
+    env, state, batch = initial(plain)
     elsewhere = jax.tree.map(lambda x: x + 0.2, state.params["actor"])
     state = tree.replace(state, target_params=state.target_params | {"actor": elsewhere})
     improve = lambda algo: algo.learner.policy_step(
@@ -361,7 +361,7 @@ def test_mirror_descent_at_one_over_the_temperature_is_sac():
 
 def test_target_networks_and_policy_are_delayed():
     algo = rl.td3(**SLOW, policy_delay=3.0)
-    env, state, batch = start(algo)
+    env, state, batch = initial(algo)
     learn = jax.jit(
         lambda key, state: algo.learner.learn_batch(key, env.action_space, state, batch, CLOCK)[0]
     )
@@ -410,7 +410,7 @@ def test_crossq_s_critics_read_both_halves_as_one_batch():
     NumPy.
     """
     algo = rl.crossq(**CROSSED | dict(temperature=0.3, optimizer=rl.Optimizer(optax.sgd), lr=1.0))
-    env, state, batch = start(algo)
+    env, state, batch = initial(algo)
     better, _, metrics = algo.learner.critic_step(
         jax.random.key(3), env.action_space, state, batch, CLOCK
     )
@@ -426,8 +426,8 @@ def test_crossq_s_critics_read_both_halves_as_one_batch():
     both = np.concatenate([now, after])
     part = lambda state: jax.tree.map(np.asarray, state.params["critic"]["top"])
     at = lambda tree_, i: jax.tree.map(lambda x: np.asarray(x[i], np.float64), tree_)
-    said = [normalised(at(part(state).weights, i), both) for i in range(2)]
-    next_value = np.minimum(*(out["q"][6:, 0] for out, _ in said)) - 0.3 * np.asarray(
+    outputs = [normalised(at(part(state).weights, i), both) for i in range(2)]
+    next_value = np.minimum(*(out["q"][6:, 0] for out, _ in outputs)) - 0.3 * np.asarray(
         proposal.log_prob[:, 0, 0]
     )
     target = np.asarray(batch.reward[:, 0] + batch.discount[:, 0] * next_value)
@@ -445,7 +445,7 @@ def test_crossq_s_critics_read_both_halves_as_one_batch():
         far = sum((x**2).sum() for x in jax.tree.leaves(step))
         assert (moved(-1e-4) - moved(1e-4)) / 2e-4 == pytest.approx(far, rel=1e-2)
         old, new = (at(part(x).stats, i) for x in (state, better))
-        expected = jax.tree.map(lambda old, seen: 0.99 * old + 0.01 * seen, old, said[i][1])
+        expected = jax.tree.map(lambda old, seen: 0.99 * old + 0.01 * seen, old, outputs[i][1])
         jax.tree.map(
             lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6), new, expected
         )
@@ -453,7 +453,7 @@ def test_crossq_s_critics_read_both_halves_as_one_batch():
 
 def test_an_optimiser_skips_statistics_and_acting_uses_them():
     algo = rl.crossq(**CROSSED)
-    env, state, batch = start(algo)
+    env, state, batch = initial(algo)
     assert state.target_params == {}
     moments = jax.tree.leaves(state.opt_state["actor"])
     assert (
@@ -544,9 +544,9 @@ def test_correlated_noise_has_variance_1():
     """An autoregressive process, which restarts with each episode; evaluation is without noise."""
     noise_correlation, num = 0.8, 4000
     algo = rl.td3(**SLOW, noise_correlation=noise_correlation, noise=0.05)
-    env, state, _ = start(algo)
+    env, state, _ = initial(algo)
     learner, obs = algo.learner, jnp.zeros(1)
-    initial = learner.initial_rnn_state(env.action_space)
+    first = learner.initial_rnn_state(env.action_space)
 
     def run(key):
         def step(rnn_state, i):
@@ -555,7 +555,7 @@ def test_correlated_noise_has_variance_1():
             )
             return rnn_state, action[0]
 
-        return jax.lax.scan(step, initial, jnp.arange(num))[1]
+        return jax.lax.scan(step, first, jnp.arange(num))[1]
 
     noise = np.asarray(jax.jit(run)(jax.random.key(0)))[50:] / 0.05
     assert noise.std() == pytest.approx(1.0, abs=0.1)
@@ -564,7 +564,7 @@ def test_correlated_noise_has_variance_1():
     np.testing.assert_array_equal(
         *(
             learner.act(jax.random.key(0), env, state.params, start_at(obs, x))[1]
-            for x in (initial, far)
+            for x in (first, far)
         )
     )
     recurrent = rl.sac(

@@ -27,7 +27,8 @@ SMALL = [
 ]
 
 
-def jaxrl(*words, ok=True):
+def in_a_process(*words, ok=True):
+    """What `python -m jaxrl.cli` prints."""
     done = subprocess.run(
         [sys.executable, "-m", "jaxrl.cli", *words], capture_output=True, text=True, timeout=300
     )
@@ -35,7 +36,25 @@ def jaxrl(*words, ok=True):
     return done.stdout + done.stderr
 
 
-def test_train_then_plot(tmp_path):
+@pytest.fixture
+def jaxrl(in_process, capfd):
+    """The command line in this process: `jaxrl(*words)` is what it prints."""
+
+    def run(*words, ok=True):
+        status = 0
+        try:
+            main(list(words))
+        except SystemExit as stop:
+            status = stop.code
+            print(status if isinstance(status, str) else "")
+        shown = "".join(capfd.readouterr())
+        assert (status in (0, None)) == ok, shown
+        return shown
+
+    return run
+
+
+def test_train_then_plot(tmp_path, jaxrl):
     folder = str(tmp_path / "x")
     words = [
         "train",
@@ -52,10 +71,10 @@ def test_train_then_plot(tmp_path):
         folder,
         "--gif",
     ]
-    told = jaxrl(*words, *SMALL)
-    assert "8/8 members" in told
-    assert "iqm" in told
-    assert "0.0003" in told
+    shown = jaxrl(*words, *SMALL)
+    assert "8/8 members" in shown
+    assert "iqm" in shown
+    assert "0.0003" in shown
     kept = {path.name for path in (tmp_path / "x").iterdir()}
     assert {"best.gif", "curve.png", "members", "results.nc", "sweep.json"} <= kept
     results = rl.load(folder)
@@ -83,15 +102,15 @@ TUNE = [
 ]
 
 
-def test_tune(tmp_path):
+def test_tune(tmp_path, jaxrl):
     ranges = ["lr=log:1e-4:1e-2", "gamma=uniform:0.9:0.999", "epoch_limit=integer:1:2"]
     words = [*TUNE, *SMALL, "--episodes", "0", "--folder", str(tmp_path / "x"), "--search", *ranges]
-    told = jaxrl(*words)
-    assert "best of 4 settings: lr=" in told  # 512 steps of tuning: 2 seeds of 64 steps each
-    assert "on 2 test seeds" in told
-    assert "too few seeds for an interval (2)" in told
-    assert "low" not in told
-    assert "results_000.nc" in told
+    shown = jaxrl(*words)
+    assert "best of 4 settings: lr=" in shown  # 512 steps of tuning: 2 seeds of 64 steps each
+    assert "on 2 test seeds" in shown
+    assert "too few seeds for an interval (2)" in shown
+    assert "low" not in shown
+    assert "results_000.nc" in shown
     assert "tuner" in jaxrl(*words, "--tuner", "sobol", ok=False)  # the folder is of another search
 
 
@@ -138,26 +157,27 @@ def test_every_tuner_and_range_has_a_word():
     assert budget == 32 * 2 * (training.clocks["step"][-1] + training.clocks["eval_step"][-1])
 
 
-def test_lists():
-    assert {"CartPole-v1", "Catch", "brax:ant"} <= set(jaxrl("envs").split())
+def test_lists(jaxrl):
+    assert {"CartPole-v1", "Catch", "brax:ant"} <= set(in_a_process("envs").split())
     assert "Proximal policy optimisation" in jaxrl("algorithms")
 
 
-@pytest.mark.parametrize("name", rl.ALGORITHMS)
-def test_every_hyperparameter_is_reachable(name):
+def is_number(value):
+    return isinstance(value, bool | int | float)
+
+
+def test_every_hyperparameter_is_reachable():
     """The algorithm's own numbers and its maker's are options; what else its parts hold, `--also`
     finds by its path.
     """
-    maker = rl.ALGORITHMS[name]
-    fields, made = arguments.options(name, maker).__dataclass_fields__, maker()
-    number = lambda value: isinstance(value, bool | int | float)
-    assert {k for k, v in vars(made).items() if number(v)} <= set(fields)
-    assert {k for k, p in inspect.signature(maker).parameters.items() if number(p.default)} <= set(
-        fields
-    )
-    part = next(name for name in ("rule", "learner") if hasattr(made, name))
-    held = {k for k, v in vars(getattr(made, part)).items() if number(v)} - set(fields)
-    assert all(rl.tree.find(made, f"{part}.{k}") == f"{part}.{k}" for k in held)
+    for name, maker in rl.PRESETS.items():
+        fields, made = arguments.options(name, maker).__dataclass_fields__, maker()
+        defaults = {k: p.default for k, p in inspect.signature(maker).parameters.items()}
+        for options in (vars(made), defaults):
+            assert {k for k, v in options.items() if is_number(v)} <= set(fields), name
+        part = next(part for part in ("rule", "learner") if hasattr(made, part))
+        held = {k for k, v in vars(getattr(made, part)).items() if is_number(v)} - set(fields)
+        assert all(rl.tree.find(made, f"{part}.{k}") == f"{part}.{k}" for k in held), name
 
 
 @pytest.mark.parametrize(
@@ -171,10 +191,10 @@ def test_every_hyperparameter_is_reachable(name):
         (["plot", "nowhere"], "holds no sweep"),
     ],
 )
-def test_mistakes_are_explained_without_a_traceback(words, message):
-    told = jaxrl(*words, ok=False)
-    assert message in told
-    assert "Traceback" not in told
+def test_mistakes_are_explained_without_a_traceback(words, message, jaxrl):
+    shown = (in_a_process if "--steps" in words else jaxrl)(*words, ok=False)
+    assert message in shown
+    assert "Traceback" not in shown
 
 
 def test_environment_parameters_are_axes():
@@ -217,23 +237,19 @@ def test_the_network_is_as_asked():
     ) == (True, True, 0.5)
 
 
-@pytest.mark.parametrize("name", rl.ALGORITHMS)
-def test_every_algorithm_is_as_its_maker_makes_it_unless_asked(name):
+def test_every_algorithm_is_as_its_maker_makes_it_unless_asked():
     """What is not asked for is the algorithm's own, its network too; and each of its floats is an
     axis by its own name.
     """
-    maker = rl.ALGORITHMS[name]
-    world = (
-        "CartPole-v1"
-        if rl.Discrete in getattr(maker(), "learner", rl.dqn().learner).action_spaces
-        else "Pendulum-v1"
-    )
-    training, axes = arguments.training_of(arguments.options(name, maker)(env=world), maker)
-    assert training.algo == maker()
-    assert list(axes) == ["seed"]
-    for key, default in inspect.signature(maker).parameters.items():
-        if isinstance(default.default, float):
-            assert rl.tree.find(training, key).endswith(key)
+    for name, maker in rl.PRESETS.items():
+        discrete = rl.Discrete in getattr(maker(), "learner", rl.dqn().learner).action_spaces
+        env = "CartPole-v1" if discrete else "Pendulum-v1"
+        training, axes = arguments.training_of(arguments.options(name, maker)(env=env), maker)
+        assert training.algo == maker(), name
+        assert list(axes) == ["seed"], name
+        for key, default in inspect.signature(maker).parameters.items():
+            if isinstance(default.default, float):
+                assert rl.tree.find(training, key).endswith(key), (name, key)
 
 
 def test_a_network_keeps_what_was_not_asked():

@@ -16,7 +16,7 @@ import envs
 import jaxrl as rl
 from jaxrl import tree
 from jaxrl.cli import arguments
-from jaxrl.memories.linear_time import scan_in_parallel, scan_in_turn
+from jaxrl.memories.linear_time import parallel_scan, sequential_scan
 from jaxrl.sweep import serialize
 
 SIZE, LENGTH = 6, 11
@@ -27,7 +27,11 @@ MEMORIES = {
     "lru": rl.LRU(SIZE, states=5, max_angle=3.0),
     "gtrxl": rl.GTrXL(SIZE, window=3, layers=2),
 }
-every = pytest.mark.parametrize("name", MEMORIES)
+ALWAYS = {"gru", "ffm", "lru"}  # the others rotate
+every = pytest.mark.parametrize(
+    "name",
+    [name if name in ALWAYS else pytest.param(name, marks=pytest.mark.rotate) for name in MEMORIES],
+)
 APPLY = {name: jax.jit(memory.apply) for name, memory in MEMORIES.items()}
 
 
@@ -323,7 +327,7 @@ def case(length, seed=0):
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 5, 8, 100])
-@pytest.mark.parametrize("scan", [scan_in_turn, scan_in_parallel])
+@pytest.mark.parametrize("scan", [sequential_scan, parallel_scan])
 def test_either_scan_is_the_recurrence(scan, length):
     for a, b in zip(
         jax.jit(scan)(DECAY, *case(length)), recurrence(DECAY, *case(length)), strict=True
@@ -335,7 +339,7 @@ def test_both_scans_have_one_gradient_and_none_across_a_reset():
     memory, x, _ = case(7)
     first = jnp.isin(jnp.arange(7), jnp.array([2, 4]))
     seen = {}
-    for scan in (scan_in_turn, scan_in_parallel):
+    for scan in (sequential_scan, parallel_scan):
         loss = lambda decay, memory, x, scan=scan: sum(
             (h[5:] ** 3).sum() for h in scan(decay, memory, x, first)
         )
@@ -397,7 +401,7 @@ def test_counts_that_do_not_fit_are_explained(make, message):
         make()
 
 
-@pytest.mark.slow
+@pytest.mark.rotate
 @every
 def test_each_memory_recalls_the_cue(name):
     """MemoryChain without a memory is a coin flip."""

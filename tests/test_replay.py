@@ -381,7 +381,7 @@ def test_a_data_set_of_one_stream():
             dict(num_envs=8, batch_size=16),
             "sample is 9 rows long .* Write capacity=72",
         ),
-        (dict(capacity=4), dict(num_envs=8, batch_size=1), "keeps 0 rows"),
+        (dict(capacity=4), dict(num_envs=8, batch_size=1), "holds 0 rows"),
         (dict(), dict(batch_size=128, warmup=100), "warmup=100 .* Write warmup=128"),
         (
             dict(length=20),
@@ -393,7 +393,7 @@ def test_a_data_set_of_one_stream():
 def test_what_could_never_be_drawn_is_refused(fields, asked, words):
     with pytest.raises(ValueError, match=words):
         Buffer(**fields).check(**dict(num_envs=1, batch_size=32, warmup=10_000) | asked)
-    with pytest.raises(ValueError, match="keeps 0 rows"):
+    with pytest.raises(ValueError, match="holds 0 rows"):
         Buffer(4).init(ITEM, 8)
 
 

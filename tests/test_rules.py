@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from batches import transitions
 from probes import Choice
 
 import jaxrl as rl
 from jaxrl import rules
 from jaxrl.clock import Clock
-from jaxrl.rollout import Transition
 from jaxrl.rules.disco_network import weight_shapes
 
 
@@ -78,25 +78,6 @@ def has_target_network(rule):
     return rule.target_params(rule.init(jax.random.key(0), {})) is not None
 
 
-def transitions(obs, action, reward, terminated, truncated):
-    """A batch with these fields; the others are zeros."""
-    zeros = jnp.zeros_like(reward)
-    return Transition(
-        obs=obs,
-        action=action,
-        reward=reward,
-        next_obs=obs,
-        terminated=terminated,
-        truncated=truncated,
-        episode_return=zeros,
-        length=zeros,
-        rnn_state=(),
-        extras=(),
-        info={},
-        episode_info={},
-    )
-
-
 def experience(rule, seed=0, scale=1.0):
     """The learner's heads, its outputs at each step of a rollout and at the next, and the rollout.
 
@@ -118,8 +99,7 @@ def experience(rule, seed=0, scale=1.0):
         next_out = next_out | {"target": with_policy(rule, draw())}
     terminated = jnp.asarray(random.random(SHAPE) < 0.2)
     action = jnp.asarray(random.integers(0, 3, SHAPE))
-    batch = transitions(jnp.zeros(SHAPE), action, real(), terminated, jnp.zeros(SHAPE, bool))
-    return heads, out, next_out, batch
+    return heads, out, next_out, transitions(action, real(), terminated)
 
 
 def prepared(rule, out, next_out, batch):

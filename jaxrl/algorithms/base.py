@@ -15,6 +15,7 @@ from jaxrl.tree import pytree
 
 State = Any
 Agent = Any
+World = Any  # an Env; of a meta-learner, Tasks
 Relabel = Callable[[jax.Array, Transition], jax.Array]  # (key, transitions) -> their rewards
 
 
@@ -41,7 +42,7 @@ class Algorithm:
         """Environment steps of one update, over all environments."""
         raise TypeError(f"{type(self).__name__} does not define steps_per_update.")
 
-    def init(self, key: jax.Array, env: Env, num_updates: Any = float("inf")) -> State:
+    def init(self, key: jax.Array, env: World, num_updates: Any = float("inf")) -> State:
         """Return the state before the first of `num_updates` updates, which schedules read."""
         raise TypeError(f"{type(self).__name__} does not define init.")
 
@@ -70,7 +71,7 @@ class Algorithm:
             "algo.update(key, env, state)."
         )
 
-    def update(self, key: jax.Array, env: Env, state: State) -> tuple[State, Metrics]:
+    def update(self, key: jax.Array, env: World, state: State) -> tuple[State, Metrics]:
         """Return the state after collecting and learning, and the metrics of both.
 
         `return`, `length` and `episodes` are of the episodes that ended, where it plays any.
@@ -96,12 +97,12 @@ class Algorithm:
         """
         raise TypeError(f"{type(self).__name__} has no policy.")
 
-    def evaluate(self, key: jax.Array, env: Env, state: State, num_episodes: int) -> Evaluation:
+    def evaluate(self, key: jax.Array, env: World, state: State, num_episodes: int) -> Evaluation:
         """Whole episodes of the greedy policy."""
         policy = self.policy(env, self.agent(state), greedy=True)
         return rollout.play_episodes(key, env, policy, num_episodes)
 
-    def evaluation_steps(self, env: Env, num_episodes: int) -> int:
+    def evaluation_steps(self, env: World, num_episodes: int) -> int:
         """Environment steps that an evaluation takes at most, as `eval_share` counts them."""
         return env.max_steps * num_episodes
 

@@ -1,5 +1,8 @@
 """The training loop: many updates as one scan, their metrics summed as they come."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -8,6 +11,8 @@ from jaxrl.clock import Metrics
 from jaxrl.env import Env, Tasks
 
 COUNTED = "counted"  # of the sums: the number of updates that were not padding
+Step = Callable[[Any, jax.Array], Any]  # (carry, i) -> carry
+Scan = Callable[[Step, Any, int], Any]  # (step, carry, num_updates) -> the carry after all of them
 
 
 def run_updates(
@@ -18,6 +23,7 @@ def run_updates(
     num_updates: int,
     count: jax.Array | int | None = None,
     last_update: jax.Array | None = None,
+    scan: Scan | None = None,
 ) -> tuple[State, Metrics]:
     """Return the state after `num_updates` updates, and the sums of their metrics.
 
@@ -25,9 +31,12 @@ def run_updates(
 
     count: only the first `count` updates are computed (a branch, the same for all members under
     vmap). last_update: a member whose clock has reached it is padding: it does not change any more,
-    and its metrics count for nothing.
+    and its metrics count for nothing. scan: the loop in place of `jax.lax.scan`, as `tree_scan`,
+    which needs less memory in reverse mode, or a `fori_loop` up to a traced number.
     """
-    update = jax.jit(lambda key, state: algo.update(key, env, state))
+    # traced once, for the shapes of its metrics and for the scan; inlined, so that the program is
+    # the same as without it
+    update = jax.jit(lambda key, state: algo.update(key, env, state), inline=True)
 
     def run(carry: tuple[State, Metrics], i: jax.Array) -> tuple[State, Metrics]:
         state, totals = carry
@@ -40,16 +49,20 @@ def run_updates(
             sums[COUNTED] = jnp.float32(active)
         return new_state, jax.tree.map(jnp.add, totals, sums)
 
-    def one(carry: tuple[State, Metrics], i: jax.Array) -> tuple[tuple[State, Metrics], None]:
+    def one(carry: tuple[State, Metrics], i: jax.Array) -> tuple[State, Metrics]:
         if count is None:
-            return run(carry, i), None
-        return jax.lax.cond(i < count, run, lambda carry, _: carry, carry, i), None
+            return run(carry, i)
+        return jax.lax.cond(i < count, run, lambda carry, _: carry, carry, i)
 
     shapes = jax.eval_shape(lambda key, state: to_sums(env, update(key, state)[1]), key, state)
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     if last_update is not None:
         zeros[COUNTED] = jnp.float32(0.0)
-    return jax.lax.scan(one, (state, zeros), jnp.arange(num_updates))[0]
+    return (_scan if scan is None else scan)(one, (state, zeros), num_updates)
+
+
+def _scan(step: Step, carry: Any, num_updates: int) -> Any:
+    return jax.lax.scan(lambda carry, i: (step(carry, i), None), carry, jnp.arange(num_updates))[0]
 
 
 def to_sums(env: Env | Tasks, metrics: Metrics) -> Metrics:

@@ -137,12 +137,6 @@ class Group(Rule):
         An environment ends at most one episode, and its rewards are 0 after it. One that the greedy
         policy plays ends none, so that its return is not reported as the learner's.
         """
-        if env.num_agents is not None:
-            raise TypeError(
-                f"Group compares episodes of one agent, but {type(env).__name__} has "
-                f"num_agents={env.num_agents}. Choose an environment without num_agents, or a rule "
-                "with a value function, such as rl.Surrogate()."
-            )
         key_reset, *keys = jax.random.split(key, 3)
         num_envs = episodes.length.shape[0]
         if num_envs % self.group_size:
