@@ -11,7 +11,13 @@ from probes import Discounted, Matching, TimedOut
 import envs
 import jaxrl as rl
 from jaxrl import returns, rollout, tree
-from jaxrl.algorithms.learner import apply_network, apply_network_next, bootstrap
+from jaxrl.algorithms.learner import (
+    Learner,
+    LearnerState,
+    apply_network,
+    apply_network_next,
+    bootstrap,
+)
 from jaxrl.algorithms.off_policy import OffPolicy
 
 GAMMA = 0.9
@@ -274,3 +280,80 @@ def test_an_off_policy_learner_is_one_value():
     assert rl.dqn() == rl.dqn()
     assert jax.tree.structure(rl.dqn()) == jax.tree.structure(rl.dqn(lr=0.5))
     assert hash(jax.tree.structure(rl.dqn())) == hash(jax.tree.structure(rl.dqn()))
+
+
+# ---------------------------------------------------------------------- a learner of a user's own
+
+
+@rl.pytree
+class Reader(Learner):
+    """Acts at random and reports what it reads; extras are the lengths of episodes so far."""
+
+    gamma: float = GAMMA
+    annotates: bool = rl.static(default=False)
+
+    action_spaces = (rl.Discrete,)
+    sequence_length = 2
+
+    def init(self, key, space, obs):
+        return LearnerState({"w": jnp.zeros(1)}, (), (), jnp.int32(0))
+
+    def explore(self, key, env, params, episode, clock):
+        return (), env.action_space.sample(key), {"length": episode.length}
+
+    def act(self, key, env, params, episode):
+        return (), jnp.int32(0)
+
+    def annotate(self, env, params, batch, clock):
+        if not self.annotates:
+            return super().annotate(env, params, batch, clock)
+        return batch.extras | {"reward": batch.reward}
+
+    def learn(self, key, env, state, items, weight, clock):
+        lengths = items.extras["length"]
+        consecutive = jnp.where(items.done[:, 0], lengths[:, 1] == 0, jnp.diff(lengths)[:, 0] == 1)
+        metrics = {"reward": items.reward.mean(), "consecutive": consecutive.mean()}
+        if self.annotates:
+            metrics["annotated"] = items.extras["reward"].mean()
+        state = tree.replace(state, step=state.step + 1)
+        return state, jnp.ones(len(weight)), metrics
+
+
+READER = dict(num_envs=2, num_steps=4, batch_size=4, capacity=64, warmup=8)
+
+
+def test_a_learner_reads_raw_pieces_with_the_extras_that_it_explored_with():
+    algo, env = OffPolicy(Reader(), **READER), TimedOut()
+    state, metrics = fill(algo, env)
+    assert state.replay.data.extras["length"].shape == (32, 2)
+    assert float(metrics["reward"]) == 1.0
+    assert float(metrics["consecutive"]) == 1.0
+    assert int(state.learner.step) == 12
+
+
+def test_a_replay_stores_what_learners_read_and_no_more():
+    state = jax.eval_shape(lambda key: rl.dqn(**SMALL).init(key, Discounted()), jax.random.key(0))
+    stored = [field for field, x in vars(state.replay.data).items() if jax.tree.leaves(x)]
+    assert stored == ["obs", "action", "reward", "next_obs", "terminated", "truncated"]
+
+
+def test_relabelled_rewards_are_learned_from_and_never_stored():
+    algo, env = OffPolicy(Reader(annotates=True), **READER), TimedOut()
+    state, _ = fill(algo, env)
+    shapes = []
+
+    def relabel(key, batch):
+        shapes.append(batch.reward.shape)
+        return 3.0 * batch.reward
+
+    @jax.jit
+    def learn(key, state):
+        state, experience = algo.collect(key, env, state)
+        return algo.learn(key, env, state, experience, relabel)
+
+    with jax.debug_key_reuse(False):
+        state, metrics = learn(jax.random.key(0), state)
+    assert float(metrics["reward"]) == 3.0
+    assert 1.0 < float(metrics["annotated"]) < 3.0  # as it was when stored: some rows are older
+    assert float(state.replay.data.reward.max()) == 1.0
+    assert set(shapes) == {(4, 2)}  # a rollout [T, B], and pieces [N, L]
