@@ -127,7 +127,7 @@ STREAM = dict(gamma=GAMMA, normalize_obs=False, normalize_reward=False, num_step
 
 MEMBERS: dict[
     str, tuple[int, dict[str, Any]]
-] = {  # how many updates it lives for, and what differs from its defaults
+] = {  # updates of its training run, and changes to its fields
     "a2c": (400, ON),
     "c51": (400, VALUE | dict(v_min=-2.0, v_max=6.0, atoms=33)),
     "crossq": (1200, CROSSED),

@@ -86,7 +86,7 @@ def softmax(x):
 
 
 def slow(kind, w, policy_w, experience):
-    """The pseudocode on a linear network, whose last input is 1: weights [3, outputs], after each
+    """The pseudocode on a linear network with a last input of 1: weights [3, outputs], after each
     step.
     """
     z, policy_z = np.zeros_like(w), np.zeros_like(policy_w)

@@ -24,7 +24,7 @@ from jaxrl.tree import pytree, static
 class State:
     """The state of an off-policy algorithm: a copy of it is a fork, a stored one a checkpoint.
 
-    obs_stats, reward_stats: None where not asked for.
+    obs_stats, reward_stats: None where off.
     """
 
     learner: LearnerState

@@ -122,7 +122,7 @@ class QLearning(Learner):
     def policy(
         self, space: Space, params: Any, episode: Episode, epsilon: jax.Array | float = 0.0
     ) -> tuple[RnnState, EpsilonGreedyCategorical]:
-        """The recurrent state and the epsilon-greedy policy, whose `values` are action values,
+        """The recurrent state and the epsilon-greedy policy; its `values` are the action values,
         -inf where forbidden.
         """
         rnn_state, out = apply_to_obs(
