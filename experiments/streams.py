@@ -45,7 +45,7 @@ class Config:
 
 def measure(name: str, streams: int, config: Config) -> tuple[dict[str, Any], Any]:
     """Measurements of a sweep over seeds, and its curves."""
-    algo = rl.ALGORITHMS[name]()
+    algo = rl.PRESETS[name]()
     each = ROWS * algo.steps_per_update
     steps = max(min(config.steps, config.budget // streams) // each, 1) * each
     training = rl.Training(algo, envs.make("CartPole-v1"), steps, ROWS, 0)

@@ -19,17 +19,17 @@ README = pathlib.Path(__file__).parent.parent / "README.md"
 class Config:
     """Settings; tests use few `algorithms` and another `page`."""
 
-    algorithms: tuple[str, ...] = tuple(rl.ALGORITHMS)
+    algorithms: tuple[str, ...] = tuple(rl.PRESETS)
     page: pathlib.Path = README
 
 
 def table(algorithms: tuple[str, ...]) -> str:
     """Markdown table of the algorithms, with a title and the capabilities of each."""
-    heads, *rows = capabilities.table({name: rl.ALGORITHMS[name] for name in algorithms})
+    heads, *rows = capabilities.table({name: rl.PRESETS[name] for name in algorithms})
     lines = [["", "what it is", *(f"`{head}`" if "_" in head else head for head in heads[1:])]]
     lines += [["---", "---", *[":---:"] * (len(heads) - 1)]]
     lines += [
-        [f"`rl.{name}`", capabilities.title(rl.ALGORITHMS[name]), *answers]
+        [f"`rl.{name}`", capabilities.title(rl.PRESETS[name]), *answers]
         for name, *answers in rows
     ]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, dataclass_transform
 
 import jax
@@ -200,3 +200,19 @@ def _checked(tree: Any, paths: list[list[str]]) -> Any:
     heads = dict.fromkeys(path[0] for path in paths)
     below = {head: [path[1:] for path in paths if path[0] == head and path[1:]] for head in heads}
     return replace(tree, **{head: _checked(getattr(tree, head), below[head]) for head in heads})
+
+
+def partition(tree: T, is_chosen: Callable[[Any], bool]) -> tuple[list[Any], Callable[[Any], T]]:
+    """The leaves for which `is_chosen` holds, and the function that puts others in their places:
+    `combine(chosen)` equals `tree`.
+    """
+    leaves, structure = jax.tree.flatten(tree)
+    places = [i for i, leaf in enumerate(leaves) if is_chosen(leaf)]
+
+    def combine(chosen: Any) -> T:
+        changed = list(leaves)
+        for i, leaf in zip(places, chosen, strict=True):
+            changed[i] = leaf
+        return structure.unflatten(changed)
+
+    return [leaves[i] for i in places], combine

@@ -163,13 +163,13 @@ MEMBERS: dict[
 
 def make(name, **floats):
     """A member, with some of its fields changed."""
-    return rl.ALGORITHMS[name](**MEMBERS[name][1] | floats)
+    return rl.PRESETS[name](**MEMBERS[name][1] | floats)
 
 
 def floats_of(name):
     """Every float that its maker names, with what it is here."""
     defaults = {
-        key: p.default for key, p in inspect.signature(rl.ALGORITHMS[name]).parameters.items()
+        key: p.default for key, p in inspect.signature(rl.PRESETS[name]).parameters.items()
     }
     own = {key: value for key, value in MEMBERS[name][1].items() if key in defaults}
     return {

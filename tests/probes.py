@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxrl.env import Env, Step
+from jaxrl.env import Env, Step, Tasks
 from jaxrl.spaces import Box, Discrete
 from jaxrl.tree import pytree, static
 
@@ -114,3 +114,14 @@ class Aim(Env):
 
     def step(self, key, state, action):
         return state, Step(obs_of(state), -((action[0] - 0.5 * state) ** 2), jnp.bool_(True), {})
+
+
+@pytree
+class Choices(Tasks):
+    """`Choice` as a distribution of tasks, scored by the share of good choices."""
+
+    def sample(self, key):
+        return Choice()
+
+    def score(self, env, episode_return):
+        return 0.5 + episode_return / 2.0

@@ -200,7 +200,7 @@ class Own(RewardModel):
 def test_a_reward_model_stands_between_collecting_and_learning(name):
     """The value of an endless episode of rewards 1 is asked for, where the environment pays 0."""
     fields = ON if name == "ppo" else OFF
-    algo = rl.ALGORITHMS[name](**fields)
+    algo = rl.PRESETS[name](**fields)
     env = TimedOut() if name != "sac" else tree.replace(Matching(), max_steps=4)
     if name == "sac":
         env = AimFree()

@@ -42,6 +42,6 @@ class Row:
     def training(self, scale: float = 1.0) -> rl.Training:
         """Return the training run, with ten evaluations of ten greedy episodes at any cost."""
         env = envs.make(self.env, **self.params)
-        algo = rl.ALGORITHMS[self.algorithm](**self.setting)
+        algo = rl.PRESETS[self.algorithm](**self.setting)
         steps = max(int(self.steps * scale), 10 * algo.steps_per_update)
         return rl.Training(algo, env, steps, 10, 10, eval_share=(100 * env.max_steps + 1) / steps)

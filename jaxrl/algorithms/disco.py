@@ -135,7 +135,7 @@ def disco103(
     tau: float = 0.1,
     **fields: Any,
 ) -> OnPolicy:
-    """DiscoRL's agent with the published rule Disco103 (Oh et al., 2025), whose weights are the
+    """DiscoRL's agent with the published rule Disco103 (Oh et al., 2025), with the weights of the
     file at `path`.
 
     `fields` are those of `OnPolicy`; floats may be traced. Its authors learn from 64 trajectories

@@ -2,6 +2,7 @@
 
 import jax
 
+from jaxrl.algorithms.off_policy_presets import OFF_POLICY
 from jaxrl.algorithms.on_policy import OnPolicy
 from jaxrl.algorithms.preset import Preset
 from jaxrl.algorithms.trust_region import TrustRegion
@@ -186,5 +187,6 @@ POLICY_OPTIMIZATION = [
 ]
 
 PRESETS: dict[str, Preset] = {
-    preset.name: preset for preset in sorted([*POLICY_OPTIMIZATION], key=lambda x: x.name)
+    preset.name: preset
+    for preset in sorted([*POLICY_OPTIMIZATION, *OFF_POLICY], key=lambda preset: preset.name)
 }

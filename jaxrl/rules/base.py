@@ -17,7 +17,7 @@ RuleState = Any
 
 
 class Rule:
-    """An update rule: a pytree, whose leaves are what a sweep varies and meta-learning tunes.
+    """An update rule: a pytree with leaves that a sweep varies and meta-learning tunes.
 
     `targets` reads a whole rollout once, out and batch [T, B]; `loss` is then differentiated
     through `out`, on minibatches of any leading shape. `out["policy"]` is the distribution over

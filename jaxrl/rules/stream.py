@@ -21,7 +21,7 @@ class StreamRule:
     """Base class of rules that learn from one step at a time: a pytree.
 
     `out` is a network's heads at one observation, and under "policy" the distribution over actions
-    of them. Each network has eligibility traces and a step size (ObGD) for itself.
+    of them. Each network has eligibility traces and a step size (ObGD).
 
     action_spaces: the kinds that it has a policy for.
     """
@@ -59,7 +59,7 @@ class StreamRule:
         raise TypeError(f"{type(self).__name__} does not define next_value(self, out, action).")
 
     def objective(self, out: Out, action: Any, error: jax.Array) -> jax.Array:
-        """The function whose gradient the traces accumulate; `error` is the TD error. []."""
+        """The function of which the traces sum the gradients; `error` is the TD error. []."""
         raise TypeError(
             f"{type(self).__name__} does not define objective(self, out, action, error)."
         )

@@ -18,7 +18,7 @@ import pandas as pd
 import xarray as xr
 
 from jaxrl import algorithms, stats, tree
-from jaxrl.sweep import load, member, provenance, store
+from jaxrl.sweep import load, lookup, provenance, store
 
 COLUMNS = (
     *(
@@ -175,7 +175,7 @@ def can_rerun(path: pathlib.Path, record: dict[str, Any]) -> bool:
         return "recipe" in record
     try:
         return any(
-            "recipe" in member.in_group(path, record, group) for group in record["groups"][:1]
+            "recipe" in lookup.in_group(path, record, group) for group in record["groups"][:1]
         )
     except (ValueError, FileNotFoundError):  # a file without its groups, or a folder without theirs
         return False
@@ -199,7 +199,7 @@ def algorithm_of(run: dict[str, Any]) -> str:
     """
     if "algo" not in run:
         return str(run.get("function", "unknown")).rpartition(".")[2]
-    made = {name: provenance.describe(maker()) for name, maker in algorithms.ALGORITHMS.items()}
+    made = {name: provenance.describe(maker()) for name, maker in algorithms.PRESETS.items()}
     apart = {
         name: _apart(one, run["algo"])
         for name, one in made.items()
