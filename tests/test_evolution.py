@@ -245,5 +245,5 @@ def test_errors_come_before_compiling():
 )
 def test_counts_that_can_do_nothing_are_refused(kind, counts):
     (name,) = counts
-    with pytest.raises(ValueError, match=rf"{name}=.* write "):
+    with pytest.raises(ValueError, match=rf"{name}=.* write"):
         kind(**counts)
