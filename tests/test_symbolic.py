@@ -245,7 +245,7 @@ def test_a_formula_means_what_its_program_does(name):
 
 def test_nonsense_is_refused():
     for text, why in {
-        "ratio +": "is no formula",
+        "ratio +": "is not a formula",
         "rato * 2": "nearest are ratio",
         "print(ratio)": "nothing that the language knows",
         "ratio": "one operation at least",
@@ -322,7 +322,7 @@ def test_any_program_with_a_margin_keeps_the_drift_conditions():
 # ------------------------------------------------------------------------------------------- hashes
 
 
-hashed = jax.jit(lambda x: fingerprint(x.probe()))
+hashed = jax.jit(lambda x: fingerprint(x.signature()))
 
 
 def number(text, kind=ValueProgram):
