@@ -245,7 +245,7 @@ def test_a_formula_means_what_its_program_does(name):
 
 def test_nonsense_is_refused():
     for text, why in {
-        "ratio +": "is no formula",
+        "ratio +": "is not a formula",
         "rato * 2": "nearest are ratio",
         "print(ratio)": "nothing that the language knows",
         "ratio": "one operation at least",
@@ -322,7 +322,7 @@ def test_any_program_with_a_margin_keeps_the_drift_conditions():
 # ------------------------------------------------------------------------------------------- hashes
 
 
-hashed = jax.jit(lambda x: fingerprint(x.probe()))
+hashed = jax.jit(lambda x: fingerprint(x.signature()))
 
 
 def number(text, kind=ValueProgram):
@@ -394,9 +394,9 @@ def found(tmp_path_factory):
 def test_a_search_finds_the_square_among_noise(found):
     kept, folder = found
     assert (kept["evaluation"][:, -1] > 0.99).all()
-    assert (np.diff(kept["evaluation"]) >= -1e-6).all()  # the hall forgets nothing
+    assert (np.diff(kept["evaluation"]) >= -1e-6).all()  # the hall of fame loses nothing
     assert ((kept["programs"] > 0) & (kept["new_share"] < 1)).all()
-    best = rl.policy(folder, TRAINING, seed=0).state.params["model"]
+    best = rl.agent(folder, TRAINING, seed=0)["model"]
     assert "x ** 2" in formula(best.program).replace("abs(x)", "x")
 
 
@@ -416,20 +416,27 @@ def test_a_stopped_search_goes_on_bit_for_bit(found, tmp_path):
         np.testing.assert_array_equal(found[0][name], resumed[name])
 
 
-def test_the_best_of_those_at_the_hurdle_live():
-    search = replace(SEARCH, hurdle=SEARCH.lives, children=4, entrants=8, population=8, proposals=2)
+def test_the_best_candidates_of_the_screening_are_scored():
+    search = replace(
+        SEARCH,
+        screening=SEARCH.inner,
+        children=4,
+        num_candidates=8,
+        population=8,
+        proposals=2,
+    )
     key, state = jax.random.key(3), search.init(jax.random.key(4), SQUARE)
-    entrants, number, _ = jax.jit(search._breed)(jax.random.split(key)[0], state)
+    candidates, number, _ = jax.jit(search._propose)(jax.random.split(key)[0], state)
     assert len(number) == 32
     after, _ = jax.jit(search.update)(jax.random.key(3), SQUARE, state)
     target, scores = np.asarray(SQUARE.target), []
     for code, constants, new in zip(
-        entrants.program.code, entrants.program.constants, number, strict=True
+        candidates.program.code, candidates.program.constants, number, strict=True
     ):
         lists = {"values": [0.0]}  # of which there are none, but the interpreter counts them
         said = [
             interpret(
-                replace(SEARCH.lives.model.program, code=code, constants=constants),
+                replace(SEARCH.inner.model.program, code=code, constants=constants),
                 lists | {"x": x},
             )[0]
             for x in POINTS
@@ -438,26 +445,26 @@ def test_the_best_of_those_at_the_hurdle_live():
     np.testing.assert_allclose(
         np.sort(after.fitness[:4]), np.sort(scores)[-4:], rtol=1e-3, atol=1e-3
     )
-    assert np.isposinf(after.fitness[4:]).all()  # not judged yet, and to breed
+    assert np.isposinf(after.fitness[4:]).all()  # not scored yet, so parents
     assert after.hall.fitness[0] == after.fitness[:4].max()
 
 
-@pytest.mark.parametrize("hurdle", [None, SEARCH.lives])
-def test_what_a_search_begins_from_is_judged_and_never_lost(hurdle):
+@pytest.mark.parametrize("screening", [None, SEARCH.inner])
+def test_the_initial_program_is_scored_and_never_lost(screening):
     """The square itself, which nothing can be better than by more than the noise."""
     square = FunctionProgram(parse("x * x", X, 4))
-    search = replace(SEARCH, lives=Fit(square), hurdle=hurdle, begin_random=False)
+    search = replace(SEARCH, inner=Fit(square), screening=screening, begin_random=False)
     update = jax.jit(search.update)
-    state, told = update(jax.random.key(6), SQUARE, search.init(jax.random.key(5), SQUARE))
-    score = float(Fit(square).judge(SQUARE, {}, 1))
+    state, metrics = update(jax.random.key(6), SQUARE, search.init(jax.random.key(5), SQUARE))
+    score = float(Fit(square).score(SQUARE, {}))
     assert score > 0.99
-    assert told["leader"] >= score - 1e-6
-    _, told = update(jax.random.key(8), SQUARE, state)
-    assert told["leader"] >= score - 1e-6
+    assert metrics["leader"] >= score - 1e-6
+    _, metrics = update(jax.random.key(8), SQUARE, state)
+    assert metrics["leader"] >= score - 1e-6
 
 
 def test_constants_are_refined_by_any_strategy():
-    """The same examination, but what is tuned is the constants of a formula."""
+    """The same examples, but what is tuned is the constants of a formula."""
     drift = drift_examples(DriftProgram.of("3 * abs(advantage) * (ratio - 1) ** 2"))
     fit = Fit(
         Drift(DriftProgram.of("1 * abs(advantage) * (ratio - 0.5) ** 2")),
@@ -478,7 +485,7 @@ def test_a_learned_drift_is_distilled_by_the_same_search():
     search = RegularizedEvolution(Fit(Drift(begin), meta_params=("objective",)), **SIZES)
     training = rl.Training(search, examples, steps=40, evals=2, episodes=1)
     state, metrics = jax.jit(training)(jax.random.key(0))
-    first = Fit(Drift(begin)).judge(examples, {}, 1)
+    first = Fit(Drift(begin)).score(examples, {})
     assert metrics["evaluation"][-1] > max(first, 0.3)
     assert formula(state.params["objective"].program)
 
@@ -505,16 +512,18 @@ class Choices(Tasks):
     def sample(self, key):
         return Choice()
 
-    def score(self, env, ret):
-        return 0.5 + ret / 2.0
+    def score(self, env, episode_return):
+        return 0.5 + episode_return / 2.0
 
 
-def test_whole_lives_judge_programs_behind_a_hurdle_and_the_rule_is_a_file(tmp_path):
-    lives = rl.InnerLoop(
+def test_training_runs_score_programs_after_a_screening_and_the_rule_is_a_file(tmp_path):
+    inner = rl.InnerLoop(
         LEARNER, meta_params=("criterion",), lifetime=(8, 8), episodes=2, greedy=True
     )
-    hurdle = replace(lives, lifetime=(2, 2))
-    search = RegularizedEvolution(lives, hurdle, remembered=256, num_tasks=2, entrants=2, **SIZES)
+    screening = replace(inner, lifetime=(2, 2))
+    search = RegularizedEvolution(
+        inner, screening, remembered=256, num_tasks=2, num_candidates=2, **SIZES
+    )
     state, metrics = quick(rl.Training(search, Choices(), steps=4, evals=2, episodes=2))(
         jax.random.key(0)
     )
@@ -524,7 +533,7 @@ def test_whole_lives_judge_programs_behind_a_hurdle_and_the_rule_is_a_file(tmp_p
     assert (
         np.diff(metrics["leader"]) >= 0.0
     ).all()  # the tasks stay, so that the best is never lost
-    again = lives.scores(jax.random.key(state.luck), Choices(), state.params, 2).mean()
+    again = inner.scores(jax.random.key(state.seed), Choices(), state.params, 2).mean()
     np.testing.assert_allclose(again, state.hall.fitness[0], rtol=1e-6)
     assert len(np.unique(state.hall.number)) == SIZES["hall"]
     criterion = state.params["criterion"]
@@ -538,7 +547,7 @@ def test_errors_of_a_search_come_before_compiling():
     with pytest.raises(ValueError, match="write population=64"):
         replace(SEARCH, children=16, population=8)
     with pytest.raises(TypeError, match=r"meta_params names constants \(.*\): write"):
-        replace(SEARCH, lives=Fit(SEARCH.lives.model, meta_params=("constants",))).init(
+        replace(SEARCH, inner=Fit(SEARCH.inner.model, meta_params=("constants",))).init(
             jax.random.key(0), SQUARE
         )
     with pytest.raises(TypeError, match="in place of one environment"):
