@@ -254,7 +254,7 @@ LIMITED = """
 
 
 @LINUX
-@pytest.mark.slow
+@pytest.mark.rotate
 def test_an_allocation_that_the_system_refuses_halves_the_chunk():
     words = [sys.executable, "-c", textwrap.dedent(LIMITED)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=MINUTES)
@@ -351,7 +351,7 @@ MEASURED = """
 
 
 @LINUX
-@pytest.mark.slow
+@pytest.mark.rotate
 @pytest.mark.parametrize("kind", ["ppo", "replay", "kept"])
 def test_the_foretold_peak_is_the_measured_one_within_a_quarter(kind, tmp_path):
     """`kept`: with a folder, a checkpoint takes its own copies of the learners."""

@@ -202,7 +202,8 @@ def test_what_no_sweep_writes_is_refused(found, tmp_path, monkeypatch):
 
 def test_reading_imports_nothing_but_the_kit_and_gymnax():
     code = (
-        "import sys, json, jaxrl as rl; from jaxrl.sweep import serialize; before = set(sys.modules)\n"
+        "import sys, json, jaxrl as rl; from jaxrl.sweep import serialize\n"
+        "before = set(sys.modules)\n"
         "for found in json.loads(sys.argv[1]):\n"
         "    try: serialize.decode(found)\n"
         "    except ValueError: pass\n"

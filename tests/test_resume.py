@@ -349,8 +349,10 @@ def attempt(folder, log, rows, patience):
     return was_alive
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kills", [6, pytest.param(50, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize(
+    "kills",
+    [2, pytest.param(6, marks=pytest.mark.rotate), pytest.param(50, marks=pytest.mark.nightly)],
+)
 def test_kills_at_random_moments_lose_nothing(kills, tmp_path, whole):
     """Finished chunks are never written again, and what was resumed many times equals what never
     stopped.

@@ -278,7 +278,7 @@ TWO_DEVICES = """
 """
 
 
-@pytest.mark.slow
+@pytest.mark.rotate
 def test_64_seeds_on_two_host_devices_with_the_kit_s_own_initialiser(tmp_path):
     """Where an initialiser that runs a QR hangs.
 
