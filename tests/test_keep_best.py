@@ -1,4 +1,4 @@
-"""The parameters that were judged best, not those before or after."""
+"""keep_best keeps the agent that was evaluated best, not one before or after."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ import jaxrl as rl
 
 @rl.pytree
 class Noisy:
-    """Rewards of pure luck, so that the best evaluation may be that of any row."""
+    """Random rewards, so that the best evaluation may be that of any row."""
 
     max_steps: int = rl.static(default=1)
     action_space = rl.Discrete(2)
@@ -23,7 +23,7 @@ class Noisy:
         return (), rl.Step(jnp.ones(1), jax.random.normal(key), jnp.bool_(True), {})
 
 
-JUDGED = rl.tree.replace(
+EVALUATED = rl.tree.replace(
     TRAINING,
     algo=rl.tree.replace(TRAINING.algo, lr=3e-3, schedule=rl.Constant()),
     env=Noisy(),
@@ -34,14 +34,14 @@ SEEDS = {"seed": np.arange(3)}
 
 
 def replayed(training, seeds):
-    """Each row's evaluations and parameters, one row after another. Slowly."""
+    """Each row's evaluations and parameters. Slowly."""
     keys = jax.vmap(jax.random.key)(seeds)
-    state, told = jax.vmap(training.begin)(keys), []
+    state, rows = jax.vmap(training.begin)(keys), []
     advance = jax.jit(jax.vmap(training.advance, in_axes=(0, 0, None)))
     for row in range(training.evals):
         state, metrics = advance(keys, state, row)
-        told.append((np.asarray(metrics["evaluation"]), state.params))
-    return told
+        rows.append((np.asarray(metrics["evaluation"]), state.params))
+    return rows
 
 
 def far(a, b):
@@ -53,24 +53,24 @@ def far(a, b):
 
 def test_the_best_are_those_that_were_evaluated(tmp_path):
     results = rl.sweep(
-        JUDGED, SEEDS, folder=tmp_path / "x", keep_best=True, save_seconds=0.0, progress=False
+        EVALUATED, SEEDS, folder=tmp_path / "x", keep_best=True, save_seconds=0.0, progress=False
     )
-    told = replayed(JUDGED, jnp.arange(3))
-    rows = np.argmax([scores for scores, _ in told], axis=0)
+    evaluated = replayed(EVALUATED, jnp.arange(3))
+    rows = np.argmax([scores for scores, _ in evaluated], axis=0)
     for seed, row in enumerate(rows):
         assert results["best_evaluation"].sel(seed=seed) == pytest.approx(
-            told[row][0][seed], rel=1e-4
+            evaluated[row][0][seed], rel=1e-4
         )
         assert results["best_step"].sel(seed=seed) == results["step"][row]
-        after = [jax.tree.map(lambda x: x[seed], params) for _, params in told]  # noqa: B023
-        kept = rl.policy(tmp_path / "x", JUDGED, kept="best", seed=seed).state.params
+        after = [jax.tree.map(lambda x: x[seed], params) for _, params in evaluated]  # noqa: B023
+        kept = rl.policy(tmp_path / "x", EVALUATED, kept="best", seed=seed).state.params
         assert int(np.argmin([far(kept, params) for params in after])) == row
         assert far(kept, after[row]) < 1e-3
-        assert far(rl.policy(tmp_path / "x", JUDGED, seed=seed).state.params, after[-1]) < 1e-3
-    assert len(set(rows)) > 1  # or else a wrong row would not be seen
+        assert far(rl.policy(tmp_path / "x", EVALUATED, seed=seed).state.params, after[-1]) < 1e-3
+    assert len(set(rows)) > 1  # else a wrong row would pass
 
 
-def test_they_are_asked_for_where_they_can_be_had(tmp_path):
+def test_errors_of_keep_best(tmp_path):
     with pytest.raises(ValueError, match="needs evaluations"):
         rl.sweep(TRAINING, SEEDS, keep_best=True)
     rl.sweep(TRAINING, {"seed": jnp.arange(1)}, folder=tmp_path / "x", progress=False)
