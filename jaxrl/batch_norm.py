@@ -1,23 +1,25 @@
-"""Batch normalisation: running statistics beside the weights, as data that no optimiser sees."""
+"""Batch normalisation: parameters that hold running statistics apart from the trained weights."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeGuard, cast
 
+import flax.linen as nn
 import jax
 
 from jaxrl.tree import pytree, replace, static
 
-AXIS = "batch"  # the vmapped axis that a batch's statistics are means over
+AXIS = "batch"  # name of the vmapped axis over which batch statistics are computed
 
 
 @pytree
 class Normed:
-    """Parameters of a network that normalises its layers: what is learnt, and running means and
-    variances.
+    """Parameters of a network with batch normalisation.
 
-    training: it normalises by the batch, the vmapped axis `AXIS`, and says under "seen" what its
-    running statistics have become; otherwise it normalises by those that it has, one observation or
-    many.
+    weights: the trained parameters.
+    stats: running means and variances.
+    training: whether to normalise by the statistics of the batch, the vmapped axis `AXIS`, and to
+      return the updated running statistics under the output "seen". Otherwise the running
+      statistics normalise, for one observation or many.
     """
 
     weights: Any
@@ -26,51 +28,55 @@ class Normed:
 
 
 def functions(
-    module: Any, read: Callable[[Any], jax.Array]
+    module: nn.Module, preprocess: Callable[[Any], jax.Array]
 ) -> tuple[Callable[..., Normed], Callable[..., dict[str, Any]]]:
-    """What a network is, `init` and `apply`, of a module whose running statistics are its
-    collection "batch_stats".
+    """The functions `init` and `apply` of a network with batch normalisation.
+
+    module: a flax module with running statistics in the collection "batch_stats".
+    preprocess: from an observation to the module's input.
     """
 
     def init(key: jax.Array, obs: Any) -> Normed:
-        made = module.init(key, read(obs))
-        return Normed(made["params"], made["batch_stats"])
+        variables = module.init(key, preprocess(obs))
+        return Normed(variables["params"], variables["batch_stats"])
 
     def apply(params: Normed, obs: Any) -> dict[str, Any]:
-        made = {"params": params.weights, "batch_stats": params.stats}
+        variables = {"params": params.weights, "batch_stats": params.stats}
         if not params.training:
-            return module.apply(made, read(obs))
-        out, seen = module.apply(made, read(obs), mutable=["batch_stats"])
-        return out | {"seen": seen["batch_stats"]}
+            return cast(dict[str, Any], module.apply(variables, preprocess(obs)))
+        out, updated = module.apply(variables, preprocess(obs), mutable=["batch_stats"])
+        return out | {"seen": updated["batch_stats"]}
 
     return init, apply
 
 
-def is_normed(x: Any) -> bool:
+def is_normed(x: Any) -> TypeGuard[Normed]:
     return isinstance(x, Normed)
 
 
 def weights(params: Any) -> Any:
-    """What an optimiser may change: the parameters without their statistics."""
+    """The trained parameters, which an optimiser updates: `params` without running statistics."""
     return _each(params, lambda normed: normed.weights)
 
 
 def reweigh(params: Any, weights: Any) -> Any:
-    """The parameters with other weights."""
-    swap = lambda old, new: replace(old, weights=new) if is_normed(old) else new
+    """`params` with new trained weights and the same running statistics."""
+
+    def swap(old: Any, new: Any) -> Any:
+        return replace(old, weights=new) if is_normed(old) else new
+
     return jax.tree.map(swap, params, weights, is_leaf=is_normed)
 
 
 def train(params: Any) -> Any:
-    """The parameters, to be applied to a batch as a whole."""
+    """`params` in training mode: normalisation by the statistics of the batch."""
     return _each(params, lambda normed: replace(normed, training=True))
 
 
 def remember(params: Any, seen: Any) -> Any:
-    """The parameters with the running statistics that a batch led to, "seen" at each row of it
-    [..., N, T, size].
+    """`params` with the running statistics `seen` that `apply` returned for a batch.
 
-    Of None they are what they were.
+    seen: equal at each row of the batch, [..., N, T, size]; None leaves `params` unchanged.
     """
     if seen is None:
         return params

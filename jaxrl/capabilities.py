@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxrl.env import Step
+from jaxrl.env import Env, Step
 from jaxrl.memories import GRU
 from jaxrl.networks import CNN
 from jaxrl.spaces import Box, Discrete, Masked, MultiDiscrete, Space
@@ -25,7 +25,7 @@ SPACES: dict[str, Space] = {
 
 
 @pytree
-class Probe:
+class Probe(Env):
     """An environment of which only its kinds count: of actions, of observations [shape], and
     whether it has masks.
     """

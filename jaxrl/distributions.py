@@ -15,32 +15,46 @@ HALF_LOG_TWO_PI = 0.9189385332046727
 
 
 class Distribution(Protocol):
-    def sample(self, key: jax.Array) -> jax.Array: ...
-    def mode(self) -> jax.Array: ...
-    def log_prob(self, value: jax.Array) -> jax.Array: ...
-    def entropy(self) -> jax.Array: ...
+    """Interface of all distributions. `event` is the shape of one value, () for an integer."""
+
+    def sample(self, key: jax.Array) -> jax.Array:
+        """One value for each batch element. [..., *event]."""
+        ...
+
+    def mode(self) -> jax.Array:
+        """The most probable value: the greedy action. [..., *event]."""
+        ...
+
+    def log_prob(self, value: jax.Array) -> jax.Array:
+        """Log-probability (density) of `value` [..., *event]. [...]."""
+        ...
+
+    def entropy(self) -> jax.Array:
+        """Entropy in nats. [...]."""
+        ...
+
     def kl(self, other: Any) -> jax.Array:
-        """KL(self || other), where the other is of the same kind. [...]."""
+        """KL(self || other) to a distribution of the same class. [...]."""
         ...
 
 
 @pytree
 class Categorical:
-    """One of n.
+    """Categorical distribution over n actions.
 
-    `logits` [..., n]; values are integers [...]. A logit of -inf is an action that is never taken.
+    `logits` [..., n]; values are integers [...]. An action with a logit of -inf is never sampled.
     """
 
     logits: jax.Array
 
     def sample(self, key: jax.Array) -> jax.Array:
-        """By inversion: one random number a draw, where the Gumbel trick takes n.
+        """Sample by inversion: one random number per draw, where the Gumbel trick takes n. [...].
 
-        Below 2**-23 chance rounds to zero.
+        Probabilities below 2**-23 round to zero.
         """
         p = jax.nn.softmax(self.logits)
         # a parallel sum may round up where p is 0: such an entry repeats the one before it, and so
-        # is never drawn
+        # is never sampled
         cdf = jax.lax.cummax(jnp.where(p > 0, jnp.cumsum(p, axis=-1), 0.0), axis=p.ndim - 1)
         u = jax.random.uniform(key, (*self.logits.shape[:-1], 1)) * cdf[..., -1:]
         return jnp.sum(u >= cdf[..., :-1], axis=-1)
@@ -65,7 +79,7 @@ class Categorical:
 
 @pytree
 class MultiDiscrete:
-    """Independent categoricals side by side.
+    """Independent categorical distributions, concatenated.
 
     `logits` [..., sum(sizes)]; values are integers [..., len(sizes)].
     """
@@ -100,10 +114,11 @@ class MultiDiscrete:
 
 
 @pytree
-class EpsilonGreedy:
-    """The largest of `values` [..., n], but with chance `epsilon` ([...] or []) any of them alike.
+class EpsilonGreedyCategorical:
+    """Epsilon-greedy distribution over the n actions of action values `values` [..., n].
 
-    Values are integers [...]. A value of -inf is an action that is never taken, neither by chance.
+    The largest value's action, or with probability `epsilon` ([...] or []) an action drawn
+    uniformly. Sampled values are integers [...]. An action with a value of -inf is never sampled.
     """
 
     values: jax.Array
@@ -128,13 +143,13 @@ class EpsilonGreedy:
     def entropy(self) -> jax.Array:
         return self._categorical().entropy()
 
-    def kl(self, other: "EpsilonGreedy") -> jax.Array:
+    def kl(self, other: "EpsilonGreedyCategorical") -> jax.Array:
         return self._categorical().kl(other._categorical())
 
 
 @pytree
 class Normal:
-    """A diagonal Gaussian over vectors. `loc` and `log_std` [..., d]; values [..., d]."""
+    """Diagonal Gaussian over vectors. `loc` and `log_std` [..., d]; values [..., d]."""
 
     loc: jax.Array
     log_std: jax.Array
@@ -153,19 +168,18 @@ class Normal:
         return jnp.sum(0.5 + HALF_LOG_TWO_PI + self.log_std + jnp.zeros_like(self.loc), axis=-1)
 
     def kl(self, other: "Normal") -> jax.Array:
-        wider = self.log_std - other.log_std
-        far = (self.loc - other.loc) * jnp.exp(-other.log_std)
-        return jnp.sum(0.5 * (jnp.exp(2.0 * wider) + far**2 - 1.0) - wider, axis=-1)
+        log_ratio = self.log_std - other.log_std
+        distance = (self.loc - other.loc) * jnp.exp(-other.log_std)
+        return jnp.sum(0.5 * (jnp.exp(2.0 * log_ratio) + distance**2 - 1.0) - log_ratio, axis=-1)
 
 
 @pytree
 class TanhNormal:
-    """A Gaussian squashed into a box: `middle + half * tanh(x)` (Haarnoja et al., 2018, appendix
-    C).
+    """Gaussian squashed into a box: `middle + half * tanh(x)`, where x is Gaussian.
 
-    `loc` and `log_std` [..., d] describe x; `low` and `high` (broadcast to [d]) are the box. Keep x
-    as well as the action (`sample_with_log_prob`) where the action may come close to the bounds:
-    float32 cannot undo a saturated tanh.
+    Haarnoja et al. (2018), appendix C. `loc` and `log_std` [..., d] are those of x; `low` and
+    `high` (broadcast to [d]) are the bounds of the box. Use `sample_with_log_prob` where the action
+    may be close to the bounds: float32 cannot invert a saturated tanh.
     """
 
     loc: jax.Array
@@ -193,11 +207,12 @@ class TanhNormal:
         return self._squash(Normal(self.loc, self.log_std).sample(key))
 
     def sample_with_log_prob(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """A sample [..., d] and its exact log-probability [...]."""
         x = Normal(self.loc, self.log_std).sample(key)
         return self._squash(x), self._log_prob_of_x(x)
 
     def mode(self) -> jax.Array:
-        """The squashed mode of x (the median of the action): what a greedy policy does."""
+        """The squashed mode of x (the median of the action): the greedy action. [..., d]."""
         return self._squash(self.loc)
 
     def log_prob(self, value: jax.Array) -> jax.Array:
@@ -207,8 +222,9 @@ class TanhNormal:
         )
 
     def entropy(self) -> jax.Array:
-        """No closed form: the Gaussian's entropy plus the mean log-slope by Gauss-Hermite
-        quadrature (20 nodes).
+        """Entropy, which has no closed form, by Gauss-Hermite quadrature with 20 nodes. [...].
+
+        It is the Gaussian's entropy plus the expected log-slope of the squashing.
         """
         std = jnp.exp(self.log_std)
         slopes = [w * _log_slope(self.loc + std * x) for x, w in zip(*_HERMITE, strict=True)]
@@ -217,7 +233,7 @@ class TanhNormal:
         )
 
     def kl(self, other: "TanhNormal") -> jax.Array:
-        """Of the Gaussians: both are squashed alike. The boxes must be the same."""
+        """KL of the Gaussians, which equals that of the squashed ones if the boxes are equal."""
         return Normal(self.loc, self.log_std).kl(Normal(other.loc, other.log_std))
 
 

@@ -1,4 +1,4 @@
-"""Action masks: an observation that says which actions it allows."""
+"""Action masks: observations that contain which actions are allowed."""
 
 from typing import Any
 
@@ -10,12 +10,13 @@ from jaxrl.tree import pytree, replace
 
 @pytree
 class Masked:
-    """An observation and the actions that it allows.
+    """An observation with the mask of its allowed actions.
 
+    obs: the observation proper, the only part that networks read.
     mask: bool, True where an action is allowed: [n] for `Discrete(n)`, [sum(sizes)] for
-    `MultiDiscrete(sizes)`, the parts side by side. A network sees `obs` alone; the policy gives the
-    other actions no chance. Where none is allowed, as a final state may say, all are: nothing is
-    done there, but what is computed must be finite.
+      `MultiDiscrete(sizes)`, the parts concatenated. The policy gives the other actions probability
+      0. A mask without any allowed action, as of a final state, counts as all allowed: no action is
+      taken there, but what is computed must be finite.
     """
 
     obs: Any
@@ -23,26 +24,25 @@ class Masked:
 
 
 def visible(obs: Any) -> Any:
-    """What a network sees and statistics are kept of: an observation without its mask."""
+    """The observation without its mask: the input of networks and of running statistics."""
     return obs.obs if isinstance(obs, Masked) else obs
 
 
-def with_visible(obs: Any, seen: Any) -> Any:
-    """The same observation with another visible part, its mask kept."""
-    return replace(obs, obs=seen) if isinstance(obs, Masked) else seen
+def with_visible(obs: Any, new: Any) -> Any:
+    """The observation with `new` as its visible part and the same mask."""
+    return replace(obs, obs=new) if isinstance(obs, Masked) else new
 
 
 def mask_of(obs: Any) -> jax.Array | None:
-    """Which actions an observation allows; None when it allows all."""
+    """The mask of an observation; None for an observation without one."""
     return obs.mask if isinstance(obs, Masked) else None
 
 
 def allow(x: jax.Array, mask: jax.Array | None) -> jax.Array:
-    """Logits or action values with -inf where `mask` forbids an action: no chance, never the
-    largest. [..., n].
+    """Logits or action values `x` with -inf where `mask` is False. [..., n].
 
     Raises:
-      ValueError: the mask is of another number of actions.
+      ValueError: the mask is for another number of actions.
       TypeError: the mask is not bool.
     """
     if mask is None:
@@ -50,12 +50,11 @@ def allow(x: jax.Array, mask: jax.Array | None) -> jax.Array:
     if mask.shape[-1:] != x.shape[-1:]:
         raise ValueError(
             f"The observation's mask has shape {mask.shape}, but there are {x.shape[-1]} "
-            "actions: a mask is [n] for "
-            "Discrete(n), and [sum(sizes)] for MultiDiscrete(sizes)."
+            "actions: write a mask [n] for Discrete(n), or [sum(sizes)] for MultiDiscrete(sizes)."
         )
     if mask.dtype != bool:
         raise TypeError(
-            f"The observation's mask is {mask.dtype}: write Masked(obs, mask.astype(bool)), "
-            "True where allowed."
+            f"The observation's mask has dtype {mask.dtype} and must be bool: write "
+            "Masked(obs, mask.astype(bool)), True where an action is allowed."
         )
     return jnp.where(mask | ~mask.any(-1, keepdims=True), x, -jnp.inf)

@@ -1,4 +1,4 @@
-"""Noise on parameters instead of on actions: any network's, without a change to its modules."""
+"""Parameter-space noise (noisy networks) for any network, without a change to its modules."""
 
 import itertools
 import math
@@ -12,19 +12,17 @@ from jaxrl.tree import pytree
 
 @pytree
 class Noisy:
-    """Parameters drawn anew for each use: `mean` and, of the same shapes, `sigma`, the learnt scale
-    of the noise.
-    """
+    """Noisy parameters: `mean` and the learned scale of the noise, `sigma`, of the same shapes."""
 
     mean: Any
     sigma: Any
 
 
-def add(params: Any, scale: Any = 0.5) -> Noisy:
-    """`params` with noise of `scale` / sqrt(inputs) (Fortunato et al., 2018, section 3.2).
+def add(params: Any, scale: float | jax.Array = 0.5) -> Noisy:
+    """`params` with noise of scale `scale` / sqrt(inputs) (Fortunato et al., 2018, section 3.2).
 
-    A kernel [..., in, out] has prod(..., in) inputs; a vector those of the kernel beside it, else
-    its own size.
+    A kernel [..., in, out] has prod(..., in) inputs. A vector has those of the kernel of the same
+    layer, or its size where the layer has none.
     """
     leaves, structure = jax.tree_util.tree_flatten_with_path(params)
     inputs = {path[:-1]: math.prod(x.shape[:-1]) for path, x in leaves if x.ndim > 1}
@@ -36,41 +34,37 @@ def add(params: Any, scale: Any = 0.5) -> Noisy:
 
 
 def draw(key: jax.Array, params: Any) -> Any:
-    """`mean + sigma * noise`, the noise of a kernel factorised (Fortunato et al., 2018, equations 9
-    and 10).
+    """Sampled parameters: `mean + sigma * noise`, with factorised noise for kernels.
 
-    A vector's noise is its own (the paper's bias shares that of its kernel's outputs). Parameters
-    without noise are returned as they are.
+    Fortunato et al. (2018), equations 9 and 10, but a vector has independent noise, where the
+    paper's bias shares that of its kernel's outputs. Parameters without noise are returned
+    unchanged.
     """
     if not isinstance(params, Noisy):
         return params
     means, structure = jax.tree.flatten(params.mean)
-    normal = jax.random.normal(
-        key, (sum(sum(_sides(x)) for x in means),)
-    )  # at once: each call costs a compilation
     ends = list(itertools.accumulate(sum(_sides(x)) for x in means))
+    normal = jax.random.normal(key, (ends[-1],))  # one call for all: each costs a compilation
     parts = jnp.split(jnp.sign(normal) * jnp.sqrt(jnp.abs(normal)), ends[:-1])
-    drawn = [
+    sampled = [
         x + s * _noise(part, x)
         for x, s, part in zip(means, jax.tree.leaves(params.sigma), parts, strict=True)
     ]
-    return jax.tree.unflatten(structure, drawn)
+    return jax.tree.unflatten(structure, sampled)
 
 
 def mean(params: Any) -> Any:
-    """The parameters without their noise: what is judged."""
+    """The parameters without noise, which are used in evaluation."""
     return params.mean if isinstance(params, Noisy) else params
 
 
 def _sides(x: jax.Array) -> tuple[int, ...]:
-    """A kernel's inputs and outputs; a vector's size."""
+    """The numbers of inputs and outputs of a kernel; the size of a vector."""
     return (x.size,) if x.ndim < 2 else (math.prod(x.shape[:-1]), x.shape[-1])
 
 
 def _noise(normal: jax.Array, x: jax.Array) -> jax.Array:
-    """The noise of one array: of a kernel, the product of a number for each input and one for each
-    output.
-    """
+    """The noise of one array; for a kernel the outer product of input and output noise."""
     if x.ndim < 2:
         return normal.reshape(x.shape)
     inputs, _ = _sides(x)

@@ -1,10 +1,9 @@
-"""What was lived through, kept to learn from: a ring buffer as a pytree, read uniformly or by
-priority.
+"""Replay buffers as pytrees: a ring of transitions, sampled uniformly or by priority.
 
-It holds the last `rows` steps of each of B environments; an item is any pytree, kept in its own
-dtypes. A sample is `length` consecutive rows of one environment: 1 for a transition, n for n-step
-returns, burn-in and sequence for a memory. It may run past an episode's end (a learner masks by
-`done`), never past the newest row into the oldest.
+A buffer holds the last `rows` steps of each of B environments; an item is any pytree, stored in its
+own dtypes. A sample is `length` consecutive rows of one environment: 1 for a transition, n for
+n-step returns, burn-in plus sequence length for a recurrent network. It may cross the end of an
+episode (learners mask by `done`), but not the newest row into the oldest.
 
     buffer = Buffer(capacity=50_000, length=3, priority=Prioritized())
     replay = buffer.init(item, num_envs)
@@ -24,14 +23,18 @@ from jaxrl import sum_tree
 from jaxrl.sum_tree import SumTree
 from jaxrl.tree import pytree, replace, static
 
-# the smallest number that a start's place in the sum tree may be: 0 says that it can't be drawn
-LEAST = 1e-20
+# the smallest unnormalised probability of a valid start: 0 marks one that cannot be sampled
+MIN_MASS = 1e-20
 
 
 @pytree
 class Replay:
-    """The ring. data: leaves [rows, B, ...]; tree: the priorities of its starts, () when uniform;
-    position: the row that is written next; filled: how many rows were written, at most `rows`.
+    """The contents of a buffer.
+
+    data: leaves [rows, B, ...].
+    tree: the state of the priorities of the starts of samples; () for uniform sampling.
+    position: the next row to be written.
+    filled: the number of rows written so far, at most `rows`.
     """
 
     data: Any
@@ -42,8 +45,11 @@ class Replay:
 
 @pytree
 class Sample:
-    """items: leaves [N, length, ...], oldest first; index [N]: where each begins, row * B +
-    environment (int32); weight [N]: its importance, at most 1.
+    """A batch of samples.
+
+    items: leaves [N, length, ...], oldest first.
+    index: the start of each sample, row * B + environment, int32 [N].
+    weight: importance-sampling weights, at most 1, [N].
     """
 
     items: Any
@@ -51,11 +57,11 @@ class Sample:
     weight: jax.Array
 
 
-# ---------------------------------------------------------------------------------- how it is drawn
+# --------------------------------------------------------------------------------------- priorities
 
 
 class Ring(NamedTuple):
-    """Which starts there are: `num_starts` from `oldest` on, in a ring of `size`."""
+    """The valid starts of samples: `num_starts` from `oldest` on, in a ring of `size`."""
 
     oldest: jax.Array
     num_starts: jax.Array
@@ -63,45 +69,68 @@ class Ring(NamedTuple):
 
 
 @pytree
-class Uniform:
-    """Every start is as likely as another. O(N)."""
+class Priority:
+    """How starts of samples are chosen: the interface of `Uniform` and `Prioritized`.
 
-    def init(self, size: int) -> tuple[()]:
+    The default is to sample uniformly, without a state.
+    """
+
+    def init(self, size: int) -> Any:
+        """The state for a ring of `size` starts, none of which is valid."""
         return ()
 
     def admit(self, tree: Any, index: jax.Array, valid: jax.Array) -> Any:
+        """The state where the starts `index` [M] are new (`valid`) or no longer valid."""
         return tree
 
     def rate(
-        self, tree: Any, index: jax.Array, valid: jax.Array, priority: jax.Array, counts: Any
+        self,
+        tree: Any,
+        index: jax.Array,
+        valid: jax.Array,
+        priority: jax.Array,
+        enabled: jax.Array | bool,
     ) -> Any:
+        """The state with new priorities [N] for the starts `index` [N], where `valid`."""
         return tree
 
     def draw(
-        self, key: jax.Array, tree: Any, ring: Ring, batch_size: int, fraction: Any
-    ) -> tuple[Any, Any]:
-        """Starts, and weights of 1. [N], [N]."""
+        self,
+        key: jax.Array,
+        tree: Any,
+        ring: Ring,
+        batch_size: int,
+        fraction: jax.Array | float,
+    ) -> tuple[jax.Array, jax.Array]:
+        """Starts, uniform over the valid ones, and importance weights of 1. [N], [N]. O(N)."""
         age = jax.random.randint(key, (batch_size,), 0, jnp.maximum(ring.num_starts, 1))
         return (ring.oldest + age) % ring.size, jnp.ones(batch_size)
 
 
 @pytree
+class Uniform(Priority):
+    """Uniform sampling."""
+
+
+@pytree
 class Priorities:
-    """numbers: each start's priority to the power of alpha, 0 where none begins; largest: the
-    largest priority so far.
+    """State of `Prioritized`.
+
+    sums: each start's priority to the power of alpha, 0 where no sample starts.
+    largest: the largest priority so far.
     """
 
-    numbers: SumTree
+    sums: SumTree
     largest: jax.Array
 
 
 @pytree
-class Prioritized:
-    """A start is as likely as its priority to the power of `alpha` (Schaul et al., 2016, section
-    3.3). O(N log size).
+class Prioritized(Priority):
+    """Proportional prioritization (Schaul et al., 2016, section 3.3). O(N log size).
 
-    New starts have the largest priority so far, 1 at first. Weights are (N P(i)) ** -beta over the
-    largest of the batch (section 3.4), where beta goes from `beta` to 1 over the lifetime.
+    A start's probability is proportional to its priority to the power of `alpha`. New starts have
+    the largest priority so far, initially 1. Importance weights are (N P(i)) ** -beta over the
+    largest of the batch (section 3.4); beta is annealed from `beta` to 1 over the training run.
     """
 
     alpha: float = 0.6
@@ -111,41 +140,48 @@ class Prioritized:
         return Priorities(sum_tree.zeros(size), jnp.float32(1.0))
 
     def admit(self, tree: Priorities, index: jax.Array, valid: jax.Array) -> Priorities:
-        """Starts `index` [M] begin to be drawn where `valid`, and cease to be elsewhere."""
-        number = jnp.where(valid, self._number(_prepared(tree).largest), 0.0)
-        return replace(tree, numbers=tree.numbers.put(index, number))
+        mass = jnp.where(valid, self._mass(_prepared(tree).largest), 0.0)
+        return replace(tree, sums=tree.sums.put(index, mass))
 
     def rate(
-        self, tree: Priorities, index: jax.Array, valid: jax.Array, priority: jax.Array, counts: Any
+        self,
+        tree: Priorities,
+        index: jax.Array,
+        valid: jax.Array,
+        priority: jax.Array,
+        enabled: jax.Array | bool,
     ) -> Priorities:
-        """New priorities [N] for the starts `index`, where `valid`. What is not finite is the
-        largest so far.
+        """The state with new priorities [N] for the starts `index` [N], where `valid`.
 
-        Where it does not count (a traced flag []) each number is written again as it was: to choose
-        a tree would copy it.
+        A priority that is not finite becomes the largest so far. Where `enabled`, a traced flag [],
+        is False, each entry is overwritten by itself: selecting between two trees would copy one.
         """
         priority = jnp.where(jnp.isfinite(priority), jnp.abs(priority), tree.largest)
-        largest = jnp.maximum(tree.largest, priority.max(initial=0.0, where=valid & counts))
-        number = jnp.where(counts, self._number(priority), tree.numbers.at(index))
-        return Priorities(tree.numbers.put(index, jnp.where(valid, number, 0.0)), largest)
+        largest = jnp.maximum(tree.largest, priority.max(initial=0.0, where=valid & enabled))
+        mass = jnp.where(enabled, self._mass(priority), tree.sums.at(index))
+        return Priorities(tree.sums.put(index, jnp.where(valid, mass, 0.0)), largest)
 
     def draw(
-        self, key: jax.Array, tree: Priorities, ring: Ring, batch_size: int, fraction: Any
-    ) -> tuple[Any, Any]:
-        """One start from each of `batch_size` equal shares of the total priority, and its weight.
+        self,
+        key: jax.Array,
+        tree: Priorities,
+        ring: Ring,
+        batch_size: int,
+        fraction: jax.Array | float,
+    ) -> tuple[jax.Array, jax.Array]:
+        """Starts, one from each of N equal shares of the total, and importance weights. [N], [N].
 
-        [N], [N].
+        fraction: how much of the training run is over, 0 to 1.
         """
-        numbers = _prepared(tree).numbers
+        sums = _prepared(tree).sums
         place = (jnp.arange(batch_size) + jax.random.uniform(key, (batch_size,))) / batch_size
-        index, number = numbers.find(place * numbers.total)
-        number = jnp.maximum(number, LEAST)
-        return index, (number.min() / number) ** (
-            self.beta + (1.0 - self.beta) * fraction
-        )  # N and the total cancel
+        index, mass = sums.find(place * sums.total)
+        mass = jnp.maximum(mass, MIN_MASS)
+        # N and the total cancel in the ratio to the largest importance weight
+        return index, (mass.min() / mass) ** (self.beta + (1.0 - self.beta) * fraction)
 
-    def _number(self, priority: jax.Array) -> jax.Array:
-        return jnp.clip((priority + 1e-6) ** self.alpha, LEAST, 1.0 / LEAST)
+    def _mass(self, priority: jax.Array) -> jax.Array:
+        return jnp.clip((priority + 1e-6) ** self.alpha, MIN_MASS, 1.0 / MIN_MASS)
 
 
 def _prepared(tree: Any) -> Priorities:
@@ -161,49 +197,54 @@ def _prepared(tree: Any) -> Priorities:
 
 @pytree
 class Buffer:
-    """What a replay is, and how it is read. capacity: transitions in all, over all environments;
-    length: rows of a sample; priority: `Uniform()` or `Prioritized()`.
+    """The size of a replay and how it is sampled.
+
+    capacity: total number of transitions, over all environments.
+    length: number of rows of a sample.
+    priority: `Uniform()` or `Prioritized()`.
     """
 
     capacity: int = static(default=50_000)
     length: int = static(default=1)
-    priority: Any = Uniform()
+    priority: Priority = Uniform()
 
     def check(self, num_envs: int, batch_size: int, warmup: int) -> None:
-        """Refuses what could never be drawn. warmup: the transitions that are kept before the first
-        batch.
+        """Check that batches can be sampled.
+
+        warmup: number of transitions that are stored before the first batch.
 
         Raises:
-          ValueError: a sample is longer than the ring; the ring, or what is played before the first
-            batch, is smaller than a
-            batch, or holds no sample.
+          ValueError: a sample is longer than the ring, or the ring or the warm-up holds fewer
+            transitions than a batch, or no whole sample.
         """
         rows = self.capacity // num_envs
-        least = max(-(-batch_size // num_envs), self.length) * num_envs
-        kept = f"capacity={self.capacity} keeps {rows} rows of num_envs={num_envs} environments"
+        min_capacity = max(-(-batch_size // num_envs), self.length) * num_envs
+        stored = f"capacity={self.capacity} holds {rows} rows of num_envs={num_envs} environments"
         sample = f"a sample is {self.length} rows long (the n of n-step, or burn-in and sequence)"
         if rows < self.length:
             raise ValueError(
-                f"{kept}, but {sample}. Write capacity={least} or more, or a shorter sample."
+                f"{stored}, but {sample}. Write capacity={min_capacity} or more, or a shorter "
+                "sample."
             )
         if rows * num_envs < batch_size:
             raise ValueError(
-                f"{kept}, {rows * num_envs} transitions, fewer than one batch_size={batch_size}. "
-                f"Write capacity={least} or more, or batch_size={rows * num_envs}."
+                f"{stored}, {rows * num_envs} transitions, fewer than one batch_size={batch_size}. "
+                f"Write capacity={min_capacity} or more, or batch_size={rows * num_envs}."
             )
         if warmup < batch_size or -(-warmup // num_envs) < self.length:
             raise ValueError(
-                f"warmup={warmup} steps of num_envs={num_envs} environments are too few before "
-                "the first batch: it has "
-                f"batch_size={batch_size} samples, and {sample}. Write warmup={least} or more."
+                f"warmup={warmup} steps of num_envs={num_envs} environments are too few for the "
+                f"first batch: it has batch_size={batch_size} samples, and {sample}. Write "
+                f"warmup={min_capacity} or more."
             )
 
     def init(self, item: Any, num_envs: int) -> Replay:
-        """An empty ring for items shaped as `item`: one environment's transition, of arrays or
-        `jax.ShapeDtypeStruct`.
+        """An empty replay.
+
+        item: one environment's transition, of arrays or `jax.ShapeDtypeStruct`.
 
         Raises:
-          ValueError: it would hold no sample.
+          ValueError: it would hold no whole sample.
         """
         self.check(num_envs, 1, self.length * num_envs)
         rows = self.capacity // num_envs
@@ -213,10 +254,10 @@ class Buffer:
         return Replay(data, self.priority.init(rows * num_envs), jnp.int32(0), jnp.int32(0))
 
     def add(self, replay: Replay, items: Any) -> Replay:
-        """Writes `items` [T, B, ...], oldest first, over the oldest rows.
+        """The replay with `items` [T, B, ...], oldest first, in place of the oldest rows.
 
         Raises:
-          ValueError: there are more of them than rows.
+          ValueError: there are more steps than rows.
         """
         rows, num_envs = _sizes(replay.data)
         steps = jax.tree.leaves(items)[0].shape[0]
@@ -224,10 +265,9 @@ class Buffer:
         chex.assert_trees_all_equal_dtypes(replay.data, items)
         if steps > rows:
             raise ValueError(
-                f"{steps} steps of {num_envs} environments don't fit in a replay of {rows} "
-                "rows: the first would be lost "
-                f"before they were read. Write capacity={steps * num_envs} or more, or play "
-                "fewer steps between updates."
+                f"{steps} steps of {num_envs} environments do not fit in a replay of {rows} rows: "
+                "the first would be overwritten before they were sampled. Write "
+                f"capacity={steps * num_envs} or more, or collect fewer steps per update."
             )
         at = (replay.position + jnp.arange(steps)) % rows
         data = jax.tree.map(
@@ -238,16 +278,19 @@ class Buffer:
         return Replay(data, tree, (replay.position + steps) % rows, filled)
 
     def sample(
-        self, key: jax.Array, replay: Replay, batch_size: int, fraction: Any = 0.0
+        self,
+        key: jax.Array,
+        replay: Replay,
+        batch_size: int,
+        fraction: jax.Array | float = 0.0,
     ) -> Sample:
-        """`batch_size` starts and the `length` rows from each. `fraction` is how much of the
-        lifetime is over.
+        """A batch of `batch_size` samples of `length` rows.
 
-        What it reads before `filled` reaches `length` is no experience: `check` keeps a learner
-        from it.
+        fraction: how much of the training run is over, 0 to 1. Samples are meaningless until
+        `filled` reaches `length`; `check` ensures that the warm-up is long enough.
 
         Raises:
-          ValueError: a sample is longer than the replay, or a loaded one was not prepared.
+          ValueError: a sample is longer than the replay, or a loaded replay was not prepared.
         """
         rows, num_envs = self._sizes(replay)
         oldest, count = (replay.position - replay.filled) % rows, replay.filled - self.length + 1
@@ -259,17 +302,24 @@ class Buffer:
         )
 
     def reprioritize(
-        self, replay: Replay, index: jax.Array, priority: jax.Array, counts: Any = True
+        self,
+        replay: Replay,
+        index: jax.Array,
+        priority: jax.Array,
+        enabled: jax.Array | bool = True,
     ) -> Replay:
-        """With new priorities [N], the size of each error, for the starts `index` [N] of a sample,
-        if it `counts`.
+        """The replay with new priorities for the starts of a sample.
+
+        index, priority: [N]; a priority is the magnitude of an error. Unchanged where `enabled`, a
+        flag [] that may be traced, is False.
         """
         _, num_envs = _sizes(replay.data)
         valid = self._is_start(replay, index // num_envs)
-        return replace(replay, tree=self.priority.rate(replay.tree, index, valid, priority, counts))
+        tree = self.priority.rate(replay.tree, index, valid, priority, enabled)
+        return replace(replay, tree=tree)
 
     def prepare(self, replay: Replay) -> Replay:
-        """A loaded replay with this buffer's priorities: all starts have the largest.
+        """A loaded replay with this buffer's priorities, equal for all starts.
 
         Raises:
           ValueError: a sample is longer than the replay.
@@ -290,43 +340,44 @@ class Buffer:
         rows: int,
         num_envs: int,
     ) -> Any:
-        """The tree after `steps` rows from `position`: the last `length - 1` of them begin no whole
-        sample yet, but as many rows before them do now. Counted from `position`, which rows these
-        are is known before compiling.
+        """The state of the priorities after `steps` rows were written from `position` on.
+
+        The last `length - 1` rows written start no whole sample yet, but as many rows before them
+        now do. Offsets from `position` are static, so that only these rows are updated.
         """
-        whole, written = range(1 - self.length, steps - self.length + 1), range(steps)
-        offset = np.array([x for x in sorted({*whole, *written}) if x >= steps - rows], np.int32)
+        complete, written = range(1 - self.length, steps - self.length + 1), range(steps)
+        offset = np.array([x for x in sorted({*complete, *written}) if x >= steps - rows], np.int32)
         valid = jnp.asarray(offset <= steps - self.length) & (filled + offset >= 0)
         index = ((position + offset) % rows)[:, None] * num_envs + jnp.arange(num_envs)[None]
         return self.priority.admit(tree, index.ravel(), jnp.repeat(valid, num_envs))
 
     def _sizes(self, replay: Replay) -> tuple[int, int]:
-        """Rows, enough for a sample, and environments."""
+        """The numbers of rows and environments; ValueError if a sample has more rows."""
         rows, num_envs = _sizes(replay.data)
         if rows < self.length:
             raise ValueError(
-                f"The replay has {rows} rows, but a sample is {self.length} rows long (the n "
-                "of n-step, or burn-in and "
-                "sequence). Write a shorter sample, or load more data."
+                f"The replay has {rows} rows, but a sample is {self.length} rows long (the n of "
+                "n-step, or burn-in and sequence). Write a shorter sample, or load more data."
             )
         return rows, num_envs
 
     def _is_start(self, replay: Replay, row: jax.Array) -> jax.Array:
-        """Whether a whole sample begins at `row`."""
+        """True where `row` [...] starts a whole sample. bool [...]."""
         rows, _ = _sizes(replay.data)
-        age = (row - replay.position + replay.filled) % rows  # of the oldest, 0
+        age = (row - replay.position + replay.filled) % rows  # 0 for the oldest row
         return age <= replay.filled - self.length
 
 
 def load(items: Any, num_envs: int | None = None) -> Replay:
-    """A data set as a full replay, oldest first: leaves [N, ...] of one stream, or [T, num_envs,
-    ...] of several.
+    """A data set as a full replay.
 
-    It is what `Buffer.add` would have left, and can be added to; `Buffer.prepare` gives it
-    priorities.
+    items: leaves [N, ...] of one stream, or [T, num_envs, ...] of several, oldest first.
+
+    The result is what `Buffer.add` would have produced, and more can be added; `Buffer.prepare`
+    gives it priorities.
 
     Raises:
-      ValueError: leaves differ in length, or have no such axes.
+      ValueError: leaves differ in length, or lack these axes.
     """
     axes = 1 if num_envs is None else 2
     leading = {
@@ -334,12 +385,11 @@ def load(items: Any, num_envs: int | None = None) -> Replay:
         for path, x in jax.tree_util.tree_leaves_with_path(items)
     }
     if len(set(leading.values())) != 1 or len(next(iter(leading.values()))) < axes:
-        theirs = ", ".join(f"{name}: {list(shape)}" for name, shape in leading.items())
+        shapes = ", ".join(f"{name}: {list(shape)}" for name, shape in leading.items())
         raise ValueError(
-            f"All arrays of a data set begin with {'[N]' if axes == 1 else '[T, num_envs]'}, a "
-            "row for each transition, but "
-            f"these begin with {theirs}. Where observations have one row more, write obs[:-1] "
-            "and next_obs=obs[1:]."
+            f"All arrays of a data set have leading axes {'[N]' if axes == 1 else '[T, num_envs]'}"
+            f", a row for each transition, but these have {shapes}. Where observations have one "
+            "row more, write obs[:-1] and next_obs=obs[1:]."
         )
     data = jax.tree.map(lambda x: jnp.asarray(x) if axes == 2 else jnp.asarray(x)[:, None], items)
     rows, found = _sizes(data)
@@ -352,5 +402,5 @@ def load(items: Any, num_envs: int | None = None) -> Replay:
 
 
 def _sizes(data: Any) -> tuple[int, int]:
-    """Rows and environments."""
+    """The numbers of rows and environments."""
     return jax.tree.leaves(data)[0].shape[:2]

@@ -1,4 +1,4 @@
-"""Numbers that are drawn in proportion, and changed, in O(log n): a sum tree as a pytree."""
+"""A sum tree as a pytree: sampling in proportion to values, and updates of them, in O(log n)."""
 
 from typing import Self
 
@@ -8,18 +8,20 @@ import numpy as np
 
 from jaxrl.tree import pytree, replace, static
 
-# children of a node: four levels hold 65,536 numbers, and a dozen more in a gather cost less than a
+# children of a node: four levels hold 65,536 values, and a wider gather costs less than one more
 # level
 WIDTH = 16
 
 
 @pytree
 class SumTree:
-    """Numbers, none negative; every node above them is the sum of its `WIDTH` children.
+    """A tree of sums over non-negative values; each node is the sum of its `WIDTH` children.
 
-    nodes: [rows, WIDTH], level by level, the top first and the numbers themselves last; starts:
-    each level's first row. It loops over levels, as XLA copies an array that it writes to where
-    what read it could be put off: a loop can't be.
+    nodes: [rows, WIDTH], level by level, the root's first and the values themselves last.
+    starts: the first row of each level.
+
+    Levels are visited in a `fori_loop` rather than unrolled: XLA copies an array that is written to
+    while an earlier read of it may still be scheduled later, and a loop fixes the order.
     """
 
     nodes: jax.Array
@@ -27,14 +29,15 @@ class SumTree:
 
     @property
     def total(self) -> jax.Array:
+        """The sum of all values. []."""
         return self.nodes[0].sum()
 
     def at(self, index: jax.Array) -> jax.Array:
-        """The numbers at `index` [N]. [N]."""
+        """The values at `index` [N]. [N]."""
         return self.nodes[self.starts[-1] + index // WIDTH, index % WIDTH]
 
     def put(self, index: jax.Array, value: jax.Array) -> Self:
-        """With numbers `value` [N] at `index` [N]; the largest where an index comes twice."""
+        """The tree with `value` [N] at `index` [N]; the largest one where an index is repeated."""
         starts = jnp.array(self.starts, jnp.int32)
 
         def add_up(i: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
@@ -49,34 +52,30 @@ class SumTree:
         return replace(self, nodes=nodes)
 
     def find(self, place: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """The number in whose part of the running sum `place` [N] lies: its index, and the number.
-        [N], [N].
+        """Indices and values at positions `place` [N] of the cumulative sum. [N] (int32), [N].
 
-        Never one that is 0 while others are not. A place is found to about 2 ** -23 of the total,
-        as float32 has it.
+        A value of 0 is never found while others are positive. Positions are resolved to about
+        2 ** -23 of the total, the precision of float32.
         """
         starts, upper = jnp.array(self.starts, jnp.int32), jnp.triu(jnp.ones((WIDTH, WIDTH)))
 
-        def apply_gradients(
-            level: jax.Array, carry: tuple[jax.Array, ...]
-        ) -> tuple[jax.Array, ...]:
+        def descend(level: jax.Array, carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
             index, place, _ = carry
             child = self.nodes[starts[level] + index]
-            end = jnp.matmul(child, upper, precision="highest")  # the running sum
-            beyond = jnp.maximum(
-                place[:, None] - end, 0.0
-            )  # 0 from the right one on, if rounding left one
-            chosen = jnp.argmin(jnp.where(child > 0, beyond, jnp.inf), -1)[:, None]
-            end, child = (jnp.take_along_axis(x, chosen, -1)[:, 0] for x in (end, child))
-            return index * WIDTH + chosen[:, 0].astype(jnp.int32), place - (end - child), child
+            end = jnp.matmul(child, upper, precision="highest")  # the cumulative sum
+            # 0 from the child that contains `place` on, unless rounding skipped all of them
+            excess = jnp.maximum(place[:, None] - end, 0.0)
+            branch = jnp.argmin(jnp.where(child > 0, excess, jnp.inf), -1)[:, None]
+            end, child = (jnp.take_along_axis(x, branch, -1)[:, 0] for x in (end, child))
+            return index * WIDTH + branch[:, 0].astype(jnp.int32), place - (end - child), child
 
-        first = jnp.zeros(place.shape, jnp.int32), place, jnp.zeros(place.shape)
-        index, _, number = jax.lax.fori_loop(0, len(self.starts), apply_gradients, first)
-        return index, number
+        root = jnp.zeros(place.shape, jnp.int32), place, jnp.zeros(place.shape)
+        index, _, value = jax.lax.fori_loop(0, len(self.starts), descend, root)
+        return index, value
 
 
 def zeros(size: int) -> SumTree:
-    """A tree of `size` numbers, all 0."""
+    """A tree of `size` values, all 0."""
     rows = [-(-size // WIDTH)]
     while rows[0] > 1:
         rows.insert(0, -(-rows[0] // WIDTH))

@@ -15,14 +15,14 @@ import jaxrl as rl
 from experiments import which
 from jaxrl import capabilities, tree
 from jaxrl.capabilities import SPACES, Probe
-from jaxrl.env import Step
+from jaxrl.env import Env, Step
 from jaxrl.rules.base import Clock
 from jaxrl.spaces import Masked
 from jaxrl.tree import pytree, replace
 
 README = pathlib.Path(__file__).parent.parent / "README.md"
-takes = lru_cache(lambda name: capabilities.takes(rl.ALGORITHMS[name]))
-every = pytest.mark.parametrize("name", rl.ALGORITHMS)
+takes = lru_cache(lambda name: capabilities.takes(rl.PRESETS[name]))
+every = pytest.mark.parametrize("name", rl.PRESETS)
 
 
 def told():
@@ -65,7 +65,7 @@ def test_a_learner_that_begins_also_learns(name):
         (Probe(spaces[0], masked=can["masks"]), scaled),
         (Probe(spaces[-1]), memory),
     ]:
-        algo = rl.ALGORITHMS[name](**fields)
+        algo = rl.PRESETS[name](**fields)
         state = begun(algo, env)
         after, metrics = jax.eval_shape(
             lambda key, state, algo=algo, env=env: algo.update(key, env, state),
@@ -81,11 +81,11 @@ def test_what_is_not_taken_is_refused_with_a_word_on_who_takes_it(name):
     for kind, space in SPACES.items():
         if not takes(name)[kind]:
             with pytest.raises(TypeError, match=r"`jaxrl algorithms` lists"):
-                begun(rl.ALGORITHMS[name](), Probe(space))
+                begun(rl.PRESETS[name](), Probe(space))
 
 
 @pytree
-class OneAllowed:
+class OneAllowed(Env):
     """One of four actions is allowed in an episode, and pays; it may end at any step."""
 
     max_steps = 3
@@ -109,7 +109,7 @@ def test_a_forbidden_action_is_never_taken(name):
     """Neither when it is judged, nor when it learns: of four actions one is allowed, and that one
     is done.
     """
-    algo, env = rl.ALGORITHMS[name](network=rl.MLP(())), OneAllowed()
+    algo, env = rl.PRESETS[name](network=rl.MLP(())), OneAllowed()
 
     @quick
     def run(key):
@@ -144,7 +144,7 @@ def test_a_forbidden_action_is_never_taken(name):
 @pytest.mark.parametrize("name", MASKED)
 def test_a_life_under_masks_is_finite(name):
     """Also past its warm-up: no -inf of a forbidden action meets a 0."""
-    algo = rl.ALGORITHMS[name](network=rl.MLP((4,)))
+    algo = rl.PRESETS[name](network=rl.MLP((4,)))
     steps = max(4 * algo.steps_per_update, 2_000)
     state, metrics = quick(lambda key: rl.train(key, algo, OneAllowed(), steps=steps, evals=2))(
         jax.random.key(0)
@@ -206,7 +206,7 @@ def test_the_page_is_filled(tmp_path):
 
 def test_the_readme_has_the_table_that_trying_gives():
     """If not: `python -m experiments.which`."""
-    answers = {name: takes(name) for name in rl.ALGORITHMS}
+    answers = {name: takes(name) for name in rl.PRESETS}
     assert told() == {
         name: ["yes" if x else "-" for x in found.values()] for name, found in answers.items()
     }

@@ -170,7 +170,7 @@ def test_every_hyperparameter_is_reachable():
     """The algorithm's own numbers and its maker's are options; what else its parts hold, `--also`
     finds by its path.
     """
-    for name, maker in rl.ALGORITHMS.items():
+    for name, maker in rl.PRESETS.items():
         fields, made = arguments.options(name, maker).__dataclass_fields__, maker()
         defaults = {k: p.default for k, p in inspect.signature(maker).parameters.items()}
         for options in (vars(made), defaults):
@@ -241,7 +241,7 @@ def test_every_algorithm_is_as_its_maker_makes_it_unless_asked():
     """What is not asked for is the algorithm's own, its network too; and each of its floats is an
     axis by its own name.
     """
-    for name, maker in rl.ALGORITHMS.items():
+    for name, maker in rl.PRESETS.items():
         discrete = rl.Discrete in getattr(maker(), "learner", rl.dqn().learner).action_spaces
         env = "CartPole-v1" if discrete else "Pendulum-v1"
         training, axes = arguments.training_of(arguments.options(name, maker)(env=env), maker)

@@ -45,7 +45,7 @@ SMOKE = {
     "streams": "--streams 1 2 --steps 640 --algorithms stream_q --folder {out}",
     "sweep_speed": "--steps 5120 --rates 1 --seeds 2 --repeats 1 --ways sweep --folder {out}",
     "transfer": "--rules symbolic_td --kinds grid --levels 2 --updates 2 --folder {out}",
-    "tuners": "--tasks Catch --tuners random halving --repetitions 2 --lives 3 --seeds 2 --test-seeds 2 --updates 9 "
+    "tuners": "--tasks Catch --tuners random halving --repetitions 2 --num-runs 3 --seeds 2 --test-seeds 2 --updates 9 "
     "--runs {out}/runs --folder {out}",
 }
 ALWAYS = {
@@ -122,7 +122,7 @@ def test_tuners_are_told_beside_settings_by_hand_and_not_beside_unequal_searches
         assert record["fixed"]["hand-tuned"]["setting"] == tuners.TASKS[name].by_hand
         assert all(value in tuners.GRID[axis] for axis, value in tuners.TASKS[name].by_hand.items())
     with pytest.raises(SystemExit, match=r"lives=16 \(now 8\).*--folder and --runs"):
-        tuners.kept(tuners.Config(lives=8))
+        tuners.kept(tuners.Config(num_runs=8))
 
 
 def test_the_committed_results_are_those_in_the_page():

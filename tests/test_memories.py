@@ -16,7 +16,7 @@ import envs
 import jaxrl as rl
 from jaxrl import tree
 from jaxrl.cli import arguments
-from jaxrl.memories.linear_time import scan_in_parallel, scan_in_turn
+from jaxrl.memories.linear_time import parallel_scan, sequential_scan
 from jaxrl.sweep import serialize
 
 SIZE, LENGTH = 6, 11
@@ -327,7 +327,7 @@ def case(length, seed=0):
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 5, 8, 100])
-@pytest.mark.parametrize("scan", [scan_in_turn, scan_in_parallel])
+@pytest.mark.parametrize("scan", [sequential_scan, parallel_scan])
 def test_either_scan_is_the_recurrence(scan, length):
     for a, b in zip(
         jax.jit(scan)(DECAY, *case(length)), recurrence(DECAY, *case(length)), strict=True
@@ -339,7 +339,7 @@ def test_both_scans_have_one_gradient_and_none_across_a_reset():
     memory, x, _ = case(7)
     first = jnp.isin(jnp.arange(7), jnp.array([2, 4]))
     seen = {}
-    for scan in (scan_in_turn, scan_in_parallel):
+    for scan in (sequential_scan, parallel_scan):
         loss = lambda decay, memory, x, scan=scan: sum(
             (h[5:] ** 3).sum() for h in scan(decay, memory, x, first)
         )

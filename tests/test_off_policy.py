@@ -163,7 +163,7 @@ def test_updates_that_do_not_count_leave_priorities_as_they_were():
     after, _ = algo.learn(jax.random.key(9), env, state)
     chex.assert_trees_all_equal(after.replay, state.replay)
     counted, _ = tree.replace(algo, update_limit=3.0).learn(jax.random.key(9), env, state)
-    assert not np.array_equal(counted.replay.tree.numbers.nodes, state.replay.tree.numbers.nodes)
+    assert not np.array_equal(counted.replay.tree.sums.nodes, state.replay.tree.sums.nodes)
 
 
 def test_a_dataset_is_learnt_from_without_playing():

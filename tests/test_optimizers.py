@@ -1,5 +1,5 @@
-"""Learned optimisers: what they read against slow sums, rules that they can be, and that any
-algorithm takes them.
+"""Learned optimisers: their features against slow sums, optimisers that they can express, and that
+any algorithm takes them.
 """
 
 import jax
@@ -10,9 +10,10 @@ import pytest
 from probes import Choice
 
 import jaxrl as rl
+from jaxrl.clock import Clock
+from jaxrl.env import Tasks
 from jaxrl.meta import ES, Evolution, InnerLoop
 from jaxrl.optimizers import OPEN, SmallFC, open, small_fc
-from jaxrl.rules.base import Clock
 from jaxrl.tree import pytree, replace
 
 LEARNED = {
@@ -38,14 +39,14 @@ def gradients(t):
     return jax.tree.unflatten(structure, [draw(i, x) for i, x in enumerate(leaves)])
 
 
-def steps(learned, num=3, lr=0.01, key=None, **told):
+def steps(learned, num=3, lr=0.01, key=None, **extra_args):
     """Parameters and the optimiser's state after some steps."""
     optimizer = learned(lr)
 
     def step(now, t):
         params, state = now
         noise = {} if key is None else {"key": jax.random.fold_in(key, t)}
-        changes, state = optimizer.update(gradients(t), state, params, **noise, **told)
+        changes, state = optimizer.update(gradients(t), state, params, **noise, **extra_args)
         return (optax.apply_updates(params, changes), state), None
 
     return jax.lax.scan(step, (PARAMS, optimizer.init(PARAMS)), jnp.arange(num))[0]
@@ -217,7 +218,9 @@ def test_opens_step_has_no_mean_and_its_noise_moves_the_policy_alone():
     learned = OPEN.random(jax.random.key(3), 4, 8)
     flat = lambda tree: jnp.concatenate([x.ravel() for x in jax.tree.leaves(tree)])
     start = flat(PARAMS)
-    calm, noisy = (flat(steps(learned, num=1, **told)[0]) - start for told in ({}, {"key": KEY}))
+    calm, noisy = (
+        flat(steps(learned, num=1, **extra_args)[0]) - start for extra_args in ({}, {"key": KEY})
+    )
     np.testing.assert_allclose([calm.mean(), noisy.mean()], 0.0, atol=1e-8)
     moved = noisy - calm
     assert np.ptp(moved[-1:]) == 0.0  # the value's parameter shares in the mean alone
@@ -231,14 +234,14 @@ def test_opens_step_has_no_mean_and_its_noise_moves_the_policy_alone():
 
 
 @pytree
-class Choices:
+class Choices(Tasks):
     """`Choice`, in which action 1 pays."""
 
     def sample(self, key):
         return Choice()
 
-    def score(self, env, ret):
-        return 0.5 + ret / 2.0
+    def score(self, env, episode_return):
+        return 0.5 + episode_return / 2.0
 
 
 SMALL = dict(
@@ -251,8 +254,8 @@ def test_evolution_tunes_the_optimizers_weights():
     learner = rl.OnPolicy(
         lr=0.1, optimizer=OPEN.random(jax.random.key(2), 4, 8, zero=True), **SMALL
     )
-    lives = InnerLoop(learner, meta_params=("optimizer.weights",), lifetime=(4, 4), episodes=8)
-    evolution = Evolution(lives, ES(lr=0.03, sigma=0.1, population=16))
+    inner = InnerLoop(learner, meta_params=("optimizer.weights",), lifetime=(4, 4), episodes=8)
+    evolution = Evolution(inner, ES(lr=0.03, sigma=0.1, population=16))
     training = rl.Training(evolution, Choices(), steps=12, evals=2, episodes=8)
     _, curve = jax.jit(training)(jax.random.key(0))
     assert curve["non_finite"].sum() == 0
@@ -263,7 +266,7 @@ class Stop(Exception):
     pass
 
 
-def test_a_life_with_it_goes_on_bit_for_bit(tmp_path):
+def test_a_stopped_training_with_it_goes_on_bit_for_bit(tmp_path):
     training = rl.Training(
         rl.OnPolicy(lr=0.01, optimizer=LEARNED["OPEN"], **SMALL), Choice(), steps=64, evals=4
     )

@@ -44,14 +44,14 @@ def assert_equal(a, b):
 
 
 PAIRS = [("ppo", world) for world in WORLDS] + [
-    (name, "CartPole-v1") for name in rl.ALGORITHMS if name != "ppo"
+    (name, "CartPole-v1") for name in rl.PRESETS if name != "ppo"
 ]
 
 
 @pytest.mark.parametrize(("name", "world"), PAIRS)
 def test_every_algorithm_and_every_environment_come_back(name, world):
     training = rl.Training(
-        rl.ALGORITHMS[name](), envs.make(world, **WORLDS[world]), 1000, evals=np.int64(5)
+        rl.PRESETS[name](), envs.make(world, **WORLDS[world]), 1000, evals=np.int64(5)
     )
     found = again(training)
     assert_equal(training, found)

@@ -56,7 +56,7 @@ class Slow:
             piece[0]["rated"][env] = max(p for j, p in zip(index, priority, strict=True) if i == j)
         self.largest = max(self.largest, *priority)
 
-    def numbers(self):
+    def masses(self):
         """index -> priority to the power of alpha.
 
         A start has the largest priority of when its last row came.
@@ -105,8 +105,8 @@ def check_draws(name, fast, slow, seed):
         expected = np.array([pieces[i] for i in sample.index.tolist()])
         assert sample.items[key].dtype == ITEM[key].dtype
         np.testing.assert_array_equal(sample.items[key], expected)
-    numbers = slow.numbers()
-    chance = np.array([numbers[i] for i in sorted(starts)]) / sum(numbers.values())
+    masses = slow.masses()
+    chance = np.array([masses[i] for i in sorted(starts)]) / sum(masses.values())
     found = np.array([(np.asarray(sample.index) == i).sum() for i in sorted(starts)])
     assert found.sum() == 4096  # a start of priority 0 may well not come
     assert (np.abs(found - 4096 * chance) < 6 * np.sqrt(4096 * chance) + 1).all()
@@ -147,11 +147,11 @@ def test_priorities_are_those_of_a_slow_buffer(name, doings, seed):
             index, priority = [starts[i % len(starts)] for i, _ in doing], [p for _, p in doing]
             fast = jitted(name)[2](fast, jnp.array(index, jnp.int32), jnp.array(priority))
             slow.rate(index, priority)
-        numbers = np.zeros(ROWS * ENVS)
-        for i, number in slow.numbers().items():
-            numbers[i] = number
-        np.testing.assert_allclose(leaves_of(fast.tree.numbers)[: ROWS * ENVS], numbers, rtol=1e-5)
-        np.testing.assert_allclose(fast.tree.numbers.total, numbers.sum(), rtol=1e-5)
+        masses = np.zeros(ROWS * ENVS)
+        for i, mass in slow.masses().items():
+            masses[i] = mass
+        np.testing.assert_allclose(leaves_of(fast.tree.sums)[: ROWS * ENVS], masses, rtol=1e-5)
+        np.testing.assert_allclose(fast.tree.sums.total, masses.sum(), rtol=1e-5)
     check_draws(name, fast, slow, seed)
 
 
@@ -271,9 +271,9 @@ def test_an_error_that_is_not_finite_is_the_largest_so_far():
     assert now.tree.largest == 9.0
     now = rate(now, jnp.arange(6), jnp.array([jnp.nan, 1.0, 9.0, jnp.nan, 1.0, 1.0]))
     np.testing.assert_allclose(
-        leaves_of(now.tree.numbers)[:5], np.array([9.0, 1.0, 9.0, 9.0, 1.0]) ** ALPHA, rtol=1e-5
+        leaves_of(now.tree.sums)[:5], np.array([9.0, 1.0, 9.0, 9.0, 1.0]) ** ALPHA, rtol=1e-5
     )
-    assert np.isfinite(now.tree.numbers.total)
+    assert np.isfinite(now.tree.sums.total)
 
 
 @prioritized
@@ -283,11 +283,11 @@ def test_what_is_no_start_never_becomes_one(name):
     empty = BUFFERS[name].init(ITEM, ENVS)
     drawn = sample(jax.random.key(0), empty)
     assert np.isfinite(drawn.weight).all()
-    assert rate(empty, drawn.index[:6], jnp.ones(6)).tree.numbers.total == 0
+    assert rate(empty, drawn.index[:6], jnp.ones(6)).tree.sums.total == 0
     now, slow = filled(name, [5])
     for first in range(0, ROWS * ENVS, 6):
         now = rate(now, first + jnp.arange(6), jnp.full(6, 3.0))
-    assert set(np.flatnonzero(leaves_of(now.tree.numbers)).tolist()) == set(slow.starts())
+    assert set(np.flatnonzero(leaves_of(now.tree.sums)).tolist()) == set(slow.starts())
 
 
 # ---------------------------------------------------------------------------------------------- jax
@@ -381,7 +381,7 @@ def test_a_data_set_of_one_stream():
             dict(num_envs=8, batch_size=16),
             "sample is 9 rows long .* Write capacity=72",
         ),
-        (dict(capacity=4), dict(num_envs=8, batch_size=1), "keeps 0 rows"),
+        (dict(capacity=4), dict(num_envs=8, batch_size=1), "holds 0 rows"),
         (dict(), dict(batch_size=128, warmup=100), "warmup=100 .* Write warmup=128"),
         (
             dict(length=20),
@@ -393,7 +393,7 @@ def test_a_data_set_of_one_stream():
 def test_what_could_never_be_drawn_is_refused(fields, asked, words):
     with pytest.raises(ValueError, match=words):
         Buffer(**fields).check(**dict(num_envs=1, batch_size=32, warmup=10_000) | asked)
-    with pytest.raises(ValueError, match="keeps 0 rows"):
+    with pytest.raises(ValueError, match="holds 0 rows"):
         Buffer(4).init(ITEM, 8)
 
 

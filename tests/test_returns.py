@@ -1,5 +1,6 @@
 """Each function against the paper's sum, written as a slow loop over futures."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -136,10 +137,33 @@ def test_vtrace_on_policy_is_the_lambda_return():
     np.testing.assert_allclose(target, returns.gae(*args, GAMMA, 1.0) + batch["value"], atol=1e-5)
 
 
-def test_a_time_out_bootstraps_and_a_death_does_not():
+def test_truncation_bootstraps_and_termination_does_not():
     one = jnp.ones(1)
     args = dict(
         reward=one, value=0 * one, next_value=10 * one, done=jnp.array([True]), gamma=0.5, lam=0.9
     )
     assert returns.gae(terminated=jnp.array([False]), **args)[0] == pytest.approx(6.0)
     assert returns.gae(terminated=jnp.array([True]), **args)[0] == pytest.approx(1.0)
+
+
+def test_batched_equals_vmap_over_columns_bit_for_bit():
+    columns = [trajectory(seed) for seed in range(3)]
+    batch = {name: jnp.stack([column[name] for column in columns], 1) for name in columns[0]}
+    args = pick(batch, "reward", "value", "next_value", "terminated", "done")
+    by_vmap = jax.vmap(returns.gae, in_axes=(1, 1, 1, 1, 1, None, None), out_axes=1)
+    expected = by_vmap(*args, GAMMA, jnp.float32(0.9))
+    found = returns.batched(returns.gae)(*args, GAMMA, jnp.float32(0.9))
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(
+        returns.batched(returns.gae, num_arrays=5)(*args, GAMMA, jnp.float32(0.9)), expected
+    )
+
+
+def test_batched_shares_vectors_and_maps_trees_of_outputs():
+    reward = jnp.arange(8.0).reshape(4, 2)
+    decay = jnp.full(4, GAMMA)
+    found = returns.batched(returns.accumulate)(reward, decay)
+    assert found.shape == (4, 2)
+    np.testing.assert_array_equal(found[:, 1], returns.accumulate(reward[:, 1], decay))
+    pair = returns.batched(lambda x, scale: (x, {"scaled": x * scale}))(reward, 2.0)
+    np.testing.assert_array_equal(pair[1]["scaled"], 2.0 * reward)

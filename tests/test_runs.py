@@ -465,5 +465,5 @@ def test_an_algorithm_is_told_by_what_it_is_made_of(name):
     from jaxrl.sweep import provenance
 
     assert name in catalogue.algorithm_of(
-        {"algo": provenance.describe(rl.ALGORITHMS[name](lr=0.123))}
+        {"algo": provenance.describe(rl.PRESETS[name](lr=0.123))}
     ).split(" or ")

@@ -15,6 +15,7 @@ from probes import Choice
 
 import jaxrl as rl
 from jaxrl import rules
+from jaxrl.env import Tasks
 from jaxrl.meta import Drift, Evolution, Examples, Fit, RegularizedEvolution, drift_examples
 from jaxrl.rules.base import Clock
 from jaxrl.rules.td import Prediction
@@ -162,8 +163,10 @@ def well_typed(program):
     for number, *read in lines:
         operation = OPERATIONS[language.operations[number]]
         assert all(0 <= at < len(kinds) for at in read)
-        assert all(kinds[at] == kind for at, kind in zip(read, operation.takes, strict=False))
-        kinds.append(operation.gives)
+        assert all(
+            kinds[at] == kind for at, kind in zip(read, operation.argument_types, strict=False)
+        )
+        kinds.append(operation.result_type)
     return kinds[-1] == NUMBER
 
 
@@ -319,7 +322,7 @@ def test_any_program_with_a_margin_keeps_the_drift_conditions():
 # ------------------------------------------------------------------------------------------- hashes
 
 
-hashed = jax.jit(lambda x: fingerprint(x.look()))
+hashed = jax.jit(lambda x: fingerprint(x.probe()))
 
 
 def number(text, kind=ValueProgram):
@@ -496,7 +499,7 @@ LEARNER = rl.OnPolicy(
 
 
 @pytree
-class Choices:
+class Choices(Tasks):
     """`Choice`, in which action 1 pays."""
 
     def sample(self, key):

@@ -94,10 +94,10 @@ def algorithms() -> None:
     """Lists the algorithms, what each is, and which takes what (each is tried, which takes some
     seconds).
     """
-    width = max(map(len, rl.ALGORITHMS))
-    for name, maker in rl.ALGORITHMS.items():
+    width = max(map(len, rl.PRESETS))
+    for name, maker in rl.PRESETS.items():
         print(f"{name:{width}}  {capabilities.title(maker)}", flush=True)
-    rows = capabilities.table(rl.ALGORITHMS)
+    rows = capabilities.table(rl.PRESETS)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     print()
     for row in rows:

@@ -134,9 +134,9 @@ def _of_each_algorithm(
 
     def command(algorithm: Any) -> None:
         name = type(algorithm).__name__
-        does(algorithm, rl.ALGORITHMS[name])
+        does(algorithm, rl.PRESETS[name])
 
-    kinds = {name: options(name, maker, asked) for name, maker in rl.ALGORITHMS.items()}
+    kinds = {name: options(name, maker, asked) for name, maker in rl.PRESETS.items()}
     members = tuple(Annotated[kind, tyro.conf.subcommand(name)] for name, kind in kinds.items())
     command.__annotations__["algorithm"] = Union[members]  # noqa: UP007  made from a table
     command.__doc__ = title

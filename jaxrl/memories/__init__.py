@@ -1,8 +1,9 @@
-"""Memories: what reads a trajectory of features, between a network's features and its heads.
+"""Recurrent cells and other memories, between a network's features and its heads.
 
-Each is a `networks.Memory`: `size` features in, `size` out, one trajectory [T], whose `first` [T]
-marks the first steps of episodes. What it keeps is a tree of real arrays, zeros at the start of an
-episode. Reading a trajectory at once, in parts or step by step is the same.
+Each is a `networks.Memory`: it maps features [T, size] of one trajectory to features [T, size];
+`first` [T] marks the first step of each episode. The recurrent state is a tree of real arrays, 0
+at the start of an episode. The result is the same for a trajectory at once, in parts, or step by
+step.
 """
 
 from jaxrl.memories.linear_time import FFM, LRU

@@ -1,6 +1,4 @@
-"""What several memories are made of: a linear layer and a norm, as plain functions of their
-parameters.
-"""
+"""Layers shared by several memories, as plain functions of their parameters."""
 
 import jax
 import jax.numpy as jnp
@@ -14,18 +12,19 @@ def kernel(key: jax.Array, inputs: int, outputs: int) -> jax.Array:
 
 
 def dense(key: jax.Array, inputs: int, outputs: int) -> Params:
-    """The parameters of a linear layer."""
+    """Initial parameters of a linear layer."""
     return {"kernel": kernel(key, inputs, outputs), "bias": jnp.zeros(outputs)}
 
 
 def linear(params: Params, x: jax.Array) -> jax.Array:
-    """A linear layer of `dense` over x [T, inputs]. [T, outputs]."""
+    """A linear layer with parameters of `dense`, applied to x [T, inputs]. [T, outputs]."""
     return x @ params["kernel"] + params["bias"][None]
 
 
 def normal(x: jax.Array) -> jax.Array:
-    """Each row of x [T, n] at mean 0 and variance 1 (Ba et al., 2016), without weights: the layer
-    after it has them.
+    """Layer normalisation (Ba et al., 2016) of each row of x [T, n], without weights. [T, n].
+
+    The layer that follows has weights.
     """
     centred = x - x.mean(-1, keepdims=True)
     return centred * jax.lax.rsqrt(jnp.mean(centred**2, -1, keepdims=True) + 1e-6)

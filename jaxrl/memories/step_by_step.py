@@ -1,4 +1,4 @@
-"""Memories that read one step after another: each step's gates see what the last one left."""
+"""Gated recurrent cells (GRU, LSTM), which are computed one step after another."""
 
 import dataclasses
 from collections.abc import Callable
@@ -11,12 +11,12 @@ from jaxrl import tree
 from jaxrl.memories.layers import linear
 from jaxrl.networks import Params, orthogonal
 
-Cell = tuple[jax.Array, jax.Array]  # what an LSTM keeps, and what it shows of it
+Cell = tuple[jax.Array, jax.Array]  # the cell state and the hidden state (output) of an LSTM
 
 
 @dataclasses.dataclass(frozen=True)
 class GRU:
-    """A gated recurrent unit (Cho et al., 2014), whose reset gate acts after the product.
+    """Gated recurrent unit (Cho et al., 2014), with the reset gate after the matrix product.
 
     `rl.ppo(memory=rl.GRU(64))`.
     """
@@ -49,9 +49,7 @@ class GRU:
 
 @dataclasses.dataclass(frozen=True)
 class LSTM:
-    """A long short-term memory (Hochreiter and Schmidhuber, 1997), with a forget gate that starts
-    open (its bias is 1).
-    """
+    """Long short-term memory (Hochreiter and Schmidhuber, 1997), with a forget-gate bias of 1."""
 
     size: int = 64
 
@@ -66,20 +64,21 @@ class LSTM:
     ) -> tuple[Cell, jax.Array]:
         def step(memory: Cell, x: jax.Array) -> tuple[Cell, jax.Array]:
             cell, hidden = memory
-            write, forget, new, show = jnp.split(x + hidden @ params["hidden"]["kernel"], 4)
+            write, forget, new, output = jnp.split(x + hidden @ params["hidden"]["kernel"], 4)
             cell = jax.nn.sigmoid(forget + 1.0) * cell + jax.nn.sigmoid(write) * jnp.tanh(new)
-            hidden = jax.nn.sigmoid(show) * jnp.tanh(cell)
+            hidden = jax.nn.sigmoid(output) * jnp.tanh(cell)
             return (cell, hidden), hidden
 
         return _step_by_step(step, memory, linear(params["input"], x), first)
 
 
 def _gates(key: jax.Array, size: int, num: int) -> Params:
-    """Kernels of `num` gates side by side, each orthogonal: of the input, which has the biases, and
-    of the hidden state.
+    """Initial parameters of `num` gates, concatenated: orthogonal kernels and zero biases.
+
+    "input" is applied to the features, "hidden" to the hidden state.
     """
-    draw = jax.vmap(lambda key: orthogonal()(key, (size, size)), out_axes=1)
-    kernels = draw(jax.random.split(key, 2 * num)).reshape(size, 2, num * size)
+    sample = jax.vmap(lambda key: orthogonal()(key, (size, size)), out_axes=1)
+    kernels = sample(jax.random.split(key, 2 * num)).reshape(size, 2, num * size)
     return {
         "input": {"kernel": kernels[:, 0], "bias": jnp.zeros(num * size)},
         "hidden": {"kernel": kernels[:, 1]},
@@ -89,10 +88,10 @@ def _gates(key: jax.Array, size: int, num: int) -> Params:
 def _step_by_step(
     step: Callable[[Any, Any], Any], memory: Any, x: jax.Array, first: jax.Array
 ) -> tuple[Any, jax.Array]:
-    """A scan of `step(memory, x) -> memory, y`, the memory zeros at each first step."""
+    """A scan of `step(memory, x) -> memory, y`, with the memory reset to 0 at first steps."""
 
-    def move(memory: Any, now: tuple[jax.Array, jax.Array]) -> Any:
-        x, first = now
+    def step_or_reset(memory: Any, row: tuple[jax.Array, jax.Array]) -> tuple[Any, Any]:
+        x, first = row
         return step(tree.where(first, jax.tree.map(jnp.zeros_like, memory), memory), x)
 
-    return jax.lax.scan(move, memory, (x, first))
+    return jax.lax.scan(step_or_reset, memory, (x, first))

@@ -1,4 +1,4 @@
-"""A memory that keeps what it read and looks back at it."""
+"""A transformer memory: attention over a window of past steps."""
 
 import dataclasses
 import math
@@ -10,18 +10,17 @@ import numpy as np
 from jaxrl.memories.layers import dense, kernel, linear, normal
 from jaxrl.networks import Params
 
-Kept = dict[str, jax.Array]
+Window = dict[str, jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
 class GTrXL:
-    """A gated transformer-XL (Parisotto et al., 2020): attention over the last `window` steps,
-    gated as a GRU is.
+    """Gated transformer-XL (Parisotto et al., 2020): attention over the last `window` steps.
 
-    Each layer keeps its last `window` inputs and looks at them and at its present one, in the same
-    episode. Attention knows distance by a learnt bias for each, the simplest relative position,
-    rather than by Transformer-XL's sinusoids. A gate starts nearly shut, so that a layer passes on
-    what it gets. Gradients flow through all that is read at once.
+    Each layer stores its last `window` inputs, and attends to those of the same episode and to the
+    present one. Relative positions are a learned bias for each distance, rather than
+    Transformer-XL's sinusoids. GRU-style gates are initialised nearly closed, so that a layer is
+    initially close to the identity. Gradients flow through all steps of one call of `apply`.
     """
 
     size: int = 64
@@ -32,14 +31,14 @@ class GTrXL:
     def __post_init__(self) -> None:
         if self.window < 1 or self.layers < 1:
             raise ValueError(
-                f"window={self.window} and layers={self.layers} are at least 1; write, say, "
+                f"window={self.window} and layers={self.layers} must be 1 or more; write, say, "
                 "GTrXL(window=32)."
             )
         if self.heads < 1 or self.size % self.heads:
             raise ValueError(
                 f"heads={self.heads} does not divide size={self.size}, and each head of GTrXL "
-                "takes an equal share of the "
-                "features: write heads=1, or a size that it divides."
+                "takes an equal share of the features: write heads=1, or a multiple of heads as "
+                "the size."
             )
 
     def init(self, key: jax.Array) -> Params:
@@ -60,57 +59,54 @@ class GTrXL:
             "out_gate": _gate(keys[5], self.size),
         }
 
-    def start(self) -> Kept:
-        """What each layer read, oldest first, and which of these rows are of this episode: none
-        yet.
-        """
+    def start(self) -> Window:
+        """An empty window: each layer's last inputs, oldest first, none of which is valid."""
         return {
             "read": jnp.zeros((self.layers, self.window, self.size)),
             "valid": jnp.zeros(self.window, bool),
         }
 
     def apply(
-        self, params: Params, memory: Kept, x: jax.Array, first: jax.Array
-    ) -> tuple[Kept, jax.Array]:
-        episode = jnp.concatenate(
-            [jnp.where(memory["valid"], 0, -1), jnp.cumsum(first)]
-        )  # -1: of none
+        self, params: Params, memory: Window, x: jax.Array, first: jax.Array
+    ) -> tuple[Window, jax.Array]:
+        # the number of each row's episode; -1 for empty rows of the window
+        episode = jnp.concatenate([jnp.where(memory["valid"], 0, -1), jnp.cumsum(first)])
         valid = episode[-self.window :] == episode[-1]
-        kept = []
+        windows = []
         for i in range(self.layers):
-            read = jnp.concatenate([memory["read"][i], x])
-            kept.append(jnp.where(valid[:, None], read[-self.window :], 0.0))
-            x = self._layer(params[f"layer_{i}"], read, episode)
-        return {"read": jnp.stack(kept), "valid": valid}, x
+            rows = jnp.concatenate([memory["read"][i], x])
+            windows.append(jnp.where(valid[:, None], rows[-self.window :], 0.0))
+            x = self._layer(params[f"layer_{i}"], rows, episode)
+        return {"read": jnp.stack(windows), "valid": valid}, x
 
-    def _layer(self, params: Params, read: jax.Array, episode: jax.Array) -> jax.Array:
-        """One layer's outputs for all rows but the first `window`, which are only looked at.
-
-        [T, size].
-        """
-        x = read[self.window :]
-        seen = self._attention(params, normal(read), episode)
-        x = _gated(params["attend_gate"], x, jax.nn.relu(linear(params["join"], seen)))
+    def _layer(self, params: Params, rows: jax.Array, episode: jax.Array) -> jax.Array:
+        """One layer's outputs for the last T of the window + T rows. [T, size]."""
+        x = rows[self.window :]
+        attended = self._attention(params, normal(rows), episode)
+        x = _gated(params["attend_gate"], x, jax.nn.relu(linear(params["join"], attended)))
         hidden = jax.nn.relu(linear(params["hidden"], normal(x)))
         return _gated(params["out_gate"], x, jax.nn.relu(linear(params["out"], hidden)))
 
-    def _attention(self, params: Params, read: jax.Array, episode: jax.Array) -> jax.Array:
-        """What each row but the first `window` finds in the `window` before it and itself. [T,
-        size].
+    def _attention(self, params: Params, rows: jax.Array, episode: jax.Array) -> jax.Array:
+        """Attention of each of the last T rows to itself and the `window` rows before. [T, size].
 
-        In blocks of `window` rows, each of which sees itself and the block before, so that its cost
-        is linear in T.
+        Computed in blocks of `window` rows, each of which attends to itself and to the block
+        before, so that the cost is linear in T.
         """
-        length = len(read) - self.window
+        length = len(rows) - self.window
         block = min(length, self.window)
-        rest = -length % block
+        padding = -length % block
         query, key, value = jnp.split(
-            linear(params["attend"], jnp.pad(read, ((0, rest), (0, 0)))), 3, axis=-1
+            linear(params["attend"], jnp.pad(rows, ((0, padding), (0, 0)))), 3, axis=-1
         )
-        episode = jnp.pad(episode, (0, rest), constant_values=-2)
-        share = lambda x: x.reshape(*x.shape[:-1], self.heads, -1)
-        queries = share(query[self.window :].reshape(-1, block, self.size))
-        keys, values = share(self._blocks(key, length)), share(self._blocks(value, length))
+        episode = jnp.pad(episode, (0, padding), constant_values=-2)
+
+        def split_heads(x: jax.Array) -> jax.Array:
+            return x.reshape(*x.shape[:-1], self.heads, -1)
+
+        queries = split_heads(query[self.window :].reshape(-1, block, self.size))
+        keys = split_heads(self._blocks(key, length))
+        values = split_heads(self._blocks(value, length))
 
         distance = np.arange(block)[:, None] + self.window - np.arange(self.window + block)[None]
         near = (distance >= 0) & (distance <= self.window)
@@ -123,13 +119,12 @@ class GTrXL:
             jnp.einsum("nqhd,nkhd->nhqk", queries, keys) / math.sqrt(self.size // self.heads)
             + bias[None]
         )
-        weight = jax.nn.softmax(
-            jnp.where((same & near[None])[:, None], score, -jnp.inf)
-        )  # each row sees itself at least
+        # each row attends to itself at least
+        weight = jax.nn.softmax(jnp.where((same & near[None])[:, None], score, -jnp.inf))
         return jnp.einsum("nhqk,nkhd->nqhd", weight, values).reshape(-1, self.size)[:length]
 
     def _blocks(self, x: jax.Array, length: int) -> jax.Array:
-        """Of x [window + T, ...], the rows that each block of rows looks at.
+        """The rows of x [window + T, ...] that each block attends to.
 
         [blocks, window + block, ...].
         """
@@ -150,9 +145,7 @@ def _gate(key: jax.Array, size: int) -> Params:
 
 
 def _gated(params: Params, x: jax.Array, y: jax.Array) -> jax.Array:
-    """x, moved towards y as a GRU's state is by its input (Parisotto et al., 2020, gated recurrent
-    unit). [T, size].
-    """
+    """GRU-style gating of a residual branch y into x (Parisotto et al., 2020). [T, size]."""
     reset, update, new = jnp.split(y @ params["new"]["kernel"], 3, axis=-1)
     old_reset, old_update = jnp.split(x @ params["old"]["kernel"], 2, axis=-1)
     new = jnp.tanh(new + (jax.nn.sigmoid(reset + old_reset) * x) @ params["reset"]["kernel"])

@@ -1,8 +1,7 @@
-"""Learned optimisers: what stands in Adam's place, as pytrees whose weights are leaves.
+"""Learned optimisers, as pytrees whose weights are leaves.
 
-Each is called with a learning rate, as `Optimizer` is, and gives an optax transformation. So any
-algorithm takes one as its `optimizer`, and evolution tunes "optimizer.weights" as it tunes any
-other field.
+Each is called with a learning rate, as `Optimizer` is, and returns an optax transformation. Any
+algorithm takes one as its `optimizer`, and evolution tunes "optimizer.weights" like another field.
 """
 
 from jaxrl.optimizers.open import OPEN

@@ -1,4 +1,4 @@
-"""What learned optimisers read, a column for each parameter."""
+"""Input features of learned optimisers, one column per parameter."""
 
 from collections.abc import Sequence
 
@@ -8,20 +8,22 @@ import numpy as np
 
 
 def normalized(features: jax.Array, sizes: Sequence[int]) -> jax.Array:
-    """Each feature [F, P] at a mean square of 1 over each tensor, so that the scale of a loss is
-    not seen. [F, P].
+    """Features [F, P] scaled to a mean square of 1 over each tensor. [F, P].
 
-    sizes: how many parameters each tensor has; they lie one after another.
+    This makes them independent of the scale of the loss.
+
+    sizes: the number of parameters of each tensor; tensors are consecutive along P.
     """
-    unit = lambda x: x * jax.lax.rsqrt(1e-5 + jnp.mean(x**2, axis=1, keepdims=True))
+    tensors = jnp.split(features, np.cumsum(sizes)[:-1].tolist(), axis=1)
     return jnp.concatenate(
-        [unit(x) for x in jnp.split(features, np.cumsum(sizes)[:-1].tolist(), axis=1)], axis=1
+        [x * jax.lax.rsqrt(1e-5 + jnp.mean(x**2, axis=1, keepdims=True)) for x in tensors], axis=1
     )
 
 
 def average(old: jax.Array, new: jax.Array, decays: jax.Array) -> jax.Array:
-    """Moving averages [K, ...] after one more value [...] or [1, ...], one average for each decay
-    [K].
+    """Exponential moving averages [K, ...] updated with `new` [...] or [1, ...]. [K, ...].
+
+    decays: one for each average, [K].
     """
     decays = decays.reshape(-1, *[1] * (old.ndim - 1))
     return decays * old + (1.0 - decays) * new.reshape(1, *old.shape[1:])

@@ -1,8 +1,5 @@
-"""A learned optimiser for reinforcement learning: each parameter has a memory, and may be moved at
-random.
-"""
+"""OPEN, a learned optimiser for reinforcement learning: recurrent and stochastic, per parameter."""
 
-import functools
 from typing import Any
 
 import jax
@@ -22,8 +19,10 @@ NUM_FEATURES = 19
 
 @pytree
 class State:
-    """Of P parameters: means of their gradients `momenta` [6, P], and what each remembers, `hidden`
-    [P, size].
+    """Optimiser state of P parameters.
+
+    momenta: moving averages of the gradient, [6, P].
+    hidden: the GRU state of each parameter, [P, size].
     """
 
     momenta: jax.Array
@@ -34,18 +33,19 @@ class State:
 class OPEN:
     """Learned optimisation for plasticity, exploration and non-stationarity (Goldie et al., 2024).
 
-    A GRU for each parameter, then two layers, of 19 features: the parameter, the sign and logarithm
-    of its gradient and of six momenta, normalised over its tensor; how much of the life is over,
-    where in the network its layer is, how many of an update's epochs are over; and dormancy, which
-    is 1 here, that of a neuron as active as its layer: no activations are seen. step = lr * (a
-    exp(0.001 b) + c noise), less its mean over all parameters. The paper's lr is 0.001.
+    A GRU and two layers, applied to each parameter. The 19 inputs are the parameter, the sign and
+    logarithm of its gradient and of six momenta, normalised over its tensor; the fraction of the
+    training run that is over, the relative depth of its layer, the fraction of the update's epochs
+    that are over; and dormancy, which is 1 here (a neuron as active as its layer), as activations
+    are not available. With outputs a, b and c, step = lr * (a exp(0.001 b) + c noise), less its
+    mean over all parameters. The paper's lr is 0.001.
 
-    The time is told by who descends, as `clock`, `epoch` and `key` (`OnPolicy` does). Without a
-    clock a life is endless; without a key there is no noise, which moves the policy alone:
-    parameters below one of the names `noisy`.
+    `update` takes the extra arguments `clock`, `epoch` and `key`, as `OnPolicy` passes them.
+    Without a clock the fraction of training is 0; without a key there is no noise. Noise is added
+    only to parameters of the policy: those with one of the names `noisy` in their path.
 
-    weights: "gru", the layers "first", "second" and "output", and the scale and bias of the norm
-    after the first two. Untrained: `OPEN.random(key)`.
+    weights: "gru", the layers "first", "second" and "output", and the scale and bias of the layer
+      norm after the first two. Untrained weights: `OPEN.random(key)`.
     """
 
     weights: dict[str, Any]
@@ -55,8 +55,9 @@ class OPEN:
     def random(
         cls, key: jax.Array, size: int = 8, width: int = 16, *, zero: bool = False
     ) -> "OPEN":
-        """Random weights of variance 1 / inputs; with `zero` an output of zeros: then it changes
-        nothing.
+        """Random weights of variance 1 / inputs.
+
+        zero: an output layer of zeros, with which parameters do not change.
         """
         keys = jax.random.split(key, 5)
         gates = {
@@ -74,34 +75,39 @@ class OPEN:
             }
         )
 
-    def __call__(self, lr: Any) -> optax.GradientTransformationExtraArgs:
-        update: Any = functools.partial(self._update, lr)
+    def __call__(self, lr: jax.Array | float) -> optax.GradientTransformationExtraArgs:
+        """The optax transformation with learning rate `lr`."""
+
+        def update(
+            grads: Any, state: Any, params: Any = None, **extra_args: Any
+        ) -> tuple[Any, State]:
+            return self._update(lr, grads, state, params, **extra_args)
+
         return optax.GradientTransformationExtraArgs(self._init, update)
 
     def _init(self, params: Any) -> Any:
-        num = sum(x.size for x in jax.tree.leaves(params))
-        return State(
-            jnp.zeros((len(DECAYS), num)), jnp.zeros((num, len(self.weights["gru"]["new"]["bias"])))
-        )
+        num_params = sum(x.size for x in jax.tree.leaves(params))
+        size = len(self.weights["gru"]["new"]["bias"])
+        return State(jnp.zeros((len(DECAYS), num_params)), jnp.zeros((num_params, size)))
 
     def _update(
         self,
-        lr: Any,
+        lr: jax.Array | float,
         grads: Any,
         state: State,
         params: Any,
         *,
         clock: Any = None,
-        epoch: Any = 0.0,
+        epoch: jax.Array | float = 0.0,
         key: jax.Array | None = None,
-        **told: Any,
+        **extra_args: Any,
     ) -> tuple[Any, State]:
         flat, unravel = ravel_pytree(params)
         momenta = average(state.momenta, ravel_pytree(grads)[0], jnp.asarray(DECAYS))
         x = features(params, grads, momenta, 0.0 if clock is None else clock.fraction, epoch).T
         gru, first = GRU(state.hidden.shape[1]), jnp.zeros(1, bool)
         hidden, _ = jax.vmap(
-            lambda memory, x: gru.apply(self.weights["gru"], memory, x[None], first)
+            lambda hidden, x: gru.apply(self.weights["gru"], hidden, x[None], first)
         )(state.hidden, x)
         x = hidden
         for layer in (self.weights["first"], self.weights["second"]):
@@ -109,53 +115,62 @@ class OPEN:
                 normal(linear(layer, x)) * layer["norm"]["scale"][None]
                 + layer["norm"]["bias"][None]
             )
-        direction, magnitude, spread = linear(self.weights["output"], x).T
+        direction, magnitude, noise_scale = linear(self.weights["output"], x).T
         step = direction * jnp.exp(0.001 * magnitude)
         if key is not None:
-            step += spread * self._is_noisy(params) * jax.random.normal(key, step.shape)
+            step += noise_scale * self._is_noisy(params) * jax.random.normal(key, step.shape)
         return unravel((-lr * (step - step.mean())).astype(flat.dtype)), State(momenta, hidden)
 
     def _is_noisy(self, params: Any) -> np.ndarray:
         """1 for a parameter of the policy, else 0. [P]."""
-        marks = [any(name in path for name in self.noisy) for path in _paths(params)]
-        return np.repeat(np.array(marks, np.float32), [x.size for x in jax.tree.leaves(params)])
+        is_noisy = [any(name in path for name in self.noisy) for path in _paths(params)]
+        sizes = [x.size for x in jax.tree.leaves(params)]
+        return np.repeat(np.array(is_noisy, np.float32), sizes)
 
 
-def features(params: Any, grads: Any, momenta: jax.Array, fraction: Any, epoch: Any) -> jax.Array:
-    """What the network reads of each of P parameters. [19, P].
+def features(
+    params: Any,
+    grads: Any,
+    momenta: jax.Array,
+    fraction: jax.Array | float,
+    epoch: jax.Array | float,
+) -> jax.Array:
+    """Inputs of the network for each of P parameters. [19, P].
 
-    Parameter, signs of the momenta (6), logarithms of their sizes (6), sign and logarithm of the
-    gradient; then, as they are: the share of the life, of the layers and of the epochs that are
-    over, and dormancy.
+    Normalised: the parameter, signs of the momenta (6), logarithms of their magnitudes (6), sign
+    and log-magnitude of the gradient. Not normalised: the fraction of the training run that is
+    over, the relative depth of the layer, the fraction of epochs that are over, and dormancy.
     """
     sizes = [x.size for x in jax.tree.leaves(params)]
     p, g = ravel_pytree(params)[0][None], ravel_pytree(grads)[0][None]
-    log = lambda x: jnp.log(jnp.abs(x) + 1e-13)
-    own = normalized(
+
+    def log(x: jax.Array) -> jax.Array:
+        return jnp.log(jnp.abs(x) + 1e-13)
+
+    local = normalized(
         jnp.concatenate([p, jnp.sign(momenta), log(momenta), jnp.sign(g), log(g)]), sizes
     )
     depth = np.repeat(np.array(depths(params), np.float32), sizes)
-    return jnp.concatenate(
-        [own, jnp.stack([jnp.broadcast_to(x, depth.shape) for x in (fraction, depth, epoch, 1.0)])]
-    )
+    shared = jnp.stack([jnp.broadcast_to(x, depth.shape) for x in (fraction, depth, epoch, 1.0)])
+    return jnp.concatenate([local, shared])
 
 
 def depths(params: Any) -> list[float]:
-    """Where each tensor's layer is in its tower, the layers named alike but for an end: from the
-    first, 0, to the last, 1.
+    """Relative depth of each tensor's layer in its tower, 0 for the first and 1 for the last.
 
-    Of "value_0", "value_1" and "value_out", 0, 1/2 and 1.
+    A tower is the layers whose names share a prefix: "value_0", "value_1" and "value_out" have
+    depths 0, 1/2 and 1.
     """
     layers = [path.rpartition("/")[0] or path for path in _paths(params)]
     towers: dict[str, list[str]] = {}
     for layer in dict.fromkeys(layers):
         towers.setdefault(layer.rpartition("_")[0] or layer, []).append(layer)
-    place = {
+    depth = {
         layer: i / max(len(tower) - 1, 1)
         for tower in towers.values()
         for i, layer in enumerate(tower)
     }
-    return [place[layer] for layer in layers]
+    return [depth[layer] for layer in layers]
 
 
 def _paths(params: Any) -> list[str]:

@@ -1,8 +1,5 @@
-"""A learned optimiser without a memory of its own: a tiny network of what Adam and Adafactor
-keep.
-"""
+"""small_fc_lopt, a learned optimiser: a small network of the statistics of Adam and Adafactor."""
 
-import functools
 from typing import Any
 
 import jax
@@ -18,13 +15,17 @@ from jaxrl.tree import pytree
 MOMENTA, SQUARE, FACTORS = (0.9, 0.99, 0.999), (0.999,), (0.9, 0.99, 0.999)
 DECAYS = np.array(MOMENTA + SQUARE + FACTORS, np.float32)
 TIMES = np.array([1, 3, 10, 30, 100, 300, 1e3, 3e3, 1e4, 3e4, 1e5], np.float32)
-NUM_FEATURES = 28  # that differ between parameters; the times come after them
+NUM_FEATURES = 28  # inputs that differ between parameters; the time features follow them
 
 
 @pytree
 class Averages:
-    """Of a tensor's gradients: their means [3, ...], squares [1, ...], and the squares' means over
-    rows and columns.
+    """Moving averages of one tensor's gradients.
+
+    momenta: of the gradient, [3, ...].
+    square: of its square, [1, ...].
+    rows, columns: of the square's means over the longest and the second longest axis, which have
+      size 1, [3, ...].
     """
 
     momenta: jax.Array
@@ -35,7 +36,7 @@ class Averages:
 
 @pytree
 class State:
-    """`averages`: one for each tensor. `count`: gradient steps so far."""
+    """Optimiser state: `averages`, one for each tensor, and `count`, gradient steps so far."""
 
     averages: list[Averages]
     count: jax.Array
@@ -43,25 +44,26 @@ class State:
 
 @pytree
 class SmallFC:
-    """small_fc_lopt (Metz et al., 2022, "Practical tradeoffs"): the step of each parameter by a
-    network of 197 weights.
+    """small_fc_lopt (Metz et al., 2022, "Practical tradeoffs in memory, compute, and performance").
 
-    step = lr * direction * exp(0.001 * magnitude), where both are outputs of two layers of 4 relu
-    units, of 39 features: the parameter, its gradient, moving averages as Adam's and Adafactor's,
-    raw and as they divide each other, each normalised over its tensor; and the age in gradient
-    steps, at 11 time scales. The paper's lr is 0.001.
+    A network of 197 weights, applied to each parameter: step = lr * direction *
+    exp(0.001 * magnitude), where both are outputs of two layers of 4 relu units. The 39 inputs are
+    the parameter, its gradient, and Adam's and Adafactor's moving averages and their ratios, each
+    normalised over its tensor; and the number of gradient steps, at 11 time scales. The paper's lr
+    is 0.001. The total number of steps is not an input.
 
-    weights: the layers "first", "second" and "output", and "decays" [7]: of the averages, each 1 -
-    (1 - d) exp(10 w), where d is what it is at w = 0. It does not ask how long a life is.
-    Untrained: `SmallFC.random(key)`.
+    weights: the layers "first", "second" and "output", and "decays" [7], of which each gives a
+      decay 1 - (1 - d) exp(10 w), where d is the decay at w = 0. Untrained weights:
+      `SmallFC.random(key)`.
     """
 
     weights: dict[str, Any]
 
     @classmethod
     def random(cls, key: jax.Array, width: int = 4, *, zero: bool = False) -> "SmallFC":
-        """Random weights of variance 1 / inputs; with `zero` an output of zeros: then it changes
-        nothing.
+        """Random weights of variance 1 / inputs.
+
+        zero: an output layer of zeros, with which parameters do not change.
         """
         keys = jax.random.split(key, 3)
         output = dense(keys[2], width, 2)
@@ -74,40 +76,49 @@ class SmallFC:
             }
         )
 
-    def __call__(self, lr: Any) -> optax.GradientTransformationExtraArgs:
-        update: Any = functools.partial(self._update, lr)
-        return optax.GradientTransformationExtraArgs(start, update)
+    def __call__(self, lr: jax.Array | float) -> optax.GradientTransformationExtraArgs:
+        """The optax transformation with learning rate `lr`. Extra arguments are ignored."""
+
+        def update(
+            grads: Any, state: Any, params: Any = None, **extra_args: Any
+        ) -> tuple[Any, State]:
+            return self._update(lr, grads, state, params)
+
+        return optax.GradientTransformationExtraArgs(init, update)
 
     def _update(
-        self, lr: Any, grads: Any, state: State, params: Any, **told: Any
+        self, lr: jax.Array | float, grads: Any, state: State, params: Any
     ) -> tuple[Any, State]:
         flat, unravel = ravel_pytree(params)
         momenta, square, factors = jnp.split(
             jnp.clip(1.0 - (1.0 - DECAYS) * jnp.exp(10.0 * self.weights["decays"]), 0, 1), [3, 4]
         )
 
-        def follow(old: Averages, g: jax.Array) -> Averages:
+        def update_averages(old: Averages, g: jax.Array) -> Averages:
             rows, columns = _factors(g**2)
-            kept = average(old.momenta, g, momenta), average(old.square, g**2, square)
             return Averages(
-                *kept, average(old.rows, rows, factors), average(old.columns, columns, factors)
+                momenta=average(old.momenta, g, momenta),
+                square=average(old.square, g**2, square),
+                rows=average(old.rows, rows, factors),
+                columns=average(old.columns, columns, factors),
             )
 
         averages = [
-            follow(old, g) for old, g in zip(state.averages, jax.tree.leaves(grads), strict=True)
+            update_averages(old, g)
+            for old, g in zip(state.averages, jax.tree.leaves(grads), strict=True)
         ]
         x = features(params, grads, averages)
         first, second, output = (self.weights[name] for name in ("first", "second", "output"))
-        now = jnp.tanh(state.count / TIMES - 1.0) @ first["kernel"][NUM_FEATURES:] + first["bias"]
-        x = jax.nn.relu(first["kernel"][:NUM_FEATURES].T @ x + now[:, None])
+        time = jnp.tanh(state.count / TIMES - 1.0) @ first["kernel"][NUM_FEATURES:] + first["bias"]
+        x = jax.nn.relu(first["kernel"][:NUM_FEATURES].T @ x + time[:, None])
         x = jax.nn.relu(second["kernel"].T @ x + second["bias"][:, None])
         direction, magnitude = output["kernel"].T @ x + output["bias"][:, None]
         step = lr * direction * jnp.exp(0.001 * magnitude)
         return unravel(-step.astype(flat.dtype)), State(averages, state.count + 1)
 
 
-def start(params: Any) -> Any:
-    """Averages of nothing yet."""
+def init(params: Any) -> Any:
+    """The initial optimiser state: averages of 0."""
 
     def zeros(x: jax.Array) -> Averages:
         rows, columns = (jnp.zeros((len(FACTORS), *part.shape)) for part in _factors(x))
@@ -119,44 +130,57 @@ def start(params: Any) -> Any:
 
 
 def features(params: Any, grads: Any, averages: list[Averages]) -> jax.Array:
-    """What the network reads of each of P parameters. [28, P].
+    """Inputs of the network for each of P parameters, without the time features. [28, P].
 
     Gradient, parameter, momenta (3), square, momenta / root square (3), 1 / root square, gradients
     by Adafactor (3), rows (3), columns (3), 1 / root rows (3), 1 / root columns (3), momenta by
     Adafactor (3).
     """
     tensors = list(zip(jax.tree.leaves(params), jax.tree.leaves(grads), averages, strict=True))
-    found = jnp.concatenate(
-        [_of_tensor(p, g, now).reshape(NUM_FEATURES, -1) for p, g, now in tensors], axis=1
-    )
-    return normalized(found, [p.size for p, _, _ in tensors])
+    columns = [_tensor_features(p, g, now).reshape(NUM_FEATURES, -1) for p, g, now in tensors]
+    return normalized(jnp.concatenate(columns, axis=1), [p.size for p, _, _ in tensors])
 
 
-def _of_tensor(p: jax.Array, g: jax.Array, now: Averages) -> jax.Array:
-    root = jax.lax.rsqrt(now.square + 1e-6)
-    mean = jax.vmap(lambda rows: rows.mean(_axes(p.shape)[1], keepdims=True))(now.rows)
-    share = (now.rows + 1e-9) / (
-        mean + 1e-9
-    )  # 1 in a vector, where rows, columns and squares are one
-    factor = jax.lax.rsqrt(jnp.maximum(share, 1e-9)) * jax.lax.rsqrt(jnp.maximum(now.columns, 1e-9))
-    rows, columns = (jnp.broadcast_to(x, (len(x), *p.shape)) for x in (now.rows, now.columns))
-    inverse = lambda x: jax.lax.rsqrt(x + 1e-8)
-    parts = g[None], p[None], now.momenta, now.square, now.momenta * root, root, g[None] * factor
-    return jnp.concatenate(
-        [*parts, rows, columns, inverse(rows), inverse(columns), now.momenta * factor]
+def _tensor_features(p: jax.Array, g: jax.Array, averages: Averages) -> jax.Array:
+    """Inputs for one tensor, not normalised. [28, ...]."""
+    momenta, square = averages.momenta, averages.square
+    root = jax.lax.rsqrt(square + 1e-6)
+    mean = jax.vmap(lambda rows: rows.mean(_axes(p.shape)[1], keepdims=True))(averages.rows)
+    # 1 for a vector, whose rows, columns and squares are equal
+    ratio = (averages.rows + 1e-9) / (mean + 1e-9)
+    factor = jax.lax.rsqrt(jnp.maximum(ratio, 1e-9)) * jax.lax.rsqrt(
+        jnp.maximum(averages.columns, 1e-9)
     )
+    rows = jnp.broadcast_to(averages.rows, (len(averages.rows), *p.shape))
+    columns = jnp.broadcast_to(averages.columns, (len(averages.columns), *p.shape))
+    features = [
+        g[None],
+        p[None],
+        momenta,
+        square,
+        momenta * root,
+        root,
+        g[None] * factor,
+        rows,
+        columns,
+        jax.lax.rsqrt(rows + 1e-8),
+        jax.lax.rsqrt(columns + 1e-8),
+        momenta * factor,
+    ]
+    return jnp.concatenate(features)
 
 
 def _factors(square: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Means over the longest axis and over the second longest, kept as axes of one; of a vector,
-    itself twice.
+    """Means over the longest and over the second longest axis, which keep size 1.
+
+    For a vector or a scalar, the array itself twice.
     """
     longest, second = _axes(square.shape)
     return square.mean(longest, keepdims=True), square.mean(second, keepdims=True)
 
 
 def _axes(shape: tuple[int, ...]) -> tuple[int, int] | tuple[tuple[()], tuple[()]]:
-    """The longest axis and the second longest; of a vector neither."""
+    """The longest and the second longest axis; for a vector or a scalar, no axes."""
     if len(shape) < 2:
         return (), ()
     *_, second, longest = np.argsort(shape, kind="stable").tolist()

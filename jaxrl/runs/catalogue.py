@@ -199,7 +199,7 @@ def algorithm_of(run: dict[str, Any]) -> str:
     """
     if "algo" not in run:
         return str(run.get("function", "unknown")).rpartition(".")[2]
-    made = {name: provenance.describe(maker()) for name, maker in algorithms.ALGORITHMS.items()}
+    made = {name: provenance.describe(maker()) for name, maker in algorithms.PRESETS.items()}
     apart = {
         name: _apart(one, run["algo"])
         for name, one in made.items()

@@ -1,4 +1,4 @@
-"""Formulas as arrays of integers: rules that can be read, mutated, and searched on the device."""
+"""Formulas as arrays of integers: readable rules that can be mutated and searched on the device."""
 
 from jaxrl.symbolic.formula import formula, parse
 from jaxrl.symbolic.program import (
@@ -6,6 +6,7 @@ from jaxrl.symbolic.program import (
     VALUE_LANGUAGE,
     Language,
     Program,
+    SymbolicFunction,
     fingerprint,
     insert,
     mutate,
@@ -20,6 +21,7 @@ __all__ = [
     "FunctionProgram",
     "Language",
     "Program",
+    "SymbolicFunction",
     "ValueProgram",
     "fingerprint",
     "formula",

@@ -1,6 +1,4 @@
-"""Programs as text and back: `formula(program)` is what it computes, `parse(text, language)` a
-program that computes it.
-"""
+"""Programs as text: `formula(program)` writes one, and `parse(text, language)` reads one."""
 
 import ast
 from typing import Any
@@ -17,32 +15,33 @@ BINARY = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "div"}
 
 
 def formula(program: Program, digits: int = 3) -> str:
-    """What a program computes, as text: without the lines that nothing reads, constants folded,
-    simplified.
+    """The formula that a program computes, as a Python expression that `parse` reads.
 
-    The identities of algebra hold up to the clipping of registers. It reads as Python, and `parse`
-    reads it.
+    Unused lines are left out, constants folded, and the result simplified; algebraic identities
+    hold up to the clipping of registers.
+
+    digits: significant digits of the constants.
     """
     language, lines = program.language, np.asarray(program.code)
     registers: list[Tree] = [*language.names, *(float(x) for x in np.asarray(program.constants))]
-    for number, *read in lines:
+    for number, *arguments in lines:
         name = language.operations[number]
-        arguments = [registers[i] for i in read[: len(OPERATIONS[name].takes)]]
-        registers.append(simplify((name, *arguments)))
-    return ast.unparse(
-        ast.parse(_text(registers[-1], digits), mode="eval")
-    )  # which leaves needless brackets out
+        num_arguments = len(OPERATIONS[name].argument_types)
+        trees = [registers[i] for i in arguments[:num_arguments]]
+        registers.append(simplify((name, *trees)))
+    # unparse leaves out needless parentheses
+    return ast.unparse(ast.parse(_text(registers[-1], digits), mode="eval"))
 
 
 def simplify(tree: Tree) -> Tree:
-    """A tree whose arguments are simple, simplified."""
+    """The simplified form of a tree whose arguments are simplified."""
     name, *arguments = tree
     if all(isinstance(x, float) for x in arguments):
         u, v = (jnp.float32(x) for x in (*arguments, *arguments)[:2])
         return float(OPERATIONS[name].function(u, v))
     terms = _terms(tree)
     for sign, term in terms:
-        if (-sign, term) in terms:  # what is added here and taken away there
+        if (-sign, term) in terms:  # x - x
             terms.remove((sign, term))
             terms.remove((-sign, term))
             return _sum(terms)
@@ -82,7 +81,7 @@ def simplify(tree: Tree) -> Tree:
             return simplify((name, x))
         case ("mul", float(a), ("mul", float(b), x)):
             return simplify(("mul", a * b, x))
-        case ("mul", x, float(a)):  # numbers go first
+        case ("mul", x, float(a)):  # numbers come first
             return simplify(("mul", a, x))
     return tree
 
@@ -100,9 +99,9 @@ def _terms(tree: Tree, sign: int = 1) -> list[tuple[int, Tree]]:
 
 
 def _sum(terms: list[tuple[int, Tree]]) -> Tree:
-    """A simple sum of such terms."""
+    """The simplified sum of signed terms."""
     total: Tree = 0.0
-    for sign, term in sorted(terms, key=lambda term: -term[0]):  # what is added first
+    for sign, term in sorted(terms, key=lambda term: -term[0]):  # positive terms first
         total = simplify(("add" if sign > 0 else "sub", total, term))
     return total
 
@@ -117,21 +116,22 @@ def _text(tree: Tree, digits: int) -> str:
 
 
 def parse(text: str, language: Language, lines: int = 0) -> Program:
-    """The program of a formula: + - * /, ** 2, and calls of the language's operations on its inputs
-    and numbers.
+    """The program of a formula.
 
-    lines: how many it has at least; those before the formula's own are read by nothing, and are
-    room to evolve in. Equal parts are computed once. Numbers become constants, in their order,
-    before those of the language.
+    text: an expression of the language's inputs, numbers, + - * /, ** 2, and calls of the
+      language's operations. Equal subexpressions are computed once. Numbers become constants, in
+      their order, before those of the language.
+    lines: the minimum number of lines; lines before the formula's are unused, and leave room for
+      evolution.
 
     Raises:
-      ValueError: not such a formula, a name that the language lacks, more numbers than constants,
-        no line at all.
+      ValueError: `text` is not such a formula, has an unknown name, more numbers than the language
+        has constants, or no operation.
     """
     numbers: list[float] = []
     code: list[tuple[str, Any, Any]] = []
 
-    def read(node: ast.expr) -> Any:
+    def visit(node: ast.expr) -> tuple[str, Any]:
         match node:
             case ast.Name(name) if name in language.names:
                 return ("input", name)
@@ -150,56 +150,62 @@ def parse(text: str, language: Language, lines: int = 0) -> Program:
             case ast.Call(ast.Name(name), arguments, []) if name in language.operations:
                 return line(name, *arguments)
         raise ValueError(
-            f"{ast.unparse(node)!r} of {text!r} is nothing that the language knows. Its inputs are "
+            f"{ast.unparse(node)!r} in {text!r} is not part of the language. Its inputs are "
             f"{', '.join(language.names)}; its operations {', '.join(language.operations)}; "
             f"{nearest(ast.unparse(node), language.names + language.operations)}."
         )
 
-    def line(name: str, *nodes: ast.expr) -> Any:
-        takes = OPERATIONS[name].takes
-        if name not in language.operations or len(nodes) != len(takes):
+    def line(name: str, *nodes: ast.expr) -> tuple[str, Any]:
+        num_arguments = len(OPERATIONS[name].argument_types)
+        if name not in language.operations:
             raise ValueError(
-                f"{text!r} calls {name} with {len(nodes)} arguments; the language knows it "
-                f"with {len(takes)}."
+                f"{text!r} uses {name}, which is not an operation of the language; they are "
+                f"{', '.join(language.operations)}."
             )
-        first, *rest = (read(node) for node in nodes)
+        if len(nodes) != num_arguments:
+            raise ValueError(
+                f"{text!r} calls {name} with {len(nodes)} arguments; write {num_arguments}."
+            )
+        first, *rest = (visit(node) for node in nodes)
         new = (name, first, rest[0] if rest else first)
         code.extend([] if new in code else [new])
         return ("line", new)
 
     try:
-        read(ast.parse(text, mode="eval").body)
+        visit(ast.parse(text, mode="eval").body)
     except SyntaxError as error:
-        raise ValueError(f"{text!r} is no formula: {error}") from None
-    spare = max(lines - len(code), 0)
+        raise ValueError(f"{text!r} is not a formula: {error}") from None
+    num_unused = max(lines - len(code), 0)
     constants = (*numbers, *language.constants)[: len(language.constants)]
     if not code or len(numbers) > len(constants):
         raise ValueError(
-            f"{text!r} has {len(code)} operations and {len(numbers)} numbers; a program has "
-            "one operation at least, and "
-            f"one of this language up to {len(constants)} numbers."
+            f"{text!r} has {len(code)} operations and {len(numbers)} numbers; a program of this "
+            f"language has at least one operation, and up to {len(constants)} numbers."
         )
 
-    def place(where: tuple[str, Any]) -> int:
-        kind, what = where
+    def register(source: tuple[str, Any]) -> int:
+        kind, value = source
         if kind == "input":
-            return language.names.index(what)
-        return len(language.names) + (
-            what if kind == "number" else len(constants) + spare + code.index(what)
-        )
+            return language.names.index(value)
+        if kind == "number":
+            return len(language.names) + value
+        return len(language.names) + len(constants) + num_unused + code.index(value)
 
-    number = language.operations.index
-    idle = (number(language.operations[0]), len(language.names), len(language.names))
-    written = [(number(name), place(first), place(second)) for name, first, second in code]
+    index = language.operations.index
+    unused = (index(language.operations[0]), len(language.names), len(language.names))
+    used = [(index(name), register(first), register(second)) for name, first, second in code]
     program = Program(
-        jnp.array([idle] * spare + written, jnp.int32), jnp.array(constants, jnp.float32), language
+        code=jnp.array([unused] * num_unused + used, jnp.int32),
+        constants=jnp.array(constants, jnp.float32),
+        language=language,
     )
-    kinds, takes = np.asarray(program.types), language.takes
-    for operation, *read_ in np.asarray(program.code):
-        if not all(takes[operation, i, kinds[at]] for i, at in enumerate(read_)):
+    types, accepts = np.asarray(program.types), language.accepts
+    for operation, *arguments in np.asarray(program.code):
+        if not all(accepts[operation, i, types[at]] for i, at in enumerate(arguments)):
             raise ValueError(
-                f"{text!r} gives {language.operations[operation]} what is not its type."
+                f"{text!r} passes {language.operations[operation]} an argument of another type: "
+                f"it takes {', '.join(OPERATIONS[language.operations[operation]].argument_types)}."
             )
-    if kinds[-1] != 0:
-        raise ValueError(f"{text!r} is no number.")
+    if types[-1] != 0:
+        raise ValueError(f"{text!r} is not a number: end with an operation whose result is one.")
     return program

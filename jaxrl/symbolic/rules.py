@@ -1,74 +1,81 @@
-"""Programs at work: as a value loss of `TD`, as a drift of `Surrogate`, and as any function.
+"""Programs as parts of rules: a value loss of `TD`, a drift of `Surrogate`, or any function.
 
-Each has its `program`, and `look()`: what it does to what is learnt at sixteen fixed points, of
-which a search makes hashes.
+Each is a `SymbolicFunction`, whose signature is its effect on learning at sixteen fixed points.
 """
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxrl.rules.base import Clock
-from jaxrl.rules.td import Prediction
+from jaxrl.clock import Clock
+from jaxrl.rules.objectives import Objective
+from jaxrl.rules.td import Prediction, ValueLoss
 from jaxrl.symbolic.formula import parse
-from jaxrl.symbolic.program import DRIFT_LANGUAGE, PROBES, VALUE_LANGUAGE, Program, probes
+from jaxrl.symbolic.program import (
+    DRIFT_LANGUAGE,
+    PROBES,
+    VALUE_LANGUAGE,
+    Program,
+    SymbolicFunction,
+    probes,
+)
 from jaxrl.tree import pytree
 
-ACTIONS = 3  # of the probes
+NUM_ACTIONS = 3  # of the probes
 
 
 @pytree
-class ValueProgram:
-    """A value loss of `TD`: a program of values, next_values, action, reward, discount and fraction
-    (see `Prediction`).
+class ValueProgram(ValueLoss, SymbolicFunction):
+    """A value loss of `TD`, as a program of the fields of `Prediction`.
 
-    Values of forbidden actions are -1e4 to it.
+    They are values, next_values, action, reward, discount and fraction. Masked actions have values
+    of -1e4.
     """
 
     program: Program
 
     @classmethod
     def of(cls, text: str, lines: int = 0) -> "ValueProgram":
+        """The loss with this formula (see `parse`)."""
         return cls(parse(text, VALUE_LANGUAGE, lines))
 
     def __call__(self, prediction: Prediction) -> jax.Array:
-        one = lambda name: getattr(prediction, name)[..., None]
-        many = {name: getattr(prediction, name) for name in ("values", "next_values")}
-        numbers = {name: one(name) for name in ("action", "reward", "discount")}
-        return self.program(**many, **numbers, fraction=prediction.fraction)[..., 0]
+        return self.program(
+            values=prediction.values,
+            next_values=prediction.next_values,
+            action=prediction.action[..., None],
+            reward=prediction.reward[..., None],
+            discount=prediction.discount[..., None],
+            fraction=prediction.fraction,
+        )[..., 0]
 
-    def look(self) -> jax.Array:
-        """The slope along a fixed direction of the values: what they are not in teaches nothing.
-
-        [16].
+    def signature(self) -> jax.Array:
+        """The slope along a fixed direction of the values: terms without them don't change what is
+        learned. [16].
         """
-        number = lambda name, low, high: jnp.asarray(probes(name, low, high)[:, 0])
-        values, direction, following = (
-            jnp.asarray(probes(name, width=ACTIONS)) for name in ("values", "way", "next_values")
+        values, direction, next_values = (
+            jnp.asarray(probes(name, width=NUM_ACTIONS))
+            for name in ("values", "way", "next_values")
         )
-        action = jnp.arange(PROBES) % ACTIONS
-        others = (
-            number("reward", -1.0, 1.0),
-            number("discount", 0.0, 1.0),
-            following,
-            jnp.float32(0.5),
-        )
-        loss = lambda values: self(Prediction(values, action, *others))
+        action = jnp.arange(PROBES) % NUM_ACTIONS
+        reward, discount = _probes("reward", -1.0, 1.0), _probes("discount", 0.0, 1.0)
+
+        def loss(values: jax.Array) -> jax.Array:
+            return self(Prediction(values, action, reward, discount, next_values, jnp.float32(0.5)))
+
         return jax.jvp(loss, (values,), (direction,))[1]
 
 
 @pytree
-class DriftProgram:
-    """ratio * advantage less a drift that a program computes, for `Surrogate`: D = relu(f - f at
-    ratio 1 - margin).
+class DriftProgram(Objective, SymbolicFunction):
+    """ratio * advantage less a drift that a program computes, for `Surrogate`.
 
-    f is a program of ratio, log_ratio, advantage, kl (r - 1 - log r) and fraction, of the life that
-    is over. With a margin above 0, D and its slope are 0 around ratio 1 whatever the program: the
-    drift conditions of mirror learning (Kuba et al., 2022), as in `LPO`. The ratio is held within
-    e^-9 and e^9.
+    The drift is D = relu(f - f(ratio = 1) - margin), where f is a program of ratio, log_ratio,
+    advantage, kl (ratio - 1 - log ratio) and fraction (of the training run that is over). With a
+    margin above 0, D and its slope are 0 around ratio 1 for any program: the drift conditions of
+    mirror learning (Kuba et al., 2022), as in `LPO`. The ratio is clipped to [e^-9, e^9].
     """
 
     program: Program
@@ -76,9 +83,11 @@ class DriftProgram:
 
     @classmethod
     def of(cls, text: str, margin: float = 0.0, lines: int = 0) -> "DriftProgram":
+        """The objective with this formula for f (see `parse`)."""
         return cls(parse(text, DRIFT_LANGUAGE, lines), margin)
 
     def at(self, clock: Clock) -> Callable[[jax.Array, jax.Array], jax.Array]:
+        """The objective at this point of the training run."""
         return functools.partial(self, fraction=clock.fraction)
 
     def __call__(
@@ -89,19 +98,23 @@ class DriftProgram:
     def drift(
         self, ratio: jax.Array, advantage: jax.Array, fraction: jax.Array | float = 0.0
     ) -> jax.Array:
-        """What is taken off, elementwise, after this fraction of the life."""
-        raw = lambda ratio: self._raw(ratio, advantage, fraction)
-        return jax.nn.relu(raw(ratio) - raw(jnp.ones_like(ratio)) - self.margin)
+        """The drift D, elementwise, after this fraction of the training run. [...]."""
+        value = self._value(ratio, advantage, fraction)
+        return jax.nn.relu(
+            value - self._value(jnp.ones_like(ratio), advantage, fraction) - self.margin
+        )
 
-    def _raw(self, ratio: jax.Array, advantage: jax.Array, fraction: Any) -> jax.Array:
+    def _value(
+        self, ratio: jax.Array, advantage: jax.Array, fraction: jax.Array | float
+    ) -> jax.Array:
         log_ratio = jnp.log(jnp.clip(ratio, jnp.exp(-9.0), jnp.exp(9.0)))
         kl = ratio - 1.0 - log_ratio
         return self.program(
             ratio=ratio, log_ratio=log_ratio, advantage=advantage, kl=kl, fraction=fraction
         )
 
-    def look(self) -> jax.Array:
-        """The slope of f in the ratio: what f is at ratio 1 is taken off. [16]."""
+    def signature(self) -> jax.Array:
+        """The slope of f in the ratio, as the value at ratio 1 is taken off. [16]."""
         one = lambda name, low, high: jnp.asarray(probes(name, low, high)[:, 0])
         others = one("advantage", -2.0, 2.0), one("fraction", 0.0, 1.0)
         ratio = one("ratio", 0.25, 4.0)
@@ -109,17 +122,21 @@ class DriftProgram:
 
 
 @pytree
-class FunctionProgram:
+class FunctionProgram(SymbolicFunction):
     """A program of any inputs, as a function."""
 
     program: Program
 
-    def __call__(self, **inputs: Any) -> jax.Array:
+    def __call__(self, **inputs: jax.Array) -> jax.Array:
         return self.program(**inputs)
 
-    def look(self) -> jax.Array:
-        """What it is. [16]."""
+    def signature(self) -> jax.Array:
+        """The values themselves. [16]."""
         return self.program(**{name: probes(name)[:, 0] for name in self.program.language.names})
+
+
+def _probes(name: str, low: float, high: float) -> jax.Array:
+    return jnp.asarray(probes(name, low, high)[:, 0])
 
 
 DQN = "(at(values, action) - (reward + discount * best(next_values))) ** 2"
