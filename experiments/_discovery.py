@@ -188,7 +188,7 @@ def discover(
     points = itertools.product(*(values.tolist() for values in over.values()), range(config.seeds))
     place = [dict(zip([*over, "seed"], point, strict=True)) for point in points]
     return results, [
-        rl.policy(folder, training, kept="best", **each).state.params for each in place
+        rl.agent(folder, training, kept="best", **each) for each in place
     ]
 
 

@@ -37,10 +37,10 @@ SEEDS = {"seed": np.arange(3)}
 def replayed(training, seeds):
     """Each row's evaluations and parameters. Slowly."""
     keys = jax.vmap(jax.random.key)(seeds)
-    state, rows = jax.vmap(training.begin)(keys), []
-    advance = jax.jit(jax.vmap(training.advance, in_axes=(0, 0, None)))
+    state, rows = jax.vmap(training.init)(keys), []
+    run_row = jax.jit(jax.vmap(training.run_row, in_axes=(0, 0, None)))
     for row in range(training.evals):
-        state, metrics = advance(keys, state, row)
+        state, metrics = run_row(keys, state, row)
         rows.append((np.asarray(metrics["evaluation"]), state.params))
     return rows
 
@@ -64,10 +64,10 @@ def test_the_best_are_those_that_were_evaluated(tmp_path):
         )
         assert results["best_step"].sel(seed=seed) == results["step"][row]
         after = [jax.tree.map(lambda x: x[seed], params) for _, params in evaluated]  # noqa: B023
-        kept = rl.policy(tmp_path / "x", EVALUATED, kept="best", seed=seed).state.params
+        kept = rl.policy(tmp_path / "x", EVALUATED, kept="best", seed=seed).agent.params
         assert int(np.argmin([far(kept, params) for params in after])) == row
         assert far(kept, after[row]) < 1e-3
-        assert far(rl.policy(tmp_path / "x", EVALUATED, seed=seed).state.params, after[-1]) < 1e-3
+        assert far(rl.policy(tmp_path / "x", EVALUATED, seed=seed).agent.params, after[-1]) < 1e-3
     assert len(set(rows)) > 1  # else a wrong row would pass
 
 

@@ -77,9 +77,9 @@ def test_a_stopped_member_does_not_change(tmp_path):
         train(Choice(), steps=64, evals=2), {"seed": np.arange(1)}, folder=tmp_path / "short"
     )
     assert short["loss"].notnull().all()
-    stopped = rl.policy(tmp_path / "x", training, stop_after=64).state.params
-    other = rl.policy(tmp_path / "x", training, stop_after=128).state.params
-    alone = rl.policy(tmp_path / "short", train(Choice(), steps=64, evals=2)).state.params
+    stopped = rl.policy(tmp_path / "x", training, stop_after=64).agent.params
+    other = rl.policy(tmp_path / "x", training, stop_after=128).agent.params
+    alone = rl.policy(tmp_path / "short", train(Choice(), steps=64, evals=2)).agent.params
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-5), stopped, alone
     )

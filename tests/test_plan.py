@@ -274,7 +274,8 @@ MEASURED = """
     import jax, jax.numpy as jnp
     import jaxrl as rl
     from jaxrl import tree
-    from jaxrl.rules import Clock
+    from jaxrl.algorithms.base import Algorithm
+    from jaxrl.clock import Clock
     from jaxrl.sweep import executor
 
     @rl.pytree
@@ -297,26 +298,25 @@ MEASURED = """
         at: jax.Array
 
     @rl.pytree
-    class Replay:  # a member with a buffer of 64 MB, of which each update writes and reads some
+    class Replay(Algorithm):  # a member with a buffer of 64 MB, of which updates read and write some
         size: int = rl.static(default=4096)
         steps_per_update = 256
 
-        def start(self, env):
-            return ()
-
-        def act(self, key, env, state, memory, obs):
-            return memory, jnp.int32(0)
+        def agent(self, state):
+            return state.params
 
         def init(self, key, env, num_updates=float("inf")):
             buffer = jnp.zeros((self.size, env.size))
-            return Ring(jnp.zeros(4), Clock(jnp.int32(0), jnp.float32(num_updates)), buffer, jnp.int32(0))
+            clock = Clock(jnp.int32(0), jnp.float32(num_updates))
+            return Ring(jnp.zeros(4), clock, buffer, jnp.int32(0))
 
         def update(self, key, env, state):
             key_play, key_learn = jax.random.split(key)
             obs = jax.random.normal(key_play, (256, env.size))
             buffer = jax.lax.dynamic_update_slice(state.buffer, obs, (state.at, 0))
             loss = buffer[jax.random.randint(key_learn, (32,), 0, self.size)].mean()
-            state = tree.replace(state, params=state.params + loss, buffer=buffer, at=(state.at + 256) % self.size)
+            at = (state.at + 256) % self.size
+            state = tree.replace(state, params=state.params + loss, buffer=buffer, at=at)
             return state, {"return": loss, "length": loss, "episodes": jnp.int32(1), "loss": loss}
 
     def resident():
@@ -339,16 +339,20 @@ MEASURED = """
 
     seen, going, run_chunk = [], [True], executor.Executor._run_chunk
     executor.Executor._run_chunk = measured
+    small = dict(network=rl.MLP((4,)), epochs=1, minibatches=1)
     algo, steps = {
-        "ppo": (rl.ppo(network=rl.MLP((4,)), num_envs=32, num_steps=32, epochs=1, minibatches=1), 1024),
+        "ppo": (rl.ppo(**small, num_envs=32, num_steps=32), 1024),
         "replay": (Replay(), 256 * 16),
         "kept": (Replay(), 256 * 32),
     }[sys.argv[1]]
     training = rl.Training(algo, Wide(), steps, evals=2 if sys.argv[1] == "kept" else 1, episodes=0)
-    words = {"folder": sys.argv[2], "chunk": 4} if sys.argv[1] == "kept" else {"chunk": 16 if sys.argv[1] == "ppo" else 8}
+    is_kept = sys.argv[1] == "kept"
+    words = {"chunk": 4 if is_kept else 16 if sys.argv[1] == "ppo" else 8}
+    words |= {"folder": sys.argv[2]} if is_kept else {}
     over = {"seed": jnp.arange(words["chunk"])}
     plan = rl.plan(training, over, probe=False, **words)
-    rl.sweep(training, over, progress=False, **words, **({"save_seconds": 0.0} if sys.argv[1] == "kept" else {}))
+    saving = {"save_seconds": 0.0} if is_kept else {}
+    rl.sweep(training, over, progress=False, **words, **saving)
     print(plan.peak_bytes, max(seen) - seen[0], sep="|")
 """
 

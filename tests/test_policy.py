@@ -59,13 +59,13 @@ def own(folder, tmp_path):
 def test_the_folder_alone_gives_the_policy_of_a_member(folder):
     where = dict(lr=1e-2, win=0.3, seed=1_000_001)
     alone, given = rl.policy(folder, **where), rl.policy(folder, CATCH, **where)
-    assert_equal(alone.state.params, given.state.params)
+    assert_equal(alone.agent.params, given.agent.params)
     assert_equal(alone.training, given.training)
     assert alone.training.env.win == np.float32(0.3)  # with the member's config
     assert alone.training.algo.lr == np.float32(1e-2)
     other = rl.policy(folder, **where | dict(seed=1_000_000))
     assert not np.array_equal(
-        jax.tree.leaves(alone.state.params)[1], jax.tree.leaves(other.state.params)[1]
+        jax.tree.leaves(alone.agent.params)[1], jax.tree.leaves(other.agent.params)[1]
     )
     assert np.isfinite(rl.evaluate(jax.random.key(0), alone.training.env, alone, 2)).all()
     best = rl.best(rl.load(folder), "loss")
@@ -95,7 +95,7 @@ def test_labels_of_no_member_are_explained(folder, where, message):
 def test_labels_may_be_numbers_of_any_kind(folder):
     plain = rl.policy(folder, lr=1e-2, win=0.3, seed=7)
     other = rl.policy(folder, lr=np.float32(1e-2), win=jnp.float32(0.3), seed=7.0)
-    assert_equal(plain.state.params, other.state.params)
+    assert_equal(plain.agent.params, other.agent.params)
 
 
 def test_an_axis_of_one_value_need_not_be_named(tmp_path):
@@ -110,7 +110,7 @@ def test_an_axis_of_one_value_need_not_be_named(tmp_path):
     )
     assert trained_again(tmp_path / "x", 3).equal
     given = rl.policy(tmp_path / "x", CATCH, objective=1, seed=1)
-    assert_equal((given.training, given.state.params), (policy.training, policy.state.params))
+    assert_equal((given.training, given.agent.params), (policy.training, policy.agent.params))
     record = json.loads((tmp_path / "x" / "sweep.json").read_text())
     del record["recipe"]
     (tmp_path / "x" / "sweep.json").write_text(json.dumps(record))
@@ -139,10 +139,10 @@ def test_a_manipulated_recipe_runs_nothing(own):
 
 
 def test_of_two_chunks_the_undamaged_one_is_read(own, capsys):
-    kept = rl.policy(own, lr=1e-2, win=0.3, seed=1_000_001).state.params
+    kept = rl.policy(own, lr=1e-2, win=0.3, seed=1_000_001).agent.params
     last = own / "members" / "00000010-00000012.npz"
     (own / "members" / "00000011-00000013.npz").write_bytes(b"damaged")
-    assert_equal(kept, rl.policy(own, lr=1e-2, win=0.3, seed=1_000_001).state.params)
+    assert_equal(kept, rl.policy(own, lr=1e-2, win=0.3, seed=1_000_001).agent.params)
     assert "00000011-00000013.npz is damaged" in capsys.readouterr().out
     content = bytearray(last.read_bytes())
     content[len(content) // 2] ^= 0xFF
@@ -238,13 +238,13 @@ def test_a_group_of_a_static_axis_has_its_training(tmp_path):
     where = dict(network="MLP((2, 2))", seed=1)
     alone, given = rl.policy(tmp_path / "x", **where), rl.policy(tmp_path / "x", CATCH, **where)
     assert alone.training.algo.network == rl.MLP((2, 2))
-    assert_equal((alone.training, alone.state.params), (given.training, given.state.params))
+    assert_equal((alone.training, alone.agent.params), (given.training, given.agent.params))
     again = trained_again(tmp_path / "x", 3)
     assert again.equal
     assert again.where == where
     assert again.curves["best_step"] in (16, 32)
     best = rl.policy(tmp_path / "x", **where, kept="best")
-    assert jax.tree.structure(best.state) == jax.tree.structure(alone.state)
+    assert jax.tree.structure(best.agent) == jax.tree.structure(alone.agent)
     with pytest.raises(ValueError, match="network is one of"):
         rl.policy(tmp_path / "x", seed=1)
     with pytest.raises(ValueError, match="another training"):

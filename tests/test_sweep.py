@@ -17,6 +17,7 @@ from probes import Choice
 
 import envs
 import jaxrl as rl
+from jaxrl import rollout
 from jaxrl.sweep import executor, provenance
 
 SMALL = dict(network=rl.MLP((4,)), num_envs=2, num_steps=4, minibatches=1, epochs=1)
@@ -178,11 +179,12 @@ def test_the_policy_of_a_member_is_the_one_that_was_trained(tmp_path):
     )
     assert rl.best(results)["lr"] == 3e-2
     policy = rl.policy(tmp_path / "x", training, lr=3e-2, seed=7)
-    assert rl.evaluate(jax.random.key(0), Choice(), policy, 2, policy.memory).tolist() == [1.0, 1.0]
-    assert policy(jax.random.key(0), (), jnp.zeros(1))[1] == 1
+    assert rl.evaluate(jax.random.key(0), Choice(), policy, 2).tolist() == [1.0, 1.0]
+    episode = rollout.reset(jax.random.key(0), Choice(), policy.rnn_state)
+    assert policy(jax.random.key(0), episode)[1] == 1
     state, _ = jax.jit(rl.tree.put(training, {"lr": 3e-2}))(jax.random.key(7))
     np.testing.assert_allclose(
-        jax.tree.leaves(policy.state.params)[1], jax.tree.leaves(state.params)[1], atol=1e-4
+        jax.tree.leaves(policy.agent.params)[1], jax.tree.leaves(state.params)[1], atol=1e-4
     )
     with pytest.raises(ValueError, match="seed=8 was not swept"):
         rl.policy(tmp_path / "x", training, lr=3e-2, seed=8)

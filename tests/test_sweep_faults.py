@@ -185,7 +185,7 @@ def test_a_policy_needs_the_training_that_made_it(tmp_path):
     np.testing.assert_array_equal(policy.training.env.goal, [2, 2])
     last = rl.policy(tmp_path / "x", training, goal=1, seed=1_000_000)
     assert not np.array_equal(
-        jax.tree.leaves(policy.state.params)[1], jax.tree.leaves(last.state.params)[1]
+        jax.tree.leaves(policy.agent.params)[1], jax.tree.leaves(last.agent.params)[1]
     )
     other = rl.Training(
         rl.ppo(**SMALL | dict(network=rl.MLP((8,)))), envs.make("GridWorld"), 16, evals=1

@@ -396,7 +396,7 @@ def test_a_search_finds_the_square_among_noise(found):
     assert (kept["evaluation"][:, -1] > 0.99).all()
     assert (np.diff(kept["evaluation"]) >= -1e-6).all()  # the hall forgets nothing
     assert ((kept["programs"] > 0) & (kept["new_share"] < 1)).all()
-    best = rl.policy(folder, TRAINING, seed=0).state.params["model"]
+    best = rl.agent(folder, TRAINING, seed=0)["model"]
     assert "x ** 2" in formula(best.program).replace("abs(x)", "x")
 
 

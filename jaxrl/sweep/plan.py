@@ -408,7 +408,7 @@ def _sizes(job: _Job) -> tuple[int, int]:
 
     def first_row(config: Any) -> Any:
         training, key = at(config, job.run)
-        state, metrics = training.advance(key, training.begin(key), 0)
+        state, metrics = training.run_row(key, training.init(key), 0)
         return agent_of(training, state), metrics
 
     agent, metrics = jax.eval_shape(first_row, config)

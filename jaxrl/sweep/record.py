@@ -114,7 +114,7 @@ def _trace(run: Any, grid: Grid) -> tuple[Any, dict[str, Any]]:
 
     def first_row(config: Any, arrays: list[jax.Array]) -> Any:
         training, key = at(config, combine(arrays))
-        return training.advance(key, training.begin(key), 0)
+        return training.run_row(key, training.init(key), 0)
 
     program, shapes = jax.make_jaxpr(first_row, return_shape=True)(grid.first, large)
     return program, shapes[1] | run.clocks

@@ -286,7 +286,7 @@ def _check_together(training: Training, ranges: dict[str, Range], others: list[s
             )
             for name in others:
                 with_note(combination, tree.find, made, name)
-            with_note(combination, jax.eval_shape, made.begin, jax.random.key(0))
+            with_note(combination, jax.eval_shape, made.init, jax.random.key(0))
         except AttributeError as error:  # a number, say, where a network belongs
             raise TypeError(
                 f"{combination} is not of the kind that belongs there: {error}."
