@@ -1,5 +1,5 @@
-"""Traced counts: fewer epochs, shorter runs, normalisation on or off in one program; each equals the
-program that is compiled for it.
+"""Traced counts: fewer epochs, shorter runs, normalisation on or off, all in one program; each is
+equal to the program that is compiled for it.
 """
 
 import dataclasses

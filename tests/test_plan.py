@@ -298,7 +298,7 @@ MEASURED = """
         at: jax.Array
 
     @rl.pytree
-    class Replay(Algorithm):  # a member with a buffer of 64 MB, of which updates read and write some
+    class Replay(Algorithm):  # a buffer of 64 MB, of which updates read and write some
         size: int = rl.static(default=4096)
         steps_per_update = 256
 

@@ -202,7 +202,9 @@ def test_other_json_is_refused(found, tmp_path, monkeypatch):
 
 def test_reading_imports_nothing_but_the_kit_and_gymnax():
     code = (
-        "import sys, json, jaxrl as rl; from jaxrl.sweep import serialize; before = set(sys.modules)\n"
+        "import sys, json, jaxrl as rl\n"
+        "from jaxrl.sweep import serialize\n"
+        "before = set(sys.modules)\n"
         "for found in json.loads(sys.argv[1]):\n"
         "    try: serialize.decode(found)\n"
         "    except ValueError: pass\n"
@@ -259,5 +261,5 @@ def test_a_large_array_executes_nothing(tmp_path):
     reference = arrays.reference(np.zeros(2**17))
     (tmp_path / "arrays").mkdir()
     np.save(tmp_path / reference["path"], np.array([print], object), allow_pickle=True)
-    with pytest.raises(ValueError, match="allow_pickle|Array can't be memory-mapped"):
+    with pytest.raises(ValueError, match=r"Python objects|memory-mapped"):
         arrays.load(tmp_path, reference)

@@ -6,13 +6,16 @@ Each is one FOLDER/arrays/SHA256.npy, written once. Loading one executes nothing
 import hashlib
 import pathlib
 import re
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.sweep.files import write
+from jaxrl.tree import partition
+
+T = TypeVar("T")
 
 LARGE = 2**16  # bytes: larger arrays are arguments of the compiled program, and files in a folder
 NAME = re.compile(r"arrays/[0-9a-f]{64}\.npy")
@@ -25,6 +28,12 @@ def is_large(leaf: Any) -> bool:
         return False
     is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     return not is_key and leaf.size * leaf.dtype.itemsize > LARGE
+
+
+def on_device(tree: T) -> T:
+    """The same pytree with its large arrays as jax's, which traced code can index."""
+    large, combine = partition(tree, is_large)
+    return combine([jnp.asarray(x) for x in large]) if large else tree
 
 
 def reference(array: Any) -> Reference:

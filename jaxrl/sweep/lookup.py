@@ -57,7 +57,7 @@ def training_of(folder: pathlib.Path, record: Record, training: Training | None 
             "them."
         )
     if training is not None:
-        return _same(folder, record, training)
+        return arrays.on_device(_same(folder, record, training))
     try:
         found = serialize.decode(record.get("recipe"), load=_load_from(folder))
     except ValueError as error:

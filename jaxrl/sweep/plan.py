@@ -18,6 +18,7 @@ from jaxrl.devices import cache_compilations
 from jaxrl.progress import clock
 from jaxrl.sweep import multihost, store
 from jaxrl.sweep.api import check_chunk, refuse_unknown, width_of
+from jaxrl.sweep.arrays import on_device
 from jaxrl.sweep.checkpoint import MAX_KEPT
 from jaxrl.sweep.executor import (
     Config,
@@ -258,7 +259,7 @@ def plan(
             f"processes={processes} would run nothing: write how many share the sweep, say "
             "processes=1."
         )
-    limit, grid = as_bytes(memory_limit), Grid(over)
+    limit, grid, run = as_bytes(memory_limit), Grid(over), on_device(run)
     cache_compilations()
     home = None if folder is None else pathlib.Path(folder).expanduser()
 

@@ -19,6 +19,7 @@ from jaxrl import stats
 from jaxrl.devices import cache_compilations
 from jaxrl.progress import Report
 from jaxrl.sweep import provenance, store
+from jaxrl.sweep.arrays import on_device
 from jaxrl.train import Training
 from jaxrl.tuning.history import Tuner
 from jaxrl.tuning.result import TuningResult
@@ -82,6 +83,7 @@ def repeat(
     bound = inspect.signature(tune).bind(training, space, **options)
     bound.apply_defaults()
     folder, progress = bound.arguments.pop("folder"), bound.arguments.pop("progress")
+    training = bound.arguments["training"] = on_device(training)
     study = Study(**bound.arguments, repetitions=repetitions)
     if jax.process_count() > 1:
         raise ValueError(
