@@ -1,6 +1,7 @@
 """`sweep`: names, order, chunks, folders, devices, large arrays, and its errors."""
 
 import json
+import os
 import subprocess
 import sys
 import textwrap
@@ -314,3 +315,28 @@ def test_an_option_of_the_optimiser_is_swept_by_its_name():
         results["loss"].sel(eps=1.0), quiet(other, {"seed": jnp.arange(2)})["loss"], rtol=1e-4
     )
     assert not np.allclose(results["loss"].sel(eps=1.0), results["loss"].sel(eps=1e-5))
+
+
+CACHE = """
+    import jax, jax.numpy as jnp, os, pathlib, sys
+    before = dict(jax.config.values)
+    import jaxrl as rl
+    changed = [name for name, value in jax.config.values.items() if value != before[name]]
+    assert not changed, changed
+    jnp.arange(3) + 1  # jax has compiled, and decided on a cache
+    rl.sweep(lambda a: {"y": jnp.sin(a)}, {"a": jnp.arange(2.0)}, progress=False)
+    print(jax.config.jax_compilation_cache_dir)
+"""
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_the_compilation_cache_is_set_by_a_sweep_and_not_by_the_import(own, tmp_path):
+    env = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
+    env |= {"XDG_CACHE_HOME": str(tmp_path / "home")}
+    env |= {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "own")} if own else {}
+    words = [sys.executable, "-c", textwrap.dedent(CACHE)]
+    done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    folder = tmp_path / "own" if own else tmp_path / "home" / "jaxrl" / "xla"
+    assert done.stdout.split() == [str(folder)]
+    assert any(folder.iterdir())

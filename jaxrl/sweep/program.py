@@ -221,6 +221,7 @@ def middle(returns: np.ndarray) -> float:
 
 # ------------------------------------------------------------------------------------------- agents
 
+
 def agent_of(training: Training, state: Any) -> list[Any]:
     """The leaves of the agent of a state, or of states [width, ...]; none where the algorithm
     defines no agent.

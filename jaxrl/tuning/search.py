@@ -155,7 +155,7 @@ def _test(
         for i, start, (curves, left) in zip(active, starts, outcome, strict=True):
             states[i] = left
             for name, new in curves.items():
-                before = tested[i].get(name, new[0])[:, :start]
+                before = tested[i][name][:, :start] if start else new[0, :, :0]
                 tested[i][name] = np.concatenate([before, new[0, :, start:]], 1)
         runner.remove_states(f"test-{number - 1:04d}")
     runner.remove_states(f"test-{rounds - 1:04d}")

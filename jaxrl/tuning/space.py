@@ -193,8 +193,10 @@ class Space:
         """The options of the grouped names that a point has: the program that it needs."""
         places = zip(self.ranges.items(), point, strict=True)
         return tuple(
-            place(float(u), len(each.options)) for (name, each), u in places if name in self.grouped
-        )  # type: ignore[attr-defined]
+            place(float(u), len(each.options))
+            for (name, each), u in places
+            if name in self.grouped and isinstance(each, Integer | Choice)
+        )
 
     def labels(self, points: Sequence[np.ndarray] | np.ndarray) -> dict[str, np.ndarray]:
         """The values of points for a table, {name: [n]}: numbers, or a short text for each."""
