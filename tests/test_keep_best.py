@@ -7,7 +7,9 @@ import pytest
 from test_resume import TRAINING
 
 import jaxrl as rl
+from jaxrl.algorithms.base import Algorithm
 from jaxrl.env import Env
+from jaxrl.rollout import Policy
 
 
 @rl.pytree
@@ -79,3 +81,44 @@ def test_errors_of_keep_best(tmp_path):
         rl.policy(tmp_path / "x", TRAINING, kept="best")
     with pytest.raises(ValueError, match="neither of final, best"):
         rl.policy(tmp_path / "x", TRAINING, kept="newest")
+
+
+@rl.pytree
+class Empty:
+    params: dict
+    clock: rl.Clock
+
+
+@rl.pytree
+class Still(Algorithm):
+    """A policy without parameters; an update reports nothing."""
+
+    steps_per_update = 4
+
+    def init(self, key, env, num_updates=float("inf")):
+        return Empty({}, rl.Clock(jnp.int32(0), jnp.float32(num_updates)))
+
+    def update(self, key, env, state):
+        return Empty({}, state.clock.tick()), {}
+
+    def agent(self, state):
+        return {}
+
+    def policy(self, env, agent, greedy):
+        return Policy(lambda key, episode: ((), jnp.int32(0), ()))
+
+
+def test_an_empty_agent_and_metrics_without_a_return(tmp_path):
+    training = rl.Training(Still(), Noisy(), steps=16, evals=2, episodes=2, eval_share=1.0)
+    reports = []
+    results = rl.sweep(
+        training, SEEDS, folder=tmp_path / "x", keep_best=True, progress=reports.append
+    )
+    assert {"return", "length"}.isdisjoint(results)
+    np.testing.assert_array_equal(results["best_evaluation"], results["evaluation"].max("step"))
+    assert all(np.isnan(report.score) for report in reports)
+    for kept in ("final", "best"):
+        policy = rl.policy(tmp_path / "x", training, kept=kept, seed=1)
+        assert policy.agent == {}
+        assert rl.evaluate(jax.random.key(0), Noisy(), policy, 3).shape == (3,)
+    assert rl.rerun(tmp_path / "x", 2, training, progress=False).equal

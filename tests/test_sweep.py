@@ -1,4 +1,4 @@
-"""`sweep`: names, order, chunks, folders, devices, large arrays, and its errors."""
+"""`sweep`: names, order, chunks, folders, devices, the compilation cache, and errors."""
 
 import json
 import os

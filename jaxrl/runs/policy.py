@@ -60,8 +60,8 @@ def agent(
     kept: str = "final",
     **where: Any,
 ) -> Agent:
-    """What a folder keeps of a member, `algo.agent(state)` of its state: parameters and whatever
-    else acting needs; of a meta-learner its meta-parameters. Arguments and errors as in `policy`.
+    """The agent of a member, `algo.agent(state)` of its state: parameters and all else that acting
+    needs; of a meta-learner its meta-parameters. Arguments and errors as in `policy`.
     """
     return _read(folder, training, kept, where)[1]
 

@@ -37,7 +37,7 @@ def on_device(tree: T) -> T:
 
 
 def reference(array: Any) -> Reference:
-    """What stands for an array in a record: its digest, shape, dtype and file."""
+    """The digest, shape, dtype and file of an array, which stand for it in a record."""
     host = np.ascontiguousarray(array)
     digest = _digest(host)
     return {
@@ -85,7 +85,7 @@ def load(folder: pathlib.Path, found: Reference) -> np.ndarray:
 
 
 def _homes(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Where an array may be: in the folder, or, of a group static/NNN, in that of its sweep."""
+    """The folders that an array may be in: its own, and, of a group static/NNN, its sweep's."""
     grouped = folder.parent.name == "static"
     return [folder, folder.parent.parent] if grouped else [folder]
 

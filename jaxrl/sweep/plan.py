@@ -237,7 +237,7 @@ def plan(
     processes: int | None = None,
     **unknown: Any,
 ) -> Plan | Plans:
-    """What `sweep` of the same arguments will take, without training: members, chunks, memory, disk
+    """The needs of `sweep` with the same arguments, without training: members, chunks, memory, disk
     and time.
 
     It compiles what the sweep will run, which then finds a `Training` in the compilation cache.
