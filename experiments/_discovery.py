@@ -210,9 +210,7 @@ def discover(
     results = rl.sweep(training, over | {"seed": keys}, folder=folder, keep_best=True, **options)
     points = itertools.product(*(values.tolist() for values in over.values()), range(config.seeds))
     place = [dict(zip([*over, "seed"], point, strict=True)) for point in points]
-    return results, [
-        rl.policy(folder, training, kept="best", **each).state.params for each in place
-    ]
+    return results, [rl.agent(folder, training, kept="best", **each) for each in place]
 
 
 def scorer(inner: InnerProblem, tasks: Any, levels: int) -> Callable[..., np.ndarray]:

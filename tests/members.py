@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+import envs
 import jaxrl as rl
 from jaxrl import noise
 from jaxrl.algorithms import critics
@@ -234,3 +235,13 @@ def _worth(learner, space, params, obs):
         learner._critic(space), params["critic"], batch_of_one(obs), proposal.action
     )["q"]
     return jnp.squeeze(proposal.mean(value.mean(0)))
+
+
+# one training for all tests in which learning is not the point, so that they share its programs
+TINY = rl.Training(
+    rl.ppo(network=rl.MLP((4,)), num_envs=2, num_steps=4, epochs=1, minibatches=1),
+    envs.make("Catch", rows=3, columns=3),
+    steps=32,
+    evals=2,
+    episodes=0,
+)
