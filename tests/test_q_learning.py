@@ -72,7 +72,7 @@ def test_every_head_combines_with_every_option(head, backup, switches):
 def test_a_forbidden_action_is_neither_followed_nor_a_nan(head, backup):
     """The action forbidden at the next observation has the largest value: no target uses it."""
     env = Probe(rl.Discrete(3), shape=(1,), masked=True)
-    algo = rl.dqn(head=head, backup=backup, double=False, **TINY)
+    algo = rl.dqn(head=head, backup=backup, **TINY)
     learner, allowed = algo.learner, jnp.ones(3, bool)
 
     @quick
