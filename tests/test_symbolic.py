@@ -248,7 +248,7 @@ def test_nonsense_is_refused():
         "ratio +": "is not a formula",
         "rato * 2": "nearest are ratio",
         "print(ratio)": "is not part of the language",
-        "ratio": "one operation at least",
+        "ratio": "at least one operation",
         "max(ratio)": "with 1 arguments",
         "ratio * 1.5 + ratio * 2.5 + ratio * 3.5 + ratio * 4.5 + ratio * 5.5": "5 numbers",
     }.items():
