@@ -140,7 +140,7 @@ def test_a_forbidden_action_is_never_taken(name):
     assert paid == 1.0  # at each step
 
 
-@pytest.mark.slow
+@pytest.mark.rotate
 @pytest.mark.parametrize("name", MASKED)
 def test_a_life_under_masks_is_finite(name):
     """Also past its warm-up: no -inf of a forbidden action meets a 0."""

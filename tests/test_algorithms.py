@@ -148,7 +148,12 @@ def test_ten_times_and_a_tenth_of_the_learning_rate_stay_finite(name, kind):
     )
 
 
-@pytest.mark.parametrize("name", MEMBERS)
+LOOPS = {"ppo", "grpo", "dqn", "r2d2", "sac", "stream_q"}  # one of each kind of loop
+
+
+@pytest.mark.parametrize(
+    "name", [n if n in LOOPS else pytest.param(n, marks=pytest.mark.rotate) for n in MEMBERS]
+)
 def test_vmap_is_a_loop_and_a_state_is_a_checkpoint(name):
     """A run alone does what it did among nine; and two rows are one, save, load, another: bit for
     bit.

@@ -15,7 +15,7 @@ import jaxrl as rl
 from jaxrl import meta, tuning
 from jaxrl.algorithms.rewarded import Rewarded, RewardModel
 from jaxrl.symbolic import LossProgram
-from jaxrl.tree import pytree, put
+from jaxrl.tree import put, pytree
 
 LEARNER = rl.ppo(
     network=rl.MLP((4,)), num_envs=2, num_steps=4, epochs=1, minibatches=1, schedule=rl.Constant()

@@ -37,7 +37,7 @@ def train(asked: Any, maker: Callable[..., Any]) -> None:
         "static": counts,
         "chunk": asked.chunk,
         "folder": asked.folder,
-        "memory": asked.memory_limit,
+        "memory_limit": asked.memory_limit,
     }
     if asked.plan:
         return print(rl.plan(training, axes, **limits, keep_best=asked.keep_best))

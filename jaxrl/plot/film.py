@@ -87,15 +87,14 @@ def _episode(env: Env, policy: rollout.Policy, key: jax.Array) -> tuple[Any, np.
 
     def move(episode: rollout.Episode, key: jax.Array) -> tuple[rollout.Episode, Any]:
         key_act, key_env = jax.random.split(key)
-        memory, action = policy(key_act, episode.memory, episode.obs)
-        following, transition = rollout.step(
-            key_env, env, tree.replace(episode, memory=memory), action
-        )
-        return following, (following.state, following.ret, transition.done)
+        rnn_state, action, _ = policy(key_act, episode)
+        episode = tree.replace(episode, rnn_state=rnn_state)
+        following, transition = rollout.step(key_env, env, episode, action)
+        return following, (following.state, following.episode_return, transition.done)
 
     @jax.jit
     def play() -> Any:
-        first = rollout.begin(key_reset, env, getattr(policy, "memory", ()))
+        first = rollout.reset(key_reset, env, policy.rnn_state)
         return first.state, jax.lax.scan(move, first, jax.random.split(key_play, env.max_steps))[1]
 
     first, (states, returns, done) = jax.device_get(play())
