@@ -40,7 +40,7 @@ from jaxrl.tree import pytree, replace
 ALL = Language(VALUE_LANGUAGE.inputs, tuple(OPERATIONS))
 LANGUAGES = {"value": VALUE_LANGUAGE, "drift": DRIFT_LANGUAGE, "all": ALL}
 LINES = 8
-born = {
+random_programs = {
     name: jax.jit(lambda key, one=one: random_program(key, one, LINES))
     for name, one in LANGUAGES.items()
 }
@@ -108,7 +108,7 @@ def test_the_executor_does_what_a_slow_interpreter_does_and_its_slopes_are_finit
         "discount": rng.random(),
         "fraction": rng.random(),
     }
-    program = born["all"](jax.random.key(seed))
+    program = random_programs["all"](jax.random.key(seed))
     result, slopes = both(
         program, {name: jnp.asarray(x, jnp.float32) for name, x in inputs.items()}
     )
@@ -139,8 +139,8 @@ def test_every_question_to_a_list_has_its_own_answer():
         choices = {"action": 1} | {
             f"argbest({other})": row.argmax() for other, row in lists.items()
         }
-        for who, action in choices.items():
-            np.testing.assert_allclose(ask(f"at({name}, {who})"), held[action], rtol=1e-6)
+        for name_of, action in choices.items():
+            np.testing.assert_allclose(ask(f"at({name}, {name_of})"), held[action], rtol=1e-6)
 
 
 def test_what_is_forbidden_is_no_infinity_to_a_program():
@@ -174,7 +174,7 @@ def well_typed(program):
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**31))
 def test_every_program_that_is_born_and_every_mutant_is_well_typed(name, seed):
-    program = born[name](jax.random.key(seed))
+    program = random_programs[name](jax.random.key(seed))
     assert well_typed(program)
     for n in range(8):
         changed = mutated(jax.random.fold_in(jax.random.key(seed), n + 1), program)
@@ -224,7 +224,7 @@ def test_a_formula_means_what_its_program_does(name):
         name: jnp.linspace(0.1, 1.3, 3) * (i + 1) for i, name in enumerate(LANGUAGES[name].names)
     }
     for seed in range(15):
-        program = born[name](jax.random.key(seed))
+        program = random_programs[name](jax.random.key(seed))
         text = formula(program, digits=9)
         expected, _ = both(program, inputs)
         if (
@@ -247,8 +247,8 @@ def test_nonsense_is_refused():
     for text, why in {
         "ratio +": "is not a formula",
         "rato * 2": "nearest are ratio",
-        "print(ratio)": "nothing that the language knows",
-        "ratio": "one operation at least",
+        "print(ratio)": "is not part of the language",
+        "ratio": "at least one operation",
         "max(ratio)": "with 1 arguments",
         "ratio * 1.5 + ratio * 2.5 + ratio * 3.5 + ratio * 4.5 + ratio * 5.5": "5 numbers",
     }.items():
@@ -312,7 +312,7 @@ def test_any_program_with_a_margin_keeps_the_drift_conditions():
     )
     for seed in range(10):
         drift, slope = look(
-            ratio, advantage, DriftProgram(born["drift"](jax.random.key(seed)), 1e-4)
+            ratio, advantage, DriftProgram(random_programs["drift"](jax.random.key(seed)), 1e-4)
         )
         assert (drift >= 0.0).all()
         assert not drift[:8].any()
