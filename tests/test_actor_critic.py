@@ -481,7 +481,7 @@ def test_an_optimiser_skips_statistics_and_acting_uses_them():
 
 def test_what_crossq_can_t_be_is_explained():
     begin = lambda algo: algo.init(jax.random.key(0), LESSONS["aim"])
-    with pytest.raises(ValueError, match=r"chase their own values.*batch_norm=True"):
+    with pytest.raises(ValueError, match=r"chase its own values.*batch_norm=True"):
         begin(rl.crossq(network=RELU))
     with pytest.raises(TypeError, match=r"crossq has no field 'memory'"):
         rl.crossq(memory=Sum())
