@@ -8,7 +8,6 @@ import numpy as np
 
 # Fields by their former names, which a user may still type.
 RENAMED = {
-    "actor_target_rate": "actor_tau",
     "aim": "meta_objective",
     "held_out": "test_seeds",
     "inertia": "noise_correlation",

@@ -2,7 +2,6 @@
 as one family.
 """
 
-import functools
 import inspect
 from typing import Any
 
@@ -19,20 +18,18 @@ from jaxrl.clock import Clock
 from jaxrl.env import Env, Step
 from jaxrl.rollout import Episode
 
-# These programs are small and run once: to compile them well takes twice as long as to compile and
-# run them.
-quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-
 GAMMA = 0.7
 
 
 @rl.pytree
 class Lesson(Env):
-    """Every lesson as a leaf says, so that one program learns them all.
+    """A family of environments in which the leaves select the lesson, so that one program has all.
 
-    Observed is a random sign times `sign`, and time times `clock`. Paid is `always`, the sign times
-    `seen`, nearness to half the sign (or, of two actions, the one that it names) times `aim`,
-    nearness to half (or the second of two) times `best`, and `late` at the second step.
+    The observation is a random sign times `sign`, and the time times `clock`. The reward is
+    `always`; the sign times `seen`; times `aim`, nearness to half the sign (or, of two actions, the
+    one that it names); times `best`, nearness to half (or the second of two actions); and `late` at
+    the second step. With two actions the observation has a mask: where `forbid` is 1, only the
+    action that the sign names is allowed.
     """
 
     sign: float = 0.0
@@ -42,6 +39,7 @@ class Lesson(Env):
     aim: float = 0.0
     best: float = 0.0
     late: float = 0.0
+    forbid: float = 0.0
     length: float = 1.0
     action_space: Any = rl.Box(-1.0, 1.0, (1,))
     max_steps: int = rl.static(default=4)
@@ -52,23 +50,31 @@ class Lesson(Env):
 
     def step(self, key, state, action):
         sign, time = state
-        real = isinstance(self.action_space, rl.Box)
-        near = lambda sign: (
-            -((action[0] - 0.5 * sign) ** 2) if real else sign * (2.0 * action - 1.0)
-        )
         reward = (
             self.always
             + self.seen * sign
-            + self.aim * near(sign)
-            + self.best * near(1.0)
+            + self.aim * self._nearness(action, sign)
+            + self.best * self._nearness(action, 1.0)
             + self.late * (time == 1.0)
         )
-        return (sign, time + 1.0), Step(
-            self._obs(sign, time + 1.0), reward, time + 1.0 >= self.length, {}
-        )
+        obs = self._obs(sign, time + 1.0)
+        return (sign, time + 1.0), Step(obs, reward, time + 1.0 >= self.length, {})
+
+    def _nearness(self, action, sign):
+        if isinstance(self.action_space, rl.Box):
+            return -((action[0] - 0.5 * sign) ** 2)
+        return sign * (2.0 * action - 1.0)
 
     def _obs(self, sign, time):
-        return jnp.float32(self.sign * sign + self.clock * time)[None]
+        obs = jnp.float32(self.sign * sign + self.clock * time)[None]
+        named = jnp.arange(2.0) == (sign + 1.0) / 2.0
+        return self.observe(obs, named | (self.forbid == 0.0))
+
+    def observe(self, obs, allowed=None):
+        """An observation [1] as the policy gets it; all actions are allowed unless given [2]."""
+        if isinstance(self.action_space, rl.Box):
+            return obs
+        return rl.Masked(obs, jnp.ones(2, bool) if allowed is None else allowed)
 
 
 LESSONS = {
@@ -78,6 +84,7 @@ LESSONS = {
     "timed_out": Lesson(always=1.0, length=float("inf")),
     "choice": Lesson(best=1.0),
     "aim": Lesson(sign=1.0, aim=1.0),
+    "masked": Lesson(aim=1.0, forbid=1.0),
 }
 VALUES = [  # (lesson, observation, its value)
     ("value", 0, 1.0),
@@ -184,7 +191,7 @@ def start_at(obs, rnn_state):
 
 
 def value_of(algo, env, state, obs):
-    """The value of an observation [1] in a state; NaN where no values are learned. []."""
+    """The value of an observation in a state; NaN where no values are learned. []."""
     if isinstance(algo, rl.Stream):
         out = algo._forward(env, state.params, state.obs_stats, obs, Clock(1, 1.0))
     elif isinstance(algo, rl.OnPolicy):
@@ -209,7 +216,7 @@ def value_of(algo, env, state, obs):
 
 def batch_of_one(obs):
     """A batch of one row, of which only the observation is read."""
-    rows = obs[None, None]
+    rows = jax.tree.map(lambda x: x[None, None], obs)
     false, zero = jnp.zeros((1, 1), bool), jnp.zeros((1, 1))
     return Batch(
         obs=rows,
