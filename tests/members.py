@@ -2,7 +2,7 @@
 as one family.
 """
 
-import inspect
+import dataclasses
 from typing import Any
 
 import jax
@@ -177,12 +177,9 @@ def make(name, **floats):
 
 
 def floats_of(name):
-    """Every float that its maker names, with what it is here."""
-    defaults = {key: p.default for key, p in inspect.signature(rl.PRESETS[name]).parameters.items()}
-    own = {key: value for key, value in MEMBERS[name][1].items() if key in defaults}
-    return {
-        key: float(value) for key, value in (defaults | own).items() if isinstance(value, float)
-    }
+    """Every float of a member by its keyword, and its value."""
+    member = dataclasses.replace(rl.PRESETS[name], value=make(name))
+    return {key: value for key, value in member.fields().items() if isinstance(value, float)}
 
 
 def start_at(obs, rnn_state):

@@ -202,8 +202,9 @@ def test_ppo_learns_from_a_time_out_as_the_oracle_does():
 
     @jax.jit
     def run(key):
-        state = algo.init(key, env)
-        batch = algo.collect(key, env, state)[1].transitions
+        key_init, key_play = jax.random.split(key)
+        state = algo.init(key_init, env)
+        batch = algo.collect(key_play, env, state)[1].transitions
         targets = algo._prepare(env, state, (), batch)[1].targets
         return batch, targets.advantage, algo.forward(env, state, (), jnp.zeros(1))[1]["value"][0]
 
@@ -222,7 +223,8 @@ def test_observations_are_normalised_by_their_stream_and_frozen_in_evaluation():
 
     @jax.jit
     def update(key, state):
-        obs = algo.collect(jax.random.split(key)[0], env, state)[1].transitions.obs
+        key_collect = jax.random.split(jax.random.clone(key))[0]  # as `update` derives it
+        obs = algo.collect(key_collect, env, state)[1].transitions.obs
         return obs, algo.update(key, env, state)[0]
 
     observed = []
