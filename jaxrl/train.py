@@ -95,7 +95,8 @@ class Training:
         updates = self.updates.sum()
         if self._may_stop:
             updates = jnp.minimum(updates, self._last_update)
-        return self.algo.init(jax.random.fold_in(key, 0), self.env, updates)  # type: ignore[arg-type]
+        state = self.algo.init(jax.random.fold_in(key, 0), self.env, updates)  # type: ignore[arg-type]
+        return jax.tree.map(_strong, state)
 
     def run_row(self, key: jax.Array, state: State, row: jax.Array | int) -> tuple[State, Metrics]:
         """Return the state after the updates of one row, and the row's metrics. []."""
@@ -167,6 +168,11 @@ class Training:
         shapes = jax.eval_shape(evaluate, key)
         nothing = jax.tree.map(lambda x: jnp.full(x.shape, jnp.nan, x.dtype), shapes)
         return jax.lax.cond(jnp.asarray(evaluated)[row], evaluate, lambda _: nothing, key)
+
+
+def _strong(x: Any) -> Any:
+    """An array without jax's weak type, which the state after an update does not have either."""
+    return jax.lax.convert_element_type(x, x.dtype) if getattr(x, "weak_type", False) else x
 
 
 def as_key(seed: Any) -> jax.Array:
