@@ -33,7 +33,7 @@ def zipped(**values: Any) -> Zipped:
     a dot: `zipped(**{"env.g": g, "lr": lr})`.
 
     Raises:
-      ValueError: no name, an empty or single value, names whose values are not equally many.
+      ValueError: no name, an empty or single value, names with different numbers of values.
     """
     if not values:
         raise ValueError(

@@ -49,7 +49,7 @@ def training_of(folder: pathlib.Path, record: Record, training: Training | None 
 
     Raises:
       ValueError: the sweep was of a function, of another training, or of one that the folder can't
-        make: parts that are not of the kit, or a large array whose file is not there.
+        make: parts that are not of the kit, or a large array without its file.
     """
     if "function" in record["run"]:
         raise ValueError(
