@@ -117,7 +117,7 @@ class Line:
 
 @contextlib.contextmanager
 def shown(progress: bool | Callable[[Report], None]) -> Iterator[Callable[[Report], None] | None]:
-    """The function that gets the reports: a live line for True, a given function, None for False."""
+    """The function that gets the reports: a live line for True, a function, None for False."""
     if progress is not True:
         yield progress or None
         return

@@ -179,7 +179,7 @@ def test_a_training_has_static_axes_and_steps_of_their_own(tmp_path):
     assert reports[-1].done == 8
     assert reports[-1].fraction == pytest.approx(1.0)
     assert reports[-1].done_now == pytest.approx(1.0)
-    # a folder whose groups are sweeps
+    # the folders of its groups are sweeps
     xr.testing.assert_identical(results, rl.load(tmp_path / "x"))
     group = rl.load(tmp_path / "x" / "static" / "001")
     assert json.loads(group.attrs["run"])["algo"]["num_envs"] == 3

@@ -55,7 +55,7 @@ def bowl(setting):
 
 
 def play(tuner, score=bowl, budget=20 * 9, seed=0, rows=9, space=CUBE, each=None):
-    """The history of a whole search whose scores are known beforehand."""
+    """The history of a whole search with known scores."""
     history = History(space, np.arange(rows + 1), budget, (seed,))
     while (batch := tuner.ask(history)) is not None:
         if each is not None:

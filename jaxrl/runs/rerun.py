@@ -132,10 +132,11 @@ def _compare_with_file(
     again = _train_again(training, grid, width, devices, best, progress)
     _, labels = lookup.indices_of(record, number)
     curves = _one_member(labels, {name: value[0] for name, value in again.items()})
-    found = load(path).isel(lookup.indices_of(store.read_record(path), member)[0])
+    whole = store.read_record(path)
+    found = load(path).isel(lookup.indices_of(whole, member)[0])
     kept = _own_rows(found, np.asarray(record["step"]))
     curves = curves[[name for name in kept.data_vars if name in curves]]
-    decimals = {name: n for name, n in _decimals(record).items() if name in curves}
+    decimals = {name: n for name, n in _decimals(whole).items() if name in curves}
     rounded = curves.assign({name: curves[name].round(n) for name, n in decimals.items()})
     changed = tuple(_changed(record, make_record(training, grid)))
     drift = _drift(rounded, kept)

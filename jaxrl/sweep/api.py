@@ -52,7 +52,7 @@ def sweep(
     devices.
 
     run: a function `run(**config)` that is traced under vmap and returns a dictionary of arrays;
-    or a `Training`, whose fields are swept by name and whose rows are stepped from here.
+    or a `Training`: its fields are swept by name, and its rows are stepped from here.
     over: {name: values}, each an array (or a pytree of arrays) with a leading axis. The configs
     are their product; names that change together are one axis, `{"setting": zipped(lr=...,
     gamma=...)}`.
@@ -80,8 +80,8 @@ def sweep(
 
     Returns a dataset with an axis for each name (keys are labelled 0, 1, 2, ...), then the
     program's own: `step` for outputs as long as one called so. Its attributes are the
-    reproducibility card. A training whose parameters become non-finite runs on, counts with its
-    return, is marked in `diverged`, and changes no other.
+    reproducibility card. A training with non-finite parameters runs on, counts with its return, is
+    marked in `diverged`, and changes no other.
 
     Raises, before anything compiles:
       ValueError: an empty axis, a name that `run` does not take, a folder that holds another sweep.
@@ -133,7 +133,7 @@ def _run_sweep(
     options: _Options,
     show: Show | None,
 ) -> xr.Dataset:
-    """One sweep without static axes, whose record is made."""
+    """One sweep without static axes, of a given record."""
     kept = None
     if folder is not None:
         kept = store.Store(folder, record, [*jax.tree.leaves(run), *grid.large_arrays])

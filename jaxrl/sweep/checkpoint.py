@@ -2,7 +2,7 @@
 
 A checkpoint is the whole state of every member (parameters, optimiser, normalisers, episodes,
 clocks) and the rows so far, under FOLDER/open/FIRST-LAST-WIDTH/ROW. orbax writes it whole or not at
-all, as one .npz, which costs less than its zarr arrays and whose checksums detect later damage.
+all, as one .npz, which costs less than its zarr arrays and has checksums that detect later damage.
 """
 
 import concurrent.futures
@@ -50,7 +50,7 @@ def clear(folder: pathlib.Path, stale: Callable[[int, int, int], bool]) -> None:
 
 
 def clear_done(folder: pathlib.Path, chunks: Iterable[tuple[int, int]]) -> None:
-    """Remove the open chunks whose members are finished."""
+    """Remove the open chunks of finished members."""
     done = list(chunks)
     clear(folder, lambda first, last, _: any(a < last and first < b for a, b in done))
 

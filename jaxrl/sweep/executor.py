@@ -67,7 +67,7 @@ class Config:
     chunk: members of a program, where the caller or the folder says so; None: as many as speed
     gains from and memory holds. chunk_reason: what decided it. memory_limit: bytes that programs
     may take on all devices together; None: a share of what is free. save_seconds: between
-    checkpoints inside a chunk. narrow: few members get a narrower program, whose width is a power
+    checkpoints inside a chunk. narrow: few members get a narrower program: its width is a power
     of four times the devices, so that there are few programs.
     """
 
@@ -189,7 +189,7 @@ class Executor:
     ) -> Chunks:
         """All chunks of a work: what is missing in `chunks` is run, kept and added to them.
 
-        A chunk whose memory is refused is halved and tried again.
+        A chunk that is refused memory is halved and tried again.
         """
         chunks = {} if chunks is None else chunks
         finished = not any(missing(work.size, chunks))

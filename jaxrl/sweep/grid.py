@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl import tree
+from jaxrl.errors import nearest
 from jaxrl.sweep import arrays
 from jaxrl.sweep.results import Coordinates
 from jaxrl.train import Training, as_key
@@ -33,7 +34,7 @@ def zipped(**values: Any) -> Zipped:
     a dot: `zipped(**{"env.g": g, "lr": lr})`.
 
     Raises:
-      ValueError: no name, an empty or single value, names whose values are not equally many.
+      ValueError: no name, an empty or single value, names with different numbers of values.
     """
     if not values:
         raise ValueError(
@@ -285,9 +286,9 @@ def check_takes(run: Callable[..., Any], names: Iterable[str], given: str) -> No
     named = [p.name for p in parameters if p.kind in NAMED]
     for name in names:
         if name not in named and not any(p.kind is p.VAR_KEYWORD for p in parameters):
-            nearest = tree.nearest(name, named)
+            hint = nearest(name, named)
             raise ValueError(
-                f"{_title(run)}({', '.join(named)}) takes no {name!r}, which is {given}; {nearest}."
+                f"{_title(run)}({', '.join(named)}) takes no {name!r}, which is {given}; {hint}."
             )
 
 

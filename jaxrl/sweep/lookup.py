@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from jaxrl import tree
+from jaxrl.errors import nearest
 from jaxrl.sweep import arrays, provenance, serialize, store
 from jaxrl.sweep.grid import config_from_record
 from jaxrl.sweep.record import Record
@@ -49,7 +50,7 @@ def training_of(folder: pathlib.Path, record: Record, training: Training | None 
 
     Raises:
       ValueError: the sweep was of a function, of another training, or of one that the folder can't
-        make: parts that are not of the kit, or a large array whose file is not there.
+        make: parts that are not of the kit, or a large array without its file.
     """
     if "function" in record["run"]:
         raise ValueError(
@@ -111,7 +112,7 @@ def indices(labels: Mapping[str, np.ndarray], where: Mapping[str, Any]) -> dict[
     """
     for name in where:
         if name not in labels:
-            raise ValueError(f"{name!r} was not swept; {tree.nearest(name, labels)}.")
+            raise ValueError(f"{name!r} was not swept; {nearest(name, labels)}.")
     if missing := [name for name, label in labels.items() if name not in where and len(label) > 1]:
         shown = "; ".join(f"{name} is one of {_some(labels[name])}" for name in missing)
         raise ValueError(f"name one member: {shown}. rl.best(results) names the best.")

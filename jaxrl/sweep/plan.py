@@ -39,7 +39,7 @@ from jaxrl.sweep.static_groups import group_folder
 from jaxrl.train import Training
 
 PROBE_SECONDS = 2.0
-PROBE_STEPS = 65_536  # environment steps of a chunk in one timed call, whose overhead is then small
+PROBE_STEPS = 65_536  # environment steps of a chunk in one timed call, so its overhead is small
 NO_TIME = "unknown for a function: sweep a rl.Training, which is timed for a few seconds"
 
 

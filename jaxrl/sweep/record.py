@@ -59,8 +59,8 @@ def check_keep_best(run: Any, keep_best: bool) -> None:
     """Refuse keep_best of what is never evaluated."""
     if keep_best and not (isinstance(run, Training) and run.eval_rows[0].any()):
         raise ValueError(
-            "keep_best=True needs evaluations to compare: sweep a rl.Training whose episodes "
-            "and eval_share afford them."
+            "keep_best=True needs evaluations to compare: sweep a rl.Training with episodes "
+            "and an eval_share that affords them."
         )
 
 

@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxrl.errors import nearest
 from jaxrl.sweep import arrays
 from jaxrl.sweep.grid import raw
-from jaxrl.tree import nearest
 
 OPTIMIZERS = (
     *(

@@ -102,7 +102,7 @@ def _values(name: str, value: Any) -> tuple[Any, ...]:
 
 
 def _same(a: Any, b: Any) -> bool:
-    """True for equal values of a type whose equality is plain."""
+    """True for equal values of a type with plain equality."""
     return type(a) is type(b) and isinstance(a, bool | int | float | str) and a == b
 
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from jaxrl.tree import check_counts
+from jaxrl.errors import check_counts
 from jaxrl.tuning.history import Batch, History, Tuner
 from jaxrl.tuning.tuners import bracket, brackets, follow
 

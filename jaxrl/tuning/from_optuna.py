@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxrl.tree import check_counts
+from jaxrl.errors import check_counts
 from jaxrl.tuning.history import Batch, History, Tuner
 from jaxrl.tuning.space import place
 

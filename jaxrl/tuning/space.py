@@ -41,7 +41,7 @@ class Uniform(Range):
 
 @dataclasses.dataclass(frozen=True)
 class Log(Range):
-    """Numbers from `low` to `high`, whose logarithms are equally likely: `log(low, high)`."""
+    """Numbers from `low` to `high` with equally likely logarithms: `log(low, high)`."""
 
     low: float
     high: float
@@ -111,8 +111,8 @@ def uniform(low: float, high: float) -> Uniform:
 
 
 def log(low: float, high: float) -> Log:
-    """A range of positive numbers, such as learning rates, whose orders of magnitude are equally
-    likely.
+    """A range of positive numbers, such as learning rates, with equally likely orders of
+    magnitude.
     """
     return Log(_plain(low), _plain(high))
 

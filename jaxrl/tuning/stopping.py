@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 
+from jaxrl.errors import check_counts
 from jaxrl.stats.curves import Predictor, last_quantile
-from jaxrl.tree import check_counts
 from jaxrl.tuning.history import Batch, History, Tuner
 
 

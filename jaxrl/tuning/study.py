@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from jaxrl import stats, tree
+from jaxrl import stats
+from jaxrl.errors import nearest
 from jaxrl.train import Training
 from jaxrl.tuning.history import Batch, History, Tuner
 from jaxrl.tuning.result import TuningResult, results_of
@@ -81,7 +82,7 @@ class Study:
         first_row = lambda key: self.training.run_row(key, self.training.init(key), 0)[1]
         if self.metric not in (known := jax.eval_shape(first_row, jax.random.key(0))):
             raise ValueError(
-                f"the training has no metric {self.metric!r}; {tree.nearest(self.metric, known)}."
+                f"the training has no metric {self.metric!r}; {nearest(self.metric, known)}."
             )
         if self.metric == "evaluation" and not self.training.eval_rows[0].any():
             raise ValueError(

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from jaxrl.tree import check_counts
+from jaxrl.errors import check_counts
 from jaxrl.tuning.history import Batch, History, Tuner
 
 Bracket = list[tuple[int, int]]  # (number of settings, end row) of each rung
