@@ -1,6 +1,4 @@
-"""Which algorithm takes what, found by trying: each answer is a learner that begins, or an
-algorithm that refuses.
-"""
+"""Action spaces and options that each algorithm supports, determined by trying to initialise it."""
 
 import inspect
 import re
@@ -10,13 +8,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxrl.env import Step
+from jaxrl.env import Env, Step
 from jaxrl.memories import GRU
 from jaxrl.networks import CNN
 from jaxrl.spaces import Box, Discrete, Masked, MultiDiscrete, Space
 from jaxrl.tree import pytree, static
 
-Maker = Callable[..., Any]
+Maker = Callable[..., Any]  # an entry of rl.ALGORITHMS: from fields to an algorithm
 SPACES: dict[str, Space] = {
     "discrete": Discrete(3),
     "multi-discrete": MultiDiscrete((2, 3)),
@@ -26,11 +24,9 @@ SPACES: dict[str, Space] = {
 
 @pytree
 class Probe:
-    """An environment of which only its kinds count: of actions, of observations [shape], and
-    whether it has masks.
-    """
+    """A trivial environment with given action space, observation shape, and optional masks."""
 
-    action_space: Any = Discrete(3)
+    action_space: Space = Discrete(3)
     shape: tuple[int, ...] = static(default=(4,))
     masked: bool = static(default=False)
     max_steps: int = static(default=4)
@@ -42,59 +38,69 @@ class Probe:
         return (), Step(self._obs(), jnp.float32(1.0), jnp.bool_(False), {})
 
     def _obs(self) -> Any:
-        seen = jnp.ones(self.shape)
-        return (
-            Masked(seen, jnp.ones(self.action_space.heads["logits"], bool)) if self.masked else seen
-        )
+        obs = jnp.ones(self.shape)
+        if not self.masked:
+            return obs
+        return Masked(obs, jnp.ones(self.action_space.heads["logits"], bool))
 
 
-def takes(maker: Maker) -> dict[str, bool]:
-    """What the algorithm of this maker takes; and, of what it takes, that its learner has something
-    to show for it.
+def supports(maker: Maker) -> dict[str, bool]:
+    """Names of action spaces and options, and True for those that the algorithm supports.
+
+    An option is supported if the algorithm accepts it and its state or parameters show an effect.
     """
-    taken = {name: space for name, space in SPACES.items() if _begins(maker, Probe(space))}
-    finite = [space for space in taken.values() if not isinstance(space, Box)]
-    env = Probe(next(iter(taken.values()), Discrete(3)))
+    spaces = {name: space for name, space in SPACES.items() if _initialises(maker, Probe(space))}
+    finite = [space for space in spaces.values() if not isinstance(space, Box)]
+    env = Probe(next(iter(spaces.values()), Discrete(3)))
     image = Probe(env.action_space, shape=(10, 10, 2))
-    convolutions = lambda algo, state: [x for x in jax.tree.leaves(state.params) if x.ndim == 4]
-    return {name: name in taken for name in SPACES} | {
-        "masks": any(_begins(maker, Probe(space, masked=True)) for space in finite),
-        "memory": _begins(maker, env, lambda algo, state: algo.start(env), memory=GRU(4)),
-        "images": _begins(maker, image, convolutions, network=CNN()),
-        "normalize_obs": _begins(
-            maker, env, lambda algo, state: state.obs_stats, normalize_obs=True
-        ),
-        "normalize_reward": _begins(
-            maker, env, lambda algo, state: state.reward_stats, normalize_reward=True
-        ),
+
+    def rnn_state(algo: Any, state: Any) -> Any:
+        return algo.start(env)
+
+    def convolutions(algo: Any, state: Any) -> Any:
+        return [x for x in jax.tree.leaves(state.params) if x.ndim == 4]
+
+    def obs_stats(algo: Any, state: Any) -> Any:
+        return state.obs_stats
+
+    def reward_stats(algo: Any, state: Any) -> Any:
+        return state.reward_stats
+
+    return {name: name in spaces for name in SPACES} | {
+        "masks": any(_initialises(maker, Probe(space, masked=True)) for space in finite),
+        "memory": _initialises(maker, env, rnn_state, memory=GRU(4)),
+        "images": _initialises(maker, image, convolutions, network=CNN()),
+        "normalize_obs": _initialises(maker, env, obs_stats, normalize_obs=True),
+        "normalize_reward": _initialises(maker, env, reward_stats, normalize_reward=True),
     }
 
 
-def _begins(
-    maker: Maker, env: Any, shown: Callable[[Any, Any], Any] | None = None, **fields: Any
+def _initialises(
+    maker: Maker, env: Env, effect: Callable[[Any, Any], Any] | None = None, **fields: Any
 ) -> bool:
-    """Whether a learner begins here, none of it computed, and what is `shown` of it is not
-    nothing.
+    """True if an algorithm with these fields initialises, and `effect(algo, state)` has leaves.
+
+    Shapes only: nothing is computed or compiled.
     """
     try:
         algo = maker(**fields)
         state = jax.eval_shape(lambda key: algo.init(key, env), jax.random.key(0))
-    except (TypeError, ValueError):  # so it refuses; any other error is a mistake
+    except (TypeError, ValueError):  # a refusal; any other error is a bug
         return False
-    return shown is None or bool(jax.tree.leaves(shown(algo, state)))
+    return effect is None or bool(jax.tree.leaves(effect(algo, state)))
 
 
 def title(maker: Maker) -> str:
-    """The first sentence that a maker says of itself."""
-    first = (inspect.getdoc(maker) or "").splitlines()[0]
-    return re.split(r"(?<!\bal)\. ", first)[0].removesuffix(".")
+    """The first sentence of the documentation of an algorithm."""
+    first_line = (inspect.getdoc(maker) or "").splitlines()[0]
+    return re.split(r"(?<!\bal)\. ", first_line)[0].removesuffix(".")
 
 
 def table(makers: Mapping[str, Maker]) -> list[list[str]]:
-    """Which algorithm takes what: a row for each, below a row of names."""
-    found = {name: takes(maker) for name, maker in makers.items()}
+    """Supported action spaces and options: a header, and a row of yes or - for each algorithm."""
+    supported = {name: supports(maker) for name, maker in makers.items()}
     rows = [
         [name, *("yes" if answer else "-" for answer in answers.values())]
-        for name, answers in found.items()
+        for name, answers in supported.items()
     ]
-    return [["algorithm", *next(iter(found.values()))], *rows]
+    return [["algorithm", *next(iter(supported.values()))], *rows]

@@ -21,7 +21,7 @@ from jaxrl.spaces import Masked
 from jaxrl.tree import pytree, replace
 
 README = pathlib.Path(__file__).parent.parent / "README.md"
-takes = lru_cache(lambda name: capabilities.takes(rl.ALGORITHMS[name]))
+supports = lru_cache(lambda name: capabilities.supports(rl.ALGORITHMS[name]))
 every = pytest.mark.parametrize("name", rl.ALGORITHMS)
 
 
@@ -56,7 +56,7 @@ def test_a_learner_that_begins_also_learns(name):
     """A row says what begins; so an update goes through too, traced: scaled and masked; in its last
     space, with a memory.
     """
-    can = takes(name)
+    can = supports(name)
     scaled = {field: True for field in ("normalize_obs", "normalize_reward") if can[field]}
     spaces = [space for kind, space in SPACES.items() if can[kind]]
     assert spaces
@@ -79,7 +79,7 @@ def test_a_learner_that_begins_also_learns(name):
 @every
 def test_what_is_not_taken_is_refused_with_a_word_on_who_takes_it(name):
     for kind, space in SPACES.items():
-        if not takes(name)[kind]:
+        if not supports(name)[kind]:
             with pytest.raises(TypeError, match=r"`jaxrl algorithms` lists"):
                 begun(rl.ALGORITHMS[name](), Probe(space))
 
@@ -172,7 +172,7 @@ def test_answers_are_found_by_trying():
         def start(self, env):
             return ()
 
-    found = capabilities.takes(lambda memory=None, normalize_obs=False: Picky())
+    found = capabilities.supports(lambda memory=None, normalize_obs=False: Picky())
     assert found == {
         **{"discrete": True, "multi-discrete": True, "continuous": False, "masks": True},
         **{"memory": False, "images": False, "normalize_obs": False, "normalize_reward": False},
@@ -182,8 +182,8 @@ def test_answers_are_found_by_trying():
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        capabilities.takes(broken)
-    assert set(capabilities.takes(rl.ppo).values()) == {True}
+        capabilities.supports(broken)
+    assert set(capabilities.supports(rl.ppo).values()) == {True}
 
 
 def test_a_title_is_the_first_sentence():
@@ -206,7 +206,7 @@ def test_the_page_is_filled(tmp_path):
 
 def test_the_readme_has_the_table_that_trying_gives():
     """If not: `python -m experiments.which`."""
-    answers = {name: takes(name) for name in rl.ALGORITHMS}
+    answers = {name: supports(name) for name in rl.ALGORITHMS}
     assert told() == {
         name: ["yes" if x else "-" for x in found.values()] for name, found in answers.items()
     }

@@ -52,12 +52,12 @@ def test_train_then_plot(tmp_path):
         folder,
         "--gif",
     ]
-    told = jaxrl(*words, *SMALL)
-    assert "8/8 members" in told
-    assert "iqm" in told
-    assert "0.0003" in told
-    kept = {path.name for path in (tmp_path / "x").iterdir()}
-    assert {"best.gif", "curve.png", "members", "results.nc", "sweep.json"} <= kept
+    output = jaxrl(*words, *SMALL)
+    assert "8/8 members" in output
+    assert "iqm" in output
+    assert "0.0003" in output
+    files = {path.name for path in (tmp_path / "x").iterdir()}
+    assert {"best.gif", "curve.png", "members", "results.nc", "sweep.json"} <= files
     results = rl.load(folder)
     assert results["return"].sizes == {"lr": 2, "seed": 4, "step": 2}
     (tmp_path / "x" / "curve.png").unlink()
@@ -86,30 +86,30 @@ TUNE = [
 def test_tune(tmp_path):
     ranges = ["lr=log:1e-4:1e-2", "gamma=uniform:0.9:0.999", "epoch_limit=integer:1:2"]
     words = [*TUNE, *SMALL, "--episodes", "0", "--folder", str(tmp_path / "x"), "--search", *ranges]
-    told = jaxrl(*words)
-    assert "best of 4 settings: lr=" in told  # 512 steps of tuning: 2 seeds of 64 steps each
-    assert "on 2 test seeds" in told
-    assert "too few seeds for an interval (2)" in told
-    assert "low" not in told
-    assert "results_000.nc" in told
+    output = jaxrl(*words)
+    assert "best of 4 settings: lr=" in output  # 512 steps of tuning: 2 seeds of 64 steps each
+    assert "on 2 test seeds" in output
+    assert "too few seeds for an interval (2)" in output
+    assert "low" not in output
+    assert "results_000.nc" in output
     assert "tuner" in jaxrl(*words, "--tuner", "sobol", ok=False)  # the folder is of another search
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "nothing says what to tune"),
+        ([], "there is nothing to tune"),
         (["--search", "lr=log:1e-5"], "lr=log:1e-5:1e-2"),
-        (["--search", "lr=log:a:b"], "is no range"),
+        (["--search", "lr=log:a:b"], "is not a range"),
         (["--search", "lr=around:1:2"], "uniform, log or integer"),
         (["--search", "lr=log:0:1"], "no logarithm"),
         (["--search", "lr=log:1e-5:1e-2", "lr=uniform:0:1"], "names a field twice"),
-        (["--search", "lr=log:1e-5:1e-2", "--gamma", "0.9", "0.99"], "a range of it is written"),
+        (["--search", "lr=log:1e-5:1e-2", "--gamma", "0.9", "0.99"], "write a range of it as"),
         (["--search", "memory=choice:0:8"], "memory=0 is not of the kind that belongs there"),
         (["--search", "num_envs=choice:2:5"], "This is at num_envs=5"),
     ],
 )
-def test_a_search_that_is_none_is_refused(words, message, monkeypatch):
+def test_an_invalid_search_is_refused(words, message, monkeypatch):
     monkeypatch.setattr(rl, "use_all_cores", lambda **_: None)  # jax runs already, here
     with pytest.raises(SystemExit) as stop:
         main([*TUNE, *SMALL, *words])
@@ -172,9 +172,9 @@ def test_every_hyperparameter_is_reachable(name):
     ],
 )
 def test_mistakes_are_explained_without_a_traceback(words, message):
-    told = jaxrl(*words, ok=False)
-    assert message in told
-    assert "Traceback" not in told
+    output = jaxrl(*words, ok=False)
+    assert message in output
+    assert "Traceback" not in output
 
 
 def test_environment_parameters_are_axes():
@@ -218,9 +218,9 @@ def test_the_network_is_as_asked():
 
 
 @pytest.mark.parametrize("name", rl.ALGORITHMS)
-def test_every_algorithm_is_as_its_maker_makes_it_unless_asked(name):
-    """What is not asked for is the algorithm's own, its network too; and each of its floats is an
-    axis by its own name.
+def test_defaults_are_those_of_the_algorithm(name):
+    """Without options the training has the default algorithm, and each of its floats is an axis by
+    its name, or by its path where the environment has a field of that name.
     """
     maker = rl.ALGORITHMS[name]
     world = (
@@ -233,7 +233,8 @@ def test_every_algorithm_is_as_its_maker_makes_it_unless_asked(name):
     assert list(axes) == ["seed"]
     for key, default in inspect.signature(maker).parameters.items():
         if isinstance(default.default, float):
-            assert rl.tree.find(training, key).endswith(key)
+            axis = arguments.axis_name(training, key)
+            assert rl.tree.find(training, axis).endswith(key)
 
 
 def test_a_network_keeps_what_was_not_asked():

@@ -57,7 +57,7 @@ def test_tasks_are_pooled_by_their_labels():
     turned = b.isel(task=[1, 0])
     one, other = (stats.compare(a, side, tasks="task", resamples=100) for side in (b, turned))
     np.testing.assert_allclose(one.difference, other.difference, atol=1e-6)
-    with pytest.raises(ValueError, match="not the same task"):
+    with pytest.raises(ValueError, match="not have the same values of task"):
         stats.compare(a, b.isel(task=[0]), tasks="task")
     with pytest.raises(ValueError, match="tasks='task'"):
         stats.compare(a, b)

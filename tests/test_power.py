@@ -126,5 +126,5 @@ def test_what_says_nothing_is_refused():
         stats.power(RESULTS.isel(seed=slice(20)), by="lr")
     with pytest.raises(ValueError, match="1 of 1200 members have no value"):
         stats.power(RESULTS.where(RESULTS.seed + RESULTS.lr != 5 + 1e-3), by="lr")
-    with pytest.raises(ValueError, match="begin with 2"):
+    with pytest.raises(ValueError, match="start from 2"):
         stats.power(RESULTS, by="lr", seeds=(1,))

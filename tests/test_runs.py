@@ -468,6 +468,6 @@ def test_what_would_mislead_is_refused(root):
 def test_an_algorithm_is_told_by_what_it_is_made_of(name):
     from jaxrl.sweep import provenance
 
-    assert name in catalogue.algorithm_of(
+    assert name in catalogue.guess_algorithm(
         {"algo": provenance.describe(rl.ALGORITHMS[name](lr=0.123))}
     ).split(" or ")

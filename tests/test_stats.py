@@ -172,7 +172,7 @@ def test_a_grid_at_once_equals_its_points_one_by_one(monkeypatch):
         stats.interval(x.T, resamples=100, axis=0).low.T, whole.low, atol=1e-6
     )
     jax.clear_caches()
-    monkeypatch.setitem(stats.intervals.CHUNK, "cpu", 500)  # 6 resamples at once
+    monkeypatch.setitem(stats.intervals.BATCH_VALUES, "cpu", 500)  # 6 resamples at once
     np.testing.assert_allclose(stats.interval(x, resamples=100).high, whole.high, atol=1e-6)
 
 
@@ -326,7 +326,7 @@ def test_errors_name_what_is_there(results):
         stats.summary(results, over="sed")
     with pytest.raises(ValueError, match="last=0"):
         stats.table(results, last=0)
-    with pytest.raises(ValueError, match="no final score that is known"):
+    with pytest.raises(ValueError, match="no finite final score"):
         stats.profile(results.where(False))
     with pytest.raises(TypeError, match=r"xr\.DataArray\(x"):
         stats.summary(np.zeros((2, 9)))

@@ -244,10 +244,10 @@ def test_a_formula_means_what_its_program_does(name):
 
 def test_nonsense_is_refused():
     for text, why in {
-        "ratio +": "is no formula",
+        "ratio +": "is not a formula",
         "rato * 2": "nearest are ratio",
-        "print(ratio)": "nothing that the language knows",
-        "ratio": "one operation at least",
+        "print(ratio)": "not part of the language",
+        "ratio": "at least one operation",
         "max(ratio)": "with 1 arguments",
         "ratio * 1.5 + ratio * 2.5 + ratio * 3.5 + ratio * 4.5 + ratio * 5.5": "5 numbers",
     }.items():

@@ -129,10 +129,8 @@ def read(path: str | os.PathLike[str], name: str) -> Study:
         else np.arange(results.sizes.get("step", 0))
     )
     seeds = results["seed"].values if "seed" in results.coords else np.arange(scores.shape[1])
-    env = catalogue.env_of(record["run"])
-    title = str(record.get("algorithm") or catalogue.algorithm_of(record["run"])) + (
-        f" on {env}" if env else ""
-    )
+    env = catalogue.env_name(record["run"])
+    title = catalogue.algorithm_name(record) + (f" on {env}" if env else "")
     return Study(
         path, title, name, record, results, labels, scores[order], curves, diverged, steps, seeds
     )
@@ -219,7 +217,7 @@ def table(study: Study) -> pd.DataFrame:
     }
     counts = {"seeds": study.known, "diverged": study.diverged.sum(1)}
     made = study.labels.reset_index(drop=True)
-    return stats.tell_few(
+    return stats.mark_too_few(
         made.assign(**{key: np.asarray(value, float) for key, value in columns.items()}, **counts)
     )
 
