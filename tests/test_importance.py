@@ -191,7 +191,7 @@ def test_what_can_not_be_said_is_refused():
         importance(lost)
     with pytest.raises(ValueError, match="needs 10"):
         importance(sampled(lambda lr, gamma, big: lr, settings=5))
-    with pytest.raises(ValueError, match="'gama' stands beside no"):
+    with pytest.raises(ValueError, match="'gama' is not a coordinate"):
         importance(sampled(lambda lr, gamma, big: lr), names=["gama"])
 
 

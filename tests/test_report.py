@@ -110,7 +110,7 @@ def test_its_numbers_are_the_statistics(big, page):
         atol=2e-3,
     )
     assert len(curves["lines"]) == 20
-    assert sum("low" in line for line in curves["lines"]) == charts.BANDS
+    assert sum("low" in line for line in curves["lines"]) == charts.MAX_BANDS
     assert len(better["rows"]) == 19
     worst = results["return"].isel(step=-1).sel(lr=1e-4, gamma=0.9, method="nearest").values
     assert better["rows"][-1]["value"] == pytest.approx(
@@ -146,7 +146,7 @@ def test_settings_and_who_diverged_are_drawn_from_the_results(big, page):
     share = [[cell["value"] for cell in row] for row in lost["cells"]]
     np.testing.assert_allclose(share, results["diverged"].mean("seed"))
     assert (lost["xlabel"], lost["ylabel"]) == ("gamma", "lr")
-    assert lost["cells"][4][2]["told"] == "lr=0.01, gamma=0.99: 200 of 1,000 members diverged"
+    assert lost["cells"][4][2]["title"] == "lr=0.01, gamma=0.99: 200 of 1,000 members diverged"
 
 
 def lost(settings, seeds=10, diverged=0.5, **labels):
@@ -171,11 +171,13 @@ def lost(settings, seeds=10, diverged=0.5, **labels):
 
 def test_random_settings_are_mapped_by_ranges_and_nothing_to_say_is_not_drawn():
     (made,) = charts.divergence(lost(40))
-    assert len(made["x"]) == charts.RANGES
+    assert len(made["x"]) == charts.NUM_BINS
     assert made["x"][0].startswith("1e-4 to ")
     assert made["y"] == [""]
-    assert [cell["value"] for cell in made["cells"][0]] == [0.5] * charts.RANGES
-    assert len(charts.divergence(lost(6, y=range(6), z=list("abcdef"), w=range(6)))) == charts.MAPS
+    assert [cell["value"] for cell in made["cells"][0]] == [0.5] * charts.NUM_BINS
+    assert (
+        len(charts.divergence(lost(6, y=range(6), z=list("abcdef"), w=range(6)))) == charts.MAX_MAPS
+    )
     assert charts.divergence(lost(4, diverged=0)) == []
     assert charts.parallel(lost(4)) is None
     assert len(charts.parallel(lost(4, net=["a", "b", "a", "b"]))["lines"]) == 4
@@ -188,16 +190,16 @@ def test_of_many_hyperparameters_few_maps_are_tried(monkeypatch):
     settings = lost(400, **{f"x{i}": np.random.default_rng(i).permutation(400) for i in range(299)})
     settings.diverged[:] = (settings.labels["x200"] > 199).to_numpy()[:, None]
     drawn = charts.divergence(settings)
-    assert len(drawn) == charts.MAPS
+    assert len(drawn) == charts.MAX_MAPS
     assert all("x200" in (chart["xlabel"], chart["ylabel"]) for chart in drawn)
-    assert len(tried) <= 300 + math.comb(charts.MAPPED, 2)
+    assert len(tried) <= 300 + math.comb(charts.MAX_MAPPED, 2)
 
 
 def test_too_few_seeds_have_no_interval():
     four = lost(4, seeds=4)
     assert {four.few, *study.table(four)["low"]} == {"too few seeds for an interval (4)"}
     assert {
-        (row["low"], row["high"]) for row in charts.plain(charts.improvement(four))["rows"]
+        (row["low"], row["high"]) for row in charts.to_json(charts.improvement(four))["rows"]
     } == {(None, None)}
     five = lost(4, seeds=5)
     assert five.few == ""
@@ -206,7 +208,7 @@ def test_too_few_seeds_have_no_interval():
     lows = study.table(five)["low"].tolist()
     assert [isinstance(low, str) for low in lows] == [False, True, False, False]
     assert ["low" in line for line in charts.profile(five)["lines"]] == [True, False, True, True]
-    assert [row["low"] is None for row in charts.plain(charts.improvement(five))["rows"]] == [
+    assert [row["low"] is None for row in charts.to_json(charts.improvement(five))["rows"]] == [
         True,
         False,
         False,
@@ -220,7 +222,7 @@ def test_several_studies_are_compared_or_it_says_why_not(tmp_path):
         for name in ("dqn-CartPole-v1.json", "a2c-CartPole-v1.json", "dqn-Acrobot-v1.json")
     ]
     html = rl.report(*files, out=tmp_path / "zoo.html", name="evaluation", films=False).read_text()
-    assert html.count("Not compared, as that would mislead") == 2
+    assert html.count("Not compared, as that would be misleading") == 2
     assert "probability that a seed of the first beats one of the second" in html
     assert "environment: source" in html
     assert html.count("<section>") == 4
@@ -365,7 +367,7 @@ def test_hostile_names_are_shown_and_never_run(page, tmp_path):
     assert "document.title='owned'" in dom  # as text
     drawn = {chart["kind"]: chart for chart in numbers(made.read_text())}
     assert EVIL in drawn["parallel"]["axes"][1]["label"]
-    assert drawn["cells"]["cells"][0][0]["told"].count(EVIL) >= 2
+    assert drawn["cells"]["cells"][0][0]["title"].count(EVIL) >= 2
     assert [dom.count(f'class="{kind}"') for kind in ("line", "axis", "cell")] == [
         4 + 4 + 2 + 4,
         3,
