@@ -121,7 +121,7 @@ def test_tensorboard_has_a_run_for_each_finished_member(tmp_path):
 
 
 class Recorder:
-    """Stands for a library: remembers what it was told."""
+    """Stands for a library: remembers what it was shown."""
 
     def __init__(self):
         self.runs = []
@@ -139,7 +139,7 @@ class Recorder:
         self.runs.append(run)
         close = lambda: run.update(closed=run["closed"] + 1)
         return types.SimpleNamespace(
-            add_scalar=lambda *told: run["scalars"].append(told), close=close
+            add_scalar=lambda *shown: run["scalars"].append(shown), close=close
         )
 
 
@@ -153,7 +153,7 @@ def test_what_tensorboard_is_told(tmp_path, monkeypatch):
     assert run["logdir"] == str(tmp_path / "lr=0.01" / "seed=5")
     assert run["closed"] == 1
     assert ("return", 7.0, 128) in run["scalars"]
-    assert [told for told in run["scalars"] if told[0] == "final"] == [("final", 3.0, 192)]
+    assert [shown for shown in run["scalars"] if shown[0] == "final"] == [("final", 3.0, 192)]
 
 
 def test_what_wandb_is_told(tmp_path, monkeypatch):

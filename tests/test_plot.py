@@ -294,7 +294,7 @@ def test_pictures_need_no_display(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("values", "height", "told"),
+    ("values", "height", "shown"),
     [
         ([0.2, np.inf], [0, 1], ["0.2", "inf"]),
         (
@@ -307,10 +307,10 @@ def test_pictures_need_no_display(tmp_path):
         ([1.0, 4.0, 2.0], [0, 1, 1 / 3], ["1", "2", "4"]),
     ],
 )
-def test_what_is_not_finite_has_a_place_on_an_axis(values, height, told):
+def test_what_is_not_finite_has_a_place_on_an_axis(values, height, shown):
     """A clip or a stop may be infinite: it stands beyond the largest number, one step of as many as
     there are values.
     """
     found, ticks = heights(np.array(values), 4)
     np.testing.assert_allclose(found, height)
-    assert [text for _, text in ticks] == told
+    assert [text for _, text in ticks] == shown

@@ -223,7 +223,7 @@ def test_several_studies_are_compared_or_it_says_why_not(tmp_path):
     ]
     html = rl.report(*files, out=tmp_path / "zoo.html", name="evaluation", films=False).read_text()
     assert html.count("Not compared, as that would be misleading") == 2
-    assert "probability that a seed of the first beats one of the second" in html
+    assert "probability that a seed of the first has the higher score" in html
     assert "environment: source" in html
     assert html.count("<section>") == 4
 
@@ -248,8 +248,8 @@ def test_films_of_the_best_and_the_median(tmp_path):
     )  # the table, two charts and their numbers
     assert not any("low" in line for chart in numbers(html) for line in chart["lines"])
     shutil.rmtree(tmp_path / "x" / "members")
-    told = study.films(study.read(tmp_path / "x", "return"))
-    assert ["has not finished" in reason for _, _, reason in told] == [True, True]
+    shown = study.films(study.read(tmp_path / "x", "return"))
+    assert ["has not finished" in reason for _, _, reason in shown] == [True, True]
 
 
 def test_mistakes_say_what_to_write(big, tmp_path):
@@ -288,21 +288,21 @@ def test_a_browser_shows_it_without_a_complaint(page, tmp_path):
 TRIED = """
 const click = (n) => document.querySelectorAll(".sorts button")[n].click();
 const first = () => [...document.querySelector(".sorts").tBodies[0].rows].map((row) => row.cells[2].dataset.value);
-const told = {};
-click(2); told.down = first(); click(2); told.up = first();
+const shown = {};
+click(2); shown.down = first(); click(2); shown.up = first();
 const figure = document.querySelector("[data-chart]"), box = figure.querySelector("svg").getBoundingClientRect();
 const move = { clientX: box.left + box.width * 0.9, clientY: box.top + 40, bubbles: true };
 figure.querySelector("svg").dispatchEvent(new MouseEvent("mousemove", move));
-told.tip = figure.querySelector(".tip.shown").textContent;
-told.dim = figure.querySelectorAll(".dim").length;
+shown.tip = figure.querySelector(".tip.shown").textContent;
+shown.dim = figure.querySelectorAll(".dim").length;
 figure.querySelector("svg").dispatchEvent(new MouseEvent("mouseleave"));
-told.left = figure.querySelectorAll(".dim, .tip.shown").length;
+shown.left = figure.querySelectorAll(".dim, .tip.shown").length;
 const lines = document.querySelector(".axis").closest("figure"), place = lines.querySelector("svg").getBoundingClientRect();
 const end = { clientX: place.right - place.width * 0.13, clientY: place.top + 14, bubbles: true };
 lines.querySelector("svg").dispatchEvent(new MouseEvent("mousemove", end));
-told.setting = lines.querySelector(".tip.shown").textContent;
-told.dims = lines.querySelectorAll(".dim").length;
-document.title = JSON.stringify(told);
+shown.setting = lines.querySelector(".tip.shown").textContent;
+shown.dims = lines.querySelectorAll(".dim").length;
+document.title = JSON.stringify(shown);
 """
 
 
@@ -313,16 +313,16 @@ def test_tables_sort_and_curves_are_hovered(page, tmp_path):
     tried.write_text(html.replace("</body>", f"<script>{TRIED}</script></body>"))
     dom, console = browse(tried, tmp_path)
     assert console == []
-    told = json.loads(re.search(r"<title>(.*?)</title>", dom)[1].replace("&amp;", "&"))
-    values = [float(x) for x in told["down"]]
+    shown = json.loads(re.search(r"<title>(.*?)</title>", dom)[1].replace("&amp;", "&"))
+    values = [float(x) for x in shown["down"]]
     assert len(values) == 20
     assert values == sorted(values, reverse=True)
-    assert told["up"] == told["down"][::-1]
-    assert re.match(r"environment steps \d+k?lr=.*gamma=.*: \d+.*\[.*\]", told["tip"])
-    assert "more" in told["tip"]
-    assert (told["dim"], told["left"]) == (19, 0)
-    assert re.match(r"return [\d.]+lr=0.01, gamma=0.999", told["setting"])
-    assert told["dims"] == 19
+    assert shown["up"] == shown["down"][::-1]
+    assert re.match(r"environment steps \d+k?lr=.*gamma=.*: \d+.*\[.*\]", shown["tip"])
+    assert "more" in shown["tip"]
+    assert (shown["dim"], shown["left"]) == (19, 0)
+    assert re.match(r"return [\d.]+lr=0.01, gamma=0.999", shown["setting"])
+    assert shown["dims"] == 19
 
 
 EVIL = (

@@ -29,7 +29,7 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "gelu": nn.gelu,
     "swish": nn.swish,
 }
-MEMORIES: dict[str, Callable[[int], networks.Memory]] = {
+MEMORIES: dict[str, Callable[[int], Any]] = {
     "gru": rl.GRU,
     "lstm": rl.LSTM,
     "ffm": rl.FFM,

@@ -79,9 +79,9 @@ class OPEN:
         """The optax transformation with learning rate `lr`."""
 
         def update(
-            grads: Any, state: Any, params: Any = None, **extra_args: Any
-        ) -> tuple[Any, State]:
-            return self._update(lr, grads, state, params, **extra_args)
+            updates: Any, state: Any, params: Any = None, **extra_args: Any
+        ) -> tuple[Any, Any]:
+            return self._update(lr, updates, state, params, **extra_args)
 
         return optax.GradientTransformationExtraArgs(self._init, update)
 

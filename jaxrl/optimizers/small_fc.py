@@ -80,9 +80,9 @@ class SmallFC:
         """The optax transformation with learning rate `lr`. Extra arguments are ignored."""
 
         def update(
-            grads: Any, state: Any, params: Any = None, **extra_args: Any
-        ) -> tuple[Any, State]:
-            return self._update(lr, grads, state, params)
+            updates: Any, state: Any, params: Any = None, **extra_args: Any
+        ) -> tuple[Any, Any]:
+            return self._update(lr, updates, state, params)
 
         return optax.GradientTransformationExtraArgs(init, update)
 

@@ -129,7 +129,7 @@ def _card(one: Study) -> Html:
 def _table(frame: pd.DataFrame, title: str) -> Html:
     """A table that is sorted by clicking on a column."""
 
-    def is_numeric(column: pd.Series) -> bool:
+    def is_numeric(column: Any) -> bool:
         return column.dtype.kind in "iuf" or any(isinstance(x, float) for x in column)
 
     kinds = ["number" if is_numeric(frame[column]) else "text" for column in frame]

@@ -174,7 +174,7 @@ def _num_done(folder: pathlib.Path, record: Record) -> int:
     total = 0
     for group in groups:
         end = 0
-        for _, (first, last) in store.chunk_names(group):
+        for first, last in store.chunk_names(group):
             total, end = total + max(last - max(first, end), 0), max(end, last)
     return total
 
