@@ -1,4 +1,4 @@
-"""The table of who takes what is true: what is refused says so, what is taken is done, and the page
+"""The table of capabilities is true: refusals have clear errors, support is real, and the page
 shows it.
 """
 
@@ -25,7 +25,7 @@ supports = lru_cache(lambda name: capabilities.supports(rl.ALGORITHMS[name]))
 every = pytest.mark.parametrize("name", rl.ALGORITHMS)
 
 
-def told():
+def documented():
     """What the page says that each takes, in the order of its columns."""
     text = README.read_text().split("<!-- algorithms -->")[1].split("<!-- end of algorithms -->")[0]
     lines = [line.split("|") for line in text.splitlines() if line.startswith("| `rl.")]
@@ -36,7 +36,7 @@ def told():
 
 
 MASKED = [
-    name for name, (discrete, _, _, masks, *_) in told().items() if discrete == masks == "yes"
+    name for name, (discrete, _, _, masks, *_) in documented().items() if discrete == masks == "yes"
 ]
 
 
@@ -52,7 +52,7 @@ def kinds(tree):
 
 
 @every
-def test_a_learner_that_begins_also_learns(name):
+def test_an_algorithm_that_initialises_also_updates(name):
     """A row says what begins; so an update goes through too, traced: scaled and masked; in its last
     space, with a memory.
     """
@@ -77,7 +77,7 @@ def test_a_learner_that_begins_also_learns(name):
 
 
 @every
-def test_what_is_not_taken_is_refused_with_a_word_on_who_takes_it(name):
+def test_unsupported_spaces_are_refused_with_a_hint(name):
     for kind, space in SPACES.items():
         if not supports(name)[kind]:
             with pytest.raises(TypeError, match=r"`jaxrl algorithms` lists"):
@@ -106,7 +106,7 @@ class OneAllowed:
 
 @pytest.mark.parametrize("name", MASKED)
 def test_a_forbidden_action_is_never_taken(name):
-    """Neither when it is judged, nor when it learns: of four actions one is allowed, and that one
+    """Neither in evaluation nor in training: of four actions one is allowed, and that one
     is done.
     """
     algo, env = rl.ALGORITHMS[name](network=rl.MLP(())), OneAllowed()
@@ -122,17 +122,17 @@ def test_a_forbidden_action_is_never_taken(name):
         see = lambda way, key, state: jax.vmap(
             lambda obs: way(key, env, state, algo.start(env), obs)[1]
         )(at)
-        judged = see(algo.act, key_act, old)
+        evaluated = see(algo.act, key_act, old)
         if hasattr(algo, "explore"):
             return [
-                judged,
+                evaluated,
                 *(
                     see(algo.explore, key, state)
                     for key, state in zip(keys, (young, old), strict=True)
                 ),
             ], 1.0
         metrics = algo.update(keys[0], env, old)[1]
-        return [judged], metrics["return"] / metrics["length"]
+        return [evaluated], metrics["return"] / metrics["length"]
 
     choices, paid = run(jax.random.key(0))
     for actions in choices:
@@ -142,7 +142,7 @@ def test_a_forbidden_action_is_never_taken(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MASKED)
-def test_a_life_under_masks_is_finite(name):
+def test_training_under_masks_is_finite(name):
     """Also past its warm-up: no -inf of a forbidden action meets a 0."""
     algo = rl.ALGORITHMS[name](network=rl.MLP((4,)))
     steps = max(4 * algo.steps_per_update, 2_000)
@@ -157,7 +157,7 @@ def test_a_life_under_masks_is_finite(name):
 # ---------------------------------------------------------------------------------------- the table
 
 
-def test_answers_are_found_by_trying():
+def test_support_is_found_by_trying():
     """A maker that refuses, one that ignores what it is asked, and one that errs."""
 
     @pytree
@@ -207,6 +207,6 @@ def test_the_page_is_filled(tmp_path):
 def test_the_readme_has_the_table_that_trying_gives():
     """If not: `python -m experiments.which`."""
     answers = {name: supports(name) for name in rl.ALGORITHMS}
-    assert told() == {
+    assert documented() == {
         name: ["yes" if x else "-" for x in found.values()] for name, found in answers.items()
     }

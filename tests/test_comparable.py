@@ -80,7 +80,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_what_misleads_is_an_obstacle(case):
+def test_misleading_differences_are_obstacles(case):
     other, expected = CASES[case]
     other = other.copy()
     assert kinds(results(), other) == kinds(other, results()) == expected

@@ -121,7 +121,7 @@ def test_tensorboard_has_a_run_for_each_finished_member(tmp_path):
 
 
 class Recorder:
-    """Stands for a library: remembers what it was shown."""
+    """A fake library that records its calls."""
 
     def __init__(self):
         self.runs = []
@@ -143,7 +143,7 @@ class Recorder:
         )
 
 
-def test_what_tensorboard_is_told(tmp_path, monkeypatch):
+def test_tensorboard_gets_every_finite_metric(tmp_path, monkeypatch):
     library = Recorder()
     monkeypatch.setitem(
         sys.modules, "tensorboardX", types.SimpleNamespace(SummaryWriter=library.writer)
@@ -156,7 +156,7 @@ def test_what_tensorboard_is_told(tmp_path, monkeypatch):
     assert [shown for shown in run["scalars"] if shown[0] == "final"] == [("final", 3.0, 192)]
 
 
-def test_what_wandb_is_told(tmp_path, monkeypatch):
+def test_wandb_gets_metrics_labels_and_card(tmp_path, monkeypatch):
     library = Recorder()
     monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=library.init))
     folder = kept(tmp_path / "my_sweep")

@@ -13,7 +13,7 @@ from jaxrl.importance import importance
 
 
 def swept(score, noise=0.0, seeds=16, key=0, **axes):
-    """A sweep whose final return is score(**setting), and the luck of a seed."""
+    """A sweep whose final return is score(**setting), and noise of each seed."""
     rng = np.random.default_rng(key)
     grid = xr.Dataset(coords=axes | {"seed": np.arange(seeds)})
     exact = xr.DataArray(score(**{name: grid[name] for name in axes})).broadcast_like(
@@ -65,31 +65,31 @@ def test_shares_are_the_definitions():
 
 
 def test_luck_is_told_from_what_mattered():
-    """Nothing but luck: all of it is the seed's, however few seeds; and half of it is half."""
-    luck = [
+    """Pure noise is attributed to the seed, for few seeds too; and half of the variance if it is half."""
+    noise = [
         importance(
             swept(lambda a, b: 0 * a * b, 1.0, 4, key, a=np.arange(5), b=np.arange(4))
         ).shares
         for key in range(20)
     ]
-    assert np.mean([shares["share"]["seed"] for shares in luck]) > 0.9
+    assert np.mean([shares["share"]["seed"] for shares in noise]) > 0.9
     half = importance(swept(lambda a: 2.0 * a, 1.0, 400, a=np.array([-0.5, 0.5]))).shares
     assert half["low"]["a"] < 0.5 < half["high"]["a"]
     assert half["high"]["a"] - half["low"]["a"] < 0.15
 
 
 def test_luck_that_a_seed_has_everywhere_takes_nothing_from_an_effect():
-    """score = a + luck of the seed: the effect of `a` is known without error, be the luck as large
+    """score = a + effect of the seed: the effect of `a` is exact, even if that of the seed is as large
     as it will.
     """
     results = swept(lambda a: a, 0.0, 3, a=np.array([-0.5, 0.5]))
-    luck = np.array([-3.0, 0.0, 3.0])
-    shares = importance(results.assign({"return": results["return"] + luck})).shares["share"]
-    assert shares["a"] == pytest.approx(0.25 / (0.25 + luck.var(ddof=1)))
+    noise = np.array([-3.0, 0.0, 3.0])
+    shares = importance(results.assign({"return": results["return"] + noise})).shares["share"]
+    assert shares["a"] == pytest.approx(0.25 / (0.25 + noise.var(ddof=1)))
 
 
 def test_intervals_hold_the_truth():
-    """Of 100 such sweeps about 95 have the true share of the seed's luck, 1/3 here, in its
+    """Of 100 such sweeps about 95 have the true share of the seed, 1/3 here, in its
     interval.
     """
     sweeps = (
@@ -182,7 +182,7 @@ def test_the_forests_main_effects_are_optunas():
         )
 
 
-def test_what_can_not_be_said_is_refused():
+def test_insufficient_data_is_refused():
     results = swept(lambda a: a, 1.0, 8, a=np.arange(3.0))
     with pytest.raises(ValueError, match="several values"):
         importance(results.isel(a=0))

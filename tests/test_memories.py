@@ -349,7 +349,7 @@ def test_both_scans_have_one_gradient_and_none_across_a_reset():
 
 
 @pytest.mark.parametrize("name", ["ffm", "lru"])
-def test_what_runs_where_there_is_no_cpu_reads_alike(name, monkeypatch):
+def test_the_parallel_scan_of_other_backends_is_equal(name, monkeypatch):
     found = APPLY[name](params_of(name), rest(name), features(), firsts(3, 4, 9))
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     other = jax.jit(lambda *case: MEMORIES[name].apply(*case))(

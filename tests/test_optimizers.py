@@ -1,5 +1,5 @@
-"""Learned optimisers: what they read against slow sums, rules that they can be, and that any
-algorithm takes them.
+"""Learned optimisers: features against slow sums, optimisers that they can represent, use in any
+algorithm.
 """
 
 import jax
@@ -38,14 +38,14 @@ def gradients(t):
     return jax.tree.unflatten(structure, [draw(i, x) for i, x in enumerate(leaves)])
 
 
-def steps(learned, num=3, lr=0.01, key=None, **told):
+def steps(learned, num=3, lr=0.01, key=None, **extra_args):
     """Parameters and the optimiser's state after some steps."""
     optimizer = learned(lr)
 
     def step(now, t):
         params, state = now
         noise = {} if key is None else {"key": jax.random.fold_in(key, t)}
-        changes, state = optimizer.update(gradients(t), state, params, **noise, **told)
+        changes, state = optimizer.update(gradients(t), state, params, **noise, **extra_args)
         return (optax.apply_updates(params, changes), state), None
 
     return jax.lax.scan(step, (PARAMS, optimizer.init(PARAMS)), jnp.arange(num))[0]
@@ -66,7 +66,7 @@ def test_weights_of_zero_change_nothing_and_others_do(name):
 
 
 @pytest.mark.parametrize("name", LEARNED)
-def test_an_untrained_one_with_an_output_of_zeros_changes_nothing(name):
+def test_random_weights_with_a_zero_output_change_nothing(name):
     learned = type(LEARNED[name]).random(jax.random.key(2), zero=True)
     for a, b in zip(
         *map(jax.tree.leaves, (PARAMS, steps(learned, num=2, key=KEY)[0])), strict=True
@@ -75,7 +75,7 @@ def test_an_untrained_one_with_an_output_of_zeros_changes_nothing(name):
 
 
 @pytest.mark.parametrize("name", LEARNED)
-def test_members_side_by_side_step_as_alone(name):
+def test_vmap_equals_a_loop(name):
     scale = lambda factor: replace(
         LEARNED[name], weights=jax.tree.map(lambda x: factor * x, LEARNED[name].weights)
     )
@@ -112,7 +112,7 @@ def history(num):
     return [[np.asarray(now[i][1], np.float64) for now in grads] for i in range(len(grads[0]))]
 
 
-def test_small_fc_reads_what_adam_and_adafactor_keep():
+def test_features_of_small_fc_are_the_statistics_of_adam_and_adafactor():
     state = steps(SmallFC.random(jax.random.key(3), zero=True))[1]
     found = np.asarray(small_fc.features(PARAMS, gradients(2), state.averages))
     assert state.count == 3
@@ -151,7 +151,7 @@ def test_small_fc_reads_what_adam_and_adafactor_keep():
         first += p.size
 
 
-def test_open_reads_signs_logarithms_and_where_it_is():
+def test_features_of_open():
     learned = OPEN.random(jax.random.key(3), 4, 8, zero=True)
     state = steps(learned)[1]
     found = np.asarray(open.features(PARAMS, gradients(2), state.momenta, CLOCK.fraction, 0.5))
@@ -166,7 +166,7 @@ def test_open_reads_signs_logarithms_and_where_it_is():
     np.testing.assert_array_equal(found[15:], np.repeat([[0.25], [0.0], [0.5], [1.0]], 9, 1))
 
 
-def test_where_a_layer_is_in_its_tower():
+def test_depths_of_layers():
     net = rl.MLP((4, 4, 4))({"logits": 2, "value": 1}).init(jax.random.key(0), jnp.zeros(3))
     thirds = [0, 1 / 3, 2 / 3, 1]
     np.testing.assert_allclose(
@@ -178,7 +178,7 @@ def test_where_a_layer_is_in_its_tower():
 
 
 def chosen(feature, sign=1.0):
-    """A SmallFC whose direction is one of its features: relu(x) - relu(-x)."""
+    """A SmallFC with one of its features as direction: relu(x) - relu(-x)."""
     weights = jax.tree.map(jnp.zeros_like, SmallFC.random(jax.random.key(0)).weights)
     first = weights["first"]["kernel"].at[feature, :2].set(jnp.array([sign, -sign]))
     second = weights["second"]["kernel"].at[:2, :2].set(jnp.eye(2))
@@ -217,7 +217,9 @@ def test_opens_step_has_no_mean_and_its_noise_moves_the_policy_alone():
     learned = OPEN.random(jax.random.key(3), 4, 8)
     flat = lambda tree: jnp.concatenate([x.ravel() for x in jax.tree.leaves(tree)])
     start = flat(PARAMS)
-    calm, noisy = (flat(steps(learned, num=1, **told)[0]) - start for told in ({}, {"key": KEY}))
+    calm, noisy = (
+        flat(steps(learned, num=1, **extra_args)[0]) - start for extra_args in ({}, {"key": KEY})
+    )
     np.testing.assert_allclose([calm.mean(), noisy.mean()], 0.0, atol=1e-8)
     moved = noisy - calm
     assert np.ptp(moved[-1:]) == 0.0  # the value's parameter shares in the mean alone
@@ -263,7 +265,7 @@ class Stop(Exception):
     pass
 
 
-def test_a_life_with_it_goes_on_bit_for_bit(tmp_path):
+def test_a_training_with_it_resumes_bit_for_bit(tmp_path):
     training = rl.Training(
         rl.OnPolicy(lr=0.01, optimizer=LEARNED["OPEN"], **SMALL), Choice(), steps=64, evals=4
     )
@@ -283,7 +285,7 @@ def test_a_life_with_it_goes_on_bit_for_bit(tmp_path):
 
 
 @pytest.mark.parametrize("name", LEARNED)
-def test_it_is_kept_in_the_file_of_its_agent(name, tmp_path):
+def test_it_is_saved_in_the_file_of_its_agent(name, tmp_path):
     learner = rl.OnPolicy(optimizer=LEARNED[name], **SMALL)
     kept = rl.load_agent(rl.save_rule(tmp_path, learner.rule, agent=learner)).optimizer
     assert type(kept) is type(LEARNED[name])

@@ -260,7 +260,7 @@ def test_a_film_is_saved_and_shows_itself(tmp_path):
     assert film.save(tmp_path / "again.gif").path.exists()
 
 
-def test_who_cannot_be_drawn_says_how():
+def test_an_environment_without_a_drawing_is_refused():
     for name, remedy in (
         ("RiverSwim", r"method draw\(self, ax, state\)"),
         ("SimpleBandit-bsuite", "known are|nearest are"),
@@ -307,7 +307,7 @@ def test_pictures_need_no_display(tmp_path):
         ([1.0, 4.0, 2.0], [0, 1, 1 / 3], ["1", "2", "4"]),
     ],
 )
-def test_what_is_not_finite_has_a_place_on_an_axis(values, height, shown):
+def test_infinite_values_have_a_position_on_an_axis(values, height, shown):
     """A clip or a stop may be infinite: it stands beyond the largest number, one step of as many as
     there are values.
     """

@@ -28,12 +28,12 @@ browser = pytest.mark.skipif(
 
 
 def rising(lr, gamma, seed):
-    """A stand-in for a training: curves that rise to 100 gamma, the luck of a seed, and every fifth
+    """A stand-in for a training: curves that rise to 100 gamma, noise of each seed, and every fifth
     lost in a corner.
     """
     step = jnp.arange(1, 13) * 5000
-    luck = jax.random.normal(jax.random.fold_in(jax.random.key(1), seed), step.shape)
-    curve = 100 * gamma * (1 - jnp.exp(-step * lr / 50)) + 10 * luck
+    noise = jax.random.normal(jax.random.fold_in(jax.random.key(1), seed), step.shape)
+    curve = 100 * gamma * (1 - jnp.exp(-step * lr / 50)) + 10 * noise
     return {
         "step": step,
         "return": curve,
@@ -183,8 +183,8 @@ def test_random_settings_are_mapped_by_ranges_and_nothing_to_say_is_not_drawn():
     assert len(charts.parallel(lost(4, net=["a", "b", "a", "b"]))["lines"]) == 4
 
 
-def test_of_many_hyperparameters_few_maps_are_tried(monkeypatch):
-    """The pairs of 300 are 44,850; the one that decides is among those drawn."""
+def test_few_maps_of_many_hyperparameters_are_tried(monkeypatch):
+    """The pairs of 300 are 44,850; the one that determines divergence is drawn."""
     tried, made = [], charts._map
     monkeypatch.setattr(charts, "_map", lambda *given: tried.append(given) or made(*given))
     settings = lost(400, **{f"x{i}": np.random.default_rng(i).permutation(400) for i in range(299)})
@@ -264,7 +264,7 @@ def test_mistakes_say_what_to_write(big, tmp_path):
 # ---------------------------------------------------------------------------------------- a browser
 
 
-def test_it_needs_nothing_else(page):
+def test_the_page_is_self_contained(page):
     html = page.read_text()
     assert set(re.findall(r"https?://[^\"' <)]*", html)) == {"http://www.w3.org/2000/svg"}
     assert not re.search(r"<(link|iframe|object|embed)|src=\"(?!data:)|@import|url\(", html)

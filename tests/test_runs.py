@@ -82,7 +82,7 @@ def test_studies_are_found_by_what_was_run(root):
         rl.runs(root / "nowhere")
 
 
-def test_a_world_in_a_wrapper_is_told_from_the_world_alone_and_found_by_its_name():
+def test_a_wrapped_environment_is_distinguished_and_found_by_its_name():
     zoo = pathlib.Path(__file__).parent.parent / "experiments" / "results" / "zoo"
     found = [
         rl.runs(zoo / f"sac-Pendulum-{kind}.json", env="Pendulum-v1").env[0] for kind in ("P", "v1")
@@ -106,7 +106,7 @@ def test_commits_and_dates_are_found_by_their_beginnings(root, capsys):
 @pytest.mark.parametrize(
     "words", [["runs"], ["compare", "small.json", "small.json"], ["play", "x"]]
 )
-def test_an_axis_that_is_called_as_an_argument_is_told_from_it(root, words, monkeypatch):
+def test_an_axis_with_the_name_of_an_argument_is_explained(root, words, monkeypatch):
     monkeypatch.chdir(root)
     name = {"runs": "root", "compare": "allow", "play": "folder"}[words[0]]
     with pytest.raises(SystemExit, match=f"{name}' is an argument of rl.* itself") as raised:
@@ -115,7 +115,7 @@ def test_an_axis_that_is_called_as_an_argument_is_told_from_it(root, words, monk
         f"say env.{name}=",
         f".sel({name}=",
     )  # a path finds studies, but names no axis of one
-    assert [told in str(raised.value) for told in (by_path, by_axis)] == [
+    assert [expected in str(raised.value) for expected in (by_path, by_axis)] == [
         words[0] == "runs",
         words[0] != "runs",
     ]
@@ -132,15 +132,18 @@ def test_a_record_is_the_study_in_small(root):
     assert "3 curves are equal" in str(again)
 
 
-def test_of_a_rounded_record_what_it_holds_is_compared(root, tmp_path):
+def test_a_rounded_record_is_compared_at_its_precision(root, tmp_path):
     record = json.loads((root / "small.json").read_text())
-    told = record["curves"]["return"]
-    told |= {"decimals": 1, "values": np.round(np.array(told["values"], np.float32), 1).tolist()}
+    expected = record["curves"]["return"]
+    expected |= {
+        "decimals": 1,
+        "values": np.round(np.array(expected["values"], np.float32), 1).tolist(),
+    }
     (file := tmp_path / "rounded.json").write_text(json.dumps(record))
     again = rl.rerun(file, 7, progress=False)
     assert again.equal, str(again)
     assert "equal as far as the record rounds them" in str(again)
-    told["values"] = (np.array(told["values"]) + 0.1).tolist()
+    expected["values"] = (np.array(expected["values"]) + 0.1).tolist()
     file.write_text(json.dumps(record))
     assert rl.rerun(file, 7, progress=False).drift.keys() == {"return"}
 
@@ -192,7 +195,7 @@ def test_a_member_of_a_group_has_its_own_steps():
     assert _drift(life, _there(found, np.array([90, 180]))) == {"step": 20.0}
 
 
-def test_a_life_of_other_rows_has_drifted():
+def test_a_rerun_with_other_rows_has_drifted():
     found = xr.Dataset({"return": ("step", [1.0, 2.0])}, {"step": [90, 180]})
     life = xr.Dataset({"return": ("step", [1.0, 1.0, 2.0])}, {"step": [45, 90, 135]})
     for own in (
@@ -266,7 +269,7 @@ def test_the_command_line_lists_and_compares(root, capsys):
     assert capsys.readouterr().out.endswith(f"no study below {root} has env=Pong\n")
 
 
-def test_what_a_record_lacks_and_what_is_none_is_said(root, tmp_path, capsys):
+def test_incomplete_and_foreign_files_have_clear_errors(root, tmp_path, capsys):
     small = shutil.copy(root / "small.json", tmp_path / "small.json")
     main(["plot", str(small), "--by", "lr"])
     assert (tmp_path / "small.png").exists()
@@ -281,7 +284,7 @@ def test_what_a_record_lacks_and_what_is_none_is_said(root, tmp_path, capsys):
     (tmp_path / "huge.json").write_text(
         json.dumps(json.loads(small.read_text()) | {"curves": curves})
     )
-    told = {
+    expected = {
         ("play", "small.json"): "is a record: curves, and no policies",
         ("plot", "other.json"): "is no record of a sweep, or a damaged one (it has no 'run')",
         ("plot", "nowhere.json"): "does not exist",
@@ -291,7 +294,7 @@ def test_what_a_record_lacks_and_what_is_none_is_said(root, tmp_path, capsys):
         ("report", "."): "it has no sweep.json.*`jaxrl runs` lists",
         ("rerun", "old.json", "--member", "0"): "old.json has no recipe",
     }
-    for (command, file, *words), match in told.items():
+    for (command, file, *words), match in expected.items():
         with pytest.raises(SystemExit, match=match.replace("(", r"\(").replace(")", r"\)")):
             main([command, str(tmp_path / file), *words])
 
@@ -321,8 +324,8 @@ def test_a_broken_folder_stops_nothing(root, tmp_path, how, capsys):
     assert "good" in capsys.readouterr().out
 
 
-def test_what_is_no_plain_file_or_lies_elsewhere_is_broken(root, tmp_path):
-    """A pipe would block for ever, a device never end, and a group's folder may be anybody's."""
+def test_special_files_and_outside_paths_are_broken(root, tmp_path):
+    """A pipe would block, a device never end, and a group's folder may be outside."""
     for name in ("pipe", "device", "elsewhere"):
         (tmp_path / name).mkdir()
     os.mkfifo(tmp_path / "pipe" / "sweep.json")
@@ -452,7 +455,7 @@ def test_a_comparison_has_intervals(root):
     assert float(made.improvement.estimate) == pytest.approx(0.5)
 
 
-def test_what_would_mislead_is_refused(root):
+def test_misleading_comparisons_are_refused(root):
     with pytest.raises(ValueError, match=r"several settings along lr.*lr=0\.001"):
         rl.compare(root / "small.json", root / "small.json")
     with pytest.raises(ValueError, match=r"lr=0\.5 was not swept"):
@@ -465,7 +468,7 @@ def test_what_would_mislead_is_refused(root):
 
 
 @pytest.mark.parametrize("name", ["ppo", "dqn", "td3", "sac", "c51", "trpo"])
-def test_an_algorithm_is_told_by_what_it_is_made_of(name):
+def test_an_algorithm_is_guessed_from_its_fields(name):
     from jaxrl.sweep import provenance
 
     assert name in catalogue.guess_algorithm(

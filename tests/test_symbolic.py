@@ -1,4 +1,4 @@
-"""Programs: the executor against a slow interpreter, births that keep types, hashes, formulas, and
+"""Programs: the executor against a slow interpreter, generation that keeps types, hashes, formulas, and
 a search.
 """
 
@@ -39,7 +39,7 @@ from jaxrl.tree import pytree, replace
 ALL = Language(VALUE_LANGUAGE.inputs, tuple(OPERATIONS))
 LANGUAGES = {"value": VALUE_LANGUAGE, "drift": DRIFT_LANGUAGE, "all": ALL}
 LINES = 8
-born = {
+generated = {
     name: jax.jit(lambda key, one=one: random_program(key, one, LINES))
     for name, one in LANGUAGES.items()
 }
@@ -98,7 +98,7 @@ def interpret(program, inputs):
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**31), st.floats(0.01, 100.0))
-def test_the_executor_does_what_a_slow_interpreter_does_and_its_slopes_are_finite(seed, scale):
+def test_programs_equal_a_slow_interpreter_and_have_finite_gradients(seed, scale):
     rng = np.random.default_rng(seed)
     inputs = {"values": rng.normal(size=3) * scale, "next_values": rng.normal(size=3) * scale}
     inputs |= {
@@ -107,7 +107,7 @@ def test_the_executor_does_what_a_slow_interpreter_does_and_its_slopes_are_finit
         "discount": rng.random(),
         "fraction": rng.random(),
     }
-    program = born["all"](jax.random.key(seed))
+    program = generated["all"](jax.random.key(seed))
     result, slopes = both(
         program, {name: jnp.asarray(x, jnp.float32) for name, x in inputs.items()}
     )
@@ -116,7 +116,7 @@ def test_the_executor_does_what_a_slow_interpreter_does_and_its_slopes_are_finit
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_an_operation_is_finite_with_finite_slopes_wherever_it_is_asked(name):
+def test_operations_and_their_gradients_are_finite(name):
     hard = np.array([-1e4, -1.0, -1e-30, 0.0, 1e-30, 1e-3, 1.0, 9.0, 1e4])
     u, v = (
         jnp.asarray(x.ravel()[:, None].repeat(2, 1), jnp.float32) for x in np.meshgrid(hard, hard)
@@ -126,7 +126,7 @@ def test_an_operation_is_finite_with_finite_slopes_wherever_it_is_asked(name):
     assert all(np.isfinite(x).all() for x in (function(u, v), *slopes))
 
 
-def test_every_question_to_a_list_has_its_own_answer():
+def test_every_read_of_a_list_has_its_result():
     rng = np.random.default_rng(0)
     lists = {name: rng.normal(size=3).astype(np.float32) for name in ("values", "next_values")}
     numbers = {"action": 1.0, "reward": 0.0, "discount": 0.0, "fraction": 0.0}
@@ -138,11 +138,11 @@ def test_every_question_to_a_list_has_its_own_answer():
         choices = {"action": 1} | {
             f"argbest({other})": row.argmax() for other, row in lists.items()
         }
-        for who, action in choices.items():
-            np.testing.assert_allclose(ask(f"at({name}, {who})"), held[action], rtol=1e-6)
+        for chooser, action in choices.items():
+            np.testing.assert_allclose(ask(f"at({name}, {chooser})"), held[action], rtol=1e-6)
 
 
-def test_what_is_forbidden_is_no_infinity_to_a_program():
+def test_masked_values_are_finite_in_a_program():
     program = parse("best(next_values) - mean(values)", VALUE_LANGUAGE)
     inputs = {"values": jnp.array([1.0, 3.0]), "next_values": jnp.array([-jnp.inf, 2.0])}
     result, _ = both(
@@ -172,8 +172,8 @@ def well_typed(program):
 @pytest.mark.parametrize("name", LANGUAGES)
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**31))
-def test_every_program_that_is_born_and_every_mutant_is_well_typed(name, seed):
-    program = born[name](jax.random.key(seed))
+def test_generated_and_mutated_programs_are_well_typed(name, seed):
+    program = generated[name](jax.random.key(seed))
     assert well_typed(program)
     for n in range(8):
         changed = mutated(jax.random.fold_in(jax.random.key(seed), n + 1), program)
@@ -183,7 +183,7 @@ def test_every_program_that_is_born_and_every_mutant_is_well_typed(name, seed):
         assert well_typed(program)
 
 
-def test_a_line_is_put_in_wherever_a_number_is_read():
+def test_a_line_is_inserted_wherever_a_number_is_read():
     program = parse("(ratio - kl) ** 2", DRIFT_LANGUAGE, lines=3)
     codes = jax.vmap(lambda key: insert(key, program).code)(
         jax.random.split(jax.random.key(0), 5000)
@@ -223,7 +223,7 @@ def test_a_formula_means_what_its_program_does(name):
         name: jnp.linspace(0.1, 1.3, 3) * (i + 1) for i, name in enumerate(LANGUAGES[name].names)
     }
     for seed in range(15):
-        program = born[name](jax.random.key(seed))
+        program = generated[name](jax.random.key(seed))
         text = formula(program, digits=9)
         expected, _ = both(program, inputs)
         if (
@@ -242,7 +242,7 @@ def test_a_formula_means_what_its_program_does(name):
         )
 
 
-def test_nonsense_is_refused():
+def test_invalid_formulas_are_refused():
     for text, why in {
         "ratio +": "is not a formula",
         "rato * 2": "nearest are ratio",
@@ -311,7 +311,7 @@ def test_any_program_with_a_margin_keeps_the_drift_conditions():
     )
     for seed in range(10):
         drift, slope = look(
-            ratio, advantage, DriftProgram(born["drift"](jax.random.key(seed)), 1e-4)
+            ratio, advantage, DriftProgram(generated["drift"](jax.random.key(seed)), 1e-4)
         )
         assert (drift >= 0.0).all()
         assert not drift[:8].any()
@@ -359,7 +359,7 @@ def test_equal_functions_have_equal_hashes_and_others_do_not():
     assert number(CLIP, DriftProgram) != number(SPO, DriftProgram)
 
 
-def test_what_can_teach_nothing_has_no_hash():
+def test_a_loss_without_gradient_has_hash_zero():
     for text in (
         "(reward - best(next_values)) ** 2",
         "at(values, action) * 0",

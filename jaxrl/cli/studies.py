@@ -84,7 +84,7 @@ def runs(
         folder: the directory to search
         where: only studies with these fields or labels: env=CartPole-v1 algorithm=ppo lr=3e-4; a
             commit or a date may be abbreviated
-        name: the variable whose final value is the score
+        name: the variable, the final value of which is the score
     """
     found = rl.runs(folder, name=name, **labels_of(where, rl.runs))
     if not len(found):
@@ -138,7 +138,7 @@ def compare(
     Args:
         first: folder of a sweep, or a record
         second: another one
-        name: the variable whose final value is the score
+        name: the variable, the final value of which is the score
         where: the setting, for axes of several values: lr=1e-3
         allow: differences that are intended, because they are what you study
     """
@@ -157,7 +157,7 @@ def report(
     Args:
         folders: folders of sweeps, or records
         out: file of the page
-        name: the variable whose final value is the score
+        name: the variable, the final value of which is the score
         films: animate the best and the median policy, which takes some seconds
     """
     print(f"wrote {rl.report(*folders, out=out, name=name, films=films)}")

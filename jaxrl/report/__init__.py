@@ -28,7 +28,7 @@ def report(
     Args:
       folders: of sweeps, or records.
       out: file of the page.
-      name: the variable whose final value is the score.
+      name: the variable, the final value of which is the score.
       films: whether to animate policies, which takes some seconds to compile.
 
     Returns:

@@ -52,7 +52,7 @@ def runs(root: str | os.PathLike[str] = ".", *, name: str = "return", **where: A
 
     Args:
       root: the directory to search, or one record.
-      name: the variable whose final value is the score.
+      name: the variable, the final value of which is the score.
       where: conditions on columns, or on any field or axis of what was run:
         `runs("runs", env="CartPole-v1", lr=3e-4)`. An axis matches by any of its values, a commit
         or a date also by a prefix, `date="2026-11"`. A field with the name of an argument here is
@@ -157,7 +157,7 @@ def _row(path: pathlib.Path, record: Record) -> dict[str, Any]:
 def can_rerun(path: pathlib.Path, record: Record) -> bool:
     """True if members can be trained again from the record alone.
 
-    Each group of static values has a recipe of its own.
+    Each group of static values has its recipe.
     """
     if "groups" not in record:
         return "recipe" in record
@@ -331,7 +331,7 @@ def compare(
 
     Args:
       a, b: folders, records or results.
-      name: the variable whose final value is the score.
+      name: the variable, the final value of which is the score.
       allow: kinds of `stats.obstacles` that are intended, because they are what you study.
       where: the setting, for axes with several values.
 

@@ -31,7 +31,7 @@ def summary(
       results: of a sweep.
       name: the variable.
       over: the axis of the replicates.
-      tasks: axes to pool, as in `interval`, whose scores have one scale.
+      tasks: axes to pool, as in `interval`, with scores on one scale.
       level, resamples: as in `interval`.
 
     Returns:
