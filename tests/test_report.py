@@ -197,14 +197,14 @@ def test_few_maps_of_many_hyperparameters_are_tried(monkeypatch):
 
 def test_too_few_seeds_have_no_interval():
     four = lost(4, seeds=4)
-    assert {four.few, *study.table(four)["low"]} == {"too few seeds for an interval (4)"}
+    assert {four.interval_note, *study.table(four)["low"]} == {"too few seeds for an interval (4)"}
     assert {
         (row["low"], row["high"]) for row in charts.to_json(charts.improvement(four))["rows"]
     } == {(None, None)}
     five = lost(4, seeds=5)
-    assert five.few == ""
+    assert five.interval_note == ""
     five.scores[1, 0] = np.nan
-    assert five.few == "1 of 4 settings have too few seeds for an interval (4)"
+    assert five.interval_note == "1 of 4 settings have too few seeds for an interval (4)"
     lows = study.table(five)["low"].tolist()
     assert [isinstance(low, str) for low in lows] == [False, True, False, False]
     assert ["low" in line for line in charts.profile(five)["lines"]] == [True, False, True, True]

@@ -45,7 +45,7 @@ def learning_curves(study: Study) -> Chart | None:
         "xlabel": "environment steps",
         "ylabel": study.name,
         "lines": _lines(study, iqm, bands),
-        "note": study.few,
+        "note": study.interval_note,
     }
 
 
@@ -70,7 +70,7 @@ def profile(study: Study) -> Chart:
         "xlabel": f"final {study.name}",
         "ylabel": "fraction of seeds above",
         "lines": _lines(study, above, list(zip(low, high, strict=True))),
-        "note": study.few,
+        "note": study.interval_note,
     }
 
 
@@ -97,7 +97,7 @@ def improvement(study: Study) -> Chart | None:
     titles = [f"over {title}" for title in study.titles[1:]]
     value, low, high = zip(*rows, strict=True)
     xlabel = f"probability that {study.titles[0]} is better"
-    return _dots(titles, value, low, high, xlabel, middle=0.5) | {"note": study.few}
+    return _dots(titles, value, low, high, xlabel, middle=0.5) | {"note": study.interval_note}
 
 
 def _dots(

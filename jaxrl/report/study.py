@@ -57,7 +57,7 @@ class Study:
         return np.isfinite(self.scores).sum(1)
 
     @property
-    def few(self) -> str:
+    def interval_note(self) -> str:
         """A note on settings with too few seeds for an interval; empty if there are none."""
         counts = [known for known in self.known if stats.too_few(known)]
         note = stats.too_few(min(counts)) if counts else ""

@@ -79,13 +79,13 @@ def by_power_law(partial: np.ndarray, steps: np.ndarray, finished: np.ndarray) -
 
     With three points or fewer, `last_value`.
     """
-    seen = partial.shape[1]
-    if seen < 4:
+    num_seen = partial.shape[1]
+    if num_seen < 4:
         return partial[:, -1]
-    weight = np.linspace(0.5, 1.0, seen)  # later points count more
+    weight = np.linspace(0.5, 1.0, num_seen)  # later points count more
     low = min(partial.min(), finished.min(initial=np.inf))
     high = max(partial.max(), finished.max(initial=-np.inf))
-    predicted = _power_laws(partial, np.asarray(steps[:seen], float), weight, float(steps[-1]))
+    predicted = _power_laws(partial, np.asarray(steps[:num_seen], float), weight, float(steps[-1]))
     return np.clip(predicted, low, high)
 
 
@@ -96,13 +96,13 @@ def by_regression(
 
     Its features are the present value, the mean so far and the most recent increase.
     """
-    seen = partial.shape[1]
+    num_seen = partial.shape[1]
 
     def features(x: np.ndarray) -> np.ndarray:
-        rise = x[:, -1] - x[:, max(seen - 4, 0) : seen].mean(1)
+        rise = x[:, -1] - x[:, max(num_seen - 4, 0) : num_seen].mean(1)
         return np.stack([x[:, -1], x.mean(1), rise], -1)
 
-    known, target = features(finished[:, :seen]), finished[:, -1]
+    known, target = features(finished[:, :num_seen]), finished[:, -1]
     center, scale = known.mean(0), known.std(0) + 1e-8
     known, new = (known - center) / scale, (features(partial) - center) / scale
     weight = np.linalg.solve(
@@ -180,7 +180,9 @@ def stopping_cost(
             f"Early stopping needs more than first={first} curves, all of them finite; got "
             f"{len(curves)}."
         )
-    seen = [max(1, int(np.searchsorted(steps, share * steps[-1], "right"))) for share in checks]
+    check_points = [
+        max(1, int(np.searchsorted(steps, share * steps[-1], "right"))) for share in checks
+    ]
     rng, rows = np.random.default_rng(seed), []
     for order in (rng.permutation(len(curves)) for _ in range(orders)):
         done, total_steps = list(order[:first]), first * steps[-1]
@@ -190,7 +192,7 @@ def stopping_cost(
             stop = next(
                 (
                     n
-                    for n in seen
+                    for n in check_points
                     if predictor(curves[i : i + 1, :n], steps, finished)[0] < threshold
                 ),
                 None,
