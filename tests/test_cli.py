@@ -205,7 +205,7 @@ def test_any_field_is_reached_by_its_name():
         )
 
 
-def test_the_network_is_as_asked():
+def test_network_options():
     asked = arguments.options("ppo", rl.ppo)(
         env="CartPole-v1", layer_norm=True, shared=True, eval_share=0.5
     )
@@ -237,7 +237,7 @@ def test_defaults_are_those_of_the_algorithm(name):
             assert rl.tree.find(training, axis).endswith(key)
 
 
-def test_a_network_keeps_what_was_not_asked():
+def test_network_options_keep_other_fields():
     asked = arguments.options("pqn", rl.pqn)(env="CartPole-v1", hidden=(8,))
     training, _ = arguments.training_of(asked, rl.pqn)
     assert training.algo.network == dataclasses.replace(rl.pqn().network, hidden=(8,))

@@ -64,8 +64,8 @@ def test_shares_are_the_definitions():
     assert shares.sum() == pytest.approx(1)
 
 
-def test_luck_is_told_from_what_mattered():
-    """Pure noise is attributed to the seed, for few seeds too; and half of the variance if it is half."""
+def test_noise_is_distinguished_from_effects():
+    """Pure noise is attributed to the seed, also for few seeds; half of it, where it is half."""
     noise = [
         importance(
             swept(lambda a, b: 0 * a * b, 1.0, 4, key, a=np.arange(5), b=np.arange(4))
@@ -78,10 +78,8 @@ def test_luck_is_told_from_what_mattered():
     assert half["high"]["a"] - half["low"]["a"] < 0.15
 
 
-def test_luck_that_a_seed_has_everywhere_takes_nothing_from_an_effect():
-    """score = a + effect of the seed: the effect of `a` is exact, even if that of the seed is as large
-    as it will.
-    """
+def test_an_additive_effect_of_the_seed_cancels():
+    """score = a + effect of the seed: the effect of `a` is exact, however large the seed's."""
     results = swept(lambda a: a, 0.0, 3, a=np.array([-0.5, 0.5]))
     noise = np.array([-3.0, 0.0, 3.0])
     shares = importance(results.assign({"return": results["return"] + noise})).shares["share"]
@@ -236,7 +234,7 @@ def test_parallel_draws_each_setting_through_its_values():
         plot.parallel(results.where(False))
 
 
-def test_the_map_shows_who_diverged():
+def test_the_map_shows_the_fraction_that_diverged():
     results = swept(lambda a, b: a + b, a=np.arange(3), b=np.arange(2), seeds=4)
     results["diverged"] = results["return"] > 2.5  # a = 2, b = 1
     shown = [text.get_text() for text in plot.divergence(results).axes[0].texts]

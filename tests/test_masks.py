@@ -135,7 +135,7 @@ def test_a_network_sees_the_observation_and_hands_on_the_mask(builder, shape, me
     np.testing.assert_array_equal(out["logits"], plain["logits"])
 
 
-def test_statistics_are_of_what_is_seen():
+def test_statistics_exclude_the_mask():
     seen = np.arange(12, dtype=np.float32).reshape(4, 3)
     obs = spaces.Masked(jnp.asarray(seen), jnp.ones((4, 2), bool))
     stats = normalize.update(normalize.start(jax.tree.map(lambda x: x[0], obs)), obs)

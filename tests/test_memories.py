@@ -211,7 +211,7 @@ def test_a_memory_goes_on_in_the_next_call(name):
 
 
 @every
-def test_nothing_of_an_episode_outlives_its_end(name):
+def test_an_episode_does_not_affect_the_next(name):
     """Exactly: the gradient of what follows, with respect to all that came before, is 0."""
     params, end = params_of(name), 5
     old = rest(name)
@@ -252,7 +252,7 @@ def test_vmap_is_a_loop(name):
 
 
 @every
-def test_a_memory_is_zeros_at_the_start_and_can_be_kept(name):
+def test_a_memory_starts_at_zero_and_can_be_resumed(name):
     """Real leaves of some size: what a reset, a checkpoint and a check for numbers that are not
     finite can read.
     """

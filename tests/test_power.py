@@ -68,7 +68,7 @@ def test_needed_seeds_at_a_ceiling_are_those_that_studies_need():
     assert few.needed_seeds.max() > 5
 
 
-def test_equals_are_never_told_apart():
+def test_equal_settings_are_not_separated():
     twins = RESULTS.isel(lr=[0, 0]).assign_coords(lr=[1, 2])
     made = stats.power(twins, seeds=(5,), by="lr", studies=20, resamples=50)
     assert np.isnan(made.needed_seeds).all()

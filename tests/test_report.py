@@ -128,7 +128,7 @@ def test_its_numbers_are_the_statistics(big, page):
     assert html.count("<tr>") > 20
 
 
-def test_settings_and_who_diverged_are_drawn_from_the_results(big, page):
+def test_settings_and_divergence_are_drawn_from_the_results(big, page):
     results, drawn = rl.load(big), {chart["kind"]: chart for chart in numbers(page.read_text())}
     settings, lost = drawn["parallel"], drawn["cells"]
     score = rl.stats.table(results)["iqm"]
@@ -287,17 +287,20 @@ def test_a_browser_shows_it_without_a_complaint(page, tmp_path):
 
 TRIED = """
 const click = (n) => document.querySelectorAll(".sorts button")[n].click();
-const first = () => [...document.querySelector(".sorts").tBodies[0].rows].map((row) => row.cells[2].dataset.value);
+const body = document.querySelector(".sorts").tBodies[0];
+const first = () => [...body.rows].map((row) => row.cells[2].dataset.value);
 const shown = {};
 click(2); shown.down = first(); click(2); shown.up = first();
-const figure = document.querySelector("[data-chart]"), box = figure.querySelector("svg").getBoundingClientRect();
+const figure = document.querySelector("[data-chart]");
+const box = figure.querySelector("svg").getBoundingClientRect();
 const move = { clientX: box.left + box.width * 0.9, clientY: box.top + 40, bubbles: true };
 figure.querySelector("svg").dispatchEvent(new MouseEvent("mousemove", move));
 shown.tip = figure.querySelector(".tip.shown").textContent;
 shown.dim = figure.querySelectorAll(".dim").length;
 figure.querySelector("svg").dispatchEvent(new MouseEvent("mouseleave"));
 shown.left = figure.querySelectorAll(".dim, .tip.shown").length;
-const lines = document.querySelector(".axis").closest("figure"), place = lines.querySelector("svg").getBoundingClientRect();
+const lines = document.querySelector(".axis").closest("figure");
+const place = lines.querySelector("svg").getBoundingClientRect();
 const end = { clientX: place.right - place.width * 0.13, clientY: place.top + 14, bubbles: true };
 lines.querySelector("svg").dispatchEvent(new MouseEvent("mousemove", end));
 shown.setting = lines.querySelector(".tip.shown").textContent;

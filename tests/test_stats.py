@@ -211,7 +211,7 @@ def test_intervals_are_deterministic_and_widen_with_the_level():
     assert stats.interval(x, key=jax.random.key(1)).low != stats.interval(x).low
 
 
-def test_pairs_cancel_the_luck_of_a_seed():
+def test_pairs_cancel_the_effect_of_a_seed():
     shared = 10 * scores(30)
     result = stats.paired_difference(shared + 1, shared + 0.1 * scores(30))
     assert 0.9 < result.low < result.high < 1.1

@@ -1,6 +1,4 @@
-"""Programs: the executor against a slow interpreter, generation that keeps types, hashes, formulas, and
-a search.
-"""
+"""Programs: execution against a slow interpreter, types, hashes, formulas, and a search."""
 
 import math
 

@@ -158,8 +158,8 @@ def features(
 def depths(params: Any) -> list[float]:
     """Relative depth of each tensor's layer in its tower, 0 for the first and 1 for the last.
 
-    A tower is the layers with a common prefix of their names: "value_0", "value_1" and "value_out" have
-    depths 0, 1/2 and 1.
+    A tower is the layers with a common prefix of their names: "value_0", "value_1" and "value_out"
+    have depths 0, 1/2 and 1.
     """
     layers = [path.rpartition("/")[0] or path for path in _paths(params)]
     towers: dict[str, list[str]] = {}
