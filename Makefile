@@ -2,8 +2,9 @@
 PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
+PYTEST := -n 2 --dist loadgroup
 
-.PHONY: demo test lint install clean
+.PHONY: demo test test-all costs lint install clean
 
 .venv/installed: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "jaxrl needs Python 3.11 or newer; write, say, make demo PYTHON=/path/to/python3.11"; exit 1; }
@@ -27,7 +28,15 @@ lint: .venv/installed-test
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 test: .venv/installed-test
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest $(PYTEST)
+
+# also those that rotate (make test runs a fifth of them); NIGHTLY=1 adds the slowest
+test-all: .venv/installed-test
+	$(BIN)/python -m pytest $(PYTEST) --all $(if $(NIGHTLY),--nightly)
+
+# tests/costs.csv anew: seconds of each test file, and how many programs it may compile
+costs: .venv/installed-test
+	$(BIN)/python -m pytest $(PYTEST) --all --programs
 
 clean:
 	rm -rf .venv runs

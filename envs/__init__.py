@@ -1,9 +1,8 @@
-"""Environments by name: the kit's own, every one of gymnax, and brax's with a prefix; and what
-wraps any of them.
+"""Environments by name (the kit's own, all of gymnax, and brax's with a prefix), and wrappers.
 
 `make("Catch")`, `make("CartPole-v1", masscart=2.0)`, `make("brax:ant", backend="mjx")`. An
-environment is a frozen pytree of its parameters: floats are leaves, so `jax.vmap` over them is a
-family of worlds; counts are static.
+environment is a frozen pytree of its parameters: floats are leaves, so `jax.vmap` over them runs a
+family of environments; counts are static.
 """
 
 from typing import Any
@@ -17,7 +16,16 @@ from envs.levels import distribution, distributions, family
 from envs.memory_chain import MemoryChain
 from envs.riverswim import RiverSwim
 from envs.two_colors import TwoColors
-from envs.wrappers import ActionRepeat, FrameStack, Observe, RewardScale, StickyActions
+from envs.wrappers import (
+    ActionRepeat,
+    AsTeam,
+    FrameStack,
+    Observe,
+    RewardScale,
+    StickyActions,
+    WithChannel,
+    Wrapper,
+)
 from jaxrl.env import Env
 from jaxrl.tree import nearest, replace
 
@@ -26,10 +34,13 @@ __all__ = [
     "OWN",
     "POSITIONS",
     "ActionRepeat",
+    "AsTeam",
     "FrameStack",
     "Observe",
     "RewardScale",
     "StickyActions",
+    "WithChannel",
+    "Wrapper",
     "distribution",
     "distributions",
     "family",
@@ -47,17 +58,17 @@ OWN = {
     "RiverSwim": RiverSwim,
     "TwoColors": TwoColors,
 }
-# each of a class with others: its maker, and how
+# name: function that makes it, its arguments
 LEVELS = {
     name: (lpg_levels.drawn, level) for name, level in lpg_levels.FIXED.items()
 } | tabular.MDPS
-# positions alone, as in Ni et al. (2022): what can't be told from one observation, a memory has to
-# work out
+# positions without velocities, as in Ni et al. (2022): partially observable, so that a recurrent
+# policy is needed
 POSITIONS = {"CartPole-P": ("CartPole-v1", (0, 2)), "Pendulum-P": ("Pendulum-v1", (0, 1))}
 
 
 def make(name: str, **params: Any) -> Env:
-    """The environment called `name` (see `names`), with some of its parameters changed.
+    """Return the environment called `name` (see `names`), with some of its parameters changed.
 
     Raises:
       ValueError: no environment, or no parameter of it, has this name.
@@ -67,13 +78,13 @@ def make(name: str, **params: Any) -> Env:
         check_names(name, params, OWN[name].__dataclass_fields__)
         return OWN[name](**params)
     if name in LEVELS:
-        maker, how = LEVELS[name]
-        level = maker(*how)
+        function, args = LEVELS[name]
+        level = function(*args)
         check_names(name, params, type(level).__dataclass_fields__)
         return replace(level, **params)
     if name in POSITIONS:
-        whole, keep = POSITIONS[name]
-        return Observe(make(whole, **params), keep)
+        full, keep = POSITIONS[name]
+        return Observe(make(full, **params), keep)
     if name.startswith("brax:"):
         from envs import from_brax  # here, as brax takes seconds to import
 
@@ -89,7 +100,7 @@ def make(name: str, **params: Any) -> Env:
 
 
 def names() -> list[str]:
-    """Every name that `make` knows."""
+    """All names that `make` accepts."""
     from envs import from_brax, from_gymnax
 
     return [*OWN, *LEVELS, *POSITIONS, *from_gymnax.names(), *from_brax.NAMES]

@@ -1,4 +1,4 @@
-"""The checks of keyword arguments that every way to make an environment shares."""
+"""Checks of keyword arguments, shared by all functions that make an environment."""
 
 from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
@@ -7,9 +7,7 @@ from jaxrl.tree import nearest
 
 
 def check_names(env: str, given: Iterable[str], known: Iterable[str]) -> None:
-    """Raises a ValueError that names the parameters of `env` when one in `given` is not in
-    `known`.
-    """
+    """Raise a ValueError that lists the parameters of `env` if one in `given` is not `known`."""
     known = sorted(known)
     for name in given:
         if name not in known:
@@ -19,14 +17,13 @@ def check_names(env: str, given: Iterable[str], known: Iterable[str]) -> None:
 
 
 def frozen(env: str, settings: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
-    """Arguments of a library's constructor as a static field: sorted pairs, equal for equal
-    settings.
+    """Constructor arguments as the value of a static field: sorted pairs, so that equal settings
+    are equal and hash alike.
     """
     for name, value in settings.items():
         if not isinstance(value, Hashable):
             raise TypeError(
-                f"{env} takes {name!r} when it is built, so it is static and can't be "
-                f"{value!r}, which has no hash: write a "
-                "plain number, a string or a tuple."
+                f"{env} takes {name!r} when it is built, so it is static and can't be {value!r}, "
+                "which is not hashable: write a plain number, a string or a tuple."
             )
     return tuple(sorted(settings.items()))

@@ -1,4 +1,4 @@
-"""Catch: a ball falls, a paddle below must be where it lands."""
+"""Catch: move a paddle to where a falling ball lands."""
 
 from typing import Any
 
@@ -6,14 +6,14 @@ import jax
 import jax.numpy as jnp
 
 from envs import draw
-from jaxrl.env import Step
+from jaxrl.env import Env, Step
 from jaxrl.spaces import Discrete
 from jaxrl.tree import pytree, static
 
 
 @pytree
 class Board:
-    """Where things are: int32 scalars. The paddle is a column of the last row."""
+    """Positions, int32 []. `paddle` is its column in the last row."""
 
     ball_row: jax.Array
     ball_column: jax.Array
@@ -21,13 +21,12 @@ class Board:
 
 
 @pytree
-class Catch:
-    """Catch of bsuite (Osband et al., 2020), from Mnih et al. (2014): `win` for a ball caught,
-    `lose` for one missed.
+class Catch(Env):
+    """Catch of bsuite (Osband et al., 2020), after Mnih et al. (2014).
 
     Observation [rows, columns]: 1.0 at the ball and at the paddle, else 0.0. Actions: left, stay,
-    right. The ball starts in a random column and falls one row a step, so that an episode has
-    `rows` - 1 steps and one reward, at its end.
+    right. The ball starts in a random column and falls one row per step, so that an episode has
+    `rows` - 1 steps and one reward at its end: `win` if the ball is caught, else `lose`.
     """
 
     win: jax.Array | float = 1.0
@@ -37,7 +36,7 @@ class Catch:
 
     @property
     def max_steps(self) -> int:
-        return self.rows - 1  # by then the ball has landed: Catch is never cut off
+        return self.rows - 1  # the ball has landed by then: Catch is never truncated
 
     @property
     def action_space(self) -> Discrete:
@@ -60,5 +59,5 @@ class Catch:
         return empty.at[board.ball_row, board.ball_column].set(1.0).at[-1, board.paddle].set(1.0)
 
     def draw(self, ax: Any, state: Board) -> None:
-        """Draws a state on matplotlib Axes, as `plot.gif` asks."""
+        """Draw a state on matplotlib Axes, for `plot.gif`."""
         draw.catch(self, ax, state)

@@ -1,36 +1,38 @@
-"""DelayedChain: the first action decides what the last step pays.
+"""DelayedChain: the first action determines the reward of the last step.
 
-Credit over many steps, in three lines of rules.
+A test of credit assignment over many steps.
 """
 
 import jax
 import jax.numpy as jnp
 
-from envs.lpg_grid import log_uniform_int
-from jaxrl.env import Step
+from jaxrl.env import Env, Step, Tasks
 from jaxrl.spaces import Discrete
 from jaxrl.tree import pytree, static
 
 
 @pytree
 class Link:
-    """The steps so far, and whether the first of them was the right one."""
+    """Number of steps so far, int32 []; `right`, bool [], is True if the first action was the right
+    one.
+    """
 
     age: jax.Array
     right: jax.Array
 
 
 @pytree
-class DelayedChain:
-    """`length` steps of two actions: the last pays `reward` if the first action was `right`, else
-    -`reward`.
+class DelayedChain(Env):
+    """The delayed chain of Oh et al. (2020, appendix A.3): `length` steps of two actions.
 
-    After the delayed chain of Oh et al. (2020), appendix A.3. Each step before the last pays
-    `noise` or -`noise` by the toss of a coin. `length` and `right` are leaves, so a family has
-    chains of many lengths, of which `max_steps` is the longest. Observation: the state's number, 0
-    at first, then 2 t - 1 and 1 more if the first action was right; one-hot, or with
-    `one_hot=False` itself, int32 [], for a table. With `num_bits` it is [2 + num_bits]: whether
-    this is the first step, whether the first action was right, and as many random bits.
+    The last step gives `reward` if the first action was `right`, else -`reward`; each step before
+    it gives `noise` or -`noise` with equal probability. `length` and `right` are leaves, so a
+    family has chains of different lengths, of which `max_steps` is the maximum.
+
+    Observation: the index of the state, which is 0 at first, then 2 t - 1, plus 1 if the first
+    action was right; one-hot [2 max_steps + 1], or with `one_hot=False` int32 [], for a table. With
+    `num_bits` > 0 it is [2 + num_bits]: 1.0 at the first step, 1.0 if the first action was right,
+    and random bits as distractors.
     """
 
     length: jax.Array | int = 10
@@ -73,14 +75,15 @@ class DelayedChain:
 
 
 @pytree
-class ChainLevels:
-    """Delayed chains of random lengths, uniform between two, and with a random right action: the
-    family of the paper.
+class ChainLevels(Tasks):
+    """Delayed chains with uniformly random length (inclusive range) and right action, as in the
+    paper.
+
+    noise, num_bits, one_hot: of `DelayedChain`.
     """
 
     noise: jax.Array | float = 0.0
     length: tuple[int, int] = static(default=(5, 30))
-    lifetime: tuple[int, int] = static(default=(250, 250))
     num_bits: int = static(default=0)
     one_hot: bool = static(default=True)
 
@@ -95,17 +98,21 @@ class ChainLevels:
         key_length, key_right = jax.random.split(key)
         length = jax.random.randint(key_length, (), self.length[0], self.length[1] + 1)
         right = jax.random.randint(key_right, (), 0, 2)
-        how = self.noise, self.num_bits, self.one_hot, self.length[1]
-        return DelayedChain(length, right, 1.0, *how)
+        return DelayedChain(
+            length=length,
+            right=right,
+            noise=self.noise,
+            num_bits=self.num_bits,
+            one_hot=self.one_hot,
+            max_steps=self.length[1],
+        )
 
-    def sample_lifetime(self, key: jax.Array) -> jax.Array:
-        return log_uniform_int(key, self.lifetime)
-
-    def score(self, chain: DelayedChain, ret: jax.Array) -> jax.Array:
-        """A mean return as 0 for a random policy and 1 for the best one."""
-        return ret / chain.reward
+    def score(self, env: DelayedChain, episode_return: jax.Array) -> jax.Array:
+        """A mean return, scaled so that a random policy has 0 and the optimal one 1."""
+        return episode_return / env.reward
 
 
+# Oh et al. (2020) train each agent for 250 updates
 DISTRIBUTIONS = {
     "DelayedChain-short": ChainLevels(),
     "DelayedChain-short_noisy": ChainLevels(noise=1.0),

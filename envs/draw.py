@@ -1,8 +1,7 @@
-"""Drawings of states for `jaxrl.plot.gif`, in the colours of Okabe and Ito (2008), on matplotlib
-Axes that are given.
+"""Drawings of states on matplotlib Axes for `jaxrl.plot.gif`, in the colours of Okabe & Ito (2008).
 
-An environment that can be drawn has a method `draw(self, ax, state)`; gymnax's look it up in the
-table at the end. Only methods of the Axes are called, so that no environment imports matplotlib.
+An environment that can be drawn has a method `draw(self, ax, state)`; those of gymnax look it up in
+the table `GYMNAX`. Only methods of the Axes are called, so that no environment imports matplotlib.
 """
 
 from collections.abc import Callable
@@ -24,23 +23,22 @@ BLACK, ORANGE, SKY, GREEN, BLUE, RED, GREY = (
 
 
 def gymnax(name: str, params: Any, ax: Any, state: Any) -> None:
-    """A state of gymnax's environment `name`.
+    """Draw a state of the gymnax environment `name`.
 
-    Raises: ValueError when there is no drawing for it.
+    Raises:
+      ValueError: there is no drawing of it.
     """
     if name not in GYMNAX:
         raise ValueError(
-            f"There is no drawing of {name!r}; {nearest(name, GYMNAX)}. Add a function "
-            "(params, ax, state) to GYMNAX in "
-            "envs/draw.py, or write plot.gif(env, policy, draw=lambda ax, state: ...)."
+            f"There is no drawing of {name!r}; {nearest(name, GYMNAX)}. Write "
+            "plot.gif(env, policy, draw=lambda ax, state: ...), or add a function "
+            "(params, ax, state) to GYMNAX in envs/draw.py."
         )
     GYMNAX[name](params, ax, state)
 
 
 def cartpole(params: Any, ax: Any, state: Any) -> None:
-    """The pole is drawn with its full length, twice `params.length`, which physics counts to its
-    middle.
-    """
+    """Cart and pole, at its full length 2 * `params.length` (the physics use half of it)."""
     x, pole = (
         float(state.x),
         2 * float(params.length) * np.array([np.sin(state.theta), np.cos(state.theta)]),
@@ -55,7 +53,7 @@ def cartpole(params: Any, ax: Any, state: Any) -> None:
 
 
 def pendulum(params: Any, ax: Any, state: Any) -> None:
-    """Angle 0 is upright. The arrow at the pivot is the torque."""
+    """Pendulum, upright at angle 0; the arc around the pivot shows the torque."""
     length, torque = float(params.l), float(np.squeeze(state.last_u))
     tip = length * np.array([-np.sin(state.theta), np.cos(state.theta)])
     _rod(ax, [(0, 0), tip], ORANGE, 12)
@@ -73,7 +71,7 @@ def pendulum(params: Any, ax: Any, state: Any) -> None:
 
 
 def mountain_car(params: Any, ax: Any, state: Any) -> None:
-    """The hill is sin(3 x), drawn 0.45 high, as in Gymnasium."""
+    """Car on the hill 0.45 sin(3 x) + 0.55, as Gymnasium draws it."""
     height = lambda x: 0.45 * np.sin(3 * x) + 0.55
     x, goal = float(state.position), float(params.goal_position)
     road = np.linspace(float(params.min_position), float(params.max_position), 100)
@@ -97,7 +95,7 @@ def mountain_car(params: Any, ax: Any, state: Any) -> None:
 
 
 def acrobot(params: Any, ax: Any, state: Any) -> None:
-    """Angle 0 hangs down. The line is the height that the tip must reach."""
+    """Two links, hanging down at angle 0, and a line at the height that the tip must reach."""
     first, second = float(params.link_length_1), float(params.link_length_2)
     angles = np.cumsum([state.joint_angle1, state.joint_angle2])
     elbow = first * np.array([np.sin(angles[0]), -np.cos(angles[0])])
@@ -134,7 +132,7 @@ def gridworld(env: Any, ax: Any, position: Any) -> None:
 
 
 def lpg_grid(env: Any, ax: Any, walk: Any) -> None:
-    """Objects that pay are green, the others red; each type has its own digit."""
+    """Objects with a positive reward are green, the others red; the digit is the type."""
     walls = np.asarray(env.walls)
     _grid(ax, walls)
     for cell, kind, exists in zip(walk.objects, np.asarray(env.types), walk.exists, strict=True):
@@ -161,7 +159,7 @@ def _box(ax: Any, center: tuple[float, float], size: tuple[float, float], color:
 
 
 def _grid(ax: Any, walls: np.ndarray) -> None:
-    """Rows from the top down, walls black, lines between the cells."""
+    """Draw a grid of cells, row 0 at the top, walls dark."""
     rows, columns = walls.shape
     ax.imshow(np.where(walls, 0.25, 1.0), cmap="gray", vmin=0, vmax=1)
     ax.hlines(np.arange(rows + 1) - 0.5, -0.5, columns - 0.5, color=GREY, linewidth=0.6)

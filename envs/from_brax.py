@@ -1,8 +1,7 @@
-"""The robots of brax (Freeman et al., 2021): bare, without brax's clock, auto-reset and other
-wrappers.
+"""The robots of brax (Freeman et al., 2021), without brax's step counter, auto-reset and wrappers.
 
-Every environment below runs on every backend (generalized, positional, spring, mjx) with brax
-0.14.2 and jax 0.10. See `LEFT_OUT` for the two others.
+Each environment in `NAMES` runs on each backend (generalized, positional, spring, mjx) with brax
+0.14.2 and jax 0.10. `LEFT_OUT` says why two others do not.
 """
 
 import copy
@@ -14,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from envs.arguments import check_names, frozen
-from jaxrl.env import Step
+from jaxrl.env import Env, Step
 from jaxrl.spaces import Box
 from jaxrl.tree import nearest, pytree, static
 
@@ -36,26 +35,27 @@ NAMES = tuple(
 )
 LEFT_OUT = {
     "brax:swimmer": (
-        "brax 0.14 wrote it for one backend, and with a jnp.clip(a_min=...) that jax no longer has"
+        "brax 0.14 has it for one backend only, and calls jnp.clip(a_min=...), which jax removed"
     ),
-    "brax:fast": "it is a stub of brax's own tests, without physics",
+    "brax:fast": "it is a stub for brax's tests, without physics",
 }
 
 
 @pytree
-class FromBrax:
-    """A brax robot. Actions [n] from -1 to 1. State: brax's physics; metrics of the reward are in
+class FromBrax(Env):
+    """A brax robot. Actions [n] from -1 to 1. State: brax's physics. The terms of the reward are in
     `info`.
 
-    `system` is brax's System (masses, friction, gravity, ...): a tree of leaves, so that worlds can
-    be randomised. None is the one that brax ships, compiled in as constants; `shipped_system` is
-    where to start a change.
+    system: brax's System (masses, friction, gravity, ...), a tree of leaves for domain
+      randomisation; start from `shipped_system`. None is the one that brax ships, compiled in as
+      constants.
+    settings: arguments of brax's constructor, as sorted pairs.
     """
 
     system: Any = None
     name: str = static(default="ant")
     backend: str = static(default="generalized")
-    settings: tuple[tuple[str, Any], ...] = static(default=())  # arguments of brax's constructor
+    settings: tuple[tuple[str, Any], ...] = static(default=())
     max_steps: int = static(default=1000)
 
     @property
@@ -74,7 +74,7 @@ class FromBrax:
         from brax.envs import State
 
         zero = jnp.float32(0.0)
-        # fresh dictionaries: brax writes into those of the state it is given
+        # new dictionaries, as brax writes into those of its argument
         after = self._robot().step(State(state, None, zero, zero, metrics={}, info={}), action)  # type: ignore[arg-type]
         info = {name: jnp.asarray(value, jnp.float32) for name, value in after.metrics.items()}
         return after.pipeline_state, Step(
@@ -98,8 +98,12 @@ def make(
     system: Any = None,
     **settings: Any,
 ) -> FromBrax:
-    """The brax environment of this name ("brax:ant"); `settings` go to its constructor and are
-    static.
+    """Return the brax environment called `name` ("brax:ant").
+
+    settings: arguments of its constructor, static.
+
+    Raises:
+      ValueError: there is no such environment, backend or argument.
     """
     if name in LEFT_OUT:
         raise ValueError(
@@ -125,8 +129,8 @@ def _class(name: str) -> Any:
 
 @lru_cache
 def _build(name: str, backend: str, settings: tuple[tuple[str, Any], ...]) -> Any:
-    """The brax object, once: it reads a file, and its arrays must not be tracers when made inside a
-    program.
+    """The brax object, built once: that reads a file, and its arrays must not be tracers where it
+    happens inside a traced function.
     """
     with jax.ensure_compile_time_eval():
         return _class(name)(backend=backend, **dict(settings))

@@ -1,12 +1,11 @@
-"""The environments of gymnax (Lange, 2022): their parameters as leaves, without their clock and
-auto-reset.
+"""The environments of gymnax (Lange, 2022), with their parameters as leaves and without their step
+counter and auto-reset.
 
-gymnax 1.x keeps time-outs (`is_truncated`) apart from ends of the game (`is_terminated`);
-`terminated` is the latter. Bandits, mazes and robots whose episodes only ever end by the clock are
-cut off at `max_steps` and never terminate. Chains that end after a fixed length by their own rule
-(DeepSea, UmbrellaChain, MemoryChain) terminate, as their state shows it; so does DiscountingChain,
-which gymnax cuts off. MetaMaze terminates when chance puts the agent back on the goal, as in
-gymnax.
+gymnax 1.x separates truncation (`is_truncated`) from termination (`is_terminated`); `terminated` is
+the latter. Bandits, mazes and robots whose episodes end by the time limit alone are truncated at
+`max_steps` and never terminate. Chains of a fixed length (DeepSea, UmbrellaChain, MemoryChain)
+terminate, as the step is part of their state; so does DiscountingChain, which gymnax truncates.
+MetaMaze terminates when the random reset puts the agent back on the goal, as in gymnax.
 """
 
 import dataclasses
@@ -22,34 +21,34 @@ from gymnax.environments import bsuite, classic_control, minatar, spaces
 
 from envs import draw
 from envs.arguments import check_names, frozen
-from jaxrl.env import Step
+from jaxrl.env import Env, Step
 from jaxrl.spaces import Box, Discrete, Space
 from jaxrl.tree import pytree, replace, static
 
 
 @pytree
-class FromGymnax:
-    """A gymnax environment. `params` are gymnax's EnvParams (leaves); the clock and what follows
-    from others is None there.
+class FromGymnax(Env):
+    """A gymnax environment. `make` finds registered ones, `wrap` takes any other.
 
-    An observation from a Discrete space is one-hot, as networks read vectors; those of MinAtar are
-    bits, as in MinAtar itself, which takes a quarter of the memory in a replay; others are float32,
-    and bytes stay bytes. `make` finds registered environments, `wrap` takes any other.
+    Observations of a Discrete space become one-hot vectors; those of MinAtar are bool, as in
+    MinAtar itself, which takes a quarter of the memory in a replay buffer; uint8 stays uint8; all
+    others are float32.
+
+    params: gymnax's EnvParams (leaves). The time limit, and what is computed from other parameters,
+      is None.
+    source: (name, constructor arguments), equal for equal environments; or an Environment object.
     """
 
     params: Any
-    source: Hashable = (
-        static()
-    )  # (id, constructor arguments), equal for equal environments, or an Environment object
+    source: Hashable = static()
     max_steps: int = static()
 
     def __post_init__(self) -> None:
-        if (
-            getattr(self.params, "max_steps_in_episode", None) is not None
-        ):  # it would be a leaf that changes nothing
+        # as a leaf it would change nothing
+        if getattr(self.params, "max_steps_in_episode", None) is not None:
             raise TypeError(
-                "max_steps_in_episode is not a leaf: the clock is static. Write envs.make(..., "
-                "max_steps=100)."
+                "max_steps_in_episode can't be a leaf, as the time limit is static: write "
+                "envs.make(..., max_steps=100)."
             )
 
     @property
@@ -60,8 +59,7 @@ class FromGymnax:
         game, params = self._game(), self._params()
         obs, state = game.reset_env(key, params)
         action = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), game.action_space(params))
-        # gymnax starts some numbers as integers that a step makes floats: a scan needs one type,
-        # the wider
+        # gymnax resets some entries to integers that a step makes floats; a scan needs one type
         _, after, *_ = jax.eval_shape(
             lambda: game.step_env(jax.random.key(0), state, action, params)
         )
@@ -77,14 +75,13 @@ class FromGymnax:
             key, state, action, self._params()
         )
         after = jax.tree.map(lambda x, y: jnp.asarray(x, y.dtype), after, state)
-        info = {
-            name: jnp.asarray(value) for name, value in info.items() if name != "discount"
-        }  # `terminated` says it
+        # discount is 1 - terminated
+        info = {name: jnp.asarray(value) for name, value in info.items() if name != "discount"}
         reward = jnp.asarray(reward, jnp.float32).reshape(())
         return after, Step(self._observation(obs), reward, jnp.asarray(terminated, bool), info)
 
     def draw(self, ax: Any, state: Any) -> None:
-        """Draws a state on matplotlib Axes, as `plot.gif` asks."""
+        """Draw a state on matplotlib Axes, for `plot.gif`."""
         name = self.source[0] if isinstance(self.source, tuple) else type(self.source).__name__
         draw.gymnax(name, self.params, ax, state)
 
@@ -101,18 +98,19 @@ class FromGymnax:
             return jax.nn.one_hot(obs, space.n)
         if type(game).__module__.startswith(minatar.__name__):
             return obs.astype(bool)
-        return jax.tree.map(
-            lambda x: x if x.dtype == jnp.uint8 else x.astype(jnp.float32), obs
-        )  # bytes are images
+        convert = lambda x: x if x.dtype == jnp.uint8 else x.astype(jnp.float32)  # images: uint8
+        return jax.tree.map(convert, obs)
 
 
 def names() -> list[str]:
+    """Names of all registered environments."""
     return list(gymnax.registration.registered_envs)
 
 
 def make(name: str, *, max_steps: int | None = None, **changes: Any) -> FromGymnax:
-    """The gymnax environment registered as `name`; `changes` are fields of its EnvParams or
-    arguments of its constructor.
+    """Return the gymnax environment registered as `name`.
+
+    changes: fields of its EnvParams, or arguments of its constructor (static).
     """
     factory = REPAIRED.get(name) or gymnax.registration._registry[name]
     arguments = set(inspect.signature(factory).parameters)
@@ -128,25 +126,22 @@ def make(name: str, *, max_steps: int | None = None, **changes: Any) -> FromGymn
 
 
 def wrap(game: Any, params: Any = None, *, max_steps: Any = None) -> FromGymnax:
-    """Any object that is a gymnax Environment, registered or not.
+    """Return any gymnax Environment, registered or not, as an `Env`.
 
-    (jit knows it by identity: wrap once, then use it.)
+    jit compares `game` by identity, so wrap it once and keep the result.
     """
     with jax.ensure_compile_time_eval():
         params = game.default_params if params is None else params
     max_steps = params.max_steps_in_episode if max_steps is None else max_steps
     left_out = dict.fromkeys([*getattr(game, "derived", ()), "max_steps_in_episode"])
-    return FromGymnax(
-        replace(params, **left_out),
-        game,
-        int(max_steps) if isinstance(max_steps, float) else max_steps,
-    )
+    max_steps = int(max_steps) if isinstance(max_steps, float) else max_steps
+    return FromGymnax(replace(params, **left_out), game, max_steps)
 
 
 @lru_cache
 def _build(name: str, arguments: tuple[tuple[str, Any], ...]) -> Any:
-    """The gymnax object, once: it hashes by identity, and its arrays must not be tracers when made
-    inside a program.
+    """The gymnax object, built once: it hashes by identity, and its arrays must not be tracers
+    where that happens inside a traced function.
     """
     factory = REPAIRED.get(name) or gymnax.registration._registry[name]
     try:
@@ -155,10 +150,9 @@ def _build(name: str, arguments: tuple[tuple[str, Any], ...]) -> Any:
         return game.with_transition_gradients() if game.supports_transition_gradients else game
     except OSError as error:
         raise OSError(
-            f"{name} downloads its data when it is first made, and that failed ({error}). Make "
-            "it once where there is a "
-            "network; gymnax keeps the four MNIST files in /tmp/mnist, which can be copied to "
-            "a machine without one."
+            f"{name} downloads its data when it is first made, and that failed ({error}). Make it "
+            "once where there is a network; gymnax keeps the four MNIST files in /tmp/mnist, which "
+            "can be copied to a machine where there is no network."
         ) from error
 
 
@@ -168,8 +162,8 @@ def _space(space: Any) -> Space:
     if isinstance(space, spaces.Box):
         return Box(space.low, space.high, shape=tuple(space.shape))
     raise TypeError(
-        f"The kit has no action space like gymnax's {space!r}: only its Discrete and Box can "
-        "be adapted."
+        f"There is no action space here for gymnax's {space!r}: only its Discrete and Box can be "
+        "adapted."
     )
 
 
@@ -177,8 +171,8 @@ def _space(space: Any) -> Space:
 
 
 class CartPole(classic_control.CartPole):
-    """gymnax stores the sums of its masses, so that a new `masscart` changes nothing; they are
-    computed here.
+    """CartPole in which `masscart` and `length` have an effect: gymnax stores the total mass and
+    the moment, which are computed here.
     """
 
     derived = ("total_mass", "polemass_length")
@@ -191,8 +185,8 @@ class CartPole(classic_control.CartPole):
 
 
 class MountainCarContinuous(classic_control.ContinuousMountainCar):
-    """gymnasium stops the car at the left wall; gymnax stops it past the goal, and lets it keep its
-    speed at the wall.
+    """Mountain car as in gymnasium, where the car stops at the left wall; in gymnax it keeps its
+    speed there, and stops beyond the goal.
     """
 
     def step_env(self, key: Any, state: Any, action: Any, params: Any) -> Any:
@@ -213,16 +207,14 @@ class MountainCarContinuous(classic_control.ContinuousMountainCar):
 
 
 class DiscountingChain(bsuite.DiscountingChain):
-    """bsuite ends the chain with its last reward; gymnax cuts it off there, as if more could
-    follow.
-    """
+    """The chain as in bsuite, where it terminates with its last reward; gymnax truncates it."""
 
     def is_terminated(self, state, params):
         return state.time >= params.reward_timestep.max()
 
 
 class MNISTBandit(bsuite.MNISTBandit):
-    """gymnax reads the pixels as signed bytes, so that the bright ones turn negative."""
+    """MNIST with unsigned pixels; gymnax reads signed bytes, so that bright pixels are negative."""
 
     def __init__(self, fraction: float = 1.0):
         super().__init__(fraction)

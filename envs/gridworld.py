@@ -1,4 +1,4 @@
-"""GridWorld: walk to a goal on a map drawn as text."""
+"""GridWorld: walk to a goal, on a map drawn as text."""
 
 from functools import lru_cache
 from typing import Any
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs import draw
-from jaxrl.env import Step
+from jaxrl.env import Env, Step
 from jaxrl.spaces import Discrete
 from jaxrl.tree import pytree, static
 
@@ -32,15 +32,16 @@ MOVES = ((-1, 0), (0, 1), (1, 0), (0, -1))  # up, right, down, left: (row, colum
 
 
 @pytree
-class GridWorld:
-    """A walk on a `map` of text: '#' a wall, 'S' a start, 'G' the goal, anything else is free.
+class GridWorld(Env):
+    """Navigation on a `map` of text: '#' is a wall, 'S' a start, 'G' the goal, all else is free.
 
-    An episode starts in a random 'S' (on any free cell but the goal if there is none) and ends at
-    the goal, with `reward`; each step adds `step_reward`. With probability `slip` the direction is
-    a random one. `goal` [2], a row and a column, takes the place of the map's 'G': it is a leaf, so
-    tasks can be vmapped. State: the position, int32 [2]. Observation: the cell one-hot [rows *
-    columns], or with `one_hot=False` the row and column scaled to 0 to 1 [2]. Actions: up, right,
-    down, left.
+    An episode starts in a random 'S' (without any, in a random free cell other than the goal) and
+    terminates at the goal with `reward`; each step adds `step_reward`. With probability `slip` the
+    direction is random. Actions: up, right, down, left. State: row and column, int32 [2].
+    Observation: the cell one-hot [rows * columns], or with `one_hot=False` the row and the column
+    scaled to the range 0 to 1 [2].
+
+    goal: row and column [2] in place of the map's 'G'; a leaf, so that tasks can be vmapped.
     """
 
     reward: jax.Array | float = 1.0
@@ -52,9 +53,8 @@ class GridWorld:
     max_steps: int = static(default=200)
 
     def __post_init__(self) -> None:
-        if (
-            len(_cells(self.map, "G")) > 1
-        ):  # the map alone: `goal` is a leaf, which jax may replace by anything
+        # `goal` is not checked: it is a leaf, which jax may replace by any object
+        if len(_cells(self.map, "G")) > 1:
             raise ValueError(
                 "GridWorld needs one goal: draw one 'G' in the map, or none and "
                 "goal=jnp.array([row, column])."
@@ -62,12 +62,12 @@ class GridWorld:
 
     @property
     def walls(self) -> np.ndarray:
-        """True where no one can stand. [rows, columns]."""
+        """True at walls. bool [rows, columns]."""
         return _grid(self.map) == "#"
 
     @property
     def goal_position(self) -> jax.Array:
-        """The row and column of the goal. [2]."""
+        """Row and column of the goal. int32 [2]."""
         if self.goal is None and _cells(self.map, "G").shape != (1, 2):
             raise ValueError(
                 "GridWorld needs one goal: draw one 'G' in the map, or give "
@@ -103,13 +103,13 @@ class GridWorld:
         return position / jnp.array([rows - 1, columns - 1], jnp.float32)
 
     def draw(self, ax: Any, state: jax.Array) -> None:
-        """Draws a state on matplotlib Axes, as `plot.gif` asks."""
+        """Draw a state on matplotlib Axes, for `plot.gif`."""
         draw.gridworld(self, ax, state)
 
 
 @lru_cache
 def _grid(text: str) -> np.ndarray:
-    """The characters of a map. [rows, columns]."""
+    """Characters of a map. [rows, columns]."""
     lines = text.strip("\n").split("\n")
     if len({len(line) for line in lines}) != 1:
         raise ValueError(
@@ -120,5 +120,5 @@ def _grid(text: str) -> np.ndarray:
 
 
 def _cells(text: str, mark: str) -> np.ndarray:
-    """The rows and columns where the map has `mark`. [n, 2]."""
+    """Row and column of each `mark` of a map. [n, 2]."""
     return np.argwhere(_grid(text) == mark)

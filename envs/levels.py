@@ -1,59 +1,48 @@
-"""Families of environments: many of one kind as one pytree, and distributions that they are sampled
-from.
-"""
+"""Families of environments: distributions to sample from, and stacks of several as one pytree."""
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from envs import delayed_chain, lpg_levels
 from envs.arguments import check_names
-from jaxrl.env import Env
+from jaxrl.env import Tasks
 from jaxrl.tree import is_static, nearest, replace
 
-SAMPLED: dict[str, Any] = (
-    lpg_levels.DISTRIBUTIONS | delayed_chain.DISTRIBUTIONS
-)  # of plain numbers: no device is touched
+# their leaves are plain numbers, so that importing this initialises no device
+SAMPLED: dict[str, Any] = lpg_levels.DISTRIBUTIONS | delayed_chain.DISTRIBUTIONS
+# removed names, each the same distribution as another: that one, and the lifetime that is now given
+# to the inner loop
+REMOVED = {
+    "LPGGrid-all_shortlife": ("LPGGrid-all", (250, 250)),
+    "LPGGrid-all_randlife": ("LPGGrid-all", (50, 250)),
+    "LPGGrid-all_vrandlife": ("LPGGrid-all", (10, 250)),
+}
 
 
-class Levels(Protocol):
-    """A distribution over environments that differ in their leaves alone, and over how long an
-    agent lives on them.
-    """
+def distribution(name: str, **params: Any) -> Tasks:
+    """Return the distribution of levels called `name` (see `distributions`), with some of its
+    parameters changed.
 
-    @property
-    def lifetime(self) -> tuple[int, int]:
-        """The shortest and the longest lifetime. Static."""
-        ...
-
-    def sample(self, key: jax.Array) -> Env: ...
-
-    def sample_lifetime(self, key: jax.Array) -> jax.Array:
-        """How many updates an agent lives, log-uniform in `lifetime`. int32 []."""
-        ...
-
-    def score(self, env: Any, ret: jax.Array) -> jax.Array:
-        """A mean return on a level, made comparable between levels. Any shape."""
-        ...
-
-
-def distribution(name: str, **params: Any) -> Levels:
-    """The distribution over levels called `name` (see `distributions`), with some of its parameters
-    changed.
-
-    `jax.vmap(distribution("LPGGrid-tiny").sample)(jax.random.split(key, 1000))` is a thousand
+    `jax.vmap(distribution("LPGGrid-tiny").sample)(jax.random.split(key, 1000))` samples a thousand
     levels.
 
     Raises:
       ValueError: no distribution, or no parameter of it, has this name; or a size is out of range.
       TypeError: a static parameter (a count such as `num_walls`) is an array.
     """
+    if name in REMOVED:
+        other, lifetime = REMOVED[name]
+        raise ValueError(
+            f"{name!r} was {other!r} under another name: write distribution({other!r}), and give "
+            f"the lifetime to the learner, rl.InnerLoop(..., lifetime={lifetime})."
+        )
     if name not in distributions():
         raise ValueError(
-            f"There is no distribution over levels {name!r}; {nearest(name, distributions())}."
+            f"There is no distribution of levels {name!r}; {nearest(name, distributions())}."
         )
     levels: Any = SAMPLED[name] if name in SAMPLED else lpg_levels.redrawn(name)
     check_names(name, params, type(levels).__dataclass_fields__)
@@ -61,27 +50,27 @@ def distribution(name: str, **params: Any) -> Levels:
 
 
 def distributions() -> list[str]:
-    """Every name that `distribution` knows."""
+    """All names that `distribution` accepts."""
     return [*SAMPLED, *lpg_levels.FIXED]
 
 
 def family(levels: Sequence[Any]) -> Any:
-    """Environments of one kind as one whose leaves have a leading axis [num], for `jax.vmap`.
+    """Stack environments of one type: one environment whose leaves have a leading axis [num], for
+    `jax.vmap`.
 
     Raises:
-      ValueError: their static parts or the shapes of their leaves differ, so that one program can't
-        run them all.
+      ValueError: their static parameters or the shapes of their leaves differ, so that one program
+        can't run them all.
     """
     if not levels:
-        raise ValueError("A family needs a level at least, and got none.")
+        raise ValueError("A family needs at least one level, and got none.")
     first, *rest = levels
     for i, other in enumerate(rest, 1):
         if jax.tree.structure(other) != jax.tree.structure(first):
             raise ValueError(
-                f"Levels 0 and {i} are not of one kind, as {_difference(first, other)} differ. "
-                "A family is one program, so "
-                "all its levels have the same static parameters: make them so, or train on "
-                "them one by one."
+                f"Levels 0 and {i} can't be stacked, as {_difference(first, other)} differ. One "
+                "program runs a family, so all its levels have the same static parameters: make "
+                "them equal, or train on the levels one by one."
             )
         for (path, a), b in zip(
             jax.tree_util.tree_leaves_with_path(first), jax.tree.leaves(other), strict=True
@@ -90,10 +79,9 @@ def family(levels: Sequence[Any]) -> Any:
                 name = jax.tree_util.keystr(path).lstrip(".")
                 raise ValueError(
                     f"Levels 0 and {i} differ in the shape of {name}: {jnp.shape(a)} and "
-                    f"{jnp.shape(b)}. A family is one "
-                    "program, so all its levels have equal shapes: pad the smaller one (a "
-                    "smaller grid has more walls, an "
-                    "object that is not there has the type -1)."
+                    f"{jnp.shape(b)}. One program runs a family, so all its levels have equal "
+                    "shapes: pad the smaller one (with walls around a smaller grid, with the type "
+                    "-1 for an absent object)."
                 )
     return jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(leaf) for leaf in leaves]), *levels)
 

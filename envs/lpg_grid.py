@@ -1,5 +1,5 @@
-"""LPGGrid: walk on a small grid and collect objects that pay, end the episode and come back, each
-by its type.
+"""LPGGrid: walk on a small grid and collect objects, whose types determine their reward,
+termination and respawning.
 """
 
 from typing import Any
@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from envs import draw
-from jaxrl.env import Step
+from jaxrl.env import Env, Step
 from jaxrl.spaces import Discrete
 from jaxrl.tree import pytree, replace, static
 
@@ -18,8 +18,8 @@ MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1), (0, 0))  # up, down, left, right, sta
 
 @pytree
 class Walk:
-    """Where the agent and each object are (cells, row by row), which objects are there, and the
-    steps so far.
+    """State: cells (numbered row by row) of the agent, int32 [], and of the objects [num_objects];
+    `exists`, bool [num_objects]; the number of steps so far.
     """
 
     position: jax.Array
@@ -29,25 +29,27 @@ class Walk:
 
 
 @pytree
-class LPGGrid:
-    """A level of the grid worlds of Oh et al. (2020), appendix A, with the actions of GROOVE
+class LPGGrid(Env):
+    """A level of the grid worlds of Oh et al. (2020, appendix A), with the actions of GROOVE
     (Jackson et al., 2023).
 
-    These are up, down, left, right and stay, where the paper has moves to all eight neighbours.
-    Walls and edges block. Entering the cell of an object collects it: that pays the `reward` of its
-    type and ends the episode with the chance `termination`. A collected object is back after each
-    later step with the chance `respawn`, where it was, or if `roaming` on a cell without agent or
-    object. Everything that makes a level is a leaf: a family of levels is one program.
+    Actions: up, down, left, right and stay (the paper has moves to all eight neighbours). Walls and
+    edges block. Entering the cell of an object collects it: that gives the `reward` of its type,
+    and terminates the episode with the probability `termination`. After each later step a collected
+    object reappears with the probability `respawn`, where it was, or if `roaming` in a random cell
+    without agent or object. All properties of a level are leaves, so one program runs a family of
+    levels.
 
-    reward, termination, respawn: of each type, float [num_types]. types: of each object, int32
-    [num_objects], -1 for none. objects, start: cells, int32 [num_objects] and [], numbered row by
-    row. walls: bool [rows, columns]; a smaller grid has more of them. time_limit: int32 []; a
-    level's own number of steps is part of the game, as no reward follows, so it terminates; the
-    clock, `max_steps`, cuts off what would go on longer.
+    reward, termination, respawn: of each type, float [num_types].
+    types: of each object, int32 [num_objects]; -1 for an absent one.
+    objects, start: cells, int32 [num_objects] and [], numbered row by row.
+    walls: bool [rows, columns]; a smaller grid is padded with walls.
+    time_limit: number of steps of the level, int32 []. It is part of the game: the episode
+      terminates there, as no reward follows. `max_steps` truncates longer episodes.
 
-    Observation: the state's number, position + cells * sum_k exists_k 2^k, one-hot [num_states], or
-    with `one_hot=False` itself, int32 [], for a table. With `roaming` it is maps [rows, columns, 1
-    + num_types] of the agent and of each type. Time is not shown.
+    Observation: the index of the state, position + num_cells * sum_k exists_k 2^k, one-hot
+    [num_states], or with `one_hot=False` int32 [], for a table. With `roaming` it is maps [rows,
+    columns, 1 + num_types] of the agent and of each type. The time is not observed.
     """
 
     reward: jax.Array
@@ -72,7 +74,7 @@ class LPGGrid:
 
     @property
     def num_states(self) -> int:
-        """How many values the state's number can have: the size of a table."""
+        """Number of states without the time: the size of a table."""
         return self.num_cells * 2 ** self.types.shape[-1]
 
     def reset(self, key: jax.Array) -> tuple[Walk, jax.Array]:
@@ -86,11 +88,11 @@ class LPGGrid:
 
     def step(self, key: jax.Array, state: Walk, action: jax.Array) -> tuple[Walk, Step]:
         key_end, key_respawn, key_place = jax.random.split(key, 3)
-        chance = lambda key, x: jax.random.uniform(key, state.exists.shape) < self.of_objects(x)
+        bernoulli = lambda key, x: jax.random.uniform(key, state.exists.shape) < self.of_objects(x)
         position = self.move(state.position, action)
         collected = state.exists & (state.objects == position)
-        appears = ~state.exists & chance(key_respawn, self.respawn)
-        ended = (collected & chance(key_end, self.termination)).any()
+        appears = ~state.exists & bernoulli(key_respawn, self.respawn)
+        ended = (collected & bernoulli(key_end, self.termination)).any()
         objects = state.objects
         if self.roaming:
             vacant = self._free(position).at[objects].set(False)
@@ -114,7 +116,7 @@ class LPGGrid:
         return jax.nn.one_hot(number, self.num_states) if self.one_hot else number.astype(jnp.int32)
 
     def move(self, position: jax.Array, action: jax.Array) -> jax.Array:
-        """The cell that an action leads to; walls and the edge of the grid block. int32 []."""
+        """Cell after an action; walls and the edge of the grid block. int32 []."""
         rows, columns = self.walls.shape
         cell = jnp.stack([position // columns, position % columns])
         row, column = jnp.clip(
@@ -123,51 +125,51 @@ class LPGGrid:
         return jnp.where(jnp.asarray(self.walls)[row, column], position, row * columns + column)
 
     def of_objects(self, x: jax.Array) -> jax.Array:
-        """What each object has of a property of types; 0 where there is none. [num_objects]."""
+        """Property `x` [num_types] of each object's type; 0 for absent objects. [num_objects]."""
         return jnp.where(self.types >= 0, jnp.asarray(x)[self.types], 0.0)
 
     def _free(self, position: jax.Array) -> jax.Array:
         return (~jnp.ravel(self.walls)).at[position].set(False)
 
     def draw(self, ax: Any, state: Walk) -> None:
-        """Draws a state on matplotlib Axes, as `plot.gif` asks."""
+        """Draw a state on matplotlib Axes, for `plot.gif`."""
         draw.lpg_grid(self, ax, state)
 
 
 def scatter(key: jax.Array, free: jax.Array, num: int) -> jax.Array:
-    """`num` different cells, drawn from those where `free` [num_cells] holds while there are any.
+    """Random cells without replacement, free ones first. int32 [num].
 
-    int32 [num].
+    free: bool [num_cells].
     """
     return jax.lax.top_k(jnp.where(free, jax.random.uniform(key, free.shape), -1.0), num)[1]
 
 
 def redraw(key: jax.Array, level: LPGGrid) -> LPGGrid:
-    """The same level with its start and its objects on other free cells, as each lifetime of Oh et
-    al. (2020) has them.
+    """The same level with its start and objects in new random free cells, as at the start of each
+    lifetime of Oh et al. (2020).
     """
     places = scatter(key, ~jnp.ravel(level.walls), 1 + len(level.types))
     return replace(level, start=places[0], objects=places[1:])
 
 
 def log_uniform(key: jax.Array, between: Range, shape: tuple[int, ...] = ()) -> jax.Array:
+    """Log-uniform samples of the range `between`. float [shape]."""
     low, high = (jnp.log(jnp.asarray(x, jnp.float32)) for x in between)
     return jnp.exp(jax.random.uniform(key, shape, minval=low, maxval=high))
 
 
 def log_uniform_int(key: jax.Array, between: Range) -> jax.Array:
+    """One such sample, rounded. int32 []."""
     return jnp.round(log_uniform(key, between)).astype(jnp.int32)
 
 
 def check(level: LPGGrid) -> None:
-    """Raises a ValueError where the shapes of a level do not fit together, or it is a family where
-    one level is due.
-    """
+    """Raise a ValueError if the shapes of a level are inconsistent, or it is a family of levels."""
     if jnp.ndim(level.walls) != 2:
         raise ValueError(
-            f"walls has shape {jnp.shape(level.walls)}, but one level has [rows, columns]: put "
-            "`jax.vmap` over a family of "
-            "levels, as in jax.vmap(lambda level, key: level.reset(key))(levels, keys)."
+            f"walls has shape {jnp.shape(level.walls)}, but one level has [rows, columns]: use "
+            "jax.vmap for a family of levels, as in "
+            "jax.vmap(lambda level, key: level.reset(key))(levels, keys)."
         )
     of_types, of_objects = ("reward", "termination", "respawn"), ("types", "objects")
     for names, size in ((of_types, "num_types"), (of_objects, "num_objects")):
@@ -184,6 +186,6 @@ def check(level: LPGGrid) -> None:
         )
     if level.num_states > 2**30:
         raise ValueError(
-            f"{num_objects} objects make {level.num_states} states, too many to number: 20 "
-            "objects or fewer."
+            f"{num_objects} objects make {level.num_states} states, too many to number: write at "
+            "most 20 objects."
         )

@@ -1,6 +1,5 @@
-"""Levels of LPGGrid: the fixed ones of Oh et al.
-
-(2020), drawn as text, and distributions that levels are sampled from.
+"""Levels of LPGGrid: the fixed ones of Oh et al. (2020), drawn as text, and distributions of random
+ones.
 """
 
 import jax
@@ -9,6 +8,7 @@ import numpy as np
 
 from envs import solve
 from envs.lpg_grid import LPGGrid, Range, log_uniform, log_uniform_int, redraw, scatter
+from jaxrl.env import Tasks
 from jaxrl.tree import pytree, static
 
 # ------------------------------------------------------------------------------------- fixed levels
@@ -22,11 +22,11 @@ def drawn(
     max_steps: int,
     roaming: bool = False,
 ) -> LPGGrid:
-    """A level drawn as text: '#' a wall, 'S' the start, a digit an object of that type, anything
-    else is free.
+    """Return a level drawn as text: '#' is a wall, 'S' the start, a digit an object of that type,
+    all else is free.
 
     Raises:
-      ValueError: the map is no rectangle, has not one 'S', or a type that `reward` does not have.
+      ValueError: the map is not a rectangle, has not exactly one 'S', or has a type without reward.
     """
     lines = text.strip("\n").split("\n")
     if len({len(line) for line in lines}) != 1:
@@ -39,9 +39,8 @@ def drawn(
     types = cells.ravel()[objects].astype(np.int32)
     if len(starts) != 1 or (types >= len(reward)).any():
         raise ValueError(
-            f"A level's map has one 'S' and digits below {len(reward)}, the number of types; "
-            f"this one has {len(starts)} 'S' "
-            f"and objects of the types {types.tolist()}."
+            f"A level's map has one 'S' and digits below {len(reward)}, the number of types; this "
+            f"one has {len(starts)} 'S' and objects of the types {types.tolist()}."
         )
     return LPGGrid(
         reward=jnp.array(reward),
@@ -58,7 +57,7 @@ def drawn(
 
 
 def _open(side: int, objects: str) -> str:
-    """A map without walls: the start in the first corner, objects spread evenly over the cells."""
+    """A map without walls: the start in the first corner, the objects evenly spaced."""
     cells = np.full(side * side, ".")
     cells[0] = "S"
     cells[np.linspace(0, side * side, len(objects) + 2).astype(int)[1:-1]] = list(objects)
@@ -100,8 +99,8 @@ S.0....
 """
 DENSE = (1.0, -1.0, -1.0), (0.0, 0.5, 0.0), (0.05, 0.1, 0.5), 500
 LONG = (1.0, -1.0), (0.0, 0.5), (0.01, 1.0), 1000
-# name: map, reward, termination and respawn of each type, number of steps (of groove, where it
-# differs from the paper)
+# name: map; reward, termination and respawn of each type; number of steps; roaming (as in the code
+# of GROOVE, where it differs from the paper)
 FIXED = {
     "LPGGrid-dense": (_open(11, "0012"), *DENSE),
     "LPGGrid-sparse": (_open(13, "01"), (1.0, -1.0), (1.0, 1.0), (0.0, 0.0), 50),
@@ -118,55 +117,46 @@ FIXED = {
 
 
 @pytree
-class Redrawn:
-    """One level with its start and objects on other free cells in each lifetime, as Oh et al.
-
-    (2020) train on.
-    """
+class Redrawn(Tasks):
+    """One level with its start and objects in random free cells: the tasks of Oh et al. (2020)."""
 
     level: LPGGrid
-    lifetime: tuple[int, int] = static(default=(2500, 2500))
 
     def sample(self, key: jax.Array) -> LPGGrid:
         return redraw(key, self.level)
 
-    def sample_lifetime(self, key: jax.Array) -> jax.Array:
-        return log_uniform_int(key, self.lifetime)
-
-    def score(self, level: LPGGrid, ret: jax.Array) -> jax.Array:
-        """A mean return as 0 for a random policy and 1 for the best one; where objects roam, as it
-        is.
+    def score(self, env: LPGGrid, episode_return: jax.Array) -> jax.Array:
+        """A mean return, scaled to 0 for a random policy and 1 for the optimal one; unscaled where
+        objects roam.
         """
-        return ret if level.roaming else solve.score(level, ret)
+        return episode_return if env.roaming else solve.score(env, episode_return)
 
 
 def redrawn(name: str) -> Redrawn:
-    """A fixed level as a distribution, with the lifetimes of the paper: longer where objects
-    roam.
-    """
-    level = drawn(*FIXED[name])
-    return Redrawn(level, (25_000, 25_000) if level.roaming else (2500, 2500))
+    """Return a fixed level as a distribution."""
+    return Redrawn(drawn(*FIXED[name]))
 
 
 # ----------------------------------------------------------------------------------- sampled levels
 
 
 @pytree
-class LPGLevels:
-    """Levels with random grids, walls, objects and lifetimes: the distributions of GROOVE (Jackson
-    et al., 2023).
+class LPGLevels(Tasks):
+    """Levels with random grids, walls and objects: the distributions of GROOVE (Jackson et al.,
+    2023).
 
-    `sample(key)` is a level, an `LPGGrid`; `sample_lifetime(key)` the number of updates that an
-    agent lives on it. All have the same shapes, so that `jax.vmap(levels.sample)(keys)` is a
-    family, and one program trains on it.
+    All ranges are inclusive. Each object has a different type.
 
-    sides, num_objects: between these two, each as likely. num_walls: so many cells of the largest
-    grid, of which a smaller one shows a part; or `mazes`, all of them perfect (a random spanning
-    tree: exactly one way from any room to any other). time_limit, lifetime: logarithmically
-    uniform. reward: uniform between these; that of type 0, which is always there, between 0 and the
-    upper one. termination, respawn: of each type, logarithmically uniform. reward_scale: of a whole
-    level, logarithmically uniform. Each object has a type of its own. roaming, one_hot: as of
-    `LPGGrid`.
+    reward: range of the uniform rewards; that of type 0, which is always present, is between 0 and
+      the upper end.
+    termination, respawn: ranges of the log-uniform probabilities of each type.
+    reward_scale: range of a log-uniform factor for all rewards of a level.
+    sides, num_objects: uniform ranges.
+    num_walls: number of random wall cells in the largest grid, of which a smaller one is a part.
+    mazes: perfect mazes in place of random walls (a random spanning tree: exactly one path between
+      any two rooms).
+    time_limit: log-uniform range.
+    roaming, one_hot: of `LPGGrid`.
     """
 
     reward: Range = (-1.0, 1.0)
@@ -178,7 +168,6 @@ class LPGLevels:
     num_walls: int = static(default=15)
     mazes: bool = static(default=False)
     time_limit: tuple[int, int] = static(default=(20, 750))
-    lifetime: tuple[int, int] = static(default=(1000, 1000))
     roaming: bool = static(default=False)
     one_hot: bool = static(default=True)
 
@@ -187,13 +176,13 @@ class LPGLevels:
 
     @property
     def num_states(self) -> int:
-        """The size of a table that holds any of the levels."""
+        """Number of states of the largest level: the size of a table for any of them."""
         return self.sides[1] ** 2 * 2 ** self.num_objects[1]
 
     def sample(self, key: jax.Array) -> LPGGrid:
         keys = iter(jax.random.split(key, 9))
         num = self.num_objects[1]
-        between = lambda low_high: jax.random.randint(next(keys), (), low_high[0], low_high[1] + 1)
+        uniform = lambda between: jax.random.randint(next(keys), (), between[0], between[1] + 1)
         low, high = self.reward
         reward = jax.random.uniform(
             next(keys), (num,), minval=jnp.full(num, low).at[0].set(0.0), maxval=high
@@ -202,7 +191,7 @@ class LPGLevels:
             reward=reward * log_uniform(next(keys), self.reward_scale),
             termination=log_uniform(next(keys), self.termination, (num,)),
             respawn=log_uniform(next(keys), self.respawn, (num,)),
-            types=jnp.where(jnp.arange(num) < between(self.num_objects), jnp.arange(num), -1),
+            types=jnp.where(jnp.arange(num) < uniform(self.num_objects), jnp.arange(num), -1),
             objects=jnp.zeros(num, jnp.int32),
             start=jnp.int32(0),
             walls=maze(next(keys), self.sides[1]) if self.mazes else self._walls(next(keys)),
@@ -213,31 +202,27 @@ class LPGLevels:
         )
         return redraw(next(keys), level)
 
-    def sample_lifetime(self, key: jax.Array) -> jax.Array:
-        """How many updates an agent lives. int32 []."""
-        return log_uniform_int(key, self.lifetime)
-
-    def score(self, level: LPGGrid, ret: jax.Array) -> jax.Array:
-        """A mean return as 0 for a random policy and 1 for the best one; where objects roam, as it
-        is.
+    def score(self, env: LPGGrid, episode_return: jax.Array) -> jax.Array:
+        """A mean return, scaled to 0 for a random policy and 1 for the optimal one; unscaled where
+        objects roam.
         """
-        return ret if self.roaming else solve.score(level, ret)
+        return episode_return if self.roaming else solve.score(env, episode_return)
 
     def _walls(self, key: jax.Array) -> jax.Array:
         key_side, key_walls = jax.random.split(key)
-        most = self.sides[1]
-        side = jax.random.randint(key_side, (), self.sides[0], most + 1)
-        inside = jnp.arange(most) < side
-        cells = scatter(key_walls, jnp.ones(most**2, bool), self.num_walls)
-        walls = jnp.zeros(most**2, bool).at[cells].set(True).reshape(most, most)
+        max_side = self.sides[1]
+        side = jax.random.randint(key_side, (), self.sides[0], max_side + 1)
+        inside = jnp.arange(max_side) < side
+        cells = scatter(key_walls, jnp.ones(max_side**2, bool), self.num_walls)
+        walls = jnp.zeros(max_side**2, bool).at[cells].set(True).reshape(max_side, max_side)
         return walls | ~(inside[:, None] & inside[None])
 
 
 def maze(key: jax.Array, side: int) -> jax.Array:
-    """The walls of a random perfect maze, by Kruskal's algorithm on doors in random order. bool
-    [side, side].
+    """Walls of a random perfect maze, by Kruskal's algorithm. bool [side, side].
 
-    Rooms are the cells on even rows and columns; a door is a cell between two rooms.
+    Rooms are the cells on even rows and columns; a door is a cell between two rooms. Doors are
+    opened in random order where they join two separate trees of rooms.
     """
     row, column = np.indices((side, side)).reshape(2, -1)
     doors = np.flatnonzero((row + column) % 2 == 1)
@@ -245,7 +230,7 @@ def maze(key: jax.Array, side: int) -> jax.Array:
     def join(
         now: tuple[jax.Array, jax.Array], door: jax.Array
     ) -> tuple[tuple[jax.Array, jax.Array], None]:
-        tree, walls = now  # the tree that each room belongs to, by a number
+        tree, walls = now  # tree: index of the tree that each room belongs to
         across = jnp.where(door // side % 2 == 1, side, 1)
         one, other = tree[door - across], tree[door + across]
         return (jnp.where(tree == other, one, tree), walls.at[door].set(one == other)), None
@@ -256,12 +241,12 @@ def maze(key: jax.Array, side: int) -> jax.Array:
 
 
 def _check(levels: LPGLevels) -> None:
-    for name, least in {"sides": 2, "num_objects": 1, "time_limit": 1, "lifetime": 1}.items():
+    for name, min_value in {"sides": 2, "num_objects": 1, "time_limit": 1}.items():
         low, high = getattr(levels, name)
-        if not least <= low <= high:
+        if not min_value <= low <= high:
             raise ValueError(
-                f"{name}={(low, high)} is no range from {least} up: write, say, "
-                f"{name}=({least}, {least + 3})."
+                f"{name}={(low, high)} is no range of counts from {min_value} up: write, say, "
+                f"{name}=({min_value}, {min_value + 3})."
             )
     (smallest, largest), (_, objects) = levels.sides, levels.num_objects
     if smallest**2 <= objects:
@@ -271,39 +256,29 @@ def _check(levels: LPGLevels) -> None:
         )
     if not 0 <= levels.num_walls < largest**2:
         raise ValueError(
-            f"num_walls={levels.num_walls} is not between 0 and {largest**2 - 1}, the largest "
-            "grid less one."
+            f"num_walls={levels.num_walls} is not between 0 and {largest**2 - 1}, one less than "
+            "the cells of the largest grid."
         )
     if levels.mazes and (smallest != largest or largest % 2 == 0):
         raise ValueError(
-            f"Mazes have one odd number of rows, not sides={levels.sides}: write sides=(13, 13)."
+            f"All mazes have the same odd number of rows, unlike sides={levels.sides}: write, say, "
+            "sides=(13, 13)."
         )
 
 
+# Updates per lifetime in GROOVE, for `rl.InnerLoop(lifetime=...)`: tiny 10 to 60; small 250; medium
+# and all 1000; large and mazes 2500; rand_all 25,000. Oh et al. have 2500 on fixed levels (25,000
+# where objects roam).
 DISTRIBUTIONS = {
-    "LPGGrid-tiny": LPGLevels(
-        sides=(3, 5), num_objects=(1, 2), num_walls=3, time_limit=(10, 50), lifetime=(10, 60)
-    ),
-    "LPGGrid-small": LPGLevels(
-        sides=(4, 6), num_objects=(1, 3), num_walls=7, time_limit=(20, 100), lifetime=(250, 250)
-    ),
+    "LPGGrid-tiny": LPGLevels(sides=(3, 5), num_objects=(1, 2), num_walls=3, time_limit=(10, 50)),
+    "LPGGrid-small": LPGLevels(sides=(4, 6), num_objects=(1, 3), num_walls=7, time_limit=(20, 100)),
     "LPGGrid-medium": LPGLevels(
         sides=(6, 8), num_objects=(2, 4), num_walls=10, time_limit=(100, 250)
     ),
-    "LPGGrid-large": LPGLevels(
-        sides=(8, 10), num_objects=(2, 5), time_limit=(250, 750), lifetime=(2500, 2500)
-    ),
+    "LPGGrid-large": LPGLevels(sides=(8, 10), num_objects=(2, 5), time_limit=(250, 750)),
     "LPGGrid-all": LPGLevels(),
-    "LPGGrid-all_shortlife": LPGLevels(lifetime=(250, 250)),
-    "LPGGrid-all_randlife": LPGLevels(lifetime=(50, 250)),
-    "LPGGrid-all_vrandlife": LPGLevels(lifetime=(10, 250)),
-    "LPGGrid-rand_all": LPGLevels(roaming=True, lifetime=(25_000, 25_000)),
+    "LPGGrid-rand_all": LPGLevels(roaming=True),
     "LPGGrid-mazes": LPGLevels(
-        (0.0, 1.0),
-        sides=(13, 13),
-        num_objects=(3, 3),
-        mazes=True,
-        time_limit=(25, 50),
-        lifetime=(2500, 2500),
+        reward=(0.0, 1.0), sides=(13, 13), num_objects=(3, 3), mazes=True, time_limit=(25, 50)
     ),
 }

@@ -1,26 +1,22 @@
-"""RiverSwim: a little reward downstream, a large one upstream against the current.
-
-The small test of deep exploration.
-"""
+"""RiverSwim: a small reward downstream, a large one upstream; a small test of deep exploration."""
 
 import jax
 import jax.numpy as jnp
 
-from jaxrl.env import Step
+from jaxrl.env import Env, Step
 from jaxrl.spaces import Discrete
 from jaxrl.tree import pytree, static
 
 
 @pytree
-class RiverSwim:
-    """The six-state chain of Strehl & Littman (2008), with its rewards of 5 and 10,000 divided by
-    10,000.
+class RiverSwim(Env):
+    """The six-state chain of Strehl & Littman (2008), with rewards of 5 and 10,000 over 10,000.
 
-    Action 0 swims with the current: one state to the left, and `small` for staying in the first.
-    Action 1 swims against it: `forward` and `back` are the chances to move right and to be carried
-    left (else it stays); from the first state nothing carries it off, in the last it holds its
-    place with `forward` and earns `large`, else it is carried left. It starts in the second or
-    third state. Observation [num_states]: the state, one-hot. There is no final state.
+    Action 0 moves one state to the left, with the reward `small` for staying in the first state.
+    Action 1 moves to the right with probability `forward`, to the left with `back`, and else stays.
+    In the first state it can't move left; in the last it stays with probability `forward`, with the
+    reward `large`, and else moves left. Episodes start in the second or third state and never
+    terminate. Observation [num_states]: the state, one-hot.
     """
 
     small: jax.Array | float = 0.0005
@@ -40,11 +36,11 @@ class RiverSwim:
 
     def step(self, key: jax.Array, state: jax.Array, action: jax.Array) -> tuple[jax.Array, Step]:
         first, last = 0, self.num_states - 1
-        luck = jax.random.uniform(key)
+        uniform = jax.random.uniform(key)
         back = jnp.where(
             state == first, 0.0, jnp.where(state == last, 1.0 - self.forward, self.back)
         )
-        swim = jnp.where(luck < self.forward, 1, jnp.where(luck >= 1.0 - back, -1, 0))
+        swim = jnp.where(uniform < self.forward, 1, jnp.where(uniform >= 1.0 - back, -1, 0))
         new = jnp.clip(state + jnp.where(action == 1, swim, -1), first, last)
         rest = (action == 0) & (state == first)
         reach = (action == 1) & (state == last) & (new == last)

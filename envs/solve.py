@@ -1,7 +1,6 @@
-"""Exact solutions, so that a return can be a score: of a level of LPGGrid, of TwoColors, and of any
-finite process.
+"""Exact solutions of LPGGrid, TwoColors and any finite process, which turn returns into scores.
 
-Pure functions of one level or process, for the caller to jit and vmap.
+Pure functions of one level or process; jit and vmap them as needed.
 """
 
 from collections.abc import Callable
@@ -19,29 +18,29 @@ from envs.two_colors import TwoColors
 
 
 def optimal_return(level: LPGGrid, gamma: jax.Array | float = 1.0) -> jax.Array:
-    """The expected return of the best policy from the start of a level to its time limit. float [].
+    """Expected return of the optimal policy from the start of a level to its time limit. float [].
 
-    By dynamic programming over what the agent can be in: which objects are there, where it is, how
-    many steps are left. The best policy knows the time, so that one which sees the state's number
-    alone may fall short of it. `gamma` discounts.
+    By dynamic programming over the existing objects, the cell of the agent and the number of steps
+    left. The optimal policy depends on the time, so one that observes the index of the state alone
+    may be unable to reach it.
 
     Raises:
-      ValueError: the objects roam, which makes too many states; or the shapes of the level do not
-        fit together.
+      ValueError: the objects roam, which makes too many states; or the shapes of the level are
+        inconsistent.
     """
     return _start(level, _value(level, gamma, lambda q: q.max(0)))
 
 
 def random_return(level: LPGGrid, gamma: jax.Array | float = 1.0) -> jax.Array:
-    """The same of the policy that takes each action with equal chances."""
+    """Expected return of the uniformly random policy. float []."""
     return _start(level, _value(level, gamma, lambda q: q.mean(0)))
 
 
 def score(level: LPGGrid, returns: jax.Array) -> jax.Array:
-    """Mean undiscounted returns on a level as 0 for a random policy and 1 for the best one. Any
-    shape.
+    """Mean undiscounted returns on a level, scaled to 0 for the random policy and 1 for the optimal
+    one. Any shape.
 
-    Where there is nothing to gain, as in a walled cell, the score is 1 less what was lost.
+    If the two are equal, as in a walled cell, the score is 1 minus the difference to the optimum.
     """
     best, worst = optimal_return(level), random_return(level)
     gain = best - worst
@@ -49,9 +48,8 @@ def score(level: LPGGrid, returns: jax.Array) -> jax.Array:
 
 
 def backup(level: LPGGrid, value: jax.Array, gamma: jax.Array | float = 1.0) -> jax.Array:
-    """Action values with one step more to go than `value` [2 ** num_objects, num_cells].
-
-    [num_actions, ...].
+    """Action values with one more step left than the state values `value` [2 ** num_objects,
+    num_cells]. [num_actions, 2 ** num_objects, num_cells].
     """
     arrive = _arrive(level, value, gamma)
     to = jax.vmap(jax.vmap(level.move, (0, None)), (None, 0))(
@@ -61,16 +59,15 @@ def backup(level: LPGGrid, value: jax.Array, gamma: jax.Array | float = 1.0) -> 
 
 
 def _arrive(level: LPGGrid, value: jax.Array, gamma: jax.Array | float) -> jax.Array:
-    """What entering a cell is worth, given which objects were there before. [2 ** num_objects,
-    num_cells].
+    """Value of entering a cell, given the objects before that. [2 ** num_objects, num_cells].
 
-    The objects are independent: each is one axis of two, absent and present, and is dealt with by
-    itself.
+    The objects are independent, so they are processed one at a time, each as an axis of two
+    (absent, present).
     """
     reward, ends, respawn = (
         level.of_objects(x) for x in (level.reward, level.termination, level.respawn)
     )
-    paid, survives, later = jnp.zeros_like(value), jnp.ones_like(value), value
+    paid, continues, later = jnp.zeros_like(value), jnp.ones_like(value), value
     for k in range(len(level.types)):
         here = (jnp.arange(level.num_cells) == level.objects[k])[None, None]
         split = lambda x, k=k: x.reshape(-1, 2, 2**k, level.num_cells)
@@ -78,13 +75,13 @@ def _arrive(level: LPGGrid, value: jax.Array, gamma: jax.Array | float) -> jax.A
         after = (1 - respawn[k]) * absent + respawn[k] * present, jnp.where(here, absent, present)
         later = jnp.stack(after, 1).reshape(value.shape)
         paid = split(paid).at[:, 1].add(jnp.where(here, reward[k], 0.0)).reshape(value.shape)
-        survives = (
-            split(survives)
+        continues = (
+            split(continues)
             .at[:, 1]
             .multiply(jnp.where(here, 1 - ends[k], 1.0))
             .reshape(value.shape)
         )
-    return paid + gamma * survives * later
+    return paid + gamma * continues * later
 
 
 def _value(
@@ -93,15 +90,13 @@ def _value(
     check(level)
     if level.roaming:
         raise ValueError(
-            "The objects of this level roam, so that its states are too many to list: there is "
-            "an exact return for "
-            "roaming=False alone. Compare with the return of a trained agent instead."
+            "The objects of this level roam, which makes too many states to list: there is an "
+            "exact return with roaming=False alone. Compare with a trained agent instead."
         )
-    nothing = jnp.zeros((2 ** len(level.types), level.num_cells))
+    final = jnp.zeros((2 ** len(level.types), level.num_cells))
     steps = jnp.minimum(level.time_limit, level.max_steps).astype(jnp.int32)
-    return jax.lax.fori_loop(
-        0, steps, lambda _, value: choose(backup(level, value, gamma)), nothing
-    )
+    step_back = lambda _, value: choose(backup(level, value, gamma))
+    return jax.lax.fori_loop(0, steps, step_back, final)
 
 
 def _start(level: LPGGrid, value: jax.Array) -> jax.Array:
@@ -113,13 +108,12 @@ def _start(level: LPGGrid, value: jax.Array) -> jax.Array:
 
 
 def best_rate(env: TwoColors, num_iterations: int = 300) -> jax.Array:
-    """The most reward a step that a policy which knows the colours can earn in the long run. float
-    [].
+    """Optimal average reward per step of a policy that knows the signs of the colours. float [].
 
-    By relative value iteration over the cells of the agent, of the colour that pays and of the
-    other one (White, 1963). What an agent earns less, summed over its life, is its regret. The
-    largest gain of any state is never below the rate, and soon there; the smallest takes thousands
-    of iterations, as it seldom pays to send the bad colour to a better place.
+    By relative value iteration (White, 1963) over the cells of the agent, of the positive and of
+    the negative colour. The regret of an agent is the sum of its differences to this rate. Returned
+    is the largest gain of any state, an upper bound that converges soon; the smallest gain takes
+    thousands of iterations, as moving the negative colour to a better cell is seldom worthwhile.
     """
     num = env.side**2
     agent, good, bad = np.indices((num, num, num))
@@ -129,7 +123,7 @@ def best_rate(env: TwoColors, num_iterations: int = 300) -> jax.Array:
     )
 
     def sweep(_: int, now: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        value = now[1]  # 0 where two are on one cell, which can't be
+        value = now[1]  # 0 where two are in one cell, which is impossible
         arrive = jnp.where(
             agent == bad,
             value.sum(2, keepdims=True) / (num - 2) - env.reward,
@@ -139,10 +133,9 @@ def best_rate(env: TwoColors, num_iterations: int = 300) -> jax.Array:
             agent == good, value.sum(1, keepdims=True) / (num - 2) + env.reward, arrive
         )
         gain = arrive[to].max(0) - value
-        lazy = (
-            value + (gain - gain[0, 1, 2]) / 2
-        )  # by half: moves alternate as on a chess board, so values would swing
-        return jnp.where(apart, gain, -jnp.inf).max(), jnp.where(apart, lazy, 0.0)
+        # half a step: full ones would oscillate, as moves alternate between two sets of cells
+        damped = value + (gain - gain[0, 1, 2]) / 2
+        return jnp.where(apart, gain, -jnp.inf).max(), jnp.where(apart, damped, 0.0)
 
     start = jnp.float32(0.0), jnp.zeros((num, num, num))
     return jax.lax.fori_loop(0, num_iterations, sweep, start)[0]
@@ -152,11 +145,10 @@ def best_rate(env: TwoColors, num_iterations: int = 300) -> jax.Array:
 
 
 def optimal_q(mdp: TabularMDP, gamma: jax.Array | float) -> jax.Array:
-    """Q*(s, a): the discounted return of the best policy after each action; its largest is V*(s).
-    float [S, A].
+    """Optimal action values Q*(s, a). float [S, A].
 
-    By policy iteration (Howard, 1960), exact up to rounding. Final states are worth 0. `gamma` is
-    below 1, or every policy of the process ends it.
+    By policy iteration (Howard, 1960), exact up to rounding; 0 at final states. Requires `gamma`
+    below 1, or that all policies terminate.
     """
     tabular.check(mdp)
 
@@ -166,32 +158,30 @@ def optimal_q(mdp: TabularMDP, gamma: jax.Array | float) -> jax.Array:
 
     def improved(now: tuple[jax.Array, jax.Array]) -> jax.Array:
         old, q = now
-        return (
-            q - old > 1e-6 * jnp.abs(q).max()
-        ).any()  # by more than rounding: else two equal policies take turns
+        # by more than rounding, or two equally good policies would alternate
+        return (q - old > 1e-6 * jnp.abs(q).max()).any()
 
     worst = jnp.full(mdp.transition.shape[:2], -jnp.inf)
     return jax.lax.while_loop(improved, improve, improve((worst, worst)))[1]
 
 
 def policy_q(mdp: TabularMDP, policy: jax.Array, gamma: jax.Array | float) -> jax.Array:
-    """Q(s, a) of a policy [S, A], the chances of each action in each state. float [S, A]."""
+    """Action values Q(s, a) of a policy, given as probabilities [S, A]. float [S, A]."""
     move, earned = _under(mdp, policy)
     value = _dot(_visits(move, gamma), earned)
-    return _expected_reward(mdp) + gamma * _dot(_going_on(mdp), value)
+    return _expected_reward(mdp) + gamma * _dot(_ongoing(mdp), value)
 
 
 def policy_value(mdp: TabularMDP, policy: jax.Array, gamma: jax.Array | float) -> jax.Array:
-    """V(s) of a policy [S, A]. float [S]."""
+    """State values V(s) of a policy [S, A]. float [S]."""
     return (policy * policy_q(mdp, policy, gamma)).sum(-1)
 
 
 def occupancy(mdp: TabularMDP, policy: jax.Array, gamma: jax.Array | float) -> jax.Array:
-    """(1 - gamma) sum_t gamma^t P(s_t = s, a_t = a): how much of its discounted time a policy
-    spends so. float [S, A].
+    """Discounted occupancy of a policy, (1 - gamma) sum_t gamma^t P(s_t = s, a_t = a). [S, A].
 
-    It sums to 1 where nothing ends, else to less; its sum with the expected rewards is (1 - gamma)
-    times the return.
+    It sums to 1 without termination, else to less. Its dot product with the expected rewards is
+    (1 - gamma) times the expected return.
     """
     move, _ = _under(mdp, policy)
     time = (1 - gamma) * _dot(mdp.start * ~mdp.terminal, _visits(move, gamma))
@@ -199,16 +189,16 @@ def occupancy(mdp: TabularMDP, policy: jax.Array, gamma: jax.Array | float) -> j
 
 
 def _under(mdp: TabularMDP, policy: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The chances of going from state to state without an end, and the expected reward, under a
-    policy. [S, S], [S].
+    """Transition probabilities between non-final states, [S, S], and expected rewards, [S], under a
+    policy.
     """
     tabular.check(mdp)
-    move = jnp.einsum("sa,sat->st", policy, _going_on(mdp), precision="highest")
+    move = jnp.einsum("sa,sat->st", policy, _ongoing(mdp), precision="highest")
     return move, (policy * _expected_reward(mdp)).sum(-1)
 
 
-def _going_on(mdp: TabularMDP) -> jax.Array:
-    """P(s' | s, a) from and to states where one acts. [S, A, S]."""
+def _ongoing(mdp: TabularMDP) -> jax.Array:
+    """P(s' | s, a) for non-final s and s', else 0. [S, A, S]."""
     on = ~mdp.terminal
     return mdp.transition * (on[:, None, None] & on[None, None])
 
@@ -218,11 +208,11 @@ def _expected_reward(mdp: TabularMDP) -> jax.Array:
 
 
 def _visits(move: jax.Array, gamma: jax.Array | float) -> jax.Array:
-    """sum_t (gamma move)^t, which is the inverse of I - gamma move: discounted visits, from state
-    to state. [S, S].
+    """Discounted visits from state to state: sum_t (gamma move)^t, the inverse of I - gamma move.
+    [S, S].
 
-    By doubling, up to 2^24 steps: products of matrices alone, as a batch of LAPACK's solves can
-    hang on a CPU.
+    By doubling, up to 2^24 steps, with matrix products alone: a batch of LAPACK's solves can hang
+    on a CPU.
     """
 
     def double(_: int, now: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:

@@ -1,6 +1,4 @@
-"""TabularMDP: any finite Markov decision process as its arrays, and the ones that theory is tested
-on.
-"""
+"""TabularMDP: any finite Markov decision process as arrays, and some that theory is tested on."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,20 +7,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl.env import Step
+from jaxrl.env import Env, Step
 from jaxrl.spaces import Discrete
 from jaxrl.tree import pytree, static
 
 
 @pytree
-class TabularMDP:
-    """A process of S states and A actions whose arrays are leaves: a family of processes is one
-    program.
+class TabularMDP(Env):
+    """A Markov decision process of S states and A actions. Its arrays are leaves, so one program
+    runs a family of processes.
 
-    transition: P(s' | s, a), [S, A, S]. reward: of the step from s by a to s', [S, A, S], or [S, A,
-    1] where s' does not matter. terminal: True where a state is final, bool [S]. start: P(first
-    state), [S]. Observation: the state one-hot [S], or with `one_hot=False` its number, int32 [],
-    for a table. `envs.solve` knows its exact values.
+    transition: P(s' | s, a), [S, A, S].
+    reward: of the step from s by a to s', [S, A, S], or [S, A, 1] where s' makes no difference.
+    terminal: True at final states, bool [S].
+    start: P(first state), [S].
+
+    Observation: the state one-hot [S], or with `one_hot=False` its index, int32 [], for a table.
+    `envs.solve` has the exact values.
     """
 
     transition: jax.Array
@@ -54,14 +55,12 @@ class TabularMDP:
         return jax.nn.one_hot(state, self.num_states) if self.one_hot else state
 
 
-def _draw(key: jax.Array, chances: jax.Array) -> jax.Array:
-    return jax.random.choice(key, jnp.arange(len(chances), dtype=jnp.int32), p=jnp.asarray(chances))
+def _draw(key: jax.Array, probs: jax.Array) -> jax.Array:
+    return jax.random.choice(key, jnp.arange(len(probs), dtype=jnp.int32), p=jnp.asarray(probs))
 
 
 def check(mdp: TabularMDP) -> None:
-    """Raises a ValueError where the shapes of a process do not fit together, or it is a family
-    where one is due.
-    """
+    """Raise a ValueError if the shapes of a process are inconsistent, or it is a family of them."""
     shapes = {
         name: jnp.shape(getattr(mdp, name))
         for name in ("transition", "reward", "terminal", "start")
@@ -71,9 +70,8 @@ def check(mdp: TabularMDP) -> None:
     fits = shapes["transition"] == (states, actions, states) and shapes["reward"] in of_reward
     if not fits or shapes["terminal"] != (states,) or shapes["start"] != (states,):
         raise ValueError(
-            f"The shapes {shapes} are no process: write transition [S, A, S], reward [S, A, S] "
-            "or [S, A, 1], terminal [S] "
-            "and start [S]; and put `jax.vmap` over a family of processes."
+            f"The shapes {shapes} are no process: write transition [S, A, S], reward [S, A, S] or "
+            "[S, A, 1], terminal [S] and start [S]; and use jax.vmap for a family of processes."
         )
 
 
@@ -89,24 +87,24 @@ def garnet(
     one_hot: bool = True,
     density: float = 1.0,
 ) -> TabularMDP:
-    """A random process (Archibald et al., 1995): each action leads to `branching` random states,
-    with random chances.
+    """Return a random process (Archibald et al., 1995): each action leads to `branching` random
+    states, with random probabilities.
 
-    The chances are the gaps between uniform numbers; a state and action rewards with the chance
-    `density`, and then a standard normal number. It starts anywhere and never ends. `jax.vmap` over
-    keys makes a family.
+    These are the gaps between sorted uniform numbers. With probability `density` a pair of state
+    and action has a reward, a standard normal number. The first state is uniform; nothing
+    terminates. `jax.vmap` over keys makes a family.
     """
     if not 1 <= branching <= num_states:
         raise ValueError(f"branching={branching} is not between 1 and num_states={num_states}.")
-    key_next, key_chance, key_reward, key_some = jax.random.split(key, 4)
-    cuts = jnp.sort(jax.random.uniform(key_chance, (num_states, num_actions, branching - 1)))
-    chances = jnp.pad(
+    key_next, key_probs, key_reward, key_some = jax.random.split(key, 4)
+    cuts = jnp.sort(jax.random.uniform(key_probs, (num_states, num_actions, branching - 1)))
+    probs = jnp.pad(
         jnp.diff(cuts, prepend=0.0, append=1.0), [(0, 0), (0, 0), (0, num_states - branching)]
     )
     order = jax.random.uniform(key_next, (num_states, num_actions, num_states)).argsort(-1)
     rewarding = jax.random.uniform(key_some, (num_states, num_actions, 1)) < density
     return TabularMDP(
-        transition=jnp.take_along_axis(chances, order, -1),
+        transition=jnp.take_along_axis(probs, order, -1),
         reward=jnp.where(
             rewarding, jax.random.normal(key_reward, (num_states, num_actions, 1)), 0.0
         ),
@@ -120,10 +118,10 @@ def garnet(
 def chain(
     num_states: int = 5, slip: float = 0.2, small: float = 2.0, large: float = 10.0
 ) -> TabularMDP:
-    """The chain of Dearden et al. (1998): forward, where going on at the end pays `large`, or back
-    to the start for `small`.
+    """Return the chain of Dearden et al. (1998): one action moves forward, with the reward `large`
+    at the end; the other moves back to the start, with `small`.
 
-    With probability `slip` an action does what the other one does.
+    With probability `slip` an action has the effect of the other one.
     """
     last, states = num_states - 1, np.arange(num_states)
     onward, back = np.eye(num_states)[np.minimum(states + 1, last)], np.eye(num_states)[0 * states]
@@ -140,7 +138,7 @@ def river_swim(
     small: float = 0.0005,
     large: float = 1.0,
 ) -> TabularMDP:
-    """The arrays of `envs.RiverSwim`."""
+    """Return `envs.RiverSwim` as arrays."""
     last, states = num_states - 1, np.arange(num_states)
     place = np.eye(num_states)
     left, right = place[np.maximum(states - 1, 0)], place[np.minimum(states + 1, last)]
@@ -156,16 +154,18 @@ FROZEN_8 = "SFFFFFFF FFFFFFFF FFFHFFFF FFFFFHFF FFFHFFFF FHHFFFHF FHFFHFHF FFFHF
 
 
 def frozen_lake(map: str = FROZEN_4, slip: float = 2 / 3, max_steps: int = 100) -> TabularMDP:
-    """Gymnasium's FrozenLake: from 'S' over 'F', not into a hole 'H', to the goal 'G', which pays
-    1. Rows apart by spaces.
+    """Return Gymnasium's FrozenLake: walk from 'S' over 'F', not into a hole 'H', to the goal 'G',
+    which gives 1.
 
-    Actions: left, down, right, up. With probability `slip` it goes to one side of where it is told,
-    as often to either.
+    Actions: left, down, right, up. With probability `slip` the move is to the left or right of the
+    selected direction, each with the same probability.
+
+    map: rows separated by spaces.
     """
     rows = map.split()
     if len({len(row) for row in rows}) != 1 or map.count("S") != 1 or set(map) - set("SFHG "):
         raise ValueError(
-            "A lake is a rectangle of 'S' (one), 'F', 'H' and 'G', its rows apart by spaces, "
+            "A lake is a rectangle of 'S' (one), 'F', 'H' and 'G', its rows separated by spaces, "
             f"not {map!r}."
         )
     tiles = np.array([list(row) for row in rows])
@@ -192,7 +192,7 @@ def frozen_lake(map: str = FROZEN_4, slip: float = 2 / 3, max_steps: int = 100) 
 def _process(
     transition: Any, reward: Any, start: Any, terminal: Any = None, max_steps: int = 100
 ) -> TabularMDP:
-    """Begins in any of the states that `start` holds of."""
+    """A process whose first state is uniform over the states where `start` is True."""
     return TabularMDP(
         transition=jnp.array(transition, jnp.float32),
         reward=jnp.array(reward, jnp.float32),

@@ -1,4 +1,4 @@
-"""Any environment of the kit as a gymnax 1.x Environment, for code that speaks gymnax."""
+"""Any environment of the kit as a gymnax 1.x Environment, for code that is written for gymnax."""
 
 import math
 from typing import Any
@@ -14,7 +14,7 @@ from jaxrl.tree import pytree, replace
 
 @pytree
 class Params:
-    """gymnax's `params`: the environment, whose leaves are its parameters, and the clock."""
+    """gymnax's `params`: the environment, whose leaves are its parameters, and the time limit."""
 
     env: Any
     max_steps_in_episode: jax.Array | int
@@ -25,9 +25,9 @@ class Params:
 
 @pytree
 class State:
-    """gymnax's `state`: the world, and the time that gymnax reads to cut the episode off."""
+    """gymnax's `state`: that of the environment, and the step count, which gymnax truncates by."""
 
-    world: Any
+    inner: Any
     time: jax.Array
 
     def replace(self, **changes: Any) -> "State":
@@ -35,11 +35,11 @@ class State:
 
 
 class ToGymnax(environment.Environment):
-    """`env` for gymnax: `obs, state = reset(key, params)` and `step(key, state, action, params)`
-    with gymnax's auto-reset.
+    """`env` with gymnax's interface: `obs, state = reset(key, params)` and `step(key, state,
+    action, params)`, with auto-reset.
 
-    The step reads the environment in `params`, so `params.replace(env=...)` (or a vmap over its
-    leaves) changes the world.
+    The step reads the environment in `params`, so `params.replace(env=...)`, or a vmap over its
+    leaves, changes the environment.
     """
 
     def __init__(self, env: Env, name: str | None = None):
@@ -56,14 +56,14 @@ class ToGymnax(environment.Environment):
         return Params(self.env, self.env.max_steps)
 
     def reset_env(self, key: jax.Array, params: Any) -> tuple[Any, Any]:
-        world, obs = params.env.reset(key)
-        return obs, State(world, jnp.int32(0))
+        inner, obs = params.env.reset(key)
+        return obs, State(inner, jnp.int32(0))
 
     def step_env(
         self, key: jax.Array, state: Any, action: Any, params: Any
     ) -> tuple[Any, Any, jax.Array, jax.Array, dict]:
-        world, step = params.env.step(key, state.world, action)
-        return step.obs, State(world, state.time + 1), step.reward, step.terminated, step.info
+        inner, step = params.env.step(key, state.inner, action)
+        return step.obs, State(inner, state.time + 1), step.reward, step.terminated, step.info
 
     @property
     def num_actions(self) -> int:
@@ -81,9 +81,7 @@ class ToGymnax(environment.Environment):
         )
 
     def observation_space(self, params: Any = None) -> Any:
-        """Boxes without bounds, of the shapes and types that a reset gives; a Dict of them for a
-        dictionary.
-        """
+        """Unbounded boxes of the shapes and types of an observation; a Dict for a dictionary."""
         env = self.env if params is None else params.env
         _, obs = jax.eval_shape(env.reset, jax.random.key(0))
         boxes = jax.tree.map(lambda x: spaces.Box(-jnp.inf, jnp.inf, x.shape, x.dtype), obs)

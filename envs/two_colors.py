@@ -1,20 +1,18 @@
-"""TwoColors: two squares on a small grid, one pays and one costs, and which is which changes while
-an agent lives.
-"""
+"""TwoColors: two coloured cells with rewards of opposite sign, which swap during training."""
 
 import jax
 import jax.numpy as jnp
 
 from envs.lpg_grid import MOVES, scatter
-from jaxrl.env import Step
+from jaxrl.env import Env, Step
 from jaxrl.spaces import Discrete
 from jaxrl.tree import pytree, static
 
 
 @pytree
 class Colors:
-    """The cells of the agent, the first and the second colour, numbered row by row, [3]; and the
-    steps so far.
+    """State: cells (numbered row by row) of the agent, the first and the second colour, int32 [3];
+    the number of steps so far.
     """
 
     cells: jax.Array
@@ -22,16 +20,15 @@ class Colors:
 
 
 @pytree
-class TwoColors:
-    """The non-stationary grid of Flennerhag et al. (2022): reach a colour to get `reward` or
+class TwoColors(Env):
+    """The non-stationary grid of Flennerhag et al. (2022): reaching a colour gives `reward` or
     -`reward`.
 
-    A colour that is reached moves to a random cell without agent or colour, and life goes on: there
-    are no episodes. Every `period` steps the two change their signs; nothing shows it but the
-    reward. All other steps pay `step_reward`. As the clock's end would begin the world anew,
-    `max_steps` is a whole lifetime and should be no less than what is trained for. Actions: up,
-    down, left, right. Observation [6 * side]: the row and column of the agent and of each colour,
-    one-hot.
+    A colour that is reached moves to a random cell without agent or colour; nothing terminates.
+    Every `period` steps the signs of the two are swapped, which only the rewards reveal. All other
+    steps give `step_reward`. Truncation would reset the environment, so `max_steps` should be no
+    less than the number of steps of the training run. Actions: up, down, left, right. Observation
+    [6 * side]: row and column of the agent and of each colour, one-hot.
     """
 
     reward: jax.Array | float = 1.0
@@ -69,7 +66,7 @@ class TwoColors:
         return jax.nn.one_hot(jax.vmap(self._place)(state.cells), self.side).ravel()
 
     def move(self, cell: jax.Array, action: jax.Array) -> jax.Array:
-        """The cell that an action leads to; the edge blocks. int32 []."""
+        """Cell after an action; the edge blocks. int32 []."""
         row, column = jnp.clip(self._place(cell) + jnp.array(MOVES)[action], 0, self.side - 1)
         return row * self.side + column
 

@@ -1,8 +1,8 @@
-"""Environments that hold an environment, and change one thing about it.
+"""Environments that hold another environment and change one thing about it.
 
-They nest, the innermost first: `FrameStack(ActionRepeat(StickyActions(game), 4), 4)` sticks at each
-frame of the game, repeats what it is told for four of them, and shows the last four frames at which
-an action was chosen.
+They nest, the innermost first: `FrameStack(ActionRepeat(StickyActions(game), 4), 4)` makes actions
+sticky at each frame of the game, repeats each action for four frames, and stacks the last four
+frames at which an action was selected. Teams (`Env.num_agents`) are wrapped agent by agent.
 """
 
 from collections.abc import Callable
@@ -12,47 +12,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl.env import Step
+from jaxrl.env import Env, Step
 from jaxrl.spaces import Masked, Space, visible, with_visible
 from jaxrl.tree import pytree, replace, static, where
 
 
-def _draw(self: Any) -> Callable[..., None]:
-    """The drawing of the environment inside; an AttributeError where that has none, so that
-    `plot.gif` can say so.
-    """
-    return self.env.draw
-
-
-def _draw_world(self: Any) -> Callable[..., None]:
-    draw = self.env.draw
-    return lambda ax, state: draw(ax, state.world)
-
-
-# ------------------------------------------------------------------------------------- what is seen
-
-
 @pytree
-class Frames:
-    """The world inside, and the last observations side by side, the newest last."""
+class Wrapper(Env):
+    """Base class of wrappers: the environment inside, unchanged.
 
-    world: Any
-    frames: Any
-
-
-@pytree
-class FrameStack:
-    """Shows the last `num` observations at once (Mnih et al., 2015): what moves can be seen by a
-    network without memory.
-
-    Vectors are joined end to end [num * d], images [height, width, channels] along their channels,
-    the newest last; numbers and images without channels get a last axis [num]. An episode starts
-    with its first observation `num` times. Of an action mask the newest counts.
+    A subclass under `@pytree` overrides what it changes. One that has a state of its own, with the
+    state of the environment inside as its field `inner`, has `draw_inner` as its `draw`.
     """
 
     env: Any
-    num: int = static(default=4)
-    draw = property(_draw_world)
 
     @property
     def max_steps(self) -> int:
@@ -61,86 +34,131 @@ class FrameStack:
     @property
     def action_space(self) -> Space:
         return self.env.action_space
+
+    @property
+    def num_agents(self) -> int | None:
+        return self.env.num_agents
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        return self.env.channels
+
+    @property
+    def draw(self) -> Callable[..., None] | None:
+        return self.env.draw
+
+    def reset(self, key: jax.Array) -> tuple[Any, Any]:
+        return self.env.reset(key)
+
+    def step(self, key: jax.Array, state: Any, action: jax.Array) -> tuple[Any, Step]:
+        return self.env.step(key, state, action)
+
+
+def draw_inner(self: Any) -> Callable[..., None] | None:
+    """Drawing of the environment inside, for a wrapper whose states have a field `inner`."""
+    draw = self.env.draw
+    return None if draw is None else lambda ax, state: draw(ax, state.inner)
+
+
+def _team(env: Any) -> tuple[int, ...]:
+    """Leading axes of what each agent has: () for a single agent, else (A,)."""
+    return () if env.num_agents is None else (env.num_agents,)
+
+
+# ------------------------------------------------------------------------------------- observations
+
+
+@pytree
+class Frames:
+    """State of the environment inside, and the last observations side by side, the newest last."""
+
+    inner: Any
+    frames: Any
+
+
+@pytree
+class FrameStack(Wrapper):
+    """The last `num` observations as one (Mnih et al., 2015), so that motion is visible to a
+    network without memory.
+
+    Vectors are joined end to end [num * d], images [height, width, channels] along their channels,
+    the newest last; scalars and images without channels get a last axis [num]. At the start of an
+    episode the first observation is repeated `num` times. The action mask is the newest one.
+    """
+
+    num: int = static(default=4)
+
+    @property
+    def draw(self) -> Callable[..., None] | None:
+        return draw_inner(self)
 
     def __post_init__(self) -> None:
         _check_num(self)
 
     def reset(self, key: jax.Array) -> tuple[Frames, Any]:
-        world, obs = self.env.reset(key)
-        frames = jax.tree.map(lambda x: jnp.concatenate([_frame(x)] * self.num, -1), visible(obs))
-        return Frames(world, frames), with_visible(obs, frames)
+        inner, obs = self.env.reset(key)
+        repeat = lambda x: jnp.concatenate([self._frame(x)] * self.num, -1)
+        frames = jax.tree.map(repeat, visible(obs))
+        return Frames(inner, frames), with_visible(obs, frames)
 
     def step(self, key: jax.Array, state: Frames, action: jax.Array) -> tuple[Frames, Step]:
-        world, step = self.env.step(key, state.world, action)
-        push = lambda frames, x: jnp.concatenate(
-            [frames[..., _frame(x).shape[-1] :], _frame(x)], -1
-        )
+        inner, step = self.env.step(key, state.inner, action)
+
+        def push(frames: jax.Array, x: jax.Array) -> jax.Array:
+            newest = self._frame(x)
+            return jnp.concatenate([frames[..., newest.shape[-1] :], newest], -1)
+
         frames = jax.tree.map(push, state.frames, visible(step.obs))
-        return Frames(world, frames), replace(step, obs=with_visible(step.obs, frames))
+        return Frames(inner, frames), replace(step, obs=with_visible(step.obs, frames))
 
-
-def _frame(x: jax.Array) -> jax.Array:
-    return x[..., None] if x.ndim in (0, 2) else x
+    def _frame(self, x: jax.Array) -> jax.Array:
+        ndim = x.ndim - len(_team(self.env))
+        return x[..., None] if ndim in (0, 2) else x
 
 
 @pytree
-class Observe:
-    """Shows some entries of a vector: `Observe(envs.make("Pendulum-v1"), keep=(0, 1))` hides the
-    velocity.
+class Observe(Wrapper):
+    """Some entries of a vector observation: `Observe(envs.make("Pendulum-v1"), keep=(0, 1))` hides
+    the velocity.
     """
 
-    env: Any
     keep: tuple[int, ...] = static()
-    draw = property(_draw)
-
-    @property
-    def max_steps(self) -> int:
-        return self.env.max_steps
-
-    @property
-    def action_space(self) -> Space:
-        return self.env.action_space
 
     def reset(self, key: jax.Array) -> tuple[Any, Any]:
         state, obs = self.env.reset(key)
-        return state, self._see(obs)
+        return state, self._select(obs)
 
     def step(self, key: jax.Array, state: Any, action: jax.Array) -> tuple[Any, Step]:
         state, step = self.env.step(key, state, action)
-        return state, replace(step, obs=self._see(step.obs))
+        return state, replace(step, obs=self._select(step.obs))
 
-    def _see(self, obs: Any) -> Any:
+    def _select(self, obs: Any) -> Any:
         x = visible(obs)
-        if jnp.ndim(x) != 1 or not self.keep or not all(0 <= i < len(x) for i in self.keep):
+        is_vector = jnp.ndim(x) - len(_team(self.env)) == 1
+        if not is_vector or not self.keep or not all(0 <= i < x.shape[-1] for i in self.keep):
             shapes = jax.tree.map(jnp.shape, x)
             raise ValueError(
-                f"Observe(keep={self.keep!r}) shows entries of a vector, counted from 0, but "
-                "the observation has shape "
-                f"{shapes}. Write keep=(0,) for the first entry of a vector."
+                f"Observe(keep={self.keep!r}) selects entries of a vector, counted from 0, but the "
+                f"observation has shape {shapes}. Write keep=(0,) for the first entry of a vector."
             )
-        return with_visible(obs, x[np.array(self.keep)])
+        return with_visible(obs, x[..., np.array(self.keep)])
 
 
-# ------------------------------------------------------------------------------------- what is done
+# ------------------------------------------------------------------------------------------ actions
 
 
 @pytree
-class ActionRepeat:
-    """Does each action `num` times, or until the episode terminates; the rewards are summed.
+class ActionRepeat(Wrapper):
+    """Each action repeated `num` times, or until the episode terminates; rewards and channels are
+    summed.
 
-    Shown is what the last of these steps led to. The clock counts actions, so `max_steps` is
-    divided by `num`, rounded up: an episode that ends by itself is never cut off before it does,
-    and one that is cut off may have had `num` - 1 more steps of the environment inside than its own
+    The observation is that of the last of these steps. The step counter counts actions, so
+    `max_steps` is divided by `num` and rounded up: an episode that terminates is never truncated
+    before it does, and a truncated one may have up to `num` - 1 more inner steps than the inner
     `max_steps`.
     """
 
-    env: Any
     num: int = static(default=4)
-    draw = property(_draw)
-
-    @property
-    def action_space(self) -> Space:
-        return self.env.action_space
 
     @property
     def max_steps(self) -> int:
@@ -155,85 +173,163 @@ class ActionRepeat:
         return state, obs
 
     def step(self, key: jax.Array, state: Any, action: jax.Array) -> tuple[Any, Step]:
-        def again(now: tuple[Any, Step], i: jax.Array) -> tuple[tuple[Any, Step], None]:
+        def repeat(now: tuple[Any, Step], i: jax.Array) -> tuple[tuple[Any, Step], None]:
             state, so_far = now
             state, step = self.env.step(jax.random.fold_in(key, i), state, action)
-            step = replace(step, reward=so_far.reward + step.reward)
-            return where(so_far.terminated, now, (state, step)), None
+            sums = {name: so_far.info[name] + step.info[name] for name in self.channels}
+            step = replace(step, reward=so_far.reward + step.reward, info=step.info | sums)
+            ended = so_far.terminated if self.num_agents is None else so_far.terminated.all()
+            return where(ended, now, (state, step)), None
 
-        _, kinds = jax.eval_shape(self.env.step, key, state, action)
-        nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), kinds)
-        return jax.lax.scan(again, (state, nothing), jnp.arange(self.num))[0]
+        _, shapes = jax.eval_shape(self.env.step, key, state, action)
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        return jax.lax.scan(repeat, (state, zeros), jnp.arange(self.num))[0]
 
 
 @pytree
-class Habit:
-    """The world inside, the action that was last done in it, and whether any was."""
+class LastAction:
+    """State of the environment inside, the action that was executed last, and True once there is
+    one.
+    """
 
-    world: Any
+    inner: Any
     action: jax.Array
     acted: jax.Array
 
 
 @pytree
-class StickyActions:
-    """With `probability` does again what was last done, and not what it is told (Machado et al.,
+class StickyActions(Wrapper):
+    """With `probability` the last executed action instead of the selected one (Machado et al.,
     2018, section 5.2).
 
-    What was last done may itself have stuck. The first action of an episode never sticks.
+    The last executed action may itself have been a repetition. The first action of an episode is
+    always the selected one. In a team each agent repeats independently.
     """
 
-    env: Any
     probability: jax.Array | float = 0.25
-    draw = property(_draw_world)
 
     @property
-    def max_steps(self) -> int:
-        return self.env.max_steps
+    def draw(self) -> Callable[..., None] | None:
+        return draw_inner(self)
 
-    @property
-    def action_space(self) -> Space:
-        return self.env.action_space
-
-    def reset(self, key: jax.Array) -> tuple[Habit, Any]:
-        world, obs = self.env.reset(key)
+    def reset(self, key: jax.Array) -> tuple[LastAction, Any]:
+        inner, obs = self.env.reset(key)
         _check_unmasked(self, obs)
         action = jax.eval_shape(self.env.action_space.sample, key)
-        return Habit(world, jnp.zeros(action.shape, action.dtype), jnp.bool_(False)), obs
+        none = jnp.zeros(_team(self.env) + action.shape, action.dtype)
+        return LastAction(inner, none, jnp.bool_(False)), obs
 
-    def step(self, key: jax.Array, state: Habit, action: jax.Array) -> tuple[Habit, Step]:
+    def step(self, key: jax.Array, state: LastAction, action: jax.Array) -> tuple[LastAction, Step]:
         key_stick, key_step = jax.random.split(key)
-        sticks = state.acted & (jax.random.uniform(key_stick) < self.probability)
-        done = jnp.where(sticks, state.action, jnp.asarray(action, state.action.dtype))
-        world, step = self.env.step(key_step, state.world, done)
-        return Habit(world, done, jnp.bool_(True)), step
+        uniform = jax.random.uniform(key_stick, _team(self.env))
+        sticks = state.acted & (uniform < self.probability)
+        executed = where(sticks, state.action, jnp.asarray(action, state.action.dtype))
+        inner, step = self.env.step(key_step, state.inner, executed)
+        return LastAction(inner, executed, jnp.bool_(True)), step
 
 
-# ------------------------------------------------------------------------------------- what it pays
+# ----------------------------------------------------------------------------- rewards and channels
 
 
 @pytree
-class RewardScale:
-    """Pays `scale` times as much: a leaf, so it can be swept."""
+class RewardScale(Wrapper):
+    """Rewards times `scale`: a leaf, so it can be swept."""
 
-    env: Any
     scale: jax.Array | float = 1.0
-    draw = property(_draw)
-
-    @property
-    def max_steps(self) -> int:
-        return self.env.max_steps
-
-    @property
-    def action_space(self) -> Space:
-        return self.env.action_space
-
-    def reset(self, key: jax.Array) -> tuple[Any, Any]:
-        return self.env.reset(key)
 
     def step(self, key: jax.Array, state: Any, action: jax.Array) -> tuple[Any, Step]:
         state, step = self.env.step(key, state, action)
         return state, replace(step, reward=self.scale * step.reward)
+
+
+@pytree
+class WithChannel(Wrapper):
+    """One more channel in `Step.info`: `function(action, step)`, a float [] or [K] (a team: [A] or
+    [A, K]).
+
+    For example a cost: `WithChannel(env, "cost", lambda action, step: jnp.abs(action).sum())`.
+    """
+
+    name: str = static()
+    function: Callable[[Any, Step], jax.Array] = static()
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        return (*self.env.channels, self.name)
+
+    def step(self, key: jax.Array, state: Any, action: jax.Array) -> tuple[Any, Step]:
+        state, step = self.env.step(key, state, action)
+        if self.name in step.info:
+            raise ValueError(
+                f"WithChannel adds {self.name!r} to the info of a step, which already has it: "
+                "write another name=."
+            )
+        value = jnp.asarray(self.function(action, step), jnp.float32)
+        return state, replace(step, info=step.info | {self.name: value})
+
+
+# -------------------------------------------------------------------------------------------- teams
+
+
+@pytree
+class Copies:
+    """States of the copies [A], and which of them have terminated, bool [A]."""
+
+    inner: Any
+    terminated: jax.Array
+
+
+@pytree
+class AsTeam(Wrapper):
+    """A single-agent environment as a team of `size` independent copies, one agent in each.
+
+    Observations, rewards, `terminated` and what is in `info` have a leading axis [size]. A copy
+    that has terminated stays so, with reward and channels 0, until the others have; its
+    observations have no meaning. A team of size 1 uses the same keys as the environment inside, so
+    that both play the same episodes.
+    """
+
+    size: int = static(default=1)
+
+    @property
+    def draw(self) -> None:
+        return None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.size, int) or self.size < 1:
+            raise ValueError(
+                f"AsTeam takes size={self.size!r}, which is no count: write size=1 or more."
+            )
+
+    @property
+    def num_agents(self) -> int:
+        return self.size
+
+    def reset(self, key: jax.Array) -> tuple[Copies, Any]:
+        if self.env.num_agents is not None:
+            raise TypeError(
+                f"AsTeam makes a team of copies of a single-agent environment, and got "
+                f"{type(self.env).__name__}, a team of {self.env.num_agents}. Write the team alone."
+            )
+        inner, obs = jax.vmap(self.env.reset)(self._keys(key))
+        return Copies(inner, jnp.zeros(self.size, bool)), obs
+
+    def step(self, key: jax.Array, state: Copies, action: jax.Array) -> tuple[Copies, Step]:
+        inner, step = jax.vmap(self.env.step)(self._keys(key), state.inner, action)
+        over = state.terminated
+        zero = lambda x: where(over, jnp.zeros_like(x), x)
+        channels = {name: zero(step.info[name]) for name in self.channels}
+        terminated = over | step.terminated
+        step = replace(
+            step,
+            reward=zero(step.reward),
+            terminated=terminated,
+            info=step.info | channels,
+        )
+        return Copies(where(over, state.inner, inner), terminated), step
+
+    def _keys(self, key: jax.Array) -> jax.Array:
+        return key[None] if self.size == 1 else jax.random.split(key, self.size)
 
 
 def _check_num(self: Any) -> None:
@@ -246,8 +342,7 @@ def _check_num(self: Any) -> None:
 def _check_unmasked(self: Any, obs: Any) -> None:
     if isinstance(obs, Masked):
         raise TypeError(
-            f"{type(self).__name__} does an action again, which the next observation's mask "
-            "may forbid: it takes no "
-            "environment with masks. Repeat the action inside the environment, where its rules "
-            "are known."
+            f"{type(self).__name__} repeats an action, which the next observation's mask may "
+            "forbid, so it takes no environment with action masks. Repeat actions inside the "
+            "environment, where its rules are known."
         )

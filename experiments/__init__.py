@@ -1,4 +1,4 @@
-"""One file per experiment: a frozen `Config`, what it runs, and what it shows.
+"""Experiments, one per file: a frozen `Config` and `main(config)`.
 
 `python -m experiments.speed --help`.
 """

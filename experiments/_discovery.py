@@ -1,9 +1,9 @@
-"""What the discoveries share: small grid worlds as tasks, a control without a signal, and tests on
-levels kept apart.
+"""Shared code of the discovery experiments: small grid worlds as tasks, a control without signal,
+and tests on separate levels.
 
-Levels are drawn with continuous rewards from three separate streams of keys: those of the
-generations (from the meta-seed), those that choose a checkpoint (`jaxrl.meta.lives.SELECTION`) and
-those of the test (`TEST`).
+Levels have continuous rewards and are sampled from three separate streams of keys: those of the
+generations (from the meta-seed), those that select a checkpoint (`jaxrl.meta.inner_loop.SELECTION`)
+and those of the test (`TEST`).
 """
 
 import functools
@@ -26,55 +26,65 @@ from jaxrl.meta.inner_loop import SELECTION
 from jaxrl.tree import pytree, static
 
 TEST = 0x7E57
-# a test runs once: to compile its program better takes longer than that gains
+# a test runs once: full optimisation of its program takes longer than it saves
 once = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 1})
 
 
 @pytree
-class Shares:
-    """Levels whose score is the return as a share of the best there is; where that is nothing, 1
-    less what was lost.
+class Shares(rl.Tasks):
+    """Levels whose score is the return as a share of the optimal return; where that is 0, 1 minus
+    the difference to it.
 
-    least: what a score is no less than. Where there is little to gain, what is lost is many times
-    that, and would outweigh all other levels.
+    min_score: lower bound of the scores. On a level with a small optimal return a negative return
+    is
+      many times that, and would outweigh all other levels.
     """
 
     levels: Any
-    least: float = -float("inf")
+    min_score: float = -float("inf")
 
     def sample(self, key: jax.Array) -> Any:
         return self.levels.sample(key)
 
-    def score(self, env: Any, ret: jax.Array) -> jax.Array:
+    def score(self, env: Any, episode_return: jax.Array) -> jax.Array:
         best = optimal_return(env)
         return jnp.maximum(
-            jnp.where(best > 0.01, ret / jnp.maximum(best, 0.01), 1.0 + ret - best), self.least
+            jnp.where(
+                best > 0.01, episode_return / jnp.maximum(best, 0.01), 1.0 + episode_return - best
+            ),
+            self.min_score,
         )
 
 
-def mini(least: float = -float("inf")) -> Shares:
+def mini(min_score: float = -float("inf")) -> Shares:
     """Grids of up to 5 x 5 with one or two objects, 100 states, 50 steps."""
-    return Shares(distribution("LPGGrid-tiny", one_hot=False), least)
+    return Shares(distribution("LPGGrid-tiny", one_hot=False), min_score)
 
 
 @pytree
-class Processes:
-    """Random processes of 20 states and 4 actions, 50 steps: 0 is a random policy's return, 1 the
-    best one's.
+class Processes(rl.Tasks):
+    """Random processes of 20 states and 4 actions, 50 steps, scored 0 for the random policy and 1
+    for the optimal one.
 
-    branching, density: of `envs.tabular.garnet`; where few pairs reward, what follows counts for
-    more than what is earned now. least: what a score is no less than.
+    density, branching: of `envs.tabular.garnet`; the fewer rewards there are, the more later ones
+      matter. min_score: lower bound of the scores.
     """
 
     density: float = 1.0
     branching: int = static(default=3)
-    least: float = -float("inf")
+    min_score: float = -float("inf")
 
     def sample(self, key: jax.Array) -> Any:
-        how = {"num_states": 20, "branching": self.branching, "density": self.density}
-        return tabular.garnet(key, max_steps=50, one_hot=False, **how)
+        return tabular.garnet(
+            key,
+            num_states=20,
+            branching=self.branching,
+            density=self.density,
+            max_steps=50,
+            one_hot=False,
+        )
 
-    def score(self, env: Any, ret: jax.Array) -> jax.Array:
+    def score(self, env: Any, episode_return: jax.Array) -> jax.Array:
         reward = jnp.sum(env.transition * env.reward, -1)
 
         def back(over_actions: Callable[..., jax.Array]) -> jax.Array:
@@ -82,12 +92,12 @@ class Processes:
             return env.start @ jax.lax.fori_loop(0, env.max_steps, step, jnp.zeros(env.num_states))
 
         random = back(jnp.mean)
-        return jnp.maximum((ret - random) / (back(jnp.max) - random), self.least)
+        return jnp.maximum((episode_return - random) / (back(jnp.max) - random), self.min_score)
 
 
 @pytree
 class Blind:
-    """The negative control: the same strategy for as many generations, told random numbers in place
+    """Negative control: the same strategy and number of generations, with random numbers in place
     of the fitness.
     """
 
@@ -98,23 +108,22 @@ class Blind:
         return self.evolution.init(key, env, num_updates)
 
     def update(self, key: jax.Array, env: Any, state: Any) -> tuple[Any, dict[str, jax.Array]]:
-        key_ask, key_luck = jax.random.split(key)
+        key_ask, key_fitness = jax.random.split(key)
         strategy = self.evolution.strategy
-        state, told = strategy.tell(
-            key_ask, state, jax.random.normal(key_luck, (strategy.members,))
-        )
+        fitness = jax.random.normal(key_fitness, (strategy.members,))
+        state, metrics = strategy.tell(key_ask, state, fitness)
         return state, {
-            "return": told.pop("fitness"),
+            "return": metrics.pop("fitness"),
             "length": jnp.float32(0),
             "episodes": jnp.int32(1),
-        } | told
+        } | metrics
 
     def judge(self, key: jax.Array, env: Any, state: Any, episodes: int) -> jax.Array:
         return self.evolution.judge(key, env, state, episodes)
 
 
-class Wrapped:
-    """A rule around `rule`, which does whatever is not written anew."""
+class WrappedRule:
+    """A rule around `rule`, to which all that is not overridden is forwarded."""
 
     rule: Any
 
@@ -129,16 +138,16 @@ class Wrapped:
     def init(self, key: jax.Array, params: Any) -> Any:
         return self.rule.init(key, params)
 
-    def targets(self, carry: Any, out: Any, next_out: Any, batch: Any, clock: rl.Clock) -> Any:
-        return self.rule.targets(carry, out, next_out, batch, clock)
+    def targets(self, rule_state: Any, out: Any, next_out: Any, batch: Any, clock: rl.Clock) -> Any:
+        return self.rule.targets(rule_state, out, next_out, batch, clock)
 
 
 @pytree
-class TimeConditioned(Wrapped):
-    """A rule that is told an age at each update: its own where `age` is 1, always none where 0, a
-    random one where -1.
+class TimeConditioned(WrappedRule):
+    """A rule with another age (n of its clock) at each update: the true one where `age` is 1, 0
+    where it is 0, a random one where it is -1.
 
-    The random ages are one fixed sequence of shares of the lifetime, the same in all lives.
+    The random ages are a fixed sequence of fractions of the lifetime, the same in all of them.
     """
 
     rule: Any
@@ -146,15 +155,15 @@ class TimeConditioned(Wrapped):
 
     action_spaces = (rl.Discrete,)
 
-    def targets(self, carry: Any, out: Any, next_out: Any, batch: Any, clock: rl.Clock) -> Any:
-        return self.rule.targets(carry, out, next_out, batch, self.tell(clock))
+    def targets(self, rule_state: Any, out: Any, next_out: Any, batch: Any, clock: rl.Clock) -> Any:
+        return self.rule.targets(rule_state, out, next_out, batch, self.clock(clock))
 
     def loss(self, out: Any, batch: Any, targets: Any, clock: rl.Clock) -> Any:
-        return self.rule.loss(out, batch, targets, self.tell(clock))
+        return self.rule.loss(out, batch, targets, self.clock(clock))
 
-    def tell(self, clock: rl.Clock) -> rl.Clock:
-        luck = jax.random.uniform(jax.random.fold_in(jax.random.key(0), clock.n))
-        other = jnp.where(self.age < 0.0, jnp.floor(luck * clock.total).astype(jnp.int32), 0)
+    def clock(self, clock: rl.Clock) -> rl.Clock:
+        fraction = jax.random.uniform(jax.random.fold_in(jax.random.key(0), clock.n))
+        other = jnp.where(self.age < 0.0, jnp.floor(fraction * clock.total).astype(jnp.int32), 0)
         return rl.Clock(jnp.where(self.age > 0.0, clock.n, other), clock.total)
 
 
@@ -164,18 +173,18 @@ def discover(
     name: str,
     tasks: Any,
     over: Mapping[str, jax.Array] | None = None,
-    **how: Any,
+    **options: Any,
 ) -> tuple[xr.Dataset, list[Any]]:
-    """Every meta-seed's curves, and what each found, as it was when the selection levels liked it
-    best.
+    """Curves of all meta-seeds, and the parameters that each found, from its best checkpoint on the
+    selection levels.
 
-    over: more axes of the sweep, before that of the seeds; what was found is in the order of their
-    product. how: of `sweep`.
+    over: further axes of the sweep, before that of the seeds; the parameters are in the order of
+      their product. options: of `sweep`.
     """
     training = rl.Training(algo, tasks, config.generations, config.evals, config.selection_levels)
     folder, over = config.runs / name, dict(over or {})
     keys = jax.random.split(jax.random.key(config.first_seed), config.seeds)
-    results = rl.sweep(training, over | {"seed": keys}, folder=folder, keep_best=True, **how)
+    results = rl.sweep(training, over | {"seed": keys}, folder=folder, keep_best=True, **options)
     points = itertools.product(*(values.tolist() for values in over.values()), range(config.seeds))
     place = [dict(zip([*over, "seed"], point, strict=True)) for point in points]
     return results, [
@@ -183,34 +192,32 @@ def discover(
     ]
 
 
-def scorer(lives: rl.InnerLoop, tasks: Any, levels: int) -> Callable[..., np.ndarray]:
-    """Parameters to their scores on the test levels, the same ones and the same luck for all.
-
-    [levels].
+def scorer(inner: rl.InnerLoop, tasks: Any, levels: int) -> Callable[..., np.ndarray]:
+    """Function from parameters to their scores on test levels, with the same levels and keys for
+    all. [levels].
     """
-    run = once(lambda seed, params: lives.scores(jax.random.key(seed), tasks, params, levels))
+    run = once(lambda seed, params: inner.scores(jax.random.key(seed), tasks, params, levels))
     return lambda params, seed=TEST: np.asarray(run(seed, params))
 
 
 def by_lifetime(
-    lives: rl.InnerLoop, tasks: Any, levels: int, lifetimes: tuple[int, ...]
+    inner: rl.InnerLoop, tasks: Any, levels: int, lifetimes: tuple[int, ...]
 ) -> Callable[..., np.ndarray]:
-    """Parameters to their scores after lives of each length, on the same levels for all.
-
+    """Function from parameters to their scores after each lifetime, on the same levels for all.
     [lifetimes, levels].
     """
 
     @once
     def run(seed: Any, params: Any) -> jax.Array:
-        key_level, key_life = jax.random.split(jax.random.key(seed))
+        key_level, key_run = jax.random.split(jax.random.key(seed))
 
-        def life(n: jax.Array, lifetime: jax.Array) -> jax.Array:
+        def score(n: jax.Array, lifetime: jax.Array) -> jax.Array:
             env = tasks.sample(jax.random.fold_in(key_level, n))
-            return lives.life(
-                jax.random.fold_in(key_life, n), params, tasks, env, lifetime, lifetime
+            return inner.life(
+                jax.random.fold_in(key_run, n), params, tasks, env, lifetime, lifetime
             )
 
-        each = jax.vmap(life, in_axes=(0, None))
+        each = jax.vmap(score, in_axes=(0, None))
         return jax.lax.map(
             lambda lifetime: each(jnp.arange(levels), lifetime), jnp.array(lifetimes)
         )
@@ -219,25 +226,26 @@ def by_lifetime(
 
 
 def tuned(score: Callable[..., np.ndarray], settings: list[dict[str, float]]) -> dict[str, float]:
-    """The setting that does best on the selection levels, and its score there."""
+    """Setting with the best score on the selection levels, and that score."""
     found = [float(score(setting, SELECTION).mean()) for setting in settings]
     best = int(np.argmax(found))
     return settings[best] | {"selection": round(found[best], 4)}
 
 
 def summary(scores: np.ndarray) -> dict[str, Any]:
-    """Over meta-seeds and levels [sets, levels]: interquartile mean and mean, with 95 % intervals
-    over levels.
+    """Mean and interquartile mean with 95 % intervals over levels, and the mean of each meta-seed.
+
+    scores: [meta-seeds, levels].
     """
-    told: dict[str, Any] = {"each_mean": scores.mean(1).round(4).tolist()}
+    record: dict[str, Any] = {"each_mean": scores.mean(1).round(4).tolist()}
     for name, statistic in (("mean", rl.stats.mean), ("iqm", rl.stats.iqm)):
         found = rl.stats.interval(scores.mean(0), statistic)
-        told[name] = [round(float(x), 4) for x in found]
-    return told
+        record[name] = [round(float(x), 4) for x in found]
+    return record
 
 
 def bars(ax: Any, scores: dict[str, Any]) -> None:
-    """A bar for each `summary`, the interval of its mean, and a dot for each meta-seed."""
+    """Draw a bar for each `summary`, with the interval of its mean and a dot per meta-seed."""
     names = list(scores)
     mean, low, high = np.array([scores[name]["mean"] for name in names]).T
     ax.barh(names, mean, xerr=[mean - low, high - mean], color="0.75")
@@ -247,32 +255,32 @@ def bars(ax: Any, scores: dict[str, Any]) -> None:
     ax.invert_yaxis()
     ax.set(
         xlabel="share of the optimum, test levels",
-        title="mean, 95 % interval over levels; a dot a meta-seed",
+        title="mean, 95 % interval over levels; one dot per meta-seed",
     )
 
 
 def compare(scores: np.ndarray, other: np.ndarray) -> list[float]:
-    """The mean of the differences on the same levels, with its 95 % interval."""
+    """Mean difference on the same levels, with its 95 % interval."""
     return [round(float(x), 4) for x in rl.stats.paired_difference(scores.mean(0), other.mean(0))]
 
 
-def by_life(
+def summary_by_lifetime(
     tests: dict[str, np.ndarray],
     lifetimes: tuple[int, ...],
     differences: dict[str, tuple[str, str]],
 ) -> dict[str, dict[str, Any]]:
-    """For each lifetime the `summary` of each of `tests` [sets, lifetimes, levels], and the
-    differences of pairs.
+    """For each lifetime the `summary` of each of `tests` [meta-seeds, lifetimes, levels], and the
+    differences of pairs of them.
     """
-    told = lambda i: {name: summary(x[:, i]) for name, x in tests.items()}
-    more = lambda i: {
+    summaries = lambda i: {name: summary(x[:, i]) for name, x in tests.items()}
+    pairs = lambda i: {
         name: compare(tests[a][:, i], tests[b][:, i]) for name, (a, b) in differences.items()
     }
-    return {str(lifetime): told(i) | more(i) for i, lifetime in enumerate(lifetimes)}
+    return {str(lifetime): summaries(i) | pairs(i) for i, lifetime in enumerate(lifetimes)}
 
 
 def lines(ax: Any, record: dict[str, Any], names: tuple[str, ...]) -> None:
-    """The mean of each by lifetime, with its interval."""
+    """Draw the mean of each by lifetime, with its interval."""
     lifetimes = [int(name) for name in record["scores"]]
     for i, name in enumerate(names):
         mean, low, high = np.array([scores[name]["mean"] for scores in record["scores"].values()]).T
@@ -285,7 +293,7 @@ def lines(ax: Any, record: dict[str, Any], names: tuple[str, ...]) -> None:
             marker="o",
             capsize=3,
         )
-    seen = "{} to {} were trained on".format(*record["config"]["lifetime"])
+    seen = "trained on {} to {}".format(*record["config"]["lifetime"])
     ax.set(
         xscale="log",
         xlabel=f"lifetime, updates ({seen})",
@@ -303,33 +311,41 @@ def keep(
     names: tuple[str, ...],
     command: str,
 ) -> None:
-    """An agent's rule as a file, with what was measured of its meta-seed; the first of `names` is
-    what was found.
+    """Save an agent's rule as a file, with the measurements of its meta-seed; the first of `names`
+    is that of the rules found.
     """
-    made = {
+    fields = {
         "license": "Apache-2.0",
-        "levels": "LPGGrid-tiny, lives of {} to {} updates".format(*record["config"]["lifetime"]),
+        "levels": "LPGGrid-tiny, lifetimes of {} to {} updates".format(
+            *record["config"]["lifetime"]
+        ),
         "command": command,
         "config": record["config"],
         "seeds": [number],
         "cost": record["with_compilation"],
     }
     scores = {
-        f"lives of {lifetime} updates": {name: told[name]["mean"] for name in names}
+        f"lifetimes of {lifetime} updates": {name: rows[name]["mean"] for name in names}
         | {
-            "each meta-seed": told[names[0]]["each_mean"],
-            "this": told[names[0]]["each_mean"][number],
+            "each meta-seed": rows[names[0]]["each_mean"],
+            "this": rows[names[0]]["each_mean"][number],
         }
-        for lifetime, told in record["scores"].items()
+        for lifetime, rows in record["scores"].items()
     }
-    note = "Shares of the optimum on test levels, mean and 95 % interval."
+    note = "Share of the optimum on test levels, mean and 95 % interval."
     rl.save_rule(
-        path, agent.rule, agent=agent, scores=scores, note=note, versions=record["versions"], **made
+        path,
+        agent.rule,
+        agent=agent,
+        scores=scores,
+        note=note,
+        versions=record["versions"],
+        **fields,
     )
 
 
 def card(results: xr.Dataset) -> dict[str, Any]:
-    """Where the numbers are from."""
+    """Provenance of the numbers."""
     parts = {key: json.loads(results.attrs[key]) for key in ("versions", "machine")}
     return parts | {
         key: results.attrs[key] for key in ("compile_seconds", "run_seconds", "commit", "started")

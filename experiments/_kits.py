@@ -1,7 +1,6 @@
-"""PPO, DQN and SAC at matched settings, by this kit and by others: what `experiments.speed`
-measures.
+"""PPO, DQN and SAC at matched settings in this kit and in others, for `experiments.speed`.
 
-Each kit is imported only by the process that runs it, so that its memory is its own.
+Each kit is imported only by the process that runs it, so that memory is measured separately.
 """
 
 import json
@@ -19,7 +18,7 @@ def jaxrl(job: Job, all_cores: bool = True) -> dict[str, Any]:
 
     if all_cores:
         rl.use_all_cores(members=job.seeds)
-    import envs.from_gymnax  # here, as gymnax starts jax
+    import envs.from_gymnax  # here, as gymnax initialises jax
 
     base, resident = peak_mb(), []
     episodes = EPISODES if job.curve else 0
@@ -29,17 +28,17 @@ def jaxrl(job: Job, all_cores: bool = True) -> dict[str, Any]:
     watch = (lambda report: resident.append(resident_mb())) if job.watch else False
     results = rl.sweep(training, {"seed": jnp.arange(job.seeds)}, progress=watch)
     seconds = {name: float(results.attrs[name]) for name in ("compile_seconds", "run_seconds")}
-    told = {"base_mb": base, "kept_bytes": results.nbytes, "resident_mb": resident} | seconds
+    measured = {"base_mb": base, "kept_bytes": results.nbytes, "resident_mb": resident} | seconds
     curves = (
         {name: results[name].values.tolist() for name in ("return", "evaluation")}
         if job.curve
         else {}
     )
-    return told | {"curves": curves}
+    return measured | {"curves": curves}
 
 
 def algorithm(job: Job) -> Any:
-    """This kit's algorithm at the job's settings."""
+    """Return this kit's algorithm with the settings of a job."""
     import jax
 
     import jaxrl as rl
@@ -78,23 +77,23 @@ KITS: dict[str, Callable[[Job], dict[str, Any]]] = {
 
 
 def child(text: str) -> None:
-    """What a measurement's process does: one job, told as one line of JSON."""
+    """Run one job in this process, and print its measurements as one line of JSON."""
     job = Job(**json.loads(text))
     try:
-        told = KITS[job.kit](job)
+        measured = KITS[job.kit](job)
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            f'{error}: pip install "jaxrl[bench]" brings the kits that are compared'
+            f'{error}: pip install "jaxrl[bench]" installs the kits to compare with'
         ) from None
     import jax
 
     device = jax.local_devices()[0]
     stats = (device.memory_stats() or {}) if device.platform != "cpu" else {}
-    peak = stats.get("peak_bytes_in_use", 0) / 1e6 or peak_mb() - told["base_mb"]
-    told |= {
+    peak = stats.get("peak_bytes_in_use", 0) / 1e6 or peak_mb() - measured["base_mb"]
+    measured |= {
         "peak_mb": peak,
         "device": device.device_kind,
         "devices": jax.local_device_count(),
         "jax": jax.__version__,
     }
-    print(json.dumps(told))
+    print(json.dumps(measured))

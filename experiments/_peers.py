@@ -1,6 +1,6 @@
 """rejax's and jaxnasium's PPO, DQN and SAC at the settings of `experiments._settings`.
 
-Each is imported only by the process that runs it, so that its memory is its own.
+Each is imported only by the process that runs it, so that memory is measured separately.
 """
 
 import dataclasses
@@ -29,9 +29,9 @@ def rejax(job: Job) -> dict[str, Any]:
 
     @dataclasses.dataclass(frozen=True)
     class FiveValues:
-        """gymnax 1.x gives six values a step and rejax takes five.
+        """A gymnax 1.x environment with the five results per step that rejax expects (it has six).
 
-        (gymnax's LegacyStepAPIWrapper can't be deepcopied.)
+        gymnax's LegacyStepAPIWrapper can't be deepcopied.
         """
 
         env: Any
@@ -44,15 +44,15 @@ def rejax(job: Job) -> dict[str, Any]:
             obs, state, reward, terminated, truncated, info = self.env.step(*arguments)
             return obs, state, reward, terminated | truncated, info
 
-    makers = {"ppo": _rejax_ppo, "dqn": _rejax_dqn, "sac": _rejax_sac}
-    algo = makers[job.algorithm](
+    presets = {"ppo": _rejax_ppo, "dqn": _rejax_dqn, "sac": _rejax_sac}
+    algo = presets[job.algorithm](
         job,
         env=FiveValues(gymnax.make(job.task.env)[0]),
         total_timesteps=job.steps,
         eval_freq=job.steps // (ROWS if job.curve else 1),
         skip_initial_evaluation=True,
     )
-    algo = algo.replace(eval_callback=_judge if job.curve else lambda algo, learner, key: ())
+    algo = algo.replace(eval_callback=_evaluate if job.curve else lambda algo, learner, key: ())
     keys = jax.random.split(jax.random.key(0), job.seeds)
     seconds, evaluation = timed(jax.jit(jax.vmap(algo.train)), keys)
     return {
@@ -61,7 +61,7 @@ def rejax(job: Job) -> dict[str, Any]:
     } | seconds
 
 
-def _judge(algo: Any, learner: Any, key: Any) -> Any:
+def _evaluate(algo: Any, learner: Any, key: Any) -> Any:
     from rejax.evaluate import evaluate
 
     policy = lambda obs: algo.actor.apply(learner.actor_ts.params, obs[None], method="_action_dist")
@@ -75,9 +75,8 @@ def _rejax_ppo(job: Job, **fields: Any) -> Any:
 
     return PPO.create(
         agent_kwargs={"activation": "tanh", "hidden_layer_sizes": (64, 64)},
-        learning_rate=optax.linear_schedule(
-            2.5e-4, 0.0, job.steps // UPDATE * 16
-        ),  # a leaf, but `train` closes over it
+        # a leaf, but `train` closes over it
+        learning_rate=optax.linear_schedule(2.5e-4, 0.0, job.steps // UPDATE * 16),
         **SHAPE | HYPER,
         **{"clip_eps": 0.2, "vf_coef": 0.5, "ent_coef": 0.01},
         **fields,
@@ -88,7 +87,7 @@ def _rejax_dqn(job: Job, **fields: Any) -> Any:
     import rejax
 
     epsilon = {"eps_start": 1.0, "eps_end": 0.05, "exploration_fraction": 0.5}
-    network = {"activation": "relu"}  # two layers of 64, which can't be told otherwise
+    network = {"activation": "relu"}  # always two layers of 64
     return rejax.DQN.create(
         agent_kwargs=network, ddqn=False, **_rejax_replay(job, DQN), **epsilon, **fields
     )
@@ -128,8 +127,8 @@ def jaxnasium(job: Job, apart: bool = False) -> dict[str, Any]:
             "episodes": jnp.sum(done),
         }
 
-    makers = {"ppo": _jaxnasium_ppo, "dqn": _jaxnasium_dqn, "sac": _jaxnasium_sac}
-    algo = makers[job.algorithm](
+    presets = {"ppo": _jaxnasium_ppo, "dqn": _jaxnasium_dqn, "sac": _jaxnasium_sac}
+    algo = presets[job.algorithm](
         job, normalize_observations=False, log_function=None, reduce_metrics_fn=returns
     )
     env = jym.make(job.task.env)
@@ -155,8 +154,8 @@ def jaxnasium(job: Job, apart: bool = False) -> dict[str, Any]:
 
 
 def jaxnasium_apart(job: Job) -> dict[str, Any]:
-    """A way round its initialiser, a QR that can stand still under vmap on a CPU: agents are made
-    one by one.
+    """jaxnasium with agents initialised one by one: its initialiser, a QR decomposition, can hang
+    under vmap on a CPU.
     """
     return jaxnasium(job, apart=True)
 
@@ -191,7 +190,7 @@ def _jaxnasium_dqn(job: Job, **fields: Any) -> Any:
     from jaxnasium import algorithms
 
     epsilon = {"epsilon_start": 1.0, "epsilon_end": 0.05, "exploration_fraction": 0.5}
-    own = {
+    optimisation = {
         "learning_rate_start": DQN.lr,
         "num_updates": DQN.updates,
         "max_grad_norm": DQN.max_grad_norm,
@@ -199,7 +198,7 @@ def _jaxnasium_dqn(job: Job, **fields: Any) -> Any:
     return algorithms.DQN(
         critic_kwargs=_network(jax.nn.relu),
         **epsilon,
-        **own,
+        **optimisation,
         **_jaxnasium_replay(job, DQN),
         **fields,
     )
@@ -221,8 +220,8 @@ def _jaxnasium_sac(job: Job, **fields: Any) -> Any:
 
 
 def _jaxnasium_replay(job: Job, task: Replayed) -> dict[str, Any]:
-    """Its warm-up comes on top of its steps; its slow copy follows at every gradient step, not once
-    after all of them.
+    """Settings of the replay buffer. jaxnasium's warm-up comes on top of its steps; its target
+    network is updated at every gradient step rather than once after all of them.
     """
     return {
         **{"num_envs": task.num_envs, "update_every": task.num_envs, "batch_size": task.batch_size},

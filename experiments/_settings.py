@@ -1,6 +1,4 @@
-"""What `experiments.speed` has every kit do: its tasks, their settings, and how a process takes its
-own measure.
-"""
+"""Tasks of `experiments.speed`, their settings, and how a process measures itself."""
 
 import dataclasses
 import pathlib
@@ -9,16 +7,16 @@ import sys
 import time
 from typing import Any
 
-UPDATE = 4 * 128  # environment steps of an update of PPO: 4 environments of 128 steps
-ROWS, EPISODES = 10, 16  # points of a learning curve, and greedy episodes at each
+UPDATE = 4 * 128  # environment steps per update of PPO: 4 environments of 128 steps
+ROWS, EPISODES = 10, 16  # points of a learning curve, and greedy episodes at each point
 SHAPE = {"num_envs": 4, "num_steps": 128, "num_epochs": 4, "num_minibatches": 4}
 HYPER = {"gamma": 0.99, "gae_lambda": 0.95, "max_grad_norm": 0.5}
 
 
 @dataclasses.dataclass(frozen=True)
 class Replayed:
-    """An algorithm with a replay. `updates` gradient steps follow one step of each environment; the
-    slow copy then goes `rate` of the way.
+    """Settings of an algorithm with a replay buffer. After one step of each environment there are
+    `updates` gradient steps, and one update of the target network with tau = `rate`.
     """
 
     num_envs: int
@@ -39,10 +37,10 @@ SAC = Replayed(
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What an algorithm plays, and how much of it: seeds; environment steps of each, and of all of
-    a measurement, at most.
+    """An environment, the numbers of seeds, and the maximum environment steps of each seed
+    (`steps`) and of all seeds of a measurement (`budget`).
 
-    update: environment steps of an update.
+    update: environment steps per update.
     """
 
     title: str
@@ -64,7 +62,8 @@ TASKS = {
 class Job:
     """One measurement.
 
-    capacity: of a replay. curve: it returns learning curves. watch: it tells how its memory grows.
+    capacity: of the replay buffer. curve: also return learning curves. watch: also return the
+    resident memory at each row.
     """
 
     kit: str
@@ -81,7 +80,7 @@ class Job:
 
 
 def timed(program: Any, *inputs: Any) -> tuple[dict[str, float], Any]:
-    """Seconds of compilation and of one run of what was compiled, and its curves on the host."""
+    """Seconds of compilation and of one run of the compiled program, and its curves on the host."""
     import jax
 
     started = time.monotonic()

@@ -1,4 +1,4 @@
-"""What `experiments.speed` measured, as a page of markdown."""
+"""Measurements of `experiments.speed` as a page of markdown."""
 
 import statistics
 from typing import Any
@@ -6,102 +6,119 @@ from typing import Any
 from experiments._settings import DQN, SAC, TASKS
 
 MEASURE = """
-Medians of the rounds, smallest to largest in brackets; the ratio is to the fastest peer of the same round. Compilation
-counts tracing; the run is one call of what was compiled, its curves brought to the host. The whole process counts imports
-too. Memory is the process's peak above what it held after its imports (on an accelerator: the device's peak). Nothing is
-evaluated: rejax's evaluation, which can't be switched off, is replaced by one that does nothing.
+Medians over rounds (smallest to largest); the ratio is to the fastest peer of the same round.
+Compilation includes tracing; a run is one call of the compiled program, with its curves copied to
+the host. The whole process includes imports. Memory is the peak of the process above its memory
+after imports (on an accelerator: the peak of the device). Nothing is evaluated: rejax's evaluation,
+which can't be switched off, is replaced by an empty one.
 
-jaxrl uses a core of a CPU for each member, up to all of them, as its command line does (`rl.use_all_cores`, which also holds
-XLA to a thread a device); the others are used as their users use them, on one device with XLA's own threads.
+jaxrl uses one CPU core per member, up to all cores, as its command line does (`rl.use_all_cores`,
+which also limits XLA to one thread per device); the others run as in their documentation, on one
+device with XLA's own threads.
 """.strip()
 
 INITIALISER = """
-jaxnasium's initialiser, a QR, can stand still under vmap on a CPU, so it is also run with agents that were made one by one.
+jaxnasium's initialiser, a QR decomposition, can hang under vmap on a CPU, so jaxnasium is also run
+with agents initialised one by one.
 """.strip()
 
 REPLAYED = """
-What can't be matched: rejax draws a batch without replacement, jaxrl and jaxnasium with it (jaxnasium never a transition
-that a time-out ended; rejax takes a time-out for a death). During the warm-up jaxrl acts at random; it computes the gradient
-steps and drops them, the others compute none. jaxnasium's slow copy follows after every gradient step, at a rate that makes
-the same way in an update; it plays its own environment, and keeps the returns of each step, in its replay too; jaxrl keeps
-ten rows. Adam's epsilon is 1e-8 (jaxnasium 1e-4). rejax's networks start from lecun_normal, the others orthogonal.
+What can't be matched: rejax samples batches without replacement, jaxrl and jaxnasium with it
+(jaxnasium never samples truncated transitions; rejax treats truncation as termination). During the
+warm-up jaxrl acts at random; it computes the gradient steps and discards them, the others compute
+none. jaxnasium updates its target network after every gradient step, at a rate that amounts to the
+same per update; it has its own environment, and stores the return of each step, in its replay
+buffer too; jaxrl stores ten rows. Adam's epsilon is 1e-8 (jaxnasium 1e-4). rejax initialises
+networks with lecun_normal, the others orthogonally.
 """.strip()
 
 PPO_NOTES = f"""
-Settings of PureJaxRL: 4 environments x 128 steps, 4 epochs x 4 minibatches, two towers of 2 x 64 tanh, learning rate 2.5e-4
-annealed to 0, gamma 0.99, lambda 0.95, clip 0.2 (also of values), entropy 0.01, value weight 0.5, gradients held to 0.5.
+Settings of PureJaxRL: 4 environments x 128 steps, 4 epochs x 4 minibatches, separate networks of
+2 x 64 tanh for actor and critic, learning rate 2.5e-4 annealed to 0, gamma 0.99, lambda 0.95, clip
+0.2 (also of values), entropy weight 0.01, value weight 0.5, gradient norm at most 0.5.
 
-{MEASURE} What can't be
-matched: rejax clips gradients elementwise (jaxrl and jaxnasium by their global norm), its Adam has epsilon 1e-8 (jaxrl 1e-5,
-jaxnasium 1e-4), its networks start from lecun_normal (the others orthogonal), and it takes a time-out for a death. jaxnasium
-plays its own CartPole, takes one more step of warm-up, and keeps the returns of each update; jaxrl keeps ten rows.
+{MEASURE}
+
+What can't be matched: rejax clips gradients elementwise (jaxrl and jaxnasium by their global norm),
+its Adam has epsilon 1e-8 (jaxrl 1e-5, jaxnasium 1e-4), it initialises networks with lecun_normal
+(the others orthogonally), and it treats truncation as termination. jaxnasium has its own CartPole,
+takes one more step of warm-up, and stores the returns of each update; jaxrl stores ten rows.
 {INITIALISER}
 """.strip()
 
 DQN_NOTES = f"""
-Settings of rejax's own CartPole: {DQN.num_envs} environments, {DQN.updates} gradient steps after a step of each, batch
-{DQN.batch_size}, gamma {DQN.gamma}, epsilon from 1 to 0.05 over half the life, gradients held to {DQN.max_grad_norm:g}, the
-slow copy {DQN.rate:g} of the way after each update. In all three kits: 2 x 64 ReLU, learning rate {DQN.lr:g}, {DQN.warmup}
-steps of warm-up, neither double (jaxnasium can't) nor dueling, nothing normalised.
+Settings of rejax for CartPole: {DQN.num_envs} environments, {DQN.updates} gradient steps after a
+step of each, batch size {DQN.batch_size}, gamma {DQN.gamma}, epsilon from 1 to 0.05 over the first
+half of the run, gradient norm at most {DQN.max_grad_norm:g}, target network updated with tau
+{DQN.rate:g} after each update. In all three kits: 2 x 64 ReLU, learning rate {DQN.lr:g},
+{DQN.warmup} steps of warm-up, neither double (which jaxnasium lacks) nor dueling, no normalisation.
 
 {MEASURE}
 
-{REPLAYED} rejax clips gradients elementwise, the others by
-their global norm. The loss of an error is Huber's in jaxrl, half its square in rejax, its square in jaxnasium. {INITIALISER}
+{REPLAYED} rejax clips gradients elementwise, the others by their global norm. The loss of an error
+is Huber's in jaxrl, half its square in rejax, and its square in jaxnasium. {INITIALISER}
 """.strip()
 
 SAC_NOTES = f"""
-Settings of rejax's own Pendulum: {SAC.num_envs} environment, {SAC.updates} gradient step of critics, actor and temperature
-after each of its steps, batch {SAC.batch_size}, gamma {SAC.gamma}, {SAC.warmup} steps of warm-up, the slow copy {SAC.rate:g}
-of the way each time. In all three kits: 2 x 64 ReLU, two critics, learning rate {SAC.lr:g} of all, the temperature from 1
-for an entropy of -1, nothing normalised.
+Settings of rejax for Pendulum: {SAC.num_envs} environment, {SAC.updates} gradient step of critics,
+actor and temperature after each of its steps, batch size {SAC.batch_size}, gamma {SAC.gamma},
+{SAC.warmup} steps of warm-up, target networks updated with tau {SAC.rate:g} each time. In all three
+kits: 2 x 64 ReLU, two critics, all learning rates {SAC.lr:g}, initial temperature 1, target entropy
+-1, no normalisation.
 
 {MEASURE}
 
-{REPLAYED} jaxnasium draws a batch each for critics, actor
-and temperature, and its loss has no half; rejax and jaxnasium act by their policy during the warm-up; rejax improves the
-actor before its critics. {INITIALISER}
+{REPLAYED} jaxnasium samples a batch each for critics, actor and temperature, and its loss has no
+factor 1/2; rejax and jaxnasium act by their policies during the warm-up; rejax updates the actor
+before its critics. {INITIALISER}
 """.strip()
 
 NOTES = {"ppo": PPO_NOTES, "dqn": DQN_NOTES, "sac": SAC_NOTES}
 
 
-def report(told: dict[str, Any]) -> str:
-    """The same as markdown."""
-    versions = ", ".join(f"{name} {version}" for name, version in told["versions"].items())
-    where = f"{told['date']}, {told['device']}, {told['host']}; {versions}."
+def report(record: dict[str, Any]) -> str:
+    """Return the record of an algorithm as markdown."""
+    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    where = f"{record['date']}, {record['device']}, {record['host']}; {versions}."
     lines = [
         f"Learning curves, this kit less {r['kit']}: {r.get('failed') or CURVE.format(**r)}"
-        for r in told["curves"]
+        for r in record["curves"]
     ]
-    task = TASKS[told["algorithm"]]
+    task = TASKS[record["algorithm"]]
     replay = (
-        f" The replay holds {told['config']['capacity']:,}." if told["algorithm"] != "ppo" else ""
+        f" The replay holds {record['config']['capacity']:,}."
+        if record["algorithm"] != "ppo"
+        else ""
     )
     parts = [
         f"# {task.title}",
         where + replay,
-        table(told["rounds"]),
-        NOTES[told["algorithm"]],
+        table(record["rounds"]),
+        NOTES[record["algorithm"]],
         *lines,
     ]
-    if told["warm_start"]:
-        cold, warm = told["warm_start"]
+    if record["warm_start"]:
+        cold, warm = record["warm_start"]
         parts.append(
-            f"First tenth of a training done {cold:.1f} s after a process started, {warm:.1f} "
-            "s with a warm cache."
+            f"The first tenth of a training run is done {cold:.1f} s after the start of a process, "
+            f"{warm:.1f} s with a warm cache."
         )
-    kept = [row["kept_bytes"] / row["seeds"] / 1e3 for row in told["rounds"] if "kept_bytes" in row]
+    kept = [
+        row["kept_bytes"] / row["seeds"] / 1e3 for row in record["rounds"] if "kept_bytes" in row
+    ]
     if kept:
         parts.append(
-            f"Results keep {max(kept):.2f} kB per seed on the host at most, {max(kept):.2f} MB "
-            "for a thousand."
+            f"Results take at most {max(kept):.2f} kB per seed on the host, {max(kept):.2f} MB for "
+            "a thousand seeds."
         )
-    if told["host_memory"] and "failed" not in told["host_memory"]:
-        peak, resident = told["host_memory"]["peak_mb"] / 256, told["host_memory"]["resident_mb"]
+    if record["host_memory"] and "failed" not in record["host_memory"]:
+        peak, resident = (
+            record["host_memory"]["peak_mb"] / 256,
+            record["host_memory"]["resident_mb"],
+        )
         text = (
-            f"256 seeds of 500,000 steps: {peak:.2f} MB per seed on the host at the peak, "
-            "compilation with it, "
+            f"256 seeds of 500,000 steps: {peak:.2f} MB per seed on the host at the peak, with "
+            "compilation, "
         )
         parts.append(
             text + f"of which {(resident[-1] - resident[0]) / 256:.3f} MB came after the first row."
@@ -117,7 +134,7 @@ CURVE = (
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """One row per number of seeds and kit."""
+    """Markdown table with a row per number of seeds and kit."""
     head = [
         "seeds",
         "kit",
@@ -160,7 +177,7 @@ COLUMNS = {
 
 
 def _fastest(rows: list[dict[str, Any]], row: dict[str, Any]) -> float:
-    """Steps per second of the fastest peer in the same round; 0 where there is none."""
+    """Steps per second of the fastest peer in the same round; 0 without peers."""
     same = [other for other in rows if all(other[name] == row[name] for name in ("round", "seeds"))]
     return max(
         (
@@ -173,7 +190,7 @@ def _fastest(rows: list[dict[str, Any]], row: dict[str, Any]) -> float:
 
 
 def spread(values: list[float], text: str) -> str:
-    """The median, and between which ends."""
+    """Median and range as text."""
     if not values:
         return ""
     middle, low, high = (text.format(f(values)) for f in (statistics.median, min, max))

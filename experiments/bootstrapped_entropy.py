@@ -1,14 +1,16 @@
-"""An entropy bonus that adapts to a changing world: `python -m experiments.bootstrapped_entropy`.
+"""An entropy weight that adapts to a changing environment: `python -m
+experiments.bootstrapped_entropy`.
 
-Two-Colors (Flennerhag et al., 2022, section 5.1): which colour pays changes every `period` updates
-of the learner. An actor-critic's entropy weight is what a small network makes of its last ten mean
-rewards. Its weights are learnt online: by a bootstrapped meta-gradient, or by the plain one, whose
-learning rates are chosen alike on other lives; beside them fixed weights. Regret is what one who
-knows at each step which colour pays would have earned more, exactly: `envs.solve.best_rate`.
+Two-Colors (Flennerhag et al., 2022, section 5.1): the signs of the two colours are swapped every
+`period` updates of the learner. The entropy weight of an actor-critic is the output of a small
+network that reads the last ten mean rewards. The weights of the network are learned online, by a
+bootstrapped meta-gradient or by the plain one, whose learning rates are chosen in the same way on
+separate runs; baselines are fixed entropy weights. Regret is exact: the difference to the optimal
+reward of a policy that knows the signs at each step, `envs.solve.best_rate`.
 
-Every way lives equally long. What the meta-gradients play beside their lives, in copies of the
-world, is theirs for nothing: two rollouts for every seven of the bootstrapped one's life, one for
-every three of the plain one's.
+All methods are trained for the same number of updates. The rollouts that the meta-gradients play
+in copies of the environment are not counted: two per seven of the learner's for the bootstrapped
+one, one per three for the plain one.
 """
 
 import dataclasses
@@ -35,46 +37,46 @@ from jaxrl.tree import pytree, replace
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 WINDOW = 10
-START = 0.1  # of its limit: the entropy weight that an untrained network makes
+START = 0.1  # entropy weight of an untrained network, as a fraction of its limit
 NUM_ENVS, NUM_STEPS = 8, 16
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What to run. Smoke settings for tests: few of everything."""
+    """Settings of the experiment; tests use small values."""
 
     period: int = 315
-    """updates of the learner between two changes of the colours; 128 steps each, in 8 worlds
-    side by side
+    """updates of the learner between two swaps of the colours; 128 steps each, in 8 environments
+    at once
     """
     periods: int = 10
     seeds: int = 16
-    """lives of each way"""
+    """number of training runs of each method"""
     meta_lrs: tuple[float, ...] = (1e-3, 3e-3, 1e-2, 3e-2)
     tuning_seeds: int = 4
-    """lives of each meta learning rate, other ones; 4 of 4 rates are 16, one program with the
-    lives that count
+    """separate training runs of each meta learning rate; 4 for each of 4 rates are 16, as many as
+    those that are reported, which makes it the same program
     """
     rows: int = 15
-    """of the curves, in each period"""
+    """points of the curves in each period"""
     side: int = 3
-    """of the grid"""
+    """side of the grid"""
     lr: float = 0.01
     fixed: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3)
-    """entropy weights that do not adapt"""
+    """fixed entropy weights"""
     num_updates: int = 3
-    """K, that are differentiated"""
+    """K, the updates that are differentiated"""
     target: int = 5
-    """L, updates of the bootstrap target"""
+    """L, the updates of the bootstrap target"""
     outer_entropy: float = 0.12
-    """the entropy bonus of the plain meta-gradient's own objective"""
+    """entropy weight in the objective of the plain meta-gradient"""
     runs: pathlib.Path = pathlib.Path("runs/bootstrapped_entropy")
-    """keeps the lives: the same command goes on from there"""
+    """folder of the training runs; the same command resumes from there"""
     folder: pathlib.Path = RESULTS
 
 
 @pytree
-class AdaptiveEntropy(lab.Wrapped):
+class AdaptiveEntropy(lab.WrappedRule):
     """An actor-critic whose entropy weight is limit * sigmoid(network of the last mean rewards)."""
 
     weights: dict[str, jax.Array]
@@ -93,21 +95,22 @@ class AdaptiveEntropy(lab.Wrapped):
         return jnp.zeros(WINDOW)
 
     def targets(
-        self, carry: jax.Array, out: Any, next_out: Any, batch: Any, clock: rl.Clock
+        self, rule_state: jax.Array, out: Any, next_out: Any, batch: Any, clock: rl.Clock
     ) -> Any:
-        seen = jnp.roll(carry, -1).at[-1].set(batch.reward.mean())
-        hidden = jax.nn.relu(seen @ self.weights["hidden"] + self.weights["bias"])
+        rewards = jnp.roll(rule_state, -1).at[-1].set(batch.reward.mean())
+        hidden = jax.nn.relu(rewards @ self.weights["hidden"] + self.weights["bias"])
         entropy_weight = self.limit * jax.nn.sigmoid(
             hidden @ self.weights["output"] + self.weights["shift"][0]
         )
         targets = self.rule.targets((), out, next_out, batch, clock)[1]
-        return seen, (targets, jnp.broadcast_to(entropy_weight, batch.reward.shape))
+        return rewards, (targets, jnp.broadcast_to(entropy_weight, batch.reward.shape))
 
     def loss(self, out: Any, batch: Any, targets: Any, clock: rl.Clock) -> Any:
         targets, entropy_weight = targets
-        own = replace(self.rule, entropy_weight=entropy_weight.mean())
-        loss, told = own.loss(out, batch, targets, clock)
-        return loss, told | {"entropy_weight": entropy_weight.mean(), "reward": batch.reward.mean()}
+        rule = replace(self.rule, entropy_weight=entropy_weight.mean())
+        loss, metrics = rule.loss(out, batch, targets, clock)
+        reported = {"entropy_weight": entropy_weight.mean(), "reward": batch.reward.mean()}
+        return loss, metrics | reported
 
 
 def learner(lr: float) -> rl.OnPolicy:
@@ -126,13 +129,13 @@ def learner(lr: float) -> rl.OnPolicy:
     )
 
 
-def ways(config: Config) -> dict[str, tuple[Any, int]]:
-    """Each way to tune oneself, and how many updates of the learner's life one of its own is."""
+def methods(config: Config) -> dict[str, tuple[Any, int]]:
+    """Self-tuning algorithms, each with the number of learner updates in one of its updates."""
     adaptive = learner(config.lr)
-    truth = replace(adaptive, rule=replace(adaptive.rule, limit=0.0))
-    bootstrap = rl.Bootstrap(truth, num_updates=config.target)
-    online = lambda aim: rl.SelfTuning(
-        adaptive, aim, meta_params=("weights",), num_updates=config.num_updates
+    target_learner = replace(adaptive, rule=replace(adaptive.rule, limit=0.0))
+    bootstrap = rl.Bootstrap(target_learner, num_updates=config.target)
+    online = lambda meta_objective: rl.SelfTuning(
+        adaptive, meta_objective, meta_params=("weights",), num_updates=config.num_updates
     )
     return {
         "bootstrapped": (online(bootstrap), config.num_updates + config.target - 1),
@@ -143,8 +146,8 @@ def ways(config: Config) -> dict[str, tuple[Any, int]]:
     }
 
 
-def live(config: Config, algo: Any, each: int = 1) -> rl.Training:
-    """A whole life of an algorithm whose update is `each` of its learner's."""
+def training_of(config: Config, algo: Any, each: int = 1) -> rl.Training:
+    """Return the training run of an algorithm that has `each` learner updates per update."""
     env = envs.make(
         "TwoColors", period=config.period * NUM_STEPS, side=config.side, max_steps=10**9
     )
@@ -153,24 +156,26 @@ def live(config: Config, algo: Any, each: int = 1) -> rl.Training:
 
 
 def run(config: Config) -> tuple[dict[str, xr.Dataset], dict[str, list[float]]]:
-    """The curves of each way, and what each meta learning rate earned a step on the tuning
+    """Curves of each method, and the mean reward per step of each meta learning rate on the tuning
     seeds.
     """
     tuning_keys, keys = (
         jax.random.split(jax.random.key(seed), count)
         for seed, count in ((1, config.tuning_seeds), (0, config.seeds))
     )
-    alone = live(config, learner(config.lr))
-    still = lambda weight, life: tree.put(alone, {"algo.rule.limit": weight / START})(life)[1]
+    alone = training_of(config, learner(config.lr))
+    train_fixed = lambda weight, life: tree.put(alone, {"algo.rule.limit": weight / START})(life)[1]
     found = rl.sweep(
-        still, {"weight": jnp.array(config.fixed), "life": keys}, folder=config.runs / "fixed"
+        train_fixed,
+        {"weight": jnp.array(config.fixed), "life": keys},
+        folder=config.runs / "fixed",
     )
     print("fixed", found["reward"].mean(("life", "step")).values, flush=True)
     fixed = {f"fixed {weight:g}": found.isel(weight=i) for i, weight in enumerate(config.fixed)}
-    made, tuned = {}, {}
-    for name, (algo, each) in ways(config).items():
-        training = live(config, algo, each)
-        grow = lambda lr, seed, training=training: replace(
+    curves, tuned = {}, {}
+    for name, (algo, each) in methods(config).items():
+        training = training_of(config, algo, each)
+        train = lambda lr, seed, training=training: replace(
             training, algo=replace(training.algo, lr=lr)
         )(seed)[1]
         lrs, best = jnp.array(config.meta_lrs), config.meta_lrs[0]
@@ -178,51 +183,49 @@ def run(config: Config) -> tuple[dict[str, xr.Dataset], dict[str, list[float]]]:
             setting = rl.zipped(
                 lr=jnp.repeat(lrs, len(tuning_keys)), seed=jnp.tile(tuning_keys, len(lrs))
             )
-            found = rl.sweep(grow, {"setting": setting}, folder=config.runs / f"{name}_tuning")
-            earned, best = choose(found["reward"].mean("step").values, lrs)
-            tuned[name] = [round(float(x), 5) for x in earned]
-        lives = rl.zipped(lr=jnp.full(len(keys), best), seed=keys)
-        made[name] = rl.sweep(grow, {"life": lives}, folder=config.runs / name)
-        print(name, tuned.get(name), float(made[name]["reward"].mean()), flush=True)
-    return made | fixed, tuned
+            found = rl.sweep(train, {"setting": setting}, folder=config.runs / f"{name}_tuning")
+            rewards, best = choose(found["reward"].mean("step").values, lrs)
+            tuned[name] = [round(float(x), 5) for x in rewards]
+        runs = rl.zipped(lr=jnp.full(len(keys), best), seed=keys)
+        curves[name] = rl.sweep(train, {"life": runs}, folder=config.runs / name)
+        print(name, tuned.get(name), float(curves[name]["reward"].mean()), flush=True)
+    return curves | fixed, tuned
 
 
 def choose(rewards: np.ndarray, lrs: Any) -> tuple[np.ndarray, Any]:
-    """What the lives of each rate earned on average, and the rate of the most. rewards: [rates *
-    lives], rate by rate.
+    """Mean reward of each rate, and the best rate; a rate with a non-finite run is never the best.
 
-    A rate with a life gone non-finite is never that.
+    rewards: [rates * runs], rate by rate.
     """
-    earned = rewards.reshape(len(lrs), -1).mean(1)
-    return earned, lrs[int(np.argmax(np.where(np.isfinite(earned), earned, -np.inf)))]
+    means = rewards.reshape(len(lrs), -1).mean(1)
+    return means, lrs[int(np.argmax(np.where(np.isfinite(means), means, -np.inf)))]
 
 
 def score(config: Config, results: dict[str, xr.Dataset]) -> dict[str, Any]:
-    """Regret of a step over the whole life, its interval over lives; and paired, how much less the
-    bootstrapped one has.
+    """Mean regret per step with its interval over runs, and the paired differences to that of the
+    bootstrapped method.
     """
     best = float(jax.jit(best_rate)(envs.make("TwoColors", side=config.side)))
     regret = {name: best - one["reward"].mean("step").values for name, one in results.items()}
-    told = lambda found: [round(float(x), 5) for x in found]
+    rounded = lambda score: [round(float(x), 5) for x in score]
     return {
         name: {
-            "regret": told(rl.stats.interval(life, rl.stats.iqm)),
-            "more_than_bootstrapped": told(
-                rl.stats.paired_difference(life, regret["bootstrapped"], rl.stats.iqm)
+            "regret": rounded(rl.stats.interval(x, rl.stats.iqm)),
+            "more_than_bootstrapped": rounded(
+                rl.stats.paired_difference(x, regret["bootstrapped"], rl.stats.iqm)
             ),
             "entropy_weight": round(float(results[name]["entropy_weight"].mean()), 4),
         }
-        for name, life in regret.items()
+        for name, x in regret.items()
     } | {"best rate": round(best, 5)}
 
 
 def figure(results: dict[str, xr.Dataset], config: Config) -> Any:
-    """Reward and entropy weight by age, means over lives; dotted where the colours change."""
+    """Mean reward and entropy weight over runs by age, with a dotted line at each swap."""
     panels = rl.plot.Picture(figsize=(10.5, 5.4), layout="constrained")
     top, bottom = panels.subplots(2, 1, sharex=True)
-    fixed = itertools.cycle(
-        itertools.product(("0.7", "0.35"), ("-", "--"))
-    )  # a grey and a line style for each weight
+    # a grey and a line style for each weight
+    fixed = itertools.cycle(itertools.product(("0.7", "0.35"), ("-", "--")))
     for i, (name, one) in enumerate(results.items()):
         rows = one.sizes["step"]
         age = (np.arange(rows) + 0.5) / rows * config.periods
@@ -232,14 +235,14 @@ def figure(results: dict[str, xr.Dataset], config: Config) -> Any:
         top.plot(age, one["reward"].mean("life"), label=name, **style)
         bottom.plot(age, one["entropy_weight"].mean("life"), **style)
     for ax, label in (
-        (top, "reward a step, mean over lives"),
-        (bottom, "entropy weight, mean over lives"),
+        (top, "reward per step, mean over runs"),
+        (bottom, "entropy weight, mean over runs"),
     ):
         ax.set_ylabel(label)
         for change in range(1, config.periods):
             ax.axvline(change, color="0.85", linestyle=":", zorder=0)
     bottom.set(
-        xlabel=f"changes of the colours, {config.period * NUM_ENVS * NUM_STEPS:,} steps apart",
+        xlabel=f"swaps of the colours, {config.period * NUM_ENVS * NUM_STEPS:,} steps apart",
         yscale="log",
     )
     top.legend(frameon=False, ncols=3)

@@ -1,7 +1,7 @@
-"""The main job at a laptop's size: 1,000 seeds x 2 learning rates of PPO on CartPole-v1, in one
+"""A sweep at the size of a laptop: 1,000 seeds x 2 learning rates of PPO on CartPole-v1, in one
 compiled program.
 
-`make demo`, or `python -m experiments.demo`. It is one command line, which does the same:
+`make demo`, or `python -m experiments.demo`. It runs one command line:
 jaxrl train ppo CartPole-v1 --seeds 1000 --lr 1e-3 4e-3 --steps 20480 ... --folder runs/demo --gif
 """
 
@@ -20,13 +20,13 @@ SETTING = (
 @dataclasses.dataclass(frozen=True)
 class Config:
     seeds: int = 1000
-    """members for each learning rate"""
+    """number of seeds per learning rate"""
     lr: tuple[float, ...] = (1e-3, 4e-3)
-    """the learning rates"""
+    """learning rates"""
     steps: int = 20_480
-    """environment steps of each member"""
+    """environment steps per seed"""
     folder: pathlib.Path = pathlib.Path("runs/demo")
-    """keeps it all"""
+    """folder of the results"""
 
 
 def main(config: Config) -> None:

@@ -1,9 +1,9 @@
-"""DiscoRL's published rule teaches a new agent Catch: `python -m experiments.disco103_on_catch
---weights disco_103.npz`.
+"""The published rule of DiscoRL on Catch: `python -m experiments.disco103_on_catch --weights
+disco_103.npz`.
 
-The rule was meta-trained by its authors (Oh et al., 2025) and its weights are theirs: download
-`disco_103.npz` from their repository. The agent is a smaller one than theirs; the learning rate is
-that of their example on Catch.
+The rule was meta-trained by its authors (Oh et al., 2025); download its weights, `disco_103.npz`,
+from their repository. The agent is smaller than theirs; the learning rate is that of their example
+on Catch.
 """
 
 import dataclasses
@@ -23,24 +23,25 @@ from jaxrl.algorithms.disco import ActionModel
 RESULTS = pathlib.Path(__file__).parent / "results"
 ROWS = 20
 NOTE = """
-A ball is caught when the paddle is where it lands. Exploring: of the episodes that ended in the last twentieth, actions
-drawn from the policy. Greedy: of 64 episodes after it. An update is one step on 64 new trajectories of 29 steps; the
-authors' example plays two and draws all 64 from a replay of the last 1,024.
+Exploring: share of balls caught in the episodes that ended in the last twentieth of the run, with
+sampled actions. Greedy: in 64 episodes after it. An update is one gradient step on 64 new
+trajectories of 29 steps; the authors' example plays two, and samples all 64 from a replay buffer of
+the last 1,024.
 """.strip()
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """The share of balls caught over 1,000 updates."""
+    """Settings: share of balls caught over 1,000 updates."""
 
     weights: pathlib.Path = pathlib.Path(os.environ.get("DISCO_103", "disco_103.npz"))
-    """the published weights"""
+    """file of the published weights"""
     updates: int = 1_000
     seeds: tuple[int, ...] = (0,)
     lr: float = 1e-2
     hidden: tuple[int, ...] = (128, 128)
     size: int = 64
-    """of the agent's model of actions"""
+    """size of the agent's action model"""
     num_envs: int = 64
     rows: int = 8
     columns: int = 8
@@ -48,9 +49,7 @@ class Config:
 
 
 def run(config: Config) -> xr.Dataset:
-    """The curves of all seeds, with the share of balls caught while exploring and by the greedy
-    policy.
-    """
+    """Curves of all seeds, with the shares of balls caught, exploring and greedy."""
     shape = {"network": ActionModel(config.hidden, config.size), "num_envs": config.num_envs}
     algo = rl.disco103(config.weights, lr=config.lr, **shape)
     env = envs.make("Catch", rows=config.rows, columns=config.columns)
@@ -65,7 +64,7 @@ def run(config: Config) -> xr.Dataset:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Markdown: a row for each seed."""
+    """Markdown table with a row per seed."""
     lines = [
         "| seed | updates until 0.99 | caught, exploring | caught, greedy |",
         "|---:|---:|---:|---:|",
@@ -77,10 +76,9 @@ def table(rows: list[dict[str, Any]]) -> str:
 def main(config: Config) -> None:
     if not config.weights.is_file():
         print(
-            f"skipped: {config.weights} is no file. The published weights are their authors': "
-            "download disco_103.npz, and"
+            f"skipped: there is no file {config.weights}. Download disco_103.npz from the authors "
+            "of DiscoRL, and write its path as --weights or in DISCO_103."
         )
-        print("name it with --weights or in DISCO_103.")
         return
     results = run(config)
     config.folder.mkdir(parents=True, exist_ok=True)

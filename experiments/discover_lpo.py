@@ -1,14 +1,14 @@
-"""A drift evolved from nothing, on small grid worlds: `python -m experiments.discover_lpo`.
+"""A drift evolved from zero on small grid worlds: `python -m experiments.discover_lpo`.
 
-The learner is tabular PPO without its clip, in a regime that needs one: 8 epochs at a learning rate
-of 0.3, where the plain policy gradient falls apart. Evolution tunes the weights of LPO's drift
-network, which begins as no drift. Then test levels that neither evolution nor the choice of a
-checkpoint has seen; the baselines run through the same code, and PPO's learning rate and clip are
-also tuned on the selection levels.
+The learner is tabular PPO without clipping, in a regime that needs it: 8 epochs at a learning rate
+of 0.3, where the plain policy gradient collapses. Evolution tunes the weights of LPO's drift
+network, which is initially zero. Test levels were used neither by evolution nor to select a
+checkpoint; the baselines run the same code, and PPO's learning rate and clip are also tuned on the
+selection levels.
 
-The network's output begins at zero and its hidden layer does not: with both at zero the two members
-of an antithetic pair are one function, as f is odd in each layer, and nothing can be told from
-them.
+The output layer of the network is initialised to zero, the hidden layer is not: as f is odd in each
+layer, with both at zero the two members of an antithetic pair would be the same function, without
+any signal.
 """
 
 import dataclasses
@@ -34,34 +34,32 @@ ADAM = rl.Optimizer(optax.adam, {"eps": 1e-5, "eps_root": 1e-16})
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What to run. Smoke settings for tests: few of everything."""
+    """Settings of the experiment; tests use small values."""
 
     generations: int = 45
     evals: int = 3
-    """times that the selection levels are asked"""
+    """number of evaluations on the selection levels"""
     seeds: int = 5
-    """meta-seeds, all of them reported"""
+    """number of meta-seeds; all of them are reported"""
     population: int = 64
     updates: int = 30
-    """of a life"""
+    """updates per lifetime"""
     sigma: float = 0.1
     lr: float = 0.03
     selection_levels: int = 64
     test_levels: int = 128
     settings: int = 9
-    """of PPO that are tried: 3 learning rates and 3 clips"""
+    """number of settings of PPO in its grid: 3 learning rates x 3 clips"""
     first_seed: int = 0
     width: int = 128
-    """units of the drift network (the paper's; with 16 five meta-seeds hardly learnt in 50
-    generations)
+    """hidden units of the drift network, as in the paper (with 16, five meta-seeds hardly learned
+    in 50 generations)
     """
     runs: pathlib.Path = pathlib.Path("runs/discover_lpo")
-    """keeps the lives: the same command goes on from there"""
+    """folder of the training runs; the same command resumes from there"""
     folder: pathlib.Path = RESULTS
     rule: pathlib.Path | None = None
-    """where the drift that the selection levels like best is kept as a rule, with the agent
-    that it was made for
-    """
+    """file for the drift with the best score on the selection levels, as a rule, with its agent"""
 
 
 def learner(objective: Any) -> rl.OnPolicy:
@@ -81,13 +79,13 @@ def learner(objective: Any) -> rl.OnPolicy:
 def evolution(config: Config) -> rl.Evolution:
     drift = LPO.random(jax.random.key(1), config.width, zero=True)
     strategy = rl.ES(lr=config.lr, sigma=config.sigma, population=config.population)
-    life = (config.updates, config.updates)
-    lives = rl.InnerLoop(learner(drift), meta_params=("weights",), lifetime=life, chunk=16)
-    return rl.Evolution(lives, strategy)
+    lifetime = (config.updates, config.updates)
+    inner = rl.InnerLoop(learner(drift), meta_params=("weights",), lifetime=lifetime, chunk=16)
+    return rl.Evolution(inner, strategy)
 
 
 def run(config: Config) -> tuple[dict[str, Any], dict[str, np.ndarray], xr.Dataset, list[LPO]]:
-    """The record, the scores on the test levels, the curves, and the drifts."""
+    """Record, scores on the test levels, curves, and drifts."""
     search, tasks = evolution(config), lab.mini()
     results, found = lab.discover(search, config, "lpo", tasks)
     _, control = lab.discover(lab.Blind(search), config, "control", tasks)
@@ -129,7 +127,7 @@ def run(config: Config) -> tuple[dict[str, Any], dict[str, np.ndarray], xr.Datas
 
 
 def figure(record: dict[str, Any], results: xr.Dataset, drifts: list[LPO]) -> Any:
-    """The selection levels' curves, the test, and the slope of what was found beside PPO's."""
+    """Curves on the selection levels, test scores, and slopes of the drifts and of PPO."""
     panels = rl.plot.Picture(figsize=(13.5, 3.8), layout="constrained")
     left, middle, right = panels.subplots(1, 3)
     for curve in results["evaluation"].values:
@@ -166,35 +164,41 @@ def figure(record: dict[str, Any], results: xr.Dataset, drifts: list[LPO]) -> An
         xlabel="ratio",
         ylabel="slope of the objective",
         ylim=(-2.5, 2.5),
-        title="what each step is pulled by",
+        title="gradient of the objective",
     )
     right.legend(frameon=False)
     return panels
 
 
 def keep(path: pathlib.Path, drift: LPO, number: int, record: dict[str, Any]) -> None:
-    """A drift as a file, with what was measured of the meta-seed that it is of."""
-    told, config = record["scores"], record["config"]
-    made = {
+    """Save a drift as a rule file, with the measurements of its meta-seed."""
+    measured, config = record["scores"], record["config"]
+    fields = {
         "license": "Apache-2.0",
-        "levels": "LPGGrid-tiny, lives of 30 updates",
+        "levels": "LPGGrid-tiny, lifetimes of 30 updates",
         "cost": f"{record['run_seconds']} s for 5 seeds",
     }
-    made |= {"seeds": [number], "command": "python -m experiments.discover_lpo", "config": config}
+    fields |= {"seeds": [number], "command": "python -m experiments.discover_lpo", "config": config}
     scores = {
-        name: told[name]["mean"] for name in ("no drift", "control", "PPO", "PPO, tuned", "LPO")
+        name: measured[name]["mean"] for name in ("no drift", "control", "PPO", "PPO, tuned", "LPO")
     }
     scores |= {
-        "LPO, each meta-seed": told["LPO"]["each_mean"],
-        "this": told["LPO"]["each_mean"][number],
+        "LPO, each meta-seed": measured["LPO"]["each_mean"],
+        "this": measured["LPO"]["each_mean"][number],
     }
     note = (
-        "Shares of the optimum on 128 test levels, mean and 95 % interval. Nothing is known "
-        "of it elsewhere."
+        "Share of the optimum on 128 test levels, mean and 95 % interval. Not tested on other "
+        "environments."
     )
     agent = learner(drift)
     rl.save_rule(
-        path, agent.rule, agent=agent, scores=scores, note=note, versions=record["versions"], **made
+        path,
+        agent.rule,
+        agent=agent,
+        scores=scores,
+        note=note,
+        versions=record["versions"],
+        **fields,
     )
 
 
@@ -207,12 +211,12 @@ def main(config: Config) -> None:
         number = int(np.argmax(results["best_evaluation"].values))
         keep(config.rule, drifts[number], number, record)
     figure(record, results, drifts).savefig(config.folder / "discover_lpo.png", dpi=110)
-    for name, told in record["scores"].items():
+    for name, row in record["scores"].items():
         print(
-            f"{name:12} {told['mean'][0]:.3f} [{told['mean'][1]:.3f}, {told['mean'][2]:.3f}]  "
-            f"each {told['each_mean']}"
+            f"{name:12} {row['mean'][0]:.3f} [{row['mean'][1]:.3f}, {row['mean'][2]:.3f}]  "
+            f"each {row['each_mean']}"
         )
-    print(f"of the gap between no drift and PPO, {100 * record['gap_closed']:.0f} % closed")
+    print(f"{100 * record['gap_closed']:.0f} % of the gap between no drift and PPO is closed")
 
 
 if __name__ == "__main__":

@@ -1,20 +1,21 @@
-"""Symbolic search for a value loss, on small worlds: `python -m experiments.discover_symbolic`.
+"""Symbolic search for a value loss on small environments: `python -m
+experiments.discover_symbolic`.
 
-It repairs: DQN's loss is given as a program whose last operation is wrong, the smaller of the error
-and itself in place of its square, which drives the values of what was done down without end. Or,
-with `--begin nothing`, it begins from random programs. Regularised evolution judges by the policy
-that a whole life ends with, on a few levels that stay. A hurdle of shorter lives with a quarter of
-the batch, on levels that are new in each generation, stops most programs before that. Then what
-each meta-seed found, DQN's loss, DQNReg's and the broken one go through the same lives on test
-levels, which neither the search nor the choice of a winner has seen, and on worlds of the other
-kind.
+The search repairs DQN's loss, given as a program whose last operation is wrong: the minimum of the
+error and itself instead of its square, which decreases the values of the selected actions without
+bound. With `--begin nothing` it starts from random programs. Regularised evolution evaluates the
+policy at the end of a lifetime, on a few fixed levels. Most programs are rejected before that by a
+screening with shorter lifetimes, a quarter of the batch, and new levels in each generation. The
+losses found by each meta-seed, DQN's, DQNReg's and the broken one are then trained in the same way
+on test levels, which were used neither by the search nor to select a winner, and on environments of
+the other kind.
 
-Worlds are small grids, or random processes where one pair of a state and an action in ten rewards.
-On the grids losses that are no temporal differences do as well; on such processes a loss that looks
-no further than the reward comes to two fifths of what DQN's does.
+Environments are small grids, or random processes in which one in ten pairs of state and action has
+a reward. On the grids losses that are no temporal differences do as well; on the processes a loss
+that uses nothing beyond the reward has two fifths of the score of DQN's.
 
 The learner is plain gradient descent on a table, tuned for DQN's loss on the selection levels. With
-Adam it hardly learns: a state that is seldom seen has momentum long after its gradient, which adds
+Adam it hardly learns: the momentum of a rarely visited state acts long after its gradient, and adds
 up to thirty times the learning rate.
 """
 
@@ -40,7 +41,7 @@ from jaxrl.tree import replace
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 ERROR = "(at(values, action) - (reward + discount * best(next_values)))"
-LEAST = -1.0  # what a level's score counts for at least while searching; the test has no such bound
+MIN_SCORE = -1.0  # lower bound of a level's score in the search; there is none in the test
 WORLDS = {"grids": lab.mini, "processes": functools.partial(lab.Processes, 0.1, 2)}
 SHARE = {
     "grids": "share of the optimum",
@@ -49,45 +50,43 @@ SHARE = {
 LR, RATES = (
     2.0,
     (0.5, 1.0, 2.0, 4.0, 8.0, 16.0),
-)  # of the learner, and those that "DQN, tuned" chooses from
+)  # of the learner, and the grid of "DQN, tuned"
 HAND_MADE = {"broken": f"min({ERROR}, {ERROR})", "DQN": DQN, "DQNReg": DQN_REG}
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What to run. Smoke settings for tests: few of everything."""
+    """Settings of the experiment; tests use small values."""
 
     begin: Literal["broken", "nothing"] = "broken"
     worlds: Literal["grids", "processes"] = "grids"
     generations: int = 16
     evals: int = 16
-    """times that the selection levels are asked"""
+    """number of evaluations on the selection levels"""
     seeds: int = 5
-    """meta-seeds, all of them reported"""
+    """number of meta-seeds; all of them are reported"""
     population: int = 32
     children: int = 8
-    """of a generation, that pass the hurdle"""
+    """per generation, after the screening"""
     entrants: int = 16
-    """to the hurdle, for each that passes"""
+    """candidates of the screening per child"""
     levels: int = 8
-    """that judge a child"""
+    """on which a child is evaluated"""
     hurdle_levels: int = 2
     hurdle_updates: int = 12
-    """of a life at the hurdle"""
+    """updates per lifetime in the screening"""
     updates: int = 40
-    """of a life"""
+    """updates per lifetime"""
     lines: int = 10
-    """of a program"""
+    """lines of a program"""
     selection_levels: int = 32
     test_levels: int = 128
     first_seed: int = 0
     runs: pathlib.Path = pathlib.Path("runs/discover_symbolic")
-    """keeps the search: the same command goes on from there"""
+    """folder of the search; the same command resumes from there"""
     folder: pathlib.Path = RESULTS
     rule: pathlib.Path | None = None
-    """where the loss that was chosen (`choose`) is kept as a rule, with the agent that it was
-    made for
-    """
+    """file for the selected loss (see `choose`), as a rule, with its agent"""
 
     @property
     def name(self) -> str:
@@ -114,12 +113,12 @@ def learner(criterion: Any, num_envs: int = 16, num_steps: int = 8) -> rl.OnPoli
 
 def search(config: Config) -> RegularizedEvolution:
     criterion = ValueProgram.of(HAND_MADE["broken"], config.lines)
-    life = lambda updates, *play: rl.InnerLoop(
-        learner(criterion, *play), ("criterion",), (updates, updates), episodes=8, greedy=True
+    inner = lambda updates, *sizes: rl.InnerLoop(
+        learner(criterion, *sizes), ("criterion",), (updates, updates), episodes=8, greedy=True
     )
     return RegularizedEvolution(
-        life(config.updates),
-        hurdle=life(config.hurdle_updates, 8, 4),
+        inner(config.updates),
+        hurdle=inner(config.hurdle_updates, 8, 4),
         remembered=16384,
         population=config.population,
         children=config.children,
@@ -131,30 +130,25 @@ def search(config: Config) -> RegularizedEvolution:
 
 
 def run(config: Config) -> tuple[dict[str, Any], list[Any]]:
-    """The record, and the losses: what was found, and how it and those made by hand do on the test
-    levels.
-    """
-    began, busy = (
-        time.monotonic(),
-        [time.process_time()],
-    )  # and after each row, the first of which waits for compilation
+    """Record with the test scores of the losses found and of those by hand, and the losses."""
+    # CPU time at the start and after each row; the first row includes compilation
+    began, busy = time.monotonic(), [time.process_time()]
     evolution, world = search(config), WORLDS[config.worlds]
     clock = lambda report: busy.append(time.process_time())
     results, found = lab.discover(
-        evolution, config, config.name, world(least=LEAST), chunk=1, progress=clock
+        evolution, config, config.name, world(min_score=MIN_SCORE), chunk=1, progress=clock
     )
     spent = cost(config, busy, time.monotonic() - began)
-    most, lives = (
-        max(config.test_levels, config.selection_levels),
-        replace(evolution.lives, meta_params=("criterion", "lr")),
-    )
-    score = {name: lab.scorer(lives, one(), most) for name, one in WORLDS.items()}
-    asked = lambda params: score[config.worlds](params, SELECTION)[: config.selection_levels]
+    num_levels = max(config.test_levels, config.selection_levels)
+    inner = replace(evolution.lives, meta_params=("criterion", "lr"))
+    score = {name: lab.scorer(inner, one(), num_levels) for name, one in WORLDS.items()}
+    selected = slice(config.selection_levels)
+    selection_scores = lambda params: score[config.worlds](params, SELECTION)[selected]
     with_rate = lambda criterion, lr=LR: {"criterion": criterion, "lr": lr}
-    made = {name: ValueProgram.of(text, config.lines) for name, text in HAND_MADE.items()}
-    best = max(RATES, key=lambda lr: asked(with_rate(made["DQN"], lr)).mean())
-    by_hand = {name: with_rate(one) for name, one in made.items()} | {
-        "DQN, tuned": with_rate(made["DQN"], best)
+    by_name = {name: ValueProgram.of(text, config.lines) for name, text in HAND_MADE.items()}
+    best = max(RATES, key=lambda lr: selection_scores(with_rate(by_name["DQN"], lr)).mean())
+    by_hand = {name: with_rate(one) for name, one in by_name.items()} | {
+        "DQN, tuned": with_rate(by_name["DQN"], best)
     }
 
     def scores(where: str) -> dict[str, np.ndarray]:
@@ -164,10 +158,10 @@ def run(config: Config) -> tuple[dict[str, Any], list[Any]]:
 
     tests = {where: scores(where) for where in WORLDS}
     here, (elsewhere,) = tests.pop(config.worlds), tests.values()
-    reached = float(np.maximum(asked(by_hand["DQN"]), LEAST).mean())
+    reached = float(np.maximum(selection_scores(by_hand["DQN"]), MIN_SCORE).mean())
     return {
         "formulas": [formula(one["criterion"].program) for one in found],
-        "hand_made": {name: formula(one.program) for name, one in made.items()},
+        "hand_made": {name: formula(one.program) for name, one in by_name.items()},
         "scores": {name: lab.summary(x) for name, x in here.items()},
         "more_than": {
             name: lab.compare(here["found"], here[name]) for name in ("DQN", "DQN, tuned")
@@ -189,8 +183,8 @@ def run(config: Config) -> tuple[dict[str, Any], list[Any]]:
 
 
 def cost(config: Config, busy: list[float], seconds: float) -> dict[str, Any]:
-    """What the search took, by the processor's time at its begin and after each row; if all was
-    kept, as told then.
+    """Cost of the search, from the CPU time at its start and after each row; that of the stored
+    record if nothing was left to compute.
     """
     path, rows = config.folder / f"{config.name}.json", config.seeds * config.evals
     if len(busy) == 1 and path.exists():
@@ -205,14 +199,14 @@ def cost(config: Config, busy: list[float], seconds: float) -> dict[str, Any]:
 
 
 def tried(results: xr.Dataset, config: Config) -> np.ndarray:
-    """How many programs that do something new had lived at each row. [seeds, rows]."""
+    """Number of functionally new programs evaluated until each row. [seeds, rows]."""
     per_row = np.diff(np.concatenate([[0], results["step"].values]))
     return np.cumsum(results["programs"].values * per_row, axis=1).round().astype(int)
 
 
 def until(results: xr.Dataset, config: Config, enough: float) -> list[int | None]:
-    """How many had when the selection levels first gave so much to the best of the hall, for each
-    meta-seed.
+    """Number of programs evaluated until the best of the hall of fame first scored `enough` on the
+    selection levels, for each meta-seed; None if it never did.
     """
     good, number = results["evaluation"].values >= enough, tried(results, config)
     return [
@@ -221,7 +215,7 @@ def until(results: xr.Dataset, config: Config, enough: float) -> list[int | None
 
 
 def figure(record: dict[str, Any]) -> Any:
-    """The selection levels' curves, and the tests."""
+    """Curves on the selection levels, and test scores."""
     panels = rl.plot.Picture(figsize=(15, 3.4), layout="constrained")
     left, right, last = panels.subplots(1, 3)
     for curve in record["selection"]:
@@ -240,8 +234,8 @@ def figure(record: dict[str, Any]) -> Any:
 
 
 def choose(record: dict[str, Any]) -> int:
-    """The meta-seed whose loss selection levels like best; of repairs the shortest within 5 % of
-    DQN's there, if any is.
+    """Index of the meta-seed with the best score on the selection levels; of repairs that with the
+    shortest program within 5 % of DQN's, if there is one.
     """
     best = np.max(record["selection"], axis=1)
     good = np.flatnonzero(
@@ -253,35 +247,40 @@ def choose(record: dict[str, Any]) -> int:
 
 
 def keep(path: pathlib.Path, criterion: Any, number: int, record: dict[str, Any]) -> None:
-    """A loss as a file, with what was measured of the meta-seed that it is of."""
-    config, told = record["config"], record["scores"]
-    usual = {field.name: field.default for field in dataclasses.fields(Config)}
-    said = [
-        f"--{key.replace('_', '-')} {value}" for key, value in config.items() if value != usual[key]
-    ]
-    made = {
+    """Save a loss as a rule file, with the measurements of its meta-seed."""
+    config, measured = record["config"], record["scores"]
+    defaults = {field.name: field.default for field in dataclasses.fields(Config)}
+    changed = [key for key, value in config.items() if value != defaults[key]]
+    words = [f"--{key.replace('_', '-')} {config[key]}" for key in changed]
+    fields = {
         "license": "Apache-2.0",
         "levels": (
-            f"{'LPGGrid-tiny' if config['worlds'] == 'grids' else 'Garnet'}, lives of "
+            f"{'LPGGrid-tiny' if config['worlds'] == 'grids' else 'Garnet'}, lifetimes of "
             f"{config['updates']} updates"
         ),
-        "command": " ".join(["python -m experiments.discover_symbolic", *said]),
+        "command": " ".join(["python -m experiments.discover_symbolic", *words]),
         "config": config,
         "seeds": [number],
         "cost": record["cost"],
         "formula": record["formulas"][number],
     }
-    scores = {name: told[name]["mean"] for name in told} | {
-        "this": told["found"]["each_mean"][number]
+    scores = {name: measured[name]["mean"] for name in measured} | {
+        "this": measured["found"]["each_mean"][number]
     }
-    scores |= {"each meta-seed": told["found"]["each_mean"]}
+    scores |= {"each meta-seed": measured["found"]["each_mean"]}
     note = (
         f"On {config['test_levels']} test levels, the {SHARE[config['worlds']]}, mean and "
         "95 % interval."
     )
     agent = learner(criterion)
     rl.save_rule(
-        path, agent.rule, agent=agent, scores=scores, note=note, versions=record["versions"], **made
+        path,
+        agent.rule,
+        agent=agent,
+        scores=scores,
+        note=note,
+        versions=record["versions"],
+        **fields,
     )
 
 
@@ -301,8 +300,8 @@ def main(config: Config) -> None:
         strict=True,
     ):
         print(f"{score:.3f}, as good as DQN's after {first} programs: {text}")
-    for name, told in record["scores"].items():
-        print(f"{name:10} {told['mean'][0]:.3f} [{told['mean'][1]:.3f}, {told['mean'][2]:.3f}]")
+    for name, row in record["scores"].items():
+        print(f"{name:10} {row['mean'][0]:.3f} [{row['mean'][1]:.3f}, {row['mean'][2]:.3f}]")
     print(record["cost"], f"for {config.seeds} meta-seeds")
 
 

@@ -1,10 +1,10 @@
-"""A whole update rule evolved from zero that knows its age: `python -m
-experiments.discover_ta_lpg`.
+"""A temporally aware update rule evolved from zero: `python -m experiments.discover_ta_lpg`.
 
-TA-LPG (Jackson et al., 2024) in small: a GRU of 32 units reads a tabular learner's rollout backward
-and says what to reinforce and what to predict; all its weights begin at 0, and lifetimes are 10 to
-60 updates. Then test levels, at lifetimes seen and unseen, beside A2C, whose learning rate is tuned
-on the selection levels, and beside the same rule told a random age.
+A small version of TA-LPG (Jackson et al., 2024): a GRU of 32 units reads the rollout of a tabular
+learner backward, and outputs targets for the policy and for the predictions. All its weights are
+initially 0; lifetimes are 10 to 60 updates. It is then compared on test levels, at lifetimes inside
+and outside of that range, with A2C, whose learning rate is tuned on the selection levels, and with
+the same rule given a random age.
 """
 
 import dataclasses
@@ -46,32 +46,30 @@ ADAM = rl.Optimizer(optax.adam, {"eps": 1e-5, "eps_root": 1e-16})
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What to run. Smoke settings for tests: few of everything."""
+    """Settings of the experiment; tests use small values."""
 
     generations: int = 150
     evals: int = 15
-    """times that the selection levels are asked"""
+    """number of evaluations on the selection levels"""
     seeds: int = 5
-    """meta-seeds, all of them reported"""
+    """number of meta-seeds; all of them are reported"""
     population: int = 64
     lifetime: tuple[int, int] = (10, 60)
-    """updates, log-uniform between these"""
+    """updates per lifetime, log-uniform range"""
     test_lifetimes: tuple[int, ...] = (8, 30, 60, 120)
     sigma: float = 0.1
     lr: float = 0.03
     lr_decay: float = 0.998
     size: int = 32
-    """of the GRU"""
+    """units of the GRU"""
     selection_levels: int = 64
     test_levels: int = 128
     first_seed: int = 0
     runs: pathlib.Path = pathlib.Path("runs/discover_ta_lpg")
-    """keeps the lives: the same command goes on from there"""
+    """folder of the training runs; the same command resumes from there"""
     folder: pathlib.Path = RESULTS
     rule: pathlib.Path | None = None
-    """where the rule that the selection levels like best is kept, with the agent that it was
-    made for
-    """
+    """file for the rule with the best score on the selection levels, with its agent"""
 
 
 def learner(rule: Any, lr: float, optimizer: Any) -> rl.OnPolicy:
@@ -94,37 +92,35 @@ def evolution(config: Config) -> rl.Evolution:
     strategy = rl.ES(
         lr=config.lr, sigma=config.sigma, lr_decay=config.lr_decay, population=config.population
     )
-    agent = learner(
-        rule, 40.0, rl.Optimizer(optax.sgd)
-    )  # the tabular agent of Oh et al. (2020): SGD at 40, norm 0.5
+    # the tabular agent of Oh et al. (2020): SGD with learning rate 40, gradient norm at most 0.5
+    agent = learner(rule, 40.0, rl.Optimizer(optax.sgd))
     return rl.Evolution(
         rl.InnerLoop(agent, meta_params=("weights",), lifetime=config.lifetime, chunk=16), strategy
     )
 
 
 def run(config: Config) -> tuple[dict[str, Any], xr.Dataset, list[Any]]:
-    """The record, the curves, and what was found."""
+    """Record, curves, and agents with the rules that were found."""
     began, busy = time.monotonic(), time.process_time()
     search, tasks = evolution(config), lab.mini()
-    one_each = (
-        jax.local_device_count()
-    )  # to each device: a program of several seeds takes half as long again to compile
+    # one seed per device: several take 1.5 times as long to compile
+    one_each = jax.local_device_count()
     results, found = lab.discover(search, config, "ta_lpg", tasks, chunk=one_each)
     spent = {
         "seconds": round(time.monotonic() - began, 1),
         "cpu_seconds": round(time.process_time() - busy, 1),
     }
-    shown = search.lives.learner
-    told_wrong = replace(
-        search.lives, learner=replace(shown, rule=lab.TimeConditioned(shown.rule, -1.0))
+    agent = search.lives.learner
+    shuffled = replace(
+        search.lives, learner=replace(agent, rule=lab.TimeConditioned(agent.rule, -1.0))
     )
     simple = replace(
         search.lives,
         learner=learner(rl.Surrogate(rl.PolicyGradient()), 0.3, ADAM),
         meta_params=("lr",),
     )
-    scorer = lambda lives: lab.by_lifetime(lives, tasks, config.test_levels, config.test_lifetimes)
-    rule, wrong, hand = (scorer(lives) for lives in (search.lives, told_wrong, simple))
+    scorer = lambda inner: lab.by_lifetime(inner, tasks, config.test_levels, config.test_lifetimes)
+    rule, wrong, hand = (scorer(inner) for inner in (search.lives, shuffled, simple))
     best = lab.tuned(hand, [{"lr": lr} for lr in (0.03, 0.1, 0.3, 1.0)])
     each, control = (np.stack([score(one) for one in found]) for score in (rule, wrong))
     by_hand, random = hand({"lr": best["lr"]})[None], hand({"lr": 0.0})[None]
@@ -132,7 +128,7 @@ def run(config: Config) -> tuple[dict[str, Any], xr.Dataset, list[Any]]:
     differences = {"less_than_A2C": (NAMES[0], NAMES[2]), "loss_by_shuffling": (NAMES[0], NAMES[1])}
     return (
         {
-            "scores": lab.by_life(tests, config.test_lifetimes, differences),
+            "scores": lab.summary_by_lifetime(tests, config.test_lifetimes, differences),
             "tuned": best,
             "with_compilation": spent,
             "config": {name: getattr(config, name) for name in CONFIG},
@@ -149,7 +145,7 @@ def run(config: Config) -> tuple[dict[str, Any], xr.Dataset, list[Any]]:
 
 
 def figure(record: dict[str, Any], results: xr.Dataset) -> Any:
-    """The selection levels' curves, and the test by lifetime."""
+    """Curves on the selection levels, and test scores by lifetime."""
     panels = rl.plot.Picture(figsize=(10.5, 3.8), layout="constrained")
     left, right = panels.subplots(1, 2)
     for curve in results["evaluation"].values:
@@ -183,7 +179,7 @@ def main(config: Config) -> None:
     for lifetime, scores in record["scores"].items():
         print(
             lifetime,
-            {name: told["mean"] for name, told in scores.items() if isinstance(told, dict)},
+            {name: row["mean"] for name, row in scores.items() if isinstance(row, dict)},
         )
 
 

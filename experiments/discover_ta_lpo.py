@@ -1,11 +1,11 @@
-"""Does a drift evolved from nothing gain by knowing its age? `python -m
+"""The gain of temporal awareness for a drift evolved from zero: `python -m
 experiments.discover_ta_lpo`.
 
-TA-LPO (Jackson et al., 2024) in small: the learner and the drift network are those of
-`discover_lpo`, lives are 8 to 32 updates, and the network also sees n / N. LPO without a clock is
-the same program, told the age 0 all its life. Then test levels, at lifetimes seen and unseen,
-beside the same drifts told a random age, and beside PPO, whose learning rate and clip are tuned on
-the selection levels.
+A small version of TA-LPO (Jackson et al., 2024): learner and drift network are those of
+`discover_lpo`, lifetimes are 8 to 32 updates, and n / N is a further input of the network. LPO is
+the same program with the age fixed at 0. The drifts are then compared on test levels, at lifetimes
+inside and outside of that range, with the same drifts given a random age, and with PPO, whose
+learning rate and clip are tuned on the selection levels.
 """
 
 import dataclasses
@@ -34,57 +34,55 @@ DIFFERENCES = {
     "more_than_PPO": ("TA-LPO", "PPO"),
     "more_than_tuned_PPO": ("TA-LPO", "PPO, tuned"),
 }
-AGES = (0.0, 0.5, 1.0)  # at which slopes are shown
+AGES = (0.0, 0.5, 1.0)  # of the slopes in the figure
 RATIO = np.linspace(0.3, 2.0, 180)
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What to run. Smoke settings for tests: few of everything."""
+    """Settings of the experiment; tests use small values."""
 
     generations: int = 20
     evals: int = 2
-    """times that the selection levels are asked"""
+    """number of evaluations on the selection levels"""
     seeds: int = 5
-    """meta-seeds, all of them reported"""
+    """number of meta-seeds; all of them are reported"""
     population: int = 64
     lifetime: tuple[int, int] = (8, 32)
-    """updates, log-uniform between these"""
+    """updates per lifetime, log-uniform range"""
     test_lifetimes: tuple[int, ...] = (4, 16, 64)
     sigma: float = 0.3
     lr: float = 0.1
     width: int = 16
-    """units of the drift network; to the output's noise, sigma counts times the root of it"""
+    """hidden units of the drift network; the noise of its output is sigma times the root of it"""
     selection_levels: int = 64
     test_levels: int = 128
     rates: int = 3
     clips: int = 3
-    """of PPO that are tried, in all combinations"""
+    """learning rates and clips of PPO in its grid, in all combinations"""
     first_seed: int = 0
     runs: pathlib.Path = pathlib.Path("runs/discover_ta_lpo")
-    """keeps the lives: the same command goes on from there"""
+    """folder of the training runs; the same command resumes from there"""
     folder: pathlib.Path = RESULTS
     rule: pathlib.Path | None = None
-    """where the drift that the selection levels like best is kept as a rule, with the agent
-    that it was made for
-    """
+    """file for the drift with the best score on the selection levels, as a rule, with its agent"""
 
 
 def evolution(config: Config) -> rl.Evolution:
     agent = learner(LPO.random(jax.random.key(1), config.width, knows_time=True, zero=True))
-    lives = rl.InnerLoop(
+    inner = rl.InnerLoop(
         replace(agent, rule=lab.TimeConditioned(agent.rule)),
         ("weights",),
         config.lifetime,
         chunk=16,
     )
     return rl.Evolution(
-        lives, rl.ES(lr=config.lr, sigma=config.sigma, population=config.population)
+        inner, rl.ES(lr=config.lr, sigma=config.sigma, population=config.population)
     )
 
 
 def run(config: Config) -> tuple[dict[str, Any], xr.Dataset, list[rl.OnPolicy]]:
-    """The record, the curves, and agents with what was found: those of TA-LPO."""
+    """Record, curves, and the agents of TA-LPO with the drifts that were found."""
     began, busy = time.monotonic(), time.process_time()
     search, tasks, seeds = evolution(config), lab.mini(), config.seeds
     over = {"age": jnp.array([1.0, 0.0])}
@@ -96,7 +94,7 @@ def run(config: Config) -> tuple[dict[str, Any], xr.Dataset, list[rl.OnPolicy]]:
         "cpu_seconds": round(time.process_time() - busy, 1),
     }
     by_hand = replace(search.lives, learner=learner(rl.Clip()), meta_params=("lr", "clip"))
-    test = lambda lives: lab.by_lifetime(lives, tasks, config.test_levels, config.test_lifetimes)
+    test = lambda inner: lab.by_lifetime(inner, tasks, config.test_levels, config.test_lifetimes)
     drift, hand = test(replace(search.lives, meta_params=("weights", "age"))), test(by_hand)
     rates, clips = np.geomspace(0.03, 0.3, config.rates), np.geomspace(0.1, 0.4, config.clips)
     settings = [{"lr": float(lr), "clip": float(clip)} for lr in rates for clip in clips]
@@ -118,7 +116,7 @@ def run(config: Config) -> tuple[dict[str, Any], xr.Dataset, list[rl.OnPolicy]]:
         if name not in ("runs", "folder", "rule")
     }
     record = {
-        "scores": lab.by_life(
+        "scores": lab.summary_by_lifetime(
             dict(zip(NAMES, tests, strict=True)), config.test_lifetimes, DIFFERENCES
         ),
         "tuned": best,
@@ -139,14 +137,14 @@ def run(config: Config) -> tuple[dict[str, Any], xr.Dataset, list[rl.OnPolicy]]:
 
 
 def slope(objective: Any, advantage: float, age: float) -> jax.Array:
-    """d objective / d ratio after this share of a life, along `RATIO`: what a step is pulled by."""
+    """d objective / d ratio along `RATIO`, at age n / N. [num_ratios]."""
     aged = getattr(objective, "at", lambda clock: objective)(rl.Clock(jnp.float32(age), 1.0))
     return jax.vmap(jax.grad(lambda ratio: aged(ratio, jnp.float32(advantage))))(jnp.float32(RATIO))
 
 
 def change(drift: LPO) -> dict[str, float]:
-    """How far the slope at the end of a life is from that at its beginning, and how far the drift
-    bends it halfway.
+    """Mean absolute change of the slope between the begin and the end of a lifetime, and by the
+    drift at half of it.
     """
     mean = lambda of: round(float(np.mean([jnp.abs(of(sign)).mean() for sign in (1.0, -1.0)])), 4)
     return {
@@ -156,8 +154,8 @@ def change(drift: LPO) -> dict[str, float]:
 
 
 def figure(record: dict[str, Any], results: xr.Dataset, drifts: list[LPO]) -> Any:
-    """The selection levels' curves, the test by lifetime, and the slope of what was found, by age,
-    beside PPO's.
+    """Curves on the selection levels, test scores by lifetime, and slopes of the drifts by age and
+    of PPO.
     """
     panels = rl.plot.Picture(figsize=(15.0, 4.2), layout="constrained")
     left, middle, *right = panels.subplots(1, 2 + 2)
@@ -208,10 +206,7 @@ def main(config: Config) -> None:
     for lifetime, scores in record["scores"].items():
         print(
             lifetime,
-            {
-                name: told["mean"] if isinstance(told, dict) else told
-                for name, told in scores.items()
-            },
+            {name: row["mean"] if isinstance(row, dict) else row for name, row in scores.items()},
         )
     print("change of the slope", record["slope_change"])
 

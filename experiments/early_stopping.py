@@ -1,9 +1,8 @@
-"""What it saves and costs to stop bad learning curves early: `python -m
-experiments.early_stopping`.
+"""Savings and regret of stopping bad learning curves early: `python -m experiments.early_stopping`.
 
-PPO on CartPole at random learning rates, clips and traces, every curve trained to its end; then
-each predictor of the final return decides, in random orders, which curves it would have stopped:
-against none stopped, where nothing is saved or lost.
+PPO on CartPole at random learning rates, clips and lambdas, all trained to the end. Each predictor
+of the final return then decides, in random orders, which runs it would have stopped; the baseline
+stops none, with nothing saved and nothing lost.
 """
 
 import dataclasses
@@ -27,14 +26,14 @@ PREDICTORS = {
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Early stopping of PPO's settings on CartPole, by predictions of the final return."""
+    """Settings: early stopping of PPO on CartPole by predictions of the final return."""
 
     settings: int = 64
     seeds: int = 4
-    """of each setting; a curve is their mean"""
+    """number of seeds per setting; a curve is their mean"""
     steps: int = 20_480
     quantiles: tuple[float, ...] = (0.5, 0.9)
-    """of the finished curves: what is foretold to end below is stopped"""
+    """of the finished curves: runs with a predicted final return below it are stopped"""
     orders: int = 100
     folder: pathlib.Path = pathlib.Path(__file__).parent / "results"
 
@@ -62,9 +61,9 @@ def main(config: Config) -> None:
             cost = rl.stats.stopping_cost(
                 curves.values, steps, predictor, quantile=quantile, orders=config.orders
             )
-            told = {key: [float(x) for x in made] for key, made in cost._asdict().items()}
-            rows.append({"predictor": name, "quantile": quantile} | told)
-    show = lambda made, scale=1.0: "{:.3g} [{:.3g}, {:.3g}]".format(*(scale * x for x in made))
+            measured = {key: [float(x) for x in score] for key, score in cost._asdict().items()}
+            rows.append({"predictor": name, "quantile": quantile} | measured)
+    show = lambda score, scale=1.0: "{:.3g} [{:.3g}, {:.3g}]".format(*(scale * x for x in score))
     lines = [
         "| predictor | stopped below | steps saved, % | regret, return | best one stopped, % "
         "of orders |",
@@ -75,17 +74,14 @@ def main(config: Config) -> None:
         lines.append(f"| {row['predictor']} | quantile {row['quantile']:g} | {' | '.join(cells)} |")
     machine, ends = json.loads(results.attrs["machine"]), curves.values[:, -1]
     page = (
-        f"# What stopping early saves and costs\n\n{curves.sizes['setting']} settings of PPO "
+        f"# Savings and regret of early stopping\n\n{curves.sizes['setting']} settings of PPO "
         f"on CartPole-v1, {config.seeds} "
         f"seeds and {config.steps:,} steps each, {machine['device']}, "
         f"{results.attrs['started'][:10]}. Final returns are "
-        f"{ends.min():.0f} to {ends.max():.0f}, median {np.median(ends):.0f}. The first 8 of "
-        f"each of {config.orders} orders "
-        "are finished; the others are stopped after a quarter or half of their steps, where "
-        "they are foretold to end below "
-        "a quantile of those finished. Means over orders with 95 % intervals.\n\n"
-        + "\n".join(lines)
-        + "\n"
+        f"{ends.min():.0f} to {ends.max():.0f}, median {np.median(ends):.0f}. The first 8 runs of "
+        f"each of {config.orders} orders are finished; the others are stopped after a quarter or "
+        "half of their steps if their predicted final return is below a quantile of the finished "
+        "ones. Means over orders with 95 % intervals.\n\n" + "\n".join(lines) + "\n"
     )
     config.folder.mkdir(parents=True, exist_ok=True)
     (config.folder / "early_stopping.json").write_text(

@@ -1,11 +1,11 @@
-"""An optimiser evolved from nothing, in place of Adam, on small grids: `python -m
+"""An optimiser evolved from zero in place of Adam, on small grids: `python -m
 experiments.learned_optimizer`.
 
-Evolution tunes the weights of small_fc_lopt, or of OPEN, which begin as an optimiser that changes
-nothing. Then test levels that neither evolution nor the choice of a checkpoint has seen. Adam runs
-through the same code, and its learning rate, momentum and schedule are tuned with as many
-environment steps as a meta-seed of the evolution took. What a step costs, in time and memory, is
-measured beside Adam's on a network of two hidden layers.
+Evolution tunes the weights of small_fc_lopt or of OPEN, which initially make updates of zero. Test
+levels were used neither by evolution nor to select a checkpoint. Adam runs the same code, and its
+learning rate, momentum and schedule are tuned with as many environment steps as a meta-seed of the
+evolution took. The cost of a step, in time and memory, is compared with Adam's on a network of two
+hidden layers.
 """
 
 import dataclasses
@@ -28,44 +28,44 @@ from jaxrl.optimizers import OPEN, SmallFC
 RESULTS = pathlib.Path(__file__).parent / "results"
 ADAM = rl.Optimizer(optax.adam, {"b1": 0.9, "eps": 1e-5, "eps_root": 1e-16})
 KINDS: dict[str, Any] = {"small_fc": SmallFC, "open": OPEN}
-EPISODES = 16  # that judge a life
+EPISODES = 16  # of the evaluation at the end of a lifetime
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What to run. Smoke settings for tests: few of everything."""
+    """Settings of the experiment; tests use small values."""
 
     kind: Literal["small_fc", "open"] = "small_fc"
     generations: int = 60
     evals: int = 6
-    """times that the selection levels are asked"""
+    """number of evaluations on the selection levels"""
     seeds: int = 3
-    """meta-seeds, all of them reported"""
+    """number of meta-seeds; all of them are reported"""
     population: int = 64
     updates: int = 20
-    """of a life"""
+    """updates per lifetime"""
     sigma: float = 0.1
     lr: float = 0.03
     step: float = 0.1
-    """learning rate that the learned optimiser is called with, which scales its steps"""
+    """learning rate of the learned optimiser, which scales its steps"""
     selection_levels: int = 64
     test_levels: int = 256
     settings: int = 20
-    """of Adam that are tried: 5 learning rates, 2 momenta, with and without a linear decay"""
+    """settings of Adam in its grid: 5 learning rates, 2 momenta, with and without decay"""
     first_seed: int = 0
     width: int = 64
     """hidden units of the network on which costs are measured"""
     runs: pathlib.Path = pathlib.Path("runs/learned_optimizer")
-    """keeps the lives: the same command goes on from there"""
+    """folder of the training runs; the same command resumes from there"""
     folder: pathlib.Path = RESULTS
 
     @property
-    def lives(self) -> int:
-        """That a meta-seed takes: those of its generations, and those that choose a checkpoint."""
+    def num_lifetimes(self) -> int:
+        """Number of lifetimes of a meta-seed: of its generations, and to select a checkpoint."""
         return self.generations * self.population + self.evals * self.selection_levels
 
 
-def lives(config: Config, optimizer: Any, lr: float, *meta_params: str) -> rl.InnerLoop:
+def inner_loop(config: Config, optimizer: Any, lr: float, *meta_params: str) -> rl.InnerLoop:
     learner = rl.OnPolicy(
         lr=lr,
         schedule=rl.Linear(1.0),
@@ -81,21 +81,21 @@ def lives(config: Config, optimizer: Any, lr: float, *meta_params: str) -> rl.In
 
 
 def cost(optimizer: Any, params: Any, steps: int = 200) -> dict[str, float]:
-    """Of one step on these parameters: microseconds, the least of five times; and bytes that are
-    kept from step to step.
+    """Cost of one step on these parameters: microseconds, the minimum of five measurements, and
+    bytes of the optimiser's state.
     """
-    made = optax.with_extra_args_support(optimizer(1e-3))
+    transformation = optax.with_extra_args_support(optimizer(1e-3))
 
     @jax.jit
     def run(params: Any) -> Any:
         def step(n: Any, now: Any) -> Any:
             params, state = now
-            changes, state = made.update(
+            changes, state = transformation.update(
                 params, state, params, key=jax.random.fold_in(jax.random.key(0), n)
             )
             return optax.apply_updates(params, changes), state
 
-        return jax.lax.fori_loop(0, steps, step, (params, made.init(params)))
+        return jax.lax.fori_loop(0, steps, step, (params, transformation.init(params)))
 
     def seconds() -> float:
         begun = time.perf_counter()
@@ -103,7 +103,7 @@ def cost(optimizer: Any, params: Any, steps: int = 200) -> dict[str, float]:
         return time.perf_counter() - begun
 
     seconds()
-    kept = jax.tree.leaves(jax.eval_shape(made.init, params))
+    kept = jax.tree.leaves(jax.eval_shape(transformation.init, params))
     return {
         "microseconds": round(1e6 * min(seconds() for _ in range(5)) / steps, 2),
         "bytes": sum(x.size * x.dtype.itemsize for x in kept),
@@ -111,7 +111,7 @@ def cost(optimizer: Any, params: Any, steps: int = 200) -> dict[str, float]:
 
 
 def costs(width: int) -> dict[str, Any]:
-    """Adam's and the learned optimisers', and how many times Adam's they are."""
+    """Costs of Adam and of the learned optimisers, also as multiples of Adam's."""
     network = rl.MLP((width, width))({"logits": 4, "value": 1})
     params = network.init(jax.random.key(0), jnp.zeros(8))
     each = {"adam": ADAM} | {name: kind.random(jax.random.key(1)) for name, kind in KINDS.items()}
@@ -123,15 +123,15 @@ def costs(width: int) -> dict[str, Any]:
 
 
 def run(config: Config) -> tuple[dict[str, Any], xr.Dataset]:
-    """The record and the curves."""
+    """Record and curves."""
     tasks = lab.mini()
     learned = KINDS[config.kind].random(jax.random.key(1), zero=True)
-    own = lives(config, learned, config.step, "optimizer.weights")
+    loop = inner_loop(config, learned, config.step, "optimizer.weights")
     search = rl.Evolution(
-        own, rl.ES(lr=config.lr, sigma=config.sigma, population=config.population)
+        loop, rl.ES(lr=config.lr, sigma=config.sigma, population=config.population)
     )
     results, found = lab.discover(search, config, config.kind, tasks)
-    adam = lives(config, ADAM, 0.1, "lr", "optimizer.options.b1", "schedule.end")
+    adam = inner_loop(config, ADAM, 0.1, "lr", "optimizer.options.b1", "schedule.end")
     settings = [
         dict(zip(adam.meta_params, setting, strict=True))
         for setting in np.stack(
@@ -140,22 +140,22 @@ def run(config: Config) -> tuple[dict[str, Any], xr.Dataset]:
         .reshape(-1, 3)
         .tolist()
     ][: config.settings]
-    each = max(config.lives // len(settings), 1)
+    each = max(config.num_lifetimes // len(settings), 1)
     best = lab.tuned(lab.scorer(adam, tasks, each), settings)
-    score, score_adam = (lab.scorer(one, tasks, config.test_levels) for one in (own, adam))
+    score, score_adam = (lab.scorer(one, tasks, config.test_levels) for one in (loop, adam))
     default = dict(zip(adam.meta_params, (0.1, 0.9, 1.0), strict=True))
     scores = {
         "learned": np.stack([score(one) for one in found]),
         "Adam, tuned": score_adam({name: best[name] for name in adam.meta_params})[None],
         "Adam, lr 0.1": score_adam(default)[None],
-        "no learning": score(own.tuned)[None],
+        "no learning": score(loop.tuned)[None],
     }
     record = {
         "scores": {name: lab.summary(x) for name, x in scores.items()},
         "less_than_tuned_Adam": lab.compare(scores["learned"], scores["Adam, tuned"]),
         "tuned": best,
-        "lives": {"a_meta_seed": config.lives, "tuning_Adam": each * len(settings)},
-        "env_steps_of_a_life": own.learner.steps_per_update * config.updates,
+        "lives": {"a_meta_seed": config.num_lifetimes, "tuning_Adam": each * len(settings)},
+        "env_steps_of_a_life": loop.learner.steps_per_update * config.updates,
         "cost": costs(config.width),
         "config": {
             name: getattr(config, name)
@@ -171,7 +171,7 @@ def run(config: Config) -> tuple[dict[str, Any], xr.Dataset]:
 
 
 def figure(record: dict[str, Any], results: xr.Dataset) -> Any:
-    """The selection levels' curves, the test, and what a step costs beside Adam's."""
+    """Curves on the selection levels, test scores, and costs of a step."""
     panels = rl.plot.Picture(figsize=(13.5, 3.8), layout="constrained")
     left, middle, right = panels.subplots(1, 3)
     for curve in results["evaluation"].values:
@@ -197,7 +197,7 @@ def figure(record: dict[str, Any], results: xr.Dataset) -> Any:
     middle.invert_yaxis()
     middle.set(
         xlabel="share of the optimum, test levels",
-        title="mean, 95 % interval over levels; a dot a meta-seed",
+        title="mean, 95 % interval over levels; one dot per meta-seed",
     )
     kinds = ["adam", *KINDS]
     for shift, part in ((-0.2, "time"), (0.2, "memory")):
@@ -207,8 +207,8 @@ def figure(record: dict[str, Any], results: xr.Dataset) -> Any:
     right.set_yticks(range(3), kinds)
     right.set(
         xscale="log",
-        xlabel="times Adam's",
-        title=f"a step on {record['cost']['parameters']['count']} parameters",
+        xlabel="multiple of Adam's",
+        title=f"step on {record['cost']['parameters']['count']} parameters",
     )
     right.invert_yaxis()
     right.legend(frameon=False)
@@ -222,12 +222,12 @@ def main(config: Config) -> None:
     name = "learned_optimizer" if config.kind == "small_fc" else f"learned_optimizer_{config.kind}"
     (config.folder / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
     figure(record, results).savefig(config.folder / f"{name}.png", dpi=110)
-    for name, told in record["scores"].items():
+    for name, row in record["scores"].items():
         print(
-            f"{name:12} {told['mean'][0]:.3f} [{told['mean'][1]:.3f}, {told['mean'][2]:.3f}]  "
-            f"each {told['each_mean']}"
+            f"{name:12} {row['mean'][0]:.3f} [{row['mean'][1]:.3f}, {row['mean'][2]:.3f}]  "
+            f"each {row['each_mean']}"
         )
-    print(f"learned less tuned Adam: {record['less_than_tuned_Adam']}")
+    print(f"learned minus tuned Adam: {record['less_than_tuned_Adam']}")
     print(json.dumps(record["cost"]))
 
 

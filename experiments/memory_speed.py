@@ -1,9 +1,9 @@
-"""How long a learner's update takes with each memory: `python -m experiments.memory_speed`.
+"""Time of a learner's update with each recurrent cell: `python -m experiments.memory_speed`.
 
-Forward and backward through trajectories with resets, and nothing else: the gradient of the mean
-square of what a memory shows, with respect to its parameters and features, float32. All ways take
-turns in one process, and every ratio is of two times of the same round. GRU is this kit's, which
-multiplies all inputs at once; flax's multiplies them step by step.
+Forward and backward passes through trajectories with resets alone: the gradient of the mean square
+of the outputs with respect to parameters and features, float32. All cells take turns in one
+process; each ratio is of two times of the same round. GRU is this kit's, which multiplies all
+inputs at once; flax's multiplies them step by step.
 """
 
 import dataclasses
@@ -25,23 +25,23 @@ import jaxrl as rl
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """How long an update takes with each memory."""
+    """Settings: time of an update with each recurrent cell."""
 
     lengths: tuple[int, ...] = (64, 256, 1024)
     """steps of each trajectory"""
     batches: tuple[int, ...] = (1, 8)
-    """trajectories at once"""
+    """number of trajectories at once"""
     sizes: tuple[int, ...] = (64, 256)
-    """features in, and out"""
+    """number of input and output features"""
     rounds: int = 5
     calls: int = 10
-    """of which a round takes the fastest"""
+    """calls per round, of which the fastest counts"""
     folder: pathlib.Path = pathlib.Path(__file__).parent / "results"
 
 
 @dataclasses.dataclass(frozen=True)
 class FlaxGRU:
-    """flax's cell in a scan, as a `networks.Memory`."""
+    """flax's GRU in a scan, as a `networks.Memory`."""
 
     size: int
 
@@ -52,15 +52,15 @@ class FlaxGRU:
         return jnp.zeros(self.size)
 
     def apply(
-        self, params: Any, memory: jax.Array, x: jax.Array, first: jax.Array
+        self, params: Any, rnn_state: jax.Array, x: jax.Array, first: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        def step(memory: jax.Array, now: tuple[jax.Array, jax.Array]) -> Any:
-            return nn.GRUCell(self.size).apply(params, jnp.where(now[1], 0.0, memory), now[0])
+        def step(state: jax.Array, now: tuple[jax.Array, jax.Array]) -> Any:
+            return nn.GRUCell(self.size).apply(params, jnp.where(now[1], 0.0, state), now[0])
 
-        return jax.lax.scan(step, memory, (x, first))
+        return jax.lax.scan(step, rnn_state, (x, first))
 
 
-WAYS: dict[str, Callable[[int], Any]] = {
+CELLS: dict[str, Callable[[int], Any]] = {
     "GRU": rl.GRU,
     "GRU of flax": FlaxGRU,
     "LSTM": rl.LSTM,
@@ -71,21 +71,21 @@ WAYS: dict[str, Callable[[int], Any]] = {
 
 
 def update_of(memory: Any, batch: int, length: int) -> Callable[[], Any]:
-    """A compiled update on random features; an episode ends every 100 steps or so."""
+    """Return a compiled update on random features; episodes end after 100 steps on average."""
     params = memory.init(jax.random.key(0))
     x = jax.random.normal(jax.random.key(1), (batch, length, memory.size))
     first = jax.random.bernoulli(jax.random.key(2), 0.01, (batch, length))
 
     def loss(params: Any, x: jax.Array) -> jax.Array:
-        read = lambda x, first: memory.apply(params, memory.start(), x, first)[1]
-        return jnp.mean(jax.vmap(read)(x, first) ** 2)
+        outputs = lambda x, first: memory.apply(params, memory.start(), x, first)[1]
+        return jnp.mean(jax.vmap(outputs)(x, first) ** 2)
 
     program = jax.jit(jax.grad(loss, (0, 1))).lower(params, x).compile()
     return lambda: jax.block_until_ready(program(params, x))
 
 
 def seconds(update: Callable[[], Any], calls: int) -> float:
-    """The fastest of some calls, so that what else the machine does counts little."""
+    """Time of the fastest of some calls, which other load affects least."""
     times = []
     for _ in range(calls):
         started = time.perf_counter()
@@ -95,41 +95,41 @@ def seconds(update: Callable[[], Any], calls: int) -> float:
 
 
 def run(config: Config, batch: int, size: int) -> dict[str, dict[int, list[float]]]:
-    """Seconds of an update by way and length, one for each round."""
+    """Seconds of an update by cell and length, for each round."""
     updates = {
-        (way, length): update_of(make(size), batch, length)
-        for way, make in WAYS.items()
+        (cell, length): update_of(make(size), batch, length)
+        for cell, make in CELLS.items()
         for length in config.lengths
     }
     found: dict[str, dict[int, list[float]]] = {
-        way: {length: [] for length in config.lengths} for way in WAYS
+        cell: {length: [] for length in config.lengths} for cell in CELLS
     }
     for update in updates.values():
         update()
     for _ in range(config.rounds):
-        for (way, length), update in updates.items():
-            found[way][length].append(seconds(update, config.calls))
+        for (cell, length), update in updates.items():
+            found[cell][length].append(seconds(update, config.calls))
     return found
 
 
 def table(found: dict[str, dict[int, list[float]]]) -> list[str]:
-    """How many times as fast as GRU: the median of the rounds, the lowest and the highest; and
-    milliseconds.
-    """
+    """Markdown table: speed relative to GRU, median over rounds and range; and milliseconds."""
     lengths = list(found["GRU"])
     lines = [
         "| memory | " + " | ".join(f"length {n} | ms" for n in lengths) + " |",
         "|---|" + "---:|" * 2 * len(lengths),
     ]
-    for way, by_length in found.items():
+    for cell, by_length in found.items():
         cells = []
         for length, times in by_length.items():
-            ratios = [gru / own for gru, own in zip(found["GRU"][length], times, strict=True)]
+            ratios = [
+                gru / cell_time for gru, cell_time in zip(found["GRU"][length], times, strict=True)
+            ]
             cells.append(
                 f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
             )
             cells.append(f"{1e3 * statistics.median(times):.2f}")
-        lines.append("| " + " | ".join([way, *cells]) + " |")
+        lines.append("| " + " | ".join([cell, *cells]) + " |")
     return lines
 
 
@@ -145,22 +145,21 @@ def main(config: Config) -> None:
                 *table(run(config, batch, size)),
                 "",
             ]
-            print("\n".join(parts[-len(WAYS) - 5 :]), flush=True)
+            print("\n".join(parts[-len(CELLS) - 5 :]), flush=True)
     after = os.getloadavg()
-    told = (
-        f"Times of GRU over times of each way, same round: median of {config.rounds} rounds "
-        "(lowest to highest), each the "
-        f"fastest of {config.calls} calls. {jax.device_count()} device "
-        f"({jax.devices()[0].device_kind}), {os.cpu_count()} "
+    text = (
+        f"Times of GRU over times of each cell, in the same round: median of {config.rounds} "
+        f"rounds (lowest to highest), each the fastest of {config.calls} calls. "
+        f"{jax.device_count()} device ({jax.devices()[0].device_kind}), {os.cpu_count()} "
         f"cores, jax {jax.__version__}, {day}; load average {before[0]:.1f} before, "
         f"{after[0]:.1f} after (itself counted). "
         f"FFM has {rl.FFM().traces} traces and {rl.FFM().contexts} contexts, LRU "
-        f"{rl.LRU().states} states, GTrXL a window "
-        f"of {rl.GTrXL().window}."
+        f"{rl.LRU().states} states, GTrXL a "
+        f"window of {rl.GTrXL().window}."
     )
     config.folder.mkdir(parents=True, exist_ok=True)
-    text = "\n".join(["# What an update costs with each memory", "", told, "", *parts])
-    (config.folder / "memory_speed.md").write_text(text.rstrip("\n") + "\n")
+    page = "\n".join(["# Time of an update with each recurrent cell", "", text, "", *parts])
+    (config.folder / "memory_speed.md").write_text(page.rstrip("\n") + "\n")
 
 
 if __name__ == "__main__":

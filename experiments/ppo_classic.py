@@ -1,9 +1,9 @@
-"""PPO on five classic tasks, beside published scores: tuned on seeds 0 to 7, tested on seeds 1000
+"""PPO on five classic tasks, next to published scores: tuned on seeds 0 to 7, tested on seeds 1000
 to 1031.
 
-`python -m experiments.ppo_classic --tune` sweeps each task's grid on the tuning seeds; `python -m
-experiments.ppo_classic` trains the chosen setting on the test seeds, and writes
-results/ppo_classic.json, .png and the table in README.md.
+`python -m experiments.ppo_classic --tune` sweeps the grid of each task on the tuning seeds; without
+`--tune` it trains the chosen settings on the test seeds, and writes results/ppo_classic.json, .png
+and the table in README.md.
 """
 
 import dataclasses
@@ -27,9 +27,7 @@ TUNING_SEEDS, TEST_SEEDS = range(8), range(1000, 1032)
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """An environment, how long, the setting that was chosen, and the grid that it was chosen
-    from.
-    """
+    """An environment, the number of steps, the chosen setting, and the grid of candidates."""
 
     env: str
     steps: int
@@ -41,8 +39,8 @@ class Task:
     tuning_steps: int | None = None
 
     def training(self, steps: int, share: float = 0.5) -> rl.Training:
-        """Evaluations are of 10 greedy episodes here, more than by default: up to half as many
-        steps again.
+        """Return the training run, with evaluations of 10 greedy episodes, which may take more
+        environment steps than by default: at most `share` of those of training.
         """
         return rl.Training(
             rl.ppo(**self.setting), envs.make(self.env, **self.params), steps, 10, 10, share
@@ -160,7 +158,7 @@ class Config:
 
 
 def run(task: Task, config: Config) -> Any:
-    """The sweep of a task: its grid over the tuning seeds, or its setting over the test seeds."""
+    """Sweep of a task: its grid on the tuning seeds, or its setting on the test seeds."""
     seeds = np.array(TUNING_SEEDS if config.tune else TEST_SEEDS)[: config.seeds or None]
     axes = {name: jnp.array(values) for name, values in task.grid.items()} if config.tune else {}
     steps = task.tuning_steps if config.tune and task.tuning_steps else task.steps
@@ -170,14 +168,16 @@ def run(task: Task, config: Config) -> Any:
 
 
 def score(results: Any) -> dict[str, Any]:
-    """The final greedy evaluation, and the return while training beside it: interquartile mean and
-    interval over seeds.
+    """Final greedy evaluation and final training return: interquartile means and intervals over
+    seeds.
     """
     scores = {}
     for name in ("evaluation", "return"):
         last = rl.stats.summary(results.isel(step=-1), name)
-        own = {part: round(float(last[part]), 3) for part in ("iqm", "low", "high", "mean")}
-        scores[f"{name}_score"] = own | {"std": round(float(results[name].isel(step=-1).std()), 3)}
+        parts = {part: round(float(last[part]), 3) for part in ("iqm", "low", "high", "mean")}
+        scores[f"{name}_score"] = parts | {
+            "std": round(float(results[name].isel(step=-1).std()), 3)
+        }
     card = {key: json.loads(results.attrs[key]) for key in ("run", "versions", "machine")}
     times = {
         key: results.attrs[key] for key in ("compile_seconds", "run_seconds", "commit", "started")
@@ -195,9 +195,7 @@ def score(results: Any) -> dict[str, Any]:
 
 
 def best_of_grid(results: Any) -> dict[str, Any]:
-    """Every setting's score on the tuning seeds, the best first (mean of the last two
-    evaluations).
-    """
+    """Scores of all settings on the tuning seeds (mean of the last two evaluations), best first."""
     tail = (
         results["evaluation"].isel(step=slice(-2, None)).mean("step").to_dataset(name="evaluation")
     )
@@ -206,7 +204,7 @@ def best_of_grid(results: Any) -> dict[str, Any]:
 
 
 def figure(records: dict[str, Any]) -> Any:
-    """Learning curves of all tasks, a panel each."""
+    """Learning curves, one panel per task."""
     import xarray as xr
 
     panels = rl.plot.Picture(figsize=(4.6 * len(records), 3.6), layout="constrained")
@@ -220,6 +218,7 @@ def figure(records: dict[str, Any]) -> Any:
 
 
 def table(records: dict[str, Any]) -> str:
+    """Markdown table of the records."""
     rows = [
         "| task | steps | greedy return, IQM [95 % interval] | mean ± std | published | run on |",
         "|---|---|---|---|---|---|",
@@ -257,7 +256,7 @@ def main(config: Config) -> None:
 
 
 def fill(path: pathlib.Path, name: str, text: str) -> None:
-    """Puts a generated text between its two marks in a page."""
+    """Replace the text between the two marks of `name` in a page."""
     page = path.read_text()
     start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
     before, after = page.split(start)[0], page.split(end)[1]

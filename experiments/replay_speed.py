@@ -1,8 +1,8 @@
-"""What a replay costs as it grows: `python -m experiments.replay_speed`.
+"""Cost of a replay buffer by its capacity: `python -m experiments.replay_speed`.
 
-CartPole's transitions; a step adds one, draws a batch and gives it new priorities, in some seeds
-under vmap. The same ring is read by this kit's two ways, and by `jax.random.choice` without
-replacement over all places, as rejax 0.1.3 draws.
+Transitions of CartPole; a step adds one, samples a batch and updates its priorities, for several
+seeds under vmap. The same ring buffer is sampled by this kit's two methods, and by
+`jax.random.choice` without replacement over all entries, as rejax 0.1.3 does.
 """
 
 import dataclasses
@@ -32,21 +32,21 @@ ITEM = {
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What a replay costs as it grows."""
+    """Settings: cost of a replay buffer by its capacity."""
 
     capacities: tuple[int, ...] = (5_000, 50_000, 500_000)
     seeds: int = 8
     batch_size: int = 128
     steps: int = 100
-    """steps of a measurement"""
+    """steps per measurement"""
     repeats: int = 5
-    """rounds, interleaved"""
+    """number of rounds, interleaved"""
     folder: pathlib.Path = pathlib.Path(__file__).parent / "results"
 
 
 @pytree
 class Choice:
-    """No start twice in a batch, for which every place of the ring is weighed. O(size)."""
+    """Sampling without replacement, with a weight for each entry of the ring: O(size)."""
 
     def init(self, size: int) -> tuple[()]:
         return ()
@@ -62,8 +62,8 @@ class Choice:
     def draw(
         self, key: jax.Array, tree: Any, ring: Ring, batch_size: int, fraction: Any
     ) -> tuple[Any, Any]:
-        chance = (jnp.arange(ring.size) < ring.num_starts) / ring.num_starts
-        return jax.random.choice(key, ring.size, (batch_size,), replace=False, p=chance), jnp.ones(
+        probs = (jnp.arange(ring.size) < ring.num_starts) / ring.num_starts
+        return jax.random.choice(key, ring.size, (batch_size,), replace=False, p=probs), jnp.ones(
             batch_size
         )
 
@@ -72,8 +72,8 @@ WAYS = {"uniform": Uniform(), "prioritized": Prioritized(), "choice without repl
 
 
 def program(buffer: Buffer, config: Config) -> Any:
-    """Compiled: (rings, words [seeds, steps, ...]) -> rings and a number of each step, so that
-    nothing is left out.
+    """Return the compiled function (rings, key words [seeds, steps, ...]) -> (rings, a number per
+    step, so that nothing is optimised away).
     """
 
     def step(now: Replay, words: jax.Array) -> tuple[Replay, jax.Array]:
@@ -84,12 +84,12 @@ def program(buffer: Buffer, config: Config) -> Any:
         )
         return buffer.reprioritize(now, sample.index, error), error.mean()
 
-    live = jax.jit(jax.vmap(lambda now, words: jax.lax.scan(step, now, words)), donate_argnums=0)
-    return live.lower(*jax.eval_shape(lambda: start(buffer, config))).compile()
+    run = jax.jit(jax.vmap(lambda now, words: jax.lax.scan(step, now, words)), donate_argnums=0)
+    return run.lower(*jax.eval_shape(lambda: start(buffer, config))).compile()
 
 
 def start(buffer: Buffer, config: Config) -> tuple[Replay, jax.Array]:
-    """Full rings, and the words of a key for each step."""
+    """Full ring buffers, and the words of a key for each step."""
     items = jax.tree.map(
         lambda x: jnp.zeros((buffer.capacity, 1, *jnp.shape(x)), jnp.result_type(x)), ITEM
     )
@@ -115,8 +115,8 @@ def run(config: Config) -> list[dict[str, Any]]:
 
 
 def table(config: Config, rows: list[dict[str, Any]]) -> str:
-    """Markdown: microseconds of a step of one seed, the median over rounds, and over uniform's in
-    the same round.
+    """Markdown table: microseconds per step and seed, median over rounds, and ratio to uniform
+    sampling in the same round.
     """
     lines = [
         "| way | " + " | ".join(f"capacity {x:,}" for x in config.capacities) + " |",
@@ -126,9 +126,9 @@ def table(config: Config, rows: list[dict[str, Any]]) -> str:
     for way in WAYS:
         cells = []
         for capacity in config.capacities:
-            own = [spent[way, capacity, i] for i in range(config.repeats)]
-            ratio = [x / spent["uniform", capacity, i] for i, x in enumerate(own)]
-            cells.append(f"{statistics.median(own):.1f} ({statistics.median(ratio):.1f}x)")
+            times = [spent[way, capacity, i] for i in range(config.repeats)]
+            ratio = [x / spent["uniform", capacity, i] for i, x in enumerate(times)]
+            cells.append(f"{statistics.median(times):.1f} ({statistics.median(ratio):.1f}x)")
         lines.append(f"| {way} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -139,11 +139,10 @@ def main(config: Config) -> None:
     load = f"{os.cpu_count()} cores under a load of {os.getloadavg()[0]:.1f}"
     where = f"{jax.devices()[0].device_kind}, {load}, jax {jax.__version__}"
     page = (
-        f"# What a replay costs as it grows\n\n{where}. Microseconds of a step (add a "
-        "transition, draw "
-        f"{config.batch_size}, new priorities) of one of {config.seeds} seeds under vmap, the "
-        f"median of {config.repeats} "
-        f"rounds, and its ratio to uniform in the same round.\n\n{table(config, rows)}\n"
+        f"# Cost of a replay buffer by its capacity\n\n{where}. Microseconds of a step (add a "
+        f"transition, sample {config.batch_size}, update priorities) of one of {config.seeds} "
+        f"seeds under vmap, median of {config.repeats} rounds, and its ratio to uniform sampling "
+        f"in the same round.\n\n{table(config, rows)}\n"
     )
     (config.folder / "replay_speed.json").write_text(
         json.dumps({"where": where, "rows": rows}, indent=1) + "\n"

@@ -1,8 +1,8 @@
-"""What a report costs: `python -m experiments.report_speed`.
+"""Cost of a report: `python -m experiments.report_speed`.
 
-1,000 seeds of 20 settings, kept as `sweep` keeps them, are made up; then each report is written by
-a process of its own, whose start and imports count: the first finds no compiled program, the others
-those that it kept. No policies, so no films.
+The results are a synthetic sweep of 1,000 seeds of 20 settings. Each report is written by a new
+process, with its start and imports: the first has an empty compilation cache, the others a full
+one. There are no policies, so there are no films.
 """
 
 import dataclasses
@@ -34,39 +34,37 @@ cache_compilations()
 rl.report(sys.argv[1], out=sys.argv[2])
 print(json.dumps({"import": imported - started, "report": time.perf_counter() - imported}))
 """
-POINTS = 100  # of a learning curve
+POINTS = 100  # per learning curve
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """A report of made-up learning curves: how long it takes, and how large it is."""
+    """Settings: time and size of a report of synthetic learning curves."""
 
     seeds: int = 1000
     rates: int = 5
-    """values of a learning rate; beside four discounts"""
+    """number of learning rates, for each of four discounts"""
     rounds: int = 3
-    """reports after the first"""
+    """number of reports after the first"""
     folder: pathlib.Path = pathlib.Path(__file__).parent / "results"
 
 
 def rising(lr, gamma, seed):
-    """A stand-in for a training: curves that rise to 100 gamma, the luck of a seed, and every fifth
-    lost in a corner.
+    """Synthetic training run: a curve that rises to 100 gamma with noise by seed; every fifth run
+    of some settings diverges.
     """
     step = jnp.arange(1, POINTS + 1) * 1000
-    luck = jax.random.normal(jax.random.fold_in(jax.random.key(1), seed), step.shape)
-    lost = (lr > 9e-3) & (gamma > 0.98) & (seed % 5 == 0)
+    noise = jax.random.normal(jax.random.fold_in(jax.random.key(1), seed), step.shape)
+    diverged = (lr > 9e-3) & (gamma > 0.98) & (seed % 5 == 0)
     return {
         "step": step,
-        "return": 100 * gamma * (1 - jnp.exp(-step * lr / 50)) + 10 * luck,
-        "diverged": lost,
+        "return": 100 * gamma * (1 - jnp.exp(-step * lr / 50)) + 10 * noise,
+        "diverged": diverged,
     }
 
 
 def written(home: pathlib.Path) -> dict[str, float]:
-    """One report: seconds on the clock and of the processor, of the whole process and of its parts;
-    and bytes.
-    """
+    """Cost of one report: wall-clock and CPU seconds of the process and of its parts, and bytes."""
     page, environment = (
         home / "report.html",
         os.environ | {"JAX_COMPILATION_CACHE_DIR": str(home / "cache")},
@@ -93,11 +91,10 @@ def main(config: Config) -> None:
         rl.sweep(rising, axes, folder=f"{home}/sweep", progress=False)
         rounds = [written(pathlib.Path(home)) for _ in range(1 + config.rounds)]
     lines = [
-        "| compiled programs | process, s | of the processor, s | importing, s | the report "
-        "itself, s | page, MB |"
+        "| compilation cache | process, s | CPU time, s | importing, s | report, s | page, MB |"
     ]
     lines.append("|---|---|---|---|---|---|")
-    for name, some in (("none", rounds[:1]), ("kept", rounds[1:])):
+    for name, some in (("empty", rounds[:1]), ("full", rounds[1:])):
         each = [[row[part] for row in some] for part in ("wall", "processor", "import", "report")]
         lines.append(
             f"| {name} | {' | '.join(map(_spread, each))} | {some[0]['bytes'] / 1e6:.2f} |"
@@ -108,11 +105,11 @@ def main(config: Config) -> None:
     )
     where += f"jax {jax.__version__}, {datetime.date.today()}"
     size = f"{config.seeds:,} seeds x {4 * config.rates} settings, {POINTS} points of a curve"
-    told = (
-        f"# A report of {size}\n\n{where}. Each in a process of its own, without films; "
-        "medians (ranges).\n\n"
+    head = (
+        f"# Cost of a report of {size}\n\n{where}. Each in a new process, without films; medians "
+        "(ranges).\n\n"
     )
-    page = told + "\n".join(lines) + "\n"
+    page = head + "\n".join(lines) + "\n"
     config.folder.mkdir(parents=True, exist_ok=True)
     (config.folder / "report_speed.md").write_text(page)
     print(page)

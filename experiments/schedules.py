@@ -1,13 +1,14 @@
-"""Schedules learnt by evolution and by meta-gradients: `python -m experiments.schedules`.
+"""Schedules learned by evolution and by meta-gradients: `python -m experiments.schedules`.
 
-Jackson et al. (2024) found that what evolution discovers changes over an agent's lifetime and that
-what truncated meta-gradients discover does not. Here that is asked of the smallest thing that can
-know its age: the learning rate and the entropy weight of a tabular PPO, each its base times the
-exponential of a weighted sum of five functions of n / N and log N. Evolution sees the ends of whole
-lives, meta-gradients `num_updates` updates at a time; both take as many environment steps, with
-five meta-seeds. Then test levels at lifetimes seen and unseen, beside the best constants and the
-best rates that fall linearly to 0, which are points of the same family, chosen by as many lives as
-one meta-seed takes; and beside what evolution found, told random ages.
+Jackson et al. (2024) found that rules discovered by evolution change over an agent's lifetime, and
+that those discovered by truncated meta-gradients do not. This experiment has the smallest
+temporally aware parameters: the learning rate and the entropy weight of a tabular PPO, each its
+base times the exponential of a weighted sum of five functions of n / N and log N. The fitness of
+evolution is the score at the end of whole lifetimes, a meta-gradient covers `num_updates` updates;
+both take the same number of environment steps, with five meta-seeds. The schedules are compared on
+test levels, at lifetimes inside and outside of the training range, with the best constants and the
+best linear decays to 0, which are members of the same family, chosen with as many lifetimes as one
+meta-seed takes; and with the evolved schedules at random ages.
 """
 
 import dataclasses
@@ -35,64 +36,58 @@ CONTROL = "evolved, age shuffled"
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What to run. Smoke settings for tests: few of everything."""
+    """Settings of the experiment; tests use small values."""
 
     generations: int = 25
     evals: int = 1
-    """times that the selection levels are asked"""
+    """number of evaluations on the selection levels"""
     seeds: int = 5
-    """meta-seeds, all of them reported"""
+    """number of meta-seeds; all of them are reported"""
     population: int = 32
     sigma: float = 0.3
     lr: float = 0.15
     meta_lrs: tuple[float, ...] = (0.03,)
-    """of the meta-gradient's Adam; of several the selection levels choose"""
+    """learning rates of the meta-gradient's Adam; several are compared on the selection levels"""
     num_agents: int = 16
     num_updates: int = 5
-    """that a meta-gradient goes back through"""
+    """number of updates that a meta-gradient is propagated through"""
     lifetime: tuple[int, int] = (8, 32)
-    """updates, log-uniform between these"""
+    """updates per lifetime, log-uniform range"""
     test_lifetimes: tuple[int, ...] = (2, 8, 16, 32, 128)
     selection_levels: int = 64
     test_levels: int = 64
     settings: int = 12
-    """of constants, and of linear schedules, that are tried: 4 learning rates and 3 entropy
-    weights
-    """
+    """size of the grids of constants and linear schedules: 4 learning rates x 3 entropy weights"""
     first_seed: int = 0
     runs: pathlib.Path = pathlib.Path("runs/schedules")
-    """keeps the lives: the same command goes on from there"""
+    """folder of the training runs; the same command resumes from there"""
     folder: pathlib.Path = RESULTS
 
 
 @pytree
 class Schedule:
-    """A factor: the exponential of a weighted sum of 1, n / N, log(1 - n / N), log N and their
-    product. weights: [5].
+    """A factor: the exponential of a weighted sum of 1, n / N, log(1 - n / N), log N and n / N log
+    N.
 
-    shuffled: above 0 it is told a random age at each update.
+    weights: [5]. shuffled: above 0, the age n / N is random at each update.
     """
 
     weights: jax.Array
     shuffled: float = 0.0
 
     def __call__(self, clock: rl.Clock) -> jax.Array:
-        another = (
-            jnp.floor(
-                jax.random.uniform(jax.random.fold_in(jax.random.key(0), clock.n)) * clock.total
-            )
-            / clock.total
-        )
-        age = jnp.where(self.shuffled > 0.0, another, clock.fraction)
+        uniform = jax.random.uniform(jax.random.fold_in(jax.random.key(0), clock.n))
+        random_age = jnp.floor(uniform * clock.total) / clock.total
+        age = jnp.where(self.shuffled > 0.0, random_age, clock.fraction)
         length = clock.log_total - jnp.log(16.0)
-        told = jnp.stack(
+        features = jnp.stack(
             [jnp.ones_like(age), age, jnp.log(jnp.maximum(1.0 - age, 1e-3)), length, age * length]
         )
-        return jnp.exp(told @ self.weights)
+        return jnp.exp(features @ self.weights)
 
 
 @pytree
-class Scheduled(lab.Wrapped):
+class Scheduled(lab.WrappedRule):
     """An actor-critic whose entropy weight is multiplied by a schedule."""
 
     schedule: Any
@@ -103,7 +98,7 @@ class Scheduled(lab.Wrapped):
         return now.loss(out, batch, targets, clock)
 
 
-def lives(config: Config) -> rl.InnerLoop:
+def inner_loop(config: Config) -> rl.InnerLoop:
     network, constant = rl.Table(lab.mini().levels.num_states), Schedule(jnp.array(CONSTANT))
     agent = rl.OnPolicy(
         Scheduled(constant),
@@ -120,19 +115,16 @@ def lives(config: Config) -> rl.InnerLoop:
 
 
 def searches(config: Config) -> dict[str, Any]:
-    """Each way to learn the schedules, and how many meta-updates take equally many environment
-    steps.
-    """
-    life = lives(config)
+    """Meta-learners by name, with numbers of meta-updates that take equal environment steps."""
+    loop = inner_loop(config)
     shortest, longest = config.lifetime
     updates = (longest - shortest) / np.log(longest / shortest)
-    steps = (
-        config.generations * config.population * updates
-    )  # of a learner; the ends that judge lives are not counted
+    # updates of learners; evaluations at the end of lifetimes are not counted
+    steps = config.generations * config.population * updates
     strategy = rl.ES(lr=config.lr, sigma=config.sigma, population=config.population)
-    critic = rl.OuterCritic(network=life.learner.network)
+    critic = rl.OuterCritic(network=loop.learner.network)
     gradient = lambda lr: rl.MetaGradient(
-        life,
+        loop,
         critic,
         lr=lr,
         regularisers={},
@@ -140,13 +132,13 @@ def searches(config: Config) -> dict[str, Any]:
         num_updates=config.num_updates,
     )
     meta_steps = max(config.evals, round(steps / config.num_agents / (config.num_updates + 1)))
-    return {"evolved": (rl.Evolution(life, strategy), config.generations)} | {
+    return {"evolved": (rl.Evolution(loop, strategy), config.generations)} | {
         f"meta-gradient {lr:g}": (gradient(lr), meta_steps) for lr in config.meta_lrs
     }
 
 
 def by_hand(config: Config, falls: np.ndarray) -> list[dict[str, Any]]:
-    """Learning rates and entropy weights to try, constant or falling."""
+    """Grid of learning rates and entropy weights, constant or decaying."""
     scaled = lambda factor: falls + np.array([np.log(factor), 0.0, 0.0, 0.0, 0.0], np.float32)
     settings: list[dict[str, Any]] = [
         dict(zip(TUNES, (scaled(lr), scaled(entropy)), strict=True))
@@ -157,15 +149,18 @@ def by_hand(config: Config, falls: np.ndarray) -> list[dict[str, Any]]:
 
 
 def run(config: Config) -> tuple[dict[str, Any], dict[str, xr.Dataset], dict[str, list[Any]]]:
-    """The record, the curves, and the weights found, by name."""
-    tasks, life = lab.mini(), lives(config)
+    """Record, curves, and the weights found, by name."""
+    tasks, loop = lab.mini(), inner_loop(config)
     curves, found = {}, {}
     for name, (search, generations) in searches(config).items():
-        own = dataclasses.replace(config, generations=generations)
-        curves[name], found[name] = lab.discover(search, own, name.replace(" ", "_"), tasks)
-    liked = lambda name: float(curves[name]["best_evaluation"].mean())
-    found = {"evolved": found["evolved"], "meta-gradient": found[max(list(curves)[1:], key=liked)]}
-    choose = lab.scorer(life, tasks, config.selection_levels)
+        matched = dataclasses.replace(config, generations=generations)
+        curves[name], found[name] = lab.discover(search, matched, name.replace(" ", "_"), tasks)
+    selection_score = lambda name: float(curves[name]["best_evaluation"].mean())
+    found = {
+        "evolved": found["evolved"],
+        "meta-gradient": found[max(list(curves)[1:], key=selection_score)],
+    }
+    choose = lab.scorer(loop, tasks, config.selection_levels)
     for name, falls in (("best constant", CONSTANT), ("best linear", LINEAR)):
         settings = by_hand(config, falls)
         found[name] = [
@@ -173,13 +168,13 @@ def run(config: Config) -> tuple[dict[str, Any], dict[str, xr.Dataset], dict[str
         ]
     flags = tuple(name.replace("weights", "shuffled") for name in TUNES)
     test = lab.by_lifetime(
-        replace(life, meta_params=TUNES + flags), tasks, config.test_levels, config.test_lifetimes
+        replace(loop, meta_params=TUNES + flags), tasks, config.test_levels, config.test_lifetimes
     )
-    told = lambda params, shuffled: params | dict.fromkeys(flags, jnp.float32(shuffled))
+    with_flags = lambda params, shuffled: params | dict.fromkeys(flags, jnp.float32(shuffled))
     scores = {
-        name: np.stack([test(told(one, 0.0)) for one in each]) for name, each in found.items()
+        name: np.stack([test(with_flags(one, 0.0)) for one in each]) for name, each in found.items()
     }
-    scores[CONTROL] = np.stack([test(told(one, 1.0)) for one in found["evolved"]])
+    scores[CONTROL] = np.stack([test(with_flags(one, 1.0)) for one in found["evolved"]])
     record: dict[str, Any] = {"scores": {}, "more_than_best_constant": {}}
     for i, lifetime in enumerate(config.test_lifetimes):
         at = {name: x[:, i] for name, x in scores.items()}
@@ -234,7 +229,7 @@ def figure(record: dict[str, Any], found: dict[str, list[Any]], config: Config) 
     shortest, longest = config.lifetime
     right.set(
         xscale="log",
-        xlabel=f"lifetime, updates ({shortest} to {longest} were trained on)",
+        xlabel=f"lifetime, updates (trained on {shortest} to {longest})",
         ylabel="share of the optimum",
     )
     right.set_xticks(lifetimes, [str(lifetime) for lifetime in lifetimes])
@@ -252,7 +247,7 @@ def main(config: Config) -> None:
     (config.folder / "schedules.json").write_text(json.dumps(record, indent=1) + "\n")
     figure(record, found, config).savefig(config.folder / "schedules.png", dpi=110)
     for lifetime, scores in record["scores"].items():
-        print(lifetime, {name: told["mean"] for name, told in scores.items()})
+        print(lifetime, {name: row["mean"] for name, row in scores.items()})
     print("loss by shuffling", record["loss_by_shuffling"])
 
 

@@ -1,12 +1,12 @@
-"""How fast this kit trains, beside rejax and jaxnasium: PPO, DQN and SAC (`python -m
-experiments.speed`).
+"""Training speed of PPO, DQN and SAC in this kit, rejax and jaxnasium: `python -m
+experiments.speed`.
 
-Every measurement is a process of its own, so that compilation and peak memory are its own and one
-that stands still can be ended. Rounds are interleaved, all kits one after another, so that a
-machine's moods meet all of them. `pip install -e ".[bench]"` brings the others; they keep their own
-environments, initialisers and optimisers, their networks and hyperparameters are set to the same
-(the pages say what can't be). On an accelerator: `--seeds 1 64 1024 4096 --budget 100000000 --kits
-jaxrl rejax jaxnasium`.
+Each measurement runs in a separate process, so that compilation and peak memory are measured for it
+alone, and one that hangs can be killed. Rounds are interleaved, one kit after another, so that
+other load on the machine affects all of them. `pip install -e ".[bench]"` installs the others; they
+keep their environments, initialisers and optimisers, while networks and hyperparameters are matched
+(the pages list the exceptions). On an accelerator: `--seeds 1 64 1024 4096 --budget 100000000
+--kits jaxrl rejax jaxnasium`.
 """
 
 import dataclasses
@@ -37,32 +37,32 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Steps per second, compile time and peak memory of PPO, DQN and SAC, here and elsewhere."""
+    """Steps per second, compile time and peak memory of PPO, DQN and SAC, in several kits."""
 
     algorithms: tuple[str, ...] = tuple(TASKS)
-    """a page each; learning curves, a warm start and the host's memory are PPO's alone"""
+    """one page each; learning curves, warm start and host memory are measured for PPO alone"""
     seeds: tuple[int, ...] = ()
-    """default: the task's (`experiments/_settings.py`), as with steps and budget"""
+    """default: those of the task (`experiments/_settings.py`); likewise steps and budget"""
     kits: tuple[str, ...] = tuple(KITS)
-    """the first is compared with those that are not jaxrl"""
+    """kits to measure; the first is compared with those other than jaxrl"""
     steps: int | None = None
-    """environment steps of each seed, at most"""
+    """maximum environment steps per seed"""
     budget: int | None = None
-    """environment steps of all seeds of a measurement, at most"""
+    """maximum environment steps of all seeds of a measurement"""
     capacity: int = 10_000
-    """transitions that a replay holds"""
+    """capacity of the replay buffers, in transitions"""
     repeats: int = 3
-    """rounds"""
+    """number of rounds"""
     limit: float = 150.0
-    """seconds a measurement may take"""
+    """time limit of a measurement, in seconds"""
     curves: int = 128
-    """seeds of the learning curves (0: none)"""
+    """number of seeds of the learning curves (0: none)"""
     curve_steps: int = 30 * ROWS * UPDATE
-    """environment steps of each of them"""
+    """environment steps per seed of the learning curves"""
     warm: bool = True
-    """time two starts with one compilation cache"""
+    """measure a cold and a warm start, with one compilation cache"""
     full: bool = False
-    """also 256 seeds of 500,000 steps, for the memory that they take on the host"""
+    """also measure host memory with 256 seeds of 500,000 steps"""
     folder: pathlib.Path = pathlib.Path(__file__).parent / "results"
 
 
@@ -70,7 +70,7 @@ SMOKE = Config(seeds=(2,), kits=("jaxrl",), steps=ROWS * UPDATE, repeats=1, curv
 
 
 def measure(job: Job, limit: float) -> dict[str, Any]:
-    """Runs a job in a process of its own. Its numbers, or `failed`: why there are none."""
+    """Measurements of a job, run in a new process; or `failed`, the reason why there are none."""
     code = (
         "from experiments._kits import child; "
         f"child({json.dumps(json.dumps(dataclasses.asdict(job)))})"
@@ -92,43 +92,41 @@ def measure(job: Job, limit: float) -> dict[str, Any]:
         process.communicate()
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         busy = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        return {
-            "failed": f"not done in {limit:.0f} s, of which the processor was busy for {busy:.0f}"
-        }
+        return {"failed": f"not done in {limit:.0f} s, of which {busy:.0f} s were CPU time"}
     wall = time.monotonic() - started
     if process.returncode:
         return {"failed": (err.strip().splitlines() or [f"exit {process.returncode}"])[-1]}
-    told = json.loads(out.splitlines()[-1])
-    speed = job.seeds * job.steps / told["run_seconds"]
-    return told | {"steps_per_second": speed, "wall_seconds": wall}
+    measured = json.loads(out.splitlines()[-1])
+    speed = job.seeds * job.steps / measured["run_seconds"]
+    return measured | {"steps_per_second": speed, "wall_seconds": wall}
 
 
 def rounds(config: Config, algorithm: str) -> list[dict[str, Any]]:
-    """Every kit at every number of seeds, `repeats` times, interleaved.
+    """Measurements of each kit at each number of seeds, `repeats` times, interleaved.
 
-    Who failed is not tried again.
+    A kit that failed is not run again.
     """
-    task, told, failed = TASKS[algorithm], [], set()
+    task, rows, failed = TASKS[algorithm], [], set()
     every, total = config.seeds or task.seeds, config.repeats * len(config.kits)
     for seeds in every:
-        most = min(config.steps or task.steps, (config.budget or task.budget) // seeds)
-        steps = max(most // (ROWS * task.update), 1) * ROWS * task.update
+        max_steps = min(config.steps or task.steps, (config.budget or task.budget) // seeds)
+        steps = max(max_steps // (ROWS * task.update), 1) * ROWS * task.update
         for i in range(total):
             kit = config.kits[i % len(config.kits)]
             if (kit, seeds) in failed:
-                told.append(told[-len(config.kits)])
+                rows.append(rows[-len(config.kits)])
                 continue
             job = Job(kit, seeds, steps, algorithm, config.capacity)
-            told.append(
+            rows.append(
                 {"round": i // len(config.kits)}
                 | dataclasses.asdict(job)
                 | measure(job, config.limit)
             )
-            if "failed" in told[-1]:
+            if "failed" in rows[-1]:
                 failed.add((kit, seeds))
-            of = f"[{len(told)}/{total * len(every)}]"
-            say(f"{of} {task.title}, {seeds} seeds of {steps:,} steps, {kit}: {_line(told[-1])}")
-    return told
+            of = f"[{len(rows)}/{total * len(every)}]"
+            say(f"{of} {task.title}, {seeds} seeds of {steps:,} steps, {kit}: {_line(rows[-1])}")
+    return rows
 
 
 def _line(row: dict[str, Any]) -> str:
@@ -143,25 +141,26 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-# --------------------------------------------------------------------------------- what is measured
+# --------------------------------------------------------------------------------- learning curves,
+# start, memory
 
 
 def curves(config: Config, failed: set[str]) -> list[dict[str, Any]]:
-    """Areas under the learning curves of `config.curves` seeds, and how far the first kit's are
-    above each peer's.
+    """Areas under the learning curves of `config.curves` seeds, and their differences between the
+    first kit and each peer.
 
-    Against rejax, which tells no returns of training, greedy evaluations of 16 episodes at the same
-    ten points; against jaxnasium, the mean return of the training episodes that ended in each
-    tenth. Who `failed` before is left out.
+    For rejax, which reports no training returns, the curves are greedy evaluations of 16 episodes
+    at the same ten points; for jaxnasium, the mean return of the training episodes that ended in
+    each tenth. Kits in `failed` are left out.
     """
-    told = {}
+    measured = {}
     for kit in [config.kits[0], *(kit for kit in peers(config) if kit not in failed)]:
-        told[kit] = measure(
+        measured[kit] = measure(
             Job(kit, config.curves, config.curve_steps, curve=True), 4 * config.limit
         )
-        say(f"learning curves of {config.curves} seeds, {kit}: {_line(told[kit])}")
-    ours = told.pop(config.kits[0])
-    return [{"kit": kit} | _compare(ours, theirs, config) for kit, theirs in told.items()]
+        say(f"learning curves of {config.curves} seeds, {kit}: {_line(measured[kit])}")
+    ours = measured.pop(config.kits[0])
+    return [{"kit": kit} | _compare(ours, theirs, config) for kit, theirs in measured.items()]
 
 
 def _compare(ours: dict[str, Any], theirs: dict[str, Any], config: Config) -> dict[str, Any]:
@@ -202,11 +201,10 @@ rl.sweep(rl.Training(rl.ppo(), envs.make("CartPole-v1")), {"seed": jnp.arange(32
 
 
 def warm_start() -> tuple[float, float]:
-    """Seconds from the start of a process to the first tenth of a training done, with an empty and
-    a full compilation cache.
+    """Seconds from the start of a process to the end of the first tenth of a training run, with an
+    empty and with a full compilation cache.
 
-    The training is the command line's: 32 seeds of 100,000 steps, with evaluation; of the cache
-    only the place is changed.
+    The run has the defaults of the command line: 32 seeds of 100,000 steps, with evaluation.
     """
     with tempfile.TemporaryDirectory() as folder:
         environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": folder}
@@ -224,32 +222,32 @@ def warm_start() -> tuple[float, float]:
 
 
 def host_memory(config: Config) -> dict[str, Any]:
-    """What 256 seeds of 500,000 steps take on the host while they run, and keep."""
-    told = measure(
+    """Host memory of 256 seeds of 500,000 steps, while they run and of their results."""
+    measured = measure(
         Job(config.kits[0], 256, 500_000 // (ROWS * UPDATE) * ROWS * UPDATE, watch=True), 3600.0
     )
-    say(f"256 seeds of 500,000 steps: {_line(told)}")
-    return told
+    say(f"256 seeds of 500,000 steps: {_line(measured)}")
+    return measured
 
 
 def peers(config: Config) -> list[str]:
     return [kit for kit in config.kits if not kit.startswith("jaxrl")]
 
 
-# ---------------------------------------------------------------------------------------- all of it
+# ---------------------------------------------------------------------------------------- all
+# measurements
 
 
 def run(config: Config, algorithm: str) -> dict[str, Any]:
-    """Everything that the configuration asks for of an algorithm, as JSON."""
-    told: dict[str, Any] = {"algorithm": algorithm, "rounds": rounds(config, algorithm)}
+    """Record of all measurements of an algorithm, for JSON."""
+    record: dict[str, Any] = {"algorithm": algorithm, "rounds": rounds(config, algorithm)}
     ppo = algorithm == "ppo"
-    told["warm_start"] = warm_start() if config.warm and ppo else None
-    told["host_memory"] = host_memory(config) if config.full and ppo else None
-    failed = {row["kit"] for row in told["rounds"] if "failed" in row}
-    told["curves"] = (
-        curves(config, failed) if config.curves and ppo else []
-    )  # last: it takes the device for this process
-    done = next((row for row in told["rounds"] if "failed" not in row), {})
+    record["warm_start"] = warm_start() if config.warm and ppo else None
+    record["host_memory"] = host_memory(config) if config.full and ppo else None
+    failed = {row["kit"] for row in record["rounds"] if "failed" in row}
+    # last, as it initialises jax in this process
+    record["curves"] = curves(config, failed) if config.curves and ppo else []
+    done = next((row for row in record["rounds"] if "failed" not in row), {})
     packages = {
         kit.split(",")[0]: 0 for kit in [*peers(config), "jaxrl", "jax", "jaxlib", "gymnax"]
     }
@@ -262,7 +260,7 @@ def run(config: Config, algorithm: str) -> dict[str, Any]:
         "config": {
             name: value for name, value in dataclasses.asdict(config).items() if name != "folder"
         },
-    } | told
+    } | record
 
 
 def _processor() -> str:
@@ -274,14 +272,13 @@ def _processor() -> str:
 
 
 def main(config: Config) -> None:
-    """Steps per second, compile time and peak memory of PPO, DQN and SAC, here and elsewhere."""
+    """Steps per second, compile time and peak memory of PPO, DQN and SAC, in several kits."""
     config.folder.mkdir(parents=True, exist_ok=True)
-    for algorithm in sorted(
-        config.algorithms, key=lambda name: name == "ppo"
-    ):  # its learning curves are drawn last
-        told = run(config, algorithm)
-        text, name = report(told), "speed" if algorithm == "ppo" else f"speed_{algorithm}"
-        (config.folder / f"{name}.json").write_text(json.dumps(told, indent=1) + "\n")
+    # PPO last, because of its learning curves
+    for algorithm in sorted(config.algorithms, key=lambda name: name == "ppo"):
+        record = run(config, algorithm)
+        text, name = report(record), "speed" if algorithm == "ppo" else f"speed_{algorithm}"
+        (config.folder / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
         (config.folder / f"{name}.md").write_text(text)
         Console().print(Markdown(text))
 

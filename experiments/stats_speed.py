@@ -1,9 +1,9 @@
-"""What a bootstrap interval costs beside rliable: `python -m experiments.stats_speed --rliable
-PYTHON`.
+"""Time of a bootstrap interval in this kit and in rliable: `python -m experiments.stats_speed
+--rliable PYTHON`.
 
-The interquartile mean of 1,000 seeds x 26 tasks, stratified. rliable needs pandas 2, so it runs in
-an interpreter of its own (`pip install 'jaxrl[rliable]'` in another environment); rounds are
-interleaved, and each side takes its own time.
+The interquartile mean of 1,000 seeds x 26 tasks, stratified. rliable requires pandas 2, so it runs
+in another interpreter (`pip install 'jaxrl[rliable]'` in a separate environment). Rounds are
+interleaved; each process measures its own time.
 """
 
 import dataclasses
@@ -34,17 +34,17 @@ started = time.perf_counter()
 point, ends = library.get_interval_estimates({"x": scores}, iqm, reps=resamples)
 seconds = time.perf_counter() - started
 versions = {name: importlib.metadata.version(name) for name in ("rliable", "arch", "numpy")}
-made = [float(point["x"][0]), *ends["x"].ravel().tolist()]
-print(json.dumps({"seconds": seconds, "interval": made, "versions": versions}))
+interval = [float(point["x"][0]), *ends["x"].ravel().tolist()]
+print(json.dumps({"seconds": seconds, "interval": interval, "versions": versions}))
 """
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """The interval of an interquartile mean, here and in rliable."""
+    """Settings: the interval of an interquartile mean, in this kit and in rliable."""
 
     rliable: str = "none"
-    """the interpreter that has rliable; "none" leaves it out"""
+    """interpreter with rliable; "none" leaves it out"""
     seeds: int = 1000
     tasks: int = 26
     resamples: int = 2000
@@ -53,13 +53,13 @@ class Config:
 
 
 def ours(config: Config) -> dict[str, Any]:
-    """Seconds of an interval, compiled before, and the interval."""
+    """Seconds of an interval after compilation, and the interval."""
     scores = jnp.asarray(np.random.default_rng(0).normal(size=(config.seeds, config.tasks)), float)
     options: dict[str, Any] = {"axis": 0, "tasks": 1, "resamples": config.resamples}
     jax.block_until_ready(rl.stats.interval(scores, **options))
     started = time.perf_counter()
-    made = jax.block_until_ready(rl.stats.interval(scores, **options))
-    return {"seconds": time.perf_counter() - started, "interval": [float(x) for x in made]}
+    score = jax.block_until_ready(rl.stats.interval(scores, **options))
+    return {"seconds": time.perf_counter() - started, "interval": [float(x) for x in score]}
 
 
 def theirs(config: Config) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def main(config: Config) -> None:
         name: [1e3 * row[name]["seconds"] / config.resamples for row in rounds] for name in sides
     }
     spread = lambda x: f"{statistics.median(x):.3f} ({min(x):.3f} to {max(x):.3f})"
-    lines = ["| | ms a resample, median (range) | interval |", "|---|---|---|"]
+    lines = ["| | ms per resample, median (range) | interval |", "|---|---|---|"]
     for name, spent in each.items():
         lines.append(
             f"| {name} | {spread(spent)} | {{:.4f}} [{{:.4f}}, {{:.4f}}] |".format(
@@ -93,13 +93,13 @@ def main(config: Config) -> None:
         ", ".join(f"{name} {version}" for name, version in versions.items())
         + f", {datetime.date.today()}"
     )
-    told = f"rliable was left out (--rliable). {where}."
+    text = f"rliable was left out (--rliable). {where}."
     if "rliable" in each:
         ratio = [there / here for here, there in zip(each["jaxrl"], each["rliable"], strict=True)]
-        told = f"{where}. rliable takes {spread(ratio)} times as long in the same round."
+        text = f"{where}. rliable takes {spread(ratio)} times as long in the same round."
     size = f"{config.seeds:,} seeds x {config.tasks} tasks, {config.resamples:,} resamples"
     page = (
-        f"# The interval of an interquartile mean: {size}\n\n{told} {config.rounds} rounds, "
+        f"# The interval of an interquartile mean: {size}\n\n{text} {config.rounds} rounds, "
         "interleaved.\n\n" + "\n".join(lines) + "\n"
     )
     config.folder.mkdir(parents=True, exist_ok=True)

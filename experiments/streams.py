@@ -1,8 +1,8 @@
-"""A thousand streams side by side on CartPole: `python -m experiments.streams`.
+"""A thousand parallel streams on CartPole: `python -m experiments.streams`.
 
-Each stream is one environment and one learner that takes a step, learns from it and forgets it
-(Elsayed et al., 2024), by Q(lambda), SARSA(lambda) or AC(lambda) at the authors' settings: nothing
-is tuned. How many there are side by side changes the speed, not what each learns.
+A stream is one environment and one learner that updates from each step once, without a buffer
+(Elsayed et al., 2024), by Q(lambda), SARSA(lambda) or AC(lambda) with the authors' settings;
+nothing is tuned. The number of streams affects the speed, not the learning of each.
 """
 
 import dataclasses
@@ -20,61 +20,62 @@ import jaxrl as rl
 RESULTS = pathlib.Path(__file__).parent / "results"
 ROWS = 10
 NOTE = """
-Steps per second count all streams; compilation is apart. The return is of the episodes that ended in the last tenth,
-exploration included: the interquartile mean over streams with its 95 % bootstrap interval, and the worst and the best
-stream. Rows of fewer steps are there for their speed; random actions fall to 1 % in the first twentieth of each life. The
-authors play 500,000 steps, let an episode last 10,000 and show the learner its clock; here an episode is cut at 500, as
-CartPole-v1 has it.
+Steps per second are of all streams, without compilation. The return is that of the episodes that
+ended in the last tenth of the run, with exploration: the interquartile mean over streams with its
+95 % bootstrap interval, and the worst and the best stream. Rows with fewer steps are there for
+their speed. The share of random actions decays to 1 % in the first twentieth of a run. The authors
+play 500,000 steps with episodes of up to 10,000 steps, and the time is part of the observation;
+here episodes are truncated at 500 steps, as in CartPole-v1.
 """.strip()
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Speed and learning of streams side by side on CartPole-v1."""
+    """Settings: speed and returns of parallel streams on CartPole-v1."""
 
     algorithms: tuple[str, ...] = ("stream_q", "stream_sarsa", "stream_ac")
     streams: tuple[int, ...] = (1, 64, 1024)
-    """how many side by side"""
+    """numbers of parallel streams"""
     steps: int = 100_000
-    """environment steps of each stream, at most"""
+    """maximum environment steps per stream"""
     budget: int = 6_400_000
-    """environment steps of all streams of a measurement, at most"""
+    """maximum environment steps of all streams of a measurement"""
     folder: pathlib.Path = RESULTS
 
 
 def measure(name: str, streams: int, config: Config) -> tuple[dict[str, Any], Any]:
-    """One sweep over seeds alone: what it took and what was learnt, and its curves."""
-    algo = rl.ALGORITHMS[name]()
+    """Measurements of a sweep over seeds, and its curves."""
+    algo = rl.PRESETS[name]()
     each = ROWS * algo.steps_per_update
     steps = max(min(config.steps, config.budget // streams) // each, 1) * each
     training = rl.Training(algo, envs.make("CartPole-v1"), steps, ROWS, 0)
     results = rl.sweep(training, {"seed": np.arange(streams)}, progress=False)
     last = results["return"].isel(step=-1).values
     speed = round(streams * steps / results.attrs["run_seconds"])
-    told: dict[str, Any] = {
+    row: dict[str, Any] = {
         "algorithm": name,
         "streams": streams,
         "steps": steps,
         "steps_per_second": speed,
     }
-    told |= {key: round(float(results.attrs[key]), 2) for key in ("compile_seconds", "run_seconds")}
-    told |= {
+    row |= {key: round(float(results.attrs[key]), 2) for key in ("compile_seconds", "run_seconds")}
+    row |= {
         "diverged": int(results["diverged"].isel(step=-1).sum()),
         "unfinished": int(np.isnan(last).sum()),
     }
-    told |= (
+    row |= (
         {"worst": float(np.nanmin(last)), "best": float(np.nanmax(last))}
         if np.isfinite(last).any()
         else {}
     )
     score = rl.stats.summary(results.isel(step=-1), "return")
-    return told | {part: float(score[part]) for part in ("iqm", "low", "high")}, results
+    return row | {part: float(score[part]) for part in ("iqm", "low", "high")}, results
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Markdown: a row for each algorithm and number of streams."""
+    """Markdown table with a row per algorithm and number of streams."""
     lines = [
-        "| algorithm | streams | steps of each | steps/s | compiling, s | return, IQM [95 % "
+        "| algorithm | streams | steps of each | steps/s | compilation, s | return, IQM [95 % "
         "interval] | worst to best |",
         "|---|---:|---:|---:|---:|---|---|",
     ]
@@ -100,7 +101,7 @@ def main(config: Config) -> None:
             rows.append(row)
             card = {key: json.loads(results.attrs[key]) for key in ("versions", "machine")}
             if row["steps"] == max(other["steps"] for other in rows):
-                curves[name] = results[["return"]]  # the most streams of those that live longest
+                curves[name] = results[["return"]]  # the most streams among the longest runs
             print(table(rows[-1:]).splitlines()[-1], flush=True)
     record = {
         "rows": rows,
@@ -113,7 +114,7 @@ def main(config: Config) -> None:
         f"{record['cores']} cores under a load of {record['load']:.1f}, jax "
         f"{card['versions']['jax']}."
     )
-    page = f"# Streams side by side on CartPole-v1\n\n{where}\n\n{table(rows)}\n\n{NOTE}\n"
+    page = f"# Parallel streams on CartPole-v1\n\n{where}\n\n{table(rows)}\n\n{NOTE}\n"
     (config.folder / "streams.md").write_text(page)
     every: Any = xr.concat(list(curves.values()), xr.Variable("algorithm", list(curves)))
     rl.plot.curve(every, "return", by="algorithm").savefig(config.folder / "streams.png", dpi=110)

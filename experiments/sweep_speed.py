@@ -1,9 +1,9 @@
-"""What a sweep costs, all told: `python -m experiments.sweep_speed`.
+"""Total cost of a sweep: `python -m experiments.sweep_speed`.
 
-The same 8 learning rates x 32 seeds of PPO on CartPole (PureJaxRL's settings, as in
-`experiments.speed`) by this kit's `sweep`, by a Python loop over one jitted run, and by jaxnasium's
-`Sweep` (`pip install -e ".[bench]"`), each in a process of its own and interleaved; then what
-checkpoints, the live line and a second device do to the same sweep.
+8 learning rates x 32 seeds of PPO on CartPole (PureJaxRL's settings, as in `experiments.speed`), by
+this kit's `sweep`, by a Python loop over one jitted run, and by jaxnasium's `Sweep` (`pip install
+-e ".[bench]"`), in separate processes and interleaved; then the same sweep with checkpoints, with
+the progress line, and on one device less.
 """
 
 import dataclasses
@@ -29,18 +29,18 @@ RATES = np.geomspace(1e-4, 1e-2, 8).astype(np.float32)
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What a sweep costs, all told."""
+    """Settings: total cost of a sweep."""
 
     steps: int = 4 * ROWS * UPDATE
-    """environment steps of each member"""
+    """environment steps per member"""
     rates: int = 8
     seeds: int = 32
     repeats: int = 2
-    """rounds"""
+    """number of rounds"""
     ways: tuple[str, ...] = ()
-    """which of them to measure (default: all)"""
+    """keys of `WAYS` to measure (default: all)"""
     limit: float = 600.0
-    """seconds a measurement may take"""
+    """time limit of a measurement, in seconds"""
     folder: pathlib.Path = pathlib.Path(__file__).parent / "results"
 
 
@@ -60,12 +60,9 @@ def _sweep(
 
     rl.use_all_cores(cores)
     axes = {"lr": RATES[: config.rates], "seed": np.arange(seeds or config.seeds)}
-    asked: dict[str, Any] = {"progress": False} | options
-    told = rl.sweep(_training(config), axes, **asked)
-    return {
-        "run_seconds": told.attrs["run_seconds"],
-        "compile_seconds": told.attrs["compile_seconds"],
-    }
+    all_options: dict[str, Any] = {"progress": False} | options
+    results = rl.sweep(_training(config), axes, **all_options)
+    return {name: results.attrs[name] for name in ("run_seconds", "compile_seconds")}
 
 
 def sweep(config: Config) -> dict[str, float]:
@@ -73,7 +70,7 @@ def sweep(config: Config) -> dict[str, float]:
 
 
 def sweep_on_one_device(config: Config) -> dict[str, float]:
-    """Half the members, on one of two devices: as much work for each device."""
+    """Half of the members on one of two devices, so that the work per device is the same."""
     return _sweep(config, cores=1, seeds=config.seeds // 2)
 
 
@@ -82,7 +79,7 @@ def sweep_with_its_line(config: Config) -> dict[str, float]:
 
 
 def sweep_with_a_folder(config: Config) -> dict[str, float]:
-    """Finished chunks are kept, and no checkpoint in between."""
+    """Stores finished chunks, without checkpoints in between."""
     with tempfile.TemporaryDirectory() as folder:
         return _sweep(config, folder=pathlib.Path(folder) / "x", save_seconds=float("inf"))
 
@@ -93,9 +90,7 @@ def sweep_with_every_checkpoint(config: Config) -> dict[str, float]:
 
 
 def loop_over_jitted_runs(config: Config) -> dict[str, float]:
-    """One compiled run of one member, called for each: what a careful user writes without a
-    sweep.
-    """
+    """One compiled run, called for each member in turn: a careful loop without `sweep`."""
     import jax
     import jax.numpy as jnp
 
@@ -113,8 +108,8 @@ def loop_over_jitted_runs(config: Config) -> dict[str, float]:
 
 
 def jaxnasium_sweep(config: Config) -> dict[str, float]:
-    """Its own `Sweep` of learning rates; seeds are vmapped, agents made one by one (its initialiser
-    can stand still).
+    """jaxnasium's `Sweep` of learning rates; seeds are vmapped, agents initialised one by one, as
+    its initialiser can hang under vmap.
     """
     import equinox
     import jax
@@ -169,14 +164,14 @@ WAYS: dict[str, Callable[[Config], dict[str, float]]] = {
     "loop over jitted runs": loop_over_jitted_runs,
     "jaxnasium's Sweep": jaxnasium_sweep,
     "sweep, half the members on one device": sweep_on_one_device,
-    "sweep with its live line": sweep_with_its_line,
+    "sweep with its progress line": sweep_with_its_line,
     "sweep with a folder": sweep_with_a_folder,
     "sweep with a checkpoint at every row": sweep_with_every_checkpoint,
 }
 
 
 def child(way: str, text: str) -> None:
-    """What a measurement's process does; one line of JSON."""
+    """Run one measurement in this process, and print it as one line of JSON."""
     print(json.dumps(WAYS[way](Config(**json.loads(text)))))
 
 
@@ -200,9 +195,9 @@ def measure(way: str, config: Config) -> dict[str, Any]:
             "way": way,
             "failed": (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1],
         }
-    told = json.loads(done.stdout.splitlines()[-1])
-    told["all_seconds"] = told["compile_seconds"] + told["run_seconds"]
-    return {"way": way, "process_seconds": time.monotonic() - started} | told
+    seconds = json.loads(done.stdout.splitlines()[-1])
+    seconds["all_seconds"] = seconds["compile_seconds"] + seconds["run_seconds"]
+    return {"way": way, "process_seconds": time.monotonic() - started} | seconds
 
 
 def run(config: Config) -> list[dict[str, Any]]:
@@ -215,11 +210,11 @@ def run(config: Config) -> list[dict[str, Any]]:
 
 
 def report(config: Config, rows: list[dict[str, Any]]) -> str:
-    """Medians as markdown, with their ratios to `sweep` in the same round."""
+    """Markdown page of the medians, with their ratios to `sweep` in the same round."""
     members = f"{config.rates} learning rates x {config.seeds} seeds of {config.steps:,} steps"
     lines = [
-        "| way | running, s | compiling, s | together, s | of sweep's running | of sweep's "
-        "together |",
+        "| method | run, s | compilation, s | total, s | run / that of sweep | total / that of "
+        "sweep |",
         "|---|" + "---:|" * 5,
     ]
     base = {row["round"]: row for row in rows if row["way"] == "sweep"}
@@ -236,13 +231,15 @@ def report(config: Config, rows: list[dict[str, Any]]) -> str:
             [row[name] / base[row["round"]][name] for row in same]
             for name in ("run_seconds", "all_seconds")
         ]
-        told = [
+        cells = [
             f"{statistics.median(ratio):.2f} ({min(ratio):.2f} to {max(ratio):.2f})"
             for ratio in ratios
         ]
-        lines.append("| " + " | ".join([way, *(f"{x:.1f}" for x in middle), *told]) + " |")
+        lines.append("| " + " | ".join([way, *(f"{x:.1f}" for x in middle), *cells]) + " |")
     return (
-        f"# What a sweep costs\n\n{members}, {config.repeats} rounds.\n\n" + "\n".join(lines) + "\n"
+        f"# Total cost of a sweep\n\n{members}, {config.repeats} rounds.\n\n"
+        + "\n".join(lines)
+        + "\n"
     )
 
 

@@ -1,11 +1,10 @@
-"""What the shipped discovered rules are worth where they were not found: `python -m
-experiments.transfer`.
+"""Transfer of the shipped discovered rules to other settings: `python -m experiments.transfer`.
 
-Each, beside the rule by hand that it stands in for, at lifetimes, learning rates and scales of the
-reward that it has not seen, with a network in place of the table, on other families, and on
-CartPole and Breakout: the same agent, levels, luck and code for both. A score is a share of the
-best there is, of the policy as it explores; with a network, the learning rate of each is the one of
-four that selection levels like best.
+Each rule is compared with the hand-written rule that it replaces: at other lifetimes, learning
+rates and reward scales, with a network in place of the table, on other families of levels, and on
+CartPole and Breakout. Agent, levels, keys and code are the same for both. A score is the return of
+the exploring policy as a share of the optimal return; with a network, the learning rate of each is
+the best of four on the selection levels.
 """
 
 import dataclasses
@@ -35,9 +34,8 @@ TD = (
     lambda agent: replace(agent, rule=replace(agent.rule, criterion=SquaredError())),
     40,
 )
-BY_HAND: dict[
-    str, tuple[str, Callable[[Any], Any], int]
-] = {  # its rule by hand, and the updates of a life
+# discovered rule: name and agent of its hand-written counterpart, and updates per lifetime
+BY_HAND: dict[str, tuple[str, Callable[[Any], Any], int]] = {
     "lpo": ("PPO", lambda agent: discover_lpo.learner(rl.Clip()), 30),
     "ta_lpo": ("PPO", lambda agent: discover_lpo.learner(rl.Clip()), 30),
     "ta_lpg": (
@@ -60,21 +58,16 @@ CHANGES = {"as found": AS_FOUND} | {
     }.items()
     for factor in factors
 }
-FAR = {
-    "CartPole-v1": (500.0, 4.0),
-    "Breakout-MinAtar": (24.0, 6.0),
-}  # PPO's return after a long training; life's factor
-FEWER = {
-    "MLP128": 4,
-    "CartPole-v1": 4,
-    "Breakout-MinAtar": 16,
-}  # where lives take long: one for so many levels
+# PPO's return after a long training run; factor on the lifetime
+FAR = {"CartPole-v1": (500.0, 4.0), "Breakout-MinAtar": (24.0, 6.0)}
+# divisor of the number of levels, where lifetimes take long
+FEWER = {"MLP128": 4, "CartPole-v1": 4, "Breakout-MinAtar": 16}
 RATES = {f"lr x {factor:g}": AS_FOUND | {"lr": factor} for factor in (1.0, 0.1, 0.01, 0.001)}
 
 
 @pytree
-class Always:
-    """One environment as a family, where a return of `best` is all there is."""
+class Always(rl.Tasks):
+    """One environment as a distribution; `best` is the return that counts as optimal."""
 
     env: Any
     best: float = 1.0
@@ -82,13 +75,13 @@ class Always:
     def sample(self, key: jax.Array) -> Any:
         return self.env
 
-    def score(self, env: Any, ret: jax.Array) -> jax.Array:
-        return ret / self.best
+    def score(self, env: Any, episode_return: jax.Array) -> jax.Array:
+        return episode_return / self.best
 
 
 @pytree
-class Scaled:
-    """The same levels, where every reward is `scale` times as much; their scores are as without."""
+class Scaled(rl.Tasks):
+    """The same levels with rewards times `scale`, and the same scores."""
 
     levels: Any
     scale: Any = 1.0
@@ -96,14 +89,12 @@ class Scaled:
     def sample(self, key: jax.Array) -> Any:
         return envs.RewardScale(self.levels.sample(key), self.scale)
 
-    def score(self, env: Any, ret: jax.Array) -> jax.Array:
-        return self.levels.score(env.env, ret / self.scale)
+    def score(self, env: Any, episode_return: jax.Array) -> jax.Array:
+        return self.levels.score(env.env, episode_return / self.scale)
 
 
 def tasks(kind: str) -> tuple[Any, Any, dict[str, dict[str, float]]]:
-    """The levels of a kind of change, the network (None: the agent's own), and what is changed on
-    them.
-    """
+    """Levels of a kind, the network (None: that of the agent), and the changes by name."""
     if kind in FAR:
         best, life = FAR[kind]
         return (
@@ -131,34 +122,34 @@ def tasks(kind: str) -> tuple[Any, Any, dict[str, dict[str, float]]]:
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What to run. Smoke settings for tests: few of everything."""
+    """Settings of the experiment; tests use small values."""
 
     rules: tuple[str, ...] = tuple(BY_HAND)
     kinds: tuple[str, ...] = ("grid", "delayed chain", "random MDP", "MLP32", "MLP128", *FAR)
     levels: int = 128
-    """of each kind; where `FEWER` says so a quarter or a sixteenth as many"""
+    """number of levels of each kind, divided as in `FEWER`"""
     updates: int | None = None
-    """of a life, in place of the rules' own"""
+    """updates per lifetime, in place of those in `BY_HAND`"""
     folder: pathlib.Path = RESULTS
-    """where `transfer.json` keeps each score that is done: the same command goes on from there"""
+    """folder of `transfer.json`, the finished scores; the same command resumes from there"""
 
 
 def scorer(
     agent: rl.OnPolicy, levels: Any, updates: int, num: int
 ) -> Callable[[Any, dict[str, Any]], jax.Array]:
-    """From a seed and a change to the scores: of the same levels and luck under each change.
+    """Function from a seed and a change to scores, with the same levels and keys for each change.
     [num].
     """
 
     def run(seed: Any, change: dict[str, Any]) -> jax.Array:
         key_level, key_life = jax.random.split(jax.random.key(seed))
         scaled = Scaled(levels, change["reward"])
-        lives = rl.InnerLoop(replace(agent, lr=agent.lr * change["lr"]))
+        loop = rl.InnerLoop(replace(agent, lr=agent.lr * change["lr"]))
         lifetime = jnp.round(updates * change["life"]).astype(jnp.int32)
 
         def life(n: jax.Array) -> jax.Array:
             env = scaled.sample(jax.random.fold_in(key_level, n))
-            return lives.life(jax.random.fold_in(key_life, n), {}, scaled, env, lifetime, lifetime)
+            return loop.life(jax.random.fold_in(key_life, n), {}, scaled, env, lifetime, lifetime)
 
         return jax.vmap(life)(jnp.arange(num))
 
@@ -166,36 +157,33 @@ def scorer(
 
 
 def scores(agent: rl.OnPolicy, kind: str, updates: int, num: int) -> dict[str, np.ndarray]:
-    """An agent's scores on the test levels of a kind under each change, or at the best learning
+    """Scores of an agent on the test levels of a kind, for each change or for the best learning
     rate.
 
-    A life whose score is not finite has 0, as a policy that does nothing.
+    Non-finite scores count as 0, the score of an idle policy.
     """
     levels, network, changes = tasks(kind)
     agent = agent if network is None else replace(agent, network=network)
     run = lab.once(scorer(agent, levels, updates, num))
     on = lambda seed, change: np.where(
-        np.isfinite(made := np.asarray(run(seed, changes[change]))), made, 0.0
+        np.isfinite(x := np.asarray(run(seed, changes[change]))), x, 0.0
     )
-    chosen = (
-        list(changes)
-        if network is None
-        else [max(changes, key=lambda change: on(SELECTION, change).mean())]
-    )
-    return {change: on(lab.TEST, change) for change in chosen}
+    names = list(changes)
+    if network is not None:
+        names = [max(names, key=lambda change: on(SELECTION, change).mean())]
+    return {change: on(lab.TEST, change) for change in names}
 
 
 def row(ours: np.ndarray, theirs: np.ndarray) -> dict[str, Any]:
-    """Mean scores with 95 % intervals over levels, and of their differences."""
-    told = {
-        name: lab.summary(x[None])["mean"] for name, x in (("found", ours), ("by_hand", theirs))
-    }
-    return told | {"difference": lab.compare(ours[None], theirs[None])}
+    """Mean scores with 95 % intervals over levels, and their mean difference."""
+    scores = {"found": ours, "by_hand": theirs}
+    means = {name: lab.summary(x[None])["mean"] for name, x in scores.items()}
+    return means | {"difference": lab.compare(ours[None], theirs[None])}
 
 
 def compare(name: str, kind: str, config: Config, known: dict[Any, Any]) -> dict[str, Any]:
-    """The rows of a rule and its counterpart on a kind of change; scores by hand that are `known`
-    are not computed again.
+    """Rows of a rule and its counterpart on a kind of levels; scores of the counterpart that are
+    `known` are not computed again.
     """
     title, by_hand, life = BY_HAND[name]
     agent, num = rl.load_agent(name), max(config.levels // FEWER.get(kind, 1), 2)
@@ -209,7 +197,7 @@ def compare(name: str, kind: str, config: Config, known: dict[Any, Any]) -> dict
 
 
 def figure(found: dict[str, dict[str, Any]]) -> Any:
-    """Each rule's score and that by hand, in the colour of their difference."""
+    """Table of the scores of each rule and its counterpart, coloured by their difference."""
     changes = list(dict.fromkeys(change for rows in found.values() for change in rows))
     panels = rl.plot.Picture(
         figsize=(1.5 + 1.9 * len(found), 0.6 + 0.34 * len(changes)), layout="constrained"
@@ -224,7 +212,7 @@ def figure(found: dict[str, dict[str, Any]]) -> Any:
     for i, rows in enumerate(found.values()):
         for j, change in enumerate(changes):
             if change in rows:
-                ours, theirs = (rows[change][who][0] for who in ("found", "by_hand"))
+                ours, theirs = (rows[change][name][0] for name in ("found", "by_hand"))
                 color = "white" if abs(rows[change]["difference"][0]) > 0.35 else "black"
                 ax.text(
                     i,
@@ -237,36 +225,34 @@ def figure(found: dict[str, dict[str, Any]]) -> Any:
                 )
     ax.set_xticks(range(len(found)), [f"{name}\n{BY_HAND[name][0]}" for name in found])
     ax.set_yticks(range(len(changes)), changes)
-    panels.colorbar(image, label="found less by hand")
+    panels.colorbar(image, label="found minus by hand")
     return panels
 
 
 def kept(config: Config) -> dict[str, Any]:
-    """What was measured before with the same settings.
+    """The stored record of the same settings, or a new one.
 
-    Versions and machine are those that it began with.
+    Raises:
+      SystemExit: the stored record has other settings.
     """
-    path, asked = (
-        config.folder / "transfer.json",
-        {"levels": config.levels, "updates": config.updates},
-    )
+    path = config.folder / "transfer.json"
+    settings = {"levels": config.levels, "updates": config.updates}
     if not path.exists():
         where = {
             "versions": provenance.versions(),
             "machine": provenance.machine(),
             "commit": provenance.commit(),
         }
-        return {"scores": {}, "cpu_seconds": 0.0} | asked | where
+        return {"scores": {}, "cpu_seconds": 0.0} | settings | where
     record = json.loads(path.read_text())
     if differ := [
         f"{key}={record.get(key)} (now {now})"
-        for key, now in asked.items()
+        for key, now in settings.items()
         if record.get(key) != now
     ]:
         raise SystemExit(
-            f"{path} holds scores with {', '.join(differ)}: unequal lives and levels share no "
-            "table. Nothing was touched; "
-            "write another --folder, or the same numbers."
+            f"{path} holds scores with {', '.join(differ)}, which can't share a table with these. "
+            "Nothing was changed: write another --folder, or the same numbers."
         )
     return record
 
@@ -282,13 +268,13 @@ def main(config: Config) -> None:
             if not any(change == kind or (kind == "grid" and change in CHANGES) for change in done):
                 busy = time.process_time()
                 rows = compare(name, kind, config, known)
-                done |= {change: told | {"commit": commit} for change, told in rows.items()}
+                done |= {change: row | {"commit": commit} for change, row in rows.items()}
                 record["cpu_seconds"] = round(record["cpu_seconds"] + time.process_time() - busy, 1)
                 path.write_text(json.dumps(record, indent=1) + "\n")
                 print(
                     name,
                     kind,
-                    {change: list(told.values()) for change, told in done.items()},
+                    {change: list(row.values()) for change, row in done.items()},
                     flush=True,
                 )
     figure(record["scores"]).savefig(config.folder / "transfer.png", dpi=110)

@@ -1,13 +1,13 @@
-"""Each tuner beside random search and settings by hand, at equal budgets: `python -m
+"""Comparison of all tuners with random search and hand-tuned settings, at equal budgets: `python -m
 experiments.tuners`.
 
-PPO's learning rate, discount, lambda, entropy bonus and epochs are tuned on three tasks. Every
-tuner gets the same budget of environment steps and is repeated ten times with luck and tuning seeds
-of its own; what it found is judged on test seeds that are the same for all and that no search saw.
-A score is the mean of the final returns, on either kind of seeds. Intervals are over the
-repetitions. A search is kept in `runs`: the same command goes on from there. Writes
-results/tuners.json, .png and the table in README.md. `--tuners` without names adds the settings
-that need no search to what is kept; `--grid` shows what those by hand were chosen from.
+PPO's learning rate, discount, lambda, entropy weight and epochs are tuned on three tasks. Each
+tuner has the same budget of environment steps, and is repeated ten times with other seeds; the
+configurations that it finds are evaluated on test seeds that are the same for all and were used by
+no search. A score is the mean of the final returns, on tuning or test seeds. Intervals are over the
+repetitions. Searches are stored in `runs`; the same command resumes from there. Writes
+results/tuners.json, .png and the table in README.md. `--tuners` without names only updates the
+settings that need no search; `--grid` shows the grid of the hand-tuned settings.
 """
 
 import dataclasses
@@ -46,19 +46,16 @@ SPACE = {
     "entropy_weight": tuning.log(1e-4, 1e-1),
     "epoch_limit": tuning.integer(1, 4),
 }
-ROWS = 9  # of a life, at which tuners may decide
-GRID = {
-    "lr": (1e-3, 3e-3, 1e-2, 3e-2),
-    "epoch_limit": (1, 2, 3, 4),
-}  # by hand: as many lives as a search has
+ROWS = 9  # of a training run, at which tuners may decide
+# of the hand-tuned settings: as many training runs as the budget of a search
+GRID = {"lr": (1e-3, 3e-3, 1e-2, 3e-2), "epoch_limit": (1, 2, 3, 4)}
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """An environment, and how PPO plays it: environments, steps in each before an update, updates
-    of a life.
+    """Settings of PPO on an environment: number of environments, steps in each per update, updates.
 
-    by_hand: the best of `GRID` on four seeds that are no test seeds, as `--grid` showed it.
+    by_hand: the best of `GRID` on four seeds other than the test seeds (see `--grid`).
     """
 
     num_envs: int
@@ -76,26 +73,26 @@ TASKS = {
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What to run. Smoke settings for tests: few of everything."""
+    """Settings of the experiment; tests use small values."""
 
     tasks: tuple[str, ...] = tuple(TASKS)
     tuners: tuple[str, ...] = tuple(TUNERS)
     repetitions: int = 10
-    lives: int = 16
-    """of a setting, that each search has: its budget"""
+    num_runs: int = 16
+    """budget of each search, in complete training runs of `seeds` seeds"""
     seeds: int = 4
-    """of each setting while it is tuned"""
+    """tuning seeds per configuration"""
     test_seeds: int = 32
     updates: int = 0
-    """of a life (0: the task's own)"""
+    """updates per training run (0: those of the task)"""
     grid: bool = False
-    """show what the settings by hand were chosen from, and stop"""
+    """show the grid of the hand-tuned settings, and exit"""
     runs: pathlib.Path = pathlib.Path("runs/tuners")
     folder: pathlib.Path = RESULTS
 
 
 def training_of(name: str, config: Config, **setting: Any) -> rl.Training:
-    """PPO as the kit ships it, with a small network; `setting` changes it."""
+    """Return PPO with the defaults of the kit and a small network, and changes by `setting`."""
     task = TASKS[name]
     updates = config.updates or task.updates
     algo = rl.ppo(
@@ -105,14 +102,14 @@ def training_of(name: str, config: Config, **setting: Any) -> rl.Training:
 
 
 def search(name: str, tuner: str, config: Config) -> dict[str, Any]:
-    """All repetitions of one tuner on one task: what each found, as numbers."""
+    """Results of all repetitions of one tuner on one task."""
     training = training_of(name, config)
     found = tuning.repeat(
         training,
         SPACE,
         tuner=TUNERS[tuner],
         repetitions=config.repetitions,
-        budget=config.lives * config.seeds * training.steps,
+        budget=config.num_runs * config.seeds * training.steps,
         seeds=config.seeds,
         test_seeds=config.test_seeds,
         statistic=rl.stats.mean,
@@ -130,7 +127,7 @@ def search(name: str, tuner: str, config: Config) -> dict[str, Any]:
 
 
 def fixed(name: str, setting: dict[str, float], config: Config) -> dict[str, Any]:
-    """A setting on the very test seeds of the searches."""
+    """Score of a setting on the test seeds of the searches."""
     keys = tuning.fresh_seeds(0, config.test_seeds)
     curve = rl.sweep(training_of(name, config, **setting), {"seed": keys}, progress=False)[
         "return"
@@ -141,9 +138,7 @@ def fixed(name: str, setting: dict[str, float], config: Config) -> dict[str, Any
 
 
 def grid(name: str, config: Config) -> pd.DataFrame:
-    """What the setting by hand was chosen from: the mean of the final returns on seeds that are not
-    those of the test.
-    """
+    """Mean final returns of `GRID` on seeds other than the test seeds."""
     axes = {axis: jnp.array(values, jnp.float32) for axis, values in GRID.items()}
     keys = jax.random.split(jax.random.key(1), config.seeds)
     curves = rl.sweep(training_of(name, config), axes | {"seed": keys}, progress=False)["return"]
@@ -153,48 +148,49 @@ def grid(name: str, config: Config) -> pd.DataFrame:
 
 
 def summary(record: dict[str, Any]) -> dict[str, Any]:
-    """Means over the repetitions with intervals: on the test seeds, the gap, and beside random
-    search pair by pair and the setting by hand on the same test seeds.
+    """Means over the repetitions with intervals: scores on the test seeds, differences between
+    tuning and test seeds, and differences to the hand-tuned setting and, paired, to random search.
     """
-    made, by_hand = {}, record["fixed"]["hand-tuned"]["estimate"]
+    rows, by_hand = {}, record["fixed"]["hand-tuned"]["estimate"]
     for tuner, found in record["tuners"].items():
         test, tuned = np.array(found["test"]), np.array(found["tuning"])
-        made[tuner] = {
-            "test": _told(test),
-            "gap": _told(tuned - test),
-            "over_hand": _told(test - by_hand),
+        rows[tuner] = {
+            "test": _mean(test),
+            "gap": _mean(tuned - test),
+            "over_hand": _mean(test - by_hand),
         }
         if "random" in record["tuners"]:
-            made[tuner]["over_random"] = _told(test - np.array(record["tuners"]["random"]["test"]))
-    return made
+            rows[tuner]["over_random"] = _mean(test - np.array(record["tuners"]["random"]["test"]))
+    return rows
 
 
-def _told(values: np.ndarray) -> list[float]:
-    """The mean, and the ends of its 95 % bootstrap interval."""
+def _mean(values: np.ndarray) -> list[float]:
+    """Mean, and the ends of its 95 % bootstrap interval."""
     return [round(float(x), 3) for x in rl.stats.interval(jnp.asarray(values), rl.stats.mean)]
 
 
 def table(records: dict[str, Any]) -> str:
+    """Markdown table of the records."""
     rows = [
         "| task | tuner | return on test seeds [95 % interval] | more than random search | "
         "more than hand-tuned | "
         "gap: tuning - test | settings |",
         "|---|---|---|---|---|---|---:|",
     ]
-    told = lambda x: f"{x[0]:.4g} [{x[1]:.4g}, {x[2]:.4g}]"
+    show = lambda x: f"{x[0]:.4g} [{x[1]:.4g}, {x[2]:.4g}]"
     for name, record in records.items():
         for word, each in record["fixed"].items():
             tried = math.prod(map(len, GRID.values())) if each["setting"] else ""
-            score = told([each[part] for part in ("estimate", "low", "high")])
+            score = show([each[part] for part in ("estimate", "low", "high")])
             rows.append(f"| {name} | {word} | {score} (over seeds) | | | | {tried} |")
         for tuner, each in record["summary"].items():
-            over = told(each["over_random"]) if tuner != "random" and "over_random" in each else ""
+            over = show(each["over_random"]) if tuner != "random" and "over_random" in each else ""
             settings = np.mean(record["tuners"][tuner]["settings"])
             cells = (
-                told(each["test"]),
+                show(each["test"]),
                 over,
-                told(each["over_hand"]),
-                told(each["gap"]),
+                show(each["over_hand"]),
+                show(each["gap"]),
                 f"{settings:.0f}",
             )
             rows.append(f"| {name} | {tuner} | {' | '.join(cells)} |")
@@ -202,19 +198,17 @@ def table(records: dict[str, Any]) -> str:
 
 
 def figure(records: dict[str, Any]) -> Any:
-    """A panel for each task: what each tuner found, on test seeds with its interval, and what its
-    tuning seeds promised.
-    """
+    """Panels per task: score of each tuner on test seeds with its interval, and on tuning seeds."""
     picture = rl.plot.Picture(figsize=(4.2 * len(records), 3.4), layout="constrained")
     axes = np.atleast_1d(picture.subplots(1, len(records)))
     for ax, (name, record) in zip(axes, records.items(), strict=True):
         tuners = list(record["summary"])
         test = np.array([record["summary"][tuner]["test"] for tuner in tuners]).reshape(-1, 3)
-        promised = [np.mean(record["tuners"][tuner]["tuning"]) for tuner in tuners]
+        tuning_scores = [np.mean(record["tuners"][tuner]["tuning"]) for tuner in tuners]
         at = np.arange(len(tuners))
         ax.hlines(at, test[:, 1], test[:, 2], lw=2, color="C0")
         ax.plot(test[:, 0], at, "o", color="C0", label="on test seeds")
-        ax.plot(promised, at, "|", ms=10, color="C1", label="on tuning seeds")
+        ax.plot(tuning_scores, at, "|", ms=10, color="C1", label="on tuning seeds")
         for (word, each), style in zip(record["fixed"].items(), (":", "--"), strict=True):
             ax.axvline(each["estimate"], color="grey", ls=style, label=word)
         ax.set_yticks(at, tuners)
@@ -226,28 +220,35 @@ def figure(records: dict[str, Any]) -> Any:
 
 
 def kept(config: Config) -> dict[str, Any]:
-    """What was measured before with the same settings."""
+    """The stored records of the same settings.
+
+    Raises:
+      SystemExit: they have other settings.
+    """
     path = config.folder / "tuners.json"
     records = json.loads(path.read_text()) if path.exists() else {}
     for name, record in records.items():
-        asked = _numbers(config)
+        settings = _numbers(config)
         if differ := [
-            f"{key}={value} (now {asked[key]})"
+            f"{key}={value} (now {settings[key]})"
             for key, value in record["config"].items()
-            if value != asked[key]
+            if value != settings[key]
         ]:
             raise SystemExit(
-                f"{path} holds {name} with {', '.join(differ)}: unequal searches share no "
-                "table. Nothing was touched; "
-                "write another --folder and --runs, or the same numbers."
+                f"{path} holds {name} with {', '.join(differ)}, which can't share a table with "
+                "these. Nothing was changed: write another --folder and --runs, or the same "
+                "numbers."
             )
     return records
 
 
 def _numbers(config: Config) -> dict[str, int]:
     return {
-        name: getattr(config, name)
-        for name in ("repetitions", "lives", "seeds", "test_seeds", "updates")
+        "repetitions": config.repetitions,
+        "lives": config.num_runs,  # as in the stored records
+        "seeds": config.seeds,
+        "test_seeds": config.test_seeds,
+        "updates": config.updates,
     }
 
 
@@ -274,8 +275,8 @@ def main(config: Config) -> None:
                 record["tuners"][tuner] = search(name, tuner, config)
             except ValueError as error:
                 error.add_note(
-                    f"The folder of a search is in --runs ({config.runs}): name another, or "
-                    "ask for the same numbers."
+                    f"The folder of a search is in --runs ({config.runs}): write another one, or "
+                    "the same numbers."
                 )
                 raise
             record["card"] = {

@@ -1,4 +1,4 @@
-"""Which algorithm takes what: tries each, and writes the table in the kit's README.md.
+"""Capabilities of all algorithms, found by trying them: the table in README.md.
 
 `python -m experiments.which`.
 """
@@ -17,21 +17,18 @@ README = pathlib.Path(__file__).parent.parent / "README.md"
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What to write. Smoke settings for tests: few `algorithms`, another `page`."""
+    """Settings; tests use few `algorithms` and another `page`."""
 
-    algorithms: tuple[str, ...] = tuple(rl.ALGORITHMS)
+    algorithms: tuple[str, ...] = tuple(rl.PRESETS)
     page: pathlib.Path = README
 
 
 def table(algorithms: tuple[str, ...]) -> str:
-    """What each is and what it takes, in Markdown."""
-    heads, *rows = capabilities.table({name: rl.ALGORITHMS[name] for name in algorithms})
+    """Markdown table of the algorithms, with a title and the capabilities of each."""
+    heads, *rows = capabilities.table({name: rl.PRESETS[name] for name in algorithms})
     lines = [["", "what it is", *(f"`{head}`" if "_" in head else head for head in heads[1:])]]
     lines += [["---", "---", *[":---:"] * (len(heads) - 1)]]
-    lines += [
-        [f"`rl.{name}`", capabilities.title(rl.ALGORITHMS[name]), *answers]
-        for name, *answers in rows
-    ]
+    lines += [[f"`rl.{name}`", rl.PRESETS[name].summary, *answers] for name, *answers in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

@@ -1,16 +1,27 @@
 """jaxrl: reinforcement learning research in JAX, a thousand seeds in one program."""
 
-from jaxrl import plot, stats, symbolic, tree, tuning
+from typing import Any
+
+from jaxrl import (
+    plot,
+    stats,
+    symbolic,
+    tree,
+    tuning,
+)
 from jaxrl.algorithms import (
-    ALGORITHMS,
+    MDPO,
+    PRESETS,
     SQIRL,
     ActorCritic,
-    Constant,
-    Linear,
+    Algorithm,
+    CrossQ,
     OffPolicy,
     OnPolicy,
-    Optimizer,
+    Preset,
     QLearning,
+    Rewarded,
+    RewardModel,
     Stream,
     a2c,
     c51,
@@ -46,10 +57,29 @@ from jaxrl.algorithms import (
     td3,
     trpo,
 )
-from jaxrl.devices import cache_compilations, distributed, use_all_cores
-from jaxrl.env import Env, Step
-from jaxrl.importance import importance
-from jaxrl.memories import FFM, GRU, LRU, LSTM, GTrXL
+from jaxrl.clock import (
+    Clock,
+)
+from jaxrl.devices import (
+    cache_compilations,
+    distributed,
+    use_all_cores,
+)
+from jaxrl.env import (
+    Env,
+    Step,
+    Tasks,
+)
+from jaxrl.importance import (
+    importance,
+)
+from jaxrl.memories import (
+    FFM,
+    GRU,
+    LRU,
+    LSTM,
+    GTrXL,
+)
 from jaxrl.meta import (
     CMAES,
     ES,
@@ -69,12 +99,38 @@ from jaxrl.meta import (
     SepCMAES,
     meta_gradient,
 )
-from jaxrl.networks import CNN, MLP, Network
-from jaxrl.optimizers import OPEN, SmallFC
-from jaxrl.replay import Prioritized, Uniform
-from jaxrl.report import report
-from jaxrl.rollout import evaluate
-from jaxrl.rule_file import load_agent, load_rule, rule_card, save_rule
+from jaxrl.networks import (
+    CNN,
+    MLP,
+    Network,
+    Views,
+)
+from jaxrl.optimizer import (
+    Optimizer,
+)
+from jaxrl.optimizers import (
+    OPEN,
+    SmallFC,
+)
+from jaxrl.replay import (
+    Prioritized,
+    Uniform,
+)
+from jaxrl.report import (
+    report,
+)
+from jaxrl.rollout import (
+    Episode,
+    Policy,
+    Transition,
+    evaluate,
+)
+from jaxrl.rule_file import (
+    load_agent,
+    load_rule,
+    rule_card,
+    save_rule,
+)
 from jaxrl.rules import (
     DPO,
     LPG,
@@ -82,26 +138,69 @@ from jaxrl.rules import (
     SPO,
     TD,
     Clip,
-    Clock,
-    EpsilonGreedy,
+    Objective,
     PolicyGradient,
     QLambda,
+    Rule,
     Surrogate,
 )
-from jaxrl.runs.catalogue import compare, runs
-from jaxrl.runs.export import export, frame
-from jaxrl.runs.policy import best, policy
-from jaxrl.runs.rerun import rerun
-from jaxrl.spaces import Box, Discrete, Masked, MultiDiscrete
-from jaxrl.sweep import load, plan, sweep
-from jaxrl.sweep.grid import zipped
-from jaxrl.table import Table
-from jaxrl.train import Training, train
-from jaxrl.tree import pytree, static
-from jaxrl.tuning import tune
+from jaxrl.runs.catalogue import (
+    compare,
+    runs,
+)
+from jaxrl.runs.export import (
+    export,
+    frame,
+)
+from jaxrl.runs.policy import (
+    best,
+    policy,
+)
+from jaxrl.runs.rerun import (
+    rerun,
+)
+from jaxrl.schedules import (
+    Constant,
+    EpsilonGreedy,
+    Linear,
+)
+from jaxrl.spaces import (
+    Box,
+    Discrete,
+    Masked,
+    MultiDiscrete,
+)
+from jaxrl.sweep import (
+    load,
+    plan,
+    sweep,
+    zipped,
+)
+from jaxrl.table import (
+    Table,
+)
+from jaxrl.train import (
+    Training,
+    train,
+)
+from jaxrl.tree import (
+    pytree,
+    static,
+)
+from jaxrl.tuning import (
+    tune,
+)
+
+# Names of former versions of this package, which a user may still type.
+RENAMED = {
+    "ALGORITHMS": "PRESETS",
+    "Foresight": "tuning.CurveStopping",
+    "Gain": "PolicyGradientObjective",
+    "Lives": "InnerLoop",
+    "Online": "SelfTuning",
+}
 
 __all__ = [
-    "ALGORITHMS",
     "CMAES",
     "CNN",
     "DPO",
@@ -112,22 +211,27 @@ __all__ = [
     "LPO",
     "LRU",
     "LSTM",
+    "MDPO",
     "MLP",
     "OPEN",
     "PES",
+    "PRESETS",
     "SNES",
     "SPO",
     "SQIRL",
     "TD",
     "ActorCritic",
+    "Algorithm",
     "Bootstrap",
     "Box",
     "Clip",
     "Clock",
     "Constant",
+    "CrossQ",
     "Curriculum",
     "Discrete",
     "Env",
+    "Episode",
     "EpsilonGreedy",
     "Evolution",
     "GTrXL",
@@ -138,17 +242,23 @@ __all__ = [
     "MetaGradient",
     "MultiDiscrete",
     "Network",
+    "Objective",
     "OffPolicy",
     "OnPolicy",
     "Optimizer",
     "OuterCritic",
     "PersistentEvolution",
+    "Policy",
     "PolicyGradient",
     "PolicyGradientObjective",
+    "Preset",
     "Prioritized",
     "QLambda",
     "QLearning",
     "RegularizedEvolution",
+    "RewardModel",
+    "Rewarded",
+    "Rule",
     "SelfTuning",
     "SepCMAES",
     "SmallFC",
@@ -156,11 +266,15 @@ __all__ = [
     "Stream",
     "Surrogate",
     "Table",
+    "Tasks",
     "Training",
+    "Transition",
     "Uniform",
+    "Views",
     "a2c",
     "best",
     "c51",
+    "cache_compilations",
     "compare",
     "crossq",
     "ddpg",
@@ -223,4 +337,8 @@ __all__ = [
     "zipped",
 ]
 
-cache_compilations()
+
+def __getattr__(name: str) -> Any:
+    if name in RENAMED:
+        raise AttributeError(f"rl.{name} is called rl.{RENAMED[name]} now.")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

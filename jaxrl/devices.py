@@ -1,12 +1,12 @@
-"""What jax is told before it starts: every core of a CPU as a device, and a compilation cache on
-disk.
-"""
+"""Settings of jax: each core of a CPU as a device, several processes, a compilation cache."""
 
 import os
 import pathlib
+from typing import Any
 
 import jax
 import platformdirs
+from jax.experimental.compilation_cache import compilation_cache
 
 # a loop over little data (a step of an environment, a key) becomes one function rather than a call
 # for each operation
@@ -16,8 +16,8 @@ SMALL_LOOPS = "--xla_backend_extra_options=xla_cpu_small_while_loop_byte_thresho
 def use_all_cores(
     cores: int | None = None, *, members: int | None = None, threads: int | None = None
 ) -> int:
-    """Makes each core of a CPU a device of its own, so that a sweep uses them all. Call it before
-    anything else of jax.
+    """Make each core of a CPU a device, so that a sweep uses them all. Call it before anything else
+    of jax.
 
     cores: how many devices; by default as many as this process may use, and no more than the
     `members` of the sweep. threads: that the devices share, by default one each: one XLA program of
@@ -55,11 +55,11 @@ def _cores() -> int:
 def distributed(
     coordinator: str | None = None, num_processes: int | None = None, process: int | None = None
 ) -> None:
-    """Joins the processes of one job, so that `rl.sweep(..., folder=)` shares its chunks among
+    """Join the processes of one job, so that `rl.sweep(..., folder=)` shares its chunks among
     them. Call it before anything else of jax (also before `use_all_cores`), in each of them.
 
-    Under Slurm, Kubernetes, mpirun and on TPU pods jax finds the others by itself; elsewhere name
-    them: `coordinator` is the first one's address, "host:port", `process` this one's number of
+    Under Slurm, Kubernetes, mpirun and on TPU pods jax finds the others; elsewhere name them:
+    `coordinator` is the first one's address, "host:port", `process` this one's number of
     `num_processes`.
 
     Raises:
@@ -76,11 +76,15 @@ def distributed(
 
 
 def cache_compilations() -> None:
-    """Keeps compiled programs in the user's cache folder, unless JAX_COMPILATION_CACHE_DIR already
-    names one.
+    """Keep compiled programs in the user's cache folder, so that a later process need not compile
+    them. `rl.sweep`, `rl.tune`, `rl.plan` and `rl.rerun` call it.
 
-    JAX_ENABLE_COMPILATION_CACHE=false switches it off.
+    It changes nothing where jax has a folder already, as by JAX_COMPILATION_CACHE_DIR, or where
+    JAX_ENABLE_COMPILATION_CACHE=false switches the cache off.
     """
-    if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
-        folder = pathlib.Path(platformdirs.user_cache_dir("jaxrl")) / "xla"
-        jax.config.update("jax_compilation_cache_dir", str(folder))
+    config: Any = jax.config
+    if config.jax_compilation_cache_dir is not None or not config.jax_enable_compilation_cache:
+        return
+    folder = pathlib.Path(platformdirs.user_cache_dir("jaxrl")) / "xla"
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    compilation_cache.reset_cache()  # jax looks for a folder once, when it first compiles

@@ -1,46 +1,145 @@
-"""What an environment is: a frozen pytree of its own parameters with two pure functions."""
+"""The contracts of environments and of distributions of environments.
 
-from typing import Any, Protocol
+Both are frozen pytrees of their own parameters with pure functions: `Env` is one environment,
+`Tasks` a distribution that environments are sampled from. Subclass them under `@pytree`:
+
+    @pytree
+    class Corridor(Env):
+        goal: float = 1.0
+        max_steps: int = static(default=20)
+        action_space = Discrete(2)
+"""
+
+from typing import Any
 
 import jax
 
-from jaxrl.spaces import Space
 from jaxrl.tree import pytree
 
-State = Any  # a pytree: copying it forks the world, storing it is a save game
+State = Any  # a pytree: a copy of it is a fork of the environment, a stored one a saved game
 Obs = Any  # an array, or a pytree of arrays; in a `spaces.Masked` where some actions are forbidden
 
 
 @pytree
 class Step:
-    """What one action led to.
+    """Result of one action.
 
-    obs: the true successor, also when it ends the episode. reward: float []. terminated: bool [],
-    True when the state is final, so that no reward can follow; the time limit is not the
-    environment's business (`max_steps` is its number). info: a dictionary of arrays, of the same
-    structure at each step.
+    obs: the true successor, also at the end of an episode. reward: float [] (a team: [A]).
+    terminated: bool [] (a team: [A] or []), True in a final state, after which no reward can
+    follow; the time limit is not part of it (see `Env.max_steps`). info: a dictionary of arrays of
+    the same structure at each step.
     """
 
     obs: Obs
     reward: jax.Array
     terminated: jax.Array
-    info: dict[str, Any]
+    info: dict[str, jax.Array]
 
 
-class Env(Protocol):
-    """A pytree of its own parameters.
+class Env:
+    """Base class of environments: a pytree of parameters with `reset` and `step`.
 
-    No auto-reset, no clock, no params argument: the rollout does these, once, for all.
+    No auto-reset, no step counter, no `params` argument: `jaxrl.rollout` does these once for all
+    environments. A subclass gives `max_steps` and `action_space` as fields, class attributes or
+    properties. None of the attributes below is a field of the dataclass unless the subclass
+    annotates it.
+
+    max_steps: int, static. Number of steps after which an episode is truncated (not terminated).
+    action_space: `spaces.Space` of one agent.
+    num_agents: int, static, or None. A team of A agents sets A: observations, actions and rewards
+      then have a leading axis [A], and `terminated` is [A] or, where all agents end at once, [].
+      None is a single agent without that axis, which is not the same as a team of 1.
+    channels: tuple of names, static. Entries of `Step.info` (float [] or [K]) that the rollout
+      keeps in transitions and sums over each episode, e.g. ("cost",).
+    draw: method `draw(self, ax, state)` that draws a state on matplotlib Axes for `plot.gif`, or
+      None.
     """
 
-    @property
-    def max_steps(self) -> int:
-        """The length after which an episode is cut off (a truncation, never a death). Static."""
-        ...
+    # Any, as a field, a class attribute or a property may override each of them
+    max_steps: Any  # int
+    action_space: Any  # Space
+    num_agents: Any = None  # int | None
+    channels: Any = ()  # tuple[str, ...]
+    draw: Any = None  # Callable[[Axes, State], None] | None
 
-    @property
-    def action_space(self) -> Space: ...
+    def reset(self, key: jax.Array) -> tuple[State, Obs]:
+        """Initial state and first observation of an episode."""
+        raise NotImplementedError(f"{type(self).__name__} has no reset(self, key) -> (state, obs).")
 
-    def reset(self, key: jax.Array) -> tuple[State, Obs]: ...
+    def step(self, key: jax.Array, state: State, action: jax.Array) -> tuple[State, Step]:
+        """State after an action and what it led to."""
+        raise NotImplementedError(
+            f"{type(self).__name__} has no step(self, key, state, action) -> (state, Step)."
+        )
 
-    def step(self, key: jax.Array, state: State, action: jax.Array) -> tuple[State, Step]: ...
+
+class Tasks:
+    """Base class of distributions of environments: a pytree, in the place of an environment for
+    meta-learners and curricula.
+
+    All samples have the same type, static parameters and shapes of leaves, so that
+    `jax.vmap(tasks.sample)(keys)` is a family of environments and one program trains on it.
+    """
+
+    channels: Any = ()  # as of an `Env`
+
+    def sample(self, key: jax.Array) -> Any:
+        """An environment of the distribution."""
+        raise NotImplementedError(f"{type(self).__name__} has no sample(self, key) -> Env.")
+
+    def score(self, env: Any, episode_return: jax.Array) -> jax.Array:
+        """A mean episode return on `env`, made comparable between environments. Any shape.
+
+        The default is the return itself; a share of the optimal return is another choice.
+        """
+        return episode_return
+
+
+def check_env(env: Any, user: Any = None) -> None:
+    """Raise a TypeError where `env` is not one environment; `user` is the object that takes it."""
+    if isinstance(env, Env):
+        return
+    taker = "An environment" if user is None else f"The environment of {_name(user)}"
+    if isinstance(env, Tasks):
+        raise TypeError(
+            f"{taker} can't be {_name(env)}, a distribution of environments (a Tasks): write one "
+            "of its samples, tasks.sample(jax.random.key(0)), or use a meta-learner, which trains "
+            "on the whole distribution."
+        )
+    if isinstance(env, str):
+        raise TypeError(f"{taker} can't be the text {env!r}: write envs.make({env!r}).")
+    if isinstance(env, type) and issubclass(env, Env):
+        raise TypeError(f"{taker} can't be the class {env.__name__}: write {env.__name__}().")
+    raise TypeError(
+        f"{taker} can't be {_name(env)}, which is not an Env: write `class "
+        f"{_name(env)}(rl.Env)` with max_steps, action_space, reset and step, under @rl.pytree; or "
+        "take one by name, envs.make('CartPole-v1')."
+    )
+
+
+def check_tasks(tasks: Any, user: Any = None) -> None:
+    """Raise a TypeError where `tasks` is not a distribution of environments; `user` is the object
+    that takes it.
+    """
+    if isinstance(tasks, Tasks):
+        return
+    taker = "A meta-learner" if user is None else _name(user)
+    if isinstance(tasks, Env):
+        raise TypeError(
+            f"{taker} trains on a distribution of environments (a Tasks) in place of one "
+            f"environment, and got {_name(tasks)}: write, say, envs.distribution('LPGGrid-tiny'), "
+            "or a class of your own with sample(key) -> Env that subclasses rl.Tasks."
+        )
+    if isinstance(tasks, str):
+        raise TypeError(
+            f"{taker} trains on a distribution of environments (a Tasks), and got the text "
+            f"{tasks!r}: write envs.distribution({tasks!r})."
+        )
+    raise TypeError(
+        f"{taker} trains on a distribution of environments (a Tasks), and got {_name(tasks)}: "
+        f"write `class {_name(tasks)}(rl.Tasks)` with sample(key) -> Env, under @rl.pytree."
+    )
+
+
+def _name(x: Any) -> str:
+    return x.__name__ if isinstance(x, type) else type(x).__name__

@@ -100,6 +100,11 @@ def _check_heads(heads: Mapping[str, int], out: Out) -> None:
 
 
 def _build(network: Builder, memory: Memory | None, heads: Mapping[str, int]) -> Recurrent:
+    if memory is not None and isinstance(network, Views):
+        raise ValueError(
+            "A memory has one input for all heads, and Views gives each head a part of the "
+            "observation: leave memory= out, or write network=rl.MLP()."
+        )
     if memory is None:
         body = network(heads)
         return Recurrent(
@@ -344,3 +349,57 @@ class CNN:
             )
         image = obs if jnp.ndim(obs) == 3 else obs[..., None]
         return image.astype(jnp.float32) / (255.0 if image.dtype == jnp.uint8 else 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Views:
+    """A network whose heads read parts of the observation, a dictionary: a critic may see more than
+    its actor.
+
+    `Views(MLP(), reads={"value": "state"}, default="obs")`: the head "value" reads obs["state"], all
+    others read obs["obs"]; heads that read the same part share a network as `network` has it.
+    networks: builders for some of the parts in place of `network`, {part: builder}.
+    """
+
+    network: Builder = MLP()
+    reads: Any = ()  # {head: part}
+    default: str = "obs"
+    networks: Any = ()  # {part: builder}
+
+    def __post_init__(self) -> None:
+        for name in ("reads", "networks"):  # hashable, so that equal ones share a compilation
+            items = dict(getattr(self, name)).items()
+            object.__setattr__(self, name, tuple(sorted(items, key=lambda item: item[0])))
+
+    def __call__(self, heads: Mapping[str, int]) -> Network:
+        part_of = dict(self.reads)
+        groups: dict[str, dict[str, int]] = {}
+        for head, size in heads.items():
+            groups.setdefault(part_of.get(head, self.default), {})[head] = size
+        builders = dict(self.networks)
+        parts = {part: builders.get(part, self.network)(group) for part, group in groups.items()}
+
+        def init(key: jax.Array, obs: Any) -> Params:
+            keys = jax.random.split(key, len(parts))
+            return {
+                part: network.init(key, _part(obs, part))
+                for key, (part, network) in zip(keys, parts.items(), strict=True)
+            }
+
+        def apply(params: Params, obs: Any) -> Out:
+            out: Out = {}
+            for part, network in parts.items():
+                out |= network.apply(params[part], _part(obs, part))
+            return out
+
+        return Network(init, apply)
+
+
+def _part(obs: Any, part: str) -> Any:
+    if not isinstance(obs, Mapping) or part not in obs:
+        parts = ", ".join(map(repr, obs)) if isinstance(obs, Mapping) else "it is no dictionary"
+        raise ValueError(
+            f"Views reads the part {part!r} of the observation, which has none of that name "
+            f"({parts}): name its parts in reads= and default=."
+        )
+    return obs[part]

@@ -1,8 +1,9 @@
 """Running mean and standard deviation of a stream of batches, as a pytree (Chan et al., 1979).
 
-And what every algorithm does with them: `see` scales observations, `scale_rewards` rewards.
-Statistics are () where not asked for. What `enabled` says is a leaf: a plain True or False, or
-traced, for a sweep that has both in one program.
+And the two normalisations that algorithms have: of observations, and of rewards by the standard
+deviation of the discounted return. Their statistics are None where a normalisation is off: its
+switch `enabled` is a leaf, and a plain False leaves it out of the program; a traced switch has both
+in one program, for a sweep over it.
 """
 
 import math
@@ -17,33 +18,26 @@ from jaxrl.tree import pytree
 
 @pytree
 class Running:
-    """`mean` and `variance` have the structure and shapes of one observation; `count` is how many
-    they were taken over.
-    """
+    """Statistics over `count` samples: `mean` and `variance` have the structure of one sample."""
 
     mean: Any
     variance: Any
     count: jax.Array
 
 
-def start(example: Any) -> Running:
-    """Mean 0 and variance 1, held by next to no data: what `apply` does with it is next to nothing.
-
-    A mask has none.
-    """
+def init_running(example: Any) -> Running:
+    """Mean 0 and variance 1 with the weight of 1e-4 samples. An action mask has no statistics."""
     zeros = jax.tree.map(lambda x: jnp.zeros(jnp.shape(x), jnp.float32), visible(example))
     return Running(zeros, jax.tree.map(jnp.ones_like, zeros), jnp.array(1e-4))
 
 
 def update(running: Running, batch: Any, axes: tuple[int, ...] = (0,)) -> Running:
-    """Takes in a batch: `batch` has the leading `axes` [0, 1, ...] before one observation's
-    shape.
-    """
+    """Return the statistics with a batch; its leading `axes` (0, 1, ...) are samples."""
     batch = visible(batch)
     count = math.prod(jax.tree.leaves(batch)[0].shape[: len(axes)])
     total = running.count + count
 
-    def to_means(mean: jax.Array, x: jax.Array) -> jax.Array:
+    def mean_of(mean: jax.Array, x: jax.Array) -> jax.Array:
         return mean + (x.astype(jnp.float32).mean(axes) - mean) * count / total
 
     def variance_of(mean: jax.Array, variance: jax.Array, x: jax.Array) -> jax.Array:
@@ -51,13 +45,13 @@ def update(running: Running, batch: Any, axes: tuple[int, ...] = (0,)) -> Runnin
         between = (x.mean(axes) - mean) ** 2 * running.count * count / total
         return (variance * running.count + x.var(axes) * count + between) / total
 
-    mean = jax.tree.map(to_means, running.mean, batch)
+    mean = jax.tree.map(mean_of, running.mean, batch)
     variance = jax.tree.map(variance_of, running.mean, running.variance, batch)
     return Running(mean, variance, total)
 
 
-def apply(running: Running, x: Any, limit: float = 10.0) -> Any:
-    """(x - mean) / std, held within `limit` standard deviations; `x` may have leading axes."""
+def standardize(running: Running, x: Any, limit: float = 10.0) -> Any:
+    """(x - mean) / std, clipped to `limit` standard deviations; `x` may have leading axes."""
 
     def one(mean: jax.Array, variance: jax.Array, x: jax.Array) -> jax.Array:
         mean, variance = (
@@ -71,83 +65,99 @@ def apply(running: Running, x: Any, limit: float = 10.0) -> Any:
 # ------------------------------------------------------------------------------------- observations
 
 
-def see(stats: Running | tuple[()], obs: Any, enabled: Any) -> Any:
-    """Observations [..., shape] as a network should see them, scaled where `enabled`; an action
-    mask stays as it is.
+def init_obs(enabled: Any, example: Any) -> Running | None:
+    """Return the statistics of observations at the start; None where `enabled` is a plain False."""
+    return None if enabled is False else init_running(example)
+
+
+def update_obs(stats: Running | None, obs: Any) -> Running | None:
+    """Return the statistics with observations [T, B, ...]."""
+    return None if stats is None else update(stats, obs, axes=(0, 1))
+
+
+def normalize_obs(stats: Running | None, obs: Any, enabled: Any) -> Any:
+    """Observations [..., shape], standardized where `enabled`; an action mask stays as it is.
 
     Raises:
       TypeError: `enabled` is traced and an observation is whole numbers.
     """
-    if not isinstance(stats, Running):
+    if stats is None:
         return obs
-    seen = visible(obs)
+    raw = visible(obs)
     if not isinstance(enabled, bool):
-        _check_floats(seen)
-    chosen = jax.tree.map(lambda new, old: jnp.where(enabled, new, old), apply(stats, seen), seen)
-    return with_visible(obs, chosen)
+        _check_floats(raw)
+    scaled = standardize(stats, raw)
+    selected = jax.tree.map(lambda new, old: jnp.where(enabled, new, old), scaled, raw)
+    return with_visible(obs, selected)
 
 
 def _check_floats(obs: Any) -> None:
-    """An observation that is whole numbers, as an image of bytes, would be another one where it is
-    cast but not scaled.
+    """Check that observations are floats or bits.
 
-    Bits are the same numbers as floats.
+    A cast alone would change whole numbers, as an image of bytes, into another observation.
     """
     for leaf in jax.tree.leaves(obs):
         if not (jnp.issubdtype(leaf.dtype, jnp.floating) or leaf.dtype == bool):
             raise TypeError(
                 "normalize_obs is traced (swept, or a leaf under jit), but observations are "
-                f"{leaf.dtype}, which a network "
-                "may read in another way than floats. Put it in static=: a program with it and "
-                "one without."
+                f"{leaf.dtype}, which a network may read in another way than floats. Put it in "
+                "static=: a program with it and one without."
             )
 
 
 # ------------------------------------------------------------------------------------------ rewards
 
 
-def scale_rewards(
-    stats: Running | tuple[()],
-    total: Any,
-    reward: jax.Array,
-    done: jax.Array,
-    gamma: Any,
-    enabled: Any,
-    limit: float = 10.0,
-) -> tuple[Any, Any, jax.Array]:
-    """Rewards over the running standard deviation of the discounted return (Engstrom et al., 2020,
-    code-level 2).
+@pytree
+class ReturnStats:
+    """Statistics of the discounted return, and its value so far in each column, `total` [B]."""
 
-    `stats` are of that return, `total` [B] is its value so far in each environment; reward and done
-    are [T, B]. Returns both, after these steps, and the rewards, held within `limit` where
-    `enabled`.
-    """
-    if not isinstance(stats, Running):
-        return stats, total, reward
-    stats, total = follow_returns(stats, total, reward, done, gamma)
-    scaled = jnp.clip(reward * reward_scale(stats, True), -limit, limit)
-    return stats, total, jnp.where(enabled, scaled, reward)
+    running: Running
+    total: jax.Array
 
 
-def follow_returns(
-    stats: Running, total: jax.Array, reward: jax.Array, done: jax.Array, gamma: Any
-) -> tuple[Running, jax.Array]:
-    """The statistics of the discounted return, and its value so far [B], after rewards [T, B]."""
+def init_returns(enabled: Any, shape: tuple[int, ...]) -> ReturnStats | None:
+    """Return the statistics of returns at the start; None where `enabled` is a plain False."""
+    return None if enabled is False else ReturnStats(init_running(0.0), jnp.zeros(shape))
+
+
+def continue_returns(stats: ReturnStats | None, ongoing: jax.Array) -> ReturnStats | None:
+    """Return the statistics with sums that go on only where an episode is `ongoing` [B]."""
+    if stats is None:
+        return None
+    return ReturnStats(stats.running, jnp.where(ongoing, stats.total, 0.0))
+
+
+def update_returns(
+    stats: ReturnStats | None, reward: jax.Array, done: jax.Array, gamma: Any
+) -> ReturnStats | None:
+    """Return the statistics after rewards [T, B]."""
+    if stats is None:
+        return None
 
     def discount(total: jax.Array, now: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         reward, done = now
         total = gamma * total + reward
         return jnp.where(done, 0.0, total), total
 
-    total, totals = jax.lax.scan(discount, total, (reward, done))
-    return update(stats, totals, axes=(0, 1)), total
+    total, totals = jax.lax.scan(discount, stats.total, (reward, done))
+    return ReturnStats(update(stats.running, totals, axes=(0, 1)), total)
 
 
-def reward_scale(stats: Running | tuple[()], enabled: Any) -> jax.Array | float:
-    """The factor alone, for rewards that are stored raw and scaled when they are read.
-
-    []; 1 where not `enabled`.
+def scale_rewards(
+    stats: ReturnStats | None, reward: jax.Array, enabled: Any, limit: float = 10.0
+) -> jax.Array:
+    """Rewards over the running standard deviation of the discounted return, clipped to `limit`
+    (Engstrom et al., 2020, code-level optimisation 2), where `enabled`.
     """
-    if not isinstance(stats, Running):
+    if stats is None:
+        return reward
+    scaled = jnp.clip(reward * reward_scale(stats, True), -limit, limit)
+    return jnp.where(enabled, scaled, reward)
+
+
+def reward_scale(stats: ReturnStats | None, enabled: Any) -> jax.Array | float:
+    """The factor of `scale_rewards`, for rewards that are stored raw and scaled when sampled. []."""
+    if stats is None:
         return 1.0
-    return jnp.where(enabled, jax.lax.rsqrt(stats.variance + 1e-8), 1.0)
+    return jnp.where(enabled, jax.lax.rsqrt(stats.running.variance + 1e-8), 1.0)

@@ -1,6 +1,4 @@
-"""How far a program is, seen from the host: reports between programs, and one cheap call a row from
-inside one.
-"""
+"""How far a program is: reports between programs, and one callback a row from inside one."""
 
 import contextlib
 import contextvars
@@ -19,8 +17,8 @@ _LISTENER: contextvars.ContextVar[Callable[[Any, Any], None] | None] = contextva
 
 @contextlib.contextmanager
 def listening(listener: Callable[[Any, Any], None]) -> Iterator[None]:
-    """Programs traced inside this context call `listener(row, rows)` on the host as they start each
-    row.
+    """A context in which traced programs call `listener(row, rows)` on the host as each row
+    starts.
     """
     token = _LISTENER.set(listener)
     try:
@@ -30,8 +28,8 @@ def listening(listener: Callable[[Any, Any], None]) -> Iterator[None]:
 
 
 def tick(row: jax.Array, rows: int) -> None:
-    """Tells the listener, if there is one. `row` must belong to no member: then vmap calls the host
-    once, not per member.
+    """Call the listener, if there is one. `row` must not depend on the member: then vmap calls the
+    host once, not per member.
 
     A program that calls the host is not kept in jax's persistent compilation cache.
     """
@@ -42,12 +40,13 @@ def tick(row: jax.Array, rows: int) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Where a sweep is: whole members done, what they amount to with the parts of running ones, and
-    since when.
+    """How far a sweep is.
 
-    steps: environment steps taken so far (0 where the program has none). seconds: of running,
-    compilation left out. score: the interquartile mean of the returns that the running chunk's
-    members had in their last row; NaN before.
+    done: whole members. fraction: of all, parts of running members included; done_now: the fraction
+    that this call itself has computed, which gives the speed. steps: environment steps of this call
+    (0 where the program has none). seconds: of running, compilation left out. score: the
+    interquartile mean of the returns of the running chunk's members in their last row; NaN before,
+    or where the metrics have none.
     """
 
     done: int
@@ -55,13 +54,15 @@ class Report:
     fraction: float
     steps: float
     seconds: float
-    fresh: float  # the fraction that this call itself has computed: what the speed is of
+    done_now: float
     score: float = float("nan")
 
     @property
     def remaining(self) -> float:
         """Seconds left at the speed so far; infinite before anything is done."""
-        return self.seconds * (1.0 - self.fraction) / self.fresh if self.fresh > 0 else float("inf")
+        if not self.done_now > 0:
+            return float("inf")
+        return self.seconds * (1.0 - self.fraction) / self.done_now
 
 
 class Line:
@@ -114,8 +115,21 @@ class Line:
         self._bar.stop()
 
 
+@contextlib.contextmanager
+def shown(progress: bool | Callable[[Report], None]) -> Iterator[Callable[[Report], None] | None]:
+    """What gets the reports: a live line for True, a function itself, None for False."""
+    if progress is not True:
+        yield progress or None
+        return
+    line = Line()
+    try:
+        yield line
+    finally:
+        line.close()
+
+
 def clock(seconds: float) -> str:
-    """1:05, or 2:01:05; -:-- where it isn't known."""
+    """Seconds as text: 1:05, or 2:01:05; -:-- where infinite."""
     if seconds == float("inf"):
         return "-:--"
     minutes, rest = divmod(round(seconds), 60)

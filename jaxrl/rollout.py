@@ -1,8 +1,10 @@
-"""Playing: one step, many steps, whole episodes.
+"""Rollouts: one step, many steps, whole episodes. The time limit, the reset and the return are here.
 
-The clock, the reset and the return are written here and nowhere else.
+An environment of `num_agents` agents is played by one policy for all of them, vmapped over the
+agents; its agents then are columns of the batch: B environments of A agents are B * A columns.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -10,139 +12,354 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl import tree
+from jaxrl.clock import Metrics
 from jaxrl.env import Env
 from jaxrl.tree import pytree
 
-Policy = Callable[[jax.Array, Any, Any], tuple[Any, Any]]  # (key, memory, obs) -> (memory, action)
+RnnState = Any
+Action = Any
+Extras = Any
 
 
 @pytree
 class Episode:
-    """One environment in the middle of an episode. `memory` is the policy's, () when it has
-    none.
+    """An environment in the middle of an episode.
+
+    rnn_state: the policy's recurrent state, () without one. length, episode_return: of the steps so
+    far. info: the sum so far of each of the environment's `channels`. Of a team, obs, rnn_state and
+    episode_return have a leading [A].
     """
 
     state: Any
     obs: Any
-    memory: Any
+    rnn_state: RnnState
     length: jax.Array
-    ret: jax.Array
+    episode_return: jax.Array
+    info: dict[str, jax.Array]
 
 
 @pytree
 class Transition:
-    """One step. `next_obs` is the true successor, also at an episode's end; `memory` is the
-    policy's after reading `obs`.
+    """One step of an episode.
 
-    `ret` and `length` are the episode's so far, this step included.
+    next_obs: the true successor, also where the episode ends. terminated: no reward can follow;
+    truncated: cut off by the time limit. episode_return, length, episode_info: of the episode up to
+    and with this step. rnn_state: the policy's after reading `obs`. extras: what the policy returned
+    beside the action, () if nothing. info: this step's value of each of the environment's
+    `channels`. In a team, length is 0 at the steps that follow an agent's own termination.
     """
 
     obs: Any
-    action: Any
+    action: Action
     reward: jax.Array
     next_obs: Any
     terminated: jax.Array
     truncated: jax.Array
-    ret: jax.Array
+    episode_return: jax.Array
     length: jax.Array
-    memory: Any
+    rnn_state: RnnState
+    extras: Extras
+    info: dict[str, jax.Array]
+    episode_info: dict[str, jax.Array]
 
     @property
     def done(self) -> jax.Array:
+        """True at the last step of an episode."""
         return self.terminated | self.truncated
 
 
-def begin(key: jax.Array, env: Env, memory: Any = ()) -> Episode:
-    """A new episode; `memory` is the policy's at rest."""
-    state, obs = env.reset(key)
-    return Episode(state, obs, memory, jnp.int32(0), jnp.float32(0.0))
+@dataclasses.dataclass(frozen=True)
+class Policy:
+    """A function `(key, episode) -> (rnn_state, action, extras)`, and its first recurrent state.
 
-
-def step(key: jax.Array, env: Env, episode: Episode, action: Any) -> tuple[Episode, Transition]:
-    """One step, without a reset.
-
-    An action outside a box is clipped to it, and kept in the transition as it was chosen.
+    The function sees the whole episode, so that a planner can start from `episode.state`; most
+    policies read `episode.obs` and `episode.rnn_state`. extras: what learning wants of it later
+    (log-probabilities, visit counts), () if nothing. rnn_state: at the start of an episode; zeros,
+    or () without one.
     """
-    state, result = env.step(key, episode.state, env.action_space.clip(action))
+
+    function: Callable[[jax.Array, Episode], tuple[RnnState, Action, Extras]]
+    rnn_state: RnnState = ()
+
+    def __call__(self, key: jax.Array, episode: Episode) -> tuple[RnnState, Action, Extras]:
+        return self.function(key, episode)
+
+
+@pytree
+class Experience:
+    """What an algorithm collects before it learns: transitions [T, B], and the episodes that the
+    first of them continue [B].
+    """
+
+    start: Episode
+    transitions: Transition
+
+
+@pytree
+class Evaluation:
+    """Whole episodes: the return of each [N], or of each agent [N, A], and the sum of each channel."""
+
+    episode_return: jax.Array
+    info: dict[str, jax.Array]
+
+
+# ------------------------------------------------------------------------------------------- a step
+
+
+def reset(key: jax.Array, env: Env, rnn_state: RnnState = ()) -> Episode:
+    """Return a new episode. rnn_state: of the policy, of one agent."""
+    state, obs = env.reset(key)
+    start_return, info = jnp.float32(0.0), {}
+    if env.num_agents is not None:
+        start_return = jnp.zeros(env.num_agents)
+        rnn_state = _for_each_agent(env.num_agents, rnn_state)
+    if env.channels:
+        shapes = jax.eval_shape(lambda key: _first_info(key, env, state), key)
+        info = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), shapes)
+    return Episode(state, obs, rnn_state, jnp.int32(0), start_return, info)
+
+
+def step(
+    key: jax.Array, env: Env, episode: Episode, action: Action, extras: Extras = ()
+) -> tuple[Episode, Transition]:
+    """Return the episode after one step, without a reset, and the transition.
+
+    An action outside a box is clipped to it for the environment; the transition holds it unclipped.
+    """
+    state, result = env.step(key, episode.state, _clip(env, action))
     reward = jnp.asarray(result.reward, jnp.float32)
-    length, ret = episode.length + 1, episode.ret + reward
+    length, episode_return = episode.length + 1, episode.episode_return + reward
     terminated = jnp.asarray(result.terminated, bool)
-    truncated = (length >= env.max_steps) & ~terminated
+    info = {name: jnp.asarray(result.info[name], jnp.float32) for name in env.channels}
+    episode_info = jax.tree.map(jnp.add, episode.info, info)
+    if env.num_agents is None:
+        truncated = (length >= env.max_steps) & ~terminated
+        reported_length = length
+    else:
+        terminated = jnp.broadcast_to(terminated, (env.num_agents,))
+        over = terminated.all() | (length >= env.max_steps)
+        truncated = over & ~terminated
+        reported_length = jnp.where(terminated & ~over, 0, length)
     transition = Transition(
-        episode.obs, action, reward, result.obs, terminated, truncated, ret, length, episode.memory
+        obs=episode.obs,
+        action=action,
+        reward=reward,
+        next_obs=result.obs,
+        terminated=terminated,
+        truncated=truncated,
+        episode_return=episode_return,
+        length=reported_length,
+        rnn_state=episode.rnn_state,
+        extras=extras,
+        info=info,
+        episode_info=episode_info,
     )
-    return Episode(state, result.obs, episode.memory, length, ret), transition
+    after = Episode(state, result.obs, episode.rnn_state, length, episode_return, episode_info)
+    return after, transition
 
 
-def advance(key: jax.Array, env: Env, episode: Episode, action: Any) -> tuple[Episode, Transition]:
-    """One step, and a true reset where it ends the episode.
+def step_autoreset(
+    key: jax.Array, env: Env, episode: Episode, action: Action, extras: Extras = ()
+) -> tuple[Episode, Transition]:
+    """Return the episode after one step, a new one where it ended, and the transition.
 
-    The policy's memory is reset too: a memory starts as zeros.
+    The policy's recurrent state is reset to zeros with it.
     """
     key_step, key_reset = jax.random.split(key)
-    return _advance(key_step, key_reset, env, episode, action)
+    return _step_autoreset(key_step, key_reset, env, episode, action, extras)
 
 
-def _advance(
-    key_step: jax.Array, key_reset: jax.Array, env: Env, episode: Episode, action: Any
+def _step_autoreset(
+    key_step: jax.Array,
+    key_reset: jax.Array,
+    env: Env,
+    episode: Episode,
+    action: Action,
+    extras: Extras,
 ) -> tuple[Episode, Transition]:
-    ongoing, transition = step(key_step, env, episode, action)
-    fresh = begin(key_reset, env, jax.tree.map(jnp.zeros_like, episode.memory))
-    return tree.where(transition.done, fresh, ongoing), transition
+    ongoing, transition = step(key_step, env, episode, action, extras)
+    state, obs = env.reset(key_reset)
+    fresh = Episode(
+        state=state,
+        obs=obs,
+        rnn_state=jax.tree.map(jnp.zeros_like, episode.rnn_state),
+        length=jnp.int32(0),
+        episode_return=jnp.zeros_like(episode.episode_return),
+        info=jax.tree.map(jnp.zeros_like, episode.info),
+    )
+    over = transition.done if env.num_agents is None else transition.done.all()
+    return tree.where(over, fresh, ongoing), transition
+
+
+# --------------------------------------------------------------------------------------- many steps
 
 
 def rollout(
     key: jax.Array, env: Env, policy: Policy, episodes: Episode, num_steps: int
 ) -> tuple[Episode, Transition]:
-    """Plays `num_steps` steps in each of B environments that are in the middle of `episodes` [B].
+    """Play `num_steps` steps in each of B environments, on from `episodes` [B].
 
-    Transitions [T, B].
+    Returns the episodes after them [B], and the transitions [T, B]; of a team [T, B * A].
     """
 
     def play(keys: jax.Array, episode: Episode) -> tuple[Episode, Transition]:
         key_act, key_step, key_reset = keys
-        memory, action = policy(key_act, episode.memory, episode.obs)
-        return _advance(key_step, key_reset, env, tree.replace(episode, memory=memory), action)
+        rnn_state, action, extras = _act(key_act, env, policy, episode)
+        episode = tree.replace(episode, rnn_state=rnn_state)
+        return _step_autoreset(key_step, key_reset, env, episode, action, extras)
 
     words = _key_words(key, num_steps, episodes.length.shape[0], 3)
-    return jax.lax.scan(
+    episodes, transitions = jax.lax.scan(
         lambda now, words: jax.vmap(play)(_keys_of(key, words), now), episodes, words
     )
+    if env.num_agents is None:
+        return episodes, transitions
+    return episodes, _agents_as_columns(transitions)
 
 
-def evaluate(
-    key: jax.Array, env: Env, policy: Policy, num_episodes: int, memory: Any = None
-) -> jax.Array:
-    """The return of each of `num_episodes` whole episodes. [num_episodes].
+def play_episodes(key: jax.Array, env: Env, policy: Policy, num_episodes: int) -> Evaluation:
+    """Play `num_episodes` whole episodes side by side.
 
-    It always takes `max_steps` steps; an episode that is over stands still. `memory` is the
-    policy's at rest, by default its own `policy.memory` if it has one.
+    It always computes `max_steps` steps; an episode that is over does not change any more.
     """
-    memory = getattr(policy, "memory", ()) if memory is None else memory
 
     def move(keys: jax.Array, episode: Episode, over: jax.Array) -> tuple[Episode, jax.Array]:
         key_act, key_step = keys
-        memory, action = policy(key_act, episode.memory, episode.obs)
-        following, transition = step(key_step, env, tree.replace(episode, memory=memory), action)
-        return tree.where(over, episode, following), over | transition.done
+        rnn_state, action, extras = _act(key_act, env, policy, episode)
+        following, transition = step(
+            key_step, env, tree.replace(episode, rnn_state=rnn_state), action, extras
+        )
+        done = transition.done if env.num_agents is None else transition.done.all()
+        return tree.where(over, episode, following), over | done
 
     key_reset, key_play = jax.random.split(key)
-    first = jax.vmap(lambda key: begin(key, env, memory))(jax.random.split(key_reset, num_episodes))
-
+    first = jax.vmap(lambda key: reset(key, env, policy.rnn_state))(
+        jax.random.split(key_reset, num_episodes)
+    )
     start = (first, jnp.zeros(num_episodes, bool))
     words = _key_words(key_play, env.max_steps, num_episodes, 2)
     (last, _), _ = jax.lax.scan(
         lambda now, words: (jax.vmap(move)(_keys_of(key, words), *now), None), start, words
     )
-    return last.ret
+    return Evaluation(last.episode_return, last.info)
+
+
+def evaluate(
+    key: jax.Array, env: Env, policy: Policy | Callable[..., Any], num_episodes: int
+) -> jax.Array:
+    """The return of each of `num_episodes` whole episodes. [num_episodes], of a team [.., A].
+
+    policy: a `Policy`, or a function `(key, episode) -> (rnn_state, action, extras)` without a
+    recurrent state.
+    """
+    policy = policy if isinstance(policy, Policy) else Policy(policy)
+    return play_episodes(key, env, policy, num_episodes).episode_return
+
+
+def episode_metrics(env: Env, batch: Transition) -> Metrics:
+    """The number of `episodes` that ended in a batch, and means over them: `return`, `length` and
+    each channel's sum. NaN where none ended. [].
+    """
+    ended = batch.done if env.num_agents is None else batch.done & (batch.length > 0)
+    count = ended.sum()
+
+    def mean(x: jax.Array) -> jax.Array:
+        shape = ended.shape + (1,) * (x.ndim - ended.ndim)
+        total = jnp.sum(x * ended.reshape(shape), axis=tuple(range(ended.ndim)))
+        return jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan)
+
+    channels = {name: mean(x) for name, x in batch.episode_info.items()}
+    own = {"return": mean(batch.episode_return), "length": mean(batch.length), "episodes": count}
+    return own | channels
+
+
+# -------------------------------------------------------------------------------------------- teams
+
+
+def num_columns(env: Env, num_envs: int) -> int:
+    """The width of a batch that `num_envs` environments fill: one column for each agent."""
+    return num_envs * (env.num_agents or 1)
+
+
+def example_obs(env: Env, episodes: Episode) -> Any:
+    """One agent's observation of the first of `episodes` [B]."""
+    first = jax.tree.map(lambda x: x[0], episodes.obs)
+    return first if env.num_agents is None else jax.tree.map(lambda x: x[0], first)
+
+
+def columns(env: Env, x: Any) -> Any:
+    """What has an entry for each environment [B, ...] as one for each column, agents side by side.
+
+    Arrays of a team have [B, A, ...]; they become [B * A, ...].
+    """
+    if env.num_agents is None:
+        return x
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), x)
+
+
+def per_column(env: Env, x: jax.Array) -> jax.Array:
+    """What an environment's agents share [B] as one for each column."""
+    return x if env.num_agents is None else jnp.repeat(x, env.num_agents, axis=0)
+
+
+def _act(
+    key: jax.Array, env: Env, policy: Policy, episode: Episode
+) -> tuple[RnnState, Action, Extras]:
+    """The policy at one environment; at a team's, one call for each agent, with a key each."""
+    if env.num_agents is None:
+        return policy(key, episode)
+    if env.num_agents == 1:  # the program of a single agent
+        first = lambda x: jax.tree.map(lambda leaf: leaf[0], x)
+        alone = tree.replace(
+            episode,
+            obs=first(episode.obs),
+            rnn_state=first(episode.rnn_state),
+            episode_return=episode.episode_return[0],
+            info=first(episode.info),
+        )
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], policy(key, alone))
+    axes = Episode(None, 0, 0, None, 0, 0)  # type: ignore[arg-type]
+    return jax.vmap(policy, in_axes=(0, axes))(jax.random.split(key, env.num_agents), episode)
+
+
+def _clip(env: Env, action: Action) -> Action:
+    if env.num_agents is None:
+        return env.action_space.clip(action)
+    return jax.vmap(env.action_space.clip)(action)
+
+
+def _for_each_agent(num_agents: int, x: Any) -> Any:
+    return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num_agents, *jnp.shape(leaf))), x)
+
+
+def _agents_as_columns(batch: Transition) -> Transition:
+    """Transitions [T, B, A, ...] as [T, B * A, ...]."""
+    return jax.tree.map(lambda x: x.reshape(x.shape[0], -1, *x.shape[3:]), batch)
+
+
+def _first_info(key: jax.Array, env: Env, state: Any) -> dict[str, jax.Array]:
+    """The channels of a step, for their shapes."""
+    action = env.action_space.sample(key)
+    if env.num_agents is not None:
+        action = _for_each_agent(env.num_agents, action)
+    info = env.step(key, state, action)[1].info
+    missing = [name for name in env.channels if name not in info]
+    if missing:
+        raise ValueError(
+            f"{type(env).__name__}.channels names {missing[0]!r}, which is not in the info of its "
+            f"steps ({', '.join(info) or 'it is empty'}): leave it out of channels, or put it in."
+        )
+    return {name: jnp.asarray(info[name]) for name in env.channels}
+
+
+# --------------------------------------------------------------------------------------------- keys
 
 
 def _key_words(key: jax.Array, num_steps: int, width: int, uses: int) -> jax.Array:
     """Keys for each use of each step of each environment, as plain words. [T, B, uses, ...].
 
-    All at once, before the scan: to split inside it costs a fifth of a small environment's step.
-    Words, because jax 0.10's check of key reuse wrongly takes a scan over keys under vmap for a
-    reuse.
+    All at once, before the scan: splitting inside it costs a fifth of a small environment's step.
+    Words, as jax 0.10's check of key reuse wrongly takes a scan over keys under vmap for a reuse.
     """
     return jax.random.key_data(jax.random.split(key, (num_steps, width, uses)))
 

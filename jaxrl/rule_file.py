@@ -1,8 +1,8 @@
-"""A rule as a file: its arrays as numbers, the rest as names of the kit's own classes. Nothing in
-it can execute.
+"""A rule as a file: its arrays as numbers, the rest as names of the kit's own classes, without
+code.
 
-A folder holds `rule.npz`, flat arrays, and `rule.json`: what the arrays belong to, the agent that
-the rule was made for, and a card that says where it is from.
+A folder holds `rule.npz`, flat arrays, and `rule.json`: the fields that the arrays belong to, the
+agent that the rule was made for, and a card of its origin.
 """
 
 import hashlib
@@ -19,8 +19,10 @@ import numpy as np
 from jaxrl import rules, tree
 from jaxrl.algorithms.base import Algorithm
 from jaxrl.algorithms.on_policy import OnPolicy
-from jaxrl.env import Step
-from jaxrl.rules.base import UpdateRule, check_rule
+from jaxrl.env import Env, Step
+from jaxrl.rules.base import Rule, check_rule
+from jaxrl.rules.group import Group
+from jaxrl.rules.surrogate import Surrogate
 from jaxrl.spaces import Discrete
 from jaxrl.sweep import npz, serialize, store
 from jaxrl.tree import pytree, static
@@ -31,13 +33,15 @@ MARK = "npz:"  # a leaf of rule.json that stands for an array of rule.npz
 Path = str | os.PathLike[str]
 
 
-def save_rule(path: Path, rule: UpdateRule, *, agent: Any = None, **card: Any) -> pathlib.Path:
-    """Writes a rule into the folder `path`, for `load_rule`. Returns the folder.
+def save_rule(
+    path: Path, rule: Rule, *, agent: OnPolicy | None = None, **card: Any
+) -> pathlib.Path:
+    """Write a rule into the folder `path`, for `load_rule`. Return the folder.
 
     agent: the `OnPolicy` that it is made for, whose optimiser, sizes and network are as much a part
-    of it as its weights; `load_agent` gives it back, with the rule in it. card: what a reader
-    should know, as JSON: `license`, `command`, `levels` (what it was trained on), `seeds`, `cost`,
-    `scores` with their intervals.
+    of it as its weights; `load_agent` gives it back, with the rule in it. card: for readers, as
+    JSON: `license`, `command`, `levels` (that it was trained on), `seeds`, `cost`, `scores` with
+    their intervals.
 
     Raises:
       TypeError: an objective alone, an agent that is no `OnPolicy`; an array that is no number; a
@@ -49,7 +53,9 @@ def save_rule(path: Path, rule: UpdateRule, *, agent: Any = None, **card: Any) -
         raise TypeError(
             f"agent= is the rl.OnPolicy that the rule is made for, and got {type(agent).__name__}."
         )
-    whole = {"rule": rule} | ({} if agent is None else {"agent": tree.replace(agent, rule=None)})
+    whole: dict[str, Any] = {"rule": rule}
+    if agent is not None:
+        whole["agent"] = tree.replace(agent, rule=Surrogate())  # its own is stored once, as "rule"
     arrays: dict[str, np.ndarray] = {}
 
     def put(place: Any, leaf: Any) -> Any:
@@ -65,13 +71,15 @@ def save_rule(path: Path, rule: UpdateRule, *, agent: Any = None, **card: Any) -
     }
     for name, part in text.items():
         _decode(part, name, "It can't be saved")
+    if agent is not None:
+        text["agent"]["fields"]["rule"] = None
     file = io.BytesIO()
     np.savez(file, **arrays)  # type: ignore[arg-type]
     record = {
         "format": FORMAT,
         "heads": dict(rule.heads),
         "card": {name: _plain(name, value) for name, value in card.items()},
-        "arrays": {name: _look(x) for name, x in arrays.items()},
+        "arrays": {name: _shape(x) for name, x in arrays.items()},
         "sha256": hashlib.sha256(file.getvalue()).hexdigest(),
     } | text
     folder = pathlib.Path(path).expanduser()
@@ -81,13 +89,13 @@ def save_rule(path: Path, rule: UpdateRule, *, agent: Any = None, **card: Any) -
     return folder
 
 
-def load_rule(path: Path) -> Any:
-    """The rule of a folder that `save_rule` wrote, or one that is shipped with the kit, by its
-    name: `load_rule("lpo")`.
+def load_rule(path: Path) -> Rule:
+    """The rule of a folder that `save_rule` wrote, or a shipped rule by its name:
+    `load_rule("lpo")`.
 
-    `rl.OnPolicy(rule=load_rule(path))` trains with it; `load_agent` is with the hyperparameters
-    that it was made for. What is read may be a stranger's: classes are the kit's own, functions are
-    of a closed list, all else is numbers.
+    `rl.OnPolicy(rule=load_rule(path))` trains with it; `load_agent` adds the hyperparameters that
+    it was made for. The file need not be trusted: classes are the kit's own, functions are of a
+    closed list, all else is numbers.
 
     Raises:
       FileNotFoundError: no rule there, nor of that name; it lists the shipped ones. ValueError:
@@ -98,7 +106,7 @@ def load_rule(path: Path) -> Any:
 
 
 def load_agent(path: Path) -> Algorithm:
-    """The agent that a rule was made for, with the rule in it; else as `load_rule`.
+    """The agent that a rule was made for, with the rule in it; paths are as of `load_rule`.
 
     Raises:
       ValueError: it was saved without an agent.
@@ -113,9 +121,7 @@ def load_agent(path: Path) -> Algorithm:
 
 
 def rule_card(path: Path) -> dict[str, Any]:
-    """What the one who saved a rule says of it: where it is from, what it cost, how it was tested,
-    its licence.
-    """
+    """The card of a rule, as its author wrote it: origin, cost, tests, licence."""
     return _record(_folder(path))["card"]
 
 
@@ -131,20 +137,27 @@ def _load(path: Path) -> dict[str, Any]:
     folder = _folder(path)
     record = _record(folder)
     arrays = _arrays(folder, record)
-    take = lambda leaf: jnp.asarray(arrays[leaf[len(MARK) :]]) if isinstance(leaf, str) else leaf
-    text = {
-        name: _decode(record[name], name, f"{folder} can't be read")
-        for name in ("rule", "agent")
-        if name in record
-    }
+
+    def take(leaf: Any) -> Any:
+        return jnp.asarray(arrays[leaf[len(MARK) :]]) if isinstance(leaf, str) else leaf
+
+    text = {"rule": record["rule"]}
+    if "agent" in record:
+        text["agent"] = _with_rule(record["agent"], record["rule"])
+    decoded = {name: _decode(part, name, f"{folder} can't be read") for name, part in text.items()}
     try:
-        found = jax.tree.map(take, text)
-        if "agent" in found:
-            found["agent"] = tree.replace(found["agent"], rule=found["rule"])
+        found = jax.tree.map(take, decoded)
         _try(found["rule"])
     except Exception as error:  # tracing code on numbers that do not fit may fail in any way
         raise ValueError(f"{folder} holds numbers that do not fit its rule: {error}") from error
     return found
+
+
+def _with_rule(agent: Any, rule: Any) -> Any:
+    """An agent's text with its rule's in place."""
+    if not isinstance(agent, dict) or not isinstance(agent.get("fields"), dict):
+        return agent  # which `decode` refuses
+    return agent | {"fields": agent["fields"] | {"rule": rule}}
 
 
 def _folder(path: Path) -> pathlib.Path:
@@ -188,16 +201,15 @@ def _arrays(folder: pathlib.Path, record: dict[str, Any]) -> dict[str, np.ndarra
         )
     try:
         arrays = npz.read_open(io.BytesIO(raw))
-    except Exception as error:  # a zip that was made to fail may do so in any way
+    except Exception as error:  # a malicious zip may fail in any way
         raise ValueError(f"{folder / 'rule.npz'} holds no plain arrays: {error}") from error
-    if {name: _look(x) for name, x in arrays.items()} != record["arrays"]:
+    if {name: _shape(x) for name, x in arrays.items()} != record["arrays"]:
         raise ValueError(
             f"{folder} has other arrays in its rule.npz than its rule.json says: copy both again."
         )
     if broken := [name for name, x in arrays.items() if np.isnan(x).any()]:
         raise ValueError(
-            f"{folder} holds numbers that are none (NaN) in {broken[0]}: what was saved had "
-            "diverged."
+            f"{folder} holds NaN in {broken[0]}: the training that it was saved from had diverged."
         )
     return arrays
 
@@ -206,14 +218,13 @@ def _decode(text: Any, name: str, trouble: str) -> Any:
     try:
         return serialize.decode(text, name)
     except ValueError as error:
-        raise ValueError(
-            f"{trouble}: {str(error).removesuffix(serialize.ADVICE)}. A rule's file holds no code."
-        ) from error
+        reason = str(error).removesuffix(serialize.ADVICE).rstrip(".")
+        raise ValueError(f"{trouble}: {reason}. A rule's file holds no code.") from error
 
 
 @pytree
-class _Nowhere:
-    """An environment to try a rule's shapes on."""
+class _Nowhere(Env):
+    """An environment without content, to try a rule's shapes on."""
 
     max_steps: int = static(default=2)
     action_space = Discrete(3)
@@ -225,34 +236,34 @@ class _Nowhere:
         return state, Step(jnp.zeros(2), jnp.float32(0.0), jnp.bool_(False), {})
 
 
-def _try(rule: Any) -> None:
-    """Traces an update, so that what does not fit is found here. Nothing is compiled or
-    computed.
-    """
-    algo = OnPolicy(rule=rule, num_envs=getattr(rule, "group_size", 4), num_steps=4, minibatches=1)
-    live = lambda begin, key: algo.update(key, _Nowhere(), algo.init(begin, _Nowhere(), 10))
-    jax.eval_shape(live, *jax.random.split(jax.random.key(0)))
+def _try(rule: Rule) -> None:
+    """Trace an update, which fails where arrays do not fit. Nothing is compiled or computed."""
+    num_envs = rule.group_size if isinstance(rule, Group) else 4
+    algo, env = OnPolicy(rule=rule, num_envs=num_envs, num_steps=4, minibatches=1), _Nowhere()
+
+    def update(key_init: jax.Array, key: jax.Array) -> Any:
+        return algo.update(key, env, algo.init(key_init, env, 10))
+
+    jax.eval_shape(update, *jax.random.split(jax.random.key(0)))
 
 
 # ------------------------------------------------------------------------------------------ writing
 
 
 def _number(name: str, x: Any) -> np.ndarray:
-    if (
-        getattr(x, "dtype", np.dtype(object)).kind not in "biuf"
-    ):  # a key's or bfloat16's is of another kind
+    if x.dtype.kind not in "biuf":  # a key's or bfloat16's is of another kind
         raise TypeError(
             f"{name} is an array of {x.dtype}, which a rule's file can't hold: make it "
             "float32, say."
         )
     if np.isnan(x).any():
         raise ValueError(
-            f"{name} holds NaN: what diverged is no rule. Keep the best instead, keep_best=True."
+            f"{name} holds NaN, so its training diverged: keep the best instead, keep_best=True."
         )
     return np.asarray(x)
 
 
-def _look(x: np.ndarray) -> dict[str, Any]:
+def _shape(x: np.ndarray) -> dict[str, Any]:
     return {"shape": list(x.shape), "dtype": str(x.dtype)}
 
 

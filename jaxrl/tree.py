@@ -1,15 +1,18 @@
 """Frozen pytrees: the container of everything in the kit."""
 
+import copy
 import dataclasses
-import difflib
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, dataclass_transform
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+
+from jaxrl.errors import check_counts as check_counts
+from jaxrl.errors import nearest as nearest
 
 T = TypeVar("T")
 
@@ -78,7 +81,7 @@ def replace(tree: T, /, **changes: Any) -> T:
 def where(mask: jax.Array, new: T, old: T) -> T:
     """`new` where `mask` holds, else `old`, leaf by leaf.
 
-    `mask` [...] lines up with the leading axes of each leaf.
+    `mask` [...] are the leading axes of each leaf.
     """
 
     def choose(a: Any, b: Any) -> Any:
@@ -92,27 +95,6 @@ def is_finite(tree: Any) -> jax.Array:
     """True when every float in the tree is finite. []."""
     floats = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(jnp.result_type(x), jnp.inexact)]
     return jnp.array([jnp.all(jnp.isfinite(x)) for x in floats], bool).all()
-
-
-def check_counts(record: Any, *names: str, least: int = 1) -> None:
-    """Refuses a dataclass in which a count of these names is no whole number, or is less than
-    `least`.
-    """
-    for name in names:
-        count = getattr(record, name)
-        if not isinstance(count, int | np.integer) or count < least:
-            told = f"{type(record).__name__}({name}={count!r})"
-            raise ValueError(
-                f"{told} asks for nothing that can be done: write a whole number, "
-                f"{name}={least} or more."
-            )
-
-
-def nearest(name: str, known: Any) -> str:
-    """The end of an error about an unknown name: the names most like it, else all of them."""
-    known = sorted(set(known))
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    return f"the nearest are {', '.join(close)}" if close else f"known are {', '.join(known)}"
 
 
 # ---------------------------------------------- leaves by name: what a sweep and a command line set
@@ -169,25 +151,68 @@ def parts(tree: Any, names: Sequence[str]) -> dict[str, Any]:
             raise ValueError(f"{other!r} is within {one!r} in {type(tree).__name__}: name it once.")
     found = {}
     for name in names:
-        found[name] = tree
-        for part in known[name].split("."):
-            found[name] = (
-                found[name][part] if isinstance(found[name], dict) else getattr(found[name], part)
-            )
+        found[name] = get(tree, known[name])
     return found
 
 
+def get(tree: Any, path: str) -> Any:
+    """The value at a dotted path, as `paths` gives it."""
+    head, _, rest = path.partition(".")
+    if isinstance(tree, dict):
+        return tree[path]
+    value = getattr(tree, head)
+    return get(value, rest) if rest else value
+
+
 def put(tree: T, values: Mapping[str, Any]) -> T:
-    """A copy with the fields named in `values` (as in `find`) changed: `put(training, {"gamma":
-    0.9, "env.g": 5.0})`.
+    """A copy with the fields named in `values` (as in `find`) changed, all at once.
+
+    `put(training, {"gamma": 0.9, "env.g": 5.0})`. A part that is replaced comes before the fields
+    within it: `put(algo, {"rule": rl.Surrogate(), "clip": 0.1})`. Dataclasses check their fields
+    once, when all are changed.
+
+    Raises:
+      ValueError: no such field, or one that is ambiguous.
     """
-    for name, value in values.items():
-        tree = _put(tree, find(tree, name).split("."), value)
-    return tree
+    changed, paths = tree, []
+    parts_first = sorted(values, key=lambda name: not dataclasses.is_dataclass(values[name]))
+    for name in parts_first:
+        path = find(changed, name).split(".")
+        changed = _put_unchecked(changed, path, values[name])
+        paths.append(path)
+    return _checked(changed, paths)
 
 
-def _put(tree: Any, path: list[str], value: Any) -> Any:
+def _put_unchecked(tree: Any, path: list[str], value: Any) -> Any:
     head, *rest = path
     if isinstance(tree, dict):
         return tree | {".".join(path): value}
-    return replace(tree, **{head: _put(getattr(tree, head), rest, value) if rest else value})
+    changed = copy.copy(tree)
+    value = _put_unchecked(getattr(tree, head), rest, value) if rest else value
+    object.__setattr__(changed, head, value)
+    return changed
+
+
+def _checked(tree: Any, paths: list[list[str]]) -> Any:
+    """The same tree, its dataclasses on these paths built anew, which checks their fields."""
+    if not dataclasses.is_dataclass(tree) or not paths:
+        return tree
+    heads = dict.fromkeys(path[0] for path in paths)
+    below = {head: [path[1:] for path in paths if path[0] == head and path[1:]] for head in heads}
+    return replace(tree, **{head: _checked(getattr(tree, head), below[head]) for head in heads})
+
+
+def partition(tree: T, is_chosen: Callable[[Any], bool]) -> tuple[list[Any], Callable[[Any], T]]:
+    """The leaves for which `is_chosen` holds, and the function that puts others in their places:
+    `combine(chosen)` equals `tree`.
+    """
+    leaves, structure = jax.tree.flatten(tree)
+    places = [i for i, leaf in enumerate(leaves) if is_chosen(leaf)]
+
+    def combine(chosen: Any) -> T:
+        changed = list(leaves)
+        for i, leaf in zip(places, chosen, strict=True):
+            changed[i] = leaf
+        return structure.unflatten(changed)
+
+    return [leaves[i] for i in places], combine

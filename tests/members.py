@@ -13,7 +13,7 @@ import jaxrl as rl
 from jaxrl import noise
 from jaxrl.algorithms import critics
 from jaxrl.algorithms.learner import Batch
-from jaxrl.env import Step
+from jaxrl.env import Env, Step
 from jaxrl.rules.base import Clock
 
 # These programs are small and run once: to compile them well takes twice as long as to compile and
@@ -24,7 +24,7 @@ GAMMA = 0.7
 
 
 @rl.pytree
-class Lesson:
+class Lesson(Env):
     """Every lesson as a leaf says, so that one program learns them all.
 
     Observed is a random sign times `sign`, and time times `clock`. Paid is `always`, the sign times
@@ -163,13 +163,13 @@ MEMBERS: dict[
 
 def make(name, **floats):
     """A member, with some of its fields changed."""
-    return rl.ALGORITHMS[name](**MEMBERS[name][1] | floats)
+    return rl.PRESETS[name](**MEMBERS[name][1] | floats)
 
 
 def floats_of(name):
     """Every float that its maker names, with what it is here."""
     defaults = {
-        key: p.default for key, p in inspect.signature(rl.ALGORITHMS[name]).parameters.items()
+        key: p.default for key, p in inspect.signature(rl.PRESETS[name]).parameters.items()
     }
     own = {key: value for key, value in MEMBERS[name][1].items() if key in defaults}
     return {

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxrl.env import Step
+from jaxrl.env import Env, Step, Tasks
 from jaxrl.spaces import Box, Discrete
 from jaxrl.tree import pytree, static
 
@@ -13,7 +13,7 @@ def obs_of(x):
 
 
 @pytree
-class Value:
+class Value(Env):
     """One state, one step, reward 1: the value is 1."""
 
     max_steps: int = static(default=8)
@@ -27,7 +27,7 @@ class Value:
 
 
 @pytree
-class Seen:
+class Seen(Env):
     """A random observation, -1 or 1, is the reward: the value depends on what is seen."""
 
     max_steps: int = static(default=8)
@@ -42,7 +42,7 @@ class Seen:
 
 
 @pytree
-class Discounted:
+class Discounted(Env):
     """Two steps, reward 1 at the end: the first value is gamma."""
 
     max_steps: int = static(default=8)
@@ -57,7 +57,7 @@ class Discounted:
 
 
 @pytree
-class TimedOut:
+class TimedOut(Env):
     """Reward 1 for ever, cut off after 4 steps: the value is 1 / (1 - gamma), unless the time-out
     is taken for a death.
     """
@@ -73,7 +73,7 @@ class TimedOut:
 
 
 @pytree
-class Choice:
+class Choice(Env):
     """Action 1 pays 1, action 0 pays -1: the policy must choose."""
 
     max_steps: int = static(default=8)
@@ -87,7 +87,7 @@ class Choice:
 
 
 @pytree
-class Matching:
+class Matching(Env):
     """The action that the observation names pays 1, the other -1: the policy must look."""
 
     max_steps: int = static(default=8)
@@ -102,7 +102,7 @@ class Matching:
 
 
 @pytree
-class Aim:
+class Aim(Env):
     """A real action is paid by how near it comes to the observed target, half of -1 or 1."""
 
     max_steps: int = static(default=8)
@@ -114,3 +114,14 @@ class Aim:
 
     def step(self, key, state, action):
         return state, Step(obs_of(state), -((action[0] - 0.5 * state) ** 2), jnp.bool_(True), {})
+
+
+@pytree
+class Choices(Tasks):
+    """`Choice` as a distribution of tasks, scored by the share of good choices."""
+
+    def sample(self, key):
+        return Choice()
+
+    def score(self, env, episode_return):
+        return 0.5 + episode_return / 2.0

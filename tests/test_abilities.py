@@ -15,14 +15,15 @@ import jaxrl as rl
 from experiments import which
 from jaxrl import capabilities, tree
 from jaxrl.capabilities import SPACES, Probe
-from jaxrl.env import Step
+from jaxrl.env import Env, Step
 from jaxrl.rules.base import Clock
+from jaxrl.rollout import Policy
 from jaxrl.spaces import Masked
 from jaxrl.tree import pytree, replace
 
 README = pathlib.Path(__file__).parent.parent / "README.md"
-supports = lru_cache(lambda name: capabilities.supports(rl.ALGORITHMS[name]))
-every = pytest.mark.parametrize("name", rl.ALGORITHMS)
+supports = lru_cache(lambda name: capabilities.supports(rl.PRESETS[name]))
+every = pytest.mark.parametrize("name", rl.PRESETS)
 
 
 def documented():
@@ -65,7 +66,7 @@ def test_an_algorithm_that_initialises_also_updates(name):
         (Probe(spaces[0], masked=can["masks"]), scaled),
         (Probe(spaces[-1]), memory),
     ]:
-        algo = rl.ALGORITHMS[name](**fields)
+        algo = rl.PRESETS[name](**fields)
         state = begun(algo, env)
         after, metrics = jax.eval_shape(
             lambda key, state, algo=algo, env=env: algo.update(key, env, state),
@@ -81,11 +82,11 @@ def test_unsupported_spaces_are_refused_with_a_hint(name):
     for kind, space in SPACES.items():
         if not supports(name)[kind]:
             with pytest.raises(TypeError, match=r"`jaxrl algorithms` lists"):
-                begun(rl.ALGORITHMS[name](), Probe(space))
+                begun(rl.PRESETS[name](), Probe(space))
 
 
 @pytree
-class OneAllowed:
+class OneAllowed(Env):
     """One of four actions is allowed in an episode, and pays; it may end at any step."""
 
     max_steps = 3
@@ -109,7 +110,7 @@ def test_a_forbidden_action_is_never_taken(name):
     """Neither in evaluation nor in training: of four actions one is allowed, and that one
     is done.
     """
-    algo, env = rl.ALGORITHMS[name](network=rl.MLP(())), OneAllowed()
+    algo, env = rl.PRESETS[name](network=rl.MLP(())), OneAllowed()
 
     @quick
     def run(key):
@@ -140,11 +141,11 @@ def test_a_forbidden_action_is_never_taken(name):
     assert paid == 1.0  # at each step
 
 
-@pytest.mark.slow
+@pytest.mark.rotate
 @pytest.mark.parametrize("name", MASKED)
 def test_training_under_masks_is_finite(name):
     """Also past its warm-up: no -inf of a forbidden action meets a 0."""
-    algo = rl.ALGORITHMS[name](network=rl.MLP((4,)))
+    algo = rl.PRESETS[name](network=rl.MLP((4,)))
     steps = max(4 * algo.steps_per_update, 2_000)
     state, metrics = quick(lambda key: rl.train(key, algo, OneAllowed(), steps=steps, evals=2))(
         jax.random.key(0)
@@ -158,7 +159,7 @@ def test_training_under_masks_is_finite(name):
 
 
 def test_support_is_found_by_trying():
-    """A maker that refuses, one that ignores what it is asked, and one that errs."""
+    """An algorithm that refuses, one that ignores its options, and one with a bug."""
 
     @pytree
     class Picky:
@@ -169,8 +170,11 @@ def test_support_is_found_by_trying():
                 raise TypeError("no")
             return self.base.init(key, env)
 
-        def start(self, env):
-            return ()
+        def agent(self, state):
+            return state
+
+        def policy(self, env, agent, greedy):
+            return Policy(lambda key, episode: ((), jnp.int32(0), ()))
 
     found = capabilities.supports(lambda memory=None, normalize_obs=False: Picky())
     assert found == {
@@ -186,15 +190,6 @@ def test_support_is_found_by_trying():
     assert set(capabilities.supports(rl.ppo).values()) == {True}
 
 
-def test_a_title_is_the_first_sentence():
-    def maker():
-        """What it is (Somebody et al. 2020, equation 3). `fields` are more.
-
-        And more."""
-
-    assert capabilities.title(maker) == "What it is (Somebody et al. 2020, equation 3)"
-
-
 def test_the_page_is_filled(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- algorithms -->\nold\n<!-- end of algorithms -->\nafter\n")
@@ -206,7 +201,7 @@ def test_the_page_is_filled(tmp_path):
 
 def test_the_readme_has_the_table_that_trying_gives():
     """If not: `python -m experiments.which`."""
-    answers = {name: supports(name) for name in rl.ALGORITHMS}
+    answers = {name: supports(name) for name in rl.PRESETS}
     assert documented() == {
         name: ["yes" if x else "-" for x in found.values()] for name, found in answers.items()
     }

@@ -13,7 +13,7 @@ from jaxrl import tree
 from jaxrl.algorithms import actors, critics
 from jaxrl.algorithms.actors import Deterministic, Softmax, Squashed
 from jaxrl.algorithms.learner import Batch
-from jaxrl.env import Step
+from jaxrl.env import Env, Step
 from jaxrl.rules.base import Clock
 
 CLOCK = Clock(0, 10.0)
@@ -61,7 +61,7 @@ def begun(algo, seed=0):
 
 
 @rl.pytree
-class Recall:
+class Recall(Env):
     """A cue, then nothing, then a question: an action near the cue pays most.
 
     Without a memory, -0.64 is the best.

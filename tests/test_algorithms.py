@@ -102,7 +102,7 @@ def lived(name, kind):
 
 
 def test_every_algorithm_is_here():
-    assert set(MEMBERS) == set(rl.ALGORITHMS)
+    assert set(MEMBERS) == set(rl.PRESETS)
 
 
 @every

@@ -1,7 +1,13 @@
-"""The house keeps its shape: imports point down, each library has one door, files stay short."""
+"""The shape of the code: imports point down, each library is imported in one place, files are short,
+words are plain.
+
+Each rule is one test that lists all offenders.
+"""
 
 import ast
+import inspect
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -58,6 +64,45 @@ DOORS = {
     "wandb": {"jaxrl/runs/export.py"},
 }
 FILES = sorted([*ROOT.glob("jaxrl/**/*.py"), *ROOT.glob("envs/**/*.py")])
+MAX_LINES = 500
+MAX_PROBES = 10
+
+# Words that are not used, and what to write instead. Two words are a phrase. They are found in
+# any case, and as parts of names_like_this.
+WORDS = {
+    "luck": "seed, key, rng, noise",
+    "told": "metrics, reported, extra_args",
+    "judge": "evaluate",
+    "judged": "evaluated, in evaluation",
+    "settle": "post_update",
+    "settled": "updated, final",
+    "look back": "window, history",
+    "born": "created, start_row",
+    "newborn": "new",
+    "lives": "training runs, lifetimes, inner loop; (of a file) is in",
+    "lived": "trained",
+    "living": "running",
+    "kin": "related, variants",
+    "nobody": "no ..., none",
+    "who": "which, that",
+    "whose": "of which, with",
+    "goes without saying": "(leave it out)",
+    "honour": "insert, keep",
+    "dear": "expensive, slow",
+    "hurdle": "screening",
+    "breed": "propose",
+    "has a say": "matters, is used",
+    "stands still": "is constant",
+    "for ever": "without end, indefinitely",
+    "a death": "termination",
+    "heir": "successor",
+}
+# (file, word) where the word is right: an error that gives the new name of an old one, a quotation
+ALLOWED: set[tuple[str, str]] = set()
+
+
+def name_of(path):
+    return str(path.relative_to(ROOT))
 
 
 def imports(path):
@@ -77,35 +122,39 @@ def rooms(path):
             yield from ([parts[1]] if len(parts) > 1 else names)
 
 
-def floor_files():
-    return [
-        path
+def test_imports_point_down():
+    wrong = []
+    for path in FILES:
+        if not path.is_relative_to(ROOT / "jaxrl") or path == ROOT / "jaxrl" / "__init__.py":
+            continue
+        own = path.relative_to(ROOT / "jaxrl").parts[0].removesuffix(".py")
+        if own == "cli":
+            continue  # the roof sees everything
+        for room in rooms(path):
+            if room not in FLOORS or own not in FLOORS:
+                wrong.append(f"{name_of(path)}: {room if own in FLOORS else own} has no floor")
+            elif room != own and FLOORS[room] >= FLOORS[own]:
+                wrong.append(
+                    f"{name_of(path)} (floor {FLOORS[own]}) imports {room} (floor {FLOORS[room]})"
+                )
+    assert not wrong, "\n".join(wrong)
+
+
+def test_each_library_has_one_door():
+    wrong = [
+        f"{name_of(path)} imports {library}; its door is {DOORS[library]}"
         for path in FILES
-        if path.is_relative_to(ROOT / "jaxrl") and path != ROOT / "jaxrl" / "__init__.py"
+        for library in {module.split(".")[0] for module, _ in imports(path)}
+        if not name_of(path).startswith(tuple(DOORS.get(library, {""})))
     ]
+    assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("path", floor_files(), ids=lambda p: str(p.relative_to(ROOT)))
-def test_imports_point_down(path):
-    own = path.relative_to(ROOT / "jaxrl").parts[0].removesuffix(".py")
-    if own == "cli":
-        return  # the roof sees everything
-    for room in rooms(path):
-        assert room in FLOORS, f"{room} has no floor"
-        assert room == own or FLOORS[room] < FLOORS[own], (
-            f"{own} (floor {FLOORS[own]}) imports {room} (floor {FLOORS[room]})"
-        )
-
-
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_each_library_has_one_door_and_each_file_one_page(path):
-    name = str(path.relative_to(ROOT))
-    for module, _ in imports(path):
-        library = module.split(".")[0]
-        assert name.startswith(tuple(DOORS.get(library, {name}))), (
-            f"{name} imports {library}; its door is {DOORS[library]}"
-        )
-    assert len(path.read_text().splitlines()) <= 500
+@pytest.mark.xfail(strict=True, reason="three test files are longer; split them, then delete this")
+def test_files_are_short():
+    files = [*FILES, *ROOT.glob("experiments/**/*.py"), *ROOT.glob("tests/*.py")]
+    lengths = {name_of(path): len(path.read_text().splitlines()) for path in files}
+    assert not {name: n for name, n in lengths.items() if n > MAX_LINES}
 
 
 def test_jaxrl_knows_no_environment_and_environments_no_algorithm():
@@ -115,6 +164,55 @@ def test_jaxrl_knows_no_environment_and_environments_no_algorithm():
             assert "envs" not in modules, path
         if path.is_relative_to(ROOT / "envs"):
             assert set(rooms(path)) <= {"tree", "env", "spaces"}, path
+
+
+def probes(path):
+    """Lines that ask an object for an attribute which it may lack, by its name."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            enough = {"hasattr": 2, "getattr": 3}.get(node.func.id)
+            if enough is None or len(node.args) != enough:
+                continue
+            name = getattr(node.args[1], "value", "")  # "" of a name that is computed
+            if not str(name).startswith("__"):  # __name__ and the like are Python's
+                yield f"{name_of(path)}:{node.lineno} {ast.unparse(node)}"
+
+
+@pytest.mark.xfail(strict=True, reason="until every base class writes its defaults out")
+def test_optional_attributes_are_defaults_of_base_classes():
+    found = [line for path in ROOT.glob("jaxrl/**/*.py") for line in probes(path)]
+    assert len(found) < MAX_PROBES, "\n".join([*found, f"{len(found)} probes"])
+
+
+def test_each_public_name_has_a_docstring():
+    import jaxrl as rl
+
+    public = {name: getattr(rl, name) for name in rl.__all__}
+    defined_here = lambda x: callable(x) or inspect.ismodule(x)
+    assert not [name for name, x in public.items() if defined_here(x) and not inspect.getdoc(x)]
+
+
+def pages():
+    """(name, text) of all that is read by people: code, tests, notebooks, pages."""
+    patterns = ("jaxrl/**/*.py", "envs/**/*.py", "experiments/**/*.py", "tests/*.py")
+    paths = [path for pattern in (*patterns, "notebooks/*.ipynb") for path in ROOT.glob(pattern)]
+    paths += [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "experiments/README.md")]
+    return {name_of(path): path.read_text() for path in paths if path != pathlib.Path(__file__)}
+
+
+@pytest.mark.xfail(strict=True, reason="until the last of them is replaced")
+def test_words_are_plain():
+    found = []
+    for word, instead in WORDS.items():
+        phrase = r"\s+".join(map(re.escape, word.split()))
+        pattern = re.compile(rf"(?<![A-Za-z]){phrase}(?![A-Za-z])", re.IGNORECASE)
+        for name, text in pages().items():
+            if (name, word) in ALLOWED:
+                continue
+            for match in pattern.finditer(text):
+                line = text.count("\n", 0, match.start()) + 1
+                found.append(f"{name}:{line}: {word!r}; write: {instead}")
+    assert not found, "\n".join([*found, f"{len(found)} words"])
 
 
 def test_importing_the_kit_is_light():

@@ -27,7 +27,8 @@ SMALL = [
 ]
 
 
-def jaxrl(*words, ok=True):
+def in_a_process(*words, ok=True):
+    """What `python -m jaxrl.cli` prints."""
     done = subprocess.run(
         [sys.executable, "-m", "jaxrl.cli", *words], capture_output=True, text=True, timeout=300
     )
@@ -35,7 +36,25 @@ def jaxrl(*words, ok=True):
     return done.stdout + done.stderr
 
 
-def test_train_then_plot(tmp_path):
+@pytest.fixture
+def jaxrl(in_process, capfd):
+    """The command line in this process: `jaxrl(*words)` is what it prints."""
+
+    def run(*words, ok=True):
+        status = 0
+        try:
+            main(list(words))
+        except SystemExit as stop:
+            status = stop.code
+            print(status if isinstance(status, str) else "")
+        shown = "".join(capfd.readouterr())
+        assert (status in (0, None)) == ok, shown
+        return shown
+
+    return run
+
+
+def test_train_then_plot(tmp_path, jaxrl):
     folder = str(tmp_path / "x")
     words = [
         "train",
@@ -52,12 +71,12 @@ def test_train_then_plot(tmp_path):
         folder,
         "--gif",
     ]
-    output = jaxrl(*words, *SMALL)
-    assert "8/8 members" in output
-    assert "iqm" in output
-    assert "0.0003" in output
-    files = {path.name for path in (tmp_path / "x").iterdir()}
-    assert {"best.gif", "curve.png", "members", "results.nc", "sweep.json"} <= files
+    shown = jaxrl(*words, *SMALL)
+    assert "8/8 members" in shown
+    assert "iqm" in shown
+    assert "0.0003" in shown
+    kept = {path.name for path in (tmp_path / "x").iterdir()}
+    assert {"best.gif", "curve.png", "members", "results.nc", "sweep.json"} <= kept
     results = rl.load(folder)
     assert results["return"].sizes == {"lr": 2, "seed": 4, "step": 2}
     (tmp_path / "x" / "curve.png").unlink()
@@ -83,15 +102,15 @@ TUNE = [
 ]
 
 
-def test_tune(tmp_path):
+def test_tune(tmp_path, jaxrl):
     ranges = ["lr=log:1e-4:1e-2", "gamma=uniform:0.9:0.999", "epoch_limit=integer:1:2"]
     words = [*TUNE, *SMALL, "--episodes", "0", "--folder", str(tmp_path / "x"), "--search", *ranges]
-    output = jaxrl(*words)
-    assert "best of 4 settings: lr=" in output  # 512 steps of tuning: 2 seeds of 64 steps each
-    assert "on 2 test seeds" in output
-    assert "too few seeds for an interval (2)" in output
-    assert "low" not in output
-    assert "results_000.nc" in output
+    shown = jaxrl(*words)
+    assert "best of 4 settings: lr=" in shown  # 512 steps of tuning: 2 seeds of 64 steps each
+    assert "on 2 test seeds" in shown
+    assert "too few seeds for an interval (2)" in shown
+    assert "low" not in shown
+    assert "results_000.nc" in shown
     assert "tuner" in jaxrl(*words, "--tuner", "sobol", ok=False)  # the folder is of another search
 
 
@@ -138,26 +157,27 @@ def test_every_tuner_and_range_has_a_word():
     assert budget == 32 * 2 * (training.clocks["step"][-1] + training.clocks["eval_step"][-1])
 
 
-def test_lists():
-    assert {"CartPole-v1", "Catch", "brax:ant"} <= set(jaxrl("envs").split())
+def test_lists(jaxrl):
+    assert {"CartPole-v1", "Catch", "brax:ant"} <= set(in_a_process("envs").split())
     assert "Proximal policy optimisation" in jaxrl("algorithms")
 
 
-@pytest.mark.parametrize("name", rl.ALGORITHMS)
-def test_every_hyperparameter_is_reachable(name):
+def is_number(value):
+    return isinstance(value, bool | int | float)
+
+
+def test_every_hyperparameter_is_reachable():
     """The algorithm's own numbers and its maker's are options; what else its parts hold, `--also`
     finds by its path.
     """
-    maker = rl.ALGORITHMS[name]
-    fields, made = arguments.options(name, maker).__dataclass_fields__, maker()
-    number = lambda value: isinstance(value, bool | int | float)
-    assert {k for k, v in vars(made).items() if number(v)} <= set(fields)
-    assert {k for k, p in inspect.signature(maker).parameters.items() if number(p.default)} <= set(
-        fields
-    )
-    part = next(name for name in ("rule", "learner") if hasattr(made, name))
-    held = {k for k, v in vars(getattr(made, part)).items() if number(v)} - set(fields)
-    assert all(rl.tree.find(made, f"{part}.{k}") == f"{part}.{k}" for k in held)
+    for name, maker in rl.PRESETS.items():
+        fields, made = arguments.options(name, maker).__dataclass_fields__, maker()
+        defaults = {k: p.default for k, p in inspect.signature(maker).parameters.items()}
+        for options in (vars(made), defaults):
+            assert {k for k, v in options.items() if is_number(v)} <= set(fields), name
+        part = next(part for part in ("rule", "learner") if hasattr(made, part))
+        held = {k for k, v in vars(getattr(made, part)).items() if is_number(v)} - set(fields)
+        assert all(rl.tree.find(made, f"{part}.{k}") == f"{part}.{k}" for k in held), name
 
 
 @pytest.mark.parametrize(
@@ -171,10 +191,10 @@ def test_every_hyperparameter_is_reachable(name):
         (["plot", "nowhere"], "holds no sweep"),
     ],
 )
-def test_mistakes_are_explained_without_a_traceback(words, message):
-    output = jaxrl(*words, ok=False)
-    assert message in output
-    assert "Traceback" not in output
+def test_mistakes_are_explained_without_a_traceback(words, message, jaxrl):
+    shown = (in_a_process if "--steps" in words else jaxrl)(*words, ok=False)
+    assert message in shown
+    assert "Traceback" not in shown
 
 
 def test_environment_parameters_are_axes():
@@ -217,24 +237,22 @@ def test_network_options():
     ) == (True, True, 0.5)
 
 
-@pytest.mark.parametrize("name", rl.ALGORITHMS)
-def test_defaults_are_those_of_the_algorithm(name):
-    """Without options the training has the default algorithm, and each of its floats is an axis by
-    its name, or by its path where the environment has a field of that name.
+def test_defaults_are_those_of_the_preset():
+    """Without options the training has the preset's value, and each of its floats is an axis by its
+    name, or by more of its path where the environment has a field of that name.
     """
-    maker = rl.ALGORITHMS[name]
-    world = (
-        "CartPole-v1"
-        if rl.Discrete in getattr(maker(), "learner", rl.dqn().learner).action_spaces
-        else "Pendulum-v1"
-    )
-    training, axes = arguments.training_of(arguments.options(name, maker)(env=world), maker)
-    assert training.algo == maker()
-    assert list(axes) == ["seed"]
-    for key, default in inspect.signature(maker).parameters.items():
-        if isinstance(default.default, float):
-            axis = arguments.axis_name(training, key)
-            assert rl.tree.find(training, axis).endswith(key)
+    for name, preset in rl.PRESETS.items():
+        discrete = rl.Discrete in getattr(preset(), "learner", rl.dqn().learner).action_spaces
+        env = "CartPole-v1" if discrete else "Pendulum-v1"
+        training, axes = arguments.training_of(arguments.options(name, preset)(env=env), preset)
+        assert training.algo == preset(), name
+        assert list(axes) == ["seed"], name
+        for key, default in preset.fields().items():
+            if isinstance(default, float):
+                axis = arguments.axis_name(training, preset, key)
+                path = rl.tree.find(training, axis)
+                assert path.startswith("algo."), (name, key)
+                assert rl.tree.get(training, path) == default, (name, key)
 
 
 def test_network_options_keep_other_fields():
@@ -249,5 +267,5 @@ def test_network_options_keep_other_fields():
 
 def test_a_memory_for_one_that_has_none_is_refused():
     asked = arguments.options("stream_q", rl.stream_q)(env="CartPole-v1", memory=8)
-    with pytest.raises(TypeError, match="no memory"):
+    with pytest.raises(TypeError, match="no field 'memory'"):
         arguments.training_of(asked, rl.stream_q)

@@ -82,7 +82,7 @@ def test_a_random_process_scores_by_its_random_and_its_best_policy():
 def test_a_rule_is_told_its_own_age_none_or_another():
     told = quick(
         jax.vmap(
-            lambda age, total, n: lab.TimeConditioned(None, age).tell(rl.Clock(n, total)).n,
+            lambda age, total, n: lab.TimeConditioned(None, age).clock(rl.Clock(n, total)).n,
             (None, None, 0),
         )
     )

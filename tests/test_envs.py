@@ -1,6 +1,5 @@
 """ENVS x contract: what an environment promises, and what each of ours says of itself."""
 
-import contextlib
 import subprocess
 import sys
 from functools import partial
@@ -9,11 +8,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from contract import (
+    NUM_STEPS,
+    WRAPPED,
+    actions_of,
+    allowances,
+    assert_equal,
+    at,
+    contract,
+    draw,
+    fresh,
+    kinds,
+    resumed,
+    run,
+    zeros,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import envs
-from envs import from_brax, from_gymnax
+from envs import from_gymnax
 from envs.gridworld import MOVES
 from envs.to_gymnax import ToGymnax
 from jaxrl.tree import replace
@@ -21,12 +35,6 @@ from jaxrl.tree import replace
 DOWNLOADS = {"MNISTBandit-bsuite"}  # needs a network
 GYMNAX = sorted(set(from_gymnax.names()) - DOWNLOADS)
 BRAX = ["brax:inverted_pendulum"]
-WRAPPED = {  # what holds another; a name that `make` does not know
-    "FrameStack": lambda: envs.FrameStack(envs.make("Catch"), 3),
-    "ActionRepeat": lambda: envs.ActionRepeat(envs.make("RiverSwim"), 2),
-    "StickyActions": lambda: envs.StickyActions(envs.make("Pendulum-v1")),
-    "RewardScale": lambda: envs.RewardScale(envs.make("Catch"), 0.1),
-}
 LEVELS = [
     "LPGGrid-longer",
     "LPGGrid-rand_small",
@@ -34,7 +42,6 @@ LEVELS = [
 ]  # of those of one class, one of each kind
 ENVS = [*envs.OWN, *LEVELS, *WRAPPED, *envs.POSITIONS, *GYMNAX, *BRAX]
 
-PROMOTES_RANKS = {"Swimmer-misc", *from_brax.NAMES}  # third-party code that relies on it
 KEEPS_TIME = {
     "MemoryChain-bsuite",
     "UmbrellaChain-bsuite",
@@ -42,69 +49,29 @@ KEEPS_TIME = {
 }  # time is part of these games
 
 
-def allowances(name):
-    return jax.numpy_rank_promotion("allow") if name in PROMOTES_RANKS else contextlib.nullcontext()
-
-
-def actions_of(env, key, num):
-    return jax.vmap(env.action_space.sample)(jax.random.split(key, num))
-
-
-@jax.jit
-def start(env, key):
-    return env.reset(key)
-
-
-@jax.jit
-def play(env, state, key):
-    """Eight random steps, also past the end.
-
-    The scan itself asserts that a step keeps the types of its state.
-    """
-    key_act, key_step = jax.random.split(key)
-    keys = jax.random.split(key_step, 8)
-    return jax.lax.scan(
-        lambda state, x: env.step(x[0], state, x[1]), state, (keys, actions_of(env, key_act, 8))
-    )
-
-
-def kinds(tree):
-    return jax.tree.map(lambda x: (x.shape, x.dtype, x.weak_type), jax.eval_shape(lambda: tree))
-
-
-def assert_equal(a, b, **tolerance):
-    jax.tree.map(partial(np.testing.assert_allclose, **tolerance or {"rtol": 0, "atol": 0}), a, b)
-
-
 @pytest.mark.parametrize("name", ENVS)
 def test_contract(name):
     with allowances(name):
-        env = WRAPPED[name]() if name in WRAPPED else envs.make(name)
-        state, obs = start(env, jax.random.key(0))
-        later, step = play(env, state, jax.random.key(1))
+        env, (state, obs), states, step = contract(name)
+        last, num = at(states, -1), NUM_STEPS
 
-        assert kinds(state) == kinds(later)
-        assert jax.tree.map(lambda x: (8, *x.shape), obs) == jax.tree.map(
-            lambda x: x.shape, step.obs
-        )
+        assert kinds(state) == kinds(last)
+        shapes = lambda tree: jax.tree.map(lambda x: x.shape, tree)
+        assert jax.tree.map(lambda x: (num, *x.shape), obs) == shapes(step.obs)
         assert jax.tree.map(lambda x: x.dtype, obs) == jax.tree.map(lambda x: x.dtype, step.obs)
-        assert step.reward.shape == (8,)
-        assert step.reward.dtype == jnp.float32
-        assert jnp.isfinite(step.reward).all()
-        assert step.terminated.shape == (8,)
-        assert step.terminated.dtype == bool
+        assert (step.reward.shape, step.reward.dtype) == ((num,), jnp.float32)
+        assert (step.terminated.shape, step.terminated.dtype) == ((num,), bool)
+        assert np.isfinite(step.reward).all()
         assert isinstance(env.max_steps, int)
         assert env.max_steps > 0
 
-        saved = jax.tree.map(np.array, later)  # a save game: numbers only
-        future = play(env, later, jax.random.key(2))
-        assert_equal(future, play(env, saved, jax.random.key(2)))
-
+        saved = jax.tree.map(np.array, last)  # a save game: numbers only
+        assert_equal(resumed(env, last, jax.random.key(2)), resumed(env, saved, jax.random.key(2)))
         if (
             hasattr(state, "time") and name not in KEEPS_TIME
-        ):  # the clock of the library moves no one
+        ):  # the clock of the library ends nothing
             late = state.replace(time=jnp.asarray(env.max_steps + 1, state.time.dtype))
-            _, late_step = play(env, late, jax.random.key(1))
+            _, late_step = resumed(env, late, jax.random.key(1))
             assert_equal((step.reward, step.terminated), (late_step.reward, late_step.terminated))
 
 
@@ -112,27 +79,19 @@ def test_contract(name):
     "name", [*envs.OWN, *LEVELS, "CartPole-v1", "Pendulum-v1", "FrozenLake-misc"]
 )
 def test_without_jit(name):
-    env = envs.make(name)
+    env, first, states, steps = contract(name)
     state, obs = env.reset(jax.random.key(0))
-    assert_equal((state, obs), start(env, jax.random.key(0)), rtol=1e-6)
-    action, key = env.action_space.sample(jax.random.key(1)), jax.random.key(2)
+    assert_equal((state, obs), first, rtol=1e-6)
+    keys, actions = draw(env, jax.random.key(1))
     assert_equal(
-        env.step(key, state, action),
-        jax.jit(type(env).step)(env, jax.random.key(2), state, action),
-        rtol=1e-5,
-        atol=1e-6,
+        env.step(keys[0], state, actions[0]), (at(states, 0), at(steps, 0)), rtol=1e-5, atol=1e-6
     )
 
 
 @pytest.mark.parametrize("name", ["Catch", "GridWorld", "RiverSwim", *LEVELS])
 def test_obs_is_the_true_successor(name):
-    env = envs.make(name)
-    state, _ = start(env, jax.random.key(0))
-    for i in range(12):  # over the end of an episode, too
-        state, step = jax.jit(type(env).step)(
-            env, jax.random.key(i), state, env.action_space.sample(jax.random.key(i))
-        )
-        assert_equal(step.obs, env.observe(state), rtol=1e-6)
+    env, _, states, steps = contract(name)  # over the end of an episode, too
+    assert_equal(steps.obs, jax.jit(jax.vmap(env.observe))(states), rtol=1e-6)
 
 
 LEAVES = [
@@ -163,11 +122,12 @@ def test_vmap_over_leaves_is_a_loop(name, leaves):
         lambda many, one: 0 if jnp.ndim(many) > jnp.ndim(one) else None, family, lone
     )
 
-    def life(env):
-        state, obs = env.reset(jax.random.key(0))
-        return obs, play(env, state, jax.random.key(1))[1]
+    def episode(env):
+        (_, obs), _, steps = run(env, jax.random.key(0), jax.random.key(1), blank, np.bool_(False))
+        return obs, steps
 
-    together = jax.vmap(life, in_axes=(axes,))(family)
+    blank = zeros(lone)
+    together = jax.jit(jax.vmap(episode, in_axes=(axes,)))(family)
     for i in range(2):
         member = jax.tree.map(
             lambda x, axis, i=i: x if axis is None else x[i],
@@ -176,7 +136,7 @@ def test_vmap_over_leaves_is_a_loop(name, leaves):
             is_leaf=lambda x: x is None,
         )
         assert_equal(
-            jax.tree.map(lambda x, i=i: x[i], together), life(member), rtol=1e-5, atol=1e-6
+            jax.tree.map(lambda x, i=i: x[i], together), episode(member), rtol=1e-5, atol=1e-6
         )
     first, second = (jax.tree.leaves(jax.tree.map(lambda x, i=i: x[i], together)) for i in range(2))
     assert name == "Catch" or any(not np.allclose(a, b) for a, b in zip(first, second, strict=True))
@@ -203,7 +163,7 @@ def test_made_inside_a_program():
     for name in ["Acrobot-v1", "DeepSea-bsuite", "MetaMaze-misc"]:
         from_gymnax._build.cache_clear()
         inside = jax.jit(lambda key, name=name: envs.make(name).reset(key)[1])(jax.random.key(0))
-        assert_equal(inside, start(envs.make(name), jax.random.key(0))[1], rtol=1e-6)
+        assert_equal(inside, jax.jit(envs.make(name).reset)(jax.random.key(0))[1], rtol=1e-6)
 
 
 def test_importing_is_cheap():
@@ -217,7 +177,7 @@ def test_importing_is_cheap():
 def test_a_gradient_reaches_the_leaves():
     def total(g):
         env = envs.make("Pendulum-v1", g=g)
-        return play(env, env.reset(jax.random.key(0))[0], jax.random.key(1))[1].reward.sum()
+        return fresh(env, jax.random.key(1))[2].reward.sum()
 
     slope = float(jax.grad(total)(10.0))
     assert slope == pytest.approx(float(total(10.1) - total(9.9)) / 0.2, rel=0.05)
@@ -292,7 +252,7 @@ def test_pixels_of_minatar_are_bits(name):
         state, step = env.step(key, state, action)
         return state, (game.get_obs(state, env._params()), step.obs)
 
-    state, obs = start(env, jax.random.key(0))
+    state, obs = contract(name)[1]
     keys = jax.random.split(jax.random.key(1), 300)
     _, (theirs, ours) = jax.jit(
         lambda: jax.lax.scan(both, state, (keys, actions_of(env, jax.random.key(2), 300)))
@@ -311,11 +271,12 @@ def test_any_gymnax_object_can_be_wrapped():
     assert back.max_steps == env.max_steps
     assert back.action_space == env.action_space
     for seed in range(4):
-        (state, obs), (back_state, back_obs) = (start(e, jax.random.key(seed)) for e in (env, back))
-        assert_equal(obs, back_obs)
-        assert_equal(
-            play(env, state, jax.random.key(9))[1], play(back, back_state, jax.random.key(9))[1]
-        )
+        seen = [
+            run(e, jax.random.key(seed), jax.random.key(9), zeros(e), np.bool_(False))
+            for e in (env, back)
+        ]
+        ((_, obs), _, steps), ((_, back_obs), _, back_steps) = seen
+        assert_equal((obs, steps), (back_obs, back_steps))
 
 
 def test_in_the_hands_of_gymnax():
@@ -344,7 +305,7 @@ def test_in_the_hands_of_gymnax():
 @given(st.integers(0, 10_000))
 def test_catch_is_won_by_following_the_ball(seed):
     env = envs.make("Catch")
-    state, _ = start(env, jax.random.key(seed))
+    state, _ = jax.jit(type(env).reset)(env, jax.random.key(seed))
     rewards = []
     for _ in range(env.max_steps):
         toward = jnp.sign(state.ball_column - state.paddle) + 1
@@ -413,9 +374,9 @@ def test_memory_chain_needs_memory():
 @given(st.integers(0, 10_000), st.floats(0.0, 1.0))
 def test_gridworld_walks_on_free_cells(seed, slip):
     env = envs.make("GridWorld", slip=slip)
-    state, _ = start(env, jax.random.key(seed))
+    keys = jax.random.key(seed), jax.random.key(seed + 1)
+    (state, _), _, step = run(env, *keys, zeros(env), np.bool_(False))
     assert (state != env.goal_position).any()
-    _, step = play(env, state, jax.random.key(seed + 1))
     cells = jnp.argmax(step.obs, -1)
     rows, columns = np.divmod(np.asarray(cells), env.walls.shape[1])
     assert not env.walls[rows, columns].any()
@@ -442,68 +403,3 @@ def test_gridworld_map():
         assert tuple(state.tolist()) == place
     assert step.terminated
     assert_equal(step.obs, jnp.ones(2))
-
-
-# --------------------------------------------------------------------------------------------- brax
-
-
-def test_names_of_brax():
-    from brax import envs as robots
-
-    assert set(from_brax.NAMES) == {f"brax:{name}" for name in robots._envs} - set(
-        from_brax.LEFT_OUT
-    )
-    assert len(set(envs.names())) == len(envs.names())
-
-
-def test_brax_swimmer_is_still_broken():
-    """When this fails, brax and jax agree again: add it to NAMES."""
-    from brax import envs as robots
-
-    env = robots.get_environment("swimmer")
-    state = jax.eval_shape(env.reset, jax.random.key(0))
-    with jax.numpy_rank_promotion("allow"), pytest.raises(TypeError, match="a_min"):
-        jax.eval_shape(env.step, state, jnp.zeros(env.action_size))
-
-
-def brax_matrix():
-    """All pairs; of these, each environment on one backend and each backend on one environment by
-    default.
-    """
-    for name in from_brax.NAMES:
-        for backend in from_brax.BACKENDS:
-            usual = backend == "spring" or name == "brax:inverted_pendulum"
-            yield pytest.param(
-                name, backend, marks=pytest.mark.slow if usual else pytest.mark.exhaustive
-            )
-
-
-@pytest.mark.parametrize(("name", "backend"), list(brax_matrix()))
-def test_brax_matrix(name, backend):
-    with allowances(name):
-        env = envs.make(name, backend=backend)
-        state, _ = start(env, jax.random.key(0))
-        later, step = play(env, state, jax.random.key(1))
-        assert kinds(state) == kinds(later)
-        assert jnp.isfinite(step.reward).all()
-        assert jnp.isfinite(step.obs).all()
-
-
-@pytest.mark.slow
-def test_brax_system_is_a_leaf():
-    """Weaker gravity is another world; a vmap over it is a family."""
-    with allowances("brax:inverted_pendulum"):
-        env = envs.make("brax:inverted_pendulum")
-        system = env.shipped_system
-        family = jax.vmap(lambda g: system.replace(gravity=jnp.array([0.0, 0.0, g])))(
-            jnp.array([-9.81, -1.0])
-        )
-        axes = jax.tree.map(
-            lambda many, one: 0 if jnp.ndim(many) > jnp.ndim(one) else None, family, system
-        )
-        state, _ = start(env, jax.random.key(0))
-        step = jax.vmap(
-            lambda sys: play(replace(env, system=sys), state, jax.random.key(1))[1], (axes,)
-        )(family)
-        assert_equal(step.obs[0], play(env, state, jax.random.key(1))[1].obs, rtol=1e-3, atol=1e-4)
-        assert not np.allclose(step.obs[0], step.obs[1], atol=1e-4)

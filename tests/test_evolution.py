@@ -1,6 +1,4 @@
-"""Meta-learning by evolution: who lives on which task, for how long, and that what evolves is what
-helps.
-"""
+"""Evolution: the tasks, seeds and lifetimes of members, and that useful parameters evolve."""
 
 import jax
 import jax.numpy as jnp
@@ -9,16 +7,18 @@ import pytest
 from probes import Choice
 
 import jaxrl as rl
-from jaxrl.env import Step
+from jaxrl.algorithms.base import Algorithm
+from jaxrl.clock import Clock, start_clock
+from jaxrl.env import Env, Step, Tasks
 from jaxrl.meta import ES, Evolution, InnerLoop, PairSign
-from jaxrl.rules.base import Clock
+from jaxrl.rollout import Policy
 from jaxrl.spaces import Box
 from jaxrl.tree import pytree, replace, static
 
 
 @pytree
-class Pay:
-    """One step, which pays the action times what the level is worth."""
+class Pay(Env):
+    """One step, with a reward of the action times the level's worth."""
 
     worth: jax.Array
     max_steps: int = static(default=1)
@@ -32,101 +32,102 @@ class Pay:
 
 
 @pytree
-class Worths:
+class Worths(Tasks):
     def sample(self, key):
         return Pay(jax.random.uniform(key, minval=1.0, maxval=2.0))
 
-    def score(self, env, ret):
-        return ret
-
 
 @pytree
-class Age:
-    """A learner whose action is its skill times the updates it has lived, or those it was told to
-    live.
-    """
-
-    skill: float = 1.0
-    steps_per_update: int = static(default=1)
-    told: bool = static(default=False)
-
-    def init(self, key, env, num_updates=float("inf")):
-        return Learnt({"age": jnp.float32(0.0)}, Clock(jnp.int32(0), jnp.float32(num_updates)))
-
-    def update(self, key, env, state):
-        return Learnt({"age": state.params["age"] + 1.0}, state.clock.tick()), {}
-
-    def explore(self, key, env, state, memory, obs):
-        age = state.clock.total if self.told else state.params["age"]
-        return memory, (jnp.asarray(self.skill) * age)[None]
-
-    act = explore
-
-    def start(self, env):
-        return ()
-
-
-@pytree
-class Learnt:
+class AgeState:
     params: dict
     clock: Clock
 
 
-def scores(lives, luck, num_tasks=3):
-    """[M, K], of members whose skill is 1, 2, 3, ..."""
+@pytree
+class Age(Algorithm):
+    """A learner whose action is its skill times its number of updates, or those of its clock."""
+
+    skill: float = 1.0
+    steps_per_update: int = static(default=1)
+    by_clock: bool = static(default=False)
+
+    def init(self, key, env, num_updates=float("inf")):
+        return AgeState({"age": jnp.float32(0.0)}, start_clock(num_updates))
+
+    def update(self, key, env, state):
+        return AgeState({"age": state.params["age"] + 1.0}, state.clock.tick()), {}
+
+    def agent(self, state):
+        return state
+
+    def policy(self, env, agent, greedy):
+        age = agent.clock.total if self.by_clock else agent.params["age"]
+        return Policy(lambda key, episode: ((), (jnp.asarray(self.skill) * age)[None], ()))
+
+
+def scores(inner, crn_group, num_tasks=3):
+    """[M, K], of members of skills 1, 2, 3, ..."""
     ask = lambda member: {"skill": member + 1.0}
-    run = jax.jit(lambda key: lives.live(key, Worths(), ask, np.asarray(luck), num_tasks))
+    run = jax.jit(lambda key: inner.run(key, Worths(), ask, np.asarray(crn_group), num_tasks))
     found, metrics = run(jax.random.key(0))
     return np.asarray(found), metrics
 
 
 @pytest.mark.parametrize("chunk", [None, 5, 1])
 def test_each_score_comes_back_to_its_member_and_task_whatever_the_chunk(chunk):
-    lives = InnerLoop(Age(), meta_params=("skill",), lifetime=(1, 8), num_lives=2, chunk=chunk)
-    found, metrics = scores(lives, [0, 0, 1, 1])
+    inner = InnerLoop(Age(), meta_params=("skill",), lifetime=(1, 8), num_runs=2, chunk=chunk)
+    found, metrics = scores(inner, [0, 0, 1, 1])
     np.testing.assert_allclose(
         found[1], 2 * found[0], rtol=1e-6
     )  # a pair shares its tasks and lifetimes
     np.testing.assert_allclose(found[3] * 3, found[2] * 4, rtol=1e-6)
-    assert len(np.unique(found[[0, 2]] / np.array([[1], [3]]))) == 6  # nobody else does
-    np.testing.assert_allclose(found, scores(replace(lives, chunk=3), [0, 0, 1, 1])[0], rtol=1e-6)
-    assert metrics["episodes"] == 4 * 3 * 2
+    assert len(np.unique(found[[0, 2]] / np.array([[1], [3]]))) == 6  # no others do
+    np.testing.assert_allclose(found, scores(replace(inner, chunk=3), [0, 0, 1, 1])[0], rtol=1e-6)
+    assert metrics["training_runs"] == 4 * 3 * 2
 
 
-@pytest.mark.parametrize("told", [False, True])
-def test_lives_last_as_long_as_they_were_told_they_would(told):
-    lives = InnerLoop(Age(told=told), meta_params=("skill",), lifetime=(3, 3), chunk=4)
-    found, metrics = scores(lives, [0, 0, 1, 1])
+@pytest.mark.parametrize("by_clock", [False, True])
+def test_training_runs_last_as_long_as_their_clock_says(by_clock):
+    inner = InnerLoop(Age(by_clock=by_clock), meta_params=("skill",), lifetime=(3, 3), chunk=4)
+    found, metrics = scores(inner, [0, 0, 1, 1])
     assert ((found[0] >= 3.0) & (found[0] <= 6.0)).all()  # a lifetime of 3 times a worth of 1 to 2
-    assert metrics["length"] == 3.0
+    assert metrics["lifetime"] == 3.0
     assert metrics["waste"] == 1.0
 
 
 def test_lifetimes_are_log_uniform_and_their_chunks_waste_little():
-    lives = InnerLoop(Age(), meta_params=("skill",), lifetime=(10, 250))
-    luck = np.arange(64) // 2
+    inner = InnerLoop(Age(), meta_params=("skill",), lifetime=(10, 250))
+    crn_group = np.arange(64) // 2
     ratio = np.log(25)
     for chunk, most in ((None, 3.5), (16, 1.5), (8, 1.25)):
-        _, metrics = scores(replace(lives, chunk=chunk), luck, num_tasks=1)
+        _, metrics = scores(replace(inner, chunk=chunk), crn_group, num_tasks=1)
         np.testing.assert_allclose(
-            metrics["length"], 240 / ratio, rtol=0.02
+            metrics["lifetime"], 240 / ratio, rtol=0.02
         )  # the mean of a log-uniform
         assert 1.0 < metrics["waste"] < most
     assert metrics["waste"] > 1.0
+
+
+def test_a_training_run_is_as_many_updates_as_its_lifetime():
+    """Two more are computed, and change nothing."""
+    inner = InnerLoop(Age(), meta_params=("skill",), lifetime=(2, 5))
+    env = Pay(jnp.float32(1.0))
+    score = inner.run_one(jax.random.key(0), {}, Worths(), env, jnp.int32(3), jnp.int32(5))
+    assert score == 3.0
 
 
 # ----------------------------------------------------------------------------------- a real learner
 
 
 @pytree
-class Choices:
+class Choices(Tasks):
     """`Choice`, in which action 1 pays."""
 
     def sample(self, key):
         return Choice()
 
-    def score(self, env, ret):
-        return 0.5 + ret / 2.0  # the share of good choices
+    def score(self, env, episode_return):
+        return 0.5 + episode_return / 2.0  # the share of good choices
 
 
 LEARNER = rl.OnPolicy(
@@ -138,8 +139,8 @@ LEARNER = rl.OnPolicy(
     minibatches=1,
     network=rl.MLP((4,)),
 )
-LIVES = InnerLoop(LEARNER, meta_params=("lr",), lifetime=(4, 12), episodes=8, chunk=4)
-EVOLUTION = Evolution(LIVES, ES(lr=0.03, sigma=0.02, population=8))
+INNER = InnerLoop(LEARNER, meta_params=("lr",), lifetime=(4, 12), episodes=8, chunk=4)
+EVOLUTION = Evolution(INNER, ES(lr=0.03, sigma=0.02, population=8))
 TRAINING = rl.Training(EVOLUTION, Choices(), steps=12, evals=3, episodes=4)
 SEEDS = jax.random.split(jax.random.key(0), 2)
 
@@ -160,8 +161,8 @@ def test_a_learner_that_can_not_learn_evolves_a_learning_rate(whole):
     assert (kept["evaluation"][:, -1] > 0.6).all()
     assert (kept["return"][:, -1] > kept["return"][:, 0]).all()
     assert {
-        "length",
-        "episodes",
+        "lifetime",
+        "training_runs",
         "waste",
         "non_finite",
         "ties",
@@ -169,8 +170,10 @@ def test_a_learner_that_can_not_learn_evolves_a_learning_rate(whole):
         "spread",
         "best_fitness",
     } <= set(kept)
-    found = rl.policy(folder, TRAINING, kept="best", seed=0).state.params
-    score = jax.jit(lambda params: LIVES.judge(Choices(), params, 4))(found)
+    assert not {"length", "episodes"} & set(kept)  # a generation is no episode
+    np.testing.assert_array_equal(kept["eval_step"], [4, 8, 12])  # selection tasks
+    found = rl.agent(folder, TRAINING, kept="best", seed=0)
+    score = jax.jit(lambda params: INNER.evaluate(Choices(), params, 4).mean())(found)
     np.testing.assert_allclose(score, kept["best_evaluation"].values[0], rtol=1e-5)
 
 
@@ -199,13 +202,13 @@ def test_the_strategys_settings_are_swept_by_name():
 
 
 def tuning(name):
-    return replace(EVOLUTION, lives=replace(LIVES, meta_params=(name,)))
+    return replace(EVOLUTION, inner=replace(INNER, meta_params=(name,)))
 
 
 def test_errors_come_before_compiling():
     with pytest.raises(ValueError, match="no field 'wieghts'"):
         rl.sweep(replace(TRAINING, algo=tuning("wieghts")), {"seed": SEEDS}, progress=False)
-    with pytest.raises(TypeError, match="in place of one environment"):
+    with pytest.raises(TypeError, match=r"Evolution trains on a dist.* one environment, Choice"):
         rl.sweep(replace(TRAINING, env=Choice()), {"seed": SEEDS}, progress=False)
     with pytest.raises(TypeError, match=r"normalize_advantage.* is bool"):
         rl.sweep(replace(TRAINING, algo=tuning("rule")), {"seed": SEEDS}, progress=False)
@@ -215,7 +218,7 @@ def test_errors_come_before_compiling():
         InnerLoop(lifetime=20)
     with pytest.raises(ValueError, match="Nothing is tuned"):
         rl.sweep(
-            replace(TRAINING, algo=replace(EVOLUTION, lives=replace(LIVES, meta_params=()))),
+            replace(TRAINING, algo=replace(EVOLUTION, inner=replace(INNER, meta_params=()))),
             {"seed": SEEDS},
             progress=False,
         )
@@ -227,7 +230,7 @@ def test_errors_come_before_compiling():
 @pytest.mark.parametrize(
     ("kind", "counts"),
     [
-        *((InnerLoop, {name: 0}) for name in ("episodes", "num_lives", "chunk")),
+        *((InnerLoop, {name: 0}) for name in ("episodes", "num_runs", "chunk")),
         (rl.Evolution, {"num_tasks": 0}),
         (rl.PES, {"population": 3}),
         (rl.PES, {"population": 0}),

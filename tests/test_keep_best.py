@@ -7,10 +7,11 @@ import pytest
 from test_resume import TRAINING
 
 import jaxrl as rl
+from jaxrl.env import Env
 
 
 @rl.pytree
-class Noisy:
+class Noisy(Env):
     """Rewards of pure luck, so that the best evaluation may be that of any row."""
 
     max_steps: int = rl.static(default=1)

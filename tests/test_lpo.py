@@ -1,6 +1,4 @@
-"""A learned drift keeps the conditions of mirror learning, whatever its weights; and it sees the
-clock where it asks to.
-"""
+"""LPO satisfies the drift conditions of mirror learning for any weights, and may depend on time."""
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +11,9 @@ from probes import Choice
 import jaxrl as rl
 
 KINDS = {
-    "from nothing": rl.LPO.random(jax.random.key(0), 8),
-    "from PPO": rl.LPO.random(jax.random.key(1), 8, base=rl.Clip()),
-    "aware of time": rl.LPO.random(jax.random.key(2), 8, knows_time=True),
+    "no base": rl.LPO.random(jax.random.key(0), 8),
+    "base Clip": rl.LPO.random(jax.random.key(1), 8, base=rl.Clip()),
+    "time": rl.LPO.random(jax.random.key(2), 8, knows_time=True),
 }
 every = pytest.mark.parametrize("lpo", KINDS.values(), ids=KINDS)
 RATIO, ADVANTAGE = (
@@ -65,14 +63,14 @@ def test_the_drift_is_the_paper_s_formula():
             z = np.array([np.log(r), np.log(r) ** 2, 1 - r, (1 - r) ** 2])
             x = np.clip(np.concatenate([z, a * z]), -2, 2)
             x = np.concatenate([x, fraction * x]) if lpo.knows_time else x
-            base = r * a - min(r * a, np.clip(r, 0.8, 1.2) * a) if name == "from PPO" else 0.0
+            base = r * a - min(r * a, np.clip(r, 0.8, 1.2) * a) if name == "base Clip" else 0.0
             expected = max(base + np.tanh(x @ hidden) @ output - 1e-4, 0.0)
             np.testing.assert_allclose(
                 lpo.drift(jnp.float32(r), jnp.float32(a), fraction), expected, atol=1e-6
             )
 
 
-def test_without_an_output_it_is_what_it_begins_from():
+def test_with_an_output_of_zeros_it_is_its_base():
     for base in (rl.PolicyGradient(), rl.Clip(), rl.SPO()):
         lpo = rl.LPO.random(jax.random.key(0), 8, base=base, zero=True)
         np.testing.assert_allclose(
@@ -80,27 +78,27 @@ def test_without_an_output_it_is_what_it_begins_from():
         )
 
 
-def test_one_that_knows_the_time_changes_over_the_life():
+def test_with_time_inputs_it_changes_over_the_training_run():
     ratio, advantage = jnp.array([1.5]), jnp.array([1.0])
-    ages = lambda lpo: [float(lpo.at(rl.Clock(n, 10.0))(ratio, advantage)[0]) for n in (0, 5, 10)]
-    assert len(set(ages(rl.LPO.random(jax.random.key(4), 64, knows_time=True)))) == 3
-    assert len(set(ages(rl.LPO.random(jax.random.key(4), 64)))) == 1
+    values = lambda lpo: [float(lpo.at(rl.Clock(n, 10.0))(ratio, advantage)[0]) for n in (0, 5, 10)]
+    assert len(set(values(rl.LPO.random(jax.random.key(4), 64, knows_time=True)))) == 3
+    assert len(set(values(rl.LPO.random(jax.random.key(4), 64)))) == 1
 
 
-def test_an_objective_of_your_own_may_see_the_clock():
+def test_an_objective_of_your_own_may_depend_on_the_clock():
     @rl.pytree
-    class Fading:
-        """The policy gradient, until half of the life is over; then its opposite."""
+    class Reversing(rl.Objective):
+        """The policy gradient in the first half of the training run; then its opposite."""
 
         sign: float = 1.0
 
         def at(self, clock):
-            return Fading(jnp.where(clock.fraction < 0.5, 1.0, -1.0))
+            return Reversing(jnp.where(clock.fraction < 0.5, 1.0, -1.0))
 
         def __call__(self, ratio, advantage):
             return self.sign * ratio * advantage
 
-    rule = rl.Surrogate(Fading(), entropy_weight=0.0, normalize_advantage=False)
+    rule = rl.Surrogate(Reversing(), entropy_weight=0.0, normalize_advantage=False)
     algo = rl.OnPolicy(
         rule=rule, lr=3e-3, schedule=rl.Constant(), network=rl.MLP((8,)), num_steps=16
     )
@@ -110,8 +108,8 @@ def test_an_objective_of_your_own_may_see_the_clock():
     assert metrics["return"][0] > 0.2 > -0.2 > metrics["return"][1] - metrics["return"][0]
 
 
-def test_it_learns_and_its_members_are_one_program():
-    """Eight drifts side by side, each with weights of its own."""
+def test_it_learns_and_many_drifts_are_one_program():
+    """Eight drifts with different weights, vmapped."""
 
     def run(key):
         rule = rl.Surrogate(

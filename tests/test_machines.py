@@ -49,7 +49,6 @@ def ended(processes):
     return told
 
 
-@pytest.mark.slow
 def test_two_processes_make_the_dataset_of_one(tmp_path):
     alone = run(tmp_path / "alone")
     told = ended(start(tmp_path / "x"))
@@ -60,7 +59,7 @@ def test_two_processes_make_the_dataset_of_one(tmp_path):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.rotate
 def test_one_that_is_lost_is_made_up_for_by_the_next_call(tmp_path):
     run(tmp_path / "alone")
     processes = start(tmp_path / "x", "lost")
@@ -78,14 +77,14 @@ def test_one_that_is_lost_is_made_up_for_by_the_next_call(tmp_path):
     assert all(path.stat().st_mtime_ns == written for path, written in kept.items())
 
 
-@pytest.mark.slow
+@pytest.mark.rotate
 def test_processes_agree_on_a_width_that_nobody_gave(tmp_path):
     told = ended(start(tmp_path / "x", "together"))
     assert [text.splitlines()[-1] for text in told] == ["members 6", "members 6"]
     assert len(list(tmp_path.glob("x/members/*.npz"))) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.rotate
 def test_a_folder_that_one_refuses_stops_both(tmp_path):
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "thesis.txt").write_text("not a sweep")

@@ -1,5 +1,4 @@
-"""A forbidden action is never taken, costs no gradient its finiteness, and is no business of the
-network's.
+"""Action masks: a forbidden action is never taken, has no gradient, and is not a network's input.
 """
 
 import jax
@@ -9,7 +8,7 @@ import pytest
 
 import jaxrl as rl
 from jaxrl import masks, networks, normalize, spaces
-from jaxrl.env import Step
+from jaxrl.env import Env, Step
 from jaxrl.tree import pytree, static
 
 DRAWS = 4_000
@@ -20,20 +19,22 @@ SPACES = {
 each = pytest.mark.parametrize(("space", "mask"), SPACES.values(), ids=SPACES)
 
 
-def chances(space, mask):
-    """What a uniform policy over the allowed actions does with each entry, written out.
+def sizes_of(space):
+    return (space.n,) if isinstance(space, spaces.Discrete) else space.sizes
 
-    A list of [n_i].
-    """
-    sizes = getattr(space, "sizes", (getattr(space, "n", 0),))
-    parts = np.split(np.array(mask, float), np.cumsum(sizes)[:-1])
+
+def probabilities(space, mask):
+    """Of each entry under a uniform policy over the allowed actions: a list of [n_i]."""
+    parts = np.split(np.array(mask, float), np.cumsum(sizes_of(space))[:-1])
     return [part / part.sum() for part in parts]
 
 
 def shares(space, draws):
-    sizes = getattr(space, "sizes", (getattr(space, "n", 0),))
     draws = np.asarray(draws).reshape(len(draws), -1)
-    return [np.bincount(draws[:, i], minlength=size) / len(draws) for i, size in enumerate(sizes)]
+    return [
+        np.bincount(draws[:, i], minlength=size) / len(draws)
+        for i, size in enumerate(sizes_of(space))
+    ]
 
 
 def flat_actions(space, values):
@@ -44,40 +45,40 @@ def flat_actions(space, values):
 
 
 @each
-def test_a_policy_is_the_softmax_over_what_is_allowed(space, mask):
+def test_a_policy_is_the_softmax_over_the_allowed_actions(space, mask):
     out = {"logits": jnp.zeros(len(mask)), "mask": jnp.array(mask)}
     policy = space.policy(out)
-    expected = chances(space, mask)
+    expected = probabilities(space, mask)
     draws = jax.vmap(policy.sample)(jax.random.split(jax.random.key(0), DRAWS))
-    for share, chance in zip(shares(space, draws), expected, strict=True):
-        np.testing.assert_allclose(share, chance, atol=0.04)
-        assert (share[chance == 0] == 0).all()
+    for share, probability in zip(shares(space, draws), expected, strict=True):
+        np.testing.assert_allclose(share, probability, atol=0.04)
+        assert (share[probability == 0] == 0).all()
     np.testing.assert_allclose(
         policy.entropy(), sum(np.log((part > 0).sum()) for part in expected), rtol=1e-5
     )
     allowed = [int(np.argmax(part)) for part in expected]
-    chance = np.prod([part[i] for part, i in zip(expected, allowed, strict=True)])
+    probability = np.prod([part[i] for part, i in zip(expected, allowed, strict=True)])
     np.testing.assert_allclose(
-        policy.log_prob(flat_actions(space, allowed)), np.log(chance), rtol=1e-5
+        policy.log_prob(flat_actions(space, allowed)), np.log(probability), rtol=1e-5
     )
 
 
 @each
-def test_a_random_action_is_an_allowed_one(space, mask):
+def test_a_random_action_is_allowed(space, mask):
     draw = lambda key: space.sample(key, jnp.array(mask))
-    for share, chance in zip(
+    for share, probability in zip(
         shares(space, jax.vmap(draw)(jax.random.split(jax.random.key(0), DRAWS))),
-        chances(space, mask),
+        probabilities(space, mask),
         strict=True,
     ):
-        np.testing.assert_allclose(share, chance, atol=0.04)
-        assert (share[chance == 0] == 0).all()
+        np.testing.assert_allclose(share, probability, atol=0.04)
+        assert (share[probability == 0] == 0).all()
 
 
 @each
 @pytest.mark.parametrize("none", [False, True], ids=["some", "none"])
-def test_gradients_are_finite_and_zero_at_what_is_forbidden(space, mask, none):
-    """Also where nothing is allowed, as in a final state: there every action is."""
+def test_gradients_are_finite_and_zero_at_forbidden_actions(space, mask, none):
+    """Also where the mask allows no action, as in a final state: there all are allowed."""
     mask = jnp.zeros(len(mask), bool) if none else jnp.array(mask)
     action = flat_actions(space, [2] if isinstance(space, spaces.Discrete) else [0, 2])
 
@@ -92,7 +93,7 @@ def test_gradients_are_finite_and_zero_at_what_is_forbidden(space, mask, none):
     assert np.abs(grad).sum() > 0
 
 
-def test_mistakes_with_masks_are_explained():
+def test_wrong_masks_are_errors():
     with pytest.raises(ValueError, match=r"shape \(4,\).*3 actions"):
         spaces.Discrete(3).policy({"logits": jnp.zeros(3), "mask": jnp.ones(4, bool)})
     with pytest.raises(ValueError, match=r"sum\(sizes\)"):
@@ -110,7 +111,7 @@ def test_mistakes_with_masks_are_explained():
             refused()
 
 
-# ----------------------------------------------------------------- networks and statistics see none
+# ----------------------------------------------------------------- networks and statistics ignore
 
 
 @pytest.mark.parametrize("memory", [None, rl.GRU(4)], ids=["plain", "memory"])
@@ -119,41 +120,43 @@ def test_mistakes_with_masks_are_explained():
     [(rl.MLP((8,)), (3,)), (rl.CNN((4,), hidden=(8,)), (5, 5, 2))],
     ids=["mlp", "cnn"],
 )
-def test_a_network_sees_the_observation_and_hands_on_the_mask(builder, shape, memory):
+def test_a_network_reads_the_observation_and_passes_on_the_mask(builder, shape, memory):
     network = networks.build(builder, memory, {"logits": 2})
-    seen, mask = jnp.ones((4, *shape)), jnp.array([[True, False]] * 4)
+    visible, mask = jnp.ones((4, *shape)), jnp.array([[True, False]] * 4)
     first = jnp.zeros(4, bool)
-    one = jax.tree.map(lambda x: x[0], spaces.Masked(seen, mask))
+    one = jax.tree.map(lambda x: x[0], spaces.Masked(visible, mask))
     params = network.init(jax.random.key(0), one)
     assert jax.tree.map(jnp.shape, params) == jax.tree.map(
-        jnp.shape, network.init(jax.random.key(0), seen[0])
+        jnp.shape, network.init(jax.random.key(0), visible[0])
     )
-    plain = network.apply(params, network.start(), seen, first)[1]
-    out = network.apply(params, network.start(), spaces.Masked(seen, mask), first)[1]
+    plain = network.apply(params, network.start(), visible, first)[1]
+    out = network.apply(params, network.start(), spaces.Masked(visible, mask), first)[1]
     assert "mask" not in plain
     np.testing.assert_array_equal(out["mask"], mask)
     np.testing.assert_array_equal(out["logits"], plain["logits"])
 
 
-def test_statistics_exclude_the_mask():
-    seen = np.arange(12, dtype=np.float32).reshape(4, 3)
-    obs = spaces.Masked(jnp.asarray(seen), jnp.ones((4, 2), bool))
-    stats = normalize.update(normalize.start(jax.tree.map(lambda x: x[0], obs)), obs)
-    scaled = normalize.see(stats, obs, True)
-    np.testing.assert_allclose(scaled.obs, (seen - seen.mean(0)) / seen.std(0), atol=1e-4)
+def test_normalisation_statistics_ignore_the_mask():
+    visible = np.arange(12, dtype=np.float32).reshape(4, 3)
+    obs = spaces.Masked(jnp.asarray(visible), jnp.ones((4, 2), bool))
+    stats = normalize.init_obs(True, jax.tree.map(lambda x: x[0], obs))
+    stats = normalize.update_obs(stats, jax.tree.map(lambda x: x[:, None], obs))
+    scaled = normalize.normalize_obs(stats, obs, True)
+    expected = (visible - visible.mean(0)) / visible.std(0)
+    np.testing.assert_allclose(scaled.obs, expected, atol=1e-4)
     assert scaled.mask.dtype == bool
     np.testing.assert_array_equal(scaled.mask, obs.mask)
-    np.testing.assert_array_equal(normalize.see(stats, obs, False).obs, seen)
-    np.testing.assert_array_equal(normalize.see((), obs, True).obs, seen)
-    assert masks.mask_of(seen) is None
+    np.testing.assert_array_equal(normalize.normalize_obs(stats, obs, False).obs, visible)
+    np.testing.assert_array_equal(normalize.normalize_obs(None, obs, True).obs, visible)
+    assert masks.mask_of(visible) is None
 
 
 # ------------------------------------------------------------------------------------- an algorithm
 
 
 @pytree
-class Tempting:
-    """Of three arms, the best is forbidden; taking it anyhow would show: it pays most."""
+class Tempting(Env):
+    """Three arms of which the one with the largest reward is forbidden."""
 
     max_steps: int = static(default=4)
     action_space = spaces.Discrete(3)
@@ -168,7 +171,7 @@ class Tempting:
         return (), Step(self._obs(), jnp.array([-1.0, 1.0, 9.0])[action], jnp.bool_(True), {})
 
 
-def test_ppo_takes_the_best_that_is_allowed():
+def test_ppo_takes_the_best_allowed_action():
     algo = rl.ppo(
         lr=1e-2, num_envs=4, num_steps=8, minibatches=2, network=rl.MLP((8,)), normalize_obs=True
     )

@@ -27,7 +27,11 @@ MEMORIES = {
     "lru": rl.LRU(SIZE, states=5, max_angle=3.0),
     "gtrxl": rl.GTrXL(SIZE, window=3, layers=2),
 }
-every = pytest.mark.parametrize("name", MEMORIES)
+ALWAYS = {"gru", "ffm", "lru"}  # the others rotate
+every = pytest.mark.parametrize(
+    "name",
+    [name if name in ALWAYS else pytest.param(name, marks=pytest.mark.rotate) for name in MEMORIES],
+)
 APPLY = {name: jax.jit(memory.apply) for name, memory in MEMORIES.items()}
 
 
@@ -397,7 +401,7 @@ def test_counts_that_do_not_fit_are_explained(make, message):
         make()
 
 
-@pytest.mark.slow
+@pytest.mark.rotate
 @every
 def test_each_memory_recalls_the_cue(name):
     """MemoryChain without a memory is a coin flip."""

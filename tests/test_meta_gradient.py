@@ -1,4 +1,4 @@
-"""Gradients through a learner's updates: equal to finite differences, flat in memory, and clear
+"""Gradients through a learner's updates: equal to finite differences, flat in memory, and errors
 where there are none.
 """
 
@@ -7,19 +7,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from probes import Value
-from test_evolution import LEARNER, LIVES, Choices
+from test_evolution import INNER, LEARNER, Choices
 
 import jaxrl as rl
+from jaxrl.algorithms.base import Algorithm
+from jaxrl.clock import Clock, start_clock
 from jaxrl.meta import MetaGradient, OuterCritic, meta_gradient
-from jaxrl.rules.base import Clock
 from jaxrl.tree import pytree, replace, static
 
 CASE = replace(LEARNER, lr=0.01)
 
 
-def value_after(learner, state, told):
-    """How much the learner thinks the one state of `Value` is worth."""
-    return learner.look(Value(), state, (), jnp.zeros(1))[1]["value"][0], ()
+def value_after(learner, state, metrics):
+    """The learner's value of the one state of `Value`."""
+    return learner.forward(Value(), state, (), jnp.zeros(1))[1]["value"][0], ()
 
 
 def test_equals_finite_differences():
@@ -39,7 +40,7 @@ def test_equals_finite_differences():
 
 
 @pytree
-class Fit:
+class Fit(Algorithm):
     """A learner that costs little to compile: two layers fitted to noise, by gradient descent."""
 
     lr: float = 0.1
@@ -55,7 +56,7 @@ class Fit:
             "first": jax.random.normal(first, shape) / 8,
             "second": jax.random.normal(second, shape) / 8,
         }
-        return Fitted(params, Clock(jnp.int32(0), jnp.float32(num_updates)))
+        return Fitted(params, start_clock(num_updates))
 
     def update(self, key, env, state):
         x = jax.random.normal(key, (256, self.width))
@@ -66,8 +67,7 @@ class Fit:
             params = jax.lax.fori_loop(
                 0, self.steps, lambda _, p: jax.tree.map(lambda x: x * 0.9, p), params
             )
-        told = {"loss": value, "return": value, "length": value, "episodes": jnp.int32(0)}
-        return Fitted(params, state.clock.tick()), told
+        return Fitted(params, state.clock.tick()), {"loss": value}
 
 
 @pytree
@@ -106,7 +106,7 @@ def test_memory_is_flat_in_the_number_of_updates():
 def test_what_has_no_gradient_is_named():
     learner, key = Fit(), jax.random.key(0)
     start = learner.init(key, None)
-    objective = lambda learner, state, told: (size(state), ())
+    objective = lambda learner, state, metrics: (size(state), ())
     with pytest.raises(ValueError, match=r"No gradient reaches \['lr'\]"):
         meta_gradient(
             key,
@@ -125,11 +125,11 @@ def test_what_has_no_gradient_is_named():
                 key, Fit(steps=steps, loops=True), {"lr": 0.1}, None, start, objective, 2
             )
         )(3)
-    recurrent = replace(LIVES, learner=replace(LEARNER, memory=rl.GRU(4)))
+    recurrent = replace(INNER, learner=replace(LEARNER, memory=rl.GRU(4)))
     with pytest.raises(ValueError, match="without a memory"):
         MetaGradient(recurrent).init(key, Choices())
     unknown = MetaGradient(
-        LIVES,
+        INNER,
         OuterCritic(network=rl.MLP((4,))),
         regularisers={"enthropy": 0.1},
         num_agents=1,
@@ -141,9 +141,9 @@ def test_what_has_no_gradient_is_named():
 
 
 def test_a_sliding_window_learns_a_learning_rate_with_agents_of_all_ages():
-    lives = replace(LIVES, learner=replace(CASE, num_envs=4), lifetime=(12, 12), chunk=8)
+    inner = replace(INNER, learner=replace(CASE, num_envs=4), lifetime=(12, 12), chunk=8)
     algo = MetaGradient(
-        lives, OuterCritic(network=rl.MLP((4,))), lr=0.01, num_agents=16, num_updates=3
+        inner, OuterCritic(network=rl.MLP((4,))), lr=0.01, num_agents=16, num_updates=3
     )
 
     def one(state, n):
@@ -155,5 +155,5 @@ def test_a_sliding_window_learns_a_learning_rate_with_agents_of_all_ages():
     assert metrics["non_finite"].sum() == 0
     assert metrics["return"][-4:].mean() > metrics["return"][:4].mean()
     ages = np.asarray(state.agents.state.clock.n)
-    assert len(np.unique(ages)) == 4  # 0, 3, 6 and 9 of 12: nobody outlives the end
+    assert len(np.unique(ages)) == 4  # 0, 3, 6 and 9 of 12: none after its end
     assert (state.agents.end == 12).all()

@@ -1,5 +1,5 @@
-"""Learned optimisers: features against slow sums, optimisers that they can represent, use in any
-algorithm.
+"""Learned optimisers: their features against slow sums, optimisers that they can express, and that
+any algorithm takes them.
 """
 
 import jax
@@ -10,9 +10,10 @@ import pytest
 from probes import Choice
 
 import jaxrl as rl
+from jaxrl.clock import Clock
+from jaxrl.env import Tasks
 from jaxrl.meta import ES, Evolution, InnerLoop
 from jaxrl.optimizers import OPEN, SmallFC, open, small_fc
-from jaxrl.rules.base import Clock
 from jaxrl.tree import pytree, replace
 
 LEARNED = {
@@ -233,14 +234,14 @@ def test_opens_step_has_no_mean_and_its_noise_moves_the_policy_alone():
 
 
 @pytree
-class Choices:
+class Choices(Tasks):
     """`Choice`, in which action 1 pays."""
 
     def sample(self, key):
         return Choice()
 
-    def score(self, env, ret):
-        return 0.5 + ret / 2.0
+    def score(self, env, episode_return):
+        return 0.5 + episode_return / 2.0
 
 
 SMALL = dict(
@@ -253,8 +254,8 @@ def test_evolution_tunes_the_optimizers_weights():
     learner = rl.OnPolicy(
         lr=0.1, optimizer=OPEN.random(jax.random.key(2), 4, 8, zero=True), **SMALL
     )
-    lives = InnerLoop(learner, meta_params=("optimizer.weights",), lifetime=(4, 4), episodes=8)
-    evolution = Evolution(lives, ES(lr=0.03, sigma=0.1, population=16))
+    inner = InnerLoop(learner, meta_params=("optimizer.weights",), lifetime=(4, 4), episodes=8)
+    evolution = Evolution(inner, ES(lr=0.03, sigma=0.1, population=16))
     training = rl.Training(evolution, Choices(), steps=12, evals=2, episodes=8)
     _, curve = jax.jit(training)(jax.random.key(0))
     assert curve["non_finite"].sum() == 0
@@ -265,7 +266,7 @@ class Stop(Exception):
     pass
 
 
-def test_a_training_with_it_resumes_bit_for_bit(tmp_path):
+def test_a_stopped_training_with_it_goes_on_bit_for_bit(tmp_path):
     training = rl.Training(
         rl.OnPolicy(lr=0.01, optimizer=LEARNED["OPEN"], **SMALL), Choice(), steps=64, evals=4
     )

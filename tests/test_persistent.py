@@ -1,5 +1,5 @@
-"""Persistent evolution: the gradient of whole lives from their pieces, where the gradient of a
-piece alone is biased.
+"""Persistent evolution: the gradient of whole runs from their pieces, where that of one piece is
+biased.
 """
 
 import jax
@@ -7,27 +7,27 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from test_evolution import LIVES, Choices
+from test_evolution import INNER, Choices
 
 import jaxrl as rl
 from jaxrl.meta import PES, PersistentEvolution
 
-LENGTH, START = 4, 0.5  # pieces of a life, and the parameter
+LENGTH, START = 4, 0.5  # pieces of a run, and the parameter
 
 
-def begin(key):
+def start(key):
     return jnp.float32(0.0), LENGTH
 
 
 def unroll(key, params, x):
-    """x follows the parameter; what counts is its distance from 1, so early pieces matter for late
+    """x follows the parameter; fitness is its distance from 1, so early pieces matter for late
     fitness.
     """
     x = 0.9 * x + params
     return x, -((x - 1.0) ** 2)
 
 
-def life(theta):
+def whole_run(theta):
     x, total = jnp.float32(0.0), 0.0
     for _ in range(LENGTH):
         x, fitness = unroll(None, theta, x)
@@ -36,9 +36,7 @@ def life(theta):
 
 
 def piece(theta):
-    """What one who forgets the past would climb: the same lives, of which only the last piece has a
-    gradient.
-    """
+    """The truncated objective: the same runs, of which only the last piece has a gradient."""
     x, total = jnp.float32(0.0), 0.0
     for _ in range(LENGTH):
         x, fitness = unroll(None, theta, jax.lax.stop_gradient(x))
@@ -48,37 +46,39 @@ def piece(theta):
 
 @pytest.mark.parametrize("keeps_noise", [False, True], ids=["PES", "NRES"])
 def test_unbiased_where_a_truncated_gradient_is_not(keeps_noise):
-    """The parameter stands still while the particles live: the mean step is the gradient of a whole
-    life.
+    """The parameter stays constant from piece to piece: the mean step is the gradient of a whole
+    run.
     """
-    strategy = PES(lr=0.0, sigma=0.3, optimizer=Still(), population=2000, keeps_noise=keeps_noise)
+    strategy = PES(
+        lr=0.0, sigma=0.3, optimizer=Accumulate(), population=2000, keeps_noise=keeps_noise
+    )
     warm, steps = 3 * LENGTH, 10 * LENGTH
 
     def one(state, n):
         before = state.opt_state
-        state, _ = strategy.update(jax.random.fold_in(jax.random.key(1), n), state, begin, unroll)
+        state, _ = strategy.update(jax.random.fold_in(jax.random.key(1), n), state, start, unroll)
         return state, -(state.opt_state - before)
 
     run = jax.jit(
         lambda: jax.lax.scan(
-            one, strategy.init(jax.random.key(0), jnp.float32(START), begin), jnp.arange(steps)
+            one, strategy.init(jax.random.key(0), jnp.float32(START), start), jnp.arange(steps)
         )
     )
     state, gradients = run()
     assert state.params == START
     found = (
         np.asarray(gradients[warm:]).reshape(-1, LENGTH).mean(1)
-    )  # of whole lives, so nearly independent
+    )  # of whole runs, so nearly independent
     error = found.std() / len(found) ** 0.5
-    exact, truncated = jax.grad(life)(START), jax.grad(piece)(START)
+    exact, truncated = jax.grad(whole_run)(START), jax.grad(piece)(START)
     assert abs(found.mean() - exact) < 5 * error
     assert abs(truncated - exact) > 20 * error  # so the test could tell them apart
     ages = np.bincount(state.age, minlength=LENGTH) / len(state.age)
-    np.testing.assert_allclose(ages, 1 / LENGTH, atol=0.05)  # every phase of life is there at once
+    np.testing.assert_allclose(ages, 1 / LENGTH, atol=0.05)  # every phase is there at once
 
 
-class Still(rl.Optimizer):
-    """Sums what it is given, and moves nothing."""
+class Accumulate(rl.Optimizer):
+    """An optimiser that sums gradients and changes nothing."""
 
     def __call__(self, lr):
         return optax.GradientTransformation(
@@ -87,14 +87,14 @@ class Still(rl.Optimizer):
         )
 
 
-def test_a_broken_life_begins_anew_and_spoils_no_other():
+def test_a_run_that_went_non_finite_starts_anew_and_affects_no_other():
     def fragile(key, params, x):
         x, fitness = unroll(key, params, x)
         return x, jnp.where(params > START + 0.2, jnp.nan, fitness)
 
     strategy = PES(sigma=0.2, population=32)
-    state = strategy.init(jax.random.key(0), jnp.float32(START), begin)
-    state, metrics = jax.jit(lambda key, state: strategy.update(key, state, begin, fragile))(
+    state = strategy.init(jax.random.key(0), jnp.float32(START), start)
+    state, metrics = jax.jit(lambda key, state: strategy.update(key, state, start, fragile))(
         jax.random.key(1), state
     )
     assert 0 < metrics["non_finite"] < 32
@@ -102,8 +102,8 @@ def test_a_broken_life_begins_anew_and_spoils_no_other():
     assert jnp.isfinite(metrics["fitness"])
 
 
-def test_a_learners_rate_evolves_while_it_lives():
-    evolution = PersistentEvolution(LIVES, PES(lr=0.03, sigma=0.02, population=8), unroll=4)
+def test_a_learning_rate_evolves_within_training_runs():
+    evolution = PersistentEvolution(INNER, PES(lr=0.03, sigma=0.02, population=8), unroll=4)
     training = rl.Training(evolution, Choices(), steps=12, evals=1, episodes=4)
     state, metrics = jax.jit(training)(jax.random.key(0))
     assert state.params["lr"] > 0.02
@@ -111,6 +111,6 @@ def test_a_learners_rate_evolves_while_it_lives():
     assert metrics["non_finite"] == 0
 
 
-def test_a_piece_longer_than_a_life_is_refused():
+def test_a_piece_longer_than_a_training_run_is_refused():
     with pytest.raises(ValueError, match="a smaller unroll"):
-        PersistentEvolution(LIVES, unroll=LIVES.lifetime[0] + 1).init(jax.random.key(0), Choices())
+        PersistentEvolution(INNER, unroll=INNER.lifetime[0] + 1).init(jax.random.key(0), Choices())

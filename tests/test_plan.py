@@ -275,7 +275,7 @@ MEASURED = """
     from jaxrl.sweep import job
 
     @rl.pytree
-    class Wide:  # an observation of 16 kB
+    class Wide(rl.Env):  # an observation of 16 kB
         size: int = rl.static(default=4096)
         max_steps: int = rl.static(default=8)
         action_space = rl.Discrete(2)

@@ -1,18 +1,19 @@
-"""PQN: its returns against a loop, its schedule, its distribution, its optimiser."""
+"""PQN: its returns against a loop, its schedule, its policy, its optimiser."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from probes import Choice, Matching
+from batches import transitions
+from probes import Aim, Matching
 
 import envs
 import jaxrl as rl
-from jaxrl.algorithms.pqn import RAdam
-from jaxrl.distributions import EpsilonGreedyCategorical
-from jaxrl.rollout import Transition
-from jaxrl.rules.base import Clock
+from jaxrl import rollout
+from jaxrl.clock import Clock
+from jaxrl.optimizer import RAdam
+from jaxrl.q_values import q_policy
 from jaxrl.sweep import serialize
 
 GAMMA = 0.9
@@ -32,42 +33,35 @@ def make(**changes):
     return rl.pqn(**SMALL | changes)
 
 
-def live(algo, env, steps=128 * 60):
+def trained(algo, env, steps=128 * 60):
     return jax.jit(lambda key: rl.train(key, algo, env, steps=steps, evals=2, episodes=0))(
         jax.random.key(0)
     )
 
 
-def values(algo, env, state, obs):
-    _, out = algo.look(env, state, algo.start(env), jnp.full(1, obs, jnp.float32))
-    return np.asarray(out["q"])
-
-
 # ---------------------------------------------------------------------------------------- the parts
 
 
-def test_the_targets_are_those_of_a_loop():
+def test_targets_are_those_of_a_loop():
     T, B, n, lam, scale = 7, 3, 4, 0.6, 0.5
     rng = np.random.default_rng(0)
     q, next_q = rng.normal(size=(2, T, B, n)).astype(np.float32)
     reward, terminated = rng.normal(size=(T, B)).astype(np.float32), rng.random((T, B)) < 0.2
     truncated = (rng.random((T, B)) < 0.2) & ~terminated
     rule = rl.QLambda(GAMMA, lam, reward_scale=scale)
-    clock, zeros = Clock(3, 10.0), jnp.zeros((T, B))
+    clock = Clock(3, 10.0)
     mask = jnp.asarray(rng.random((T, B, n)) < 0.7).at[..., 0].set(True)
-    read = lambda q, **more: {
+    outputs = lambda q, **more: {
         "q": q,
         "policy": rule.policy(rl.Discrete(n), {"q": q, **more}, clock),
     }
-    batch = Transition(
-        zeros, jnp.zeros((T, B), int), reward, zeros, terminated, truncated, zeros, zeros, ()
+    batch = transitions(
+        jnp.zeros((T, B), int), jnp.asarray(reward), terminated, jnp.asarray(truncated)
     )
-    batch = jax.tree.map(jnp.asarray, batch)
-    _, target = rule.targets(
-        (), read(jnp.asarray(q)), read(jnp.asarray(next_q), mask=mask), batch, clock
-    )
+    next_out = outputs(jnp.asarray(next_q), mask=mask)
+    _, target = rule.targets((), outputs(jnp.asarray(q)), next_out, batch, clock)
     for b in range(B):
-        follows = None
+        following = None
         for t in reversed(range(T)):
             best = max(next_q[t, b, a] for a in range(n) if mask[t, b, a])
             if terminated[t, b]:
@@ -75,14 +69,14 @@ def test_the_targets_are_those_of_a_loop():
             elif truncated[t, b] or t == T - 1:
                 value = best
             else:
-                value = (1 - lam) * best + lam * follows
-            follows = scale * reward[t, b] + GAMMA * value
-            np.testing.assert_allclose(target[t, b], follows, rtol=1e-5, atol=1e-6)
+                value = (1 - lam) * best + lam * following
+            following = scale * reward[t, b] + GAMMA * value
+            np.testing.assert_allclose(target[t, b], following, rtol=1e-5, atol=1e-6)
 
 
-def test_the_loss_moves_the_chosen_action_s_value_alone():
-    rule, clock, zeros = rl.QLambda(), Clock(0, 1.0), jnp.zeros(2)
-    batch = Transition(zeros, jnp.array([1, 0]), zeros, zeros, zeros, zeros, zeros, zeros, ())
+def test_the_loss_has_a_gradient_at_the_action_taken_only():
+    rule, clock = rl.QLambda(), Clock(0, 1.0)
+    batch = transitions(jnp.array([1, 0]), jnp.zeros(2), jnp.zeros(2))
 
     def loss(q):
         out = {"q": q, "policy": rule.policy(rl.Discrete(3), {"q": q}, clock)}
@@ -93,18 +87,18 @@ def test_the_loss_moves_the_chosen_action_s_value_alone():
     np.testing.assert_allclose(grad, [[0, -1, 0], [0.5, 0, 0]], atol=1e-6)
 
 
-def test_epsilon_falls_to_its_end_over_a_fraction_of_the_life():
+def test_epsilon_falls_to_its_end_over_a_fraction_of_the_training_run():
     schedule = rl.EpsilonGreedy(1.0, 0.1, 0.5)
-    told = [float(schedule.epsilon(Clock(n, 10.0))) for n in (0, 1, 5, 9)]
-    np.testing.assert_allclose(told, [1.0, 0.82, 0.1, 0.1], rtol=1e-6)
+    values = [float(schedule.epsilon(Clock(n, 10.0))) for n in (0, 1, 5, 9)]
+    np.testing.assert_allclose(values, [1.0, 0.82, 0.1, 0.1], rtol=1e-6)
     assert float(schedule.epsilon(Clock(7, float("inf")))) == 1.0
     assert float(rl.EpsilonGreedy(0.3, 0.2, 0.0).epsilon(Clock(1, 10.0))) == pytest.approx(0.2)
 
 
-def test_epsilon_greedy_is_what_it_says():
-    """Chances, entropy and draws against the definition; what is worth -inf is never drawn."""
+def test_the_policy_is_epsilon_greedy():
+    """Probabilities, entropy and samples against the definition; a value of -inf is never sampled."""
     q = jnp.array([[1.0, 3.0, -jnp.inf, 2.0], [0.0, -jnp.inf, -jnp.inf, -1.0]])
-    policy = EpsilonGreedyCategorical(q, jnp.array([0.3, 1.0]))
+    policy = q_policy(q, None, jnp.array([0.3, 1.0]))
     p = np.array([[0.1, 0.8, 0.0, 0.1], [0.5, 0.0, 0.0, 0.5]])
     for a in range(4):
         np.testing.assert_allclose(jnp.exp(policy.log_prob(jnp.full(2, a))), p[:, a], atol=1e-6)
@@ -117,11 +111,11 @@ def test_epsilon_greedy_is_what_it_says():
     np.testing.assert_allclose(shares, p, atol=0.03)
     assert (shares[p == 0] == 0).all()
     assert not jnp.isnan(
-        jax.grad(lambda q: EpsilonGreedyCategorical(q, 0.0).log_prob(jnp.array(1)))(jnp.arange(3.0))
+        jax.grad(lambda q: q_policy(q, None, 0.0).log_prob(jnp.array(1)))(jnp.arange(3.0))
     ).any()
 
 
-def test_a_masked_action_is_neither_played_nor_hoped_for():
+def test_a_masked_action_is_neither_taken_nor_bootstrapped_from():
     rule, q = rl.QLambda(exploration=rl.EpsilonGreedy(1.0, 1.0)), jnp.array([5.0, 1.0, 2.0])
     policy = rule.policy(
         rl.Discrete(3), {"q": q, "mask": jnp.array([False, True, True])}, Clock(0, 1.0)
@@ -132,7 +126,7 @@ def test_a_masked_action_is_neither_played_nor_hoped_for():
     assert float(policy.values.max()) == 2.0
 
 
-def test_radam_is_optax_s_and_has_a_gradient():
+def test_radam_equals_optax_s_and_has_a_gradient():
     """The same steps; and a meta-gradient through the first of them, where optax's is NaN."""
     grads = jax.random.normal(jax.random.key(0), (8, 3))
 
@@ -153,42 +147,35 @@ def test_radam_is_optax_s_and_has_a_gradient():
 
 
 @pytest.mark.parametrize("memory", [None, rl.GRU(8)], ids=["feedforward", "gru"])
-def test_actions_are_chosen_by_what_is_seen(memory):
+def test_actions_depend_on_the_observation(memory):
     algo, env = make(memory=memory), Matching()
-    state, metrics = live(algo, env)
-    look = lambda obs: algo.act(jax.random.key(0), env, state, algo.start(env), jnp.full(1, obs))[1]
-    assert [int(look(obs)) for obs in (-1.0, 1.0)] == [0, 1]
-    assert metrics["return"][-1] > 0.7  # but for what it explores
+    state, metrics = trained(algo, env)
+    policy = algo.policy(env, algo.agent(state), greedy=True)
+
+    def greedy(obs):
+        episode = rollout.reset(jax.random.key(0), env, policy.rnn_state)
+        episode = rl.tree.replace(episode, obs=jnp.full(1, obs))
+        return int(policy(jax.random.key(0), episode)[1])
+
+    assert [greedy(obs) for obs in (-1.0, 1.0)] == [0, 1]
+    assert metrics["return"][-1] > 0.7  # with exploration
     assert metrics["epsilon"][-1] == pytest.approx(0.05)
 
 
-# -------------------------------------------------------------------- what every algorithm promises
+# ------------------------------------------------------------------ the contract of all algorithms
 
 
-def test_a_policy_without_a_clock_acts():
-    """What a sweep's folder keeps of a state is its parameters."""
-    algo, env = make(), Choice()
-    state = algo.init(jax.random.key(0), env)
-    bare = rl.tree.replace(jax.eval_shape(lambda: state), params=state.params)
-    assert (
-        algo.act(jax.random.key(1), env, bare, (), jnp.zeros(1))[1]
-        == algo.act(jax.random.key(1), env, state, (), jnp.zeros(1))[1]
-    )
-
-
-def test_a_folder_alone_names_it():
+def test_it_can_be_stored_in_a_record():
     assert serialize.decode(serialize.encode(rl.pqn(gamma=0.5))) == rl.pqn(gamma=0.5)
 
 
-def test_real_actions_are_refused():
-    from probes import Aim
-
+def test_continuous_actions_are_refused():
     with pytest.raises(TypeError, match=r"QLambda takes actions of Discrete.*Box action space"):
         rl.pqn().init(jax.random.key(0), Aim())
 
 
 @pytest.mark.slow
-def test_cartpole_is_learnt():
+def test_it_learns_cartpole():
     algo = rl.pqn(
         lr=1e-3, lam=0.95, reward_scale=0.1, num_envs=16, minibatches=8, epochs=4, network=NETWORK
     )

@@ -125,7 +125,7 @@ def test_a_recurrent_learner_recalls_the_cue():
 
 @pytest.mark.parametrize("name", ["dqn", "sqirl"])
 def test_continuous_actions_are_refused(name):
-    algo = rl.ALGORITHMS[name]()
+    algo = rl.PRESETS[name]()
     with pytest.raises(TypeError, match=r"takes actions of Discrete.*Box action space"):
         algo.init(jax.random.key(0), Aim())
 
@@ -168,7 +168,7 @@ def test_sqirl_is_random_from_its_frontier_on_and_greedy_before():
 
 def test_a_maker_names_all_that_it_takes():
     for name in ("dqn", "c51", "qr_dqn", "iqn", "munchausen_dqn", "rainbow", "r2d2", "sqirl"):
-        names = inspect.signature(rl.ALGORITHMS[name]).parameters
+        names = inspect.signature(rl.PRESETS[name]).parameters
         assert {"lr", "gamma", "max_grad_norm", "network", "memory"} <= set(names), name
     assert inspect.signature(rl.rainbow).parameters["epsilon_start"].default == 0.0
     assert [rl.rainbow().n_step, rl.rainbow(n_step=1).n_step] == [3, 1]

@@ -1,6 +1,4 @@
-"""A rule is a file: it comes back as it was, anything that is wrong with it is said, and nothing in
-it runs.
-"""
+"""A rule is a file: it comes back as it was, a damaged one is an error, and it runs no code."""
 
 import json
 import pickle

@@ -472,5 +472,5 @@ def test_an_algorithm_is_guessed_from_its_fields(name):
     from jaxrl.sweep import provenance
 
     assert name in catalogue.guess_algorithm(
-        {"algo": provenance.describe(rl.ALGORITHMS[name](lr=0.123))}
+        {"algo": provenance.describe(rl.PRESETS[name](lr=0.123))}
     ).split(" or ")

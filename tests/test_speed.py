@@ -63,7 +63,7 @@ def test_no_measurement_is_all_warm_up(name, settings):
     assert min(task.steps, task.budget // max(task.seeds)) > 3 * settings.warmup
 
 
-@pytest.mark.slow
+@pytest.mark.rotate
 @pytest.mark.parametrize(
     ("name", "file", "steps"),
     [("ppo", "speed", 5120), ("dqn", "speed_dqn", 1200), ("sac", "speed_sac", 270)],

@@ -21,7 +21,7 @@ STRATEGIES = [
     ),
     *(kind(sigma=0.3, population=16) for kind in (SNES, SepCMAES, CMAES)),
 ]
-name = lambda strategy: type(getattr(strategy, "shaping", strategy)).__name__
+name = lambda strategy: type(strategy.shaping if isinstance(strategy, ES) else strategy).__name__
 
 
 def bowl(key, params):
@@ -39,7 +39,7 @@ def climb(strategy, key, fitness, generations):
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=name)
-def test_climbs_a_bowl_counts_its_clock_and_says_what_it_saw(strategy):
+def test_climbs_a_bowl_counts_generations_and_reports_them(strategy):
     state, metrics = jax.jit(lambda key: climb(strategy, key, bowl, 100))(jax.random.key(0))
     assert bowl(None, state.params) > 0.02 * bowl(None, START)
     assert int(state.clock.n) == 100
@@ -61,9 +61,9 @@ def test_a_member_without_a_fitness_is_the_worst_and_is_counted(strategy):
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=name)
-def test_members_that_share_luck_get_the_same_key_and_others_do_not(strategy):
-    luck = lambda key, params: jax.random.uniform(key)
-    metrics = jax.jit(lambda key: strategy.update(key, strategy.init(START), luck)[1])(
+def test_members_of_one_group_get_the_same_key_and_others_do_not(strategy):
+    noise = lambda key, params: jax.random.uniform(key)
+    metrics = jax.jit(lambda key: strategy.update(key, strategy.init(START), noise)[1])(
         jax.random.key(0)
     )
     if isinstance(strategy, ES):
@@ -118,7 +118,7 @@ def test_the_step_is_an_unbiased_estimate_of_the_smoothed_gradient():
     )  # the test could tell the smoothed gradient from the plain one
 
 
-def test_a_pair_stands_opposite():
+def test_a_pair_is_antithetic():
     strategy = ES(sigma=0.5, population=4)
     state = strategy.init(TARGET)
     members = [strategy.ask(jax.random.key(0), state, i) for i in range(4)]
@@ -152,7 +152,7 @@ def test_centred_rank_by_hand():
 @pytest.mark.parametrize(
     "shaping", [PairSign(), CentredRank(), ZScore(), Raw()], ids=lambda s: type(s).__name__
 )
-def test_equal_members_teach_nothing(shaping):
+def test_equal_members_have_equal_utilities(shaping):
     for fitness in (jnp.ones((4, 2, 3)), jnp.full((4, 2, 3), -jnp.inf)):
         utility = shaping(fitness)
         np.testing.assert_allclose(utility[:, 0] - utility[:, 1], 0.0)

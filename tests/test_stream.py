@@ -15,7 +15,7 @@ from probes import Aim, Choice
 import jaxrl as rl
 from jaxrl import networks
 from jaxrl.algorithms.stream import NETWORK, bounded_step
-from jaxrl.env import Step
+from jaxrl.env import Env, Step
 from jaxrl.rules.base import Clock
 from jaxrl.sweep import serialize
 
@@ -27,7 +27,7 @@ every = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 
 
 @rl.pytree
-class Maze:
+class Maze(Env):
     """Nothing to learn, all to compute: episodes end both ways, rewards and observations are of
     several sizes.
     """

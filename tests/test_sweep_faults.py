@@ -12,7 +12,7 @@ from probes import Choice
 
 import envs
 import jaxrl as rl
-from jaxrl.env import Step
+from jaxrl.env import Env, Step
 
 SMALL = dict(network=rl.MLP((4,)), num_envs=2, num_steps=4, minibatches=1, epochs=1)
 SEEDS = {"seed": jnp.arange(2)}
@@ -20,7 +20,7 @@ SEEDS = {"seed": jnp.arange(2)}
 
 def paying(prize):
     @rl.pytree
-    class World:
+    class World(Env):
         max_steps: int = rl.static(default=4)
         action_space = rl.Discrete(2)
 

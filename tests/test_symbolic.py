@@ -13,6 +13,7 @@ from probes import Choice
 
 import jaxrl as rl
 from jaxrl import rules
+from jaxrl.env import Tasks
 from jaxrl.meta import Drift, Evolution, Examples, Fit, RegularizedEvolution, drift_examples
 from jaxrl.rules.base import Clock
 from jaxrl.rules.td import Prediction
@@ -496,7 +497,7 @@ LEARNER = rl.OnPolicy(
 
 
 @pytree
-class Choices:
+class Choices(Tasks):
     """`Choice`, in which action 1 pays."""
 
     def sample(self, key):

@@ -10,13 +10,13 @@ import pytest
 import envs
 import jaxrl as rl
 from jaxrl import networks
-from jaxrl.env import Step
+from jaxrl.env import Env, Step
 from jaxrl.spaces import Box, Discrete, Masked
 from jaxrl.tree import pytree, static
 
 
 @pytree
-class Counter:
+class Counter(Env):
     """Shows how many steps were made, scaled by a leaf; pays the action; over after `last` of
     them.
     """
@@ -177,7 +177,7 @@ def test_actions_stick_as_often_as_they_should(probability):
 
 def test_real_actions_stick_as_a_whole():
     @pytree
-    class TimeConditioned:
+    class TimeConditioned(Env):
         max_steps: int = static(default=9)
         action_space = Box(-1.0, 1.0, (2,))
 
@@ -206,6 +206,91 @@ def test_a_number_of_frames_is_a_count(wrap, num):
         wrap(Counter(), num)
 
 
+# --------------------------------------------------------------------------------- teams, channels
+
+
+def test_a_team_of_one_plays_the_same_episode():
+    actions = np.array([1, 2, 3, 0])
+    first, step = play(Counter(), actions)
+    team_first, team = play(envs.AsTeam(Counter()), actions[:, None])
+    assert envs.AsTeam(Counter()).num_agents == 1
+    np.testing.assert_array_equal(team_first, first[None])
+    for one, other in zip(jax.tree.leaves(team), jax.tree.leaves(step), strict=True):
+        np.testing.assert_array_equal(one, other[:, None])
+
+
+def test_a_terminated_copy_is_paid_nothing_more():
+    """The copies of Uneven end after 1 and 2 steps on average 1.5; each once."""
+
+    @pytree
+    class Uneven(Env):
+        max_steps: int = static(default=6)
+        channels = ("cost",)
+        action_space = Discrete(2)
+
+        def reset(self, key):
+            length = jax.random.randint(key, (), 1, 5)
+            return (jnp.int32(0), length), length
+
+        def step(self, key, state, action):
+            age, length = state[0] + 1, state[1]
+            return (age, length), Step(length, jnp.float32(1), age >= length, {"cost": 2.0 * age})
+
+    env = envs.AsTeam(Uneven(), 3)
+    length, step = jax.device_get(play(env, np.zeros((6, 3), int)))
+    assert len(set(length.tolist())) > 1
+    time = np.arange(1, 7)[:, None]
+    np.testing.assert_array_equal(step.terminated, time >= length)
+    np.testing.assert_array_equal(step.reward, time <= length)
+    np.testing.assert_array_equal(step.info["cost"], 2.0 * time * (time <= length))
+
+
+def test_a_team_is_wrapped_agent_by_agent():
+    actions = np.array([[1, 2], [3, 4], [0, 1]])
+    wrap = lambda env: envs.FrameStack(envs.RewardScale(envs.ActionRepeat(env, 2), 0.5), 3)
+    wrapped, team = wrap(envs.AsTeam(Counter(), 2)), envs.AsTeam(wrap(Counter()), 2)
+    assert wrapped.num_agents == team.num_agents == 2
+    assert wrapped.action_space == team.action_space == Discrete(5)
+    (first, step), (other_first, other) = play(wrapped, actions), play(team, actions)
+    np.testing.assert_array_equal(first, other_first)
+    for name in ("obs", "reward", "terminated"):
+        np.testing.assert_array_equal(getattr(step, name), getattr(other, name))
+
+
+def test_each_agent_of_a_team_sticks_independently():
+    actions = np.random.default_rng(0).integers(0, 5, (500, 2))
+    env = envs.AsTeam(Counter(last=10_000), 2)
+    done = np.asarray(play(envs.StickyActions(env, 0.5), actions)[1].info["done"])
+    stuck = done[1:] != actions[1:]
+    assert (stuck[:, 0] != stuck[:, 1]).mean() > 0.1
+    np.testing.assert_array_equal(np.where(stuck, done[:-1], actions[1:]), done[1:])
+
+
+def test_a_team_has_single_agents():
+    with pytest.raises(TypeError, match=r"AsTeam makes a team.*a team of 2\. Write the team alone"):
+        envs.AsTeam(envs.AsTeam(Counter(), 2), 3).reset(jax.random.key(0))
+    with pytest.raises(ValueError, match="AsTeam takes size=0"):
+        envs.AsTeam(Counter(), 0)
+
+
+def test_a_channel_is_in_the_info_and_is_summed_like_the_reward():
+    cost = lambda action, step: action / 2 + step.reward
+    env = envs.WithChannel(Counter(), "cost", cost)
+    assert env.channels == envs.StickyActions(env).channels == ("cost",)
+    info = play(env, [1, 2, 4])[1].info
+    np.testing.assert_array_equal(info["cost"], [1.5, 3.0, 6.0])
+    assert set(info) == {"luck", "done", "cost"}
+    repeated = play(envs.ActionRepeat(env, 3), [1, 2])[1]
+    np.testing.assert_array_equal(repeated.info["cost"], [4.5, 9.0])
+    np.testing.assert_array_equal(repeated.reward, [3.0, 6.0])
+
+
+def test_a_channel_has_a_name_of_its_own():
+    env = envs.WithChannel(Counter(), "luck", lambda action, step: step.reward)
+    with pytest.raises(ValueError, match="adds 'luck' to the info of a step, which already has it"):
+        play(env, [1])
+
+
 # ------------------------------------------------------------------------------ together, as leaves
 
 
@@ -227,7 +312,7 @@ def test_a_wrapped_world_is_drawn_as_the_one_inside(tmp_path):
     env = envs.FrameStack(envs.RewardScale(envs.make("Catch", rows=3), 2.0), 2)
     rl.plot.gif(env, lambda key, memory, obs: (memory, jnp.int32(1)), tmp_path / "film.gif")
     assert (tmp_path / "film.gif").read_bytes()[:3] == b"GIF"
-    assert not hasattr(envs.FrameStack(Counter()), "draw")
+    assert envs.FrameStack(Counter()).draw is None
 
 
 def test_a_wrapped_world_is_written_and_read():

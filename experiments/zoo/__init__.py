@@ -1,9 +1,9 @@
-"""A tuned configuration for each pair of algorithm and environment, as data, and the score that it
-has on 32 test seeds.
+"""Tuned configurations of pairs of algorithm and environment, as data, with scores on 32 test
+seeds.
 
 `python -m experiments.zoo --rows "dqn CartPole-v1"` trains a row on the test seeds; `--tune` sweeps
-its grid on the tuning seeds; without --rows it runs every row that has no result yet. Results are
-one file a row in results/zoo/, and the table in README.md is made of them.
+its grid on the tuning seeds; without --rows it runs all rows that have no result yet. Each row has
+a file in results/zoo/, from which the table in README.md is made.
 """
 
 import dataclasses
@@ -15,11 +15,10 @@ import jaxrl as rl
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One algorithm on one environment: how long, the setting that was chosen and the grid that it
-    was chosen from.
+    """One algorithm on one environment, with the chosen setting and the grid of candidates.
 
-    published: a score to stand beside, with its source. target: ours. steps: environment steps,
-    evaluation not counted.
+    steps: environment steps, without evaluation. published: a score to compare with, and its
+    source. target: the score that the kit should reach.
     """
 
     algorithm: str
@@ -41,8 +40,8 @@ class Row:
         return self.name.replace(" ", "-").replace(":", "-") + ".json"
 
     def training(self, scale: float = 1.0) -> rl.Training:
-        """Ten points of ten greedy episodes each, whatever they cost."""
+        """Return the training run, with ten evaluations of ten greedy episodes at any cost."""
         env = envs.make(self.env, **self.params)
-        algo = rl.ALGORITHMS[self.algorithm](**self.setting)
+        algo = rl.PRESETS[self.algorithm](**self.setting)
         steps = max(int(self.steps * scale), 10 * algo.steps_per_update)
         return rl.Training(algo, env, steps, 10, 10, eval_share=(100 * env.max_steps + 1) / steps)

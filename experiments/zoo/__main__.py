@@ -1,4 +1,4 @@
-"""The zoo's command: trains rows, keeps their results, makes the table."""
+"""Command line of the zoo: train rows, store their results, make the table."""
 
 import dataclasses
 import json
@@ -29,39 +29,41 @@ from experiments.zoo.rows import ROWS
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What to run. Smoke settings for tests: few `seeds`, a small `scale`, another `folder`."""
+    """Settings; tests use few `seeds`, a small `scale` and another `folder`."""
 
     rows: tuple[str, ...] = ()
-    """"algorithm env", or one of the two for all its rows (none: every row without a result of its setting)"""
+    """"algorithm env", or one of the two for all its rows (default: all rows without a result of
+    their current setting)
+    """
     tune: bool = False
     """sweep the grid on the tuning seeds instead"""
     seeds: int = 0
-    """how many of the seeds (0: all)"""
+    """number of seeds (0: all)"""
     scale: float = 1.0
-    """of the steps"""
+    """factor on the number of steps"""
     table: bool = False
-    """only make the table of what is there"""
+    """only make the table of the existing results"""
     folder: pathlib.Path = RESULTS / "zoo"
 
 
 def chosen(config: Config) -> list[Row]:
-    """The rows that are asked for.
+    """Rows to run.
 
     Raises:
-      ValueError: a name that no row has.
+      ValueError: no row has such a name.
     """
     if not config.rows:
         return [] if config.table else [row for row in ROWS if not is_known(row, config.folder)]
     for name in config.rows:
         if not any(name in (row.name, row.algorithm, row.env) for row in ROWS):
             raise ValueError(
-                f"no row is called {name!r}; {rl.tree.nearest(name, [row.name for row in ROWS])}."
+                f"There is no row {name!r}; {rl.tree.nearest(name, [row.name for row in ROWS])}."
             )
     return [row for row in ROWS if {row.name, row.algorithm, row.env} & set(config.rows)]
 
 
 def is_known(row: Row, folder: pathlib.Path) -> bool:
-    """Whether a result of this very setting is there."""
+    """True if there is a result of the current setting."""
     record = read(row, folder)
     return (
         record is not None and record["setting"] == described(row) and record["steps"] == row.steps
@@ -69,7 +71,7 @@ def is_known(row: Row, folder: pathlib.Path) -> bool:
 
 
 def read(row: Row, folder: pathlib.Path) -> dict[str, Any] | None:
-    """A row's record; of one that `ppo_classic` ran, its own."""
+    """Record of a row; that of `ppo_classic` if it ran the row."""
     path, classic = folder / row.file, RESULTS / "ppo_classic.json"
     if path.exists():
         return json.loads(path.read_text())
@@ -82,7 +84,7 @@ def read(row: Row, folder: pathlib.Path) -> dict[str, Any] | None:
 
 
 def described(row: Row) -> dict[str, str]:
-    """A setting as text; of a function its name, without where it lay in memory."""
+    """A setting as text; functions by name, without their address."""
     return {
         name: re.sub(r" at 0x[0-9a-f]+", "", repr(value))
         for name, value in (row.setting | row.params).items()
@@ -90,7 +92,7 @@ def described(row: Row) -> dict[str, str]:
 
 
 def run(row: Row, config: Config) -> dict[str, Any]:
-    """A row's record: its score on the test seeds, or its grid on the tuning seeds."""
+    """Record of a row: its score on the test seeds, or of its grid on the tuning seeds."""
     seeds = np.array(TUNING_SEEDS if config.tune else TEST_SEEDS)[: config.seeds or None]
     axes = {name: jnp.array(values) for name, values in row.grid.items()} if config.tune else {}
     own = {
@@ -106,19 +108,18 @@ def run(row: Row, config: Config) -> dict[str, Any]:
         )
         if config.tune:
             return own | best_of_grid(results)
-        record = json.loads(
-            rl.export(folder, to="record").read_text()
-        )  # so that `jaxrl runs` and `jaxrl rerun` know it
-    made = {
+        # in the format that `jaxrl runs` and `jaxrl rerun` read
+        record = json.loads(rl.export(folder, to="record").read_text())
+    scores = {
         name: value
         for name, value in score(results).items()
         if name not in ("evaluation", "return")
     }
-    return own | record | made
+    return own | record | scores
 
 
 def table(folder: pathlib.Path) -> str:
-    """A line for each row, by environment."""
+    """Markdown table of the rows, sorted by environment."""
     columns = (
         "environment",
         "algorithm",

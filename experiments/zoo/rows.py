@@ -1,6 +1,6 @@
-"""The rows of the zoo: data.
+"""Rows of the zoo.
 
-Seeds 0 to 7 chose each setting from its `grid`, seeds 1000 to 1031 are its score.
+Each setting was chosen from its `grid` on seeds 0 to 7; its score is on seeds 1000 to 1031.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ NORM: Any = rl.MLP((64, 64), activation=jax.nn.relu, shared=True, layer_norm=Tru
 
 
 def classic(env: str) -> Row:
-    """PPO's rows are those of `experiments.ppo_classic`."""
+    """Row of PPO, from `experiments.ppo_classic`."""
     task = ppo_classic.TASKS[env]
     return Row(
         "ppo", env, task.steps, task.setting, task.grid, task.published, task.target, task.params
@@ -26,10 +26,10 @@ def classic(env: str) -> Row:
 
 
 def rows(env: str, steps: int, algorithms: dict[str, dict[str, Any]], **shared: Any) -> list[Row]:
-    """A row for each algorithm on one environment: its setting, with its `published` score and its
-    `grid` taken out.
+    """Rows of several algorithms on one environment. The fields of `Row` in an algorithm's
+    dictionary are its own, the rest is its setting.
     """
-    made = []
+    result = []
     for name, setting in algorithms.items():
         own = {
             key: setting[key]
@@ -37,10 +37,10 @@ def rows(env: str, steps: int, algorithms: dict[str, dict[str, Any]], **shared: 
             if key in setting
         }
         rest = {key: value for key, value in setting.items() if key not in own}
-        made.append(
+        result.append(
             Row(**{"algorithm": name, "env": env, "steps": steps, "setting": rest} | shared | own)
         )
-    return made
+    return result
 
 
 # ------------------------------------------------------------------------------ policy optimisation
@@ -117,9 +117,8 @@ DQN = dict(
 )
 DQN_LR = dict(grid=dict(lr=(3e-4, 1e-3, 3e-3)))
 FEW = dict(cosines=32, samples=4, fractions=8)  # a quarter of the paper's, for two cores
-GREEDY = {
-    name: value for name, value in DQN.items() if not name.startswith("epsilon")
-}  # noise explores
+# explores by noisy networks
+GREEDY = {name: value for name, value in DQN.items() if not name.startswith("epsilon")}
 
 CARTPOLE_VALUES: dict[str, dict[str, Any]] = {
     "dqn": DQN | DQN_LR | dict(target=500, published="500 ± 0 (rl-zoo, 50k)"),
@@ -147,7 +146,7 @@ CARTPOLE_VALUES: dict[str, dict[str, Any]] = {
 ACTOR_CRITIC = dict(
     lr=1e-3, num_envs=4, updates=4, batch_size=64, warmup=1_000, capacity=20_000, network=RELU
 )
-CROSSED = dict(network=NORMED, width=64)
+CROSSED = dict(network=NORMED, critic_network=NORMED)
 AC_LR = dict(grid=dict(lr=(5e-4, 1e-3, 2e-3)))
 
 PENDULUM: dict[str, dict[str, Any]] = {
@@ -160,8 +159,8 @@ PENDULUM: dict[str, dict[str, Any]] = {
     "crossq": ACTOR_CRITIC | AC_LR | CROSSED,
 }
 
-# Squashed noise that lasts, about a policy that stands still, finds the goal in nine episodes of
-# ten; white, in none of 400.
+# Squashed noise that is correlated in time finds the goal in nine of ten episodes around an idle
+# policy; white noise in none of 400.
 LASTING = dict(
     lr=1e-3,
     gamma=0.999,
@@ -191,14 +190,15 @@ MOUNTAIN_CAR_CONTINUOUS: dict[str, dict[str, Any]] = {
         num_steps=64,
         normalize_obs=True,
         published="88 ± 3 (rl-zoo, 20k, noise by state)",
-        note="without noise that lasts",
+        note="without correlated noise",
     ),
 }
 
-# ---------------------------------------------------------------- the same elsewhere, as they stand
+# ------------------------------------------------------------------ other environments, same
+# settings
 
-# PPO's setting for Acrobot (its row), and CartPole's for those that learn from values or from whole
-# episodes.
+# PPO's setting for Acrobot (its row), and those of CartPole for algorithms that learn from values
+# or whole episodes.
 HILLS = dict(
     gamma=0.99,
     lam=0.94,

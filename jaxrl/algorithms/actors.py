@@ -1,11 +1,11 @@
-"""What an off-policy actor does: a squashed Gaussian, one action and noise, or a softmax.
+"""Actors of off-policy actor-critics: a squashed Gaussian, a deterministic action, or a softmax.
 
-An actor proposes actions and a critic says what they are worth. Real actions are on the scale of -1
-to 1 in here; `scaled` and `unscaled` translate to the environment's own units.
+An actor proposes actions and critics value them. Real actions are on the scale of -1 to 1 in here;
+`from_unit` and `to_unit` convert to and from the units of the environment's box.
 """
 
 import math
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,8 @@ from jax.core import Tracer
 
 from jaxrl.distributions import Categorical, Distribution, TanhNormal
 from jaxrl.masks import allow
-from jaxrl.spaces import Box, Discrete
+from jaxrl.rules.base import num_actions
+from jaxrl.spaces import Box, Discrete, Space
 from jaxrl.tree import pytree
 
 Out = dict[str, jax.Array]
@@ -22,11 +23,11 @@ Out = dict[str, jax.Array]
 
 @pytree
 class Proposal:
-    """K actions at each observation, how likely each is, and its log-probability (density). weight,
-    log_prob [..., K].
+    """K actions at each observation, with their probabilities. weight, log_prob [..., K].
 
-    A real action [..., d] is one that was drawn, K = 1 and `weight` 1. Of n actions all are
-    weighed, so that a mean is exact; which they are goes without saying, and `action` [...] is 0.
+    A real action [..., d] is sampled: K = 1, with a `weight` of 1 and the logarithm of its density.
+    Of n discrete actions, all are weighted by their probabilities, so that means are exact; K = n,
+    and `action` [...] is 0.
     """
 
     action: Any
@@ -34,169 +35,152 @@ class Proposal:
     log_prob: jax.Array
 
     def mean(self, value: jax.Array) -> jax.Array:
-        """The expectation of what is said of each action [..., K]. [...]."""
+        """The expectation of a value for each action [..., K]. [...]."""
         return jnp.sum(self.weight * value, axis=-1)
 
 
-class Actor(Protocol):
-    """A pytree. `out` is the network's heads, whose leading axes are free."""
+class Actor:
+    """Base class of actors: a pytree. `out` is the network's heads, with free leading axes.
 
-    spaces: tuple[type, ...]
-    # whether the critic reads the action with the observation, rather than have a value for each
-    reads_action: bool
+    spaces: the kinds of action space. reads_action: True where critics read the action with the
+    observation, False where they have a value for each action.
+    """
 
-    def heads(self, space: Any) -> dict[str, int]: ...
+    spaces: tuple[type, ...] = (Box,)
+    reads_action: bool = True
 
-    def num_values(self, space: Any) -> int:
-        """K: how many values the critic has."""
-        ...
+    def heads(self, space: Space) -> dict[str, int]:
+        """The network's heads."""
+        raise TypeError(f"{type(self).__name__} does not define heads(self, space).")
 
-    def entropy_unit(self, space: Any) -> float:
-        """What a target entropy is counted in."""
-        ...
+    def num_values(self, space: Space) -> int:
+        """The number of values that a critic has at each observation, K."""
+        return 1
 
-    def draw(self, key: jax.Array, out: Out) -> jax.Array:
-        """The noise that it explores by; of real actions, standard normal [..., d]."""
-        ...
+    def entropy_unit(self, space: Space) -> float:
+        """The unit of a target entropy; 0 where the policy has no entropy."""
+        return 0.0
 
-    def explore(self, noise: jax.Array, space: Any, out: Out) -> jax.Array:
-        """What it does to learn, in the environment's units."""
-        ...
+    def sample_noise(self, key: jax.Array, out: Out) -> jax.Array:
+        """The noise of `explore`; of real actions, standard normal [..., d]."""
+        return jax.random.normal(key, out["loc"].shape)
 
-    def mode(self, space: Any, out: Out) -> jax.Array:
-        """What it does when it is judged."""
-        ...
+    def explore(self, noise: jax.Array, space: Space, out: Out) -> jax.Array:
+        """The exploring policy's action, in the environment's units."""
+        raise TypeError(f"{type(self).__name__} does not define explore(self, noise, space, out).")
+
+    def mode(self, space: Space, out: Out) -> jax.Array:
+        """The greedy action, in the environment's units."""
+        raise TypeError(f"{type(self).__name__} does not define mode(self, space, out).")
 
     def propose(self, key: jax.Array, out: Out) -> Proposal:
-        """What it would do, differentiable."""
-        ...
+        """Actions of the policy, differentiable."""
+        raise TypeError(f"{type(self).__name__} does not define propose(self, key, out).")
 
     def propose_next(self, key: jax.Array, out: Out) -> Proposal:
-        """What it would do next, for a target."""
-        ...
+        """Actions at the next observation, for a target; by default the policy's."""
+        return self.propose(key, out)
 
-    def policy(self, out: Out) -> Distribution | None:
-        """Its distribution; None if it has no density."""
-        ...
+    def policy(self, out: Out) -> Distribution:
+        """The policy's distribution over actions."""
+        raise TypeError(f"{type(self).__name__} has no distribution over actions.")
 
-    def chosen(self, value: jax.Array, action: jax.Array) -> jax.Array:
-        """Of critics' values [N, ..., K], that of the action that was done [...]. [N, ...]."""
-        ...
+    def select(self, value: jax.Array, action: jax.Array) -> jax.Array:
+        """The values [N, ..., K] of the actions that were taken [...]. [N, ...]."""
+        return value[..., 0]
 
 
 # ------------------------------------------------------------------------------------- real actions
 
 
 @pytree
-class Squashed:
-    """A Gaussian through tanh: SAC's policy (Haarnoja et al., 2018b, appendix C). Its entropy is
-    counted per dimension.
+class Squashed(Actor):
+    """A Gaussian squashed by tanh: SAC's policy (Haarnoja et al., 2018b, appendix C).
 
-    min_log_std, max_log_std: what the Gaussian's spread is held to.
+    min_log_std, max_log_std: the range that the logarithm of the Gaussian's standard deviation is
+    clipped to. The head "spread" holds it before that; it depends on the observation, unlike the
+    head "log_std" of other policies, which is `free` in `MLP`. A target entropy is in nats per
+    dimension of an action.
     """
 
     min_log_std: float = -10.0
     max_log_std: float = 2.0
 
-    spaces = (Box,)
-    reads_action = True
+    def heads(self, space: Space) -> dict[str, int]:
+        size = _size(space)
+        return {"loc": size, "spread": size}
 
-    def heads(self, space: Box) -> dict[str, int]:
-        return {"loc": math.prod(space.shape), "spread": math.prod(space.shape)}
+    def entropy_unit(self, space: Space) -> float:
+        return float(_size(space))
 
-    def num_values(self, space: Box) -> int:
-        return 1
-
-    def entropy_unit(self, space: Box) -> float:
-        return float(math.prod(space.shape))
-
-    def draw(self, key: jax.Array, out: Out) -> jax.Array:
-        return jax.random.normal(key, out["loc"].shape)
-
-    def explore(self, noise: jax.Array, space: Box, out: Out) -> jax.Array:
+    def explore(self, noise: jax.Array, space: Space, out: Out) -> jax.Array:
         policy = self.policy(out)
-        return scaled(space, jnp.tanh(policy.loc + jnp.exp(policy.log_std) * noise))
+        return from_unit(space, jnp.tanh(policy.loc + jnp.exp(policy.log_std) * noise))
 
-    def mode(self, space: Box, out: Out) -> jax.Array:
-        return scaled(space, self.policy(out).mode())
+    def mode(self, space: Space, out: Out) -> jax.Array:
+        return from_unit(space, self.policy(out).mode())
 
     def propose(self, key: jax.Array, out: Out) -> Proposal:
         action, log_prob = self.policy(out).sample_with_log_prob(key)
-        return _drawn(action, log_prob)
-
-    def propose_next(self, key: jax.Array, out: Out) -> Proposal:
-        return self.propose(key, out)
+        return _sampled(action, log_prob)
 
     def policy(self, out: Out) -> TanhNormal:
-        return TanhNormal(out["loc"], held(out["spread"], self.min_log_std, self.max_log_std))
-
-    def chosen(self, value: jax.Array, action: jax.Array) -> jax.Array:
-        return value[..., 0]
+        log_std = clip_keep_inward_gradient(out["spread"], self.min_log_std, self.max_log_std)
+        return TanhNormal(out["loc"], log_std)
 
 
 @jax.custom_vjp
-def held(x: jax.Array, low: jax.Array | float, high: jax.Array | float) -> jax.Array:
-    """`x` within two numbers.
+def clip_keep_inward_gradient(
+    x: jax.Array, low: jax.Array | float, high: jax.Array | float
+) -> jax.Array:
+    """`x` clipped to a range, with the gradient of the identity where descent moves `x` inwards.
 
-    Where it is outside, a slope that leads back passes; clipping stops it, and x stays out.
+    The gradient of `jnp.clip` is 0 outside the range, so that `x` would stay there.
     """
     return jnp.clip(x, low, high)
 
 
-def _hold(x: jax.Array, low: Any, high: Any) -> tuple[jax.Array, Any]:
+def _clip_forward(x: jax.Array, low: Any, high: Any) -> tuple[jax.Array, Any]:
     return jnp.clip(x, low, high), (x < low, x > high)
 
 
-def _lead_back(
-    outside: tuple[jax.Array, jax.Array], slope: jax.Array
+def _clip_backward(
+    outside: tuple[jax.Array, jax.Array], grad: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     below, above = outside
-    further = (below & (slope > 0)) | (
-        above & (slope < 0)
-    )  # whoever descends goes against the slope
-    return jnp.where(further, 0.0, slope), jnp.sum(slope * below), jnp.sum(slope * above)
+    outwards = (below & (grad > 0)) | (above & (grad < 0))  # descent follows the negative gradient
+    return jnp.where(outwards, 0.0, grad), jnp.sum(grad * below), jnp.sum(grad * above)
 
 
-held.defvjp(_hold, _lead_back)
+clip_keep_inward_gradient.defvjp(_clip_forward, _clip_backward)
 
 
 @pytree
-class Deterministic:
-    """One action, and Gaussian noise to explore (Lillicrap et al., 2015; their noise had `noise_correlation`,
-    which TD3's dropped).
+class Deterministic(Actor):
+    """One action for each observation, with Gaussian noise in exploration (Lillicrap et al., 2015).
 
-    noise: its standard deviation, where the box is 2 wide. target_noise, target_noise_clip: of the noise
-    on the target's action (Fujimoto et al., 2018, section 5.3), and what it is held within.
+    noise: the noise's standard deviation, on the scale of -1 to 1.
+    target_noise, target_noise_clip: the standard deviation of the noise on the target's action
+      (Fujimoto et al., 2018, section 5.3), and the absolute value that it is clipped to.
     """
 
     noise: float = 0.1
     target_noise: float = 0.2
     target_noise_clip: float = 0.5
 
-    spaces = (Box,)
-    reads_action = True
+    def heads(self, space: Space) -> dict[str, int]:
+        return {"loc": _size(space)}
 
-    def heads(self, space: Box) -> dict[str, int]:
-        return {"loc": math.prod(space.shape)}
+    def explore(self, noise: jax.Array, space: Space, out: Out) -> jax.Array:
+        action = jnp.clip(jnp.tanh(out["loc"]) + self.noise * noise, -1.0, 1.0)
+        return from_unit(space, action)
 
-    def num_values(self, space: Box) -> int:
-        return 1
-
-    def entropy_unit(self, space: Box) -> float:
-        return 0.0
-
-    def draw(self, key: jax.Array, out: Out) -> jax.Array:
-        return jax.random.normal(key, out["loc"].shape)
-
-    def explore(self, noise: jax.Array, space: Box, out: Out) -> jax.Array:
-        return scaled(space, jnp.clip(jnp.tanh(out["loc"]) + self.noise * noise, -1.0, 1.0))
-
-    def mode(self, space: Box, out: Out) -> jax.Array:
-        return scaled(space, jnp.tanh(out["loc"]))
+    def mode(self, space: Space, out: Out) -> jax.Array:
+        return from_unit(space, jnp.tanh(out["loc"]))
 
     def propose(self, key: jax.Array, out: Out) -> Proposal:
         action = jnp.tanh(out["loc"])
-        return _drawn(action, jnp.zeros(action.shape[:-1]))
+        return _sampled(action, jnp.zeros(action.shape[:-1]))
 
     def propose_next(self, key: jax.Array, out: Out) -> Proposal:
         action = jnp.tanh(out["loc"])
@@ -205,21 +189,20 @@ class Deterministic:
             -self.target_noise_clip,
             self.target_noise_clip,
         )
-        return _drawn(jnp.clip(action + noise, -1.0, 1.0), jnp.zeros(action.shape[:-1]))
-
-    def policy(self, out: Out) -> None:
-        return None
-
-    def chosen(self, value: jax.Array, action: jax.Array) -> jax.Array:
-        return value[..., 0]
+        return _sampled(jnp.clip(action + noise, -1.0, 1.0), jnp.zeros(action.shape[:-1]))
 
 
-def _drawn(action: jax.Array, log_prob: jax.Array) -> Proposal:
+def _sampled(action: jax.Array, log_prob: jax.Array) -> Proposal:
     return Proposal(action, jnp.ones_like(log_prob)[..., None], log_prob[..., None])
 
 
-def _ends(space: Box, rank: int) -> tuple[jax.Array, jax.Array]:
-    """Middle and half width of a box, for actions of this rank."""
+def _size(space: Space) -> int:
+    """The number of dimensions of a box."""
+    return math.prod(space.shape)  # type: ignore[union-attr]
+
+
+def _middle_and_half(space: Box, rank: int) -> tuple[jax.Array, jax.Array]:
+    """The middle and half the width of a box, for actions of this rank."""
     low, high = (
         jnp.broadcast_to(jnp.asarray(x, jnp.float32), space.shape) for x in (space.low, space.high)
     )
@@ -227,68 +210,65 @@ def _ends(space: Box, rank: int) -> tuple[jax.Array, jax.Array]:
     return (high + low) / 2, (high - low) / 2
 
 
-def scaled(space: Box, action: jax.Array) -> jax.Array:
-    """From -1 to 1 to the box."""
-    middle, half = _ends(space, action.ndim)
+def from_unit(space: Any, action: jax.Array) -> jax.Array:
+    """Actions from the scale of -1 to 1 to the box."""
+    middle, half = _middle_and_half(space, action.ndim)
     return middle + half * action
 
 
-def unscaled(space: Any, action: jax.Array) -> jax.Array:
-    """From the box, where an action outside counts as its nearest end, to -1 to 1; of other
-    actions, as they are.
-    """
+def to_unit(space: Any, action: jax.Array) -> jax.Array:
+    """Actions from the box, clipped to it, to the scale of -1 to 1; other actions unchanged."""
     if not isinstance(space, Box):
         return action
-    middle, half = _ends(space, action.ndim)
+    middle, half = _middle_and_half(space, action.ndim)
     return jnp.clip((action - middle) / half, -1.0, 1.0)
 
 
-def check_bounded(space: Any, who: str) -> None:
-    """Refuses a box without ends, which tanh can't be scaled to.
+def check_bounded(space: Any, actor: str) -> None:
+    """Check that a box has finite ends. Ends that are traced count as finite.
 
-    Ends that are traced are taken for finite.
+    Raises:
+      ValueError: an infinite end, to which tanh can't be scaled.
     """
     ends = (space.low, space.high) if isinstance(space, Box) else ()
     known = [np.asarray(x) for x in ends if not isinstance(x, Tracer)]
     if not all(np.isfinite(x).all() for x in known):
         raise ValueError(
-            f"{who} squashes its actions into a box, but {space} has no end somewhere. Give "
-            "the environment the range that "
-            "its actions make sense in, say Box(-1.0, 1.0, shape); or take an algorithm for "
-            "any, say rl.ppo()."
+            f"{actor} squashes its actions into a box, but {space} has no end somewhere. Give the "
+            "environment the range that its actions make sense in, say Box(-1.0, 1.0, shape); or "
+            "take an algorithm for unbounded actions, say rl.ppo()."
         )
 
 
-# --------------------------------------------------------------------------------- one of n actions
+# --------------------------------------------------------------------------------- discrete actions
 
 
 @pytree
-class Softmax:
-    """A categorical policy: SAC for discrete actions (Christodoulou, 2019). Its entropy is counted
-    in log n.
+class Softmax(Actor):
+    """A categorical policy: SAC for discrete actions (Christodoulou, 2019).
 
-    A mask forbids actions, whose values then count for nothing.
+    A target entropy is a fraction of log n, the largest entropy.
     """
 
     spaces = (Discrete,)
     reads_action = False
 
-    def heads(self, space: Discrete) -> dict[str, int]:
-        return {"logits": space.n}
+    def heads(self, space: Space) -> dict[str, int]:
+        return {"logits": num_actions(space)}
 
-    def num_values(self, space: Discrete) -> int:
-        return space.n
+    def num_values(self, space: Space) -> int:
+        return num_actions(space)
 
-    def entropy_unit(self, space: Discrete) -> float:
-        return math.log(space.n)
+    def entropy_unit(self, space: Space) -> float:
+        return math.log(num_actions(space))
 
-    def draw(self, key: jax.Array, out: Out) -> jax.Array:
+    def sample_noise(self, key: jax.Array, out: Out) -> jax.Array:
         return jax.random.gumbel(key, out["logits"].shape)
 
-    def explore(self, noise: jax.Array, space: Discrete, out: Out) -> jax.Array:
+    def explore(self, noise: jax.Array, space: Space, out: Out) -> jax.Array:
         return jnp.argmax(self.policy(out).logits + noise, axis=-1)
 
-    def mode(self, space: Discrete, out: Out) -> jax.Array:
+    def mode(self, space: Space, out: Out) -> jax.Array:
         return self.policy(out).mode()
 
     def propose(self, key: jax.Array, out: Out) -> Proposal:
@@ -296,11 +276,8 @@ class Softmax:
         p = jnp.exp(log_p)
         return Proposal(jnp.zeros(p.shape[:-1]), p, jnp.where(p > 0, log_p, 0.0))
 
-    def propose_next(self, key: jax.Array, out: Out) -> Proposal:
-        return self.propose(key, out)
-
     def policy(self, out: Out) -> Categorical:
         return Categorical(allow(out["logits"], out.get("mask")))
 
-    def chosen(self, value: jax.Array, action: jax.Array) -> jax.Array:
+    def select(self, value: jax.Array, action: jax.Array) -> jax.Array:
         return jnp.take_along_axis(value, action[None, ..., None], axis=-1)[..., 0]

@@ -1,6 +1,6 @@
-"""What a value-based target follows: the next action, the bonuses, and the scale that values are
-learnt on.
-"""
+"""Targets of Q-learning: the policy that they follow, bonuses, and the scale of values."""
+
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -8,12 +8,35 @@ import jax.numpy as jnp
 from jaxrl.losses import SignedRoot
 from jaxrl.tree import pytree
 
-__all__ = ["Identity", "Max", "Munchausen", "SignedRoot"]
+__all__ = ["Backup", "Identity", "Max", "Munchausen", "SignedRoot", "Transform"]
+
+
+class Backup(Protocol):
+    """A pytree: the policy of the target, and its bonuses."""
+
+    def __call__(
+        self, value: jax.Array, next_value: jax.Array, next_online: jax.Array, action: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Weights of the next actions [n], a bonus on the reward [], and one on the next value [].
+
+        value, next_value: by the target network, at this row and at the next one [n].
+        next_online: by the network that is trained [n].
+        All values are -inf where an action is forbidden.
+        """
+        ...
+
+
+class Transform(Protocol):
+    """A pytree: an invertible transform between returns and the values that are learned."""
+
+    def __call__(self, x: jax.Array) -> jax.Array: ...
+
+    def inverse(self, x: jax.Array) -> jax.Array: ...
 
 
 @pytree
 class Max:
-    """The target follows the best next action: by the online values when `double` (van Hasselt et
+    """The greedy next action (Watkins, 1989); by the online values where `double` (van Hasselt et
     al., 2016).
     """
 
@@ -22,42 +45,35 @@ class Max:
     def __call__(
         self, value: jax.Array, next_value: jax.Array, next_online: jax.Array, action: jax.Array
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Weights of the next actions [n], and what is added to this reward and to the next value.
-        [], [].
-
-        value, next_value: by the slow copy, at this row and at what follows [n]; next_online: by
-        the learner [n]. They are
-        -inf where an action is forbidden.
-        """
-        judge = jnp.where(self.double, next_online, next_value)
+        selecting = jnp.where(self.double, next_online, next_value)
         zero = jnp.float32(0.0)
-        return jax.nn.one_hot(jnp.argmax(judge), judge.shape[-1]), zero, zero
+        return jax.nn.one_hot(jnp.argmax(selecting), selecting.shape[-1]), zero, zero
 
 
 @pytree
 class Munchausen:
-    """The target follows the soft policy of the slow copy, and rewards what that found likely
-    (Vieillard et al., 2020).
+    """The soft policy of the target network, and its log-probability as a reward (Vieillard et al.,
+    2020, equation 3).
 
-    The policy is softmax(value / temperature). `alpha` times the log-probability of the action,
-    times the temperature and no less than `least`, is added to the reward (the first of n, for
-    n-step returns), and the policy's entropy, times the temperature, to the next value. The online
-    values are not asked: it is never double.
+    The policy is softmax(value / temperature). The bonus on the reward (the first of n, for n-step
+    returns) is `alpha` times the temperature times the log-probability of the action, clipped below
+    at `min_log_prob`; that on the next value is the temperature times the policy's entropy. Online
+    values are not used: it is never double.
     """
 
     alpha: float = 0.9
     temperature: float = 0.03
-    least: float = -1.0
+    min_log_prob: float = -1.0
 
     def __call__(
         self, value: jax.Array, next_value: jax.Array, next_online: jax.Array, action: jax.Array
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """As `Max`."""
         scaled = self.temperature * jax.nn.log_softmax(value / self.temperature)[action]
         log_policy = jax.nn.log_softmax(next_value / self.temperature)
         policy = jnp.exp(log_policy)
         entropy = -jnp.sum(policy * jnp.where(policy > 0, log_policy, 0.0))
-        return policy, self.alpha * jnp.clip(scaled, self.least, 0.0), self.temperature * entropy
+        bonus = self.alpha * jnp.clip(scaled, self.min_log_prob, 0.0)
+        return policy, bonus, self.temperature * entropy
 
 
 @pytree

@@ -1,34 +1,27 @@
-"""What actions are worth: an ensemble of critics as one vmapped network, and what each says of a
-return.
-"""
+"""Critics: an ensemble as one vmapped network, and the distribution of returns they predict."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxrl import networks
-from jaxrl.algorithms.base import permutation
-from jaxrl.algorithms.learner import Batch, read, read_next
+from jaxrl.algorithms.learner import Batch, apply_network, apply_network_next
 from jaxrl.batch_norm import AXIS
 from jaxrl.masks import visible
 from jaxrl.networks import MLP
+from jaxrl.optimizer import permutation
 from jaxrl.tree import pytree, replace
 
 Out = dict[str, jax.Array]
-Soft = Callable[
-    [jax.Array], jax.Array
-]  # what actions are worth [..., K] -> what is to be expected [...]
-JOIN = MLP(
-    hidden=(64,), activation=jax.nn.relu
-)  # what adds an action to the features of an image or of a memory
+SoftValue = Callable[[jax.Array], jax.Array]  # values of actions [..., K] -> value of states [...]
+# joins an action to the features of an image or of a recurrent network
+JOIN = MLP(hidden=(64,), activation=jax.nn.relu)
 
 
 class Critic(NamedTuple):
-    """A network of (observation, action) in two parts: the `trunk` sees observations, and the `top`
-    adds the action.
-    """
+    """A network of (observation, action): the `trunk` reads observations, the `top` also actions."""
 
     trunk: networks.Recurrent
     top: networks.Network
@@ -40,11 +33,10 @@ def build(
     heads: Mapping[str, int],
     reads_action: bool,
 ) -> Critic:
-    """A critic: where it reads no action, the network that others have. Else the action is an input
-    beside the observation.
+    """A critic. Where it reads actions, an MLP has them as inputs beside the observation.
 
-    Of an image, and of a memory (Yang and Nguyen, 2021), it is an input beside their features: what
-    a memory holds is what was seen, whichever action the critic is asked about.
+    With an image or a recurrent network (Yang and Nguyen, 2021), the action is an input beside
+    their features: the recurrent state is of observations, whichever action is valued.
     """
     if not reads_action:
         return Critic(
@@ -52,16 +44,22 @@ def build(
             networks.Network(lambda key, x: (), lambda params, x: x["out"]),
         )
     if memory is None and isinstance(network, MLP):
-        see = lambda params, memory, obs, first: ((), {"features": visible(obs)})
         return Critic(
-            networks.Recurrent(lambda key, obs: (), lambda: (), see), _top(network(heads))
+            networks.Recurrent(
+                lambda key, obs: (),
+                lambda: (),
+                lambda params, rnn_state, obs, is_first: ((), {"features": visible(obs)}),
+            ),
+            _top(network(heads)),
         )
     size = JOIN.hidden[0] if memory is None else memory.size
     return Critic(networks.build(network, memory, {"features": size}), _top(JOIN(heads)))
 
 
 def _top(body: networks.Network) -> networks.Network:
-    pair = lambda x: {"action": x["action"], "features": x["out"]["features"]}
+    def pair(x: Any) -> dict[str, Any]:
+        return {"action": x["action"], "features": x["out"]["features"]}
+
     return networks.Network(
         lambda key, x: body.init(key, pair(x)), lambda params, x: body.apply(params, pair(x))
     )
@@ -73,125 +71,129 @@ def init(key: jax.Array, critic: Critic, num: int, obs: Any, action: jax.Array) 
     def one(key: jax.Array) -> Any:
         key_trunk, key_top = jax.random.split(key)
         trunk = critic.trunk.init(key_trunk, obs)
-        seen = critic.trunk.apply(
+        out = critic.trunk.apply(
             trunk, critic.trunk.start(), jax.tree.map(lambda x: x[None], obs), jnp.zeros(1, bool)
         )[1]
-        seen = jax.tree.map(lambda x: x[0], seen)
-        return {"trunk": trunk, "top": critic.top.init(key_top, {"out": seen, "action": action})}
+        out = jax.tree.map(lambda x: x[0], out)
+        return {"trunk": trunk, "top": critic.top.init(key_top, {"out": out, "action": action})}
 
     return jax.vmap(one)(jax.random.split(key, num))
 
 
-def look(critic: Critic, params: Any, batch: Batch, action: jax.Array, ahead: bool = False) -> Out:
-    """What each critic says of `action` [B, T, ...] at each row's observation, or at what came
-    `ahead`. [num, B, T, K].
+def q_values(
+    critic: Critic, params: Any, batch: Batch, action: jax.Array, at_next: bool = False
+) -> Out:
+    """Each critic's heads for `action` [B, T, ...], at each row's observation or, where `at_next`,
+    at the one that it bootstraps from. {head: [num, B, T, K]}.
 
-    Its memory begins with the piece and its past: what was stored is the actor's.
+    Its recurrent state begins with zeros at the piece's burn-in: the stored one is the actor's.
     """
-    if jax.tree.leaves(batch.memory):
-        start = critic.trunk.start()
-        zeros = jax.tree.map(
-            lambda x: jnp.broadcast_to(x, (batch.reward.shape[0], *x.shape)), start
-        )
-        batch = replace(batch, memory=zeros)
+    if jax.tree.leaves(batch.rnn_state):
+        num = batch.reward.shape[0]
+        start = jax.tree.map(lambda x: jnp.broadcast_to(x, (num, *x.shape)), critic.trunk.start())
+        batch = replace(batch, rnn_state=start)
 
     def one(params: Any) -> Out:
-        out = (read_next if ahead else read)(critic.trunk, params["trunk"], batch)
-        judge = lambda out, a: critic.top.apply(params["top"], {"out": out, "action": a})
-        return jax.vmap(jax.vmap(judge), axis_name=AXIS)(out, action)
+        apply = apply_network_next if at_next else apply_network
+        out = apply(critic.trunk, params["trunk"], batch)
+
+        def top(out: Out, action: jax.Array) -> Out:
+            return critic.top.apply(params["top"], {"out": out, "action": action})
+
+        return jax.vmap(jax.vmap(top), axis_name=AXIS)(out, action)
 
     return jax.vmap(one)(params)
 
 
-def pick(key: jax.Array, of: Any, num_target_critics: int) -> Any:
-    """`num_target_critics` of the critics that are the leading axis, at random (Chen et al., 2021, algorithm
-    1); all as they are.
+def sample_critics(key: jax.Array, ensemble: Any, num_samples: int) -> Any:
+    """`num_samples` of the critics on the leading axis, without replacement (Chen et al., 2021,
+    algorithm 1); all of them in their order.
     """
-    num = len(jax.tree.leaves(of)[0])
-    if num_target_critics == num:
-        return of
-    chosen = permutation(key, num)[:num_target_critics]
-    return jax.tree.map(lambda x: x[chosen], of)
+    num = len(jax.tree.leaves(ensemble)[0])
+    if num_samples == num:
+        return ensemble
+    index = permutation(key, num)[:num_samples]
+    return jax.tree.map(lambda x: x[index], ensemble)
 
 
-# ------------------------------------------------------------------------- what is said of a return
+# --------------------------------------------------------------------------- distributions of returns
 
 
-class Return(Protocol):
-    """A pytree.
+class ReturnHead:
+    """Base class of what critics predict of a return: a pytree.
 
-    `out` [N, ...] is what N critics say of what was done; `next_out` [M, ..., K] what M say of next
-    actions.
+    `out` [N, ...] are the heads of N critics at the actions taken, `next_out` [M, ..., K] those of M
+    target critics at next actions.
     """
 
-    def heads(self, num_values: int) -> dict[str, int]: ...
+    def heads(self, num_values: int) -> dict[str, int]:
+        """The network's heads, one of which is "q", the mean."""
+        raise TypeError(f"{type(self).__name__} does not define heads(self, num_values).")
 
     def init(self, num: int) -> Any:
-        """What it keeps from batch to batch; () if nothing."""
-        ...
+        """Running statistics of `num` critics over batches; () by default."""
+        return ()
 
-    def keep(self, kept: Any, out: Out, step: jax.Array) -> Any:
-        """The same after another batch; `step` counts from 0."""
-        ...
+    def update(self, statistics: Any, out: Out, step: jax.Array) -> Any:
+        """Return the statistics with a batch; `step` counts from 0."""
+        return statistics
 
     def loss(
         self,
         key: jax.Array,
-        kept: Any,
+        statistics: Any,
         out: Out,
         next_out: Out,
-        soft: Soft,
+        soft_value: SoftValue,
         reward: jax.Array,
         discount: jax.Array,
     ) -> tuple[jax.Array, jax.Array]:
-        """Each critic's loss and its error, target less value. [N, ...], [N, ...].
+        """Each critic's loss, and its error: target minus value. [N, ...], [N, ...].
 
-        soft: the soft value [...] of what follows, of the next actions' values [..., K].
+        soft_value: the soft value [...] of the next state, from values of next actions [..., K].
         """
-        ...
+        raise TypeError(f"{type(self).__name__} does not define loss.")
 
 
 @pytree
-class Expected:
-    """Its mean, "q", fitted by half the squared error; the target is by the least of M critics
-    (Fujimoto et al., 2018).
+class Expected(ReturnHead):
+    """The mean return, fitted by half the squared error. The target is the smallest of M critics'
+    (Fujimoto et al., 2018, equation 10).
     """
 
     def heads(self, num_values: int) -> dict[str, int]:
         return {"q": num_values}
 
-    def init(self, num: int) -> tuple[()]:
-        return ()
-
-    def keep(self, kept: tuple[()], out: Out, step: jax.Array) -> tuple[()]:
-        return kept
-
     def loss(
         self,
         key: jax.Array,
-        kept: Any,
+        statistics: Any,
         out: Out,
         next_out: Out,
-        soft: Soft,
+        soft_value: SoftValue,
         reward: jax.Array,
         discount: jax.Array,
     ) -> tuple[jax.Array, jax.Array]:
-        target = reward + discount * soft(next_out["q"].min(0))
-        error = jax.lax.stop_gradient(target)[None] - out["q"]
-        return 0.5 * error**2, error
+        return squared_error(out["q"], reward + discount * soft_value(next_out["q"].min(0)))
+
+
+def squared_error(value: jax.Array, target: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Half the squared error of each critic's value [N, ...], and the error. [N, ...], [N, ...]."""
+    error = jax.lax.stop_gradient(target)[None] - value
+    return 0.5 * error**2, error
 
 
 @pytree
-class Gaussian:
-    """A Gaussian's mean "q" and its spread: DSAC with three refinements (Duan et al., 2023).
+class Gaussian(ReturnHead):
+    """A Gaussian of returns: DSAC with three refinements (Duan et al., 2023).
 
     The mean's target is an expectation, not a sample (expected value substituting); it is that of
-    the critic with the lower mean (twin value distributions); losses are weighed by the mean
-    variance over each return's own, and samples held within `bound` mean spreads (variance-based
-    gradient adjustment). Those means over batches follow at `spread_rate`; `epsilon` is added to
-    what is divided by, and to the weight. The gradients are the paper's, of a loss that has them.
-    (The authors' code also holds the weight to 0.1 to 10, and fits the variance to half the squared
-    error.)
+    the critic with the smaller mean (twin value distributions); losses are weighted by the mean
+    variance over each return's variance, and samples clipped to `bound` mean standard deviations
+    (variance-based gradient adjustment). Those means are exponential averages over batches with the
+    rate `spread_rate`; `epsilon` is added to divisors, and to the weight. The gradients are the
+    paper's, of a loss that has them. (The authors' code also clips the weight to 0.1 to 10, and
+    fits the variance to half the squared error.)
     """
 
     bound: float = 3.0
@@ -201,46 +203,49 @@ class Gaussian:
     def heads(self, num_values: int) -> dict[str, int]:
         if num_values != 1:
             raise ValueError(
-                "Gaussian returns are of one action that was drawn, but this actor weighs "
-                f"{num_values}. Write "
-                "critic=Expected() for a Softmax actor."
+                "Gaussian returns are of one sampled action, but this actor weights "
+                f"{num_values}. Write critic=Expected() for a Softmax actor."
             )
         return {"q": 1, "std": 1}
 
     def init(self, num: int) -> dict[str, jax.Array]:
         return {"std": jnp.zeros(num), "variance": jnp.zeros(num)}
 
-    def keep(self, kept: dict[str, jax.Array], out: Out, step: jax.Array) -> dict[str, jax.Array]:
-        std = jax.nn.softplus(out["std"]).reshape(len(kept["std"]), -1)
-        now = {"std": std.mean(1), "variance": (std**2).mean(1)}
+    def update(
+        self, statistics: dict[str, jax.Array], out: Out, step: jax.Array
+    ) -> dict[str, jax.Array]:
+        std = jax.nn.softplus(out["std"]).reshape(len(statistics["std"]), -1)
+        means = {"std": std.mean(1), "variance": (std**2).mean(1)}
         rate = jnp.where(step == 0, 1.0, self.spread_rate)
-        return jax.tree.map(lambda old, new: old + rate * (new - old), kept, now)
+        return jax.tree.map(lambda old, new: old + rate * (new - old), statistics, means)
 
     def loss(
         self,
         key: jax.Array,
-        kept: Any,
+        statistics: Any,
         out: Out,
         next_out: Out,
-        soft: Soft,
+        soft_value: SoftValue,
         reward: jax.Array,
         discount: jax.Array,
     ) -> tuple[jax.Array, jax.Array]:
         mean, std = out["q"], jax.nn.softplus(out["std"])
-        lower = jnp.argmin(next_out["q"], axis=0)[None]
+        smaller = jnp.argmin(next_out["q"], axis=0)[None]
         next_mean, next_std = (
-            jnp.take_along_axis(next_out[name], lower, axis=0)[0] for name in ("q", "std")
+            jnp.take_along_axis(next_out[name], smaller, axis=0)[0] for name in ("q", "std")
         )
-        target = reward + discount * soft(next_mean)
-        luck = jnp.clip(jax.random.normal(key, target.shape), -3.0, 3.0)
-        drawn = target + discount * jax.nn.softplus(next_std[..., 0]) * luck
-        wide = lambda x: x.reshape(-1, *(1,) * target.ndim)
-        limit, weight = self.bound * wide(kept["std"]), wide(kept["variance"]) + self.epsilon
-        own, spread, goal = jax.lax.stop_gradient((mean, std, target))
-        error, reach = (
-            goal[None] - own,
-            jax.lax.stop_gradient(jnp.clip(drawn[None] - own, -limit, limit)),
-        )
-        fit = 0.5 * (goal[None] - mean) ** 2 / (spread**2 + self.epsilon)
-        widen = std * (spread**2 - reach**2) / (spread**3 + self.epsilon)
-        return weight * (fit + widen), error
+        target = reward + discount * soft_value(next_mean)
+        noise = jnp.clip(jax.random.normal(key, target.shape), -3.0, 3.0)
+        sample = target + discount * jax.nn.softplus(next_std[..., 0]) * noise
+
+        def expanded(x: jax.Array) -> jax.Array:
+            return x.reshape(-1, *(1,) * target.ndim)
+
+        limit = self.bound * expanded(statistics["std"])
+        weight = expanded(statistics["variance"]) + self.epsilon
+        fixed_mean, fixed_std, fixed_target = jax.lax.stop_gradient((mean, std, target))
+        error = fixed_target[None] - fixed_mean
+        deviation = jax.lax.stop_gradient(jnp.clip(sample[None] - fixed_mean, -limit, limit))
+        fit_mean = 0.5 * (fixed_target[None] - mean) ** 2 / (fixed_std**2 + self.epsilon)
+        fit_std = std * (fixed_std**2 - deviation**2) / (fixed_std**3 + self.epsilon)
+        return weight * (fit_mean + fit_std), error

@@ -10,21 +10,21 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxrl.algorithms.base import Constant
 from jaxrl.algorithms.on_policy import OnPolicy
 from jaxrl.memories.layers import linear
 from jaxrl.networks import Network, Params
 from jaxrl.rules.disco import Disco
+from jaxrl.schedules import Constant
 from jaxrl.tree import pytree
 
 
 @dataclasses.dataclass(frozen=True)
 class ActionModel:
-    """A tower for all heads, and for those of each action one step of an LSTM that is told of the
-    action (Oh et al., 2025).
+    """The agent network of Oh et al. (2025): an MLP for all heads, and for those of each action one
+    step of an LSTM that reads the action.
 
-    hidden: the tower's widths, its last layer linear. size: of the LSTM, and of a hidden layer
-    above it. of_actions: heads that have a part for each action.
+    hidden: the widths of the MLP, the last layer linear. size: of the LSTM, and of a hidden layer
+    above it. of_actions: the heads that have outputs for each action.
     """
 
     hidden: tuple[int, ...] = (512, 512)
@@ -33,43 +33,42 @@ class ActionModel:
 
     def __call__(self, heads: Mapping[str, int]) -> Network:
         num, size = heads["logits"], self.size
-        plain = [head for head in heads if head not in self.of_actions]
+        of_state = [head for head in heads if head not in self.of_actions]
+        of_actions = [head for head in heads if head in self.of_actions]
 
         def init(key: jax.Array, obs: Any) -> Params:
             keys = (jax.random.fold_in(key, i) for i in range(100))
             sizes = (len(_flat(obs)), *self.hidden)
-            tower = [_dense(next(keys), *pair) for pair in itertools.pairwise(sizes)]
-            own = {head: _dense(next(keys), sizes[-1], heads[head], 0.01) for head in plain}
-            root, move = (
-                _dense(next(keys), sizes[-1], size),
-                _dense(next(keys), num + size, 4 * size),
-            )
-            pairs = {
-                head: [(size, size), (size, heads[head] // num)]
-                for head in heads
-                if head not in plain
+            params: Params = {}
+            params["tower"] = [_dense(next(keys), *pair) for pair in itertools.pairwise(sizes)]
+            params["heads"] = {
+                head: _dense(next(keys), sizes[-1], heads[head], 0.01) for head in of_state
             }
-            tops = {
-                head: [_dense(next(keys), *pair) for pair in shapes]
-                for head, shapes in pairs.items()
+            params["root"] = _dense(next(keys), sizes[-1], size)
+            params["lstm"] = _dense(next(keys), num + size, 4 * size)
+            params["top_heads"] = {
+                head: [
+                    _dense(next(keys), size, size),
+                    _dense(next(keys), size, heads[head] // num),
+                ]
+                for head in of_actions
             }
-            return {"tower": tower, "heads": own, "root": root, "move": move, "tops": tops}
+            return params
 
         def apply(params: Params, obs: Any) -> dict[str, jax.Array]:
             x = _stack(params["tower"], _flat(obs)[None])
             cell = linear(params["root"], x)
-            told = jnp.concatenate(
-                [jnp.eye(num), jnp.broadcast_to(jnp.tanh(cell), (num, size))], -1
-            )
-            write, new, forget, show = jnp.split(linear(params["move"], told), 4, -1)
-            cell = jax.nn.sigmoid(forget + 1.0) * jnp.broadcast_to(
-                cell, write.shape
-            ) + jax.nn.sigmoid(write) * jnp.tanh(new)
-            after = jax.nn.sigmoid(show) * jnp.tanh(cell)
-            own = {head: linear(layer, x)[0] for head, layer in params["heads"].items()}
-            return own | {
-                head: _stack(layers, after).ravel() for head, layers in params["tops"].items()
+            hidden = jnp.broadcast_to(jnp.tanh(cell), (num, size))
+            inputs = jnp.concatenate([jnp.eye(num), hidden], -1)
+            write, new, forget, output = jnp.split(linear(params["lstm"], inputs), 4, -1)
+            kept = jax.nn.sigmoid(forget + 1.0) * jnp.broadcast_to(cell, write.shape)
+            cell = kept + jax.nn.sigmoid(write) * jnp.tanh(new)
+            hidden = jax.nn.sigmoid(output) * jnp.tanh(cell)
+            state_outputs = {head: linear(layer, x)[0] for head, layer in params["heads"].items()}
+            action_outputs = {
+                head: _stack(layers, hidden).ravel() for head, layers in params["top_heads"].items()
             }
+            return state_outputs | action_outputs
 
         return Network(init, apply)
 
@@ -95,16 +94,16 @@ def _stack(layers: list[Params], x: jax.Array) -> jax.Array:
 
 @pytree
 class ClippedAdam:
-    """Adam whose steps, before the learning rate, are held to `most` in size.
+    """Adam with updates clipped elementwise to [-max_update, max_update], before the learning rate.
 
-    A meta-gradient takes the second moment for a constant, so that no root is differentiated at
-    zero.
+    A meta-gradient treats the second moment as a constant, so that no square root is differentiated
+    at 0.
     """
 
     b1: float = 0.9
     b2: float = 0.999
     eps: float = 1e-8
-    most: float = 1.0
+    max_update: float = 1.0
 
     def __call__(self, lr: Any) -> optax.GradientTransformationExtraArgs:
         adam = optax.scale_by_adam(self.b1, self.b2, self.eps)
@@ -113,10 +112,12 @@ class ClippedAdam:
             mean = jax.tree.map(lambda m, g: self.b1 * m + (1.0 - self.b1) * g, state.mu, updates)
             _, state = adam.update(jax.lax.stop_gradient(updates), state)
             first, second = 1.0 - self.b1**state.count, 1.0 - self.b2**state.count
-            step = lambda m, v: jnp.clip(
-                m / first / (jnp.sqrt(v / second) + self.eps), -self.most, self.most
-            )
-            return jax.tree.map(step, mean, state.nu), state._replace(mu=mean)
+
+            def clipped(m: jax.Array, v: jax.Array) -> jax.Array:
+                adam_update = m / first / (jnp.sqrt(v / second) + self.eps)
+                return jnp.clip(adam_update, -self.max_update, self.max_update)
+
+            return jax.tree.map(clipped, mean, state.nu), state._replace(mu=mean)
 
         return optax.chain(
             optax.GradientTransformation(adam.init, update), optax.scale_by_learning_rate(lr)
@@ -131,10 +132,10 @@ def disco103(
     lam: float = 0.95,
     value_weight: float = 0.2,
     auxiliary_weight: float = 1.0,
-    slow_rate: float = 0.1,
+    tau: float = 0.1,
     **fields: Any,
 ) -> OnPolicy:
-    """DiscoRL's agent with the published rule Disco103 (Oh et al., 2025), whose weights are the
+    """DiscoRL's agent with the published rule Disco103 (Oh et al., 2025), with the weights of the
     file at `path`.
 
     `fields` are those of `OnPolicy`; floats may be traced. Its authors learn from 64 trajectories
@@ -144,7 +145,7 @@ def disco103(
     weights = {
         "value_weight": value_weight,
         "auxiliary_weight": auxiliary_weight,
-        "slow_rate": slow_rate,
+        "tau": tau,
     }
     own: dict[str, Any] = {
         **{

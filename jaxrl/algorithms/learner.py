@@ -1,27 +1,151 @@
-"""What an off-policy loop asks of a learner, and how a network reads a batch."""
+"""Off-policy learners: their contract, their batches, and how a network reads a batch."""
 
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
-from jaxrl import networks
+from jaxrl import networks, returns, tree
 from jaxrl.batch_norm import AXIS
+from jaxrl.clock import Clock, Metrics
 from jaxrl.env import Env
-from jaxrl.rules.base import Clock, Metrics
+from jaxrl.errors import check_counts
+from jaxrl.optimizer import Optimizer
+from jaxrl.rollout import Action, Episode, Extras, RnnState, Transition
+from jaxrl.schedules import Constant, Schedule
+from jaxrl.spaces import Space
 from jaxrl.tree import pytree
+
+# the square root of a second moment of 0 has a gradient, for meta-gradients
+ADAM = Optimizer(optax.adam, {"eps_root": 1e-16})
+
+
+@pytree
+class LearnerState:
+    """The state of a learner: parameters, target-network parameters (and whatever else targets
+    need), optimiser states, and the number of gradient steps so far.
+    """
+
+    params: Any
+    target_params: Any
+    opt_state: Any
+    step: jax.Array
+
+
+class Learner:
+    """Base class of off-policy learners: a pytree, whose floats may be traced.
+
+    A learner chooses actions from its parameters, and improves them by a gradient step on each
+    batch that `OffPolicy` samples from the replay: pieces of `sequence_length` consecutive
+    transitions, as they were collected (`bootstrap` makes n-step targets of them).
+    """
+
+    action_spaces: tuple[type, ...] = ()  # the kinds of action space that it has a policy for
+    gamma: Any  # the discount factor, by which the loop normalises rewards
+    memory: networks.Memory | None = None  # of a recurrent learner: the builder of its cell
+    schedule: Schedule = Constant()  # multiplies its learning rates
+
+    @property
+    def sequence_length(self) -> int:
+        """The number of consecutive transitions in a piece, L. The default is 1."""
+        return 1
+
+    def init(self, key: jax.Array, space: Space, obs: Any) -> LearnerState:
+        """Return the state before the first gradient step; `obs` is an example of one agent's."""
+        raise TypeError(f"{type(self).__name__} does not define init.")
+
+    def initial_rnn_state(self, space: Space) -> RnnState:
+        """The policy's recurrent state at the start of an episode; the default is none, ()."""
+        return ()
+
+    def explore(
+        self, key: jax.Array, env: Env, params: Any, episode: Episode, clock: Clock
+    ) -> tuple[RnnState, Action, Extras]:
+        """Recurrent state, action and extras of the exploring policy at one observation."""
+        raise TypeError(f"{type(self).__name__} does not define explore.")
+
+    def act(
+        self, key: jax.Array, env: Env, params: Any, episode: Episode
+    ) -> tuple[RnnState, Action]:
+        """Recurrent state and action of the greedy policy at one observation."""
+        raise TypeError(f"{type(self).__name__} does not define act.")
+
+    def annotate(self, env: Env, params: Any, batch: Transition, clock: Clock) -> Extras:
+        """The extras of a rollout [T, B] that the replay stores with it.
+
+        The default is what `explore` returned. The rollout's observations and rewards are
+        normalised as in `learn`.
+        """
+        return batch.extras
+
+    def learn(
+        self,
+        key: jax.Array,
+        env: Env,
+        state: LearnerState,
+        items: Transition,
+        weight: jax.Array,
+        clock: Clock,
+    ) -> tuple[LearnerState, jax.Array, Metrics]:
+        """Return the state after one gradient step, each piece's priority [N], and losses.
+
+        Args:
+          items: pieces [N, L] of the replay, with the fields that `stored` keeps; observations and
+            rewards are normalised, where the loop does that.
+          weight: the importance-sampling weight of each piece [N].
+
+        The priority is the magnitude of the piece's error.
+        """
+        raise TypeError(f"{type(self).__name__} does not define learn.")
+
+
+def check_pieces(learner: Any) -> None:
+    """Check the fields `n_step`, `burn_in` and `sequence` of a learner."""
+    check_counts(learner, "n_step", "sequence")
+    check_counts(learner, "burn_in", min_value=0)
+
+
+def piece_length(n_step: int, burn_in: int, sequence: int, recurrent: bool) -> int:
+    """The `sequence_length` of a learner that reads its pieces by `bootstrap`.
+
+    A recurrent learner's piece has one row more, whose stored recurrent state is the first.
+    """
+    return 1 + burn_in + sequence if recurrent else n_step
+
+
+def stored(batch: Transition, extras: Extras, recurrent: bool) -> Transition:
+    """The part of transitions that a replay stores, with `extras`.
+
+    Without what only metrics read; with the recurrent state where the learner is `recurrent`.
+    """
+    return tree.replace(
+        batch,
+        episode_return=(),
+        length=(),
+        rnn_state=batch.rnn_state if recurrent else (),
+        extras=extras,
+        info={},
+        episode_info={},
+    )
+
+
+# ------------------------------------------------------------------------------------------ batches
 
 
 @pytree
 class Batch:
-    """N pieces of experience, T steps each; T is 1 without a memory. Leaves [N, T, ...].
+    """N sequences of T rows, ready for a bootstrapped target; T is 1 without a recurrent network.
 
-    A row reads: doing `action` at `obs` gave `reward` (n steps of it, discounted), and `discount`
-    times the value of what came then; `discount` is 0 where the episode terminated. What came then
-    is `next_obs` of row `ahead` of the same piece. `weight` is each row's share of the loss:
-    importance, 0 where what came then is unknown. `past` (obs, first) is read before, [N, burn_in,
-    ...], from `memory` [N, ...]; `first` marks the first step of an episode; `done` its last.
-    `note` is what the learner wrote of the row when it was played, () where it writes nothing.
+    Leaves are [N, T, ...]. A row's target is `reward` (the discounted sum of n rewards) plus
+    `discount` times the value of what followed, where `discount` is 0 where the episode terminated.
+    What followed is `next_obs` at the row `bootstrap_index` of the same sequence.
+
+    weight: each row's weight in the loss: its importance, 0 where what followed is not known.
+    is_first, done: at the first and the last step of an episode.
+    burn_in: (observations, is_first) [N, burn_in, ...] that bring the recurrent state `rnn_state`
+      [N, ...] to the first row; () without a recurrent network.
+    extras: what the learner stored with each row, () if nothing.
     """
 
     obs: Any
@@ -29,93 +153,121 @@ class Batch:
     reward: jax.Array
     discount: jax.Array
     next_obs: Any
-    ahead: jax.Array
+    bootstrap_index: jax.Array
     weight: jax.Array
-    first: jax.Array
+    is_first: jax.Array
     done: jax.Array
-    past: Any
-    memory: Any
-    note: Any
+    burn_in: Any
+    rnn_state: RnnState
+    extras: Extras
 
 
-@pytree
-class Learnt:
-    """What learning changes: parameters, slow copies that targets come from, the optimisers'
-    memory; and steps so far.
+def bootstrap(
+    items: Transition, weight: jax.Array, gamma: Any, n_step: int, burn_in: int, recurrent: bool
+) -> Batch:
+    """Pieces [N, L] as a batch of n-step targets.
+
+    Without a recurrent network, a piece is the `n_step` transitions of one row (L = n_step, T = 1).
+    A recurrent one reads `burn_in` rows from the stored recurrent state of the first row, which
+    themselves are not learned from (Kapturowski et al., 2019, section 3), then L - 1 - burn_in
+    rows, whose sums of up to `n_step` rewards end at the last of them.
     """
 
-    params: Any
-    targets: Any
-    opt_state: Any
-    step: jax.Array
+    def piece(items: Transition, weight: jax.Array) -> Batch:
+        rnn_state, past, is_first = (), (), jnp.zeros(len(items.reward), bool)
+        if recurrent:
+            rnn_state = jax.tree.map(lambda x: x[0], items.rnn_state)
+            is_first = items.done[:-1]
+            items = jax.tree.map(lambda x: x[1:], tree.replace(items, rnn_state=()))
+            past = jax.tree.map(lambda x: x[:burn_in], (items.obs, is_first))
+            is_first, items = jax.tree.map(lambda x: x[burn_in:], (is_first, items))
+        discount = gamma * (1.0 - items.terminated)
+        reward, discount, index = returns.n_step_sums(items.reward, discount, items.done, n_step)
+        # a recurrent network can't read past the end of an episode: what followed a truncation is
+        # not known, but at the last row
+        known = ~items.truncated[index] | (index == len(index) - 1)
+        next_obs = items.next_obs
+        if not recurrent:  # only the sums from the first row are used
+            next_obs = jax.tree.map(lambda x: x[index[:1]], next_obs)
+            known, index = jnp.ones(1, bool), jnp.zeros(1, jnp.int32)
+            items, reward, discount, is_first = jax.tree.map(
+                lambda x: x[:1], (items, reward, discount, is_first)
+            )
+        return Batch(
+            obs=items.obs,
+            action=items.action,
+            reward=reward,
+            discount=discount,
+            next_obs=next_obs,
+            bootstrap_index=index,
+            weight=weight * known,
+            is_first=is_first,
+            done=items.done,
+            burn_in=past,
+            rnn_state=rnn_state,
+            extras=items.extras,
+        )
+
+    return jax.vmap(piece)(items, weight)
 
 
-class Learner(Protocol):
-    """A pytree that turns batches into better parameters; its leaves are what a sweep varies.
+def piece_priority(error: jax.Array) -> jax.Array:
+    """Each piece's priority, of the magnitudes of its rows' errors [N, T]. [N].
 
-    It may also write on what is kept: `note(env, params, batch, clock)`, a pytree of [T, B, ...],
-    of a rollout that was just played, is `Batch.note` when it is read again.
+    0.9 times the largest plus 0.1 times the mean (Kapturowski et al., 2019, section 2.3).
     """
-
-    action_spaces: tuple[type, ...]  # those it has a policy for
-    gamma: Any
-    memory: networks.Memory | None
-
-    def init(self, key: jax.Array, env: Env, obs: Any) -> Learnt: ...
-
-    def start(self, env: Env) -> Any:
-        """The acting network's memory at the start of an episode; () when it has none."""
-        ...
-
-    def explore(
-        self, key: jax.Array, env: Env, params: Any, memory: Any, obs: Any, clock: Clock
-    ) -> tuple[Any, Any]:
-        """What it does to learn: (memory, action)."""
-        ...
-
-    def act(self, key: jax.Array, env: Env, params: Any, memory: Any, obs: Any) -> tuple[Any, Any]:
-        """What it does when it is judged."""
-        ...
-
-    def learn(
-        self, key: jax.Array, env: Env, learnt: Learnt, batch: Batch, clock: Clock
-    ) -> tuple[Learnt, jax.Array, Metrics]:
-        """One step: what was learnt, each piece's priority [N] (the size of its error), and the
-        losses.
-        """
-        ...
+    return 0.9 * error.max(-1) + 0.1 * error.mean(-1)
 
 
 # ---------------------------------------------------------------------- how a network reads a batch
 
 
-def read(network: networks.Recurrent, params: Any, batch: Batch) -> dict[str, jax.Array]:
-    """The network's heads at each row's `obs`. {head: [N, T, ...]}."""
-    memory = _memory(network, params, batch)
-    one = lambda memory, obs, first: network.apply(params, memory, obs, first)[1]
-    return jax.vmap(one, axis_name=AXIS)(memory, batch.obs, batch.first)
+def apply_network(network: networks.Recurrent, params: Any, batch: Batch) -> dict[str, jax.Array]:
+    """The network's heads at each row's observation. {head: [N, T, ...]}."""
+
+    def along(rnn_state: RnnState, obs: Any, is_first: jax.Array) -> dict[str, jax.Array]:
+        return network.apply(params, rnn_state, obs, is_first)[1]
+
+    rnn_state = _burn_in(network, params, batch)
+    return jax.vmap(along, axis_name=AXIS)(rnn_state, batch.obs, batch.is_first)
 
 
-def read_next(network: networks.Recurrent, params: Any, batch: Batch) -> dict[str, jax.Array]:
-    """The network's heads at what came after each row's rewards. {head: [N, T, ...]}."""
-    if not jax.tree.leaves(batch.memory):
-        return jax.vmap(lambda obs, first: network.apply(params, (), obs, first)[1])(
-            batch.next_obs, batch.first
-        )
+def apply_network_next(
+    network: networks.Recurrent, params: Any, batch: Batch
+) -> dict[str, jax.Array]:
+    """The network's heads at the observation that each row bootstraps from. {head: [N, T, ...]}."""
+    if not jax.tree.leaves(batch.rnn_state):
 
-    def one(memory: Any, batch: Batch) -> dict[str, jax.Array]:
+        def one(obs: Any, is_first: jax.Array) -> dict[str, jax.Array]:
+            return network.apply(params, (), obs, is_first)[1]
+
+        return jax.vmap(one)(batch.next_obs, batch.is_first)
+
+    def along(rnn_state: RnnState, batch: Batch) -> dict[str, jax.Array]:
         obs = jax.tree.map(
             lambda x, last: jnp.concatenate([x, last[-1:]]), batch.obs, batch.next_obs
         )
-        out = network.apply(params, memory, obs, jnp.append(batch.first, False))[1]
-        return jax.tree.map(lambda x: x[1:][batch.ahead], out)
+        out = network.apply(params, rnn_state, obs, jnp.append(batch.is_first, False))[1]
+        return jax.tree.map(lambda x: x[1:][batch.bootstrap_index], out)
 
-    return jax.vmap(one)(_memory(network, params, batch), batch)
+    return jax.vmap(along)(_burn_in(network, params, batch), batch)
 
 
-def _memory(network: networks.Recurrent, params: Any, batch: Batch) -> Any:
-    """The network's memory at the first row: after the past. No gradient flows back through it."""
-    if not jax.tree.leaves(batch.memory):
+def apply_to_obs(
+    network: networks.Recurrent, params: Any, rnn_state: RnnState, obs: Any
+) -> tuple[RnnState, dict[str, jax.Array]]:
+    """The recurrent state after one observation, and the network's heads there. {head: [...]}."""
+    obs = jax.tree.map(lambda x: jnp.asarray(x)[None], obs)
+    rnn_state, out = network.apply(params, rnn_state, obs, jnp.zeros(1, bool))
+    return rnn_state, jax.tree.map(lambda x: x[0], out)
+
+
+def _burn_in(network: networks.Recurrent, params: Any, batch: Batch) -> RnnState:
+    """The recurrent state at the first row, after the burn-in. No gradient flows through it."""
+    if not jax.tree.leaves(batch.rnn_state):
         return ()
-    past = lambda memory, obs, first: network.apply(params, memory, obs, first)[0]
-    return jax.lax.stop_gradient(jax.vmap(past)(batch.memory, *batch.past))
+
+    def along(rnn_state: RnnState, obs: Any, is_first: jax.Array) -> RnnState:
+        return network.apply(params, rnn_state, obs, is_first)[0]
+
+    return jax.lax.stop_gradient(jax.vmap(along)(batch.rnn_state, *batch.burn_in))

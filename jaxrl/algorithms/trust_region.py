@@ -1,4 +1,4 @@
-"""TRPO's step: as far along the natural gradient as a trust region allows."""
+"""TRPO's step: a natural-gradient step of the largest length that a trust region allows."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,59 +7,66 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from jaxrl.clock import Clock, Metrics
 from jaxrl.rollout import Transition
-from jaxrl.rules.base import Clock, Metrics, Out
-from jaxrl.rules.surrogate import Surrogate, Targets
+from jaxrl.rules.base import Out
+from jaxrl.rules.surrogate import Surrogate, SurrogateTargets
 from jaxrl.tree import pytree, static
 
-Measure = Callable[[jax.Array], jax.Array]  # parameters [n] -> []
+Function = Callable[[jax.Array], jax.Array]  # of parameters [n], to a number []
 
 
 def conjugate_gradients(
     product: Callable[[jax.Array], jax.Array], b: jax.Array, iterations: int
 ) -> tuple[jax.Array, jax.Array]:
-    """Solves H x = b for a positive H that is known by its products alone, about: x, and H x as far
-    as it came. [n], [n].
+    """An approximate solution x of H x = b, and H x. [n], [n].
+
+    H is positive definite and given by its products, `product(v)` = H v.
     """
 
     def step(now: tuple[jax.Array, ...], _: None) -> tuple[tuple[jax.Array, ...], None]:
-        x, rest, way = now
-        bent, size = product(way), rest @ rest
-        rate = size / jnp.maximum(way @ bent, 1e-20)
-        x, rest = x + rate * way, rest - rate * bent
-        return (x, rest, rest + (rest @ rest) / jnp.maximum(size, 1e-20) * way), None
+        x, residual, direction = now
+        image, size = product(direction), residual @ residual
+        rate = size / jnp.maximum(direction @ image, 1e-20)
+        x, residual = x + rate * direction, residual - rate * image
+        ratio = (residual @ residual) / jnp.maximum(size, 1e-20)
+        return (x, residual, residual + ratio * direction), None
 
-    (x, rest, _), _ = jax.lax.scan(step, (jnp.zeros_like(b), b, b), None, iterations)
-    return x, b - rest
+    (x, residual, _), _ = jax.lax.scan(step, (jnp.zeros_like(b), b, b), None, iterations)
+    return x, b - residual
 
 
 def natural_step(
-    worth: Measure,
-    distance: Measure,
+    objective: Function,
+    distance: Function,
     x: jax.Array,
     max_kl: Any,
     damping: Any,
     iterations: int = 10,
     halvings: int = 10,
 ) -> tuple[jax.Array, Metrics]:
-    """The step that improves `worth` as fast as `distance` from `x` allows (Schulman et al., 2015,
+    """Parameters after one natural-gradient step from `x`, and metrics (Schulman et al., 2015,
     appendix C). [n].
 
-    Its direction solves (H + damping) s = gradient by conjugate gradients, where H is the
-    distance's Hessian at `x`; its length is where the quadratic model reaches `max_kl`, halved
-    until `distance` is at most that and `worth` is more than before. Where no halving does, the
-    step is zero.
+    The direction s solves (H + damping) s = g by conjugate gradients: g is the gradient of
+    `objective`, H the Hessian of `distance`, both at `x`. Its length is where the quadratic model
+    of the distance reaches `max_kl`, halved until `distance` is at most that and `objective` has
+    increased. The step is zero where no length satisfies both.
     """
-    before, gradient = jax.value_and_grad(worth)(x)
+    before, gradient = jax.value_and_grad(objective)(x)
     fisher = lambda v: jax.jvp(jax.grad(distance), (x,), (v,))[1] + damping * v
-    direction, bent = conjugate_gradients(fisher, gradient, iterations)
-    longest = jnp.sqrt(2.0 * max_kl / jnp.maximum(direction @ bent, 1e-20)) * direction
+    direction, image = conjugate_gradients(fisher, gradient, iterations)
+    longest = jnp.sqrt(2.0 * max_kl / jnp.maximum(direction @ image, 1e-20)) * direction
     scales = 0.5 ** jnp.arange(halvings)
     gain, kl = jax.lax.map(
-        lambda scale: (worth(x + scale * longest) - before, distance(x + scale * longest)), scales
+        lambda scale: (
+            objective(x + scale * longest) - before,
+            distance(x + scale * longest),
+        ),
+        scales,
     )
-    fits = (kl <= max_kl) & (gain > 0.0)
-    first = lambda values: jnp.where(fits.any(), values[jnp.argmax(fits)], 0.0)
+    accepted = (kl <= max_kl) & (gain > 0.0)
+    first = lambda values: jnp.where(accepted.any(), values[jnp.argmax(accepted)], 0.0)
     return x + first(scales) * longest, {
         "kl": first(kl),
         "improvement": first(gain),
@@ -69,12 +76,12 @@ def natural_step(
 
 @pytree
 class TrustRegion:
-    """How TRPO moves a policy: `natural_step` on the whole rollout, of the rule's policy loss and
-    its entropy bonus.
+    """TRPO's policy step: `natural_step` on the whole rollout, of the rule's policy loss and its
+    entropy bonus.
 
-    max_kl: how far, as the mean KL(old || new). damping: added to the Fisher matrix. iterations: of
-    conjugate gradients. halvings: lengths that the line search tries, the full one first; all are
-    computed.
+    max_kl: the bound of the mean KL(old || new). damping: added to the Fisher matrix. iterations:
+    of conjugate gradients. halvings: the number of lengths that the line search tries, the full one
+    first; all are computed.
     """
 
     max_kl: float = 0.01
@@ -85,28 +92,34 @@ class TrustRegion:
     def __call__(
         self,
         rule: Surrogate,
-        read: Callable[[Any], Out],
+        forward: Callable[[Any], Out],
         params: Any,
         batch: Transition,
-        targets: Targets,
+        targets: SurrogateTargets,
         clock: Clock,
     ) -> tuple[Any, Any, Metrics]:
-        """The parameters after the step, which of them (True, leaf by leaf) the policy does not
-        read, and its metrics.
-        """
-        x, tree_of = ravel_pytree(params)
-        old = jax.lax.stop_gradient(read(params)["policy"])
+        """The parameters after the step, a mask of those that the policy does not depend on, and
+        metrics.
 
-        def worth(x: jax.Array) -> jax.Array:
-            loss, entropy, _ = rule.policy_loss(read(tree_of(x)), batch, targets, clock)
+        forward: from parameters to the heads of the batch. The mask is bool [] for each leaf: True
+        where all of the leaf may be fitted to other losses without changing the policy.
+        """
+        x, to_tree = ravel_pytree(params)
+        old = jax.lax.stop_gradient(forward(params)["policy"])
+
+        def objective(x: jax.Array) -> jax.Array:
+            loss, entropy, _ = rule.policy_loss(forward(to_tree(x)), batch, targets, clock)
             return rule.entropy_weight * entropy - loss
 
-        def likelihood(params: Any) -> jax.Array:
-            return read(params)["policy"].log_prob(batch.action).mean()
+        def distance(x: jax.Array) -> jax.Array:
+            return old.kl(forward(to_tree(x))["policy"]).mean()
 
-        distance = lambda x: old.kl(read(tree_of(x))["policy"]).mean()
-        moved, metrics = natural_step(
-            worth, distance, x, self.max_kl, self.damping, self.iterations, self.halvings
+        def log_likelihood(params: Any) -> jax.Array:
+            return forward(params)["policy"].log_prob(batch.action).mean()
+
+        new_x, metrics = natural_step(
+            objective, distance, x, self.max_kl, self.damping, self.iterations, self.halvings
         )
-        free = jax.tree.map(lambda slope: jnp.all(slope == 0.0), jax.grad(likelihood)(params))
-        return tree_of(moved), free, metrics
+        slopes = jax.grad(log_likelihood)(params)
+        is_free = jax.tree.map(lambda slope: jnp.all(slope == 0.0), slopes)
+        return to_tree(new_x), is_free, metrics

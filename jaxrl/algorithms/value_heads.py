@@ -1,64 +1,63 @@
-"""What a value is: a mean, a histogram, quantiles.
+"""Heads of action values: a mean, a histogram, or quantiles of the return.
 
 Every head combines with every option of `QLearning`.
 """
 
 import math
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxrl import losses, networks
+from jaxrl.q_values import q_heads
 from jaxrl.tree import pytree, static
 
 Out = dict[str, jax.Array]
-Target = Callable[
-    [jax.Array], jax.Array
-]  # what each possible next value makes of this row's target
+Target = Callable[[jax.Array], jax.Array]  # values of what follows -> targets of this row
 
 
-class Head(Protocol):
-    """A pytree that reads values off a network's outputs.
+class Head:
+    """Base class of the distributions of returns that a network predicts for each action: a pytree.
 
-    Leading axes of `out` and predictions are free.
+    Leading axes of `out` and of predictions are free.
     """
 
     def heads(self, num_actions: int, dueling: bool) -> dict[str, int]:
         """The network's heads."""
-        ...
+        raise TypeError(f"{type(self).__name__} does not define heads(self, num_actions, dueling).")
 
     def init(self, key: jax.Array, num_actions: int, dueling: bool) -> Any:
-        """Parameters of its own beside the network's; () if none."""
-        ...
+        """Parameters in addition to the network's; () by default."""
+        return ()
 
     def predict(self, key: jax.Array | None, params: Any, out: Out) -> Any:
-        """All that it says of each action's return. Without a key, nothing is drawn."""
-        ...
+        """The prediction for each action. Without a key, no fractions are sampled."""
+        raise TypeError(f"{type(self).__name__} does not define predict(self, key, params, out).")
 
     def values(self, prediction: Any) -> jax.Array:
-        """What each action is worth: the mean. [..., n]."""
-        ...
+        """The action values: the means of the predictions. [..., n]."""
+        raise TypeError(f"{type(self).__name__} does not define values(self, prediction).")
 
     def loss(
-        self, now: Any, action: jax.Array, target: Target, following: Any, policy: jax.Array
+        self,
+        prediction: Any,
+        action: jax.Array,
+        target: Target,
+        next_prediction: Any,
+        policy: jax.Array,
     ) -> tuple[jax.Array, jax.Array]:
-        """The loss of one row, and the size of its error. [], [].
+        """The loss of one row, and the magnitude of its error. [], [].
 
-        now, following: predictions of this row and of what follows; `policy` [n] weighs the next
-        actions.
+        policy: the weights of the next actions [n].
         """
-        ...
-
-
-def _heads(num_actions: int, width: int, dueling: bool) -> dict[str, int]:
-    return {"q": num_actions * width} | ({"value": width} if dueling else {})
+        raise TypeError(f"{type(self).__name__} does not define loss.")
 
 
 def duel(out: Out, width: int) -> jax.Array:
-    """Each action's outputs; with a "value" beside them, what they have over their mean (Wang et
-    al., 2016, equation 9).
+    """Outputs for each action; with a "value" head, value plus centred advantages (Wang et al.,
+    2016, equation 9).
 
     `out["q"]` [..., n * width] and `out["value"]` [..., width]. [..., n, width].
     """
@@ -67,19 +66,16 @@ def duel(out: Out, width: int) -> jax.Array:
 
 
 def _mix(policy: jax.Array, x: jax.Array) -> jax.Array:
-    """The policy's [n] mean of what is said of each action [n, K]. [K]."""
+    """The mean over the policy [n] of an array for each action [n, K]. [K]."""
     return jnp.sum(policy[:, None] * x, axis=0)
 
 
 @pytree
-class Expected:
-    """A value is its mean, fitted by the Huber loss (Mnih et al., 2015)."""
+class Expected(Head):
+    """The mean return, fitted by the Huber loss (Mnih et al., 2015)."""
 
     def heads(self, num_actions: int, dueling: bool) -> dict[str, int]:
-        return _heads(num_actions, 1, dueling)
-
-    def init(self, key: jax.Array, num_actions: int, dueling: bool) -> tuple[()]:
-        return ()
+        return q_heads(num_actions, 1, dueling)
 
     def predict(self, key: jax.Array | None, params: Any, out: Out) -> jax.Array:
         """Values. [..., n]."""
@@ -90,23 +86,25 @@ class Expected:
 
     def loss(
         self,
-        now: jax.Array,
+        prediction: jax.Array,
         action: jax.Array,
         target: Target,
-        following: jax.Array,
+        next_prediction: jax.Array,
         policy: jax.Array,
     ) -> tuple[jax.Array, jax.Array]:
-        error = jax.lax.stop_gradient(target(jnp.sum(policy * following))) - now[action]
+        error = (
+            jax.lax.stop_gradient(target(jnp.sum(policy * next_prediction))) - prediction[action]
+        )
         return losses.huber(error), jnp.abs(error)
 
 
 @pytree
-class Categorical:
-    """A value is a histogram of `atoms` from `v_min` to `v_max`, fitted by cross-entropy: C51
+class Categorical(Head):
+    """A histogram of returns, `atoms` from `v_min` to `v_max`, fitted by cross-entropy: C51
     (Bellemare et al., 2017).
 
-    Its error is the divergence of the prediction from the target, as in Rainbow (Hessel et al.,
-    2018).
+    The error is the Kullback-Leibler divergence of the prediction from the target, as in Rainbow
+    (Hessel et al., 2018).
     """
 
     v_min: float = -10.0
@@ -122,14 +120,11 @@ class Categorical:
 
     @property
     def support(self) -> jax.Array:
-        """The returns that the atoms stand for. [atoms]."""
+        """The returns of the atoms. [atoms]."""
         return self.v_min + (self.v_max - self.v_min) * jnp.linspace(0.0, 1.0, self.atoms)
 
     def heads(self, num_actions: int, dueling: bool) -> dict[str, int]:
-        return _heads(num_actions, self.atoms, dueling)
-
-    def init(self, key: jax.Array, num_actions: int, dueling: bool) -> tuple[()]:
-        return ()
+        return q_heads(num_actions, self.atoms, dueling)
 
     def predict(self, key: jax.Array | None, params: Any, out: Out) -> jax.Array:
         """Logits. [..., n, atoms]."""
@@ -141,61 +136,64 @@ class Categorical:
 
     def loss(
         self,
-        now: jax.Array,
+        prediction: jax.Array,
         action: jax.Array,
         target: Target,
-        following: jax.Array,
+        next_prediction: jax.Array,
         policy: jax.Array,
     ) -> tuple[jax.Array, jax.Array]:
-        p = _mix(policy, jax.nn.softmax(following))
+        p = _mix(policy, jax.nn.softmax(next_prediction))
         goal = jax.lax.stop_gradient(losses.project(p, target(self.support), self.support))
-        loss = -jnp.sum(goal * jax.nn.log_softmax(now[action]))
+        loss = -jnp.sum(goal * jax.nn.log_softmax(prediction[action]))
         return loss, jnp.abs(loss + jnp.sum(goal * jnp.log(jnp.where(goal > 0, goal, 1.0))))
 
 
 @pytree
-class Quantile:
-    """A value is `quantiles` equally likely returns, fitted by quantile regression: QR-DQN (Dabney
-    et al., 2018a).
+class Quantile(Head):
+    """`quantiles` equally likely returns, fitted by quantile regression: QR-DQN (Dabney et al.,
+    2018a).
 
-    kappa: of the Huber loss of each pair (equation 10). Its error is that of the mean.
+    kappa: the threshold of the quantile Huber loss (equation 10). The error is that of the mean.
     """
 
     kappa: float = 1.0
     quantiles: int = static(default=25)
 
     def heads(self, num_actions: int, dueling: bool) -> dict[str, int]:
-        return _heads(num_actions, self.quantiles, dueling)
-
-    def init(self, key: jax.Array, num_actions: int, dueling: bool) -> tuple[()]:
-        return ()
+        return q_heads(num_actions, self.quantiles, dueling)
 
     def predict(self, key: jax.Array | None, params: Any, out: Out) -> tuple[jax.Array, jax.Array]:
-        """Quantiles, and the fractions that they stand for: the middles of equal parts.
+        """Quantiles and their fractions, the midpoints of equal intervals.
 
         [..., n, K], [..., K].
         """
         theta = duel(out, self.quantiles)
         return theta, jnp.broadcast_to(
-            _middles(self.quantiles), (*theta.shape[:-2], self.quantiles)
+            _midpoints(self.quantiles), (*theta.shape[:-2], self.quantiles)
         )
 
     def values(self, prediction: tuple[jax.Array, jax.Array]) -> jax.Array:
         return prediction[0].mean(-1)
 
     def loss(
-        self, now: Any, action: jax.Array, target: Target, following: Any, policy: jax.Array
+        self,
+        prediction: Any,
+        action: jax.Array,
+        target: Target,
+        next_prediction: Any,
+        policy: jax.Array,
     ) -> tuple[jax.Array, jax.Array]:
-        return _regress(self.kappa, now, action, target, following, policy)
+        return _regress(self.kappa, prediction, action, target, next_prediction, policy)
 
 
 @pytree
-class Implicit:
-    """A value is a function from a fraction to its quantile: IQN (Dabney et al., 2018b).
+class Implicit(Head):
+    """The quantile function of the return: IQN (Dabney et al., 2018b).
 
     The network's `size` features, times an embedding of the fraction in `cosines` (equation 4),
-    then one linear layer. `samples`: the fractions drawn for each row and for its target. To act it
-    reads `fractions`, the middles of equal parts; the paper draws these too.
+    then one linear layer. samples: the number of fractions sampled for each row and for its target.
+    fractions: the number of fractions in acting, the midpoints of equal intervals, where the paper
+    samples these too.
     """
 
     kappa: float = 1.0
@@ -209,7 +207,7 @@ class Implicit:
 
     def init(self, key: jax.Array, num_actions: int, dueling: bool) -> dict[str, Any]:
         key_embedding, *keys = jax.random.split(key, 3)
-        sizes = _heads(num_actions, 1, dueling)
+        sizes = q_heads(num_actions, 1, dueling)
         top = {
             name: _linear(k, self.size, size, 1.0)
             for k, (name, size) in zip(keys, sizes.items(), strict=False)
@@ -220,10 +218,12 @@ class Implicit:
         }
 
     def predict(self, key: jax.Array | None, params: Any, out: Out) -> tuple[jax.Array, jax.Array]:
-        """Quantiles, and the fractions that they stand for. [..., n, K], [..., K]."""
+        """Quantiles and their fractions. [..., n, K], [..., K]."""
         features = out["features"]
         if key is None:
-            tau = jnp.broadcast_to(_middles(self.fractions), (*features.shape[:-1], self.fractions))
+            tau = jnp.broadcast_to(
+                _midpoints(self.fractions), (*features.shape[:-1], self.fractions)
+            )
         else:
             tau = jax.random.uniform(key, (*features.shape[:-1], self.samples))
         angles = math.pi * jnp.multiply.outer(tau, jnp.arange(self.cosines, dtype=jnp.float32))
@@ -235,23 +235,31 @@ class Implicit:
         return prediction[0].mean(-1)
 
     def loss(
-        self, now: Any, action: jax.Array, target: Target, following: Any, policy: jax.Array
+        self,
+        prediction: Any,
+        action: jax.Array,
+        target: Target,
+        next_prediction: Any,
+        policy: jax.Array,
     ) -> tuple[jax.Array, jax.Array]:
-        return _regress(self.kappa, now, action, target, following, policy)
+        return _regress(self.kappa, prediction, action, target, next_prediction, policy)
 
 
-def _middles(num: int) -> jax.Array:
+def _midpoints(num: int) -> jax.Array:
     return (jnp.arange(num) + 0.5) / num
 
 
 def _regress(
-    kappa: Any, now: Any, action: jax.Array, target: Target, following: Any, policy: jax.Array
+    kappa: Any,
+    prediction: Any,
+    action: jax.Array,
+    target: Target,
+    next_prediction: Any,
+    policy: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """Quantile regression of each quantile on all of the target's, and the error of the mean.
-
-    [], [].
-    """
-    (theta, tau), goal = now, jax.lax.stop_gradient(target(_mix(policy, following[0])))
+    """The loss over all pairs of quantiles, and the error of the mean. [], []."""
+    theta, tau = prediction
+    goal = jax.lax.stop_gradient(target(_mix(policy, next_prediction[0])))
     error = goal[None, :] - theta[action][:, None]
     loss = losses.quantile(error, jnp.broadcast_to(tau[:, None], error.shape), kappa).mean(1).sum()
     return loss, jnp.abs(error.mean())

@@ -1,11 +1,10 @@
 """Command-line arguments: a dataclass of options for each algorithm, and what they describe.
 
 `training_of` and `search_of` turn parsed options into a `Training` and the axes of its sweep, or
-the space of a search. Only `parameters_of` and `summary_of` read how an algorithm is defined.
+the space of a search.
 """
 
 import dataclasses
-import inspect
 import math
 import pathlib
 from collections.abc import Callable
@@ -19,9 +18,9 @@ import tyro
 
 import jaxrl as rl
 from jaxrl import networks
+from jaxrl.algorithms.preset import Preset
 from jaxrl.tuning.space import Range
 
-Maker = Callable[..., Any]  # an entry of rl.ALGORITHMS: from fields to an algorithm
 Axes = dict[str, np.ndarray | jax.Array]
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "tanh": nn.tanh,
@@ -179,58 +178,34 @@ class Search(Common):
     """seed of the search"""
 
 
-def parameters_of(maker: Maker) -> dict[str, Any]:
-    """Default value of every field that an algorithm takes, by its public name.
-
-    These are the keyword arguments of `maker`, then the other fields of the algorithm.
-    """
-    keywords = {
-        name: parameter.default
-        for name, parameter in inspect.signature(maker).parameters.items()
-        if parameter.kind is parameter.KEYWORD_ONLY
-    }
-    algorithm = maker()
-    fields = {
-        field.name: getattr(algorithm, field.name)
-        for field in dataclasses.fields(algorithm)
-        if field.name not in keywords
-    }
-    return keywords | fields
-
-
-def summary_of(maker: Maker, name: str = "") -> str:
-    """First line of the documentation of an algorithm."""
-    return (inspect.getdoc(maker) or name).splitlines()[0]
-
-
-def numbers_of(maker: Maker) -> dict[str, bool | int | float]:
-    """Default of every number that an algorithm takes: the options of its command."""
-    parameters = parameters_of(maker)
+def numbers_of(preset: Preset) -> dict[str, bool | int | float]:
+    """Value of every number that an algorithm takes: the options of its command."""
+    fields = preset.fields()
     numbers = {
-        name: value for name, value in parameters.items() if isinstance(value, bool | int | float)
+        name: value for name, value in fields.items() if isinstance(value, bool | int | float)
     }
-    schedule = parameters.get("schedule")
+    schedule = fields.get("schedule")
     return numbers | ({"lr_end": schedule.end} if isinstance(schedule, rl.Linear) else {})
 
 
-def options(name: str, maker: Maker, base: type[Sweep] | type[Search] = Sweep) -> type:
+def options(name: str, preset: Preset, base: type[Sweep] | type[Search] = Sweep) -> type:
     """Dataclass of the command line of an algorithm: the options of `base` and its numbers."""
     fields: list[Any] = []
-    for key, default in numbers_of(maker).items():
+    for key, default in numbers_of(preset).items():
         is_switch = isinstance(default, bool)
         annotation: Any = bool if is_switch else tuple[type(default), ...]
         value = default if is_switch else (default,)
         argument = Annotated[annotation, tyro.conf.arg(help=HELP.get(key, ""))]
         fields.append((key, argument, dataclasses.field(default=value)))
     made = dataclasses.make_dataclass(name, fields, bases=(base,), frozen=True)
-    made.__doc__ = f"{summary_of(maker, name)} {base.usage}"
+    made.__doc__ = f"{preset.summary}. {base.usage}"
     return made
 
 
-def training_of(args: Any, maker: Maker) -> tuple[rl.Training, Axes]:
+def training_of(args: Any, preset: Preset) -> tuple[rl.Training, Axes]:
     """The training that `jaxrl train` describes, and the axes of its sweep with that of the seeds.
 
-    args: an instance of `options(name, maker, Sweep)`.
+    args: an instance of `options(name, preset, Sweep)`.
 
     Raises:
       ValueError: no seed or a negative one, or an option without a value.
@@ -240,14 +215,14 @@ def training_of(args: Any, maker: Maker) -> tuple[rl.Training, Axes]:
             f"--seeds {args.seeds} --first-seed {args.first_seed}: write at least one seed, "
             "and none below 0."
         )
-    training, axes = _training_and_axes(args, maker)
+    training, axes = _training_and_axes(args, preset)
     return training, axes | {"seed": np.arange(args.first_seed, args.first_seed + args.seeds)}
 
 
-def search_of(args: Any, maker: Maker) -> tuple[rl.Training, dict[str, Any], float]:
+def search_of(args: Any, preset: Preset) -> tuple[rl.Training, dict[str, Any], float]:
     """The training that `jaxrl tune` describes, the ranges to search, and the step budget.
 
-    args: an instance of `options(name, maker, Search)`.
+    args: an instance of `options(name, preset, Search)`.
 
     Raises:
       ValueError: no range, a range that is malformed or repeated, or an option with several values.
@@ -258,8 +233,8 @@ def search_of(args: Any, maker: Maker) -> tuple[rl.Training, dict[str, Any], flo
             "there is nothing to tune: write, for example, --search lr=log:1e-5:1e-2 "
             "gamma=uniform:0.9:0.999."
         )
-    training, axes = _training_and_axes(args, maker)
-    if swept := [*axes, *counts_of(args, maker)]:
+    training, axes = _training_and_axes(args, preset)
+    if swept := [*axes, *counts_of(args, preset)]:
         raise ValueError(
             f"{swept[0]!r} was given several values; write a range of it as --search {swept[0]}=..."
         )
@@ -271,11 +246,11 @@ def search_of(args: Any, maker: Maker) -> tuple[rl.Training, dict[str, Any], flo
     return training, space, float(budget)
 
 
-def _training_and_axes(args: Any, maker: Maker) -> tuple[rl.Training, Axes]:
+def _training_and_axes(args: Any, preset: Preset) -> tuple[rl.Training, Axes]:
     """The training with the first value of each option, and the axes of those with several."""
     import envs
 
-    given = {name: getattr(args, name) for name in numbers_of(maker)}
+    given = {name: getattr(args, name) for name in numbers_of(preset)}
     numbers = {name: values for name, values in given.items() if isinstance(values, tuple)}
     for name, values in numbers.items():
         if not values:
@@ -285,12 +260,12 @@ def _training_and_axes(args: Any, maker: Maker) -> tuple[rl.Training, Axes]:
         fields["schedule"] = rl.Linear(fields.pop("lr_end"))
     if args.memory:
         fields["memory"] = MEMORIES[args.memory_kind](args.memory)
-    fields |= _network(args, maker)
+    fields |= _network(args, preset)
 
     env_params = dict(_parameter(text) for text in args.env_params)
     stop_after = args.stop_after or (float("inf"),)
     training = rl.Training(
-        maker(**fields),
+        preset(**fields),
         envs.make(args.env, **{name: values[0] for name, values in env_params.items()}),
         args.steps,
         args.evals,
@@ -302,7 +277,7 @@ def _training_and_axes(args: Any, maker: Maker) -> tuple[rl.Training, Axes]:
     training = rl.tree.put(training, {name: values[0] for name, values in also.items()})
 
     floats = {
-        axis_name(training, FIELDS.get(name, name)): values
+        axis_name(training, preset, name): values
         for name, values in numbers.items()
         if isinstance(values[0], float) and len(values) > 1
     }
@@ -313,11 +288,12 @@ def _training_and_axes(args: Any, maker: Maker) -> tuple[rl.Training, Axes]:
     return training, axes
 
 
-def axis_name(training: rl.Training, name: str) -> str:
-    """Name of the axis of an algorithm's field: `name`, or more of its path where that is unclear.
+def axis_name(training: rl.Training, preset: Preset, name: str) -> str:
+    """Name of the axis of an algorithm's field: `name`, or more of its path if that is ambiguous.
 
-    CartPole, too, has a field tau: the axis of DQN's is copies.tau.
+    For example, CartPole has a field tau too, so that the axis of DQN's tau is learner.tau.
     """
+    name = FIELDS.get(name, preset.aliases.get(name, (name,))[0])
     path = f"algo.{rl.tree.find(training.algo, name)}".split(".")
     paths = rl.tree.paths(training)
     for length in range(name.count(".") + 1, len(path)):
@@ -327,7 +303,7 @@ def axis_name(training: rl.Training, name: str) -> str:
     return ".".join(path)
 
 
-def _network(args: Any, maker: Maker) -> dict[str, networks.Builder]:
+def _network(args: Any, preset: Preset) -> dict[str, networks.Builder]:
     """The field `network`, if any network option was given: the algorithm's with these changes."""
     names = {
         "mlp": ("hidden", "activation", "layer_norm", "shared"),
@@ -340,14 +316,12 @@ def _network(args: Any, maker: Maker) -> dict[str, networks.Builder]:
         return {"network": rl.CNN(**given)}
     if not given:
         return {}
-    algorithm = maker()
-    owner = algorithm.learner if isinstance(algorithm, rl.OffPolicy) else algorithm
-    return {"network": dataclasses.replace(owner.network, **given)}
+    return {"network": dataclasses.replace(preset.fields()["network"], **given)}
 
 
-def counts_of(args: Any, maker: Maker) -> dict[str, tuple[int, ...]]:
+def counts_of(args: Any, preset: Preset) -> dict[str, tuple[int, ...]]:
     """The integers with several values: static axes, for each value of which a program compiles."""
-    given = {name: getattr(args, name) for name in numbers_of(maker)}
+    given = {name: getattr(args, name) for name in numbers_of(preset)}
     return {
         name: values
         for name, values in given.items()

@@ -94,10 +94,10 @@ def algorithms() -> None:
 
     This takes some seconds, as each is tried.
     """
-    width = max(map(len, rl.ALGORITHMS))
-    for name, maker in rl.ALGORITHMS.items():
-        print(f"{name:{width}}  {capabilities.title(maker)}", flush=True)
-    rows = capabilities.table(rl.ALGORITHMS)
+    width = max(map(len, rl.PRESETS))
+    for name, preset in rl.PRESETS.items():
+        print(f"{name:{width}}  {preset.summary}", flush=True)
+    rows = capabilities.table(rl.PRESETS)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     print()
     for row in rows:

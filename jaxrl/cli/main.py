@@ -10,10 +10,10 @@ import jax
 import tyro
 
 import jaxrl as rl
+from jaxrl.algorithms.preset import Preset
 from jaxrl.cli import commands, studies
 from jaxrl.cli.arguments import (
     TUNERS,
-    Maker,
     Search,
     Sweep,
     counts_of,
@@ -24,19 +24,19 @@ from jaxrl.cli.arguments import (
 )
 
 
-def train(args: Any, maker: Maker) -> None:
+def train(args: Any, preset: Preset) -> None:
     """Train a sweep, print its results, and with a folder draw them."""
     if args.gif and args.folder is None:
         raise ValueError("--gif needs the folder that policies are saved in: add --folder runs/x.")
     if args.distributed:
         rl.distributed()
     rl.use_all_cores(members=num_members(args), threads=_threads(args))
-    training, axes = training_of(args, maker)
+    training, axes = training_of(args, preset)
     shared: dict[str, Any] = {
-        "static": counts_of(args, maker),
+        "static": counts_of(args, preset),
         "chunk": args.chunk,
         "folder": args.folder,
-        "memory": args.memory_limit,
+        "memory_limit": args.memory_limit,
         "keep_best": args.keep_best,
     }
     if args.plan:
@@ -53,10 +53,10 @@ def train(args: Any, maker: Maker) -> None:
     _print_files(args.folder)
 
 
-def tune(args: Any, maker: Maker) -> None:
+def tune(args: Any, preset: Preset) -> None:
     """Tune an algorithm; print the best setting, its score on test seeds, and the next ones."""
     rl.use_all_cores(threads=_threads(args))
-    training, space, budget = search_of(args, maker)
+    training, space, budget = search_of(args, preset)
     result = rl.tune(
         training,
         space,
@@ -129,16 +129,16 @@ def main(args: list[str] | None = None) -> None:
 
 
 def _command_of_each_algorithm(
-    run: Callable[[Any, Maker], None], base: type[Sweep] | type[Search], summary: str
+    run: Callable[[Any, Preset], None], base: type[Sweep] | type[Search], summary: str
 ) -> Callable[[Any], None]:
     """A command with a subcommand for each algorithm, which has the algorithm's options."""
 
     def command(algorithm: Any) -> None:
-        run(algorithm, rl.ALGORITHMS[type(algorithm).__name__])
+        run(algorithm, rl.PRESETS[type(algorithm).__name__])
 
     subcommands = tuple(
-        Annotated[options(name, maker, base), tyro.conf.subcommand(name)]
-        for name, maker in rl.ALGORITHMS.items()
+        Annotated[options(name, preset, base), tyro.conf.subcommand(name)]
+        for name, preset in rl.PRESETS.items()
     )
     command.__annotations__["algorithm"] = Union[subcommands]  # noqa: UP007  made from a table
     command.__doc__ = summary

@@ -1,17 +1,21 @@
-"""Learning what learning is made of: evolution, meta-gradients, and long ones through a tree of
-checkpoints.
-"""
+"""Meta-learning: evolution, meta-gradients, and long ones through a tree of checkpoints."""
 
+from jaxrl.meta.base import InnerProblem, MetaLearner
 from jaxrl.meta.curriculum import Curriculum, LevelReplay
 from jaxrl.meta.evolution import Evolution
 from jaxrl.meta.fit import Drift, Examples, Fit, drift_examples
 from jaxrl.meta.from_evosax import CMAES, SNES, SepCMAES
 from jaxrl.meta.gradient import meta_gradient
-from jaxrl.meta.inner_loop import InnerLoop, Tasks
+from jaxrl.meta.inner_loop import InnerLoop
 from jaxrl.meta.persistent import PES, PersistentEvolution
+from jaxrl.meta.program_search import RegularizedEvolution
 from jaxrl.meta.replay_tree import tree_scan
-from jaxrl.meta.search import RegularizedEvolution
-from jaxrl.meta.self_tuning import Bootstrap, PolicyGradientObjective, SelfTuning
+from jaxrl.meta.self_tuning import (
+    Bootstrap,
+    MetaObjective,
+    PolicyGradientObjective,
+    SelfTuning,
+)
 from jaxrl.meta.shaping import CentredRank, PairSign, Raw, ZScore
 from jaxrl.meta.sliding import MetaGradient, OuterCritic
 from jaxrl.meta.strategies import ES, Strategy
@@ -29,8 +33,11 @@ __all__ = [
     "Examples",
     "Fit",
     "InnerLoop",
+    "InnerProblem",
     "LevelReplay",
     "MetaGradient",
+    "MetaLearner",
+    "MetaObjective",
     "OuterCritic",
     "PairSign",
     "PersistentEvolution",
@@ -40,7 +47,6 @@ __all__ = [
     "SelfTuning",
     "SepCMAES",
     "Strategy",
-    "Tasks",
     "ZScore",
     "drift_examples",
     "meta_gradient",

@@ -1,6 +1,4 @@
-"""Examples in the place of lives: what evolves is judged by how well it says what another function
-says.
-"""
+"""Examples in place of training runs: a model is scored by how well it fits another function."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,16 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl import tree
-from jaxrl.rules.base import Metrics
+from jaxrl.clock import Metrics
+from jaxrl.env import Tasks
+from jaxrl.meta.base import InnerProblem
 from jaxrl.tree import pytree, static
 
 
 @pytree
-class Examples:
-    """Inputs by name, and what a function should say of them, all of one shape.
-
-    It stands where tasks do.
-    """
+class Examples(Tasks):
+    """Inputs by name and a function's outputs for them, all of one shape, in the place of tasks."""
 
     inputs: dict[str, jax.Array]
     target: jax.Array
@@ -27,62 +24,68 @@ class Examples:
     def sample(self, key: jax.Array) -> "Examples":
         return self
 
-    def score(self, env: Any, ret: jax.Array) -> jax.Array:
-        return ret
-
 
 @pytree
-class Fit:
-    """Stands where `InnerLoop` do: the score is the share of the target's variance that the model
-    explains, 1 at best.
+class Fit(InnerProblem):
+    """A model in the place of an `InnerLoop`: its score is the share of the target's variance that
+    it explains, 1 at best.
 
-    model: called with the inputs of `Examples`. meta_params: what is learnt, ("model",) or fields of it,
-    as of `InnerLoop`.
+    model: called with the inputs of `Examples`. meta_params: ("model",) or fields of it, as of
+    `InnerLoop`.
     """
 
-    model: Any
+    model: Callable[..., jax.Array]
     meta_params: tuple[str, ...] = static(default=("model",))
 
     @property
     def tuned(self) -> dict[str, Any]:
-        """What is learnt, as it begins."""
         return tree.parts(self, self.meta_params)
 
     def with_params(self, params: dict[str, Any]) -> Any:
-        """The model with these in place of its own."""
+        """The model with these parameters."""
         return tree.put(self, params).model
 
-    def judge(self, tasks: Examples, params: dict[str, Any], num_tasks: int) -> jax.Array:
-        """The score of these parameters. []."""
-        missed = self.with_params(params)(**tasks.inputs) - tasks.target
-        return 1.0 - jnp.mean(missed**2) / jnp.var(tasks.target)
+    def score(self, tasks: Examples, params: dict[str, Any]) -> jax.Array:
+        """The share of variance that these parameters explain. []."""
+        error = self.with_params(params)(**tasks.inputs) - tasks.target
+        return 1.0 - jnp.mean(error**2) / jnp.var(tasks.target)
 
-    def live(
+    def run(
         self,
         key: jax.Array,
-        tasks: Examples,
+        tasks: Tasks,
         ask: Callable[[Any], Any],
-        luck: np.ndarray,
+        crn_group: np.ndarray,
         num_tasks: int,
-        levels: None = None,
+        levels: Any = None,
     ) -> tuple[jax.Array, Metrics]:
-        """The score of each member, the same for each of its tasks; examples have no levels to
-        choose. [M, K].
+        """The score of each member, the same for each of its tasks [M, K], and no metrics.
+
+        Examples have no levels.
         """
-        score = jax.vmap(lambda member: self.judge(tasks, ask(member), num_tasks))(
-            jnp.arange(len(luck))
+        examples = _check_examples(tasks)
+        score = jax.vmap(lambda member: self.score(examples, ask(member)))(
+            jnp.arange(len(crn_group))
         )
-        none = {
-            "length": jnp.float32(1.0),
-            "episodes": jnp.int32(len(luck)),
-            "waste": jnp.float32(1.0),
-        }
-        return jnp.broadcast_to(score[:, None], (len(luck), num_tasks)), none
+        return jnp.broadcast_to(score[:, None], (len(crn_group), num_tasks)), {}
+
+    def evaluate(self, tasks: Tasks, params: dict[str, Any], num_tasks: int) -> jax.Array:
+        """The score on the examples. [1]."""
+        return self.score(_check_examples(tasks), params)[None]
+
+
+def _check_examples(tasks: Any) -> Examples:
+    if not isinstance(tasks, Examples):
+        raise TypeError(
+            f"Fit scores a model on examples, and got {type(tasks).__name__}: write "
+            "rl.meta.Examples(inputs, target), or an rl.InnerLoop in place of the Fit."
+        )
+    return tasks
 
 
 @pytree
 class Drift:
-    """The drift of an objective as a function by itself."""
+    """The drift of an objective as a function of ratio, advantage and elapsed fraction."""
 
     objective: Any
 
@@ -91,8 +94,8 @@ class Drift:
 
 
 def drift_examples(objective: Any) -> Examples:
-    """What a drift, as `LPO`'s, takes off at ratios from 1/4 to 4, advantages from -3 to 3, and
-    fractions of the life.
+    """Values of a drift, as `LPO`'s, at ratios from 1/4 to 4, advantages from -3 to 3, and elapsed
+    fractions of a training run.
     """
     grid = np.meshgrid(
         np.geomspace(0.25, 4.0, 25), np.linspace(-3.0, 3.0, 13), [0.0, 0.5, 1.0], indexing="ij"

@@ -1,5 +1,6 @@
-"""Meta-gradients: back through a learner's updates, to what it learns with."""
+"""Meta-gradients: reverse mode through a learner's updates, to what it learns with."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -7,68 +8,59 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl import rollout, tree
+from jaxrl.algorithms.base import Algorithm, State
+from jaxrl.algorithms.loop import run_updates, to_means
+from jaxrl.algorithms.on_policy import OnPolicy
+from jaxrl.clock import Metrics
 from jaxrl.env import Env
 from jaxrl.meta.replay_tree import tree_scan
 from jaxrl.meta.strategies import as_floats
 from jaxrl.rollout import Transition
-from jaxrl.rules.base import Metrics
-from jaxrl.train import to_means, weigh
+from jaxrl.rules.base import Out
 
-Objective = Callable[
-    [Any, Any, Metrics], tuple[jax.Array, Any]
-]  # (learner, its state, what it told) -> value [], more
+# (learner, its state, its metrics) -> value [], auxiliary output
+Objective = Callable[[Any, State, Metrics], tuple[jax.Array, Any]]
 
 
 def meta_gradient(
     key: jax.Array,
-    learner: Any,
+    learner: Algorithm,
     params: dict[str, Any],
     env: Env,
-    state: Any,
+    state: State,
     objective: Objective,
     num_updates: int,
     *,
     branch: int | None = 64,
-) -> tuple[tuple[jax.Array, tuple[Any, Metrics, Any]], dict[str, Any]]:
-    """The value of `objective` after so many updates, and its gradient with respect to what the
-    learner learns with.
+) -> tuple[tuple[jax.Array, tuple[State, Metrics, Any]], dict[str, Any]]:
+    """The value of `objective` after `num_updates` updates, and its gradient with respect to fields
+    of the learner.
 
     params: {field: value}, fields of the learner by name, trees of floats. objective: called with
-    the learner, its state after the updates, and their metrics; what it returns beside the value is
-    handed on. The experience of each update is data: no gradient flows through which actions were
-    drawn (the score-function term is left out, as is usual). branch: the insides of an update are
-    computed again on the way back rather than kept, so that memory grows by one state for each of
-    up to `branch` updates, and beyond that with their logarithm (`tree_scan`). None keeps
-    everything.
+    the learner, its state after the updates, and their metrics; it returns a value and auxiliary
+    output. The experience of each update is data: no gradient flows through the choice of actions
+    (the score-function term is left out, as is usual). branch: the intermediate values of an update
+    are computed again in the backward pass rather than stored, so that memory grows by one state
+    for each of up to `branch` updates, and beyond that with their logarithm (`tree_scan`). None
+    stores everything.
 
-    Returns (value, (state, metrics, what else the objective said)), gradient.
+    Returns (value, (state, metrics, auxiliary output)), gradient.
 
     Raises, while tracing:
       TypeError: one of the params is no float.
       ValueError: no gradient can reach one of them: which, and why that may be.
     """
     params = as_floats(params)
+    scan = None if branch is None else functools.partial(tree_scan, branch=branch)
 
-    def after(params: dict[str, Any]) -> tuple[jax.Array, Any]:
-        made = tree.put(learner, params)
+    def value_after(params: dict[str, Any]) -> tuple[jax.Array, Any]:
+        tuned = tree.put(learner, params)
+        new_state, sums = run_updates(key, tuned, env, state, num_updates, scan=scan)
+        metrics = to_means(env, sums, jnp.float32(num_updates))
+        value, auxiliary = objective(tuned, new_state, metrics)
+        return value, (new_state, metrics, auxiliary)
 
-        def update(now: tuple[Any, Metrics], n: jax.Array) -> tuple[Any, Metrics]:
-            lived, told = made.update(jax.random.fold_in(key, n), env, now[0])
-            return lived, jax.tree.map(jnp.add, now[1], weigh(told))
-
-        shapes = jax.eval_shape(lambda: weigh(made.update(key, env, state)[1]))
-        start = state, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        if branch is None:
-            lived, told = jax.lax.scan(
-                lambda now, n: (update(now, n), None), start, jnp.arange(num_updates)
-            )[0]
-        else:
-            lived, told = tree_scan(update, start, num_updates, branch)
-        told = to_means(told, jnp.float32(num_updates))
-        value, more = objective(made, lived, told)
-        return value, (lived, told, more)
-
-    gradient = jax.value_and_grad(after, has_aux=True)
+    gradient = jax.value_and_grad(value_after, has_aux=True)
     try:
         _check_reached(lambda params: gradient(params)[1], params)
         return gradient(params)
@@ -77,30 +69,45 @@ def meta_gradient(
             raise
         raise ValueError(
             f"{type(learner).__name__} takes steps that can't be differentiated backward: "
-            "somewhere in its update or its "
-            "rule is a while_loop, or a fori_loop with a length known only when it runs. Use a "
-            "scan, or evolve it by "
-            "rl.Evolution."
+            "somewhere in its update or its rule is a while_loop, or a fori_loop with a length "
+            "known only when it runs. Use a scan, or evolve it by rl.Evolution."
         ) from error
 
 
-def play(key: jax.Array, learner: Any, env: Env, state: Any) -> Transition:
-    """A rollout of the learner as it is, as data. [T, B]."""
-    policy = lambda key, memory, obs: learner.explore(key, env, state, memory, obs)
-    return jax.lax.stop_gradient(
-        rollout.rollout(key, env, policy, state.episodes, learner.num_steps)[1]
-    )
+def play(key: jax.Array, learner: OnPolicy, env: Env, state: Any) -> Transition:
+    """A rollout of the exploring policy, as data. [T, B]."""
+    policy = learner.policy(env, learner.agent(state), greedy=False)
+    _, transitions = rollout.rollout(key, env, policy, state.episodes, learner.num_steps)
+    return jax.lax.stop_gradient(transitions)
 
 
-def heads(learner: Any, env: Env, state: Any, obs: Any) -> dict[str, Any]:
+def forward(learner: OnPolicy, env: Env, state: Any, obs: Any) -> Out:
     """The network's heads and the policy at each observation. [T, B]."""
-    return jax.vmap(jax.vmap(lambda obs: learner.look(env, state, (), obs)[1]))(obs)
+    return jax.vmap(jax.vmap(lambda obs: learner.forward(env, state, (), obs)[1]))(obs)
+
+
+def check_learner(learner: Any, user: Any) -> OnPolicy:
+    """The learner of `user`, which reads single observations of its rollouts.
+
+    Raises:
+      TypeError: it is no `OnPolicy`. ValueError: it has a memory.
+    """
+    kind = type(user).__name__
+    if not isinstance(learner, OnPolicy):
+        raise TypeError(
+            f"{kind} takes the gradient of an rl.OnPolicy, and got {type(learner).__name__}: write "
+            "learner=rl.OnPolicy(...), or evolve it by rl.Evolution."
+        )
+    if learner.memory is not None:
+        raise ValueError(
+            f"The meta-objective of {kind} reads single observations: give it a learner without a "
+            "memory."
+        )
+    return learner
 
 
 def _check_reached(gradient: Callable[[Any], Any], params: Any) -> None:
-    """Names the parameters that nothing can be learnt about: their gradient does not depend on
-    anything.
-    """
+    """Check that the gradient of each parameter depends on anything."""
     traced = jax.make_jaxpr(gradient)(params).jaxpr
     reached = {id(x) for x in (*traced.invars, *traced.constvars)}
     for equation in traced.eqns:
@@ -111,7 +118,6 @@ def _check_reached(gradient: Callable[[Any], Any], params: Any) -> None:
     if lost:
         raise ValueError(
             f"No gradient reaches {', '.join(lost)} from the objective: every way there "
-            "crosses a step without one, such as "
-            "stop_gradient, rounding, comparing or drawing an action. Evolve it, which needs "
-            "none: rl.Evolution."
+            "crosses a step without one, such as stop_gradient, rounding, comparing or drawing an "
+            "action. Evolve it, which needs none: rl.Evolution."
         )

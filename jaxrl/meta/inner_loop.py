@@ -1,58 +1,46 @@
-"""Whole lives of learners on tasks: what a meta-learner is judged by."""
+"""The inner loop: training runs of a learner on sampled tasks, and the scores they end with."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxrl import rollout, tree
+from jaxrl.algorithms.base import Algorithm, State
+from jaxrl.algorithms.loop import Step, run_updates
 from jaxrl.algorithms.on_policy import OnPolicy
-from jaxrl.env import Env
-from jaxrl.rules.base import Metrics
+from jaxrl.clock import Metrics
+from jaxrl.env import Env, Tasks
+from jaxrl.errors import check_counts
+from jaxrl.meta.base import InnerProblem
 from jaxrl.tree import pytree, static
-
-SELECTION = 0x5E1EC7  # the seed of the tasks that choose a checkpoint: the same ones each time
-
-
-class Tasks(Protocol):
-    """A pytree, in the place of an environment: what levels are drawn from, all of the same
-    shapes.
-    """
-
-    def sample(self, key: jax.Array) -> Env: ...
-
-    def score(self, env: Any, ret: jax.Array) -> jax.Array:
-        """A mean return on a level, made comparable between levels: say as a share of the optimum.
-
-        [].
-        """
-        ...
 
 
 @pytree
-class InnerLoop:
-    """A learner, what of it is meta-learnt, how long it lives, and how a life is judged.
+class InnerLoop(InnerProblem):
+    """Training runs of `learner`, scored by the policy that each ends with.
 
-    learner: an algorithm. meta_params: the fields of it that are learnt, by name, as
-    ("rule.objective.weights",): trees of floats. lifetime: updates that a life lasts, log-uniform
-    between these two. Many lives at once are spread evenly over that distribution, and those of
-    like length share a program: `waste` times what is needed is computed. episodes: that judge the
-    policy a life ends with; greedy: by its best actions, rather than as it explores. num_lives: on
-    each task. chunk: lives at once, by default all; fewer take less memory and waste less.
+    meta_params: the fields of the learner that are meta-learned, by name, as
+    ("rule.objective.weights",): trees of floats. lifetime: updates of a training run, log-uniform
+    between these two. Runs side by side are spread evenly over that distribution, and those of
+    similar length share a program: `waste` times the updates that are needed are computed.
+    episodes: played to score the policy; greedy: with its greedy actions, rather than as it
+    explores. num_runs: training runs on each task. chunk: runs side by side, by default all; fewer
+    take less memory and waste less.
     """
 
-    learner: Any = OnPolicy()
+    learner: Algorithm = OnPolicy()
     meta_params: tuple[str, ...] = static(default=())
     lifetime: tuple[int, int] = static(default=(100, 100))
     episodes: int = static(default=16)
     greedy: bool = static(default=False)
-    num_lives: int = static(default=1)
+    num_runs: int = static(default=1)
     chunk: int | None = static(default=None)
 
     def __post_init__(self) -> None:
-        tree.check_counts(self, "episodes", "num_lives", *([] if self.chunk is None else ["chunk"]))
+        check_counts(self, "episodes", "num_runs", *([] if self.chunk is None else ["chunk"]))
         shortest, longest = self.lifetime if np.shape(self.lifetime) == (2,) else (0, 0)
         if not 1 <= shortest <= longest:
             raise ValueError(
@@ -62,83 +50,65 @@ class InnerLoop:
 
     @property
     def tuned(self) -> dict[str, Any]:
-        """What is learnt, as it begins."""
+        """The learner's own values of the meta-parameters."""
         return tree.parts(self.learner, self.meta_params)
 
-    def with_params(self, params: dict[str, Any]) -> Any:
-        """The learner with these in place of its own."""
+    def with_params(self, params: dict[str, Any]) -> Algorithm:
+        """The learner with these meta-parameters."""
         return tree.put(self.learner, params)
 
-    def judge(self, tasks: Tasks, params: dict[str, Any], num_tasks: int) -> jax.Array:
-        """The mean score on so many selection tasks, the same at each call. []."""
-        return self.scores(jax.random.key(SELECTION), tasks, params, num_tasks).mean()
-
-    def scores(
-        self, key: jax.Array, tasks: Tasks, params: dict[str, Any], num_tasks: int
-    ) -> jax.Array:
-        """How well a learner with these parameters does on so many tasks. [num_tasks]."""
-        return self.live(key, tasks, lambda member: params, np.zeros(1, int), num_tasks)[0][0]
-
-    def live(
+    def run(
         self,
         key: jax.Array,
         tasks: Tasks,
         ask: Callable[[Any], Any],
-        luck: np.ndarray,
+        crn_group: np.ndarray,
         num_tasks: int,
         levels: Any = None,
     ) -> tuple[jax.Array, Metrics]:
-        """The score of each member on each of its tasks [M, K], and what the lives were like.
-
-        ask: a member's parameters, by its number. luck: members with the same number live on the
-        same tasks with the same keys, for equally long. [M]. levels: in place of those that the
-        tasks sample, task by task, for each luck. [K * L].
+        """As of `InnerProblem`. Metrics: the mean `lifetime`, the number of `training_runs`, and
+        `waste`, computed updates over needed ones.
         """
-        # the shortest lives go first, `chunk` at a time, so that a chunk's longest life is known
-        # before it begins
-        groups = luck.max() + 1
-        member, task, life = (x.ravel() for x in np.indices((len(luck), num_tasks, self.num_lives)))
-        slot = (
-            task * groups + luck[member]
-        )  # slot s has a life longer than a share s / num_slots of all lives
+        # The shortest runs go first, `chunk` at a time, so that a chunk's longest lifetime is known
+        # before it starts. Slot s has a run longer than a share s / num_slots of all runs.
+        groups = crn_group.max() + 1
+        indices = np.indices((len(crn_group), num_tasks, self.num_runs))
+        member, task, number = (x.ravel() for x in indices)
+        slot = task * groups + crn_group[member]
         order = np.argsort(slot, kind="stable")
         rounds = -(-len(order) // (self.chunk or len(order)))
         width = -(-len(order) // rounds)
         rows = np.pad(order, (0, rounds * width - len(order)), mode="edge").reshape(rounds, width)
-        key_task, key_length, key_life = jax.random.split(key, 3)
-        bound = np.round(self.quantile((slot[rows[:, -1]] + 1) / (groups * num_tasks))).astype(
-            np.int32
-        )
+        key_task, key_length, key_run = jax.random.split(key, 3)
+        longest = self.quantile((slot[rows[:, -1]] + 1) / (groups * num_tasks))
+        bound = np.round(longest).astype(np.int32)
 
-        def play(
-            member: jax.Array, slot: jax.Array, life: jax.Array, bound: jax.Array
+        def run_slot(
+            member: jax.Array, slot: jax.Array, number: jax.Array, bound: jax.Array
         ) -> tuple[jax.Array, jax.Array]:
-            share = (slot + jax.random.uniform(jax.random.fold_in(key_length, slot))) / (
-                groups * num_tasks
-            )
+            uniform = jax.random.uniform(jax.random.fold_in(key_length, slot))
+            share = (slot + uniform) / (groups * num_tasks)
             lifetime = jnp.minimum(jnp.round(self.quantile(share)).astype(jnp.int32), bound)
-            key_level = jax.random.fold_in(key_task, slot)
-            level = (
-                tasks.sample(key_level)
-                if levels is None
-                else jax.tree.map(lambda x: x[slot], levels)
-            )
-            key = jax.random.fold_in(jax.random.fold_in(key_life, slot), life)
-            return self.life(key, ask(member), tasks, level, lifetime, bound), lifetime
+            if levels is None:
+                env = tasks.sample(jax.random.fold_in(key_task, slot))
+            else:
+                env = jax.tree.map(lambda x: x[slot], levels)
+            key = jax.random.fold_in(jax.random.fold_in(key_run, slot), number)
+            return self.run_one(key, ask(member), tasks, env, lifetime, bound), lifetime
 
-        one_round = lambda now: jax.vmap(play, in_axes=(0, 0, 0, None))(*now)
-        found, lifetimes = jax.lax.map(
-            one_round, (member[rows], slot[rows], life[rows], jnp.asarray(bound))
+        scores, lifetimes = jax.lax.map(
+            lambda row: jax.vmap(run_slot, in_axes=(0, 0, 0, None))(*row),
+            (member[rows], slot[rows], number[rows], jnp.asarray(bound)),
         )
-        unsorted = jnp.zeros(len(order)).at[order].set(found.ravel()[: len(order)])
-        lived = lifetimes.ravel()[: len(order)].sum()
-        return unsorted.reshape(len(luck), num_tasks, self.num_lives).mean(-1), {
-            "length": lived / len(order),
-            "episodes": jnp.int32(len(order)),
-            "waste": jnp.float32((bound * width).sum()) / lived,
+        unsorted = jnp.zeros(len(order)).at[order].set(scores.ravel()[: len(order)])
+        needed = lifetimes.ravel()[: len(order)].sum()
+        return unsorted.reshape(len(crn_group), num_tasks, self.num_runs).mean(-1), {
+            "lifetime": needed / len(order),
+            "training_runs": jnp.int32(len(order)),
+            "waste": jnp.float32((bound * width).sum()) / needed,
         }
 
-    def life(
+    def run_one(
         self,
         key: jax.Array,
         params: dict[str, Any],
@@ -147,42 +117,38 @@ class InnerLoop:
         lifetime: jax.Array,
         bound: jax.Array,
     ) -> jax.Array:
-        """The score of the policy that a life of so many updates ends with; NaN if the life went
-        non-finite. [].
+        """The score of the policy after a training run of `lifetime` updates; NaN if the learner
+        went non-finite. [].
 
-        bound: the updates that are computed, `lifetime` or more: the same for all lives under one
-        `vmap`.
+        bound: the number of updates that are computed, `lifetime` or more, the same for all runs
+        under one `vmap`.
         """
         learner = self.with_params(params)
-        key_init, key_learn, key_judge = jax.random.split(key, 3)
+        key_init, key_learn, key_score = jax.random.split(key, 3)
 
-        def update(n: jax.Array, state: Any) -> Any:
-            learnt, _ = learner.update(jax.random.fold_in(key_learn, n), env, state)
-            return tree.where(n < lifetime, learnt, state)
+        def up_to_bound(step: Step, carry: Any, num_updates: int) -> Any:
+            return jax.lax.fori_loop(0, bound, lambda i, carry: step(carry, i), carry)
 
-        state = jax.lax.fori_loop(0, bound, update, learner.init(key_init, env, lifetime))
-        return self.score_of(key_judge, learner, tasks, env, state)
+        state, _ = run_updates(
+            key_learn,
+            learner,
+            env,
+            learner.init(key_init, env, lifetime),
+            self.lifetime[1],
+            last_update=lifetime,
+            scan=up_to_bound,
+        )
+        return self.score(key_score, learner, tasks, env, state)
 
-    def score_of(
-        self, key: jax.Array, learner: Any, tasks: Tasks, env: Env, state: Any
+    def score(
+        self, key: jax.Array, learner: Algorithm, tasks: Tasks, env: Env, state: State
     ) -> jax.Array:
-        """The score of a learner's policy as it is now; NaN if the learner went non-finite. []."""
-        act = learner.act if self.greedy else learner.explore
-        policy = lambda key, memory, obs: act(key, env, state, memory, obs)
-        ret = rollout.evaluate(key, env, policy, self.episodes, learner.start(env)).mean()
-        return jnp.where(tree.is_finite(state.params), tasks.score(env, ret), jnp.nan)
+        """The score of a learner's policy; NaN if the learner went non-finite. []."""
+        policy = learner.policy(env, learner.agent(state), greedy=self.greedy)
+        episode_return = rollout.evaluate(key, env, policy, self.episodes).mean()
+        return jnp.where(tree.is_finite(state.params), tasks.score(env, episode_return), jnp.nan)
 
     def quantile(self, share: Any) -> Any:
-        """The lifetime, before it is rounded, that a share of all lives are shorter than."""
+        """The lifetime, before rounding, that a share of all training runs are shorter than."""
         shortest, longest = self.lifetime
         return shortest * (longest / shortest) ** share
-
-
-def check_tasks(tasks: Any, who: Any) -> None:
-    """Refuses a single environment where a distribution of them is due."""
-    if not hasattr(tasks, "sample") or not hasattr(tasks, "score"):
-        raise TypeError(
-            f"{type(who).__name__} plays on tasks, which have sample(key) -> Env and "
-            "score(env, return), and got "
-            f"{type(tasks).__name__}: give a distribution of levels in place of one environment."
-        )

@@ -1,5 +1,5 @@
-"""Evolution through lives cut into pieces, without the bias of short horizons: each particle has a
-clock of its own.
+"""Persistent evolution: unbiased gradients from training runs in pieces, each run at an age of its
+own.
 """
 
 from collections.abc import Callable
@@ -10,47 +10,47 @@ import jax.numpy as jnp
 import optax
 
 from jaxrl import tree
-from jaxrl.algorithms.base import Optimizer
-from jaxrl.meta.inner_loop import InnerLoop, Tasks, check_tasks
+from jaxrl.algorithms.loop import run_updates
+from jaxrl.clock import Clock, Metrics, start_clock
+from jaxrl.env import Tasks, check_tasks
+from jaxrl.errors import check_counts
+from jaxrl.meta.base import MetaLearner
+from jaxrl.meta.inner_loop import InnerLoop
 from jaxrl.meta.strategies import as_floats, check_pairs, noise_like
-from jaxrl.rules.base import Clock, Metrics
+from jaxrl.optimizer import Optimizer
 from jaxrl.tree import pytree, static
 
-Begin = Callable[
-    [jax.Array], tuple[Any, Any]
-]  # key -> the start of a life, and how many pieces it lasts
-Unroll = Callable[
-    [jax.Array, Any, Any], tuple[Any, jax.Array]
-]  # (key, params, life) -> life, the fitness of one piece []
+Start = Callable[[jax.Array], tuple[Any, Any]]  # key -> a new run, and its number of pieces
+# (key, params, run) -> the run after one piece, and the fitness of the piece []
+Unroll = Callable[[jax.Array, Any, Any], tuple[Any, jax.Array]]
 
 
 @pytree
 class State:
-    """`direction` [P, ...] is what a pair's gradient is along; `lives` [P, 2, ...]; `age` and `end`
-    [P], in pieces.
+    """direction: what the gradient of each pair is along, [P, ...]. runs: of both of a pair,
+    [P, 2, ...]. age, end: of a run, in pieces, [P].
     """
 
     params: Any
     opt_state: Any
     clock: Clock
     direction: Any
-    lives: Any
+    runs: Any
     age: jax.Array
     end: jax.Array
 
 
 @pytree
 class PES:
-    """Persistent evolution strategies (Vicol et al., 2021): unbiased gradients from pieces of a
-    life.
+    """Persistent evolution strategies (Vicol et al., 2021, algorithm 2): unbiased gradients from
+    pieces of a training run.
 
-    Each of `population / 2` antithetic pairs lives on from piece to piece, with fresh noise in
+    Each of `population / 2` antithetic pairs continues from piece to piece, with fresh noise in
     each, and its gradient is (fitness of the first - of the second) * (the sum of its noise so far)
-    / (2 sigma). A life that is over begins anew. Ages are staggered: first lives end after a
-    uniform share of their length, else all particles would be in one phase and the gradient biased
-    by it.
+    / (2 sigma). A run that is over starts anew. Ages are staggered: first runs end after a uniform
+    share of their length, else all pairs would be in one phase and the gradient biased by it.
 
-    keeps_noise: noise-reuse evolution strategies (Li et al., 2023), one noise for a whole life,
+    keeps_noise: noise-reuse evolution strategies (Li et al., 2023), one noise for a whole run,
     which has less variance.
     """
 
@@ -64,34 +64,32 @@ class PES:
         check_pairs(self.population)
 
     def init(
-        self, key: jax.Array, params: Any, begin: Begin, num_updates: Any = float("inf")
+        self, key: jax.Array, params: Any, start: Start, num_updates: Any = float("inf")
     ) -> State:
+        """Return the state before the first piece."""
         params, pairs = as_floats(params), self.population // 2
-        key_begin, key_end = jax.random.split(key)
-        life, end = jax.vmap(begin)(jax.random.split(key_begin, pairs))
+        key_start, key_end = jax.random.split(key)
+        run, end = jax.vmap(start)(jax.random.split(key_start, pairs))
         first_end = 1 + jnp.floor(jax.random.uniform(key_end, (pairs,)) * end).astype(jnp.int32)
-        twins = jax.tree.map(lambda x: jnp.stack([x, x], 1), life)
-        still = jax.tree.map(lambda x: jnp.zeros((pairs, *x.shape), x.dtype), params)
-        clock = Clock(jnp.int32(0), jnp.float32(num_updates))
         return State(
-            params,
-            self.optimizer(self.lr).init(params),
-            clock,
-            still,
-            twins,
-            jnp.zeros(pairs, jnp.int32),
-            first_end,
+            params=params,
+            opt_state=self.optimizer(self.lr).init(params),
+            clock=start_clock(num_updates),
+            direction=jax.tree.map(lambda x: jnp.zeros((pairs, *x.shape), x.dtype), params),
+            runs=jax.tree.map(lambda x: jnp.stack([x, x], 1), run),
+            age=jnp.zeros(pairs, jnp.int32),
+            end=first_end,
         )
 
     def update(
-        self, key: jax.Array, state: State, begin: Begin, unroll: Unroll
+        self, key: jax.Array, state: State, start: Start, unroll: Unroll
     ) -> tuple[State, Metrics]:
-        """One piece of every life, and a step."""
+        """Return the state after one piece of every run and a gradient step, and metrics."""
 
-        def live(
-            pair: jax.Array, direction: Any, lives: Any, age: jax.Array, end: jax.Array
-        ) -> tuple[Any, ...]:
-            key_noise, key_luck, key_begin = jax.random.split(jax.random.fold_in(key, pair), 3)
+        def one_pair(
+            pair: jax.Array, direction: Any, runs: Any, age: jax.Array, end: jax.Array
+        ) -> tuple[Any, Any, Any, jax.Array, jax.Array, jax.Array]:
+            key_noise, key_run, key_start = jax.random.split(jax.random.fold_in(key, pair), 3)
             fresh = noise_like(key_noise, state.params)
             if self.keeps_noise:
                 noise = direction = tree.where(age == 0, fresh, direction)
@@ -102,94 +100,88 @@ class PES:
                 state.params,
                 noise,
             )
-            lives, fitness = jax.vmap(lambda params, life: unroll(key_luck, params, life))(
-                both, lives
-            )
+            runs, fitness = jax.vmap(lambda params, run: unroll(key_run, params, run))(both, runs)
             finite = jnp.isfinite(fitness).all()
             slope = jnp.where(finite, fitness[0] - fitness[1], 0.0) / (2.0 * self.sigma)
             grad = jax.tree.map(lambda e: -slope * e, direction)
             over = (age + 1 >= end) | ~finite
-            born, next_end = begin(key_begin)
-            fresh_pair = (
-                jax.tree.map(lambda x: jnp.stack([x, x]), born),
+            new_run, new_end = start(key_start)
+            new_pair = (
+                jax.tree.map(lambda x: jnp.stack([x, x]), new_run),
                 jnp.int32(0),
-                jnp.asarray(next_end, jnp.int32),
+                jnp.asarray(new_end, jnp.int32),
             )
-            lives, age, end = tree.where(over, fresh_pair, (lives, age + 1, end))
-            return (
-                grad,
-                jax.tree.map(lambda x: jnp.where(over, 0.0, x), direction),
-                lives,
-                age,
-                end,
-                fitness,
-            )
+            runs, age, end = tree.where(over, new_pair, (runs, age + 1, end))
+            direction = jax.tree.map(lambda x: jnp.where(over, 0.0, x), direction)
+            return grad, direction, runs, age, end, fitness
 
-        grads, direction, lives, age, end, fitness = jax.vmap(live)(
-            jnp.arange(len(state.age)), state.direction, state.lives, state.age, state.end
+        grads, direction, runs, age, end, fitness = jax.vmap(one_pair)(
+            jnp.arange(len(state.age)), state.direction, state.runs, state.age, state.end
         )
         grads = jax.tree.map(lambda x: x.mean(0), grads)
         changes, opt_state = self.optimizer(self.lr).update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, changes)
-        return State(params, opt_state, state.clock.tick(), direction, lives, age, end), {
+        metrics = {
             "fitness": jnp.nanmean(fitness),
             "non_finite": (~jnp.isfinite(fitness)).sum(),
             "grad_norm": optax.tree.norm(grads),
             "age": age.mean(),
         }
+        return State(params, opt_state, state.clock.tick(), direction, runs, age, end), metrics
 
 
 @pytree
-class PersistentEvolution:
-    """Evolves a learner while it lives, by PES: a step of it is `unroll` updates of each particle's
-    learner.
+class PersistentEvolution(MetaLearner):
+    """Evolution of meta-parameters within training runs, by PES: a step of it is `unroll` updates
+    of each member's learner.
 
-    A piece's fitness is the score of the policy that it ends with, so that the sum over a life is
-    of its whole curve.
+    A piece's fitness is the score of the policy that it ends with, so that the sum over a run is
+    that of its whole curve.
     """
 
-    lives: InnerLoop = InnerLoop()
+    inner: InnerLoop = InnerLoop()
     strategy: PES = PES()
     unroll: int = static(default=5)
 
-    steps_per_update = 1
-
     def __post_init__(self) -> None:
-        tree.check_counts(self, "unroll")
+        check_counts(self, "unroll")
 
     def init(self, key: jax.Array, env: Tasks, num_updates: Any = float("inf")) -> State:
         check_tasks(env, self)
-        if self.unroll > self.lives.lifetime[0]:
+        if self.unroll > self.inner.lifetime[0]:
             raise ValueError(
                 f"A piece of unroll={self.unroll} updates is longer than the shortest "
-                f"lifetime={self.lives.lifetime}: write "
-                "a smaller unroll, or longer lives."
+                f"lifetime={self.inner.lifetime}: write a smaller unroll, or a longer lifetime."
             )
         return self.strategy.init(
-            key, self.lives.tuned, lambda key: self._begin(key, env), num_updates
+            key, self.inner.tuned, lambda key: self._start(key, env), num_updates
         )
 
     def update(self, key: jax.Array, env: Tasks, state: State) -> tuple[State, Metrics]:
-        begin, unroll = lambda key: self._begin(key, env), lambda *now: self._unroll(env, *now)
-        state, metrics = self.strategy.update(key, state, begin, unroll)
-        ended = {"length": metrics["age"], "episodes": jnp.int32(self.strategy.population)}
-        return state, {"return": metrics.pop("fitness")} | ended | metrics
+        """Return the state after one piece of every run, and metrics; `return` is the mean score,
+        `age` the mean age in pieces.
+        """
+        state, metrics = self.strategy.update(
+            key,
+            state,
+            lambda key: self._start(key, env),
+            lambda key, params, run: self._unroll(env, key, params, run),
+        )
+        return state, {"return": metrics.pop("fitness")} | metrics
 
-    def judge(self, key: jax.Array, env: Tasks, state: State, episodes: int) -> jax.Array:
-        return self.lives.judge(env, state.params, episodes)
-
-    def _begin(self, key: jax.Array, tasks: Tasks) -> tuple[Any, jax.Array]:
+    def _start(self, key: jax.Array, tasks: Tasks) -> tuple[Any, jax.Array]:
+        """A level and a learner's initial state on it, and the number of pieces of the run."""
         key_level, key_length, key_init = jax.random.split(key, 3)
-        pieces = jnp.ceil(self.lives.quantile(jax.random.uniform(key_length)) / self.unroll)
+        pieces = jnp.ceil(self.inner.quantile(jax.random.uniform(key_length)) / self.unroll)
         level = tasks.sample(key_level)
-        return (level, self.lives.learner.init(key_init, level, pieces * self.unroll)), pieces
+        return (level, self.inner.learner.init(key_init, level, pieces * self.unroll)), pieces
 
     def _unroll(
-        self, tasks: Tasks, key: jax.Array, params: dict[str, Any], life: Any
+        self, tasks: Tasks, key: jax.Array, params: dict[str, Any], run: Any
     ) -> tuple[Any, jax.Array]:
-        level, state = life
-        learner = self.lives.with_params(params)
-        key_learn, key_judge = jax.random.split(key)
-        update = lambda n, state: learner.update(jax.random.fold_in(key_learn, n), level, state)[0]
-        state = jax.lax.fori_loop(0, self.unroll, update, state)
-        return (level, state), self.lives.score_of(key_judge, learner, tasks, level, state)
+        """The run after `unroll` updates, and its score."""
+        level, state = run
+        learner = self.inner.with_params(params)
+        key_learn, key_score = jax.random.split(key)
+        state, _ = run_updates(key_learn, learner, level, state, self.unroll)
+        return (level, state), self.inner.score(key_score, learner, tasks, level, state)

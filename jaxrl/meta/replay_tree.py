@@ -1,5 +1,5 @@
-"""Reverse mode through a long training in little memory: a tree of checkpoints, from which lost
-states are played again.
+"""Reverse mode through long training runs in little memory: a tree of checkpoints, from which the
+states in between are computed again.
 """
 
 from collections.abc import Callable
@@ -15,10 +15,10 @@ def tree_scan(
     """The state after `state = step(state, n)` for n = 0 ... length - 1, for reverse mode in little
     memory.
 
-    The way back keeps `branch` states on each of log(length) / log(branch) levels and plays each
-    step again once for each level, rather than keep all `length` (REPLAY; Engstrom et al., 2025,
-    section 3). Up to `branch` steps that is a scan with each step checkpointed. Steps must be the
-    same when they are played again: take randomness from n.
+    The backward pass keeps `branch` states on each of log(length) / log(branch) levels and computes
+    each step again once for each level, rather than keep all `length` (REPLAY; Engstrom et al.,
+    2025, section 3). Up to `branch` steps it is a scan with each step checkpointed. A step must be
+    the same when it is computed again: take randomness from n.
 
     Raises:
       ValueError: a branch below 2.
@@ -35,13 +35,10 @@ def tree_scan(
     padded = widths[0] * leaf_span > length
 
     def leaf(state: Any, n: jax.Array) -> Any:
-        # n is the same for all that vmap runs together, so this stays a branch and what is beyond
-        # the end costs nothing
-        return (
-            jax.lax.cond(n < length, step, lambda state, n: state, state, n)
-            if padded
-            else step(state, n)
-        )
+        if not padded:
+            return step(state, n)
+        # n is not batched by vmap, so this stays a branch, and padding costs nothing
+        return jax.lax.cond(n < length, step, lambda state, n: state, state, n)
 
     def node(level: int, state: Any, first: jax.Array) -> Any:
         if level == levels:

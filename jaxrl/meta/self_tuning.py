@@ -1,86 +1,93 @@
-"""Tuning oneself while living: a learner whose own fields are learnt online, by bootstrapped or
+"""Self-tuning: a learner's fields are meta-learned within its one training run, by bootstrapped or
 plain meta-gradients.
 """
 
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from jaxrl import returns, tree
-from jaxrl.algorithms.base import Optimizer, clip_by_global_norm
+from jaxrl import tree
+from jaxrl.algorithms.base import Algorithm, NetworkAgent
+from jaxrl.algorithms.loop import run_updates
 from jaxrl.algorithms.on_policy import OnPolicy
+from jaxrl.clock import Clock, Metrics, start_clock
 from jaxrl.env import Env
-from jaxrl.meta.gradient import heads, meta_gradient, play
+from jaxrl.errors import check_counts
+from jaxrl.meta.gradient import check_learner, forward, meta_gradient, play
 from jaxrl.meta.strategies import as_floats
-from jaxrl.rules.base import Clock, Metrics
+from jaxrl.optimizer import Optimizer, clip_by_global_norm
+from jaxrl.returns import batched, gae
+from jaxrl.rollout import Policy
 from jaxrl.tree import pytree, static
 
 
-class Aim(Protocol):
-    """What a learner is wanted to be after some updates, as a value to ascend; and the state that
-    life goes on from.
+class MetaObjective:
+    """Base class of meta-objectives: a pytree that scores a learner after some updates.
+
+    num_updates: updates of the learner that an evaluation of the objective takes, static.
     """
 
-    @property
-    def num_updates(self) -> int:
-        """How many updates more it takes. Static."""
-        ...
+    num_updates: Any  # int
 
     def __call__(
-        self, key: jax.Array, learner: Any, env: Env, state: Any
-    ) -> tuple[jax.Array, Any]: ...
+        self, key: jax.Array, learner: OnPolicy, env: Env, state: Any
+    ) -> tuple[jax.Array, Any]:
+        """The value to ascend [], and the learner's state to continue from."""
+        raise TypeError(f"{type(self).__name__} does not define __call__.")
 
 
 @pytree
-class Bootstrap:
-    """Bootstrapped meta-gradient (Flennerhag et al., 2022): be now what you will be later, and a
-    true step further.
+class Bootstrap(MetaObjective):
+    """Bootstrapped meta-gradient (Flennerhag et al., 2022, section 4): the distance to a target
+    that the learner itself reaches later.
 
-    From the state x_K it takes num_updates - 1 updates more as the learner does, then one as
-    `truth`, a learner of the same shape whose objective is the real one. The value is minus
-    KL(policy there || policy of x_K) over what x_K sees; no gradient flows through the target, so a
-    long view costs the memory of a short one. Life goes on before the true step.
+    From the state x_K the target takes num_updates - 1 more updates of the learner, then one of
+    `target_learner`, a learner of the same shapes with the true objective. The value is
+    -KL(target's policy || policy of x_K), averaged over the observations of a rollout from x_K. No
+    gradient flows through the target, so a long horizon costs the memory of a short one. Training
+    continues from the state before the target learner's update.
     """
 
-    truth: Any = OnPolicy()
+    target_learner: OnPolicy = OnPolicy()
     num_updates: int = static(default=9)
 
     def __post_init__(self) -> None:
-        tree.check_counts(self, "num_updates")
+        check_counts(self, "num_updates")
 
-    def __call__(self, key: jax.Array, learner: Any, env: Env, state: Any) -> tuple[jax.Array, Any]:
-        key_live, key_true, key_play = jax.random.split(key, 3)
-        look = lambda state: jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (state.params, state.opt_state)
-        )
-        if look(jax.eval_shape(self.truth.init, jax.random.key(0), env)) != look(state):
+    def __call__(
+        self, key: jax.Array, learner: OnPolicy, env: Env, state: Any
+    ) -> tuple[jax.Array, Any]:
+        key_updates, key_target, key_play = jax.random.split(key, 3)
+        target = jax.eval_shape(self.target_learner.init, jax.random.key(0), env)
+        if _shapes(target) != _shapes(state):
             raise ValueError(
-                "Bootstrap(truth=...) takes a step from where the learner is, and their "
-                "networks or optimisers differ: make "
-                "it of the learner, truth=rl.tree.replace(learner, rule=...)."
+                "Bootstrap(target_learner=...) updates the learner's own parameters, and their "
+                "networks or optimisers differ: make it of the learner, "
+                "target_learner=rl.tree.replace(learner, rule=...)."
             )
-        live = lambda state, n: (
-            learner.update(jax.random.fold_in(key_live, n), env, state)[0],
-            None,
-        )
-        lived = jax.lax.stop_gradient(
-            jax.lax.scan(live, state, jnp.arange(self.num_updates - 1))[0]
-        )
-        goal = jax.lax.stop_gradient(self.truth.update(key_true, env, lived)[0])
-        batch = play(key_play, learner, env, state)
-        seen = lambda learner, state: heads(learner, env, state, batch.obs)["policy"]
-        return -jnp.mean(seen(self.truth, goal).kl(seen(learner, state))), lived
+        later, _ = run_updates(key_updates, learner, env, state, self.num_updates - 1)
+        later = jax.lax.stop_gradient(later)
+        goal = jax.lax.stop_gradient(self.target_learner.update(key_target, env, later)[0])
+        obs = play(key_play, learner, env, state).obs
+        target_policy = forward(self.target_learner, env, goal, obs)["policy"]
+        return -jnp.mean(target_policy.kl(forward(learner, env, state, obs)["policy"])), later
+
+
+def _shapes(state: Any) -> Any:
+    """The shapes of a learner's parameters and its optimiser's state."""
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (state.params, state.opt_state)
+    )
 
 
 @pytree
-class PolicyGradientObjective:
-    """The plain meta-gradient (Xu et al., 2018): the policy gradient of the next rollout, over the
-    learner's own value.
+class PolicyGradientObjective(MetaObjective):
+    """The plain meta-gradient (Xu et al., 2018): the policy gradient of the next rollout, with the
+    learner's own value as its baseline.
 
-    entropy_weight: of the policy's entropy there; without it, what pays at once is to explore no
-    more.
+    entropy_weight: of the policy's entropy there; at 0, less exploration pays at once.
     """
 
     gamma: float = 0.99
@@ -88,25 +95,25 @@ class PolicyGradientObjective:
     entropy_weight: float = 0.0
     num_updates: int = static(default=0)
 
-    def __call__(self, key: jax.Array, learner: Any, env: Env, state: Any) -> tuple[jax.Array, Any]:
+    def __call__(
+        self, key: jax.Array, learner: OnPolicy, env: Env, state: Any
+    ) -> tuple[jax.Array, Any]:
         batch = play(key, learner, env, state)
         value, next_value = (
-            jax.lax.stop_gradient(heads(learner, env, state, obs)["value"][..., 0])
+            jax.lax.stop_gradient(forward(learner, env, state, obs)["value"][..., 0])
             for obs in (batch.obs, batch.next_obs)
         )
-        estimate = jax.vmap(returns.gae, in_axes=(1, 1, 1, 1, 1, None, None), out_axes=1)
-        advantage = estimate(
+        advantage = batched(gae)(
             batch.reward, value, next_value, batch.terminated, batch.done, self.gamma, self.lam
         )
-        policy = heads(learner, env, state, batch.obs)["policy"]
-        return jnp.mean(
-            policy.log_prob(batch.action) * advantage + self.entropy_weight * policy.entropy()
-        ), state
+        policy = forward(learner, env, state, batch.obs)["policy"]
+        gain = policy.log_prob(batch.action) * advantage + self.entropy_weight * policy.entropy()
+        return jnp.mean(gain), state
 
 
 @pytree
 class State:
-    """`params` is what is meta-learnt; `learner` the state of the one that lives."""
+    """`params` are the meta-parameters; `learner` is the state of the learner they tune."""
 
     params: Any
     opt_state: Any
@@ -115,17 +122,26 @@ class State:
 
 
 @pytree
-class SelfTuning:
-    """An algorithm that tunes itself: after each `num_updates` updates of `learner`, a meta-step of
-    the fields `meta_params`.
+class Agent:
+    """The meta-parameters, and the learner's agent."""
 
-    It lives once, on one environment, and trains, sweeps and acts as any algorithm. aim:
-    `Bootstrap()` or `PolicyGradientObjective()`. lr: of the meta-step, whose gradient is held to `max_grad_norm`. An
-    update of it takes `num_updates` of the learner and those of its aim, and a rollout more.
+    params: Any
+    learner: NetworkAgent
+
+
+@pytree
+class SelfTuning(Algorithm):
+    """An algorithm that tunes fields of its learner: after each `num_updates` updates of `learner`,
+    a meta-step of the fields `meta_params`.
+
+    It trains one learner on one environment, and sweeps and acts as any algorithm. meta_objective:
+    `Bootstrap()` or `PolicyGradientObjective()`. lr: of the meta-step, whose gradient's global norm
+    is clipped to `max_grad_norm`. One of its updates takes `num_updates` of the learner, those of
+    the meta-objective, and one rollout more.
     """
 
-    learner: Any = OnPolicy()
-    aim: Aim = Bootstrap()
+    learner: OnPolicy = OnPolicy()
+    meta_objective: MetaObjective = Bootstrap()
     lr: float = 1e-4
     max_grad_norm: float = 1.0
     optimizer: Any = Optimizer(optax.adam)
@@ -133,42 +149,50 @@ class SelfTuning:
     num_updates: int = static(default=7)
 
     def __post_init__(self) -> None:
-        tree.check_counts(self, "num_updates")
+        check_counts(self, "num_updates")
 
     @property
     def steps_per_update(self) -> int:
-        return (self.num_updates + self.aim.num_updates + 1) * self.learner.steps_per_update
+        rollouts = self.num_updates + self.meta_objective.num_updates + 1
+        return rollouts * self.learner.steps_per_update
 
     def init(self, key: jax.Array, env: Env, num_updates: Any = float("inf")) -> State:
-        if getattr(self.learner, "memory", None) is not None:
-            raise ValueError(
-                "A meta-step reads single observations: give SelfTuning a learner without a memory."
-            )
-        params = as_floats(tree.parts(self.learner, self.meta_params))
-        each = self.num_updates + self.aim.num_updates
-        state = self.learner.init(key, env, num_updates * each)
+        learner = check_learner(self.learner, self)
+        params = as_floats(tree.parts(learner, self.meta_params))
+        each = self.num_updates + self.meta_objective.num_updates
         return State(
-            params,
-            self.optimizer(self.lr).init(params),
-            Clock(jnp.int32(0), jnp.float32(num_updates)),
-            state,
+            params=params,
+            opt_state=self.optimizer(self.lr).init(params),
+            clock=start_clock(num_updates),
+            learner=learner.init(key, env, num_updates * each),
         )
 
-    def start(self, env: Env) -> Any:
-        return self.learner.start(env)
+    def agent(self, state: State) -> Agent:
+        return Agent(state.params, self.learner.agent(state.learner))
 
-    def act(self, key: jax.Array, env: Env, state: State, memory: Any, obs: Any) -> tuple[Any, Any]:
-        return tree.put(self.learner, state.params).act(key, env, state.learner, memory, obs)
+    def policy(self, env: Env, agent: Agent, greedy: bool) -> Policy:
+        return tree.put(self.learner, agent.params).policy(env, agent.learner, greedy)
 
     def update(self, key: jax.Array, env: Env, state: State) -> tuple[State, Metrics]:
-        key_learn, key_aim = jax.random.split(key)
-        aim = lambda learner, lived, told: self.aim(key_aim, learner, env, lived)
-        how = self.learner, state.params, env, state.learner, aim, self.num_updates
-        (value, (_, told, lived)), grads = meta_gradient(key_learn, *how)
+        """Return the state after one meta-step, and the learner's metrics, with the value of the
+        `meta_objective` and `meta_norm`, the global norm of its gradient.
+        """
+        key_learn, key_objective = jax.random.split(key)
+
+        def objective(learner: OnPolicy, state: Any, metrics: Metrics) -> tuple[jax.Array, Any]:
+            return self.meta_objective(key_objective, learner, env, state)
+
+        (value, (_, metrics, learner)), grads = meta_gradient(
+            key_learn,
+            self.learner,
+            state.params,
+            env,
+            state.learner,
+            objective,
+            self.num_updates,
+        )
         grads, norm = clip_by_global_norm(jax.tree.map(jnp.negative, grads), self.max_grad_norm)
         changes, opt_state = self.optimizer(self.lr).update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, changes)
-        return State(params, opt_state, state.clock.tick(), lived), told | {
-            "aim": value,
-            "meta_norm": norm,
-        }
+        new_state = State(params, opt_state, state.clock.tick(), learner)
+        return new_state, metrics | {"meta_objective": value, "meta_norm": norm}

@@ -1,5 +1,5 @@
-"""Meta-learning by gradient over a sliding window: agents live on from meta-step to meta-step, each
-at an age of its own.
+"""Meta-gradients over a sliding window: a population of learners, each at another age, trains on
+from meta-step to meta-step.
 """
 
 import dataclasses
@@ -9,22 +9,27 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxrl import networks, returns, tree
-from jaxrl.algorithms.base import Optimizer, apply_gradients, clip_by_global_norm
-from jaxrl.meta.gradient import heads, meta_gradient, play
-from jaxrl.meta.inner_loop import InnerLoop, Tasks, check_tasks
+from jaxrl import networks, tree
+from jaxrl.algorithms.on_policy import OnPolicy
+from jaxrl.clock import Clock, Metrics, start_clock
+from jaxrl.env import Tasks, check_tasks
+from jaxrl.errors import check_counts, nearest
+from jaxrl.meta.base import MetaLearner
+from jaxrl.meta.gradient import check_learner, forward, meta_gradient, play
+from jaxrl.meta.inner_loop import InnerLoop
 from jaxrl.meta.strategies import as_floats
 from jaxrl.networks import MLP
+from jaxrl.optimizer import Optimizer, apply_gradients, clip_by_global_norm
+from jaxrl.returns import batched, gae
 from jaxrl.rollout import Transition
-from jaxrl.rules.base import Clock, Metrics
 from jaxrl.tree import pytree, static
 
 
 @pytree
-class Agent:
-    """A learner in the middle of its life on a level, and what the outer critic thinks of it.
+class InnerAgent:
+    """A learner in the middle of its training run on a level, and its outer critic.
 
-    It ends with update `end`.
+    The training run ends with update `end`.
     """
 
     level: Any
@@ -36,21 +41,20 @@ class Agent:
 
 @pytree
 class State:
-    """`params` is what is meta-learnt; `agents` [A, ...] live on."""
+    """`params` are the meta-parameters; `agents` [A, ...] train on from update to update."""
 
     params: Any
     opt_state: Any
     clock: Clock
-    agents: Agent
+    agents: InnerAgent
 
 
 @pytree
 class OuterCritic:
-    """What advantages of the outer objective are over: a value function of its own, for each agent,
-    with its own discount.
+    """The value function of the outer objective: one for each agent, with a discount of its own.
 
-    One that were shared with the learner would be biased by it (Bonnet et al., 2022). It takes
-    `steps` descent steps on the lambda-returns of each outer rollout.
+    The learner's own value function would bias the outer objective (Bonnet et al., 2022). It takes
+    `steps` gradient steps on the lambda-returns of each outer rollout.
     """
 
     lr: float = 1e-2
@@ -61,19 +65,19 @@ class OuterCritic:
     optimizer: Any = Optimizer(optax.adam)
 
     def init(self, key: jax.Array, obs: Any) -> tuple[Any, Any]:
+        """Parameters and the optimiser's state."""
         params = self.network({"value": 1}).init(key, obs)
         return params, self.optimizer(self.lr).init(params)
 
     def value(self, params: Any, obs: Any) -> jax.Array:
-        """[T, B]."""
-        read = lambda obs: self.network({"value": 1}).apply(params, obs)["value"][0]
-        return jax.vmap(jax.vmap(read))(obs)
+        """The value of each observation. [T, B]."""
+        network = self.network({"value": 1})
+        return jax.vmap(jax.vmap(lambda obs: network.apply(params, obs)["value"][0]))(obs)
 
     def advantage(self, params: Any, batch: Transition) -> tuple[jax.Array, jax.Array]:
-        """Normalised advantages, and what the value should have been. [T, B]."""
+        """Normalised advantages, and lambda-returns. [T, B]."""
         value, next_value = self.value(params, batch.obs), self.value(params, batch.next_obs)
-        estimate = jax.vmap(returns.gae, in_axes=(1, 1, 1, 1, 1, None, None), out_axes=1)
-        raw = estimate(
+        raw = batched(gae)(
             batch.reward, value, next_value, batch.terminated, batch.done, self.gamma, self.lam
         )
         return (raw - raw.mean()) * jax.lax.rsqrt(raw.var() + 1e-8), raw + value
@@ -81,33 +85,38 @@ class OuterCritic:
     def learn(
         self, params: Any, opt_state: Any, batch: Transition, target: jax.Array
     ) -> tuple[Any, Any]:
-        loss = lambda params: jnp.mean((self.value(params, batch.obs) - target) ** 2) / 2.0
+        """Return the parameters and the optimiser's state after all gradient steps."""
+        optimizer = self.optimizer(self.lr)
+
+        def loss(params: Any) -> jax.Array:
+            return jnp.mean((self.value(params, batch.obs) - target) ** 2) / 2.0
 
         def step(now: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], None]:
-            return apply_gradients(
-                self.optimizer(self.lr), jax.grad(loss)(now[0]), now[1], now[0], 1.0
-            )[:2], None
+            params, opt_state = now
+            grads = jax.grad(loss)(params)
+            return apply_gradients(optimizer, grads, opt_state, params, 1.0)[:2], None
 
         return jax.lax.scan(step, (params, opt_state), None, self.steps)[0]
 
 
 @pytree
-class MetaGradient:
-    """Ascends the policy gradient of what a learner becomes after `num_updates` updates (Oh et al.,
+class MetaGradient(MetaLearner):
+    """Ascent of the policy gradient that a learner reaches after `num_updates` updates (Oh et al.,
     2020, section 3.3).
 
-    `num_agents` learners live on tasks of their own. Each meta-step they live on for `num_updates`,
-    play one rollout more, and mean(log pi * advantage) there is differentiated through those
-    updates. A life that is over begins anew on a fresh task; first lives end after a uniform share
-    of their length, so that at any time agents of all ages are there.
+    `num_agents` learners train on tasks of their own. Each meta-step they take `num_updates`
+    updates and play one rollout more, and mean(log pi * advantage) there is differentiated through
+    those updates. A training run that is over is replaced by a new one on a fresh task; the first
+    ones end after a uniform share of their lifetime, so that there are agents of all ages at any
+    time.
 
-    lr: of the meta-step, Adam's; each agent's gradient is held to `max_grad_norm`. regularisers:
-    what of the learner's own metrics is added to the objective, with which weight: LPG's paper
-    rewards entropies and penalises loud advice. They keep a short window from loving whatever pays
-    at once.
+    lr: of the meta-step; the global norm of each agent's gradient is clipped to `max_grad_norm`.
+    regularisers: {metric: weight}, metrics of the learner that are added to the objective: LPG's
+    paper rewards entropies and penalises large predictions. They keep a short window from
+    preferring what pays at once.
     """
 
-    lives: InnerLoop = InnerLoop()
+    inner: InnerLoop = InnerLoop()
     critic: OuterCritic = OuterCritic()
     lr: float = 1e-3
     max_grad_norm: float = 1.0
@@ -116,103 +125,112 @@ class MetaGradient:
     num_agents: int = static(default=16)
     num_updates: int = static(default=5)
 
-    steps_per_update = 1
-
     def __post_init__(self) -> None:
-        tree.check_counts(self, "num_agents", "num_updates")
+        check_counts(self, "num_agents", "num_updates")
 
     def init(self, key: jax.Array, env: Tasks, num_updates: Any = float("inf")) -> State:
         check_tasks(env, self)
-        if getattr(self.lives.learner, "memory", None) is not None:
-            raise ValueError(
-                "The outer objective reads single observations: give MetaGradient a learner "
-                "without a memory."
-            )
+        check_learner(self.inner.learner, self)
         key_agents, key_end = jax.random.split(key)
-        agents = jax.vmap(lambda key: self._begin(key, env))(
+        agents = jax.vmap(lambda key: self._start(key, env))(
             jax.random.split(key_agents, self.num_agents)
         )
-        first = 1.0 + jnp.floor(jax.random.uniform(key_end, agents.end.shape) * agents.end)
-        params = as_floats(self.lives.tuned)
-        clock = Clock(jnp.int32(0), jnp.float32(num_updates))
+        first_end = 1.0 + jnp.floor(jax.random.uniform(key_end, agents.end.shape) * agents.end)
+        params = as_floats(self.inner.tuned)
         return State(
-            params, self.optimizer(self.lr).init(params), clock, tree.replace(agents, end=first)
+            params=params,
+            opt_state=self.optimizer(self.lr).init(params),
+            clock=start_clock(num_updates),
+            agents=tree.replace(agents, end=first_end),
         )
 
     def update(self, key: jax.Array, env: Tasks, state: State) -> tuple[State, Metrics]:
-        """`return` is the mean score of the agents as they are, `length` their age, `episodes` how
-        many ended.
+        """Return the state after one meta-step, and metrics.
+
+        `return` is the mean score of the agents' episodes that ended, `episodes` their number and
+        `age` the mean number of updates of an agent.
         """
 
-        def one(now: tuple[jax.Array, Agent]) -> tuple[Any, Agent, Metrics]:
+        def one(now: tuple[jax.Array, InnerAgent]) -> tuple[Any, InnerAgent, Metrics]:
             i, agent = now
-            return self._live(jax.random.fold_in(key, i), env, state.params, agent)
+            return self._update_agent(jax.random.fold_in(key, i), env, state.params, agent)
 
         indexed = jnp.arange(self.num_agents), state.agents
-        grads, agents, told = jax.lax.map(
-            one, indexed, batch_size=self.lives.chunk or self.num_agents
+        grads, agents, each = jax.lax.map(
+            one, indexed, batch_size=self.inner.chunk or self.num_agents
         )
         grads = jax.tree.map(lambda g: -g.mean(0), grads)  # ascent
         changes, opt_state = self.optimizer(self.lr).update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, changes)
-        broken, episodes = told.pop("broken").sum(), told.pop("episodes").sum()
-        metrics = {name: jnp.nanmean(x) for name, x in told.items()}
-        metrics |= {"episodes": episodes, "non_finite": broken, "meta_norm": optax.tree.norm(grads)}
+        non_finite, episodes = each.pop("non_finite").sum(), each.pop("episodes").sum()
+        metrics = {name: jnp.nanmean(x) for name, x in each.items()} | {
+            "episodes": episodes,
+            "non_finite": non_finite,
+            "meta_norm": optax.tree.norm(grads),
+        }
         return State(params, opt_state, state.clock.tick(), agents), metrics
 
-    def judge(self, key: jax.Array, env: Tasks, state: State, episodes: int) -> jax.Array:
-        return self.lives.judge(env, state.params, episodes)
-
-    def _begin(self, key: jax.Array, tasks: Tasks) -> Agent:
+    def _start(self, key: jax.Array, tasks: Tasks) -> InnerAgent:
+        """An agent at the start of its training run."""
         key_level, key_length, key_init, key_critic = jax.random.split(key, 4)
-        level, end = (
-            tasks.sample(key_level),
-            jnp.round(self.lives.quantile(jax.random.uniform(key_length))),
-        )
-        state = self.lives.learner.init(key_init, level, end)
+        level = tasks.sample(key_level)
+        end = jnp.round(self.inner.quantile(jax.random.uniform(key_length)))
+        state = self.inner.learner.init(key_init, level, end)
         obs = jax.tree.map(lambda x: x[0], state.episodes.obs)
-        return Agent(level, state, *self.critic.init(key_critic, obs), end)
+        critic, critic_opt = self.critic.init(key_critic, obs)
+        return InnerAgent(level, state, critic, critic_opt, end)
 
-    def _live(
-        self, key: jax.Array, tasks: Tasks, params: dict[str, Any], agent: Agent
-    ) -> tuple[dict[str, Any], Agent, Metrics]:
-        """One agent's gradient, and the agent after its updates, or a new one."""
-        key_learn, key_play, key_begin = jax.random.split(key, 3)
+    def _update_agent(
+        self, key: jax.Array, tasks: Tasks, params: dict[str, Any], agent: InnerAgent
+    ) -> tuple[dict[str, Any], InnerAgent, Metrics]:
+        """One agent's gradient, the agent after its updates or a new one, and its metrics."""
+        key_learn, key_play, key_start = jax.random.split(key, 3)
 
         def objective(
-            learner: Any, state: Any, told: Metrics
+            learner: OnPolicy, state: Any, metrics: Metrics
         ) -> tuple[jax.Array, tuple[Transition, jax.Array]]:
             batch = play(key_play, learner, agent.level, state)
             advantage, target = jax.lax.stop_gradient(self.critic.advantage(agent.critic, batch))
-            policy = heads(learner, agent.level, state, batch.obs)["policy"]
+            policy = forward(learner, agent.level, state, batch.obs)["policy"]
             gain = jnp.mean(policy.log_prob(batch.action) * advantage)
-            if unknown := [name for name in self.regularisers if name not in told]:
-                raise ValueError(
-                    f"the learner tells no {unknown[0]!r} to regularise; "
-                    f"{tree.nearest(unknown[0], told)}."
-                )
-            return gain + sum(weight * told[name] for name, weight in self.regularisers.items()), (
-                batch,
-                target,
-            )
+            return gain + self._regularise(metrics), (batch, target)
 
-        how = self.lives.learner, params, agent.level, agent.state, objective, self.num_updates
-        (value, (state, told, (batch, target))), grads = meta_gradient(key_learn, *how)
-        critic = self.critic.learn(agent.critic, agent.critic_opt, batch, target)
-        broken = ~(tree.is_finite(grads) & tree.is_finite((state.params, critic)))
-        grads, norm = clip_by_global_norm(
-            tree.where(~broken, grads, jax.tree.map(jnp.zeros_like, grads)), self.max_grad_norm
+        (value, (state, metrics, (batch, target))), grads = meta_gradient(
+            key_learn,
+            self.inner.learner,
+            params,
+            agent.level,
+            agent.state,
+            objective,
+            self.num_updates,
         )
-        lived = Agent(agent.level, state, *critic, agent.end)
-        over = broken | (state.clock.n >= agent.end)
-        ret = jnp.where(told["episodes"] > 0, tasks.score(agent.level, told["return"]), jnp.nan)
-        metrics = {
-            "return": ret,
-            "length": jnp.float32(state.clock.n),
-            "episodes": told["episodes"],
-            "broken": broken,
-        }
-        metrics |= {"objective": value, "grad_norm": norm} | {
-            name: told[name] for name in self.regularisers
-        }
-        return grads, tree.where(over, self._begin(key_begin, tasks), lived), metrics
+        critic, critic_opt = self.critic.learn(agent.critic, agent.critic_opt, batch, target)
+        finite = tree.is_finite(grads)
+        finite = finite & tree.is_finite((state.params, (critic, critic_opt)))
+        zeros = jax.tree.map(jnp.zeros_like, grads)
+        grads, norm = clip_by_global_norm(tree.where(finite, grads, zeros), self.max_grad_norm)
+        after = InnerAgent(agent.level, state, critic, critic_opt, agent.end)
+        over = ~finite | (state.clock.n >= agent.end)
+        score = tasks.score(agent.level, metrics["return"])
+        return (
+            grads,
+            tree.where(over, self._start(key_start, tasks), after),
+            {
+                "return": jnp.where(metrics["episodes"] > 0, score, jnp.nan),
+                "age": jnp.float32(state.clock.n),
+                "episodes": metrics["episodes"],
+                "non_finite": ~finite,
+                "objective": value,
+                "grad_norm": norm,
+            }
+            | {name: metrics[name] for name in self.regularisers},
+        )
+
+    def _regularise(self, metrics: Metrics) -> Any:
+        """The weighted sum of the regularisers. []."""
+        if unknown := [name for name in self.regularisers if name not in metrics]:
+            raise ValueError(
+                f"the learner has no metric {unknown[0]!r} to regularise; "
+                f"{nearest(unknown[0], metrics)}."
+            )
+        return sum(weight * metrics[name] for name, weight in self.regularisers.items())

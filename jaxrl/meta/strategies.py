@@ -1,74 +1,73 @@
-"""Evolution strategies over any pytree of floats: what asks for members, and learns from how fit
-they were.
-"""
+"""Evolution strategies over any pytree of floats: they propose members and learn from fitness."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxrl.algorithms.base import Optimizer
+from jaxrl.clock import Clock, Metrics, start_clock
 from jaxrl.meta.shaping import PairSign, Shaping
-from jaxrl.rules.base import Clock, Metrics
+from jaxrl.optimizer import Optimizer
 from jaxrl.tree import pytree, static
 
 Fitness = Callable[[jax.Array, Any], jax.Array]  # (key, params) -> [] or, one for each task, [K]
 
 
-class Strategy(Protocol):
-    """A pytree of settings.
+class Strategy:
+    """Base class of evolution strategies: a pytree of settings.
 
-    Its state has the fields `params`, what it has learnt so far, and `clock`, of generations.
+    Its state has the fields `params`, the current solution, and `clock`, which counts generations.
     """
 
     @property
     def members(self) -> int:
-        """How many a generation has."""
-        ...
+        """The number of members of a generation."""
+        raise TypeError(f"{type(self).__name__} does not define members.")
 
     @property
-    def luck(self) -> np.ndarray:
-        """Members with the same number share their tasks and their keys, so that they differ by
-        themselves alone. [M].
+    def crn_group(self) -> np.ndarray:
+        """The group of each member: those of one group use common random numbers, the same tasks
+        and keys, so that their fitness differs by their parameters alone. [M].
         """
-        ...
+        raise TypeError(f"{type(self).__name__} does not define crn_group.")
 
-    def init(self, params: Any, num_generations: Any = float("inf")) -> Any: ...
+    def init(self, params: Any, num_generations: Any = float("inf")) -> Any:
+        """Return the state before the first generation."""
+        raise TypeError(f"{type(self).__name__} does not define init.")
 
     def ask(self, key: jax.Array, state: Any, member: Any) -> Any:
         """The parameters of one member, a whole number below `members`.
 
-        Ask and tell of a generation have the same key.
+        `ask` and `tell` of a generation have the same key.
         """
-        ...
+        raise TypeError(f"{type(self).__name__} does not define ask.")
 
     def tell(self, key: jax.Array, state: Any, fitness: jax.Array) -> tuple[Any, Metrics]:
-        """The state after a generation that was so fit: [M] or, with K tasks each, [M, K].
-
-        More is better.
+        """Return the state after a generation of this fitness, [M] or with K tasks each [M, K], and
+        metrics. Higher is better.
         """
-        ...
+        raise TypeError(f"{type(self).__name__} does not define tell.")
 
+    def update(self, key: jax.Array, state: Any, fitness: Fitness) -> tuple[Any, Metrics]:
+        """Return the state after one generation of `fitness(key, params)`, [] or [K], of all
+        members side by side. Members of one group get the same key.
+        """
+        key_ask, key_fitness = jax.random.split(key)
 
-def generation(
-    strategy: Strategy, key: jax.Array, state: Any, fitness: Fitness
-) -> tuple[Any, Metrics]:
-    """One generation of `fitness(key, params)`, all members at once."""
-    key_ask, key_luck = jax.random.split(key)
+        def evaluate(member: jax.Array, group: jax.Array) -> jax.Array:
+            params = self.ask(key_ask, state, member)
+            return fitness(jax.random.fold_in(key_fitness, group), params)
 
-    def judge(member: jax.Array, luck: jax.Array) -> jax.Array:
-        return fitness(jax.random.fold_in(key_luck, luck), strategy.ask(key_ask, state, member))
-
-    found = jax.vmap(judge)(jnp.arange(strategy.members), jnp.asarray(strategy.luck))
-    return strategy.tell(key_ask, state, found)
+        found = jax.vmap(evaluate)(jnp.arange(self.members), jnp.asarray(self.crn_group))
+        return self.tell(key_ask, state, found)
 
 
 @pytree
 class State:
-    """The centre of the cloud, its optimiser, and the generation."""
+    """The centre of the members' distribution, the optimiser's state, and the generation."""
 
     params: Any
     opt_state: Any
@@ -76,14 +75,14 @@ class State:
 
 
 @pytree
-class ES:
-    """Evolution strategy in antithetic pairs (Salimans et al., 2017): gradient ascent on the
-    fitness of a cloud of members.
+class ES(Strategy):
+    """Evolution strategy with antithetic pairs (Salimans et al., 2017): gradient ascent on the mean
+    fitness of normally distributed members.
 
-    Members 2i and 2i + 1 stand at params + sigma * noise and params - sigma * noise, and share
-    their luck. The gradient is sum over pairs of (utility of the first - of the second) * noise /
-    (2 * sigma * pairs); `shaping` makes the utilities. The noise is drawn again from its key where
-    it is weighed, so that no generation is kept.
+    Members 2i and 2i + 1 are params + sigma * noise and params - sigma * noise, and use common
+    random numbers. The gradient is the sum over pairs of (utility of the first - of the second) *
+    noise / (2 * sigma * pairs); `shaping` gives the utilities. The noise is drawn again from its
+    key in `tell`, so that no generation is stored.
 
     lr, sigma: of the first generation; each later one multiplies them by `lr_decay` and
     `sigma_decay`. population: members of a generation, an even number.
@@ -100,72 +99,62 @@ class ES:
     def __post_init__(self) -> None:
         check_pairs(self.population)
         if callable(self.optimizer) and jax.tree_util.all_leaves([self.optimizer]):
-            object.__setattr__(
-                self, "optimizer", Optimizer(self.optimizer)
-            )  # a bare function can't be a leaf
+            # a bare function can't be a leaf
+            object.__setattr__(self, "optimizer", Optimizer(self.optimizer))
 
     @property
     def members(self) -> int:
         return self.population
 
     @property
-    def luck(self) -> np.ndarray:
+    def crn_group(self) -> np.ndarray:
         return np.arange(self.population) // 2
 
     def init(self, params: Any, num_generations: Any = float("inf")) -> State:
         params = as_floats(params)
-        return State(
-            params,
-            self.optimizer(self.lr).init(params),
-            Clock(jnp.int32(0), jnp.float32(num_generations)),
-        )
+        opt_state = self.optimizer(self.lr).init(params)
+        return State(params, opt_state, start_clock(num_generations))
 
     def ask(self, key: jax.Array, state: State, member: Any) -> Any:
         member = jnp.asarray(member)
-        step = self._now(state)[1] * (1.0 - 2.0 * (member % 2))
+        _, sigma = self._rates(state)
+        step = sigma * (1.0 - 2.0 * (member % 2))
         noise = noise_like(jax.random.fold_in(key, member // 2), state.params)
         return jax.tree.map(lambda x, e: x + step.astype(x.dtype) * e, state.params, noise)
 
     def tell(self, key: jax.Array, state: State, fitness: jax.Array) -> tuple[State, Metrics]:
-        lr, sigma = self._now(state)
+        lr, sigma = self._rates(state)
         fitness, metrics = clean(fitness)
         pairs = fitness.reshape(self.population // 2, 2, -1)
         utility = self.shaping(pairs)
         weight = (utility[:, 0] - utility[:, 1]) / (2.0 * sigma * len(pairs))
 
-        def add(total: Any, now: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
-            pair, weight = now
+        def add(total: Any, pair_weight: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
+            pair, weight = pair_weight
             noise = noise_like(jax.random.fold_in(key, pair), state.params)
             return jax.tree.map(lambda g, e: g - weight.astype(g.dtype) * e, total, noise), None
 
         zeros = jax.tree.map(jnp.zeros_like, state.params)
         grads, _ = jax.lax.scan(add, zeros, (jnp.arange(len(pairs)), weight))
         changes, opt_state = self.optimizer(lr).update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, changes)
         metrics |= {
             "ties": jnp.mean(pairs[:, 0] == pairs[:, 1]),
             "grad_norm": optax.tree.norm(grads),
             "spread": sigma,
         }
-        return State(
-            optax.apply_updates(state.params, changes), opt_state, state.clock.tick()
-        ), metrics
+        return State(params, opt_state, state.clock.tick()), metrics
 
-    def update(self, key: jax.Array, state: State, fitness: Fitness) -> tuple[State, Metrics]:
-        """One generation of `fitness(key, params)`, [] or [K]; the two of a pair get the same
-        key.
-        """
-        return generation(self, key, state, fitness)
-
-    def _now(self, state: State) -> tuple[jax.Array, jax.Array]:
+    def _rates(self, state: State) -> tuple[jax.Array, jax.Array]:
+        """The learning rate and sigma of this generation."""
         n = jnp.asarray(state.clock.n, jnp.float32)
-        return self.lr * jnp.asarray(self.lr_decay) ** n, self.sigma * jnp.asarray(
-            self.sigma_decay
-        ) ** n
+        lr = self.lr * jnp.asarray(self.lr_decay) ** n
+        return lr, self.sigma * jnp.asarray(self.sigma_decay) ** n
 
 
 def clean(fitness: jax.Array) -> tuple[jax.Array, Metrics]:
-    """Fitness [M] or [M, K] with -inf, the worst there is, for what is not finite; and what a
-    generation was like. [].
+    """Fitness [M] or [M, K] with -inf in place of what is not finite, and the generation's metrics:
+    mean `fitness`, `best_fitness`, `fitness_std` and the number of `non_finite` ones. [].
     """
     finite = jnp.isfinite(fitness)
     mean = lambda x: jnp.sum(jnp.where(finite, x, 0.0)) / jnp.maximum(finite.sum(), 1)
@@ -181,7 +170,11 @@ def clean(fitness: jax.Array) -> tuple[jax.Array, Metrics]:
 
 
 def check_pairs(population: int) -> None:
-    """Refuses a number of members that is not made of antithetic pairs."""
+    """Check that a population is made of antithetic pairs.
+
+    Raises:
+      ValueError: it is odd, or below 2.
+    """
     if not isinstance(population, int | np.integer) or population < 2 or population % 2:
         even = max(2, 2 * int(-(-population // 2)))
         raise ValueError(f"population={population} is not made of pairs; write population={even}.")
@@ -201,18 +194,18 @@ def as_floats(params: Any) -> Any:
             "meta_params=('lr',)."
         )
     for path, x in named:
-        kind = x.dtype if hasattr(x, "dtype") else np.asarray(x).dtype
+        is_array = isinstance(x, jax.Array | np.ndarray | np.generic)
+        kind = x.dtype if is_array else np.asarray(x).dtype
         if not jnp.issubdtype(kind, jnp.floating):
             raise TypeError(
                 f"{jax.tree_util.keystr(path) or 'params'} = {x!r} is {kind}, and evolution "
-                "adds noise to real numbers. "
-                "Tune only the fields below it that are floats."
+                "adds noise to real numbers. Tune only the fields below it that are floats."
             )
     return jax.tree.map(jnp.asarray, params)
 
 
 def noise_like(key: jax.Array, params: Any) -> Any:
-    """Standard normal noise for each of the parameters."""
+    """Standard normal noise of the shapes of the parameters."""
     leaves, structure = jax.tree.flatten(params)
     keys = jax.random.split(key, len(leaves))
     noise = [jax.random.normal(key, x.shape, x.dtype) for key, x in zip(keys, leaves, strict=True)]

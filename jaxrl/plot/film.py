@@ -40,7 +40,7 @@ class Film:
 
 def gif(
     env: Env,
-    policy: rollout.Policy,
+    policy: rollout.Policy | Callable[[jax.Array, rollout.Episode], tuple[Any, Any, Any]],
     path: str | Path | None = None,
     key: jax.Array | None = None,
     *,
@@ -52,8 +52,8 @@ def gif(
 
     Args:
       env: the environment.
-      policy: (key, memory, obs) -> (memory, action), with its initial recurrent state as
-        `policy.memory`, if it has one.
+      policy: a `rollout.Policy`, or a function (key, episode) -> (rnn_state, action, extras)
+        without a recurrent state.
       path: of the file.
       key: seed of the episode, by default `jax.random.key(0)`.
       draw: (axes, state) draws one state on matplotlib Axes, by default `env.draw`.
@@ -84,7 +84,9 @@ def gif(
     return film if path is None else film.save(path)
 
 
-def _episode(env: Env, policy: rollout.Policy, key: jax.Array) -> tuple[Any, np.ndarray]:
+def _episode(
+    env: Env, policy: Callable[[jax.Array, rollout.Episode], tuple[Any, Any, Any]], key: jax.Array
+) -> tuple[Any, np.ndarray]:
     """States of one episode, first and last included, and the return so far.
 
     [T + 1, ...], [T + 1].
@@ -93,14 +95,15 @@ def _episode(env: Env, policy: rollout.Policy, key: jax.Array) -> tuple[Any, np.
 
     def step(episode: rollout.Episode, key: jax.Array) -> tuple[rollout.Episode, Any]:
         key_act, key_env = jax.random.split(key)
-        memory, action = policy(key_act, episode.memory, episode.obs)
-        episode = tree.replace(episode, memory=memory)
-        episode, transition = rollout.step(key_env, env, episode, action)
-        return episode, (episode.state, episode.ret, transition.done)
+        rnn_state, action, extras = policy(key_act, episode)
+        episode = tree.replace(episode, rnn_state=rnn_state)
+        episode, transition = rollout.step(key_env, env, episode, action, extras)
+        return episode, (episode.state, episode.episode_return, transition.done)
 
     @jax.jit
     def play() -> Any:
-        first = rollout.begin(key_reset, env, getattr(policy, "memory", ()))
+        rnn_state = policy.rnn_state if isinstance(policy, rollout.Policy) else ()
+        first = rollout.reset(key_reset, env, rnn_state)
         return first.state, jax.lax.scan(step, first, jax.random.split(key_play, env.max_steps))[1]
 
     first, (states, returns, done) = jax.device_get(play())

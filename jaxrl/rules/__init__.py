@@ -1,9 +1,8 @@
-"""Update rules: what turns experience into a loss."""
+"""Update rules: targets and a loss of the experience of a rollout."""
 
-from jaxrl.rules.base import Clock, UpdateRule
+from jaxrl.rules.base import Rule
 from jaxrl.rules.disco import Disco
-from jaxrl.rules.exploration import EpsilonGreedy
-from jaxrl.rules.group import GreedyBaseline, Group, LeaveOneOut, Standardized
+from jaxrl.rules.group import Advantage, GreedyBaseline, Group, LeaveOneOut, Standardized
 from jaxrl.rules.lpg import LPG
 from jaxrl.rules.lpo import LPO
 from jaxrl.rules.objectives import (
@@ -13,11 +12,14 @@ from jaxrl.rules.objectives import (
     Clip,
     FixedPenalty,
     MirrorDescent,
+    Objective,
+    Penalty,
     PolicyGradient,
 )
 from jaxrl.rules.q_lambda import QLambda
+from jaxrl.rules.stream import StreamRule
 from jaxrl.rules.surrogate import Surrogate
-from jaxrl.rules.td import TD, DQNClipped, DQNReg, SquaredError
+from jaxrl.rules.td import TD, DQNClipped, DQNReg, SquaredError, ValueLoss
 from jaxrl.rules.vtrace import VTrace
 
 __all__ = [
@@ -27,22 +29,25 @@ __all__ = [
     "SPO",
     "TD",
     "AdaptivePenalty",
+    "Advantage",
     "Clip",
-    "Clock",
     "DQNClipped",
     "DQNReg",
     "Disco",
-    "EpsilonGreedy",
     "FixedPenalty",
     "GreedyBaseline",
     "Group",
     "LeaveOneOut",
     "MirrorDescent",
+    "Objective",
+    "Penalty",
     "PolicyGradient",
     "QLambda",
+    "Rule",
     "SquaredError",
     "Standardized",
+    "StreamRule",
     "Surrogate",
-    "UpdateRule",
     "VTrace",
+    "ValueLoss",
 ]

@@ -1,143 +1,130 @@
-"""What turns experience into a loss."""
+"""The base class of update rules: targets and a loss of the experience of a rollout."""
 
+import dataclasses
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, cast
 
 import jax
-import jax.numpy as jnp
 
+from jaxrl.clock import Clock, Metrics
 from jaxrl.distributions import Distribution
 from jaxrl.env import Env
 from jaxrl.rollout import Episode, Policy, Transition, rollout
-from jaxrl.spaces import Space
-from jaxrl.tree import pytree
+from jaxrl.spaces import Box, Discrete, MultiDiscrete, Space
 
-Out = dict[
-    str, Any
-]  # a network's heads, and under "policy" the distribution over actions that they make
-Metrics = dict[str, jax.Array]
+Out = dict[str, Any]  # a network's heads, and under "policy" the distribution over actions of them
+RuleState = Any
 
 
-@pytree
-class Clock:
-    """Update `n` of a lifetime of `total`: every schedule and every rule that knows its age reads
-    this one clock.
-
-    An unbounded lifetime has an infinite `total`: its fraction stays 0.
-    """
-
-    n: jax.Array | int
-    total: jax.Array | float
-
-    @property
-    def fraction(self) -> jax.Array:
-        """How much of the life is over, 0 to 1."""
-        return jnp.minimum(jnp.asarray(self.n) / jnp.asarray(self.total, jnp.float32), 1.0)
-
-    @property
-    def log_total(self) -> jax.Array:
-        return jnp.log(jnp.asarray(self.total, jnp.float32))
-
-    def tick(self) -> "Clock":
-        return Clock(self.n + 1, self.total)
-
-
-class UpdateRule(Protocol):
-    """A pytree; its leaves are what a sweep varies and what meta-learning tunes.
+class Rule:
+    """An update rule: a pytree with leaves that a sweep varies and meta-learning tunes.
 
     `targets` reads a whole rollout once, out and batch [T, B]; `loss` is then differentiated
-    through `out`, on minibatches of any leading shape. Both see the behaviour's policy and the
-    learner's as `out["policy"]`.
+    through `out`, on minibatches of any leading shape. `out["policy"]` is the distribution over
+    actions: in `targets` that of the policy that acted, in `loss` that of the learner.
 
-    A rule may also say how actions are drawn: `policy_heads(space)` and `policy(space, out,
-    clock)`. It may say how a rollout is played: `play(key, env, explore, greedy, episodes,
-    num_steps)`; look back on an update: `settle(carry, params, read, targets)`, where `read()`
-    gives the heads after it; and ask for minibatches of trajectories [M, T] rather than of single
-    steps: `whole_trajectories = True`. One that keeps parameters of its own, as a slow copy, says
-    which: `slow(carry)`; `targets` then finds what they read of the rollout under "slow", beside
-    the learner's heads.
+    Class attributes: action_spaces, the kinds that it has a policy for; whole_trajectories, True
+    for minibatches of trajectories [M, T] rather than of single steps [M].
     """
+
+    action_spaces: tuple[type, ...] = (Discrete, MultiDiscrete, Box)
+    whole_trajectories: bool = False
 
     @property
     def heads(self) -> dict[str, int]:
-        """The heads it needs beside the policy's, and their sizes."""
-        ...
+        """The network's heads that it needs beside the policy's, and their sizes."""
+        return {}
 
-    @property
-    def gamma(self) -> Any:
-        """The discount: what a return is."""
-        ...
+    gamma: Any  # the discount of a return
 
-    def init(self, key: jax.Array, params: Any) -> Any:
-        """The rule's memory of a lifetime; () when it has none."""
-        ...
+    def init(self, key: jax.Array, params: Any) -> RuleState:
+        """Return the rule's state at the start of a training run; () without one."""
+        return ()
+
+    def policy_heads(self, space: Space) -> dict[str, int]:
+        """The heads that actions are drawn from; by default the action space's."""
+        return space.heads
+
+    def policy(self, space: Space, out: Out, clock: Clock) -> Distribution:
+        """The distribution that actions are drawn from; by default the action space's."""
+        return space.policy(out)
+
+    def play(
+        self,
+        key: jax.Array,
+        env: Env,
+        explore: Policy,
+        greedy: Policy,
+        episodes: Episode,
+        num_steps: int,
+    ) -> tuple[Episode, Episode, Transition]:
+        """Episodes as a rollout begins and ends [B], and its transitions [T, B]."""
+        return episodes, *rollout(key, env, explore, episodes, num_steps)
+
+    def target_params(self, rule_state: RuleState) -> Any:
+        """The parameters of a target network in the rule's state; None without one.
+
+        `targets` finds its heads under `out["target"]` and `next_out["target"]`.
+        """
+        return None
 
     def targets(
-        self, carry: Any, out: Out, next_out: Out, batch: Transition, clock: Clock
-    ) -> tuple[Any, Any]: ...
+        self, rule_state: RuleState, out: Out, next_out: Out, batch: Transition, clock: Clock
+    ) -> tuple[RuleState, Any]:
+        """Return the rule's state, and the targets of a rollout, leaves [T, B, ...]."""
+        raise TypeError(f"{type(self).__name__} does not define targets.")
 
     def loss(
         self, out: Out, batch: Transition, targets: Any, clock: Clock
-    ) -> tuple[jax.Array, Metrics]: ...
+    ) -> tuple[jax.Array, Metrics]:
+        """The loss of a minibatch of any leading shape, and its metrics. []."""
+        raise TypeError(f"{type(self).__name__} does not define loss.")
+
+    def post_update(
+        self, rule_state: RuleState, params: Any, forward: Callable[[], Out], targets: Any
+    ) -> RuleState:
+        """Return the rule's state after an update; `forward()` gives the heads of new `params`."""
+        return rule_state
 
 
 def check_rule(rule: Any) -> None:
-    """Refuses what stands in the place of a rule and is none, as an objective by itself."""
-    for name in ("heads", "init", "targets", "loss"):
-        if not hasattr(rule, name):
-            kind = type(rule).__name__
-            raise TypeError(
-                f"{kind} is no update rule: it has no {name!r}. Of an objective, make "
-                f"rl.Surrogate({kind}(...)); of a name "
-                "or a folder, rl.load_rule(...)."
-            )
+    """Check that a value is an update rule.
 
-
-def policy_heads(rule: Any, space: Space) -> dict[str, int]:
-    """The heads that actions are drawn from: `rule.policy_heads(space)` where a rule has a say,
-    else the action space's.
+    Raises:
+      TypeError: it is another, as an objective without its rule.
     """
-    own = getattr(rule, "policy_heads", None)
-    return space.heads if own is None else own(space)
+    if not isinstance(rule, Rule):
+        kind = type(rule).__name__
+        raise TypeError(
+            f"{kind} is no update rule, as it is no rl.Rule. Write rl.Surrogate({kind}(...)) for "
+            "an objective, rl.load_rule(...) for a name or a folder, or make your own a subclass, "
+            f"class {kind}(rl.Rule)."
+        )
 
 
-def policy(rule: Any, space: Space, out: Out, clock: Clock) -> Distribution:
-    """How actions are drawn: `rule.policy(space, out, clock)` where a rule has a say, else as the
-    action space does.
+def check_field(record: Any, name: str, kind: type, example: str) -> None:
+    """Check that a field of a rule or objective is of its base class `kind`.
+
+    Values that a user can't mean as a part (None, the placeholders of jax's transformations, which
+    rebuild dataclasses with any leaves) pass.
+
+    Raises:
+      TypeError: a function, a class, a text or another dataclass.
     """
-    own = getattr(rule, "policy", None)
-    return space.policy(out) if own is None else own(space, out, clock)
+    value = vars(record)[name]
+    is_part = callable(value) or isinstance(value, str) or dataclasses.is_dataclass(value)
+    if isinstance(value, kind) or not is_part:
+        return
+    user = f"{type(record).__name__}.{name}"
+    if isinstance(value, type) and issubclass(value, kind):
+        raise TypeError(f"{user} can't be the class {value.__name__}: write {value.__name__}(...).")
+    base = f"{kind.__module__}.{kind.__name__}"
+    raise TypeError(
+        f"{user} takes an instance of {kind.__name__}, and got {value!r}: write, say, {example}, "
+        f"or a class of your own, `class Mine({base})`, under @rl.pytree."
+    )
 
 
-def play(
-    rule: Any,
-    key: jax.Array,
-    env: Env,
-    explore: Policy,
-    greedy: Policy,
-    episodes: Episode,
-    num_steps: int,
-) -> tuple[Episode, Episode, Transition]:
-    """A rollout as the rule plays it, else on from `episodes`: these as it begins and ends [B], and
-    transitions [T, B].
-    """
-    own = getattr(rule, "play", None)
-    if own is not None:
-        return own(key, env, explore, greedy, episodes, num_steps)
-    return episodes, *rollout(key, env, explore, episodes, num_steps)
-
-
-def slow(rule: Any, carry: Any) -> Any:
-    """The parameters that a rule keeps beside the learner's: `rule.slow(carry)`; None where it
-    keeps none.
-    """
-    own = getattr(rule, "slow", None)
-    return None if own is None else own(carry)
-
-
-def settle(rule: Any, carry: Any, params: Any, read: Callable[[], Out], targets: Any) -> Any:
-    """The rule's memory after an update: what `rule.settle(carry, params, read, targets)` makes of
-    it, if there is one.
-    """
-    own = getattr(rule, "settle", None)
-    return carry if own is None else own(carry, params, read, targets)
+def num_actions(space: Space) -> int:
+    """The number of actions of a space that an algorithm found to be `Discrete`."""
+    return cast(Discrete, space).n

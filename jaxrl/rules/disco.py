@@ -1,6 +1,4 @@
-"""DiscoRL's rule: a network that was meta-trained to say what an agent's policy and predictions
-should be.
-"""
+"""DiscoRL's rule: a meta-trained network gives the targets of an agent's policy and predictions."""
 
 import os
 import pathlib
@@ -12,43 +10,47 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl import losses, returns
+from jaxrl.clock import Clock, Metrics
 from jaxrl.distributions import Categorical
 from jaxrl.losses import SignedRoot
+from jaxrl.optimizer import polyak_average
 from jaxrl.rollout import Transition
-from jaxrl.rules.base import Clock, Metrics, Out
-from jaxrl.rules.disco_network import Seen, advise, rest, shapes
-from jaxrl.spaces import Discrete
+from jaxrl.rules.base import Out, Rule, num_actions
+from jaxrl.rules.disco_network import Inputs, initial_state, meta_network, weight_shapes
+from jaxrl.spaces import Discrete, Space
 from jaxrl.tree import pytree
 
-CATEGORIES, BINS, LARGEST = (
-    600,
-    601,
-    300.0,
-)  # of y and z; of q, whose bins lie evenly in -LARGEST to LARGEST
-SCALE = SignedRoot()  # what the bins of q are of
+CATEGORIES = 600  # of y and z
+BINS, MAX_BIN = 601, 300.0  # of q: bins lie evenly from -MAX_BIN to MAX_BIN
+SCALE = SignedRoot()  # the scale of the bins of q
 
 
 @pytree
-class Memory:
-    """A lifetime's: the slow copy, the parameters that it follows next, the meta-network's state,
-    moments of advantages.
+class DiscoState:
+    """The rule's state over a training run.
+
+    target_params: of the target network. latest: the learner's parameters at the start of the
+    update, which the target network moves to next. meta_state: the recurrent state of the
+    meta-network. mean, square, weight: moving sums of advantages, their squares, and of weights.
+    [].
     """
 
-    slow: Any
+    target_params: Any
     latest: Any
-    state: tuple[jax.Array, jax.Array]
+    meta_state: tuple[jax.Array, jax.Array]
     mean: jax.Array
     square: jax.Array
     weight: jax.Array
 
 
 @pytree
-class Targets:
-    """What to become: logits of the policy [T, B, A], of y and of z at the action [T, B, 600]; and
-    q there [T, B].
+class DiscoTargets:
+    """The targets of the agent's outputs.
 
-    `next_logits` [T, B, A] are the policy's at the next observation, and `goes_on` [T, B] says
-    where there is one.
+    logits: of the policy [T, B, A]. y, z: logits, of z at the action taken [T, B, 600]. q: the
+    return of the action taken [T, B]. next_logits: the policy's at the next observation [T, B, A],
+    the target of aux_pi. continues: 1 where there is a next observation, 0 at terminal steps [T,
+    B].
     """
 
     logits: jax.Array
@@ -56,24 +58,25 @@ class Targets:
     z: jax.Array
     q: jax.Array
     next_logits: jax.Array
-    goes_on: jax.Array
+    continues: jax.Array
 
 
 @pytree
-class Disco:
+class Disco(Rule):
     """The rule of "Discovering state-of-the-art reinforcement learning algorithms" (Oh et al.,
-    2025), Disco103 its weights.
+    2025); Disco103 is its published weights.
 
-    The agent predicts y of a state and z of its actions, whose meaning is the rule's own, values q
-    of its actions (Retrace targets of a slow copy, categorical, by cross-entropy) and its policy
-    one step on (`aux_pi`). A network reads the rollout backward and says what policy, y and z
-    should become; the loss is the KL divergence from there. A recurrent state goes with it from
-    update to update.
+    The agent predicts y of a state and z of its actions, with meanings that the rule was
+    meta-trained to give them; q of its actions (categorical, with Retrace targets of a target
+    network, by cross-entropy); and its policy at the next observation (`aux_pi`). A network reads
+    the rollout backward and gives targets of the policy, y and z; the loss is the KL divergence
+    from them. Its recurrent state is carried from update to update.
 
-    One step is taken on each rollout as it was played, where the paper's agents mostly learn from
-    replay. `weights` are those of `Disco.load(path)`, a leaf each, by the names that their authors
-    gave. lam: of Retrace. slow_rate: how much of the way the slow copy goes after each update. Of
-    the loss: `value_weight` of q's, `auxiliary_weight` of aux_pi's.
+    One gradient step is taken on each rollout as it was played, where the paper's agents mostly
+    learn from a replay. `weights`: those of `Disco.load(path)`, by their authors' names. lam: of
+    Retrace. value_weight, auxiliary_weight: factors on the losses of q and of aux_pi. tau: the part
+    of the way that the target network moves after each update. moment_decay: of the moving mean and
+    variance that advantages are normalised by.
     """
 
     weights: dict[str, jax.Array]
@@ -81,33 +84,31 @@ class Disco:
     lam: float = 0.95
     value_weight: float = 0.2
     auxiliary_weight: float = 1.0
-    slow_rate: float = 0.1
+    tau: float = 0.1
     moment_decay: float = 0.99
 
     action_spaces = (Discrete,)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], **fields: Any) -> "Disco":
-        """The rule with the published weights: the file `disco_103.npz`, which its authors offer
-        for download.
+        """The rule with the weights of a file, as `disco_103.npz` of the authors' repository.
 
         Raises:
-          FileNotFoundError: it is not there.
+          FileNotFoundError: there is no such file.
           ValueError: it is another file: a name or a shape differs.
         """
         path = pathlib.Path(path).expanduser()
         if not path.is_file():
             raise FileNotFoundError(
-                f"{path} is no file. The weights are not part of this kit: download "
-                "disco_103.npz from its authors' "
-                "repository (disco_rl, of google-deepmind), and name it here."
+                f"{path} is no file. The weights are not part of this kit: download disco_103.npz "
+                "from its authors' repository (disco_rl, of google-deepmind), and write its path."
             )
         try:
             with np.load(path, allow_pickle=False) as file:
                 weights = {name: jnp.asarray(file[name]) for name in file.files}
         except (ValueError, OSError) as error:
             raise ValueError(f"{path} holds no plain arrays: {error}") from error
-        found, known = {name: x.shape for name, x in weights.items()}, shapes()
+        found, known = {name: x.shape for name, x in weights.items()}, weight_shapes()
         if found != known:
             name = min(set(found.items()) ^ set(known.items()))[0]
             raise ValueError(
@@ -118,123 +119,133 @@ class Disco:
 
     @classmethod
     def random(cls, key: jax.Array, **fields: Any) -> "Disco":
-        """Weights of the same shapes before any meta-training: variance 1 / inputs."""
-        draw = lambda i, shape: (
-            jax.random.normal(jax.random.fold_in(key, i), shape) * shape[-2] ** -0.5
-        )
-        sizes = enumerate(shapes().items())
-        return cls(
-            {
-                name: draw(i, shape) if len(shape) > 1 else jnp.zeros(shape)
-                for i, (name, shape) in sizes
-            },
-            **fields,
-        )
+        """Random weights of the same shapes, of variance 1 / inputs; biases are 0."""
+        weights = {}
+        for i, (name, shape) in enumerate(weight_shapes().items()):
+            weights[name] = jnp.zeros(shape)
+            if len(shape) > 1:
+                normal = jax.random.normal(jax.random.fold_in(key, i), shape)
+                weights[name] = normal * shape[-2] ** -0.5
+        return cls(weights, **fields)
 
     @property
     def heads(self) -> dict[str, int]:
         return {"y": CATEGORIES}
 
-    def policy_heads(self, space: Discrete) -> dict[str, int]:
-        """Those of each action are flat: [A * size]."""
-        return space.heads | {
-            "z": space.n * CATEGORIES,
-            "q": space.n * BINS,
-            "aux_pi": space.n * space.n,
-        }
+    def policy_heads(self, space: Space) -> dict[str, int]:
+        """The policy's head and those with outputs for each action, flat: [A * size]."""
+        n = num_actions(space)
+        return space.heads | {"z": n * CATEGORIES, "q": n * BINS, "aux_pi": n * n}
 
-    def init(self, key: jax.Array, params: Any) -> Memory:
+    def init(self, key: jax.Array, params: Any) -> DiscoState:
         zero = jnp.float32(0.0)
-        return Memory(
-            jax.tree.map(jnp.copy, params), jax.tree.map(jnp.copy, params), rest(), zero, zero, zero
+        return DiscoState(
+            target_params=jax.tree.map(jnp.copy, params),
+            latest=jax.tree.map(jnp.copy, params),
+            meta_state=initial_state(),
+            mean=zero,
+            square=zero,
+            weight=zero,
         )
 
-    def slow(self, carry: Memory) -> Any:
-        return carry.slow
+    def target_params(self, rule_state: DiscoState) -> Any:
+        return rule_state.target_params
 
     def targets(
-        self, carry: Memory, out: Out, next_out: Out, batch: Transition, clock: Clock
-    ) -> tuple[Memory, Targets]:
-        """What the network makes of a rollout [T, B], and what the values should be."""
-        chance, next_chance, slow_chance = (
-            jax.nn.softmax(x["logits"]) for x in (out, next_out, out["slow"])
+        self, rule_state: DiscoState, out: Out, next_out: Out, batch: Transition, clock: Clock
+    ) -> tuple[DiscoState, DiscoTargets]:
+        """The meta-network's targets of a rollout, and Retrace returns. [T, B]."""
+        target_out, next_target_out = out["target"], next_out["target"]
+        pi, next_pi, target_pi = (jax.nn.softmax(x["logits"]) for x in (out, next_out, target_out))
+        target_q, next_target_q = q_values(target_out), q_values(next_target_out)
+        target_value = jnp.sum(pi * target_q, -1)
+        next_target_value = jnp.sum(next_pi * next_target_q, -1)
+        q = returns.batched(self.retrace, num_arrays=5)(
+            batch.reward,
+            _at(target_q, batch.action),
+            next_target_value,
+            batch.terminated,
+            batch.done,
         )
-        slow_q, next_slow_q = values(out["slow"]), values(next_out["slow"])
-        slow_value, next_slow_value = (
-            jnp.sum(chance * slow_q, -1),
-            jnp.sum(next_chance * next_slow_q, -1),
-        )
-        retrace = jax.vmap(self.retrace, in_axes=1, out_axes=1)
-        q = retrace(batch, _at(slow_q, batch.action), next_slow_value)
-        advantage, advantages = q - slow_value, slow_q - slow_value[..., None]
-        keep = self.moment_decay
-        mean = keep * carry.mean + (1.0 - keep) * advantage.mean()
-        square = keep * carry.square + (1.0 - keep) * jnp.mean(advantage**2)
-        weight = keep * carry.weight + (1.0 - keep)
+        advantage, advantages = q - target_value, target_q - target_value[..., None]
+        decay = self.moment_decay
+        mean = decay * rule_state.mean + (1.0 - decay) * advantage.mean()
+        square = decay * rule_state.square + (1.0 - decay) * jnp.mean(advantage**2)
+        weight = decay * rule_state.weight + (1.0 - decay)
         centre = mean / weight
-        spread = jnp.sqrt(jnp.maximum(square / weight - centre**2, 0.0) + 1e-12) + 1e-6
+        scale = jnp.sqrt(jnp.maximum(square / weight - centre**2, 0.0) + 1e-12) + 1e-6
         data = {
-            "chance": chance,
-            "next_chance": next_chance,
-            "slow_chance": slow_chance,
-            "value": jnp.sum(chance * values(out), -1),
-            "next_value": jnp.sum(next_chance * values(next_out), -1),
+            "pi": pi,
+            "next_pi": next_pi,
+            "target_pi": target_pi,
+            "value": jnp.sum(pi * q_values(out), -1),
+            "next_value": jnp.sum(next_pi * q_values(next_out), -1),
             "advantage": advantage,
-            "scaled_advantage": (advantage - centre) / spread,
-            "slow_q": slow_q,
+            "scaled_advantage": (advantage - centre) / scale,
+            "target_q": target_q,
             "advantages": advantages,
-            "scaled_advantages": (advantages - centre) / spread,
+            "scaled_advantages": (advantages - centre) / scale,
             "reward": batch.reward,
             "terminated": batch.terminated.astype(jnp.float32),
         }
-        said = {
+        outputs = {
+            "": out,
+            "next_": next_out,
+            "target_": target_out,
+            "next_target_": next_target_out,
+        }
+        predictions = {
             f"{name}{head}": jax.nn.softmax(_per_category(x[head]))
-            for name, x in {
-                "": out,
-                "next_": next_out,
-                "slow_": out["slow"],
-                "next_slow_": next_out["slow"],
-            }.items()
+            for name, x in outputs.items()
             for head in ("y", "z")
         }
-        data = jax.lax.stop_gradient(
-            data
-        )  # predictions are not: through them the network learns what they should mean
-        advice, state = advise(
-            self.weights, carry.state, Seen(**data, **said, action=batch.action, done=batch.done)
+        # no gradient through data; through predictions, the network learns what they should mean
+        data = jax.lax.stop_gradient(data)
+        inputs = Inputs(**data, **predictions, action=batch.action, done=batch.done)
+        (logits, y, z), meta_state = meta_network(self.weights, rule_state.meta_state, inputs)
+        continues = 1.0 - batch.terminated
+        q, next_logits = jax.lax.stop_gradient((q, next_out["logits"]))
+        new_state = DiscoState(
+            target_params=rule_state.target_params,
+            latest=rule_state.latest,
+            meta_state=meta_state,
+            mean=mean,
+            square=square,
+            weight=weight,
         )
-        goes_on = 1.0 - batch.terminated
-        targets = Targets(*advice, *jax.lax.stop_gradient((q, next_out["logits"])), goes_on)
-        return Memory(carry.slow, carry.latest, state, mean, square, weight), targets
+        return new_state, DiscoTargets(logits, y, z, q, next_logits, continues)
 
-    def retrace(self, batch: Transition, q: jax.Array, next_value: jax.Array) -> jax.Array:
-        """Retrace returns of one trajectory (Munos et al., 2016), of what was played with the
-        policy as it is. [T].
+    def retrace(
+        self,
+        reward: jax.Array,
+        q: jax.Array,
+        next_value: jax.Array,
+        terminated: jax.Array,
+        done: jax.Array,
+    ) -> jax.Array:
+        """Retrace returns of one trajectory (Munos et al., 2016), on policy: all ratios are 1. [T].
 
-        q: of the actions, by the slow copy; next_value: at the next observation.
+        q: of the actions taken, by the target network. next_value: of the next observations.
         """
-        trace = self.gamma * self.lam * jnp.where(batch.done.at[-1].set(True), 0.0, 1.0)
-        own = (
-            batch.reward
-            + self.gamma * (1.0 - batch.terminated) * next_value
-            - trace * jnp.roll(q, -1)
-        )
-        return returns.accumulate(own, trace)
+        trace = self.gamma * self.lam * jnp.where(done.at[-1].set(True), 0.0, 1.0)
+        term = reward + self.gamma * (1.0 - terminated) * next_value - trace * jnp.roll(q, -1)
+        return returns.accumulate(term, trace)
 
     def loss(
-        self, out: Out, batch: Transition, targets: Targets, clock: Clock
+        self, out: Out, batch: Transition, targets: DiscoTargets, clock: Clock
     ) -> tuple[jax.Array, Metrics]:
-        """The loss of a minibatch, any leading shape, and what describes the update. []."""
-        pick = lambda head: _at(out[head].reshape(*out["logits"].shape, -1), batch.action)
-        distance = lambda target, logits: Categorical(target).kl(Categorical(logits)).mean()
-        policy_loss = distance(targets.logits, out["logits"])
-        prediction_loss = distance(targets.y, out["y"]) + distance(targets.z, pick("z"))
-        auxiliary = (
-            Categorical(targets.next_logits).kl(Categorical(pick("aux_pi"))) * targets.goes_on
-        )
-        value_loss = -jnp.mean(
-            jnp.sum(_two_bins(SCALE(targets.q)) * jax.nn.log_softmax(pick("q")), -1)
-        )
+
+        def at_action(head: str) -> jax.Array:
+            return _at(out[head].reshape(*out["logits"].shape, -1), batch.action)
+
+        def kl(target: jax.Array, logits: jax.Array) -> jax.Array:
+            return Categorical(target).kl(Categorical(logits))
+
+        policy_loss = kl(targets.logits, out["logits"]).mean()
+        prediction_loss = kl(targets.y, out["y"]).mean() + kl(targets.z, at_action("z")).mean()
+        auxiliary = kl(targets.next_logits, at_action("aux_pi")) * targets.continues
+        target_bins, log_bins = _two_bins(SCALE(targets.q)), jax.nn.log_softmax(at_action("q"))
+        value_loss = -jnp.mean(jnp.sum(target_bins * log_bins, -1))
         loss = (
             policy_loss
             + prediction_loss
@@ -251,32 +262,41 @@ class Disco:
             "entropy": Categorical(out["logits"]).entropy().mean(),
         }
 
-    def settle(
-        self, carry: Memory, params: Any, read: Callable[[], Out], targets: Targets
-    ) -> Memory:
-        """The slow copy follows what the update began with, as its authors' does."""
-        slow = jax.tree.map(
-            lambda slow, fast: slow + self.slow_rate * (fast - slow), carry.slow, carry.latest
+    def post_update(
+        self,
+        rule_state: DiscoState,
+        params: Any,
+        forward: Callable[[], Out],
+        targets: DiscoTargets,
+    ) -> DiscoState:
+        """Return the state with the target network moved towards the parameters at the start of the
+        update, as in the authors' code.
+        """
+        return DiscoState(
+            target_params=polyak_average(rule_state.target_params, rule_state.latest, self.tau),
+            latest=params,
+            meta_state=rule_state.meta_state,
+            mean=rule_state.mean,
+            square=rule_state.square,
+            weight=rule_state.weight,
         )
-        return Memory(slow, params, carry.state, carry.mean, carry.square, carry.weight)
 
 
-def values(out: Out) -> jax.Array:
-    """What the bins of q say of each action. [..., A]."""
-    chance = jax.nn.softmax(out["q"].reshape(*out["logits"].shape, BINS))
-    return SCALE.inverse(jnp.einsum("...k,k->...", chance, jnp.linspace(-LARGEST, LARGEST, BINS)))
+def q_values(out: Out) -> jax.Array:
+    """The mean of the distribution over bins that the head "q" gives each action. [..., A]."""
+    p = jax.nn.softmax(out["q"].reshape(*out["logits"].shape, BINS))
+    return SCALE.inverse(jnp.einsum("...k,k->...", p, jnp.linspace(-MAX_BIN, MAX_BIN, BINS)))
 
 
 def _two_bins(x: jax.Array) -> jax.Array:
-    """Each number as chances of the two bins beside it. [..., BINS]."""
-    support = jnp.linspace(-LARGEST, LARGEST, BINS)
-    return jax.vmap(lambda x: losses.project(jnp.ones(1), x[None], support))(x.ravel()).reshape(
-        *x.shape, BINS
-    )
+    """Each number as a distribution over the two bins around it. [..., BINS]."""
+    support = jnp.linspace(-MAX_BIN, MAX_BIN, BINS)
+    project = jax.vmap(lambda x: losses.project(jnp.ones(1), x[None], support))
+    return project(x.ravel()).reshape(*x.shape, BINS)
 
 
 def _per_category(x: jax.Array) -> jax.Array:
-    """y as it is [..., 600], z by actions [..., A, 600]."""
+    """y unchanged [..., 600]; z with an axis of actions [..., A, 600]."""
     return x if x.shape[-1] == CATEGORIES else x.reshape(*x.shape[:-1], -1, CATEGORIES)
 
 

@@ -1,80 +1,84 @@
-"""DiscoRL's meta-network as plain functions of its published weights, which keep the names that
-their authors gave.
+"""DiscoRL's meta-network as plain functions of its published weights, under their authors' names.
 
-Oh et al. (2025), as published: an LSTM reads backward what is seen of each step, and a state of the
-lifetime makes a gate that multiplies it; a second network sums a rollout up into that state.
+Oh et al. (2025), as published: an LSTM reads a rollout backward, and its outputs are multiplied by
+a gate that the meta-RNN computes; the meta-RNN is an LSTM that reads a summary of each rollout,
+once an update.
 """
 
 import jax
 import jax.numpy as jnp
 
-from jaxrl import tree
+from jaxrl import returns, tree
+from jaxrl.q_values import action_values
 from jaxrl.tree import pytree
 
 Weights = dict[str, jax.Array]
-State = tuple[jax.Array, jax.Array]  # of an LSTM: what it shows, and what it keeps
-LIFE = "lstm/~/meta_lstm/~unroll"  # where the second network's weights are
+State = tuple[jax.Array, jax.Array]  # of an LSTM: hidden and cell
+META_RNN = "lstm/~/meta_lstm/~unroll"  # the prefix of its weights' names
 
 
 @pytree
-class Seen:
-    """What the network sees of a rollout: [T, B], chances and values of actions [T, B, A], y [T, B,
-    600], z [T, B, A, 600].
+class Inputs:
+    """The meta-network's inputs for a rollout.
 
-    `slow_` is the slow copy's; `next_` is at the next observation; y and z are chances too.
+    Numbers [T, B]; probabilities `pi` and values of actions [T, B, A]; the agent's predictions as
+    probabilities, y [T, B, 600] and z [T, B, A, 600]. `target_`: of the target network; `next_`: at
+    the next observation.
     """
 
     action: jax.Array
     reward: jax.Array
     terminated: jax.Array
     done: jax.Array
-    chance: jax.Array
-    next_chance: jax.Array
-    slow_chance: jax.Array
+    pi: jax.Array
+    next_pi: jax.Array
+    target_pi: jax.Array
     value: jax.Array
     next_value: jax.Array
     advantage: jax.Array
     scaled_advantage: jax.Array
-    slow_q: jax.Array
+    target_q: jax.Array
     advantages: jax.Array
     scaled_advantages: jax.Array
     y: jax.Array
     next_y: jax.Array
-    slow_y: jax.Array
-    next_slow_y: jax.Array
+    target_y: jax.Array
+    next_target_y: jax.Array
     z: jax.Array
     next_z: jax.Array
-    slow_z: jax.Array
-    next_slow_z: jax.Array
+    target_z: jax.Array
+    next_target_z: jax.Array
 
 
-def advise(
-    w: Weights, state: State, seen: Seen
+def meta_network(
+    w: Weights, state: State, inputs: Inputs
 ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], State]:
-    """Logits of what policy [T, B, A], y and z (at the action) [T, B, 600] should become; and the
-    lifetime's next state.
+    """Logits of the targets of the policy [T, B, A], and of y and z (at the action taken)
+    [T, B, 600]; and the meta-RNN's next state.
     """
-    x, by_action = _features(w, "lstm", seen)
-    backward = jax.vmap(_lstm_backward, in_axes=(None, 1, 1), out_axes=1)
-    x = backward(w, x, seen.done)
+    x, action_features = _features(w, "lstm", inputs)
+    x = returns.batched(lambda x, done: _lstm_backward(w, x, done))(x, inputs.done)
     gate = _linear(w, "lstm/linear", state[0])
     x = x * jnp.broadcast_to(gate, x.shape)
     y, z = _linear(w, "lstm/linear_2", x), _linear(w, "lstm/linear_3", x)
-    spread = jnp.broadcast_to(x[..., None, :], (*by_action.shape[:-1], x.shape[-1]))
-    mixed = _mix(w, "lstm/sequential_1/conv1_d", jnp.concatenate([spread, by_action], -1))
+    each_action = jnp.broadcast_to(x[..., None, :], (*action_features.shape[:-1], x.shape[-1]))
+    mixed = _mix(
+        w, "lstm/sequential_1/conv1_d", jnp.concatenate([each_action, action_features], -1)
+    )
     logits = _linear(w, "lstm/linear_4", mixed)[..., 0]
-    summary, _ = _features(w, LIFE, seen)
-    parts = [summary, _linear(w, "lstm/linear_1", x), _mlp(w, f"{LIFE}/mlp", jax.nn.softmax(y))]
-    mean = _linear(w, f"{LIFE}/mlp_2/~/linear_0", jnp.concatenate(parts, -1)).mean((0, 1))
-    return (logits, y, z), _lstm(w, f"{LIFE}/lstm/linear", state, mean)
+    summary, _ = _features(w, META_RNN, inputs)
+    y_summary = _mlp(w, f"{META_RNN}/mlp", jax.nn.softmax(y))
+    parts = jnp.concatenate([summary, _linear(w, "lstm/linear_1", x), y_summary], -1)
+    mean = _linear(w, f"{META_RNN}/mlp_2/~/linear_0", parts).mean((0, 1))
+    return (logits, y, z), _lstm(w, f"{META_RNN}/lstm/linear", state, mean)
 
 
-def rest() -> State:
-    """The state at the start of a life."""
+def initial_state() -> State:
+    """The meta-RNN's state at the start of a training run."""
     return jnp.zeros(128), jnp.zeros(128)
 
 
-def shapes() -> dict[str, tuple[int, ...]]:
+def weight_shapes() -> dict[str, tuple[int, ...]]:
     """The names and shapes of all weights."""
     sizes: dict[str, tuple[int, ...]] = {
         "lstm/linear": (128, 256),
@@ -84,64 +88,70 @@ def shapes() -> dict[str, tuple[int, ...]]:
         "lstm/linear_4": (16, 1),
         "lstm/lstm/linear": (27 + 256, 4 * 256),
         "lstm/sequential_1/conv1_d": (1, 2 * (256 + 2), 16),
-        f"{LIFE}/lstm/linear": (16 + 128, 4 * 128),
-        f"{LIFE}/mlp_2/~/linear_0": (29, 16),
+        f"{META_RNN}/lstm/linear": (16 + 128, 4 * 128),
+        f"{META_RNN}/mlp_2/~/linear_0": (29, 16),
     }
-    for home in ("lstm", LIFE):
+    for prefix in ("lstm", META_RNN):
         for net in ("mlp", "mlp_1"):
-            sizes |= {f"{home}/{net}/~/linear_0": (600, 16), f"{home}/{net}/~/linear_1": (16, 1)}
-        sizes |= {
-            f"{home}/sequential/conv1_d": (1, 2 * 9, 16),
-            f"{home}/sequential/conv1_d_1": (1, 2 * 16, 2),
-        }
-    return {f"{name}/w": shape for name, shape in sizes.items()} | {
-        f"{name}/b": shape[-1:] for name, shape in sizes.items()
-    }
+            sizes[f"{prefix}/{net}/~/linear_0"] = (600, 16)
+            sizes[f"{prefix}/{net}/~/linear_1"] = (16, 1)
+        sizes[f"{prefix}/sequential/conv1_d"] = (1, 2 * 9, 16)
+        sizes[f"{prefix}/sequential/conv1_d_1"] = (1, 2 * 16, 2)
+    kernels = {f"{name}/w": shape for name, shape in sizes.items()}
+    return kernels | {f"{name}/b": shape[-1:] for name, shape in sizes.items()}
 
 
-# ------------------------------------------------------------------------------------ what it reads
+# ------------------------------------------------------------------------------------------- inputs
 
 
-def _features(w: Weights, home: str, seen: Seen) -> tuple[jax.Array, jax.Array]:
-    """The numbers that describe each step [T, B, 27], and each action there [T, B, A, 2]."""
-    y_net = lambda y: _mlp(w, f"{home}/mlp", y)[..., 0]
-    z_net = lambda z: _mlp(w, f"{home}/mlp_1", z)[..., 0]
-    at_action = lambda x: jnp.take_along_axis(x, seen.action[..., None], -1)[..., 0]
-    z, next_z, slow_z, next_slow_z = map(
-        z_net, (seen.z, seen.next_z, seen.slow_z, seen.next_slow_z)
-    )
+def _features(w: Weights, prefix: str, inputs: Inputs) -> tuple[jax.Array, jax.Array]:
+    """The features of each step [T, B, 27], and of each action there [T, B, A, 2]."""
+    y_net = lambda y: _mlp(w, f"{prefix}/mlp", y)[..., 0]
+    z_net = lambda z: _mlp(w, f"{prefix}/mlp_1", z)[..., 0]
+    z, next_z = z_net(inputs.z), z_net(inputs.next_z)
+    target_z, next_target_z = z_net(inputs.target_z), z_net(inputs.next_target_z)
 
-    def views(z: jax.Array, next_z: jax.Array) -> list[jax.Array]:
-        mean = [
-            jnp.sum(chance * x, -1) for chance, x in ((seen.chance, z), (seen.next_chance, next_z))
-        ]
-        return [at_action(z), *mean, z.max(-1), next_z.max(-1)]
+    def at_action(x: jax.Array) -> jax.Array:
+        return action_values(x, inputs.action)
 
-    played = at_action(seen.chance)
+    def summaries(z: jax.Array, next_z: jax.Array) -> list[jax.Array]:
+        mean, next_mean = jnp.sum(inputs.pi * z, -1), jnp.sum(inputs.next_pi * next_z, -1)
+        return [at_action(z), mean, next_mean, z.max(-1), next_z.max(-1)]
+
+    pi_action = at_action(inputs.pi)
     steps = [
-        *(played, played),  # the learner's chance of the action and the actor's, which are one here
-        *(_log(seen.reward), 1.0 - seen.terminated),
-        *(_log(seen.value), _log(seen.next_value), _log(seen.advantage), seen.scaled_advantage),
-        at_action(seen.slow_chance),
-        *map(y_net, (seen.y, seen.next_y, seen.slow_y, seen.next_slow_y)),
-        *views(z, next_z),
-        *views(slow_z, next_slow_z),
+        pi_action,  # under the learner's policy
+        pi_action,  # under the policy that acted, which is the same here
+        _log(inputs.reward),
+        1.0 - inputs.terminated,
+        _log(inputs.value),
+        _log(inputs.next_value),
+        _log(inputs.advantage),
+        inputs.scaled_advantage,
+        at_action(inputs.target_pi),
+        y_net(inputs.y),
+        y_net(inputs.next_y),
+        y_net(inputs.target_y),
+        y_net(inputs.next_target_y),
+        *summaries(z, next_z),
+        *summaries(target_z, next_target_z),
     ]
-    taken = jax.nn.one_hot(seen.action, z.shape[-1])
-    of_actions = [
-        seen.chance,
-        seen.chance,
-        seen.slow_chance,
+    actions = [
+        inputs.pi,
+        inputs.pi,
+        inputs.target_pi,
         z,
-        slow_z,
-        _log(seen.slow_q),
-        _log(seen.advantages),
+        target_z,
+        _log(inputs.target_q),
+        _log(inputs.advantages),
+        inputs.scaled_advantages,
+        jax.nn.one_hot(inputs.action, z.shape[-1]),
     ]
-    actions = jnp.stack([*of_actions, seen.scaled_advantages, taken], -1)
+    mixed = jnp.stack(actions, -1)
     for name in ("conv1_d", "conv1_d_1"):
-        actions = _mix(w, f"{home}/sequential/{name}", actions)
-    one = jnp.take_along_axis(actions, seen.action[..., None, None], -2)[..., 0, :]
-    return jnp.concatenate([jnp.stack(steps, -1), actions.mean(-2), one], -1), actions
+        mixed = _mix(w, f"{prefix}/sequential/{name}", mixed)
+    taken = jnp.take_along_axis(mixed, inputs.action[..., None, None], -2)[..., 0, :]
+    return jnp.concatenate([jnp.stack(steps, -1), mixed.mean(-2), taken], -1), mixed
 
 
 def _log(x: jax.Array) -> jax.Array:
@@ -161,33 +171,30 @@ def _mlp(w: Weights, name: str, x: jax.Array) -> jax.Array:
 
 
 def _mix(w: Weights, name: str, x: jax.Array) -> jax.Array:
-    """A layer over each action and the mean of all, so that their order says nothing. [..., A,
-    n].
-    """
+    """A layer over each action and the mean of all, equivariant to their order. [..., A, n]."""
     mean = jnp.broadcast_to(x.mean(-2, keepdims=True), x.shape)
     return jax.nn.relu(_linear(w, name, jnp.concatenate([x, mean], -1)))
 
 
 def _lstm(w: Weights, name: str, state: State, x: jax.Array) -> State:
-    """One step of Haiku's LSTM: gates in the order input, new, forget, output, the forget gate's
-    bias 1 higher.
+    """One step of Haiku's LSTM: gates in the order input, new, forget, output, with 1 added to the
+    forget gate.
     """
     hidden, cell = state
-    write, new, forget, show = jnp.split(_linear(w, name, jnp.concatenate([x, hidden])), 4)
+    write, new, forget, output = jnp.split(_linear(w, name, jnp.concatenate([x, hidden])), 4)
     cell = jax.nn.sigmoid(forget + 1.0) * cell + jax.nn.sigmoid(write) * jnp.tanh(new)
-    return jax.nn.sigmoid(show) * jnp.tanh(cell), cell
+    return jax.nn.sigmoid(output) * jnp.tanh(cell), cell
 
 
 def _lstm_backward(w: Weights, x: jax.Array, done: jax.Array) -> jax.Array:
-    """The LSTM from the last step of a trajectory [T, n] to the first, empty at each episode's end.
-
-    [T, 256].
+    """The hidden states of the LSTM from the last step of a trajectory [T, n] to the first, reset
+    at each episode's end. [T, 256].
     """
-    empty = jnp.zeros(256), jnp.zeros(256)
+    zeros = jnp.zeros(256), jnp.zeros(256)
 
-    def step(state: State, now: tuple[jax.Array, jax.Array]) -> tuple[State, jax.Array]:
-        x, done = now
-        state = _lstm(w, "lstm/lstm/linear", tree.where(done, empty, state), x)
+    def step(state: State, row: tuple[jax.Array, jax.Array]) -> tuple[State, jax.Array]:
+        x, done = row
+        state = _lstm(w, "lstm/lstm/linear", tree.where(done, zeros, state), x)
         return state, state[0]
 
-    return jax.lax.scan(step, empty, (x, done), reverse=True)[1]
+    return jax.lax.scan(step, zeros, (x, done), reverse=True)[1]

@@ -1,8 +1,7 @@
-"""Advantages from siblings: episodes that begin in one and the same state, without a value
-function.
+"""Advantages among episodes that start from the same reset state, without a value function.
 
-A state is a pytree, so that a reset can be copied: what differs between the returns of a group is
-luck and actions alone.
+A state is a pytree, so that a reset can be copied: the returns of a group differ by the random
+numbers of the environment and the actions only.
 """
 
 from collections.abc import Callable
@@ -13,94 +12,115 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl import returns, rollout
+from jaxrl.clock import Clock, Metrics
 from jaxrl.env import Env
 from jaxrl.rollout import Episode, Policy, Transition
-from jaxrl.rules.base import Clock, Metrics, Out
-from jaxrl.rules.objectives import PolicyGradient
-from jaxrl.rules.surrogate import Targets, kept, policy_loss, settle
+from jaxrl.rules.base import Out, Rule, RuleState, check_field
+from jaxrl.rules.objectives import Objective, Penalty, PolicyGradient
+from jaxrl.rules.surrogate import (
+    SurrogateTargets,
+    penalty_post_update,
+    penalty_targets,
+    policy_loss,
+)
 from jaxrl.tree import pytree, replace, static
 
 
-@pytree
-class LeaveOneOut:
-    """A return less the mean of the others' (RLOO; Kool et al., 2019; Ahmadian et al., 2024). [G,
-    K].
+class Advantage:
+    """Base class of the advantages of a group: a pytree that is called with its returns.
+
+    num_greedy: how many of each group's episodes, its last ones, the greedy policy plays. They are
+    a baseline and no experience.
     """
 
-    def __call__(self, ret: jax.Array) -> jax.Array:
-        num = ret.shape[1]
-        return (ret - ret.mean(1, keepdims=True)) * (num / (num - 1))
+    num_greedy: int = 0
+
+    def __call__(self, episode_return: jax.Array) -> jax.Array:
+        """The advantage of each episode. [G, K], of returns of G groups of K episodes [G, K]."""
+        raise TypeError(f"{type(self).__name__} does not define __call__(self, episode_return).")
 
 
 @pytree
-class Standardized:
+class LeaveOneOut(Advantage):
+    """A return less the mean of the group's other returns (RLOO; Kool et al., 2019; Ahmadian et
+    al., 2024). [G, K].
+    """
+
+    def __call__(self, episode_return: jax.Array) -> jax.Array:
+        num = episode_return.shape[1]
+        return (episode_return - episode_return.mean(1, keepdims=True)) * (num / (num - 1))
+
+
+@pytree
+class Standardized(Advantage):
     """A return less the group's mean, over its standard deviation (GRPO; Shao et al., 2024, section
     4.1.2). [G, K].
     """
 
-    def __call__(self, ret: jax.Array) -> jax.Array:
-        return (ret - ret.mean(1, keepdims=True)) * jax.lax.rsqrt(ret.var(1, keepdims=True) + 1e-8)
+    def __call__(self, episode_return: jax.Array) -> jax.Array:
+        centred = episode_return - episode_return.mean(1, keepdims=True)
+        return centred * jax.lax.rsqrt(episode_return.var(1, keepdims=True) + 1e-8)
 
 
 @pytree
-class GreedyBaseline:
+class GreedyBaseline(Advantage):
     """A return less that of the greedy policy, the group's last episode (ReMax; Li et al., 2024).
     [G, K].
     """
 
     num_greedy = 1
 
-    def __call__(self, ret: jax.Array) -> jax.Array:
-        return ret - ret[:, -1:]
+    def __call__(self, episode_return: jax.Array) -> jax.Array:
+        return episode_return - episode_return[:, -1:]
 
 
 def fork(key: jax.Array, env: Env, episodes: Episode, group_size: int) -> Episode:
-    """New episodes in place of `episodes` [B]: `group_size` neighbours share a reset state."""
+    """New episodes in place of `episodes` [B]: `group_size` neighbours share a reset state. [B]."""
     copies = np.arange(episodes.length.shape[0]) // group_size
-    rest = jax.tree.map(lambda x: jnp.zeros_like(x[0]), episodes.memory)
-    fresh = jax.vmap(lambda key: rollout.begin(key, env, rest))(
+    rnn_state = jax.tree.map(lambda x: jnp.zeros_like(x[0]), episodes.rnn_state)
+    starts = jax.vmap(lambda key: rollout.reset(key, env, rnn_state))(
         jax.random.split(key, copies[-1] + 1)
     )
-    return jax.tree.map(lambda x: x[copies], fresh)
+    return jax.tree.map(lambda x: x[copies], starts)
 
 
 @pytree
-class Group:
+class Group(Rule):
     """The policy gradient, or another objective, with advantages among `group_size` episodes from
     the same reset state.
 
-    Each update plays from new resets, a group's members side by side, each with random numbers of
-    its own. Only the first episode of each environment counts: whole ones where `num_steps` is at
-    least the environment's `max_steps`, and the steps after it are thrown away. A smaller
-    `num_steps` cuts episodes: their return is what they had until then, as if nothing followed
-    (there is no value function to say what does).
+    Each update starts with new resets. The episodes of a group are neighbouring environments, with
+    different random numbers. Only the first episode of each environment counts: a whole one where
+    `num_steps` is at least the environment's `max_steps`; the steps after it are ignored. A smaller
+    `num_steps` cuts episodes: their return is the sum so far, without a bootstrap (there is no
+    value function).
 
-    advantage: of returns [G, K]; all steps of an episode share its. per_episode: each episode
-    counts the same, its steps a share of it (as GRPO's); else each step counts the same (as the
-    policy gradient's). gamma: of the return. penalty: of how far the policy moves from that which
-    played; None for none.
+    advantage: of returns [G, K]; all steps of an episode have its advantage. per_episode: True to
+    weight each episode alike, and its steps equally within it (GRPO); else each step alike (the
+    policy gradient). gamma: of the return. penalty: on the distance between the old policy and the
+    new one, or None.
     """
 
-    objective: Any = PolicyGradient()
-    advantage: Any = LeaveOneOut()
+    objective: Objective = PolicyGradient()
+    advantage: Advantage = LeaveOneOut()
     gamma: float = 1.0
     entropy_weight: float = 0.0
     per_episode: bool = False
-    penalty: Any = None
+    penalty: Penalty | None = None
     group_size: int = static(default=4)
 
     def __post_init__(self) -> None:
+        check_field(self, "objective", Objective, "rl.Clip(0.2)")
+        check_field(self, "advantage", Advantage, "rl.rules.LeaveOneOut()")
+        check_field(self, "penalty", Penalty, "rl.rules.FixedPenalty(0.1)")
         if not isinstance(self.group_size, int | np.integer) or self.group_size < 2:
             raise ValueError(
                 f"group_size={self.group_size!r}: advantages are among two episodes or more; "
                 "write, say, 4."
             )
 
-    @property
-    def heads(self) -> dict[str, int]:
-        return {}
-
-    def init(self, key: jax.Array, params: Any) -> Any:
+    def init(self, key: jax.Array, params: Any) -> RuleState:
+        """Return the penalty's state; () without one."""
         return () if self.penalty is None else self.penalty.init()
 
     def play(
@@ -112,82 +132,88 @@ class Group:
         episodes: Episode,
         num_steps: int,
     ) -> tuple[Episode, Episode, Transition]:
-        """Episodes as they begin and as they end [B], and the transitions [T, B].
+        """Episodes at the start and at the end of a rollout [B], and its transitions [T, B].
 
-        Each environment is done once at most, and rewarded no more after it; a greedy one never is,
-        so that its return is not taken for the learner's.
+        An environment ends at most one episode, and its rewards are 0 after it. One that the greedy
+        policy plays ends none, so that its return is not reported as the learner's.
         """
         key_reset, *keys = jax.random.split(key, 3)
-        num = episodes.length.shape[0]
-        if num % self.group_size:
+        num_envs = episodes.length.shape[0]
+        if num_envs % self.group_size:
             options = ", ".join(str(self.group_size * k) for k in (1, 2, 4))
             raise ValueError(
-                f"group_size={self.group_size} does not divide num_envs={num} (ReMax's greedy "
-                "ones are counted): write, "
-                f"say, num_envs={options}."
+                f"group_size={self.group_size} does not divide num_envs={num_envs} (ReMax's greedy "
+                f"episodes are counted): write, say, num_envs={options}."
             )
-        begun = fork(key_reset, env, episodes, self.group_size)
-        judged = self._greedy(num)
-        parts = [np.flatnonzero(~judged), np.flatnonzero(judged)]
-        played = [
-            rollout.rollout(
-                key, env, policy, jax.tree.map(lambda x, part=part: x[part], begun), num_steps
-            )
-            for key, policy, part in zip(keys, (explore, greedy), parts, strict=True)
-            if len(part)
-        ]
-        order = np.argsort(np.concatenate(parts))
-        ended = jax.tree.map(
-            lambda *x: jnp.concatenate(x)[order], *(episodes for episodes, _ in played)
+        start = fork(key_reset, env, episodes, self.group_size)
+        is_greedy = self._is_greedy(num_envs)
+        columns = [np.flatnonzero(~is_greedy), np.flatnonzero(is_greedy)]
+        played = []
+        for key_play, policy, part in zip(keys, (explore, greedy), columns, strict=True):
+            if len(part):
+                own = jax.tree.map(lambda x, part=part: x[part], start)
+                played.append(rollout.rollout(key_play, env, policy, own, num_steps))
+        order = np.argsort(np.concatenate(columns))
+        ends, batches = zip(*played, strict=True)
+        end = jax.tree.map(lambda *x: jnp.concatenate(x)[order], *ends)
+        batch = jax.tree.map(lambda *x: jnp.concatenate(x, 1)[:, order], *batches)
+        in_first = _in_first_episode(batch)
+        counts = in_first & ~is_greedy[None]
+        batch = replace(
+            batch,
+            reward=jnp.where(in_first, batch.reward, 0.0),
+            terminated=batch.terminated & counts,
+            truncated=batch.truncated & counts,
         )
-        batch = jax.tree.map(
-            lambda *x: jnp.concatenate(x, 1)[:, order], *(batch for _, batch in played)
-        )
-        alive = _alive(batch)
-        done = {
-            name: getattr(batch, name) & alive & ~judged[None]
-            for name in ("terminated", "truncated")
-        }
-        return begun, ended, replace(batch, reward=jnp.where(alive, batch.reward, 0.0), **done)
+        return start, end, batch
 
-    def _greedy(self, num: int) -> np.ndarray:
-        """Which environments the greedy policy plays: the last of each group, if any. [B]."""
-        return np.arange(num) % self.group_size >= self.group_size - getattr(
-            self.advantage, "num_greedy", 0
-        )
+    def _is_greedy(self, num_envs: int) -> np.ndarray:
+        """True at the environments that the greedy policy plays: the last of each group. [B]."""
+        place = np.arange(num_envs) % self.group_size
+        return place >= self.group_size - self.advantage.num_greedy
 
     def targets(
-        self, carry: Any, out: Out, next_out: Out, batch: Transition, clock: Clock
-    ) -> tuple[Any, Targets]:
-        """Advantages of the episodes that began with the rollout, at each of its steps, and what
-        counts. [T, B].
+        self, rule_state: RuleState, out: Out, next_out: Out, batch: Transition, clock: Clock
+    ) -> tuple[RuleState, SurrogateTargets]:
+        """The advantage of the first episode at each of its steps, and the weights of steps. [T,
+        B].
         """
-        alive = _alive(batch).astype(jnp.float32)
-        discount = jnp.full(len(alive), 1.0) * self.gamma
-        ret = jax.vmap(returns.accumulate, in_axes=(1, None))(batch.reward * alive, discount)[:, 0]
-        advantage = self.advantage(ret.reshape(-1, self.group_size)).reshape(1, -1)
-        chosen = (~self._greedy(len(ret))).astype(jnp.float32)
-        sampled = alive * (chosen / chosen.mean())[None]
-        weight = sampled / jnp.where(self.per_episode, alive.mean(0, keepdims=True), sampled.mean())
-        old = kept(self.penalty, carry, out["policy"], clock, alive.shape)
-        log_prob = out["policy"].log_prob(batch.action)
-        return carry, Targets(
-            log_prob, (), jnp.broadcast_to(advantage, alive.shape), (), weight=weight, **old
+        in_first = _in_first_episode(batch).astype(jnp.float32)
+        discount = jnp.full(len(in_first), 1.0) * self.gamma
+        episode_return = returns.batched(returns.accumulate)(batch.reward * in_first, discount)[0]
+        advantage = self.advantage(episode_return.reshape(-1, self.group_size)).reshape(1, -1)
+        is_sampled = (~self._is_greedy(len(episode_return))).astype(jnp.float32)
+        counts = in_first * (is_sampled / is_sampled.mean())[None]
+        total = jnp.where(self.per_episode, in_first.mean(0, keepdims=True), counts.mean())
+        weight = counts / total
+        return rule_state, SurrogateTargets(
+            log_prob=out["policy"].log_prob(batch.action),
+            value=None,
+            advantage=jnp.broadcast_to(advantage, in_first.shape),
+            value_target=None,
+            weight=weight,
+            **penalty_targets(self.penalty, rule_state, out["policy"], clock, in_first.shape),
         )
 
     def loss(
-        self, out: Out, batch: Transition, targets: Targets, clock: Clock
+        self, out: Out, batch: Transition, targets: SurrogateTargets, clock: Clock
     ) -> tuple[jax.Array, Metrics]:
-        """The loss of a minibatch, any leading shape, and what describes the update. []."""
-        what = out, batch, targets, targets.advantage, clock
-        policy, entropy, metrics = policy_loss(self.objective, self.penalty, *what)
+        policy, entropy, metrics = policy_loss(
+            self.objective, self.penalty, out, batch, targets, targets.advantage, clock
+        )
         loss = policy - self.entropy_weight * entropy
         return loss, metrics | {"loss": loss, "policy_loss": policy, "entropy": entropy}
 
-    def settle(self, carry: Any, params: Any, read: Callable[[], Out], targets: Targets) -> Any:
-        return settle(self.penalty, carry, read, targets)
+    def post_update(
+        self,
+        rule_state: RuleState,
+        params: Any,
+        forward: Callable[[], Out],
+        targets: SurrogateTargets,
+    ) -> RuleState:
+        return penalty_post_update(self.penalty, rule_state, forward, targets)
 
 
-def _alive(batch: Transition) -> jax.Array:
-    """The steps of each environment's first episode, its last included. [T, B]."""
+def _in_first_episode(batch: Transition) -> jax.Array:
+    """True at the steps of each environment's first episode, its last included. [T, B]."""
     return jnp.cumsum(batch.done, axis=0) - batch.done == 0

@@ -1,5 +1,5 @@
-"""A learned policy gradient: a network reads a rollout backward and says what to reinforce, and
-what to predict.
+"""A learned policy gradient: a network reads a rollout backward and gives the targets of the
+policy and of the predictions.
 """
 
 from typing import Any
@@ -7,19 +7,23 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxrl import returns
+from jaxrl.clock import Clock, Metrics
 from jaxrl.distributions import Categorical
 from jaxrl.memories import GRU
 from jaxrl.memories.layers import dense, linear
 from jaxrl.rollout import Transition
-from jaxrl.rules.base import Clock, Metrics, Out
+from jaxrl.rules.base import Out, Rule, RuleState
 from jaxrl.spaces import Discrete
 from jaxrl.tree import pytree, static
 
 
 @pytree
-class Advice:
-    """What the network says of each step: how much its action is reinforced [T, B], logits of what
-    to predict [T, B, M].
+class LPGTargets:
+    """The network's outputs at each step.
+
+    strength: pi^, the factor on the log-probability of the action [T, B]. prediction: logits of y^,
+    the target of the prediction y [T, B, M].
     """
 
     strength: jax.Array
@@ -27,30 +31,30 @@ class Advice:
 
 
 @pytree
-class LPG:
-    """Learned policy gradient (Oh et al., 2020): loss -log pi(a) pi^ + w KL(y || y^), pi^ and y^ of
-    a recurrent network.
+class LPG(Rule):
+    """Learned policy gradient (Oh et al., 2020): loss -log pi(a) pi^ + w KL(y || y^) with pi^ and
+    y^ of a recurrent network.
 
-    The agent predicts y, `categories` chances whose meaning is the network's to find. It reads,
-    from the last step to the first, the reward, whether it terminated, pi(a), and embeddings of y
-    there and at the next observation (nothing, once terminated); its memory is empty at each
-    episode's end. What the agent says is data to it: no gradient flows back that way. Its own words
-    keep theirs, so that an agent after some updates can be differentiated with respect to
-    `weights`. A rollout is read once: with more than one epoch or minibatch the advice grows old.
+    The agent predicts y, a distribution over `categories` with a meaning that meta-learning finds.
+    The network reads, from the last step to the first, the reward, the terminal flag, pi(a), and
+    embeddings of y at the observation and at the next one (0 once terminated); its recurrent state
+    is reset at each episode's end. These inputs are constants: no gradient flows back through the
+    agent's outputs. pi^ and y^ keep theirs, so that an agent after some updates can be
+    differentiated with respect to `weights`. Targets are computed once a rollout: with more than
+    one epoch or minibatch they are from before the first gradient step.
 
-    prediction_weight: w. `knows_time`: it also reads n / N and log N over log `long_life` (TA-LPG;
-    Jackson et al., 2024). gamma: only of what rewards are normalised by, where they are. Untrained:
-    `LPG.random(key)`.
+    prediction_weight: w. `knows_time`: the network also reads n / N, and log N over log
+    `reference_lifetime`, at update n of N (TA-LPG; Jackson et al., 2024). gamma: only of what
+    rewards are normalised by, where they are. `LPG.random(key)` gives untrained weights.
 
-    Metrics that a meta-objective may want, all differentiable: `entropy`, `prediction_entropy`, and
-    how loud the network is, `strength`, the mean of pi^ squared, and `certainty`, that of the sum
-    of y^ squared.
+    Metrics for meta-objectives, all differentiable: `entropy`, `prediction_entropy`, `strength`
+    (the mean of pi^ squared) and `certainty` (the mean over steps of the sum of y^ squared).
     """
 
     weights: Any
     gamma: float = 0.99
     prediction_weight: float = 0.5
-    long_life: float = 250.0
+    reference_lifetime: float = 250.0
     categories: int = static(default=8)
     knows_time: bool = static(default=False)
 
@@ -84,60 +88,54 @@ class LPG:
     def heads(self) -> dict[str, int]:
         return {"y": self.categories}
 
-    def init(self, key: jax.Array, params: Any) -> tuple[()]:
-        return ()
-
     def targets(
-        self, carry: tuple[()], out: Out, next_out: Out, batch: Transition, clock: Clock
-    ) -> tuple[tuple[()], Advice]:
-        """What the network makes of a rollout. [T, B]."""
-        said = (
+        self, rule_state: RuleState, out: Out, next_out: Out, batch: Transition, clock: Clock
+    ) -> tuple[RuleState, LPGTargets]:
+        """The network's outputs for a rollout. [T, B]."""
+        agent_outputs = (
             jnp.exp(out["policy"].log_prob(batch.action)),
             jax.nn.softmax(out["y"]),
             jax.nn.softmax(next_out["y"]),
         )
-        read = jax.vmap(self._read, in_axes=(1, 1, 1, 1, 1, 1, None), out_axes=1)
-        return carry, read(
-            batch.reward, batch.terminated, batch.done, *jax.lax.stop_gradient(said), clock
+        probability, y, next_y = jax.lax.stop_gradient(agent_outputs)
+        return rule_state, returns.batched(self._trajectory_targets, num_arrays=6)(
+            batch.reward, batch.terminated, batch.done, probability, y, next_y, clock
         )
 
-    def _read(
+    def _trajectory_targets(
         self,
         reward: jax.Array,
         terminated: jax.Array,
         done: jax.Array,
-        chance: jax.Array,
+        probability: jax.Array,
         y: jax.Array,
         next_y: jax.Array,
         clock: Clock,
-    ) -> Advice:
-        """The same of one trajectory. [T]."""
-        embedding, memory = (
-            self.weights["embedding"],
-            GRU(len(self.weights["memory"]["hidden"]["kernel"])),
-        )
-        embed = lambda y: linear(embedding["output"], jax.nn.relu(linear(embedding["hidden"], y)))[
-            :, 0
-        ]
-        x = [reward, terminated, chance, embed(y), embed(next_y) * (1.0 - terminated)]
+    ) -> LPGTargets:
+        """The network's outputs for one trajectory. [T]."""
+        weights = self.weights
+        cell = GRU(len(weights["memory"]["hidden"]["kernel"]))
+
+        def embed(y: jax.Array) -> jax.Array:
+            hidden = jax.nn.relu(linear(weights["embedding"]["hidden"], y))
+            return linear(weights["embedding"]["output"], hidden)[:, 0]
+
+        inputs = [reward, terminated, probability, embed(y), embed(next_y) * (1.0 - terminated)]
         if self.knows_time:
-            life = jnp.minimum(
-                clock.log_total / jnp.log(self.long_life), 2.0
-            )  # a life without an end is a long one
-            x += [jnp.full_like(reward, clock.fraction), jnp.full_like(reward, life)]
-        backward = jnp.stack(x, axis=-1)[::-1]
-        hidden = jax.nn.relu(
-            memory.apply(self.weights["memory"], memory.start(), backward, done[::-1])[1]
-        )[::-1]
-        return Advice(
-            linear(self.weights["strength"], hidden)[:, 0],
-            linear(self.weights["prediction"], hidden),
+            # the bound is for an unbounded run, with an infinite log N
+            lifetime = jnp.minimum(clock.log_total / jnp.log(self.reference_lifetime), 2.0)
+            inputs += [jnp.full_like(reward, clock.fraction), jnp.full_like(reward, lifetime)]
+        backward = jnp.stack(inputs, axis=-1)[::-1]
+        _, hidden = cell.apply(weights["memory"], cell.start(), backward, done[::-1])
+        hidden = jax.nn.relu(hidden)[::-1]
+        return LPGTargets(
+            strength=linear(weights["strength"], hidden)[:, 0],
+            prediction=linear(weights["prediction"], hidden),
         )
 
     def loss(
-        self, out: Out, batch: Transition, targets: Advice, clock: Clock
+        self, out: Out, batch: Transition, targets: LPGTargets, clock: Clock
     ) -> tuple[jax.Array, Metrics]:
-        """The loss of a minibatch, any leading shape, and what describes the update. []."""
         y, target = Categorical(out["y"]), Categorical(targets.prediction)
         policy_loss = -jnp.mean(out["policy"].log_prob(batch.action) * targets.strength)
         prediction_loss = y.kl(target).mean()

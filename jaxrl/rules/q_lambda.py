@@ -1,67 +1,61 @@
-"""Q(lambda) from whole rollouts: values of actions, without a replay buffer or a slow copy."""
-
-from typing import Any
+"""Q(lambda) from whole rollouts: action values without a replay or a target network."""
 
 import jax
 import jax.numpy as jnp
 
-from jaxrl import losses, masks, returns
-from jaxrl.distributions import EpsilonGreedyCategorical as Greedy
+from jaxrl import losses, returns
+from jaxrl.clock import Clock, Metrics
+from jaxrl.distributions import Distribution
+from jaxrl.q_values import action_values, q_heads, q_policy
 from jaxrl.rollout import Transition
-from jaxrl.rules.base import Clock, Metrics, Out
-from jaxrl.rules.exploration import EpsilonGreedy
-from jaxrl.spaces import Discrete
+from jaxrl.rules.base import Out, Rule, RuleState, check_field, num_actions
+from jaxrl.schedules import EpsilonGreedy
+from jaxrl.spaces import Discrete, Space
 from jaxrl.tree import pytree
 
 
 @pytree
-class QLambda:
-    """PQN's rule: values fitted to lambda-returns of the current network (Gallici et al., 2024).
+class QLambda(Rule):
+    """PQN's rule: action values fitted to lambda-returns of the current network (Gallici et al.,
+    2024).
 
-    gamma, lam: of the returns, which take the largest value of each next state (Peng's Q(lambda): a
-    random action cuts nothing). exploration: the schedule of random actions. reward_scale: what
-    rewards are multiplied by; the values are of rewards so scaled.
+    gamma, lam: of the returns, which bootstrap from the largest value of each next observation
+    (Peng's Q(lambda): a random action does not cut the trace). exploration: the schedule of random
+    actions. reward_scale: a factor on rewards; values are of the scaled rewards.
     """
 
     gamma: float = 0.99
     lam: float = 0.65
-    exploration: Any = EpsilonGreedy(1.0, 0.05, 0.1)
+    exploration: EpsilonGreedy = EpsilonGreedy(1.0, 0.05, 0.1)
     reward_scale: float = 1.0
 
     action_spaces = (Discrete,)
 
-    @property
-    def heads(self) -> dict[str, int]:
-        return {}
+    def __post_init__(self) -> None:
+        check_field(self, "exploration", EpsilonGreedy, "rl.EpsilonGreedy(1.0, 0.05, 0.5)")
 
-    def policy_heads(self, space: Discrete) -> dict[str, int]:
-        return {"q": space.n}
+    def policy_heads(self, space: Space) -> dict[str, int]:
+        return q_heads(num_actions(space))
 
-    def policy(self, space: Discrete, out: Out, clock: Clock) -> Greedy:
-        """Epsilon-greedy, among the actions that are allowed."""
-        return Greedy(masks.allow(out["q"], out.get("mask")), self.exploration.epsilon(clock))
-
-    def init(self, key: jax.Array, params: Any) -> tuple[()]:
-        return ()
+    def policy(self, space: Space, out: Out, clock: Clock) -> Distribution:
+        """Epsilon-greedy among the allowed actions."""
+        return q_policy(out["q"], out.get("mask"), self.exploration.epsilon(clock))
 
     def targets(
-        self, carry: tuple[()], out: Out, next_out: Out, batch: Transition, clock: Clock
-    ) -> tuple[tuple[()], jax.Array]:
+        self, rule_state: RuleState, out: Out, next_out: Out, batch: Transition, clock: Clock
+    ) -> tuple[RuleState, jax.Array]:
         """The lambda-return of each step of a rollout. [T, B]."""
         next_value = next_out["policy"].values.max(-1)
-        estimate = jax.vmap(returns.lambda_returns, in_axes=(1, 1, 1, 1, None, None), out_axes=1)
         reward = batch.reward * self.reward_scale
-        return carry, estimate(
+        return rule_state, returns.batched(returns.lambda_returns)(
             reward, next_value, batch.terminated, batch.done, self.gamma, self.lam
         )
 
     def loss(
         self, out: Out, batch: Transition, targets: jax.Array, clock: Clock
     ) -> tuple[jax.Array, Metrics]:
-        """Half the mean squared error of a minibatch, any leading shape, and what describes the
-        update. [].
-        """
-        value = jnp.take_along_axis(out["q"], batch.action[..., None], axis=-1)[..., 0]
+        """Half the mean squared error of a minibatch of any leading shape, and metrics. []."""
+        value = action_values(out["q"], batch.action)
         loss = 0.5 * jnp.mean((value - targets) ** 2)
         return loss, {
             "loss": loss,

@@ -1,140 +1,164 @@
-"""What a stream learns from one step: Q(lambda), SARSA(lambda) and AC(lambda) (Elsayed et al.,
-2024).
+"""Rules that learn from each step of a stream: Q(lambda), SARSA(lambda) and AC(lambda) (Elsayed et
+al., 2024).
 """
 
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxrl import masks
+from jaxrl.clock import Clock
 from jaxrl.distributions import Distribution
-from jaxrl.distributions import EpsilonGreedyCategorical as Greedy
-from jaxrl.rules.base import Clock, Out
-from jaxrl.rules.exploration import EpsilonGreedy
-from jaxrl.spaces import Discrete, Space
+from jaxrl.distributions import EpsilonGreedyCategorical as EpsilonGreedyPolicy
+from jaxrl.q_values import action_values, q_heads, q_policy
+from jaxrl.rules.base import Out, check_field, num_actions
+from jaxrl.schedules import EpsilonGreedy
+from jaxrl.spaces import Box, Discrete, MultiDiscrete, Space
 from jaxrl.tree import pytree
 
 
-class StreamRule(Protocol):
-    """A pytree; `out` is a network's heads at one observation, and under "policy" the distribution
-    that they make.
+class StreamRule:
+    """Base class of rules that learn from one step at a time: a pytree.
+
+    `out` is a network's heads at one observation, and under "policy" the distribution over actions
+    of them. Each network has eligibility traces and a step size (ObGD).
+
+    action_spaces: the kinds that it has a policy for.
     """
 
-    gamma: Any
-    lam: Any
+    action_spaces: tuple[type, ...] = (Discrete, MultiDiscrete, Box)
+    gamma: Any  # the discount of a return
+    lam: Any  # the decay of the traces beside gamma
 
     @property
     def kappa(self) -> dict[str, Any]:
-        """How much of an overshoot each network's step is allowed: larger is more careful."""
-        ...
+        """The overshooting bound of each network's step, by name: the larger, the smaller the step
+        (Elsayed et al., 2024, section 3.2).
+        """
+        raise TypeError(f"{type(self).__name__} does not define kappa.")
 
     @property
-    def commits(self) -> bool:
-        """Whether the next action is drawn before the step is learnt from, and then taken."""
-        ...
+    def uses_next_action(self) -> bool:
+        """True where `next_value` reads the next action, which then is drawn before learning."""
+        return False
 
-    def heads(self, space: Any) -> dict[str, dict[str, int]]:
-        """The heads of each network: each has a trace and a step size of its own."""
-        ...
+    def heads(self, space: Space) -> dict[str, dict[str, int]]:
+        """The heads of each network, by its name."""
+        raise TypeError(f"{type(self).__name__} does not define heads(self, space).")
 
-    def policy(self, space: Any, out: Out, clock: Clock) -> Distribution: ...
+    def policy(self, space: Space, out: Out, clock: Clock) -> Distribution:
+        """The distribution that actions are drawn from; by default the action space's."""
+        return space.policy(out)
 
     def value(self, out: Out, action: Any) -> jax.Array:
-        """What was predicted. []."""
-        ...
+        """The prediction that the TD error is of. []."""
+        raise TypeError(f"{type(self).__name__} does not define value(self, out, action).")
 
     def next_value(self, out: Out, action: Any) -> jax.Array:
-        """What the prediction should follow: the value of the next observation. []."""
-        ...
+        """The value of the next observation in the TD target. []."""
+        raise TypeError(f"{type(self).__name__} does not define next_value(self, out, action).")
 
     def objective(self, out: Out, action: Any, error: jax.Array) -> jax.Array:
-        """What the traces add up the gradient of; `error` is the step's TD error. []."""
-        ...
+        """The function of which the traces sum the gradients; `error` is the TD error. []."""
+        raise TypeError(
+            f"{type(self).__name__} does not define objective(self, out, action, error)."
+        )
 
-    def survives(self, out: Out, action: Any) -> jax.Array:
-        """Whether what came before this action has a share in what follows it: a trace is cut where
-        not. bool [].
-        """
-        ...
-
-
-@pytree
-class Watkins:
-    """The value of the best action; a trace is cut by any other (Watkins, 1989)."""
-
-    commits = False
-
-    def next_value(self, policy: Greedy, action: jax.Array) -> jax.Array:
-        return policy.values.max(-1)
-
-    def survives(self, policy: Greedy, action: jax.Array) -> jax.Array:
-        return policy.values[action] == policy.values.max(-1)
+    def trace_mask(self, out: Out, action: Any) -> jax.Array:
+        """False where the action cuts the traces of the steps before it. bool []."""
+        return jnp.bool_(True)
 
 
-@pytree
-class Sarsa:
-    """The value of the action that is taken next (Rummery and Niranjan, 1994)."""
+class StreamBackup:
+    """Base class of the TD targets of `ActionValues`: a pytree."""
 
-    commits = True
+    uses_next_action: bool = False
 
-    def next_value(self, policy: Greedy, action: jax.Array) -> jax.Array:
-        return policy.values[action]
+    def next_value(self, policy: EpsilonGreedyPolicy, action: jax.Array) -> jax.Array:
+        """The value of the next observation in the TD target. []."""
+        raise TypeError(f"{type(self).__name__} does not define next_value(self, policy, action).")
 
-    def survives(self, policy: Greedy, action: jax.Array) -> jax.Array:
+    def trace_mask(self, policy: EpsilonGreedyPolicy, action: jax.Array) -> jax.Array:
+        """False where the action cuts the traces of the steps before it. bool []."""
         return jnp.bool_(True)
 
 
 @pytree
-class ActionValues:
-    """Values of actions, and the best of them but for chance: stream Q(lambda) and stream
-    SARSA(lambda).
+class Watkins(StreamBackup):
+    """The value of the greedy action; any other action cuts the traces (Watkins, 1989)."""
 
-    backup: what a value follows, `Watkins()` or `Sarsa()`. exploration: the schedule of random
-    actions.
+    def next_value(self, policy: EpsilonGreedyPolicy, action: jax.Array) -> jax.Array:
+        return policy.values.max(-1)
+
+    def trace_mask(self, policy: EpsilonGreedyPolicy, action: jax.Array) -> jax.Array:
+        return action_values(policy.values, action) == policy.values.max(-1)
+
+
+@pytree
+class Sarsa(StreamBackup):
+    """The value of the action that is taken next (Rummery and Niranjan, 1994)."""
+
+    uses_next_action = True
+
+    def next_value(self, policy: EpsilonGreedyPolicy, action: jax.Array) -> jax.Array:
+        return action_values(policy.values, action)
+
+
+@pytree
+class ActionValues(StreamRule):
+    """Action values with an epsilon-greedy policy: stream Q(lambda) and stream SARSA(lambda).
+
+    backup: the TD target, `Watkins()` or `Sarsa()`. exploration: the schedule of random actions.
+    value_kappa: the overshooting bound.
     """
 
-    backup: Any = Watkins()
+    backup: StreamBackup = Watkins()
     gamma: float = 0.99
     lam: float = 0.8
-    exploration: Any = EpsilonGreedy(1.0, 0.01, 0.05)
+    exploration: EpsilonGreedy = EpsilonGreedy(1.0, 0.01, 0.05)
     value_kappa: float = 2.0
 
     action_spaces = (Discrete,)
+
+    def __post_init__(self) -> None:
+        check_field(self, "backup", StreamBackup, "rl.rules.stream.Watkins()")
+        check_field(self, "exploration", EpsilonGreedy, "rl.EpsilonGreedy(1.0, 0.01, 0.05)")
 
     @property
     def kappa(self) -> dict[str, Any]:
         return {"value": self.value_kappa}
 
     @property
-    def commits(self) -> bool:
-        return self.backup.commits
+    def uses_next_action(self) -> bool:
+        return self.backup.uses_next_action
 
-    def heads(self, space: Discrete) -> dict[str, dict[str, int]]:
-        return {"value": {"q": space.n}}
+    def heads(self, space: Space) -> dict[str, dict[str, int]]:
+        return {"value": q_heads(num_actions(space))}
 
-    def policy(self, space: Discrete, out: Out, clock: Clock) -> Greedy:
-        return Greedy(masks.allow(out["q"], out.get("mask")), self.exploration.epsilon(clock))
+    def policy(self, space: Space, out: Out, clock: Clock) -> Distribution:
+        """Epsilon-greedy among the allowed actions."""
+        return q_policy(out["q"], out.get("mask"), self.exploration.epsilon(clock))
 
     def value(self, out: Out, action: jax.Array) -> jax.Array:
-        return out["q"][action]
+        return action_values(out["q"], action)
 
     def next_value(self, out: Out, action: jax.Array) -> jax.Array:
         return self.backup.next_value(out["policy"], action)
 
     def objective(self, out: Out, action: jax.Array, error: jax.Array) -> jax.Array:
-        return out["q"][action]
+        return action_values(out["q"], action)
 
-    def survives(self, out: Out, action: jax.Array) -> jax.Array:
-        return self.backup.survives(out["policy"], action)
+    def trace_mask(self, out: Out, action: jax.Array) -> jax.Array:
+        return self.backup.trace_mask(out["policy"], action)
 
 
 @pytree
-class ActorCritic:
-    """A policy and a value of states, in a network each: stream AC(lambda).
+class ActorCritic(StreamRule):
+    """A policy and a state value, with one network each: stream AC(lambda).
 
-    entropy_weight: of a bonus whose gradient takes the sign of the TD error, so that the step,
-    which is multiplied by that error, always goes towards more entropy.
+    entropy_weight: of a bonus that is multiplied by the sign of the TD error. The step is
+    multiplied by the error itself, so that it always increases the entropy. policy_kappa,
+    value_kappa: the overshooting bounds.
     """
 
     gamma: float = 0.99
@@ -142,8 +166,6 @@ class ActorCritic:
     entropy_weight: float = 0.01
     policy_kappa: float = 3.0
     value_kappa: float = 2.0
-
-    commits = False
 
     @property
     def kappa(self) -> dict[str, Any]:
@@ -153,8 +175,8 @@ class ActorCritic:
         return {"policy": space.heads, "value": {"value": 1}}
 
     def policy(self, space: Space, out: Out, clock: Clock) -> Distribution:
-        """As the action space has it, but that a spread is a softplus of its head, as the authors
-        have it.
+        """The action space's distribution; a standard deviation is the softplus of its head, as in
+        the authors' code.
         """
         if "log_std" in out:
             out = out | {"log_std": jnp.log(jax.nn.softplus(out["log_std"]) + 1e-8)}
@@ -170,6 +192,3 @@ class ActorCritic:
         policy = out["policy"]
         bonus = self.entropy_weight * jnp.sign(error) * policy.entropy()
         return out["value"][0] + policy.log_prob(action) + bonus
-
-    def survives(self, out: Out, action: Any) -> jax.Array:
-        return jnp.bool_(True)

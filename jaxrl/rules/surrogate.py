@@ -1,61 +1,39 @@
-"""Policy-gradient rules of the form mean of objective(ratio, advantage): PPO, A2C, and any
-objective you write.
+"""The surrogate rule: mean of objective(ratio, advantage), a value loss and an entropy bonus.
+
+PPO, A2C, REINFORCE, and any objective of your own.
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxrl import losses, returns
+from jaxrl.clock import Clock, Metrics
 from jaxrl.distributions import Distribution
 from jaxrl.rollout import Transition
-from jaxrl.rules.base import Clock, Metrics, Out
-from jaxrl.rules.objectives import Clip, PolicyGradient
+from jaxrl.rules.base import Out, Rule, RuleState, check_field
+from jaxrl.rules.objectives import Clip, Objective, Penalty
 from jaxrl.tree import pytree
-
-__all__ = ["Clip", "Objective", "Penalty", "PolicyGradient", "Surrogate", "Targets", "policy_loss"]
-
-
-class Objective(Protocol):
-    """A pytree.
-
-    One that changes over the life has `at(clock)` too: the objective, of two arguments, that it is
-    then.
-    """
-
-    def __call__(self, ratio: jax.Array, advantage: jax.Array) -> jax.Array:
-        """What each action is worth to the learner, elementwise; its mean is maximised."""
-        ...
-
-
-class Penalty(Protocol):
-    """What it costs the policy to move.
-
-    Its `settle(carry, distance)`, where it has one, looks back on each update.
-    """
-
-    def init(self) -> Any: ...
-    def weigh(self, carry: Any, clock: Clock) -> jax.Array: ...
-    def distance(self, old: Distribution, new: Distribution) -> jax.Array: ...
 
 
 @pytree
-class Targets:
-    """What a loss needs of the rollout, each [T, B] or () where unused.
+class SurrogateTargets:
+    """Constants of the loss, each [T, B, ...] or None where not used.
 
-    `policy` is the one that played and `penalty_weight` what it costs to leave it; `weight`, of
-    mean 1, says how much each row counts.
+    log_prob: of the actions, under the policy that acted. policy: that policy, where a penalty
+    measures the distance from it; penalty_weight: the factor on the distance. weight: of each row
+    in the mean; its own mean is 1.
     """
 
     log_prob: jax.Array
     value: Any
     advantage: jax.Array
     value_target: Any
-    policy: Any = ()
-    penalty_weight: Any = ()
-    weight: Any = ()
+    policy: Any = None
+    penalty_weight: Any = None
+    weight: Any = None
 
 
 def policy_loss(
@@ -63,76 +41,74 @@ def policy_loss(
     penalty: Penalty | None,
     out: Out,
     batch: Transition,
-    targets: Targets,
+    targets: SurrogateTargets,
     advantage: jax.Array,
     clock: Clock,
 ) -> tuple[jax.Array, jax.Array, Metrics]:
-    """The loss of the policy alone, its mean entropy, and how far it went from the one that played.
-
-    [], [].
-    """
+    """The policy loss without an entropy bonus, the mean entropy, and metrics. [], []."""
     policy = out["policy"]
     log_ratio = policy.log_prob(batch.action) - targets.log_prob
     ratio = jnp.exp(log_ratio)
-    mean = lambda x: jnp.mean(x if isinstance(targets.weight, tuple) else x * targets.weight)
-    aged = getattr(objective, "at", lambda clock: objective)(clock)
-    gain, metrics = aged(ratio, advantage), {}
+
+    def mean(x: jax.Array) -> jax.Array:
+        return jnp.mean(x if targets.weight is None else x * targets.weight)
+
+    gain, metrics = objective.at(clock)(ratio, advantage), {}
     if penalty is not None:
         gain -= targets.penalty_weight * penalty.distance(targets.policy, policy)
         metrics["penalty_weight"] = targets.penalty_weight.mean()
-    return (
-        -mean(gain),
-        mean(policy.entropy()),
-        metrics
-        | {
-            "kl": mean(
-                ratio - 1.0 - log_ratio
-            ),  # Schulman's low-variance estimate of KL(old || new)
-            "clip_fraction": mean(jnp.abs(ratio - 1.0) > getattr(objective, "clip", jnp.inf)),
-        },
-    )
+    loss, entropy = -mean(gain), mean(policy.entropy())
+    metrics["kl"] = mean(ratio - 1.0 - log_ratio)  # low-variance estimate of KL(old || new)
+    metrics["clip_fraction"] = mean(jnp.abs(ratio - 1.0) > objective.clip)
+    return loss, entropy, metrics
 
 
-def kept(
-    penalty: Penalty | None, carry: Any, policy: Distribution, clock: Clock, shape: tuple[int, ...]
+def penalty_targets(
+    penalty: Penalty | None,
+    rule_state: RuleState,
+    policy: Distribution,
+    clock: Clock,
+    shape: tuple[int, ...],
 ) -> dict[str, Any]:
-    """What targets keep for a penalty: the policy that played, and the weight of leaving it, of
-    `shape`.
+    """The fields of `SurrogateTargets` that a penalty needs; {} without a penalty.
+
+    policy: the one that acted. The penalty's weight is broadcast to `shape`.
     """
     if penalty is None:
         return {}
-    return {
-        "policy": policy,
-        "penalty_weight": jnp.broadcast_to(penalty.weigh(carry, clock), shape),
-    }
+    weight = jnp.broadcast_to(penalty.weight(rule_state, clock), shape)
+    return {"policy": policy, "penalty_weight": weight}
 
 
-def settle(penalty: Penalty | None, carry: Any, read: Callable[[], Out], targets: Targets) -> Any:
-    """What a penalty that remembers makes of the distance that an update went; `read` gives the
-    heads after it.
+def penalty_post_update(
+    penalty: Penalty | None,
+    rule_state: RuleState,
+    forward: Callable[[], Out],
+    targets: SurrogateTargets,
+) -> RuleState:
+    """Return the penalty's state after an update; `forward()` gives the heads of the new
+    parameters.
     """
-    own = getattr(penalty, "settle", None)
-    return (
-        carry
-        if penalty is None or own is None
-        else own(carry, penalty.distance(targets.policy, read()["policy"]).mean())
-    )
+    if penalty is None or not jax.tree.leaves(rule_state):
+        return rule_state
+    distance = penalty.distance(targets.policy, forward()["policy"]).mean()
+    return penalty.post_update(rule_state, distance)
 
 
 @pytree
-class Surrogate:
-    """An objective of ratio and advantage, a value function learned beside it, and an entropy
-    bonus.
+class Surrogate(Rule):
+    """A policy objective, a value loss, and an entropy bonus.
 
-    gamma, lam: of the advantage estimates (GAE). entropy_weight, value_weight: of the bonus and of
-    the value loss. value_clip: how far the value may move from the old one in an update; infinite
-    is no limit. normalize_advantage: to mean 0 and standard deviation 1 in each minibatch.
-    baseline: whether advantages are over the learned value; a leaf. Without it they are discounted
-    sums of what the rollout holds of an episode (lam 1), and the value is learned for nothing.
-    penalty: of how far the policy moves; None for none.
+    gamma, lam: of the advantage estimates (GAE; Schulman et al., 2016). entropy_weight,
+    value_weight: factors on the bonus and the value loss. value_clip: the largest change of a value
+    in an update; infinite is no limit. normalize_advantage: to mean 0 and standard deviation 1 in
+    each minibatch. baseline: True for advantages over the learned value; a leaf. Without it they
+    are discounted sums of the rewards of an episode that the rollout holds (with lam 1), and the
+    value function is fitted but not used. penalty: on the distance between the old policy and the
+    new one, or None.
     """
 
-    objective: Any = Clip()
+    objective: Objective = Clip()
     gamma: float = 0.99
     lam: float = 0.95
     entropy_weight: float = 0.01
@@ -140,47 +116,55 @@ class Surrogate:
     value_clip: float = float("inf")
     normalize_advantage: bool = True
     baseline: bool = True
-    penalty: Any = None
+    penalty: Penalty | None = None
+
+    def __post_init__(self) -> None:
+        check_field(self, "objective", Objective, "rl.Clip(0.2)")
+        check_field(self, "penalty", Penalty, "rl.rules.FixedPenalty(0.1)")
 
     @property
     def heads(self) -> dict[str, int]:
         return {"value": 1}
 
-    def init(self, key: jax.Array, params: Any) -> Any:
+    def init(self, key: jax.Array, params: Any) -> RuleState:
+        """Return the penalty's state; () without one."""
         return () if self.penalty is None else self.penalty.init()
 
     def targets(
-        self, carry: Any, out: Out, next_out: Out, batch: Transition, clock: Clock
-    ) -> tuple[Any, Targets]:
+        self, rule_state: RuleState, out: Out, next_out: Out, batch: Transition, clock: Clock
+    ) -> tuple[RuleState, SurrogateTargets]:
         """Advantages and value targets of a rollout. [T, B]."""
         value = out["value"][..., 0]
-        base, next_base = (
-            jnp.where(self.baseline, x["value"][..., 0], 0.0) for x in (out, next_out)
-        )
-        estimate = jax.vmap(returns.gae, in_axes=(1, 1, 1, 1, 1, None, None), out_axes=1)
-        advantage = estimate(
+        base = jnp.where(self.baseline, out["value"][..., 0], 0.0)
+        next_base = jnp.where(self.baseline, next_out["value"][..., 0], 0.0)
+        advantage = returns.batched(returns.gae)(
             batch.reward, base, next_base, batch.terminated, batch.done, self.gamma, self.lam
         )
-        old = kept(self.penalty, carry, out["policy"], clock, value.shape)
-        return carry, Targets(
-            out["policy"].log_prob(batch.action), value, advantage, advantage + base, **old
+        return rule_state, SurrogateTargets(
+            log_prob=out["policy"].log_prob(batch.action),
+            value=value,
+            advantage=advantage,
+            value_target=advantage + base,
+            **penalty_targets(self.penalty, rule_state, out["policy"], clock, value.shape),
         )
 
     def policy_loss(
-        self, out: Out, batch: Transition, targets: Targets, clock: Clock
+        self, out: Out, batch: Transition, targets: SurrogateTargets, clock: Clock
     ) -> tuple[jax.Array, jax.Array, Metrics]:
-        """The loss of the policy alone, without the bonus, its mean entropy, and what describes it.
-
-        [], [].
-        """
+        """The policy loss without the entropy bonus, the mean entropy, and metrics. [], []."""
         return policy_loss(
-            self.objective, self.penalty, out, batch, targets, self._scale(targets.advantage), clock
+            self.objective,
+            self.penalty,
+            out,
+            batch,
+            targets,
+            self._normalized(targets.advantage),
+            clock,
         )
 
     def loss(
-        self, out: Out, batch: Transition, targets: Targets, clock: Clock
+        self, out: Out, batch: Transition, targets: SurrogateTargets, clock: Clock
     ) -> tuple[jax.Array, Metrics]:
-        """The loss of a minibatch, any leading shape, and what describes the update. []."""
         policy_loss, entropy, metrics = self.policy_loss(out, batch, targets, clock)
         value = out["value"][..., 0]
         value_loss = losses.clipped_value(
@@ -195,11 +179,17 @@ class Surrogate:
             "explained_variance": losses.explained_variance(targets.value, targets.value_target),
         }
 
-    def settle(self, carry: Any, params: Any, read: Callable[[], Out], targets: Targets) -> Any:
-        return settle(self.penalty, carry, read, targets)
+    def post_update(
+        self,
+        rule_state: RuleState,
+        params: Any,
+        forward: Callable[[], Out],
+        targets: SurrogateTargets,
+    ) -> RuleState:
+        return penalty_post_update(self.penalty, rule_state, forward, targets)
 
-    def _scale(self, advantage: jax.Array) -> jax.Array:
-        normal = (advantage - advantage.mean()) * jax.lax.rsqrt(
-            advantage.var() + 1e-12
-        )  # differentiable where all are equal
-        return jnp.where(self.normalize_advantage, normal, advantage)
+    def _normalized(self, advantage: jax.Array) -> jax.Array:
+        """Advantages of mean 0 and standard deviation 1 where `normalize_advantage`."""
+        centred = advantage - advantage.mean()
+        normalized = centred * jax.lax.rsqrt(advantage.var() + 1e-12)  # finite slope at variance 0
+        return jnp.where(self.normalize_advantage, normalized, advantage)

@@ -1,30 +1,33 @@
-"""Values of actions fitted to one-step targets of a slow copy: DQN's rule, and losses that were
-found in its place.
+"""Action values fitted to one-step targets of a target network: DQN's rule, and losses found by
+evolution in place of its squared error.
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxrl import masks
-from jaxrl.distributions import EpsilonGreedyCategorical as Greedy
+from jaxrl.clock import Clock, Metrics
+from jaxrl.distributions import Distribution
+from jaxrl.optimizer import polyak_average
+from jaxrl.q_values import action_values, q_heads, q_policy
 from jaxrl.rollout import Transition
-from jaxrl.rules.base import Clock, Metrics, Out
-from jaxrl.rules.exploration import EpsilonGreedy
-from jaxrl.spaces import Discrete
+from jaxrl.rules.base import Out, Rule, check_field, num_actions
+from jaxrl.schedules import EpsilonGreedy
+from jaxrl.spaces import Discrete, Space
 from jaxrl.tree import pytree
 
 
 @pytree
 class Prediction:
-    """What was predicted of a step, and what came of it. All have one leading shape; `values` and
-    `next_values` [..., n].
+    """The learner's prediction at a step, and the outcome of the step.
 
-    values: of the actions, by the learner. next_values: at the next observation, by the slow copy;
-    -inf where forbidden. discount: gamma, 0 where the episode terminated. fraction: how much of the
-    life is over, [].
+    All have one leading shape [...]; `values` and `next_values` [..., n].
+
+    values: of the actions, by the learner. next_values: at the next observation, by the target
+    network; -inf where forbidden. discount: gamma, 0 where the episode terminated. fraction: the
+    elapsed fraction of the training run, [].
     """
 
     values: jax.Array
@@ -37,11 +40,11 @@ class Prediction:
     @property
     def value(self) -> jax.Array:
         """Q(s, a)."""
-        return jnp.take_along_axis(self.values, self.action[..., None], axis=-1)[..., 0]
+        return action_values(self.values, self.action)
 
     @property
     def next_value(self) -> jax.Array:
-        """max Q'(s', .) of the slow copy Q'."""
+        """max Q'(s', .) of the target network Q'."""
         return self.next_values.max(-1)
 
     @property
@@ -55,14 +58,16 @@ class Prediction:
         return self.value - self.target
 
 
-class ValueLoss(Protocol):
-    """A pytree: what a prediction costs, elementwise. Its mean is minimised."""
+class ValueLoss:
+    """Base class of losses of a `Prediction`: a pytree that is called with one."""
 
-    def __call__(self, prediction: Prediction) -> jax.Array: ...
+    def __call__(self, prediction: Prediction) -> jax.Array:
+        """The loss of each step, elementwise; its mean is minimised. [...]."""
+        raise TypeError(f"{type(self).__name__} does not define __call__(self, prediction).")
 
 
 @pytree
-class SquaredError:
+class SquaredError(ValueLoss):
     """(Q(s, a) - Y)^2, as DQN's (Mnih et al., 2015)."""
 
     def __call__(self, prediction: Prediction) -> jax.Array:
@@ -70,9 +75,9 @@ class SquaredError:
 
 
 @pytree
-class DQNReg:
-    """weight Q(s, a) + (Q(s, a) - Y)^2, found by evolution (Co-Reyes et al., 2021, section 4.3): it
-    holds values down.
+class DQNReg(ValueLoss):
+    """weight Q(s, a) + (Q(s, a) - Y)^2: regularised towards small values, found by evolution
+    (Co-Reyes et al., 2021, section 4.3).
     """
 
     weight: float = 0.1
@@ -82,11 +87,11 @@ class DQNReg:
 
 
 @pytree
-class DQNClipped:
-    """max(Q, (Q - Y)^2 + Y) + max(Q - Y, gamma max Q'(s', .)^2), found likewise (Co-Reyes et al.,
-    2021, section 4.3).
+class DQNClipped(ValueLoss):
+    """max(Q, (Q - Y)^2 + Y) + max(Q - Y, gamma max Q'(s', .)^2), found by evolution (Co-Reyes et
+    al., 2021, section 4.3).
 
-    At a terminal step, whose successor has no value, the last term is 0.
+    At a terminal step, where the discount is 0, the last term is max(Q - Y, 0).
     """
 
     def __call__(self, prediction: Prediction) -> jax.Array:
@@ -96,55 +101,62 @@ class DQNClipped:
 
 
 @pytree
-class TD:
-    """Values of actions, fitted to a slow copy's targets by any loss of a `Prediction`: DQN's rule
-    on what was just played.
+class TD(Rule):
+    """Action values fitted to one-step targets of a target network: DQN's rule without a replay.
 
-    There is no replay: each rollout is learnt from and thrown away. criterion: the loss. slow_rate:
-    how much of the way to the learner the slow copy goes after each update; with 1 it is the
-    network that the rollout began with. exploration: the schedule of random actions.
+    Each rollout is learned from once. criterion: the loss of a `Prediction`. tau: the part of the
+    way to the learner's parameters that the target network moves after each update; with 1 it is
+    the network at the start of the update. exploration: the schedule of random actions. The rule's
+    state is the parameters of the target network.
     """
 
-    criterion: Any = SquaredError()
+    criterion: ValueLoss = SquaredError()
     gamma: float = 0.99
-    exploration: Any = EpsilonGreedy()
-    slow_rate: float = 1.0
+    exploration: EpsilonGreedy = EpsilonGreedy()
+    tau: float = 1.0
 
     action_spaces = (Discrete,)
 
-    @property
-    def heads(self) -> dict[str, int]:
-        return {}
+    def __post_init__(self) -> None:
+        check_field(self, "criterion", ValueLoss, "rl.rules.SquaredError()")
+        check_field(self, "exploration", EpsilonGreedy, "rl.EpsilonGreedy(1.0, 0.05, 0.5)")
 
-    def policy_heads(self, space: Discrete) -> dict[str, int]:
-        return {"q": space.n}
+    def policy_heads(self, space: Space) -> dict[str, int]:
+        return q_heads(num_actions(space))
 
-    def policy(self, space: Discrete, out: Out, clock: Clock) -> Greedy:
-        """Epsilon-greedy, among the actions that are allowed."""
-        return Greedy(masks.allow(out["q"], out.get("mask")), self.exploration.epsilon(clock))
+    def policy(self, space: Space, out: Out, clock: Clock) -> Distribution:
+        """Epsilon-greedy among the allowed actions."""
+        return q_policy(out["q"], out.get("mask"), self.exploration.epsilon(clock))
 
     def init(self, key: jax.Array, params: Any) -> Any:
         return jax.tree.map(jnp.copy, params)
 
-    def slow(self, carry: Any) -> Any:
-        return carry
+    def target_params(self, rule_state: Any) -> Any:
+        return rule_state
 
     def targets(
-        self, carry: Any, out: Out, next_out: Out, batch: Transition, clock: Clock
+        self, rule_state: Any, out: Out, next_out: Out, batch: Transition, clock: Clock
     ) -> tuple[Any, tuple[jax.Array, jax.Array]]:
-        """The discount of what follows each step, and the slow copy's values there.
+        """The discount at each step, and the target network's values of the next observation.
 
         [T, B], [T, B, n].
         """
-        return carry, (self.gamma * (1.0 - batch.terminated), next_out["slow"]["policy"].values)
+        discount = self.gamma * (1.0 - batch.terminated)
+        return rule_state, (discount, next_out["target"]["policy"].values)
 
     def loss(
         self, out: Out, batch: Transition, targets: tuple[jax.Array, jax.Array], clock: Clock
     ) -> tuple[jax.Array, Metrics]:
-        """The mean of the criterion over a minibatch, any leading shape, and what describes the
-        update. [].
-        """
-        prediction = Prediction(out["q"], batch.action, batch.reward, *targets, clock.fraction)
+        """The mean of the criterion over a minibatch of any leading shape, and metrics. []."""
+        discount, next_values = targets
+        prediction = Prediction(
+            values=out["q"],
+            action=batch.action,
+            reward=batch.reward,
+            discount=discount,
+            next_values=next_values,
+            fraction=clock.fraction,
+        )
         loss = self.criterion(prediction).mean()
         return loss, {
             "loss": loss,
@@ -154,5 +166,7 @@ class TD:
             "entropy": out["policy"].entropy().mean(),
         }
 
-    def settle(self, carry: Any, params: Any, read: Callable[[], Out], targets: Any) -> Any:
-        return jax.tree.map(lambda slow, fast: slow + self.slow_rate * (fast - slow), carry, params)
+    def post_update(
+        self, rule_state: Any, params: Any, forward: Callable[[], Out], targets: Any
+    ) -> Any:
+        return polyak_average(rule_state, params, self.tau)

@@ -1,22 +1,21 @@
-"""IMPALA's rule: V-trace corrects for how far the learner has gone since the experience was
-gathered.
+"""IMPALA's rule: V-trace corrects for the difference between the policy that acted and the
+learner's.
 """
-
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxrl import losses, returns
+from jaxrl.clock import Clock, Metrics
 from jaxrl.rollout import Transition
-from jaxrl.rules.base import Clock, Metrics, Out
+from jaxrl.rules.base import Out, Rule, RuleState
 from jaxrl.tree import pytree
 
 
 @pytree
-class Behaviour:
-    """What the actor knew: the chance of its actions, and the value of what followed each. [T,
-    B].
+class VTraceTargets:
+    """Log-probabilities of the actions under the policy that acted, and the values of the next
+    observations at the time of the rollout. [T, B].
     """
 
     log_prob: jax.Array
@@ -24,17 +23,17 @@ class Behaviour:
 
 
 @pytree
-class VTrace:
+class VTrace(Rule):
     """Actor-critic on V-trace targets (Espeholt et al., 2018, section 4).
 
-    The targets are made in the loss, with the policy and values that the learner has at that
-    gradient step: so a minibatch is whole trajectories, and the ratio is of the learner's policy to
-    that which played. The value beyond a trajectory's end, or a time-out, is as old as the rollout;
-    all others are the learner's own.
+    The loss computes the targets, from the policy and the values of the learner at that gradient
+    step: so a minibatch is whole trajectories, and a ratio is the probability of an action under
+    the learner's policy over that under the policy that acted. The value after the last step of a
+    trajectory or of an episode is that of the rollout's network; all others are the learner's.
 
-    gamma, lam: discount, and a factor on each trace; max_rho, max_c: where ratios are cut off, for
-    the targets' fixed point and for the traces. entropy_weight, value_weight: of the bonus and of
-    the value loss.
+    gamma, lam: the discount, and a factor on each trace. max_rho, max_c: bounds of the ratios, for
+    the targets' fixed point and for the traces. entropy_weight, value_weight: factors on the
+    entropy bonus and the value loss.
     """
 
     gamma: float = 0.99
@@ -50,30 +49,36 @@ class VTrace:
     def heads(self) -> dict[str, int]:
         return {"value": 1}
 
-    def init(self, key: jax.Array, params: Any) -> tuple[()]:
-        return ()
-
     def targets(
-        self, carry: tuple[()], out: Out, next_out: Out, batch: Transition, clock: Clock
-    ) -> tuple[tuple[()], Behaviour]:
-        return carry, Behaviour(out["policy"].log_prob(batch.action), next_out["value"][..., 0])
+        self, rule_state: RuleState, out: Out, next_out: Out, batch: Transition, clock: Clock
+    ) -> tuple[RuleState, VTraceTargets]:
+        log_prob = out["policy"].log_prob(batch.action)
+        return rule_state, VTraceTargets(log_prob, next_out["value"][..., 0])
 
     def loss(
-        self, out: Out, batch: Transition, targets: Behaviour, clock: Clock
+        self, out: Out, batch: Transition, targets: VTraceTargets, clock: Clock
     ) -> tuple[jax.Array, Metrics]:
-        """The loss of trajectories [M, T], and what describes the update. []."""
+        """The loss of trajectories [M, T], and metrics. []."""
         value, log_prob = out["value"][..., 0], out["policy"].log_prob(batch.action)
-        known, ratio = jax.lax.stop_gradient((value, jnp.exp(log_prob - targets.log_prob)))
-        follows = jnp.where(
-            batch.done.at[:, -1].set(True), targets.next_value, jnp.roll(known, -1, axis=1)
+        old_value, ratio = jax.lax.stop_gradient((value, jnp.exp(log_prob - targets.log_prob)))
+        next_value = jnp.where(
+            batch.done.at[:, -1].set(True), targets.next_value, jnp.roll(old_value, -1, axis=1)
         )
-        estimate = jax.vmap(returns.vtrace, in_axes=(0, 0, 0, 0, 0, 0, None, None, None, None))
-        experience = batch.reward, known, follows, batch.terminated, batch.done, ratio
-        target, advantage = estimate(*experience, self.gamma, self.lam, self.max_rho, self.max_c)
-        policy_loss, value_loss = (
-            -(log_prob * advantage).mean(),
-            0.5 * ((target - value) ** 2).mean(),
+        over_rows = jax.vmap(returns.vtrace, in_axes=(0, 0, 0, 0, 0, 0, None, None, None, None))
+        target, advantage = over_rows(
+            batch.reward,
+            old_value,
+            next_value,
+            batch.terminated,
+            batch.done,
+            ratio,
+            self.gamma,
+            self.lam,
+            self.max_rho,
+            self.max_c,
         )
+        policy_loss = -(log_prob * advantage).mean()
+        value_loss = 0.5 * ((target - value) ** 2).mean()
         entropy = out["policy"].entropy().mean()
         loss = policy_loss + self.value_weight * value_loss - self.entropy_weight * entropy
         return loss, {

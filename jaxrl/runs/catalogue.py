@@ -16,7 +16,7 @@ import pandas as pd
 import xarray as xr
 
 from jaxrl import algorithms, stats, tree
-from jaxrl.sweep import load, member, provenance, store
+from jaxrl.sweep import load, lookup, provenance, store
 
 Record = dict[str, Any]  # the reproducibility card of a sweep
 
@@ -162,7 +162,7 @@ def can_rerun(path: pathlib.Path, record: Record) -> bool:
     if "groups" not in record:
         return "recipe" in record
     try:
-        groups = [member.in_group(path, record, group) for group in record["groups"][:1]]
+        groups = [lookup.in_group(path, record, group) for group in record["groups"][:1]]
         return any("recipe" in group for group in groups)
     except (ValueError, FileNotFoundError):  # the groups' own records are missing
         return False
@@ -189,13 +189,11 @@ def guess_algorithm(run: dict[str, Any]) -> str:
     """The name of the algorithm with such fields, of a record that has no name.
 
     "a2c or reinforce" for algorithms that differ only in numbers; the name of the type for one that
-    is like none of `rl.ALGORITHMS`; the name of a function.
+    is like none of `rl.PRESETS`; the name of a function.
     """
     if "algo" not in run:
         return str(run.get("function", "unknown")).rpartition(".")[2]
-    described = {
-        name: provenance.describe(maker()) for name, maker in algorithms.ALGORITHMS.items()
-    }
+    described = {name: provenance.describe(maker()) for name, maker in algorithms.PRESETS.items()}
     num_differences = {
         name: _num_differences(algorithm, run["algo"])
         for name, algorithm in described.items()

@@ -17,7 +17,7 @@ import pandas as pd
 import xarray as xr
 
 from jaxrl.sweep import load, store
-from jaxrl.sweep.record_file import write_small
+from jaxrl.sweep.record_file import write_record_file
 
 Kind = Literal["csv", "parquet", "tensorboard", "wandb", "record"]
 NAMES = {
@@ -76,7 +76,7 @@ def export(
             raise ValueError(
                 "a record needs the folder of a sweep: write rl.export(FOLDER, path, 'record')."
             )
-        write_small(folder, results, path)
+        write_record_file(folder, results, path)
     elif to == "tensorboard":
         _tensorboard(results, path)
     elif to == "wandb":

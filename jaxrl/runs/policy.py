@@ -1,4 +1,4 @@
-"""A trained member's policy, from the folder of the sweep that trained it."""
+"""The policy of a trained member, from the folder of the sweep that trained it."""
 
 import dataclasses
 import os
@@ -10,18 +10,18 @@ import numpy as np
 import xarray as xr
 
 from jaxrl import tree
-from jaxrl.sweep import member, store
-from jaxrl.sweep.program import with_kept
+from jaxrl.sweep import lookup, store
+from jaxrl.sweep.program import AGENT, BEST_AGENT, with_agent
 from jaxrl.train import Training
 
-KEPT = {"final": "learner", "best": "best_learner"}
+KEPT = {"final": AGENT, "best": BEST_AGENT}
 
 
 @dataclasses.dataclass(frozen=True)
 class MemberPolicy:
     """`(key, memory, obs) -> (memory, action)`: the greedy policy of one member.
 
-    `memory` is what an episode starts with.
+    `memory` is the recurrent state at the start of an episode.
     """
 
     training: Training
@@ -45,36 +45,38 @@ def policy(
     """The final policy of the member at `where`, a label for each axis of several values:
     `policy(folder, lr=3e-4, seed=7)`.
 
-    training: what was swept; it need not be given where it is made of the kit's own parts and
-    gymnax's, which the folder names. With what was swept put in its place it is the policy's own
-    `training`. kept: "best" is the policy that was evaluated best, of a sweep with keep_best=True.
+    training: what was swept; needed where a part of it is neither the kit's nor gymnax's, or where
+    the file of a large array is not in the folder. With the member's config put in its place it is
+    the policy's `training`. kept: "best" is the policy of the best evaluation, of a sweep with
+    keep_best=True.
 
     Raises:
       ValueError: an axis without a label, a label that the axis does not have, a training that the
-        folder can't name.
+        folder can't make.
     """
-    folder, record, where = member.find(folder, where)
+    if kept not in KEPT:
+        raise ValueError(f"kept={kept!r} is neither of {', '.join(KEPT)}.")
+    folder, record, where = lookup.find(folder, where)
     if folder.is_file():
         raise ValueError(
             f"{folder} is a record: curves, and no policies. Train one again where it is kept, "
             "rl.sweep(..., folder=)."
         )
-    training = member.training_of(folder, record, training)
-    number = member.number_at(record, where)
-    point = member.point_of(record, number, training)
-    training = tree.put(training, {name: value for name, value in point.items() if name != "seed"})
+    training = lookup.training_of(folder, record, training)
+    number = lookup.number_at(record, where)
+    config = lookup.config_of(folder, record, number, training)
+    fields = {name: value for name, value in config.items() if name != "seed"}
+    training = tree.put(training, fields)
     shapes = jax.eval_shape(training.begin, jax.random.key(0))
-    if kept not in KEPT:
-        raise ValueError(f"kept={kept!r} is neither of {', '.join(KEPT)}.")
-    learner = store.read_learner(folder, number, KEPT[kept])
-    return MemberPolicy(training, with_kept(shapes, [jnp.asarray(x) for x in learner]))
+    leaves = store.read_agent(folder, number, KEPT[kept])
+    return MemberPolicy(training, with_agent(training, shapes, [jnp.asarray(x) for x in leaves]))
 
 
 def best(results: xr.Dataset, name: str = "return") -> dict[str, Any]:
-    """The labels of the member with the highest final `name` of those that did not diverge: what
-    `policy` takes.
+    """The labels of the member with the highest final `name` of those that did not diverge, as
+    `policy` takes them.
 
-    Final is the last that is known: that of a member which stopped early is where it stopped.
+    Final is the last known value: of a member that stopped early where it stopped.
     """
     values = results[name]
     if "step" in values.dims:

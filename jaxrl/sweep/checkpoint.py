@@ -1,9 +1,8 @@
-"""Work inside a chunk, kept at its evaluation points: the only door to orbax.
+"""Checkpoints inside a chunk, at its evaluation points: the only module that imports orbax.
 
-A checkpoint is the whole learner of every member (parameters, optimiser, normalisers, episodes,
+A checkpoint is the whole state of every member (parameters, optimiser, normalisers, episodes,
 clocks) and the rows so far, under FOLDER/open/FIRST-LAST-WIDTH/ROW. orbax writes it whole or not at
-all, as one .npz, which costs less than its zarr arrays and whose checksums find what was damaged
-afterwards.
+all, as one .npz, which costs less than its zarr arrays and whose checksums detect later damage.
 """
 
 import concurrent.futures
@@ -28,14 +27,12 @@ from jaxrl.sweep.grid import raw
 OPEN_NAME = re.compile(r"(\d{8})-(\d{8})-(\d{8})")
 Rows = list[dict[str, np.ndarray]]  # of each row, each metric. [width, ...]
 NAME = "state.npz"
-KEPT = 2  # the newest, and the one before it, should the newest be damaged
-SHARE = 0.05  # of the time, that saving may take where it is not asked for at every row
+MAX_KEPT = 2  # the newest, and the one before it, should the newest be damaged
+SHARE = 0.05  # of the time: what saving may take unless every row is saved
 
 
 def open_width(folder: pathlib.Path) -> int | None:
-    """The width of the program that left an open chunk here last, so that the next call goes on
-    with the same.
-    """
+    """The width of the program of the newest open chunk: the next call goes on with the same."""
     left = [
         path
         for path in folder.glob("open/*/")
@@ -46,25 +43,24 @@ def open_width(folder: pathlib.Path) -> int | None:
 
 
 def clear(folder: pathlib.Path, stale: Callable[[int, int, int], bool]) -> None:
-    """Removes the open chunks that are `stale` by their first member, past-last member and
-    width.
-    """
+    """Remove the open chunks that are `stale`, by first member, past-last member and width."""
     for path in folder.glob("open/*/"):
         if (match := OPEN_NAME.fullmatch(path.name)) and stale(*map(int, match.groups())):
             shutil.rmtree(path, ignore_errors=True)
 
 
 def clear_done(folder: pathlib.Path, chunks: Iterable[tuple[int, int]]) -> None:
-    """Removes the open chunks whose members are finished by now."""
+    """Remove the open chunks whose members are finished."""
     done = list(chunks)
     clear(folder, lambda first, last, _: any(a < last and first < b for a, b in done))
 
 
 class Checkpoints:
-    """Those of one running chunk, saved by a thread of their own at most every `seconds`.
+    """The checkpoints of one running chunk, saved by a thread at most every `seconds`; with 0 at
+    every row.
 
-    Learners that take long to save, as large replays do, are saved as seldom as makes it a `SHARE`
-    of the time; with no `seconds` at every row.
+    States that take long to save, as large replays do, are saved as seldom as makes it a `SHARE` of
+    the time. restored: rows that came from disk.
     """
 
     def __init__(
@@ -75,12 +71,10 @@ class Checkpoints:
         self._seconds, self._pause, self._saved = seconds, seconds, time.monotonic()
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "checkpoints")
         self._writing: concurrent.futures.Future[None] | None = None
-        self.restored = 0  # rows that were found on disk
+        self.restored = 0
 
     def newest(self, start: Any) -> tuple[Any, Rows]:
-        """The last state that is whole on disk with the rows before it, else `start`, a state at
-        its start, with none.
-        """
+        """The newest undamaged state on disk and the rows before it, else `start` and no rows."""
         rows = sorted(
             (path for path in self._folder.glob("*/") if path.name.isdigit()), reverse=True
         )
@@ -109,9 +103,9 @@ class Checkpoints:
         return start, []
 
     def offer(self, state: Any, rows: Rows) -> None:
-        """Keeps this state if the last was kept long enough ago and is on disk.
+        """Save this state if the last was saved long enough ago and is on disk.
 
-        Copies it now: it may be donated after.
+        It is copied now: its buffers may be donated next.
         """
         now = time.monotonic()
         if now - self._saved < self._pause or (self._writing and not self._writing.done()):
@@ -120,7 +114,7 @@ class Checkpoints:
         self._writing = self._thread.submit(self._write, _encode(state, rows), len(rows))
 
     def close(self, finished: bool) -> None:
-        """Waits for what is being written; a `finished` chunk has a better file than these."""
+        """Wait for what is being written; of a `finished` chunk remove all."""
         self._thread.shutdown()
         if finished:
             clear_done(self._folder.parent.parent, [self._members])
@@ -132,10 +126,10 @@ class Checkpoints:
                 path
                 for path in self._folder.glob("*/")
                 if path.name.isdigit() and int(path.name) <= row
-            )[-KEPT:]
+            )[-MAX_KEPT:]
             for path in set(self._folder.glob("*/")) - set(kept):
                 shutil.rmtree(path, ignore_errors=True)
-        except Exception as error:  # a full disk, say: the run itself is sound, and goes on
+        except Exception as error:  # a full disk, say, which does not stop the run
             print(
                 f"no checkpoint was kept in {self._folder} ({_first_line(error)}): a stop "
                 "loses what is after the last."
@@ -145,7 +139,7 @@ class Checkpoints:
 
 
 def _encode(state: Any, rows: Rows) -> dict[str, Any]:
-    """Copies on the host, leaves without elements left out, as orbax can't hold them."""
+    """Copies on the host, without empty leaves, which orbax can't hold."""
     leaves = {
         f"state.{i:04d}": np.array(raw(leaf)) for i, leaf in enumerate(jax.tree.leaves(state))
     }
@@ -169,7 +163,7 @@ def _decode(tree: dict[str, Any], start: Any) -> tuple[Any, Rows]:
 
 
 def put(value: np.ndarray | None, leaf: jax.Array) -> jax.Array:
-    """A kept leaf where that of the start is: its devices, and its kind where it is a key."""
+    """A saved leaf on the devices of `leaf`, as a key where that is one."""
     if value is None:
         if leaf.size:
             raise ValueError(f"it lacks a leaf of {leaf.dtype}{leaf.shape}")
@@ -187,7 +181,7 @@ def put(value: np.ndarray | None, leaf: jax.Array) -> jax.Array:
 
 
 def save(path: pathlib.Path, tree: dict[str, np.ndarray]) -> None:
-    """Writes these arrays whole or not at all, over what is there."""
+    """Write these arrays whole or not at all, over what is there."""
     with _checkpointer() as (orbax, arguments):
         orbax.save(path, args=arguments(tree), force=True)
 
@@ -200,8 +194,8 @@ def restore(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 @contextlib.contextmanager
 def _checkpointer() -> Iterator[tuple[Any, Callable[..., Any]]]:
-    """orbax's, for one process: others of the same run write their own chunks and are not waited
-    for. It tells nobody.
+    """orbax's checkpointer for one process, silent: others of the same run write their own chunks
+    and are not waited for.
     """
     import orbax.checkpoint as ocp  # here, as it takes a second to import
 
@@ -222,9 +216,7 @@ def _checkpointer() -> Iterator[tuple[Any, Callable[..., Any]]]:
 
 @functools.cache
 def _npz() -> tuple[type, type]:
-    """How orbax writes and reads a dictionary of arrays as one file, and the arguments that it
-    hands over.
-    """
+    """orbax's handler of a dictionary of arrays in one file, and the class of its arguments."""
     import orbax.checkpoint as ocp
 
     class Npz(ocp.CheckpointHandler):

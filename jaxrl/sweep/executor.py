@@ -1,258 +1,385 @@
-"""One call of `sweep`: which members are done, and the program that does the others."""
+"""The executor of chunks: compiles programs, chooses their width, halves it where memory is
+refused, keeps finished chunks and resumes.
+
+A sweep has one `Work`, its grid; a search (jaxrl/tuning/trial_runner.py) has one for each kind of
+run of a batch.
+"""
 
 import dataclasses
+import functools
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any, Protocol
 
 import jax
 import numpy as np
 
 from jaxrl.progress import Report
 from jaxrl.sweep import multihost
-from jaxrl.sweep.checkpoint import Checkpoints, clear
-from jaxrl.sweep.grid import Grid
-from jaxrl.sweep.memory import free_bytes, told
+from jaxrl.sweep.checkpoint import Checkpoints
+from jaxrl.sweep.grid import Grid, bind
+from jaxrl.sweep.memory import format_bytes, free_bytes
 from jaxrl.sweep.program import Stepped, Whole
-from jaxrl.sweep.results import Chunks, without_learners
-from jaxrl.sweep.store import Store
+from jaxrl.sweep.record import check_outputs, outputs_of
+from jaxrl.sweep.results import Chunks, Outputs, without_agents
 from jaxrl.train import Training
 
-COPIES = 1  # of the learners' state, that a checkpoint takes while it is written
-MEMORY_SHARE = 0.8  # of the free memory, what a chunk may take
+MEMORY_SHARE = 0.8  # of the free memory: what a chunk may take
 # members per device: on a CPU a chunk should fit the caches (twice as many ran a tenth slower)
 CPU_WIDTH = 16
 ACCELERATOR_WIDTH = 4096
+Program = Whole | Stepped
+
+
+def default_width() -> int:
+    """Members of a program on each device, beyond which speed gains nothing."""
+    return CPU_WIDTH if jax.default_backend() == "cpu" else ACCELERATOR_WIDTH
+
+
+class ChunkStore(Protocol):
+    """Finished chunks on disk."""
+
+    def done(self) -> Chunks:
+        """The finished chunks by their first and past-last member."""
+        ...
+
+    def save(self, first: int, last: int, width: int, outputs: Outputs) -> None:
+        """Keep a finished chunk, which a program of `width` members made."""
+        ...
+
+    def checkpoints(self, first: int, last: int, width: int, seconds: float) -> Checkpoints:
+        """The checkpoints of a running chunk."""
+        ...
+
+    def note_width(self, width: int) -> None:
+        """Keep the width for a resumed call."""
+        ...
+
+    def clear_open(self, width: int) -> None:
+        """Remove the checkpoints of programs of this width."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What stays the same while an executor runs.
+
+    chunk: members of a program, where the caller or the folder says so; None: as many as speed
+    gains from and memory holds. chunk_reason: what decided it. memory_limit: bytes that programs
+    may take on all devices together; None: a share of what is free. save_seconds: between
+    checkpoints inside a chunk. narrow: few members get a narrower program, whose width is a power
+    of four times the devices, so that there are few programs.
+    """
+
+    chunk: int | None = None
+    chunk_reason: str = ""
+    memory_limit: float | None = None
+    save_seconds: float = 60.0
+    narrow: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """Members that one kind of program runs.
+
+    size: how many. compile: the program for so many at once on so many devices. run: the outputs
+    [width, ...] of the members with these numbers, given a function to report the fraction done and
+    the mean return. program_key: works with equal keys share programs. rows: that a checkpoint
+    counts; 0 where there is nothing to keep inside a chunk.
+    """
+
+    size: int
+    compile: Callable[[int, int], Program]
+    run: Callable[[Any, np.ndarray, Callable[..., None], Checkpoints | None], Outputs]
+    program_key: Hashable = None
+    rows: int = 0
 
 
 @dataclasses.dataclass
-class Job:
-    run: Any
-    member: Callable[[Any], Any]
-    grid: Grid
-    chunks: Chunks
-    store: Store | None
-    show: Callable[[Report], None] | None
-    chunk: int | None
-    memory: float | None = (
-        # bytes that programs may take on all devices together; by default a share of what is free
-        None
-    )
-    save_seconds: float = 60.0  # between checkpoints inside a chunk
-    keep_best: bool = False  # also the parameters that were judged best
-    why: str = ""  # what decided the chunk
-    halved: str = ""  # from what to what, and why, where a chunk did not fit
-    devices: int = 1
-    limit: float = 0.0  # bytes that a program may take on each of them
-    needed: int = 0  # bytes that it takes
-    keeps: bool = False  # whether a folder keeps checkpoints
-    compile_seconds: float = 0.0
+class Progress:
+    """How far the members are, as reports to `show`.
+
+    done: members of finished chunks. done_now: members that this call has run. seconds: of running.
+    """
+
+    members: int
+    steps: int = 0  # of each member
+    show: Callable[[Report], None] | None = None
+    done: int = 0
+    done_now: float = 0.0
     seconds: float = 0.0
-    fresh: float = 0.0  # members done by this call
     _started: float = 0.0
-    _running: int = 0
-    _open: Checkpoints | None = None  # those of the running chunk
-    _share: float = 0.0
+    _running: int = 0  # members of the running chunk
+    _restored: Callable[[], float] = lambda: 0.0  # the fraction of it that its checkpoint held
+    _fraction: float = 0.0
     _score: float = float("nan")
     _raised: BaseException | None = None
 
-    def run_all(self) -> None:
-        """Runs what is missing; a chunk that does not fit the memory is halved and tried again."""
-        finished = not any(self.missing())
-        while not finished:
-            try:
-                self._run_chunks(*self.program())
-                finished = True
-            except (jax.errors.JaxRuntimeError, MemoryError) as error:
-                self.halve_after(error)
+    def start_chunk(self, members: int, restored: Callable[[], float]) -> None:
+        """restored: the fraction of the chunk that came from its checkpoint."""
+        self._started, self._running, self._restored = time.monotonic(), members, restored
+        self._fraction = 0.0
 
-    def halve_after(self, error: BaseException) -> None:
-        """Goes on with half the chunk after a refused allocation; any other error is raised."""
-        refused = isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
-        if (
-            not refused or self.chunk == 1 or jax.process_count() > 1
-        ):  # several processes have agreed on a width
-            raise error
-        tried = self.chunk or self.grid.members
-        self._halve(tried, tried // 2, "out of memory")
+    def chunk_part(self, fraction: float, score: float = float("nan")) -> None:
+        """A fraction of the running chunk is done, and its members' returns are about `score`."""
+        self._score = score
+        self._report(fraction, time.monotonic() - self._started)
 
-    def _halve(self, tried: int, now: int, reason: str) -> None:
-        print(f"a chunk of {tried} members did not fit the memory; going on with {now}.")
-        self.halved = f"{self.halved.partition(' ')[0] or tried} to {now}: {reason}"
-        self.chunk, self.why = now, f"halved, {self.halved}"
-        if self.store is not None:
-            clear(self.store.folder, lambda first, last, width: width == tried)
-
-    def missing(self) -> Iterator[tuple[int, int]]:
-        """The gaps between finished chunks: first member and one past the last."""
-        at = 0
-        for first, last in [*sorted(self.chunks), (self.grid.members, self.grid.members)]:
-            if at < first:
-                yield at, first
-            at = max(at, last)
-
-    @property
-    def num_done(self) -> int:
-        return self.grid.members - sum(last - first for first, last in self.missing())
-
-    def program(self) -> tuple[Whole | Stepped, int]:
-        """A compiled program and its width, made smaller until it fits the memory; `why` says what
-        decided.
+    def chunk_row(self, row: Any, rows: Any) -> None:
+        """The callback of a running program, once by each device. It must not raise: an exception
+        would break the process, so it is kept for `end_chunk`.
         """
-        asks = not self.chunk and jax.process_count() > 1  # the first process decides for all
-        given = multihost.agreed(0) if asks and not multihost.first() else self.chunk
-        left = self.grid.members - self.num_done
-        devices = min(
-            jax.local_device_count(), self.grid.members, given or self.grid.members
-        )  # none is split
-        self.devices = devices
-        each = CPU_WIDTH if jax.default_backend() == "cpu" else ACCELERATOR_WIDTH
-        width = given or _even(left, devices * each)
-        if not given:
-            gains = (
-                f"on a CPU speed gains from no more ({each} a device)"
-                if each == CPU_WIDTH
-                else f"{each:,} a device"
-            )
-            self.why = "all members fit" if width == left else gains
-        while True:
-            width = -(-width // devices) * devices
-            program = self._compile(width, devices)
-            limit, needed = self._limit(given), program.bytes_per_device + self._copies(program)
-            if needed <= limit or width == devices or (given and jax.process_count() > 1):
-                if asks and multihost.first():
-                    multihost.agreed(width)
-                self.why += (
-                    ""
-                    if needed <= limit
-                    else f"; one member a device needs {told(needed)} of {told(limit)}"
-                )
-                self.chunk, self.limit, self.needed = width, limit, needed
-                if self.store is not None and multihost.first():
-                    self.store.note_width(width)
-                return program, width
-            fits = int(width * min(limit, self._limit(None)) / needed)
-            smaller = max(min(fits, width // 2) // devices, 1) * devices
-            if given:
-                self._halve(
-                    width, smaller, f"{told(needed * devices)} do not fit {told(limit * devices)}"
-                )
-            else:
-                self.why = f"as many as fit {told(limit * devices)}" + (
-                    " of the free memory" if self.memory is None else ""
-                )
-            width = smaller
-
-    def _limit(self, given: int | None) -> float:
-        """Bytes that a program may take on each device.
-
-        A chunk that the caller chose may take all that is free: on a CPU what is beyond would be
-        killed, not refused.
-        """
-        if self.memory is not None:
-            return self.memory / self.devices
-        if given is None:
-            return MEMORY_SHARE * free_bytes()
-        return free_bytes() if jax.default_backend() == "cpu" else float("inf")
-
-    def _copies(self, program: Whole | Stepped) -> int:
-        """Bytes on each device beside the program: of the best so far, old and new, and, where its
-        memory is the host's as a CPU's is, of a checkpoint.
-        """
-        if not isinstance(program, Stepped):
-            return 0
-        best = program.kept_bytes if self.keep_best else 0
-        writes = self.keeps and jax.default_backend() == "cpu" and self.run.evals > 1
-        return (2 * best + (COPIES * (program.state_bytes + best) if writes else 0)) // self.devices
-
-    def _compile(self, width: int, devices: int) -> Whole | Stepped:
-        points = self.grid.points(np.zeros(width, int))
-        if isinstance(self.run, Training):
-            program = Stepped(
-                self.member,
-                self.run,
-                points,
-                devices,
-                keep=self.store is not None,
-                best=self.keep_best,
-            )
-        else:
-            program = Whole(self.member, points, devices, None if self.show is None else self._row)
-        self.compile_seconds += program.compile_seconds
-        return program
-
-    def _run_chunks(self, program: Whole | Stepped, width: int) -> None:
-        for first, end in list(self.missing()):
-            for start in (
-                start for start in range(first, end, width) if multihost.mine(start // width)
-            ):
-                self._run_chunk(program, width, start, min(start + width, end))
-
-    def _run_chunk(self, program: Whole | Stepped, width: int, first: int, last: int) -> None:
-        points = self.grid.points(
-            np.minimum(np.arange(first, first + width), last - 1)
-        )  # the last member pads
-        self._started, self._running, self._share = time.monotonic(), last - first, 0.0
-        self._open, finished = self._checkpoints(first, last, width), False
+        fraction = int(row) / int(rows)
+        if fraction <= self._fraction or self._raised is not None:
+            return
         try:
-            outputs = {
-                name: value[: last - first]
-                for name, value in program(points, self._part, self._open).items()
-            }
-            self.seconds += time.monotonic() - self._started
-            if self.store is not None:
-                self.store.save(first, last, width, outputs)
-            finished = True
-        finally:
-            if self._open is not None:
-                self._open.close(finished)
-        self.fresh += (last - first) * (1.0 - self._restored)
-        self.chunks[first, last] = without_learners(outputs)
+            self._fraction = fraction
+            self.chunk_part(fraction)
+        except BaseException as error:
+            self._raised = error
+
+    def end_run(self) -> None:
+        self.seconds += time.monotonic() - self._started
+
+    def end_chunk(self, done: int) -> None:
+        """The chunk is kept; `done` members are done by now."""
+        self.done_now += self._running * (1.0 - self._restored())
+        self.done, self._running = done, 0
         self._report(0.0)
         if self._raised is not None:
             raise self._raised
 
-    def _checkpoints(self, first: int, last: int, width: int) -> Checkpoints | None:
-        if self.store is None or not isinstance(self.run, Training):
-            return None
-        return Checkpoints(self.store.folder, first, last, width, self.save_seconds)
-
-    # ------------------------------------------------------------------------------------- progress
-
-    def _row(self, row: Any, rows: Any) -> None:
-        """Called from inside a running program, once by each device: an exception there would spoil
-        the whole process.
-        """
-        share = int(row) / int(rows)
-        if share <= self._share or self._raised is not None:
-            return
-        try:
-            self._share = share
-            self._part(share)
-        except BaseException as error:
-            self._raised = error
-
-    def _part(self, share: float, score: float = float("nan")) -> None:
-        """A share of the running chunk is done, and its members' returns are about `score`."""
-        self._score = score
-        self._report(share, time.monotonic() - self._started)
-
-    @property
-    def _restored(self) -> float:
-        """The share of the running chunk that its checkpoint held."""
-        return 0.0 if self._open is None else self._open.restored / self.run.evals
-
-    def _report(self, share: float, running: float = 0.0) -> None:
+    def _report(self, fraction: float, running: float = 0.0) -> None:
         if self.show is None:
             return
-        done, members = self.num_done, self.grid.members
-        part = share * self._running * (running > 0)
-        fresh = self.fresh + (share - self._restored) * self._running * (running > 0)
-        steps, seconds = getattr(self.run, "steps", 0) * fresh, self.seconds + running
-        fraction, fresh = min((done + part) / members, 1.0), fresh / members
-        self.show(Report(done, members, fraction, steps, seconds, fresh, self._score))
+        now = self.done_now + (fraction - self._restored()) * self._running
+        part = fraction * self._running
+        self.show(
+            Report(
+                done=self.done,
+                members=self.members,
+                fraction=min((self.done + part) / self.members, 1.0),
+                steps=self.steps * now,
+                seconds=self.seconds + running,
+                done_now=now / self.members,
+                score=self._score,
+            )
+        )
 
 
-def _even(members: int, most: int) -> int:
-    """A width of at most `most` that leaves the last chunk nearly full."""
-    return -(-members // -(-members // most))
+class Executor:
+    """Runs works chunk by chunk. It keeps the programs, and what memory taught about their width.
+
+    chunk: members of a program at most, None before the first one is chosen. downsized: from what
+    to what, and why, where a chunk did not fit. limit, needed: bytes of a program on each device.
+    """
+
+    def __init__(self, config: Config, progress: Progress | None = None) -> None:
+        self.config = config
+        self.progress = Progress(0) if progress is None else progress
+        self.chunk, self.chunk_reason = config.chunk, config.chunk_reason
+        self.downsized = ""
+        self.devices, self.limit, self.needed = 1, 0.0, 0
+        self._width = 1  # of the last program
+        self.compile_seconds = 0.0
+        self._programs: dict[Any, Program] = {}
+
+    def run(
+        self, work: Work, store: ChunkStore | None = None, chunks: Chunks | None = None
+    ) -> Chunks:
+        """All chunks of a work: what is missing in `chunks` is run, kept and added to them.
+
+        A chunk whose memory is refused is halved and tried again.
+        """
+        chunks = {} if chunks is None else chunks
+        finished = not any(missing(work.size, chunks))
+        while not finished:
+            try:
+                program, width = self.program(work, num_missing(work.size, chunks), store)
+                for first, last in self._local_chunks(work, chunks, width):
+                    chunks[first, last] = self._run_chunk(work, store, program, width, first, last)
+                    self.progress.end_chunk(work.size - num_missing(work.size, chunks))
+                finished = True
+            except (jax.errors.JaxRuntimeError, MemoryError) as error:
+                self.downsize_after(error, store)
+        return chunks
+
+    def _local_chunks(self, work: Work, chunks: Chunks, width: int) -> list[tuple[int, int]]:
+        return [
+            (start, min(start + width, end))
+            for first, end in missing(work.size, chunks)
+            for start in range(first, end, width)
+            if multihost.is_local(start // width)
+        ]
+
+    def _run_chunk(
+        self,
+        work: Work,
+        store: ChunkStore | None,
+        program: Program,
+        width: int,
+        first: int,
+        last: int,
+    ) -> Outputs:
+        members = np.minimum(np.arange(first, first + width), last - 1)  # the last member pads
+        checkpoints, finished = None, False
+        if store is not None and work.rows:
+            checkpoints = store.checkpoints(first, last, width, self.config.save_seconds)
+        restored = lambda: 0.0 if checkpoints is None else checkpoints.restored / work.rows
+        self.progress.start_chunk(last - first, restored)
+        try:
+            outputs = work.run(program, members, self.progress.chunk_part, checkpoints)
+            outputs = {name: value[: last - first] for name, value in outputs.items()}
+            self.progress.end_run()
+            if store is not None:
+                store.save(first, last, width, outputs)
+            finished = True
+        finally:
+            if checkpoints is not None:
+                checkpoints.close(finished)
+        return without_agents(outputs)
+
+    # --------------------------------------------------------------------- programs and their width
+
+    def program(
+        self, work: Work, members: int, store: ChunkStore | None = None
+    ) -> tuple[Program, int]:
+        """A compiled program for so many members that are missing, and its width, narrowed until it
+        fits the memory.
+        """
+        asks = not self.chunk and jax.process_count() > 1  # the first process decides for all
+        given = multihost.broadcast(0) if asks and not multihost.is_primary() else self.chunk
+        devices = min(jax.local_device_count(), work.size, given or work.size)  # none is split
+        bound = given or default_width() * devices
+        wanted = work.size if self.config.narrow else members  # a resumed call has the same width
+        width = self._first_width(wanted, bound, devices, given)
+        while True:
+            width = self._width = -(-width // devices) * devices
+            key = (work.program_key, width, devices)
+            if key in self._programs:
+                return self._programs[key], width
+            program = work.compile(width, devices)
+            self.compile_seconds += program.compile_seconds
+            limit, needed = self._limit(given, devices), program.bytes_per_device
+            if needed <= limit or width == devices or (given and jax.process_count() > 1):
+                break
+            fits = int(width * min(limit, self._limit(None, devices)) / needed)
+            smaller = max(min(fits, width // 2) // devices, 1) * devices
+            if given:
+                lacking = f"{format_bytes(needed * devices)} do not fit"
+                self._downsize(width, smaller, f"{lacking} {format_bytes(limit * devices)}", store)
+            else:
+                free = "" if self.config.memory_limit else " of the free memory"
+                self.chunk_reason = f"as many as fit {format_bytes(limit * devices)}{free}"
+            bound = width = smaller
+        if asks and multihost.is_primary():
+            multihost.broadcast(width)
+        if needed > limit:
+            lacking = f"one member a device needs {format_bytes(needed)} of {format_bytes(limit)}"
+            self.chunk_reason += f"; {lacking}"
+        self._programs[key] = program
+        self.chunk = bound if self.config.narrow else width
+        self.devices, self.limit, self.needed = devices, limit, needed
+        if store is not None:
+            store.note_width(self.chunk)
+        return program, width
+
+    def _first_width(self, members: int, bound: int, devices: int, given: int | None) -> int:
+        if self.config.narrow:
+            doublings = (-(-members // devices) - 1).bit_length()
+            return min(bound, devices << (doublings + doublings % 2))
+        if given:
+            return given
+        width = even_width(members, bound)
+        each = default_width()
+        gains = (
+            f"on a CPU speed gains from no more ({each} a device)"
+            if each == CPU_WIDTH
+            else f"{each:,} a device"
+        )
+        self.chunk_reason = "all members fit" if width == members else gains
+        return width
+
+    def downsize_after(self, error: BaseException, store: ChunkStore | None = None) -> None:
+        """Go on with half the chunk after a refused allocation; raise any other error."""
+        refused = isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+        # several processes have agreed on a width
+        if not refused or self._width == 1 or jax.process_count() > 1:
+            raise error
+        self._programs.clear()  # they hold memory
+        self._downsize(self._width, self._width // 2, "out of memory", store)
+
+    def _downsize(self, tried: int, width: int, reason: str, store: ChunkStore | None) -> None:
+        print(f"a chunk of {tried} members did not fit the memory; going on with {width}.")
+        self.downsized = f"{self.downsized.partition(' ')[0] or tried} to {width}: {reason}"
+        self.chunk, self.chunk_reason = width, f"halved, {self.downsized}"
+        if store is not None:
+            store.clear_open(tried)
+
+    def _limit(self, given: int | None, devices: int) -> float:
+        """Bytes that a program may take on each device.
+
+        A given chunk may take all that is free: on a CPU a process that takes more is killed, not
+        refused.
+        """
+        if self.config.memory_limit is not None:
+            return self.config.memory_limit / devices
+        if given is None or self.config.narrow:
+            return MEMORY_SHARE * free_bytes()
+        return free_bytes() if jax.default_backend() == "cpu" else float("inf")
+
+
+def missing(size: int, chunks: Chunks) -> Iterator[tuple[int, int]]:
+    """The gaps between finished chunks: first member and one past the last."""
+    at = 0
+    for first, last in [*sorted(chunks), (size, size)]:
+        if at < first:
+            yield at, first
+        at = max(at, last)
+
+
+def num_missing(size: int, chunks: Chunks) -> int:
+    return sum(last - first for first, last in missing(size, chunks))
+
+
+def even_width(members: int, max_width: int) -> int:
+    """A width of at most `max_width` that leaves the last chunk nearly full."""
+    return -(-members // -(-members // max_width))
+
+
+# ----------------------------------------------------------------------------------- a sweep's work
+
+
+def sweep_work(
+    run: Any, grid: Grid, progress: Progress, *, in_folder: bool, keep_best: bool = False
+) -> Work:
+    """The members of a grid. in_folder: agents and checkpoints are kept."""
+    check = functools.partial(check_outputs, grid=grid)
+    configs_of = lambda width: grid.configs(np.zeros(width, int))
+    at = bind(run, grid)
+    if not isinstance(run, Training):
+        listener = None if progress.show is None else progress.chunk_row
+        return Work(
+            grid.members,
+            compile=lambda width, devices: Whole(
+                outputs_of(run, grid), configs_of(width), devices, listener, check
+            ),
+            run=lambda program, members, report, checkpoints: program(grid.configs(members)),
+        )
+    return Work(
+        grid.members,
+        compile=lambda width, devices: Stepped(
+            at,
+            run,
+            configs_of(width),
+            devices,
+            keep=in_folder,
+            best=keep_best,
+            check=lambda metrics: check(metrics | run.clocks),
+            checkpoints=in_folder,
+        ),
+        run=lambda program, members, report, checkpoints: program(
+            grid.configs(members), report, checkpoints
+        ),
+        rows=run.evals,
+    )

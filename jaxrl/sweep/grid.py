@@ -1,4 +1,4 @@
-"""The points of a sweep: named axes, crossed or zipped."""
+"""The configs of a sweep: named axes, crossed or zipped."""
 
 import inspect
 import math
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl import tree
+from jaxrl.sweep import arrays
 from jaxrl.sweep.results import Coordinates
 from jaxrl.train import Training, as_key
 from jaxrl.tree import pytree
@@ -19,10 +20,7 @@ NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
 
 @pytree
 class Zipped:
-    """Names that change together along one axis, each with its values.
-
-    `zipped(...)` makes and checks it.
-    """
+    """Names that change together along one axis, each with its values; made by `zipped(...)`."""
 
     values: dict[str, Any]
 
@@ -31,8 +29,8 @@ def zipped(**values: Any) -> Zipped:
     """One axis along which several names change together: `over={"setting": zipped(lr=[1e-3, 1e-2],
     gamma=[0.9, 0.99])}`.
 
-    The axis is labelled 0, 1, 2, ...; values that are numbers stand beside it as coordinates. Names
-    with a dot: `zipped(**{"env.g": g, "lr": lr})`.
+    The axis is labelled 0, 1, 2, ...; values that are numbers are coordinates along it. Names with
+    a dot: `zipped(**{"env.g": g, "lr": lr})`.
 
     Raises:
       ValueError: no name, an empty or single value, names whose values are not equally many.
@@ -59,8 +57,8 @@ def zipped(**values: Any) -> Zipped:
 
 
 class Grid:
-    """Every combination of the values of named axes, the last axis fastest. Member i is one
-    point.
+    """Every combination of the values of named axes, the last axis fastest. Member i has one
+    config: {name: value}.
     """
 
     def __init__(self, over: Mapping[str, Any]) -> None:
@@ -79,20 +77,25 @@ class Grid:
 
     @property
     def names(self) -> list[str]:
-        """What each point gives a value: the axes, and in place of a zipped one the names in it."""
+        """The names in a config: the axes, and in place of a zipped one the names in it."""
         return [name for axis, value in self.values.items() for name in _parts(axis, value)]
 
-    def points(self, members: np.ndarray) -> dict[str, Any]:
-        """The points of some members, stacked: {name: [len(members), ...]}."""
+    def configs(self, members: np.ndarray) -> dict[str, Any]:
+        """The configs of some members, stacked: {name: [len(members), ...]}."""
         places = np.unravel_index(members, tuple(self.sizes.values()))
-        points: dict[str, Any] = {}
+        configs: dict[str, Any] = {}
         for (axis, value), place in zip(self.values.items(), places, strict=True):
-            points |= _parts(axis, jax.tree.map(lambda x, place=place: x[place], value))
-        return points
+            configs |= _parts(axis, jax.tree.map(lambda x, place=place: x[place], value))
+        return configs
+
+    @property
+    def first(self) -> dict[str, Any]:
+        """The config of the first member."""
+        return jax.tree.map(lambda x: x[0], self.configs(np.zeros(1, int)))
 
     @property
     def labels(self) -> dict[str, np.ndarray]:
-        """What an axis is labelled with: its values where they are numbers, else 0, 1, 2, ..."""
+        """The labels of each axis: its values where they are numbers, else 0, 1, 2, ..."""
         return {name: _label(value, self.sizes[name]) for name, value in self.values.items()}
 
     @property
@@ -111,41 +114,60 @@ class Grid:
     def record(self) -> dict[str, Any]:
         """The axes as JSON, keys as their raw words: enough to build them again.
 
-        `point_from_record` reads it.
+        `config_from_record` reads it.
         """
-        words = lambda value: (
-            {"zipped": {name: _words(inner) for name, inner in value.values.items()}}
-            if isinstance(value, Zipped)
-            else _words(value)
-        )
+
+        def words(value: Any) -> Any:
+            if isinstance(value, Zipped):
+                return {"zipped": {name: _words(inner) for name, inner in value.values.items()}}
+            return _words(value)
+
         return {name: words(value) for name, value in self.values.items()}
 
+    @property
+    def large_arrays(self) -> list[jax.Array]:
+        """The arrays that `record` names by their digests."""
+        return [x for x in jax.tree.leaves(self.values) if _by_digest(x)]
 
-def point_from_record(record: dict[str, Any], member: int) -> dict[str, Any]:
-    """What member i of a recorded sweep was given: {name: array}, a pytree as {path: array}, keys
+
+def config_from_record(
+    record: dict[str, Any], member: int, load: Callable[[arrays.Reference], np.ndarray]
+) -> dict[str, Any]:
+    """The config of member i of a recorded sweep: {name: array}, a pytree as {path: array}, keys
     as their raw words.
+
+    load: the array of a reference.
     """
-    labels, point = record["labels"], {}
+    labels, config = record["labels"], {}
     places = np.unravel_index(member, tuple(len(label) for label in labels.values()))
+
+    def at(values: Any, place: Any) -> Any:
+        if arrays.is_reference(values):
+            return load(values)[place]
+        if isinstance(values, dict):
+            return {path: at(x, place) for path, x in values.items()}
+        return np.asarray(values)[place]
+
     for axis, place in zip(labels, places, strict=True):
         values = record["axes"][axis]
-        parts = (
-            values["zipped"]
-            if isinstance(values, dict) and list(values) == ["zipped"]
-            else {axis: values}
-        )
-        at = lambda x, place=place: np.asarray(x)[place]
-        point |= {
-            k: {path: at(x) for path, x in v.items()} if isinstance(v, dict) else at(v)
-            for k, v in parts.items()
-        }
-    return point
+        is_zipped = isinstance(values, dict) and list(values) == ["zipped"]
+        parts = values["zipped"] if is_zipped else {axis: values}
+        config |= {name: at(part, place) for name, part in parts.items()}
+    return config
 
 
 def _words(value: Any) -> Any:
     leaves, _ = jax.tree_util.tree_flatten_with_path(value)
-    words = {jax.tree_util.keystr(path): raw(x).tolist() for path, x in leaves}
+    words = {
+        jax.tree_util.keystr(path): arrays.reference(x) if _by_digest(x) else raw(x).tolist()
+        for path, x in leaves
+    }
     return words[""] if list(words) == [""] else words
+
+
+def _by_digest(x: jax.Array) -> bool:
+    """True for a large array that is not itself the labels of its axis."""
+    return x.ndim > 1 and arrays.is_large(x)
 
 
 def _parts(axis: str, value: Any) -> dict[str, Any]:
@@ -163,7 +185,7 @@ def _check_names(values: Mapping[str, Any]) -> None:
         for name in value.values if isinstance(value, Zipped) else ():
             if name in taken:
                 raise ValueError(
-                    f"{name!r} is zipped in axis {axis!r} and is {taken[name]}: a point would "
+                    f"{name!r} is zipped in axis {axis!r} and is {taken[name]}: a config would "
                     "have two values of it. Name "
                     "it once; an axis that zips may have any other name, say 'setting'."
                 )
@@ -216,7 +238,7 @@ def raw(x: jax.Array) -> np.ndarray:
 
 
 def _plain(value: Any) -> bool:
-    """Whether an axis holds numbers, one a place."""
+    """True for an axis of numbers [n]."""
     return (
         isinstance(value, jax.Array)
         and value.ndim == 1
@@ -232,11 +254,14 @@ def _label(value: Any, size: int) -> np.ndarray:
     return np.array([float(str(x)) for x in label]) if label.dtype == np.float32 else label
 
 
-def bind(run: Callable[..., Any], grid: Grid) -> Callable[[dict[str, Any]], Any]:
-    """The function of one point, once it is sure that `run` takes just the swept names.
+def bind(run: Callable[..., Any] | Training, grid: Grid) -> Callable[..., Any]:
+    """The function of one config, after checking that `run` takes the swept names and no others.
+
+    Of a function its outputs, `at(config)`; of a Training that with the values of the config and
+    its key, `at(config, training)`.
 
     Raises:
-      ValueError: a swept name that `run` does not take, or one that it needs and nobody gives.
+      ValueError: a swept name that `run` does not take, or a parameter without a value.
       TypeError: a swept name that is static.
     """
     return _bind_training(run, grid) if isinstance(run, Training) else _bind_function(run, grid)
@@ -251,11 +276,11 @@ def _bind_function(run: Callable[..., Any], grid: Grid) -> Callable[[dict[str, A
             f"{_title(run)} needs {', '.join(missing)}, which nothing sweeps: add an axis, or "
             "a default value."
         )
-    return lambda point: run(**point)
+    return lambda config: run(**config)
 
 
 def check_takes(run: Callable[..., Any], names: Iterable[str], given: str) -> None:
-    """Raises ValueError for a name, `given` so, that is no parameter of the function."""
+    """Raise ValueError for a name that is no parameter of the function; given: where it is from."""
     parameters = inspect.signature(run).parameters.values()
     named = [p.name for p in parameters if p.kind in NAMED]
     for name in names:
@@ -272,7 +297,7 @@ def _title(run: Callable[..., Any]) -> str:
 
 def _bind_training(
     run: Training, grid: Grid
-) -> Callable[[dict[str, Any]], tuple[Training, jax.Array]]:
+) -> Callable[[dict[str, Any], Training], tuple[Training, jax.Array]]:
     if "seed" not in grid.names:
         raise ValueError(
             "a Training is swept over at least 'seed': whole numbers, or keys from "
@@ -288,10 +313,9 @@ def _bind_training(
                 "one dataset."
             )
 
-    def at(point: dict[str, Any]) -> tuple[Training, jax.Array]:
-        return tree.put(
-            run, {name: value for name, value in point.items() if name != "seed"}
-        ), as_key(point["seed"])
+    def at(config: dict[str, Any], training: Training) -> tuple[Training, jax.Array]:
+        fields = {name: value for name, value in config.items() if name != "seed"}
+        return tree.put(training, fields), as_key(config["seed"])
 
     return at
 

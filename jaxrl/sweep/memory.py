@@ -1,4 +1,4 @@
-"""Memory: what is free for a program, what the caller allows, and how an amount is written."""
+"""Memory: free bytes, the caller's limit, and amounts as text."""
 
 import os
 import pathlib
@@ -22,9 +22,7 @@ ROOT = pathlib.Path("/")
 
 
 def free_bytes() -> int:
-    """Memory that a program may still take on each local device; the host's, shared by its devices,
-    on a CPU.
-    """
+    """Free memory of each local device; on a CPU a device's part of the host's."""
     device = jax.local_devices()[0]
     stats = device.memory_stats() if device.platform != "cpu" else None
     if stats and "bytes_limit" in stats:
@@ -33,34 +31,34 @@ def free_bytes() -> int:
 
 
 def host_free(root: pathlib.Path = ROOT) -> int:
-    """The least of what the machine, a container and the process's own limits leave."""
+    """The minimum of what the machine, its containers and the process's limits leave free."""
     return max(min([_machine_free(root), *_containers_free(root), *_process_free(root)]), 0)
 
 
-def as_bytes(memory: Any) -> float | None:
+def as_bytes(memory_limit: Any) -> float | None:
     """Bytes of a number, or of text such as "4GB" (10^9) or "4GiB" (2^30).
 
     Raises:
       ValueError: neither.
     """
-    if memory is None:
+    if memory_limit is None:
         return None
     match = (
-        re.fullmatch(r"\s*(\d*\.?\d+)\s*([kmgt]?i?)b?\s*", memory.lower())
-        if isinstance(memory, str)
+        re.fullmatch(r"\s*(\d*\.?\d+)\s*([kmgt]?i?)b?\s*", memory_limit.lower())
+        if isinstance(memory_limit, str)
         else None
     )
-    number = float(match[1]) * UNITS.get(match[2], 0) if match else memory
+    number = float(match[1]) * UNITS.get(match[2], 0) if match else memory_limit
     if not isinstance(number, int | float) or isinstance(number, bool) or not number > 0:
         raise ValueError(
-            f"memory={memory!r} is no amount of memory; write bytes, as in memory=4e9, or "
-            'memory="4GB".'
+            f"memory_limit={memory_limit!r} is no amount of memory; write bytes, as in "
+            'memory_limit=4e9, or memory_limit="4GB".'
         )
     return float(number)
 
 
-def told(amount: float) -> str:
-    """An amount as it is read: 4.2 GB."""
+def format_bytes(amount: float) -> str:
+    """An amount as text: 4.2 GB."""
     for size, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if amount >= size:
             return f"{amount / size:.3g} {unit}"
@@ -126,4 +124,4 @@ def _process_free(root: pathlib.Path) -> list[int]:
         return []
     limits = ((resource.RLIMIT_AS, pages[0]), (resource.RLIMIT_DATA, pages[5]))
     soft = [(resource.getrlimit(kind)[0], used * resource.getpagesize()) for kind, used in limits]
-    return [most - used for most, used in soft if most != resource.RLIM_INFINITY]
+    return [limit - used for limit, used in soft if limit != resource.RLIM_INFINITY]

@@ -1,5 +1,5 @@
-"""One sweep by several processes, on one machine or many: each takes its own chunks, and they meet
-in a shared folder.
+"""One sweep by several processes, on one machine or many: each runs its own chunks, and all share a
+folder.
 """
 
 from collections.abc import Callable
@@ -11,24 +11,22 @@ import numpy as np
 T = TypeVar("T")
 
 
-def whose(piece: int, processes: int) -> int:
+def owner(chunk: int, processes: int) -> int:
     """The process that a chunk belongs to, by its place among all chunks."""
-    return piece % processes
+    return chunk % processes
 
 
-def mine(piece: int) -> bool:
-    """Whether a chunk is this process's."""
-    return whose(piece, jax.process_count()) == jax.process_index()
+def is_local(chunk: int) -> bool:
+    """True where a chunk belongs to this process."""
+    return owner(chunk, jax.process_count()) == jax.process_index()
 
 
-def first() -> bool:
-    """Whether this process speaks for all: it holds the folder and writes what is of the whole
-    sweep.
-    """
+def is_primary() -> bool:
+    """True in the process that holds the folder and writes the files of the whole sweep."""
     return jax.process_index() == 0
 
 
-def agreed(number: int) -> int:
+def broadcast(number: int) -> int:
     """The first process's number, in all of them."""
     if jax.process_count() == 1:
         return number
@@ -37,9 +35,9 @@ def agreed(number: int) -> int:
     return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
 
 
-def together(what: str, call: Callable[[], T]) -> T:
-    """The result of a call that every process makes, once none has failed: where one fails, all
-    stop rather than wait.
+def all_or_raise(what: str, call: Callable[[], T]) -> T:
+    """The result of a call that every process makes, once all have succeeded; where one fails, all
+    raise rather than wait for it.
     """
     if jax.process_count() == 1:
         return call()
@@ -55,34 +53,34 @@ def together(what: str, call: Callable[[], T]) -> T:
         raise error
     if len(failed):
         raise RuntimeError(
-            f"{what} failed in process {', '.join(map(str, failed))}, whose own message says "
-            "why. This one stops with it; "
-            "every finished chunk is kept, and the same job goes on from there."
+            f"{what} failed in process {', '.join(map(str, failed))}, which prints the reason. "
+            "This one stops with it; every finished chunk is kept, and the same job goes on from "
+            "there."
         )
     return result  # type: ignore[return-value]
 
 
-def meet(where: str) -> None:
-    """Waits until every process has come here."""
+def barrier(name: str) -> None:
+    """Wait until every process has come here."""
     if jax.process_count() > 1:
         from jax.experimental import multihost_utils
 
-        multihost_utils.sync_global_devices(where)
+        multihost_utils.sync_global_devices(name)
 
 
 def check(folder: Any) -> None:
+    """Refuse several processes without a folder, or with different numbers of devices."""
     if jax.process_count() > 1 and folder is None:
         raise ValueError(
-            f"this sweep is shared by {jax.process_count()} processes, which meet in a folder "
-            "that all of them see: write "
-            "folder=."
+            f"this sweep is shared by {jax.process_count()} processes, which need a folder that "
+            "all of them see: write folder=."
         )
-    here, there = jax.local_device_count(), agreed(jax.local_device_count())
+    here, there = jax.local_device_count(), broadcast(jax.local_device_count())
     wrong = (
         f"this process has {here} devices and the first has {there}: give each as many, or "
-        "a chunk is not the same in all."
+        "their chunks differ."
     )
-    together("counting devices", lambda: _require(here == there, wrong))
+    all_or_raise("counting devices", lambda: _require(here == there, wrong))
 
 
 def _require(holds: bool, message: str) -> None:

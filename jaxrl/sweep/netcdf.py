@@ -1,5 +1,5 @@
-"""Results from a netCDF file that a stranger may have written: all of them are in that very file,
-and are not much more.
+"""Results from a netCDF file of unknown origin: they must lie in that file, and unpack to a size
+that results have.
 """
 
 import itertools
@@ -42,8 +42,8 @@ def read(path: pathlib.Path) -> xr.Dataset:
 
 
 def _sizes(name: str, item: Any) -> Iterator[int]:
-    """The bytes that a variable unpacks to; then those of each of its texts, of which many may
-    point at the same.
+    """The bytes that a variable unpacks to; then those of each of its texts, many of which may be
+    stored once.
     """
     if not isinstance(item, h5py.Dataset):
         return

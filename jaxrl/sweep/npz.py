@@ -1,7 +1,4 @@
-"""A .npz as this kit writes it: plain arrays, not compressed.
-
-One from a stranger can do nothing but be refused.
-"""
+"""Read a .npz of plain arrays that are not compressed, as this kit writes it; refuse any other."""
 
 import pathlib
 import zipfile
@@ -22,7 +19,7 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def read_open(opened: BinaryIO) -> dict[str, np.ndarray]:
-    """The same of a file that is open, or of bytes in memory."""
+    """All arrays of an open file, or of bytes in memory, by name."""
     with np.load(opened, allow_pickle=False) as file:
         if any(part.compress_type != zipfile.ZIP_STORED for part in file.zip.infolist()):
             raise ValueError(

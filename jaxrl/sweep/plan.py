@@ -1,53 +1,66 @@
-"""What a sweep will take, before it is run: members, programs, memory, disk and time."""
+"""`plan`: what a sweep will take, before it runs: members, programs, memory, disk and time."""
 
 import contextlib
 import dataclasses
 import html
+import json
 import math
+import os
+import pathlib
 import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
+from jaxrl.devices import cache_compilations
 from jaxrl.progress import clock
-from jaxrl.sweep import multihost
-from jaxrl.sweep.executor import Job
-from jaxrl.sweep.grid import bind
-from jaxrl.sweep.memory import free_bytes, told
-from jaxrl.sweep.program import Stepped, kept_of
+from jaxrl.sweep import multihost, store
+from jaxrl.sweep.api import check_chunk, refuse_unknown, width_of
+from jaxrl.sweep.checkpoint import MAX_KEPT
+from jaxrl.sweep.executor import (
+    Config,
+    Executor,
+    Progress,
+    Work,
+    missing,
+    num_missing,
+    sweep_work,
+)
+from jaxrl.sweep.grid import Grid, bind
+from jaxrl.sweep.memory import as_bytes, format_bytes, free_bytes
+from jaxrl.sweep.program import Stepped, agent_of
+from jaxrl.sweep.record import check_keep_best, make_record, outputs_of
+from jaxrl.sweep.results import Chunks
+from jaxrl.sweep.static_axes import combine
+from jaxrl.sweep.static_groups import group_folder
 from jaxrl.train import Training
 
-OPEN = 2  # checkpoints of a running chunk that are on disk
 PROBE_SECONDS = 2.0
-# environment steps of a chunk in one timed call, so that calling it costs nothing beside them
-PROBE_STEPS = 65_536
-NO_TIME = (
-    "unknown for a function, whose length nobody can see: sweep a rl.Training, which is "
-    "timed for a few seconds"
-)
+PROBE_STEPS = 65_536  # environment steps of a chunk in one timed call, whose overhead is then small
+NO_TIME = "unknown for a function: sweep a rl.Training, which is timed for a few seconds"
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What a sweep will take. Bytes are of all devices of one process together; `print` shows it as
-    a table.
+    """The needs of a sweep. Bytes are of all devices of one process; `print` shows a table.
 
-    done: members that the folder already holds. why: what decided the chunk. chunks: how many are
-    left to run. processes: that share the chunks; busiest: the chunks of the one that has most, and
-    all others wait for it. peak_bytes: of one chunk, by XLA's own account. limit_bytes: what it may
-    take, infinite where nothing but the device limits it. steps, eval_steps: of one member's
-    learning and of its greedy evaluation; None for a function. open_bytes: on disk, of the running
-    chunks' checkpoints. seconds: of running what is left, without compilation, as a short probe
-    foretells; None where there was none. padding: what is computed and thrown away, where members
-    of one program need less than others.
+    done: members that the folder already holds. chunk_reason: what decided the chunk. chunks: how
+    many are left to run. processes: that share the chunks; busiest: the chunks of the one that has
+    most. peak_bytes: of one chunk, by XLA's account. limit_bytes: what it may take, infinite where
+    only the device limits it. steps, eval_steps: of one member's learning and of its greedy
+    evaluation; None for a function. open_bytes: on disk, of the running chunks' checkpoints.
+    seconds: of running what is left, without compilation, predicted from a short probe; None
+    without one; time_text says it in words. padding: what is computed and dropped, where members
+    need less than the program computes.
     """
 
     members: int
     axes: dict[str, int]
     done: int
     chunk: int
-    why: str
+    chunk_reason: str
     chunks: int
     processes: int
     busiest: int
@@ -65,7 +78,7 @@ class Plan:
     folder_bytes: int
     open_bytes: int
     seconds: float | None
-    seconds_told: str = ""
+    time_text: str = ""
     padding: str = ""
 
     @property
@@ -89,11 +102,14 @@ class Plan:
         )
 
     def rows(self) -> list[tuple[str, str]]:
-        """The table: what, and how much."""
+        """The table: name and text of each row."""
         product = " x ".join(f"{name} {size:,}" for name, size in self.axes.items())
         rows = [("members", f"{self.members:,} = {product}")]
         rows += [("left", f"{self.left:,}; {self.done:,} are done")] if self.done else []
-        rows += [("chunk", f"{self.chunk:,} members: {self.why}"), ("chunks", f"{self.chunks:,}")]
+        rows += [
+            ("chunk", f"{self.chunk:,} members: {self.chunk_reason}"),
+            ("chunks", f"{self.chunks:,}"),
+        ]
         if self.processes > 1:
             rows += [
                 ("processes", f"{self.processes}: the busiest has {self.busiest:,} of these chunks")
@@ -106,9 +122,14 @@ class Plan:
             )
         ]
         rows += [("compilations", f"{self.programs}, which took {self.compile_seconds:.1f} s")]
-        limit = "no limit" if math.isinf(self.limit_bytes) else f"limit {told(self.limit_bytes)}"
-        need = f"{told(self.member_bytes)} a member, {told(self.peak_bytes)} a chunk at its peak"
-        rows += [("memory", f"{need}; {told(self.free_bytes)} free, {limit}")]
+        limit = (
+            "no limit"
+            if math.isinf(self.limit_bytes)
+            else f"limit {format_bytes(self.limit_bytes)}"
+        )
+        each, peak = format_bytes(self.member_bytes), format_bytes(self.peak_bytes)
+        need = f"{each} a member, {peak} a chunk at its peak"
+        rows += [("memory", f"{need}; {format_bytes(self.free_bytes)} free, {limit}")]
         if self.steps is not None:
             rows += [
                 (
@@ -120,16 +141,18 @@ class Plan:
             rows += [("steps in all", f"{self.total_steps:,}")]
         rows += [("padding", self.padding)] if self.padding else []
         opened = (
-            f", and up to {told(self.open_bytes)} while a chunk runs" if self.open_bytes else ""
+            f", and up to {format_bytes(self.open_bytes)} while a chunk runs"
+            if self.open_bytes
+            else ""
         )
         rows += [
             (
                 "results",
-                f"{told(self.result_bytes)}; about {told(self.folder_bytes)} on disk with a "
-                f"folder{opened}",
+                f"{format_bytes(self.result_bytes)}; about {format_bytes(self.folder_bytes)} on "
+                f"disk with a folder{opened}",
             )
         ]
-        return [*rows, ("time", self.seconds_told)]
+        return [*rows, ("time", self.time_text)]
 
     def __str__(self) -> str:
         return _text(self.rows())
@@ -140,7 +163,7 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True)
 class Plans:
-    """What a sweep with static axes will take: the plan of each combination, and all together."""
+    """The needs of a sweep with static axes: the plan of each combination, and of all."""
 
     groups: dict[str, Plan]
 
@@ -154,7 +177,7 @@ class Plans:
 
     @property
     def peak_bytes(self) -> int:
-        """Of the largest: they run one after another."""
+        """Of the largest group: they run one after another."""
         return max(plan.peak_bytes for plan in self.groups.values())
 
     @property
@@ -167,7 +190,7 @@ class Plans:
         )
 
     def rows(self) -> list[tuple[str, str]]:
-        """The table: what, and how much."""
+        """The table: name and text of each row."""
         time = (
             "not measured"
             if self.seconds is None
@@ -176,7 +199,7 @@ class Plans:
         rows = [("members", f"{self.members:,} in {len(self.groups)} groups, one after another")]
         rows += [
             ("compilations", f"{self.programs}"),
-            ("memory", f"{told(self.peak_bytes)} at the peak of the largest group"),
+            ("memory", f"{format_bytes(self.peak_bytes)} at the peak of the largest group"),
         ]
         rows += [("time", time)]
         for name, plan in self.groups.items():
@@ -200,86 +223,170 @@ def _html(rows: list[tuple[str, str]]) -> str:
     return f"<table>{cells}</table>"
 
 
-def plan_of(job: Job, probe: bool, processes: int) -> Plan:
-    """The plan of a job: its program is compiled as the sweep would, and a chunk of a training is
-    played for seconds.
+def plan(
+    run: Callable[..., Any] | Training,
+    over: Mapping[str, Any],
+    *,
+    static: Mapping[str, Any] | None = None,
+    chunk: int | None = None,
+    folder: str | os.PathLike[str] | None = None,
+    memory_limit: float | str | None = None,
+    keep_best: bool = False,
+    probe: bool = True,
+    processes: int | None = None,
+    **unknown: Any,
+) -> Plan | Plans:
+    """What `sweep` of the same arguments will take, without training: members, chunks, memory, disk
+    and time.
+
+    It compiles what the sweep will run, which then finds a `Training` in the compilation cache.
+    `print` shows a table; with static axes one of each combination, and of all together.
+
+    folder: one that holds finished chunks says what is left; nothing is written there. probe: runs
+    a chunk of a `Training` for a few seconds to predict the time, which a function does not allow.
+    processes: that would share it, each on devices like those of this one; default: as many as
+    share this run.
+
+    Raises what `sweep` does, and
+      ValueError: fewer than one process.
     """
-    left = job.grid.members - job.num_done
+    refuse_unknown("plan", unknown)
+    check_chunk(chunk)
+    processes = jax.process_count() if processes is None else processes
+    if processes < 1:
+        raise ValueError(
+            f"processes={processes} would run nothing: write how many share the sweep, say "
+            "processes=1."
+        )
+    limit, grid = as_bytes(memory_limit), Grid(over)
+    cache_compilations()
+    home = None if folder is None else pathlib.Path(folder).expanduser()
+
+    def plan_one(run: Any, home: pathlib.Path | None) -> Plan:
+        check_keep_best(run, keep_best)
+        bind(run, grid)
+        chunks: Chunks = {}
+        if home is not None:
+            record = make_record(run, grid, keep_best)
+            store.check(home, json.loads(json.dumps(record)))
+            chunks = store.read_chunks(home)
+        executor = Executor(Config(*width_of(chunk, chunks, home), limit))
+        progress = Progress(grid.members, show=lambda report: None)
+        work = sweep_work(run, grid, progress, in_folder=home is not None, keep_best=keep_best)
+        return _plan_of(_Job(run, grid, executor, work, chunks, keep_best), probe, processes)
+
+    if not static:
+        return plan_one(run, home)
+    groups = combine(run, static, grid)
+    plans = {}
+    for i, (name, each) in enumerate(zip(groups.names, groups.runs, strict=True)):
+        plans[name] = plan_one(each, None if home is None else home / group_folder(i))
+    return Plans(plans)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    """A sweep without static axes, ready to run."""
+
+    run: Any
+    grid: Grid
+    executor: Executor
+    work: Work
+    chunks: Chunks
+    keep_best: bool
+
+    @property
+    def left(self) -> int:
+        return num_missing(self.grid.members, self.chunks)
+
+
+def _plan_of(job: _Job, probe: bool, processes: int) -> Plan:
+    """The plan of a job: its program is compiled as the sweep would, and a chunk of a training is
+    run for seconds.
+    """
+    executor, left = job.executor, job.left
     peak, programs, open_bytes, seconds, speed = 0, 0, 0, None, ""
     while left:
         try:
-            program, width = job.program()
-            peak, programs = job.needed * job.devices, 2 if isinstance(program, Stepped) else 1
+            program, width = executor.program(job.work, left)
+            peak = executor.needed * executor.devices
+            programs = 2 if isinstance(program, Stepped) else 1
             if isinstance(program, Stepped) and job.run.evals > 1:
-                open_bytes = OPEN * (program.state_bytes + job.keep_best * program.kept_bytes)
-            seconds, speed = (
-                _time(job, width) if probe and isinstance(job.run, Training) else (None, "")
-            )
+                open_bytes = MAX_KEPT * (program.state_bytes + job.keep_best * program.agent_bytes)
+            if probe and isinstance(job.run, Training):
+                seconds, speed = _time(job, width)
             break
         except (jax.errors.JaxRuntimeError, MemoryError) as error:
-            job.halve_after(error)
-    chunk = job.chunk or 0
+            executor.downsize_after(error)
+    chunk = executor.chunk or 0
     places = [
-        start // chunk for first, last in job.missing() for start in range(first, last, chunk)
+        start // chunk
+        for first, last in missing(job.grid.members, job.chunks)
+        for start in range(first, last, chunk)
     ]
     busiest = max(
-        sum(multihost.whose(place, processes) == i for place in places) for i in range(processes)
+        sum(multihost.owner(place, processes) == i for place in places) for i in range(processes)
     )
     seconds = None if seconds is None else seconds * busiest
-    result, learner = _sizes(job)
+    result, agents = _sizes(job)
     steps = _steps(job.run) if isinstance(job.run, Training) else (None, None)
     return Plan(
         members=job.grid.members,
         axes=dict(job.grid.sizes),
-        done=job.num_done,
+        done=job.grid.members - left,
         chunk=chunk,
-        why=job.why if left else "nothing is left to do",
+        chunk_reason=executor.chunk_reason if left else "nothing is left to do",
         chunks=len(places),
         processes=processes,
         busiest=busiest,
-        devices=job.devices,
+        devices=executor.devices,
         device=jax.local_devices()[0].device_kind,
         programs=programs,
-        compile_seconds=job.compile_seconds,
+        compile_seconds=executor.compile_seconds,
         member_bytes=peak // max(chunk, 1),
         peak_bytes=peak,
         free_bytes=free_bytes() * jax.local_device_count(),
-        limit_bytes=job.limit * job.devices,
+        limit_bytes=executor.limit * executor.devices,
         steps=steps[0],
         eval_steps=steps[1],
         result_bytes=result,
-        folder_bytes=2 * result + learner * (1 + job.keep_best),  # each chunk, and then the whole
+        folder_bytes=2 * result + agents * (1 + job.keep_best),  # each chunk, and then the whole
         open_bytes=open_bytes * processes,
         seconds=seconds,
-        seconds_told=_told(job, left, seconds, speed),
+        time_text=_time_text(job, seconds, speed),
         padding=_padding(job),
     )
 
 
-def _padding(job: Job) -> str:
-    """The share of learning that is thrown away, where members stop earlier or learn in fewer
-    epochs than are compiled.
+def _padding(job: _Job) -> str:
+    """The share of learning that is dropped, where members stop earlier or learn in fewer epochs
+    than are compiled.
     """
     if not isinstance(job.run, Training):
         return ""
-    algo, told = job.run.algo, []
-    points = job.grid.points(np.arange(job.grid.members))
-    swept = {name.rpartition(".")[2]: (name, values) for name, values in points.items()}
+    algo, shares = job.run.algo, []
+    configs = job.grid.configs(np.arange(job.grid.members))
+    swept = {name.rpartition(".")[2]: (name, values) for name, values in configs.items()}
     limits = (
         ("epoch_limit", algo, "epochs"),
         ("update_limit", algo, "updates"),
         ("stop_after", job.run, "steps"),
     )
-    for limit, owner, whole in (each for each in limits if hasattr(each[1], each[0])):
+    for limit, owner, whole in (each for each in limits if _has_field(each[1], each[0])):
         name, values = swept.get(limit, (limit, getattr(owner, limit)))
-        most = getattr(owner, whole)
-        share = 1.0 - float(np.mean(np.minimum(np.asarray(values, float), most) / most))
-        told += [f"{share:.0%} of the learning, by {name} below {most:,}"] if share > 0 else []
-    return "; ".join(told)
+        count = getattr(owner, whole)
+        share = 1.0 - float(np.mean(np.minimum(np.asarray(values, float), count) / count))
+        if share > 0:
+            shares.append(f"{share:.0%} of the learning, by {name} below {count:,}")
+    return "; ".join(shares)
 
 
-def _told(job: Job, left: int, seconds: float | None, speed: str) -> str:
-    if not left:
+def _has_field(record: Any, name: str) -> bool:
+    return name in {field.name for field in dataclasses.fields(record)}
+
+
+def _time_text(job: _Job, seconds: float | None, speed: str) -> str:
+    if not job.left:
         return "none: all members are done"
     if seconds is not None:
         return f"about {clock(seconds)} {speed}"
@@ -292,22 +399,21 @@ def _steps(training: Training) -> tuple[int, int]:
     return last["step"], last["eval_step"]
 
 
-def _sizes(job: Job) -> tuple[int, int]:
-    """Bytes of all results, and of what a folder keeps of the learners."""
-    point = jax.tree.map(lambda x: x[0], job.grid.points(np.zeros(1, int)))
+def _sizes(job: _Job) -> tuple[int, int]:
+    """Bytes of all results, and of the agents that a folder keeps."""
+    members, config = job.grid.members, job.grid.first
     if not isinstance(job.run, Training):
-        return job.grid.members * _bytes(jax.eval_shape(job.member, point)), 0
+        return members * _bytes(jax.eval_shape(outputs_of(job.run, job.grid), config)), 0
+    at = bind(job.run, job.grid)
 
-    def first_row(point: Any) -> Any:
-        training, key = job.member(point)
+    def first_row(config: Any) -> Any:
+        training, key = at(config, job.run)
         state, metrics = training.advance(key, training.begin(key), 0)
-        return kept_of(state), metrics
+        return agent_of(training, state), metrics
 
-    learner, metrics = jax.eval_shape(first_row, point)
+    agent, metrics = jax.eval_shape(first_row, config)
     clocks = _bytes(job.run.clocks) // job.run.evals
-    return job.grid.members * job.run.evals * (_bytes(metrics) + clocks), job.grid.members * _bytes(
-        learner
-    )
+    return members * job.run.evals * (_bytes(metrics) + clocks), members * _bytes(agent)
 
 
 def _bytes(shapes: Any) -> int:
@@ -318,12 +424,12 @@ def _bytes(shapes: Any) -> int:
 
 
 class _EnoughError(Exception):
-    """The probe has seen enough."""
+    """The probe has run long enough."""
 
 
-def _time(job: Job, width: int) -> tuple[float, str]:
-    """Seconds of one whole chunk, and how fast that is: foretold from a few updates of the same
-    width, timed.
+def _time(job: _Job, width: int) -> tuple[float, str]:
+    """Seconds of one whole chunk, and its speed, predicted from a few timed updates of the same
+    width.
 
     A step of evaluation is counted as one of learning, which is more than it costs.
     """
@@ -336,18 +442,19 @@ def _time(job: Job, width: int) -> tuple[float, str]:
     short = dataclasses.replace(
         training, steps=calls * updates * per_update, evals=calls, episodes=0
     )
-    points = job.grid.points(np.arange(width) % job.grid.members)
-    program = Stepped(bind(short, job.grid), short, points, job.devices, keep=False)
+    configs = job.grid.configs(np.arange(width) % job.grid.members)
+    at = bind(short, job.grid)
+    program = Stepped(at, short, configs, job.executor.devices, keep=False)
     times = [time.monotonic()]
 
-    def seen(*_: float) -> None:
+    def stop_when_known(*_: float) -> None:
         times.append(time.monotonic())
         enough = len(times) > 2 and times[-1] - times[1] > PROBE_SECONDS
         if enough or times[-1] - times[0] > 3 * PROBE_SECONDS:
             raise _EnoughError
 
     with contextlib.suppress(_EnoughError):
-        program(points, seen)
+        program(configs, stop_when_known)
     warm = times[1:] if len(times) > 2 else times  # the first call also starts the learners
     second = (
         (warm[-1] - warm[0]) / (len(warm) - 1) / (updates * per_update)

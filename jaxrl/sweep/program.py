@@ -1,4 +1,4 @@
-"""One compiled program for a chunk of members, spread over the local devices."""
+"""Compiled programs for a chunk of members, spread over the local devices."""
 
 import concurrent.futures
 import contextlib
@@ -12,11 +12,16 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxrl import progress, tree
-from jaxrl.sweep.checkpoint import Checkpoints
+from jaxrl.sweep.arrays import is_large
+from jaxrl.sweep.checkpoint import Checkpoints, Rows
 from jaxrl.train import Training
 
 MEMBERS = PartitionSpec("members")
 NO_MEMBER = PartitionSpec()
+# the agent's leaves among a chunk's outputs, at the end and when it was evaluated best
+AGENT, BEST_AGENT = "agent", "best_agent"
+CHECKPOINT_COPIES = 1  # of the state, on a CPU, while a checkpoint is written
+Report = Callable[[float, float], None]  # the fraction of the rows done, and the mean return
 
 
 def over_devices(
@@ -48,42 +53,43 @@ def _mesh(devices: int) -> Mesh:
     return Mesh(np.array(jax.local_devices()[:devices]), ("members",))
 
 
-def compile_all(
-    jobs: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]],
-) -> list[Any]:
-    """Compiles several programs side by side: XLA works outside Python's lock."""
-    lowered = [jax.jit(function, **options).lower(*shapes) for function, shapes, options in jobs]
+def compile_all(traced: list[jax.stages.Traced]) -> list[jax.stages.Compiled]:
+    """Several programs, compiled side by side: XLA works outside Python's lock."""
+    lowered = [each.lower() for each in traced]
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        return list(pool.map(lambda low: low.compile(), lowered))
+        return list(pool.map(lambda each: each.compile(), lowered))
 
 
 class Whole:
-    """Any function of a point, compiled for `width` members: one program, which may tell its rows
-    through a callback.
+    """A function of a config, compiled for `width` members: one program.
+
+    listener: gets its rows through a callback. check: gets the shapes of the outputs before
+    anything compiles.
     """
 
     def __init__(
-        self, member: Callable[[Any], Any], points: Any, devices: int, listener: Any
+        self,
+        member: Callable[[Any], Any],
+        configs: Any,
+        devices: int,
+        listener: Callable[[Any, Any], None] | None = None,
+        check: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
         started = time.monotonic()
         with contextlib.nullcontext() if listener is None else progress.listening(listener):
-            (self._program,) = compile_all(
-                [(over_devices(member, (MEMBERS,), devices), (points,), {})]
-            )
+            traced = jax.jit(over_devices(member, (MEMBERS,), devices)).trace(configs)
+            if check is not None:
+                check(flatten(traced.out_info))
+            (self._program,) = compile_all([traced])
         self.compile_seconds = time.monotonic() - started
 
     @property
     def bytes_per_device(self) -> int:
         return _bytes(self._program)
 
-    def __call__(
-        self, points: Any, report: Callable[..., None], checkpoints: Checkpoints | None = None
-    ) -> dict[str, np.ndarray]:
-        """The whole life of each member at once: there is nothing in between to keep.
-
-        Outputs [width, ...].
-        """
-        outputs = flatten(jax.device_get(self._program(points)))
+    def __call__(self, configs: Any) -> dict[str, np.ndarray]:
+        """The outputs of each member [width, ...]."""
+        outputs = flatten(jax.device_get(self._program(configs)))
         jax.effects_barrier()  # its last callbacks belong to this chunk
         return outputs
 
@@ -91,105 +97,164 @@ class Whole:
 class Stepped:
     """A `Training`, stepped by the host row by row: two programs without callbacks, which the
     compilation cache keeps.
+
+    at: the training and key of a config, given the training that is swept. Its large arrays are
+    arguments of the programs, shared by all members. keep: outputs hold the agent's leaves. best:
+    also those of the best evaluation. check: gets the shapes of a row's metrics before anything
+    compiles. checkpoints: counts the copies that saving makes into `bytes_per_device`.
     """
 
     def __init__(
         self,
-        at: Callable[[Any], Any],
+        at: Callable[[Any, Training], tuple[Training, jax.Array]],
         training: Training,
-        points: Any,
+        configs: Any,
         devices: int,
         keep: bool,
         best: bool = False,
+        check: Callable[[dict[str, Any]], None] | None = None,
+        checkpoints: bool = False,
     ) -> None:
         started = time.monotonic()
-        self._training, self._keep, self._best = training, keep, best
+        self.training, self._devices = training, devices
+        self._keep, self._best, self._checkpoints = keep, best, checkpoints
+        large, combine = tree.partition(training, is_large)
+        self._arrays = [_on_all_devices(x, devices) for x in large]
 
-        def begin(point: Any) -> Any:
-            training, key = at(point)
+        def init(config: Any, arrays: list[jax.Array]) -> Any:
+            training, key = at(config, combine(arrays))
             return training.begin(key)
 
-        def advance(point: Any, state: Any, row: Any) -> Any:
-            training, key = at(point)
+        def run_row(config: Any, state: Any, row: Any, arrays: list[jax.Array]) -> Any:
+            training, key = at(config, combine(arrays))
             return training.advance(key, state, row)
 
-        begin = over_devices(begin, (MEMBERS,), devices)
-        advance = over_devices(advance, (MEMBERS, MEMBERS, NO_MEMBER), devices)
-        state, row = jax.eval_shape(begin, points), jax.ShapeDtypeStruct((), jnp.int32)
+        init = over_devices(init, (MEMBERS, NO_MEMBER), devices)
+        run_row = over_devices(run_row, (MEMBERS, MEMBERS, NO_MEMBER, NO_MEMBER), devices)
+        row = jax.ShapeDtypeStruct((), jnp.int32)
+        traced_init = jax.jit(init).trace(configs, self._arrays)
+        state = traced_init.out_info
         if devices > 1:
             sharding = NamedSharding(_mesh(devices), MEMBERS)
             state = jax.tree.map(
                 lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), state
             )
-        size = lambda leaves: sum(x.size * x.dtype.itemsize for x in leaves)  # of all devices
-        self.state_bytes, self.kept_bytes = size(jax.tree.leaves(state)), size(kept_of(state))
-        jobs = [(begin, (points,), {}), (advance, (points, state, row), {"donate_argnums": 1})]
-        self.begin, self.advance = compile_all(jobs)
+        traced_row = jax.jit(run_row, donate_argnums=1).trace(configs, state, row, self._arrays)
+        if check is not None:
+            check(traced_row.out_info[1])
+        self.traced = traced_init, traced_row
+        self.state_bytes = _size(jax.tree.leaves(state))  # of all devices
+        self.agent_bytes = _size(agent_of(training, state))
+        self._init, self._run_row = compile_all([traced_init, traced_row])
         self.compile_seconds = time.monotonic() - started
 
     @property
     def bytes_per_device(self) -> int:
-        return max(_bytes(self.begin), _bytes(self.advance))
+        """The peak of a program and of the copies beside it on one device: of the best agent, old
+        and new, and, where its memory is the host's as a CPU's is, of a checkpoint.
+        """
+        best = self.agent_bytes if self._best else 0
+        saves = self._checkpoints and jax.default_backend() == "cpu" and self.training.evals > 1
+        saved = CHECKPOINT_COPIES * (self.state_bytes + best) if saves else 0
+        return max(_bytes(self._init), _bytes(self._run_row)) + (2 * best + saved) // self._devices
+
+    def run_rows(
+        self,
+        configs: Any,
+        report: Report,
+        checkpoints: Checkpoints | None = None,
+        rows: tuple[int, int] | None = None,
+        start: Callable[[Any], Any] | None = None,
+    ) -> tuple[Any, Any, Rows]:
+        """The state after the last row, the best agents (None unless kept), and each row's metrics.
+
+        It goes on from the last checkpoint. rows: the first row and one past the last, by default
+        all. start: makes the state before the first row from that of `init`.
+        """
+        first, end = rows or (0, self.training.evals)
+        state = self._init(configs, self._arrays)
+        state = state if start is None else start(state)
+        best, done = (_no_best(self.training, state) if self._best else None), []
+        if checkpoints is not None:
+            (state, best), done = checkpoints.newest((state, best))
+        for row in range(first + len(done), end):
+            state, metrics = self._run_row(configs, state, jnp.int32(row), self._arrays)
+            if best is not None:
+                agent = agent_of(self.training, state)
+                best = _better(best, agent, metrics["evaluation"], jnp.int32(row))
+            done.append(jax.device_get(metrics))
+            if checkpoints is not None and row + 1 < end:
+                checkpoints.offer((state, best), done)
+            score = middle(done[-1]["return"]) if "return" in metrics else float("nan")
+            report((row + 1 - first) / (end - first), score)
+        return state, best, done
 
     def __call__(
-        self, points: Any, report: Callable[..., None], checkpoints: Checkpoints | None = None
+        self, configs: Any, report: Report, checkpoints: Checkpoints | None = None
     ) -> dict[str, np.ndarray]:
-        """All rows, from the last checkpoint on. Outputs [width, ...]."""
-        state, rows = self.begin(points), []
-        best = _no_best(state) if self._best else None
-        if checkpoints is not None:
-            (state, best), rows = checkpoints.newest((state, best))
-        for row in range(len(rows), self._training.evals):
-            state, metrics = self.advance(points, state, jnp.int32(row))
-            if best is not None:
-                best = _better(best, kept_of(state), metrics["evaluation"], jnp.int32(row))
-            rows.append(jax.device_get(metrics))
-            if checkpoints is not None and row + 1 < self._training.evals:
-                checkpoints.offer((state, best), rows)
-            report((row + 1) / self._training.evals, middle(rows[-1]["return"]))
+        """All rows. Outputs [width, ...]."""
+        state, best, rows = self.run_rows(configs, report, checkpoints)
         curves = {name: np.stack([row[name] for row in rows], axis=1) for name in rows[0]}
         width = len(next(iter(curves.values())))
         clocks = {
             name: np.broadcast_to(np.asarray(x), (width, len(x)))
-            for name, x in self._training.clocks.items()
+            for name, x in self.training.clocks.items()
         }
-        learner = _numbered("learner", kept_of(state)) if self._keep else {}
+        agents = _numbered(AGENT, agent_of(self.training, state)) if self._keep else {}
         if best is not None:
-            learner |= _numbered("best_learner", best["kept"]) if self._keep else {}
-            learner |= {
-                "best_evaluation": jnp.where(best["score"] > -jnp.inf, best["score"], jnp.nan)
+            agents |= _numbered(BEST_AGENT, best["agent"]) if self._keep else {}
+            known = best["score"] > -jnp.inf
+            agents |= {
+                "best_evaluation": jnp.where(known, best["score"], jnp.nan),
+                "best_step": self.training.clocks["step"][best["row"]],
             }
-            learner |= {"best_step": self._training.clocks["step"][best["row"]]}
-        return clocks | curves | jax.device_get(learner)
+        return clocks | curves | jax.device_get(agents)
 
 
 def middle(returns: np.ndarray) -> float:
-    """The interquartile mean of those that are numbers: members without a finished episode have
-    none yet.
-    """
+    """The interquartile mean of the finite ones: members that finished no episode have NaN."""
     known = np.sort(returns[np.isfinite(returns)])
     quarter = len(known) // 4
     return float(known[quarter : len(known) - quarter].mean()) if len(known) else float("nan")
 
 
-def _no_best(state: Any) -> dict[str, Any]:
-    kept = jax.tree.map(jnp.copy, kept_of(state))  # the state's own are given away to the next row
-    place = lambda x: jax.device_put(x, kept[0].sharding)
-    width = len(kept[0])
+# ------------------------------------------------------------------------------------------- agents
+
+KEPT = ("params", "obs_stats")  # what a policy needs of a learner's state
+
+
+def agent_of(training: Training, state: Any) -> list[Any]:
+    """The leaves of what acting needs of a state, its shapes, or states [width, ...]."""
+    return jax.tree.leaves([getattr(state, name, ()) for name in KEPT])
+
+
+def with_agent(training: Training, state: Any, leaves: list[Any]) -> Any:
+    """The state with those leaves put back."""
+    structure = jax.tree.structure([getattr(state, name, ()) for name in KEPT])
+    values = zip(KEPT, jax.tree.unflatten(structure, leaves), strict=True)
+    return tree.replace(state, **{name: value for name, value in values if hasattr(state, name)})
+
+
+def _no_best(training: Training, state: Any) -> dict[str, Any]:
+    """The best so far before anything was evaluated, where the state is."""
+    first = jax.tree.leaves(state)[0]
+    place = lambda x: jax.device_put(x, first.sharding)
+    width = len(first)
     return {
         "score": place(jnp.full(width, -jnp.inf)),
         "row": place(jnp.zeros(width, jnp.int32)),
-        "kept": kept,
+        # copies: the state's own buffers are donated to the next row
+        "agent": [jnp.copy(leaf) for leaf in agent_of(training, state)],
     }
 
 
 @jax.jit
 def _better(
-    best: dict[str, Any], kept: list[Any], score: jax.Array, row: jax.Array
+    best: dict[str, Any], agent: list[Any], score: jax.Array, row: jax.Array
 ) -> dict[str, Any]:
-    """Each member's parameters where they were judged better than ever, as they were judged."""
-    mask = score > best["score"]  # a row without an evaluation says NaN, which is not
-    now = {"score": score, "row": jnp.broadcast_to(row, score.shape), "kept": kept}
+    """Each member's agent as it was evaluated best."""
+    mask = score > best["score"]  # a row without an evaluation is NaN, which is not
+    now = {"score": score, "row": jnp.broadcast_to(row, score.shape), "agent": agent}
     return tree.where(mask, now, best)
 
 
@@ -197,22 +262,11 @@ def _numbered(name: str, leaves: list[Any]) -> dict[str, Any]:
     return {f"{name}.{i:03d}": leaf for i, leaf in enumerate(leaves)}
 
 
-KEPT = ("params", "obs_stats")  # what a policy needs of a learner's state
-
-
-def kept_of(state: Any) -> list[Any]:
-    return jax.tree.leaves([getattr(state, name, ()) for name in KEPT])
-
-
-def with_kept(state: Any, leaves: list[Any]) -> Any:
-    """The state with those leaves put back."""
-    structure = jax.tree.structure([getattr(state, name, ()) for name in KEPT])
-    values = zip(KEPT, jax.tree.unflatten(structure, leaves), strict=True)
-    return tree.replace(state, **{name: value for name, value in values if hasattr(state, name)})
+# --------------------------------------------------------------------------------- arrays and sizes
 
 
 def flatten(outputs: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested dictionaries as one, its names joined by dots."""
+    """Nested dictionaries as one, names joined by dots."""
     if not isinstance(outputs, dict):
         return {prefix or "value": outputs}
     flat = {}
@@ -221,10 +275,20 @@ def flatten(outputs: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _bytes(program: Any) -> int:
-    """What a program needs at its peak on one device: arguments, results and scratch, by XLA's own
-    account.
+def _on_all_devices(array: Any, devices: int) -> jax.Array:
+    if devices == 1:
+        return jnp.asarray(array)
+    return jax.device_put(array, NamedSharding(_mesh(devices), NO_MEMBER))
+
+
+def _size(leaves: list[Any]) -> int:
+    return sum(x.size * x.dtype.itemsize for x in leaves)
+
+
+def _bytes(program: jax.stages.Compiled) -> int:
+    """Bytes that a program needs at its peak on one device by XLA's account: arguments, results
+    and scratch.
     """
-    size = program.memory_analysis()
+    size: Any = program.memory_analysis()
     total = size.argument_size_in_bytes + size.output_size_in_bytes + size.temp_size_in_bytes
     return int(total - size.alias_size_in_bytes)

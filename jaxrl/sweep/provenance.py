@@ -1,7 +1,8 @@
-"""The reproducibility card: what ran, on what, with which versions."""
+"""The reproducibility card: what ran, on which machine, with which versions."""
 
 import contextlib
 import dataclasses
+import functools
 import importlib.metadata
 import os
 import pathlib
@@ -13,6 +14,8 @@ from typing import Any
 
 import jax
 import numpy as np
+
+from jaxrl.sweep import arrays
 
 PACKAGES = (
     "jaxrl",
@@ -30,7 +33,7 @@ PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of those of `PACKAGES` that are installed."""
+    """The versions of Python and of those of `PACKAGES` that are installed."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -39,6 +42,7 @@ def versions() -> dict[str, str]:
 
 
 def machine() -> dict[str, Any]:
+    """The devices of this process, and the settings that change their numbers."""
     device = jax.devices()[0]
     # pyright: ignore[reportAttributeAccessIssue]
     precision = jax.config.jax_default_matmul_precision
@@ -51,9 +55,10 @@ def machine() -> dict[str, Any]:
     }
 
 
+@functools.cache
 def commit() -> str:
     """The git commit of this code, with a mark where files have changed since; "unknown" outside a
-    checkout.
+    checkout. Asked once in a process.
     """
     here = pathlib.Path(__file__).parent
 
@@ -64,20 +69,23 @@ def commit() -> str:
         return done.stdout.strip()
 
     try:
-        return git("rev-parse", "HEAD") + (
-            " with changes" if git("status", "--porcelain", "--", "..") else ""
-        )
+        changed = git("status", "--porcelain", "--", "..")
+        return git("rev-parse", "HEAD") + (" with changes" if changed else "")
     except (OSError, subprocess.SubprocessError):
         return "unknown"
 
 
 def describe(value: Any) -> Any:
-    """A value as JSON that reads well and is the same in every process: no addresses."""
+    """A value as readable JSON that is the same in every process: no addresses, and large arrays by
+    digest.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {
             field.name: describe(getattr(value, field.name)) for field in dataclasses.fields(value)
         }
         return {"type": type(value).__name__} | fields
+    if arrays.is_large(value):
+        return arrays.reference(value)
     if isinstance(value, jax.Array | np.ndarray | np.generic):
         return np.asarray(value).tolist()
     if isinstance(value, dict):
@@ -94,16 +102,16 @@ def describe(value: Any) -> Any:
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[str]:
-    """Which fields of two records differ, a line each.
+    """The fields of two records that differ, a line each.
 
-    Of their versions, those that both name: cards had fewer once.
+    Of their versions only packages that both name count: one may be installed in between.
     """
     if isinstance(old, dict) and isinstance(new, dict):
+        keys = set(old) & set(new) if path == "versions" else set(old) | set(new)
         lines = []
-        for key in sorted(set(old) & set(new) if path == "versions" else set(old) | set(new)):
-            lines += differences(
-                old.get(key, "absent"), new.get(key, "absent"), f"{path}.{key}" if path else key
-            )
+        for key in sorted(keys):
+            at = f"{path}.{key}" if path else key
+            lines += differences(old.get(key, "absent"), new.get(key, "absent"), at)
         return lines
     return [] if old == new else [f"{path}: {_brief(old)} there, {_brief(new)} here"]
 

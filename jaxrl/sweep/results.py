@@ -1,5 +1,6 @@
 """Finished chunks as one labelled dataset, and the datasets of several groups as one."""
 
+import pathlib
 from typing import Any
 
 import numpy as np
@@ -7,17 +8,15 @@ import xarray as xr
 
 Outputs = dict[str, np.ndarray]
 Chunks = dict[tuple[int, int], Outputs]
-Coordinates = dict[
-    str, tuple[str, np.ndarray]
-]  # numbers beside an axis that is labelled otherwise: {name: (axis, values)}
+Coordinates = dict[str, tuple[str, np.ndarray]]  # along an axis: {name: (axis, values)}
 
 
-def without_learners(outputs: Outputs) -> Outputs:
-    """What a dataset shows of a chunk: parameters are for policies alone."""
+def without_agents(outputs: Outputs) -> Outputs:
+    """The outputs of a chunk that a dataset shows: all but the agents' leaves."""
     return {
         name: value
         for name, value in outputs.items()
-        if not name.startswith(("learner.", "best_learner."))
+        if not name.startswith(("agent.", "best_agent."))
     }
 
 
@@ -25,24 +24,24 @@ def dataset(
     labels: dict[str, np.ndarray],
     chunks: Chunks,
     attributes: dict[str, Any],
-    beside: Coordinates | None = None,
+    coordinates: Coordinates | None = None,
 ) -> xr.Dataset:
-    """An axis for each swept name, then the program's own.
+    """A dataset with an axis for each swept name, then the outputs' own.
 
-    Members that are not done are NaN, or 0 where whole numbers.
+    Members that are not done are NaN, or 0 among whole numbers.
     """
     sizes = {name: len(label) for name, label in labels.items()}
     outputs = _join(chunks, int(np.prod(list(sizes.values()))))
-    coordinates: dict[str, Any] = dict(labels) | (beside or {})
+    coords: dict[str, Any] = dict(labels) | (coordinates or {})
     step = outputs.get("step")
     if step is not None and step.ndim == 2 and len(step) and chunks:
         first = next(iter(chunks))[0]
         if all((part["step"] == step[first]).all() for part in chunks.values()):
-            coordinates["step"] = outputs.pop("step")[first]
-    rows = len(coordinates["step"]) if "step" in coordinates else None
+            coords["step"] = outputs.pop("step")[first]
+    rows = len(coords["step"]) if "step" in coords else None
     variables = {}
     for name, value in outputs.items():
-        if name in coordinates:
+        if name in coords:
             raise ValueError(
                 f"the program returns {name!r}, which is also a swept name: rename one of them."
             )
@@ -50,7 +49,7 @@ def dataset(
             _dims(name, value, sizes, rows),
             value.reshape(*sizes.values(), *value.shape[1:]),
         )
-    return xr.Dataset(variables, coordinates, attributes)
+    return xr.Dataset(variables, coords, attributes)
 
 
 def _join(chunks: Chunks, members: int) -> Outputs:
@@ -71,6 +70,41 @@ def _dims(name: str, value: np.ndarray, sizes: dict[str, int], rows: int | None)
     return (*sizes, *own)
 
 
+def coordinates_of(record: dict[str, Any]) -> Coordinates:
+    """The numbers along zipped axes, from a record."""
+    return {
+        name: (axis, np.asarray(values)) for name, (axis, values) in record["coordinates"].items()
+    }
+
+
+# ---------------------------------------------------------------------- what a stopped sweep leaves
+
+
+def attach_partial(error: BaseException, results: xr.Dataset, members_done: int) -> None:
+    """Give an exception the results so far, and the number of finished members."""
+    setattr(error, "results", results)
+    setattr(error, "members_done", members_done)
+
+
+def note_partial(
+    error: BaseException, members: int, folder: pathlib.Path | None, *, in_chunks: bool = False
+) -> None:
+    """Add a note to an exception that says what is kept, if anything was attached to it.
+
+    in_chunks: checkpoints are kept inside chunks.
+    """
+    done: int | None = vars(error).get("members_done")
+    if done is None:
+        return
+    inside = ", in a chunk at its last checkpoint" if in_chunks else ""
+    where = (
+        f"in {folder}, and the same call goes on from there{inside}"
+        if folder
+        else "as this exception's .results"
+    )
+    error.add_note(f"{done:,} of {members:,} members are done and kept {where}.")
+
+
 # ----------------------------------------------------------------------------------- groups, joined
 
 
@@ -81,35 +115,36 @@ def join(
     attributes: dict[str, Any],
 ) -> xr.Dataset:
     """Datasets over the same members as one, the axes `outer` before theirs. A group that is None
-    or empty is not begun.
+    or empty has not started.
 
     blank: the members' own axes, without variables. Each dimension is as long as the longest
     group's: beyond its own a group has NaN (0 among whole numbers); of a variable that it lacks,
-    and in what is not begun, all.
+    and in a group that has not started, all.
     """
-    begun = {i: group for i, group in enumerate(groups) if group is not None and group.data_vars}
-    step, rows = _steps(begun)
+    started = {i: group for i, group in enumerate(groups) if group is not None and group.data_vars}
+    step, rows = _steps(started)
     if step is None:
-        begun = {i: _unstepped(group, blank) for i, group in begun.items()}
+        started = {i: _unstepped(group, blank) for i, group in started.items()}
     inner, sizes = [str(dim) for dim in blank.dims], [len(label) for label in outer.values()]
     variables = {}
-    for name in dict.fromkeys(str(name) for group in begun.values() for name in group.data_vars):
-        parts = {i: group[name] for i, group in begun.items() if name in group.data_vars}
+    for name in dict.fromkeys(str(name) for group in started.values() for name in group.data_vars):
+        parts = {i: group[name] for i, group in started.items() if name in group.data_vars}
         along = (
             0
             if step is None or not all("step" in part.dims for part in parts.values())
             else len(step)
         )
         placed = {i: (part.values, rows[i] if along else None) for i, part in parts.items()}
-        value = _stack(len(groups), len(inner), placed, along, absent=len(parts) < len(begun))
+        value = _stack(len(groups), len(inner), placed, along, absent=len(parts) < len(started))
         own = [f"{name}_{i}" for i in range(value.ndim - 1 - len(inner))]
         dims = (*outer, *inner, *(["step", *own[1:]] if along else own))
         variables[name] = (dims, value.reshape(*sizes, *value.shape[1:]))
     if step is not None and any(
-        len(group["step"]) != len(step) or (group["step"] != step).any() for group in begun.values()
+        len(group["step"]) != len(step) or (group["step"] != step).any()
+        for group in started.values()
     ):
         taken = _stack(
-            len(groups), 0, {i: (begun[i]["step"].values, rows[i]) for i in begun}, len(step)
+            len(groups), 0, {i: (started[i]["step"].values, rows[i]) for i in started}, len(step)
         )
         variables["step_taken"] = ((*outer, "step"), taken.reshape(*sizes, len(step)))
     coordinates = (
@@ -121,11 +156,11 @@ def join(
 
 
 def _steps(groups: dict[int, xr.Dataset]) -> tuple[np.ndarray | None, dict[int, np.ndarray]]:
-    """One `step` for all groups, and the rows of it that are each group's; None where a group has
-    no such coordinate.
+    """One `step` for all groups, and each group's rows of it; None where a group has no such
+    coordinate.
 
-    Equally many: the largest, row by row. Else every step that any group has, so that no row stands
-    at another's step.
+    Equally many: the largest, row by row. Else every step that any group has, so that each row is
+    at its own step.
     """
     own = {
         i: np.asarray(group["step"].values) for i, group in groups.items() if "step" in group.coords
@@ -169,7 +204,7 @@ def _stack(
         shape[members] = rows
     kind = np.result_type(*values.values())
     if absent and kind.kind not in "fc":
-        kind = np.dtype(float)  # a whole number that isn't there is no 0
+        kind = np.dtype(float)  # a missing whole number is NaN, not 0
     made = np.full((size, *shape), np.nan if kind.kind in "fc" else 0, kind)
     for i, value in values.items():
         place: list[Any] = [slice(n) for n in value.shape]

@@ -1,8 +1,7 @@
-"""A training as JSON, and back: what makes a sweep's folder enough alone.
+"""A training as JSON, and back, so that a sweep's folder is enough to make it again.
 
-What is read may have been written by a stranger, so nothing in it chooses code: a type is a frozen
-dataclass that a module of the kit, of `envs` or of gymnax's environments defines itself, a function
-is one of a closed list, all else is data.
+Nothing in a file chooses code: a type is a frozen dataclass that a module of the kit, of `envs` or
+of gymnax's environments defines itself, a function is one of a closed list, all else is data.
 """
 
 import dataclasses
@@ -16,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxrl.sweep import arrays
 from jaxrl.sweep.grid import raw
 from jaxrl.tree import nearest
 
@@ -90,6 +90,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     for name in names
     if name in vars(home)
 }
+Load = Callable[[arrays.Reference], np.ndarray]  # the array that a record names by its digest
 ADVICE = ": pass training=, the rl.Training that was swept."
 HOMES = ("jaxrl.", "envs.", "gymnax.environments.")
 TYPE_NAME = re.compile(
@@ -107,21 +108,23 @@ KEYS = {f"key:{name}": name for name in ("threefry2x32", "rbg", "unsafe_rbg")}
 
 
 def encode(value: Any) -> Any:
-    """A value as JSON of which `decode` makes its equal.
+    """A value as JSON, from which `decode` makes its equal; large arrays are named by digest.
 
-    What only its owner's code has becomes `{"unknown": its name}`.
+    A type or function outside the kit becomes `{"unknown": its name}`.
     """
     if value is None or type(value) in (bool, int, float, str):
         return value
     if isinstance(value, jax.Array | np.ndarray | np.generic) and (name := kind(value)) in (
         KINDS | KEYS
     ):
+        large = arrays.is_large(value)
         shape = {"shape": list(value.shape)} if value.size == 0 else {}  # an empty list has lost it
         host = {} if isinstance(value, jax.Array) else {"numpy": True}
         weak = (
             {"weak": True} if getattr(value, "weak_type", False) and value.ndim == 0 else {}
         )  # as a Python number is
-        return {"array": _words(value), "dtype": name} | shape | host | weak
+        words = arrays.reference(value) if large else _words(value)
+        return {"array": words, "dtype": name} | shape | host | weak
     if type(value) is list:
         return [encode(item) for item in value]
     if type(value) is tuple:
@@ -142,16 +145,14 @@ def encode(value: Any) -> Any:
     return {"unknown": _title(value if hasattr(value, "__qualname__") else type(value))}
 
 
-def record(training: Any, point: dict[str, Any]) -> dict[str, Any]:
-    """What a folder keeps so that it is enough alone: the training, and what each swept name's
-    values are made of.
-    """
-    kinds = {name: encode(jax.tree.map(kind, value)) for name, value in point.items()}
+def record(training: Any, config: dict[str, Any]) -> dict[str, Any]:
+    """The training as JSON, and the dtypes of each swept name's values."""
+    kinds = {name: encode(jax.tree.map(kind, value)) for name, value in config.items()}
     return {"recipe": encode(training), "kinds": kinds}
 
 
 def kind(x: Any) -> str:
-    """What an array is made of: a dtype's name, or "key:" and the name of a key's generator."""
+    """The name of an array's dtype, or "key:" and the name of a key's generator."""
     is_key = isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
     return f"key:{jax.random.key_impl(x)}" if is_key else str(x.dtype)
 
@@ -167,41 +168,45 @@ def _title(thing: Any) -> str:
 # ------------------------------------------------------------------------------------------ reading
 
 
-def decode(found: Any, path: str = "") -> Any:
-    """The value that `encode` wrote. It imports the kit's own modules and gymnax's at most, and
-    runs nothing it is told to.
+def decode(found: Any, path: str = "", load: Load | None = None) -> Any:
+    """The value that `encode` wrote. It imports modules of the kit and of gymnax at most, and calls
+    nothing that is named in the file but their dataclasses.
+
+    load: the array of a reference; without it a large array is an error.
 
     Raises:
       ValueError: what `encode` could not write, or would not have written.
     """
     at = path or "the training"
+    part = lambda item, path: decode(item, path, load)
     match found:
         case None | bool() | int() | float() | str():
             return found
         case list():
-            return [decode(item, f"{path}[{i}]") for i, item in enumerate(found)]
+            return [part(item, f"{path}[{i}]") for i, item in enumerate(found)]
         case {"tuple": list(items), **rest} if not rest:
-            return tuple(decode(item, f"{path}[{i}]") for i, item in enumerate(items))
+            return tuple(part(item, f"{path}[{i}]") for i, item in enumerate(items))
         case {"dict": list(pairs), **rest} if not rest and all(_is_pair(pair) for pair in pairs):
-            return {key: decode(item, f"{path}[{key!r}]") for key, item in pairs}
+            return {key: part(item, f"{path}[{key!r}]") for key, item in pairs}
         case {"array": words, "dtype": str(name), **rest} if set(rest) <= {
             "shape",
             "numpy",
             "weak",
         }:
+            words = _loaded(words, at, load) if arrays.is_reference(words) else words
             return array(words, name, at, **rest)
         case {"function": str(name), **rest} if not rest and name in FUNCTIONS:
             return FUNCTIONS[name]
         case {"type": str(name), "fields": dict(fields), **rest} if (
             not rest and (made := _found(name)) is not None
         ):
-            return _made(made, fields, path)
+            return _made(made, fields, path, load)
         case (
             {"function": str(name), **_rest}
             | {"type": str(name), **_rest}
             | {"unknown": str(name), **_rest}
         ):
-            raise ValueError(f"{at} is {name}, which only your own code has{ADVICE}")
+            raise ValueError(f"{at} is {name}, which is not part of the kit{ADVICE}")
     text = str(found)[:60]
     raise ValueError(f"{at} reads {text}, which no sweep writes{ADVICE}")
 
@@ -212,7 +217,7 @@ def array(
     """The array of these nested numbers, exactly.
 
     Raises:
-      ValueError: they are none, or of a kind that jax has switched off.
+      ValueError: they are no numbers, or of a dtype that jax has switched off.
     """
     if name not in KINDS | KEYS:
         raise ValueError(f"{at} is an array of {name!r}; known are {', '.join(KINDS | KEYS)}.")
@@ -237,14 +242,25 @@ def array(
     return made
 
 
+def _loaded(found: arrays.Reference, at: str, load: Load | None) -> np.ndarray:
+    """A large array from its file."""
+    if load is None:
+        raise ValueError(
+            f"{at} is an array {found['shape']} that is known by its digest alone{ADVICE}"
+        )
+    try:
+        return load(found)
+    except (OSError, ValueError, TypeError) as error:
+        raise ValueError(f"{at} is an array that can't be loaded ({error}){ADVICE}") from error
+
+
 def _is_pair(pair: Any) -> bool:
     return isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str | int)
 
 
 def _found(name: str) -> type | None:
-    """The frozen dataclass that one of the homes defines under this name.
-
-    No attribute but the module's own is looked at.
+    """The frozen dataclass that one of the homes defines under this name, among the module's own
+    names alone.
     """
     home, _, own = name.rpartition(".")
     if not TYPE_NAME.fullmatch(name) or not name.startswith(HOMES):
@@ -258,14 +274,16 @@ def _found(name: str) -> type | None:
     return found if vars(found)["__dataclass_params__"].frozen else None
 
 
-def _made(made: type, fields: dict[str, Any], path: str) -> Any:
+def _made(made: type, fields: dict[str, Any], path: str, load: Load | None) -> Any:
     known = [field.name for field in dataclasses.fields(made) if field.init]
     if unknown := sorted(set(fields) - set(known)):
         raise ValueError(
             f"{path or 'the training'} is a {made.__name__}, which has no {unknown[0]!r}; "
             f"{nearest(unknown[0], known)}."
         )
-    values = {name: decode(value, f"{path}.{name}".lstrip(".")) for name, value in fields.items()}
+    values = {
+        name: decode(value, f"{path}.{name}".lstrip("."), load) for name, value in fields.items()
+    }
     try:
         return made(**values)
     except Exception as error:  # a class may check its fields in any way

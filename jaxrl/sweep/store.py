@@ -1,5 +1,5 @@
-"""A sweep's folder: what was asked (sweep.json), each finished chunk (members/), the results
-(results.nc).
+"""A sweep's folder: the record (sweep.json), finished chunks (members/), the results (results.nc),
+the program's width (width.json) and a lock.
 
 Nothing in it can execute when it is read: JSON, npz without pickle, and netCDF.
 """
@@ -13,65 +13,61 @@ import platform
 import re
 import shutil
 import zipfile
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from jaxrl.sweep import multihost, npz, provenance
-from jaxrl.sweep.results import Chunks, Outputs, without_learners
+from jaxrl.sweep import arrays, checkpoint, multihost, npz, provenance
+from jaxrl.sweep.files import write
+from jaxrl.sweep.results import Chunks, Outputs, without_agents
 
-RESULTS = "results.nc"
+RECORD, RESULTS = "sweep.json", "results.nc"
 LOCK, HOLDER, WIDTH = ".lock", ".holder", "width.json"
 WIDTH_OF = "width"  # of the program that made a chunk, in the chunk's file
 LIMIT = 2**32  # bytes of a record
 GROUP_NAME = re.compile(r"static/\d{3,}")
 CHUNK_NAME = re.compile(r"(\d{8})-(\d{8})\.npz")
+DAMAGE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile)
 
 
 class Store:
-    """The chunks of one sweep on disk. A file is written whole under another name and then
-    renamed.
+    """The folder of one sweep, held by this process (of several, by the primary one).
+
+    large: pytree of what was swept, of which large arrays are written to arrays/.
     """
 
-    def __init__(self, folder: pathlib.Path, record: dict[str, Any]) -> None:
+    def __init__(self, folder: pathlib.Path, record: dict[str, Any], large: Any = ()) -> None:
         self.folder = folder
         self.members = self.folder / "members"
         self._lock = None
-        multihost.together(
-            "opening the folder", lambda: self._open(record) if multihost.first() else None
+        plain = _plain(record)
+        primary = multihost.is_primary()
+        multihost.all_or_raise(
+            "opening the folder", lambda: self._open(plain, large) if primary else None
         )
-        multihost.together(
-            "opening the folder",
-            lambda: None if multihost.first() else check(folder, _plain(record)),
+        multihost.all_or_raise(
+            "opening the folder", lambda: None if primary else check(folder, plain)
         )
 
-    def _open(self, record: dict[str, Any]) -> None:
+    def _open(self, record: dict[str, Any], large: Any) -> None:
         _refuse_other_folders(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = lock(self.folder)
         try:
-            record = check(self.folder, _plain(record))
-            for left in [
-                *self.folder.rglob("*.part"),
-                *self.folder.glob("open/*/*.orbax-checkpoint-tmp*"),
-            ]:
-                shutil.rmtree(
-                    left, ignore_errors=True
-                ) if left.is_dir() else left.unlink()  # of a process that was killed
-            write(
-                self.folder / "sweep.json",
-                lambda file: file.write(json.dumps(record, indent=1).encode()),
-            )
-            if "groups" not in record:  # which have each their own
+            record = check(self.folder, record)
+            remove_parts(self.folder)
+            arrays.save(self.folder, large)
+            text = json.dumps(record, indent=1).encode()
+            write(self.folder / RECORD, lambda file: file.write(text))
+            if "groups" not in record:  # each group has its own
                 self.members.mkdir(exist_ok=True)
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
-        """Lets another process work in this folder."""
+        """Let another process work in this folder."""
         if self._lock is not None:
             self._lock.release()
 
@@ -80,51 +76,52 @@ class Store:
         return self.folder / RESULTS
 
     def done(self) -> Chunks:
+        """The finished chunks."""
         return read_chunks(self.folder)
 
     def note_width(self, width: int) -> None:
-        """Keeps how many members the program holds: those after a stop go on in one as wide."""
-        write(self.folder / WIDTH, lambda file: file.write(json.dumps({"width": width}).encode()))
+        """Keep the width of the program: a resumed sweep uses the same."""
+        if multihost.is_primary():
+            write_width(self.folder, width)
 
     def save(self, first: int, last: int, width: int, outputs: Outputs) -> None:
-        """Keeps members first to last - 1, which a program of `width` members made."""
-        arrays = encode(outputs) | {WIDTH_OF: np.int64(width)}
-        write(self.members / f"{first:08d}-{last:08d}.npz", lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
+        """Keep members first to last - 1, which a program of `width` members made."""
+        parts = encode(outputs) | {WIDTH_OF: np.int64(width)}
+        write(self.members / f"{first:08d}-{last:08d}.npz", lambda file: np.savez(file, **parts))  # type: ignore[arg-type]
+
+    def checkpoints(
+        self, first: int, last: int, width: int, seconds: float
+    ) -> checkpoint.Checkpoints:
+        """The checkpoints of a running chunk."""
+        return checkpoint.Checkpoints(self.folder, first, last, width, seconds)
+
+    def clear_open(self, width: int) -> None:
+        """Remove the checkpoints of programs of this width."""
+        checkpoint.clear(self.folder, lambda first, last, other: other == width)
+
+
+def remove_parts(folder: pathlib.Path) -> None:
+    """Remove the files that a killed process was writing."""
+    parts = [*folder.rglob("*.part"), *folder.rglob("open/*/*.orbax-checkpoint-tmp*")]
+    for part in parts:
+        shutil.rmtree(part, ignore_errors=True) if part.is_dir() else part.unlink()
 
 
 def check(folder: pathlib.Path, record: dict[str, Any]) -> dict[str, Any]:
-    """The record to keep: this one, or the folder's own, with a line about this call, where that is
-    the same sweep.
+    """The record to keep: this one, or the folder's own with a line about this call, where that is
+    of the same sweep.
+
+    Raises:
+      ValueError: the folder holds another sweep.
     """
     _refuse_other_folders(folder)
-    if not (folder / "sweep.json").exists():
+    if not (folder / RECORD).exists():
         return record
     found = read_record(folder)
     computed = ("**/members/*.npz", "**/open/*/*", RESULTS)
     if not any(any(folder.glob(pattern)) for pattern in computed):
         return record  # nothing has been computed there yet
-    absent = {"static": "absent", "keep_best": False}
-    parts = [
-        part
-        for part in ("run", "static", "axes", "keep_best", "versions")
-        if part in absent | record
-    ]
-    absent |= (
-        {} if "keep_best" in record else {"keep_best": found.get("keep_best")}
-    )  # a plan asks for neither
-    there, here = absent | found, absent | record
-    known_fields = (
-        "function" not in found["run"]
-    )  # of a function, its program is all that tells it from another
-    finished = (folder / RESULTS).exists()
-    upgraded = provenance.differences(found["versions"], record["versions"], "versions")
-    if known_fields and finished and upgraded:  # results are no less so after an upgrade,
-        parts.remove("versions")  # under which the same program reads otherwise
-        there, here = ({**each, "run": {**each["run"], "program": None}} for each in (there, here))
-    changed = [
-        line for part in parts for line in provenance.differences(there[part], here[part], part)
-    ]
-    if changed:
+    if changed := _changed(folder, found, record):
         listed = "\n  ".join(changed[:12] + (["..."] if len(changed) > 12 else []))
         raise ValueError(
             f"{folder} holds another sweep; these fields differ:\n  {listed}\n"
@@ -137,15 +134,35 @@ def check(folder: pathlib.Path, record: dict[str, Any]) -> dict[str, Any]:
     )
     if lines := provenance.differences(there, here):
         print(
-            f"{folder} was begun elsewhere ({'; '.join(lines)}): what is missing there will be "
+            f"{folder} was started elsewhere ({'; '.join(lines)}): what is missing there will be "
             "equal but for rounding."
         )
     resumed = {part: record[part] for part in ("machine", "versions", "commit", "started")}
     return found | {"resumed": [*found.get("resumed", []), resumed]}
 
 
+def _changed(folder: pathlib.Path, found: dict[str, Any], record: dict[str, Any]) -> list[str]:
+    """The differences that make two records those of different sweeps, a line each."""
+    # a plan asks for no keep_best, and of a function, or a sweep without one, nothing is recorded
+    defaults = {"static": "absent", "keep_best": False}
+    if "keep_best" not in record:
+        defaults["keep_best"] = found.get("keep_best")
+    there, here = defaults | found, defaults | record
+    parts = ["run", "static", "axes", "keep_best", "versions"]
+    upgraded = provenance.differences(found["versions"], record["versions"], "versions")
+    is_training = "function" not in found["run"]  # a function is known by its program alone
+    if is_training and (folder / RESULTS).exists() and upgraded:
+        # finished results stay valid after an upgrade, under which the same program has another
+        # digest
+        parts.remove("versions")
+        there, here = ({**each, "run": {**each["run"], "program": None}} for each in (there, here))
+    return [
+        line for part in parts for line in provenance.differences(there[part], here[part], part)
+    ]
+
+
 def _refuse_other_folders(folder: pathlib.Path) -> None:
-    if (folder / "sweep.json").exists() or not folder.exists():
+    if (folder / RECORD).exists() or not folder.exists():
         return
     if not folder.is_dir() or any(
         path.name not in (LOCK, HOLDER) and path.suffix != ".part" for path in folder.iterdir()
@@ -160,8 +177,13 @@ def _plain(record: dict[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(record))
 
 
+def write_width(folder: pathlib.Path, width: int) -> None:
+    text = json.dumps({"width": width}).encode()
+    write(folder / WIDTH, lambda file: file.write(text))
+
+
 def read_width(folder: pathlib.Path) -> int | None:
-    """How many members the folder's program holds, as far as it is known."""
+    """The width of the folder's program; None where it is not known."""
     try:
         return int(json.loads((folder / WIDTH).read_text())["width"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -169,7 +191,7 @@ def read_width(folder: pathlib.Path) -> int | None:
 
 
 def lock(folder: pathlib.Path) -> Any:
-    """Keeps other processes out of a folder; the system lets go of it when this one ends, however
+    """Keep other processes out of a folder; the system releases it when this process ends, however
     it ends.
     """
     import filelock
@@ -195,22 +217,23 @@ def lock(folder: pathlib.Path) -> Any:
 
 
 def read_chunks(folder: pathlib.Path) -> Chunks:
-    """The chunks that are whole on disk, by their first and past-last member, learners left out.
+    """The finished chunks by their first and past-last member, without the agents.
 
-    A damaged one is told.
+    A damaged one is reported and left out.
     """
     found: Chunks = {}
     for path in sorted((folder / "members").glob("*.npz")):
         if (match := CHUNK_NAME.fullmatch(path.name)) is None:
             continue
         try:
-            found[int(match[1]), int(match[2])] = _read_chunk(path)
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+            found[int(match[1]), int(match[2])] = without_agents(read(path))
+        except DAMAGE as error:
             print(f"{path} is damaged ({error}): its members count as not done.")
     return found
 
 
 def encode(outputs: Outputs) -> Outputs:
+    """Outputs under names of a file, with their digest."""
     return {
         "digest": np.frombuffer(_digest(outputs), np.uint8),
         **{f"output/{k}": v for k, v in outputs.items()},
@@ -223,25 +246,24 @@ def _digest(outputs: Outputs) -> bytes:
     ).digest()
 
 
-def read_learner(folder: pathlib.Path, member: int, kept: str = "learner") -> list[np.ndarray]:
-    """The kept leaves of one member's learner, at its end (`learner`) or when it was judged best
-    (`best_learner`).
+def read_agent(folder: pathlib.Path, member: int, name: str) -> list[np.ndarray]:
+    """The leaves of one member's agent, at its end (`agent`) or at its best evaluation
+    (`best_agent`).
     """
     (first, _), outputs = read_chunk_of(folder, member)
-    if not any(name.startswith(f"{kept}.") for name in outputs):
+    leaves = [value for key, value in sorted(outputs.items()) if key.startswith(f"{name}.")]
+    if not leaves:
         raise ValueError(
-            f"{folder} holds no {kept}: the best are kept by rl.sweep(..., keep_best=True), "
+            f"{folder} holds no {name}: the best are kept by rl.sweep(..., keep_best=True), "
             "the last by default."
         )
-    return [
-        outputs[name][member - first] for name in sorted(outputs) if name.startswith(f"{kept}.")
-    ]
+    return [leaf[member - first] for leaf in leaves]
 
 
 def read_chunk_of(folder: pathlib.Path, member: int) -> tuple[tuple[int, int], Outputs]:
-    """The place of the chunk that a member is in, and all of it.
+    """The first and past-last member of the chunk that holds a member, and its outputs.
 
-    A damaged file is told, and another that has it is read.
+    A damaged file is reported, and another that holds the member is read.
     """
     damaged = []
     for first, last in reversed(chunk_names(folder)):  # as in the results, where the last counts
@@ -249,7 +271,7 @@ def read_chunk_of(folder: pathlib.Path, member: int) -> tuple[tuple[int, int], O
             path = folder / "members" / f"{first:08d}-{last:08d}.npz"
             try:
                 return (first, last), read(path)
-            except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+            except DAMAGE as error:
                 damaged.append(f"{path} is damaged ({error})")
                 print(f"{damaged[-1]}: looking for member {member} in another.")
     if damaged:
@@ -262,17 +284,9 @@ def read_chunk_of(folder: pathlib.Path, member: int) -> tuple[tuple[int, int], O
 
 
 def read_chunk_width(folder: pathlib.Path, first: int, last: int) -> int:
-    """How many members the program held that made this chunk: more than are in it where it was the
-    last or filled a gap.
-    """
+    """The width of the program that made a chunk, which may be more than the chunk's members."""
     with np.load(folder / "members" / f"{first:08d}-{last:08d}.npz", allow_pickle=False) as file:
-        if WIDTH_OF in file.files:
-            return int(file[WIDTH_OF])
-    own, sizes = (
-        last - first,
-        [b - a for a, b in chunk_names(folder)],
-    )  # chunks did not always say it
-    return own if sizes.count(own) > 1 else max(own, read_width(folder) or max(sizes))
+        return int(file[WIDTH_OF])
 
 
 def chunk_names(folder: pathlib.Path) -> list[tuple[int, int]]:
@@ -281,33 +295,17 @@ def chunk_names(folder: pathlib.Path) -> list[tuple[int, int]]:
     return sorted((int(match[1]), int(match[2])) for match in matches if match)
 
 
-def _read_chunk(path: pathlib.Path) -> Outputs:
-    return without_learners(read(path))
-
-
 def read(path: pathlib.Path) -> Outputs:
-    arrays = npz.read(path)
+    """The outputs that `encode` wrote, checked by their digest."""
+    found = npz.read(path)
     outputs = {
         name.removeprefix("output/"): value
-        for name, value in arrays.items()
+        for name, value in found.items()
         if name.startswith("output/")
     }
-    if arrays["digest"].tobytes() != _digest(outputs):
+    if found["digest"].tobytes() != _digest(outputs):
         raise ValueError("its digest does not match")
     return outputs
-
-
-def write(path: pathlib.Path, put: Callable[[Any], Any]) -> None:
-    """Writes a file whole or not at all, also when the process is killed."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            put(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def write_results(path: pathlib.Path, results: xr.Dataset) -> None:
@@ -325,8 +323,8 @@ def write_results(path: pathlib.Path, results: xr.Dataset) -> None:
 
 
 def read_record(folder: pathlib.Path) -> dict[str, Any]:
-    """What a folder's sweep was asked; or a study's, from its one file (`small`)."""
-    path = folder if folder.is_file() else folder / "sweep.json"
+    """The record of a folder, or of a record in one file (record_file.py)."""
+    path = folder if folder.is_file() else folder / RECORD
     try:
         if path.exists() and not path.is_file():
             raise ValueError("it is no plain file")
@@ -335,18 +333,6 @@ def read_record(folder: pathlib.Path) -> dict[str, Any]:
         record = json.loads(path.read_text())
         if any(not GROUP_NAME.fullmatch(str(group)) for group in record.get("groups", [])):
             raise ValueError("its groups are not below it")
-        if (
-            "seed" in record and "labels" not in record
-        ):  # a record from before it had this form: of the seeds alone
-            curves = {
-                name: {"dtype": "float32", "values": record[name]}
-                for name in ("return", "evaluation")
-            }
-            record |= {
-                "labels": {"seed": record["seed"]},
-                "axes": {"seed": record["seed"]},
-                "curves": curves,
-            }
         parts = {part: record[part] for part in ("run", "axes", "labels", "versions", "machine")}
         if odd := [name for name, part in parts.items() if not isinstance(part, dict)]:
             raise ValueError(f"its {odd[0]} is no dictionary")

@@ -207,7 +207,20 @@ class Program:
         return jnp.concatenate([self.language.initial_types, results])
 
 
-# ------------------------------------------------------------------------- generation and mutation
+class SymbolicFunction:
+    """Base class of functions that a program computes, so that a search can evolve the program.
+
+    program: the `Program`, a field.
+    """
+
+    program: Any
+
+    def signature(self) -> jax.Array:
+        """Values at sixteen fixed points that identify the function, for `fingerprint`. [16]."""
+        raise TypeError(f"{type(self).__name__} does not define signature.")
+
+
+# ------------------------------------------------------------------------ random programs, mutation
 
 
 def random_program(key: jax.Array, language: Language, lines: int) -> Program:

@@ -1,7 +1,6 @@
 """Programs as parts of rules: a value loss of `TD`, a drift of `Surrogate`, or any function.
 
-Each has a `program`, and `probe()`: its effect on learning at sixteen fixed points. The hash of
-these values identifies equal programs in a search.
+Each is a `SymbolicFunction`, whose signature is its effect on learning at sixteen fixed points.
 """
 
 import functools
@@ -10,17 +9,25 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jaxrl.rules.base import Clock
-from jaxrl.rules.td import Prediction
+from jaxrl.clock import Clock
+from jaxrl.rules.objectives import Objective
+from jaxrl.rules.td import Prediction, ValueLoss
 from jaxrl.symbolic.formula import parse
-from jaxrl.symbolic.program import DRIFT_LANGUAGE, PROBES, VALUE_LANGUAGE, Program, probes
+from jaxrl.symbolic.program import (
+    DRIFT_LANGUAGE,
+    PROBES,
+    VALUE_LANGUAGE,
+    Program,
+    SymbolicFunction,
+    probes,
+)
 from jaxrl.tree import pytree
 
 NUM_ACTIONS = 3  # of the probes
 
 
 @pytree
-class ValueProgram:
+class ValueProgram(ValueLoss, SymbolicFunction):
     """A value loss of `TD`, as a program of the fields of `Prediction`.
 
     They are values, next_values, action, reward, discount and fraction. Masked actions have values
@@ -44,10 +51,9 @@ class ValueProgram:
             fraction=prediction.fraction,
         )[..., 0]
 
-    def probe(self) -> jax.Array:
-        """The loss's derivative along a fixed direction of the values. [16].
-
-        A loss that does not depend on the values has derivatives of 0, and learns nothing.
+    def signature(self) -> jax.Array:
+        """The slope along a fixed direction of the values: terms without them don't change what is
+        learned. [16].
         """
         values, direction, next_values = (
             jnp.asarray(probes(name, width=NUM_ACTIONS))
@@ -63,8 +69,8 @@ class ValueProgram:
 
 
 @pytree
-class DriftProgram:
-    """An objective of `Surrogate`: ratio * advantage less a drift that a program computes.
+class DriftProgram(Objective, SymbolicFunction):
+    """ratio * advantage less a drift that a program computes, for `Surrogate`.
 
     The drift is D = relu(f - f(ratio = 1) - margin), where f is a program of ratio, log_ratio,
     advantage, kl (ratio - 1 - log ratio) and fraction (of the training run that is over). With a
@@ -107,16 +113,16 @@ class DriftProgram:
             ratio=ratio, log_ratio=log_ratio, advantage=advantage, kl=kl, fraction=fraction
         )
 
-    def probe(self) -> jax.Array:
-        """The derivative of f in the ratio, as f's value at ratio 1 is subtracted. [16]."""
-        ratio = _probes("ratio", 0.25, 4.0)
-        advantage, fraction = _probes("advantage", -2.0, 2.0), _probes("fraction", 0.0, 1.0)
-        value = functools.partial(self._value, advantage=advantage, fraction=fraction)
-        return jax.jvp(value, (ratio,), (jnp.ones(PROBES),))[1]
+    def signature(self) -> jax.Array:
+        """The slope of f in the ratio, as the value at ratio 1 is taken off. [16]."""
+        one = lambda name, low, high: jnp.asarray(probes(name, low, high)[:, 0])
+        others = one("advantage", -2.0, 2.0), one("fraction", 0.0, 1.0)
+        ratio = one("ratio", 0.25, 4.0)
+        return jax.jvp(lambda ratio: self._raw(ratio, *others), (ratio,), (jnp.ones(PROBES),))[1]
 
 
 @pytree
-class FunctionProgram:
+class FunctionProgram(SymbolicFunction):
     """A program of any inputs, as a function."""
 
     program: Program
@@ -124,8 +130,8 @@ class FunctionProgram:
     def __call__(self, **inputs: jax.Array) -> jax.Array:
         return self.program(**inputs)
 
-    def probe(self) -> jax.Array:
-        """Its values. [16]."""
+    def signature(self) -> jax.Array:
+        """The values themselves. [16]."""
         return self.program(**{name: probes(name)[:, 0] for name in self.program.language.names})
 
 

@@ -5,16 +5,16 @@ import dataclasses
 import numpy as np
 
 from jaxrl.tree import check_counts
-from jaxrl.tuning.history import Batch, History
+from jaxrl.tuning.history import Batch, History, Tuner
 from jaxrl.tuning.tuners import bracket, brackets, follow
 
 
 @dataclasses.dataclass(frozen=True)
-class DE:
-    """Differential evolution (Storn and Price, 1997): rand/1/bin, every setting lived to its end.
+class DE(Tuner):
+    """Differential evolution (Storn and Price, 1997): rand/1/bin, every setting trained to its end.
 
-    Each member of the population is set beside a mutant a + factor * (b - c) of three others,
-    crossed with it, and gives way where the mutant scores no worse.
+    Each member of the population is compared with a mutant a + factor * (b - c) of three others,
+    crossed with it, and replaced where the mutant scores no worse.
     """
 
     population: int = 8
@@ -24,73 +24,76 @@ class DE:
     def __post_init__(self) -> None:
         check_counts(self, "population")
 
-    def ask(self, tried: History) -> Batch | None:
-        n, luck = min(self.population, tried.afford(tried.rows)), tried.luck()
+    def ask(self, history: History) -> Batch | None:
+        n, rng = min(self.population, history.afford(history.rows)), history.rng()
         if n == 0:
             return None
-        if not len(tried.points):
-            return Batch(luck.random((n, tried.space.dims)), tried.rows)
-        members = _standing(
-            tried, np.arange(len(tried.points)), len(tried.points[tried.batch == 0])
+        if not len(history.points):
+            return Batch(rng.random((n, history.space.dims)), history.rows)
+        members = _population(
+            history, np.arange(len(history.points)), len(history.points[history.batch == 0])
         )[:n]
-        pool = tried.points[members]
-        return Batch(mutants(luck, pool, pool, self.factor, self.crossover, apart=True), tried.rows)
+        pool = history.points[members]
+        return Batch(
+            mutants(rng, pool, pool, self.factor, self.crossover, apart=True), history.rows
+        )
 
 
 @dataclasses.dataclass(frozen=True)
-class DEHB:
+class DEHB(Tuner):
     """Differential evolution on Hyperband's rungs (Awad et al., 2021).
 
-    The first bracket is successive halving. At each rung of those after it, new settings begin:
-    mutants of the best that lived a rung shorter, crossed with the best that lived as long. The
-    populations are kept by rank; the paper keeps them place by place.
+    The first bracket is successive halving. At each rung of those after it, new settings start:
+    mutants of the best of a shorter rung, crossed with the best of a rung as long. The populations
+    are kept by rank; the paper keeps them place by place.
     """
 
     eta: float = 3.0
     factor: float = 0.5
     crossover: float = 0.5
 
-    def ask(self, tried: History) -> Batch | None:
-        made = brackets(tried, self.eta)
+    def ask(self, history: History) -> Batch | None:
+        made = brackets(history, self.eta)
         if not made:
             return None
         first, *others = made
-        if tried.num_batches < len(first):
-            return follow(tried, [first])
-        share = tried.budget / (1 + len(others))
+        if history.num_batches < len(first):
+            return follow(history, [first])
+        share = history.budget / (1 + len(others))
         anew = [
-            bracket(tried, self.eta, cuts, share, anew=True)
+            bracket(history, self.eta, cuts, share, anew=True)
             for cuts in range(len(others) - 1, -1, -1)
         ]
         steps = [rung for one in anew for rung in one]
-        number = tried.num_batches - len(first)
+        number = history.num_batches - len(first)
         if number >= len(steps):
             return None
-        count, until = steps[number]
-        as_long, shorter = np.flatnonzero(tried.until == until), tried.until[tried.until < until]
-        source = np.flatnonzero(tried.until == shorter.max()) if len(shorter) else as_long
-        pool = tried.points[tried.ranked(source)[: max(count, 4)]]
-        targets = tried.points[tried.ranked(as_long if len(as_long) else source)]
+        count, end_row = steps[number]
+        as_long = np.flatnonzero(history.end_row == end_row)
+        shorter = history.end_row[history.end_row < end_row]
+        source = np.flatnonzero(history.end_row == shorter.max()) if len(shorter) else as_long
+        pool = history.points[history.ranked(source)[: max(count, 4)]]
+        targets = history.points[history.ranked(as_long if len(as_long) else source)]
         targets = targets[np.arange(count) % len(targets)]
-        return Batch(mutants(tried.luck(), pool, targets, self.factor, self.crossover), until)
+        return Batch(mutants(history.rng(), pool, targets, self.factor, self.crossover), end_row)
 
 
-def _standing(tried: History, trials: np.ndarray, size: int) -> np.ndarray:
-    """The population that is left when each trial was set beside the member in its place, and
-    stayed if no worse. [size].
+def _population(history: History, trials: np.ndarray, size: int) -> np.ndarray:
+    """The population after each trial replaced the member in its slot where it was no worse.
+    [size].
     """
     members = trials[:size].copy()
     for number, trial in enumerate(trials[size:]):
         slot = number % size
-        if not tried.scores[trial] < tried.scores[members[slot]] and not np.isnan(
-            tried.scores[trial]
+        if not history.scores[trial] < history.scores[members[slot]] and not np.isnan(
+            history.scores[trial]
         ):
             members[slot] = trial
     return members
 
 
 def mutants(
-    luck: np.random.Generator,
+    rng: np.random.Generator,
     pool: np.ndarray,
     targets: np.ndarray,
     factor: float,
@@ -103,14 +106,14 @@ def mutants(
     apart: the targets are the first of the pool, and each one's three are others. A pool that is
     too small is filled up with random points.
     """
-    (n, dims), least = targets.shape, 4 if apart else 3
-    pool = np.concatenate([pool, luck.random((max(least - len(pool), 0), dims))])
+    (n, dims), min_size = targets.shape, 4 if apart else 3
+    pool = np.concatenate([pool, rng.random((max(min_size - len(pool), 0), dims))])
     others = [
         np.delete(np.arange(len(pool)), i) if apart else np.arange(len(pool)) for i in range(n)
     ]
-    a, b, c = pool[[luck.permutation(each)[:3] for each in others]].swapaxes(0, 1)
+    a, b, c = pool[[rng.permutation(each)[:3] for each in others]].swapaxes(0, 1)
     mutant = np.abs((a + factor * (b - c) + 1) % 2 - 1)  # however far it went
-    crossed = (luck.random((n, dims)) < crossover) | (
-        np.arange(dims) == luck.integers(dims, size=(n, 1))
+    crossed = (rng.random((n, dims)) < crossover) | (
+        np.arange(dims) == rng.integers(dims, size=(n, 1))
     )
     return np.where(crossed, mutant, targets)

@@ -1,4 +1,4 @@
-"""Optuna's samplers as tuners, asked and told in whole batches: the only door to optuna."""
+"""Optuna's samplers as tuners, in whole batches: the only module that imports optuna."""
 
 import dataclasses
 from collections.abc import Callable
@@ -7,19 +7,19 @@ from typing import Any
 import numpy as np
 
 from jaxrl.tree import check_counts
-from jaxrl.tuning.history import Batch, History
+from jaxrl.tuning.history import Batch, History, Tuner
 from jaxrl.tuning.space import place
 
 
 def tpe(seed: int) -> Any:
-    """A tree-structured Parzen estimator (Bergstra et al., 2011), which counts on the running ones
-    of a batch to be bad.
+    """A tree-structured Parzen estimator (Bergstra et al., 2011), which assumes bad scores for the
+    running settings of a batch.
     """
     return _optuna().samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
 
 
 def gp(seed: int) -> Any:
-    """A Gaussian process with expected improvement, by torch, which optuna does not bring along."""
+    """A Gaussian process with expected improvement; needs torch, which optuna does not install."""
     optuna = _optuna()
     try:
         import torch  # noqa: F401  optuna itself would miss it only after the first batch
@@ -31,9 +31,9 @@ def gp(seed: int) -> Any:
 
 
 @dataclasses.dataclass(frozen=True)
-class Optuna:
+class Optuna(Tuner):
     """Bayesian optimisation by a sampler of optuna (extra `optuna`), whole batches at a time, each
-    lived to its end.
+    trained to its end.
 
     sampler: a function of a seed: `tpe`, `gp`, or your own that returns, say,
     `optuna.samplers.CmaEsSampler(seed=seed)`.
@@ -50,9 +50,9 @@ class Optuna:
                 "rl.tuning.gp."
             )
 
-    def ask(self, tried: History) -> Batch | None:
+    def ask(self, history: History) -> Batch | None:
         optuna = _optuna()
-        n, sizes = min(self.batch, tried.afford(tried.rows)), tried.space.sizes
+        n, sizes = min(self.batch, history.afford(history.rows)), history.space.sizes
         if n == 0:
             return None
         ranges = {
@@ -65,13 +65,13 @@ class Optuna:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         try:
             study = optuna.create_study(
-                direction="maximize", sampler=self.sampler(int(tried.luck().integers(2**31)))
+                direction="maximize", sampler=self.sampler(int(history.rng().integers(2**31)))
             )
-            known = tried.scores[np.isfinite(tried.scores)]
+            known = history.scores[np.isfinite(history.scores)]
             scores = np.where(
-                np.isfinite(tried.scores), tried.scores, known.min() if len(known) else 0.0
+                np.isfinite(history.scores), history.scores, known.min() if len(known) else 0.0
             )  # failed: as the worst
-            for point, score in zip(tried.points, scores, strict=True):
+            for point, score in zip(history.points, scores, strict=True):
                 values = {
                     str(i): place(u, size) if size else u
                     for i, (u, size) in enumerate(zip(point.tolist(), sizes, strict=True))
@@ -81,15 +81,15 @@ class Optuna:
                         params=values, distributions=ranges, value=float(score)
                     )
                 )
-            asked = [study.ask(ranges).params for _ in range(n)]
+            proposals = [study.ask(ranges).params for _ in range(n)]
         finally:
             optuna.logging.set_verbosity(verbosity)
         middle = lambda value, size: (value + 0.5) / size if size else value
         return Batch(
             np.array(
-                [[middle(each[str(i)], size) for i, size in enumerate(sizes)] for each in asked]
+                [[middle(each[str(i)], size) for i, size in enumerate(sizes)] for each in proposals]
             ),
-            tried.rows,
+            history.rows,
         )
 
 

@@ -1,5 +1,5 @@
-"""Searches side by side: ask, live, tell, until the budgets are spent; then a test on seeds that
-nobody saw.
+"""Searches side by side: ask, train, tell, until the budgets are spent; then a test on fresh
+seeds.
 """
 
 import contextlib
@@ -16,13 +16,14 @@ import numpy as np
 
 from jaxrl import progress as live
 from jaxrl import stats
+from jaxrl.devices import cache_compilations
 from jaxrl.progress import Report
 from jaxrl.sweep import provenance, store
 from jaxrl.train import Training
-from jaxrl.tuning.found import TuningResult
 from jaxrl.tuning.history import Tuner
+from jaxrl.tuning.result import TuningResult
 from jaxrl.tuning.study import Measure, Search, Statistic, Study, final
-from jaxrl.tuning.trial_runner import Asked, Curves, InnerLoop, State, clear
+from jaxrl.tuning.trial_runner import Curves, State, TrialRequest, TrialRunner
 from jaxrl.tuning.tuners import Random
 
 TEST = 2**31  # test seeds are counted from here, tuning seeds from 0: no search has so many
@@ -50,70 +51,71 @@ def tune(
     not chosen on.
 
     space: ranges by the names of the training's fields, `{"lr": rl.tuning.log(1e-5, 1e-2), ...}`;
-    dictionaries may nest. budget: environment steps of tuning, those of killed settings and of
+    dictionaries may nest. budget: environment steps of tuning, those of stopped settings and of
     greedy evaluation included; the test comes on top. tuner: `Random`, `Sobol`,
-    `SuccessiveHalving`, `Hyperband`, `CurveStopping`, `PBT`, `DE`, `DEHB`, `Optuna`, or any that asks.
-    seeds, test_seeds: of each setting while it is tuned, and of the best one afterwards. No key is
-    in both. metric, measure, statistic: a setting's score is the `statistic` over its seeds of
-    `measure(curve of metric, steps)`: the
-      interquartile mean of the final return; `stats.auc` for the whole curve, `metric="evaluation"`
-      for greedy play.
-    seed: the luck of all of it. folder: what is finished is kept there, and the same call goes on
-    where it was stopped, to
-      the same result bit for bit. chunk: lives at once.
+    `SuccessiveHalving`, `Hyperband`, `CurveStopping`, `PBT`, `DE`, `DEHB`, `Optuna`, or another
+    `rl.tuning.Tuner`. seeds, test_seeds: of each setting while it is tuned, and of the best one
+    afterwards. No key is in both. metric, measure, statistic: a setting's score is the `statistic`
+    over its seeds of `measure(curve of metric, steps)`: the interquartile mean of the final return;
+    `stats.auc` for the whole curve, `metric="evaluation"` for greedy play. seed: of the tuner and
+    of all keys. folder: a search that was stopped goes on from there, to the same result bit for
+    bit. chunk: runs of a program at most.
 
     Raises, before anything runs:
       ValueError: a space that doesn't fit the training, a budget too small for one batch, fewer
-        than two seeds, an unknown
-        metric, a folder that holds another search.
+        than two seeds, an unknown metric, a folder that holds another search, several processes.
       TypeError: a range of floats in a static field.
     """
-    asked = dict(locals())
-    return repeat(**asked, repetitions=1)[0]
+    arguments = dict(locals())
+    return repeat(**arguments, repetitions=1)[0]
 
 
 def repeat(
     training: Training, space: Mapping[str, Any], *, repetitions: int, **options: Any
 ) -> list[TuningResult]:
-    """`tune`, with the same options, several times side by side, each with its own budget, luck and
-    tuning seeds.
+    """`tune`, with the same options, several times side by side, each with its own budget, random
+    numbers and tuning seeds.
 
-    It says how good a tuner is. The lives of one round share programs; all are tested on the same
-    seeds, pair by pair.
+    It measures how good a tuner is. The runs of one round share programs; all are tested on the
+    same seeds, pair by pair.
     """
-    asked = inspect.signature(tune).bind(training, space, **options)
-    asked.apply_defaults()
-    folder, progress = asked.arguments.pop("folder"), asked.arguments.pop("progress")
-    study = Study(**asked.arguments, repetitions=repetitions)
+    bound = inspect.signature(tune).bind(training, space, **options)
+    bound.apply_defaults()
+    folder, progress = bound.arguments.pop("folder"), bound.arguments.pop("progress")
+    study = Study(**bound.arguments, repetitions=repetitions)
+    if jax.process_count() > 1:
+        raise ValueError(
+            f"a search runs in one process, and {jax.process_count()} share this one: call "
+            "rl.tune without rl.distributed, or rl.sweep, which shares its chunks."
+        )
     searches = [study.search(i) for i in range(repetitions)]
     home = None if folder is None else pathlib.Path(folder).expanduser()
-    with (
-        _opened(home, provenance.describe(study) | {"versions": provenance.versions()}),
-        _shown(progress) as show,
-    ):
-        lives = InnerLoop(
+    record = provenance.describe(study) | {"versions": provenance.versions()}
+    cache_compilations()
+    with _opened(home, record), live.shown(progress) as show:
+        runner = TrialRunner(
             training,
-            searches[0].tried.space,
+            searches[0].history.space,
             study.seed,
             metric=study.metric,
             folder=home,
             chunk=study.chunk,
         )
-        lives.show = None if show is None else _Meter(show, searches, lives)
+        runner.show = None if show is None else _Meter(show, searches, runner)
         number = 0
-        while active := [search for search in searches if search.asked is not None]:
-            outcome = lives.live(f"{number:04d}", [search.lanes() for search in active])
-            lives.forget(f"{number - 1:04d}")  # nobody lives on from there
+        while active := [search for search in searches if search.batch is not None]:
+            outcome = runner.run(f"{number:04d}", [search.request() for search in active])
+            runner.remove_states(f"{number - 1:04d}")
             for search, (curves, states) in zip(active, outcome, strict=True):
                 search.tell(curves, states)
             number += 1
-        lives.forget(f"{number - 1:04d}")
-        tests = _test(
-            lives, [search.path() for search in searches], TEST + np.arange(study.test_seeds)
-        )
-    found = [search.found(curves) for search, curves in zip(searches, tests, strict=True)]
-    for i, each in enumerate(found if home is not None else []):
-        store.write_results(home / f"results_{i:03d}.nc", each.results)  # type: ignore[operator]
+        runner.remove_states(f"{number - 1:04d}")
+        seeds = TEST + np.arange(study.test_seeds)
+        tests = _test(runner, [search.stages() for search in searches], seeds)
+    found = [search.result(curves) for search, curves in zip(searches, tests, strict=True)]
+    if home is not None:
+        for i, each in enumerate(found):
+            store.write_results(home / f"results_{i:03d}.nc", each.results)
     return found
 
 
@@ -126,45 +128,36 @@ def fresh_seeds(seed: int = 0, test_seeds: int = 32) -> jax.Array:
 
 
 def _test(
-    lives: InnerLoop, paths: list[list[tuple[np.ndarray, int]]], seeds: np.ndarray
+    runner: TrialRunner, stages: list[list[tuple[np.ndarray, int]]], seeds: np.ndarray
 ) -> list[Curves]:
-    """The curves of each path on these seeds: its settings one after another, as they came.
-
-    {metric: [seeds, rows]}.
+    """The curves of each search's best on these seeds: its settings one after another, as they were
+    trained. {metric: [seeds, rows]}.
     """
-    made: list[Curves] = [{} for _ in paths]
-    states: list[list[State]] = [[[]] * len(seeds) for _ in paths]
-    rounds = max(map(len, paths))
+    tested: list[Curves] = [{} for _ in stages]
+    states: list[list[State]] = [[[]] * len(seeds) for _ in stages]
+    rounds = max(map(len, stages))
     for number in range(rounds):
-        active = [i for i, path in enumerate(paths) if number < len(path)]
-        born = [paths[i][number - 1][1] if number else 0 for i in active]
-        asked = [
-            Asked(
-                paths[i][number][0][None],
-                seeds[None],
-                np.array([row]),
-                paths[i][number][1],
-                states[i],
+        active = [i for i, each in enumerate(stages) if number < len(each)]
+        starts = [stages[i][number - 1][1] if number else 0 for i in active]
+        requests = [
+            TrialRequest(
+                points=stages[i][number][0][None],
+                seeds=seeds[None],
+                start_rows=np.array([start]),
+                end_row=stages[i][number][1],
+                states=states[i],
             )
-            for i, row in zip(active, born, strict=True)
+            for i, start in zip(active, starts, strict=True)
         ]
-        for i, row, (curves, left) in zip(
-            active, born, lives.live(f"test-{number:04d}", asked), strict=True
-        ):
+        outcome = runner.run(f"test-{number:04d}", requests)
+        for i, start, (curves, left) in zip(active, starts, outcome, strict=True):
             states[i] = left
-            before = made[i]
-            joined = (
-                {
-                    name: np.concatenate([before[name][:, :row], new[0, :, row:]], 1)
-                    for name, new in curves.items()
-                }
-                if row
-                else {}
-            )
-            made[i] = joined or {name: new[0] for name, new in curves.items()}
-        lives.forget(f"test-{number - 1:04d}")
-    lives.forget(f"test-{rounds - 1:04d}")
-    return made
+            for name, new in curves.items():
+                before = tested[i].get(name, new[0])[:, :start]
+                tested[i][name] = np.concatenate([before, new[0, :, start:]], 1)
+        runner.remove_states(f"test-{number - 1:04d}")
+    runner.remove_states(f"test-{rounds - 1:04d}")
+    return tested
 
 
 # ------------------------------------------------------------------------------ folder and progress
@@ -172,7 +165,7 @@ def _test(
 
 @contextlib.contextmanager
 def _opened(folder: pathlib.Path | None, record: dict[str, Any]) -> Iterator[None]:
-    """Holds a folder that is new, or of this very search, while it is worked in."""
+    """A context that holds a folder, which is new or of this search."""
     if folder is None:
         yield
         return
@@ -192,7 +185,7 @@ def _opened(folder: pathlib.Path | None, record: dict[str, Any]) -> Iterator[Non
     folder.mkdir(parents=True, exist_ok=True)
     lock = store.lock(folder)
     try:
-        clear(folder)
+        store.remove_parts(folder)
         store.write(path, lambda file: file.write(json.dumps(record, indent=1).encode()))
         yield
     except BaseException as error:
@@ -204,38 +197,33 @@ def _opened(folder: pathlib.Path | None, record: dict[str, Any]) -> Iterator[Non
         lock.release()
 
 
-@contextlib.contextmanager
-def _shown(progress: bool | Callable[[Report], None]) -> Iterator[Callable[[Report], None] | None]:
-    line = live.Line() if progress is True else None
-    try:
-        yield line or (progress if callable(progress) else None)
-    finally:
-        if line is not None:
-            line.close()
-
-
 class _Meter:
-    """What the running rows say, as reports of all searches: a member is one life, its share the
-    steps spent.
+    """Rows of running chunks as reports of all searches: a member is one training run, its fraction
+    that of the steps.
     """
 
     def __init__(
-        self, show: Callable[[Report], None], searches: list[Search], lives: InnerLoop
+        self, show: Callable[[Report], None], searches: list[Search], runner: TrialRunner
     ) -> None:
-        self.show, self.searches, self.lives, self.fresh = show, searches, lives, 0.0
+        self.show, self.searches, self.runner, self.steps = show, searches, runner, 0.0
         study = searches[0].study
-        self.costs, self.test = (
-            study.costs,
-            float(study.costs[-1] * study.test_seeds * len(searches)),
-        )
-        self.total = study.budget * len(searches) + self.test
+        self.costs = study.costs
+        test = float(study.costs[-1] * study.test_seeds * len(searches))
+        self.total = study.budget * len(searches) + test
 
-    def __call__(self, row: int, lanes: int, score: float) -> None:
-        self.fresh += float(self.costs[row + 1] - self.costs[row]) * lanes
-        before = sum(float(search.tried.spent.sum()) for search in self.searches)
-        done = min(max(before, self.fresh), self.total)
+    def __call__(self, row: int, runs: int, score: float) -> None:
+        self.steps += float(self.costs[row + 1] - self.costs[row]) * runs
+        before = sum(float(search.history.spent.sum()) for search in self.searches)
+        done = min(max(before, self.steps), self.total)
         each = self.costs[-1]
-        report = (int(done / each), int(self.total / each), done / self.total, self.fresh)
         self.show(
-            Report(*report, self.lives.run_seconds + 1e-9, min(self.fresh / self.total, 1.0), score)
+            Report(
+                done=int(done / each),
+                members=int(self.total / each),
+                fraction=done / self.total,
+                steps=self.steps,
+                seconds=self.runner.executor.progress.seconds + 1e-9,
+                done_now=min(self.steps / self.total, 1.0),
+                score=score,
+            )
         )

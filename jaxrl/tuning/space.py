@@ -1,34 +1,32 @@
-"""What may be tuned: a pytree of ranges, each of which makes a value of a number between 0 and
-1.
-"""
+"""The space of a search: ranges, each a map from [0, 1] to values."""
 
 import dataclasses
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import numpy as np
 
 from jaxrl import tree
 from jaxrl.sweep.program import flatten
-from jaxrl.sweep.static import label, noted, replace_fields
+from jaxrl.sweep.static_axes import label, replace_fields, with_note
 from jaxrl.train import Training
 
-MOST_COMBINATIONS = 256  # of grouped values, that are tried before anything runs
+MAX_COMBINATIONS = 256  # of grouped values, all checked before anything runs
 
 
-class Range(Protocol):
-    """One dimension of the unit cube that a tuner searches."""
+class Range:
+    """One dimension of the unit cube that a tuner searches: a base class."""
 
     def at(self, u: float) -> Any:
         """The value at `u`, from 0 to 1."""
-        ...
+        raise NotImplementedError(f"{type(self).__name__} does not define at(u).")
 
 
 @dataclasses.dataclass(frozen=True)
-class Uniform:
+class Uniform(Range):
     """Numbers from `low` to `high`, all equally likely: `uniform(low, high)`."""
 
     low: float
@@ -42,7 +40,7 @@ class Uniform:
 
 
 @dataclasses.dataclass(frozen=True)
-class Log:
+class Log(Range):
     """Numbers from `low` to `high`, whose logarithms are equally likely: `log(low, high)`."""
 
     low: float
@@ -62,7 +60,7 @@ class Log:
 
 
 @dataclasses.dataclass(frozen=True)
-class Integer:
+class Integer(Range):
     """Whole numbers from `low` to `high`, both included: `integer(low, high)`."""
 
     low: int
@@ -85,16 +83,16 @@ class Integer:
 
 
 @dataclasses.dataclass(frozen=True)
-class Choice:
+class Choice(Range):
     """One of several values of any kind: `choice(a, b, ...)`."""
 
     options: tuple[Any, ...]
 
     def __post_init__(self) -> None:
         if len(self.options) < 2:
-            told = ", ".join(map(str, self.options))
+            shown = ", ".join(map(str, self.options))
             raise ValueError(
-                f"choice({told}) leaves nothing to choose: give two values or more, choice(a, "
+                f"choice({shown}) leaves nothing to choose: give two values or more, choice(a, "
                 "b, ...)."
             )
 
@@ -103,7 +101,7 @@ class Choice:
 
 
 def place(u: float, size: int) -> int:
-    """Which of so many equal parts of the unit interval a number is in."""
+    """The index of the equal part of the unit interval, of `size`, that a number is in."""
     return min(int(u * size), size - 1)
 
 
@@ -128,14 +126,14 @@ def integer(low: int, high: int) -> Integer:
 
 
 def choice(*options: Any) -> Choice:
-    """One of these values: numbers, or in a static field (or of a rule, a schedule, ...) anything
-    that may stand there.
+    """One of these values: numbers, or in a static field (or of a rule, a schedule, ...) any value
+    of that field.
     """
     return Choice(options)
 
 
 def _plain(end: Any) -> Any:
-    """A number of numpy's or jax's as Python's own."""
+    """A number of numpy or jax as a Python number."""
     return end.item() if isinstance(end, jax.Array | np.generic) else end
 
 
@@ -165,17 +163,12 @@ class Space:
 
     @property
     def free(self) -> np.ndarray:
-        """Which dimensions a life may change while it is lived: those that are not grouped.
-
-        bool [dims].
-        """
+        """True for dimensions that may change during training: those not grouped. [dims]."""
         return np.array([name not in self.grouped for name in self.ranges])
 
     @property
     def sizes(self) -> list[int]:
-        """How many options a dimension has whose order means nothing; 0 where it has an order.
-        [dims].
-        """
+        """The number of options of a dimension without an order; 0 where it has one. [dims]."""
         return [
             len(each.options) if isinstance(each, Choice) else 0 for each in self.ranges.values()
         ]
@@ -188,7 +181,7 @@ class Space:
         }
 
     def leaves(self, points: np.ndarray) -> dict[str, np.ndarray]:
-        """The values that one program takes, of points [n, dims]: {name: [n]}."""
+        """The values that one program takes as arguments, of points [n, dims]: {name: [n]}."""
         found = {}
         for i, (name, each) in enumerate(self.ranges.items()):
             if name not in self.grouped:
@@ -196,17 +189,15 @@ class Space:
                 found[name] = values if values.dtype == bool else values.astype(np.float32)
         return found
 
-    def group(self, point: np.ndarray) -> tuple[int, ...]:
-        """Which options of the grouped names a point has: the program that it needs."""
+    def static_group(self, point: np.ndarray) -> tuple[int, ...]:
+        """The options of the grouped names that a point has: the program that it needs."""
         places = zip(self.ranges.items(), point, strict=True)
         return tuple(
             place(float(u), len(each.options)) for (name, each), u in places if name in self.grouped
         )  # type: ignore[attr-defined]
 
     def labels(self, points: Sequence[np.ndarray] | np.ndarray) -> dict[str, np.ndarray]:
-        """The values of points as a table shows them, {name: [n]}: numbers, or a short text for
-        each.
-        """
+        """The values of points for a table, {name: [n]}: numbers, or a short text for each."""
         settings = [self.setting(point) for point in points]
         found = {}
         for i, (name, each) in enumerate(self.ranges.items()):
@@ -220,12 +211,11 @@ class Space:
 
 
 def space_of(training: Training, space: Mapping[str, Any]) -> Space:
-    """The ranges by the full names of the training's fields, once it is sure that they fit there.
+    """The ranges by the full names of the training's fields, checked against them.
 
     Raises:
       ValueError: nothing to tune, a value that is no range, an unknown field or one named twice,
-        values that don't combine,
-        a field of the training itself, such as its steps.
+        values that don't combine, a field of the training itself, such as its steps.
       TypeError: a range of floats in a static field, a choice of anything but numbers in a field
         that is a number.
     """
@@ -235,7 +225,7 @@ def space_of(training: Training, space: Mapping[str, Any]) -> Space:
         )
     known, ranges, grouped = tree.paths(training), {}, []
     for name, each in flatten(dict(space)).items():
-        if not hasattr(each, "at"):
+        if not isinstance(each, Range):
             raise ValueError(
                 f"{name!r}: {each!r} is no range. Write rl.tuning.uniform, log, integer or "
                 "choice(...) of it."
@@ -245,9 +235,8 @@ def space_of(training: Training, space: Mapping[str, Any]) -> Space:
             raise ValueError(f"{name!r} is in the space twice: name each field once.")
         if "." not in path and path not in ("algo", "env"):
             raise ValueError(
-                f"{name!r} says how long a life is or how it is judged, and that is the same "
-                "for all settings of a search: "
-                "write it in the rl.Training."
+                f"{name!r} is the length or the evaluation of a run, which is the same for all "
+                "settings of a search: write it in the rl.Training."
             )
         if tree.is_static(known[path]):
             if isinstance(each, Uniform | Log):
@@ -276,25 +265,29 @@ def space_of(training: Training, space: Mapping[str, Any]) -> Space:
 
 
 def _check_together(training: Training, ranges: dict[str, Range], others: list[str]) -> None:
-    """Every combination of what shapes the program must be a training that has the other fields
-    too, and trace.
+    """Check that every combination of what shapes the program is a training that has the other
+    fields too, and can be traced.
     """
     options = [each.options for each in ranges.values()]  # type: ignore[attr-defined]
-    if math.prod(map(len, options)) > MOST_COMBINATIONS:
+    if math.prod(map(len, options)) > MAX_COMBINATIONS:
         raise ValueError(
             f"{', '.join(ranges)} shape the program in {math.prod(map(len, options)):,} ways, "
             "and each is compiled: leave "
-            f"at most {MOST_COMBINATIONS}."
+            f"at most {MAX_COMBINATIONS}."
         )
     for values in itertools.product(*options):
-        told = (
+        combination = (
             ", ".join(f"{name}={value}" for name, value in zip(ranges, values, strict=True))
             or "the training as it is"
         )
         try:
-            made = noted(told, replace_fields, training, dict(zip(ranges, values, strict=True)))
+            made = with_note(
+                combination, replace_fields, training, dict(zip(ranges, values, strict=True))
+            )
             for name in others:
-                noted(told, tree.find, made, name)
-            noted(told, jax.eval_shape, made.begin, jax.random.key(0))
+                with_note(combination, tree.find, made, name)
+            with_note(combination, jax.eval_shape, made.begin, jax.random.key(0))
         except AttributeError as error:  # a number, say, where a network belongs
-            raise TypeError(f"{told} is not of the kind that belongs there: {error}.") from error
+            raise TypeError(
+                f"{combination} is not of the kind that belongs there: {error}."
+            ) from error

@@ -1,4 +1,4 @@
-"""What is asked of a search, and one search: what was tried, and what is asked for next."""
+"""The arguments of a search, and the state of one: its history and its next batch."""
 
 import dataclasses
 import functools
@@ -12,17 +12,17 @@ import xarray as xr
 
 from jaxrl import stats, tree
 from jaxrl.train import Training
-from jaxrl.tuning.found import TuningResult, results_of
 from jaxrl.tuning.history import Batch, History, Tuner
+from jaxrl.tuning.result import TuningResult, results_of
 from jaxrl.tuning.space import Space, space_of
-from jaxrl.tuning.trial_runner import Asked, Curves, State
+from jaxrl.tuning.trial_runner import Curves, State, TrialRequest
 
 Measure = Callable[[Any, Any], Any]  # (curve [..., rows], steps [rows]) -> [...]
 Statistic = Callable[..., Any]
 
 
 def final(curve: Any, steps: Any) -> np.ndarray:
-    """The last value of a learning curve that is known. [...]."""
+    """The last known value of a learning curve. [...]."""
     known = ~np.isnan(curve)
     place = known.shape[-1] - 1 - np.argmax(known[..., ::-1], axis=-1)
     return np.take_along_axis(np.asarray(curve), place[..., None], axis=-1)[..., 0]
@@ -30,7 +30,7 @@ def final(curve: Any, steps: Any) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """What is asked: the arguments of `tune`, and how many times."""
+    """The arguments of `tune`, and how many times."""
 
     training: Training
     space: Mapping[str, Any]
@@ -51,9 +51,10 @@ class Study:
                 f"{type(self.training).__name__} is no rl.Training: write rl.Training(algo, "
                 "env, steps)."
             )
-        if isinstance(self.tuner, type) or not hasattr(self.tuner, "ask"):
+        if not isinstance(self.tuner, Tuner):
             raise TypeError(
-                f"tuner={self.tuner!r} is no tuner: write one, say tuner=rl.tuning.Random()."
+                f"tuner={self.tuner!r} is no tuner: write one, say tuner=rl.tuning.Random(), or a "
+                "subclass of rl.tuning.Tuner."
             )
         for name, example in {"measure": "rl.stats.auc", "statistic": "rl.stats.iqm"}.items():
             if not callable(how := getattr(self, name)):
@@ -67,15 +68,13 @@ class Study:
             )
         if self.chunk is not None and self.chunk < 1:
             raise ValueError(
-                f"chunk={self.chunk}: so many lives at once are none. Write 1 or more, or "
-                "leave it out."
+                f"chunk={self.chunk}: a program needs a run. Write 1 or more, or leave it out."
             )
         for name in ("seeds", "test_seeds"):
             if getattr(self, name) < 2:
                 raise ValueError(
-                    f"{name}={getattr(self, name)}: one seed says nothing of the luck that a "
-                    "score holds. Write "
-                    f"{name}=2 or, better, 8 or more."
+                    f"{name}={getattr(self, name)}: one seed does not show how much a score varies "
+                    f"by chance. Write {name}=2 or, better, 8 or more."
                 )
         if self.repetitions < 1:
             raise ValueError(f"repetitions={self.repetitions}: write 1 or more.")
@@ -104,28 +103,28 @@ class Study:
 
     @property
     def costs(self) -> np.ndarray:
-        """Environment steps of one life up to each row, greedy evaluation included. [rows + 1]."""
+        """Environment steps of one run up to each row, greedy evaluation included. [rows + 1]."""
         return np.append(0, self.steps + np.asarray(self.training.clocks["eval_step"], np.int64))
 
     def search(self, number: int) -> "Search":
-        """One of the searches, its first batch asked for."""
-        tried = History(
+        """One of the searches, with its first batch."""
+        history = History(
             self.ranges, self.costs * self.seeds, self.budget, (self.seed, number), self.metric
         )
-        search = Search(self, tried, number * self.seeds + np.arange(self.seeds))
-        if search.asked is None:
-            one, least = self.costs[-1] * self.seeds, 16 * self.costs[-1] * self.seeds
+        search = Search(self, history, number * self.seeds + np.arange(self.seeds))
+        if search.batch is None:
+            one = self.costs[-1] * self.seeds
             raise ValueError(
                 f"budget={self.budget:,.0f} environment steps pay for no batch of "
-                f"{type(self.tuner).__name__}: one setting "
-                f"with seeds={self.seeds} takes {one:,} of them in a whole life. Write more, "
-                f"say budget={least:_}."
+                f"{type(self.tuner).__name__}: one setting with seeds={self.seeds} takes {one:,} "
+                f"of them for a whole run. Write more, say budget={16 * one:_}."
             )
         return search
 
     def scores(self, curves: Curves, rows: int) -> np.ndarray:
-        """The measure of each life [...] of the first `rows` of its curves [..., rows]; -inf where
-        it diverged and has no value since: what it was worth before is not what it came to.
+        """The measure of each run [...] of the first `rows` of its curves [..., rows].
+
+        -inf where it diverged and has no value since: its earlier value does not count.
         """
         curve, diverged = curves[self.metric][..., :rows], curves["diverged"][..., :rows]
         lost = (diverged == 1).any(-1) & np.isnan(curve[..., -1])
@@ -133,83 +132,87 @@ class Study:
 
 
 class Search:
-    """One search: what was tried, the states of those that were tried last, and the batch that is
-    asked for.
+    """One search. history: its trials. batch: the next one, None when it is over. states: of the
+    runs of the last batch.
     """
 
-    def __init__(self, study: Study, tried: History, seeds: np.ndarray) -> None:
-        self.study, self.tried, self.seeds = study, tried, seeds
+    def __init__(self, study: Study, history: History, seeds: np.ndarray) -> None:
+        self.study, self.history, self.seeds = study, history, seeds
         self.states: dict[int, list[State]] = {}
-        self.asked = self._ask()
+        self.batch = self._ask()
 
     def _ask(self) -> Batch | None:
-        batch = self.study.tuner.ask(self.tried)
+        batch = self.study.tuner.ask(self.history)
         if batch is not None:
-            self.tried.check(batch)
+            self.history.check(batch)
         return batch
 
-    @property
-    def batch(self) -> Batch:
-        """What is asked for, of a search that is not over."""
-        assert self.asked is not None
-        return self.asked
+    def _next(self) -> Batch:
+        assert self.batch is not None
+        return self.batch
 
-    def lanes(self) -> Asked:
-        """The batch that is asked for, as lanes."""
-        batch = self.batch
+    def request(self) -> TrialRequest:
+        """The runs of the next batch."""
+        batch = self._next()
         n, m = len(batch.points), len(self.seeds)
-        parents = batch.parents
-        states = (
-            [[]] * (n * m)
-            if parents is None
-            else [one for parent in parents for one in self.states[int(parent)]]
-        )
-        born = np.zeros(n, int) if parents is None else self.tried.until[parents]
-        return Asked(batch.points, np.tile(self.seeds, (n, 1)), born, batch.until, states)
+        states: list[State] = [[]] * (n * m)
+        start_rows = np.zeros(n, int)
+        if batch.parents is not None:
+            states = [state for parent in batch.parents for state in self.states[int(parent)]]
+            start_rows = self.history.end_row[batch.parents]
+        seeds = np.tile(self.seeds, (n, 1))
+        return TrialRequest(batch.points, seeds, start_rows, batch.end_row, states)
 
     def tell(self, curves: Curves, states: list[State]) -> None:
-        """Takes in what the batch came to, and asks for the next."""
-        first, m = len(self.tried.points), len(self.seeds)
-        self.tried.tell(self.batch, curves, np.zeros(len(self.batch.points)))
-        lived = {name: x[first:] for name, x in self.tried.curves.items()}
-        scores = self.study.scores(lived, self.batch.until)
-        self.tried.scores[first:] = np.asarray(self.study.statistic(jnp.asarray(scores)))
+        """Add the outcome of the batch, and ask for the next."""
+        batch = self._next()
+        first, m = len(self.history.points), len(self.seeds)
+        self.history.tell(batch, curves, np.zeros(len(batch.points)))
+        whole = {name: x[first:] for name, x in self.history.curves.items()}
+        scores = self.study.scores(whole, batch.end_row)
+        self.history.scores[first:] = np.asarray(self.study.statistic(jnp.asarray(scores)))
         self.states = {first + k: states[k * m : (k + 1) * m] for k in range(len(scores))}
-        self.asked = self._ask()
+        self.batch = self._ask()
 
-    def path(self) -> list[tuple[np.ndarray, int]]:
-        """The settings of the best from its birth on, each with the row that it lasts until."""
-        trials = self.tried.lineage(self.tried.best)
-        steps = [(self.tried.points[trial], int(self.tried.until[trial])) for trial in trials]
+    def stages(self) -> list[tuple[np.ndarray, int]]:
+        """The settings of the best from its first row on, each with its last row."""
+        trials = self.history.lineage(self.history.best)
+        stages = [
+            (self.history.points[trial], int(self.history.end_row[trial])) for trial in trials
+        ]
         return [
-            step
-            for step, after in zip(steps, [*steps[1:], None], strict=True)
-            if after is None or (step[0] != after[0]).any()
+            stage
+            for stage, after in zip(stages, [*stages[1:], None], strict=True)
+            if after is None or (stage[0] != after[0]).any()
         ]
 
-    def found(self, test: Curves) -> TuningResult:
-        study, tried = self.study, self.tried
-        path = self.path()
+    def result(self, test: Curves) -> TuningResult:
+        """The outcome, given the curves of the best on the test seeds."""
+        study, history = self.study, self.history
+        stages = self.stages()
         scores = np.concatenate(
             [
-                study.scores({name: x[[i]] for name, x in tried.curves.items()}, n)
-                for i, n in enumerate(tried.until)
+                study.scores({name: x[[i]] for name, x in history.curves.items()}, n)
+                for i, n in enumerate(history.end_row)
             ]
         )
-        results = results_of(tried, study.steps, study.statistic, scores)
-        lived = np.repeat(np.arange(len(path)), np.diff([0, *(until for _, until in path)]))
-        schedule = tried.space.labels([path[i][0] for i in lived])
+        results = results_of(history, study.steps, study.statistic, scores)
+        rows = np.diff([0, *(end_row for _, end_row in stages)])
+        schedule = history.space.labels(
+            [stages[i][0] for i in np.repeat(np.arange(len(stages)), rows)]
+        )
         interval = lambda scores: stats.interval(scores, study.statistic)
+        last_row = history.end_row.max()
         return TuningResult(
             training=study.training,
-            best=tried.space.setting(path[-1][0]),
+            best=history.space.setting(stages[-1][0]),
             schedule=schedule,
-            tuning_score=interval(scores[tried.best]),
-            test_score=interval(study.scores(test, tried.until.max())),
+            tuning_score=interval(scores[history.best]),
+            test_score=interval(study.scores(test, last_row)),
             results=results,
             test=xr.Dataset(
                 {name: (("seed", "step"), x) for name, x in test.items()}, {"step": study.steps}
             ),
-            spent=float(tried.spent.sum()),
-            test_spent=float(study.costs[tried.until.max()] * study.test_seeds),
+            spent=float(history.spent.sum()),
+            test_spent=float(study.costs[last_row] * study.test_seeds),
         )

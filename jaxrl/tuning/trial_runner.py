@@ -1,13 +1,13 @@
-"""Many lives at once, lived row by row, some of them lived on: what every tuner's batches run on,
-kept chunk by chunk.
+"""Training runs of many settings, many at once, from row to row: every tuner's batches run on it.
+
+A run may continue from the state of an earlier one. The executor of sweeps runs them chunk by
+chunk; finished chunks are in FOLDER/NAME/KIND, in FIRST-LAST.npz and, where runs may continue,
+FIRST-LAST.state.npz.
 """
 
 import dataclasses
 import functools
 import pathlib
-import shutil
-import time
-import zipfile
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -16,287 +16,258 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl import tree
-from jaxrl.sweep import store
-from jaxrl.sweep.checkpoint import put
-from jaxrl.sweep.executor import ACCELERATOR_WIDTH, CPU_WIDTH, MEMORY_SHARE
+from jaxrl.sweep import checkpoint, store
+from jaxrl.sweep.checkpoint import Checkpoints, put
+from jaxrl.sweep.executor import Config, Executor, Work
 from jaxrl.sweep.grid import raw
-from jaxrl.sweep.memory import free_bytes, told
-from jaxrl.sweep.program import Stepped, middle
-from jaxrl.sweep.static import replace_fields
+from jaxrl.sweep.program import Stepped
+from jaxrl.sweep.results import Chunks, Outputs
+from jaxrl.sweep.static_axes import replace_fields
 from jaxrl.train import Training
 from jaxrl.tuning.space import Space
 
-KEPT = ("return", "evaluation", "diverged")  # of the metrics of a row
-ASKED = "asked"  # of a chunk's file: what settings and seeds it is of
-State = list[np.ndarray]  # the leaves of one lane's learner
+METRICS = ("return", "evaluation", "diverged")  # that are kept of a row
+SETTINGS = "settings"  # in a chunk's file: the points and seeds of its runs
+State = list[np.ndarray]  # the leaves of one run's state
 Curves = dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
-    """Settings to live until a row, in a lane for each of their seeds: lane (i, j) of n settings
-    and m seeds is i * m + j.
+class TrialRequest:
+    """Settings to train until a row, one run for each of their seeds: of n settings and m seeds,
+    run i * m + j has setting i and seed j.
 
-    points: [n, dims]. seeds: whole numbers that keys are made of, [n, m]. born: the rows they begin
-    at, [n]. states: of each lane, what it lives on from; empty where it begins. [n * m].
+    points: [n, dims]. seeds: whole numbers that keys are made of, [n, m]. start_rows: the first row
+    of each setting, [n]. end_row: one past the last. states: of each run, where it continues from;
+    empty where it starts. [n * m].
     """
 
     points: np.ndarray
     seeds: np.ndarray
-    born: np.ndarray
-    until: int
+    start_rows: np.ndarray
+    end_row: int
     states: list[State]
 
 
-class Lane(NamedTuple):
-    """One life of a setting."""
+class Run(NamedTuple):
+    """One training run of a setting."""
 
-    group: tuple[int, ...]
+    static_group: tuple[int, ...]
     point: np.ndarray
     seed: int
-    born: int
-    until: int
+    start_row: int
+    end_row: int
     state: State
 
 
-class InnerLoop:
-    """InnerLoop lanes of a training, those of one program together. `luck` seeds all keys.
+class TrialRunner:
+    """Trains the runs of requests, those of one program together. `seed` seeds all keys.
 
-    folder: each finished chunk is kept there, and read back by whoever asks for the same. chunk:
-    lanes of a program at most; by default as many as speed gains from and memory holds. Fewer lanes
-    get a narrower program, so that those who survive do not carry the dead along.
+    folder: finished chunks are kept there, and read back for the same request. chunk: runs of a
+    program at most; by default as many as speed gains from and memory holds. Fewer runs get a
+    narrower program. show: is called at each row with it, the number of runs, and their mean
+    return.
     """
 
     def __init__(
         self,
         training: Training,
         space: Space,
-        luck: int,
+        seed: int,
         metric: str,
         folder: pathlib.Path | None = None,
         chunk: int | None = None,
         show: Callable[[int, int, float], None] | None = None,
     ) -> None:
-        self.training, self.space, self.luck, self.metric, self.folder = (
-            training,
-            space,
-            luck,
-            metric,
-            folder,
-        )
-        self.show = show
-        self.devices = jax.local_device_count()
-        each = CPU_WIDTH if jax.default_backend() == "cpu" else ACCELERATOR_WIDTH
-        width = chunk or (store.read_width(folder) if folder else None) or each * self.devices
-        self.width = -(-width // self.devices) * self.devices
-        self.compile_seconds = self.run_seconds = 0.0
-        self._programs: dict[Any, Stepped] = {}
+        self.training, self.space, self.seed, self.metric = training, space, seed, metric
+        self.folder, self.show = folder, show
+        width = chunk or (store.read_width(folder) if folder else None)
+        self.executor = Executor(Config(chunk=width, narrow=True))
 
-    def live(self, name: str, asked: Sequence[Asked]) -> list[tuple[Curves, list[State]]]:
-        """For each that asks, its curves {metric: [n, m, rows]}, NaN but for the rows it lives, and
-        its lanes' states.
+    def run(self, name: str, requests: Sequence[TrialRequest]) -> list[tuple[Curves, list[State]]]:
+        """For each request its curves {metric: [n, m, rows]}, NaN outside its rows, and the states
+        of its runs.
 
-        name: what the chunks are kept under.
+        name: of the folder that keeps the chunks.
         """
-        sizes = np.cumsum([len(each.states) for each in asked])[:-1]
-        lanes = [lane for each in asked for lane in self._lanes(each)]
+        runs = [run for request in requests for run in self._runs(request)]
         curves: Curves = {}
-        states: list[State] = [[]] * len(lanes)
-        kinds = [(lane.group, lane.born, lane.until) for lane in lanes]
+        states: list[State] = [[]] * len(runs)
+        kinds = [(run.static_group, run.start_row, run.end_row) for run in runs]
         for number, kind in enumerate(dict.fromkeys(kinds)):
-            chosen = [i for i, other in enumerate(kinds) if other == kind]
-            width = self._width(len(chosen))
-            if not all(
-                self._is_kept(f"{name}/{number:03d}-{i:08d}-{width:05d}.npz")
-                for i in range(0, len(chosen), width)
-            ):
-                width = self._program(lanes[chosen[0]], len(chosen))[
-                    1
-                ]  # narrower, where memory asks for it
-            for first in range(0, len(chosen), width):
-                some, file = (
-                    chosen[first : first + width],
-                    f"{name}/{number:03d}-{first:08d}-{width:05d}.npz",
-                )
-                which = np.array([[*lanes[i].point, lanes[i].seed] for i in some])
-                outputs = self._cached(
-                    file, which, functools.partial(self._run, [lanes[i] for i in some], len(chosen))
-                )
-                left = [value for key, value in sorted(outputs.items()) if key.startswith("state.")]
-                for i, lane in enumerate(some):
-                    states[lane] = [leaf[i] for leaf in left]
+            places = [i for i, other in enumerate(kinds) if other == kind]
+            chunks = self._run_kind(f"{name}/{number:03d}", [runs[i] for i in places])
+            for (first, last), outputs in chunks.items():
+                some = places[first:last]
+                leaves = [x for key, x in sorted(outputs.items()) if key.startswith("state.")]
+                for i, place in enumerate(some):
+                    states[place] = [leaf[i] for leaf in leaves]
                 for key, value in outputs.items():
                     if key.startswith("rows."):
-                        blank = np.full((len(lanes), self.training.evals), np.nan, np.float32)
-                        curves.setdefault(key.removeprefix("rows."), blank)[
-                            some, kind[1] : kind[2]
-                        ] = value
-        parts = {key: np.split(value, sizes) for key, value in curves.items()}
-        bounds = [0, *sizes, len(lanes)]
+                        blank = np.full((len(runs), self.training.evals), np.nan, np.float32)
+                        whole = curves.setdefault(key.removeprefix("rows."), blank)
+                        whole[some, kind[1] : kind[2]] = value
+        bounds = np.cumsum([0, *(len(request.states) for request in requests)])
         return [
             (
-                {key: part[k].reshape(*each.seeds.shape, -1) for key, part in parts.items()},
-                states[bounds[k] : bounds[k + 1]],
+                {
+                    key: value[first:last].reshape(*request.seeds.shape, -1)
+                    for key, value in curves.items()
+                },
+                states[first:last],
             )
-            for k, each in enumerate(asked)
+            for request, first, last in zip(requests, bounds[:-1], bounds[1:], strict=True)
         ]
 
-    def _lanes(self, asked: Asked) -> list["Lane"]:
-        n, m = asked.seeds.shape
-        groups = [self.space.group(point) for point in asked.points]
+    def remove_states(self, name: str) -> None:
+        """Remove the states kept under a name: no run continues from them."""
+        for path in (self.folder / name).glob("*/*.state.npz") if self.folder else ():
+            path.unlink()
+
+    def _runs(self, request: TrialRequest) -> list[Run]:
+        n, m = request.seeds.shape
+        groups = [self.space.static_group(point) for point in request.points]
         return [
-            Lane(
-                groups[i],
-                asked.points[i],
-                int(asked.seeds[i, j]),
-                int(asked.born[i]),
-                asked.until,
-                asked.states[i * m + j],
+            Run(
+                static_group=groups[i],
+                point=request.points[i],
+                seed=int(request.seeds[i, j]),
+                start_row=int(request.start_rows[i]),
+                end_row=request.end_row,
+                state=request.states[i * m + j],
             )
             for i in range(n)
             for j in range(m)
         ]
 
-    def forget(self, name: str) -> None:
-        """Removes the states that were kept under a name: nobody lives on from there."""
-        for path in (self.folder / name).glob("*.state.npz") if self.folder else ():
-            path.unlink()
-
-    def _is_kept(self, name: str) -> bool:
-        return self.folder is not None and (self.folder / name).exists()
-
-    def _cached(
-        self, name: str, asked: np.ndarray, make: Callable[[], dict[str, np.ndarray]]
-    ) -> dict[str, np.ndarray]:
-        """What is on disk under this name, else made and written there. States are in a file beside
-        it, written first.
-
-        asked: the points and seeds of its lanes. Another tuner, or another measure, may ask for
-        others under the same name.
-        """
+    def _run_kind(self, name: str, runs: list[Run]) -> Chunks:
+        """The chunks of runs that share a program, a first row and a last."""
+        first = runs[0]
+        setting = self.space.setting(first.point)
+        static = {name: setting[name] for name in self.space.grouped}
+        training = replace_fields(self.training, static)
+        work = Work(
+            len(runs),
+            compile=lambda width, devices: Stepped(
+                self._at, training, self._configs([first] * width), devices, keep=False
+            ),
+            run=functools.partial(self._train, runs),
+            program_key=first.static_group,
+            rows=first.end_row - first.start_row,
+        )
         if self.folder is None:
-            return make()
-        path, kept = self.folder / name, None
-        beside = path.with_suffix(".state.npz")
-        try:
-            kept = store.read(path) | (store.read(beside) if beside.exists() else {})
-        except FileNotFoundError:
-            pass
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-            print(f"{path} is damaged ({error}): its lives are lived again.")
-        if kept is not None:
-            if not np.array_equal(kept[ASKED], asked):
-                raise ValueError(
-                    f"{path} holds lives of other settings: the tuner, its sampler or the "
-                    "measure has changed since. "
-                    "Nothing was touched; write another folder=."
-                )
-            return kept
-        path.parent.mkdir(parents=True, exist_ok=True)
-        outputs = make() | {ASKED: asked}
-        states = {key: value for key, value in outputs.items() if key.startswith("state.")}
-        rest = {key: value for key, value in outputs.items() if key not in states}
-        for file, part in ((beside, states), (path, rest)):
-            if part:
-                store.write(file, lambda opened, part=part: np.savez(opened, **store.encode(part)))  # type: ignore[arg-type]
-        return outputs
+            return self.executor.run(work)
+        kept = TrialStore(self.folder, name, np.array([[*run.point, run.seed] for run in runs]))
+        return self.executor.run(work, kept, kept.done())
 
-    def _run(self, lanes: list["Lane"], of: int) -> dict[str, np.ndarray]:
-        """The rows of one chunk, `of` so many lanes, and the leaves of their states where they are
-        not at their ends.
-        """
-        if lanes[0].born and not all(lane.state for lane in lanes):
+    def _train(
+        self,
+        runs: list[Run],
+        program: Stepped,
+        members: np.ndarray,
+        report: Callable[[float, float], None],
+        checkpoints: Checkpoints | None,
+    ) -> Outputs:
+        """The rows of one chunk, and the leaves of its states where runs may continue."""
+        padded = [runs[i] for i in members]
+        count = int(members[-1] - members[0]) + 1
+        start, end = padded[0].start_row, padded[0].end_row
+        if start and not all(run.state for run in padded):
             raise ValueError(
-                f"the states that these lives go on from are no longer in {self.folder}: "
+                f"the states that these runs continue from are no longer in {self.folder}: "
                 "remove it, and search anew."
             )
-        program, width = self._program(lanes[0], of)
-        started = time.monotonic()
-        padded = lanes + [lanes[-1]] * (width - len(lanes))
-        points = self._points(
-            np.array([lane.point for lane in padded]), np.array([lane.seed for lane in padded])
-        )
-        state, rows = program.begin(points), []
-        if lanes[0].born:
+
+        def continued(state: Any) -> Any:
             leaves, structure = jax.tree.flatten(state)
-            before = [np.stack(leaf) for leaf in zip(*(lane.state for lane in padded), strict=True)]
-            state = structure.unflatten(
-                [put(x, leaf) for x, leaf in zip(before, leaves, strict=True)]
-            )
-        for row in range(lanes[0].born, lanes[0].until):
-            state, metrics = program.advance(points, state, jnp.int32(row))
-            rows.append(
-                jax.device_get(
-                    {name: metrics[name] for name in dict.fromkeys((*KEPT, self.metric))}
-                )
-            )
+            kept = [np.stack(leaf) for leaf in zip(*(run.state for run in padded), strict=True)]
+            return structure.unflatten([put(x, leaf) for x, leaf in zip(kept, leaves, strict=True)])
+
+        def report_row(fraction: float, score: float) -> None:
+            report(fraction, score)
             if self.show is not None:
-                self.show(row, len(lanes), middle(rows[-1]["return"]))
-        self.run_seconds += time.monotonic() - started
-        curves = {
-            f"rows.{name}": np.stack([np.float32(row[name]) for row in rows], 1) for name in rows[0]
-        }
-        goes_on = (
-            lanes[0].until < self.training.evals
-        )  # of a life that is over nobody needs the state
-        leaves = {
-            f"state.{i:04d}": np.array(raw(leaf))
-            for i, leaf in enumerate(jax.tree.leaves(state) if goes_on else [])
-        }
-        return {name: value[: len(lanes)] for name, value in (curves | leaves).items()}
+                self.show(start + round(fraction * (end - start)) - 1, count, score)
 
-    def _points(self, points: np.ndarray, seeds: np.ndarray) -> dict[str, Any]:
-        leaves = {name: jnp.asarray(value) for name, value in self.space.leaves(points).items()}
-        return {"leaves": leaves, "seed": jnp.asarray(seeds, jnp.uint32)}
-
-    def _width(self, lanes: int) -> int:
-        """How wide the program for so many lanes is: a power of four that holds them, so that there
-        are few programs.
-        """
-        doublings = (-(-lanes // self.devices) - 1).bit_length()
-        return min(self.width, self.devices << (doublings + doublings % 2))
-
-    def _program(self, lane: "Lane", lanes: int) -> tuple[Stepped, int]:
-        """The program for so many lanes, and its width: halved as often as memory asks for it."""
-        setting = self.space.setting(lane.point)
-        training = replace_fields(
-            self.training, {name: setting[name] for name in self.space.grouped}
+        state, _, rows = program.run_rows(
+            self._configs(padded),
+            report_row,
+            checkpoints,
+            rows=(start, end),
+            start=continued if start else None,
         )
+        names = [name for name in dict.fromkeys((*METRICS, self.metric)) if name in rows[0]]
+        outputs = {
+            f"rows.{name}": np.stack([np.float32(row[name]) for row in rows], 1) for name in names
+        }
+        if end < self.training.evals:
+            leaves = enumerate(jax.tree.leaves(state))
+            outputs |= {f"state.{i:04d}": np.array(raw(leaf)) for i, leaf in leaves}
+        return outputs
 
-        def at(point: dict[str, Any]) -> tuple[Training, jax.Array]:
-            return tree.put(training, point["leaves"]), jax.random.fold_in(
-                jax.random.key(self.luck), point["seed"]
-            )
+    def _at(self, config: dict[str, Any], training: Training) -> tuple[Training, jax.Array]:
+        key = jax.random.fold_in(jax.random.key(self.seed), config["seed"])
+        return tree.put(training, config["leaves"]), key
 
-        while True:
-            width = self._width(lanes)
-            if (lane.group, width) in self._programs:
-                return self._programs[lane.group, width], width
-            program = Stepped(
-                at,
-                training,
-                self._points(np.tile(lane.point, (width, 1)), np.zeros(width, int)),
-                self.devices,
-                False,
-            )
-            self.compile_seconds += program.compile_seconds
-            limit = MEMORY_SHARE * free_bytes()
-            if program.bytes_per_device <= limit or width == self.devices:
-                self._programs[lane.group, width] = program
-                if self.folder is not None:
-                    store.write(
-                        self.folder / store.WIDTH,
-                        lambda file: file.write(b'{"width": %d}' % self.width),
-                    )
-            else:
-                self.width = max(width // 2 // self.devices, 1) * self.devices
-                print(
-                    f"{width} lives at once need {told(program.bytes_per_device)} of "
-                    f"{told(limit)}: {self.width} then."
+    def _configs(self, runs: list[Run]) -> dict[str, Any]:
+        leaves = self.space.leaves(np.array([run.point for run in runs]))
+        seeds = np.array([run.seed for run in runs])
+        return {
+            "leaves": {name: jnp.asarray(value) for name, value in leaves.items()},
+            "seed": jnp.asarray(seeds, jnp.uint32),
+        }
+
+
+class TrialStore:
+    """The finished chunks of one kind of run, in FOLDER/NAME; the width is kept in FOLDER.
+
+    settings: the points and seeds of the runs [n, dims + 1]: another tuner, or another measure, may
+    ask for others under the same name.
+    """
+
+    def __init__(self, folder: pathlib.Path, name: str, settings: np.ndarray) -> None:
+        self.root, self.folder, self.settings = folder, folder / name, settings
+
+    def done(self) -> Chunks:
+        """The finished chunks, with their states where those are kept."""
+        found: Chunks = {}
+        for path in sorted(self.folder.glob("*.npz")):
+            if (match := store.CHUNK_NAME.fullmatch(path.name)) is None:
+                continue
+            states = path.with_suffix(".state.npz")
+            try:
+                outputs = store.read(path) | (store.read(states) if states.exists() else {})
+            except store.DAMAGE as error:
+                print(f"{path} is damaged ({error}): its runs are trained again.")
+                continue
+            first, last = int(match[1]), int(match[2])
+            if not np.array_equal(outputs.pop(SETTINGS), self.settings[first:last]):
+                raise ValueError(
+                    f"{path} holds runs of other settings: the tuner, its sampler or the measure "
+                    "has changed since. Nothing was touched; write another folder=."
                 )
+            found[first, last] = outputs
+        return found
 
+    def save(self, first: int, last: int, width: int, outputs: Outputs) -> None:
+        """Keep a finished chunk; its states are written first."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        states = {name: x for name, x in outputs.items() if name.startswith("state.")}
+        rows = {name: x for name, x in outputs.items() if name not in states}
+        rows[SETTINGS] = self.settings[first:last]
+        path = self.folder / f"{first:08d}-{last:08d}.npz"
+        for file, parts in ((path.with_suffix(".state.npz"), states), (path, rows)):
+            if parts:
+                encoded = store.encode(parts)
+                store.write(file, lambda opened, encoded=encoded: np.savez(opened, **encoded))
 
-def clear(folder: pathlib.Path) -> None:
-    """Removes what a process that was killed left half written."""
-    for path in folder.rglob("*.part"):
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    def checkpoints(self, first: int, last: int, width: int, seconds: float) -> Checkpoints:
+        """The checkpoints of a running chunk."""
+        return Checkpoints(self.folder, first, last, width, seconds)
+
+    def note_width(self, width: int) -> None:
+        """Keep the greatest width for a resumed call."""
+        store.write_width(self.root, width)
+
+    def clear_open(self, width: int) -> None:
+        """Remove the checkpoints of programs of this width."""
+        checkpoint.clear(self.folder, lambda first, last, other: other == width)

@@ -1,4 +1,4 @@
-"""Tuners: what to try next, as pure functions of what was tried."""
+"""Tuners: the next batch, as pure functions of a search's history."""
 
 import dataclasses
 import math
@@ -6,14 +6,14 @@ import math
 import numpy as np
 
 from jaxrl.tree import check_counts
-from jaxrl.tuning.history import Batch, History
+from jaxrl.tuning.history import Batch, History, Tuner
 
-Bracket = list[tuple[int, int]]  # (how many settings, until which row) of each rung
+Bracket = list[tuple[int, int]]  # (number of settings, end row) of each rung
 
 
 @dataclasses.dataclass(frozen=True)
-class Random:
-    """Random search: settings drawn evenly from the space, each lived to its end (Bergstra and
+class Random(Tuner):
+    """Random search: settings drawn evenly from the space, each trained to its end (Bergstra and
     Bengio, 2012).
     """
 
@@ -22,15 +22,15 @@ class Random:
     def __post_init__(self) -> None:
         check_counts(self, "batch")
 
-    def ask(self, tried: History) -> Batch | None:
-        n = min(self.batch, tried.afford(tried.rows))
-        return Batch(tried.luck().random((n, tried.space.dims)), tried.rows) if n else None
+    def ask(self, history: History) -> Batch | None:
+        n = min(self.batch, history.afford(history.rows))
+        return Batch(history.rng().random((n, history.space.dims)), history.rows) if n else None
 
 
 @dataclasses.dataclass(frozen=True)
-class Sobol:
-    """A scrambled Sobol sequence: as random search, but each draw fills the gaps that those before
-    it left.
+class Sobol(Tuner):
+    """A scrambled Sobol sequence: as random search, but each draw fills the gaps between earlier
+    ones.
     """
 
     batch: int = 16
@@ -38,75 +38,77 @@ class Sobol:
     def __post_init__(self) -> None:
         check_counts(self, "batch")
 
-    def ask(self, tried: History) -> Batch | None:
+    def ask(self, history: History) -> Batch | None:
         from scipy.stats import qmc  # here, as it takes a while to import
 
-        n, first = min(self.batch, tried.afford(tried.rows)), len(tried.points)
-        sequence = qmc.Sobol(tried.space.dims, rng=np.random.default_rng(tried.seed))
+        n, first = min(self.batch, history.afford(history.rows)), len(history.points)
+        sequence = qmc.Sobol(history.space.dims, rng=np.random.default_rng(history.seed))
         drawn = sequence.random_base2(max(first + n - 1, 1).bit_length())
-        return Batch(drawn[first : first + n], tried.rows) if n else None
+        return Batch(drawn[first : first + n], history.rows) if n else None
 
 
 @dataclasses.dataclass(frozen=True)
-class SuccessiveHalving:
-    """Many settings live shortly, the best of them longer, the fewest to the end (Jamieson and
-    Talwalkar, 2016).
+class SuccessiveHalving(Tuner):
+    """Many settings are trained briefly, the best of them longer, the fewest to the end (Jamieson
+    and Talwalkar, 2016).
 
-    At each rung one in `eta` survives and lives on from where it stands. The rungs are rows of the
-    training, each eta times as far as the one before, the last at the end. As many settings begin
-    as the budget pays for. rungs: how many, by default as many as the rows allow.
+    At each rung one in `eta` is kept and trained on. The rungs are rows of the training, each eta
+    times as far as the one before, the last at the end. As many settings start as the budget pays
+    for. rungs: how many, by default as many as the rows allow.
     """
 
     eta: float = 3.0
     rungs: int | None = None
 
-    def ask(self, tried: History) -> Batch | None:
-        most = _most_cuts(tried.rows, self.eta)
+    def ask(self, history: History) -> Batch | None:
+        most = _most_cuts(history.rows, self.eta)
         if self.rungs is not None:
             if not 1 <= self.rungs <= most + 1:
                 raise ValueError(
-                    f"rungs={self.rungs}: {tried.rows} rows allow 1 to {most + 1} with "
+                    f"rungs={self.rungs}: {history.rows} rows allow 1 to {most + 1} with "
                     f"eta={self.eta:g}."
                 )
             most = self.rungs - 1
-        return follow(tried, [bracket(tried, self.eta, most, tried.budget)])
+        return follow(history, [bracket(history, self.eta, most, history.budget)])
 
 
 @dataclasses.dataclass(frozen=True)
-class Hyperband:
+class Hyperband(Tuner):
     """Successive halving with a first rung that is early, later, ..., none, the budget shared
     evenly (Li et al., 2018).
     """
 
     eta: float = 3.0
 
-    def ask(self, tried: History) -> Batch | None:
-        return follow(tried, brackets(tried, self.eta))
+    def ask(self, history: History) -> Batch | None:
+        return follow(history, brackets(history, self.eta))
 
 
-def brackets(tried: History, eta: float) -> list[Bracket]:
+def brackets(history: History, eta: float) -> list[Bracket]:
     """Hyperband's brackets, from the most cuts to none, an equal share of the budget each."""
-    most = _most_cuts(tried.rows, eta)
-    made = [bracket(tried, eta, cuts, tried.budget / (most + 1)) for cuts in range(most, -1, -1)]
+    most = _most_cuts(history.rows, eta)
+    made = [
+        bracket(history, eta, cuts, history.budget / (most + 1)) for cuts in range(most, -1, -1)
+    ]
     return [each for each in made if each]
 
 
 def _most_cuts(rows: int, eta: float) -> int:
     if not eta > 1:
         raise ValueError(
-            f"eta={eta}: one in eta survives a rung, so write 2, 3 or another number above 1."
+            f"eta={eta}: one in eta is kept at a rung, so write 2, 3 or another number above 1."
         )
     return int(math.log(rows) / math.log(eta) + 1e-9)
 
 
-def bracket(tried: History, eta: float, cuts: int, budget: float, anew: bool = False) -> Bracket:
+def bracket(history: History, eta: float, cuts: int, budget: float, anew: bool = False) -> Bracket:
     """The rungs of one bracket with so many cuts, as wide as a budget in steps pays for; none where
-    that is no setting.
+    it pays for no setting.
 
-    anew: each rung's settings begin anew, rather than live on.
+    anew: each rung's settings start anew, rather than continue.
     """
-    ends = sorted({max(round(tried.rows * eta**-k), 1) for k in range(cuts + 1)})
-    prices = tried.costs[ends] if anew else np.diff(tried.costs[[0, *ends]])
+    ends = sorted({max(round(history.rows * eta**-k), 1) for k in range(cuts + 1)})
+    prices = history.costs[ends] if anew else np.diff(history.costs[[0, *ends]])
     counts = lambda n: [max(int(n * eta**-k + 1e-9), 1) for k in range(len(ends))]
     n = int(budget / prices[0])  # an upper bound
     while n and np.dot(counts(n), prices) > budget:
@@ -114,59 +116,61 @@ def bracket(tried: History, eta: float, cuts: int, budget: float, anew: bool = F
     return list(zip(counts(n), ends, strict=True)) if n else []
 
 
-def follow(tried: History, brackets: list[Bracket]) -> Batch | None:
-    """The next rung of these brackets: new settings at the first of each, survivors of the last
+def follow(history: History, brackets: list[Bracket]) -> Batch | None:
+    """The next rung of these brackets: new settings at the first of each, the best of the last
     batch at the others.
     """
     steps = [(rung, *each) for one in brackets for rung, each in enumerate(one)]
-    if tried.num_batches == len(steps):
+    if history.num_batches == len(steps):
         return None
-    rung, count, until = steps[tried.num_batches]
+    rung, count, end_row = steps[history.num_batches]
     if rung == 0:
-        return Batch(tried.luck().random((count, tried.space.dims)), until)
-    best = np.sort(tried.ranked(tried.last)[:count])
-    return Batch(tried.points[best], until, best)
+        return Batch(history.rng().random((count, history.space.dims)), end_row)
+    best = np.sort(history.ranked(history.last)[:count])
+    return Batch(history.points[best], end_row, best)
 
 
 @dataclasses.dataclass(frozen=True)
-class PBT:
-    """Population based training (Jaderberg et al., 2017): settings change while they are lived.
+class PBT(Tuner):
+    """Population based training (Jaderberg et al., 2017): settings change during training.
 
-    So many begin as the budget pays for to the end. After every `rows` rows the worst `share` copy
-    the learners of members drawn from the best `share`, with their settings, of which each number
-    moves by up to `move` of its range, or with probability `renew` is drawn anew. Copies keep what
-    shapes the program. The whole population stays in one program.
+    As many members start as the budget pays for to the end. After every `rows` rows the worst
+    members, a fraction `truncation` of all, copy the states of members drawn from the best as many,
+    with their settings, of which each number moves by up to `move` of its range, or with
+    probability `renew` is drawn anew. Copies keep what shapes the program. The whole population
+    stays in one program.
     """
 
     rows: int = 1
-    share: float = 0.25
+    truncation: float = 0.25
     move: float = 0.2
     renew: float = 0.25
 
     def __post_init__(self) -> None:
         check_counts(self, "rows")
-        if not 0 <= self.share <= 0.5:
+        if not 0 <= self.truncation <= 0.5:
             raise ValueError(
-                f"PBT(share={self.share}): the worst can't be more than half, write a share "
-                "from 0 to 0.5."
+                f"PBT(truncation={self.truncation}): the worst can't be more than half, write a "
+                "fraction from 0 to 0.5."
             )
 
-    def ask(self, tried: History) -> Batch | None:
-        luck = tried.luck()
-        if not len(tried.points):
-            n = tried.afford(tried.rows)
-            return (
-                Batch(luck.random((n, tried.space.dims)), min(self.rows, tried.rows)) if n else None
-            )
-        lived = int(tried.until[tried.last[0]])
-        if lived == tried.rows:
+    def ask(self, history: History) -> Batch | None:
+        rng = history.rng()
+        if not len(history.points):
+            n = history.afford(history.rows)
+            if n == 0:
+                return None
+            return Batch(rng.random((n, history.space.dims)), min(self.rows, history.rows))
+        row = int(history.end_row[history.last[0]])
+        if row == history.rows:
             return None
-        ranked, parents = tried.ranked(tried.last), tried.last.copy()
-        some = int(self.share * len(parents))
-        losers = np.isin(parents, ranked[len(ranked) - some :])
-        parents[losers] = luck.choice(ranked[:some], losers.sum()) if some else parents[losers]
-        points = tried.points[parents]
-        moved = np.clip(points + self.move * luck.uniform(-1, 1, points.shape), 0, 1)
-        moved = np.where(luck.random(points.shape) < self.renew, luck.random(points.shape), moved)
-        points = np.where(losers[:, None] & tried.space.free, moved, points)
-        return Batch(points, min(lived + self.rows, tried.rows), parents)
+        ranked, parents = history.ranked(history.last), history.last.copy()
+        count = int(self.truncation * len(parents))
+        replaced = np.isin(parents, ranked[len(ranked) - count :])
+        if count:
+            parents[replaced] = rng.choice(ranked[:count], replaced.sum())
+        points = history.points[parents]
+        moved = np.clip(points + self.move * rng.uniform(-1, 1, points.shape), 0, 1)
+        moved = np.where(rng.random(points.shape) < self.renew, rng.random(points.shape), moved)
+        points = np.where(replaced[:, None] & history.space.free, moved, points)
+        return Batch(points, min(row + self.rows, history.rows), parents)

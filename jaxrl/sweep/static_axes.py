@@ -1,5 +1,5 @@
-"""Static axes: values that shape a program, crossed into one run for each combination, and what
-each is called.
+"""Static axes: values that shape a program, crossed into one run for each combination, and their
+labels.
 """
 
 import dataclasses
@@ -16,14 +16,12 @@ from jaxrl.sweep import provenance
 from jaxrl.sweep.grid import Grid, check_takes
 from jaxrl.train import Training
 
-LONGEST = 48  # letters of a label
+MAX_LABEL = 48  # letters
 
 
 @dataclasses.dataclass(frozen=True)
 class Combinations:
-    """A run for each combination of static values, the last axis fastest, and its name in a
-    sentence.
-    """
+    """A run for each combination of static values, the last axis fastest, and its name."""
 
     values: dict[str, tuple[Any, ...]]
     labels: dict[str, np.ndarray]
@@ -47,7 +45,7 @@ def combine(run: Any, static: Mapping[str, Any], grid: Grid) -> Combinations:
     for name in static:
         if name in (*grid.names, *grid.values):
             raise ValueError(
-                f"{name!r} is in over= and in static=: a point would have two values of it. "
+                f"{name!r} is in over= and in static=: a config would have two values of it. "
                 "Keep one of them."
             )
     if not isinstance(run, Training):
@@ -59,15 +57,15 @@ def combine(run: Any, static: Mapping[str, Any], grid: Grid) -> Combinations:
     }
     labels = {name: label(tuple(value)) for name, value in named.items()}
     names, runs = [], []
-    told = itertools.product(*(known.tolist() for known in labels.values()))
-    for point, texts in zip(itertools.product(*values.values()), told, strict=True):
+    every_label = itertools.product(*(known.tolist() for known in labels.values()))
+    for config, texts in zip(itertools.product(*values.values()), every_label, strict=True):
         names.append(", ".join(f"{name}={text}" for name, text in zip(values, texts, strict=True)))
-        runs.append(noted(names[-1], _fixed, run, dict(zip(values, point, strict=True))))
+        runs.append(with_note(names[-1], _fixed, run, dict(zip(values, config, strict=True))))
     return Combinations(values, labels, names, runs)
 
 
-def noted(name: str, call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-    """The call; what it raises says which combination it was."""
+def with_note(name: str, call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """The result of a call; its exceptions get a note with the combination's name."""
     try:
         return call(*arguments, **options)
     except Exception as error:
@@ -104,15 +102,15 @@ def _values(name: str, value: Any) -> tuple[Any, ...]:
 
 
 def _same(a: Any, b: Any) -> bool:
-    """Equal, as far as values of any kind can be asked without surprises."""
+    """True for equal values of a type whose equality is plain."""
     return type(a) is type(b) and isinstance(a, bool | int | float | str) and a == b
 
 
-def _fixed(run: Any, point: dict[str, Any]) -> Any:
-    """The run with these values for good; a function gets them as they are, plain Python ones."""
+def _fixed(run: Any, config: dict[str, Any]) -> Any:
+    """The run with these values fixed; a function gets them as plain Python values."""
     if isinstance(run, Training):
-        return replace_fields(run, point)
-    fixed = functools.partial(run, **point)
+        return replace_fields(run, config)
+    fixed = functools.partial(run, **config)
     for name in ("__module__", "__name__", "__qualname__"):
         if hasattr(run, name):
             setattr(fixed, name, getattr(run, name))
@@ -120,18 +118,17 @@ def _fixed(run: Any, point: dict[str, Any]) -> Any:
 
 
 def replace_fields(training: Training, values: dict[str, Any]) -> Training:
-    """As `tree.put`, but the values of one record at once: they may be possible only together, as
+    """As `tree.put`, but all fields of a dataclass at once: they may be valid only together, as
     counts that divide.
     """
-    beside: dict[str, dict[str, Any]] = {}
+    together: dict[str, dict[str, Any]] = {}
     for name, value in values.items():
         home, _, field = tree.find(training, name).rpartition(".")
-        beside.setdefault(home, {})[field] = value
-    for home in sorted(
-        beside, key=lambda home: home.count(".") + bool(home)
-    ):  # an environment before what is in it
+        together.setdefault(home, {})[field] = value
+    # an environment before the fields in it
+    for home in sorted(together, key=lambda home: home.count(".") + bool(home)):
         record = functools.reduce(getattr, home.split(".") if home else [], training)
-        changed = tree.replace(record, **beside[home])
+        changed = tree.replace(record, **together[home])
         training = tree.put(training, {home: changed}) if home else changed
     return training
 
@@ -140,9 +137,7 @@ def replace_fields(training: Training, values: dict[str, Any]) -> Training:
 
 
 def label(values: tuple[Any, ...]) -> np.ndarray:
-    """What a static axis is labelled with: numbers and truth values as they are, else a short text
-    for each.
-    """
+    """The labels of a static axis: numbers and booleans as they are, else a short text for each."""
     kinds = {bool} if all(isinstance(value, bool) for value in values) else {int, float}
     if (
         all(type(value) in kinds for value in values)
@@ -157,20 +152,20 @@ def label(values: tuple[Any, ...]) -> np.ndarray:
 
 
 def short(value: Any) -> str:
-    """A value in a few words: `MLP((64, 64))`, `relu`, `Walk(5, prize=2.0)`: its first field, and
-    what else was changed.
+    """A value as a short text: `MLP((64, 64))`, `relu`, `Walk(5, prize=2.0)`: its first field, and
+    those that differ from their defaults.
     """
     text = value.__name__ if callable(value) and hasattr(value, "__name__") else str(value)
     if isinstance(value, jax.Array | np.ndarray):
         text = str(np.asarray(value).tolist())
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = [(field, getattr(value, field.name)) for field in dataclasses.fields(value)]
-        told = [short(x) for _, x in fields[:1]] + [
+        shown = [short(x) for _, x in fields[:1]] + [
             f"{f.name}={short(x)}" for f, x in fields[1:] if not _is_default(f, x)
         ]
-        text = f"{type(value).__name__}({', '.join(told)})"
+        text = f"{type(value).__name__}({', '.join(shown)})"
     text = " ".join(text.split())
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
+    return text if len(text) <= MAX_LABEL else f"{text[: MAX_LABEL - 3]}..."
 
 
 def _is_default(field: dataclasses.Field, value: Any) -> bool:

@@ -1,25 +1,22 @@
-"""One member of a kept sweep: which it is, what it was given, and the training that it was one
-of.
-"""
+"""Find one member of a folder: its number, its config and its training."""
 
+import functools
 import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxrl import tree
-from jaxrl.sweep import provenance, serialize, store
-from jaxrl.sweep.grid import point_from_record
-from jaxrl.sweep.groups import group_at
+from jaxrl.sweep import arrays, provenance, serialize, store
+from jaxrl.sweep.grid import config_from_record
+from jaxrl.sweep.record import Record
 from jaxrl.sweep.record_file import read_group
-from jaxrl.sweep.static import replace_fields
+from jaxrl.sweep.static_axes import replace_fields
+from jaxrl.sweep.static_groups import group_at
 from jaxrl.train import Training
-
-Record = dict[str, Any]
 
 
 def find(
@@ -27,31 +24,32 @@ def find(
 ) -> tuple[pathlib.Path, Record, dict[str, Any]]:
     """The folder and record that the member at `where` is in, and the labels that name it there.
 
-    Of a sweep with static axes it is one of its groups; `outer` in the record is then what the
-    groups have in common.
+    Of a sweep with static axes it is one of its groups; `outer` in the record is then the part that
+    the groups have in common.
     """
     folder = pathlib.Path(folder).expanduser()
     record = store.read_record(folder)
     if "groups" not in record:
         return folder, record, dict(where)
     group, rest = group_at(record, where)
-    return folder / group, in_group(folder, record, group), rest
+    home = folder if folder.is_file() else folder / group
+    return home, in_group(folder, record, group), rest
 
 
 def in_group(folder: pathlib.Path, record: Record, group: str) -> Record:
-    own = (
-        read_group(folder, record, group) if folder.is_file() else store.read_record(folder / group)
-    )
+    """The record of a group, from a folder or a record in one file."""
+    is_file = folder.is_file()
+    own = read_group(record, group) if is_file else store.read_record(folder / group)
     return own | {"outer": {"run": record["run"], "static": list(record["static"])}}
 
 
 def training_of(folder: pathlib.Path, record: Record, training: Training | None = None) -> Training:
-    """The training that was swept: the one in the record, or the one that is given, once it is sure
-    to be the same.
+    """The training that was swept: the one in the record, or the given one, once it is found to be
+    equal.
 
     Raises:
-      ValueError: the sweep was of a function, or of another training, or of one that only its
-        owner's code has.
+      ValueError: the sweep was of a function, of another training, or of one that the folder can't
+        make: parts that are not of the kit, or a large array whose file is not there.
     """
     if "function" in record["run"]:
         raise ValueError(
@@ -60,29 +58,29 @@ def training_of(folder: pathlib.Path, record: Record, training: Training | None 
         )
     if training is not None:
         return _same(folder, record, training)
-    if "recipe" not in record:
-        raise ValueError(
-            f"{folder} has no recipe: it was begun before those were kept. In Python, pass "
-            "training=, the rl.Training swept."
-        )
     try:
-        found = serialize.decode(record["recipe"])
+        found = serialize.decode(record.get("recipe"), load=_load_from(folder))
     except ValueError as error:
         raise ValueError(f"{folder} alone is not enough: {error}") from error
     if not isinstance(found, Training):
         raise ValueError(
-            f"{folder} holds a {type(found).__name__} in place of a training: pass training=."
+            f"{folder} has no recipe of a training: pass training=, the rl.Training that was swept."
         )
     return found
 
 
+def _load_from(folder: pathlib.Path) -> serialize.Load | None:
+    """What loads the large arrays of a folder; a record in one file has none."""
+    return None if folder.is_file() else functools.partial(arrays.load, folder)
+
+
 def _same(folder: pathlib.Path, record: Record, training: Training) -> Training:
-    """The training that is given; in a group, that with the group's static values."""
+    """The given training; in a group, that with the group's static values."""
     outer, here = record.get("outer"), _fields(provenance.describe(training))
     changed = provenance.differences(_fields(record["run"]), here, "training")
     if changed and outer is not None and not provenance.differences(_fields(outer["run"]), here):
-        paths = {name: tree.find(training, name) for name in outer["static"]}
-        return replace_fields(training, {path: _part(record, path) for path in paths.values()})
+        paths = [tree.find(training, name) for name in outer["static"]]
+        return replace_fields(training, {path: _part(folder, record, path) for path in paths})
     if changed:
         listed = "\n  ".join(changed[:12])
         raise ValueError(
@@ -91,22 +89,21 @@ def _same(folder: pathlib.Path, record: Record, training: Training) -> Training:
     return training
 
 
-def _part(record: Record, path: str) -> Any:
+def _part(folder: pathlib.Path, record: Record, path: str) -> Any:
     """One field of the recorded training."""
     found = record["recipe"]
     for part in path.split("."):
         found = found["fields"][part]
-    return serialize.decode(found, path)
+    return serialize.decode(found, path, _load_from(folder))
 
 
 def _fields(run: Any) -> Any:
-    """What a record says of a training, without its program's fingerprint."""
+    """What a record says of a training, without its program's digest."""
     return {name: value for name, value in run.items() if name != "program"}
 
 
-def places(labels: Mapping[str, np.ndarray], where: Mapping[str, Any]) -> dict[str, int]:
-    """The place along each axis that these labels name; an axis that has one value need not be
-    named.
+def indices(labels: Mapping[str, np.ndarray], where: Mapping[str, Any]) -> dict[str, int]:
+    """The index along each axis that these labels name; an axis of one value need not be named.
 
     Raises:
       ValueError: an axis that was not swept, a label that it does not have, an axis without a
@@ -119,20 +116,18 @@ def places(labels: Mapping[str, np.ndarray], where: Mapping[str, Any]) -> dict[s
         shown = "; ".join(f"{name} is one of {_some(labels[name])}" for name in missing)
         raise ValueError(f"name one member: {shown}. rl.best(results) names the best.")
     return {
-        name: _place(name, label, where[name]) if name in where else 0
+        name: _index(name, label, where[name]) if name in where else 0
         for name, label in labels.items()
     }
 
 
-def _place(name: str, label: np.ndarray, value: Any) -> int:
+def _index(name: str, label: np.ndarray, value: Any) -> int:
     found = np.zeros(0, int)
     if np.ndim(value) == 0 and isinstance(value, bool | int | float | np.generic | jax.Array):
         exact = label == float(value)
-        near = (
-            np.isclose(label, float(value), rtol=1e-6, atol=0, equal_nan=True)
-            if label.dtype.kind == "f"
-            else exact
-        )
+        near = exact
+        if label.dtype.kind == "f":
+            near = np.isclose(label, float(value), rtol=1e-6, atol=0, equal_nan=True)
         found = np.flatnonzero(exact if exact.any() else near)
     if not len(found):
         raise ValueError(f"{name}={value} was not swept; its values are {_some(label)}.")
@@ -146,71 +141,63 @@ def _some(label: np.ndarray) -> str:
 def number_at(record: Record, where: Mapping[str, Any]) -> int:
     """The number of the member that has these labels."""
     labels = labels_of(record)
-    return int(
-        np.ravel_multi_index(
-            tuple(places(labels, where).values()), tuple(len(label) for label in labels.values())
-        )
-    )
+    shape = tuple(len(label) for label in labels.values())
+    return int(np.ravel_multi_index(tuple(indices(labels, where).values()), shape))
 
 
-def places_of(record: Record, number: int) -> tuple[dict[str, int], dict[str, np.ndarray]]:
-    """The place of a member along each axis, and the one label that each has there."""
+def indices_of(record: Record, number: int) -> tuple[dict[str, int], dict[str, np.ndarray]]:
+    """The index of a member along each axis, and each axis's label there. [1]."""
     labels = labels_of(record)
     found = np.unravel_index(number, tuple(len(label) for label in labels.values()))
-    places = {name: int(i) for name, i in zip(labels, found, strict=True)}
-    return places, {name: label[[places[name]]] for name, label in labels.items()}
+    at = {name: int(i) for name, i in zip(labels, found, strict=True)}
+    return at, {name: label[[at[name]]] for name, label in labels.items()}
 
 
 def labels_of(record: Record) -> dict[str, np.ndarray]:
+    """The labels of each axis."""
     return {name: np.asarray(label) for name, label in record["labels"].items()}
 
 
-def point_of(record: Record, member: int, training: Training) -> dict[str, Any]:
-    """What this member was given, as the sweep gave it: {name: array, key or pytree}.
+def config_of(
+    folder: pathlib.Path, record: Record, member: int, training: Training
+) -> dict[str, Any]:
+    """The config of a member, as the sweep had it: {name: array, key or pytree}."""
+    load = _load_from(folder)
 
-    A folder made before the axes' types were kept has the structure of a pytree from the training's
-    own field.
-    """
-    kinds = record.get("kinds", {})
+    def load_axis(found: arrays.Reference) -> np.ndarray:
+        if load is None:
+            raise ValueError(
+                f"{folder} knows an axis of arrays {found['shape']} by its digest alone: use the "
+                "folder of the sweep."
+            )
+        return load(found)
+
     return {
-        name: _value(training, name, x, kinds.get(name))
-        for name, x in point_from_record(record, member).items()
+        name: _value(training, name, x, record["kinds"].get(name))
+        for name, x in config_from_record(record, member, load_axis).items()
     }
 
 
 def _value(training: Training, name: str, found: Any, kinds: Any) -> Any:
     at = f"the axis {name}"
     if not isinstance(found, dict):
-        return _leaf(found, kinds, at)
+        return serialize.array(found, kinds, at)
     leaves, treedef = jax.tree_util.tree_flatten_with_path(_structure(training, name, kinds))
     if [jax.tree_util.keystr(path) for path, _ in leaves] != list(found):
         raise ValueError(
             f"{at} is a tree of {', '.join(found)}: pass training= with such a tree as its {name}."
         )
     return treedef.unflatten(
-        [_leaf(x, kind, at) for (_, kind), x in zip(leaves, found.values(), strict=True)]
+        [
+            serialize.array(x, kind, at) if isinstance(kind, str) else jax.numpy.asarray(x)
+            for (_, kind), x in zip(leaves, found.values(), strict=True)
+        ]
     )
 
 
 def _structure(training: Training, name: str, kinds: Any) -> Any:
-    """A tree like the axis's: of the kinds that were kept, or else what the training has in that
-    field.
-    """
+    """A tree like the axis's, of dtypes; for a class outside the kit, the training's own field."""
     try:
-        if kinds is not None:
-            return serialize.decode(kinds, name)
+        return serialize.decode(kinds, name)
     except ValueError:
-        pass  # a class that only the owner's code has
-    value = training
-    for part in tree.find(training, name).split("."):
-        value = getattr(value, part)
-    return value
-
-
-def _leaf(x: np.ndarray, kind: Any, at: str) -> jax.Array:
-    if isinstance(kind, str):
-        return serialize.array(x, kind, at)
-    words = (
-        np.ndim(x) == 1 and at == "the axis seed"
-    )  # a key, of which an old folder kept the words alone
-    return jax.random.wrap_key_data(jnp.asarray(x, jnp.uint32)) if words else jnp.asarray(x)
+        return tree.parts(training, [name])[name]

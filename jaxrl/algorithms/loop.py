@@ -1,0 +1,98 @@
+"""The training loop: many updates as one scan, their metrics summed as they come."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.algorithms.base import Algorithm, State
+from jaxrl.clock import Metrics
+from jaxrl.env import Env, Tasks
+
+COUNTED = "counted"  # of the sums: the number of updates that were not padding
+Step = Callable[[Any, jax.Array], Any]  # (carry, i) -> carry
+Scan = Callable[[Step, Any, int], Any]  # (step, carry, num_updates) -> the carry after all of them
+
+
+def run_updates(
+    key: jax.Array,
+    algo: Algorithm,
+    env: Env | Tasks,
+    state: State,
+    num_updates: int,
+    count: jax.Array | int | None = None,
+    last_update: jax.Array | None = None,
+    scan: Scan | None = None,
+) -> tuple[State, Metrics]:
+    """Return the state after `num_updates` updates, and the sums of their metrics.
+
+    Update i has the key `fold_in(key, i)`. Memory does not grow with the number of updates.
+
+    count: only the first `count` updates are computed (a branch, the same for all members under
+    vmap). last_update: a member whose clock has reached it is padding: it does not change any more,
+    and its metrics count for nothing. scan: the loop in place of `jax.lax.scan`, as `tree_scan`,
+    which needs less memory in reverse mode, or a `fori_loop` up to a traced number.
+    """
+    # traced once, for the shapes of its metrics and for the scan; inlined, so that the program is
+    # the same as without it
+    update = jax.jit(lambda key, state: algo.update(key, env, state), inline=True)
+
+    def run(carry: tuple[State, Metrics], i: jax.Array) -> tuple[State, Metrics]:
+        state, totals = carry
+        new_state, metrics = update(jax.random.fold_in(key, i), state)
+        sums = to_sums(env, metrics)
+        if last_update is not None:
+            active = state.clock.n < last_update
+            new_state = algo.freeze(active, new_state, state)
+            sums = jax.tree.map(lambda x: jnp.where(active, x, jnp.zeros_like(x)), sums)
+            sums[COUNTED] = jnp.float32(active)
+        return new_state, jax.tree.map(jnp.add, totals, sums)
+
+    def one(carry: tuple[State, Metrics], i: jax.Array) -> tuple[State, Metrics]:
+        if count is None:
+            return run(carry, i)
+        return jax.lax.cond(i < count, run, lambda carry, _: carry, carry, i)
+
+    shapes = jax.eval_shape(lambda key, state: to_sums(env, update(key, state)[1]), key, state)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    if last_update is not None:
+        zeros[COUNTED] = jnp.float32(0.0)
+    return (_scan if scan is None else scan)(one, (state, zeros), num_updates)
+
+
+def _scan(step: Step, carry: Any, num_updates: int) -> Any:
+    return jax.lax.scan(lambda carry, i: (step(carry, i), None), carry, jnp.arange(num_updates))[0]
+
+
+def to_sums(env: Env | Tasks, metrics: Metrics) -> Metrics:
+    """An update's metrics as terms of a sum: means over its episodes times their number."""
+    count = metrics.get("episodes")
+    weighted = {
+        name: jnp.where(count > 0, metrics[name] * count, 0.0)  # type: ignore[operator]
+        for name in _means_over_episodes(env, metrics)
+    }
+    return metrics | weighted
+
+
+def to_means(env: Env | Tasks, totals: Metrics, num_updates: jax.Array | float) -> Metrics:
+    """The sums of `to_sums` over updates as means; `episodes` stays a count.
+
+    Means over episodes are NaN where no episode ended.
+    """
+    means = {name: total / num_updates for name, total in totals.items()}
+    if "episodes" not in totals:
+        return means
+    count = totals["episodes"]
+    ended = {
+        name: jnp.where(count > 0, totals[name] / jnp.maximum(count, 1), jnp.nan)
+        for name in _means_over_episodes(env, totals)
+    }
+    return means | ended | {"episodes": count}
+
+
+def _means_over_episodes(env: Env | Tasks, metrics: Metrics) -> list[str]:
+    """The names of those metrics that are means over episodes; none where none are counted."""
+    if "episodes" not in metrics:
+        return []
+    return [name for name in ("return", "length", *env.channels) if name in metrics]

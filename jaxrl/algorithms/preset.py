@@ -1,0 +1,128 @@
+"""A named algorithm as data: a value, and the names by which its fields are changed."""
+
+import dataclasses
+import inspect
+import textwrap
+from collections.abc import Mapping
+from typing import Any
+
+from jaxrl import tree
+from jaxrl.algorithms.base import Algorithm
+from jaxrl.errors import nearest
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Preset:
+    """A named algorithm. Calling it gives its value with some of the fields changed.
+
+    `rl.ppo(lr=1e-3, clip=0.1)`: any field below the value is found by its name, as in
+    `rl.tree.put`; floats may be traced.
+
+    value: the whole algorithm. summary: one sentence, with the paper. details: what else a user
+    should know. aliases: keywords that set fields of other names or several fields, {keyword:
+    paths}. options: keywords whose values stand for other fields, {keyword: {value: {field:
+    value}}}. fixed: fields that this algorithm is defined by, which are refused.
+    """
+
+    name: str
+    value: Algorithm
+    summary: str
+    details: str = ""
+    aliases: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    options: Mapping[str, Mapping[Any, Mapping[str, Any]]] = dataclasses.field(default_factory=dict)
+    fixed: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "__doc__", self._document())
+
+    def __call__(self, **fields: Any) -> Any:
+        """The algorithm with these fields changed.
+
+        Raises:
+          TypeError: an unknown field, or one that this algorithm is defined by.
+          ValueError: a value that the algorithm refuses.
+        """
+        values: dict[str, Any] = {}
+        for name, value in fields.items():
+            if name in self.fixed:
+                raise TypeError(f"{self.name} is defined by its {name}: leave {name} out.")
+            if name in self.options:
+                values |= self._option(name, value)
+            else:
+                values |= dict.fromkeys(self.aliases.get(name, (name,)), value)
+        try:
+            return tree.put(self.value, values)
+        except ValueError as error:
+            unknown = [name for name in fields if not self._takes(name, values)]
+            if unknown:
+                raise TypeError(
+                    f"{self.name} has no field {unknown[0]!r}; "
+                    f"{nearest(unknown[0], self.fields())}. help(rl.{self.name}) lists them, and "
+                    "`jaxrl algorithms` which algorithm takes a memory or a normalisation."
+                ) from None
+            raise error
+
+    def fields(self) -> dict[str, Any]:
+        """Every field that a keyword changes, and its value here.
+
+        Fields of the same name in several parts are not listed: they are changed by their paths.
+        """
+        found: dict[str, Any] = {}
+        paths = tree.paths(self.value)
+        names = [path.rpartition(".")[2] for path in paths]
+        for path, name in zip(paths, names, strict=True):
+            holder = path.rpartition(".")[0]
+            in_dictionary = holder and isinstance(tree.get(self.value, holder), dict)
+            if names.count(name) == 1 and not in_dictionary and name not in self.fixed:
+                found[name] = tree.get(self.value, path)
+        for name, targets in self.aliases.items():
+            found[name] = tree.get(self.value, tree.find(self.value, targets[0]))
+        for name, settings in self.options.items():
+            found[name] = next(value for value, fields in settings.items() if self._has(fields))
+        return found
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        kind = inspect.Parameter.KEYWORD_ONLY
+        fields = sorted(self.fields().items(), key=lambda item: dataclasses.is_dataclass(item[1]))
+        return inspect.Signature(
+            [inspect.Parameter(name, kind, default=value) for name, value in fields],
+            return_annotation=type(self.value),
+        )
+
+    def __repr__(self) -> str:
+        return f"<{self.name}: {self.summary}>"
+
+    def _option(self, name: str, value: Any) -> Mapping[str, Any]:
+        if value not in self.options[name]:
+            known = ", ".join(map(repr, self.options[name]))
+            raise ValueError(f"{name}={value!r} of {self.name} is none of {known}.")
+        return self.options[name][value]
+
+    def _has(self, fields: Mapping[str, Any]) -> bool:
+        return all(
+            tree.get(self.value, tree.find(self.value, name)) == value
+            for name, value in fields.items()
+        )
+
+    def _takes(self, name: str, values: Mapping[str, Any]) -> bool:
+        if name in self.options or name in self.aliases:
+            return True
+        parts = {key: x for key, x in values.items() if dataclasses.is_dataclass(x)}
+        for value in (self.value, *parts.values()):
+            if any(path == name or path.endswith(f".{name}") for path in tree.paths(value)):
+                return True
+        return False
+
+    def _document(self) -> str:
+        lines = [f"{self.summary}.", ""]
+        if self.details:
+            lines += [*textwrap.wrap(self.details, 98), ""]
+        lines += ["Fields, and their values here:"]
+        lines += [f"  {name} = {_short(value)}" for name, value in self.fields().items()]
+        return "\n".join(lines)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,0 +1,252 @@
+"""`sweep` runs every combination of named values; `load` reads the results from its folder."""
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import xarray as xr
+
+from jaxrl import progress as live
+from jaxrl.devices import cache_compilations
+from jaxrl.progress import Report
+from jaxrl.sweep import multihost, netcdf, store
+from jaxrl.sweep.checkpoint import clear_done, open_width
+from jaxrl.sweep.executor import Config, Executor, Progress, num_missing, sweep_work
+from jaxrl.sweep.grid import Grid, bind
+from jaxrl.sweep.memory import as_bytes
+from jaxrl.sweep.record import Record, check_keep_best, make_record
+from jaxrl.sweep.record_file import read_record_file
+from jaxrl.sweep.results import (
+    Chunks,
+    attach_partial,
+    coordinates_of,
+    dataset,
+    note_partial,
+)
+from jaxrl.sweep.static_groups import load_groups, sweep_groups
+from jaxrl.train import Training
+
+Show = Callable[[Report], None]
+
+
+def sweep(
+    run: Callable[..., Any] | Training,
+    over: Mapping[str, Any],
+    *,
+    static: Mapping[str, Any] | None = None,
+    chunk: int | None = None,
+    folder: str | os.PathLike[str] | None = None,
+    memory_limit: float | str | None = None,
+    save_seconds: float = 60.0,
+    keep_best: bool = False,
+    progress: bool | Show = True,
+    **unknown: Any,
+) -> xr.Dataset:
+    """Run `run` at every combination of the values in `over`, many members at once, on all local
+    devices.
+
+    run: a function `run(**config)` that is traced under vmap and returns a dictionary of arrays;
+    or a `Training`, whose fields are swept by name and whose rows are stepped from here.
+    over: {name: values}, each an array (or a pytree of arrays) with a leading axis. The configs
+    are their product; names that change together are one axis, `{"setting": zipped(lr=...,
+    gamma=...)}`.
+    static: {name: values} of what shapes the program, `{"num_envs": (16, 64), "network":
+    (MLP((64,)), MLP((256,)))}`: every combination is compiled and run separately, and all are one
+    dataset. {name: {label: value}} labels them.
+    chunk: members per program; by default as many as fit the free memory, and no more than speed
+    gains from.
+    folder: each finished chunk is kept there, so that a stopped sweep goes on where it was; then
+    the results.
+    memory_limit: what the programs may take in all on this machine, in bytes or as "4GB"; by
+    default most of what is free.
+    save_seconds: with a folder, a `Training` is also kept inside a chunk, at the first evaluation
+    point after so many seconds (0: at each), so that a stop loses no more than that and one row.
+    Where a learner takes more than a twentieth of it to save, as large replays do, the pause is
+    twenty times what saving takes.
+    keep_best: of a `Training`, also keep the agent of each member's best evaluation, exactly the
+    one that was evaluated: `policy(folder, kept="best", ...)`; `best_evaluation` and `best_step`
+    say how good it is, and when it was.
+    progress: True draws one live line, False nothing; a function gets a `Report` at each row and
+    after each chunk.
+
+    Large arrays of a `Training` (a data set, weights) are arguments of the program, shared by all
+    members, and are kept in the folder once.
+
+    Returns a dataset with an axis for each name (keys are labelled 0, 1, 2, ...), then the
+    program's own: `step` for outputs as long as one called so. Its attributes are the
+    reproducibility card. A training whose parameters become non-finite runs on, counts with its
+    return, is marked in `diverged`, and changes no other.
+
+    Raises, before anything compiles:
+      ValueError: an empty axis, a name that `run` does not take, a folder that holds another sweep.
+      TypeError: a swept name that is static.
+    """
+    refuse_unknown("sweep", unknown)
+    check_chunk(chunk)
+    limit = as_bytes(memory_limit)
+    grid = Grid(over)
+    multihost.check(folder)
+    cache_compilations()
+    folder = None if folder is None else pathlib.Path(folder).expanduser()
+    options = _Options(chunk, limit, save_seconds, keep_best)
+    if static:
+
+        def record_of(run: Any) -> Record:
+            check_keep_best(run, keep_best)
+            bind(run, grid)
+            return make_record(run, grid, keep_best)
+
+        def run_group(run: Any, record: Record, home: pathlib.Path | None, show: Any) -> xr.Dataset:
+            return _run_sweep(run, grid, record, home, options, show)
+
+        return sweep_groups(run, grid, static, folder, progress, record_of, run_group)
+    check_keep_best(run, keep_best)
+    bind(run, grid)
+    record = make_record(run, grid, keep_best, with_program=folder is not None)
+    try:
+        with live.shown(progress) as show:
+            return _run_sweep(run, grid, record, folder, options, show)
+    except BaseException as error:
+        note_partial(error, grid.members, folder, in_chunks=isinstance(run, Training))
+        raise
+
+
+@dataclasses.dataclass(frozen=True)
+class _Options:
+    chunk: int | None
+    memory_limit: float | None
+    save_seconds: float
+    keep_best: bool
+
+
+def _run_sweep(
+    run: Any,
+    grid: Grid,
+    record: Record,
+    folder: pathlib.Path | None,
+    options: _Options,
+    show: Show | None,
+) -> xr.Dataset:
+    """One sweep without static axes, whose record is made."""
+    kept = None
+    if folder is not None:
+        kept = store.Store(folder, record, [*jax.tree.leaves(run), *grid.large_arrays])
+    chunks: Chunks = {}
+    executor = None
+    try:
+        chunks = {} if kept is None else kept.done()
+        chunk, reason = width_of(options.chunk, chunks, folder)
+        config = Config(chunk, reason, options.memory_limit, options.save_seconds)
+        steps = run.steps if isinstance(run, Training) else 0
+        progress = Progress(
+            grid.members, steps, show, grid.members - num_missing(grid.members, chunks)
+        )
+        executor = Executor(config, progress)
+        work = sweep_work(
+            run, grid, progress, in_folder=kept is not None, keep_best=options.keep_best
+        )
+        if kept is not None and not num_missing(grid.members, chunks) and kept.results.exists():
+            return load(kept.folder)
+        if kept is not None and multihost.is_primary():
+            clear_done(kept.folder, chunks)
+        multihost.all_or_raise("a chunk", lambda: executor.run(work, kept, chunks))
+        if kept is not None and jax.process_count() > 1:
+            chunks = kept.done()
+            if num_missing(grid.members, chunks):
+                raise RuntimeError(
+                    f"{folder} lacks chunks that another process has made: do all of them see "
+                    "the same folder?"
+                )
+        attributes = _attributes(record, executor)
+        results = dataset(grid.labels, chunks, attributes, grid.coordinates)
+        if kept is not None and multihost.is_primary():
+            store.write_results(kept.results, results)
+        multihost.barrier("the results are written")
+        return results
+    except BaseException as error:
+        if executor is not None:
+            attributes = _attributes(record, executor)
+            results = dataset(grid.labels, chunks, attributes, grid.coordinates)
+            attach_partial(error, results, grid.members - num_missing(grid.members, chunks))
+        raise
+    finally:
+        if kept is not None:
+            kept.close()
+
+
+def load(folder: str | os.PathLike[str]) -> xr.Dataset:
+    """The results of a sweep from its folder; of an unfinished one what is done, with NaN (or 0)
+    for the rest.
+
+    Of a record in one file (`rl.export(folder, path, "record")`) the curves that it holds.
+    """
+    folder = pathlib.Path(folder).expanduser()
+    if folder.is_file():
+        return read_record_file(folder)
+    record = store.read_record(folder)
+    path = folder / store.RESULTS
+    if path.is_file():
+        try:
+            return netcdf.read(path)
+        except (OSError, ValueError, KeyError) as error:
+            print(f"{path} is damaged ({error}): reading the finished chunks instead.")
+    if "groups" in record:
+        return load_groups(folder, record, load)
+    labels = {name: np.asarray(label) for name, label in record["labels"].items()}
+    chunks, card = store.read_chunks(folder), {"card": json.dumps(record)}
+    return dataset(labels, chunks, card, coordinates_of(record))
+
+
+def width_of(
+    chunk: int | None, chunks: Chunks, folder: pathlib.Path | None
+) -> tuple[int | None, str]:
+    """The members of a chunk where the caller or the folder has decided it, and what did."""
+    if chunk is not None:
+        return int(chunk), "as given"
+    width = None
+    if folder is not None:
+        width = open_width(folder) or (store.read_width(folder) if chunks else None)
+    width = width or max((last - first for first, last in chunks), default=0)
+    return multihost.broadcast(width) or None, "as the folder's chunks"
+
+
+def check_chunk(chunk: Any) -> None:
+    """Refuse a number of members that is no positive whole number."""
+    if chunk is None:
+        return
+    if not isinstance(chunk, int | np.integer) or isinstance(chunk, bool) or chunk < 1:
+        raise ValueError(
+            f"chunk={chunk!r} is not a positive whole number of members; leave it out to have "
+            "it chosen."
+        )
+
+
+def refuse_unknown(call: str, unknown: Mapping[str, Any]) -> None:
+    """Refuse keywords that `rl.sweep` or `rl.plan` does not take."""
+    if "memory" in unknown:
+        raise TypeError(
+            f"rl.{call} takes memory_limit= in place of memory=: write "
+            f"memory_limit={unknown['memory']!r}."
+        )
+    if unknown:
+        raise TypeError(f"rl.{call} takes no {next(iter(unknown))!r}; help(rl.{call}) lists all.")
+
+
+def _attributes(record: Record, executor: Executor) -> dict[str, Any]:
+    """The reproducibility card as attributes that netCDF can hold: text and numbers."""
+    attributes: dict[str, Any] = {
+        part: json.dumps(record[part]) for part in ("run", "versions", "machine")
+    }
+    attributes |= {"commit": record["commit"], "started": record["started"]}
+    attributes |= {"chunk": executor.chunk or 0}
+    if executor.downsized:
+        attributes["halved"] = executor.downsized
+    return attributes | {
+        "compile_seconds": round(executor.compile_seconds, 3),
+        "run_seconds": round(executor.progress.seconds, 3),
+    }

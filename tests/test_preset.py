@@ -1,0 +1,87 @@
+"""Named algorithms are data: a value, and keywords that change its fields."""
+
+import inspect
+import pydoc
+
+import pytest
+
+import jaxrl as rl
+from jaxrl import tree
+from jaxrl.algorithms.base import Algorithm
+from jaxrl.algorithms.preset import Preset
+
+
+def test_every_preset_is_a_whole_algorithm():
+    for name, preset in rl.PRESETS.items():
+        assert preset.name == name
+        assert isinstance(preset.value, Algorithm), name
+        assert preset() == preset.value, name
+        assert getattr(rl, name) is preset, name
+
+
+def test_every_field_can_be_put_back_by_its_keyword():
+    for name, preset in rl.PRESETS.items():
+        fields = preset.fields()
+        assert {"lr", "gamma"} <= set(fields), name
+        for keyword, value in fields.items():
+            assert preset(**{keyword: value}) == preset.value, (name, keyword)
+
+
+def test_a_keyword_changes_the_field_of_its_name():
+    algo = rl.ppo(lr=1e-2, clip=0.1, gamma=0.5, num_envs=2, memory=rl.GRU(4), minibatches=2)
+    assert (algo.lr, algo.rule.objective.clip, algo.rule.gamma) == (1e-2, 0.1, 0.5)
+    assert (algo.num_envs, algo.memory) == (2, rl.GRU(4))
+
+
+def test_a_part_that_is_replaced_comes_before_its_fields():
+    algo = rl.ppo(alpha=3.0, objective=rl.DPO())
+    assert algo.rule.objective == rl.DPO(3.0)
+
+
+def test_counts_are_checked_when_all_of_them_are_put():
+    assert rl.ppo(minibatches=3, num_envs=3, num_steps=5).minibatches == 3
+    with pytest.raises(ValueError, match="minibatches=3 does not divide"):
+        rl.ppo(minibatches=3)
+
+
+def test_help_and_signature_show_every_field():
+    for preset in rl.PRESETS.values():
+        parameters = inspect.signature(preset).parameters
+        assert set(parameters) == set(preset.fields())
+        text = pydoc.render_doc(preset)
+        assert preset.summary in text
+        assert all(f"  {name} = " in text for name in parameters)
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "message"),
+    [
+        ("ppo", dict(clp=0.1), r"ppo has no field 'clp'; the nearest are clip"),
+        ("sac", dict(target_rate=0.1), r"sac has no field 'target_rate'; it is called tau now"),
+        ("reinforce", dict(lam=0.9), r"reinforce is defined by its lam: leave lam out"),
+        ("stream_q", dict(memory=rl.GRU(4)), r"stream_q has no field 'memory'.*which algorithm"),
+        ("crossq", dict(tau=0.1), r"crossq has no field 'tau'"),
+        ("munchausen_dqn", dict(double=True), r"munchausen_dqn has no field 'double'"),
+        ("dqn", dict(prioritized="yes"), r"prioritized='yes' of dqn is none of True, False"),
+    ],
+)
+def test_what_a_preset_does_not_take_is_explained(name, fields, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        rl.PRESETS[name](**fields)
+
+
+def test_an_alias_sets_several_fields_and_a_path_sets_one():
+    preset = Preset(
+        "two", rl.OnPolicy(), "Two", aliases={"both": ("lr", "rule.gamma")}, fixed=("lam",)
+    )
+    algo = preset(both=0.5)
+    assert (algo.lr, algo.rule.gamma) == (0.5, 0.5)
+    assert preset(**{"rule.gamma": 0.25}).rule.gamma == 0.25
+    assert "lam" not in preset.fields()
+
+
+def test_put_changes_all_fields_at_once_and_names_what_is_unknown():
+    algo = rl.OnPolicy()
+    assert tree.put(algo, {"rule.gamma": 0.5, "lr": 0.1}).rule.gamma == 0.5
+    with pytest.raises(ValueError, match="has no field 'gama'"):
+        tree.put(algo, {"gama": 0.5})

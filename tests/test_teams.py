@@ -1,0 +1,278 @@
+"""Teams, channels, reward models and views: what the contract carries beside one agent's reward."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from probes import Matching, TimedOut
+
+import jaxrl as rl
+from envs.wrappers import AsTeam
+from jaxrl import rollout, tree
+from jaxrl.algorithms.rewarded import Rewarded, RewardModel
+from jaxrl.env import Env, Step
+from jaxrl.networks import Views
+from jaxrl.rollout import Policy
+from jaxrl.tree import pytree, static
+
+SMALL = dict(network=rl.MLP((4,)), num_envs=2, num_steps=4)
+ON = SMALL | dict(epochs=1, minibatches=1)
+OFF = SMALL | dict(updates=1, batch_size=4, capacity=32, warmup=8)
+
+
+@pytree
+class Priced(Env):
+    """Every step costs its number, action 1 twice as much; the episode lasts three steps."""
+
+    channels: tuple[str, ...] = static(default=("cost", "objectives"))
+    max_steps: int = static(default=3)
+    action_space = rl.Discrete(2)
+
+    def reset(self, key):
+        return jnp.float32(0.0), jnp.zeros(1)
+
+    def step(self, key, state, action):
+        cost = (state + 1.0) * (1.0 + action)
+        info = {"cost": cost, "objectives": jnp.stack([cost, -cost]), "unused": cost}
+        return state + 1.0, Step(jnp.zeros(1), jnp.float32(1.0), jnp.bool_(False), info)
+
+
+@pytree
+class Sides(Env):
+    """A team of two: agent i is paid i + its action; agent 1 terminates at the first step."""
+
+    num_agents: int = static(default=2)
+    max_steps: int = static(default=3)
+    action_space = rl.Discrete(2)
+
+    def reset(self, key):
+        return (), jnp.arange(2.0)[:, None]
+
+    def step(self, key, state, action):
+        reward = jnp.arange(2.0) + action
+        return (), Step(jnp.arange(2.0)[:, None], reward, jnp.array([False, True]), {})
+
+
+def compiled(algo, env):
+    """The optimised program of an update, without the names of its instructions."""
+    state = jax.eval_shape(lambda key: algo.init(key, env, 4), jax.random.key(0))
+    update = jax.jit(lambda key, state: algo.update(key, env, state))
+    return update.lower(jax.random.key(0), state).compile().cost_analysis()
+
+
+def traced(algo, env):
+    """The program of an update, as traced. Every variable has its name by its place."""
+    state = jax.eval_shape(lambda key: algo.init(key, env, 4), jax.random.key(0))
+    return str(
+        jax.make_jaxpr(lambda key, state: algo.update(key, env, state))(jax.random.key(0), state)
+    )
+
+
+# ----------------------------------------------------------------------------------------- channels
+
+
+def test_an_environment_without_channels_is_the_same_program_whatever_its_info_holds():
+    algo = rl.ppo(**ON)
+    assert traced(algo, Priced(channels=())) == traced(algo, tree.replace(Priced(), channels=()))
+    quiet = traced(algo, Priced(channels=()))
+    assert "cost" not in quiet
+    assert quiet != traced(algo, Priced())
+
+
+def test_channels_are_carried_by_transitions_and_summed_over_each_episode():
+    policy = Policy(lambda key, episode: ((), jnp.int32(episode.state > 0), ()))
+    episodes = jax.vmap(lambda key: rollout.reset(key, Priced()))(
+        jax.random.split(jax.random.key(0), 2)
+    )
+    _, batch = rollout.rollout(jax.random.key(1), Priced(), policy, episodes, 6)
+    assert set(batch.info) == {"cost", "objectives"}
+    np.testing.assert_array_equal(batch.info["cost"][:, 0], [1, 4, 6, 1, 4, 6])
+    np.testing.assert_array_equal(batch.episode_info["cost"][:, 0], [1, 5, 11, 1, 5, 11])
+    metrics = rollout.episode_metrics(Priced(), batch)
+    assert float(metrics["cost"]) == 11.0
+    np.testing.assert_array_equal(metrics["objectives"], [11.0, -11.0])
+    assert float(metrics["return"]) == 3.0
+
+
+def test_a_training_reports_channels_in_training_and_in_evaluation():
+    training = rl.Training(rl.ppo(**ON), Priced(), 48, evals=2, episodes=2, eval_share=1.0)
+    _, metrics = training(0)
+    assert metrics["cost"].shape == (2,)
+    assert ((metrics["cost"] >= 6.0) & (metrics["cost"] <= 12.0)).all()
+    assert ((metrics["evaluation_cost"] >= 6.0) & (metrics["evaluation_cost"] <= 12.0)).all()
+    np.testing.assert_allclose(metrics["evaluation"], 3.0)
+
+
+def test_a_channel_that_no_step_has_is_explained():
+    with pytest.raises(ValueError, match=r"channels names 'fuel', which is not in the info"):
+        rollout.reset(jax.random.key(0), Priced(channels=("fuel",)))
+
+
+# -------------------------------------------------------------------------------------------- teams
+
+
+@pytest.mark.parametrize("name", ["ppo", "dqn"])
+def test_one_agent_through_the_team_code_is_the_single_agent(name):
+    """Bit for bit, and the same work: FLOPs and bytes of the compiled program."""
+    algo = rl.ppo(**ON) if name == "ppo" else rl.dqn(**OFF)
+    single = rl.Training(algo, Matching(), 64, evals=2, episodes=2, eval_share=1.0)
+    team = tree.replace(single, env=AsTeam(Matching()))
+    one, other = (training(3)[1] for training in (single, team))
+    for measure in one:
+        np.testing.assert_array_equal(one[measure], other[measure], err_msg=measure)
+    one, other = (compiled(algo, env) for env in (Matching(), AsTeam(Matching())))
+    assert one["flops"] == other["flops"]
+
+
+def test_agents_are_columns_of_the_batch():
+    policy = Policy(lambda key, episode: ((), jnp.int32(1), jnp.float32(7.0)))
+    start = jax.vmap(lambda key: rollout.reset(key, Sides()))(
+        jax.random.split(jax.random.key(0), 3)
+    )
+    _, batch = rollout.rollout(jax.random.key(1), Sides(), policy, start, 6)
+    assert batch.reward.shape == (6, 3 * 2)
+    np.testing.assert_array_equal(batch.reward[0], [1, 2, 1, 2, 1, 2])
+    np.testing.assert_array_equal(batch.terminated[:, 1], [True] * 6)
+    np.testing.assert_array_equal(batch.truncated[:, 0], [0, 0, 1, 0, 0, 1])
+    np.testing.assert_array_equal(batch.extras, 7.0)
+
+
+def test_an_agent_that_terminated_counts_once_at_the_end_of_the_team():
+    policy = Policy(lambda key, episode: ((), jnp.int32(0), ()))
+    start = jax.vmap(lambda key: rollout.reset(key, Sides()))(
+        jax.random.split(jax.random.key(0), 1)
+    )
+    _, batch = rollout.rollout(jax.random.key(1), Sides(), policy, start, 6)
+    np.testing.assert_array_equal(batch.length[:, 1], [0, 0, 3, 0, 0, 3])
+    metrics = rollout.episode_metrics(Sides(), batch)
+    assert int(metrics["episodes"]) == 2 * 2  # two episodes of two agents
+    assert float(metrics["return"]) == 1.5  # agent 0: nothing, agent 1: one a step
+    assert float(metrics["length"]) == 3.0
+
+
+def test_evaluation_is_per_agent():
+    policy = Policy(lambda key, episode: ((), jnp.int32(0), ()))
+    returns = rl.evaluate(jax.random.key(0), Sides(), policy, 4)
+    np.testing.assert_array_equal(returns, [[0.0, 3.0]] * 4)
+
+
+@pytest.mark.parametrize("memory", [None, rl.GRU(4)], ids=["plain", "gru"])
+def test_a_team_trains(memory):
+    team = AsTeam(Matching(), size=3)
+    training = rl.Training(
+        rl.ppo(**ON, memory=memory), team, 64, evals=2, episodes=2, eval_share=1.0
+    )
+    _, metrics = training(0)
+    assert metrics["evaluation"].shape == (2,)
+    assert not metrics["diverged"].any()
+
+
+def test_a_rule_that_plays_groups_refuses_a_team():
+    with pytest.raises(TypeError, match=r"Group plays rollouts of single agents.*team of 3"):
+        rl.rloo(**ON).init(jax.random.key(0), AsTeam(Matching(), size=3))
+
+
+# ------------------------------------------------------------------------------------ reward models
+
+
+@pytree
+class Constant(RewardModel):
+    """Rewards of `value`; its state counts the batches."""
+
+    value: float = 1.0
+
+    def init(self, key, env):
+        return jnp.int32(0)
+
+    def __call__(self, key, carry, batch):
+        return carry + 1, jnp.full(batch.reward.shape, self.value), {"batches": carry + 1.0}
+
+
+@pytree
+class Own(RewardModel):
+    """The environment's own rewards."""
+
+    def __call__(self, key, carry, batch):
+        return carry, batch.reward, {}
+
+
+@pytest.mark.parametrize("name", ["ppo", "dqn", "sac"])
+def test_a_reward_model_stands_between_collecting_and_learning(name):
+    """The value of an endless episode of rewards 1 is asked for, where the environment pays 0."""
+    fields = ON if name == "ppo" else OFF
+    algo = rl.PRESETS[name](**fields)
+    env = TimedOut() if name != "sac" else tree.replace(Matching(), max_steps=4)
+    if name == "sac":
+        env = AimFree()
+    training = rl.Training(Rewarded(algo, Constant(2.0)), env, 64, evals=2, episodes=0)
+    state, metrics = training(0)
+    np.testing.assert_allclose(metrics["model_reward"], 2.0)
+    assert int(state.carry) == 64 // algo.steps_per_update
+    assert not metrics["diverged"].any()
+
+
+@pytree
+class AimFree(Env):
+    """A real action without effect, and no reward."""
+
+    max_steps: int = static(default=4)
+    action_space = rl.Box(-1.0, 1.0, (1,))
+
+    def reset(self, key):
+        return (), jnp.zeros(1)
+
+    def step(self, key, state, action):
+        return (), Step(jnp.zeros(1), jnp.float32(0.0), jnp.bool_(False), {})
+
+
+def test_rewards_off_policy_are_recomputed_when_sampled():
+    """Learning from a full replay with the model's value changed: what was stored does not matter."""
+    algo = rl.dqn(**OFF)
+    state = algo.init(jax.random.key(0), Matching(), 100)
+    for i in range(4):
+        state, _ = algo.update(jax.random.key(i), Matching(), state)
+    state, experience = algo.collect(jax.random.key(9), Matching(), state)
+    twice = lambda key, batch: 2.0 * batch.reward
+    doubled = tree.replace(
+        experience,
+        transitions=tree.replace(
+            experience.transitions, reward=2.0 * experience.transitions.reward
+        ),
+    )
+    stored = jax.tree.map(lambda x: x, state)
+    plain, _ = algo.learn(jax.random.key(5), Matching(), stored, experience)
+    relabelled, _ = algo.learn(jax.random.key(5), Matching(), stored, experience, twice)
+    differs = lambda a, b: any(
+        not np.array_equal(x, y)
+        for x, y in zip(jax.tree.leaves(a.params), jax.tree.leaves(b.params), strict=True)
+    )
+    assert differs(plain, relabelled)
+    same, _ = algo.learn(
+        jax.random.key(5), Matching(), stored, experience, lambda key, batch: batch.reward
+    )
+    assert not differs(plain, same)
+    assert doubled.transitions.reward.shape == experience.transitions.reward.shape
+
+
+def test_what_can_take_no_reward_model_says_so():
+    with pytest.raises(TypeError, match="learns at each step"):
+        Rewarded(rl.stream_q(), Own())
+    with pytest.raises(TypeError, match=r"no reward model: write class function\(rl.RewardModel\)"):
+        Rewarded(rl.ppo(), lambda key, carry, batch: batch.reward)
+
+
+# -------------------------------------------------------------------------------------------- views
+
+
+def test_a_critic_may_see_more_than_its_actor():
+    obs = {"obs": jnp.ones(2), "state": jnp.arange(3.0)}
+    network = Views(rl.MLP((4,)), reads={"value": "state"})({"logits": 2, "value": 1})
+    params = network.init(jax.random.key(0), obs)
+    out = lambda obs: network.apply(params, obs)
+    moved = out(obs | {"state": -obs["state"]})
+    np.testing.assert_array_equal(out(obs)["logits"], moved["logits"])
+    assert out(obs)["value"] != moved["value"]
+    with pytest.raises(ValueError, match=r"Views reads the part 'state' of the observation"):
+        network.apply(params, {"obs": jnp.ones(2)})
+    with pytest.raises(ValueError, match="A memory has one input for all heads"):
+        rl.ppo(network=Views(), memory=rl.GRU(4)).init(jax.random.key(0), Matching())
