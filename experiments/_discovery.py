@@ -2,7 +2,7 @@
 and tests on separate levels.
 
 Levels have continuous rewards and are sampled from three separate streams of keys: those of the
-generations (from the meta-seed), those that select a checkpoint (`jaxrl.meta.inner_loop.SELECTION`)
+generations (from the meta-seed), those that select a checkpoint (`jaxrl.meta.base.SELECTION`)
 and those of the test (`TEST`).
 """
 
@@ -22,7 +22,8 @@ import jaxrl as rl
 from envs import tabular
 from envs.levels import distribution
 from envs.solve import optimal_return
-from jaxrl.meta.inner_loop import SELECTION
+from jaxrl.meta.base import SELECTION, InnerProblem, MetaLearner
+from jaxrl.rules.base import Rule
 from jaxrl.tree import pytree, static
 
 TEST = 0x7E57
@@ -96,13 +97,16 @@ class Processes(rl.Tasks):
 
 
 @pytree
-class Blind:
+class Blind(MetaLearner):
     """Negative control: the same strategy and number of generations, with random numbers in place
     of the fitness.
     """
 
-    evolution: Any
-    steps_per_update: int = static(default=1)
+    evolution: rl.Evolution
+
+    @property
+    def inner(self) -> Any:
+        return self.evolution.inner
 
     def init(self, key: jax.Array, env: Any, num_updates: Any = float("inf")) -> Any:
         return self.evolution.init(key, env, num_updates)
@@ -112,20 +116,21 @@ class Blind:
         strategy = self.evolution.strategy
         fitness = jax.random.normal(key_fitness, (strategy.members,))
         state, metrics = strategy.tell(key_ask, state, fitness)
-        return state, {
-            "return": metrics.pop("fitness"),
-            "length": jnp.float32(0),
-            "episodes": jnp.int32(1),
-        } | metrics
-
-    def judge(self, key: jax.Array, env: Any, state: Any, episodes: int) -> jax.Array:
-        return self.evolution.judge(key, env, state, episodes)
+        return state, {"return": metrics.pop("fitness")} | metrics
 
 
-class WrappedRule:
+class WrappedRule(Rule):
     """A rule around `rule`, to which all that is not overridden is forwarded."""
 
     rule: Any
+
+    @property
+    def action_spaces(self) -> Any:  # type: ignore[override]
+        return self.rule.action_spaces
+
+    @property
+    def whole_trajectories(self) -> Any:  # type: ignore[override]
+        return self.rule.whole_trajectories
 
     @property
     def heads(self) -> dict[str, int]:
@@ -138,8 +143,28 @@ class WrappedRule:
     def init(self, key: jax.Array, params: Any) -> Any:
         return self.rule.init(key, params)
 
+    def policy_heads(self, space: Any) -> dict[str, int]:
+        return self.rule.policy_heads(space)
+
+    def policy(self, space: Any, out: Any, clock: rl.Clock) -> Any:
+        return self.rule.policy(space, out, clock)
+
+    def play(
+        self, key: jax.Array, env: Any, explore: Any, greedy: Any, episodes: Any, num_steps: int
+    ) -> Any:
+        return self.rule.play(key, env, explore, greedy, episodes, num_steps)
+
+    def target_params(self, rule_state: Any) -> Any:
+        return self.rule.target_params(rule_state)
+
     def targets(self, rule_state: Any, out: Any, next_out: Any, batch: Any, clock: rl.Clock) -> Any:
         return self.rule.targets(rule_state, out, next_out, batch, clock)
+
+    def loss(self, out: Any, batch: Any, targets: Any, clock: rl.Clock) -> Any:
+        return self.rule.loss(out, batch, targets, clock)
+
+    def post_update(self, rule_state: Any, params: Any, forward: Any, targets: Any) -> Any:
+        return self.rule.post_update(rule_state, params, forward, targets)
 
 
 @pytree
@@ -152,8 +177,6 @@ class TimeConditioned(WrappedRule):
 
     rule: Any
     age: float = 1.0
-
-    action_spaces = (rl.Discrete,)
 
     def targets(self, rule_state: Any, out: Any, next_out: Any, batch: Any, clock: rl.Clock) -> Any:
         return self.rule.targets(rule_state, out, next_out, batch, self.clock(clock))
@@ -187,12 +210,10 @@ def discover(
     results = rl.sweep(training, over | {"seed": keys}, folder=folder, keep_best=True, **options)
     points = itertools.product(*(values.tolist() for values in over.values()), range(config.seeds))
     place = [dict(zip([*over, "seed"], point, strict=True)) for point in points]
-    return results, [
-        rl.policy(folder, training, kept="best", **each).state.params for each in place
-    ]
+    return results, [rl.agent(folder, training, kept="best", **each) for each in place]
 
 
-def scorer(inner: rl.InnerLoop, tasks: Any, levels: int) -> Callable[..., np.ndarray]:
+def scorer(inner: InnerProblem, tasks: Any, levels: int) -> Callable[..., np.ndarray]:
     """Function from parameters to their scores on test levels, with the same levels and keys for
     all. [levels].
     """
@@ -213,7 +234,7 @@ def by_lifetime(
 
         def score(n: jax.Array, lifetime: jax.Array) -> jax.Array:
             env = tasks.sample(jax.random.fold_in(key_level, n))
-            return inner.life(
+            return inner.run_one(
                 jax.random.fold_in(key_run, n), params, tasks, env, lifetime, lifetime
             )
 

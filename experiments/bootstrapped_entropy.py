@@ -105,6 +105,9 @@ class AdaptiveEntropy(lab.WrappedRule):
         targets = self.rule.targets((), out, next_out, batch, clock)[1]
         return rewards, (targets, jnp.broadcast_to(entropy_weight, batch.reward.shape))
 
+    def post_update(self, rule_state: Any, params: Any, forward: Any, targets: Any) -> Any:
+        return rule_state
+
     def loss(self, out: Any, batch: Any, targets: Any, clock: rl.Clock) -> Any:
         targets, entropy_weight = targets
         rule = replace(self.rule, entropy_weight=entropy_weight.mean())

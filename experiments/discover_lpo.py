@@ -90,7 +90,7 @@ def run(config: Config) -> tuple[dict[str, Any], dict[str, np.ndarray], xr.Datas
     results, found = lab.discover(search, config, "lpo", tasks)
     _, control = lab.discover(lab.Blind(search), config, "control", tasks)
     scorer = lambda **changes: lab.scorer(
-        replace(search.lives, **changes), tasks, config.test_levels
+        replace(search.inner, **changes), tasks, config.test_levels
     )
     lpo, ppo = scorer(), scorer(learner=learner(rl.Clip()), meta_params=("lr", "clip"))
     settings = [{"lr": lr, "clip": clip} for lr in (0.03, 0.1, 0.3) for clip in (0.1, 0.2, 0.4)]
@@ -122,7 +122,7 @@ def run(config: Config) -> tuple[dict[str, Any], dict[str, np.ndarray], xr.Datas
         },
         "step": results["step"].values.tolist(),
     }
-    drifts = [search.lives.with_params(one).rule.objective for one in found]
+    drifts = [search.inner.with_params(one).rule.objective for one in found]
     return record | lab.card(results), scores, results, drifts
 
 

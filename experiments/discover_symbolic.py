@@ -34,7 +34,7 @@ import xarray as xr
 import jaxrl as rl
 from experiments import _discovery as lab
 from jaxrl.meta import RegularizedEvolution
-from jaxrl.meta.inner_loop import SELECTION
+from jaxrl.meta.base import SELECTION
 from jaxrl.symbolic import ValueProgram, formula
 from jaxrl.symbolic.rules import DQN, DQN_REG
 from jaxrl.tree import replace
@@ -68,12 +68,12 @@ class Config:
     population: int = 32
     children: int = 8
     """per generation, after the screening"""
-    entrants: int = 16
+    candidates: int = 16
     """candidates of the screening per child"""
     levels: int = 8
     """on which a child is evaluated"""
-    hurdle_levels: int = 2
-    hurdle_updates: int = 12
+    screening_levels: int = 2
+    screening_updates: int = 12
     """updates per lifetime in the screening"""
     updates: int = 40
     """updates per lifetime"""
@@ -118,13 +118,13 @@ def search(config: Config) -> RegularizedEvolution:
     )
     return RegularizedEvolution(
         inner(config.updates),
-        hurdle=inner(config.hurdle_updates, 8, 4),
+        screening=inner(config.screening_updates, 8, 4),
         remembered=16384,
         population=config.population,
         children=config.children,
-        entrants=config.entrants,
+        num_candidates=config.candidates,
         num_tasks=config.levels,
-        hurdle_tasks=config.hurdle_levels,
+        screening_tasks=config.screening_levels,
         begin_random=config.begin == "nothing",
     )
 
@@ -140,7 +140,7 @@ def run(config: Config) -> tuple[dict[str, Any], list[Any]]:
     )
     spent = cost(config, busy, time.monotonic() - began)
     num_levels = max(config.test_levels, config.selection_levels)
-    inner = replace(evolution.lives, meta_params=("criterion", "lr"))
+    inner = replace(evolution.inner, meta_params=("criterion", "lr"))
     score = {name: lab.scorer(inner, one(), num_levels) for name, one in WORLDS.items()}
     selected = slice(config.selection_levels)
     selection_scores = lambda params: score[config.worlds](params, SELECTION)[selected]

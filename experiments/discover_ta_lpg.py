@@ -110,17 +110,17 @@ def run(config: Config) -> tuple[dict[str, Any], xr.Dataset, list[Any]]:
         "seconds": round(time.monotonic() - began, 1),
         "cpu_seconds": round(time.process_time() - busy, 1),
     }
-    agent = search.lives.learner
+    inner: Any = search.inner
     shuffled = replace(
-        search.lives, learner=replace(agent, rule=lab.TimeConditioned(agent.rule, -1.0))
+        inner, learner=replace(inner.learner, rule=lab.TimeConditioned(inner.learner.rule, -1.0))
     )
     simple = replace(
-        search.lives,
+        inner,
         learner=learner(rl.Surrogate(rl.PolicyGradient()), 0.3, ADAM),
         meta_params=("lr",),
     )
-    scorer = lambda inner: lab.by_lifetime(inner, tasks, config.test_levels, config.test_lifetimes)
-    rule, wrong, hand = (scorer(inner) for inner in (search.lives, shuffled, simple))
+    scorer = lambda x: lab.by_lifetime(x, tasks, config.test_levels, config.test_lifetimes)
+    rule, wrong, hand = (scorer(x) for x in (inner, shuffled, simple))
     best = lab.tuned(hand, [{"lr": lr} for lr in (0.03, 0.1, 0.3, 1.0)])
     each, control = (np.stack([score(one) for one in found]) for score in (rule, wrong))
     by_hand, random = hand({"lr": best["lr"]})[None], hand({"lr": 0.0})[None]
@@ -140,7 +140,7 @@ def run(config: Config) -> tuple[dict[str, Any], xr.Dataset, list[Any]]:
         }
         | lab.card(results),
         results,
-        [search.lives.with_params(one) for one in found],
+        [search.inner.with_params(one) for one in found],
     )
 
 

@@ -81,7 +81,7 @@ def evolution(config: Config) -> rl.Evolution:
     )
 
 
-def run(config: Config) -> tuple[dict[str, Any], xr.Dataset, list[rl.OnPolicy]]:
+def run(config: Config) -> tuple[dict[str, Any], xr.Dataset, list[Any]]:
     """Record, curves, and the agents of TA-LPO with the drifts that were found."""
     began, busy = time.monotonic(), time.process_time()
     search, tasks, seeds = evolution(config), lab.mini(), config.seeds
@@ -93,9 +93,9 @@ def run(config: Config) -> tuple[dict[str, Any], xr.Dataset, list[rl.OnPolicy]]:
         "seconds": round(time.monotonic() - began, 1),
         "cpu_seconds": round(time.process_time() - busy, 1),
     }
-    by_hand = replace(search.lives, learner=learner(rl.Clip()), meta_params=("lr", "clip"))
+    by_hand = replace(search.inner, learner=learner(rl.Clip()), meta_params=("lr", "clip"))
     test = lambda inner: lab.by_lifetime(inner, tasks, config.test_levels, config.test_lifetimes)
-    drift, hand = test(replace(search.lives, meta_params=("weights", "age"))), test(by_hand)
+    drift, hand = test(replace(search.inner, meta_params=("weights", "age"))), test(by_hand)
     rates, clips = np.geomspace(0.03, 0.3, config.rates), np.geomspace(0.1, 0.4, config.clips)
     settings = [{"lr": float(lr), "clip": float(clip)} for lr in rates for clip in clips]
     best = lab.tuned(lab.scorer(by_hand, tasks, config.selection_levels), settings)
@@ -108,7 +108,7 @@ def run(config: Config) -> tuple[dict[str, Any], xr.Dataset, list[rl.OnPolicy]]:
         hand({name: best[name] for name in ("lr", "clip")})[None],
         hand({"lr": 0.3, "clip": float("inf")})[None],
     )
-    whole = [search.lives.with_params(one) for one in found[:seeds]]
+    whole = [search.inner.with_params(one) for one in found[:seeds]]
     drifts = [agent.rule.rule.objective for agent in whole]
     config_shown = {
         name: x

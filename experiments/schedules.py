@@ -98,8 +98,12 @@ class Scheduled(lab.WrappedRule):
         return now.loss(out, batch, targets, clock)
 
 
+def network() -> Any:
+    return rl.Table(lab.mini().levels.num_states)
+
+
 def inner_loop(config: Config) -> rl.InnerLoop:
-    network, constant = rl.Table(lab.mini().levels.num_states), Schedule(jnp.array(CONSTANT))
+    constant = Schedule(jnp.array(CONSTANT))
     agent = rl.OnPolicy(
         Scheduled(constant),
         lr=0.3,
@@ -108,7 +112,7 @@ def inner_loop(config: Config) -> rl.InnerLoop:
         num_steps=20,
         epochs=4,
         minibatches=1,
-        network=network,
+        network=network(),
         optimizer=rl.Optimizer(optax.adam, {"eps": 1e-5, "eps_root": 1e-16}),
     )
     return rl.InnerLoop(agent, meta_params=TUNES, lifetime=config.lifetime, chunk=8)
@@ -122,7 +126,7 @@ def searches(config: Config) -> dict[str, Any]:
     # updates of learners; evaluations at the end of lifetimes are not counted
     steps = config.generations * config.population * updates
     strategy = rl.ES(lr=config.lr, sigma=config.sigma, population=config.population)
-    critic = rl.OuterCritic(network=loop.learner.network)
+    critic = rl.OuterCritic(network=network())
     gradient = lambda lr: rl.MetaGradient(
         loop,
         critic,

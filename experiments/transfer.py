@@ -23,7 +23,7 @@ import envs
 import jaxrl as rl
 from experiments import _discovery as lab
 from experiments import discover_lpo, discover_ta_lpg
-from jaxrl.meta.inner_loop import SELECTION
+from jaxrl.meta.base import SELECTION
 from jaxrl.rules.td import SquaredError
 from jaxrl.sweep import provenance
 from jaxrl.tree import pytree, replace
@@ -149,7 +149,9 @@ def scorer(
 
         def life(n: jax.Array) -> jax.Array:
             env = scaled.sample(jax.random.fold_in(key_level, n))
-            return loop.life(jax.random.fold_in(key_life, n), {}, scaled, env, lifetime, lifetime)
+            return loop.run_one(
+                jax.random.fold_in(key_life, n), {}, scaled, env, lifetime, lifetime
+            )
 
         return jax.vmap(life)(jnp.arange(num))
 

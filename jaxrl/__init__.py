@@ -153,6 +153,7 @@ from jaxrl.runs.export import (
     frame,
 )
 from jaxrl.runs.policy import (
+    agent,
     best,
     policy,
 )
@@ -272,6 +273,7 @@ __all__ = [
     "Uniform",
     "Views",
     "a2c",
+    "agent",
     "best",
     "c51",
     "cache_compilations",

@@ -81,6 +81,7 @@ class Tasks:
     `jax.vmap(tasks.sample)(keys)` is a family of environments and one program trains on it.
     """
 
+    num_agents: Any = None  # as of an `Env`
     channels: Any = ()  # as of an `Env`
 
     def sample(self, key: jax.Array) -> Any:

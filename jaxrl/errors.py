@@ -8,7 +8,6 @@ import numpy as np
 
 # Fields by their former names, which a user may still type.
 RENAMED = {
-    "actor_target_rate": "actor_tau",
     "aim": "meta_objective",
     "held_out": "test_seeds",
     "inertia": "noise_correlation",
@@ -35,10 +34,10 @@ def check_counts(record: Any, *names: str, min_value: int = 1) -> None:
     for name in names:
         count = getattr(record, name)
         if not isinstance(count, int | np.integer) or count < min_value:
-            kind = "a positive whole number" if min_value == 1 else "a whole number"
+            kind = "a positive whole number" if min_value == 1 else "such a whole number"
             raise ValueError(
-                f"{name}={count!r} of {type(record).__name__} is not {kind}: write, say, "
-                f"{name}={max(min_value, 4)} ({min_value} or more)."
+                f"{name}={count!r} of {type(record).__name__} is not {kind}: write "
+                f"{name}={min_value} or more."
             )
 
 

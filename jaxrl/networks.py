@@ -53,7 +53,8 @@ class Builder(Protocol):
 class Memory(Protocol):
     """What reads a trajectory of features: `size` in, `size` out."""
 
-    size: int
+    @property
+    def size(self) -> int: ...
 
     def init(self, key: jax.Array) -> Params: ...
     def start(self) -> Any: ...

@@ -1,4 +1,4 @@
-"""How far a program is: reports between programs, and one callback a row from inside one."""
+"""Progress: reports between programs, and one callback a row from inside one."""
 
 import contextlib
 import contextvars
@@ -40,7 +40,7 @@ def tick(row: jax.Array, rows: int) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """How far a sweep is.
+    """The progress of a sweep.
 
     done: whole members. fraction: of all, parts of running members included; done_now: the fraction
     that this call itself has computed, which gives the speed. steps: environment steps of this call
@@ -117,7 +117,7 @@ class Line:
 
 @contextlib.contextmanager
 def shown(progress: bool | Callable[[Report], None]) -> Iterator[Callable[[Report], None] | None]:
-    """What gets the reports: a live line for True, a function itself, None for False."""
+    """The function that gets the reports: a live line for True, a given function, None for False."""
     if progress is not True:
         yield progress or None
         return

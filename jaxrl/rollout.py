@@ -13,7 +13,8 @@ import jax.numpy as jnp
 
 from jaxrl import tree
 from jaxrl.clock import Metrics
-from jaxrl.env import Env
+from jaxrl.env import Env, Step
+from jaxrl.spaces import Space
 from jaxrl.tree import pytree
 
 RnnState = Any
@@ -108,6 +109,7 @@ class Evaluation:
 
 def reset(key: jax.Array, env: Env, rnn_state: RnnState = ()) -> Episode:
     """Return a new episode. rnn_state: of the policy, of one agent."""
+    env = _alone(env)
     state, obs = env.reset(key)
     start_return, info = jnp.float32(0.0), {}
     if env.num_agents is not None:
@@ -126,6 +128,7 @@ def step(
 
     An action outside a box is clipped to it for the environment; the transition holds it unclipped.
     """
+    env = _alone(env)
     state, result = env.step(key, episode.state, _clip(env, action))
     reward = jnp.asarray(result.reward, jnp.float32)
     length, episode_return = episode.length + 1, episode.episode_return + reward
@@ -165,6 +168,7 @@ def step_autoreset(
 
     The policy's recurrent state is reset to zeros with it.
     """
+    env = _alone(env)
     key_step, key_reset = jax.random.split(key)
     return _step_autoreset(key_step, key_reset, env, episode, action, extras)
 
@@ -201,6 +205,7 @@ def rollout(
 
     Returns the episodes after them [B], and the transitions [T, B]; of a team [T, B * A].
     """
+    env = _alone(env)
 
     def play(keys: jax.Array, episode: Episode) -> tuple[Episode, Transition]:
         key_act, key_step, key_reset = keys
@@ -222,6 +227,8 @@ def play_episodes(key: jax.Array, env: Env, policy: Policy, num_episodes: int) -
 
     It always computes `max_steps` steps; an episode that is over does not change any more.
     """
+    team_of_one = env.num_agents == 1
+    env = _alone(env)
 
     def move(keys: jax.Array, episode: Episode, over: jax.Array) -> tuple[Episode, jax.Array]:
         key_act, key_step = keys
@@ -241,7 +248,8 @@ def play_episodes(key: jax.Array, env: Env, policy: Policy, num_episodes: int) -
     (last, _), _ = jax.lax.scan(
         lambda now, words: (jax.vmap(move)(_keys_of(key, words), *now), None), start, words
     )
-    return Evaluation(last.episode_return, last.info)
+    evaluation = Evaluation(last.episode_return, last.info)
+    return jax.tree.map(lambda x: x[:, None], evaluation) if team_of_one else evaluation
 
 
 def evaluate(
@@ -260,6 +268,7 @@ def episode_metrics(env: Env, batch: Transition) -> Metrics:
     """The number of `episodes` that ended in a batch, and means over them: `return`, `length` and
     each channel's sum. NaN where none ended. [].
     """
+    env = _alone(env)
     ended = batch.done if env.num_agents is None else batch.done & (batch.length > 0)
     count = ended.sum()
 
@@ -276,6 +285,49 @@ def episode_metrics(env: Env, batch: Transition) -> Metrics:
 # -------------------------------------------------------------------------------------------- teams
 
 
+@pytree
+class Lone(Env):
+    """A team of one as a single agent, so that its program is that of a single agent."""
+
+    team: Env
+
+    @property
+    def max_steps(self) -> int:
+        return self.team.max_steps
+
+    @property
+    def action_space(self) -> Space:
+        return self.team.action_space
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        return self.team.channels
+
+    def reset(self, key: jax.Array) -> tuple[Any, Any]:
+        state, obs = self.team.reset(key)
+        return state, _first(obs)
+
+    def step(self, key: jax.Array, state: Any, action: Action) -> tuple[Any, Step]:
+        actions = jax.tree.map(lambda x: jnp.asarray(x)[None], action)
+        state, result = self.team.step(key, state, actions)
+        terminated = jnp.asarray(result.terminated)
+        return state, Step(
+            obs=_first(result.obs),
+            reward=jnp.asarray(result.reward)[0],
+            terminated=terminated[0] if terminated.ndim else terminated,
+            info={name: result.info[name][0] for name in self.channels if name in result.info},
+        )
+
+
+def _alone(env: Env) -> Env:
+    """The environment, with a team of one as a single agent."""
+    return Lone(env) if env.num_agents == 1 else env
+
+
+def _first(x: Any) -> Any:
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf)[0], x)
+
+
 def num_columns(env: Env, num_envs: int) -> int:
     """The width of a batch that `num_envs` environments fill: one column for each agent."""
     return num_envs * (env.num_agents or 1)
@@ -283,6 +335,7 @@ def num_columns(env: Env, num_envs: int) -> int:
 
 def example_obs(env: Env, episodes: Episode) -> Any:
     """One agent's observation of the first of `episodes` [B]."""
+    env = _alone(env)
     first = jax.tree.map(lambda x: x[0], episodes.obs)
     return first if env.num_agents is None else jax.tree.map(lambda x: x[0], first)
 
@@ -292,6 +345,7 @@ def columns(env: Env, x: Any) -> Any:
 
     Arrays of a team have [B, A, ...]; they become [B * A, ...].
     """
+    env = _alone(env)
     if env.num_agents is None:
         return x
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), x)
@@ -299,6 +353,7 @@ def columns(env: Env, x: Any) -> Any:
 
 def per_column(env: Env, x: jax.Array) -> jax.Array:
     """What an environment's agents share [B] as one for each column."""
+    env = _alone(env)
     return x if env.num_agents is None else jnp.repeat(x, env.num_agents, axis=0)
 
 
@@ -308,16 +363,6 @@ def _act(
     """The policy at one environment; at a team's, one call for each agent, with a key each."""
     if env.num_agents is None:
         return policy(key, episode)
-    if env.num_agents == 1:  # the program of a single agent
-        first = lambda x: jax.tree.map(lambda leaf: leaf[0], x)
-        alone = tree.replace(
-            episode,
-            obs=first(episode.obs),
-            rnn_state=first(episode.rnn_state),
-            episode_return=episode.episode_return[0],
-            info=first(episode.info),
-        )
-        return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], policy(key, alone))
     axes = Episode(None, 0, 0, None, 0, 0)  # type: ignore[arg-type]
     return jax.vmap(policy, in_axes=(0, axes))(jax.random.split(key, env.num_agents), episode)
 

@@ -22,9 +22,9 @@ from importlib.metadata import version
 
 # Before jax is imported. Programs here run once or twice: LLVM's best takes a third longer to
 # compile. At level 0 XLA makes NaNs of some programs under vmap.
-LEVEL = "--xla_backend_optimization_level=1"
-if LEVEL not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {LEVEL}".strip()
+os.environ["XLA_FLAGS"] = " ".join(
+    dict.fromkeys([*os.environ.get("XLA_FLAGS", "").split(), "--xla_backend_optimization_level=1"])
+)
 
 import jax
 import pytest

@@ -1,8 +1,8 @@
 """Pytest plugin: what each test file costs, and the limit of programs that each may compile.
 
 Per file: seconds tracing, lowering, compiling and running, and the number of programs. The numbers
-come from `jax.monitoring`; xdist's workers send theirs to the controller, which prints the most expensive
-files and fails the session where a file compiled more programs than `costs.csv` allows.
+come from `jax.monitoring`; xdist's workers send theirs to the controller, which prints the most
+expensive files and fails the session where a file compiled more programs than `costs.csv` allows.
 
 A program is one request to XLA for an executable, found in the persistent cache or not, so that the
 number is the same cold and warm. Single operations that are dispatched outside of `jit` are left

@@ -2,34 +2,34 @@
 as one family.
 """
 
-import functools
-import inspect
+import dataclasses
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+import envs
 import jaxrl as rl
 from jaxrl import noise
 from jaxrl.algorithms import critics
 from jaxrl.algorithms.learner import Batch
+from jaxrl.algorithms.policy_learner import PolicyLearner
+from jaxrl.clock import Clock
 from jaxrl.env import Env, Step
-from jaxrl.rules.base import Clock
-
-# These programs are small and run once: to compile them well takes twice as long as to compile and
-# run them.
-quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+from jaxrl.rollout import Episode
 
 GAMMA = 0.7
 
 
 @rl.pytree
 class Lesson(Env):
-    """Every lesson as a leaf says, so that one program learns them all.
+    """A family of environments in which the leaves select the lesson, so that one program has all.
 
-    Observed is a random sign times `sign`, and time times `clock`. Paid is `always`, the sign times
-    `seen`, nearness to half the sign (or, of two actions, the one that it names) times `aim`,
-    nearness to half (or the second of two) times `best`, and `late` at the second step.
+    The observation is a random sign times `sign`, and the time times `clock`. The reward is
+    `always`; the sign times `seen`; times `aim`, nearness to half the sign (or, of two actions, the
+    one that it names); times `best`, nearness to half (or the second of two actions); and `late` at
+    the second step. With two actions the observation has a mask: where `forbid` is 1, only the
+    action that the sign names is allowed.
     """
 
     sign: float = 0.0
@@ -39,6 +39,7 @@ class Lesson(Env):
     aim: float = 0.0
     best: float = 0.0
     late: float = 0.0
+    forbid: float = 0.0
     length: float = 1.0
     action_space: Any = rl.Box(-1.0, 1.0, (1,))
     max_steps: int = rl.static(default=4)
@@ -49,23 +50,31 @@ class Lesson(Env):
 
     def step(self, key, state, action):
         sign, time = state
-        real = isinstance(self.action_space, rl.Box)
-        near = lambda sign: (
-            -((action[0] - 0.5 * sign) ** 2) if real else sign * (2.0 * action - 1.0)
-        )
         reward = (
             self.always
             + self.seen * sign
-            + self.aim * near(sign)
-            + self.best * near(1.0)
+            + self.aim * self._nearness(action, sign)
+            + self.best * self._nearness(action, 1.0)
             + self.late * (time == 1.0)
         )
-        return (sign, time + 1.0), Step(
-            self._obs(sign, time + 1.0), reward, time + 1.0 >= self.length, {}
-        )
+        obs = self._obs(sign, time + 1.0)
+        return (sign, time + 1.0), Step(obs, reward, time + 1.0 >= self.length, {})
+
+    def _nearness(self, action, sign):
+        if isinstance(self.action_space, rl.Box):
+            return -((action[0] - 0.5 * sign) ** 2)
+        return sign * (2.0 * action - 1.0)
 
     def _obs(self, sign, time):
-        return jnp.float32(self.sign * sign + self.clock * time)[None]
+        obs = jnp.float32(self.sign * sign + self.clock * time)[None]
+        named = jnp.arange(2.0) == (sign + 1.0) / 2.0
+        return self.observe(obs, named | (self.forbid == 0.0))
+
+    def observe(self, obs, allowed=None):
+        """An observation [1] as the policy gets it; all actions are allowed unless given [2]."""
+        if isinstance(self.action_space, rl.Box):
+            return obs
+        return rl.Masked(obs, jnp.ones(2, bool) if allowed is None else allowed)
 
 
 LESSONS = {
@@ -75,6 +84,7 @@ LESSONS = {
     "timed_out": Lesson(always=1.0, length=float("inf")),
     "choice": Lesson(best=1.0),
     "aim": Lesson(sign=1.0, aim=1.0),
+    "masked": Lesson(aim=1.0, forbid=1.0),
 }
 VALUES = [  # (lesson, observation, its value)
     ("value", 0, 1.0),
@@ -125,7 +135,7 @@ STREAM = dict(gamma=GAMMA, normalize_obs=False, normalize_reward=False, num_step
 
 MEMBERS: dict[
     str, tuple[int, dict[str, Any]]
-] = {  # how many updates it lives for, and what differs from its defaults
+] = {  # updates of its training run, and changes to its fields
     "a2c": (400, ON),
     "c51": (400, VALUE | dict(v_min=-2.0, v_max=6.0, atoms=33)),
     "crossq": (1200, CROSSED),
@@ -167,29 +177,31 @@ def make(name, **floats):
 
 
 def floats_of(name):
-    """Every float that its maker names, with what it is here."""
-    defaults = {
-        key: p.default for key, p in inspect.signature(rl.PRESETS[name]).parameters.items()
-    }
-    own = {key: value for key, value in MEMBERS[name][1].items() if key in defaults}
-    return {
-        key: float(value) for key, value in (defaults | own).items() if isinstance(value, float)
-    }
+    """Every float of a member by its keyword, and its value."""
+    member = dataclasses.replace(rl.PRESETS[name], value=make(name))
+    return {key: value for key, value in member.fields().items() if isinstance(value, float)}
+
+
+def start_at(obs, rnn_state):
+    """An episode as a policy reads it."""
+    return Episode(None, obs, rnn_state, jnp.int32(0), jnp.float32(0.0), {})
 
 
 def value_of(algo, env, state, obs):
-    """What it holds an observation [1] to be worth; NaN where it learns no values. []."""
+    """The value of an observation in a state; NaN where no values are learned. []."""
     if isinstance(algo, rl.Stream):
-        out = algo._read(env, state.params, state.obs_stats, obs, Clock(1, 1.0))
+        out = algo._forward(env, state.params, state.obs_stats, obs, Clock(1, 1.0))
     elif isinstance(algo, rl.OnPolicy):
-        out = algo.look(env, state, algo.start(env), obs)[1]
-    elif isinstance(algo.learner, rl.ActorCritic):
-        return _worth(algo.learner, env, state.params, obs)
+        out = algo.forward(env, state, algo._network(env).start(), obs)[1]
+    elif isinstance(algo.learner, PolicyLearner):
+        return _worth(algo.learner, env.action_space, state.params, obs)
+    elif isinstance(algo.learner, rl.SQIRL):
+        return algo.learner.policy(env.action_space, state.params, start_at(obs, ())).values.max()
     else:
-        q = algo.learner.values(env, noise.mean(state.params), algo.start(env), obs)[1]
-        out = {
-            "q": algo.learner.transform.inverse(q) if isinstance(algo.learner, rl.QLearning) else q
-        }
+        learner, space = algo.learner, env.action_space
+        episode = start_at(obs, learner.initial_rnn_state(space))
+        policy = learner.policy(space, noise.mean(state.params), episode)[1]
+        return learner.transform.inverse(policy.values).max()
     return (
         jnp.max(out["q"])
         if "q" in out
@@ -199,12 +211,41 @@ def value_of(algo, env, state, obs):
     )
 
 
-def _worth(learner, env, params, obs):
-    """What the critics say on average of what the actor proposes."""
-    rows = obs[None, None]
-    off, zero = jnp.zeros((1, 1), bool), jnp.zeros((1, 1))
-    batch = Batch(rows, zero, zero, zero, rows, zero.astype(int), zero, off, off, (), (), ())
-    out = jax.tree.map(lambda x: x[None, None], learner._look(env, params, (), obs)[1])
-    proposal = learner.actor.propose(jax.random.key(0), out)
-    value = critics.look(learner._critic(env), params["critic"], batch, proposal.action)["q"]
+def batch_of_one(obs):
+    """A batch of one row, of which only the observation is read."""
+    rows = jax.tree.map(lambda x: x[None, None], obs)
+    false, zero = jnp.zeros((1, 1), bool), jnp.zeros((1, 1))
+    return Batch(
+        obs=rows,
+        action=zero,
+        reward=zero,
+        discount=zero,
+        next_obs=rows,
+        bootstrap_index=zero.astype(int),
+        weight=zero,
+        is_first=false,
+        done=false,
+        burn_in=(),
+        rnn_state=(),
+        extras=(),
+    )
+
+
+def _worth(learner, space, params, obs):
+    """The critics' mean value of what the actor proposes."""
+    out = learner.forward(space, params, start_at(obs, ()))[1]
+    proposal = learner.actor.propose(jax.random.key(0), jax.tree.map(lambda x: x[None, None], out))
+    value = critics.q_values(
+        learner._critic(space), params["critic"], batch_of_one(obs), proposal.action
+    )["q"]
     return jnp.squeeze(proposal.mean(value.mean(0)))
+
+
+# one training for all tests in which learning is not the point, so that they share its programs
+TINY = rl.Training(
+    rl.ppo(network=rl.MLP((4,)), num_envs=2, num_steps=4, epochs=1, minibatches=1),
+    envs.make("Catch", rows=3, columns=3),
+    steps=32,
+    evals=2,
+    episodes=0,
+)

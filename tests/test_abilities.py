@@ -6,20 +6,14 @@ import pathlib
 from functools import lru_cache
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import pytest
-from members import quick
 
 import jaxrl as rl
 from experiments import which
-from jaxrl import capabilities, tree
+from jaxrl import capabilities
 from jaxrl.capabilities import SPACES, Probe
-from jaxrl.env import Env, Step
-from jaxrl.rules.base import Clock
 from jaxrl.rollout import Policy
-from jaxrl.spaces import Masked
-from jaxrl.tree import pytree, replace
+from jaxrl.tree import pytree
 
 README = pathlib.Path(__file__).parent.parent / "README.md"
 supports = lru_cache(lambda name: capabilities.supports(rl.PRESETS[name]))
@@ -34,11 +28,6 @@ def documented():
         cells[1].strip(" `").removeprefix("rl."): [x.strip() for x in cells[3:-1]]
         for cells in lines
     }
-
-
-MASKED = [
-    name for name, (discrete, _, _, masks, *_) in documented().items() if discrete == masks == "yes"
-]
 
 
 def begun(algo, env):
@@ -83,76 +72,6 @@ def test_unsupported_spaces_are_refused_with_a_hint(name):
         if not supports(name)[kind]:
             with pytest.raises(TypeError, match=r"`jaxrl algorithms` lists"):
                 begun(rl.PRESETS[name](), Probe(space))
-
-
-@pytree
-class OneAllowed(Env):
-    """One of four actions is allowed in an episode, and pays; it may end at any step."""
-
-    max_steps = 3
-    action_space = rl.Discrete(4)
-
-    def reset(self, key):
-        allowed = jax.random.randint(key, (), 0, 4)
-        return allowed, self.observe(allowed)
-
-    def step(self, key, state, action):
-        return state, Step(
-            self.observe(state), jnp.float32(action == state), jax.random.bernoulli(key), {}
-        )
-
-    def observe(self, allowed):
-        return Masked(jnp.ones(2), jnp.arange(4) == allowed)
-
-
-@pytest.mark.parametrize("name", MASKED)
-def test_a_forbidden_action_is_never_taken(name):
-    """Neither in evaluation nor in training: of four actions one is allowed, and that one
-    is done.
-    """
-    algo, env = rl.PRESETS[name](network=rl.MLP(())), OneAllowed()
-
-    @quick
-    def run(key):
-        key_init, key_act, *keys = jax.random.split(key, 4)
-        young = algo.init(key_init, env, 4_000_000)
-        old = replace(
-            young, clock=Clock(jnp.int32(1_000_000), young.clock.total)
-        )  # warm, and still exploring
-        at = jax.vmap(env.observe)(jnp.arange(4))
-        see = lambda way, key, state: jax.vmap(
-            lambda obs: way(key, env, state, algo.start(env), obs)[1]
-        )(at)
-        evaluated = see(algo.act, key_act, old)
-        if hasattr(algo, "explore"):
-            return [
-                evaluated,
-                *(
-                    see(algo.explore, key, state)
-                    for key, state in zip(keys, (young, old), strict=True)
-                ),
-            ], 1.0
-        metrics = algo.update(keys[0], env, old)[1]
-        return [evaluated], metrics["return"] / metrics["length"]
-
-    choices, paid = run(jax.random.key(0))
-    for actions in choices:
-        np.testing.assert_array_equal(actions, np.arange(4))
-    assert paid == 1.0  # at each step
-
-
-@pytest.mark.rotate
-@pytest.mark.parametrize("name", MASKED)
-def test_training_under_masks_is_finite(name):
-    """Also past its warm-up: no -inf of a forbidden action meets a 0."""
-    algo = rl.PRESETS[name](network=rl.MLP((4,)))
-    steps = max(4 * algo.steps_per_update, 2_000)
-    state, metrics = quick(lambda key: rl.train(key, algo, OneAllowed(), steps=steps, evals=2))(
-        jax.random.key(0)
-    )
-    assert tree.is_finite(state.params)
-    assert np.isfinite(metrics.get("loss", 0.0)).all()
-    np.testing.assert_allclose(metrics["return"], metrics["length"])
 
 
 # ---------------------------------------------------------------------------------------- the table

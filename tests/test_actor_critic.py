@@ -6,15 +6,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from members import CROSSED, GAMMA, LESSONS, RELU, SLOW, SOFT, lecun
+from members import CROSSED, GAMMA, LESSONS, RELU, SLOW, SOFT, lecun, start_at
 
 import jaxrl as rl
 from jaxrl import tree
 from jaxrl.algorithms import actors, critics
 from jaxrl.algorithms.actors import Deterministic, Softmax, Squashed
 from jaxrl.algorithms.learner import Batch
+from jaxrl.clock import Clock
 from jaxrl.env import Env, Step
-from jaxrl.rules.base import Clock
 
 CLOCK = Clock(0, 10.0)
 
@@ -31,9 +31,10 @@ def pick(tree_, i):
     return jax.tree.map(lambda x: x[i], tree_)
 
 
-def look(learner, env, params, obs):
+def forward(learner, env, params, obs):
     """The actor's heads at one observation, as a batch of one."""
-    out = learner._look(env, params, (), jnp.full(1, obs, jnp.float32))[1]
+    episode = start_at(jnp.full(1, obs, jnp.float32), ())
+    out = learner.forward(env.action_space, params, episode)[1]
     return jax.tree.map(lambda x: x[None, None], out)
 
 
@@ -46,15 +47,31 @@ def rows(env, num, seed=0):
         jax.random.normal(keys[2], (num, 1)),
         jnp.full((num, 1), GAMMA).at[0].set(0.0),
     )
-    ahead, weight = jnp.zeros((num, 1), int), jnp.linspace(0.5, 1.0, num)[:, None]
-    off = jnp.zeros((num, 1), bool)
-    return Batch(obs, action, reward, discount, next_obs, ahead, weight, off, off, (), (), ())
+    false = jnp.zeros((num, 1), bool)
+    return Batch(
+        obs=obs,
+        action=action,
+        reward=reward,
+        discount=discount,
+        next_obs=next_obs,
+        bootstrap_index=jnp.zeros((num, 1), int),
+        weight=jnp.linspace(0.5, 1.0, num)[:, None],
+        is_first=false,
+        done=false,
+        burn_in=(),
+        rnn_state=(),
+        extras=(),
+    )
 
 
-def begun(algo, seed=0):
-    """A learner at its start, and a batch."""
+def initial(algo, seed=0):
+    """An environment, a learner's state at its start, and a batch."""
     env = env_of(algo)
-    return env, algo.learner.init(jax.random.key(seed), env, jnp.zeros(1)), rows(env, 6)
+    return (
+        env,
+        algo.learner.init(jax.random.key(seed), env.action_space, jnp.zeros(1)),
+        rows(env, 6),
+    )
 
 
 # ---------------------------------------------------------------------------------------- it learns
@@ -116,7 +133,7 @@ def test_a_memory_recalls_a_cue():
 
 def values(learner, env, params, obs, action):
     """What each critic says, one observation and one member at a time. [N, B, K]."""
-    top = learner._critic(env).top
+    top = learner._critic(env.action_space).top
     num = len(jax.tree.leaves(params)[0])
     one = lambda i, o, a: top.apply(pick(params, i)["top"], {"out": {"features": o}, "action": a})[
         "q"
@@ -128,11 +145,11 @@ def values(learner, env, params, obs, action):
 
 def test_the_ensemble_is_a_loop_over_its_members():
     algo = rl.redq(**SOFT, num_critics=3)
-    env, learnt, batch = begun(algo)
-    together = critics.look(
-        algo.learner._critic(env), learnt.params["critic"], batch, batch.action
+    env, state, batch = initial(algo)
+    together = critics.q_values(
+        algo.learner._critic(env.action_space), state.params["critic"], batch, batch.action
     )["q"]
-    apart = values(algo.learner, env, learnt.params["critic"], batch.obs, batch.action)
+    apart = values(algo.learner, env, state.params["critic"], batch.obs, batch.action)
     assert together.shape == (3, 6, 1, 1)
     np.testing.assert_allclose(together[:, :, 0], apart, rtol=1e-5)
     assert np.ptp(apart[:, 0]) > 0.1
@@ -141,39 +158,41 @@ def test_the_ensemble_is_a_loop_over_its_members():
 def test_a_subset_is_drawn_without_repeats_and_all_are_drawn():
     params = jnp.arange(5)
     drawn = [
-        sorted(np.asarray(critics.pick(jax.random.key(i), params, 2)).tolist()) for i in range(40)
+        sorted(np.asarray(critics.sample_critics(jax.random.key(i), params, 2)).tolist())
+        for i in range(40)
     ]
     assert all(a < b for a, b in drawn)
     assert {x for pair in drawn for x in pair} == set(range(5))
-    np.testing.assert_array_equal(critics.pick(jax.random.key(0), params, 5), params)
+    np.testing.assert_array_equal(critics.sample_critics(jax.random.key(0), params, 5), params)
 
 
 def test_the_critics_loss_is_the_soft_bellman_error():
-    """SAC's equations 5 and 6, row by row: the least of the slow critics, less the temperature
+    """SAC's equations 5 and 6, row by row: the smallest of the target critics, less the temperature
     times the log-probability.
     """
     algo = rl.sac(**SOFT | dict(temperature=0.3, lr=1e-3))
-    env, learnt, batch = begun(algo)
+    env, state, batch = initial(algo)
     learner = algo.learner
-    learnt = tree.replace(
-        learnt, targets=learnt.targets | {"critic": begun(algo, seed=1)[1].params["critic"]}
+    state = tree.replace(
+        state,
+        target_params=state.target_params | {"critic": initial(algo, seed=1)[1].params["critic"]},
     )
     key = lambda: jax.random.key(3)
-    _, size, metrics = learner._evaluate(key(), env, learnt, batch, CLOCK)
-    out = learner._actor(env).apply(
-        learnt.params["actor"], (), batch.next_obs[:, 0], jnp.zeros(6, bool)
+    _, size, metrics = learner.critic_step(key(), env.action_space, state, batch, CLOCK)
+    out = learner._actor(env.action_space).apply(
+        state.params["actor"], (), batch.next_obs[:, 0], jnp.zeros(6, bool)
     )[1]
     out = jax.tree.map(lambda x: x[:, None], out)
     proposal = learner.actor.propose_next(jax.random.split(key(), 3)[0], out)
-    next_value = values(learner, env, learnt.targets["critic"], batch.next_obs, proposal.action)[
-        ..., 0
-    ].min(0)
+    next_value = values(
+        learner, env, state.target_params["critic"], batch.next_obs, proposal.action
+    )[..., 0].min(0)
     target = batch.reward[:, 0] + batch.discount[:, 0] * (
         next_value - 0.3 * proposal.log_prob[:, 0, 0]
     )
     error = (
         np.asarray(target)[None]
-        - values(learner, env, learnt.params["critic"], batch.obs, batch.action)[..., 0]
+        - values(learner, env, state.params["critic"], batch.obs, batch.action)[..., 0]
     )
     np.testing.assert_allclose(size[:, 0], np.abs(error).mean(0), rtol=1e-4)
     weight = np.asarray(batch.weight[:, 0])
@@ -197,7 +216,7 @@ def test_a_categorical_target_is_the_mean_over_all_actions():
         found, grad = jax.value_and_grad(soft)(logits, mask)
         assert float(found) == pytest.approx(expected, rel=1e-5)
         assert jnp.isfinite(grad).all()
-    assert Softmax().chosen(jnp.arange(12.0).reshape(2, 2, 3), jnp.array([2, 0])).tolist() == [
+    assert Softmax().select(jnp.arange(12.0).reshape(2, 2, 3), jnp.array([2, 0])).tolist() == [
         [2, 3],
         [8, 9],
     ]
@@ -215,30 +234,32 @@ def test_dsac_t_s_gradient_is_the_paper_s():
     reward, discount, cost = raw(B), np.full(B, GAMMA, np.float32), raw(B)
     old = {"std": np.array([0.4, 0.6], np.float32), "variance": np.array([0.3, 0.5], np.float32)}
     softplus = lambda x: np.log1p(np.exp(x))
-    std, luck = (
+    std, noise = (
         softplus(out["std"]),
         np.clip(np.asarray(jax.random.normal(jax.random.key(0), (B,))), -3, 3),
     )
-    kept = {
+    statistics = {
         "std": 0.75 * old["std"] + 0.25 * std.mean(1),
         "variance": 0.75 * old["variance"] + 0.25 * (std**2).mean(1),
     }
-    chex.assert_trees_all_close(head.keep(old, out, jnp.int32(7)), kept, rtol=1e-5)
-    chex.assert_trees_all_close(head.keep(old, out, jnp.int32(0))["std"], std.mean(1), rtol=1e-5)
+    chex.assert_trees_all_close(head.update(old, out, jnp.int32(7)), statistics, rtol=1e-5)
+    chex.assert_trees_all_close(head.update(old, out, jnp.int32(0))["std"], std.mean(1), rtol=1e-5)
 
     def loss_of(mean, std):
         now = {"q": mean, "std": jnp.log(jnp.expm1(std))}
         soft = lambda value: value[..., 0] - cost
-        return head.loss(jax.random.key(0), kept, now, next_out, soft, reward, discount)[0].sum()
+        return head.loss(jax.random.key(0), statistics, now, next_out, soft, reward, discount)[
+            0
+        ].sum()
 
     slope_mean, slope_std = jax.grad(loss_of, (0, 1))(jnp.asarray(out["q"]), jnp.asarray(std))
     for b in range(B):
         lower = int(np.argmin(next_out["q"][:, b, 0]))
         target = reward[b] + GAMMA * (next_out["q"][lower, b, 0] - cost[b])
-        drawn = target + GAMMA * softplus(next_out["std"][lower, b, 0]) * luck[b]
+        drawn = target + GAMMA * softplus(next_out["std"][lower, b, 0]) * noise[b]
         for i in range(N):
-            q, s, weight = out["q"][i, b], std[i, b], kept["variance"][i] + epsilon
-            reach = np.clip(drawn - q, -bound * kept["std"][i], bound * kept["std"][i])
+            q, s, weight = out["q"][i, b], std[i, b], statistics["variance"][i] + epsilon
+            reach = np.clip(drawn - q, -bound * statistics["std"][i], bound * statistics["std"][i])
             np.testing.assert_allclose(
                 slope_mean[i, b], -weight * (target - q) / (s**2 + epsilon), rtol=1e-4
             )
@@ -264,18 +285,24 @@ def test_the_policy_climbs_its_soft_value_and_the_temperature_its_entropy():
             target_entropy=0.2,
         )
     )
-    env, learnt, batch = begun(algo)
-    learner, critic, key = algo.learner, algo.learner._critic(env), lambda: jax.random.key(4)
+    env, state, batch = initial(algo)
+    learner, critic, key = (
+        algo.learner,
+        algo.learner._critic(env.action_space),
+        lambda: jax.random.key(4),
+    )
 
     def gain_and_entropy(own):
-        out = learner._actor(env).apply(own, (), batch.obs[:, 0], jnp.zeros(6, bool))[1]
+        out = learner._actor(env.action_space).apply(own, (), batch.obs[:, 0], jnp.zeros(6, bool))[
+            1
+        ]
         proposal = learner.actor.propose(key(), jax.tree.map(lambda x: x[:, None], out))
-        value = critics.look(critic, learnt.params["critic"], batch, proposal.action)["q"].min(0)
+        value = critics.q_values(critic, state.params["critic"], batch, proposal.action)["q"].min(0)
         soft = (value - 0.5 * proposal.log_prob)[..., 0]
         return float((batch.weight * soft).mean()), float(-proposal.log_prob.mean())
 
-    better = learner._improve(key(), env, learnt, batch, CLOCK)
-    before, after = learnt.params["actor"], better.params["actor"]
+    better = learner.policy_step(key(), env.action_space, state, batch, CLOCK)
+    before, after = state.params["actor"], better.params["actor"]
     step = jax.tree.map(lambda a, b: a - b, after, before)  # the gradient of the gain
     far = sum(float((x**2).sum()) for x in jax.tree.leaves(step))
     moved = lambda t: gain_and_entropy(jax.tree.map(lambda p, s: p + t * s, before, step))[0]
@@ -291,11 +318,12 @@ def test_the_policy_climbs_its_soft_value_and_the_temperature_its_entropy():
 
 
 def test_redq_of_two_is_sac_step_by_step():
-    """Two critics, the least of both, one update: the policy follows the least as well, and all is
-    the same.
-    """
+    """With two critics, one update, and a policy that follows the smaller value of both."""
     env = LESSONS["aim"]
-    algos = [rl.sac(**SOFT), rl.redq(**SOFT, num_critics=2, num_target_critics=2, updates=1)]
+    algos = [
+        rl.sac(**SOFT),
+        rl.redq(**SOFT, num_critics=2, num_target_critics=2, policy_q="min", updates=1),
+    ]
     states = [algo.init(jax.random.key(0), env) for algo in algos]
     update = jax.jit(lambda algo, key, state: algo.update(key, env, state))
     for i in range(25):
@@ -303,51 +331,54 @@ def test_redq_of_two_is_sac_step_by_step():
             update(algo, jax.random.key(i + 1), state)[0]
             for algo, state in zip(algos, states, strict=True)
         ]
-    assert states[0].step == 6  # after the warm-up
+    assert states[0].learner.step == 6  # after the warm-up
     chex.assert_trees_all_equal(
-        *[(state.params, state.targets, state.opt_state) for state in states]
+        *[(state.params, state.learner.target_params, state.learner.opt_state) for state in states]
     )
     mean = rl.redq(**SOFT, num_critics=3, num_target_critics=2).learner
-    assert (mean.policy_minimum, mean.num_policy_critics, mean.policy_delay) == (False, 3, 20.0)
+    assert (mean.policy_q, mean.num_policy_critics, mean.policy_delay) == ("mean", None, 20.0)
+    assert rl.redq(updates=4).learner.policy_delay == 4.0
 
 
 def test_mirror_descent_at_one_over_the_temperature_is_sac():
-    plain, held = rl.sac(**SOFT), rl.mdpo_off_policy(**SOFT, step_size=100.0)
-    env, learnt, batch = begun(plain)
-    elsewhere = jax.tree.map(lambda x: x + 0.2, learnt.params["actor"])
-    learnt = tree.replace(learnt, targets=learnt.targets | {"actor": elsewhere})
-    improve = lambda algo: algo.learner._improve(
-        jax.random.key(0), env, learnt, batch, CLOCK
+    plain, penalized = rl.sac(**SOFT), rl.mdpo_off_policy(**SOFT, step_size=100.0)
+    env, state, batch = initial(plain)
+    elsewhere = jax.tree.map(lambda x: x + 0.2, state.params["actor"])
+    state = tree.replace(state, target_params=state.target_params | {"actor": elsewhere})
+    improve = lambda algo: algo.learner.policy_step(
+        jax.random.key(0), env.action_space, state, batch, CLOCK
     ).params["actor"]
-    chex.assert_trees_all_close(improve(plain), improve(held), atol=1e-6)
-    read = lambda own: plain.learner._actor(env).apply(
+    chex.assert_trees_all_close(improve(plain), improve(penalized), atol=1e-6)
+    read = lambda own: plain.learner._actor(env.action_space).apply(
         own, (), batch.obs[:, 0], jnp.zeros(6, bool)
     )[1]
     policy = lambda own: plain.learner.actor.policy(read(own))
-    far = lambda own: policy(own).kl(policy(learnt.targets["actor"])).mean()
+    far = lambda own: policy(own).kl(policy(state.target_params["actor"])).mean()
     tight = improve(rl.mdpo_off_policy(**SOFT, step_size=1e-3))
-    assert far(tight) < far(learnt.params["actor"])
+    assert far(tight) < far(state.params["actor"])
     assert far(tight) < far(improve(plain))
 
 
-def test_slow_copies_and_policy_move_when_they_should():
+def test_target_networks_and_policy_are_delayed():
     algo = rl.td3(**SLOW, policy_delay=3.0)
-    env, learnt, batch = begun(algo)
-    learn = jax.jit(lambda key, learnt: algo.learner.learn(key, env, learnt, batch, CLOCK)[0])
+    env, state, batch = initial(algo)
+    learn = jax.jit(
+        lambda key, state: algo.learner.learn_batch(key, env.action_space, state, batch, CLOCK)[0]
+    )
     same = lambda a, b: all(
         bool((x == y).all()) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
     )
     for step in range(1, 7):
-        before, learnt = learnt, learn(jax.random.key(step), learnt)
-        assert not same(before.params["critic"], learnt.params["critic"])
+        before, state = state, learn(jax.random.key(step), state)
+        assert not same(before.params["critic"], state.params["critic"])
         moves = step % 3 == 0
-        assert same(before.params["actor"], learnt.params["actor"]) != moves
-        assert same(before.targets, learnt.targets) != moves
+        assert same(before.params["actor"], state.params["actor"]) != moves
+        assert same(before.target_params, state.target_params) != moves
         if moves:
             slow = jax.tree.map(
-                lambda s, f: 0.9 * s + 0.1 * f, before.targets["actor"], learnt.params["actor"]
+                lambda s, f: 0.9 * s + 0.1 * f, before.target_params["actor"], state.params["actor"]
             )
-            chex.assert_trees_all_close(learnt.targets["actor"], slow, rtol=1e-4, atol=1e-6)
+            chex.assert_trees_all_close(state.target_params["actor"], slow, rtol=1e-4, atol=1e-6)
 
 
 # ------------------------------------------------------------------------------------------- CrossQ
@@ -379,10 +410,12 @@ def test_crossq_s_critics_read_both_halves_as_one_batch():
     NumPy.
     """
     algo = rl.crossq(**CROSSED | dict(temperature=0.3, optimizer=rl.Optimizer(optax.sgd), lr=1.0))
-    env, learnt, batch = begun(algo)
-    better, _, metrics = algo.learner._evaluate(jax.random.key(3), env, learnt, batch, CLOCK)
-    out = algo.learner._actor(env).apply(
-        learnt.params["actor"], (), batch.next_obs[:, 0], jnp.zeros(6, bool)
+    env, state, batch = initial(algo)
+    better, _, metrics = algo.learner.critic_step(
+        jax.random.key(3), env.action_space, state, batch, CLOCK
+    )
+    out = algo.learner._actor(env.action_space).apply(
+        state.params["actor"], (), batch.next_obs[:, 0], jnp.zeros(6, bool)
     )[1]
     key = jax.random.split(jax.random.key(3), 3)[0]
     proposal = algo.learner.actor.propose_next(key, jax.tree.map(lambda x: x[:, None], out))
@@ -391,10 +424,10 @@ def test_crossq_s_critics_read_both_halves_as_one_batch():
         for half in ((batch.action, batch.obs), (proposal.action, batch.next_obs))
     )
     both = np.concatenate([now, after])
-    part = lambda learnt: jax.tree.map(np.asarray, learnt.params["critic"]["top"])
+    part = lambda state: jax.tree.map(np.asarray, state.params["critic"]["top"])
     at = lambda tree_, i: jax.tree.map(lambda x: np.asarray(x[i], np.float64), tree_)
-    said = [normalised(at(part(learnt).weights, i), both) for i in range(2)]
-    next_value = np.minimum(*(out["q"][6:, 0] for out, _ in said)) - 0.3 * np.asarray(
+    outputs = [normalised(at(part(state).weights, i), both) for i in range(2)]
+    next_value = np.minimum(*(out["q"][6:, 0] for out, _ in outputs)) - 0.3 * np.asarray(
         proposal.log_prob[:, 0, 0]
     )
     target = np.asarray(batch.reward[:, 0] + batch.discount[:, 0] * next_value)
@@ -402,7 +435,7 @@ def test_crossq_s_critics_read_both_halves_as_one_batch():
     loss_of = lambda weights: (
         0.5 * weight * (target - normalised(weights, both)[0]["q"][:6, 0]) ** 2
     ).mean()
-    starts = [at(part(learnt).weights, i) for i in range(2)]
+    starts = [at(part(state).weights, i) for i in range(2)]
     assert float(metrics["loss"]) == pytest.approx(sum(map(loss_of, starts)), rel=1e-4)
     for i, start in enumerate(starts):
         step = jax.tree.map(np.subtract, at(part(better).weights, i), start)
@@ -411,46 +444,48 @@ def test_crossq_s_critics_read_both_halves_as_one_batch():
         )
         far = sum((x**2).sum() for x in jax.tree.leaves(step))
         assert (moved(-1e-4) - moved(1e-4)) / 2e-4 == pytest.approx(far, rel=1e-2)
-        old, new = (at(part(x).stats, i) for x in (learnt, better))
-        expected = jax.tree.map(lambda old, seen: 0.99 * old + 0.01 * seen, old, said[i][1])
+        old, new = (at(part(x).stats, i) for x in (state, better))
+        expected = jax.tree.map(lambda old, seen: 0.99 * old + 0.01 * seen, old, outputs[i][1])
         jax.tree.map(
             lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6), new, expected
         )
 
 
-def test_statistics_are_no_business_of_an_optimiser_and_are_what_it_acts_by():
+def test_an_optimiser_skips_statistics_and_acting_uses_them():
     algo = rl.crossq(**CROSSED)
-    env, learnt, batch = begun(algo)
-    assert set(learnt.targets) == {"kept"}
-    moments = jax.tree.leaves(learnt.opt_state["actor"])
+    env, state, batch = initial(algo)
+    assert state.target_params == {}
+    moments = jax.tree.leaves(state.opt_state["actor"])
     assert (
-        len(moments) == 2 * len(jax.tree.leaves(learnt.params["actor"].weights)) + 1
+        len(moments) == 2 * len(jax.tree.leaves(state.params["actor"].weights)) + 1
     )  # Adam's two, and its count
-    learn = jax.jit(lambda key, learnt: algo.learner.learn(key, env, learnt, batch, CLOCK)[0])
+    learn = jax.jit(
+        lambda key, state: algo.learner.learn_batch(key, env.action_space, state, batch, CLOCK)[0]
+    )
     same = lambda a, b: all(
         bool((x == y).all()) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
     )
     for step in range(1, 4):
-        before, learnt = learnt, learn(jax.random.key(step), learnt)
-        assert same(before.params["actor"], learnt.params["actor"]) == (step != 3)
-        assert not same(before.params["critic"]["top"].stats, learnt.params["critic"]["top"].stats)
-    actor = jax.tree.map(np.asarray, learnt.params["actor"])
+        before, state = state, learn(jax.random.key(step), state)
+        assert same(before.params["actor"], state.params["actor"]) == (step != 3)
+        assert not same(before.params["critic"]["top"].stats, state.params["critic"]["top"].stats)
+    actor = jax.tree.map(np.asarray, state.params["actor"])
     assert not np.allclose(actor.stats["shared_batch_norm"]["var"], 1.0)
     obs = np.array([0.7], np.float32)
     loc = normalised(actor.weights, obs[None], actor.stats)[0]["loc"][0]
-    action = algo.learner.act(jax.random.key(0), env, learnt.params, (), jnp.asarray(obs))[1]
+    action = algo.learner.act(jax.random.key(0), env, state.params, start_at(jnp.asarray(obs), ()))[
+        1
+    ]
     np.testing.assert_allclose(action, np.tanh(loc), rtol=1e-4)
 
 
 def test_what_crossq_can_t_be_is_explained():
     begin = lambda algo: algo.init(jax.random.key(0), LESSONS["aim"])
-    with pytest.raises(ValueError, match=r"chase their own values.*batch_norm=True"):
+    with pytest.raises(ValueError, match=r"chase its own values.*batch_norm=True"):
         begin(rl.crossq(network=RELU))
-    with pytest.raises(ValueError, match=r"without a memory"):
-        begin(rl.crossq(memory=Sum()))
-    with pytest.raises(ValueError, match=r"leave step_size out"):
-        begin(rl.crossq(step_size=1.0))
-    with pytest.raises(TypeError, match=r"crossq has no tau, unlike sac"):
+    with pytest.raises(TypeError, match=r"crossq has no field 'memory'"):
+        rl.crossq(memory=Sum())
+    with pytest.raises(TypeError, match=r"crossq has no field 'tau'"):
         rl.crossq(tau=0.1)
     algo = rl.ppo(network=rl.MLP((4,), batch_norm=True), num_envs=4, num_steps=4, minibatches=1)
     with pytest.raises(ValueError, match=r"batch_norm=True is for actor-critics"):
@@ -460,28 +495,26 @@ def test_what_crossq_can_t_be_is_explained():
 # ------------------------------------------------------------------------------------------ actions
 
 
-def test_actions_speak_in_the_box_s_units():
+def test_actions_are_in_the_box_s_units():
     box = rl.Box(jnp.array([-2.0, 0.0]), jnp.array([2.0, 10.0]), (2,))
-    np.testing.assert_allclose(actors.scaled(box, jnp.array([-1.0, 0.5])), [-2.0, 7.5])
+    np.testing.assert_allclose(actors.from_unit(box, jnp.array([-1.0, 0.5])), [-2.0, 7.5])
     np.testing.assert_allclose(
-        actors.unscaled(box, jnp.array([[1.0, 5.0], [9.0, -1.0]])), [[0.5, 0.0], [1.0, -1.0]]
+        actors.to_unit(box, jnp.array([[1.0, 5.0], [9.0, -1.0]])), [[0.5, 0.0], [1.0, -1.0]]
     )
     out = {"loc": jnp.array([0.3, -0.2]), "spread": jnp.zeros(2)}
     for actor in (Squashed(), Deterministic(noise=5.0)):
-        assert actor.mode(box, out) == pytest.approx(actors.scaled(box, jnp.tanh(out["loc"])))
-        drawn = jax.vmap(lambda key, actor=actor: actor.explore(actor.draw(key, out), box, out))(
-            jax.random.split(jax.random.key(0), 200)
-        )
+        assert actor.mode(box, out) == pytest.approx(actors.from_unit(box, jnp.tanh(out["loc"])))
+        drawn = jax.vmap(
+            lambda key, actor=actor: actor.explore(actor.sample_noise(key, out), box, out)
+        )(jax.random.split(jax.random.key(0), 200))
         assert ((drawn >= box.low[None]) & (drawn <= box.high[None])).all()
         assert (drawn.std(0) > jnp.array([0.5, 1.0])).all()
 
 
-def test_a_spread_outside_its_ends_is_led_back_and_no_further():
-    """A clip's slope is 0 there: a policy too wide stayed so, and its mean fled to the edge of the
-    box instead.
-    """
+def test_a_clipped_log_std_has_a_gradient_inwards_only():
+    """The gradient of a plain clip is 0 outside its range: a policy too wide would stay so."""
     apply_gradients = lambda x, aim: (
-        x - 0.5 * jax.grad(lambda x: (actors.held(x, -2.0, 0.5) - aim) ** 2)(x)
+        x - 0.5 * jax.grad(lambda x: (actors.clip_keep_inward_gradient(x, -2.0, 0.5) - aim) ** 2)(x)
     )
     for x, aim, expected in (
         (0.0, 9.0, 9.0),
@@ -491,45 +524,48 @@ def test_a_spread_outside_its_ends_is_led_back_and_no_further():
         (-4.0, -9.0, -4.0),
     ):
         assert float(apply_gradients(x, aim)) == expected
-    held = lambda low, high: actors.held(jnp.array([-4.0, 0.0, 3.0, 5.0]), low, high)
-    np.testing.assert_array_equal(held(-2.0, 0.5), [-2.0, 0.0, 0.5, 0.5])
-    assert jax.grad(lambda ends: held(*ends).sum())((-2.0, 0.5)) == (1.0, 2.0)
+    clipped = lambda low, high: actors.clip_keep_inward_gradient(
+        jnp.array([-4.0, 0.0, 3.0, 5.0]), low, high
+    )
+    np.testing.assert_array_equal(clipped(-2.0, 0.5), [-2.0, 0.0, 0.5, 0.5])
+    assert jax.grad(lambda ends: clipped(*ends).sum())((-2.0, 0.5)) == (1.0, 2.0)
 
 
-def test_a_policy_begins_as_wide_wherever_it_looks():
+def test_the_initial_standard_deviation_is_the_same_everywhere():
     learner, env = rl.sac(**SOFT).learner, LESSONS["aim"]
-    params = learner.init(jax.random.key(0), env, jnp.zeros(1)).params
+    params = learner.init(jax.random.key(0), env.action_space, jnp.zeros(1)).params
     for obs in (-3.0, 3.0):
-        assert float(look(learner, env, params, obs)["spread"][0, 0, 0]) == pytest.approx(
+        assert float(forward(learner, env, params, obs)["spread"][0, 0, 0]) == pytest.approx(
             0.0, abs=0.2
         )
 
 
-def test_noise_with_inertia_lasts_and_is_as_large_as_without():
-    """An autoregressive process of variance 1, which starts anew with each episode; what is judged
-    knows none of it.
-    """
+def test_correlated_noise_has_variance_1():
+    """An autoregressive process, which restarts with each episode; evaluation is without noise."""
     noise_correlation, num = 0.8, 4000
     algo = rl.td3(**SLOW, noise_correlation=noise_correlation, noise=0.05)
-    env, learnt, _ = begun(algo)
+    env, state, _ = initial(algo)
     learner, obs = algo.learner, jnp.zeros(1)
-    start = learner.start(env)
+    first = learner.initial_rnn_state(env.action_space)
 
-    def live(key):
-        def step(memory, i):
-            memory, action = learner.explore(
-                jax.random.fold_in(key, i), env, learnt.params, memory, obs, CLOCK
+    def run(key):
+        def step(rnn_state, i):
+            rnn_state, action, _ = learner.explore(
+                jax.random.fold_in(key, i), env, state.params, start_at(obs, rnn_state), CLOCK
             )
-            return memory, action[0]
+            return rnn_state, action[0]
 
-        return jax.lax.scan(step, start, jnp.arange(num))[1]
+        return jax.lax.scan(step, first, jnp.arange(num))[1]
 
-    noise = np.asarray(jax.jit(live)(jax.random.key(0)))[50:] / 0.05
+    noise = np.asarray(jax.jit(run)(jax.random.key(0)))[50:] / 0.05
     assert noise.std() == pytest.approx(1.0, abs=0.1)
     assert np.corrcoef(noise[1:], noise[:-1])[0, 1] == pytest.approx(noise_correlation, abs=0.03)
-    far = {"memory": (), "noise": jnp.full(1, 9.0)}
+    far = {"rnn_state": (), "noise": jnp.full(1, 9.0)}
     np.testing.assert_array_equal(
-        *(learner.act(jax.random.key(0), env, learnt.params, x, obs)[1] for x in (start, far))
+        *(
+            learner.act(jax.random.key(0), env, state.params, start_at(obs, x))[1]
+            for x in (first, far)
+        )
     )
     recurrent = rl.sac(
         **SOFT, memory=Sum(), burn_in=1, sequence=2, noise_correlation=noise_correlation
@@ -540,7 +576,7 @@ def test_noise_with_inertia_lasts_and_is_as_large_as_without():
         rl.sac_discrete(noise_correlation=0.5).init(jax.random.key(0), env_of(rl.sac_discrete()))
 
 
-def test_smoothing_noise_is_clipped_twice():
+def test_target_noise_is_clipped_twice():
     out = {"loc": jnp.full((4000, 1), 1.0)}
     action = (
         Deterministic(target_noise=0.2, target_noise_clip=0.3)
@@ -556,7 +592,7 @@ def test_smoothing_noise_is_clipped_twice():
     )
 
 
-def test_images_and_masks_are_seen():
+def test_images_and_masks_are_read():
     """A convolution reads the image alone and the action joins it; a mask is the policy's
     business.
     """
@@ -568,14 +604,14 @@ def test_images_and_masks_are_seen():
         rows(LESSONS["aim"], 2), obs=jax.random.normal(jax.random.key(1), (2, 1, 6, 6, 1))
     )
     near, far = (
-        critics.look(critic, params, batch, x * jnp.ones((2, 1, 3)))["q"] for x in (0.0, 1.0)
+        critics.q_values(critic, params, batch, x * jnp.ones((2, 1, 3)))["q"] for x in (0.0, 1.0)
     )
     assert near.shape == (2, 2, 1, 1)
     assert not jnp.allclose(near, far)
     masked = rl.Masked(jnp.ones(3), jnp.array([False, True]))
     learner, env = rl.sac_discrete(**SOFT).learner, env_of(rl.sac_discrete())
-    params = learner.init(jax.random.key(0), env, masked).params
-    draw = lambda key: learner.explore(key, env, params, (), masked, CLOCK)[1]
+    params = learner.init(jax.random.key(0), env.action_space, masked).params
+    draw = lambda key: learner.explore(key, env, params, start_at(masked, ()), CLOCK)[1]
     assert (jax.vmap(draw)(jax.random.split(jax.random.key(0), 50)) == 1).all()
 
 

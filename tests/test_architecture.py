@@ -1,5 +1,5 @@
-"""The shape of the code: imports point down, each library is imported in one place, files are short,
-words are plain.
+"""The shape of the code: imports point down, each library is imported in one place, files are
+short, words are plain.
 
 Each rule is one test that lists all offenders.
 """

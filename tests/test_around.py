@@ -14,15 +14,15 @@ from probes import Choice, Choices
 import jaxrl as rl
 from jaxrl import meta, tuning
 from jaxrl.algorithms.rewarded import Rewarded, RewardModel
-from jaxrl.symbolic import LossProgram
-from jaxrl.tree import pytree, put
+from jaxrl.symbolic import ValueProgram
+from jaxrl.tree import put, pytree
 
 LEARNER = rl.ppo(
     network=rl.MLP((4,)), num_envs=2, num_steps=4, epochs=1, minibatches=1, schedule=rl.Constant()
 )
 INNER = rl.InnerLoop(LEARNER, meta_params=("entropy_weight",), lifetime=(2, 3), episodes=2)
 GREEDY_Q = rl.OnPolicy(
-    rule=rl.TD(LossProgram.td()),
+    rule=rl.TD(ValueProgram.of("(at(values, action) - reward) ** 2")),
     network=rl.MLP((4,)),
     num_envs=2,
     num_steps=4,

@@ -8,16 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
+from members import TINY
 
 import envs
 import jaxrl as rl
 from jaxrl.cli import arguments
-from jaxrl.sweep import grid, static, store
+from jaxrl.sweep import grid, static_axes, store
 
-SMALL = dict(network=rl.MLP((4,)), num_envs=2, num_steps=4, minibatches=1, epochs=1)
-TRAINING = rl.Training(
-    rl.ppo(**SMALL), envs.make("Catch", rows=3, columns=3), 32, evals=2, episodes=0
-)
 SEEDS = {"seed": jnp.arange(2)}
 PAIRS = {"lr": [1e-3, 1e-2], "gamma": [0.9, 0.99]}
 quiet = functools.partial(rl.sweep, progress=False)
@@ -38,7 +35,7 @@ def powers(x, num_terms, kind="even"):
 # ------------------------------------------------------------------------------------- any function
 
 
-def test_a_function_that_is_no_agent():
+def test_any_function_is_swept():
     results = quiet(area, {"width": jnp.array([1.0, 2.0]), "height": jnp.array([3.0, 4.0, 5.0])})
     np.testing.assert_array_equal(results["area"], [[3, 4, 5], [6, 8, 10]])
     assert results["sides"].sel(width=2, height=5).values.tolist() == [2, 5]
@@ -84,22 +81,22 @@ def test_zipped_names_change_together(tmp_path):
 def test_a_training_is_swept_along_a_zipped_axis_and_resumed(tmp_path):
     over = {"setting": rl.zipped(**PAIRS, goal_key=jax.random.split(jax.random.key(0), 2)), **SEEDS}
     with pytest.raises(ValueError, match="no field 'goal_key'"):
-        quiet(TRAINING, over)
+        quiet(TINY, over)
     over = {"setting": rl.zipped(**PAIRS), **SEEDS}
-    training, _ = grid.bind(TRAINING, grid.Grid(over))({"lr": 0.1, "gamma": 0.2, "seed": 3})
+    training, _ = grid.bind(TINY, grid.Grid(over))({"lr": 0.1, "gamma": 0.2, "seed": 3}, TINY)
     assert (training.algo.lr, training.algo.rule.gamma) == (0.1, 0.2)
-    results = quiet(TRAINING, over, folder=tmp_path / "x")
+    results = quiet(TINY, over, folder=tmp_path / "x")
     assert results["loss"].dims == ("setting", "seed", "step")
     assert (results["loss"].isel(setting=0) != results["loss"].isel(setting=1)).any()
     record = store.read_record(tmp_path / "x")
     assert {
-        name: float(x) for name, x in grid.point_from_record(record, 3).items()
+        name: float(x) for name, x in grid.config_from_record(record, 3, None).items()
     } == pytest.approx({"lr": 1e-2, "gamma": 0.99, "seed": 1})
     policy = rl.policy(tmp_path / "x", setting=1, seed=0)
     assert float(policy.training.algo.rule.gamma) == pytest.approx(0.99)
     with pytest.raises(ValueError, match=r"axes\.setting\.zipped\.gamma"):
         quiet(
-            TRAINING,
+            TINY,
             over | {"setting": rl.zipped(**PAIRS | {"gamma": [0.9, 0.5]})},
             folder=tmp_path / "x",
         )
@@ -139,9 +136,9 @@ def test_zipped_values_that_are_no_numbers_have_no_coordinate():
         (lambda: {"s": rl.zipped(num_envs=[2, 4])}, r"static=\{'num_envs': \(2, 4\)\}"),
     ],
 )
-def test_what_can_t_be_zipped_is_explained(make, message):
+def test_wrong_zipped_axes_are_explained(make, message):
     with pytest.raises((ValueError, TypeError), match=message):
-        quiet(TRAINING, {**make(), **SEEDS})
+        quiet(TINY, {**make(), **SEEDS})
     with pytest.raises(ValueError, match=r"takes no 'lr', which is swept"):
         quiet(area, {"s": rl.zipped(**PAIRS)})
 
@@ -169,7 +166,7 @@ def test_a_training_has_static_axes_and_steps_of_their_own(tmp_path):
         {"num_envs": (2, 3), "network": (rl.MLP((4,)),)},
     )
     reports = []
-    results = rl.sweep(TRAINING, over, static=axes, folder=tmp_path / "x", progress=reports.append)
+    results = rl.sweep(TINY, over, static=axes, folder=tmp_path / "x", progress=reports.append)
     assert results["loss"].dims == ("num_envs", "network", "lr", "seed", "step")
     assert results["num_envs"].values.tolist() == [2, 3]
     assert results["network"].values.tolist() == ["MLP((4,))"]
@@ -181,7 +178,7 @@ def test_a_training_has_static_axes_and_steps_of_their_own(tmp_path):
     assert {report.members for report in reports} == {8}
     assert reports[-1].done == 8
     assert reports[-1].fraction == pytest.approx(1.0)
-    assert reports[-1].fresh == pytest.approx(1.0)
+    assert reports[-1].done_now == pytest.approx(1.0)
     # a folder whose groups are sweeps
     xr.testing.assert_identical(results, rl.load(tmp_path / "x"))
     group = rl.load(tmp_path / "x" / "static" / "001")
@@ -193,28 +190,28 @@ def test_a_training_has_static_axes_and_steps_of_their_own(tmp_path):
     assert set(best) == {"num_envs", "network", "lr", "seed"}
     policy = rl.policy(tmp_path / "x", **best)
     assert policy.training.algo.num_envs == best["num_envs"]
-    assert static.short(policy.training.algo.network) == best["network"]
+    assert static_axes.short(policy.training.algo.network) == best["network"]
     with pytest.raises(ValueError, match="num_envs=5 was not swept"):
         rl.policy(tmp_path / "x", **best | {"num_envs": 5})
     # which only the same call goes on with, one at a time
     held = store.Store(tmp_path / "x", store.read_record(tmp_path / "x"))
     with pytest.raises(BlockingIOError, match="in use"):
-        quiet(TRAINING, over, static=axes, folder=tmp_path / "x")
+        quiet(TINY, over, static=axes, folder=tmp_path / "x")
     held.close()
     with pytest.raises(
         ValueError, match=r"another sweep.*\n  static\.num_envs: \[2, 3\] there, \[2, 4\] here"
     ):
-        quiet(TRAINING, over, static=axes | {"num_envs": (2, 4)}, folder=tmp_path / "x")
+        quiet(TINY, over, static=axes | {"num_envs": (2, 4)}, folder=tmp_path / "x")
     with pytest.raises(ValueError, match=r"static\.network: .* there, absent here"):
-        quiet(TRAINING, over, static={"num_envs": (2, 3)}, folder=tmp_path / "x")
+        quiet(TINY, over, static={"num_envs": (2, 3)}, folder=tmp_path / "x")
     with pytest.raises(ValueError, match=r"static: .* there, absent here"):
-        quiet(TRAINING, over, folder=tmp_path / "x")
+        quiet(TINY, over, folder=tmp_path / "x")
     with pytest.raises(ValueError, match=r"axes\.lr"):
-        quiet(TRAINING, {"lr": jnp.array([1.0, 2.0]), **SEEDS}, static=axes, folder=tmp_path / "x")
-    xr.testing.assert_equal(results, quiet(TRAINING, over, static=axes, folder=tmp_path / "x"))
+        quiet(TINY, {"lr": jnp.array([1.0, 2.0]), **SEEDS}, static=axes, folder=tmp_path / "x")
+    xr.testing.assert_equal(results, quiet(TINY, over, static=axes, folder=tmp_path / "x"))
 
 
-def test_a_stopped_sweep_of_groups_goes_on(tmp_path):
+def test_a_stopped_sweep_of_groups_resumes(tmp_path):
     over, axes = {"x": jnp.arange(3.0)}, {"num_terms": (2, 1), "kind": ("odd",)}
     whole = quiet(powers, over, static=axes, chunk=2)
 
@@ -241,7 +238,7 @@ def test_a_stopped_sweep_of_groups_goes_on(tmp_path):
     xr.testing.assert_equal(rl.load(tmp_path / "x"), whole)
 
 
-def test_what_is_not_begun_is_nan_and_groups_differ_in_kind():
+def test_groups_that_have_not_started_are_nan_and_groups_differ_in_outputs():
     run = lambda x, n: {"y": x} if n < 2 else {"y": jnp.stack([x, x]), "only": jnp.int32(7)}
 
     def stop(report):
@@ -261,7 +258,7 @@ def test_what_is_not_begun_is_nan_and_groups_differ_in_kind():
     assert "2 of 4 members" in stopped.value.__notes__[-1]
 
 
-def test_curves_of_other_lengths_stand_at_their_own_steps():
+def test_curves_of_other_lengths_are_at_their_own_steps():
     run = lambda x, every: {
         "step": jnp.arange(every, 13, every),
         "y": x * jnp.arange(every, 13, every),
@@ -274,11 +271,11 @@ def test_curves_of_other_lengths_stand_at_their_own_steps():
 
 def test_every_group_is_checked_before_the_first_starts(tmp_path):
     bad = {"num_envs": (2, 3), "minibatches": (1, 4)}
-    with pytest.raises(ValueError, match=r"minibatches=4 does not divide") as told:
-        quiet(rl.tree.put(TRAINING, {"num_steps": 5}), SEEDS, static=bad, folder=tmp_path / "x")
-    assert "num_envs=2, minibatches=4" in told.value.__notes__[0]
+    with pytest.raises(ValueError, match=r"minibatches=4 does not divide") as raised:
+        quiet(rl.tree.put(TINY, {"num_steps": 5}), SEEDS, static=bad, folder=tmp_path / "x")
+    assert "num_envs=2, minibatches=4" in raised.value.__notes__[0]
     with pytest.raises(ValueError, match="evals"):
-        quiet(TRAINING, SEEDS, static={"num_envs": (2, 32)}, folder=tmp_path / "x")
+        quiet(TINY, SEEDS, static={"num_envs": (2, 32)}, folder=tmp_path / "x")
     with pytest.raises(ValueError, match="odd"):
         quiet(
             lambda x, n: {"y": x} if n == 1 else fail("odd"),
@@ -287,8 +284,8 @@ def test_every_group_is_checked_before_the_first_starts(tmp_path):
             folder=tmp_path / "x",
         )
     assert not (tmp_path / "x").exists()
-    together = static.replace_fields(
-        rl.tree.put(TRAINING, {"minibatches": 4}), {"num_envs": 9, "minibatches": 3}
+    together = static_axes.replace_fields(
+        rl.tree.put(TINY, {"minibatches": 4}), {"num_envs": 9, "minibatches": 3}
     )
     assert (together.algo.num_envs, together.algo.minibatches) == (9, 3)
 
@@ -312,9 +309,9 @@ def fail(message):
         ("num_envs", "not a dictionary"),
     ],
 )
-def test_static_axes_that_can_t_be_are_explained(axes, message):
+def test_wrong_static_axes_are_explained(axes, message):
     with pytest.raises((ValueError, TypeError), match=message):
-        quiet(TRAINING, SEEDS, static=axes)
+        quiet(TINY, SEEDS, static=axes)
 
 
 def test_a_function_s_static_names_are_its_parameters():
@@ -328,11 +325,11 @@ def test_a_function_s_static_names_are_its_parameters():
         TypeError,
         match=r"rl\.sweep\(training, \{'seed': \.\.\.\}, static=\{'num_envs': \(2, 4\)\}\)",
     ):
-        quiet(TRAINING, SEEDS | {"num_envs": jnp.array([2, 4])})
+        quiet(TINY, SEEDS | {"num_envs": jnp.array([2, 4])})
 
 
 def test_static_values_are_labelled_shortly():
-    label = lambda *values: static.label(values).tolist()
+    label = lambda *values: static_axes.label(values).tolist()
     assert label(16, 64) == [16, 64]
     assert label(1, 0.5) == [1.0, 0.5]
     assert label(True, False) == [True, False]
@@ -343,10 +340,10 @@ def test_static_values_are_labelled_shortly():
     ]
     assert label(jnp.tanh, jnp.tanh) == ["tanh #1", "tanh #2"]
     assert label(rl.MLP((4,), shared=True)) == ["MLP((4,), shared=True)"]
-    assert len(label(envs.make("CartPole-v1"))[0]) <= static.LONGEST
+    assert len(label(envs.make("CartPole-v1"))[0]) <= static_axes.MAX_LABEL
 
 
-def test_worlds_of_other_shapes_are_a_static_axis_with_labels(tmp_path):
+def test_environments_of_other_shapes_are_a_static_axis_with_labels(tmp_path):
     worlds = {"small": envs.make("Catch", rows=3), "large": envs.make("Catch", rows=5)}
     run = lambda env, on, seed: {"rows": env.reset(jax.random.key(seed))[1].sum(1) * on}
     results = quiet(run, SEEDS, static={"env": worlds, "on": [True]}, folder=tmp_path / "x")
@@ -359,17 +356,17 @@ def test_worlds_of_other_shapes_are_a_static_axis_with_labels(tmp_path):
     )
     assert json.loads(results.attrs["static"])["on"] == [True]
     xr.testing.assert_identical(results, rl.load(tmp_path / "x"))
-    found = static.combine(TRAINING, {"env": worlds}, grid.Grid(SEEDS))
+    found = static_axes.combine(TINY, {"env": worlds}, grid.Grid(SEEDS))
     assert [run.env.rows for run in found.runs] == [3, 5]
     assert found.names == ["env=small", "env=large"]
 
 
 def test_counts_on_the_command_line_are_static_axes():
-    asked = arguments.options("ppo", rl.ppo)(
+    config = arguments.options("ppo", rl.ppo)(
         env="Catch", num_envs=(16, 64), epochs=(1,), lr=(1e-3, 1e-2), seeds=3
     )
-    training, axes = arguments.training_of(asked, rl.ppo)
-    assert arguments.counts_of(asked, rl.ppo) == {"num_envs": (16, 64)}
+    training, axes = arguments.training_of(config, rl.ppo)
+    assert arguments.counts_of(config, rl.ppo) == {"num_envs": (16, 64)}
     assert (training.algo.num_envs, training.algo.epochs) == (16, 1)
     assert {name: len(values) for name, values in axes.items()} == {"lr": 2, "seed": 3}
-    assert arguments.num_members(asked) == 6
+    assert arguments.num_members(config) == 6

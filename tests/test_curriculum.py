@@ -197,7 +197,7 @@ def test_a_stopped_curriculum_goes_on_bit_for_bit(tmp_path):
 def test_errors_come_before_compiling():
     with pytest.raises(ValueError, match="write capacity=32"):
         REPLAY.draw(jax.random.key(0), LevelReplay(capacity=2).init(Worths()), Worths(), 8)
-    with pytest.raises(TypeError, match="in slot of one environment"):
+    with pytest.raises(TypeError, match="in place of one environment"):
         CURRICULUM.init(jax.random.key(0), Pay(jnp.ones(())))
     pieces = rl.meta.PersistentEvolution(CURRICULUM.evolution.inner, unroll=1)
     with pytest.raises(TypeError, match="PersistentEvolution samples levels"):

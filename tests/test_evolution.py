@@ -171,7 +171,7 @@ def test_a_learner_that_can_not_learn_evolves_a_learning_rate(whole):
         "best_fitness",
     } <= set(kept)
     assert not {"length", "episodes"} & set(kept)  # a generation is no episode
-    np.testing.assert_array_equal(kept["eval_step"], [4, 8, 12])  # selection tasks
+    np.testing.assert_array_equal(kept["eval_step"][0], [4, 8, 12])  # selection tasks
     found = rl.agent(folder, TRAINING, kept="best", seed=0)
     score = jax.jit(lambda params: INNER.evaluate(Choices(), params, 4).mean())(found)
     np.testing.assert_allclose(score, kept["best_evaluation"].values[0], rtol=1e-5)
@@ -208,7 +208,7 @@ def tuning(name):
 def test_errors_come_before_compiling():
     with pytest.raises(ValueError, match="no field 'wieghts'"):
         rl.sweep(replace(TRAINING, algo=tuning("wieghts")), {"seed": SEEDS}, progress=False)
-    with pytest.raises(TypeError, match=r"Evolution trains on a dist.* one environment, Choice"):
+    with pytest.raises(TypeError, match="in place of one environment"):
         rl.sweep(replace(TRAINING, env=Choice()), {"seed": SEEDS}, progress=False)
     with pytest.raises(TypeError, match=r"normalize_advantage.* is bool"):
         rl.sweep(replace(TRAINING, algo=tuning("rule")), {"seed": SEEDS}, progress=False)
@@ -245,5 +245,5 @@ def test_errors_come_before_compiling():
 )
 def test_counts_that_can_do_nothing_are_refused(kind, counts):
     (name,) = counts
-    with pytest.raises(ValueError, match=rf"{name}=.* write "):
+    with pytest.raises(ValueError, match=rf"{name}=.* write"):
         kind(**counts)

@@ -15,38 +15,52 @@ import jaxrl as rl
 
 ROOT = pathlib.Path(__file__).parent.parent
 SMOKE = {
-    "bootstrapped_entropy": "--period 7 --periods 2 --rows 1 --seeds 2 --meta-lrs 0.01 --fixed 0.3 "
-    "--runs {out}/runs --folder {out}",
-    "disco103_on_catch": "--weights none --folder {out}",  # which is skipped; its rule is in test_disco.py
-    "discover_lpo": "--generations 2 --evals 1 --seeds 2 --population 4 --updates 2 --selection-levels 2 --test-levels 4 "
-    "--settings 1 --width 4 --runs {out}/runs --folder {out}",
-    "discover_symbolic": "--generations 2 --evals 1 --seeds 2 --population 4 --children 2 --levels 1 --updates 2 "
-    "--selection-levels 2 --test-levels 4 --runs {out}/runs --folder {out}",
-    "discover_ta_lpg": "--generations 1 --evals 1 --seeds 2 --population 4 --lifetime 2 3 --test-lifetimes 3 --size 4 "
-    "--selection-levels 2 --test-levels 4 --runs {out}/runs --folder {out}",
-    "discover_ta_lpo": "--generations 1 --evals 1 --seeds 2 --population 4 --lifetime 2 3 --test-lifetimes 3 --rates 1 "
-    "--clips 1 --width 4 --selection-levels 2 --test-levels 4 --runs {out}/runs --folder {out}",
-    "early_stopping": "--settings 10 --seeds 1 --steps 10240 --orders 2 --quantiles 0.5 --folder {out}",
+    "bootstrapped_entropy": "--period 7 --periods 2 --rows 1 --seeds 2 --meta-lrs "
+    "0.01 --fixed 0.3 --runs "
+    "{out}/runs --folder {out}",
+    # which is skipped without the weights; its rule is in test_disco.py
+    "disco103_on_catch": "--weights none --folder {out}",
+    "discover_lpo": "--generations 2 --evals 1 --seeds 2 --population 4 --updates 2 "
+    "--selection-levels 2 "
+    "--test-levels 4 --settings 1 --width 4 --runs {out}/runs --folder {out}",
+    "discover_symbolic": "--generations 2 --evals 1 --seeds 2 --population 4 "
+    "--children 2 --levels 1 --updates "
+    "2 --selection-levels 2 --test-levels 4 --runs {out}/runs --folder {out}",
+    "discover_ta_lpg": "--generations 1 --evals 1 --seeds 2 --population 4 "
+    "--lifetime 2 3 --test-lifetimes 3 "
+    "--size 4 --selection-levels 2 --test-levels 4 --runs {out}/runs --folder {out}",
+    "discover_ta_lpo": "--generations 1 --evals 1 --seeds 2 --population 4 "
+    "--lifetime 2 3 --test-lifetimes 3 "
+    "--rates 1 --clips 1 --width 4 --selection-levels 2 --test-levels 4 --runs {out}/runs "
+    "--folder {out}",
+    "early_stopping": "--settings 10 --seeds 1 --steps 10240 --orders 2 --quantiles "
+    "0.5 --folder {out}",
     # on as many test levels as Adam is tuned on, which is one program
-    "learned_optimizer": "--generations 2 --evals 1 --seeds 2 --population 4 --updates 2 --selection-levels 2 "
+    "learned_optimizer": "--generations 2 --evals 1 --seeds 2 --population 4 "
+    "--updates 2 --selection-levels 2 "
     "--test-levels 10 --settings 1 --width 4 --runs {out}/runs --folder {out}",
     "memory_speed": "--lengths 4 --batches 1 --sizes 4 --rounds 1 --calls 1 --folder {out}",
     "ppo_classic": "--tasks CartPole-v1 --seeds 2 --scale 0.05 --folder {out}",
     "replay_speed": "--capacities 64 --seeds 2 --batch-size 8 --steps 4 --repeats 1 --folder {out}",
-    "scaling": "--updates 1 2 3 4 5 --steps 1200 1200 1200 1200 1200 --scores -2000 -9 --seeds 5 --width 4 "
-    "--runs {out}/runs --folder {out}",
+    "scaling": "--updates 1 2 3 4 5 --steps 1200 1200 1200 1200 1200 --scores -2000 -9 --seeds 5 "
+    "--width 4 --runs {out}/runs --folder {out}",
     "report_speed": "--seeds 6 --rates 2 --rounds 1 --folder {out}",
-    # of three agents and levels: with two or four, LLVM can't select an instruction at XLA's optimisation levels 0 and 1
-    "schedules": "--generations 1 --evals 1 --seeds 1 --population 4 --meta-lrs 0.01 --num-agents 3 --num-updates 2 "
-    "--lifetime 2 3 --test-lifetimes 3 --selection-levels 3 --test-levels 3 --settings 1 --runs {out}/runs --folder {out}",
-    "speed": "--help",  # its own small run is in test_speed.py
-    "which": "--help",  # its own small run is in test_abilities.py
+    # of three agents and levels: with two or four, LLVM can't select an instruction at XLA's
+    # optimisation levels 0 and 1
+    "schedules": "--generations 1 --evals 1 --seeds 1 --population 4 --meta-lrs 0.01 "
+    "--num-agents 3 "
+    "--num-updates 2 --lifetime 2 3 --test-lifetimes 3 --selection-levels 3 --test-levels "
+    "3 --settings 1 --runs {out}/runs --folder {out}",
+    # its own small run is in test_speed.py
+    "speed": "--help",
+    # its own small run is in test_abilities.py
+    "which": "--help",
     "stats_speed": "--seeds 8 --tasks 2 --resamples 20 --rounds 1 --folder {out}",
     "streams": "--streams 1 2 --steps 640 --algorithms stream_q --folder {out}",
     "sweep_speed": "--steps 5120 --rates 1 --seeds 2 --repeats 1 --ways sweep --folder {out}",
     "transfer": "--rules symbolic_td --kinds grid --levels 2 --updates 2 --folder {out}",
-    "tuners": "--tasks Catch --tuners random halving --repetitions 2 --num-runs 3 --seeds 2 --test-seeds 2 --updates 9 "
-    "--runs {out}/runs --folder {out}",
+    "tuners": "--tasks Catch --tuners random halving --repetitions 2 --num-runs 3 --seeds 2 "
+    "--test-seeds 2 --updates 9 --runs {out}/runs --folder {out}",
 }
 ALWAYS = {
     "ppo_classic",

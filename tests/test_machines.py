@@ -18,13 +18,14 @@ CODE = textwrap.dedent("""
     rl.distributed(f"localhost:{port}", 2, me)
     assert rl.use_all_cores(1) == 1
     from test_resume import run
-    def tell(report):
+    def show(report):
         print(report.done, flush=True)
         if me == 1 and "lost" in sys.argv and report.done == 0 and report.fraction > 0.05:
             time.sleep(0.3)
-            os._exit(9)  # as a machine that is lost: it says good-bye to nobody
+            os._exit(9)  # as a machine that is lost
     try:
-        results = run(pathlib.Path(folder), progress=tell, **({"chunk": None} if "together" in sys.argv else {}))
+        words = {"chunk": None} if "together" in sys.argv else {}
+        results = run(pathlib.Path(folder), progress=show, **words)
     except (ValueError, RuntimeError, OSError) as error:
         sys.exit(str(error))
     print("members", int(results["loss"].isel(step=-1).notnull().sum()))
@@ -41,18 +42,18 @@ def start(folder, *how):
 
 
 def ended(processes):
-    told = []
+    shown = []
     for process in processes:
         out, err = process.communicate(timeout=240)
-        told.append(out)
+        shown.append(out)
         assert process.returncode == 0, err[-3000:]
-    return told
+    return shown
 
 
 def test_two_processes_make_the_dataset_of_one(tmp_path):
     alone = run(tmp_path / "alone")
-    told = ended(start(tmp_path / "x"))
-    assert [text.splitlines()[-1] for text in told] == ["members 6", "members 6"]
+    shown = ended(start(tmp_path / "x"))
+    assert [text.splitlines()[-1] for text in shown] == ["members 6", "members 6"]
     assert same_members(tmp_path / "x", tmp_path / "alone") == 3
     xr.testing.assert_equal(
         xr.load_dataset(tmp_path / "x" / "results.nc", engine="h5netcdf"), alone
@@ -60,7 +61,7 @@ def test_two_processes_make_the_dataset_of_one(tmp_path):
 
 
 @pytest.mark.rotate
-def test_one_that_is_lost_is_made_up_for_by_the_next_call(tmp_path):
+def test_the_next_call_runs_the_chunks_of_a_lost_process(tmp_path):
     run(tmp_path / "alone")
     processes = start(tmp_path / "x", "lost")
     processes[1].communicate(timeout=240)
@@ -78,9 +79,9 @@ def test_one_that_is_lost_is_made_up_for_by_the_next_call(tmp_path):
 
 
 @pytest.mark.rotate
-def test_processes_agree_on_a_width_that_nobody_gave(tmp_path):
-    told = ended(start(tmp_path / "x", "together"))
-    assert [text.splitlines()[-1] for text in told] == ["members 6", "members 6"]
+def test_processes_agree_on_a_width(tmp_path):
+    shown = ended(start(tmp_path / "x", "together"))
+    assert [text.splitlines()[-1] for text in shown] == ["members 6", "members 6"]
     assert len(list(tmp_path.glob("x/members/*.npz"))) == 1
 
 

@@ -136,7 +136,9 @@ def test_what_has_no_gradient_is_named():
         num_updates=1,
     )
     state = jax.eval_shape(unknown.init, key, Choices())
-    with pytest.raises(ValueError, match="no 'enthropy' to regularise; the nearest are entropy"):
+    with pytest.raises(
+        ValueError, match="no metric 'enthropy' to regularise; the nearest are entropy"
+    ):
         jax.eval_shape(unknown.update, key, Choices(), state)
 
 

@@ -20,8 +20,9 @@ SMOKE = {
     "4_sweeps_that_survive": "steps, seeds = 10_240, 2",
     "5_new_algorithm": "steps, seeds = 10_240, 4",
     "6_statistics": "seeds, steps, studies, few = 30, 5_120, 20, (3, 5)",
-    "7_tuning": "updates, lives, seeds, test_seeds, repetitions = 9, 4, 2, 2, 2",
-    "8_discover_an_objective": "generations, rows, population, test_levels, seeds, steps = 2, 1, 4, 8, 2, 5_120",
+    "7_tuning": "updates, num_runs, seeds, test_seeds, repetitions = 9, 4, 2, 2, 2",
+    "8_discover_an_objective": "generations, rows, population = 2, 1, 4; "
+    "test_levels, seeds, steps = 8, 2, 5_120",
 }
 ALWAYS = {"3_new_env", "5_new_algorithm", "6_statistics"}  # the others rotate
 

@@ -1,6 +1,5 @@
-"""Counts that are traced: fewer epochs, shorter lives, normalisation on or off, in one program.
-
-Each equals its own.
+"""Traced counts: fewer epochs, shorter runs, normalisation on or off, all in one program; each is
+equal to the program that is compiled for it.
 """
 
 import dataclasses
@@ -18,14 +17,13 @@ SMALL = dict(network=rl.MLP((8,)), num_envs=2, num_steps=8, minibatches=2, lr=1e
 SEEDS = {"seed": jnp.arange(2)}
 
 
-def train(env, steps=16 * 8, evals=4, life=None, **fields):
+def train(env, steps=16 * 8, evals=4, **fields):
     return rl.Training(
         rl.ppo(**SMALL | {"epochs": 4} | fields),
         env,
         steps,
         evals=evals,
         episodes=0,
-        **(life or {}),
     )
 
 
@@ -53,35 +51,35 @@ def test_a_limit_of_epochs_is_as_many_epochs():
     assert not np.allclose(limited["loss"].sel(epoch_limit=1), limited["loss"].sel(epoch_limit=2))
 
 
-def test_a_member_that_stops_has_lived_a_shorter_life():
-    lives = quiet(
+def test_a_member_that_stops_equals_a_shorter_run():
+    runs = quiet(
         train(Choice()), {"stop_after": np.array([64.0, 70.0, 128.0, np.inf], np.float32)} | SEEDS
     )
     short = quiet(train(Choice(), steps=64, evals=2), SEEDS)
     for stop in (64, 70):  # an update that would end later is not begun
-        same = lives.sel(stop_after=stop).isel(step=slice(2))
+        same = runs.sel(stop_after=stop).isel(step=slice(2))
         for name in ("loss", "entropy", "return", "episodes"):
             np.testing.assert_allclose(same[name], short[name], rtol=2e-3, atol=1e-5, err_msg=name)
-        assert lives["loss"].sel(stop_after=stop).isel(step=slice(2, None)).isnull().all()
-        assert (lives["episodes"].sel(stop_after=stop).isel(step=slice(2, None)) == 0).all()
+        assert runs["loss"].sel(stop_after=stop).isel(step=slice(2, None)).isnull().all()
+        assert (runs["episodes"].sel(stop_after=stop).isel(step=slice(2, None)) == 0).all()
     whole = quiet(train(Choice()), SEEDS)
     for stop in (128, np.inf):
         np.testing.assert_allclose(
-            lives["loss"].isel(stop_after=-1 if stop > 128 else 2), whole["loss"], rtol=2e-3
+            runs["loss"].isel(stop_after=-1 if stop > 128 else 2), whole["loss"], rtol=2e-3
         )
 
 
-def test_one_that_stopped_stands_still(tmp_path):
+def test_a_stopped_member_does_not_change(tmp_path):
     training = train(Choice())
-    lives = {"stop_after": np.array([64.0, 128.0], np.float32)}
-    quiet(training, lives | {"seed": np.arange(1)}, folder=tmp_path / "x")
+    stops = {"stop_after": np.array([64.0, 128.0], np.float32)}
+    quiet(training, stops | {"seed": np.arange(1)}, folder=tmp_path / "x")
     short = quiet(
         train(Choice(), steps=64, evals=2), {"seed": np.arange(1)}, folder=tmp_path / "short"
     )
     assert short["loss"].notnull().all()
-    stopped = rl.policy(tmp_path / "x", training, stop_after=64).state.params
-    other = rl.policy(tmp_path / "x", training, stop_after=128).state.params
-    alone = rl.policy(tmp_path / "short", train(Choice(), steps=64, evals=2)).state.params
+    stopped = rl.policy(tmp_path / "x", training, stop_after=64).agent.params
+    other = rl.policy(tmp_path / "x", training, stop_after=128).agent.params
+    alone = rl.policy(tmp_path / "short", train(Choice(), steps=64, evals=2)).agent.params
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-5), stopped, alone
     )
@@ -111,7 +109,7 @@ def test_normalisation_on_and_off_is_an_axis():
     )
 
 
-def test_the_plan_states_what_is_thrown_away():
+def test_the_plan_states_the_padding():
     axes = {
         "epoch_limit": np.array([1.0, 4.0], np.float32),
         "stop_after": np.array([32.0, 128.0], np.float32),
@@ -126,19 +124,19 @@ def test_the_plan_states_what_is_thrown_away():
     assert short.padding == "25% of the learning, by stop_after below 128"
 
 
-def test_a_life_without_an_update_is_told_apart_from_a_bad_one():
-    lives = quiet(train(Choice()), {"stop_after": np.array([1.0, 128.0], np.float32)} | SEEDS)
-    assert lives["loss"].isel(stop_after=0).isnull().all()
-    assert not lives["diverged"].any()
-    assert pytest.approx(0.0) == float(lives["episodes"].isel(stop_after=0).sum())
+def test_a_run_without_an_update_is_nan():
+    runs = quiet(train(Choice()), {"stop_after": np.array([1.0, 128.0], np.float32)} | SEEDS)
+    assert runs["loss"].isel(stop_after=0).isnull().all()
+    assert not runs["diverged"].any()
+    assert pytest.approx(0.0) == float(runs["episodes"].isel(stop_after=0).sum())
 
 
 def test_the_best_member_may_be_one_that_stopped_early():
-    lives = quiet(
+    runs = quiet(
         train(Choice(), lr=0.1), {"stop_after": np.array([64.0, 80.0], np.float32)} | SEEDS
     )
-    assert lives["return"].isel(step=-1).isnull().all()
-    known = rl.best(lives)
+    assert runs["return"].isel(step=-1).isnull().all()
+    known = rl.best(runs)
     assert known["stop_after"] in (64.0, 80.0)
     with pytest.raises(ValueError, match="no member has a final"):
         rl.best(quiet(train(Choice()), {"stop_after": np.array([1.0], np.float32)} | SEEDS))

@@ -1,4 +1,4 @@
-"""`plan` and the memory that a sweep may take: what is foretold is what happens."""
+"""`plan`, and the memory that a sweep may take: predictions are what happens."""
 
 import dataclasses
 import subprocess
@@ -48,7 +48,7 @@ def test_several_processes_share_the_chunks(monkeypatch):
         rl.plan(TRAINING, AXES, processes=0)
 
 
-def test_a_plan_says_what_a_training_will_take(tmp_path):
+def test_a_plan_of_a_training(tmp_path):
     plan = rl.plan(TRAINING, AXES, chunk=4, folder=tmp_path / "x")
     assert (plan.members, plan.axes, plan.left) == (10, {"lr": 2, "seed": 5}, 10)
     assert (plan.chunk, plan.chunks, plan.devices, plan.programs) == (4, 3, 1, 2)
@@ -58,13 +58,13 @@ def test_a_plan_says_what_a_training_will_take(tmp_path):
     assert plan.compile_seconds > 0
     assert plan.member_bytes == plan.peak_bytes // 4
     assert 0 < plan.peak_bytes < plan.limit_bytes
-    assert not (tmp_path / "x").exists()  # it looks, and leaves nothing
+    assert not (tmp_path / "x").exists()  # nothing is written
     best = rl.plan(TRAINING, AXES, chunk=4, folder=tmp_path / "x", keep_best=True, probe=False)
-    learner = (best.folder_bytes - plan.folder_bytes) // 10  # the bytes of one policy
-    assert learner > 0
-    assert best.open_bytes - plan.open_bytes == 2 * 4 * learner
+    agent = (best.folder_bytes - plan.folder_bytes) // 10  # the bytes of one
+    assert agent > 0
+    assert best.open_bytes - plan.open_bytes == 2 * 4 * agent
     assert best.peak_bytes - plan.peak_bytes == pytest.approx(
-        4 * 3 * learner, abs=4
+        4 * 3 * agent, abs=4
     )  # old, new, and a checkpoint's
     assert "while a chunk runs" in str(plan)
     for said in ("10 = lr 2 x seed 5", "as given", "5.0%", "3,360", "steps/s"):
@@ -105,28 +105,31 @@ def test_a_plan_of_static_axes_is_that_of_each_combination_and_of_all(tmp_path):
     assert done.seconds == 0.0
 
 
-def test_the_time_of_a_function_is_unknown_and_it_says_what_to_do():
+def test_the_time_of_a_function_is_unknown():
     plan = rl.plan(square, {"a": jnp.arange(40.0), "b": jnp.arange(3.0)})
     assert (plan.steps, plan.total_steps, plan.eval_share, plan.seconds) == (None, None, None, None)
     assert "sweep a rl.Training" in str(plan)
-    assert plan.why.startswith("on a CPU speed gains from no more")
+    assert plan.chunk_reason.startswith("on a CPU speed gains from no more")
     assert plan.programs == 1
     assert plan.result_bytes == 120 * (1 + 12) * 4
     assert plan.chunk == quiet(square, {"a": jnp.arange(40.0), "b": jnp.arange(3.0)}).attrs["chunk"]
-    assert rl.plan(square, {"a": jnp.arange(2.0), "b": jnp.arange(3.0)}).why == "all members fit"
+    assert (
+        rl.plan(square, {"a": jnp.arange(2.0), "b": jnp.arange(3.0)}).chunk_reason
+        == "all members fit"
+    )
     with pytest.raises(ValueError, match="takes no 'c'"):
         rl.plan(square, {"a": jnp.arange(2.0), "c": jnp.arange(3.0)})
 
 
-def test_a_notebook_shows_a_table_whose_text_is_text():
+def test_the_table_of_a_notebook_escapes_text():
     plan = dataclasses.replace(
-        rl.plan(square, {"a": jnp.arange(2.0), "b": jnp.arange(3.0)}), why="<script> & co"
+        rl.plan(square, {"a": jnp.arange(2.0), "b": jnp.arange(3.0)}), chunk_reason="<script> & co"
     )
     assert "<td>6 members: &lt;script&gt; &amp; co</td>" in plan._repr_html_()
     assert plan._repr_html_().count("<tr>") == len(str(plan).splitlines())
 
 
-def test_the_command_line_plans_and_trains_nothing(tmp_path, monkeypatch, capsys):
+def test_the_command_line_plans_without_training(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(rl, "use_all_cores", lambda **words: 1)
     words = (
         "train ppo CartPole-v1 --seeds 3 --num-envs 2 --num-steps 8 --minibatches 2 "
@@ -136,26 +139,26 @@ def test_the_command_line_plans_and_trains_nothing(tmp_path, monkeypatch, capsys
     main(
         [*words.split(), "--evals", "2", "--plan", "--memory-limit", "2GB", "--folder", str(folder)]
     )
-    told = capsys.readouterr().out
-    assert "3 = seed 3" in told
-    assert "limit 2 GB" in told
+    shown = capsys.readouterr().out
+    assert "3 = seed 3" in shown
+    assert "limit 2 GB" in shown
     assert not folder.exists()
 
 
 # ------------------------------------------------------------------------------------------- memory
 
 
-def test_a_limit_makes_chunks_smaller_and_the_results_equal():
+def test_a_limit_makes_chunks_smaller_and_the_results_stay_equal():
     free = quiet(TRAINING, AXES)
     assert free.attrs["chunk"] == 10
     assert "halved" not in free.attrs
     each = rl.plan(TRAINING, AXES, probe=False).member_bytes
     limit = 4.5 * each
-    tight = quiet(TRAINING, AXES, memory=limit)
-    foretold = rl.plan(TRAINING, AXES, memory=limit, probe=False)
-    assert tight.attrs["chunk"] == foretold.chunk
-    assert foretold.chunk < 5
-    assert foretold.peak_bytes <= limit
+    tight = quiet(TRAINING, AXES, memory_limit=limit)
+    plan = rl.plan(TRAINING, AXES, memory_limit=limit, probe=False)
+    assert tight.attrs["chunk"] == plan.chunk
+    assert plan.chunk < 5
+    assert plan.peak_bytes <= limit
     for name in free:
         np.testing.assert_allclose(free[name], tight[name], rtol=1e-4, atol=1e-4, err_msg=str(name))
 
@@ -163,26 +166,26 @@ def test_a_limit_makes_chunks_smaller_and_the_results_equal():
 def test_a_plan_and_a_sweep_choose_the_same_chunk():
     wide = lambda seed: {"y": jnp.sort(jnp.sin(jnp.arange(10_000) + seed)).sum()}
     axes = {"seed": jnp.arange(12)}
-    plan = rl.plan(wide, axes, memory="300kB")
-    assert plan.why == "as many as fit 300 kB"
+    plan = rl.plan(wide, axes, memory_limit="300kB")
+    assert plan.chunk_reason == "as many as fit 300 kB"
     assert plan.limit_bytes == 300e3
     assert plan.peak_bytes <= plan.limit_bytes
     assert plan.chunk in range(2, 12)  # neither one member nor all: it was chosen
-    assert plan.chunk == quiet(wide, axes, memory="300kB").attrs["chunk"]
+    assert plan.chunk == quiet(wide, axes, memory_limit="300kB").attrs["chunk"]
 
 
 def test_a_chosen_chunk_beyond_the_limit_is_halved_before_it_runs(capsys):
     big = lambda seed: {"y": jnp.sort(jnp.sin(jnp.arange(100_000) + seed)).sum()}
     axes = {"seed": jnp.arange(8)}
-    tight = quiet(big, axes, chunk=8, memory="2.5MB")
+    tight = quiet(big, axes, chunk=8, memory_limit="2.5MB")
     assert tight.attrs["chunk"] < 8
     assert tight.attrs["halved"].startswith(f"8 to {tight.attrs['chunk']}: ")
     assert tight.attrs["halved"].endswith("do not fit 2.5 MB")
     assert "going on with" in capsys.readouterr().out
     np.testing.assert_allclose(tight["y"], quiet(big, axes)["y"], rtol=1e-4, atol=1e-4)
-    alone = rl.plan(big, axes, memory=1000)
+    alone = rl.plan(big, axes, memory_limit=1000)
     assert alone.chunk == 1
-    assert "one member a device needs" in alone.why
+    assert "one member a device needs" in alone.chunk_reason
 
 
 @pytest.mark.parametrize(
@@ -194,9 +197,9 @@ def test_amounts_of_memory(written, size):
 
 
 @pytest.mark.parametrize("written", ["lots", "4XB", "-1GB", "", 0, -5, True, "1__0GB", [4]])
-def test_what_is_no_amount_of_memory_is_explained(written):
+def test_wrong_amounts_of_memory_are_explained(written):
     with pytest.raises(ValueError, match=r"no amount of memory.*4GB"):
-        quiet(square, {"a": jnp.arange(2.0), "b": jnp.arange(3.0)}, memory=written)
+        quiet(square, {"a": jnp.arange(2.0), "b": jnp.arange(3.0)}, memory_limit=written)
 
 
 def machine(root, **files):
@@ -242,11 +245,11 @@ LIMITED = """
 
     axes = {"seed": jnp.arange(64)}
     quiet = lambda **words: rl.sweep(big, axes, progress=False, **words)
-    expected = quiet(chunk=8)  # and so much of the process is there before the limit
+    expected = quiet(chunk=8)  # allocates what the process needs in any case
     used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + 320 * 2**20,) * 2)
-    careful = quiet(chunk=64)  # sees the limit, and does not go there
-    refused = quiet(chunk=64, memory="1TB")  # is told that there is more than there is
+    careful = quiet(chunk=64)  # reads the limit, and stays below it
+    refused = quiet(chunk=64, memory_limit="1TB")  # is given a limit above it
     for results in (careful, refused):
         np.testing.assert_allclose(results["y"], expected["y"], rtol=1e-4)
         print(results.attrs["chunk"], results.attrs["halved"], sep="|")
@@ -254,7 +257,7 @@ LIMITED = """
 
 
 @LINUX
-@pytest.mark.slow
+@pytest.mark.rotate
 def test_an_allocation_that_the_system_refuses_halves_the_chunk():
     words = [sys.executable, "-c", textwrap.dedent(LIMITED)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=MINUTES)
@@ -271,8 +274,9 @@ MEASURED = """
     import jax, jax.numpy as jnp
     import jaxrl as rl
     from jaxrl import tree
-    from jaxrl.rules import Clock
-    from jaxrl.sweep import job
+    from jaxrl.algorithms.base import Algorithm
+    from jaxrl.clock import Clock
+    from jaxrl.sweep import executor
 
     @rl.pytree
     class Wide(rl.Env):  # an observation of 16 kB
@@ -294,26 +298,25 @@ MEASURED = """
         at: jax.Array
 
     @rl.pytree
-    class Replay:  # a member with a buffer of 64 MB, of which each update writes and reads some
+    class Replay(Algorithm):  # a buffer of 64 MB, of which updates read and write some
         size: int = rl.static(default=4096)
         steps_per_update = 256
 
-        def start(self, env):
-            return ()
-
-        def act(self, key, env, state, memory, obs):
-            return memory, jnp.int32(0)
+        def agent(self, state):
+            return state.params
 
         def init(self, key, env, num_updates=float("inf")):
             buffer = jnp.zeros((self.size, env.size))
-            return Ring(jnp.zeros(4), Clock(jnp.int32(0), jnp.float32(num_updates)), buffer, jnp.int32(0))
+            clock = Clock(jnp.int32(0), jnp.float32(num_updates))
+            return Ring(jnp.zeros(4), clock, buffer, jnp.int32(0))
 
         def update(self, key, env, state):
             key_play, key_learn = jax.random.split(key)
             obs = jax.random.normal(key_play, (256, env.size))
             buffer = jax.lax.dynamic_update_slice(state.buffer, obs, (state.at, 0))
             loss = buffer[jax.random.randint(key_learn, (32,), 0, self.size)].mean()
-            state = tree.replace(state, params=state.params + loss, buffer=buffer, at=(state.at + 256) % self.size)
+            at = (state.at + 256) % self.size
+            state = tree.replace(state, params=state.params + loss, buffer=buffer, at=at)
             return state, {"return": loss, "length": loss, "episodes": jnp.int32(1), "loss": loss}
 
     def resident():
@@ -329,35 +332,39 @@ MEASURED = """
         thread = threading.Thread(target=watch)
         thread.start()
         try:
-            run_chunk(*arguments)
+            return run_chunk(*arguments)
         finally:
             going.clear()
             thread.join()
 
-    seen, going, run_chunk = [], [True], job.Job._run_chunk
-    job.Job._run_chunk = measured
+    seen, going, run_chunk = [], [True], executor.Executor._run_chunk
+    executor.Executor._run_chunk = measured
+    small = dict(network=rl.MLP((4,)), epochs=1, minibatches=1)
     algo, steps = {
-        "ppo": (rl.ppo(network=rl.MLP((4,)), num_envs=32, num_steps=32, epochs=1, minibatches=1), 1024),
+        "ppo": (rl.ppo(**small, num_envs=32, num_steps=32), 1024),
         "replay": (Replay(), 256 * 16),
         "kept": (Replay(), 256 * 32),
     }[sys.argv[1]]
     training = rl.Training(algo, Wide(), steps, evals=2 if sys.argv[1] == "kept" else 1, episodes=0)
-    words = {"folder": sys.argv[2], "chunk": 4} if sys.argv[1] == "kept" else {"chunk": 16 if sys.argv[1] == "ppo" else 8}
+    is_kept = sys.argv[1] == "kept"
+    words = {"chunk": 4 if is_kept else 16 if sys.argv[1] == "ppo" else 8}
+    words |= {"folder": sys.argv[2]} if is_kept else {}
     over = {"seed": jnp.arange(words["chunk"])}
     plan = rl.plan(training, over, probe=False, **words)
-    rl.sweep(training, over, progress=False, **words, **({"save_seconds": 0.0} if sys.argv[1] == "kept" else {}))
+    saving = {"save_seconds": 0.0} if is_kept else {}
+    rl.sweep(training, over, progress=False, **words, **saving)
     print(plan.peak_bytes, max(seen) - seen[0], sep="|")
 """
 
 
 @LINUX
-@pytest.mark.slow
+@pytest.mark.rotate
 @pytest.mark.parametrize("kind", ["ppo", "replay", "kept"])
-def test_the_foretold_peak_is_the_measured_one_within_a_quarter(kind, tmp_path):
-    """`kept`: with a folder, a checkpoint takes its own copies of the learners."""
+def test_the_predicted_peak_is_the_measured_one_within_a_quarter(kind, tmp_path):
+    """`kept`: with a folder, a checkpoint makes copies of the states."""
     words = [sys.executable, "-c", textwrap.dedent(MEASURED), kind, str(tmp_path / "x")]
     done = subprocess.run(words, capture_output=True, text=True, timeout=MINUTES)
     assert done.returncode == 0, done.stderr[-2000:]
-    foretold, measured = map(int, done.stdout.splitlines()[-1].split("|"))
-    assert foretold > 200e6
-    assert measured == pytest.approx(foretold, rel=0.25)
+    predicted, measured = map(int, done.stdout.splitlines()[-1].split("|"))
+    assert predicted > 200e6
+    assert measured == pytest.approx(predicted, rel=0.25)

@@ -1,4 +1,4 @@
-"""A sweep's folder alone is enough: for the policy of a member, and for living its life again."""
+"""A sweep's folder alone is enough for the policy of a member, and for training it again."""
 
 import json
 
@@ -15,9 +15,9 @@ from jaxrl.cli import main
 from jaxrl.sweep import store
 
 SMALL = dict(network=rl.MLP((4,)), num_envs=2, num_steps=4, minibatches=1, epochs=1)
-WORLD = envs.make("Catch", rows=4, columns=3)
+CATCH_ENV = envs.make("Catch", rows=4, columns=3)
 CATCH = rl.Training(
-    rl.ppo(**SMALL, normalize_obs=True), WORLD, 32, evals=2, episodes=2, eval_share=0.5
+    rl.ppo(**SMALL, normalize_obs=True), CATCH_ENV, 32, evals=2, episodes=2, eval_share=0.5
 )
 AXES = {
     "lr": jnp.array([1e-3, 1e-2]),
@@ -30,7 +30,7 @@ def quiet(*args, **kwargs):
     return rl.sweep(*args, progress=False, **kwargs)
 
 
-def lived_again(*args, **kwargs):
+def trained_again(*args, **kwargs):
     return rl.rerun(*args, progress=False, **kwargs)
 
 
@@ -50,7 +50,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def own(folder, tmp_path):
-    """A copy that a test may spoil."""
+    """A copy that a test may damage."""
     import shutil
 
     return shutil.copytree(folder, tmp_path / "x")
@@ -59,13 +59,13 @@ def own(folder, tmp_path):
 def test_the_folder_alone_gives_the_policy_of_a_member(folder):
     where = dict(lr=1e-2, win=0.3, seed=1_000_001)
     alone, given = rl.policy(folder, **where), rl.policy(folder, CATCH, **where)
-    assert_equal(alone.state.params, given.state.params)
+    assert_equal(alone.agent.params, given.agent.params)
     assert_equal(alone.training, given.training)
-    assert alone.training.env.win == np.float32(0.3)  # what was swept is put in its place
+    assert alone.training.env.win == np.float32(0.3)  # with the member's config
     assert alone.training.algo.lr == np.float32(1e-2)
     other = rl.policy(folder, **where | dict(seed=1_000_000))
     assert not np.array_equal(
-        jax.tree.leaves(alone.state.params)[1], jax.tree.leaves(other.state.params)[1]
+        jax.tree.leaves(alone.agent.params)[1], jax.tree.leaves(other.agent.params)[1]
     )
     assert np.isfinite(rl.evaluate(jax.random.key(0), alone.training.env, alone, 2)).all()
     best = rl.best(rl.load(folder), "loss")
@@ -87,7 +87,7 @@ def test_the_folder_alone_gives_the_policy_of_a_member(folder):
         (dict(lr=[1e-2], win=1.0, seed=7), r"was not swept"),
     ],
 )
-def test_labels_that_name_no_member_are_explained(folder, where, message):
+def test_labels_of_no_member_are_explained(folder, where, message):
     with pytest.raises(ValueError, match=message):
         rl.policy(folder, **where)
 
@@ -95,7 +95,7 @@ def test_labels_that_name_no_member_are_explained(folder, where, message):
 def test_labels_may_be_numbers_of_any_kind(folder):
     plain = rl.policy(folder, lr=1e-2, win=0.3, seed=7)
     other = rl.policy(folder, lr=np.float32(1e-2), win=jnp.float32(0.3), seed=7.0)
-    assert_equal(plain.state.params, other.state.params)
+    assert_equal(plain.agent.params, other.agent.params)
 
 
 def test_an_axis_of_one_value_need_not_be_named(tmp_path):
@@ -108,33 +108,29 @@ def test_an_axis_of_one_value_need_not_be_named(tmp_path):
         policy.training.algo.rule,
         rl.Surrogate(rl.Clip(np.float32(0.3)), np.float32(0.9), np.float32(0.5)),
     )
-    assert lived_again(tmp_path / "x", 3).equal
-    record = json.loads((tmp_path / "x" / "sweep.json").read_text())
-    del record["recipe"], record["kinds"]  # as it was before folders kept their training
-    (tmp_path / "x" / "sweep.json").write_text(json.dumps(record))
-    rl.load(tmp_path / "x")
-    with pytest.raises(
-        ValueError,
-        match=r"has no recipe: it was begun before those were kept. In Python, pass training=",
-    ):
-        rl.policy(tmp_path / "x", objective=1, seed=1)
+    assert trained_again(tmp_path / "x", 3).equal
     given = rl.policy(tmp_path / "x", CATCH, objective=1, seed=1)
-    assert_equal((given.training, given.state.params), (policy.training, policy.state.params))
-    assert lived_again(tmp_path / "x", 3, CATCH).equal
+    assert_equal((given.training, given.agent.params), (policy.training, policy.agent.params))
+    record = json.loads((tmp_path / "x" / "sweep.json").read_text())
+    del record["recipe"]
+    (tmp_path / "x" / "sweep.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=r"has no recipe of a training: pass training="):
+        rl.policy(tmp_path / "x", objective=1, seed=1)
+    assert trained_again(tmp_path / "x", 3, CATCH).equal
 
 
-def test_an_environment_of_the_user_s_own_is_asked_for(tmp_path):
+def test_an_environment_outside_the_kit_must_be_given(tmp_path):
     training = rl.Training(rl.ppo(**SMALL), Choice(), 16, evals=1, episodes=0)
     quiet(training, {"seed": jnp.arange(2)}, folder=tmp_path / "x")
     with pytest.raises(
-        ValueError, match=r"env is probes\.Choice, which only your own code has: pass training="
+        ValueError, match=r"env is probes\.Choice, which is not part of the kit: pass training="
     ):
         rl.policy(tmp_path / "x", seed=0)
     assert rl.policy(tmp_path / "x", training, seed=0).training.env == Choice()
-    assert lived_again(tmp_path / "x", 1, training).equal
+    assert trained_again(tmp_path / "x", 1, training).equal
 
 
-def test_a_recipe_that_was_tampered_with_runs_nothing(own):
+def test_a_manipulated_recipe_runs_nothing(own):
     record = json.loads((own / "sweep.json").read_text())
     record["recipe"]["fields"]["env"] = {"type": "subprocess.Popen", "fields": {"args": ["true"]}}
     (own / "sweep.json").write_text(json.dumps(record))
@@ -142,11 +138,11 @@ def test_a_recipe_that_was_tampered_with_runs_nothing(own):
         rl.policy(own, lr=1e-2, win=1.0, seed=7)
 
 
-def test_a_damaged_chunk_is_passed_over_where_another_is_whole(own, capsys):
-    kept = rl.policy(own, lr=1e-2, win=0.3, seed=1_000_001).state.params
+def test_of_two_chunks_the_undamaged_one_is_read(own, capsys):
+    kept = rl.policy(own, lr=1e-2, win=0.3, seed=1_000_001).agent.params
     last = own / "members" / "00000010-00000012.npz"
-    (own / "members" / "00000011-00000013.npz").write_bytes(b"spoilt")
-    assert_equal(kept, rl.policy(own, lr=1e-2, win=0.3, seed=1_000_001).state.params)
+    (own / "members" / "00000011-00000013.npz").write_bytes(b"damaged")
+    assert_equal(kept, rl.policy(own, lr=1e-2, win=0.3, seed=1_000_001).agent.params)
     assert "00000011-00000013.npz is damaged" in capsys.readouterr().out
     content = bytearray(last.read_bytes())
     content[len(content) // 2] ^= 0xFF
@@ -160,8 +156,8 @@ def test_a_damaged_chunk_is_passed_over_where_another_is_whole(own, capsys):
 
 
 @pytest.mark.parametrize("member", [6, 11])  # 11 is in a chunk that is shorter than its program
-def test_a_member_lives_again_bit_for_bit(folder, member):
-    again = lived_again(folder, member)
+def test_a_member_is_trained_again_bit_for_bit(folder, member):
+    again = trained_again(folder, member)
     assert again.equal
     assert again.width == 5
     assert [
@@ -176,56 +172,57 @@ def test_a_member_lives_again_bit_for_bit(folder, member):
     assert "equal bit for bit" in str(again)
 
 
-def test_a_curve_that_was_altered_is_told(own):
+def test_an_altered_curve_is_reported(own):
     results = rl.load(own)
     results["loss"][1, 0, 0, 1] += 0.25
     results["return"][1, 0, 0, 0] = np.nan
     store.write_results(own / "results.nc", results)
-    again = lived_again(own, 6)
+    again = trained_again(own, 6)
     assert not again.equal
     assert again.drift == {"loss": pytest.approx(0.25), "return": np.inf}
     assert "loss: 0.25" in str(again)
     assert any("results.nc was changed" in line for line in again.changed)
-    assert lived_again(own, 7).equal
+    assert trained_again(own, 7).equal
 
 
-def test_what_differs_from_the_record_is_told(own):
+def test_differences_from_the_record_are_reported(own):
     record = json.loads((own / "sweep.json").read_text())
     record["versions"]["jax"] = "0.1"
     record["machine"]["device"] = "abacus"
     record["recipe"]["fields"]["algo"]["fields"]["rule"]["fields"]["gamma"] = 0.5
     (own / "sweep.json").write_text(json.dumps(record))
-    again = lived_again(own, 0)
+    again = trained_again(own, 0)
     assert again.drift["loss"] > 0
     assert again.drift["policy"] > 0
-    told = str(again)
+    shown = str(again)
     for part in (
         "not equal",
         f"versions.jax: 0.1 there, {jax.__version__} here",
         "machine.device: abacus",
         "gamma",
     ):
-        assert part in told
+        assert part in shown
 
 
-def test_members_that_are_not_there_are_explained(folder, own):
+def test_missing_members_are_explained(folder, own):
     for member in (12, -1, 1.5, True):
         with pytest.raises(ValueError, match="they are 0 to 11"):
-            lived_again(folder, member)
+            trained_again(folder, member)
     (own / "members" / "00000005-00000010.npz").unlink()
     with pytest.raises(FileNotFoundError, match="has not finished"):
-        lived_again(own, 6)
+        trained_again(own, 6)
 
 
-def test_the_command_line_plays_and_lives_again(own, capsys):
+def test_the_command_line_plays_and_trains_again(own, capsys):
     main(["play", str(own), "--where", "lr=1e-2", "win=0.3", "seed=7", "--episodes", "3"])
-    told = capsys.readouterr().out
-    assert "lr=0.01 win=0.3 seed=7" in told
-    assert "return of 3 greedy episodes: mean" in told
+    shown = capsys.readouterr().out
+    assert "lr=0.01 win=0.3 seed=7" in shown
+    assert "return of 3 greedy episodes: mean" in shown
     assert (own / "play.gif").read_bytes()[:3] == b"GIF"
     main(["rerun", str(own), "--member", "6"])
-    assert "all" in (told := capsys.readouterr().out)
-    assert "equal bit for bit" in told
+    shown = capsys.readouterr().out
+    assert "all" in shown
+    assert "equal bit for bit" in shown
     for words, message in (
         (["--where", "lr"], "is not name=value"),
         (["--best", "--where", "lr=1"], "write one of them"),
@@ -235,19 +232,19 @@ def test_the_command_line_plays_and_lives_again(own, capsys):
             main(["play", str(own), *words])
 
 
-def test_a_group_of_a_static_axis_has_its_own_training(tmp_path):
+def test_a_group_of_a_static_axis_has_its_training(tmp_path):
     static = {"network": (rl.MLP((4,)), rl.MLP((2, 2)))}
     quiet(CATCH, {"seed": jnp.arange(2)}, static=static, folder=tmp_path / "x", keep_best=True)
     where = dict(network="MLP((2, 2))", seed=1)
     alone, given = rl.policy(tmp_path / "x", **where), rl.policy(tmp_path / "x", CATCH, **where)
     assert alone.training.algo.network == rl.MLP((2, 2))
-    assert_equal((alone.training, alone.state.params), (given.training, given.state.params))
-    again = lived_again(tmp_path / "x", 3)
+    assert_equal((alone.training, alone.agent.params), (given.training, given.agent.params))
+    again = trained_again(tmp_path / "x", 3)
     assert again.equal
     assert again.where == where
     assert again.curves["best_step"] in (16, 32)
-    judged = rl.policy(tmp_path / "x", **where, kept="best")
-    assert jax.tree.structure(judged.state) == jax.tree.structure(alone.state)
+    best = rl.policy(tmp_path / "x", **where, kept="best")
+    assert jax.tree.structure(best.agent) == jax.tree.structure(alone.agent)
     with pytest.raises(ValueError, match="network is one of"):
         rl.policy(tmp_path / "x", seed=1)
     with pytest.raises(ValueError, match="another training"):

@@ -174,7 +174,7 @@ def test_continuous_actions_are_refused():
         rl.pqn().init(jax.random.key(0), Aim())
 
 
-@pytest.mark.slow
+@pytest.mark.rotate
 def test_it_learns_cartpole():
     algo = rl.pqn(
         lr=1e-3, lam=0.95, reward_scale=0.1, num_envs=16, minibatches=8, epochs=4, network=NETWORK

@@ -62,7 +62,7 @@ def test_help_and_signature_show_every_field():
         ("stream_q", dict(memory=rl.GRU(4)), r"stream_q has no field 'memory'.*which algorithm"),
         ("crossq", dict(tau=0.1), r"crossq has no field 'tau'"),
         ("munchausen_dqn", dict(double=True), r"munchausen_dqn has no field 'double'"),
-        ("dqn", dict(prioritized="yes"), r"prioritized='yes' of dqn is none of True, False"),
+        ("dqn", dict(prioritized="yes"), r"prioritized='yes' of dqn is none of False, True"),
     ],
 )
 def test_what_a_preset_does_not_take_is_explained(name, fields, message):

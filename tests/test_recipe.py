@@ -1,4 +1,4 @@
-"""A training as JSON and back: equal to the last bit, and no way to run what a stranger wrote."""
+"""A training as JSON and back: equal bit for bit, and a file can run nothing."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from probes import Choice
 
 import envs
 import jaxrl as rl
-from jaxrl.sweep import serialize
+from jaxrl.sweep import arrays, serialize
 
 WORLDS = {
     "CartPole-v1": dict(gravity=5.0, max_steps=20),
@@ -103,7 +103,7 @@ def test_arrays_come_back_bit_for_bit(numbers, kind):
     assert found[real].tobytes() == array[real].tobytes()
 
 
-def test_keys_and_shapes_of_nothing_come_back():
+def test_keys_and_empty_arrays_come_back():
     key = jax.random.key(3, impl="rbg")
     assert jax.random.key_impl(again(key)) == jax.random.key_impl(key)
     assert np.array_equal(jax.random.key_data(again(key)), jax.random.key_data(key))
@@ -111,7 +111,7 @@ def test_keys_and_shapes_of_nothing_come_back():
     assert again({"a": [1, (2, None)], 3: True}) == {"a": [1, (2, None)], 3: True}
 
 
-def test_a_kind_that_jax_has_off_is_explained():
+def test_a_dtype_that_jax_has_off_is_explained():
     with pytest.raises(ValueError, match="jax_enable_x64"):
         serialize.decode({"array": [1.0], "dtype": "float64"})
 
@@ -128,12 +128,12 @@ def test_a_kind_that_jax_has_off_is_explained():
         (lambda: rl.Box(low={1, 2}), "low is builtins.set"),
     ],
 )
-def test_what_only_its_owner_has_is_named_when_it_is_asked_for(make, name):
+def test_parts_outside_the_kit_are_named(make, name):
     with pytest.raises(ValueError, match=rf"{name}.*pass training="):
         again(make())
 
 
-def test_a_world_wrapped_by_hand_is_its_owner_s():
+def test_an_environment_wrapped_by_hand_is_outside_the_kit():
     import gymnax
 
     from envs import from_gymnax
@@ -151,7 +151,7 @@ HOSTILE = [
     {"type": "os.system", "fields": {}},
     {"type": "jaxrl.sweep.provenance.subprocess.Popen", "fields": {}},  # a chain of attributes
     {"type": "jaxrl.sweep.store.Store", "fields": {}},  # of the kit, but no record
-    {"type": "jaxrl.sweep.executor.Job", "fields": {}},
+    {"type": "jaxrl.sweep.executor.Progress", "fields": {"members": 1}},
     {"type": "jaxrl.Training", "fields": {}},  # not where it is defined
     {"type": "jaxrl.train.Env", "fields": {}},  # imported there, defined elsewhere
     {"type": "jaxrl.train.np", "fields": {}},
@@ -187,7 +187,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("found", HOSTILE, ids=str)
-def test_what_no_sweep_writes_is_refused(found, tmp_path, monkeypatch):
+def test_other_json_is_refused(found, tmp_path, monkeypatch):
     (tmp_path / "evil.py").write_text(
         "import os, dataclasses\nos.environ['EVIL'] = "
         "'1'\n@dataclasses.dataclass(frozen=True)\nclass Evil: pass\n"
@@ -202,7 +202,9 @@ def test_what_no_sweep_writes_is_refused(found, tmp_path, monkeypatch):
 
 def test_reading_imports_nothing_but_the_kit_and_gymnax():
     code = (
-        "import sys, json, jaxrl as rl; from jaxrl.sweep import serialize; before = set(sys.modules)\n"
+        "import sys, json, jaxrl as rl\n"
+        "from jaxrl.sweep import serialize\n"
+        "before = set(sys.modules)\n"
         "for found in json.loads(sys.argv[1]):\n"
         "    try: serialize.decode(found)\n"
         "    except ValueError: pass\n"
@@ -215,11 +217,49 @@ def test_reading_imports_nothing_but_the_kit_and_gymnax():
         {"type": "this.This", "fields": {}},
         {"type": "antigravity.Comic", "fields": {}},
     ]
-    told = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", code, json.dumps(found)],
         capture_output=True,
         text=True,
         check=True,
         timeout=120,
     )
-    assert told.stdout.split() == []
+    assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.uint8])
+def test_a_large_array_is_known_by_its_digest(dtype, tmp_path):
+    data = jnp.arange(2**18).reshape(512, 512).astype(dtype)
+    found = serialize.encode({"data": data})
+    assert len(json.dumps(found)) < 500
+    with pytest.raises(ValueError, match=r"'data'.* known by its digest alone: pass training="):
+        serialize.decode(found)
+    load = lambda reference: arrays.load(tmp_path, reference)
+    with pytest.raises(ValueError, match=r"'data'.* can't be loaded .*: pass training="):
+        serialize.decode(found, load=load)
+    arrays.save(tmp_path, {"data": data})
+    assert_equal(serialize.decode(found, load=load), {"data": data})
+    (file,) = (tmp_path / "arrays").iterdir()
+    written = file.stat().st_mtime_ns
+    arrays.save(tmp_path, {"data": data})  # once
+    assert file.stat().st_mtime_ns == written
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match="digest does not match"):
+        serialize.decode(found, load=load)
+
+
+@pytest.mark.parametrize("path", ["../x.npy", "arrays/../x.npy", "/etc/passwd", 3])
+def test_a_large_array_lies_in_the_folder(path, tmp_path):
+    reference = arrays.reference(np.zeros(2**17)) | {"path": path}
+    with pytest.raises(ValueError, match="no file of a sweep's arrays"):
+        arrays.load(tmp_path, reference)
+
+
+def test_a_large_array_executes_nothing(tmp_path):
+    reference = arrays.reference(np.zeros(2**17))
+    (tmp_path / "arrays").mkdir()
+    np.save(tmp_path / reference["path"], np.array([print], object), allow_pickle=True)
+    with pytest.raises(ValueError, match=r"Python objects|memory-mapped"):
+        arrays.load(tmp_path, reference)

@@ -1,6 +1,5 @@
-"""What a folder survives: kills, damage, a full disk, a second process.
-
-What is resumed equals what never stopped.
+"""A folder after kills, damage, a full disk or with a second process: a resumed sweep equals one
+that never stopped.
 """
 
 import errno
@@ -73,7 +72,7 @@ def whole(tmp_path_factory):
     return folder
 
 
-def test_a_stop_inside_a_chunk_goes_on_at_its_last_row(tmp_path, whole):
+def test_a_stop_inside_a_chunk_resumes_at_its_last_row(tmp_path, whole):
     error = stopped(tmp_path / "x")
     assert "last checkpoint" in error.__notes__[-1]
     reports = []
@@ -82,7 +81,7 @@ def test_a_stop_inside_a_chunk_goes_on_at_its_last_row(tmp_path, whole):
         len(reports) < 3 * 12
     )  # of three chunks of twelve rows, those of the first that were kept are not played again
     before = [
-        report.fraction - report.fresh for report in reports
+        report.fraction - report.done_now for report in reports
     ]  # what was kept is no speed of this call
     np.testing.assert_allclose(before, before[0], atol=1e-9)
     assert before[0] > 0
@@ -117,13 +116,13 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, whole, caps
         if file.is_file():
             file.write_bytes(file.read_bytes()[:-20])
     run(tmp_path / "x")
-    told = capsys.readouterr().out
-    assert f"{newest} is damaged" in told
-    assert str(before) not in told
+    shown = capsys.readouterr().out
+    assert f"{newest} is damaged" in shown
+    assert str(before) not in shown
     assert same_members(tmp_path / "x", whole)
 
 
-def test_bits_that_turned_are_found(tmp_path, whole, capsys):
+def test_flipped_bits_are_detected(tmp_path, whole, capsys):
     stopped(tmp_path / "x")
     *_, newest = sorted(tmp_path.glob("x/open/*/*"))
     file, tree = newest / checkpoint.NAME, checkpoint.restore(newest)
@@ -147,7 +146,7 @@ def test_bits_that_turned_are_found(tmp_path, whole, capsys):
     assert same_members(tmp_path / "x", whole)
 
 
-def test_a_stranger_s_checkpoint_can_do_nothing_but_be_refused(tmp_path):
+def test_a_checkpoint_of_another_format_is_refused(tmp_path):
     checkpoint.save(tmp_path / "packed", {"x": np.zeros(1000)})
     np.savez_compressed(tmp_path / "packed" / checkpoint.NAME, x=np.zeros(1000))
     with pytest.raises(ValueError, match="compressed"):
@@ -159,7 +158,7 @@ def test_a_stranger_s_checkpoint_can_do_nothing_but_be_refused(tmp_path):
         checkpoint.restore(tmp_path / "pipe")
 
 
-def test_any_kind_of_number_is_kept(tmp_path):
+def test_every_dtype_is_kept(tmp_path):
     start = {
         "half": jnp.zeros(3, jnp.bfloat16),
         "key": jax.random.key(0),
@@ -183,7 +182,7 @@ def test_any_kind_of_number_is_kept(tmp_path):
 @pytest.mark.parametrize(
     ("asked", "kept"), [(60.0, [60, 320, 580]), (0.0, list(range(1, 601, 14)))]
 )
-def test_what_takes_long_to_save_is_saved_seldom(tmp_path, monkeypatch, asked, kept):
+def test_a_state_that_takes_long_to_save_is_saved_seldom(tmp_path, monkeypatch, asked, kept):
     """A state that takes 13 s, a row a second: next after 13 / 0.05 = 260 s; at every row where
     that is asked for.
     """
@@ -250,7 +249,7 @@ def test_an_open_chunk_of_another_width_is_cleared_when_its_members_are_done(tmp
     assert same_members(tmp_path / "x", whole) == 3
 
 
-def test_the_width_of_the_program_outlives_a_short_last_chunk(tmp_path):
+def test_the_width_of_the_program_is_kept_after_a_short_last_chunk(tmp_path):
     run(tmp_path / "x", chunk=4)
     (tmp_path / "x" / "results.nc").unlink()
     (tmp_path / "x" / "members" / "00000000-00000004.npz").unlink()
@@ -258,7 +257,7 @@ def test_the_width_of_the_program_outlives_a_short_last_chunk(tmp_path):
     assert again.attrs["chunk"] == 4
 
 
-def test_the_best_are_not_kept_of_half_a_life(tmp_path):
+def test_keep_best_can_not_start_in_the_middle(tmp_path):
     training = rl.tree.replace(TRAINING, episodes=1, eval_share=1.0)
     run(tmp_path / "x", training)
     with pytest.raises(ValueError, match="keep_best: False there, True here"):
@@ -282,7 +281,7 @@ def stale_chunk(folder, width):
     return list(folder.glob("open/*"))
 
 
-def test_what_a_killed_process_was_writing_is_cleared_away(tmp_path, whole):
+def test_partial_files_of_a_killed_process_are_removed(tmp_path, whole):
     stopped(tmp_path / "x")
     (chunk,) = tmp_path.glob("x/open/*")
     (chunk / "00000009.orbax-checkpoint-tmp").mkdir()
@@ -306,7 +305,7 @@ time.sleep(60)
 """
 
 
-def test_a_second_process_is_told_who_works_there_and_a_dead_one_blocks_nobody(tmp_path, whole):
+def test_a_second_process_is_refused_until_the_first_has_ended(tmp_path, whole):
     folder = tmp_path / "x"
     folder.mkdir()
     with subprocess.Popen(
@@ -322,19 +321,18 @@ def test_a_second_process_is_told_who_works_there_and_a_dead_one_blocks_nobody(t
 
 
 def child(folder, log):
-    """One attempt; it says each row that it has played."""
+    """One attempt; it logs each row."""
 
-    def tell(report):
+    def log_row(report):
         with open(log, "a") as file:
             file.write(f"{report.fraction}\n")
 
-    run(pathlib.Path(folder), progress=tell)
+    run(pathlib.Path(folder), progress=log_row)
 
 
 def attempt(folder, log, rows, patience):
-    """Plays on in a process of its own, which is killed `patience` seconds after so many rows.
-
-    Whether it was.
+    """Go on in another process, and kill it `patience` seconds after so many rows; True if it was
+    killed.
     """
     log.write_text("")
     process = multiprocessing.get_context("spawn").Process(target=child, args=(folder, log))
@@ -349,11 +347,17 @@ def attempt(folder, log, rows, patience):
     return was_alive
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kills", [6, pytest.param(50, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize(
+    "kills",
+    [
+        2,
+        pytest.param(6, marks=pytest.mark.rotate),
+        pytest.param(50, marks=pytest.mark.nightly),
+    ],
+)
 def test_kills_at_random_moments_lose_nothing(kills, tmp_path, whole):
-    """Finished chunks are never written again, and what was resumed many times equals what never
-    stopped.
+    """Finished chunks are never written again, and a sweep that was resumed many times equals one
+    that never stopped.
     """
     draw, killed, sweeps, written = random.Random(kills), 0, 0, {}
     while killed < kills:

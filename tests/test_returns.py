@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from jaxrl import returns
 
 GAMMA = 0.9
+gae, lambda_returns, vtrace = map(jax.jit, (returns.gae, returns.lambda_returns, returns.vtrace))
+n_step = jax.jit(returns.n_step, static_argnames="n")
 
 
 def trajectory(seed, length=12):
@@ -24,9 +26,7 @@ def trajectory(seed, length=12):
     ratio = np.exp(rng.normal(size=length))
     fields = dict(reward=rng.normal(size=length), value=value, next_value=next_value, ratio=ratio)
     masks = dict(terminated=terminated, done=terminated | truncated)
-    return {name: jnp.asarray(x, jnp.float32) for name, x in fields.items()} | {
-        k: jnp.asarray(x) for k, x in masks.items()
-    }
+    return {name: x.astype(np.float32) for name, x in fields.items()} | masks
 
 
 def pick(batch, *names):
@@ -100,7 +100,7 @@ def slow_vtrace(reward, value, next_value, terminated, done, ratio, gamma, max_r
 def test_gae(seed, lam):
     args = pick(trajectory(seed), "reward", "value", "next_value", "terminated", "done")
     expected = slow_gae(*map(np.asarray, args), GAMMA, lam)
-    np.testing.assert_allclose(returns.gae(*args, GAMMA, lam), expected, atol=1e-4)
+    np.testing.assert_allclose(gae(*args, GAMMA, lam), expected, atol=1e-4)
 
 
 @settings(max_examples=25, deadline=None)
@@ -108,7 +108,7 @@ def test_gae(seed, lam):
 def test_lambda_returns(seed, lam):
     args = pick(trajectory(seed), "reward", "next_value", "terminated", "done")
     expected = slow_lambda_return(*map(np.asarray, args), GAMMA, lam)
-    np.testing.assert_allclose(returns.lambda_returns(*args, GAMMA, lam), expected, atol=1e-4)
+    np.testing.assert_allclose(lambda_returns(*args, GAMMA, lam), expected, atol=1e-4)
 
 
 @settings(max_examples=15, deadline=None)
@@ -116,7 +116,7 @@ def test_lambda_returns(seed, lam):
 def test_n_step(seed, n):
     args = pick(trajectory(seed), "reward", "next_value", "terminated", "done")
     expected = slow_n_step(*map(np.asarray, args), GAMMA, n)
-    np.testing.assert_allclose(returns.n_step(*args, GAMMA, n), expected, atol=1e-4)
+    np.testing.assert_allclose(n_step(*args, GAMMA, n=n), expected, atol=1e-4)
 
 
 @settings(max_examples=25, deadline=None)
@@ -124,7 +124,7 @@ def test_n_step(seed, n):
 def test_vtrace(seed, clip):
     args = pick(trajectory(seed), "reward", "value", "next_value", "terminated", "done", "ratio")
     expected = slow_vtrace(*map(np.asarray, args), GAMMA, *clip)
-    found = returns.vtrace(*args, GAMMA, max_rho=clip[0], max_c=clip[1])
+    found = vtrace(*args, GAMMA, max_rho=clip[0], max_c=clip[1])
     np.testing.assert_allclose(found[0], expected[0], atol=1e-4)
     np.testing.assert_allclose(found[1], expected[1], atol=1e-4)
 
@@ -133,8 +133,8 @@ def test_vtrace_on_policy_is_the_lambda_return():
     batch = trajectory(3)
     ones = jnp.ones_like(batch["reward"])
     args = pick(batch, "reward", "value", "next_value", "terminated", "done")
-    target, _ = returns.vtrace(*args, ones, GAMMA)
-    np.testing.assert_allclose(target, returns.gae(*args, GAMMA, 1.0) + batch["value"], atol=1e-5)
+    target, _ = vtrace(*args, ones, GAMMA)
+    np.testing.assert_allclose(target, gae(*args, GAMMA, 1.0) + batch["value"], atol=1e-5)
 
 
 def test_truncation_bootstraps_and_termination_does_not():
@@ -142,8 +142,8 @@ def test_truncation_bootstraps_and_termination_does_not():
     args = dict(
         reward=one, value=0 * one, next_value=10 * one, done=jnp.array([True]), gamma=0.5, lam=0.9
     )
-    assert returns.gae(terminated=jnp.array([False]), **args)[0] == pytest.approx(6.0)
-    assert returns.gae(terminated=jnp.array([True]), **args)[0] == pytest.approx(1.0)
+    assert gae(terminated=jnp.array([False]), **args)[0] == pytest.approx(6.0)
+    assert gae(terminated=jnp.array([True]), **args)[0] == pytest.approx(1.0)
 
 
 def test_batched_equals_vmap_over_columns_bit_for_bit():

@@ -13,6 +13,7 @@ from test_rules import RULES
 
 import jaxrl as rl
 from jaxrl import rule_file
+from jaxrl.rules.objectives import Objective
 
 LPG = rl.LPG.random(jax.random.key(0), 8, categories=4, knows_time=True)
 SMALL = {
@@ -143,7 +144,7 @@ def test_arrays_that_do_not_fit(tmp_path):
 
 def test_a_class_that_is_not_the_kit_s_is_neither_saved_nor_loaded(saved, tmp_path):
     @rl.pytree
-    class Own:
+    class Own(Objective):
         def __call__(self, ratio, advantage):
             return ratio * advantage
 
@@ -178,7 +179,7 @@ def test_a_pickle_is_not_opened(saved, monkeypatch):
 
 def test_what_can_t_be_saved(tmp_path):
     lpo = rl.LPO.random(jax.random.key(0), 8)
-    with pytest.raises(TypeError, match=r"LPO is no update rule.*make rl\.Surrogate\(LPO"):
+    with pytest.raises(TypeError, match=r"LPO is no update rule.*rl\.Surrogate\(LPO"):
         rl.save_rule(tmp_path, lpo)
     half = rl.Surrogate(
         rl.tree.replace(lpo, weights=jax.tree.map(lambda x: x.astype(jnp.bfloat16), lpo.weights))
@@ -205,7 +206,7 @@ def test_what_can_t_be_saved(tmp_path):
     "rule", [rl.LPO.random(jax.random.key(0), 8), "lpo"], ids=["objective", "name"]
 )
 def test_what_is_no_rule_does_not_train(rule):
-    with pytest.raises(TypeError, match=r"is no update rule.*make rl\.Surrogate.*rl\.load_rule"):
+    with pytest.raises(TypeError, match=r"is no update rule.*rl\.Surrogate.*rl\.load_rule"):
         rl.train(0, rl.OnPolicy(rule=rule), Choice(), steps=10_000)
 
 

@@ -13,10 +13,10 @@ import pytest
 from probes import Aim, Choice
 
 import jaxrl as rl
-from jaxrl import networks
+from jaxrl import networks, rollout
 from jaxrl.algorithms.stream import NETWORK, bounded_step
+from jaxrl.clock import Clock
 from jaxrl.env import Env, Step
-from jaxrl.rules.base import Clock
 from jaxrl.sweep import serialize
 
 GAMMA, LAM, KAPPA, POLICY_KAPPA, ENTROPY = 0.9, 0.8, 2.0, 3.0, 0.3
@@ -28,9 +28,7 @@ every = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 
 @rl.pytree
 class Maze(Env):
-    """Nothing to learn, all to compute: episodes end both ways, rewards and observations are of
-    several sizes.
-    """
+    """Episodes that terminate and are truncated, rewards and observations of several sizes."""
 
     max_steps: int = rl.static(default=4)
     action_space = rl.Discrete(3)
@@ -44,7 +42,7 @@ class Maze(Env):
         return x, Step(x, 2.0 * x[0] - action, jnp.abs(x).sum() > 3.5, {})
 
 
-def live(algo, env, steps, seed=0):
+def run(algo, env, steps, seed=0):
     return jax.jit(lambda key: rl.train(key, algo, env, steps=steps, evals=2, episodes=0))(
         jax.random.key(seed)
     )
@@ -88,7 +86,7 @@ def softmax(x):
 
 
 def slow(kind, w, policy_w, experience):
-    """The pseudocode on a linear network, whose last input is 1: weights [3, outputs], after each
+    """The pseudocode on a linear network with a last input of 1: weights [3, outputs], after each
     step.
     """
     z, policy_z = np.zeros_like(w), np.zeros_like(policy_w)
@@ -143,28 +141,28 @@ def test_ten_steps_are_those_of_the_pseudocode(kind):
     algo = MAKERS[kind](gamma=GAMMA, lam=LAM, network=rl.MLP((), shared=True), **more)
     env, clock = Maze(), Clock(0, 1.0)
     step = jax.jit(lambda key, state: algo.step(key, env, state, clock))
-    state = begun = jax.jit(lambda key: algo.init(key, env))(jax.random.key(3))
+    state = initial = jax.jit(lambda key: algo.init(key, env))(jax.random.key(3))
     experience = []
     for i in range(10):
         key = jax.random.key(i)
-        state, (seen, _) = step(key, state)
+        state, (transition, _) = step(key, state)
         names = ("obs", "action", "reward", "next_obs", "terminated", "truncated")
-        told = {name: np.asarray(getattr(seen, name)) for name in names}
-        experience.append(told | {"reset_obs": np.asarray(state.episode.obs)})
+        row = {name: np.asarray(getattr(transition, name)) for name in names}
+        experience.append(row | {"reset_obs": np.asarray(state.episode.obs)})
         experience[-1]["next_action"] = int(state.action) if kind == "sarsa" else 0
         if (
             kind == "sarsa"
             and i
             and not (experience[-2]["terminated"] or experience[-2]["truncated"])
         ):
-            assert told["action"] == experience[-2]["next_action"]  # what was hoped for is done
+            assert row["action"] == experience[-2]["next_action"]
     assert any(now["terminated"] for now in experience)
     assert any(now["truncated"] for now in experience)
     weights = lambda params: (
         matrix(params["value"], "value" if kind == "ac" else "q"),
         matrix(params["policy"], "logits") if kind == "ac" else np.zeros((3, 3)),
     )
-    w, policy_w, cuts = slow(kind, *weights(begun.params), experience)
+    w, policy_w, cuts = slow(kind, *weights(initial.params), experience)
     assert any(cuts) == (kind == "q")
     for fast, expected in zip(weights(state.params), (w, policy_w), strict=True):
         np.testing.assert_allclose(fast, expected, rtol=2e-3, atol=2e-4)
@@ -210,8 +208,8 @@ def test_an_update_is_its_steps_one_by_one_and_a_state_is_a_checkpoint(make):
     together, metrics = update(jax.random.key(7), state)
     errors = []
     for i in range(4):
-        state, (_, told) = step(i, state)
-        errors.append(float(told["td_error"]))
+        state, (_, row) = step(i, state)
+        errors.append(float(row["td_error"]))
     chex.assert_trees_all_close(together.params, state.params, rtol=1e-4, atol=1e-6)
     assert float(metrics["td_error"]) == pytest.approx(np.mean(errors), rel=1e-3)
     assert int(together.clock.n) == 1
@@ -222,17 +220,10 @@ def test_an_update_is_its_steps_one_by_one_and_a_state_is_a_checkpoint(make):
     )
 
 
-# ---------------------------------------------------------------------------------------- it learns
-
-
 # -------------------------------------------------------------------- what every algorithm promises
 
 
-def test_a_policy_without_a_clock_acts_and_masks_are_kept():
-    """What a sweep's folder keeps of a state is its parameters and the statistics of its
-    observations.
-    """
-
+def test_an_agent_acts_greedily_by_its_mask():
     @rl.pytree
     class Forbidding(Choice):
         def reset(self, key):
@@ -243,31 +234,30 @@ def test_a_policy_without_a_clock_acts_and_masks_are_kept():
             return (), rl.tree.replace(result, obs=rl.Masked(jnp.ones(1), jnp.array([True, False])))
 
     algo, env = rl.stream_q(network=SMALL), Forbidding()
-    state, metrics = live(algo, env, 64)
+    state, metrics = run(algo, env, 64)
     assert float(metrics["return"][-1]) == -1.0  # the better action is forbidden
-    bare = rl.tree.replace(
-        jax.eval_shape(lambda: state), params=state.params, obs_stats=state.obs_stats
-    )
-    assert int(algo.act(jax.random.key(1), env, bare, (), env.reset(jax.random.key(0))[1])[1]) == 0
+    policy = algo.policy(env, algo.agent(state), greedy=True)
+    episode = rollout.reset(jax.random.key(0), env, policy.rnn_state)
+    assert int(policy(jax.random.key(1), episode)[1]) == 0
 
 
 def test_normalisation_that_is_traced_and_off_is_none():
-    run = lambda algo: rl.train(jax.random.key(0), algo, Maze(), steps=64, evals=2, episodes=0)[1][
-        "td_error"
-    ]
-    plain = jax.jit(lambda: run(rl.stream_q(network=SMALL, **RAW)))()
+    td_error = lambda algo: rl.train(
+        jax.random.key(0), algo, Maze(), steps=64, evals=2, episodes=0
+    )[1]["td_error"]
+    plain = jax.jit(lambda: td_error(rl.stream_q(network=SMALL, **RAW)))()
     traced = jax.jit(
-        lambda on: run(rl.stream_q(network=SMALL, normalize_obs=on, normalize_reward=on))
+        lambda on: td_error(rl.stream_q(network=SMALL, normalize_obs=on, normalize_reward=on))
     )(jnp.bool_(False))
     np.testing.assert_allclose(traced, plain, rtol=1e-4)
 
 
 def test_the_meta_gradient_is_finite():
-    def worth(algo):
+    def metric(algo):
         _, metrics = algo.update(jax.random.key(1), Maze(), algo.init(jax.random.key(0), Maze(), 4))
         return metrics["loss"] + metrics["entropy"]
 
-    slopes = jax.jit(jax.grad(worth, allow_int=True))(rl.stream_ac(num_steps=4, network=SMALL))
+    slopes = jax.jit(jax.grad(metric, allow_int=True))(rl.stream_ac(num_steps=4, network=SMALL))
     for name in ("gamma", "lam", "entropy_weight", "value_kappa", "policy_kappa"):
         assert np.isfinite(getattr(slopes.rule, name)), name
         assert getattr(slopes.rule, name) != 0.0, name
@@ -283,5 +273,5 @@ def test_what_does_not_fit_is_explained():
         TypeError, match=r"ActionValues takes actions of Discrete.*Box action space"
     ):
         rl.stream_q().init(jax.random.key(0), Aim())
-    with pytest.raises(ValueError, match="num_steps=0 is not a positive whole number"):
+    with pytest.raises(ValueError, match="num_steps=0 of Stream is not a positive whole number"):
         rl.stream_q(num_steps=0)

@@ -1,6 +1,4 @@
-"""What goes wrong in a researcher's week: edited code, closed-over keys, odd axes, stopped
-callbacks.
-"""
+"""Faults: edited code, closed-over keys, odd axes, stopped callbacks."""
 
 import importlib.metadata
 
@@ -8,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from probes import Choice
+from members import TINY
 
 import envs
 import jaxrl as rl
@@ -44,7 +42,7 @@ def test_an_edited_environment_is_another_sweep(tmp_path):
         quiet(train(5.0), SEEDS, folder=tmp_path / "x")
 
 
-def test_other_versions_open_what_is_finished_and_nothing_else(tmp_path, capsys):
+def test_other_versions_open_finished_results_and_nothing_else(tmp_path, capsys):
     import json
 
     training = rl.Training(rl.ppo(**SMALL), paying(1.0), 16, evals=1)
@@ -67,7 +65,7 @@ def test_other_versions_open_what_is_finished_and_nothing_else(tmp_path, capsys)
         quiet(training, SEEDS, folder=tmp_path / "x")
 
 
-def test_a_card_names_what_is_installed_and_one_that_named_less_is_no_other_sweep(tmp_path):
+def test_a_card_lists_installed_packages_and_one_installed_since_changes_nothing(tmp_path):
     import json
 
     from jaxrl.sweep import provenance
@@ -97,11 +95,11 @@ def test_a_closed_over_key_belongs_to_the_program(tmp_path):
         quiet(noisy(1), axes, folder=tmp_path / "x")
 
 
-def test_a_first_try_that_computed_nothing_locks_nothing(tmp_path):
+def test_a_folder_without_results_takes_another_sweep(tmp_path):
     def stop(report):
         raise KeyboardInterrupt
 
-    training = rl.Training(rl.ppo(**SMALL), Choice(), 16, evals=1)
+    training = TINY
     with pytest.raises(KeyboardInterrupt):
         rl.sweep(training, SEEDS, folder=tmp_path / "x", progress=stop)
     other = rl.tree.put(training, {"gamma": 0.5})
@@ -111,7 +109,7 @@ def test_a_first_try_that_computed_nothing_locks_nothing(tmp_path):
 
 
 def test_an_exception_in_a_report_leaves_the_process_sound():
-    run = lambda seed: rl.train(seed, rl.ppo(**SMALL), Choice(), steps=32, evals=4, episodes=0)[1]
+    run = lambda seed: TINY(seed)[1]
 
     def broken(report):
         raise RuntimeError("my own report fails")
@@ -122,7 +120,7 @@ def test_an_exception_in_a_report_leaves_the_process_sound():
 
 
 def test_reports_only_go_forward():
-    run = lambda seed: rl.train(seed, rl.ppo(**SMALL), Choice(), steps=32, evals=4, episodes=0)[1]
+    run = lambda seed: TINY(seed)[1]
     shares = []
     rl.sweep(run, SEEDS, progress=lambda report: shares.append(report.fraction))
     assert shares == sorted(shares)
@@ -136,9 +134,9 @@ def test_reports_only_go_forward():
         ({"seed": ["one", "two"]}, "not a number"),
     ],
 )
-def test_axes_that_would_be_changed_silently_are_refused(over, message):
+def test_axes_that_would_lose_their_values_are_refused(over, message):
     with pytest.raises(ValueError, match=message):
-        quiet(rl.Training(rl.ppo(**SMALL), Choice(), 16, evals=1), over)
+        quiet(TINY, over)
 
 
 @pytest.mark.parametrize(
@@ -149,14 +147,14 @@ def test_axes_that_would_be_changed_silently_are_refused(over, message):
         (lambda a: {"x/y": a}, "slash"),
     ],
 )
-def test_results_that_no_file_holds_are_refused_before_anything_runs(run, message, tmp_path):
+def test_results_that_no_file_can_hold_are_refused_before_anything_runs(run, message, tmp_path):
     with pytest.raises((TypeError, ValueError), match=message):
         quiet(run, {"a": jnp.arange(2.0)}, folder=tmp_path / "x")
     assert not (tmp_path / "x").exists()
 
 
-def test_a_metric_that_has_an_axis_s_name_is_refused_before_anything_runs(tmp_path):
-    training = rl.Training(rl.ppo(**SMALL), Choice(), 16, evals=1)
+def test_a_metric_with_the_name_of_an_axis_is_refused_before_anything_runs(tmp_path):
+    training = TINY
     with pytest.raises(ValueError, match="returns 'loss', which is also a swept name"):
         quiet(
             training,
@@ -177,7 +175,7 @@ def test_a_pytree_axis_and_a_nan_are_kept_and_resumed(tmp_path):
     assert quiet(run, axes, folder=tmp_path / "x").equals(first)
 
 
-def test_a_policy_is_only_given_to_the_training_that_made_it(tmp_path):
+def test_a_policy_needs_the_training_that_made_it(tmp_path):
     training = rl.Training(rl.ppo(**SMALL), envs.make("GridWorld"), 16, evals=1)
     goals = jnp.array([[1, 1], [2, 2]])
     quiet(
@@ -187,7 +185,7 @@ def test_a_policy_is_only_given_to_the_training_that_made_it(tmp_path):
     np.testing.assert_array_equal(policy.training.env.goal, [2, 2])
     last = rl.policy(tmp_path / "x", training, goal=1, seed=1_000_000)
     assert not np.array_equal(
-        jax.tree.leaves(policy.state.params)[1], jax.tree.leaves(last.state.params)[1]
+        jax.tree.leaves(policy.agent.params)[1], jax.tree.leaves(last.agent.params)[1]
     )
     other = rl.Training(
         rl.ppo(**SMALL | dict(network=rl.MLP((8,)))), envs.make("GridWorld"), 16, evals=1
@@ -200,21 +198,21 @@ def test_a_policy_is_only_given_to_the_training_that_made_it(tmp_path):
 
 
 def test_the_best_member_is_one_that_did_not_diverge():
-    training = rl.Training(rl.ppo(**SMALL), Choice(), 64, evals=2)
+    training = TINY
     results = quiet(training, {"lr": jnp.array([1e-3, jnp.inf]), "seed": jnp.arange(2)})
     assert rl.best(results)["lr"] == 1e-3
     with pytest.raises(ValueError, match="diverged"):
         rl.best(results.sel(lr=[jnp.inf]))
 
 
-def test_home_is_where_the_tilde_points(tmp_path, monkeypatch):
+def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     quiet(lambda a: {"y": a + 1.0}, {"a": jnp.arange(2)}, folder="~/x")
     assert rl.load("~/x")["y"].values.tolist() == [1.0, 2.0]
     assert (tmp_path / "x" / "results.nc").exists()
 
 
-def test_a_gradient_through_learning_is_finite_where_weights_never_move():
+def test_a_gradient_through_learning_is_finite_where_weights_have_no_gradient():
     """One-hot observations leave weights at a gradient of exactly zero, where Adam's square root
     has no slope.
     """

@@ -38,7 +38,7 @@ from jaxrl.tree import pytree, replace
 ALL = Language(VALUE_LANGUAGE.inputs, tuple(OPERATIONS))
 LANGUAGES = {"value": VALUE_LANGUAGE, "drift": DRIFT_LANGUAGE, "all": ALL}
 LINES = 8
-generated = {
+random_programs = {
     name: jax.jit(lambda key, one=one: random_program(key, one, LINES))
     for name, one in LANGUAGES.items()
 }
@@ -106,7 +106,7 @@ def test_programs_equal_a_slow_interpreter_and_have_finite_gradients(seed, scale
         "discount": rng.random(),
         "fraction": rng.random(),
     }
-    program = generated["all"](jax.random.key(seed))
+    program = random_programs["all"](jax.random.key(seed))
     result, slopes = both(
         program, {name: jnp.asarray(x, jnp.float32) for name, x in inputs.items()}
     )
@@ -137,8 +137,8 @@ def test_every_read_of_a_list_has_its_result():
         choices = {"action": 1} | {
             f"argbest({other})": row.argmax() for other, row in lists.items()
         }
-        for chooser, action in choices.items():
-            np.testing.assert_allclose(ask(f"at({name}, {chooser})"), held[action], rtol=1e-6)
+        for name_of, action in choices.items():
+            np.testing.assert_allclose(ask(f"at({name}, {name_of})"), held[action], rtol=1e-6)
 
 
 def test_masked_values_are_finite_in_a_program():
@@ -171,8 +171,8 @@ def well_typed(program):
 @pytest.mark.parametrize("name", LANGUAGES)
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**31))
-def test_generated_and_mutated_programs_are_well_typed(name, seed):
-    program = generated[name](jax.random.key(seed))
+def test_every_program_that_is_born_and_every_mutant_is_well_typed(name, seed):
+    program = random_programs[name](jax.random.key(seed))
     assert well_typed(program)
     for n in range(8):
         changed = mutated(jax.random.fold_in(jax.random.key(seed), n + 1), program)
@@ -222,7 +222,7 @@ def test_a_formula_means_what_its_program_does(name):
         name: jnp.linspace(0.1, 1.3, 3) * (i + 1) for i, name in enumerate(LANGUAGES[name].names)
     }
     for seed in range(15):
-        program = generated[name](jax.random.key(seed))
+        program = random_programs[name](jax.random.key(seed))
         text = formula(program, digits=9)
         expected, _ = both(program, inputs)
         if (
@@ -245,7 +245,7 @@ def test_invalid_formulas_are_refused():
     for text, why in {
         "ratio +": "is not a formula",
         "rato * 2": "nearest are ratio",
-        "print(ratio)": "not part of the language",
+        "print(ratio)": "is not part of the language",
         "ratio": "at least one operation",
         "max(ratio)": "with 1 arguments",
         "ratio * 1.5 + ratio * 2.5 + ratio * 3.5 + ratio * 4.5 + ratio * 5.5": "5 numbers",
@@ -253,7 +253,7 @@ def test_invalid_formulas_are_refused():
         with pytest.raises(ValueError, match=why):
             parse(text, DRIFT_LANGUAGE)
     for text in ("best(reward)", "argbest(values)"):
-        with pytest.raises(ValueError, match=r"is not its type|is no number"):
+        with pytest.raises(ValueError, match=r"an argument of another type|is not a number"):
             parse(text, VALUE_LANGUAGE)
     with pytest.raises(TypeError, match="input 'ratio' was not given"):
         parse("ratio + 1", DRIFT_LANGUAGE)(advantage=1.0)
@@ -310,7 +310,7 @@ def test_any_program_with_a_margin_keeps_the_drift_conditions():
     )
     for seed in range(10):
         drift, slope = look(
-            ratio, advantage, DriftProgram(generated["drift"](jax.random.key(seed)), 1e-4)
+            ratio, advantage, DriftProgram(random_programs["drift"](jax.random.key(seed)), 1e-4)
         )
         assert (drift >= 0.0).all()
         assert not drift[:8].any()
@@ -320,7 +320,7 @@ def test_any_program_with_a_margin_keeps_the_drift_conditions():
 # ------------------------------------------------------------------------------------------- hashes
 
 
-hashed = jax.jit(lambda x: fingerprint(x.probe()))
+hashed = jax.jit(lambda x: fingerprint(x.signature()))
 
 
 def number(text, kind=ValueProgram):
@@ -392,9 +392,9 @@ def found(tmp_path_factory):
 def test_a_search_finds_the_square_among_noise(found):
     kept, folder = found
     assert (kept["evaluation"][:, -1] > 0.99).all()
-    assert (np.diff(kept["evaluation"]) >= -1e-6).all()  # the hall forgets nothing
+    assert (np.diff(kept["evaluation"]) >= -1e-6).all()  # the hall of fame loses nothing
     assert ((kept["programs"] > 0) & (kept["new_share"] < 1)).all()
-    best = rl.policy(folder, TRAINING, seed=0).state.params["model"]
+    best = rl.agent(folder, TRAINING, seed=0)["model"]
     assert "x ** 2" in formula(best.program).replace("abs(x)", "x")
 
 
@@ -414,20 +414,27 @@ def test_a_stopped_search_goes_on_bit_for_bit(found, tmp_path):
         np.testing.assert_array_equal(found[0][name], resumed[name])
 
 
-def test_the_best_of_those_at_the_hurdle_live():
-    search = replace(SEARCH, hurdle=SEARCH.lives, children=4, entrants=8, population=8, proposals=2)
+def test_the_best_candidates_of_the_screening_are_scored():
+    search = replace(
+        SEARCH,
+        screening=SEARCH.inner,
+        children=4,
+        num_candidates=8,
+        population=8,
+        proposals=2,
+    )
     key, state = jax.random.key(3), search.init(jax.random.key(4), SQUARE)
-    entrants, number, _ = jax.jit(search._breed)(jax.random.split(key)[0], state)
+    candidates, number, _ = jax.jit(search._propose)(jax.random.split(key)[0], state)
     assert len(number) == 32
     after, _ = jax.jit(search.update)(jax.random.key(3), SQUARE, state)
     target, scores = np.asarray(SQUARE.target), []
     for code, constants, new in zip(
-        entrants.program.code, entrants.program.constants, number, strict=True
+        candidates.program.code, candidates.program.constants, number, strict=True
     ):
         lists = {"values": [0.0]}  # of which there are none, but the interpreter counts them
         said = [
             interpret(
-                replace(SEARCH.lives.model.program, code=code, constants=constants),
+                replace(SEARCH.inner.model.program, code=code, constants=constants),
                 lists | {"x": x},
             )[0]
             for x in POINTS
@@ -436,26 +443,26 @@ def test_the_best_of_those_at_the_hurdle_live():
     np.testing.assert_allclose(
         np.sort(after.fitness[:4]), np.sort(scores)[-4:], rtol=1e-3, atol=1e-3
     )
-    assert np.isposinf(after.fitness[4:]).all()  # not judged yet, and to breed
+    assert np.isposinf(after.fitness[4:]).all()  # not scored yet, so parents
     assert after.hall.fitness[0] == after.fitness[:4].max()
 
 
-@pytest.mark.parametrize("hurdle", [None, SEARCH.lives])
-def test_what_a_search_begins_from_is_judged_and_never_lost(hurdle):
+@pytest.mark.parametrize("screening", [None, SEARCH.inner])
+def test_the_initial_program_is_scored_and_never_lost(screening):
     """The square itself, which nothing can be better than by more than the noise."""
     square = FunctionProgram(parse("x * x", X, 4))
-    search = replace(SEARCH, lives=Fit(square), hurdle=hurdle, begin_random=False)
+    search = replace(SEARCH, inner=Fit(square), screening=screening, begin_random=False)
     update = jax.jit(search.update)
-    state, told = update(jax.random.key(6), SQUARE, search.init(jax.random.key(5), SQUARE))
-    score = float(Fit(square).judge(SQUARE, {}, 1))
+    state, metrics = update(jax.random.key(6), SQUARE, search.init(jax.random.key(5), SQUARE))
+    score = float(Fit(square).score(SQUARE, {}))
     assert score > 0.99
-    assert told["leader"] >= score - 1e-6
-    _, told = update(jax.random.key(8), SQUARE, state)
-    assert told["leader"] >= score - 1e-6
+    assert metrics["leader"] >= score - 1e-6
+    _, metrics = update(jax.random.key(8), SQUARE, state)
+    assert metrics["leader"] >= score - 1e-6
 
 
 def test_constants_are_refined_by_any_strategy():
-    """The same examination, but what is tuned is the constants of a formula."""
+    """The same examples, but what is tuned is the constants of a formula."""
     drift = drift_examples(DriftProgram.of("3 * abs(advantage) * (ratio - 1) ** 2"))
     fit = Fit(
         Drift(DriftProgram.of("1 * abs(advantage) * (ratio - 0.5) ** 2")),
@@ -476,7 +483,7 @@ def test_a_learned_drift_is_distilled_by_the_same_search():
     search = RegularizedEvolution(Fit(Drift(begin), meta_params=("objective",)), **SIZES)
     training = rl.Training(search, examples, steps=40, evals=2, episodes=1)
     state, metrics = jax.jit(training)(jax.random.key(0))
-    first = Fit(Drift(begin)).judge(examples, {}, 1)
+    first = Fit(Drift(begin)).score(examples, {})
     assert metrics["evaluation"][-1] > max(first, 0.3)
     assert formula(state.params["objective"].program)
 
@@ -503,16 +510,18 @@ class Choices(Tasks):
     def sample(self, key):
         return Choice()
 
-    def score(self, env, ret):
-        return 0.5 + ret / 2.0
+    def score(self, env, episode_return):
+        return 0.5 + episode_return / 2.0
 
 
-def test_whole_lives_judge_programs_behind_a_hurdle_and_the_rule_is_a_file(tmp_path):
-    lives = rl.InnerLoop(
+def test_training_runs_score_programs_after_a_screening_and_the_rule_is_a_file(tmp_path):
+    inner = rl.InnerLoop(
         LEARNER, meta_params=("criterion",), lifetime=(8, 8), episodes=2, greedy=True
     )
-    hurdle = replace(lives, lifetime=(2, 2))
-    search = RegularizedEvolution(lives, hurdle, remembered=256, num_tasks=2, entrants=2, **SIZES)
+    screening = replace(inner, lifetime=(2, 2))
+    search = RegularizedEvolution(
+        inner, screening, remembered=256, num_tasks=2, num_candidates=2, **SIZES
+    )
     state, metrics = quick(rl.Training(search, Choices(), steps=4, evals=2, episodes=2))(
         jax.random.key(0)
     )
@@ -522,7 +531,7 @@ def test_whole_lives_judge_programs_behind_a_hurdle_and_the_rule_is_a_file(tmp_p
     assert (
         np.diff(metrics["leader"]) >= 0.0
     ).all()  # the tasks stay, so that the best is never lost
-    again = lives.scores(jax.random.key(state.luck), Choices(), state.params, 2).mean()
+    again = inner.scores(jax.random.key(state.seed), Choices(), state.params, 2).mean()
     np.testing.assert_allclose(again, state.hall.fitness[0], rtol=1e-6)
     assert len(np.unique(state.hall.number)) == SIZES["hall"]
     criterion = state.params["criterion"]
@@ -536,7 +545,7 @@ def test_errors_of_a_search_come_before_compiling():
     with pytest.raises(ValueError, match="write population=64"):
         replace(SEARCH, children=16, population=8)
     with pytest.raises(TypeError, match=r"meta_params names constants \(.*\): write"):
-        replace(SEARCH, lives=Fit(SEARCH.lives.model, meta_params=("constants",))).init(
+        replace(SEARCH, inner=Fit(SEARCH.inner.model, meta_params=("constants",))).init(
             jax.random.key(0), SQUARE
         )
     with pytest.raises(TypeError, match="in place of one environment"):

@@ -79,7 +79,7 @@ def test_the_curve_is_the_mean_over_updates_done_by_hand():
     algo, env = rl.ppo(**SMALL), envs.make("Catch")
     training = rl.Training(algo, env, 16 * 5, evals=2, episodes=0)
     _, metrics = jax.jit(training)(jax.random.key(3))
-    state, losses = training.begin(jax.random.key(3)), []
+    state, losses = training.init(jax.random.key(3)), []
     update = jax.jit(lambda key, state: algo.update(key, env, state))
     for row, count in enumerate([2, 3]):
         key_row = jax.random.fold_in(jax.random.fold_in(jax.random.key(3), 1), row)

@@ -7,6 +7,7 @@ import pytest
 
 import jaxrl as rl
 from jaxrl import tree
+from jaxrl.errors import check_counts
 
 
 @rl.pytree
@@ -27,22 +28,22 @@ def test_floats_are_leaves_and_counts_are_structure():
     assert jax.tree.structure(Inner(size=3)) != jax.tree.structure(Inner(size=4))
 
 
-def test_a_check_of_the_base_is_the_heir_s_too():
+def test_a_subclass_inherits_the_check_of_its_base():
     @rl.pytree
     class Base:
         size: int = rl.static(default=3)
 
         def __post_init__(self):
-            tree.check_counts(self, "size", least=2)
+            check_counts(self, "size", min_value=2)
 
     @rl.pytree
-    class Heir(Base):
+    class Derived(Base):
         pass
 
-    assert Heir(size=2).size == 2
+    assert Derived(size=2).size == 2
     for size in (1, 2.5):
         with pytest.raises(ValueError, match="size=2 or more"):
-            Heir(size=size)
+            Derived(size=size)
 
 
 def test_an_array_in_a_static_field_is_refused():

@@ -15,7 +15,10 @@ from hypothesis import strategies as st
 
 import jaxrl as rl
 from jaxrl import tuning
-from jaxrl.rules.base import Clock
+from jaxrl.algorithms.base import Algorithm
+from jaxrl.clock import Clock
+from jaxrl.env import Env
+from jaxrl.rollout import Policy
 from jaxrl.tuning.evolution import mutants
 from jaxrl.tuning.history import Batch, History
 from jaxrl.tuning.space import Space, space_of
@@ -184,7 +187,7 @@ def test_log_is_even_in_orders_of_magnitude_and_integers_are_equally_likely():
 
 
 @rl.pytree
-class NoEnv:
+class NoEnv(Env):
     action_space: Any = rl.static(default=rl.Discrete(2))
     max_steps: int = rl.static(default=1)
 
@@ -196,7 +199,7 @@ class State:
 
 
 @rl.pytree
-class Walk:
+class Walk(Algorithm):
     """A learner of `size` numbers: each step goes `lr` of the way to 1, with noise; its return is
     minus the squared distance.
     """
@@ -225,8 +228,11 @@ class Walk:
         }
         return State(params, state.clock.tick()), metrics
 
-    def act(self, key, env, state, memory, obs):
-        return memory, state.params
+    def agent(self, state):
+        return state.params
+
+    def policy(self, env, agent, greedy):
+        return Policy(lambda key, episode: ((), agent, ()))
 
 
 TRAINING = rl.Training(Walk(), NoEnv(), steps=180, evals=9, episodes=0)
@@ -426,18 +432,17 @@ def test_a_diverged_member_is_never_the_leader():
         def update(self, key, env, state):
             state, metrics = Walk.update(self, key, env, state)
             lost = self.lr > 0.5
-            told = jnp.where(
-                lost & (state.clock.n > 1), jnp.nan, jnp.where(lost, 9.0, metrics["return"])
-            )
-            params = jnp.where(lost & (state.clock.n > 1), jnp.nan, state.params)
-            return State(params, state.clock), metrics | {"return": told}
+            is_late = lost & (state.clock.n > 1)
+            score = jnp.where(is_late, jnp.nan, jnp.where(lost, 9.0, metrics["return"]))
+            params = jnp.where(is_late, jnp.nan, state.params)
+            return State(params, state.clock), metrics | {"return": score}
 
     pbt = tuning.population(Fragile(), {"lr": tuning.uniform(0.0, 1.0)}, size=8, interval=1)
     state = pbt.init(jax.random.key(0), NoEnv())
     for i in range(3):
-        state, told = jax.jit(pbt.update)(jax.random.key(i), NoEnv(), state)
-    assert told["setting.lr"] < 0.5
-    assert np.isfinite(state.params).all()
+        state, metrics = jax.jit(pbt.update)(jax.random.key(i), NoEnv(), state)
+    assert metrics["setting.lr"] < 0.5
+    assert np.isfinite(pbt.agent(state).agent).all()
 
 
 def test_mutants_are_of_others_and_stay_in_the_cube():
@@ -466,10 +471,10 @@ def test_a_schedule_is_tested_as_it_was_trained():
     found = search(TUNERS["PBT"], runs=8)
     assert len(np.unique(found.schedule["lr"])) > 1
     key = tuning.fresh_seeds(0, 2)[1]
-    state = TRAINING.begin(key)
+    state = TRAINING.init(key)
     for row in range(9):
         setting = {name: np.float32(values[row]) for name, values in found.schedule.items()}
-        state, metrics = rl.tree.put(TRAINING, setting).advance(key, state, row)
+        state, metrics = rl.tree.put(TRAINING, setting).run_row(key, state, row)
     np.testing.assert_allclose(metrics["return"], found.test["return"][1, -1], rtol=1e-4)
 
 
@@ -586,9 +591,10 @@ def test_the_exchange_copies_the_best_over_the_worst_and_moves_only_those():
     state = jax.jit(pbt.init)(jax.random.key(0), NoEnv())
     ranked = jnp.array([3, 1, 2, 0, 4, 5, 7, 6])
     np.testing.assert_array_equal(
-        pbt.act(jax.random.key(2), NoEnv(), state, (), ())[1], state.members.params[0]
+        pbt.policy(NoEnv(), pbt.agent(state), greedy=True)(jax.random.key(2), None)[1],
+        state.members.params[0],
     )
-    state = rl.tree.replace(state, scores=jnp.arange(8.0), leads=ranked[0])
+    state = rl.tree.replace(state, scores=jnp.arange(8.0), leader=ranked[0])
     after = jax.jit(pbt._exchange)(jax.random.key(1), state, ranked)
     stay = np.array([0, 1, 2, 3, 4, 5])
     np.testing.assert_array_equal(after.points[stay], state.points[stay])

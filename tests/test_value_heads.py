@@ -1,4 +1,4 @@
-"""What a value is and what its target follows, against the papers' sums written out."""
+"""Value heads and backups, against the papers' sums written out."""
 
 import itertools
 
@@ -9,7 +9,7 @@ import pytest
 
 from jaxrl import losses, noise
 from jaxrl.algorithms.backups import Max, Munchausen, SignedRoot
-from jaxrl.algorithms.q_learning import priority_of
+from jaxrl.algorithms.learner import piece_priority
 from jaxrl.algorithms.value_heads import Categorical, Implicit, Quantile, duel
 
 
@@ -124,14 +124,14 @@ def test_dueling_is_a_value_and_advantages_without_their_mean():
     np.testing.assert_allclose(duel({"q": out["q"]}, 2), [[1.0, 2.0], [5.0, 0.0]])
 
 
-def test_double_asks_the_learner_which_action_and_the_slow_copy_what_it_is_worth():
-    slow, online = jnp.array([1.0, 3.0, 2.0]), jnp.array([5.0, -jnp.inf, 9.0])
-    given = jnp.zeros(3), slow, online, jnp.int32(0)
+def test_double_selects_by_online_values_and_evaluates_by_the_target_network():
+    target, online = jnp.array([1.0, 3.0, 2.0]), jnp.array([5.0, -jnp.inf, 9.0])
+    given = jnp.zeros(3), target, online, jnp.int32(0)
     np.testing.assert_array_equal(Max(True)(*given)[0], [0, 0, 1])
     np.testing.assert_array_equal(Max(False)(*given)[0], [0, 1, 0])
 
 
-def test_munchausen_adds_what_the_policy_thought_of_the_action():
+def test_munchausen_adds_the_log_probability_of_the_action():
     alpha, temperature, least = 0.9, 0.5, -1.0
     value, following = np.array([0.3, -0.2, 0.1]), np.array([1.0, 0.5, -3.0])
     log_softmax = lambda x: x - x.max() - np.log(np.exp(x - x.max()).sum())
@@ -147,12 +147,12 @@ def test_munchausen_adds_what_the_policy_thought_of_the_action():
     assert float(next_bonus) == pytest.approx(
         -temperature * (policy * np.log(policy)).sum(), rel=1e-5
     )
-    assert Munchausen(least=-0.01)(arrays[0], arrays[1], arrays[1], jnp.int32(1))[
+    assert Munchausen(min_log_prob=-0.01)(arrays[0], arrays[1], arrays[1], jnp.int32(1))[
         1
     ] == pytest.approx(-0.009)
 
 
-def test_munchausen_gives_a_forbidden_action_nothing_and_stays_finite():
+def test_munchausen_is_finite_with_a_forbidden_action():
     value = jnp.array([-jnp.inf, 0.0, 1.0])
     policy, bonus, next_bonus = Munchausen()(value, value, value, jnp.int32(2))
     assert policy[0] == 0.0
@@ -192,5 +192,5 @@ def test_noise_is_factorised_and_as_wide_as_it_says():
 
 def test_a_priority_is_mostly_the_largest_error():
     np.testing.assert_allclose(
-        priority_of(jnp.array([[1.0, 3.0], [0.0, 0.0]])), [0.9 * 3 + 0.1 * 2, 0.0]
+        piece_priority(jnp.array([[1.0, 3.0], [0.0, 0.0]])), [0.9 * 3 + 0.1 * 2, 0.0]
     )

@@ -310,7 +310,7 @@ def test_leaves_of_all_of_them_are_axes():
 
 def test_a_wrapped_world_is_drawn_as_the_one_inside(tmp_path):
     env = envs.FrameStack(envs.RewardScale(envs.make("Catch", rows=3), 2.0), 2)
-    rl.plot.gif(env, lambda key, memory, obs: (memory, jnp.int32(1)), tmp_path / "film.gif")
+    rl.plot.gif(env, lambda key, episode: ((), jnp.int32(1), ()), tmp_path / "film.gif")
     assert (tmp_path / "film.gif").read_bytes()[:3] == b"GIF"
     assert envs.FrameStack(Counter()).draw is None
 

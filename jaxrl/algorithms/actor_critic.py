@@ -30,10 +30,10 @@ class ActorCritic(PolicyLearner):
     lr, actor_lr, temperature_lr: the learning rates of the critics, the policy and the temperature;
       None is `lr`. `schedule` multiplies all.
     temperature: the initial weight of the policy's entropy; it is constant where temperature_lr is
-      0. target_entropy: the entropy that it is learned for, per dimension of a real action (on the
-      scale of -1 to 1), or as a fraction of log n.
-    noise_correlation: the AR(1) coefficient of the exploration noise on real actions, whose variance
-      stays 1 (Lillicrap et al., 2015, use an Ornstein-Uhlenbeck process). None is white noise.
+      0. target_entropy: the entropy that it is learned for, per dimension of a real action (on
+      the scale of -1 to 1), or as a fraction of log n.
+    noise_correlation: the AR(1) coefficient of the exploration noise on real actions, with a
+      variance of 1 (Lillicrap et al., 2015, use Ornstein-Uhlenbeck noise). None is white noise.
     policy_delay: gradient steps of the critics for each of the policy's (Fujimoto et al., 2018).
     num_critics, num_target_critics: a target is the smallest value of `num_target_critics` of the
       `num_critics` critics, sampled (Chen et al., 2021); None is all.

@@ -21,7 +21,7 @@ JOIN = MLP(hidden=(64,), activation=jax.nn.relu)
 
 
 class Critic(NamedTuple):
-    """A network of (observation, action): the `trunk` reads observations, the `top` also actions."""
+    """A network of (observation, action): `trunk` reads observations, `top` also actions."""
 
     trunk: networks.Recurrent
     top: networks.Network
@@ -116,14 +116,14 @@ def sample_critics(key: jax.Array, ensemble: Any, num_samples: int) -> Any:
     return jax.tree.map(lambda x: x[index], ensemble)
 
 
-# --------------------------------------------------------------------------- distributions of returns
+# ------------------------------------------------------------------------- distributions of returns
 
 
 class ReturnHead:
     """Base class of what critics predict of a return: a pytree.
 
-    `out` [N, ...] are the heads of N critics at the actions taken, `next_out` [M, ..., K] those of M
-    target critics at next actions.
+    `out` [N, ...] are the heads of N critics at the actions taken, `next_out` [M, ..., K] those of
+    M target critics at next actions.
     """
 
     def heads(self, num_values: int) -> dict[str, int]:

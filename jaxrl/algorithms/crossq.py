@@ -55,9 +55,9 @@ class CrossQ(PolicyLearner):
             nodes = jax.tree.leaves(state.params[name], is_leaf=batch_norm.is_normed)
             if not any(batch_norm.is_normed(node) for node in nodes):
                 raise ValueError(
-                    f"CrossQ has no target networks: a {name} that does not normalise over both "
-                    "halves of a batch would chase its own values. Write network=rl.MLP((256, "
-                    "256), batch_norm=True), and critic_network likewise."
+                    "CrossQ has no target networks: a network that does not normalise over both "
+                    f"halves of a batch, as the {name} here, would chase its own values. Write "
+                    "network=rl.MLP((256, 256), batch_norm=True), and critic_network likewise."
                 )
         return state
 

@@ -34,7 +34,7 @@ class LearnerState:
 
 
 class Learner:
-    """Base class of off-policy learners: a pytree, whose floats may be traced.
+    """Base class of off-policy learners: a pytree; its floats may be traced.
 
     A learner chooses actions from its parameters, and improves them by a gradient step on each
     batch that `OffPolicy` samples from the replay: pieces of `sequence_length` consecutive
@@ -109,7 +109,7 @@ def check_pieces(learner: Any) -> None:
 def piece_length(n_step: int, burn_in: int, sequence: int, recurrent: bool) -> int:
     """The `sequence_length` of a learner that reads its pieces by `bootstrap`.
 
-    A recurrent learner's piece has one row more, whose stored recurrent state is the first.
+    The piece of a recurrent learner has one row more, for its stored recurrent state.
     """
     return 1 + burn_in + sequence if recurrent else n_step
 
@@ -170,7 +170,7 @@ def bootstrap(
     Without a recurrent network, a piece is the `n_step` transitions of one row (L = n_step, T = 1).
     A recurrent one reads `burn_in` rows from the stored recurrent state of the first row, which
     themselves are not learned from (Kapturowski et al., 2019, section 3), then L - 1 - burn_in
-    rows, whose sums of up to `n_step` rewards end at the last of them.
+    rows; their sums of up to `n_step` rewards end at the last of them.
     """
 
     def piece(items: Transition, weight: jax.Array) -> Batch:

@@ -24,8 +24,8 @@ class MDPO(PolicyLearner):
 
     The penalty is KL(new || old) / `step_size`, where old is the policy of up to
     `actor_target_period` gradient steps ago. At a step_size of 1 / temperature it cancels with the
-    entropy bonus' own penalty, and MDPO is SAC. tau, target_period: of the critics' target networks.
-    The other fields are those of `ActorCritic`.
+    entropy bonus, and MDPO is SAC. tau, target_period: of the critics' target networks. The other
+    fields are those of `ActorCritic`.
     """
 
     actor: Actor = Squashed()

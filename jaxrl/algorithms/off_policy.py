@@ -24,7 +24,7 @@ from jaxrl.tree import pytree, static
 class State:
     """The state of an off-policy algorithm: a copy of it is a fork, a stored one a checkpoint.
 
-    obs_stats, reward_stats: None where not asked for.
+    obs_stats, reward_stats: None where off.
     """
 
     learner: LearnerState
@@ -176,15 +176,12 @@ class OffPolicy(Algorithm):
         """
         if experience is not None:
             batch = experience.transitions
-            if relabel is not None:
-                key, key_relabel = jax.random.split(key)
-                reward = relabel(key_relabel, batch)
-                state = self._count(state, tree.replace(batch, reward=reward))
-                item = self._stored(env, state, tree.replace(batch, reward=reward))
-                item = tree.replace(item, reward=batch.reward)
-            else:
-                state = self._count(state, batch)
-                item = self._stored(env, state, batch)
+            read = batch
+            if relabel is not None:  # keys of learning are the same with and without
+                reward = relabel(jax.random.fold_in(key, self.updates), batch)
+                read = tree.replace(batch, reward=reward)
+            state = self._count(state, read)
+            item = tree.replace(self._stored(env, state, read), reward=batch.reward)
             state = tree.replace(state, replay=self.buffer.add(state.replay, item))
         state, losses = self._gradient_steps(key, env, state, relabel)
         return tree.replace(state, clock=state.clock.tick()), losses
@@ -201,7 +198,7 @@ class OffPolicy(Algorithm):
             sample = self.buffer.sample(key_sample, replay, self.batch_size, state.clock.fraction)
             items = sample.items
             if relabel is not None:
-                key_learn, key_relabel = jax.random.split(key_learn)
+                key_relabel = jax.random.fold_in(key_step, 2)
                 items = tree.replace(items, reward=relabel(key_relabel, items))
             new_state, priority, metrics = self.learner.learn(
                 key_learn,

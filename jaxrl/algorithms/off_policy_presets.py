@@ -33,7 +33,7 @@ Q_LEARNING = [
         name="dqn",
         value=OffPolicy(learner=QLearning(backup=Max(double=True))),
         summary="Deep Q-learning (Mnih et al., 2015): double, and dueling, n-step, noisy, "
-        "prioritised or distributional where asked for",
+        "prioritised or distributional by its fields",
         options=PRIORITIZED,
     ),
     Preset(

@@ -89,7 +89,7 @@ class QLearning(Learner):
     def init(self, key: jax.Array, space: Space, obs: Any) -> LearnerState:
         key_network, key_head = jax.random.split(key)
         head_params = self.head.init(key_head, num_actions(space), self.dueling)
-        params = {"network": self._network(space).init(key_network, obs), "head": head_params}
+        params: Any = {"network": self._network(space).init(key_network, obs), "head": head_params}
         params = noise.add(params, self.noise_scale) if self.noisy else params
         return LearnerState(
             params=params,
@@ -122,7 +122,7 @@ class QLearning(Learner):
     def policy(
         self, space: Space, params: Any, episode: Episode, epsilon: jax.Array | float = 0.0
     ) -> tuple[RnnState, EpsilonGreedyCategorical]:
-        """The recurrent state and the epsilon-greedy policy, whose `values` are action values,
+        """The recurrent state and the epsilon-greedy policy; its `values` are the action values,
         -inf where forbidden.
         """
         rnn_state, out = apply_to_obs(

@@ -93,7 +93,7 @@ class SQIRL(Learner):
         return episode.rnn_state + 1, policy.mode()
 
     def policy(self, space: Space, params: Any, episode: Episode) -> EpsilonGreedyCategorical:
-        """The greedy policy, whose `values` are Q_depth, -inf where forbidden."""
+        """The greedy policy; its `values` are Q_depth, -inf where forbidden."""
         _, out = apply_to_obs(self._network(space), params, (), episode.obs)
         value, _ = self._values(space, out)
         return q_policy(value[-1], out.get("mask"))

@@ -41,7 +41,7 @@ class State:
 
     trace: eligibility traces, with the structure of `params`.
     action: the next action, where the rule has drawn it already; None where not.
-    obs_stats, reward_stats: None where not asked for.
+    obs_stats, reward_stats: None where off.
     """
 
     params: Any

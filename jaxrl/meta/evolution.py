@@ -1,4 +1,4 @@
-"""Evolution of a learner's parts: a meta-learner whose updates are generations."""
+"""Evolution of a learner's parts: a meta-learner, one update of which is a generation."""
 
 from typing import Any
 

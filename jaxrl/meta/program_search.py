@@ -53,7 +53,7 @@ class RegularizedEvolution(MetaLearner):
     A child is the winner of a tournament with one line changed or inserted, or with probability
     `random_fraction` a random program. Before that its parent drifts: lines change that don't
     change its function, and may be read later (as in Cartesian genetic programming; Miller and
-    Thomson, 2000). More are proposed than are scored: those whose function is constant, or that of
+    Thomson, 2000). More are proposed than are scored: those of a constant function, or that of
     an earlier one, are recognised by their fingerprints and dropped. The children replace the
     oldest members (Real et al., 2019), whatever their fitness; the best are kept in a hall of fame,
     and are parents too. The learner's own program is scored among the first children; random

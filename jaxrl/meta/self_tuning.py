@@ -135,8 +135,8 @@ class SelfTuning(Algorithm):
     a meta-step of the fields `meta_params`.
 
     It trains one learner on one environment, and sweeps and acts as any algorithm. meta_objective:
-    `Bootstrap()` or `PolicyGradientObjective()`. lr: of the meta-step, whose gradient's global norm
-    is clipped to `max_grad_norm`. One of its updates takes `num_updates` of the learner, those of
+    `Bootstrap()` or `PolicyGradientObjective()`. lr: of the meta-step; its gradient's norm is
+    clipped to `max_grad_norm`. One of its updates takes `num_updates` of the learner, those of
     the meta-objective, and one rollout more.
     """
 

@@ -51,7 +51,7 @@ class State:
 
 @pytree
 class OuterCritic:
-    """The value function of the outer objective: one for each agent, with a discount of its own.
+    """The value function of the outer objective: one for each agent, with another discount.
 
     The learner's own value function would bias the outer objective (Bonnet et al., 2022). It takes
     `steps` gradient steps on the lambda-returns of each outer rollout.

@@ -1,4 +1,4 @@
-"""The policy of a trained member, from the folder of the sweep that trained it."""
+"""The policy and the agent of a trained member, from the folder of the sweep that trained it."""
 
 import dataclasses
 import os
@@ -9,30 +9,23 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from jaxrl import tree
+from jaxrl import rollout, tree
+from jaxrl.algorithms.base import Agent
 from jaxrl.sweep import lookup, store
-from jaxrl.sweep.program import AGENT, BEST_AGENT, with_agent
+from jaxrl.sweep.program import AGENT, BEST_AGENT
 from jaxrl.train import Training
 
 KEPT = {"final": AGENT, "best": BEST_AGENT}
 
 
-@dataclasses.dataclass(frozen=True)
-class MemberPolicy:
-    """`(key, memory, obs) -> (memory, action)`: the greedy policy of one member.
-
-    `memory` is the recurrent state at the start of an episode.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MemberPolicy(rollout.Policy):
+    """The greedy policy of one member. training: with the member's config. agent: what the folder
+    keeps of it.
     """
 
     training: Training
-    state: Any
-
-    @property
-    def memory(self) -> Any:
-        return self.training.algo.start(self.training.env)
-
-    def __call__(self, key: jax.Array, memory: Any, obs: Any) -> tuple[Any, Any]:
-        return self.training.algo.act(key, self.training.env, self.state, memory, obs)
+    agent: Agent
 
 
 def policy(
@@ -53,23 +46,61 @@ def policy(
     Raises:
       ValueError: an axis without a label, a label that the axis does not have, a training that the
         folder can't make.
+      TypeError: the algorithm has no policy: `agent` reads what is kept of it.
     """
+    training, found = _read(folder, training, kept, where)
+    made = training.algo.policy(training.env, found, greedy=True)  # type: ignore[arg-type]
+    return MemberPolicy(made, made.rnn_state, training=training, agent=found)
+
+
+def agent(
+    folder: str | os.PathLike[str],
+    training: Training | None = None,
+    *,
+    kept: str = "final",
+    **where: Any,
+) -> Agent:
+    """The agent of a member, `algo.agent(state)` of its state: parameters and all else that acting
+    needs; of a meta-learner its meta-parameters. Arguments and errors as in `policy`.
+    """
+    return _read(folder, training, kept, where)[1]
+
+
+def _read(
+    folder: str | os.PathLike[str], training: Training | None, kept: str, where: dict[str, Any]
+) -> tuple[Training, Agent]:
+    """The training of a member, with its config, and its agent."""
     if kept not in KEPT:
         raise ValueError(f"kept={kept!r} is neither of {', '.join(KEPT)}.")
-    folder, record, where = lookup.find(folder, where)
-    if folder.is_file():
+    home, record, where = lookup.find(folder, where)
+    if home.is_file():
         raise ValueError(
-            f"{folder} is a record: curves, and no policies. Train one again where it is kept, "
+            f"{home} is a record: curves, and no policies. Train one again where it is kept, "
             "rl.sweep(..., folder=)."
         )
-    training = lookup.training_of(folder, record, training)
+    training = lookup.training_of(home, record, training)
     number = lookup.number_at(record, where)
-    config = lookup.config_of(folder, record, number, training)
+    config = lookup.config_of(home, record, number, training)
     fields = {name: value for name, value in config.items() if name != "seed"}
     training = tree.put(training, fields)
-    shapes = jax.eval_shape(training.begin, jax.random.key(0))
-    leaves = store.read_agent(folder, number, KEPT[kept])
-    return MemberPolicy(training, with_agent(training, shapes, [jnp.asarray(x) for x in leaves]))
+    algo = training.algo
+    shapes = jax.eval_shape(lambda key: algo.agent(training.init(key)), jax.random.key(0))
+    expected, structure = jax.tree.flatten(shapes)
+    leaves = store.read_agent(home, number, KEPT[kept]) if expected else []
+    if len(leaves) != len(expected) or any(
+        x.shape != shape.shape for x, shape in zip(leaves, expected, strict=True)
+    ):
+        raise ValueError(
+            f"{home} holds agents of {len(leaves)} arrays, and this algorithm's have other shapes: "
+            "it was trained by another version of the kit. Train it again."
+        )
+    made = [_as(x, shape.dtype) for x, shape in zip(leaves, expected, strict=True)]
+    return training, structure.unflatten(made)
+
+
+def _as(x: np.ndarray, dtype: Any) -> jax.Array:
+    # a .npz does not know bfloat16 and its like
+    return jnp.asarray(x.view(dtype) if x.dtype.kind == "V" else x)
 
 
 def best(results: xr.Dataset, name: str = "return") -> dict[str, Any]:

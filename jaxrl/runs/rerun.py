@@ -253,7 +253,7 @@ def distance(a: Any, b: Any) -> float:
 
 
 def _changed(record: Record, here: Record) -> list[str]:
-    """What differs between a record and this call, a line each."""
+    """The differences between a record and this call, a line each."""
     machine, wanted = dict(here["machine"]), record["machine"]["devices"]
     machine["devices"] = min(machine["devices"], wanted)  # no more are used
     lines = []

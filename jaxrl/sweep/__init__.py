@@ -10,7 +10,7 @@ Which module writes which file of a folder:
     arrays/SHA256.npy            large arrays of what is swept. arrays.py
     results.nc                   the dataset, once all members are done. store.py writes what
                                  results.py makes; netcdf.py reads it
-    width.json, .lock, .holder   the program's width, and the process that works in the folder. store.py
+    width.json, .lock, .holder   the program's width, and the process that holds it. store.py
     static/NNN/                  a folder for each combination of static axes. static_groups.py
     FILE.json                    a record and its curves in one file (rl.export). record_file.py
 

@@ -15,6 +15,7 @@ from jaxrl import progress as live
 from jaxrl.devices import cache_compilations
 from jaxrl.progress import Report
 from jaxrl.sweep import multihost, netcdf, store
+from jaxrl.sweep.arrays import on_device
 from jaxrl.sweep.checkpoint import clear_done, open_width
 from jaxrl.sweep.executor import Config, Executor, Progress, num_missing, sweep_work
 from jaxrl.sweep.grid import Grid, bind
@@ -89,7 +90,7 @@ def sweep(
     refuse_unknown("sweep", unknown)
     check_chunk(chunk)
     limit = as_bytes(memory_limit)
-    grid = Grid(over)
+    grid, run = Grid(over), on_device(run)
     multihost.check(folder)
     cache_compilations()
     folder = None if folder is None else pathlib.Path(folder).expanduser()

@@ -6,13 +6,16 @@ Each is one FOLDER/arrays/SHA256.npy, written once. Loading one executes nothing
 import hashlib
 import pathlib
 import re
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.sweep.files import write
+from jaxrl.tree import partition
+
+T = TypeVar("T")
 
 LARGE = 2**16  # bytes: larger arrays are arguments of the compiled program, and files in a folder
 NAME = re.compile(r"arrays/[0-9a-f]{64}\.npy")
@@ -27,8 +30,14 @@ def is_large(leaf: Any) -> bool:
     return not is_key and leaf.size * leaf.dtype.itemsize > LARGE
 
 
+def on_device(tree: T) -> T:
+    """The same pytree with its large arrays as jax's, which traced code can index."""
+    large, combine = partition(tree, is_large)
+    return combine([jnp.asarray(x) for x in large]) if large else tree
+
+
 def reference(array: Any) -> Reference:
-    """What stands for an array in a record: its digest, shape, dtype and file."""
+    """The digest, shape, dtype and file of an array, which stand for it in a record."""
     host = np.ascontiguousarray(array)
     digest = _digest(host)
     return {
@@ -76,7 +85,7 @@ def load(folder: pathlib.Path, found: Reference) -> np.ndarray:
 
 
 def _homes(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Where an array may be: in the folder, or, of a group static/NNN, in that of its sweep."""
+    """The folders that an array may be in: its own, and, of a group static/NNN, its sweep's."""
     grouped = folder.parent.name == "static"
     return [folder, folder.parent.parent] if grouped else [folder]
 

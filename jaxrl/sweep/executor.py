@@ -62,7 +62,7 @@ class ChunkStore(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What stays the same while an executor runs.
+    """Settings that stay the same while an executor runs.
 
     chunk: members of a program, where the caller or the folder says so; None: as many as speed
     gains from and memory holds. chunk_reason: what decided it. memory_limit: bytes that programs
@@ -97,7 +97,7 @@ class Work:
 
 @dataclasses.dataclass
 class Progress:
-    """How far the members are, as reports to `show`.
+    """The progress of the members, as reports to `show`.
 
     done: members of finished chunks. done_now: members that this call has run. seconds: of running.
     """

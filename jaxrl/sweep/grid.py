@@ -50,7 +50,7 @@ def zipped(**values: Any) -> Zipped:
         raise ValueError(
             f"zipped({', '.join(f'{name}: {size} values' for name, size in sizes.items())}): "
             "what changes together has "
-            "equally many values. Make them so, or give each a name of its own in over= to "
+            "equally many values. Make them so, or give each a separate name in over= to "
             "cross them."
         )
     return Zipped(made)

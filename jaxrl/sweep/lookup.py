@@ -57,7 +57,7 @@ def training_of(folder: pathlib.Path, record: Record, training: Training | None 
             "them."
         )
     if training is not None:
-        return _same(folder, record, training)
+        return arrays.on_device(_same(folder, record, training))
     try:
         found = serialize.decode(record.get("recipe"), load=_load_from(folder))
     except ValueError as error:
@@ -70,7 +70,7 @@ def training_of(folder: pathlib.Path, record: Record, training: Training | None 
 
 
 def _load_from(folder: pathlib.Path) -> serialize.Load | None:
-    """What loads the large arrays of a folder; a record in one file has none."""
+    """The function that loads the large arrays of a folder; None for a record in one file."""
     return None if folder.is_file() else functools.partial(arrays.load, folder)
 
 
@@ -98,7 +98,7 @@ def _part(folder: pathlib.Path, record: Record, path: str) -> Any:
 
 
 def _fields(run: Any) -> Any:
-    """What a record says of a training, without its program's digest."""
+    """The fields of a training in a record, without its program's digest."""
     return {name: value for name, value in run.items() if name != "program"}
 
 

@@ -74,8 +74,8 @@ def _machine_free(root: pathlib.Path) -> int:
 
 
 def _containers_free(root: pathlib.Path) -> list[int]:
-    """What is left of the limit of each control group that holds this process; those without a
-    limit are left out.
+    """The rest of the limit of each control group that holds this process; those without a limit
+    are left out.
     """
     try:
         lines = [
@@ -115,7 +115,7 @@ def _group_free(group: pathlib.Path, limit: str, usage: str, cache: str) -> int 
 
 
 def _process_free(root: pathlib.Path) -> list[int]:
-    """What is left of `ulimit -v` and `ulimit -d`."""
+    """The rest of `ulimit -v` and `ulimit -d`."""
     try:
         import resource
 

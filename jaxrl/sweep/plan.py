@@ -18,6 +18,7 @@ from jaxrl.devices import cache_compilations
 from jaxrl.progress import clock
 from jaxrl.sweep import multihost, store
 from jaxrl.sweep.api import check_chunk, refuse_unknown, width_of
+from jaxrl.sweep.arrays import on_device
 from jaxrl.sweep.checkpoint import MAX_KEPT
 from jaxrl.sweep.executor import (
     Config,
@@ -236,7 +237,7 @@ def plan(
     processes: int | None = None,
     **unknown: Any,
 ) -> Plan | Plans:
-    """What `sweep` of the same arguments will take, without training: members, chunks, memory, disk
+    """The needs of `sweep` with the same arguments, without training: members, chunks, memory, disk
     and time.
 
     It compiles what the sweep will run, which then finds a `Training` in the compilation cache.
@@ -258,7 +259,7 @@ def plan(
             f"processes={processes} would run nothing: write how many share the sweep, say "
             "processes=1."
         )
-    limit, grid = as_bytes(memory_limit), Grid(over)
+    limit, grid, run = as_bytes(memory_limit), Grid(over), on_device(run)
     cache_compilations()
     home = None if folder is None else pathlib.Path(folder).expanduser()
 
@@ -408,7 +409,7 @@ def _sizes(job: _Job) -> tuple[int, int]:
 
     def first_row(config: Any) -> Any:
         training, key = at(config, job.run)
-        state, metrics = training.advance(key, training.begin(key), 0)
+        state, metrics = training.run_row(key, training.init(key), 0)
         return agent_of(training, state), metrics
 
     agent, metrics = jax.eval_shape(first_row, config)

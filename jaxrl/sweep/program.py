@@ -12,6 +12,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxrl import progress, tree
+from jaxrl.algorithms.base import Algorithm
 from jaxrl.sweep.arrays import is_large
 from jaxrl.sweep.checkpoint import Checkpoints, Rows
 from jaxrl.train import Training
@@ -123,11 +124,11 @@ class Stepped:
 
         def init(config: Any, arrays: list[jax.Array]) -> Any:
             training, key = at(config, combine(arrays))
-            return training.begin(key)
+            return training.init(key)
 
         def run_row(config: Any, state: Any, row: Any, arrays: list[jax.Array]) -> Any:
             training, key = at(config, combine(arrays))
-            return training.advance(key, state, row)
+            return training.run_row(key, state, row)
 
         init = over_devices(init, (MEMBERS, NO_MEMBER), devices)
         run_row = over_devices(run_row, (MEMBERS, MEMBERS, NO_MEMBER, NO_MEMBER), devices)
@@ -144,7 +145,7 @@ class Stepped:
             check(traced_row.out_info[1])
         self.traced = traced_init, traced_row
         self.state_bytes = _size(jax.tree.leaves(state))  # of all devices
-        self.agent_bytes = _size(agent_of(training, state))
+        self.agent_bytes = _size(agent_of(training, state)) if best or keep else 0
         self._init, self._run_row = compile_all([traced_init, traced_row])
         self.compile_seconds = time.monotonic() - started
 
@@ -220,19 +221,14 @@ def middle(returns: np.ndarray) -> float:
 
 # ------------------------------------------------------------------------------------------- agents
 
-KEPT = ("params", "obs_stats")  # what a policy needs of a learner's state
-
 
 def agent_of(training: Training, state: Any) -> list[Any]:
-    """The leaves of what acting needs of a state, its shapes, or states [width, ...]."""
-    return jax.tree.leaves([getattr(state, name, ()) for name in KEPT])
-
-
-def with_agent(training: Training, state: Any, leaves: list[Any]) -> Any:
-    """The state with those leaves put back."""
-    structure = jax.tree.structure([getattr(state, name, ()) for name in KEPT])
-    values = zip(KEPT, jax.tree.unflatten(structure, leaves), strict=True)
-    return tree.replace(state, **{name: value for name, value in values if hasattr(state, name)})
+    """The leaves of the agent of a state, or of states [width, ...]; none where the algorithm
+    defines no agent.
+    """
+    if type(training.algo).agent is Algorithm.agent:
+        return []
+    return jax.tree.leaves(training.algo.agent(state))
 
 
 def _no_best(training: Training, state: Any) -> dict[str, Any]:

@@ -44,8 +44,8 @@ def versions() -> dict[str, str]:
 def machine() -> dict[str, Any]:
     """The devices of this process, and the settings that change their numbers."""
     device = jax.devices()[0]
-    # pyright: ignore[reportAttributeAccessIssue]
-    precision = jax.config.jax_default_matmul_precision
+    config: Any = jax.config
+    precision = config.jax_default_matmul_precision
     return {
         "platform": device.platform,
         "device": device.device_kind,

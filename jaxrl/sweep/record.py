@@ -1,6 +1,4 @@
-"""The record of a sweep as JSON: what runs, over which axes, with which program. store.py writes it
-to sweep.json.
-"""
+"""The record of a sweep as JSON: its run, axes and program. store.py writes it to sweep.json."""
 
 import datetime
 import hashlib
@@ -24,10 +22,10 @@ Record = dict[str, Any]
 def make_record(
     run: Any, grid: Grid, keep_best: bool | None = None, *, with_program: bool = True
 ) -> Record:
-    """What makes a sweep this one, and the reproducibility card.
+    """The record of a sweep: what identifies it, and the reproducibility card.
 
-    with_program: traces one member, to add the digest of its program and the names of its outputs:
-    what a folder is told from another by.
+    with_program: traces one member, to add the digest of its program and the names of its outputs,
+    which a folder needs.
 
     Raises:
       ValueError, TypeError: a run that the grid does not fit, or outputs that no dataset can hold.
@@ -114,7 +112,7 @@ def _trace(run: Any, grid: Grid) -> tuple[Any, dict[str, Any]]:
 
     def first_row(config: Any, arrays: list[jax.Array]) -> Any:
         training, key = at(config, combine(arrays))
-        return training.advance(key, training.begin(key), 0)
+        return training.run_row(key, training.init(key), 0)
 
     program, shapes = jax.make_jaxpr(first_row, return_shape=True)(grid.first, large)
     return program, shapes[1] | run.clocks

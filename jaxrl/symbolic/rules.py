@@ -115,10 +115,13 @@ class DriftProgram(Objective, SymbolicFunction):
 
     def signature(self) -> jax.Array:
         """The slope of f in the ratio, as the value at ratio 1 is taken off. [16]."""
-        one = lambda name, low, high: jnp.asarray(probes(name, low, high)[:, 0])
-        others = one("advantage", -2.0, 2.0), one("fraction", 0.0, 1.0)
-        ratio = one("ratio", 0.25, 4.0)
-        return jax.jvp(lambda ratio: self._raw(ratio, *others), (ratio,), (jnp.ones(PROBES),))[1]
+        advantage, fraction = _probes("advantage", -2.0, 2.0), _probes("fraction", 0.0, 1.0)
+        ratio = _probes("ratio", 0.25, 4.0)
+
+        def value(ratio: jax.Array) -> jax.Array:
+            return self._value(ratio, advantage, fraction)
+
+        return jax.jvp(value, (ratio,), (jnp.ones(PROBES),))[1]
 
 
 @pytree

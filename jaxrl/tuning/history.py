@@ -79,7 +79,7 @@ class History:
 
     @property
     def left(self) -> float:
-        """What is left of the budget."""
+        """The rest of the budget."""
         return self.budget - float(self.spent.sum())
 
     def rng(self) -> np.random.Generator:
@@ -93,7 +93,7 @@ class History:
         return float(np.sum(each))
 
     def afford(self, end_row: int) -> int:
-        """How many settings can start anew and be trained until a row, with what is left."""
+        """The number of settings that the rest of the budget can train from the start to a row."""
         return int(self.left / self.costs[end_row])
 
     def ranked(self, trials: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ from jaxrl import stats
 from jaxrl.devices import cache_compilations
 from jaxrl.progress import Report
 from jaxrl.sweep import provenance, store
+from jaxrl.sweep.arrays import on_device
 from jaxrl.train import Training
 from jaxrl.tuning.history import Tuner
 from jaxrl.tuning.result import TuningResult
@@ -82,6 +83,7 @@ def repeat(
     bound = inspect.signature(tune).bind(training, space, **options)
     bound.apply_defaults()
     folder, progress = bound.arguments.pop("folder"), bound.arguments.pop("progress")
+    training = bound.arguments["training"] = on_device(training)
     study = Study(**bound.arguments, repetitions=repetitions)
     if jax.process_count() > 1:
         raise ValueError(
@@ -153,7 +155,7 @@ def _test(
         for i, start, (curves, left) in zip(active, starts, outcome, strict=True):
             states[i] = left
             for name, new in curves.items():
-                before = tested[i].get(name, new[0])[:, :start]
+                before = tested[i][name][:, :start] if start else new[0, :, :0]
                 tested[i][name] = np.concatenate([before, new[0, :, start:]], 1)
         runner.remove_states(f"test-{number - 1:04d}")
     runner.remove_states(f"test-{rounds - 1:04d}")

@@ -193,8 +193,10 @@ class Space:
         """The options of the grouped names that a point has: the program that it needs."""
         places = zip(self.ranges.items(), point, strict=True)
         return tuple(
-            place(float(u), len(each.options)) for (name, each), u in places if name in self.grouped
-        )  # type: ignore[attr-defined]
+            place(float(u), len(each.options))
+            for (name, each), u in places
+            if name in self.grouped and isinstance(each, Integer | Choice)
+        )
 
     def labels(self, points: Sequence[np.ndarray] | np.ndarray) -> dict[str, np.ndarray]:
         """The values of points for a table, {name: [n]}: numbers, or a short text for each."""
@@ -286,7 +288,7 @@ def _check_together(training: Training, ranges: dict[str, Range], others: list[s
             )
             for name in others:
                 with_note(combination, tree.find, made, name)
-            with_note(combination, jax.eval_shape, made.begin, jax.random.key(0))
+            with_note(combination, jax.eval_shape, made.init, jax.random.key(0))
         except AttributeError as error:  # a number, say, where a network belongs
             raise TypeError(
                 f"{combination} is not of the kind that belongs there: {error}."

@@ -78,7 +78,7 @@ class Study:
                 )
         if self.repetitions < 1:
             raise ValueError(f"repetitions={self.repetitions}: write 1 or more.")
-        first_row = lambda key: self.training.advance(key, self.training.begin(key), 0)[1]
+        first_row = lambda key: self.training.run_row(key, self.training.init(key), 0)[1]
         if self.metric not in (known := jax.eval_shape(first_row, jax.random.key(0))):
             raise ValueError(
                 f"the training has no metric {self.metric!r}; {tree.nearest(self.metric, known)}."

@@ -258,7 +258,7 @@ class TrialStore:
         for file, parts in ((path.with_suffix(".state.npz"), states), (path, rows)):
             if parts:
                 encoded = store.encode(parts)
-                store.write(file, lambda opened, encoded=encoded: np.savez(opened, **encoded))
+                store.write(file, lambda opened, encoded=encoded: np.savez(opened, **encoded))  # type: ignore[arg-type]
 
     def checkpoints(self, first: int, last: int, width: int, seconds: float) -> Checkpoints:
         """The checkpoints of a running chunk."""
