@@ -6,6 +6,7 @@ import pathlib
 from functools import lru_cache
 
 import jax
+import jax.numpy as jnp
 import pytest
 
 import jaxrl as rl

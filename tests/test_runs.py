@@ -112,7 +112,7 @@ def test_an_axis_with_the_name_of_an_argument_is_explained(root, words, monkeypa
     with pytest.raises(SystemExit, match=f"{name}' is an argument of rl.* itself") as raised:
         main([*words, "--where", f"{name}=7"])
     by_path, by_axis = (
-        f"say env.{name}=",
+        f"for example env.{name}=",
         f".sel({name}=",
     )  # a path finds studies, but names no axis of one
     assert [expected in str(raised.value) for expected in (by_path, by_axis)] == [
@@ -282,7 +282,7 @@ def test_incomplete_and_foreign_files_have_clear_errors(root, tmp_path, capsys):
         ("plot", "other.json"): "is no record of a sweep, or a damaged one (it has no 'run')",
         ("plot", "nowhere.json"): "does not exist",
         ("report", "edited.json"): "its versions is no dictionary",
-        ("report", "small.json", "--out", "."): "is a directory: name the page",
+        ("report", "small.json", "--out", "."): "is a directory: write a file",
         ("plot", "huge.json"): "is damaged",
         ("report", "."): "it has no sweep.json.*`jaxrl runs` lists",
         ("rerun", "old.json", "--member", "0"): "old.json has no recipe",
