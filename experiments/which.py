@@ -28,9 +28,7 @@ def table(algorithms: tuple[str, ...]) -> str:
     heads, *rows = capabilities.table({name: rl.PRESETS[name] for name in algorithms})
     lines = [["", "what it is", *(f"`{head}`" if "_" in head else head for head in heads[1:])]]
     lines += [["---", "---", *[":---:"] * (len(heads) - 1)]]
-    lines += [
-        [f"`rl.{name}`", capabilities.title(rl.PRESETS[name]), *answers] for name, *answers in rows
-    ]
+    lines += [[f"`rl.{name}`", rl.PRESETS[name].summary, *answers] for name, *answers in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

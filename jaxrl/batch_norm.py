@@ -1,9 +1,8 @@
 """Batch normalisation: parameters that hold running statistics apart from the trained weights."""
 
 from collections.abc import Callable
-from typing import Any, TypeGuard, cast
+from typing import Any, TypeGuard
 
-import flax.linen as nn
 import jax
 
 from jaxrl.tree import pytree, replace, static
@@ -28,7 +27,7 @@ class Normed:
 
 
 def functions(
-    module: nn.Module, preprocess: Callable[[Any], jax.Array]
+    module: Any, preprocess: Callable[[Any], jax.Array]
 ) -> tuple[Callable[..., Normed], Callable[..., dict[str, Any]]]:
     """The functions `init` and `apply` of a network with batch normalisation.
 
@@ -43,7 +42,7 @@ def functions(
     def apply(params: Normed, obs: Any) -> dict[str, Any]:
         variables = {"params": params.weights, "batch_stats": params.stats}
         if not params.training:
-            return cast(dict[str, Any], module.apply(variables, preprocess(obs)))
+            return module.apply(variables, preprocess(obs))
         out, updated = module.apply(variables, preprocess(obs), mutable=["batch_stats"])
         return out | {"seen": updated["batch_stats"]}
 

@@ -1,9 +1,5 @@
-"""Which algorithm takes what, found by trying: each answer is a learner that begins, or an
-algorithm that refuses.
-"""
+"""Action spaces and options that each algorithm supports, determined by trying to initialise it."""
 
-import inspect
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,7 +12,6 @@ from jaxrl.networks import CNN
 from jaxrl.spaces import Box, Discrete, Masked, MultiDiscrete, Space
 from jaxrl.tree import pytree, static
 
-Maker = Callable[..., Any]
 SPACES: dict[str, Space] = {
     "discrete": Discrete(3),
     "multi-discrete": MultiDiscrete((2, 3)),
@@ -26,11 +21,9 @@ SPACES: dict[str, Space] = {
 
 @pytree
 class Probe(Env):
-    """An environment of which only its kinds count: of actions, of observations [shape], and
-    whether it has masks.
-    """
+    """A trivial environment with given action space, observation shape, and optional masks."""
 
-    action_space: Any = Discrete(3)
+    action_space: Space = Discrete(3)
     shape: tuple[int, ...] = static(default=(4,))
     masked: bool = static(default=False)
     max_steps: int = static(default=4)
@@ -42,59 +35,67 @@ class Probe(Env):
         return (), Step(self._obs(), jnp.float32(1.0), jnp.bool_(False), {})
 
     def _obs(self) -> Any:
-        seen = jnp.ones(self.shape)
-        return (
-            Masked(seen, jnp.ones(self.action_space.heads["logits"], bool)) if self.masked else seen
-        )
+        obs = jnp.ones(self.shape)
+        if not self.masked:
+            return obs
+        return Masked(obs, jnp.ones(self.action_space.heads["logits"], bool))
 
 
-def takes(maker: Maker) -> dict[str, bool]:
-    """What the algorithm of this maker takes; and, of what it takes, that its learner has something
-    to show for it.
+def supports(build: Callable[..., Any]) -> dict[str, bool]:
+    """Names of action spaces and options, and True for those that an algorithm supports.
+
+    build: from fields to an algorithm, such as an entry of `rl.PRESETS`.
+    An option is supported if the algorithm accepts it and its state or parameters show an effect.
     """
-    taken = {name: space for name, space in SPACES.items() if _begins(maker, Probe(space))}
-    finite = [space for space in taken.values() if not isinstance(space, Box)]
-    env = Probe(next(iter(taken.values()), Discrete(3)))
+    spaces = {name: space for name, space in SPACES.items() if _initialises(build, Probe(space))}
+    finite = [space for space in spaces.values() if not isinstance(space, Box)]
+    env = Probe(next(iter(spaces.values()), Discrete(3)))
     image = Probe(env.action_space, shape=(10, 10, 2))
-    convolutions = lambda algo, state: [x for x in jax.tree.leaves(state.params) if x.ndim == 4]
-    return {name: name in taken for name in SPACES} | {
-        "masks": any(_begins(maker, Probe(space, masked=True)) for space in finite),
-        "memory": _begins(maker, env, lambda algo, state: algo.start(env), memory=GRU(4)),
-        "images": _begins(maker, image, convolutions, network=CNN()),
-        "normalize_obs": _begins(
-            maker, env, lambda algo, state: state.obs_stats, normalize_obs=True
-        ),
-        "normalize_reward": _begins(
-            maker, env, lambda algo, state: state.reward_stats, normalize_reward=True
-        ),
+
+    def rnn_state(algo: Any, state: Any) -> Any:
+        return algo.policy(env, algo.agent(state), greedy=True).rnn_state
+
+    def convolutions(algo: Any, state: Any) -> Any:
+        return [x for x in jax.tree.leaves(state.params) if x.ndim == 4]
+
+    def obs_stats(algo: Any, state: Any) -> Any:
+        return state.obs_stats
+
+    def reward_stats(algo: Any, state: Any) -> Any:
+        return state.reward_stats
+
+    return {name: name in spaces for name in SPACES} | {
+        "masks": any(_initialises(build, Probe(space, masked=True)) for space in finite),
+        "memory": _initialises(build, env, rnn_state, memory=GRU(4)),
+        "images": _initialises(build, image, convolutions, network=CNN()),
+        "normalize_obs": _initialises(build, env, obs_stats, normalize_obs=True),
+        "normalize_reward": _initialises(build, env, reward_stats, normalize_reward=True),
     }
 
 
-def _begins(
-    maker: Maker, env: Any, shown: Callable[[Any, Any], Any] | None = None, **fields: Any
+def _initialises(
+    build: Callable[..., Any],
+    env: Env,
+    effect: Callable[[Any, Any], Any] | None = None,
+    **fields: Any,
 ) -> bool:
-    """Whether a learner begins here, none of it computed, and what is `shown` of it is not
-    nothing.
+    """True if an algorithm with these fields initialises, and `effect(algo, state)` has leaves.
+
+    Shapes only: nothing is computed or compiled.
     """
     try:
-        algo = maker(**fields)
+        algo = build(**fields)
         state = jax.eval_shape(lambda key: algo.init(key, env), jax.random.key(0))
-    except (TypeError, ValueError):  # so it refuses; any other error is a mistake
+    except (TypeError, ValueError):  # a refusal; any other error is a bug
         return False
-    return shown is None or bool(jax.tree.leaves(shown(algo, state)))
+    return effect is None or bool(jax.tree.leaves(effect(algo, state)))
 
 
-def title(maker: Maker) -> str:
-    """The first sentence that a maker says of itself."""
-    first = (inspect.getdoc(maker) or "").splitlines()[0]
-    return re.split(r"(?<!\bal)\. ", first)[0].removesuffix(".")
-
-
-def table(makers: Mapping[str, Maker]) -> list[list[str]]:
-    """Which algorithm takes what: a row for each, below a row of names."""
-    found = {name: takes(maker) for name, maker in makers.items()}
+def table(builders: Mapping[str, Callable[..., Any]]) -> list[list[str]]:
+    """Supported action spaces and options: a header, and a row of yes or - for each algorithm."""
+    supported = {name: supports(build) for name, build in builders.items()}
     rows = [
         [name, *("yes" if answer else "-" for answer in answers.values())]
-        for name, answers in found.items()
+        for name, answers in supported.items()
     ]
-    return [["algorithm", *next(iter(found.values()))], *rows]
+    return [["algorithm", *next(iter(supported.values()))], *rows]

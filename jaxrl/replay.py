@@ -154,7 +154,7 @@ class Prioritized(Priority):
         """The state with new priorities [N] for the starts `index` [N], where `valid`.
 
         A priority that is not finite becomes the largest so far. Where `enabled`, a traced flag [],
-        is False, each entry is overwritten by itself: selecting between two trees would copy one.
+        is False, each entry is written again unchanged: selecting between two trees would copy one.
         """
         priority = jnp.where(jnp.isfinite(priority), jnp.abs(priority), tree.largest)
         largest = jnp.maximum(tree.largest, priority.max(initial=0.0, where=valid & enabled))

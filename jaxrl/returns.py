@@ -25,7 +25,7 @@ def batched(function: Callable[..., Any], num_arrays: int | None = None) -> Call
     Args:
       function: of positional arguments; it returns arrays (or a pytree of them) [T, ...].
       num_arrays: the number of leading arguments that have a batch axis 1; the others are shared by
-        all columns. By default every argument whose leaves all have rank 2 or more is batched, and
+        all columns. By default every argument with leaves of rank 2 or more only is batched, and
         scalars, a clock or a [T] vector are shared.
 
     Returns:

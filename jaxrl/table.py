@@ -1,4 +1,4 @@
-"""A network for finite worlds: a table."""
+"""A tabular network, for environments with finitely many observations."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -12,11 +12,12 @@ from jaxrl.networks import Network, Out, Params
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A row of numbers for each value of an integer observation, 0 at first: every action is as
-    likely as any other.
+    """A row of outputs for each value of an integer observation, initialised to 0.
 
-    size: how many values there are. An observation beyond them gives NaN rather than another
-    state's row.
+    With zeros all actions are equally probable.
+
+    size: the number of values. An observation of `size` or more gives NaN, rather than the row of
+      another state.
     """
 
     size: int
@@ -26,9 +27,9 @@ class Table:
             kind = jnp.result_type(obs) if jax.tree_util.all_leaves([obs]) else None
             if kind is None or jnp.ndim(obs) != 0 or not jnp.issubdtype(kind, jnp.integer):
                 raise TypeError(
-                    "Table looks one integer up, but the observation is "
-                    f"{jax.eval_shape(lambda: obs)}. Let the environment "
-                    "show the number of its state (one_hot=False, where it has that), or use MLP()."
+                    "Table needs an integer observation, and this one is "
+                    f"{jax.eval_shape(lambda: obs)}. Write an environment that returns the index "
+                    "of its state (one_hot=False, where it has that), or use MLP()."
                 )
             return {head: jnp.zeros((self.size, num)) for head, num in heads.items()}
 

@@ -1,4 +1,4 @@
-"""The table of who takes what is true: what is refused says so, what is taken is done, and the page
+"""The table of capabilities is true: refusals have clear errors, support is real, and the page
 shows it.
 """
 
@@ -6,20 +6,22 @@ import pathlib
 from functools import lru_cache
 
 import jax
+import jax.numpy as jnp
 import pytest
 
 import jaxrl as rl
 from experiments import which
 from jaxrl import capabilities
 from jaxrl.capabilities import SPACES, Probe
+from jaxrl.rollout import Policy
 from jaxrl.tree import pytree
 
 README = pathlib.Path(__file__).parent.parent / "README.md"
-takes = lru_cache(lambda name: capabilities.takes(rl.PRESETS[name]))
+supports = lru_cache(lambda name: capabilities.supports(rl.PRESETS[name]))
 every = pytest.mark.parametrize("name", rl.PRESETS)
 
 
-def told():
+def documented():
     """What the page says that each takes, in the order of its columns."""
     text = README.read_text().split("<!-- algorithms -->")[1].split("<!-- end of algorithms -->")[0]
     lines = [line.split("|") for line in text.splitlines() if line.startswith("| `rl.")]
@@ -41,11 +43,11 @@ def kinds(tree):
 
 
 @every
-def test_a_learner_that_begins_also_learns(name):
+def test_an_algorithm_that_initialises_also_updates(name):
     """A row says what begins; so an update goes through too, traced: scaled and masked; in its last
     space, with a memory.
     """
-    can = takes(name)
+    can = supports(name)
     scaled = {field: True for field in ("normalize_obs", "normalize_reward") if can[field]}
     spaces = [space for kind, space in SPACES.items() if can[kind]]
     assert spaces
@@ -66,9 +68,9 @@ def test_a_learner_that_begins_also_learns(name):
 
 
 @every
-def test_what_is_not_taken_is_refused_with_a_word_on_who_takes_it(name):
+def test_unsupported_spaces_are_refused_with_a_hint(name):
     for kind, space in SPACES.items():
-        if not takes(name)[kind]:
+        if not supports(name)[kind]:
             with pytest.raises(TypeError, match=r"`jaxrl algorithms` lists"):
                 begun(rl.PRESETS[name](), Probe(space))
 
@@ -76,8 +78,8 @@ def test_what_is_not_taken_is_refused_with_a_word_on_who_takes_it(name):
 # ---------------------------------------------------------------------------------------- the table
 
 
-def test_answers_are_found_by_trying():
-    """A maker that refuses, one that ignores what it is asked, and one that errs."""
+def test_support_is_found_by_trying():
+    """An algorithm that refuses, one that ignores its options, and one with a bug."""
 
     @pytree
     class Picky:
@@ -88,10 +90,13 @@ def test_answers_are_found_by_trying():
                 raise TypeError("no")
             return self.base.init(key, env)
 
-        def start(self, env):
-            return ()
+        def agent(self, state):
+            return state
 
-    found = capabilities.takes(lambda memory=None, normalize_obs=False: Picky())
+        def policy(self, env, agent, greedy):
+            return Policy(lambda key, episode: ((), jnp.int32(0), ()))
+
+    found = capabilities.supports(lambda memory=None, normalize_obs=False: Picky())
     assert found == {
         **{"discrete": True, "multi-discrete": True, "continuous": False, "masks": True},
         **{"memory": False, "images": False, "normalize_obs": False, "normalize_reward": False},
@@ -101,17 +106,8 @@ def test_answers_are_found_by_trying():
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        capabilities.takes(broken)
-    assert set(capabilities.takes(rl.ppo).values()) == {True}
-
-
-def test_a_title_is_the_first_sentence():
-    def maker():
-        """What it is (Somebody et al. 2020, equation 3). `fields` are more.
-
-        And more."""
-
-    assert capabilities.title(maker) == "What it is (Somebody et al. 2020, equation 3)"
+        capabilities.supports(broken)
+    assert set(capabilities.supports(rl.ppo).values()) == {True}
 
 
 def test_the_page_is_filled(tmp_path):
@@ -125,7 +121,7 @@ def test_the_page_is_filled(tmp_path):
 
 def test_the_readme_has_the_table_that_trying_gives():
     """If not: `python -m experiments.which`."""
-    answers = {name: takes(name) for name in rl.PRESETS}
-    assert told() == {
+    answers = {name: supports(name) for name in rl.PRESETS}
+    assert documented() == {
         name: ["yes" if x else "-" for x in found.values()] for name, found in answers.items()
     }

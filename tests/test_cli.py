@@ -117,18 +117,18 @@ def test_tune(tmp_path, jaxrl):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "nothing says what to tune"),
+        ([], "there is nothing to tune"),
         (["--search", "lr=log:1e-5"], "lr=log:1e-5:1e-2"),
-        (["--search", "lr=log:a:b"], "is no range"),
+        (["--search", "lr=log:a:b"], "is not a range"),
         (["--search", "lr=around:1:2"], "uniform, log or integer"),
         (["--search", "lr=log:0:1"], "no logarithm"),
         (["--search", "lr=log:1e-5:1e-2", "lr=uniform:0:1"], "names a field twice"),
-        (["--search", "lr=log:1e-5:1e-2", "--gamma", "0.9", "0.99"], "a range of it is written"),
+        (["--search", "lr=log:1e-5:1e-2", "--gamma", "0.9", "0.99"], "write a range of it as"),
         (["--search", "memory=choice:0:8"], "memory=0 is not of the kind that belongs there"),
         (["--search", "num_envs=choice:2:5"], "This is at num_envs=5"),
     ],
 )
-def test_a_search_that_is_none_is_refused(words, message, monkeypatch):
+def test_an_invalid_search_is_refused(words, message, monkeypatch):
     monkeypatch.setattr(rl, "use_all_cores", lambda **_: None)  # jax runs already, here
     with pytest.raises(SystemExit) as stop:
         main([*TUNE, *SMALL, *words])
@@ -225,7 +225,7 @@ def test_any_field_is_reached_by_its_name():
         )
 
 
-def test_the_network_is_as_asked():
+def test_network_options():
     asked = arguments.options("ppo", rl.ppo)(
         env="CartPole-v1", layer_norm=True, shared=True, eval_share=0.5
     )
@@ -237,22 +237,25 @@ def test_the_network_is_as_asked():
     ) == (True, True, 0.5)
 
 
-def test_every_algorithm_is_as_its_maker_makes_it_unless_asked():
-    """What is not asked for is the algorithm's own, its network too; and each of its floats is an
-    axis by its own name.
+def test_defaults_are_those_of_the_preset():
+    """Without options the training has the preset's value, and each of its floats is an axis by its
+    name, or by more of its path where the environment has a field of that name.
     """
-    for name, maker in rl.PRESETS.items():
-        discrete = rl.Discrete in getattr(maker(), "learner", rl.dqn().learner).action_spaces
+    for name, preset in rl.PRESETS.items():
+        discrete = rl.Discrete in getattr(preset(), "learner", rl.dqn().learner).action_spaces
         env = "CartPole-v1" if discrete else "Pendulum-v1"
-        training, axes = arguments.training_of(arguments.options(name, maker)(env=env), maker)
-        assert training.algo == maker(), name
+        training, axes = arguments.training_of(arguments.options(name, preset)(env=env), preset)
+        assert training.algo == preset(), name
         assert list(axes) == ["seed"], name
-        for key, default in inspect.signature(maker).parameters.items():
-            if isinstance(default.default, float):
-                assert rl.tree.find(training, key).endswith(key), (name, key)
+        for key, default in preset.fields().items():
+            if isinstance(default, float):
+                axis = arguments.axis_name(training, preset, key)
+                path = rl.tree.find(training, axis)
+                assert path.startswith("algo."), (name, key)
+                assert rl.tree.get(training, path) == default, (name, key)
 
 
-def test_a_network_keeps_what_was_not_asked():
+def test_network_options_keep_other_fields():
     asked = arguments.options("pqn", rl.pqn)(env="CartPole-v1", hidden=(8,))
     training, _ = arguments.training_of(asked, rl.pqn)
     assert training.algo.network == dataclasses.replace(rl.pqn().network, hidden=(8,))
@@ -264,5 +267,5 @@ def test_a_network_keeps_what_was_not_asked():
 
 def test_a_memory_for_one_that_has_none_is_refused():
     asked = arguments.options("stream_q", rl.stream_q)(env="CartPole-v1", memory=8)
-    with pytest.raises(TypeError, match="no memory"):
+    with pytest.raises(TypeError, match="no field 'memory'"):
         arguments.training_of(asked, rl.stream_q)

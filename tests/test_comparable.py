@@ -80,11 +80,11 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_what_misleads_is_an_obstacle(case):
+def test_misleading_differences_are_obstacles(case):
     other, expected = CASES[case]
     other = other.copy()
     assert kinds(results(), other) == kinds(other, results()) == expected
-    with pytest.raises(ValueError, match="would mislead"):
+    with pytest.raises(ValueError, match="would be misleading"):
         stats.check_comparable(results(), other)
     stats.check_comparable(results(), other, allow=expected)
 
@@ -152,4 +152,4 @@ def test_an_obstacle_names_the_field_and_both_values():
     lost = results().where(np.arange(8)[:, None] != 3)
     assert "seed 3" in stats.obstacles(results(), lost)[0]
     assert len(stats.obstacles(results(), lost, last=2)) == 1
-    assert kinds(results(seeds=3), results(), fewest=2) == []
+    assert kinds(results(seeds=3), results(), min_seeds=2) == []

@@ -13,7 +13,7 @@ LUCK = rng.normal(size=(12, 2))
 
 
 def results(shift=0.0, seeds=range(12), noise=0.1):
-    """Two tasks; a seed's luck is the same in every result."""
+    """Two tasks; the effect of a seed is the same in every result."""
     seeds = list(seeds)
     values = LUCK[seeds] + shift + noise * rng.normal(size=(len(seeds), 2))
     values = np.stack([values - 1, values], -1)
@@ -57,13 +57,13 @@ def test_tasks_are_pooled_by_their_labels():
     turned = b.isel(task=[1, 0])
     one, other = (stats.compare(a, side, tasks="task", resamples=100) for side in (b, turned))
     np.testing.assert_allclose(one.difference, other.difference, atol=1e-6)
-    with pytest.raises(ValueError, match="not the same task"):
+    with pytest.raises(ValueError, match="not have the same values of task"):
         stats.compare(a, b.isel(task=[0]), tasks="task")
     with pytest.raises(ValueError, match="tasks='task'"):
         stats.compare(a, b)
 
 
-def test_what_misleads_is_refused():
+def test_misleading_comparisons_are_refused():
     a = results().isel(task=0)
     with pytest.raises(ValueError, match="2 of the second's 12 have no 'return'"):
         stats.compare(a, a.where(a.seed > 1))

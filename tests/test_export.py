@@ -121,7 +121,7 @@ def test_tensorboard_has_a_run_for_each_finished_member(tmp_path):
 
 
 class Recorder:
-    """Stands for a library: remembers what it was told."""
+    """A fake library that records its calls."""
 
     def __init__(self):
         self.runs = []
@@ -139,11 +139,11 @@ class Recorder:
         self.runs.append(run)
         close = lambda: run.update(closed=run["closed"] + 1)
         return types.SimpleNamespace(
-            add_scalar=lambda *told: run["scalars"].append(told), close=close
+            add_scalar=lambda *shown: run["scalars"].append(shown), close=close
         )
 
 
-def test_what_tensorboard_is_told(tmp_path, monkeypatch):
+def test_tensorboard_gets_every_finite_metric(tmp_path, monkeypatch):
     library = Recorder()
     monkeypatch.setitem(
         sys.modules, "tensorboardX", types.SimpleNamespace(SummaryWriter=library.writer)
@@ -153,10 +153,10 @@ def test_what_tensorboard_is_told(tmp_path, monkeypatch):
     assert run["logdir"] == str(tmp_path / "lr=0.01" / "seed=5")
     assert run["closed"] == 1
     assert ("return", 7.0, 128) in run["scalars"]
-    assert [told for told in run["scalars"] if told[0] == "final"] == [("final", 3.0, 192)]
+    assert [shown for shown in run["scalars"] if shown[0] == "final"] == [("final", 3.0, 192)]
 
 
-def test_what_wandb_is_told(tmp_path, monkeypatch):
+def test_wandb_gets_metrics_labels_and_card(tmp_path, monkeypatch):
     library = Recorder()
     monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=library.init))
     folder = kept(tmp_path / "my_sweep")

@@ -13,7 +13,7 @@ from jaxrl.importance import importance
 
 
 def swept(score, noise=0.0, seeds=16, key=0, **axes):
-    """A sweep whose final return is score(**setting), and the luck of a seed."""
+    """A sweep whose final return is score(**setting), and noise of each seed."""
     rng = np.random.default_rng(key)
     grid = xr.Dataset(coords=axes | {"seed": np.arange(seeds)})
     exact = xr.DataArray(score(**{name: grid[name] for name in axes})).broadcast_like(
@@ -64,32 +64,30 @@ def test_shares_are_the_definitions():
     assert shares.sum() == pytest.approx(1)
 
 
-def test_luck_is_told_from_what_mattered():
-    """Nothing but luck: all of it is the seed's, however few seeds; and half of it is half."""
-    luck = [
+def test_noise_is_distinguished_from_effects():
+    """Pure noise is attributed to the seed, also for few seeds; half of it, where it is half."""
+    noise = [
         importance(
             swept(lambda a, b: 0 * a * b, 1.0, 4, key, a=np.arange(5), b=np.arange(4))
         ).shares
         for key in range(20)
     ]
-    assert np.mean([shares["share"]["seed"] for shares in luck]) > 0.9
+    assert np.mean([shares["share"]["seed"] for shares in noise]) > 0.9
     half = importance(swept(lambda a: 2.0 * a, 1.0, 400, a=np.array([-0.5, 0.5]))).shares
     assert half["low"]["a"] < 0.5 < half["high"]["a"]
     assert half["high"]["a"] - half["low"]["a"] < 0.15
 
 
-def test_luck_that_a_seed_has_everywhere_takes_nothing_from_an_effect():
-    """score = a + luck of the seed: the effect of `a` is known without error, be the luck as large
-    as it will.
-    """
+def test_an_additive_effect_of_the_seed_cancels():
+    """score = a + effect of the seed: the effect of `a` is exact, however large the seed's."""
     results = swept(lambda a: a, 0.0, 3, a=np.array([-0.5, 0.5]))
-    luck = np.array([-3.0, 0.0, 3.0])
-    shares = importance(results.assign({"return": results["return"] + luck})).shares["share"]
-    assert shares["a"] == pytest.approx(0.25 / (0.25 + luck.var(ddof=1)))
+    noise = np.array([-3.0, 0.0, 3.0])
+    shares = importance(results.assign({"return": results["return"] + noise})).shares["share"]
+    assert shares["a"] == pytest.approx(0.25 / (0.25 + noise.var(ddof=1)))
 
 
 def test_intervals_hold_the_truth():
-    """Of 100 such sweeps about 95 have the true share of the seed's luck, 1/3 here, in its
+    """Of 100 such sweeps about 95 have the true share of the seed, 1/3 here, in its
     interval.
     """
     sweeps = (
@@ -182,7 +180,7 @@ def test_the_forests_main_effects_are_optunas():
         )
 
 
-def test_what_can_not_be_said_is_refused():
+def test_insufficient_data_is_refused():
     results = swept(lambda a: a, 1.0, 8, a=np.arange(3.0))
     with pytest.raises(ValueError, match="several values"):
         importance(results.isel(a=0))
@@ -191,7 +189,7 @@ def test_what_can_not_be_said_is_refused():
         importance(lost)
     with pytest.raises(ValueError, match="needs 10"):
         importance(sampled(lambda lr, gamma, big: lr, settings=5))
-    with pytest.raises(ValueError, match="'gama' stands beside no"):
+    with pytest.raises(ValueError, match="'gama' is not a coordinate"):
         importance(sampled(lambda lr, gamma, big: lr), names=["gama"])
 
 
@@ -236,7 +234,7 @@ def test_parallel_draws_each_setting_through_its_values():
         plot.parallel(results.where(False))
 
 
-def test_the_map_shows_who_diverged():
+def test_the_map_shows_the_fraction_that_diverged():
     results = swept(lambda a, b: a + b, a=np.arange(3), b=np.arange(2), seeds=4)
     results["diverged"] = results["return"] > 2.5  # a = 2, b = 1
     shown = [text.get_text() for text in plot.divergence(results).axes[0].texts]

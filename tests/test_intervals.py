@@ -102,7 +102,7 @@ def test_any_number_of_task_axes():
     )
 
 
-def test_whole_seeds_are_drawn_where_tasks_share_their_luck():
+def test_whole_seeds_are_drawn_where_tasks_are_correlated():
     """One seed's scores of all tasks are alike: strata pretend that they are independent."""
     x = np.random.default_rng(1).normal(size=(20, 1)) + np.zeros((20, 8))
     wide, narrow = (stats.interval(x, stats.mean, **OPTIONS, stratified=s) for s in (False, True))
@@ -114,8 +114,8 @@ def test_whole_seeds_are_drawn_where_tasks_share_their_luck():
 
 
 def test_a_paired_difference_of_statistics():
-    luck = 10 * np.random.default_rng(1).normal(size=30)
-    x, y = luck + 1, luck + 0.1 * np.random.default_rng(2).normal(size=30)
+    shared = 10 * np.random.default_rng(1).normal(size=30)
+    x, y = shared + 1, shared + 0.1 * np.random.default_rng(2).normal(size=30)
     paired, apart = (
         stats.difference(x, y, stats.mean, paired=paired, resamples=500) for paired in (True, False)
     )

@@ -215,7 +215,7 @@ def test_a_memory_goes_on_in_the_next_call(name):
 
 
 @every
-def test_nothing_of_an_episode_outlives_its_end(name):
+def test_an_episode_does_not_affect_the_next(name):
     """Exactly: the gradient of what follows, with respect to all that came before, is 0."""
     params, end = params_of(name), 5
     old = rest(name)
@@ -256,7 +256,7 @@ def test_vmap_is_a_loop(name):
 
 
 @every
-def test_a_memory_is_zeros_at_the_start_and_can_be_kept(name):
+def test_a_memory_starts_at_zero_and_can_be_resumed(name):
     """Real leaves of some size: what a reset, a checkpoint and a check for numbers that are not
     finite can read.
     """
@@ -353,7 +353,7 @@ def test_both_scans_have_one_gradient_and_none_across_a_reset():
 
 
 @pytest.mark.parametrize("name", ["ffm", "lru"])
-def test_what_runs_where_there_is_no_cpu_reads_alike(name, monkeypatch):
+def test_the_parallel_scan_of_other_backends_is_equal(name, monkeypatch):
     found = APPLY[name](params_of(name), rest(name), features(), firsts(3, 4, 9))
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     other = jax.jit(lambda *case: MEMORIES[name].apply(*case))(

@@ -67,7 +67,7 @@ def test_weights_of_zero_change_nothing_and_others_do(name):
 
 
 @pytest.mark.parametrize("name", LEARNED)
-def test_an_untrained_one_with_an_output_of_zeros_changes_nothing(name):
+def test_random_weights_with_a_zero_output_change_nothing(name):
     learned = type(LEARNED[name]).random(jax.random.key(2), zero=True)
     for a, b in zip(
         *map(jax.tree.leaves, (PARAMS, steps(learned, num=2, key=KEY)[0])), strict=True
@@ -76,7 +76,7 @@ def test_an_untrained_one_with_an_output_of_zeros_changes_nothing(name):
 
 
 @pytest.mark.parametrize("name", LEARNED)
-def test_members_side_by_side_step_as_alone(name):
+def test_vmap_equals_a_loop(name):
     scale = lambda factor: replace(
         LEARNED[name], weights=jax.tree.map(lambda x: factor * x, LEARNED[name].weights)
     )
@@ -113,7 +113,7 @@ def history(num):
     return [[np.asarray(now[i][1], np.float64) for now in grads] for i in range(len(grads[0]))]
 
 
-def test_small_fc_reads_what_adam_and_adafactor_keep():
+def test_features_of_small_fc_are_the_statistics_of_adam_and_adafactor():
     state = steps(SmallFC.random(jax.random.key(3), zero=True))[1]
     found = np.asarray(small_fc.features(PARAMS, gradients(2), state.averages))
     assert state.count == 3
@@ -152,7 +152,7 @@ def test_small_fc_reads_what_adam_and_adafactor_keep():
         first += p.size
 
 
-def test_open_reads_signs_logarithms_and_where_it_is():
+def test_features_of_open():
     learned = OPEN.random(jax.random.key(3), 4, 8, zero=True)
     state = steps(learned)[1]
     found = np.asarray(open.features(PARAMS, gradients(2), state.momenta, CLOCK.fraction, 0.5))
@@ -167,7 +167,7 @@ def test_open_reads_signs_logarithms_and_where_it_is():
     np.testing.assert_array_equal(found[15:], np.repeat([[0.25], [0.0], [0.5], [1.0]], 9, 1))
 
 
-def test_where_a_layer_is_in_its_tower():
+def test_depths_of_layers():
     net = rl.MLP((4, 4, 4))({"logits": 2, "value": 1}).init(jax.random.key(0), jnp.zeros(3))
     thirds = [0, 1 / 3, 2 / 3, 1]
     np.testing.assert_allclose(
@@ -179,7 +179,7 @@ def test_where_a_layer_is_in_its_tower():
 
 
 def chosen(feature, sign=1.0):
-    """A SmallFC whose direction is one of its features: relu(x) - relu(-x)."""
+    """A SmallFC with one of its features as direction: relu(x) - relu(-x)."""
     weights = jax.tree.map(jnp.zeros_like, SmallFC.random(jax.random.key(0)).weights)
     first = weights["first"]["kernel"].at[feature, :2].set(jnp.array([sign, -sign]))
     second = weights["second"]["kernel"].at[:2, :2].set(jnp.eye(2))
@@ -286,7 +286,7 @@ def test_a_stopped_training_with_it_goes_on_bit_for_bit(tmp_path):
 
 
 @pytest.mark.parametrize("name", LEARNED)
-def test_it_is_kept_in_the_file_of_its_agent(name, tmp_path):
+def test_it_is_saved_in_the_file_of_its_agent(name, tmp_path):
     learner = rl.OnPolicy(optimizer=LEARNED[name], **SMALL)
     kept = rl.load_agent(rl.save_rule(tmp_path, learner.rule, agent=learner)).optimizer
     assert type(kept) is type(LEARNED[name])

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import envs
-from jaxrl import plot, stats
+from jaxrl import plot, rollout, stats
 from jaxrl.plot.importances import heights
 
 
@@ -195,7 +195,7 @@ def test_numbers_are_short(value, text):
 
 
 def random(env):
-    return lambda key, memory, obs: (memory, env.action_space.sample(key))
+    return lambda key, episode: ((), env.action_space.sample(key), ())
 
 
 def frames(film):
@@ -226,9 +226,7 @@ def test_a_film_moves(name):
 
 def test_a_film_ends_with_the_episode():
     """Catch takes rows - 1 steps: one frame each and one for the start. The end is held."""
-    film = plot.gif(
-        envs.make("Catch", rows=6), lambda key, memory, obs: (memory, jnp.int32(1)), fps=10
-    )
+    film = plot.gif(envs.make("Catch", rows=6), lambda key, episode: ((), jnp.int32(1), ()), fps=10)
     image = Image.open(io.BytesIO(film.data))
     assert image.n_frames == 6
     image.seek(5)
@@ -236,16 +234,13 @@ def test_a_film_ends_with_the_episode():
 
 
 def test_a_policy_may_have_a_memory():
-    class Alternate:
-        memory = jnp.int32(0)
-
-        def __call__(self, key, memory, obs):
-            return 1 - memory, memory
+    def alternate(key, episode):
+        return 1 - episode.rnn_state, episode.rnn_state, ()
 
     drawn = []
     plot.gif(
         envs.make("CartPole-v1"),
-        Alternate(),
+        rollout.Policy(alternate, rnn_state=jnp.int32(0)),
         draw=lambda ax, state: drawn.append(float(state.x_dot)),
         max_frames=4,
     )
@@ -260,7 +255,7 @@ def test_a_film_is_saved_and_shows_itself(tmp_path):
     assert film.save(tmp_path / "again.gif").path.exists()
 
 
-def test_who_cannot_be_drawn_says_how():
+def test_an_environment_without_a_drawing_is_refused():
     for name, remedy in (
         ("RiverSwim", r"method draw\(self, ax, state\)"),
         ("SimpleBandit-bsuite", "known are|nearest are"),
@@ -274,7 +269,7 @@ def test_pictures_need_no_display(tmp_path):
     """In a fresh process without DISPLAY; pyplot is never imported."""
     code = (
         "import sys, jax.numpy as jnp, envs; from jaxrl import plot\n"
-        "plot.gif(envs.make('Catch'), lambda key, memory, obs: (memory, jnp.int32(0)), "
+        "plot.gif(envs.make('Catch'), lambda key, episode: ((), jnp.int32(0), ()), "
         f"{str(tmp_path / 'film.gif')!r})\n"
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
@@ -294,7 +289,7 @@ def test_pictures_need_no_display(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("values", "height", "told"),
+    ("values", "height", "shown"),
     [
         ([0.2, np.inf], [0, 1], ["0.2", "inf"]),
         (
@@ -307,10 +302,10 @@ def test_pictures_need_no_display(tmp_path):
         ([1.0, 4.0, 2.0], [0, 1, 1 / 3], ["1", "2", "4"]),
     ],
 )
-def test_what_is_not_finite_has_a_place_on_an_axis(values, height, told):
+def test_infinite_values_have_a_position_on_an_axis(values, height, shown):
     """A clip or a stop may be infinite: it stands beyond the largest number, one step of as many as
     there are values.
     """
     found, ticks = heights(np.array(values), 4)
     np.testing.assert_allclose(found, height)
-    assert [text for _, text in ticks] == told
+    assert [text for _, text in ticks] == shown

@@ -19,7 +19,7 @@ MADE = stats.power(
 PAIR = MADE.sel(better=1e-2, worse=1e-3)
 
 
-def test_it_has_the_names_of_the_results():
+def test_results_have_the_labels_of_the_sweep():
     assert MADE.width.dims == ("seeds", "lr")
     assert MADE.wrong.dims == ("seeds", "better", "worse")
     assert np.isnan(MADE.wrong.sel(better=1e-3)).all()  # it is the worse
@@ -54,8 +54,8 @@ def test_needed_seeds_are_those_of_the_normal_formula_and_of_the_studies():
 
 def test_needed_seeds_at_a_ceiling_are_those_that_studies_need():
     """Where most seeds are at the ceiling the normal formula asks for more than it takes."""
-    luck = np.random.default_rng(3)
-    at_best = lambda share: np.where(luck.random(400) < share, 500.0, luck.uniform(0, 500, 400))
+    rng = np.random.default_rng(3)
+    at_best = lambda share: np.where(rng.random(400) < share, 500.0, rng.uniform(0, 500, 400))
     results = xr.Dataset({"return": (("lr", "seed"), np.stack([at_best(0.85), at_best(0.5)]))})
     made = stats.power(results, by="lr", seeds=(10, 20, 40, 80), studies=400, resamples=200)
     needed = int(made.needed_seeds.sel(better=made.better[0], worse=made.better[1]))
@@ -68,7 +68,7 @@ def test_needed_seeds_at_a_ceiling_are_those_that_studies_need():
     assert few.needed_seeds.max() > 5
 
 
-def test_equals_are_never_told_apart():
+def test_equal_settings_are_not_separated():
     twins = RESULTS.isel(lr=[0, 0]).assign_coords(lr=[1, 2])
     made = stats.power(twins, seeds=(5,), by="lr", studies=20, resamples=50)
     assert np.isnan(made.needed_seeds).all()
@@ -81,11 +81,11 @@ def test_any_statistic_of_the_seeds_will_do():
     pair = made.sel(better=made.better[np.argmax(RESULTS["return"].max("seed").values)]).dropna(
         "worse"
     )
-    luck = np.random.default_rng(1)
+    rng = np.random.default_rng(1)
     best, worst = (GOOD, BAD) if GOOD.max() > BAD.max() else (BAD, GOOD)
     for k in (3, 8):
         slow = np.mean(
-            [luck.choice(best, k).max() < luck.choice(worst, k).max() for _ in range(4000)]
+            [rng.choice(best, k).max() < rng.choice(worst, k).max() for _ in range(4000)]
         )
         np.testing.assert_allclose(pair.wrong.sel(seeds=k).item(), slow, atol=0.12)
     gap = stats.power(
@@ -103,7 +103,7 @@ def test_one_setting_has_widths_alone():
 
 
 @pytest.mark.parametrize(
-    ("asked", "match"),
+    ("arguments", "match"),
     [
         ({"by": "rate"}, "no axis 'rate'"),
         ({"seeds": ()}, "sizes of studies"),
@@ -114,17 +114,17 @@ def test_one_setting_has_widths_alone():
         ({"studies": 0}, "1 or more of each"),
     ],
 )
-def test_what_can_not_be_asked_is_refused(asked, match):
+def test_invalid_arguments_are_refused(arguments, match):
     with pytest.raises(ValueError, match=match):
-        stats.power(RESULTS, **{"by": "lr"} | asked)
+        stats.power(RESULTS, **{"by": "lr"} | arguments)
 
 
-def test_what_says_nothing_is_refused():
+def test_uninformative_results_are_refused():
     with pytest.raises(ValueError, match="by='lr'"):
         stats.power(RESULTS)
     with pytest.raises(ValueError, match="sweep 30 or more"):
         stats.power(RESULTS.isel(seed=slice(20)), by="lr")
     with pytest.raises(ValueError, match="1 of 1200 members have no value"):
         stats.power(RESULTS.where(RESULTS.seed + RESULTS.lr != 5 + 1e-3), by="lr")
-    with pytest.raises(ValueError, match="begin with 2"):
+    with pytest.raises(ValueError, match="start from 2"):
         stats.power(RESULTS, by="lr", seeds=(1,))

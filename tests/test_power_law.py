@@ -45,7 +45,7 @@ def data(seeds=40, noise=0.2):
     return (2000 + 3000 * RATIOS**-0.8)[:, None] * np.exp(noise * rng.normal(size=(6, seeds)))
 
 
-def test_what_was_not_seen_is_foretold():
+def test_unseen_points_are_predicted():
     y = data()
     y[0, :5] = np.inf  # these seeds never arrived
     fit = stats.fit_power_law(RATIOS[:-1], y[:-1], resamples=200)
@@ -79,15 +79,15 @@ def test_resamples_without_a_law_are_counted():
         UserWarning, match=r"of 1,000 resamples have no y, most often at x = 0\.25: .* too narrow"
     ):
         assert stats.fit_power_law(RATIOS, y, resamples=1000).lost > 100
-    with pytest.raises(ValueError, match="nothing is left"):
+    with pytest.raises(ValueError, match="there is no interval"):
         stats.fit_power_law(RATIOS, y, resamples=1, key=jax.random.key(1))
 
 
-def test_what_says_nothing_is_refused():
+def test_uninformative_data_is_refused():
     for y, options in ((np.ones(3), {}), (np.ones((5, 4)), {}), (np.ones(4), {"resamples": 0})):
-        with pytest.raises(ValueError, match="of x's 4 points"):
+        with pytest.raises(ValueError, match="the 4 points of x"):
             stats.fit_power_law(np.arange(1.0, 5.0), y, **options)
-    with pytest.raises(ValueError, match="a step for each point"):
+    with pytest.raises(ValueError, match="needs a step for each point"):
         stats.steps_to(np.zeros((3, 4)), np.arange(3), 1.0)
     with pytest.raises(ValueError, match="three parameters"):
         stats.fit_power_law([1, 2, 4], [3, 2, 1])
@@ -152,7 +152,7 @@ PREDICTORS = {
 }
 
 
-def lives(n=40, noise=0.0):
+def learning_curves(n=40, noise=0.0):
     """Curves that rise to a score by a power law, better ones no faster."""
     rng = np.random.default_rng(2)
     end = rng.uniform(0, 100, (n, 1))
@@ -161,7 +161,7 @@ def lives(n=40, noise=0.0):
 
 @pytest.mark.parametrize("name", PREDICTORS)
 def test_a_predictor_says_where_a_curve_ends(name):
-    curves = lives()
+    curves = learning_curves()
     foretold = PREDICTORS[name](curves[:10, :8], STEPS, curves)
     assert foretold.shape == (10,)
     off = np.abs(foretold - curves[:10, -1]).max()
@@ -170,7 +170,7 @@ def test_a_predictor_says_where_a_curve_ends(name):
 
 
 def test_stopping_saves_steps_and_its_cost_is_counted():
-    curves = lives(noise=1.0)
+    curves = learning_curves(noise=1.0)
     perfect = lambda begun, steps, finished: curves[
         np.abs(curves[:, : begun.shape[1]] - begun).sum(1) == 0
     ][:, -1]

@@ -115,7 +115,7 @@ def check_draws(name, fast, slow, seed):
 @every
 @sizes
 @given(steps=adds, seed=st.integers(0, 10_000))
-def test_what_is_drawn_is_what_a_slow_buffer_has(name, steps, seed):
+def test_samples_are_those_of_a_slow_buffer(name, steps, seed):
     fast, slow = filled(name, steps)
     assert (int(fast.filled), int(fast.position)) == (len(slow.rows), slow.written % ROWS)
     for row in slow.rows:
@@ -252,7 +252,7 @@ def test_weights_are_the_papers(fraction):
     assert sample.weight.dtype == jnp.float32
 
 
-def test_a_batch_has_one_start_of_each_share():
+def test_a_batch_has_one_start_of_each_stratum():
     sample = rate_and_draw(0.0, 0.4, 0.0)  # all are alike
     np.testing.assert_array_equal(sample.index, np.arange(ROWS * ENVS))
     np.testing.assert_array_equal(sample.weight, 1.0)
@@ -265,7 +265,7 @@ def test_alpha_and_beta_may_be_swept():
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
-def test_an_error_that_is_not_finite_is_the_largest_so_far():
+def test_a_priority_that_is_not_finite_is_the_largest_so_far():
     rate, (now, _) = jitted("prioritized")[2], filled("prioritized", [5])
     now = rate(now, jnp.arange(6), jnp.array([jnp.nan, jnp.inf, 9.0, -jnp.inf, 1.0, 1.0]))
     assert now.tree.largest == 9.0
@@ -277,7 +277,7 @@ def test_an_error_that_is_not_finite_is_the_largest_so_far():
 
 
 @prioritized
-def test_what_is_no_start_never_becomes_one(name):
+def test_invalid_starts_are_never_sampled(name):
     """Neither before there is data, nor where a piece would run past the newest row."""
     _, sample, rate = jitted(name)
     empty = BUFFERS[name].init(ITEM, ENVS)
@@ -300,7 +300,7 @@ def test_vmap_is_a_loop(name):
     members = [filled(name, steps)[0] for steps in ([5], [5, ROWS], [1, 5, 5, 5])]
     items = [items_of(5, 100 * i) for i in range(3)]
 
-    def live(words, now, items):
+    def run(words, now, items):
         now = buffer.add(now, items)
         sample = buffer.sample(jax.random.wrap_key_data(words), now, 16, 0.5)
         now = buffer.reprioritize(now, sample.index, jnp.abs(sample.items["reward"][:, 0]))
@@ -308,8 +308,8 @@ def test_vmap_is_a_loop(name):
 
     words = jax.random.key_data(jax.random.split(jax.random.key(1), 3))
     stack = lambda trees: jax.tree.map(lambda *x: jnp.stack(x), *trees)
-    together = jax.jit(jax.vmap(live))(words, stack(members), stack(items))
-    apart = stack([jax.jit(live)(*now) for now in zip(words, members, items, strict=True)])
+    together = jax.jit(jax.vmap(run))(words, stack(members), stack(items))
+    apart = stack([jax.jit(run)(*now) for now in zip(words, members, items, strict=True)])
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), together, apart)
 
 
@@ -335,8 +335,8 @@ def test_a_step_copies_no_ring(priority):
     words = jax.eval_shape(
         lambda: jax.random.key_data(jax.random.split(jax.random.key(0), (4, 10)))
     )
-    live = jax.jit(jax.vmap(lambda now, words: jax.lax.scan(step, now, words)), donate_argnums=0)
-    needed = live.lower(start, words).compile().memory_analysis()
+    run = jax.jit(jax.vmap(lambda now, words: jax.lax.scan(step, now, words)), donate_argnums=0)
+    needed = run.lower(start, words).compile().memory_analysis()
     assert needed.temp_size_in_bytes < 100_000 * 4  # of one member's ring
 
 
@@ -344,7 +344,7 @@ def test_a_step_copies_no_ring(priority):
 
 
 @every
-def test_a_data_set_is_what_adding_it_leaves(name):
+def test_a_loaded_data_set_equals_an_added_one(name):
     buffer, items = BUFFERS[name], items_of(ROWS)
     loaded, added = buffer.prepare(replay.load(items, ENVS)), filled(name, [ROWS])[0]
     jax.tree.map(np.testing.assert_array_equal, loaded, added)
@@ -390,21 +390,21 @@ def test_a_data_set_of_one_stream():
         ),
     ],
 )
-def test_what_could_never_be_drawn_is_refused(fields, asked, words):
+def test_impossible_samples_are_refused(fields, asked, words):
     with pytest.raises(ValueError, match=words):
         Buffer(**fields).check(**dict(num_envs=1, batch_size=32, warmup=10_000) | asked)
     with pytest.raises(ValueError, match="holds 0 rows"):
         Buffer(4).init(ITEM, 8)
 
 
-def test_what_just_fits_is_not_refused():
+def test_the_smallest_valid_buffer_is_accepted():
     Buffer(128).check(num_envs=8, batch_size=128, warmup=128)
     Buffer(160, 20).check(
         num_envs=8, batch_size=16, warmup=153
     )  # twenty rows, the last of them not whole
 
 
-def test_errors_of_use_say_what_to_write():
+def test_usage_errors_say_what_to_write():
     buffer = BUFFERS["prioritized, sequences"]
     now = replay.load(items_of(ROWS), ENVS)
     with pytest.raises(ValueError, match=r"13 steps .* Write capacity=39"):

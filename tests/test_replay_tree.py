@@ -11,7 +11,7 @@ SIZE = 64
 
 
 def step_of(theta):
-    """A step of noisy learning, whose insides are larger than its state."""
+    """A step of noisy learning, with intermediate values larger than its state."""
 
     def step(state, n):
         noise = jax.random.normal(jax.random.fold_in(jax.random.key(0), n), (128, SIZE))

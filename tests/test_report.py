@@ -28,12 +28,12 @@ browser = pytest.mark.skipif(
 
 
 def rising(lr, gamma, seed):
-    """A stand-in for a training: curves that rise to 100 gamma, the luck of a seed, and every fifth
+    """A stand-in for a training: curves that rise to 100 gamma, noise of each seed, and every fifth
     lost in a corner.
     """
     step = jnp.arange(1, 13) * 5000
-    luck = jax.random.normal(jax.random.fold_in(jax.random.key(1), seed), step.shape)
-    curve = 100 * gamma * (1 - jnp.exp(-step * lr / 50)) + 10 * luck
+    noise = jax.random.normal(jax.random.fold_in(jax.random.key(1), seed), step.shape)
+    curve = 100 * gamma * (1 - jnp.exp(-step * lr / 50)) + 10 * noise
     return {
         "step": step,
         "return": curve,
@@ -110,7 +110,7 @@ def test_its_numbers_are_the_statistics(big, page):
         atol=2e-3,
     )
     assert len(curves["lines"]) == 20
-    assert sum("low" in line for line in curves["lines"]) == charts.BANDS
+    assert sum("low" in line for line in curves["lines"]) == charts.MAX_BANDS
     assert len(better["rows"]) == 19
     worst = results["return"].isel(step=-1).sel(lr=1e-4, gamma=0.9, method="nearest").values
     assert better["rows"][-1]["value"] == pytest.approx(
@@ -128,7 +128,7 @@ def test_its_numbers_are_the_statistics(big, page):
     assert html.count("<tr>") > 20
 
 
-def test_settings_and_who_diverged_are_drawn_from_the_results(big, page):
+def test_settings_and_divergence_are_drawn_from_the_results(big, page):
     results, drawn = rl.load(big), {chart["kind"]: chart for chart in numbers(page.read_text())}
     settings, lost = drawn["parallel"], drawn["cells"]
     score = rl.stats.table(results)["iqm"]
@@ -146,7 +146,7 @@ def test_settings_and_who_diverged_are_drawn_from_the_results(big, page):
     share = [[cell["value"] for cell in row] for row in lost["cells"]]
     np.testing.assert_allclose(share, results["diverged"].mean("seed"))
     assert (lost["xlabel"], lost["ylabel"]) == ("gamma", "lr")
-    assert lost["cells"][4][2]["told"] == "lr=0.01, gamma=0.99: 200 of 1,000 members diverged"
+    assert lost["cells"][4][2]["title"] == "lr=0.01, gamma=0.99: 200 of 1,000 members diverged"
 
 
 def lost(settings, seeds=10, diverged=0.5, **labels):
@@ -171,42 +171,44 @@ def lost(settings, seeds=10, diverged=0.5, **labels):
 
 def test_random_settings_are_mapped_by_ranges_and_nothing_to_say_is_not_drawn():
     (made,) = charts.divergence(lost(40))
-    assert len(made["x"]) == charts.RANGES
+    assert len(made["x"]) == charts.NUM_BINS
     assert made["x"][0].startswith("1e-4 to ")
     assert made["y"] == [""]
-    assert [cell["value"] for cell in made["cells"][0]] == [0.5] * charts.RANGES
-    assert len(charts.divergence(lost(6, y=range(6), z=list("abcdef"), w=range(6)))) == charts.MAPS
+    assert [cell["value"] for cell in made["cells"][0]] == [0.5] * charts.NUM_BINS
+    assert (
+        len(charts.divergence(lost(6, y=range(6), z=list("abcdef"), w=range(6)))) == charts.MAX_MAPS
+    )
     assert charts.divergence(lost(4, diverged=0)) == []
     assert charts.parallel(lost(4)) is None
     assert len(charts.parallel(lost(4, net=["a", "b", "a", "b"]))["lines"]) == 4
 
 
-def test_of_many_hyperparameters_few_maps_are_tried(monkeypatch):
-    """The pairs of 300 are 44,850; the one that decides is among those drawn."""
+def test_few_maps_of_many_hyperparameters_are_tried(monkeypatch):
+    """The pairs of 300 are 44,850; the one that determines divergence is drawn."""
     tried, made = [], charts._map
     monkeypatch.setattr(charts, "_map", lambda *given: tried.append(given) or made(*given))
     settings = lost(400, **{f"x{i}": np.random.default_rng(i).permutation(400) for i in range(299)})
     settings.diverged[:] = (settings.labels["x200"] > 199).to_numpy()[:, None]
     drawn = charts.divergence(settings)
-    assert len(drawn) == charts.MAPS
+    assert len(drawn) == charts.MAX_MAPS
     assert all("x200" in (chart["xlabel"], chart["ylabel"]) for chart in drawn)
-    assert len(tried) <= 300 + math.comb(charts.MAPPED, 2)
+    assert len(tried) <= 300 + math.comb(charts.MAX_MAPPED, 2)
 
 
 def test_too_few_seeds_have_no_interval():
     four = lost(4, seeds=4)
-    assert {four.few, *study.table(four)["low"]} == {"too few seeds for an interval (4)"}
+    assert {four.interval_note, *study.table(four)["low"]} == {"too few seeds for an interval (4)"}
     assert {
-        (row["low"], row["high"]) for row in charts.plain(charts.improvement(four))["rows"]
+        (row["low"], row["high"]) for row in charts.to_json(charts.improvement(four))["rows"]
     } == {(None, None)}
     five = lost(4, seeds=5)
-    assert five.few == ""
+    assert five.interval_note == ""
     five.scores[1, 0] = np.nan
-    assert five.few == "1 of 4 settings have too few seeds for an interval (4)"
+    assert five.interval_note == "1 of 4 settings have too few seeds for an interval (4)"
     lows = study.table(five)["low"].tolist()
     assert [isinstance(low, str) for low in lows] == [False, True, False, False]
     assert ["low" in line for line in charts.profile(five)["lines"]] == [True, False, True, True]
-    assert [row["low"] is None for row in charts.plain(charts.improvement(five))["rows"]] == [
+    assert [row["low"] is None for row in charts.to_json(charts.improvement(five))["rows"]] == [
         True,
         False,
         False,
@@ -220,8 +222,8 @@ def test_several_studies_are_compared_or_it_says_why_not(tmp_path):
         for name in ("dqn-CartPole-v1.json", "a2c-CartPole-v1.json", "dqn-Acrobot-v1.json")
     ]
     html = rl.report(*files, out=tmp_path / "zoo.html", name="evaluation", films=False).read_text()
-    assert html.count("Not compared, as that would mislead") == 2
-    assert "probability that a seed of the first beats one of the second" in html
+    assert html.count("Not compared, as that would be misleading") == 2
+    assert "probability that a seed of the first has the higher score" in html
     assert "environment: source" in html
     assert html.count("<section>") == 4
 
@@ -246,8 +248,8 @@ def test_films_of_the_best_and_the_median(tmp_path):
     )  # the table, two charts and their numbers
     assert not any("low" in line for chart in numbers(html) for line in chart["lines"])
     shutil.rmtree(tmp_path / "x" / "members")
-    told = study.films(study.read(tmp_path / "x", "return"))
-    assert ["has not finished" in reason for _, _, reason in told] == [True, True]
+    shown = study.films(study.read(tmp_path / "x", "return"))
+    assert ["has not finished" in reason for _, _, reason in shown] == [True, True]
 
 
 def test_mistakes_say_what_to_write(big, tmp_path):
@@ -262,7 +264,7 @@ def test_mistakes_say_what_to_write(big, tmp_path):
 # ---------------------------------------------------------------------------------------- a browser
 
 
-def test_it_needs_nothing_else(page):
+def test_the_page_is_self_contained(page):
     html = page.read_text()
     assert set(re.findall(r"https?://[^\"' <)]*", html)) == {"http://www.w3.org/2000/svg"}
     assert not re.search(r"<(link|iframe|object|embed)|src=\"(?!data:)|@import|url\(", html)
@@ -285,22 +287,25 @@ def test_a_browser_shows_it_without_a_complaint(page, tmp_path):
 
 TRIED = """
 const click = (n) => document.querySelectorAll(".sorts button")[n].click();
-const first = () => [...document.querySelector(".sorts").tBodies[0].rows].map((row) => row.cells[2].dataset.value);
-const told = {};
-click(2); told.down = first(); click(2); told.up = first();
-const figure = document.querySelector("[data-chart]"), box = figure.querySelector("svg").getBoundingClientRect();
+const body = document.querySelector(".sorts").tBodies[0];
+const first = () => [...body.rows].map((row) => row.cells[2].dataset.value);
+const shown = {};
+click(2); shown.down = first(); click(2); shown.up = first();
+const figure = document.querySelector("[data-chart]");
+const box = figure.querySelector("svg").getBoundingClientRect();
 const move = { clientX: box.left + box.width * 0.9, clientY: box.top + 40, bubbles: true };
 figure.querySelector("svg").dispatchEvent(new MouseEvent("mousemove", move));
-told.tip = figure.querySelector(".tip.shown").textContent;
-told.dim = figure.querySelectorAll(".dim").length;
+shown.tip = figure.querySelector(".tip.shown").textContent;
+shown.dim = figure.querySelectorAll(".dim").length;
 figure.querySelector("svg").dispatchEvent(new MouseEvent("mouseleave"));
-told.left = figure.querySelectorAll(".dim, .tip.shown").length;
-const lines = document.querySelector(".axis").closest("figure"), place = lines.querySelector("svg").getBoundingClientRect();
+shown.left = figure.querySelectorAll(".dim, .tip.shown").length;
+const lines = document.querySelector(".axis").closest("figure");
+const place = lines.querySelector("svg").getBoundingClientRect();
 const end = { clientX: place.right - place.width * 0.13, clientY: place.top + 14, bubbles: true };
 lines.querySelector("svg").dispatchEvent(new MouseEvent("mousemove", end));
-told.setting = lines.querySelector(".tip.shown").textContent;
-told.dims = lines.querySelectorAll(".dim").length;
-document.title = JSON.stringify(told);
+shown.setting = lines.querySelector(".tip.shown").textContent;
+shown.dims = lines.querySelectorAll(".dim").length;
+document.title = JSON.stringify(shown);
 """
 
 
@@ -311,16 +316,16 @@ def test_tables_sort_and_curves_are_hovered(page, tmp_path):
     tried.write_text(html.replace("</body>", f"<script>{TRIED}</script></body>"))
     dom, console = browse(tried, tmp_path)
     assert console == []
-    told = json.loads(re.search(r"<title>(.*?)</title>", dom)[1].replace("&amp;", "&"))
-    values = [float(x) for x in told["down"]]
+    shown = json.loads(re.search(r"<title>(.*?)</title>", dom)[1].replace("&amp;", "&"))
+    values = [float(x) for x in shown["down"]]
     assert len(values) == 20
     assert values == sorted(values, reverse=True)
-    assert told["up"] == told["down"][::-1]
-    assert re.match(r"environment steps \d+k?lr=.*gamma=.*: \d+.*\[.*\]", told["tip"])
-    assert "more" in told["tip"]
-    assert (told["dim"], told["left"]) == (19, 0)
-    assert re.match(r"return [\d.]+lr=0.01, gamma=0.999", told["setting"])
-    assert told["dims"] == 19
+    assert shown["up"] == shown["down"][::-1]
+    assert re.match(r"environment steps \d+k?lr=.*gamma=.*: \d+.*\[.*\]", shown["tip"])
+    assert "more" in shown["tip"]
+    assert (shown["dim"], shown["left"]) == (19, 0)
+    assert re.match(r"return [\d.]+lr=0.01, gamma=0.999", shown["setting"])
+    assert shown["dims"] == 19
 
 
 EVIL = (
@@ -365,7 +370,7 @@ def test_hostile_names_are_shown_and_never_run(page, tmp_path):
     assert "document.title='owned'" in dom  # as text
     drawn = {chart["kind"]: chart for chart in numbers(made.read_text())}
     assert EVIL in drawn["parallel"]["axes"][1]["label"]
-    assert drawn["cells"]["cells"][0][0]["told"].count(EVIL) >= 2
+    assert drawn["cells"]["cells"][0][0]["title"].count(EVIL) >= 2
     assert [dom.count(f'class="{kind}"') for kind in ("line", "axis", "cell")] == [
         4 + 4 + 2 + 4,
         3,

@@ -82,7 +82,7 @@ def test_studies_are_found_by_what_was_run(root):
         rl.runs(root / "nowhere")
 
 
-def test_a_world_in_a_wrapper_is_told_from_the_world_alone_and_found_by_its_name():
+def test_a_wrapped_environment_is_distinguished_and_found_by_its_name():
     zoo = pathlib.Path(__file__).parent.parent / "experiments" / "results" / "zoo"
     found = [
         rl.runs(zoo / f"sac-Pendulum-{kind}.json", env="Pendulum-v1").env[0] for kind in ("P", "v1")
@@ -106,16 +106,16 @@ def test_commits_and_dates_are_found_by_their_beginnings(root, capsys):
 @pytest.mark.parametrize(
     "words", [["runs"], ["compare", "small.json", "small.json"], ["play", "x"]]
 )
-def test_an_axis_that_is_called_as_an_argument_is_told_from_it(root, words, monkeypatch):
+def test_an_axis_with_the_name_of_an_argument_is_explained(root, words, monkeypatch):
     monkeypatch.chdir(root)
     name = {"runs": "root", "compare": "allow", "play": "folder"}[words[0]]
     with pytest.raises(SystemExit, match=f"{name}' is an argument of rl.* itself") as raised:
         main([*words, "--where", f"{name}=7"])
     by_path, by_axis = (
-        f"say env.{name}=",
+        f"for example env.{name}=",
         f".sel({name}=",
     )  # a path finds studies, but names no axis of one
-    assert [told in str(raised.value) for told in (by_path, by_axis)] == [
+    assert [expected in str(raised.value) for expected in (by_path, by_axis)] == [
         words[0] == "runs",
         words[0] != "runs",
     ]
@@ -262,7 +262,7 @@ def test_the_command_line_lists_and_compares(root, capsys):
     assert capsys.readouterr().out.endswith(f"no study below {root} has env=Pong\n")
 
 
-def test_what_a_record_lacks_and_what_is_none_is_said(root, tmp_path, capsys):
+def test_incomplete_and_foreign_files_have_clear_errors(root, tmp_path, capsys):
     small = shutil.copy(root / "small.json", tmp_path / "small.json")
     main(["plot", str(small), "--by", "lr"])
     assert (tmp_path / "small.png").exists()
@@ -277,17 +277,17 @@ def test_what_a_record_lacks_and_what_is_none_is_said(root, tmp_path, capsys):
     (tmp_path / "huge.json").write_text(
         json.dumps(json.loads(small.read_text()) | {"curves": curves})
     )
-    told = {
+    expected = {
         ("play", "small.json"): "is a record: curves, and no policies",
         ("plot", "other.json"): "is no record of a sweep, or a damaged one (it has no 'run')",
         ("plot", "nowhere.json"): "does not exist",
         ("report", "edited.json"): "its versions is no dictionary",
-        ("report", "small.json", "--out", "."): "is a directory: name the page",
+        ("report", "small.json", "--out", "."): "is a directory: write a file",
         ("plot", "huge.json"): "is damaged",
         ("report", "."): "it has no sweep.json.*`jaxrl runs` lists",
         ("rerun", "old.json", "--member", "0"): "old.json has no recipe",
     }
-    for (command, file, *words), match in told.items():
+    for (command, file, *words), match in expected.items():
         with pytest.raises(SystemExit, match=match.replace("(", r"\(").replace(")", r"\)")):
             main([command, str(tmp_path / file), *words])
 
@@ -317,8 +317,8 @@ def test_a_broken_folder_stops_nothing(root, tmp_path, how, capsys):
     assert "good" in capsys.readouterr().out
 
 
-def test_what_is_no_plain_file_or_lies_elsewhere_is_broken(root, tmp_path):
-    """A pipe would block for ever, a device never end, and a group's folder may be anybody's."""
+def test_special_files_and_outside_paths_are_broken(root, tmp_path):
+    """A pipe would block, a device never end, and a group's folder may be outside."""
     for name in ("pipe", "device", "elsewhere"):
         (tmp_path / name).mkdir()
     os.mkfifo(tmp_path / "pipe" / "sweep.json")
@@ -448,7 +448,7 @@ def test_a_comparison_has_intervals(root):
     assert float(made.improvement.estimate) == pytest.approx(0.5)
 
 
-def test_what_would_mislead_is_refused(root):
+def test_misleading_comparisons_are_refused(root):
     with pytest.raises(ValueError, match=r"several settings along lr.*lr=0\.001"):
         rl.compare(root / "small.json", root / "small.json")
     with pytest.raises(ValueError, match=r"lr=0\.5 was not swept"):
@@ -461,9 +461,9 @@ def test_what_would_mislead_is_refused(root):
 
 
 @pytest.mark.parametrize("name", ["ppo", "dqn", "td3", "sac", "c51", "trpo"])
-def test_an_algorithm_is_told_by_what_it_is_made_of(name):
+def test_an_algorithm_is_guessed_from_its_fields(name):
     from jaxrl.sweep import provenance
 
-    assert name in catalogue.algorithm_of(
+    assert name in catalogue.guess_algorithm(
         {"algo": provenance.describe(rl.PRESETS[name](lr=0.123))}
     ).split(" or ")

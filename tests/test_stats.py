@@ -124,7 +124,7 @@ def test_iqm_properties(x, seed, shift, scale):
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 10**6), trim=st.sampled_from([0.0, 0.25, 0.5]))
 def test_counting_is_resampling(seed, trim):
-    """A mean told how often each score came equals that of the scores written out."""
+    """A mean of scores with counts equals that of the repeated scores."""
     local = np.random.default_rng(seed)
     x, counts = np.sort(local.normal(size=11)), local.multinomial(11, np.full(11, 1 / 11))
     fast = stats.trimmed_mean(jnp.asarray(x), jnp.asarray(counts), trim)
@@ -172,7 +172,7 @@ def test_a_grid_at_once_equals_its_points_one_by_one(monkeypatch):
         stats.interval(x.T, resamples=100, axis=0).low.T, whole.low, atol=1e-6
     )
     jax.clear_caches()
-    monkeypatch.setitem(stats.intervals.CHUNK, "cpu", 500)  # 6 resamples at once
+    monkeypatch.setitem(stats.intervals.BATCH_VALUES, "cpu", 500)  # 6 resamples at once
     np.testing.assert_allclose(stats.interval(x, resamples=100).high, whole.high, atol=1e-6)
 
 
@@ -211,12 +211,12 @@ def test_intervals_are_deterministic_and_widen_with_the_level():
     assert stats.interval(x, key=jax.random.key(1)).low != stats.interval(x).low
 
 
-def test_pairs_cancel_the_luck_of_a_seed():
-    luck = 10 * scores(30)
-    result = stats.paired_difference(luck + 1, luck + 0.1 * scores(30))
+def test_pairs_cancel_the_effect_of_a_seed():
+    shared = 10 * scores(30)
+    result = stats.paired_difference(shared + 1, shared + 0.1 * scores(30))
     assert 0.9 < result.low < result.high < 1.1
     with pytest.raises(ValueError, match="common seeds"):
-        stats.paired_difference(luck, luck[:-1])
+        stats.paired_difference(shared, shared[:-1])
 
 
 @pytest.mark.parametrize("statistic", [stats.iqm, stats.median, stats.mean])
@@ -326,7 +326,7 @@ def test_errors_name_what_is_there(results):
         stats.summary(results, over="sed")
     with pytest.raises(ValueError, match="last=0"):
         stats.table(results, last=0)
-    with pytest.raises(ValueError, match="no final score that is known"):
+    with pytest.raises(ValueError, match="no finite final score"):
         stats.profile(results.where(False))
     with pytest.raises(TypeError, match=r"xr\.DataArray\(x"):
         stats.summary(np.zeros((2, 9)))

@@ -1,6 +1,4 @@
-"""Programs: the executor against a slow interpreter, births that keep types, hashes, formulas, and
-a search.
-"""
+"""Programs: execution against a slow interpreter, types, hashes, formulas, and a search."""
 
 import math
 
@@ -99,7 +97,7 @@ def interpret(program, inputs):
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**31), st.floats(0.01, 100.0))
-def test_the_executor_does_what_a_slow_interpreter_does_and_its_slopes_are_finite(seed, scale):
+def test_programs_equal_a_slow_interpreter_and_have_finite_gradients(seed, scale):
     rng = np.random.default_rng(seed)
     inputs = {"values": rng.normal(size=3) * scale, "next_values": rng.normal(size=3) * scale}
     inputs |= {
@@ -117,7 +115,7 @@ def test_the_executor_does_what_a_slow_interpreter_does_and_its_slopes_are_finit
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_an_operation_is_finite_with_finite_slopes_wherever_it_is_asked(name):
+def test_operations_and_their_gradients_are_finite(name):
     hard = np.array([-1e4, -1.0, -1e-30, 0.0, 1e-30, 1e-3, 1.0, 9.0, 1e4])
     u, v = (
         jnp.asarray(x.ravel()[:, None].repeat(2, 1), jnp.float32) for x in np.meshgrid(hard, hard)
@@ -127,7 +125,7 @@ def test_an_operation_is_finite_with_finite_slopes_wherever_it_is_asked(name):
     assert all(np.isfinite(x).all() for x in (function(u, v), *slopes))
 
 
-def test_every_question_to_a_list_has_its_own_answer():
+def test_every_read_of_a_list_has_its_result():
     rng = np.random.default_rng(0)
     lists = {name: rng.normal(size=3).astype(np.float32) for name in ("values", "next_values")}
     numbers = {"action": 1.0, "reward": 0.0, "discount": 0.0, "fraction": 0.0}
@@ -143,7 +141,7 @@ def test_every_question_to_a_list_has_its_own_answer():
             np.testing.assert_allclose(ask(f"at({name}, {name_of})"), held[action], rtol=1e-6)
 
 
-def test_what_is_forbidden_is_no_infinity_to_a_program():
+def test_masked_values_are_finite_in_a_program():
     program = parse("best(next_values) - mean(values)", VALUE_LANGUAGE)
     inputs = {"values": jnp.array([1.0, 3.0]), "next_values": jnp.array([-jnp.inf, 2.0])}
     result, _ = both(
@@ -184,7 +182,7 @@ def test_every_program_that_is_born_and_every_mutant_is_well_typed(name, seed):
         assert well_typed(program)
 
 
-def test_a_line_is_put_in_wherever_a_number_is_read():
+def test_a_line_is_inserted_wherever_a_number_is_read():
     program = parse("(ratio - kl) ** 2", DRIFT_LANGUAGE, lines=3)
     codes = jax.vmap(lambda key: insert(key, program).code)(
         jax.random.split(jax.random.key(0), 5000)
@@ -243,7 +241,7 @@ def test_a_formula_means_what_its_program_does(name):
         )
 
 
-def test_nonsense_is_refused():
+def test_invalid_formulas_are_refused():
     for text, why in {
         "ratio +": "is not a formula",
         "rato * 2": "nearest are ratio",
@@ -360,7 +358,7 @@ def test_equal_functions_have_equal_hashes_and_others_do_not():
     assert number(CLIP, DriftProgram) != number(SPO, DriftProgram)
 
 
-def test_what_can_teach_nothing_has_no_hash():
+def test_a_loss_without_gradient_has_hash_zero():
     for text in (
         "(reward - best(next_values)) ** 2",
         "at(values, action) * 0",

@@ -1,22 +1,28 @@
-"""What a command line asks for: a dataclass for each algorithm, and the training and the axes that
-it makes.
+"""Command-line arguments: a dataclass of options for each algorithm, and what they describe.
+
+`training_of` and `search_of` turn parsed options into a `Training` and the axes of its sweep, or
+the space of a search.
 """
 
 import dataclasses
-import inspect
 import math
 import pathlib
 from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Literal
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
 
 import jaxrl as rl
+from jaxrl import networks
+from jaxrl.algorithms.preset import Preset
+from jaxrl.tuning.space import Range
 
-ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
+Axes = dict[str, np.ndarray | jax.Array]
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "tanh": nn.tanh,
     "relu": nn.relu,
     "gelu": nn.gelu,
@@ -29,8 +35,8 @@ MEMORIES: dict[str, Callable[[int], Any]] = {
     "lru": rl.LRU,
     "gtrxl": rl.GTrXL,
 }
-NAMES = {"lr_end": "schedule.end"}  # options that are called otherwise than their field
-RANGES: dict[str, Callable[..., Any]] = {
+FIELDS = {"lr_end": "schedule.end"}  # options with another name than their field
+RANGES: dict[str, Callable[..., Range]] = {
     "uniform": rl.tuning.uniform,
     "log": rl.tuning.log,
     "integer": rl.tuning.integer,
@@ -53,308 +59,315 @@ HELP = {
     "lr": "learning rate",
     "gamma": "discount",
     "lam": "lambda of the advantage estimates",
-    "clip": "how far the probability ratio may move",
+    "clip": "clipping range of the probability ratio",
     "entropy_weight": "weight of the entropy bonus",
     "value_weight": "weight of the value loss",
-    "value_clip": "how far a value may move in an update (inf: no limit)",
+    "value_clip": "clipping range of values within an update (inf: none)",
     "lr_end": (
-        "share of the learning rate that is left at the end (linear schedule; 1 keeps it constant)"
+        "final learning rate as a fraction of the initial one (linear schedule; 1: constant)"
     ),
-    "normalize_advantage": "scale advantages in each minibatch",
-    "max_grad_norm": "what the gradient's global norm is held to",
-    "num_envs": "environments side by side",
-    "num_steps": "steps in each of them before an update",
-    "epochs": "passes over what was played",
-    "epoch_limit": "how many of the epochs count: an axis of them is one program",
-    "minibatches": "parts of each pass",
-    "normalize_obs": "scale observations by running statistics",
-    "normalize_reward": "scale rewards by the running spread of the return",
+    "normalize_advantage": "normalize advantages in each minibatch",
+    "max_grad_norm": "maximum global norm of the gradient",
+    "num_envs": "number of parallel environments",
+    "num_steps": "steps of each environment per update",
+    "epochs": "passes over each rollout",
+    "epoch_limit": "number of epochs that change parameters; an axis of it is one program",
+    "minibatches": "minibatches per epoch",
+    "normalize_obs": "normalize observations by running statistics",
+    "normalize_reward": "divide rewards by the running standard deviation of the return",
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Common:
-    """What every command that trains is asked."""
+    """Options of every command that trains."""
 
     env: tyro.conf.Positional[str]
     """environment, as `jaxrl envs` lists them"""
     env_params: tuple[str, ...] = ()
-    """of the environment: name=value, or name=value,value,... (an axis), or name=word
+    """parameters of the environment: name=value, name=value,value,... (an axis), or name=word
     (backend=mjx)
     """
     steps: int = 100_000
-    """environment steps of each member"""
+    """environment steps of each run"""
     stop_after: tuple[float, ...] = (float("inf"),)
-    """environment steps after which a member stands still: shorter lives in one program"""
+    """environment steps after which a run stops changing: shorter runs in the same program"""
     evals: int = 10
-    """points of the learning curve"""
+    """evaluation points of the learning curve"""
     episodes: int = 16
-    """greedy episodes at each point, as far as 5 % of the steps allow"""
+    """greedy episodes at each evaluation point, within --eval-share"""
     eval_share: float = 0.05
-    """of the steps, what greedy evaluation may take"""
+    """maximum steps of greedy evaluation, as a fraction of --steps"""
     also: tuple[str, ...] = ()
-    """any other field by its name: name=value, or name=value,value,... (an axis), say
+    """any other field by its path: name=value, or name=value,value,... (an axis); for example
     optimizer.options.eps=1e-8,1e-5
     """
     folder: pathlib.Path | None = None
-    """keeps everything here, and goes on from here"""
+    """directory that results are saved in, and resumed from"""
     chunk: int | None = None
-    """members per program (default: as many as fit)"""
+    """runs per program (default: as many as fit in memory)"""
     network: Literal["mlp", "cnn"] = "mlp"
     hidden: tuple[int, ...] | None = None
-    """widths of the network's layers (this and what follows: the algorithm's own by default)"""
+    """widths of the network's layers (by default, here and below, those of the algorithm)"""
     activation: Literal["tanh", "relu", "gelu", "swish"] | None = None
     layer_norm: bool | None = None
     """layer normalisation before each activation (mlp)"""
     shared: bool | None = None
-    """one tower for all heads rather than one for each (mlp; a cnn always shares)"""
+    """one trunk for all heads instead of one per head (mlp; a cnn always shares)"""
     memory: int = 0
-    """size of a memory (0: none)"""
+    """size of the recurrent cell (0: feedforward)"""
     memory_kind: Literal["gru", "lstm", "ffm", "lru", "gtrxl"] = "gru"
 
 
 @dataclasses.dataclass(frozen=True)
 class Sweep(Common):
-    """What `jaxrl train` is asked beside it."""
+    """Options of `jaxrl train`."""
 
-    several: ClassVar[str] = (
-        "A number given several values is an axis of the sweep; a whole one compiles a program "
-        "each."
+    usage: ClassVar[str] = (
+        "Several values of a number are an axis of the sweep; each value of an integer compiles "
+        "its own program."
     )
     seeds: int = 32
-    """how many members for each setting"""
+    """number of seeds of each setting"""
     first_seed: int = 0
-    """seeds are counted from here: tune and test on different ones"""
+    """the first seed: tune and test on different ones"""
     memory_limit: str | None = None
-    """what the programs may take in all, say 4GB (default: most of what is free)"""
+    """memory limit of all programs, for example 4GB (default: most of the free memory)"""
     save_seconds: float = 60.0
-    """with a folder, what a stop inside a chunk may cost, and one row; more where saving takes
-    over a twentieth of it
+    """with a folder, seconds of work that an interruption may lose; more where saving would take
+    over 5 % of the time
     """
     keep_best: bool = False
-    """with a folder, also keep each member's parameters of its best evaluation"""
+    """with a folder, also save each run's parameters at its best evaluation"""
     distributed: bool = False
     """share the chunks with the other processes of this job (Slurm, Kubernetes, mpirun, TPU
     pods)
     """
     plan: bool = False
-    """say what it will take (memory, disk, time), and train nothing"""
+    """print the memory, disk space and time that it needs, without training"""
     gif: bool = False
-    """draw the best member's policy into FOLDER/best.gif"""
+    """draw an episode of the best run's policy into FOLDER/best.gif"""
 
 
 @dataclasses.dataclass(frozen=True)
 class Search(Common):
-    """What `jaxrl tune` is asked beside it."""
+    """Options of `jaxrl tune`."""
 
-    several: ClassVar[str] = (
-        "--search says what is tuned; any other number keeps the one value that it has."
-    )
+    usage: ClassVar[str] = "--search gives the ranges to tune; all other options are fixed."
     search: tuple[str, ...] = ()
-    """ranges by the names of fields: lr=log:1e-5:1e-2 gamma=uniform:0.9:0.999
+    """a range for each field to tune: lr=log:1e-5:1e-2 gamma=uniform:0.9:0.999
     epochs=integer:1:8 num_envs=choice:16:64
     """
     budget: float | None = None
-    """environment steps of tuning, with killed settings and greedy evaluation (default: 32
-    whole lives of --seeds)
+    """environment steps of tuning in total, greedy evaluation and stopped settings included
+    (default: 32 settings of --seeds complete runs)
     """
     tuner: Literal[
         "random", "sobol", "halving", "hyperband", "foresight", "pbt", "de", "dehb", "tpe", "gp"
     ] = "random"
-    """tpe and gp are optuna's (extra optuna; gp needs torch too)"""
+    """tuning algorithm; tpe and gp are optuna's (extra optuna; gp needs torch too)"""
     seeds: int = 8
-    """of each setting while it is tuned"""
+    """seeds of each setting while tuning"""
     test_seeds: int = 32
-    """of the best setting afterwards: none of them was tuned on"""
+    """fresh seeds on which the best setting is tested afterwards"""
     metric: str = "return"
-    """what is judged by the interquartile mean of its last value: return, or evaluation (greedy
-    play)
+    """objective, by the interquartile mean of its final value: return, or evaluation (greedy
+    episodes)
     """
     seed: int = 0
-    """the luck of all of it"""
+    """seed of the search"""
 
 
-def options(
-    name: str, maker: Callable[..., Any], asked: type[Sweep] | type[Search] = Sweep
-) -> type:
-    """The command line of an algorithm: what all are `asked`, and its numbers, each an axis where
-    it has several values.
-    """
+def numbers_of(preset: Preset) -> dict[str, bool | int | float]:
+    """Value of every number that an algorithm takes: the options of its command."""
+    fields = preset.fields()
+    numbers = {
+        name: value for name, value in fields.items() if isinstance(value, bool | int | float)
+    }
+    schedule = fields.get("schedule")
+    return numbers | ({"lr_end": schedule.end} if isinstance(schedule, rl.Linear) else {})
+
+
+def options(name: str, preset: Preset, base: type[Sweep] | type[Search] = Sweep) -> type:
+    """Dataclass of the command line of an algorithm: the options of `base` and its numbers."""
     fields: list[Any] = []
-    for key, default in _defaults(maker).items():
-        kind: Any = type(default) if isinstance(default, bool) else tuple[type(default), ...]
-        value = default if isinstance(default, bool) else (default,)
-        fields.append(
-            (
-                key,
-                Annotated[kind, tyro.conf.arg(help=HELP.get(key, ""))],
-                dataclasses.field(default=value),
-            )
-        )
-    made = dataclasses.make_dataclass(name, fields, bases=(asked,), frozen=True)
-    made.__doc__ = f"{(inspect.getdoc(maker) or name).splitlines()[0]} {asked.several}"
+    for key, default in numbers_of(preset).items():
+        is_switch = isinstance(default, bool)
+        annotation: Any = bool if is_switch else tuple[type(default), ...]
+        value = default if is_switch else (default,)
+        argument = Annotated[annotation, tyro.conf.arg(help=HELP.get(key, ""))]
+        fields.append((key, argument, dataclasses.field(default=value)))
+    made = dataclasses.make_dataclass(name, fields, bases=(base,), frozen=True)
+    made.__doc__ = f"{preset.summary}. {base.usage}"
     return made
 
 
-def _defaults(maker: Callable[..., Any]) -> dict[str, Any]:
-    """Every number that a maker takes, its own and those of the algorithm that it makes, with its
-    default.
-    """
-    own = {
-        k: p.default
-        for k, p in inspect.signature(maker).parameters.items()
-        if p.kind is p.KEYWORD_ONLY
-    }
-    made = maker()
-    rest = {
-        field.name: getattr(made, field.name)
-        for field in dataclasses.fields(made)
-        if field.name not in own
-    }
-    numbers = {
-        key: value for key, value in (own | rest).items() if isinstance(value, bool | int | float)
-    }
-    return numbers | (
-        {"lr_end": made.schedule.end}
-        if isinstance(getattr(made, "schedule", None), rl.Linear)
-        else {}
-    )
+def training_of(args: Any, preset: Preset) -> tuple[rl.Training, Axes]:
+    """The training that `jaxrl train` describes, and the axes of its sweep with that of the seeds.
 
+    args: an instance of `options(name, preset, Sweep)`.
 
-def training_of(asked: Any, maker: Callable[..., Any]) -> tuple[rl.Training, dict[str, Any]]:
-    """The training that a command line asks for, and the axes that its lists of values and its
-    seeds make.
+    Raises:
+      ValueError: no seed or a negative one, or an option without a value.
     """
-    if asked.first_seed < 0 or asked.seeds < 1:
+    if args.first_seed < 0 or args.seeds < 1:
         raise ValueError(
-            f"--seeds {asked.seeds} --first-seed {asked.first_seed}: write at least one seed, "
+            f"--seeds {args.seeds} --first-seed {args.first_seed}: write at least one seed, "
             "and none below 0."
         )
-    training, axes = _without_seeds(asked, maker)
-    return training, axes | {"seed": np.arange(asked.first_seed, asked.first_seed + asked.seeds)}
+    training, axes = _training_and_axes(args, preset)
+    return training, axes | {"seed": np.arange(args.first_seed, args.first_seed + args.seeds)}
 
 
-def search_of(asked: Any, maker: Callable[..., Any]) -> tuple[rl.Training, dict[str, Any], float]:
-    """The training that a command line asks to tune, its ranges, and the budget in environment
-    steps.
+def search_of(args: Any, preset: Preset) -> tuple[rl.Training, dict[str, Any], float]:
+    """The training that `jaxrl tune` describes, the ranges to search, and the step budget.
+
+    args: an instance of `options(name, preset, Search)`.
+
+    Raises:
+      ValueError: no range, a range that is malformed or repeated, or an option with several values.
     """
-    ranges = [_range(text) for text in asked.search]
+    ranges = [_range(text) for text in args.search]
     if not ranges:
         raise ValueError(
-            "nothing says what to tune: write, say, --search lr=log:1e-5:1e-2 "
+            "there is nothing to tune: write, for example, --search lr=log:1e-5:1e-2 "
             "gamma=uniform:0.9:0.999."
         )
-    training, axes = _without_seeds(asked, maker)
-    if several := [*axes, *counts_of(asked, maker)]:
+    training, axes = _training_and_axes(args, preset)
+    if swept := [*axes, *counts_of(args, preset)]:
         raise ValueError(
-            f"{several[0]!r} was given several values; a range of it is written --search "
-            f"{several[0]}=..."
+            f"{swept[0]!r} was given several values; write a range of it as --search {swept[0]}=..."
         )
-    space = {NAMES.get(name, name): one for name, one in ranges}
+    space = {FIELDS.get(name, name): values for name, values in ranges}
     if len(space) < len(ranges):
-        raise ValueError(f"--search {' '.join(asked.search)} names a field twice: name each once.")
-    life = training.clocks["step"][-1] + training.clocks["eval_step"][-1]
-    return training, space, float(32 * asked.seeds * life) if asked.budget is None else asked.budget
+        raise ValueError(f"--search {' '.join(args.search)} names a field twice: name each once.")
+    run_steps = training.clocks["step"][-1] + training.clocks["eval_step"][-1]
+    budget = 32 * args.seeds * run_steps if args.budget is None else args.budget
+    return training, space, float(budget)
 
 
-def _without_seeds(asked: Any, maker: Callable[..., Any]) -> tuple[rl.Training, dict[str, Any]]:
+def _training_and_axes(args: Any, preset: Preset) -> tuple[rl.Training, Axes]:
+    """The training with the first value of each option, and the axes of those with several."""
     import envs
 
-    given = {key: getattr(asked, key) for key in _defaults(maker)}
-    numbers = {key: value for key, value in given.items() if isinstance(value, tuple)}
-    for key, values in numbers.items():
+    given = {name: getattr(args, name) for name in numbers_of(preset)}
+    numbers = {name: values for name, values in given.items() if isinstance(values, tuple)}
+    for name, values in numbers.items():
         if not values:
-            raise ValueError(f"--{key.replace('_', '-')} was given no value.")
-    fixed = {key: value for key, value in given.items() if key not in numbers} | {
-        key: v[0] for key, v in numbers.items()
-    }
-    floats = {key: values for key, values in numbers.items() if isinstance(values[0], float)}
-    floats |= {"stop_after": asked.stop_after or (float("inf"),)}
-    if "lr_end" in fixed:
-        fixed["schedule"] = rl.Linear(fixed.pop("lr_end"))
-    memory = {"memory": MEMORIES[asked.memory_kind](asked.memory)} if asked.memory else {}
-    world = dict(_parameter(text) for text in asked.env_params)
-    env = envs.make(asked.env, **{name: values[0] for name, values in world.items()})
-    algo, life = (
-        maker(**fixed, **_network(asked, maker), **memory),
-        (asked.steps, asked.evals, asked.episodes),
+            raise ValueError(f"--{name.replace('_', '-')} was given no value.")
+    fields = given | {name: values[0] for name, values in numbers.items()}
+    if "lr_end" in fields:
+        fields["schedule"] = rl.Linear(fields.pop("lr_end"))
+    if args.memory:
+        fields["memory"] = MEMORIES[args.memory_kind](args.memory)
+    fields |= _network(args, preset)
+
+    env_params = dict(_parameter(text) for text in args.env_params)
+    stop_after = args.stop_after or (float("inf"),)
+    training = rl.Training(
+        preset(**fields),
+        envs.make(args.env, **{name: values[0] for name, values in env_params.items()}),
+        args.steps,
+        args.evals,
+        args.episodes,
+        args.eval_share,
+        stop_after=stop_after[0],
     )
-    training = rl.Training(algo, env, *life, asked.eval_share, stop_after=floats["stop_after"][0])
-    also = {rl.tree.find(training, name): values for name, values in map(_parameter, asked.also)}
+    also = {rl.tree.find(training, name): values for name, values in map(_parameter, args.also)}
     training = rl.tree.put(training, {name: values[0] for name, values in also.items()})
-    several = {key: values for key, values in (floats | world | also).items() if len(values) > 1}
-    return training, {
-        NAMES.get(key, key): jnp.array(values, float) for key, values in several.items()
+
+    floats = {
+        axis_name(training, preset, name): values
+        for name, values in numbers.items()
+        if isinstance(values[0], float) and len(values) > 1
     }
+    swept = floats | {"stop_after": stop_after} | env_params | also
+    axes: Axes = {
+        name: jnp.array(values, float) for name, values in swept.items() if len(values) > 1
+    }
+    return training, axes
 
 
-def _network(asked: Any, maker: Callable[..., Any]) -> dict[str, Any]:
-    """The algorithm's own network with what was asked of it, or a CNN with that; nothing where
-    nothing was asked.
+def axis_name(training: rl.Training, preset: Preset, name: str) -> str:
+    """Name of the axis of an algorithm's field: `name`, or more of its path if that is ambiguous.
+
+    For example, CartPole has a field tau too, so that the axis of DQN's tau is learner.tau.
     """
-    kinds = {
+    name = FIELDS.get(name, preset.aliases.get(name, (name,))[0])
+    path = f"algo.{rl.tree.find(training.algo, name)}".split(".")
+    paths = rl.tree.paths(training)
+    for length in range(name.count(".") + 1, len(path)):
+        name = ".".join(path[-length:])
+        if sum(f".{other}".endswith(f".{name}") for other in paths) == 1:
+            return name
+    return ".".join(path)
+
+
+def _network(args: Any, preset: Preset) -> dict[str, networks.Builder]:
+    """The field `network`, if any network option was given: the algorithm's with these changes."""
+    names = {
         "mlp": ("hidden", "activation", "layer_norm", "shared"),
         "cnn": ("hidden", "activation"),
-    }[asked.network]
-    given = {name: getattr(asked, name) for name in kinds if getattr(asked, name) is not None}
-    given |= {"activation": ACTIVATIONS[given["activation"]]} if "activation" in given else {}
-    if asked.network == "cnn":
+    }[args.network]
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    if "activation" in given:
+        given["activation"] = ACTIVATIONS[given["activation"]]
+    if args.network == "cnn":
         return {"network": rl.CNN(**given)}
-    made = maker()
-    own = made.network if hasattr(made, "network") else made.learner.network
-    return {"network": dataclasses.replace(own, **given)} if given else {}
+    if not given:
+        return {}
+    return {"network": dataclasses.replace(preset.fields()["network"], **given)}
 
 
-def counts_of(asked: Any, maker: Callable[..., Any]) -> dict[str, tuple[int, ...]]:
-    """The whole numbers that a command line gives several values of: static axes."""
-    several = {
-        key: value
-        for key in _defaults(maker)
-        if isinstance(value := getattr(asked, key), tuple) and len(value) > 1
+def counts_of(args: Any, preset: Preset) -> dict[str, tuple[int, ...]]:
+    """The integers with several values: static axes, for each value of which a program compiles."""
+    given = {name: getattr(args, name) for name in numbers_of(preset)}
+    return {
+        name: values
+        for name, values in given.items()
+        if isinstance(values, tuple) and len(values) > 1 and isinstance(values[0], int)
     }
-    return {key: values for key, values in several.items() if isinstance(values[0], int)}
 
 
-def num_members(asked: Any) -> int:
-    """How many members a command line asks for, known before jax starts."""
-    given = [getattr(asked, field.name) for field in dataclasses.fields(asked)]
-    axes = [
-        len(value)
-        for value in given
-        if isinstance(value, tuple) and value and isinstance(value[0], float)
+def num_members(args: Any) -> int:
+    """Number of runs that a command line describes, without starting jax."""
+    given = [getattr(args, field.name) for field in dataclasses.fields(args)]
+    axis_sizes = [
+        len(values)
+        for values in given
+        if isinstance(values, tuple) and values and isinstance(values[0], float)
     ]
-    return (
-        max(asked.seeds, 1)
-        * math.prod(axes)
-        * math.prod(1 + text.count(",") for text in asked.env_params + asked.also)
-    )
+    axis_sizes += [1 + text.count(",") for text in args.env_params + args.also]
+    return max(args.seeds, 1) * math.prod(axis_sizes)
 
 
 def _parameter(text: str) -> tuple[str, tuple[Any, ...]]:
-    name, mark, values = text.partition("=")
-    if not mark or not values:
+    """Name and values of name=value or name=value,value."""
+    name, equals, values = text.partition("=")
+    if not equals or not values:
         raise ValueError(
-            f"--env-params {text!r} is not name=value or name=value,value; write, say, g=9.8,5."
+            f"--env-params {text!r} is not name=value or name=value,value; write, for example, "
+            "g=9.8,5."
         )
     return name, tuple(_value(value) for value in values.split(","))
 
 
-def _range(text: str) -> tuple[str, Any]:
+def _range(text: str) -> tuple[str, Range]:
+    """Name and range of name=kind:low:high or name=choice:value:value."""
     name, _, rest = text.partition("=")
-    kind, *ends = rest.split(":")
-    values = [_value(end) for end in ends]
-    ordered = len(values) == 2 and not any(isinstance(value, str) for value in values)
-    if not name or kind not in RANGES or not (ordered or kind == "choice"):
+    kind, *bounds = rest.split(":")
+    values = [_value(bound) for bound in bounds]
+    is_interval = len(values) == 2 and not any(isinstance(value, str) for value in values)
+    if not name or kind not in RANGES or not (is_interval or kind == "choice"):
         raise ValueError(
-            f"--search {text!r} is no range: write name=kind:low:high with a kind of uniform, "
-            "log or integer, or "
-            "name=choice:value:value; say, lr=log:1e-5:1e-2."
+            f"--search {text!r} is not a range: write name=kind:low:high, where kind is uniform, "
+            "log or integer, or name=choice:value:value; for example, lr=log:1e-5:1e-2."
         )
     return name, RANGES[kind](*values)
 
 
-def _value(text: str) -> Any:
-    """A whole number, a number, true or false, or else the word itself."""
+def _value(text: str) -> int | float | bool | str:
+    """The integer, number, true or false that a text is, or else the text."""
     for kind in (int, float):
         try:
             return kind(text)

@@ -1,4 +1,4 @@
-"""What the command line does with a folder that is kept: plays a policy, trains a member again."""
+"""Commands on the folder of a sweep (play, rerun, export) and the list of algorithms."""
 
 import inspect
 import pathlib
@@ -11,7 +11,7 @@ import tyro
 
 import jaxrl as rl
 from jaxrl import capabilities
-from jaxrl.runs.catalogue import BEGINNINGS
+from jaxrl.runs.catalogue import PREFIX_COLUMNS
 from jaxrl.sweep.store import read_record
 
 
@@ -23,29 +23,28 @@ def play(
     seed: int = 0,
     out: pathlib.Path | None = None,
 ) -> None:
-    """Plays a member's policy: prints its returns, and draws a film where the environment can be
-    drawn.
+    """Play a run's policy: print its episode returns, and draw an episode as an animation.
 
     Args:
-        folder: what `jaxrl train --folder` made
-        where: the member, by its labels: lr=1e-3 seed=7 (an axis of one value may be left out)
-        best: the member with the highest final return (what is played without --where)
-        episodes: greedy episodes to play
-        seed: their luck
-        out: the film's file (default: FOLDER/play.gif)
+        folder: of `jaxrl train --folder`
+        where: the run, by its labels: lr=1e-3 seed=7 (an axis of one value may be left out)
+        best: the run with the highest final return (the default without --where)
+        episodes: number of greedy episodes
+        seed: seed of the episodes
+        out: file of the animation (default: FOLDER/play.gif)
     """
     if best and where:
         raise ValueError(
-            f"--best and --where {' '.join(where)} name a member each: write one of them."
+            f"--best and --where {' '.join(where)} each select a run: write one of them."
         )
     if episodes < 1:
         raise ValueError(f"--episodes {episodes}: write 1 or more.")
     labels = labels_of(where, rl.policy) if where else rl.best(rl.load(folder))
     policy = rl.policy(folder, **labels)
     returns = rl.evaluate(jax.random.key(seed), policy.training.env, policy, episodes)
-    named = " ".join(f"{name}={label}" for name, label in labels.items())
-    spread = f"{returns.min():.6g} to {returns.max():.6g}"
-    print(f"{named}: return of {episodes} greedy episodes: mean {returns.mean():.6g}, {spread}")
+    title = " ".join(f"{name}={label}" for name, label in labels.items())
+    limits = f"{returns.min():.6g} to {returns.max():.6g}"
+    print(f"{title}: return of {episodes} greedy episodes: mean {returns.mean():.6g}, {limits}")
     path = folder / "play.gif" if out is None else out
     try:
         rl.plot.gif(policy.training.env, policy, path, jax.random.key(seed))
@@ -57,21 +56,20 @@ def play(
 
 
 def rerun(folder: tyro.conf.Positional[pathlib.Path], member: int) -> None:
-    """Trains one member of a sweep again, from its record alone, and says whether its curves are
-    equal bit for bit.
+    """Train a run of a sweep again, from its record alone, and compare its curves bit for bit.
 
-    Ends with status 1 where they are not.
+    Exits with status 1 if they differ.
 
     Args:
-        folder: what `jaxrl train --folder` made
-        member: its number, counted through the swept axes with the last one fastest
+        folder: of `jaxrl train --folder`
+        member: number of the run, in row-major order of the swept axes
     """
     machine = read_record(folder)["machine"]
     if machine["platform"] == "cpu":
-        rl.use_all_cores(machine["devices"])  # as many as it was trained on
-    again = rl.rerun(folder, member)
-    print(again)
-    if not again.equal:
+        rl.use_all_cores(machine["devices"])  # as many as in the original training
+    result = rl.rerun(folder, member)
+    print(result)
+    if not result.equal:
         sys.exit(1)
 
 
@@ -80,23 +78,25 @@ def export(
     to: Literal["csv", "parquet", "tensorboard", "wandb", "record"] = "csv",
     out: pathlib.Path | None = None,
 ) -> None:
-    """Writes a sweep's results for another tool.
+    """Write the results of a sweep for another tool.
 
     Args:
-        folder: what `jaxrl train --folder` made to: a table, a run for each member, or a record:
-        one small file that can be trained again from out: the file, or the directory of runs
-        (default: in FOLDER)
+        folder: of `jaxrl train --folder`
+        to: a table (csv, parquet), logs of each run (tensorboard, wandb), or a record: one small
+            file from which runs can be trained again
+        out: the file, or the directory of the logs (default: in FOLDER)
     """
     print(f"wrote {rl.export(folder, out, to)}")
 
 
 def algorithms() -> None:
-    """Lists the algorithms, what each is, and which takes what (each is tried, which takes some
-    seconds).
+    """List the algorithms, and the action spaces and options that each supports.
+
+    This takes some seconds, as each is tried.
     """
     width = max(map(len, rl.PRESETS))
-    for name, maker in rl.PRESETS.items():
-        print(f"{name:{width}}  {capabilities.title(maker)}", flush=True)
+    for name, preset in rl.PRESETS.items():
+        print(f"{name:{width}}  {preset.summary}", flush=True)
     rows = capabilities.table(rl.PRESETS)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     print()
@@ -107,29 +107,33 @@ def algorithms() -> None:
 
 
 def labels_of(where: tuple[str, ...], call: Callable[..., Any]) -> dict[str, Any]:
-    """What --where says, by name, as `call(..., **labels)` takes it beside its own arguments."""
+    """The labels of --where, as keyword arguments of `call(..., **labels)`.
+
+    Raises:
+      ValueError: a label is malformed, or has the name of another argument of `call`.
+    """
     labels = dict(_label(text) for text in where)
-    own = [
+    reserved = [
         name
         for name, parameter in inspect.signature(call).parameters.items()
         if parameter.kind != parameter.VAR_KEYWORD
     ]
-    if taken := [name for name in labels if name in own]:
-        # which finds studies, not settings of one
-        by_path = f"Write more of the field's path, say env.{taken[0]}=..."
-        by_axis = f"Choose along such an axis in Python: rl.load(FOLDER).sel({taken[0]}=...)"
-        raise ValueError(
-            f"--where {taken[0]}=...: {taken[0]!r} is an argument of rl.{call.__name__} itself. "
-            f"{by_path if call is rl.runs else by_axis}."
-        )
+    for name in labels:
+        if name in reserved:
+            by_path = f"Write more of the field's path, for example env.{name}=..."
+            by_axis = f"Select along that axis in Python: rl.load(FOLDER).sel({name}=...)"
+            raise ValueError(
+                f"--where {name}=...: {name!r} is an argument of rl.{call.__name__} itself. "
+                f"{by_path if call is rl.runs else by_axis}."
+            )
     return labels
 
 
 def _label(text: str) -> tuple[str, Any]:
     name, _, value = text.partition("=")
     if not name or not value:
-        raise ValueError(f"--where {text!r} is not name=value; write, say, lr=1e-3 seed=7.")
-    if name in BEGINNINGS:  # the commit 12e4567 is no number
+        raise ValueError(f"--where {text!r} is not name=value; write, for example, lr=1e-3 seed=7.")
+    if name in PREFIX_COLUMNS:  # the commit 12e4567 is not a number
         return name, value
     try:
         return name, float(value)

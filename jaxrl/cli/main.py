@@ -1,6 +1,7 @@
-"""The command line: thin over the Python calls. `jaxrl --help` says what there is."""
+"""Entry point of the command line, a thin layer over the Python functions (see `jaxrl --help`)."""
 
 import os
+import pathlib
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any, Union
@@ -9,6 +10,7 @@ import jax
 import tyro
 
 import jaxrl as rl
+from jaxrl.algorithms.preset import Preset
 from jaxrl.cli import commands, studies
 from jaxrl.cli.arguments import (
     TUNERS,
@@ -22,102 +24,101 @@ from jaxrl.cli.arguments import (
 )
 
 
-def train(asked: Any, maker: Callable[..., Any]) -> None:
-    """Trains, shows the result, and draws it where there is a folder."""
-    if asked.gif and asked.folder is None:
-        raise ValueError(
-            "--gif draws into the folder that keeps the policies: add --folder runs/x."
-        )
-    if asked.distributed:
+def train(args: Any, preset: Preset) -> None:
+    """Train a sweep, print its results, and with a folder draw them."""
+    if args.gif and args.folder is None:
+        raise ValueError("--gif needs the folder that policies are saved in: add --folder runs/x.")
+    if args.distributed:
         rl.distributed()
-    rl.use_all_cores(members=num_members(asked), threads=_threads(asked))
-    training, axes = training_of(asked, maker)
-    counts = counts_of(asked, maker)
-    limits = {
-        "static": counts,
-        "chunk": asked.chunk,
-        "folder": asked.folder,
-        "memory_limit": asked.memory_limit,
+    rl.use_all_cores(members=num_members(args), threads=_threads(args))
+    training, axes = training_of(args, preset)
+    shared: dict[str, Any] = {
+        "static": counts_of(args, preset),
+        "chunk": args.chunk,
+        "folder": args.folder,
+        "memory_limit": args.memory_limit,
+        "keep_best": args.keep_best,
     }
-    if asked.plan:
-        return print(rl.plan(training, axes, **limits, keep_best=asked.keep_best))
-    results = rl.sweep(
-        training, axes, **limits, save_seconds=asked.save_seconds, keep_best=asked.keep_best
-    )
-    studies.show(results)
-    if asked.folder is None or jax.process_index() > 0:
+    if args.plan:
+        print(rl.plan(training, axes, **shared))
         return
-    studies.draw(results, asked.folder)
-    if asked.gif:
-        policy = rl.policy(asked.folder, training, **rl.best(results))
-        rl.plot.gif(policy.training.env, policy, asked.folder / "best.gif")
-    print(
-        f"kept in {asked.folder}: "
-        + ", ".join(sorted(path.name for path in asked.folder.glob("[!.]*")))
+    results = rl.sweep(training, axes, **shared, save_seconds=args.save_seconds)
+    studies.show(results)
+    if args.folder is None or jax.process_index() > 0:
+        return
+    studies.draw(results, args.folder)
+    if args.gif:
+        policy = rl.policy(args.folder, training, **rl.best(results))
+        rl.plot.gif(policy.training.env, policy, args.folder / "best.gif")
+    _print_files(args.folder)
+
+
+def tune(args: Any, preset: Preset) -> None:
+    """Tune an algorithm; print the best setting, its score on test seeds, and the next ones."""
+    rl.use_all_cores(threads=_threads(args))
+    training, space, budget = search_of(args, preset)
+    result = rl.tune(
+        training,
+        space,
+        tuner=TUNERS[args.tuner],
+        budget=budget,
+        seeds=args.seeds,
+        test_seeds=args.test_seeds,
+        metric=args.metric,
+        seed=args.seed,
+        folder=args.folder,
+        chunk=args.chunk,
     )
+    hidden = ["low", "high"] if rl.stats.too_few(args.seeds) else []
+    best = result.table.head(10).drop(columns=hidden)
+    print(result, best.to_string(float_format="{:.4g}".format), sep="\n\n")
+    if args.folder is not None:
+        print()
+        _print_files(args.folder)
 
 
-def tune(asked: Any, maker: Callable[..., Any]) -> None:
-    """Tunes, and shows what was found, what it is worth on seeds that it was not chosen on, and
-    what else was tried.
-    """
-    rl.use_all_cores(threads=_threads(asked))
-    training, space, budget = search_of(asked, maker)
-    keep = {
-        "metric": asked.metric,
-        "seed": asked.seed,
-        "folder": asked.folder,
-        "chunk": asked.chunk,
-    }
-    counts = {"budget": budget, "seeds": asked.seeds, "test_seeds": asked.test_seeds}
-    found = rl.tune(training, space, tuner=TUNERS[asked.tuner], **counts, **keep)
-    best = found.table.head(10).drop(
-        columns=["low", "high"] if rl.stats.too_few(asked.seeds) else []
-    )
-    print(found, best.to_string(float_format="{:.4g}".format), sep="\n\n")
-    if asked.folder is not None:
-        print(
-            f"\nkept in {asked.folder}: "
-            + ", ".join(sorted(path.name for path in asked.folder.glob("[!.]*")))
-        )
+def _threads(args: Any) -> int | None:
+    return os.cpu_count() if args.network == "cnn" else None
 
 
-def _threads(asked: Any) -> int | None:
-    return os.cpu_count() if asked.network == "cnn" else None
+def _print_files(folder: pathlib.Path) -> None:
+    names = sorted(path.name for path in folder.glob("[!.]*"))
+    print(f"saved in {folder}: {', '.join(names)}")
 
 
 def list_envs() -> None:
-    """Lists the environments, one a line."""
+    """List the environments, one per line."""
     import envs
 
     print("\n".join(envs.names()))
 
 
-def main(words: list[str] | None = None) -> None:
-    """Entry point of `jaxrl`. `words` are those of the command line, by default the process's
-    own.
-    """
-    train_command = _of_each_algorithm(
-        train, Sweep, "Trains an algorithm: many seeds, many settings, one program."
+def main(args: list[str] | None = None) -> None:
+    """Run the command line with `args`, by default those of the process."""
+    train_command = _command_of_each_algorithm(
+        train, Sweep, "Train an algorithm: many seeds and settings in one program."
     )
-    tune_command = _of_each_algorithm(
-        tune,
-        Search,
-        "Tunes an algorithm, and tests the best setting on seeds that did not choose it.",
+    tune_command = _command_of_each_algorithm(
+        tune, Search, "Tune an algorithm, and test the best setting on fresh seeds."
     )
-    kept = {
+    commands_by_name = {
+        "train": train_command,
+        "tune": tune_command,
         "plot": studies.plot,
         "play": commands.play,
         "rerun": commands.rerun,
         "export": commands.export,
+        "envs": list_envs,
+        "algorithms": commands.algorithms,
+        "runs": studies.runs,
+        "compare": studies.compare,
+        "report": studies.report,
     }
-    listed = {"envs": list_envs, "algorithms": commands.algorithms}
-    listed |= {"runs": studies.runs, "compare": studies.compare, "report": studies.report}
     try:
         tyro.extras.subcommand_cli_from_dict(
-            {"train": train_command, "tune": tune_command} | kept | listed,
+            commands_by_name,
             prog="jaxrl",
-            args=words,
+            args=args,
             description=rl.__doc__,
             config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
         )
@@ -127,27 +128,27 @@ def main(words: list[str] | None = None) -> None:
         sys.exit(f"jaxrl: stopped.{_notes(stop)}")
 
 
-def _of_each_algorithm(
-    does: Callable[[Any, Callable[..., Any]], None], asked: type[Sweep] | type[Search], title: str
+def _command_of_each_algorithm(
+    run: Callable[[Any, Preset], None], base: type[Sweep] | type[Search], summary: str
 ) -> Callable[[Any], None]:
-    """A command that takes one of the algorithms, with its own numbers."""
+    """A command with a subcommand for each algorithm, which has the algorithm's options."""
 
     def command(algorithm: Any) -> None:
-        name = type(algorithm).__name__
-        does(algorithm, rl.PRESETS[name])
+        run(algorithm, rl.PRESETS[type(algorithm).__name__])
 
-    kinds = {name: options(name, maker, asked) for name, maker in rl.PRESETS.items()}
-    members = tuple(Annotated[kind, tyro.conf.subcommand(name)] for name, kind in kinds.items())
-    command.__annotations__["algorithm"] = Union[members]  # noqa: UP007  made from a table
-    command.__doc__ = title
+    subcommands = tuple(
+        Annotated[options(name, preset, base), tyro.conf.subcommand(name)]
+        for name, preset in rl.PRESETS.items()
+    )
+    command.__annotations__["algorithm"] = Union[subcommands]  # noqa: UP007  made from a table
+    command.__doc__ = summary
     return command
 
 
 def _notes(error: BaseException) -> str:
-    """What the kit says beside an error: where it happened, what is kept.
+    """The notes that jaxrl added to an error: where it happened, and what is saved.
 
-    jax's own notes are about its frames.
+    jax's notes, which begin with ---, are about stack frames.
     """
-    return "".join(
-        f"\n{note}" for note in getattr(error, "__notes__", []) if not note.startswith("---")
-    )
+    notes = getattr(error, "__notes__", [])
+    return "".join(f"\n{note}" for note in notes if not note.startswith("---"))

@@ -1,10 +1,11 @@
-"""What the command line says of studies that are kept: tables and pictures."""
+"""Commands on finished studies: tables, plots, comparisons and reports."""
 
 import pathlib
 import sys
 from typing import Any, Literal
 
 import tyro
+import xarray as xr
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -12,11 +13,14 @@ from rich.table import Table
 import jaxrl as rl
 from jaxrl.cli.commands import labels_of
 
-WIDE = 160  # columns of a table that goes to a file or a pipe
+PIPE_WIDTH = 160  # columns of a table that goes to a file or a pipe
 
 
-def draw(results: Any, folder: pathlib.Path) -> None:
-    """The learning curve of no or one swept axis, the map of two; of more, what to write."""
+def draw(results: xr.Dataset, folder: pathlib.Path) -> None:
+    """Draw the learning curve of at most one swept axis, or the heat map of two.
+
+    For more axes, print what to write.
+    """
     by = [
         str(name)
         for name, size in results.sizes.items()
@@ -24,8 +28,8 @@ def draw(results: Any, folder: pathlib.Path) -> None:
     ]
     if not results["return"].notnull().any():
         print(
-            "no episode ended within a row, so there is no return to draw: write more --steps, "
-            "or fewer --evals."
+            "no episode ended between two evaluation points, so there is no return to draw: write "
+            "more --steps, or fewer --evals."
         )
     elif len(by) <= 1:
         rl.plot.curve(results, "return", by=by[0] if by else None).savefig(folder / "curve.png")
@@ -38,11 +42,11 @@ def draw(results: Any, folder: pathlib.Path) -> None:
         )
 
 
-def show(results: Any) -> None:
-    """The final return of each setting, as a table."""
-    frame = rl.stats.tell_few(rl.stats.table(results, "return")).reset_index()
+def show(results: xr.Dataset) -> None:
+    """Print the final return of each setting as a table."""
+    frame = rl.stats.mark_too_few(rl.stats.table(results, "return")).reset_index()
     table = Table(
-        title="return at the end: interquartile mean over seeds, 95 % bootstrap interval",
+        title="final return: interquartile mean over seeds, 95 % bootstrap interval",
         title_justify="left",
     )
     for column in frame.columns:
@@ -55,12 +59,12 @@ def show(results: Any) -> None:
 def plot(
     folder: tyro.conf.Positional[pathlib.Path], name: str = "return", by: str | None = None
 ) -> None:
-    """Draws a sweep's learning curve into FOLDER/curve.png, or that of a record beside it.
+    """Draw the learning curves of a sweep into FOLDER/curve.png, or beside a record.
 
     Args:
-        folder: what `jaxrl train --folder` made, or a record
-        name: which of its curves
-        by: the axis that gets a line for each value
+        folder: of `jaxrl train --folder`, or a record
+        name: the variable to draw
+        by: the axis with a line for each value
     """
     results = rl.load(folder)
     path = folder.with_suffix(".png") if folder.is_file() else folder / "curve.png"
@@ -74,44 +78,35 @@ def runs(
     where: tuple[str, ...] = (),
     name: str = "return",
 ) -> None:
-    """Lists the studies below FOLDER: sweeps' folders and records, newest first, each with its
-    score.
+    """List the studies below FOLDER (folders of sweeps, and records), newest first.
 
     Args:
-        folder: where to look where: what was run, by any field or axis: env=CartPole-v1
-        algorithm=ppo lr=3e-4; commit and date by their beginnings name: which curve is the score
+        folder: the directory to search
+        where: only studies with these fields or labels: env=CartPole-v1 algorithm=ppo lr=3e-4; a
+            commit or a date may be abbreviated
+        name: the variable, the final value of which is the score
     """
-    listed = rl.runs(folder, name=name, **labels_of(where, rl.runs))
-    if not len(listed):
-        return print(
-            f"no study below {folder}" + f" has {' '.join(map(_plain, where))}" * bool(where)
-        )
+    found = rl.runs(folder, name=name, **labels_of(where, rl.runs))
+    if not len(found):
+        condition = f" has {' '.join(map(_printable, where))}" if where else ""
+        print(f"no study below {folder}{condition}")
+        return
     table = Table(
         title=(
-            f"{name} at the end: interquartile mean over seeds, 95 % interval; of several "
-            "settings, the best"
+            f"final {name}: interquartile mean over seeds, 95 % interval, of the study's best "
+            "setting"
         )
     )
-    for column in (
-        "folder",
-        "algorithm",
-        "env",
-        "steps",
-        "settings × seeds",
-        "score",
-        "date",
-        "commit",
-        "note",
-    ):
+    columns = "folder,algorithm,env,steps,settings × seeds,score,date,commit,note"
+    for column in columns.split(","):
         table.add_column(column, overflow="fold")
-    for row in listed.astype(object).where(listed.notna(), "").to_dict("records"):
-        known = row["members"] != ""
-        size = f"{row['settings']:.0f} × {row['seeds']:.0f}" if known else ""
+    for row in found.astype(object).where(found.notna(), "").to_dict("records"):
+        size = f"{row['settings']:.0f} × {row['seeds']:.0f}" if row["members"] != "" else ""
         steps = f"{row['steps']:,.0f}" if row["steps"] != "" else ""
         score = "" if row["score"] == "" else f"{row['score']:.4g}"
         score += "" if row["low"] == "" else f" [{row['low']:.4g}, {row['high']:.4g}]"
         path = row["folder"].relative_to(folder) if row["folder"] != folder else folder
-        cells = (
+        cells = [
             path,
             row["algorithm"],
             row["env"],
@@ -121,18 +116,13 @@ def runs(
             row["date"][:10],
             row["commit"][:7],
             row["note"],
-        )
-        table.add_row(*map(_shown, cells))
-    Console(width=None if sys.stdout.isatty() else WIDE).print(table)
+        ]
+        table.add_row(*(escape(_printable(cell)) for cell in cells))  # without markup
+    Console(width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)
 
 
-def _shown(value: Any) -> str:
-    """A stranger's text as a table may show it: without markup."""
-    return escape(_plain(value))
-
-
-def _plain(value: Any) -> str:
-    """A stranger's text as a terminal may show it: without control characters."""
+def _printable(value: Any) -> str:
+    """Text from an untrusted file without control characters, which a terminal would obey."""
     return "".join(c if c.isprintable() else "?" for c in str(value))
 
 
@@ -143,16 +133,16 @@ def compare(
     where: tuple[str, ...] = (),
     allow: tuple[Literal["seeds", "budget", "environment", "simulator", "evaluation"], ...] = (),
 ) -> None:
-    """Compares the final scores of two studies, with intervals; refuses what would mislead.
+    """Compare the final scores of two studies, with intervals, if they are comparable.
 
     Args:
-        first: a sweep's folder, or a record
-        second: another
-        name: which curve is the score
+        first: folder of a sweep, or a record
+        second: another one
+        name: the variable, the final value of which is the score
         where: the setting, for axes of several values: lr=1e-3
-        allow: what may differ, because it is what you study
+        allow: differences that are intended, because they are what you study
     """
-    print(f"first   {_plain(first)}\nsecond  {_plain(second)}")
+    print(f"first   {_printable(first)}\nsecond  {_printable(second)}")
     print(rl.compare(first, second, name, allow=allow, **labels_of(where, rl.compare)))
 
 
@@ -162,12 +152,12 @@ def report(
     name: str = "return",
     films: bool = True,
 ) -> None:
-    """Writes one HTML page of one or several studies, which opens from disk and needs no network.
+    """Write a report on one or more studies: one HTML page that needs no network.
 
     Args:
-        folders: sweeps' folders, or records
-        out: the page
-        name: which curve is the score
-        films: play the best and the median policy, which takes some seconds
+        folders: folders of sweeps, or records
+        out: file of the page
+        name: the variable, the final value of which is the score
+        films: animate the best and the median policy, which takes some seconds
     """
     print(f"wrote {rl.report(*folders, out=out, name=name, films=films)}")

@@ -1,4 +1,4 @@
-"""Learned optimisers, as pytrees whose weights are leaves.
+"""Learned optimisers, as pytrees with their weights as leaves.
 
 Each is called with a learning rate, as `Optimizer` is, and returns an optax transformation. Any
 algorithm takes one as its `optimizer`, and evolution tunes "optimizer.weights" like another field.

@@ -79,9 +79,9 @@ class OPEN:
         """The optax transformation with learning rate `lr`."""
 
         def update(
-            grads: Any, state: Any, params: Any = None, **extra_args: Any
-        ) -> tuple[Any, State]:
-            return self._update(lr, grads, state, params, **extra_args)
+            updates: Any, state: Any, params: Any = None, **extra_args: Any
+        ) -> tuple[Any, Any]:
+            return self._update(lr, updates, state, params, **extra_args)
 
         return optax.GradientTransformationExtraArgs(self._init, update)
 
@@ -158,8 +158,8 @@ def features(
 def depths(params: Any) -> list[float]:
     """Relative depth of each tensor's layer in its tower, 0 for the first and 1 for the last.
 
-    A tower is the layers whose names share a prefix: "value_0", "value_1" and "value_out" have
-    depths 0, 1/2 and 1.
+    A tower is the layers with a common prefix of their names: "value_0", "value_1" and "value_out"
+    have depths 0, 1/2 and 1.
     """
     layers = [path.rpartition("/")[0] or path for path in _paths(params)]
     towers: dict[str, list[str]] = {}

@@ -80,9 +80,9 @@ class SmallFC:
         """The optax transformation with learning rate `lr`. Extra arguments are ignored."""
 
         def update(
-            grads: Any, state: Any, params: Any = None, **extra_args: Any
-        ) -> tuple[Any, State]:
-            return self._update(lr, grads, state, params)
+            updates: Any, state: Any, params: Any = None, **extra_args: Any
+        ) -> tuple[Any, Any]:
+            return self._update(lr, updates, state, params)
 
         return optax.GradientTransformationExtraArgs(init, update)
 
@@ -146,7 +146,7 @@ def _tensor_features(p: jax.Array, g: jax.Array, averages: Averages) -> jax.Arra
     momenta, square = averages.momenta, averages.square
     root = jax.lax.rsqrt(square + 1e-6)
     mean = jax.vmap(lambda rows: rows.mean(_axes(p.shape)[1], keepdims=True))(averages.rows)
-    # 1 for a vector, whose rows, columns and squares are equal
+    # 1 for a vector: its rows, columns and squares are equal
     ratio = (averages.rows + 1e-9) / (mean + 1e-9)
     factor = jax.lax.rsqrt(jnp.maximum(ratio, 1e-9)) * jax.lax.rsqrt(
         jnp.maximum(averages.columns, 1e-9)

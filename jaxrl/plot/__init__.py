@@ -1,8 +1,7 @@
-"""Pictures of a sweep's results: learning curves, heat maps, films of an agent. The only door to
-matplotlib.
+"""Plots of the results of sweeps, and animations of policies. Only this package uses matplotlib.
 
-No display, backend or pyplot state is needed: each function returns a `Picture`, a matplotlib
-Figure that shows itself in a notebook and is saved with `picture.savefig("curve.pdf")`.
+Each function returns a `Picture`, a matplotlib Figure that is displayed in a notebook and saved by
+`picture.savefig("curve.pdf")`. No display, backend or pyplot state is needed.
 """
 
 from jaxrl.plot.canvas import COLORS, DASHES, MARKERS, Picture, number

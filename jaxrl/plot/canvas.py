@@ -1,6 +1,4 @@
-"""What all pictures share: the Figure, colours, labels, a line with its band, a cell with its
-value.
-"""
+"""Elements shared by all plots: the Figure, colours, labels, lines with bands, cells."""
 
 import io
 from typing import Any
@@ -13,15 +11,15 @@ from matplotlib.figure import Figure
 from jaxrl import stats
 from jaxrl.stats import Results
 
-# Okabe and Ito (2008), dark and light by turns; with dashes and markers the lines differ without
-# colour, too
+# Okabe and Ito (2008), dark and light alternating; with dashes and markers, lines can also be
+# distinguished without colour
 COLORS = ("#000000", "#E69F00", "#0072B2", "#CC79A7", "#009E73", "#56B4E9", "#D55E00")
 DASHES = ("-", "--", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
 class Picture(Figure):
-    """A matplotlib Figure that shows itself in a notebook."""
+    """A matplotlib Figure that is displayed in a notebook."""
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()
@@ -30,8 +28,9 @@ class Picture(Figure):
 
 
 def number(value: Any) -> str:
-    """A short name for a value, of three digits: 0.01, 1e-3, 3.16e-4; but 0.9999 is not rounded up
-    to 1.
+    """A value as text, floats with three digits: 0.01, 1e-3, 3.16e-4.
+
+    Numbers below 1 have as many digits as they need not to be rounded up to 1: 0.9999.
     """
     if not isinstance(value, float):
         return str(value)
@@ -44,80 +43,93 @@ def number(value: Any) -> str:
     return np.format_float_scientific(rounded, trim="-", exp_digits=1).replace("e+", "e")
 
 
-def swept(array: xr.DataArray, *taken: str) -> list[str]:
-    """The axes with more than one value, beside those taken."""
-    return [str(axis) for axis, size in array.sizes.items() if size > 1 and axis not in taken]
+def swept(array: xr.DataArray, *excluded: str) -> list[str]:
+    """The axes with more than one value, without those `excluded`."""
+    return [str(axis) for axis, size in array.sizes.items() if size > 1 and axis not in excluded]
 
 
 def only(array: xr.DataArray, keep: tuple[str | None, ...], remedy: str) -> xr.DataArray:
-    """The array without its axes of one value, all but `keep`; a picture can't show any more
-    axes.
+    """The array without axes of one value other than `keep`.
+
+    remedy: the call to suggest, with HERE in place of a selection.
+
+    Raises:
+      ValueError: another axis has several values.
     """
     rest = [axis for axis in swept(array) if axis not in keep]
     if rest:
-        here = ", ".join(f"{axis}={labels(array, axis)[0]}" for axis in rest)
+        selection = ", ".join(f"{axis}={labels(array, axis)[0]}" for axis in rest)
         sizes = ", ".join(f"{axis} ({array.sizes[axis]} values)" for axis in swept(array))
         raise ValueError(
-            f"{array.name!r} has the axes {sizes}, too many for one picture: choose a value of "
-            f"{' and '.join(rest)}. "
-            f"Write plot.{remedy.replace('HERE', here)}."
+            f"{array.name!r} has the axes {sizes}, too many for one plot: choose a value of "
+            f"{' and '.join(rest)}. Write plot.{remedy.replace('HERE', selection)}."
         )
     return array.squeeze([axis for axis in array.dims if axis not in keep], drop=True)
 
 
 def labels(array: xr.DataArray | xr.Dataset, axis: str) -> list[str]:
+    """The values of an axis, as text."""
     return [number(value) for value in array[axis].values.tolist()]
 
 
 def count(array: xr.DataArray, over: str) -> str:
+    """The number of replicates, as text: "n = 10 seeds"."""
     return f"n = {array.sizes[over]} {over}" + "s" * (array.sizes[over] > 1)
 
 
 def diverged(results: Results, over: str, by: str | None) -> list[int]:
-    """How many members of each line diverged; zeros where the results don't say."""
+    """The number of diverged members of each line; 0 if the results have no such variable."""
     if isinstance(results, xr.Dataset) and "diverged" in results:
         return np.atleast_1d(stats.num_diverged(results, over, (by,))).tolist()
     return [0] * (results.sizes[by] if by else 1)
 
 
 def canvas(ax: Axes | None, size: tuple[float, float]) -> tuple[Figure, Axes]:
-    """Axes to draw on, and the figure that they are part of. size: width and height in inches."""
+    """The figure and axes to draw on: those of `ax`, or a new Picture of `size` (in inches)."""
     if ax is None:
         figure = Picture(figsize=size, layout="constrained")
         return figure, figure.add_subplot()
     return ax.figure.figure, ax  # of a subfigure, the figure
 
 
-def line(ax: Axes, x: np.ndarray, made: xr.Dataset, i: int, label: str) -> None:
-    """The i-th line with its band; about a dozen markers, shifted so that those of two lines don't
-    meet.
+def line(ax: Axes, x: np.ndarray, summary: xr.Dataset, i: int, label: str) -> None:
+    """Draw the i-th line with its band.
+
+    It has about twelve markers, shifted so that those of two lines do not overlap.
+
+    summary: iqm, low and high at each x.
     """
-    color, dash, marker = (
-        COLORS[i % len(COLORS)],
-        DASHES[i % len(DASHES)],
-        MARKERS[i % len(MARKERS)],
-    )
+    color = COLORS[i % len(COLORS)]
     every = max(1, len(x) // 12)
-    shown = None if every == 1 else (i % every, every)
     ax.plot(
         x,
-        made.iqm,
+        summary.iqm,
         color=color,
-        linestyle=dash,
-        marker=marker,
-        markevery=shown,
+        linestyle=DASHES[i % len(DASHES)],
+        marker=MARKERS[i % len(MARKERS)],
+        markevery=None if every == 1 else (i % every, every),
         markersize=5,
         label=label,
     )
-    ax.fill_between(x, made.low, made.high, color=color, alpha=0.18, linewidth=0)
+    ax.fill_between(x, summary.low, summary.high, color=color, alpha=0.18, linewidth=0)
+
+
+def legend_beside(ax: Axes, title: str | None) -> None:
+    """Draw the legend to the right of the axes, where it covers no line."""
+    ax.legend(
+        title=title,
+        loc="upper left",
+        bbox_to_anchor=(1.01, 1),
+        borderaxespad=0,
+        frameon=False,
+        handlelength=3.2,
+    )
 
 
 def cells(ax: Axes, values: np.ndarray, label: str) -> None:
-    """Coloured cells [y, x], each with its value in whichever of black and white can be read on
-    it.
-    """
+    """Draw coloured cells [y, x], each with its value in black or white."""
     image = ax.imshow(values, cmap="cividis", origin="lower", aspect="auto")
-    ax.set_facecolor("lightgrey")  # seen through a cell without a value
+    ax.set_facecolor("lightgrey")  # visible through a cell without a value
     for (row, column), value in np.ndenumerate(values):
         dark = np.dot(image.to_rgba(value)[:3], (0.299, 0.587, 0.114)) < 0.5 and np.isfinite(value)
         text = number(float(value)) if np.isfinite(value) else "none"

@@ -1,6 +1,4 @@
-"""How sure one may be: performance profiles, what few seeds say, and power laws with what they
-foretell.
-"""
+"""Plots of statistical evidence: performance profiles, power of studies, power laws."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,45 +10,45 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, NullFormatter
 
 from jaxrl import stats
-from jaxrl.plot.canvas import COLORS, MARKERS, canvas, labels, line, number
+from jaxrl.plot.canvas import COLORS, MARKERS, canvas, labels, legend_beside, line, number
 
 
 def profile(
-    made: xr.Dataset, by: str | None = None, *, xlabel: str = "score", ax: Axes | None = None
+    found: xr.Dataset, by: str | None = None, *, xlabel: str = "score", ax: Axes | None = None
 ) -> Figure:
-    """The share of scores above each threshold with its band, a line for each value of `by`.
+    """Performance profiles with bands, with a line for each value of the axis `by`.
 
-    made: by `stats.profile`.
+    found: of `stats.profile`.
     """
     figure, ax = canvas(ax, (6.4, 4.2))
-    made = made.rename(share="iqm")
-    for i, label in enumerate(labels(made, by) if by else [""]):
-        line(ax, made["threshold"].values, made.isel({by: i}) if by else made, i, label)
-    _finish(ax, xlabel, "share of seeds above it", by)
+    found = found.rename(share="iqm")
+    for i, label in enumerate(labels(found, by) if by else [""]):
+        line(ax, found["threshold"].values, found.isel({by: i}) if by else found, i, label)
+    _finish(ax, xlabel, "fraction of seeds above", by)
     return figure
 
 
-def power(made: xr.Dataset, *, ax: Axes | None = None) -> Figure:
-    """Studies of k seeds that rank two settings wrongly, and that tell them apart; made: by
-    `stats.power`, with `by`.
+def power(found: xr.Dataset, *, ax: Axes | None = None) -> Figure:
+    """Fractions of studies that separate two settings, and that rank them wrongly, by seeds.
+
+    found: of `stats.power`, with `by`.
     """
     figure, ax = canvas(ax, (6.4, 4.2))
-    pairs = made.stack(pair=("better", "worse")).dropna("pair", how="all", subset=["wrong"])
-    for i, pair in enumerate(pairs["pair"].values):
-        one, label = pairs.isel(pair=i), " over ".join(map(number, pair))
-        look: dict[str, Any] = {
+    seeds = found["seeds"].values
+    pairs = found.stack(pair=("better", "worse")).dropna("pair", how="all", subset=["wrong"])
+    for i, names in enumerate(pairs["pair"].values):
+        pair, label = pairs.isel(pair=i), " over ".join(map(number, names))
+        style: dict[str, Any] = {
             "color": COLORS[i % len(COLORS)],
             "marker": MARKERS[i % len(MARKERS)],
         }
-        ax.plot(made["seeds"], one["separated"], label=f"{label}: told apart", **look)
-        ax.plot(
-            made["seeds"], one["wrong"], linestyle="--", label=f"{label}: ranked wrongly", **look
-        )
-    ax.axhline(made.attrs["needed"], color="grey", linewidth=0.8)
+        ax.plot(seeds, pair["separated"], label=f"{label}: separated", **style)
+        ax.plot(seeds, pair["wrong"], linestyle="--", label=f"{label}: ranked wrongly", **style)
+    ax.axhline(found.attrs["needed"], color="grey", linewidth=0.8)
     ax.set_xscale("log")
-    ax.set_xticks(made["seeds"].values, [str(k) for k in made["seeds"].values])
+    ax.set_xticks(seeds, [str(k) for k in seeds])
     ax.minorticks_off()
-    _finish(ax, "seeds of each", "share of studies", "")
+    _finish(ax, "seeds of each setting", "fraction of studies", "")
     return figure
 
 
@@ -62,8 +60,7 @@ def law(
     beyond: float = 2.0,
     ax: Axes | None = None,
 ) -> Figure:
-    """Power laws with their bands, up to `beyond` times the largest x, and the seeds that they were
-    fitted to.
+    """Power laws with bands, extrapolated to `beyond` times the largest x, and their data.
 
     fits: {label: (fit, y [points, seeds])}, of `stats.fit_power_law`.
     """
@@ -71,14 +68,9 @@ def law(
     for i, (label, (fit, scores)) in enumerate(fits.items()):
         at, color = np.asarray(fit.x, float), COLORS[i % len(COLORS)]
         dense = np.geomspace(at.min(), at.max() * beyond, 100)
-        made = xr.Dataset(
-            {
-                key: ("x", np.asarray(end))
-                for key, end in zip(("iqm", "low", "high"), fit.predict(dense), strict=True)
-            }
-        )
-        ax.plot(dense, made.iqm, color=color)
-        ax.fill_between(dense, made.low, made.high, color=color, alpha=0.18, linewidth=0)
+        predicted, low, high = map(np.asarray, fit.predict(dense))
+        ax.plot(dense, predicted, color=color)
+        ax.fill_between(dense, low, high, color=color, alpha=0.18, linewidth=0)
         scores = np.asarray(scores, float).reshape(len(at), -1)
         ax.plot(at, np.median(scores, axis=1), MARKERS[i % len(MARKERS)], color=color, label=label)
         scores = np.where(np.isfinite(scores), scores, np.nan)
@@ -104,11 +96,4 @@ def _finish(ax: Axes, x: str, y: str, title: str | None) -> None:
     ax.spines[["top", "right"]].set_visible(False)
     ax.set(xlabel=x, ylabel=y)
     if title is not None:
-        ax.legend(
-            title=title,
-            loc="upper left",
-            bbox_to_anchor=(1.01, 1),
-            borderaxespad=0,
-            frameon=False,
-            handlelength=3.2,
-        )
+        legend_beside(ax, title)

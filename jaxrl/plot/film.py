@@ -1,4 +1,4 @@
-"""Films of an agent."""
+"""Animations of a policy's episode."""
 
 import base64
 import io
@@ -18,15 +18,16 @@ from jaxrl.env import Env
 
 
 class Film:
-    """An animated GIF that plays in a notebook.
+    """An animated GIF that is displayed in a notebook.
 
-    `data`: the file's bytes. `path`: where it is saved, if it is.
+    data: the bytes of the file. path: where it is saved, or None.
     """
 
     def __init__(self, data: bytes, path: Path | None = None):
         self.data, self.path = data, path
 
     def save(self, path: str | Path) -> "Film":
+        """Write the file, and return the film with its path."""
         Path(path).write_bytes(self.data)
         return Film(self.data, Path(path))
 
@@ -39,7 +40,7 @@ class Film:
 
 def gif(
     env: Env,
-    policy: rollout.Policy,
+    policy: rollout.Policy | Callable[[jax.Array, rollout.Episode], tuple[Any, Any, Any]],
     path: str | Path | None = None,
     key: jax.Array | None = None,
     *,
@@ -47,29 +48,34 @@ def gif(
     max_frames: int = 200,
     fps: float | None = None,
 ) -> Film:
-    """A film of one episode, saved at `path` if given.
+    """An animation of one episode, saved at `path` if given.
 
-    policy: (key, memory, obs) -> (memory, action), with its memory at rest as `policy.memory`, ()
-    if it has no such thing. key: the luck of the episode, `jax.random.key(0)` unless given. draw:
-    (axes, state) draws one state on matplotlib Axes, `env.draw` unless given. max_frames: of a
-    longer episode that many states are shown, evenly spaced, both ends included. fps: frames a
-    second (GIF rounds a frame's time to 10 ms), 30 unless given, fewer where the film would last
-    under 3 s.
+    Args:
+      env: the environment.
+      policy: a `rollout.Policy`, or a function (key, episode) -> (rnn_state, action, extras)
+        without a recurrent state.
+      path: of the file.
+      key: seed of the episode, by default `jax.random.key(0)`.
+      draw: (axes, state) draws one state on matplotlib Axes, by default `env.draw`.
+      max_frames: the number of evenly spaced states that are shown of a longer episode.
+      fps: frames per second (GIF rounds the time of a frame to 10 ms), by default 30, or fewer so
+        that the animation lasts 3 s.
 
-    Raises: ValueError when nobody knows how to draw the environment.
+    Raises:
+      ValueError: the environment has no method `draw`.
     """
     draw = draw or getattr(env, "draw", None)
     if draw is None:
         raise ValueError(
-            f"{type(env).__name__} has no drawing. Give its class a method draw(self, ax, "
-            "state) that draws one state on "
-            "matplotlib Axes, or write plot.gif(env, policy, draw=lambda ax, state: ...)."
+            f"{type(env).__name__} cannot be drawn. Give its class a method draw(self, ax, state) "
+            "that draws one state on matplotlib Axes, or write plot.gif(env, policy, draw=lambda "
+            "ax, state: ...)."
         )
     states, returns = _episode(env, policy, jax.random.key(0) if key is None else key)
     shown = np.linspace(0, len(returns) - 1, min(len(returns), max_frames)).round().astype(int)
     frames = _frames(draw, states, returns, shown.tolist())
-    pause = 1000 / (fps or min(30, len(frames) / 3))
-    durations = [pause] * (len(frames) - 1) + [pause + 700]  # the end is held, then it starts anew
+    duration = 1000 / (fps or min(30, len(frames) / 3))
+    durations = [duration] * (len(frames) - 1) + [duration + 700]  # a pause before it repeats
     buffer = io.BytesIO()
     frames[0].save(
         buffer, "gif", save_all=True, append_images=frames[1:], duration=durations, loop=0
@@ -78,24 +84,27 @@ def gif(
     return film if path is None else film.save(path)
 
 
-def _episode(env: Env, policy: rollout.Policy, key: jax.Array) -> tuple[Any, np.ndarray]:
-    """The states of one episode, first and last included, and the return so far at each.
+def _episode(
+    env: Env, policy: Callable[[jax.Array, rollout.Episode], tuple[Any, Any, Any]], key: jax.Array
+) -> tuple[Any, np.ndarray]:
+    """States of one episode, first and last included, and the return so far.
 
     [T + 1, ...], [T + 1].
     """
     key_reset, key_play = jax.random.split(key)
 
-    def move(episode: rollout.Episode, key: jax.Array) -> tuple[rollout.Episode, Any]:
+    def step(episode: rollout.Episode, key: jax.Array) -> tuple[rollout.Episode, Any]:
         key_act, key_env = jax.random.split(key)
-        rnn_state, action, _ = policy(key_act, episode)
+        rnn_state, action, extras = policy(key_act, episode)
         episode = tree.replace(episode, rnn_state=rnn_state)
-        following, transition = rollout.step(key_env, env, episode, action)
-        return following, (following.state, following.episode_return, transition.done)
+        episode, transition = rollout.step(key_env, env, episode, action, extras)
+        return episode, (episode.state, episode.episode_return, transition.done)
 
     @jax.jit
     def play() -> Any:
-        first = rollout.reset(key_reset, env, policy.rnn_state)
-        return first.state, jax.lax.scan(move, first, jax.random.split(key_play, env.max_steps))[1]
+        rnn_state = policy.rnn_state if isinstance(policy, rollout.Policy) else ()
+        first = rollout.reset(key_reset, env, rnn_state)
+        return first.state, jax.lax.scan(step, first, jax.random.split(key_play, env.max_steps))[1]
 
     first, (states, returns, done) = jax.device_get(play())
     length = 1 + int(np.argmax(done))

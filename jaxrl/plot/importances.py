@@ -1,6 +1,4 @@
-"""What mattered: shares of the variance, parallel coordinates, a map of who diverged, several
-studies in one picture.
-"""
+"""Plots of hyperparameters: importance, parallel coordinates, divergence; and several studies."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,13 +13,24 @@ from matplotlib.figure import Figure
 
 from jaxrl import stats
 from jaxrl.importance import Importance
-from jaxrl.plot.canvas import COLORS, canvas, cells, labels, line, number, only, swept
+from jaxrl.plot.canvas import (
+    COLORS,
+    canvas,
+    cells,
+    labels,
+    legend_beside,
+    line,
+    number,
+    only,
+    swept,
+)
 from jaxrl.stats import Results
 
 
 def importance(found: Importance, *, ax: Axes | None = None) -> Figure:
-    """Shares of the scores' variance with their intervals, the largest above:
-    `importance(rl.importance(results))`.
+    """Fractions of the variance of the scores, with intervals, in decreasing order.
+
+    found: of `rl.importance`.
     """
     shares = found.shares.sort_values("share")
     figure, ax = canvas(ax, (6.4, 0.8 + 0.32 * len(shares)))
@@ -29,12 +38,8 @@ def importance(found: Importance, *, ax: Axes | None = None) -> Figure:
     ax.barh(y, shares["share"], color=COLORS[5], height=0.7)
     ax.hlines(y, shares["low"], shares["high"], color=COLORS[0])
     ax.set_yticks(y, [str(name) for name in shares.index])
-    fit = (
-        ""
-        if found.fit is None
-        else f" (of a forest, R² {found.fit:.2g} on settings it had not seen)"
-    )
-    ax.set(xlabel=f"share of the variance of the score{fit}", xlim=(0, 1))
+    fit = "" if found.fit is None else f" (random forest, out-of-bag R² {found.fit:.2g})"
+    ax.set(xlabel=f"fraction of the variance of the score{fit}", xlim=(0, 1))
     ax.spines[["top", "right"]].set_visible(False)
     return figure
 
@@ -47,11 +52,15 @@ def parallel(
     over: str = "seed",
     last: int = 1,
 ) -> Figure:
-    """Parallel coordinates: a line for each setting through its values, coloured by the
-    interquartile mean over seeds.
+    """Parallel coordinates: a line for each setting, coloured by its interquartile mean.
 
-    names: of the coordinates beside an axis of random settings, those to draw; all unless given.
-    Axes whose values span more than a factor of 30 are logarithmic. The best are drawn last.
+    Axes with values that span more than a factor of 30 are logarithmic. The best settings are drawn
+    last.
+
+    names: the hyperparameters to draw, of an axis of random settings; by default all.
+
+    Raises:
+      ValueError: no setting has a final value.
     """
     table = settings(results, name, names, over, last).sort_values("score")
     if table.empty:
@@ -87,50 +96,55 @@ def parallel(
 def settings(
     results: Results, name: str, names: Sequence[str], over: str, last: int
 ) -> pd.DataFrame:
-    """A row for each setting: what it is made of, and its score.
+    """A table with a row for each setting that has a score: its hyperparameters and its score."""
+    scores = stats.summary(stats.final(results, name, over, last), name, over=over)["iqm"]
+    scores = scores.rename("score")
+    table = scores.squeeze(drop=True).to_dataframe().dropna(subset=["score"]).reset_index()
+    coords = [key for key in scores.coords if scores[key].dims]
+    # axes of random settings, which have their hyperparameters as coordinates
+    sampled = {dim for key in coords if key not in scores.dims for dim in scores[key].dims}
+    columns = names or [str(key) for key in coords if key not in sampled and scores[key].size > 1]
+    return table.reindex(columns=[*columns, "score"])
 
-    Settings without a score are left out.
+
+def heights(values: np.ndarray, max_ticks: int) -> tuple[np.ndarray, list[tuple[float, str]]]:
+    """Positions of values on an axis from 0 to 1, and its ticks (position, label).
+
+    The ticks are the values, or their extremes if there are more than `max_ticks` numbers.
     """
-    made = stats.summary(stats.final(results, name, over, last), name, over=over)["iqm"].rename(
-        "score"
-    )
-    table = made.squeeze(drop=True).to_dataframe().dropna(subset=["score"]).reset_index()
-    beside = [key for key in made.coords if made[key].dims]
-    sampled = {dim for key in beside if key not in made.dims for dim in made[key].dims}
-    wanted = names or [str(key) for key in beside if key not in sampled and made[key].size > 1]
-    return table.reindex(columns=[*wanted, "score"])
-
-
-def heights(values: np.ndarray, most: int) -> tuple[np.ndarray, list[tuple[float, str]]]:
-    """Where values stand on an axis from 0 to 1, and its ticks: the values, or of more than `most`
-    their ends.
-    """
-    numbers = values.dtype.kind in "iuf"
-    if not numbers or not np.isfinite(values).all():  # one after another: no scale holds infinity
-        known, place = np.unique(values if numbers else values.astype(str), return_inverse=True)
-        ticks = [(i / max(len(known) - 1, 1), number(x)) for i, x in enumerate(known.tolist())]
-        return place / max(len(known) - 1, 1), ticks if not numbers or len(ticks) <= most else [
-            ticks[0],
-            ticks[-1],
-        ]
+    are_numbers = values.dtype.kind in "iuf"
+    if not are_numbers or not np.isfinite(values).all():  # evenly spaced categories
+        categories, index = np.unique(
+            values if are_numbers else values.astype(str), return_inverse=True
+        )
+        scale = max(len(categories) - 1, 1)
+        ticks = [(i / scale, number(x)) for i, x in enumerate(categories.tolist())]
+        if are_numbers and len(ticks) > max_ticks:
+            ticks = [ticks[0], ticks[-1]]
+        return index / scale, ticks
     low, high = float(values.min()), float(values.max())
-    onto = np.log if low > 0 and high > 30 * low else np.asarray
-    between = lambda x: (onto(x) - onto(low)) / ((onto(high) - onto(low)) or 1)
-    shown = np.unique(values) if len(np.unique(values)) <= most else np.array([low, high])
-    return between(values), [(float(between(x)), number(float(x))) for x in shown]
+    transform = np.log if low > 0 and high > 30 * low else np.asarray
+
+    def height(x: np.ndarray | float) -> np.ndarray:
+        span = (transform(high) - transform(low)) or 1
+        return (transform(x) - transform(low)) / span
+
+    unique = np.unique(values)
+    shown = unique if len(unique) <= max_ticks else np.array([low, high])
+    return height(values), [(float(height(x)), number(float(x))) for x in shown]
 
 
 def divergence(
     results: xr.Dataset, x: str | None = None, y: str | None = None, *, over: str = "seed"
 ) -> Figure:
-    """A map of the share of members that diverged, against one or two swept axes.
+    """Heat map of the fraction of members that diverged, against one or two swept axes.
 
-    Raises: ValueError where the results don't say who diverged, and when more than two swept axes
-    are left.
+    Raises:
+      ValueError: the results have no variable `diverged`, or more than two swept axes are left.
     """
     if "diverged" not in results:
         raise ValueError(
-            "The results have no variable 'diverged': sweep a rl.Training, which says who did."
+            "The results have no variable 'diverged': sweep a rl.Training, which records it."
         )
     dims = [dim for dim in results["diverged"].dims if dim not in (over, "step")]
     share = (stats.num_diverged(results, over, dims) / results.sizes[over]).rename("diverged")
@@ -141,7 +155,7 @@ def divergence(
         share.sizes.get(y, 1), share.sizes.get(x, 1)
     )
     figure, ax = canvas(None, (max(4.4, 2.4 + 0.8 * table.shape[1]), 1.6 + 0.5 * table.shape[0]))
-    cells(ax, table, f"share of {results.sizes[over]} {over}s")
+    cells(ax, table, f"fraction of {results.sizes[over]} {over}s")
     ax.set(xlabel=x or "", ylabel=y or "", title="diverged")
     ax.set_xticks(range(table.shape[1]), labels(share, x) if x else [""])
     ax.set_yticks(range(table.shape[0]), labels(share, y) if y else [""])
@@ -151,12 +165,11 @@ def divergence(
 def together(
     studies: Mapping[str, Results], name: str = "return", *, over: str = "seed", level: float = 0.95
 ) -> Figure:
-    """The learning curves of several studies, a line each: the interquartile mean over seeds with
-    its bootstrap interval.
+    """Learning curves of several studies: interquartile means over seeds, with intervals.
 
-    studies: {label: results}, one setting of each, `results.sel(lr=1e-3)`; their steps may differ.
-    What stands in one picture is compared: `stats.obstacles(a, b)` says what would make that
-    misleading.
+    `stats.obstacles(a, b)` gives reasons why comparing two studies would be misleading.
+
+    studies: {label: results}, of one setting each, `results.sel(lr=1e-3)`; their steps may differ.
     """
     figure, ax = canvas(None, (6.4, 4.2))
     for i, (label, results) in enumerate(studies.items()):
@@ -165,16 +178,14 @@ def together(
             (over, "step"),
             f"together({{{label!r}: results.sel(HERE)}})",
         )
-        made = stats.summary(array, name, over=over, level=level).dropna(
+        summary = stats.summary(array, name, over=over, level=level).dropna(
             "step", how="all", subset=["iqm"]
         )
-        line(ax, made["step"].values, made, i, f"{label} (n = {array.sizes[over]})")
+        line(ax, summary["step"].values, summary, i, f"{label} (n = {array.sizes[over]})")
     ax.set(
         xlabel="environment steps",
         ylabel=f"{name} (interquartile mean,\n{100 * level:g} % interval)",
     )
     ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(
-        loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, frameon=False, handlelength=3.2
-    )
+    legend_beside(ax, None)
     return figure

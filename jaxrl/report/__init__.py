@@ -1,14 +1,12 @@
-"""A report: one HTML page of one or several kept sweeps that needs nothing else, now or in ten
-years.
-"""
+"""Reports: one self-contained HTML page on one or more finished sweeps."""
 
 import itertools
 import os
 import pathlib
 
 from jaxrl import stats
-from jaxrl.report import page, study
-from jaxrl.report.study import Study
+from jaxrl.report import page
+from jaxrl.report.study import Study, read
 from jaxrl.runs import catalogue
 from jaxrl.sweep import store
 
@@ -19,31 +17,37 @@ def report(
     name: str = "return",
     films: bool = True,
 ) -> pathlib.Path:
-    """Writes a report of kept sweeps, or of records, as one page that opens from disk without a
-    network. Returns where.
+    """Write a report on sweeps, or records, as one HTML page that needs no network.
 
-    A section for each: the question, the reproducibility card, a table of all settings with
-    intervals, learning curves, performance profiles, the probability that the best setting improves
-    on the others, what mattered, who diverged, and films of the best and the median policy. Of
-    several, a comparison of the best setting of each, or why there is none.
+    There is a section for each: the question, the reproducibility card, a table of all settings
+    with intervals, learning curves, performance profiles, the probability that the best setting
+    improves on the others, hyperparameter importance, diverged members, and animations of the best
+    and the median policy. Several studies are compared at the best setting of each, or the reasons
+    are listed why that would be misleading.
 
-    name: which curve is the score. films: they take seconds, as the policies are compiled; False
-    leaves them out.
+    Args:
+      folders: of sweeps, or records.
+      out: file of the page.
+      name: the variable, the final value of which is the score.
+      films: whether to animate policies, which takes some seconds to compile.
+
+    Returns:
+      The path of the page.
 
     Raises:
-      FileNotFoundError, ValueError: no folder, one that holds no sweep or is damaged, one without
-      that curve.
+      FileNotFoundError: a folder holds no sweep.
+      ValueError: there is no folder, a folder is damaged, or there is no such variable.
     """
     if not folders:
         raise ValueError(
-            "a report needs a folder that rl.sweep(folder=) made: rl.report('runs/x')."
+            "a report needs a folder of rl.sweep(folder=): write, for example, rl.report('runs/x')."
         )
     out = pathlib.Path(out).expanduser()
     if out.is_dir():
         raise ValueError(
-            f"{out} is a directory: name the page, say out={str(out / 'report.html')!r}."
+            f"{out} is a directory: write a file, for example out={str(out / 'report.html')!r}."
         )
-    studies = [study.read(folder, name) for folder in dict.fromkeys(folders)]
+    studies = [read(folder, name) for folder in dict.fromkeys(folders)]
     html = page.page(studies, comparisons(studies), films)
     out.parent.mkdir(parents=True, exist_ok=True)
     store.write(out, lambda file: file.write(html.encode(errors="replace")))
@@ -51,17 +55,18 @@ def report(
 
 
 def comparisons(studies: list[Study]) -> list[tuple[str, str, stats.Comparison | list[str]]]:
-    """Of each pair the titles, and the best settings side by side, or what would make that
-    misleading.
+    """For each pair of studies, their titles and a comparison of their best settings.
+
+    Or the obstacles to it, as a list.
     """
-    made = []
+    pairs = []
     for a, b in itertools.combinations(studies, 2):
         obstacles = stats.obstacles(a.best, b.best, a.name)
         found = obstacles or catalogue.compare(a.best, b.best, a.name)
-        made.append((_title(a), _title(b), found))
-    return made
+        pairs.append((_title(a), _title(b), found))
+    return pairs
 
 
-def _title(one: Study) -> str:
-    best = f", {one.titles[0]}" if len(one.labels.columns) else ""
-    return f"{one.title} ({one.path.name}{best})"
+def _title(study: Study) -> str:
+    best = f", {study.titles[0]}" if len(study.labels.columns) else ""
+    return f"{study.title} ({study.path.name}{best})"

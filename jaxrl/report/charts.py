@@ -1,4 +1,4 @@
-"""The charts of a report, as numbers: `page.js` draws them and computes nothing."""
+"""The data of a report's charts, which `page.js` draws without further computation."""
 
 import itertools
 import json
@@ -12,37 +12,31 @@ from jaxrl.importance import importance
 from jaxrl.plot.importances import heights
 from jaxrl.report.study import LEVEL, Study
 
-BANDS, POINTS, THRESHOLDS, OTHERS = (
-    8,
-    40,
-    101,
-    30,
-)  # settings with a band; points of a curve, of a profile; rivals
-CELLS, RANGES, MAPS = (
-    8,
-    4,
-    3,
-)  # values of a hyperparameter on a map, beyond which they are so many ranges; maps
-MAPPED = 12  # hyperparameters of which maps are tried, the most uneven by themselves
-Places = tuple[
-    np.ndarray, list[str]
-]  # of each setting along an axis of a map, and what the places are called
+MAX_BANDS = 8  # settings with a band
+MAX_POINTS = 40  # of a curve
+NUM_THRESHOLDS = 101  # of a profile
+MAX_OTHERS = 30  # settings that the best one is compared with
+MAX_CELLS = 8  # values of a hyperparameter on a map, above which they are binned
+NUM_BINS = 4
+MAX_MAPS = 3
+MAX_MAPPED = 12  # hyperparameters of which maps are tried, those with the largest variance alone
+Chart = dict[str, Any]
+Bins = tuple[np.ndarray, list[str]]  # each setting's bin on an axis of a map, and the bins' labels
 
 
-def learning_curves(study: Study) -> dict[str, Any] | None:
-    """The interquartile mean of each setting at each step; the best settings with a band."""
+def learning_curves(study: Study) -> Chart | None:
+    """Interquartile means of each setting at each step, with bands for the best settings."""
     if study.curves is None:
         return None
     known = np.flatnonzero(np.isfinite(study.curves).any((0, 1)))
-    shown = known[
-        np.unique(np.linspace(0, len(known) - 1, min(len(known), POINTS)).round().astype(int))
-    ]
+    spaced = np.linspace(0, len(known) - 1, min(len(known), MAX_POINTS)).round().astype(int)
+    shown = known[np.unique(spaced)]
     values = study.curves[:, :, shown]
-    middle = np.asarray(stats.iqm(values, axis=1))
+    iqm = np.asarray(stats.iqm(values, axis=1))
     bands = []
     if values.shape[1] > 1:
         _, low, high = map(
-            np.asarray, stats.interval(values[:BANDS], level=LEVEL, resamples=200, axis=1)
+            np.asarray, stats.interval(values[:MAX_BANDS], level=LEVEL, resamples=200, axis=1)
         )
         bands = list(zip(low, high, strict=True))
     return {
@@ -50,72 +44,65 @@ def learning_curves(study: Study) -> dict[str, Any] | None:
         "x": study.steps[shown].tolist(),
         "xlabel": "environment steps",
         "ylabel": study.name,
-        "lines": _lines(study, middle, bands),
-        "note": study.few,
+        "lines": _lines(study, iqm, bands),
+        "note": study.interval_note,
     }
 
 
-def profile(study: Study) -> dict[str, Any]:
-    """The share of seeds above each score.
+def profile(study: Study) -> Chart:
+    """Performance profile: the fraction of seeds above each score, with bands.
 
-    The bootstrap distribution of a share is binomial, so its band is exact.
+    The bootstrap distribution of a fraction is binomial, so that bands are exact.
     """
-    from scipy.stats import binom  # here, as it takes a while to import
+    from scipy.stats import binom  # here, as its import is slow
 
     finite = study.scores[np.isfinite(study.scores)]
-    at = np.linspace(finite.min(), finite.max(), THRESHOLDS)
+    thresholds = np.linspace(finite.min(), finite.max(), NUM_THRESHOLDS)
     counts = np.isfinite(study.scores).sum(1)[:, None]
-    share = (study.scores[:, None, :] > at[:, None]).sum(-1) / np.maximum(counts, 1)
+    above = (study.scores[:, None, :] > thresholds[:, None]).sum(-1) / np.maximum(counts, 1)
     low, high = (
-        binom.ppf(q, counts[:BANDS], share[:BANDS]) / np.maximum(counts[:BANDS], 1)
+        binom.ppf(q, counts[:MAX_BANDS], above[:MAX_BANDS]) / np.maximum(counts[:MAX_BANDS], 1)
         for q in (0.025, 0.975)
     )
-    lines = _lines(study, share, list(zip(low, high, strict=True)))
     return {
         "kind": "lines",
-        "x": at,
+        "x": thresholds,
         "xlabel": f"final {study.name}",
-        "ylabel": "share of seeds above",
-        "lines": lines,
-        "note": study.few,
+        "ylabel": "fraction of seeds above",
+        "lines": _lines(study, above, list(zip(low, high, strict=True))),
+        "note": study.interval_note,
     }
 
 
 def _lines(
     study: Study, y: np.ndarray, bands: list[tuple[np.ndarray, np.ndarray]]
 ) -> list[dict[str, Any]]:
-    """A line for each setting, the best with a band if they have seeds enough for one."""
+    """A line for each setting, with a band for the best ones that have enough seeds."""
     lines = [{"label": title, "y": y[i]} for i, title in enumerate(study.titles)]
     for line, known, (low, high) in zip(lines, study.known, bands, strict=False):
         line |= {} if stats.too_few(known) else {"low": low, "high": high}
     return lines
 
 
-def improvement(study: Study) -> dict[str, Any] | None:
-    """The probability that a seed of the best setting beats one of each other."""
+def improvement(study: Study) -> Chart | None:
+    """Probability that a seed of the best setting has a higher score than one of another."""
     if len(study.labels) < 2 or study.scores.shape[1] < 2:
         return None
-    others = study.scores[1 : 1 + OTHERS]
-    rows = [
-        [*map(float, stats.improvement(study.scores[0], other, level=LEVEL, resamples=300))]
-        for other in others
-    ]
-    few = [bool(stats.too_few(min(study.known[0], known))) for known in study.known[1 : 1 + OTHERS]]
-    rows = [
-        [value, np.nan, np.nan] if lacks else [value, *ends]
-        for lacks, (value, *ends) in zip(few, rows, strict=True)
-    ]
+    best, *others = study.scores[: 1 + MAX_OTHERS]
+    rows = []
+    for other, known in zip(others, study.known[1:], strict=False):
+        value, low, high = map(float, stats.improvement(best, other, level=LEVEL, resamples=300))
+        has_interval = not stats.too_few(min(study.known[0], known))
+        rows.append((value, low, high) if has_interval else (value, np.nan, np.nan))
     titles = [f"over {title}" for title in study.titles[1:]]
     value, low, high = zip(*rows, strict=True)
-    made = _dots(
-        titles, value, low, high, f"probability that {study.titles[0]} is better", middle=0.5
-    )
-    return made | {"note": study.few}
+    xlabel = f"probability that {study.titles[0]} is better"
+    return _dots(titles, value, low, high, xlabel, middle=0.5) | {"note": study.interval_note}
 
 
 def _dots(
     titles: list[str], value: Any, low: Any, high: Any, xlabel: str, middle: float | None = None
-) -> dict[str, Any]:
+) -> Chart:
     rows = [
         {"label": title, "value": v, "low": a, "high": b}
         for title, v, a, b in zip(titles, value, low, high, strict=False)
@@ -123,29 +110,29 @@ def _dots(
     return {"kind": "dots", "rows": rows, "xlabel": xlabel, "domain": [0, 1], "middle": middle}
 
 
-def what_mattered(study: Study) -> tuple[str, list[dict[str, Any]]]:
-    """What to say of importance, and its charts: the shares, then each hyperparameter alone."""
+def importances(study: Study) -> tuple[str, list[Chart]]:
+    """A summary of hyperparameter importance, and its charts: shares, and each marginal effect."""
     try:
         found = importance(study.results, study.name)
     except (ValueError, ImportError) as error:
-        return f"Not known: {error}", []
+        return f"Not available: {error}", []
     rows = found.shares.sort_values("share", ascending=False)
     bars = _dots(
         [str(name) for name in rows.index],
         rows["share"],
         rows["low"],
         rows["high"],
-        "share of the variance",
+        "fraction of the variance",
     )
-    how = (
+    method = (
         "exact for the grid"
         if found.fit is None
-        else f"of a random forest, R² {found.fit:.2f} on settings it had not seen"
+        else f"of a random forest with an out-of-bag R² of {found.fit:.2f}"
     )
-    luck = float(found.shares["share"].iloc[-1])
+    seeds = float(found.shares["share"].iloc[-1])
     text = (
-        f"Functional ANOVA, {how}. Seeds explain {luck:.0%} of the variance of the scores, "
-        f"hyperparameters {1 - luck:.0%}."
+        f"Functional ANOVA, {method}. Seeds explain {seeds:.0%} of the variance of the scores, "
+        f"hyperparameters {1 - seeds:.0%}."
     )
     charts = [
         {
@@ -157,7 +144,7 @@ def what_mattered(study: Study) -> tuple[str, list[dict[str, Any]]]:
             "small": True,
             "lines": [
                 {
-                    "label": "mean over all else",
+                    "label": "mean over the others",
                     "y": curve["mean"],
                     "low": curve["low"],
                     "high": curve["high"],
@@ -169,110 +156,97 @@ def what_mattered(study: Study) -> tuple[str, list[dict[str, Any]]]:
     return text, [bars, *charts]
 
 
-def parallel(study: Study) -> dict[str, Any] | None:
-    """Parallel coordinates: each setting, the best first, through its values to its score; None for
-    one hyperparameter.
-    """
+def parallel(study: Study) -> Chart | None:
+    """Parallel coordinates of the settings, the best first; None for one hyperparameter."""
     scores = np.asarray(stats.iqm(study.scores))
     known = np.isfinite(scores)
     if len(study.labels.columns) < 2 or known.sum() < 2:
         return None
     columns = {str(name): heights(study.labels[name].to_numpy()[known], 6) for name in study.labels}
     columns[f"{study.name} (IQM)"] = heights(scores[known], 2)
-    titles = [title for title, there in zip(study.titles, known, strict=True) if there]
+    titles = [title for title, is_known in zip(study.titles, known, strict=True) if is_known]
     at = np.stack([height for height, _ in columns.values()], 1)
     axes = [{"label": name, "ticks": ticks} for name, (_, ticks) in columns.items()]
     lines = [
         {"label": title, "score": x, "at": row}
         for title, x, row in zip(titles, scores[known], at, strict=True)
     ]
-    note = "Each line is a setting: through its values to its score, which colours it."
+    note = "Each line is a setting, coloured by its score."
     return {"kind": "parallel", "axes": axes, "lines": lines, "name": study.name, "note": note}
 
 
-def divergence(study: Study) -> list[dict[str, Any]]:
-    """Maps of the share of members that diverged, over pairs of hyperparameters, the most uneven
-    first.
-    """
+def divergence(study: Study) -> list[Chart]:
+    """Maps of the fraction of diverged members, over the pairs with the largest variance."""
     if not study.diverged.any() or not len(study.labels.columns):
         return []
-    places = {str(name): _ranges(study.labels[name].to_numpy()) for name in study.labels} | {
-        "": (
-            np.zeros(len(study.labels), int),
-            [""],
-        )  # what a map of one hyperparameter has for another
-    }
-    by_itself = lambda name: _map(study, "", str(name), places[""], places[str(name)])[0]
-    uneven = set(sorted(study.labels, key=by_itself, reverse=True)[:MAPPED])
-    mapped = [
-        name for name in study.labels if name in uneven
-    ]  # all pairs of thousands would be millions of maps
+    bins = {str(name): _bins(study.labels[name].to_numpy()) for name in study.labels}
+    bins[""] = np.zeros(len(study.labels), int), [""]  # the other axis of one hyperparameter
+
+    def variance_alone(name: Any) -> float:
+        return _map(study, "", str(name), bins)[0]
+
+    # all pairs of thousands of hyperparameters would be millions of maps
+    most_variable = set(sorted(study.labels, key=variance_alone, reverse=True)[:MAX_MAPPED])
+    mapped = [name for name in study.labels if name in most_variable]
     pairs = list(itertools.combinations(mapped, 2)) or [("", mapped[0])]
-    maps = [_map(study, str(y), str(x), places[str(y)], places[str(x)]) for y, x in pairs]
-    return [made for _, made in sorted(maps, key=lambda one: -one[0])[:MAPS]]
+    maps = [_map(study, str(y), str(x), bins) for y, x in pairs]
+    maps.sort(key=lambda variance_and_chart: -variance_and_chart[0])
+    return [chart for _, chart in maps[:MAX_MAPS]]
 
 
-def _ranges(values: np.ndarray) -> Places:
-    """Which place of a map each value is at, and what the places are called: values, or of too many
-    ranges of them.
-    """
-    known, place = np.unique(
+def _bins(values: np.ndarray) -> Bins:
+    """The bin of each value, and labels of the bins: values, or ranges of too many values."""
+    unique, index = np.unique(
         values if values.dtype.kind in "iuf" else values.astype(str), return_inverse=True
     )
-    names = [*map(plot.number, known.tolist())]
-    if len(known) <= CELLS:
-        return place, names
-    parts = np.array_split(np.array(names, object), RANGES)
-    sizes = np.cumsum([len(part) for part in parts])
-    return np.searchsorted(sizes, place, side="right"), [
-        f"{part[0]} to {part[-1]}" for part in parts
-    ]
+    labels = [plot.number(value) for value in unique.tolist()]
+    if len(unique) <= MAX_CELLS:
+        return index, labels
+    parts = np.array_split(np.array(labels, object), NUM_BINS)
+    ends = np.cumsum([len(part) for part in parts])
+    ranges = [f"{part[0]} to {part[-1]}" for part in parts]
+    return np.searchsorted(ends, index, side="right"), ranges
 
 
-def _map(
-    study: Study, y: str, x: str, down: Places, across: Places
-) -> tuple[float, dict[str, Any]]:
-    """How uneven a map is, and the map: the share of the members at each place that diverged,
-    whatever else they had.
-    """
-    (rows, y_names), (columns, x_names) = down, across
-    lost, of = np.zeros((2, len(y_names), len(x_names)), int)
-    np.add.at(lost, (rows, columns), study.diverged.sum(1))
-    np.add.at(of, (rows, columns), study.diverged.shape[1])
-    share = np.where(of > 0, lost / np.maximum(of, 1), np.nan)
-    where = lambda i, j: ", ".join(
-        f"{axis}={name}" for axis, name in ((y, y_names[i]), (x, x_names[j])) if axis
-    )
-    cell = lambda i, j: {
-        "value": share[i, j],
-        "told": f"{where(i, j)}: {lost[i, j]:,} of {of[i, j]:,} members diverged",
-    }
-    cells = [[cell(i, j) for j in range(len(x_names))] for i in range(len(y_names))]
-    note = "The share of members that diverged."
+def _map(study: Study, y: str, x: str, bins: dict[str, Bins]) -> tuple[float, Chart]:
+    """The fraction of diverged members in each cell: its variance over settings, and the chart."""
+    (rows, y_labels), (columns, x_labels) = bins[y], bins[x]
+    num_diverged, num_members = np.zeros((2, len(y_labels), len(x_labels)), int)
+    np.add.at(num_diverged, (rows, columns), study.diverged.sum(1))
+    np.add.at(num_members, (rows, columns), study.diverged.shape[1])
+    fraction = np.where(num_members > 0, num_diverged / np.maximum(num_members, 1), np.nan)
+
+    def cell(i: int, j: int) -> dict[str, Any]:
+        setting = ", ".join(
+            f"{axis}={label}" for axis, label in ((y, y_labels[i]), (x, x_labels[j])) if axis
+        )
+        counts = f"{num_diverged[i, j]:,} of {num_members[i, j]:,} members diverged"
+        return {"value": fraction[i, j], "title": f"{setting}: {counts}"}
+
     chart = {
         "kind": "cells",
-        "x": x_names,
-        "y": y_names,
+        "x": x_labels,
+        "y": y_labels,
         "xlabel": x,
         "ylabel": y,
-        "cells": cells,
-        "note": note,
+        "cells": [[cell(i, j) for j in range(len(x_labels))] for i in range(len(y_labels))],
+        "note": "The fraction of members that diverged.",
     }
-    return float(share[rows, columns].var()), chart
+    return float(fraction[rows, columns].var()), chart
 
 
-def plain(value: Any) -> Any:
-    """Numbers as JSON has them: five digits, none for what is not finite."""
+def to_json(value: Any) -> Any:
+    """A value for JSON: numbers with five digits, None for those that are not finite."""
     if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
+        return {key: to_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple | np.ndarray | pd.Series):
-        return [plain(item) for item in value]
+        return [to_json(item) for item in value]
     if isinstance(value, float | np.floating):
         return float(f"{value:.5g}") if np.isfinite(value) else None
     return value.item() if isinstance(value, np.generic) else value
 
 
 def embedded(data: Any) -> str:
-    """JSON that may stand in a <script>: no text in it can end that, or begin another."""
-    text = json.dumps(plain(data), separators=(",", ":"), allow_nan=False)
+    """JSON that is safe inside a <script> element, which no text in it can close."""
+    text = json.dumps(to_json(data), separators=(",", ":"), allow_nan=False)
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")

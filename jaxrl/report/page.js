@@ -23,7 +23,7 @@ function element(name, parent, text, kind) {
   return made;
 }
 
-/** A number as a person would write it. */
+/** A number as short text. */
 function short(x) {
   if (x === null || x === undefined) return "none";
   const size = Math.abs(x);
@@ -106,22 +106,22 @@ function drawLines(figure, chart) {
     make("path", { d: path(line.x, line.y, x, y), stroke: color, "stroke-dasharray": line.faint ? "" : DASHES[line.i % DASHES.length], class: "line" }, line.group);
   }
   const guide = make("line", { y1: margin.top, y2: height - margin.bottom, class: "guide", visibility: "hidden" }, svg);
-  const light = (chosen) => lines.forEach((line) => line.group.classList.toggle("dim", chosen !== null && line !== chosen));
+  const light = (selected) => lines.forEach((line) => line.group.classList.toggle("dim", selected !== null && line !== selected));
   if (lines.length > 1) drawLegend(figure, lines, light);
   const tip = element("div", figure, "", "tip");
   svg.addEventListener("mousemove", (event) => {
     const box = svg.getBoundingClientRect();
     const at = onto([x(xs[0]), x(xs[1])], xs[0], xs[1])(((event.clientX - box.left) / box.width) * width);
     const high = ((event.clientY - box.top) / box.height) * height;
-    const met = lines.map((line) => ({ line, i: nearest(line.x, at) })).filter(({ line, i }) => line.y[i] !== null);
-    if (!met.length) return;
-    const place = x(met[0].line.x[met[0].i]);
-    const chosen = met.reduce((a, b) => (Math.abs(y(b.line.y[b.i]) - high) < Math.abs(y(a.line.y[a.i]) - high) ? b : a));
-    light(lines.length > 1 ? chosen.line : null);
+    const found = lines.map((line) => ({ line, i: nearest(line.x, at) })).filter(({ line, i }) => line.y[i] !== null);
+    if (!found.length) return;
+    const place = x(found[0].line.x[found[0].i]);
+    const selected = found.reduce((a, b) => (Math.abs(y(b.line.y[b.i]) - high) < Math.abs(y(a.line.y[a.i]) - high) ? b : a));
+    light(lines.length > 1 ? selected.line : null);
     guide.setAttribute("x1", place);
     guide.setAttribute("x2", place);
     guide.setAttribute("visibility", "visible");
-    tell(tip, chart, met, chosen);
+    fillTip(tip, chart, found, selected);
     tip.style.left = `${Math.min(place / width, 0.62) * 100}%`;
     tip.classList.add("shown");
   });
@@ -132,15 +132,15 @@ function drawLines(figure, chart) {
   });
 }
 
-/** What stands under the pointer: the nearest line, then the others from the top, eight at most. */
-function tell(tip, chart, met, chosen) {
-  const at = chosen.line.x[chosen.i];
+/** Fills the tooltip: the nearest line, then the others from the top, eight at most. */
+function fillTip(tip, chart, found, selected) {
+  const at = selected.line.x[selected.i];
   tip.replaceChildren();
   element("b", tip, `${chart.xlabel} ${chart.xticks ? chart.xticks[at] : short(at)}`);
-  const others = met.filter((each) => each !== chosen).sort((a, b) => b.line.y[b.i] - a.line.y[a.i]);
-  for (const { line, i } of [chosen, ...others].slice(0, 8)) {
+  const others = found.filter((each) => each !== selected).sort((a, b) => b.line.y[b.i] - a.line.y[a.i]);
+  for (const { line, i } of [selected, ...others].slice(0, 8)) {
     const range = line.low ? ` [${short(line.low[i])}, ${short(line.high[i])}]` : "";
-    const row = element("div", tip, `${line.label}: ${short(line.y[i])}${range}`, line === chosen.line ? "chosen" : "");
+    const row = element("div", tip, `${line.label}: ${short(line.y[i])}${range}`, line === selected.line ? "chosen" : "");
     row.style.borderLeftColor = line.faint ? FAINT : COLORS[line.i];
   }
   if (others.length > 7) element("div", tip, `and ${others.length - 7} more`);
@@ -183,13 +183,13 @@ function drawDots(figure, chart) {
   make("text", { x: (left + width) / 2, y: height - 5, "text-anchor": "middle", class: "label" }, svg, chart.xlabel);
 }
 
-/** What a share between 0 and 1 is coloured: from light to dark (cividis), the same to eyes that see no red or no green. */
-function shade(share) {
-  const at = Math.min(Math.max(share, 0), 1) * (SHADES.length - 1), i = Math.min(Math.floor(at), SHADES.length - 2);
+/** The colour of a fraction between 0 and 1, from light to dark (cividis, which is safe for colour blindness). */
+function shade(fraction) {
+  const at = Math.min(Math.max(fraction, 0), 1) * (SHADES.length - 1), i = Math.min(Math.floor(at), SHADES.length - 2);
   return `rgb(${SHADES[i].map((from, k) => Math.round(from + (at - i) * (SHADES[i + 1][k] - from))).join(" ")})`;
 }
 
-const brief = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
+const brief = (text, maxLength) => (text.length > maxLength ? `${text.slice(0, maxLength - 1)}…` : text);
 
 /** A line for each setting, through its values to its score, which colours it. */
 function drawParallel(figure, chart) {
@@ -208,18 +208,18 @@ function drawParallel(figure, chart) {
     for (const [at, text] of axis.ticks) make("text", { x: x(i) + 5, y: y(at) + 4, class: "halo" }, svg, brief(text, most));
     make("text", { x: x(i), y: height - 14, "text-anchor": "middle", class: "label" }, svg, brief(axis.label, most));
   });
-  const light = (chosen) => chart.lines.forEach((line) => line.group.classList.toggle("dim", chosen !== null && line !== chosen));
+  const light = (selected) => chart.lines.forEach((line) => line.group.classList.toggle("dim", selected !== null && line !== selected));
   const tip = element("div", figure, "", "tip");
   svg.addEventListener("mousemove", (event) => {
     const box = svg.getBoundingClientRect();
     const across = ((event.clientX - box.left) / box.width) * width, high = ((event.clientY - box.top) / box.height) * height;
     const at = Math.min(Math.max(((across - left) / (width - left - 100)) * last, 0), last), i = Math.min(Math.floor(at), last - 1);
     const off = (line) => Math.abs(y(line.at[i] + (at - i) * (line.at[i + 1] - line.at[i])) - high);
-    const chosen = chart.lines.reduce((a, b) => (off(b) < off(a) ? b : a));
-    light(chosen);
+    const selected = chart.lines.reduce((a, b) => (off(b) < off(a) ? b : a));
+    light(selected);
     tip.replaceChildren();
-    element("b", tip, `${chart.name} ${short(chosen.score)}`);
-    element("div", tip, chosen.label, "chosen").style.borderLeftColor = shade(chosen.at[last]);
+    element("b", tip, `${chart.name} ${short(selected.score)}`);
+    element("div", tip, selected.label, "chosen").style.borderLeftColor = shade(selected.at[last]);
     tip.style.left = `${Math.min(across / width, 0.62) * 100}%`;
     tip.classList.add("shown");
   });
@@ -229,7 +229,7 @@ function drawParallel(figure, chart) {
   });
 }
 
-/** Shares over two axes, each in its cell: the more, the redder. */
+/** A heat map of fractions over two axes: the higher, the redder. */
 function drawCells(figure, chart) {
   const left = 150, top = chart.ylabel ? 20 : 0, high = 26, width = 820;
   const wide = Math.min(Math.max(86, ...chart.x.map((text) => 7 * text.length)), (width - left - 16) / chart.x.length);
@@ -239,7 +239,7 @@ function drawCells(figure, chart) {
   const most = Math.max(...chart.cells.flat().map((cell) => cell.value ?? 0));
   chart.cells.forEach((row, j) => row.forEach((cell, i) => {
     const y = bottom - (j + 1) * high, group = make("g", { class: "cell" }, svg);
-    make("title", {}, group, cell.told);
+    make("title", {}, group, cell.title);
     make("rect", { x: left + i * wide, y, width: wide, height: high, "fill-opacity": cell.value === null ? 0 : (0.85 * cell.value) / most }, group);
     make("text", { x: left + (i + 0.5) * wide, y: y + 17, "text-anchor": "middle" }, group, cell.value === null ? "–" : +cell.value.toPrecision(2));
   }));
@@ -249,7 +249,7 @@ function drawCells(figure, chart) {
   make("text", { x: left - 6, y: 13, "text-anchor": "end", class: "label" }, svg, brief(chart.ylabel, 22));
 }
 
-/** Sorts a table by the column of a button: numbers by their value, the largest first, then the other way round. */
+/** Sorts a table by the column of a button: numbers by value, descending, then ascending. */
 function sortBy(button) {
   const head = button.closest("th"), body = button.closest("table").tBodies[0];
   const down = head.getAttribute("aria-sort") !== "descending";

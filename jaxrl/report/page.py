@@ -1,6 +1,4 @@
-"""The page of a report: HTML from what is known, with its style, its script and its numbers
-inside.
-"""
+"""The HTML page of a report, which includes its style, script and data."""
 
 import base64
 import datetime
@@ -16,28 +14,27 @@ from jaxrl import plot
 from jaxrl.report import charts, study
 from jaxrl.report.study import Study
 
-ROWS = 500  # of a table
+MAX_ROWS = 500  # of a table
 SETTINGS = "Final {} of each setting, the best first."
 NOTE = (
     "Scores are those of the last evaluation point; intervals are 95 % percentile bootstrap "
-    "intervals of the interquartile "
-    "mean (IQM) over seeds. The best of several settings was chosen by the very seeds that "
-    "score it, and so looks better "
-    "than it is: run it on new seeds before you report it."
+    "intervals of the interquartile mean (IQM) over seeds. The best of several settings was "
+    "selected on the same seeds as its score, which is therefore biased upwards: run it on fresh "
+    "seeds before you report it."
 )
 
 
 class Html(str):
-    """Text that is markup already."""
+    """Text that is markup, and is not escaped."""
 
 
 def tag(name: str, *inside: Any, **attributes: Any) -> Html:
-    """An element. Whatever is not markup already is escaped: a label may hold anything."""
-    given = "".join(
+    """An HTML element. Attributes, and content that is not Html, are escaped."""
+    text = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"'
         for key, value in attributes.items()
     )
-    return Html(f"<{name}{given}>{''.join(_safe(x) for x in inside)}</{name}>")
+    return Html(f"<{name}{text}>{''.join(_safe(x) for x in inside)}</{name}>")
 
 
 def _safe(x: Any) -> str:
@@ -46,9 +43,9 @@ def _safe(x: Any) -> str:
     return str(x) if isinstance(x, Html) else html.escape(str(x))
 
 
-def page(studies: list[Study], compared: list[Any], films: bool) -> str:
-    """The whole page."""
-    drawn: list[Any] = []
+def page(studies: list[Study], comparisons: list[Any], films: bool) -> str:
+    """The whole page. comparisons: (first title, second title, Comparison or obstacles)."""
+    drawn: list[charts.Chart] = []  # the charts so far; figures refer to them by index
     title = "; ".join(dict.fromkeys(one.title for one in studies))
     sections = [_section(one, drawn, films) for one in studies]
     script, style = (
@@ -69,11 +66,11 @@ def page(studies: list[Study], compared: list[Any], films: bool) -> str:
         tag("title", f"Report: {title}"),
         Html(f"<style>{style}</style>"),
     ]
-    when = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-    note = f"Written by jaxrl on {when}. {NOTE}"
+    date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    note = f"Written by jaxrl on {date}. {NOTE}"
     body = [
         tag("header", tag("h1", title), tag("p", note, class_="note")),
-        _comparison(studies, compared, drawn) if compared else "",
+        _comparison(studies, comparisons, drawn) if comparisons else "",
         sections,
         tag("noscript", "The charts need JavaScript; the tables do not."),
         Html(f'<script type="application/json" id="charts">{charts.embedded(drawn)}</script>'),
@@ -82,14 +79,11 @@ def page(studies: list[Study], compared: list[Any], films: bool) -> str:
     return f'<!doctype html>\n<html lang="en">{tag("head", head)}{tag("body", body)}</html>\n'
 
 
-def _section(one: Study, drawn: list[Any], films: bool) -> Html:
-    mattered, shares = charts.what_mattered(one)
-    lost, named = study.diverged(one)
-    curves, better, settings = (
-        charts.learning_curves(one),
-        charts.improvement(one),
-        charts.parallel(one),
-    )
+def _section(one: Study, drawn: list[charts.Chart], films: bool) -> Html:
+    importance, importance_charts = charts.importances(one)
+    divergence, diverged = study.diverged(one)
+    curves, improvement = charts.learning_curves(one), charts.improvement(one)
+    parallel = charts.parallel(one)
     parts = [
         tag("h2", one.title, " ", tag("small", one.path.name)),
         tag("p", study.question(one), class_="question"),
@@ -101,17 +95,17 @@ def _section(one: Study, drawn: list[Any], films: bool) -> Html:
         tag("h3", "Performance profiles"),
         _chart(charts.profile(one), drawn),
         tag("h3", "Probability of improvement"),
-        _chart(better, drawn)
-        if better
-        else tag("p", "One setting, or one seed: nothing to improve on."),
-        tag("h3", "What mattered"),
-        tag("p", mattered),
-        tag("div", [_chart(c, drawn) for c in shares], class_="several"),
-        _chart(settings, drawn) if settings else "",
+        _chart(improvement, drawn)
+        if improvement
+        else tag("p", "There is one setting, or one seed: nothing to compare."),
+        tag("h3", "Importance of hyperparameters"),
+        tag("p", importance),
+        tag("div", [_chart(c, drawn) for c in importance_charts], class_="several"),
+        _chart(parallel, drawn) if parallel else "",
         tag("h3", "Diverged members"),
         [_chart(c, drawn) for c in charts.divergence(one)],
-        tag("p", lost),
-        tag("ul", [tag("li", name) for name in named]) if named else "",
+        tag("p", divergence),
+        tag("ul", [tag("li", name) for name in diverged]) if diverged else "",
         tag("h3", "Policies") if films else "",
         tag("div", [_film(*film) for film in study.films(one)], class_="several") if films else "",
     ]
@@ -133,9 +127,12 @@ def _card(one: Study) -> Html:
 
 
 def _table(frame: pd.DataFrame, title: str) -> Html:
-    """A table that sorts itself by the column that is clicked."""
-    numeric = lambda column: column.dtype.kind in "iuf" or any(isinstance(x, float) for x in column)
-    kinds = ["number" if numeric(frame[column]) else "text" for column in frame]
+    """A table that is sorted by clicking on a column."""
+
+    def is_numeric(column: Any) -> bool:
+        return column.dtype.kind in "iuf" or any(isinstance(x, float) for x in column)
+
+    kinds = ["number" if is_numeric(frame[column]) else "text" for column in frame]
     buttons = [tag("button", column, type="button") for column in frame.columns]
     head = [
         tag("th", button, scope="col", class_=kind)
@@ -143,9 +140,9 @@ def _table(frame: pd.DataFrame, title: str) -> Html:
     ]
     rows = [
         tag("tr", [_cell(value) for value in row])
-        for row in frame.head(ROWS).itertuples(index=False)
+        for row in frame.head(MAX_ROWS).itertuples(index=False)
     ]
-    more = f" The first {ROWS} of {len(frame):,}." if len(frame) > ROWS else ""
+    more = f" The first {MAX_ROWS} of {len(frame):,}." if len(frame) > MAX_ROWS else ""
     caption = tag("caption", f"{title}{more} Click a column to sort by it.")
     return tag(
         "div",
@@ -157,17 +154,15 @@ def _table(frame: pd.DataFrame, title: str) -> Html:
 def _cell(value: Any) -> Html:
     if isinstance(value, str | bool):
         return tag("td", value)
-    text = (
-        "–"
-        if value != value
-        else f"{value:.5g}"
-        if isinstance(value, float) and abs(value) >= 1
-        else plot.number(value)
-    )
+    text = plot.number(value)
+    if value != value:  # NaN
+        text = "–"
+    elif isinstance(value, float) and abs(value) >= 1:
+        text = f"{value:.5g}"
     return tag("td", text, class_="number", data_value=value)
 
 
-def _chart(chart: dict[str, Any], drawn: list[Any]) -> Html:
+def _chart(chart: charts.Chart, drawn: list[charts.Chart]) -> Html:
     drawn.append(chart)
     kind = "chart small" if chart.get("small") else "chart"
     note = tag("figcaption", chart["note"]) if chart.get("note") else ""
@@ -175,40 +170,37 @@ def _chart(chart: dict[str, Any], drawn: list[Any]) -> Html:
 
 
 def _film(caption: str, source: str, reason: str) -> Html:
-    shown = (
-        tag("img", src=source, alt=caption)[: -len("</img>")]
-        if source
-        else tag("p", reason, class_="note")
-    )
-    return tag("figure", Html(shown), tag("figcaption", caption), class_="film")
+    picture = tag("p", reason, class_="note")
+    if source:
+        picture = Html(tag("img", src=source, alt=caption).removesuffix("</img>"))
+    return tag("figure", picture, tag("figcaption", caption), class_="film")
 
 
-def _comparison(studies: list[Study], compared: list[Any], drawn: list[Any]) -> Html:
+def _comparison(studies: list[Study], comparisons: list[Any], drawn: list[charts.Chart]) -> Html:
     parts = [
         tag("h2", "Comparison"),
-        tag("p", "The best setting of each study beside the others'.", class_="question"),
+        tag("p", "The best settings of the studies.", class_="question"),
     ]
-    for first, second, found in compared:
+    for first, second, found in comparisons:
         parts.append(tag("h3", f"{first} and {second}"))
         if isinstance(found, list):
-            parts.append(tag("p", "Not compared, as that would mislead:"))
+            parts.append(tag("p", "Not compared, as that would be misleading:"))
             parts.append(tag("ul", [tag("li", line) for line in found]))
-        else:
-            paired = "of the same seeds" if found.paired else "unpaired"
-            words = {
-                "first": first,
-                "second": second,
-                "difference": f"difference of the two, {paired}",
-            }
-            words |= {"improvement": "probability that a seed of the first beats one of the second"}
-            rows = [(text, *map(float, getattr(found, part))) for part, text in words.items()]
-            parts.append(
-                _table(
-                    pd.DataFrame(rows, columns=["of", "estimate", "low", "high"]),
-                    f"{found.statistic} of the final {found.name}: {found.verdict}.",
-                )
-            )
-    if not any(isinstance(found, list) for _, _, found in compared):
+            continue
+        pairing = "same seeds" if found.paired else "unpaired"
+        rows = [
+            (first, *map(float, found.first)),
+            (second, *map(float, found.second)),
+            (f"difference, {pairing}", *map(float, found.difference)),
+            (
+                "probability that a seed of the first has the higher score",
+                *map(float, found.improvement),
+            ),
+        ]
+        table = pd.DataFrame(rows, columns=["of", "estimate", "low", "high"])
+        verdict = f"{found.statistic} of the final {found.name}: {found.verdict}."
+        parts.append(_table(table, verdict))
+    if not any(isinstance(found, list) for _, _, found in comparisons):
         best = [(one, charts.learning_curves(one)) for one in studies]
         lines = [
             chart["lines"][0] | {"label": one.path.name, "x": chart["x"]}

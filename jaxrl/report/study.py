@@ -1,4 +1,4 @@
-"""What a report says of one study: its question, its card, its scores, who diverged, its films."""
+"""One study of a report: its question, card, scores, diverged members and animations."""
 
 import base64
 import dataclasses
@@ -20,11 +20,14 @@ LEVEL = 0.95
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """A kept sweep: its record, its results, and the final score of each setting and seed.
+    """A finished sweep: its record, its results, and the final score of each setting and seed.
 
-    labels: a row for each setting, the best first; its columns are what was swept. scores:
-    [settings, seeds]; curves: [settings, seeds, step], None where there is no step. diverged: bool
-    [settings, seeds].
+    path: of the folder or record. title: the algorithm and environment. name: the variable.
+    labels: a row for each setting, the best first, with a column for each hyperparameter.
+    scores: [settings, seeds].
+    curves: [settings, seeds, step], or None without steps.
+    diverged: bool [settings, seeds].
+    steps, seeds: labels of these axes.
     """
 
     path: pathlib.Path
@@ -42,35 +45,31 @@ class Study:
     @property
     def titles(self) -> list[str]:
         """A name for each setting: "lr=1e-3, gamma=0.99"."""
-        rows = self.labels.to_dict("records")
-        named = [
-            ", ".join(f"{key}={plot.number(value)}" for key, value in row.items()) for row in rows
+        titles = [
+            ", ".join(f"{key}={plot.number(value)}" for key, value in row.items())
+            for row in self.labels.to_dict("records")
         ]
-        return [name or "all seeds" for name in named]
+        return [title or "all seeds" for title in titles]
 
     @property
     def known(self) -> np.ndarray:
-        """How many seeds of each setting have a score. int [settings]."""
+        """The number of seeds of each setting with a score. int [settings]."""
         return np.isfinite(self.scores).sum(1)
 
     @property
-    def few(self) -> str:
-        """Why some intervals are not shown, and of how many settings; nothing where all are."""
-        lacking = [known for known in self.known if stats.too_few(known)]
-        why = stats.too_few(min(lacking)) if lacking else ""
-        return (
-            f"{len(lacking)} of {len(self.known)} settings have {why}"
-            if 0 < len(lacking) < len(self.known)
-            else why
-        )
+    def interval_note(self) -> str:
+        """A note on settings with too few seeds for an interval; empty if there are none."""
+        counts = [known for known in self.known if stats.too_few(known)]
+        note = stats.too_few(min(counts)) if counts else ""
+        if 0 < len(counts) < len(self.known):
+            return f"{len(counts)} of {len(self.known)} settings have {note}"
+        return note
 
     @property
     def best(self) -> xr.Dataset:
         """The results of the best setting, over seeds and steps."""
-        place = dict(
-            zip(self._axes, np.unravel_index(self.labels.index[0], self._sizes), strict=True)
-        )
-        return self.results.isel({axis: int(i) for axis, i in place.items()})
+        index = np.unravel_index(self.labels.index[0], self._sizes)
+        return self.results.isel({axis: int(i) for axis, i in zip(self._axes, index, strict=True)})
 
     @property
     def _axes(self) -> list[str]:
@@ -82,9 +81,10 @@ class Study:
 
 
 def read(path: str | os.PathLike[str], name: str) -> Study:
-    """A study from its folder or its record.
+    """The study in a folder or a record.
 
     Raises:
+      FileNotFoundError: there is no sweep.
       ValueError: it has no such variable, or none of its members has a score.
     """
     path = pathlib.Path(path).expanduser()
@@ -95,51 +95,55 @@ def read(path: str | os.PathLike[str], name: str) -> Study:
     scores = final.where(np.isfinite(final)).values.astype(float).reshape(-1, final.sizes["seed"])
     if not np.isfinite(scores).any():
         raise ValueError(
-            f"{path} has no final {name!r} yet: let some members finish, or write another name."
+            f"{path} has no final {name!r} yet: wait until members finish, or write another name."
         )
-    middle = np.asarray(stats.iqm(scores))
-    order = np.argsort(-np.nan_to_num(middle, nan=-np.inf), kind="stable")
-    beside = {
+    iqm = np.asarray(stats.iqm(scores))
+    order = np.argsort(-np.nan_to_num(iqm, nan=-np.inf), kind="stable")
+    coordinates = {
         str(key): c
         for key, c in final.coords.items()
         if c.dims and set(c.dims) <= set(axes) and c.size > 1
     }
-    zipped = {dim for key, c in beside.items() if key not in axes for dim in c.dims}
-    each = {
-        key: c.broadcast_like(final.isel(seed=0)).transpose(*axes)
-        for key, c in beside.items()
+    # axes of random settings, which have their hyperparameters as coordinates
+    zipped = {dim for key, c in coordinates.items() if key not in axes for dim in c.dims}
+    columns = {
+        key: c.broadcast_like(final.isel(seed=0)).transpose(*axes).values.ravel()
+        for key, c in coordinates.items()
         if key not in zipped
     }
-    labels = pd.DataFrame(
-        {key: c.values.ravel() for key, c in each.items()}, index=np.arange(len(scores))
-    ).iloc[order]
+    labels = pd.DataFrame(columns, index=np.arange(len(scores))).iloc[order]
     curves, diverged = None, np.zeros(scores.shape, bool)
     if "step" in array.dims:
         values = array.transpose(*axes, "seed", "step").values.astype(float)
         curves = np.where(np.isfinite(values), values, np.nan).reshape(*scores.shape, -1)[order]
     if "diverged" in results:
-        lost = results["diverged"].astype(bool)
-        lost = lost.any([dim for dim in lost.dims if dim not in (*axes, "seed")]).transpose(
-            *axes, "seed"
+        was_diverged = results["diverged"].astype(bool)
+        was_diverged = was_diverged.any(
+            [dim for dim in was_diverged.dims if dim not in (*axes, "seed")]
         )
-        diverged = lost.values.reshape(scores.shape)[order]
-    steps = (
-        results["step"].values
-        if "step" in results.coords
-        else np.arange(results.sizes.get("step", 0))
-    )
-    seeds = results["seed"].values if "seed" in results.coords else np.arange(scores.shape[1])
-    env = catalogue.env_of(record["run"])
-    title = str(record.get("algorithm") or catalogue.algorithm_of(record["run"])) + (
-        f" on {env}" if env else ""
-    )
+        diverged = was_diverged.transpose(*axes, "seed").values.reshape(scores.shape)[order]
+    steps, seeds = np.arange(results.sizes.get("step", 0)), np.arange(scores.shape[1])
+    steps = results["step"].values if "step" in results.coords else steps
+    seeds = results["seed"].values if "seed" in results.coords else seeds
+    env = catalogue.env_name(record["run"])
+    title = catalogue.algorithm_name(record) + (f" on {env}" if env else "")
     return Study(
-        path, title, name, record, results, labels, scores[order], curves, diverged, steps, seeds
+        path=path,
+        title=title,
+        name=name,
+        record=record,
+        results=results,
+        labels=labels,
+        scores=scores[order],
+        curves=curves,
+        diverged=diverged,
+        steps=steps,
+        seeds=seeds,
     )
 
 
 def question(study: Study) -> str:
-    """What was asked, in a sentence."""
+    """The question that the study answers, as a sentence."""
     steps = study.record["run"].get("steps")
     after = f" after {steps:,} environment steps" if isinstance(steps, int) else ""
     seeds = f"{study.scores.shape[1]:,} seeds" + (
@@ -147,12 +151,13 @@ def question(study: Study) -> str:
     )
     if not len(study.labels.columns):
         return f"What {study.name} does {study.title} reach{after}? {seeds}."
-    each = [f"{axis} ({_values(study.labels[axis].tolist())})" for axis in study.labels]
-    swept = " and ".join([", ".join(each[:-1]), each[-1]] if len(each) > 1 else each)
+    *most, last = [f"{axis} ({_values(study.labels[axis].tolist())})" for axis in study.labels]
+    swept = f"{', '.join(most)} and {last}" if most else last
     return f"How does the {study.name} of {study.title}{after} depend on {swept}? {seeds}."
 
 
 def _values(column: list[Any]) -> str:
+    """The values of a hyperparameter, or their number and range, as text."""
     known = sorted(set(column), key=lambda x: (isinstance(x, str), x))
     if len(known) <= 6:
         return ", ".join(map(plot.number, known))
@@ -160,7 +165,7 @@ def _values(column: list[Any]) -> str:
 
 
 def card(study: Study) -> list[tuple[str, str]]:
-    """The reproducibility card."""
+    """The rows of the reproducibility card: (key, value)."""
     record, attributes = study.record, study.results.attrs
     members = study.scores.size
     done = int(np.isfinite(study.scores).sum())
@@ -169,102 +174,90 @@ def card(study: Study) -> list[tuple[str, str]]:
         for key, word in (("compile_seconds", "compile"), ("run_seconds", "run"))
         if key in attributes
     ]
-    small = study.path.is_file()
-    again = (
-        f"jaxrl rerun {study.path} --member 0"
-        if catalogue.can_rerun(study.path, record)
-        else "needs rl.rerun(..., training=...)"
-    )
-    again = (
-        "a function was swept, which keeps no policies" if "function" in record["run"] else again
-    )
+    if "function" in record["run"]:
+        rerun = "a function was swept, which saves no policies"
+    elif catalogue.can_rerun(study.path, record):
+        rerun = f"jaxrl rerun {study.path} --member 0"
+    else:
+        rerun = "needs rl.rerun(..., training=...)"
+    machine = {key: value for key, value in record["machine"].items() if value != ""}
+    is_record = study.path.is_file()
     return [
         ("folder", str(study.path)),
         ("members", f"{members:,}, of which {done:,} have a final {study.name}"),
-        ("begun", str(record.get("started", "unknown"))),
+        ("started", str(record.get("started", "unknown"))),
         ("commit", str(record.get("commit", "unknown"))),
         ("versions", ", ".join(f"{key} {value}" for key, value in record["versions"].items())),
-        (
-            "machine",
-            ", ".join(f"{key} {value}" for key, value in record["machine"].items() if value != ""),
-        ),
+        ("machine", ", ".join(f"{key} {value}" for key, value in machine.items())),
         ("took", ", ".join(times) or "unknown"),
         ("chunk", str(attributes.get("chunk", "unknown"))),
         (
             "record",
-            "one small file: curves, no policies" if small else "a folder: curves and policies",
+            "one small file: curves, no policies" if is_record else "a folder: curves and policies",
         ),
-        ("train a member again", again),
+        ("train a member again", rerun),
     ]
 
 
 def table(study: Study) -> pd.DataFrame:
-    """A row for each setting: what it is, its score with an interval, how many seeds have one, how
-    many diverged.
+    """A table with a row for each setting: labels, scores with intervals, seeds and divergence.
 
-    Where the seeds are too few for an interval, `low` says so.
+    `low` is a note where there are too few seeds for an interval.
     """
     scores = pd.DataFrame(study.scores)
-    middle, low, high = np.asarray(stats.iqm(study.scores)), *np.full((2, len(scores)), np.nan)
-    if study.scores.shape[1] > 1:  # one has no spread
-        middle, low, high = map(
-            np.asarray, stats.interval(study.scores, level=LEVEL, resamples=500)
-        )
+    iqm, low, high = np.asarray(stats.iqm(study.scores)), *np.full((2, len(scores)), np.nan)
+    if study.scores.shape[1] > 1:  # a single seed has no interval
+        iqm, low, high = map(np.asarray, stats.interval(study.scores, level=LEVEL, resamples=500))
     columns = {
-        "IQM": middle,
+        "IQM": iqm,
         "low": low,
         "high": high,
         "mean": scores.mean(axis=1),
         "median": scores.median(axis=1),
     }
     counts = {"seeds": study.known, "diverged": study.diverged.sum(1)}
-    made = study.labels.reset_index(drop=True)
-    return stats.tell_few(
-        made.assign(**{key: np.asarray(value, float) for key, value in columns.items()}, **counts)
-    )
+    floats = {key: np.asarray(value, float) for key, value in columns.items()}
+    return stats.mark_too_few(study.labels.reset_index(drop=True).assign(**floats, **counts))
 
 
-def diverged(study: Study, most: int = 40) -> tuple[str, list[str]]:
-    """How many members diverged, and the labels of the first of them."""
+def diverged(study: Study, max_listed: int = 40) -> tuple[str, list[str]]:
+    """A sentence on the number of diverged members, and the labels of the first of them."""
     if "diverged" not in study.results:
-        return "The results do not say who diverged.", []
-    lost = np.argwhere(study.diverged)
-    named = [f"{study.titles[i]}, seed={study.seeds[j]}" for i, j in lost[:most]]
-    if not len(lost):
+        return "The results have no record of divergence.", []
+    members = np.argwhere(study.diverged)
+    listed = [f"{study.titles[i]}, seed={study.seeds[j]}" for i, j in members[:max_listed]]
+    if not len(members):
         return f"None of {study.scores.size:,} members diverged.", []
-    rest = f" The first {most}:" if len(lost) > most else ""
+    first = f" The first {max_listed}:" if len(members) > max_listed else ""
     return (
-        f"{len(lost):,} of {study.scores.size:,} members diverged; they count with what they "
-        f"earn.{rest}",
-        named,
+        f"{len(members):,} of {study.scores.size:,} members diverged; their scores count like any "
+        f"other.{first}",
+        listed,
     )
 
 
 def films(study: Study) -> list[tuple[str, str, str]]:
-    """Of the best setting the best and the median seed's policy: a caption, its film as a data
-    address, or why none.
+    """Animations of the best and the median seed of the best setting.
+
+    Each is a caption, a data URL (or ""), and the reason why there is no animation (or "").
     """
     scores = study.scores[0]
     order = np.argsort(np.where(np.isfinite(scores), scores, -np.inf), kind="stable")
-    known = int(np.isfinite(scores).sum())
-    made, axes = (
-        [],
-        [axis for axis in study.record["labels"] if axis != "seed" and axis in study.best.coords],
-    )
+    num_known = int(np.isfinite(scores).sum())
+    median = order[len(order) - 1 - num_known // 2]
+    axes = [axis for axis in study.record["labels"] if axis != "seed" and axis in study.best.coords]
     where = {axis: study.best[axis].item() for axis in axes}
-    for word, place in (("best", order[-1]), ("median", order[len(order) - 1 - known // 2])):
+    found = []
+    for word, i in (("best", order[-1]), ("median", median)):
         caption = (
-            f"The {word} seed of {study.titles[0]}: seed={study.seeds[place]}, "
-            f"{study.name} {scores[place]:.4g}"
+            f"The {word} seed of {study.titles[0]}: seed={study.seeds[i]}, "
+            f"{study.name} {scores[i]:.4g}"
         )
         try:
-            agent = policy(study.path, **where, seed=int(study.seeds[place]))
+            agent = policy(study.path, **where, seed=int(study.seeds[i]))
             film = plot.gif(agent.training.env, agent, max_frames=60)
-            made.append(
-                (caption, f"data:image/gif;base64,{base64.b64encode(film.data).decode()}", "")
-            )
-        except (
-            Exception
-        ) as error:  # a folder may lack its policies in any way; the page then says how
-            made.append((caption, "", f"no film: {error}"))
-    return made
+            url = f"data:image/gif;base64,{base64.b64encode(film.data).decode()}"
+            found.append((caption, url, ""))
+        except Exception as error:  # policies may be missing or broken in any way
+            found.append((caption, "", f"no animation: {error}"))
+    return found

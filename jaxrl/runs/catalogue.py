@@ -1,11 +1,9 @@
-"""A catalogue of studies, of this year and of years ago: the folders and records below a root,
-found by what was run.
+"""The studies below a directory (folders of sweeps and records), as a table and compared.
 
-What lies there may be a stranger's: JSON and netCDF are all that is read, within bounds, and none
-of it is run. A study that can't be read is listed with the reason.
+Files may be untrusted: only JSON and netCDF are read, within limits of size, and nothing is
+executed. A study that cannot be read is listed with the reason.
 """
 
-import itertools
 import math
 import os
 import pathlib
@@ -20,219 +18,211 @@ import xarray as xr
 from jaxrl import algorithms, stats, tree
 from jaxrl.sweep import load, lookup, provenance, store
 
+Record = dict[str, Any]  # the reproducibility card of a sweep
+
 COLUMNS = (
-    *(
-        "folder",
-        "algorithm",
-        "env",
-        "steps",
-        "settings",
-        "seeds",
-        "done",
-        "members",
-        "finished",
-        "score",
-        "low",
-        "high",
-    ),
-    *("best", "date", "commit", "note"),
+    "folder",
+    "algorithm",
+    "env",
+    "steps",
+    "settings",
+    "seeds",
+    "done",
+    "members",
+    "finished",
+    "score",
+    "low",
+    "high",
+    "best",
+    "date",
+    "commit",
+    "note",
 )
-MARKS = (b'"run"', b'"versions"', b'"machine"')  # of a JSON file that is a record
-SMALL = 2**26  # bytes: longer JSON files are passed over
-DEPTH = 8  # folders below the root
-BEGINNINGS = ("commit", "date")  # what is asked for by how it begins
-GIVEN = (
-    "network",
-    "optimizer",
-    "schedule",
-    "memory",
-)  # fields that any algorithm may be given another of
+RECORD_KEYS = (b'"run"', b'"versions"', b'"machine"')  # which every record contains
+MAX_BYTES = 2**26  # longer JSON files are skipped
+MAX_DEPTH = 8  # directories below the root
+PREFIX_COLUMNS = ("commit", "date")  # columns that also match by a prefix
+MAX_LENGTH = {"algorithm": 60, "env": 60, "date": 40, "commit": 60}  # characters of a cell
+# fields that may differ between two instances of one algorithm
+SHARED_FIELDS = ("network", "optimizer", "schedule", "memory")
 
 
 def runs(root: str | os.PathLike[str] = ".", *, name: str = "return", **where: Any) -> pd.DataFrame:
-    """A row for each study below `root`, newest first: a sweep's folder, or a record in one file.
+    """A table of the studies below `root`, newest first: folders of sweeps, and records.
 
-    where: what was run, by column or by the name of any field or axis: `runs("runs",
-    env="CartPole-v1", lr=3e-4)`; an axis
-      holds each of its values, and a commit or date each of its beginnings, `date="2026-11"`. A
-      field that is called as an argument here has a longer name: `**{"env.name": "ant"}`. name:
-      which variable is the score.
+    Args:
+      root: the directory to search, or one record.
+      name: the variable, the final value of which is the score.
+      where: conditions on columns, or on any field or axis of what was run:
+        `runs("runs", env="CartPole-v1", lr=3e-4)`. An axis matches by any of its values, a commit
+        or a date also by a prefix, `date="2026-11"`. A field with the name of an argument here is
+        written with more of its path: `**{"env.name": "ant"}`.
 
-    Columns: `score`, `low` and `high` are the interquartile mean of the final `name` over seeds
-    with its 95 % bootstrap interval, at the setting `best`: where a study has several settings that
-    is the best of them, judged by these very seeds, and so looks better than it is. `note` says
-    what is amiss or missing, such as the interval of too few seeds. A study's results are
-    `rl.load(row.folder)`.
+    Returns:
+      A row for each study. `score`, `low` and `high` are the interquartile mean of the final `name`
+      over seeds with its 95 % bootstrap interval, at the setting `best`. Of several settings that
+      is the best on the same seeds, so that its score is biased upwards. `note` says what is broken
+      or missing, such as the interval of too few seeds. `rl.load(row.folder)` returns the results.
 
     Raises:
-      FileNotFoundError: there is no such root.
-      ValueError: no study has a field of that name.
+      FileNotFoundError: `root` does not exist.
+      ValueError: no study has a field that `where` names.
     """
     root = pathlib.Path(root).expanduser()
     if not root.exists():
-        raise FileNotFoundError(f"{root} does not exist: name the directory that holds your runs.")
-    rows, known = [], set()
-    for path in _studies(root):
+        raise FileNotFoundError(f"{root} does not exist: write the directory of your runs.")
+    rows: list[dict[str, Any]] = []
+    known_fields: set[str] = set()
+    for path in _find_studies(root):
         try:
             record = store.read_record(path)
             row, fields = _row(path, record), _fields(record)
-            known |= set(fields)
-            if all(_holds(row, fields, key, value) for key, value in where.items()):
+            known_fields |= set(fields)
+            if all(_matches(row, fields, key, value) for key, value in where.items()):
                 score = _score(path, row, name)
-                rows.append(
-                    row
-                    | score
-                    | {"note": "; ".join(filter(None, (row["note"], score.get("note"))))}
-                )
-        except Exception as error:  # what a stranger wrote may be wrong in any way
-            rows.append({"folder": path, "note": f"broken: {_short(error)}"})
+                notes = [note for note in (row["note"], score.get("note")) if note]
+                rows.append(row | score | {"note": "; ".join(notes)})
+        except Exception as error:  # an untrusted file may be wrong in any way
+            rows.append({"folder": path, "note": f"broken: {_one_line(error)}"})
     for key in where:
-        if known and not any(_ends(field, key) for field in (*COLUMNS, *known)):
-            names = [*COLUMNS, *known, *(field.rpartition(".")[2] for field in known)]
-            raise ValueError(f"no study here has a field {key!r}; {tree.nearest(key, names)}.")
+        if known_fields and not any(_is_path(field, key) for field in (*COLUMNS, *known_fields)):
+            last_parts = [field.rpartition(".")[2] for field in known_fields]
+            nearest = tree.nearest(key, [*COLUMNS, *known_fields, *last_parts])
+            raise ValueError(f"no study here has a field {key!r}; {nearest}.")
     table = pd.DataFrame(rows, columns=list(COLUMNS))
-    return table.sort_values(
-        "date", ascending=False, na_position="last", kind="stable"
-    ).reset_index(drop=True)
+    table = table.sort_values("date", ascending=False, na_position="last", kind="stable")
+    return table.reset_index(drop=True)
 
 
-def _studies(root: pathlib.Path) -> Iterator[pathlib.Path]:
-    """The folders with a sweep.json and the files that look like records, without what lies in a
-    sweep's folder.
-    """
+def _find_studies(root: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Folders with a sweep.json, and files elsewhere that look like records."""
     if root.is_file():
         yield root
         return
-    for home, inner, files in os.walk(root):
-        here = pathlib.Path(home)
+    for directory, subdirectories, files in os.walk(root):
+        path = pathlib.Path(directory)
         if "sweep.json" in files:
-            inner.clear()
-            yield here
+            subdirectories.clear()
+            yield path
             continue
-        inner[:] = (
-            sorted(name for name in inner if not name.startswith("."))
-            if len(here.relative_to(root).parts) < DEPTH
-            else []
+        deep = len(path.relative_to(root).parts) >= MAX_DEPTH
+        subdirectories[:] = sorted(
+            name for name in subdirectories if not name.startswith(".") and not deep
         )
-        yield from (
-            here / name
-            for name in sorted(files)
-            if name.endswith(".json") and _is_record(here / name)
-        )
+        for name in sorted(files):
+            if name.endswith(".json") and _is_record(path / name):
+                yield path / name
 
 
 def _is_record(path: pathlib.Path) -> bool:
+    """True for a file that looks like a record, without parsing it."""
     try:
-        text = path.read_bytes() if path.is_file() and path.stat().st_size <= SMALL else b""
+        text = path.read_bytes() if path.is_file() and path.stat().st_size <= MAX_BYTES else b""
     except OSError:
         return False
     return (
-        all(mark in text for mark in MARKS)
+        all(key in text for key in RECORD_KEYS)
         and text.lstrip()[:1] == b"{"
         and (b'"labels"' in text or b'"seed"' in text)
     )
 
 
-# ------------------------------------------------------------------------------------- what was run
+# --------------------------------------------------------------------------- contents of a record
 
 
-def _row(path: pathlib.Path, record: dict[str, Any]) -> dict[str, Any]:
-    run, sizes = record["run"], {name: len(label) for name, label in record["labels"].items()}
+def _row(path: pathlib.Path, record: Record) -> dict[str, Any]:
+    """The columns of a study that its record contains, without the score."""
+    run = record["run"]
+    sizes = {name: len(labels) for name, labels in record["labels"].items()}
     members, seeds = math.prod(sizes.values()), sizes.get("seed", 1)
-    done = members if path.is_file() else _done(path, record)
-    lacks = (
-        ""
-        if can_rerun(path, record) or "function" in run
-        else "no recipe: rerun needs its training"
-    )
-    return {
+    steps = run.get("steps")
+    is_trainable = can_rerun(path, record) or "function" in run
+    row = {
         "folder": path,
-        "algorithm": str(
-            record.get("algorithm")
-            or str(record.get("row", "")).partition(" ")[0]
-            or algorithm_of(run)
-        )[:60],
-        "env": env_of(run)[:60],
-        "steps": run["steps"]
-        if type(run.get("steps")) is int and abs(run["steps"]) < 2**63
-        else None,
+        "algorithm": algorithm_name(record),
+        "env": env_name(run),
+        "steps": steps if type(steps) is int and abs(steps) < 2**63 else None,
         "settings": members // max(seeds, 1),
         "seeds": seeds,
-        "done": done,
+        "done": members if path.is_file() else _num_done(path, record),
         "members": members,
         "finished": path.is_file() or (path / store.RESULTS).exists(),
-        "date": str(record.get("started", ""))[:40],
-        "commit": str(record.get("commit", "unknown"))[:60],
-        "note": lacks,
+        "date": str(record.get("started", "")),
+        "commit": str(record.get("commit", "unknown")),
+        "note": "" if is_trainable else "no recipe: rerun needs its training",
     }
+    return row | {name: row[name][:length] for name, length in MAX_LENGTH.items()}
 
 
-def can_rerun(path: pathlib.Path, record: dict[str, Any]) -> bool:
-    """Whether a member can be trained again from the record alone: each group of static values
-    keeps its own recipe.
+def can_rerun(path: pathlib.Path, record: Record) -> bool:
+    """True if members can be trained again from the record alone.
+
+    Each group of static values has its recipe.
     """
     if "groups" not in record:
         return "recipe" in record
     try:
-        return any(
-            "recipe" in lookup.in_group(path, record, group) for group in record["groups"][:1]
-        )
-    except (ValueError, FileNotFoundError):  # a file without its groups, or a folder without theirs
+        groups = [lookup.in_group(path, record, group) for group in record["groups"][:1]]
+        return any("recipe" in group for group in groups)
+    except (ValueError, FileNotFoundError):  # the groups' own records are missing
         return False
 
 
-def _done(folder: pathlib.Path, record: dict[str, Any]) -> int:
-    """How many members the finished chunks hold, those of all groups together."""
-    homes = [folder / str(group) for group in record["groups"]] if "groups" in record else [folder]
-    places = ((i, chunk) for i, home in enumerate(homes) for chunk in store.chunk_names(home))
+def _num_done(folder: pathlib.Path, record: Record) -> int:
+    """Number of members in finished chunks, of all groups."""
+    groups = [folder / str(group) for group in record["groups"]] if "groups" in record else [folder]
     total = 0
-    for _, chunks in itertools.groupby(places, key=lambda place: place[0]):
+    for group in groups:
         end = 0
-        for _, (first, last) in chunks:
+        for first, last in store.chunk_names(group):
             total, end = total + max(last - max(first, end), 0), max(end, last)
     return total
 
 
-def algorithm_of(run: dict[str, Any]) -> str:
-    """The maker of such an algorithm, `ppo`; of several that differ in numbers alone, "a2c or
-    reinforce"; where none makes its like, the name of its type; of a function, its own.
+def algorithm_name(record: Record) -> str:
+    """The name of the algorithm that was trained: the record's, or else a guess from its fields."""
+    row = str(record.get("row", "")).partition(" ")[0]  # of the zoo
+    return str(record.get("algorithm") or row or guess_algorithm(record["run"]))
+
+
+def guess_algorithm(run: dict[str, Any]) -> str:
+    """The name of the algorithm with such fields, of a record that has no name.
+
+    "a2c or reinforce" for algorithms that differ only in numbers; the name of the type for one that
+    is like none of `rl.PRESETS`; the name of a function.
     """
     if "algo" not in run:
         return str(run.get("function", "unknown")).rpartition(".")[2]
-    made = {name: provenance.describe(maker()) for name, maker in algorithms.PRESETS.items()}
-    apart = {
-        name: _apart(one, run["algo"])
-        for name, one in made.items()
-        if _types(one) == _types(run["algo"])
+    described = {name: provenance.describe(maker()) for name, maker in algorithms.PRESETS.items()}
+    num_differences = {
+        name: _num_differences(algorithm, run["algo"])
+        for name, algorithm in described.items()
+        if _types(algorithm) == _types(run["algo"])
     }
-    nearest = [name for name, number in apart.items() if number == min(apart.values())]
+    least = min(num_differences.values(), default=0)
+    nearest = [name for name, num in num_differences.items() if num == least]
     return " or ".join(nearest) or str(run["algo"].get("type", "unknown"))
 
 
 def _types(described: Any) -> Any:
-    """What a description is made of: the types of its parts, but for what any algorithm may be
-    given.
-    """
+    """The types of a described algorithm and of its parts, without `SHARED_FIELDS`."""
     if not isinstance(described, dict):
         return None
-    own = {
-        key: _types(value)
-        for key, value in described.items()
-        if key not in ("network", "optimizer", "schedule", "memory")
-    }
-    return described.get("type"), {key: types for key, types in own.items() if types is not None}
+    parts = {key: _types(value) for key, value in described.items() if key not in SHARED_FIELDS}
+    return described.get("type"), {key: types for key, types in parts.items() if types is not None}
 
 
-def _apart(one: Any, other: Any) -> int:
-    """How many switches differ, which are on or off, and numbers, which are there or not."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        return sum(_apart(one[key], other[key]) for key in one.keys() & other.keys())
-    return int(one != other and (one is None or other is None or isinstance(one, bool)))
+def _num_differences(a: Any, b: Any) -> int:
+    """Number of switches that differ, and of optional fields that only one of the two has."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return sum(_num_differences(a[key], b[key]) for key in a.keys() & b.keys())
+    return int(a != b and (a is None or b is None or isinstance(a, bool)))
 
 
-def env_of(run: dict[str, Any]) -> str:
-    """The name of the environment that a training was on, gymnax's and brax's own, or that of the
-    type; and its wrappers: "Pendulum-v1 in Observe".
+def env_name(run: dict[str, Any]) -> str:
+    """The name of the environment and its wrappers: "Pendulum-v1 in Observe".
+
+    It is that of gymnax or brax, or else the name of the type.
     """
     env, wrappers = run.get("env", {}), []
     while isinstance(env, dict) and isinstance(env.get("env"), dict):
@@ -248,89 +238,83 @@ def env_of(run: dict[str, Any]) -> str:
     return name + "".join(wrappers)
 
 
-def _fields(record: dict[str, Any]) -> dict[str, list[Any]]:
-    """Each field of what was run by its path, with its value, or all of an axis's."""
+def _fields(record: Record) -> dict[str, list[Any]]:
+    """Path and values of each field of what was run: one value, or all those of its axis."""
     fields: dict[str, list[Any]] = {}
 
-    def look(value: Any, path: str) -> None:
+    def collect(value: Any, path: str) -> None:
         if isinstance(value, dict):
             for key, item in value.items():
-                look(item, f"{path}.{key}" if path else str(key))
+                collect(item, f"{path}.{key}" if path else str(key))
         else:
             fields[path] = [value]
 
-    look(record["run"], "")
-    axes = dict(record["labels"]) | {
-        name: label for name, (_, label) in record.get("coordinates", {}).items()
-    }
-    for name, label in axes.items():
-        for path in [path for path in fields if _ends(path, name)] or [name]:
-            fields[path] = list(label)
+    collect(record["run"], "")
+    coordinates = {name: labels for name, (_, labels) in record.get("coordinates", {}).items()}
+    for name, labels in (dict(record["labels"]) | coordinates).items():
+        for path in [path for path in fields if _is_path(path, name)] or [name]:
+            fields[path] = list(labels)
     return fields
 
 
-def _ends(path: str, name: str) -> bool:
+def _is_path(path: str, name: str) -> bool:
+    """True if `name` is the path of a field, or its end."""
     return path == name or path.endswith(f".{name}")
 
 
-def _holds(row: dict[str, Any], fields: dict[str, list[Any]], name: str, value: Any) -> bool:
-    if name in BEGINNINGS and row[name].startswith(str(value)):
+def _matches(row: dict[str, Any], fields: dict[str, list[Any]], name: str, value: Any) -> bool:
+    """True if the column or a field `name` of a study has this value."""
+    if name in PREFIX_COLUMNS and row[name].startswith(str(value)):
         return True
     found = [row[name], *re.split(" or | in ", str(row[name]))] if name in row else []
-    found += [x for path, values in fields.items() if _ends(path, name) for x in values]
+    found += [x for path, values in fields.items() if _is_path(path, name) for x in values]
     return any(_equal(x, value) for x in found)
 
 
 def _equal(found: Any, value: Any) -> bool:
-    if (
-        isinstance(found, bool)
-        or isinstance(value, bool | str)
-        or not isinstance(found, int | float)
-    ):
+    is_number = isinstance(found, int | float) and not isinstance(found, bool)
+    if isinstance(value, bool | str) or not is_number:
         return str(found) == str(value)
     return bool(np.isclose(found, value, rtol=1e-6, atol=0))
 
 
-# ---------------------------------------------------------------------------------------- its score
+# -------------------------------------------------------------------------------------- the score
 
 
 def _score(path: pathlib.Path, row: dict[str, Any], name: str) -> dict[str, Any]:
+    """The columns score, low, high and best of a study, or a note in their place."""
     if not row["finished"]:
         return {"note": f"{row['done']:,} of {row['members']:,} members are done"}
     results = load(path)
     if name not in results or "seed" not in results[name].dims:
         return {"note": f"has no {name!r} over seeds"}
     scores, best = best_setting(results, name)
-    known = int(scores.notnull().sum())
-    told = {"best": ", ".join(f"{key}={value}" for key, value in best.items())}
-    if few := stats.too_few(known):
-        return told | {"score": float(stats.iqm(scores.values)), "note": few}
-    return told | dict(
-        zip(("score", "low", "high"), map(float, stats.interval(scores.values)), strict=True)
-    )
+    labels = ", ".join(f"{key}={value}" for key, value in best.items())
+    if note := stats.too_few(int(scores.notnull().sum())):
+        return {"best": labels, "score": float(stats.iqm(scores.values)), "note": note}
+    score, low, high = map(float, stats.interval(scores.values))
+    return {"best": labels, "score": score, "low": low, "high": high}
 
 
 def best_setting(results: xr.Dataset, name: str = "return") -> tuple[xr.DataArray, dict[str, Any]]:
-    """The final scores of the setting with the highest interquartile mean, [seed], and its
-    labels.
-    """
+    """Final scores [seed] and labels of the setting with the highest interquartile mean."""
     final = stats.final(results, name, "seed").transpose(..., "seed")
     final = final.where(np.isfinite(final)).astype(float)
     means = np.nan_to_num(np.asarray(stats.iqm(final.values)), nan=-np.inf)
     axes = [axis for axis in final.dims if axis != "seed"]
-    place = dict(zip(axes, np.unravel_index(means.argmax(), means.shape), strict=True))
-    chosen = final.isel({axis: int(i) for axis, i in place.items()})
-    return chosen.reset_coords(drop=True), {
-        str(key): c.values.item() for key, c in chosen.coords.items() if c.ndim == 0
-    }
+    index = dict(zip(axes, np.unravel_index(means.argmax(), means.shape), strict=True))
+    best = final.isel({axis: int(i) for axis, i in index.items()})
+    labels = {str(key): c.values.item() for key, c in best.coords.items() if c.ndim == 0}
+    return best.reset_coords(drop=True), labels
 
 
-def _short(error: BaseException) -> str:
+def _one_line(error: BaseException) -> str:
+    """The type and message of an error, at most 200 characters."""
     text = f"{type(error).__name__}: {' '.join(str(error).split())}"
     return text if len(text) <= 200 else f"{text[:197]}..."
 
 
-# ------------------------------------------------------------------------------------- side by side
+# --------------------------------------------------------------------------------------- comparison
 
 
 def compare(
@@ -341,15 +325,17 @@ def compare(
     allow: Sequence[str] = (),
     **where: Any,
 ) -> stats.Comparison:
-    """`stats.compare` of two studies: the final `name` of each, their difference, how often the
-    first is the better.
+    """Comparison of the final `name` of two studies, by `stats.compare`.
 
-    a, b: folders, records or results. where: the setting of each, for those of its axes that have
-    several values. allow: what may differ, of `stats.obstacles`, because it is what you study.
+    Args:
+      a, b: folders, records or results.
+      name: the variable, the final value of which is the score.
+      allow: kinds of `stats.obstacles` that are intended, because they are what you study.
+      where: the setting, for axes with several values.
 
     Raises:
-      ValueError: what would make the comparison misleading; an axis of several values without its
-        label; one of neither.
+      ValueError: the comparison would be misleading, an axis with several values has no label in
+        `where`, or `where` names an axis of neither study.
     """
     sides = [x if isinstance(x, xr.Dataset | xr.DataArray) else load(x) for x in (a, b)]
     axes = [str(axis) for results in sides for axis in results.dims]
@@ -361,31 +347,29 @@ def compare(
     return stats.compare(first, second, name, allow=allow)
 
 
-def _one_setting(results: Any, name: str, where: dict[str, Any]) -> Any:
-    """A study's results at one setting."""
+def _one_setting(results: stats.Results, name: str, where: dict[str, Any]) -> stats.Results:
+    """The results at the setting `where`; ValueError if it is not there or not a single one."""
     for axis, value in where.items():
-        if axis in results.dims:
-            labels = results[axis].values
-            numbers = labels.dtype.kind in "iuf" and not isinstance(value, str)
-            found = np.flatnonzero(
-                np.isclose(labels, value, rtol=1e-6, atol=0.0) if numbers else labels == value
+        if axis not in results.dims:
+            continue
+        labels = results[axis].values
+        are_numbers = labels.dtype.kind in "iuf" and not isinstance(value, str)
+        equal = np.isclose(labels, value, rtol=1e-6, atol=0.0) if are_numbers else labels == value
+        if not equal.any():
+            raise ValueError(
+                f"{axis}={value} was not swept; its values are {labels[:12].tolist()}."
             )
-            if not len(found):
-                raise ValueError(
-                    f"{axis}={value} was not swept; its values are {labels[:12].tolist()}."
-                )
-            results = results.isel({axis: int(found[0])})
-    array = stats.pick(results, name, "seed")
-    open_axes = [
-        str(axis) for axis, size in array.sizes.items() if size > 1 and axis not in ("seed", "step")
-    ]
-    if open_axes:
-        shown = " ".join(
-            f"{axis}={array[axis].values[0]}" for axis in open_axes if axis in array.coords
+        results = results.isel({axis: int(np.flatnonzero(equal)[0])})
+    sizes = stats.pick(results, name, "seed").sizes
+    if swept := [
+        str(axis) for axis, size in sizes.items() if size > 1 and axis not in ("seed", "step")
+    ]:
+        example = " ".join(
+            f"{axis}={results[axis].values[0]}" for axis in swept if axis in results.coords
         )
         raise ValueError(
-            f"{name!r} has several settings along {', '.join(open_axes)}: choose one for each, "
-            f"say {shown}."
+            f"{name!r} has several settings along {', '.join(swept)}: select one of each, for "
+            f"example {example}."
         )
     return results.squeeze(
         [axis for axis in results.dims if axis not in ("seed", "step") and results.sizes[axis] == 1]

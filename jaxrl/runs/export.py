@@ -1,6 +1,6 @@
-"""Results as other tools read them: a table, TensorBoard, Weights & Biases.
+"""Export of results: tables, records, TensorBoard and Weights & Biases.
 
-The only door to their libraries.
+Only this module uses the libraries of these tools.
 """
 
 import contextlib
@@ -27,52 +27,54 @@ NAMES = {
     "wandb": ".",
     "record": "record.json",
 }
-PACKAGES = {
-    "parquet": "pyarrow",
-    "tensorboard": "tensorboardX",
-    "wandb": "wandb",
-}  # the extra of the name installs it
+# optional packages, each of which the extra of this name installs
+PACKAGES = {"parquet": "pyarrow", "tensorboard": "tensorboardX", "wandb": "wandb"}
 
 
 def export(
     results: xr.Dataset | str | os.PathLike[str],
     path: str | os.PathLike[str] | None = None,
     to: Kind = "csv",
-) -> Any:
-    """Writes the results of a sweep, or of its folder, for another tool. Returns where: the file,
-    or the directory of runs.
+) -> pathlib.Path:
+    """Write the results of a sweep for another tool.
 
-    csv, parquet: `frame(results)`. tensorboard: a run for each finished member, in the directory of
-    its setting. wandb: a run for each finished member, grouped by setting, its configuration the
-    labels and the reproducibility card;
-      the project is named as the folder; WANDB_MODE=offline needs no network.
-    record: of a folder, its reproducibility card and each member's return, evaluation and
-    divergence in one small file,
-      which `rl.load`, `rl.runs`, `rl.report` and `rl.rerun` take in place of the folder.
-    path: by default in the folder.
+    Args:
+      results: of a sweep, or its folder.
+      path: the file, or the directory of logs; by default in the folder.
+      to: one of
+        "csv", "parquet": the table `frame(results)`.
+        "tensorboard": a log of each finished member, in the directory of its setting.
+        "wandb": a run of each finished member, grouped by setting, with its labels and the
+          reproducibility card as configuration, in a project with the name of the folder
+          (WANDB_MODE=offline needs no network).
+        "record": the reproducibility card of a folder and each member's return, evaluation and
+          divergence, in one small file that `rl.load`, `rl.runs`, `rl.report` and `rl.rerun` take
+          in place of the folder.
+
+    Returns:
+      The path that was written.
 
     Raises:
-      ImportError: the package of that tool is missing; it says which extra installs it.
-      ValueError: another word for `to`, or a dataset without a path.
+      ImportError: the package of the tool is missing; the message names the extra that installs it.
+      ValueError: `to` is unknown, or a dataset has no path.
     """
     if to not in NAMES:
         raise ValueError(f"to={to!r} is not known; write one of {', '.join(map(repr, NAMES))}.")
     folder = None if isinstance(results, xr.Dataset) else pathlib.Path(results).expanduser()
     if path is None and folder is None:
         raise ValueError(
-            "a dataset has no folder to write into: name a path, say rl.export(results, "
+            "a dataset has no folder to write into: add a path, for example rl.export(results, "
             f"{NAMES[to]!r})."
         )
-    path = (
-        (folder or pathlib.Path()) / NAMES[to] if path is None else pathlib.Path(path).expanduser()
-    )
+    default = (folder or pathlib.Path()) / NAMES[to]
+    path = default if path is None else pathlib.Path(path).expanduser()
     if to in PACKAGES:
         _import(to)
     results = results if isinstance(results, xr.Dataset) else load(results)
     if to == "record":
         if folder is None:
             raise ValueError(
-                "a record needs what a folder keeps of a sweep: rl.export(FOLDER, path, 'record')."
+                "a record needs the folder of a sweep: write rl.export(FOLDER, path, 'record')."
             )
         write_record_file(folder, results, path)
     elif to == "tensorboard":
@@ -82,45 +84,41 @@ def export(
     else:
         table = frame(results)
         path.parent.mkdir(parents=True, exist_ok=True)
-        put = (
-            (lambda file: table.to_csv(file, index=False))
-            if to == "csv"
-            else (lambda file: table.to_parquet(file, index=False))
-        )
-        store.write(path, put)
+        to_file = table.to_csv if to == "csv" else table.to_parquet
+        store.write(path, lambda file: to_file(file, index=False))
     return path
 
 
 def frame(results: xr.Dataset) -> pd.DataFrame:
-    """A tidy table: a row for each member and step; the columns are the axes, `step`, other
-    coordinates, and the metrics.
+    """A tidy table with a row for each member and step.
 
-    What has no step is repeated at each. A variable with dimensions of its own fits no row: it is
-    left out and named, in a printed line and in `.attrs["left_out"]`.
+    The columns are the axes, `step`, other coordinates, and the variables. A variable without steps
+    is repeated at each. Variables with other dimensions are left out; their names are printed and
+    in `.attrs["left_out"]`.
     """
     results, left_out = _flat(results)
-    if left_out:
-        print(f"left out, as they have dimensions of their own: {', '.join(left_out)}.")
     dims = [*_axes(results), *(["step"] if "step" in results.dims else [])]
     table = (
         results.to_dataframe(dim_order=dims).reset_index()
         if dims
         else pd.DataFrame([_values(results)])
     )
-    beside = [str(name) for name in results.coords if name not in dims]
-    table = table.reindex(columns=[*dims, *beside, *map(str, results.data_vars)])
+    coordinates = [str(name) for name in results.coords if name not in dims]
+    table = table.reindex(columns=[*dims, *coordinates, *map(str, results.data_vars)])
     table.attrs = {"left_out": left_out}
     return table
 
 
 def _flat(results: xr.Dataset) -> tuple[xr.Dataset, list[str]]:
-    """The variables whose dimensions are labelled, and the names of the others."""
+    """The variables that have labelled dimensions only, and the names of the others (printed)."""
     labelled = {str(dim) for dim in results.dims if dim in results.coords}
     left_out = [
         str(name)
         for name, value in results.variables.items()
         if not set(map(str, value.dims)) <= labelled
     ]
+    if left_out:
+        print(f"left out, as they have other dimensions: {', '.join(left_out)}.")
     return results.drop_vars(left_out), left_out
 
 
@@ -133,26 +131,22 @@ def _values(results: xr.Dataset) -> dict[str, Any]:
 
 
 def _members(results: xr.Dataset) -> Iterator[tuple[dict[str, Any], xr.Dataset]]:
-    """Each finished member: its labels, those of coordinates beside its axes too, and its
-    variables, over `step` at most.
-    """
-    results, left_out = _flat(results)
-    if left_out:
-        print(f"left out, as they have dimensions of their own: {', '.join(left_out)}.")
+    """The labels (all coordinates) and variables of each finished member."""
+    results, _ = _flat(results)
     axes = _axes(results)
-    for place in np.ndindex(*(results.sizes[axis] for axis in axes)):
-        member = results.isel(dict(zip(axes, place, strict=True)))
+    for index in np.ndindex(*(results.sizes[axis] for axis in axes)):
+        member = results.isel(dict(zip(axes, index, strict=True)))
         floats = [value for value in member.data_vars.values() if value.dtype.kind == "f"]
         if floats and not any(value.notnull().any() for value in floats):
-            continue  # it has not been run yet
-        yield (
-            {str(name): value.item() for name, value in member.coords.items() if name != "step"},
-            member,
-        )
+            continue  # not run yet
+        labels = {
+            str(name): value.item() for name, value in member.coords.items() if name != "step"
+        }
+        yield labels, member
 
 
 def _rows(member: xr.Dataset) -> Iterator[tuple[int, dict[str, float]]]:
-    """A member's finite metrics at each step; what has no step comes with the last."""
+    """The finite metrics of a member at each step; those without steps are at the last."""
     steps = member["step"].values.tolist() if "step" in member.dims else [0]
     curves = {
         str(name): value.values for name, value in member.data_vars.items() if "step" in value.dims
@@ -168,31 +162,30 @@ def _rows(member: xr.Dataset) -> Iterator[tuple[int, dict[str, float]]]:
 
 
 def _setting(labels: dict[str, Any]) -> tuple[str, str]:
-    """What members that differ by luck alone share, and what tells them apart:
-    "lr=0.001,gamma=0.9", "seed=3".
-    """
-    write = lambda seed: ",".join(
-        f"{name}={_short(x)}" for name, x in labels.items() if (name == "seed") == seed
-    )
-    return write(False), write(True) or "member"
+    """The setting and the seed of a member, as text: "lr=0.001,gamma=0.9", "seed=3"."""
+    setting = [f"{name}={_exact(x)}" for name, x in labels.items() if name != "seed"]
+    seed = [f"seed={_exact(labels['seed'])}"] if "seed" in labels else ["member"]
+    return ",".join(setting), ",".join(seed)
 
 
-def _short(value: Any) -> str:
+def _exact(value: Any) -> str:
+    """A value as short text, without rounding."""
     return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
 
 
 def _tensorboard(results: xr.Dataset, path: pathlib.Path) -> None:
-    made = _import("tensorboard").SummaryWriter
+    make_writer = _import("tensorboard").SummaryWriter
     for labels, member in _members(results):
         group, name = _setting(labels)
-        with contextlib.closing(made(logdir=str(path / _safe(group) / _safe(name)))) as writer:
+        logdir = str(path / _safe(group) / _safe(name))
+        with contextlib.closing(make_writer(logdir=logdir)) as writer:
             for step, row in _rows(member):
                 for metric, value in row.items():
                     writer.add_scalar(metric, value, step)
 
 
 def _safe(name: str) -> str:
-    """A name that any file system takes."""
+    """A name that is valid in any file system."""
     return re.sub(r"[^\w=.,+-]", "_", name)
 
 
@@ -217,11 +210,11 @@ def _wandb(results: xr.Dataset, path: pathlib.Path, project: str) -> None:
 
 
 def _read(value: Any) -> Any:
-    """An attribute of the card: JSON where it holds that."""
+    """An attribute of the card, parsed if it is JSON."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.item() if value.size == 1 else value
     try:
-        return (
-            json.loads(value) if isinstance(value, str) else getattr(value, "item", lambda: value)()
-        )
+        return json.loads(value) if isinstance(value, str) else value
     except ValueError:
         return value
 

@@ -1,11 +1,10 @@
-"""Statistics of many seeds: interquartile means, bootstrap intervals, profiles (Agarwal et al.,
-2021, and rliable).
+"""Statistics over seeds: interquartile means, bootstrap intervals, performance profiles.
 
-`scores` and `intervals` work on arrays and are pure JAX, a whole grid at once; `of_sweeps` gives a
-sweep's results names.
+They follow Agarwal et al. (2021) and rliable. `scores` and `intervals` work on arrays, in pure JAX,
+for a whole grid of settings at once; `of_sweeps` works on the labelled results of sweeps.
 """
 
-from jaxrl.stats.comparable import check_comparable, obstacles, tell_few, too_few
+from jaxrl.stats.comparable import check_comparable, mark_too_few, obstacles, too_few
 from jaxrl.stats.comparisons import Comparison, compare
 from jaxrl.stats.curves import (
     Cost,
@@ -78,6 +77,7 @@ __all__ = [
     "isotonic",
     "last_quantile",
     "last_value",
+    "mark_too_few",
     "mean",
     "median",
     "num_diverged",
@@ -95,7 +95,6 @@ __all__ = [
     "stopping_cost",
     "summary",
     "table",
-    "tell_few",
     "too_few",
     "trimmed_mean",
 ]

@@ -1,6 +1,4 @@
-"""Whether two results may be compared: what their records say of budgets, environments, simulators,
-evaluations, seeds.
-"""
+"""Checks that two results are comparable: seeds, budgets, environments, simulators, evaluation."""
 
 import json
 from collections.abc import Sequence
@@ -11,14 +9,13 @@ import pandas as pd
 
 from jaxrl.stats.of_sweeps import Results, final, pick
 
-FEWEST = 5  # seeds: of 95 % intervals of 3 normal scores 74 % hold the truth, of 5 88 %, of 10 93 %
-SLACK = 0.01  # the share by which budgets may differ: the last, incomplete update is left out
-SHOWN = 4  # fields of one kind
-SIMULATORS = {
-    "gymnax": "gymnax",
-    "brax": "brax",
-    "mujoco": "mjx",
-}  # packages that hold worlds: a word of their records
+# seeds: 95 % intervals of 3 normal scores cover the true value in 74 % of cases, of 5 in 88 %, of
+# 10 in 93 %
+MIN_SEEDS = 5
+TOLERANCE = 0.01  # relative difference of budgets: the last, incomplete update is left out
+MAX_SHOWN = 4  # fields of one kind
+# packages with environments, and a word that the descriptions of these contain
+SIMULATORS = {"gymnax": "gymnax", "brax": "brax", "mujoco": "mjx"}
 
 
 def obstacles(
@@ -28,136 +25,136 @@ def obstacles(
     *,
     over: str = "seed",
     last: int = 1,
-    fewest: int = FEWEST,
+    min_seeds: int = MIN_SEEDS,
 ) -> list[str]:
-    """What makes a comparison of the final `name` of two results misleading, a line each; empty
-    where nothing does.
+    """Reasons why comparing the final `name` of two results would be misleading, one per line.
 
-    A line begins with its kind: `seeds` (members without a value, or fewer than `fewest`), `budget`
-    (environment steps more than 1 % apart), `environment` (any field of it), `simulator` (versions
-    of the packages that simulate it) or `evaluation` (how many episodes and rows a score is made
-    of). Choose one setting of each first, `results.sel(lr=1e-3)`: where a field of the environment
-    is an axis, its label counts. What was never recorded is no obstacle: a DataArray has no record,
-    and of a function only its steps are known.
+    Args:
+      a, b: results of one setting each, `results.sel(lr=1e-3)`. The label of an axis counts as the
+        value of its field.
+      over: the axis of the replicates.
+      last: the number of last evaluation points that are averaged.
+      min_seeds: the number of seeds below which a comparison is misleading.
 
-    over: the axis of the replicates. last: the last evaluation points that are averaged.
+    Returns:
+      A line for each reason, none if there is none. A line begins with its kind: `seeds` (members
+      without a value, or fewer than `min_seeds`), `budget` (environment steps that differ by more
+      than 1 %), `environment` (any of its fields), `simulator` (versions of the packages that
+      simulate it) or `evaluation` (the numbers of episodes and evaluation points of a score). What
+      is not recorded is not compared: a DataArray has no record, and that of a function has only
+      its steps.
     """
     lines = [
-        line
-        for title, results in (("first", a), ("second", b))
-        for line in _seeds(results, title, name, over, last, fewest)
+        *_seed_obstacles(a, "first", name, over, last, min_seeds),
+        *_seed_obstacles(b, "second", name, over, last, min_seeds),
     ]
-    old, new = _protocol(a, name), _protocol(b, name)
+    first, second = _protocol(a, name), _protocol(b, name)
     for kind in ("budget", "environment", "simulator", "evaluation"):
-        if kind in old and kind in new:
-            there, here = old[kind], new[kind]
-            if kind == "simulator":  # records named fewer packages once
-                there, here = (
-                    {name: side[name] for name in there.keys() & here.keys()}
-                    for side in (there, here)
-                )
-            apart = _differences(there, here)
-            more = [f"and {len(apart) - SHOWN} more fields"] if len(apart) > SHOWN else []
-            lines += [f"{kind}: {line}" for line in apart[:SHOWN] + more]
+        if kind not in first or kind not in second:
+            continue
+        old, new = first[kind], second[kind]
+        if kind == "simulator":  # only packages that both records have
+            common = old.keys() & new.keys()
+            old, new = ({package: side[package] for package in common} for side in (old, new))
+        differences = _differences(old, new)
+        num_hidden = len(differences) - MAX_SHOWN
+        more = [f"and {num_hidden} more fields"] if num_hidden > 0 else []
+        lines += [f"{kind}: {line}" for line in differences[:MAX_SHOWN] + more]
     return lines
 
 
 def check_comparable(
     a: Results, b: Results, name: str = "return", *, allow: Sequence[str] = (), **options: Any
 ) -> None:
-    """Refuses a comparison that would mislead. allow: kinds of `obstacles` that are meant to be
-    there; options: theirs.
+    """Raise an error if comparing two results would be misleading.
 
-    Raises: ValueError that lists the obstacles.
+    allow: kinds of `obstacles` that are intended. options: other arguments of `obstacles`.
+
+    Raises:
+      ValueError: there are other obstacles, which it lists.
     """
-    if found := [
-        line for line in obstacles(a, b, name, **options) if line.split(":")[0] not in allow
-    ]:
-        listed, kinds = (
-            "\n  ".join(found),
-            tuple(dict.fromkeys(line.split(":")[0] for line in found)),
-        )
+    kinds_and_lines = [(line.split(":")[0], line) for line in obstacles(a, b, name, **options)]
+    if found := [(kind, line) for kind, line in kinds_and_lines if kind not in allow]:
+        listed = "\n  ".join(line for _, line in found)
+        kinds = tuple(dict.fromkeys(kind for kind, _ in found))
         raise ValueError(
-            f"To compare these two would mislead:\n  {listed}\nRun both alike; or, where the "
-            "difference is what you study, "
-            f"write allow={kinds!r}."
+            f"Comparing these two results would be misleading:\n  {listed}\nRun both in the same "
+            f"way, or write allow={kinds!r} if the difference is what you study."
         )
 
 
-def too_few(seeds: int, fewest: int = FEWEST) -> str:
-    """What to say in place of the interval of so few seeds; nothing where they are enough."""
-    return f"too few seeds for an interval ({seeds})" if seeds < fewest else ""
+def too_few(seeds: int, min_seeds: int = MIN_SEEDS) -> str:
+    """A note in place of the interval of so few seeds; empty if they are enough."""
+    return f"too few seeds for an interval ({seeds})" if seeds < min_seeds else ""
 
 
-def tell_few(table: pd.DataFrame) -> pd.DataFrame:
-    """A `table` for the eye: where `seeds` are too few for an interval, `low` says so and `high` is
-    empty.
-    """
-    few = [too_few(seeds) for seeds in table["seeds"]]
-    if not any(few):
+def mark_too_few(table: pd.DataFrame) -> pd.DataFrame:
+    """A `table` for display: a note as `low` and no `high` where there are too few `seeds`."""
+    notes = [too_few(seeds) for seeds in table["seeds"]]
+    if not any(notes):
         return table
-    low = [why or low for why, low in zip(few, table["low"], strict=True)]
-    return table.assign(
-        low=low, high=["" if why else high for why, high in zip(few, table["high"], strict=True)]
-    )
+    low = [note or low for note, low in zip(notes, table["low"], strict=True)]
+    high = ["" if note else high for note, high in zip(notes, table["high"], strict=True)]
+    return table.assign(low=low, high=high)
 
 
-def _seeds(results: Results, title: str, name: str, over: str, last: int, fewest: int) -> list[str]:
+def _seed_obstacles(
+    results: Results, title: str, name: str, over: str, last: int, min_seeds: int
+) -> list[str]:
     array = final(results, name, over, last)
     known = np.isfinite(array.transpose(over, ...).values).reshape(array.sizes[over], -1).all(1)
-    lost, total = int((~known).sum()), known.size
+    num_missing, total = int((~known).sum()), known.size
     lines = []
-    if lost:
-        which = ", ".join(map(str, array[over].values[~known][:5])) + ", ..." * (lost > 5)
+    if num_missing:
+        missing = ", ".join(map(str, array[over].values[~known][:5]))
+        missing += ", ..." if num_missing > 5 else ""
         lines.append(
-            f"seeds: {lost} of the {title}'s {total} have no {name!r} at the end ({over} {which})"
+            f"seeds: {num_missing} of the {title}'s {total} have no {name!r} at the end "
+            f"({over} {missing})"
         )
-    if total - lost < fewest:
-        lines.append(
-            f"seeds: the {title} has {too_few(total - lost, fewest)}; {fewest} are the fewest"
-        )
+    num_known = total - num_missing
+    if num_known < min_seeds:
+        note = too_few(num_known, min_seeds)
+        lines.append(f"seeds: the {title} has {note}; use at least {min_seeds}")
     return lines
 
 
 def _protocol(results: Results, name: str) -> dict[str, Any]:
-    """What a record says, by kind, with the labels of what was swept in place of the fields that
-    they are of.
-    """
+    """What a record contains of each kind of obstacle, with the labels of axes in their fields."""
     array, record = pick(results, name), _record(results)
     labels = {str(key): c.item() for key, c in results.coords.items() if c.ndim == 0}
     run, versions = record.get("run", {}), record.get("versions", {})
     for key, label in labels.items():
         run = _put(run, key.split("."), record.get("static", {}), label)
-    found: dict[str, Any] = {}
+    protocol: dict[str, Any] = {}
     if "step" in array.coords:
-        found["budget"] = {"environment steps": int(np.max(array["step"].values))}
+        protocol["budget"] = {"environment steps": int(np.max(array["step"].values))}
     if run.get("type") != "Training":
-        return found
-    if not np.isinf(float(run.get("stop_after", "inf"))) and "budget" in found:
-        found["budget"]["environment steps"] = min(
-            found["budget"]["environment steps"], int(run["stop_after"])
-        )
-    judged = ("evals", "episodes", "eval_share") if "evaluation" in name else ("evals",)
-    text = json.dumps(run["env"]).lower()
+        return protocol
+    if "budget" in protocol and not np.isinf(float(run.get("stop_after", "inf"))):
+        steps = min(protocol["budget"]["environment steps"], int(run["stop_after"]))
+        protocol["budget"] = {"environment steps": steps}
+    description = json.dumps(run["env"]).lower()
     simulators = {
         package: versions[package]
-        for package, mark in SIMULATORS.items()
-        if mark in text and package in versions
+        for package, word in SIMULATORS.items()
+        if word in description and package in versions
     }
-    evaluation = {key: run[key] for key in judged}
-    return found | {
-        "environment": run["env"],
-        "evaluation": evaluation,
-        **({"simulator": simulators} if simulators else {}),
-    }
+    if simulators:
+        protocol["simulator"] = simulators
+    fields = ("evals", "episodes", "eval_share") if "evaluation" in name else ("evals",)
+    protocol["environment"] = run["env"]
+    protocol["evaluation"] = {key: run[key] for key in fields}
+    return protocol
 
 
 def _record(results: Results) -> dict[str, Any]:
-    """The reproducibility card among the attributes, of a sweep that is done (its parts) or not
-    (one text).
+    """The reproducibility card, from the attributes of the results.
+
+    A finished sweep has its parts as attributes; an unfinished one has one text.
     """
-    whole = json.loads(results.attrs["card"]) if "card" in results.attrs else {}
-    return whole | {
+    card = json.loads(results.attrs["card"]) if "card" in results.attrs else {}
+    return card | {
         part: json.loads(results.attrs[part])
         for part in ("run", "versions", "static")
         if part in results.attrs
@@ -165,35 +162,36 @@ def _record(results: Results) -> dict[str, Any]:
 
 
 def _put(described: Any, path: list[str], static: dict[str, Any], label: Any) -> Any:
-    """A description with `label` as the field that ends in `path`; where it labels a static value,
-    with that.
+    """A description with `label`, or the static value that it labels, as the field at `path`.
+
+    path: the last parts of the field's path.
     """
-    known = static.get(".".join(path), {})
-    value = known.get(str(label), label) if isinstance(known, dict) else label
+    static_values = static.get(".".join(path), {})
+    value = static_values.get(str(label), label) if isinstance(static_values, dict) else label
 
     def put(node: Any, at: list[str]) -> Any:
         if not isinstance(node, dict):
             return node
-        here = {key: put(child, [*at, key]) for key, child in node.items()}
         return {
-            key: value if [*at, key][-len(path) :] == path else child for key, child in here.items()
+            key: value if [*at, key][-len(path) :] == path else put(child, [*at, key])
+            for key, child in node.items()
         }
 
     return put(described, [])
 
 
 def _differences(old: Any, new: Any, path: str = "") -> list[str]:
-    """The fields that differ; numbers of environment steps by more than `SLACK`."""
+    """Lines on the fields that differ; environment steps, by more than `TOLERANCE`."""
     if isinstance(old, dict) and isinstance(new, dict):
         if old.get("type") != new.get("type"):
-            return [
-                f"{path + ': ' if path else ''}{old.get('type')} in the first, "
-                f"{new.get('type')} in the second"
-            ]
-        keys = sorted(
-            dict.fromkeys([*old, *new]), key=lambda key: isinstance(old.get(key), dict)
-        )  # what it is, then how
-        each = [(old.get(key), new.get(key), f"{path}.{key}" if path else key) for key in keys]
-        return [line for one, other, at in each for line in _differences(one, other, at)]
-    near = path == "environment steps" and abs(old - new) <= SLACK * max(old, new)
+            title = f"{path}: " if path else ""
+            return [f"{title}{old.get('type')} in the first, {new.get('type')} in the second"]
+        # plain fields before nested ones
+        keys = sorted(dict.fromkeys([*old, *new]), key=lambda key: isinstance(old.get(key), dict))
+        return [
+            line
+            for key in keys
+            for line in _differences(old.get(key), new.get(key), f"{path}.{key}" if path else key)
+        ]
+    near = path == "environment steps" and abs(old - new) <= TOLERANCE * max(old, new)
     return [] if old == new or near else [f"{path} {old} in the first, {new} in the second"]

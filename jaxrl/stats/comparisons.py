@@ -1,6 +1,4 @@
-"""Two results side by side: each one's statistic, their difference, and how often the first is the
-better.
-"""
+"""Comparison of two results: their statistics, difference, and probability of improvement."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -10,7 +8,7 @@ import jax
 import numpy as np
 import xarray as xr
 
-from jaxrl.stats.comparable import FEWEST, check_comparable
+from jaxrl.stats.comparable import MIN_SEEDS, check_comparable
 from jaxrl.stats.intervals import Interval, difference, improvement, interval
 from jaxrl.stats.of_sweeps import Results, final
 from jaxrl.stats.scores import Statistic, iqm
@@ -18,11 +16,15 @@ from jaxrl.stats.scores import Statistic, iqm
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """The final scores of two results.
+    """Comparison of the final scores of two results.
 
-    first, second: the statistic of each. difference: first less second. improvement: the
-    probability that a score of the first is above one of the second. seeds: of each. paired:
-    whether the difference is over common seeds.
+    name, statistic: the variable, and the name of the statistic.
+    first, second: the statistic of each.
+    difference: first less second.
+    improvement: the probability that a score of the first is above one of the second.
+    seeds: the number of seeds of each.
+    paired: True if the difference is over common seeds.
+    level: of the intervals.
     """
 
     name: str
@@ -37,16 +39,15 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """What the interval of the difference says."""
+        """The conclusion from the interval of the difference."""
         if float(self.difference.low) > 0:
             return "the first is higher"
-        return (
-            "the second is higher" if float(self.difference.high) < 0 else "no difference is shown"
-        )
+        if float(self.difference.high) < 0:
+            return "the second is higher"
+        return "no difference is shown"
 
     def __str__(self) -> str:
-        tell = lambda made: "{:.4g} [{:.4g}, {:.4g}]".format(*map(float, made))
-        how = (
+        pairing = (
             f"paired over {self.seeds[0]} common seeds"
             if self.paired
             else "{} and {} seeds, unpaired".format(*self.seeds)
@@ -58,10 +59,13 @@ class Comparison:
             "P(first > second)": self.improvement,
         }
         title = (
-            f"{self.statistic} of {self.name!r}, {100 * self.level:g} % intervals, {how}: "
+            f"{self.statistic} of {self.name!r}, {100 * self.level:g} % intervals, {pairing}: "
             f"{self.verdict}."
         )
-        return "\n".join([title, *(f"  {row:18}{tell(made)}" for row, made in rows.items())])
+        values = {
+            row: "{:.4g} [{:.4g}, {:.4g}]".format(*map(float, value)) for row, value in rows.items()
+        }
+        return "\n".join([title, *(f"  {row:18}{text}" for row, text in values.items())])
 
 
 def compare(
@@ -79,77 +83,93 @@ def compare(
     resamples: int = 2000,
     key: jax.Array | None = None,
 ) -> Comparison:
-    """The final `name` of two results of one setting each, once it is sure that comparing them does
-    not mislead.
+    """Comparison of the final `name` of two results, if they are comparable.
 
-    `print(compare(results.sel(lr=1e-3), results.sel(lr=3e-3)))`. What `obstacles` names is refused
-    unless its kind is in `allow`; with allow=("seeds",) members without a value are left out.
+        print(compare(results.sel(lr=1e-3), results.sel(lr=3e-3)))
 
-    tasks: axes to pool, the same tasks in both. last: as in `table`. paired: the difference over
-    the seeds that both have, by their labels, so that their luck cancels; left out, it is so where
-    both have the same seeds.
+    Args:
+      a, b: results of one setting each.
+      name: the variable to compare.
+      statistic: of the final scores.
+      over: the axis of the replicates.
+      tasks: axes to pool, with the same tasks in both.
+      last: as in `table`.
+      paired: whether the difference is over the seeds that both have, by their labels, so that the
+        variance between seeds cancels. By default it is if both have the same seeds.
+      allow: kinds of `obstacles` that are intended; with "seeds", members without a value are left
+        out.
+      level, resamples, key: as in `interval`.
 
-    Raises: ValueError for what would mislead, too few common seeds, or other axes left.
+    Raises:
+      ValueError: the results are not comparable, have too few common seeds, or other axes.
     """
     check_comparable(a, b, name, over=over, last=last, allow=allow)
     pooled = [tasks] if isinstance(tasks, str) else list(tasks or [])
-    sides = [_only(final(results, name, over, last), over, pooled) for results in (a, b)]
-    first, second = (side.transpose(*pooled, over) for side in sides)
+    first, second = (
+        _single_setting(final(results, name, over, last), over, pooled).transpose(*pooled, over)
+        for results in (a, b)
+    )
     for axis in pooled:
         if set(first[axis].values.tolist()) != set(second[axis].values.tolist()):
             raise ValueError(
-                f"The two have not the same {axis}: keep those that both have, by "
+                f"The two do not have the same values of {axis}: select those that both have, by "
                 f".sel({axis}=[...])."
             )
         second = second.sel({axis: first[axis].values})
-    same = set(first[over].values.tolist()) == set(second[over].values.tolist())
-    paired = same if paired is None else paired
-    pair = _common(first, second, over) if paired else (first, second)
-    known = lambda side: np.where(np.isfinite(side.values), side.values, np.nan)
-    x, y = known(first), known(second)
-    places = tuple(range(len(pooled))) or None
+    if paired is None:
+        paired = set(first[over].values.tolist()) == set(second[over].values.tolist())
+    pair = _common_seeds(first, second, over) if paired else (first, second)
+    x, y = _finite(first), _finite(second)
+    task_axes = tuple(range(len(pooled))) or None
     options: dict[str, Any] = {"level": level, "resamples": resamples, "key": key}
-    of = lambda scores: interval(scores, statistic, tasks=places, **options)
-    seeds_first = lambda scores: np.moveaxis(scores, -1, 0)
     return Comparison(
         name=name,
         statistic=getattr(statistic, "__name__", str(statistic)),
-        first=of(x),
-        second=of(y),
+        first=interval(x, statistic, tasks=task_axes, **options),
+        second=interval(y, statistic, tasks=task_axes, **options),
         difference=difference(
-            known(pair[0]), known(pair[1]), statistic, paired=paired, tasks=places, **options
+            _finite(pair[0]),
+            _finite(pair[1]),
+            statistic,
+            paired=paired,
+            tasks=task_axes,
+            **options,
         ),
-        improvement=improvement(seeds_first(x), seeds_first(y), **options),
+        improvement=improvement(np.moveaxis(x, -1, 0), np.moveaxis(y, -1, 0), **options),
         seeds=(_num_known(pair[0], over), _num_known(pair[1], over)),
         paired=paired,
         level=level,
     )
 
 
+def _finite(array: xr.DataArray) -> np.ndarray:
+    """The values, NaN in place of those that are not finite."""
+    return np.where(np.isfinite(array.values), array.values, np.nan)
+
+
 def _num_known(array: xr.DataArray, over: str) -> int:
+    """Number of seeds with finite scores on all tasks."""
     return int(np.isfinite(array.values).reshape(-1, array.sizes[over]).all(0).sum())
 
 
-def _only(array: xr.DataArray, over: str, pooled: list[str]) -> xr.DataArray:
-    """The array without its axes of one value; no other axis may be left."""
+def _single_setting(array: xr.DataArray, over: str, pooled: list[str]) -> xr.DataArray:
+    """The array without its axes of one value; ValueError if another axis is left."""
     rest = [str(dim) for dim in array.dims if dim not in (over, *pooled)]
     if many := [dim for dim in rest if array.sizes[dim] > 1]:
         raise ValueError(
-            f"{array.name!r} has the axes {many} too: choose a value of each, "
-            f"results.sel({many[0]}=...), or pool them, "
-            f"tasks={many[0]!r}."
+            f"{array.name!r} also has the axes {many}: select a value of each, "
+            f"results.sel({many[0]}=...), or pool them, tasks={many[0]!r}."
         )
     return array.squeeze(rest, drop=True)
 
 
-def _common(a: xr.DataArray, b: xr.DataArray, over: str) -> tuple[xr.DataArray, xr.DataArray]:
-    """Both on the seeds of which both know all scores."""
+def _common_seeds(a: xr.DataArray, b: xr.DataArray, over: str) -> tuple[xr.DataArray, xr.DataArray]:
+    """Both arrays on the seeds with finite scores in both."""
     a, b = xr.align(a, b, join="inner")
     known = (np.isfinite(a.values) & np.isfinite(b.values)).all(tuple(range(a.ndim - 1)))
-    if known.sum() < FEWEST:
+    if known.sum() < MIN_SEEDS:
         raise ValueError(
-            f"The two have {int(known.sum())} {over}s in common, too few for pairs ({FEWEST} "
-            "are the fewest): run the same "
-            "ones, or write paired=False."
+            f"The two have {int(known.sum())} {over}s in common, too few for a paired comparison "
+            f"(at least {MIN_SEEDS}): run the same ones, or write paired=False."
         )
     return a.isel({over: known}), b.isel({over: known})

@@ -1,5 +1,6 @@
-"""Bootstrap intervals of any statistic of the seeds, stratified by task: sorted once, then
-resampled by counts.
+"""Bootstrap intervals of any statistic over seeds, stratified by task.
+
+Trimmed means are fast: scores are sorted once, and resamples are represented by counts.
 """
 
 from collections.abc import Callable
@@ -25,23 +26,20 @@ from jaxrl.stats.scores import (
 )
 
 Kind = Literal["percentile", "basic"]
-CHUNK = {
-    "cpu": 2**15
-}  # values that a batch of resamples holds at once: on a CPU what its cache holds, else WIDE
-WIDE = 2**22
+# values per batch of resamples: on a CPU they should fit in its cache
+BATCH_VALUES = {"cpu": 2**15}
+DEFAULT_BATCH_VALUES = 2**22
 
 
 class Interval(NamedTuple):
-    """A statistic and the ends of its bootstrap interval, in the units of the scores. Each
-    [...].
-    """
+    """A statistic and the ends of its bootstrap interval, in the units of the scores. [...]."""
 
     estimate: jax.Array
     low: jax.Array
     high: jax.Array
 
 
-# ------------------------------------------------------------------------------------ of one sample
+# --------------------------------------------------------------------------------------- one sample
 
 
 def interval(
@@ -56,21 +54,29 @@ def interval(
     stratified: bool = True,
     kind: Kind = "percentile",
 ) -> Interval:
-    """A statistic of the seeds and its bootstrap interval, for every other axis of `x` at once.
-    [...].
+    """A statistic over seeds and its bootstrap interval, for all other axes of `x` at once. [...].
 
-    x: scores with seeds along `axis`. Scores along the axes `tasks` are pooled, and seeds drawn
-    anew within each task (rliable's stratified bootstrap); unless `stratified`, whole seeds are
-    drawn, the same in each task. The same seeds are drawn at each point of the grid, so that points
-    compare, as those of a learning curve do. statistic: `iqm`, `mean`, `median` and
-    `optimality_gap` cost O(n) a resample, for the scores are sorted once and then recounted; any
-    other is called with each resample [seeds], or [seeds, tasks]. level: the share of such
-    intervals that hold the truth. key: the luck of the resamples, `jax.random.key(0)` unless given.
-    kind: "percentile", the middle of the resamples' statistics; "basic", that mirrored at the
-    estimate.
+    Args:
+      x: scores, with seeds along `axis`. The same seeds are drawn at each point of the other axes,
+        so that points, as those of a learning curve, can be compared.
+      statistic: `iqm`, `mean`, `median` and `optimality_gap` cost O(n) per resample; any other
+        function is called with each resample, [seeds] or [seeds, tasks].
+      level: the coverage of the interval.
+      resamples: their number.
+      key: seed of the resamples, by default `jax.random.key(0)`.
+      axis: the axis of seeds.
+      tasks: axes of tasks, along which scores are pooled.
+      stratified: draw seeds independently within each task (rliable's stratified bootstrap), rather
+        than the same seeds for all tasks.
+      kind: "percentile", the quantiles of the resamples' statistics, or "basic", these mirrored at
+        the estimate.
 
-    Returns: NaN ends where fewer than two scores are known. Raises: ValueError for a single seed,
-    no such axis, no resamples, a level outside (0, 1) or an unknown kind.
+    Returns:
+      The interval, with NaN ends where fewer than two scores are known.
+
+    Raises:
+      ValueError: there is a single seed, no such axis, no resample, a level outside (0, 1), or an
+        unknown kind.
     """
     _check(level, kind, resamples)
     scores = _arrange(jnp.asarray(x, float), axis, tasks)
@@ -82,22 +88,23 @@ def interval(
 def ends(
     estimate: jax.Array, draws: jax.Array, level: float = 0.95, kind: Kind = "percentile"
 ) -> jax.Array:
-    """The two ends of the interval of an `estimate` [...] from `draws` [resamples, ...] of it.
+    """Ends of the interval of `estimate` [...] from bootstrap `draws` [resamples, ...]. [2, ...].
 
-    [2, ...].
+    draws: of the statistic. kind: as in `interval`.
     """
     low, high = percentile(draws, level)
-    return jnp.stack(
-        [low, high] if kind == "percentile" else [2 * estimate - high, 2 * estimate - low]
-    )
+    if kind == "basic":
+        low, high = 2 * estimate - high, 2 * estimate - low
+    return jnp.stack([low, high])
 
 
 @partial(jax.jit, static_argnames=("level", "kind"))
 def _known_ends(
     estimate: jax.Array, draws: jax.Array, samples: Any, level: float, kind: Kind
 ) -> jax.Array:
-    """`ends`, NaN where fewer than two scores of any of `samples` (each [..., tasks, seeds]) are
-    known. [2, ...].
+    """`ends`, or NaN where one of `samples` has fewer than two known scores. [2, ...].
+
+    samples: each [..., tasks, seeds].
     """
     known = [jnp.sum(~jnp.isnan(x), axis=(-2, -1)) > 1 for x in samples]
     return jnp.where(jnp.stack(known).all(0), ends(estimate, draws, level, kind), jnp.nan)
@@ -105,28 +112,25 @@ def _known_ends(
 
 @partial(jax.jit, static_argnames="level")
 def percentile(draws: jax.Array, level: float = 0.95) -> jax.Array:
-    """The two ends of the percentile interval from `draws` [resamples, ...] of a statistic.
-
-    [2, ...].
-    """
+    """Ends of the percentile interval from `draws` [resamples, ...] of a statistic. [2, ...]."""
     return jnp.nanquantile(draws, jnp.array([(1 - level) / 2, (1 + level) / 2]), axis=0)
 
 
-# ---------------------------------------------------------------------------------- of two and more
+# --------------------------------------------------------------------------------- several samples
 
 
 def paired_difference(x: Any, y: Any, statistic: Statistic = mean, **options: Any) -> Interval:
-    """`interval` of x - y where both ran the same seeds, so that the luck of a seed cancels. x, y:
-    the same shape.
+    """`interval` of x - y for equal seeds, so that the variance between seeds cancels. [...].
 
-    Raises: ValueError when the shapes differ. With two results, `a["return"] - b["return"]` keeps
-    their common seeds.
+    x, y: of the same shape. For two results, `a["return"] - b["return"]` has their common seeds.
+
+    Raises:
+      ValueError: the shapes differ, or an argument of `interval` is invalid.
     """
     if np.shape(x) != np.shape(y):
         raise ValueError(
             f"Pairs need one y for each x, and the shapes are {np.shape(x)} and {np.shape(y)}. "
-            "Keep the common seeds, "
-            'difference = a["return"] - b["return"], or compare unpaired: '
+            'Take the common seeds, a["return"] - b["return"], or compare unpaired: '
             "probability_of_improvement(x, y)."
         )
     return interval(jnp.asarray(x, float) - jnp.asarray(y, float), statistic, **options)
@@ -145,10 +149,11 @@ def difference(
     tasks: Axes = None,
     kind: Kind = "percentile",
 ) -> Interval:
-    """statistic(x) - statistic(y) and its interval; where `paired`, each resample draws the same
-    seeds of both. [...].
+    """statistic(x) - statistic(y) and its bootstrap interval. [...].
 
-    x, y: as in `interval`; the numbers of seeds may differ unless paired.
+    x, y: as in `interval`; the numbers of seeds may differ unless `paired`.
+    paired: draw the same seeds of both in each resample.
+    Other arguments are those of `interval`.
     """
     _check(level, kind, resamples)
     key = _key(key)
@@ -173,10 +178,10 @@ def improvement(
     key: jax.Array | None = None,
     kind: Kind = "percentile",
 ) -> Interval:
-    """`probability_of_improvement` with its interval, seeds of x and of y drawn anew within each
-    task. [].
+    """`probability_of_improvement` and its interval, by a bootstrap stratified by task. [].
 
-    x, y: [seeds, ...tasks], the numbers of seeds may differ.
+    x, y: [seeds, ...tasks]; the numbers of seeds may differ. Other arguments are those of
+    `interval`.
     """
     _check(level, kind, resamples)
     check_tasks(np.shape(x)[1:], np.shape(y)[1:])
@@ -195,40 +200,35 @@ def interval_of(
 ) -> Interval:
     """`statistic(*samples)`, an array of any shape, and its interval by `bootstrap`.
 
-    samples: each [seeds, ...tasks].
+    samples: each [seeds, ...tasks]. Other arguments are those of `interval`.
     """
     _check(level, kind, resamples)
     for x in samples:
         _arrange(jnp.asarray(x, float), 0, None)
     estimate = statistic(*(jnp.asarray(x, float) for x in samples))
-    return Interval(
-        estimate,
-        *ends(
-            estimate, bootstrap(_key(key), statistic, *samples, resamples=resamples), level, kind
-        ),
-    )
+    draws = bootstrap(_key(key), statistic, *samples, resamples=resamples)
+    return Interval(estimate, *ends(estimate, draws, level, kind))
 
 
 def bootstrap(
     key: jax.Array, statistic: Callable, *samples: Any, resamples: int = 2000
 ) -> jax.Array:
-    """`statistic(*samples)` of samples drawn anew, each on its own, with replacement within each
-    task. [resamples, ...].
+    """`statistic(*samples)` of bootstrap resamples. [resamples, ...].
 
-    samples: each [seeds, ...tasks].
+    samples: each [seeds, ...tasks]; they are resampled independently, and stratified by task.
     """
     arrays = [jnp.asarray(x, float) for x in samples]
 
-    def one(key: jax.Array) -> jax.Array:
-        drawn = [
-            draw(key, x.shape, len(x))
-            for key, x in zip(jax.random.split(key, len(arrays)), arrays, strict=True)
-        ]
+    def resampled(key: jax.Array) -> jax.Array:
+        keys = jax.random.split(key, len(arrays))
         return statistic(
-            *(jnp.take_along_axis(x, seeds, axis=0) for x, seeds in zip(arrays, drawn, strict=True))
+            *(
+                jnp.take_along_axis(x, draw(key, x.shape, len(x)), axis=0)
+                for key, x in zip(keys, arrays, strict=True)
+            )
         )
 
-    return _map(one, key, resamples, sum(x.size for x in arrays))
+    return _map(resampled, key, resamples, sum(x.size for x in arrays))
 
 
 # ---------------------------------------------------------------------------------------- resamples
@@ -242,13 +242,13 @@ def resample(
     stratified: bool = True,
     size: Any = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """The statistic of scores [..., tasks, seeds], and of resamples of them. [...], [resamples,
-    ...].
+    """A statistic of scores [..., tasks, seeds], and of resamples. [...], [resamples, ...].
 
-    size: how many of the seeds there are, all unless given; those beyond are NaN. It may be traced.
+    size: the number of seeds, by default all; scores of the others are NaN. It may be traced.
     """
-    if getattr(statistic, "func", statistic) is optimality_gap:  # with its gamma, perhaps
-        gamma = getattr(statistic, "keywords", {}).get("gamma", 1.0)
+    is_partial = isinstance(statistic, partial)
+    if (statistic.func if is_partial else statistic) is optimality_gap:
+        gamma = statistic.keywords.get("gamma", 1.0) if is_partial else 1.0
         scores, statistic = jnp.maximum(gamma - scores, 0.0), mean
     if statistic in TRIM:
         return _recount(key, scores, size, TRIM[statistic], resamples, stratified)
@@ -259,20 +259,19 @@ def resample(
 def _recount(
     key: jax.Array, scores: jax.Array, size: Any, trim: float, resamples: int, stratified: bool
 ) -> tuple[jax.Array, jax.Array]:
-    """The trimmed mean of scores [..., tasks, seeds], and of resamples told only by how often each
-    score came. [R, ...].
-    """
+    """Trimmed means of scores [..., tasks, seeds], and of resamples, by counts. [...], [R, ...]."""
     *points, num_tasks, num_seeds = scores.shape
     scores = scores.reshape(*points, num_tasks * num_seeds)
     order = jnp.argsort(scores, axis=-1)
     scores = jnp.take_along_axis(scores, order, axis=-1)
     known = ~jnp.isnan(scores)
 
-    def one(key: jax.Array) -> jax.Array:
+    def resampled(key: jax.Array) -> jax.Array:
         counts = draw_counts(key, num_tasks, num_seeds, stratified, size).ravel()
         return trimmed_mean(scores, jnp.where(known, counts[order], 0), trim)
 
-    return trimmed_mean(scores, known.astype(int), trim), _map(one, key, resamples, scores.size)
+    estimate = trimmed_mean(scores, known.astype(int), trim)
+    return estimate, _map(resampled, key, resamples, scores.size)
 
 
 @partial(jax.jit, static_argnames=("statistic", "resamples", "stratified"))
@@ -284,61 +283,61 @@ def _redraw(
     resamples: int,
     stratified: bool,
 ) -> tuple[jax.Array, jax.Array]:
-    """As `_recount` for any statistic, by calling it."""
+    """Any statistic of scores [..., tasks, seeds], and of resamples. [...], [R, ...]."""
     *points, num_tasks, num_seeds = scores.shape
     size = num_seeds if size is None else size
     samples = jnp.swapaxes(scores.reshape(-1, num_tasks, num_seeds), 1, 2)
     strata = (num_seeds, num_tasks) if stratified else (num_seeds, 1)
-    there = jnp.arange(num_seeds)[:, None] < size
+    is_seed = jnp.arange(num_seeds)[:, None] < size
 
-    def of(drawn: jax.Array) -> jax.Array:
-        return statistic(drawn[:, 0] if num_tasks == 1 else drawn)
+    def statistic_of(x: jax.Array) -> jax.Array:
+        return statistic(x[:, 0] if num_tasks == 1 else x)
 
-    def one(key: jax.Array) -> jax.Array:
-        drawn = draw(key, strata, size)
-        again = lambda x: jnp.where(
-            there, jnp.take_along_axis(x, jnp.broadcast_to(drawn, x.shape), 0), jnp.nan
-        )
-        return jax.lax.map(lambda x: of(again(x)), samples)
+    def resampled(key: jax.Array) -> jax.Array:
+        index = draw(key, strata, size)
 
-    return jax.vmap(of)(samples).reshape(points), _map(
-        one, key, resamples, samples[0].size
-    ).reshape(resamples, *points)
+        def at_point(x: jax.Array) -> jax.Array:
+            drawn = jnp.take_along_axis(x, jnp.broadcast_to(index, x.shape), 0)
+            return statistic_of(jnp.where(is_seed, drawn, jnp.nan))
+
+        return jax.lax.map(at_point, samples)
+
+    estimate = jax.vmap(statistic_of)(samples).reshape(points)
+    draws = _map(resampled, key, resamples, samples[0].size)
+    return estimate, draws.reshape(resamples, *points)
 
 
 @partial(jax.jit, static_argnames="resamples")
 def _improvements(
     key: jax.Array, x: jax.Array, y: jax.Array, resamples: int
 ) -> tuple[jax.Array, jax.Array]:
-    """The probability of improvement of x [tasks, n] over y [tasks, m], and of resamples of both.
-
-    [], [resamples].
-    """
+    """Probability of improvement of x [tasks, n] over y [tasks, m], and of resamples. [], [R]."""
     x, y, below, up_to = wins(x, y)
 
-    def one(key: jax.Array) -> jax.Array:
+    def resampled(key: jax.Array) -> jax.Array:
         key_x, key_y = jax.random.split(key)
-        counts = draw_counts(key_x, len(x), x.shape[1]), draw_counts(key_y, len(y), y.shape[1])
-        return improvement_by_counts(x, y, below, up_to, *counts)
+        count_x = draw_counts(key_x, len(x), x.shape[1])
+        count_y = draw_counts(key_y, len(y), y.shape[1])
+        return improvement_by_counts(x, y, below, up_to, count_x, count_y)
 
-    ones = (jnp.ones(z.shape, int) for z in (x, y))
-    return improvement_by_counts(x, y, below, up_to, *ones), _map(
-        one, key, resamples, x.size + y.size
-    )
+    ones_x, ones_y = jnp.ones(x.shape, int), jnp.ones(y.shape, int)
+    estimate = improvement_by_counts(x, y, below, up_to, ones_x, ones_y)
+    return estimate, _map(resampled, key, resamples, x.size + y.size)
 
 
 def _map(
-    one: Callable[[jax.Array], jax.Array], key: jax.Array, resamples: int, size: int
+    function: Callable[[jax.Array], jax.Array], key: jax.Array, resamples: int, size: int
 ) -> jax.Array:
-    """`one` of as many keys, some at a time, each of which holds arrays of `size`.
+    """`function` of `resamples` keys, in batches. [resamples, ...].
 
-    [resamples, ...].
+    size: the number of values that one call holds.
     """
-    rounds = -(-resamples // max(1, CHUNK.get(jax.default_backend(), WIDE) // size))
-    batch = -(
-        -resamples // rounds
-    )  # rounds of one size, so that one is compiled; what is over is left out
-    return jax.lax.map(one, jax.random.split(key, rounds * batch), batch_size=batch)[:resamples]
+    values = BATCH_VALUES.get(jax.default_backend(), DEFAULT_BATCH_VALUES)
+    num_batches = -(-resamples // max(1, values // size))
+    # batches of one size, so that one program is compiled; the excess is dropped
+    batch_size = -(-resamples // num_batches)
+    keys = jax.random.split(key, num_batches * batch_size)
+    return jax.lax.map(function, keys, batch_size=batch_size)[:resamples]
 
 
 # ---------------------------------------------------------------------------------------- arguments
@@ -348,14 +347,14 @@ def _arrange(x: jax.Array, axis: int, tasks: Axes) -> jax.Array:
     """Scores with all tasks along one axis, the seeds last. [..., tasks, seeds]."""
     if not -x.ndim <= axis < x.ndim:
         raise ValueError(
-            f"scores of shape {x.shape} have no axis {axis} of seeds: write axis= of theirs."
+            f"scores of shape {x.shape} have no axis {axis} of seeds: write the axis of seeds as "
+            "axis=."
         )
     if x.shape[axis] < 2:
         raise ValueError(
-            f"{x.shape[axis]} seed along axis {axis} of shape {x.shape} says nothing of the "
-            "spread between seeds. "
-            "Sweep at least 2, better 10: jax.random.split(jax.random.key(0), 10), or name "
-            "another axis."
+            f"{x.shape[axis]} seed along axis {axis} of shape {x.shape} has no variance between "
+            "seeds. Sweep at least 2, better 10: jax.random.split(jax.random.key(0), 10), or "
+            "write another axis."
         )
     axes = () if tasks is None else tuple(np.atleast_1d(np.asarray(tasks, int)).tolist())
     x = jnp.moveaxis(x, (*axes, axis), range(-1 - len(axes), 0))
@@ -365,16 +364,14 @@ def _arrange(x: jax.Array, axis: int, tasks: Axes) -> jax.Array:
 def _check(level: float, kind: str, resamples: int) -> None:
     if not 0 < level < 1:
         raise ValueError(
-            f"level={level} is not the share of intervals that hold the truth; write "
-            "level=0.95 for 95 %."
+            f"level={level} is not a coverage between 0 and 1; write level=0.95 for 95 %."
         )
     if kind not in ("percentile", "basic"):
         raise ValueError(
-            f'kind={kind!r} is no interval that is known here; write kind="percentile" or '
-            'kind="basic".'
+            f'kind={kind!r} is not a kind of interval; write kind="percentile" or kind="basic".'
         )
     if resamples < 1:
-        raise ValueError(f"resamples={resamples} leaves no interval: write 1,000 or more.")
+        raise ValueError(f"resamples={resamples} gives no interval: write 1,000 or more.")
 
 
 def _key(key: jax.Array | None) -> jax.Array:

@@ -1,6 +1,6 @@
-"""Statistics of a sweep's results, by the names of its axes."""
+"""Statistics of the labelled results of a sweep."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -25,14 +25,22 @@ def summary(
     level: float = 0.95,
     resamples: int = 2000,
 ) -> xr.Dataset:
-    """`iqm` with its interval `low`, `high`, `mean`, `median` and `count` of the seeds known, on
-    the axes that remain.
+    """Interquartile mean with its interval, mean, median and count over seeds.
 
-    over: the axis of the replicates. tasks: axes to pool, as in `interval`, whose scores are on one
-    scale. Values that are not finite are left out: report `count` beside the statistic, and who
-    diverged (`table` has both).
+    Args:
+      results: of a sweep.
+      name: the variable.
+      over: the axis of the replicates.
+      tasks: axes to pool, as in `interval`, with scores on one scale.
+      level, resamples: as in `interval`.
 
-    Raises: ValueError for an unknown variable or axis. A single seed has no interval: NaN.
+    Returns:
+      `iqm`, `low`, `high`, `mean`, `median` and `count` (of known seeds) on the other axes. Values
+      that are not finite are left out: report `count` and the number of diverged members with the
+      statistic (`table` has both). A single seed has NaN as the ends of its interval.
+
+    Raises:
+      ValueError: the variable or an axis does not exist.
     """
     dims, coords, x, pooled = _scores(pick(results, name, over, *_names(tasks)), over, tasks)
     axes = (*pooled, -1)
@@ -59,15 +67,15 @@ def estimate(
     tasks: str | Sequence[str] | None = None,
     **options: Any,
 ) -> xr.Dataset:
-    """Any statistic of the seeds as `estimate` with `low` and `high`, on the axes that remain: of a
-    curve, at each step.
+    """Any statistic over seeds: `estimate`, `low` and `high` on the other axes, such as steps.
 
-    statistic, options: of `interval`: `estimate(results, "return", partial(optimality_gap,
-    gamma=500.0), kind="basic")`.
+        estimate(results, "return", partial(optimality_gap, gamma=500.0), kind="basic")
+
+    statistic, options: as in `interval`. over, tasks: as in `summary`.
     """
     dims, coords, x, pooled = _scores(pick(results, name, over, *_names(tasks)), over, tasks)
-    made = interval(x, statistic, tasks=pooled or None, **options)._asdict()
-    return xr.Dataset({key: (dims, np.asarray(value)) for key, value in made.items()}, coords)
+    found = interval(x, statistic, tasks=pooled or None, **options)._asdict()
+    return xr.Dataset({key: (dims, np.asarray(value)) for key, value in found.items()}, coords)
 
 
 def profile(
@@ -80,40 +88,46 @@ def profile(
     last: int = 1,
     **options: Any,
 ) -> xr.Dataset:
-    """The `share` of final scores above each threshold, with a band from `low` to `high`, on the
-    axes that remain.
+    """Performance profile: the `share` of final scores above each threshold, with a band.
 
-    The run-score distribution of Agarwal et al. (2021). thresholds: [n], 51 from the least score to
-    the best unless given. last: as in `table`. options: of `interval`. The band holds at each
-    threshold, not at all of them at once.
+    The run-score distribution of Agarwal et al. (2021), on the other axes. The band from `low` to
+    `high` is pointwise, not simultaneous.
+
+    thresholds: [n], by default 51 from the lowest to the highest score.
+    over, tasks: as in `summary`. last: as in `table`. options: of `interval`.
+
+    Raises:
+      ValueError: there is no finite final score.
     """
     array = final(results, name, over, last)
     pick(array, name, over, *_names(tasks))
     dims, coords, x, pooled = _scores(array, over, tasks)
     if not np.isfinite(x).any():
         raise ValueError(
-            f"{name!r} has no final score that is known: nothing to draw a profile of."
+            f"{name!r} has no finite final score, so there is no profile: write another variable."
         )
     if thresholds is None:
         thresholds = np.linspace(np.nanmin(x), np.nanmax(x), 51)
     thresholds = np.atleast_1d(np.asarray(thresholds, float))
-    cut = jnp.asarray(thresholds, float)
-    spread = x.reshape(*x.shape[: len(dims)], 1, *x.shape[len(dims) :])
-    cut = cut.reshape(*[1] * len(dims), -1, *[1] * (len(pooled) + 1))
-    above = jnp.where(jnp.isnan(spread), jnp.nan, jnp.greater(*jnp.broadcast_arrays(spread, cut)))
-    made = interval(above, mean, tasks=pooled or None, **options)._asdict()
-    data = {key: ((*dims, "threshold"), np.asarray(value)) for key, value in made.items()}
+    limits = jnp.asarray(thresholds, float)
+    limits = limits.reshape(*[1] * len(dims), -1, *[1] * (len(pooled) + 1))
+    scores = x.reshape(*x.shape[: len(dims)], 1, *x.shape[len(dims) :])
+    is_above = jnp.greater(*jnp.broadcast_arrays(scores, limits))
+    above = jnp.where(jnp.isnan(scores), jnp.nan, is_above)
+    found = interval(above, mean, tasks=pooled or None, **options)._asdict()
+    data = {key: ((*dims, "threshold"), np.asarray(value)) for key, value in found.items()}
     return xr.Dataset(data, {**coords, "threshold": thresholds}).rename(estimate="share")
 
 
 def table(
     results: Results, name: str = "return", *, over: str = "seed", last: int = 1, **options: Any
 ) -> pd.DataFrame:
-    """One row per combination of the swept axes: iqm, low, high, seeds (known) and diverged (how
-    many of them), at the end.
+    """Final scores, with a row for each combination of the swept axes.
 
-    last: the number of last evaluation points that are averaged within each seed before seeds are
-    compared. options: of `summary`.
+    Columns: iqm, low, high, seeds (the number of known ones) and diverged (the number of members).
+
+    last: the number of last evaluation points that are averaged within each seed.
+    options: of `summary`.
     """
     array = final(results, name, over, last)
     rows = summary(array, name, over=over, **options).rename(count="seeds")[
@@ -125,21 +139,20 @@ def table(
 
 
 def final(results: Results, name: str, over: str, last: int = 1) -> xr.DataArray:
-    """The mean of each member's `last` evaluation points that have a value, NaN where none of them
-    has.
+    """Final scores: the mean of each member's `last` evaluation points that have a value.
+
+    NaN where none of them has.
     """
     array = pick(results, name, over)
     if last < 1:
         raise ValueError(f"last={last} evaluation points have no mean: write 1 or more.")
-    return (
-        array.isel(step=slice(-last, None)).where(np.isfinite).mean("step")
-        if "step" in array.dims
-        else array
-    )
+    if "step" not in array.dims:
+        return array
+    return array.isel(step=slice(-last, None)).where(np.isfinite).mean("step")
 
 
-def num_diverged(results: xr.Dataset, over: str, dims: Any) -> xr.DataArray:
-    """How many members of the axis `over` diverged, at any time. int [dims]."""
+def num_diverged(results: xr.Dataset, over: str, dims: Iterable[Hashable | None]) -> xr.DataArray:
+    """Number of members along the axis `over` that diverged at any step. int [*dims]."""
     diverged = results["diverged"].astype(bool).reset_coords(drop=True)
     return diverged.any([dim for dim in diverged.dims if dim not in (over, *dims)]).sum([over])
 
@@ -151,44 +164,40 @@ def _names(tasks: str | Sequence[str] | None) -> list[str]:
 def _scores(
     array: xr.DataArray, over: str, tasks: str | Sequence[str] | None
 ) -> tuple[list[Any], dict[Any, Any], jax.Array, tuple[int, ...]]:
-    """The axes that remain and their labels, the scores [*these, *tasks, seeds] with NaN for none,
-    and the axes of tasks.
+    """The other axes, their labels, scores [*other, *tasks, seeds], and the axes of tasks.
+
+    Scores that are not finite are NaN.
     """
     pooled = _names(tasks)
     dims = [dim for dim in array.dims if dim not in (over, *pooled)]
     x = jnp.asarray(array.transpose(*dims, *pooled, over).where(np.isfinite(array)).values, float)
-    return (
-        dims,
-        {dim: array.coords[dim] for dim in dims if dim in array.coords},
-        x,
-        tuple(range(-1 - len(pooled), -1)),
-    )
+    coords = {dim: array.coords[dim] for dim in dims if dim in array.coords}
+    return dims, coords, x, tuple(range(-1 - len(pooled), -1))
 
 
 def pick(results: Results, name: str, *axes: str) -> xr.DataArray:
-    """The variable `name` of the results, which must have the named `axes`.
+    """The variable `name` of the results.
 
-    Raises: ValueError that names what is there.
+    Raises:
+      TypeError: the results are not labelled.
+      ValueError: there is no such variable, or it lacks one of `axes`.
     """
     if not isinstance(results, xr.Dataset | xr.DataArray):
         raise TypeError(
-            f"results have named axes, as those of rl.sweep, and got {type(results).__name__}: "
-            "write, say, "
-            'xr.DataArray(x, dims=("lr", "seed")), or take a statistic of plain arrays, '
-            "rl.stats.interval(x)."
+            "results need named axes, as those of rl.sweep have, and these are of type "
+            f'{type(results).__name__}: write, for example, xr.DataArray(x, dims=("lr", '
+            '"seed")), or take a statistic of plain arrays, rl.stats.interval(x).'
         )
     if isinstance(results, xr.Dataset) and name not in results:
         raise ValueError(
             f"The results have no variable {name!r}; {nearest(name, map(str, results.data_vars))}."
         )
-    array = (
-        results[name] if isinstance(results, xr.Dataset) else results.rename(results.name or name)
-    )
+    is_dataset = isinstance(results, xr.Dataset)
+    array = results[name] if is_dataset else results.rename(results.name or name)
     for axis in axes:
         if axis not in array.dims:
             raise ValueError(
                 f"{name!r} has no axis {axis!r}; {nearest(axis, map(str, array.dims))}. Sweep "
-                "over it, or write the name of "
-                "an axis that is there; the one that counts the replicates is `over`."
+                "over it, or write an axis of the results; that of the replicates is `over`."
             )
     return array

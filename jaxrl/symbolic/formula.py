@@ -34,7 +34,7 @@ def formula(program: Program, digits: int = 3) -> str:
 
 
 def simplify(tree: Tree) -> Tree:
-    """The simplified form of a tree whose arguments are simplified."""
+    """The simplified form of a tree with simplified arguments."""
     name, *arguments = tree
     if all(isinstance(x, float) for x in arguments):
         u, v = (jnp.float32(x) for x in (*arguments, *arguments)[:2])
@@ -207,5 +207,5 @@ def parse(text: str, language: Language, lines: int = 0) -> Program:
                 f"it takes {', '.join(OPERATIONS[language.operations[operation]].argument_types)}."
             )
     if types[-1] != 0:
-        raise ValueError(f"{text!r} is not a number: end with an operation whose result is one.")
+        raise ValueError(f"{text!r} is not a number: end with an operation that returns a number.")
     return program
