@@ -29,8 +29,7 @@ def table(algorithms: tuple[str, ...]) -> str:
     lines = [["", "what it is", *(f"`{head}`" if "_" in head else head for head in heads[1:])]]
     lines += [["---", "---", *[":---:"] * (len(heads) - 1)]]
     lines += [
-        [f"`rl.{name}`", capabilities.title(rl.PRESETS[name]), *answers]
-        for name, *answers in rows
+        [f"`rl.{name}`", capabilities.title(rl.PRESETS[name]), *answers] for name, *answers in rows
     ]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
