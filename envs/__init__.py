@@ -27,7 +27,8 @@ from envs.wrappers import (
     Wrapper,
 )
 from jaxrl.env import Env
-from jaxrl.tree import nearest, replace
+from jaxrl.errors import nearest
+from jaxrl.tree import replace
 
 __all__ = [
     "LEVELS",

@@ -3,7 +3,7 @@
 from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
 
-from jaxrl.tree import nearest
+from jaxrl.errors import nearest
 
 
 def check_names(env: str, given: Iterable[str], known: Iterable[str]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxrl.tree import nearest
+from jaxrl.errors import nearest
 
 BLACK, ORANGE, SKY, GREEN, BLUE, RED, GREY = (
     "#000000",

@@ -14,8 +14,9 @@ import jax.numpy as jnp
 
 from envs.arguments import check_names, frozen
 from jaxrl.env import Env, Step
+from jaxrl.errors import nearest
 from jaxrl.spaces import Box
-from jaxrl.tree import nearest, pytree, static
+from jaxrl.tree import pytree, static
 
 BACKENDS = ("generalized", "positional", "spring", "mjx")
 NAMES = tuple(

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from envs import delayed_chain, lpg_levels
 from envs.arguments import check_names
 from jaxrl.env import Tasks
-from jaxrl.tree import is_static, nearest, replace
+from jaxrl.errors import nearest
+from jaxrl.tree import is_static, replace
 
 # their leaves are plain numbers, so that importing this initialises no device
 SAMPLED: dict[str, Any] = lpg_levels.DISTRIBUTIONS | delayed_chain.DISTRIBUTIONS

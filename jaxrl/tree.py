@@ -11,8 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from jaxrl.errors import check_counts as check_counts
-from jaxrl.errors import nearest as nearest
+from jaxrl.errors import nearest
 
 T = TypeVar("T")
 

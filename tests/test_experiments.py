@@ -53,7 +53,7 @@ SMOKE = {
     "3 --settings 1 --runs {out}/runs --folder {out}",
     # its own small run is in test_speed.py
     "speed": "--help",
-    # its own small run is in test_abilities.py
+    # its own small run is in test_capabilities.py
     "which": "--help",
     "stats_speed": "--seeds 8 --tasks 2 --resamples 20 --rounds 1 --folder {out}",
     "streams": "--streams 1 2 --steps 640 --algorithms stream_q --folder {out}",

@@ -13,9 +13,9 @@ from probes import Choice
 
 import jaxrl as rl
 from jaxrl import rules
+from jaxrl.clock import Clock
 from jaxrl.env import Tasks
 from jaxrl.meta import Drift, Evolution, Examples, Fit, RegularizedEvolution, drift_examples
-from jaxrl.rules.base import Clock
 from jaxrl.rules.td import Prediction
 from jaxrl.symbolic import (
     DRIFT_LANGUAGE,

@@ -25,6 +25,7 @@ from experiments.ppo_classic import (
 )
 from experiments.zoo import Row
 from experiments.zoo.rows import ROWS
+from jaxrl.errors import nearest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +58,7 @@ def chosen(config: Config) -> list[Row]:
     for name in config.rows:
         if not any(name in (row.name, row.algorithm, row.env) for row in ROWS):
             raise ValueError(
-                f"There is no row {name!r}; {rl.tree.nearest(name, [row.name for row in ROWS])}."
+                f"There is no row {name!r}; {nearest(name, [row.name for row in ROWS])}."
             )
     return [row for row in ROWS if {row.name, row.algorithm, row.env} & set(config.rows)]
 

@@ -37,6 +37,8 @@ class Algorithm:
     `update` and `evaluate`, and has no policy.
     """
 
+    name: Any = ""  # of the preset that it was made of, for records and tables
+
     @property
     def steps_per_update(self) -> int:
         """Environment steps of one update, over all environments."""

@@ -75,6 +75,7 @@ class OffPolicy(Algorithm):
     batch_size: int = static(default=128)
     capacity: int = static(default=50_000)
     warmup: int = static(default=1_000)
+    name: str = static(default="")
 
     def __post_init__(self) -> None:
         counts = ("num_envs", "num_steps", "updates", "batch_size", "capacity", "warmup")

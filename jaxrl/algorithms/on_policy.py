@@ -85,6 +85,7 @@ class OnPolicy(Algorithm):
     minibatches: int = static(default=4)
     network: networks.Builder = static(default=MLP())
     memory: networks.Memory | None = static(default=None)
+    name: str = static(default="")
 
     def __post_init__(self) -> None:
         _check_fields(self)

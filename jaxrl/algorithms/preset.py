@@ -33,6 +33,7 @@ class Preset:
     fixed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "value", tree.replace(self.value, name=self.name))
         object.__setattr__(self, "__doc__", self._document())
 
     def __call__(self, **fields: Any) -> Any:
@@ -73,7 +74,8 @@ class Preset:
         for path, name in zip(paths, names, strict=True):
             holder = path.rpartition(".")[0]
             in_dictionary = holder and isinstance(tree.get(self.value, holder), dict)
-            if names.count(name) == 1 and not in_dictionary and name not in self.fixed:
+            hidden = in_dictionary or name in (*self.fixed, "name")
+            if names.count(name) == 1 and not hidden:
                 found[name] = tree.get(self.value, path)
         for name, targets in self.aliases.items():
             found[name] = tree.get(self.value, tree.find(self.value, targets[0]))

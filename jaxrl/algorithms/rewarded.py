@@ -73,6 +73,10 @@ class Rewarded(Algorithm):
             )
 
     @property
+    def name(self) -> str:
+        return f"rewarded {self.algo.name}".strip()
+
+    @property
     def steps_per_update(self) -> int:
         return self.algo.steps_per_update
 

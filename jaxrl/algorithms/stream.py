@@ -71,6 +71,7 @@ class Stream(Algorithm):
     normalize_reward: bool = True
     num_steps: int = static(default=16)
     network: networks.Builder = static(default=NETWORK)
+    name: str = static(default="")
 
     def __post_init__(self) -> None:
         check_counts(self, "num_steps")

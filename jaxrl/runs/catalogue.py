@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from jaxrl import algorithms, stats, tree
-from jaxrl.sweep import load, lookup, provenance, store
+from jaxrl import stats
+from jaxrl.errors import nearest
+from jaxrl.sweep import load, lookup, store
 
 Record = dict[str, Any]  # the reproducibility card of a sweep
 
@@ -43,8 +44,6 @@ MAX_BYTES = 2**26  # longer JSON files are skipped
 MAX_DEPTH = 8  # directories below the root
 PREFIX_COLUMNS = ("commit", "date")  # columns that also match by a prefix
 MAX_LENGTH = {"algorithm": 60, "env": 60, "date": 40, "commit": 60}  # characters of a cell
-# fields that may differ between two instances of one algorithm
-SHARED_FIELDS = ("network", "optimizer", "schedule", "memory")
 
 
 def runs(root: str | os.PathLike[str] = ".", *, name: str = "return", **where: Any) -> pd.DataFrame:
@@ -87,8 +86,8 @@ def runs(root: str | os.PathLike[str] = ".", *, name: str = "return", **where: A
     for key in where:
         if known_fields and not any(_is_path(field, key) for field in (*COLUMNS, *known_fields)):
             last_parts = [field.rpartition(".")[2] for field in known_fields]
-            nearest = tree.nearest(key, [*COLUMNS, *known_fields, *last_parts])
-            raise ValueError(f"no study here has a field {key!r}; {nearest}.")
+            closest = nearest(key, [*COLUMNS, *known_fields, *last_parts])
+            raise ValueError(f"no study here has a field {key!r}; {closest}.")
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     table = table.sort_values("date", ascending=False, na_position="last", kind="stable")
     return table.reset_index(drop=True)
@@ -180,43 +179,12 @@ def _num_done(folder: pathlib.Path, record: Record) -> int:
 
 
 def algorithm_name(record: Record) -> str:
-    """The name of the algorithm that was trained: the record's, or else a guess from its fields."""
+    """The name of the algorithm that was trained; of one without a name its type, or a function."""
     row = str(record.get("row", "")).partition(" ")[0]  # of the zoo
-    return str(record.get("algorithm") or row or guess_algorithm(record["run"]))
-
-
-def guess_algorithm(run: dict[str, Any]) -> str:
-    """The name of the algorithm with such fields, of a record that has no name.
-
-    "a2c or reinforce" for algorithms that differ only in numbers; the name of the type for one that
-    is like none of `rl.PRESETS`; the name of a function.
-    """
+    run = record["run"]
     if "algo" not in run:
         return str(run.get("function", "unknown")).rpartition(".")[2]
-    described = {name: provenance.describe(maker()) for name, maker in algorithms.PRESETS.items()}
-    num_differences = {
-        name: _num_differences(algorithm, run["algo"])
-        for name, algorithm in described.items()
-        if _types(algorithm) == _types(run["algo"])
-    }
-    least = min(num_differences.values(), default=0)
-    nearest = [name for name, num in num_differences.items() if num == least]
-    return " or ".join(nearest) or str(run["algo"].get("type", "unknown"))
-
-
-def _types(described: Any) -> Any:
-    """The types of a described algorithm and of its parts, without `SHARED_FIELDS`."""
-    if not isinstance(described, dict):
-        return None
-    parts = {key: _types(value) for key, value in described.items() if key not in SHARED_FIELDS}
-    return described.get("type"), {key: types for key, types in parts.items() if types is not None}
-
-
-def _num_differences(a: Any, b: Any) -> int:
-    """Number of switches that differ, and of optional fields that only one of the two has."""
-    if isinstance(a, dict) and isinstance(b, dict):
-        return sum(_num_differences(a[key], b[key]) for key in a.keys() & b.keys())
-    return int(a != b and (a is None or b is None or isinstance(a, bool)))
+    return str(record.get("algorithm") or row or run["algo"].get("type", "unknown"))
 
 
 def env_name(run: dict[str, Any]) -> str:
@@ -341,7 +309,7 @@ def compare(
     axes = [str(axis) for results in sides for axis in results.dims]
     if unknown := [axis for axis in where if axis not in axes]:
         raise ValueError(
-            f"neither study was swept over {unknown[0]!r}; {tree.nearest(unknown[0], axes)}."
+            f"neither study was swept over {unknown[0]!r}; {nearest(unknown[0], axes)}."
         )
     first, second = (_one_setting(results, name, where) for results in sides)
     return stats.compare(first, second, name, allow=allow)

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from jaxrl.errors import nearest
 from jaxrl.stats.intervals import interval
 from jaxrl.stats.scores import Statistic, iqm, mean, median
-from jaxrl.tree import nearest
 
 Results = xr.Dataset | xr.DataArray
 

@@ -40,6 +40,7 @@ def make_record(
         traced = {"outputs": sorted(outputs)}
     return {
         "run": described,
+        "algorithm": run.algo.name if isinstance(run, Training) else "",
         "axes": grid.record(),
         "labels": {name: label.tolist() for name, label in grid.labels.items()},
         "coordinates": {

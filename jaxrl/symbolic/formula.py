@@ -6,9 +6,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrl.errors import nearest
 from jaxrl.symbolic.operations import OPERATIONS
 from jaxrl.symbolic.program import Language, Program
-from jaxrl.tree import nearest
 
 Tree = Any  # a name, a number, or (operation, tree, ...)
 BINARY = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "div"}

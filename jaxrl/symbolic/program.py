@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrl.errors import nearest
 from jaxrl.symbolic.operations import (
     ACTION,
     ELEMENTWISE,
@@ -18,7 +19,7 @@ from jaxrl.symbolic.operations import (
     TYPES,
     Operation,
 )
-from jaxrl.tree import nearest, pytree, static
+from jaxrl.tree import pytree, static
 
 
 @dataclasses.dataclass(frozen=True)

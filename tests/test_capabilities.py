@@ -1,19 +1,17 @@
-"""The table of capabilities is true: refusals have clear errors, support is real, and the page
-shows it.
+"""The table of what each algorithm supports: what is refused says so, what is supported runs, and
+the README has the table.
 """
 
 import pathlib
 from functools import lru_cache
 
 import jax
-import jax.numpy as jnp
 import pytest
 
 import jaxrl as rl
 from experiments import which
 from jaxrl import capabilities
 from jaxrl.capabilities import SPACES, Probe
-from jaxrl.rollout import Policy
 from jaxrl.tree import pytree
 
 README = pathlib.Path(__file__).parent.parent / "README.md"
@@ -21,8 +19,8 @@ supports = lru_cache(lambda name: capabilities.supports(rl.PRESETS[name]))
 every = pytest.mark.parametrize("name", rl.PRESETS)
 
 
-def documented():
-    """What the page says that each takes, in the order of its columns."""
+def page():
+    """The README's answers for each algorithm, in the order of its columns."""
     text = README.read_text().split("<!-- algorithms -->")[1].split("<!-- end of algorithms -->")[0]
     lines = [line.split("|") for line in text.splitlines() if line.startswith("| `rl.")]
     return {
@@ -31,7 +29,7 @@ def documented():
     }
 
 
-def begun(algo, env):
+def initial(algo, env):
     return jax.eval_shape(lambda key: algo.init(key, env), jax.random.key(0))
 
 
@@ -39,13 +37,10 @@ def kinds(tree):
     return jax.tree.map(lambda x: (x.shape, x.dtype), tree)
 
 
-# ------------------------------------------------------------------------------- what each one says
-
-
 @every
-def test_an_algorithm_that_initialises_also_updates(name):
-    """A row says what begins; so an update goes through too, traced: scaled and masked; in its last
-    space, with a memory.
+def test_what_initialises_also_updates(name):
+    """Traced with all that is supported at once: in the first space with normalisation and masks,
+    in the last one with a memory.
     """
     can = supports(name)
     scaled = {field: True for field in ("normalize_obs", "normalize_reward") if can[field]}
@@ -57,7 +52,7 @@ def test_an_algorithm_that_initialises_also_updates(name):
         (Probe(spaces[-1]), memory),
     ]:
         algo = rl.PRESETS[name](**fields)
-        state = begun(algo, env)
+        state = initial(algo, env)
         after, metrics = jax.eval_shape(
             lambda key, state, algo=algo, env=env: algo.update(key, env, state),
             jax.random.key(0),
@@ -68,33 +63,30 @@ def test_an_algorithm_that_initialises_also_updates(name):
 
 
 @every
-def test_unsupported_spaces_are_refused_with_a_hint(name):
+def test_an_action_space_without_support_is_refused_with_advice(name):
     for kind, space in SPACES.items():
         if not supports(name)[kind]:
             with pytest.raises(TypeError, match=r"`jaxrl algorithms` lists"):
-                begun(rl.PRESETS[name](), Probe(space))
+                initial(rl.PRESETS[name](), Probe(space))
 
 
-# ---------------------------------------------------------------------------------------- the table
-
-
-def test_support_is_found_by_trying():
-    """An algorithm that refuses, one that ignores its options, and one with a bug."""
+def test_answers_are_found_by_trying():
+    """An algorithm that refuses, one that ignores its fields, and one with a bug."""
 
     @pytree
-    class Picky:
+    class Picky(rl.Algorithm):
         base: rl.OnPolicy = rl.ppo(num_envs=2, num_steps=4, minibatches=1)
 
-        def init(self, key, env):
+        def init(self, key, env, num_updates=float("inf")):
             if env.action_space == SPACES["continuous"]:
                 raise TypeError("no")
             return self.base.init(key, env)
 
         def agent(self, state):
-            return state
+            return self.base.agent(state)
 
         def policy(self, env, agent, greedy):
-            return Policy(lambda key, episode: ((), jnp.int32(0), ()))
+            return self.base.policy(env, agent, greedy)
 
     found = capabilities.supports(lambda memory=None, normalize_obs=False: Picky())
     assert found == {
@@ -111,17 +103,17 @@ def test_support_is_found_by_trying():
 
 
 def test_the_page_is_filled(tmp_path):
-    page = tmp_path / "page.md"
-    page.write_text("before\n<!-- algorithms -->\nold\n<!-- end of algorithms -->\nafter\n")
-    which.main(which.Config(("ppo",), page))
-    assert page.read_text().startswith("before\n<!-- algorithms -->\n| ")
-    assert "| `rl.ppo` | Proximal policy optimisation" in page.read_text()
-    assert "old" not in page.read_text()
+    file = tmp_path / "page.md"
+    file.write_text("before\n<!-- algorithms -->\nold\n<!-- end of algorithms -->\nafter\n")
+    which.main(which.Config(("ppo",), file))
+    assert file.read_text().startswith("before\n<!-- algorithms -->\n| ")
+    assert "| `rl.ppo` | Proximal policy optimisation" in file.read_text()
+    assert "old" not in file.read_text()
 
 
 def test_the_readme_has_the_table_that_trying_gives():
     """If not: `python -m experiments.which`."""
     answers = {name: supports(name) for name in rl.PRESETS}
-    assert documented() == {
+    assert page() == {
         name: ["yes" if x else "-" for x in found.values()] for name, found in answers.items()
     }
