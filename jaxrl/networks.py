@@ -275,10 +275,10 @@ def _flat(obs: Any) -> jax.Array:
 
 
 def _network(module: nn.Module, read: Callable[[Any], jax.Array]) -> Network:
-    return Network(
-        lambda key, obs: module.init(key, read(obs)),
-        lambda params, obs: module.apply(params, read(obs)),
-    )  # type: ignore[return-value]
+    def apply(params: Params, obs: Any) -> Out:
+        return module.apply(params, read(obs))  # type: ignore[return-value]
+
+    return Network(lambda key, obs: module.init(key, read(obs)), apply)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -354,11 +354,12 @@ class CNN:
 
 @dataclasses.dataclass(frozen=True)
 class Views:
-    """A network whose heads read parts of the observation, a dictionary: a critic may see more than
-    its actor.
+    """A network whose heads read parts of the observation, which is a dictionary.
 
-    `Views(MLP(), reads={"value": "state"}, default="obs")`: the head "value" reads obs["state"], all
-    others read obs["obs"]; heads that read the same part share a network as `network` has it.
+    So a critic may see more than its actor.
+
+    `Views(MLP(), reads={"value": "state"}, default="obs")`: the head "value" reads obs["state"],
+    all others read obs["obs"]; heads that read the same part share a network as `network` has it.
     networks: builders for some of the parts in place of `network`, {part: builder}.
     """
 

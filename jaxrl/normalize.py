@@ -157,7 +157,7 @@ def scale_rewards(
 
 
 def reward_scale(stats: ReturnStats | None, enabled: Any) -> jax.Array | float:
-    """The factor of `scale_rewards`, for rewards that are stored raw and scaled when sampled. []."""
+    """The factor of `scale_rewards`, for rewards that are stored raw. []."""
     if stats is None:
         return 1.0
     return jnp.where(enabled, jax.lax.rsqrt(stats.running.variance + 1e-8), 1.0)

@@ -115,7 +115,7 @@ class RAdam:
         return optax.chain(rectified, optax.scale_by_learning_rate(lr))
 
     def _factor(self, step: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Whether the variance is tractable after this step, and the factor on Adam's step. [], []."""
+        """True where the variance is tractable, and the factor on Adam's step. [], []."""
         longest, power = 2.0 / (1.0 - self.b2) - 1.0, self.b2**step
         length = longest - 2.0 * step * power / (1.0 - power)
         adapts = length >= self.threshold

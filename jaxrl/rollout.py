@@ -1,4 +1,4 @@
-"""Rollouts: one step, many steps, whole episodes. The time limit, the reset and the return are here.
+"""Rollouts: one step, many steps, whole episodes; with the time limit, resets and returns.
 
 An environment of `num_agents` agents is played by one policy for all of them, vmapped over the
 agents; its agents then are columns of the batch: B environments of A agents are B * A columns.
@@ -45,8 +45,8 @@ class Transition:
 
     next_obs: the true successor, also where the episode ends. terminated: no reward can follow;
     truncated: cut off by the time limit. episode_return, length, episode_info: of the episode up to
-    and with this step. rnn_state: the policy's after reading `obs`. extras: what the policy returned
-    beside the action, () if nothing. info: this step's value of each of the environment's
+    and with this step. rnn_state: the policy's after reading `obs`. extras: what the policy
+    returned beside the action, () if nothing. info: this step's value of each of the environment's
     `channels`. In a team, length is 0 at the steps that follow an agent's own termination.
     """
 
@@ -98,7 +98,7 @@ class Experience:
 
 @pytree
 class Evaluation:
-    """Whole episodes: the return of each [N], or of each agent [N, A], and the sum of each channel."""
+    """Whole episodes: the return of each [N], of a team [N, A], and the sum of each channel."""
 
     episode_return: jax.Array
     info: dict[str, jax.Array]

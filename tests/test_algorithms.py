@@ -1,5 +1,5 @@
-"""Promises of every algorithm: it learns each lesson, is traced once, takes floats as tracers, never
-takes a masked action, and vmap is a loop.
+"""Promises of every algorithm: lessons are learned, floats are traced once, masked actions are never
+taken, and vmap is a loop.
 """
 
 import functools

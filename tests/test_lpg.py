@@ -19,7 +19,7 @@ STEPS, CLOCK = 7, rl.Clock(3, 20.0)
 
 
 def experience(seed=0, ends=(2, 5)):
-    """One trajectory that terminates at the first of `ends` and is truncated at the second. [T, 1]."""
+    """One trajectory that terminates at `ends[0]` and is truncated at `ends[1]`. [T, 1]."""
     keys = iter(jax.random.split(jax.random.key(seed), 5))
     real = lambda *more: jax.random.normal(next(keys), (STEPS, 1, *more))
     out = {"y": real(4), "policy": rl.Discrete(3).policy({"logits": real(3)})}

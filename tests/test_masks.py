@@ -1,4 +1,4 @@
-"""Action masks: a forbidden action is never taken, has no gradient, and is not a network's input."""
+"""Action masks: a forbidden action is never taken, has no gradient, and no network reads it."""
 
 import jax
 import jax.numpy as jnp

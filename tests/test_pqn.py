@@ -96,7 +96,7 @@ def test_epsilon_falls_to_its_end_over_a_fraction_of_the_training_run():
 
 
 def test_the_policy_is_epsilon_greedy():
-    """Probabilities, entropy and samples against the definition; a value of -inf is never sampled."""
+    """Probabilities, entropy and samples against the definition; -inf is never sampled."""
     q = jnp.array([[1.0, 3.0, -jnp.inf, 2.0], [0.0, -jnp.inf, -jnp.inf, -1.0]])
     policy = q_policy(q, None, jnp.array([0.3, 1.0]))
     p = np.array([[0.1, 0.8, 0.0, 0.1], [0.5, 0.0, 0.0, 0.5]])

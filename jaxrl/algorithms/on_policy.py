@@ -42,8 +42,10 @@ class State:
 
 @pytree
 class Minibatch:
-    """What a loss reads: single steps [M, ...], or trajectories [M, T, ...] with the recurrent state
-    that each begins with [M, ...]. `first` marks the first step of an episode.
+    """What a loss reads: single steps [M, ...], or trajectories [M, T, ...].
+
+    rnn_state: the recurrent state before each trajectory [M, ...]. first: True at the first step of
+    an episode.
     """
 
     rnn_state: Any

@@ -68,8 +68,8 @@ class Rewarded(Algorithm):
             )
         if type(self.algo).learn is Algorithm.learn:
             raise TypeError(
-                f"{type(self.algo).__name__} learns at each step, so that no reward model can stand "
-                "between: take rl.ppo(), rl.dqn() or another that collects before it learns."
+                f"{type(self.algo).__name__} learns at each step, so that no reward model can "
+                "stand between: take rl.ppo(), rl.dqn() or another that collects before it learns."
             )
 
     @property

@@ -49,7 +49,7 @@ def train(args: Any, preset: Preset) -> None:
     studies.draw(results, args.folder)
     if args.gif:
         policy = rl.policy(args.folder, training, **rl.best(results))
-        rl.plot.gif(policy.training.env, policy, args.folder / "best.gif")
+        rl.plot.gif(policy.env, policy, args.folder / "best.gif")
     _print_files(args.folder)
 
 

@@ -255,7 +255,7 @@ def films(study: Study) -> list[tuple[str, str, str]]:
         )
         try:
             agent = policy(study.path, **where, seed=int(study.seeds[i]))
-            film = plot.gif(agent.training.env, agent, max_frames=60)
+            film = plot.gif(agent.env, agent, max_frames=60)
             url = f"data:image/gif;base64,{base64.b64encode(film.data).decode()}"
             found.append((caption, url, ""))
         except Exception as error:  # policies may be missing or broken in any way

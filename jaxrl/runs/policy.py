@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ import xarray as xr
 
 from jaxrl import rollout, tree
 from jaxrl.algorithms.base import Agent
+from jaxrl.env import Env
 from jaxrl.sweep import lookup, store
 from jaxrl.sweep.program import AGENT, BEST_AGENT
 from jaxrl.train import Training
@@ -26,6 +27,11 @@ class MemberPolicy(rollout.Policy):
 
     training: Training
     agent: Agent
+
+    @property
+    def env(self) -> Env:
+        """The environment that the member was trained in."""
+        return cast(Env, self.training.env)
 
 
 def policy(
