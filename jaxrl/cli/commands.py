@@ -41,13 +41,19 @@ def play(
         raise ValueError(f"--episodes {episodes}: write 1 or more.")
     labels = labels_of(where, rl.policy) if where else rl.best(rl.load(folder))
     policy = rl.policy(folder, **labels)
-    returns = rl.evaluate(jax.random.key(seed), policy.env, policy, episodes)
+    env = policy.training.env
+    if not isinstance(env, rl.Env):
+        raise ValueError(
+            f"{folder} was trained on a distribution of environments, and play needs one: evaluate "
+            "rl.policy(FOLDER) in Python on a sample of it."
+        )
+    returns = rl.evaluate(jax.random.key(seed), env, policy, episodes)
     title = " ".join(f"{name}={label}" for name, label in labels.items())
     limits = f"{returns.min():.6g} to {returns.max():.6g}"
     print(f"{title}: return of {episodes} greedy episodes: mean {returns.mean():.6g}, {limits}")
     path = folder / "play.gif" if out is None else out
     try:
-        rl.plot.gif(policy.env, policy, path, jax.random.key(seed))
+        rl.plot.gif(env, policy, path, jax.random.key(seed))
         print(f"drew {path}")
     except ValueError as error:
         if out is not None:

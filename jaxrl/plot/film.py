@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from jaxrl import rollout, tree
-from jaxrl.env import Env
+from jaxrl.env import Env, Tasks
 
 
 class Film:
@@ -39,7 +39,7 @@ class Film:
 
 
 def gif(
-    env: Env,
+    env: Env | Tasks,
     policy: rollout.Policy | Callable[[jax.Array, rollout.Episode], tuple[Any, Any, Any]],
     path: str | Path | None = None,
     key: jax.Array | None = None,
@@ -62,8 +62,13 @@ def gif(
         that the animation lasts 3 s.
 
     Raises:
+      TypeError: `env` is a distribution of environments.
       ValueError: the environment has no method `draw`.
     """
+    if not isinstance(env, Env):
+        raise TypeError(
+            f"{type(env).__name__} has many environments: write one, tasks.sample(key)."
+        )
     draw = draw or getattr(env, "draw", None)
     if draw is None:
         raise ValueError(
