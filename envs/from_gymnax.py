@@ -2,8 +2,8 @@
 counter and auto-reset.
 
 gymnax 1.x separates truncation (`is_truncated`) from termination (`is_terminated`); `terminated` is
-the latter. Bandits, mazes and robots whose episodes end by the time limit alone are truncated at
-`max_steps` and never terminate. Chains of a fixed length (DeepSea, UmbrellaChain, MemoryChain)
+the latter. Bandits, mazes and robots with episodes that end by the time limit alone are truncated
+at `max_steps` and never terminate. Chains of a fixed length (DeepSea, UmbrellaChain, MemoryChain)
 terminate, as the step is part of their state; so does DiscountingChain, which gymnax truncates.
 MetaMaze terminates when the random reset puts the agent back on the goal, as in gymnax.
 """

@@ -56,7 +56,7 @@ def distributions() -> list[str]:
 
 
 def family(levels: Sequence[Any]) -> Any:
-    """Stack environments of one type: one environment whose leaves have a leading axis [num], for
+    """Stack environments of one type: one environment with a leading axis [num] of its leaves, for
     `jax.vmap`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""LPGGrid: walk on a small grid and collect objects, whose types determine their reward,
+"""LPGGrid: walk on a small grid and collect objects; their types determine reward,
 termination and respawning.
 """
 

@@ -192,7 +192,7 @@ def frozen_lake(map: str = FROZEN_4, slip: float = 2 / 3, max_steps: int = 100) 
 def _process(
     transition: Any, reward: Any, start: Any, terminal: Any = None, max_steps: int = 100
 ) -> TabularMDP:
-    """A process whose first state is uniform over the states where `start` is True."""
+    """A process with a first state that is uniform over the states where `start` is True."""
     return TabularMDP(
         transition=jnp.array(transition, jnp.float32),
         reward=jnp.array(reward, jnp.float32),

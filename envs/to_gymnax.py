@@ -14,7 +14,7 @@ from jaxrl.tree import pytree, replace
 
 @pytree
 class Params:
-    """gymnax's `params`: the environment, whose leaves are its parameters, and the time limit."""
+    """gymnax's `params`: the environment (its leaves are the parameters) and the time limit."""
 
     env: Any
     max_steps_in_episode: jax.Array | int

@@ -55,7 +55,7 @@ class Wrapper(Env):
 
 
 def draw_inner(self: Any) -> Callable[..., None] | None:
-    """Drawing of the environment inside, for a wrapper whose states have a field `inner`."""
+    """Drawing of the environment inside, for a wrapper with states that have a field `inner`."""
     draw = self.env.draw
     return None if draw is None else lambda ax, state: draw(ax, state.inner)
 

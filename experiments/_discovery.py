@@ -33,7 +33,7 @@ once = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_le
 
 @pytree
 class Shares(rl.Tasks):
-    """Levels whose score is the return as a share of the optimal return; where that is 0, 1 minus
+    """Levels, scored by the return as a share of the optimal return; where that is 0, 1 minus
     the difference to it.
 
     min_score: lower bound of the scores. On a level with a small optimal return a negative return

@@ -4,7 +4,7 @@ experiments.bootstrapped_entropy`.
 Two-Colors (Flennerhag et al., 2022, section 5.1): the signs of the two colours are swapped every
 `period` updates of the learner. The entropy weight of an actor-critic is the output of a small
 network that reads the last ten mean rewards. The weights of the network are learned online, by a
-bootstrapped meta-gradient or by the plain one, whose learning rates are chosen in the same way on
+bootstrapped meta-gradient or by the plain one, with learning rates chosen in the same way on
 separate runs; baselines are fixed entropy weights. Regret is exact: the difference to the optimal
 reward of a policy that knows the signs at each step, `envs.solve.best_rate`.
 
@@ -77,7 +77,7 @@ class Config:
 
 @pytree
 class AdaptiveEntropy(lab.WrappedRule):
-    """An actor-critic whose entropy weight is limit * sigmoid(network of the last mean rewards)."""
+    """An actor-critic with the entropy weight limit * sigmoid(network of the last mean rewards)."""
 
     weights: dict[str, jax.Array]
     rule: Any

@@ -1,7 +1,7 @@
 """Symbolic search for a value loss on small environments: `python -m
 experiments.discover_symbolic`.
 
-The search repairs DQN's loss, given as a program whose last operation is wrong: the minimum of the
+The search repairs DQN's loss, given as a program with a wrong last operation: the minimum of the
 error and itself instead of its square, which decreases the values of the selected actions without
 bound. With `--begin nothing` it starts from random programs. Regularised evolution evaluates the
 policy at the end of a lifetime, on a few fixed levels. Most programs are rejected before that by a

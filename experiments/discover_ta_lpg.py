@@ -3,7 +3,7 @@
 A small version of TA-LPG (Jackson et al., 2024): a GRU of 32 units reads the rollout of a tabular
 learner backward, and outputs targets for the policy and for the predictions. All its weights are
 initially 0; lifetimes are 10 to 60 updates. It is then compared on test levels, at lifetimes inside
-and outside of that range, with A2C, whose learning rate is tuned on the selection levels, and with
+and outside of that range, with A2C, its learning rate tuned on the selection levels, and with
 the same rule given a random age.
 """
 

@@ -4,8 +4,8 @@ experiments.discover_ta_lpo`.
 A small version of TA-LPO (Jackson et al., 2024): learner and drift network are those of
 `discover_lpo`, lifetimes are 8 to 32 updates, and n / N is a further input of the network. LPO is
 the same program with the age fixed at 0. The drifts are then compared on test levels, at lifetimes
-inside and outside of that range, with the same drifts given a random age, and with PPO, whose
-learning rate and clip are tuned on the selection levels.
+inside and outside of that range, with the same drifts given a random age, and with PPO, its
+learning rate and clip tuned on the selection levels.
 """
 
 import dataclasses

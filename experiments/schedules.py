@@ -88,7 +88,7 @@ class Schedule:
 
 @pytree
 class Scheduled(lab.WrappedRule):
-    """An actor-critic whose entropy weight is multiplied by a schedule."""
+    """An actor-critic with an entropy weight that is multiplied by a schedule."""
 
     schedule: Any
     rule: Any = rl.Surrogate()

@@ -105,7 +105,7 @@ def test_roaming_objects_are_on_free_cells_and_their_maps_show_them():
 
 
 @jax.jit
-def lives(env, keys, actions):
+def rollouts(env, keys, actions):
     """States and steps of a row of actions from reset, each its own life. [num, length]."""
 
     def life(key, actions):
@@ -131,7 +131,7 @@ def test_a_chain_pays_for_its_first_action_at_its_end(seed, length, right):
         max_steps=12,
     )
     actions = np.random.default_rng(seed).integers(2, size=(64, 12))
-    _, step = jax.device_get(lives(env, jax.random.split(jax.random.key(seed), 64), actions))
+    _, step = jax.device_get(rollouts(env, jax.random.split(jax.random.key(seed), 64), actions))
     won = actions[:, 0] == right
     assert (step.terminated[:, :length] == (np.arange(length) == length - 1)).all()
     np.testing.assert_array_equal(step.reward[:, length - 1], np.where(won, 2.0, -2.0))
@@ -143,7 +143,7 @@ def test_a_chain_pays_for_its_first_action_at_its_end(seed, length, right):
 def test_a_distracted_chain_shows_two_bits_that_matter():
     env = envs.make("DelayedChain", num_bits=20)
     actions = np.arange(256).reshape(64, 4) % 3 % 2
-    _, step = jax.device_get(lives(env, jax.random.split(jax.random.key(0), 64), actions))
+    _, step = jax.device_get(rollouts(env, jax.random.split(jax.random.key(0), 64), actions))
     assert step.obs.shape == (64, 4, 22)
     assert (step.obs[..., 0] == 0).all()
     assert (step.obs[..., 1] == (actions[:, :1] == env.right)).all()
@@ -154,7 +154,7 @@ def test_a_distracted_chain_shows_two_bits_that_matter():
 def test_two_colors_swap_and_move_when_reached():
     env = envs.make("TwoColors", side=3, period=40)
     actions = np.random.default_rng(0).integers(4, size=(8, 160))
-    before, step = jax.device_get(lives(env, jax.random.split(jax.random.key(0), 8), actions))
+    before, step = jax.device_get(rollouts(env, jax.random.split(jax.random.key(0), 8), actions))
     assert not step.terminated.any()
     reached = 0
     for b, t in itertools.product(range(8), range(159)):

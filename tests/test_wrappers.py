@@ -37,10 +37,10 @@ class Counter(Env):
         return jnp.int32(0), self._obs(0)
 
     def step(self, key, count, action):
-        luck = jax.random.uniform(key)
+        noise = jax.random.uniform(key)
         reward = jnp.asarray(action, jnp.float32)
         return count + 1, Step(
-            self._obs(count + 1), reward, count + 1 >= self.last, {"luck": luck, "done": action}
+            self._obs(count + 1), reward, count + 1 >= self.last, {"noise": noise, "done": action}
         )
 
 
@@ -139,7 +139,7 @@ def test_a_repeat_has_its_own_luck_at_each_step_and_a_shorter_clock():
     key = jax.random.key(3)
     _, step = envs.ActionRepeat(inner, 3).step(key, jnp.int32(0), jnp.int32(1))
     last = inner.step(jax.random.fold_in(jax.random.key(3), 2), jnp.int32(2), jnp.int32(1))[1]
-    np.testing.assert_allclose(step.info["luck"], last.info["luck"])
+    np.testing.assert_allclose(step.info["noise"], last.info["noise"])
     assert [envs.ActionRepeat(Counter(max_steps=n), 4).max_steps for n in (8, 9, 10, 12, 13)] == [
         2,
         3,
@@ -162,14 +162,15 @@ def test_an_episode_that_ends_by_itself_is_not_cut_off_by_a_repeat():
 def test_actions_stick_as_often_as_they_should(probability):
     """Machado et al.
 
-    (2018), section 5.2: what is done is what was done before, with this chance, else what is told.
+    (2018), section 5.2: with this probability the last action is repeated, else the selected one is
+    executed.
     """
     num = 4000
-    told = np.random.default_rng(0).integers(0, 5, num)
-    _, step = play(envs.StickyActions(Counter(last=10_000), probability), told)
+    selected = np.random.default_rng(0).integers(0, 5, num)
+    _, step = play(envs.StickyActions(Counter(last=10_000), probability), selected)
     done = np.asarray(step.info["done"])
-    assert done[0] == told[0]
-    before, now = done[:-1], told[1:]
+    assert done[0] == selected[0]
+    before, now = done[:-1], selected[1:]
     assert ((done[1:] == before) | (done[1:] == now)).all()
     apart = before != now  # where one can tell
     assert (done[1:] == before)[apart].mean() == pytest.approx(probability, abs=0.03)
@@ -177,7 +178,7 @@ def test_actions_stick_as_often_as_they_should(probability):
 
 def test_real_actions_stick_as_a_whole():
     @pytree
-    class TimeConditioned(Env):
+    class Echo(Env):
         max_steps: int = static(default=9)
         action_space = Box(-1.0, 1.0, (2,))
 
@@ -187,8 +188,8 @@ def test_real_actions_stick_as_a_whole():
         def step(self, key, state, action):
             return (), Step(action, jnp.float32(0), jnp.bool_(False), {})
 
-    told = jnp.arange(400.0).reshape(200, 2)
-    _, step = play(envs.StickyActions(TimeConditioned(), 0.5), told)
+    selected = jnp.arange(400.0).reshape(200, 2)
+    _, step = play(envs.StickyActions(Echo(), 0.5), selected)
     np.testing.assert_array_equal(step.obs[:, 1] - step.obs[:, 0], 1.0)
     assert 0.3 < (np.diff(step.obs[:, 0]) == 0).mean() < 0.7
 
@@ -279,15 +280,17 @@ def test_a_channel_is_in_the_info_and_is_summed_like_the_reward():
     assert env.channels == envs.StickyActions(env).channels == ("cost",)
     info = play(env, [1, 2, 4])[1].info
     np.testing.assert_array_equal(info["cost"], [1.5, 3.0, 6.0])
-    assert set(info) == {"luck", "done", "cost"}
+    assert set(info) == {"noise", "done", "cost"}
     repeated = play(envs.ActionRepeat(env, 3), [1, 2])[1]
     np.testing.assert_array_equal(repeated.info["cost"], [4.5, 9.0])
     np.testing.assert_array_equal(repeated.reward, [3.0, 6.0])
 
 
 def test_a_channel_has_a_name_of_its_own():
-    env = envs.WithChannel(Counter(), "luck", lambda action, step: step.reward)
-    with pytest.raises(ValueError, match="adds 'luck' to the info of a step, which already has it"):
+    env = envs.WithChannel(Counter(), "noise", lambda action, step: step.reward)
+    with pytest.raises(
+        ValueError, match="adds 'noise' to the info of a step, which already has it"
+    ):
         play(env, [1])
 
 
