@@ -58,7 +58,7 @@ def weights(params: Any) -> Any:
     return _each(params, lambda normed: normed.weights)
 
 
-def reweigh(params: Any, weights: Any) -> Any:
+def with_weights(params: Any, weights: Any) -> Any:
     """`params` with new trained weights and the same running statistics."""
 
     def swap(old: Any, new: Any) -> Any:
@@ -72,7 +72,7 @@ def train(params: Any) -> Any:
     return _each(params, lambda normed: replace(normed, training=True))
 
 
-def remember(params: Any, seen: Any) -> Any:
+def with_stats(params: Any, seen: Any) -> Any:
     """`params` with the running statistics `seen` that `apply` returned for a batch.
 
     seen: equal at each row of the batch, [..., N, T, size]; None leaves `params` unchanged.

@@ -300,7 +300,7 @@ class PolicyLearner(Learner):
             self.max_grad_norm,
             clock=clock,
         )
-        part = batch_norm.remember(batch_norm.reweigh(part, weights), seen)
+        part = batch_norm.with_stats(batch_norm.with_weights(part, weights), seen)
         params = state.params | {name: part}
         opt_state = state.opt_state | {name: opt_state}
         return tree.replace(state, params=params, opt_state=opt_state), norm
