@@ -1,5 +1,5 @@
-"""Promises of every algorithm: lessons are learned, floats are traced once, masked actions are never
-taken, and vmap is a loop.
+"""Promises of every algorithm: lessons are learned, floats are traced once, masked actions are
+never taken, and vmap is a loop.
 """
 
 import functools
