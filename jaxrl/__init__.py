@@ -1,7 +1,5 @@
 """jaxrl: reinforcement learning research in JAX, a thousand seeds in one program."""
 
-from typing import Any
-
 from jaxrl import (
     plot,
     stats,
@@ -70,6 +68,7 @@ from jaxrl.env import (
     Step,
     Tasks,
 )
+from jaxrl.errors import former_names
 from jaxrl.importance import (
     importance,
 )
@@ -194,11 +193,10 @@ from jaxrl.tuning import (
 
 # Names of former versions of this package, which a user may still type.
 RENAMED = {
-    "ALGORITHMS": "PRESETS",
-    "Foresight": "tuning.CurveStopping",
-    "Gain": "PolicyGradientObjective",
-    "Lives": "InnerLoop",
-    "Online": "SelfTuning",
+    "ALGORITHMS": "rl.PRESETS",
+    "Gain": "rl.PolicyGradientObjective",
+    "Lives": "rl.InnerLoop",
+    "Online": "rl.SelfTuning",
 }
 
 __all__ = [
@@ -339,8 +337,4 @@ __all__ = [
     "zipped",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in RENAMED:
-        raise AttributeError(f"rl.{name} is called rl.{RENAMED[name]} now.")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = former_names("rl", RENAMED)

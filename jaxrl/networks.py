@@ -7,7 +7,7 @@ fields, so two equal ones share one compilation.
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import flax.linen as nn
@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl import batch_norm
+from jaxrl.errors import nearest
 from jaxrl.masks import mask_of, visible
 
 Params = Any
@@ -72,8 +73,7 @@ def build(
     "mask" [T, n]. trains_norm: whether the caller keeps the statistics of a network with
     `batch_norm`, which others would never update.
     """
-    has_batch_norm = isinstance(network, MLP) and network.batch_norm
-    if has_batch_norm and (memory is not None or not trains_norm):
+    if _has_batch_norm(network) and (memory is not None or not trains_norm):
         raise ValueError(
             "batch_norm=True is for actor-critics without a memory, say rl.crossq(): write "
             "layer_norm=True here."
@@ -87,6 +87,12 @@ def build(
         return state, out if mask is None else out | {"mask": mask}
 
     return Recurrent(lambda key, obs: plain.init(key, visible(obs)), plain.start, apply)
+
+
+def _has_batch_norm(network: Builder) -> bool:
+    if isinstance(network, Views):
+        return any(map(_has_batch_norm, (network.network, *dict(network.networks).values())))
+    return isinstance(network, MLP) and network.batch_norm
 
 
 def _check_heads(heads: Mapping[str, int], out: Out) -> None:
@@ -374,8 +380,29 @@ class Views:
             items = dict(getattr(self, name)).items()
             object.__setattr__(self, name, tuple(sorted(items, key=lambda item: item[0])))
 
+    def of(self, heads: Mapping[str, int]) -> "Views":
+        """The views of these heads alone, for a network that has no others."""
+        return dataclasses.replace(
+            self, reads={head: part for head, part in self.reads if head in heads}
+        )
+
+    def single(self, heads: Mapping[str, int]) -> "Views":
+        """The one view that all of these heads read, for a network of other heads.
+
+        Raises:
+          ValueError: they read several parts.
+        """
+        parts = sorted({dict(self.reads).get(head, self.default) for head in heads})
+        if len(parts) > 1:
+            raise ValueError(
+                f"The heads {', '.join(heads)} are made of the same features, and Views has them "
+                f"read {', '.join(parts)}: let them read one part."
+            )
+        return dataclasses.replace(self, reads=(), default=parts[0])
+
     def __call__(self, heads: Mapping[str, int]) -> Network:
         part_of = dict(self.reads)
+        check_views(self, heads)
         groups: dict[str, dict[str, int]] = {}
         for head, size in heads.items():
             groups.setdefault(part_of.get(head, self.default), {})[head] = size
@@ -396,6 +423,24 @@ class Views:
             return out
 
         return Network(init, apply)
+
+
+def check_views(network: Builder, heads: Iterable[str]) -> None:
+    """Check that the heads that `Views` names are heads of the network.
+
+    Raises:
+      ValueError: one that is not.
+    """
+    unknown = (
+        [head for head, _ in network.reads if head not in heads]
+        if isinstance(network, Views)
+        else []
+    )
+    if unknown:
+        raise ValueError(
+            f"Views(reads=) names {unknown[0]!r}, which is no head of this network: "
+            f"{nearest(unknown[0], heads)}."
+        )
 
 
 def _part(obs: Any, part: str) -> Any:

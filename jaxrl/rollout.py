@@ -17,6 +17,8 @@ from jaxrl.env import Env, Step
 from jaxrl.spaces import Space
 from jaxrl.tree import pytree
 
+# variables of results that a channel may not replace
+RESERVED = ("return", "length", "episodes", "step", "eval_step", "evaluation", "diverged", "seed")
 RnnState = Any
 Action = Any
 Extras = Any
@@ -83,7 +85,14 @@ class Policy:
     rnn_state: RnnState = ()
 
     def __call__(self, key: jax.Array, episode: Episode) -> tuple[RnnState, Action, Extras]:
-        return self.function(key, episode)
+        returned = self.function(key, episode)
+        if not (isinstance(returned, tuple) and len(returned) == 3):
+            raise TypeError(
+                "A policy is a function (key, episode) -> (rnn_state, action, extras), and this "
+                f"one returned {type(returned).__name__}: write, say, lambda key, episode: ((), "
+                "action_at(episode.obs), ())."
+            )
+        return returned
 
 
 @pytree
@@ -182,6 +191,10 @@ def _step_autoreset(
     extras: Extras,
 ) -> tuple[Episode, Transition]:
     ongoing, transition = step(key_step, env, episode, action, extras)
+    if env.num_agents is not None:  # as learning reads it: every step after its end is a first one
+        rnn_state = jax.tree.map(jnp.zeros_like, ongoing.rnn_state)
+        rnn_state = tree.where(transition.done, rnn_state, ongoing.rnn_state)
+        ongoing = tree.replace(ongoing, rnn_state=rnn_state)
     state, obs = env.reset(key_reset)
     fresh = Episode(
         state=state,
@@ -315,7 +328,7 @@ class Lone(Env):
             obs=_first(result.obs),
             reward=jnp.asarray(result.reward)[0],
             terminated=terminated[0] if terminated.ndim else terminated,
-            info={name: result.info[name][0] for name in self.channels if name in result.info},
+            info={name: _first(x) for name, x in result.info.items() if name in self.channels},
         )
 
 
@@ -388,12 +401,23 @@ def _first_info(key: jax.Array, env: Env, state: Any) -> dict[str, jax.Array]:
     if env.num_agents is not None:
         action = _for_each_agent(env.num_agents, action)
     info = env.step(key, state, action)[1].info
-    missing = [name for name in env.channels if name not in info]
-    if missing:
-        raise ValueError(
-            f"{type(env).__name__}.channels names {missing[0]!r}, which is not in the info of its "
-            f"steps ({', '.join(info) or 'it is empty'}): leave it out of channels, or put it in."
-        )
+    name_of_env = type(env.team if isinstance(env, Lone) else env).__name__
+    for name in env.channels:
+        if name in RESERVED:
+            raise ValueError(
+                f"{name_of_env}.channels names {name!r}, which is a variable of every result: give "
+                "the channel another name."
+            )
+        if name not in info:
+            raise ValueError(
+                f"{name_of_env}.channels names {name!r}, which is not in the info of its steps "
+                f"({', '.join(info) or 'it is empty'}): leave it out of channels, or put it in."
+            )
+        if env.num_agents is not None and jnp.shape(info[name])[:1] != (env.num_agents,):
+            raise ValueError(
+                f"The channel {name!r} of {name_of_env} has the shape {jnp.shape(info[name])}; of a "
+                f"team of {env.num_agents} it has one value for each agent, [{env.num_agents}]."
+            )
     return {name: jnp.asarray(info[name]) for name in env.channels}
 
 

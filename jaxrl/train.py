@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl import progress, rollout, tree
+from jaxrl import progress, tree
 from jaxrl.algorithms.base import Algorithm, State
 from jaxrl.algorithms.loop import COUNTED, run_updates, to_means
 from jaxrl.clock import Metrics
@@ -26,7 +26,7 @@ class Training:
     episodes: of the greedy evaluation at each row, as far as `eval_share` of the steps allows
     (`eval_rows` gives which). stop_after: environment steps after which a member stops and its
     schedules have ended, so that shorter runs fit in one program: the rest of `steps` is padding,
-    computed and dropped, and its rows are NaN.
+    computed and dropped, and its rows are NaN (`episodes` 0, `diverged` False).
 
     Every float below it is a leaf: `sweep(training, {"lr": ..., "gamma": ..., "seed": keys})` finds
     fields by their names.
@@ -159,7 +159,9 @@ class Training:
 
         def evaluate(key: jax.Array) -> Metrics:
             found = self.algo.evaluate(key, self.env, state, episodes)  # type: ignore[arg-type]
-            info = rollout.columns(self.env, found.info)  # type: ignore[arg-type]
+            info = found.info
+            if self.env.num_agents is not None:
+                info = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), info)
             channels = {f"evaluation_{name}": x.mean(0) for name, x in info.items()}
             return {"evaluation": found.episode_return.mean()} | channels
 

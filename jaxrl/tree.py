@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, dataclass_transform
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from jaxrl.errors import nearest
+from jaxrl.errors import RENAMED, nearest
 
 T = TypeVar("T")
 
@@ -45,12 +46,31 @@ def pytree(cls: type[T]) -> type[T]:
 
     setattr(cls, "__post_init__", __post_init__)
     data_class: Any = dataclasses.dataclass(frozen=True)(cls)
+    _refuse_former_names(data_class)
     fields = [field for field in dataclasses.fields(data_class) if field.init]
     return jax.tree_util.register_dataclass(
         data_class,
         data_fields=[field.name for field in fields if not is_static(field)],
         meta_fields=[field.name for field in fields if is_static(field)],
     )
+
+
+def _refuse_former_names(data_class: Any) -> None:
+    """Make the error about a field's former name give its present one."""
+    init = data_class.__init__
+    names = {field.name for field in dataclasses.fields(data_class)}
+
+    @functools.wraps(init)
+    def checked_init(self: Any, *args: Any, **kwargs: Any) -> None:
+        for name in kwargs:
+            if name not in names and RENAMED.get(name) in names:
+                raise TypeError(
+                    f"{data_class.__name__} has no field {name!r}; it is called "
+                    f"{RENAMED[name]} now."
+                )
+        init(self, *args, **kwargs)
+
+    data_class.__init__ = checked_init
 
 
 def _check_static(self: Any) -> None:
@@ -174,12 +194,24 @@ def put(tree: T, values: Mapping[str, Any]) -> T:
       ValueError: no such field, or one that is ambiguous.
     """
     changed, paths = tree, []
-    parts_first = sorted(values, key=lambda name: not dataclasses.is_dataclass(values[name]))
-    for name in parts_first:
+    for name in _parts_first(tree, values):
         path = find(changed, name).split(".")
+        if path in paths:
+            raise ValueError(f"{name!r} sets {'.'.join(path)} a second time: name it once.")
         changed = _put_unchecked(changed, path, values[name])
         paths.append(path)
     return _checked(changed, paths)
+
+
+def _parts_first(tree: Any, values: Mapping[str, Any]) -> list[str]:
+    """The names in `values`: parts before the fields within them, so that none is dropped."""
+
+    def order(name: str) -> tuple[bool, int]:
+        known = [path for path in paths(tree) if path == name or path.endswith(f".{name}")]
+        depth = min((path.count(".") for path in known), default=len(values))
+        return not dataclasses.is_dataclass(values[name]), depth
+
+    return sorted(values, key=order)
 
 
 def _put_unchecked(tree: Any, path: list[str], value: Any) -> Any:

@@ -155,7 +155,7 @@ MEMBERS: dict[
     "qr_dqn": (400, VALUE | dict(quantiles=11)),
     "r2d2": (400, VALUE | dict(memory=rl.GRU(8), burn_in=2, sequence=4, n_step=2, batch_size=8)),
     "rainbow": (400, VALUE | dict(v_min=-2.0, v_max=6.0, atoms=33)),
-    "redq": (1200, SOFT | dict(num_critics=3, updates=2)),
+    "redq": (1200, SOFT | dict(num_critics=3, updates=2, policy_delay=2.0)),
     "reinforce": (400, ON),
     "remax": (300, GROUP),
     "rloo": (300, GROUP),

@@ -337,7 +337,7 @@ def test_redq_of_two_is_sac_step_by_step():
     )
     mean = rl.redq(**SOFT, num_critics=3, num_target_critics=2).learner
     assert (mean.policy_q, mean.num_policy_critics, mean.policy_delay) == ("mean", None, 20.0)
-    assert rl.redq(updates=4).learner.policy_delay == 4.0
+    assert rl.redq(policy_delay=4.0).learner.policy_delay == 4.0
 
 
 def test_mirror_descent_at_one_over_the_temperature_is_sac():

@@ -43,6 +43,16 @@ class Scaled(RewardModel):
 
 AROUND = {  # name: (algorithm, environment or tasks, a float of it that is swept)
     "rewarded": (Rewarded(LEARNER, Scaled()), Choice(), "scale"),
+    "rewarded_dqn": (
+        Rewarded(
+            rl.dqn(
+                network=rl.MLP((4,)), num_envs=2, num_steps=4, capacity=32, batch_size=4, warmup=8
+            ),
+            Scaled(),
+        ),
+        Choice(),
+        "scale",
+    ),
     "population": (
         tuning.population(LEARNER, {"lr": tuning.log(1e-4, 1e-2)}, size=4, interval=1),
         Choice(),
@@ -89,7 +99,6 @@ AROUND = {  # name: (algorithm, environment or tasks, a float of it that is swep
     ),
 }
 every = pytest.mark.parametrize("name", AROUND)
-# of these, one is shown in each run of the suite; the others rotate
 ROWS = 2
 
 

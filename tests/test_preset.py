@@ -31,6 +31,15 @@ def test_every_field_can_be_put_back_by_its_keyword():
             assert preset(**{keyword: value}) == preset.value, (name, keyword)
 
 
+def test_of_all_floats_given_at_once_none_is_dropped():
+    for name, preset in rl.PRESETS.items():
+        given = {key: 0.125 for key, value in preset.fields().items() if isinstance(value, float)}
+        found = preset(**given)
+        for keyword, value in given.items():
+            paths = preset.aliases.get(keyword, (keyword,))
+            assert all(tree.get(found, tree.find(found, path)) == value for path in paths), name
+
+
 def test_a_keyword_changes_the_field_of_its_name():
     algo = rl.ppo(lr=1e-2, clip=0.1, gamma=0.5, num_envs=2, memory=rl.GRU(4), minibatches=2)
     assert (algo.lr, algo.rule.objective.clip, algo.rule.gamma) == (1e-2, 0.1, 0.5)
@@ -40,6 +49,29 @@ def test_a_keyword_changes_the_field_of_its_name():
 def test_a_part_that_is_replaced_comes_before_its_fields():
     algo = rl.ppo(alpha=3.0, objective=rl.DPO())
     assert algo.rule.objective == rl.DPO(3.0)
+    for fields in (
+        dict(objective=rl.DPO(), rule=rl.Surrogate(gamma=0.5)),
+        dict(rule=rl.Surrogate(gamma=0.5), objective=rl.DPO()),
+    ):
+        rule = rl.ppo(**fields).rule
+        assert (rule.objective, rule.gamma) == (rl.DPO(), 0.5)
+
+
+def test_a_field_that_is_named_twice_is_refused():
+    with pytest.raises(TypeError, match="priority sets priority a second time"):
+        rl.dqn(prioritized=True, priority=rl.Uniform())
+    with pytest.raises(ValueError, match=r"sets rule\.gamma a second time"):
+        rl.ppo(**{"gamma": 0.5, "rule.gamma": 0.9})
+
+
+def test_what_defines_an_algorithm_is_fixed():
+    for fields in ({"rule.lam": 0.5}, {"rule": rl.Surrogate(lam=0.5)}):
+        with pytest.raises(TypeError, match="reinforce is defined by its"):
+            rl.reinforce(**fields)
+    with pytest.raises(TypeError, match="defined by its name"):
+        rl.ppo(name="dqn")
+    assert len({rl.ppo, rl.dqn, rl.ppo}) == 2
+    assert rl.ppo.__name__ == "ppo"
 
 
 def test_counts_are_checked_when_all_of_them_are_put():
@@ -102,6 +134,12 @@ def test_former_names_are_errors_that_give_the_present_ones():
         rl.Lives  # noqa: B018
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         rl.nothing  # noqa: B018
+    with pytest.raises(AttributeError, match=r"CurveStopping now"):
+        rl.tuning.Foresight  # noqa: B018
+    with pytest.raises(
+        TypeError, match=r"InnerLoop has no field 'tunes'; it is called meta_params"
+    ):
+        rl.InnerLoop(tunes=("lr",))
     training = rl.Training(rl.sac(), envs.make("Pendulum-v1"))
     with pytest.raises(ValueError, match=r"'target_rate'.* it is called tau now"):
         rl.sweep(training, {"target_rate": [0.1], "seed": jnp.arange(2)})

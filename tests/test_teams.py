@@ -8,10 +8,11 @@ import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from probes import Matching, TimedOut
+from members import value_of
+from probes import Choice, Matching, Value
 
 import jaxrl as rl
-from envs.wrappers import AsTeam
+from envs.wrappers import AsTeam, WithChannel
 from jaxrl import rollout, tree
 from jaxrl.algorithms.rewarded import Rewarded, RewardModel
 from jaxrl.env import Env, Step
@@ -96,23 +97,23 @@ def digest(algo, env):
     return hashlib.sha256(program.encode()).hexdigest()
 
 
-def traced(algo, env):
-    """The program of an update, as traced. Every variable has its name by its place."""
-    state = jax.eval_shape(lambda key: algo.init(key, env, 4), jax.random.key(0))
-    return str(
-        jax.make_jaxpr(lambda key, state: algo.update(key, env, state))(jax.random.key(0), state)
-    )
-
-
 # ----------------------------------------------------------------------------------------- channels
 
 
-def test_an_environment_without_channels_is_the_same_program_whatever_its_info_holds():
-    algo = rl.ppo(**ON)
-    assert traced(algo, Priced(channels=())) == traced(algo, tree.replace(Priced(), channels=()))
-    quiet = traced(algo, Priced(channels=()))
-    assert "cost" not in quiet
-    assert quiet != traced(algo, Priced())
+@pytree
+class Silent(Priced):
+    """The same without an info."""
+
+    def step(self, key, state, action):
+        state, step = Priced.step(self, key, state, action)
+        return state, tree.replace(step, info={})
+
+
+@pytest.mark.parametrize("name", ["ppo", "dqn"])
+def test_without_channels_an_info_is_no_part_of_the_program(name):
+    algo = rl.ppo(**ON) if name == "ppo" else rl.dqn(**OFF)
+    assert digest(algo, Priced(channels=())) == digest(algo, Silent(channels=()))
+    assert digest(algo, Priced(channels=())) != digest(algo, Priced(channels=("cost",)))
 
 
 def test_channels_are_carried_by_transitions_and_summed_over_each_episode():
@@ -139,9 +140,25 @@ def test_a_training_reports_channels_in_training_and_in_evaluation():
     np.testing.assert_allclose(metrics["evaluation"], 3.0)
 
 
-def test_a_channel_that_no_step_has_is_explained():
-    with pytest.raises(ValueError, match=r"channels names 'fuel', which is not in the info"):
+def test_a_channel_that_no_step_has_or_that_has_no_name_of_its_own_is_explained():
+    with pytest.raises(
+        ValueError, match=r"Priced\.channels names 'fuel', which is not in the info"
+    ):
         rollout.reset(jax.random.key(0), Priced(channels=("fuel",)))
+    with pytest.raises(ValueError, match=r"'return', which is a variable of every result"):
+        rollout.reset(jax.random.key(0), Priced(channels=("return",)))
+    env = WithChannel(Matching(), "loss", lambda action, step: jnp.float32(0.0))
+    with pytest.raises(ValueError, match=r"channels names 'loss', which is a metric of OnPolicy"):
+        jax.eval_shape(rl.Training(rl.ppo(**ON), env, 16, evals=1), jax.random.key(0))
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_channels_of_a_team_are_per_agent_and_means_of_them_in_results(size):
+    team = AsTeam(Priced(), size=size)
+    training = rl.Training(rl.ppo(**ON), team, 24, evals=1, episodes=2, eval_share=1.0)
+    metrics = jax.eval_shape(training, jax.random.key(0))[1]
+    assert metrics["evaluation_cost"].shape == metrics["cost"].shape == (1,)
+    assert metrics["evaluation_objectives"].shape == metrics["objectives"].shape == (1, 2)
 
 
 # -------------------------------------------------------------------------------------------- teams
@@ -234,33 +251,22 @@ class Own(RewardModel):
         return carry, batch.reward, {}
 
 
-@pytest.mark.parametrize("name", ["ppo", "dqn", "sac"])
+@pytest.mark.parametrize("name", ["ppo", "dqn"])
 def test_a_reward_model_stands_between_collecting_and_learning(name):
-    """The value of an endless episode of rewards 1 is asked for, where the environment pays 0."""
-    fields = ON if name == "ppo" else OFF
-    algo = rl.PRESETS[name](**fields)
-    env = TimedOut() if name != "sac" else tree.replace(Matching(), max_steps=4)
-    if name == "sac":
-        env = AimFree()
-    training = rl.Training(Rewarded(algo, Constant(2.0)), env, 64, evals=2, episodes=0)
-    state, metrics = jax.jit(training)(jax.random.key(0))
-    np.testing.assert_allclose(metrics["model_reward"], 2.0)
-    assert int(state.carry) == 64 // algo.steps_per_update
-    assert not metrics["diverged"].any()
-
-
-@pytree
-class AimFree(Env):
-    """A real action without effect, and no reward."""
-
-    max_steps: int = static(default=4)
-    action_space = rl.Box(-1.0, 1.0, (1,))
-
-    def reset(self, key):
-        return (), jnp.zeros(1)
-
-    def step(self, key, state, action):
-        return (), Step(jnp.zeros(1), jnp.float32(0.0), jnp.bool_(False), {})
+    """Learned is the value of the model's rewards, in an environment that terminates at once."""
+    algo = rl.PRESETS[name](
+        **(ON if name == "ppo" else OFF) | dict(lr=1e-2, schedule=rl.Constant())
+    )
+    values = []
+    for reward in (-2.0, 2.0):
+        training = rl.Training(Rewarded(algo, Constant(reward)), Value(), 1600, evals=1, episodes=0)
+        state, metrics = jax.jit(training)(jax.random.key(0))
+        np.testing.assert_allclose(metrics["model_reward"], reward)
+        np.testing.assert_allclose(metrics["return"], 1.0)
+        assert int(state.carry) == 1600 // algo.steps_per_update
+        values.append(value_of(algo, Value(), state.algo, jnp.zeros(1)))
+    assert values[0] < -1.0
+    assert values[1] > 1.0
 
 
 def test_rewards_off_policy_are_recomputed_when_sampled():
@@ -289,9 +295,17 @@ def test_rewards_off_policy_are_recomputed_when_sampled():
 
 
 def test_what_can_take_no_reward_model_says_so():
-    with pytest.raises(TypeError, match="learns at each step"):
+    with pytest.raises(TypeError, match="does not learn apart from collecting"):
         Rewarded(rl.stream_q(), Own())
-    with pytest.raises(TypeError, match=r"no reward model: write class function\(rl.RewardModel\)"):
+    with pytest.raises(TypeError, match="Group drops the rewards"):
+        Rewarded(rl.remax(), Own())
+    with pytest.raises(TypeError, match="SQIRL stores returns"):
+        Rewarded(rl.sqirl(), Own()).update(
+            jax.random.key(0),
+            Choice(),
+            Rewarded(rl.sqirl(), Own()).init(jax.random.key(1), Choice()),
+        )
+    with pytest.raises(TypeError, match=r"Rewarded\.model takes an instance of RewardModel"):
         Rewarded(rl.ppo(), lambda key, carry, batch: batch.reward)
 
 
@@ -308,5 +322,24 @@ def test_a_critic_may_see_more_than_its_actor():
     assert out(obs)["value"] != moved["value"]
     with pytest.raises(ValueError, match=r"Views reads the part 'state' of the observation"):
         network.apply(params, {"obs": jnp.ones(2)})
+    with pytest.raises(ValueError, match="names 'valeu', which is no head of this network"):
+        Views(reads={"valeu": "state"})({"logits": 2, "value": 1})
+    with pytest.raises(ValueError, match="batch_norm=True is for actor-critics"):
+        rl.ppo(network=Views(rl.MLP((4,), batch_norm=True))).init(jax.random.key(0), Matching())
     with pytest.raises(ValueError, match="A memory has one input for all heads"):
         rl.ppo(network=Views(), memory=rl.GRU(4)).init(jax.random.key(0), Matching())
+
+
+@pytest.mark.parametrize("name", ["sac", "td3"])
+def test_the_critics_of_an_actor_critic_read_the_view_of_their_head(name):
+    learner = rl.PRESETS[name](network=Views(rl.MLP((4,)), reads={"q": "state"})).learner
+    space = rl.Box(-1.0, 1.0, (1,))
+    obs = {"obs": jnp.ones(3), "state": jnp.ones(5)}
+    params = jax.eval_shape(lambda key: learner.init(key, space, obs), jax.random.key(0)).params
+    inputs = lambda part: {x.shape[-2] for x in jax.tree.leaves(params[part]) if x.ndim >= 2}
+    assert 3 in inputs("actor")
+    assert 5 not in inputs("actor")
+    assert 5 in inputs("critic")
+    assert 3 not in inputs("critic")
+    with pytest.raises(ValueError, match="names 'p', which is no head"):
+        rl.sac(network=Views(reads={"p": "state"})).learner.init(jax.random.key(0), space, obs)

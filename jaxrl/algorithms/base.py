@@ -38,6 +38,7 @@ class Algorithm:
     """
 
     name: Any = ""  # of the preset that it was made of, for records and tables
+    replays: Any = False  # True where it learns from a replay of what it collected
 
     @property
     def steps_per_update(self) -> int:
@@ -60,10 +61,12 @@ class Algorithm:
         key: jax.Array,
         env: Env,
         state: State,
-        experience: Experience,
+        experience: Experience | None,
         relabel: Relabel | None = None,
     ) -> tuple[State, Metrics]:
         """Return the state after learning from what was collected, and losses.
+
+        experience: None where a replay alone is learned from, offline.
 
         relabel: the rewards to learn from in place of those collected; applied to the experience at
         once, or by a replay to each sample, so that they are never stale.
@@ -82,6 +85,11 @@ class Algorithm:
         state, experience = self.collect(key_collect, env, state)
         metrics = rollout.episode_metrics(env, experience.transitions)
         state, losses = self.learn(key_learn, env, state, experience)
+        if both := set(env.channels) & set(losses):
+            raise ValueError(
+                f"{type(env).__name__}.channels names {min(both)!r}, which is a metric of "
+                f"{type(self).__name__}: give the channel another name."
+            )
         return state, metrics | losses
 
     def freeze(self, active: jax.Array, new_state: State, state: State) -> State:

@@ -42,6 +42,7 @@ class Learner:
     """
 
     action_spaces: tuple[type, ...] = ()  # the kinds of action space that it has a policy for
+    stores_returns: bool = False  # True where `annotate` reads rewards
     gamma: Any  # the discount factor, by which the loop normalises rewards
     memory: networks.Memory | None = None  # of a recurrent learner: the builder of its cell
     schedule: Schedule = Constant()  # multiplies its learning rates
@@ -117,7 +118,8 @@ def piece_length(n_step: int, burn_in: int, sequence: int, recurrent: bool) -> i
 def stored(batch: Transition, extras: Extras, recurrent: bool) -> Transition:
     """The part of transitions that a replay stores, with `extras`.
 
-    Without what only metrics read; with the recurrent state where the learner is `recurrent`.
+    Without what only metrics read; with the environment's channels, and with the recurrent state
+    where the learner is `recurrent`.
     """
     return tree.replace(
         batch,
@@ -125,7 +127,6 @@ def stored(batch: Transition, extras: Extras, recurrent: bool) -> Transition:
         length=(),
         rnn_state=batch.rnn_state if recurrent else (),
         extras=extras,
-        info={},
         episode_info={},
     )
 

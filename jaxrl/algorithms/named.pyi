@@ -12,11 +12,10 @@ def a2c(
     *, rule: Any = ..., objective: Any = ..., gamma: Float = 0.99, lam: Float = 1.0,
     entropy_weight: Float = 0.01, value_weight: Float = 0.5, value_clip: Float = ...,
     normalize_advantage: Bool = False, baseline: Bool = True, penalty: Any = ...,
-    lr: Float = 0.0007, schedule: Any = ..., end: Float = 0.0, max_grad_norm: Float = 0.5,
+    lr: Float = 0.0007, schedule: Any = ..., max_grad_norm: Float = 0.5,
     epoch_limit: Float = ..., normalize_obs: Bool = False, normalize_reward: Bool = False,
-    optimizer: Any = ..., build: Any = ..., options: Any = ..., policy_step: Any = ...,
-    num_envs: int = 16, num_steps: int = 8, epochs: int = 1, minibatches: int = 1,
-    network: Any = ..., memory: Any = ..., **paths: Any,
+    optimizer: Any = ..., policy_step: Any = ..., num_envs: int = 16, num_steps: int = 8,
+    epochs: int = 1, minibatches: int = 1, network: Any = ..., memory: Any = ..., **paths: Any,
 ) -> OnPolicy:
     """Advantage actor-critic (Mnih et al., 2016, synchronous): one step of the policy gradient
     a rollout."""
@@ -26,10 +25,9 @@ def c51(
     *, learner: Any = ..., head: Any = ..., v_min: Float = -10.0, v_max: Float = 10.0,
     atoms: int = 51, backup: Any = ..., double: Bool = True, transform: Any = ...,
     exploration: Any = ..., epsilon_start: Float = 1.0, epsilon_end: Float = 0.05,
-    epsilon_fraction: Float = 0.5, lr: Float = 0.001, schedule: Any = ..., end: Float = 1.0,
-    gamma: Float = 0.99, tau: Float = 1.0, target_period: Float = 500.0,
-    max_grad_norm: Float = 10.0, noise_scale: Float = 0.5, optimizer: Any = ...,
-    build: Any = ..., options: Any = ..., network: Any = ..., memory: Any = ...,
+    epsilon_fraction: Float = 0.5, lr: Float = 0.001, schedule: Any = ..., gamma: Float = 0.99,
+    tau: Float = 1.0, target_period: Float = 500.0, max_grad_norm: Float = 10.0,
+    noise_scale: Float = 0.5, optimizer: Any = ..., network: Any = ..., memory: Any = ...,
     dueling: Bool = False, noisy: Bool = False, n_step: int = 1, burn_in: int = 8,
     sequence: int = 16, update_limit: Float = ..., priority: Any = ...,
     normalize_obs: Bool = False, normalize_reward: Bool = False, num_envs: int = 1,
@@ -45,11 +43,11 @@ def crossq(
     max_log_std: Float = 2.0, lr: Float = 0.001, actor_lr: Any = ..., temperature_lr: Any = ...,
     schedule: Any = ..., gamma: Float = 0.99, temperature: Float = 1.0,
     target_entropy: Float = -1.0, noise_correlation: Any = ..., policy_delay: Float = 3.0,
-    max_grad_norm: Float = ..., optimizer: Any = ..., build: Any = ..., options: Any = ...,
-    num_critics: int = 2, network: Any = ..., critic_network: Any = ..., n_step: int = 1,
-    update_limit: Float = ..., priority: Any = ..., normalize_obs: Bool = False,
-    normalize_reward: Bool = False, num_envs: int = 1, num_steps: int = 1, updates: int = 1,
-    batch_size: int = 128, capacity: int = 50000, warmup: int = 1000, **paths: Any,
+    max_grad_norm: Float = ..., optimizer: Any = ..., num_critics: int = 2, network: Any = ...,
+    critic_network: Any = ..., n_step: int = 1, update_limit: Float = ..., priority: Any = ...,
+    normalize_obs: Bool = False, normalize_reward: Bool = False, num_envs: int = 1,
+    num_steps: int = 1, updates: int = 1, batch_size: int = 128, capacity: int = 50000,
+    warmup: int = 1000, **paths: Any,
 ) -> OffPolicy:
     """CrossQ (Bhatt et al., 2024): no target networks, but wide critics with batch
     normalisation."""
@@ -62,13 +60,12 @@ def ddpg(
     temperature_lr: Float = 0.0, schedule: Any = ..., gamma: Float = 0.99,
     temperature: Float = 1.0, target_entropy: Float = -1.0, noise_correlation: Any = ...,
     policy_delay: Float = 1.0, max_grad_norm: Float = ..., optimizer: Any = ...,
-    build: Any = ..., options: Any = ..., num_critics: int = 1, num_target_critics: Any = ...,
-    num_policy_critics: int = 1, policy_q: Any = ..., network: Any = ...,
-    critic_network: Any = ..., memory: Any = ..., n_step: int = 1, burn_in: int = 8,
-    sequence: int = 16, update_limit: Float = ..., priority: Any = ...,
-    normalize_obs: Bool = False, normalize_reward: Bool = False, num_envs: int = 1,
-    num_steps: int = 1, updates: int = 1, batch_size: int = 128, capacity: int = 50000,
-    warmup: int = 1000, **paths: Any,
+    num_critics: int = 1, num_target_critics: Any = ..., num_policy_critics: int = 1,
+    policy_q: Any = ..., network: Any = ..., critic_network: Any = ..., memory: Any = ...,
+    n_step: int = 1, burn_in: int = 8, sequence: int = 16, update_limit: Float = ...,
+    priority: Any = ..., normalize_obs: Bool = False, normalize_reward: Bool = False,
+    num_envs: int = 1, num_steps: int = 1, updates: int = 1, batch_size: int = 128,
+    capacity: int = 50000, warmup: int = 1000, **paths: Any,
 ) -> OffPolicy:
     """Deep deterministic policy gradients (Lillicrap et al., 2015); with a memory, RDPG."""
     ...
@@ -78,11 +75,10 @@ def dpo(
     gamma: Float = 0.99, lam: Float = 0.95, entropy_weight: Float = 0.01,
     value_weight: Float = 0.5, value_clip: Float = ..., normalize_advantage: Bool = True,
     baseline: Bool = True, penalty: Any = ..., lr: Float = 0.00025, schedule: Any = ...,
-    end: Float = 0.0, max_grad_norm: Float = 0.5, epoch_limit: Float = ...,
-    normalize_obs: Bool = False, normalize_reward: Bool = False, optimizer: Any = ...,
-    build: Any = ..., options: Any = ..., policy_step: Any = ..., num_envs: int = 4,
-    num_steps: int = 128, epochs: int = 4, minibatches: int = 4, network: Any = ...,
-    memory: Any = ..., **paths: Any,
+    max_grad_norm: Float = 0.5, epoch_limit: Float = ..., normalize_obs: Bool = False,
+    normalize_reward: Bool = False, optimizer: Any = ..., policy_step: Any = ...,
+    num_envs: int = 4, num_steps: int = 128, epochs: int = 4, minibatches: int = 4,
+    network: Any = ..., memory: Any = ..., **paths: Any,
 ) -> OnPolicy:
     """Discovered policy optimisation (Lu et al., 2022): PPO with a meta-learned drift, in
     closed form, in place of clipping."""
@@ -92,14 +88,13 @@ def dqn(
     *, learner: Any = ..., head: Any = ..., backup: Any = ..., double: Bool = True,
     transform: Any = ..., exploration: Any = ..., epsilon_start: Float = 1.0,
     epsilon_end: Float = 0.05, epsilon_fraction: Float = 0.5, lr: Float = 0.001,
-    schedule: Any = ..., end: Float = 1.0, gamma: Float = 0.99, tau: Float = 1.0,
-    target_period: Float = 500.0, max_grad_norm: Float = 10.0, noise_scale: Float = 0.5,
-    optimizer: Any = ..., build: Any = ..., options: Any = ..., network: Any = ...,
-    memory: Any = ..., dueling: Bool = False, noisy: Bool = False, n_step: int = 1,
-    burn_in: int = 8, sequence: int = 16, update_limit: Float = ..., priority: Any = ...,
-    normalize_obs: Bool = False, normalize_reward: Bool = False, num_envs: int = 1,
-    num_steps: int = 1, updates: int = 1, batch_size: int = 128, capacity: int = 50000,
-    warmup: int = 1000, prioritized: Bool = False, **paths: Any,
+    schedule: Any = ..., gamma: Float = 0.99, tau: Float = 1.0, target_period: Float = 500.0,
+    max_grad_norm: Float = 10.0, noise_scale: Float = 0.5, optimizer: Any = ...,
+    network: Any = ..., memory: Any = ..., dueling: Bool = False, noisy: Bool = False,
+    n_step: int = 1, burn_in: int = 8, sequence: int = 16, update_limit: Float = ...,
+    priority: Any = ..., normalize_obs: Bool = False, normalize_reward: Bool = False,
+    num_envs: int = 1, num_steps: int = 1, updates: int = 1, batch_size: int = 128,
+    capacity: int = 50000, warmup: int = 1000, prioritized: Bool = False, **paths: Any,
 ) -> OffPolicy:
     """Deep Q-learning (Mnih et al., 2015): double, and dueling, n-step, noisy, prioritised or
     distributional by its fields."""
@@ -113,10 +108,10 @@ def dsac_t(
     actor_lr: Any = ..., temperature_lr: Float = 0.0003, schedule: Any = ...,
     gamma: Float = 0.99, temperature: Float = 1.0, target_entropy: Float = -1.0,
     noise_correlation: Any = ..., policy_delay: Float = 2.0, max_grad_norm: Float = ...,
-    optimizer: Any = ..., build: Any = ..., options: Any = ..., num_critics: int = 2,
-    num_target_critics: Any = ..., num_policy_critics: Any = ..., policy_q: Any = ...,
-    network: Any = ..., critic_network: Any = ..., memory: Any = ..., n_step: int = 1,
-    burn_in: int = 8, sequence: int = 16, update_limit: Float = ..., priority: Any = ...,
+    optimizer: Any = ..., num_critics: int = 2, num_target_critics: Any = ...,
+    num_policy_critics: Any = ..., policy_q: Any = ..., network: Any = ...,
+    critic_network: Any = ..., memory: Any = ..., n_step: int = 1, burn_in: int = 8,
+    sequence: int = 16, update_limit: Float = ..., priority: Any = ...,
     normalize_obs: Bool = False, normalize_reward: Bool = False, num_envs: int = 1,
     num_steps: int = 1, updates: int = 1, batch_size: int = 128, capacity: int = 50000,
     warmup: int = 1000, **paths: Any,
@@ -128,11 +123,10 @@ def grpo(
     *, rule: Any = ..., objective: Any = ..., clip: Float = 0.2, advantage: Any = ...,
     gamma: Float = 1.0, entropy_weight: Float = 0.0, per_episode: Bool = True,
     penalty: Any = ..., kl_weight: Float = 0.0, group_size: int = 8, lr: Float = 0.00025,
-    schedule: Any = ..., end: Float = 0.0, max_grad_norm: Float = 0.5, epoch_limit: Float = ...,
+    schedule: Any = ..., max_grad_norm: Float = 0.5, epoch_limit: Float = ...,
     normalize_obs: Bool = False, normalize_reward: Bool = False, optimizer: Any = ...,
-    build: Any = ..., options: Any = ..., policy_step: Any = ..., num_envs: int = 16,
-    num_steps: int = 128, epochs: int = 4, minibatches: int = 4, network: Any = ...,
-    memory: Any = ..., **paths: Any,
+    policy_step: Any = ..., num_envs: int = 16, num_steps: int = 128, epochs: int = 4,
+    minibatches: int = 4, network: Any = ..., memory: Any = ..., **paths: Any,
 ) -> OnPolicy:
     """Group relative policy optimisation (Shao et al., 2024): PPO's clipping, returns
     standardized within a group."""
@@ -141,11 +135,10 @@ def grpo(
 def impala(
     *, rule: Any = ..., gamma: Float = 0.99, lam: Float = 1.0, max_rho: Float = 1.0,
     max_c: Float = 1.0, entropy_weight: Float = 0.01, value_weight: Float = 0.5,
-    lr: Float = 0.0006, schedule: Any = ..., end: Float = 0.0, max_grad_norm: Float = 0.5,
+    lr: Float = 0.0006, schedule: Any = ..., max_grad_norm: Float = 0.5,
     epoch_limit: Float = ..., normalize_obs: Bool = False, normalize_reward: Bool = False,
-    optimizer: Any = ..., build: Any = ..., options: Any = ..., policy_step: Any = ...,
-    num_envs: int = 16, num_steps: int = 20, epochs: int = 1, minibatches: int = 4,
-    network: Any = ..., memory: Any = ..., **paths: Any,
+    optimizer: Any = ..., policy_step: Any = ..., num_envs: int = 16, num_steps: int = 20,
+    epochs: int = 1, minibatches: int = 4, network: Any = ..., memory: Any = ..., **paths: Any,
 ) -> OnPolicy:
     """IMPALA's learner (Espeholt et al., 2018): an actor-critic whose V-trace targets correct
     for old experience."""
@@ -156,14 +149,14 @@ def iqn(
     cosines: int = 64, samples: int = 8, fractions: int = 32, backup: Any = ...,
     double: Bool = True, transform: Any = ..., exploration: Any = ...,
     epsilon_start: Float = 1.0, epsilon_end: Float = 0.05, epsilon_fraction: Float = 0.5,
-    lr: Float = 0.001, schedule: Any = ..., end: Float = 1.0, gamma: Float = 0.99,
-    tau: Float = 1.0, target_period: Float = 500.0, max_grad_norm: Float = 10.0,
-    noise_scale: Float = 0.5, optimizer: Any = ..., build: Any = ..., options: Any = ...,
-    network: Any = ..., memory: Any = ..., dueling: Bool = False, noisy: Bool = False,
-    n_step: int = 1, burn_in: int = 8, sequence: int = 16, update_limit: Float = ...,
-    priority: Any = ..., normalize_obs: Bool = False, normalize_reward: Bool = False,
-    num_envs: int = 1, num_steps: int = 1, updates: int = 1, batch_size: int = 128,
-    capacity: int = 50000, warmup: int = 1000, prioritized: Bool = False, **paths: Any,
+    lr: Float = 0.001, schedule: Any = ..., gamma: Float = 0.99, tau: Float = 1.0,
+    target_period: Float = 500.0, max_grad_norm: Float = 10.0, noise_scale: Float = 0.5,
+    optimizer: Any = ..., network: Any = ..., memory: Any = ..., dueling: Bool = False,
+    noisy: Bool = False, n_step: int = 1, burn_in: int = 8, sequence: int = 16,
+    update_limit: Float = ..., priority: Any = ..., normalize_obs: Bool = False,
+    normalize_reward: Bool = False, num_envs: int = 1, num_steps: int = 1, updates: int = 1,
+    batch_size: int = 128, capacity: int = 50000, warmup: int = 1000, prioritized: Bool = False,
+    **paths: Any,
 ) -> OffPolicy:
     """Implicit quantile networks (Dabney et al., 2018b): quantile functions of returns."""
     ...
@@ -174,9 +167,8 @@ def mdpo(
     normalize_advantage: Bool = True, baseline: Bool = True, penalty: Any = ...,
     step_size: Float = 1.0, lr: Float = 0.0003, schedule: Any = ..., max_grad_norm: Float = 0.5,
     epoch_limit: Float = ..., normalize_obs: Bool = False, normalize_reward: Bool = False,
-    optimizer: Any = ..., build: Any = ..., options: Any = ..., policy_step: Any = ...,
-    num_envs: int = 4, num_steps: int = 128, epochs: int = 10, minibatches: int = 1,
-    network: Any = ..., memory: Any = ..., **paths: Any,
+    optimizer: Any = ..., policy_step: Any = ..., num_envs: int = 4, num_steps: int = 128,
+    epochs: int = 10, minibatches: int = 1, network: Any = ..., memory: Any = ..., **paths: Any,
 ) -> OnPolicy:
     """Mirror descent policy optimisation, on policy (Tomar et al., 2020)."""
     ...
@@ -188,12 +180,11 @@ def mdpo_off_policy(
     temperature_lr: Float = 0.0, schedule: Any = ..., gamma: Float = 0.99,
     temperature: Float = 0.2, target_entropy: Float = -1.0, noise_correlation: Any = ...,
     policy_delay: Float = 1.0, max_grad_norm: Float = ..., optimizer: Any = ...,
-    build: Any = ..., options: Any = ..., num_critics: int = 2, network: Any = ...,
-    critic_network: Any = ..., memory: Any = ..., n_step: int = 1, burn_in: int = 8,
-    sequence: int = 16, update_limit: Float = ..., priority: Any = ...,
-    normalize_obs: Bool = False, normalize_reward: Bool = False, num_envs: int = 1,
-    num_steps: int = 1, updates: int = 1, batch_size: int = 128, capacity: int = 50000,
-    warmup: int = 1000, **paths: Any,
+    num_critics: int = 2, network: Any = ..., critic_network: Any = ..., memory: Any = ...,
+    n_step: int = 1, burn_in: int = 8, sequence: int = 16, update_limit: Float = ...,
+    priority: Any = ..., normalize_obs: Bool = False, normalize_reward: Bool = False,
+    num_envs: int = 1, num_steps: int = 1, updates: int = 1, batch_size: int = 128,
+    capacity: int = 50000, warmup: int = 1000, **paths: Any,
 ) -> OffPolicy:
     """Mirror descent policy optimisation, off-policy (Tomar et al., 2020, section 4.2)."""
     ...
@@ -202,10 +193,9 @@ def munchausen_dqn(
     *, learner: Any = ..., head: Any = ..., backup: Any = ..., alpha: Float = 0.9,
     temperature: Float = 0.03, min_log_prob: Float = -1.0, transform: Any = ...,
     exploration: Any = ..., epsilon_start: Float = 1.0, epsilon_end: Float = 0.05,
-    epsilon_fraction: Float = 0.5, lr: Float = 0.001, schedule: Any = ..., end: Float = 1.0,
-    gamma: Float = 0.99, tau: Float = 1.0, target_period: Float = 500.0,
-    max_grad_norm: Float = 10.0, noise_scale: Float = 0.5, optimizer: Any = ...,
-    build: Any = ..., options: Any = ..., network: Any = ..., memory: Any = ...,
+    epsilon_fraction: Float = 0.5, lr: Float = 0.001, schedule: Any = ..., gamma: Float = 0.99,
+    tau: Float = 1.0, target_period: Float = 500.0, max_grad_norm: Float = 10.0,
+    noise_scale: Float = 0.5, optimizer: Any = ..., network: Any = ..., memory: Any = ...,
     dueling: Bool = False, noisy: Bool = False, n_step: int = 1, burn_in: int = 8,
     sequence: int = 16, update_limit: Float = ..., priority: Any = ...,
     normalize_obs: Bool = False, normalize_reward: Bool = False, num_envs: int = 1,
@@ -220,11 +210,10 @@ def ppo(
     *, rule: Any = ..., objective: Any = ..., clip: Float = 0.2, gamma: Float = 0.99,
     lam: Float = 0.95, entropy_weight: Float = 0.01, value_weight: Float = 0.5,
     value_clip: Float = ..., normalize_advantage: Bool = True, baseline: Bool = True,
-    penalty: Any = ..., lr: Float = 0.00025, schedule: Any = ..., end: Float = 0.0,
-    max_grad_norm: Float = 0.5, epoch_limit: Float = ..., normalize_obs: Bool = False,
-    normalize_reward: Bool = False, optimizer: Any = ..., build: Any = ..., options: Any = ...,
-    policy_step: Any = ..., num_envs: int = 4, num_steps: int = 128, epochs: int = 4,
-    minibatches: int = 4, network: Any = ..., memory: Any = ..., **paths: Any,
+    penalty: Any = ..., lr: Float = 0.00025, schedule: Any = ..., max_grad_norm: Float = 0.5,
+    epoch_limit: Float = ..., normalize_obs: Bool = False, normalize_reward: Bool = False,
+    optimizer: Any = ..., policy_step: Any = ..., num_envs: int = 4, num_steps: int = 128,
+    epochs: int = 4, minibatches: int = 4, network: Any = ..., memory: Any = ..., **paths: Any,
 ) -> OnPolicy:
     """Proximal policy optimisation (Schulman et al., 2017)."""
     ...
@@ -234,11 +223,10 @@ def ppo_penalty(
     entropy_weight: Float = 0.01, value_weight: Float = 0.5, value_clip: Float = ...,
     normalize_advantage: Bool = True, baseline: Bool = True, penalty: Any = ...,
     beta: Float = 1.0, target_kl: Float = 0.01, lr: Float = 0.00025, schedule: Any = ...,
-    end: Float = 0.0, max_grad_norm: Float = 0.5, epoch_limit: Float = ...,
-    normalize_obs: Bool = False, normalize_reward: Bool = False, optimizer: Any = ...,
-    build: Any = ..., options: Any = ..., policy_step: Any = ..., num_envs: int = 4,
-    num_steps: int = 128, epochs: int = 4, minibatches: int = 4, network: Any = ...,
-    memory: Any = ..., **paths: Any,
+    max_grad_norm: Float = 0.5, epoch_limit: Float = ..., normalize_obs: Bool = False,
+    normalize_reward: Bool = False, optimizer: Any = ..., policy_step: Any = ...,
+    num_envs: int = 4, num_steps: int = 128, epochs: int = 4, minibatches: int = 4,
+    network: Any = ..., memory: Any = ..., **paths: Any,
 ) -> OnPolicy:
     """PPO with an adaptive KL penalty in place of clipping (Schulman et al., 2017, equation
     8)."""
@@ -247,10 +235,9 @@ def ppo_penalty(
 def pqn(
     *, rule: Any = ..., gamma: Float = 0.99, lam: Float = 0.65, exploration: Any = ...,
     epsilon_start: Float = 1.0, epsilon_end: Float = 0.05, epsilon_fraction: Float = 0.1,
-    reward_scale: Float = 1.0, lr: Float = 0.0005, schedule: Any = ..., end: Float = 0.0,
+    reward_scale: Float = 1.0, lr: Float = 0.0005, schedule: Any = ...,
     max_grad_norm: Float = 10.0, epoch_limit: Float = ..., normalize_obs: Bool = False,
-    normalize_reward: Bool = False, optimizer: Any = ..., b1: Float = 0.9, b2: Float = 0.999,
-    eps: Float = 1e-08, eps_root: Float = 1e-16, threshold: Float = 5.0, policy_step: Any = ...,
+    normalize_reward: Bool = False, optimizer: Any = ..., policy_step: Any = ...,
     num_envs: int = 32, num_steps: int = 32, epochs: int = 2, minibatches: int = 16,
     network: Any = ..., memory: Any = ..., **paths: Any,
 ) -> OnPolicy:
@@ -261,14 +248,14 @@ def qr_dqn(
     *, learner: Any = ..., head: Any = ..., kappa: Float = 1.0, quantiles: int = 25,
     backup: Any = ..., double: Bool = True, transform: Any = ..., exploration: Any = ...,
     epsilon_start: Float = 1.0, epsilon_end: Float = 0.05, epsilon_fraction: Float = 0.5,
-    lr: Float = 0.001, schedule: Any = ..., end: Float = 1.0, gamma: Float = 0.99,
-    tau: Float = 1.0, target_period: Float = 500.0, max_grad_norm: Float = 10.0,
-    noise_scale: Float = 0.5, optimizer: Any = ..., build: Any = ..., options: Any = ...,
-    network: Any = ..., memory: Any = ..., dueling: Bool = False, noisy: Bool = False,
-    n_step: int = 1, burn_in: int = 8, sequence: int = 16, update_limit: Float = ...,
-    priority: Any = ..., normalize_obs: Bool = False, normalize_reward: Bool = False,
-    num_envs: int = 1, num_steps: int = 1, updates: int = 1, batch_size: int = 128,
-    capacity: int = 50000, warmup: int = 1000, prioritized: Bool = False, **paths: Any,
+    lr: Float = 0.001, schedule: Any = ..., gamma: Float = 0.99, tau: Float = 1.0,
+    target_period: Float = 500.0, max_grad_norm: Float = 10.0, noise_scale: Float = 0.5,
+    optimizer: Any = ..., network: Any = ..., memory: Any = ..., dueling: Bool = False,
+    noisy: Bool = False, n_step: int = 1, burn_in: int = 8, sequence: int = 16,
+    update_limit: Float = ..., priority: Any = ..., normalize_obs: Bool = False,
+    normalize_reward: Bool = False, num_envs: int = 1, num_steps: int = 1, updates: int = 1,
+    batch_size: int = 128, capacity: int = 50000, warmup: int = 1000, prioritized: Bool = False,
+    **paths: Any,
 ) -> OffPolicy:
     """Quantile regression DQN (Dabney et al., 2018a): equally likely returns."""
     ...
@@ -277,15 +264,14 @@ def r2d2(
     *, learner: Any = ..., head: Any = ..., backup: Any = ..., double: Bool = True,
     transform: Any = ..., eps: Float = 0.001, exploration: Any = ...,
     epsilon_start: Float = 1.0, epsilon_end: Float = 0.05, epsilon_fraction: Float = 0.5,
-    lr: Float = 0.001, schedule: Any = ..., end: Float = 1.0, gamma: Float = 0.99,
-    tau: Float = 1.0, target_period: Float = 500.0, max_grad_norm: Float = 10.0,
-    noise_scale: Float = 0.5, optimizer: Any = ..., build: Any = ..., options: Any = ...,
-    network: Any = ..., memory: Any = ..., dueling: Bool = True, noisy: Bool = False,
-    n_step: int = 5, burn_in: int = 8, sequence: int = 16, update_limit: Float = ...,
-    priority: Any = ..., alpha: Float = 0.6, beta: Float = 0.4, normalize_obs: Bool = False,
-    normalize_reward: Bool = False, num_envs: int = 8, num_steps: int = 1, updates: int = 1,
-    batch_size: int = 32, capacity: int = 50000, warmup: int = 1000, prioritized: Bool = True,
-    **paths: Any,
+    lr: Float = 0.001, schedule: Any = ..., gamma: Float = 0.99, tau: Float = 1.0,
+    target_period: Float = 500.0, max_grad_norm: Float = 10.0, noise_scale: Float = 0.5,
+    optimizer: Any = ..., network: Any = ..., memory: Any = ..., dueling: Bool = True,
+    noisy: Bool = False, n_step: int = 5, burn_in: int = 8, sequence: int = 16,
+    update_limit: Float = ..., priority: Any = ..., alpha: Float = 0.6, beta: Float = 0.4,
+    normalize_obs: Bool = False, normalize_reward: Bool = False, num_envs: int = 8,
+    num_steps: int = 1, updates: int = 1, batch_size: int = 32, capacity: int = 50000,
+    warmup: int = 1000, prioritized: Bool = True, **paths: Any,
 ) -> OffPolicy:
     """R2D2 (Kapturowski et al., 2019): recurrent Q-learning from prioritised sequences, values
     on the scale of a signed root."""
@@ -295,10 +281,9 @@ def rainbow(
     *, learner: Any = ..., head: Any = ..., v_min: Float = -10.0, v_max: Float = 10.0,
     atoms: int = 51, backup: Any = ..., double: Bool = True, transform: Any = ...,
     exploration: Any = ..., epsilon_start: Float = 0.0, epsilon_end: Float = 0.0,
-    epsilon_fraction: Float = 0.5, lr: Float = 0.001, schedule: Any = ..., end: Float = 1.0,
-    gamma: Float = 0.99, tau: Float = 1.0, target_period: Float = 500.0,
-    max_grad_norm: Float = 10.0, noise_scale: Float = 0.5, optimizer: Any = ...,
-    build: Any = ..., options: Any = ..., network: Any = ..., memory: Any = ...,
+    epsilon_fraction: Float = 0.5, lr: Float = 0.001, schedule: Any = ..., gamma: Float = 0.99,
+    tau: Float = 1.0, target_period: Float = 500.0, max_grad_norm: Float = 10.0,
+    noise_scale: Float = 0.5, optimizer: Any = ..., network: Any = ..., memory: Any = ...,
     dueling: Bool = True, noisy: Bool = True, n_step: int = 3, burn_in: int = 8,
     sequence: int = 16, update_limit: Float = ..., priority: Any = ..., alpha: Float = 0.6,
     beta: Float = 0.4, normalize_obs: Bool = False, normalize_reward: Bool = False,
@@ -316,13 +301,12 @@ def redq(
     actor_lr: Any = ..., temperature_lr: Any = ..., schedule: Any = ..., gamma: Float = 0.99,
     temperature: Float = 1.0, target_entropy: Float = -1.0, noise_correlation: Any = ...,
     policy_delay: Float = 20.0, max_grad_norm: Float = ..., optimizer: Any = ...,
-    build: Any = ..., options: Any = ..., num_critics: int = 10, num_target_critics: int = 2,
-    num_policy_critics: Any = ..., policy_q: Any = ..., network: Any = ...,
-    critic_network: Any = ..., memory: Any = ..., n_step: int = 1, burn_in: int = 8,
-    sequence: int = 16, update_limit: Float = ..., priority: Any = ...,
-    normalize_obs: Bool = False, normalize_reward: Bool = False, num_envs: int = 1,
-    num_steps: int = 1, updates: int = 20, batch_size: int = 128, capacity: int = 50000,
-    warmup: int = 1000, **paths: Any,
+    num_critics: int = 10, num_target_critics: int = 2, num_policy_critics: Any = ...,
+    policy_q: Any = ..., network: Any = ..., critic_network: Any = ..., memory: Any = ...,
+    n_step: int = 1, burn_in: int = 8, sequence: int = 16, update_limit: Float = ...,
+    priority: Any = ..., normalize_obs: Bool = False, normalize_reward: Bool = False,
+    num_envs: int = 1, num_steps: int = 1, updates: int = 20, batch_size: int = 128,
+    capacity: int = 50000, warmup: int = 1000, **paths: Any,
 ) -> OffPolicy:
     """Randomised ensembled double Q-learning (Chen et al., 2021): many critics, many gradient
     steps."""
@@ -331,11 +315,10 @@ def redq(
 def reinforce(
     *, rule: Any = ..., objective: Any = ..., gamma: Float = 0.99, entropy_weight: Float = 0.0,
     value_weight: Float = 0.5, normalize_advantage: Bool = False, baseline: Bool = True,
-    penalty: Any = ..., lr: Float = 0.001, schedule: Any = ..., end: Float = 0.0,
-    max_grad_norm: Float = 0.5, epoch_limit: Float = ..., normalize_obs: Bool = False,
-    normalize_reward: Bool = False, optimizer: Any = ..., build: Any = ..., options: Any = ...,
-    policy_step: Any = ..., num_envs: int = 16, num_steps: int = 128, epochs: int = 1,
-    minibatches: int = 1, network: Any = ..., memory: Any = ..., **paths: Any,
+    penalty: Any = ..., lr: Float = 0.001, schedule: Any = ..., max_grad_norm: Float = 0.5,
+    epoch_limit: Float = ..., normalize_obs: Bool = False, normalize_reward: Bool = False,
+    optimizer: Any = ..., policy_step: Any = ..., num_envs: int = 16, num_steps: int = 128,
+    epochs: int = 1, minibatches: int = 1, network: Any = ..., memory: Any = ..., **paths: Any,
 ) -> OnPolicy:
     """REINFORCE (Williams, 1992): one step of the policy gradient a rollout, by Monte Carlo
     returns."""
@@ -344,11 +327,10 @@ def reinforce(
 def remax(
     *, rule: Any = ..., objective: Any = ..., advantage: Any = ..., gamma: Float = 1.0,
     entropy_weight: Float = 0.0, per_episode: Bool = False, penalty: Any = ...,
-    group_size: int = 2, lr: Float = 0.001, schedule: Any = ..., end: Float = 0.0,
-    max_grad_norm: Float = 0.5, epoch_limit: Float = ..., normalize_obs: Bool = False,
-    normalize_reward: Bool = False, optimizer: Any = ..., build: Any = ..., options: Any = ...,
-    policy_step: Any = ..., num_envs: int = 16, num_steps: int = 128, epochs: int = 1,
-    minibatches: int = 1, network: Any = ..., memory: Any = ..., **paths: Any,
+    group_size: int = 2, lr: Float = 0.001, schedule: Any = ..., max_grad_norm: Float = 0.5,
+    epoch_limit: Float = ..., normalize_obs: Bool = False, normalize_reward: Bool = False,
+    optimizer: Any = ..., policy_step: Any = ..., num_envs: int = 16, num_steps: int = 128,
+    epochs: int = 1, minibatches: int = 1, network: Any = ..., memory: Any = ..., **paths: Any,
 ) -> OnPolicy:
     """ReMax (Li et al., 2024): the policy gradient over the return of the greedy policy from
     the same reset state."""
@@ -357,11 +339,10 @@ def remax(
 def rloo(
     *, rule: Any = ..., objective: Any = ..., advantage: Any = ..., gamma: Float = 1.0,
     entropy_weight: Float = 0.0, per_episode: Bool = False, penalty: Any = ...,
-    group_size: int = 4, lr: Float = 0.001, schedule: Any = ..., end: Float = 0.0,
-    max_grad_norm: Float = 0.5, epoch_limit: Float = ..., normalize_obs: Bool = False,
-    normalize_reward: Bool = False, optimizer: Any = ..., build: Any = ..., options: Any = ...,
-    policy_step: Any = ..., num_envs: int = 16, num_steps: int = 128, epochs: int = 1,
-    minibatches: int = 1, network: Any = ..., memory: Any = ..., **paths: Any,
+    group_size: int = 4, lr: Float = 0.001, schedule: Any = ..., max_grad_norm: Float = 0.5,
+    epoch_limit: Float = ..., normalize_obs: Bool = False, normalize_reward: Bool = False,
+    optimizer: Any = ..., policy_step: Any = ..., num_envs: int = 16, num_steps: int = 128,
+    epochs: int = 1, minibatches: int = 1, network: Any = ..., memory: Any = ..., **paths: Any,
 ) -> OnPolicy:
     """REINFORCE leave-one-out (Ahmadian et al., 2024): the policy gradient over the mean return
     of the other episodes of a group."""
@@ -374,13 +355,12 @@ def sac(
     actor_lr: Any = ..., temperature_lr: Any = ..., schedule: Any = ..., gamma: Float = 0.99,
     temperature: Float = 1.0, target_entropy: Float = -1.0, noise_correlation: Any = ...,
     policy_delay: Float = 1.0, max_grad_norm: Float = ..., optimizer: Any = ...,
-    build: Any = ..., options: Any = ..., num_critics: int = 2, num_target_critics: Any = ...,
-    num_policy_critics: Any = ..., policy_q: Any = ..., network: Any = ...,
-    critic_network: Any = ..., memory: Any = ..., n_step: int = 1, burn_in: int = 8,
-    sequence: int = 16, update_limit: Float = ..., priority: Any = ...,
-    normalize_obs: Bool = False, normalize_reward: Bool = False, num_envs: int = 1,
-    num_steps: int = 1, updates: int = 1, batch_size: int = 128, capacity: int = 50000,
-    warmup: int = 1000, **paths: Any,
+    num_critics: int = 2, num_target_critics: Any = ..., num_policy_critics: Any = ...,
+    policy_q: Any = ..., network: Any = ..., critic_network: Any = ..., memory: Any = ...,
+    n_step: int = 1, burn_in: int = 8, sequence: int = 16, update_limit: Float = ...,
+    priority: Any = ..., normalize_obs: Bool = False, normalize_reward: Bool = False,
+    num_envs: int = 1, num_steps: int = 1, updates: int = 1, batch_size: int = 128,
+    capacity: int = 50000, warmup: int = 1000, **paths: Any,
 ) -> OffPolicy:
     """Soft actor-critic (Haarnoja et al., 2018a, 2018b) for real actions; with a memory,
     RSAC."""
@@ -392,10 +372,10 @@ def sac_discrete(
     lr: Float = 0.0003, actor_lr: Any = ..., temperature_lr: Any = ..., schedule: Any = ...,
     gamma: Float = 0.99, temperature: Float = 1.0, target_entropy: Float = 0.98,
     noise_correlation: Any = ..., policy_delay: Float = 1.0, max_grad_norm: Float = ...,
-    optimizer: Any = ..., build: Any = ..., options: Any = ..., num_critics: int = 2,
-    num_target_critics: Any = ..., num_policy_critics: Any = ..., policy_q: Any = ...,
-    network: Any = ..., critic_network: Any = ..., memory: Any = ..., n_step: int = 1,
-    burn_in: int = 8, sequence: int = 16, update_limit: Float = ..., priority: Any = ...,
+    optimizer: Any = ..., num_critics: int = 2, num_target_critics: Any = ...,
+    num_policy_critics: Any = ..., policy_q: Any = ..., network: Any = ...,
+    critic_network: Any = ..., memory: Any = ..., n_step: int = 1, burn_in: int = 8,
+    sequence: int = 16, update_limit: Float = ..., priority: Any = ...,
     normalize_obs: Bool = False, normalize_reward: Bool = False, num_envs: int = 1,
     num_steps: int = 1, updates: int = 1, batch_size: int = 128, capacity: int = 50000,
     warmup: int = 1000, **paths: Any,
@@ -407,24 +387,22 @@ def spo(
     *, rule: Any = ..., objective: Any = ..., clip: Float = 0.2, gamma: Float = 0.99,
     lam: Float = 0.95, entropy_weight: Float = 0.01, value_weight: Float = 0.5,
     value_clip: Float = ..., normalize_advantage: Bool = True, baseline: Bool = True,
-    penalty: Any = ..., lr: Float = 0.00025, schedule: Any = ..., end: Float = 0.0,
-    max_grad_norm: Float = 0.5, epoch_limit: Float = ..., normalize_obs: Bool = False,
-    normalize_reward: Bool = False, optimizer: Any = ..., build: Any = ..., options: Any = ...,
-    policy_step: Any = ..., num_envs: int = 4, num_steps: int = 128, epochs: int = 4,
-    minibatches: int = 4, network: Any = ..., memory: Any = ..., **paths: Any,
+    penalty: Any = ..., lr: Float = 0.00025, schedule: Any = ..., max_grad_norm: Float = 0.5,
+    epoch_limit: Float = ..., normalize_obs: Bool = False, normalize_reward: Bool = False,
+    optimizer: Any = ..., policy_step: Any = ..., num_envs: int = 4, num_steps: int = 128,
+    epochs: int = 4, minibatches: int = 4, network: Any = ..., memory: Any = ..., **paths: Any,
 ) -> OnPolicy:
     """Simple policy optimisation (Xie et al., 2024): PPO with a parabola in place of
     clipping."""
     ...
 
 def sqirl(
-    *, learner: Any = ..., lr: Float = 0.001, schedule: Any = ..., end: Float = 1.0,
-    gamma: Float = 0.99, fraction: Float = 0.9, max_grad_norm: Float = 10.0,
-    optimizer: Any = ..., build: Any = ..., options: Any = ..., network: Any = ...,
-    depth: int = 2, n_step: int = 1, update_limit: Float = ..., priority: Any = ...,
-    normalize_obs: Bool = False, normalize_reward: Bool = False, num_envs: int = 8,
-    num_steps: int = 64, updates: int = 64, batch_size: int = 128, capacity: int = 50000,
-    warmup: int = 1000, **paths: Any,
+    *, learner: Any = ..., lr: Float = 0.001, schedule: Any = ..., gamma: Float = 0.99,
+    fraction: Float = 0.9, max_grad_norm: Float = 10.0, optimizer: Any = ...,
+    network: Any = ..., depth: int = 2, n_step: int = 1, update_limit: Float = ...,
+    priority: Any = ..., normalize_obs: Bool = False, normalize_reward: Bool = False,
+    num_envs: int = 8, num_steps: int = 64, updates: int = 64, batch_size: int = 128,
+    capacity: int = 50000, warmup: int = 1000, **paths: Any,
 ) -> OffPolicy:
     """SQIRL (Laidlaw et al., 2024): random exploration, then `depth` steps of fitted
     Q-iteration, one time step after the other."""
@@ -466,13 +444,12 @@ def td3(
     temperature_lr: Float = 0.0, schedule: Any = ..., gamma: Float = 0.99,
     temperature: Float = 1.0, target_entropy: Float = -1.0, noise_correlation: Any = ...,
     policy_delay: Float = 2.0, max_grad_norm: Float = ..., optimizer: Any = ...,
-    build: Any = ..., options: Any = ..., num_critics: int = 2, num_target_critics: Any = ...,
-    num_policy_critics: int = 1, policy_q: Any = ..., network: Any = ...,
-    critic_network: Any = ..., memory: Any = ..., n_step: int = 1, burn_in: int = 8,
-    sequence: int = 16, update_limit: Float = ..., priority: Any = ...,
-    normalize_obs: Bool = False, normalize_reward: Bool = False, num_envs: int = 1,
-    num_steps: int = 1, updates: int = 1, batch_size: int = 128, capacity: int = 50000,
-    warmup: int = 1000, **paths: Any,
+    num_critics: int = 2, num_target_critics: Any = ..., num_policy_critics: int = 1,
+    policy_q: Any = ..., network: Any = ..., critic_network: Any = ..., memory: Any = ...,
+    n_step: int = 1, burn_in: int = 8, sequence: int = 16, update_limit: Float = ...,
+    priority: Any = ..., normalize_obs: Bool = False, normalize_reward: Bool = False,
+    num_envs: int = 1, num_steps: int = 1, updates: int = 1, batch_size: int = 128,
+    capacity: int = 50000, warmup: int = 1000, **paths: Any,
 ) -> OffPolicy:
     """Twin delayed deterministic policy gradients (Fujimoto et al., 2018); with a memory,
     RTD3."""
@@ -482,12 +459,11 @@ def trpo(
     *, rule: Any = ..., objective: Any = ..., gamma: Float = 0.99, lam: Float = 0.95,
     entropy_weight: Float = 0.0, value_weight: Float = 0.5, value_clip: Float = ...,
     normalize_advantage: Bool = True, baseline: Bool = True, penalty: Any = ...,
-    lr: Float = 0.001, schedule: Any = ..., end: Float = 0.0, max_grad_norm: Float = 0.5,
+    lr: Float = 0.001, schedule: Any = ..., max_grad_norm: Float = 0.5,
     epoch_limit: Float = ..., normalize_obs: Bool = False, normalize_reward: Bool = False,
-    optimizer: Any = ..., build: Any = ..., options: Any = ..., policy_step: Any = ...,
-    max_kl: Float = 0.01, damping: Float = 0.1, iterations: int = 10, halvings: int = 10,
-    num_envs: int = 8, num_steps: int = 128, epochs: int = 10, minibatches: int = 4,
-    network: Any = ..., memory: Any = ..., **paths: Any,
+    optimizer: Any = ..., policy_step: Any = ..., max_kl: Float = 0.01, damping: Float = 0.1,
+    iterations: int = 10, halvings: int = 10, num_envs: int = 8, num_steps: int = 128,
+    epochs: int = 10, minibatches: int = 4, network: Any = ..., memory: Any = ..., **paths: Any,
 ) -> OnPolicy:
     """Trust region policy optimisation (Schulman et al., 2015), with generalized advantage
     estimates (2016)."""

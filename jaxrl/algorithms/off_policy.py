@@ -84,6 +84,8 @@ class OffPolicy(Algorithm):
         if isinstance(self.learner, Learner):
             self.buffer.check(self.num_envs, self.batch_size, self.warmup)
 
+    replays = True
+
     @property
     def steps_per_update(self) -> int:
         return self.num_envs * self.num_steps
@@ -101,12 +103,13 @@ class OffPolicy(Algorithm):
     def init(self, key: jax.Array, env: Env, num_updates: Any = float("inf")) -> State:
         check_space(env, self.learner.action_spaces, type(self.learner).__name__)
         key_env, key_net = jax.random.split(key)
+        columns = rollout.num_columns(env, self.num_envs)
+        self.buffer.check(columns, self.batch_size, self.warmup * (env.num_agents or 1))
         start = self.learner.initial_rnn_state(env.action_space)
         episodes = jax.vmap(lambda key: rollout.reset(key, env, start))(
             jax.random.split(key_env, self.num_envs)
         )
         obs = rollout.example_obs(env, episodes)
-        columns = rollout.num_columns(env, self.num_envs)
         state = State(
             learner=self.learner.init(key_net, env.action_space, obs),
             replay=(),  # type: ignore[arg-type]
@@ -175,6 +178,11 @@ class OffPolicy(Algorithm):
         experience: None learns offline, from the replay alone. relabel: applied to each sample
         before normalisation; rewards are stored as they were collected.
         """
+        if relabel is not None and self.learner.stores_returns:
+            raise TypeError(
+                f"{type(self.learner).__name__} stores returns of the rewards that it collects, "
+                "which a reward model would leave stale: take another learner, say rl.dqn()."
+            )
         if experience is not None:
             batch = experience.transitions
             read = batch

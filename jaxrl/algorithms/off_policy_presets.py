@@ -163,9 +163,8 @@ ACTOR_CRITIC = [
         summary="Randomised ensembled double Q-learning (Chen et al., 2021): many critics, many "
         "gradient steps",
         details="Targets are the smallest value of num_target_critics critics, sampled; the policy "
-        "follows the mean of all, once in policy_delay gradient steps, which `updates` sets too "
-        "(set policy_delay after it).",
-        aliases={"updates": ("updates", "learner.policy_delay")},
+        "follows the mean of all, once in policy_delay gradient steps: set it to `updates` for one "
+        "step of the policy in an update.",
     ),
     Preset(
         name="dsac_t",

@@ -11,7 +11,7 @@ from jaxrl import networks, normalize, rollout, tree
 from jaxrl.algorithms.base import Algorithm, NetworkAgent, Relabel, check_space
 from jaxrl.clock import Clock, Metrics, start_clock
 from jaxrl.env import Env
-from jaxrl.errors import check_counts
+from jaxrl.errors import check_counts, check_no_text
 from jaxrl.networks import MLP
 from jaxrl.normalize import ReturnStats, Running
 from jaxrl.optimizer import Optimizer, apply_gradients, permutation
@@ -188,12 +188,14 @@ class OnPolicy(Algorithm):
         key: jax.Array,
         env: Env,
         state: State,
-        experience: Experience,
+        experience: Experience | None,
         relabel: Relabel | None = None,
     ) -> tuple[State, Metrics]:
+        if experience is None:
+            raise TypeError("OnPolicy learns from what it collected, and experience is None.")
         batch = experience.transitions
         if relabel is not None:
-            key, key_relabel = jax.random.split(key)
+            key_relabel = jax.random.fold_in(key, self.epochs + 1)  # beyond the keys of learning
             batch = tree.replace(batch, reward=relabel(key_relabel, batch))
         ongoing = rollout.per_column(env, experience.start.length > 0)
         stats = normalize.continue_returns(state.reward_stats, ongoing)
@@ -362,6 +364,7 @@ class OnPolicy(Algorithm):
 
 def _check_fields(algo: OnPolicy) -> None:
     check_counts(algo, "num_envs", "num_steps", "epochs", "minibatches")
+    check_no_text(algo, "lr", "schedule", "network", "memory")
     if callable(algo.lr):
         raise TypeError(
             "lr is a number, and got a function; a schedule multiplies it: write schedule=, say "
@@ -390,7 +393,7 @@ def _check_fields(algo: OnPolicy) -> None:
 
 
 def _check_team(env: Env, rule: Rule) -> None:
-    if env.num_agents is not None and type(rule).play is not Rule.play:
+    if env.num_agents is not None and rule.plays_groups:
         raise TypeError(
             f"{type(rule).__name__} plays rollouts of single agents, and {type(env).__name__} is a "
             f"team of {env.num_agents}: take a rule without groups, say rl.ppo()."

@@ -24,7 +24,7 @@ from jaxrl.algorithms.learner import (
 )
 from jaxrl.clock import Clock, Metrics
 from jaxrl.env import Env
-from jaxrl.networks import MLP
+from jaxrl.networks import MLP, Views
 from jaxrl.optimizer import Optimizer, OptimizerBuilder, apply_gradients
 from jaxrl.rollout import Episode, RnnState, Transition
 from jaxrl.spaces import Space
@@ -263,15 +263,20 @@ class PolicyLearner(Learner):
 
     def _actor(self, space: Space) -> networks.Recurrent:
         heads = self.actor.heads(space)
-        return networks.build(self.network, self.memory, heads, trains_norm=True)
+        network = self.network
+        if isinstance(network, Views):
+            networks.check_views(network, heads | self._critic_heads(space))
+            network = network.of(heads)
+        return networks.build(network, self.memory, heads, trains_norm=True)
 
     def _critic(self, space: Space) -> Critic:
-        return critics.build(
-            self.critic_network or self.network,
-            self.memory,
-            self.critic_heads(self.actor.num_values(space)),
-            self.actor.reads_action,
-        )
+        network, heads = self.critic_network or self.network, self._critic_heads(space)
+        if isinstance(network, Views):  # a critic's network makes the features of its heads
+            network = network.single(heads)
+        return critics.build(network, self.memory, heads, self.actor.reads_action)
+
+    def _critic_heads(self, space: Space) -> dict[str, int]:
+        return self.critic_heads(self.actor.num_values(space))
 
     def _learning_rates(self, factor: Any) -> dict[str, Any]:
         """The learning rate of each part of the parameters."""

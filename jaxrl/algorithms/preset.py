@@ -11,7 +11,7 @@ from jaxrl.algorithms.base import Algorithm
 from jaxrl.errors import nearest
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)
 class Preset:
     """A named algorithm. Calling it gives its value with some of the fields changed.
 
@@ -34,6 +34,7 @@ class Preset:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "value", tree.replace(self.value, name=self.name))
+        object.__setattr__(self, "__name__", self.name)
         object.__setattr__(self, "__doc__", self._document())
 
     def __call__(self, **fields: Any) -> Any:
@@ -44,15 +45,15 @@ class Preset:
           ValueError: a value that the algorithm refuses.
         """
         values: dict[str, Any] = {}
-        for name, value in fields.items():
-            if name in self.fixed:
-                raise TypeError(f"{self.name} is defined by its {name}: leave {name} out.")
-            if name in self.options:
-                values |= self._option(name, value)
-            else:
-                values |= dict.fromkeys(self.aliases.get(name, (name,)), value)
+        for keyword, value in fields.items():
+            if keyword.rpartition(".")[2] in (*self.fixed, "name"):
+                raise TypeError(f"{self.name} is defined by its {keyword}: leave {keyword} out.")
+            given = self._fields_of(keyword, value)
+            if twice := values.keys() & given.keys():
+                raise TypeError(f"{keyword} sets {min(twice)} a second time: write one of the two.")
+            values |= given
         try:
-            return tree.put(self.value, values)
+            algo = tree.put(self.value, values)
         except ValueError as error:
             unknown = [name for name in fields if not self._takes(name, values)]
             if unknown:
@@ -62,19 +63,22 @@ class Preset:
                     "`jaxrl algorithms` which algorithm takes a memory or a normalisation."
                 ) from None
             raise error
+        self._check_fixed(algo)
+        return algo
 
     def fields(self) -> dict[str, Any]:
         """Every field that a keyword changes, and its value here.
 
-        Fields of the same name in several parts are not listed: they are changed by their paths.
+        Not listed, and changed by their paths: fields of the same name in several parts, and those
+        of an optimiser or a schedule.
         """
         found: dict[str, Any] = {}
         paths = tree.paths(self.value)
         names = [path.rpartition(".")[2] for path in paths]
         for path, name in zip(paths, names, strict=True):
             holder = path.rpartition(".")[0]
-            in_dictionary = holder and isinstance(tree.get(self.value, holder), dict)
-            hidden = in_dictionary or name in (*self.fixed, "name")
+            inside = holder.rpartition(".")[2] in ("options", "optimizer", "schedule")
+            hidden = inside or name in (*self.fixed, "name")
             if names.count(name) == 1 and not hidden:
                 found[name] = tree.get(self.value, path)
         for name, targets in self.aliases.items():
@@ -94,6 +98,19 @@ class Preset:
 
     def __repr__(self) -> str:
         return f"<{self.name}: {self.summary}>"
+
+    def _fields_of(self, keyword: str, value: Any) -> Mapping[str, Any]:
+        """The fields that a keyword sets, and their values."""
+        if keyword in self.options:
+            return self._option(keyword, value)
+        return dict.fromkeys(self.aliases.get(keyword, (keyword,)), value)
+
+    def _check_fixed(self, algo: Algorithm) -> None:
+        """Check that a part that was replaced has not changed what the algorithm is defined by."""
+        for name in self.fixed:
+            path = tree.find(self.value, name)
+            if path in tree.paths(algo) and tree.get(algo, path) != tree.get(self.value, path):
+                raise TypeError(f"{self.name} is defined by its {name}, and {path} has another.")
 
     def _option(self, name: str, value: Any) -> Mapping[str, Any]:
         if value not in self.options[name]:

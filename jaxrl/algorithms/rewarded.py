@@ -6,9 +6,11 @@ import jax
 
 from jaxrl import tree
 from jaxrl.algorithms.base import Agent, Algorithm, Relabel
+from jaxrl.algorithms.on_policy import OnPolicy
 from jaxrl.clock import Clock, Metrics
 from jaxrl.env import Env
 from jaxrl.rollout import Evaluation, Experience, Policy, Transition
+from jaxrl.rules.base import check_field
 from jaxrl.tree import pytree
 
 
@@ -50,27 +52,33 @@ class State:
 class Rewarded(Algorithm):
     """An algorithm that learns from the rewards of a model rather than from the environment's.
 
-    The model sees each rollout once, as it was collected. What is learnt from then gets the rewards
-    of the model as it is now: on policy the rollout, off policy each sample of the replay, so that
-    stored rewards are never stale. `return` and evaluations are of the environment's rewards;
-    `model_reward` is the mean of the model's.
+    The model sees each rollout once, as it was collected. On policy, the rewards that it returns
+    are learned from. Off policy, each sample of the replay gets the rewards of the model as it is now,
+    so that stored rewards are never stale. `return` and evaluations are of the environment's
+    rewards; `model_reward` is the mean of the model's.
     """
 
     algo: Algorithm
     model: RewardModel
 
     def __post_init__(self) -> None:
-        if not isinstance(self.model, RewardModel):
-            kind = type(self.model).__name__
-            raise TypeError(
-                f"model={kind} is no reward model: write class {kind}(rl.RewardModel), with "
-                "__call__(key, carry, batch) -> (carry, reward, metrics)."
-            )
+        check_field(self, "model", RewardModel, "a reward model")
+        check_field(self, "algo", Algorithm, "rl.ppo()")
         if type(self.algo).learn is Algorithm.learn:
             raise TypeError(
-                f"{type(self.algo).__name__} learns at each step, so that no reward model can "
-                "stand between: take rl.ppo(), rl.dqn() or another that collects before it learns."
+                f"{type(self.algo).__name__} does not learn apart from collecting, so that no "
+                "reward model can stand between: take rl.ppo(), rl.dqn() or another that does."
             )
+        if isinstance(self.algo, OnPolicy) and self.algo.rule.plays_groups:
+            raise TypeError(
+                f"{type(self.algo.rule).__name__} drops the rewards after the first episodes of a "
+                "rollout, which a reward model would bring back: take a rule without groups, say "
+                "rl.ppo()."
+            )
+
+    @property
+    def replays(self) -> bool:
+        return self.algo.replays
 
     @property
     def name(self) -> str:
@@ -94,24 +102,31 @@ class Rewarded(Algorithm):
         key: jax.Array,
         env: Env,
         state: State,
-        experience: Experience,
+        experience: Experience | None,
         relabel: Relabel | None = None,
     ) -> tuple[State, Metrics]:
         key_model, key_learn = jax.random.split(key)
-        batch = experience.transitions
-        if relabel is not None:
-            key_relabel, key_learn = jax.random.split(key_learn)
-            batch = tree.replace(batch, reward=relabel(key_relabel, batch))
-        carry, reward, metrics = self.model(key_model, state.carry, batch)
 
-        def relabelled(key: jax.Array, batch: Transition) -> jax.Array:
-            if relabel is not None:
-                key, key_inner = jax.random.split(key)
-                batch = tree.replace(batch, reward=relabel(key_inner, batch))
+        def relabelled(key: jax.Array, batch: Transition) -> Transition:
+            return batch if relabel is None else tree.replace(batch, reward=relabel(key, batch))
+
+        carry, metrics = state.carry, {}
+        if experience is not None:
+            batch = relabelled(jax.random.fold_in(key_model, 1), experience.transitions)
+            carry, reward, metrics = self.model(key_model, state.carry, batch)
+            metrics = {"model_reward": reward.mean()} | metrics
+            if not self.replays:
+                batch = tree.replace(batch, reward=reward)
+                experience = tree.replace(experience, transitions=batch)
+
+        def current(key: jax.Array, batch: Transition) -> jax.Array:
+            batch = relabelled(jax.random.fold_in(key, 1), batch)
             return self.model(key, carry, batch)[1]
 
-        algo, losses = self.algo.learn(key_learn, env, state.algo, experience, relabelled)
-        return State(algo, carry), losses | {"model_reward": reward.mean()} | metrics
+        algo, losses = self.algo.learn(
+            key_learn, env, state.algo, experience, current if self.replays else None
+        )
+        return State(algo, carry), losses | metrics
 
     def freeze(self, active: jax.Array, new_state: State, state: State) -> State:
         algo = self.algo.freeze(active, new_state.algo, state.algo)

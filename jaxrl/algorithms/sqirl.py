@@ -55,6 +55,7 @@ class SQIRL(Learner):
     depth: int = static(default=2)
     n_step: int = static(default=1)
 
+    stores_returns = True
     action_spaces = (Discrete,)
 
     def __post_init__(self) -> None:

@@ -255,7 +255,9 @@ def _training_and_axes(args: Any, preset: Preset) -> tuple[rl.Training, Axes]:
     for name, values in numbers.items():
         if not values:
             raise ValueError(f"--{name.replace('_', '-')} was given no value.")
-    fields = given | {name: values[0] for name, values in numbers.items()}
+    first = given | {name: values[0] for name, values in numbers.items()}
+    defaults = numbers_of(preset)
+    fields = {name: value for name, value in first.items() if value != defaults[name]}
     if "lr_end" in fields:
         fields["schedule"] = rl.Linear(fields.pop("lr_end"))
     if args.memory:

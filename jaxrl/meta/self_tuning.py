@@ -152,6 +152,10 @@ class SelfTuning(Algorithm):
         check_counts(self, "num_updates")
 
     @property
+    def name(self) -> str:
+        return f"self-tuning {self.learner.name}".strip()
+
+    @property
     def steps_per_update(self) -> int:
         rollouts = self.num_updates + self.meta_objective.num_updates + 1
         return rollouts * self.learner.steps_per_update

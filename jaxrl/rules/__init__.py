@@ -1,5 +1,6 @@
 """Update rules: targets and a loss of the experience of a rollout."""
 
+from jaxrl.errors import former_names
 from jaxrl.rules.base import Rule
 from jaxrl.rules.disco import Disco
 from jaxrl.rules.group import Advantage, GreedyBaseline, Group, LeaveOneOut, Standardized
@@ -51,3 +52,8 @@ __all__ = [
     "VTrace",
     "ValueLoss",
 ]
+
+__getattr__ = former_names(
+    "rl.rules",
+    {"OverGreedy": "rl.rules.GreedyBaseline", "UpdateRule": "rl.Rule"},
+)

@@ -24,11 +24,13 @@ class Rule:
     actions: in `targets` that of the policy that acted, in `loss` that of the learner.
 
     Class attributes: action_spaces, the kinds that it has a policy for; whole_trajectories, True
-    for minibatches of trajectories [M, T] rather than of single steps [M].
+    for minibatches of trajectories [M, T] rather than of single steps [M]; plays_groups, True where
+    `play` is its own, and rewards after the first episodes of a rollout count for nothing.
     """
 
     action_spaces: tuple[type, ...] = (Discrete, MultiDiscrete, Box)
     whole_trajectories: bool = False
+    plays_groups: bool = False
 
     @property
     def heads(self) -> dict[str, int]:

@@ -109,6 +109,8 @@ class Group(Rule):
     penalty: Penalty | None = None
     group_size: int = static(default=4)
 
+    plays_groups = True
+
     def __post_init__(self) -> None:
         check_field(self, "objective", Objective, "rl.Clip(0.2)")
         check_field(self, "advantage", Advantage, "rl.rules.LeaveOneOut()")

@@ -1,5 +1,6 @@
 """Tuning: a space of ranges, tuners that share one budget, a test of the best on fresh seeds."""
 
+from jaxrl.errors import former_names
 from jaxrl.tuning.evolution import DE, DEHB
 from jaxrl.tuning.from_optuna import Optuna, gp, tpe
 from jaxrl.tuning.history import Batch, History, Tuner
@@ -55,3 +56,12 @@ __all__ = [
     "tune",
     "uniform",
 ]
+
+__getattr__ = former_names(
+    "rl.tuning",
+    {
+        "Foresight": "rl.tuning.CurveStopping",
+        "Found": "rl.tuning.TuningResult",
+        "held_out": "rl.tuning.fresh_seeds",
+    },
+)

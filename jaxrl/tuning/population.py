@@ -14,6 +14,7 @@ from jaxrl.algorithms.base import Algorithm
 from jaxrl.algorithms.loop import run_updates, to_means
 from jaxrl.clock import Clock, Metrics, start_clock
 from jaxrl.env import Env
+from jaxrl.errors import check_counts
 from jaxrl.rollout import Evaluation, Policy
 from jaxrl.tree import pytree, static
 from jaxrl.tuning.space import Choice, Integer, Log, Range, Uniform
@@ -68,6 +69,20 @@ class Population(Algorithm):
     truncation: float = static(default=0.25)
     move: float = 0.2
     renew: float = 0.25
+
+    def __post_init__(self) -> None:
+        check_counts(self, "size", min_value=2)
+        check_counts(self, "interval")
+        if not self.space:
+            raise ValueError(
+                "space={} has no field to tune: write, say, {'lr': rl.tuning.log(...)}."
+            )
+        if not 0 <= self.truncation <= 0.5:
+            raise ValueError(f"truncation={self.truncation}: write a fraction from 0 to 0.5.")
+
+    @property
+    def name(self) -> str:
+        return f"population of {self.algo.name}" if self.algo.name else ""
 
     @property
     def steps_per_update(self) -> int:
@@ -196,13 +211,7 @@ def population(algo: Algorithm, space: Mapping[str, Range], **options: Any) -> P
                 "out, or write rl.tune(..., tuner=rl.tuning.PBT()), whose copies keep what shapes "
                 "their program."
             )
-    made = Population(algo, tuple(space.items()), **options)
-    if made.size < 2 or not 0 <= made.truncation <= 0.5:
-        raise ValueError(
-            f"size={made.size}, truncation={made.truncation}: write 2 members or more, and a "
-            "fraction from 0 to 0.5."
-        )
-    return made
+    return Population(algo, tuple(space.items()), **options)
 
 
 def _value(each: Any, u: jax.Array) -> jax.Array:
