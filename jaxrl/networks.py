@@ -138,8 +138,8 @@ def orthogonal(scale: float = 1.0) -> Callable[..., jax.Array]:
     """Random orthonormal columns (or rows) times `scale` (Saxe et al., 2014), for kernels [..., in,
     out].
 
-    By Gram-Schmidt, done twice, which keeps float32 orthonormal; no LAPACK, whose QR under vmap
-    hangs on a CPU.
+    By Gram-Schmidt, done twice, which keeps float32 orthonormal; no LAPACK: under vmap
+    its QR hangs on a CPU.
     """
 
     def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
@@ -289,7 +289,7 @@ class MLP:
     layer_norm: before each activation. free: heads that are parameters of their own and see no
     observation (a Gaussian's spread, as is usual). init: of the kernels, `Orthogonal()` or
     `Sparse()`. norm_weights: whether layer_norm learns a scale and a bias. batch_norm: of the input
-    and of each layer; for actor-critics, `crossq` and its kin.
+    and of each layer; for actor-critics only, such as `crossq`.
     """
 
     hidden: tuple[int, ...] = (64, 64)
@@ -354,7 +354,7 @@ class CNN:
 
 @dataclasses.dataclass(frozen=True)
 class Views:
-    """A network whose heads read parts of the observation, which is a dictionary.
+    """A network with heads that each read some parts of the observation, a dictionary.
 
     So a critic may see more than its actor.
 

@@ -30,8 +30,8 @@ def is_static(field: dataclasses.Field) -> bool:
 
 @dataclass_transform(frozen_default=True, field_specifiers=(static, dataclasses.field))
 def pytree(cls: type[T]) -> type[T]:
-    """Makes `cls` a frozen dataclass whose fields are leaves (or subtrees) and whose `static`
-    fields are structure.
+    """Make `cls` a frozen dataclass: its fields are leaves (or subtrees), its `static` fields
+    structure.
 
     Raises:
       TypeError: when an instance is built with an array in a static field.

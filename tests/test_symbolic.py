@@ -171,7 +171,7 @@ def well_typed(program):
 @pytest.mark.parametrize("name", LANGUAGES)
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**31))
-def test_every_program_that_is_born_and_every_mutant_is_well_typed(name, seed):
+def test_every_random_program_and_every_mutant_is_well_typed(name, seed):
     program = random_programs[name](jax.random.key(seed))
     assert well_typed(program)
     for n in range(8):

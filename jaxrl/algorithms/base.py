@@ -110,7 +110,7 @@ class Algorithm:
 
 
 def num_actions(env: Env) -> int:
-    """The number of actions of an environment whose action space `check_space` found Discrete."""
+    """The number of actions of an environment that `check_space` found to be Discrete."""
     return cast(Discrete, env.action_space).n
 
 

@@ -117,8 +117,8 @@ POLICY_OPTIMIZATION = [
     Preset(
         name="impala",
         value=OnPolicy(rule=VTrace(), lr=6e-4, num_envs=16, num_steps=20, epochs=1),
-        summary="IMPALA's learner (Espeholt et al., 2018): an actor-critic whose V-trace targets "
-        "correct for old experience",
+        summary="IMPALA's learner (Espeholt et al., 2018): an actor-critic with V-trace targets, "
+        "which correct for old experience",
         details="The published actors act while the learner learns, with parameters some updates "
         "old. Here all is one program: actors have the newest parameters, and experience ages "
         "while trajectories wait for their minibatch. The first minibatch of the first epoch is on "
