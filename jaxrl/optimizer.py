@@ -76,8 +76,8 @@ def permutation(key: jax.Array, n: int) -> jax.Array:
     """The numbers 0 to n - 1 in random order. [n].
 
     Sorts single words: their high bits are random, their low bits are the index. It takes a third
-    of the time of `jax.random.permutation` on a CPU. Two indices keep their order where their random bits
-    are equal, one pair in 2 ** (32 - log2 n).
+    of the time of `jax.random.permutation` on a CPU. Two indices keep their order where their
+    random bits are equal, one pair in 2 ** (32 - log2 n).
     """
     low = jnp.uint32((1 << (n - 1).bit_length()) - 1)
     words = jax.random.bits(key, (n,)) & ~low | jnp.arange(n, dtype=jnp.uint32)

@@ -38,8 +38,8 @@ def save_rule(
 ) -> pathlib.Path:
     """Write a rule into the folder `path`, for `load_rule`. Return the folder.
 
-    agent: the `OnPolicy` that it is made for; its optimiser, sizes and network matter as much as the
-    weights of the rule; `load_agent` gives it back, with the rule in it. card: for readers, as
+    agent: the `OnPolicy` that it is made for; its optimiser, sizes and network matter as much as
+    the weights of the rule. `load_agent` returns it, with the rule in it. card: for readers, as
     JSON: `license`, `command`, `levels` (that it was trained on), `seeds`, `cost`, `scores` with
     their intervals.
 

@@ -56,7 +56,10 @@ def test_transfer_goes_on_from_equal_numbers_alone(tmp_path):
     config = transfer.Config(levels=2, updates=3, folder=tmp_path)
     (tmp_path / "transfer.json").write_text(json.dumps(transfer.kept(config)))
     assert transfer.kept(config)["levels"] == 2
-    for other, stored in {"levels": r"levels=2 \(now 5\)", "updates": r"updates=3 \(now 5\)"}.items():
+    for other, stored in {
+        "levels": r"levels=2 \(now 5\)",
+        "updates": r"updates=3 \(now 5\)",
+    }.items():
         with pytest.raises(SystemExit, match=rf"{stored}.*another --folder"):
             transfer.kept(transfer.replace(config, **{other: 5}))
 

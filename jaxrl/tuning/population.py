@@ -53,9 +53,9 @@ class Population(Algorithm):
 
     An update: each of `size` members takes `interval` updates, then the worst fraction `truncation`
     become copies of members drawn from the best fraction; the settings of a copy move by up to
-    `move` of their ranges, or with probability `renew` are drawn anew. The leader is the member of the
-    highest return: `return` is its own, the highest of `size` and so optimistic (`evaluation` is
-    not); `setting.NAME` is the setting it had; and it is the one that acts.
+    `move` of their ranges, or with probability `renew` are drawn anew. The leader is the member
+    with the highest return: `return` is its own, the highest of `size` and so optimistic
+    (`evaluation` is not); `setting.NAME` is the setting it had; and it is the one that acts.
     `rl.sweep(rl.Training(rl.tuning.population(...), env, steps), {"seed": ...})` repeats it over
     meta-seeds. Steps are those of all members. (`rl.tune(..., tuner=PBT())` gives members several
     seeds, and tests the schedule that it finds.)
