@@ -5,6 +5,8 @@
 
 import dataclasses
 import pathlib
+import textwrap
+from typing import Any
 
 import tyro
 
@@ -13,6 +15,13 @@ from experiments.ppo_classic import fill
 from jaxrl import capabilities
 
 README = pathlib.Path(__file__).parent.parent / "README.md"
+STUB = README.parent / "jaxrl" / "algorithms" / "named.pyi"
+INDENTED: dict[str, Any] = {
+    "initial_indent": "    ",
+    "subsequent_indent": "    ",
+    "break_long_words": False,
+    "break_on_hyphens": False,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +30,7 @@ class Config:
 
     algorithms: tuple[str, ...] = tuple(rl.PRESETS)
     page: pathlib.Path = README
+    stub: pathlib.Path | None = STUB
 
 
 def table(algorithms: tuple[str, ...]) -> str:
@@ -32,10 +42,48 @@ def table(algorithms: tuple[str, ...]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def stub() -> str:
+    """The named algorithms with their fields and defaults, as an editor shows them."""
+    types = sorted({type(preset.value).__name__ for preset in rl.PRESETS.values()})
+    lines = [
+        "# Made by `python -m experiments.which` of the table in presets.py. fmt: off",
+        "from typing import Any",
+        "",
+        "import jax",
+        "",
+        f"from jaxrl.algorithms import {', '.join(types)}",
+        "",
+        "Float = float | jax.Array",
+        "Bool = bool | jax.Array",
+        "",
+    ]
+    for name, preset in rl.PRESETS.items():
+        parameters = [_parameter(field, value) for field, value in preset.fields().items()]
+        # a parameter is not broken over two lines
+        joined = ", ".join(x.replace(" ", "~") for x in ["*", *parameters, "**paths: Any"]) + ","
+        lines += [
+            f"def {name}(",
+            *(line.replace("~", " ") for line in textwrap.wrap(joined, 96, **INDENTED)),
+            f") -> {type(preset.value).__name__}:",
+            *textwrap.wrap(f'"""{preset.summary}."""', 96, **INDENTED),
+            "    ...",
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def _parameter(name: str, value: Any) -> str:
+    kind = {bool: "Bool", float: "Float", int: "int"}.get(type(value), "Any")
+    plain = kind != "Any" and value not in (float("inf"), -float("inf"))
+    return f"{name}: {kind} = {value if plain else '...'}"
+
+
 def main(config: Config) -> None:
     text = table(config.algorithms)
     print(text)
     fill(config.page, "algorithms", text)
+    if config.stub is not None:
+        config.stub.write_text(stub())
 
 
 if __name__ == "__main__":

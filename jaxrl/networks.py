@@ -72,7 +72,8 @@ def build(
     "mask" [T, n]. trains_norm: whether the caller keeps the statistics of a network with
     `batch_norm`, which others would never update.
     """
-    if getattr(network, "batch_norm", False) and (memory is not None or not trains_norm):
+    has_batch_norm = isinstance(network, MLP) and network.batch_norm
+    if has_batch_norm and (memory is not None or not trains_norm):
         raise ValueError(
             "batch_norm=True is for actor-critics without a memory, say rl.crossq(): write "
             "layer_norm=True here."

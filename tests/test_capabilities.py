@@ -105,7 +105,7 @@ def test_answers_are_found_by_trying():
 def test_the_page_is_filled(tmp_path):
     file = tmp_path / "page.md"
     file.write_text("before\n<!-- algorithms -->\nold\n<!-- end of algorithms -->\nafter\n")
-    which.main(which.Config(("ppo",), file))
+    which.main(which.Config(("ppo",), file, stub=None))
     assert file.read_text().startswith("before\n<!-- algorithms -->\n| ")
     assert "| `rl.ppo` | Proximal policy optimisation" in file.read_text()
     assert "old" not in file.read_text()

@@ -157,8 +157,12 @@ def test_every_tuner_and_range_has_a_word():
     assert budget == 32 * 2 * (training.clocks["step"][-1] + training.clocks["eval_step"][-1])
 
 
-def test_lists(jaxrl):
+def test_environments_are_listed():
     assert {"CartPole-v1", "Catch", "brax:ant"} <= set(in_a_process("envs").split())
+
+
+@pytest.mark.rotate  # test_abilities.py has its table
+def test_algorithms_are_listed(jaxrl):
     assert "Proximal policy optimisation" in jaxrl("algorithms")
 
 

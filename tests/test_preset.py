@@ -6,6 +6,7 @@ import pydoc
 import pytest
 
 import jaxrl as rl
+from experiments import which
 from jaxrl import tree
 from jaxrl.algorithms.base import Algorithm
 from jaxrl.algorithms.preset import Preset
@@ -68,6 +69,12 @@ def test_help_and_signature_show_every_field():
 def test_what_a_preset_does_not_take_is_explained(name, fields, message):
     with pytest.raises((TypeError, ValueError), match=message):
         rl.PRESETS[name](**fields)
+
+
+def test_an_editor_shows_the_fields_of_the_table():
+    """If not: `python -m experiments.which`."""
+    assert which.STUB.read_text() == which.stub()
+    assert "    *, rule: Any = ..., objective: Any = ..., clip: Float = 0.2," in which.stub()
 
 
 def test_an_alias_sets_several_fields_and_a_path_sets_one():

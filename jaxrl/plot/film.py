@@ -69,7 +69,7 @@ def gif(
         raise TypeError(
             f"{type(env).__name__} has many environments: write one, tasks.sample(key)."
         )
-    draw = draw or getattr(env, "draw", None)
+    draw = draw or env.draw
     if draw is None:
         raise ValueError(
             f"{type(env).__name__} cannot be drawn. Give its class a method draw(self, ax, state) "
