@@ -49,8 +49,8 @@ def apply_gradients(
     """Return the parameters and the optimiser state after one step, and the gradient's norm.
 
     max_norm: the gradient's global norm is clipped to it. extra_args: what a learned optimiser may
-    read, as the `clock` of the training run, the elapsed fraction `epoch` of an update's epochs and
-    a `key`; optax's common optimisers ignore them.
+    read: the `clock` of the training run, the elapsed fraction `epoch` of an update's epochs, and a
+    `key`; optax's common optimisers ignore them.
     """
     grads, norm = clip_by_global_norm(grads, max_norm)
     optimizer = optax.with_extra_args_support(optimizer)
@@ -86,8 +86,9 @@ def permutation(key: jax.Array, n: int) -> jax.Array:
 
 @pytree
 class RAdam:
-    """Rectified Adam (Liu et al., 2020, algorithm 2): Adam once the variance of its step is
-    tractable, momentum before.
+    """Rectified Adam (Liu et al., 2020, algorithm 2).
+
+    It is Adam once the variance of the step is tractable, and momentum before.
 
     The numbers are those of `optax.radam`, through which a meta-gradient is NaN: its factor is the
     root of a negative number in the first steps, where it isn't used.
