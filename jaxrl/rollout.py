@@ -1,7 +1,7 @@
 """Rollouts: one step, many steps, whole episodes; with the time limit, resets and returns.
 
-One policy plays all `num_agents` agents of a team, vmapped over them. Agents are columns of a batch:
-B environments of A agents are B * A columns.
+One policy plays all `num_agents` agents of a team, vmapped over them. Agents are columns of a
+batch: B environments of A agents are B * A columns.
 """
 
 import dataclasses
@@ -404,7 +404,8 @@ def _key_words(key: jax.Array, num_steps: int, width: int, uses: int) -> jax.Arr
     """Keys for each use of each step of each environment, as plain words. [T, B, uses, ...].
 
     All at once, before the scan: splitting inside it costs a fifth of a small environment's step.
-    They are words because jax 0.10's check of key reuse wrongly reports a scan over keys under vmap.
+    They are words because jax 0.10's check of key reuse takes a scan over keys under vmap for a
+    reuse.
     """
     return jax.random.key_data(jax.random.split(key, (num_steps, width, uses)))
 

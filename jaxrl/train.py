@@ -24,9 +24,9 @@ class Training:
 
     steps: environment steps; an incomplete last update is left out. evals: rows of the metrics.
     episodes: the number that the greedy evaluation of a row plays, as far as `eval_share` of the
-    steps allows (`eval_rows` gives the rows). stop_after: environment steps after which a member stops and its
-    schedules have ended, so that shorter runs fit in one program: the rest of `steps` is padding,
-    computed and dropped, and its rows are NaN.
+    steps allows (`eval_rows` gives the rows). stop_after: environment steps after which a member
+    stops and its schedules have ended, so that shorter runs fit in one program: the rest of `steps`
+    is padding, computed and dropped, and its rows are NaN.
 
     Every float below it is a leaf: `sweep(training, {"lr": ..., "gamma": ..., "seed": keys})` finds
     fields by their names.

@@ -76,8 +76,7 @@ def natural_step(
 
 @pytree
 class TrustRegion:
-    """TRPO's policy step: `natural_step` on the whole rollout, of the rule's policy loss and its
-    entropy bonus.
+    """TRPO's policy step: `natural_step` on the policy loss and entropy bonus of a whole rollout.
 
     max_kl: the bound of the mean KL(old || new). damping: added to the Fisher matrix. iterations:
     of conjugate gradients. halvings: the number of lengths that the line search tries, the full one
@@ -98,8 +97,7 @@ class TrustRegion:
         targets: SurrogateTargets,
         clock: Clock,
     ) -> tuple[Any, Any, Metrics]:
-        """The parameters after the step, a mask of those that the policy does not depend on, and
-        metrics.
+        """The parameters after the step, a mask of those free for other losses, and metrics.
 
         forward: from parameters to the heads of the batch. The mask is bool [] for each leaf: True
         where all of the leaf may be fitted to other losses without changing the policy.

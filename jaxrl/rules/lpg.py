@@ -1,6 +1,4 @@
-"""A learned policy gradient: a network reads a rollout backward and gives the targets of the
-policy and of the predictions.
-"""
+"""A learned policy gradient: targets from a network that reads a rollout backward."""
 
 from typing import Any
 
@@ -44,8 +42,8 @@ class LPG(Rule):
     one epoch or minibatch they are from before the first gradient step.
 
     prediction_weight: w. `knows_time`: the network also reads n / N, and log N over log
-    `reference_lifetime`, at update n of N (TA-LPG; Jackson et al., 2024). gamma: only of what
-    rewards are normalised by, where they are. `LPG.random(key)` gives untrained weights.
+    `reference_lifetime`, at update n of N (TA-LPG; Jackson et al., 2024). gamma: used
+    only to normalise rewards, where they are. `LPG.random(key)` gives untrained weights.
 
     Metrics for meta-objectives, all differentiable: `entropy`, `prediction_entropy`, `strength`
     (the mean of pi^ squared) and `certainty` (the mean over steps of the sum of y^ squared).

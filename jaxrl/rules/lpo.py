@@ -1,6 +1,4 @@
-"""Learned policy optimisation: an objective with a learned drift that satisfies the drift
-conditions of mirror learning.
-"""
+"""Learned policy optimisation: a learned drift that satisfies mirror learning's conditions."""
 
 import functools
 from collections.abc import Callable

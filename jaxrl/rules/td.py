@@ -1,6 +1,4 @@
-"""Action values fitted to one-step targets of a target network: DQN's rule, and losses found by
-evolution in place of its squared error.
-"""
+"""DQN's rule without a replay, and losses found by evolution in place of its squared error."""
 
 from collections.abc import Callable
 from typing import Any
