@@ -33,7 +33,7 @@ class Algorithm:
 
     Every float may be traced, every count is static. An update is `collect`, then `learn`; what
     comes between them (an intrinsic reward, a discriminator) is an algorithm around an algorithm,
-    as `Rewarded`. A state has the fields `params` and `clock`. A meta-learner's `env` is a
+    such as `Rewarded`. A state has the fields `params` and `clock`. A meta-learner's `env` is a
     distribution of tasks (`jaxrl.env.Tasks`): it overrides `update` and `evaluate`, and has no
     policy.
     """

@@ -160,7 +160,7 @@ class ReturnHead:
 class Expected(ReturnHead):
     """The mean return, fitted by half the squared error.
 
-    The target is that of the critic with the smallest value (Fujimoto et al., 2018, equation 10).
+    The target is the smallest of those of the target critics (Fujimoto et al., 2018, equation 10).
     """
 
     def heads(self, num_values: int) -> dict[str, int]:

@@ -58,10 +58,10 @@ def sweep(
     static: {name: values} of what shapes the program, `{"num_envs": (16, 64), "network":
     (MLP((64,)), MLP((256,)))}`: every combination is compiled and run separately, and all are one
     dataset. {name: {label: value}} labels them.
-    chunk: members per program; by default as many as fit the free memory, and no more than
-    increase the speed.
-    folder: each finished chunk is kept there, so that a stopped sweep resumes there; so are
-    the results.
+    chunk: members per program; by default as many as fit the free memory, unless fewer are
+    as fast.
+    folder: each finished chunk is kept there, so that a stopped sweep resumes from it, and in
+    the end the results.
     memory_limit: what the programs may take in total on this machine, in bytes or as "4GB"; by
     default most of what is free.
     save_seconds: with a folder, a `Training` is also kept inside a chunk, at the first evaluation
