@@ -147,8 +147,9 @@ def update_returns(
 def scale_rewards(
     stats: ReturnStats | None, reward: jax.Array, enabled: Any, limit: float = 10.0
 ) -> jax.Array:
-    """Rewards over the running standard deviation of the discounted return, clipped to `limit`
-    (Engstrom et al., 2020, code-level optimisation 2), where `enabled`.
+    """Rewards over the running standard deviation of the discounted return, where `enabled`.
+
+    Clipped to `limit` (Engstrom et al., 2020, code-level optimisation 2).
     """
     if stats is None:
         return reward

@@ -26,8 +26,6 @@ TUNERS: dict[str, Any] = {
     "DEHB": tuning.DEHB(),
     "Optuna": tuning.Optuna(batch=4),
 }
-
-
 CUBE = Space(
     {"x": tuning.uniform(0, 1), "y": tuning.uniform(0, 1), "kind": tuning.choice(0.1, 0.7, 0.9)}
 )

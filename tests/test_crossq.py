@@ -83,9 +83,8 @@ def test_an_optimiser_skips_statistics_and_acting_uses_them():
     env, state, batch = initial(algo)
     assert state.target_params == {}
     moments = jax.tree.leaves(state.opt_state["actor"])
-    assert (
-        len(moments) == 2 * len(jax.tree.leaves(state.params["actor"].weights)) + 1
-    )  # Adam's two, and its count
+    # Adam's two, and its count
+    assert len(moments) == 2 * len(jax.tree.leaves(state.params["actor"].weights)) + 1
     learn = jax.jit(
         lambda key, state: algo.learner.learn_batch(key, env.action_space, state, batch, CLOCK)[0]
     )

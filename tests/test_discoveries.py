@@ -101,9 +101,8 @@ def test_the_clock_of_a_rule_is_its_own_age_none_or_another():
 
 
 def test_the_best_meta_learning_rate_has_the_highest_mean_reward():
-    rewards = np.array(
-        [[0.1, 0.9], [0.6, 0.6], [0.8, 0.0], [np.nan, 9.0]]
-    )  # the best single run is not of the best rate
+    # the best single run is not of the best rate
+    rewards = np.array([[0.1, 0.9], [0.6, 0.6], [0.8, 0.0], [np.nan, 9.0]])
     earned, best = bootstrapped_entropy.choose(rewards.reshape(-1), (1e-3, 3e-3, 1e-2, 3e-2))
     assert best == 3e-3
     np.testing.assert_allclose(earned, [0.5, 0.6, 0.4, np.nan])

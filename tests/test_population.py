@@ -52,9 +52,8 @@ def test_a_population_is_an_algorithm_that_is_swept_and_finds_a_good_setting(tmp
     rates = rl.sweep(
         alone, {"lr": np.geomspace(1e-4, 0.5, 9), "seed": np.arange(3)}, progress=False
     )
-    assert (
-        results["return"][:, -1].mean() > rates["return"].isel(step=-1).mean("seed")
-    ).sum() >= 7  # a drawn rate: most lose
+    # most of the rates on a grid are worse
+    assert (results["return"][:, -1].mean() > rates["return"].isel(step=-1).mean("seed")).sum() >= 7
     assert (results["setting.lr"][:, -1] > 0.01).all()
 
 

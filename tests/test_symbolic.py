@@ -288,11 +288,8 @@ def test_equal_functions_have_equal_hashes_and_others_do_not():
         f"({q} - {y}) * ({q} - {y})",
         f"({q} - (best(next_values) * discount + reward)) ** 2",
     ]
-    same += [
-        f"{DQN} + 0",
-        f"{DQN} + reward",
-        f"max({DQN}, {DQN})",
-    ]  # what the values are not in changes nothing
+    # terms without the values change nothing
+    same += [f"{DQN} + 0", f"{DQN} + reward", f"max({DQN}, {DQN})"]
     assert len({number(text) for text in same}) == 1
     others = [
         DQN,

@@ -177,12 +177,10 @@ def test_training_runs_score_programs_after_a_screening_and_the_rule_is_a_file(t
     state, metrics = quick(rl.Training(search, Choices(), steps=4, evals=2, episodes=2))(
         jax.random.key(0)
     )
-    assert np.isfinite(
-        metrics["evaluation"]
-    ).all()  # how well it searches is `discover_symbolic`'s to say
-    assert (
-        np.diff(metrics["leader"]) >= 0.0
-    ).all()  # the tasks stay, so that the best is never lost
+    # `experiments.discover_symbolic` measures how well it searches
+    assert np.isfinite(metrics["evaluation"]).all()
+    # the tasks stay the same, so that the best is never lost
+    assert (np.diff(metrics["leader"]) >= 0.0).all()
     again = inner.scores(jax.random.key(state.seed), Choices(), state.params, 2).mean()
     np.testing.assert_allclose(again, state.hall.fitness[0], rtol=1e-6)
     assert len(np.unique(state.hall.number)) == SIZES["hall"]

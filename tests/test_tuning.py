@@ -15,15 +15,8 @@ from jaxrl.tuning.evolution import mutants
 from jaxrl.tuning.history import History
 from jaxrl.tuning.space import Space, space_of
 
-BETTER = (
-    "SuccessiveHalving",
-    "Hyperband",
-    "CurveStopping",
-    "PBT",
-    "DE",
-    "DEHB",
-    "Optuna",
-)  # than random search on an easy function
+# than random search on an easy function
+BETTER = ("SuccessiveHalving", "Hyperband", "CurveStopping", "PBT", "DE", "DEHB", "Optuna")
 
 
 # ----------------------------------------------------------------------------------- the properties
@@ -33,9 +26,8 @@ BETTER = (
 @settings(max_examples=8, deadline=None)
 @given(runs=st.integers(4, 30), rows=st.integers(1, 12), seed=st.integers(0, 99))
 def test_a_tuner_stays_in_the_space_and_uses_its_budget(name, runs, rows, seed):
-    history = play(
-        TUNERS[name], budget=runs * rows, rows=rows, seed=seed
-    )  # `check` refuses what is outside
+    # `check` refuses points outside the space
+    history = play(TUNERS[name], budget=runs * rows, rows=rows, seed=seed)
     assert history.spent.sum() <= runs * rows
     assert history.spent.sum() >= 0.5 * runs * rows
     assert history.end_row.max() == rows

@@ -197,9 +197,8 @@ def test_static_fields_are_grouped_and_others_share_a_program():
     settings = [found.results[name].values.tolist() for name in ("algo.size", "unused", "lr")]
     groups = {*zip(*settings[:2], strict=True)}
     assert len({*settings[2]}) == 8 > len(groups)
-    assert sum("members" in name for name in compiled) == 2 * len(
-        groups
-    )  # init and a row, for any lr
+    # init and a row, for any lr
+    assert sum("members" in name for name in compiled) == 2 * len(groups)
     assert set(found.results["algo.size"].values) == {1, 3}
     assert set(found.results["unused"].values) <= {"()", "{'a': 1.0}"}
     assert found.best["algo.size"] in (1, 3)
