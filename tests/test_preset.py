@@ -3,13 +3,16 @@
 import inspect
 import pydoc
 
+import jax.numpy as jnp
 import pytest
 
+import envs
 import jaxrl as rl
 from experiments import which
 from jaxrl import tree
 from jaxrl.algorithms.base import Algorithm
 from jaxrl.algorithms.preset import Preset
+from jaxrl.cli import main
 
 
 def test_every_preset_is_a_whole_algorithm():
@@ -92,3 +95,15 @@ def test_put_changes_all_fields_at_once_and_names_what_is_unknown():
     assert tree.put(algo, {"rule.gamma": 0.5, "lr": 0.1}).rule.gamma == 0.5
     with pytest.raises(ValueError, match="has no field 'gama'"):
         tree.put(algo, {"gama": 0.5})
+
+
+def test_former_names_are_errors_that_give_the_present_ones():
+    with pytest.raises(AttributeError, match=r"rl\.Lives is called rl\.InnerLoop now"):
+        rl.Lives  # noqa: B018
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        rl.nothing  # noqa: B018
+    training = rl.Training(rl.sac(), envs.make("Pendulum-v1"))
+    with pytest.raises(ValueError, match=r"'target_rate'.* it is called tau now"):
+        rl.sweep(training, {"target_rate": [0.1], "seed": jnp.arange(2)})
+    with pytest.raises(SystemExit, match=r"--target-rate is called --tau now"):
+        main(["train", "sac", "Pendulum-v1", "--target-rate", "0.1"])

@@ -22,6 +22,7 @@ from jaxrl.cli.arguments import (
     search_of,
     training_of,
 )
+from jaxrl.errors import RENAMED
 
 
 def train(args: Any, preset: Preset) -> None:
@@ -115,6 +116,7 @@ def main(args: list[str] | None = None) -> None:
         "report": studies.report,
     }
     try:
+        _check_names(sys.argv[1:] if args is None else args)
         tyro.extras.subcommand_cli_from_dict(
             commands_by_name,
             prog="jaxrl",
@@ -126,6 +128,15 @@ def main(args: list[str] | None = None) -> None:
         sys.exit(f"jaxrl: {error}{_notes(error)}")
     except KeyboardInterrupt as stop:
         sys.exit(f"jaxrl: stopped.{_notes(stop)}")
+
+
+def _check_names(args: list[str]) -> None:
+    """Refuse an option by its former name, with its present one."""
+    for word in args:
+        name = word.partition("=")[0].removeprefix("--").replace("-", "_")
+        if word.startswith("--") and name in RENAMED:
+            new_name = RENAMED[name].replace("_", "-")
+            raise ValueError(f"{word.partition('=')[0]} is called --{new_name} now.")
 
 
 def _command_of_each_algorithm(
