@@ -307,8 +307,9 @@ class OnPolicy(Algorithm):
     def _prepare(
         self, env: Env, state: State, rnn_state: Any, batch: Transition
     ) -> tuple[RuleState, Minibatch]:
-        """The rule's state, and the whole rollout with its targets, of which minibatches are rows:
-        single steps [T * B], or trajectories [B, T].
+        """The rule's state, and the whole rollout with its targets, of which minibatches are rows.
+
+        Rows are single steps [T * B], or trajectories [B, T].
 
         rnn_state: before the rollout. [B, ...].
         """

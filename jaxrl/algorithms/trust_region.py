@@ -45,13 +45,12 @@ def natural_step(
     iterations: int = 10,
     halvings: int = 10,
 ) -> tuple[jax.Array, Metrics]:
-    """Parameters after one natural-gradient step from `x`, and metrics (Schulman et al., 2015,
-    appendix C). [n].
+    """Parameters after one natural-gradient step from `x`, and metrics. [n].
 
-    The direction s solves (H + damping) s = g by conjugate gradients: g is the gradient of
-    `objective`, H the Hessian of `distance`, both at `x`. Its length is where the quadratic model
-    of the distance reaches `max_kl`, halved until `distance` is at most that and `objective` has
-    increased. The step is zero where no length satisfies both.
+    Schulman et al. (2015), appendix C. The direction s solves (H + damping) s = g by conjugate
+    gradients: g is the gradient of `objective`, H the Hessian of `distance`, both at `x`. Its
+    length is where the quadratic model of the distance reaches `max_kl`, halved until `distance` is
+    at most that and `objective` has increased. The step is zero where no length satisfies both.
     """
     before, gradient = jax.value_and_grad(objective)(x)
     fisher = lambda v: jax.jvp(jax.grad(distance), (x,), (v,))[1] + damping * v

@@ -42,8 +42,9 @@ class Advantage:
 
 @pytree
 class LeaveOneOut(Advantage):
-    """A return less the mean of the group's other returns (RLOO; Kool et al., 2019; Ahmadian et
-    al., 2024). [G, K].
+    """A return less the mean of the group's other returns: RLOO. [G, K].
+
+    Kool et al. (2019); Ahmadian et al. (2024).
     """
 
     def __call__(self, episode_return: jax.Array) -> jax.Array:
@@ -53,8 +54,9 @@ class LeaveOneOut(Advantage):
 
 @pytree
 class Standardized(Advantage):
-    """A return less the group's mean, over its standard deviation (GRPO; Shao et al., 2024, section
-    4.1.2). [G, K].
+    """A return less the group's mean, over its standard deviation: GRPO. [G, K].
+
+    Shao et al. (2024), section 4.1.2.
     """
 
     def __call__(self, episode_return: jax.Array) -> jax.Array:
@@ -64,8 +66,9 @@ class Standardized(Advantage):
 
 @pytree
 class GreedyBaseline(Advantage):
-    """A return less that of the greedy policy, the group's last episode (ReMax; Li et al., 2024).
-    [G, K].
+    """A return less that of the greedy policy, the group's last episode: ReMax. [G, K].
+
+    Li et al. (2024).
     """
 
     num_greedy = 1

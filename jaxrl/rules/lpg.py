@@ -30,11 +30,11 @@ class LPGTargets:
 
 @pytree
 class LPG(Rule):
-    """Learned policy gradient (Oh et al., 2020): loss -log pi(a) pi^ + w KL(y || y^) with pi^ and
-    y^ of a recurrent network.
+    """Learned policy gradient (Oh et al., 2020).
 
-    The agent predicts y, a distribution over `categories` with a meaning that meta-learning finds.
-    The network reads, from the last step to the first, the reward, the terminal flag, pi(a), and
+    The loss is -log pi(a) pi^ + w KL(y || y^) with pi^ and y^ of a recurrent network. The agent
+    predicts y, a distribution over `categories` with a meaning that meta-learning finds. The
+    network reads, from the last step to the first, the reward, the terminal flag, pi(a), and
     embeddings of y at the observation and at the next one (0 once terminated); its recurrent state
     is reset at each episode's end. These inputs are constants: no gradient flows back through the
     agent's outputs. pi^ and y^ keep theirs, so that an agent after some updates can be

@@ -33,8 +33,9 @@ class StreamRule:
 
     @property
     def kappa(self) -> dict[str, Any]:
-        """The overshooting bound of each network's step, by name: the larger, the smaller the step
-        (Elsayed et al., 2024, section 3.2).
+        """The overshooting bound of each network's step, by name.
+
+        The larger it is, the smaller is the step (Elsayed et al., 2024, section 3.2).
         """
         raise TypeError(f"{type(self).__name__} does not define kappa.")
 
