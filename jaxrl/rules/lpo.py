@@ -19,10 +19,11 @@ NO_DRIFT = PolicyGradient()
 class LPO(Objective):
     """Learned policy optimisation: r A - D with the drift D = relu(D_base + f(x) - 1e-4).
 
-    Lu et al. (2022). f is a layer of tanh units without biases and a linear output. Its input is x
-    = [z, A z] with z = [log r, log(r)^2, 1 - r, (1 - r)^2], each entry clipped to [-2, 2]. At r = 1
-    all of x is 0, so f is 0, and the relu is flat around there: D >= 0, and D and its gradient are
-    0 at r = 1, whatever the weights (the drift conditions of mirror learning; Kuba et al., 2022).
+    Lu et al. (2022). f is a layer of tanh units without biases and a linear output. Its input is
+    x = [z, A z] with z = [log r, log(r)^2, 1 - r, (1 - r)^2], each entry clipped to [-2, 2]. At
+    r = 1 all of x is 0, so f is 0, and the relu is flat around there: D >= 0, and D and its
+    gradient are 0 at r = 1, whatever the weights (the drift conditions of mirror learning; Kuba et
+    al., 2022).
 
     weights: "hidden" [8, width], or [16, width] where `knows_time`: then the input is
     [x, (n / N) x] at update n of N, and the drift may change over the training run (TA-LPO; Jackson
