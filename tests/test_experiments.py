@@ -63,15 +63,17 @@ SMOKE = {
     "--test-seeds 2 --updates 9 --runs {out}/runs --folder {out}",
 }
 ALWAYS = {
+    "disco103_on_catch",
+    "early_stopping",
+    "memory_speed",
     "ppo_classic",
-    "discover_lpo",
-    "schedules",
-    "tuners",
+    "replay_speed",
     "speed",
-    "which",
-    "scaling",
+    "stats_speed",
     "streams",
-}
+    "transfer",
+    "which",
+}  # those that take seconds; the others rotate
 
 
 def test_every_experiment_is_here():
