@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from jaxrl.tree import pytree
 
-Metrics = dict[str, jax.Array]  # by name, what an update reports
+Metrics = dict[str, jax.Array]  # what an update reports, by name
 
 
 @pytree

@@ -39,8 +39,8 @@ class Step:
 class Env:
     """Base class of environments: a pytree of parameters with `reset` and `step`.
 
-    No auto-reset, no step counter, no `params` argument: `jaxrl.rollout` does these once for all
-    environments. A subclass gives `max_steps` and `action_space` as fields, class attributes or
+    There is no auto-reset, step counter or `params` argument: `jaxrl.rollout` resets and counts for
+    all environments. A subclass gives `max_steps` and `action_space` as fields, class attributes or
     properties. None of the attributes below is a field of the dataclass unless the subclass
     annotates it.
 
@@ -55,7 +55,7 @@ class Env:
       None.
     """
 
-    # Any, as a field, a class attribute or a property may override each of them
+    # Any, because a field, a class attribute or a property may override each of them
     max_steps: Any  # int
     action_space: Any  # Space
     num_agents: Any = None  # int | None
@@ -67,22 +67,21 @@ class Env:
         raise NotImplementedError(f"{type(self).__name__} has no reset(self, key) -> (state, obs).")
 
     def step(self, key: jax.Array, state: State, action: jax.Array) -> tuple[State, Step]:
-        """State after an action and what it led to."""
+        """State after an action, and the result of the action."""
         raise NotImplementedError(
             f"{type(self).__name__} has no step(self, key, state, action) -> (state, Step)."
         )
 
 
 class Tasks:
-    """Base class of distributions of environments: a pytree, in the place of an environment for
-    meta-learners and curricula.
+    """Base class of distributions of environments, which meta-learners train on: a pytree.
 
     All samples have the same type, static parameters and shapes of leaves, so that
     `jax.vmap(tasks.sample)(keys)` is a family of environments and one program trains on it.
     """
 
-    num_agents: Any = None  # as of an `Env`
-    channels: Any = ()  # as of an `Env`
+    num_agents: Any = None  # as in `Env`
+    channels: Any = ()  # as in `Env`
 
     def sample(self, key: jax.Array) -> Any:
         """An environment of the distribution."""
@@ -119,9 +118,7 @@ def check_env(env: Any, user: Any = None) -> None:
 
 
 def check_tasks(tasks: Any, user: Any = None) -> None:
-    """Raise a TypeError where `tasks` is not a distribution of environments; `user` is the object
-    that takes it.
-    """
+    """Raise a TypeError where `tasks` is no distribution of environments; `user` takes it."""
     if isinstance(tasks, Tasks):
         return
     taker = "A meta-learner" if user is None else _name(user)

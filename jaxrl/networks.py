@@ -25,9 +25,9 @@ Initialiser = Callable[[float], Callable[..., jax.Array]]  # scale -> (key, shap
 
 
 class Network(NamedTuple):
-    """What the kit asks of any neural network library.
+    """A neural network as two functions, of any library.
 
-    Both functions see one observation; the caller vmaps.
+    Both functions take one observation; the caller vmaps.
     """
 
     init: Callable[[jax.Array, Any], Params]  # (key, obs) -> params
@@ -35,16 +35,15 @@ class Network(NamedTuple):
 
 
 class Recurrent(NamedTuple):
-    """A network that remembers.
+    """A network with a recurrent state.
 
     It reads a whole trajectory [T]; `first` [T] marks the first step of an episode.
     """
 
     init: Callable[[jax.Array, Any], Params]  # (key, obs) -> params
     start: Callable[[], Any]  # () -> memory: zeros, so that a reset is a `where` with zeros
-    apply: Callable[
-        [Params, Any, Any, jax.Array], tuple[Any, Out]
-    ]  # (params, memory, obs, first) -> memory, {head: [T, size]}
+    # (params, memory, obs, first) -> memory, {head: [T, size]}
+    apply: Callable[[Params, Any, Any, jax.Array], tuple[Any, Out]]
 
 
 class Builder(Protocol):
@@ -52,7 +51,7 @@ class Builder(Protocol):
 
 
 class Memory(Protocol):
-    """What reads a trajectory of features: `size` in, `size` out."""
+    """A recurrent cell that reads a trajectory of features: `size` in, `size` out."""
 
     @property
     def size(self) -> int: ...
@@ -67,11 +66,11 @@ class Memory(Protocol):
 def build(
     network: Builder, memory: Memory | None, heads: Mapping[str, int], trains_norm: bool = False
 ) -> Recurrent:
-    """One interface for both kinds: without a memory, a trajectory is its observations one by one.
+    """A network, with or without a memory, as a `Recurrent`.
 
-    The network sees `Masked` observations without their masks, which stand beside its heads, as
-    "mask" [T, n]. trains_norm: whether the caller keeps the statistics of a network with
-    `batch_norm`, which others would never update.
+    Without a memory, it reads the observations of a trajectory one by one. It reads `Masked`
+    observations without their masks, which are returned beside its heads as "mask" [T, n].
+    trains_norm: True where the caller updates the statistics of a network with `batch_norm`.
     """
     if _has_batch_norm(network) and (memory is not None or not trains_norm):
         raise ValueError(
@@ -96,14 +95,14 @@ def _has_batch_norm(network: Builder) -> bool:
 
 
 def _check_heads(heads: Mapping[str, int], out: Out) -> None:
-    """Refuses a network that was asked for heads which it does not give."""
+    """Refuse a network that does not give the heads that it was called with."""
     for head, size in heads.items():
         if head not in out or out[head].shape[-1:] != (size,):
             given = ", ".join(f"{name} {list(x.shape[1:])}" for name, x in out.items()) or "none"
             raise ValueError(
                 f"the rule needs a head {head!r} of size {size}, and the network gives "
-                f"{given}: its builder is called with "
-                "all heads and their sizes, and makes each of them, as MLP does."
+                f"{given}: its builder is called with all heads and their sizes, and makes each of "
+                "them, as MLP does."
             )
 
 
@@ -142,11 +141,10 @@ def _build(network: Builder, memory: Memory | None, heads: Mapping[str, int]) ->
 
 
 def orthogonal(scale: float = 1.0) -> Callable[..., jax.Array]:
-    """Random orthonormal columns (or rows) times `scale` (Saxe et al., 2014), for kernels [..., in,
-    out].
+    """Random orthonormal columns (or rows) times `scale` (Saxe et al., 2014).
 
-    By Gram-Schmidt, done twice, which keeps float32 orthonormal; no LAPACK, whose QR under vmap
-    hangs on a CPU.
+    For kernels [..., in, out]. By Gram-Schmidt, done twice, which keeps float32 orthonormal; not by
+    LAPACK's QR, which hangs under vmap on a CPU.
     """
 
     def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
@@ -175,10 +173,10 @@ class Orthogonal:
 
 @dataclasses.dataclass(frozen=True)
 class Sparse:
-    """A share `zeros` of each unit's inputs cut, the rest LeCun-uniform (Elsayed et al., 2024),
-    whatever the scale.
+    """LeCun-uniform, with a share `zeros` of each unit's inputs cut (Elsayed et al., 2024).
 
-    Each unit keeps one input at least, where the paper's rounding would cut all of fewer than ten.
+    The scale is ignored. Each unit keeps at least one input, where the paper's rounding would cut
+    all of fewer than ten.
     """
 
     zeros: float = 0.9
@@ -190,9 +188,8 @@ class Sparse:
             num_zeros = min(math.ceil(self.zeros * inputs), inputs - 1)
             limit = 1.0 / math.sqrt(inputs)
             weights = jax.random.uniform(key_value, (inputs, shape[-1]), dtype, -limit, limit)
-            place = jnp.argsort(
-                jax.random.uniform(key_place, weights.shape), axis=0
-            )  # a random order for each unit
+            # a random order for each unit
+            place = jnp.argsort(jax.random.uniform(key_place, weights.shape), axis=0)
             return jnp.where(place >= num_zeros, weights, 0.0).reshape(shape)
 
         return init
@@ -213,8 +210,9 @@ def _dense(
 
 
 class _Heads(nn.Module):
-    """Towers from features to heads: one for each head, or one for all; `free` heads are parameters
-    that see no input.
+    """Towers from features to heads: one for each head, or one for all.
+
+    `free` heads are parameters that do not depend on the input.
     """
 
     heads: tuple[tuple[str, int], ...]
@@ -293,10 +291,10 @@ class MLP:
     """Fully connected layers over the flattened observation.
 
     hidden: the layers' widths. shared: one tower for all heads rather than one for each.
-    layer_norm: before each activation. free: heads that are parameters of their own and see no
-    observation (a Gaussian's spread, as is usual). init: of the kernels, `Orthogonal()` or
-    `Sparse()`. norm_weights: whether layer_norm learns a scale and a bias. batch_norm: of the input
-    and of each layer; for actor-critics, `crossq` and its kin.
+    layer_norm: before each activation. free: heads that are parameters and do not depend on the
+    observation (as is usual for the spread of a Gaussian). init: of the kernels, `Orthogonal()` or
+    `Sparse()`. norm_weights: True for a layer_norm that learns a scale and a bias. batch_norm: of
+    the input and of each layer; for actor-critics only, such as `crossq`.
     """
 
     hidden: tuple[int, ...] = (64, 64)
@@ -306,12 +304,12 @@ class MLP:
     free: tuple[str, ...] = ("log_std",)
     init: Initialiser = Orthogonal()
     norm_weights: bool = True
-    batch_norm: bool = dataclasses.field(
-        default=False, repr=False
-    )  # results kept under a network's name stay its own
+    # not in the repr, by which stored results name a network
+    batch_norm: bool = dataclasses.field(default=False, repr=False)
 
     def __call__(self, heads: Mapping[str, int]) -> Network:
-        how = (
+        top = _Heads(
+            tuple(heads.items()),
             self.hidden,
             self.activation,
             self.shared,
@@ -319,19 +317,19 @@ class MLP:
             self.free,
             self.init,
             self.norm_weights,
+            self.batch_norm,
         )
-        top = _Heads(tuple(heads.items()), *how, self.batch_norm)
-        return (
-            Network(*batch_norm.functions(top, _flat)) if self.batch_norm else _network(top, _flat)
-        )
+        if self.batch_norm:
+            return Network(*batch_norm.functions(top, _flat))
+        return _network(top, _flat)
 
 
 @dataclasses.dataclass(frozen=True)
 class CNN:
-    """Convolutions shared by all heads, then an MLP's towers. For one image [height, width,
-    channels]; bytes become 0 to 1.
+    """Convolutions shared by all heads, then the layers of an MLP.
 
-    The defaults suit MinAtar's 10 x 10 boards (Young and Tian, 2019).
+    It reads one image [height, width, channels]; bytes are scaled to the range 0 to 1. The defaults
+    suit MinAtar's 10 x 10 boards (Young and Tian, 2019).
     """
 
     features: tuple[int, ...] = (16,)
@@ -352,8 +350,7 @@ class CNN:
             shapes = jax.tree.map(jnp.shape, obs)
             raise ValueError(
                 "CNN reads one image [height, width, channels], but the observation has shape "
-                f"{shapes}. "
-                "Use MLP() for observations that are not images."
+                f"{shapes}. Use MLP() for observations that are not images."
             )
         image = obs if jnp.ndim(obs) == 3 else obs[..., None]
         return image.astype(jnp.float32) / (255.0 if image.dtype == jnp.uint8 else 1.0)
@@ -361,9 +358,9 @@ class CNN:
 
 @dataclasses.dataclass(frozen=True)
 class Views:
-    """A network whose heads read parts of the observation, which is a dictionary.
+    """A network with heads that read parts of the observation, which is a dictionary.
 
-    So a critic may see more than its actor.
+    So a critic may read more than its actor.
 
     `Views(MLP(), reads={"value": "state"}, default="obs")`: the head "value" reads obs["state"],
     all others read obs["obs"]; heads that read the same part share a network as `network` has it.

@@ -1,9 +1,9 @@
 """Running mean and standard deviation of a stream of batches, as a pytree (Chan et al., 1979).
 
-And the two normalisations that algorithms have: of observations, and of rewards by the standard
-deviation of the discounted return. Their statistics are None where a normalisation is off: its
-switch `enabled` is a leaf, and a plain False leaves it out of the program; a traced switch has both
-in one program, for a sweep over it.
+Also the two normalisations of algorithms: of observations, and of rewards by the standard deviation
+of the discounted return. Their switch `enabled` is a leaf. A plain False leaves a normalisation out
+of the program, and its statistics are None; a traced switch has both cases in one program, so that
+a sweep can vary it.
 """
 
 import math
@@ -32,7 +32,7 @@ def init_running(example: Any) -> Running:
 
 
 def update(running: Running, batch: Any, axes: tuple[int, ...] = (0,)) -> Running:
-    """Return the statistics with a batch; its leading `axes` (0, 1, ...) are samples."""
+    """Return the statistics after a batch; its leading `axes` (0, 1, ...) are samples."""
     batch = visible(batch)
     count = math.prod(jax.tree.leaves(batch)[0].shape[: len(axes)])
     total = running.count + count
@@ -71,7 +71,7 @@ def init_obs(enabled: Any, example: Any) -> Running | None:
 
 
 def update_obs(stats: Running | None, obs: Any) -> Running | None:
-    """Return the statistics with observations [T, B, ...]."""
+    """Return the statistics after observations [T, B, ...]."""
     return None if stats is None else update(stats, obs, axes=(0, 1))
 
 
@@ -79,7 +79,7 @@ def normalize_obs(stats: Running | None, obs: Any, enabled: Any) -> Any:
     """Observations [..., shape], standardized where `enabled`; an action mask stays as it is.
 
     Raises:
-      TypeError: `enabled` is traced and an observation is whole numbers.
+      TypeError: `enabled` is traced and an observation holds whole numbers.
     """
     if stats is None:
         return obs
@@ -94,7 +94,7 @@ def normalize_obs(stats: Running | None, obs: Any, enabled: Any) -> Any:
 def _check_floats(obs: Any) -> None:
     """Check that observations are floats or bits.
 
-    A cast alone would change whole numbers, as an image of bytes, into another observation.
+    A cast alone would turn whole numbers, such as the bytes of an image, into another observation.
     """
     for leaf in jax.tree.leaves(obs):
         if not (jnp.issubdtype(leaf.dtype, jnp.floating) or leaf.dtype == bool):
@@ -147,8 +147,9 @@ def update_returns(
 def scale_rewards(
     stats: ReturnStats | None, reward: jax.Array, enabled: Any, limit: float = 10.0
 ) -> jax.Array:
-    """Rewards over the running standard deviation of the discounted return, clipped to `limit`
-    (Engstrom et al., 2020, code-level optimisation 2), where `enabled`.
+    """Rewards over the running standard deviation of the discounted return, where `enabled`.
+
+    Clipped to `limit` (Engstrom et al., 2020, code-level optimisation 2).
     """
     if stats is None:
         return reward

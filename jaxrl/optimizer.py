@@ -49,8 +49,8 @@ def apply_gradients(
     """Return the parameters and the optimiser state after one step, and the gradient's norm.
 
     max_norm: the gradient's global norm is clipped to it. extra_args: what a learned optimiser may
-    read, as the `clock` of the training run, the elapsed fraction `epoch` of an update's epochs and
-    a `key`; optax's common optimisers ignore them.
+    read: the `clock` of the training run, the elapsed fraction `epoch` of an update's epochs, and a
+    `key`; optax's common optimisers ignore them.
     """
     grads, norm = clip_by_global_norm(grads, max_norm)
     optimizer = optax.with_extra_args_support(optimizer)
@@ -75,9 +75,9 @@ def polyak_average(target_params: Any, params: Any, tau: Any) -> Any:
 def permutation(key: jax.Array, n: int) -> jax.Array:
     """The numbers 0 to n - 1 in random order. [n].
 
-    Sorts single words whose high bits are random and whose low bits are the index: a third of the
-    time of `jax.random.permutation` on a CPU. Two indices keep their order where their random bits
-    are equal, one pair in 2 ** (32 - log2 n).
+    Sorts single words: their high bits are random, their low bits are the index. It takes a third
+    of the time of `jax.random.permutation` on a CPU. Two indices keep their order where their
+    random bits are equal, one pair in 2 ** (32 - log2 n).
     """
     low = jnp.uint32((1 << (n - 1).bit_length()) - 1)
     words = jax.random.bits(key, (n,)) & ~low | jnp.arange(n, dtype=jnp.uint32)
@@ -86,8 +86,9 @@ def permutation(key: jax.Array, n: int) -> jax.Array:
 
 @pytree
 class RAdam:
-    """Rectified Adam (Liu et al., 2020, algorithm 2): Adam once the variance of its step is
-    tractable, momentum before.
+    """Rectified Adam (Liu et al., 2020, algorithm 2).
+
+    It is Adam once the variance of the step is tractable, and momentum before.
 
     The numbers are those of `optax.radam`, through which a meta-gradient is NaN: its factor is the
     root of a negative number in the first steps, where it isn't used.

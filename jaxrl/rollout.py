@@ -1,7 +1,7 @@
 """Rollouts: one step, many steps, whole episodes; with the time limit, resets and returns.
 
-An environment of `num_agents` agents is played by one policy for all of them, vmapped over the
-agents; its agents then are columns of the batch: B environments of A agents are B * A columns.
+One policy plays all `num_agents` agents of a team, vmapped over them. Agents are columns of a
+batch: B environments of A agents are B * A columns.
 """
 
 import dataclasses
@@ -29,8 +29,8 @@ class Episode:
     """An environment in the middle of an episode.
 
     rnn_state: the policy's recurrent state, () without one. length, episode_return: of the steps so
-    far. info: the sum so far of each of the environment's `channels`. Of a team, obs, rnn_state and
-    episode_return have a leading [A].
+    far. info: the sum so far of each of the environment's `channels`. For a team, obs, rnn_state
+    and episode_return have a leading [A].
     """
 
     state: Any
@@ -47,8 +47,8 @@ class Transition:
 
     next_obs: the true successor, also where the episode ends. terminated: no reward can follow;
     truncated: cut off by the time limit. episode_return, length, episode_info: of the episode up to
-    and with this step. rnn_state: the policy's after reading `obs`. extras: what the policy
-    returned beside the action, () if nothing. info: this step's value of each of the environment's
+    and including this step. rnn_state: the policy's after reading `obs`. extras: what the policy
+    returned besides the action, () if nothing. info: this step's value of each of the environment's
     `channels`. In a team, length is 0 at the steps that follow an agent's own termination.
     """
 
@@ -75,8 +75,8 @@ class Transition:
 class Policy:
     """A function `(key, episode) -> (rnn_state, action, extras)`, and its first recurrent state.
 
-    The function sees the whole episode, so that a planner can start from `episode.state`; most
-    policies read `episode.obs` and `episode.rnn_state`. extras: what learning wants of it later
+    The function takes the whole episode, so that a planner can start from `episode.state`; most
+    policies read `episode.obs` and `episode.rnn_state`. extras: what learning needs later
     (log-probabilities, visit counts), () if nothing. rnn_state: at the start of an episode; zeros,
     or () without one.
     """
@@ -97,9 +97,7 @@ class Policy:
 
 @pytree
 class Experience:
-    """What an algorithm collects before it learns: transitions [T, B], and the episodes that the
-    first of them continue [B].
-    """
+    """What an algorithm collects: transitions [T, B], and the episodes [B] that they continue."""
 
     start: Episode
     transitions: Transition
@@ -107,7 +105,7 @@ class Experience:
 
 @pytree
 class Evaluation:
-    """Whole episodes: the return of each [N], of a team [N, A], and the sum of each channel."""
+    """Results of whole episodes: returns [N] (a team: [N, A]), and the sum of each channel."""
 
     episode_return: jax.Array
     info: dict[str, jax.Array]
@@ -117,7 +115,7 @@ class Evaluation:
 
 
 def reset(key: jax.Array, env: Env, rnn_state: RnnState = ()) -> Episode:
-    """Return a new episode. rnn_state: of the policy, of one agent."""
+    """Return a new episode. rnn_state: the initial recurrent state of the policy, for one agent."""
     env = _alone(env)
     state, obs = env.reset(key)
     start_return, info = jnp.float32(0.0), {}
@@ -173,9 +171,9 @@ def step(
 def step_autoreset(
     key: jax.Array, env: Env, episode: Episode, action: Action, extras: Extras = ()
 ) -> tuple[Episode, Transition]:
-    """Return the episode after one step, a new one where it ended, and the transition.
+    """Return the episode after one step, or a new one where it ended, and the transition.
 
-    The policy's recurrent state is reset to zeros with it.
+    A new episode has a recurrent state of zeros.
     """
     env = _alone(env)
     key_step, key_reset = jax.random.split(key)
@@ -214,9 +212,9 @@ def _step_autoreset(
 def rollout(
     key: jax.Array, env: Env, policy: Policy, episodes: Episode, num_steps: int
 ) -> tuple[Episode, Transition]:
-    """Play `num_steps` steps in each of B environments, on from `episodes` [B].
+    """Play `num_steps` steps in each of B environments, continuing `episodes` [B].
 
-    Returns the episodes after them [B], and the transitions [T, B]; of a team [T, B * A].
+    Returns the episodes after them [B], and the transitions [T, B] (a team: [T, B * A]).
     """
     env = _alone(env)
 
@@ -268,7 +266,7 @@ def play_episodes(key: jax.Array, env: Env, policy: Policy, num_episodes: int) -
 def evaluate(
     key: jax.Array, env: Env, policy: Policy | Callable[..., Any], num_episodes: int
 ) -> jax.Array:
-    """The return of each of `num_episodes` whole episodes. [num_episodes], of a team [.., A].
+    """The return of each of `num_episodes` whole episodes. [num_episodes] (a team: [.., A]).
 
     policy: a `Policy`, or a function `(key, episode) -> (rnn_state, action, extras)` without a
     recurrent state.
@@ -278,8 +276,10 @@ def evaluate(
 
 
 def episode_metrics(env: Env, batch: Transition) -> Metrics:
-    """The number of `episodes` that ended in a batch, and means over them: `return`, `length` and
-    each channel's sum. NaN where none ended. [].
+    """Metrics of the episodes that ended in a batch. [].
+
+    `episodes` is their number; `return`, `length` and each channel's sum are means over them, NaN
+    where none ended.
     """
     env = _alone(env)
     ended = batch.done if env.num_agents is None else batch.done & (batch.length > 0)
@@ -354,9 +354,9 @@ def example_obs(env: Env, episodes: Episode) -> Any:
 
 
 def columns(env: Env, x: Any) -> Any:
-    """What has an entry for each environment [B, ...] as one for each column, agents side by side.
+    """Arrays with an entry for each environment as arrays with one for each column.
 
-    Arrays of a team have [B, A, ...]; they become [B * A, ...].
+    [B, ...] is unchanged. A team's [B, A, ...] becomes [B * A, ...].
     """
     env = _alone(env)
     if env.num_agents is None:
@@ -365,7 +365,7 @@ def columns(env: Env, x: Any) -> Any:
 
 
 def per_column(env: Env, x: jax.Array) -> jax.Array:
-    """What an environment's agents share [B] as one for each column."""
+    """An array [B] of which the agents of an environment share an entry, one for each column."""
     env = _alone(env)
     return x if env.num_agents is None else jnp.repeat(x, env.num_agents, axis=0)
 
@@ -373,7 +373,7 @@ def per_column(env: Env, x: jax.Array) -> jax.Array:
 def _act(
     key: jax.Array, env: Env, policy: Policy, episode: Episode
 ) -> tuple[RnnState, Action, Extras]:
-    """The policy at one environment; at a team's, one call for each agent, with a key each."""
+    """The policy in one environment; in a team, one call for each agent, each with its own key."""
     if env.num_agents is None:
         return policy(key, episode)
     axes = Episode(None, 0, 0, None, 0, 0)  # type: ignore[arg-type]
@@ -415,8 +415,8 @@ def _first_info(key: jax.Array, env: Env, state: Any) -> dict[str, jax.Array]:
             )
         if env.num_agents is not None and jnp.shape(info[name])[:1] != (env.num_agents,):
             raise ValueError(
-                f"The channel {name!r} of {name_of_env} has the shape {jnp.shape(info[name])}; of a "
-                f"team of {env.num_agents} it has one value for each agent, [{env.num_agents}]."
+                f"The channel {name!r} of {name_of_env} has the shape {jnp.shape(info[name])}; of "
+                f"a team of {env.num_agents} it has one value for each agent, [{env.num_agents}]."
             )
     return {name: jnp.asarray(info[name]) for name in env.channels}
 
@@ -428,7 +428,8 @@ def _key_words(key: jax.Array, num_steps: int, width: int, uses: int) -> jax.Arr
     """Keys for each use of each step of each environment, as plain words. [T, B, uses, ...].
 
     All at once, before the scan: splitting inside it costs a fifth of a small environment's step.
-    Words, as jax 0.10's check of key reuse wrongly takes a scan over keys under vmap for a reuse.
+    They are words because jax 0.10's check of key reuse takes a scan over keys under vmap for a
+    reuse.
     """
     return jax.random.key_data(jax.random.split(key, (num_steps, width, uses)))
 

@@ -1,5 +1,4 @@
-"""A rule as a file: its arrays as numbers, the rest as names of the kit's own classes, without
-code.
+"""Rules as files without code: arrays as numbers, the rest as names of the kit's own classes.
 
 A folder holds `rule.npz`, flat arrays, and `rule.json`: the fields that the arrays belong to, the
 agent that the rule was made for, and a card of its origin.
@@ -38,15 +37,15 @@ def save_rule(
 ) -> pathlib.Path:
     """Write a rule into the folder `path`, for `load_rule`. Return the folder.
 
-    agent: the `OnPolicy` that it is made for, whose optimiser, sizes and network are as much a part
-    of it as its weights; `load_agent` gives it back, with the rule in it. card: for readers, as
+    agent: the `OnPolicy` that it is made for; its optimiser, sizes and network matter as much as
+    the weights of the rule. `load_agent` returns it, with the rule in it. card: for readers, as
     JSON: `license`, `command`, `levels` (that it was trained on), `seeds`, `cost`, `scores` with
     their intervals.
 
     Raises:
-      TypeError: an objective alone, an agent that is no `OnPolicy`; an array that is no number; a
-        card that is not JSON. ValueError: a class or function that is not the kit's: a file holds
-        no code; NaN among the weights.
+      TypeError: an objective alone; an agent that is no `OnPolicy`; an array of other things than
+        numbers; a card that is not JSON. ValueError: a class or function that is not the kit's (a
+        file holds no code); NaN among the weights.
     """
     check_rule(rule)
     if agent is not None and not isinstance(agent, OnPolicy):
@@ -90,12 +89,11 @@ def save_rule(
 
 
 def load_rule(path: Path) -> Rule:
-    """The rule of a folder that `save_rule` wrote, or a shipped rule by its name:
-    `load_rule("lpo")`.
+    """The rule of a folder that `save_rule` wrote, or a shipped one by name: `load_rule("lpo")`.
 
     `rl.OnPolicy(rule=load_rule(path))` trains with it; `load_agent` adds the hyperparameters that
-    it was made for. The file need not be trusted: classes are the kit's own, functions are of a
-    closed list, all else is numbers.
+    it was made for. The file need not be trusted: classes are the kit's own, functions are on
+    a closed list, everything else is numbers.
 
     Raises:
       FileNotFoundError: no rule there, nor of that name; it lists the shipped ones. ValueError:
@@ -106,7 +104,7 @@ def load_rule(path: Path) -> Rule:
 
 
 def load_agent(path: Path) -> Algorithm:
-    """The agent that a rule was made for, with the rule in it; paths are as of `load_rule`.
+    """The agent that a rule was made for, with the rule in it; paths are as in `load_rule`.
 
     Raises:
       ValueError: it was saved without an agent.
@@ -154,7 +152,7 @@ def _load(path: Path) -> dict[str, Any]:
 
 
 def _with_rule(agent: Any, rule: Any) -> Any:
-    """An agent's text with its rule's in place."""
+    """The text of an agent with that of its rule in it."""
     if not isinstance(agent, dict) or not isinstance(agent.get("fields"), dict):
         return agent  # which `decode` refuses
     return agent | {"fields": agent["fields"] | {"rule": rule}}
@@ -224,7 +222,7 @@ def _decode(text: Any, name: str, trouble: str) -> Any:
 
 @pytree
 class _Nowhere(Env):
-    """An environment without content, to try a rule's shapes on."""
+    """An environment without content, in which the shapes of a rule are tried."""
 
     max_steps: int = static(default=2)
     action_space = Discrete(3)
@@ -251,7 +249,7 @@ def _try(rule: Rule) -> None:
 
 
 def _number(name: str, x: Any) -> np.ndarray:
-    if x.dtype.kind not in "biuf":  # a key's or bfloat16's is of another kind
+    if x.dtype.kind not in "biuf":  # keys and bfloat16 are of other kinds
         raise TypeError(
             f"{name} is an array of {x.dtype}, which a rule's file can't hold: make it "
             "float32, say."

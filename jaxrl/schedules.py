@@ -39,8 +39,8 @@ class EpsilonGreedy:
 
     It goes linearly from `epsilon_start` to `epsilon_end` over the fraction `epsilon_fraction` of
     the training run, then stays. In an unbounded run (an infinite clock) it stays at the start: set
-    both ends alike where that is not meant. The field names are long because sweeps find fields by
-    their names.
+    both ends to one value where that is not intended. The field names are long because sweeps find
+    fields by their names.
     """
 
     epsilon_start: float = 1.0

@@ -1,6 +1,4 @@
-"""Action spaces: what an action may be, and which network heads and distribution a policy over them
-needs.
-"""
+"""Action spaces: the possible actions, and the network heads and distribution of their policies."""
 
 import math
 
@@ -36,8 +34,9 @@ class Discrete:
         return {"logits": self.n}
 
     def policy(self, out: dict[str, jax.Array]) -> Distribution:
-        """`out` may hold a "mask" [..., n] beside the head's logits: what it forbids has no
-        chance.
+        """The distribution of a head's logits in `out`.
+
+        Actions that `out["mask"]` [..., n] forbids, if it is there, have probability 0.
         """
         return distributions.Categorical(allow(out["logits"], out.get("mask")))
 
@@ -62,8 +61,9 @@ class MultiDiscrete:
         return {"logits": sum(self.sizes)}
 
     def policy(self, out: dict[str, jax.Array]) -> Distribution:
-        """`out` may hold a "mask" [..., sum(sizes)] beside the head's logits: what it forbids has
-        no chance.
+        """The distribution of a head's logits in `out`.
+
+        Choices that `out["mask"]` [..., sum(sizes)] forbids, if it is there, have probability 0.
         """
         return distributions.MultiDiscrete(self._allow(out["logits"], out.get("mask")), self.sizes)
 
@@ -75,7 +75,7 @@ class MultiDiscrete:
         return distributions.MultiDiscrete(logits, self.sizes).sample(key)
 
     def _allow(self, logits: jax.Array, mask: jax.Array | None) -> jax.Array:
-        """A mask has its say about each entry alone."""
+        """Apply a mask to the logits, to those of each entry separately."""
         if mask is None or mask.shape[-1:] != logits.shape[-1:]:
             return allow(logits, mask)
         ends = np.cumsum(self.sizes)[:-1]
@@ -88,8 +88,9 @@ class MultiDiscrete:
 
 @pytree
 class Box:
-    """Vectors between `low` and `high` (leaves: numbers or arrays that broadcast to `shape`, which
-    is [d]).
+    """Vectors between `low` and `high`. Shape [d].
+
+    low, high: leaves; numbers, or arrays that broadcast to `shape`.
     """
 
     low: jax.Array | float = -1.0
@@ -102,8 +103,9 @@ class Box:
         return {"loc": size, "log_std": size}
 
     def policy(self, out: dict[str, jax.Array]) -> Distribution:
-        """A Gaussian in the box's own units: a head's -1 and 1 are its ends, and what falls outside
-        `clip` brings back.
+        """A Gaussian in the units of the box: -1 and 1 of the head "loc" are its ends.
+
+        It reaches beyond them; `clip` brings its samples back.
         """
         _check_unmasked(out.get("mask"))
         low, high = (
@@ -134,9 +136,8 @@ def _check_unmasked(mask: jax.Array | None) -> None:
     if mask is not None:
         raise TypeError(
             "The observation is Masked, but actions are real numbers of a Box: a mask says of "
-            "each of a finite number of "
-            "actions whether it is allowed. Give the observation alone, or make the actions "
-            "Discrete or MultiDiscrete."
+            "each of a finite number of actions whether it is allowed. Give the observation alone, "
+            "or make the actions Discrete or MultiDiscrete."
         )
 
 

@@ -22,11 +22,11 @@ class Training:
     `training(key)` runs it, and returns the final state and the metrics, a row for each of `evals`
     points.
 
-    steps: environment steps; the last incomplete update is left out. evals: rows of the metrics.
-    episodes: of the greedy evaluation at each row, as far as `eval_share` of the steps allows
-    (`eval_rows` gives which). stop_after: environment steps after which a member stops and its
-    schedules have ended, so that shorter runs fit in one program: the rest of `steps` is padding,
-    computed and dropped, and its rows are NaN (`episodes` 0, `diverged` False).
+    steps: environment steps; an incomplete last update is left out. evals: rows of the metrics.
+    episodes: the number that the greedy evaluation of a row plays, as far as `eval_share` of the
+    steps allows (`eval_rows` gives the rows). stop_after: environment steps after which a member
+    stops and its schedules have ended, so that shorter runs fit in one program: the rest of `steps`
+    is padding, computed and dropped, and its rows are NaN (`episodes` 0, `diverged` False).
 
     Every float below it is a leaf: `sweep(training, {"lr": ..., "gamma": ..., "seed": keys})` finds
     fields by their names.
@@ -40,9 +40,8 @@ class Training:
     eval_share: float = static(default=0.05)
     stop_after: float = float("inf")
 
-    __hash__ = (
-        object.__hash__
-    )  # so that it can be jitted as it is, although its leaves may be arrays
+    # so that it can be jitted as it is, although its leaves may be arrays
+    __hash__ = object.__hash__
 
     def __post_init__(self) -> None:
         check_counts(self, "steps", "evals")
@@ -62,12 +61,12 @@ class Training:
 
     @property
     def eval_rows(self) -> tuple[np.ndarray, int]:
-        """Which rows end in an evaluation [evals], and its number of episodes [].
+        """The rows that end in an evaluation, a mask [evals], and its number of episodes [].
 
         An episode counts as `max_steps`, the most it can take. Where `eval_share` of the steps does
         not afford one episode at every row, as many rows as it affords are evaluated: the last one,
-        and the others spread evenly. A meta-learner's evaluation takes no steps of its own kind and
-        is done at every row.
+        and the others spread evenly. A meta-learner's evaluation counts no environment
+        steps and is done at every row.
         """
         if self.episodes < 1:
             return np.zeros(self.evals, bool), 0
@@ -82,7 +81,7 @@ class Training:
 
     @property
     def _may_stop(self) -> bool:
-        """Whether a member may stop early, as far as is known before compilation."""
+        """True where a member may stop early, as far as is known before compilation."""
         return not (isinstance(self.stop_after, float) and self.stop_after >= self.steps)
 
     @property
@@ -137,8 +136,9 @@ class Training:
 
     @property
     def clocks(self) -> Metrics:
-        """Environment steps so far at each row: of training, `step`, and of evaluation beside it,
-        `eval_step` (of a meta-learner: its tasks). [evals].
+        """Environment steps up to each row: `step` of training, `eval_step` of evaluation. [evals].
+
+        The evaluation of a meta-learner counts tasks.
         """
         evaluated, episodes = self.eval_rows
         each = self.algo.evaluation_steps(self.env, 1) or 1  # type: ignore[arg-type]
@@ -193,7 +193,9 @@ def train(
     episodes: int = 16,
     eval_share: float = 0.05,
 ) -> tuple[State, Metrics]:
-    """Train one agent. Pure: jit it, vmap it over keys and over any float of `algo` and `env`,
+    """Train one agent.
+
+    The function is pure: jit it, vmap it over keys and over any float of `algo` and `env`,
     differentiate it.
 
     key: a key, or a whole number that seeds one.
@@ -202,8 +204,8 @@ def train(
     `return`, `length` and number of the `episodes` that ended since the last row; losses and
     diagnostics, means over the updates; `grad_norm`; `evaluation`, the mean return of up to
     `episodes` greedy episodes, which may take `eval_share` of the steps at most (`eval_step` counts
-    them); `diverged`, True once a parameter is not finite. An environment with `channels` adds the
-    mean sum over an episode of each, and of each in evaluation, `evaluation_NAME`.
+    them); `diverged`, True once a parameter is not finite. Each of the environment's
+    `channels` adds the mean of its sums over episodes, and in evaluation `evaluation_NAME`.
 
     Raises:
       ValueError: fewer updates than evals.

@@ -31,8 +31,7 @@ def is_static(field: dataclasses.Field) -> bool:
 
 @dataclass_transform(frozen_default=True, field_specifiers=(static, dataclasses.field))
 def pytree(cls: type[T]) -> type[T]:
-    """Makes `cls` a frozen dataclass whose fields are leaves (or subtrees) and whose `static`
-    fields are structure.
+    """Make `cls` a frozen dataclass and a pytree: `static` fields are structure, others leaves.
 
     Raises:
       TypeError: when an instance is built with an array in a static field.
@@ -79,10 +78,9 @@ def _check_static(self: Any) -> None:
         if is_static(field) and isinstance(value, jax.Array | np.ndarray):
             raise TypeError(
                 f"{type(self).__name__}.{field.name} is static: it shapes the compiled "
-                "program, so it can't be the array "
-                f"{value!r}, nor be swept or traced. Write a plain Python value, "
-                f"{field.name}={_plain(value)!r}, and "
-                "one sweep for each value of it."
+                f"program, so it can't be the array {value!r}, nor be swept or traced. Write a "
+                f"plain Python value, {field.name}={_plain(value)!r}, and one sweep for each value "
+                "of it."
             )
 
 
@@ -100,7 +98,7 @@ def replace(tree: T, /, **changes: Any) -> T:
 def where(mask: jax.Array, new: T, old: T) -> T:
     """`new` where `mask` holds, else `old`, leaf by leaf.
 
-    `mask` [...] are the leading axes of each leaf.
+    mask: of the shape of the leading axes of each leaf.
     """
 
     def choose(a: Any, b: Any) -> Any:
@@ -120,8 +118,9 @@ def is_finite(tree: Any) -> jax.Array:
 
 
 def paths(tree: Any, prefix: str = "") -> dict[str, dataclasses.Field]:
-    """Every field below a dataclass by its dotted path, `{"rule.gamma": field, ...}`, and what its
-    dictionaries hold.
+    """Every field below a dataclass by its dotted path, `{"rule.gamma": field, ...}`.
+
+    Entries of a dictionary have paths too, with the field of the dictionary.
     """
     found = {}
     for field in dataclasses.fields(tree):
@@ -155,12 +154,13 @@ def find(tree: Any, name: str) -> str:
 
 
 def parts(tree: Any, names: Sequence[str]) -> dict[str, Any]:
-    """What the fields of these names hold (as in `find`): `put(tree, parts(tree, names))` is the
-    same tree.
+    """The values of the fields of these names (as in `find`), by name.
+
+    `put(tree, parts(tree, names))` is the same tree.
 
     Raises:
       TypeError: one text in place of several names. ValueError: no such field, or one that is named
-        twice, by itself or with the whole that it is a part of.
+        twice: once more as a part of another.
     """
     if isinstance(names, str):
         raise TypeError(f"{names!r} is one name, and several go here: write ({names!r},).")
@@ -225,7 +225,7 @@ def _put_unchecked(tree: Any, path: list[str], value: Any) -> Any:
 
 
 def _checked(tree: Any, paths: list[list[str]]) -> Any:
-    """The same tree, its dataclasses on these paths built anew, which checks their fields."""
+    """The same tree with its dataclasses on these paths rebuilt, which checks their fields."""
     if not dataclasses.is_dataclass(tree) or not paths:
         return tree
     heads = dict.fromkeys(path[0] for path in paths)
@@ -234,8 +234,9 @@ def _checked(tree: Any, paths: list[list[str]]) -> Any:
 
 
 def partition(tree: T, is_chosen: Callable[[Any], bool]) -> tuple[list[Any], Callable[[Any], T]]:
-    """The leaves for which `is_chosen` holds, and the function that puts others in their places:
-    `combine(chosen)` equals `tree`.
+    """The leaves for which `is_chosen` holds, and the function that puts others in their places.
+
+    The function of these leaves gives `tree`.
     """
     leaves, structure = jax.tree.flatten(tree)
     places = [i for i, leaf in enumerate(leaves) if is_chosen(leaf)]

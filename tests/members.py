@@ -3,6 +3,7 @@ as one family.
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -17,6 +18,10 @@ from jaxrl.algorithms.policy_learner import PolicyLearner
 from jaxrl.clock import Clock
 from jaxrl.env import Env, Step
 from jaxrl.rollout import Episode
+
+# These programs are small and run once: to compile them well takes twice as long as to compile and
+# run them.
+quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 GAMMA = 0.7
 

@@ -58,8 +58,8 @@ class Discounted(Env):
 
 @pytree
 class TimedOut(Env):
-    """Reward 1 for ever, cut off after 4 steps: the value is 1 / (1 - gamma), unless the time-out
-    is taken for a death.
+    """Reward 1 at every step, cut off after 4: the value is 1 / (1 - gamma), unless the time-out is
+    taken for a termination.
     """
 
     max_steps: int = static(default=4)

@@ -9,13 +9,13 @@ import xarray as xr
 from jaxrl import stats
 
 rng = np.random.default_rng(0)
-LUCK = rng.normal(size=(12, 2))
+NOISE = rng.normal(size=(12, 2))
 
 
 def results(shift=0.0, seeds=range(12), noise=0.1):
     """Two tasks; the effect of a seed is the same in every result."""
     seeds = list(seeds)
-    values = LUCK[seeds] + shift + noise * rng.normal(size=(len(seeds), 2))
+    values = NOISE[seeds] + shift + noise * rng.normal(size=(len(seeds), 2))
     values = np.stack([values - 1, values], -1)
     return xr.Dataset(
         {"return": (("seed", "task", "step"), values)},

@@ -17,8 +17,8 @@ KINDS = list(zip(transfer.Config().kinds, itertools.cycle(("symbolic_td", "ta_lp
 
 
 def traced_only(first):
-    """In place of a compiled scorer: traces it, and gives 0.5 for each life, but two lives of this
-    change diverge.
+    """In place of a compiled scorer: traces it, and gives 0.5 for each training run, but two runs
+    of this change diverge.
     """
 
     def compiled(run):
@@ -44,7 +44,7 @@ def test_every_kind_of_change_is_traced_and_a_life_gone_non_finite_counts_nothin
     if network is None:
         assert list(found) == list(changes)
         np.testing.assert_array_equal(found["as found"], [0.0, 0.5, 0.5, 0.0])
-    else:  # the first rate has lost two of its lives, and is not chosen
+    else:  # the first rate has lost two of its runs, and is not chosen
         assert list(found) == ["lr x 0.1"]
         np.testing.assert_array_equal(found["lr x 0.1"], 0.5)
 
@@ -52,12 +52,12 @@ def test_every_kind_of_change_is_traced_and_a_life_gone_non_finite_counts_nothin
 def test_transfer_goes_on_from_equal_numbers_alone(tmp_path):
     assert transfer.kept(transfer.Config())[
         "scores"
-    ]  # what is committed is that of the default numbers
+    ]  # the committed file is of the default numbers
     config = transfer.Config(levels=2, updates=3, folder=tmp_path)
     (tmp_path / "transfer.json").write_text(json.dumps(transfer.kept(config)))
     assert transfer.kept(config)["levels"] == 2
-    for other, told in {"levels": r"levels=2 \(now 5\)", "updates": r"updates=3 \(now 5\)"}.items():
-        with pytest.raises(SystemExit, match=rf"{told}.*another --folder"):
+    for other, value in {"levels": 2, "updates": 3}.items():
+        with pytest.raises(SystemExit, match=rf"{other}={value} \(now 5\).*another --folder"):
             transfer.kept(transfer.replace(config, **{other: 5}))
 
 
@@ -79,14 +79,14 @@ def test_a_random_process_scores_by_its_random_and_its_best_policy():
         np.testing.assert_allclose(scored(env, jnp.float32(ret)), score, atol=1e-4)
 
 
-def test_a_rule_is_told_its_own_age_none_or_another():
-    told = quick(
+def test_the_clock_of_a_rule_is_its_own_age_none_or_another():
+    clock_of = quick(
         jax.vmap(
             lambda age, total, n: lab.TimeConditioned(None, age).clock(rl.Clock(n, total)).n,
             (None, None, 0),
         )
     )
-    ages = lambda age, total: told(age, total, jnp.arange(20)).tolist()
+    ages = lambda age, total: clock_of(age, total, jnp.arange(20)).tolist()
     assert ages(1.0, 20) == list(range(20))
     assert ages(0.0, 20) == [0] * 20
     other = ages(-1.0, 20)
@@ -97,10 +97,9 @@ def test_a_rule_is_told_its_own_age_none_or_another():
     assert [n // 2 for n in ages(-1.0, 40)] == other
 
 
-def test_the_meta_learning_rate_is_that_whose_lives_earn_most():
-    rewards = np.array(
-        [[0.1, 0.9], [0.6, 0.6], [0.8, 0.0], [np.nan, 9.0]]
-    )  # the best single life is not of the best rate
+def test_the_best_meta_learning_rate_has_the_highest_mean_reward():
+    # the best single run is not of the best rate
+    rewards = np.array([[0.1, 0.9], [0.6, 0.6], [0.8, 0.0], [np.nan, 9.0]])
     earned, best = bootstrapped_entropy.choose(rewards.reshape(-1), (1e-3, 3e-3, 1e-2, 3e-2))
     assert best == 3e-3
     np.testing.assert_allclose(earned, [0.5, 0.6, 0.4, np.nan])

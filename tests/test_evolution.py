@@ -45,7 +45,7 @@ class AgeState:
 
 @pytree
 class Age(Algorithm):
-    """A learner whose action is its skill times its number of updates, or those of its clock."""
+    """A learner: its action is its skill times its number of updates, or those of its clock."""
 
     skill: float = 1.0
     steps_per_update: int = static(default=1)

@@ -128,7 +128,7 @@ def test_tuning_and_test_seeds_are_apart():
     assert len(ppo_classic.TEST_SEEDS) >= 32
 
 
-def test_tuners_are_told_beside_settings_by_hand_and_not_beside_unequal_searches():
+def test_tuners_are_compared_with_settings_by_hand_and_not_with_unequal_searches():
     from experiments import tuners
 
     records = tuners.kept(tuners.Config())

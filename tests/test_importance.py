@@ -13,7 +13,7 @@ from jaxrl.importance import importance
 
 
 def swept(score, noise=0.0, seeds=16, key=0, **axes):
-    """A sweep whose final return is score(**setting), and noise of each seed."""
+    """A sweep with the final return score(**setting) plus the noise of each seed."""
     rng = np.random.default_rng(key)
     grid = xr.Dataset(coords=axes | {"seed": np.arange(seeds)})
     exact = xr.DataArray(score(**{name: grid[name] for name in axes})).broadcast_like(

@@ -91,7 +91,7 @@ def test_lines_differ_without_colour(results):
     assert len({line.get_marker() for line in lines}) == 6
 
 
-def test_rows_that_nobody_measured_are_passed_over(results):
+def test_rows_without_a_measurement_are_skipped(results):
     (ax,) = plot.curve(results.sel(gamma=0.9), "evaluation").axes
     assert ax.lines[1].get_xdata().tolist() == [150_000, 300_000]
     with pytest.raises(ValueError, match="no finite value"):

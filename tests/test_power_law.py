@@ -100,7 +100,7 @@ def test_uninformative_data_is_refused():
             stats.fit_power_law(x, y)
 
 
-def test_the_pareto_frontier_is_what_nobody_beats():
+def test_no_point_is_better_than_one_of_the_pareto_frontier():
     data, compute = [5, 3, 2, 2, 4, 3], [1, 2, 5, 6, 4, 2]
     slow = [
         not any(

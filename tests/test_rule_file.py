@@ -110,7 +110,7 @@ def test_damaged_files(saved):
 
 
 def rewritten(folder, save, change=lambda x: x):
-    """Arrays that were changed and saved in another way, and whose digest fits."""
+    """Change arrays and save them in another way, with a digest that fits."""
     with np.load(folder / "rule.npz") as file:
         save(folder / "rule.npz", **{name: change(file[name]) for name in file.files})
     raw = (folder / "rule.npz").read_bytes()

@@ -187,8 +187,8 @@ def test_the_best_rate_of_two_colors_is_that_of_its_process():
     assert 0.3 < rate < 1.0
 
 
-def test_the_best_life_on_the_full_grid_leaves_the_bad_colour_in_a_corner():
-    """There it is in nobody's way: the shortest walk to the good colour pays 1, less 0.04 for each
+def test_the_best_lifetime_on_the_full_grid_leaves_the_bad_colour_in_a_corner():
+    """It is not in the way there: the shortest walk to the good colour pays 1, less 0.04 for each
     step before the last.
     """
     row, column = np.divmod(np.arange(1, 25), 5)

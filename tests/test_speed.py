@@ -46,7 +46,7 @@ def test_a_measurement_that_takes_too_long_is_ended():
 
 
 def test_a_measurement_that_breaks_says_why():
-    assert "KeyError" in speed.measure(Job("nobody's", 1, 5120), limit=60.0)["failed"]
+    assert "KeyError" in speed.measure(Job("unknown", 1, 5120), limit=60.0)["failed"]
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -70,10 +70,10 @@ def test_no_measurement_is_all_warm_up(name, settings):
 )
 def test_it_runs(name, file, steps, tmp_path):
     speed.main(dataclasses.replace(speed.SMOKE, algorithms=(name,), steps=steps, folder=tmp_path))
-    told = json.loads((tmp_path / f"{file}.json").read_text())
-    assert told["rounds"][0]["steps"] == steps
-    assert told["rounds"][0]["steps_per_second"] > 0
-    assert told["rounds"][0]["kept_bytes"] / 2 < 50_000  # a thousand seeds: 50 MB
+    record = json.loads((tmp_path / f"{file}.json").read_text())
+    assert record["rounds"][0]["steps"] == steps
+    assert record["rounds"][0]["steps_per_second"] > 0
+    assert record["rounds"][0]["kept_bytes"] / 2 < 50_000  # a thousand seeds: 50 MB
     page = (tmp_path / f"{file}.md").read_text()
     assert f"# {TASKS[name].title}" in page
     assert "| 2 | jaxrl |" in page

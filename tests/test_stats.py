@@ -315,7 +315,7 @@ def test_table_has_one_row_per_point(results):
     assert len(stats.table(results.isel(lr=0))) == 1
 
 
-def test_table_where_nobody_finished(results):
+def test_table_without_a_finished_seed(results):
     assert stats.table(results.where(False)[["return"]], resamples=10).iqm.isnull().all()
 
 

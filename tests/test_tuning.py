@@ -1,74 +1,22 @@
-"""Tuners: properties that all have, on known scores; and searches of a learner of a few numbers."""
+"""Tuners: properties that all have, on known scores; spaces; and what is refused."""
 
-import contextlib
-import dataclasses
 import sys
-import types
-from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from searches import CUBE, SMALL, SPACE, TRAINING, TUNERS, bowl, play, search
 
 import jaxrl as rl
 from jaxrl import tuning
-from jaxrl.algorithms.base import Algorithm
 from jaxrl.clock import Clock
-from jaxrl.env import Env
-from jaxrl.rollout import Policy
 from jaxrl.tuning.evolution import mutants
-from jaxrl.tuning.history import Batch, History
+from jaxrl.tuning.history import History
 from jaxrl.tuning.space import Space, space_of
-from jaxrl.tuning.study import Study
-from jaxrl.tuning.trial_runner import TrialRunner
 
-TUNERS: dict[str, Any] = {
-    "Random": tuning.Random(4),
-    "Sobol": tuning.Sobol(4),
-    "SuccessiveHalving": tuning.SuccessiveHalving(),
-    "Hyperband": tuning.Hyperband(),
-    "CurveStopping": tuning.CurveStopping(),
-    "PBT": tuning.PBT(),
-    "DE": tuning.DE(6),
-    "DEHB": tuning.DEHB(),
-    "Optuna": tuning.Optuna(batch=4),
-}
-BETTER = (
-    "SuccessiveHalving",
-    "Hyperband",
-    "CurveStopping",
-    "PBT",
-    "DE",
-    "DEHB",
-    "Optuna",
-)  # than random search on an easy function
-CUBE = Space(
-    {"x": tuning.uniform(0, 1), "y": tuning.uniform(0, 1), "kind": tuning.choice(0.1, 0.7, 0.9)}
-)
-
-
-def bowl(setting):
-    return -((setting["x"] - 0.3) ** 2) - (setting["y"] - 0.6) ** 2 - (setting["kind"] - 0.7) ** 2
-
-
-def play(tuner, score=bowl, budget=20 * 9, seed=0, rows=9, space=CUBE, each=None):
-    """The history of a whole search with known scores."""
-    history = History(space, np.arange(rows + 1), budget, (seed,))
-    while (batch := tuner.ask(history)) is not None:
-        if each is not None:
-            each(history, batch)
-        history.check(batch)
-        assert len(batch.points) > 0
-        scores = np.array([score(space.setting(point)) for point in batch.points])
-        history.tell(
-            batch,
-            {"return": np.broadcast_to(scores[:, None, None], (len(scores), 1, rows))},
-            scores,
-        )
-    return history
+# than random search on an easy function
+BETTER = ("SuccessiveHalving", "Hyperband", "CurveStopping", "PBT", "DE", "DEHB", "Optuna")
 
 
 # ----------------------------------------------------------------------------------- the properties
@@ -78,9 +26,8 @@ def play(tuner, score=bowl, budget=20 * 9, seed=0, rows=9, space=CUBE, each=None
 @settings(max_examples=8, deadline=None)
 @given(runs=st.integers(4, 30), rows=st.integers(1, 12), seed=st.integers(0, 99))
 def test_a_tuner_stays_in_the_space_and_uses_its_budget(name, runs, rows, seed):
-    history = play(
-        TUNERS[name], budget=runs * rows, rows=rows, seed=seed
-    )  # `check` refuses what is outside
+    # `check` refuses points outside the space
+    history = play(TUNERS[name], budget=runs * rows, rows=rows, seed=seed)
     assert history.spent.sum() <= runs * rows
     assert history.spent.sum() >= 0.5 * runs * rows
     assert history.end_row.max() == rows
@@ -165,6 +112,16 @@ def test_a_mean_curve_skips_seeds_without_a_score():
     )
 
 
+def test_mutants_are_of_others_and_stay_in_the_cube():
+    """With a factor of 0 a mutant is the first of its three, which is never the target itself."""
+    rng = np.random.default_rng(0)
+    pool = rng.random((5, 3))
+    made = np.array([mutants(rng, pool, pool, 0.0, 1.0, apart=True) for _ in range(50)])
+    assert not (made == pool).all(-1).any()
+    far = mutants(rng, pool, pool, 7.0, 1.0, apart=True)
+    assert ((far >= 0) & (far <= 1)).all()
+
+
 # ---------------------------------------------------------------------------------------- the space
 
 
@@ -184,65 +141,6 @@ def test_log_is_even_in_orders_of_magnitude_and_integers_are_equally_likely():
         [tuning.integer(1, 4).at(u) for u in np.linspace(0, 1, 4000, endpoint=False)]
     )
     np.testing.assert_array_equal(counts, [0, 1000, 1000, 1000, 1000])
-
-
-@rl.pytree
-class NoEnv(Env):
-    action_space: Any = rl.static(default=rl.Discrete(2))
-    max_steps: int = rl.static(default=1)
-
-
-@rl.pytree
-class State:
-    params: jax.Array
-    clock: Clock
-
-
-@rl.pytree
-class Walk(Algorithm):
-    """A learner of `size` numbers: each step goes `lr` of the way to 1, with noise; its return is
-    minus the squared distance.
-    """
-
-    lr: float = 0.1
-    noise: float = 0.1
-    unused: Any = ()
-    size: int = rl.static(default=2)
-    steps_per_update = 10
-
-    def init(self, key, env, num_updates=float("inf")):
-        return State(
-            jax.random.normal(key, (self.size,)), Clock(jnp.int32(0), jnp.float32(num_updates))
-        )
-
-    def update(self, key, env, state):
-        params = (
-            state.params
-            + self.lr * (1.0 - state.params)
-            + self.noise * jax.random.normal(key, (self.size,))
-        )
-        metrics = {
-            "return": -jnp.mean((params - 1.0) ** 2),
-            "length": jnp.float32(1.0),
-            "episodes": jnp.int32(1),
-        }
-        return State(params, state.clock.tick()), metrics
-
-    def agent(self, state):
-        return state.params
-
-    def policy(self, env, agent, greedy):
-        return Policy(lambda key, episode: ((), agent, ()))
-
-
-TRAINING = rl.Training(Walk(), NoEnv(), steps=180, evals=9, episodes=0)
-SPACE = {"lr": tuning.log(1e-3, 1.0), "noise": tuning.uniform(0.0, 0.3)}
-SMALL = {"seeds": 2, "test_seeds": 3, "progress": False}
-
-
-def search(tuner=TUNERS["Random"], space=SPACE, training=TRAINING, runs=8, **options):
-    options = SMALL | options
-    return rl.tune(training, space, tuner=tuner, budget=runs * 180 * options["seeds"], **options)
 
 
 @pytest.mark.parametrize(
@@ -332,299 +230,3 @@ def test_optuna_is_an_extra_and_its_gaussian_process_needs_torch(monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(ImportError, match=r"jaxrl\[optuna\]"):
         play(TUNERS["Optuna"])
-
-
-# --------------------------------------------------------------------------------- real searches
-
-
-class StopError(Exception):
-    pass
-
-
-def stop_after(reports):
-    """A report function that ends a search."""
-    count = iter(range(10_000))
-
-    def show(report):
-        assert 0 <= report.fraction <= 1
-        if next(count) == reports:
-            raise StopError
-
-    return show
-
-
-KILLED = ("Random", "SuccessiveHalving", "PBT")  # one of each kind: whole runs, rungs, a population
-
-
-@pytest.mark.parametrize(
-    "name",
-    [name if name in KILLED else pytest.param(name, marks=pytest.mark.rotate) for name in TUNERS],
-)
-def test_a_killed_search_goes_on_to_the_same_result(name, tmp_path):
-    whole = search(TUNERS[name], chunk=8)
-    for reports in (3, 14):
-        with pytest.raises(StopError) as caught:
-            search(TUNERS[name], chunk=8, folder=tmp_path / "a", progress=stop_after(reports))
-        assert "the same call goes on" in caught.value.__notes__[0]
-    resumed = search(TUNERS[name], chunk=8, folder=tmp_path / "a")
-    assert whole.results.identical(resumed.results)
-    assert whole.test.identical(resumed.test)
-    assert whole.best == resumed.best
-    assert whole.test_score == resumed.test_score
-    assert not list((tmp_path / "a").glob("**/*.state.npz"))
-    for found in (whole, resumed):
-        assert found.spent == found.results["spent"].sum() <= 8 * 180 * 2
-        assert len(found.table) == found.results.sizes["setting"]
-        assert "test seeds" in str(found)
-        assert "too few seeds for an interval (2)" in str(found)
-        assert "[" not in str(found)
-
-
-def test_a_folder_of_another_search_is_refused_and_a_damaged_file_is_written_again(tmp_path):
-    whole = search(folder=tmp_path / "a")
-    with pytest.raises(ValueError, match="seeds: 2 there, 3 here"):
-        search(folder=tmp_path / "a", seeds=3)
-    (tmp_path / "b").mkdir()
-    (tmp_path / "b" / "mine.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match="no search"):
-        search(folder=tmp_path / "b")
-    path = sorted((tmp_path / "a").glob("*/*/*.npz"))[0]
-    path.write_bytes(path.read_bytes()[:-40])
-    assert search(folder=tmp_path / "a").results.identical(whole.results)
-
-
-def test_chunks_of_other_settings_are_refused(tmp_path):
-    """A sampler is code, which no record identifies; the points that it asked for do."""
-
-    @dataclasses.dataclass(frozen=True)
-    class Asks(tuning.Tuner):
-        def ask(self, history):
-            if len(history.points):
-                return None
-            return Batch(np.full((2, history.space.dims), where), history.rows)
-
-    where = 0.2
-    search(Asks(), folder=tmp_path / "a")
-    where = 0.7
-    with pytest.raises(ValueError, match="runs of other settings"):
-        search(Asks(), folder=tmp_path / "a")
-    where = 0.2
-    assert search(Asks(), folder=tmp_path / "a").results.sizes["setting"] == 2
-
-
-def test_a_diverged_run_has_the_lowest_score():
-    study = types.SimpleNamespace(metric="return", measure=tuning.final, steps=np.arange(3))
-    curves = {"return": np.array([[5.0, 6.0, np.nan], [5.0, np.nan, np.nan], [5.0, np.nan, 1.0]])}
-    curves["diverged"] = np.array([[0.0, 0.0, 1.0], [0.0, 0.0, 0.0], [0.0, 1.0, 1.0]])
-    np.testing.assert_array_equal(Study.scores(study, curves, 3), [-np.inf, 5.0, 1.0])
-    np.testing.assert_array_equal(Study.scores(study, curves, 2), [6.0, 5.0, -np.inf])
-
-
-@pytest.mark.parametrize("name", ["SuccessiveHalving", "DEHB"])
-def test_rungs_of_one_row_have_an_area(name):
-    found = search(TUNERS[name], measure=rl.stats.auc)
-    assert np.isfinite(found.results["score"]).all()
-
-
-def test_a_diverged_member_is_never_the_leader():
-    @rl.pytree
-    class Fragile(Walk):
-        def update(self, key, env, state):
-            state, metrics = Walk.update(self, key, env, state)
-            lost = self.lr > 0.5
-            is_late = lost & (state.clock.n > 1)
-            score = jnp.where(is_late, jnp.nan, jnp.where(lost, 9.0, metrics["return"]))
-            params = jnp.where(is_late, jnp.nan, state.params)
-            return State(params, state.clock), metrics | {"return": score}
-
-    pbt = tuning.population(Fragile(), {"lr": tuning.uniform(0.0, 1.0)}, size=8, interval=1)
-    state = pbt.init(jax.random.key(0), NoEnv())
-    for i in range(3):
-        state, metrics = jax.jit(pbt.update)(jax.random.key(i), NoEnv(), state)
-    assert metrics["setting.lr"] < 0.5
-    assert np.isfinite(pbt.agent(state).agent).all()
-
-
-def test_mutants_are_of_others_and_stay_in_the_cube():
-    """With a factor of 0 a mutant is the first of its three, which is never the target itself."""
-    rng = np.random.default_rng(0)
-    pool = rng.random((5, 3))
-    made = np.array([mutants(rng, pool, pool, 0.0, 1.0, apart=True) for _ in range(50)])
-    assert not (made == pool).all(-1).any()
-    far = mutants(rng, pool, pool, 7.0, 1.0, apart=True)
-    assert ((far >= 0) & (far <= 1)).all()
-
-
-def test_kept_settings_continue_and_do_not_restart():
-    found = search(TUNERS["SuccessiveHalving"], runs=6)
-    last = int(found.table.index[0])
-    alone = rl.sweep(
-        found.tuned,
-        {"seed": jax.vmap(lambda i: jax.random.fold_in(jax.random.key(0), i))(jnp.arange(2))},
-        progress=False,
-    )
-    np.testing.assert_allclose(found.results["return"][last], alone["return"], rtol=1e-5)
-    assert (found.results["until"] < 180).any()
-
-
-def test_a_schedule_is_tested_as_it_was_trained():
-    found = search(TUNERS["PBT"], runs=8)
-    assert len(np.unique(found.schedule["lr"])) > 1
-    key = tuning.fresh_seeds(0, 2)[1]
-    state = TRAINING.init(key)
-    for row in range(9):
-        setting = {name: np.float32(values[row]) for name, values in found.schedule.items()}
-        state, metrics = rl.tree.put(TRAINING, setting).run_row(key, state, row)
-    np.testing.assert_allclose(metrics["return"], found.test["return"][1, -1], rtol=1e-4)
-
-
-@rl.pytree
-class Chance(Walk):
-    """All settings are equally good, each with its own random numbers."""
-
-    phase: float = 0.0
-
-    def update(self, key, env, state):
-        return Walk.update(self, jax.random.fold_in(key, jnp.int32(self.phase * 1e6)), env, state)
-
-
-def test_the_best_of_noise_scores_higher_on_its_tuning_seeds(monkeypatch):
-    """The gap is the bias of choosing, which the test does not have: no seed is in both."""
-    run, seen = TrialRunner.run, {True: set(), False: set()}
-
-    def watched(self, name, requests):
-        seen[name.startswith("test")] |= {
-            int(seed) for request in requests for seed in request.seeds.ravel()
-        }
-        return run(self, name, requests)
-
-    monkeypatch.setattr(TrialRunner, "run", watched)
-    training = rl.Training(Chance(lr=1.0, noise=0.5), NoEnv(), steps=180, evals=9, episodes=0)
-    found = tuning.repeat(
-        training,
-        {"phase": tuning.uniform(0, 1)},
-        repetitions=4,
-        tuner=tuning.Random(16),
-        budget=16 * 180 * 2,
-        statistic=rl.stats.mean,
-        **SMALL | {"test_seeds": 16},
-    )
-    assert len(seen[True]) == 16
-    assert not seen[True] & seen[False]
-    assert min(each.gap for each in found) > 0.05  # the best of 16 means of two, against their mean
-    assert len({each.best["phase"] for each in found}) == 4
-    for each in found[1:]:
-        assert each.tuning_score.estimate != found[0].tuning_score.estimate
-
-
-@contextlib.contextmanager
-def programs():
-    """The names of the programs that XLA compiles in this context."""
-    names = []
-
-    def listen(event, seconds, fun_name="", **_):
-        if event == "/jax/core/compile/backend_compile_duration":
-            names.append(fun_name)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
-        yield names
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
-
-
-def test_static_fields_are_grouped_and_others_share_a_program():
-    space = {
-        "algo": {"size": tuning.choice(1, 3)},
-        "unused": tuning.choice((), {"a": 1.0}),
-        "lr": tuning.uniform(0.1, 0.5),
-    }
-    assert space_of(TRAINING, space).grouped == ("algo.size", "unused")
-    with programs() as compiled:
-        found = search(space=space, runs=8, tuner=tuning.Random(8), chunk=1)  # of one width
-    settings = [found.results[name].values.tolist() for name in ("algo.size", "unused", "lr")]
-    groups = {*zip(*settings[:2], strict=True)}
-    assert len({*settings[2]}) == 8 > len(groups)
-    assert sum("members" in name for name in compiled) == 2 * len(
-        groups
-    )  # init and a row, for any lr
-    assert set(found.results["algo.size"].values) == {1, 3}
-    assert set(found.results["unused"].values) <= {"()", "{'a': 1.0}"}
-    assert found.best["algo.size"] in (1, 3)
-    assert np.isfinite(found.results["score"]).all()
-
-
-def test_the_score_is_the_statistic_of_the_measure():
-    found = search(measure=rl.stats.auc, statistic=rl.stats.median, seeds=3)
-    curves = found.results["return"].values
-    np.testing.assert_allclose(
-        found.results["score"],
-        np.median(rl.stats.auc(curves, found.results["step"].values), -1),
-        rtol=1e-5,
-    )
-    np.testing.assert_array_equal(
-        tuning.final(np.array([[1.0, 2.0, np.nan], [np.nan] * 3]), None), [2.0, np.nan]
-    )
-
-
-# ------------------------------------------------------------------ a population inside one program
-
-
-def test_a_population_is_an_algorithm_that_is_swept_and_finds_a_good_setting(tmp_path):
-    pbt = tuning.population(Walk(noise=0.0), {"lr": tuning.log(1e-4, 0.5)}, size=8, interval=2)
-    training = rl.Training(pbt, NoEnv(), steps=8 * 2 * 10 * 12, evals=3, episodes=0)
-    results = rl.sweep(training, {"seed": np.arange(3)}, folder=tmp_path / "a", progress=False)
-    alone = rl.Training(Walk(noise=0.0), NoEnv(), steps=2 * 10 * 12, evals=3, episodes=0)
-    rates = rl.sweep(
-        alone, {"lr": np.geomspace(1e-4, 0.5, 9), "seed": np.arange(3)}, progress=False
-    )
-    assert (
-        results["return"][:, -1].mean() > rates["return"].isel(step=-1).mean("seed")
-    ).sum() >= 7  # a drawn rate: most lose
-    assert (results["setting.lr"][:, -1] > 0.01).all()
-
-
-def test_the_exchange_copies_the_best_over_the_worst_and_moves_only_those():
-    pbt = tuning.population(
-        Walk(), {"lr": tuning.log(1e-3, 1.0), "noise": tuning.uniform(0.0, 0.3)}, size=8
-    )
-    state = jax.jit(pbt.init)(jax.random.key(0), NoEnv())
-    ranked = jnp.array([3, 1, 2, 0, 4, 5, 7, 6])
-    np.testing.assert_array_equal(
-        pbt.policy(NoEnv(), pbt.agent(state), greedy=True)(jax.random.key(2), None)[1],
-        state.members.params[0],
-    )
-    state = rl.tree.replace(state, scores=jnp.arange(8.0), leader=ranked[0])
-    after = jax.jit(pbt._exchange)(jax.random.key(1), state, ranked)
-    stay = np.array([0, 1, 2, 3, 4, 5])
-    np.testing.assert_array_equal(after.points[stay], state.points[stay])
-    np.testing.assert_array_equal(after.members.params[stay], state.members.params[stay])
-    for loser in (6, 7):
-        assert any(
-            (after.members.params[loser] == state.members.params[best]).all() for best in (1, 3)
-        )
-        assert not any((after.points[loser] == state.points[other]).all() for other in range(8))
-    assert ((after.points >= 0) & (after.points <= 1)).all()
-
-
-@pytest.mark.parametrize(
-    ("error", "make", "match"),
-    [
-        (
-            TypeError,
-            lambda: tuning.population(Walk(), {"size": tuning.integer(1, 3)}),
-            "shapes the program",
-        ),
-        (
-            TypeError,
-            lambda: tuning.population(Walk(), {"unused": tuning.choice("a", "b")}),
-            "shapes the program",
-        ),
-        (ValueError, lambda: tuning.population(Walk(), {"lr": 0.1}), "no range"),
-        (ValueError, lambda: tuning.population(Walk(), {"rate": tuning.uniform(0, 1)}), "no field"),
-        (ValueError, lambda: tuning.population(Walk(), SPACE, size=1), "size=1"),
-    ],
-)
-def test_an_invalid_population_is_refused(error, make, match):
-    with pytest.raises(error, match=match):
-        make()

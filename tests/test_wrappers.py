@@ -134,7 +134,7 @@ def test_a_repeat_is_the_loop_it_says(num):
     assert ends[-1] == (num == 3)
 
 
-def test_a_repeat_has_its_own_luck_at_each_step_and_a_shorter_clock():
+def test_a_repeat_has_another_key_at_each_step_and_a_shorter_clock():
     inner = Counter()
     key = jax.random.key(3)
     _, step = envs.ActionRepeat(inner, 3).step(key, jnp.int32(0), jnp.int32(1))

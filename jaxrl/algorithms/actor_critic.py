@@ -21,8 +21,7 @@ from jaxrl.tree import pytree, static
 
 @pytree
 class ActorCritic(PolicyLearner):
-    """A policy that maximises the values of an ensemble of critics (Haarnoja et al., 2018b,
-    algorithm 1).
+    """A policy that maximises an ensemble of critics (Haarnoja et al., 2018b, algorithm 1).
 
     actor: the policy, `Squashed()`, `Deterministic()` or `Softmax()`.
     critic: the prediction of returns, `Expected()` or `Gaussian()`.

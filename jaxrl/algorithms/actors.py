@@ -211,13 +211,13 @@ def _middle_and_half(space: Box, rank: int) -> tuple[jax.Array, jax.Array]:
 
 
 def from_unit(space: Any, action: jax.Array) -> jax.Array:
-    """Actions from the scale of -1 to 1 to the box."""
+    """Actions on the scale of -1 to 1, scaled to the box."""
     middle, half = _middle_and_half(space, action.ndim)
     return middle + half * action
 
 
 def to_unit(space: Any, action: jax.Array) -> jax.Array:
-    """Actions from the box, clipped to it, to the scale of -1 to 1; other actions unchanged."""
+    """Actions of the box, clipped to it, on the scale of -1 to 1; other actions unchanged."""
     if not isinstance(space, Box):
         return action
     middle, half = _middle_and_half(space, action.ndim)

@@ -36,8 +36,9 @@ class Transform(Protocol):
 
 @pytree
 class Max:
-    """The greedy next action (Watkins, 1989); by the online values where `double` (van Hasselt et
-    al., 2016).
+    """The greedy next action (Watkins, 1989).
+
+    It is greedy by the online values where `double` (van Hasselt et al., 2016).
     """
 
     double: bool = True
@@ -52,13 +53,12 @@ class Max:
 
 @pytree
 class Munchausen:
-    """The soft policy of the target network, and its log-probability as a reward (Vieillard et al.,
-    2020, equation 3).
+    """The soft policy of the target network, and its log-probability as a reward.
 
-    The policy is softmax(value / temperature). The bonus on the reward (the first of n, for n-step
-    returns) is `alpha` times the temperature times the log-probability of the action, clipped below
-    at `min_log_prob`; that on the next value is the temperature times the policy's entropy. Online
-    values are not used: it is never double.
+    Vieillard et al. (2020), equation 3. The policy is softmax(value / temperature). The bonus on
+    the reward (the first of n, for n-step returns) is `alpha` times the temperature times the
+    log-probability of the action, clipped below at `min_log_prob`; that on the next value is the
+    temperature times the policy's entropy. Online values are not used: it is never double.
     """
 
     alpha: float = 0.9

@@ -1,4 +1,4 @@
-"""What every algorithm is."""
+"""The base class of algorithms."""
 
 from collections.abc import Callable
 from typing import Any, cast
@@ -29,15 +29,16 @@ class NetworkAgent:
 
 
 class Algorithm:
-    """A pytree of hyperparameters: every float may be traced, every count is static.
+    """Base class of algorithms: a pytree of hyperparameters.
 
-    An update is `collect`, then `learn`: what stands between them (an intrinsic reward, a
-    discriminator) is an algorithm around an algorithm. Its state has the fields `params` and
-    `clock`. A meta-learner's `env` is a distribution of tasks (`jaxrl.env.Tasks`): it overrides
-    `update` and `evaluate`, and has no policy.
+    Every float may be traced, every count is static. An update is `collect`, then `learn`; what
+    comes between them (an intrinsic reward, a discriminator) is an algorithm around an algorithm,
+    such as `Rewarded`. A state has the fields `params` and `clock`. A meta-learner's `env` is a
+    distribution of tasks (`jaxrl.env.Tasks`): it overrides `update` and `evaluate`, and has no
+    policy.
     """
 
-    name: Any = ""  # of the preset that it was made of, for records and tables
+    name: Any = ""  # of the preset that it was made from, for records and tables
     replays: Any = False  # True where it learns from a replay of what it collected
 
     @property
@@ -118,7 +119,7 @@ class Algorithm:
 
 
 def num_actions(env: Env) -> int:
-    """The number of actions of an environment whose action space `check_space` found Discrete."""
+    """The number of actions of an environment that `check_space` found to be Discrete."""
     return cast(Discrete, env.action_space).n
 
 

@@ -83,10 +83,10 @@ def init(key: jax.Array, critic: Critic, num: int, obs: Any, action: jax.Array) 
 def q_values(
     critic: Critic, params: Any, batch: Batch, action: jax.Array, at_next: bool = False
 ) -> Out:
-    """Each critic's heads for `action` [B, T, ...], at each row's observation or, where `at_next`,
-    at the one that it bootstraps from. {head: [num, B, T, K]}.
+    """Each critic's heads for `action` [B, T, ...]. {head: [num, B, T, K]}.
 
-    Its recurrent state begins with zeros at the piece's burn-in: the stored one is the actor's.
+    They are at each row's observation or, where `at_next`, at the one that it bootstraps from. A
+    critic's recurrent state starts from zeros at the burn-in: the stored one is the actor's.
     """
     if jax.tree.leaves(batch.rnn_state):
         num = batch.reward.shape[0]
@@ -106,8 +106,9 @@ def q_values(
 
 
 def sample_critics(key: jax.Array, ensemble: Any, num_samples: int) -> Any:
-    """`num_samples` of the critics on the leading axis, without replacement (Chen et al., 2021,
-    algorithm 1); all of them in their order.
+    """`num_samples` critics of the leading axis, without replacement.
+
+    Chen et al. (2021), algorithm 1. All of the critics keep their order.
     """
     num = len(jax.tree.leaves(ensemble)[0])
     if num_samples == num:
@@ -157,8 +158,9 @@ class ReturnHead:
 
 @pytree
 class Expected(ReturnHead):
-    """The mean return, fitted by half the squared error. The target is the smallest of M critics'
-    (Fujimoto et al., 2018, equation 10).
+    """The mean return, fitted by half the squared error.
+
+    The target is the smallest of those of the target critics (Fujimoto et al., 2018, equation 10).
     """
 
     def heads(self, num_values: int) -> dict[str, int]:

@@ -20,8 +20,9 @@ from jaxrl.tree import pytree
 
 @dataclasses.dataclass(frozen=True)
 class ActionModel:
-    """The agent network of Oh et al. (2025): an MLP for all heads, and for those of each action one
-    step of an LSTM that reads the action.
+    """The agent network of Oh et al. (2025).
+
+    An MLP for all heads, and for those of each action one step of an LSTM that reads the action.
 
     hidden: the widths of the MLP, the last layer linear. size: of the LSTM, and of a hidden layer
     above it. of_actions: the heads that have outputs for each action.
@@ -135,12 +136,11 @@ def disco103(
     tau: float = 0.1,
     **fields: Any,
 ) -> OnPolicy:
-    """DiscoRL's agent with the published rule Disco103 (Oh et al., 2025), with the weights of the
-    file at `path`.
+    """DiscoRL's agent with the published rule Disco103 (Oh et al., 2025).
 
-    `fields` are those of `OnPolicy`; floats may be traced. Its authors learn from 64 trajectories
-    of 29 steps an update, all but a few of them replayed; here all are new. Their learning rate is
-    3e-4, and 1e-2 on Catch.
+    The weights are those of the file at `path`. `fields` are those of `OnPolicy`; floats may be
+    traced. Its authors learn from 64 trajectories of 29 steps an update, all but a few of them
+    replayed; here all are new. Their learning rate is 3e-4, and 1e-2 on Catch.
     """
     weights = {
         "value_weight": value_weight,

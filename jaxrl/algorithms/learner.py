@@ -17,14 +17,16 @@ from jaxrl.schedules import Constant, Schedule
 from jaxrl.spaces import Space
 from jaxrl.tree import pytree
 
-# the square root of a second moment of 0 has a gradient, for meta-gradients
+# with eps_root, the square root of a second moment of 0 has a gradient, for meta-gradients
 ADAM = Optimizer(optax.adam, {"eps_root": 1e-16})
 
 
 @pytree
 class LearnerState:
-    """The state of a learner: parameters, target-network parameters (and whatever else targets
-    need), optimiser states, and the number of gradient steps so far.
+    """The state of a learner.
+
+    Parameters, those of target networks (with whatever else targets need), optimiser states, and
+    the number of gradient steps so far.
     """
 
     params: Any

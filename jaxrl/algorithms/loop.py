@@ -1,4 +1,4 @@
-"""The training loop: many updates as one scan, their metrics summed as they come."""
+"""The training loop: many updates as one scan that sums their metrics."""
 
 from collections.abc import Callable
 from typing import Any
@@ -30,9 +30,9 @@ def run_updates(
     Update i has the key `fold_in(key, i)`. Memory does not grow with the number of updates.
 
     count: only the first `count` updates are computed (a branch, the same for all members under
-    vmap). last_update: a member whose clock has reached it is padding: it does not change any more,
-    and its metrics count for nothing. scan: the loop in place of `jax.lax.scan`, as `tree_scan`,
-    which needs less memory in reverse mode, or a `fori_loop` up to a traced number.
+    vmap). last_update: a member is padding once its clock has reached it: it does not change any
+    more, and its metrics are not counted. scan: the loop in place of `jax.lax.scan`, such as
+    `tree_scan`, which needs less memory in reverse mode, or a `fori_loop` up to a traced number.
     """
     # traced once, for the shapes of its metrics and for the scan; inlined, so that the program is
     # the same as without it

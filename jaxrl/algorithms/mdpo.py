@@ -19,13 +19,12 @@ from jaxrl.tree import pytree, static
 
 @pytree
 class MDPO(PolicyLearner):
-    """A soft actor-critic with a KL penalty between the policy and an old one (Tomar et al., 2020,
-    section 4.2).
+    """A soft actor-critic with a KL penalty between the policy and an old one.
 
-    The penalty is KL(new || old) / `step_size`, where old is the policy of up to
-    `actor_target_period` gradient steps ago. At a step_size of 1 / temperature it cancels with the
-    entropy bonus, and MDPO is SAC. tau, target_period: of the critics' target networks. The other
-    fields are those of `ActorCritic`.
+    Tomar et al. (2020), section 4.2. The penalty is KL(new || old) / `step_size`, where old is the
+    policy of up to `actor_target_period` gradient steps ago. At a step_size of 1 / temperature it
+    cancels with the entropy bonus, and MDPO is SAC. tau, target_period: of the critics' target
+    networks. The other fields are those of `ActorCritic`.
     """
 
     actor: Actor = Squashed()

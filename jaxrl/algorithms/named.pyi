@@ -140,8 +140,8 @@ def impala(
     optimizer: Any = ..., policy_step: Any = ..., num_envs: int = 16, num_steps: int = 20,
     epochs: int = 1, minibatches: int = 4, network: Any = ..., memory: Any = ..., **paths: Any,
 ) -> OnPolicy:
-    """IMPALA's learner (Espeholt et al., 2018): an actor-critic whose V-trace targets correct
-    for old experience."""
+    """IMPALA's learner (Espeholt et al., 2018): an actor-critic with V-trace targets, which
+    correct for old experience."""
     ...
 
 def iqn(

@@ -97,7 +97,7 @@ class OffPolicy(Algorithm):
 
     @property
     def buffer(self) -> Buffer:
-        """How the replay is read."""
+        """The buffer that writes and reads the replay."""
         return Buffer(self.capacity, self.learner.sequence_length, self.priority)
 
     def init(self, key: jax.Array, env: Env, num_updates: Any = float("inf")) -> State:
@@ -186,7 +186,7 @@ class OffPolicy(Algorithm):
         if experience is not None:
             batch = experience.transitions
             read = batch
-            if relabel is not None:  # keys of learning are the same with and without
+            if relabel is not None:  # the other keys are the same with relabelling and without
                 reward = relabel(jax.random.fold_in(key, self.updates), batch)
                 read = tree.replace(batch, reward=reward)
             state = self._count(state, read)

@@ -28,7 +28,7 @@ Forward = Callable[[Any, "Minibatch"], Out]  # (params, minibatch) -> heads and 
 class State:
     """The state of an on-policy learner: a copy of it is a fork, a stored one a checkpoint.
 
-    obs_stats, reward_stats: None where not asked for.
+    obs_stats, reward_stats: None where off.
     """
 
     params: Any
@@ -42,7 +42,7 @@ class State:
 
 @pytree
 class Minibatch:
-    """What a loss reads: single steps [M, ...], or trajectories [M, T, ...].
+    """The input of a loss: single steps [M, ...], or trajectories [M, T, ...].
 
     rnn_state: the recurrent state before each trajectory [M, ...]. first: True at the first step of
     an episode.
@@ -58,12 +58,12 @@ class Minibatch:
 class OnPolicy(Algorithm):
     """Play `num_steps` in each of `num_envs`, then learn from it for `epochs` in `minibatches`.
 
-    rule: what turns the rollout into a loss. lr: the learning rate; `schedule` (a function of the
-    clock) multiplies it. max_grad_norm: the gradient's global norm is clipped to it. optimizer: an
-    `Optimizer`, or any function from a learning rate to an optax transformation. network, memory:
-    builders; with a memory, a minibatch is whole trajectories. policy_step: a step of the policy on
-    the whole rollout before the epochs, which then change only what the policy does not read (the
-    value function), as TRPO's `TrustRegion`; None: the epochs change all.
+    rule: the update rule, which turns the rollout into a loss. lr: the learning rate; `schedule` (a
+    function of the clock) multiplies it. max_grad_norm: the gradient's global norm is clipped to
+    it. optimizer: an `Optimizer`, or any function from a learning rate to an optax transformation.
+    network, memory: builders; with a memory, a minibatch is whole trajectories. policy_step: a step
+    of the policy on the whole rollout before the epochs, which then change only what the policy
+    does not read (the value function), as TRPO's `TrustRegion`; None: the epochs change all.
 
     epoch_limit: only so many of the epochs change anything; a leaf, so that 1, 2 and 4 epochs are
     one program (the others are padding, computed and dropped). normalize_obs, normalize_reward: by
@@ -309,8 +309,9 @@ class OnPolicy(Algorithm):
     def _prepare(
         self, env: Env, state: State, rnn_state: Any, batch: Transition
     ) -> tuple[RuleState, Minibatch]:
-        """The rule's state, and the whole rollout with its targets, of which minibatches are rows:
-        single steps [T * B], or trajectories [B, T].
+        """The rule's state, and the whole rollout with its targets, of which minibatches are rows.
+
+        Rows are single steps [T * B], or trajectories [B, T].
 
         rnn_state: before the rollout. [B, ...].
         """

@@ -35,7 +35,7 @@ CriticLoss = Callable[[Any], tuple[jax.Array, tuple[jax.Array, Out, Any]]]
 
 
 class PolicyLearner(Learner):
-    """Base class of learners with an actor and an ensemble of critics, without fields itself.
+    """Base class of learners with an actor and an ensemble of critics, without fields.
 
     Parameters are {"actor", "critic", "log_temperature"}, each with an optimiser state. A step of
     `learn` is `critic_step`, then every `policy_delay` steps `policy_step`, then `update_targets`.
@@ -72,9 +72,7 @@ class PolicyLearner(Learner):
     def critic_step(
         self, key: jax.Array, space: Space, state: LearnerState, batch: Batch, clock: Clock
     ) -> tuple[LearnerState, jax.Array, Metrics]:
-        """Return the state after a gradient step of the critics, the magnitude of each row's error
-        [B, T], and losses.
-        """
+        """Return the state after a step of the critics, absolute errors [B, T], and losses."""
         raise TypeError(f"{type(self).__name__} does not define critic_step.")
 
     def policy_gain(
@@ -184,7 +182,7 @@ class PolicyLearner(Learner):
         key_critic, key_actor = jax.random.split(key)
         batch = tree.replace(batch, action=to_unit(space, batch.action))
         state, error, metrics = self.critic_step(key_critic, space, state, batch, clock)
-        # words, as jax 0.10's check of key reuse takes no keys in a cond
+        # words, because jax 0.10's check of key reuse does not support keys in a cond
         words, impl = jax.random.key_data(key_actor), jax.random.key_impl(key)
 
         def policy_step(state: LearnerState) -> LearnerState:
@@ -205,8 +203,9 @@ class PolicyLearner(Learner):
         loss_of: CriticLoss,
         clock: Clock,
     ) -> tuple[LearnerState, jax.Array, Metrics, Any]:
-        """Return the state after a gradient step of the critics on a loss, the magnitude of each
-        row's error [B, T], losses, and the loss's aux.
+        """Return the state after a gradient step of the critics on a loss.
+
+        Also the magnitude of each row's error [B, T], losses, and the loss's aux.
         """
         (loss, (error, out, aux)), grads = jax.value_and_grad(loss_of, has_aux=True)(
             state.params["critic"]
@@ -227,8 +226,10 @@ class PolicyLearner(Learner):
     def policy_step(
         self, key: jax.Array, space: Space, state: LearnerState, batch: Batch, clock: Clock
     ) -> LearnerState:
-        """Return the state after a gradient step of the policy on `policy_gain`, and one of the
-        temperature towards the target entropy (Haarnoja et al., 2018b, equations 7 and 18).
+        """Return the state after a gradient step of the policy and one of the temperature.
+
+        The policy ascends `policy_gain`, the temperature moves the entropy towards its target
+        (Haarnoja et al., 2018b, equations 7 and 18).
         """
 
         def loss_of(params: Any) -> tuple[jax.Array, tuple[jax.Array, Out]]:
@@ -254,8 +255,9 @@ class PolicyLearner(Learner):
         return self.actor.propose_next(key, out)
 
     def soft_value(self, params: Any, proposal: Proposal, value: jax.Array) -> jax.Array:
-        """The soft value of states, from values of actions [..., K]: their mean plus the policy's
-        entropy times the temperature. [...].
+        """The soft value of states, from values of actions [..., K]. [...].
+
+        It is their mean plus the policy's entropy times the temperature.
         """
         return proposal.mean(value - jnp.exp(params["log_temperature"]) * proposal.log_prob)
 

@@ -20,7 +20,7 @@ class Preset:
 
     value: the whole algorithm. summary: one sentence, with the paper. details: what else a user
     should know. aliases: keywords that set fields of other names or several fields, {keyword:
-    paths}. options: keywords whose values stand for other fields, {keyword: {value: {field:
+    paths}. options: keywords with values that stand for other fields, {keyword: {value: {field:
     value}}}. fixed: fields that this algorithm is defined by, which are refused.
     """
 

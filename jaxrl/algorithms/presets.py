@@ -94,8 +94,9 @@ POLICY_OPTIMIZATION = [
         summary="REINFORCE (Williams, 1992): one step of the policy gradient a rollout, by Monte "
         "Carlo returns",
         details="baseline: subtract a learned value; a leaf, so that both are one program. An "
-        "episode that the end of a rollout cuts is completed by its value with a baseline, and "
-        "counts up to there without: play longer than episodes then.",
+        "episode that the end of a rollout cuts is completed by the value of its last state with a "
+        "baseline; without one, only the rewards so far count, so that rollouts should be longer "
+        "than episodes.",
         fixed=("lam", "value_clip"),
     ),
     Preset(
@@ -117,8 +118,8 @@ POLICY_OPTIMIZATION = [
     Preset(
         name="impala",
         value=OnPolicy(rule=VTrace(), lr=6e-4, num_envs=16, num_steps=20, epochs=1),
-        summary="IMPALA's learner (Espeholt et al., 2018): an actor-critic whose V-trace targets "
-        "correct for old experience",
+        summary="IMPALA's learner (Espeholt et al., 2018): an actor-critic with V-trace targets, "
+        "which correct for old experience",
         details="The published actors act while the learner learns, with parameters some updates "
         "old. Here all is one program: actors have the newest parameters, and experience ages "
         "while trajectories wait for their minibatch. The first minibatch of the first epoch is on "
@@ -148,8 +149,8 @@ POLICY_OPTIMIZATION = [
         ),
         summary="ReMax (Li et al., 2024): the policy gradient over the return of the greedy policy "
         "from the same reset state",
-        details="One episode of each group is greedy: nothing is learnt from it, it is no part of "
-        "the `return`, and its steps count. " + EPISODES,
+        details="One episode of each group is greedy: it is not learned from and not part of the "
+        "`return`, but its steps count. " + EPISODES,
     ),
     Preset(
         name="grpo",

@@ -122,8 +122,9 @@ class QLearning(Learner):
     def policy(
         self, space: Space, params: Any, episode: Episode, epsilon: jax.Array | float = 0.0
     ) -> tuple[RnnState, EpsilonGreedyCategorical]:
-        """The recurrent state and the epsilon-greedy policy; its `values` are the action values,
-        -inf where forbidden.
+        """The recurrent state and the epsilon-greedy policy.
+
+        The `values` of the policy are the action values, -inf where forbidden.
         """
         rnn_state, out = apply_to_obs(
             self._network(space), params["network"], episode.rnn_state, episode.obs

@@ -1,4 +1,4 @@
-"""Reward models: what can stand between collecting and learning, around any algorithm."""
+"""Reward models: rewards computed between collecting and learning, around any algorithm."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from jaxrl.tree import pytree
 
 
 class RewardModel:
-    """A pytree: rewards made of transitions, as an exploration bonus or a discriminator's score."""
+    """Base class of reward models, such as an exploration bonus or a discriminator: a pytree."""
 
     def init(self, key: jax.Array, env: Env) -> Any:
         """Return the model's state at the start of a training run."""
@@ -24,7 +24,7 @@ class RewardModel:
     def __call__(
         self, key: jax.Array, carry: Any, batch: Transition
     ) -> tuple[Any, jax.Array, Metrics]:
-        """Return the model's state after seeing a batch, the batch's rewards and metrics.
+        """Return the model's state after a batch, the batch's rewards, and metrics.
 
         batch: a rollout [T, B], or pieces of a replay [N, L]; its `reward` is the environment's.
         The rewards have the batch's leading shape.
@@ -52,10 +52,10 @@ class State:
 class Rewarded(Algorithm):
     """An algorithm that learns from the rewards of a model rather than from the environment's.
 
-    The model sees each rollout once, as it was collected. On policy, the rewards that it returns
-    are learned from. Off policy, each sample of the replay gets the rewards of the model as it is now,
-    so that stored rewards are never stale. `return` and evaluations are of the environment's
-    rewards; `model_reward` is the mean of the model's.
+    The model is updated once with each rollout, as it was collected. On policy, the rewards that it
+    returns are learned from. Off policy, each sample of the replay gets the rewards of the model as
+    it is then, so that stored rewards are never stale. `return` and evaluations are of the
+    environment's rewards; `model_reward` is the mean of the model's.
     """
 
     algo: Algorithm

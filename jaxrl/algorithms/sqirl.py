@@ -32,13 +32,12 @@ from jaxrl.tree import pytree, static
 
 @pytree
 class SQIRL(Learner):
-    """Act greedily up to a time step and at random from there on; learn from what was random
-    (Laidlaw et al., 2024).
+    """Greedy actions up to a time step, random ones from there on, and learning from the latter.
 
-    Algorithm 1: the value Q_1 of the random policy is regressed on returns, then Q_j on reward +
-    gamma max Q_(j-1), up to `depth`; the greedy policy of the last acts at this time step; then the
-    next one. The time step goes from 0 to the environment's last over `fraction` of the training
-    run, and stays at 0 in an unbounded run.
+    Laidlaw et al. (2024), algorithm 1: the value Q_1 of the random policy is regressed on returns,
+    then Q_j on reward + gamma max Q_(j-1), up to `depth`; the greedy policy of the last acts at
+    this time step; then the next one. The time step goes from 0 to the environment's last over
+    `fraction` of the training run, and stays at 0 in an unbounded run.
 
     Simplified: one network serves all time steps, where the paper has one for each: the values of
     discounted returns do not depend on the time. Its `depth` sets of heads learn at once, from a
@@ -102,7 +101,7 @@ class SQIRL(Learner):
     def annotate(
         self, env: Env, params: Any, batch: Transition, clock: Clock
     ) -> tuple[jax.Array, jax.Array]:
-        """Each step's return, and whether it and the steps after it were random. [T, B], [T, B]."""
+        """Each step's return, and True where it and all later steps are random. [T, B], [T, B]."""
         network = self._network(env.action_space)
         is_first = jnp.zeros(len(batch.reward), bool)
 

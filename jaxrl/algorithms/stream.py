@@ -55,7 +55,7 @@ class State:
 
 @pytree
 class Stream(Algorithm):
-    """Act, learn from the transition, and discard it, `num_steps` times an update.
+    """Act, learn from the transition, and discard it, `num_steps` times in an update.
 
     rule: the algorithm, `ActionValues()` or `ActorCritic()` of `jaxrl.rules.stream`.
     lr: the largest step size, which the overshooting bound lowers.
@@ -138,11 +138,11 @@ class Stream(Algorithm):
     def step(
         self, key: jax.Array, env: Env, state: State, clock: Clock
     ) -> tuple[State, tuple[Transition, Metrics]]:
-        """Return the state after one step in the environment and one gradient step, the transition
-        and metrics. The state's own clock does not tick.
+        """Return the state after one environment step and one gradient step, and what they gave.
 
-        Where an episode is truncated, the TD target bootstraps and the trace ends; the authors
-        treat it as a termination.
+        That is the transition and metrics. The clock of the state does not tick. Where an episode
+        is truncated, the TD target bootstraps and the trace ends; the authors treat it as a
+        termination.
         """
         rule = self.rule
         key_act, key_next, key_env = jax.random.split(key, 3)
@@ -213,8 +213,9 @@ class Stream(Algorithm):
     def _scale_reward(
         self, state: State, transition: Transition
     ) -> tuple[ReturnStats | None, jax.Array]:
-        """The statistics of the discounted return with this step, and the reward over its standard
-        deviation. [].
+        """The statistics of the discounted return after this step, and the scaled reward [].
+
+        The reward is divided by the standard deviation of the discounted return.
         """
         stats = state.reward_stats
         if stats is None:

@@ -11,8 +11,7 @@ from jaxrl.tree import pytree, static
 
 @pytree
 class TargetNetworks:
-    """Polyak averages of the critics, and of the actor where `target_actor` (Lillicrap et al.,
-    2015).
+    """Polyak averages of critics, and of the actor where `target_actor` (Lillicrap et al., 2015).
 
     tau, target_period: every `target_period` gradient steps they move by `tau`; a period of None is
       the `policy_delay` of the learner (Fujimoto et al., 2018).

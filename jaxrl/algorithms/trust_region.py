@@ -45,13 +45,12 @@ def natural_step(
     iterations: int = 10,
     halvings: int = 10,
 ) -> tuple[jax.Array, Metrics]:
-    """Parameters after one natural-gradient step from `x`, and metrics (Schulman et al., 2015,
-    appendix C). [n].
+    """Parameters after one natural-gradient step from `x`, and metrics. [n].
 
-    The direction s solves (H + damping) s = g by conjugate gradients: g is the gradient of
-    `objective`, H the Hessian of `distance`, both at `x`. Its length is where the quadratic model
-    of the distance reaches `max_kl`, halved until `distance` is at most that and `objective` has
-    increased. The step is zero where no length satisfies both.
+    Schulman et al. (2015), appendix C. The direction s solves (H + damping) s = g by conjugate
+    gradients: g is the gradient of `objective`, H the Hessian of `distance`, both at `x`. Its
+    length is where the quadratic model of the distance reaches `max_kl`, halved until `distance` is
+    at most that and `objective` has increased. The step is zero where no length satisfies both.
     """
     before, gradient = jax.value_and_grad(objective)(x)
     fisher = lambda v: jax.jvp(jax.grad(distance), (x,), (v,))[1] + damping * v
@@ -76,8 +75,7 @@ def natural_step(
 
 @pytree
 class TrustRegion:
-    """TRPO's policy step: `natural_step` on the whole rollout, of the rule's policy loss and its
-    entropy bonus.
+    """TRPO's policy step: `natural_step` on the policy loss and entropy bonus of a whole rollout.
 
     max_kl: the bound of the mean KL(old || new). damping: added to the Fisher matrix. iterations:
     of conjugate gradients. halvings: the number of lengths that the line search tries, the full one
@@ -98,8 +96,7 @@ class TrustRegion:
         targets: SurrogateTargets,
         clock: Clock,
     ) -> tuple[Any, Any, Metrics]:
-        """The parameters after the step, a mask of those that the policy does not depend on, and
-        metrics.
+        """The parameters after the step, a mask of those free for other losses, and metrics.
 
         forward: from parameters to the heads of the batch. The mask is bool [] for each leaf: True
         where all of the leaf may be fitted to other losses without changing the policy.

@@ -56,10 +56,10 @@ class Head:
 
 
 def duel(out: Out, width: int) -> jax.Array:
-    """Outputs for each action; with a "value" head, value plus centred advantages (Wang et al.,
-    2016, equation 9).
+    """Outputs for each action; with a "value" head, the value plus centred advantages.
 
-    `out["q"]` [..., n * width] and `out["value"]` [..., width]. [..., n, width].
+    Wang et al. (2016), equation 9. From `out["q"]` [..., n * width] and `out["value"]`
+    [..., width]. [..., n, width].
     """
     q = out["q"].reshape(*out["q"].shape[:-1], -1, width)
     return q if "value" not in out else out["value"][..., None, :] + q - q.mean(-2, keepdims=True)
@@ -100,11 +100,10 @@ class Expected(Head):
 
 @pytree
 class Categorical(Head):
-    """A histogram of returns, `atoms` from `v_min` to `v_max`, fitted by cross-entropy: C51
-    (Bellemare et al., 2017).
+    """A histogram of returns, fitted by cross-entropy: C51 (Bellemare et al., 2017).
 
-    The error is the Kullback-Leibler divergence of the prediction from the target, as in Rainbow
-    (Hessel et al., 2018).
+    It has `atoms` from `v_min` to `v_max`. The error is the Kullback-Leibler divergence of the
+    prediction from the target, as in Rainbow (Hessel et al., 2018).
     """
 
     v_min: float = -10.0
@@ -150,10 +149,10 @@ class Categorical(Head):
 
 @pytree
 class Quantile(Head):
-    """`quantiles` equally likely returns, fitted by quantile regression: QR-DQN (Dabney et al.,
-    2018a).
+    """`quantiles` equally likely returns, fitted by quantile regression: QR-DQN.
 
-    kappa: the threshold of the quantile Huber loss (equation 10). The error is that of the mean.
+    Dabney et al. (2018a). kappa: the threshold of the quantile Huber loss (equation 10). The error
+    is that of the mean.
     """
 
     kappa: float = 1.0

@@ -1,4 +1,4 @@
-"""The command line: `jaxrl train`, `sweep`, `tune`, `plot`, `report` and the rest."""
+"""The command line: `jaxrl train`, `tune`, `plot`, `report` and the other commands."""
 
 from jaxrl.cli.main import main
 

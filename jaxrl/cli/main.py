@@ -55,7 +55,7 @@ def train(args: Any, preset: Preset) -> None:
 
 
 def tune(args: Any, preset: Preset) -> None:
-    """Tune an algorithm; print the best setting, its score on test seeds, and the next ones."""
+    """Tune an algorithm; print the best setting, its score on test seeds, and the runners-up."""
     rl.use_all_cores(threads=_threads(args))
     training, space, budget = search_of(args, preset)
     result = rl.tune(

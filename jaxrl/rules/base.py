@@ -12,12 +12,12 @@ from jaxrl.env import Env
 from jaxrl.rollout import Episode, Policy, Transition, rollout
 from jaxrl.spaces import Box, Discrete, MultiDiscrete, Space
 
-Out = dict[str, Any]  # a network's heads, and under "policy" the distribution over actions of them
+Out = dict[str, Any]  # a network's heads, and under "policy" their distribution over actions
 RuleState = Any
 
 
 class Rule:
-    """An update rule: a pytree with leaves that a sweep varies and meta-learning tunes.
+    """Base class of update rules: a pytree with leaves that a sweep or meta-learning changes.
 
     `targets` reads a whole rollout once, out and batch [T, B]; `loss` is then differentiated
     through `out`, on minibatches of any leading shape. `out["policy"]` is the distribution over
@@ -93,7 +93,7 @@ def check_rule(rule: Any) -> None:
     """Check that a value is an update rule.
 
     Raises:
-      TypeError: it is another, as an objective without its rule.
+      TypeError: it is something else, such as an objective without a rule.
     """
     if not isinstance(rule, Rule):
         kind = type(rule).__name__
@@ -105,10 +105,9 @@ def check_rule(rule: Any) -> None:
 
 
 def check_field(record: Any, name: str, kind: type, example: str) -> None:
-    """Check that a field of a rule or objective is of its base class `kind`.
+    """Check that a field of a rule or objective is an instance of `kind`.
 
-    Values that a user can't mean as a part (None, the placeholders of jax's transformations, which
-    rebuild dataclasses with any leaves) pass.
+    None passes, and so do the placeholders with which jax's transformations rebuild dataclasses.
 
     Raises:
       TypeError: a function, a class, a text or another dataclass.

@@ -63,14 +63,14 @@ class DiscoTargets:
 
 @pytree
 class Disco(Rule):
-    """The rule of "Discovering state-of-the-art reinforcement learning algorithms" (Oh et al.,
-    2025); Disco103 is its published weights.
+    """The rule of "Discovering state-of-the-art reinforcement learning algorithms".
 
-    The agent predicts y of a state and z of its actions, with meanings that the rule was
-    meta-trained to give them; q of its actions (categorical, with Retrace targets of a target
-    network, by cross-entropy); and its policy at the next observation (`aux_pi`). A network reads
-    the rollout backward and gives targets of the policy, y and z; the loss is the KL divergence
-    from them. Its recurrent state is carried from update to update.
+    Oh et al. (2025); Disco103 is its published weights. The agent predicts y of a state and z of
+    its actions, with meanings that the rule was meta-trained to give them; q of its actions
+    (categorical, with Retrace targets of a target network, by cross-entropy); and its policy at the
+    next observation (`aux_pi`). A network reads the rollout backward and gives targets of the
+    policy, y and z; the loss is the KL divergence from them. Its recurrent state is carried from
+    update to update.
 
     One gradient step is taken on each rollout as it was played, where the paper's agents mostly
     learn from a replay. `weights`: those of `Disco.load(path)`, by their authors' names. lam: of
@@ -269,8 +269,9 @@ class Disco(Rule):
         forward: Callable[[], Out],
         targets: DiscoTargets,
     ) -> DiscoState:
-        """Return the state with the target network moved towards the parameters at the start of the
-        update, as in the authors' code.
+        """Return the state with the target network moved.
+
+        It moves towards the parameters at the start of the update, as in the authors' code.
         """
         return DiscoState(
             target_params=polyak_average(rule_state.target_params, rule_state.latest, self.tau),

@@ -53,8 +53,9 @@ class Inputs:
 def meta_network(
     w: Weights, state: State, inputs: Inputs
 ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], State]:
-    """Logits of the targets of the policy [T, B, A], and of y and z (at the action taken)
-    [T, B, 600]; and the meta-RNN's next state.
+    """Logits of the targets of policy, y and z (at the action taken); the meta-RNN's next state.
+
+    [T, B, A], [T, B, 600], [T, B, 600].
     """
     x, action_features = _features(w, "lstm", inputs)
     x = returns.batched(lambda x, done: _lstm_backward(w, x, done))(x, inputs.done)
@@ -177,8 +178,9 @@ def _mix(w: Weights, name: str, x: jax.Array) -> jax.Array:
 
 
 def _lstm(w: Weights, name: str, state: State, x: jax.Array) -> State:
-    """One step of Haiku's LSTM: gates in the order input, new, forget, output, with 1 added to the
-    forget gate.
+    """One step of Haiku's LSTM.
+
+    Gates are in the order input, new, forget, output, with 1 added to the forget gate.
     """
     hidden, cell = state
     write, new, forget, output = jnp.split(_linear(w, name, jnp.concatenate([x, hidden])), 4)
@@ -187,8 +189,9 @@ def _lstm(w: Weights, name: str, state: State, x: jax.Array) -> State:
 
 
 def _lstm_backward(w: Weights, x: jax.Array, done: jax.Array) -> jax.Array:
-    """The hidden states of the LSTM from the last step of a trajectory [T, n] to the first, reset
-    at each episode's end. [T, 256].
+    """The hidden states of the LSTM along a trajectory [T, n], from its last step to its first.
+
+    They are reset at each episode's end. [T, 256].
     """
     zeros = jnp.zeros(256), jnp.zeros(256)
 

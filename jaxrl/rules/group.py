@@ -29,21 +29,22 @@ from jaxrl.tree import pytree, replace, static
 class Advantage:
     """Base class of the advantages of a group: a pytree that is called with its returns.
 
-    num_greedy: how many of each group's episodes, its last ones, the greedy policy plays. They are
-    a baseline and no experience.
+    num_greedy: the number of episodes of each group, the last ones, that the greedy policy plays.
+    They are a baseline, and are not learned from.
     """
 
     num_greedy: int = 0
 
     def __call__(self, episode_return: jax.Array) -> jax.Array:
-        """The advantage of each episode. [G, K], of returns of G groups of K episodes [G, K]."""
+        """The advantage of each episode, from the returns of G groups of K episodes. [G, K]."""
         raise TypeError(f"{type(self).__name__} does not define __call__(self, episode_return).")
 
 
 @pytree
 class LeaveOneOut(Advantage):
-    """A return less the mean of the group's other returns (RLOO; Kool et al., 2019; Ahmadian et
-    al., 2024). [G, K].
+    """A return less the mean of the group's other returns: RLOO. [G, K].
+
+    Kool et al. (2019); Ahmadian et al. (2024).
     """
 
     def __call__(self, episode_return: jax.Array) -> jax.Array:
@@ -53,8 +54,9 @@ class LeaveOneOut(Advantage):
 
 @pytree
 class Standardized(Advantage):
-    """A return less the group's mean, over its standard deviation (GRPO; Shao et al., 2024, section
-    4.1.2). [G, K].
+    """A return less the group's mean, over its standard deviation: GRPO. [G, K].
+
+    Shao et al. (2024), section 4.1.2.
     """
 
     def __call__(self, episode_return: jax.Array) -> jax.Array:
@@ -64,8 +66,9 @@ class Standardized(Advantage):
 
 @pytree
 class GreedyBaseline(Advantage):
-    """A return less that of the greedy policy, the group's last episode (ReMax; Li et al., 2024).
-    [G, K].
+    """A return less that of the greedy policy, the group's last episode: ReMax. [G, K].
+
+    Li et al. (2024).
     """
 
     num_greedy = 1
@@ -86,8 +89,7 @@ def fork(key: jax.Array, env: Env, episodes: Episode, group_size: int) -> Episod
 
 @pytree
 class Group(Rule):
-    """The policy gradient, or another objective, with advantages among `group_size` episodes from
-    the same reset state.
+    """A policy objective with advantages among `group_size` episodes from the same reset state.
 
     Each update starts with new resets. The episodes of a group are neighbouring environments, with
     different random numbers. Only the first episode of each environment counts: a whole one where
@@ -95,10 +97,10 @@ class Group(Rule):
     `num_steps` cuts episodes: their return is the sum so far, without a bootstrap (there is no
     value function).
 
-    advantage: of returns [G, K]; all steps of an episode have its advantage. per_episode: True to
-    weight each episode alike, and its steps equally within it (GRPO); else each step alike (the
-    policy gradient). gamma: of the return. penalty: on the distance between the old policy and the
-    new one, or None.
+    advantage: of returns [G, K]; all steps of an episode have its advantage. per_episode: True
+    gives all episodes the same weight, shared by their steps (GRPO); False gives all steps the same
+    weight (the policy gradient). gamma: of the return. penalty: on the distance between the old
+    policy and the new one, or None.
     """
 
     objective: Objective = PolicyGradient()
@@ -177,9 +179,7 @@ class Group(Rule):
     def targets(
         self, rule_state: RuleState, out: Out, next_out: Out, batch: Transition, clock: Clock
     ) -> tuple[RuleState, SurrogateTargets]:
-        """The advantage of the first episode at each of its steps, and the weights of steps. [T,
-        B].
-        """
+        """The advantages of the first episodes at each step, and the weights of steps. [T, B]."""
         in_first = _in_first_episode(batch).astype(jnp.float32)
         discount = jnp.full(len(in_first), 1.0) * self.gamma
         episode_return = returns.batched(returns.accumulate)(batch.reward * in_first, discount)[0]

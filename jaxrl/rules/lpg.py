@@ -1,6 +1,4 @@
-"""A learned policy gradient: a network reads a rollout backward and gives the targets of the
-policy and of the predictions.
-"""
+"""A learned policy gradient: targets from a network that reads a rollout backward."""
 
 from typing import Any
 
@@ -32,11 +30,11 @@ class LPGTargets:
 
 @pytree
 class LPG(Rule):
-    """Learned policy gradient (Oh et al., 2020): loss -log pi(a) pi^ + w KL(y || y^) with pi^ and
-    y^ of a recurrent network.
+    """Learned policy gradient (Oh et al., 2020).
 
-    The agent predicts y, a distribution over `categories` with a meaning that meta-learning finds.
-    The network reads, from the last step to the first, the reward, the terminal flag, pi(a), and
+    The loss is -log pi(a) pi^ + w KL(y || y^) with pi^ and y^ of a recurrent network. The agent
+    predicts y, a distribution over `categories` with a meaning that meta-learning finds. The
+    network reads, from the last step to the first, the reward, the terminal flag, pi(a), and
     embeddings of y at the observation and at the next one (0 once terminated); its recurrent state
     is reset at each episode's end. These inputs are constants: no gradient flows back through the
     agent's outputs. pi^ and y^ keep theirs, so that an agent after some updates can be
@@ -44,8 +42,8 @@ class LPG(Rule):
     one epoch or minibatch they are from before the first gradient step.
 
     prediction_weight: w. `knows_time`: the network also reads n / N, and log N over log
-    `reference_lifetime`, at update n of N (TA-LPG; Jackson et al., 2024). gamma: only of what
-    rewards are normalised by, where they are. `LPG.random(key)` gives untrained weights.
+    `reference_lifetime`, at update n of N (TA-LPG; Jackson et al., 2024). gamma: used
+    only to normalise rewards, where they are. `LPG.random(key)` gives untrained weights.
 
     Metrics for meta-objectives, all differentiable: `entropy`, `prediction_entropy`, `strength`
     (the mean of pi^ squared) and `certainty` (the mean over steps of the sum of y^ squared).

@@ -1,6 +1,4 @@
-"""Learned policy optimisation: an objective with a learned drift that satisfies the drift
-conditions of mirror learning.
-"""
+"""Learned policy optimisation: a learned drift that satisfies mirror learning's conditions."""
 
 import functools
 from collections.abc import Callable
@@ -19,13 +17,13 @@ NO_DRIFT = PolicyGradient()
 
 @pytree
 class LPO(Objective):
-    """Learned policy optimisation: r A - D with the drift D = relu(D_base + f(x) - 1e-4) (Lu et
-    al., 2022).
+    """Learned policy optimisation: r A - D with the drift D = relu(D_base + f(x) - 1e-4).
 
-    f is a layer of tanh units without biases and a linear output. Its input is x = [z, A z] with
-    z = [log r, log(r)^2, 1 - r, (1 - r)^2], each entry clipped to [-2, 2]. At r = 1 all of x is 0,
-    so f is 0, and the relu is flat around there: D >= 0, and D and its gradient are 0 at r = 1,
-    whatever the weights (the drift conditions of mirror learning; Kuba et al., 2022).
+    Lu et al. (2022). f is a layer of tanh units without biases and a linear output. Its input is
+    x = [z, A z] with z = [log r, log(r)^2, 1 - r, (1 - r)^2], each entry clipped to [-2, 2]. At
+    r = 1 all of x is 0, so f is 0, and the relu is flat around there: D >= 0, and D and its
+    gradient are 0 at r = 1, whatever the weights (the drift conditions of mirror learning; Kuba et
+    al., 2022).
 
     weights: "hidden" [8, width], or [16, width] where `knows_time`: then the input is
     [x, (n / N) x] at update n of N, and the drift may change over the training run (TA-LPO; Jackson

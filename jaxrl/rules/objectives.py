@@ -73,8 +73,9 @@ class PolicyGradient(Objective):
 
 @pytree
 class Clip(Objective):
-    """PPO's clipped surrogate, min(r A, clip(r, 1 - clip, 1 + clip) A) (Schulman et al., 2017,
-    equation 7).
+    """PPO's clipped surrogate, min(r A, clip(r, 1 - clip, 1 + clip) A).
+
+    Schulman et al. (2017), equation 7.
     """
 
     clip: float = 0.2
@@ -134,11 +135,10 @@ class FixedPenalty(Penalty):
 
 @pytree
 class MirrorDescent(Penalty):
-    """KL(new || old) / t, where t falls linearly from `step_size` to 0 (on-policy MDPO; Tomar et
-    al., 2020).
+    """KL(new || old) / t, where t falls linearly from `step_size` to 0: on-policy MDPO.
 
-    In the last hundredth of the training run t stays at a hundredth of `step_size`, so that 1 / t
-    is finite.
+    Tomar et al. (2020). In the last hundredth of the training run t stays at a hundredth of
+    `step_size`, so that 1 / t is finite.
     """
 
     step_size: float = 1.0

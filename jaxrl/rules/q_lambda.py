@@ -16,8 +16,7 @@ from jaxrl.tree import pytree
 
 @pytree
 class QLambda(Rule):
-    """PQN's rule: action values fitted to lambda-returns of the current network (Gallici et al.,
-    2024).
+    """PQN's rule (Gallici et al., 2024): values fitted to lambda-returns of the current network.
 
     gamma, lam: of the returns, which bootstrap from the largest value of each next observation
     (Peng's Q(lambda): a random action does not cut the trace). exploration: the schedule of random

@@ -1,5 +1,6 @@
-"""Rules that learn from each step of a stream: Q(lambda), SARSA(lambda) and AC(lambda) (Elsayed et
-al., 2024).
+"""Rules that learn from each step of a stream: Q(lambda), SARSA(lambda) and AC(lambda).
+
+Elsayed et al. (2024).
 """
 
 from typing import Any
@@ -20,26 +21,27 @@ from jaxrl.tree import pytree
 class StreamRule:
     """Base class of rules that learn from one step at a time: a pytree.
 
-    `out` is a network's heads at one observation, and under "policy" the distribution over actions
-    of them. Each network has eligibility traces and a step size (ObGD).
+    `out` is a network's heads at one observation, and under "policy" their distribution over
+    actions. Each network has eligibility traces and a step size (ObGD).
 
     action_spaces: the kinds that it has a policy for.
     """
 
     action_spaces: tuple[type, ...] = (Discrete, MultiDiscrete, Box)
     gamma: Any  # the discount of a return
-    lam: Any  # the decay of the traces beside gamma
+    lam: Any  # the decay of the traces, besides gamma
 
     @property
     def kappa(self) -> dict[str, Any]:
-        """The overshooting bound of each network's step, by name: the larger, the smaller the step
-        (Elsayed et al., 2024, section 3.2).
+        """The overshooting bound of each network's step, by name.
+
+        The larger it is, the smaller is the step (Elsayed et al., 2024, section 3.2).
         """
         raise TypeError(f"{type(self).__name__} does not define kappa.")
 
     @property
     def uses_next_action(self) -> bool:
-        """True where `next_value` reads the next action, which then is drawn before learning."""
+        """True where `next_value` reads the next action, which is then drawn before learning."""
         return False
 
     def heads(self, space: Space) -> dict[str, dict[str, int]]:
@@ -51,7 +53,7 @@ class StreamRule:
         return space.policy(out)
 
     def value(self, out: Out, action: Any) -> jax.Array:
-        """The prediction that the TD error is of. []."""
+        """The prediction of which the TD error is computed. []."""
         raise TypeError(f"{type(self).__name__} does not define value(self, out, action).")
 
     def next_value(self, out: Out, action: Any) -> jax.Array:
@@ -175,8 +177,9 @@ class ActorCritic(StreamRule):
         return {"policy": space.heads, "value": {"value": 1}}
 
     def policy(self, space: Space, out: Out, clock: Clock) -> Distribution:
-        """The action space's distribution; a standard deviation is the softplus of its head, as in
-        the authors' code.
+        """The action space's distribution.
+
+        A standard deviation is the softplus of its head, as in the authors' code.
         """
         if "log_std" in out:
             out = out | {"log_std": jnp.log(jax.nn.softplus(out["log_std"]) + 1e-8)}

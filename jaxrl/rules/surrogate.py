@@ -86,9 +86,7 @@ def penalty_post_update(
     forward: Callable[[], Out],
     targets: SurrogateTargets,
 ) -> RuleState:
-    """Return the penalty's state after an update; `forward()` gives the heads of the new
-    parameters.
-    """
+    """Return the penalty's state after an update; `forward()` gives the new heads."""
     if penalty is None or not jax.tree.leaves(rule_state):
         return rule_state
     distance = penalty.distance(targets.policy, forward()["policy"]).mean()

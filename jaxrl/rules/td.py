@@ -1,6 +1,4 @@
-"""Action values fitted to one-step targets of a target network: DQN's rule, and losses found by
-evolution in place of its squared error.
-"""
+"""DQN's rule without a replay, and losses found by evolution in place of its squared error."""
 
 from collections.abc import Callable
 from typing import Any
@@ -76,8 +74,9 @@ class SquaredError(ValueLoss):
 
 @pytree
 class DQNReg(ValueLoss):
-    """weight Q(s, a) + (Q(s, a) - Y)^2: regularised towards small values, found by evolution
-    (Co-Reyes et al., 2021, section 4.3).
+    """weight Q(s, a) + (Q(s, a) - Y)^2: regularised towards small values.
+
+    Found by evolution (Co-Reyes et al., 2021, section 4.3).
     """
 
     weight: float = 0.1
@@ -88,10 +87,10 @@ class DQNReg(ValueLoss):
 
 @pytree
 class DQNClipped(ValueLoss):
-    """max(Q, (Q - Y)^2 + Y) + max(Q - Y, gamma max Q'(s', .)^2), found by evolution (Co-Reyes et
-    al., 2021, section 4.3).
+    """max(Q, (Q - Y)^2 + Y) + max(Q - Y, gamma max Q'(s', .)^2).
 
-    At a terminal step, where the discount is 0, the last term is max(Q - Y, 0).
+    Found by evolution (Co-Reyes et al., 2021, section 4.3). At a terminal step, where the discount
+    is 0, the last term is max(Q - Y, 0).
     """
 
     def __call__(self, prediction: Prediction) -> jax.Array:

@@ -1,6 +1,4 @@
-"""IMPALA's rule: V-trace corrects for the difference between the policy that acted and the
-learner's.
-"""
+"""IMPALA's rule: V-trace corrects for experience of a policy other than the learner's."""
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +12,9 @@ from jaxrl.tree import pytree
 
 @pytree
 class VTraceTargets:
-    """Log-probabilities of the actions under the policy that acted, and the values of the next
-    observations at the time of the rollout. [T, B].
+    """Log-probabilities of actions and values of next observations, both of the rollout. [T, B].
+
+    The former are under the policy that acted, the latter by the network at that time.
     """
 
     log_prob: jax.Array

@@ -48,8 +48,7 @@ def sweep(
     progress: bool | Show = True,
     **unknown: Any,
 ) -> xr.Dataset:
-    """Run `run` at every combination of the values in `over`, many members at once, on all local
-    devices.
+    """Run `run` at every combination of the values in `over`, on all local devices.
 
     run: a function `run(**config)` that is traced under vmap and returns a dictionary of arrays;
     or a `Training`: its fields are swept by name, and its rows are stepped from here.
@@ -59,19 +58,19 @@ def sweep(
     static: {name: values} of what shapes the program, `{"num_envs": (16, 64), "network":
     (MLP((64,)), MLP((256,)))}`: every combination is compiled and run separately, and all are one
     dataset. {name: {label: value}} labels them.
-    chunk: members per program; by default as many as fit the free memory, and no more than speed
-    gains from.
-    folder: each finished chunk is kept there, so that a stopped sweep goes on where it was; then
-    the results.
-    memory_limit: what the programs may take in all on this machine, in bytes or as "4GB"; by
+    chunk: members per program; by default as many as fit the free memory, unless fewer are
+    as fast.
+    folder: each finished chunk is kept there, so that a stopped sweep resumes from it, and in
+    the end the results.
+    memory_limit: what the programs may take in total on this machine, in bytes or as "4GB"; by
     default most of what is free.
     save_seconds: with a folder, a `Training` is also kept inside a chunk, at the first evaluation
     point after so many seconds (0: at each), so that a stop loses no more than that and one row.
-    Where a learner takes more than a twentieth of it to save, as large replays do, the pause is
-    twenty times what saving takes.
+    Where saving takes more than a twentieth of that, as with large replays, the interval is twenty
+    times the time of saving.
     keep_best: of a `Training`, also keep the agent of each member's best evaluation, exactly the
     one that was evaluated: `policy(folder, kept="best", ...)`; `best_evaluation` and `best_step`
-    say how good it is, and when it was.
+    are its score and its step.
     progress: True draws one live line, False nothing; a function gets a `Report` at each row and
     after each chunk.
 
@@ -80,8 +79,8 @@ def sweep(
 
     Returns a dataset with an axis for each name (keys are labelled 0, 1, 2, ...), then the
     program's own: `step` for outputs as long as one called so. Its attributes are the
-    reproducibility card. A training with non-finite parameters runs on, counts with its return, is
-    marked in `diverged`, and changes no other.
+    reproducibility card. A run with non-finite parameters continues, counts with its return, is
+    marked in `diverged`, and does not affect the others.
 
     Raises, before anything compiles:
       ValueError: an empty axis, a name that `run` does not take, a folder that holds another sweep.
@@ -181,10 +180,10 @@ def _run_sweep(
 
 
 def load(folder: str | os.PathLike[str]) -> xr.Dataset:
-    """The results of a sweep from its folder; of an unfinished one what is done, with NaN (or 0)
-    for the rest.
+    """The results of a sweep, from its folder.
 
-    Of a record in one file (`rl.export(folder, path, "record")`) the curves that it holds.
+    Of an unfinished sweep, what is done, with NaN (or 0) for the rest. Of a record in one file
+    (`rl.export(folder, path, "record")`), the curves that it holds.
     """
     folder = pathlib.Path(folder).expanduser()
     if folder.is_file():
@@ -206,7 +205,7 @@ def load(folder: str | os.PathLike[str]) -> xr.Dataset:
 def width_of(
     chunk: int | None, chunks: Chunks, folder: pathlib.Path | None
 ) -> tuple[int | None, str]:
-    """The members of a chunk where the caller or the folder has decided it, and what did."""
+    """The members of a chunk, where the caller or the folder fixes them, and which of the two."""
     if chunk is not None:
         return int(chunk), "as given"
     width = None

@@ -1,6 +1,6 @@
 """Programs as parts of rules: a value loss of `TD`, a drift of `Surrogate`, or any function.
 
-Each is a `SymbolicFunction`, whose signature is its effect on learning at sixteen fixed points.
+Each is a `SymbolicFunction`; its signature is its effect on learning at sixteen fixed points.
 """
 
 import functools

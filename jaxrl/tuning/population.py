@@ -53,10 +53,10 @@ class Population(Algorithm):
     `population(...)` makes it.
 
     An update: each of `size` members takes `interval` updates, then the worst fraction `truncation`
-    become copies of members drawn from the best fraction, whose settings move by up to `move` of
-    their ranges, or with probability `renew` are drawn anew. The leader is the member of the
-    highest return: `return` is its own, the highest of `size` and so optimistic (`evaluation` is
-    not); `setting.NAME` is the setting it had; and it is the one that acts.
+    become copies of members drawn from the best fraction; the settings of a copy move by up to
+    `move` of their ranges, or with probability `renew` are drawn anew. The leader is the member
+    with the highest return: `return` is its own, the highest of `size` and so optimistic
+    (`evaluation` is not); `setting.NAME` is the setting it had; and it is the one that acts.
     `rl.sweep(rl.Training(rl.tuning.population(...), env, steps), {"seed": ...})` repeats it over
     meta-seeds. Steps are those of all members. (`rl.tune(..., tuner=PBT())` gives members several
     seeds, and tests the schedule that it finds.)
@@ -208,7 +208,7 @@ def population(algo: Algorithm, space: Mapping[str, Range], **options: Any) -> P
         if tree.is_static(known[tree.find(algo, name)]) or not numbers:
             raise TypeError(
                 f"{name!r} shapes the program, which can't change while a member trains: leave it "
-                "out, or write rl.tune(..., tuner=rl.tuning.PBT()), whose copies keep what shapes "
+                "out, or write rl.tune(..., tuner=rl.tuning.PBT()): its copies keep what shapes "
                 "their program."
             )
     return Population(algo, tuple(space.items()), **options)
