@@ -21,9 +21,9 @@ import time
 import zlib
 from importlib.metadata import version
 
-# Before jax is imported. Compiling takes most of the time here:
-# level 1 saves a fifth of LLVM's, XLA's older emitters a third (of SAC: 7.5 s, now 4.6 s). At level
-# 0 XLA makes NaNs of some programs under vmap.
+# Before jax is imported. Programs here run once or twice, so that compiling takes most of the time:
+# XLA's older emitters save a third of it (SAC: 7.5 s, then 4.6 s), level 1 a fifth of LLVM's part.
+# Level 0 would halve it, but XLA then makes NaNs of some programs under vmap (DSAC-T).
 os.environ["XLA_FLAGS"] = " ".join(
     dict.fromkeys(
         [

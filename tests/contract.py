@@ -92,7 +92,9 @@ def at(tree, i):
 
 
 def kinds(tree):
-    return jax.tree.map(lambda x: (x.shape, x.dtype, x.weak_type), jax.eval_shape(lambda: tree))
+    """(path, shape, type, weak type) of each leaf."""
+    leaves = jax.tree.leaves_with_path(jax.eval_shape(lambda: tree))
+    return [(jax.tree_util.keystr(path), x.shape, x.dtype, x.weak_type) for path, x in leaves]
 
 
 def assert_equal(a, b, **tolerance):

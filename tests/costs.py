@@ -31,7 +31,7 @@ KINDS = {
 }
 HIT = "/jax/compilation_cache/cache_hits"
 COLLECTION = "(imports and collection)"
-SLACK = 1.1, 5  # a limit is the number measured times the first, plus the second
+SLACK = 1.15, 10  # a limit is the number measured times the first, plus the second
 SHOWN = 10
 
 OPERATIONS = {
@@ -162,8 +162,11 @@ def write(totals) -> None:
 
 
 def offenders(totals, config) -> list[tuple[str, int, int]]:
-    """(file, programs, limit) of the files that compiled more than they may."""
-    if config.getoption("programs"):
+    """(file, programs, limit) of the files that compiled more than they may.
+
+    Of whole runs (`--dist loadgroup`): a file alone also compiles what others had for it.
+    """
+    if config.getoption("programs") or config.getoption("dist", "no") != "loadgroup":
         return []
     limits = read()
     numbers = {file: row["programs"] for file, row in totals.items() if file in limits}

@@ -13,8 +13,8 @@ class Config:
     def __init__(self, **options):
         self.options = options
 
-    def getoption(self, name):
-        return self.options.get(name.lstrip("-"), False)
+    def getoption(self, name, default=False):
+        return self.options.get(name.lstrip("-"), default)
 
 
 def item(nodeid, *markers):
@@ -46,8 +46,9 @@ def test_a_file_above_its_limit_is_an_offender(monkeypatch):
     monkeypatch.setattr(costs, "read", lambda: {"test_x.py": (3, 1.0), "test_y.py": (3, 1.0)})
     numbers = {"test_x.py": 4, "test_y.py": 3, "test_new.py": 9}
     totals = {file: {"programs": number} for file, number in numbers.items()}
-    assert costs.offenders(totals, Config()) == [("test_x.py", 4, 3)]
-    assert costs.offenders(totals, Config(programs=True)) == []
+    assert costs.offenders(totals, Config(dist="loadgroup")) == [("test_x.py", 4, 3)]
+    assert costs.offenders(totals, Config(dist="loadgroup", programs=True)) == []
+    assert costs.offenders(totals, Config()) == []
 
 
 def test_each_rotating_test_runs_in_one_session_of_five(monkeypatch):

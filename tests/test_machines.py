@@ -24,8 +24,8 @@ CODE = textwrap.dedent("""
             time.sleep(0.3)
             os._exit(9)  # as a machine that is lost
     try:
-        words = {"chunk": None} if "together" in sys.argv else {}
-        results = run(pathlib.Path(folder), progress=show, **words)
+        width = {"chunk": None} if "together" in sys.argv else {}
+        results = run(pathlib.Path(folder), progress=tell, **width)
     except (ValueError, RuntimeError, OSError) as error:
         sys.exit(str(error))
     print("members", int(results["loss"].isel(step=-1).notnull().sum()))
