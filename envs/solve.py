@@ -172,11 +172,6 @@ def policy_q(mdp: TabularMDP, policy: jax.Array, gamma: jax.Array | float) -> ja
     return _expected_reward(mdp) + gamma * _dot(_ongoing(mdp), value)
 
 
-def policy_value(mdp: TabularMDP, policy: jax.Array, gamma: jax.Array | float) -> jax.Array:
-    """State values V(s) of a policy [S, A]. float [S]."""
-    return (policy * policy_q(mdp, policy, gamma)).sum(-1)
-
-
 def occupancy(mdp: TabularMDP, policy: jax.Array, gamma: jax.Array | float) -> jax.Array:
     """Discounted occupancy of a policy, (1 - gamma) sum_t gamma^t P(s_t = s, a_t = a). [S, A].
 

@@ -1,7 +1,7 @@
 """The base class of algorithms."""
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import jax
 
@@ -10,7 +10,6 @@ from jaxrl.clock import Clock, Metrics
 from jaxrl.env import Env, check_env
 from jaxrl.normalize import Running
 from jaxrl.rollout import Evaluation, Experience, Policy, Transition
-from jaxrl.spaces import Discrete
 from jaxrl.tree import pytree
 
 State = Any
@@ -116,11 +115,6 @@ class Algorithm:
     def evaluation_steps(self, env: World, num_episodes: int) -> int:
         """Environment steps that an evaluation takes at most, as `eval_share` counts them."""
         return env.max_steps * num_episodes
-
-
-def num_actions(env: Env) -> int:
-    """The number of actions of an environment that `check_space` found to be Discrete."""
-    return cast(Discrete, env.action_space).n
 
 
 def check_space(env: Env, allowed: tuple[type, ...], user: str) -> None:

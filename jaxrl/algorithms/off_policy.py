@@ -13,7 +13,7 @@ from jaxrl.clock import Clock, Metrics, start_clock
 from jaxrl.env import Env
 from jaxrl.errors import check_counts
 from jaxrl.normalize import ReturnStats, Running
-from jaxrl.replay import Buffer, Replay, Uniform
+from jaxrl.replay import Buffer, Priority, Replay, Uniform
 from jaxrl.rollout import Episode, Experience, Policy, Transition
 from jaxrl.rules.base import check_field
 from jaxrl.schedules import Schedule
@@ -66,7 +66,7 @@ class OffPolicy(Algorithm):
 
     learner: Learner
     update_limit: float = float("inf")
-    priority: Any = Uniform()
+    priority: Priority = Uniform()
     normalize_obs: bool = False
     normalize_reward: bool = False
     num_envs: int = static(default=1)
