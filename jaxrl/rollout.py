@@ -49,7 +49,8 @@ class Transition:
     truncated: cut off by the time limit. episode_return, length, episode_info: of the episode up to
     and including this step. rnn_state: the policy's after reading `obs`. extras: what the policy
     returned besides the action, () if nothing. info: this step's value of each of the environment's
-    `channels`. In a team, length is 0 at the steps that follow an agent's own termination.
+    `channels`. In a team, length is 0 from an agent's own termination until the team's
+    episode ends, where the agent's episode counts once.
     """
 
     obs: Any
@@ -146,6 +147,12 @@ def step(
         truncated = (length >= env.max_steps) & ~terminated
         reported_length = length
     else:
+        if reward.shape != (env.num_agents,):
+            raise ValueError(
+                f"{type(env).__name__} is a team of {env.num_agents} with rewards of shape "
+                f"{reward.shape}: each agent has one, [{env.num_agents}]; of a shared reward write "
+                "jnp.full(num_agents, reward)."
+            )
         terminated = jnp.broadcast_to(terminated, (env.num_agents,))
         over = terminated.all() | (length >= env.max_steps)
         truncated = over & ~terminated

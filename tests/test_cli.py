@@ -273,3 +273,21 @@ def test_a_memory_for_one_that_has_none_is_refused():
     asked = arguments.options("stream_q", rl.stream_q)(env="CartPole-v1", memory=8)
     with pytest.raises(TypeError, match="no field 'memory'"):
         arguments.training_of(asked, rl.stream_q)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "path", "value"),
+    [
+        ("ppo", dict(lr_end=(0.5,)), "schedule.end", 0.5),
+        ("redq", dict(policy_delay=(2.0,)), "learner.policy_delay", 2.0),
+        ("rainbow", dict(prioritized=False), "priority", rl.Uniform()),
+        ("munchausen_dqn", dict(prioritized=True), "priority", rl.Prioritized()),
+    ],
+)
+def test_an_option_changes_its_field_and_the_defaults_of_others_do_not_undo_it(
+    name, given, path, value
+):
+    preset = rl.PRESETS[name]
+    args = arguments.options(name, preset)(env="CartPole-v1", **given)
+    training, _ = arguments.training_of(args, preset)
+    assert rl.tree.get(training.algo, path) == value

@@ -205,6 +205,21 @@ def test_an_agent_that_terminated_counts_once_at_the_end_of_the_team():
     assert float(metrics["length"]) == 3.0
 
 
+def test_a_reward_that_is_shared_by_a_team_is_explained():
+    @pytree
+    class Shared(Sides):
+        def step(self, key, state, action):
+            state, step = Sides.step(self, key, state, action)
+            return state, tree.replace(step, reward=step.reward.sum())
+
+    with pytest.raises(
+        ValueError, match=r"team of 2 with rewards of shape \(\): each agent has one"
+    ):
+        rollout.step(
+            jax.random.key(0), Shared(), rollout.reset(jax.random.key(1), Shared()), jnp.zeros(2)
+        )
+
+
 def test_evaluation_is_per_agent():
     policy = Policy(lambda key, episode: ((), jnp.int32(0), ()))
     returns = rl.evaluate(jax.random.key(0), Sides(), policy, 4)
