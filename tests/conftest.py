@@ -10,11 +10,13 @@
 - With `--dist loadgroup` the tests of a file stay on one worker, the longest files first.
 """
 
+import functools
 import gc
 import hashlib
 import os
 import pathlib
 import platform
+import re
 import subprocess
 import tempfile
 import time
@@ -154,6 +156,15 @@ def pytest_terminal_summary(terminalreporter):
         )
 
 
+@functools.cache
+def rotating() -> re.Pattern:
+    """The tests that tests/rotating.txt names, as "file::test[case]"."""
+    lines = (pathlib.Path(__file__).parent / "rotating.txt").read_text().splitlines()
+    names = [line for line in lines if line and not line.startswith("#")]
+    parts = "|".join(re.escape(name).replace(r"\*", "[^[]*") for name in names)
+    return re.compile(rf"({parts})(::.*|\[.*)?")
+
+
 def is_taken(item, config, by_name) -> bool:
     if item.get_closest_marker("nightly"):
         return config.getoption("--nightly")
@@ -177,6 +188,9 @@ def group_of(item) -> str:
 def pytest_collection_modifyitems(config, items):
     import costs
 
+    for item in items:
+        if rotating().fullmatch(f"{item.path.name}::{item.nodeid.split('::', 1)[1]}"):
+            item.add_marker(pytest.mark.rotate)
     asked = any("::" in word for word in config.args)
     by_name = asked or config.option.keyword or config.option.markexpr
     left_out = [item for item in items if not is_taken(item, config, by_name)]

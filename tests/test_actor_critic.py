@@ -247,7 +247,9 @@ def test_redq_of_two_is_sac_step_by_step():
     env = LESSONS["aim"]
     algos = [
         rl.sac(**SOFT),
-        rl.redq(**SOFT, num_critics=2, num_target_critics=2, policy_q="min", updates=1),
+        rl.redq(
+            **SOFT, num_critics=2, num_target_critics=2, policy_q="min", updates=1, policy_delay=1.0
+        ),
     ]
     states = [algo.init(jax.random.key(0), env) for algo in algos]
     update = jax.jit(lambda algo, key, state: algo.update(key, env, state))

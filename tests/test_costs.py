@@ -1,5 +1,6 @@
 """The suite's own machinery: costs add up, limits hold, and what rotates comes in five sessions."""
 
+import pathlib
 import types
 
 import costs
@@ -72,3 +73,15 @@ def test_each_rotating_test_runs_in_one_session_of_five(monkeypatch):
 )
 def test_options_choose(markers, options, by_name, runs):
     assert is_taken(item("a", *markers), Config(**options), by_name) == runs
+
+
+def test_every_line_of_the_rotating_tests_is_a_test():
+    """A name that is no test any more would rotate nothing, in silence."""
+    folder = pathlib.Path(__file__).parent
+    for line in (folder / "rotating.txt").read_text().splitlines():
+        if not line or line.startswith("#"):
+            continue
+        file, _, name = line.partition("::")
+        assert (folder / file).is_file(), line
+        function = name.partition("[")[0]
+        assert function in ("", "*") or f"def {function}(" in (folder / file).read_text(), line

@@ -25,7 +25,7 @@ CODE = textwrap.dedent("""
             os._exit(9)  # as a machine that is lost
     try:
         width = {"chunk": None} if "together" in sys.argv else {}
-        results = run(pathlib.Path(folder), progress=tell, **width)
+        results = run(pathlib.Path(folder), progress=show, **width)
     except (ValueError, RuntimeError, OSError) as error:
         sys.exit(str(error))
     print("members", int(results["loss"].isel(step=-1).notnull().sum()))

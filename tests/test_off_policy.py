@@ -348,8 +348,9 @@ def test_relabelled_rewards_are_learned_from_and_never_stored():
 
     @jax.jit
     def learn(key, state):
-        state, experience = algo.collect(key, env, state)
-        return algo.learn(key, env, state, experience, relabel)
+        key_collect, key_learn = jax.random.split(key)
+        state, experience = algo.collect(key_collect, env, state)
+        return algo.learn(key_learn, env, state, experience, relabel)
 
     state, metrics = learn(jax.random.key(0), state)
     assert float(metrics["reward"]) == 3.0

@@ -109,9 +109,9 @@ def test_one_setting_has_widths_alone():
         ({"seeds": ()}, "sizes of studies"),
         ({"seeds": 5}, "sizes of studies"),
         ({"seeds": (3.5, 5)}, "sizes of studies"),
-        ({"needed": 80}, "needed=80 is no share"),
+        ({"needed": 80}, "needed=80 is not between 0 and 1"),
         ({"level": 95}, r"write level=0\.95"),
-        ({"studies": 0}, "1 or more of each"),
+        ({"studies": 0}, "1 or more, better hundreds, of each"),
     ],
 )
 def test_invalid_arguments_are_refused(arguments, match):

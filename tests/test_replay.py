@@ -427,7 +427,7 @@ def test_usage_errors_say_what_to_write():
             ENVS,
             r"'obs'\]: \[13, 3\].* obs\[:-1\]",
         ),
-        (lambda items: items | {"obs": np.float32(0)}, None, r"begin with \[N\]"),
+        (lambda items: items | {"obs": np.float32(0)}, None, r"have leading axes \[N\]"),
         (lambda items: items, 4, "num_envs=4, but .* write num_envs=3"),
     ],
 )

@@ -57,7 +57,7 @@ def test_every_study_is_a_row(root):
         12,
         12,
     )
-    assert row.algorithm == "a2c or reinforce"
+    assert row.algorithm == "reinforce"
     last = rl.load(row.folder)["return"].isel(step=-1)
     best = max(last.values, key=rl.stats.iqm)
     assert (row.score, row.low, row.high) == pytest.approx(
@@ -462,6 +462,6 @@ def test_misleading_comparisons_are_refused(root):
 
 def test_a_record_has_the_name_of_its_algorithm(root):
     row = rl.runs(root).iloc[0]
-    assert row["algorithm"] == "ppo"
+    assert row["algorithm"] == "reinforce"
     assert catalogue.algorithm_name({"run": {"algo": {"type": "Mine"}}}) == "Mine"
     assert catalogue.algorithm_name({"run": {"function": "study.run"}}) == "run"
