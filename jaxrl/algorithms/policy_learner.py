@@ -219,7 +219,7 @@ class PolicyLearner(Learner):
             "value": self.actor.select(out["q"], batch.action).mean(),
             "error": size.mean(),
             "entropy": -proposal.mean(proposal.log_prob).mean(),
-            "learnt_temperature": temperature,
+            "entropy_temperature": temperature,
         }
         return state, size, metrics, aux
 

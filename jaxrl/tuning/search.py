@@ -17,6 +17,7 @@ import numpy as np
 from jaxrl import progress as live
 from jaxrl import stats
 from jaxrl.devices import cache_compilations
+from jaxrl.errors import check_keywords, refuse_former_names
 from jaxrl.progress import Report
 from jaxrl.sweep import provenance, store
 from jaxrl.sweep.arrays import on_device
@@ -32,6 +33,7 @@ RECORD = "tuning.json"
 RANDOM = Random()
 
 
+@refuse_former_names
 def tune(
     training: Training,
     space: Mapping[str, Any],
@@ -80,6 +82,7 @@ def repeat(
     It measures how good a tuner is. The runs of one round share programs; all are tested on the
     same seeds, pair by pair.
     """
+    check_keywords("repeat takes no", options, inspect.signature(tune).parameters)
     bound = inspect.signature(tune).bind(training, space, **options)
     bound.apply_defaults()
     folder, progress = bound.arguments.pop("folder"), bound.arguments.pop("progress")
@@ -121,6 +124,7 @@ def repeat(
     return found
 
 
+@refuse_former_names
 def fresh_seeds(seed: int = 0, test_seeds: int = 32) -> jax.Array:
     """The keys that `tune` tests on, to run anything else on them: `rl.sweep(training, {"seed":
     rl.tuning.fresh_seeds()})`.
