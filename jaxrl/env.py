@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 
+from jaxrl.errors import not_defined
 from jaxrl.tree import pytree
 
 State = Any  # a pytree: a copy of it is a fork of the environment, a stored one a saved game
@@ -64,13 +65,11 @@ class Env:
 
     def reset(self, key: jax.Array) -> tuple[State, Obs]:
         """Initial state and first observation of an episode."""
-        raise NotImplementedError(f"{type(self).__name__} has no reset(self, key) -> (state, obs).")
+        raise not_defined(self, Env.reset)
 
     def step(self, key: jax.Array, state: State, action: jax.Array) -> tuple[State, Step]:
         """State after an action, and the result of the action."""
-        raise NotImplementedError(
-            f"{type(self).__name__} has no step(self, key, state, action) -> (state, Step)."
-        )
+        raise not_defined(self, Env.step)
 
 
 class Tasks:
@@ -85,7 +84,7 @@ class Tasks:
 
     def sample(self, key: jax.Array) -> Any:
         """An environment of the distribution."""
-        raise NotImplementedError(f"{type(self).__name__} has no sample(self, key) -> Env.")
+        raise not_defined(self, Tasks.sample)
 
     def score(self, env: Any, episode_return: jax.Array) -> jax.Array:
         """A mean episode return on `env`, made comparable between environments. Any shape.

@@ -133,6 +133,18 @@ def refuse_former_fields(cls: type[R]) -> type[R]:
     return cls
 
 
+def not_defined(record: Any, method: Callable[..., Any] | property) -> NotImplementedError:
+    """The error about a method of a base class that the class of `record` has to define."""
+    is_property = isinstance(method, property)
+    function: Any = method.fget if is_property else method
+    base, _, name = function.__qualname__.rpartition(".")
+    header = f"def {name}({', '.join(inspect.signature(function).parameters)})"
+    return NotImplementedError(
+        f"{type(record).__name__} does not define {name}: write `{'@property ' * is_property}"
+        f"{header}` in it; the docstring of {base}.{name} describes the result."
+    )
+
+
 def former_names(module: str, renamed: dict[str, str]) -> Callable[[str], Any]:
     """A module's `__getattr__`: the error about a former name gives the present one."""
 

@@ -10,7 +10,7 @@ from jaxrl import networks, returns, tree
 from jaxrl.batch_norm import AXIS
 from jaxrl.clock import Clock, Metrics
 from jaxrl.env import Env
-from jaxrl.errors import check_counts
+from jaxrl.errors import check_counts, not_defined
 from jaxrl.optimizer import Optimizer
 from jaxrl.rollout import Action, Episode, Extras, RnnState, Transition
 from jaxrl.schedules import Constant, Schedule
@@ -56,7 +56,7 @@ class Learner:
 
     def init(self, key: jax.Array, space: Space, obs: Any) -> LearnerState:
         """Return the state before the first gradient step; `obs` is an example of one agent's."""
-        raise TypeError(f"{type(self).__name__} does not define init.")
+        raise not_defined(self, Learner.init)
 
     def initial_rnn_state(self, space: Space) -> RnnState:
         """The policy's recurrent state at the start of an episode; the default is none, ()."""
@@ -66,13 +66,13 @@ class Learner:
         self, key: jax.Array, env: Env, params: Any, episode: Episode, clock: Clock
     ) -> tuple[RnnState, Action, Extras]:
         """Recurrent state, action and extras of the exploring policy at one observation."""
-        raise TypeError(f"{type(self).__name__} does not define explore.")
+        raise not_defined(self, Learner.explore)
 
     def act(
         self, key: jax.Array, env: Env, params: Any, episode: Episode
     ) -> tuple[RnnState, Action]:
         """Recurrent state and action of the greedy policy at one observation."""
-        raise TypeError(f"{type(self).__name__} does not define act.")
+        raise not_defined(self, Learner.act)
 
     def annotate(self, env: Env, params: Any, batch: Transition, clock: Clock) -> Extras:
         """The extras of a rollout [T, B] that the replay stores with it.
@@ -100,7 +100,7 @@ class Learner:
 
         The priority is the magnitude of the piece's error.
         """
-        raise TypeError(f"{type(self).__name__} does not define learn.")
+        raise not_defined(self, Learner.learn)
 
 
 def check_pieces(learner: Any) -> None:

@@ -9,6 +9,7 @@ from jaxrl.algorithms.base import Agent, Algorithm, Relabel
 from jaxrl.algorithms.on_policy import OnPolicy
 from jaxrl.clock import Clock, Metrics
 from jaxrl.env import Env
+from jaxrl.errors import not_defined
 from jaxrl.rollout import Evaluation, Experience, Policy, Transition
 from jaxrl.rules.base import check_field
 from jaxrl.tree import pytree
@@ -29,7 +30,7 @@ class RewardModel:
         batch: a rollout [T, B], or pieces of a replay [N, L]; its `reward` is the environment's.
         The rewards have the batch's leading shape.
         """
-        raise TypeError(f"{type(self).__name__} does not define __call__(key, carry, batch).")
+        raise not_defined(self, RewardModel.__call__)
 
 
 @pytree

@@ -14,7 +14,7 @@ from jaxrl.algorithms.loop import run_updates
 from jaxrl.algorithms.on_policy import OnPolicy
 from jaxrl.clock import Clock, Metrics, start_clock
 from jaxrl.env import Env
-from jaxrl.errors import check_counts
+from jaxrl.errors import check_counts, not_defined
 from jaxrl.meta.gradient import check_learner, forward, meta_gradient, play
 from jaxrl.meta.strategies import as_floats
 from jaxrl.optimizer import Optimizer, clip_by_global_norm
@@ -35,7 +35,7 @@ class MetaObjective:
         self, key: jax.Array, learner: OnPolicy, env: Env, state: Any
     ) -> tuple[jax.Array, Any]:
         """The value to ascend [], and the learner's state to continue from."""
-        raise TypeError(f"{type(self).__name__} does not define __call__.")
+        raise not_defined(self, MetaObjective.__call__)
 
 
 @pytree

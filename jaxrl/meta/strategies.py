@@ -9,6 +9,7 @@ import numpy as np
 import optax
 
 from jaxrl.clock import Clock, Metrics, start_clock
+from jaxrl.errors import not_defined
 from jaxrl.meta.shaping import PairSign, Shaping
 from jaxrl.optimizer import Optimizer
 from jaxrl.tree import pytree, static
@@ -25,31 +26,31 @@ class Strategy:
     @property
     def members(self) -> int:
         """The number of members of a generation."""
-        raise TypeError(f"{type(self).__name__} does not define members.")
+        raise not_defined(self, Strategy.members)
 
     @property
     def crn_group(self) -> np.ndarray:
         """The group of each member: those of one group use common random numbers, the same tasks
         and keys, so that their fitness differs by their parameters alone. [M].
         """
-        raise TypeError(f"{type(self).__name__} does not define crn_group.")
+        raise not_defined(self, Strategy.crn_group)
 
     def init(self, params: Any, num_generations: Any = float("inf")) -> Any:
         """Return the state before the first generation."""
-        raise TypeError(f"{type(self).__name__} does not define init.")
+        raise not_defined(self, Strategy.init)
 
     def ask(self, key: jax.Array, state: Any, member: Any) -> Any:
         """The parameters of one member, a whole number below `members`.
 
         `ask` and `tell` of a generation have the same key.
         """
-        raise TypeError(f"{type(self).__name__} does not define ask.")
+        raise not_defined(self, Strategy.ask)
 
     def tell(self, key: jax.Array, state: Any, fitness: jax.Array) -> tuple[Any, Metrics]:
         """Return the state after a generation of this fitness, [M] or with K tasks each [M, K], and
         metrics. Higher is better.
         """
-        raise TypeError(f"{type(self).__name__} does not define tell.")
+        raise not_defined(self, Strategy.tell)
 
     def update(self, key: jax.Array, state: Any, fitness: Fitness) -> tuple[Any, Metrics]:
         """Return the state after one generation of `fitness(key, params)`, [] or [K], of all

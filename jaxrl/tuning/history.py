@@ -7,7 +7,7 @@ import dataclasses
 
 import numpy as np
 
-from jaxrl.errors import refuse_former_fields
+from jaxrl.errors import not_defined, refuse_former_fields
 from jaxrl.tuning.space import Space
 
 
@@ -186,4 +186,4 @@ class Tuner:
 
         It may cost no more than `history.left`.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not define ask(history).")
+        raise not_defined(self, Tuner.ask)

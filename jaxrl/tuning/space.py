@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from jaxrl import tree
+from jaxrl.errors import not_defined
 from jaxrl.sweep.program import flatten
 from jaxrl.sweep.static_axes import label, replace_fields, with_note
 from jaxrl.train import Training
@@ -22,7 +23,7 @@ class Range:
 
     def at(self, u: float) -> Any:
         """The value at `u`, from 0 to 1."""
-        raise NotImplementedError(f"{type(self).__name__} does not define at(u).")
+        raise not_defined(self, Range.at)
 
 
 @dataclasses.dataclass(frozen=True)
