@@ -90,8 +90,8 @@ def repeat(
     study = Study(**bound.arguments, repetitions=repetitions)
     if jax.process_count() > 1:
         raise ValueError(
-            f"a search runs in one process, and {jax.process_count()} share this one: call "
-            "rl.tune without rl.distributed, or rl.sweep, which shares its chunks."
+            f"a search runs in one process, and {jax.process_count()} share this one: call rl.tune "
+            "without rl.distributed, or rl.sweep, which shares its chunks."
         )
     searches = [study.search(i) for i in range(repetitions)]
     home = None if folder is None else pathlib.Path(folder).expanduser()
@@ -180,9 +180,10 @@ def _opened(folder: pathlib.Path | None, record: dict[str, Any]) -> Iterator[Non
         if changed := provenance.differences(json.loads(path.read_text()), record):
             listed = "\n  ".join(changed[:12])
             raise ValueError(
-                f"{folder} holds another search; these fields differ:\n  {listed}\nNothing was "
-                "touched. Write another "
-                "folder=, or make them equal to go on where that one stopped."
+                f"{folder} holds another search; these fields differ:\n"
+                f"  {listed}\n"
+                "Nothing was touched. Write another folder=, or make them equal to go on where "
+                "that one stopped."
             )
     elif folder.exists() and any(folder.iterdir()):
         raise FileExistsError(
