@@ -49,14 +49,18 @@ class Env:
     action_space: `spaces.Space` of one agent.
     num_agents: int, static, or None. A team of A agents sets A: observations, actions and rewards
       then have a leading axis [A], and `terminated` is [A] or, where all agents end at once, [].
-      None is a single agent without that axis, which is not the same as a team of 1.
+      None is a single agent without that axis, which is not the same as a team of 1. The episode
+      of a team ends where all its agents have terminated. Until then an agent that has terminated
+      keeps its column. The environment ignores its actions, goes on to report `terminated` for it,
+      and gives it rewards of 0 and any finite observation (if `Masked`, with one legal action).
+      These steps are not learned from: their gradient is zero and their value target is 0.
     channels: tuple of names, static. Entries of `Step.info` (float [] or [K]) that the rollout
       keeps in transitions and sums over each episode, e.g. ("cost",).
     draw: method `draw(self, ax, state)` that draws a state on matplotlib Axes for `plot.gif`, or
       None.
     """
 
-    # Any, because a field, a class attribute or a property may override each of them
+    # Any, because a type checker lets either variables or properties override an annotation
     max_steps: Any  # int
     action_space: Any  # Space
     num_agents: Any = None  # int | None
@@ -110,9 +114,9 @@ def check_env(env: Any, user: Any = None) -> None:
     if isinstance(env, type) and issubclass(env, Env):
         raise TypeError(f"{taker} can't be the class {env.__name__}: write {env.__name__}().")
     raise TypeError(
-        f"{taker} can't be {_name(env)}, which is not an Env: write `class "
-        f"{_name(env)}(rl.Env)` with max_steps, action_space, reset and step, under @rl.pytree; or "
-        "take one by name, envs.make('CartPole-v1')."
+        f"{taker} can't be {_name(env)}, which is not an Env: write `class {_name(env)}(rl.Env)` "
+        "with max_steps, action_space, reset and step, under @rl.pytree; or take one by name, "
+        "envs.make('CartPole-v1')."
     )
 
 
