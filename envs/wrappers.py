@@ -25,7 +25,7 @@ class Wrapper(Env):
     state of the environment inside as its field `inner`, has `draw_inner` as its `draw`.
     """
 
-    env: Any
+    env: Env
 
     @property
     def max_steps(self) -> int:

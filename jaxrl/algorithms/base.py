@@ -46,7 +46,9 @@ class Algorithm:
         """Environment steps of one update, over all environments."""
         raise not_defined(self, Algorithm.steps_per_update)
 
-    def init(self, key: jax.Array, env: World, num_updates: Any = float("inf")) -> State:
+    def init(
+        self, key: jax.Array, env: World, num_updates: jax.Array | float = float("inf")
+    ) -> State:
         """Return the state before the first of `num_updates` updates, which schedules read."""
         raise not_defined(self, Algorithm.init)
 

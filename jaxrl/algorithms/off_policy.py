@@ -100,7 +100,9 @@ class OffPolicy(Algorithm):
         """The buffer that writes and reads the replay."""
         return Buffer(self.capacity, self.learner.sequence_length, self.priority)
 
-    def init(self, key: jax.Array, env: Env, num_updates: Any = float("inf")) -> State:
+    def init(
+        self, key: jax.Array, env: Env, num_updates: jax.Array | float = float("inf")
+    ) -> State:
         check_space(env, self.learner.action_spaces, type(self.learner).__name__)
         key_env, key_net = jax.random.split(key)
         columns = rollout.num_columns(env, self.num_envs)

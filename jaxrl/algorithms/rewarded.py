@@ -89,7 +89,9 @@ class Rewarded(Algorithm):
     def steps_per_update(self) -> int:
         return self.algo.steps_per_update
 
-    def init(self, key: jax.Array, env: Env, num_updates: Any = float("inf")) -> State:
+    def init(
+        self, key: jax.Array, env: Env, num_updates: jax.Array | float = float("inf")
+    ) -> State:
         key_algo, key_model = jax.random.split(key)
         algo = self.algo.init(key_algo, env, num_updates)
         return State(algo, self.model.init(key_model, env))

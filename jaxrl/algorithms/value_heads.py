@@ -250,7 +250,7 @@ def _midpoints(num: int) -> jax.Array:
 
 
 def _regress(
-    kappa: Any,
+    kappa: jax.Array | float,
     prediction: Any,
     action: jax.Array,
     target: Target,

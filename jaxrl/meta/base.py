@@ -21,7 +21,7 @@ class InnerProblem:
     meta_params: the fields that are meta-learned, by name: trees of floats.
     """
 
-    meta_params: Any  # tuple[str, ...], a static field
+    meta_params: tuple[str, ...]  # static
 
     @property
     def tuned(self) -> dict[str, Any]:

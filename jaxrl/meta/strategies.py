@@ -11,7 +11,7 @@ import optax
 from jaxrl.clock import Clock, Metrics, start_clock
 from jaxrl.errors import not_defined
 from jaxrl.meta.shaping import PairSign, Shaping
-from jaxrl.optimizer import Optimizer
+from jaxrl.optimizer import Optimizer, OptimizerBuilder
 from jaxrl.tree import pytree, static
 
 Fitness = Callable[[jax.Array, Any], jax.Array]  # (key, params) -> [] or, one for each task, [K]
@@ -35,7 +35,7 @@ class Strategy:
         """
         raise not_defined(self, Strategy.crn_group)
 
-    def init(self, params: Any, num_generations: Any = float("inf")) -> Any:
+    def init(self, params: Any, num_generations: jax.Array | float = float("inf")) -> Any:
         """Return the state before the first generation."""
         raise not_defined(self, Strategy.init)
 
@@ -71,7 +71,7 @@ class State:
     """The centre of the members' distribution, the optimiser's state, and the generation."""
 
     params: Any
-    opt_state: Any
+    opt_state: optax.OptState
     clock: Clock
 
 
@@ -94,7 +94,7 @@ class ES(Strategy):
     lr_decay: float = 1.0
     sigma_decay: float = 1.0
     shaping: Shaping = PairSign()
-    optimizer: Any = Optimizer(optax.adam)
+    optimizer: Optimizer | OptimizerBuilder = Optimizer(optax.adam)
     population: int = static(default=64)
 
     def __post_init__(self) -> None:
@@ -111,7 +111,7 @@ class ES(Strategy):
     def crn_group(self) -> np.ndarray:
         return np.arange(self.population) // 2
 
-    def init(self, params: Any, num_generations: Any = float("inf")) -> State:
+    def init(self, params: Any, num_generations: jax.Array | float = float("inf")) -> State:
         params = as_floats(params)
         opt_state = self.optimizer(self.lr).init(params)
         return State(params, opt_state, start_clock(num_generations))

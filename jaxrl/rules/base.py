@@ -38,7 +38,7 @@ class Rule:
         """The network's heads that it needs beside the policy's, and their sizes."""
         return {}
 
-    gamma: Any  # the discount of a return
+    gamma: float  # the discount of a return
 
     def init(self, key: jax.Array, params: Any) -> RuleState:
         """Return the rule's state at the start of a training run; () without one."""

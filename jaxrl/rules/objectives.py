@@ -26,7 +26,7 @@ class Objective:
     nothing is clipped.
     """
 
-    clip: Any = float("inf")
+    clip: float = float("inf")
 
     def at(self, clock: Clock) -> Callable[[jax.Array, jax.Array], jax.Array]:
         """The objective at a point of the training run; by default the same throughout."""

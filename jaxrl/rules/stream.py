@@ -29,8 +29,8 @@ class StreamRule:
     """
 
     action_spaces: tuple[type, ...] = (Discrete, MultiDiscrete, Box)
-    gamma: Any  # the discount of a return
-    lam: Any  # the decay of the traces, besides gamma
+    gamma: float  # the discount of a return
+    lam: float  # the decay of the traces, besides gamma
 
     @property
     def kappa(self) -> dict[str, Any]:

@@ -214,7 +214,7 @@ class SymbolicFunction:
     program: the `Program`, a field.
     """
 
-    program: Any
+    program: Program
 
     def signature(self) -> jax.Array:
         """Values at sixteen fixed points that identify the function, for `fingerprint`. [16]."""
