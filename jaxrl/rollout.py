@@ -76,6 +76,9 @@ class Transition:
         return self.terminated | self.truncated
 
 
+PolicyFunction = Callable[[jax.Array, Episode], tuple[RnnState, Action, Extras]]
+
+
 @dataclasses.dataclass(frozen=True)
 class Policy:
     """A function `(key, episode) -> (rnn_state, action, extras)`, and its first recurrent state.
@@ -86,7 +89,7 @@ class Policy:
     or () without one.
     """
 
-    function: Callable[[jax.Array, Episode], tuple[RnnState, Action, Extras]]
+    function: PolicyFunction
     rnn_state: RnnState = ()
 
     def __call__(self, key: jax.Array, episode: Episode) -> tuple[RnnState, Action, Extras]:
@@ -288,7 +291,7 @@ def play_episodes(key: jax.Array, env: Env, policy: Policy, num_episodes: int) -
 
 
 def evaluate(
-    key: jax.Array, env: Env, policy: Policy | Callable[..., Any], num_episodes: int
+    key: jax.Array, env: Env, policy: Policy | PolicyFunction, num_episodes: int
 ) -> jax.Array:
     """The return of each of `num_episodes` whole episodes. [num_episodes] (a team: [.., A]).
 
@@ -340,11 +343,11 @@ class Lone(Env):
     def channels(self) -> tuple[str, ...]:
         return self.team.channels
 
-    def reset(self, key: jax.Array) -> tuple[Any, Any]:
+    def reset(self, key: jax.Array) -> tuple[State, Obs]:
         state, obs = self.team.reset(key)
         return state, _first(obs)
 
-    def step(self, key: jax.Array, state: Any, action: Action) -> tuple[Any, Step]:
+    def step(self, key: jax.Array, state: State, action: Action) -> tuple[State, Step]:
         actions = jax.tree.map(lambda x: jnp.asarray(x)[None], action)
         state, result = self.team.step(key, state, actions)
         terminated = jnp.asarray(result.terminated)

@@ -14,7 +14,15 @@ from jaxrl.env import Env
 from jaxrl.errors import check_counts
 from jaxrl.normalize import ReturnStats, Running
 from jaxrl.replay import Buffer, Priority, Replay, Uniform
-from jaxrl.rollout import Episode, Experience, Policy, Transition
+from jaxrl.rollout import (
+    Action,
+    Episode,
+    Experience,
+    Extras,
+    Policy,
+    RnnState,
+    Transition,
+)
 from jaxrl.rules.base import check_field
 from jaxrl.schedules import Schedule
 from jaxrl.tree import pytree, static
@@ -141,11 +149,11 @@ class OffPolicy(Algorithm):
             obs = normalize.normalize_obs(agent.obs_stats, episode.obs, self.normalize_obs)
             return tree.replace(episode, obs=obs)
 
-        def act(key: jax.Array, episode: Episode) -> tuple[Any, Any, Any]:
+        def act(key: jax.Array, episode: Episode) -> tuple[RnnState, Action, Extras]:
             rnn_state, action = self.learner.act(key, env, agent.params, normalized(episode))
             return rnn_state, action, ()
 
-        def explore(key: jax.Array, episode: Episode) -> tuple[Any, Any, Any]:
+        def explore(key: jax.Array, episode: Episode) -> tuple[RnnState, Action, Extras]:
             key_random, key_learner = jax.random.split(key)
             rnn_state, action, extras = self.learner.explore(
                 key_learner, env, agent.params, normalized(episode), agent.clock
