@@ -54,5 +54,5 @@ class ActorCritic(PolicyLearner):
     def update_targets(self, state: LearnerState, step: jax.Array) -> dict[str, Any]:
         return self.targets.update(state.target_params, state.params, step, self.policy_delay)
 
-    def target_actor(self, state: LearnerState) -> Any:
+    def next_actor(self, state: LearnerState) -> Any:
         return self.targets.actor(state.params, state.target_params)

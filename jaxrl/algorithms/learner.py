@@ -70,7 +70,7 @@ class Learner:
     def sequence_length(self) -> int:
         """The number of consecutive transitions in a piece, L.
 
-        By default what `learn` reads. The piece of a recurrent learner has one row more, for its
+        The default is that of `learn`. The piece of a recurrent learner has one row more, for its
         stored recurrent state.
         """
         return self.n_step if self.memory is None else 1 + self.burn_in + self.sequence

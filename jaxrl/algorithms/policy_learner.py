@@ -81,11 +81,11 @@ class PolicyLearner(Learner):
         raise TypeError(f"{type(self).__name__} does not define init_targets.")
 
     def update_targets(self, state: LearnerState, step: jax.Array) -> dict[str, Any]:
-        """Return what of it changes, after gradient step `step`, from 1."""
+        """Return the entries of it that change after gradient step `step`, from 1."""
         return {}
 
-    def target_actor(self, state: LearnerState) -> Any:
-        """The actor's parameters for next actions; by default the actor's own."""
+    def next_actor(self, state: LearnerState) -> Any:
+        """The parameters of an actor for next actions; by default those that are learned."""
         return state.params["actor"]
 
     def apply_critics(
@@ -97,10 +97,10 @@ class PolicyLearner(Learner):
         batch: Batch,
         proposal: Proposal,
     ) -> tuple[Out, Out]:
-        """The heads of critics for the actions taken, and for a proposal of the next ones.
+        """The critics' heads for the actions taken, and those for a proposal of next actions.
 
-        [N, B, T, K], [M, B, T, K]. The former are of `params`, which are fitted, the latter by
-        default of `num_target_critics` target networks.
+        {head: [N, B, T, K]}, {head: [M, B, T, K]}. The first are of `params`, which are learned;
+        the second by default of `num_target_critics` target networks.
         """
         critic, num = self._critic(space), self.num_target_critics or self.num_critics
         sampled = critics.sample_critics(key, state.target_params["critic"], num)
@@ -211,7 +211,7 @@ class PolicyLearner(Learner):
     ) -> tuple[LearnerState, jax.Array, Metrics]:
         """Return the state after a step of the critics, absolute errors [B, T], and losses."""
         key_next, key_sample, key_loss = jax.random.split(key, 3)
-        next_out = apply_network_next(self._actor(space), self.target_actor(state), batch)
+        next_out = apply_network_next(self._actor(space), self.next_actor(state), batch)
         proposal = self.actor.propose_next(key_next, next_out)
 
         def soft_value(value: jax.Array) -> jax.Array:
