@@ -52,7 +52,8 @@ def check_gradient_fields(record: Any) -> None:
             "finished one: write optimizer=optax.adam and lr=1e-3 rather than "
             "optimizer=optax.adam(1e-3)."
         )
-    if callable(optimizer) and jax.tree_util.all_leaves([optimizer]):
+    is_function = callable(optimizer) and jax.tree_util.all_leaves([optimizer])
+    if is_function:
         object.__setattr__(record, "optimizer", Optimizer(optimizer))
 
 
