@@ -171,6 +171,7 @@ from jaxrl.spaces import (
     MultiDiscrete,
 )
 from jaxrl.sweep import (
+    extend,
     load,
     plan,
     sweep,
@@ -284,6 +285,7 @@ __all__ = [
     "dqn",
     "dsac_t",
     "evaluate",
+    "extend",
     "export",
     "frame",
     "grpo",
