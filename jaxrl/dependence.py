@@ -39,9 +39,7 @@ def _equation(eqn: Any, inputs: list[bool]) -> list[bool]:
     if name == "while":
         condition, body = params["cond_nconsts"], params["body_nconsts"]
         carry = inputs[condition + body :]
-        outputs = _loop(
-            params["body_jaxpr"].jaxpr, inputs[condition:], body, body + len(carry)
-        )
+        outputs = _loop(params["body_jaxpr"].jaxpr, inputs[condition:], body, body + len(carry))
         stops = _outputs(params["cond_jaxpr"].jaxpr, inputs[:condition] + outputs)[0]
         return [stops or output for output in outputs]
     if name == "cond":

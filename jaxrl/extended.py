@@ -59,7 +59,9 @@ class Extended(Training):
             Training(
                 self.algo, self.env, int(length), int(evals), self.episodes, self.eval_share
             ).eval_rows
-            for length, evals in zip(np.diff(steps, prepend=0), np.diff(rows, prepend=0), strict=True)
+            for length, evals in zip(
+                np.diff(steps, prepend=0), np.diff(rows, prepend=0), strict=True
+            )
         ]
         evaluated = np.concatenate([mask for mask, _ in found])
         return evaluated, min((n for mask, n in found if mask.any()), default=0)
@@ -68,9 +70,7 @@ class Extended(Training):
         state = Training.init(self, key)
         if not self._restarts:
             return state
-        return map_run_clocks(
-            self, lambda clock: tree.replace(clock, start=jnp.zeros_like(clock.n)), state
-        )
+        return map_run_clocks(self, lambda clock: tree.replace(clock, start=jnp.int32(0)), state)
 
     def run_row(self, key: jax.Array, state: State, row: jax.Array | int) -> tuple[State, Metrics]:
         part = (jnp.asarray(row) >= self._rows[:-1]).sum()
@@ -82,7 +82,7 @@ class Extended(Training):
             return self.algo.init(key, self.env, jnp.asarray(num_updates, jnp.int32)[part])  # type: ignore[arg-type]
 
         def set_clock(clock: Clock, longer: Clock, begun: Clock) -> Clock:
-            start = begun.total.astype(clock.start.dtype) if self._restarts else None
+            start = jnp.asarray(begun.total, jnp.int32) if self._restarts else None
             return Clock(clock.n, longer.total, start)
 
         state = map_run_clocks(self, set_clock, state, at(self._ends), at(starts))
@@ -110,7 +110,7 @@ def extended(training: Training, steps: int, schedule: Schedule | None) -> Train
             "which begins the schedules again for the steps that are added."
         )
     earlier = training.earlier if isinstance(training, Extended) else ()
-    fields = dict(
+    fields: dict[str, Any] = dict(
         algo=training.algo,
         env=training.env,
         steps=steps,
@@ -149,7 +149,7 @@ def _check_steps(training: Training, steps: Any) -> None:
             f"stop_after={training.stop_after} ended runs before their last step, and those can't "
             "be extended: sweep again with larger stop_after."
         )
-    new = _updates(training, steps)
+    new = _updates(training, int(steps))
     if new * training.evals % old:
         row = old // np.gcd(old, training.evals)  # the fewest updates that are whole rows
         near = sorted({max(new // row, old // row + 1) * row, (new // row + 1) * row})
@@ -163,7 +163,9 @@ def _check_steps(training: Training, steps: Any) -> None:
 # ----------------------------------------------------------------------------- the clocks of a run
 
 
-def map_run_clocks(training: Training, function: Callable[..., Clock], state: Any, *others: Any) -> Any:
+def map_run_clocks(
+    training: Training, function: Callable[..., Clock], state: Any, *others: Any
+) -> Any:
     """A state with its clocks of the whole run changed: those whose total is, or grows with, the
     number of updates. function: of the state's clock and those of the other states.
     """
@@ -184,7 +186,9 @@ def run_clocks(training: Training) -> list[bool]:
       ValueError: something else in the state depends on the number of updates.
     """
     state, marks = _state_of(training)
-    leaves = jax.tree.leaves(jax.tree.unflatten(jax.tree.structure(state), marks), is_leaf=_is_clock)
+    leaves = jax.tree.leaves(
+        jax.tree.unflatten(jax.tree.structure(state), marks), is_leaf=_is_clock
+    )
     for leaf in leaves:
         if leaf is True or (_is_clock(leaf) and leaf.n is True):
             raise ValueError(
@@ -229,7 +233,7 @@ def what_depends(training: Training) -> str:
     run_clocks(training)
     state, marks = _state_of(training)
     key = jax.random.key(0)
-    found, (after, metrics) = depends(
+    found, (after, _) = depends(
         lambda state: training.algo.update(key, training.env, state),  # type: ignore[arg-type]
         (state,),
         marks,

@@ -50,8 +50,8 @@ def extend(
     over: {name: values} to add to axes of the study, static ones too; values that are there already
       count once.
     schedule: what schedules do that depend on the number of steps, a learning rate that falls to 0
-      at the end, say. "stretch": they go on at the fraction of the longer run. "restart": they begin
-      again for the added steps.
+      at the end, say. "stretch": they go on at the fraction of the longer run. "restart": they
+      begin again for the added steps.
     training: as in `rl.policy`, where the folder alone can't make it.
     memory_limit, save_seconds, progress: as in `rl.sweep`.
 
@@ -127,7 +127,10 @@ class Study:
             return {(): (".", self.training)}
         runs = combine(self.training, self.static, self.grid).runs
         places = np.ndindex(*(len(values) for values in self.static.values()))
-        return {place: (group_folder(i), run) for i, (place, run) in enumerate(zip(places, runs))}
+        return {
+            place: (group_folder(i), run)
+            for i, (place, run) in enumerate(zip(places, runs, strict=True))
+        }
 
     def with_values(self, added: Mapping[str, Any]) -> "Study":
         """The study with more values of its axes, after those that it has."""
@@ -143,7 +146,9 @@ class Study:
                     if text not in static[name]
                 }
             elif name in over:
-                over[name] = _joined(name, self.grid.values[name], Grid({name: values}).values[name])
+                over[name] = _joined(
+                    name, self.grid.values[name], Grid({name: values}).values[name]
+                )
             else:
                 raise ValueError(
                     f"{name!r} is not an axis of this study; {nearest(name, [*static, *over])}."
@@ -160,12 +165,10 @@ class Study:
         if any(each != shared[0] for each in shared):
             raise ValueError(
                 f"steps={steps} does not end at the same row for all static values: their updates "
-                "have different lengths. Extend to another number of steps, say a whole multiple of "
-                f"{self.training.steps}."
+                "have different lengths. Extend to another number of steps, say a whole multiple "
+                f"of {self.training.steps}."
             )
-        return dataclasses.replace(
-            self, training=extended.extended(self.training, steps, schedule)
-        )
+        return dataclasses.replace(self, training=extended.extended(self.training, steps, schedule))
 
 
 def _read_study(folder: pathlib.Path, training: Training | None) -> Study:
@@ -184,7 +187,10 @@ def _read_study(folder: pathlib.Path, training: Training | None) -> Study:
     places = list(np.ndindex(*(len(known) for known in labels.values())))
     static = {}
     for axis, (name, known) in enumerate(labels.items()):
-        first = [next(r for r, p in zip(runs, places) if p[axis] == i) for i in range(len(known))]
+        first = [
+            next(r for r, p in zip(runs, places, strict=True) if p[axis] == i)
+            for i in range(len(known))
+        ]
         path = tree.find(runs[0], name)
         static[name] = {text: tree.get(run, path) for text, run in zip(known, first, strict=True)}
     return Study(runs[0], _axes(*homes[0], runs[0]), static, keep_best)
@@ -219,7 +225,7 @@ def _joined(name: str, old: Any, new: Any) -> Any:
             raise ValueError(f"axis {name!r} holds {kind}, and {new.dtype} is added: give {kind}.")
         if old.shape[1:] != new.shape[1:]:
             raise ValueError(
-                f"axis {name!r} holds values of shape {old.shape[1:]}, and {new.shape[1:]} is added."
+                f"axis {name!r} holds values of shape {old.shape[1:]}, not of {new.shape[1:]}."
             )
         cast = new if is_key else new.astype(old.dtype)
         if not is_key and not (cast == new).all():
