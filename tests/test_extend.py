@@ -10,9 +10,10 @@ from members import TINY
 
 import jaxrl as rl
 from jaxrl import tuning
+from jaxrl.cli import main
 from jaxrl.clock import Clock
 from jaxrl.dependence import depends
-from jaxrl.extended import Extended, extended, what_depends
+from jaxrl.sweep.extended import Extended, extended, what_depends
 from jaxrl.sweep import store, swap
 from jaxrl.tree import put
 
@@ -233,3 +234,27 @@ def test_what_depends_on_the_length_of_a_run():
     assert what_depends(put(CONSTANT, {"algo": population})) == ""
     anneals = put(CONSTANT, {"algo.rule": rl.mdpo().rule})  # its step size is annealed
     assert what_depends(anneals) == "OnPolicy"
+
+
+# --------------------------------------------------------------------------------- the command line
+
+
+def test_the_command_line_adds_seeds_and_values(folder, in_process, capfd):
+    main(["extend", str(folder), "--seeds", "4", "--lr", "1e-2", "3e-2"])
+    shown = capfd.readouterr().out
+    assert "0.03" in shown
+    assert dict(rl.load(folder).sizes) == {"lr": 3, "seed": 4, "step": 2}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--seeds", "2"], r"--seeds 2: the study has the seeds \[0, 1, 2\]"),
+        (["--gama", "0.9"], "'gama' is not an axis of this study"),
+        (["--add", "lr"], "--add 'lr' is not name=value"),
+    ],
+)
+def test_the_command_line_refuses(study, in_process, words, message):
+    with pytest.raises(SystemExit, match=message):
+        main(["extend", str(study[0]), *words])
+    assert not (study[0] / "before").exists()

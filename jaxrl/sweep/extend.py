@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from jaxrl import extended, tree
+from jaxrl import tree
 from jaxrl.errors import nearest
 from jaxrl.progress import Report
-from jaxrl.sweep import checkpoint, lookup, store, swap
+from jaxrl.sweep import checkpoint, extended, lookup, store, swap
 from jaxrl.sweep.api import sweep
 from jaxrl.sweep.grid import Grid, Zipped, raw
 from jaxrl.sweep.program import BEST_AGENT, STATE
@@ -266,15 +266,17 @@ def _replace(folder: pathlib.Path, old: Study, new: Study) -> None:
     held = store.lock(folder)
     try:
         shutil.rmtree(part, ignore_errors=True)
-        parts, records = new.parts, {}
-        for place, (home, run) in parts.items():
-            records[place] = make_record(run, new.grid, new.keep_best)
-            if place in old.parts:
-                _prepare(folder / old.parts[place][0], part / home, old, new, place, records[place])
-        if new.static:
+        records = {
+            place: make_record(run, new.grid, new.keep_best)
+            for place, (_, run) in new.parts.items()
+        }
+        if new.static:  # each group has a record of its own besides
             groups = combine(new.training, new.static, new.grid)
             record = record_of_groups(new.training, groups, list(records.values()))
-            store.Store(part, record, jax.tree.leaves(new.training), prepared=True).close()
+            store.Store(part, record, jax.tree.leaves(new.training)).close()
+        for place, (there, _) in old.parts.items():
+            here = part / new.parts[place][0]
+            _prepare(folder / there, here, old, new, place, records[place])
         for name in (store.LOCK, store.HOLDER):
             for path in part.rglob(name):
                 path.unlink()

@@ -34,18 +34,11 @@ DAMAGE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile)
 class Store:
     """The folder of one sweep, held by this process (of several, by the primary one).
 
-    large: pytree of what was swept, of which large arrays are written to arrays/. prepared: the
-    folder may hold groups already.
+    large: pytree of what was swept, of which large arrays are written to arrays/.
     """
 
-    def __init__(
-        self,
-        folder: pathlib.Path,
-        record: dict[str, Any],
-        large: Any = (),
-        prepared: bool = False,
-    ) -> None:
-        self.folder, self._prepared = folder, prepared
+    def __init__(self, folder: pathlib.Path, record: dict[str, Any], large: Any = ()) -> None:
+        self.folder = folder
         self.members = self.folder / "members"
         self._lock = None
         plain = _plain(record)
@@ -59,8 +52,7 @@ class Store:
 
     def _open(self, record: dict[str, Any], large: Any) -> None:
         recover(self.folder)
-        if not self._prepared:
-            _refuse_other_folders(self.folder)
+        _refuse_other_folders(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = lock(self.folder)
         try:

@@ -166,8 +166,10 @@ def _check_steps(training: Training, steps: Any) -> None:
 def map_run_clocks(
     training: Training, function: Callable[..., Clock], state: Any, *others: Any
 ) -> Any:
-    """A state with its clocks of the whole run changed: those whose total is, or grows with, the
-    number of updates. function: of the state's clock and those of the other states.
+    """A state with its clocks of the whole run changed, those with a total that is, or grows with,
+    the number of updates.
+
+    function: of the state's clock and those of the other states.
     """
     leaves, structure = jax.tree.flatten(state, is_leaf=_is_clock)
     rest = [jax.tree.leaves(other, is_leaf=_is_clock) for other in others]
