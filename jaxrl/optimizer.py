@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -52,9 +52,9 @@ def check_gradient_fields(record: Any) -> None:
             "finished one: write optimizer=optax.adam and lr=1e-3 rather than "
             "optimizer=optax.adam(1e-3)."
         )
-    is_function = callable(optimizer) and jax.tree_util.all_leaves([optimizer])
-    if is_function:
-        object.__setattr__(record, "optimizer", Optimizer(optimizer))
+    if callable(optimizer) and jax.tree_util.all_leaves([optimizer]):
+        build = cast(OptimizerBuilder, optimizer)
+        object.__setattr__(record, "optimizer", Optimizer(build))
 
 
 def clip_by_global_norm(grads: Any, max_norm: jax.Array | float) -> tuple[Any, jax.Array]:
