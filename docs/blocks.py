@@ -1,0 +1,106 @@
+"""The programs on the pages: find them, run them as printed, and measure them.
+
+`python docs/blocks.py [PAGE ...]` prints the stated and the measured seconds of each block.
+"""
+
+import dataclasses
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+MAX_SECONDS = 90
+BLOCK = re.compile(r"^```(python|sh)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+STATED = re.compile(r"# (\d+) s on two cores\n")
+# blocks that are not run here, by their first words, and why
+NOT_RUN = {
+    "make demo": "runs the tests; tests/test_experiments.py runs the demo",
+    "git clone": "needs a network",
+    "pip install": "needs a network",
+    "#!/bin/bash": "needs a cluster",
+}
+# functions that the pages describe and the package does not have yet; when it has them,
+# tests/test_pages.py fails, and this tuple goes
+PENDING = ("rl.extend", "jaxrl extend")
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """A program of a page; seconds: the time that it states, 0 where it states none."""
+
+    kind: str
+    text: str
+    seconds: int
+
+    @property
+    def is_run(self) -> bool:
+        return not self.text.startswith(tuple(NOT_RUN)) and not self.is_pending
+
+    @property
+    def is_pending(self) -> bool:
+        return any(name in self.text for name in PENDING)
+
+
+def blocks(page: pathlib.Path) -> list[Block]:
+    """The Python and shell programs of a page, in order."""
+    found = []
+    for kind, text in BLOCK.findall(page.read_text()):
+        stated = STATED.match(text)
+        found.append(Block(kind, text, int(stated[1]) if stated else 0))
+    return found
+
+
+def run(page: pathlib.Path, folder: pathlib.Path) -> list[tuple[Block, float]]:
+    """Run the programs of a page in a folder, each as printed; return their seconds.
+
+    The Python blocks of a page are one program, as in a notebook; each shell block is one script.
+
+    Raises:
+      RuntimeError: a program that fails, with what it printed.
+    """
+    todo = [block for block in blocks(page) if block.is_run]
+    python = [block for block in todo if block.kind == "python"]
+    # the time at the end of each block goes to a file, so that the output stays as it is
+    stamp = "import time as _time, pathlib as _pathlib\n"
+    stamp += (
+        "with _pathlib.Path('seconds.txt').open('a') as _file: print(_time.time(), file=_file)\n"
+    )
+    measured = []
+    if python:
+        start = time.time()
+        (folder / "page.py").write_text("\n".join(block.text + stamp for block in python))
+        _run([sys.executable, "page.py"], folder)
+        ends = [float(line) for line in (folder / "seconds.txt").read_text().split()]
+        starts = [start, *ends[:-1]]
+        measured += [(b, end - begin) for b, begin, end in zip(python, starts, ends, strict=True)]
+    for block in todo:
+        if block.kind == "sh":
+            start = time.time()
+            _run(["bash", "-euo", "pipefail", "-c", block.text], folder)
+            measured.append((block, time.time() - start))
+    return measured
+
+
+def _run(command: list[str], folder: pathlib.Path) -> None:
+    env = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    paths = [str(ROOT), *filter(None, [env.get("PYTHONPATH")])]
+    env |= {
+        "PYTHONPATH": os.pathsep.join(paths),
+        "PATH": os.pathsep.join([str(pathlib.Path(sys.executable).parent), env["PATH"]]),
+    }
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)[:200]}\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
+
+
+if __name__ == "__main__":
+    for page in [pathlib.Path(name) for name in sys.argv[1:]] or PAGES:
+        with tempfile.TemporaryDirectory() as folder:
+            for block, seconds in run(page, pathlib.Path(folder)):
+                first = next(line for line in block.text.splitlines() if line[:1] not in ("#", ""))
+                print(f"{page.name:26} stated {block.seconds:3} s, took {seconds:5.1f} s: {first}")
