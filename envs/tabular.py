@@ -23,7 +23,7 @@ class TabularMDP(Env):
     start: P(first state), [S].
 
     Observation: the state one-hot [S], or with `one_hot=False` its index, int32 [], for a table.
-    `envs.solve` has the exact values.
+    `rl.envs.solve` has the exact values.
     """
 
     transition: jax.Array

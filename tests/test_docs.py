@@ -2,6 +2,7 @@
 every result variable and capability a row. Trainings are traced, and nothing compiles.
 """
 
+import ast
 import functools
 import importlib
 import inspect
@@ -95,6 +96,28 @@ def test_every_page_is_in_the_contents_and_in_the_readme():
     pages = {path.resolve() for path in DOCS.glob("*.md")} - {(DOCS / "README.md").resolve()}
     assert pages <= set(links(DOCS / "README.md"))
     assert pages <= set(links(ROOT / "README.md"))
+
+
+def text_of(node):
+    """A string of the source; "..." stands for the values of an f-string."""
+    parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+    return "".join(part.value if isinstance(part, ast.Constant) else "..." for part in parts)
+
+
+def test_the_errors_of_troubleshooting_exist():
+    page = (DOCS / "troubleshooting.md").read_text()
+    quoted = re.findall(r"^\| `([^`]*)` \|", page, re.MULTILINE)
+    assert len(quoted) > 5
+    texts = [
+        text_of(node)
+        for path in ROOT.glob("jaxrl/**/*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.JoinedStr)
+        or (isinstance(node, ast.Constant) and isinstance(node.value, str))
+    ]
+    for error in quoted:
+        pattern = re.compile(".*".join(map(re.escape, error.split("..."))), re.DOTALL)
+        assert any(pattern.search(text) for text in texts), error
 
 
 # ----------------------------------------------------------------------------- the result variables
