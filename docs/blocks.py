@@ -55,8 +55,27 @@ def blocks(page: pathlib.Path) -> list[Block]:
     return found
 
 
-def run(page: pathlib.Path, folder: pathlib.Path) -> list[tuple[Block, float]]:
-    """Run the programs of a page in a folder, each as printed; return their seconds.
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A block that was run: its seconds, and those of the processor, which other work on the
+    machine does not lengthen.
+    """
+
+    block: Block
+    seconds: float
+    cpu_seconds: float
+
+
+# written after each Python block, so that the output of a page stays as it is
+STAMP = """
+import time as _time
+with open("seconds.txt", "a") as _file:
+    print(_time.time(), _time.process_time(), file=_file)
+"""
+
+
+def run(page: pathlib.Path, folder: pathlib.Path) -> list[Run]:
+    """Run the programs of a page in a folder, each as printed, and measure them.
 
     The Python blocks of a page are one program, as in a notebook; each shell block is one script.
 
@@ -65,25 +84,27 @@ def run(page: pathlib.Path, folder: pathlib.Path) -> list[tuple[Block, float]]:
     """
     todo = [block for block in blocks(page) if block.is_run]
     python = [block for block in todo if block.kind == "python"]
-    # the time at the end of each block goes to a file, so that the output stays as it is
-    stamp = "import time as _time, pathlib as _pathlib\n"
-    stamp += (
-        "with _pathlib.Path('seconds.txt').open('a') as _file: print(_time.time(), file=_file)\n"
-    )
     measured = []
     if python:
-        start = time.time()
-        (folder / "page.py").write_text("\n".join(block.text + stamp for block in python))
+        before = (time.time(), 0.0)
+        (folder / "page.py").write_text("".join(block.text + STAMP for block in python))
         _run([sys.executable, "page.py"], folder)
-        ends = [float(line) for line in (folder / "seconds.txt").read_text().split()]
-        starts = [start, *ends[:-1]]
-        measured += [(b, end - begin) for b, begin, end in zip(python, starts, ends, strict=True)]
+        lines = (folder / "seconds.txt").read_text().splitlines()
+        for block, line in zip(python, lines, strict=True):
+            wall, cpu = map(float, line.split())
+            measured.append(Run(block, wall - before[0], cpu - before[1]))
+            before = (wall, cpu)
     for block in todo:
         if block.kind == "sh":
-            start = time.time()
+            wall, cpu = time.time(), _cpu_of_children()
             _run(["bash", "-euo", "pipefail", "-c", block.text], folder)
-            measured.append((block, time.time() - start))
+            measured.append(Run(block, time.time() - wall, _cpu_of_children() - cpu))
     return measured
+
+
+def _cpu_of_children() -> float:
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def _run(command: list[str], folder: pathlib.Path) -> None:
@@ -98,9 +119,15 @@ def _run(command: list[str], folder: pathlib.Path) -> None:
         raise RuntimeError(f"{' '.join(command)[:200]}\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
 
 
-if __name__ == "__main__":
-    for page in [pathlib.Path(name) for name in sys.argv[1:]] or PAGES:
+def main(pages: list[pathlib.Path]) -> None:
+    """Print the stated and the measured seconds of each block."""
+    for page in pages:
         with tempfile.TemporaryDirectory() as folder:
-            for block, seconds in run(page, pathlib.Path(folder)):
-                first = next(line for line in block.text.splitlines() if line[:1] not in ("#", ""))
-                print(f"{page.name:26} stated {block.seconds:3} s, took {seconds:5.1f} s: {first}")
+            for done in run(page, pathlib.Path(folder)):
+                stated = f"{page.name:26} stated {done.block.seconds:3} s"
+                cpu = f"{done.cpu_seconds:5.1f} s of processor time"
+                print(f"{stated}, took {done.seconds:5.1f} s, {cpu}", flush=True)
+
+
+if __name__ == "__main__":
+    main([pathlib.Path(name) for name in sys.argv[1:]] or PAGES)
