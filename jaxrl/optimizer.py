@@ -21,14 +21,14 @@ class Optimizer:
     meta-gradient is taken through it: the square root of a second moment of 0 has no gradient.
     """
 
-    build: Callable[..., Any] = static(default=optax.adam)
+    build: Callable[..., optax.GradientTransformation] = static(default=optax.adam)
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
-    def __call__(self, lr: Any) -> optax.GradientTransformationExtraArgs:
+    def __call__(self, lr: Any) -> optax.GradientTransformation:
         return self.build(lr, **self.options)
 
 
-def clip_by_global_norm(grads: Any, max_norm: Any) -> tuple[Any, jax.Array]:
+def clip_by_global_norm(grads: Any, max_norm: jax.Array | float) -> tuple[Any, jax.Array]:
     """Gradients scaled to a global norm of at most `max_norm`, and their norm before. (tree, []).
 
     Differentiable at a gradient of zero.
@@ -41,11 +41,11 @@ def clip_by_global_norm(grads: Any, max_norm: Any) -> tuple[Any, jax.Array]:
 def apply_gradients(
     optimizer: optax.GradientTransformation,
     grads: Any,
-    opt_state: Any,
+    opt_state: optax.OptState,
     params: Any,
-    max_norm: Any,
+    max_norm: jax.Array | float,
     **extra_args: Any,
-) -> tuple[Any, Any, jax.Array]:
+) -> tuple[Any, optax.OptState, jax.Array]:
     """Return the parameters and the optimiser state after one step, and the gradient's norm.
 
     max_norm: the gradient's global norm is clipped to it. extra_args: what a learned optimiser may

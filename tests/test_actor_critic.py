@@ -122,7 +122,7 @@ def test_the_critics_loss_is_the_soft_bellman_error():
     np.testing.assert_allclose(size[:, 0], np.abs(error).mean(0), rtol=1e-4)
     weight = np.asarray(batch.weight[:, 0])
     np.testing.assert_allclose(metrics["loss"], (0.5 * weight * error**2).mean(1).sum(), rtol=1e-4)
-    assert metrics["learnt_temperature"] == pytest.approx(0.3)
+    assert metrics["entropy_temperature"] == pytest.approx(0.3)
 
 
 def test_a_categorical_target_is_the_mean_over_all_actions():

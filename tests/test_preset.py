@@ -5,6 +5,7 @@ import pydoc
 
 import jax.numpy as jnp
 import pytest
+import xarray as xr
 
 import envs
 import jaxrl as rl
@@ -141,7 +142,22 @@ def test_former_names_are_errors_that_give_the_present_ones():
     ):
         rl.InnerLoop(tunes=("lr",))
     training = rl.Training(rl.sac(), envs.make("Pendulum-v1"))
+    with pytest.raises(TypeError, match=r"tune takes no 'held_out'; it is called test_seeds now"):
+        rl.tune(training, {}, budget=1.0, held_out=4)
+    with pytest.raises(TypeError, match=r"repeat takes no 'held_out'; it is called test_seeds"):
+        rl.tuning.repeat(training, {}, repetitions=2, held_out=4)
+    with pytest.raises(TypeError, match=r"PBT has no field 'share'; it is called truncation now"):
+        rl.tuning.PBT(share=0.5)
+    with pytest.raises(TypeError, match=r"Population has no field 'share'; it is called trunc"):
+        rl.tuning.population(training.algo, {"lr": rl.tuning.log(1e-4, 1e-2)}, share=0.5)
+    with pytest.raises(TypeError, match=r"obstacles takes no 'fewest'; it is called min_seeds"):
+        rl.stats.obstacles(None, None, fewest=3)
+    with pytest.raises(ValueError, match=r"'learnt_temperature'; it is called entropy_temperature"):
+        rl.stats.table(xr.Dataset({"entropy_temperature": 1.0}), "learnt_temperature")
     with pytest.raises(ValueError, match=r"'target_rate'.* it is called tau now"):
         rl.sweep(training, {"target_rate": [0.1], "seed": jnp.arange(2)})
     with pytest.raises(SystemExit, match=r"--target-rate is called --tau now"):
         main(["train", "sac", "Pendulum-v1", "--target-rate", "0.1"])
+    for words in (["--tuner", "foresight"], ["--tuner=foresight"]):
+        with pytest.raises(SystemExit, match="foresight is called curve_stopping now"):
+            main(["tune", "sac", "Pendulum-v1", *words])

@@ -9,8 +9,8 @@ import optax
 from jaxrl import networks, returns, tree
 from jaxrl.batch_norm import AXIS
 from jaxrl.clock import Clock, Metrics
-from jaxrl.env import Env
-from jaxrl.errors import check_counts
+from jaxrl.env import Env, Obs
+from jaxrl.errors import check_counts, not_defined
 from jaxrl.optimizer import Optimizer
 from jaxrl.rollout import Action, Episode, Extras, RnnState, Transition
 from jaxrl.schedules import Constant, Schedule
@@ -45,7 +45,7 @@ class Learner:
 
     action_spaces: tuple[type, ...] = ()  # the kinds of action space that it has a policy for
     stores_returns: bool = False  # True where `annotate` reads rewards
-    gamma: Any  # the discount factor, by which the loop normalises rewards
+    gamma: float  # the discount factor, by which the loop normalises rewards
     memory: networks.Memory | None = None  # of a recurrent learner: the builder of its cell
     schedule: Schedule = Constant()  # multiplies its learning rates
 
@@ -56,7 +56,7 @@ class Learner:
 
     def init(self, key: jax.Array, space: Space, obs: Any) -> LearnerState:
         """Return the state before the first gradient step; `obs` is an example of one agent's."""
-        raise TypeError(f"{type(self).__name__} does not define init.")
+        raise not_defined(self, Learner.init)
 
     def initial_rnn_state(self, space: Space) -> RnnState:
         """The policy's recurrent state at the start of an episode; the default is none, ()."""
@@ -66,13 +66,13 @@ class Learner:
         self, key: jax.Array, env: Env, params: Any, episode: Episode, clock: Clock
     ) -> tuple[RnnState, Action, Extras]:
         """Recurrent state, action and extras of the exploring policy at one observation."""
-        raise TypeError(f"{type(self).__name__} does not define explore.")
+        raise not_defined(self, Learner.explore)
 
     def act(
         self, key: jax.Array, env: Env, params: Any, episode: Episode
     ) -> tuple[RnnState, Action]:
         """Recurrent state and action of the greedy policy at one observation."""
-        raise TypeError(f"{type(self).__name__} does not define act.")
+        raise not_defined(self, Learner.act)
 
     def annotate(self, env: Env, params: Any, batch: Transition, clock: Clock) -> Extras:
         """The extras of a rollout [T, B] that the replay stores with it.
@@ -100,7 +100,7 @@ class Learner:
 
         The priority is the magnitude of the piece's error.
         """
-        raise TypeError(f"{type(self).__name__} does not define learn.")
+        raise not_defined(self, Learner.learn)
 
 
 def check_pieces(learner: Any) -> None:
@@ -144,18 +144,19 @@ class Batch:
     `discount` times the value of what followed, where `discount` is 0 where the episode terminated.
     What followed is `next_obs` at the row `bootstrap_index` of the same sequence.
 
-    weight: each row's weight in the loss: its importance, 0 where what followed is not known.
+    weight: each row's weight in the loss: its importance, 0 where what followed is not known, and
+      where the agent of a team had terminated before.
     is_first, done: at the first and the last step of an episode.
     burn_in: (observations, is_first) [N, burn_in, ...] that bring the recurrent state `rnn_state`
       [N, ...] to the first row; () without a recurrent network.
     extras: what the learner stored with each row, () if nothing.
     """
 
-    obs: Any
-    action: Any
+    obs: Obs
+    action: Action
     reward: jax.Array
     discount: jax.Array
-    next_obs: Any
+    next_obs: Obs
     bootstrap_index: jax.Array
     weight: jax.Array
     is_first: jax.Array
@@ -166,7 +167,7 @@ class Batch:
 
 
 def bootstrap(
-    items: Transition, weight: jax.Array, gamma: Any, n_step: int, burn_in: int, recurrent: bool
+    items: Transition, weight: jax.Array, gamma: float, n_step: int, burn_in: int, recurrent: bool
 ) -> Batch:
     """Pieces [N, L] as a batch of n-step targets.
 
@@ -196,6 +197,8 @@ def bootstrap(
             items, reward, discount, is_first = jax.tree.map(
                 lambda x: x[:1], (items, reward, discount, is_first)
             )
+        if not isinstance(items.active, tuple):
+            known &= items.active
         return Batch(
             obs=items.obs,
             action=items.action,

@@ -24,6 +24,7 @@ from jaxrl.algorithms.learner import (
 )
 from jaxrl.clock import Clock, Metrics
 from jaxrl.env import Env
+from jaxrl.errors import not_defined
 from jaxrl.networks import MLP, Views
 from jaxrl.optimizer import Optimizer, OptimizerBuilder, apply_gradients
 from jaxrl.rollout import Episode, RnnState, Transition
@@ -67,13 +68,13 @@ class PolicyLearner(Learner):
 
     def init_targets(self, params: Any) -> dict[str, Any]:
         """Return what targets need beside the parameters, before the first gradient step."""
-        raise TypeError(f"{type(self).__name__} does not define init_targets.")
+        raise not_defined(self, PolicyLearner.init_targets)
 
     def critic_step(
         self, key: jax.Array, space: Space, state: LearnerState, batch: Batch, clock: Clock
     ) -> tuple[LearnerState, jax.Array, Metrics]:
         """Return the state after a step of the critics, absolute errors [B, T], and losses."""
-        raise TypeError(f"{type(self).__name__} does not define critic_step.")
+        raise not_defined(self, PolicyLearner.critic_step)
 
     def policy_gain(
         self, space: Space, state: LearnerState, batch: Batch, out: Out, proposal: Proposal
@@ -219,7 +220,7 @@ class PolicyLearner(Learner):
             "value": self.actor.select(out["q"], batch.action).mean(),
             "error": size.mean(),
             "entropy": -proposal.mean(proposal.log_prob).mean(),
-            "learnt_temperature": temperature,
+            "entropy_temperature": temperature,
         }
         return state, size, metrics, aux
 

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl import losses, networks
+from jaxrl.errors import not_defined
 from jaxrl.q_values import q_heads
 from jaxrl.tree import pytree, static
 
@@ -26,7 +27,7 @@ class Head:
 
     def heads(self, num_actions: int, dueling: bool) -> dict[str, int]:
         """The network's heads."""
-        raise TypeError(f"{type(self).__name__} does not define heads(self, num_actions, dueling).")
+        raise not_defined(self, Head.heads)
 
     def init(self, key: jax.Array, num_actions: int, dueling: bool) -> Any:
         """Parameters in addition to the network's; () by default."""
@@ -34,11 +35,11 @@ class Head:
 
     def predict(self, key: jax.Array | None, params: Any, out: Out) -> Any:
         """The prediction for each action. Without a key, no fractions are sampled."""
-        raise TypeError(f"{type(self).__name__} does not define predict(self, key, params, out).")
+        raise not_defined(self, Head.predict)
 
     def values(self, prediction: Any) -> jax.Array:
         """The action values: the means of the predictions. [..., n]."""
-        raise TypeError(f"{type(self).__name__} does not define values(self, prediction).")
+        raise not_defined(self, Head.values)
 
     def loss(
         self,
@@ -52,7 +53,7 @@ class Head:
 
         policy: the weights of the next actions [n].
         """
-        raise TypeError(f"{type(self).__name__} does not define loss.")
+        raise not_defined(self, Head.loss)
 
 
 def duel(out: Out, width: int) -> jax.Array:
@@ -249,7 +250,7 @@ def _midpoints(num: int) -> jax.Array:
 
 
 def _regress(
-    kappa: Any,
+    kappa: jax.Array | float,
     prediction: Any,
     action: jax.Array,
     target: Target,
