@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
 BIN := .venv/bin
 PYTEST := -n 2 --dist loadgroup
 
-.PHONY: demo test test-all costs lint install clean
+.PHONY: demo docs test test-all costs lint install clean
 
 .venv/installed: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "jaxrl needs Python 3.11 or newer; write, say, make demo PYTHON=/path/to/python3.11"; exit 1; }
@@ -17,10 +17,18 @@ PYTEST := -n 2 --dist loadgroup
 	$(BIN)/python -m pip install --quiet -e ".[test]"
 	touch $@
 
+.venv/installed-docs: .venv/installed
+	$(BIN)/python -m pip install --quiet -e ".[docs]"
+	touch $@
+
 install: .venv/installed
 
 demo: .venv/installed
 	$(BIN)/python -m experiments.demo
+
+# the pages of docs and a reference of every public name, in docs/site
+docs: .venv/installed-docs
+	$(BIN)/python docs/build.py
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .
@@ -39,4 +47,4 @@ costs: .venv/installed-test
 	$(BIN)/python -m pytest $(PYTEST) --all --programs
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv runs docs/site

@@ -5,18 +5,24 @@ environment is a frozen pytree of its parameters: floats are leaves, so `jax.vma
 family of environments; counts are static.
 """
 
-from typing import Any
+if __name__ == "envs":  # its short name, where that is free; the package itself is jaxrl.envs
+    from jaxrl.module_names import alias_envs
 
-from envs import lpg_levels, solve, tabular
-from envs.arguments import check_names
-from envs.catch import Catch
-from envs.delayed_chain import DelayedChain
-from envs.gridworld import GridWorld
-from envs.levels import distribution, distributions, family
-from envs.memory_chain import MemoryChain
-from envs.riverswim import RiverSwim
-from envs.two_colors import TwoColors
-from envs.wrappers import (
+    alias_envs()
+
+import importlib
+from types import ModuleType
+
+from . import solve, tabular
+from .catch import Catch
+from .delayed_chain import DelayedChain
+from .gridworld import GridWorld
+from .levels import distribution, distributions, family
+from .memory_chain import MemoryChain
+from .registry import LEVELS, OWN, POSITIONS, make, names
+from .riverswim import RiverSwim
+from .two_colors import TwoColors
+from .wrappers import (
     ActionRepeat,
     AsTeam,
     FrameStack,
@@ -26,9 +32,6 @@ from envs.wrappers import (
     WithChannel,
     Wrapper,
 )
-from jaxrl.env import Env
-from jaxrl.errors import nearest
-from jaxrl.tree import replace
 
 __all__ = [
     "LEVELS",
@@ -36,10 +39,16 @@ __all__ = [
     "POSITIONS",
     "ActionRepeat",
     "AsTeam",
+    "Catch",
+    "DelayedChain",
     "FrameStack",
+    "GridWorld",
+    "MemoryChain",
     "Observe",
     "RewardScale",
+    "RiverSwim",
     "StickyActions",
+    "TwoColors",
     "WithChannel",
     "Wrapper",
     "distribution",
@@ -51,57 +60,10 @@ __all__ = [
     "tabular",
 ]
 
-OWN = {
-    "Catch": Catch,
-    "DelayedChain": DelayedChain,
-    "GridWorld": GridWorld,
-    "MemoryChain": MemoryChain,
-    "RiverSwim": RiverSwim,
-    "TwoColors": TwoColors,
-}
-# name: function that makes it, its arguments
-LEVELS = {
-    name: (lpg_levels.drawn, level) for name, level in lpg_levels.FIXED.items()
-} | tabular.MDPS
-# positions without velocities, as in Ni et al. (2022): partially observable, so that a recurrent
-# policy is needed
-POSITIONS = {"CartPole-P": ("CartPole-v1", (0, 2)), "Pendulum-P": ("Pendulum-v1", (0, 1))}
+ADAPTERS = ("from_brax", "from_gymnax", "to_gymnax")
 
 
-def make(name: str, **params: Any) -> Env:
-    """Return the environment called `name` (see `names`), with some of its parameters changed.
-
-    Raises:
-      ValueError: no environment, or no parameter of it, has this name.
-      TypeError: a static parameter (a count such as `max_steps`) is an array.
-    """
-    if name in OWN:
-        check_names(name, params, OWN[name].__dataclass_fields__)
-        return OWN[name](**params)
-    if name in LEVELS:
-        function, args = LEVELS[name]
-        level = function(*args)
-        check_names(name, params, type(level).__dataclass_fields__)
-        return replace(level, **params)
-    if name in POSITIONS:
-        full, keep = POSITIONS[name]
-        return Observe(make(full, **params), keep)
-    if name.startswith("brax:"):
-        from envs import from_brax  # here, as brax takes seconds to import
-
-        return from_brax.make(name, **params)
-    from envs import from_gymnax  # here, as gymnax takes seconds to import
-
-    if name in from_gymnax.names():
-        return from_gymnax.make(name, **params)
-    raise ValueError(
-        f"There is no environment {name!r}; {nearest(name, names())}. envs.names() lists all of "
-        "them."
-    )
-
-
-def names() -> list[str]:
-    """All names that `make` accepts."""
-    from envs import from_brax, from_gymnax
-
-    return [*OWN, *LEVELS, *POSITIONS, *from_gymnax.names(), *from_brax.NAMES]
+def __getattr__(name: str) -> ModuleType:
+    if name in ADAPTERS:  # brax and gymnax take seconds to import
+        return importlib.import_module(f".{name}", __name__)
+    raise AttributeError(f"module 'rl.envs' has no attribute {name!r}")

@@ -12,11 +12,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from envs.arguments import check_names, frozen
 from jaxrl.env import Env, Step
 from jaxrl.errors import nearest
 from jaxrl.spaces import Box
 from jaxrl.tree import pytree, static
+
+from .arguments import check_names, frozen
 
 BACKENDS = ("generalized", "positional", "spring", "mjx")
 NAMES = tuple(

@@ -19,11 +19,12 @@ import jax
 import jax.numpy as jnp
 from gymnax.environments import bsuite, classic_control, minatar, spaces
 
-from envs import draw
-from envs.arguments import check_names, frozen
 from jaxrl.env import Env, Step
 from jaxrl.spaces import Box, Discrete, Space
 from jaxrl.tree import pytree, replace, static
+
+from . import draw
+from .arguments import check_names, frozen
 
 
 @pytree
@@ -48,7 +49,7 @@ class FromGymnax(Env):
         if getattr(self.params, "max_steps_in_episode", None) is not None:
             raise TypeError(
                 "max_steps_in_episode can't be a leaf, as the time limit is static: write "
-                "envs.make(..., max_steps=100)."
+                "rl.envs.make(..., max_steps=100)."
             )
 
     @property

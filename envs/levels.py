@@ -7,11 +7,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from envs import delayed_chain, lpg_levels
-from envs.arguments import check_names
 from jaxrl.env import Tasks
 from jaxrl.errors import nearest
 from jaxrl.tree import is_static, replace
+
+from . import delayed_chain, lpg_levels
+from .arguments import check_names
 
 # their leaves are plain numbers, so that importing this initialises no device
 SAMPLED: dict[str, Any] = lpg_levels.DISTRIBUTIONS | delayed_chain.DISTRIBUTIONS

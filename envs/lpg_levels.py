@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from envs import solve
-from envs.lpg_grid import LPGGrid, Range, log_uniform, log_uniform_int, redraw, scatter
 from jaxrl.env import Tasks
 from jaxrl.tree import pytree, static
+
+from . import solve
+from .lpg_grid import LPGGrid, Range, log_uniform, log_uniform_int, redraw, scatter
 
 # ------------------------------------------------------------------------------------- fixed levels
 

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from envs import tabular
-from envs.lpg_grid import MOVES, LPGGrid, check
-from envs.tabular import TabularMDP
-from envs.two_colors import TwoColors
+from . import tabular
+from .lpg_grid import MOVES, LPGGrid, check
+from .tabular import TabularMDP
+from .two_colors import TwoColors
 
 # ------------------------------------------------------------------------------------------ LPGGrid
 

@@ -23,7 +23,7 @@ class TabularMDP(Env):
     start: P(first state), [S].
 
     Observation: the state one-hot [S], or with `one_hot=False` its index, int32 [], for a table.
-    `envs.solve` has the exact values.
+    `rl.envs.solve` has the exact values.
     """
 
     transition: jax.Array
@@ -138,7 +138,7 @@ def river_swim(
     small: float = 0.0005,
     large: float = 1.0,
 ) -> TabularMDP:
-    """Return `envs.RiverSwim` as arrays."""
+    """Return `rl.envs.RiverSwim` as arrays."""
     last, states = num_states - 1, np.arange(num_states)
     place = np.eye(num_states)
     left, right = place[np.maximum(states - 1, 0)], place[np.minimum(states + 1, last)]

@@ -3,10 +3,11 @@
 import jax
 import jax.numpy as jnp
 
-from envs.lpg_grid import MOVES, scatter
 from jaxrl.env import Env, Step
 from jaxrl.spaces import Discrete
 from jaxrl.tree import pytree, static
+
+from .lpg_grid import MOVES, scatter
 
 
 @pytree

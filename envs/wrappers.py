@@ -118,8 +118,8 @@ class FrameStack(Wrapper):
 
 @pytree
 class Observe(Wrapper):
-    """Some entries of a vector observation: `Observe(envs.make("Pendulum-v1"), keep=(0, 1))` hides
-    the velocity.
+    """Some entries of a vector observation: `Observe(rl.envs.make("Pendulum-v1"), keep=(0, 1))`
+    hides the velocity.
     """
 
     keep: tuple[int, ...] = static()

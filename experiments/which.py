@@ -1,4 +1,4 @@
-"""Capabilities of all algorithms, found by trying them: the table in README.md.
+"""Capabilities of all algorithms, found by trying them: the table in docs/algorithms.md.
 
 `python -m experiments.which`.
 """
@@ -14,8 +14,9 @@ import jaxrl as rl
 from experiments.ppo_classic import fill
 from jaxrl import capabilities
 
-README = pathlib.Path(__file__).parent.parent / "README.md"
-STUB = README.parent / "jaxrl" / "algorithms" / "named.pyi"
+ROOT = pathlib.Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "algorithms.md"
+STUB = ROOT / "jaxrl" / "algorithms" / "named.pyi"
 INDENTED: dict[str, Any] = {
     "initial_indent": "    ",
     "subsequent_indent": "    ",
@@ -29,7 +30,7 @@ class Config:
     """Settings; tests use few `algorithms` and another `page`."""
 
     algorithms: tuple[str, ...] = tuple(rl.PRESETS)
-    page: pathlib.Path = README
+    page: pathlib.Path = PAGE
     stub: pathlib.Path | None = STUB
 
 

@@ -1,5 +1,8 @@
 """jaxrl: reinforcement learning research in JAX, a thousand seeds in one program."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from jaxrl import (
     plot,
     stats,
@@ -192,6 +195,9 @@ from jaxrl.tuning import (
     tune,
 )
 
+if TYPE_CHECKING:
+    from jaxrl import envs
+
 # Names of former versions of this package, which a user may still type.
 RENAMED = {
     "ALGORITHMS": "rl.PRESETS",
@@ -284,6 +290,7 @@ __all__ = [
     "dpo",
     "dqn",
     "dsac_t",
+    "envs",
     "evaluate",
     "export",
     "extend",
@@ -339,4 +346,14 @@ __all__ = [
     "zipped",
 ]
 
-__getattr__ = former_names("rl", RENAMED)
+_former_name = former_names("rl", RENAMED)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "envs":  # at its first use, so that `import jaxrl` does not load it
+        return importlib.import_module("jaxrl.envs")
+    return _former_name(name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -110,13 +110,13 @@ def check_env(env: Any, user: Any = None) -> None:
             "on the whole distribution."
         )
     if isinstance(env, str):
-        raise TypeError(f"{taker} can't be the text {env!r}: write envs.make({env!r}).")
+        raise TypeError(f"{taker} can't be the text {env!r}: write rl.envs.make({env!r}).")
     if isinstance(env, type) and issubclass(env, Env):
         raise TypeError(f"{taker} can't be the class {env.__name__}: write {env.__name__}().")
     raise TypeError(
         f"{taker} can't be {_name(env)}, which is not an Env: write `class {_name(env)}(rl.Env)` "
         "with max_steps, action_space, reset and step, under @rl.pytree; or take one by name, "
-        "envs.make('CartPole-v1')."
+        "rl.envs.make('CartPole-v1')."
     )
 
 
@@ -128,13 +128,14 @@ def check_tasks(tasks: Any, user: Any = None) -> None:
     if isinstance(tasks, Env):
         raise TypeError(
             f"{taker} trains on a distribution of environments (a Tasks) in place of one "
-            f"environment, and got {_name(tasks)}: write, say, envs.distribution('LPGGrid-tiny'), "
-            "or a class of your own with sample(key) -> Env that subclasses rl.Tasks."
+            f"environment, and got {_name(tasks)}: write, say, "
+            "rl.envs.distribution('LPGGrid-tiny'), or a class of your own with sample(key) -> Env "
+            "that subclasses rl.Tasks."
         )
     if isinstance(tasks, str):
         raise TypeError(
             f"{taker} trains on a distribution of environments (a Tasks), and got the text "
-            f"{tasks!r}: write envs.distribution({tasks!r})."
+            f"{tasks!r}: write rl.envs.distribution({tasks!r})."
         )
     raise TypeError(
         f"{taker} trains on a distribution of environments (a Tasks), and got {_name(tasks)}: "

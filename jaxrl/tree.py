@@ -25,6 +25,7 @@ def static(**kwargs: Any) -> Any:
 
 
 def is_static(field: dataclasses.Field) -> bool:
+    """True for a field that is made by `static`."""
     return bool(field.metadata.get("static", False))
 
 

@@ -1,5 +1,5 @@
 """The table of what each algorithm supports: what is refused says so, what is supported runs, and
-the README has the table.
+docs/algorithms.md has the table.
 """
 
 import pathlib
@@ -14,14 +14,14 @@ from jaxrl import capabilities
 from jaxrl.capabilities import SPACES, Probe
 from jaxrl.tree import pytree
 
-README = pathlib.Path(__file__).parent.parent / "README.md"
+PAGE = pathlib.Path(__file__).parent.parent / "docs" / "algorithms.md"
 supports = lru_cache(lambda name: capabilities.supports(rl.PRESETS[name]))
 every = pytest.mark.parametrize("name", rl.PRESETS)
 
 
 def page():
-    """The README's answers for each algorithm, in the order of its columns."""
-    text = README.read_text().split("<!-- algorithms -->")[1].split("<!-- end of algorithms -->")[0]
+    """The page's answers for each algorithm, in the order of its columns."""
+    text = PAGE.read_text().split("<!-- algorithms -->")[1].split("<!-- end of algorithms -->")[0]
     lines = [line.split("|") for line in text.splitlines() if line.startswith("| `rl.")]
     return {
         cells[1].strip(" `").removeprefix("rl."): [x.strip() for x in cells[3:-1]]
@@ -111,7 +111,7 @@ def test_the_page_is_filled(tmp_path):
     assert "old" not in file.read_text()
 
 
-def test_the_readme_has_the_table_that_trying_gives():
+def test_the_page_has_the_table_that_trying_gives():
     """If not: `python -m experiments.which`."""
     answers = {name: supports(name) for name in rl.PRESETS}
     assert page() == {

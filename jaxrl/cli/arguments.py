@@ -257,7 +257,7 @@ def search_of(args: Any, preset: Preset) -> tuple[rl.Training, dict[str, Any], f
 
 def _training_and_axes(args: Any, preset: Preset) -> tuple[rl.Training, Axes]:
     """The training with the first value of each option, and the axes of those with several."""
-    import envs
+    from jaxrl import envs
 
     given = {name: getattr(args, name) for name in numbers_of(preset)}
     numbers = {name: values for name, values in given.items() if isinstance(values, tuple)}

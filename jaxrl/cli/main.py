@@ -90,7 +90,7 @@ def _print_files(folder: pathlib.Path) -> None:
 
 def list_envs() -> None:
     """List the environments, one per line."""
-    import envs
+    from jaxrl import envs
 
     print("\n".join(envs.names()))
 

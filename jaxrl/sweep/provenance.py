@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxrl.module_names import recorded_name
 from jaxrl.sweep import arrays
 
 PACKAGES = (
@@ -97,7 +98,7 @@ def describe(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Callable) and hasattr(value, "__qualname__"):
-        return f"{value.__module__}.{value.__qualname__}"
+        return recorded_name(value)
     return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import optax
 
 from jaxrl.errors import nearest
+from jaxrl.module_names import full_name, recorded_name, short_name
 from jaxrl.sweep import arrays
 from jaxrl.sweep.grid import raw
 
@@ -135,14 +136,15 @@ def encode(value: Any) -> Any:
         function := next((name for name, known in FUNCTIONS.items() if known is value), None)
     ) is not None:
         return {"function": function}
-    if dataclasses.is_dataclass(value) and _found(name := _title(type(value))) is type(value):
+    name = recorded_name(type(value))
+    if dataclasses.is_dataclass(value) and _found(name) is type(value):
         fields = {
             field.name: encode(getattr(value, field.name))
             for field in dataclasses.fields(value)
             if field.init
         }
         return {"type": name, "fields": fields}
-    return {"unknown": _title(value if hasattr(value, "__qualname__") else type(value))}
+    return {"unknown": recorded_name(value if hasattr(value, "__qualname__") else type(value))}
 
 
 def record(training: Any, config: dict[str, Any]) -> dict[str, Any]:
@@ -159,10 +161,6 @@ def kind(x: Any) -> str:
 
 def _words(x: Any) -> Any:
     return (raw(x) if isinstance(x, jax.Array) else x).tolist()
-
-
-def _title(thing: Any) -> str:
-    return f"{getattr(thing, '__module__', '')}.{getattr(thing, '__qualname__', '')}"
 
 
 # ------------------------------------------------------------------------------------------ reading
@@ -260,16 +258,18 @@ def _is_pair(pair: Any) -> bool:
 
 def _found(name: str) -> type | None:
     """The frozen dataclass that one of the homes defines under this name, among the module's own
-    names alone.
+    names alone. `envs.` and `jaxrl.envs.` are the kit's environments, whatever else is called envs.
     """
-    home, _, own = name.rpartition(".")
+    home, _, own = full_name(name).rpartition(".")
     if not TYPE_NAME.fullmatch(name) or not name.startswith(HOMES):
         return None
     try:
         found = vars(importlib.import_module(home)).get(own)
     except ImportError:
         return None
-    if not isinstance(found, type) or not dataclasses.is_dataclass(found) or _title(found) != name:
+    if not isinstance(found, type) or not dataclasses.is_dataclass(found):
+        return None
+    if recorded_name(found) != short_name(name):  # imported there, and defined elsewhere
         return None
     return found if vars(found)["__dataclass_params__"].frozen else None
 

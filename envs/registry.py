@@ -1,0 +1,72 @@
+"""Environments by name."""
+
+from typing import Any
+
+from jaxrl.env import Env
+from jaxrl.errors import nearest
+from jaxrl.tree import replace
+
+from . import lpg_levels, tabular
+from .arguments import check_names
+from .catch import Catch
+from .delayed_chain import DelayedChain
+from .gridworld import GridWorld
+from .memory_chain import MemoryChain
+from .riverswim import RiverSwim
+from .two_colors import TwoColors
+from .wrappers import Observe
+
+OWN = {
+    "Catch": Catch,
+    "DelayedChain": DelayedChain,
+    "GridWorld": GridWorld,
+    "MemoryChain": MemoryChain,
+    "RiverSwim": RiverSwim,
+    "TwoColors": TwoColors,
+}
+# name: function that makes it, its arguments
+LEVELS = {
+    name: (lpg_levels.drawn, level) for name, level in lpg_levels.FIXED.items()
+} | tabular.MDPS
+# positions without velocities, as in Ni et al. (2022): partially observable, so that a recurrent
+# policy is needed
+POSITIONS = {"CartPole-P": ("CartPole-v1", (0, 2)), "Pendulum-P": ("Pendulum-v1", (0, 1))}
+
+
+def make(name: str, **params: Any) -> Env:
+    """Return the environment called `name` (see `names`), with some of its parameters changed.
+
+    Raises:
+      ValueError: no environment, or no parameter of it, has this name.
+      TypeError: a static parameter (a count such as `max_steps`) is an array.
+    """
+    if name in OWN:
+        check_names(name, params, OWN[name].__dataclass_fields__)
+        return OWN[name](**params)
+    if name in LEVELS:
+        function, args = LEVELS[name]
+        level = function(*args)
+        check_names(name, params, type(level).__dataclass_fields__)
+        return replace(level, **params)
+    if name in POSITIONS:
+        full, keep = POSITIONS[name]
+        return Observe(make(full, **params), keep)
+    if name.startswith("brax:"):
+        from . import from_brax  # here, as brax takes seconds to import
+
+        return from_brax.make(name, **params)
+    from . import from_gymnax  # here, as gymnax takes seconds to import
+
+    if name in from_gymnax.names():
+        return from_gymnax.make(name, **params)
+    raise ValueError(
+        f"There is no environment {name!r}; {nearest(name, names())}. rl.envs.names() lists all "
+        "of them."
+    )
+
+
+def names() -> list[str]:
+    """All names that `make` accepts."""
+    from . import from_brax, from_gymnax
+
+    return [*OWN, *LEVELS, *POSITIONS, *from_gymnax.names(), *from_brax.NAMES]
