@@ -163,6 +163,7 @@ from jaxrl.schedules import (
     Constant,
     EpsilonGreedy,
     Linear,
+    OptaxSchedule,
 )
 from jaxrl.spaces import (
     Box,
@@ -184,7 +185,9 @@ from jaxrl.train import (
     train,
 )
 from jaxrl.tree import (
+    leaf,
     pytree,
+    ranges,
     static,
 )
 from jaxrl.tuning import (
@@ -244,6 +247,7 @@ __all__ = [
     "Objective",
     "OffPolicy",
     "OnPolicy",
+    "OptaxSchedule",
     "Optimizer",
     "OuterCritic",
     "PersistentEvolution",
@@ -290,6 +294,7 @@ __all__ = [
     "impala",
     "importance",
     "iqn",
+    "leaf",
     "load",
     "load_agent",
     "load_rule",
@@ -307,6 +312,7 @@ __all__ = [
     "qr_dqn",
     "r2d2",
     "rainbow",
+    "ranges",
     "redq",
     "reinforce",
     "remax",

@@ -14,7 +14,7 @@ from jaxrl.clock import Clock, Metrics
 from jaxrl.optimizer import Optimizer, OptimizerBuilder, polyak_update
 from jaxrl.schedules import Constant, Schedule
 from jaxrl.spaces import Space
-from jaxrl.tree import pytree, static
+from jaxrl.tree import leaf, pytree, static
 
 
 @pytree
@@ -28,20 +28,20 @@ class MDPO(PolicyLearner):
     """
 
     actor: Actor = Squashed()
-    step_size: float = 1.0
-    actor_target_period: float = 1000.0
-    tau: float = 0.005
-    target_period: float = 1.0
-    lr: float = 3e-4
-    actor_lr: float | None = None
-    temperature_lr: float | None = 0.0
+    step_size: float = leaf(1.0, "(0, inf)")
+    actor_target_period: float = leaf(1000.0, "[1, inf]")
+    tau: float = leaf(0.005, "[0, 1]")
+    target_period: float = leaf(1.0, "[1, inf]")
+    lr: float = leaf(3e-4, "[0, inf)")
+    actor_lr: float | None = leaf(None, "[0, inf) or None")
+    temperature_lr: float | None = leaf(0.0, "[0, inf) or None")
     schedule: Schedule = Constant()
-    gamma: float = 0.99
-    temperature: float = 0.2
-    target_entropy: float = -1.0
-    noise_correlation: float | None = None
-    policy_delay: float = 1.0
-    max_grad_norm: float = float("inf")
+    gamma: float = leaf(0.99, "[0, 1]")
+    temperature: float = leaf(0.2, "[0, inf)")
+    target_entropy: float = leaf(-1.0, "(-inf, inf)")
+    noise_correlation: float | None = leaf(None, "(-1, 1) or None")
+    policy_delay: float = leaf(1.0, "[1, inf]")
+    max_grad_norm: float = leaf(float("inf"), "(0, inf]")
     optimizer: Optimizer | OptimizerBuilder = ADAM
     num_critics: int = static(default=2)
     network: networks.Builder = static(default=NETWORK)
