@@ -45,6 +45,11 @@ class Algorithm:
         """Environment steps of one update, over all environments."""
         raise TypeError(f"{type(self).__name__} does not define steps_per_update.")
 
+    @property
+    def gradient_steps_per_update(self) -> int:
+        """Gradient steps of one update, where the state counts them."""
+        return 1
+
     def init(self, key: jax.Array, env: World, num_updates: Any = float("inf")) -> State:
         """Return the state before the first of `num_updates` updates, which schedules read."""
         raise TypeError(f"{type(self).__name__} does not define init.")

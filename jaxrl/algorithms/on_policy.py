@@ -14,12 +14,12 @@ from jaxrl.env import Env
 from jaxrl.errors import check_counts, check_no_text
 from jaxrl.networks import MLP
 from jaxrl.normalize import ReturnStats, Running
-from jaxrl.optimizer import Optimizer, apply_gradients, permutation
+from jaxrl.optimizer import Optimizer, apply_gradients, at_rate, permutation
 from jaxrl.rollout import Episode, Experience, Policy, Transition
 from jaxrl.rules.base import Out, Rule, RuleState, check_rule
 from jaxrl.rules.surrogate import Surrogate
-from jaxrl.schedules import Linear, Schedule
-from jaxrl.tree import pytree, static
+from jaxrl.schedules import Linear, Schedule, check_schedule
+from jaxrl.tree import leaf, pytree, static
 
 Forward = Callable[[Any, "Minibatch"], Out]  # (params, minibatch) -> heads and policy
 
@@ -73,10 +73,10 @@ class OnPolicy(Algorithm):
     """
 
     rule: Rule = Surrogate()
-    lr: float = 2.5e-4
+    lr: float = leaf(2.5e-4, "[0, inf)")
     schedule: Schedule = Linear()
-    max_grad_norm: float = 0.5
-    epoch_limit: float = float("inf")
+    max_grad_norm: float = leaf(0.5, "(0, inf]")
+    epoch_limit: float = leaf(float("inf"), "[0, inf]")
     normalize_obs: bool = False
     normalize_reward: bool = False
     optimizer: Any = Optimizer(optax.adam, {"eps": 1e-5, "eps_root": 1e-16})
@@ -259,7 +259,7 @@ class OnPolicy(Algorithm):
         """
         num_items = data.batch.reward.shape[0]
         num_minibatches = self.epochs * self.minibatches
-        optimizer = self.optimizer(self.lr * self.schedule(state.clock))
+        optimizer = at_rate(self.optimizer, self.lr, params, self.schedule(state.clock))
         key_noise = jax.random.fold_in(key, self.epochs)  # beyond the keys of the epochs
         # known before compilation where it is a plain number
         limited = not (isinstance(self.epoch_limit, float) and self.epoch_limit >= self.epochs)
@@ -365,7 +365,8 @@ class OnPolicy(Algorithm):
 
 def _check_fields(algo: OnPolicy) -> None:
     check_counts(algo, "num_envs", "num_steps", "epochs", "minibatches")
-    check_no_text(algo, "lr", "schedule", "network", "memory")
+    check_no_text(algo, "network", "memory")
+    check_schedule(algo)
     if callable(algo.lr):
         raise TypeError(
             "lr is a number, and got a function; a schedule multiplies it: write schedule=, say "

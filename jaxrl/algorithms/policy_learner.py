@@ -25,8 +25,9 @@ from jaxrl.algorithms.learner import (
 from jaxrl.clock import Clock, Metrics
 from jaxrl.env import Env
 from jaxrl.networks import MLP, Views
-from jaxrl.optimizer import Optimizer, OptimizerBuilder, apply_gradients
+from jaxrl.optimizer import Optimizer, OptimizerBuilder, apply_gradients, at_rate, is_due
 from jaxrl.rollout import Episode, RnnState, Transition
+from jaxrl.schedules import check_schedule
 from jaxrl.spaces import Space
 
 NETWORK = MLP((256, 256), activation=jax.nn.relu, shared=True)
@@ -100,6 +101,7 @@ class PolicyLearner(Learner):
 
     def __post_init__(self) -> None:
         check_pieces(self)
+        check_schedule(self)
 
     def init(self, key: jax.Array, space: Space, obs: Any) -> LearnerState:
         check_bounded(space, type(self.actor).__name__)
@@ -113,7 +115,7 @@ class PolicyLearner(Learner):
         }
         opt_state = {
             name: self.optimizer(lr).init(batch_norm.weights(params[name]))
-            for name, lr in self._learning_rates(1.0).items()
+            for name, lr in self._learning_rates().items()
         }
         return LearnerState(params, self.init_targets(params), opt_state, jnp.int32(0))
 
@@ -190,8 +192,8 @@ class PolicyLearner(Learner):
             return self.policy_step(key_actor, space, state, batch, clock)
 
         step = state.step + 1
-        is_due = step % jnp.asarray(self.policy_delay, jnp.float32) == 0
-        state = jax.lax.cond(is_due, policy_step, lambda state: state, state)
+        due = is_due(step, self.policy_delay)
+        state = jax.lax.cond(due, policy_step, lambda state: state, state)
         state = tree.replace(state, target_params=self.update_targets(state, step), step=step)
         return state, piece_priority(error), metrics
 
@@ -280,14 +282,14 @@ class PolicyLearner(Learner):
     def _critic_heads(self, space: Space) -> dict[str, int]:
         return self.critic_heads(self.actor.num_values(space))
 
-    def _learning_rates(self, factor: Any) -> dict[str, Any]:
+    def _learning_rates(self) -> dict[str, Any]:
         """The learning rate of each part of the parameters."""
         actor_lr = self.lr if self.actor_lr is None else self.actor_lr
         temperature_lr = self.lr if self.temperature_lr is None else self.temperature_lr
         return {
-            "actor": actor_lr * factor,
-            "critic": self.lr * factor,
-            "log_temperature": temperature_lr * factor,
+            "actor": actor_lr,
+            "critic": self.lr,
+            "log_temperature": temperature_lr,
         }
 
     def _gradient_step(
@@ -300,7 +302,7 @@ class PolicyLearner(Learner):
         part = state.params[name]
         grads, weights = batch_norm.weights((grads, part))
         weights, opt_state, norm = apply_gradients(
-            self.optimizer(self._learning_rates(self.schedule(clock))[name]),
+            at_rate(self.optimizer, self._learning_rates()[name], weights, self.schedule(clock)),
             grads,
             state.opt_state[name],
             weights,

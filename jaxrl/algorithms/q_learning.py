@@ -25,13 +25,19 @@ from jaxrl.clock import Clock, Metrics
 from jaxrl.distributions import EpsilonGreedyCategorical
 from jaxrl.env import Env
 from jaxrl.networks import MLP
-from jaxrl.optimizer import Optimizer, OptimizerBuilder, apply_gradients, polyak_update
+from jaxrl.optimizer import (
+    Optimizer,
+    OptimizerBuilder,
+    apply_gradients,
+    at_rate,
+    polyak_update,
+)
 from jaxrl.q_values import q_policy
 from jaxrl.rollout import Episode, RnnState, Transition
 from jaxrl.rules.base import num_actions
-from jaxrl.schedules import EpsilonGreedy, Linear, Schedule
+from jaxrl.schedules import EpsilonGreedy, Linear, Schedule, check_schedule
 from jaxrl.spaces import Discrete, Space
-from jaxrl.tree import pytree, static
+from jaxrl.tree import leaf, pytree, static
 
 # without layer_norm, bootstrapped values of a ReLU network often diverge
 NETWORK = MLP(activation=jax.nn.relu, layer_norm=True)
@@ -61,13 +67,13 @@ class QLearning(Learner):
     backup: Backup = Max()
     transform: Transform = Identity()
     exploration: EpsilonGreedy = EpsilonGreedy()
-    lr: float = 1e-3
+    lr: float = leaf(1e-3, "[0, inf)")
     schedule: Schedule = Linear(1.0)
-    gamma: float = 0.99
-    tau: float = 1.0
-    target_period: float = 500.0
-    max_grad_norm: float = 10.0
-    noise_scale: float = 0.5
+    gamma: float = leaf(0.99, "[0, 1]")
+    tau: float = leaf(1.0, "[0, 1]")
+    target_period: float = leaf(500.0, "[1, inf]")
+    max_grad_norm: float = leaf(10.0, "(0, inf]")
+    noise_scale: float = leaf(0.5, "[0, inf)")
     optimizer: Optimizer | OptimizerBuilder = ADAM
     network: networks.Builder = static(default=NETWORK)
     memory: networks.Memory | None = static(default=None)
@@ -81,6 +87,7 @@ class QLearning(Learner):
 
     def __post_init__(self) -> None:
         check_pieces(self)
+        check_schedule(self)
 
     @property
     def sequence_length(self) -> int:
@@ -177,7 +184,7 @@ class QLearning(Learner):
 
         (loss, (error, value)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
         params, opt_state, norm = apply_gradients(
-            self.optimizer(self.lr * self.schedule(clock)),
+            at_rate(self.optimizer, self.lr, state.params, self.schedule(clock)),
             grads,
             state.opt_state,
             state.params,

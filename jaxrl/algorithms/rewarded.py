@@ -88,6 +88,10 @@ class Rewarded(Algorithm):
     def steps_per_update(self) -> int:
         return self.algo.steps_per_update
 
+    @property
+    def gradient_steps_per_update(self) -> int:
+        return self.algo.gradient_steps_per_update
+
     def init(self, key: jax.Array, env: Env, num_updates: Any = float("inf")) -> State:
         key_algo, key_model = jax.random.split(key)
         algo = self.algo.init(key_algo, env, num_updates)

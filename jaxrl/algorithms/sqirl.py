@@ -21,13 +21,13 @@ from jaxrl.clock import Clock, Metrics
 from jaxrl.distributions import EpsilonGreedyCategorical
 from jaxrl.env import Env
 from jaxrl.errors import check_counts
-from jaxrl.optimizer import Optimizer, OptimizerBuilder, apply_gradients
+from jaxrl.optimizer import Optimizer, OptimizerBuilder, apply_gradients, at_rate
 from jaxrl.q_values import action_values, q_heads, q_policy
 from jaxrl.rollout import Episode, Transition
 from jaxrl.rules.base import num_actions
-from jaxrl.schedules import Linear, Schedule
+from jaxrl.schedules import Linear, Schedule, check_schedule
 from jaxrl.spaces import Discrete, Space
-from jaxrl.tree import pytree, static
+from jaxrl.tree import leaf, pytree, static
 
 
 @pytree
@@ -44,11 +44,11 @@ class SQIRL(Learner):
     replay, as in the authors' code. A return that was cut off is completed by Q_1.
     """
 
-    lr: float = 1e-3
+    lr: float = leaf(1e-3, "[0, inf)")
     schedule: Schedule = Linear(1.0)
-    gamma: float = 0.99
-    fraction: float = 0.9
-    max_grad_norm: float = 10.0
+    gamma: float = leaf(0.99, "[0, 1]")
+    fraction: float = leaf(0.9, "[0, inf)")
+    max_grad_norm: float = leaf(10.0, "(0, inf]")
     optimizer: Optimizer | OptimizerBuilder = ADAM
     network: networks.Builder = static(default=NETWORK)
     depth: int = static(default=2)
@@ -59,6 +59,7 @@ class SQIRL(Learner):
 
     def __post_init__(self) -> None:
         check_counts(self, "n_step")
+        check_schedule(self)
         if self.depth < 1:
             raise ValueError(
                 f"depth={self.depth}: Q_1 is the random policy's value and the first; write "
@@ -143,7 +144,7 @@ class SQIRL(Learner):
 
         (loss, error), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
         params, opt_state, norm = apply_gradients(
-            self.optimizer(self.lr * self.schedule(clock)),
+            at_rate(self.optimizer, self.lr, state.params, self.schedule(clock)),
             grads,
             state.opt_state,
             state.params,

@@ -17,10 +17,10 @@ from jaxrl.env import Env
 from jaxrl.errors import check_counts
 from jaxrl.meta.gradient import check_learner, forward, meta_gradient, play
 from jaxrl.meta.strategies import as_floats
-from jaxrl.optimizer import Optimizer, clip_by_global_norm
+from jaxrl.optimizer import Optimizer, at_rate, clip_by_global_norm
 from jaxrl.returns import batched, gae
 from jaxrl.rollout import Policy
-from jaxrl.tree import pytree, static
+from jaxrl.tree import leaf, pytree, static
 
 
 class MetaObjective:
@@ -90,9 +90,9 @@ class PolicyGradientObjective(MetaObjective):
     entropy_weight: of the policy's entropy there; at 0, less exploration pays at once.
     """
 
-    gamma: float = 0.99
-    lam: float = 0.95
-    entropy_weight: float = 0.0
+    gamma: float = leaf(0.99, "[0, 1]")
+    lam: float = leaf(0.95, "[0, 1]")
+    entropy_weight: float = leaf(0.0, "[0, inf)")
     num_updates: int = static(default=0)
 
     def __call__(
@@ -142,8 +142,8 @@ class SelfTuning(Algorithm):
 
     learner: OnPolicy = OnPolicy()
     meta_objective: MetaObjective = Bootstrap()
-    lr: float = 1e-4
-    max_grad_norm: float = 1.0
+    lr: float = leaf(1e-4, "[0, inf)")
+    max_grad_norm: float = leaf(1.0, "(0, inf]")
     optimizer: Any = Optimizer(optax.adam)
     meta_params: tuple[str, ...] = static(default=())
     num_updates: int = static(default=7)
@@ -196,7 +196,8 @@ class SelfTuning(Algorithm):
             self.num_updates,
         )
         grads, norm = clip_by_global_norm(jax.tree.map(jnp.negative, grads), self.max_grad_norm)
-        changes, opt_state = self.optimizer(self.lr).update(grads, state.opt_state, state.params)
+        optimizer = at_rate(self.optimizer, self.lr, state.params)
+        changes, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, changes)
         new_state = State(params, opt_state, state.clock.tick(), learner)
         return new_state, metrics | {"meta_objective": value, "meta_norm": norm}
