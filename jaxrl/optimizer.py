@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxrl.tree import leaf, pytree, static
+from jaxrl.errors import check_no_text
+from jaxrl.tree import pytree, static
 
 OptimizerBuilder = Callable[[Any], optax.GradientTransformation]  # learning rate -> optimiser
 LONGEST_PERIOD = 2.0**31 - 128.0  # the largest float32 that is an int32
@@ -22,69 +23,41 @@ class Optimizer:
     meta-gradient is taken through it: the square root of a second moment of 0 has no gradient.
     """
 
-    build: Callable[..., Any] = static(default=optax.adam)
+    build: Callable[..., optax.GradientTransformation] = static(default=optax.adam)
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
-    def __call__(self, lr: Any) -> optax.GradientTransformationExtraArgs:
+    def __call__(self, lr: Any) -> optax.GradientTransformation:
         return self.build(lr, **self.options)
 
 
-def at_rate(
-    build: OptimizerBuilder, lr: Any, params: Any, factor: Any = 1.0
-) -> optax.GradientTransformationExtraArgs:
-    """The optimiser `build(lr)` at a step where the schedule multiplies its learning rate.
+def check_gradient_fields(record: Any) -> None:
+    """Check the fields of a dataclass for its gradient steps: learning rates and `optimizer`.
 
-    Where the optimiser's state stores the learning rate (`optax.inject_hyperparams`), the present
-    one is written there before the step. Where the state stores something that began as the
-    learning rate and has changed since (the step sizes of `optax.rprop`), the steps are those at
-    `lr`, times `factor`.
+    An `optimizer` that is a bare function, which can't be a leaf, becomes an `Optimizer`.
 
-    params: those that the state was initialised with. factor: of the schedule.
+    Raises:
+      TypeError: a learning rate that is a function, a finished optimiser, or a text.
     """
-    optimizer = optax.with_extra_args_support(build(lr * factor))
-    stored = _depends(lambda lr: build(lr).init(params), jnp.asarray(lr, jnp.float32))
-    if not any(stored):
-        return optimizer
-
-    def update(updates: Any, state: Any, params: Any = None, **extra_args: Any) -> tuple[Any, Any]:
-        old, structure = jax.tree.flatten(state)
-        unchanged = _passes_through(
-            lambda leaves: optimizer.update(
-                updates, structure.unflatten(leaves), params, **extra_args
-            )[1],
-            old,
+    check_no_text(record)
+    fields = vars(record)
+    for name in ("lr", "actor_lr", "temperature_lr"):
+        if callable(fields.get(name)):
+            instead = f"write a number, say {name}=1e-3."
+            if "schedule" in fields:
+                instead = "a schedule multiplies it: write schedule=, say rl.Linear(0.1)."
+            raise TypeError(f"{name} is a number, and got a function; {instead}")
+    optimizer: Any = fields.get("optimizer")
+    if isinstance(optimizer, tuple) and not callable(optimizer):
+        raise TypeError(
+            "optimizer is a function from a learning rate to an optax transformation, and got a "
+            "finished one: write optimizer=optax.adam and lr=1e-3 rather than "
+            "optimizer=optax.adam(1e-3)."
         )
-        if any(is_stored and not same for is_stored, same in zip(stored, unchanged, strict=True)):
-            at_start = optax.with_extra_args_support(build(lr))
-            changes, state = at_start.update(updates, state, params, **extra_args)
-            return jax.tree.map(lambda x: x * factor, changes), state
-        new = jax.tree.leaves(optimizer.init(params))
-        present = [
-            jax.lax.convert_element_type(now, x.dtype) if is_stored else x
-            for x, now, is_stored in zip(old, new, stored, strict=True)
-        ]
-        return optimizer.update(updates, structure.unflatten(present), params, **extra_args)
-
-    return optax.GradientTransformationExtraArgs(optimizer.init, update)
+    if callable(optimizer) and jax.tree_util.all_leaves([optimizer]):
+        object.__setattr__(record, "optimizer", Optimizer(optimizer))
 
 
-def _depends(function: Callable[[jax.Array], Any], x: jax.Array) -> list[bool]:
-    """True for each leaf of `function(x)` that may depend on x. Compiles nothing."""
-    program = jax.make_jaxpr(function)(x).jaxpr
-    reached = {id(variable) for variable in program.invars}
-    for equation in program.eqns:
-        if any(id(variable) in reached for variable in equation.invars):
-            reached |= {id(variable) for variable in equation.outvars}
-    return [id(variable) in reached for variable in program.outvars]
-
-
-def _passes_through(function: Callable[[list[Any]], Any], leaves: list[Any]) -> list[bool]:
-    """True for each leaf that `function(leaves)` returns as it is, in its place."""
-    program = jax.make_jaxpr(function)(leaves).jaxpr
-    return [x is y for x, y in zip(program.invars, program.outvars, strict=True)]
-
-
-def clip_by_global_norm(grads: Any, max_norm: Any) -> tuple[Any, jax.Array]:
+def clip_by_global_norm(grads: Any, max_norm: jax.Array | float) -> tuple[Any, jax.Array]:
     """Gradients scaled to a global norm of at most `max_norm`, and their norm before. (tree, []).
 
     Differentiable at a gradient of zero.
@@ -97,11 +70,11 @@ def clip_by_global_norm(grads: Any, max_norm: Any) -> tuple[Any, jax.Array]:
 def apply_gradients(
     optimizer: optax.GradientTransformation,
     grads: Any,
-    opt_state: Any,
+    opt_state: optax.OptState,
     params: Any,
-    max_norm: Any,
+    max_norm: jax.Array | float,
     **extra_args: Any,
-) -> tuple[Any, Any, jax.Array]:
+) -> tuple[Any, optax.OptState, jax.Array]:
     """Return the parameters and the optimiser state after one step, and the gradient's norm.
 
     max_norm: the gradient's global norm is clipped to it. extra_args: what a learned optimiser may

@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, dataclass_transform
@@ -12,8 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from jaxrl.errors import nearest
-from jaxrl.ranges import RANGE, Range, check_ranges, range_of
+from jaxrl.errors import nearest, refuse_former_fields
 
 T = TypeVar("T")
 
@@ -63,26 +61,7 @@ def pytree(cls: type[T]) -> type[T]:
 
     setattr(cls, "__post_init__", __post_init__)
     data_class: Any = dataclasses.dataclass(frozen=True)(cls)
-    if "__init__" not in own:
-        _refuse_unknown_fields(data_class)
-    _register(data_class)
-    return data_class
-
-
-def _inherit_ranges(cls: type) -> None:
-    """Give a field with a new default the range that it has in the base class."""
-    inherited: dict[str, dataclasses.Field] = {}
-    for base in reversed(cls.__mro__[1:]):
-        if dataclasses.is_dataclass(base):
-            inherited |= {field.name: field for field in dataclasses.fields(base)}
-    for name, default in list(vars(cls).items()):
-        within = range_of(inherited[name]) if name in inherited else None
-        if within is not None and not isinstance(default, dataclasses.Field | property):
-            setattr(cls, name, leaf(default, within.text))
-
-
-def _register(data_class: Any) -> None:
-    """Make a dataclass a pytree. What is built from leaves is not checked."""
+    refuse_former_fields(data_class)
     fields = [field for field in dataclasses.fields(data_class) if field.init]
     leaves = [field.name for field in fields if not is_static(field)]
     structure = [field.name for field in fields if is_static(field)]
@@ -105,23 +84,6 @@ def _register(data_class: Any) -> None:
     jax.tree_util.register_pytree_with_keys(
         data_class, flatten_with_keys, unflatten, flatten_func=flatten
     )
-
-
-def _refuse_unknown_fields(data_class: Any) -> None:
-    """Make the error about an unknown field give the nearest ones."""
-    init = data_class.__init__
-    names = [field.name for field in dataclasses.fields(data_class) if field.init]
-
-    @functools.wraps(init)
-    def checked_init(self: Any, *args: Any, **kwargs: Any) -> None:
-        for name in kwargs:
-            if name not in names:
-                raise TypeError(
-                    f"{data_class.__name__} has no field {name!r}; {nearest(name, names)}."
-                )
-        init(self, *args, **kwargs)
-
-    data_class.__init__ = checked_init
 
 
 def _check_static(self: Any) -> None:

@@ -131,12 +131,14 @@ def main(args: list[str] | None = None) -> None:
 
 
 def _check_names(args: list[str]) -> None:
-    """Refuse an option by its former name, with its present one."""
-    for word in args:
+    """Refuse an option or a tuner by its former name, with its present one."""
+    for before, word in zip(["", *args], args, strict=False):
         name = word.partition("=")[0].removeprefix("--").replace("-", "_")
         if word.startswith("--") and name in RENAMED:
             new_name = RENAMED[name].replace("_", "-")
             raise ValueError(f"{word.partition('=')[0]} is called --{new_name} now.")
+        if word.rpartition("=")[2] == "foresight" and "--tuner" in (before, word.partition("=")[0]):
+            raise ValueError("The tuner foresight is called curve_stopping now.")
 
 
 def _command_of_each_algorithm(

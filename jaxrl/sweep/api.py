@@ -159,8 +159,8 @@ def _run_sweep(
             chunks = kept.done()
             if num_missing(grid.members, chunks):
                 raise RuntimeError(
-                    f"{folder} lacks chunks that another process has made: do all of them see "
-                    "the same folder?"
+                    f"{folder} lacks chunks that another process has made: do all of them see the "
+                    "same folder?"
                 )
         attributes = _attributes(record, executor)
         results = dataset(grid.labels, chunks, attributes, grid.coordinates)
@@ -221,8 +221,8 @@ def check_chunk(chunk: Any) -> None:
         return
     if not isinstance(chunk, int | np.integer) or isinstance(chunk, bool) or chunk < 1:
         raise ValueError(
-            f"chunk={chunk!r} is not a positive whole number of members; leave it out to have "
-            "it chosen."
+            f"chunk={chunk!r} is not a positive whole number of members; leave it out to have it "
+            "chosen."
         )
 
 

@@ -115,13 +115,8 @@ class Plan:
             rows += [
                 ("processes", f"{self.processes}: the busiest has {self.busiest:,} of these chunks")
             ]
-        rows += [
-            (
-                "devices",
-                f"{self.devices} of kind "
-                f"{self.device}{', in each process' if self.processes > 1 else ''}",
-            )
-        ]
+        where = ", in each process" if self.processes > 1 else ""
+        rows += [("devices", f"{self.devices} of kind {self.device}{where}")]
         rows += [("compilations", f"{self.programs}, which took {self.compile_seconds:.1f} s")]
         limit = (
             "no limit"
@@ -457,9 +452,8 @@ def _time(job: _Job, width: int) -> tuple[float, str]:
     with contextlib.suppress(_EnoughError):
         program(configs, stop_when_known)
     warm = times[1:] if len(times) > 2 else times  # the first call also starts the learners
-    second = (
-        (warm[-1] - warm[0]) / (len(warm) - 1) / (updates * per_update)
-    )  # of a step of the whole chunk
+    # of a step of the whole chunk
+    second = (warm[-1] - warm[0]) / (len(warm) - 1) / (updates * per_update)
     speed = (
         f"at {_short(width / second)} steps/s, by {len(times) - 1} timed calls of "
         f"{updates * per_update:,} steps a member"

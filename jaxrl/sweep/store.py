@@ -124,9 +124,10 @@ def check(folder: pathlib.Path, record: dict[str, Any]) -> dict[str, Any]:
     if changed := _changed(folder, found, record):
         listed = "\n  ".join(changed[:12] + (["..."] if len(changed) > 12 else []))
         raise ValueError(
-            f"{folder} holds another sweep; these fields differ:\n  {listed}\n"
-            "Nothing was touched. Write another folder=, or make them equal to go on where "
-            "that one stopped."
+            f"{folder} holds another sweep; these fields differ:\n"
+            f"  {listed}\n"
+            "Nothing was touched. Write another folder=, or make them equal to go on where that "
+            "one stopped."
         )
 
     there, here = (
@@ -203,8 +204,8 @@ def lock(folder: pathlib.Path) -> Any:
         holder = (folder / HOLDER).read_text() if (folder / HOLDER).exists() else "another process"
         raise BlockingIOError(
             f"{folder} is in use by {holder}. Nothing was touched, and what that process has "
-            "finished is safe there. Wait "
-            "for it, stop it and call again to go on from there, or write another folder=."
+            "finished is safe there. Wait for it, stop it and call again to go on from there, or "
+            "write another folder=."
         ) from None
     since = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     write(
@@ -254,8 +255,8 @@ def read_agent(folder: pathlib.Path, member: int, name: str) -> list[np.ndarray]
     leaves = [value for key, value in sorted(outputs.items()) if key.startswith(f"{name}.")]
     if not leaves:
         raise ValueError(
-            f"{folder} holds no {name}: the best are kept by rl.sweep(..., keep_best=True), "
-            "the last by default."
+            f"{folder} holds no {name}: the best are kept by rl.sweep(..., keep_best=True), the "
+            "last by default."
         )
     return [leaf[member - first] for leaf in leaves]
 
@@ -342,9 +343,8 @@ def read_record(folder: pathlib.Path) -> dict[str, Any]:
     except FileNotFoundError:
         lacks = "has no sweep.json" if folder.exists() else "does not exist"
         raise FileNotFoundError(
-            f"{folder} holds no sweep: it {lacks}. Name a folder that rl.sweep(folder=) made, "
-            "or a record in one file; "
-            "`jaxrl runs` lists those below a directory."
+            f"{folder} holds no sweep: it {lacks}. Name a folder that rl.sweep(folder=) made, or a "
+            "record in one file; `jaxrl runs` lists those below a directory."
         ) from None
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         why = f"it has no {error}" if isinstance(error, KeyError) else error
