@@ -145,12 +145,7 @@ INSTEAD = {
 
 # Fields by which a text is refused, and what to write instead.
 EXAMPLES = {
-    "lr": "lr=1e-3",
-    "actor_lr": "actor_lr=1e-3",
-    "temperature_lr": "temperature_lr=1e-3",
-    "gamma": "gamma=0.99",
     "optimizer": "optimizer=optax.adam",
-    "schedule": "schedule=rl.Linear()",
     "network": "network=rl.MLP((64, 64))",
     "critic_network": "critic_network=rl.MLP((64, 64))",
     "memory": "memory=rl.GRU(64)",
@@ -231,14 +226,16 @@ def refuse_former_names(function: Callable[P, R]) -> Callable[P, R]:
     return checked
 
 
-def refuse_former_fields(cls: type[R]) -> type[R]:
-    """The dataclass, with an error that gives the present name of a field's former one."""
+def refuse_unknown_fields(cls: type[R]) -> type[R]:
+    """The dataclass, with an error about an unknown field that gives the nearest ones."""
     init = cls.__init__
     known = [name for name in inspect.signature(init).parameters if name != "self"]
 
     @functools.wraps(init)
     def checked_init(self: Any, *args: Any, **kwargs: Any) -> None:
-        check_keywords(f"{cls.__name__} has no field", kwargs, known)
+        for name in kwargs:
+            if name not in known:
+                raise TypeError(f"{cls.__name__} has no field {name!r}; {nearest(name, known)}.")
         init(self, *args, **kwargs)
 
     setattr(cls, "__init__", checked_init)

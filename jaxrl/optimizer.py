@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxrl.errors import check_no_text
-from jaxrl.tree import pytree, static
+from jaxrl.tree import leaf, pytree, static
 
 OptimizerBuilder = Callable[[Any], optax.GradientTransformation]  # learning rate -> optimiser
 LONGEST_PERIOD = 2.0**31 - 128.0  # the largest float32 that is an int32
@@ -85,6 +85,61 @@ def apply_gradients(
     optimizer = optax.with_extra_args_support(optimizer)
     changes, opt_state = optimizer.update(grads, opt_state, params, **extra_args)
     return optax.apply_updates(params, changes), opt_state, norm
+
+
+def at_rate(
+    build: OptimizerBuilder, lr: Any, params: Any, factor: Any = 1.0
+) -> optax.GradientTransformationExtraArgs:
+    """The optimiser `build(lr)` at a step where the schedule multiplies its learning rate.
+
+    Where the optimiser's state stores the learning rate (`optax.inject_hyperparams`), the present
+    one is written there before the step. Where the state stores something that began as the
+    learning rate and has changed since (the step sizes of `optax.rprop`), the steps are those at
+    `lr`, times `factor`.
+
+    params: those that the state was initialised with. factor: of the schedule.
+    """
+    optimizer = optax.with_extra_args_support(build(lr * factor))
+    stored = _depends(lambda lr: build(lr).init(params), jnp.asarray(lr, jnp.float32))
+    if not any(stored):
+        return optimizer
+
+    def update(updates: Any, state: Any, params: Any = None, **extra_args: Any) -> tuple[Any, Any]:
+        old, structure = jax.tree.flatten(state)
+        unchanged = _passes_through(
+            lambda leaves: optimizer.update(
+                updates, structure.unflatten(leaves), params, **extra_args
+            )[1],
+            old,
+        )
+        if any(is_stored and not same for is_stored, same in zip(stored, unchanged, strict=True)):
+            at_start = optax.with_extra_args_support(build(lr))
+            changes, state = at_start.update(updates, state, params, **extra_args)
+            return jax.tree.map(lambda x: x * factor, changes), state
+        new = jax.tree.leaves(optimizer.init(params))
+        present = [
+            jax.lax.convert_element_type(now, x.dtype) if is_stored else x
+            for x, now, is_stored in zip(old, new, stored, strict=True)
+        ]
+        return optimizer.update(updates, structure.unflatten(present), params, **extra_args)
+
+    return optax.GradientTransformationExtraArgs(optimizer.init, update)
+
+
+def _depends(function: Callable[[jax.Array], Any], x: jax.Array) -> list[bool]:
+    """True for each leaf of `function(x)` that may depend on x. Compiles nothing."""
+    program = jax.make_jaxpr(function)(x).jaxpr
+    reached = {id(variable) for variable in program.invars}
+    for equation in program.eqns:
+        if any(id(variable) in reached for variable in equation.invars):
+            reached |= {id(variable) for variable in equation.outvars}
+    return [id(variable) in reached for variable in program.outvars]
+
+
+def _passes_through(function: Callable[[list[Any]], Any], leaves: list[Any]) -> list[bool]:
+    """True for each leaf that `function(leaves)` returns as it is, in its place."""
+    program = jax.make_jaxpr(function)(leaves).jaxpr
+    return [x is y for x, y in zip(program.invars, program.outvars, strict=True)]
 
 
 def polyak_update(target_params: Any, params: Any, step: jax.Array, tau: Any, period: Any) -> Any:

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from jaxrl.errors import nearest, refuse_former_fields
+from jaxrl.errors import nearest, refuse_unknown_fields
+from jaxrl.ranges import RANGE, Range, check_ranges, range_of
 
 T = TypeVar("T")
 
@@ -61,7 +62,26 @@ def pytree(cls: type[T]) -> type[T]:
 
     setattr(cls, "__post_init__", __post_init__)
     data_class: Any = dataclasses.dataclass(frozen=True)(cls)
-    refuse_former_fields(data_class)
+    if "__init__" not in own:
+        refuse_unknown_fields(data_class)
+    _register(data_class)
+    return data_class
+
+
+def _inherit_ranges(cls: type) -> None:
+    """Give a field with a new default the range that it has in the base class."""
+    inherited: dict[str, dataclasses.Field] = {}
+    for base in reversed(cls.__mro__[1:]):
+        if dataclasses.is_dataclass(base):
+            inherited |= {field.name: field for field in dataclasses.fields(base)}
+    for name, default in list(vars(cls).items()):
+        within = range_of(inherited[name]) if name in inherited else None
+        if within is not None and not isinstance(default, dataclasses.Field | property):
+            setattr(cls, name, leaf(default, within.text))
+
+
+def _register(data_class: Any) -> None:
+    """Make a dataclass a pytree. What is built from leaves is not checked."""
     fields = [field for field in dataclasses.fields(data_class) if field.init]
     leaves = [field.name for field in fields if not is_static(field)]
     structure = [field.name for field in fields if is_static(field)]

@@ -18,6 +18,7 @@ from jaxrl.optimizer import (
     Optimizer,
     OptimizerBuilder,
     apply_gradients,
+    at_rate,
     check_gradient_fields,
     permutation,
 )
@@ -102,6 +103,7 @@ class OnPolicy(Algorithm):
     def __post_init__(self) -> None:
         check_counts(self, "num_envs", "num_steps", "epochs", "minibatches")
         check_gradient_fields(self)
+        check_schedule(self)
         check_rule(self.rule)
         _check_minibatches(self)
 

@@ -26,7 +26,7 @@ from jaxrl.optimizer import Optimizer, OptimizerBuilder, polyak_update
 from jaxrl.q_values import q_policy
 from jaxrl.rollout import Episode, RnnState
 from jaxrl.rules.base import num_actions
-from jaxrl.schedules import EpsilonGreedy, Linear, Schedule, check_schedule
+from jaxrl.schedules import EpsilonGreedy, Linear, Schedule
 from jaxrl.spaces import Discrete, Space
 from jaxrl.tree import leaf, pytree, static
 

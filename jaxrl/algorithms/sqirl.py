@@ -24,7 +24,7 @@ from jaxrl.optimizer import Optimizer, OptimizerBuilder
 from jaxrl.q_values import action_values, q_heads, q_policy
 from jaxrl.rollout import Episode, Transition
 from jaxrl.rules.base import num_actions
-from jaxrl.schedules import Linear, Schedule, check_schedule
+from jaxrl.schedules import Linear, Schedule
 from jaxrl.spaces import Discrete, Space
 from jaxrl.tree import leaf, pytree, static
 

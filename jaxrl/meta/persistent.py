@@ -17,8 +17,8 @@ from jaxrl.errors import check_counts
 from jaxrl.meta.base import MetaLearner
 from jaxrl.meta.inner_loop import InnerLoop
 from jaxrl.meta.strategies import as_floats, check_pairs, noise_like
-from jaxrl.optimizer import Optimizer, OptimizerBuilder, check_gradient_fields
-from jaxrl.tree import pytree, static
+from jaxrl.optimizer import Optimizer, OptimizerBuilder, at_rate, check_gradient_fields
+from jaxrl.tree import leaf, pytree, static
 
 Start = Callable[[jax.Array], tuple[Any, Any]]  # key -> a new run, and its number of pieces
 # (key, params, run) -> the run after one piece, and the fitness of the piece []
@@ -54,8 +54,8 @@ class PES:
     which has less variance.
     """
 
-    lr: float = 0.01
-    sigma: float = 0.1
+    lr: float = leaf(0.01, "[0, inf)")
+    sigma: float = leaf(0.1, "(0, inf)")
     optimizer: Optimizer | OptimizerBuilder = Optimizer(optax.adam)
     population: int = static(default=64)
     keeps_noise: bool = static(default=False)

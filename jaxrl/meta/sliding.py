@@ -24,10 +24,11 @@ from jaxrl.optimizer import (
     Optimizer,
     OptimizerBuilder,
     apply_gradients,
+    at_rate,
     check_gradient_fields,
     clip_by_global_norm,
 )
-from jaxrl.returns import batched, gae
+from jaxrl.returns import batched, gae, standardized
 from jaxrl.rollout import Transition
 from jaxrl.tree import leaf, pytree, static
 

@@ -11,8 +11,8 @@ import optax
 from jaxrl.clock import Clock, Metrics, start_clock
 from jaxrl.errors import not_defined
 from jaxrl.meta.shaping import PairSign, Shaping
-from jaxrl.optimizer import Optimizer, OptimizerBuilder, check_gradient_fields
-from jaxrl.tree import pytree, static
+from jaxrl.optimizer import Optimizer, OptimizerBuilder, at_rate, check_gradient_fields
+from jaxrl.tree import leaf, pytree, static
 
 Fitness = Callable[[jax.Array, Any], jax.Array]  # (key, params) -> [] or, one for each task, [K]
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxrl.clock import Clock
 from jaxrl.distributions import Distribution
 from jaxrl.errors import not_defined
-from jaxrl.tree import pytree
+from jaxrl.tree import leaf, pytree
 
 PenaltyState = Any
 

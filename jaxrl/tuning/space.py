@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxrl import tree
 from jaxrl.errors import not_defined
+from jaxrl.ranges import check_values
 from jaxrl.sweep.program import flatten
 from jaxrl.sweep.static_axes import label, replace_fields, with_note
 from jaxrl.train import Training
