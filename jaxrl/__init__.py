@@ -172,6 +172,7 @@ from jaxrl.spaces import (
     MultiDiscrete,
 )
 from jaxrl.sweep import (
+    extend,
     load,
     plan,
     sweep,
@@ -289,6 +290,7 @@ __all__ = [
     "dsac_t",
     "evaluate",
     "export",
+    "extend",
     "frame",
     "grpo",
     "impala",

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -54,7 +54,8 @@ def check_gradient_fields(record: Any) -> None:
             "optimizer=optax.adam(1e-3)."
         )
     if callable(optimizer) and jax.tree_util.all_leaves([optimizer]):
-        object.__setattr__(record, "optimizer", Optimizer(optimizer))
+        build = cast(OptimizerBuilder, optimizer)
+        object.__setattr__(record, "optimizer", Optimizer(build))
 
 
 def clip_by_global_norm(grads: Any, max_norm: jax.Array | float) -> tuple[Any, jax.Array]:

@@ -48,7 +48,8 @@ class OptaxSchedule:
     function: Callable[[Any], Any] = static(default=jnp.ones_like)
 
     def __call__(self, clock: Clock) -> jax.Array:
-        return jnp.asarray(self.function(clock.n), jnp.float32)
+        n = clock.n if clock.start is None else clock.n - clock.start
+        return jnp.asarray(self.function(n), jnp.float32)
 
 
 def check_schedule(record: Any) -> None:

@@ -130,7 +130,7 @@ class Stream(Algorithm):
         """Return the state after `num_steps` steps of acting and learning, and mean metrics."""
 
         def step(state: State, i: jax.Array) -> tuple[State, tuple[Transition, Metrics]]:
-            clock = Clock(state.clock.n + i / self.num_steps, state.clock.total)
+            clock = tree.replace(state.clock, n=state.clock.n + i / self.num_steps)
             state, (transition, metrics) = self.step(jax.random.fold_in(key, i), env, state, clock)
             return state, (tree.replace(transition, obs=(), action=(), next_obs=()), metrics)
 
