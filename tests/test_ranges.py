@@ -44,6 +44,7 @@ CATCH = envs.make("Catch", rows=3, columns=3)
 # Those that need arguments.
 MADE = {
     "Disco": Disco({}),
+    "Extended": None,
     "DriftProgram": symbolic.DriftProgram(None),
     "LPG": rl.LPG(None),
     "OffPolicy": rl.dqn(),
