@@ -166,6 +166,7 @@ from jaxrl.schedules import (
     Constant,
     EpsilonGreedy,
     Linear,
+    OptaxSchedule,
 )
 from jaxrl.spaces import (
     Box,
@@ -188,7 +189,9 @@ from jaxrl.train import (
     train,
 )
 from jaxrl.tree import (
+    leaf,
     pytree,
+    ranges,
     static,
 )
 from jaxrl.tuning import (
@@ -251,6 +254,7 @@ __all__ = [
     "Objective",
     "OffPolicy",
     "OnPolicy",
+    "OptaxSchedule",
     "Optimizer",
     "OuterCritic",
     "PersistentEvolution",
@@ -299,6 +303,7 @@ __all__ = [
     "impala",
     "importance",
     "iqn",
+    "leaf",
     "load",
     "load_agent",
     "load_rule",
@@ -316,6 +321,7 @@ __all__ = [
     "qr_dqn",
     "r2d2",
     "rainbow",
+    "ranges",
     "redq",
     "reinforce",
     "remax",
