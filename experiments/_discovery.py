@@ -249,8 +249,13 @@ def by_lifetime(
 def tuned(score: Callable[..., np.ndarray], settings: list[dict[str, float]]) -> dict[str, float]:
     """Setting with the best score on the selection levels, and that score."""
     found = [float(score(setting, SELECTION).mean()) for setting in settings]
-    best = int(np.argmax(found))
+    best = argbest(found)
     return settings[best] | {"selection": round(found[best], 4)}
+
+
+def argbest(scores: Any) -> int:
+    """Index of the highest score; NaN, the score of a diverged run, is the lowest."""
+    return int(np.argmax(np.nan_to_num(np.asarray(scores), nan=-np.inf)))
 
 
 def summary(scores: np.ndarray) -> dict[str, Any]:

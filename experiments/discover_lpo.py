@@ -208,7 +208,7 @@ def main(config: Config) -> None:
     config.folder.mkdir(parents=True, exist_ok=True)
     (config.folder / "discover_lpo.json").write_text(json.dumps(record, indent=1) + "\n")
     if config.rule is not None:
-        number = int(np.argmax(results["best_evaluation"].values))
+        number = lab.argbest(results["best_evaluation"])
         keep(config.rule, drifts[number], number, record)
     figure(record, results, drifts).savefig(config.folder / "discover_lpo.png", dpi=110)
     for name, row in record["scores"].items():

@@ -146,7 +146,8 @@ def run(config: Config) -> tuple[dict[str, Any], list[Any]]:
     selection_scores = lambda params: score[config.worlds](params, SELECTION)[selected]
     with_rate = lambda criterion, lr=LR: {"criterion": criterion, "lr": lr}
     by_name = {name: ValueProgram.of(text, config.lines) for name, text in HAND_MADE.items()}
-    best = max(RATES, key=lambda lr: selection_scores(with_rate(by_name["DQN"], lr)).mean())
+    of_rate = lambda lr: selection_scores(with_rate(by_name["DQN"], lr)).mean()
+    best = RATES[lab.argbest([of_rate(lr) for lr in RATES])]
     by_hand = {name: with_rate(one) for name, one in by_name.items()} | {
         "DQN, tuned": with_rate(by_name["DQN"], best)
     }
@@ -242,7 +243,7 @@ def choose(record: dict[str, Any]) -> int:
         (best >= 0.95 * record["DQN_on_selection_levels"]) & (record["config"]["begin"] == "broken")
     )
     return int(
-        min(good, key=lambda i: len(record["formulas"][i])) if len(good) else np.argmax(best)
+        min(good, key=lambda i: len(record["formulas"][i])) if len(good) else lab.argbest(best)
     )
 
 

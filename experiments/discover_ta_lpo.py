@@ -192,7 +192,7 @@ def main(config: Config) -> None:
     config.folder.mkdir(parents=True, exist_ok=True)
     (config.folder / "discover_ta_lpo.json").write_text(json.dumps(record, indent=1) + "\n")
     if config.rule is not None:
-        number = int(np.argmax(results["best_evaluation"].sel(age=1.0).values))
+        number = lab.argbest(results["best_evaluation"].sel(age=1.0))
         lab.keep(
             config.rule,
             found[number],

@@ -195,11 +195,14 @@ def score(results: Any) -> dict[str, Any]:
 
 
 def best_of_grid(results: Any) -> dict[str, Any]:
-    """Scores of all settings on the tuning seeds (mean of the last two evaluations), best first."""
-    tail = (
-        results["evaluation"].isel(step=slice(-2, None)).mean("step").to_dataset(name="evaluation")
-    )
-    rows = rl.stats.summary(tail, "evaluation")["iqm"].to_dataframe().reset_index()
+    """Scores of all settings on the tuning seeds (mean of the last two evaluations), best first.
+
+    Diverged runs count as the lowest.
+    """
+    ranked = rl.stats.final_of_sound(results, "evaluation", "seed", last=2)
+    ranked = ranked.transpose(..., "seed")
+    means = ranked.isel(seed=0, drop=True).copy(data=np.asarray(rl.stats.iqm(ranked.values)))
+    rows = means.to_dataframe(name="iqm").reset_index()
     return {"rows": rows.sort_values("iqm", ascending=False).round(5).to_dict("records")}
 
 

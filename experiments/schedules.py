@@ -168,7 +168,7 @@ def run(config: Config) -> tuple[dict[str, Any], dict[str, xr.Dataset], dict[str
     for name, falls in (("best constant", CONSTANT), ("best linear", LINEAR)):
         settings = by_hand(config, falls)
         found[name] = [
-            settings[int(np.argmax([choose(one, lab.SELECTION).mean() for one in settings]))]
+            settings[lab.argbest([choose(one, lab.SELECTION).mean() for one in settings])]
         ]
     flags = tuple(name.replace("weights", "shuffled") for name in TUNES)
     test = lab.by_lifetime(

@@ -50,6 +50,7 @@ def importance(
     over: str = "seed",
     last: int = 1,
     level: float = 0.95,
+    diverged: bool = False,
 ) -> Importance:
     """Importance of hyperparameters and of their pairs for the final `name`, relative to seeds.
 
@@ -68,14 +69,19 @@ def importance(
       over: the axis of the replicates.
       last: the number of last evaluation points that are averaged.
       level: of the intervals.
+      diverged: True counts members that diverged with their own scores; by default each has the
+        lowest score of all.
 
     Raises:
       ValueError: there is no swept axis, fewer than three seeds have a score at every setting, or
         there are fewer than ten random settings.
       ImportError: random settings need scikit-learn (extra importance).
     """
-    scores = stats.final(results, name, over, last)
-    scores = scores.where(np.isfinite(scores)).astype(float)
+    scores = stats.final_of_sound(results, name, over, last)
+    scores = scores.where(scores != -np.inf, scores.where(np.isfinite(scores)).min())
+    if diverged:
+        scores = stats.final(results, name, over, last)
+        scores = scores.where(np.isfinite(scores)).astype(float)
     axes = [str(axis) for axis, size in scores.sizes.items() if size > 1 and axis != over]
     if not axes:
         raise ValueError(

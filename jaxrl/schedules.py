@@ -18,7 +18,9 @@ class Schedule(Protocol):
 
 @pytree
 class Linear:
-    """A factor that goes linearly from 1 to `end` over the training run."""
+    """A factor that goes linearly from 1 to `end` over the training run, at its last step 0 by
+    default.
+    """
 
     end: float = leaf(0.0, "[0, inf)")
 

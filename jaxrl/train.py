@@ -1,5 +1,6 @@
 """One training run of one agent, as one pure function."""
 
+import warnings
 from typing import Any
 
 import jax
@@ -18,6 +19,9 @@ from jaxrl.tree import leaf, pytree, static
 
 LARGEST_SUM = 2**24  # of ones, in float32
 
+# generators of jax that give other random numbers under vmap than alone
+BATCH_DEPENDENT = ("rbg", "unsafe_rbg")
+
 
 @pytree
 class Training:
@@ -26,7 +30,9 @@ class Training:
     `training(key)` runs it, and returns the final state and the metrics, a row for each of `evals`
     points.
 
-    steps: environment steps; an incomplete last update is left out. evals: rows of the metrics.
+    steps: environment steps; an incomplete last update is left out. Schedules end with them: the
+    learning rate of most on-policy algorithms falls to 0 by default (`schedule=rl.Constant()` keeps
+    it). evals: rows of the metrics.
     episodes: the number that the greedy evaluation of a row plays, as far as `eval_share` of the
     steps allows (`eval_rows` gives the rows). stop_after: environment steps after which a member
     stops and its schedules have ended, so that shorter runs fit in one program: the rest of `steps`
@@ -160,6 +166,8 @@ class Training:
         return state, metrics | evaluation
 
     def __call__(self, key: jax.Array | int) -> tuple[State, Metrics]:
+        if reason := batch_dependence(key):
+            warnings.warn(reason, stacklevel=2)
         key = as_key(key)
 
         def run(state: State, row: jax.Array) -> tuple[State, Metrics]:
@@ -215,8 +223,44 @@ def _strong(x: Any) -> Any:
 
 def as_key(seed: Any) -> jax.Array:
     """A key as it is, or the key of a whole number."""
-    is_key = isinstance(seed, jax.Array) and jnp.issubdtype(seed.dtype, jax.dtypes.prng_key)
-    return seed if is_key or jnp.ndim(seed) else jax.random.key(seed)  # a raw key is a vector
+    # a raw key is a vector
+    return seed if is_key(seed) or jnp.ndim(seed) else jax.random.key(seed)
+
+
+def is_key(seed: Any) -> bool:
+    """True for keys of jax.random.key, of any shape."""
+    return isinstance(seed, jax.Array) and jnp.issubdtype(seed.dtype, jax.dtypes.prng_key)
+
+
+def batch_dependence(seeds: Any = None) -> str:
+    """The reason why runs with these keys (or whole numbers, as by default) can't be repeated under
+    vmap, in one sentence; empty if they can.
+    """
+    given = is_key(seeds)
+    config: Any = jax.config
+    name = str(jax.random.key_impl(seeds) if given else config.jax_default_prng_impl)
+    if name not in BATCH_DEPENDENT:
+        return ""
+    instead = (
+        "jax.random.key(seed, impl='threefry2x32')"
+        if given
+        else "jax.config.update('jax_default_prng_impl', 'threefry2x32')"
+    )
+    return (
+        f"under jax.vmap the random numbers of a key of the generator {name!r} depend on the other "
+        "keys of the batch, so that the same run differs with the chunk and can't be trained "
+        f"again: write {instead}."
+    )
+
+
+def check_keys(seeds: Any = None) -> None:
+    """Refuse keys by which a run under vmap can't be repeated.
+
+    Raises:
+      ValueError: keys of a generator in `BATCH_DEPENDENT`.
+    """
+    if reason := batch_dependence(seeds):
+        raise ValueError(reason)
 
 
 def train(

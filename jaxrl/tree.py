@@ -1,8 +1,11 @@
 """Frozen pytrees: the container of everything in the kit."""
 
 import copy
+import copyreg
 import dataclasses
 import itertools
+import sys
+import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, dataclass_transform
 
@@ -306,3 +309,25 @@ def partition(tree: T, is_chosen: Callable[[Any], bool]) -> tuple[list[Any], Cal
         return structure.unflatten(changed)
 
     return [leaves[i] for i in places], combine
+
+
+# -------------------------------------------------------------------- functions as values by name
+
+
+def _reduced(function: Any) -> Any:
+    """The name of a function that its module has, by which it is pickled and copied; of any other
+    function, such as a closure, what jax itself writes.
+    """
+    name = function.__qualname__
+    found: Any = sys.modules.get(function.__module__)
+    for part in name.split("."):
+        found = vars(found).get(part) if isinstance(found, types.ModuleType | type) else None
+    # what __main__ defines is not there in another process
+    known = found is function and function.__module__ != "__main__"
+    return name if known else function.__reduce_ex__(4)
+
+
+# jax's functions, such as jnp.tanh and jax.nn.relu, are objects that pickle can't write and that
+# copy.deepcopy compiles anew: another function than the one in the original
+for _kind in (type(jax.nn.leaky_relu), jax.custom_jvp, jax.custom_vjp):
+    copyreg.pickle(_kind, _reduced)  # type: ignore[arg-type]

@@ -102,14 +102,14 @@ def test_a_training_is_swept_along_a_zipped_axis_and_resumed(tmp_path):
         )
 
 
-def test_zipped_values_that_are_no_numbers_have_no_coordinate():
+def test_zipped_numbers_and_keys_have_coordinates():
     keys, trees = jax.random.split(jax.random.key(0), 2), {"a": jnp.ones((2, 3))}
     results = quiet(
         lambda k, t, n: {"y": t["a"].sum() + n},
         {"s": rl.zipped(k=keys, t=trees, n=np.array([1, 2]))},
     )
     assert results["y"].values.tolist() == [4, 5]
-    assert set(results.coords) == {"s", "n"}
+    assert set(results.coords) == {"s", "n", "k_key"}
 
 
 @pytest.mark.parametrize(
@@ -318,9 +318,9 @@ def test_a_function_s_static_names_are_its_parameters():
     with pytest.raises(
         ValueError, match=r"powers\(x, num_terms, kind\) takes no 'terms', which is a static axis"
     ):
-        quiet(powers, {"x": jnp.ones(2)}, static={"terms": (1, 2)})
+        quiet(powers, {"x": jnp.arange(2.0)}, static={"terms": (1, 2)})
     with pytest.raises(ValueError, match="needs num_terms"):
-        quiet(powers, {"x": jnp.ones(2)}, static={"kind": ("odd",)})
+        quiet(powers, {"x": jnp.arange(2.0)}, static={"kind": ("odd",)})
     with pytest.raises(
         TypeError,
         match=r"rl\.sweep\(training, \{'seed': \.\.\.\}, static=\{'num_envs': \(2, 4\)\}\)",

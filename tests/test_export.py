@@ -156,6 +156,28 @@ def test_tensorboard_gets_every_finite_metric(tmp_path, monkeypatch):
     assert [shown for shown in run["scalars"] if shown[0] == "final"] == [("final", 3.0, 192)]
 
 
+def test_settings_with_labels_that_are_cleaned_alike_have_their_own_directories(
+    tmp_path, monkeypatch
+):
+    library = Recorder()
+    monkeypatch.setitem(
+        sys.modules, "tensorboardX", types.SimpleNamespace(SummaryWriter=library.writer)
+    )
+    labels = np.array(["(64,)", "[64,]", "a/b", "a_b", "A_b", "x" * 300, "x" * 300 + "y"], object)
+    curves = np.arange(42.0).reshape(7, 2, 3)
+    data = xr.Dataset(
+        {"return": (("network", "seed", "step"), curves)},
+        {"network": labels, "seed": [0, 1], "step": [1, 2, 3], "seed_key": ("seed", [7, 8])},
+    )
+    rl.export(data, tmp_path, "tensorboard")
+    directories = {run["logdir"] for run in library.runs}
+    assert len({each.casefold() for each in directories}) == 14
+    assert sum(len(run["scalars"]) for run in library.runs) == 42
+    assert all(max(map(len, each.split("/"))) <= 210 for each in directories)
+    assert str(tmp_path / "network=a_b" / "seed=0") in directories
+    assert str(tmp_path / "network=a_b-2" / "seed=1") in directories
+
+
 def test_wandb_gets_metrics_labels_and_card(tmp_path, monkeypatch):
     library = Recorder()
     monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=library.init))

@@ -13,8 +13,8 @@ from jaxrl import tuning
 from jaxrl.cli import main
 from jaxrl.clock import Clock
 from jaxrl.dependence import depends
-from jaxrl.sweep.extended import Extended, extended, what_depends
 from jaxrl.sweep import store, swap
+from jaxrl.sweep.extended import Extended, extended, what_depends
 from jaxrl.tree import put
 
 CONSTANT = put(TINY, {"algo.schedule": rl.Constant(), "episodes": 2, "eval_share": 20.0})

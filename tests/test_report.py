@@ -17,7 +17,9 @@ from PIL import Image
 
 import envs
 import jaxrl as rl
+from jaxrl import plot
 from jaxrl.report import charts, study
+from jaxrl.runs import catalogue
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -39,6 +41,11 @@ def rising(lr, gamma, seed):
         "return": curve,
         "diverged": (lr > 9e-3) & (gamma > 0.98) & (seed % 5 == 0),
     }
+
+
+def rising_slowly(lr, seed):
+    """The same without a second hyperparameter."""
+    return rising(lr, 0.9, seed)
 
 
 @pytest.fixture(scope="module")
@@ -95,10 +102,11 @@ def test_a_thousand_seeds_of_twenty_settings_are_light(page):
 def test_its_numbers_are_the_statistics(big, page):
     html, results = page.read_text(), rl.load(big)
     curves, profile, better, shares, *_ = numbers(html)
-    best = rl.stats.table(results)["iqm"].idxmax()
-    assert curves["lines"][0]["label"] == f"lr={best[0]:.2g}, gamma={best[1]:g}".replace(
-        "lr=1e-02", "lr=0.01"
-    )
+    sound = results["return"].isel(step=-1).where(~results["diverged"], -np.inf)
+    means = np.asarray(rl.stats.iqm(sound.transpose("lr", "gamma", "seed").values))
+    i, j = np.unravel_index(means.argmax(), means.shape)
+    best = (float(results["lr"][i]), float(results["gamma"][j]))
+    assert curves["lines"][0]["label"] == f"lr={plot.number(best[0])}, gamma={best[1]:g}"
     chosen = results["return"].sel(lr=best[0], gamma=best[1])
     np.testing.assert_allclose(
         curves["lines"][0]["y"], rl.stats.iqm(chosen.transpose("step", "seed").values), rtol=1e-4
@@ -131,7 +139,8 @@ def test_its_numbers_are_the_statistics(big, page):
 def test_settings_and_divergence_are_drawn_from_the_results(big, page):
     results, drawn = rl.load(big), {chart["kind"]: chart for chart in numbers(page.read_text())}
     settings, lost = drawn["parallel"], drawn["cells"]
-    score = rl.stats.table(results)["iqm"]
+    sound = results["return"].isel(step=-1).where(~results["diverged"], -np.inf)
+    score = np.asarray(rl.stats.iqm(sound.transpose("lr", "gamma", "seed").values)).ravel()
     assert [axis["label"] for axis in settings["axes"]] == ["lr", "gamma", "return (IQM)"]
     np.testing.assert_allclose(
         [line["score"] for line in settings["lines"]], np.sort(score)[::-1], rtol=1e-4
@@ -193,6 +202,46 @@ def test_few_maps_of_many_hyperparameters_are_tried(monkeypatch):
     assert len(drawn) == charts.MAX_MAPS
     assert all("x200" in (chart["xlabel"], chart["ylabel"]) for chart in drawn)
     assert len(tried) <= 300 + math.comb(charts.MAX_MAPPED, 2)
+
+
+def test_diverged_members_rank_lowest_whatever_they_scored(tmp_path):
+    def run(lr, seed):
+        return {"return": seed + 9.0 * (lr > 1), "diverged": lr > 1}
+
+    rl.sweep(run, {"lr": [1e30, 1e-4], "seed": np.arange(6)}, folder=tmp_path, progress=False)
+    found = study.read(tmp_path, "return")
+    assert found.labels["lr"].tolist() == [1e-4, 1e30]
+    assert study.table(found)["IQM"].tolist() == [2.5, 11.5]
+    assert charts.profile(found)["lines"][1]["y"].max() == 0.0
+    assert charts.improvement(found)["rows"][0]["value"] == 1.0
+    assert "seed=5, return 5" in study.films(found)[0][0]
+    assert catalogue.best_setting(rl.load(tmp_path))[1] == {"lr": 1e-4}
+    assert rl.runs(tmp_path)["score"][0] == 2.5
+
+
+def test_settings_without_a_finished_seed_are_left_out(tmp_path):
+    axes = {"lr": [1e-4, 1e-3, 1e-2], "seed": np.arange(6)}
+    rl.sweep(rising_slowly, axes, folder=tmp_path / "x", chunk=6, progress=False)
+    (tmp_path / "x" / "results.nc").unlink()
+    (tmp_path / "x" / "members" / "00000006-00000012.npz").unlink()
+    found = study.read(tmp_path / "x", "return")
+    assert sorted(found.labels["lr"]) == [1e-4, 1e-2]
+    html = rl.report(tmp_path / "x", out=tmp_path / "x.html", films=False).read_text()
+    assert "1 of 3 settings have no finished seed and are left out here" in html
+    assert "18, of which 12 have a final return" in html
+    lines = [line["label"] for chart in numbers(html) for line in chart.get("lines", [])]
+    assert not any("1e-3" in label for label in lines)
+
+
+def test_its_intervals_are_those_of_the_command_line(tmp_path):
+    axes = {"lr": [1e-4, 1e-2], "seed": np.arange(6)}
+    results = rl.sweep(rising_slowly, axes, folder=tmp_path, progress=False)
+    mine = study.table(study.read(tmp_path, "return")).set_index("lr")
+    theirs = rl.stats.table(results)
+    listed = rl.runs(tmp_path).iloc[0]
+    for lr in results["lr"].values:
+        assert tuple(mine.loc[lr, ["low", "high"]]) == tuple(theirs.loc[lr, ["low", "high"]])
+    assert (listed["low"], listed["high"]) == tuple(mine.iloc[0][["low", "high"]])
 
 
 def test_too_few_seeds_have_no_interval():
@@ -324,7 +373,7 @@ def test_tables_sort_and_curves_are_hovered(page, tmp_path):
     assert re.match(r"environment steps \d+k?lr=.*gamma=.*: \d+.*\[.*\]", shown["tip"])
     assert "more" in shown["tip"]
     assert (shown["dim"], shown["left"]) == (19, 0)
-    assert re.match(r"return [\d.]+lr=0.01, gamma=0.999", shown["setting"])
+    assert re.match(r"return [\d.]+lr=3.16e-3, gamma=0.999", shown["setting"])
     assert shown["dims"] == 19
 
 

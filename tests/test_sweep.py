@@ -236,8 +236,8 @@ def test_the_chunk_is_chosen_from_the_free_memory(monkeypatch):
         ),
         (product, {"a": jnp.arange(2)}, "needs b, c"),
         (product, {}, "sweeps nothing"),
-        (TINY, {"seed": jnp.arange(2), "gama": jnp.ones(2)}, "no field 'gama'.*gamma"),
-        (TINY, {"gamma": jnp.ones(2)}, "at least 'seed'"),
+        (TINY, {"seed": jnp.arange(2), "gama": jnp.arange(2.0)}, "no field 'gama'.*gamma"),
+        (TINY, {"gamma": jnp.arange(2.0)}, "at least 'seed'"),
         (lambda a: {"a": a}, {"a": jnp.arange(2)}, "also a swept name"),
     ],
 )

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import types
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from searches import SMALL, TRAINING, TUNERS, NoEnv, Walk, search
 
 import jaxrl as rl
 from jaxrl import tuning
+from jaxrl.env import Env
 from jaxrl.tuning.history import Batch
 from jaxrl.tuning.space import space_of
 from jaxrl.tuning.study import Study
@@ -97,8 +99,47 @@ def test_a_diverged_run_has_the_lowest_score():
     study = types.SimpleNamespace(metric="return", measure=tuning.final, steps=np.arange(3))
     curves = {"return": np.array([[5.0, 6.0, np.nan], [5.0, np.nan, np.nan], [5.0, np.nan, 1.0]])}
     curves["diverged"] = np.array([[0.0, 0.0, 1.0], [0.0, 0.0, 0.0], [0.0, 1.0, 1.0]])
-    np.testing.assert_array_equal(Study.scores(study, curves, 3), [-np.inf, 5.0, 1.0])
-    np.testing.assert_array_equal(Study.scores(study, curves, 2), [6.0, 5.0, -np.inf])
+    for study.diverged, last in ((False, -np.inf), (True, 1.0)):  # what it scored after it diverged
+        np.testing.assert_array_equal(Study.scores(study, curves, 3), [-np.inf, 5.0, last])
+        np.testing.assert_array_equal(Study.scores(study, curves, 2), [6.0, 5.0, -np.inf])
+
+
+@rl.pytree
+class Bandit(Env):
+    """Two arms, the last of which pays: what a policy of NaN always takes."""
+
+    action_space: Any = rl.static(default=rl.Discrete(2))
+    max_steps: int = rl.static(default=1)
+
+    def reset(self, key):
+        return (), jnp.zeros(1)
+
+    def step(self, key, state, action):
+        return (), rl.Step(jnp.zeros(1), action.astype(jnp.float32), jnp.bool_(True), {})
+
+
+def test_a_rate_at_which_a_bandit_diverges_is_not_the_best():
+    algo = rl.reinforce(num_envs=4, num_steps=4, network=rl.MLP((2,)))
+    training = rl.Training(algo, Bandit(), 64, evals=2, episodes=0)
+    space = {"lr": tuning.choice(1e-4, 3e38)}
+    found = rl.tune(training, space, budget=8 * 8 * 64, **SMALL | {"seeds": 8})
+    assert set(found.results["lr"].values) == {1e-4, 3e38}
+    lost = found.results.sel(setting=found.results["lr"] > 1)
+    assert lost["diverged"].any("step").all()
+    assert (lost["return"].isel(step=-1) == 1.0).all()
+    assert found.best == {"lr": 1e-4}
+    assert np.isfinite(found.test_score.estimate)
+
+
+@pytest.mark.parametrize("name", ["Random", "SuccessiveHalving"])
+def test_a_search_ends_at_all_of_its_members(name):
+    reports = []
+    found = search(TUNERS[name], runs=7.5, progress=reports.append)
+    last = reports[-1]
+    assert last.fraction == 1.0
+    assert last.done == last.members == int((found.spent + found.test_spent) / 180)
+    assert last.remaining == 0.0
+    assert all(report.fraction < 1.0 for report in reports[:-2])
 
 
 @pytest.mark.parametrize("name", ["SuccessiveHalving", "DEHB"])

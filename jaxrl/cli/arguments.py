@@ -56,7 +56,7 @@ TUNERS: dict[str, rl.tuning.Tuner] = {
 }
 
 HELP = {
-    "lr": "learning rate",
+    "lr": "learning rate; where there is --lr-end, it falls linearly over --steps, by default to 0",
     "gamma": "discount",
     "lam": "lambda of the advantage estimates",
     "clip": "clipping range of the probability ratio",
@@ -146,7 +146,9 @@ class Sweep(Common):
     plan: bool = False
     """print the memory, disk space and time that it needs, without training"""
     gif: bool = False
-    """draw an episode of the best run's policy into FOLDER/best.gif"""
+    """draw an episode of the best run's policy, by evaluation where there is one, into
+    FOLDER/best.gif
+    """
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,7 @@ import jaxrl as rl
 from jaxrl import capabilities
 from jaxrl.cli import studies
 from jaxrl.cli.labels import label_of, labels_of
+from jaxrl.runs.policy import best_by
 from jaxrl.sweep.store import read_record
 
 
@@ -27,7 +28,8 @@ def play(
     Args:
         folder: of `jaxrl train --folder`
         where: the run, by its labels: lr=1e-3 seed=7 (an axis of one value may be left out)
-        best: the run with the highest final return (the default without --where)
+        best: the run with the highest final evaluation, or training return where none was
+            evaluated, of those that did not diverge (the default without --where)
         episodes: number of greedy episodes
         seed: seed of the episodes
         out: file of the animation (default: FOLDER/play.gif)
@@ -38,7 +40,10 @@ def play(
         )
     if episodes < 1:
         raise ValueError(f"--episodes {episodes}: write 1 or more.")
-    labels = labels_of(where, rl.policy) if where else rl.best(rl.load(folder))
+    labels, chosen = labels_of(where, rl.policy), ""
+    if not where:
+        results = rl.load(folder)
+        labels, chosen = rl.best(results), f" (the best by {best_by(results)})"
     policy = rl.policy(folder, **labels)
     env = policy.training.env
     if not isinstance(env, rl.Env):
@@ -49,7 +54,8 @@ def play(
     returns = rl.evaluate(jax.random.key(seed), env, policy, episodes)
     title = " ".join(f"{name}={label}" for name, label in labels.items())
     limits = f"{returns.min():.6g} to {returns.max():.6g}"
-    print(f"{title}: return of {episodes} greedy episodes: mean {returns.mean():.6g}, {limits}")
+    mean = f"mean {returns.mean():.6g}, {limits}"
+    print(f"{title}{chosen}: return of {episodes} greedy episodes: {mean}")
     path = folder / "play.gif" if out is None else out
     try:
         rl.plot.gif(env, policy, path, jax.random.key(seed))

@@ -131,7 +131,9 @@ def compare(
     second: tyro.conf.Positional[pathlib.Path],
     name: str = "return",
     where: tuple[str, ...] = (),
-    allow: tuple[Literal["seeds", "budget", "environment", "simulator", "evaluation"], ...] = (),
+    allow: tuple[
+        Literal["seeds", "diverged", "budget", "environment", "simulator", "evaluation"], ...
+    ] = (),
 ) -> None:
     """Compare the final scores of two studies, with intervals, if they are comparable.
 

@@ -93,6 +93,7 @@ def heat(
         left.
     """
     array = stats.pick(results, name, over, *(axis for axis in (x, y) if axis))
+    stats.check_replicates(array, over)
     array = array.isel(step=at) if "step" in array.dims else array
     time = (
         f" at {EngFormatter(sep='')(float(f'{array.step.item():.3g}'))} environment steps"

@@ -55,7 +55,7 @@ def parallel(
     """Parallel coordinates: a line for each setting, coloured by its interquartile mean.
 
     Axes with values that span more than a factor of 30 are logarithmic. The best settings are drawn
-    last.
+    last; a setting of which most members diverged is left out.
 
     names: the hyperparameters to draw, of an axis of random settings; by default all.
 
@@ -97,8 +97,10 @@ def settings(
     results: Results, name: str, names: Sequence[str], over: str, last: int
 ) -> pd.DataFrame:
     """A table with a row for each setting that has a score: its hyperparameters and its score."""
-    scores = stats.summary(stats.final(results, name, over, last), name, over=over)["iqm"]
-    scores = scores.rename("score")
+    final = stats.final_of_sound(results, name, over, last)
+    means = stats.iqm(final.transpose(..., over).values)
+    scores = final.isel({over: 0}, drop=True).copy(data=np.asarray(means)).rename("score")
+    scores = scores.where(np.isfinite(scores))
     table = scores.squeeze(drop=True).to_dataframe().dropna(subset=["score"]).reset_index()
     coords = [key for key in scores.coords if scores[key].dims]
     # axes of random settings, which have their hyperparameters as coordinates

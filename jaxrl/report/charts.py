@@ -58,8 +58,8 @@ def profile(study: Study) -> Chart:
 
     finite = study.scores[np.isfinite(study.scores)]
     thresholds = np.linspace(finite.min(), finite.max(), NUM_THRESHOLDS)
-    counts = np.isfinite(study.scores).sum(1)[:, None]
-    above = (study.scores[:, None, :] > thresholds[:, None]).sum(-1) / np.maximum(counts, 1)
+    counts = study.known[:, None]
+    above = (study.ranked[:, None, :] > thresholds[:, None]).sum(-1) / np.maximum(counts, 1)
     low, high = (
         binom.ppf(q, counts[:MAX_BANDS], above[:MAX_BANDS]) / np.maximum(counts[:MAX_BANDS], 1)
         for q in (0.025, 0.975)
@@ -77,26 +77,30 @@ def profile(study: Study) -> Chart:
 def _lines(
     study: Study, y: np.ndarray, bands: list[tuple[np.ndarray, np.ndarray]]
 ) -> list[dict[str, Any]]:
-    """A line for each setting, with a band for the best ones that have enough seeds."""
+    """A line for each setting with a score, with a band for the best that have enough seeds."""
     lines = [{"label": title, "y": y[i]} for i, title in enumerate(study.titles)]
     for line, known, (low, high) in zip(lines, study.known, bands, strict=False):
         line |= {} if stats.too_few(known) else {"low": low, "high": high}
-    return lines
+    return [line for line, known in zip(lines, study.known, strict=True) if known]
 
 
 def improvement(study: Study) -> Chart | None:
     """Probability that a seed of the best setting has a higher score than one of another."""
     if len(study.labels) < 2 or study.scores.shape[1] < 2:
         return None
-    best, *others = study.scores[: 1 + MAX_OTHERS]
+    best, *others = study.ranked[study.known > 0][: 1 + MAX_OTHERS]
+    if not others:
+        return None
+    counts = study.known[study.known > 0][1:]
     rows = []
-    for other, known in zip(others, study.known[1:], strict=False):
-        value, low, high = map(float, stats.improvement(best, other, level=LEVEL, resamples=300))
+    for other, known in zip(others, counts, strict=False):
+        value, low, high = map(float, stats.improvement(best, other, level=LEVEL))
         has_interval = not stats.too_few(min(study.known[0], known))
         rows.append((value, low, high) if has_interval else (value, np.nan, np.nan))
-    titles = [f"over {title}" for title in study.titles[1:]]
+    titled = [title for title, known in zip(study.titles, study.known, strict=True) if known]
+    titles = [f"over {title}" for title in titled[1:]]
     value, low, high = zip(*rows, strict=True)
-    xlabel = f"probability that {study.titles[0]} is better"
+    xlabel = f"probability that {titled[0]} is better"
     return _dots(titles, value, low, high, xlabel, middle=0.5) | {"note": study.interval_note}
 
 
@@ -158,7 +162,9 @@ def importances(study: Study) -> tuple[str, list[Chart]]:
 
 def parallel(study: Study) -> Chart | None:
     """Parallel coordinates of the settings, the best first; None for one hyperparameter."""
-    scores = np.asarray(stats.iqm(study.scores))
+    lowest = study.scores[~study.diverged & np.isfinite(study.scores)].min(initial=np.inf)
+    lowest = lowest if np.isfinite(lowest) else np.nanmin(study.scores)
+    scores = np.asarray(stats.iqm(np.where(study.diverged, lowest, study.scores)))
     known = np.isfinite(scores)
     if len(study.labels.columns) < 2 or known.sum() < 2:
         return None
@@ -171,7 +177,7 @@ def parallel(study: Study) -> Chart | None:
         {"label": title, "score": x, "at": row}
         for title, x, row in zip(titles, scores[known], at, strict=True)
     ]
-    note = "Each line is a setting, coloured by its score."
+    note = "Each line is a setting, coloured by its score; a diverged member has the lowest of all."
     return {"kind": "parallel", "axes": axes, "lines": lines, "name": study.name, "note": note}
 
 
@@ -213,7 +219,8 @@ def _map(study: Study, y: str, x: str, bins: dict[str, Bins]) -> tuple[float, Ch
     (rows, y_labels), (columns, x_labels) = bins[y], bins[x]
     num_diverged, num_members = np.zeros((2, len(y_labels), len(x_labels)), int)
     np.add.at(num_diverged, (rows, columns), study.diverged.sum(1))
-    np.add.at(num_members, (rows, columns), study.diverged.shape[1])
+    members = study.diverged.shape[1] if study.finished is None else study.finished.sum(1)
+    np.add.at(num_members, (rows, columns), members)
     fraction = np.where(num_members > 0, num_diverged / np.maximum(num_members, 1), np.nan)
 
     def cell(i: int, j: int) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from jaxrl.report import charts, study
 from jaxrl.report.study import Study
 
 MAX_ROWS = 500  # of a table
-SETTINGS = "Final {} of each setting, the best first."
+SETTINGS = "Final {} of each setting, the best first; diverged members rank lowest."
 NOTE = (
     "Scores are those of the last evaluation point; intervals are 95 % percentile bootstrap "
     "intervals of the interquartile mean (IQM) over seeds. The best of several settings was "
@@ -89,6 +89,7 @@ def _section(one: Study, drawn: list[charts.Chart], films: bool) -> Html:
         tag("p", study.question(one), class_="question"),
         _card(one),
         tag("h3", "Scores"),
+        tag("p", study.left_out(one), class_="note") if one.unfinished else "",
         _table(study.table(one), SETTINGS.format(one.name)),
         tag("h3", "Learning curves"),
         _chart(curves, drawn) if curves else tag("p", "The results have no steps."),

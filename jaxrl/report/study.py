@@ -28,6 +28,8 @@ class Study:
     curves: [settings, seeds, step], or None without steps.
     diverged: bool [settings, seeds].
     steps, seeds: labels of these axes.
+    unfinished: the number of settings that are left out, as none of their members has finished.
+    finished: bool [settings, seeds], or None where all are.
     """
 
     path: pathlib.Path
@@ -41,6 +43,13 @@ class Study:
     diverged: np.ndarray
     steps: np.ndarray
     seeds: np.ndarray
+    unfinished: int = 0
+    finished: np.ndarray | None = None
+
+    @property
+    def ranked(self) -> np.ndarray:
+        """The scores that settings are ranked by: -inf for diverged members. [settings, seeds]."""
+        return np.where(self.diverged, -np.inf, self.scores)
 
     @property
     def titles(self) -> list[str]:
@@ -97,8 +106,12 @@ def read(path: str | os.PathLike[str], name: str) -> Study:
         raise ValueError(
             f"{path} has no final {name!r} yet: wait until members finish, or write another name."
         )
-    iqm = np.asarray(stats.iqm(scores))
-    order = np.argsort(-np.nan_to_num(iqm, nan=-np.inf), kind="stable")
+    diverged, finished = np.zeros(scores.shape, bool), _finished(results, axes)
+    if "diverged" in results:
+        lost = stats.has_diverged(results, (*axes, "seed"))
+        diverged = lost.broadcast_like(final).transpose(*axes, "seed").values.reshape(scores.shape)
+    order = stats.ranking(scores, diverged)
+    order = order[finished[order].any(1)]
     coordinates = {
         str(key): c
         for key, c in final.coords.items()
@@ -112,16 +125,10 @@ def read(path: str | os.PathLike[str], name: str) -> Study:
         if key not in zipped
     }
     labels = pd.DataFrame(columns, index=np.arange(len(scores))).iloc[order]
-    curves, diverged = None, np.zeros(scores.shape, bool)
+    curves = None
     if "step" in array.dims:
         values = array.transpose(*axes, "seed", "step").values.astype(float)
         curves = np.where(np.isfinite(values), values, np.nan).reshape(*scores.shape, -1)[order]
-    if "diverged" in results:
-        was_diverged = results["diverged"].astype(bool)
-        was_diverged = was_diverged.any(
-            [dim for dim in was_diverged.dims if dim not in (*axes, "seed")]
-        )
-        diverged = was_diverged.transpose(*axes, "seed").values.reshape(scores.shape)[order]
     steps, seeds = np.arange(results.sizes.get("step", 0)), np.arange(scores.shape[1])
     steps = results["step"].values if "step" in results.coords else steps
     seeds = results["seed"].values if "seed" in results.coords else seeds
@@ -136,10 +143,24 @@ def read(path: str | os.PathLike[str], name: str) -> Study:
         labels=labels,
         scores=scores[order],
         curves=curves,
-        diverged=diverged,
+        diverged=diverged[order],
         steps=steps,
         seeds=seeds,
+        unfinished=len(scores) - len(order),
+        finished=finished[order],
     )
+
+
+def _finished(results: xr.Dataset, axes: list[str]) -> np.ndarray:
+    """True for members that have a value of any variable. bool [settings, seeds]."""
+    sizes = [results.sizes[axis] for axis in (*axes, "seed")]
+    found = np.zeros(sizes, bool)
+    for value in results.data_vars.values():
+        if value.dtype.kind == "f" and {*axes, "seed"} <= set(value.dims):
+            found |= (
+                value.transpose(*axes, "seed", ...).notnull().values.reshape(*sizes, -1).any(-1)
+            )
+    return found.reshape(-1, sizes[-1])
 
 
 def question(study: Study) -> str:
@@ -156,6 +177,15 @@ def question(study: Study) -> str:
     return f"How does the {study.name} of {study.title}{after} depend on {swept}? {seeds}."
 
 
+def left_out(study: Study) -> str:
+    """A sentence on the settings that are not drawn, as none of their seeds has finished."""
+    total = len(study.labels) + study.unfinished
+    return (
+        f"The study has not finished: {study.unfinished:,} of {total:,} settings have no finished "
+        "seed and are left out here."
+    )
+
+
 def _values(column: list[Any]) -> str:
     """The values of a hyperparameter, or their number and range, as text."""
     known = sorted(set(column), key=lambda x: (isinstance(x, str), x))
@@ -167,7 +197,7 @@ def _values(column: list[Any]) -> str:
 def card(study: Study) -> list[tuple[str, str]]:
     """The rows of the reproducibility card: (key, value)."""
     record, attributes = study.record, study.results.attrs
-    members = study.scores.size
+    members = study.scores.size + study.unfinished * study.scores.shape[1]
     done = int(np.isfinite(study.scores).sum())
     times = [
         f"{attributes[key]:.3g} s to {word}"
@@ -207,7 +237,7 @@ def table(study: Study) -> pd.DataFrame:
     scores = pd.DataFrame(study.scores)
     iqm, low, high = np.asarray(stats.iqm(study.scores)), *np.full((2, len(scores)), np.nan)
     if study.scores.shape[1] > 1:  # a single seed has no interval
-        iqm, low, high = map(np.asarray, stats.interval(study.scores, level=LEVEL, resamples=500))
+        iqm, low, high = map(np.asarray, stats.interval(study.scores, level=LEVEL))
     columns = {
         "IQM": iqm,
         "low": low,
@@ -230,8 +260,8 @@ def diverged(study: Study, max_listed: int = 40) -> tuple[str, list[str]]:
         return f"None of {study.scores.size:,} members diverged.", []
     first = f" The first {max_listed}:" if len(members) > max_listed else ""
     return (
-        f"{len(members):,} of {study.scores.size:,} members diverged; their scores count like any "
-        f"other.{first}",
+        f"{len(members):,} of {study.scores.size:,} members diverged. Settings are ranked "
+        f"with them as the lowest; their scores are in the statistics of the table.{first}",
         listed,
     )
 
@@ -241,7 +271,7 @@ def films(study: Study) -> list[tuple[str, str, str]]:
 
     Each is a caption, a data URL (or ""), and the reason why there is no animation (or "").
     """
-    scores = study.scores[0]
+    scores = study.ranked[0]
     order = np.argsort(np.where(np.isfinite(scores), scores, -np.inf), kind="stable")
     num_known = int(np.isfinite(scores).sum())
     median = order[len(order) - 1 - num_known // 2]
@@ -251,7 +281,7 @@ def films(study: Study) -> list[tuple[str, str, str]]:
     for word, i in (("best", order[-1]), ("median", median)):
         caption = (
             f"The {word} seed of {study.titles[0]}: seed={study.seeds[i]}, "
-            f"{study.name} {scores[i]:.4g}"
+            f"{study.name} {study.scores[0, i]:.4g}"
         )
         try:
             agent = policy(study.path, **where, seed=int(study.seeds[i]))

@@ -256,21 +256,41 @@ def _score(path: pathlib.Path, row: dict[str, Any], name: str) -> dict[str, Any]
     results = load(path)
     if name not in results or "seed" not in results[name].dims:
         return {"note": f"has no {name!r} over seeds"}
+    try:
+        stats.check_replicates(results[name], "seed")
+    except ValueError as error:
+        return {"note": str(error)}
     scores, best = best_setting(results, name)
     labels = ", ".join(f"{key}={value}" for key, value in best.items())
+    notes = [f"{lost} diverged" for lost in [_num_diverged_at(results, best)] if lost]
     if note := stats.too_few(int(scores.notnull().sum())):
+        note = "; ".join([note, *notes])
         return {"best": labels, "score": float(stats.iqm(scores.values)), "note": note}
     score, low, high = map(float, stats.interval(scores.values))
-    return {"best": labels, "score": score, "low": low, "high": high}
+    return {"best": labels, "score": score, "low": low, "high": high, "note": "; ".join(notes)}
+
+
+def _num_diverged_at(results: xr.Dataset, labels: dict[str, Any]) -> int:
+    """The number of members of one setting that diverged."""
+    if "diverged" not in results or "seed" not in results["diverged"].dims:
+        return 0
+    at = {axis: label for axis, label in labels.items() if axis in results["diverged"].dims}
+    return int(stats.num_diverged(results.sel(at), "seed", ()))
 
 
 def best_setting(results: xr.Dataset, name: str = "return") -> tuple[xr.DataArray, dict[str, Any]]:
-    """Final scores [seed] and labels of the setting with the highest interquartile mean."""
+    """Final scores [seed] and labels of the setting with the highest interquartile mean.
+
+    Diverged members count as the lowest in this choice.
+    """
     final = stats.final(results, name, "seed").transpose(..., "seed")
     final = final.where(np.isfinite(final)).astype(float)
-    means = np.nan_to_num(np.asarray(stats.iqm(final.values)), nan=-np.inf)
+    ranked = stats.final_of_sound(results, name, "seed").transpose(*final.dims)
+    flat = (-1, final.sizes["seed"])
+    order = stats.ranking(final.values.reshape(flat), np.isneginf(ranked.values).reshape(flat))
     axes = [axis for axis in final.dims if axis != "seed"]
-    index = dict(zip(axes, np.unravel_index(means.argmax(), means.shape), strict=True))
+    place = np.unravel_index(order[0], [final.sizes[axis] for axis in axes])
+    index = dict(zip(axes, place, strict=True))
     best = final.isel({axis: int(i) for axis, i in index.items()})
     labels = {str(key): c.values.item() for key, c in best.coords.items() if c.ndim == 0}
     return best.reset_coords(drop=True), labels

@@ -3,13 +3,16 @@
 Only this module uses the libraries of these tools.
 """
 
+import collections
 import contextlib
+import dataclasses
 import importlib
+import itertools
 import json
 import os
 import pathlib
 import re
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -27,6 +30,7 @@ NAMES = {
     "wandb": ".",
     "record": "record.json",
 }
+MAX_NAME = 200  # characters of a file's name; file systems allow 255 bytes
 # optional packages, each of which the extra of this name installs
 PACKAGES = {"parquet": "pyarrow", "tensorboard": "tensorboardX", "wandb": "wandb"}
 
@@ -43,7 +47,8 @@ def export(
       path: the file, or the directory of logs; by default in the folder.
       to: one of
         "csv", "parquet": the table `frame(results)`.
-        "tensorboard": a log of each finished member, in the directory of its setting.
+        "tensorboard": a log of each finished member, in the directory of its setting: its labels
+          without the letters that file systems refuse, numbered where two settings would share one.
         "wandb": a run of each finished member, grouped by setting, with its labels and the
           reproducibility card as configuration, in a project with the name of the folder
           (WANDB_MODE=offline needs no network).
@@ -130,10 +135,23 @@ def _values(results: xr.Dataset) -> dict[str, Any]:
     return {str(name): value.values.item() for name, value in results.variables.items()}
 
 
-def _members(results: xr.Dataset) -> Iterator[tuple[dict[str, Any], xr.Dataset]]:
-    """The labels (all coordinates) and variables of each finished member."""
+@dataclasses.dataclass(frozen=True)
+class _Member:
+    """A finished member. labels: all coordinates. setting, seed: these as text, as in
+    "lr=0.001,gamma=0.9" and "seed=3". place: the indices of its setting. variables: its metrics.
+    """
+
+    labels: dict[str, Any]
+    setting: str
+    seed: str
+    place: tuple[int, ...]
+    variables: xr.Dataset
+
+
+def _members(results: xr.Dataset) -> Iterator[_Member]:
     results, _ = _flat(results)
     axes = _axes(results)
+    of_seed = {str(name) for name, c in results.coords.items() if c.dims == ("seed",)}
     for index in np.ndindex(*(results.sizes[axis] for axis in axes)):
         member = results.isel(dict(zip(axes, index, strict=True)))
         floats = [value for value in member.data_vars.values() if value.dtype.kind == "f"]
@@ -142,7 +160,14 @@ def _members(results: xr.Dataset) -> Iterator[tuple[dict[str, Any], xr.Dataset]]
         labels = {
             str(name): value.item() for name, value in member.coords.items() if name != "step"
         }
-        yield labels, member
+        of_setting = {name: x for name, x in labels.items() if name not in (*of_seed, "seed")}
+        yield _Member(
+            labels,
+            _text(of_setting),
+            _text({"seed": labels["seed"]}) if "seed" in labels else "member",
+            tuple(i for axis, i in zip(axes, index, strict=True) if axis != "seed"),
+            member,
+        )
 
 
 def _rows(member: xr.Dataset) -> Iterator[tuple[int, dict[str, float]]]:
@@ -161,11 +186,8 @@ def _rows(member: xr.Dataset) -> Iterator[tuple[int, dict[str, float]]]:
         yield int(step), {name: value for name, value in row.items() if np.isfinite(value)}
 
 
-def _setting(labels: dict[str, Any]) -> tuple[str, str]:
-    """The setting and the seed of a member, as text: "lr=0.001,gamma=0.9", "seed=3"."""
-    setting = [f"{name}={_exact(x)}" for name, x in labels.items() if name != "seed"]
-    seed = [f"seed={_exact(labels['seed'])}"] if "seed" in labels else ["member"]
-    return ",".join(setting), ",".join(seed)
+def _text(labels: dict[str, Any]) -> str:
+    return ",".join(f"{name}={_exact(x)}" for name, x in labels.items())
 
 
 def _exact(value: Any) -> str:
@@ -175,35 +197,55 @@ def _exact(value: Any) -> str:
 
 def _tensorboard(results: xr.Dataset, path: pathlib.Path) -> None:
     make_writer = _import("tensorboard").SummaryWriter
-    for labels, member in _members(results):
-        group, name = _setting(labels)
-        logdir = str(path / _safe(group) / _safe(name))
+    groups = Names()
+    names: dict[tuple[int, ...], Names] = collections.defaultdict(Names)
+    for number, member in enumerate(_members(results)):
+        group = groups.of(member.setting, member.place)
+        logdir = str(path / group / names[member.place].of(member.seed, number))
         with contextlib.closing(make_writer(logdir=logdir)) as writer:
-            for step, row in _rows(member):
+            for step, row in _rows(member.variables):
                 for metric, value in row.items():
                     writer.add_scalar(metric, value, step)
 
 
+class Names:
+    """Names of files and directories: one for each key, however alike their texts."""
+
+    def __init__(self) -> None:
+        self._names: dict[Hashable, str] = {}
+
+    def of(self, text: str, key: Hashable) -> str:
+        """The name of `key`: its text, numbered where another key has the same one."""
+        if key not in self._names:
+            name = _safe(text)
+            # file systems may ignore case
+            taken = {other.casefold() for other in self._names.values()}
+            numbered = (f"{name}-{number}" for number in itertools.count(2))
+            self._names[key] = next(
+                each for each in itertools.chain([name], numbered) if each.casefold() not in taken
+            )
+        return self._names[key]
+
+
 def _safe(name: str) -> str:
     """A name that is valid in any file system."""
-    return re.sub(r"[^\w=.,+-]", "_", name)
+    return re.sub(r"[^\w=.,+-]", "_", name)[:MAX_NAME]
 
 
 def _wandb(results: xr.Dataset, path: pathlib.Path, project: str) -> None:
     wandb = _import("wandb")
     path.mkdir(parents=True, exist_ok=True)
     card = {str(name): _read(value) for name, value in results.attrs.items()}
-    for labels, member in _members(results):
-        group, name = _setting(labels)
+    for member in _members(results):
         run = wandb.init(
             project=project,
-            group=group or None,
-            name=name,
-            config=labels | {"card": card},
+            group=member.setting or None,
+            name=member.seed,
+            config=member.labels | {"card": card},
             dir=str(path),
         )
         try:
-            for step, row in _rows(member):
+            for step, row in _rows(member.variables):
                 run.log(row, step=step)
         finally:
             run.finish()

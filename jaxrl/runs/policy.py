@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from jaxrl import rollout, tree
+from jaxrl import rollout, stats, tree
 from jaxrl.algorithms.base import Agent
 from jaxrl.env import Env
 from jaxrl.sweep import lookup, store
@@ -109,24 +109,45 @@ def _as(x: np.ndarray, dtype: Any) -> jax.Array:
     return jnp.asarray(x.view(dtype) if x.dtype.kind == "V" else x)
 
 
-def best(results: xr.Dataset, name: str = "return") -> dict[str, Any]:
-    """The labels of the member with the highest final `name` of those that did not diverge, as
-    `policy` takes them.
+def best_by(results: xr.Dataset, *, diverged: bool = False) -> str:
+    """The variable that `best` compares: "evaluation" where a member has one, else "return"."""
+    if "evaluation" not in results:
+        return "return"
+    return (
+        "evaluation" if _last_known(results, "evaluation", diverged).notnull().any() else "return"
+    )
 
-    Final is the last known value: of a member that stopped early where it stopped.
+
+def best(results: xr.Dataset, name: str | None = None, *, diverged: bool = False) -> dict[str, Any]:
+    """The labels of the member with the highest final `name`, as `policy` takes them.
+
+    name: by default "evaluation", the return of greedy play, where there is one; else "return",
+    that of training, which also decides between equal evaluations. Final is the last known value:
+    of a member that stopped early where it stopped. diverged: True counts members that diverged
+    too, which never are the best by default.
+
+    Raises:
+      ValueError: no member has a final value.
     """
-    values = results[name]
-    if "step" in values.dims:
-        last_known = values.notnull().cumsum("step").argmax("step")
-        last = values.isel(step=last_known)
-    else:
-        last = values
-    if "diverged" in results:
-        last = last.where(~results["diverged"].any("step"))
+    by_default, name = name is None, name or best_by(results, diverged=diverged)
+    last = _last_known(results, name, diverged)
     if not last.notnull().any():
         raise ValueError(
             f"no member has a final {name!r}: all diverged, or none finished an episode since "
             "the last row."
         )
+    if by_default and name == "evaluation" and "return" in results:
+        score = _last_known(results, "return", diverged).transpose(*last.dims)
+        last = score.fillna(np.finfo(np.float32).min).where(last == last.max())
     place = last.fillna(-np.inf).argmax(list(last.dims))
     return {axis: last[axis].values.tolist()[int(i)] for axis, i in place.items()}  # type: ignore[union-attr]
+
+
+def _last_known(results: xr.Dataset, name: str, diverged: bool) -> xr.DataArray:
+    """The last known value of each member; NaN where it diverged, unless these count too."""
+    last = results[name]
+    if "step" in last.dims:
+        last = last.isel(step=last.notnull().cumsum("step").argmax("step"))
+    if "diverged" in results and not diverged:
+        last = last.where(~stats.has_diverged(results, last.dims))
+    return last

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 from jaxrl.errors import refuse_former_names
-from jaxrl.stats.of_sweeps import Results, final, pick
+from jaxrl.stats.of_sweeps import Results, final, has_diverged, pick
 
 # seeds: 95 % intervals of 3 normal scores cover the true value in 74 % of cases, of 5 in 88 %, of
 # 10 in 93 %
@@ -40,7 +41,8 @@ def obstacles(
 
     Returns:
       A line for each reason, none if there is none. A line begins with its kind: `seeds` (members
-      without a value, or fewer than `min_seeds`), `budget` (environment steps that differ by more
+      without a value, or fewer than `min_seeds`), `diverged` (members that diverged, the scores of
+      which say nothing about a policy), `budget` (environment steps that differ by more
       than 1 %), `environment` (any of its fields), `simulator` (versions of the packages that
       simulate it) or `evaluation` (the numbers of episodes and evaluation points of a score). What
       is not recorded is not compared: a DataArray has no record, and that of a function has only
@@ -49,6 +51,8 @@ def obstacles(
     lines = [
         *_seed_obstacles(a, "first", name, over, last, min_seeds),
         *_seed_obstacles(b, "second", name, over, last, min_seeds),
+        *_diverged_obstacles(a, "first", over),
+        *_diverged_obstacles(b, "second", over),
     ]
     first, second = _protocol(a, name), _protocol(b, name)
     for kind in ("budget", "environment", "simulator", "evaluation"):
@@ -119,6 +123,20 @@ def _seed_obstacles(
         note = too_few(num_known, min_seeds)
         lines.append(f"seeds: the {title} has {note}; use at least {min_seeds}")
     return lines
+
+
+def _diverged_obstacles(results: Results, title: str, over: str) -> list[str]:
+    if not isinstance(results, xr.Dataset) or "diverged" not in results:
+        return []
+    diverged = has_diverged(results, (over,))
+    if over not in diverged.dims or not diverged.any():
+        return []
+    listed = results[over].values[diverged.values]
+    shown = ", ".join(map(str, listed[:5])) + (", ..." if len(listed) > 5 else "")
+    return [
+        f"diverged: {len(listed)} of the {title}'s {diverged.size} diverged ({over} {shown}); "
+        "their scores count if this is allowed"
+    ]
 
 
 def _protocol(results: Results, name: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import xarray as xr
 from jaxrl.stats.comparable import MIN_SEEDS, check_comparable
 from jaxrl.stats.intervals import Interval, difference, improvement, interval
 from jaxrl.stats.of_sweeps import Results, final
+from jaxrl.stats.replicates import key_name, replicate_ids
 from jaxrl.stats.scores import Statistic, iqm
 
 
@@ -94,14 +95,16 @@ def compare(
       over: the axis of the replicates.
       tasks: axes to pool, with the same tasks in both.
       last: as in `table`.
-      paired: whether the difference is over the seeds that both have, by their labels, so that the
-        variance between seeds cancels. By default it is if both have the same seeds.
+      paired: whether the difference is over the seeds that both have, so that the variance between
+        seeds cancels. By default it is if both have the same seeds. Seeds are the same if their
+        keys are equal; labels count where the results have no keys.
       allow: kinds of `obstacles` that are intended; with "seeds", members without a value are left
-        out.
+        out; with "diverged", diverged members count with their scores.
       level, resamples, key: as in `interval`.
 
     Raises:
-      ValueError: the results are not comparable, have too few common seeds, or other axes.
+      ValueError: the results are not comparable, have too few common seeds, a seed twice, or other
+        axes.
     """
     check_comparable(a, b, name, over=over, last=last, allow=allow)
     pooled = [tasks] if isinstance(tasks, str) else list(tasks or [])
@@ -117,7 +120,8 @@ def compare(
             )
         second = second.sel({axis: first[axis].values})
     if paired is None:
-        paired = set(first[over].values.tolist()) == set(second[over].values.tolist())
+        ids = [set(replicate_ids(side, over).tolist()) for side in (first, second)]
+        paired = ids[0] == ids[1]
     pair = _common_seeds(first, second, over) if paired else (first, second)
     x, y = _finite(first), _finite(second)
     task_axes = tuple(range(len(pooled))) or None
@@ -164,7 +168,13 @@ def _single_setting(array: xr.DataArray, over: str, pooled: list[str]) -> xr.Dat
 
 
 def _common_seeds(a: xr.DataArray, b: xr.DataArray, over: str) -> tuple[xr.DataArray, xr.DataArray]:
-    """Both arrays on the seeds with finite scores in both."""
+    """Both arrays on the seeds with finite scores in both, labelled by what identifies them."""
+    a, b = (
+        side.drop_vars(key_name(over), errors="ignore").assign_coords(
+            {over: replicate_ids(side, over)}
+        )
+        for side in (a, b)
+    )
     a, b = xr.align(a, b, join="inner")
     known = (np.isfinite(a.values) & np.isfinite(b.values)).all(tuple(range(a.ndim - 1)))
     if known.sum() < MIN_SEEDS:

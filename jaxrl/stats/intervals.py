@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.stats.draws import draw, draw_counts
+from jaxrl.stats.replicates import check_pairs, values_of
 from jaxrl.stats.scores import (
     TRIM,
     Axes,
@@ -79,7 +80,7 @@ def interval(
         unknown kind.
     """
     _check(level, kind, resamples)
-    scores = _arrange(jnp.asarray(x, float), axis, tasks)
+    scores = _arrange(jnp.asarray(values_of(x), float), axis, tasks)
     estimate, draws = resample(_key(key), scores, statistic, resamples, stratified)
     return Interval(estimate, *_known_ends(estimate, draws, (scores,), level, kind))
 
@@ -122,18 +123,21 @@ def percentile(draws: jax.Array, level: float = 0.95) -> jax.Array:
 def paired_difference(x: Any, y: Any, statistic: Statistic = mean, **options: Any) -> Interval:
     """`interval` of x - y for equal seeds, so that the variance between seeds cancels. [...].
 
-    x, y: of the same shape. For two results, `a["return"] - b["return"]` has their common seeds.
+    x, y: of the same shape. For two results, `compare(a, b)` finds the seeds with common keys.
 
     Raises:
-      ValueError: the shapes differ, or an argument of `interval` is invalid.
+      ValueError: the shapes or the seeds of labelled arrays differ, or an argument of `interval` is
+        invalid.
     """
     if np.shape(x) != np.shape(y):
         raise ValueError(
             f"Pairs need one y for each x, and the shapes are {np.shape(x)} and {np.shape(y)}. "
-            'Take the common seeds, a["return"] - b["return"], or compare unpaired: '
+            "Take the common seeds, compare(a, b, paired=True), or compare unpaired: "
             "probability_of_improvement(x, y)."
         )
-    return interval(jnp.asarray(x, float) - jnp.asarray(y, float), statistic, **options)
+    check_pairs(x, y)
+    x, y = (jnp.asarray(values_of(z), float) for z in (x, y))
+    return interval(x - y, statistic, **options)
 
 
 def difference(
@@ -158,7 +162,9 @@ def difference(
     _check(level, kind, resamples)
     key = _key(key)
     keys = (key, jax.random.clone(key)) if paired else jax.random.split(key)
-    sides = [_arrange(jnp.asarray(z, float), axis, tasks) for z in (x, y)]
+    if paired:
+        check_pairs(x, y)
+    sides = [_arrange(jnp.asarray(values_of(z), float), axis, tasks) for z in (x, y)]
     if paired and sides[0].shape != sides[1].shape:
         raise ValueError(
             f"Pairs need one y for each x, and the shapes are {np.shape(x)} and {np.shape(y)}."
@@ -185,7 +191,8 @@ def improvement(
     """
     _check(level, kind, resamples)
     check_tasks(np.shape(x)[1:], np.shape(y)[1:])
-    x, y = (_arrange(jnp.asarray(z, float), 0, tuple(range(1, np.ndim(z)))) for z in (x, y))
+    x, y = (jnp.asarray(values_of(z), float) for z in (x, y))
+    x, y = (_arrange(z, 0, tuple(range(1, z.ndim))) for z in (x, y))
     estimate, draws = _improvements(_key(key), x, y, resamples)
     return Interval(estimate, *ends(estimate, draws, level, kind))
 
@@ -204,7 +211,7 @@ def interval_of(
     """
     _check(level, kind, resamples)
     for x in samples:
-        _arrange(jnp.asarray(x, float), 0, None)
+        _arrange(jnp.asarray(values_of(x), float), 0, None)
     estimate = statistic(*(jnp.asarray(x, float) for x in samples))
     draws = bootstrap(_key(key), statistic, *samples, resamples=resamples)
     return Interval(estimate, *ends(estimate, draws, level, kind))

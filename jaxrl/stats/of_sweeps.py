@@ -11,6 +11,7 @@ import xarray as xr
 
 from jaxrl.errors import nearest
 from jaxrl.stats.intervals import interval
+from jaxrl.stats.replicates import check_replicates
 from jaxrl.stats.scores import Statistic, iqm, mean, median
 
 Results = xr.Dataset | xr.DataArray
@@ -40,7 +41,7 @@ def summary(
       statistic (`table` has both). A single seed has NaN as the ends of its interval.
 
     Raises:
-      ValueError: the variable or an axis does not exist.
+      ValueError: the variable or an axis does not exist, or a seed is there twice.
     """
     dims, coords, x, pooled = _scores(pick(results, name, over, *_names(tasks)), over, tasks)
     axes = (*pooled, -1)
@@ -142,8 +143,12 @@ def final(results: Results, name: str, over: str, last: int = 1) -> xr.DataArray
     """Final scores: the mean of each member's `last` evaluation points that have a value.
 
     NaN where none of them has.
+
+    Raises:
+      ValueError: there is no such variable or axis, or a seed is there twice.
     """
     array = pick(results, name, over)
+    check_replicates(array, over)
     if last < 1:
         raise ValueError(f"last={last} evaluation points have no mean: write 1 or more.")
     if "step" not in array.dims:
@@ -151,10 +156,42 @@ def final(results: Results, name: str, over: str, last: int = 1) -> xr.DataArray
     return array.isel(step=slice(-last, None)).where(np.isfinite).mean("step")
 
 
+def final_of_sound(results: Results, name: str, over: str, last: int = 1) -> xr.DataArray:
+    """`final`, with -inf for the members that diverged: what settings are ranked by.
+
+    NaN where there is no finite score. Results without a variable `diverged` are as they are.
+    """
+    array = final(results, name, over, last)
+    array = array.where(np.isfinite(array)).astype(float)
+    if not isinstance(results, xr.Dataset) or "diverged" not in results:
+        return array
+    lost = has_diverged(results, array.dims)
+    return array.where(~lost, -np.inf).transpose(*array.dims)
+
+
+def ranking(scores: np.ndarray, diverged: np.ndarray) -> np.ndarray:
+    """Settings from the highest interquartile mean to the lowest, those without a score last. [n].
+
+    Diverged members count as the lowest. Among settings that lost too many for a mean, those that
+    lost fewer come first.
+
+    scores: [n, seeds], NaN where unknown. diverged: bool [n, seeds].
+    """
+    sound = np.asarray(iqm(np.where(diverged, -np.inf, scores)))
+    own = np.nan_to_num(np.asarray(iqm(scores)), nan=-np.inf)
+    return np.lexsort((-own, diverged.sum(-1), -np.nan_to_num(sound, nan=-np.inf)))
+
+
+def has_diverged(results: xr.Dataset, dims: Iterable[Hashable | None]) -> xr.DataArray:
+    """True for members that diverged at any step. bool, on those of `dims` that it has."""
+    # NaN: a step that a stopped search, or another group of a sweep, does not have
+    diverged = (results["diverged"] > 0).reset_coords(drop=True)
+    return diverged.any([dim for dim in diverged.dims if dim not in tuple(dims)])
+
+
 def num_diverged(results: xr.Dataset, over: str, dims: Iterable[Hashable | None]) -> xr.DataArray:
     """Number of members along the axis `over` that diverged at any step. int [*dims]."""
-    diverged = results["diverged"].astype(bool).reset_coords(drop=True)
-    return diverged.any([dim for dim in diverged.dims if dim not in (over, *dims)]).sum([over])
+    return has_diverged(results, (over, *dims)).sum([over])
 
 
 def _names(tasks: str | Sequence[str] | None) -> list[str]:
@@ -168,6 +205,7 @@ def _scores(
 
     Scores that are not finite are NaN.
     """
+    check_replicates(array, over)
     pooled = _names(tasks)
     dims = [dim for dim in array.dims if dim not in (over, *pooled)]
     x = jnp.asarray(array.transpose(*dims, *pooled, over).where(np.isfinite(array)).values, float)

@@ -27,6 +27,7 @@ from jaxrl.sweep.results import (
     attach_partial,
     coordinates_of,
     dataset,
+    keys_of,
     note_partial,
 )
 from jaxrl.sweep.static_groups import load_groups, sweep_groups
@@ -50,6 +51,9 @@ def sweep(
     **unknown: Any,
 ) -> xr.Dataset:
     """Run `run` at every combination of the values in `over`, on all local devices.
+
+    A CPU is one device, of which a program uses about one core, unless `rl.use_all_cores()` was
+    called right after the imports, as the command line does.
 
     run: a function `run(**config)` that is traced under vmap and returns a dictionary of arrays;
     or a `Training`: its fields are swept by name, and its rows are stepped from here.
@@ -84,10 +88,13 @@ def sweep(
     Returns a dataset with an axis for each name (keys are labelled 0, 1, 2, ...), then the
     program's own: `step` for outputs as long as one called so. Its attributes are the
     reproducibility card. A run with non-finite parameters continues, counts with its return, is
-    marked in `diverged`, and does not affect the others.
+    marked in `diverged`, does not affect the others, and is never chosen as the best.
+    Keys have a coordinate `NAME_key`, equal for equal keys.
 
     Raises, before anything compiles:
-      ValueError: an empty axis, a name that `run` does not take, a folder that holds another sweep.
+      ValueError: an empty axis, a value twice, keys of the generators rbg and unsafe_rbg (their
+        numbers depend on the chunk), a name that `run` does not take, a folder that holds another
+        sweep.
       TypeError: a swept name that is static.
     """
     refuse_unknown("sweep", unknown)
@@ -202,7 +209,9 @@ def load(folder: str | os.PathLike[str]) -> xr.Dataset:
     path = folder / store.RESULTS
     if path.is_file():
         try:
-            return netcdf.read(path)
+            results = netcdf.read(path)
+            older = {k: v for k, v in keys_of(record).items() if k not in results.variables}
+            return results.assign_coords(older)
         except (OSError, ValueError, KeyError) as error:
             print(f"{path} is damaged ({error}): reading the finished chunks instead.")
     if "groups" in record:

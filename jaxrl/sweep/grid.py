@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -9,12 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl import tree
+from jaxrl import stats, tree
 from jaxrl.errors import nearest
 from jaxrl.ranges import check_values
 from jaxrl.sweep import arrays
 from jaxrl.sweep.results import Coordinates
-from jaxrl.train import Training, as_key
+from jaxrl.train import Training, as_key, batch_dependence, check_keys, is_key
 from jaxrl.tree import pytree
 
 NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -75,6 +76,8 @@ class Grid:
         self.sizes = {name: _size(value) for name, value in self.values.items()}
         self.members = math.prod(self.sizes.values())
         _check_names(self.values)
+        for name, value in self.values.items():
+            _check_values(name, value)
 
     @property
     def names(self) -> list[str]:
@@ -101,16 +104,23 @@ class Grid:
 
     @property
     def coordinates(self) -> Coordinates:
-        """The numbers in zipped axes: {name: (axis, values)}."""
+        """The numbers in zipped axes, and of keys what identifies them: {name: (axis, values)}."""
         zips = [
             (axis, value.values) for axis, value in self.values.items() if isinstance(value, Zipped)
         ]
-        return {
+        numbers = {
             name: (axis, _label(x, self.sizes[axis]))
             for axis, inner in zips
             for name, x in inner.items()
             if _plain(x)
         }
+        keys = {
+            stats.key_name(name): (axis, stats.key_ids(raw(x)))
+            for axis, value in self.values.items()
+            for name, x in _parts(axis, value).items()
+            if _is_keys(name, x)
+        }
+        return numbers | keys
 
     def record(self) -> dict[str, Any]:
         """The axes as JSON, keys as their raw words: enough to build them again.
@@ -247,6 +257,39 @@ def _plain(value: Any) -> bool:
     )
 
 
+def _is_keys(name: str, value: Any) -> bool:
+    """True for an axis of keys of two words [n], or of raw ones of a training [n, 2]."""
+    if not isinstance(value, jax.Array):
+        return False
+    is_raw = name == "seed" and value.ndim == 2 and value.dtype == jnp.uint32
+    return (is_raw or (is_key(value) and value.ndim == 1)) and raw(value).shape[1:] == (2,)
+
+
+def _check_values(name: str, value: Any) -> None:
+    """Refuse keys that depend on their batch, and a value twice, which is no second replicate."""
+    leaves = jax.tree.leaves(value)
+    for leaf in leaves:
+        if is_key(leaf):
+            check_keys(leaf)
+    if any(arrays.is_large(leaf) for leaf in leaves if not is_key(leaf)):
+        return
+    size = _size(value)
+    rows = np.concatenate(
+        [np.ascontiguousarray(raw(x).reshape(size, -1)).view(np.uint8) for x in leaves], axis=1
+    )
+    words = np.pad(rows, ((0, 0), (0, -rows.shape[1] % 8))).view(np.uint64)
+    words = words[:, 0] if words.shape[1] == 1 else words  # the axis costs most of the time
+    unique, first, counts = np.unique(words, axis=0, return_index=True, return_counts=True)
+    if len(unique) == size:
+        return
+    place = int(first[counts > 1].min())
+    shown = _label(value, size)[place] if _plain(value) else f"value {place}"
+    raise ValueError(
+        f"axis {name!r} has {shown} {counts.max()} times: equal values are one run, not "
+        "replicates. Write each once."
+    )
+
+
 def _label(value: Any, size: int) -> np.ndarray:
     if not _plain(value):
         return np.arange(size)
@@ -270,6 +313,8 @@ def bind(run: Callable[..., Any] | Training, grid: Grid) -> Callable[..., Any]:
 
 def _bind_function(run: Callable[..., Any], grid: Grid) -> Callable[[dict[str, Any]], Any]:
     check_takes(run, grid.names, "swept")
+    if reason := batch_dependence():  # of keys that the function may make
+        warnings.warn(reason, stacklevel=4)
     parameters = inspect.signature(run).parameters.values()
     needed = {p.name for p in parameters if p.default is p.empty and p.kind in NAMED}
     if missing := sorted(needed - set(grid.names)):
@@ -304,6 +349,8 @@ def _bind_training(
             "a Training is swept over at least 'seed': whole numbers, or keys from "
             "jax.random.split."
         )
+    if not is_key(grid.first["seed"]):
+        check_keys()
     known = tree.paths(run)
     values = {name: x for item in grid.values.items() for name, x in _parts(*item).items()}
     for name in grid.names:

@@ -189,7 +189,8 @@ class Stepped:
             state, metrics = self._run_row(configs, state, jnp.int32(row), self._arrays)
             if best is not None:
                 agent = agent_of(self.training, state)
-                best = _better(best, agent, metrics["evaluation"], jnp.int32(row))
+                sound = ~metrics["diverged"]
+                best = _better(best, agent, metrics["evaluation"], sound, jnp.int32(row))
             done.append(jax.device_get(metrics))
             if checkpoints is not None and row + 1 < end:
                 checkpoints.offer((state, best), done)
@@ -254,10 +255,10 @@ def _no_best(training: Training, state: Any) -> dict[str, Any]:
 
 @jax.jit
 def _better(
-    best: dict[str, Any], agent: list[Any], score: jax.Array, row: jax.Array
+    best: dict[str, Any], agent: list[Any], score: jax.Array, sound: jax.Array, row: jax.Array
 ) -> dict[str, Any]:
-    """Each member's agent as it was evaluated best."""
-    mask = score > best["score"]  # a row without an evaluation is NaN, which is not
+    """Each member's agent as it was evaluated best, before it diverged."""
+    mask = sound & (score > best["score"])  # a row without an evaluation is NaN, which is not
     now = {"score": score, "row": jnp.broadcast_to(row, score.shape), "agent": agent}
     return tree.where(mask, now, best)
 

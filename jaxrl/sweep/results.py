@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from jaxrl import stats
+
 Outputs = dict[str, np.ndarray]
 Chunks = dict[tuple[int, int], Outputs]
 Coordinates = dict[str, tuple[str, np.ndarray]]  # along an axis: {name: (axis, values)}
@@ -71,10 +73,25 @@ def _dims(name: str, value: np.ndarray, sizes: dict[str, int], rows: int | None)
 
 
 def coordinates_of(record: dict[str, Any]) -> Coordinates:
-    """The numbers along zipped axes, from a record."""
-    return {
+    """The numbers along zipped axes, and what identifies keys, from a record."""
+    found = {
         name: (axis, np.asarray(values)) for name, (axis, values) in record["coordinates"].items()
     }
+    return keys_of(record) | found
+
+
+def keys_of(record: dict[str, Any]) -> Coordinates:
+    """What identifies the keys that a record has in words: {coordinate: (axis, values)}."""
+    found, kinds = {}, record.get("kinds")
+    if not isinstance(kinds, dict):
+        return {}  # of a function
+    for axis, values in record["axes"].items():
+        is_zipped = isinstance(values, dict) and list(values) == ["zipped"]
+        for name, part in (values["zipped"] if is_zipped else {axis: values}).items():
+            words = np.asarray(part) if kinds.get(name) == "key:threefry2x32" else np.zeros(0)
+            if words.shape == (len(words), 2) and words.dtype.kind in "iu":
+                found[stats.key_name(name)] = (axis, stats.key_ids(words))
+    return found
 
 
 # ---------------------------------------------------------------------- what a stopped sweep leaves

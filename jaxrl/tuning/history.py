@@ -31,7 +31,7 @@ class History:
     A trial is a setting that was trained up to a row. One that continues another is a trial too,
     with that `parent`. costs: environment steps of a setting, of all its seeds, evaluation
     included, up to each row. [rows + 1]. budget: in such steps. metric: the curve that scores are
-    made of.
+    made of. diverged: the curves of diverged runs count as they are.
     """
 
     space: Space
@@ -39,6 +39,7 @@ class History:
     budget: float
     seed: tuple[int, ...] = (0,)
     metric: str = "return"
+    diverged: bool = False
     points: np.ndarray = dataclasses.field(init=False)  # [trials, dims]
     parents: np.ndarray = dataclasses.field(init=False)  # [trials], -1 where it started anew
     end_row: np.ndarray = dataclasses.field(init=False)  # [trials]
@@ -111,10 +112,15 @@ class History:
         """The metric of each trial, mean over the seeds that have it. [trials, rows].
 
         Where no seed has it, as no episode ended, it is the value before, or at the start the
-        minimum of all.
+        minimum of all. That is also the value of a run that has diverged.
         """
         curves = self.curves[self.metric]
         known = ~np.isnan(curves)
+        if "diverged" in self.curves and not self.diverged:
+            lost = np.maximum.accumulate(np.nan_to_num(self.curves["diverged"]), axis=-1) > 0
+            sound = np.where(known & ~lost, curves, np.inf).min(initial=np.inf)
+            curves = np.where(lost, sound if np.isfinite(sound) else 0.0, curves)
+            known |= lost
         sums, counts = np.where(known, curves, 0.0).sum(1), known.sum(1)
         last = np.maximum.accumulate(np.where(counts > 0, np.arange(self.rows), -1), axis=1)
         means = np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)

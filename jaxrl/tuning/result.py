@@ -64,8 +64,9 @@ class TuningResult:
             stats.too_few(seeds) or f"[{float(score.low):.5g}, {float(score.high):.5g}]"
         )
         line = lambda score, seeds: f"{float(score.estimate):.5g} {ends(score, seeds)}"
+        lost = "" if np.isfinite(self.tuning_score.estimate) else " (all diverged)"
         return (
-            f"best of {self.results.sizes['setting']} settings: {values}\n"
+            f"best of {self.results.sizes['setting']} settings{lost}: {values}\n"
             f"on the {chose} seeds that chose it  {line(self.tuning_score, chose)}\n"
             f"on {tested} test seeds  {line(self.test_score, tested)}\n"
             f"gap {self.gap:.4g}, after {self.spent:,.0f} environment steps of tuning"

@@ -48,6 +48,7 @@ def tune(
     seed: int = 0,
     folder: str | os.PathLike[str] | None = None,
     chunk: int | None = None,
+    diverged: bool = False,
     progress: bool | Callable[[Report], None] = True,
 ) -> TuningResult:
     """The best setting that a tuner finds within a budget, and how good it is on seeds that it was
@@ -62,7 +63,8 @@ def tune(
     over its seeds of `measure(curve of metric, steps)`: the interquartile mean of the final return;
     `stats.auc` for the whole curve, `metric="evaluation"` for greedy play. seed: of the tuner and
     of all keys. folder: a search that was stopped goes on from there, to the same result bit for
-    bit. chunk: runs of a program at most.
+    bit. chunk: runs of a program at most. diverged: True scores a run that diverged by its curve,
+    as any other; by default its score is -inf, so that it never wins.
 
     Raises, before anything runs:
       ValueError: a space that doesn't fit the training, a budget too small for one batch, fewer
@@ -96,6 +98,8 @@ def repeat(
     searches = [study.search(i) for i in range(repetitions)]
     home = None if folder is None else pathlib.Path(folder).expanduser()
     record = provenance.describe(study) | {"versions": provenance.versions()}
+    if not study.diverged:
+        del record["diverged"]  # so that a search of an earlier version goes on
     cache_compilations()
     with _opened(home, record), live.shown(progress) as show:
         runner = TrialRunner(
@@ -106,7 +110,8 @@ def repeat(
             folder=home,
             chunk=study.chunk,
         )
-        runner.show = None if show is None else _Meter(show, searches, runner)
+        meter = None if show is None else _Meter(show, searches, runner)
+        runner.show = meter
         number = 0
         while active := [search for search in searches if search.batch is not None]:
             outcome = runner.run(f"{number:04d}", [search.request() for search in active])
@@ -117,6 +122,8 @@ def repeat(
         runner.remove_states(f"{number - 1:04d}")
         seeds = TEST + np.arange(study.test_seeds)
         tests = _test(runner, [search.stages() for search in searches], seeds)
+        if meter is not None:
+            meter.close()
     found = [search.result(curves) for search, curves in zip(searches, tests, strict=True)]
     if home is not None:
         for i, each in enumerate(found):
@@ -213,6 +220,7 @@ class _Meter:
         self, show: Callable[[Report], None], searches: list[Search], runner: TrialRunner
     ) -> None:
         self.show, self.searches, self.runner, self.steps = show, searches, runner, 0.0
+        self.score = float("nan")
         study = searches[0].study
         self.costs = study.costs
         test = float(study.costs[-1] * study.test_seeds * len(searches))
@@ -221,12 +229,22 @@ class _Meter:
     def __call__(self, row: int, runs: int, score: float) -> None:
         self.steps += float(self.costs[row + 1] - self.costs[row]) * runs
         before = sum(float(search.history.spent.sum()) for search in self.searches)
-        done = min(max(before, self.steps), self.total)
-        each = self.costs[-1]
+        self._report(min(max(before, self.steps), self.total), score)
+
+    def close(self) -> None:
+        """Report the end: a tuner may leave a rest of its budget that pays for no setting."""
+        spent = sum(float(search.history.spent.sum()) for search in self.searches)
+        tested = [search.history.end_row.max() for search in self.searches]
+        count = self.searches[0].study.test_seeds
+        self.total = spent + float(sum(self.costs[row] * count for row in tested))
+        self._report(self.total, self.score)
+
+    def _report(self, done: float, score: float) -> None:
+        each, self.score = self.costs[-1], score
         self.show(
             Report(
-                done=int(done / each),
-                members=int(self.total / each),
+                done=int(done / each + 1e-9),
+                members=int(self.total / each + 1e-9),
                 fraction=done / self.total,
                 steps=self.steps,
                 seconds=self.runner.executor.progress.seconds + 1e-9,

@@ -12,7 +12,7 @@ import xarray as xr
 
 from jaxrl import stats
 from jaxrl.errors import nearest
-from jaxrl.train import Training
+from jaxrl.train import Training, check_keys
 from jaxrl.tuning.history import Batch, History, Tuner
 from jaxrl.tuning.result import TuningResult, results_of
 from jaxrl.tuning.space import Space, space_of
@@ -45,6 +45,7 @@ class Study:
     seed: int
     chunk: int | None
     repetitions: int
+    diverged: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.training, Training):
@@ -79,6 +80,7 @@ class Study:
                 )
         if self.repetitions < 1:
             raise ValueError(f"repetitions={self.repetitions}: write 1 or more.")
+        check_keys()
         first_row = lambda key: self.training.run_row(key, self.training.init(key), 0)[1]
         if self.metric not in (known := jax.eval_shape(first_row, jax.random.key(0))):
             raise ValueError(
@@ -109,7 +111,12 @@ class Study:
     def search(self, number: int) -> "Search":
         """One of the searches, with its first batch."""
         history = History(
-            self.ranges, self.costs * self.seeds, self.budget, (self.seed, number), self.metric
+            self.ranges,
+            self.costs * self.seeds,
+            self.budget,
+            (self.seed, number),
+            self.metric,
+            self.diverged,
         )
         search = Search(self, history, number * self.seeds + np.arange(self.seeds))
         if search.batch is None:
@@ -124,10 +131,13 @@ class Study:
     def scores(self, curves: Curves, rows: int) -> np.ndarray:
         """The measure of each run [...] of the first `rows` of its curves [..., rows].
 
-        -inf where it diverged and has no value since: its earlier value does not count.
+        -inf where it diverged: the returns of a policy of NaN may be high. With `diverged` only
+        where it has no value since, as its earlier value does not count.
         """
         curve, diverged = curves[self.metric][..., :rows], curves["diverged"][..., :rows]
-        lost = (diverged == 1).any(-1) & np.isnan(curve[..., -1])
+        lost = (diverged == 1).any(-1)
+        if self.diverged:
+            lost &= np.isnan(curve[..., -1])
         return np.where(lost, -np.inf, np.asarray(self.measure(curve, self.steps[:rows])))
 
 
