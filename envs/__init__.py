@@ -12,7 +12,7 @@ from envs.arguments import check_names
 from envs.catch import Catch
 from envs.delayed_chain import DelayedChain
 from envs.gridworld import GridWorld
-from envs.levels import distribution, distributions, family
+from envs.levels import Family, distribution, distributions, family
 from envs.memory_chain import MemoryChain
 from envs.riverswim import RiverSwim
 from envs.two_colors import TwoColors
@@ -36,6 +36,7 @@ __all__ = [
     "POSITIONS",
     "ActionRepeat",
     "AsTeam",
+    "Family",
     "FrameStack",
     "Observe",
     "RewardScale",

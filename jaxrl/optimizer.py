@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxrl.tree import pytree, static
+from jaxrl.tree import cast_like, pytree, static
 
 OptimizerBuilder = Callable[[Any], optax.GradientTransformation]  # learning rate -> optimiser
 
@@ -54,8 +54,8 @@ def apply_gradients(
     """
     grads, norm = clip_by_global_norm(grads, max_norm)
     optimizer = optax.with_extra_args_support(optimizer)
-    changes, opt_state = optimizer.update(grads, opt_state, params, **extra_args)
-    return optax.apply_updates(params, changes), opt_state, norm
+    changes, new_state = optimizer.update(grads, opt_state, params, **extra_args)
+    return optax.apply_updates(params, changes), cast_like(new_state, opt_state), norm
 
 
 def polyak_update(target_params: Any, params: Any, step: jax.Array, tau: Any, period: Any) -> Any:

@@ -26,7 +26,9 @@ def static(**kwargs: Any) -> Any:
 
 
 def is_static(field: dataclasses.Field) -> bool:
-    return bool(field.metadata.get("static", False))
+    """True for a field that is structure: of ours, of equinox's, or flax's `pytree_node=False`."""
+    is_leaf = field.metadata.get("pytree_node", True)
+    return bool(field.metadata.get("static", False)) or not is_leaf
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(static, dataclasses.field))
@@ -106,6 +108,21 @@ def where(mask: jax.Array, new: T, old: T) -> T:
         return jnp.where(mask.reshape(mask.shape + (1,) * extra), a, b)
 
     return jax.tree.map(choose, new, old)
+
+
+def cast_like(new: T, old: Any) -> T:
+    """`new` with the widths of the numbers in `old`, leaf by leaf, as a carry of a scan must have.
+
+    Only with `jax_enable_x64` do they differ, where what has no explicit type is 64 bits wide.
+    Kinds of numbers are kept: a float does not become an integer.
+    """
+
+    def cast(a: Any, b: Any) -> Any:
+        kinds = (jnp.result_type(a), jnp.result_type(b))
+        same = kinds[0] == kinds[1] or kinds[0].kind != kinds[1].kind
+        return a if same else jnp.asarray(a, kinds[1])
+
+    return jax.tree.map(cast, new, old)
 
 
 def is_finite(tree: Any) -> jax.Array:

@@ -7,7 +7,8 @@ import jax
 
 from jaxrl import rollout, tree
 from jaxrl.clock import Clock, Metrics
-from jaxrl.env import Env, check_env
+from jaxrl.env import Env
+from jaxrl.env_check import check_contract
 from jaxrl.normalize import Running
 from jaxrl.rollout import Evaluation, Experience, Policy, Transition
 from jaxrl.tree import pytree
@@ -123,7 +124,7 @@ def check_space(env: Env, allowed: tuple[type, ...], user: str) -> None:
     Raises:
       TypeError: another kind of action space, or no environment at all.
     """
-    check_env(env)
+    check_contract(env)
     kind = type(env.action_space)
     if kind not in allowed:
         names = ", ".join(space.__name__ for space in allowed)

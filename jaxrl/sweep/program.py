@@ -128,7 +128,7 @@ class Stepped:
 
         def run_row(config: Any, state: Any, row: Any, arrays: list[jax.Array]) -> Any:
             training, key = at(config, combine(arrays))
-            return training.run_row(key, state, row)
+            return training.masked_row(key, state, row)
 
         init = over_devices(init, (MEMBERS, NO_MEMBER), devices)
         run_row = over_devices(run_row, (MEMBERS, MEMBERS, NO_MEMBER, NO_MEMBER), devices)
@@ -142,7 +142,7 @@ class Stepped:
             )
         traced_row = jax.jit(run_row, donate_argnums=1).trace(configs, state, row, self._arrays)
         if check is not None:
-            check(traced_row.out_info[1])
+            check(traced_row.out_info[1].values)
         self.traced = traced_init, traced_row
         self.state_bytes = _size(jax.tree.leaves(state))  # of all devices
         self.agent_bytes = _size(agent_of(training, state)) if best or keep else 0
@@ -182,8 +182,10 @@ class Stepped:
             state, metrics = self._run_row(configs, state, jnp.int32(row), self._arrays)
             if best is not None:
                 agent = agent_of(self.training, state)
-                best = _better(best, agent, metrics["evaluation"], jnp.int32(row))
-            done.append(jax.device_get(metrics))
+                known = metrics.known["evaluation"]
+                score = metrics.values["evaluation"]
+                best = _better(best, agent, score, known, jnp.int32(row))
+            done.append(metrics.on_host())
             if checkpoints is not None and row + 1 < end:
                 checkpoints.offer((state, best), done)
             score = middle(done[-1]["return"]) if "return" in metrics else float("nan")
@@ -204,9 +206,9 @@ class Stepped:
         agents = _numbered(AGENT, agent_of(self.training, state)) if self._keep else {}
         if best is not None:
             agents |= _numbered(BEST_AGENT, best["agent"]) if self._keep else {}
-            known = best["score"] > -jnp.inf
+            known = np.asarray(best["score"]) > -np.inf
             agents |= {
-                "best_evaluation": jnp.where(known, best["score"], jnp.nan),
+                "best_evaluation": np.where(known, best["score"], np.float32(np.nan)),
                 "best_step": self.training.clocks["step"][best["row"]],
             }
         return clocks | curves | jax.device_get(agents)
@@ -246,10 +248,10 @@ def _no_best(training: Training, state: Any) -> dict[str, Any]:
 
 @jax.jit
 def _better(
-    best: dict[str, Any], agent: list[Any], score: jax.Array, row: jax.Array
+    best: dict[str, Any], agent: list[Any], score: jax.Array, known: jax.Array, row: jax.Array
 ) -> dict[str, Any]:
     """Each member's agent as it was evaluated best."""
-    mask = score > best["score"]  # a row without an evaluation is NaN, which is not
+    mask = known & (score > best["score"])
     now = {"score": score, "row": jnp.broadcast_to(row, score.shape), "agent": agent}
     return tree.where(mask, now, best)
 
