@@ -179,7 +179,7 @@ def _call(method: Any, *args: Any) -> Any:
     try:
         return method(*args)
     except TypeError as error:
-        if not jax.config.jax_enable_x64:
+        if jnp.result_type(float).itemsize == 4:
             raise
         raise TypeError(
             f"{method.__qualname__} of gymnax does not run with jax_enable_x64 "
@@ -192,8 +192,8 @@ def _step_env(game: Any, key: Any, state: Any, action: Any, params: Any) -> Any:
     results = _call(game.step_env, key, state, action, params)
     if len(results) != 5:
         raise TypeError(
-            f"{type(game).__name__}.step_env returned {len(results)} values: return (obs, state, reward, done, "
-            "info), with `done` True in a final state alone."
+            f"{type(game).__name__}.step_env returned {len(results)} values: return (obs, state, "
+            "reward, done, info), with `done` True in a final state alone."
         )
     return results
 

@@ -45,9 +45,8 @@ def check_env(env: Env | Tasks, *, num_steps: int = 8) -> None:
             "num_steps=8."
         )
     check_contract(env)
-    if isinstance(env, Tasks):
-        env = jax.jit(env.sample)(jax.random.key(0))
-    _check_values(env, num_steps)
+    one: Any = jax.jit(env.sample)(jax.random.key(0)) if isinstance(env, Tasks) else env
+    _check_values(one, num_steps)
 
 
 def check_contract(env: Any, user: Any = None) -> None:
@@ -111,12 +110,7 @@ def check_fields(env: Env) -> None:
     """
     name = type(env).__name__
     _check_pytree(env)
-    if isinstance(env.max_steps, jax.Array | np.ndarray | float):
-        raise TypeError(
-            f"{name}.max_steps={env.max_steps!r} is not a whole number: it is static, so write "
-            "max_steps: int = rl.static(default=500)."
-        )
-    check_counts(env, "max_steps")
+    check_max_steps(env)
     if env.num_agents is not None:
         check_counts(env, "num_agents")
     channels = env.channels
@@ -125,6 +119,8 @@ def check_fields(env: Env) -> None:
         raise TypeError(
             f"{name}.channels={channels!r} is not a tuple of names: write channels = {example!r}."
         )
+    if not hasattr(env, "action_space"):
+        raise TypeError(f"{name} has no action_space: {WRITE_SPACE}.")
     space: Any = env.action_space
     if not isinstance(space, SPACES):
         kind = space.__name__ if isinstance(space, type) else type(space).__name__
@@ -133,6 +129,23 @@ def check_fields(env: Env) -> None:
         )
     if isinstance(space, Box):
         spaces.check_bounds(space, f"{name}.action_space")
+
+
+def check_max_steps(env: Env) -> None:
+    """Check that the time limit of an environment is a positive whole number.
+
+    Raises:
+      TypeError, ValueError: it is absent, or another value.
+    """
+    name, example = type(env).__name__, "max_steps: int = rl.static(default=500)"
+    if not hasattr(env, "max_steps"):
+        raise TypeError(f"{name} has no max_steps, the number of steps of an episode: {example}.")
+    if isinstance(env.max_steps, jax.Array | np.ndarray | float):
+        raise TypeError(
+            f"{name}.max_steps={env.max_steps!r} is not a whole number: it is static, so write "
+            f"{example}."
+        )
+    check_counts(env, "max_steps")
 
 
 def _check_pytree(env: Env) -> None:
@@ -386,7 +399,7 @@ def _close(a: Any, b: Any, tolerance: float) -> bool:
 
 def _check_finite(name: str, played: Any, terminated: np.ndarray) -> None:
     """Check the numbers of a first episode, up to its end."""
-    over = terminated.reshape(len(terminated), -1).all(1)
+    over: Any = terminated.reshape(len(terminated), -1).all(1)
     last = int(np.argmax(over)) if over.any() else len(over)
     valid = last + 1  # a final observation too
     parts = {
@@ -402,9 +415,9 @@ def _check_finite(name: str, played: Any, terminated: np.ndarray) -> None:
                     "within the first random steps: write numbers that are finite."
                 )
     first, later = mask_of(played["observation"]), mask_of(played["observations"])
-    for mask in (
-        () if first is None else (first, later[:last])
-    ):  # that of a final state may be empty
+    if first is None or later is None:
+        return
+    for mask in (first, later[:last]):  # that of a final state may be empty
         if not np.asarray(mask).any(-1).all():
             raise ValueError(
                 f"The mask of {name}'s observation allows no action in a state that is not final: "

@@ -12,7 +12,7 @@ from jaxrl.algorithms.base import Algorithm, State
 from jaxrl.algorithms.loop import COUNTED, Row, run_updates, to_row
 from jaxrl.clock import Metrics
 from jaxrl.env import Env, Tasks
-from jaxrl.env_check import check_contract, check_fields
+from jaxrl.env_check import check_contract, check_max_steps
 from jaxrl.errors import check_counts
 from jaxrl.tree import pytree, static
 
@@ -201,7 +201,7 @@ def _check_parts(algo: Any, env: Any) -> None:
     if isinstance(env, str | type | Algorithm):
         check_contract(env, algo if isinstance(algo, Algorithm) else None)
     if isinstance(env, Env):
-        check_fields(env)
+        check_max_steps(env)
 
 
 def _strong(x: Any) -> Any:

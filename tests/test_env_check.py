@@ -62,6 +62,14 @@ SLIPS = {
     "max_steps 0": (broken(max_steps=0), "max_steps=0 .* write max_steps=1"),
     "max_steps float": (broken(max_steps=1.5), r"max_steps=1\.5 is not a whole number"),
     "max_steps array": (broken(max_steps=np.array(3)), "static"),
+    "no max_steps": (
+        pytree(type("Broken", (rl.Env,), {}))(),
+        "Broken has no max_steps.*: max_steps: int",
+    ),
+    "no space": (
+        pytree(type("Broken", (rl.Env,), {"max_steps": 3}))(),
+        r"Broken has no action_space: write rl\.Discrete",
+    ),
     "num_agents": (broken(num_agents=0), "num_agents=0"),
     "channels": (broken(channels="cost"), r"write channels = \('cost',\)"),
     "space": (broken(action_space=2), r"action_space is int.*rl\.Discrete\(n\)"),
