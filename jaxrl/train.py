@@ -83,6 +83,11 @@ class Training:
         return evaluated, min(self.episodes, affordable // max(rows, 1))
 
     @property
+    def _algo(self) -> Algorithm:
+        """The algorithm, which computes in 32 bits where x64 is enabled too."""
+        return tree.in_32_bits(self.algo)
+
+    @property
     def _may_stop(self) -> bool:
         """True where a member may stop early, as far as is known before compilation."""
         return not (isinstance(self.stop_after, float) and self.stop_after >= self.steps)
@@ -97,7 +102,7 @@ class Training:
         updates = self.updates.sum()
         if self._may_stop:
             updates = jnp.minimum(updates, self._last_update)
-        state = self.algo.init(jax.random.fold_in(key, 0), self.env, updates)  # type: ignore[arg-type]
+        state = self._algo.init(jax.random.fold_in(key, 0), self.env, updates)  # type: ignore[arg-type]
         return jax.tree.map(_strong, state)
 
     def run_row(self, key: jax.Array, state: State, row: jax.Array | int) -> tuple[State, Metrics]:
@@ -115,7 +120,7 @@ class Training:
         before = state.clock.n
         state, totals = run_updates(
             key_learn,
-            self.algo,
+            self._algo,
             self.env,
             state,
             int(counts.max()),
@@ -172,7 +177,7 @@ class Training:
             return {"evaluation": jnp.float32(0.0)}, jnp.bool_(False)
 
         def evaluate(key: jax.Array) -> Metrics:
-            found = self.algo.evaluate(key, self.env, state, episodes)  # type: ignore[arg-type]
+            found = self._algo.evaluate(key, self.env, state, episodes)  # type: ignore[arg-type]
             info = found.info
             if self.env.num_agents is not None:
                 info = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), info)

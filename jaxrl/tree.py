@@ -125,6 +125,17 @@ def cast_like(new: T, old: Any) -> T:
     return jax.tree.map(cast, new, old)
 
 
+def in_32_bits(tree: T) -> T:
+    """The same tree with its arrays of 64-bit numbers, which `jax_enable_x64` makes, in 32 bits."""
+    narrow = {np.dtype("float64"): jnp.float32, np.dtype("int64"): jnp.int32}
+
+    def cast(x: Any) -> Any:
+        is_array = isinstance(x, jax.Array | np.ndarray | np.generic)
+        return jnp.asarray(x, narrow[x.dtype]) if is_array and x.dtype in narrow else x
+
+    return tree if jnp.result_type(float).itemsize == 4 else jax.tree.map(cast, tree)
+
+
 def is_finite(tree: Any) -> jax.Array:
     """True when every float in the tree is finite. []."""
     floats = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(jnp.result_type(x), jnp.inexact)]

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 from contract import allowances
-from members import MEMBERS, make
+from members import MEMBERS, floats_of, make
 
 import envs
 import jaxrl as rl
@@ -83,6 +83,21 @@ def test_a_training_runs(name):
         training = rl.Training(make(name), env, steps=1024, evals=3)
         _, metrics = jax.eval_shape(training, jax.random.key(0))
         assert metrics["return"].shape == (3,)
+
+
+@pytest.mark.parametrize("name", ["ppo", "sac", "stream_ac"])
+def test_swept_values_are_64_bits_wide(name):
+    """As arrays they would make all that they meet so."""
+    fields = [field for field in ("gamma", "lr", "lam", "tau") if field in floats_of(name)]
+    with jax.enable_x64(True):
+        env = envs.make("Pendulum-v1") if name == "sac" else Own()
+        training = rl.Training(make(name, normalize_reward=True), env, steps=1024, evals=2)
+
+        def run(values):
+            return rl.tree.put(training, values)(jax.random.key(0))[1]
+
+        metrics = jax.eval_shape(run, {field: jnp.array(0.5) for field in fields})
+        assert metrics["return"].shape == (2,)
 
 
 FAIL_IN_GYMNAX = {
