@@ -259,7 +259,8 @@ def train(
     `return`, `length` and number of the `episodes` that ended since the last row; losses and
     diagnostics, means over the updates; `grad_norm`; `evaluation`, the mean return of up to
     `episodes` greedy episodes, which may take `eval_share` of the steps at most (`eval_step` counts
-    them); `diverged`, True once a parameter is not finite. Each of the environment's
+    them), NaN without one and once the run has diverged; `diverged`, True once a parameter is not
+    finite. Each of the environment's
     `channels` adds the mean of its sums over episodes, and in evaluation `evaluation_NAME`.
 
     Raises:

@@ -80,7 +80,7 @@ def sweep(
     Returns a dataset with an axis for each name (keys are labelled 0, 1, 2, ...), then the
     program's own: `step` for outputs as long as one called so. Its attributes are the
     reproducibility card. A run with non-finite parameters continues, counts with its return, is
-    marked in `diverged`, and does not affect the others.
+    marked in `diverged`, and does not affect the others; its evaluation is NaN from then on.
 
     Raises, before anything compiles:
       ValueError: an empty axis, a name that `run` does not take, a folder that holds another sweep.
