@@ -188,7 +188,7 @@ class Stepped:
             done.append(metrics.on_host())
             if checkpoints is not None and row + 1 < end:
                 checkpoints.offer((state, best), done)
-            score = middle(done[-1]["return"]) if "return" in metrics else float("nan")
+            score = middle(done[-1]["return"]) if "return" in done[-1] else float("nan")
             report((row + 1 - first) / (end - first), score)
         return state, best, done
 
