@@ -192,9 +192,10 @@ class Box:
     def _bounds(self) -> tuple[jax.Array, jax.Array, jax.Array]:
         """The ends [shape], and True where there are both."""
         low, high = (
-            jnp.broadcast_to(jnp.asarray(x, jnp.float32), self.shape) for x in (self.low, self.high)
+            jnp.broadcast_to(jnp.asarray(_infinite(x), jnp.float32), self.shape)
+            for x in (self.low, self.high)
         )
-        return low, high, is_bound(low) & is_bound(high)
+        return low, high, jnp.isfinite(low) & jnp.isfinite(high)
 
 
 PLAIN = (bool, int, float, np.ndarray, np.generic)
@@ -206,7 +207,14 @@ def _is_size(x: Any) -> bool:
 
 def is_bound(x: Any) -> Any:
     """True where an end of a box is a bound, rather than infinite or as good as that."""
-    return abs(x) < LARGEST_BOUND
+    return np.abs(np.asarray(x)) < LARGEST_BOUND
+
+
+def _infinite(end: Any) -> Any:
+    """An end of plain numbers with infinity for what is no bound; any other end as it is."""
+    if not isinstance(end, PLAIN) or np.all(is_bound(end)):
+        return end
+    return np.where(is_bound(end), end, np.copysign(np.inf, end))
 
 
 def check_bounds(space: Box, name: str) -> None:
@@ -229,6 +237,11 @@ def check_bounds(space: Box, name: str) -> None:
         ends[end] = np.asarray(value, np.float32)
         if np.isnan(ends[end]).any():
             raise ValueError(f"{end}={value} of {name} is NaN: write a number, or -inf or inf.")
+        if isinstance(value, jax.Array) and (np.isfinite(ends[end]) & ~is_bound(value)).any():
+            raise ValueError(
+                f"{end} of {name} is {value}, beyond {LARGEST_BOUND:g}, where numbers overflow: "
+                f"write {'-jnp.inf' if end == 'low' else 'jnp.inf'} for no bound."
+            )
         if np.ndim(value) > 1 or np.shape(value) not in ((), (1,), shape):
             size = np.size(value)
             raise ValueError(

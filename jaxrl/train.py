@@ -260,10 +260,11 @@ def train(
     diagnostics, means over the updates; `grad_norm`; `evaluation`, the mean return of up to
     `episodes` greedy episodes, which may take `eval_share` of the steps at most (`eval_step` counts
     them), NaN without one and once the run has diverged; `diverged`, True once a parameter is not
-    finite. Each of the environment's
-    `channels` adds the mean of its sums over episodes, and in evaluation `evaluation_NAME`.
+    finite. Each of the environment's `channels` adds the mean of its sums over episodes, and in
+    evaluation `evaluation_NAME`.
 
     Raises:
-      ValueError: fewer updates than evals.
+      ValueError: fewer updates than evals, or jax_debug_nans inside of a program.
+      TypeError, ValueError: an environment that does not keep its contract, as `rl.check_env`.
     """
     return Training(algo, env, steps, evals, episodes, eval_share)(key)

@@ -56,6 +56,10 @@ def test_bounds_in_lists_are_taken():
         (lambda: rl.Box(np.inf, np.inf), "low is not below high"),
         (lambda: rl.Box([-1, -2], [1, 2]), r"shape \[2\], .* write shape=\(2,\)"),
         (lambda: rl.Box(-1.0, 1.0, (2, 3)), r"shape=\(2, 3\) of Box is not that of a vector"),
+        (
+            lambda: check_bounds(rl.Box(-jnp.ones(1), jnp.full(1, MOST)), "Arm.action_space"),
+            r"high of Arm\.action_space is .* write jnp\.inf for no bound",
+        ),
         (lambda: check_bounds(rl.Box(jnp.ones(1), jnp.ones(1)), "Arm.action_space"), "Arm"),
     ],
 )
