@@ -17,7 +17,7 @@ from . import solve, tabular
 from .catch import Catch
 from .delayed_chain import DelayedChain
 from .gridworld import GridWorld
-from .levels import distribution, distributions, family
+from .levels import Family, distribution, distributions, family
 from .memory_chain import MemoryChain
 from .registry import LEVELS, OWN, POSITIONS, make, names
 from .riverswim import RiverSwim
@@ -41,6 +41,7 @@ __all__ = [
     "AsTeam",
     "Catch",
     "DelayedChain",
+    "Family",
     "FrameStack",
     "GridWorld",
     "MemoryChain",

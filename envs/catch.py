@@ -44,7 +44,7 @@ class Catch(Env):
         return Discrete(3)
 
     def reset(self, key: jax.Array) -> tuple[Board, jax.Array]:
-        column = jax.random.randint(key, (), 0, self.columns)
+        column = jax.random.randint(key, (), 0, self.columns, jnp.int32)
         board = Board(jnp.int32(0), column, jnp.int32(self.columns // 2))
         return board, self.observe(board)
 

@@ -10,6 +10,7 @@ MetaMaze terminates when the random reset puts the agent back on the goal, as in
 
 import dataclasses
 import inspect
+import warnings
 from collections.abc import Hashable
 from functools import lru_cache
 from typing import Any
@@ -58,11 +59,11 @@ class FromGymnax(Env):
 
     def reset(self, key: jax.Array) -> tuple[Any, Any]:
         game, params = self._game(), self._params()
-        obs, state = game.reset_env(key, params)
+        obs, state = _call(game.reset_env, key, params)
         action = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), game.action_space(params))
         # gymnax resets some entries to integers that a step makes floats; a scan needs one type
         _, after, *_ = jax.eval_shape(
-            lambda: game.step_env(jax.random.key(0), state, action, params)
+            lambda: _step_env(game, jax.random.key(0), state, action, params)
         )
         state = jax.tree.map(
             lambda x, y: jnp.asarray(x, jnp.promote_types(jnp.result_type(x), y.dtype)),
@@ -72,8 +73,8 @@ class FromGymnax(Env):
         return state, self._observation(obs)
 
     def step(self, key: jax.Array, state: Any, action: jax.Array) -> tuple[Any, Step]:
-        obs, after, reward, terminated, info = self._game().step_env(
-            key, state, action, self._params()
+        obs, after, reward, terminated, info = _step_env(
+            self._game(), key, state, action, self._params()
         )
         after = jax.tree.map(lambda x, y: jnp.asarray(x, y.dtype), after, state)
         # discount is 1 - terminated
@@ -90,7 +91,8 @@ class FromGymnax(Env):
         return _build(*self.source) if isinstance(self.source, tuple) else self.source
 
     def _params(self) -> Any:
-        return replace(jax.tree.map(jnp.asarray, self.params), max_steps_in_episode=self.max_steps)
+        params = jax.tree.map(jnp.asarray, self.params)
+        return _with_limit(params, self.max_steps)
 
     def _observation(self, obs: Any) -> Any:
         game = self._game()
@@ -129,14 +131,132 @@ def make(name: str, *, max_steps: int | None = None, **changes: Any) -> FromGymn
 def wrap(game: Any, params: Any = None, *, max_steps: Any = None) -> FromGymnax:
     """Return any gymnax Environment, registered or not, as an `Env`.
 
-    jit compares `game` by identity, so wrap it once and keep the result.
+    jit compares `game` by identity, so wrap it once and keep the result. Where `done` of its
+    `step_env` contains the time limit, as in gymnax 0.x, the limit is taken out of it: it truncates
+    and does not terminate.
+
+    params: its EnvParams, by default `game.default_params`. max_steps: the time limit, by default
+    their `max_steps_in_episode`.
+
+    Raises:
+      TypeError: not an Environment object. ValueError: no time limit.
+
+    Warns:
+      UserWarning: `done` contains a time limit that no parameter sets.
     """
+    if isinstance(game, str | type | tuple):
+        what = "a tuple" if isinstance(game, tuple) else repr(game)
+        raise TypeError(
+            f"wrap takes a gymnax Environment object, and got {what}: write wrap(game) or "
+            "wrap(game, params), and for a registered name envs.make(name)."
+        )
     with jax.ensure_compile_time_eval():
         params = game.default_params if params is None else params
-    max_steps = params.max_steps_in_episode if max_steps is None else max_steps
-    left_out = dict.fromkeys([*getattr(game, "derived", ()), "max_steps_in_episode"])
+    if max_steps is None:
+        if not _has_limit(params):
+            raise ValueError(
+                f"{type(params).__name__} of {type(game).__name__} has no max_steps_in_episode: "
+                "write the time limit, wrap(game, max_steps=500)."
+            )
+        max_steps = params.max_steps_in_episode
     max_steps = int(max_steps) if isinstance(max_steps, float) else max_steps
-    return FromGymnax(replace(params, **left_out), game, max_steps)
+    left_out = dict.fromkeys(getattr(game, "derived", ()))
+    without_limit = _with_limit(replace(params, **left_out), None)
+    if type(game).__module__.partition(".")[0] in ("gymnax", __name__.partition(".")[0]):
+        return FromGymnax(without_limit, game, max_steps)
+    return FromGymnax(without_limit, _without_limit(game, params, max_steps), max_steps)
+
+
+def _has_limit(params: Any) -> bool:
+    return any(field.name == "max_steps_in_episode" for field in dataclasses.fields(params))
+
+
+def _with_limit(params: Any, max_steps: Any) -> Any:
+    return replace(params, max_steps_in_episode=max_steps) if _has_limit(params) else params
+
+
+def _call(method: Any, *args: Any) -> Any:
+    """The results of a gymnax method; some of gymnax's environments mix types with x64."""
+    try:
+        return method(*args)
+    except TypeError as error:
+        if jnp.result_type(float).itemsize == 4:
+            raise
+        raise TypeError(
+            f"{method.__qualname__} of gymnax does not run with jax_enable_x64 "
+            f"({str(error).splitlines()[0]}): turn that off, or choose another environment."
+        ) from error
+
+
+def _step_env(game: Any, key: Any, state: Any, action: Any, params: Any) -> Any:
+    """The five results of gymnax's `step_env`."""
+    results = _call(game.step_env, key, state, action, params)
+    if len(results) != 5:
+        raise TypeError(
+            f"{type(game).__name__}.step_env returned {len(results)} values: return (obs, state, "
+            "reward, done, info), with `done` True in a final state alone."
+        )
+    return results
+
+
+# --------------------------------------------------------------- time limits that look like the end
+
+
+NEVER = 2**30  # a time limit that is never reached
+LATE = 2**20  # a time that is beyond any limit but this one
+
+
+class _Separated:
+    """A game of which `done` contains the time limit, without it."""
+
+    def __init__(self, game: Any) -> None:
+        self.game = game
+        self.reset_env = game.reset_env
+        self.action_space = game.action_space
+        self.observation_space = game.observation_space
+        self.default_params = game.default_params
+
+    def step_env(self, key: Any, state: Any, action: Any, params: Any) -> Any:
+        obs, after, reward, done, info = _step_env(self.game, key, state, action, params)
+        # the same step but for the limit, which the compiler merges with it
+        endless = _with_limit(params, jnp.asarray(NEVER))
+        ended = _step_env(self.game, key, state, action, endless)[3]
+        return obs, after, reward, done & ended, info
+
+
+def _without_limit(game: Any, params: Any, max_steps: int) -> Any:
+    """The game, with `done` separated from the time limit where a trial step shows it in there."""
+
+    @jax.jit
+    def trial() -> tuple[jax.Array, jax.Array, jax.Array]:
+        key = jax.random.key(0)
+        _, state = game.reset_env(key, limited)
+        action = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), game.action_space(limited))
+        late = replace(state, time=jnp.asarray(LATE, jnp.result_type(state.time)))
+        done = lambda state, params: _step_env(game, key, state, action, params)[3]
+        return done(state, limited), done(late, limited), done(late, endless)
+
+    limited, endless = (_with_limit(params, jnp.asarray(limit)) for limit in (max_steps, NEVER))
+    with jax.ensure_compile_time_eval():
+        _, state = jax.eval_shape(game.reset_env, jax.random.key(0), limited)
+        counts = dataclasses.is_dataclass(state) and any(
+            field.name == "time" for field in dataclasses.fields(state)
+        )
+        if not counts:
+            return game
+        early, at_limit, without = (bool(done) for done in jax.device_get(trial()))
+    if early or not at_limit:
+        return game
+    if without:
+        warnings.warn(
+            f"`done` of {type(game).__name__}.step_env is True late in an episode whatever the "
+            "time limit in its parameters is. If it is a time limit, return only natural "
+            "termination as `done` and write the limit as wrap(game, max_steps=500), as the value "
+            "of the last state counts there.",
+            stacklevel=3,
+        )
+        return game
+    return _Separated(game)
 
 
 @lru_cache

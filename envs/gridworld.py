@@ -91,11 +91,15 @@ class GridWorld(Env):
         key_slip, key_move = jax.random.split(key)
         slips = jax.random.uniform(key_slip) < self.slip
         move = jnp.where(slips, jax.random.randint(key_move, (), 0, len(MOVES)), action)
-        ahead = jnp.clip(state + jnp.array(MOVES)[move], 0, jnp.array(self.walls.shape) - 1)
+        ahead = jnp.clip(state + jnp.array(MOVES, jnp.int32)[move], 0, self._last_cell)
         position = jnp.where(jnp.array(self.walls)[ahead[0], ahead[1]], state, ahead)
         arrived = (position == self.goal_position).all()
         reward = self.step_reward + jnp.where(arrived, self.reward, 0.0)
         return position, Step(self.observe(position), reward, arrived, {})
+
+    @property
+    def _last_cell(self) -> jax.Array:
+        return jnp.array(self.walls.shape, jnp.int32) - 1
 
     def observe(self, position: jax.Array) -> jax.Array:
         rows, columns = self.walls.shape

@@ -1,15 +1,15 @@
 """Families of environments: distributions to sample from, and stacks of several as one pytree."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxrl.env import Tasks
+from jaxrl.env import Env, Tasks, check_is_env
 from jaxrl.errors import nearest
-from jaxrl.tree import is_static, replace
+from jaxrl.tree import find, get, is_static, paths, put, pytree, replace
 
 from . import delayed_chain, lpg_levels
 from .arguments import check_names
@@ -49,6 +49,87 @@ def distribution(name: str, **params: Any) -> Tasks:
     levels: Any = SAMPLED[name] if name in SAMPLED else lpg_levels.redrawn(name)
     check_names(name, params, type(levels).__dataclass_fields__)
     return replace(levels, **params)
+
+
+@pytree
+class Family(Tasks):
+    """One environment with intervals for some of its floats: `Family(env, length=(0.25, 2.0))`.
+
+    A sample has each of these leaves uniformly random in its interval (each entry of an array
+    separately), and all else as in `env`. Its score is the return.
+
+    env: the environment. ranges: {name: (low, high)}; names as in a sweep, such as "env.length"
+      where a part of a name is needed.
+
+    Raises:
+      TypeError: not an environment, or a name that is static or not a float. ValueError: no
+        interval, an unknown name, or an interval without room.
+    """
+
+    env: Env
+    ranges: dict[str, tuple[float, float]]
+
+    def __init__(
+        self,
+        env: Env,
+        ranges: Mapping[str, tuple[float, float]] | None = None,
+        **intervals: tuple[float, float],
+    ) -> None:
+        object.__setattr__(self, "env", env)
+        object.__setattr__(self, "ranges", {} if ranges is None and not intervals else ranges)
+        if intervals:
+            object.__setattr__(self, "ranges", dict(ranges or {}) | intervals)
+        self.__post_init__()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.env, Env) and isinstance(self.ranges, dict):  # jax may put others here
+            _check_intervals(self.env, self.ranges)
+        elif isinstance(self.env, str | type):
+            check_is_env(self.env, self)
+
+    @property
+    def num_agents(self) -> int | None:
+        return self.env.num_agents
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        return self.env.channels
+
+    def sample(self, key: jax.Array) -> Any:
+        values = {}
+        names = sorted(self.ranges)  # as a pytree orders them
+        for key_leaf, name in zip(jax.random.split(key, len(names)), names, strict=True):
+            (low, high), shape = self.ranges[name], jnp.shape(get(self.env, find(self.env, name)))
+            values[name] = jax.random.uniform(key_leaf, shape, jnp.float32, low, high)
+        return put(self.env, values)
+
+
+def _check_intervals(env: Env, ranges: dict[str, Any]) -> None:
+    name_of_env, known = type(env).__name__, paths(env)
+    if not ranges:
+        raise ValueError(
+            "Family varies nothing: write an interval for a leaf, as in Family(env, "
+            "length=(0.25, 2.0))."
+        )
+    for name, between in ranges.items():
+        path = find(env, name)
+        value = get(env, path)
+        if is_static(known[path]):
+            raise TypeError(
+                f"{name!r} is static in {name_of_env}: it shapes the compiled program, so that "
+                "one family can't vary it. Write one Family for each value of it."
+            )
+        numbers = jax.tree.leaves(value)
+        is_float = len(numbers) == 1 and jnp.issubdtype(jnp.result_type(numbers[0]), jnp.floating)
+        if not is_float:
+            raise TypeError(
+                f"{name!r} of {name_of_env} is {value!r} and not a float: an interval is for "
+                "floats, and rl.Tasks with a sample(key) of your own for all else."
+            )
+        if not isinstance(between, tuple | list) or len(between) != 2:
+            raise ValueError(f"{name}={between!r} is not an interval: write {name}=(low, high).")
+        if all(isinstance(x, int | float) for x in between) and not between[0] < between[1]:
+            raise ValueError(f"{name}={between!r} has no room: write low below high.")
 
 
 def distributions() -> list[str]:

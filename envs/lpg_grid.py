@@ -121,7 +121,9 @@ class LPGGrid(Env):
         rows, columns = self.walls.shape
         cell = jnp.stack([position // columns, position % columns])
         row, column = jnp.clip(
-            cell + jnp.array(MOVES)[action], 0, jnp.array([rows - 1, columns - 1])
+            cell + jnp.array(MOVES, jnp.int32)[action],
+            0,
+            jnp.array([rows - 1, columns - 1], jnp.int32),
         )
         return jnp.where(jnp.asarray(self.walls)[row, column], position, row * columns + column)
 

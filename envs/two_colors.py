@@ -68,7 +68,9 @@ class TwoColors(Env):
 
     def move(self, cell: jax.Array, action: jax.Array) -> jax.Array:
         """Cell after an action; the edge blocks. int32 []."""
-        row, column = jnp.clip(self._place(cell) + jnp.array(MOVES)[action], 0, self.side - 1)
+        row, column = jnp.clip(
+            self._place(cell) + jnp.array(MOVES, jnp.int32)[action], 0, self.side - 1
+        )
         return row * self.side + column
 
     def _place(self, cell: jax.Array) -> jax.Array:

@@ -71,6 +71,7 @@ from jaxrl.env import (
     Step,
     Tasks,
 )
+from jaxrl.env_check import check_env
 from jaxrl.errors import former_names
 from jaxrl.importance import (
     importance,
@@ -286,6 +287,7 @@ __all__ = [
     "best",
     "c51",
     "cache_compilations",
+    "check_env",
     "compare",
     "crossq",
     "ddpg",

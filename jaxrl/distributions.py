@@ -56,11 +56,11 @@ class Categorical:
         # a parallel sum may round up where p is 0: such an entry repeats the one before it, and so
         # is never sampled
         cdf = jax.lax.cummax(jnp.where(p > 0, jnp.cumsum(p, axis=-1), 0.0), axis=p.ndim - 1)
-        u = jax.random.uniform(key, (*self.logits.shape[:-1], 1)) * cdf[..., -1:]
-        return jnp.sum(u >= cdf[..., :-1], axis=-1)
+        u = jax.random.uniform(key, (*self.logits.shape[:-1], 1), cdf.dtype) * cdf[..., -1:]
+        return jnp.sum(u >= cdf[..., :-1], axis=-1, dtype=jnp.int32)
 
     def mode(self) -> jax.Array:
-        return jnp.argmax(self.logits, axis=-1)
+        return jnp.argmax(self.logits, axis=-1).astype(jnp.int32)
 
     def log_prob(self, value: jax.Array) -> jax.Array:
         log_p = jax.nn.log_softmax(self.logits)
@@ -127,7 +127,7 @@ class EpsilonGreedyCategorical:
     def _categorical(self) -> Categorical:
         allowed = self.values > -jnp.inf
         epsilon = jnp.broadcast_to(self.epsilon, self.values.shape[:-1])[..., None]
-        best = jax.nn.one_hot(self.mode(), self.values.shape[-1])
+        best = jax.nn.one_hot(self.mode(), self.values.shape[-1], dtype=self.values.dtype)
         p = (1.0 - epsilon) * best + epsilon * allowed / allowed.sum(-1, keepdims=True)
         return Categorical(jnp.where(p > 0, jnp.log(jnp.where(p > 0, p, 1.0)), -jnp.inf))
 
@@ -135,7 +135,7 @@ class EpsilonGreedyCategorical:
         return self._categorical().sample(key)
 
     def mode(self) -> jax.Array:
-        return jnp.argmax(self.values, axis=-1)
+        return jnp.argmax(self.values, axis=-1).astype(jnp.int32)
 
     def log_prob(self, value: jax.Array) -> jax.Array:
         return self._categorical().log_prob(value)
@@ -155,7 +155,7 @@ class Normal:
     log_std: jax.Array
 
     def sample(self, key: jax.Array) -> jax.Array:
-        return self.loc + jnp.exp(self.log_std) * jax.random.normal(key, self.loc.shape)
+        return self.loc + jnp.exp(self.log_std) * _normal_like(key, self.loc)
 
     def mode(self) -> jax.Array:
         return self.loc
@@ -235,6 +235,11 @@ class TanhNormal:
     def kl(self, other: "TanhNormal") -> jax.Array:
         """KL of the Gaussians, which equals that of the squashed ones if the boxes are equal."""
         return Normal(self.loc, self.log_std).kl(Normal(other.loc, other.log_std))
+
+
+def _normal_like(key: jax.Array, x: jax.Array) -> jax.Array:
+    """Standard normal numbers of the shape and type of `x`."""
+    return jax.random.normal(key, x.shape, x.dtype)
 
 
 def _log_slope(x: jax.Array) -> jax.Array:

@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 
+from jaxrl import tree
 from jaxrl.errors import not_defined
 from jaxrl.tree import pytree
 
@@ -98,7 +99,7 @@ class Tasks:
         return episode_return
 
 
-def check_env(env: Any, user: Any = None) -> None:
+def check_is_env(env: Any, user: Any = None) -> None:
     """Raise a TypeError where `env` is not one environment; `user` is the object that takes it."""
     if isinstance(env, Env):
         return
@@ -128,7 +129,7 @@ def check_tasks(tasks: Any, user: Any = None) -> None:
     if isinstance(tasks, Env):
         raise TypeError(
             f"{taker} trains on a distribution of environments (a Tasks) in place of one "
-            f"environment, and got {_name(tasks)}: write, say, "
+            f"environment, and got {_name(tasks)}: write, say, {_family_of(tasks)}, "
             "rl.envs.distribution('LPGGrid-tiny'), or a class of your own with sample(key) -> Env "
             "that subclasses rl.Tasks."
         )
@@ -141,6 +142,16 @@ def check_tasks(tasks: Any, user: Any = None) -> None:
         f"{taker} trains on a distribution of environments (a Tasks), and got {_name(tasks)}: "
         f"write `class {_name(tasks)}(rl.Tasks)` with sample(key) -> Env, under @rl.pytree."
     )
+
+
+def _family_of(env: Any) -> str:
+    """A call that makes a distribution of an environment, with one of its floats."""
+    names = [
+        path.rpartition(".")[2]
+        for path, field in tree.paths(env).items()
+        if not tree.is_static(field) and isinstance(tree.get(env, path), float)
+    ]
+    return f"rl.envs.Family(env, {names[0] if names else 'length'}=(low, high))"
 
 
 def _name(x: Any) -> str:

@@ -140,7 +140,7 @@ def _build(network: Builder, memory: Memory | None, heads: Mapping[str, int]) ->
         return {
             "body": body.init(key_body, obs),
             "memory": memory.init(key_memory),
-            "top": top.init(key_top, jnp.zeros(memory.size)),
+            "top": top.init(key_top, jnp.zeros(memory.size, jnp.float32)),
         }
 
     def apply(params: Params, state: Any, obs: Any, first: jax.Array) -> tuple[Any, Out]:
@@ -248,7 +248,7 @@ class _Heads(nn.Module):
         shared = self._tower(x, "shared") if self.shared else None
         for head, size in self.heads:
             if head in self.free:
-                out[head] = self.param(head, nn.initializers.zeros, (size,))
+                out[head] = self.param(head, nn.initializers.zeros, (size,), jnp.float32)
             else:
                 y = self._tower(x, head) if shared is None else shared
                 out[head] = _dense(size, HEAD_SCALE.get(head, 1.0), f"{head}_out", self.kernel)(y)

@@ -28,7 +28,7 @@ class Running:
 def init_running(example: Any) -> Running:
     """Mean 0 and variance 1 with the weight of 1e-4 samples. An action mask has no statistics."""
     zeros = jax.tree.map(lambda x: jnp.zeros(jnp.shape(x), jnp.float32), visible(example))
-    return Running(zeros, jax.tree.map(jnp.ones_like, zeros), jnp.array(1e-4))
+    return Running(zeros, jax.tree.map(jnp.ones_like, zeros), jnp.float32(1e-4))
 
 
 def update(running: Running, batch: Any, axes: tuple[int, ...] = (0,)) -> Running:
@@ -118,7 +118,9 @@ class ReturnStats:
 
 def init_returns(enabled: Any, shape: tuple[int, ...]) -> ReturnStats | None:
     """Return the statistics of returns at the start; None where `enabled` is a plain False."""
-    return None if enabled is False else ReturnStats(init_running(0.0), jnp.zeros(shape))
+    return (
+        None if enabled is False else ReturnStats(init_running(0.0), jnp.zeros(shape, jnp.float32))
+    )
 
 
 def continue_returns(stats: ReturnStats | None, ongoing: jax.Array) -> ReturnStats | None:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxrl.errors import check_no_text
-from jaxrl.tree import leaf, pytree, static
+from jaxrl.tree import cast_like, leaf, pytree, static
 
 OptimizerBuilder = Callable[[Any], optax.GradientTransformation]  # learning rate -> optimiser
 LONGEST_PERIOD = 2.0**31 - 128.0  # the largest float32 that is an int32
@@ -84,8 +84,8 @@ def apply_gradients(
     """
     grads, norm = clip_by_global_norm(grads, max_norm)
     optimizer = optax.with_extra_args_support(optimizer)
-    changes, opt_state = optimizer.update(grads, opt_state, params, **extra_args)
-    return optax.apply_updates(params, changes), opt_state, norm
+    changes, new_state = optimizer.update(grads, opt_state, params, **extra_args)
+    return optax.apply_updates(params, changes), cast_like(new_state, opt_state), norm
 
 
 def at_rate(

@@ -103,8 +103,8 @@ class Priority:
         fraction: jax.Array | float,
     ) -> tuple[jax.Array, jax.Array]:
         """Starts, uniform over the valid ones, and importance weights of 1. [N], [N]. O(N)."""
-        age = jax.random.randint(key, (batch_size,), 0, jnp.maximum(ring.num_starts, 1))
-        return (ring.oldest + age) % ring.size, jnp.ones(batch_size)
+        age = jax.random.randint(key, (batch_size,), 0, jnp.maximum(ring.num_starts, 1), jnp.int32)
+        return (ring.oldest + age) % ring.size, jnp.ones(batch_size, jnp.float32)
 
 
 @pytree
@@ -157,6 +157,7 @@ class Prioritized(Priority):
         is False, each entry is written again unchanged: selecting between two trees would copy one.
         """
         priority = jnp.where(jnp.isfinite(priority), jnp.abs(priority), tree.largest)
+        priority = priority.astype(tree.largest.dtype)
         largest = jnp.maximum(tree.largest, priority.max(initial=0.0, where=valid & enabled))
         mass = jnp.where(enabled, self._mass(priority), tree.sums.at(index))
         return Priorities(tree.sums.put(index, jnp.where(valid, mass, 0.0)), largest)
@@ -174,7 +175,10 @@ class Prioritized(Priority):
         fraction: how much of the training run is over, 0 to 1.
         """
         sums = _prepared(tree).sums
-        place = (jnp.arange(batch_size) + jax.random.uniform(key, (batch_size,))) / batch_size
+        place = (
+            jnp.arange(batch_size, dtype=jnp.int32)
+            + jax.random.uniform(key, (batch_size,), jnp.float32)
+        ) / batch_size
         index, mass = sums.find(place * sums.total)
         mass = jnp.maximum(mass, MIN_MASS)
         # N and the total cancel in the ratio to the largest importance weight

@@ -128,7 +128,7 @@ def reset(key: jax.Array, env: Env, rnn_state: RnnState = ()) -> Episode:
     state, obs = env.reset(key)
     start_return, info, terminated = jnp.float32(0.0), {}, ()
     if env.num_agents is not None:
-        start_return = jnp.zeros(env.num_agents)
+        start_return = jnp.zeros(env.num_agents, jnp.float32)
         terminated = jnp.zeros(env.num_agents, bool)
         rnn_state = _for_each_agent(env.num_agents, rnn_state)
     if env.channels:

@@ -57,7 +57,10 @@ class SumTree:
         A value of 0 is never found while others are positive. Positions are resolved to about
         2 ** -23 of the total, the precision of float32.
         """
-        starts, upper = jnp.array(self.starts, jnp.int32), jnp.triu(jnp.ones((WIDTH, WIDTH)))
+        starts, upper = (
+            jnp.array(self.starts, jnp.int32),
+            jnp.triu(jnp.ones((WIDTH, WIDTH), jnp.float32)),
+        )
 
         def descend(level: jax.Array, carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
             index, place, _ = carry
@@ -69,7 +72,7 @@ class SumTree:
             end, child = (jnp.take_along_axis(x, branch, -1)[:, 0] for x in (end, child))
             return index * WIDTH + branch[:, 0].astype(jnp.int32), place - (end - child), child
 
-        root = jnp.zeros(place.shape, jnp.int32), place, jnp.zeros(place.shape)
+        root = jnp.zeros(place.shape, jnp.int32), place, jnp.zeros(place.shape, jnp.float32)
         index, _, value = jax.lax.fori_loop(0, len(self.starts), descend, root)
         return index, value
 
@@ -80,4 +83,4 @@ def zeros(size: int) -> SumTree:
     while rows[0] > 1:
         rows.insert(0, -(-rows[0] // WIDTH))
     ends = np.cumsum([0, *rows]).tolist()
-    return SumTree(jnp.zeros((ends[-1], WIDTH)), tuple(ends[:-1]))
+    return SumTree(jnp.zeros((ends[-1], WIDTH), jnp.float32), tuple(ends[:-1]))

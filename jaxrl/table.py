@@ -31,7 +31,7 @@ class Table:
                     f"{jax.eval_shape(lambda: obs)}. Write an environment that returns the index "
                     "of its state (one_hot=False, where it has that), or use MLP()."
                 )
-            return {head: jnp.zeros((self.size, num)) for head, num in heads.items()}
+            return {head: jnp.zeros((self.size, num), jnp.float32) for head, num in heads.items()}
 
         def apply(params: Params, obs: Any) -> Out:
             return {

@@ -6,13 +6,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from jaxrl import progress, tree
 from jaxrl.algorithms.base import Algorithm, State
-from jaxrl.algorithms.loop import COUNTED, run_updates, to_means
+from jaxrl.algorithms.loop import COUNTED, Row, run_updates, to_row
 from jaxrl.algorithms.preset import Preset
 from jaxrl.clock import LAST_UPDATE, Metrics
 from jaxrl.env import Env, Tasks
+from jaxrl.env_check import check_contract, check_max_steps
 from jaxrl.errors import check_counts
 from jaxrl.optimizer import LONGEST_PERIOD
 from jaxrl.tree import leaf, pytree, static
@@ -60,6 +62,7 @@ class Training:
                 f"rl.{self.algo.name} is not an algorithm yet: write rl.{self.algo.name}(), with "
                 "its fields in the brackets."
             )
+        _check_parts(self.algo, self.env)
 
     @property
     def updates(self) -> np.ndarray:
@@ -114,6 +117,11 @@ class Training:
         return evaluated, min(self.episodes, affordable // max(rows, 1))
 
     @property
+    def _algo(self) -> Algorithm:
+        """The algorithm, which computes in 32 bits where x64 is enabled too."""
+        return tree.in_32_bits(self.algo)
+
+    @property
     def _may_stop(self) -> bool:
         """True where a member may stop early, as far as is known before compilation."""
         return not (isinstance(self.stop_after, float) and self.stop_after >= self.steps)
@@ -135,11 +143,16 @@ class Training:
         updates = self._schedule_updates
         if self._may_stop:
             updates = jnp.minimum(updates, self._last_update)
-        state = self.algo.init(jax.random.fold_in(key, 0), self.env, updates)  # type: ignore[arg-type]
+        state = self._algo.init(jax.random.fold_in(key, 0), self.env, updates)  # type: ignore[arg-type]
         return jax.tree.map(_strong, state)
 
     def run_row(self, key: jax.Array, state: State, row: jax.Array | int) -> tuple[State, Metrics]:
         """Return the state after the updates of one row, and the row's metrics. []."""
+        state, metrics = self.masked_row(key, state, row)
+        return state, _with_nan(metrics)
+
+    def masked_row(self, key: jax.Array, state: State, row: jax.Array | int) -> tuple[State, Row]:
+        """As `run_row`, with masks in place of NaN for metrics without a value."""
         key_row = jax.random.fold_in(jax.random.fold_in(key, 1), row)
         key_learn, key_eval = jax.random.split(key_row)
         counts = self.updates
@@ -148,34 +161,36 @@ class Training:
         before = state.clock.n
         state, totals = run_updates(
             key_learn,
-            self.algo,
+            self._algo,
             self.env,
             state,
             int(counts.max()),
             count=count,
             last_update=self._last_update if self._may_stop else None,
         )
-        metrics = to_means(
-            self.env, totals, totals.pop(COUNTED) if self._may_stop else jnp.asarray(counts)[row]
-        )
-        metrics["diverged"] = ~tree.is_finite(state.params)
-        evaluation = self._evaluate(key_eval, state, row)
+        num_updates = totals.pop(COUNTED) if self._may_stop else jnp.asarray(counts)[row]
+        metrics = to_row(self.env, totals, num_updates, self._may_stop)
+        finite = tree.is_finite(state.params)
+        evaluation, evaluated = self._evaluate(key_eval, state, row)
+        evaluated &= finite  # a policy of NaN plays one action throughout, which may even win
         if self._may_stop:  # padding is not evaluated again: it would give the best of many tries
-            trained = state.clock.n > before
-            evaluation = jax.tree.map(lambda x: jnp.where(trained, x, jnp.nan), evaluation)
-        return state, metrics | evaluation
+            evaluated &= state.clock.n > before
+        return state, Row(
+            values=metrics.values | {"diverged": ~finite} | evaluation,
+            known=metrics.known | dict.fromkeys(evaluation, evaluated),
+        )
 
     def __call__(self, key: jax.Array | int) -> tuple[State, Metrics]:
         if reason := batch_dependence(key):
             warnings.warn(reason, stacklevel=2)
         key = as_key(key)
 
-        def run(state: State, row: jax.Array) -> tuple[State, Metrics]:
+        def run(state: State, row: jax.Array) -> tuple[State, Row]:
             progress.tick(row, self.evals)
-            return self.run_row(key, state, row)
+            return self.masked_row(key, state, row)
 
         state, metrics = jax.lax.scan(run, self.init(key), jnp.arange(self.evals))
-        return state, jax.tree.map(_as_array, self.clocks) | metrics
+        return state, jax.tree.map(_as_array, self.clocks) | _with_nan(metrics)
 
     @property
     def clocks(self) -> dict[str, np.ndarray]:
@@ -190,14 +205,18 @@ class Training:
         kind = np.int32 if max(step[-1], eval_step[-1]) < 2**31 else np.int64
         return {"step": step.astype(kind), "eval_step": eval_step.astype(kind)}
 
-    def _evaluate(self, key: jax.Array, state: State, row: jax.Array | int) -> Metrics:
-        """The mean return of an evaluation, and the mean sum of each channel; NaN without one."""
+    def _evaluate(
+        self, key: jax.Array, state: State, row: jax.Array | int
+    ) -> tuple[Metrics, jax.Array]:
+        """The mean return of an evaluation and the mean sum of each channel, and True where there
+        is one.
+        """
         evaluated, episodes = self.eval_rows
         if not evaluated.any():
-            return {"evaluation": jnp.float32(jnp.nan)}
+            return {"evaluation": jnp.float32(0.0)}, jnp.bool_(False)
 
         def evaluate(key: jax.Array) -> Metrics:
-            found = self.algo.evaluate(key, self.env, state, episodes)  # type: ignore[arg-type]
+            found = self._algo.evaluate(key, self.env, state, episodes)  # type: ignore[arg-type]
             info = found.info
             if self.env.num_agents is not None:
                 info = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), info)
@@ -205,10 +224,28 @@ class Training:
             return {"evaluation": found.episode_return.mean()} | channels
 
         if evaluated.all():
-            return evaluate(key)
+            return evaluate(key), jnp.bool_(True)
         shapes = jax.eval_shape(evaluate, key)
-        nothing = jax.tree.map(lambda x: jnp.full(x.shape, jnp.nan, x.dtype), shapes)
-        return jax.lax.cond(jnp.asarray(evaluated)[row], evaluate, lambda _: nothing, key)
+        nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        here = jnp.asarray(evaluated)[row]
+        return jax.lax.cond(here, evaluate, lambda _: nothing, key), here
+
+
+def _check_parts(algo: Any, env: Any) -> None:
+    """Check what is known before tracing; jax may put any other object in the place of a leaf.
+
+    Raises:
+      TypeError, ValueError: as `rl.check_env`, or parts in the wrong order.
+    """
+    if isinstance(algo, Env | Tasks) and isinstance(env, Algorithm):
+        raise TypeError(
+            "An algorithm comes first and its environment second: write rl.Training(algo, env, "
+            "steps)."
+        )
+    if isinstance(env, str | type | Algorithm):
+        check_contract(env, algo if isinstance(algo, Algorithm) else None)
+    if isinstance(env, Env):
+        check_max_steps(env)
 
 
 def _as_array(count: np.ndarray) -> jax.Array:
@@ -219,6 +256,24 @@ def _as_array(count: np.ndarray) -> jax.Array:
 def _strong(x: Any) -> Any:
     """An array without jax's weak type, which the state after an update does not have either."""
     return jax.lax.convert_element_type(x, x.dtype) if getattr(x, "weak_type", False) else x
+
+
+def _with_nan(row: Row) -> Metrics:
+    """The metrics, with NaN for a missing value.
+
+    Raises:
+      ValueError: jax_debug_nans is on, and this is inside a program, which it would stop.
+    """
+    config: Any = jax.config
+    if not config.jax_debug_nans:
+        return row.metrics()
+    if any(isinstance(x, Tracer) for x in jax.tree.leaves(row)):
+        raise ValueError(
+            "jax_debug_nans stops at NaN, which marks a metric without a value (the return where "
+            "no episode ended) in what rl.train returns inside of a jit or vmap: call rl.train "
+            "outside of them, write rl.sweep(rl.Training(...), ...), or turn jax_debug_nans off."
+        )
+    return {name: jnp.asarray(x) for name, x in row.on_host().items()}
 
 
 def as_key(seed: Any) -> jax.Array:
@@ -284,10 +339,12 @@ def train(
     `return`, `length` and number of the `episodes` that ended since the last row; losses and
     diagnostics, means over the updates; `grad_norm`; `evaluation`, the mean return of up to
     `episodes` greedy episodes, which may take `eval_share` of the steps at most (`eval_step` counts
-    them); `diverged`, True once a parameter is not finite. Each of the environment's
-    `channels` adds the mean of its sums over episodes, and in evaluation `evaluation_NAME`.
+    them), NaN without one and once the run has diverged; `diverged`, True once a parameter is not
+    finite. Each of the environment's `channels` adds the mean of its sums over episodes, and in
+    evaluation `evaluation_NAME`.
 
     Raises:
-      ValueError: fewer updates than evals.
+      ValueError: fewer updates than evals, or jax_debug_nans inside of a program.
+      TypeError, ValueError: an environment that does not keep its contract, as `rl.check_env`.
     """
     return Training(algo, env, steps, evals, episodes, eval_share)(key)

@@ -39,8 +39,9 @@ def leaf(default: Any, within: str) -> Any:
 
 
 def is_static(field: dataclasses.Field) -> bool:
-    """True for a field that is made by `static`."""
-    return bool(field.metadata.get("static", False))
+    """True for a field that is structure: of ours, of equinox's, or flax's `pytree_node=False`."""
+    is_leaf = field.metadata.get("pytree_node", True)
+    return bool(field.metadata.get("static", False)) or not is_leaf
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(static, dataclasses.field))
@@ -158,6 +159,32 @@ def where(mask: jax.Array, new: T, old: T) -> T:
         return jnp.where(mask.reshape(mask.shape + (1,) * extra), a, b)
 
     return jax.tree.map(choose, new, old)
+
+
+def cast_like(new: T, old: Any) -> T:
+    """`new` with the widths of the numbers in `old`, leaf by leaf, as a carry of a scan must have.
+
+    Only with `jax_enable_x64` do they differ, where what has no explicit type is 64 bits wide.
+    Kinds of numbers are kept: a float does not become an integer.
+    """
+
+    def cast(a: Any, b: Any) -> Any:
+        kinds = (jnp.result_type(a), jnp.result_type(b))
+        same = kinds[0] == kinds[1] or kinds[0].kind != kinds[1].kind
+        return a if same else jnp.asarray(a, kinds[1])
+
+    return jax.tree.map(cast, new, old)
+
+
+def in_32_bits(tree: T) -> T:
+    """The same tree with its arrays of 64-bit numbers, which `jax_enable_x64` makes, in 32 bits."""
+    narrow = {np.dtype("float64"): jnp.float32, np.dtype("int64"): jnp.int32}
+
+    def cast(x: Any) -> Any:
+        is_array = isinstance(x, jax.Array | np.ndarray | np.generic)
+        return jnp.asarray(x, narrow[x.dtype]) if is_array and x.dtype in narrow else x
+
+    return tree if jnp.result_type(float).itemsize == 4 else jax.tree.map(cast, tree)
 
 
 def is_finite(tree: Any) -> jax.Array:

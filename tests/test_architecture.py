@@ -35,6 +35,7 @@ FLOORS = {
     "stats": 2,
     "env": 3,
     "rollout": 4,
+    "env_check": 5,
     "rules": 5,
     "algorithms": 6,
     "train": 7,

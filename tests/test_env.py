@@ -6,7 +6,7 @@ import pytest
 
 import envs
 import jaxrl as rl
-from jaxrl.env import check_env, check_tasks
+from jaxrl.env import check_is_env, check_tasks
 from jaxrl.tree import pytree, static
 
 
@@ -62,7 +62,7 @@ def test_a_score_is_the_return_by_default():
     "env", [envs.make("Catch"), envs.make("CartPole-P"), envs.make("MDP-Chain"), Field()]
 )
 def test_an_environment_is_one(env):
-    check_env(env)
+    check_is_env(env)
     with pytest.raises(
         TypeError, match=f"in place of one environment, and got {type(env).__name__}"
     ):
@@ -73,7 +73,7 @@ def test_every_distribution_is_one():
     for name in envs.distributions():
         check_tasks(envs.distribution(name))
     with pytest.raises(TypeError, match=r"environment of OnPolicy can't be LPGLevels.*sample"):
-        check_env(envs.distribution("LPGGrid-tiny"), rl.ppo())
+        check_is_env(envs.distribution("LPGGrid-tiny"), rl.ppo())
 
 
 class Duck:
@@ -92,6 +92,6 @@ class Duck:
 )
 def test_what_is_neither_is_refused(other, of_env, of_tasks):
     with pytest.raises(TypeError, match=of_env):
-        check_env(other)
+        check_is_env(other)
     with pytest.raises(TypeError, match=of_tasks):
         check_tasks(other)

@@ -16,7 +16,7 @@ from jaxrl.distributions import Categorical, Distribution, TanhNormal
 from jaxrl.errors import not_defined
 from jaxrl.masks import allow
 from jaxrl.rules.base import num_actions
-from jaxrl.spaces import Box, Discrete, Space
+from jaxrl.spaces import Box, Discrete, Space, is_bound
 from jaxrl.tree import leaf, pytree
 
 Out = dict[str, jax.Array]
@@ -64,7 +64,7 @@ class Actor:
 
     def sample_noise(self, key: jax.Array, out: Out) -> jax.Array:
         """The noise of `explore`; of real actions, standard normal [..., d]."""
-        return jax.random.normal(key, out["loc"].shape)
+        return jax.random.normal(key, out["loc"].shape, out["loc"].dtype)
 
     def explore(self, noise: jax.Array, space: Space, out: Out) -> jax.Array:
         """The exploring policy's action, in the environment's units."""
@@ -181,16 +181,18 @@ class Deterministic(Actor):
 
     def propose(self, key: jax.Array, out: Out) -> Proposal:
         action = jnp.tanh(out["loc"])
-        return _sampled(action, jnp.zeros(action.shape[:-1]))
+        return _sampled(action, jnp.zeros(action.shape[:-1], action.dtype))
 
     def propose_next(self, key: jax.Array, out: Out) -> Proposal:
         action = jnp.tanh(out["loc"])
         noise = jnp.clip(
-            self.target_noise * jax.random.normal(key, action.shape),
+            self.target_noise * jax.random.normal(key, action.shape, action.dtype),
             -self.target_noise_clip,
             self.target_noise_clip,
         )
-        return _sampled(jnp.clip(action + noise, -1.0, 1.0), jnp.zeros(action.shape[:-1]))
+        return _sampled(
+            jnp.clip(action + noise, -1.0, 1.0), jnp.zeros(action.shape[:-1], action.dtype)
+        )
 
 
 def _sampled(action: jax.Array, log_prob: jax.Array) -> Proposal:
@@ -233,7 +235,7 @@ def check_bounded(space: Any, actor: str) -> None:
     """
     ends = (space.low, space.high) if isinstance(space, Box) else ()
     known = [np.asarray(x) for x in ends if not isinstance(x, Tracer)]
-    if not all(np.isfinite(x).all() for x in known):
+    if not all(np.all(is_bound(x)) for x in known):
         raise ValueError(
             f"{actor} squashes its actions into a box, but {space} has no end somewhere. Give the "
             "environment the range that its actions make sense in, say Box(-1.0, 1.0, shape); or "
@@ -264,10 +266,10 @@ class Softmax(Actor):
         return math.log(num_actions(space))
 
     def sample_noise(self, key: jax.Array, out: Out) -> jax.Array:
-        return jax.random.gumbel(key, out["logits"].shape)
+        return jax.random.gumbel(key, out["logits"].shape, out["logits"].dtype)
 
     def explore(self, noise: jax.Array, space: Space, out: Out) -> jax.Array:
-        return jnp.argmax(self.policy(out).logits + noise, axis=-1)
+        return jnp.argmax(self.policy(out).logits + noise, axis=-1).astype(jnp.int32)
 
     def mode(self, space: Space, out: Out) -> jax.Array:
         return self.policy(out).mode()
@@ -275,7 +277,7 @@ class Softmax(Actor):
     def propose(self, key: jax.Array, out: Out) -> Proposal:
         log_p = jax.nn.log_softmax(self.policy(out).logits)
         p = jnp.exp(log_p)
-        return Proposal(jnp.zeros(p.shape[:-1]), p, jnp.where(p > 0, log_p, 0.0))
+        return Proposal(jnp.zeros(p.shape[:-1], p.dtype), p, jnp.where(p > 0, log_p, 0.0))
 
     def policy(self, out: Out) -> Categorical:
         return Categorical(allow(out["logits"], out.get("mask")))

@@ -7,7 +7,8 @@ import jax
 
 from jaxrl import rollout, tree
 from jaxrl.clock import Clock, Metrics
-from jaxrl.env import Env, check_env
+from jaxrl.env import Env
+from jaxrl.env_check import check_contract
 from jaxrl.errors import not_defined
 from jaxrl.normalize import Running
 from jaxrl.rollout import Evaluation, Experience, Policy, Transition
@@ -131,7 +132,7 @@ def check_space(env: Env, allowed: tuple[type, ...], user: str) -> None:
     Raises:
       TypeError: another kind of action space, or no environment at all.
     """
-    check_env(env)
+    check_contract(env)
     kind = type(env.action_space)
     if kind not in allowed:
         names = ", ".join(space.__name__ for space in allowed)

@@ -5,10 +5,45 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxrl.algorithms.base import Algorithm, State
 from jaxrl.clock import Metrics
 from jaxrl.env import Env, Tasks
+from jaxrl.tree import pytree
+
+
+@pytree
+class Row:
+    """Metrics by name, and for those that may have no value a bool, True where they have one.
+
+    Inside a program a missing value is any number, so that no NaN leaves it: jax_debug_nans stops
+    at NaN. `metrics` puts NaN there.
+    """
+
+    values: Metrics
+    known: Metrics
+
+    def metrics(self) -> Metrics:
+        """The metrics, with NaN for a missing value."""
+
+        def mark(name: str, x: jax.Array) -> jax.Array:
+            if name not in self.known:
+                return x
+            known = jnp.asarray(self.known[name])
+            return jnp.where(known.reshape(known.shape + (1,) * (x.ndim - known.ndim)), x, jnp.nan)
+
+        return {name: mark(name, x) for name, x in self.values.items()}
+
+    def on_host(self) -> dict[str, np.ndarray]:
+        """`metrics` of a row that was computed, as NumPy arrays."""
+        values, known = jax.device_get((self.values, self.known))
+        for name, mask in known.items():
+            x = values[name]
+            mask = mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim))
+            values[name] = np.where(mask, x, np.asarray(np.nan, x.dtype))
+        return values
+
 
 COUNTED = "counted"  # of the sums: the number of updates that were not padding
 Step = Callable[[Any, jax.Array], Any]  # (carry, i) -> carry
@@ -80,15 +115,33 @@ def to_means(env: Env | Tasks, totals: Metrics, num_updates: jax.Array | float) 
 
     Means over episodes are NaN where no episode ended.
     """
-    means = {name: total / num_updates for name, total in totals.items()}
+    return to_row(env, totals, num_updates).metrics()
+
+
+def to_row(
+    env: Env | Tasks,
+    totals: Metrics,
+    num_updates: jax.Array | float,
+    may_be_padding: bool = False,
+) -> Row:
+    """`to_means` with a mask of what has no value.
+
+    may_be_padding: `num_updates` may be 0, and then nothing but the number of episodes has a value.
+    """
+    known, divisor = {}, num_updates
+    if may_be_padding:
+        counted = jnp.asarray(num_updates) > 0
+        known = dict.fromkeys(totals, counted)
+        divisor = jnp.where(counted, num_updates, 1.0)
+    means = {name: total / divisor for name, total in totals.items()}
     if "episodes" not in totals:
-        return means
+        return Row(means, known)
     count = totals["episodes"]
-    ended = {
-        name: jnp.where(count > 0, totals[name] / jnp.maximum(count, 1), jnp.nan)
-        for name in _means_over_episodes(env, totals)
-    }
-    return means | ended | {"episodes": count}
+    for name in _means_over_episodes(env, totals):
+        means[name] = totals[name] / jnp.maximum(count, 1)
+        known[name] = count > 0
+    known.pop("episodes", None)
+    return Row(means | {"episodes": count}, known)
 
 
 def _means_over_episodes(env: Env | Tasks, metrics: Metrics) -> list[str]:

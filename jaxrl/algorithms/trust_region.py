@@ -56,7 +56,7 @@ def natural_step(
     fisher = lambda v: jax.jvp(jax.grad(distance), (x,), (v,))[1] + damping * v
     direction, image = conjugate_gradients(fisher, gradient, iterations)
     longest = jnp.sqrt(2.0 * max_kl / jnp.maximum(direction @ image, 1e-20)) * direction
-    scales = 0.5 ** jnp.arange(halvings)
+    scales = (0.5 ** jnp.arange(halvings)).astype(x.dtype)
     gain, kl = jax.lax.map(
         lambda scale: (
             objective(x + scale * longest) - before,
@@ -66,7 +66,7 @@ def natural_step(
     )
     accepted = (kl <= max_kl) & (gain > 0.0)
     first = lambda values: jnp.where(accepted.any(), values[jnp.argmax(accepted)], 0.0)
-    return x + first(scales) * longest, {
+    return (x + first(scales) * longest).astype(x.dtype), {
         "kl": first(kl),
         "improvement": first(gain),
         "step_scale": first(scales),

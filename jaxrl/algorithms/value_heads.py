@@ -240,7 +240,7 @@ class Implicit(QuantileRegression):
                 _midpoints(self.fractions), (*features.shape[:-1], self.fractions)
             )
         else:
-            tau = jax.random.uniform(key, (*features.shape[:-1], self.samples))
+            tau = jax.random.uniform(key, (*features.shape[:-1], self.samples), features.dtype)
         angles = math.pi * jnp.multiply.outer(tau, jnp.arange(self.cosines, dtype=jnp.float32))
         x = features[..., None, :] * jax.nn.relu(_apply(params["embedding"], jnp.cos(angles)))
         theta = duel({name: _apply(layer, x) for name, layer in params["top"].items()}, 1)[..., 0]
@@ -254,7 +254,7 @@ def _midpoints(num: int) -> jax.Array:
 def _linear(key: jax.Array, inputs: int, outputs: int, scale: float) -> dict[str, jax.Array]:
     return {
         "kernel": networks.orthogonal(scale)(key, (inputs, outputs)),
-        "bias": jnp.zeros(outputs),
+        "bias": jnp.zeros(outputs, jnp.float32),
     }
 
 

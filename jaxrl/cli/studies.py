@@ -4,6 +4,7 @@ import pathlib
 import sys
 from typing import Any, Literal
 
+import jax
 import tyro
 import xarray as xr
 from rich.console import Console
@@ -15,7 +16,11 @@ from jaxrl.cli.labels import labels_of
 
 PIPE_WIDTH = 160  # columns of a table that goes to a file or a pipe
 
+# Results hold NaN where there is no value: these functions run without jax_debug_nans, which is for
+# training.
 
+
+@jax.debug_nans(False)
 def draw(results: xr.Dataset, folder: pathlib.Path) -> None:
     """Draw the learning curve of at most one swept axis, or the heat map of two.
 
@@ -42,6 +47,7 @@ def draw(results: xr.Dataset, folder: pathlib.Path) -> None:
         )
 
 
+@jax.debug_nans(False)
 def show(results: xr.Dataset) -> None:
     """Print the final return of each setting as a table."""
     frame = rl.stats.mark_too_few(rl.stats.table(results, "return")).reset_index()
@@ -56,6 +62,7 @@ def show(results: xr.Dataset) -> None:
     Console().print(table)
 
 
+@jax.debug_nans(False)
 def plot(
     folder: tyro.conf.Positional[pathlib.Path], name: str = "return", by: str | None = None
 ) -> None:
@@ -73,6 +80,7 @@ def plot(
     print(f"drew {path}")
 
 
+@jax.debug_nans(False)
 def runs(
     folder: tyro.conf.Positional[pathlib.Path] = pathlib.Path("."),
     where: tuple[str, ...] = (),
@@ -126,6 +134,7 @@ def _printable(value: Any) -> str:
     return "".join(c if c.isprintable() else "?" for c in str(value))
 
 
+@jax.debug_nans(False)
 def compare(
     first: tyro.conf.Positional[pathlib.Path],
     second: tyro.conf.Positional[pathlib.Path],
@@ -148,6 +157,7 @@ def compare(
     print(rl.compare(first, second, name, allow=allow, **labels_of(where, rl.compare)))
 
 
+@jax.debug_nans(False)
 def report(
     folders: tyro.conf.Positional[tuple[pathlib.Path, ...]],
     out: pathlib.Path = pathlib.Path("report.html"),

@@ -8,12 +8,12 @@ from jaxrl.networks import Params
 
 def kernel(key: jax.Array, inputs: int, outputs: int) -> jax.Array:
     """Normal weights of variance 1 / inputs (LeCun et al., 1998). [inputs, outputs]."""
-    return jax.random.normal(key, (inputs, outputs)) / jnp.sqrt(inputs)
+    return jax.random.normal(key, (inputs, outputs), jnp.float32) / jnp.sqrt(inputs)
 
 
 def dense(key: jax.Array, inputs: int, outputs: int) -> Params:
     """Initial parameters of a linear layer."""
-    return {"kernel": kernel(key, inputs, outputs), "bias": jnp.zeros(outputs)}
+    return {"kernel": kernel(key, inputs, outputs), "bias": jnp.zeros(outputs, jnp.float32)}
 
 
 def linear(params: Params, x: jax.Array) -> jax.Array:

@@ -42,12 +42,18 @@ class FFM:
             # the features to be written, the input gate and the output gate
             "input": dense(key_input, self.size, 2 * self.traces + self.size),
             "mix": dense(key_mix, 2 * self.traces * self.contexts, self.size),
-            "alpha": jnp.linspace(math.log(100.0) / self.period, 0.5, self.traces),
-            "omega": 2.0 * jnp.pi / jnp.linspace(1.0, self.period, self.contexts),
+            "alpha": jnp.linspace(
+                math.log(100.0) / self.period, 0.5, self.traces, dtype=jnp.float32
+            ),
+            "omega": 2.0
+            * jnp.pi
+            / jnp.linspace(1.0, self.period, self.contexts, dtype=jnp.float32),
         }
 
     def start(self) -> Pair:
-        return jnp.zeros((self.traces, self.contexts)), jnp.zeros((self.traces, self.contexts))
+        return jnp.zeros((self.traces, self.contexts), jnp.float32), jnp.zeros(
+            (self.traces, self.contexts), jnp.float32
+        )
 
     def apply(
         self, params: Params, memory: Pair, x: jax.Array, first: jax.Array
@@ -92,7 +98,7 @@ class LRU:
         key_radius, key_angle, key_input, key_output, key_skip, key_glu = jax.random.split(key, 6)
 
         def uniform(key: jax.Array) -> jax.Array:
-            return jax.random.uniform(key, (self.states,), minval=1e-3)  # a logarithm follows
+            return jax.random.uniform(key, (self.states,), jnp.float32, 1e-3)  # a logarithm follows
 
         log_radius = 0.5 * jnp.log(
             uniform(key_radius) * (self.r_max**2 - self.r_min**2) + self.r_min**2
@@ -103,12 +109,12 @@ class LRU:
             "gamma": 0.5 * jnp.log(-jnp.expm1(2.0 * log_radius)),
             "input": {"kernel": kernel(key_input, self.size, 2 * self.states) / math.sqrt(2.0)},
             "output": {"kernel": kernel(key_output, 2 * self.states, self.size) * math.sqrt(2.0)},
-            "skip": {"scale": jax.random.normal(key_skip, (self.size,))},
+            "skip": {"scale": jax.random.normal(key_skip, (self.size,), jnp.float32)},
             "glu": dense(key_glu, self.size, 2 * self.size),
         }
 
     def start(self) -> Pair:
-        return jnp.zeros(self.states), jnp.zeros(self.states)
+        return jnp.zeros(self.states, jnp.float32), jnp.zeros(self.states, jnp.float32)
 
     def apply(
         self, params: Params, memory: Pair, x: jax.Array, first: jax.Array

@@ -24,10 +24,10 @@ class GRU:
     size: int = 64
 
     def init(self, key: jax.Array) -> Params:
-        return _gates(key, self.size, 3) | {"new": {"bias": jnp.zeros(self.size)}}
+        return _gates(key, self.size, 3) | {"new": {"bias": jnp.zeros(self.size, jnp.float32)}}
 
     def start(self) -> jax.Array:
-        return jnp.zeros(self.size)
+        return jnp.zeros(self.size, jnp.float32)
 
     def apply(
         self, params: Params, memory: jax.Array, x: jax.Array, first: jax.Array
@@ -57,7 +57,7 @@ class LSTM:
         return _gates(key, self.size, 4)
 
     def start(self) -> Cell:
-        return jnp.zeros(self.size), jnp.zeros(self.size)
+        return jnp.zeros(self.size, jnp.float32), jnp.zeros(self.size, jnp.float32)
 
     def apply(
         self, params: Params, memory: Cell, x: jax.Array, first: jax.Array
@@ -80,7 +80,7 @@ def _gates(key: jax.Array, size: int, num: int) -> Params:
     sample = jax.vmap(lambda key: orthogonal()(key, (size, size)), out_axes=1)
     kernels = sample(jax.random.split(key, 2 * num)).reshape(size, 2, num * size)
     return {
-        "input": {"kernel": kernels[:, 0], "bias": jnp.zeros(num * size)},
+        "input": {"kernel": kernels[:, 0], "bias": jnp.zeros(num * size, jnp.float32)},
         "hidden": {"kernel": kernels[:, 1]},
     }
 

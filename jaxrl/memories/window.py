@@ -51,7 +51,7 @@ class GTrXL:
         keys = jax.random.split(key, 6)
         return {
             "attend": dense(keys[0], self.size, 3 * self.size),
-            "distance": {"bias": jnp.zeros((self.heads, self.window + 1))},
+            "distance": {"bias": jnp.zeros((self.heads, self.window + 1), jnp.float32)},
             "join": dense(keys[1], self.size, self.size),
             "attend_gate": _gate(keys[2], self.size),
             "hidden": dense(keys[3], self.size, 2 * self.size),
@@ -62,7 +62,7 @@ class GTrXL:
     def start(self) -> Window:
         """An empty window: each layer's last inputs, oldest first, none of which is valid."""
         return {
-            "read": jnp.zeros((self.layers, self.window, self.size)),
+            "read": jnp.zeros((self.layers, self.window, self.size), jnp.float32),
             "valid": jnp.zeros(self.window, bool),
         }
 
@@ -140,7 +140,7 @@ def _gate(key: jax.Array, size: int) -> Params:
         "new": {"kernel": kernel(key_new, size, 3 * size)},
         "old": {"kernel": kernel(key_old, size, 2 * size)},
         "reset": {"kernel": kernel(key_reset, size, size)},
-        "shut": {"bias": jnp.full(size, 2.0)},
+        "shut": {"bias": jnp.full(size, 2.0, jnp.float32)},
     }
 
 

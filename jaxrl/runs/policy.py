@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import warnings
 from typing import Any, cast
 
 import jax
@@ -55,6 +56,14 @@ def policy(
       TypeError: the algorithm has no policy: `agent` reads what is kept of it.
     """
     training, found = _read(folder, training, kept, where)
+    if any(
+        np.isnan(np.asarray(x, np.float32)).any() for x in jax.tree.leaves(found) if _is_float(x)
+    ):
+        warnings.warn(
+            f"This run of {folder} diverged: its parameters hold NaN, so that its actions have no "
+            "meaning and its returns neither. rl.best(results) finds one that did not.",
+            stacklevel=2,
+        )
     made = training.algo.policy(training.env, found, greedy=True)  # type: ignore[arg-type]
     return MemberPolicy(made, made.rnn_state, training=training, agent=found)
 
@@ -102,6 +111,10 @@ def _read(
         )
     made = [_as(x, shape.dtype) for x, shape in zip(leaves, expected, strict=True)]
     return training, structure.unflatten(made)
+
+
+def _is_float(x: Any) -> bool:
+    return jnp.issubdtype(x.dtype, jnp.floating)
 
 
 def _as(x: np.ndarray, dtype: Any) -> jax.Array:

@@ -88,8 +88,8 @@ def sweep(
     Returns a dataset with an axis for each name (keys are labelled 0, 1, 2, ...), then the
     program's own: `step` for outputs as long as one called so. Its attributes are the
     reproducibility card. A run with non-finite parameters continues, counts with its return, is
-    marked in `diverged`, does not affect the others, and is never chosen as the best.
-    Keys have a coordinate `NAME_key`, equal for equal keys.
+    marked in `diverged`, does not affect the others, and is never chosen as the best; its
+    evaluation is NaN from then on. Keys have a coordinate `NAME_key`, equal for equal keys.
 
     Raises, before anything compiles:
       ValueError: an empty axis, a value twice, keys of the generators rbg and unsafe_rbg (their

@@ -9,7 +9,8 @@ import numpy as np
 
 from jaxrl import tree
 from jaxrl.algorithms.base import State
-from jaxrl.clock import Clock, Metrics
+from jaxrl.algorithms.loop import Row
+from jaxrl.clock import Clock
 from jaxrl.dependence import depends
 from jaxrl.train import Training
 from jaxrl.tree import pytree, static
@@ -72,21 +73,21 @@ class Extended(Training):
             return state
         return map_run_clocks(self, lambda clock: tree.replace(clock, start=jnp.int32(0)), state)
 
-    def run_row(self, key: jax.Array, state: State, row: jax.Array | int) -> tuple[State, Metrics]:
+    def masked_row(self, key: jax.Array, state: State, row: jax.Array | int) -> tuple[State, Row]:
         part = (jnp.asarray(row) >= self._rows[:-1]).sum()
         starts = np.zeros(len(self._ends), np.int32)
         for i, (_, schedule) in enumerate(self.earlier):
             starts[i + 1] = self._ends[i] if schedule == "restart" else starts[i]
 
         def at(num_updates: np.ndarray) -> State:
-            return self.algo.init(key, self.env, jnp.asarray(num_updates, jnp.int32)[part])  # type: ignore[arg-type]
+            return self._algo.init(key, self.env, jnp.asarray(num_updates, jnp.int32)[part])  # type: ignore[arg-type]
 
         def set_clock(clock: Clock, longer: Clock, begun: Clock) -> Clock:
             start = jnp.asarray(begun.total, jnp.int32) if self._restarts else None
             return Clock(clock.n, longer.total, start)
 
         state = map_run_clocks(self, set_clock, state, at(self._ends), at(starts))
-        return Training.run_row(self, key, state, row)
+        return Training.masked_row(self, key, state, row)
 
 
 def extended(training: Training, steps: int, schedule: Schedule | None) -> Training:
@@ -204,7 +205,7 @@ def _state_of(training: Training) -> tuple[Any, list[bool]]:
     """The shapes of a first state, and which of its leaves depend on the number of updates."""
 
     def init(num_updates: Any) -> State:
-        return training.algo.init(jax.random.key(0), training.env, num_updates)  # type: ignore[arg-type]
+        return training._algo.init(jax.random.key(0), training.env, num_updates)  # type: ignore[arg-type]
 
     marks, state = depends(init, (jnp.float32(1.0),), [True])
     return state, marks
@@ -215,7 +216,7 @@ def run_totals(training: Training, part: Callable[[Training, Any], Any]) -> dict
     key = jax.random.key(0)
 
     def totals(num_updates: Any) -> Any:
-        return part(training, training.algo.init(key, training.env, num_updates))  # type: ignore[arg-type]
+        return part(training, training._algo.init(key, training.env, num_updates))  # type: ignore[arg-type]
 
     marks, shapes = depends(totals, (jnp.float32(1.0),), [True])
     names = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(shapes)]
@@ -236,7 +237,7 @@ def what_depends(training: Training) -> str:
     state, marks = _state_of(training)
     key = jax.random.key(0)
     found, (after, _) = depends(
-        lambda state: training.algo.update(key, training.env, state),  # type: ignore[arg-type]
+        lambda state: training._algo.update(key, training.env, state),  # type: ignore[arg-type]
         (state,),
         marks,
     )

@@ -407,8 +407,8 @@ def _sizes(job: _Job) -> tuple[int, int]:
 
     def first_row(config: Any) -> Any:
         training, key = at(config, job.run)
-        state, metrics = training.run_row(key, training.init(key), 0)
-        return agent_of(training, state), metrics
+        state, row = training.masked_row(key, training.init(key), 0)
+        return agent_of(training, state), row.values
 
     agent, metrics = jax.eval_shape(first_row, config)
     clocks = _bytes(job.run.clocks) // job.run.evals

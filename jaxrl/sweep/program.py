@@ -133,7 +133,7 @@ class Stepped:
 
         def run_row(config: Any, state: Any, row: Any, arrays: list[jax.Array]) -> Any:
             training, key = at(config, combine(arrays))
-            return training.run_row(key, state, row)
+            return training.masked_row(key, state, row)
 
         init = over_devices(init, (MEMBERS, NO_MEMBER), devices)
         run_row = over_devices(run_row, (MEMBERS, MEMBERS, NO_MEMBER, NO_MEMBER), devices)
@@ -147,7 +147,7 @@ class Stepped:
             )
         traced_row = jax.jit(run_row, donate_argnums=1).trace(configs, state, row, self._arrays)
         if check is not None:
-            check(traced_row.out_info[1])
+            check(traced_row.out_info[1].values)
         self.traced = traced_init, traced_row
         self.state_bytes = _size(jax.tree.leaves(state))  # of all devices
         self.agent_bytes = _size(agent_of(training, state)) if best or keep else 0
@@ -189,12 +189,13 @@ class Stepped:
             state, metrics = self._run_row(configs, state, jnp.int32(row), self._arrays)
             if best is not None:
                 agent = agent_of(self.training, state)
-                sound = ~metrics["diverged"]
-                best = _better(best, agent, metrics["evaluation"], sound, jnp.int32(row))
-            done.append(jax.device_get(metrics))
+                known = metrics.known["evaluation"] & ~metrics.values["diverged"]
+                score = metrics.values["evaluation"]
+                best = _better(best, agent, score, known, jnp.int32(row))
+            done.append(metrics.on_host())
             if checkpoints is not None and row + 1 < end:
                 checkpoints.offer((state, best), done)
-            score = middle(done[-1]["return"]) if "return" in metrics else float("nan")
+            score = middle(done[-1]["return"]) if "return" in done[-1] else float("nan")
             report((row + 1 - first) / (end - first), score)
         return state, best, done
 
@@ -213,9 +214,9 @@ class Stepped:
             agents |= _numbered(STATE, [_words(leaf) for leaf in jax.tree.leaves(state)])
         if best is not None:
             agents |= _numbered(BEST_AGENT, best["agent"]) if self._keep else {}
-            known = best["score"] > -jnp.inf
+            known = np.asarray(best["score"]) > -np.inf
             agents |= {
-                "best_evaluation": jnp.where(known, best["score"], jnp.nan),
+                "best_evaluation": np.where(known, best["score"], np.float32(np.nan)),
                 "best_step": self.training.clocks["step"][np.asarray(best["row"])],
             }
         return clocks | curves | jax.device_get(agents)
@@ -255,10 +256,10 @@ def _no_best(training: Training, state: Any) -> dict[str, Any]:
 
 @jax.jit
 def _better(
-    best: dict[str, Any], agent: list[Any], score: jax.Array, sound: jax.Array, row: jax.Array
+    best: dict[str, Any], agent: list[Any], score: jax.Array, known: jax.Array, row: jax.Array
 ) -> dict[str, Any]:
     """Each member's agent as it was evaluated best, before it diverged."""
-    mask = sound & (score > best["score"])  # a row without an evaluation is NaN, which is not
+    mask = known & (score > best["score"])
     now = {"score": score, "row": jnp.broadcast_to(row, score.shape), "agent": agent}
     return tree.where(mask, now, best)
 

@@ -113,10 +113,10 @@ def _trace(run: Any, grid: Grid) -> tuple[Any, dict[str, Any]]:
 
     def first_row(config: Any, arrays: list[jax.Array]) -> Any:
         training, key = at(config, combine(arrays))
-        return training.run_row(key, training.init(key), 0)
+        return training.masked_row(key, training.init(key), 0)
 
     program, shapes = jax.make_jaxpr(first_row, return_shape=True)(grid.first, large)
-    return program, shapes[1] | run.clocks
+    return program, shapes[1].values | run.clocks
 
 
 def _digest(program: Any) -> str:

@@ -113,7 +113,7 @@ class Population(Algorithm):
         return State(
             members=members,
             points=points,
-            scores=jnp.full(self.size, jnp.nan),
+            scores=jnp.full(self.size, -jnp.inf),  # of no episode so far
             leader=leader,
             agent=self._agent_of(members, points, leader),
             clock=start_clock(num_updates),
@@ -140,7 +140,7 @@ class Population(Algorithm):
         finite = jax.vmap(lambda member: tree.is_finite(member.params))(members)
         scores = jnp.where(jnp.isnan(metrics["return"]), state.scores, metrics["return"])
         scores = jnp.where(finite, scores, -jnp.inf)  # whatever a diverged member had before
-        ranked = jnp.argsort(-jnp.where(jnp.isnan(scores), -jnp.inf, scores))
+        ranked = jnp.argsort(-scores)
         metrics = jax.tree.map(lambda x: x[ranked[0]], metrics)
         metrics |= {
             f"setting.{name}": value

@@ -81,8 +81,8 @@ class Study:
         if self.repetitions < 1:
             raise ValueError(f"repetitions={self.repetitions}: write 1 or more.")
         check_keys()
-        first_row = lambda key: self.training.run_row(key, self.training.init(key), 0)[1]
-        if self.metric not in (known := jax.eval_shape(first_row, jax.random.key(0))):
+        first_row = lambda key: self.training.masked_row(key, self.training.init(key), 0)[1]
+        if self.metric not in (known := jax.eval_shape(first_row, jax.random.key(0)).values):
             raise ValueError(
                 f"the training has no metric {self.metric!r}; {nearest(self.metric, known)}."
             )

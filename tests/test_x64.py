@@ -1,0 +1,124 @@
+"""Programs with `jax_enable_x64`, by shapes and types alone: nothing compiles."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from contract import allowances
+from members import MEMBERS, floats_of, make
+
+import envs
+import jaxrl as rl
+from jaxrl.env_check import check_contract
+from jaxrl.tree import pytree, static
+
+WORLDS = ("Pendulum-v1", "CartPole-v1", "Catch", "own")
+
+
+@pytree
+class Own(rl.Env):
+    """An environment as a user writes it, without a thought for types."""
+
+    size: float = 1.0
+    max_steps: int = static(default=10)
+    action_space = rl.Discrete(2)
+
+    def reset(self, key):
+        state = {"place": jax.random.uniform(key), "time": jnp.array(0)}
+        return state, jnp.array([state["place"], 1.0])
+
+    def step(self, key, state, action):
+        place = state["place"] + 0.1 * self.size * (2 * action - 1)
+        new = {"place": place, "time": state["time"] + 1}
+        return new, rl.Step(jnp.array([place, 1.0]), place, place > 3.0, {})
+
+
+def types(tree):
+    return {
+        jax.tree_util.keystr(path): (x.shape, x.dtype)
+        for path, x in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_an_update_keeps_the_types_of_its_state(name):
+    """Two updates and an evaluation, in the environments with actions of a kind that it takes."""
+    algo = make(name)
+    with jax.enable_x64(True):
+        worlds = [Own() if world == "own" else envs.make(world) for world in WORLDS]
+        fitting = [env for env in worlds if isinstance(env.action_space, spaces_of(algo))]
+        assert fitting
+        for env in fitting:
+            check_types(algo, env)
+
+
+@pytest.mark.parametrize("memory", [rl.FFM, rl.GRU, rl.GTrXL, rl.LRU, rl.LSTM])
+def test_a_memory_keeps_the_types_of_its_state(memory):
+    algo = make("ppo", memory=memory(8), num_envs=2, num_steps=4, minibatches=1)
+    with jax.enable_x64(True):
+        check_types(algo, Own())
+
+
+def spaces_of(algo):
+    """The action spaces that an algorithm takes."""
+    if isinstance(algo, rl.OnPolicy | rl.Stream):
+        return algo.rule.action_spaces
+    return algo.learner.action_spaces
+
+
+def check_types(algo, env):
+    key = jax.random.key(0)
+    update = lambda key, state: algo.update(key, env, state)
+    state = jax.eval_shape(lambda key: algo.init(key, env, 5.0), key)
+    after, _ = jax.eval_shape(update, key, state)
+    again, _ = jax.eval_shape(update, key, after)
+    assert types(after) == types(again) == types(state)
+    jax.eval_shape(lambda key, state: algo.evaluate(key, env, state, 2), key, after)
+    assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(state.params))
+
+
+@pytest.mark.parametrize("name", ["ppo", "sac", "dqn"])
+def test_a_training_runs(name):
+    with jax.enable_x64(True):
+        env = envs.make("Pendulum-v1") if name == "sac" else Own()
+        training = rl.Training(make(name), env, steps=1024, evals=3)
+        _, metrics = jax.eval_shape(training, jax.random.key(0))
+        assert metrics["return"].shape == (3,)
+
+
+@pytest.mark.parametrize("name", ["ppo", "sac", "stream_ac"])
+def test_swept_values_are_64_bits_wide(name):
+    """As arrays they would make all that they meet so."""
+    fields = [field for field in ("gamma", "lr", "lam", "tau") if field in floats_of(name)]
+    with jax.enable_x64(True):
+        env = envs.make("Pendulum-v1") if name == "sac" else Own()
+        training = rl.Training(make(name, normalize_reward=True), env, steps=1024, evals=2)
+
+        def run(values):
+            return rl.tree.put(training, values)(jax.random.key(0))[1]
+
+        metrics = jax.eval_shape(run, {field: jnp.array(0.5) for field in fields})
+        assert metrics["return"].shape == (2,)
+
+
+FAIL_IN_GYMNAX = {
+    "DiscountingChain-bsuite",
+    "Freeway-MinAtar",
+    "GaussianBandit-misc",
+    "MetaMaze-misc",
+}
+
+
+@pytest.mark.filterwarnings("ignore:scatter inputs:FutureWarning")  # of gymnax
+def test_every_environment_keeps_its_types_or_says_so():
+    with jax.enable_x64(True):
+        for name in envs.names():
+            if name.startswith(("brax:", "MNIST")):  # brax has its own, MNIST is downloaded
+                continue
+            if name in FAIL_IN_GYMNAX:
+                with pytest.raises(TypeError, match="does not run with jax_enable_x64"):
+                    check_contract(envs.make(name))
+            else:
+                with allowances(name):
+                    check_contract(envs.make(name))
+        for name in envs.distributions():
+            check_contract(envs.distribution(name))
