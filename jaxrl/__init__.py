@@ -190,6 +190,7 @@ from jaxrl.tree import (
 from jaxrl.tuning import (
     tune,
 )
+from jaxrl.version import __version__
 
 # Names of former versions of this package, which a user may still type.
 RENAMED = {
@@ -270,6 +271,7 @@ __all__ = [
     "Transition",
     "Uniform",
     "Views",
+    "__version__",
     "a2c",
     "agent",
     "best",

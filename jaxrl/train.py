@@ -45,6 +45,12 @@ class Training:
 
     def __post_init__(self) -> None:
         check_counts(self, "steps", "evals")
+        check_counts(self, "episodes", min_value=0)
+        if not 0.0 <= self.eval_share < float("inf"):
+            raise ValueError(
+                f"eval_share={self.eval_share} of Training is not a fraction of the steps: write "
+                "eval_share=0.05, or another from 0 to 1."
+            )
 
     @property
     def updates(self) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import signal
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any, Union
@@ -16,13 +17,18 @@ from jaxrl.cli.arguments import (
     TUNERS,
     Search,
     Sweep,
-    counts_of,
     num_members,
     options,
     search_of,
+    static_axes_of,
     training_of,
 )
+from jaxrl.cli.words import REGISTRY, FlagError, flags_of, spoken
 from jaxrl.errors import RENAMED
+
+
+# what a command line may cause; others are mistakes in the code, of which the traceback says more
+ERRORS = (ValueError, TypeError, OSError, ImportError, RuntimeError, MemoryError)
 
 
 def train(args: Any, preset: Preset) -> None:
@@ -30,11 +36,11 @@ def train(args: Any, preset: Preset) -> None:
     if args.gif and args.folder is None:
         raise ValueError("--gif needs the folder that policies are saved in: add --folder runs/x.")
     if args.distributed:
-        rl.distributed()
+        _join_job()
     rl.use_all_cores(members=num_members(args), threads=_threads(args))
     training, axes = training_of(args, preset)
     shared: dict[str, Any] = {
-        "static": counts_of(args, preset),
+        "static": static_axes_of(args, preset, training),
         "chunk": args.chunk,
         "folder": args.folder,
         "memory_limit": args.memory_limit,
@@ -52,6 +58,17 @@ def train(args: Any, preset: Preset) -> None:
         policy = rl.policy(args.folder, training, **rl.best(results))
         rl.plot.gif(policy.env, policy, args.folder / "best.gif")
     _print_files(args.folder)
+
+
+def _join_job() -> None:
+    try:
+        rl.distributed()
+    except RuntimeError as error:
+        reason = str(error.__cause__ or error).rstrip(".")
+        raise FlagError(
+            f"--distributed finds no other processes of this job ({reason}): start the command "
+            "with srun or mpirun, or leave --distributed out."
+        ) from error
 
 
 def tune(args: Any, preset: Preset) -> None:
@@ -115,19 +132,41 @@ def main(args: list[str] | None = None) -> None:
         "compare": studies.compare,
         "report": studies.report,
     }
+    words = sys.argv[1:] if args is None else args
+    if words == ["--version"]:
+        print(f"jaxrl {rl.__version__}")
+        return
     try:
-        _check_names(sys.argv[1:] if args is None else args)
+        _check_names(words)
         tyro.extras.subcommand_cli_from_dict(
             commands_by_name,
             prog="jaxrl",
             args=args,
             description=rl.__doc__,
             config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
+            registry=REGISTRY,
         )
-    except (ValueError, TypeError, OSError, ImportError) as error:
-        sys.exit(f"jaxrl: {error}{_notes(error)}")
+    except FlagError as error:
+        sys.exit(f"jaxrl: {error}")
+    except ERRORS as error:
+        flags, names = flags_of(commands_by_name, words), _class_names(words)
+        lines = [str(error) or type(error).__name__, *_notes(error)]
+        spoken_lines = [spoken(line, flags, names) for line in lines]
+        sys.exit("\n".join([f"jaxrl: {spoken_lines[0]}", *filter(None, spoken_lines[1:])]))
     except KeyboardInterrupt as stop:
-        sys.exit(f"jaxrl: stopped.{_notes(stop)}")
+        notes = [spoken(note, (), {}) for note in _notes(stop)]
+        print("\n".join(["jaxrl: stopped.", *filter(None, notes)]), file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+
+
+def _class_names(words: list[str]) -> dict[str, str]:
+    """The classes of the algorithm that was typed, which errors name, and its name."""
+    typed = next((word for word in words[1:2] if word in rl.PRESETS), None)
+    if typed is None:
+        return {}
+    algo = rl.PRESETS[typed].value
+    parts = [algo, *(vars(algo)[name] for name in ("rule", "learner") if name in vars(algo))]
+    return {type(part).__name__: typed for part in parts} | {"Training": typed}
 
 
 def _check_names(args: list[str]) -> None:
@@ -156,10 +195,10 @@ def _command_of_each_algorithm(
     return command
 
 
-def _notes(error: BaseException) -> str:
+def _notes(error: BaseException) -> list[str]:
     """The notes that jaxrl added to an error: where it happened, and what is saved.
 
     jax's notes, which begin with ---, are about stack frames.
     """
     notes = getattr(error, "__notes__", [])
-    return "".join(f"\n{note}" for note in notes if not note.startswith("---"))
+    return [note for note in notes if not note.startswith("---")]

@@ -75,6 +75,7 @@ class LRU:
     max_angle: float = 2.0 * math.pi
 
     def __post_init__(self) -> None:
+        check_counts(self, "size", "states")
         if not 0.0 <= self.r_min < self.r_max < 1.0:
             raise ValueError(
                 f"r_min={self.r_min} and r_max={self.r_max} do not bound a ring inside the unit "

@@ -29,6 +29,7 @@ class GTrXL:
     layers: int = 1
 
     def __post_init__(self) -> None:
+        check_counts(self, "size")
         if self.window < 1 or self.layers < 1:
             raise ValueError(
                 f"window={self.window} and layers={self.layers} must be 1 or more; write, say, "

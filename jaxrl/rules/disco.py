@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import zipfile
 from collections.abc import Callable
 from typing import Any
 
@@ -106,8 +107,11 @@ class Disco(Rule):
         try:
             with np.load(path, allow_pickle=False) as file:
                 weights = {name: jnp.asarray(file[name]) for name in file.files}
-        except (ValueError, OSError) as error:
-            raise ValueError(f"{path} holds no plain arrays: {error}") from error
+        except (ValueError, OSError, EOFError, TypeError, zipfile.BadZipFile) as error:
+            raise ValueError(
+                f"{path} holds no plain arrays: it is not the .npz file of the authors, or a "
+                "damaged copy. Download it again."
+            ) from error
         found, known = {name: x.shape for name, x in weights.items()}, weight_shapes()
         if found != known:
             name = min(set(found.items()) ^ set(known.items()))[0]

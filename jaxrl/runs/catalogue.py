@@ -17,7 +17,7 @@ import xarray as xr
 
 from jaxrl import stats
 from jaxrl.errors import nearest
-from jaxrl.sweep import load, lookup, store
+from jaxrl.sweep import load, lookup, provenance, store
 
 Record = dict[str, Any]  # the reproducibility card of a sweep
 
@@ -147,10 +147,16 @@ def _row(path: pathlib.Path, record: Record) -> dict[str, Any]:
         "members": members,
         "finished": path.is_file() or (path / store.RESULTS).exists(),
         "date": str(record.get("started", "")),
-        "commit": str(record.get("commit", "unknown")),
+        "commit": _commit(record),
         "note": "" if is_trainable else "no recipe: rerun needs its training",
     }
     return row | {name: row[name][:length] for name, length in MAX_LENGTH.items()}
+
+
+def _commit(record: Record) -> str:
+    """The commit of the project that a study belongs to, or else that of the kit."""
+    known = [str(record.get(name, "unknown")) for name in reversed(provenance.SOURCES)]
+    return next((commit for commit in known if commit != "unknown"), "unknown")
 
 
 def can_rerun(path: pathlib.Path, record: Record) -> bool:

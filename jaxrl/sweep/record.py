@@ -49,7 +49,7 @@ def make_record(
         **traced,
         "versions": provenance.versions(),
         "machine": provenance.machine(),
-        "commit": provenance.commit(),
+        **provenance.sources(),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **({} if keep_best is None else {"keep_best": keep_best}),
         **(serialize.record(run, grid.first) if isinstance(run, Training) else {}),

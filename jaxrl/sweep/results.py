@@ -97,11 +97,11 @@ def note_partial(
     if done is None:
         return
     inside = ", in a chunk at its last checkpoint" if in_chunks else ""
-    where = (
-        f"in {folder}, and the same call goes on from there{inside}"
-        if folder
-        else "as this exception's .results"
-    )
+    where = "as this exception's .results"
+    if folder is not None and not folder.is_dir():
+        where += f"; {folder} was deleted or moved"
+    elif folder is not None:
+        where = f"in {folder}, and the same call goes on from there{inside}"
     error.add_note(f"{done:,} of {members:,} members are done and kept {where}.")
 
 

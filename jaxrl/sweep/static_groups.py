@@ -160,7 +160,8 @@ def _attributes(record: Record, parts: Parts) -> dict[str, Any]:
         for name in ("compile_seconds", "run_seconds")
     }
     chunk = max(int(each["chunk"]) for each in cards)
-    card = {"commit": record["commit"], "started": record["started"], "chunk": chunk}
+    card = {name: record[name] for name in provenance.SOURCES if name in record}
+    card |= {"started": record["started"], "chunk": chunk}
     return attributes | card | times
 
 

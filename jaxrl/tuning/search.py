@@ -18,7 +18,7 @@ from jaxrl import progress as live
 from jaxrl import stats
 from jaxrl.devices import cache_compilations
 from jaxrl.progress import Report
-from jaxrl.sweep import provenance, store
+from jaxrl.sweep import provenance, stopping, store
 from jaxrl.sweep.arrays import on_device
 from jaxrl.train import Training
 from jaxrl.tuning.history import Tuner
@@ -94,7 +94,7 @@ def repeat(
     home = None if folder is None else pathlib.Path(folder).expanduser()
     record = provenance.describe(study) | {"versions": provenance.versions()}
     cache_compilations()
-    with _opened(home, record), live.shown(progress) as show:
+    with stopping.handled(), _opened(home, record), live.shown(progress) as show:
         runner = TrialRunner(
             training,
             searches[0].history.space,
@@ -173,7 +173,7 @@ def _opened(folder: pathlib.Path | None, record: dict[str, Any]) -> Iterator[Non
         return
     path, record = folder / RECORD, json.loads(json.dumps(record))
     if path.exists():
-        if changed := provenance.differences(json.loads(path.read_text()), record):
+        if changed := provenance.differences(_read(path), record):
             listed = "\n  ".join(changed[:12])
             raise ValueError(
                 f"{folder} holds another search; these fields differ:\n  {listed}\nNothing was "
@@ -197,6 +197,16 @@ def _opened(folder: pathlib.Path | None, record: dict[str, Any]) -> Iterator[Non
         raise
     finally:
         lock.release()
+
+
+def _read(path: pathlib.Path) -> Any:
+    """The record of a search; a ValueError where it is damaged."""
+    try:
+        return json.loads(store.read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{path} is damaged ({error}): copy it again, or write another folder=."
+        ) from None
 
 
 class _Meter:
