@@ -311,9 +311,7 @@ def _axis(name: str, values: tuple[Any, ...]) -> jax.Array:
     return jnp.array(values, float)
 
 
-def static_axes_of(
-    args: Any, preset: Preset, training: rl.Training
-) -> dict[str, tuple[Any, ...]]:
+def static_axes_of(args: Any, preset: Preset, training: rl.Training) -> dict[str, tuple[Any, ...]]:
     """The options with several values that shape the program: each value compiles its own.
 
     They are the integers of the algorithm, and the static fields of --also and --env-params.
@@ -330,7 +328,7 @@ def static_axes_of(
     for name, values in (_parameters("--env-params", args.env_params) | also).items():
         if len(values) < 2:
             continue
-        if f"env.{name}" not in known and not any(path.endswith(f".{name}") for path in known):
+        if not any(path == name or path.endswith(f".{name}") for path in known):
             raise FlagError(
                 f"--env-params {name}={','.join(map(str, values))}: {name} is an argument that "
                 "the environment is made with, which takes one value. Run the command once for "

@@ -11,6 +11,7 @@ import tyro
 
 import jaxrl as rl
 from jaxrl import capabilities
+from jaxrl.cli.words import FlagError
 from jaxrl.runs.catalogue import PREFIX_COLUMNS
 from jaxrl.sweep.store import read_record
 
@@ -34,11 +35,11 @@ def play(
         out: file of the animation (default: FOLDER/play.gif)
     """
     if best and where:
-        raise ValueError(
+        raise FlagError(
             f"--best and --where {' '.join(where)} each select a run: write one of them."
         )
     if episodes < 1:
-        raise ValueError(f"--episodes {episodes}: write 1 or more.")
+        raise FlagError(f"--episodes {episodes}: write 1 or more.")
     labels = labels_of(where, rl.policy) if where else rl.best(rl.load(folder))
     policy = rl.policy(folder, **labels)
     env = policy.training.env
@@ -112,13 +113,15 @@ def algorithms() -> None:
         )
 
 
-def labels_of(where: tuple[str, ...], call: Callable[..., Any]) -> dict[str, Any]:
-    """The labels of --where, as keyword arguments of `call(..., **labels)`.
+def labels_of(where: tuple[str, ...], call: Callable[..., Any] | None = None) -> dict[str, Any]:
+    """The labels of --where, as keyword arguments of `call(..., **labels)` where there is one.
 
     Raises:
       ValueError: a label is malformed, or has the name of another argument of `call`.
     """
     labels = dict(_label(text) for text in where)
+    if call is None:
+        return labels
     reserved = [
         name
         for name, parameter in inspect.signature(call).parameters.items()
@@ -128,7 +131,7 @@ def labels_of(where: tuple[str, ...], call: Callable[..., Any]) -> dict[str, Any
         if name in reserved:
             by_path = f"Write more of the field's path, for example env.{name}=..."
             by_axis = f"Select along that axis in Python: rl.load(FOLDER).sel({name}=...)"
-            raise ValueError(
+            raise FlagError(
                 f"--where {name}=...: {name!r} is an argument of rl.{call.__name__} itself. "
                 f"{by_path if call is rl.runs else by_axis}."
             )
@@ -138,7 +141,7 @@ def labels_of(where: tuple[str, ...], call: Callable[..., Any]) -> dict[str, Any
 def _label(text: str) -> tuple[str, Any]:
     name, _, value = text.partition("=")
     if not name or not value:
-        raise ValueError(f"--where {text!r} is not name=value; write, for example, lr=1e-3 seed=7.")
+        raise FlagError(f"--where {text!r} is not name=value; write, for example, lr=1e-3 seed=7.")
     if name in PREFIX_COLUMNS:  # the commit 12e4567 is not a number
         return name, value
     try:

@@ -26,7 +26,6 @@ from jaxrl.cli.arguments import (
 from jaxrl.cli.words import REGISTRY, FlagError, flags_of, spoken
 from jaxrl.errors import RENAMED
 
-
 # what a command line may cause; others are mistakes in the code, of which the traceback says more
 ERRORS = (ValueError, TypeError, OSError, ImportError, RuntimeError, MemoryError)
 
@@ -34,7 +33,7 @@ ERRORS = (ValueError, TypeError, OSError, ImportError, RuntimeError, MemoryError
 def train(args: Any, preset: Preset) -> None:
     """Train a sweep, print its results, and with a folder draw them."""
     if args.gif and args.folder is None:
-        raise ValueError("--gif needs the folder that policies are saved in: add --folder runs/x.")
+        raise FlagError("--gif needs the folder that policies are saved in: add --folder runs/x.")
     if args.distributed:
         _join_job()
     rl.use_all_cores(members=num_members(args), threads=_threads(args))
@@ -146,6 +145,9 @@ def main(args: list[str] | None = None) -> None:
             config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
             registry=REGISTRY,
         )
+    except BrokenPipeError:  # the reader of a pipe has what it wants, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except FlagError as error:
         sys.exit(f"jaxrl: {error}")
     except ERRORS as error:
@@ -175,7 +177,7 @@ def _check_names(args: list[str]) -> None:
         name = word.partition("=")[0].removeprefix("--").replace("-", "_")
         if word.startswith("--") and name in RENAMED:
             new_name = RENAMED[name].replace("_", "-")
-            raise ValueError(f"{word.partition('=')[0]} is called --{new_name} now.")
+            raise FlagError(f"{word.partition('=')[0]} is called --{new_name} now.")
 
 
 def _command_of_each_algorithm(

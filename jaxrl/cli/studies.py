@@ -12,6 +12,9 @@ from rich.table import Table
 
 import jaxrl as rl
 from jaxrl.cli.commands import labels_of
+from jaxrl.cli.words import FlagError
+from jaxrl.errors import nearest
+from jaxrl.runs.catalogue import select
 
 PIPE_WIDTH = 160  # columns of a table that goes to a file or a pipe
 
@@ -21,11 +24,7 @@ def draw(results: xr.Dataset, folder: pathlib.Path) -> None:
 
     For more axes, print what to write.
     """
-    by = [
-        str(name)
-        for name, size in results.sizes.items()
-        if name not in ("seed", "step") and size > 1
-    ]
+    by = swept_axes(results)
     if not results["return"].notnull().any():
         print(
             "no episode ended between two evaluation points, so there is no return to draw: write "
@@ -36,17 +35,15 @@ def draw(results: xr.Dataset, folder: pathlib.Path) -> None:
     elif len(by) == 2:
         rl.plot.heat(results, "return").savefig(folder / "heat.png")
     else:
-        print(
-            f"to draw {len(by)} axes, choose: rl.plot.curve(rl.load({str(folder)!r}).sel(...), "
-            f"'return', by={by[0]!r})"
-        )
+        chosen = " ".join(f"{axis}={_label(results, axis)}" for axis in by[1:])
+        print(f"to draw {len(by)} axes, choose: jaxrl plot {folder} --by {by[0]} --where {chosen}")
 
 
-def show(results: xr.Dataset) -> None:
-    """Print the final return of each setting as a table."""
-    frame = rl.stats.mark_too_few(rl.stats.table(results, "return")).reset_index()
+def show(results: xr.Dataset, name: str = "return") -> None:
+    """Print the final `name` of each setting as a table."""
+    frame = rl.stats.mark_too_few(rl.stats.table(results, name)).reset_index()
     table = Table(
-        title="final return: interquartile mean over seeds, 95 % bootstrap interval",
+        title=f"final {name}: interquartile mean over seeds, 95 % bootstrap interval",
         title_justify="left",
     )
     for column in frame.columns:
@@ -57,7 +54,10 @@ def show(results: xr.Dataset) -> None:
 
 
 def plot(
-    folder: tyro.conf.Positional[pathlib.Path], name: str = "return", by: str | None = None
+    folder: tyro.conf.Positional[pathlib.Path],
+    name: str = "return",
+    by: str | None = None,
+    where: tuple[str, ...] = (),
 ) -> None:
     """Draw the learning curves of a sweep into FOLDER/curve.png, or beside a record.
 
@@ -65,12 +65,49 @@ def plot(
         folder: of `jaxrl train --folder`, or a record
         name: the variable to draw
         by: the axis with a line for each value
+        where: labels of the other axes: gamma=0.99
     """
-    results = rl.load(folder)
+    results = select(rl.load(folder), labels_of(where))
+    _check_axes(results, name, by)
     path = folder.with_suffix(".png") if folder.is_file() else folder / "curve.png"
     rl.plot.curve(results, name, by=by).savefig(path)
-    show(results)
+    show(results, name)
     print(f"drew {path}")
+
+
+def _check_axes(results: xr.Dataset, name: str, by: str | None) -> None:
+    """Check that a variable is there, and that one axis at most is left beside its seeds.
+
+    Raises:
+      FlagError: it is not so.
+    """
+    curves = [str(key) for key, x in results.data_vars.items() if {"seed", "step"} <= set(x.dims)]
+    if name not in curves:
+        raise FlagError(f"--name {name}: there is no such curve; {nearest(name, curves)}.")
+    axes = [axis for axis in swept_axes(results) if axis in results[name].dims]
+    if by is not None and by not in axes:
+        others = f"{nearest(by, axes)}" if axes else "it is one setting: leave --by out"
+        raise FlagError(f"--by {by} is not an axis with a line for each value; {others}.")
+    if rest := [axis for axis in axes if axis != (by or axes[0])]:
+        chosen = " ".join(f"{axis}={_label(results, axis)}" for axis in rest)
+        raise FlagError(
+            f"{name} has a line for each of {', '.join(axes)}: choose a value of "
+            f"{' and '.join(rest)}, --by {by or axes[0]} --where {chosen}."
+        )
+
+
+def swept_axes(results: xr.Dataset) -> list[str]:
+    """The axes of several values beside the seeds and the steps."""
+    sizes = results.sizes.items()
+    return [str(axis) for axis, size in sizes if axis not in ("seed", "step") and size > 1]
+
+
+def _label(results: xr.Dataset, axis: str) -> str:
+    return (
+        f"{results[axis].values[0]:.6g}"
+        if results[axis].dtype.kind == "f"
+        else str(results[axis].values[0])
+    )
 
 
 def runs(

@@ -1,4 +1,4 @@
-"""Types of the command line, and errors in its words: flags and typed names in place of Python's."""
+"""Types of the command line, and errors in its words: flags and typed names."""
 
 import ast
 import dataclasses

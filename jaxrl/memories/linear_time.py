@@ -9,6 +9,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from jaxrl.errors import check_counts
 from jaxrl.memories.layers import dense, kernel, linear, normal
 from jaxrl.networks import Params
 

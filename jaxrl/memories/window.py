@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrl.errors import check_counts
 from jaxrl.memories.layers import dense, kernel, linear, normal
 from jaxrl.networks import Params
 

@@ -263,5 +263,8 @@ def _changed(record: Record, here: Record) -> list[str]:
     lines += provenance.differences(record["machine"], machine, "machine")
     if machine["platform"] == "cpu" and machine["devices"] < wanted:
         lines.append(f"rl.use_all_cores({wanted}) right after the imports makes as many devices")
-    sources = [{name: each[name] for name in provenance.SOURCES if name in record} for each in (record, here)]
+    sources = [
+        {name: each[name] for name in provenance.SOURCES if name in record}
+        for each in (record, here)
+    ]
     return lines + provenance.differences(*sources)

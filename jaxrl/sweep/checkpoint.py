@@ -65,8 +65,8 @@ class Checkpoints:
     every row.
 
     States that take long to save, as large replays do, are saved as seldom as makes it a `SHARE` of
-    the time. restored: rows that came from disk. home: a folder that is not made anew if it was
-    deleted.
+    the time. restored: rows that came from disk. record: a file of the folder, without which
+    nothing is written there, as the folder was deleted.
     """
 
     def __init__(
@@ -76,9 +76,9 @@ class Checkpoints:
         last: int,
         width: int,
         seconds: float,
-        home: pathlib.Path | None = None,
+        record: pathlib.Path | None = None,
     ) -> None:
-        self._home = folder if home is None else home
+        self._record = record
         self._folder = (folder / OPEN / f"{first:08d}-{last:08d}-{width:08d}").absolute()
         self._members = first, last
         self._seconds, self._pause, self._saved = seconds, seconds, time.monotonic()
@@ -138,8 +138,8 @@ class Checkpoints:
 
     def _write(self, tree: dict[str, Any], row: int) -> None:
         try:
-            if not self._home.is_dir():
-                raise FileNotFoundError(f"{self._home} was deleted")
+            if self._record is not None and not self._record.exists():
+                raise FileNotFoundError(f"{self._record} was deleted")
             save(self._folder / f"{row:08d}", tree)
             kept = sorted(
                 path

@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
+RECORD = "sweep.json"  # of a sweep, in its folder
 TEXT_LIMIT = 2**32  # bytes of a JSON file
 
 

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from jaxrl.sweep.files import RECORD
+
 Outputs = dict[str, np.ndarray]
 Chunks = dict[tuple[int, int], Outputs]
 Coordinates = dict[str, tuple[str, np.ndarray]]  # along an axis: {name: (axis, values)}
@@ -98,7 +100,7 @@ def note_partial(
         return
     inside = ", in a chunk at its last checkpoint" if in_chunks else ""
     where = "as this exception's .results"
-    if folder is not None and not folder.is_dir():
+    if folder is not None and not (folder / RECORD).exists():
         where += f"; {folder} was deleted or moved"
     elif folder is not None:
         where = f"in {folder}, and the same call goes on from there{inside}"

@@ -20,10 +20,10 @@ import numpy as np
 import xarray as xr
 
 from jaxrl.sweep import arrays, checkpoint, multihost, npz, provenance
-from jaxrl.sweep.files import check_plain, read_text, write
+from jaxrl.sweep.files import RECORD, check_plain, read_text, write
 from jaxrl.sweep.results import Chunks, Outputs, without_agents
 
-RECORD, RESULTS = "sweep.json", "results.nc"
+RESULTS = "results.nc"
 LOCK, HOLDER, WIDTH = ".lock", ".holder", "width.json"
 WIDTH_OF = "width"  # of the program that made a chunk, in the chunk's file
 LIMIT = 2**32  # bytes of a record
@@ -110,7 +110,8 @@ class Store:
         self, first: int, last: int, width: int, seconds: float
     ) -> checkpoint.Checkpoints:
         """The checkpoints of a running chunk."""
-        return checkpoint.Checkpoints(self.folder, first, last, width, seconds, self.folder)
+        record = self.folder / RECORD
+        return checkpoint.Checkpoints(self.folder, first, last, width, seconds, record)
 
     def clear_open(self, width: int) -> None:
         """Remove the checkpoints of programs of this width."""

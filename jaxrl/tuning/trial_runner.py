@@ -262,7 +262,7 @@ class TrialStore:
 
     def checkpoints(self, first: int, last: int, width: int, seconds: float) -> Checkpoints:
         """The checkpoints of a running chunk."""
-        return Checkpoints(self.folder, first, last, width, seconds, self.root)
+        return Checkpoints(self.folder, first, last, width, seconds)
 
     def note_width(self, width: int) -> None:
         """Keep the greatest width for a resumed call."""
