@@ -23,7 +23,7 @@ from members import TINY
 
 import jaxrl as rl
 from jaxrl import rule_file
-from jaxrl.sweep import checkpoint, npz, provenance, store
+from jaxrl.sweep import checkpoint, npz, store
 from jaxrl.sweep.grid import Grid
 from jaxrl.sweep.record import make_record
 
@@ -180,7 +180,7 @@ RECORDS = {
     "list": (rewritten(lambda record: [1, 2]), "it is not a dictionary"),
     "text": (rewritten(lambda record: "sweep"), "it is not a dictionary"),
     "null": (lambda path: path.write_text("null"), "it is not a dictionary"),
-    "without a run": (rewritten(lambda record: record.pop("run") and None), "it has no 'run'"),
+    "no run": (rewritten(lambda record: record.pop("run") and None), "it has no 'run'"),
     "run": (rewritten(lambda record: record.update(run=3)), "its run is no dictionary"),
     "labels": (rewritten(lambda record: record.update(labels=[])), "its labels is no dictionary"),
     "label": (rewritten(lambda record: record.update(labels={"seed": 3})), "are no list"),
@@ -223,7 +223,7 @@ def test_wrong_results_leave_the_chunks(change, folder, capsys):
     assert rl.load(folder)["return"].notnull().all()
 
 
-# ------------------------------------------------------------------------------------ a rule's files
+# ----------------------------------------------------------------------------------- a rule's files
 
 
 @pytest.fixture(scope="module")
@@ -279,7 +279,7 @@ def test_weights_of_disco_that_are_no_archive(change, tmp_path):
     assert "pickle" not in str(caught.value)
 
 
-# --------------------------------------------------------------------------------------- the machine
+# -------------------------------------------------------------------------------------- the machine
 
 
 @pytest.mark.parametrize(
@@ -352,7 +352,7 @@ def test_a_folder_that_was_deleted_is_said_and_blocks_nothing(tmp_path):
         rl.sweep(TINY, SEEDS, folder=tmp_path / "x", progress=delete, **options)
     (note,) = caught.value.__notes__
     assert note.startswith("0 of 4 members are done and kept as this exception's .results; ")
-    assert "the same call goes on" not in note
+    assert "resumes from there" not in note
     (tmp_path / "x/open/00000000-00000002-00000002/00000001").mkdir(parents=True, exist_ok=True)
     rl.sweep(TINY, SEEDS, folder=tmp_path / "x", progress=False, **options)
     assert not list((tmp_path / "x").glob("open/*"))
@@ -382,77 +382,7 @@ def test_a_tilde_is_the_home_folder_wherever_a_path_is_written(tmp_path, monkeyp
     assert (tmp_path / "rule" / "rule.npz").is_file()
 
 
-# --------------------------------------------------------------------------------------- the sources
-
-
-def git(folder, *words):
-    author = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
-    done = subprocess.run(
-        ["git", "-C", str(folder), *author, *words], capture_output=True, text=True, check=True
-    )
-    return done.stdout.strip()
-
-
-@pytest.fixture
-def project(tmp_path, monkeypatch):
-    """A repository with one commit, which is the working directory."""
-    for name in [name for name in os.environ if name.startswith("GIT_")]:
-        monkeypatch.delenv(name)
-    git(tmp_path, "init", "-q")
-    (tmp_path / "train.py").write_text("1")
-    git(tmp_path, "add", ".")
-    git(tmp_path, "commit", "-q", "-m", "first")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def test_a_record_has_the_commit_of_the_kit_and_of_the_project(project, monkeypatch):
-    head = git(project, "rev-parse", "HEAD")
-    (project / "results.csv").write_text("an output, which is not a change")
-    assert provenance.sources() == {"commit": provenance.commit(), "project_commit": head}
-    (project / "train.py").write_text("2")
-    assert provenance.project_commit() == f"{head} with changes"
-    monkeypatch.setenv("GIT_DIR", "/nowhere")  # as in a hook of git
-    assert provenance.project_commit() == f"{head} with changes"
-    assert make_record(TINY, Grid(SEEDS), with_program=False)["versions"]["jaxrl"] == rl.__version__
-
-
-def test_outside_a_repository_no_commit_is_known(tmp_path, monkeypatch):
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    monkeypatch.chdir(tmp_path)
-    assert provenance.project_commit() == "unknown"
-
-
-def test_a_kit_in_the_environment_of_a_project_is_not_of_its_commit(project):
-    package = project / ".venv" / "jaxrl"
-    package.mkdir(parents=True)
-    (package / "__init__.py").write_text("")
-    assert provenance._kit_commit(package) in ("unknown", _installed_commit())
-    assert provenance._kit_commit(package) != git(project, "rev-parse", "HEAD")
-
-
-def _installed_commit():
-    """The commit that pip installed the kit from, if it did."""
-    found = provenance.importlib.metadata.distribution("jaxrl").read_text("direct_url.json")
-    return json.loads(found or "{}").get("vcs_info", {}).get("commit_id", "unknown")
-
-
-@pytest.mark.parametrize(
-    ("record", "shown"),
-    [
-        ({"commit": "a1", "project_commit": "b2"}, "b2"),
-        ({"commit": "a1", "project_commit": "unknown"}, "a1"),
-        ({"commit": "a1"}, "a1"),
-        ({}, "unknown"),
-    ],
-)
-def test_a_table_of_runs_has_the_commit_of_the_project(record, shown):
-    from jaxrl.runs import catalogue
-
-    assert catalogue._commit(record) == shown
-
-
-# ----------------------------------------------------------------------------- signals and processes
+# ---------------------------------------------------------------------------- signals and processes
 
 TRAIN = [
     *["train", "ppo", "Catch", "--env-params", "rows=3", "columns=3", "--seeds", "2"],
@@ -490,22 +420,23 @@ def test_a_signal_saves_a_checkpoint_and_says_how_to_resume(number, status, tmp_
     _, shown = process.communicate(timeout=120)
     assert process.returncode == status, shown
     assert "stopping at the next evaluation point" in shown
-    assert f"members are done and kept in {folder}; the same command resumes from there" in shown
+    assert f"of 2 members are done and kept in {folder}; the same sweep, run again, res" in shown
     assert "Traceback" not in shown
     (state,) = folder.glob("open/*/*/state.npz")
     assert int(state.parent.name) >= 1
 
 
 @pytest.mark.rotate
-def test_a_second_signal_stops_at_once(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_stops_at_once(number, tmp_path):
     folder = tmp_path / "x"
     process = command(folder, *LONG, "--evals", "2", "--steps", "1e8")  # a row of minutes
     wait_for(folder / "width.json", process)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     time.sleep(1.0)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     process.communicate(timeout=30)
-    assert process.returncode == -signal.SIGTERM
+    assert process.returncode == -number  # a shell says 128 + number
 
 
 @pytest.mark.rotate

@@ -275,9 +275,10 @@ def _training_and_axes(args: Any, preset: Preset) -> tuple[rl.Training, Axes]:
 
     env_params = _parameters("--env-params", args.env_params)
     stop_after = args.stop_after or (float("inf"),)
+    first_env = {name: values[0] for name, values in env_params.items()}
     training = rl.Training(
         preset(**fields),
-        envs.make(args.env, **{name: values[0] for name, values in env_params.items()}),
+        envs.make(args.env, **first_env),
         args.steps,
         args.evals,
         args.episodes,
@@ -297,6 +298,9 @@ def _training_and_axes(args: Any, preset: Preset) -> tuple[rl.Training, Axes]:
     }
     swept = floats | {"stop_after": stop_after} | env_params | also
     static = static_axes_of(args, preset, training)
+    for name in static.keys() & env_params.keys():
+        for value in static[name][1:]:  # a value that is refused is so before anything runs
+            envs.make(args.env, **first_env | {name: value})
     axes: Axes = {
         name: _axis(name, values)
         for name, values in swept.items()

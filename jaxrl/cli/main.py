@@ -112,11 +112,18 @@ def list_envs() -> None:
 
 def main(args: list[str] | None = None) -> None:
     """Run the command line with `args`, by default those of the process."""
+    words = sys.argv[1:] if args is None else args
     train_command = _command_of_each_algorithm(
-        train, Sweep, "Train an algorithm: many seeds and settings in one program."
+        words[:1] == ["train"],
+        train,
+        Sweep,
+        "Train an algorithm: many seeds and settings in one program.",
     )
     tune_command = _command_of_each_algorithm(
-        tune, Search, "Tune an algorithm, and test the best setting on fresh seeds."
+        words[:1] == ["tune"],
+        tune,
+        Search,
+        "Tune an algorithm, and test the best setting on fresh seeds.",
     )
     commands_by_name = {
         "train": train_command,
@@ -131,7 +138,6 @@ def main(args: list[str] | None = None) -> None:
         "compare": studies.compare,
         "report": studies.report,
     }
-    words = sys.argv[1:] if args is None else args
     if words == ["--version"]:
         print(f"jaxrl {rl.__version__}")
         return
@@ -181,19 +187,27 @@ def _check_names(args: list[str]) -> None:
 
 
 def _command_of_each_algorithm(
-    run: Callable[[Any, Preset], None], base: type[Sweep] | type[Search], summary: str
+    typed: bool,
+    run: Callable[[Any, Preset], None],
+    base: type[Sweep] | type[Search],
+    summary: str,
 ) -> Callable[[Any], None]:
-    """A command with a subcommand for each algorithm, which has the algorithm's options."""
+    """A command with a subcommand for each algorithm, which has the algorithm's options.
+
+    typed: False for another command, which does not wait for these to be made.
+    """
 
     def command(algorithm: Any) -> None:
         run(algorithm, rl.PRESETS[type(algorithm).__name__])
 
+    command.__doc__ = summary
+    if not typed:
+        return command
     subcommands = tuple(
         Annotated[options(name, preset, base), tyro.conf.subcommand(name)]
         for name, preset in rl.PRESETS.items()
     )
     command.__annotations__["algorithm"] = Union[subcommands]  # noqa: UP007  made from a table
-    command.__doc__ = summary
     return command
 
 

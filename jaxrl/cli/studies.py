@@ -1,11 +1,12 @@
 """Commands on finished studies: tables, plots, comparisons and reports."""
 
+from __future__ import annotations
+
 import pathlib
 import sys
 from typing import Any, Literal
 
 import tyro
-import xarray as xr
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -14,6 +15,7 @@ import jaxrl as rl
 from jaxrl.cli.commands import labels_of
 from jaxrl.cli.words import FlagError
 from jaxrl.errors import nearest
+from jaxrl.lazy import xarray as xr
 from jaxrl.runs.catalogue import select
 
 PIPE_WIDTH = 160  # columns of a table that goes to a file or a pipe

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
 
 from jaxrl import stats
+from jaxrl.lazy import xarray as xr
 from jaxrl.stats import Results
 
 if TYPE_CHECKING:  # matplotlib takes half a second to import

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
 
 from jaxrl import stats
+from jaxrl.lazy import xarray as xr
 from jaxrl.plot.canvas import COLORS, MARKERS, canvas, labels, legend_beside, line, number
 
 if TYPE_CHECKING:

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
-import xarray as xr
 
 from jaxrl import stats
 from jaxrl.importance import Importance
+from jaxrl.lazy import pandas as pd
+from jaxrl.lazy import xarray as xr
 from jaxrl.plot.canvas import (
     COLORS,
     canvas,

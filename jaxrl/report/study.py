@@ -1,5 +1,7 @@
 """One study of a report: its question, card, scores, diverged members and animations."""
 
+from __future__ import annotations
+
 import base64
 import dataclasses
 import os
@@ -7,10 +9,10 @@ import pathlib
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import xarray as xr
 
 from jaxrl import plot, stats
+from jaxrl.lazy import pandas as pd
+from jaxrl.lazy import xarray as xr
 from jaxrl.runs import catalogue
 from jaxrl.runs.policy import policy
 from jaxrl.sweep import load, store

@@ -4,21 +4,24 @@ Files may be untrusted: only JSON and netCDF are read, within limits of size, an
 executed. A study that cannot be read is listed with the reason.
 """
 
+from __future__ import annotations
+
 import math
 import os
 import pathlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-import pandas as pd
-import xarray as xr
 
 from jaxrl import stats
 from jaxrl.errors import nearest
+from jaxrl.lazy import pandas as pd
+from jaxrl.lazy import xarray as xr
 from jaxrl.sweep import load, lookup, provenance, store
 
+R = TypeVar("R", "xr.Dataset", "xr.DataArray")
 Record = dict[str, Any]  # the reproducibility card of a sweep
 
 COLUMNS = (
@@ -321,7 +324,7 @@ def compare(
     return stats.compare(first, second, name, allow=allow)
 
 
-def select(results: stats.Results, where: Mapping[str, Any]) -> stats.Results:
+def select(results: R, where: Mapping[str, Any]) -> R:
     """The results at labels of axes, numbers as nearly as they are written.
 
     Raises:

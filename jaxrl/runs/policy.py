@@ -1,5 +1,7 @@
 """The policy and the agent of a trained member, from the folder of the sweep that trained it."""
 
+from __future__ import annotations
+
 import dataclasses
 import os
 from typing import Any, cast
@@ -7,11 +9,11 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
-import xarray as xr
 
 from jaxrl import rollout, tree
 from jaxrl.algorithms.base import Agent
 from jaxrl.env import Env
+from jaxrl.lazy import xarray as xr
 from jaxrl.sweep import lookup, store
 from jaxrl.sweep.program import AGENT, BEST_AGENT
 from jaxrl.train import Training

@@ -1,5 +1,7 @@
 """`sweep` runs every combination of named values; `load` reads the results from its folder."""
 
+from __future__ import annotations
+
 import dataclasses
 import json
 import os
@@ -9,10 +11,10 @@ from typing import Any
 
 import jax
 import numpy as np
-import xarray as xr
 
 from jaxrl import progress as live
 from jaxrl.devices import cache_compilations
+from jaxrl.lazy import xarray as xr
 from jaxrl.progress import Report
 from jaxrl.sweep import multihost, netcdf, provenance, stopping, store
 from jaxrl.sweep.arrays import on_device

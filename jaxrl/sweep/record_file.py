@@ -2,13 +2,15 @@
 as JSON.
 """
 
+from __future__ import annotations
+
 import json
 import pathlib
 from typing import Any
 
 import numpy as np
-import xarray as xr
 
+from jaxrl.lazy import xarray as xr
 from jaxrl.sweep import netcdf, provenance, store
 from jaxrl.sweep.results import coordinates_of
 

@@ -89,11 +89,19 @@ def stop() -> None:
 
 
 def _handle(number: int, frame: FrameType | None) -> None:
-    _restore()  # so that a second signal stops at once
+    # a second signal stops at once: Python's own handler would wait for the running program, but
+    # an interactive session must go on
+    for other, handler in _STATE.replaced.items():
+        signal.signal(other, handler if _is_interactive() else signal.SIG_DFL)
     _STATE.number = number
     if not _STATE.deferred:
         stop()
-    os.write(2, NOTICE.encode())  # print is not safe in a handler
+    show_cursor = "\x1b[?25h" if sys.stderr.isatty() else ""  # which a progress bar hides
+    os.write(2, f"{show_cursor}{NOTICE}".encode())  # print is not safe in a handler
+
+
+def _is_interactive() -> bool:
+    return "ps1" in vars(sys) or "ipykernel" in sys.modules
 
 
 def _restore() -> None:

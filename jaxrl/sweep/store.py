@@ -4,6 +4,8 @@ the program's width (width.json) and a lock.
 Nothing in it can execute when it is read: JSON, npz without pickle, and netCDF.
 """
 
+from __future__ import annotations
+
 import datetime
 import errno
 import hashlib
@@ -17,8 +19,8 @@ import zipfile
 from typing import Any
 
 import numpy as np
-import xarray as xr
 
+from jaxrl.lazy import xarray as xr
 from jaxrl.sweep import arrays, checkpoint, multihost, npz, provenance
 from jaxrl.sweep.files import RECORD, check_plain, read_text, write
 from jaxrl.sweep.results import Chunks, Outputs, without_agents

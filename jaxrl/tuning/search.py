@@ -192,7 +192,7 @@ def _opened(folder: pathlib.Path | None, record: dict[str, Any]) -> Iterator[Non
         yield
     except BaseException as error:
         error.add_note(
-            f"What is finished is kept in {folder}, and the same call goes on from there."
+            f"What is finished is kept in {folder}; the same search, run again, resumes from there."
         )
         raise
     finally:
