@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import sys
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import tyro
 from rich.console import Console
@@ -69,7 +69,7 @@ def plot(
         by: the axis with a line for each value
         where: labels of the other axes: gamma=0.99
     """
-    results = select(rl.load(folder), labels_of(where))
+    results = cast(xr.Dataset, select(rl.load(folder), labels_of(where)))
     _check_axes(results, name, by)
     path = folder.with_suffix(".png") if folder.is_file() else folder / "curve.png"
     rl.plot.curve(results, name, by=by).savefig(path)

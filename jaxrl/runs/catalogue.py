@@ -11,7 +11,7 @@ import os
 import pathlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +21,6 @@ from jaxrl.lazy import pandas as pd
 from jaxrl.lazy import xarray as xr
 from jaxrl.sweep import load, lookup, provenance, store
 
-R = TypeVar("R", "xr.Dataset", "xr.DataArray")
 Record = dict[str, Any]  # the reproducibility card of a sweep
 
 COLUMNS = (
@@ -324,7 +323,7 @@ def compare(
     return stats.compare(first, second, name, allow=allow)
 
 
-def select(results: R, where: Mapping[str, Any]) -> R:
+def select(results: stats.Results, where: Mapping[str, Any]) -> stats.Results:
     """The results at labels of axes, numbers as nearly as they are written.
 
     Raises:
