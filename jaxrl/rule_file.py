@@ -116,6 +116,11 @@ def load_agent(path: Path) -> Algorithm:
             f"{path} holds a rule without an agent: write "
             f"rl.OnPolicy(rule=rl.load_rule({str(path)!r}))."
         )
+    if not isinstance(found["agent"], OnPolicy):
+        raise ValueError(
+            f"{path} is damaged: its agent is a {type(found['agent']).__name__}, and an "
+            "rl.OnPolicy belongs there. Copy it again."
+        )
     return found["agent"]
 
 

@@ -23,7 +23,8 @@ from members import TINY
 
 import jaxrl as rl
 from jaxrl import rule_file
-from jaxrl.sweep import checkpoint, npz, store
+from jaxrl.cli import main
+from jaxrl.sweep import checkpoint, store
 from jaxrl.sweep.grid import Grid
 from jaxrl.sweep.record import make_record
 
@@ -151,10 +152,12 @@ def test_a_chunk_of_a_range_that_no_sweep_has_is_left_out(folder):
     assert store.chunk_names(folder) == [(0, 2), (2, 4)]
 
 
-def test_a_checkpoint_that_declares_terabytes_is_refused(tmp_path):
-    huge(tmp_path / "state.npz")
-    with pytest.raises(ValueError, match="declares 8,000,000,000,000 bytes"):
-        npz.read(tmp_path / "state.npz")
+def test_a_folder_without_a_finished_chunk_says_so(folder):
+    shutil.rmtree(folder / "members")
+    with pytest.raises(ValueError, match="no 'return'; no chunk of the sweep has finished yet"):
+        rl.best(rl.load(folder))
+    with pytest.raises(SystemExit, match="has no finished runs yet: wait for its first chunk"):
+        main(["plot", str(folder)])
 
 
 def rewritten(change):
@@ -184,6 +187,8 @@ RECORDS = {
     "run": (rewritten(lambda record: record.update(run=3)), "its run is no dictionary"),
     "labels": (rewritten(lambda record: record.update(labels=[])), "its labels is no dictionary"),
     "label": (rewritten(lambda record: record.update(labels={"seed": 3})), "are no list"),
+    "coordinates": (rewritten(lambda record: record.update(coordinates=[])), "is no dictionary"),
+    "kinds": (rewritten(lambda record: record.update(kinds="x")), "its kinds is no dictionary"),
     "groups": (rewritten(lambda record: record.update(groups=5)), "its groups are no list"),
     "elsewhere": (rewritten(lambda record: record.update(groups=["../.."])), "not below it"),
 }
@@ -259,6 +264,13 @@ def test_a_rule_that_declares_terabytes_is_refused(rule, tmp_path):
     (tmp_path / "x" / "rule.json").write_text(json.dumps(record))
     with pytest.raises(ValueError, match="declares 8,000,000,000,000 bytes"):
         rl.load_rule(tmp_path / "x")
+
+
+def test_an_agent_of_another_type_is_refused(rule, tmp_path):
+    shutil.copytree(rule, tmp_path / "x")
+    rewritten(lambda record: record.update(agent=3))(tmp_path / "x" / "rule.json")
+    with pytest.raises(ValueError, match=r"its agent is a int, and an rl\.OnPolicy belongs there"):
+        rl.load_agent(tmp_path / "x")
 
 
 @pytest.mark.parametrize("change", [pipe, endless, loop])
@@ -453,11 +465,7 @@ def test_signals_of_a_program_of_its_own_are_left_alone(tmp_path):
     mine = lambda number, frame: None
     before = signal.signal(signal.SIGTERM, mine)
     try:
-        rl.sweep(
-            TINY,
-            SEEDS,
-            progress=lambda report: os.kill(os.getpid(), signal.SIGTERM),
-        )
+        rl.sweep(TINY, SEEDS, progress=lambda report: os.kill(os.getpid(), signal.SIGTERM))
         assert signal.getsignal(signal.SIGTERM) is mine
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -70,6 +70,8 @@ def plot(
         where: labels of the other axes: gamma=0.99
     """
     results = cast(xr.Dataset, select(rl.load(folder), labels_of(where)))
+    if not results.data_vars:
+        raise FlagError(f"{folder} has no finished runs yet: wait for its first chunk.")
     _check_axes(results, name, by)
     path = folder.with_suffix(".png") if folder.is_file() else folder / "curve.png"
     rl.plot.curve(results, name, by=by).savefig(path)

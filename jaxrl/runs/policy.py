@@ -13,6 +13,7 @@ import numpy as np
 from jaxrl import rollout, tree
 from jaxrl.algorithms.base import Agent
 from jaxrl.env import Env
+from jaxrl.errors import nearest
 from jaxrl.lazy import xarray as xr
 from jaxrl.sweep import lookup, store
 from jaxrl.sweep.program import AGENT, BEST_AGENT
@@ -117,6 +118,13 @@ def best(results: xr.Dataset, name: str = "return") -> dict[str, Any]:
 
     Final is the last known value: of a member that stopped early where it stopped.
     """
+    if name not in results:
+        known = (
+            nearest(name, map(str, results.data_vars))
+            if results.data_vars
+            else ("no chunk of the sweep has finished yet: wait for the first")
+        )
+        raise ValueError(f"the results have no {name!r}; {known}.")
     values = results[name]
     if "step" in values.dims:
         last_known = values.notnull().cumsum("step").argmax("step")

@@ -96,7 +96,10 @@ def _handle(number: int, frame: FrameType | None) -> None:
     _STATE.number = number
     if not _STATE.deferred:
         stop()
-    show_cursor = "\x1b[?25h" if sys.stderr.isatty() else ""  # which a progress bar hides
+    if "ipykernel" in sys.modules:
+        print(NOTICE.strip(), file=sys.stderr)  # a notebook does not show what os.write writes
+        return
+    show_cursor = "\x1b[?25h" if os.isatty(2) else ""  # which a progress bar hides
     os.write(2, f"{show_cursor}{NOTICE}".encode())  # print is not safe in a handler
 
 

@@ -414,11 +414,13 @@ def read_record(folder: pathlib.Path) -> dict[str, Any]:
         if any(not GROUP_NAME.fullmatch(str(group)) for group in groups):
             raise ValueError("its groups are not below it")
         parts = {part: record[part] for part in ("run", "axes", "labels", "versions", "machine")}
-        if odd := [name for name, part in parts.items() if not isinstance(part, dict)]:
+        optional = {name: record.get(name, {}) for name in ("coordinates", "kinds")}
+        every = parts | optional | {name: record[name] for name in ("static",) if name in record}
+        if odd := [name for name, part in every.items() if not isinstance(part, dict)]:
             raise ValueError(f"its {odd[0]} is no dictionary")
         if odd := [name for name, label in record["labels"].items() if not isinstance(label, list)]:
             raise ValueError(f"its labels of {odd[0]!r} are no list")
-        return parts | record
+        return optional | record
     except FileNotFoundError:
         lacks = "has no sweep.json" if folder.exists() else "does not exist"
         raise FileNotFoundError(
