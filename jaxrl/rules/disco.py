@@ -105,7 +105,7 @@ class Disco(Rule):
                 "from its authors' repository (disco_rl, of google-deepmind), and write its path."
             )
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 weights = {name: jnp.asarray(file[name]) for name in file.files}
         except (ValueError, OSError, EOFError, TypeError, zipfile.BadZipFile) as error:
             raise ValueError(
