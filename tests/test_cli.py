@@ -1,7 +1,10 @@
 """The command line, run as a user runs it."""
 
+import ast
 import dataclasses
 import inspect
+import pathlib
+import re
 import subprocess
 import sys
 import typing
@@ -264,6 +267,23 @@ FLAGS = {"allow", "folder", "chunk", "keep_best", "hidden", "seed"}
 )
 def test_errors_are_in_the_words_of_the_command_line(message, spoken):
     assert words.spoken(message, FLAGS, {"MLP": "a2c"}) == spoken
+
+
+def texts(path):
+    """The texts in a file of code, each with 0 for every value in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.JoinedStr):
+            yield "".join(x.value if isinstance(x, ast.Constant) else "0" for x in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def test_every_rewording_is_of_an_error_that_exists():
+    folder = pathlib.Path(rl.__file__).parent
+    paths = [path for path in folder.glob("**/*.py") if "cli" not in path.parts]
+    known = "\n".join(text for path in paths for text in texts(path))
+    patterns = [pattern for pattern, _ in words.REWORDED if "exception" not in pattern]
+    assert not [pattern for pattern in patterns if not re.search(pattern, known)]
 
 
 def test_labels_are_not_options():
