@@ -171,6 +171,7 @@ from jaxrl.spaces import (
     MultiDiscrete,
 )
 from jaxrl.sweep import (
+    extend,
     load,
     plan,
     sweep,
@@ -287,6 +288,7 @@ __all__ = [
     "dsac_t",
     "evaluate",
     "export",
+    "extend",
     "frame",
     "grpo",
     "impala",

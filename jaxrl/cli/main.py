@@ -1,5 +1,6 @@
 """Entry point of the command line, a thin layer over the Python functions (see `jaxrl --help`)."""
 
+import inspect
 import os
 import pathlib
 import signal
@@ -131,6 +132,7 @@ def main(args: list[str] | None = None) -> None:
         "plot": studies.plot,
         "play": commands.play,
         "rerun": commands.rerun,
+        "extend": commands.extend,
         "export": commands.export,
         "envs": list_envs,
         "algorithms": commands.algorithms,
@@ -142,7 +144,8 @@ def main(args: list[str] | None = None) -> None:
         print(f"jaxrl {rl.__version__}")
         return
     try:
-        _check_names(words)
+        args = _with_added_values(words)
+        _check_names(args)
         tyro.extras.subcommand_cli_from_dict(
             commands_by_name,
             prog="jaxrl",
@@ -177,13 +180,43 @@ def _class_names(words: list[str]) -> dict[str, str]:
     return {type(part).__name__: typed for part in parts} | {"Training": typed}
 
 
-def _check_names(args: list[str]) -> None:
-    """Refuse an option by its former name, with its present one."""
+def _with_added_values(args: list[str]) -> list[str]:
+    """The words of `jaxrl extend` with --NAME VALUE VALUE, for an axis, as --add NAME=VALUE,VALUE.
+
+    The options of the command itself stay.
+    """
+    if args[:1] != ["extend"]:
+        return args
+    own = [f"--{name.replace('_', '-')}" for name in inspect.signature(commands.extend).parameters]
+    words: list[str] = []
+    added: dict[str, list[str]] = {}
+    axis = None
     for word in args:
+        if word.startswith("--"):
+            name, _, value = word.partition("=")
+            is_axis = name.replace("_", "-") not in (*own, "--help")
+            axis = name.removeprefix("--").replace("-", "_") if is_axis else None
+            if axis is None:
+                words.append(word)
+            else:
+                added.setdefault(axis, []).extend([value] if value else [])
+        elif axis is None:
+            words.append(word)
+        else:
+            added[axis].append(word)
+    add = [f"{name}={','.join(values)}" for name, values in added.items()]
+    return [*words, "--add", *add] if add else words
+
+
+def _check_names(args: list[str]) -> None:
+    """Refuse an option or a tuner by its former name, with its present one."""
+    for before, word in zip(["", *args], args, strict=False):
         name = word.partition("=")[0].removeprefix("--").replace("-", "_")
         if word.startswith("--") and name in RENAMED:
             new_name = RENAMED[name].replace("_", "-")
             raise FlagError(f"{word.partition('=')[0]} is called --{new_name} now.")
+        if word.rpartition("=")[2] == "foresight" and "--tuner" in (before, word.partition("=")[0]):
+            raise FlagError("The tuner foresight is called curve_stopping now.")
 
 
 def _command_of_each_algorithm(

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 import jaxrl as rl
-from jaxrl.cli.commands import labels_of
+from jaxrl.cli.labels import labels_of
 from jaxrl.cli.words import FlagError
 from jaxrl.errors import nearest
 from jaxrl.lazy import xarray as xr

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxrl.errors import refuse_former_names
 from jaxrl.lazy import pandas as pd
 from jaxrl.stats.of_sweeps import Results, final, pick
 
@@ -20,6 +21,7 @@ MAX_SHOWN = 4  # fields of one kind
 SIMULATORS = {"gymnax": "gymnax", "brax": "brax", "mujoco": "mjx"}
 
 
+@refuse_former_names
 def obstacles(
     a: Results,
     b: Results,
