@@ -83,6 +83,9 @@ class FromBrax(Env):
             after.obs, jnp.asarray(after.reward, jnp.float32), after.done.astype(bool), info
         )
 
+    def __str__(self) -> str:
+        return f"brax:{self.name}"
+
     def _robot(self) -> Any:
         robot = _build(self.name, self.backend, self.settings)
         if self.system is None:

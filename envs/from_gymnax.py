@@ -82,10 +82,12 @@ class FromGymnax(Env):
         reward = jnp.asarray(reward, jnp.float32).reshape(())
         return after, Step(self._observation(obs), reward, jnp.asarray(terminated, bool), info)
 
+    def __str__(self) -> str:
+        return self.source[0] if isinstance(self.source, tuple) else type(self.source).__name__
+
     def draw(self, ax: Any, state: Any) -> None:
         """Draw a state on matplotlib Axes, for `plot.gif`."""
-        name = self.source[0] if isinstance(self.source, tuple) else type(self.source).__name__
-        draw.gymnax(name, self.params, ax, state)
+        draw.gymnax(str(self), self.params, ax, state)
 
     def _game(self) -> Any:
         return _build(*self.source) if isinstance(self.source, tuple) else self.source

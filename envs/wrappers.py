@@ -47,6 +47,9 @@ class Wrapper(Env):
     def draw(self) -> Callable[..., None] | None:
         return self.env.draw
 
+    def __str__(self) -> str:
+        return f"{self.env} in {type(self).__name__}"
+
     def reset(self, key: jax.Array) -> tuple[State, Obs]:
         return self.env.reset(key)
 

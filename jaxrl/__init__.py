@@ -198,6 +198,7 @@ from jaxrl.tree import (
 from jaxrl.tuning import (
     tune,
 )
+from jaxrl.version import __version__
 
 if TYPE_CHECKING:
     from jaxrl import envs
@@ -282,6 +283,7 @@ __all__ = [
     "Transition",
     "Uniform",
     "Views",
+    "__version__",
     "a2c",
     "agent",
     "best",

@@ -28,7 +28,8 @@ def use_all_cores(
     Returns the number of local devices.
 
     Raises:
-      RuntimeError: jax has already started with another number of devices.
+      RuntimeError: jax has already started with another number of devices, or JAX_PLATFORMS names
+        a platform that is not there.
     """
     cores = cores or min(_cores(), members or _cores())
     os.environ.setdefault("PJRT_NPROC", str(threads or cores))
@@ -37,13 +38,34 @@ def use_all_cores(
     try:
         jax.config.update("jax_num_cpu_devices", cores)
     except RuntimeError:
-        if jax.default_backend() == "cpu" and jax.local_device_count() != cores:
+        if _backend() == "cpu" and jax.local_device_count() != cores:
             raise RuntimeError(
                 f"jax has already started, with {jax.local_device_count()} device(s): it can't be "
                 f"given {cores} now. Call rl.use_all_cores() right after the imports, before any "
                 "array is made; in a notebook, restart the kernel."
             ) from None
+    _backend()
     return jax.local_device_count()
+
+
+def _backend() -> str:
+    """The platform of this process, which jax starts.
+
+    Raises:
+      RuntimeError: JAX_PLATFORMS names one that is not there.
+    """
+    try:
+        return jax.default_backend()
+    except (RuntimeError, AssertionError) as error:  # the second of a platform that is unknown
+        platforms = os.environ.get("JAX_PLATFORMS", "")
+        if not platforms:
+            raise
+        reason = f" ({error})" if str(error) else ""
+        raise RuntimeError(
+            f"JAX_PLATFORMS={platforms} asks for a device that jax does not find here{reason}: "
+            "unset it to use the CPU, or install jax for that device, with the extra cuda13, "
+            "cuda12 or tpu."
+        ) from error
 
 
 def _cores() -> int:

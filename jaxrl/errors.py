@@ -169,6 +169,24 @@ def check_counts(record: Any, *names: str, min_value: int = 1) -> None:
             )
 
 
+def check_widths(record: Any, name: str) -> None:
+    """Check that a field is the widths of layers: positive whole numbers.
+
+    Raises:
+      ValueError: another value.
+    """
+    widths = getattr(record, name)
+    listed = isinstance(widths, tuple | list)
+    if not listed or any(
+        not isinstance(width, int | np.integer) or isinstance(width, bool) or width < 1
+        for width in widths
+    ):
+        raise ValueError(
+            f"{name}={widths!r} of {type(record).__name__} is not the widths of layers, each a "
+            f"positive whole number: write {name}=(64, 64), say."
+        )
+
+
 def check_no_text(record: Any) -> None:
     """Check that the fields of a dataclass that `EXAMPLES` lists are values, not their names.
 

@@ -4,17 +4,19 @@ Hutter, Hoos and Leyton-Brown (2014). It is exact for a grid of settings; for ra
 that of a random forest which predicts the score of a setting.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
-import pandas as pd
-import xarray as xr
 
 from jaxrl import stats
+from jaxrl.lazy import pandas as pd
+from jaxrl.lazy import xarray as xr
 
 HIGHER, TIMES = "higher orders", " × "
 MAX_GROUPS = 30  # of seeds, each of which the jackknife leaves out once
@@ -22,7 +24,7 @@ MIN_SETTINGS = 10  # random settings for a forest
 NUM_TREES = 64
 NUM_VALUES = 8  # quantiles of a hyperparameter at which the forest is evaluated
 NUM_SAMPLES = 128  # settings of the other hyperparameters to average over
-Effects = dict[tuple[str, ...], xr.DataArray]
+Effects: TypeAlias = "dict[tuple[str, ...], xr.DataArray]"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl import batch_norm
-from jaxrl.errors import nearest
+from jaxrl.errors import check_counts, check_widths, nearest
 from jaxrl.masks import mask_of, visible
 from jaxrl.ranges import check_ranges
 from jaxrl.tree import leaf
@@ -324,6 +324,9 @@ class MLP:
     # not in the repr, by which stored results name a network
     batch_norm: bool = dataclasses.field(default=False, repr=False)
 
+    def __post_init__(self) -> None:
+        check_widths(self, "hidden")
+
     def __call__(self, heads: Mapping[str, int]) -> Network:
         top = _Heads(
             tuple(heads.items()),
@@ -355,6 +358,11 @@ class CNN:
     hidden: tuple[int, ...] = (128,)
     activation: Activation = nn.relu
     free: tuple[str, ...] = ("log_std",)
+
+    def __post_init__(self) -> None:
+        check_widths(self, "hidden")
+        check_widths(self, "features")
+        check_counts(self, "kernel", "stride")
 
     def __call__(self, heads: Mapping[str, int]) -> Network:
         top = _Heads(tuple(heads.items()), self.hidden, self.activation, True, False, self.free)

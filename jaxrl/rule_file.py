@@ -24,6 +24,7 @@ from jaxrl.rules.group import Group
 from jaxrl.rules.surrogate import Surrogate
 from jaxrl.spaces import Discrete
 from jaxrl.sweep import npz, serialize, store
+from jaxrl.sweep.files import read_bytes, read_text
 from jaxrl.tree import pytree, static
 
 FORMAT = 1
@@ -115,6 +116,11 @@ def load_agent(path: Path) -> Algorithm:
             f"{path} holds a rule without an agent: write "
             f"rl.OnPolicy(rule=rl.load_rule({str(path)!r}))."
         )
+    if not isinstance(found["agent"], OnPolicy):
+        raise ValueError(
+            f"{path} is damaged: its agent is a {type(found['agent']).__name__}, and an "
+            "rl.OnPolicy belongs there. Copy it again."
+        )
     return found["agent"]
 
 
@@ -173,7 +179,7 @@ def _folder(path: Path) -> pathlib.Path:
 
 def _record(folder: pathlib.Path) -> dict[str, Any]:
     try:
-        record = json.loads((folder / "rule.json").read_text())
+        record = json.loads(read_text(folder / "rule.json"))
         version = record["format"]
         if version == FORMAT and not {"card", "arrays", "sha256", "rule"} <= set(record):
             raise KeyError("a part is missing")
@@ -189,9 +195,11 @@ def _record(folder: pathlib.Path) -> dict[str, Any]:
 
 def _arrays(folder: pathlib.Path, record: dict[str, Any]) -> dict[str, np.ndarray]:
     try:
-        raw = (folder / "rule.npz").read_bytes()
+        raw = read_bytes(folder / "rule.npz")
     except FileNotFoundError:
         raise ValueError(f"{folder} has a rule.json without its rule.npz: copy both.") from None
+    except ValueError as error:
+        raise ValueError(f"{folder / 'rule.npz'} can't be read: {error}.") from None
     if hashlib.sha256(raw).hexdigest() != record["sha256"]:
         raise ValueError(
             f"{folder / 'rule.npz'} is damaged, or another rule's than its rule.json: copy "

@@ -57,6 +57,7 @@ class Training:
 
     def __post_init__(self) -> None:
         check_counts(self, "steps", "evals")
+        check_counts(self, "episodes", min_value=0)
         if isinstance(self.algo, Preset):
             raise TypeError(
                 f"rl.{self.algo.name} is not an algorithm yet: write rl.{self.algo.name}(), with "

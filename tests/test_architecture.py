@@ -18,6 +18,8 @@ FLOORS = {
     "errors": -1,
     "module_names": -1,
     "ranges": -1,
+    "version": -1,
+    "lazy": -1,
     "tree": 0,
     "clock": 1,
     "schedules": 2,
@@ -42,6 +44,7 @@ FLOORS = {
     "sweep": 8,
     "plot": 9,
     "cli": 14,
+    "__main__": 15,
     "runs": 10,
     "masks": 1,
     "capabilities": 9,
@@ -251,7 +254,10 @@ def test_words_are_plain():
 
 
 def test_importing_the_kit_is_light():
-    heavy = ("gymnax", "brax", "matplotlib.pyplot", "scipy.stats", "tyro")
+    heavy = (
+        *("gymnax", "brax", "matplotlib", "scipy.stats", "tyro"),
+        *("xarray", "pandas", "h5py", "orbax"),
+    )
     code = f"import sys, jaxrl, envs; print(*(m for m in {heavy} if m in sys.modules))"
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120

@@ -7,8 +7,21 @@ import pytest
 from contract import allowances, assert_equal, at, fresh, kinds, run, zeros
 
 import envs
+import jaxrl as rl
 from envs import from_brax
 from jaxrl.tree import replace
+
+
+def test_several_backends_are_a_static_axis():
+    from jaxrl.cli import arguments
+
+    asked = arguments.options("ppo", rl.ppo)(env="brax:ant", env_params=("backend=mjx,spring",))
+    training, axes = arguments.training_of(asked, rl.ppo)
+    assert list(axes) == ["seed"]
+    assert arguments.static_axes_of(asked, rl.ppo, training) == {"backend": ("mjx", "spring")}
+    wrong = arguments.options("ppo", rl.ppo)(env="brax:ant", env_params=("backend=mjx,sprong",))
+    with pytest.raises(ValueError, match="no backend 'sprong'"):
+        arguments.training_of(wrong, rl.ppo)
 
 
 def test_names_of_brax():

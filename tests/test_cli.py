@@ -1,7 +1,10 @@
 """The command line, run as a user runs it."""
 
+import ast
 import dataclasses
 import inspect
+import pathlib
+import re
 import subprocess
 import sys
 import typing
@@ -9,7 +12,9 @@ import typing
 import pytest
 
 import jaxrl as rl
-from jaxrl.cli import arguments, main
+from jaxrl.cli import arguments, main, studies, words
+
+PPO = ["train", "ppo", "CartPole-v1"]
 
 SMALL = [
     "--num-envs",
@@ -81,6 +86,14 @@ def test_train_then_plot(tmp_path, jaxrl):
     assert results["return"].sizes == {"lr": 2, "seed": 4, "step": 2}
     (tmp_path / "x" / "curve.png").unlink()
     assert "drew" in jaxrl("plot", folder, "--by", "lr")
+    assert "drew" in jaxrl("plot", folder, "--where", "lr=1e-3")
+    for wrong, message in {
+        ("--by", "seed"): "--by seed is not an axis with a line for each value; known are lr",
+        ("--by", "gamma"): "--by gamma is not an axis",
+        ("--name", "retrun"): "--name retrun: there is no such curve; the nearest are return",
+        ("--where", "lr=1"): "lr=1.0 was not swept; its values are",
+    }.items():
+        assert message in jaxrl("plot", folder, *wrong, ok=False)
     assert (tmp_path / "x" / "curve.png").read_bytes()[1:4] == b"PNG"
     refused = jaxrl(*[word.replace("3e-4", "1e-2") for word in words], *SMALL, ok=False)
     assert "axes.lr" in refused
@@ -185,7 +198,7 @@ def test_every_hyperparameter_is_reachable():
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("typed", "message"),
     [
         (["train", "ppo", "CartPole-v2"], "CartPole-v1"),
         (["train", "pppo", "CartPole-v1"], "ppo"),
@@ -193,12 +206,133 @@ def test_every_hyperparameter_is_reachable():
         (["train", "ppo", "CartPole-v1", "--env-params", "gravty=3"], "gravity"),
         (["train", "ppo", "CartPole-v1", "--steps", "100"], "evals"),
         (["plot", "nowhere"], "holds no sweep"),
+        ([*PPO, "--hidden", "0"], "--hidden 0 of MLP is not the widths of layers"),
+        ([*PPO, "--memory", "-5"], "--memory -5: write the size of the cell, or 0"),
+        ([*PPO, "--eval-share", "nan"], "--eval-share nan of ppo is not a fraction"),
+        ([*PPO, "--stop-after", "nan"], "--stop-after nan: write 0 or more"),
+        ([*PPO, "--save-seconds", "nan"], "--save-seconds nan: write 0"),
+        ([*PPO, "--episodes", "-1"], "--episodes -1 of ppo is not such a whole number"),
+        ([*PPO, "--num-envs", "0"], "--num-envs 0 of ppo is not a positive whole number"),
+        ([*PPO, "--chunk", "0"], "--chunk 0 is not a positive whole number"),
+        ([*PPO, "--memory-limit", "4XB"], "as in --memory-limit 4e9, or --memory-limit 4GB"),
+        ([*PPO, "--seeds", "99999999999"], "--seeds 99999999999 --first-seed 0: write at least"),
+        ([*PPO, "--steps", "1e2"], "--steps 100 gives 0 updates"),
+        ([*PPO, "--steps", "1e2.5"], "is not a whole number"),
+        ([*PPO, "--also", "gamma"], "--also gamma is not name=value"),
+        ([*PPO, "--also", "gamma=0.9,"], "--also gamma=0.9, is not name=value"),
+        ([*PPO, "--also", "gamma=a,b"], "gamma=a is not a number"),
+        ([*PPO, "--env-params", "gravity=5", "gravity=6"], "--env-params names gravity twice"),
+        ([*PPO, "--distributed"], "--distributed finds no other processes of this job"),
+        (["train", "dqn", "Pendulum-v1"], "dqn takes actions of Discrete, but Pendulum-v1 has"),
+        (["train", "ppo", "DeepSea-bsuite", "--env-params", "size=4,8"], "takes one value"),
     ],
 )
-def test_mistakes_are_explained_without_a_traceback(words, message, jaxrl):
-    shown = (in_a_process if "--steps" in words else jaxrl)(*words, ok=False)
-    assert message in shown
+def test_mistakes_are_explained_without_a_traceback(typed, message, jaxrl):
+    shown = (in_a_process if "100" in typed else jaxrl)(*typed, ok=False)
+    assert message in " ".join(shown.split())
+    assert not [word for word in ("Traceback", "rl.", ".results", "params=") if word in shown]
+
+
+def test_a_device_that_is_not_there_is_one_line(monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    shown = in_a_process("train", "ppo", "CartPole-v1", ok=False)
+    assert "JAX_PLATFORMS=cuda asks for a device that jax does not find here" in shown
     assert "Traceback" not in shown
+
+
+FLAGS = {"allow", "folder", "chunk", "keep_best", "hidden", "seed"}
+
+
+@pytest.mark.parametrize(
+    ("message", "spoken"),
+    [
+        ("allow them: allow=('seeds',).", "allow them: --allow seeds."),
+        ("one of each, for example lr=1.", "one of each, for example lr=1."),
+        (
+            ": select one of each, for example lr=1.",
+            ": select one of each, for example --where lr=1.",
+        ),
+        ("allow=('seeds', 'budget')", "--allow seeds budget"),
+        ("write another folder=.", "write another --folder."),
+        ("keep_best=True needs evaluations", "--keep-best needs evaluations"),
+        ("keep_best=False there", "--no-keep-best there"),
+        ("hidden=(0, 8) of MLP", "--hidden 0 8 of a2c"),
+        ("minibatches=3 of ppo.chunk=4", "minibatches=3 of ppo.chunk=4"),
+        ("0 of 4 members are done and kept as this exception's .results.", ""),
+        (
+            "2 of 4 members are done and kept as this exception's .results.",
+            "2 of 4 members were done, and are lost: --folder FOLDER saves them.",
+        ),
+    ],
+)
+def test_errors_are_in_the_words_of_the_command_line(message, spoken):
+    assert words.spoken(message, FLAGS, {"MLP": "a2c"}) == spoken
+
+
+def texts(path):
+    """The texts in a file of code, each with 0 for every value in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.JoinedStr):
+            yield "".join(x.value if isinstance(x, ast.Constant) else "0" for x in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def test_every_rewording_is_of_an_error_that_exists():
+    folder = pathlib.Path(rl.__file__).parent
+    paths = [path for path in folder.glob("**/*.py") if "cli" not in path.parts]
+    known = "\n".join(text for path in paths for text in texts(path))
+    patterns = [pattern for pattern, _ in words.REWORDED if "exception" not in pattern]
+    assert not [pattern for pattern in patterns if not re.search(pattern, known)]
+
+
+def test_labels_are_not_options():
+    commands = {"play": studies.plot}
+    assert words.flags_of(commands, ["play", "x", "--where", "by=3"]) == {"folder", "name", "where"}
+    assert words.flags_of(commands, ["other"]) == set()
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("1e6", 10**6), ("1_000", 1000), ("-5", -5), ("2.5e3", 2500), ("12", 12)]
+)
+def test_whole_numbers_are_written_with_an_exponent_too(text, number):
+    assert words.whole_number(text) == number
+
+
+@pytest.mark.parametrize("text", ["1.5", "nan", "inf", "1e30", "", "ten", "1e-3"])
+def test_what_is_not_a_whole_number(text):
+    with pytest.raises(ValueError, match="is not a whole number"):
+        words.whole_number(text)
+
+
+def test_the_version_is_printed_by_the_module_too():
+    command = [sys.executable, "-m", "jaxrl", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
+    assert done.stdout == f"jaxrl {rl.__version__}\n"
+
+
+def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch, jaxrl):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shown = jaxrl("plot", "~/nowhere", ok=False)
+    assert f"{tmp_path}/nowhere holds no sweep: it does not exist" in shown
+    assert f"{tmp_path}/x exists" not in jaxrl("export", "~/x", "--out=~/y", ok=False)
+
+
+def test_several_values_of_what_shapes_the_program_are_static_axes():
+    """By --also and --env-params, as by an option of its own; each compiles its own program."""
+    asked = arguments.options("ppo", rl.ppo)(
+        env="CartPole-v1",
+        env_params=("max_steps=100,200", "gravity=5,10"),
+        also=("num_envs=4,8", "gamma=0.9,0.99"),
+        epochs=(1, 2),
+    )
+    training, axes = arguments.training_of(asked, rl.ppo)
+    assert set(axes) == {"gravity", "algo.rule.gamma", "seed"}
+    assert arguments.static_axes_of(asked, rl.ppo, training) == {
+        "epochs": (1, 2),
+        "max_steps": (100, 200),
+        "algo.num_envs": (4, 8),
+    }
 
 
 def test_environment_parameters_are_axes():

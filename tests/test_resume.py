@@ -154,7 +154,7 @@ def test_a_checkpoint_of_another_format_is_refused(tmp_path):
     checkpoint.save(tmp_path / "pipe", {"x": np.zeros(1000)})
     (tmp_path / "pipe" / checkpoint.NAME).unlink()
     os.mkfifo(tmp_path / "pipe" / checkpoint.NAME)
-    with pytest.raises(ValueError, match="no plain file"):
+    with pytest.raises(ValueError, match="not a plain file"):
         checkpoint.restore(tmp_path / "pipe")
 
 

@@ -17,6 +17,8 @@ from jaxrl.cli import commands, main, studies
 from jaxrl.runs import catalogue
 from jaxrl.runs.rerun import _drift, _own_rows
 from jaxrl.sweep import netcdf, store
+from jaxrl.sweep.grid import Grid
+from jaxrl.sweep.record import make_record
 
 TRAINING = rl.Training(
     rl.reinforce(num_envs=2, num_steps=9, network=rl.MLP((8,))),
@@ -88,6 +90,34 @@ def test_a_wrapped_environment_is_distinguished_and_found_by_its_name():
         rl.runs(zoo / f"sac-Pendulum-{kind}.json", env="Pendulum-v1").env[0] for kind in ("P", "v1")
     ]
     assert found == ["Pendulum-v1 in Observe", "Pendulum-v1"]
+
+
+@rl.pytree
+class Mine(rl.Objective):
+    """An objective of a user."""
+
+    def __call__(self, ratio, advantage):
+        return ratio * advantage
+
+
+@pytest.mark.parametrize(
+    ("algo", "name"),
+    [
+        (rl.ppo(), "ppo"),
+        (rl.a2c(), "a2c"),
+        (rl.reinforce(), "reinforce"),
+        (rl.OnPolicy(rule=rl.Surrogate(Mine())), "Mine"),
+        (rl.ppo(objective=Mine()), "Mine"),
+        (rl.OnPolicy(rule=rl.Surrogate(Mine()), name="mine, tuned"), "mine, tuned"),
+        (rl.OffPolicy(learner=rl.QLearning()), "QLearning"),
+        (rl.Stream(), "ActionValues"),
+    ],
+)
+def test_an_algorithm_of_a_user_has_its_own_name(algo, name):
+    record = make_record(
+        rl.tree.replace(TRAINING, algo=algo), Grid({"seed": [1]}), with_program=False
+    )
+    assert catalogue.algorithm_name(record) == name
 
 
 def test_commits_and_dates_are_found_by_their_beginnings(root, capsys):

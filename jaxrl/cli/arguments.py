@@ -19,6 +19,7 @@ import tyro
 import jaxrl as rl
 from jaxrl import networks
 from jaxrl.algorithms.preset import Preset
+from jaxrl.cli.words import FlagError
 from jaxrl.tuning.space import Range
 
 Axes = dict[str, np.ndarray | jax.Array]
@@ -35,7 +36,9 @@ MEMORIES: dict[str, Callable[[int], Any]] = {
     "lru": rl.LRU,
     "gtrxl": rl.GTrXL,
 }
+MAX_SEEDS = 2**31  # seeds are int32
 FIELDS = {"lr_end": "schedule.end"}  # options with another name than their field
+EXAMPLES = {"--env-params": "gravity=9.8,5", "--also": "optimizer.options.eps=1e-8,1e-5"}
 RANGES: dict[str, Callable[..., Range]] = {
     "uniform": rl.tuning.uniform,
     "log": rl.tuning.log,
@@ -221,11 +224,13 @@ def training_of(args: Any, preset: Preset) -> tuple[rl.Training, Axes]:
     Raises:
       ValueError: no seed or a negative one, or an option without a value.
     """
-    if args.first_seed < 0 or args.seeds < 1:
-        raise ValueError(
+    if args.first_seed < 0 or args.seeds < 1 or args.first_seed + args.seeds > MAX_SEEDS:
+        raise FlagError(
             f"--seeds {args.seeds} --first-seed {args.first_seed}: write at least one seed, "
-            "and none below 0."
+            f"none below 0, and none of {MAX_SEEDS:,} or more."
         )
+    if not args.save_seconds >= 0.0:
+        raise FlagError(f"--save-seconds {args.save_seconds}: write 0 (every row) or more.")
     training, axes = _training_and_axes(args, preset)
     return training, axes | {"seed": np.arange(args.first_seed, args.first_seed + args.seeds)}
 
@@ -240,18 +245,18 @@ def search_of(args: Any, preset: Preset) -> tuple[rl.Training, dict[str, Any], f
     """
     ranges = [_range(text) for text in args.search]
     if not ranges:
-        raise ValueError(
+        raise FlagError(
             "there is nothing to tune: write, for example, --search lr=log:1e-5:1e-2 "
             "gamma=uniform:0.9:0.999."
         )
     training, axes = _training_and_axes(args, preset)
-    if swept := [*axes, *counts_of(args, preset)]:
-        raise ValueError(
+    if swept := [*axes, *static_axes_of(args, preset, training)]:
+        raise FlagError(
             f"{swept[0]!r} was given several values; write a range of it as --search {swept[0]}=..."
         )
     space = {FIELDS.get(name, name): values for name, values in ranges}
     if len(space) < len(ranges):
-        raise ValueError(f"--search {' '.join(args.search)} names a field twice: name each once.")
+        raise FlagError(f"--search {' '.join(args.search)} names a field twice: name each once.")
     run_steps = sum(int(count[-1]) for count in training.clocks.values())
     budget = 32 * args.seeds * run_steps if args.budget is None else args.budget
     return training, space, float(budget)
@@ -265,28 +270,36 @@ def _training_and_axes(args: Any, preset: Preset) -> tuple[rl.Training, Axes]:
     numbers = {name: values for name, values in given.items() if isinstance(values, tuple)}
     for name, values in numbers.items():
         if not values:
-            raise ValueError(f"--{name.replace('_', '-')} was given no value.")
+            raise FlagError(f"--{name.replace('_', '-')} was given no value.")
     first = given | {name: values[0] for name, values in numbers.items()}
     defaults = numbers_of(preset)
     fields = {name: value for name, value in first.items() if value != defaults[name]}
     if "lr_end" in fields:
         fields["schedule"] = rl.Linear(fields.pop("lr_end"))
+    if args.memory < 0:
+        raise FlagError(f"--memory {args.memory}: write the size of the cell, or 0 for none.")
+    if any(not x >= 0.0 for x in args.stop_after):
+        raise FlagError(f"--stop-after {' '.join(map(str, args.stop_after))}: write 0 or more.")
     if args.memory:
         fields["memory"] = MEMORIES[args.memory_kind](args.memory)
     fields |= _network(args, preset)
 
-    env_params = dict(_parameter(text) for text in args.env_params)
+    env_params = _parameters("--env-params", args.env_params)
     stop_after = args.stop_after or (float("inf"),)
+    first_env = {name: values[0] for name, values in env_params.items()}
     training = rl.Training(
         preset(**fields),
-        envs.make(args.env, **{name: values[0] for name, values in env_params.items()}),
+        envs.make(args.env, **first_env),
         args.steps,
         args.evals,
         args.episodes,
         args.eval_share,
         stop_after=stop_after[0],
     )
-    also = {rl.tree.find(training, name): values for name, values in map(_parameter, args.also)}
+    also = {
+        rl.tree.find(training, name): values
+        for name, values in _parameters("--also", args.also).items()
+    }
     training = rl.tree.put(training, {name: values[0] for name, values in also.items()})
 
     floats = {
@@ -295,10 +308,50 @@ def _training_and_axes(args: Any, preset: Preset) -> tuple[rl.Training, Axes]:
         if isinstance(values[0], float) and len(values) > 1
     }
     swept = floats | {"stop_after": stop_after} | env_params | also
+    static = static_axes_of(args, preset, training)
+    for name in static.keys() & env_params.keys():
+        for value in static[name][1:]:  # a value that is refused is so before anything runs
+            envs.make(args.env, **first_env | {name: value})
     axes: Axes = {
-        name: jnp.array(values, float) for name, values in swept.items() if len(values) > 1
+        name: _axis(name, values)
+        for name, values in swept.items()
+        if len(values) > 1 and name not in static
     }
     return training, axes
+
+
+def _axis(name: str, values: tuple[Any, ...]) -> jax.Array:
+    if words := [value for value in values if isinstance(value, str)]:
+        raise FlagError(f"{name}={words[0]} is not a number, which {name} is.")
+    return jnp.array(values, float)
+
+
+def static_axes_of(args: Any, preset: Preset, training: rl.Training) -> dict[str, tuple[Any, ...]]:
+    """The options with several values that shape the program: each value compiles its own.
+
+    They are the integers of the algorithm, and the static fields of --also and --env-params.
+
+    Raises:
+      FlagError: several values of an argument of the environment that is no field of it.
+    """
+    also = {
+        rl.tree.find(training, name): values
+        for name, values in _parameters("--also", args.also).items()
+    }
+    known = rl.tree.paths(training)
+    found: dict[str, tuple[Any, ...]] = dict(counts_of(args, preset))
+    for name, values in (_parameters("--env-params", args.env_params) | also).items():
+        if len(values) < 2:
+            continue
+        if not any(path == name or path.endswith(f".{name}") for path in known):
+            raise FlagError(
+                f"--env-params {name}={','.join(map(str, values))}: {name} is an argument that "
+                "the environment is made with, which takes one value. Run the command once for "
+                "each, or sweep static={'env': ...} in Python."
+            )
+        if rl.tree.is_static(known[rl.tree.find(training, name)]):
+            found[name] = values
+    return found
 
 
 def axis_name(training: rl.Training, preset: Preset, name: str) -> str:
@@ -354,15 +407,20 @@ def num_members(args: Any) -> int:
     return max(args.seeds, 1) * math.prod(axis_sizes)
 
 
-def _parameter(text: str) -> tuple[str, tuple[Any, ...]]:
-    """Name and values of name=value or name=value,value."""
-    name, equals, values = text.partition("=")
-    if not equals or not values:
-        raise ValueError(
-            f"--env-params {text!r} is not name=value or name=value,value; write, for example, "
-            "g=9.8,5."
-        )
-    return name, tuple(_value(value) for value in values.split(","))
+def _parameters(flag: str, texts: tuple[str, ...]) -> dict[str, tuple[Any, ...]]:
+    """Name and values of each name=value or name=value,value of an option."""
+    found: dict[str, tuple[Any, ...]] = {}
+    for text in texts:
+        name, _, values = text.partition("=")
+        if not name or not all(values.split(",")):
+            raise FlagError(
+                f"{flag} {text} is not name=value or name=value,value; write, for example, "
+                f"{flag} {EXAMPLES[flag]}."
+            )
+        if name in found:
+            raise FlagError(f"{flag} names {name} twice: name it once, {name}=value,value.")
+        found[name] = tuple(_value(value) for value in values.split(","))
+    return found
 
 
 def _range(text: str) -> tuple[str, Range]:
@@ -372,7 +430,7 @@ def _range(text: str) -> tuple[str, Range]:
     values = [_value(bound) for bound in bounds]
     is_interval = len(values) == 2 and not any(isinstance(value, str) for value in values)
     if not name or kind not in RANGES or not (is_interval or kind == "choice"):
-        raise ValueError(
+        raise FlagError(
             f"--search {text!r} is not a range: write name=kind:low:high, where kind is uniform, "
             "log or integer, or name=choice:value:value; for example, lr=log:1e-5:1e-2."
         )
@@ -380,7 +438,9 @@ def _range(text: str) -> tuple[str, Range]:
 
 
 def _value(text: str) -> int | float | bool | str:
-    """The integer, number, true or false that a text is, or else the text."""
+    """The integer, number, true or false that a text is, or else the text. 1e6 is an integer only
+    where it is written without a point or an exponent, as floats are leaves.
+    """
     for kind in (int, float):
         try:
             return kind(text)

@@ -11,6 +11,7 @@ import jaxrl as rl
 from jaxrl import capabilities
 from jaxrl.cli import studies
 from jaxrl.cli.labels import label_of, labels_of
+from jaxrl.cli.words import FlagError
 from jaxrl.runs.policy import best_by
 from jaxrl.sweep.store import read_record
 
@@ -35,11 +36,11 @@ def play(
         out: file of the animation (default: FOLDER/play.gif)
     """
     if best and where:
-        raise ValueError(
+        raise FlagError(
             f"--best and --where {' '.join(where)} each select a run: write one of them."
         )
     if episodes < 1:
-        raise ValueError(f"--episodes {episodes}: write 1 or more.")
+        raise FlagError(f"--episodes {episodes}: write 1 or more.")
     labels, chosen = labels_of(where, rl.policy), ""
     if not where:
         results = rl.load(folder)
@@ -114,7 +115,7 @@ def extend(
     for text in add:
         name, _, values = text.partition("=")
         if not values:
-            raise ValueError(f"--add {text!r} is not name=value,value; write, say, lr=1e-2,3e-2.")
+            raise FlagError(f"--add {text!r} is not name=value,value; write, say, lr=1e-2,3e-2.")
         over[name] = [label_of(f"{name}={value}")[1] for value in values.split(",")]
     if seeds is not None:
         over["seed"] = _more_seeds(record, seeds)
@@ -135,12 +136,12 @@ def _more_seeds(record: dict[str, Any], seeds: int) -> range:
     labels = record["labels"].get("seed", [])
     first = labels[0] if labels else 0
     if str(record.get("kinds", {}).get("seed", "")).startswith("key:"):
-        raise ValueError(
+        raise FlagError(
             "--seeds: the seeds of this study are keys; add keys in Python, rl.extend(FOLDER, "
             "over={'seed': keys})."
         )
     if labels != list(range(first, first + len(labels))) or seeds < len(labels):
-        raise ValueError(
+        raise FlagError(
             f"--seeds {seeds}: the study has the seeds {labels[:8]}{'...' * (len(labels) > 8)}; "
             "write at least as many, of a study with consecutive seeds (others: --add seed=7,9)."
         )

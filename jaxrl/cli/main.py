@@ -3,6 +3,7 @@
 import inspect
 import os
 import pathlib
+import signal
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any, Union
@@ -17,25 +18,29 @@ from jaxrl.cli.arguments import (
     TUNERS,
     Search,
     Sweep,
-    counts_of,
     num_members,
     options,
     search_of,
+    static_axes_of,
     training_of,
 )
+from jaxrl.cli.words import REGISTRY, FlagError, flags_of, spoken
 from jaxrl.errors import RENAMED
+
+# what a command line may cause; others are mistakes in the code, of which the traceback says more
+ERRORS = (ValueError, TypeError, OSError, ImportError, RuntimeError, MemoryError)
 
 
 def train(args: Any, preset: Preset) -> None:
     """Train a sweep, print its results, and with a folder draw them."""
     if args.gif and args.folder is None:
-        raise ValueError("--gif needs the folder that policies are saved in: add --folder runs/x.")
+        raise FlagError("--gif needs the folder that policies are saved in: add --folder runs/x.")
     if args.distributed:
-        rl.distributed()
+        _join_job()
     rl.use_all_cores(members=num_members(args), threads=_threads(args))
     training, axes = training_of(args, preset)
     shared: dict[str, Any] = {
-        "static": counts_of(args, preset),
+        "static": static_axes_of(args, preset, training),
         "chunk": args.chunk,
         "folder": args.folder,
         "memory_limit": args.memory_limit,
@@ -53,6 +58,17 @@ def train(args: Any, preset: Preset) -> None:
         policy = rl.policy(args.folder, training, **rl.best(results))
         rl.plot.gif(policy.env, policy, args.folder / "best.gif")
     _print_files(args.folder)
+
+
+def _join_job() -> None:
+    try:
+        rl.distributed()
+    except RuntimeError as error:
+        reason = str(error.__cause__ or error).rstrip(".")
+        raise FlagError(
+            f"--distributed finds no other processes of this job ({reason}): start the command "
+            "with srun or mpirun, or leave --distributed out."
+        ) from error
 
 
 def tune(args: Any, preset: Preset) -> None:
@@ -97,11 +113,18 @@ def list_envs() -> None:
 
 def main(args: list[str] | None = None) -> None:
     """Run the command line with `args`, by default those of the process."""
+    words = sys.argv[1:] if args is None else args
     train_command = _command_of_each_algorithm(
-        train, Sweep, "Train an algorithm: many seeds and settings in one program."
+        words[:1] == ["train"],
+        train,
+        Sweep,
+        "Train an algorithm: many seeds and settings in one program.",
     )
     tune_command = _command_of_each_algorithm(
-        tune, Search, "Tune an algorithm, and test the best setting on fresh seeds."
+        words[:1] == ["tune"],
+        tune,
+        Search,
+        "Tune an algorithm, and test the best setting on fresh seeds.",
     )
     commands_by_name = {
         "train": train_command,
@@ -117,8 +140,11 @@ def main(args: list[str] | None = None) -> None:
         "compare": studies.compare,
         "report": studies.report,
     }
-    args = _with_added_values(sys.argv[1:] if args is None else args)
+    if words == ["--version"]:
+        print(f"jaxrl {rl.__version__}")
+        return
     try:
+        args = _with_added_values(words)
         _check_names(args)
         tyro.extras.subcommand_cli_from_dict(
             commands_by_name,
@@ -126,11 +152,32 @@ def main(args: list[str] | None = None) -> None:
             args=args,
             description=rl.__doc__,
             config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
+            registry=REGISTRY,
         )
-    except (ValueError, TypeError, OSError, ImportError) as error:
-        sys.exit(f"jaxrl: {error}{_notes(error)}")
+    except BrokenPipeError:  # the reader of a pipe has what it wants, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
+    except FlagError as error:
+        sys.exit(f"jaxrl: {error}")
+    except ERRORS as error:
+        flags, names = flags_of(commands_by_name, words), _class_names(words)
+        lines = [str(error) or type(error).__name__, *_notes(error)]
+        spoken_lines = [spoken(line, flags, names) for line in lines]
+        sys.exit("\n".join([f"jaxrl: {spoken_lines[0]}", *filter(None, spoken_lines[1:])]))
     except KeyboardInterrupt as stop:
-        sys.exit(f"jaxrl: stopped.{_notes(stop)}")
+        notes = [spoken(note, (), {}) for note in _notes(stop)]
+        print("\n".join(["jaxrl: stopped.", *filter(None, notes)]), file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+
+
+def _class_names(words: list[str]) -> dict[str, str]:
+    """The classes of the algorithm that was typed, which errors name, and its name."""
+    typed = next((word for word in words[1:2] if word in rl.PRESETS), None)
+    if typed is None:
+        return {}
+    algo = rl.PRESETS[typed].value
+    parts = [algo, *(vars(algo)[name] for name in ("rule", "learner") if name in vars(algo))]
+    return {type(part).__name__: typed for part in parts} | {"Training": typed}
 
 
 def _with_added_values(args: list[str]) -> list[str]:
@@ -167,32 +214,40 @@ def _check_names(args: list[str]) -> None:
         name = word.partition("=")[0].removeprefix("--").replace("-", "_")
         if word.startswith("--") and name in RENAMED:
             new_name = RENAMED[name].replace("_", "-")
-            raise ValueError(f"{word.partition('=')[0]} is called --{new_name} now.")
+            raise FlagError(f"{word.partition('=')[0]} is called --{new_name} now.")
         if word.rpartition("=")[2] == "foresight" and "--tuner" in (before, word.partition("=")[0]):
-            raise ValueError("The tuner foresight is called curve_stopping now.")
+            raise FlagError("The tuner foresight is called curve_stopping now.")
 
 
 def _command_of_each_algorithm(
-    run: Callable[[Any, Preset], None], base: type[Sweep] | type[Search], summary: str
+    typed: bool,
+    run: Callable[[Any, Preset], None],
+    base: type[Sweep] | type[Search],
+    summary: str,
 ) -> Callable[[Any], None]:
-    """A command with a subcommand for each algorithm, which has the algorithm's options."""
+    """A command with a subcommand for each algorithm, which has the algorithm's options.
+
+    typed: False for another command, which does not wait for these to be made.
+    """
 
     def command(algorithm: Any) -> None:
         run(algorithm, rl.PRESETS[type(algorithm).__name__])
 
+    command.__doc__ = summary
+    if not typed:
+        return command
     subcommands = tuple(
         Annotated[options(name, preset, base), tyro.conf.subcommand(name)]
         for name, preset in rl.PRESETS.items()
     )
     command.__annotations__["algorithm"] = Union[subcommands]  # noqa: UP007  made from a table
-    command.__doc__ = summary
     return command
 
 
-def _notes(error: BaseException) -> str:
+def _notes(error: BaseException) -> list[str]:
     """The notes that jaxrl added to an error: where it happened, and what is saved.
 
     jax's notes, which begin with ---, are about stack frames.
     """
     notes = getattr(error, "__notes__", [])
-    return "".join(f"\n{note}" for note in notes if not note.startswith("---"))
+    return [note for note in notes if not note.startswith("---")]

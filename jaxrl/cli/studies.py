@@ -1,18 +1,23 @@
 """Commands on finished studies: tables, plots, comparisons and reports."""
 
+from __future__ import annotations
+
 import pathlib
 import sys
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import jax
 import tyro
-import xarray as xr
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 import jaxrl as rl
 from jaxrl.cli.labels import labels_of
+from jaxrl.cli.words import FlagError
+from jaxrl.errors import nearest
+from jaxrl.lazy import xarray as xr
+from jaxrl.runs.catalogue import select
 
 PIPE_WIDTH = 160  # columns of a table that goes to a file or a pipe
 
@@ -26,11 +31,7 @@ def draw(results: xr.Dataset, folder: pathlib.Path) -> None:
 
     For more axes, print what to write.
     """
-    by = [
-        str(name)
-        for name, size in results.sizes.items()
-        if name not in ("seed", "step") and size > 1
-    ]
+    by = swept_axes(results)
     if not results["return"].notnull().any():
         print(
             "no episode ended between two evaluation points, so there is no return to draw: write "
@@ -41,18 +42,16 @@ def draw(results: xr.Dataset, folder: pathlib.Path) -> None:
     elif len(by) == 2:
         rl.plot.heat(results, "return").savefig(folder / "heat.png")
     else:
-        print(
-            f"to draw {len(by)} axes, choose: rl.plot.curve(rl.load({str(folder)!r}).sel(...), "
-            f"'return', by={by[0]!r})"
-        )
+        chosen = " ".join(f"{axis}={_label(results, axis)}" for axis in by[1:])
+        print(f"to draw {len(by)} axes, choose: jaxrl plot {folder} --by {by[0]} --where {chosen}")
 
 
 @jax.debug_nans(False)
-def show(results: xr.Dataset) -> None:
-    """Print the final return of each setting as a table."""
-    frame = rl.stats.mark_too_few(rl.stats.table(results, "return")).reset_index()
+def show(results: xr.Dataset, name: str = "return") -> None:
+    """Print the final `name` of each setting as a table."""
+    frame = rl.stats.mark_too_few(rl.stats.table(results, name)).reset_index()
     table = Table(
-        title="final return: interquartile mean over seeds, 95 % bootstrap interval",
+        title=f"final {name}: interquartile mean over seeds, 95 % bootstrap interval",
         title_justify="left",
     )
     for column in frame.columns:
@@ -64,7 +63,10 @@ def show(results: xr.Dataset) -> None:
 
 @jax.debug_nans(False)
 def plot(
-    folder: tyro.conf.Positional[pathlib.Path], name: str = "return", by: str | None = None
+    folder: tyro.conf.Positional[pathlib.Path],
+    name: str = "return",
+    by: str | None = None,
+    where: tuple[str, ...] = (),
 ) -> None:
     """Draw the learning curves of a sweep into FOLDER/curve.png, or beside a record.
 
@@ -72,15 +74,53 @@ def plot(
         folder: of `jaxrl train --folder`, or a record
         name: the variable to draw
         by: the axis with a line for each value
+        where: labels of the other axes: gamma=0.99
     """
-    results = rl.load(folder)
+    results = cast(xr.Dataset, select(rl.load(folder), labels_of(where)))
+    if not results.data_vars:
+        raise FlagError(f"{folder} has no finished runs yet: wait for its first chunk.")
+    _check_axes(results, name, by)
     path = folder.with_suffix(".png") if folder.is_file() else folder / "curve.png"
     rl.plot.curve(results, name, by=by).savefig(path)
-    show(results)
+    show(results, name)
     print(f"drew {path}")
 
 
-@jax.debug_nans(False)
+def _check_axes(results: xr.Dataset, name: str, by: str | None) -> None:
+    """Check that a variable is there, and that one axis at most is left beside its seeds.
+
+    Raises:
+      FlagError: it is not so.
+    """
+    curves = [str(key) for key, x in results.data_vars.items() if {"seed", "step"} <= set(x.dims)]
+    if name not in curves:
+        raise FlagError(f"--name {name}: there is no such curve; {nearest(name, curves)}.")
+    axes = [axis for axis in swept_axes(results) if axis in results[name].dims]
+    if by is not None and by not in axes:
+        others = f"{nearest(by, axes)}" if axes else "it is one setting: leave --by out"
+        raise FlagError(f"--by {by} is not an axis with a line for each value; {others}.")
+    if rest := [axis for axis in axes if axis != (by or axes[0])]:
+        chosen = " ".join(f"{axis}={_label(results, axis)}" for axis in rest)
+        raise FlagError(
+            f"{name} has a line for each of {', '.join(axes)}: choose a value of "
+            f"{' and '.join(rest)}, --by {by or axes[0]} --where {chosen}."
+        )
+
+
+def swept_axes(results: xr.Dataset) -> list[str]:
+    """The axes of several values beside the seeds and the steps."""
+    sizes = results.sizes.items()
+    return [str(axis) for axis, size in sizes if axis not in ("seed", "step") and size > 1]
+
+
+def _label(results: xr.Dataset, axis: str) -> str:
+    return (
+        f"{results[axis].values[0]:.6g}"
+        if results[axis].dtype.kind == "f"
+        else str(results[axis].values[0])
+    )
+
+
 def runs(
     folder: tyro.conf.Positional[pathlib.Path] = pathlib.Path("."),
     where: tuple[str, ...] = (),

@@ -9,6 +9,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from jaxrl.errors import check_counts
 from jaxrl.memories.layers import dense, kernel, linear, normal
 from jaxrl.networks import Params
 from jaxrl.ranges import check_ranges
@@ -86,6 +87,7 @@ class LRU:
     max_angle: float = leaf(2.0 * math.pi, "(0, inf)")
 
     def __post_init__(self) -> None:
+        check_counts(self, "size", "states")
         if not 0.0 <= self.r_min < self.r_max < 1.0:
             raise ValueError(
                 f"r_min={self.r_min} and r_max={self.r_max} do not bound a ring inside the unit "

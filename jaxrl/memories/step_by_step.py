@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl import tree
+from jaxrl.errors import check_counts
 from jaxrl.memories.layers import linear
 from jaxrl.networks import Params, orthogonal
 
@@ -22,6 +23,9 @@ class GRU:
     """
 
     size: int = 64
+
+    def __post_init__(self) -> None:
+        check_counts(self, "size")
 
     def init(self, key: jax.Array) -> Params:
         return _gates(key, self.size, 3) | {"new": {"bias": jnp.zeros(self.size, jnp.float32)}}
@@ -52,6 +56,9 @@ class LSTM:
     """Long short-term memory (Hochreiter and Schmidhuber, 1997), with a forget-gate bias of 1."""
 
     size: int = 64
+
+    def __post_init__(self) -> None:
+        check_counts(self, "size")
 
     def init(self, key: jax.Array) -> Params:
         return _gates(key, self.size, 4)

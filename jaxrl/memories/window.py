@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrl.errors import check_counts
 from jaxrl.memories.layers import dense, kernel, linear, normal
 from jaxrl.networks import Params
 
@@ -29,6 +30,7 @@ class GTrXL:
     layers: int = 1
 
     def __post_init__(self) -> None:
+        check_counts(self, "size")
         if self.window < 1 or self.layers < 1:
             raise ValueError(
                 f"window={self.window} and layers={self.layers} must be 1 or more; write, say, "

@@ -4,11 +4,16 @@ Each function returns a `Picture`, a matplotlib Figure that is displayed in a no
 `picture.savefig("curve.pdf")`. No display, backend or pyplot state is needed.
 """
 
-from jaxrl.plot.canvas import COLORS, DASHES, MARKERS, Picture, number
+from typing import TYPE_CHECKING, Any
+
+from jaxrl.plot.canvas import COLORS, DASHES, MARKERS, number
 from jaxrl.plot.curves import curve, heat
 from jaxrl.plot.evidence import law, power, profile
 from jaxrl.plot.film import Film, gif
 from jaxrl.plot.importances import divergence, importance, parallel, together
+
+if TYPE_CHECKING:
+    from jaxrl.plot.picture import Picture
 
 __all__ = [
     "COLORS",
@@ -28,3 +33,11 @@ __all__ = [
     "profile",
     "together",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Picture":  # here, as matplotlib takes half a second to import
+        from jaxrl.plot.picture import Picture
+
+        return Picture
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,30 +1,24 @@
 """Elements shared by all plots: the Figure, colours, labels, lines with bands, cells."""
 
-import io
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from jaxrl import stats
+from jaxrl.lazy import xarray as xr
 from jaxrl.stats import Results
+
+if TYPE_CHECKING:  # matplotlib takes half a second to import
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Okabe and Ito (2008), dark and light alternating; with dashes and markers, lines can also be
 # distinguished without colour
 COLORS = ("#000000", "#E69F00", "#0072B2", "#CC79A7", "#009E73", "#56B4E9", "#D55E00")
 DASHES = ("-", "--", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-
-
-class Picture(Figure):
-    """A matplotlib Figure that is displayed in a notebook."""
-
-    def _repr_png_(self) -> bytes:
-        buffer = io.BytesIO()
-        self.savefig(buffer, format="png", dpi=110)
-        return buffer.getvalue()
 
 
 def number(value: Any) -> str:
@@ -87,6 +81,8 @@ def diverged(results: Results, over: str, by: str | None) -> list[int]:
 def canvas(ax: Axes | None, size: tuple[float, float]) -> tuple[Figure, Axes]:
     """The figure and axes to draw on: those of `ax`, or a new Picture of `size` (in inches)."""
     if ax is None:
+        from jaxrl.plot.picture import Picture
+
         figure = Picture(figsize=size, layout="constrained")
         return figure, figure.add_subplot()
     return ax.figure.figure, ax  # of a subfigure, the figure

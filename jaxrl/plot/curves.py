@@ -1,9 +1,10 @@
 """Learning curves, and heat maps of two swept axes."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
 
 from jaxrl import stats
 from jaxrl.plot.canvas import (
@@ -18,6 +19,10 @@ from jaxrl.plot.canvas import (
     swept,
 )
 from jaxrl.stats import Results
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 def curve(
@@ -47,6 +52,8 @@ def curve(
       ValueError: a variable or an axis does not exist, there is no finite value, or more than one
         swept axis is left.
     """
+    from matplotlib.ticker import EngFormatter
+
     array = stats.pick(results, name, over, x, *([by] if by else []))
     by = by or next(iter(swept(array, over, x)), None)
     array = only(array, (over, x, by), f"curve(results.sel(HERE), {name!r}, by={by!r})")
@@ -92,6 +99,8 @@ def heat(
       ValueError: a variable or an axis does not exist, or more or fewer than two swept axes are
         left.
     """
+    from matplotlib.ticker import EngFormatter
+
     array = stats.pick(results, name, over, *(axis for axis in (x, y) if axis))
     stats.check_replicates(array, over)
     array = array.isel(step=at) if "step" in array.dims else array

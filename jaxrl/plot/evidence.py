@@ -1,16 +1,19 @@
 """Plots of statistical evidence: performance profiles, power of studies, power laws."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, NullFormatter
 
 from jaxrl import stats
+from jaxrl.lazy import xarray as xr
 from jaxrl.plot.canvas import COLORS, MARKERS, canvas, labels, legend_beside, line, number
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 def profile(
@@ -85,6 +88,8 @@ def law(
     ax.set(xscale="log", yscale="log")
     ticks = np.unique(np.concatenate([np.asarray(fit.x, float) for fit, _ in fits.values()]))
     ax.set_xticks(ticks, [number(x) for x in ticks.tolist()])
+    from matplotlib.ticker import EngFormatter, NullFormatter
+
     ax.yaxis.set_major_formatter(EngFormatter(sep=""))
     ax.yaxis.set_minor_formatter(EngFormatter(sep=""))
     ax.xaxis.set_minor_formatter(NullFormatter())

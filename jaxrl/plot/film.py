@@ -1,20 +1,22 @@
 """Animations of a policy's episode."""
 
+from __future__ import annotations
+
 import base64
 import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from PIL import Image
 
 from jaxrl import rollout, tree
 from jaxrl.env import Env, Tasks
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 class Film:
@@ -26,10 +28,11 @@ class Film:
     def __init__(self, data: bytes, path: Path | None = None):
         self.data, self.path = data, path
 
-    def save(self, path: str | Path) -> "Film":
+    def save(self, path: str | Path) -> Film:
         """Write the file, and return the film with its path."""
-        Path(path).write_bytes(self.data)
-        return Film(self.data, Path(path))
+        path = Path(path).expanduser()
+        path.write_bytes(self.data)
+        return Film(self.data, path)
 
     def _repr_html_(self) -> str:
         return (
@@ -118,6 +121,9 @@ def _episode(env: Env, policy: rollout.PolicyFunction, key: jax.Array) -> tuple[
 def _frames(
     draw: Callable[[Axes, Any], None], states: Any, returns: np.ndarray, shown: list[int]
 ) -> list[Image.Image]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(4.8, 3.4), dpi=80)
     canvas, ax = FigureCanvasAgg(figure), figure.add_axes((0.02, 0.02, 0.96, 0.86))
     frames = []

@@ -1,18 +1,16 @@
 """Plots of hyperparameters: importance, parallel coordinates, divergence; and several studies."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
-import xarray as xr
-from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
 
 from jaxrl import stats
 from jaxrl.importance import Importance
+from jaxrl.lazy import pandas as pd
+from jaxrl.lazy import xarray as xr
 from jaxrl.plot.canvas import (
     COLORS,
     canvas,
@@ -25,6 +23,10 @@ from jaxrl.plot.canvas import (
     swept,
 )
 from jaxrl.stats import Results
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 def importance(found: Importance, *, ax: Axes | None = None) -> Figure:
@@ -71,6 +73,10 @@ def parallel(
     }
     figure, ax = canvas(None, (1.6 + 1.3 * len(columns), 4.2))
     scores = table["score"].to_numpy()
+    from matplotlib import colormaps
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
     scale = ScalarMappable(Normalize(scores.min(), scores.max()), colormaps["cividis_r"])
     for row, score in zip(
         np.stack([height for height, _ in columns.values()], 1), scores, strict=True

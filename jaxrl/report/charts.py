@@ -1,14 +1,16 @@
 """The data of a report's charts, which `page.js` draws without further computation."""
 
+from __future__ import annotations
+
 import itertools
 import json
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from jaxrl import plot, stats
 from jaxrl.importance import importance
+from jaxrl.lazy import pandas as pd
 from jaxrl.plot.importances import heights
 from jaxrl.report.study import LEVEL, Study
 

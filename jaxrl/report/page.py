@@ -1,5 +1,7 @@
 """The HTML page of a report, which includes its style, script and data."""
 
+from __future__ import annotations
+
 import base64
 import datetime
 import hashlib
@@ -8,9 +10,8 @@ import importlib.resources
 import json
 from typing import Any
 
-import pandas as pd
-
 from jaxrl import plot
+from jaxrl.lazy import pandas as pd
 from jaxrl.report import charts, study
 from jaxrl.report.study import Study
 

@@ -1,5 +1,7 @@
 """One study of a report: its question, card, scores, diverged members and animations."""
 
+from __future__ import annotations
+
 import base64
 import dataclasses
 import os
@@ -7,10 +9,10 @@ import pathlib
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import xarray as xr
 
 from jaxrl import plot, stats
+from jaxrl.lazy import pandas as pd
+from jaxrl.lazy import xarray as xr
 from jaxrl.runs import catalogue
 from jaxrl.runs.policy import policy
 from jaxrl.sweep import load, store
@@ -216,7 +218,8 @@ def card(study: Study) -> list[tuple[str, str]]:
         ("folder", str(study.path)),
         ("members", f"{members:,}, of which {done:,} have a final {study.name}"),
         ("started", str(record.get("started", "unknown"))),
-        ("commit", str(record.get("commit", "unknown"))),
+        ("commit of the kit", str(record.get("commit", "unknown"))),
+        ("commit of the project", str(record.get("project_commit", "unknown"))),
         ("versions", ", ".join(f"{key} {value}" for key, value in record["versions"].items())),
         ("machine", ", ".join(f"{key} {value}" for key, value in machine.items())),
         ("took", ", ".join(times) or "unknown"),

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import zipfile
 from collections.abc import Callable
 from typing import Any
 
@@ -104,10 +105,13 @@ class Disco(Rule):
                 "from its authors' repository (disco_rl, of google-deepmind), and write its path."
             )
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 weights = {name: jnp.asarray(file[name]) for name in file.files}
-        except (ValueError, OSError) as error:
-            raise ValueError(f"{path} holds no plain arrays: {error}") from error
+        except (ValueError, OSError, EOFError, TypeError, zipfile.BadZipFile) as error:
+            raise ValueError(
+                f"{path} holds no plain arrays: it is not the .npz file of the authors, or a "
+                "damaged copy. Download it again."
+            ) from error
         found, known = {name: x.shape for name, x in weights.items()}, weight_shapes()
         if found != known:
             name = min(set(found.items()) ^ set(known.items()))[0]

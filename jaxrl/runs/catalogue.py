@@ -4,20 +4,22 @@ Files may be untrusted: only JSON and netCDF are read, within limits of size, an
 executed. A study that cannot be read is listed with the reason.
 """
 
+from __future__ import annotations
+
 import math
 import os
 import pathlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import xarray as xr
 
 from jaxrl import stats
 from jaxrl.errors import nearest
-from jaxrl.sweep import load, lookup, store
+from jaxrl.lazy import pandas as pd
+from jaxrl.lazy import xarray as xr
+from jaxrl.sweep import load, lookup, provenance, store
 
 Record = dict[str, Any]  # the reproducibility card of a sweep
 
@@ -147,10 +149,16 @@ def _row(path: pathlib.Path, record: Record) -> dict[str, Any]:
         "members": members,
         "finished": path.is_file() or (path / store.RESULTS).exists(),
         "date": str(record.get("started", "")),
-        "commit": str(record.get("commit", "unknown")),
+        "commit": _commit(record),
         "note": "" if is_trainable else "no recipe: rerun needs its training",
     }
     return row | {name: row[name][:length] for name, length in MAX_LENGTH.items()}
+
+
+def _commit(record: Record) -> str:
+    """The commit of the project that a study belongs to, or else that of the kit."""
+    known = [str(record.get(name, "unknown")) for name in reversed(provenance.SOURCES)]
+    return next((commit for commit in known if commit != "unknown"), "unknown")
 
 
 def can_rerun(path: pathlib.Path, record: Record) -> bool:
@@ -335,19 +343,29 @@ def compare(
     return stats.compare(first, second, name, allow=allow)
 
 
-def _one_setting(results: stats.Results, name: str, where: dict[str, Any]) -> stats.Results:
-    """The results at the setting `where`; ValueError if it is not there or not a single one."""
+def select(results: stats.Results, where: Mapping[str, Any]) -> stats.Results:
+    """The results at labels of axes, numbers as nearly as they are written.
+
+    Raises:
+      ValueError: an axis that is not there, or a label that it does not have.
+    """
     for axis, value in where.items():
         if axis not in results.dims:
-            continue
+            raise ValueError(f"{axis!r} was not swept; {nearest(axis, map(str, results.dims))}.")
         labels = results[axis].values
         are_numbers = labels.dtype.kind in "iuf" and not isinstance(value, str)
         equal = np.isclose(labels, value, rtol=1e-6, atol=0.0) if are_numbers else labels == value
-        if not equal.any():
+        if not np.any(equal):
             raise ValueError(
                 f"{axis}={value} was not swept; its values are {labels[:12].tolist()}."
             )
         results = results.isel({axis: int(np.flatnonzero(equal)[0])})
+    return results
+
+
+def _one_setting(results: stats.Results, name: str, where: dict[str, Any]) -> stats.Results:
+    """The results at the setting `where`; ValueError if it is not there or not a single one."""
+    results = select(results, {axis: x for axis, x in where.items() if axis in results.dims})
     sizes = stats.pick(results, name, "seed").sizes
     if swept := [
         str(axis) for axis, size in sizes.items() if size > 1 and axis not in ("seed", "step")

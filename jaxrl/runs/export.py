@@ -3,6 +3,8 @@
 Only this module uses the libraries of these tools.
 """
 
+from __future__ import annotations
+
 import collections
 import contextlib
 import dataclasses
@@ -16,9 +18,9 @@ from collections.abc import Hashable, Iterator
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
-import xarray as xr
 
+from jaxrl.lazy import pandas as pd
+from jaxrl.lazy import xarray as xr
 from jaxrl.sweep import load, store
 from jaxrl.sweep.record_file import write_record_file
 

@@ -1,5 +1,7 @@
 """The policy and the agent of a trained member, from the folder of the sweep that trained it."""
 
+from __future__ import annotations
+
 import dataclasses
 import os
 import warnings
@@ -8,11 +10,11 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
-import xarray as xr
 
 from jaxrl import rollout, stats, tree
 from jaxrl.algorithms.base import Agent
 from jaxrl.env import Env
+from jaxrl.lazy import xarray as xr
 from jaxrl.sweep import lookup, store
 from jaxrl.sweep.program import AGENT, BEST_AGENT
 from jaxrl.train import Training
@@ -158,6 +160,13 @@ def best(results: xr.Dataset, name: str | None = None, *, diverged: bool = False
 
 def _last_known(results: xr.Dataset, name: str, diverged: bool) -> xr.DataArray:
     """The last known value of each member; NaN where it diverged, unless these count too."""
+    if name not in results:
+        known = (
+            nearest(name, map(str, results.data_vars))
+            if results.data_vars
+            else "no chunk of the sweep has finished yet: wait for the first"
+        )
+        raise ValueError(f"the results have no {name!r}; {known}.")
     last = results[name]
     if "step" in last.dims:
         last = last.isel(step=last.notnull().cumsum("step").argmax("step"))

@@ -1,5 +1,7 @@
 """A member trained again from the record alone, and compared with what is kept of it."""
 
+from __future__ import annotations
+
 import dataclasses
 import math
 import os
@@ -9,10 +11,10 @@ from typing import Any
 
 import jax
 import numpy as np
-import xarray as xr
 
 from jaxrl import progress as live
 from jaxrl.devices import cache_compilations
+from jaxrl.lazy import xarray as xr
 from jaxrl.progress import Report
 from jaxrl.sweep import load, lookup, provenance, store
 from jaxrl.sweep.grid import Grid, bind
@@ -264,5 +266,8 @@ def _changed(record: Record, here: Record) -> list[str]:
     lines += provenance.differences(record["machine"], machine, "machine")
     if machine["platform"] == "cpu" and machine["devices"] < wanted:
         lines.append(f"rl.use_all_cores({wanted}) right after the imports makes as many devices")
-    commits = {"commit": record.get("commit")}, {"commit": here["commit"]}
-    return lines + provenance.differences(*commits)
+    there, now = (
+        {name: each[name] for name in provenance.SOURCES if name in record}
+        for each in (record, here)
+    )
+    return lines + provenance.differences(there, now)

@@ -1,13 +1,15 @@
 """Comparison of two results: their statistics, difference, and probability of improvement."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
-import xarray as xr
 
+from jaxrl.lazy import xarray as xr
 from jaxrl.stats.comparable import MIN_SEEDS, check_comparable
 from jaxrl.stats.intervals import Interval, difference, improvement, interval
 from jaxrl.stats.of_sweeps import Results, final

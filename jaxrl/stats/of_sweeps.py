@@ -1,20 +1,22 @@
 """Statistics of the labelled results of a sweep."""
 
+from __future__ import annotations
+
 from collections.abc import Hashable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pandas as pd
-import xarray as xr
 
 from jaxrl.errors import nearest
+from jaxrl.lazy import pandas as pd
+from jaxrl.lazy import xarray as xr
 from jaxrl.stats.intervals import interval
 from jaxrl.stats.replicates import check_replicates
 from jaxrl.stats.scores import Statistic, iqm, mean, median
 
-Results = xr.Dataset | xr.DataArray
+Results: TypeAlias = "xr.Dataset | xr.DataArray"
 
 
 def summary(

@@ -1,5 +1,7 @@
 """Number of seeds that a study needs, by simulating smaller studies from many seeds."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from functools import partial
 from statistics import NormalDist
@@ -8,8 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import xarray as xr
 
+from jaxrl.lazy import xarray as xr
 from jaxrl.stats.intervals import ends, resample
 from jaxrl.stats.of_sweeps import Results, final, pick
 from jaxrl.stats.scores import TRIM, Statistic, iqm, optimality_gap

@@ -1,5 +1,7 @@
 """`sweep` runs every combination of named values; `load` reads the results from its folder."""
 
+from __future__ import annotations
+
 import dataclasses
 import json
 import os
@@ -9,12 +11,12 @@ from typing import Any
 
 import jax
 import numpy as np
-import xarray as xr
 
 from jaxrl import progress as live
 from jaxrl.devices import cache_compilations
+from jaxrl.lazy import xarray as xr
 from jaxrl.progress import Report
-from jaxrl.sweep import multihost, netcdf, store
+from jaxrl.sweep import multihost, netcdf, provenance, stopping, store
 from jaxrl.sweep.arrays import on_device
 from jaxrl.sweep.checkpoint import clear_done, open_width
 from jaxrl.sweep.executor import Config, Executor, Progress, num_missing, sweep_work
@@ -66,7 +68,9 @@ def sweep(
     chunk: members per program; by default as many as fit the free memory, unless fewer are
     as fast.
     folder: each finished chunk is kept there, so that a stopped sweep resumes from it, and in
-    the end the results.
+    the end the results. At SIGTERM or Ctrl-C a `Training` is saved at its next evaluation point,
+    then `KeyboardInterrupt` or, of SIGTERM, `SystemExit` 143 is raised; a second signal stops at
+    once. A program's own handlers of these signals are left in place.
     memory_limit: what the programs may take in total on this machine, in bytes or as "4GB"; by
     default most of what is free.
     save_seconds: with a folder, a `Training` is also kept inside a chunk, at the first evaluation
@@ -115,16 +119,18 @@ def sweep(
         def run_group(run: Any, record: Record, home: pathlib.Path | None, show: Any) -> xr.Dataset:
             return _run_sweep(run, grid, record, home, options, show)
 
-        return sweep_groups(run, grid, static, folder, progress, record_of, run_group)
+        with stopping.handled():
+            return sweep_groups(run, grid, static, folder, progress, record_of, run_group)
     check_keep_best(run, keep_best)
     bind(run, grid)
     record = make_record(run, grid, keep_best, with_program=folder is not None)
-    try:
-        with live.shown(progress) as show:
-            return _run_sweep(run, grid, record, folder, options, show)
-    except BaseException as error:
-        note_partial(error, grid.members, folder, in_chunks=isinstance(run, Training))
-        raise
+    with stopping.handled():
+        try:
+            with live.shown(progress) as show:
+                return _run_sweep(run, grid, record, folder, options, show)
+        except BaseException as error:
+            note_partial(error, grid.members, folder, in_chunks=isinstance(run, Training))
+            raise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -261,7 +267,7 @@ def _attributes(record: Record, executor: Executor) -> dict[str, Any]:
     attributes: dict[str, Any] = {
         part: json.dumps(record[part]) for part in ("run", "versions", "machine")
     }
-    attributes |= {"commit": record["commit"], "started": record["started"]}
+    attributes |= {name: record[name] for name in (*provenance.SOURCES, "started")}
     attributes |= {"chunk": executor.chunk or 0}
     if executor.downsized:
         attributes["halved"] = executor.downsized

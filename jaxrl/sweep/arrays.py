@@ -75,7 +75,10 @@ def load(folder: pathlib.Path, found: Reference) -> np.ndarray:
     path = next((home / name for home in _homes(folder) if (home / name).is_file()), None)
     if path is None:
         raise ValueError(f"{folder} has no {name}")
-    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError):  # numpy's own words are about pickles
+        raise ValueError(f"{path} is damaged: it is not a .npy file of a plain array") from None
     if array.dtype.kind == "V":  # a .npy does not know bfloat16 and its like
         array = array.view(jnp.dtype(found["dtype"]))
     same = (list(array.shape), str(array.dtype)) == (found["shape"], found["dtype"])

@@ -24,6 +24,7 @@ import numpy as np
 from jaxrl.sweep import npz
 from jaxrl.sweep.grid import raw
 
+OPEN = "open"  # the folder of checkpoints, below the sweep's
 OPEN_NAME = re.compile(r"(\d{8})-(\d{8})-(\d{8})")
 Rows = list[dict[str, np.ndarray]]  # of each row, each metric. [width, ...]
 NAME = "state.npz"
@@ -32,19 +33,23 @@ SHARE = 0.05  # of the time: what saving may take unless every row is saved
 
 
 def open_width(folder: pathlib.Path) -> int | None:
-    """The width of the program of the newest open chunk: the next call goes on with the same."""
-    left = [
-        path
-        for path in folder.glob("open/*/")
-        if OPEN_NAME.fullmatch(path.name) and any(path.iterdir())
-    ]
-    newest = max(left, key=lambda path: path.stat().st_mtime_ns, default=None)
-    return None if newest is None else int(newest.name.split("-")[2])
+    """The width of the program of the open chunks: the next call goes on with the same.
+
+    Of several widths it is that of the chunk with the most rows, which is the most work; not that
+    of the newest, as a clock may have been set back.
+    """
+    rows = {
+        path: max((int(row.name) for row in path.iterdir() if row.name.isdigit()), default=0)
+        for path in folder.glob(f"{OPEN}/*/")
+        if OPEN_NAME.fullmatch(path.name)
+    }
+    left = max((path for path in rows if rows[path]), key=rows.__getitem__, default=None)
+    return None if left is None else int(left.name.split("-")[2])
 
 
 def clear(folder: pathlib.Path, stale: Callable[[int, int, int], bool]) -> None:
     """Remove the open chunks that are `stale`, by first member, past-last member and width."""
-    for path in folder.glob("open/*/"):
+    for path in folder.glob(f"{OPEN}/*/"):
         if (match := OPEN_NAME.fullmatch(path.name)) and stale(*map(int, match.groups())):
             shutil.rmtree(path, ignore_errors=True)
 
@@ -60,13 +65,21 @@ class Checkpoints:
     every row.
 
     States that take long to save, as large replays do, are saved as seldom as makes it a `SHARE` of
-    the time. restored: rows that came from disk.
+    the time. restored: rows that came from disk. record: a file of the folder, without which
+    nothing is written there, as the folder was deleted.
     """
 
     def __init__(
-        self, folder: pathlib.Path, first: int, last: int, width: int, seconds: float
+        self,
+        folder: pathlib.Path,
+        first: int,
+        last: int,
+        width: int,
+        seconds: float,
+        record: pathlib.Path | None = None,
     ) -> None:
-        self._folder = (folder / "open" / f"{first:08d}-{last:08d}-{width:08d}").absolute()
+        self._record = record
+        self._folder = (folder / OPEN / f"{first:08d}-{last:08d}-{width:08d}").absolute()
         self._members = first, last
         self._seconds, self._pause, self._saved = seconds, seconds, time.monotonic()
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "checkpoints")
@@ -113,6 +126,10 @@ class Checkpoints:
         self._saved = now
         self._writing = self._thread.submit(self._write, _encode(state, rows), len(rows))
 
+    def save_now(self, state: Any, rows: Rows) -> None:
+        """Save this state, and wait until it is on disk."""
+        self._thread.submit(self._write, _encode(state, rows), len(rows)).result()
+
     def close(self, finished: bool) -> None:
         """Wait for what is being written; of a `finished` chunk remove all."""
         self._thread.shutdown()
@@ -121,6 +138,8 @@ class Checkpoints:
 
     def _write(self, tree: dict[str, Any], row: int) -> None:
         try:
+            if self._record is not None and not self._record.exists():
+                raise FileNotFoundError(f"{self._record} was deleted")
             save(self._folder / f"{row:08d}", tree)
             kept = sorted(
                 path

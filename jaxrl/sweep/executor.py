@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from jaxrl.progress import Report
-from jaxrl.sweep import multihost
+from jaxrl.sweep import multihost, stopping
 from jaxrl.sweep.checkpoint import Checkpoints
 from jaxrl.sweep.grid import Grid, bind
 from jaxrl.sweep.memory import format_bytes, free_bytes
@@ -228,12 +228,13 @@ class Executor:
         restored = lambda: 0.0 if checkpoints is None else checkpoints.restored / work.rows
         self.progress.start_chunk(last - first, restored)
         try:
-            outputs = work.run(program, members, self.progress.chunk_part, checkpoints)
-            outputs = {name: value[: last - first] for name, value in outputs.items()}
-            self.progress.end_run()
-            if store is not None:
-                store.save(first, last, width, outputs)
-            finished = True
+            with stopping.deferred(checkpoints is not None):
+                outputs = work.run(program, members, self.progress.chunk_part, checkpoints)
+                outputs = {name: value[: last - first] for name, value in outputs.items()}
+                self.progress.end_run()
+                if store is not None:
+                    store.save(first, last, width, outputs)
+                finished = True
         finally:
             if checkpoints is not None:
                 checkpoints.close(finished)
@@ -249,6 +250,8 @@ class Executor:
         """
         asks = not self.chunk and jax.process_count() > 1  # the first process decides for all
         given = multihost.broadcast(0) if asks and not multihost.is_primary() else self.chunk
+        if given and not self.config.narrow:
+            given = min(given, work.size)  # no program is wider than all members
         devices = min(jax.local_device_count(), work.size, given or work.size)  # none is split
         bound = given or default_width() * devices
         wanted = work.size if self.config.narrow else members  # a resumed call has the same width

@@ -1,5 +1,7 @@
 """`extend`: a finished or stopped study goes on with more steps, more seeds or more values."""
 
+from __future__ import annotations
+
 import dataclasses
 import os
 import pathlib
@@ -10,10 +12,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import xarray as xr
 
 from jaxrl import tree
 from jaxrl.errors import nearest
+from jaxrl.lazy import xarray as xr
 from jaxrl.progress import Report
 from jaxrl.sweep import checkpoint, extended, lookup, store, swap
 from jaxrl.sweep.api import sweep
@@ -132,7 +134,7 @@ class Study:
             for i, (place, run) in enumerate(zip(places, runs, strict=True))
         }
 
-    def with_values(self, added: Mapping[str, Any]) -> "Study":
+    def with_values(self, added: Mapping[str, Any]) -> Study:
         """The study with more values of its axes, after those that it has."""
         static, over = dict(self.static), dict(self.over)
         for name, values in added.items():
@@ -155,7 +157,7 @@ class Study:
                 )
         return dataclasses.replace(self, over=over, static=static)
 
-    def with_steps(self, steps: int, schedule: extended.Schedule | None) -> "Study":
+    def with_steps(self, steps: int, schedule: extended.Schedule | None) -> Study:
         """The study with longer runs; the same where they are as long already."""
         if steps == self.training.steps:
             return self
@@ -315,7 +317,7 @@ def _prepare(
 def _renumber(there: pathlib.Path, target: store.Store, old: Grid, new: Grid) -> None:
     """Write the finished chunks under their members' numbers in a larger grid."""
     for first, last in store.chunk_names(there):
-        outputs = store.read(there / "members" / f"{first:08d}-{last:08d}.npz")
+        outputs = store.read(store.chunk_path(there, first, last))
         width = store.read_chunk_width(there, first, last)
         places = np.unravel_index(np.arange(first, last), tuple(old.sizes.values()))
         numbers = np.ravel_multi_index(places, tuple(new.sizes.values()))

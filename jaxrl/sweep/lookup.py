@@ -175,9 +175,12 @@ def config_of(
             )
         return load(found)
 
+    try:
+        config = config_from_record(record, member, load_axis)
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise ValueError(f"the record of {folder} is damaged: its axes ({error}).") from None
     return {
-        name: _value(training, name, x, record["kinds"].get(name))
-        for name, x in config_from_record(record, member, load_axis).items()
+        name: _value(training, name, x, record["kinds"].get(name)) for name, x in config.items()
     }
 
 

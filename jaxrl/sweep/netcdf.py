@@ -2,14 +2,17 @@
 that results have.
 """
 
+from __future__ import annotations
+
 import itertools
 import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-import h5py
 import numpy as np
-import xarray as xr
+
+from jaxrl.lazy import h5py
+from jaxrl.lazy import xarray as xr
 
 UNPACKED, RATIO = (
     2**32,

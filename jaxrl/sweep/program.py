@@ -13,6 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxrl import progress, tree
 from jaxrl.algorithms.base import Algorithm
+from jaxrl.sweep import stopping
 from jaxrl.sweep.arrays import is_large
 from jaxrl.sweep.checkpoint import Checkpoints, Rows
 from jaxrl.train import Training
@@ -194,6 +195,9 @@ class Stepped:
                 best = _better(best, agent, score, known, jnp.int32(row))
             done.append(metrics.on_host())
             if checkpoints is not None and row + 1 < end:
+                if stopping.requested():
+                    checkpoints.save_now((state, best), done)
+                    stopping.stop()
                 checkpoints.offer((state, best), done)
             score = middle(done[-1]["return"]) if "return" in done[-1] else float("nan")
             report((row + 1 - first) / (end - first), score)

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import importlib.metadata
+import json
 import os
 import pathlib
 import platform
@@ -17,9 +18,9 @@ import numpy as np
 
 from jaxrl.module_names import recorded_name
 from jaxrl.sweep import arrays
+from jaxrl.version import __version__
 
 PACKAGES = (
-    "jaxrl",
     "jax",
     "jaxlib",
     "flax",
@@ -34,8 +35,8 @@ PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """The versions of Python and of those of `PACKAGES` that are installed."""
-    found = {"python": platform.python_version()}
+    """The versions of Python, of the kit, and of those of `PACKAGES` that are installed."""
+    found = {"python": platform.python_version(), "jaxrl": __version__}
     for package in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
@@ -56,24 +57,72 @@ def machine() -> dict[str, Any]:
     }
 
 
-@functools.cache
+SOURCES = ("commit", "project_commit")  # of a record: of the kit, and of the project that uses it
+
+
+def sources() -> dict[str, str]:
+    """The commits of `SOURCES`."""
+    return {"commit": commit(), "project_commit": project_commit()}
+
+
 def commit() -> str:
-    """The git commit of this code, with a mark where files have changed since; "unknown" outside a
-    checkout. Asked once in a process.
+    """The git commit of the kit, with a mark where its files have changed since.
+
+    Of an installed package it is the commit that pip installed it from. "unknown" where neither is
+    recorded: a repository that merely surrounds the package, such as the project of a virtual
+    environment, is not its source.
     """
-    here = pathlib.Path(__file__).parent
+    return _kit_commit(pathlib.Path(__file__).parents[1])
 
-    def git(*words: str) -> str:
-        done = subprocess.run(
-            ["git", "-C", str(here), *words], capture_output=True, text=True, timeout=10, check=True
-        )
-        return done.stdout.strip()
 
+def project_commit() -> str:
+    """The git commit of the researcher's project, the repository of the working directory.
+
+    It has a mark where tracked files have changed since; "unknown" outside a repository.
+    """
     try:
-        changed = git("status", "--porcelain", "--", "..")
-        return git("rev-parse", "HEAD") + (" with changes" if changed else "")
-    except (OSError, subprocess.SubprocessError):
+        return _commit(pathlib.Path.cwd(), "--untracked-files=no")
+    except OSError:  # the working directory was deleted
         return "unknown"
+
+
+@functools.cache
+def _kit_commit(package: pathlib.Path) -> str:
+    """The commit of a package, from the checkout that tracks its files or from pip."""
+    if _git(package, "ls-files", "--error-unmatch", "__init__.py") is not None:
+        return _commit(package, "--", ".")
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError, ValueError, TypeError):
+        text = importlib.metadata.distribution(package.name).read_text("direct_url.json")
+        source = json.loads(text or "{}").get("vcs_info", {})
+        return str(source.get("commit_id", "unknown"))
+    return "unknown"
+
+
+def _commit(folder: pathlib.Path, *changes: str) -> str:
+    """The commit of the repository around a folder; `changes` limits what counts as a change."""
+    head = _git(folder, "rev-parse", "HEAD")
+    if head is None:
+        return "unknown"
+    return head + (" with changes" if _git(folder, "status", "--porcelain", *changes) else "")
+
+
+def _git(folder: pathlib.Path, *words: str) -> str | None:
+    """What git prints in a folder; None where it fails.
+
+    Variables such as GIT_DIR, which git sets in its hooks, would name another repository.
+    """
+    environment = {name: x for name, x in os.environ.items() if not name.startswith("GIT_")}
+    try:
+        return subprocess.run(
+            ["git", "-C", str(folder), *words],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+            env=environment,
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
 
 
 def describe(value: Any) -> Any:

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from jaxrl import tree
+from jaxrl.algorithms import PRESETS, Algorithm
 from jaxrl.sweep import provenance, serialize
 from jaxrl.sweep.arrays import is_large
 from jaxrl.sweep.grid import Grid, bind, raw
@@ -17,6 +18,7 @@ from jaxrl.sweep.program import flatten
 from jaxrl.train import Training
 
 Record = dict[str, Any]
+KIT = "jaxrl"  # package of its own classes
 
 
 def make_record(
@@ -40,7 +42,7 @@ def make_record(
         traced = {"outputs": sorted(outputs)}
     return {
         "run": described,
-        "algorithm": run.algo.name if isinstance(run, Training) else "",
+        "algorithm": algorithm_name(run.algo) if isinstance(run, Training) else "",
         "axes": grid.record(),
         "labels": {name: label.tolist() for name, label in grid.labels.items()},
         "coordinates": {
@@ -49,11 +51,27 @@ def make_record(
         **traced,
         "versions": provenance.versions(),
         "machine": provenance.machine(),
-        "commit": provenance.commit(),
+        **provenance.sources(),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **({} if keep_best is None else {"keep_best": keep_best}),
         **(serialize.record(run, grid.first) if isinstance(run, Training) else {}),
     }
+
+
+def algorithm_name(algo: Algorithm) -> str:
+    """The name of an algorithm: the one that it was given, that of an own class among its parts
+    (learner, rule, objective), that of its preset, or else the class of its learner or rule.
+    """
+    if algo.name and algo.name not in PRESETS:
+        return str(algo.name)
+    known = tree.paths(algo)
+    found = [
+        tree.get(algo, path) for path in ("learner", "rule", "rule.objective") if path in known
+    ]
+    own = [part for part in (algo, *found) if type(part).__module__.partition(".")[0] != KIT]
+    if own:
+        return type(own[-1]).__name__
+    return algo.name or type(next(iter(found), algo)).__name__
 
 
 def check_keep_best(run: Any, keep_best: bool) -> None:

@@ -2,14 +2,16 @@
 as JSON.
 """
 
+from __future__ import annotations
+
 import json
 import pathlib
 from typing import Any
 
 import numpy as np
-import xarray as xr
 
-from jaxrl.sweep import netcdf, store
+from jaxrl.lazy import xarray as xr
+from jaxrl.sweep import netcdf, provenance, store
 from jaxrl.sweep.results import coordinates_of
 
 CURVES = ("return", "evaluation", "diverged")
@@ -97,7 +99,9 @@ def read_record_file(path: pathlib.Path) -> xr.Dataset:
         # as jax counts them
         steps = steps.astype(np.int32) if steps.max(initial=0) < 2**31 else steps
         attributes |= {
-            name: record[name] for name in ("commit", "started", *TIMES) if name in record
+            name: record[name]
+            for name in (*provenance.SOURCES, "started", *TIMES)
+            if name in record
         }
         coordinates = labels | coordinates_of(record) | {"step": steps}
         return xr.Dataset(variables, coordinates, attributes)

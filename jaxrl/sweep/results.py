@@ -1,12 +1,15 @@
 """Finished chunks as one labelled dataset, and the datasets of several groups as one."""
 
+from __future__ import annotations
+
 import pathlib
 from typing import Any
 
 import numpy as np
-import xarray as xr
 
 from jaxrl import stats
+from jaxrl.lazy import xarray as xr
+from jaxrl.sweep.files import RECORD
 
 Outputs = dict[str, np.ndarray]
 Chunks = dict[tuple[int, int], Outputs]
@@ -114,11 +117,11 @@ def note_partial(
     if done is None:
         return
     inside = ", in a chunk at its last checkpoint" if in_chunks else ""
-    where = (
-        f"in {folder}, and the same call goes on from there{inside}"
-        if folder
-        else "as this exception's .results"
-    )
+    where = "as this exception's .results"
+    if folder is not None and not (folder / RECORD).exists():
+        where += f"; {folder} was deleted or moved"
+    elif folder is not None:
+        where = f"in {folder}; the same sweep, run again, resumes from there{inside}"
     error.add_note(f"{done:,} of {members:,} members are done and kept {where}.")
 
 

@@ -2,16 +2,18 @@
 dataset of all.
 """
 
+from __future__ import annotations
+
 import json
 import pathlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
-import xarray as xr
 
 from jaxrl import progress as live
+from jaxrl.lazy import xarray as xr
 from jaxrl.progress import Report
 from jaxrl.sweep import multihost, provenance, store
 from jaxrl.sweep.grid import Grid
@@ -25,7 +27,7 @@ from jaxrl.sweep.results import (
 from jaxrl.sweep.static_axes import Combinations, combine, with_note
 from jaxrl.train import Training
 
-Parts = list[xr.Dataset | None]
+Parts: TypeAlias = "list[xr.Dataset | None]"
 Record = dict[str, Any]
 Show = Callable[[Report], None]
 
@@ -160,7 +162,8 @@ def _attributes(record: Record, parts: Parts) -> dict[str, Any]:
         for name in ("compile_seconds", "run_seconds")
     }
     chunk = max(int(each["chunk"]) for each in cards)
-    card = {"commit": record["commit"], "started": record["started"], "chunk": chunk}
+    card = {name: record[name] for name in provenance.SOURCES if name in record}
+    card |= {"started": record["started"], "chunk": chunk}
     return attributes | card | times
 
 

@@ -4,7 +4,10 @@ the program's width (width.json) and a lock.
 Nothing in it can execute when it is read: JSON, npz without pickle, and netCDF.
 """
 
+from __future__ import annotations
+
 import datetime
+import errno
 import hashlib
 import json
 import os
@@ -16,18 +19,21 @@ import zipfile
 from typing import Any
 
 import numpy as np
-import xarray as xr
 
+from jaxrl.lazy import xarray as xr
 from jaxrl.sweep import arrays, checkpoint, multihost, npz, provenance, swap
-from jaxrl.sweep.files import write
+from jaxrl.sweep.files import RECORD, check_plain, read_text, write
 from jaxrl.sweep.results import Chunks, Outputs, without_agents
 
-RECORD, RESULTS = "sweep.json", "results.nc"
+RESULTS = "results.nc"
 LOCK, HOLDER, WIDTH = ".lock", ".holder", "width.json"
 WIDTH_OF = "width"  # of the program that made a chunk, in the chunk's file
 LIMIT = 2**32  # bytes of a record
+NOTE_LIMIT = 2**12  # bytes of the width and of the holder
+NO_LOCKS = "JAXRL_NO_LOCKS"  # environment variable: folders are used without a lock
 GROUP_NAME = re.compile(r"static/\d{3,}")
 CHUNK_NAME = re.compile(r"(\d{8})-(\d{8})\.npz")
+UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 DAMAGE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile)
 
 
@@ -58,6 +64,8 @@ class Store:
         try:
             record = check(self.folder, record)
             remove_parts(self.folder)
+            if not (self.folder / RECORD).exists():
+                checkpoint.clear(self.folder, lambda *_: True)  # of which sweep is not known
             arrays.save(self.folder, large)
             text = json.dumps(record, indent=1).encode()
             write(self.folder / RECORD, lambda file: file.write(text))
@@ -86,15 +94,27 @@ class Store:
             write_width(self.folder, width)
 
     def save(self, first: int, last: int, width: int, outputs: Outputs) -> None:
-        """Keep members first to last - 1, which a program of `width` members made."""
+        """Keep members first to last - 1, which a program of `width` members made.
+
+        Raises:
+          FileNotFoundError: the folder was deleted since this sweep opened it.
+        """
         parts = encode(outputs) | {WIDTH_OF: np.int64(width)}
-        write(self.members / f"{first:08d}-{last:08d}.npz", lambda file: np.savez(file, **parts))  # type: ignore[arg-type]
+        path = chunk_path(self.folder, first, last)
+        try:
+            write(path, lambda file: np.savez(file, **parts))  # type: ignore[arg-type]
+        except FileNotFoundError:
+            raise FileNotFoundError(
+                f"{self.folder} was deleted or moved while its sweep ran: what was kept there is "
+                "gone. Run the same sweep again."
+            ) from None
 
     def checkpoints(
         self, first: int, last: int, width: int, seconds: float
     ) -> checkpoint.Checkpoints:
         """The checkpoints of a running chunk."""
-        return checkpoint.Checkpoints(self.folder, first, last, width, seconds)
+        record = self.folder / RECORD
+        return checkpoint.Checkpoints(self.folder, first, last, width, seconds, record)
 
     def clear_open(self, width: int) -> None:
         """Remove the checkpoints of programs of this width."""
@@ -149,7 +169,8 @@ def check(folder: pathlib.Path, record: dict[str, Any]) -> dict[str, Any]:
             f"{folder} was started elsewhere ({'; '.join(lines)}): what is missing there will be "
             "equal but for rounding."
         )
-    resumed = {part: record[part] for part in ("machine", "versions", "commit", "started")}
+    parts = ("machine", "versions", *provenance.SOURCES, "started")
+    resumed = {part: record[part] for part in parts if part in record}
     return found | {"resumed": [*found.get("resumed", []), resumed]}
 
 
@@ -174,10 +195,14 @@ def _changed(folder: pathlib.Path, found: dict[str, Any], record: dict[str, Any]
 
 
 def _refuse_other_folders(folder: pathlib.Path) -> None:
+    """Refuse a folder of other things. Checkpoints without a record are what is left of a folder
+    that was deleted while its sweep ran.
+    """
     if (folder / RECORD).exists() or not folder.exists():
         return
     if not folder.is_dir() or any(
-        path.name not in (LOCK, HOLDER) and path.suffix != ".part" for path in folder.iterdir()
+        path.name not in (LOCK, HOLDER, checkpoint.OPEN) and path.suffix != ".part"
+        for path in folder.iterdir()
     ):
         raise FileExistsError(
             f"{folder} exists and holds no sweep. Nothing was touched; write another folder=."
@@ -197,27 +222,61 @@ def write_width(folder: pathlib.Path, width: int) -> None:
 def read_width(folder: pathlib.Path) -> int | None:
     """The width of the folder's program; None where it is not known."""
     try:
-        return int(json.loads((folder / WIDTH).read_text())["width"])
-    except (OSError, ValueError, KeyError, TypeError):
+        width = json.loads(read_text(folder / WIDTH, NOTE_LIMIT))["width"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
+    return width if type(width) is int and width > 0 else None
+
+
+class NoLock:
+    """In place of a lock, where the environment asks for none."""
+
+    def release(self) -> None:
+        """There is nothing to release."""
+
+
+def _holder(folder: pathlib.Path) -> str:
+    """The process that holds a folder, as it wrote it there."""
+    try:
+        return read_text(folder / HOLDER, NOTE_LIMIT) or "another process"
+    except (OSError, ValueError):
+        return "another process"
 
 
 def lock(folder: pathlib.Path) -> Any:
     """Keep other processes out of a folder; the system releases it when this process ends, however
     it ends.
+
+    Raises:
+      BlockingIOError: another process holds it.
+      OSError: its file system has no locks, and the environment variable JAXRL_NO_LOCKS is not 1.
     """
     import filelock
 
+    if os.environ.get(NO_LOCKS, "0") not in ("", "0"):
+        return NoLock()
     lock = filelock.FileLock(folder / LOCK, timeout=0)
     try:
+        check_plain(folder / LOCK)
         lock.acquire()
     except filelock.Timeout:
-        holder = (folder / HOLDER).read_text() if (folder / HOLDER).exists() else "another process"
         raise BlockingIOError(
-            f"{folder} is in use by {holder}. Nothing was touched, and what that process has "
-            "finished is safe there. Wait for it, stop it and call again to go on from there, or "
-            "write another folder=."
+            f"{folder} is in use by {_holder(folder)}. Nothing was touched, and what that process "
+            "has finished is safe there. Wait for it, stop it and call again to go on from there, "
+            "or write another folder=."
         ) from None
+    except (OSError, ValueError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno in UNWRITABLE:
+            raise OSError(
+                f"{folder} can't be written to ({error}): write another folder=, or change its "
+                "permissions."
+            ) from error
+        raise OSError(
+            f"{folder / LOCK} can't be locked ({error}), as on file systems without locks. The "
+            "lock keeps a second process out of the folder. Write another folder=, on a local "
+            f"disk, say; or, where no other process uses this one, set {NO_LOCKS}=1 in the "
+            "environment."
+        ) from error
     since = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     write(
         folder / HOLDER,
@@ -234,14 +293,22 @@ def read_chunks(folder: pathlib.Path) -> Chunks:
     A damaged one is reported and left out.
     """
     found: Chunks = {}
-    for path in sorted((folder / "members").glob("*.npz")):
-        if (match := CHUNK_NAME.fullmatch(path.name)) is None:
-            continue
+    for first, last in chunk_names(folder):
+        path = chunk_path(folder, first, last)
         try:
-            found[int(match[1]), int(match[2])] = without_agents(read(path))
+            found[first, last] = without_agents(read(path))
         except DAMAGE as error:
-            print(f"{path} is damaged ({error}): its members count as not done.")
+            print(f"{path} is damaged ({_line(error)}): its members count as not done.")
     return found
+
+
+def _line(error: BaseException) -> str:
+    return str(error) or type(error).__name__
+
+
+def chunk_path(folder: pathlib.Path, first: int, last: int) -> pathlib.Path:
+    """The file of members first to last - 1."""
+    return folder / "members" / f"{first:08d}-{last:08d}.npz"
 
 
 def encode(outputs: Outputs) -> Outputs:
@@ -280,11 +347,11 @@ def read_chunk_of(folder: pathlib.Path, member: int) -> tuple[tuple[int, int], O
     damaged = []
     for first, last in reversed(chunk_names(folder)):  # as in the results, where the last counts
         if first <= member < last:
-            path = folder / "members" / f"{first:08d}-{last:08d}.npz"
+            path = chunk_path(folder, first, last)
             try:
                 return (first, last), read(path)
             except DAMAGE as error:
-                damaged.append(f"{path} is damaged ({error})")
+                damaged.append(f"{path} is damaged ({_line(error)})")
                 print(f"{damaged[-1]}: looking for member {member} in another.")
     if damaged:
         raise ValueError(
@@ -297,25 +364,36 @@ def read_chunk_of(folder: pathlib.Path, member: int) -> tuple[tuple[int, int], O
 
 def read_chunk_width(folder: pathlib.Path, first: int, last: int) -> int:
     """The width of the program that made a chunk, which may be more than the chunk's members."""
-    with np.load(folder / "members" / f"{first:08d}-{last:08d}.npz", allow_pickle=False) as file:
-        return int(file[WIDTH_OF])
+    return int(npz.read(chunk_path(folder, first, last))[WIDTH_OF])
 
 
 def chunk_names(folder: pathlib.Path) -> list[tuple[int, int]]:
-    """The first and past-last member of each chunk file, damaged or not, in order."""
+    """The first and past-last member of each chunk file, damaged or not, in order.
+
+    A file with a range that no chunk has is not one.
+    """
     matches = [CHUNK_NAME.fullmatch(path.name) for path in (folder / "members").glob("*.npz")]
-    return sorted((int(match[1]), int(match[2])) for match in matches if match)
+    ranges = sorted((int(match[1]), int(match[2])) for match in matches if match)
+    return [(first, last) for first, last in ranges if first < last]
 
 
 def names_in(folder: pathlib.Path, first: int, last: int) -> list[str]:
     """The names of the outputs of a chunk, without reading them."""
-    path = folder / "members" / f"{first:08d}-{last:08d}.npz"
-    with np.load(path, allow_pickle=False) as file:
-        return [name.removeprefix("output/") for name in file.files]
+    path = chunk_path(folder, first, last)
+    try:
+        check_plain(path)
+        with zipfile.ZipFile(path) as file:
+            names = [name.removesuffix(".npy") for name in file.namelist()]
+    except DAMAGE as error:
+        raise ValueError(
+            f"{path} is damaged ({_line(error)}): run the same sweep again, which computes its "
+            "members anew."
+        ) from None
+    return [name.removeprefix("output/") for name in names]
 
 
 def read(path: pathlib.Path) -> Outputs:
-    """The outputs that `encode` wrote, checked by their digest."""
+    """The outputs that `encode` wrote, checked by their digest and the range in the file's name."""
     found = npz.read(path)
     outputs = {
         name.removeprefix("output/"): value
@@ -324,6 +402,10 @@ def read(path: pathlib.Path) -> Outputs:
     }
     if found["digest"].tobytes() != _digest(outputs):
         raise ValueError("its digest does not match")
+    if (match := CHUNK_NAME.fullmatch(path.name)) is not None:
+        size = int(match[2]) - int(match[1])
+        if any(value.shape[:1] != (size,) for value in outputs.values()):
+            raise ValueError(f"it does not hold {size} members")
     return outputs
 
 
@@ -337,6 +419,11 @@ def write_results(path: pathlib.Path, results: xr.Dataset) -> None:
     try:
         results.to_netcdf(part, engine="h5netcdf", encoding=encoding)
         os.replace(part, path)
+    except (OSError, RuntimeError) as error:  # of HDF5 on a full disk, either
+        raise OSError(
+            f"{path} could not be written ({_line(error)}). Every member is kept beside it: make "
+            "room, and call the same sweep again."
+        ) from error
     finally:
         part.unlink(missing_ok=True)
 
@@ -346,19 +433,22 @@ def read_record(folder: pathlib.Path) -> dict[str, Any]:
     path = folder if folder.is_file() else folder / RECORD
     recover(folder)
     try:
-        if path.exists() and not path.is_file():
-            raise ValueError("it is no plain file")
-        if path.stat().st_size > LIMIT:
-            raise ValueError(f"it is longer than {LIMIT:,} bytes")
-        record = json.loads(path.read_text())
-        if any(not GROUP_NAME.fullmatch(str(group)) for group in record.get("groups", [])):
+        record = json.loads(read_text(path, LIMIT))
+        if not isinstance(record, dict):
+            raise ValueError("it is not a dictionary")
+        groups = record.get("groups", [])
+        if not isinstance(groups, list):
+            raise ValueError("its groups are no list")
+        if any(not GROUP_NAME.fullmatch(str(group)) for group in groups):
             raise ValueError("its groups are not below it")
         parts = {part: record[part] for part in ("run", "axes", "labels", "versions", "machine")}
-        if odd := [name for name, part in parts.items() if not isinstance(part, dict)]:
+        optional = {name: record.get(name, {}) for name in ("coordinates", "kinds")}
+        every = parts | optional | {name: record[name] for name in ("static",) if name in record}
+        if odd := [name for name, part in every.items() if not isinstance(part, dict)]:
             raise ValueError(f"its {odd[0]} is no dictionary")
         if odd := [name for name, label in record["labels"].items() if not isinstance(label, list)]:
             raise ValueError(f"its labels of {odd[0]!r} are no list")
-        return parts | record
+        return optional | record
     except FileNotFoundError:
         lacks = "has no sweep.json" if folder.exists() else "does not exist"
         raise FileNotFoundError(

@@ -1,13 +1,15 @@
 """The outcome of a search: the best setting on its tuning seeds, and on fresh ones."""
 
+from __future__ import annotations
+
 import dataclasses
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import xarray as xr
 
 from jaxrl import stats
+from jaxrl.lazy import pandas as pd
+from jaxrl.lazy import xarray as xr
 from jaxrl.sweep.static_axes import replace_fields
 from jaxrl.train import Training
 from jaxrl.tuning.history import History

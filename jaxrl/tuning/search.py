@@ -19,7 +19,7 @@ from jaxrl import stats
 from jaxrl.devices import cache_compilations
 from jaxrl.errors import check_keywords, refuse_former_names
 from jaxrl.progress import Report
-from jaxrl.sweep import provenance, store
+from jaxrl.sweep import provenance, stopping, store
 from jaxrl.sweep.arrays import on_device
 from jaxrl.train import Training
 from jaxrl.tuning.history import Tuner
@@ -101,7 +101,7 @@ def repeat(
     if not study.diverged:
         del record["diverged"]  # so that a search of an earlier version goes on
     cache_compilations()
-    with _opened(home, record), live.shown(progress) as show:
+    with stopping.handled(), _opened(home, record), live.shown(progress) as show:
         runner = TrialRunner(
             training,
             searches[0].history.space,
@@ -184,7 +184,7 @@ def _opened(folder: pathlib.Path | None, record: dict[str, Any]) -> Iterator[Non
         return
     path, record = folder / RECORD, json.loads(json.dumps(record))
     if path.exists():
-        if changed := provenance.differences(json.loads(path.read_text()), record):
+        if changed := provenance.differences(_read(path), record):
             listed = "\n  ".join(changed[:12])
             raise ValueError(
                 f"{folder} holds another search; these fields differ:\n"
@@ -204,11 +204,21 @@ def _opened(folder: pathlib.Path | None, record: dict[str, Any]) -> Iterator[Non
         yield
     except BaseException as error:
         error.add_note(
-            f"What is finished is kept in {folder}, and the same call goes on from there."
+            f"What is finished is kept in {folder}; the same search, run again, resumes from there."
         )
         raise
     finally:
         lock.release()
+
+
+def _read(path: pathlib.Path) -> Any:
+    """The record of a search; a ValueError where it is damaged."""
+    try:
+        return json.loads(store.read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{path} is damaged ({error}): copy it again, or write another folder=."
+        ) from None
 
 
 class _Meter:

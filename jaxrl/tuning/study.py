@@ -1,5 +1,7 @@
 """The arguments of a search, and the state of one: its history and its next batch."""
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
@@ -8,10 +10,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import xarray as xr
 
 from jaxrl import stats
 from jaxrl.errors import nearest
+from jaxrl.lazy import xarray as xr
 from jaxrl.train import Training, check_keys
 from jaxrl.tuning.history import Batch, History, Tuner
 from jaxrl.tuning.result import TuningResult, results_of
@@ -108,7 +110,7 @@ class Study:
         """Environment steps of one run up to each row, greedy evaluation included. [rows + 1]."""
         return np.append(0, self.steps + np.asarray(self.training.clocks["eval_step"], np.int64))
 
-    def search(self, number: int) -> "Search":
+    def search(self, number: int) -> Search:
         """One of the searches, with its first batch."""
         history = History(
             self.ranges,
