@@ -111,6 +111,9 @@ from jaxrl.optimizers import (
     OPEN,
     SmallFC,
 )
+from jaxrl.progress import (
+    Report,
+)
 from jaxrl.replay import (
     Prioritized,
     Uniform,
@@ -142,6 +145,9 @@ from jaxrl.rules import (
     QLambda,
     Rule,
     Surrogate,
+)
+from jaxrl.runs import (
+    live,
 )
 from jaxrl.runs.catalogue import (
     compare,
@@ -255,6 +261,7 @@ __all__ = [
     "QLambda",
     "QLearning",
     "RegularizedEvolution",
+    "Report",
     "RewardModel",
     "Rewarded",
     "Rule",
@@ -290,6 +297,7 @@ __all__ = [
     "impala",
     "importance",
     "iqn",
+    "live",
     "load",
     "load_agent",
     "load_rule",

@@ -39,7 +39,16 @@ def play(
         )
     if episodes < 1:
         raise ValueError(f"--episodes {episodes}: write 1 or more.")
-    labels = labels_of(where, rl.policy) if where else rl.best(rl.load(folder))
+    if where:
+        labels = labels_of(where, rl.policy)
+    else:
+        finished = rl.load(folder, running=False)
+        if not finished.data_vars:
+            raise ValueError(
+                f"no member of {folder} has finished yet, and a policy is kept when its chunk "
+                f"finishes: wait, and watch its curve by `jaxrl plot {folder} --follow`."
+            )
+        labels = rl.best(finished)
     policy = rl.policy(folder, **labels)
     env = policy.training.env
     if not isinstance(env, rl.Env):

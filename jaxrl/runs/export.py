@@ -70,7 +70,7 @@ def export(
     path = default if path is None else pathlib.Path(path).expanduser()
     if to in PACKAGES:
         _import(to)
-    results = results if isinstance(results, xr.Dataset) else load(results)
+    results = results if isinstance(results, xr.Dataset) else load(results, running=False)
     if to == "record":
         if folder is None:
             raise ValueError(
@@ -161,7 +161,7 @@ def _rows(member: xr.Dataset) -> Iterator[tuple[int, dict[str, float]]]:
         yield int(step), {name: value for name, value in row.items() if np.isfinite(value)}
 
 
-def _setting(labels: dict[str, Any]) -> tuple[str, str]:
+def setting_name(labels: dict[str, Any]) -> tuple[str, str]:
     """The setting and the seed of a member, as text: "lr=0.001,gamma=0.9", "seed=3"."""
     setting = [f"{name}={_exact(x)}" for name, x in labels.items() if name != "seed"]
     seed = [f"seed={_exact(labels['seed'])}"] if "seed" in labels else ["member"]
@@ -176,15 +176,15 @@ def _exact(value: Any) -> str:
 def _tensorboard(results: xr.Dataset, path: pathlib.Path) -> None:
     make_writer = _import("tensorboard").SummaryWriter
     for labels, member in _members(results):
-        group, name = _setting(labels)
-        logdir = str(path / _safe(group) / _safe(name))
+        group, name = setting_name(labels)
+        logdir = str(path / safe_name(group) / safe_name(name))
         with contextlib.closing(make_writer(logdir=logdir)) as writer:
             for step, row in _rows(member):
                 for metric, value in row.items():
                     writer.add_scalar(metric, value, step)
 
 
-def _safe(name: str) -> str:
+def safe_name(name: str) -> str:
     """A name that is valid in any file system."""
     return re.sub(r"[^\w=.,+-]", "_", name)
 
@@ -194,7 +194,7 @@ def _wandb(results: xr.Dataset, path: pathlib.Path, project: str) -> None:
     path.mkdir(parents=True, exist_ok=True)
     card = {str(name): _read(value) for name, value in results.attrs.items()}
     for labels, member in _members(results):
-        group, name = _setting(labels)
+        group, name = setting_name(labels)
         run = wandb.init(
             project=project,
             group=group or None,

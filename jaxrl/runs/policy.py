@@ -12,6 +12,7 @@ import xarray as xr
 from jaxrl import rollout, tree
 from jaxrl.algorithms.base import Agent
 from jaxrl.env import Env
+from jaxrl.errors import nearest
 from jaxrl.sweep import lookup, store
 from jaxrl.sweep.program import AGENT, BEST_AGENT
 from jaxrl.train import Training
@@ -113,8 +114,19 @@ def best(results: xr.Dataset, name: str = "return") -> dict[str, Any]:
     """The labels of the member with the highest final `name` of those that did not diverge, as
     `policy` takes them.
 
-    Final is the last known value: of a member that stopped early where it stopped.
+    Final is the last known value: of a member that stopped early where it stopped. Of a study that
+    has not finished, `best(load(folder, running=False))` is among the finished members, the
+    policies of which are kept.
+
+    Raises:
+      ValueError: no such variable, or no member has a final value.
     """
+    if name not in results:
+        if not results.data_vars:
+            raise ValueError(
+                "no member has finished yet, so there is none to choose: wait for the first chunk."
+            )
+        raise ValueError(f"the results have no {name!r}; {nearest(name, map(str, results))}.")
     values = results[name]
     if "step" in values.dims:
         last_known = values.notnull().cumsum("step").argmax("step")
