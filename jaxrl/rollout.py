@@ -72,7 +72,7 @@ class Transition:
         return self.terminated | self.truncated
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # hashed by identity, so that it can be jitted
 class Policy:
     """A function `(key, episode) -> (rnn_state, action, extras)`, and its first recurrent state.
 
