@@ -120,6 +120,8 @@ def test_before_the_first_row_the_commands_say_so(watched, tmp_path, capsys):
         with pytest.raises(SystemExit, match=message) as stop:
             main([command, str(folder)])
         assert "--follow" in str(stop.value)
+    with pytest.raises(ValueError, match="no other: those of a running sweep are there from its"):
+        rl.plot.curve(rl.load(folder), "return")
     with pytest.raises(ValueError, match="no member has finished yet"):
         rl.best(rl.load(folder))
     with pytest.raises(ValueError, match=r"the results have no 'retrun'; the nearest are return"):

@@ -8,6 +8,7 @@ import concurrent.futures
 import contextlib
 import pathlib
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 
@@ -52,6 +53,7 @@ class _Writer:
         self._writing: concurrent.futures.Future[None] | None = None
         self._rows: Rows = []
         self._written, self._pause, self._failed = 0, 0.0, False
+        self._closing = threading.Event()  # ends a pause
 
     def start(self, clocks: Mapping[str, np.ndarray]) -> None:
         with self._reporting_failure():
@@ -65,12 +67,12 @@ class _Writer:
 
     def close(self) -> None:
         """Write what is left, and end the thread."""
-        self._pause = 0.0
+        self._closing.set()
         self._thread.shutdown()
         self._write()
 
     def _write_soon(self) -> None:
-        time.sleep(self._pause)
+        self._closing.wait(self._pause)
         started = time.monotonic()
         self._write()
         self._pause = (time.monotonic() - started) / SHARE
