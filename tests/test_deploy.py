@@ -73,10 +73,13 @@ def policy_of(algo, env):
     agent = jax.tree.map(np.asarray, quick(lambda key: algo.agent(training.init(key)))(key()))
     random = np.random.default_rng(0)
 
-    def changed(x):
-        return x + random.uniform(0.1, 0.6, x.shape).astype(x.dtype) if x.dtype.kind == "f" else x
+    def changed(path, x):
+        if x.dtype.kind != "f":
+            return x
+        x = x + random.uniform(-0.6, 0.6, x.shape).astype(x.dtype)
+        return np.abs(x) + 0.1 if "var" in jax.tree_util.keystr(path) else x
 
-    return _make(training, jax.tree.map(changed, agent))
+    return _make(training, jax.tree_util.tree_map_with_path(changed, agent))
 
 
 def key(seed=0):

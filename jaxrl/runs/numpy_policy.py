@@ -44,8 +44,9 @@ class Policy:
             x = self.remember(x @ p["memory_input"] + p["memory_bias"])
         x = x @ p["out_kernel"] + p["out_bias"]
         if "sizes" in p:  # one number of actions, or several
-            x = x if mask is None or not np.any(mask) else np.where(mask, x, -np.inf)
-            choices = [part.argmax() for part in np.split(x, np.cumsum(p["sizes"])[:-1])]
+            mask, ends = np.ones(len(x), bool) if mask is None else mask, np.cumsum(p["sizes"])[:-1]
+            parts = zip(np.split(x, ends), np.split(np.asarray(mask), ends), strict=True)
+            choices = [np.where(ok | ~ok.any(), x, -np.inf).argmax() for x, ok in parts]
             return np.array(choices).reshape(p["shape"])[()]
         x = np.tanh(x) if "tanh" in p else x
         return np.clip(p["middle"] + p["half"] * x, p["low"], p["high"]).reshape(p["shape"])
