@@ -95,8 +95,8 @@ def make(name: str, **params: Any) -> Env:
     if name in from_gymnax.names():
         return from_gymnax.make(name, **params)
     raise ValueError(
-        f"There is no environment {name!r}; {nearest(name, names())}. envs.names() lists all "
-        "of them."
+        f"There is no environment {name!r}; {nearest(name, names())}. envs.names() lists all of "
+        "them."
     )
 
 

@@ -113,8 +113,8 @@ def _grid(text: str) -> np.ndarray:
     lines = text.strip("\n").split("\n")
     if len({len(line) for line in lines}) != 1:
         raise ValueError(
-            "A GridWorld's map must be a rectangle; its lines have "
-            f"{[len(line) for line in lines]} characters."
+            f"A GridWorld's map must be a rectangle; its lines have {[len(x) for x in lines]} "
+            "characters."
         )
     return np.array([list(line) for line in lines])
 

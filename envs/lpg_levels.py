@@ -31,8 +31,8 @@ def drawn(
     lines = text.strip("\n").split("\n")
     if len({len(line) for line in lines}) != 1:
         raise ValueError(
-            "A level's map must be a rectangle; its lines have "
-            f"{[len(line) for line in lines]} characters."
+            f"A level's map must be a rectangle; its lines have {[len(line) for line in lines]} "
+            "characters."
         )
     cells = np.array([list(line) for line in lines])
     starts, objects = np.flatnonzero(cells == "S"), np.flatnonzero(np.char.isdigit(cells))

@@ -16,7 +16,7 @@ from jaxrl.tree import pytree, replace
 class Params:
     """gymnax's `params`: the environment (its leaves are the parameters) and the time limit."""
 
-    env: Any
+    env: Env
     max_steps_in_episode: jax.Array | int
 
     def replace(self, **changes: Any) -> "Params":

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl.env import Env, Step
+from jaxrl.env import Env, Obs, State, Step
 from jaxrl.spaces import Masked, Space, visible, with_visible
 from jaxrl.tree import pytree, replace, static, where
 
@@ -25,7 +25,7 @@ class Wrapper(Env):
     state of the environment inside as its field `inner`, has `draw_inner` as its `draw`.
     """
 
-    env: Any
+    env: Env
 
     @property
     def max_steps(self) -> int:
@@ -47,10 +47,10 @@ class Wrapper(Env):
     def draw(self) -> Callable[..., None] | None:
         return self.env.draw
 
-    def reset(self, key: jax.Array) -> tuple[Any, Any]:
+    def reset(self, key: jax.Array) -> tuple[State, Obs]:
         return self.env.reset(key)
 
-    def step(self, key: jax.Array, state: Any, action: jax.Array) -> tuple[Any, Step]:
+    def step(self, key: jax.Array, state: State, action: jax.Array) -> tuple[State, Step]:
         return self.env.step(key, state, action)
 
 
@@ -124,11 +124,11 @@ class Observe(Wrapper):
 
     keep: tuple[int, ...] = static()
 
-    def reset(self, key: jax.Array) -> tuple[Any, Any]:
+    def reset(self, key: jax.Array) -> tuple[State, Obs]:
         state, obs = self.env.reset(key)
         return state, self._select(obs)
 
-    def step(self, key: jax.Array, state: Any, action: jax.Array) -> tuple[Any, Step]:
+    def step(self, key: jax.Array, state: State, action: jax.Array) -> tuple[State, Step]:
         state, step = self.env.step(key, state, action)
         return state, replace(step, obs=self._select(step.obs))
 
@@ -167,12 +167,12 @@ class ActionRepeat(Wrapper):
     def __post_init__(self) -> None:
         _check_num(self)
 
-    def reset(self, key: jax.Array) -> tuple[Any, Any]:
+    def reset(self, key: jax.Array) -> tuple[State, Obs]:
         state, obs = self.env.reset(key)
         _check_unmasked(self, obs)
         return state, obs
 
-    def step(self, key: jax.Array, state: Any, action: jax.Array) -> tuple[Any, Step]:
+    def step(self, key: jax.Array, state: State, action: jax.Array) -> tuple[State, Step]:
         def repeat(now: tuple[Any, Step], i: jax.Array) -> tuple[tuple[Any, Step], None]:
             state, so_far = now
             state, step = self.env.step(jax.random.fold_in(key, i), state, action)
@@ -237,7 +237,7 @@ class RewardScale(Wrapper):
 
     scale: jax.Array | float = 1.0
 
-    def step(self, key: jax.Array, state: Any, action: jax.Array) -> tuple[Any, Step]:
+    def step(self, key: jax.Array, state: State, action: jax.Array) -> tuple[State, Step]:
         state, step = self.env.step(key, state, action)
         return state, replace(step, reward=self.scale * step.reward)
 
@@ -257,7 +257,7 @@ class WithChannel(Wrapper):
     def channels(self) -> tuple[str, ...]:
         return (*self.env.channels, self.name)
 
-    def step(self, key: jax.Array, state: Any, action: jax.Array) -> tuple[Any, Step]:
+    def step(self, key: jax.Array, state: State, action: jax.Array) -> tuple[State, Step]:
         state, step = self.env.step(key, state, action)
         if self.name in step.info:
             raise ValueError(

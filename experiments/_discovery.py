@@ -137,7 +137,7 @@ class WrappedRule(Rule):
         return self.rule.heads
 
     @property
-    def gamma(self) -> Any:
+    def gamma(self) -> Any:  # type: ignore[override]
         return self.rule.gamma
 
     def init(self, key: jax.Array, params: Any) -> Any:

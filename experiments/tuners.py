@@ -33,7 +33,7 @@ TUNERS: dict[str, tuning.Tuner] = {
     "sobol": tuning.Sobol(64),
     "halving": tuning.SuccessiveHalving(),
     "hyperband": tuning.Hyperband(),
-    "foresight": tuning.CurveStopping(),
+    "curve_stopping": tuning.CurveStopping(),
     "pbt": tuning.PBT(),
     "de": tuning.DE(4),
     "dehb": tuning.DEHB(),

@@ -39,10 +39,9 @@ def use_all_cores(
     except RuntimeError:
         if jax.default_backend() == "cpu" and jax.local_device_count() != cores:
             raise RuntimeError(
-                f"jax has already started, with {jax.local_device_count()} device(s): it can't "
-                f"be given {cores} now. Call "
-                "rl.use_all_cores() right after the imports, before any array is made; in a "
-                "notebook, restart the kernel."
+                f"jax has already started, with {jax.local_device_count()} device(s): it can't be "
+                f"given {cores} now. Call rl.use_all_cores() right after the imports, before any "
+                "array is made; in a notebook, restart the kernel."
             ) from None
     return jax.local_device_count()
 
@@ -69,8 +68,8 @@ def distributed(
         jax.distributed.initialize(coordinator, num_processes, process)
     except ValueError as error:
         raise RuntimeError(
-            f"jax finds no cluster around this process ({error}). Start it with srun or "
-            "mpirun, or name the processes: "
+            f"jax finds no cluster around this process ({error}). Start it with srun or mpirun, or "
+            "name the processes: "
             'rl.distributed("host:1234", num_processes=2, process=0).'
         ) from error
 

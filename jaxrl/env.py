@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 
+from jaxrl.errors import not_defined
 from jaxrl.tree import pytree
 
 State = Any  # a pytree: a copy of it is a fork of the environment, a stored one a saved game
@@ -48,14 +49,18 @@ class Env:
     action_space: `spaces.Space` of one agent.
     num_agents: int, static, or None. A team of A agents sets A: observations, actions and rewards
       then have a leading axis [A], and `terminated` is [A] or, where all agents end at once, [].
-      None is a single agent without that axis, which is not the same as a team of 1.
+      None is a single agent without that axis, which is not the same as a team of 1. The episode
+      of a team ends where all its agents have terminated. Until then an agent that has terminated
+      keeps its column. The environment ignores its actions, goes on to report `terminated` for it,
+      and gives it rewards of 0 and any finite observation (if `Masked`, with one legal action).
+      These steps are not learned from: their gradient is zero and their value target is 0.
     channels: tuple of names, static. Entries of `Step.info` (float [] or [K]) that the rollout
       keeps in transitions and sums over each episode, e.g. ("cost",).
     draw: method `draw(self, ax, state)` that draws a state on matplotlib Axes for `plot.gif`, or
       None.
     """
 
-    # Any, because a field, a class attribute or a property may override each of them
+    # Any, because a type checker lets either variables or properties override an annotation
     max_steps: Any  # int
     action_space: Any  # Space
     num_agents: Any = None  # int | None
@@ -64,13 +69,11 @@ class Env:
 
     def reset(self, key: jax.Array) -> tuple[State, Obs]:
         """Initial state and first observation of an episode."""
-        raise NotImplementedError(f"{type(self).__name__} has no reset(self, key) -> (state, obs).")
+        raise not_defined(self, Env.reset)
 
     def step(self, key: jax.Array, state: State, action: jax.Array) -> tuple[State, Step]:
         """State after an action, and the result of the action."""
-        raise NotImplementedError(
-            f"{type(self).__name__} has no step(self, key, state, action) -> (state, Step)."
-        )
+        raise not_defined(self, Env.step)
 
 
 class Tasks:
@@ -85,7 +88,7 @@ class Tasks:
 
     def sample(self, key: jax.Array) -> Any:
         """An environment of the distribution."""
-        raise NotImplementedError(f"{type(self).__name__} has no sample(self, key) -> Env.")
+        raise not_defined(self, Tasks.sample)
 
     def score(self, env: Any, episode_return: jax.Array) -> jax.Array:
         """A mean episode return on `env`, made comparable between environments. Any shape.
@@ -111,9 +114,9 @@ def check_env(env: Any, user: Any = None) -> None:
     if isinstance(env, type) and issubclass(env, Env):
         raise TypeError(f"{taker} can't be the class {env.__name__}: write {env.__name__}().")
     raise TypeError(
-        f"{taker} can't be {_name(env)}, which is not an Env: write `class "
-        f"{_name(env)}(rl.Env)` with max_steps, action_space, reset and step, under @rl.pytree; or "
-        "take one by name, envs.make('CartPole-v1')."
+        f"{taker} can't be {_name(env)}, which is not an Env: write `class {_name(env)}(rl.Env)` "
+        "with max_steps, action_space, reset and step, under @rl.pytree; or take one by name, "
+        "envs.make('CartPole-v1')."
     )
 
 

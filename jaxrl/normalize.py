@@ -129,7 +129,7 @@ def continue_returns(stats: ReturnStats | None, ongoing: jax.Array) -> ReturnSta
 
 
 def update_returns(
-    stats: ReturnStats | None, reward: jax.Array, done: jax.Array, gamma: Any
+    stats: ReturnStats | None, reward: jax.Array, done: jax.Array, gamma: jax.Array | float
 ) -> ReturnStats | None:
     """Return the statistics after rewards [T, B]."""
     if stats is None:
@@ -145,7 +145,7 @@ def update_returns(
 
 
 def scale_rewards(
-    stats: ReturnStats | None, reward: jax.Array, enabled: Any, limit: float = 10.0
+    stats: ReturnStats | None, reward: jax.Array, enabled: jax.Array | bool, limit: float = 10.0
 ) -> jax.Array:
     """Rewards over the running standard deviation of the discounted return, where `enabled`.
 

@@ -2,12 +2,13 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from jaxrl.errors import check_no_text
 from jaxrl.tree import pytree, static
 
 OptimizerBuilder = Callable[[Any], optax.GradientTransformation]  # learning rate -> optimiser
@@ -21,14 +22,42 @@ class Optimizer:
     meta-gradient is taken through it: the square root of a second moment of 0 has no gradient.
     """
 
-    build: Callable[..., Any] = static(default=optax.adam)
+    build: Callable[..., optax.GradientTransformation] = static(default=optax.adam)
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
-    def __call__(self, lr: Any) -> optax.GradientTransformationExtraArgs:
+    def __call__(self, lr: Any) -> optax.GradientTransformation:
         return self.build(lr, **self.options)
 
 
-def clip_by_global_norm(grads: Any, max_norm: Any) -> tuple[Any, jax.Array]:
+def check_gradient_fields(record: Any) -> None:
+    """Check the fields of a dataclass for its gradient steps: learning rates and `optimizer`.
+
+    An `optimizer` that is a bare function, which can't be a leaf, becomes an `Optimizer`.
+
+    Raises:
+      TypeError: a learning rate that is a function, a finished optimiser, or a text.
+    """
+    check_no_text(record)
+    fields = vars(record)
+    for name in ("lr", "actor_lr", "temperature_lr"):
+        if callable(fields.get(name)):
+            instead = f"write a number, say {name}=1e-3."
+            if "schedule" in fields:
+                instead = "a schedule multiplies it: write schedule=, say rl.Linear(0.1)."
+            raise TypeError(f"{name} is a number, and got a function; {instead}")
+    optimizer: Any = fields.get("optimizer")
+    if isinstance(optimizer, tuple) and not callable(optimizer):
+        raise TypeError(
+            "optimizer is a function from a learning rate to an optax transformation, and got a "
+            "finished one: write optimizer=optax.adam and lr=1e-3 rather than "
+            "optimizer=optax.adam(1e-3)."
+        )
+    if callable(optimizer) and jax.tree_util.all_leaves([optimizer]):
+        build = cast(OptimizerBuilder, optimizer)
+        object.__setattr__(record, "optimizer", Optimizer(build))
+
+
+def clip_by_global_norm(grads: Any, max_norm: jax.Array | float) -> tuple[Any, jax.Array]:
     """Gradients scaled to a global norm of at most `max_norm`, and their norm before. (tree, []).
 
     Differentiable at a gradient of zero.
@@ -41,11 +70,11 @@ def clip_by_global_norm(grads: Any, max_norm: Any) -> tuple[Any, jax.Array]:
 def apply_gradients(
     optimizer: optax.GradientTransformation,
     grads: Any,
-    opt_state: Any,
+    opt_state: optax.OptState,
     params: Any,
-    max_norm: Any,
+    max_norm: jax.Array | float,
     **extra_args: Any,
-) -> tuple[Any, Any, jax.Array]:
+) -> tuple[Any, optax.OptState, jax.Array]:
     """Return the parameters and the optimiser state after one step, and the gradient's norm.
 
     max_norm: the gradient's global norm is clipped to it. extra_args: what a learned optimiser may

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from jaxrl import tree
 from jaxrl.clock import Metrics
-from jaxrl.env import Env, Step
+from jaxrl.env import Env, Obs, State, Step
 from jaxrl.spaces import Space
 from jaxrl.tree import pytree
 
@@ -30,15 +30,17 @@ class Episode:
 
     rnn_state: the policy's recurrent state, () without one. length, episode_return: of the steps so
     far. info: the sum so far of each of the environment's `channels`. For a team, obs, rnn_state
-    and episode_return have a leading [A].
+    and episode_return have a leading [A]. terminated: a team's agents that have terminated while
+    others go on, bool [A]; () for a single agent.
     """
 
-    state: Any
-    obs: Any
+    state: State
+    obs: Obs
     rnn_state: RnnState
     length: jax.Array
     episode_return: jax.Array
     info: dict[str, jax.Array]
+    terminated: jax.Array | tuple[()] = ()
 
 
 @pytree
@@ -50,13 +52,14 @@ class Transition:
     and including this step. rnn_state: the policy's after reading `obs`. extras: what the policy
     returned besides the action, () if nothing. info: this step's value of each of the environment's
     `channels`. In a team, length is 0 from an agent's own termination until the team's
-    episode ends, where the agent's episode counts once.
+    episode ends, where the agent's episode counts once. active: False where an agent of a team had
+    terminated before this step, which is then not learned from; () for a single agent.
     """
 
-    obs: Any
+    obs: Obs
     action: Action
     reward: jax.Array
-    next_obs: Any
+    next_obs: Obs
     terminated: jax.Array
     truncated: jax.Array
     episode_return: jax.Array
@@ -65,11 +68,15 @@ class Transition:
     extras: Extras
     info: dict[str, jax.Array]
     episode_info: dict[str, jax.Array]
+    active: jax.Array | tuple[()] = ()
 
     @property
     def done(self) -> jax.Array:
         """True at the last step of an episode."""
         return self.terminated | self.truncated
+
+
+PolicyFunction = Callable[[jax.Array, Episode], tuple[RnnState, Action, Extras]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # hashed by identity, so that it can be jitted
@@ -82,7 +89,7 @@ class Policy:
     or () without one.
     """
 
-    function: Callable[[jax.Array, Episode], tuple[RnnState, Action, Extras]]
+    function: PolicyFunction
     rnn_state: RnnState = ()
 
     def __call__(self, key: jax.Array, episode: Episode) -> tuple[RnnState, Action, Extras]:
@@ -119,14 +126,15 @@ def reset(key: jax.Array, env: Env, rnn_state: RnnState = ()) -> Episode:
     """Return a new episode. rnn_state: the initial recurrent state of the policy, for one agent."""
     env = _alone(env)
     state, obs = env.reset(key)
-    start_return, info = jnp.float32(0.0), {}
+    start_return, info, terminated = jnp.float32(0.0), {}, ()
     if env.num_agents is not None:
         start_return = jnp.zeros(env.num_agents)
+        terminated = jnp.zeros(env.num_agents, bool)
         rnn_state = _for_each_agent(env.num_agents, rnn_state)
     if env.channels:
         shapes = jax.eval_shape(lambda key: _first_info(key, env, state), key)
         info = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), shapes)
-    return Episode(state, obs, rnn_state, jnp.int32(0), start_return, info)
+    return Episode(state, obs, rnn_state, jnp.int32(0), start_return, info, terminated)
 
 
 def step(
@@ -143,6 +151,7 @@ def step(
     terminated = jnp.asarray(result.terminated, bool)
     info = {name: jnp.asarray(result.info[name], jnp.float32) for name in env.channels}
     episode_info = jax.tree.map(jnp.add, episode.info, info)
+    active: jax.Array | tuple[()] = ()
     if env.num_agents is None:
         truncated = (length >= env.max_steps) & ~terminated
         reported_length = length
@@ -153,7 +162,8 @@ def step(
                 f"{reward.shape}: each agent has one, [{env.num_agents}]; of a shared reward write "
                 "jnp.full(num_agents, reward)."
             )
-        terminated = jnp.broadcast_to(terminated, (env.num_agents,))
+        active = ~jnp.asarray(episode.terminated, bool)
+        terminated = jnp.broadcast_to(terminated, (env.num_agents,)) | ~active
         over = terminated.all() | (length >= env.max_steps)
         truncated = over & ~terminated
         reported_length = jnp.where(terminated & ~over, 0, length)
@@ -170,8 +180,17 @@ def step(
         extras=extras,
         info=info,
         episode_info=episode_info,
+        active=active,
     )
-    after = Episode(state, result.obs, episode.rnn_state, length, episode_return, episode_info)
+    after = Episode(
+        state=state,
+        obs=result.obs,
+        rnn_state=episode.rnn_state,
+        length=length,
+        episode_return=episode_return,
+        info=episode_info,
+        terminated=() if env.num_agents is None else terminated,
+    )
     return after, transition
 
 
@@ -208,6 +227,7 @@ def _step_autoreset(
         length=jnp.int32(0),
         episode_return=jnp.zeros_like(episode.episode_return),
         info=jax.tree.map(jnp.zeros_like, episode.info),
+        terminated=jax.tree.map(jnp.zeros_like, episode.terminated),
     )
     over = transition.done if env.num_agents is None else transition.done.all()
     return tree.where(over, fresh, ongoing), transition
@@ -271,7 +291,7 @@ def play_episodes(key: jax.Array, env: Env, policy: Policy, num_episodes: int) -
 
 
 def evaluate(
-    key: jax.Array, env: Env, policy: Policy | Callable[..., Any], num_episodes: int
+    key: jax.Array, env: Env, policy: Policy | PolicyFunction, num_episodes: int
 ) -> jax.Array:
     """The return of each of `num_episodes` whole episodes. [num_episodes] (a team: [.., A]).
 
@@ -323,11 +343,11 @@ class Lone(Env):
     def channels(self) -> tuple[str, ...]:
         return self.team.channels
 
-    def reset(self, key: jax.Array) -> tuple[Any, Any]:
+    def reset(self, key: jax.Array) -> tuple[State, Obs]:
         state, obs = self.team.reset(key)
         return state, _first(obs)
 
-    def step(self, key: jax.Array, state: Any, action: Action) -> tuple[Any, Step]:
+    def step(self, key: jax.Array, state: State, action: Action) -> tuple[State, Step]:
         actions = jax.tree.map(lambda x: jnp.asarray(x)[None], action)
         state, result = self.team.step(key, state, actions)
         terminated = jnp.asarray(result.terminated)
@@ -383,7 +403,7 @@ def _act(
     """The policy in one environment; in a team, one call for each agent, each with its own key."""
     if env.num_agents is None:
         return policy(key, episode)
-    axes = Episode(None, 0, 0, None, 0, 0)  # type: ignore[arg-type]
+    axes = Episode(None, 0, 0, None, 0, 0, 0)  # type: ignore[arg-type]
     return jax.vmap(policy, in_axes=(0, axes))(jax.random.split(key, env.num_agents), episode)
 
 

@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, dataclass_transform
@@ -12,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from jaxrl.errors import RENAMED, nearest
+from jaxrl.errors import nearest, refuse_former_fields
 
 T = TypeVar("T")
 
@@ -45,31 +44,13 @@ def pytree(cls: type[T]) -> type[T]:
 
     setattr(cls, "__post_init__", __post_init__)
     data_class: Any = dataclasses.dataclass(frozen=True)(cls)
-    _refuse_former_names(data_class)
+    refuse_former_fields(data_class)
     fields = [field for field in dataclasses.fields(data_class) if field.init]
     return jax.tree_util.register_dataclass(
         data_class,
         data_fields=[field.name for field in fields if not is_static(field)],
         meta_fields=[field.name for field in fields if is_static(field)],
     )
-
-
-def _refuse_former_names(data_class: Any) -> None:
-    """Make the error about a field's former name give its present one."""
-    init = data_class.__init__
-    names = {field.name for field in dataclasses.fields(data_class)}
-
-    @functools.wraps(init)
-    def checked_init(self: Any, *args: Any, **kwargs: Any) -> None:
-        for name in kwargs:
-            if name not in names and RENAMED.get(name) in names:
-                raise TypeError(
-                    f"{data_class.__name__} has no field {name!r}; it is called "
-                    f"{RENAMED[name]} now."
-                )
-        init(self, *args, **kwargs)
-
-    data_class.__init__ = checked_init
 
 
 def _check_static(self: Any) -> None:

@@ -122,7 +122,7 @@ def test_the_critics_loss_is_the_soft_bellman_error():
     np.testing.assert_allclose(size[:, 0], np.abs(error).mean(0), rtol=1e-4)
     weight = np.asarray(batch.weight[:, 0])
     np.testing.assert_allclose(metrics["loss"], (0.5 * weight * error**2).mean(1).sum(), rtol=1e-4)
-    assert metrics["learnt_temperature"] == pytest.approx(0.3)
+    assert metrics["entropy_temperature"] == pytest.approx(0.3)
 
 
 def test_a_categorical_target_is_the_mean_over_all_actions():
@@ -289,9 +289,7 @@ def test_mirror_descent_at_one_over_the_temperature_is_sac():
 def test_target_networks_and_policy_are_delayed():
     algo = rl.td3(**SLOW, policy_delay=3.0)
     env, state, batch = initial(algo)
-    learn = jax.jit(
-        lambda key, state: algo.learner.learn_batch(key, env.action_space, state, batch, CLOCK)[0]
-    )
+    learn = jax.jit(lambda key, state: algo.learner.learn_batch(key, env, state, batch, CLOCK)[0])
     same = lambda a, b: all(
         bool((x == y).all()) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
     )

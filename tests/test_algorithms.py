@@ -17,6 +17,8 @@ import envs
 import jaxrl as rl
 from jaxrl import normalize, tree
 from jaxrl.clock import Clock
+from jaxrl.sweep.checkpoint import Checkpoints
+from jaxrl.sweep.grid import raw
 
 KINDS = {"discrete": rl.Discrete(2), "continuous": rl.Box(-1.0, 1.0, (1,))}
 # as they are; the last with ten times and a tenth of lr, and with half of every float
@@ -141,6 +143,22 @@ def test_a_masked_action_is_never_taken(name):
     np.testing.assert_array_equal(alone, [[0, 1]] * len(RUNS))
 
 
+@every
+def test_a_state_is_a_checkpoint(name, kind, tmp_path):
+    """Through a file and back, all leaves are the same; rows keep their types, as `scan` checks."""
+    state = trained(name, kind)[0]
+    leaves = jax.tree.leaves(state)
+    assert all(np.size(x) > 0 for x in leaves)  # an empty array has no place in a checkpoint
+    writer = Checkpoints(tmp_path, 0, len(RUNS), len(RUNS), 0.0)
+    writer.offer(state, [{"loss": np.zeros(len(RUNS))}])
+    writer.close(finished=False)
+    kept, rows = Checkpoints(tmp_path, 0, len(RUNS), len(RUNS), 0.0).newest(state)
+    assert len(rows) == 1  # of the file
+    for before, after in zip(leaves, jax.tree.leaves(kept), strict=True):
+        assert before.dtype == after.dtype
+        np.testing.assert_array_equal(raw(before), raw(after))
+
+
 @pytest.mark.parametrize(
     "name",
     [name if name in LOOPS else pytest.param(name, marks=pytest.mark.rotate) for name in MEMBERS],
@@ -159,7 +177,6 @@ def test_vmap_is_a_loop_and_a_state_is_a_checkpoint(name):
             metrics[measure][HALF, 0], row[measure], rtol=2e-2, atol=2e-3, err_msg=measure
         )
     leaves, structure = jax.tree.flatten(state)
-    assert all(np.size(x) > 0 for x in leaves)  # an empty array has no place in a checkpoint
     is_key = lambda x: jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
     kept = jax.tree.unflatten(structure, [x if is_key(x) else np.array(x) for x in leaves])
     chex.assert_trees_all_equal(run_row(state, 1), run_row(kept, 1))

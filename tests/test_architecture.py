@@ -24,6 +24,7 @@ FLOORS = {
     "q_values": 2,
     "progress": 0,
     "devices": 0,
+    "dependence": 0,
     "distributions": 1,
     "returns": 2,
     "losses": 2,
@@ -195,6 +196,27 @@ def probes(path):
 def test_optional_attributes_are_defaults_of_base_classes():
     found = [line for path in ROOT.glob("jaxrl/**/*.py") for line in probes(path)]
     assert len(found) < MAX_PROBES, "\n".join([*found, f"{len(found)} probes"])
+
+
+def test_a_method_that_a_subclass_has_to_define_raises_one_error():
+    """`raise not_defined(self, Base.method)` in `Base.method`."""
+    wrong, num_found = [], 0
+    for path in ROOT.glob("jaxrl/**/*.py"):
+        for base in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(base, ast.ClassDef):
+                continue
+            for method in base.body:
+                if not isinstance(method, ast.FunctionDef):
+                    continue
+                raised = ast.unparse(method.body[-1])
+                if raised.startswith("raise not_defined("):
+                    num_found += 1
+                    if raised != f"raise not_defined(self, {base.name}.{method.name})":
+                        wrong.append(f"{name_of(path)}:{method.lineno} {raised}")
+                elif "NotImplementedError" in raised or "does not define" in raised:
+                    wrong.append(f"{name_of(path)}:{method.lineno} {raised}")
+    assert num_found > 40
+    assert not wrong, "\n".join(wrong)
 
 
 def test_each_public_name_has_a_docstring():

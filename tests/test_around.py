@@ -12,6 +12,7 @@ import pytest
 from probes import Choice, Choices
 
 import jaxrl as rl
+from envs.wrappers import AsTeam
 from jaxrl import meta, tuning
 from jaxrl.algorithms.rewarded import Rewarded, RewardModel
 from jaxrl.symbolic import ValueProgram
@@ -58,10 +59,28 @@ AROUND = {  # name: (algorithm, environment or tasks, a float of it that is swep
         Choice(),
         "move",
     ),
+    "rewarded_population": (
+        tuning.population(
+            Rewarded(LEARNER, Scaled()), {"lr": tuning.log(1e-4, 1e-2)}, size=4, interval=1
+        ),
+        Choice(),
+        "scale",
+    ),
+    "team": (Rewarded(LEARNER, Scaled()), AsTeam(Choice(), size=2), "scale"),
     "self_tuning": (
         rl.SelfTuning(
             LEARNER,
             rl.PolicyGradientObjective(),
+            meta_params=("entropy_weight",),
+            num_updates=2,
+        ),
+        Choice(),
+        "max_grad_norm",
+    ),
+    "bootstrap": (
+        rl.SelfTuning(
+            LEARNER,
+            rl.Bootstrap(target_learner=LEARNER, num_updates=2),
             meta_params=("entropy_weight",),
             num_updates=2,
         ),
@@ -185,4 +204,5 @@ def test_what_acts_acts_from_its_agent_alone(name):
         return
     stored = jax.tree.map(lambda x: jnp.asarray(np.array(x)), agent)
     policy = algo.policy(env, stored, greedy=True)
-    assert rl.evaluate(jax.random.key(0), env, policy, 2).shape == (2,)
+    shape = (2,) if env.num_agents is None else (2, env.num_agents)
+    assert rl.evaluate(jax.random.key(0), env, policy, 2).shape == shape

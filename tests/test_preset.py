@@ -1,11 +1,16 @@
 """Named algorithms are data: a value, and keywords that change its fields."""
 
+import dataclasses
+import importlib
 import inspect
+import pkgutil
 import pydoc
 import re
 
 import jax.numpy as jnp
+import optax
 import pytest
+import xarray as xr
 
 import envs
 import jaxrl as rl
@@ -108,6 +113,55 @@ def test_what_a_preset_does_not_take_is_explained(name, fields, message):
         rl.PRESETS[name](**fields)
 
 
+# every class with a learning rate, whichever algorithm it is a part of
+WITH_LR = {
+    cls.__name__: cls
+    for package in (rl.algorithms, rl.meta)
+    for info in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")
+    for cls in vars(importlib.import_module(info.name)).values()
+    if isinstance(cls, type) and dataclasses.is_dataclass(cls)
+    if "lr" in {field.name for field in dataclasses.fields(cls)}
+}
+
+
+def test_classes_with_a_learning_rate_are_found():
+    assert {"OnPolicy", "QLearning", "SQIRL", "ActorCritic", "CrossQ", "MDPO"} <= WITH_LR.keys()
+    assert {"Stream", "ES", "PES", "MetaGradient", "OuterCritic", "SelfTuning"} <= WITH_LR.keys()
+
+
+@pytest.mark.parametrize("name", WITH_LR)
+def test_a_schedule_or_a_finished_optimiser_in_the_wrong_place_is_explained(name):
+    cls = WITH_LR[name]
+    fields = {field.name for field in dataclasses.fields(cls)}
+    for rate in fields & {"lr", "actor_lr", "temperature_lr"}:
+        with pytest.raises(TypeError, match=f"^{rate} is a number, and got a function; ") as error:
+            cls(**{rate: optax.linear_schedule(1e-3, 0.0, 100)})
+        assert ("write schedule=" in str(error.value)) == ("schedule" in fields)
+    texts = dict(lr="1e-3", optimizer="adam", schedule="linear", network="mlp", memory="gru")
+    for field in fields & texts.keys():
+        with pytest.raises(TypeError, match=rf"{field}='\w+.*' of {name} is a text: .* {field}="):
+            cls(**{field: texts[field]})
+    if "optimizer" in fields:
+        with pytest.raises(TypeError, match=r"finished one: write optimizer=optax\.adam and lr="):
+            cls(optimizer=optax.adam(1e-3))
+        # a function can't be a leaf
+        assert cls(optimizer=optax.sgd).optimizer == rl.Optimizer(optax.sgd)
+
+
+@pytest.mark.parametrize("name", ["dqn", "sqirl", "sac", "crossq", "mdpo_off_policy"])
+def test_an_off_policy_algorithm_says_what_ppo_says(name):
+    for fields in (
+        dict(lr=optax.linear_schedule(1e-3, 0.0, 100)),
+        dict(optimizer=optax.adam(1e-3)),
+    ):
+        messages = set()
+        for preset in (rl.ppo, rl.PRESETS[name]):
+            with pytest.raises(TypeError) as error:
+                preset(**fields)
+            messages.add(str(error.value))
+        assert len(messages) == 1
+
+
 def test_an_editor_shows_the_fields_of_the_table():
     """If not: `python -m experiments.which`."""
     assert which.STUB.read_text() == which.stub()
@@ -182,7 +236,22 @@ def test_former_names_are_errors_that_give_the_present_ones():
     ):
         rl.InnerLoop(tunes=("lr",))
     training = rl.Training(rl.sac(), envs.make("Pendulum-v1"))
+    with pytest.raises(TypeError, match=r"tune takes no 'held_out'; it is called test_seeds now"):
+        rl.tune(training, {}, budget=1.0, held_out=4)
+    with pytest.raises(TypeError, match=r"repeat takes no 'held_out'; it is called test_seeds"):
+        rl.tuning.repeat(training, {}, repetitions=2, held_out=4)
+    with pytest.raises(TypeError, match=r"PBT has no field 'share'; it is called truncation now"):
+        rl.tuning.PBT(share=0.5)
+    with pytest.raises(TypeError, match=r"Population has no field 'share'; it is called trunc"):
+        rl.tuning.population(training.algo, {"lr": rl.tuning.log(1e-4, 1e-2)}, share=0.5)
+    with pytest.raises(TypeError, match=r"obstacles takes no 'fewest'; it is called min_seeds"):
+        rl.stats.obstacles(None, None, fewest=3)
+    with pytest.raises(ValueError, match=r"'learnt_temperature'; it is called entropy_temperature"):
+        rl.stats.table(xr.Dataset({"entropy_temperature": 1.0}), "learnt_temperature")
     with pytest.raises(ValueError, match=r"'target_rate'.* it is called tau now"):
         rl.sweep(training, {"target_rate": [0.1], "seed": jnp.arange(2)})
     with pytest.raises(SystemExit, match=r"--target-rate is called --tau now"):
         main(["train", "sac", "Pendulum-v1", "--target-rate", "0.1"])
+    for words in (["--tuner", "foresight"], ["--tuner=foresight"]):
+        with pytest.raises(SystemExit, match="foresight is called curve_stopping now"):
+            main(["tune", "sac", "Pendulum-v1", *words])

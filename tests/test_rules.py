@@ -238,12 +238,17 @@ def test_a_method_that_is_not_defined_is_an_error():
     class Empty(rules.Rule):
         gamma: float = 0.9
 
-    with pytest.raises(TypeError, match="Empty does not define loss"):
+    with pytest.raises(
+        NotImplementedError,
+        match=r"Empty does not define loss: write `def loss\(self, out, batch, targets, clock\)`",
+    ):
         Empty().loss({}, None, None, CLOCK)
-    with pytest.raises(TypeError, match="Objective does not define __call__"):
+    with pytest.raises(NotImplementedError, match="Objective does not define __call__"):
         rules.Objective()(1.0, 1.0)
-    with pytest.raises(TypeError, match="Penalty does not define weight"):
+    with pytest.raises(NotImplementedError, match="Penalty does not define weight"):
         rules.Penalty().weight((), CLOCK)
+    with pytest.raises(NotImplementedError, match=r"write `@property def kappa\(self\)` in it"):
+        rules.StreamRule().kappa  # noqa: B018
 
 
 def test_an_objective_of_your_own_subclasses_objective():

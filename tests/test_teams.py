@@ -14,6 +14,7 @@ from probes import Choice, Matching, Value
 import jaxrl as rl
 from envs.wrappers import AsTeam, WithChannel
 from jaxrl import rollout, tree
+from jaxrl.algorithms.learner import bootstrap
 from jaxrl.algorithms.rewarded import Rewarded, RewardModel
 from jaxrl.env import Env, Step
 from jaxrl.networks import Views
@@ -56,6 +57,28 @@ class Sides(Env):
     def step(self, key, state, action):
         reward = jnp.arange(2.0) + action
         return (), Step(jnp.arange(2.0)[:, None], reward, jnp.array([False, True]), {})
+
+
+@pytree
+class Early(Env):
+    """A team of two, paid `pay` for action 1 in an episode of three steps; agent 1 terminates at
+    the first, and observes `ghost` afterwards.
+    """
+
+    pay: float = 1.0
+    ghost: float = 0.0
+    num_agents: int = static(default=2)
+    max_steps: int = static(default=3)
+    action_space = rl.Discrete(2)
+
+    def reset(self, key):
+        return jnp.float32(0.0), jnp.ones((2, 1))
+
+    def step(self, key, state, action):
+        over = jnp.array([False, True])
+        obs = jnp.where(over, self.ghost, 2.0 + state)[:, None]
+        reward = jnp.where(over & (state > 0.0), 0.0, self.pay * action)
+        return state + 1.0, Step(obs, reward, over, {})
 
 
 @pytree
@@ -203,6 +226,54 @@ def test_an_agent_that_terminated_counts_once_at_the_end_of_the_team():
     assert int(metrics["episodes"]) == 2 * 2  # two episodes of two agents
     assert float(metrics["return"]) == 1.5  # agent 0: nothing, agent 1: one a step
     assert float(metrics["length"]) == 3.0
+
+
+@pytest.mark.parametrize("name", ["ppo", "ppo_gru", "dqn"])
+def test_an_agent_that_terminated_early_is_not_learned_from(name):
+    """Parameters after three updates do not depend on its observations, which change the actions
+    that it draws. The second rollout begins within an episode.
+    """
+    algo = {
+        "ppo": rl.ppo(**ON, lr=0.1, entropy_weight=0.1),
+        "ppo_gru": rl.ppo(**ON, lr=0.1, memory=rl.GRU(4)),
+        "dqn": rl.dqn(**OFF, lr=0.1),
+    }[name]
+
+    @jax.jit
+    def learned(env):
+        state = algo.init(jax.random.key(0), env)
+        for i in range(3):
+            state, _ = algo.update(jax.random.key(i), env, state)
+        return jax.flatten_util.ravel_pytree(state.params)[0]
+
+    params = learned(Early())
+    np.testing.assert_array_equal(learned(Early(ghost=30.0)), params)
+    assert (learned(Early(pay=2.0)) != params).any()
+
+
+def test_the_steps_after_a_termination_have_value_target_zero():
+    env, algo = Early(ghost=30.0), rl.ppo(**ON | dict(num_steps=3))
+
+    @jax.jit
+    def targets(key):
+        state, experience = algo.collect(key, env, algo.init(key, env))
+        batch = experience.transitions
+        pieces = jax.tree.map(lambda x: x.swapaxes(0, 1), batch)
+        rows = bootstrap(pieces, jnp.ones(4), 0.9, n_step=1, burn_in=0, recurrent=True)
+        data = algo._prepare(env, state, (), batch)[1]
+        return batch, data.targets, rows
+
+    batch, found, rows = targets(jax.random.key(0))
+    active = np.asarray(batch.active)
+    np.testing.assert_array_equal(active, [[1, 1, 1, 1], [1, 0, 1, 0], [1, 0, 1, 0]])
+    for x in (found.value_target, found.advantage):
+        x = np.reshape(x, active.shape)
+        assert x[active].any()
+        assert not x[~active].any()
+    after = active.T[:, 1:]  # the first row of a recurrent piece is the one before
+    np.testing.assert_array_equal(np.asarray(rows.weight), after)
+    assert not np.asarray(rows.reward)[~after].any()
+    assert not np.asarray(rows.discount)[~after].any()
 
 
 def test_a_reward_that_is_shared_by_a_team_is_explained():

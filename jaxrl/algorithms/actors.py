@@ -13,6 +13,7 @@ import numpy as np
 from jax.core import Tracer
 
 from jaxrl.distributions import Categorical, Distribution, TanhNormal
+from jaxrl.errors import not_defined
 from jaxrl.masks import allow
 from jaxrl.rules.base import num_actions
 from jaxrl.spaces import Box, Discrete, Space
@@ -51,7 +52,7 @@ class Actor:
 
     def heads(self, space: Space) -> dict[str, int]:
         """The network's heads."""
-        raise TypeError(f"{type(self).__name__} does not define heads(self, space).")
+        raise not_defined(self, Actor.heads)
 
     def num_values(self, space: Space) -> int:
         """The number of values that a critic has at each observation, K."""
@@ -67,15 +68,15 @@ class Actor:
 
     def explore(self, noise: jax.Array, space: Space, out: Out) -> jax.Array:
         """The exploring policy's action, in the environment's units."""
-        raise TypeError(f"{type(self).__name__} does not define explore(self, noise, space, out).")
+        raise not_defined(self, Actor.explore)
 
     def mode(self, space: Space, out: Out) -> jax.Array:
         """The greedy action, in the environment's units."""
-        raise TypeError(f"{type(self).__name__} does not define mode(self, space, out).")
+        raise not_defined(self, Actor.mode)
 
     def propose(self, key: jax.Array, out: Out) -> Proposal:
         """Actions of the policy, differentiable."""
-        raise TypeError(f"{type(self).__name__} does not define propose(self, key, out).")
+        raise not_defined(self, Actor.propose)
 
     def propose_next(self, key: jax.Array, out: Out) -> Proposal:
         """Actions at the next observation, for a target; by default the policy's."""

@@ -8,6 +8,7 @@ import jax
 from jaxrl import rollout, tree
 from jaxrl.clock import Clock, Metrics
 from jaxrl.env import Env, check_env
+from jaxrl.errors import not_defined
 from jaxrl.normalize import Running
 from jaxrl.rollout import Evaluation, Experience, Policy, Transition
 from jaxrl.tree import pytree
@@ -43,11 +44,13 @@ class Algorithm:
     @property
     def steps_per_update(self) -> int:
         """Environment steps of one update, over all environments."""
-        raise TypeError(f"{type(self).__name__} does not define steps_per_update.")
+        raise not_defined(self, Algorithm.steps_per_update)
 
-    def init(self, key: jax.Array, env: World, num_updates: Any = float("inf")) -> State:
+    def init(
+        self, key: jax.Array, env: World, num_updates: jax.Array | float = float("inf")
+    ) -> State:
         """Return the state before the first of `num_updates` updates, which schedules read."""
-        raise TypeError(f"{type(self).__name__} does not define init.")
+        raise not_defined(self, Algorithm.init)
 
     def collect(self, key: jax.Array, env: Env, state: State) -> tuple[State, Experience]:
         """Act in the environments; return the state after it and what was collected."""

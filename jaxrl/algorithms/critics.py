@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxrl import networks
 from jaxrl.algorithms.learner import Batch, apply_network, apply_network_next
 from jaxrl.batch_norm import AXIS
+from jaxrl.errors import not_defined
 from jaxrl.masks import visible
 from jaxrl.networks import MLP
 from jaxrl.optimizer import permutation
@@ -129,7 +130,7 @@ class ReturnHead:
 
     def heads(self, num_values: int) -> dict[str, int]:
         """The network's heads, one of which is "q", the mean."""
-        raise TypeError(f"{type(self).__name__} does not define heads(self, num_values).")
+        raise not_defined(self, ReturnHead.heads)
 
     def init(self, num: int) -> Any:
         """Running statistics of `num` critics over batches; () by default."""
@@ -153,7 +154,7 @@ class ReturnHead:
 
         soft_value: the soft value [...] of the next state, from values of next actions [..., K].
         """
-        raise TypeError(f"{type(self).__name__} does not define loss.")
+        raise not_defined(self, ReturnHead.loss)
 
 
 @pytree

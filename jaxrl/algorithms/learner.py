@@ -9,9 +9,14 @@ import optax
 from jaxrl import networks, returns, tree
 from jaxrl.batch_norm import AXIS
 from jaxrl.clock import Clock, Metrics
-from jaxrl.env import Env
-from jaxrl.errors import check_counts
-from jaxrl.optimizer import Optimizer
+from jaxrl.env import Env, Obs
+from jaxrl.errors import check_counts, not_defined
+from jaxrl.optimizer import (
+    Optimizer,
+    OptimizerBuilder,
+    apply_gradients,
+    check_gradient_fields,
+)
 from jaxrl.rollout import Action, Episode, Extras, RnnState, Transition
 from jaxrl.schedules import Constant, Schedule
 from jaxrl.spaces import Space
@@ -40,23 +45,39 @@ class Learner:
 
     A learner chooses actions from its parameters, and improves them by a gradient step on each
     batch that `OffPolicy` samples from the replay: pieces of `sequence_length` consecutive
-    transitions, as they were collected (`bootstrap` makes n-step targets of them).
+    transitions, as they were collected. A subclass defines `learn_batch`, which reads n-step
+    targets of them, or `learn`, which reads the pieces.
     """
 
     action_spaces: tuple[type, ...] = ()  # the kinds of action space that it has a policy for
     stores_returns: bool = False  # True where `annotate` reads rewards
-    gamma: Any  # the discount factor, by which the loop normalises rewards
+    gamma: float  # the discount factor, by which the loop normalises rewards
     memory: networks.Memory | None = None  # of a recurrent learner: the builder of its cell
+    n_step: int = 1  # the number of rewards in a target
+    burn_in: int = 0  # with a memory, rows that only update the recurrent state,
+    sequence: int = 1  # and rows that are learned from after them
+    # of `gradient_step`
     schedule: Schedule = Constant()  # multiplies its learning rates
+    max_grad_norm: float = float("inf")
+    optimizer: Optimizer | OptimizerBuilder = ADAM
+
+    def __post_init__(self) -> None:
+        check_counts(self, "n_step", "sequence")
+        check_counts(self, "burn_in", min_value=0)
+        check_gradient_fields(self)
 
     @property
     def sequence_length(self) -> int:
-        """The number of consecutive transitions in a piece, L. The default is 1."""
-        return 1
+        """The number of consecutive transitions in a piece, L.
+
+        The default is that of `learn`. The piece of a recurrent learner has one row more, for its
+        stored recurrent state.
+        """
+        return self.n_step if self.memory is None else 1 + self.burn_in + self.sequence
 
     def init(self, key: jax.Array, space: Space, obs: Any) -> LearnerState:
         """Return the state before the first gradient step; `obs` is an example of one agent's."""
-        raise TypeError(f"{type(self).__name__} does not define init.")
+        raise not_defined(self, Learner.init)
 
     def initial_rnn_state(self, space: Space) -> RnnState:
         """The policy's recurrent state at the start of an episode; the default is none, ()."""
@@ -66,13 +87,13 @@ class Learner:
         self, key: jax.Array, env: Env, params: Any, episode: Episode, clock: Clock
     ) -> tuple[RnnState, Action, Extras]:
         """Recurrent state, action and extras of the exploring policy at one observation."""
-        raise TypeError(f"{type(self).__name__} does not define explore.")
+        raise not_defined(self, Learner.explore)
 
     def act(
         self, key: jax.Array, env: Env, params: Any, episode: Episode
     ) -> tuple[RnnState, Action]:
         """Recurrent state and action of the greedy policy at one observation."""
-        raise TypeError(f"{type(self).__name__} does not define act.")
+        raise not_defined(self, Learner.act)
 
     def annotate(self, env: Env, params: Any, batch: Transition, clock: Clock) -> Extras:
         """The extras of a rollout [T, B] that the replay stores with it.
@@ -93,6 +114,8 @@ class Learner:
     ) -> tuple[LearnerState, jax.Array, Metrics]:
         """Return the state after one gradient step, each piece's priority [N], and losses.
 
+        The default is `learn_batch` on the pieces as n-step targets.
+
         Args:
           items: pieces [N, L] of the replay, with the fields that `stored` keeps; observations and
             rewards are normalised, where the loop does that.
@@ -100,21 +123,25 @@ class Learner:
 
         The priority is the magnitude of the piece's error.
         """
-        raise TypeError(f"{type(self).__name__} does not define learn.")
+        recurrent = self.memory is not None
+        batch = bootstrap(items, weight, self.gamma, self.n_step, self.burn_in, recurrent)
+        return self.learn_batch(key, env, state, batch, clock)
 
+    def learn_batch(
+        self, key: jax.Array, env: Env, state: LearnerState, batch: "Batch", clock: Clock
+    ) -> tuple[LearnerState, jax.Array, Metrics]:
+        """As `learn`, from a batch of targets."""
+        raise not_defined(self, Learner.learn_batch)
 
-def check_pieces(learner: Any) -> None:
-    """Check the fields `n_step`, `burn_in` and `sequence` of a learner."""
-    check_counts(learner, "n_step", "sequence")
-    check_counts(learner, "burn_in", min_value=0)
+    def gradient_step(
+        self, lr: Any, grads: Any, opt_state: Any, params: Any, clock: Clock
+    ) -> tuple[Any, Any, jax.Array]:
+        """Return the parameters and the optimiser state after one step, and the gradient's norm.
 
-
-def piece_length(n_step: int, burn_in: int, sequence: int, recurrent: bool) -> int:
-    """The `sequence_length` of a learner that reads its pieces by `bootstrap`.
-
-    The piece of a recurrent learner has one row more, for its stored recurrent state.
-    """
-    return 1 + burn_in + sequence if recurrent else n_step
+        lr: the learning rate, which `schedule` multiplies.
+        """
+        optimizer = self.optimizer(lr * self.schedule(clock))
+        return apply_gradients(optimizer, grads, opt_state, params, self.max_grad_norm, clock=clock)
 
 
 def stored(batch: Transition, extras: Extras, recurrent: bool) -> Transition:
@@ -144,18 +171,19 @@ class Batch:
     `discount` times the value of what followed, where `discount` is 0 where the episode terminated.
     What followed is `next_obs` at the row `bootstrap_index` of the same sequence.
 
-    weight: each row's weight in the loss: its importance, 0 where what followed is not known.
+    weight: each row's weight in the loss: its importance, 0 where what followed is not known, and
+      where the agent of a team had terminated before.
     is_first, done: at the first and the last step of an episode.
     burn_in: (observations, is_first) [N, burn_in, ...] that bring the recurrent state `rnn_state`
       [N, ...] to the first row; () without a recurrent network.
     extras: what the learner stored with each row, () if nothing.
     """
 
-    obs: Any
-    action: Any
+    obs: Obs
+    action: Action
     reward: jax.Array
     discount: jax.Array
-    next_obs: Any
+    next_obs: Obs
     bootstrap_index: jax.Array
     weight: jax.Array
     is_first: jax.Array
@@ -166,7 +194,7 @@ class Batch:
 
 
 def bootstrap(
-    items: Transition, weight: jax.Array, gamma: Any, n_step: int, burn_in: int, recurrent: bool
+    items: Transition, weight: jax.Array, gamma: float, n_step: int, burn_in: int, recurrent: bool
 ) -> Batch:
     """Pieces [N, L] as a batch of n-step targets.
 
@@ -196,6 +224,8 @@ def bootstrap(
             items, reward, discount, is_first = jax.tree.map(
                 lambda x: x[:1], (items, reward, discount, is_first)
             )
+        if not isinstance(items.active, tuple):
+            known &= items.active
         return Batch(
             obs=items.obs,
             action=items.action,

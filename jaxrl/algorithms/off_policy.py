@@ -14,7 +14,15 @@ from jaxrl.env import Env
 from jaxrl.errors import check_counts
 from jaxrl.normalize import ReturnStats, Running
 from jaxrl.replay import Buffer, Priority, Replay, Uniform
-from jaxrl.rollout import Episode, Experience, Policy, Transition
+from jaxrl.rollout import (
+    Action,
+    Episode,
+    Experience,
+    Extras,
+    Policy,
+    RnnState,
+    Transition,
+)
 from jaxrl.rules.base import check_field
 from jaxrl.schedules import Schedule
 from jaxrl.tree import pytree, static
@@ -100,7 +108,9 @@ class OffPolicy(Algorithm):
         """The buffer that writes and reads the replay."""
         return Buffer(self.capacity, self.learner.sequence_length, self.priority)
 
-    def init(self, key: jax.Array, env: Env, num_updates: Any = float("inf")) -> State:
+    def init(
+        self, key: jax.Array, env: Env, num_updates: jax.Array | float = float("inf")
+    ) -> State:
         check_space(env, self.learner.action_spaces, type(self.learner).__name__)
         key_env, key_net = jax.random.split(key)
         columns = rollout.num_columns(env, self.num_envs)
@@ -139,11 +149,11 @@ class OffPolicy(Algorithm):
             obs = normalize.normalize_obs(agent.obs_stats, episode.obs, self.normalize_obs)
             return tree.replace(episode, obs=obs)
 
-        def act(key: jax.Array, episode: Episode) -> tuple[Any, Any, Any]:
+        def act(key: jax.Array, episode: Episode) -> tuple[RnnState, Action, Extras]:
             rnn_state, action = self.learner.act(key, env, agent.params, normalized(episode))
             return rnn_state, action, ()
 
-        def explore(key: jax.Array, episode: Episode) -> tuple[Any, Any, Any]:
+        def explore(key: jax.Array, episode: Episode) -> tuple[RnnState, Action, Extras]:
             key_random, key_learner = jax.random.split(key)
             rnn_state, action, extras = self.learner.explore(
                 key_learner, env, agent.params, normalized(episode), agent.clock

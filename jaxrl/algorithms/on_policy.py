@@ -11,17 +11,25 @@ from jaxrl import networks, normalize, rollout, tree
 from jaxrl.algorithms.base import Algorithm, NetworkAgent, Relabel, check_space
 from jaxrl.clock import Clock, Metrics, start_clock
 from jaxrl.env import Env
-from jaxrl.errors import check_counts, check_no_text
+from jaxrl.errors import check_counts
 from jaxrl.networks import MLP
 from jaxrl.normalize import ReturnStats, Running
-from jaxrl.optimizer import Optimizer, apply_gradients, permutation
-from jaxrl.rollout import Episode, Experience, Policy, Transition
+from jaxrl.optimizer import (
+    Optimizer,
+    OptimizerBuilder,
+    apply_gradients,
+    check_gradient_fields,
+    permutation,
+)
+from jaxrl.rollout import Action, Episode, Experience, Policy, RnnState, Transition
 from jaxrl.rules.base import Out, Rule, RuleState, check_rule
 from jaxrl.rules.surrogate import Surrogate
 from jaxrl.schedules import Linear, Schedule
 from jaxrl.tree import pytree, static
 
 Forward = Callable[[Any, "Minibatch"], Out]  # (params, minibatch) -> heads and policy
+# (rule, forward, params, batch, targets, clock) -> parameters, mask of the free ones, metrics
+PolicyStep = Callable[..., tuple[Any, Any, Metrics]]
 
 
 @pytree
@@ -32,7 +40,7 @@ class State:
     """
 
     params: Any
-    opt_state: Any
+    opt_state: optax.OptState
     rule_state: RuleState
     episodes: Episode
     clock: Clock
@@ -48,7 +56,7 @@ class Minibatch:
     an episode.
     """
 
-    rnn_state: Any
+    rnn_state: RnnState
     batch: Transition
     targets: Any
     first: jax.Array
@@ -79,8 +87,10 @@ class OnPolicy(Algorithm):
     epoch_limit: float = float("inf")
     normalize_obs: bool = False
     normalize_reward: bool = False
-    optimizer: Any = Optimizer(optax.adam, {"eps": 1e-5, "eps_root": 1e-16})
-    policy_step: Any = None
+    optimizer: Optimizer | OptimizerBuilder = Optimizer(
+        optax.adam, {"eps": 1e-5, "eps_root": 1e-16}
+    )
+    policy_step: PolicyStep | None = None
     num_envs: int = static(default=4)
     num_steps: int = static(default=128)
     epochs: int = static(default=4)
@@ -90,15 +100,18 @@ class OnPolicy(Algorithm):
     name: str = static(default="")
 
     def __post_init__(self) -> None:
-        _check_fields(self)
-        if callable(self.optimizer) and jax.tree_util.all_leaves([self.optimizer]):
-            object.__setattr__(self, "optimizer", Optimizer(self.optimizer))  # functions: no leaves
+        check_counts(self, "num_envs", "num_steps", "epochs", "minibatches")
+        check_gradient_fields(self)
+        check_rule(self.rule)
+        _check_minibatches(self)
 
     @property
     def steps_per_update(self) -> int:
         return self.num_envs * self.num_steps
 
-    def init(self, key: jax.Array, env: Env, num_updates: Any = float("inf")) -> State:
+    def init(
+        self, key: jax.Array, env: Env, num_updates: jax.Array | float = float("inf")
+    ) -> State:
         check_rule(self.rule)
         check_space(env, self.rule.action_spaces, type(self.rule).__name__)
         _check_team(env, self.rule)
@@ -126,7 +139,7 @@ class OnPolicy(Algorithm):
         return NetworkAgent(state.params, state.obs_stats, state.clock)
 
     def policy(self, env: Env, agent: NetworkAgent, greedy: bool) -> Policy:
-        def act(key: jax.Array, episode: Episode) -> tuple[Any, Any, tuple[()]]:
+        def act(key: jax.Array, episode: Episode) -> tuple[RnnState, Action, tuple[()]]:
             rnn_state, out = self.forward(env, agent, episode.rnn_state, episode.obs)
             action = out["policy"].mode() if greedy else out["policy"].sample(key)
             return rnn_state, action, ()
@@ -225,7 +238,8 @@ class OnPolicy(Algorithm):
                 return self._forward(env, state, params, rnn_state, obs, first)[1]
 
             along = jax.vmap(along) if self._by_trajectory else along
-            return along(data.rnn_state, data.batch.obs, data.first)
+            out = along(data.rnn_state, data.batch.obs, data.first)
+            return _where_active(data.batch.active, out)
 
         params, policy_metrics, free = state.params, {}, None
         if self.policy_step is not None:
@@ -353,31 +367,18 @@ class OnPolicy(Algorithm):
             def successor(rnn_state: Any, obs: Any) -> Out:
                 return self.forward(env, agent, rnn_state, obs)[1]
 
-            return out, jax.vmap(jax.vmap(successor))(batch.rnn_state, batch.next_obs)
+            next_out = jax.vmap(jax.vmap(successor))(batch.rnn_state, batch.next_obs)
+            return _where_active(batch.active, out), next_out
 
         def at(obs: Any) -> Out:
             flat = lambda x: x.reshape(-1, *x.shape[2:])
             out = along((), jax.tree.map(flat, obs), flat(first))
             return jax.tree.map(lambda x: x.reshape(*batch.done.shape, *x.shape[1:]), out)
 
-        return at(batch.obs), at(batch.next_obs)
+        return _where_active(batch.active, at(batch.obs)), at(batch.next_obs)
 
 
-def _check_fields(algo: OnPolicy) -> None:
-    check_counts(algo, "num_envs", "num_steps", "epochs", "minibatches")
-    check_no_text(algo, "lr", "schedule", "network", "memory")
-    if callable(algo.lr):
-        raise TypeError(
-            "lr is a number, and got a function; a schedule multiplies it: write schedule=, say "
-            "rl.Linear(0.1)."
-        )
-    if isinstance(algo.optimizer, tuple) and not callable(algo.optimizer):
-        raise TypeError(
-            "optimizer is a function from a learning rate to an optax transformation, and got a "
-            "finished one: write optimizer=optax.adam and lr=1e-3 rather than "
-            "optimizer=optax.adam(1e-3)."
-        )
-    check_rule(algo.rule)
+def _check_minibatches(algo: OnPolicy) -> None:
     if not algo._by_trajectory:
         size = algo.num_envs * algo.num_steps
         text = f"num_envs * num_steps = {algo.num_envs} * {algo.num_steps} ="
@@ -391,6 +392,17 @@ def _check_fields(algo: OnPolicy) -> None:
         raise ValueError(
             f"minibatches={algo.minibatches} does not divide {text} {size}; {options} would."
         )
+
+
+def _where_active(active: jax.Array | tuple[()], out: Out) -> Out:
+    """The heads, without a gradient at the steps after an agent of a team has terminated.
+
+    There, heads are 0, so that value targets and advantages are too, and the policy is constant.
+    """
+    if isinstance(active, tuple):
+        return out
+    policy = tree.where(active, out["policy"], jax.lax.stop_gradient(out["policy"]))
+    return tree.where(active, out, jax.tree.map(jnp.zeros_like, out)) | {"policy": policy}
 
 
 def _check_team(env: Env, rule: Rule) -> None:

@@ -9,6 +9,7 @@ from jaxrl.algorithms.base import Agent, Algorithm, Relabel
 from jaxrl.algorithms.on_policy import OnPolicy
 from jaxrl.clock import Clock, Metrics
 from jaxrl.env import Env
+from jaxrl.errors import not_defined
 from jaxrl.rollout import Evaluation, Experience, Policy, Transition
 from jaxrl.rules.base import check_field
 from jaxrl.tree import pytree
@@ -29,7 +30,7 @@ class RewardModel:
         batch: a rollout [T, B], or pieces of a replay [N, L]; its `reward` is the environment's.
         The rewards have the batch's leading shape.
         """
-        raise TypeError(f"{type(self).__name__} does not define __call__(key, carry, batch).")
+        raise not_defined(self, RewardModel.__call__)
 
 
 @pytree
@@ -88,7 +89,9 @@ class Rewarded(Algorithm):
     def steps_per_update(self) -> int:
         return self.algo.steps_per_update
 
-    def init(self, key: jax.Array, env: Env, num_updates: Any = float("inf")) -> State:
+    def init(
+        self, key: jax.Array, env: Env, num_updates: jax.Array | float = float("inf")
+    ) -> State:
         key_algo, key_model = jax.random.split(key)
         algo = self.algo.init(key_algo, env, num_updates)
         return State(algo, self.model.init(key_model, env))

@@ -40,8 +40,8 @@ def natural_step(
     objective: Function,
     distance: Function,
     x: jax.Array,
-    max_kl: Any,
-    damping: Any,
+    max_kl: jax.Array | float,
+    damping: jax.Array | float,
     iterations: int = 10,
     halvings: int = 10,
 ) -> tuple[jax.Array, Metrics]:

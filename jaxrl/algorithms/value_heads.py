@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl import losses, networks
+from jaxrl.errors import not_defined
 from jaxrl.q_values import q_heads
 from jaxrl.tree import pytree, static
 
@@ -26,7 +27,7 @@ class Head:
 
     def heads(self, num_actions: int, dueling: bool) -> dict[str, int]:
         """The network's heads."""
-        raise TypeError(f"{type(self).__name__} does not define heads(self, num_actions, dueling).")
+        raise not_defined(self, Head.heads)
 
     def init(self, key: jax.Array, num_actions: int, dueling: bool) -> Any:
         """Parameters in addition to the network's; () by default."""
@@ -34,11 +35,11 @@ class Head:
 
     def predict(self, key: jax.Array | None, params: Any, out: Out) -> Any:
         """The prediction for each action. Without a key, no fractions are sampled."""
-        raise TypeError(f"{type(self).__name__} does not define predict(self, key, params, out).")
+        raise not_defined(self, Head.predict)
 
     def values(self, prediction: Any) -> jax.Array:
         """The action values: the means of the predictions. [..., n]."""
-        raise TypeError(f"{type(self).__name__} does not define values(self, prediction).")
+        raise not_defined(self, Head.values)
 
     def loss(
         self,
@@ -52,7 +53,7 @@ class Head:
 
         policy: the weights of the next actions [n].
         """
-        raise TypeError(f"{type(self).__name__} does not define loss.")
+        raise not_defined(self, Head.loss)
 
 
 def duel(out: Out, width: int) -> jax.Array:
@@ -147,12 +148,40 @@ class Categorical(Head):
         return loss, jnp.abs(loss + jnp.sum(goal * jnp.log(jnp.where(goal > 0, goal, 1.0))))
 
 
+class QuantileRegression(Head):
+    """Base class of heads that predict quantiles [..., n, K] and their fractions [..., K].
+
+    kappa: the threshold of the quantile Huber loss (Dabney et al., 2018a, equation 10). The error
+    is that of the mean.
+    """
+
+    kappa: Any
+
+    def values(self, prediction: tuple[jax.Array, jax.Array]) -> jax.Array:
+        return prediction[0].mean(-1)
+
+    def loss(
+        self,
+        prediction: tuple[jax.Array, jax.Array],
+        action: jax.Array,
+        target: Target,
+        next_prediction: tuple[jax.Array, jax.Array],
+        policy: jax.Array,
+    ) -> tuple[jax.Array, jax.Array]:
+        """The loss over all pairs of quantiles, and the error of the mean. [], []."""
+        theta, tau = prediction
+        goal = jax.lax.stop_gradient(target(_mix(policy, next_prediction[0])))
+        error = goal[None, :] - theta[action][:, None]
+        tau = jnp.broadcast_to(tau[:, None], error.shape)
+        loss = losses.quantile(error, tau, self.kappa).mean(1).sum()
+        return loss, jnp.abs(error.mean())
+
+
 @pytree
-class Quantile(Head):
+class Quantile(QuantileRegression):
     """`quantiles` equally likely returns, fitted by quantile regression: QR-DQN.
 
-    Dabney et al. (2018a). kappa: the threshold of the quantile Huber loss (equation 10). The error
-    is that of the mean.
+    Dabney et al. (2018a).
     """
 
     kappa: float = 1.0
@@ -171,22 +200,9 @@ class Quantile(Head):
             _midpoints(self.quantiles), (*theta.shape[:-2], self.quantiles)
         )
 
-    def values(self, prediction: tuple[jax.Array, jax.Array]) -> jax.Array:
-        return prediction[0].mean(-1)
-
-    def loss(
-        self,
-        prediction: Any,
-        action: jax.Array,
-        target: Target,
-        next_prediction: Any,
-        policy: jax.Array,
-    ) -> tuple[jax.Array, jax.Array]:
-        return _regress(self.kappa, prediction, action, target, next_prediction, policy)
-
 
 @pytree
-class Implicit(Head):
+class Implicit(QuantileRegression):
     """The quantile function of the return: IQN (Dabney et al., 2018b).
 
     The network's `size` features, times an embedding of the fraction in `cosines` (equation 4),
@@ -230,38 +246,9 @@ class Implicit(Head):
         theta = duel({name: _apply(layer, x) for name, layer in params["top"].items()}, 1)[..., 0]
         return theta.swapaxes(-1, -2), tau
 
-    def values(self, prediction: tuple[jax.Array, jax.Array]) -> jax.Array:
-        return prediction[0].mean(-1)
-
-    def loss(
-        self,
-        prediction: Any,
-        action: jax.Array,
-        target: Target,
-        next_prediction: Any,
-        policy: jax.Array,
-    ) -> tuple[jax.Array, jax.Array]:
-        return _regress(self.kappa, prediction, action, target, next_prediction, policy)
-
 
 def _midpoints(num: int) -> jax.Array:
     return (jnp.arange(num) + 0.5) / num
-
-
-def _regress(
-    kappa: Any,
-    prediction: Any,
-    action: jax.Array,
-    target: Target,
-    next_prediction: Any,
-    policy: jax.Array,
-) -> tuple[jax.Array, jax.Array]:
-    """The loss over all pairs of quantiles, and the error of the mean. [], []."""
-    theta, tau = prediction
-    goal = jax.lax.stop_gradient(target(_mix(policy, next_prediction[0])))
-    error = goal[None, :] - theta[action][:, None]
-    loss = losses.quantile(error, jnp.broadcast_to(tau[:, None], error.shape), kappa).mean(1).sum()
-    return loss, jnp.abs(error.mean())
 
 
 def _linear(key: jax.Array, inputs: int, outputs: int, scale: float) -> dict[str, jax.Array]:

@@ -47,7 +47,7 @@ TUNERS: dict[str, rl.tuning.Tuner] = {
     "sobol": rl.tuning.Sobol(),
     "halving": rl.tuning.SuccessiveHalving(),
     "hyperband": rl.tuning.Hyperband(),
-    "foresight": rl.tuning.CurveStopping(),
+    "curve_stopping": rl.tuning.CurveStopping(),
     "pbt": rl.tuning.PBT(),
     "de": rl.tuning.DE(),
     "dehb": rl.tuning.DEHB(),
@@ -163,7 +163,16 @@ class Search(Common):
     (default: 32 settings of --seeds complete runs)
     """
     tuner: Literal[
-        "random", "sobol", "halving", "hyperband", "foresight", "pbt", "de", "dehb", "tpe", "gp"
+        "random",
+        "sobol",
+        "halving",
+        "hyperband",
+        "curve_stopping",
+        "pbt",
+        "de",
+        "dehb",
+        "tpe",
+        "gp",
     ] = "random"
     """tuning algorithm; tpe and gp are optuna's (extra optuna; gp needs torch too)"""
     seeds: int = 8

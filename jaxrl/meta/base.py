@@ -9,6 +9,7 @@ import numpy as np
 from jaxrl.algorithms.base import Agent, Algorithm, State
 from jaxrl.clock import Metrics
 from jaxrl.env import Env, Tasks
+from jaxrl.errors import not_defined
 from jaxrl.rollout import Evaluation, Policy
 
 SELECTION = 0x5E1EC7  # the seed of the tasks that choose a checkpoint, the same at each evaluation
@@ -20,16 +21,16 @@ class InnerProblem:
     meta_params: the fields that are meta-learned, by name: trees of floats.
     """
 
-    meta_params: Any  # tuple[str, ...], a static field
+    meta_params: tuple[str, ...]  # static
 
     @property
     def tuned(self) -> dict[str, Any]:
         """The initial meta-parameters, {name: value}."""
-        raise TypeError(f"{type(self).__name__} does not define tuned.")
+        raise not_defined(self, InnerProblem.tuned)
 
     def with_params(self, params: dict[str, Any]) -> Any:
         """The learner (or model) with these meta-parameters."""
-        raise TypeError(f"{type(self).__name__} does not define with_params.")
+        raise not_defined(self, InnerProblem.with_params)
 
     def run(
         self,
@@ -46,7 +47,7 @@ class InnerProblem:
         use common random numbers: the same tasks, keys and lifetimes. [M]. levels: environments to
         use in place of samples of the tasks, task by task, for each group. [K * groups].
         """
-        raise TypeError(f"{type(self).__name__} does not define run.")
+        raise not_defined(self, InnerProblem.run)
 
     def scores(
         self, key: jax.Array, tasks: Tasks, params: dict[str, Any], num_tasks: int

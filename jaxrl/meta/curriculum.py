@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jaxrl import tree
 from jaxrl.clock import Clock, Metrics
-from jaxrl.env import Tasks, check_tasks
+from jaxrl.env import Env, Tasks, check_tasks
 from jaxrl.meta.base import InnerProblem, MetaLearner
 from jaxrl.meta.evolution import Evolution
 from jaxrl.tree import pytree, static
@@ -19,7 +19,7 @@ class LevelBuffer:
     empty slot.
     """
 
-    levels: Any
+    levels: Env
     regret: jax.Array
     last: jax.Array
     now: jax.Array
@@ -158,7 +158,9 @@ class Curriculum(MetaLearner):
         """The inner problem of the evolution."""
         return self.evolution.inner
 
-    def init(self, key: jax.Array, env: Tasks, num_updates: Any = float("inf")) -> State:
+    def init(
+        self, key: jax.Array, env: Tasks, num_updates: jax.Array | float = float("inf")
+    ) -> State:
         check_tasks(env, self)
         if not isinstance(self.evolution, Evolution):
             kind = type(self.evolution).__name__

@@ -35,7 +35,9 @@ class Evolution(MetaLearner):
     def __post_init__(self) -> None:
         check_counts(self, "num_tasks")
 
-    def init(self, key: jax.Array, env: Tasks, num_updates: Any = float("inf")) -> Any:
+    def init(
+        self, key: jax.Array, env: Tasks, num_updates: jax.Array | float = float("inf")
+    ) -> Any:
         check_tasks(env, self)
         return self.strategy.init(self.inner.tuned, num_updates)
 

@@ -43,7 +43,7 @@ class _Evosax(Strategy):
     def crn_group(self) -> np.ndarray:
         return np.zeros(self.population, int)
 
-    def init(self, params: Any, num_generations: Any = float("inf")) -> State:
+    def init(self, params: Any, num_generations: jax.Array | float = float("inf")) -> State:
         params = as_floats(params)
         with BROADCASTS():
             search, settings = self._search(params)

@@ -17,7 +17,7 @@ from jaxrl.errors import check_counts
 from jaxrl.meta.base import MetaLearner
 from jaxrl.meta.inner_loop import InnerLoop
 from jaxrl.meta.strategies import as_floats, check_pairs, noise_like
-from jaxrl.optimizer import Optimizer
+from jaxrl.optimizer import Optimizer, OptimizerBuilder, check_gradient_fields
 from jaxrl.tree import pytree, static
 
 Start = Callable[[jax.Array], tuple[Any, Any]]  # key -> a new run, and its number of pieces
@@ -32,7 +32,7 @@ class State:
     """
 
     params: Any
-    opt_state: Any
+    opt_state: optax.OptState
     clock: Clock
     direction: Any
     runs: Any
@@ -56,15 +56,20 @@ class PES:
 
     lr: float = 0.01
     sigma: float = 0.1
-    optimizer: Any = Optimizer(optax.adam)
+    optimizer: Optimizer | OptimizerBuilder = Optimizer(optax.adam)
     population: int = static(default=64)
     keeps_noise: bool = static(default=False)
 
     def __post_init__(self) -> None:
         check_pairs(self.population)
+        check_gradient_fields(self)
 
     def init(
-        self, key: jax.Array, params: Any, start: Start, num_updates: Any = float("inf")
+        self,
+        key: jax.Array,
+        params: Any,
+        start: Start,
+        num_updates: jax.Array | float = float("inf"),
     ) -> State:
         """Return the state before the first piece."""
         params, pairs = as_floats(params), self.population // 2
@@ -146,7 +151,9 @@ class PersistentEvolution(MetaLearner):
     def __post_init__(self) -> None:
         check_counts(self, "unroll")
 
-    def init(self, key: jax.Array, env: Tasks, num_updates: Any = float("inf")) -> State:
+    def init(
+        self, key: jax.Array, env: Tasks, num_updates: jax.Array | float = float("inf")
+    ) -> State:
         check_tasks(env, self)
         if self.unroll > self.inner.lifetime[0]:
             raise ValueError(

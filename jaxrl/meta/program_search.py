@@ -109,7 +109,9 @@ class RegularizedEvolution(MetaLearner):
                 f"population={self.population}: write population={4 * self.children}, say."
             )
 
-    def init(self, key: jax.Array, env: Tasks, num_updates: Any = float("inf")) -> State:
+    def init(
+        self, key: jax.Array, env: Tasks, num_updates: jax.Array | float = float("inf")
+    ) -> State:
         check_tasks(env, self)
         name = self._name
         first = self.inner.tuned[name]

@@ -9,15 +9,16 @@ import jax.numpy as jnp
 import optax
 
 from jaxrl import tree
+from jaxrl.algorithms import on_policy
 from jaxrl.algorithms.base import Algorithm, NetworkAgent
 from jaxrl.algorithms.loop import run_updates
 from jaxrl.algorithms.on_policy import OnPolicy
 from jaxrl.clock import Clock, Metrics, start_clock
 from jaxrl.env import Env
-from jaxrl.errors import check_counts
+from jaxrl.errors import check_counts, not_defined
 from jaxrl.meta.gradient import check_learner, forward, meta_gradient, play
 from jaxrl.meta.strategies import as_floats
-from jaxrl.optimizer import Optimizer, clip_by_global_norm
+from jaxrl.optimizer import Optimizer, OptimizerBuilder, apply_gradients, check_gradient_fields
 from jaxrl.returns import batched, gae
 from jaxrl.rollout import Policy
 from jaxrl.tree import pytree, static
@@ -29,13 +30,13 @@ class MetaObjective:
     num_updates: updates of the learner that an evaluation of the objective takes, static.
     """
 
-    num_updates: Any  # int
+    num_updates: int
 
     def __call__(
         self, key: jax.Array, learner: OnPolicy, env: Env, state: Any
     ) -> tuple[jax.Array, Any]:
         """The value to ascend [], and the learner's state to continue from."""
-        raise TypeError(f"{type(self).__name__} does not define __call__.")
+        raise not_defined(self, MetaObjective.__call__)
 
 
 @pytree
@@ -116,9 +117,9 @@ class State:
     """`params` are the meta-parameters; `learner` is the state of the learner they tune."""
 
     params: Any
-    opt_state: Any
+    opt_state: optax.OptState
     clock: Clock
-    learner: Any
+    learner: on_policy.State
 
 
 @pytree
@@ -144,12 +145,13 @@ class SelfTuning(Algorithm):
     meta_objective: MetaObjective = Bootstrap()
     lr: float = 1e-4
     max_grad_norm: float = 1.0
-    optimizer: Any = Optimizer(optax.adam)
+    optimizer: Optimizer | OptimizerBuilder = Optimizer(optax.adam)
     meta_params: tuple[str, ...] = static(default=())
     num_updates: int = static(default=7)
 
     def __post_init__(self) -> None:
         check_counts(self, "num_updates")
+        check_gradient_fields(self)
 
     @property
     def name(self) -> str:
@@ -160,7 +162,9 @@ class SelfTuning(Algorithm):
         rollouts = self.num_updates + self.meta_objective.num_updates + 1
         return rollouts * self.learner.steps_per_update
 
-    def init(self, key: jax.Array, env: Env, num_updates: Any = float("inf")) -> State:
+    def init(
+        self, key: jax.Array, env: Env, num_updates: jax.Array | float = float("inf")
+    ) -> State:
         learner = check_learner(self.learner, self)
         params = as_floats(tree.parts(learner, self.meta_params))
         each = self.num_updates + self.meta_objective.num_updates
@@ -195,8 +199,9 @@ class SelfTuning(Algorithm):
             objective,
             self.num_updates,
         )
-        grads, norm = clip_by_global_norm(jax.tree.map(jnp.negative, grads), self.max_grad_norm)
-        changes, opt_state = self.optimizer(self.lr).update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, changes)
+        descent = jax.tree.map(jnp.negative, grads)
+        params, opt_state, norm = apply_gradients(
+            self.optimizer(self.lr), descent, state.opt_state, state.params, self.max_grad_norm
+        )
         new_state = State(params, opt_state, state.clock.tick(), learner)
         return new_state, metrics | {"meta_objective": value, "meta_norm": norm}

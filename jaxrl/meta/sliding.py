@@ -10,16 +10,23 @@ import jax.numpy as jnp
 import optax
 
 from jaxrl import networks, tree
+from jaxrl.algorithms import on_policy
 from jaxrl.algorithms.on_policy import OnPolicy
 from jaxrl.clock import Clock, Metrics, start_clock
-from jaxrl.env import Tasks, check_tasks
+from jaxrl.env import Env, Tasks, check_tasks
 from jaxrl.errors import check_counts, nearest
 from jaxrl.meta.base import MetaLearner
 from jaxrl.meta.gradient import check_learner, forward, meta_gradient, play
 from jaxrl.meta.inner_loop import InnerLoop
 from jaxrl.meta.strategies import as_floats
 from jaxrl.networks import MLP
-from jaxrl.optimizer import Optimizer, apply_gradients, clip_by_global_norm
+from jaxrl.optimizer import (
+    Optimizer,
+    OptimizerBuilder,
+    apply_gradients,
+    check_gradient_fields,
+    clip_by_global_norm,
+)
 from jaxrl.returns import batched, gae
 from jaxrl.rollout import Transition
 from jaxrl.tree import pytree, static
@@ -32,10 +39,10 @@ class InnerAgent:
     The training run ends with update `end`.
     """
 
-    level: Any
-    state: Any
+    level: Env
+    state: on_policy.State
     critic: Any
-    critic_opt: Any
+    critic_opt: optax.OptState
     end: jax.Array
 
 
@@ -44,7 +51,7 @@ class State:
     """`params` are the meta-parameters; `agents` [A, ...] train on from update to update."""
 
     params: Any
-    opt_state: Any
+    opt_state: optax.OptState
     clock: Clock
     agents: InnerAgent
 
@@ -62,7 +69,10 @@ class OuterCritic:
     lam: float = 0.95
     steps: int = static(default=4)
     network: networks.Builder = static(default=MLP((32,)))
-    optimizer: Any = Optimizer(optax.adam)
+    optimizer: Optimizer | OptimizerBuilder = Optimizer(optax.adam)
+
+    def __post_init__(self) -> None:
+        check_gradient_fields(self)
 
     def init(self, key: jax.Array, obs: Any) -> tuple[Any, Any]:
         """Parameters and the optimiser's state."""
@@ -121,14 +131,17 @@ class MetaGradient(MetaLearner):
     lr: float = 1e-3
     max_grad_norm: float = 1.0
     regularisers: dict[str, float] = dataclasses.field(default_factory=lambda: {"entropy": 0.05})
-    optimizer: Any = Optimizer(optax.adam)
+    optimizer: Optimizer | OptimizerBuilder = Optimizer(optax.adam)
     num_agents: int = static(default=16)
     num_updates: int = static(default=5)
 
     def __post_init__(self) -> None:
         check_counts(self, "num_agents", "num_updates")
+        check_gradient_fields(self)
 
-    def init(self, key: jax.Array, env: Tasks, num_updates: Any = float("inf")) -> State:
+    def init(
+        self, key: jax.Array, env: Tasks, num_updates: jax.Array | float = float("inf")
+    ) -> State:
         check_tasks(env, self)
         check_learner(self.inner.learner, self)
         key_agents, key_end = jax.random.split(key)

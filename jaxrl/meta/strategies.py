@@ -9,8 +9,9 @@ import numpy as np
 import optax
 
 from jaxrl.clock import Clock, Metrics, start_clock
+from jaxrl.errors import not_defined
 from jaxrl.meta.shaping import PairSign, Shaping
-from jaxrl.optimizer import Optimizer
+from jaxrl.optimizer import Optimizer, OptimizerBuilder, check_gradient_fields
 from jaxrl.tree import pytree, static
 
 Fitness = Callable[[jax.Array, Any], jax.Array]  # (key, params) -> [] or, one for each task, [K]
@@ -25,31 +26,31 @@ class Strategy:
     @property
     def members(self) -> int:
         """The number of members of a generation."""
-        raise TypeError(f"{type(self).__name__} does not define members.")
+        raise not_defined(self, Strategy.members)
 
     @property
     def crn_group(self) -> np.ndarray:
         """The group of each member: those of one group use common random numbers, the same tasks
         and keys, so that their fitness differs by their parameters alone. [M].
         """
-        raise TypeError(f"{type(self).__name__} does not define crn_group.")
+        raise not_defined(self, Strategy.crn_group)
 
-    def init(self, params: Any, num_generations: Any = float("inf")) -> Any:
+    def init(self, params: Any, num_generations: jax.Array | float = float("inf")) -> Any:
         """Return the state before the first generation."""
-        raise TypeError(f"{type(self).__name__} does not define init.")
+        raise not_defined(self, Strategy.init)
 
     def ask(self, key: jax.Array, state: Any, member: Any) -> Any:
         """The parameters of one member, a whole number below `members`.
 
         `ask` and `tell` of a generation have the same key.
         """
-        raise TypeError(f"{type(self).__name__} does not define ask.")
+        raise not_defined(self, Strategy.ask)
 
     def tell(self, key: jax.Array, state: Any, fitness: jax.Array) -> tuple[Any, Metrics]:
         """Return the state after a generation of this fitness, [M] or with K tasks each [M, K], and
         metrics. Higher is better.
         """
-        raise TypeError(f"{type(self).__name__} does not define tell.")
+        raise not_defined(self, Strategy.tell)
 
     def update(self, key: jax.Array, state: Any, fitness: Fitness) -> tuple[Any, Metrics]:
         """Return the state after one generation of `fitness(key, params)`, [] or [K], of all
@@ -70,7 +71,7 @@ class State:
     """The centre of the members' distribution, the optimiser's state, and the generation."""
 
     params: Any
-    opt_state: Any
+    opt_state: optax.OptState
     clock: Clock
 
 
@@ -93,14 +94,12 @@ class ES(Strategy):
     lr_decay: float = 1.0
     sigma_decay: float = 1.0
     shaping: Shaping = PairSign()
-    optimizer: Any = Optimizer(optax.adam)
+    optimizer: Optimizer | OptimizerBuilder = Optimizer(optax.adam)
     population: int = static(default=64)
 
     def __post_init__(self) -> None:
         check_pairs(self.population)
-        if callable(self.optimizer) and jax.tree_util.all_leaves([self.optimizer]):
-            # a bare function can't be a leaf
-            object.__setattr__(self, "optimizer", Optimizer(self.optimizer))
+        check_gradient_fields(self)
 
     @property
     def members(self) -> int:
@@ -110,7 +109,7 @@ class ES(Strategy):
     def crn_group(self) -> np.ndarray:
         return np.arange(self.population) // 2
 
-    def init(self, params: Any, num_generations: Any = float("inf")) -> State:
+    def init(self, params: Any, num_generations: jax.Array | float = float("inf")) -> State:
         params = as_floats(params)
         opt_state = self.optimizer(self.lr).init(params)
         return State(params, opt_state, start_clock(num_generations))

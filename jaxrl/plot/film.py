@@ -40,7 +40,7 @@ class Film:
 
 def gif(
     env: Env | Tasks,
-    policy: rollout.Policy | Callable[[jax.Array, rollout.Episode], tuple[Any, Any, Any]],
+    policy: rollout.Policy | rollout.PolicyFunction,
     path: str | Path | None = None,
     key: jax.Array | None = None,
     *,
@@ -89,9 +89,7 @@ def gif(
     return film if path is None else film.save(path)
 
 
-def _episode(
-    env: Env, policy: Callable[[jax.Array, rollout.Episode], tuple[Any, Any, Any]], key: jax.Array
-) -> tuple[Any, np.ndarray]:
+def _episode(env: Env, policy: rollout.PolicyFunction, key: jax.Array) -> tuple[Any, np.ndarray]:
     """States of one episode, first and last included, and the return so far.
 
     [T + 1, ...], [T + 1].

@@ -9,6 +9,7 @@ import jax
 from jaxrl.clock import Clock, Metrics
 from jaxrl.distributions import Distribution
 from jaxrl.env import Env
+from jaxrl.errors import not_defined
 from jaxrl.rollout import Episode, Policy, Transition, rollout
 from jaxrl.spaces import Box, Discrete, MultiDiscrete, Space
 
@@ -37,7 +38,7 @@ class Rule:
         """The network's heads that it needs beside the policy's, and their sizes."""
         return {}
 
-    gamma: Any  # the discount of a return
+    gamma: float  # the discount of a return
 
     def init(self, key: jax.Array, params: Any) -> RuleState:
         """Return the rule's state at the start of a training run; () without one."""
@@ -74,13 +75,13 @@ class Rule:
         self, rule_state: RuleState, out: Out, next_out: Out, batch: Transition, clock: Clock
     ) -> tuple[RuleState, Any]:
         """Return the rule's state, and the targets of a rollout, leaves [T, B, ...]."""
-        raise TypeError(f"{type(self).__name__} does not define targets.")
+        raise not_defined(self, Rule.targets)
 
     def loss(
         self, out: Out, batch: Transition, targets: Any, clock: Clock
     ) -> tuple[jax.Array, Metrics]:
         """The loss of a minibatch of any leading shape, and its metrics. []."""
-        raise TypeError(f"{type(self).__name__} does not define loss.")
+        raise not_defined(self, Rule.loss)
 
     def post_update(
         self, rule_state: RuleState, params: Any, forward: Callable[[], Out], targets: Any

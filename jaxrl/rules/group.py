@@ -14,6 +14,7 @@ import numpy as np
 from jaxrl import returns, rollout
 from jaxrl.clock import Clock, Metrics
 from jaxrl.env import Env
+from jaxrl.errors import not_defined
 from jaxrl.rollout import Episode, Policy, Transition
 from jaxrl.rules.base import Out, Rule, RuleState, check_field
 from jaxrl.rules.objectives import Objective, Penalty, PolicyGradient
@@ -37,7 +38,7 @@ class Advantage:
 
     def __call__(self, episode_return: jax.Array) -> jax.Array:
         """The advantage of each episode, from the returns of G groups of K episodes. [G, K]."""
-        raise TypeError(f"{type(self).__name__} does not define __call__(self, episode_return).")
+        raise not_defined(self, Advantage.__call__)
 
 
 @pytree

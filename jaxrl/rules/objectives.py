@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from jaxrl.clock import Clock
 from jaxrl.distributions import Distribution
+from jaxrl.errors import not_defined
 from jaxrl.tree import pytree
 
 PenaltyState = Any
@@ -25,7 +26,7 @@ class Objective:
     nothing is clipped.
     """
 
-    clip: Any = float("inf")
+    clip: float = float("inf")
 
     def at(self, clock: Clock) -> Callable[[jax.Array, jax.Array], jax.Array]:
         """The objective at a point of the training run; by default the same throughout."""
@@ -36,7 +37,7 @@ class Objective:
 
         ratio: the probability of the action under the new policy over that under the old one.
         """
-        raise TypeError(f"{type(self).__name__} does not define __call__(self, ratio, advantage).")
+        raise not_defined(self, Objective.__call__)
 
 
 class Penalty:
@@ -52,7 +53,7 @@ class Penalty:
 
     def weight(self, state: PenaltyState, clock: Clock) -> jax.Array:
         """The factor on the distance during an update. []."""
-        raise TypeError(f"{type(self).__name__} does not define weight(self, state, clock).")
+        raise not_defined(self, Penalty.weight)
 
     def distance(self, old: Distribution, new: Distribution) -> jax.Array:
         """The distance at each observation; by default KL(new || old). [...]."""

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxrl.clock import Clock
 from jaxrl.distributions import Distribution
 from jaxrl.distributions import EpsilonGreedyCategorical as EpsilonGreedyPolicy
+from jaxrl.errors import not_defined
 from jaxrl.q_values import action_values, q_heads, q_policy
 from jaxrl.rules.base import Out, check_field, num_actions
 from jaxrl.schedules import EpsilonGreedy
@@ -28,8 +29,8 @@ class StreamRule:
     """
 
     action_spaces: tuple[type, ...] = (Discrete, MultiDiscrete, Box)
-    gamma: Any  # the discount of a return
-    lam: Any  # the decay of the traces, besides gamma
+    gamma: float  # the discount of a return
+    lam: float  # the decay of the traces, besides gamma
 
     @property
     def kappa(self) -> dict[str, Any]:
@@ -37,7 +38,7 @@ class StreamRule:
 
         The larger it is, the smaller is the step (Elsayed et al., 2024, section 3.2).
         """
-        raise TypeError(f"{type(self).__name__} does not define kappa.")
+        raise not_defined(self, StreamRule.kappa)
 
     @property
     def uses_next_action(self) -> bool:
@@ -46,7 +47,7 @@ class StreamRule:
 
     def heads(self, space: Space) -> dict[str, dict[str, int]]:
         """The heads of each network, by its name."""
-        raise TypeError(f"{type(self).__name__} does not define heads(self, space).")
+        raise not_defined(self, StreamRule.heads)
 
     def policy(self, space: Space, out: Out, clock: Clock) -> Distribution:
         """The distribution that actions are drawn from; by default the action space's."""
@@ -54,17 +55,15 @@ class StreamRule:
 
     def value(self, out: Out, action: Any) -> jax.Array:
         """The prediction of which the TD error is computed. []."""
-        raise TypeError(f"{type(self).__name__} does not define value(self, out, action).")
+        raise not_defined(self, StreamRule.value)
 
     def next_value(self, out: Out, action: Any) -> jax.Array:
         """The value of the next observation in the TD target. []."""
-        raise TypeError(f"{type(self).__name__} does not define next_value(self, out, action).")
+        raise not_defined(self, StreamRule.next_value)
 
     def objective(self, out: Out, action: Any, error: jax.Array) -> jax.Array:
         """The function of which the traces sum the gradients; `error` is the TD error. []."""
-        raise TypeError(
-            f"{type(self).__name__} does not define objective(self, out, action, error)."
-        )
+        raise not_defined(self, StreamRule.objective)
 
     def trace_mask(self, out: Out, action: Any) -> jax.Array:
         """False where the action cuts the traces of the steps before it. bool []."""
@@ -78,7 +77,7 @@ class StreamBackup:
 
     def next_value(self, policy: EpsilonGreedyPolicy, action: jax.Array) -> jax.Array:
         """The value of the next observation in the TD target. []."""
-        raise TypeError(f"{type(self).__name__} does not define next_value(self, policy, action).")
+        raise not_defined(self, StreamBackup.next_value)
 
     def trace_mask(self, policy: EpsilonGreedyPolicy, action: jax.Array) -> jax.Array:
         """False where the action cuts the traces of the steps before it. bool []."""

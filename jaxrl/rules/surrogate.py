@@ -33,7 +33,7 @@ class SurrogateTargets:
     value_target: Any
     policy: Any = None
     penalty_weight: Any = None
-    weight: Any = None
+    weight: jax.Array | None = None
 
 
 def policy_loss(

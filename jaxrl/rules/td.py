@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from jaxrl.clock import Clock, Metrics
 from jaxrl.distributions import Distribution
+from jaxrl.errors import not_defined
 from jaxrl.optimizer import polyak_average
 from jaxrl.q_values import action_values, q_heads, q_policy
 from jaxrl.rollout import Transition
@@ -61,7 +62,7 @@ class ValueLoss:
 
     def __call__(self, prediction: Prediction) -> jax.Array:
         """The loss of each step, elementwise; its mean is minimised. [...]."""
-        raise TypeError(f"{type(self).__name__} does not define __call__(self, prediction).")
+        raise not_defined(self, ValueLoss.__call__)
 
 
 @pytree

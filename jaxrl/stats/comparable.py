@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from jaxrl.errors import refuse_former_names
 from jaxrl.stats.of_sweeps import Results, final, pick
 
 # seeds: 95 % intervals of 3 normal scores cover the true value in 74 % of cases, of 5 in 88 %, of
@@ -18,6 +19,7 @@ MAX_SHOWN = 4  # fields of one kind
 SIMULATORS = {"gymnax": "gymnax", "brax": "brax", "mujoco": "mjx"}
 
 
+@refuse_former_names
 def obstacles(
     a: Results,
     b: Results,

@@ -47,6 +47,7 @@ def sweep(
     memory_limit: float | str | None = None,
     save_seconds: float = 60.0,
     keep_best: bool = False,
+    keep_state: bool | None = None,
     progress: bool | Show | Sequence[bool | Show] = True,
     **unknown: Any,
 ) -> xr.Dataset:
@@ -73,6 +74,9 @@ def sweep(
     keep_best: of a `Training`, also keep the agent of each member's best evaluation, exactly the
     one that was evaluated: `policy(folder, kept="best", ...)`; `best_evaluation` and `best_step`
     are its score and its step.
+    keep_state: with a folder, also keep the whole state of each member of a `Training` at its end
+    (optimiser, replay, episodes), which `rl.extend` needs to train longer; by default where all
+    are at most 256 MB.
     progress: True draws one live line, False nothing; a function gets an `rl.Report` at each row
     and after each chunk; a tuple of these has all of them. `rl.live` has functions for TensorBoard
     and Weights & Biases. An exception in the function stops the sweep, which keeps what is done:
@@ -105,7 +109,7 @@ def sweep(
     multihost.check(folder)
     cache_compilations()
     folder = None if folder is None else pathlib.Path(folder).expanduser()
-    options = _Options(chunk, limit, save_seconds, keep_best)
+    options = _Options(chunk, limit, save_seconds, keep_best, keep_state)
     if static:
 
         def record_of(run: Any) -> Record:
@@ -134,6 +138,7 @@ class _Options:
     memory_limit: float | None
     save_seconds: float
     keep_best: bool
+    keep_state: bool | None
 
 
 def _run_sweep(
@@ -164,7 +169,14 @@ def _run_sweep(
             row_steps=run.clocks["step"].tolist() if isinstance(run, Training) else (),
         )
         executor = Executor(config, progress)
-        work = sweep_work(run, grid, progress, folder=folder, keep_best=options.keep_best)
+        work = sweep_work(
+            run,
+            grid,
+            progress,
+            folder=folder,
+            keep_best=options.keep_best,
+            keep_state=options.keep_state,
+        )
         if kept is not None and not num_missing(grid.members, chunks) and kept.results.exists():
             return load(kept.folder)
         if kept is not None and multihost.is_primary():
@@ -174,8 +186,8 @@ def _run_sweep(
             chunks = kept.done()
             if num_missing(grid.members, chunks):
                 raise RuntimeError(
-                    f"{folder} lacks chunks that another process has made: do all of them see "
-                    "the same folder?"
+                    f"{folder} lacks chunks that another process has made: do all of them see the "
+                    "same folder?"
                 )
         attributes = _attributes(record, executor)
         results = dataset(grid.labels, chunks, attributes, grid.coordinates)
@@ -261,8 +273,8 @@ def check_chunk(chunk: Any) -> None:
         return
     if not isinstance(chunk, int | np.integer) or isinstance(chunk, bool) or chunk < 1:
         raise ValueError(
-            f"chunk={chunk!r} is not a positive whole number of members; leave it out to have "
-            "it chosen."
+            f"chunk={chunk!r} is not a positive whole number of members; leave it out to have it "
+            "chosen."
         )
 
 

@@ -382,8 +382,11 @@ def sweep_work(
     *,
     folder: pathlib.Path | None,
     keep_best: bool = False,
+    keep_state: bool | None = None,
 ) -> Work:
-    """The members of a grid. folder: where agents, checkpoints and the rows so far are kept."""
+    """The members of a grid. folder: where agents, checkpoints, the rows so far, and final states
+    as `keep_state` says are kept; None: states where they are small.
+    """
     check = functools.partial(check_outputs, grid=grid)
     configs_of = lambda width: grid.configs(np.zeros(width, int))
     at = bind(run, grid)
@@ -422,6 +425,7 @@ def sweep_work(
             best=keep_best,
             check=lambda metrics: check(metrics | run.clocks),
             checkpoints=folder is not None,
+            states=folder is not None and (grid.members if keep_state is None else keep_state),
         ),
         run=run_chunk,
         rows=run.evals,

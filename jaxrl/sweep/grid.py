@@ -49,10 +49,9 @@ def zipped(**values: Any) -> Zipped:
     sizes = {name: _size(value) for name, value in made.items()}
     if len(set(sizes.values())) > 1:
         raise ValueError(
-            f"zipped({', '.join(f'{name}: {size} values' for name, size in sizes.items())}): "
-            "what changes together has "
-            "equally many values. Make them so, or give each a separate name in over= to "
-            "cross them."
+            f"zipped({', '.join(f'{name}: {size} values' for name, size in sizes.items())}): what "
+            "changes together has equally many values. Make them so, or give each a separate name "
+            "in over= to cross them."
         )
     return Zipped(made)
 
@@ -132,10 +131,10 @@ class Grid:
 
 
 def config_from_record(
-    record: dict[str, Any], member: int, load: Callable[[arrays.Reference], np.ndarray]
+    record: dict[str, Any], member: int | np.ndarray, load: Callable[[arrays.Reference], np.ndarray]
 ) -> dict[str, Any]:
-    """The config of member i of a recorded sweep: {name: array}, a pytree as {path: array}, keys
-    as their raw words.
+    """The config of member i of a recorded sweep, or of several: {name: array}, a pytree as {path:
+    array}, keys as their raw words.
 
     load: the array of a reference.
     """
@@ -187,8 +186,8 @@ def _check_names(values: Mapping[str, Any]) -> None:
             if name in taken:
                 raise ValueError(
                     f"{name!r} is zipped in axis {axis!r} and is {taken[name]}: a config would "
-                    "have two values of it. Name "
-                    "it once; an axis that zips may have any other name, say 'setting'."
+                    "have two values of it. Name it once; an axis that zips may have any other "
+                    "name, say 'setting'."
                 )
             taken[name] = f"zipped in axis {axis!r}"
 
@@ -209,8 +208,8 @@ def _axis(name: str, value: Any) -> Any:
         )
     if len(shapes) > 1:
         raise ValueError(
-            f"axis {name!r} has leaves of different lengths, {sorted(s[0] for s in shapes)}; "
-            "make them equal."
+            f"axis {name!r} has leaves of different lengths, {sorted(s[0] for s in shapes)}; make "
+            "them equal."
         )
     if shapes == {(0,)}:
         raise ValueError(
@@ -222,14 +221,14 @@ def _axis(name: str, value: Any) -> Any:
 def _array(name: str, x: np.ndarray) -> jax.Array:
     if x.dtype.kind not in "biuf":
         raise ValueError(
-            f"axis {name!r} holds {x.dtype}, which is not a number: an axis is an array of "
-            "numbers or of keys."
+            f"axis {name!r} holds {x.dtype}, which is not a number: an axis is an array of numbers "
+            "or of keys."
         )
     made = jnp.asarray(x)
     if x.dtype.kind in "iu" and not (np.asarray(made) == x).all():
         raise ValueError(
-            f"axis {name!r} holds whole numbers beyond {made.dtype}: {x.min()} to {x.max()}; "
-            "keep them within it."
+            f"axis {name!r} holds whole numbers beyond {made.dtype}: {x.min()} to {x.max()}; keep "
+            "them within it."
         )
     return made
 
@@ -274,8 +273,8 @@ def _bind_function(run: Callable[..., Any], grid: Grid) -> Callable[[dict[str, A
     needed = {p.name for p in parameters if p.default is p.empty and p.kind in NAMED}
     if missing := sorted(needed - set(grid.names)):
         raise ValueError(
-            f"{_title(run)} needs {', '.join(missing)}, which nothing sweeps: add an axis, or "
-            "a default value."
+            f"{_title(run)} needs {', '.join(missing)}, which nothing sweeps: add an axis, or a "
+            "default value."
         )
     return lambda config: run(**config)
 
@@ -308,10 +307,9 @@ def _bind_training(
     for name in grid.names:
         if name != "seed" and tree.is_static(known[tree.find(run, name)]):
             raise TypeError(
-                f"{name!r} is static in {type(run).__name__}: it shapes the compiled program, "
-                "so it can't be swept inside "
-                f"one. Write {_static_call(grid, name)}: one compilation for each value, and "
-                "one dataset."
+                f"{name!r} is static in {type(run).__name__}: it shapes the compiled program, so "
+                f"it can't be swept inside one. Write {_static_call(grid, name)}: one compilation "
+                "for each value, and one dataset."
             )
 
     def at(config: dict[str, Any], training: Training) -> tuple[Training, jax.Array]:

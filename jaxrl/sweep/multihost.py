@@ -77,8 +77,8 @@ def check(folder: Any) -> None:
         )
     here, there = jax.local_device_count(), broadcast(jax.local_device_count())
     wrong = (
-        f"this process has {here} devices and the first has {there}: give each as many, or "
-        "their chunks differ."
+        f"this process has {here} devices and the first has {there}: give each as many, or their "
+        "chunks differ."
     )
     all_or_raise("counting devices", lambda: _require(here == there, wrong))
 

@@ -115,13 +115,8 @@ class Plan:
             rows += [
                 ("processes", f"{self.processes}: the busiest has {self.busiest:,} of these chunks")
             ]
-        rows += [
-            (
-                "devices",
-                f"{self.devices} of kind "
-                f"{self.device}{', in each process' if self.processes > 1 else ''}",
-            )
-        ]
+        where = ", in each process" if self.processes > 1 else ""
+        rows += [("devices", f"{self.devices} of kind {self.device}{where}")]
         rows += [("compilations", f"{self.programs}, which took {self.compile_seconds:.1f} s")]
         limit = (
             "no limit"
@@ -306,7 +301,7 @@ def _plan_of(job: _Job, probe: bool, processes: int) -> Plan:
     run for seconds.
     """
     executor, left = job.executor, job.left
-    peak, programs, open_bytes, seconds, speed = 0, 0, 0, None, ""
+    peak, programs, open_bytes, state_bytes, seconds, speed = 0, 0, 0, 0, None, ""
     while left:
         try:
             program, width = executor.program(job.work, left)
@@ -314,6 +309,8 @@ def _plan_of(job: _Job, probe: bool, processes: int) -> Plan:
             programs = 2 if isinstance(program, Stepped) else 1
             if isinstance(program, Stepped) and job.run.evals > 1:
                 open_bytes = MAX_KEPT * (program.state_bytes + job.keep_best * program.agent_bytes)
+            if isinstance(program, Stepped) and program.keeps_states:
+                state_bytes = program.state_bytes // width * job.grid.members
             if probe and isinstance(job.run, Training):
                 seconds, speed = _time(job, width)
             break
@@ -351,7 +348,8 @@ def _plan_of(job: _Job, probe: bool, processes: int) -> Plan:
         steps=steps[0],
         eval_steps=steps[1],
         result_bytes=result,
-        folder_bytes=2 * result + agents * (1 + job.keep_best),  # each chunk, and then the whole
+        # each chunk, and then the whole
+        folder_bytes=2 * result + agents * (1 + job.keep_best) + state_bytes,
         open_bytes=open_bytes * processes,
         seconds=seconds,
         time_text=_time_text(job, seconds, speed),
@@ -457,9 +455,8 @@ def _time(job: _Job, width: int) -> tuple[float, str]:
     with contextlib.suppress(_EnoughError):
         program(configs, stop_when_known)
     warm = times[1:] if len(times) > 2 else times  # the first call also starts the learners
-    second = (
-        (warm[-1] - warm[0]) / (len(warm) - 1) / (updates * per_update)
-    )  # of a step of the whole chunk
+    # of a step of the whole chunk
+    second = (warm[-1] - warm[0]) / (len(warm) - 1) / (updates * per_update)
     speed = (
         f"at {_short(width / second)} steps/s, by {len(times) - 1} timed calls of "
         f"{updates * per_update:,} steps a member"

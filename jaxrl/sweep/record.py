@@ -60,8 +60,8 @@ def check_keep_best(run: Any, keep_best: bool) -> None:
     """Refuse keep_best of what is never evaluated."""
     if keep_best and not (isinstance(run, Training) and run.eval_rows[0].any()):
         raise ValueError(
-            "keep_best=True needs evaluations to compare: sweep a rl.Training with episodes "
-            "and an eval_share that affords them."
+            "keep_best=True needs evaluations to compare: sweep a rl.Training with episodes and an "
+            "eval_share that affords them."
         )
 
 
@@ -96,8 +96,8 @@ def check_outputs(shapes: dict[str, Any], grid: Grid) -> None:
         dtype = getattr(shape, "dtype", None)
         if not isinstance(dtype, np.dtype) or dtype.kind not in "biufc":
             raise TypeError(
-                f"the program returns {name!r} as {shape}: a result is an array of numbers. "
-                "Leave it out, or cast it."
+                f"the program returns {name!r} as {shape}: a result is an array of numbers. Leave "
+                "it out, or cast it."
             )
 
 

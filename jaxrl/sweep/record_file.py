@@ -35,8 +35,8 @@ def write_record_file(folder: pathlib.Path, results: xr.Dataset, path: pathlib.P
     }
     if not curves:
         raise ValueError(
-            f"{folder} has none of the curves {', '.join(CURVES)}, so there is nothing to keep "
-            "in a record."
+            f"{folder} has none of the curves {', '.join(CURVES)}, so there is nothing to keep in "
+            "a record."
         )
     values = {
         name: {"dtype": str(curve.dtype), "values": _digits(curve.values)}

@@ -45,8 +45,8 @@ def combine(run: Any, static: Mapping[str, Any], grid: Grid) -> Combinations:
     for name in static:
         if name in (*grid.names, *grid.values):
             raise ValueError(
-                f"{name!r} is in over= and in static=: a config would have two values of it. "
-                "Keep one of them."
+                f"{name!r} is in over= and in static=: a config would have two values of it. Keep "
+                "one of them."
             )
     if not isinstance(run, Training):
         check_takes(run, static, "a static axis")
@@ -81,10 +81,9 @@ def _values(name: str, value: Any) -> tuple[Any, ...]:
     for each in value if isinstance(value, list | tuple) else [value]:
         if isinstance(each, jax.Array | np.ndarray):
             raise TypeError(
-                f"static axis {name!r} holds an array of {each.dtype}: sweep it in over= "
-                "instead, one compilation for all "
-                "its values. A static axis is for what shapes the program: a count, a network, "
-                "an environment."
+                f"static axis {name!r} holds an array of {each.dtype}: sweep it in over= instead, "
+                "one compilation for all its values. A static axis is for what shapes the program: "
+                "a count, a network, an environment."
             )
     if not isinstance(value, list | tuple | range):
         raise ValueError(

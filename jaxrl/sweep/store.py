@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from jaxrl.sweep import arrays, checkpoint, multihost, npz, provenance
+from jaxrl.sweep import arrays, checkpoint, multihost, npz, provenance, swap
 from jaxrl.sweep.files import write
 from jaxrl.sweep.results import Chunks, Outputs, without_agents
 
@@ -51,6 +51,7 @@ class Store:
         )
 
     def _open(self, record: dict[str, Any], large: Any) -> None:
+        recover(self.folder)
         _refuse_other_folders(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = lock(self.folder)
@@ -107,6 +108,16 @@ def remove_parts(folder: pathlib.Path) -> None:
         shutil.rmtree(part, ignore_errors=True) if part.is_dir() else part.unlink()
 
 
+def recover(folder: pathlib.Path) -> None:
+    """Finish an extension of a study that was stopped while it put its files in place."""
+    if swap.is_open(folder):
+        held = lock(folder)
+        try:
+            swap.finish(folder)
+        finally:
+            held.release()
+
+
 def check(folder: pathlib.Path, record: dict[str, Any]) -> dict[str, Any]:
     """The record to keep: this one, or the folder's own with a line about this call, where that is
     of the same sweep.
@@ -124,9 +135,10 @@ def check(folder: pathlib.Path, record: dict[str, Any]) -> dict[str, Any]:
     if changed := _changed(folder, found, record):
         listed = "\n  ".join(changed[:12] + (["..."] if len(changed) > 12 else []))
         raise ValueError(
-            f"{folder} holds another sweep; these fields differ:\n  {listed}\n"
-            "Nothing was touched. Write another folder=, or make them equal to go on where "
-            "that one stopped."
+            f"{folder} holds another sweep; these fields differ:\n"
+            f"  {listed}\n"
+            "Nothing was touched. Write another folder=, or make them equal to go on where that "
+            "one stopped."
         )
 
     there, here = (
@@ -203,8 +215,8 @@ def lock(folder: pathlib.Path) -> Any:
         holder = (folder / HOLDER).read_text() if (folder / HOLDER).exists() else "another process"
         raise BlockingIOError(
             f"{folder} is in use by {holder}. Nothing was touched, and what that process has "
-            "finished is safe there. Wait "
-            "for it, stop it and call again to go on from there, or write another folder=."
+            "finished is safe there. Wait for it, stop it and call again to go on from there, or "
+            "write another folder=."
         ) from None
     since = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     write(
@@ -254,8 +266,8 @@ def read_agent(folder: pathlib.Path, member: int, name: str) -> list[np.ndarray]
     leaves = [value for key, value in sorted(outputs.items()) if key.startswith(f"{name}.")]
     if not leaves:
         raise ValueError(
-            f"{folder} holds no {name}: the best are kept by rl.sweep(..., keep_best=True), "
-            "the last by default."
+            f"{folder} holds no {name}: the best are kept by rl.sweep(..., keep_best=True), the "
+            "last by default."
         )
     return [leaf[member - first] for leaf in leaves]
 
@@ -295,6 +307,13 @@ def chunk_names(folder: pathlib.Path) -> list[tuple[int, int]]:
     return sorted((int(match[1]), int(match[2])) for match in matches if match)
 
 
+def names_in(folder: pathlib.Path, first: int, last: int) -> list[str]:
+    """The names of the outputs of a chunk, without reading them."""
+    path = folder / "members" / f"{first:08d}-{last:08d}.npz"
+    with np.load(path, allow_pickle=False) as file:
+        return [name.removeprefix("output/") for name in file.files]
+
+
 def read(path: pathlib.Path) -> Outputs:
     """The outputs that `encode` wrote, checked by their digest."""
     found = npz.read(path)
@@ -325,6 +344,7 @@ def write_results(path: pathlib.Path, results: xr.Dataset) -> None:
 def read_record(folder: pathlib.Path) -> dict[str, Any]:
     """The record of a folder, or of a record in one file (record_file.py)."""
     path = folder if folder.is_file() else folder / RECORD
+    recover(folder)
     try:
         if path.exists() and not path.is_file():
             raise ValueError("it is no plain file")
@@ -342,9 +362,8 @@ def read_record(folder: pathlib.Path) -> dict[str, Any]:
     except FileNotFoundError:
         lacks = "has no sweep.json" if folder.exists() else "does not exist"
         raise FileNotFoundError(
-            f"{folder} holds no sweep: it {lacks}. Name a folder that rl.sweep(folder=) made, "
-            "or a record in one file; "
-            "`jaxrl runs` lists those below a directory."
+            f"{folder} holds no sweep: it {lacks}. Name a folder that rl.sweep(folder=) made, or a "
+            "record in one file; `jaxrl runs` lists those below a directory."
         ) from None
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         why = f"it has no {error}" if isinstance(error, KeyError) else error

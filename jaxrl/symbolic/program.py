@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl.errors import nearest
+from jaxrl.errors import nearest, not_defined
 from jaxrl.symbolic.operations import (
     ACTION,
     ELEMENTWISE,
@@ -214,11 +214,11 @@ class SymbolicFunction:
     program: the `Program`, a field.
     """
 
-    program: Any
+    program: Program
 
     def signature(self) -> jax.Array:
         """Values at sixteen fixed points that identify the function, for `fingerprint`. [16]."""
-        raise TypeError(f"{type(self).__name__} does not define signature.")
+        raise not_defined(self, SymbolicFunction.signature)
 
 
 # ------------------------------------------------------------------------ random programs, mutation

@@ -7,9 +7,11 @@ import dataclasses
 
 import numpy as np
 
+from jaxrl.errors import not_defined, refuse_former_fields
 from jaxrl.tuning.space import Space
 
 
+@refuse_former_fields
 @dataclasses.dataclass(frozen=True)
 class Batch:
     """Settings to train until row `end_row`: points of the unit cube [n, dims].
@@ -144,8 +146,8 @@ class History:
             is_last = np.isin(batch.parents, self.last).all()
             if not is_last or not (self.end_row[batch.parents] < batch.end_row).all():
                 raise ValueError(
-                    "a tuner asked to continue trials that are not of the last batch, or are "
-                    "over: their states are not kept."
+                    "a tuner asked to continue trials that are not of the last batch, or are over: "
+                    "their states are not kept."
                 )
         if self.cost(batch) > self.left * (1 + 1e-9):
             raise ValueError(
@@ -184,4 +186,4 @@ class Tuner:
 
         It may cost no more than `history.left`.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not define ask(history).")
+        raise not_defined(self, Tuner.ask)

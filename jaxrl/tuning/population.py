@@ -25,7 +25,7 @@ class Agent:
     """The agent of a member, and its point in the unit cube [dims]."""
 
     point: jax.Array
-    agent: Any
+    agent: base.Agent
 
 
 @pytree
@@ -34,7 +34,7 @@ class State:
     known returns, NaN before the first, [P]. leader: the number of the best member, and its agent.
     """
 
-    members: Any
+    members: base.State
     points: jax.Array
     scores: jax.Array
     leader: jax.Array
@@ -96,7 +96,9 @@ class Population(Algorithm):
         """The algorithm of a member at a point [dims]."""
         return tree.put(self.algo, self.setting(point))
 
-    def init(self, key: jax.Array, env: Env, num_updates: Any = float("inf")) -> State:
+    def init(
+        self, key: jax.Array, env: Env, num_updates: jax.Array | float = float("inf")
+    ) -> State:
         key_point, key_init = jax.random.split(key)
         points = jax.random.uniform(key_point, (self.size, len(self.space)))
 

@@ -17,6 +17,7 @@ import numpy as np
 from jaxrl import progress as live
 from jaxrl import stats
 from jaxrl.devices import cache_compilations
+from jaxrl.errors import check_keywords, refuse_former_names
 from jaxrl.progress import Report
 from jaxrl.sweep import provenance, store
 from jaxrl.sweep.arrays import on_device
@@ -32,6 +33,7 @@ RECORD = "tuning.json"
 RANDOM = Random()
 
 
+@refuse_former_names
 def tune(
     training: Training,
     space: Mapping[str, Any],
@@ -80,6 +82,7 @@ def repeat(
     It measures how good a tuner is. The runs of one round share programs; all are tested on the
     same seeds, pair by pair.
     """
+    check_keywords("repeat takes no", options, inspect.signature(tune).parameters)
     bound = inspect.signature(tune).bind(training, space, **options)
     bound.apply_defaults()
     folder, progress = bound.arguments.pop("folder"), bound.arguments.pop("progress")
@@ -87,8 +90,8 @@ def repeat(
     study = Study(**bound.arguments, repetitions=repetitions)
     if jax.process_count() > 1:
         raise ValueError(
-            f"a search runs in one process, and {jax.process_count()} share this one: call "
-            "rl.tune without rl.distributed, or rl.sweep, which shares its chunks."
+            f"a search runs in one process, and {jax.process_count()} share this one: call rl.tune "
+            "without rl.distributed, or rl.sweep, which shares its chunks."
         )
     searches = [study.search(i) for i in range(repetitions)]
     home = None if folder is None else pathlib.Path(folder).expanduser()
@@ -121,6 +124,7 @@ def repeat(
     return found
 
 
+@refuse_former_names
 def fresh_seeds(seed: int = 0, test_seeds: int = 32) -> jax.Array:
     """The keys that `tune` tests on, to run anything else on them: `rl.sweep(training, {"seed":
     rl.tuning.fresh_seeds()})`.
@@ -176,9 +180,10 @@ def _opened(folder: pathlib.Path | None, record: dict[str, Any]) -> Iterator[Non
         if changed := provenance.differences(json.loads(path.read_text()), record):
             listed = "\n  ".join(changed[:12])
             raise ValueError(
-                f"{folder} holds another search; these fields differ:\n  {listed}\nNothing was "
-                "touched. Write another "
-                "folder=, or make them equal to go on where that one stopped."
+                f"{folder} holds another search; these fields differ:\n"
+                f"  {listed}\n"
+                "Nothing was touched. Write another folder=, or make them equal to go on where "
+                "that one stopped."
             )
     elif folder.exists() and any(folder.iterdir()):
         raise FileExistsError(

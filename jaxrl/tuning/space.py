@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from jaxrl import tree
+from jaxrl.errors import not_defined
 from jaxrl.sweep.program import flatten
 from jaxrl.sweep.static_axes import label, replace_fields, with_note
 from jaxrl.train import Training
@@ -22,7 +23,7 @@ class Range:
 
     def at(self, u: float) -> Any:
         """The value at `u`, from 0 to 1."""
-        raise NotImplementedError(f"{type(self).__name__} does not define at(u).")
+        raise not_defined(self, Range.at)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,8 +93,8 @@ class Choice(Range):
         if len(self.options) < 2:
             shown = ", ".join(map(str, self.options))
             raise ValueError(
-                f"choice({shown}) leaves nothing to choose: give two values or more, choice(a, "
-                "b, ...)."
+                f"choice({shown}) leaves nothing to choose: give two values or more, "
+                "choice(a, b, ...)."
             )
 
     def at(self, u: float) -> Any:
@@ -244,9 +245,8 @@ def space_of(training: Training, space: Mapping[str, Any]) -> Space:
             if isinstance(each, Uniform | Log):
                 raise TypeError(
                     f"{name!r} is static in {type(training).__name__}: it shapes the compiled "
-                    "program, so it can't be a "
-                    "range of floats. Write rl.tuning.integer(...) or rl.tuning.choice(...): "
-                    "one compilation for each value."
+                    "program, so it can't be a range of floats. Write rl.tuning.integer(...) or "
+                    "rl.tuning.choice(...): one compilation for each value."
                 )
             grouped.append(name)
         elif isinstance(each, Choice) and (
@@ -273,9 +273,8 @@ def _check_together(training: Training, ranges: dict[str, Range], others: list[s
     options = [each.options for each in ranges.values()]  # type: ignore[attr-defined]
     if math.prod(map(len, options)) > MAX_COMBINATIONS:
         raise ValueError(
-            f"{', '.join(ranges)} shape the program in {math.prod(map(len, options)):,} ways, "
-            "and each is compiled: leave "
-            f"at most {MAX_COMBINATIONS}."
+            f"{', '.join(ranges)} shape the program in {math.prod(map(len, options)):,} ways, and "
+            f"each is compiled: leave at most {MAX_COMBINATIONS}."
         )
     for values in itertools.product(*options):
         combination = (

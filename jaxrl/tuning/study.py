@@ -49,8 +49,8 @@ class Study:
     def __post_init__(self) -> None:
         if not isinstance(self.training, Training):
             raise TypeError(
-                f"{type(self.training).__name__} is no rl.Training: write rl.Training(algo, "
-                "env, steps)."
+                f"{type(self.training).__name__} is no rl.Training: write "
+                "rl.Training(algo, env, steps)."
             )
         if not isinstance(self.tuner, Tuner):
             raise TypeError(
@@ -87,9 +87,8 @@ class Study:
         if self.metric == "evaluation" and not self.training.eval_rows[0].any():
             raise ValueError(
                 f"metric='evaluation': episodes={self.training.episodes} and "
-                f"eval_share={self.training.eval_share} afford "
-                "no greedy evaluation. Write a larger eval_share in the rl.Training, or "
-                "metric='return'."
+                f"eval_share={self.training.eval_share} afford no greedy evaluation. Write a "
+                "larger eval_share in the rl.Training, or metric='return'."
             )
 
     @functools.cached_property

@@ -174,8 +174,8 @@ class TrialRunner:
         start, end = padded[0].start_row, padded[0].end_row
         if start and not all(run.state for run in padded):
             raise ValueError(
-                f"the states that these runs continue from are no longer in {self.folder}: "
-                "remove it, and search anew."
+                f"the states that these runs continue from are no longer in {self.folder}: remove "
+                "it, and search anew."
             )
 
         def continued(state: Any) -> Any:

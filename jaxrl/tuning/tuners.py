@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from jaxrl.errors import check_counts
+from jaxrl.errors import check_counts, refuse_former_fields
 from jaxrl.tuning.history import Batch, History, Tuner
 
 Bracket = list[tuple[int, int]]  # (number of settings, end row) of each rung
@@ -130,6 +130,7 @@ def follow(history: History, brackets: list[Bracket]) -> Batch | None:
     return Batch(history.points[best], end_row, best)
 
 
+@refuse_former_fields
 @dataclasses.dataclass(frozen=True)
 class PBT(Tuner):
     """Population based training (Jaderberg et al., 2017): settings change during training.
