@@ -115,6 +115,9 @@ from jaxrl.optimizers import (
     OPEN,
     SmallFC,
 )
+from jaxrl.progress import (
+    Report,
+)
 from jaxrl.replay import (
     Prioritized,
     Uniform,
@@ -146,6 +149,9 @@ from jaxrl.rules import (
     QLambda,
     Rule,
     Surrogate,
+)
+from jaxrl.runs import (
+    live,
 )
 from jaxrl.runs.catalogue import (
     compare,
@@ -268,6 +274,7 @@ __all__ = [
     "QLambda",
     "QLearning",
     "RegularizedEvolution",
+    "Report",
     "RewardModel",
     "Rewarded",
     "Rule",
@@ -308,6 +315,7 @@ __all__ = [
     "importance",
     "iqn",
     "leaf",
+    "live",
     "load",
     "load_agent",
     "load_rule",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import sys
+import time
 from typing import Any, Literal, cast
 
 import jax
@@ -18,6 +19,7 @@ from jaxrl.cli.words import FlagError
 from jaxrl.errors import nearest
 from jaxrl.lazy import xarray as xr
 from jaxrl.runs.catalogue import select
+from jaxrl.sweep.program import middle
 
 PIPE_WIDTH = 160  # columns of a table that goes to a file or a pipe
 
@@ -50,8 +52,10 @@ def draw(results: xr.Dataset, folder: pathlib.Path) -> None:
 def show(results: xr.Dataset, name: str = "return") -> None:
     """Print the final `name` of each setting as a table."""
     frame = rl.stats.mark_too_few(rl.stats.table(results, name)).reset_index()
+    unfinished = results.attrs.get("unfinished")
+    final = f"last {name} so far ({unfinished})" if unfinished else f"final {name}"
     table = Table(
-        title=f"final {name}: interquartile mean over seeds, 95 % bootstrap interval",
+        title=f"{final}: interquartile mean over seeds, 95 % bootstrap interval",
         title_justify="left",
     )
     for column in frame.columns:
@@ -67,20 +71,45 @@ def plot(
     name: str = "return",
     by: str | None = None,
     where: tuple[str, ...] = (),
+    follow: bool = False,
+    every: float = 5.0,
 ) -> None:
-    """Draw the learning curves of a sweep into FOLDER/curve.png, or beside a record.
+    """Draw the learning curves of a sweep, also while it runs, into FOLDER/curve.png, or beside a
+    record.
 
     Args:
         folder: of `jaxrl train --folder`, or a record
         name: the variable to draw
         by: the axis with a line for each value
         where: labels of the other axes: gamma=0.99
+        follow: print each new row and draw again, until the sweep has finished (or Ctrl-C)
+        every: seconds between two looks at the folder, with --follow
     """
-    results = cast(xr.Dataset, select(rl.load(folder), labels_of(where)))
-    if not results.data_vars:
-        raise FlagError(f"{folder} has no finished runs yet: wait for its first chunk.")
-    _check_axes(results, name, by)
+    if every <= 0:
+        raise FlagError(f"--every {every:g}: write the seconds between two drawings, above 0.")
+    labels = labels_of(where)
     path = folder.with_suffix(".png") if folder.is_file() else folder / "curve.png"
+
+    def read() -> xr.Dataset:
+        return cast(xr.Dataset, select(rl.load(folder), labels))
+
+    results, last = read(), ""
+    while follow and "unfinished" in results.attrs:
+        line = progress_line(results, name)
+        if line != last:
+            print(line, flush=True)
+            if name in results and bool(results[name].notnull().any()):
+                _check_axes(results, name, by)
+                rl.plot.curve(results, name, by=by).savefig(path)
+        last = line
+        time.sleep(every)
+        results = read()
+    if not results.data_vars:
+        raise FlagError(
+            f"{folder} has no row yet: a row is written at each evaluation point of a running "
+            f"sweep. Wait, or write `jaxrl plot {folder} --follow`, which draws as they come."
+        )
+    _check_axes(results, name, by)
     rl.plot.curve(results, name, by=by).savefig(path)
     show(results, name)
     print(f"drew {path}")
@@ -119,6 +148,25 @@ def _label(results: xr.Dataset, axis: str) -> str:
         if results[axis].dtype.kind == "f"
         else str(results[axis].values[0])
     )
+
+
+def progress_line(results: xr.Dataset, name: str) -> str:
+    """The state of an unfinished sweep: members, the last row that any of them has, and its
+    interquartile mean.
+    """
+    text = results.attrs["unfinished"]
+    if name not in results or "step" not in results[name].dims:
+        return f"{text}; no row yet"
+    others = [dim for dim in results[name].dims if dim != "step"]
+    known = results[name].notnull()
+    rows = known.any(others)
+    if not rows.any():
+        return f"{text}; no {name} yet"
+    last = results[name].isel(step=int(rows.values.nonzero()[0][-1]))
+    values = last.values[last.notnull().values]
+    cells = f"{int(known.sum()):,} of {known.size:,} values"
+    score = f"at step {last['step'].item():,} {middle(values):.4g}"
+    return f"{text}; {name}: {cells}, {score} over {len(values):,} members"
 
 
 def runs(

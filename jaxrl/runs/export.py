@@ -14,23 +14,27 @@ import json
 import os
 import pathlib
 import re
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
 
 from jaxrl.lazy import pandas as pd
 from jaxrl.lazy import xarray as xr
+from jaxrl.runs.deploy import write_numpy
+from jaxrl.runs.policy import MemberPolicy, best
+from jaxrl.runs.policy import policy as read_policy
 from jaxrl.sweep import load, store
 from jaxrl.sweep.record_file import write_record_file
 
-Kind = Literal["csv", "parquet", "tensorboard", "wandb", "record"]
+Kind = Literal["csv", "parquet", "tensorboard", "wandb", "record", "numpy"]
 NAMES = {
     "csv": "results.csv",
     "parquet": "results.parquet",
     "tensorboard": "tensorboard",
     "wandb": ".",
     "record": "record.json",
+    "numpy": "policy",
 }
 MAX_NAME = 200  # characters of a file's name; file systems allow 255 bytes
 # optional packages, each of which the extra of this name installs
@@ -38,14 +42,15 @@ PACKAGES = {"parquet": "pyarrow", "tensorboard": "tensorboardX", "wandb": "wandb
 
 
 def export(
-    results: xr.Dataset | str | os.PathLike[str],
+    results: xr.Dataset | MemberPolicy | str | os.PathLike[str],
     path: str | os.PathLike[str] | None = None,
     to: Kind = "csv",
+    **where: Any,
 ) -> pathlib.Path:
-    """Write the results of a sweep for another tool.
+    """Write the results of a sweep, or the policy of a member, for another tool.
 
     Args:
-      results: of a sweep, or its folder.
+      results: of a sweep, or its folder; for "numpy" a folder, or the policy `rl.policy(...)`.
       path: the file, or the directory of logs; by default in the folder.
       to: one of
         "csv", "parquet": the table `frame(results)`.
@@ -57,16 +62,40 @@ def export(
         "record": the reproducibility card of a folder and each member's return, evaluation and
           divergence, in one small file that `rl.load`, `rl.runs`, `rl.report` and `rl.rerun` take
           in place of the folder.
+        "numpy": the greedy policy of a member for programs without jax, as a directory of
+          `policy.npz`, its arrays, and `policy.py`, which reads them with NumPy alone. An MLP, also
+          with a GRU or LSTM; with the statistics of normalised observations, action masks, and
+          actions clipped to a box. Other networks are refused.
+      where: for "numpy", the labels of the member, as in `rl.policy`; by default those of
+        `rl.best`.
+
+    A policy in gymnasium, by NumPy alone:
+
+        rl.export("runs/cartpole", "cartpole", to="numpy", seed=3)
+
+        from cartpole.policy import Policy       # a copy of the directory is enough
+        policy, env = Policy(), gymnasium.make("CartPole-v1")
+        obs, done = env.reset()[0], False
+        policy.reset()                           # the recurrent state, if it has one
+        while not done:
+            obs, reward, terminated, truncated, _ = env.step(policy(obs))
+            done = terminated or truncated
 
     Returns:
       The path that was written.
 
     Raises:
       ImportError: the package of the tool is missing; the message names the extra that installs it.
-      ValueError: `to` is unknown, or a dataset has no path.
+      ValueError: `to` is unknown, a dataset has no path, or a policy has a part that "numpy" does
+        not write.
     """
     if to not in NAMES:
         raise ValueError(f"to={to!r} is not known; write one of {', '.join(map(repr, NAMES))}.")
+    if to == "numpy":
+        return _numpy(results, path, where)
+    if where or isinstance(results, MemberPolicy):
+        given = next(iter(where), "a policy")
+        raise ValueError(f"{given} selects a member, and to={to!r} writes all: write to='numpy'.")
     folder = None if isinstance(results, xr.Dataset) else pathlib.Path(results).expanduser()
     if path is None and folder is None:
         raise ValueError(
@@ -77,7 +106,7 @@ def export(
     path = default if path is None else pathlib.Path(path).expanduser()
     if to in PACKAGES:
         _import(to)
-    results = results if isinstance(results, xr.Dataset) else load(results)
+    results = results if isinstance(results, xr.Dataset) else load(results, running=False)
     if to == "record":
         if folder is None:
             raise ValueError(
@@ -94,6 +123,31 @@ def export(
         to_file = table.to_csv if to == "csv" else table.to_parquet
         store.write(path, lambda file: to_file(file, index=False))
     return path
+
+
+def _numpy(results: Any, path: Any, where: dict[str, Any]) -> pathlib.Path:
+    """Write a policy, given as one or as the folder that it is in."""
+    if isinstance(results, MemberPolicy):
+        if where:
+            raise ValueError(f"{next(iter(where))} selects a member, and a policy is of one.")
+        policy, default = results, None
+    elif isinstance(results, xr.Dataset):
+        raise ValueError(
+            "a dataset holds no policies: write rl.export(FOLDER, to='numpy') with the folder of "
+            "the sweep."
+        )
+    else:
+        default = pathlib.Path(results).expanduser() / NAMES["numpy"]
+        policy = read_policy(results, **(where or best(load(results, running=False))))
+    path = default if path is None else path
+    if path is None:
+        raise ValueError(
+            "a policy has no folder to write into: add a path, say rl.export(policy, 'policy', "
+            "to='numpy')."
+        )
+    directory = pathlib.Path(path).expanduser()
+    write_numpy(policy, directory)
+    return directory
 
 
 def frame(results: xr.Dataset) -> pd.DataFrame:
@@ -165,8 +219,8 @@ def _members(results: xr.Dataset) -> Iterator[_Member]:
         of_setting = {name: x for name, x in labels.items() if name not in (*of_seed, "seed")}
         yield _Member(
             labels,
-            _text(of_setting),
-            _text({"seed": labels["seed"]}) if "seed" in labels else "member",
+            text_of(of_setting),
+            text_of({"seed": labels["seed"]}) if "seed" in labels else "member",
             tuple(i for axis, i in zip(axes, index, strict=True) if axis != "seed"),
             member,
         )
@@ -188,7 +242,8 @@ def _rows(member: xr.Dataset) -> Iterator[tuple[int, dict[str, float]]]:
         yield int(step), {name: value for name, value in row.items() if np.isfinite(value)}
 
 
-def _text(labels: dict[str, Any]) -> str:
+def text_of(labels: Mapping[str, Any]) -> str:
+    """Labels as text: "lr=0.001,gamma=0.9"."""
     return ",".join(f"{name}={_exact(x)}" for name, x in labels.items())
 
 

@@ -307,7 +307,12 @@ def _prepare(
     else:
         for first in range(0, old.grid.members, width):
             last = min(first + width, old.grid.members)
-            path = here / "open" / f"{first:08d}-{last:08d}-{width:08d}" / f"{before.evals:08d}"
+            path = (
+                here
+                / checkpoint.OPEN
+                / f"{first:08d}-{last:08d}-{width:08d}"
+                / f"{before.evals:08d}"
+            )
             path.parent.mkdir(parents=True, exist_ok=True)
             outputs = _outputs(there, np.minimum(np.arange(first, first + width), last - 1))
             checkpoint.save(path.absolute(), _checkpoint(outputs, before, after, old))
