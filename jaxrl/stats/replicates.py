@@ -1,11 +1,14 @@
 """Replicates: runs of different keys. Equal keys are one replicate, whatever their labels."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import Any, TypeAlias
 
 import numpy as np
-import xarray as xr
 
-Results = xr.Dataset | xr.DataArray
+from jaxrl.lazy import xarray as xr
+
+Results: TypeAlias = "xr.Dataset | xr.DataArray"
 
 
 def key_name(axis: str) -> str:
