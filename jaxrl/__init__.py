@@ -174,6 +174,7 @@ from jaxrl.spaces import (
     MultiDiscrete,
 )
 from jaxrl.sweep import (
+    extend,
     load,
     plan,
     sweep,
@@ -292,6 +293,7 @@ __all__ = [
     "envs",
     "evaluate",
     "export",
+    "extend",
     "frame",
     "grpo",
     "impala",

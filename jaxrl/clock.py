@@ -12,25 +12,35 @@ Metrics = dict[str, jax.Array]  # what an update reports, by name
 class Clock:
     """Update `n` of a training run of `total` updates.
 
-    An unbounded run has an infinite `total`: its fraction stays 0.
+    An unbounded run has an infinite `total`: its fraction stays 0. start: the update at which
+    schedules began again, of a run that was extended so; None where they began with the run.
     """
 
     n: jax.Array | int
     total: jax.Array | float
+    start: jax.Array | None = None
 
     @property
     def fraction(self) -> jax.Array:
         """The elapsed fraction of the training run, 0 to 1. []."""
-        return jnp.minimum(jnp.asarray(self.n) / jnp.asarray(self.total, jnp.float32), 1.0)
+        n, total = self._since_start
+        return jnp.minimum(jnp.asarray(n) / jnp.asarray(total, jnp.float32), 1.0)
 
     @property
     def log_total(self) -> jax.Array:
         """The logarithm of the number of updates. []."""
-        return jnp.log(jnp.asarray(self.total, jnp.float32))
+        return jnp.log(jnp.asarray(self._since_start[1], jnp.float32))
+
+    @property
+    def _since_start(self) -> tuple[jax.Array | float, jax.Array | float]:
+        """The updates so far and in total, counted from `start`."""
+        if self.start is None:
+            return self.n, self.total
+        return self.n - self.start, self.total - self.start
 
     def tick(self) -> "Clock":
         """Return the clock one update later."""
-        return Clock(self.n + 1, self.total)
+        return Clock(self.n + 1, self.total, self.start)
 
 
 def start_clock(num_updates: jax.Array | float) -> Clock:

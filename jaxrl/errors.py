@@ -40,11 +40,17 @@ RENAMED = {
     "width": "critic_network",
 }
 
+
+# Fields by which a text is refused, and what to write instead.
 EXAMPLES = {
     "lr": "lr=1e-3",
+    "actor_lr": "actor_lr=1e-3",
+    "temperature_lr": "temperature_lr=1e-3",
     "gamma": "gamma=0.99",
+    "optimizer": "optimizer=optax.adam",
     "schedule": "schedule=rl.Linear()",
     "network": "network=rl.MLP((64, 64))",
+    "critic_network": "critic_network=rl.MLP((64, 64))",
     "memory": "memory=rl.GRU(64)",
 }
 
@@ -66,18 +72,18 @@ def check_counts(record: Any, *names: str, min_value: int = 1) -> None:
             )
 
 
-def check_no_text(record: Any, *names: str) -> None:
-    """Check that the named fields of a dataclass are values, not their names.
+def check_no_text(record: Any) -> None:
+    """Check that the fields of a dataclass that `EXAMPLES` lists are values, not their names.
 
     Raises:
-      TypeError: one that is a text, or None where that is no value of it.
+      TypeError: one that is a text.
     """
-    for name in names:
-        value = getattr(record, name)
+    for name, example in EXAMPLES.items():
+        value = vars(record).get(name)
         if isinstance(value, str):
             raise TypeError(
                 f"{name}={value!r} of {type(record).__name__} is a text: write the value that it "
-                f"stands for, say {EXAMPLES[name]}."
+                f"stands for, say {example}."
             )
 
 

@@ -2,12 +2,13 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from jaxrl.errors import check_no_text
 from jaxrl.tree import pytree, static
 
 OptimizerBuilder = Callable[[Any], optax.GradientTransformation]  # learning rate -> optimiser
@@ -26,6 +27,34 @@ class Optimizer:
 
     def __call__(self, lr: Any) -> optax.GradientTransformation:
         return self.build(lr, **self.options)
+
+
+def check_gradient_fields(record: Any) -> None:
+    """Check the fields of a dataclass for its gradient steps: learning rates and `optimizer`.
+
+    An `optimizer` that is a bare function, which can't be a leaf, becomes an `Optimizer`.
+
+    Raises:
+      TypeError: a learning rate that is a function, a finished optimiser, or a text.
+    """
+    check_no_text(record)
+    fields = vars(record)
+    for name in ("lr", "actor_lr", "temperature_lr"):
+        if callable(fields.get(name)):
+            instead = f"write a number, say {name}=1e-3."
+            if "schedule" in fields:
+                instead = "a schedule multiplies it: write schedule=, say rl.Linear(0.1)."
+            raise TypeError(f"{name} is a number, and got a function; {instead}")
+    optimizer: Any = fields.get("optimizer")
+    if isinstance(optimizer, tuple) and not callable(optimizer):
+        raise TypeError(
+            "optimizer is a function from a learning rate to an optax transformation, and got a "
+            "finished one: write optimizer=optax.adam and lr=1e-3 rather than "
+            "optimizer=optax.adam(1e-3)."
+        )
+    if callable(optimizer) and jax.tree_util.all_leaves([optimizer]):
+        build = cast(OptimizerBuilder, optimizer)
+        object.__setattr__(record, "optimizer", Optimizer(build))
 
 
 def clip_by_global_norm(grads: Any, max_norm: jax.Array | float) -> tuple[Any, jax.Array]:

@@ -85,13 +85,18 @@ class Training:
         return not (isinstance(self.stop_after, float) and self.stop_after >= self.steps)
 
     @property
+    def _schedule_updates(self) -> Any:
+        """The number of updates that schedules go over at the start. []."""
+        return self.updates.sum()
+
+    @property
     def _last_update(self) -> jax.Array:
         """The number of updates before a member stops. [] or inf."""
         return jnp.floor(jnp.asarray(self.stop_after, jnp.float32) / self.algo.steps_per_update)
 
     def init(self, key: jax.Array) -> State:
         """Return the state before the first step."""
-        updates = self.updates.sum()
+        updates = self._schedule_updates
         if self._may_stop:
             updates = jnp.minimum(updates, self._last_update)
         state = self.algo.init(jax.random.fold_in(key, 0), self.env, updates)  # type: ignore[arg-type]

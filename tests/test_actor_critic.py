@@ -289,9 +289,7 @@ def test_mirror_descent_at_one_over_the_temperature_is_sac():
 def test_target_networks_and_policy_are_delayed():
     algo = rl.td3(**SLOW, policy_delay=3.0)
     env, state, batch = initial(algo)
-    learn = jax.jit(
-        lambda key, state: algo.learner.learn_batch(key, env.action_space, state, batch, CLOCK)[0]
-    )
+    learn = jax.jit(lambda key, state: algo.learner.learn_batch(key, env, state, batch, CLOCK)[0])
     same = lambda a, b: all(
         bool((x == y).all()) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
     )

@@ -24,6 +24,7 @@ FLOORS = {
     "q_values": 2,
     "progress": 0,
     "devices": 0,
+    "dependence": 0,
     "distributions": 1,
     "returns": 2,
     "losses": 2,

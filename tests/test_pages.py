@@ -5,8 +5,6 @@ its own. They compile what a user's first session compiles.
 import pytest
 from pages import blocks
 
-import jaxrl as rl
-
 PAGES = {str(page.relative_to(blocks.ROOT)): page for page in blocks.PAGES}
 PROGRAMS = [(name, block) for name, page in PAGES.items() for block in blocks.blocks(page)]
 
@@ -26,13 +24,9 @@ def test_every_program_states_its_time():
 
 
 def test_programs_that_are_not_run_are_few_and_on_the_pages():
-    starts = [block.text for _, block in PROGRAMS if not block.is_run and not block.is_pending]
+    starts = [block.text for _, block in PROGRAMS if not block.is_run]
     assert all(any(text.startswith(start) for text in starts) for start in blocks.NOT_RUN)
     assert len(starts) == len(blocks.NOT_RUN)
-
-
-def test_what_is_pending_is_not_there_yet():
-    assert "extend" not in rl.__all__, "remove PENDING and is_pending from docs/blocks.py"
 
 
 def test_a_program_that_fails_is_shown(tmp_path):

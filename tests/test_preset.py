@@ -1,9 +1,13 @@
 """Named algorithms are data: a value, and keywords that change its fields."""
 
+import dataclasses
+import importlib
 import inspect
+import pkgutil
 import pydoc
 
 import jax.numpy as jnp
+import optax
 import pytest
 import xarray as xr
 
@@ -105,6 +109,55 @@ def test_help_and_signature_show_every_field():
 def test_what_a_preset_does_not_take_is_explained(name, fields, message):
     with pytest.raises((TypeError, ValueError), match=message):
         rl.PRESETS[name](**fields)
+
+
+# every class with a learning rate, whichever algorithm it is a part of
+WITH_LR = {
+    cls.__name__: cls
+    for package in (rl.algorithms, rl.meta)
+    for info in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")
+    for cls in vars(importlib.import_module(info.name)).values()
+    if isinstance(cls, type) and dataclasses.is_dataclass(cls)
+    if "lr" in {field.name for field in dataclasses.fields(cls)}
+}
+
+
+def test_classes_with_a_learning_rate_are_found():
+    assert {"OnPolicy", "QLearning", "SQIRL", "ActorCritic", "CrossQ", "MDPO"} <= WITH_LR.keys()
+    assert {"Stream", "ES", "PES", "MetaGradient", "OuterCritic", "SelfTuning"} <= WITH_LR.keys()
+
+
+@pytest.mark.parametrize("name", WITH_LR)
+def test_a_schedule_or_a_finished_optimiser_in_the_wrong_place_is_explained(name):
+    cls = WITH_LR[name]
+    fields = {field.name for field in dataclasses.fields(cls)}
+    for rate in fields & {"lr", "actor_lr", "temperature_lr"}:
+        with pytest.raises(TypeError, match=f"^{rate} is a number, and got a function; ") as error:
+            cls(**{rate: optax.linear_schedule(1e-3, 0.0, 100)})
+        assert ("write schedule=" in str(error.value)) == ("schedule" in fields)
+    texts = dict(lr="1e-3", optimizer="adam", schedule="linear", network="mlp", memory="gru")
+    for field in fields & texts.keys():
+        with pytest.raises(TypeError, match=rf"{field}='\w+.*' of {name} is a text: .* {field}="):
+            cls(**{field: texts[field]})
+    if "optimizer" in fields:
+        with pytest.raises(TypeError, match=r"finished one: write optimizer=optax\.adam and lr="):
+            cls(optimizer=optax.adam(1e-3))
+        # a function can't be a leaf
+        assert cls(optimizer=optax.sgd).optimizer == rl.Optimizer(optax.sgd)
+
+
+@pytest.mark.parametrize("name", ["dqn", "sqirl", "sac", "crossq", "mdpo_off_policy"])
+def test_an_off_policy_algorithm_says_what_ppo_says(name):
+    for fields in (
+        dict(lr=optax.linear_schedule(1e-3, 0.0, 100)),
+        dict(optimizer=optax.adam(1e-3)),
+    ):
+        messages = set()
+        for preset in (rl.ppo, rl.PRESETS[name]):
+            with pytest.raises(TypeError) as error:
+                preset(**fields)
+            messages.add(str(error.value))
+        assert len(messages) == 1
 
 
 def test_an_editor_shows_the_fields_of_the_table():

@@ -101,9 +101,7 @@ def test_a_forbidden_action_is_neither_followed_nor_a_nan(head, backup):
         )
         episode = start_at(rl.Masked(jnp.ones(1), mask), ())
         values = learner.policy(env.action_space, state.params, episode)[1].values
-        return values, learner.learn_batch(
-            jax.random.key(1), env.action_space, state, batch, Clock(1, 10.0)
-        )
+        return values, learner.learn_batch(jax.random.key(1), env, state, batch, Clock(1, 10.0))
 
     values, free = learn(allowed)
     best = int(jnp.argmax(values))

@@ -7,13 +7,10 @@ import jax.numpy as jnp
 
 from jaxrl import batch_norm, networks, tree
 from jaxrl.algorithms import critics
-from jaxrl.algorithms.actors import Actor, Out, Squashed
-from jaxrl.algorithms.learner import ADAM, Batch, LearnerState
+from jaxrl.algorithms.actors import Out, Proposal
+from jaxrl.algorithms.learner import Batch, LearnerState
 from jaxrl.algorithms.policy_learner import PolicyLearner
-from jaxrl.clock import Clock, Metrics
 from jaxrl.networks import MLP
-from jaxrl.optimizer import Optimizer, OptimizerBuilder
-from jaxrl.schedules import Constant, Schedule
 from jaxrl.spaces import Space
 from jaxrl.tree import pytree, static
 
@@ -29,25 +26,13 @@ class CrossQ(PolicyLearner):
 
     The critics read the actions taken and the next actions as one batch and normalise over both;
     the values of the next actions in that pass are the targets, as constants. The other fields are
-    those of `ActorCritic`. Both networks need `batch_norm=True`, and none has a memory.
+    those of `PolicyLearner`. Both networks need `batch_norm=True`, and none has a memory.
     """
 
-    actor: Actor = Squashed()
     lr: float = 1e-3
-    actor_lr: float | None = None
-    temperature_lr: float | None = None
-    schedule: Schedule = Constant()
-    gamma: float = 0.99
-    temperature: float = 1.0
-    target_entropy: float = -1.0
-    noise_correlation: float | None = None
     policy_delay: float = 3.0
-    max_grad_norm: float = float("inf")
-    optimizer: Optimizer | OptimizerBuilder = ADAM
-    num_critics: int = static(default=2)
     network: networks.Builder = static(default=normalized_network(256))
     critic_network: networks.Builder | None = static(default=normalized_network(2048))
-    n_step: int = static(default=1)
 
     def init(self, key: jax.Array, space: Space, obs: Any) -> LearnerState:
         state = super().init(key, space, obs)
@@ -64,37 +49,25 @@ class CrossQ(PolicyLearner):
     def init_targets(self, params: Any) -> dict[str, Any]:
         return {}
 
-    def critic_step(
-        self, key: jax.Array, space: Space, state: LearnerState, batch: Batch, clock: Clock
-    ) -> tuple[LearnerState, jax.Array, Metrics]:
-        key_next, _, _ = jax.random.split(key, 3)
-        proposal = self.propose_next(key_next, space, state.params["actor"], batch)
+    def apply_critics(
+        self,
+        key: jax.Array,
+        space: Space,
+        state: LearnerState,
+        params: Any,
+        batch: Batch,
+        proposal: Proposal,
+    ) -> tuple[Out, Out]:
         both = tree.replace(
             batch,
             obs=_joined(batch.obs, batch.next_obs),
             is_first=_joined(batch.is_first, batch.is_first),
         )
+        action = _joined(batch.action, proposal.action)
+        out = critics.q_values(self._critic(space), batch_norm.train(params), both, action)
         num = len(batch.reward)
-
-        def loss_of(params: Any) -> tuple[jax.Array, tuple[jax.Array, Out, None]]:
-            heads = critics.q_values(
-                self._critic(space),
-                batch_norm.train(params),
-                both,
-                _joined(batch.action, proposal.action),
-            )
-            next_value = jax.lax.stop_gradient(heads["q"][:, num:])
-            heads = jax.tree.map(lambda x: x[:, :num], heads)
-            target = batch.reward + batch.discount * self.soft_value(
-                state.params, proposal, next_value.min(0)
-            )
-            value = self.actor.select(heads["q"], batch.action)
-            loss, error = critics.squared_error(value, target)
-            loss = jnp.mean(batch.weight[None] * loss, axis=(1, 2)).sum()
-            return loss, (error, heads, None)
-
-        state, error, metrics, _ = self.fit_critics(state, batch, proposal, loss_of, clock)
-        return state, error, metrics
+        next_out = jax.tree.map(lambda x: x[:, num:], out)
+        return jax.tree.map(lambda x: x[:, :num], out), next_out
 
 
 def _joined(first: Any, second: Any) -> Any:

@@ -11,7 +11,12 @@ from jaxrl.batch_norm import AXIS
 from jaxrl.clock import Clock, Metrics
 from jaxrl.env import Env, Obs
 from jaxrl.errors import check_counts, not_defined
-from jaxrl.optimizer import Optimizer
+from jaxrl.optimizer import (
+    Optimizer,
+    OptimizerBuilder,
+    apply_gradients,
+    check_gradient_fields,
+)
 from jaxrl.rollout import Action, Episode, Extras, RnnState, Transition
 from jaxrl.schedules import Constant, Schedule
 from jaxrl.spaces import Space
@@ -40,19 +45,35 @@ class Learner:
 
     A learner chooses actions from its parameters, and improves them by a gradient step on each
     batch that `OffPolicy` samples from the replay: pieces of `sequence_length` consecutive
-    transitions, as they were collected (`bootstrap` makes n-step targets of them).
+    transitions, as they were collected. A subclass defines `learn_batch`, which reads n-step
+    targets of them, or `learn`, which reads the pieces.
     """
 
     action_spaces: tuple[type, ...] = ()  # the kinds of action space that it has a policy for
     stores_returns: bool = False  # True where `annotate` reads rewards
     gamma: float  # the discount factor, by which the loop normalises rewards
     memory: networks.Memory | None = None  # of a recurrent learner: the builder of its cell
+    n_step: int = 1  # the number of rewards in a target
+    burn_in: int = 0  # with a memory, rows that only update the recurrent state,
+    sequence: int = 1  # and rows that are learned from after them
+    # of `gradient_step`
     schedule: Schedule = Constant()  # multiplies its learning rates
+    max_grad_norm: float = float("inf")
+    optimizer: Optimizer | OptimizerBuilder = ADAM
+
+    def __post_init__(self) -> None:
+        check_counts(self, "n_step", "sequence")
+        check_counts(self, "burn_in", min_value=0)
+        check_gradient_fields(self)
 
     @property
     def sequence_length(self) -> int:
-        """The number of consecutive transitions in a piece, L. The default is 1."""
-        return 1
+        """The number of consecutive transitions in a piece, L.
+
+        The default is that of `learn`. The piece of a recurrent learner has one row more, for its
+        stored recurrent state.
+        """
+        return self.n_step if self.memory is None else 1 + self.burn_in + self.sequence
 
     def init(self, key: jax.Array, space: Space, obs: Any) -> LearnerState:
         """Return the state before the first gradient step; `obs` is an example of one agent's."""
@@ -93,6 +114,8 @@ class Learner:
     ) -> tuple[LearnerState, jax.Array, Metrics]:
         """Return the state after one gradient step, each piece's priority [N], and losses.
 
+        The default is `learn_batch` on the pieces as n-step targets.
+
         Args:
           items: pieces [N, L] of the replay, with the fields that `stored` keeps; observations and
             rewards are normalised, where the loop does that.
@@ -100,21 +123,25 @@ class Learner:
 
         The priority is the magnitude of the piece's error.
         """
-        raise not_defined(self, Learner.learn)
+        recurrent = self.memory is not None
+        batch = bootstrap(items, weight, self.gamma, self.n_step, self.burn_in, recurrent)
+        return self.learn_batch(key, env, state, batch, clock)
 
+    def learn_batch(
+        self, key: jax.Array, env: Env, state: LearnerState, batch: "Batch", clock: Clock
+    ) -> tuple[LearnerState, jax.Array, Metrics]:
+        """As `learn`, from a batch of targets."""
+        raise not_defined(self, Learner.learn_batch)
 
-def check_pieces(learner: Any) -> None:
-    """Check the fields `n_step`, `burn_in` and `sequence` of a learner."""
-    check_counts(learner, "n_step", "sequence")
-    check_counts(learner, "burn_in", min_value=0)
+    def gradient_step(
+        self, lr: Any, grads: Any, opt_state: Any, params: Any, clock: Clock
+    ) -> tuple[Any, Any, jax.Array]:
+        """Return the parameters and the optimiser state after one step, and the gradient's norm.
 
-
-def piece_length(n_step: int, burn_in: int, sequence: int, recurrent: bool) -> int:
-    """The `sequence_length` of a learner that reads its pieces by `bootstrap`.
-
-    The piece of a recurrent learner has one row more, for its stored recurrent state.
-    """
-    return 1 + burn_in + sequence if recurrent else n_step
+        lr: the learning rate, which `schedule` multiplies.
+        """
+        optimizer = self.optimizer(lr * self.schedule(clock))
+        return apply_gradients(optimizer, grads, opt_state, params, self.max_grad_norm, clock=clock)
 
 
 def stored(batch: Transition, extras: Extras, recurrent: bool) -> Transition:

@@ -5,14 +5,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxrl import batch_norm, networks
-from jaxrl.algorithms import critics
-from jaxrl.algorithms.actors import Actor, Out, Proposal, Squashed
-from jaxrl.algorithms.learner import ADAM, Batch, LearnerState, apply_network
-from jaxrl.algorithms.policy_learner import NETWORK, PolicyLearner
-from jaxrl.clock import Clock, Metrics
-from jaxrl.optimizer import Optimizer, OptimizerBuilder, polyak_update
-from jaxrl.schedules import Constant, Schedule
+from jaxrl import networks
+from jaxrl.algorithms.actors import Out, Proposal
+from jaxrl.algorithms.learner import Batch, LearnerState, apply_network
+from jaxrl.algorithms.policy_learner import PolicyLearner
+from jaxrl.optimizer import polyak_update
 from jaxrl.spaces import Space
 from jaxrl.tree import pytree, static
 
@@ -24,30 +21,17 @@ class MDPO(PolicyLearner):
     Tomar et al. (2020), section 4.2. The penalty is KL(new || old) / `step_size`, where old is the
     policy of up to `actor_target_period` gradient steps ago. At a step_size of 1 / temperature it
     cancels with the entropy bonus, and MDPO is SAC. tau, target_period: of the critics' target
-    networks. The other fields are those of `ActorCritic`.
+    networks. memory, burn_in, sequence: as in `ActorCritic`. The other fields are those of
+    `PolicyLearner`.
     """
 
-    actor: Actor = Squashed()
     step_size: float = 1.0
     actor_target_period: float = 1000.0
     tau: float = 0.005
     target_period: float = 1.0
-    lr: float = 3e-4
-    actor_lr: float | None = None
     temperature_lr: float | None = 0.0
-    schedule: Schedule = Constant()
-    gamma: float = 0.99
     temperature: float = 0.2
-    target_entropy: float = -1.0
-    noise_correlation: float | None = None
-    policy_delay: float = 1.0
-    max_grad_norm: float = float("inf")
-    optimizer: Optimizer | OptimizerBuilder = ADAM
-    num_critics: int = static(default=2)
-    network: networks.Builder = static(default=NETWORK)
-    critic_network: networks.Builder | None = static(default=None)
     memory: networks.Memory | None = static(default=None)
-    n_step: int = static(default=1)
     burn_in: int = static(default=8)
     sequence: int = static(default=16)
 
@@ -63,29 +47,6 @@ class MDPO(PolicyLearner):
                 old["critic"], new["critic"], step, self.tau, self.target_period
             ),
         }
-
-    def critic_step(
-        self, key: jax.Array, space: Space, state: LearnerState, batch: Batch, clock: Clock
-    ) -> tuple[LearnerState, jax.Array, Metrics]:
-        key_next, _, _ = jax.random.split(key, 3)
-        critic = self._critic(space)
-        proposal = self.propose_next(key_next, space, state.params["actor"], batch)
-
-        def loss_of(params: Any) -> tuple[jax.Array, tuple[jax.Array, Out, None]]:
-            heads = critics.q_values(critic, batch_norm.train(params), batch, batch.action)
-            next_value = critics.q_values(
-                critic, state.target_params["critic"], batch, proposal.action, at_next=True
-            )["q"]
-            target = batch.reward + batch.discount * self.soft_value(
-                state.params, proposal, next_value.min(0)
-            )
-            value = self.actor.select(heads["q"], batch.action)
-            loss, error = critics.squared_error(value, target)
-            loss = jnp.mean(batch.weight[None] * loss, axis=(1, 2)).sum()
-            return loss, (error, heads, None)
-
-        state, error, metrics, _ = self.fit_critics(state, batch, proposal, loss_of, clock)
-        return state, error, metrics
 
     def policy_gain(
         self, space: Space, state: LearnerState, batch: Batch, out: Out, proposal: Proposal

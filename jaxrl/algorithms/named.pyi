@@ -55,17 +55,17 @@ def crossq(
 
 def ddpg(
     *, learner: Any = ..., actor: Any = ..., noise: Float = 0.1, target_noise: Float = 0.0,
-    target_noise_clip: Float = 0.5, critic: Any = ..., targets: Any = ..., tau: Float = 0.005,
-    target_period: Any = ..., target_actor: Bool = True, lr: Float = 0.001, actor_lr: Any = ...,
+    target_noise_clip: Float = 0.5, lr: Float = 0.001, actor_lr: Any = ...,
     temperature_lr: Float = 0.0, schedule: Any = ..., gamma: Float = 0.99,
     temperature: Float = 1.0, target_entropy: Float = -1.0, noise_correlation: Any = ...,
     policy_delay: Float = 1.0, max_grad_norm: Float = ..., optimizer: Any = ...,
-    num_critics: int = 1, num_target_critics: Any = ..., num_policy_critics: int = 1,
-    policy_q: Any = ..., network: Any = ..., critic_network: Any = ..., memory: Any = ...,
-    n_step: int = 1, burn_in: int = 8, sequence: int = 16, update_limit: Float = ...,
-    priority: Any = ..., normalize_obs: Bool = False, normalize_reward: Bool = False,
-    num_envs: int = 1, num_steps: int = 1, updates: int = 1, batch_size: int = 128,
-    capacity: int = 50000, warmup: int = 1000, **paths: Any,
+    num_critics: int = 1, network: Any = ..., critic_network: Any = ..., n_step: int = 1,
+    critic: Any = ..., targets: Any = ..., tau: Float = 0.005, target_period: Any = ...,
+    target_actor: Bool = True, num_target_critics: Any = ..., num_policy_critics: int = 1,
+    policy_q: Any = ..., memory: Any = ..., burn_in: int = 8, sequence: int = 16,
+    update_limit: Float = ..., priority: Any = ..., normalize_obs: Bool = False,
+    normalize_reward: Bool = False, num_envs: int = 1, num_steps: int = 1, updates: int = 1,
+    batch_size: int = 128, capacity: int = 50000, warmup: int = 1000, **paths: Any,
 ) -> OffPolicy:
     """Deep deterministic policy gradients (Lillicrap et al., 2015); with a memory, RDPG."""
     ...
@@ -102,19 +102,18 @@ def dqn(
 
 def dsac_t(
     *, learner: Any = ..., actor: Any = ..., min_log_std: Float = -10.0,
-    max_log_std: Float = 0.5, critic: Any = ..., bound: Float = 3.0, epsilon: Float = 0.1,
-    spread_rate: Float = 0.005, targets: Any = ..., tau: Float = 0.005,
-    target_period: Float = 2.0, target_actor: Bool = True, lr: Float = 0.0001,
-    actor_lr: Any = ..., temperature_lr: Float = 0.0003, schedule: Any = ...,
-    gamma: Float = 0.99, temperature: Float = 1.0, target_entropy: Float = -1.0,
-    noise_correlation: Any = ..., policy_delay: Float = 2.0, max_grad_norm: Float = ...,
-    optimizer: Any = ..., num_critics: int = 2, num_target_critics: Any = ...,
-    num_policy_critics: Any = ..., policy_q: Any = ..., network: Any = ...,
-    critic_network: Any = ..., memory: Any = ..., n_step: int = 1, burn_in: int = 8,
-    sequence: int = 16, update_limit: Float = ..., priority: Any = ...,
-    normalize_obs: Bool = False, normalize_reward: Bool = False, num_envs: int = 1,
-    num_steps: int = 1, updates: int = 1, batch_size: int = 128, capacity: int = 50000,
-    warmup: int = 1000, **paths: Any,
+    max_log_std: Float = 0.5, lr: Float = 0.0001, actor_lr: Any = ...,
+    temperature_lr: Float = 0.0003, schedule: Any = ..., gamma: Float = 0.99,
+    temperature: Float = 1.0, target_entropy: Float = -1.0, noise_correlation: Any = ...,
+    policy_delay: Float = 2.0, max_grad_norm: Float = ..., optimizer: Any = ...,
+    num_critics: int = 2, network: Any = ..., critic_network: Any = ..., n_step: int = 1,
+    critic: Any = ..., bound: Float = 3.0, epsilon: Float = 0.1, spread_rate: Float = 0.005,
+    targets: Any = ..., tau: Float = 0.005, target_period: Float = 2.0,
+    target_actor: Bool = True, num_target_critics: Any = ..., num_policy_critics: Any = ...,
+    policy_q: Any = ..., memory: Any = ..., burn_in: int = 8, sequence: int = 16,
+    update_limit: Float = ..., priority: Any = ..., normalize_obs: Bool = False,
+    normalize_reward: Bool = False, num_envs: int = 1, num_steps: int = 1, updates: int = 1,
+    batch_size: int = 128, capacity: int = 50000, warmup: int = 1000, **paths: Any,
 ) -> OffPolicy:
     """Distributional soft actor-critic with three refinements (Duan et al., 2023)."""
     ...
@@ -175,16 +174,16 @@ def mdpo(
 
 def mdpo_off_policy(
     *, learner: Any = ..., actor: Any = ..., min_log_std: Float = -10.0,
-    max_log_std: Float = 2.0, step_size: Float = 1.0, actor_target_period: Float = 1000.0,
-    tau: Float = 0.005, target_period: Float = 1.0, lr: Float = 0.0003, actor_lr: Any = ...,
+    max_log_std: Float = 2.0, lr: Float = 0.0003, actor_lr: Any = ...,
     temperature_lr: Float = 0.0, schedule: Any = ..., gamma: Float = 0.99,
     temperature: Float = 0.2, target_entropy: Float = -1.0, noise_correlation: Any = ...,
     policy_delay: Float = 1.0, max_grad_norm: Float = ..., optimizer: Any = ...,
-    num_critics: int = 2, network: Any = ..., critic_network: Any = ..., memory: Any = ...,
-    n_step: int = 1, burn_in: int = 8, sequence: int = 16, update_limit: Float = ...,
-    priority: Any = ..., normalize_obs: Bool = False, normalize_reward: Bool = False,
-    num_envs: int = 1, num_steps: int = 1, updates: int = 1, batch_size: int = 128,
-    capacity: int = 50000, warmup: int = 1000, **paths: Any,
+    num_critics: int = 2, network: Any = ..., critic_network: Any = ..., n_step: int = 1,
+    step_size: Float = 1.0, actor_target_period: Float = 1000.0, tau: Float = 0.005,
+    target_period: Float = 1.0, memory: Any = ..., burn_in: int = 8, sequence: int = 16,
+    update_limit: Float = ..., priority: Any = ..., normalize_obs: Bool = False,
+    normalize_reward: Bool = False, num_envs: int = 1, num_steps: int = 1, updates: int = 1,
+    batch_size: int = 128, capacity: int = 50000, warmup: int = 1000, **paths: Any,
 ) -> OffPolicy:
     """Mirror descent policy optimisation, off-policy (Tomar et al., 2020, section 4.2)."""
     ...
@@ -296,17 +295,17 @@ def rainbow(
 
 def redq(
     *, learner: Any = ..., actor: Any = ..., min_log_std: Float = -10.0,
-    max_log_std: Float = 2.0, critic: Any = ..., targets: Any = ..., tau: Float = 0.005,
-    target_period: Float = 1.0, target_actor: Bool = False, lr: Float = 0.0003,
-    actor_lr: Any = ..., temperature_lr: Any = ..., schedule: Any = ..., gamma: Float = 0.99,
+    max_log_std: Float = 2.0, lr: Float = 0.0003, actor_lr: Any = ...,
+    temperature_lr: Any = ..., schedule: Any = ..., gamma: Float = 0.99,
     temperature: Float = 1.0, target_entropy: Float = -1.0, noise_correlation: Any = ...,
     policy_delay: Float = 20.0, max_grad_norm: Float = ..., optimizer: Any = ...,
-    num_critics: int = 10, num_target_critics: int = 2, num_policy_critics: Any = ...,
-    policy_q: Any = ..., network: Any = ..., critic_network: Any = ..., memory: Any = ...,
-    n_step: int = 1, burn_in: int = 8, sequence: int = 16, update_limit: Float = ...,
-    priority: Any = ..., normalize_obs: Bool = False, normalize_reward: Bool = False,
-    num_envs: int = 1, num_steps: int = 1, updates: int = 20, batch_size: int = 128,
-    capacity: int = 50000, warmup: int = 1000, **paths: Any,
+    num_critics: int = 10, network: Any = ..., critic_network: Any = ..., n_step: int = 1,
+    critic: Any = ..., targets: Any = ..., tau: Float = 0.005, target_period: Float = 1.0,
+    target_actor: Bool = False, num_target_critics: int = 2, num_policy_critics: Any = ...,
+    policy_q: Any = ..., memory: Any = ..., burn_in: int = 8, sequence: int = 16,
+    update_limit: Float = ..., priority: Any = ..., normalize_obs: Bool = False,
+    normalize_reward: Bool = False, num_envs: int = 1, num_steps: int = 1, updates: int = 20,
+    batch_size: int = 128, capacity: int = 50000, warmup: int = 1000, **paths: Any,
 ) -> OffPolicy:
     """Randomised ensembled double Q-learning (Chen et al., 2021): many critics, many gradient
     steps."""
@@ -350,35 +349,34 @@ def rloo(
 
 def sac(
     *, learner: Any = ..., actor: Any = ..., min_log_std: Float = -10.0,
-    max_log_std: Float = 2.0, critic: Any = ..., targets: Any = ..., tau: Float = 0.005,
-    target_period: Float = 1.0, target_actor: Bool = False, lr: Float = 0.0003,
-    actor_lr: Any = ..., temperature_lr: Any = ..., schedule: Any = ..., gamma: Float = 0.99,
+    max_log_std: Float = 2.0, lr: Float = 0.0003, actor_lr: Any = ...,
+    temperature_lr: Any = ..., schedule: Any = ..., gamma: Float = 0.99,
     temperature: Float = 1.0, target_entropy: Float = -1.0, noise_correlation: Any = ...,
     policy_delay: Float = 1.0, max_grad_norm: Float = ..., optimizer: Any = ...,
-    num_critics: int = 2, num_target_critics: Any = ..., num_policy_critics: Any = ...,
-    policy_q: Any = ..., network: Any = ..., critic_network: Any = ..., memory: Any = ...,
-    n_step: int = 1, burn_in: int = 8, sequence: int = 16, update_limit: Float = ...,
-    priority: Any = ..., normalize_obs: Bool = False, normalize_reward: Bool = False,
-    num_envs: int = 1, num_steps: int = 1, updates: int = 1, batch_size: int = 128,
-    capacity: int = 50000, warmup: int = 1000, **paths: Any,
+    num_critics: int = 2, network: Any = ..., critic_network: Any = ..., n_step: int = 1,
+    critic: Any = ..., targets: Any = ..., tau: Float = 0.005, target_period: Float = 1.0,
+    target_actor: Bool = False, num_target_critics: Any = ..., num_policy_critics: Any = ...,
+    policy_q: Any = ..., memory: Any = ..., burn_in: int = 8, sequence: int = 16,
+    update_limit: Float = ..., priority: Any = ..., normalize_obs: Bool = False,
+    normalize_reward: Bool = False, num_envs: int = 1, num_steps: int = 1, updates: int = 1,
+    batch_size: int = 128, capacity: int = 50000, warmup: int = 1000, **paths: Any,
 ) -> OffPolicy:
     """Soft actor-critic (Haarnoja et al., 2018a, 2018b) for real actions; with a memory,
     RSAC."""
     ...
 
 def sac_discrete(
-    *, learner: Any = ..., actor: Any = ..., critic: Any = ..., targets: Any = ...,
-    tau: Float = 0.005, target_period: Float = 1.0, target_actor: Bool = False,
-    lr: Float = 0.0003, actor_lr: Any = ..., temperature_lr: Any = ..., schedule: Any = ...,
-    gamma: Float = 0.99, temperature: Float = 1.0, target_entropy: Float = 0.98,
-    noise_correlation: Any = ..., policy_delay: Float = 1.0, max_grad_norm: Float = ...,
-    optimizer: Any = ..., num_critics: int = 2, num_target_critics: Any = ...,
-    num_policy_critics: Any = ..., policy_q: Any = ..., network: Any = ...,
-    critic_network: Any = ..., memory: Any = ..., n_step: int = 1, burn_in: int = 8,
-    sequence: int = 16, update_limit: Float = ..., priority: Any = ...,
-    normalize_obs: Bool = False, normalize_reward: Bool = False, num_envs: int = 1,
-    num_steps: int = 1, updates: int = 1, batch_size: int = 128, capacity: int = 50000,
-    warmup: int = 1000, **paths: Any,
+    *, learner: Any = ..., actor: Any = ..., lr: Float = 0.0003, actor_lr: Any = ...,
+    temperature_lr: Any = ..., schedule: Any = ..., gamma: Float = 0.99,
+    temperature: Float = 1.0, target_entropy: Float = 0.98, noise_correlation: Any = ...,
+    policy_delay: Float = 1.0, max_grad_norm: Float = ..., optimizer: Any = ...,
+    num_critics: int = 2, network: Any = ..., critic_network: Any = ..., n_step: int = 1,
+    critic: Any = ..., targets: Any = ..., tau: Float = 0.005, target_period: Float = 1.0,
+    target_actor: Bool = False, num_target_critics: Any = ..., num_policy_critics: Any = ...,
+    policy_q: Any = ..., memory: Any = ..., burn_in: int = 8, sequence: int = 16,
+    update_limit: Float = ..., priority: Any = ..., normalize_obs: Bool = False,
+    normalize_reward: Bool = False, num_envs: int = 1, num_steps: int = 1, updates: int = 1,
+    batch_size: int = 128, capacity: int = 50000, warmup: int = 1000, **paths: Any,
 ) -> OffPolicy:
     """Soft actor-critic for discrete actions (Christodoulou, 2019)."""
     ...
@@ -439,17 +437,17 @@ def stream_sarsa(
 
 def td3(
     *, learner: Any = ..., actor: Any = ..., noise: Float = 0.1, target_noise: Float = 0.2,
-    target_noise_clip: Float = 0.5, critic: Any = ..., targets: Any = ..., tau: Float = 0.005,
-    target_period: Any = ..., target_actor: Bool = True, lr: Float = 0.001, actor_lr: Any = ...,
+    target_noise_clip: Float = 0.5, lr: Float = 0.001, actor_lr: Any = ...,
     temperature_lr: Float = 0.0, schedule: Any = ..., gamma: Float = 0.99,
     temperature: Float = 1.0, target_entropy: Float = -1.0, noise_correlation: Any = ...,
     policy_delay: Float = 2.0, max_grad_norm: Float = ..., optimizer: Any = ...,
-    num_critics: int = 2, num_target_critics: Any = ..., num_policy_critics: int = 1,
-    policy_q: Any = ..., network: Any = ..., critic_network: Any = ..., memory: Any = ...,
-    n_step: int = 1, burn_in: int = 8, sequence: int = 16, update_limit: Float = ...,
-    priority: Any = ..., normalize_obs: Bool = False, normalize_reward: Bool = False,
-    num_envs: int = 1, num_steps: int = 1, updates: int = 1, batch_size: int = 128,
-    capacity: int = 50000, warmup: int = 1000, **paths: Any,
+    num_critics: int = 2, network: Any = ..., critic_network: Any = ..., n_step: int = 1,
+    critic: Any = ..., targets: Any = ..., tau: Float = 0.005, target_period: Any = ...,
+    target_actor: Bool = True, num_target_critics: Any = ..., num_policy_critics: int = 1,
+    policy_q: Any = ..., memory: Any = ..., burn_in: int = 8, sequence: int = 16,
+    update_limit: Float = ..., priority: Any = ..., normalize_obs: Bool = False,
+    normalize_reward: Bool = False, num_envs: int = 1, num_steps: int = 1, updates: int = 1,
+    batch_size: int = 128, capacity: int = 50000, warmup: int = 1000, **paths: Any,
 ) -> OffPolicy:
     """Twin delayed deterministic policy gradients (Fujimoto et al., 2018); with a memory,
     RTD3."""

@@ -11,10 +11,16 @@ from jaxrl import networks, normalize, rollout, tree
 from jaxrl.algorithms.base import Algorithm, NetworkAgent, Relabel, check_space
 from jaxrl.clock import Clock, Metrics, start_clock
 from jaxrl.env import Env
-from jaxrl.errors import check_counts, check_no_text
+from jaxrl.errors import check_counts
 from jaxrl.networks import MLP
 from jaxrl.normalize import ReturnStats, Running
-from jaxrl.optimizer import Optimizer, OptimizerBuilder, apply_gradients, permutation
+from jaxrl.optimizer import (
+    Optimizer,
+    OptimizerBuilder,
+    apply_gradients,
+    check_gradient_fields,
+    permutation,
+)
 from jaxrl.rollout import Action, Episode, Experience, Policy, RnnState, Transition
 from jaxrl.rules.base import Out, Rule, RuleState, check_rule
 from jaxrl.rules.surrogate import Surrogate
@@ -94,9 +100,10 @@ class OnPolicy(Algorithm):
     name: str = static(default="")
 
     def __post_init__(self) -> None:
-        _check_fields(self)
-        if callable(self.optimizer) and jax.tree_util.all_leaves([self.optimizer]):
-            object.__setattr__(self, "optimizer", Optimizer(self.optimizer))  # functions: no leaves
+        check_counts(self, "num_envs", "num_steps", "epochs", "minibatches")
+        check_gradient_fields(self)
+        check_rule(self.rule)
+        _check_minibatches(self)
 
     @property
     def steps_per_update(self) -> int:
@@ -371,21 +378,7 @@ class OnPolicy(Algorithm):
         return _where_active(batch.active, at(batch.obs)), at(batch.next_obs)
 
 
-def _check_fields(algo: OnPolicy) -> None:
-    check_counts(algo, "num_envs", "num_steps", "epochs", "minibatches")
-    check_no_text(algo, "lr", "schedule", "network", "memory")
-    if callable(algo.lr):
-        raise TypeError(
-            "lr is a number, and got a function; a schedule multiplies it: write schedule=, say "
-            "rl.Linear(0.1)."
-        )
-    if isinstance(algo.optimizer, tuple) and not callable(algo.optimizer):
-        raise TypeError(
-            "optimizer is a function from a learning rate to an optax transformation, and got a "
-            "finished one: write optimizer=optax.adam and lr=1e-3 rather than "
-            "optimizer=optax.adam(1e-3)."
-        )
-    check_rule(algo.rule)
+def _check_minibatches(algo: OnPolicy) -> None:
     if not algo._by_trajectory:
         size = algo.num_envs * algo.num_steps
         text = f"num_envs * num_steps = {algo.num_envs} * {algo.num_steps} ="

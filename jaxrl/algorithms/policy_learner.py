@@ -1,6 +1,5 @@
-"""What off-policy actor-critics share: acting, the policy's gradient step, and three optimisers."""
+"""What off-policy actor-critics share: acting, the steps of critics, policy and temperature."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -8,99 +7,122 @@ import jax.numpy as jnp
 
 from jaxrl import batch_norm, networks, tree
 from jaxrl.algorithms import critics
-from jaxrl.algorithms.actors import Actor, Out, Proposal, check_bounded, to_unit
-from jaxrl.algorithms.critics import Critic
+from jaxrl.algorithms.actors import Actor, Out, Proposal, Squashed, check_bounded, to_unit
+from jaxrl.algorithms.critics import Critic, Expected
 from jaxrl.algorithms.learner import (
+    ADAM,
     Batch,
     Learner,
     LearnerState,
     apply_network,
     apply_network_next,
     apply_to_obs,
-    bootstrap,
-    check_pieces,
-    piece_length,
     piece_priority,
 )
 from jaxrl.clock import Clock, Metrics
 from jaxrl.env import Env
 from jaxrl.errors import not_defined
 from jaxrl.networks import MLP, Views
-from jaxrl.optimizer import Optimizer, OptimizerBuilder, apply_gradients
-from jaxrl.rollout import Episode, RnnState, Transition
+from jaxrl.optimizer import Optimizer, OptimizerBuilder
+from jaxrl.rollout import Episode, RnnState
+from jaxrl.schedules import Constant, Schedule
 from jaxrl.spaces import Space
+from jaxrl.tree import pytree, static
 
 NETWORK = MLP((256, 256), activation=jax.nn.relu, shared=True)
-# of the critics: (parameters) -> loss, (errors [N, B, T], their heads {name: [N, B, T, K]}, aux)
-CriticLoss = Callable[[Any], tuple[jax.Array, tuple[jax.Array, Out, Any]]]
 
 
+@pytree
 class PolicyLearner(Learner):
-    """Base class of learners with an actor and an ensemble of critics, without fields.
+    """Base class of learners with an actor and an ensemble of critics.
 
     Parameters are {"actor", "critic", "log_temperature"}, each with an optimiser state. A step of
     `learn` is `critic_step`, then every `policy_delay` steps `policy_step`, then `update_targets`.
+
+    actor: the policy, `Squashed()`, `Deterministic()` or `Softmax()`.
+    lr, actor_lr, temperature_lr: the learning rates of the critics, the policy and the temperature;
+      None is `lr`. `schedule` multiplies all.
+    temperature: the initial weight of the policy's entropy; it is constant where temperature_lr is
+      0. target_entropy: the entropy that it is learned for, per dimension of a real action (on
+      the scale of -1 to 1), or as a fraction of log n.
+    noise_correlation: the AR(1) coefficient of the exploration noise on real actions, with a
+      variance of 1 (Lillicrap et al., 2015, use Ornstein-Uhlenbeck noise). None is white noise.
+    policy_delay: gradient steps of the critics for each of the policy's (Fujimoto et al., 2018).
+    network, critic_network: builders, as in `OnPolicy`; a critic_network of None is `network`.
+    n_step: as in `QLearning`.
     """
 
-    # fields of each subclass, see `ActorCritic`
-    actor: Actor
-    lr: Any
-    actor_lr: Any
-    temperature_lr: Any
-    temperature: Any
-    target_entropy: Any
-    noise_correlation: Any
-    policy_delay: Any
-    max_grad_norm: Any
-    optimizer: Optimizer | OptimizerBuilder
-    num_critics: int
-    network: networks.Builder
-    critic_network: networks.Builder | None
-    n_step: int
-    burn_in: int = 0
-    sequence: int = 1
+    actor: Actor = Squashed()
+    lr: float = 3e-4
+    actor_lr: float | None = None
+    temperature_lr: float | None = None
+    schedule: Schedule = Constant()
+    gamma: float = 0.99
+    temperature: float = 1.0
+    target_entropy: float = -1.0
+    noise_correlation: float | None = None
+    policy_delay: float = 1.0
+    max_grad_norm: float = float("inf")
+    optimizer: Optimizer | OptimizerBuilder = ADAM
+    num_critics: int = static(default=2)
+    network: networks.Builder = static(default=NETWORK)
+    critic_network: networks.Builder | None = static(default=None)
+    n_step: int = static(default=1)
+
+    # constants here, fields of `ActorCritic`
+    critic = Expected()
+    num_target_critics = None
+    num_policy_critics = None
+    policy_q = "min"
 
     # ---------------------------------------------------------------------- what a subclass defines
-
-    def critic_heads(self, num_values: int) -> dict[str, int]:
-        """The heads of a critic, one of which is "q"."""
-        return {"q": num_values}
 
     def init_targets(self, params: Any) -> dict[str, Any]:
         """Return what targets need beside the parameters, before the first gradient step."""
         raise not_defined(self, PolicyLearner.init_targets)
 
-    def critic_step(
-        self, key: jax.Array, space: Space, state: LearnerState, batch: Batch, clock: Clock
-    ) -> tuple[LearnerState, jax.Array, Metrics]:
-        """Return the state after a step of the critics, absolute errors [B, T], and losses."""
-        raise not_defined(self, PolicyLearner.critic_step)
+    def update_targets(self, state: LearnerState, step: jax.Array) -> dict[str, Any]:
+        """Return the entries of it that change after gradient step `step`, from 1."""
+        return {}
+
+    def next_actor(self, state: LearnerState) -> Any:
+        """The parameters of an actor for next actions; by default those that are learned."""
+        return state.params["actor"]
+
+    def apply_critics(
+        self,
+        key: jax.Array,
+        space: Space,
+        state: LearnerState,
+        params: Any,
+        batch: Batch,
+        proposal: Proposal,
+    ) -> tuple[Out, Out]:
+        """The critics' heads for the actions taken, and those for a proposal of next actions.
+
+        {head: [N, B, T, K]}, {head: [M, B, T, K]}. The first are of `params`, which are learned;
+        the second by default of `num_target_critics` target networks.
+        """
+        critic, num = self._critic(space), self.num_target_critics or self.num_critics
+        sampled = critics.sample_critics(key, state.target_params["critic"], num)
+        out = critics.q_values(critic, batch_norm.train(params), batch, batch.action)
+        return out, critics.q_values(critic, sampled, batch, proposal.action, at_next=True)
 
     def policy_gain(
         self, space: Space, state: LearnerState, batch: Batch, out: Out, proposal: Proposal
     ) -> jax.Array:
         """The objective that the policy ascends, by the actor's heads and its proposal. [B, T]."""
-        value = critics.q_values(
-            self._critic(space), state.params["critic"], batch, proposal.action
-        )["q"]
-        return self.soft_value(state.params, proposal, value.min(0))
-
-    def update_targets(self, state: LearnerState, step: jax.Array) -> dict[str, Any]:
-        """Return what targets need after gradient step `step`, from 1."""
-        return state.target_params
+        num = self.num_policy_critics or self.num_critics
+        params = jax.tree.map(lambda x: x[:num], state.params["critic"])
+        value = critics.q_values(self._critic(space), params, batch, proposal.action)["q"]
+        value = value.min(0) if self.policy_q == "min" else value.mean(0)
+        return self.soft_value(state.params, proposal, value)
 
     # ------------------------------------------------------------------------------------ acting
 
     @property
     def action_spaces(self) -> tuple[type, ...]:  # type: ignore[override]
         return self.actor.spaces
-
-    @property
-    def sequence_length(self) -> int:
-        return piece_length(self.n_step, self.burn_in, self.sequence, self.memory is not None)
-
-    def __post_init__(self) -> None:
-        check_pieces(self)
 
     def init(self, key: jax.Array, space: Space, obs: Any) -> LearnerState:
         check_bounded(space, type(self.actor).__name__)
@@ -114,9 +136,10 @@ class PolicyLearner(Learner):
         }
         opt_state = {
             name: self.optimizer(lr).init(batch_norm.weights(params[name]))
-            for name, lr in self._learning_rates(1.0).items()
+            for name, lr in self._learning_rates.items()
         }
-        return LearnerState(params, self.init_targets(params), opt_state, jnp.int32(0))
+        targets = self.init_targets(params) | {"statistics": self.critic.init(self.num_critics)}
+        return LearnerState(params, targets, opt_state, jnp.int32(0))
 
     def initial_rnn_state(self, space: Space) -> RnnState:
         """The actor's; with `noise_correlation`, {"rnn_state", "noise"}."""
@@ -161,26 +184,13 @@ class PolicyLearner(Learner):
 
     # ---------------------------------------------------------------------------------- learning
 
-    def learn(
-        self,
-        key: jax.Array,
-        env: Env,
-        state: LearnerState,
-        items: Transition,
-        weight: jax.Array,
-        clock: Clock,
-    ) -> tuple[LearnerState, jax.Array, Metrics]:
-        recurrent = self.memory is not None
-        batch = bootstrap(items, weight, self.gamma, self.n_step, self.burn_in, recurrent)
-        if recurrent and self.noise_correlation is not None:
-            batch = tree.replace(batch, rnn_state=batch.rnn_state["rnn_state"])
-        return self.learn_batch(key, env.action_space, state, batch, clock)
-
     def learn_batch(
-        self, key: jax.Array, space: Space, state: LearnerState, batch: Batch, clock: Clock
+        self, key: jax.Array, env: Env, state: LearnerState, batch: Batch, clock: Clock
     ) -> tuple[LearnerState, jax.Array, Metrics]:
-        """As `learn`, from a batch of targets."""
+        space = env.action_space
         key_critic, key_actor = jax.random.split(key)
+        if self.memory is not None and self.noise_correlation is not None:
+            batch = tree.replace(batch, rnn_state=batch.rnn_state["rnn_state"])
         batch = tree.replace(batch, action=to_unit(space, batch.action))
         state, error, metrics = self.critic_step(key_critic, space, state, batch, clock)
         # words, because jax 0.10's check of key reuse does not support keys in a cond
@@ -193,26 +203,45 @@ class PolicyLearner(Learner):
         step = state.step + 1
         is_due = step % jnp.asarray(self.policy_delay, jnp.float32) == 0
         state = jax.lax.cond(is_due, policy_step, lambda state: state, state)
-        state = tree.replace(state, target_params=self.update_targets(state, step), step=step)
+        targets = state.target_params | self.update_targets(state, step)
+        state = tree.replace(state, target_params=targets, step=step)
         return state, piece_priority(error), metrics
 
-    def fit_critics(
-        self,
-        state: LearnerState,
-        batch: Batch,
-        proposal: Proposal,
-        loss_of: CriticLoss,
-        clock: Clock,
-    ) -> tuple[LearnerState, jax.Array, Metrics, Any]:
-        """Return the state after a gradient step of the critics on a loss.
+    def critic_step(
+        self, key: jax.Array, space: Space, state: LearnerState, batch: Batch, clock: Clock
+    ) -> tuple[LearnerState, jax.Array, Metrics]:
+        """Return the state after a step of the critics, absolute errors [B, T], and losses."""
+        key_next, key_sample, key_loss = jax.random.split(key, 3)
+        next_out = apply_network_next(self._actor(space), self.next_actor(state), batch)
+        proposal = self.actor.propose_next(key_next, next_out)
 
-        Also the magnitude of each row's error [B, T], losses, and the loss's aux.
-        """
-        (loss, (error, out, aux)), grads = jax.value_and_grad(loss_of, has_aux=True)(
+        def soft_value(value: jax.Array) -> jax.Array:
+            return self.soft_value(state.params, proposal, value)
+
+        def loss_of(params: Any) -> tuple[jax.Array, tuple[jax.Array, Out, Any]]:
+            heads, next_heads = self.apply_critics(
+                key_sample, space, state, params, batch, proposal
+            )
+            out = {
+                name: self.actor.select(heads[name], batch.action)
+                for name in self._critic_heads(space)
+            }
+            statistics = self.critic.update(
+                state.target_params["statistics"], jax.lax.stop_gradient(out), state.step
+            )
+            loss, error = self.critic.loss(
+                key_loss, statistics, out, next_heads, soft_value, batch.reward, batch.discount
+            )
+            loss = jnp.mean(batch.weight[None] * loss, axis=(1, 2)).sum()
+            return loss, (error, heads, statistics)
+
+        (loss, (error, out, statistics)), grads = jax.value_and_grad(loss_of, has_aux=True)(
             state.params["critic"]
         )
         temperature = jnp.exp(state.params["log_temperature"])
-        state, norm = self._gradient_step(state, "critic", grads, clock, out.get("seen"))
+        targets = state.target_params | {"statistics": statistics}
+        state, norm = self._part_step(state, "critic", grads, clock, out.get("seen"))
+        state = tree.replace(state, target_params=targets)
         size = jnp.abs(error).mean(0) * (batch.weight > 0)
         metrics = {
             "loss": loss,
@@ -222,7 +251,7 @@ class PolicyLearner(Learner):
             "entropy": -proposal.mean(proposal.log_prob).mean(),
             "entropy_temperature": temperature,
         }
-        return state, size, metrics, aux
+        return state, size, metrics
 
     def policy_step(
         self, key: jax.Array, space: Space, state: LearnerState, batch: Batch, clock: Clock
@@ -245,15 +274,8 @@ class PolicyLearner(Learner):
         )
         missing = self.target_entropy * self.actor.entropy_unit(space) - entropy
         temperature_grad = -jnp.exp(state.params["log_temperature"]) * missing
-        state, _ = self._gradient_step(state, "actor", grads, clock, out.get("seen"))
-        return self._gradient_step(state, "log_temperature", temperature_grad, clock)[0]
-
-    def propose_next(
-        self, key: jax.Array, space: Space, actor_params: Any, batch: Batch
-    ) -> Proposal:
-        """The actor's proposal at the observations that the batch bootstraps from."""
-        out = apply_network_next(self._actor(space), actor_params, batch)
-        return self.actor.propose_next(key, out)
+        state, _ = self._part_step(state, "actor", grads, clock, out.get("seen"))
+        return self._part_step(state, "log_temperature", temperature_grad, clock)[0]
 
     def soft_value(self, params: Any, proposal: Proposal, value: jax.Array) -> jax.Array:
         """The soft value of states, from values of actions [..., K]. [...].
@@ -279,19 +301,18 @@ class PolicyLearner(Learner):
         return critics.build(network, self.memory, heads, self.actor.reads_action)
 
     def _critic_heads(self, space: Space) -> dict[str, int]:
-        return self.critic_heads(self.actor.num_values(space))
+        return self.critic.heads(self.actor.num_values(space))
 
-    def _learning_rates(self, factor: Any) -> dict[str, Any]:
+    @property
+    def _learning_rates(self) -> dict[str, Any]:
         """The learning rate of each part of the parameters."""
-        actor_lr = self.lr if self.actor_lr is None else self.actor_lr
-        temperature_lr = self.lr if self.temperature_lr is None else self.temperature_lr
         return {
-            "actor": actor_lr * factor,
-            "critic": self.lr * factor,
-            "log_temperature": temperature_lr * factor,
+            "actor": self.lr if self.actor_lr is None else self.actor_lr,
+            "critic": self.lr,
+            "log_temperature": self.lr if self.temperature_lr is None else self.temperature_lr,
         }
 
-    def _gradient_step(
+    def _part_step(
         self, state: LearnerState, name: str, grads: Any, clock: Clock, seen: Any = None
     ) -> tuple[LearnerState, jax.Array]:
         """Return the state after a gradient step of one part, and its gradient's norm.
@@ -300,13 +321,8 @@ class PolicyLearner(Learner):
         """
         part = state.params[name]
         grads, weights = batch_norm.weights((grads, part))
-        weights, opt_state, norm = apply_gradients(
-            self.optimizer(self._learning_rates(self.schedule(clock))[name]),
-            grads,
-            state.opt_state[name],
-            weights,
-            self.max_grad_norm,
-            clock=clock,
+        weights, opt_state, norm = self.gradient_step(
+            self._learning_rates[name], grads, state.opt_state[name], weights, clock
         )
         part = batch_norm.with_stats(batch_norm.with_weights(part, weights), seen)
         params = state.params | {name: part}

@@ -15,9 +15,6 @@ from jaxrl.algorithms.learner import (
     apply_network,
     apply_network_next,
     apply_to_obs,
-    bootstrap,
-    check_pieces,
-    piece_length,
     piece_priority,
 )
 from jaxrl.algorithms.value_heads import Expected, Head
@@ -25,9 +22,9 @@ from jaxrl.clock import Clock, Metrics
 from jaxrl.distributions import EpsilonGreedyCategorical
 from jaxrl.env import Env
 from jaxrl.networks import MLP
-from jaxrl.optimizer import Optimizer, OptimizerBuilder, apply_gradients, polyak_update
+from jaxrl.optimizer import Optimizer, OptimizerBuilder, polyak_update
 from jaxrl.q_values import q_policy
-from jaxrl.rollout import Episode, RnnState, Transition
+from jaxrl.rollout import Episode, RnnState
 from jaxrl.rules.base import num_actions
 from jaxrl.schedules import EpsilonGreedy, Linear, Schedule
 from jaxrl.spaces import Discrete, Space
@@ -79,13 +76,6 @@ class QLearning(Learner):
 
     action_spaces = (Discrete,)
 
-    def __post_init__(self) -> None:
-        check_pieces(self)
-
-    @property
-    def sequence_length(self) -> int:
-        return piece_length(self.n_step, self.burn_in, self.sequence, self.memory is not None)
-
     def init(self, key: jax.Array, space: Space, obs: Any) -> LearnerState:
         key_network, key_head = jax.random.split(key)
         head_params = self.head.init(key_head, num_actions(space), self.dueling)
@@ -134,24 +124,10 @@ class QLearning(Learner):
 
     # ---------------------------------------------------------------------------------- learning
 
-    def learn(
-        self,
-        key: jax.Array,
-        env: Env,
-        state: LearnerState,
-        items: Transition,
-        weight: jax.Array,
-        clock: Clock,
-    ) -> tuple[LearnerState, jax.Array, Metrics]:
-        recurrent = self.memory is not None
-        batch = bootstrap(items, weight, self.gamma, self.n_step, self.burn_in, recurrent)
-        return self.learn_batch(key, env.action_space, state, batch, clock)
-
     def learn_batch(
-        self, key: jax.Array, space: Space, state: LearnerState, batch: Batch, clock: Clock
+        self, key: jax.Array, env: Env, state: LearnerState, batch: Batch, clock: Clock
     ) -> tuple[LearnerState, jax.Array, Metrics]:
-        """As `learn`, from a batch of targets."""
-        network = self._network(space)
+        network = self._network(env.action_space)
         key_noise, key_head = jax.random.split(key)
         noise_keys, head_keys = jax.random.split(key_noise, 3), jax.random.split(key_head, 4)
         target = noise.draw(noise_keys[0], state.target_params)
@@ -176,13 +152,8 @@ class QLearning(Learner):
             return jnp.mean(batch.weight * loss), (error, value)
 
         (loss, (error, value)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-        params, opt_state, norm = apply_gradients(
-            self.optimizer(self.lr * self.schedule(clock)),
-            grads,
-            state.opt_state,
-            state.params,
-            self.max_grad_norm,
-            clock=clock,
+        params, opt_state, norm = self.gradient_step(
+            self.lr, grads, state.opt_state, state.params, clock
         )
         step = state.step + 1
         target_params = polyak_update(

@@ -8,20 +8,19 @@ import jax.numpy as jnp
 from jaxrl import masks, networks, returns
 from jaxrl.algorithms.learner import (
     ADAM,
+    Batch,
     Learner,
     LearnerState,
     apply_network,
     apply_network_next,
     apply_to_obs,
-    bootstrap,
     piece_priority,
 )
 from jaxrl.algorithms.q_learning import NETWORK
 from jaxrl.clock import Clock, Metrics
 from jaxrl.distributions import EpsilonGreedyCategorical
 from jaxrl.env import Env
-from jaxrl.errors import check_counts
-from jaxrl.optimizer import Optimizer, OptimizerBuilder, apply_gradients
+from jaxrl.optimizer import Optimizer, OptimizerBuilder
 from jaxrl.q_values import action_values, q_heads, q_policy
 from jaxrl.rollout import Episode, Transition
 from jaxrl.rules.base import num_actions
@@ -58,16 +57,12 @@ class SQIRL(Learner):
     action_spaces = (Discrete,)
 
     def __post_init__(self) -> None:
-        check_counts(self, "n_step")
+        super().__post_init__()
         if self.depth < 1:
             raise ValueError(
                 f"depth={self.depth}: Q_1 is the random policy's value and the first; write "
                 "depth=1 or more."
             )
-
-    @property
-    def sequence_length(self) -> int:
-        return self.n_step
 
     def init(self, key: jax.Array, space: Space, obs: Any) -> LearnerState:
         params = self._network(space).init(key, obs)
@@ -117,17 +112,10 @@ class SQIRL(Learner):
         )
         return episode_return, batch.length > self._first_random_step(env, clock)
 
-    def learn(
-        self,
-        key: jax.Array,
-        env: Env,
-        state: LearnerState,
-        items: Transition,
-        weight: jax.Array,
-        clock: Clock,
+    def learn_batch(
+        self, key: jax.Array, env: Env, state: LearnerState, batch: Batch, clock: Clock
     ) -> tuple[LearnerState, jax.Array, Metrics]:
         space, network = env.action_space, self._network(env.action_space)
-        batch = bootstrap(items, weight, self.gamma, self.n_step, burn_in=0, recurrent=False)
         episode_return, is_random = batch.extras
         weight = batch.weight * is_random
         next_value, allowed = self._values(space, apply_network_next(network, state.params, batch))
@@ -142,13 +130,8 @@ class SQIRL(Learner):
             return loss / jnp.maximum(weight.sum(), 1e-8), jnp.abs(error).mean(-1)
 
         (loss, error), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-        params, opt_state, norm = apply_gradients(
-            self.optimizer(self.lr * self.schedule(clock)),
-            grads,
-            state.opt_state,
-            state.params,
-            self.max_grad_norm,
-            clock=clock,
+        params, opt_state, norm = self.gradient_step(
+            self.lr, grads, state.opt_state, state.params, clock
         )
         metrics = {
             "loss": loss,

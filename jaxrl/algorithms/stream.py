@@ -17,6 +17,7 @@ from jaxrl.env import Env
 from jaxrl.errors import check_counts
 from jaxrl.networks import MLP
 from jaxrl.normalize import ReturnStats, Running
+from jaxrl.optimizer import check_gradient_fields
 from jaxrl.rollout import Action, Episode, Policy, Transition
 from jaxrl.rules.base import Out, check_field
 from jaxrl.rules.stream import ActionValues, StreamRule
@@ -75,6 +76,7 @@ class Stream(Algorithm):
 
     def __post_init__(self) -> None:
         check_counts(self, "num_steps")
+        check_gradient_fields(self)
         check_field(self, "rule", StreamRule, "rl.rules.stream.ActionValues()")
 
     @property
@@ -128,7 +130,7 @@ class Stream(Algorithm):
         """Return the state after `num_steps` steps of acting and learning, and mean metrics."""
 
         def step(state: State, i: jax.Array) -> tuple[State, tuple[Transition, Metrics]]:
-            clock = Clock(state.clock.n + i / self.num_steps, state.clock.total)
+            clock = tree.replace(state.clock, n=state.clock.n + i / self.num_steps)
             state, (transition, metrics) = self.step(jax.random.fold_in(key, i), env, state, clock)
             return state, (tree.replace(transition, obs=(), action=(), next_obs=()), metrics)
 

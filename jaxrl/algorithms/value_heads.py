@@ -148,12 +148,40 @@ class Categorical(Head):
         return loss, jnp.abs(loss + jnp.sum(goal * jnp.log(jnp.where(goal > 0, goal, 1.0))))
 
 
+class QuantileRegression(Head):
+    """Base class of heads that predict quantiles [..., n, K] and their fractions [..., K].
+
+    kappa: the threshold of the quantile Huber loss (Dabney et al., 2018a, equation 10). The error
+    is that of the mean.
+    """
+
+    kappa: Any
+
+    def values(self, prediction: tuple[jax.Array, jax.Array]) -> jax.Array:
+        return prediction[0].mean(-1)
+
+    def loss(
+        self,
+        prediction: tuple[jax.Array, jax.Array],
+        action: jax.Array,
+        target: Target,
+        next_prediction: tuple[jax.Array, jax.Array],
+        policy: jax.Array,
+    ) -> tuple[jax.Array, jax.Array]:
+        """The loss over all pairs of quantiles, and the error of the mean. [], []."""
+        theta, tau = prediction
+        goal = jax.lax.stop_gradient(target(_mix(policy, next_prediction[0])))
+        error = goal[None, :] - theta[action][:, None]
+        tau = jnp.broadcast_to(tau[:, None], error.shape)
+        loss = losses.quantile(error, tau, self.kappa).mean(1).sum()
+        return loss, jnp.abs(error.mean())
+
+
 @pytree
-class Quantile(Head):
+class Quantile(QuantileRegression):
     """`quantiles` equally likely returns, fitted by quantile regression: QR-DQN.
 
-    Dabney et al. (2018a). kappa: the threshold of the quantile Huber loss (equation 10). The error
-    is that of the mean.
+    Dabney et al. (2018a).
     """
 
     kappa: float = 1.0
@@ -172,22 +200,9 @@ class Quantile(Head):
             _midpoints(self.quantiles), (*theta.shape[:-2], self.quantiles)
         )
 
-    def values(self, prediction: tuple[jax.Array, jax.Array]) -> jax.Array:
-        return prediction[0].mean(-1)
-
-    def loss(
-        self,
-        prediction: Any,
-        action: jax.Array,
-        target: Target,
-        next_prediction: Any,
-        policy: jax.Array,
-    ) -> tuple[jax.Array, jax.Array]:
-        return _regress(self.kappa, prediction, action, target, next_prediction, policy)
-
 
 @pytree
-class Implicit(Head):
+class Implicit(QuantileRegression):
     """The quantile function of the return: IQN (Dabney et al., 2018b).
 
     The network's `size` features, times an embedding of the fraction in `cosines` (equation 4),
@@ -231,38 +246,9 @@ class Implicit(Head):
         theta = duel({name: _apply(layer, x) for name, layer in params["top"].items()}, 1)[..., 0]
         return theta.swapaxes(-1, -2), tau
 
-    def values(self, prediction: tuple[jax.Array, jax.Array]) -> jax.Array:
-        return prediction[0].mean(-1)
-
-    def loss(
-        self,
-        prediction: Any,
-        action: jax.Array,
-        target: Target,
-        next_prediction: Any,
-        policy: jax.Array,
-    ) -> tuple[jax.Array, jax.Array]:
-        return _regress(self.kappa, prediction, action, target, next_prediction, policy)
-
 
 def _midpoints(num: int) -> jax.Array:
     return (jnp.arange(num) + 0.5) / num
-
-
-def _regress(
-    kappa: jax.Array | float,
-    prediction: Any,
-    action: jax.Array,
-    target: Target,
-    next_prediction: Any,
-    policy: jax.Array,
-) -> tuple[jax.Array, jax.Array]:
-    """The loss over all pairs of quantiles, and the error of the mean. [], []."""
-    theta, tau = prediction
-    goal = jax.lax.stop_gradient(target(_mix(policy, next_prediction[0])))
-    error = goal[None, :] - theta[action][:, None]
-    loss = losses.quantile(error, jnp.broadcast_to(tau[:, None], error.shape), kappa).mean(1).sum()
-    return loss, jnp.abs(error.mean())
 
 
 def _linear(key: jax.Array, inputs: int, outputs: int, scale: float) -> dict[str, jax.Array]:

@@ -1,9 +1,7 @@
 """Commands on the folder of a sweep (play, rerun, export) and the list of algorithms."""
 
-import inspect
 import pathlib
 import sys
-from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
@@ -11,7 +9,8 @@ import tyro
 
 import jaxrl as rl
 from jaxrl import capabilities
-from jaxrl.runs.catalogue import PREFIX_COLUMNS
+from jaxrl.cli import studies
+from jaxrl.cli.labels import label_of, labels_of
 from jaxrl.sweep.store import read_record
 
 
@@ -79,6 +78,69 @@ def rerun(folder: tyro.conf.Positional[pathlib.Path], member: int) -> None:
         sys.exit(1)
 
 
+def extend(
+    folder: tyro.conf.Positional[pathlib.Path],
+    steps: int | None = None,
+    seeds: int | None = None,
+    schedule: Literal["stretch", "restart"] | None = None,
+    add: tuple[str, ...] = (),
+    memory_limit: str | None = None,
+    save_seconds: float = 60.0,
+) -> None:
+    """Go on with a finished or stopped study: more steps, more seeds, more values of an axis.
+
+    What is there is not computed again. Values to add are written as for `jaxrl train`: --lr 1e-2.
+
+    Args:
+        folder: of `jaxrl train --folder`
+        steps: environment steps of each run, in total
+        seeds: number of seeds of each setting, in total
+        schedule: what schedules that depend on --steps do: go on at the fraction of the longer run
+            (stretch), or begin again for the added steps (restart)
+        add: values of axes: lr=1e-2,3e-2 (--lr 1e-2 3e-2 is the same)
+        memory_limit: as in `jaxrl train`
+        save_seconds: as in `jaxrl train`
+    """
+    record = read_record(folder)
+    if record["machine"]["platform"] == "cpu":
+        rl.use_all_cores(record["machine"]["devices"])  # as many as in the original training
+    over: dict[str, Any] = {}
+    for text in add:
+        name, _, values = text.partition("=")
+        if not values:
+            raise ValueError(f"--add {text!r} is not name=value,value; write, say, lr=1e-2,3e-2.")
+        over[name] = [label_of(f"{name}={value}")[1] for value in values.split(",")]
+    if seeds is not None:
+        over["seed"] = _more_seeds(record, seeds)
+    results = rl.extend(
+        folder,
+        steps=steps,
+        over=over,
+        schedule=schedule,
+        memory_limit=memory_limit,
+        save_seconds=save_seconds,
+    )
+    studies.show(results)
+    studies.draw(results, folder)
+
+
+def _more_seeds(record: dict[str, Any], seeds: int) -> range:
+    """So many seeds, from the first of a study."""
+    labels = record["labels"].get("seed", [])
+    first = labels[0] if labels else 0
+    if str(record.get("kinds", {}).get("seed", "")).startswith("key:"):
+        raise ValueError(
+            "--seeds: the seeds of this study are keys; add keys in Python, rl.extend(FOLDER, "
+            "over={'seed': keys})."
+        )
+    if labels != list(range(first, first + len(labels))) or seeds < len(labels):
+        raise ValueError(
+            f"--seeds {seeds}: the study has the seeds {labels[:8]}{'...' * (len(labels) > 8)}; "
+            "write at least as many, of a study with consecutive seeds (others: --add seed=7,9)."
+        )
+    return range(first, first + seeds)
+
+
 def export(
     folder: tyro.conf.Positional[pathlib.Path],
     to: Literal["csv", "parquet", "tensorboard", "wandb", "record"] = "csv",
@@ -110,38 +172,3 @@ def algorithms() -> None:
         print(
             "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
         )
-
-
-def labels_of(where: tuple[str, ...], call: Callable[..., Any]) -> dict[str, Any]:
-    """The labels of --where, as keyword arguments of `call(..., **labels)`.
-
-    Raises:
-      ValueError: a label is malformed, or has the name of another argument of `call`.
-    """
-    labels = dict(_label(text) for text in where)
-    reserved = [
-        name
-        for name, parameter in inspect.signature(call).parameters.items()
-        if parameter.kind != parameter.VAR_KEYWORD
-    ]
-    for name in labels:
-        if name in reserved:
-            by_path = f"Write more of the field's path, for example env.{name}=..."
-            by_axis = f"Select along that axis in Python: rl.load(FOLDER).sel({name}=...)"
-            raise ValueError(
-                f"--where {name}=...: {name!r} is an argument of rl.{call.__name__} itself. "
-                f"{by_path if call is rl.runs else by_axis}."
-            )
-    return labels
-
-
-def _label(text: str) -> tuple[str, Any]:
-    name, _, value = text.partition("=")
-    if not name or not value:
-        raise ValueError(f"--where {text!r} is not name=value; write, for example, lr=1e-3 seed=7.")
-    if name in PREFIX_COLUMNS:  # the commit 12e4567 is not a number
-        return name, value
-    try:
-        return name, float(value)
-    except ValueError:
-        return name, {"true": True, "false": False}.get(value.lower(), value)

@@ -1,5 +1,6 @@
 """Entry point of the command line, a thin layer over the Python functions (see `jaxrl --help`)."""
 
+import inspect
 import os
 import pathlib
 import sys
@@ -108,6 +109,7 @@ def main(args: list[str] | None = None) -> None:
         "plot": studies.plot,
         "play": commands.play,
         "rerun": commands.rerun,
+        "extend": commands.extend,
         "export": commands.export,
         "envs": list_envs,
         "algorithms": commands.algorithms,
@@ -115,8 +117,9 @@ def main(args: list[str] | None = None) -> None:
         "compare": studies.compare,
         "report": studies.report,
     }
+    args = _with_added_values(sys.argv[1:] if args is None else args)
     try:
-        _check_names(sys.argv[1:] if args is None else args)
+        _check_names(args)
         tyro.extras.subcommand_cli_from_dict(
             commands_by_name,
             prog="jaxrl",
@@ -128,6 +131,34 @@ def main(args: list[str] | None = None) -> None:
         sys.exit(f"jaxrl: {error}{_notes(error)}")
     except KeyboardInterrupt as stop:
         sys.exit(f"jaxrl: stopped.{_notes(stop)}")
+
+
+def _with_added_values(args: list[str]) -> list[str]:
+    """The words of `jaxrl extend` with --NAME VALUE VALUE, for an axis, as --add NAME=VALUE,VALUE.
+
+    The options of the command itself stay.
+    """
+    if args[:1] != ["extend"]:
+        return args
+    own = [f"--{name.replace('_', '-')}" for name in inspect.signature(commands.extend).parameters]
+    words: list[str] = []
+    added: dict[str, list[str]] = {}
+    axis = None
+    for word in args:
+        if word.startswith("--"):
+            name, _, value = word.partition("=")
+            is_axis = name.replace("_", "-") not in (*own, "--help")
+            axis = name.removeprefix("--").replace("-", "_") if is_axis else None
+            if axis is None:
+                words.append(word)
+            else:
+                added.setdefault(axis, []).extend([value] if value else [])
+        elif axis is None:
+            words.append(word)
+        else:
+            added[axis].append(word)
+    add = [f"{name}={','.join(values)}" for name, values in added.items()]
+    return [*words, "--add", *add] if add else words
 
 
 def _check_names(args: list[str]) -> None:

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 import jaxrl as rl
-from jaxrl.cli.commands import labels_of
+from jaxrl.cli.labels import labels_of
 
 PIPE_WIDTH = 160  # columns of a table that goes to a file or a pipe
 

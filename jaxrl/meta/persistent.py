@@ -17,7 +17,7 @@ from jaxrl.errors import check_counts
 from jaxrl.meta.base import MetaLearner
 from jaxrl.meta.inner_loop import InnerLoop
 from jaxrl.meta.strategies import as_floats, check_pairs, noise_like
-from jaxrl.optimizer import Optimizer, OptimizerBuilder
+from jaxrl.optimizer import Optimizer, OptimizerBuilder, check_gradient_fields
 from jaxrl.tree import pytree, static
 
 Start = Callable[[jax.Array], tuple[Any, Any]]  # key -> a new run, and its number of pieces
@@ -62,6 +62,7 @@ class PES:
 
     def __post_init__(self) -> None:
         check_pairs(self.population)
+        check_gradient_fields(self)
 
     def init(
         self,

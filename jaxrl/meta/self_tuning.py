@@ -18,7 +18,7 @@ from jaxrl.env import Env
 from jaxrl.errors import check_counts, not_defined
 from jaxrl.meta.gradient import check_learner, forward, meta_gradient, play
 from jaxrl.meta.strategies import as_floats
-from jaxrl.optimizer import Optimizer, OptimizerBuilder, clip_by_global_norm
+from jaxrl.optimizer import Optimizer, OptimizerBuilder, apply_gradients, check_gradient_fields
 from jaxrl.returns import batched, gae
 from jaxrl.rollout import Policy
 from jaxrl.tree import pytree, static
@@ -151,6 +151,7 @@ class SelfTuning(Algorithm):
 
     def __post_init__(self) -> None:
         check_counts(self, "num_updates")
+        check_gradient_fields(self)
 
     @property
     def name(self) -> str:
@@ -198,8 +199,9 @@ class SelfTuning(Algorithm):
             objective,
             self.num_updates,
         )
-        grads, norm = clip_by_global_norm(jax.tree.map(jnp.negative, grads), self.max_grad_norm)
-        changes, opt_state = self.optimizer(self.lr).update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, changes)
+        descent = jax.tree.map(jnp.negative, grads)
+        params, opt_state, norm = apply_gradients(
+            self.optimizer(self.lr), descent, state.opt_state, state.params, self.max_grad_norm
+        )
         new_state = State(params, opt_state, state.clock.tick(), learner)
         return new_state, metrics | {"meta_objective": value, "meta_norm": norm}

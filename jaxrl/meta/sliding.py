@@ -20,7 +20,13 @@ from jaxrl.meta.gradient import check_learner, forward, meta_gradient, play
 from jaxrl.meta.inner_loop import InnerLoop
 from jaxrl.meta.strategies import as_floats
 from jaxrl.networks import MLP
-from jaxrl.optimizer import Optimizer, OptimizerBuilder, apply_gradients, clip_by_global_norm
+from jaxrl.optimizer import (
+    Optimizer,
+    OptimizerBuilder,
+    apply_gradients,
+    check_gradient_fields,
+    clip_by_global_norm,
+)
 from jaxrl.returns import batched, gae
 from jaxrl.rollout import Transition
 from jaxrl.tree import pytree, static
@@ -64,6 +70,9 @@ class OuterCritic:
     steps: int = static(default=4)
     network: networks.Builder = static(default=MLP((32,)))
     optimizer: Optimizer | OptimizerBuilder = Optimizer(optax.adam)
+
+    def __post_init__(self) -> None:
+        check_gradient_fields(self)
 
     def init(self, key: jax.Array, obs: Any) -> tuple[Any, Any]:
         """Parameters and the optimiser's state."""
@@ -128,6 +137,7 @@ class MetaGradient(MetaLearner):
 
     def __post_init__(self) -> None:
         check_counts(self, "num_agents", "num_updates")
+        check_gradient_fields(self)
 
     def init(
         self, key: jax.Array, env: Tasks, num_updates: jax.Array | float = float("inf")

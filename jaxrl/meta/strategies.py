@@ -11,7 +11,7 @@ import optax
 from jaxrl.clock import Clock, Metrics, start_clock
 from jaxrl.errors import not_defined
 from jaxrl.meta.shaping import PairSign, Shaping
-from jaxrl.optimizer import Optimizer, OptimizerBuilder
+from jaxrl.optimizer import Optimizer, OptimizerBuilder, check_gradient_fields
 from jaxrl.tree import pytree, static
 
 Fitness = Callable[[jax.Array, Any], jax.Array]  # (key, params) -> [] or, one for each task, [K]
@@ -99,9 +99,7 @@ class ES(Strategy):
 
     def __post_init__(self) -> None:
         check_pairs(self.population)
-        if callable(self.optimizer) and jax.tree_util.all_leaves([self.optimizer]):
-            # a bare function can't be a leaf
-            object.__setattr__(self, "optimizer", Optimizer(self.optimizer))
+        check_gradient_fields(self)
 
     @property
     def members(self) -> int:

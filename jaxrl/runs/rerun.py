@@ -16,7 +16,7 @@ from jaxrl.devices import cache_compilations
 from jaxrl.progress import Report
 from jaxrl.sweep import load, lookup, provenance, store
 from jaxrl.sweep.grid import Grid, bind
-from jaxrl.sweep.program import Stepped
+from jaxrl.sweep.program import AGENT, BEST_AGENT, Stepped
 from jaxrl.sweep.record import Record, make_record
 from jaxrl.sweep.results import Outputs, dataset, without_agents
 from jaxrl.train import Training
@@ -226,7 +226,8 @@ def _drift(here: xr.Dataset, there: xr.Dataset) -> dict[str, float]:
 
 def _agent_drift(here: Outputs, there: Outputs) -> dict[str, float]:
     """The largest difference of the agents' leaves, if they are not equal bit for bit."""
-    names = sorted({*here, *there} - {*without_agents(here), *without_agents(there)})
+    agents = (f"{AGENT}.", f"{BEST_AGENT}.")
+    names = sorted(name for name in {*here, *there} if name.startswith(agents))
     far = [
         distance(here.get(name), there.get(name))
         for name in names

@@ -12,6 +12,7 @@ Which module writes which file of a folder:
                                  results.py makes; netcdf.py reads it
     width.json, .lock, .holder   the program's width, and the process that holds it. store.py
     static/NNN/                  a folder for each combination of static axes. static_groups.py
+    before/NNN/                  the study before it was extended, whole. swap.py, for extend.py
     FILE.json                    a record and its curves in one file (rl.export). record_file.py
 
 What runs: api.py (`sweep`, `load`) and plan.py (`plan`) make a grid.py `Grid` and a program.py
@@ -20,7 +21,8 @@ processes by multihost.py. lookup.py finds one member of a folder again.
 """
 
 from jaxrl.sweep.api import load, sweep
+from jaxrl.sweep.extend import extend
 from jaxrl.sweep.grid import zipped
 from jaxrl.sweep.plan import plan
 
-__all__ = ["load", "plan", "sweep", "zipped"]
+__all__ = ["extend", "load", "plan", "sweep", "zipped"]

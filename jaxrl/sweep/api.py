@@ -45,6 +45,7 @@ def sweep(
     memory_limit: float | str | None = None,
     save_seconds: float = 60.0,
     keep_best: bool = False,
+    keep_state: bool | None = None,
     progress: bool | Show = True,
     **unknown: Any,
 ) -> xr.Dataset:
@@ -71,6 +72,9 @@ def sweep(
     keep_best: of a `Training`, also keep the agent of each member's best evaluation, exactly the
     one that was evaluated: `policy(folder, kept="best", ...)`; `best_evaluation` and `best_step`
     are its score and its step.
+    keep_state: with a folder, also keep the whole state of each member of a `Training` at its end
+    (optimiser, replay, episodes), which `rl.extend` needs to train longer; by default where all
+    are at most 256 MB.
     progress: True draws one live line, False nothing; a function gets a `Report` at each row and
     after each chunk.
 
@@ -93,7 +97,7 @@ def sweep(
     multihost.check(folder)
     cache_compilations()
     folder = None if folder is None else pathlib.Path(folder).expanduser()
-    options = _Options(chunk, limit, save_seconds, keep_best)
+    options = _Options(chunk, limit, save_seconds, keep_best, keep_state)
     if static:
 
         def record_of(run: Any) -> Record:
@@ -122,6 +126,7 @@ class _Options:
     memory_limit: float | None
     save_seconds: float
     keep_best: bool
+    keep_state: bool | None
 
 
 def _run_sweep(
@@ -148,7 +153,12 @@ def _run_sweep(
         )
         executor = Executor(config, progress)
         work = sweep_work(
-            run, grid, progress, in_folder=kept is not None, keep_best=options.keep_best
+            run,
+            grid,
+            progress,
+            in_folder=kept is not None,
+            keep_best=options.keep_best,
+            keep_state=options.keep_state,
         )
         if kept is not None and not num_missing(grid.members, chunks) and kept.results.exists():
             return load(kept.folder)

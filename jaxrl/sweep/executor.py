@@ -351,9 +351,17 @@ def even_width(members: int, max_width: int) -> int:
 
 
 def sweep_work(
-    run: Any, grid: Grid, progress: Progress, *, in_folder: bool, keep_best: bool = False
+    run: Any,
+    grid: Grid,
+    progress: Progress,
+    *,
+    in_folder: bool,
+    keep_best: bool = False,
+    keep_state: bool | None = None,
 ) -> Work:
-    """The members of a grid. in_folder: agents and checkpoints are kept."""
+    """The members of a grid. in_folder: agents and checkpoints are kept, and final states as
+    `keep_state` says; None: where they are small.
+    """
     check = functools.partial(check_outputs, grid=grid)
     configs_of = lambda width: grid.configs(np.zeros(width, int))
     at = bind(run, grid)
@@ -377,6 +385,7 @@ def sweep_work(
             best=keep_best,
             check=lambda metrics: check(metrics | run.clocks),
             checkpoints=in_folder,
+            states=in_folder and (grid.members if keep_state is None else keep_state),
         ),
         run=lambda program, members, report, checkpoints: program(
             grid.configs(members), report, checkpoints

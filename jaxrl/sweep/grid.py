@@ -131,10 +131,10 @@ class Grid:
 
 
 def config_from_record(
-    record: dict[str, Any], member: int, load: Callable[[arrays.Reference], np.ndarray]
+    record: dict[str, Any], member: int | np.ndarray, load: Callable[[arrays.Reference], np.ndarray]
 ) -> dict[str, Any]:
-    """The config of member i of a recorded sweep: {name: array}, a pytree as {path: array}, keys
-    as their raw words.
+    """The config of member i of a recorded sweep, or of several: {name: array}, a pytree as {path:
+    array}, keys as their raw words.
 
     load: the array of a reference.
     """

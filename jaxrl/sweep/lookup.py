@@ -160,9 +160,11 @@ def labels_of(record: Record) -> dict[str, np.ndarray]:
 
 
 def config_of(
-    folder: pathlib.Path, record: Record, member: int, training: Training
+    folder: pathlib.Path, record: Record, member: int | np.ndarray, training: Training
 ) -> dict[str, Any]:
-    """The config of a member, as the sweep had it: {name: array, key or pytree}."""
+    """The config of a member, or those of several, as the sweep had it: {name: array, key or
+    pytree}.
+    """
     load = _load_from(folder)
 
     def load_axis(found: arrays.Reference) -> np.ndarray:

@@ -301,7 +301,7 @@ def _plan_of(job: _Job, probe: bool, processes: int) -> Plan:
     run for seconds.
     """
     executor, left = job.executor, job.left
-    peak, programs, open_bytes, seconds, speed = 0, 0, 0, None, ""
+    peak, programs, open_bytes, state_bytes, seconds, speed = 0, 0, 0, 0, None, ""
     while left:
         try:
             program, width = executor.program(job.work, left)
@@ -309,6 +309,8 @@ def _plan_of(job: _Job, probe: bool, processes: int) -> Plan:
             programs = 2 if isinstance(program, Stepped) else 1
             if isinstance(program, Stepped) and job.run.evals > 1:
                 open_bytes = MAX_KEPT * (program.state_bytes + job.keep_best * program.agent_bytes)
+            if isinstance(program, Stepped) and program.keeps_states:
+                state_bytes = program.state_bytes // width * job.grid.members
             if probe and isinstance(job.run, Training):
                 seconds, speed = _time(job, width)
             break
@@ -346,7 +348,8 @@ def _plan_of(job: _Job, probe: bool, processes: int) -> Plan:
         steps=steps[0],
         eval_steps=steps[1],
         result_bytes=result,
-        folder_bytes=2 * result + agents * (1 + job.keep_best),  # each chunk, and then the whole
+        # each chunk, and then the whole
+        folder_bytes=2 * result + agents * (1 + job.keep_best) + state_bytes,
         open_bytes=open_bytes * processes,
         seconds=seconds,
         time_text=_time_text(job, seconds, speed),

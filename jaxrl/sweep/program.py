@@ -21,6 +21,8 @@ MEMBERS = PartitionSpec("members")
 NO_MEMBER = PartitionSpec()
 # the agent's leaves among a chunk's outputs, at the end and when it was evaluated best
 AGENT, BEST_AGENT = "agent", "best_agent"
+STATE = "state"  # the leaves of the whole state at the end, from which a run can be extended
+STATE_LIMIT = 2**28  # bytes of a sweep's final states, up to which they are kept unless asked for
 CHECKPOINT_COPIES = 1  # of the state, on a CPU, while a checkpoint is written
 Report = Callable[[float, float], None]  # the fraction of the rows done, and the mean return
 
@@ -102,7 +104,9 @@ class Stepped:
     at: the training and key of a config, given the training that is swept. Its large arrays are
     arguments of the programs, shared by all members. keep: outputs hold the agent's leaves. best:
     also those of the best evaluation. check: gets the shapes of a row's metrics before anything
-    compiles. checkpoints: counts the copies that saving makes into `bytes_per_device`.
+    compiles. checkpoints: counts the copies that saving makes into `bytes_per_device`. states:
+    outputs hold the leaves of the final states, too; a number of members: if those of so many are
+    at most `STATE_LIMIT` bytes.
     """
 
     def __init__(
@@ -115,6 +119,7 @@ class Stepped:
         best: bool = False,
         check: Callable[[dict[str, Any]], None] | None = None,
         checkpoints: bool = False,
+        states: bool | int = False,
     ) -> None:
         started = time.monotonic()
         self.training, self._devices = training, devices
@@ -146,6 +151,8 @@ class Stepped:
         self.traced = traced_init, traced_row
         self.state_bytes = _size(jax.tree.leaves(state))  # of all devices
         self.agent_bytes = _size(agent_of(training, state)) if best or keep else 0
+        width = jax.tree.leaves(configs)[0].shape[0]
+        self.keeps_states = states is True or 0 < self.state_bytes / width * states <= STATE_LIMIT
         self._init, self._run_row = compile_all([traced_init, traced_row])
         self.compile_seconds = time.monotonic() - started
 
@@ -202,6 +209,8 @@ class Stepped:
             for name, x in self.training.clocks.items()
         }
         agents = _numbered(AGENT, agent_of(self.training, state)) if self._keep else {}
+        if self.keeps_states:
+            agents |= _numbered(STATE, [_words(leaf) for leaf in jax.tree.leaves(state)])
         if best is not None:
             agents |= _numbered(BEST_AGENT, best["agent"]) if self._keep else {}
             known = best["score"] > -jnp.inf
@@ -252,6 +261,12 @@ def _better(
     mask = score > best["score"]  # a row without an evaluation is NaN, which is not
     now = {"score": score, "row": jnp.broadcast_to(row, score.shape), "agent": agent}
     return tree.where(mask, now, best)
+
+
+def _words(leaf: jax.Array) -> jax.Array:
+    """A leaf as an array that a file can hold: of keys their raw words."""
+    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return jax.random.key_data(leaf) if is_key else leaf
 
 
 def _numbered(name: str, leaves: list[Any]) -> dict[str, Any]:

@@ -12,11 +12,11 @@ Coordinates = dict[str, tuple[str, np.ndarray]]  # along an axis: {name: (axis, 
 
 
 def without_agents(outputs: Outputs) -> Outputs:
-    """The outputs of a chunk that a dataset shows: all but the agents' leaves."""
+    """The outputs of a chunk that a dataset shows: all but the leaves of agents and states."""
     return {
         name: value
         for name, value in outputs.items()
-        if not name.startswith(("agent.", "best_agent."))
+        if not name.startswith(("agent.", "best_agent.", "state."))
     }
 
 

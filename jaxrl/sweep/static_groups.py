@@ -47,7 +47,7 @@ def sweep_groups(
     groups = combine(run, static, grid)
     named = list(zip(groups.names, groups.runs, strict=True))
     records = [with_note(name, record_of, each) for name, each in named]
-    record = _record(run, groups, records)
+    record = record_of_groups(run, groups, records)
     kept = None if folder is None else store.Store(folder, record, jax.tree.leaves(run))
     parts: Parts = []
     done = 0
@@ -113,7 +113,7 @@ def group_at(record: Record, where: Mapping[str, Any]) -> tuple[str, dict[str, A
     return record["groups"][number], rest
 
 
-def _record(run: Any, groups: Combinations, records: list[Record]) -> Record:
+def record_of_groups(run: Any, groups: Combinations, records: list[Record]) -> Record:
     """The record of all groups: what they have in common, and the static values."""
     outputs = sorted({name for each in records for name in each["outputs"]})
     if taken := [name for name in groups.values if name in outputs]:

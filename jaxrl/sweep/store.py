@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from jaxrl.sweep import arrays, checkpoint, multihost, npz, provenance
+from jaxrl.sweep import arrays, checkpoint, multihost, npz, provenance, swap
 from jaxrl.sweep.files import write
 from jaxrl.sweep.results import Chunks, Outputs, without_agents
 
@@ -51,6 +51,7 @@ class Store:
         )
 
     def _open(self, record: dict[str, Any], large: Any) -> None:
+        recover(self.folder)
         _refuse_other_folders(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = lock(self.folder)
@@ -105,6 +106,16 @@ def remove_parts(folder: pathlib.Path) -> None:
     parts = [*folder.rglob("*.part"), *folder.rglob("open/*/*.orbax-checkpoint-tmp*")]
     for part in parts:
         shutil.rmtree(part, ignore_errors=True) if part.is_dir() else part.unlink()
+
+
+def recover(folder: pathlib.Path) -> None:
+    """Finish an extension of a study that was stopped while it put its files in place."""
+    if swap.is_open(folder):
+        held = lock(folder)
+        try:
+            swap.finish(folder)
+        finally:
+            held.release()
 
 
 def check(folder: pathlib.Path, record: dict[str, Any]) -> dict[str, Any]:
@@ -296,6 +307,13 @@ def chunk_names(folder: pathlib.Path) -> list[tuple[int, int]]:
     return sorted((int(match[1]), int(match[2])) for match in matches if match)
 
 
+def names_in(folder: pathlib.Path, first: int, last: int) -> list[str]:
+    """The names of the outputs of a chunk, without reading them."""
+    path = folder / "members" / f"{first:08d}-{last:08d}.npz"
+    with np.load(path, allow_pickle=False) as file:
+        return [name.removeprefix("output/") for name in file.files]
+
+
 def read(path: pathlib.Path) -> Outputs:
     """The outputs that `encode` wrote, checked by their digest."""
     found = npz.read(path)
@@ -326,6 +344,7 @@ def write_results(path: pathlib.Path, results: xr.Dataset) -> None:
 def read_record(folder: pathlib.Path) -> dict[str, Any]:
     """The record of a folder, or of a record in one file (record_file.py)."""
     path = folder if folder.is_file() else folder / RECORD
+    recover(folder)
     try:
         if path.exists() and not path.is_file():
             raise ValueError("it is no plain file")
