@@ -10,6 +10,7 @@ TOPICS: dict[str, tuple[str, tuple[str, ...]]] = {
             "Training",
             "train",
             "sweep",
+            "extend",
             "zipped",
             "plan",
             "load",
