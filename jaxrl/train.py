@@ -274,7 +274,8 @@ def _with_nan(row: Row) -> Metrics:
             "no episode ended) in what rl.train returns inside of a jit or vmap: call rl.train "
             "outside of them, write rl.sweep(rl.Training(...), ...), or turn jax_debug_nans off."
         )
-    return {name: jnp.asarray(x) for name, x in row.on_host().items()}
+    with jax.debug_nans(False):
+        return {name: jnp.asarray(x) for name, x in row.on_host().items()}
 
 
 def as_key(seed: Any) -> jax.Array:

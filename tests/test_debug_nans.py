@@ -52,7 +52,7 @@ def test_a_training_runs_outside_of_programs_alone(debug_nans):
 
 
 def test_nan_that_is_no_mark_is_found(debug_nans):
-    with pytest.raises(FloatingPointError):
+    with pytest.raises(FloatingPointError, match="after evaluation point 1"):
         rl.sweep(tree.put(LONG, {"lr": float("nan")}), {"seed": [0]}, progress=False)
 
 

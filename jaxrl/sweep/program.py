@@ -13,6 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxrl import progress, tree
 from jaxrl.algorithms.base import Algorithm
+from jaxrl.algorithms.loop import Row
 from jaxrl.sweep import stopping
 from jaxrl.sweep.arrays import is_large
 from jaxrl.sweep.checkpoint import Checkpoints, Rows
@@ -187,7 +188,7 @@ class Stepped:
         if checkpoints is not None:
             (state, best), done = checkpoints.newest((state, best))
         for row in range(first + len(done), end):
-            state, metrics = self._run_row(configs, state, jnp.int32(row), self._arrays)
+            state, metrics = self._call_row(configs, state, row)
             if best is not None:
                 agent = agent_of(self.training, state)
                 known = metrics.known["evaluation"] & ~metrics.values["diverged"]
@@ -201,6 +202,18 @@ class Stepped:
                 checkpoints.offer((state, best), done)
             report((row + 1 - first) / (end - first), done)
         return state, best, done
+
+    def _call_row(self, configs: Any, state: Any, row: int) -> tuple[Any, Row]:
+        try:
+            return self._run_row(configs, state, jnp.int32(row), self._arrays)
+        except Exception as error:
+            # jax's own error, which has no public name, of a program compiled ahead of time
+            if type(error).__name__ != "InternalFloatingPointError":
+                raise
+            raise FloatingPointError(
+                f"jax_debug_nans: a parameter or a metric of a run is NaN after evaluation point "
+                f"{row + 1}. To find the operation, train that run alone, training(key)."
+            ) from error
 
     def __call__(
         self, configs: Any, report: Report, checkpoints: Checkpoints | None = None
