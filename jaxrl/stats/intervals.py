@@ -126,7 +126,8 @@ def paired_difference(x: Any, y: Any, statistic: Statistic = mean, **options: An
     x, y: of the same shape. For two results, `compare(a, b)` finds the seeds with common keys.
 
     Raises:
-      ValueError: the shapes or the seeds of labelled arrays differ, or an argument of `interval` is invalid.
+      ValueError: the shapes or the seeds of labelled arrays differ, or an argument of `interval` is
+        invalid.
     """
     if np.shape(x) != np.shape(y):
         raise ValueError(
