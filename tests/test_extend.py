@@ -194,7 +194,7 @@ def test_what_can_not_go_on_is_refused_and_nothing_touched(study, arguments, mes
 
 def test_states_that_were_not_kept_are_missed(tmp_path):
     swept(CONSTANT, {"seed": jnp.arange(2)}, tmp_path / "x", keep_state=False)
-    assert not any(name.startswith("state.") for name in store.names_in(tmp_path / "x", 0, 2))
+    assert not any(name.startswith("final_state.") for name in store.names_in(tmp_path / "x", 0, 2))
     with pytest.raises(ValueError, match="keep_state=True"):
         rl.extend(tmp_path / "x", steps=64, progress=False)
     rl.extend(tmp_path / "x", over={"seed": [5]}, progress=False)  # needs none

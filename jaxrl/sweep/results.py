@@ -16,7 +16,7 @@ def without_agents(outputs: Outputs) -> Outputs:
     return {
         name: value
         for name, value in outputs.items()
-        if not name.startswith(("agent.", "best_agent.", "state."))
+        if not name.startswith(("agent.", "best_agent.", "final_state."))
     }
 
 
