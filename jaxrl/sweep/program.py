@@ -23,7 +23,8 @@ MEMBERS = PartitionSpec("members")
 NO_MEMBER = PartitionSpec()
 # the agent's leaves among a chunk's outputs, at the end and when it was evaluated best
 AGENT, BEST_AGENT = "agent", "best_agent"
-STATE = "final_state"  # the leaves of the whole state at the end, from which a run can be extended
+# leaves of the whole state at the end, from which a run can be extended (a search has "state")
+STATE = "final_state"
 STATE_LIMIT = 2**28  # bytes of a sweep's final states, up to which they are kept unless asked for
 CHECKPOINT_COPIES = 1  # of the state, on a CPU, while a checkpoint is written
 Report = Callable[[float, Rows], None]  # the fraction of the rows done, and those so far
