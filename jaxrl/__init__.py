@@ -114,6 +114,9 @@ from jaxrl.optimizers import (
     OPEN,
     SmallFC,
 )
+from jaxrl.progress import (
+    Report,
+)
 from jaxrl.replay import (
     Prioritized,
     Uniform,
@@ -145,6 +148,9 @@ from jaxrl.rules import (
     QLambda,
     Rule,
     Surrogate,
+)
+from jaxrl.runs import (
+    live,
 )
 from jaxrl.runs.catalogue import (
     compare,
@@ -262,6 +268,7 @@ __all__ = [
     "QLambda",
     "QLearning",
     "RegularizedEvolution",
+    "Report",
     "RewardModel",
     "Rewarded",
     "Rule",
@@ -299,6 +306,7 @@ __all__ = [
     "impala",
     "importance",
     "iqn",
+    "live",
     "load",
     "load_agent",
     "load_rule",

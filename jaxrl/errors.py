@@ -96,6 +96,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, options, n=3, cutoff=0.5)
     if close:
         return f"the nearest are {', '.join(close)}"
+    if not options:
+        return "there are none"
     return f"known are {', '.join(options)}"
 
 

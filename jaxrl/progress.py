@@ -5,10 +5,11 @@ import contextvars
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 _LISTENER: contextvars.ContextVar[Callable[[Any, Any], None] | None] = contextvars.ContextVar(
     "listener", default=None
@@ -40,13 +41,22 @@ def tick(row: jax.Array, rows: int) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """The progress of a sweep.
+    """The progress of a sweep, which `rl.sweep(..., progress=function)` gives to a function at each
+    row (evaluation point) of a `Training`, and after each chunk of members.
 
-    done: whole members. fraction: of all, parts of running members included; done_now: the fraction
-    that this call itself has computed, which gives the speed. steps: environment steps of this call
-    (0 where the program has none). seconds: of running, compilation left out. score: the
-    interquartile mean of the returns of the running chunk's members in their last row; NaN before,
-    or where the metrics have none.
+    done, members: how many members have finished, and all. fraction: of all, parts of running
+    members included, from 0 to 1. done_now: the fraction that this call itself has computed (a
+    resumed sweep starts with more), which gives the speed. steps: environment steps of this call,
+    of all members (0 where the program has none). seconds: of running, compilation left out.
+    score: the interquartile mean of the returns of the running chunk's members in their last row;
+    NaN before, or where the metrics have none.
+
+    The last row of the running members, n of them; empty, and step 0, in a report after a chunk
+    and of a function:
+
+    step: environment steps of each member so far. labels: {axis: label of each member [n]}, such as
+    {"lr": ..., "seed": ...}. metrics: {name: value of each member [n, ...]}, such as "return" and
+    "loss", as the results have them; NaN where there is no value.
     """
 
     done: int
@@ -56,6 +66,9 @@ class Report:
     seconds: float
     done_now: float
     score: float = float("nan")
+    step: int = 0
+    labels: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict, compare=False)
+    metrics: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict, compare=False)
 
     @property
     def remaining(self) -> float:
@@ -115,17 +128,37 @@ class Line:
         self._bar.stop()
 
 
+Show = Callable[[Report], None]
+
+
 @contextlib.contextmanager
-def shown(progress: bool | Callable[[Report], None]) -> Iterator[Callable[[Report], None] | None]:
-    """The function that gets the reports: a live line for True, a function, None for False."""
-    if progress is not True:
-        yield progress or None
-        return
-    line = Line()
-    try:
-        yield line
-    finally:
-        line.close()
+def shown(progress: bool | Show | Sequence[bool | Show]) -> Iterator[Show | None]:
+    """The function that gets the reports: a live line for True, a function, None for False; of
+    several, each gets them.
+    """
+    several: Sequence[Any] = (progress,)
+    if isinstance(progress, tuple | list):
+        several = progress
+    if wrong := [each for each in several if not (isinstance(each, bool) or callable(each))]:
+        raise TypeError(
+            f"progress={wrong[0]!r} is neither True, False nor a function of an rl.Report: write, "
+            "say, progress=lambda report: print(report.fraction)."
+        )
+    with contextlib.ExitStack() as stack:
+        shows: list[Any] = []
+        for each in several:
+            if each is True:
+                line = Line()
+                stack.callback(line.close)
+                shows.append(line)
+            elif each is not False:
+                shows.append(each)
+
+        def show(report: Report) -> None:
+            for each in shows:
+                each(report)
+
+        yield show if shows else None
 
 
 def clock(seconds: float) -> str:

@@ -79,7 +79,7 @@ class Transition:
 PolicyFunction = Callable[[jax.Array, Episode], tuple[RnnState, Action, Extras]]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # hashed by identity, so that it can be jitted
 class Policy:
     """A function `(key, episode) -> (rnn_state, action, extras)`, and its first recurrent state.
 

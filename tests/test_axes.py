@@ -179,6 +179,10 @@ def test_a_training_has_static_axes_and_steps_of_their_own(tmp_path):
     assert reports[-1].done == 8
     assert reports[-1].fraction == pytest.approx(1.0)
     assert reports[-1].done_now == pytest.approx(1.0)
+    rows = [report for report in reports if report.metrics]  # with the labels of their group
+    assert [set(report.labels["num_envs"].tolist()) for report in rows] == [{2}, {2}, {3}, {3}]
+    assert rows[0].labels["network"].tolist() == ["MLP((4,))"] * 4
+    assert [report.step for report in rows] == [16, 32, 12, 24]
     # the folders of its groups are sweeps
     xr.testing.assert_identical(results, rl.load(tmp_path / "x"))
     group = rl.load(tmp_path / "x" / "static" / "001")
@@ -228,6 +232,7 @@ def test_a_stopped_sweep_of_groups_resumes(tmp_path):
     ]
     partial = rl.load(tmp_path / "x")
     assert partial.equals(stopped.value.results)
+    assert partial.attrs["unfinished"] == "5 of 6 members have finished"
     assert np.isfinite(partial["terms"]).sum() == 6 + 2
     assert (tmp_path / "x" / "static" / "000" / "results.nc").exists()
     done = []

@@ -5,6 +5,7 @@ import importlib
 import inspect
 import pkgutil
 import pydoc
+import re
 
 import jax.numpy as jnp
 import optax
@@ -16,6 +17,7 @@ import jaxrl as rl
 from experiments import which
 from jaxrl import tree
 from jaxrl.algorithms.base import Algorithm
+from jaxrl.algorithms.field_meanings import meaning
 from jaxrl.algorithms.preset import Preset
 from jaxrl.cli import main
 
@@ -164,6 +166,45 @@ def test_an_editor_shows_the_fields_of_the_table():
     """If not: `python -m experiments.which`."""
     assert which.STUB.read_text() == which.stub()
     assert "    *, rule: Any = ..., objective: Any = ..., clip: Float = 0.2," in which.stub()
+
+
+@pytest.mark.parametrize("name", rl.PRESETS)
+def test_help_has_the_value_and_the_meaning_of_every_field(name):
+    preset = rl.PRESETS[name]
+    shown = pydoc.render_doc(preset, renderer=pydoc.plaintext)
+    for field in preset.fields():
+        assert f"{field} = " in shown
+        assert preset.meaning(field), f"{field} is not in a docstring nor in field_meanings.py"
+    for field, words in (("gamma", "discount of rewards per step"), ("lr", "step size|rate")):
+        assert re.search(words, preset.meaning(field), re.IGNORECASE)
+
+
+def test_a_meaning_is_read_from_the_docstring_of_the_class():
+    @tree.pytree
+    class Rule:
+        """A rule. left, right: two sides; each
+        is a share. up: how far.
+
+        down: the rest, of `up`
+        """
+
+        left: float = 0.0
+        right: float = 0.0
+        up: float = 0.0
+        down: float = 0.0
+        other: float = 0.0
+        gamma: float = 0.0
+
+    found = {name: meaning(Rule, name) for name in ("left", "right", "up", "down", "other")}
+    sides = "two sides; each is a share"
+    assert found == {
+        "left": sides,
+        "right": sides,
+        "up": "how far",
+        "down": "the rest, of `up`",
+        "other": "",
+    }
+    assert meaning(Rule, "gamma") == "discount of rewards per step, from 0 to 1"  # of all classes
 
 
 def test_an_alias_sets_several_fields_and_a_path_sets_one():

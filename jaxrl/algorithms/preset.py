@@ -8,6 +8,7 @@ from typing import Any
 
 from jaxrl import tree
 from jaxrl.algorithms.base import Algorithm
+from jaxrl.algorithms.field_meanings import MEANINGS, meaning
 from jaxrl.errors import nearest
 
 
@@ -87,6 +88,16 @@ class Preset:
             found[name] = next(value for value, fields in settings.items() if self._has(fields))
         return found
 
+    def meaning(self, name: str) -> str:
+        """The meaning of a field of `fields()`, in words."""
+        if name in self.options:
+            return MEANINGS.get(name, "")
+        path = tree.find(self.value, self.aliases.get(name, (name,))[0])
+        holder, _, last = path.rpartition(".")
+        owner = tree.get(self.value, holder) if holder else self.value
+        text = MEANINGS[name] if last != name and name in MEANINGS else meaning(type(owner), last)
+        return text[:1].upper() + text[1:] + "." if text else ""
+
     @property
     def __signature__(self) -> inspect.Signature:
         kind = inspect.Parameter.KEYWORD_ONLY
@@ -137,8 +148,12 @@ class Preset:
         lines = [f"{self.summary}.", ""]
         if self.details:
             lines += [*textwrap.wrap(self.details, 98), ""]
-        lines += ["Fields, and their values here:"]
-        lines += [f"  {name} = {_short(value)}" for name, value in self.fields().items()]
+        lines += ["Fields, with their values here and their meaning:"]
+        for name, value in self.fields().items():
+            lines += [f"  {name} = {_short(value)}"]
+            lines += textwrap.wrap(
+                self.meaning(name), 98, initial_indent=" " * 6, subsequent_indent=" " * 6
+            )
         return "\n".join(lines)
 
 

@@ -38,7 +38,16 @@ def play(
         )
     if episodes < 1:
         raise ValueError(f"--episodes {episodes}: write 1 or more.")
-    labels = labels_of(where, rl.policy) if where else rl.best(rl.load(folder))
+    if where:
+        labels = labels_of(where, rl.policy)
+    else:
+        finished = rl.load(folder, running=False)
+        if not finished.data_vars:
+            raise ValueError(
+                f"no member of {folder} has finished yet, and a policy is kept when its chunk "
+                f"finishes: wait, and watch its curve by `jaxrl plot {folder} --follow`."
+            )
+        labels = rl.best(finished)
     policy = rl.policy(folder, **labels)
     env = policy.training.env
     if not isinstance(env, rl.Env):
@@ -143,18 +152,20 @@ def _more_seeds(record: dict[str, Any], seeds: int) -> range:
 
 def export(
     folder: tyro.conf.Positional[pathlib.Path],
-    to: Literal["csv", "parquet", "tensorboard", "wandb", "record"] = "csv",
+    to: Literal["csv", "parquet", "tensorboard", "wandb", "record", "numpy"] = "csv",
     out: pathlib.Path | None = None,
+    where: tuple[str, ...] = (),
 ) -> None:
-    """Write the results of a sweep for another tool.
+    """Write the results of a sweep, or a run's policy, for another tool.
 
     Args:
         folder: of `jaxrl train --folder`
-        to: a table (csv, parquet), logs of each run (tensorboard, wandb), or a record: one small
-            file from which runs can be trained again
-        out: the file, or the directory of the logs (default: in FOLDER)
+        to: a table (csv, parquet), logs of each run (tensorboard, wandb), a record (one small file
+            from which runs can be trained again), or the policy of a run for NumPy without jax
+        out: the file, or the directory of the logs or the policy (default: in FOLDER)
+        where: with --to numpy, the run: lr=1e-3 seed=7 (default: the highest final return)
     """
-    print(f"wrote {rl.export(folder, out, to)}")
+    print(f"wrote {rl.export(folder, out, to, **labels_of(where, rl.export))}")
 
 
 def algorithms() -> None:

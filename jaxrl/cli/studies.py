@@ -2,6 +2,7 @@
 
 import pathlib
 import sys
+import time
 from typing import Any, Literal
 
 import tyro
@@ -12,6 +13,7 @@ from rich.table import Table
 
 import jaxrl as rl
 from jaxrl.cli.labels import labels_of
+from jaxrl.sweep.program import middle
 
 PIPE_WIDTH = 160  # columns of a table that goes to a file or a pipe
 
@@ -45,8 +47,10 @@ def draw(results: xr.Dataset, folder: pathlib.Path) -> None:
 def show(results: xr.Dataset) -> None:
     """Print the final return of each setting as a table."""
     frame = rl.stats.mark_too_few(rl.stats.table(results, "return")).reset_index()
+    unfinished = results.attrs.get("unfinished")
+    final = f"last return so far ({unfinished})" if unfinished else "final return"
     table = Table(
-        title="final return: interquartile mean over seeds, 95 % bootstrap interval",
+        title=f"{final}: interquartile mean over seeds, 95 % bootstrap interval",
         title_justify="left",
     )
     for column in frame.columns:
@@ -57,20 +61,63 @@ def show(results: xr.Dataset) -> None:
 
 
 def plot(
-    folder: tyro.conf.Positional[pathlib.Path], name: str = "return", by: str | None = None
+    folder: tyro.conf.Positional[pathlib.Path],
+    name: str = "return",
+    by: str | None = None,
+    follow: bool = False,
+    every: float = 5.0,
 ) -> None:
-    """Draw the learning curves of a sweep into FOLDER/curve.png, or beside a record.
+    """Draw the learning curves of a sweep, also while it runs, into FOLDER/curve.png, or beside a
+    record.
 
     Args:
         folder: of `jaxrl train --folder`, or a record
         name: the variable to draw
         by: the axis with a line for each value
+        follow: print each new row and draw again, until the sweep has finished (or Ctrl-C)
+        every: seconds between two looks at the folder, with --follow
     """
-    results = rl.load(folder)
+    if every <= 0:
+        raise ValueError(f"--every {every:g}: write the seconds between two drawings, above 0.")
     path = folder.with_suffix(".png") if folder.is_file() else folder / "curve.png"
+    results = rl.load(folder)
+    last = ""
+    while follow and "unfinished" in results.attrs:
+        line = progress_line(results, name)
+        if line != last:
+            print(line, flush=True)
+            if name in results and bool(results[name].notnull().any()):
+                rl.plot.curve(results, name, by=by).savefig(path)
+        last = line
+        time.sleep(every)
+        results = rl.load(folder)
+    if not results.data_vars:
+        raise ValueError(
+            f"{folder} has no row yet: a row is written at each evaluation point of a running "
+            f"sweep. Wait, or write `jaxrl plot {folder} --follow`, which draws as they come."
+        )
     rl.plot.curve(results, name, by=by).savefig(path)
     show(results)
     print(f"drew {path}")
+
+
+def progress_line(results: xr.Dataset, name: str) -> str:
+    """The state of an unfinished sweep: members, the last row that any of them has, and its
+    interquartile mean.
+    """
+    text = results.attrs["unfinished"]
+    if name not in results or "step" not in results[name].dims:
+        return f"{text}; no row yet"
+    others = [dim for dim in results[name].dims if dim != "step"]
+    known = results[name].notnull()
+    rows = known.any(others)
+    if not rows.any():
+        return f"{text}; no {name} yet"
+    last = results[name].isel(step=int(rows.values.nonzero()[0][-1]))
+    values = last.values[last.notnull().values]
+    cells = f"{int(known.sum()):,} of {known.size:,} values"
+    score = f"at step {last['step'].item():,} {middle(values):.4g}"
+    return f"{text}; {name}: {cells}, {score} over {len(values):,} members"
 
 
 def runs(

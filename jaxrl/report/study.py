@@ -88,7 +88,7 @@ def read(path: str | os.PathLike[str], name: str) -> Study:
       ValueError: it has no such variable, or none of its members has a score.
     """
     path = pathlib.Path(path).expanduser()
-    record, results = store.read_record(path), load(path)
+    record, results = store.read_record(path), load(path, running=False)
     array = stats.pick(results, name, "seed")
     axes = [str(axis) for axis in array.dims if axis not in ("seed", "step")]
     final = stats.final(results, name, "seed").transpose(*axes, "seed")

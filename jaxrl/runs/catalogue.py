@@ -305,7 +305,9 @@ def compare(
       ValueError: the comparison would be misleading, an axis with several values has no label in
         `where`, or `where` names an axis of neither study.
     """
-    sides = [x if isinstance(x, xr.Dataset | xr.DataArray) else load(x) for x in (a, b)]
+    sides = [
+        x if isinstance(x, xr.Dataset | xr.DataArray) else load(x, running=False) for x in (a, b)
+    ]
     axes = [str(axis) for results in sides for axis in results.dims]
     if unknown := [axis for axis in where if axis not in axes]:
         raise ValueError(

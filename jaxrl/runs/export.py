@@ -16,30 +16,35 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from jaxrl.runs.deploy import write_numpy
+from jaxrl.runs.policy import MemberPolicy, best
+from jaxrl.runs.policy import policy as read_policy
 from jaxrl.sweep import load, store
 from jaxrl.sweep.record_file import write_record_file
 
-Kind = Literal["csv", "parquet", "tensorboard", "wandb", "record"]
+Kind = Literal["csv", "parquet", "tensorboard", "wandb", "record", "numpy"]
 NAMES = {
     "csv": "results.csv",
     "parquet": "results.parquet",
     "tensorboard": "tensorboard",
     "wandb": ".",
     "record": "record.json",
+    "numpy": "policy",
 }
 # optional packages, each of which the extra of this name installs
 PACKAGES = {"parquet": "pyarrow", "tensorboard": "tensorboardX", "wandb": "wandb"}
 
 
 def export(
-    results: xr.Dataset | str | os.PathLike[str],
+    results: xr.Dataset | MemberPolicy | str | os.PathLike[str],
     path: str | os.PathLike[str] | None = None,
     to: Kind = "csv",
+    **where: Any,
 ) -> pathlib.Path:
-    """Write the results of a sweep for another tool.
+    """Write the results of a sweep, or the policy of a member, for another tool.
 
     Args:
-      results: of a sweep, or its folder.
+      results: of a sweep, or its folder; for "numpy" a folder, or the policy `rl.policy(...)`.
       path: the file, or the directory of logs; by default in the folder.
       to: one of
         "csv", "parquet": the table `frame(results)`.
@@ -50,16 +55,40 @@ def export(
         "record": the reproducibility card of a folder and each member's return, evaluation and
           divergence, in one small file that `rl.load`, `rl.runs`, `rl.report` and `rl.rerun` take
           in place of the folder.
+        "numpy": the greedy policy of a member for programs without jax, as a directory of
+          `policy.npz`, its arrays, and `policy.py`, which reads them with NumPy alone. An MLP, also
+          with a GRU or LSTM; with the statistics of normalised observations, action masks, and
+          actions clipped to a box. Other networks are refused.
+      where: for "numpy", the labels of the member, as in `rl.policy`; by default those of
+        `rl.best`.
+
+    A policy in gymnasium, by NumPy alone:
+
+        rl.export("runs/cartpole", "cartpole", to="numpy", seed=3)
+
+        from cartpole.policy import Policy       # a copy of the directory is enough
+        policy, env = Policy(), gymnasium.make("CartPole-v1")
+        obs, done = env.reset()[0], False
+        policy.reset()                           # the recurrent state, if it has one
+        while not done:
+            obs, reward, terminated, truncated, _ = env.step(policy(obs))
+            done = terminated or truncated
 
     Returns:
       The path that was written.
 
     Raises:
       ImportError: the package of the tool is missing; the message names the extra that installs it.
-      ValueError: `to` is unknown, or a dataset has no path.
+      ValueError: `to` is unknown, a dataset has no path, or a policy has a part that "numpy" does
+        not write.
     """
     if to not in NAMES:
         raise ValueError(f"to={to!r} is not known; write one of {', '.join(map(repr, NAMES))}.")
+    if to == "numpy":
+        return _numpy(results, path, where)
+    if where or isinstance(results, MemberPolicy):
+        given = next(iter(where), "a policy")
+        raise ValueError(f"{given} selects a member, and to={to!r} writes all: write to='numpy'.")
     folder = None if isinstance(results, xr.Dataset) else pathlib.Path(results).expanduser()
     if path is None and folder is None:
         raise ValueError(
@@ -70,7 +99,7 @@ def export(
     path = default if path is None else pathlib.Path(path).expanduser()
     if to in PACKAGES:
         _import(to)
-    results = results if isinstance(results, xr.Dataset) else load(results)
+    results = results if isinstance(results, xr.Dataset) else load(results, running=False)
     if to == "record":
         if folder is None:
             raise ValueError(
@@ -87,6 +116,31 @@ def export(
         to_file = table.to_csv if to == "csv" else table.to_parquet
         store.write(path, lambda file: to_file(file, index=False))
     return path
+
+
+def _numpy(results: Any, path: Any, where: dict[str, Any]) -> pathlib.Path:
+    """Write a policy, given as one or as the folder that it is in."""
+    if isinstance(results, MemberPolicy):
+        if where:
+            raise ValueError(f"{next(iter(where))} selects a member, and a policy is of one.")
+        policy, default = results, None
+    elif isinstance(results, xr.Dataset):
+        raise ValueError(
+            "a dataset holds no policies: write rl.export(FOLDER, to='numpy') with the folder of "
+            "the sweep."
+        )
+    else:
+        default = pathlib.Path(results).expanduser() / NAMES["numpy"]
+        policy = read_policy(results, **(where or best(load(results, running=False))))
+    path = default if path is None else path
+    if path is None:
+        raise ValueError(
+            "a policy has no folder to write into: add a path, say rl.export(policy, 'policy', "
+            "to='numpy')."
+        )
+    directory = pathlib.Path(path).expanduser()
+    write_numpy(policy, directory)
+    return directory
 
 
 def frame(results: xr.Dataset) -> pd.DataFrame:
@@ -161,7 +215,7 @@ def _rows(member: xr.Dataset) -> Iterator[tuple[int, dict[str, float]]]:
         yield int(step), {name: value for name, value in row.items() if np.isfinite(value)}
 
 
-def _setting(labels: dict[str, Any]) -> tuple[str, str]:
+def setting_name(labels: dict[str, Any]) -> tuple[str, str]:
     """The setting and the seed of a member, as text: "lr=0.001,gamma=0.9", "seed=3"."""
     setting = [f"{name}={_exact(x)}" for name, x in labels.items() if name != "seed"]
     seed = [f"seed={_exact(labels['seed'])}"] if "seed" in labels else ["member"]
@@ -176,15 +230,15 @@ def _exact(value: Any) -> str:
 def _tensorboard(results: xr.Dataset, path: pathlib.Path) -> None:
     make_writer = _import("tensorboard").SummaryWriter
     for labels, member in _members(results):
-        group, name = _setting(labels)
-        logdir = str(path / _safe(group) / _safe(name))
+        group, name = setting_name(labels)
+        logdir = str(path / safe_name(group) / safe_name(name))
         with contextlib.closing(make_writer(logdir=logdir)) as writer:
             for step, row in _rows(member):
                 for metric, value in row.items():
                     writer.add_scalar(metric, value, step)
 
 
-def _safe(name: str) -> str:
+def safe_name(name: str) -> str:
     """A name that is valid in any file system."""
     return re.sub(r"[^\w=.,+-]", "_", name)
 
@@ -194,7 +248,7 @@ def _wandb(results: xr.Dataset, path: pathlib.Path, project: str) -> None:
     path.mkdir(parents=True, exist_ok=True)
     card = {str(name): _read(value) for name, value in results.attrs.items()}
     for labels, member in _members(results):
-        group, name = _setting(labels)
+        group, name = setting_name(labels)
         run = wandb.init(
             project=project,
             group=group or None,

@@ -12,6 +12,7 @@ import xarray as xr
 from jaxrl import rollout, tree
 from jaxrl.algorithms.base import Agent
 from jaxrl.env import Env
+from jaxrl.errors import nearest
 from jaxrl.sweep import lookup, store
 from jaxrl.sweep.program import AGENT, BEST_AGENT
 from jaxrl.train import Training
@@ -19,14 +20,37 @@ from jaxrl.train import Training
 KEPT = {"final": AGENT, "best": BEST_AGENT}
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class MemberPolicy(rollout.Policy):
-    """The greedy policy of one member. training: with the member's config. agent: what the folder
-    keeps of it.
+    """The greedy policy of one member: a function that can be jitted and vmapped, and a pytree.
+
+    Its leaves are those of the training and of the agent, so it can be an argument of jitted
+    functions, and policies of members with equal static fields can be stacked and vmapped over:
+
+        policies = jax.tree.map(lambda *x: jnp.stack(x), policy_1, policy_2)
+        jax.vmap(lambda policy: rl.evaluate(key, env, policy, 8))(policies)
+
+    training: with the member's config. agent: what the folder keeps of it.
     """
 
     training: Training
     agent: Agent
+
+    def act(self, obs: Any, rnn_state: Any = None) -> tuple[Any, Any]:
+        """The greedy action at one observation, clipped to a box, and the recurrent state after it.
+
+        rnn_state: what the call before returned; None at the start of an episode. For environments
+        outside the kit, such as gymnasium's; a policy that plans has no such action.
+
+            act = jax.jit(policy.act)
+            action, rnn_state = act(obs, rnn_state)
+        """
+        rnn_state = self.rnn_state if rnn_state is None else rnn_state
+        obs = jax.tree.map(jnp.asarray, obs)
+        zero = jnp.float32(0.0)
+        episode = rollout.Episode(None, obs, rnn_state, jnp.int32(0), zero, {})
+        rnn_state, action, _ = self(jax.random.key(0), episode)
+        return self.env.action_space.clip(action), rnn_state
 
     @property
     def env(self) -> Env:
@@ -55,8 +79,31 @@ def policy(
       TypeError: the algorithm has no policy: `agent` reads what is kept of it.
     """
     training, found = _read(folder, training, kept, where)
-    made = training.algo.policy(training.env, found, greedy=True)  # type: ignore[arg-type]
-    return MemberPolicy(made, made.rnn_state, training=training, agent=found)
+    return _make(training, found)
+
+
+def _make(training: Training, agent: Agent) -> MemberPolicy:
+    made = training.algo.policy(training.env, agent, greedy=True)  # type: ignore[arg-type]
+    return MemberPolicy(made.function, made.rnn_state, training=training, agent=agent)
+
+
+def _unflatten(_: None, children: Any) -> MemberPolicy:
+    """The policy of leaves that may be traced, or no arrays at all: nothing is computed of them
+    before it is called.
+    """
+    training, agent, rnn_state = children
+
+    def function(key: jax.Array, episode: rollout.Episode) -> tuple[Any, Any, Any]:
+        return training.algo.policy(training.env, agent, greedy=True)(key, episode)
+
+    return MemberPolicy(function, rnn_state, training=training, agent=agent)
+
+
+jax.tree_util.register_pytree_node(
+    MemberPolicy,
+    lambda policy: ((policy.training, policy.agent, policy.rnn_state), None),
+    _unflatten,
+)
 
 
 def agent(
@@ -113,8 +160,19 @@ def best(results: xr.Dataset, name: str = "return") -> dict[str, Any]:
     """The labels of the member with the highest final `name` of those that did not diverge, as
     `policy` takes them.
 
-    Final is the last known value: of a member that stopped early where it stopped.
+    Final is the last known value: of a member that stopped early where it stopped. Of a study that
+    has not finished, `best(load(folder, running=False))` is among the finished members, the
+    policies of which are kept.
+
+    Raises:
+      ValueError: no such variable, or no member has a final value.
     """
+    if name not in results:
+        if not results.data_vars:
+            raise ValueError(
+                "no member has finished yet, so there is none to choose: wait for the first chunk."
+            )
+        raise ValueError(f"the results have no {name!r}; {nearest(name, map(str, results))}.")
     values = results[name]
     if "step" in values.dims:
         last_known = values.notnull().cumsum("step").argmax("step")

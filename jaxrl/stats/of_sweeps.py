@@ -188,6 +188,11 @@ def pick(results: Results, name: str, *axes: str) -> xr.DataArray:
             f'{type(results).__name__}: write, for example, xr.DataArray(x, dims=("lr", '
             '"seed")), or take a statistic of plain arrays, rl.stats.interval(x).'
         )
+    if isinstance(results, xr.Dataset) and not results.variables.keys() - results.coords.keys():
+        raise ValueError(
+            f"The results have no variable {name!r}, and no other: those of a running sweep are "
+            "there from its first evaluation point on."
+        )
     if isinstance(results, xr.Dataset) and name not in results:
         raise ValueError(
             f"The results have no variable {name!r}; {nearest(name, map(str, results.data_vars))}."

@@ -1,10 +1,12 @@
 """`sweep` runs every combination of named values; `load` reads the results from its folder."""
 
 import dataclasses
+import functools
 import json
+import math
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -14,7 +16,7 @@ import xarray as xr
 from jaxrl import progress as live
 from jaxrl.devices import cache_compilations
 from jaxrl.progress import Report
-from jaxrl.sweep import multihost, netcdf, store
+from jaxrl.sweep import live_rows, multihost, netcdf, store
 from jaxrl.sweep.arrays import on_device
 from jaxrl.sweep.checkpoint import clear_done, open_width
 from jaxrl.sweep.executor import Config, Executor, Progress, num_missing, sweep_work
@@ -46,7 +48,7 @@ def sweep(
     save_seconds: float = 60.0,
     keep_best: bool = False,
     keep_state: bool | None = None,
-    progress: bool | Show = True,
+    progress: bool | Show | Sequence[bool | Show] = True,
     **unknown: Any,
 ) -> xr.Dataset:
     """Run `run` at every combination of the values in `over`, on all local devices.
@@ -75,8 +77,18 @@ def sweep(
     keep_state: with a folder, also keep the whole state of each member of a `Training` at its end
     (optimiser, replay, episodes), which `rl.extend` needs to train longer; by default where all
     are at most 256 MB.
-    progress: True draws one live line, False nothing; a function gets a `Report` at each row and
-    after each chunk.
+    progress: True draws one live line, False nothing; a function gets an `rl.Report` at each row
+    and after each chunk; a tuple of these has all of them. `rl.live` has functions for TensorBoard
+    and Weights & Biases. An exception in the function stops the sweep, which keeps what is done:
+
+        def show(report):
+            if "return" in report.metrics:
+                print(report.step, report.metrics["return"].mean(), report.remaining)
+
+        rl.sweep(training, {"seed": jnp.arange(64)}, progress=(True, show))
+
+    With a folder, `rl.load(folder)` returns all metrics so far while the sweep runs, and
+    `jaxrl plot FOLDER --follow` draws them.
 
     Large arrays of a `Training` (a data set, weights) are arguments of the program, shared by all
     members, and are kept in the folder once.
@@ -149,14 +161,19 @@ def _run_sweep(
         config = Config(chunk, reason, options.memory_limit, options.save_seconds)
         steps = run.steps if isinstance(run, Training) else 0
         progress = Progress(
-            grid.members, steps, show, grid.members - num_missing(grid.members, chunks)
+            grid.members,
+            steps,
+            show,
+            grid.members - num_missing(grid.members, chunks),
+            labels=grid.labels,
+            row_steps=run.clocks["step"].tolist() if isinstance(run, Training) else (),
         )
         executor = Executor(config, progress)
         work = sweep_work(
             run,
             grid,
             progress,
-            in_folder=kept is not None,
+            folder=folder,
             keep_best=options.keep_best,
             keep_state=options.keep_state,
         )
@@ -189,10 +206,18 @@ def _run_sweep(
             kept.close()
 
 
-def load(folder: str | os.PathLike[str]) -> xr.Dataset:
-    """The results of a sweep, from its folder.
+def load(folder: str | os.PathLike[str], *, running: bool = True) -> xr.Dataset:
+    """The results of a sweep, from its folder, also while it runs.
 
-    Of an unfinished sweep, what is done, with NaN (or 0) for the rest. Of a record in one file
+    Of a sweep that has not finished, running or stopped, all metrics so far: a `Training`'s rows
+    within one row of being computed, with NaN (0 among whole numbers) for what is not there yet.
+    Such results have an attribute `unfinished`, a sentence that says how many members are done:
+
+        results = rl.load(folder)
+        if "unfinished" in results.attrs: ...
+
+    running: also the rows of members that have not finished; False: finished members only, as
+    final scores and comparisons need them. Of a record in one file
     (`rl.export(folder, path, "record")`), the curves that it holds.
     """
     folder = pathlib.Path(folder).expanduser()
@@ -206,10 +231,27 @@ def load(folder: str | os.PathLike[str]) -> xr.Dataset:
         except (OSError, ValueError, KeyError) as error:
             print(f"{path} is damaged ({error}): reading the finished chunks instead.")
     if "groups" in record:
-        return load_groups(folder, record, load)
+        results = load_groups(folder, record, functools.partial(load, running=running))
+        static = record["static"]
+        each = math.prod(len(x) for name, x in record["labels"].items() if name not in static)
+        names = [store.chunk_names(folder / group) for group in record["groups"]]
+        left = sum(num_missing(each, {name: {} for name in own}) for own in names)
+        results.attrs |= _unfinished(each * len(names), left)
+        return results
     labels = {name: np.asarray(label) for name, label in record["labels"].items()}
-    chunks, card = store.read_chunks(folder), {"card": json.dumps(record)}
-    return dataset(labels, chunks, card, coordinates_of(record))
+    # rows first: a chunk that finishes meanwhile is then in one of the two
+    chunks = live_rows.read(folder) if running else {}
+    finished = store.read_chunks(folder)
+    members = math.prod(len(label) for label in labels.values())
+    card = {"card": json.dumps(record)} | _unfinished(members, num_missing(members, finished))
+    return dataset(labels, chunks | finished, card, coordinates_of(record))
+
+
+def _unfinished(members: int, left: int) -> dict[str, str]:
+    """The attribute of results that are not complete; none where no member is left."""
+    if not left:
+        return {}
+    return {"unfinished": f"{members - left:,} of {members:,} members have finished"}
 
 
 def width_of(

@@ -43,8 +43,21 @@ def open_width(folder: pathlib.Path) -> int | None:
 
 
 def clear(folder: pathlib.Path, stale: Callable[[int, int, int], bool]) -> None:
-    """Remove the open chunks that are `stale`, by first member, past-last member and width."""
-    for path in folder.glob("open/*/"):
+    """Remove the open chunks that are `stale`, by first member, past-last member and width, and
+    their rows.
+    """
+    _remove([*folder.glob("open/*/"), *folder.glob("live/*/")], stale)
+    with contextlib.suppress(OSError):  # other chunks are in it, or it is not there
+        (folder / "live").rmdir()
+
+
+def clear_rows(folder: pathlib.Path, first: int, last: int) -> None:
+    """Remove the rows of running chunks (live_rows.py) of members first to last - 1."""
+    _remove(folder.glob("live/*/"), lambda a, b, _: a < last and first < b)
+
+
+def _remove(paths: Iterable[pathlib.Path], stale: Callable[[int, int, int], bool]) -> None:
+    for path in paths:
         if (match := OPEN_NAME.fullmatch(path.name)) and stale(*map(int, match.groups())):
             shutil.rmtree(path, ignore_errors=True)
 

@@ -7,19 +7,20 @@ run of a batch.
 
 import dataclasses
 import functools
+import pathlib
 import time
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
 import numpy as np
 
 from jaxrl.progress import Report
-from jaxrl.sweep import multihost
-from jaxrl.sweep.checkpoint import Checkpoints
+from jaxrl.sweep import live_rows, multihost
+from jaxrl.sweep.checkpoint import Checkpoints, Rows
 from jaxrl.sweep.grid import Grid, bind
 from jaxrl.sweep.memory import format_bytes, free_bytes
-from jaxrl.sweep.program import Stepped, Whole
+from jaxrl.sweep.program import Stepped, Whole, score_of
 from jaxrl.sweep.record import check_outputs, outputs_of
 from jaxrl.sweep.results import Chunks, Outputs, without_agents
 from jaxrl.train import Training
@@ -84,7 +85,7 @@ class Work:
 
     size: how many. compile: the program for so many at once on so many devices. run: the outputs
     [width, ...] of the members with these numbers, given a function to report the fraction done and
-    the mean return. program_key: works with equal keys share programs. rows: that a checkpoint
+    the rows so far. program_key: works with equal keys share programs. rows: that a checkpoint
     counts; 0 where there is nothing to keep inside a chunk.
     """
 
@@ -114,16 +115,21 @@ class Progress:
     _fraction: float = 0.0
     _score: float = float("nan")
     _raised: BaseException | None = None
+    labels: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)  # of each axis
+    row_steps: Sequence[int] = ()  # environment steps of a member up to each row
+    _first: int = 0  # member of the running chunk
 
-    def start_chunk(self, members: int, restored: Callable[[], float]) -> None:
-        """restored: the fraction of the chunk that came from its checkpoint."""
+    def start_chunk(self, members: int, restored: Callable[[], float], first: int = 0) -> None:
+        """restored: the fraction of the chunk that came from its checkpoint. first: its first
+        member.
+        """
         self._started, self._running, self._restored = time.monotonic(), members, restored
-        self._fraction = 0.0
+        self._fraction, self._first = 0.0, first
 
-    def chunk_part(self, fraction: float, score: float = float("nan")) -> None:
-        """A fraction of the running chunk is done, and its members' returns are about `score`."""
-        self._score = score
-        self._report(fraction, time.monotonic() - self._started)
+    def chunk_part(self, fraction: float, rows: Rows | None = None) -> None:
+        """A fraction of the running chunk is done, with these rows so far."""
+        self._score = score_of(rows or [])
+        self._report(fraction, time.monotonic() - self._started, rows)
 
     def chunk_row(self, row: Any, rows: Any) -> None:
         """The callback of a running program, once by each device. It must not raise: an exception
@@ -149,9 +155,10 @@ class Progress:
         if self._raised is not None:
             raise self._raised
 
-    def _report(self, fraction: float, running: float = 0.0) -> None:
+    def _report(self, fraction: float, running: float = 0.0, rows: Rows | None = None) -> None:
         if self.show is None:
             return
+        metrics = rows[-1] if rows else {}
         now = self.done_now + (fraction - self._restored()) * self._running
         part = fraction * self._running
         self.show(
@@ -163,8 +170,26 @@ class Progress:
                 seconds=self.seconds + running,
                 done_now=now / self.members,
                 score=self._score,
+                step=self._step(len(rows or [])),
+                labels=self._running_labels() if rows else {},
+                metrics={name: values[: self._running] for name, values in metrics.items()},
             )
         )
+
+    def _step(self, rows: int) -> int:
+        """Environment steps of a member up to its last row; 0 where they are not known."""
+        return self.row_steps[rows - 1] if 0 < rows <= len(self.row_steps) else 0
+
+    def _running_labels(self) -> dict[str, np.ndarray]:
+        """The label of each member of the running chunk, along each axis. [members]."""
+        if not self.labels:
+            return {}
+        numbers = np.arange(self._first, self._first + self._running)
+        places = np.unravel_index(numbers, [len(label) for label in self.labels.values()])
+        return {
+            name: np.asarray(label)[place]
+            for (name, label), place in zip(self.labels.items(), places, strict=True)
+        }
 
 
 class Executor:
@@ -226,7 +251,7 @@ class Executor:
         if store is not None and work.rows:
             checkpoints = store.checkpoints(first, last, width, self.config.save_seconds)
         restored = lambda: 0.0 if checkpoints is None else checkpoints.restored / work.rows
-        self.progress.start_chunk(last - first, restored)
+        self.progress.start_chunk(last - first, restored, first)
         try:
             outputs = work.run(program, members, self.progress.chunk_part, checkpoints)
             outputs = {name: value[: last - first] for name, value in outputs.items()}
@@ -355,12 +380,12 @@ def sweep_work(
     grid: Grid,
     progress: Progress,
     *,
-    in_folder: bool,
+    folder: pathlib.Path | None,
     keep_best: bool = False,
     keep_state: bool | None = None,
 ) -> Work:
-    """The members of a grid. in_folder: agents and checkpoints are kept, and final states as
-    `keep_state` says; None: where they are small.
+    """The members of a grid. folder: where agents, checkpoints, the rows so far, and final states
+    as `keep_state` says are kept; None: states where they are small.
     """
     check = functools.partial(check_outputs, grid=grid)
     configs_of = lambda width: grid.configs(np.zeros(width, int))
@@ -374,6 +399,21 @@ def sweep_work(
             ),
             run=lambda program, members, report, checkpoints: program(grid.configs(members)),
         )
+
+    def run_chunk(
+        program: Any, members: np.ndarray, report: Callable[..., None], checkpoints: Any
+    ) -> Outputs:
+        if folder is None:
+            return program(grid.configs(members), report, checkpoints)
+        clocks = {name: np.asarray(x) for name, x in run.clocks.items()}
+        with live_rows.writing(folder, members, clocks) as write:
+
+            def write_and_report(fraction: float, rows: Rows) -> None:
+                write(rows)
+                report(fraction, rows)
+
+            return program(grid.configs(members), write_and_report, checkpoints)
+
     return Work(
         grid.members,
         compile=lambda width, devices: Stepped(
@@ -381,14 +421,12 @@ def sweep_work(
             run,
             configs_of(width),
             devices,
-            keep=in_folder,
+            keep=folder is not None,
             best=keep_best,
             check=lambda metrics: check(metrics | run.clocks),
-            checkpoints=in_folder,
-            states=in_folder and (grid.members if keep_state is None else keep_state),
+            checkpoints=folder is not None,
+            states=folder is not None and (grid.members if keep_state is None else keep_state),
         ),
-        run=lambda program, members, report, checkpoints: program(
-            grid.configs(members), report, checkpoints
-        ),
+        run=run_chunk,
         rows=run.evals,
     )

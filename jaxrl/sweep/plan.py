@@ -268,7 +268,7 @@ def plan(
             chunks = store.read_chunks(home)
         executor = Executor(Config(*width_of(chunk, chunks, home), limit))
         progress = Progress(grid.members, show=lambda report: None)
-        work = sweep_work(run, grid, progress, in_folder=home is not None, keep_best=keep_best)
+        work = sweep_work(run, grid, progress, folder=home, keep_best=keep_best)
         return _plan_of(_Job(run, grid, executor, work, chunks, keep_best), probe, processes)
 
     if not static:
@@ -446,7 +446,7 @@ def _time(job: _Job, width: int) -> tuple[float, str]:
     program = Stepped(at, short, configs, job.executor.devices, keep=False)
     times = [time.monotonic()]
 
-    def stop_when_known(*_: float) -> None:
+    def stop_when_known(*_: Any) -> None:
         times.append(time.monotonic())
         enough = len(times) > 2 and times[-1] - times[1] > PROBE_SECONDS
         if enough or times[-1] - times[0] > 3 * PROBE_SECONDS:

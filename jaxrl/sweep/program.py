@@ -24,7 +24,7 @@ AGENT, BEST_AGENT = "agent", "best_agent"
 STATE = "state"  # the leaves of the whole state at the end, from which a run can be extended
 STATE_LIMIT = 2**28  # bytes of a sweep's final states, up to which they are kept unless asked for
 CHECKPOINT_COPIES = 1  # of the state, on a CPU, while a checkpoint is written
-Report = Callable[[float, float], None]  # the fraction of the rows done, and the mean return
+Report = Callable[[float, Rows], None]  # the fraction of the rows done, and those so far
 
 
 def over_devices(
@@ -193,8 +193,7 @@ class Stepped:
             done.append(jax.device_get(metrics))
             if checkpoints is not None and row + 1 < end:
                 checkpoints.offer((state, best), done)
-            score = middle(done[-1]["return"]) if "return" in metrics else float("nan")
-            report((row + 1 - first) / (end - first), score)
+            report((row + 1 - first) / (end - first), done)
         return state, best, done
 
     def __call__(
@@ -219,6 +218,11 @@ class Stepped:
                 "best_step": self.training.clocks["step"][best["row"]],
             }
         return clocks | curves | jax.device_get(agents)
+
+
+def score_of(rows: Rows) -> float:
+    """The interquartile mean of the members' returns in the last row; NaN without one."""
+    return middle(rows[-1]["return"]) if rows and "return" in rows[-1] else float("nan")
 
 
 def middle(returns: np.ndarray) -> float:

@@ -4,7 +4,7 @@ dataset of all.
 
 import json
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -35,7 +35,7 @@ def sweep_groups(
     grid: Grid,
     static: Mapping[str, Any],
     folder: pathlib.Path | None,
-    progress: bool | Show,
+    progress: bool | Show | Sequence[bool | Show],
     record_of: Callable[[Any], Record],
     run_group: Callable[[Any, Record, pathlib.Path | None, Show | None], xr.Dataset],
 ) -> xr.Dataset:
@@ -57,6 +57,7 @@ def sweep_groups(
             tally = Tally(grid.members, len(groups.runs), show)
             for (name, each), own, path in zip(named, records, record["groups"], strict=True):
                 home = None if folder is None else folder / path
+                tally.labels = _static_labels(record, len(parts))
                 part = with_note(
                     name, run_group, each, own, home, tally.report if tally.show else None
                 )
@@ -113,6 +114,13 @@ def group_at(record: Record, where: Mapping[str, Any]) -> tuple[str, dict[str, A
     return record["groups"][number], rest
 
 
+def _static_labels(record: Record, group: int) -> dict[str, Any]:
+    """The label of a group along each static axis."""
+    known = {name: record["labels"][name] for name in record["static"]}
+    places = np.unravel_index(group, [len(labels) for labels in known.values()])
+    return {name: known[name][int(i)] for name, i in zip(known, places, strict=True)}
+
+
 def record_of_groups(run: Any, groups: Combinations, records: list[Record]) -> Record:
     """The record of all groups: what they have in common, and the static values."""
     outputs = sorted({name for each in records for name in each["outputs"]})
@@ -167,12 +175,14 @@ def _attributes(record: Record, parts: Parts) -> dict[str, Any]:
 class Tally:
     """The reports of groups, one after another, as reports of all.
 
-    members: of all groups. closed: those of finished groups.
+    members: of all groups. closed: those of finished groups. labels: of the running group, along
+    the static axes.
     """
 
     def __init__(self, each: int, groups: int, show: Show | None) -> None:
         self.each, self.members, self.show = each, each * groups, show
         self.closed = 0
+        self.labels: dict[str, Any] = {}
         self._before = self._now = Report(0, self.members, 0.0, 0.0, 0.0, 0.0)
 
     def report(self, group: Report) -> None:
@@ -186,9 +196,18 @@ class Tally:
             seconds=before.seconds + group.seconds,
             done_now=before.done_now + group.done_now * self.each / self.members,
             score=group.score,
+            step=group.step,
+            labels=self._with_static(group.labels),
+            metrics=group.metrics,
         )
         if self.show is not None:
             self.show(self._now)
+
+    def _with_static(self, labels: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The labels of the running members, with those along the static axes before them."""
+        size = len(next(iter(labels.values()), ()))
+        static = {name: np.full(size, label) for name, label in self.labels.items()}
+        return static | dict(labels) if size else {}
 
     def close_group(self) -> None:
         """The running group is finished."""

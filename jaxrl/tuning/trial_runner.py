@@ -17,10 +17,10 @@ import numpy as np
 
 from jaxrl import tree
 from jaxrl.sweep import checkpoint, store
-from jaxrl.sweep.checkpoint import Checkpoints, put
+from jaxrl.sweep.checkpoint import Checkpoints, Rows, put
 from jaxrl.sweep.executor import Config, Executor, Work
 from jaxrl.sweep.grid import raw
-from jaxrl.sweep.program import Stepped
+from jaxrl.sweep.program import Stepped, score_of
 from jaxrl.sweep.results import Chunks, Outputs
 from jaxrl.sweep.static_axes import replace_fields
 from jaxrl.train import Training
@@ -165,7 +165,7 @@ class TrialRunner:
         runs: list[Run],
         program: Stepped,
         members: np.ndarray,
-        report: Callable[[float, float], None],
+        report: Callable[[float, Rows], None],
         checkpoints: Checkpoints | None,
     ) -> Outputs:
         """The rows of one chunk, and the leaves of its states where runs may continue."""
@@ -183,10 +183,11 @@ class TrialRunner:
             kept = [np.stack(leaf) for leaf in zip(*(run.state for run in padded), strict=True)]
             return structure.unflatten([put(x, leaf) for x, leaf in zip(kept, leaves, strict=True)])
 
-        def report_row(fraction: float, score: float) -> None:
-            report(fraction, score)
+        def report_row(fraction: float, rows: Rows) -> None:
+            report(fraction, rows)
             if self.show is not None:
-                self.show(start + round(fraction * (end - start)) - 1, count, score)
+                row = start + round(fraction * (end - start)) - 1
+                self.show(row, count, score_of(rows))
 
         state, _, rows = program.run_rows(
             self._configs(padded),
