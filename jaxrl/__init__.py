@@ -172,6 +172,7 @@ from jaxrl.schedules import (
     Constant,
     EpsilonGreedy,
     Linear,
+    OptaxSchedule,
 )
 from jaxrl.spaces import (
     Box,
@@ -194,7 +195,9 @@ from jaxrl.train import (
     train,
 )
 from jaxrl.tree import (
+    leaf,
     pytree,
+    ranges,
     static,
 )
 from jaxrl.tuning import (
@@ -257,6 +260,7 @@ __all__ = [
     "Objective",
     "OffPolicy",
     "OnPolicy",
+    "OptaxSchedule",
     "Optimizer",
     "OuterCritic",
     "PersistentEvolution",
@@ -307,6 +311,7 @@ __all__ = [
     "importance",
     "iqn",
     "live",
+    "leaf",
     "load",
     "load_agent",
     "load_rule",
@@ -324,6 +329,7 @@ __all__ = [
     "qr_dqn",
     "r2d2",
     "rainbow",
+    "ranges",
     "redq",
     "reinforce",
     "remax",

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxrl.tree import pytree
 
 Metrics = dict[str, jax.Array]  # what an update reports, by name
+LAST_UPDATE = 2**31 - 1  # the largest int32
 
 
 @pytree
@@ -39,8 +40,8 @@ class Clock:
         return self.n - self.start, self.total - self.start
 
     def tick(self) -> "Clock":
-        """Return the clock one update later."""
-        return Clock(self.n + 1, self.total, self.start)
+        """Return the clock one update later; after `LAST_UPDATE` it stays."""
+        return Clock(self.n + (self.n < LAST_UPDATE), self.total, self.start)
 
 
 def start_clock(num_updates: jax.Array | float) -> Clock:

@@ -40,15 +40,112 @@ RENAMED = {
     "width": "critic_network",
 }
 
+# Names of other libraries, and the fields that are nearest to them.
+ELSEWHERE = {
+    "actor_learning_rate": ("actor_lr",),
+    "alpha": ("temperature",),
+    "alpha_lr": ("temperature_lr",),
+    "batch_size": ("minibatches",),
+    "beta_1": ("b1",),
+    "buffer_capacity": ("capacity",),
+    "buffer_size": ("capacity",),
+    "clip_coef": ("clip",),
+    "clip_eps": ("clip",),
+    "clip_param": ("clip",),
+    "clip_range": ("clip",),
+    "clip_range_vf": ("value_clip",),
+    "clip_ratio": ("clip",),
+    "discount": ("gamma",),
+    "discount_factor": ("gamma",),
+    "discounting": ("gamma",),
+    "ent_coef": ("entropy_weight", "temperature"),
+    "ent_coeff": ("entropy_weight", "temperature"),
+    "entropy_coef": ("entropy_weight", "temperature"),
+    "entropy_coeff": ("entropy_weight", "temperature"),
+    "entropy_cost": ("entropy_weight", "temperature"),
+    "eps_clip": ("clip",),
+    "epsilon_decay": ("epsilon_fraction",),
+    "exploration_final_eps": ("epsilon_end",),
+    "exploration_fraction": ("epsilon_fraction",),
+    "exploration_initial_eps": ("epsilon_start",),
+    "exploration_noise": ("noise",),
+    "gae_lambda": ("lam",),
+    "gradient_steps": ("updates",),
+    "init_temperature": ("temperature",),
+    "kl_coeff": ("kl_weight", "beta"),
+    "lambda_": ("lam",),
+    "learning_rate": ("lr",),
+    "learning_starts": ("warmup",),
+    "lr_schedule": ("schedule",),
+    "max_gradient_norm": ("max_grad_norm",),
+    "memory_size": ("capacity",),
+    "multi_step": ("n_step",),
+    "n_critics": ("num_critics",),
+    "n_envs": ("num_envs",),
+    "n_epochs": ("epochs",),
+    "n_minibatches": ("minibatches",),
+    "n_steps": ("num_steps",),
+    "noise_clip": ("target_noise_clip",),
+    "norm_adv": ("normalize_advantage",),
+    "normalize_advantages": ("normalize_advantage",),
+    "normalize_observations": ("normalize_obs",),
+    "num_atoms": ("atoms",),
+    "num_actors": ("num_envs",),
+    "num_epochs": ("epochs",),
+    "num_minibatches": ("minibatches",),
+    "num_sgd_iter": ("epochs",),
+    "num_updates_per_batch": ("epochs",),
+    "num_workers": ("num_envs",),
+    "pi_lr": ("actor_lr",),
+    "policy_frequency": ("policy_delay",),
+    "policy_lr": ("actor_lr",),
+    "policy_noise": ("target_noise",),
+    "polyak": ("tau",),
+    "prioritized_replay": ("prioritized",),
+    "q_lr": ("lr",),
+    "replay_buffer_size": ("capacity",),
+    "replay_size": ("capacity",),
+    "rollout_length": ("num_steps",),
+    "start_steps": ("warmup",),
+    "target_network_frequency": ("target_period",),
+    "target_update_interval": ("target_period",),
+    "target_update_rate": ("tau",),
+    "target_update_period": ("target_period",),
+    "td_lambda": ("lam",),
+    "train_freq": ("num_steps",),
+    "trace_decay": ("lam",),
+    "unroll_length": ("num_steps",),
+    "update_epochs": ("epochs",),
+    "utd_ratio": ("updates",),
+    "value_coef": ("value_weight",),
+    "vf_coef": ("value_weight",),
+    "vf_loss_coeff": ("value_weight",),
+}
+
+# Names of other libraries for what is set in another way here.
+INSTEAD = {
+    "activation": "write network=rl.MLP((64, 64), activation=jax.nn.relu)",
+    "anneal_lr": "write schedule=rl.Linear() or rl.Constant()",
+    "env": "write rl.Training(algo, env, steps)",
+    "env_id": "write rl.Training(algo, envs.make(env_id), steps)",
+    "hidden_dims": "write network=rl.MLP((64, 64))",
+    "hidden_layer_sizes": "write network=rl.MLP((64, 64))",
+    "hidden_size": "write network=rl.MLP((64, 64))",
+    "hidden_sizes": "write network=rl.MLP((64, 64))",
+    "lr_decay": "write schedule=rl.Linear()",
+    "lstm_size": "write memory=rl.LSTM(64)",
+    "net_arch": "write network=rl.MLP((64, 64))",
+    "num_timesteps": "write rl.Training(algo, env, steps=100_000)",
+    "policy_kwargs": "write network=rl.MLP((64, 64))",
+    "seed": "write training(seed), or sweep it: rl.sweep(training, {'seed': range(10)})",
+    "total_steps": "write rl.Training(algo, env, steps=100_000)",
+    "total_timesteps": "write rl.Training(algo, env, steps=100_000)",
+}
+
 
 # Fields by which a text is refused, and what to write instead.
 EXAMPLES = {
-    "lr": "lr=1e-3",
-    "actor_lr": "actor_lr=1e-3",
-    "temperature_lr": "temperature_lr=1e-3",
-    "gamma": "gamma=0.99",
     "optimizer": "optimizer=optax.adam",
-    "schedule": "schedule=rl.Linear()",
     "network": "network=rl.MLP((64, 64))",
     "critic_network": "critic_network=rl.MLP((64, 64))",
     "memory": "memory=rl.GRU(64)",
@@ -88,11 +185,15 @@ def check_no_text(record: Any) -> None:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of an error about an unknown name: its new name, or the most similar known ones."""
-    options = sorted(set(known))
-    new_name = RENAMED.get(name.rpartition(".")[2])
+    """The end of an error about an unknown name: its name here, or the most similar known ones."""
+    options, last = sorted(set(known)), name.rpartition(".")[2]
+    new_name = RENAMED.get(last)
     if new_name in options:
         return f"it is called {new_name} now"
+    if here := [field for field in ELSEWHERE.get(last, ()) if field in options]:
+        return f"here it is {here[0]}"
+    if last in INSTEAD:
+        return INSTEAD[last]
     close = difflib.get_close_matches(name, options, n=3, cutoff=0.5)
     if close:
         return f"the nearest are {', '.join(close)}"
@@ -127,14 +228,16 @@ def refuse_former_names(function: Callable[P, R]) -> Callable[P, R]:
     return checked
 
 
-def refuse_former_fields(cls: type[R]) -> type[R]:
-    """The dataclass, with an error that gives the present name of a field's former one."""
+def refuse_unknown_fields(cls: type[R]) -> type[R]:
+    """The dataclass, with an error about an unknown field that gives the nearest ones."""
     init = cls.__init__
     known = [name for name in inspect.signature(init).parameters if name != "self"]
 
     @functools.wraps(init)
     def checked_init(self: Any, *args: Any, **kwargs: Any) -> None:
-        check_keywords(f"{cls.__name__} has no field", kwargs, known)
+        for name in kwargs:
+            if name not in known:
+                raise TypeError(f"{cls.__name__} has no field {name!r}; {nearest(name, known)}.")
         init(self, *args, **kwargs)
 
     setattr(cls, "__init__", checked_init)

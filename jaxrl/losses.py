@@ -6,7 +6,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxrl.tree import pytree
+from jaxrl.tree import leaf, pytree
 
 
 def huber(error: jax.Array, delta: float | jax.Array = 1.0) -> jax.Array:
@@ -64,7 +64,7 @@ class SignedRoot:
     R2D2 uses it in place of reward clipping (Kapturowski et al., 2019, section 2.3).
     """
 
-    eps: float = 1e-3
+    eps: float = leaf(1e-3, "[0, inf)")
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return jnp.sign(x) * (jnp.sqrt(jnp.abs(x) + 1.0) - 1.0) + self.eps * x

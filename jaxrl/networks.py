@@ -17,6 +17,8 @@ import jax.numpy as jnp
 from jaxrl import batch_norm
 from jaxrl.errors import nearest
 from jaxrl.masks import mask_of, visible
+from jaxrl.ranges import check_ranges
+from jaxrl.tree import leaf
 
 Params = Any
 Out = dict[str, jax.Array]
@@ -72,6 +74,7 @@ def build(
     observations without their masks, which are returned beside its heads as "mask" [T, n].
     trains_norm: True where the caller updates the statistics of a network with `batch_norm`.
     """
+    _check_builder(network)
     if _has_batch_norm(network) and (memory is not None or not trains_norm):
         raise ValueError(
             "batch_norm=True is for actor-critics without a memory, say rl.crossq(): write "
@@ -86,6 +89,17 @@ def build(
         return state, out if mask is None else out | {"mask": mask}
 
     return Recurrent(lambda key, obs: plain.init(key, visible(obs)), plain.start, apply)
+
+
+def _check_builder(network: Any) -> None:
+    """Check that a network is a builder: neither its class, nor a finished module."""
+    if isinstance(network, type):
+        raise TypeError(f"network={network.__name__} is a class: write {network.__name__}(...).")
+    if isinstance(network, nn.Module):
+        raise TypeError(
+            f"network={type(network).__name__}(...) is a module of flax: write a builder, a "
+            "function from {head: size} to rl.Network(init, apply), or rl.MLP((64, 64))."
+        )
 
 
 def _has_batch_norm(network: Builder) -> bool:
@@ -179,7 +193,10 @@ class Sparse:
     all of fewer than ten.
     """
 
-    zeros: float = 0.9
+    zeros: float = leaf(0.9, "[0, 1]")
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
     def __call__(self, scale: float) -> Callable[..., jax.Array]:
         def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import optax
 
 from jaxrl.errors import check_no_text
-from jaxrl.tree import pytree, static
+from jaxrl.tree import leaf, pytree, static
 
 OptimizerBuilder = Callable[[Any], optax.GradientTransformation]  # learning rate -> optimiser
+LONGEST_PERIOD = 2.0**31 - 128.0  # the largest float32 that is an int32
 
 
 @pytree
@@ -87,13 +88,79 @@ def apply_gradients(
     return optax.apply_updates(params, changes), opt_state, norm
 
 
+def at_rate(
+    build: OptimizerBuilder, lr: Any, params: Any, factor: Any = 1.0
+) -> optax.GradientTransformationExtraArgs:
+    """The optimiser `build(lr)` at a step where the schedule multiplies its learning rate.
+
+    Where the optimiser's state stores the learning rate (`optax.inject_hyperparams`), the present
+    one is written there before the step. Where the state stores something that began as the
+    learning rate and has changed since (the step sizes of `optax.rprop`), the steps are those at
+    `lr`, times `factor`.
+
+    params: those that the state was initialised with. factor: of the schedule.
+    """
+    optimizer = optax.with_extra_args_support(build(lr * factor))
+    stored = _depends(lambda lr: build(lr).init(params), jnp.asarray(lr, jnp.float32))
+    if not any(stored):
+        return optimizer
+
+    def update(updates: Any, state: Any, params: Any = None, **extra_args: Any) -> tuple[Any, Any]:
+        old, structure = jax.tree.flatten(state)
+        unchanged = _passes_through(
+            lambda leaves: optimizer.update(
+                updates, structure.unflatten(leaves), params, **extra_args
+            )[1],
+            old,
+        )
+        if any(is_stored and not same for is_stored, same in zip(stored, unchanged, strict=True)):
+            at_start = optax.with_extra_args_support(build(lr))
+            changes, state = at_start.update(updates, state, params, **extra_args)
+            return jax.tree.map(lambda x: x * factor, changes), state
+        new = jax.tree.leaves(optimizer.init(params))
+        present = [
+            jax.lax.convert_element_type(now, x.dtype) if is_stored else x
+            for x, now, is_stored in zip(old, new, stored, strict=True)
+        ]
+        return optimizer.update(updates, structure.unflatten(present), params, **extra_args)
+
+    return optax.GradientTransformationExtraArgs(optimizer.init, update)
+
+
+def _depends(function: Callable[[jax.Array], Any], x: jax.Array) -> list[bool]:
+    """True for each leaf of `function(x)` that may depend on x. Compiles nothing."""
+    program = jax.make_jaxpr(function)(x).jaxpr
+    reached = {id(variable) for variable in program.invars}
+    for equation in program.eqns:
+        if any(id(variable) in reached for variable in equation.invars):
+            reached |= {id(variable) for variable in equation.outvars}
+    return [id(variable) in reached for variable in program.outvars]
+
+
+def _passes_through(function: Callable[[list[Any]], Any], leaves: list[Any]) -> list[bool]:
+    """True for each leaf that `function(leaves)` returns as it is, in its place."""
+    program = jax.make_jaxpr(function)(leaves).jaxpr
+    return [x is y for x, y in zip(program.invars, program.outvars, strict=True)]
+
+
 def polyak_update(target_params: Any, params: Any, step: jax.Array, tau: Any, period: Any) -> Any:
     """Target-network parameters after gradient step `step` (from 1).
 
     They move `tau` of the way to `params` every `period` steps: tau 1 with a long period is DQN's
     hard update (Mnih et al., 2015), a small tau with period 1 is DDPG's (Lillicrap et al., 2015).
+    period: as in `is_due`.
     """
-    return polyak_average(target_params, params, jnp.where(step % period == 0, tau, 0.0))
+    return polyak_average(target_params, params, jnp.where(is_due(step, period), tau, 0.0))
+
+
+def is_due(step: jax.Array, period: Any) -> jax.Array:
+    """True at each `period`-th step. [].
+
+    period: a float, so that it can be swept; it is rounded to a whole number, at least 1. The
+    remainder is that of integers: float32 has no odd numbers above 2 ** 24.
+    """
+    whole = jnp.round(jnp.clip(jnp.asarray(period, jnp.float32), 1.0, LONGEST_PERIOD))
+    return step % whole.astype(jnp.int32) == 0
 
 
 def polyak_average(target_params: Any, params: Any, tau: Any) -> Any:
@@ -123,11 +190,11 @@ class RAdam:
     root of a negative number in the first steps, where it isn't used.
     """
 
-    b1: float = 0.9
-    b2: float = 0.999
-    eps: float = 1e-8
-    eps_root: float = 1e-16
-    threshold: float = 5.0
+    b1: float = leaf(0.9, "[0, 1)")
+    b2: float = leaf(0.999, "[0, 1)")
+    eps: float = leaf(1e-8, "[0, inf)")
+    eps_root: float = leaf(1e-16, "[0, inf)")
+    threshold: float = leaf(5.0, "[4, inf)")
 
     def __call__(self, lr: Any) -> optax.GradientTransformationExtraArgs:
         adam = optax.scale_by_adam(self.b1, self.b2, self.eps, self.eps_root)

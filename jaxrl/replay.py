@@ -21,7 +21,7 @@ import numpy as np
 
 from jaxrl import sum_tree
 from jaxrl.sum_tree import SumTree
-from jaxrl.tree import pytree, replace, static
+from jaxrl.tree import leaf, pytree, replace, static
 
 # the smallest unnormalised probability of a valid start: 0 marks one that cannot be sampled
 MIN_MASS = 1e-20
@@ -133,8 +133,8 @@ class Prioritized(Priority):
     largest of the batch (section 3.4); beta is annealed from `beta` to 1 over the training run.
     """
 
-    alpha: float = 0.6
-    beta: float = 0.4
+    alpha: float = leaf(0.6, "[0, inf)")
+    beta: float = leaf(0.4, "[0, 1]")
 
     def init(self, size: int) -> Priorities:
         return Priorities(sum_tree.zeros(size), jnp.float32(1.0))

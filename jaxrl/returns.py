@@ -163,3 +163,13 @@ def n_step_sums(
         product = jnp.where(stops, discount, discount * next_product)
         row = jnp.where(stops, rows, next_row)
     return total, product, row
+
+
+def standardized(x: jax.Array, eps: float) -> jax.Array:
+    """`x` less its mean, over its standard deviation; as it is where it has a single number. [...].
+
+    eps: added to the variance. One number less its mean is 0, which would undo all learning.
+    """
+    if x.size == 1:
+        return x
+    return (x - x.mean()) * jax.lax.rsqrt(x.var() + eps)

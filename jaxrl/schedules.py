@@ -1,12 +1,13 @@
 """Schedules as values: functions of the clock, with fields that can be swept."""
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 
 from jaxrl.clock import Clock
-from jaxrl.tree import pytree
+from jaxrl.tree import leaf, pytree, static
 
 
 class Schedule(Protocol):
@@ -19,7 +20,7 @@ class Schedule(Protocol):
 class Linear:
     """A factor that goes linearly from 1 to `end` over the training run."""
 
-    end: float = 0.0
+    end: float = leaf(0.0, "[0, inf)")
 
     def __call__(self, clock: Clock) -> jax.Array:
         return 1.0 + (self.end - 1.0) * clock.fraction
@@ -34,6 +35,49 @@ class Constant:
 
 
 @pytree
+class OptaxSchedule:
+    """A factor that is an optax schedule of the number of updates so far.
+
+    `OptaxSchedule(optax.cosine_decay_schedule(1.0, decay_steps=1_000))`. It multiplies `lr`: a
+    schedule that begins at 1 begins with `lr`. An update is a rollout with all that is learned from
+    it, not a gradient step; there are `steps // algo.steps_per_update` of them.
+
+    function: from a count to the factor.
+    """
+
+    function: Callable[[Any], Any] = static(default=jnp.ones_like)
+
+    def __call__(self, clock: Clock) -> jax.Array:
+        n = clock.n if clock.start is None else clock.n - clock.start
+        return jnp.asarray(self.function(n), jnp.float32)
+
+
+def check_schedule(record: Any) -> None:
+    """Check that the field `schedule` of a dataclass is a schedule.
+
+    Raises:
+      TypeError: a function, such as an optax schedule; a class, a number, a text, or None.
+    """
+    value = record.schedule
+    is_leaf = jax.tree_util.all_leaves([value])
+    if not isinstance(value, type) and callable(value) and not is_leaf:
+        return
+    if isinstance(value, type):
+        instead = f"write {value.__name__}()"
+    elif callable(value):
+        instead = (
+            "write schedule=rl.OptaxSchedule(function), which multiplies lr by function(n) at "
+            "update n: of optax, one that begins at 1, say optax.cosine_decay_schedule(1.0, 1_000)"
+        )
+    else:
+        instead = "write, say, schedule=rl.Linear(0.1)"
+    raise TypeError(
+        f"schedule={value!r} of {type(record).__name__} is not a schedule, a function of the clock "
+        f"under @rl.pytree: {instead}."
+    )
+
+
+@pytree
 class EpsilonGreedy:
     """The probability of a uniformly random action (Mnih et al., 2015, methods).
 
@@ -43,9 +87,9 @@ class EpsilonGreedy:
     fields by their names.
     """
 
-    epsilon_start: float = 1.0
-    epsilon_end: float = 0.05
-    epsilon_fraction: float = 0.5
+    epsilon_start: float = leaf(1.0, "[0, 1]")
+    epsilon_end: float = leaf(0.05, "[0, 1]")
+    epsilon_fraction: float = leaf(0.5, "[0, inf)")
 
     def epsilon(self, clock: Clock) -> jax.Array:
         """The probability at this point of the training run. []."""

@@ -9,10 +9,14 @@ import numpy as np
 from jaxrl import progress, tree
 from jaxrl.algorithms.base import Algorithm, State
 from jaxrl.algorithms.loop import COUNTED, run_updates, to_means
-from jaxrl.clock import Metrics
+from jaxrl.algorithms.preset import Preset
+from jaxrl.clock import LAST_UPDATE, Metrics
 from jaxrl.env import Env, Tasks
 from jaxrl.errors import check_counts
-from jaxrl.tree import pytree, static
+from jaxrl.optimizer import LONGEST_PERIOD
+from jaxrl.tree import leaf, pytree, static
+
+LARGEST_SUM = 2**24  # of ones, in float32
 
 
 @pytree
@@ -37,14 +41,19 @@ class Training:
     steps: int = static(default=100_000)
     evals: int = static(default=10)
     episodes: int = static(default=16)
-    eval_share: float = static(default=0.05)
-    stop_after: float = float("inf")
+    eval_share: float = static(default=0.05, within="[0, inf)")
+    stop_after: float = leaf(float("inf"), "[0, inf]")
 
     # so that it can be jitted as it is, although its leaves may be arrays
     __hash__ = object.__hash__
 
     def __post_init__(self) -> None:
         check_counts(self, "steps", "evals")
+        if isinstance(self.algo, Preset):
+            raise TypeError(
+                f"rl.{self.algo.name} is not an algorithm yet: write rl.{self.algo.name}(), with "
+                "its fields in the brackets."
+            )
 
     @property
     def updates(self) -> np.ndarray:
@@ -57,7 +66,26 @@ class Training:
                 f"num_steps), fewer than evals={self.evals}. Write steps={per * self.evals} or "
                 f"more, or evals={max(total, 1)}, or play fewer steps an update."
             )
+        self._check_counters(total)
         return np.diff(np.arange(self.evals + 1) * total // self.evals).astype(np.int32)
+
+    def _check_counters(self, total: int) -> None:
+        """Check that the program can count its updates and gradient steps, and sum over a row."""
+        each, gradient_steps = self.algo.steps_per_update, self.algo.gradient_steps_per_update
+        if total * gradient_steps > LAST_UPDATE:
+            most = LAST_UPDATE // gradient_steps * each
+            raise ValueError(
+                f"steps={self.steps} gives {total} updates of {each} environment steps, with "
+                f"{gradient_steps} gradient steps each, and a counter holds {LAST_UPDATE}: write "
+                f"steps={most} or fewer, or collect more steps in an update (num_envs, num_steps)."
+            )
+        most_updates = max(min(LARGEST_SUM, LAST_UPDATE // each), 1)
+        if -(-total // self.evals) > most_updates:
+            raise ValueError(
+                f"steps={self.steps} with evals={self.evals} gives rows of {total // self.evals} "
+                f"updates, and the sums of their metrics are right up to {most_updates}: write "
+                f"evals={-(-total // most_updates)} or more."
+            )
 
     @property
     def eval_rows(self) -> tuple[np.ndarray, int]:
@@ -91,8 +119,10 @@ class Training:
 
     @property
     def _last_update(self) -> jax.Array:
-        """The number of updates before a member stops. [] or inf."""
-        return jnp.floor(jnp.asarray(self.stop_after, jnp.float32) / self.algo.steps_per_update)
+        """The number of updates before a member stops, at most `LAST_UPDATE`. []."""
+        last = jnp.floor(jnp.asarray(self.stop_after, jnp.float32) / self.algo.steps_per_update)
+        fits = jnp.minimum(last, LONGEST_PERIOD).astype(jnp.int32)
+        return jnp.where(last < LONGEST_PERIOD, fits, LAST_UPDATE)
 
     def init(self, key: jax.Array) -> State:
         """Return the state before the first step."""
@@ -137,24 +167,20 @@ class Training:
             return self.run_row(key, state, row)
 
         state, metrics = jax.lax.scan(run, self.init(key), jnp.arange(self.evals))
-        return state, self.clocks | metrics
+        return state, jax.tree.map(_as_array, self.clocks) | metrics
 
     @property
-    def clocks(self) -> Metrics:
+    def clocks(self) -> dict[str, np.ndarray]:
         """Environment steps up to each row: `step` of training, `eval_step` of evaluation. [evals].
 
-        The evaluation of a meta-learner counts tasks.
+        int32, or int64 where they do not fit. The evaluation of a meta-learner counts tasks.
         """
         evaluated, episodes = self.eval_rows
         each = self.algo.evaluation_steps(self.env, 1) or 1  # type: ignore[arg-type]
         step = np.cumsum(self.updates, dtype=np.int64) * self.algo.steps_per_update
         eval_step = np.cumsum(evaluated, dtype=np.int64) * episodes * each
-        fits = max(step[-1], eval_step[-1]) < 2**31
-        kind = np.int32 if fits else np.float32  # x64 is off by default
-        return {
-            "step": jnp.asarray(step.astype(kind)),
-            "eval_step": jnp.asarray(eval_step.astype(kind)),
-        }
+        kind = np.int32 if max(step[-1], eval_step[-1]) < 2**31 else np.int64
+        return {"step": step.astype(kind), "eval_step": eval_step.astype(kind)}
 
     def _evaluate(self, key: jax.Array, state: State, row: jax.Array | int) -> Metrics:
         """The mean return of an evaluation, and the mean sum of each channel; NaN without one."""
@@ -175,6 +201,11 @@ class Training:
         shapes = jax.eval_shape(evaluate, key)
         nothing = jax.tree.map(lambda x: jnp.full(x.shape, jnp.nan, x.dtype), shapes)
         return jax.lax.cond(jnp.asarray(evaluated)[row], evaluate, lambda _: nothing, key)
+
+
+def _as_array(count: np.ndarray) -> jax.Array:
+    """A count as an array: of float32 where it does not fit, as int64 is off by default."""
+    return jnp.asarray(count if count.dtype == np.int32 else count.astype(np.float32))
 
 
 def _strong(x: Any) -> Any:

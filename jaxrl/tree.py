@@ -11,17 +11,28 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from jaxrl.errors import nearest, refuse_former_fields
+from jaxrl.errors import nearest, refuse_unknown_fields
+from jaxrl.ranges import RANGE, Range, check_ranges, range_of
 
 T = TypeVar("T")
 
 
-def static(**kwargs: Any) -> Any:
+def static(*, within: str | None = None, **kwargs: Any) -> Any:
     """A dataclass field that is fixed at compile time: a count, a shape or a function.
 
-    It must be hashable.
+    It must be hashable. within: the range of a number, as in `leaf`.
     """
-    return dataclasses.field(metadata={"static": True}, **kwargs)
+    metadata = {"static": True} | ({} if within is None else {RANGE: Range(within)})
+    return dataclasses.field(metadata=metadata, **kwargs)
+
+
+def leaf(default: Any, within: str) -> Any:
+    """A dataclass field that is a number of a range, such as `gamma: float = leaf(0.99, "[0, 1]")`.
+
+    A value out of the range is refused where the dataclass is made, unless it is an array of JAX.
+    within: in the notation of `Range`; `ranges` gives it back.
+    """
+    return dataclasses.field(default=default, metadata={RANGE: Range(within)})
 
 
 def is_static(field: dataclasses.Field) -> bool:
@@ -33,37 +44,93 @@ def is_static(field: dataclasses.Field) -> bool:
 def pytree(cls: type[T]) -> type[T]:
     """Make `cls` a frozen dataclass and a pytree: `static` fields are structure, others leaves.
 
+    An instance is checked where it is made, by its own `__post_init__` too; not where JAX builds
+    one from leaves, which may be anything (`jax.tree.map(jnp.shape, algo)`).
+
     Raises:
       TypeError: when an instance is built with an array in a static field.
+      ValueError: when it is built with a number out of the range of its field (`leaf`).
     """
+    own = set(vars(cls))
+    _inherit_ranges(cls)
     own_check = getattr(cls, "__post_init__", None)  # or its base's
 
     def __post_init__(self: Any) -> None:
         _check_static(self)
         if own_check is not None:
             own_check(self)
+        check_ranges(self)
 
     setattr(cls, "__post_init__", __post_init__)
     data_class: Any = dataclasses.dataclass(frozen=True)(cls)
-    refuse_former_fields(data_class)
+    if "__init__" not in own:
+        refuse_unknown_fields(data_class)
+    _register(data_class)
+    return data_class
+
+
+def _inherit_ranges(cls: type) -> None:
+    """Give a field with a new default the range that it has in the base class."""
+    inherited: dict[str, dataclasses.Field] = {}
+    for base in reversed(cls.__mro__[1:]):
+        if dataclasses.is_dataclass(base):
+            inherited |= {field.name: field for field in dataclasses.fields(base)}
+    for name, default in list(vars(cls).items()):
+        within = range_of(inherited[name]) if name in inherited else None
+        if within is not None and not isinstance(default, dataclasses.Field | property):
+            setattr(cls, name, leaf(default, within.text))
+
+
+def _register(data_class: Any) -> None:
+    """Make a dataclass a pytree. What is built from leaves is not checked."""
     fields = [field for field in dataclasses.fields(data_class) if field.init]
-    return jax.tree_util.register_dataclass(
-        data_class,
-        data_fields=[field.name for field in fields if not is_static(field)],
-        meta_fields=[field.name for field in fields if is_static(field)],
+    leaves = [field.name for field in fields if not is_static(field)]
+    structure = [field.name for field in fields if is_static(field)]
+    keys = [jax.tree_util.GetAttrKey(name) for name in leaves]
+
+    def flatten(tree: Any) -> tuple[list[Any], tuple[Any, ...]]:
+        held = vars(tree)
+        return [held[name] for name in leaves], tuple(held[name] for name in structure)
+
+    def flatten_with_keys(tree: Any) -> tuple[list[Any], tuple[Any, ...]]:
+        values, held = flatten(tree)
+        return list(zip(keys, values, strict=True)), held
+
+    def unflatten(held: tuple[Any, ...], values: Any) -> Any:
+        tree = object.__new__(data_class)
+        vars(tree).update(zip(structure, held, strict=True))
+        vars(tree).update(zip(leaves, values, strict=True))
+        return tree
+
+    jax.tree_util.register_pytree_with_keys(
+        data_class, flatten_with_keys, unflatten, flatten_func=flatten
     )
 
 
 def _check_static(self: Any) -> None:
     for field in dataclasses.fields(self):
         value = getattr(self, field.name)
-        if is_static(field) and isinstance(value, jax.Array | np.ndarray):
+        if not is_static(field):
+            continue
+        if not isinstance(value, jax.Array | np.ndarray):
+            _check_builder(self, field.name, value)
+        else:
             raise TypeError(
                 f"{type(self).__name__}.{field.name} is static: it shapes the compiled "
                 f"program, so it can't be the array {value!r}, nor be swept or traced. Write a "
                 f"plain Python value, {field.name}={_plain(value)!r}, and one sweep for each value "
                 "of it."
             )
+
+
+def _check_builder(self: Any, name: str, value: Any) -> None:
+    """Check that a static value holds no arrays, as a module of equinox or flax.nnx does."""
+    if any(isinstance(x, jax.Array | np.ndarray) for x in jax.tree.leaves(value)):
+        raise TypeError(
+            f"{name} of {type(self).__name__} is a {type(value).__name__} that holds its parameters"
+            " already: write a builder, a function from {head: size} to rl.Network(init, apply), "
+            "where init(key, obs) gives the parameters, or rl.MLP((64, 64))."
+        )
 
 
 def _plain(value: Any) -> Any:
@@ -114,6 +181,15 @@ def paths(tree: Any, prefix: str = "") -> dict[str, dataclasses.Field]:
         if isinstance(value, dict) and not is_static(field):
             found |= {f"{path}.{name}": field for name in value}
     return found
+
+
+def ranges(tree: Any) -> dict[str, str]:
+    """The ranges of the numbers below a dataclass, `{"rule.gamma": "[0, 1]", ...}`.
+
+    `rl.ranges(rl.ppo())`. A round bracket leaves its end out: "[0, inf)" has no infinity.
+    """
+    found = {path: range_of(field) for path, field in paths(tree).items()}
+    return {path: within.text for path, within in found.items() if within is not None}
 
 
 def find(tree: Any, name: str) -> str:

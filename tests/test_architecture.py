@@ -17,6 +17,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 FLOORS = {
     "errors": -1,
     "module_names": -1,
+    "ranges": -1,
     "tree": 0,
     "clock": 1,
     "schedules": 2,

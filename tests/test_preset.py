@@ -20,6 +20,7 @@ from jaxrl.algorithms.base import Algorithm
 from jaxrl.algorithms.field_meanings import meaning
 from jaxrl.algorithms.preset import Preset
 from jaxrl.cli import main
+from jaxrl.ranges import Range
 
 
 def test_every_preset_is_a_whole_algorithm():
@@ -38,9 +39,16 @@ def test_every_field_can_be_put_back_by_its_keyword():
             assert preset(**{keyword: value}) == preset.value, (name, keyword)
 
 
+def inside(within):
+    return next(x for x in (0.125, 4.5, -0.125) if not within.outside(x).size)
+
+
 def test_of_all_floats_given_at_once_none_is_dropped():
     for name, preset in rl.PRESETS.items():
-        given = {key: 0.125 for key, value in preset.fields().items() if isinstance(value, float)}
+        listed = rl.ranges(preset.value)
+        floats = [key for key, value in preset.fields().items() if isinstance(value, float)]
+        paths = {key: tree.find(preset.value, preset.aliases.get(key, (key,))[0]) for key in floats}
+        given = {key: inside(Range(listed[path])) for key, path in paths.items()}
         found = preset(**given)
         for keyword, value in given.items():
             paths = preset.aliases.get(keyword, (keyword,))
@@ -139,7 +147,7 @@ def test_a_schedule_or_a_finished_optimiser_in_the_wrong_place_is_explained(name
         assert ("write schedule=" in str(error.value)) == ("schedule" in fields)
     texts = dict(lr="1e-3", optimizer="adam", schedule="linear", network="mlp", memory="gru")
     for field in fields & texts.keys():
-        with pytest.raises(TypeError, match=rf"{field}='\w+.*' of {name} is a text: .* {field}="):
+        with pytest.raises(TypeError, match=rf"{field}='\w+.*' of {name} is .*: .* {field}="):
             cls(**{field: texts[field]})
     if "optimizer" in fields:
         with pytest.raises(TypeError, match=r"finished one: write optimizer=optax\.adam and lr="):

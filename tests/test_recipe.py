@@ -69,7 +69,8 @@ def test_every_algorithm_and_every_environment_come_back(name, world):
             optimizer=rl.Optimizer(optax.adamw, {"weight_decay": jnp.array([0.1, 0.2]), "b1": 0.8}),
             lr=jnp.asarray(0.1),
         ),
-        dict(rule=rl.Surrogate(rl.Clip(float("inf")), gamma=float("nan"), lam=-0.0)),
+        dict(rule=rl.Surrogate(rl.Clip(float("inf")), lam=-0.0)),
+        dict(optimizer=rl.Optimizer(optax.adam, {"eps": float("nan")})),
     ],
 )
 def test_every_part_comes_back(fields):

@@ -17,7 +17,7 @@ from jaxrl.errors import not_defined
 from jaxrl.masks import allow
 from jaxrl.rules.base import num_actions
 from jaxrl.spaces import Box, Discrete, Space
-from jaxrl.tree import pytree
+from jaxrl.tree import leaf, pytree
 
 Out = dict[str, jax.Array]
 
@@ -104,8 +104,8 @@ class Squashed(Actor):
     dimension of an action.
     """
 
-    min_log_std: float = -10.0
-    max_log_std: float = 2.0
+    min_log_std: float = leaf(-10.0, "(-inf, inf)")
+    max_log_std: float = leaf(2.0, "(-inf, inf)")
 
     def heads(self, space: Space) -> dict[str, int]:
         size = _size(space)
@@ -165,9 +165,9 @@ class Deterministic(Actor):
       (Fujimoto et al., 2018, section 5.3), and the absolute value that it is clipped to.
     """
 
-    noise: float = 0.1
-    target_noise: float = 0.2
-    target_noise_clip: float = 0.5
+    noise: float = leaf(0.1, "[0, inf)")
+    target_noise: float = leaf(0.2, "[0, inf)")
+    target_noise_clip: float = leaf(0.5, "[0, inf]")
 
     def heads(self, space: Space) -> dict[str, int]:
         return {"loc": _size(space)}

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.losses import SignedRoot
-from jaxrl.tree import pytree
+from jaxrl.tree import leaf, pytree
 
 __all__ = ["Backup", "Identity", "Max", "Munchausen", "SignedRoot", "Transform"]
 
@@ -61,9 +61,9 @@ class Munchausen:
     temperature times the policy's entropy. Online values are not used: it is never double.
     """
 
-    alpha: float = 0.9
-    temperature: float = 0.03
-    min_log_prob: float = -1.0
+    alpha: float = leaf(0.9, "[0, 1]")
+    temperature: float = leaf(0.03, "(0, inf)")
+    min_log_prob: float = leaf(-1.0, "[-inf, 0]")
 
     def __call__(
         self, value: jax.Array, next_value: jax.Array, next_online: jax.Array, action: jax.Array

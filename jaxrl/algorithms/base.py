@@ -46,6 +46,11 @@ class Algorithm:
         """Environment steps of one update, over all environments."""
         raise not_defined(self, Algorithm.steps_per_update)
 
+    @property
+    def gradient_steps_per_update(self) -> int:
+        """Gradient steps of one update, where the state counts them."""
+        return 1
+
     def init(
         self, key: jax.Array, env: World, num_updates: jax.Array | float = float("inf")
     ) -> State:

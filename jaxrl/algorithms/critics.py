@@ -13,7 +13,7 @@ from jaxrl.errors import not_defined
 from jaxrl.masks import visible
 from jaxrl.networks import MLP
 from jaxrl.optimizer import permutation
-from jaxrl.tree import pytree, replace
+from jaxrl.tree import leaf, pytree, replace
 
 Out = dict[str, jax.Array]
 SoftValue = Callable[[jax.Array], jax.Array]  # values of actions [..., K] -> value of states [...]
@@ -199,9 +199,9 @@ class Gaussian(ReturnHead):
     fits the variance to half the squared error.)
     """
 
-    bound: float = 3.0
-    epsilon: float = 0.1
-    spread_rate: float = 0.005
+    bound: float = leaf(3.0, "(0, inf]")
+    epsilon: float = leaf(0.1, "(0, inf)")
+    spread_rate: float = leaf(0.005, "[0, 1]")
 
     def heads(self, num_values: int) -> dict[str, int]:
         if num_values != 1:

@@ -12,7 +12,7 @@ from jaxrl.algorithms.learner import Batch, LearnerState
 from jaxrl.algorithms.policy_learner import PolicyLearner
 from jaxrl.networks import MLP
 from jaxrl.spaces import Space
-from jaxrl.tree import pytree, static
+from jaxrl.tree import leaf, pytree, static
 
 
 def normalized_network(size: int) -> MLP:
@@ -29,8 +29,8 @@ class CrossQ(PolicyLearner):
     those of `PolicyLearner`. Both networks need `batch_norm=True`, and none has a memory.
     """
 
-    lr: float = 1e-3
-    policy_delay: float = 3.0
+    lr: float = leaf(1e-3, "[0, inf)")
+    policy_delay: float = leaf(3.0, "[1, inf]")
     network: networks.Builder = static(default=normalized_network(256))
     critic_network: networks.Builder | None = static(default=normalized_network(2048))
 

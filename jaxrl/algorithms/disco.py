@@ -15,7 +15,7 @@ from jaxrl.memories.layers import linear
 from jaxrl.networks import Network, Params
 from jaxrl.rules.disco import Disco
 from jaxrl.schedules import Constant
-from jaxrl.tree import pytree
+from jaxrl.tree import leaf, pytree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,10 +101,10 @@ class ClippedAdam:
     at 0.
     """
 
-    b1: float = 0.9
-    b2: float = 0.999
-    eps: float = 1e-8
-    max_update: float = 1.0
+    b1: float = leaf(0.9, "[0, 1)")
+    b2: float = leaf(0.999, "[0, 1)")
+    eps: float = leaf(1e-8, "[0, inf)")
+    max_update: float = leaf(1.0, "(0, inf]")
 
     def __call__(self, lr: Any) -> optax.GradientTransformationExtraArgs:
         adam = optax.scale_by_adam(self.b1, self.b2, self.eps)

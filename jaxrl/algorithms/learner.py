@@ -15,10 +15,11 @@ from jaxrl.optimizer import (
     Optimizer,
     OptimizerBuilder,
     apply_gradients,
+    at_rate,
     check_gradient_fields,
 )
 from jaxrl.rollout import Action, Episode, Extras, RnnState, Transition
-from jaxrl.schedules import Constant, Schedule
+from jaxrl.schedules import Constant, Schedule, check_schedule
 from jaxrl.spaces import Space
 from jaxrl.tree import pytree
 
@@ -65,6 +66,7 @@ class Learner:
         check_counts(self, "n_step", "sequence")
         check_counts(self, "burn_in", min_value=0)
         check_gradient_fields(self)
+        check_schedule(self)
 
     @property
     def sequence_length(self) -> int:
@@ -140,7 +142,7 @@ class Learner:
 
         lr: the learning rate, which `schedule` multiplies.
         """
-        optimizer = self.optimizer(lr * self.schedule(clock))
+        optimizer = at_rate(self.optimizer, lr, params, self.schedule(clock))
         return apply_gradients(optimizer, grads, opt_state, params, self.max_grad_norm, clock=clock)
 
 

@@ -11,7 +11,7 @@ from jaxrl.algorithms.learner import Batch, LearnerState, apply_network
 from jaxrl.algorithms.policy_learner import PolicyLearner
 from jaxrl.optimizer import polyak_update
 from jaxrl.spaces import Space
-from jaxrl.tree import pytree, static
+from jaxrl.tree import leaf, pytree, static
 
 
 @pytree
@@ -25,12 +25,12 @@ class MDPO(PolicyLearner):
     `PolicyLearner`.
     """
 
-    step_size: float = 1.0
-    actor_target_period: float = 1000.0
-    tau: float = 0.005
-    target_period: float = 1.0
-    temperature_lr: float | None = 0.0
-    temperature: float = 0.2
+    step_size: float = leaf(1.0, "(0, inf)")
+    actor_target_period: float = leaf(1000.0, "[1, inf]")
+    tau: float = leaf(0.005, "[0, 1]")
+    target_period: float = leaf(1.0, "[1, inf]")
+    temperature_lr: float | None = leaf(0.0, "[0, inf) or None")
+    temperature: float = leaf(0.2, "[0, inf)")
     memory: networks.Memory | None = static(default=None)
     burn_in: int = static(default=8)
     sequence: int = static(default=16)

@@ -25,7 +25,7 @@ from jaxrl.rollout import (
 )
 from jaxrl.rules.base import check_field
 from jaxrl.schedules import Schedule
-from jaxrl.tree import pytree, static
+from jaxrl.tree import leaf, pytree, static
 
 
 @pytree
@@ -73,7 +73,7 @@ class OffPolicy(Algorithm):
     """
 
     learner: Learner
-    update_limit: float = float("inf")
+    update_limit: float = leaf(float("inf"), "[0, inf]")
     priority: Priority = Uniform()
     normalize_obs: bool = False
     normalize_reward: bool = False
@@ -97,6 +97,15 @@ class OffPolicy(Algorithm):
     @property
     def steps_per_update(self) -> int:
         return self.num_envs * self.num_steps
+
+    @property
+    def gradient_steps_per_update(self) -> int:
+        return self.updates
+
+    @property
+    def _warmup_updates(self) -> int:
+        """Updates before the policy acts. The number of environment steps may exceed int32."""
+        return -(-self.warmup // self.steps_per_update)
 
     @property
     def schedule(self) -> Schedule:
@@ -158,7 +167,7 @@ class OffPolicy(Algorithm):
             rnn_state, action, extras = self.learner.explore(
                 key_learner, env, agent.params, normalized(episode), agent.clock
             )
-            warming_up = jnp.asarray(agent.clock.n * self.steps_per_update < self.warmup)
+            warming_up = jnp.asarray(agent.clock.n < self._warmup_updates)
             random = env.action_space.sample(key_random, masks.mask_of(episode.obs))
             return rnn_state, tree.where(warming_up, random, action), extras
 
@@ -230,7 +239,7 @@ class OffPolicy(Algorithm):
             replay = self.buffer.reprioritize(replay, sample.index, priority, counted)
             return (tree.where(counted, new_state, learner_state), replay), metrics
 
-        ready = (state.clock.n + 1) * self.steps_per_update >= self.warmup
+        ready = state.clock.n >= self._warmup_updates - 1
         counted = ready & (jnp.arange(self.updates) < self.update_limit)
         words = jax.random.key_data(jax.random.split(key, self.updates))
         (learner_state, replay), metrics = jax.lax.scan(

@@ -18,14 +18,15 @@ from jaxrl.optimizer import (
     Optimizer,
     OptimizerBuilder,
     apply_gradients,
+    at_rate,
     check_gradient_fields,
     permutation,
 )
 from jaxrl.rollout import Action, Episode, Experience, Policy, RnnState, Transition
 from jaxrl.rules.base import Out, Rule, RuleState, check_rule
 from jaxrl.rules.surrogate import Surrogate
-from jaxrl.schedules import Linear, Schedule
-from jaxrl.tree import pytree, static
+from jaxrl.schedules import Linear, Schedule, check_schedule
+from jaxrl.tree import leaf, pytree, static
 
 Forward = Callable[[Any, "Minibatch"], Out]  # (params, minibatch) -> heads and policy
 # (rule, forward, params, batch, targets, clock) -> parameters, mask of the free ones, metrics
@@ -81,10 +82,10 @@ class OnPolicy(Algorithm):
     """
 
     rule: Rule = Surrogate()
-    lr: float = 2.5e-4
+    lr: float = leaf(2.5e-4, "[0, inf)")
     schedule: Schedule = Linear()
-    max_grad_norm: float = 0.5
-    epoch_limit: float = float("inf")
+    max_grad_norm: float = leaf(0.5, "(0, inf]")
+    epoch_limit: float = leaf(float("inf"), "[0, inf]")
     normalize_obs: bool = False
     normalize_reward: bool = False
     optimizer: Optimizer | OptimizerBuilder = Optimizer(
@@ -102,6 +103,7 @@ class OnPolicy(Algorithm):
     def __post_init__(self) -> None:
         check_counts(self, "num_envs", "num_steps", "epochs", "minibatches")
         check_gradient_fields(self)
+        check_schedule(self)
         check_rule(self.rule)
         _check_minibatches(self)
 
@@ -273,7 +275,7 @@ class OnPolicy(Algorithm):
         """
         num_items = data.batch.reward.shape[0]
         num_minibatches = self.epochs * self.minibatches
-        optimizer = self.optimizer(self.lr * self.schedule(state.clock))
+        optimizer = at_rate(self.optimizer, self.lr, params, self.schedule(state.clock))
         key_noise = jax.random.fold_in(key, self.epochs)  # beyond the keys of the epochs
         # known before compilation where it is a plain number
         limited = not (isinstance(self.epoch_limit, float) and self.epoch_limit >= self.epochs)

@@ -23,11 +23,11 @@ from jaxrl.clock import Clock, Metrics
 from jaxrl.env import Env
 from jaxrl.errors import not_defined
 from jaxrl.networks import MLP, Views
-from jaxrl.optimizer import Optimizer, OptimizerBuilder
+from jaxrl.optimizer import Optimizer, OptimizerBuilder, is_due
 from jaxrl.rollout import Episode, RnnState
 from jaxrl.schedules import Constant, Schedule
 from jaxrl.spaces import Space
-from jaxrl.tree import pytree, static
+from jaxrl.tree import leaf, pytree, static
 
 NETWORK = MLP((256, 256), activation=jax.nn.relu, shared=True)
 
@@ -53,16 +53,16 @@ class PolicyLearner(Learner):
     """
 
     actor: Actor = Squashed()
-    lr: float = 3e-4
-    actor_lr: float | None = None
-    temperature_lr: float | None = None
+    lr: float = leaf(3e-4, "[0, inf)")
+    actor_lr: float | None = leaf(None, "[0, inf) or None")
+    temperature_lr: float | None = leaf(None, "[0, inf) or None")
     schedule: Schedule = Constant()
-    gamma: float = 0.99
-    temperature: float = 1.0
-    target_entropy: float = -1.0
-    noise_correlation: float | None = None
-    policy_delay: float = 1.0
-    max_grad_norm: float = float("inf")
+    gamma: float = leaf(0.99, "[0, 1]")
+    temperature: float = leaf(1.0, "[0, inf)")
+    target_entropy: float = leaf(-1.0, "(-inf, inf)")
+    noise_correlation: float | None = leaf(None, "(-1, 1) or None")
+    policy_delay: float = leaf(1.0, "[1, inf]")
+    max_grad_norm: float = leaf(float("inf"), "(0, inf]")
     optimizer: Optimizer | OptimizerBuilder = ADAM
     num_critics: int = static(default=2)
     network: networks.Builder = static(default=NETWORK)
@@ -201,8 +201,8 @@ class PolicyLearner(Learner):
             return self.policy_step(key_actor, space, state, batch, clock)
 
         step = state.step + 1
-        is_due = step % jnp.asarray(self.policy_delay, jnp.float32) == 0
-        state = jax.lax.cond(is_due, policy_step, lambda state: state, state)
+        due = is_due(step, self.policy_delay)
+        state = jax.lax.cond(due, policy_step, lambda state: state, state)
         targets = state.target_params | self.update_targets(state, step)
         state = tree.replace(state, target_params=targets, step=step)
         return state, piece_priority(error), metrics

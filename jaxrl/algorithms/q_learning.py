@@ -28,7 +28,7 @@ from jaxrl.rollout import Episode, RnnState
 from jaxrl.rules.base import num_actions
 from jaxrl.schedules import EpsilonGreedy, Linear, Schedule
 from jaxrl.spaces import Discrete, Space
-from jaxrl.tree import pytree, static
+from jaxrl.tree import leaf, pytree, static
 
 # without layer_norm, bootstrapped values of a ReLU network often diverge
 NETWORK = MLP(activation=jax.nn.relu, layer_norm=True)
@@ -58,13 +58,13 @@ class QLearning(Learner):
     backup: Backup = Max()
     transform: Transform = Identity()
     exploration: EpsilonGreedy = EpsilonGreedy()
-    lr: float = 1e-3
+    lr: float = leaf(1e-3, "[0, inf)")
     schedule: Schedule = Linear(1.0)
-    gamma: float = 0.99
-    tau: float = 1.0
-    target_period: float = 500.0
-    max_grad_norm: float = 10.0
-    noise_scale: float = 0.5
+    gamma: float = leaf(0.99, "[0, 1]")
+    tau: float = leaf(1.0, "[0, 1]")
+    target_period: float = leaf(500.0, "[1, inf]")
+    max_grad_norm: float = leaf(10.0, "(0, inf]")
+    noise_scale: float = leaf(0.5, "[0, inf)")
     optimizer: Optimizer | OptimizerBuilder = ADAM
     network: networks.Builder = static(default=NETWORK)
     memory: networks.Memory | None = static(default=None)

@@ -89,6 +89,10 @@ class Rewarded(Algorithm):
     def steps_per_update(self) -> int:
         return self.algo.steps_per_update
 
+    @property
+    def gradient_steps_per_update(self) -> int:
+        return self.algo.gradient_steps_per_update
+
     def init(
         self, key: jax.Array, env: Env, num_updates: jax.Array | float = float("inf")
     ) -> State:

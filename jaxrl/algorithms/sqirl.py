@@ -26,7 +26,7 @@ from jaxrl.rollout import Episode, Transition
 from jaxrl.rules.base import num_actions
 from jaxrl.schedules import Linear, Schedule
 from jaxrl.spaces import Discrete, Space
-from jaxrl.tree import pytree, static
+from jaxrl.tree import leaf, pytree, static
 
 
 @pytree
@@ -43,11 +43,11 @@ class SQIRL(Learner):
     replay, as in the authors' code. A return that was cut off is completed by Q_1.
     """
 
-    lr: float = 1e-3
+    lr: float = leaf(1e-3, "[0, inf)")
     schedule: Schedule = Linear(1.0)
-    gamma: float = 0.99
-    fraction: float = 0.9
-    max_grad_norm: float = 10.0
+    gamma: float = leaf(0.99, "[0, 1]")
+    fraction: float = leaf(0.9, "[0, inf)")
+    max_grad_norm: float = leaf(10.0, "(0, inf]")
     optimizer: Optimizer | OptimizerBuilder = ADAM
     network: networks.Builder = static(default=NETWORK)
     depth: int = static(default=2)

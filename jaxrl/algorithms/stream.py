@@ -21,7 +21,7 @@ from jaxrl.optimizer import check_gradient_fields
 from jaxrl.rollout import Action, Episode, Policy, Transition
 from jaxrl.rules.base import Out, check_field
 from jaxrl.rules.stream import ActionValues, StreamRule
-from jaxrl.tree import pytree, static
+from jaxrl.tree import leaf, pytree, static
 
 # The authors' network for classic control: sparse weights, and a norm without parameters before
 # each activation.
@@ -67,7 +67,7 @@ class Stream(Algorithm):
     """
 
     rule: StreamRule = ActionValues()
-    lr: float = 1.0
+    lr: float = leaf(1.0, "[0, inf)")
     normalize_obs: bool = True
     normalize_reward: bool = True
     num_steps: int = static(default=16)

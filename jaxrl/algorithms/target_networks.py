@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.optimizer import polyak_update
-from jaxrl.tree import pytree, static
+from jaxrl.tree import leaf, pytree, static
 
 
 @pytree
@@ -18,8 +18,8 @@ class TargetNetworks:
     target_actor: next actions are those of the actor's average, rather than the actor's.
     """
 
-    tau: float = 0.005
-    target_period: float | None = 1.0
+    tau: float = leaf(0.005, "[0, 1]")
+    target_period: float | None = leaf(1.0, "[1, inf] or None")
     target_actor: bool = static(default=False)
 
     @property

@@ -11,7 +11,7 @@ from jaxrl.clock import Clock, Metrics
 from jaxrl.rollout import Transition
 from jaxrl.rules.base import Out
 from jaxrl.rules.surrogate import Surrogate, SurrogateTargets
-from jaxrl.tree import pytree, static
+from jaxrl.tree import leaf, pytree, static
 
 Function = Callable[[jax.Array], jax.Array]  # of parameters [n], to a number []
 
@@ -82,8 +82,8 @@ class TrustRegion:
     first; all are computed.
     """
 
-    max_kl: float = 0.01
-    damping: float = 0.1
+    max_kl: float = leaf(0.01, "(0, inf)")
+    damping: float = leaf(0.1, "[0, inf)")
     iterations: int = static(default=10)
     halvings: int = static(default=10)
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxrl import losses, networks
 from jaxrl.errors import not_defined
 from jaxrl.q_values import q_heads
-from jaxrl.tree import pytree, static
+from jaxrl.tree import leaf, pytree, static
 
 Out = dict[str, jax.Array]
 Target = Callable[[jax.Array], jax.Array]  # values of what follows -> targets of this row
@@ -107,8 +107,8 @@ class Categorical(Head):
     prediction from the target, as in Rainbow (Hessel et al., 2018).
     """
 
-    v_min: float = -10.0
-    v_max: float = 10.0
+    v_min: float = leaf(-10.0, "(-inf, inf)")
+    v_max: float = leaf(10.0, "(-inf, inf)")
     atoms: int = static(default=51)
 
     def __post_init__(self) -> None:
@@ -184,7 +184,7 @@ class Quantile(QuantileRegression):
     Dabney et al. (2018a).
     """
 
-    kappa: float = 1.0
+    kappa: float = leaf(1.0, "(0, inf)")
     quantiles: int = static(default=25)
 
     def heads(self, num_actions: int, dueling: bool) -> dict[str, int]:
@@ -211,7 +211,7 @@ class Implicit(QuantileRegression):
     samples these too.
     """
 
-    kappa: float = 1.0
+    kappa: float = leaf(1.0, "(0, inf)")
     size: int = static(default=64)
     cosines: int = static(default=64)
     samples: int = static(default=8)

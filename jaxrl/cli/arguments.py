@@ -250,7 +250,7 @@ def search_of(args: Any, preset: Preset) -> tuple[rl.Training, dict[str, Any], f
     space = {FIELDS.get(name, name): values for name, values in ranges}
     if len(space) < len(ranges):
         raise ValueError(f"--search {' '.join(args.search)} names a field twice: name each once.")
-    run_steps = training.clocks["step"][-1] + training.clocks["eval_step"][-1]
+    run_steps = sum(int(count[-1]) for count in training.clocks.values())
     budget = 32 * args.seeds * run_steps if args.budget is None else args.budget
     return training, space, float(budget)
 

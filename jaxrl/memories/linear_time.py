@@ -11,6 +11,8 @@ import jax.numpy as jnp
 
 from jaxrl.memories.layers import dense, kernel, linear, normal
 from jaxrl.networks import Params
+from jaxrl.ranges import check_ranges
+from jaxrl.tree import leaf
 
 Pair = tuple[jax.Array, jax.Array]  # the real and the imaginary part
 
@@ -29,7 +31,10 @@ class FFM:
     size: int = 64
     traces: int = 32
     contexts: int = 4
-    period: float = 1024.0
+    period: float = leaf(1024.0, "(1, inf)")
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
     def init(self, key: jax.Array) -> Params:
         key_input, key_mix = jax.random.split(key)
@@ -70,9 +75,9 @@ class LRU:
 
     size: int = 64
     states: int = 64
-    r_min: float = 0.0
-    r_max: float = 0.99
-    max_angle: float = 2.0 * math.pi
+    r_min: float = leaf(0.0, "[0, 1)")
+    r_max: float = leaf(0.99, "(0, 1)")
+    max_angle: float = leaf(2.0 * math.pi, "(0, inf)")
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.r_min < self.r_max < 1.0:
@@ -81,6 +86,7 @@ class LRU:
                 "circle, where the recurrence is stable (0 <= r_min < r_max < 1): write, say, "
                 "LRU(r_min=0.0, r_max=0.99)."
             )
+        check_ranges(self)
 
     def init(self, key: jax.Array) -> Params:
         key_radius, key_angle, key_input, key_output, key_skip, key_glu = jax.random.split(key, 6)

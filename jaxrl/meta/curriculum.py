@@ -10,7 +10,7 @@ from jaxrl.clock import Clock, Metrics
 from jaxrl.env import Env, Tasks, check_tasks
 from jaxrl.meta.base import InnerProblem, MetaLearner
 from jaxrl.meta.evolution import Evolution
-from jaxrl.tree import pytree, static
+from jaxrl.tree import leaf, pytree, static
 
 
 @pytree
@@ -45,9 +45,9 @@ class LevelReplay:
     probability, the next that of the next, wherever the new regret is higher.
     """
 
-    replay: float = 0.5
-    temperature: float = 0.3
-    staleness: float = 0.3
+    replay: float = leaf(0.5, "[0, 1]")
+    temperature: float = leaf(0.3, "(0, inf)")
+    staleness: float = leaf(0.3, "[0, 1]")
     capacity: int = static(default=256)
 
     def init(self, tasks: Tasks) -> LevelBuffer:

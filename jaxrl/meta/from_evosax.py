@@ -13,7 +13,7 @@ import numpy as np
 from jaxrl.clock import Clock, Metrics, start_clock
 from jaxrl.errors import check_counts
 from jaxrl.meta.strategies import Strategy, as_floats, clean
-from jaxrl.tree import pytree, static
+from jaxrl.tree import leaf, pytree, static
 
 
 @pytree
@@ -29,7 +29,7 @@ class State:
 class _Evosax(Strategy):
     """A strategy of evosax. sigma: the initial standard deviation, a leaf."""
 
-    sigma: float = 0.1
+    sigma: float = leaf(0.1, "(0, inf)")
     population: int = static(default=32)
 
     def __post_init__(self) -> None:

@@ -17,8 +17,8 @@ from jaxrl.errors import check_counts
 from jaxrl.meta.base import MetaLearner
 from jaxrl.meta.inner_loop import InnerLoop
 from jaxrl.meta.strategies import as_floats, check_pairs, noise_like
-from jaxrl.optimizer import Optimizer, OptimizerBuilder, check_gradient_fields
-from jaxrl.tree import pytree, static
+from jaxrl.optimizer import Optimizer, OptimizerBuilder, at_rate, check_gradient_fields
+from jaxrl.tree import leaf, pytree, static
 
 Start = Callable[[jax.Array], tuple[Any, Any]]  # key -> a new run, and its number of pieces
 # (key, params, run) -> the run after one piece, and the fitness of the piece []
@@ -54,8 +54,8 @@ class PES:
     which has less variance.
     """
 
-    lr: float = 0.01
-    sigma: float = 0.1
+    lr: float = leaf(0.01, "[0, inf)")
+    sigma: float = leaf(0.1, "(0, inf)")
     optimizer: Optimizer | OptimizerBuilder = Optimizer(optax.adam)
     population: int = static(default=64)
     keeps_noise: bool = static(default=False)
@@ -124,7 +124,8 @@ class PES:
             jnp.arange(len(state.age)), state.direction, state.runs, state.age, state.end
         )
         grads = jax.tree.map(lambda x: x.mean(0), grads)
-        changes, opt_state = self.optimizer(self.lr).update(grads, state.opt_state, state.params)
+        optimizer = at_rate(self.optimizer, self.lr, state.params)
+        changes, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, changes)
         metrics = {
             "fitness": jnp.nanmean(fitness),

@@ -14,7 +14,7 @@ from jaxrl.meta.base import InnerProblem, MetaLearner
 from jaxrl.meta.inner_loop import InnerLoop
 from jaxrl.meta.strategies import clean
 from jaxrl.symbolic.program import SymbolicFunction, fingerprint, insert, mutate, random_program
-from jaxrl.tree import pytree, static
+from jaxrl.tree import leaf, pytree, static
 
 
 @pytree
@@ -76,8 +76,8 @@ class RegularizedEvolution(MetaLearner):
 
     inner: InnerProblem = InnerLoop()
     screening: InnerProblem | None = None
-    random_fraction: float = 0.05
-    inserts: float = 0.25
+    random_fraction: float = leaf(0.05, "[0, 1]")
+    inserts: float = leaf(0.25, "[0, 1]")
     population: int = static(default=64)
     children: int = static(default=16)
     num_candidates: int = static(default=4)
@@ -151,7 +151,7 @@ class RegularizedEvolution(MetaLearner):
         """
         key_propose, key_screening = jax.random.split(key)
         children, number, proposed = self._propose(key_propose, state)
-        slots = (state.clock.n * len(number) + 1 + jnp.arange(len(number))) % self.remembered
+        slots = _ring(state.clock.n, len(number), self.remembered, 1)
         seen = state.seen.at[slots].set(number)
         if self.screening is not None:
             score, _ = self._score(
@@ -165,7 +165,7 @@ class RegularizedEvolution(MetaLearner):
             self.inner, jax.random.key(state.seed), env, children, self.num_tasks
         )
         fitness = jnp.where(number > 0, score, -jnp.inf)
-        slots = (state.clock.n * self.children + jnp.arange(self.children)) % self.population
+        slots = _ring(state.clock.n, self.children, self.population)
         hall = self._insert(state.hall, HallOfFame(children, number, fitness))
         state = State(
             params={self._name: jax.tree.map(lambda x: x[0], hall.members)},
@@ -274,3 +274,8 @@ class RegularizedEvolution(MetaLearner):
 
 def _concat(first: Any, second: Any) -> Any:
     return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, second)
+
+
+def _ring(n: Any, count: int, size: int, offset: int = 0) -> jax.Array:
+    """The slots of generation n, which writes `count` in a row to a ring of `size`. [count]."""
+    return (n % size * count + offset + jnp.arange(count)) % size  # n * count may exceed 2 ** 31

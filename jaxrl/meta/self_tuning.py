@@ -18,10 +18,16 @@ from jaxrl.env import Env
 from jaxrl.errors import check_counts, not_defined
 from jaxrl.meta.gradient import check_learner, forward, meta_gradient, play
 from jaxrl.meta.strategies import as_floats
-from jaxrl.optimizer import Optimizer, OptimizerBuilder, apply_gradients, check_gradient_fields
+from jaxrl.optimizer import (
+    Optimizer,
+    OptimizerBuilder,
+    apply_gradients,
+    at_rate,
+    check_gradient_fields,
+)
 from jaxrl.returns import batched, gae
 from jaxrl.rollout import Policy
-from jaxrl.tree import pytree, static
+from jaxrl.tree import leaf, pytree, static
 
 
 class MetaObjective:
@@ -91,9 +97,9 @@ class PolicyGradientObjective(MetaObjective):
     entropy_weight: of the policy's entropy there; at 0, less exploration pays at once.
     """
 
-    gamma: float = 0.99
-    lam: float = 0.95
-    entropy_weight: float = 0.0
+    gamma: float = leaf(0.99, "[0, 1]")
+    lam: float = leaf(0.95, "[0, 1]")
+    entropy_weight: float = leaf(0.0, "[0, inf)")
     num_updates: int = static(default=0)
 
     def __call__(
@@ -143,8 +149,8 @@ class SelfTuning(Algorithm):
 
     learner: OnPolicy = OnPolicy()
     meta_objective: MetaObjective = Bootstrap()
-    lr: float = 1e-4
-    max_grad_norm: float = 1.0
+    lr: float = leaf(1e-4, "[0, inf)")
+    max_grad_norm: float = leaf(1.0, "(0, inf]")
     optimizer: Optimizer | OptimizerBuilder = Optimizer(optax.adam)
     meta_params: tuple[str, ...] = static(default=())
     num_updates: int = static(default=7)
@@ -201,7 +207,11 @@ class SelfTuning(Algorithm):
         )
         descent = jax.tree.map(jnp.negative, grads)
         params, opt_state, norm = apply_gradients(
-            self.optimizer(self.lr), descent, state.opt_state, state.params, self.max_grad_norm
+            at_rate(self.optimizer, self.lr, state.params),
+            descent,
+            state.opt_state,
+            state.params,
+            self.max_grad_norm,
         )
         new_state = State(params, opt_state, state.clock.tick(), learner)
         return new_state, metrics | {"meta_objective": value, "meta_norm": norm}

@@ -24,12 +24,13 @@ from jaxrl.optimizer import (
     Optimizer,
     OptimizerBuilder,
     apply_gradients,
+    at_rate,
     check_gradient_fields,
     clip_by_global_norm,
 )
-from jaxrl.returns import batched, gae
+from jaxrl.returns import batched, gae, standardized
 from jaxrl.rollout import Transition
-from jaxrl.tree import pytree, static
+from jaxrl.tree import leaf, pytree, static
 
 
 @pytree
@@ -64,9 +65,9 @@ class OuterCritic:
     `steps` gradient steps on the lambda-returns of each outer rollout.
     """
 
-    lr: float = 1e-2
-    gamma: float = 0.99
-    lam: float = 0.95
+    lr: float = leaf(1e-2, "[0, inf)")
+    gamma: float = leaf(0.99, "[0, 1]")
+    lam: float = leaf(0.95, "[0, 1]")
     steps: int = static(default=4)
     network: networks.Builder = static(default=MLP((32,)))
     optimizer: Optimizer | OptimizerBuilder = Optimizer(optax.adam)
@@ -90,13 +91,13 @@ class OuterCritic:
         raw = batched(gae)(
             batch.reward, value, next_value, batch.terminated, batch.done, self.gamma, self.lam
         )
-        return (raw - raw.mean()) * jax.lax.rsqrt(raw.var() + 1e-8), raw + value
+        return standardized(raw, 1e-8), raw + value
 
     def learn(
         self, params: Any, opt_state: Any, batch: Transition, target: jax.Array
     ) -> tuple[Any, Any]:
         """Return the parameters and the optimiser's state after all gradient steps."""
-        optimizer = self.optimizer(self.lr)
+        optimizer = at_rate(self.optimizer, self.lr, params)
 
         def loss(params: Any) -> jax.Array:
             return jnp.mean((self.value(params, batch.obs) - target) ** 2) / 2.0
@@ -128,8 +129,8 @@ class MetaGradient(MetaLearner):
 
     inner: InnerLoop = InnerLoop()
     critic: OuterCritic = OuterCritic()
-    lr: float = 1e-3
-    max_grad_norm: float = 1.0
+    lr: float = leaf(1e-3, "[0, inf)")
+    max_grad_norm: float = leaf(1.0, "(0, inf]")
     regularisers: dict[str, float] = dataclasses.field(default_factory=lambda: {"entropy": 0.05})
     optimizer: Optimizer | OptimizerBuilder = Optimizer(optax.adam)
     num_agents: int = static(default=16)
@@ -173,7 +174,8 @@ class MetaGradient(MetaLearner):
             one, indexed, batch_size=self.inner.chunk or self.num_agents
         )
         grads = jax.tree.map(lambda g: -g.mean(0), grads)  # ascent
-        changes, opt_state = self.optimizer(self.lr).update(grads, state.opt_state, state.params)
+        optimizer = at_rate(self.optimizer, self.lr, state.params)
+        changes, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, changes)
         non_finite, episodes = each.pop("non_finite").sum(), each.pop("episodes").sum()
         metrics = {name: jnp.nanmean(x) for name, x in each.items()} | {

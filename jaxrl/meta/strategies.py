@@ -11,8 +11,8 @@ import optax
 from jaxrl.clock import Clock, Metrics, start_clock
 from jaxrl.errors import not_defined
 from jaxrl.meta.shaping import PairSign, Shaping
-from jaxrl.optimizer import Optimizer, OptimizerBuilder, check_gradient_fields
-from jaxrl.tree import pytree, static
+from jaxrl.optimizer import Optimizer, OptimizerBuilder, at_rate, check_gradient_fields
+from jaxrl.tree import leaf, pytree, static
 
 Fitness = Callable[[jax.Array, Any], jax.Array]  # (key, params) -> [] or, one for each task, [K]
 
@@ -89,10 +89,10 @@ class ES(Strategy):
     `sigma_decay`. population: members of a generation, an even number.
     """
 
-    lr: float = 0.03
-    sigma: float = 0.1
-    lr_decay: float = 1.0
-    sigma_decay: float = 1.0
+    lr: float = leaf(0.03, "[0, inf)")
+    sigma: float = leaf(0.1, "(0, inf)")
+    lr_decay: float = leaf(1.0, "[0, inf)")
+    sigma_decay: float = leaf(1.0, "(0, inf)")
     shaping: Shaping = PairSign()
     optimizer: Optimizer | OptimizerBuilder = Optimizer(optax.adam)
     population: int = static(default=64)
@@ -122,7 +122,7 @@ class ES(Strategy):
         return jax.tree.map(lambda x, e: x + step.astype(x.dtype) * e, state.params, noise)
 
     def tell(self, key: jax.Array, state: State, fitness: jax.Array) -> tuple[State, Metrics]:
-        lr, sigma = self._rates(state)
+        factor, sigma = self._rates(state)
         fitness, metrics = clean(fitness)
         pairs = fitness.reshape(self.population // 2, 2, -1)
         utility = self.shaping(pairs)
@@ -135,7 +135,8 @@ class ES(Strategy):
 
         zeros = jax.tree.map(jnp.zeros_like, state.params)
         grads, _ = jax.lax.scan(add, zeros, (jnp.arange(len(pairs)), weight))
-        changes, opt_state = self.optimizer(lr).update(grads, state.opt_state, state.params)
+        optimizer = at_rate(self.optimizer, self.lr, state.params, factor)
+        changes, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, changes)
         metrics |= {
             "ties": jnp.mean(pairs[:, 0] == pairs[:, 1]),
@@ -145,10 +146,9 @@ class ES(Strategy):
         return State(params, opt_state, state.clock.tick()), metrics
 
     def _rates(self, state: State) -> tuple[jax.Array, jax.Array]:
-        """The learning rate and sigma of this generation."""
+        """The factor on the learning rate, and sigma, of this generation."""
         n = jnp.asarray(state.clock.n, jnp.float32)
-        lr = self.lr * jnp.asarray(self.lr_decay) ** n
-        return lr, self.sigma * jnp.asarray(self.sigma_decay) ** n
+        return jnp.asarray(self.lr_decay) ** n, self.sigma * jnp.asarray(self.sigma_decay) ** n
 
 
 def clean(fitness: jax.Array) -> tuple[jax.Array, Metrics]:

@@ -18,7 +18,7 @@ from jaxrl.rollout import Transition
 from jaxrl.rules.base import Out, Rule, num_actions
 from jaxrl.rules.disco_network import Inputs, initial_state, meta_network, weight_shapes
 from jaxrl.spaces import Discrete, Space
-from jaxrl.tree import pytree
+from jaxrl.tree import leaf, pytree
 
 CATEGORIES = 600  # of y and z
 BINS, MAX_BIN = 601, 300.0  # of q: bins lie evenly from -MAX_BIN to MAX_BIN
@@ -80,12 +80,12 @@ class Disco(Rule):
     """
 
     weights: dict[str, jax.Array]
-    gamma: float = 0.997
-    lam: float = 0.95
-    value_weight: float = 0.2
-    auxiliary_weight: float = 1.0
-    tau: float = 0.1
-    moment_decay: float = 0.99
+    gamma: float = leaf(0.997, "[0, 1]")
+    lam: float = leaf(0.95, "[0, 1]")
+    value_weight: float = leaf(0.2, "[0, inf)")
+    auxiliary_weight: float = leaf(1.0, "[0, inf)")
+    tau: float = leaf(0.1, "[0, 1]")
+    moment_decay: float = leaf(0.99, "[0, 1)")
 
     action_spaces = (Discrete,)
 

@@ -24,7 +24,7 @@ from jaxrl.rules.surrogate import (
     penalty_targets,
     policy_loss,
 )
-from jaxrl.tree import pytree, replace, static
+from jaxrl.tree import leaf, pytree, replace, static
 
 
 class Advantage:
@@ -106,8 +106,8 @@ class Group(Rule):
 
     objective: Objective = PolicyGradient()
     advantage: Advantage = LeaveOneOut()
-    gamma: float = 1.0
-    entropy_weight: float = 0.0
+    gamma: float = leaf(1.0, "[0, 1]")
+    entropy_weight: float = leaf(0.0, "[0, inf)")
     per_episode: bool = False
     penalty: Penalty | None = None
     group_size: int = static(default=4)

@@ -13,7 +13,7 @@ from jaxrl.memories.layers import dense, linear
 from jaxrl.rollout import Transition
 from jaxrl.rules.base import Out, Rule, RuleState
 from jaxrl.spaces import Discrete
-from jaxrl.tree import pytree, static
+from jaxrl.tree import leaf, pytree, static
 
 
 @pytree
@@ -50,9 +50,9 @@ class LPG(Rule):
     """
 
     weights: Any
-    gamma: float = 0.99
-    prediction_weight: float = 0.5
-    reference_lifetime: float = 250.0
+    gamma: float = leaf(0.99, "[0, 1]")
+    prediction_weight: float = leaf(0.5, "[0, inf)")
+    reference_lifetime: float = leaf(250.0, "(1, inf)")
     categories: int = static(default=8)
     knows_time: bool = static(default=False)
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxrl.clock import Clock
 from jaxrl.distributions import Distribution
 from jaxrl.errors import not_defined
-from jaxrl.tree import pytree
+from jaxrl.tree import leaf, pytree
 
 PenaltyState = Any
 
@@ -79,7 +79,7 @@ class Clip(Objective):
     Schulman et al. (2017), equation 7.
     """
 
-    clip: float = 0.2
+    clip: float = leaf(0.2, "[0, inf]")
 
     def __call__(self, ratio: jax.Array, advantage: jax.Array) -> jax.Array:
         clipped = jnp.clip(ratio, 1.0 - self.clip, 1.0 + self.clip)
@@ -94,7 +94,7 @@ class SPO(Objective):
     gradient of `Clip` is 0, the gradient leads back.
     """
 
-    clip: float = 0.2
+    clip: float = leaf(0.2, "(0, inf]")
 
     def __call__(self, ratio: jax.Array, advantage: jax.Array) -> jax.Array:
         return ratio * advantage - jnp.abs(advantage) / (2.0 * self.clip) * (ratio - 1.0) ** 2
@@ -108,8 +108,8 @@ class DPO(Objective):
     relu(log(r) A - beta tanh(log(r) A / beta)) elsewhere. Not direct preference optimisation.
     """
 
-    alpha: float = 2.0
-    beta: float = 0.6
+    alpha: float = leaf(2.0, "(0, inf)")
+    beta: float = leaf(0.6, "(0, inf)")
 
     def __call__(self, ratio: jax.Array, advantage: jax.Array) -> jax.Array:
         def drift(x: jax.Array, scale: float) -> jax.Array:
@@ -128,7 +128,7 @@ class DPO(Objective):
 class FixedPenalty(Penalty):
     """KL(new || old) with a fixed weight."""
 
-    kl_weight: float = 0.0
+    kl_weight: float = leaf(0.0, "[0, inf)")
 
     def weight(self, state: PenaltyState, clock: Clock) -> jax.Array:
         return jnp.asarray(self.kl_weight, jnp.float32)
@@ -142,7 +142,7 @@ class MirrorDescent(Penalty):
     `step_size`, so that 1 / t is finite.
     """
 
-    step_size: float = 1.0
+    step_size: float = leaf(1.0, "(0, inf)")
 
     def weight(self, state: PenaltyState, clock: Clock) -> jax.Array:
         return 1.0 / (self.step_size * jnp.maximum(1.0 - clock.fraction, 0.01))
@@ -156,8 +156,8 @@ class AdaptivePenalty(Penalty):
     above 1.5 * target_kl; the field is its first value.
     """
 
-    beta: float = 1.0
-    target_kl: float = 0.01
+    beta: float = leaf(1.0, "[0, inf)")
+    target_kl: float = leaf(0.01, "(0, inf)")
 
     def init(self) -> jax.Array:
         return jnp.asarray(self.beta, jnp.float32)

@@ -11,7 +11,7 @@ from jaxrl.rollout import Transition
 from jaxrl.rules.base import Out, Rule, RuleState, check_field, num_actions
 from jaxrl.schedules import EpsilonGreedy
 from jaxrl.spaces import Discrete, Space
-from jaxrl.tree import pytree
+from jaxrl.tree import leaf, pytree
 
 
 @pytree
@@ -23,10 +23,10 @@ class QLambda(Rule):
     actions. reward_scale: a factor on rewards; values are of the scaled rewards.
     """
 
-    gamma: float = 0.99
-    lam: float = 0.65
+    gamma: float = leaf(0.99, "[0, 1]")
+    lam: float = leaf(0.65, "[0, 1]")
     exploration: EpsilonGreedy = EpsilonGreedy(1.0, 0.05, 0.1)
-    reward_scale: float = 1.0
+    reward_scale: float = leaf(1.0, "(0, inf)")
 
     action_spaces = (Discrete,)
 

@@ -16,7 +16,7 @@ from jaxrl.q_values import action_values, q_heads, q_policy
 from jaxrl.rules.base import Out, check_field, num_actions
 from jaxrl.schedules import EpsilonGreedy
 from jaxrl.spaces import Box, Discrete, MultiDiscrete, Space
-from jaxrl.tree import pytree
+from jaxrl.tree import leaf, pytree
 
 
 class StreamRule:
@@ -114,10 +114,10 @@ class ActionValues(StreamRule):
     """
 
     backup: StreamBackup = Watkins()
-    gamma: float = 0.99
-    lam: float = 0.8
+    gamma: float = leaf(0.99, "[0, 1]")
+    lam: float = leaf(0.8, "[0, 1]")
     exploration: EpsilonGreedy = EpsilonGreedy(1.0, 0.01, 0.05)
-    value_kappa: float = 2.0
+    value_kappa: float = leaf(2.0, "[0, inf)")
 
     action_spaces = (Discrete,)
 
@@ -162,11 +162,11 @@ class ActorCritic(StreamRule):
     value_kappa: the overshooting bounds.
     """
 
-    gamma: float = 0.99
-    lam: float = 0.8
-    entropy_weight: float = 0.01
-    policy_kappa: float = 3.0
-    value_kappa: float = 2.0
+    gamma: float = leaf(0.99, "[0, 1]")
+    lam: float = leaf(0.8, "[0, 1]")
+    entropy_weight: float = leaf(0.01, "[0, inf)")
+    policy_kappa: float = leaf(3.0, "[0, inf)")
+    value_kappa: float = leaf(2.0, "[0, inf)")
 
     @property
     def kappa(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from jaxrl.distributions import Distribution
 from jaxrl.rollout import Transition
 from jaxrl.rules.base import Out, Rule, RuleState, check_field
 from jaxrl.rules.objectives import Clip, Objective, Penalty
-from jaxrl.tree import pytree
+from jaxrl.tree import leaf, pytree
 
 
 @pytree
@@ -100,18 +100,18 @@ class Surrogate(Rule):
     gamma, lam: of the advantage estimates (GAE; Schulman et al., 2016). entropy_weight,
     value_weight: factors on the bonus and the value loss. value_clip: the largest change of a value
     in an update; infinite is no limit. normalize_advantage: to mean 0 and standard deviation 1 in
-    each minibatch. baseline: True for advantages over the learned value; a leaf. Without it they
-    are discounted sums of the rewards of an episode that the rollout holds (with lam 1), and the
-    value function is fitted but not used. penalty: on the distance between the old policy and the
-    new one, or None.
+    each minibatch of two rows or more. baseline: True for advantages over the learned value; a
+    leaf. Without it they are discounted sums of the rewards of an episode that the rollout holds
+    (with lam 1), and the value function is fitted but not used. penalty: on the distance between
+    the old policy and the new one, or None.
     """
 
     objective: Objective = Clip()
-    gamma: float = 0.99
-    lam: float = 0.95
-    entropy_weight: float = 0.01
-    value_weight: float = 0.5
-    value_clip: float = float("inf")
+    gamma: float = leaf(0.99, "[0, 1]")
+    lam: float = leaf(0.95, "[0, 1]")
+    entropy_weight: float = leaf(0.01, "[0, inf)")
+    value_weight: float = leaf(0.5, "[0, inf)")
+    value_clip: float = leaf(float("inf"), "[0, inf]")
     normalize_advantage: bool = True
     baseline: bool = True
     penalty: Penalty | None = None
@@ -188,6 +188,5 @@ class Surrogate(Rule):
 
     def _normalized(self, advantage: jax.Array) -> jax.Array:
         """Advantages of mean 0 and standard deviation 1 where `normalize_advantage`."""
-        centred = advantage - advantage.mean()
-        normalized = centred * jax.lax.rsqrt(advantage.var() + 1e-12)  # finite slope at variance 0
+        normalized = returns.standardized(advantage, 1e-12)  # finite slope at variance 0
         return jnp.where(self.normalize_advantage, normalized, advantage)

@@ -15,7 +15,7 @@ from jaxrl.rollout import Transition
 from jaxrl.rules.base import Out, Rule, check_field, num_actions
 from jaxrl.schedules import EpsilonGreedy
 from jaxrl.spaces import Discrete, Space
-from jaxrl.tree import pytree
+from jaxrl.tree import leaf, pytree
 
 
 @pytree
@@ -80,7 +80,7 @@ class DQNReg(ValueLoss):
     Found by evolution (Co-Reyes et al., 2021, section 4.3).
     """
 
-    weight: float = 0.1
+    weight: float = leaf(0.1, "(-inf, inf)")
 
     def __call__(self, prediction: Prediction) -> jax.Array:
         return self.weight * prediction.value + prediction.error**2
@@ -111,9 +111,9 @@ class TD(Rule):
     """
 
     criterion: ValueLoss = SquaredError()
-    gamma: float = 0.99
+    gamma: float = leaf(0.99, "[0, 1]")
     exploration: EpsilonGreedy = EpsilonGreedy()
-    tau: float = 1.0
+    tau: float = leaf(1.0, "[0, 1]")
 
     action_spaces = (Discrete,)
 

@@ -7,7 +7,7 @@ from jaxrl import losses, returns
 from jaxrl.clock import Clock, Metrics
 from jaxrl.rollout import Transition
 from jaxrl.rules.base import Out, Rule, RuleState
-from jaxrl.tree import pytree
+from jaxrl.tree import leaf, pytree
 
 
 @pytree
@@ -35,12 +35,12 @@ class VTrace(Rule):
     entropy bonus and the value loss.
     """
 
-    gamma: float = 0.99
-    lam: float = 1.0
-    max_rho: float = 1.0
-    max_c: float = 1.0
-    entropy_weight: float = 0.01
-    value_weight: float = 0.5
+    gamma: float = leaf(0.99, "[0, 1]")
+    lam: float = leaf(1.0, "[0, 1]")
+    max_rho: float = leaf(1.0, "[0, inf]")
+    max_c: float = leaf(1.0, "[0, inf]")
+    entropy_weight: float = leaf(0.01, "[0, inf)")
+    value_weight: float = leaf(0.5, "[0, inf)")
 
     whole_trajectories = True
 

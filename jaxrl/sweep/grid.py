@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxrl import tree
 from jaxrl.errors import nearest
+from jaxrl.ranges import check_values
 from jaxrl.sweep import arrays
 from jaxrl.sweep.results import Coordinates
 from jaxrl.train import Training, as_key
@@ -304,13 +305,19 @@ def _bind_training(
             "jax.random.split."
         )
     known = tree.paths(run)
+    values = {name: x for item in grid.values.items() for name, x in _parts(*item).items()}
     for name in grid.names:
-        if name != "seed" and tree.is_static(known[tree.find(run, name)]):
+        if name == "seed":
+            continue
+        field = known[tree.find(run, name)]
+        if tree.is_static(field):
             raise TypeError(
                 f"{name!r} is static in {type(run).__name__}: it shapes the compiled program, so "
                 f"it can't be swept inside one. Write {_static_call(grid, name)}: one compilation "
                 "for each value, and one dataset."
             )
+        if _plain(values[name]):
+            check_values(name, np.asarray(values[name]), field)
 
     def at(config: dict[str, Any], training: Training) -> tuple[Training, jax.Array]:
         fields = {name: value for name, value in config.items() if name != "seed"}

@@ -394,7 +394,7 @@ def _time_text(job: _Job, seconds: float | None, speed: str) -> str:
 
 def _steps(training: Training) -> tuple[int, int]:
     """Environment steps of a member: of learning, and of greedy evaluation."""
-    last = {name: int(np.asarray(x)[-1]) for name, x in training.clocks.items()}
+    last = {name: int(x[-1]) for name, x in training.clocks.items()}
     return last["step"], last["eval_step"]
 
 

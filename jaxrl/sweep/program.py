@@ -204,8 +204,7 @@ class Stepped:
         curves = {name: np.stack([row[name] for row in rows], axis=1) for name in rows[0]}
         width = len(next(iter(curves.values())))
         clocks = {
-            name: np.broadcast_to(np.asarray(x), (width, len(x)))
-            for name, x in self.training.clocks.items()
+            name: np.broadcast_to(x, (width, len(x))) for name, x in self.training.clocks.items()
         }
         agents = _numbered(AGENT, agent_of(self.training, state)) if self._keep else {}
         if self.keeps_states:
@@ -215,7 +214,7 @@ class Stepped:
             known = best["score"] > -jnp.inf
             agents |= {
                 "best_evaluation": jnp.where(known, best["score"], jnp.nan),
-                "best_step": self.training.clocks["step"][best["row"]],
+                "best_step": self.training.clocks["step"][np.asarray(best["row"])],
             }
         return clocks | curves | jax.device_get(agents)
 

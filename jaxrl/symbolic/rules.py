@@ -21,7 +21,7 @@ from jaxrl.symbolic.program import (
     SymbolicFunction,
     probes,
 )
-from jaxrl.tree import pytree
+from jaxrl.tree import leaf, pytree
 
 NUM_ACTIONS = 3  # of the probes
 
@@ -79,7 +79,7 @@ class DriftProgram(Objective, SymbolicFunction):
     """
 
     program: Program
-    margin: float = 0.0
+    margin: float = leaf(0.0, "[0, inf)")
 
     @classmethod
     def of(cls, text: str, margin: float = 0.0, lines: int = 0) -> "DriftProgram":

@@ -5,6 +5,8 @@ import dataclasses
 import numpy as np
 
 from jaxrl.errors import check_counts
+from jaxrl.ranges import check_ranges
+from jaxrl.tree import leaf
 from jaxrl.tuning.history import Batch, History, Tuner
 from jaxrl.tuning.tuners import bracket, brackets, follow
 
@@ -18,11 +20,12 @@ class DE(Tuner):
     """
 
     population: int = 8
-    factor: float = 0.5
-    crossover: float = 0.5
+    factor: float = leaf(0.5, "(0, inf)")
+    crossover: float = leaf(0.5, "[0, 1]")
 
     def __post_init__(self) -> None:
         check_counts(self, "population")
+        check_ranges(self)
 
     def ask(self, history: History) -> Batch | None:
         n, rng = min(self.population, history.afford(history.rows)), history.rng()
@@ -48,9 +51,12 @@ class DEHB(Tuner):
     are kept by rank; the paper keeps them place by place.
     """
 
-    eta: float = 3.0
-    factor: float = 0.5
-    crossover: float = 0.5
+    eta: float = leaf(3.0, "(1, inf)")
+    factor: float = leaf(0.5, "(0, inf)")
+    crossover: float = leaf(0.5, "[0, 1]")
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
     def ask(self, history: History) -> Batch | None:
         made = brackets(history, self.eta)

@@ -7,11 +7,11 @@ import dataclasses
 
 import numpy as np
 
-from jaxrl.errors import not_defined, refuse_former_fields
+from jaxrl.errors import not_defined, refuse_unknown_fields
 from jaxrl.tuning.space import Space
 
 
-@refuse_former_fields
+@refuse_unknown_fields
 @dataclasses.dataclass(frozen=True)
 class Batch:
     """Settings to train until row `end_row`: points of the unit cube [n, dims].

@@ -16,8 +16,8 @@ from jaxrl.clock import Clock, Metrics, start_clock
 from jaxrl.env import Env
 from jaxrl.errors import check_counts
 from jaxrl.rollout import Evaluation, Policy
-from jaxrl.tree import pytree, static
-from jaxrl.tuning.space import Choice, Integer, Log, Range, Uniform
+from jaxrl.tree import leaf, pytree, static
+from jaxrl.tuning.space import Choice, Integer, Log, Range, Uniform, check_ends
 
 
 @pytree
@@ -66,9 +66,9 @@ class Population(Algorithm):
     space: tuple[tuple[str, Range], ...] = static()
     size: int = static(default=16)
     interval: int = static(default=10)
-    truncation: float = static(default=0.25)
-    move: float = 0.2
-    renew: float = 0.25
+    truncation: float = static(default=0.25, within="[0, 0.5]")
+    move: float = leaf(0.2, "[0, inf)")
+    renew: float = leaf(0.25, "[0, 1]")
 
     def __post_init__(self) -> None:
         check_counts(self, "size", min_value=2)
@@ -77,8 +77,6 @@ class Population(Algorithm):
             raise ValueError(
                 "space={} has no field to tune: write, say, {'lr': rl.tuning.log(...)}."
             )
-        if not 0 <= self.truncation <= 0.5:
-            raise ValueError(f"truncation={self.truncation}: write a fraction from 0 to 0.5.")
 
     @property
     def name(self) -> str:
@@ -87,6 +85,11 @@ class Population(Algorithm):
     @property
     def steps_per_update(self) -> int:
         return self.size * self.interval * self.algo.steps_per_update
+
+    @property
+    def gradient_steps_per_update(self) -> int:
+        """Of a member, which counts its own."""
+        return self.interval * self.algo.gradient_steps_per_update
 
     def setting(self, point: jax.Array) -> dict[str, jax.Array]:
         """The values at a point [dims]."""
@@ -213,6 +216,7 @@ def population(algo: Algorithm, space: Mapping[str, Range], **options: Any) -> P
                 "out, or write rl.tune(..., tuner=rl.tuning.PBT()): its copies keep what shapes "
                 "their program."
             )
+        check_ends(name, each, known[tree.find(algo, name)])
     return Population(algo, tuple(space.items()), **options)
 
 

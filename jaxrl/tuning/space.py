@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxrl import tree
 from jaxrl.errors import not_defined
+from jaxrl.ranges import check_values
 from jaxrl.sweep.program import flatten
 from jaxrl.sweep.static_axes import label, replace_fields, with_note
 from jaxrl.train import Training
@@ -257,6 +258,8 @@ def space_of(training: Training, space: Mapping[str, Any]) -> Space:
                     f"{name!r} is a number, {now}, and can't be {odd[0]!r}: choose among numbers."
                 )
             grouped.append(name)
+        if name not in grouped:
+            check_ends(name, each, known[path])
         ranges[name] = each
     _check_together(
         training,
@@ -264,6 +267,16 @@ def space_of(training: Training, space: Mapping[str, Any]) -> Space:
         [name for name in ranges if name not in grouped],
     )
     return Space(ranges, tuple(grouped))
+
+
+def check_ends(name: str, each: Range, field: dataclasses.Field) -> None:
+    """Check that all numbers of a range are in that of the field.
+
+    Raises:
+      ValueError: one that is not.
+    """
+    numbers = each.options if isinstance(each, Choice) else [each.at(0.0), each.at(1.0)]
+    check_values(name, np.array(numbers), field)
 
 
 def _check_together(training: Training, ranges: dict[str, Range], others: list[str]) -> None:

@@ -5,7 +5,9 @@ import dataclasses
 import numpy as np
 
 from jaxrl.errors import check_counts
+from jaxrl.ranges import check_ranges
 from jaxrl.stats.curves import Predictor, last_quantile
+from jaxrl.tree import leaf
 from jaxrl.tuning.history import Batch, History, Tuner
 
 
@@ -25,10 +27,11 @@ class CurveStopping(Tuner):
     checks: tuple[float, ...] = (0.25, 0.5)
     first: int = 4
     batch: int = 8
-    quantile: float = 0.75
+    quantile: float = leaf(0.75, "[0, 1]")
 
     def __post_init__(self) -> None:
         check_counts(self, "first", "batch")
+        check_ranges(self)
         if not all(0 < fraction <= 1 for fraction in self.checks):
             raise ValueError(
                 f"CurveStopping(checks={self.checks}): they are fractions of a run; write, say, "

@@ -5,7 +5,9 @@ import math
 
 import numpy as np
 
-from jaxrl.errors import check_counts, refuse_former_fields
+from jaxrl.errors import check_counts, refuse_unknown_fields
+from jaxrl.ranges import check_ranges
+from jaxrl.tree import leaf
 from jaxrl.tuning.history import Batch, History, Tuner
 
 Bracket = list[tuple[int, int]]  # (number of settings, end row) of each rung
@@ -57,8 +59,11 @@ class SuccessiveHalving(Tuner):
     for. rungs: how many, by default as many as the rows allow.
     """
 
-    eta: float = 3.0
+    eta: float = leaf(3.0, "(1, inf)")
     rungs: int | None = None
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
     def ask(self, history: History) -> Batch | None:
         most = _most_cuts(history.rows, self.eta)
@@ -78,7 +83,10 @@ class Hyperband(Tuner):
     evenly (Li et al., 2018).
     """
 
-    eta: float = 3.0
+    eta: float = leaf(3.0, "(1, inf)")
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
     def ask(self, history: History) -> Batch | None:
         return follow(history, brackets(history, self.eta))
@@ -130,7 +138,7 @@ def follow(history: History, brackets: list[Bracket]) -> Batch | None:
     return Batch(history.points[best], end_row, best)
 
 
-@refuse_former_fields
+@refuse_unknown_fields
 @dataclasses.dataclass(frozen=True)
 class PBT(Tuner):
     """Population based training (Jaderberg et al., 2017): settings change during training.
@@ -143,17 +151,13 @@ class PBT(Tuner):
     """
 
     rows: int = 1
-    truncation: float = 0.25
-    move: float = 0.2
-    renew: float = 0.25
+    truncation: float = leaf(0.25, "[0, 0.5]")
+    move: float = leaf(0.2, "[0, inf)")
+    renew: float = leaf(0.25, "[0, 1]")
 
     def __post_init__(self) -> None:
         check_counts(self, "rows")
-        if not 0 <= self.truncation <= 0.5:
-            raise ValueError(
-                f"PBT(truncation={self.truncation}): the worst can't be more than half, write a "
-                "fraction from 0 to 0.5."
-            )
+        check_ranges(self)
 
     def ask(self, history: History) -> Batch | None:
         rng = history.rng()
