@@ -59,8 +59,8 @@ def preset_function(preset: rl.Preset) -> Callable[..., Any]:
 
 
 def ranges_of(preset: rl.Preset) -> dict[str, str]:
-    """The ranges of the fields of a named algorithm; of numbers none before `rl.ranges` exists."""
-    found = rl.ranges(preset.value) if "ranges" in rl.__all__ else {}
+    """The ranges of the fields of a named algorithm, and the values of its options."""
+    found = rl.ranges(preset.value)
     ranges = {}
     for name in preset.fields():
         if name in preset.options:
