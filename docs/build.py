@@ -49,9 +49,10 @@ def preset_function(preset: rl.Preset) -> Callable[..., Any]:
         return preset(**fields)
 
     ranges = ranges_of(preset)
-    rows = ["| field | value | range |", "| --- | --- | --- |"]
+    rows = ["| field | value | range | meaning |", "| --- | --- | --- | --- |"]
     for name, value in preset.fields().items():
-        rows.append(f"| `{name}` | `{short(value)}` | {ranges.get(name, '')} |")
+        meaning = preset.meaning(name).replace("|", "\\|")
+        rows.append(f"| `{name}` | `{short(value)}` | {ranges[name]} | {meaning} |")
     parts = [f"{preset.summary}.", preset.details, "\n".join(rows)]
     function.__name__ = function.__qualname__ = preset.name
     function.__doc__ = "\n\n".join(part for part in parts if part)
@@ -59,8 +60,8 @@ def preset_function(preset: rl.Preset) -> Callable[..., Any]:
 
 
 def ranges_of(preset: rl.Preset) -> dict[str, str]:
-    """The ranges of the fields of a named algorithm; of numbers none before `rl.ranges` exists."""
-    found = rl.ranges(preset.value) if "ranges" in rl.__all__ else {}
+    """The ranges of the fields of a named algorithm, and the values of its options."""
+    found = rl.ranges(preset.value)
     ranges = {}
     for name in preset.fields():
         if name in preset.options:
@@ -74,7 +75,7 @@ def ranges_of(preset: rl.Preset) -> dict[str, str]:
 def short(value: Any) -> str:
     """A value as text on one line of a table."""
     text = re.sub(r"<\w+ (?:of <function )?([\w.<>]+) at 0x[0-9a-f]+>+", r"\1", repr(value))
-    return (text if len(text) <= 80 else f"{text[:77]}...").replace("|", "\\|")
+    return (text if len(text) <= 32 else f"{text[:29]}...").replace("|", "\\|")
 
 
 def topic(name: str, text: str, names: tuple[str, ...]) -> types.ModuleType:

@@ -9,6 +9,7 @@ TOPICS: dict[str, tuple[str, tuple[str, ...]]] = {
         (
             "Training",
             "train",
+            "Report",
             "sweep",
             "extend",
             "zipped",
@@ -78,6 +79,7 @@ TOPICS: dict[str, tuple[str, tuple[str, ...]]] = {
             "OPEN",
             "Constant",
             "Linear",
+            "OptaxSchedule",
             "Clock",
         ),
     ),
@@ -133,7 +135,7 @@ TOPICS: dict[str, tuple[str, tuple[str, ...]]] = {
             "LevelReplay",
         ),
     ),
-    "reference_values": ("Pytrees and tuning", ("pytree", "static", "tune")),
+    "reference_values": ("Pytrees and tuning", ("pytree", "static", "leaf", "ranges", "tune")),
 }
 
 # modules with a page of their own, and what they hold
@@ -143,6 +145,7 @@ MODULES: dict[str, str] = {
     "jaxrl.envs.tabular": "finite Markov decision processes",
     "jaxrl.stats": "statistics over seeds, comparisons, sample size, power laws",
     "jaxrl.plot": "figures and animations",
+    "jaxrl.runs.live": "live logs for TensorBoard and Weights & Biases",
     "jaxrl.tuning": "search spaces and tuners",
     "jaxrl.meta": "meta-learners, evolution strategies, inner loops",
     "jaxrl.rules": "update rules, objectives, penalties, advantages, losses",

@@ -34,7 +34,7 @@ def test_every_public_name_is_in_one_topic():
     topics = [name for _, names in reference.TOPICS.values() for name in names]
     assert len(topics) == len(set(topics))
     namespaces = {name for name in rl.__all__ if isinstance(getattr(rl, name), types.ModuleType)}
-    assert {f"jaxrl.{name}" for name in namespaces} <= set(reference.MODULES)
+    assert {getattr(rl, name).__name__ for name in namespaces} <= set(reference.MODULES)
     assert not set(rl.__all__) - namespaces - set(topics), "add them to docs/reference.py"
     assert not set(topics) - set(rl.__all__)
 
