@@ -88,6 +88,7 @@ TOPICS: dict[str, tuple[str, tuple[str, ...]]] = {
         (
             "Env",
             "Tasks",
+            "check_env",
             "Step",
             "Box",
             "Discrete",

@@ -290,7 +290,6 @@ __all__ = [
     "Transition",
     "Uniform",
     "Views",
-    "__version__",
     "a2c",
     "agent",
     "best",

@@ -285,3 +285,14 @@ def test_a_field_that_flax_keeps_out_of_the_leaves_is_static():
     assert tree.is_static(tree.paths(training)["env.params.width"])
     with pytest.raises(TypeError, match="'width' is static in Training"):
         rl.sweep(training, {"seed": [0], "width": [1.0, 2.0]}, progress=False)
+
+
+def test_the_checks_add_nothing_to_a_program():
+    """The first trace, in which an environment is checked, is that of a later one."""
+    env = Sound(size=3)  # a structure of its own, which has not passed yet
+
+    def trace():
+        algo = rl.ppo(network=rl.MLP((2,)), num_envs=2, num_steps=2, minibatches=1, epochs=1)
+        return str(jax.make_jaxpr(lambda key: algo.init(key, env))(jax.random.key(0)).jaxpr)
+
+    assert trace() == trace()
