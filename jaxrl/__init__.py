@@ -204,7 +204,7 @@ from jaxrl.tree import (
 from jaxrl.tuning import (
     tune,
 )
-from jaxrl.version import __version__
+from jaxrl.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from jaxrl import envs

@@ -127,7 +127,7 @@ INSTEAD = {
     "activation": "write network=rl.MLP((64, 64), activation=jax.nn.relu)",
     "anneal_lr": "write schedule=rl.Linear() or rl.Constant()",
     "env": "write rl.Training(algo, env, steps)",
-    "env_id": "write rl.Training(algo, envs.make(env_id), steps)",
+    "env_id": "write rl.Training(algo, rl.envs.make(env_id), steps)",
     "hidden_dims": "write network=rl.MLP((64, 64))",
     "hidden_layer_sizes": "write network=rl.MLP((64, 64))",
     "hidden_size": "write network=rl.MLP((64, 64))",
@@ -203,21 +203,27 @@ def check_no_text(record: Any) -> None:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of an error about an unknown name: its name here, or the most similar known ones."""
-    options, last = sorted(set(known)), name.rpartition(".")[2]
-    new_name = RENAMED.get(last)
+    """The end of an error about an unknown name: its present name, or the most similar ones."""
+    options = sorted(set(known))
+    new_name = RENAMED.get(name.rpartition(".")[2])
     if new_name in options:
         return f"it is called {new_name} now"
-    if here := [field for field in ELSEWHERE.get(last, ()) if field in options]:
-        return f"here it is {here[0]}"
-    if last in INSTEAD:
-        return INSTEAD[last]
     close = difflib.get_close_matches(name, options, n=3, cutoff=0.5)
     if close:
         return f"the nearest are {', '.join(close)}"
     if not options:
         return "there are none"
     return f"known are {', '.join(options)}"
+
+
+def nearest_field(name: str, known: Iterable[str]) -> str:
+    """As `nearest`, of a field of an algorithm: first what other libraries call so."""
+    options, last = set(known), name.rpartition(".")[2]
+    if here := [field for field in ELSEWHERE.get(last, ()) if field in options]:
+        return f"here it is {here[0]}"
+    if last in INSTEAD and RENAMED.get(last) not in options:
+        return INSTEAD[last]
+    return nearest(name, options)
 
 
 def check_keywords(call: str, given: Iterable[str], known: Iterable[str]) -> None:
@@ -255,7 +261,9 @@ def refuse_unknown_fields(cls: type[R]) -> type[R]:
     def checked_init(self: Any, *args: Any, **kwargs: Any) -> None:
         for name in kwargs:
             if name not in known:
-                raise TypeError(f"{cls.__name__} has no field {name!r}; {nearest(name, known)}.")
+                raise TypeError(
+                    f"{cls.__name__} has no field {name!r}; {nearest_field(name, known)}."
+                )
         init(self, *args, **kwargs)
 
     setattr(cls, "__init__", checked_init)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from jaxrl.errors import nearest, refuse_unknown_fields
+from jaxrl.errors import nearest_field, refuse_unknown_fields
 from jaxrl.ranges import RANGE, Range, check_ranges, range_of
 
 T = TypeVar("T")
@@ -233,7 +233,9 @@ def find(tree: Any, name: str) -> str:
     exact = [path for path in matches if path == name]
     if not matches:
         likely = known if "." in name else {path.rpartition(".")[2] for path in known}
-        raise ValueError(f"{type(tree).__name__} has no field {name!r}; {nearest(name, likely)}.")
+        raise ValueError(
+            f"{type(tree).__name__} has no field {name!r}; {nearest_field(name, likely)}."
+        )
     if len(matches) > 1 and not exact:
         raise ValueError(
             f"{name!r} is ambiguous in {type(tree).__name__}: write one of {', '.join(matches)}."

@@ -208,7 +208,7 @@ def test_every_hyperparameter_is_reachable():
         (["plot", "nowhere"], "holds no sweep"),
         ([*PPO, "--hidden", "0"], "--hidden 0 of MLP is not the widths of layers"),
         ([*PPO, "--memory", "-5"], "--memory -5: write the size of the cell, or 0"),
-        ([*PPO, "--eval-share", "nan"], "--eval-share nan of ppo is not a fraction"),
+        ([*PPO, "--eval-share", "nan"], "--eval-share nan of ppo is not a number in [0, inf)"),
         ([*PPO, "--stop-after", "nan"], "--stop-after nan: write 0 or more"),
         ([*PPO, "--save-seconds", "nan"], "--save-seconds nan: write 0"),
         ([*PPO, "--episodes", "-1"], "--episodes -1 of ppo is not such a whole number"),
@@ -220,7 +220,7 @@ def test_every_hyperparameter_is_reachable():
         ([*PPO, "--steps", "1e2.5"], "is not a whole number"),
         ([*PPO, "--also", "gamma"], "--also gamma is not name=value"),
         ([*PPO, "--also", "gamma=0.9,"], "--also gamma=0.9, is not name=value"),
-        ([*PPO, "--also", "gamma=a,b"], "gamma=a is not a number"),
+        ([*PPO, "--also", "gamma=a,b"], "gamma='a' of ppo is not a number in [0, 1]"),
         ([*PPO, "--env-params", "gravity=5", "gravity=6"], "--env-params names gravity twice"),
         ([*PPO, "--distributed"], "--distributed finds no other processes of this job"),
         (["train", "dqn", "Pendulum-v1"], "dqn takes actions of Discrete, but Pendulum-v1 has"),
@@ -288,7 +288,9 @@ def test_every_rewording_is_of_an_error_that_exists():
 
 def test_labels_are_not_options():
     commands = {"play": studies.plot}
-    assert words.flags_of(commands, ["play", "x", "--where", "by=3"]) == {"folder", "name", "where"}
+    assert words.flags_of(commands, ["play", "x", "--where", "by=3"]) == {
+        *("folder", "name", "where", "follow", "every")
+    }
     assert words.flags_of(commands, ["other"]) == set()
 
 

@@ -48,7 +48,7 @@ def test_a_killed_search_goes_on_to_the_same_result(name, tmp_path):
     for reports in (3, 14):
         with pytest.raises(StopError) as caught:
             search(TUNERS[name], chunk=8, folder=tmp_path / "a", progress=stop_after(reports))
-        assert "the same call goes on" in caught.value.__notes__[0]
+        assert "resumes from there" in caught.value.__notes__[0]
     resumed = search(TUNERS[name], chunk=8, folder=tmp_path / "a")
     assert whole.results.identical(resumed.results)
     assert whole.test.identical(resumed.test)

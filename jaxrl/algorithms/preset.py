@@ -9,7 +9,7 @@ from typing import Any
 from jaxrl import tree
 from jaxrl.algorithms.base import Algorithm
 from jaxrl.algorithms.field_meanings import MEANINGS, meaning
-from jaxrl.errors import nearest
+from jaxrl.errors import nearest_field
 
 
 @dataclasses.dataclass(frozen=True, repr=False, eq=False)
@@ -60,7 +60,8 @@ class Preset:
             if unknown:
                 raise TypeError(
                     f"{self.name} has no field {unknown[0]!r}; "
-                    f"{nearest(unknown[0], self.fields())}. help(rl.{self.name}) lists them, and "
+                    f"{nearest_field(unknown[0], self.fields())}. "
+                    f"help(rl.{self.name}) lists them, and "
                     "`jaxrl algorithms` which algorithm takes a memory or a normalisation."
                 ) from None
             raise error
