@@ -81,12 +81,6 @@ def extend(
     longer = wider if steps is None else wider.with_steps(steps, schedule)
     if longer.training.steps > study.training.steps:
         _check_states(folder, study)
-    grows = wider.sizes != study.sizes or longer.training.steps > study.training.steps
-    if grows and jax.process_count() > 1:
-        raise ValueError(
-            "rl.extend puts files in place from one process, and this job has "
-            f"{jax.process_count()}: extend without rl.distributed()."
-        )
     kept = True if steps is not None else None
 
     def go_on(study: Study) -> xr.Dataset:
