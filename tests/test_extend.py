@@ -152,10 +152,11 @@ def test_a_stop_while_files_are_put_in_place_is_made_good(folder, study, monkeyp
         rl.extend(folder, over={"seed": [3]}, progress=False)
     monkeypatch.undo()
     assert swap.is_open(folder)
-    assert rl.load(folder).sizes["seed"] == 4  # reading it finishes what was begun
+    with pytest.raises(ValueError, match=r"is being extended.*call rl\.extend on it again"):
+        rl.load(folder)
+    rl.extend(folder, progress=False)  # finishes what was begun, and continues
     assert not swap.is_open(folder)
     assert_equal(rl.load(folder / "before" / "001"), study[1])
-    rl.extend(folder, progress=False)  # goes on
     assert int(rl.load(folder)["return"].notnull().any("step").sum()) == 8
 
 

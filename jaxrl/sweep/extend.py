@@ -75,6 +75,7 @@ def extend(
             "rl.extend changes the folder, which one process has to do, and "
             f"{jax.process_count()} share this job: call it in a job of one process."
         )
+    store.recover(folder)
     study = _read_study(folder, training)
     wider = study.with_values(over or {})
     wider.check()
