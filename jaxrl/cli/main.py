@@ -234,7 +234,8 @@ def _command_of_each_algorithm(
         run(algorithm, rl.PRESETS[type(algorithm).__name__])
 
     command.__doc__ = summary
-    if not typed:
+    if not typed:  # a type that parses: at an unknown option, tyro reads those of all commands
+        command.__annotations__["algorithm"] = str
         return command
     subcommands = tuple(
         Annotated[options(name, preset, base), tyro.conf.subcommand(name)]
