@@ -262,7 +262,7 @@ def lock(folder: pathlib.Path) -> Any:
     except filelock.Timeout:
         raise BlockingIOError(
             f"{folder} is in use by {_holder(folder)}. Nothing was touched, and what that process "
-            "has finished is safe there. Wait for it, stop it and call again to go on from there, "
+            "has finished is safe there. Wait for it, stop it and call again to resume from there, "
             "or write another folder=."
         ) from None
     except (OSError, ValueError, NotImplementedError) as error:

@@ -66,6 +66,8 @@ class Study:
         for name in ("seeds", "test_seeds", "repetitions"):
             if not isinstance(getattr(self, name), int | np.integer):
                 raise TypeError(f"{name}={getattr(self, name)!r} is a count: write a whole number.")
+        if not isinstance(self.seed, int | np.integer) or self.seed < 0:
+            raise ValueError(f"seed={self.seed!r} is not a whole number: write seed=0 or more.")
         if np.asarray(self.budget).dtype.kind not in "iuf" or not np.isfinite(self.budget):
             raise ValueError(
                 f"budget={self.budget!r} is not a number of environment steps: write, say, "
