@@ -427,3 +427,17 @@ def test_an_option_changes_its_field_and_the_defaults_of_others_do_not_undo_it(
     args = arguments.options(name, preset)(env="CartPole-v1", **given)
     training, _ = arguments.training_of(args, preset)
     assert rl.tree.get(training.algo, path) == value
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (["train", "ppo", "CartPole-v1", "--bogus", "3"], "Unrecognized options: --bogus"),
+        (["tune", "ppoo", "CartPole-v1"], "Unrecognized options: ppoo"),
+        (["plot", "runs/x", "--bogus", "3"], "Unrecognized options: --bogus"),
+        (["train", "ppo", "CartPole-v1", "--learning-rate", "1"], "here it is --lr."),
+        (["train", "dqn", "CartPole-v1", "--buffer_size=9"], "no --buffer_size; here it is --cap"),
+    ],
+)
+def test_an_unknown_option_is_named(words, answer, jaxrl):
+    assert answer in jaxrl(*words, ok=False)

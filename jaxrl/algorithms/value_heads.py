@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxrl import losses, networks
 from jaxrl.errors import not_defined
 from jaxrl.q_values import q_heads
-from jaxrl.ranges import is_plain_number
+from jaxrl.ranges import check_ranges, is_plain_number
 from jaxrl.tree import leaf, pytree, static
 
 Out = dict[str, jax.Array]
@@ -118,6 +118,7 @@ class Categorical(Head):
                 f"atoms={self.atoms}: a histogram from v_min to v_max has 2 or more; write, "
                 "say, atoms=51."
             )
+        check_ranges(self)
         if all(map(is_plain_number, (self.v_min, self.v_max))) and not self.v_min < self.v_max:
             raise ValueError(
                 f"v_min={self.v_min} is not below v_max={self.v_max}: write the lowest return "
