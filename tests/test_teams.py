@@ -427,5 +427,5 @@ def test_the_critics_of_an_actor_critic_read_the_view_of_their_head(name):
     assert 5 not in inputs("actor")
     assert 5 in inputs("critic")
     assert 3 not in inputs("critic")
-    with pytest.raises(ValueError, match="names 'p', which is no head"):
+    with pytest.raises(ValueError, match="names 'p', which is not a head"):
         rl.sac(network=Views(reads={"p": "state"})).learner.init(jax.random.key(0), space, obs)
