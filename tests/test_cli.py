@@ -211,7 +211,7 @@ def test_every_hyperparameter_is_reachable():
         ([*PPO, "--eval-share", "nan"], "--eval-share nan of ppo is not a number in [0, inf)"),
         ([*PPO, "--stop-after", "nan"], "--stop-after nan: write 0 or more"),
         ([*PPO, "--save-seconds", "nan"], "--save-seconds nan: write 0"),
-        ([*PPO, "--episodes", "-1"], "--episodes -1 of ppo is not such a whole number"),
+        ([*PPO, "--episodes", "-1"], "--episodes -1 of ppo is not a whole number >= 0"),
         ([*PPO, "--num-envs", "0"], "--num-envs 0 of ppo is not a positive whole number"),
         ([*PPO, "--chunk", "0"], "--chunk 0 is not a positive whole number"),
         ([*PPO, "--memory-limit", "4XB"], "as in --memory-limit 4e9, or --memory-limit 4GB"),

@@ -8,6 +8,7 @@ import xarray as xr
 import jaxrl as rl
 from jaxrl.cli.labels import label_of
 from jaxrl.runs.live import Summaries
+from jaxrl.sweep.results import attach_partial, note_partial
 
 CATCH = rl.envs.make("Catch")
 TRAINING = rl.Training(rl.ppo(), CATCH, steps=8192, evals=1)
@@ -58,6 +59,13 @@ def start(**fields):
 def test_a_slip_is_one_sentence(make, error, words):
     with pytest.raises(error, match=words):
         make()
+
+
+def test_a_process_that_ends_without_a_folder_says_that_results_are_lost():
+    stop = SystemExit(143)
+    attach_partial(stop, RESULTS, 3)
+    note_partial(stop, 8, None)
+    assert stop.__notes__ == ["3 of 8 members were done, and are lost: a folder saves them."]
 
 
 def test_too_many_evaluation_points_are_refused_before_any_are_made():
