@@ -137,7 +137,7 @@ def test_tune(tmp_path, jaxrl):
         (["--search", "lr=log:0:1"], "no logarithm"),
         (["--search", "lr=log:1e-5:1e-2", "lr=uniform:0:1"], "names a field twice"),
         (["--search", "lr=log:1e-5:1e-2", "--gamma", "0.9", "0.99"], "write a range of it as"),
-        (["--search", "memory=choice:0:8"], "memory=0 is not of the kind that belongs there"),
+        (["--search", "memory=choice:0:8"], "memory=0 is not a recurrent cell"),
         (["--search", "num_envs=choice:2:5"], "This is at num_envs=5"),
     ],
 )
