@@ -131,8 +131,8 @@ def _check_intervals(env: Env, ranges: dict[str, Any]) -> None:
             raise ValueError(f"{name}={between!r} is not an interval: write {name}=(low, high).")
         if any(isinstance(x, str) or x is None for x in between):
             raise TypeError(f"{name}={between!r} is not an interval: write two numbers.")
-        known = all(isinstance(x, int | float) for x in between)
-        if known and not -math.inf < between[0] < between[1] < math.inf:
+        are_plain = all(isinstance(x, int | float) for x in between)
+        if are_plain and not -math.inf < between[0] < between[1] < math.inf:
             raise ValueError(
                 f"{name}={between!r} has no room, or no end: write two finite "
                 "numbers, the lower one first."

@@ -68,6 +68,11 @@ def test_a_process_that_ends_without_a_folder_says_that_results_are_lost():
     assert stop.__notes__ == ["3 of 8 members were done, and are lost: a folder saves them."]
 
 
+def test_a_family_varies_several_fields():
+    family = rl.envs.Family(CARTPOLE, length=(0.2, 2.0), gravity=(5.0, 15.0))
+    assert family.ranges == {"length": (0.2, 2.0), "gravity": (5.0, 15.0)}
+
+
 def test_too_many_evaluation_points_are_refused_before_any_are_made():
     training = rl.Training(rl.ppo(), CATCH, steps=8192, evals=10**12)
     with pytest.raises(ValueError, match="fewer than evals"):
