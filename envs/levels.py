@@ -1,6 +1,7 @@
 """Families of environments: distributions to sample from, and stacks of several as one pytree."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -128,8 +129,14 @@ def _check_intervals(env: Env, ranges: dict[str, Any]) -> None:
             )
         if not isinstance(between, tuple | list) or len(between) != 2:
             raise ValueError(f"{name}={between!r} is not an interval: write {name}=(low, high).")
-        if all(isinstance(x, int | float) for x in between) and not between[0] < between[1]:
-            raise ValueError(f"{name}={between!r} has no room: write low below high.")
+        if any(isinstance(x, str) or x is None for x in between):
+            raise TypeError(f"{name}={between!r} is not an interval: write two numbers.")
+        are_plain = all(isinstance(x, int | float) for x in between)
+        if are_plain and not -math.inf < between[0] < between[1] < math.inf:
+            raise ValueError(
+                f"{name}={between!r} has no room, or no end: write two finite "
+                "numbers, the lower one first."
+            )
 
 
 def distributions() -> list[str]:

@@ -40,6 +40,8 @@ def make(name: str, **params: Any) -> Env:
       ValueError: no environment, or no parameter of it, has this name.
       TypeError: a static parameter (a count such as `max_steps`) is an array.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"An environment's name is a text, and got {name!r}: write make('Catch').")
     if name in OWN:
         check_names(name, params, OWN[name].__dataclass_fields__)
         return OWN[name](**params)

@@ -162,10 +162,13 @@ def check_counts(record: Any, *names: str, min_value: int = 1) -> None:
         count = getattr(record, name)
         whole = isinstance(count, int | np.integer) and not isinstance(count, bool)
         if not whole or count < min_value:
-            kind = "a positive whole number" if min_value == 1 else "such a whole number"
+            kind = "a positive whole number" if min_value == 1 else f"a whole number >= {min_value}"
+            is_float = isinstance(count, float) and count.is_integer() and count >= min_value
+            instead = f"{int(count)}" if is_float else f"{min_value} or more"
+            kind += ", but a float" if is_float else ""
             raise ValueError(
                 f"{name}={count!r} of {type(record).__name__} is not {kind}: write "
-                f"{name}={min_value} or more."
+                f"{name}={instead}."
             )
 
 

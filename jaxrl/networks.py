@@ -8,7 +8,7 @@ fields, so two equal ones share one compilation.
 import dataclasses
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import flax.linen as nn
 import jax
@@ -52,6 +52,7 @@ class Builder(Protocol):
     def __call__(self, heads: Mapping[str, int]) -> Network: ...
 
 
+@runtime_checkable
 class Memory(Protocol):
     """A recurrent cell that reads a trajectory of features: `size` in, `size` out."""
 
@@ -75,6 +76,7 @@ def build(
     trains_norm: True where the caller updates the statistics of a network with `batch_norm`.
     """
     _check_builder(network)
+    _check_memory(memory)
     if _has_batch_norm(network) and (memory is not None or not trains_norm):
         raise ValueError(
             "batch_norm=True is for actor-critics without a memory, say rl.crossq(): write "
@@ -100,6 +102,16 @@ def _check_builder(network: Any) -> None:
             f"network={type(network).__name__}(...) is a module of flax: write a builder, a "
             "function from {head: size} to rl.Network(init, apply), or rl.MLP((64, 64))."
         )
+    if not callable(network):
+        raise TypeError(f"network={network!r} is not a builder: write, say, rl.MLP((64, 64)).")
+
+
+def _check_memory(memory: Any) -> None:
+    """Check that a memory is a cell: neither its class, nor its size."""
+    if isinstance(memory, type):
+        raise TypeError(f"memory={memory.__name__} is a class: write {memory.__name__}(64).")
+    if memory is not None and not isinstance(memory, Memory):
+        raise TypeError(f"memory={memory!r} is not a recurrent cell: write, say, rl.GRU(64).")
 
 
 def _has_batch_norm(network: Builder) -> bool:
@@ -460,14 +472,14 @@ def check_views(network: Builder, heads: Iterable[str]) -> None:
     )
     if unknown:
         raise ValueError(
-            f"Views(reads=) names {unknown[0]!r}, which is no head of this network: "
+            f"Views(reads=) names {unknown[0]!r}, which is not a head of this network: "
             f"{nearest(unknown[0], heads)}."
         )
 
 
 def _part(obs: Any, part: str) -> Any:
     if not isinstance(obs, Mapping) or part not in obs:
-        parts = ", ".join(map(repr, obs)) if isinstance(obs, Mapping) else "it is no dictionary"
+        parts = ", ".join(map(repr, obs)) if isinstance(obs, Mapping) else "it is not a dictionary"
         raise ValueError(
             f"Views reads the part {part!r} of the observation, which has none of that name "
             f"({parts}): name its parts in reads= and default=."

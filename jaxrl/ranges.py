@@ -83,7 +83,9 @@ def _check(owner: str, field: dataclasses.Field, value: Any, within: Range) -> N
     is_number = is_plain_number(value)
     if is_number and not within.outside(value).size:
         return
-    is_other = value is None or isinstance(value, str | list | tuple | dict) or callable(value)
+    is_other = (
+        value is None or isinstance(value, str | list | tuple | dict | complex) or callable(value)
+    )
     if is_number or is_other:
         error = ValueError if is_number else TypeError
         raise error(

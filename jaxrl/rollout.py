@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxrl import tree
 from jaxrl.clock import Metrics
@@ -297,7 +298,15 @@ def evaluate(
 
     policy: a `Policy`, or a function `(key, episode) -> (rnn_state, action, extras)` without a
     recurrent state.
+
+    Raises:
+      ValueError: `num_episodes` is not a positive whole number.
     """
+    if not isinstance(num_episodes, int | np.integer) or num_episodes < 1:
+        raise ValueError(
+            f"num_episodes={num_episodes!r} is not a positive whole number: write "
+            "num_episodes=1 or more."
+        )
     policy = policy if isinstance(policy, Policy) else Policy(policy)
     return play_episodes(key, env, policy, num_episodes).episode_return
 

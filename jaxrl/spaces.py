@@ -154,6 +154,7 @@ class Box:
     def __post_init__(self) -> None:
         shape = (self.shape,) if isinstance(self.shape, int) else _wholes(self.shape)
         object.__setattr__(self, "shape", shape)
+        _check_shape(shape, "Box")
         for name in ("low", "high"):
             value = getattr(self, name)
             if isinstance(value, list):  # jax may replace a leaf by any other object
@@ -211,10 +212,17 @@ def is_bound(x: Any) -> Any:
 
 
 def _infinite(end: Any) -> Any:
-    """An end of plain numbers with infinity for what is no bound; any other end as it is."""
+    """An end of plain numbers with infinity for what is not a bound; any other end as it is."""
     if not isinstance(end, PLAIN) or np.all(is_bound(end)):
         return end
     return np.where(is_bound(end), end, np.copysign(np.inf, end))
+
+
+def _check_shape(shape: Any, name: str) -> None:
+    if not isinstance(shape, tuple) or len(shape) != 1 or not all(map(_is_size, shape)):
+        raise ValueError(
+            f"shape={shape!r} of {name} is not that of a vector: write shape=(6,) for 6 numbers."
+        )
 
 
 def check_bounds(space: Box, name: str) -> None:
@@ -223,11 +231,8 @@ def check_bounds(space: Box, name: str) -> None:
     Raises:
       ValueError: as of `Box`.
     """
-    shape: Any = space.shape
-    if not isinstance(shape, tuple) or len(shape) != 1 or not all(map(_is_size, shape)):
-        raise ValueError(
-            f"shape={shape!r} of {name} is not that of a vector: write shape=(6,) for 6 numbers."
-        )
+    shape = space.shape
+    _check_shape(shape, name)
     ends = {}
     for end in ("low", "high"):
         value: Any = getattr(space, end)

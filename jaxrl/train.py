@@ -199,9 +199,9 @@ class Training:
 
         int32, or int64 where they do not fit. The evaluation of a meta-learner counts tasks.
         """
+        step = np.cumsum(self.updates, dtype=np.int64) * self.algo.steps_per_update
         evaluated, episodes = self.eval_rows
         each = self.algo.evaluation_steps(self.env, 1) or 1  # type: ignore[arg-type]
-        step = np.cumsum(self.updates, dtype=np.int64) * self.algo.steps_per_update
         eval_step = np.cumsum(evaluated, dtype=np.int64) * episodes * each
         kind = np.int32 if max(step[-1], eval_step[-1]) < 2**31 else np.int64
         return {"step": step.astype(kind), "eval_step": eval_step.astype(kind)}
@@ -279,9 +279,25 @@ def _with_nan(row: Row) -> Metrics:
 
 
 def as_key(seed: Any) -> jax.Array:
-    """A key as it is, or the key of a whole number."""
+    """A key as it is, or the key of a whole number.
+
+    Raises:
+      TypeError: neither.
+    """
+    if not is_key(seed) and not is_whole(seed):
+        given = seed.dtype if isinstance(seed, jax.Array) else repr(seed)
+        raise TypeError(
+            f"a seed is a whole number or a key, and got {given}: write, say, 0 or "
+            "jax.random.key(0)."
+        )
     # a raw key is a vector
     return seed if is_key(seed) or jnp.ndim(seed) else jax.random.key(seed)
+
+
+def is_whole(seed: Any) -> bool:
+    """True for whole numbers, plain or of an array, traced or not; a bool is none."""
+    array = seed if isinstance(seed, jax.Array) else np.asarray(seed)
+    return bool(jnp.issubdtype(array.dtype, jnp.integer))
 
 
 def is_key(seed: Any) -> bool:

@@ -137,7 +137,7 @@ def test_tune(tmp_path, jaxrl):
         (["--search", "lr=log:0:1"], "no logarithm"),
         (["--search", "lr=log:1e-5:1e-2", "lr=uniform:0:1"], "names a field twice"),
         (["--search", "lr=log:1e-5:1e-2", "--gamma", "0.9", "0.99"], "write a range of it as"),
-        (["--search", "memory=choice:0:8"], "memory=0 is not of the kind that belongs there"),
+        (["--search", "memory=choice:0:8"], "memory=0 is not a recurrent cell"),
         (["--search", "num_envs=choice:2:5"], "This is at num_envs=5"),
     ],
 )
@@ -211,7 +211,7 @@ def test_every_hyperparameter_is_reachable():
         ([*PPO, "--eval-share", "nan"], "--eval-share nan of ppo is not a number in [0, inf)"),
         ([*PPO, "--stop-after", "nan"], "--stop-after nan: write 0 or more"),
         ([*PPO, "--save-seconds", "nan"], "--save-seconds nan: write 0"),
-        ([*PPO, "--episodes", "-1"], "--episodes -1 of ppo is not such a whole number"),
+        ([*PPO, "--episodes", "-1"], "--episodes -1 of ppo is not a whole number >= 0"),
         ([*PPO, "--num-envs", "0"], "--num-envs 0 of ppo is not a positive whole number"),
         ([*PPO, "--chunk", "0"], "--chunk 0 is not a positive whole number"),
         ([*PPO, "--memory-limit", "4XB"], "as in --memory-limit 4e9, or --memory-limit 4GB"),
@@ -428,3 +428,17 @@ def test_an_option_changes_its_field_and_the_defaults_of_others_do_not_undo_it(
     args = arguments.options(name, preset)(env="CartPole-v1", **given)
     training, _ = arguments.training_of(args, preset)
     assert rl.tree.get(training.algo, path) == value
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (["train", "ppo", "CartPole-v1", "--bogus", "3"], "Unrecognized options: --bogus"),
+        (["tune", "ppoo", "CartPole-v1"], "Unrecognized options: ppoo"),
+        (["plot", "runs/x", "--bogus", "3"], "Unrecognized options: --bogus"),
+        (["train", "ppo", "CartPole-v1", "--learning-rate", "1"], "here it is --lr."),
+        (["train", "dqn", "CartPole-v1", "--buffer_size=9"], "no --buffer_size; here it is --cap"),
+    ],
+)
+def test_an_unknown_option_is_named(words, answer, jaxrl):
+    assert answer in jaxrl(*words, ok=False)

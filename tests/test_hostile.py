@@ -183,12 +183,12 @@ RECORDS = {
     "text": (rewritten(lambda record: "sweep"), "it is not a dictionary"),
     "null": (lambda path: path.write_text("null"), "it is not a dictionary"),
     "no run": (rewritten(lambda record: record.pop("run") and None), "it has no 'run'"),
-    "run": (rewritten(lambda record: record.update(run=3)), "its run is no dictionary"),
-    "labels": (rewritten(lambda record: record.update(labels=[])), "its labels is no dictionary"),
-    "label": (rewritten(lambda record: record.update(labels={"seed": 3})), "are no list"),
-    "coordinates": (rewritten(lambda record: record.update(coordinates=[])), "is no dictionary"),
-    "kinds": (rewritten(lambda record: record.update(kinds="x")), "its kinds is no dictionary"),
-    "groups": (rewritten(lambda record: record.update(groups=5)), "its groups are no list"),
+    "run": (rewritten(lambda record: record.update(run=3)), "its run is not a dictionary"),
+    "labels": (rewritten(lambda record: record.update(labels=[])), "labels is not a dictionary"),
+    "label": (rewritten(lambda record: record.update(labels={"seed": 3})), "are not a list"),
+    "coordinates": (rewritten(lambda record: record.update(coordinates=[])), "is not a dictionary"),
+    "kinds": (rewritten(lambda record: record.update(kinds="x")), "its kinds is not a dictionary"),
+    "groups": (rewritten(lambda record: record.update(groups=5)), "its groups are not a list"),
     "elsewhere": (rewritten(lambda record: record.update(groups=["../.."])), "not below it"),
 }
 

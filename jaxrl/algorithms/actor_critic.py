@@ -9,6 +9,7 @@ from jaxrl.algorithms.critics import Expected, ReturnHead
 from jaxrl.algorithms.learner import LearnerState
 from jaxrl.algorithms.policy_learner import PolicyLearner
 from jaxrl.algorithms.target_networks import TargetNetworks
+from jaxrl.errors import check_counts
 from jaxrl.tree import pytree, static
 
 
@@ -39,12 +40,13 @@ class ActorCritic(PolicyLearner):
         super().__post_init__()
         if self.policy_q not in ("min", "mean"):
             raise ValueError(f"policy_q={self.policy_q!r}: write policy_q='min' or 'mean'.")
-        for name in ("num_critics", "num_target_critics", "num_policy_critics"):
+        check_counts(self, "num_critics")
+        for name in ("num_target_critics", "num_policy_critics"):
             value = getattr(self, name)
             if value is not None and not 1 <= value <= self.num_critics:
                 raise ValueError(
                     f"{name}={value} of num_critics={self.num_critics} critics: write at least "
-                    f"1 and no more than there are, say {name}={max(1, self.num_critics)}, or "
+                    f"1 and no more than there are, say {name}={self.num_critics}, or "
                     "more critics."
                 )
 

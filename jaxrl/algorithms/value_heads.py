@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxrl import losses, networks
 from jaxrl.errors import not_defined
 from jaxrl.q_values import q_heads
+from jaxrl.ranges import check_ranges, is_plain_number
 from jaxrl.tree import leaf, pytree, static
 
 Out = dict[str, jax.Array]
@@ -116,6 +117,12 @@ class Categorical(Head):
             raise ValueError(
                 f"atoms={self.atoms}: a histogram from v_min to v_max has 2 or more; write, "
                 "say, atoms=51."
+            )
+        check_ranges(self)
+        if all(map(is_plain_number, (self.v_min, self.v_max))) and not self.v_min < self.v_max:
+            raise ValueError(
+                f"v_min={self.v_min} is not below v_max={self.v_max}: write the lowest return "
+                "first, say v_min=-10.0 and v_max=10.0."
             )
 
     @property

@@ -41,6 +41,8 @@ def label_of(text: str) -> tuple[str, Any]:
     if name in PREFIX_COLUMNS:  # the commit 12e4567 is not a number
         return name, value
     try:
-        return name, float(value)
+        number = float(value)
     except ValueError:
         return name, {"true": True, "false": False}.get(value.lower(), value)
+    # a whole number stays one in errors
+    return name, int(number) if number.is_integer() else number

@@ -25,7 +25,7 @@ from jaxrl.cli.arguments import (
     training_of,
 )
 from jaxrl.cli.words import REGISTRY, FlagError, flags_of, spoken
-from jaxrl.errors import RENAMED
+from jaxrl.errors import ELSEWHERE, RENAMED
 
 # what a command line may cause; others are mistakes in the code, of which the traceback says more
 ERRORS = (ValueError, TypeError, OSError, ImportError, RuntimeError, MemoryError)
@@ -145,7 +145,7 @@ def main(args: list[str] | None = None) -> None:
         return
     try:
         args = _with_added_values(words)
-        _check_names(args)
+        _check_names(args, flags_of(commands_by_name, args))
         tyro.extras.subcommand_cli_from_dict(
             commands_by_name,
             prog="jaxrl",
@@ -208,13 +208,17 @@ def _with_added_values(args: list[str]) -> list[str]:
     return [*words, "--add", *add] if add else words
 
 
-def _check_names(args: list[str]) -> None:
-    """Refuse an option or a tuner by its former name, with its present one."""
+def _check_names(args: list[str], flags: set[str]) -> None:
+    """Refuse an option or a tuner by its former name, or that of other libraries, with ours."""
     for before, word in zip(["", *args], args, strict=False):
         name = word.partition("=")[0].removeprefix("--").replace("-", "_")
         if word.startswith("--") and name in RENAMED:
             new_name = RENAMED[name].replace("_", "-")
             raise FlagError(f"{word.partition('=')[0]} is called --{new_name} now.")
+        here = [field for field in ELSEWHERE.get(name, ()) if field in flags]
+        if word.startswith("--") and here and name not in flags:
+            option = here[0].replace("_", "-")
+            raise FlagError(f"There is no {word.partition('=')[0]}; here it is --{option}.")
         if word.rpartition("=")[2] == "foresight" and "--tuner" in (before, word.partition("=")[0]):
             raise FlagError("The tuner foresight is called curve_stopping now.")
 
@@ -234,7 +238,8 @@ def _command_of_each_algorithm(
         run(algorithm, rl.PRESETS[type(algorithm).__name__])
 
     command.__doc__ = summary
-    if not typed:
+    if not typed:  # a type that parses: at an unknown option, tyro reads those of all commands
+        command.__annotations__["algorithm"] = str
         return command
     subcommands = tuple(
         Annotated[options(name, preset, base), tyro.conf.subcommand(name)]

@@ -25,7 +25,7 @@ REWORDED = (
         "members were done, and are lost: --folder FOLDER saves them",
     ),
     (r"rl\.envs\.names\(\) lists all of them", "`jaxrl envs` lists all"),
-    (r"call again to go on from there", "run the command again to resume from there"),
+    (r"call again to resume from there", "run the command again to resume from there"),
     (r"call the same sweep again", "run the command again"),
     (r"Run the same sweep again", "Run the command again"),
     (r"run the same sweep again", "run the command again"),

@@ -35,6 +35,7 @@ class FFM:
     period: float = leaf(1024.0, "(1, inf)")
 
     def __post_init__(self) -> None:
+        check_counts(self, "size", "traces", "contexts")
         check_ranges(self)
 
     def init(self, key: jax.Array) -> Params:

@@ -42,6 +42,11 @@ def report(
         raise ValueError(
             "a report needs a folder of rl.sweep(folder=): write, for example, rl.report('runs/x')."
         )
+    if other := [folder for folder in folders if not isinstance(folder, str | os.PathLike)]:
+        raise TypeError(
+            f"a report is written from folders, and got a {type(other[0]).__name__}: write, for "
+            "example, rl.report('runs/x')."
+        )
     out = pathlib.Path(out).expanduser()
     if out.is_dir():
         raise ValueError(

@@ -39,6 +39,8 @@ class Summaries:
     """
 
     def __init__(self, metrics: Sequence[str] | None = None, max_settings: int = 50) -> None:
+        if isinstance(metrics, str):
+            raise TypeError(f"metrics={metrics!r} is a text: write metrics=[{metrics!r}].")
         self.metrics = None if metrics is None else set(metrics)
         self.max_settings = max_settings
         self._known: dict[str, dict[int, dict[str, np.ndarray]]] = {}  # setting, step, metric

@@ -19,6 +19,7 @@ MIN_SEEDS = 5
 TOLERANCE = 0.01  # relative difference of budgets: the last, incomplete update is left out
 MAX_SHOWN = 4  # fields of one kind
 # packages with environments, and a word that the descriptions of these contain
+KINDS = ("seeds", "diverged", "budget", "environment", "simulator", "evaluation")
 SIMULATORS = {"gymnax": "gymnax", "brax": "brax", "mujoco": "mjx"}
 
 
@@ -79,8 +80,10 @@ def check_comparable(
     allow: kinds of `obstacles` that are intended. options: other arguments of `obstacles`.
 
     Raises:
-      ValueError: there are other obstacles, which it lists.
+      ValueError: there are other obstacles, which it lists, or an unknown kind is allowed.
     """
+    if unknown := [kind for kind in allow if kind not in KINDS]:
+        raise ValueError(f"allow={allow!r} names {unknown[0]!r}; known are {', '.join(KINDS)}.")
     kinds_and_lines = [(line.split(":")[0], line) for line in obstacles(a, b, name, **options)]
     if found := [(kind, line) for kind, line in kinds_and_lines if kind not in allow]:
         listed = "\n  ".join(line for _, line in found)

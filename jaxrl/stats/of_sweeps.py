@@ -240,6 +240,11 @@ def pick(results: Results, name: str, *axes: str) -> xr.DataArray:
     is_dataset = isinstance(results, xr.Dataset)
     array = results[name] if is_dataset else results.rename(results.name or name)
     for axis in axes:
+        if axes.count(axis) > 1:
+            raise ValueError(
+                f"{axis!r} can't be the axis of two things: write another one as by=, over= or x=, "
+                "or leave it out."
+            )
         if axis not in array.dims:
             raise ValueError(
                 f"{name!r} has no axis {axis!r}; {nearest(axis, map(str, array.dims))}. Sweep "

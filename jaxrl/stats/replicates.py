@@ -62,7 +62,7 @@ def check_pairs(x: Any, y: Any) -> None:
         return
     if not np.array_equal(replicate_ids(x, "seed"), replicate_ids(y, "seed")):
         raise ValueError(
-            "the two have other seeds, or their keys differ where labels agree, so they are no "
+            "the two have other seeds, or their keys differ where labels agree, so they are not "
             "pairs: write rl.stats.compare(a, b), which pairs by key where it can."
         )
 

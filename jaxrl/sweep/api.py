@@ -283,7 +283,7 @@ def width_of(
 
 
 def check_chunk(chunk: Any) -> None:
-    """Refuse a number of members that is no positive whole number."""
+    """Refuse a number of members that is not a positive whole number."""
     if chunk is None:
         return
     if not isinstance(chunk, int | np.integer) or isinstance(chunk, bool) or chunk < 1:

@@ -281,8 +281,9 @@ def _check_states(folder: pathlib.Path, study: Study) -> None:
             names = store.names_in(folder / home, first, last)
             if not any(name.startswith(f"{STATE}.") for name in names):
                 raise ValueError(
-                    f"{folder} holds no final states, which longer runs go on from: rl.sweep keeps "
-                    "them with keep_state=True (and by default up to 256 MB). Nothing was touched."
+                    f"{folder} holds no final states, which longer runs resume from: rl.sweep "
+                    "keeps them with keep_state=True (and by default up to 256 MB). Nothing was "
+                    "touched."
                 )
 
 

@@ -15,7 +15,7 @@ from jaxrl.errors import nearest
 from jaxrl.ranges import check_values
 from jaxrl.sweep import arrays
 from jaxrl.sweep.results import Coordinates
-from jaxrl.train import Training, as_key, batch_dependence, check_keys, is_key
+from jaxrl.train import Training, as_key, batch_dependence, check_keys, is_key, is_whole
 from jaxrl.tree import pytree
 
 NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -64,6 +64,11 @@ class Grid:
     """
 
     def __init__(self, over: Mapping[str, Any]) -> None:
+        if not isinstance(over, Mapping):
+            raise TypeError(
+                f"over is a dictionary from a name to its values, and got a {type(over).__name__}: "
+                "write, say, rl.sweep(training, {'seed': range(10)})."
+            )
         if not over:
             raise ValueError(
                 "over={} sweeps nothing; write, say, over={'seed': "
@@ -266,7 +271,7 @@ def _is_keys(name: str, value: Any) -> bool:
 
 
 def _check_values(name: str, value: Any) -> None:
-    """Refuse keys that depend on their batch, and a value twice, which is no second replicate."""
+    """Refuse keys that depend on their batch, and a value twice, which is one replicate."""
     leaves = jax.tree.leaves(value)
     for leaf in leaves:
         if is_key(leaf):
@@ -312,6 +317,11 @@ def bind(run: Callable[..., Any] | Training, grid: Grid) -> Callable[..., Any]:
 
 
 def _bind_function(run: Callable[..., Any], grid: Grid) -> Callable[[dict[str, Any]], Any]:
+    if not callable(run):
+        raise TypeError(
+            f"a sweep runs an rl.Training or a function, and got a {type(run).__name__}: write, "
+            "say, rl.sweep(rl.Training(algo, env), {'seed': range(10)})."
+        )
     check_takes(run, grid.names, "swept")
     if reason := batch_dependence():  # of keys that the function may make
         warnings.warn(reason, stacklevel=4)
@@ -326,7 +336,7 @@ def _bind_function(run: Callable[..., Any], grid: Grid) -> Callable[[dict[str, A
 
 
 def check_takes(run: Callable[..., Any], names: Iterable[str], given: str) -> None:
-    """Raise ValueError for a name that is no parameter of the function; given: where it is from."""
+    """Raise ValueError for a name that the function does not take; given: where it is from."""
     parameters = inspect.signature(run).parameters.values()
     named = [p.name for p in parameters if p.kind in NAMED]
     for name in names:
@@ -349,8 +359,14 @@ def _bind_training(
             "a Training is swept over at least 'seed': whole numbers, or keys from "
             "jax.random.split."
         )
-    if not is_key(grid.first["seed"]):
+    seed = grid.first["seed"]
+    if not is_key(seed):
         check_keys()
+        if not is_whole(seed):
+            raise ValueError(
+                f"axis 'seed' holds {seed.dtype}, and a seed is a whole number: write, say, "
+                "'seed': range(10)."
+            )
     known = tree.paths(run)
     values = {name: x for item in grid.values.items() for name, x in _parts(*item).items()}
     for name in grid.names:

@@ -262,7 +262,7 @@ def lock(folder: pathlib.Path) -> Any:
     except filelock.Timeout:
         raise BlockingIOError(
             f"{folder} is in use by {_holder(folder)}. Nothing was touched, and what that process "
-            "has finished is safe there. Wait for it, stop it and call again to go on from there, "
+            "has finished is safe there. Wait for it, stop it and call again to resume from there, "
             "or write another folder=."
         ) from None
     except (OSError, ValueError, NotImplementedError) as error:
@@ -442,16 +442,16 @@ def read_record(folder: pathlib.Path) -> dict[str, Any]:
             raise ValueError("it is not a dictionary")
         groups = record.get("groups", [])
         if not isinstance(groups, list):
-            raise ValueError("its groups are no list")
+            raise ValueError("its groups are not a list")
         if any(not GROUP_NAME.fullmatch(str(group)) for group in groups):
             raise ValueError("its groups are not below it")
         parts = {part: record[part] for part in ("run", "axes", "labels", "versions", "machine")}
         optional = {name: record.get(name, {}) for name in ("coordinates", "kinds")}
         every = parts | optional | {name: record[name] for name in ("static",) if name in record}
         if odd := [name for name, part in every.items() if not isinstance(part, dict)]:
-            raise ValueError(f"its {odd[0]} is no dictionary")
+            raise ValueError(f"its {odd[0]} is not a dictionary")
         if odd := [name for name, label in record["labels"].items() if not isinstance(label, list)]:
-            raise ValueError(f"its labels of {odd[0]!r} are no list")
+            raise ValueError(f"its labels of {odd[0]!r} are not a list")
         return optional | record
     except FileNotFoundError:
         lacks = "has no sweep.json" if folder.exists() else "does not exist"
@@ -462,7 +462,7 @@ def read_record(folder: pathlib.Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         why = f"it has no {error}" if isinstance(error, KeyError) else error
         if path == folder:
-            raise ValueError(f"{path} is no record of a sweep, or a damaged one ({why}).") from None
+            raise ValueError(f"{path} is not a record of a sweep, or is damaged ({why}).") from None
         raise ValueError(
             f"{path} is damaged ({why}). The chunks beside it in members/ are untouched."
         ) from None

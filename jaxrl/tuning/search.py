@@ -204,7 +204,8 @@ def _opened(folder: pathlib.Path | None, record: dict[str, Any]) -> Iterator[Non
         yield
     except BaseException as error:
         error.add_note(
-            f"What is finished is kept in {folder}; the same search, run again, resumes from there."
+            f"What is finished is saved in {folder}; the same search, run again, resumes "
+            "from there."
         )
         raise
     finally:

@@ -1,0 +1,84 @@
+"""Slips of arguments: each is one sentence, before anything compiles."""
+
+import jax
+import numpy as np
+import pytest
+import xarray as xr
+
+import jaxrl as rl
+from jaxrl.cli.labels import label_of
+from jaxrl.runs.live import Summaries
+from jaxrl.sweep.results import attach_partial, note_partial
+
+CATCH = rl.envs.make("Catch")
+TRAINING = rl.Training(rl.ppo(), CATCH, steps=8192, evals=1)
+CARTPOLE = rl.envs.make("CartPole-v1")
+RESULTS = xr.Dataset(
+    {"return": (("seed", "step"), np.ones((6, 2)))}, {"seed": range(6), "step": [1, 2]}
+)
+
+
+def start(**fields):
+    """Trace the first state of PPO with these fields."""
+    return jax.eval_shape(rl.Training(rl.ppo(**fields), CATCH).init, jax.random.key(0))
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda: TRAINING(1.5), TypeError, r"a whole number or a key, and got 1\.5"),
+        (lambda: TRAINING("a"), TypeError, "a whole number or a key, and got 'a'"),
+        (lambda: rl.plan(TRAINING, {"seed": [0.5, 1.5]}), ValueError, "'seed' holds float32"),
+        (lambda: rl.plan(TRAINING, {"seed": [True, False]}), ValueError, "'seed' holds bool"),
+        (lambda: rl.plan(TRAINING, [1, 2]), TypeError, "over is a dictionary .* got a list"),
+        (lambda: rl.plan(rl.ppo(), {"seed": range(2)}), TypeError, r"write, say, rl\.sweep\(rl\.T"),
+        (lambda: start(network=64), TypeError, r"network=64 is not a builder: .* rl\.MLP"),
+        (lambda: start(memory=64), TypeError, r"memory=64 is not a recurrent cell: .* rl\.GRU"),
+        (lambda: start(memory=rl.GRU), TypeError, r"memory=GRU is a class: write GRU\(64\)"),
+        (lambda: rl.FFM(-1), ValueError, "size=-1 of FFM"),
+        (lambda: rl.c51(v_min=1.0, v_max=-1.0), ValueError, "v_min=1.0 is not below v_max=-1.0"),
+        (lambda: rl.redq(num_critics=0), ValueError, "num_critics=0 of ActorCritic is not a pos"),
+        (lambda: rl.ppo(lr=1j), TypeError, "lr=1j of OnPolicy is not a number"),
+        (lambda: rl.Training(rl.ppo(), CATCH, steps=1e6), ValueError, "float: write steps=1000000"),
+        (lambda: rl.Box((2,), 0.0, 1.0), ValueError, r"shape=1\.0 of Box"),
+        (lambda: rl.envs.make(None), TypeError, "name is a text, and got None"),
+        (lambda: rl.envs.Family(CARTPOLE, length=(0.2, np.inf)), ValueError, "two finite numbers"),
+        (lambda: rl.envs.Family(CARTPOLE, length=("a", "b")), TypeError, "write two numbers"),
+        (lambda: rl.plot.curve(RESULTS, by="seed"), ValueError, "'seed' can't be the axis of two"),
+        (lambda: rl.stats.compare(RESULTS, RESULTS, allow=("seed",)), ValueError, "names 'seed'"),
+        (lambda: rl.report(RESULTS), TypeError, "written from folders, and got a Dataset"),
+        (lambda: Summaries("return"), TypeError, r"write metrics=\['return'\]"),
+        (lambda: rl.evaluate(jax.random.key(0), CATCH, None, -1), ValueError, "num_episodes=-1"),
+        (
+            lambda: rl.tune(TRAINING, {"lr": rl.tuning.log(1e-4, 1e-2)}, budget=1e6, seed=1.5),
+            ValueError,
+            r"seed=1\.5 is not a whole number",
+        ),
+    ],
+)
+def test_a_slip_is_one_sentence(make, error, words):
+    with pytest.raises(error, match=words):
+        make()
+
+
+def test_a_process_that_ends_without_a_folder_says_that_results_are_lost():
+    stop = SystemExit(143)
+    attach_partial(stop, RESULTS, 3)
+    note_partial(stop, 8, None)
+    assert stop.__notes__ == ["3 of 8 members were done, and are lost: a folder saves them."]
+
+
+def test_a_family_varies_several_fields():
+    family = rl.envs.Family(CARTPOLE, length=(0.2, 2.0), gravity=(5.0, 15.0))
+    assert family.ranges == {"length": (0.2, 2.0), "gravity": (5.0, 15.0)}
+
+
+def test_too_many_evaluation_points_are_refused_before_any_are_made():
+    training = rl.Training(rl.ppo(), CATCH, steps=8192, evals=10**12)
+    with pytest.raises(ValueError, match="fewer than evals"):
+        assert training.clocks
+
+
+def test_a_whole_number_on_the_command_line_stays_one():
+    assert repr(label_of("seed=7")) == "('seed', 7)"
+    assert repr(label_of("lr=1e-3")) == "('lr', 0.001)"
