@@ -52,13 +52,13 @@ def test_a_training_runs_outside_of_programs_alone(debug_nans):
 
 
 def test_nan_that_is_no_mark_is_found(debug_nans):
-    with pytest.raises(FloatingPointError, match="after evaluation point 1"):
-        rl.sweep(tree.put(LONG, {"lr": float("nan")}), {"seed": [0]}, progress=False)
+    with pytest.raises(FloatingPointError, match="after evaluation point"):
+        rl.sweep(tree.put(LONG, {"lr": 3e38}), {"seed": [0]}, progress=False)
 
 
 def test_the_evaluation_of_a_diverged_run_is_nan():
     """A policy of NaN plays its first action throughout, which may be the best one."""
     training = tree.replace(TINY, episodes=1, eval_share=1.0)
-    _, metrics = jax.jit(tree.put(training, {"lr": float("inf")}))(jax.random.key(0))
+    _, metrics = jax.jit(tree.put(training, {"lr": 3e38}))(jax.random.key(0))
     assert metrics["diverged"].any()
     np.testing.assert_array_equal(np.isnan(metrics["evaluation"]), metrics["diverged"])
