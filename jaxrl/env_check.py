@@ -25,19 +25,20 @@ _PASSED: set[Any] = set()  # structures and types of environments that have pass
 
 
 def check_env(env: Env | Tasks, *, num_steps: int = 8) -> None:
-    """Check that an environment, or a distribution of them, keeps the contract of `rl.Env`.
+    """Check that an environment, or a distribution of them, follows the contract of `rl.Env`.
 
-    By shapes and types, as before each training: `max_steps`, `action_space`, `num_agents` and
-    `channels`; `reset` returns `(state, obs)` and `step` returns `(state, rl.Step)`; state and
-    observation keep structure, shapes and types; the reward is a number [], of a team [A];
-    `terminated` is bool [], of a team [A] or []; masks fit the actions; channels are in `info`.
+    First, shapes and types are checked, as before each training run: `max_steps`, `action_space`,
+    `num_agents` and `channels`; `reset` returns `(state, obs)` and `step` returns `(state,
+    rl.Step)`; state and observation keep their structure, shapes and types; the reward is a number
+    [], for a team [A]; `terminated` is bool [], for a team [A] or []; masks fit the actions;
+    channels are in `info`.
 
-    Then by playing `num_steps` random steps in 3 compiled programs: equal keys give equal episodes,
-    numbers are finite, a mask allows an action, and `jax.vmap` over keys changes nothing. Of a
+    Then `num_steps` random steps are played in 3 compiled programs: equal keys give equal episodes,
+    numbers are finite, each mask allows an action, and `jax.vmap` over keys changes nothing. For a
     distribution, one sample is checked.
 
     Raises:
-      TypeError, ValueError: the first part that fails, by its name, and what to write.
+      TypeError, ValueError: the name of the first part that fails, and what to write.
     """
     if isinstance(num_steps, bool) or not isinstance(num_steps, int) or num_steps < 1:
         raise ValueError(

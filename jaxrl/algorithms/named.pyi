@@ -17,8 +17,8 @@ def a2c(
     optimizer: Any = ..., policy_step: Any = ..., num_envs: int = 16, num_steps: int = 8,
     epochs: int = 1, minibatches: int = 1, network: Any = ..., memory: Any = ..., **paths: Any,
 ) -> OnPolicy:
-    """Advantage actor-critic (Mnih et al., 2016, synchronous): one step of the policy gradient
-    a rollout."""
+    """Advantage actor-critic (Mnih et al., 2016, synchronous): one policy-gradient step per
+    rollout."""
     ...
 
 def c51(
@@ -319,7 +319,7 @@ def reinforce(
     optimizer: Any = ..., policy_step: Any = ..., num_envs: int = 16, num_steps: int = 128,
     epochs: int = 1, minibatches: int = 1, network: Any = ..., memory: Any = ..., **paths: Any,
 ) -> OnPolicy:
-    """REINFORCE (Williams, 1992): one step of the policy gradient a rollout, by Monte Carlo
+    """REINFORCE (Williams, 1992): one policy-gradient step per rollout, with Monte Carlo
     returns."""
     ...
 

@@ -77,8 +77,8 @@ POLICY_OPTIMIZATION = [
             epochs=1,
             minibatches=1,
         ),
-        summary="Advantage actor-critic (Mnih et al., 2016, synchronous): one step of the policy "
-        "gradient a rollout",
+        summary="Advantage actor-critic (Mnih et al., 2016, synchronous): one policy-gradient step "
+        "per rollout",
     ),
     Preset(
         name="reinforce",
@@ -91,12 +91,12 @@ POLICY_OPTIMIZATION = [
             epochs=1,
             minibatches=1,
         ),
-        summary="REINFORCE (Williams, 1992): one step of the policy gradient a rollout, by Monte "
+        summary="REINFORCE (Williams, 1992): one policy-gradient step per rollout, with Monte "
         "Carlo returns",
         details="baseline: subtract a learned value; a leaf, so that both are one program. An "
-        "episode that the end of a rollout cuts is completed by the value of its last state with a "
-        "baseline; without one, only the rewards so far count, so that rollouts should be longer "
-        "than episodes.",
+        "episode that is cut off by the end of a rollout is completed by the value of its last "
+        "state if there is a baseline; otherwise only the rewards so far count, so rollouts should "
+        "be longer than episodes.",
         fixed=("lam", "value_clip"),
     ),
     Preset(
@@ -110,10 +110,10 @@ POLICY_OPTIMIZATION = [
         ),
         summary="Trust region policy optimisation (Schulman et al., 2015), with generalized "
         "advantage estimates (2016)",
-        details="One natural-gradient step of the policy a rollout; then the epochs fit the value "
-        "function by the optimiser, with `lr`. They leave unchanged what the policy reads, so that "
-        "the constraint holds for a shared network too. Metrics: `kl` and `improvement` of the "
-        "step, and `step_scale`, the length that the line search selected (0: none).",
+        details="One natural-gradient step of the policy per rollout; then the epochs fit the "
+        "value function by the optimiser, with `lr`. They do not change the inputs of the policy "
+        "head, so the constraint also holds for a shared network. Metrics: `kl` and `improvement` "
+        "of the step, and `step_scale`, the length that the line search selected (0: none).",
     ),
     Preset(
         name="impala",

@@ -2,9 +2,9 @@
 
     rl.sweep(training, over, progress=(True, rl.live.TensorBoard("logs")))
 
-Both log statistics over the members of each setting (all labels but the seed), so that a thousand
-seeds are a few curves. `rl.export(folder, to="tensorboard")` or `to="wandb"` writes one log for
-each member once they have finished.
+Both log statistics over the runs of each setting (all labels but the seed), so that a thousand
+seeds become a few curves. `rl.export(folder, to="tensorboard")` or `to="wandb"` writes one log for
+each run after the sweep.
 """
 
 import importlib
@@ -32,10 +32,10 @@ STATISTICS: dict[str, Statistic] = {  # of the values that are finite, never non
 
 
 class Summaries:
-    """Statistics of each setting at each row, over the members that have reached it.
+    """Statistics of each setting at each evaluation point, over the runs that have reached it.
 
-    metrics: names of those to keep, by default all that are one number a member. max_settings: of
-    more settings, the first ones are kept, which is printed once.
+    metrics: names of the metrics to log, by default all that are one number per run. max_settings:
+    maximum number of settings; of more, only the first are logged, and a note is printed once.
     """
 
     def __init__(self, metrics: Sequence[str] | None = None, max_settings: int = 50) -> None:

@@ -68,18 +68,18 @@ def policy(
     kept: str = "final",
     **where: Any,
 ) -> MemberPolicy:
-    """The final policy of the member at `where`, a label for each axis of several values:
+    """The final policy of the run at `where`, one label for each axis with several values:
     `policy(folder, lr=3e-4, seed=7)`.
 
-    training: what was swept; needed where a part of it is neither the kit's nor gymnax's, or where
-    the file of a large array is not in the folder. With the member's config put in its place it is
-    the policy's `training`. kept: "best" is the policy of the best evaluation, of a sweep with
-    keep_best=True.
+    training: the training that was swept; needed if it has classes of your own (neither jaxrl's nor
+    gymnax's), or if the file of a large array is not in the folder. The policy's `training` is this
+    one with the values of the run. kept: "best" selects the policy at the best evaluation, for a
+    sweep with keep_best=True.
 
     Raises:
       ValueError: an axis without a label, a label that the axis does not have, a training that the
-        folder can't make.
-      TypeError: the algorithm has no policy: `agent` reads what is kept of it.
+        folder can't define.
+      TypeError: the algorithm has no policy; `agent` reads its saved agent.
     """
     training, found = _read(folder, training, kept, where)
     if any(
@@ -181,15 +181,15 @@ def best_by(results: xr.Dataset, *, diverged: bool = False) -> str:
 
 
 def best(results: xr.Dataset, name: str | None = None, *, diverged: bool = False) -> dict[str, Any]:
-    """The labels of the member with the highest final `name`, as `policy` takes them.
+    """The labels of the run with the highest final `name`, as `policy` accepts them.
 
-    name: by default "evaluation", the return of greedy play, where there is one; else "return",
-    that of training, which also decides between equal evaluations. Final is the last known value:
-    of a member that stopped early where it stopped. diverged: True counts members that diverged
-    too, which never are the best by default.
+    name: by default "evaluation", the return of the greedy policy, if there is one; otherwise
+    "return", that of training, which also breaks ties between equal evaluations. The final value is
+    the last known one: for a run that stopped early, the value where it stopped. diverged: True
+    includes runs that diverged; by default they are never the best.
 
     Raises:
-      ValueError: no member has a final value.
+      ValueError: no run has a final value.
     """
     by_default, name = name is None, name or best_by(results, diverged=diverged)
     last = _last_known(results, name, diverged)

@@ -77,17 +77,18 @@ def rerun(
     *,
     progress: bool = True,
 ) -> Rerun:
-    """Train one member of a kept sweep again, and compare its curves and policy with the kept ones.
+    """Train one run of a saved sweep again, and compare its curves and policy with the saved ones.
 
-    folder: of a sweep; or a record in one file, which holds some curves and no policy. member: its
-    number, counted through the swept axes with the last one fastest. training: as in `policy`.
+    folder: folder of a sweep; or a record in one file, which contains some curves and no policy.
+    member: number of the run, in row-major order of the swept axes. training: as in `policy`.
 
-    It runs in a program of the same width on as many devices, filled with copies of this member:
-    members never communicate, so on the same machine and versions it is equal bit for bit.
+    It is trained in a program of the same width on the same number of devices, filled with copies
+    of this run: runs never communicate, so with the same machine and versions the results are equal
+    bit for bit.
 
     Raises:
-      ValueError: no such member, or a training that the folder can't make.
-      FileNotFoundError: the member has not been trained there.
+      ValueError: there is no such run, or the folder can't define the training.
+      FileNotFoundError: the run has not been trained in this folder.
     """
     folder, record, number, where = _member_of(folder, member)
     training = lookup.training_of(folder, record, training)

@@ -41,32 +41,32 @@ def extend(
     save_seconds: float = 60.0,
     progress: bool | Callable[[Report], None] = True,
 ) -> xr.Dataset:
-    """Go on with the study in a folder: more steps, more seeds, more values of its axes.
+    """Continue the study in a folder: more steps, more seeds, more values of its axes.
 
-    What is there is kept and not computed again; a stopped study is finished first, and without
-    further arguments that is all. A call that was stopped goes on when it is made again.
+    Existing results are kept, not recomputed. A stopped study is finished first; without further
+    arguments nothing else is done. A call that was stopped resumes when it is repeated.
 
-    steps: environment steps of each run in total. The rows of the longer curves are as long as
-      before. Runs go on from their final states, which `rl.sweep` keeps where they are small or
-      with keep_state=True.
-    over: {name: values} to add to axes of the study, static ones too; values that are there already
-      count once.
-    schedule: what schedules do that depend on the number of steps, a learning rate that falls to 0
-      at the end, say. "stretch": they go on at the fraction of the longer run. "restart": they
-      begin again for the added steps.
-    training: as in `rl.policy`, where the folder alone can't make it.
+    steps: environment steps of each run in total. The spacing of the rows does not change. Runs
+      continue from their final states, which `rl.sweep` saves if they are small or with
+      keep_state=True.
+    over: {name: values} to add to axes of the study, including static axes; existing values are
+      ignored.
+    schedule: what happens to schedules that depend on the number of steps, such as a learning rate
+      that decays to 0. "stretch" continues them at the fraction of the longer run; "restart" starts
+      them again for the added steps.
+    training: as in `rl.policy`, if the folder alone can't define it.
     memory_limit, save_seconds, progress: as in `rl.sweep`.
 
-    Returns the results of the whole study, which the folder holds from then on; those before are
-    in FOLDER/before/001 and so on, whole studies for `rl.load` and `rl.policy`.
+    Returns the results of the whole study, which the folder contains from then on. The previous
+    ones are in FOLDER/before/001 and so on, as complete studies for `rl.load` and `rl.policy`.
 
-    Where nothing depends on the number of steps, the longer curves are bit for bit those of a study
-    that was as long from its beginning. (Where evaluations are rarer than rows, the earlier part
-    keeps the rows on which it was evaluated.)
+    If nothing depends on the number of steps, the longer curves equal, bit for bit, those of a
+    study that had this length from the start. (If evaluations are rarer than rows, the earlier part
+    keeps the rows at which it was evaluated.)
 
     Raises, before anything runs:
-      ValueError: fewer steps or steps that end inside a row, a schedule that must be chosen, states
-        that were not kept, an axis that the study does not have.
+      ValueError: fewer steps than before or not a multiple of a row, a `schedule` that must be
+        chosen, states that were not saved, an axis that the study does not have.
     """
     folder = pathlib.Path(folder).expanduser()
     study = _read_study(folder, training)

@@ -232,18 +232,18 @@ def plan(
     processes: int | None = None,
     **unknown: Any,
 ) -> Plan | Plans:
-    """The needs of `sweep` with the same arguments, without training: members, chunks, memory, disk
-    and time.
+    """The cost of `sweep` with the same arguments, without training: number of runs and chunks,
+    memory, disk space and time.
 
-    It compiles what the sweep will run, which then finds a `Training` in the compilation cache.
-    `print` shows a table; with static axes one of each combination, and of all together.
+    It compiles the program of the sweep, which for a `Training` is then in the compilation cache.
+    `print` shows a table; with static axes, one for each combination and one for all together.
 
-    folder: one that holds finished chunks says what is left; nothing is written there. probe: runs
-    a chunk of a `Training` for a few seconds to predict the time, which a function does not allow.
-    processes: that would share it, each on devices like those of this one; default: as many as
-    share this run.
+    folder: if it contains finished chunks, the plan is for the rest; nothing is written there.
+    probe: run a chunk of a `Training` for a few seconds to estimate the time; not possible for a
+    function. processes: number of processes that share the sweep, each with devices like those of
+    this one; by default the number of processes of this job.
 
-    Raises what `sweep` does, and
+    Raises the same errors as `sweep`, and
       ValueError: fewer than one process.
     """
     refuse_unknown("plan", unknown)

@@ -51,20 +51,21 @@ def tune(
     diverged: bool = False,
     progress: bool | Callable[[Report], None] = True,
 ) -> TuningResult:
-    """The best setting that a tuner finds within a budget, and how good it is on seeds that it was
-    not chosen on.
+    """The best setting that a tuner finds within a budget, and its score on seeds that were not
+    used to select it.
 
     space: ranges by the names of the training's fields, `{"lr": rl.tuning.log(1e-5, 1e-2), ...}`;
-    dictionaries may nest. budget: environment steps of tuning, those of stopped settings and of
-    greedy evaluation included; the test comes on top. tuner: `Random`, `Sobol`,
+    dictionaries may be nested. budget: environment steps of tuning, including those of stopped
+    settings and of greedy evaluation, but not those of the test. tuner: `Random`, `Sobol`,
     `SuccessiveHalving`, `Hyperband`, `CurveStopping`, `PBT`, `DE`, `DEHB`, `Optuna`, or another
-    `rl.tuning.Tuner`. seeds, test_seeds: of each setting while it is tuned, and of the best one
-    afterwards. No key is in both. metric, measure, statistic: a setting's score is the `statistic`
-    over its seeds of `measure(curve of metric, steps)`: the interquartile mean of the final return;
-    `stats.auc` for the whole curve, `metric="evaluation"` for greedy play. seed: of the tuner and
-    of all keys. folder: a search that was stopped goes on from there, to the same result bit for
-    bit. chunk: runs of a program at most. diverged: True scores a run that diverged by its curve,
-    as any other; by default its score is -inf, so that it never wins.
+    `rl.tuning.Tuner`. seeds, test_seeds: number of seeds of each setting during tuning, and of the
+    best one in the test; the two sets are disjoint. metric, measure, statistic: the score of a
+    setting is the `statistic` over seeds of `measure(curve of metric, steps)`, by default the
+    interquartile mean of the final return; `stats.auc` scores the whole curve,
+    `metric="evaluation"` the greedy policy. seed: seed of the tuner and of all keys. folder: a
+    stopped search resumes from there, with the same result bit for bit. chunk: maximum number of
+    runs per program. diverged: True scores a run that diverged by its curve, like any other; by
+    default its score is -inf, so that it never wins.
 
     Raises, before anything runs:
       ValueError: a space that doesn't fit the training, a budget too small for one batch, fewer
