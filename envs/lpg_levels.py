@@ -246,7 +246,7 @@ def _check(levels: LPGLevels) -> None:
         low, high = getattr(levels, name)
         if not min_value <= low <= high:
             raise ValueError(
-                f"{name}={(low, high)} is no range of counts from {min_value} up: write, say, "
+                f"{name}={(low, high)} is not a range of counts from {min_value} up: write, say, "
                 f"{name}=({min_value}, {min_value + 3})."
             )
     (smallest, largest), (_, objects) = levels.sides, levels.num_objects

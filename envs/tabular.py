@@ -70,8 +70,9 @@ def check(mdp: TabularMDP) -> None:
     fits = shapes["transition"] == (states, actions, states) and shapes["reward"] in of_reward
     if not fits or shapes["terminal"] != (states,) or shapes["start"] != (states,):
         raise ValueError(
-            f"The shapes {shapes} are no process: write transition [S, A, S], reward [S, A, S] or "
-            "[S, A, 1], terminal [S] and start [S]; and use jax.vmap for a family of processes."
+            f"The shapes {shapes} do not form a process: write transition [S, A, S], reward "
+            "[S, A, S] or [S, A, 1], terminal [S] and start [S]; for a family of processes, use "
+            "jax.vmap."
         )
 
 

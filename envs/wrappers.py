@@ -301,7 +301,7 @@ class AsTeam(Wrapper):
     def __post_init__(self) -> None:
         if not isinstance(self.size, int) or self.size < 1:
             raise ValueError(
-                f"AsTeam takes size={self.size!r}, which is no count: write size=1 or more."
+                f"AsTeam takes size={self.size!r}, which is not a count: write size=1 or more."
             )
 
     @property
@@ -338,7 +338,8 @@ class AsTeam(Wrapper):
 def _check_num(self: Any) -> None:
     if not isinstance(self.num, int) or self.num < 1:
         raise ValueError(
-            f"{type(self).__name__} takes num={self.num!r}, which is no count: write num=1 or more."
+            f"{type(self).__name__} takes num={self.num!r}, which is not a count: write num=1 or "
+            "more."
         )
 
 

@@ -122,7 +122,7 @@ def check_is_env(env: Any, user: Any = None) -> None:
 
 
 def check_tasks(tasks: Any, user: Any = None) -> None:
-    """Raise a TypeError where `tasks` is no distribution of environments; `user` takes it."""
+    """Raise a TypeError where `tasks` is not a distribution of environments; `user` takes it."""
     if isinstance(tasks, Tasks):
         return
     taker = "A meta-learner" if user is None else _name(user)

@@ -460,14 +460,14 @@ def check_views(network: Builder, heads: Iterable[str]) -> None:
     )
     if unknown:
         raise ValueError(
-            f"Views(reads=) names {unknown[0]!r}, which is no head of this network: "
+            f"Views(reads=) names {unknown[0]!r}, which is not a head of this network: "
             f"{nearest(unknown[0], heads)}."
         )
 
 
 def _part(obs: Any, part: str) -> Any:
     if not isinstance(obs, Mapping) or part not in obs:
-        parts = ", ".join(map(repr, obs)) if isinstance(obs, Mapping) else "it is no dictionary"
+        parts = ", ".join(map(repr, obs)) if isinstance(obs, Mapping) else "it is not a dictionary"
         raise ValueError(
             f"Views reads the part {part!r} of the observation, which has none of that name "
             f"({parts}): name its parts in reads= and default=."

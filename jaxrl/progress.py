@@ -113,7 +113,7 @@ class Line:
             else f"took {clock(report.seconds)}"
         )
         score = "" if math.isnan(report.score) else f"  return {report.score:.4g}"
-        members = f"{report.done:,}/{report.members:,} members{score}"
+        members = f"{report.done:,}/{report.members:,} runs{score}"
         self._bar.update(
             self._task,
             description="training",

@@ -44,7 +44,7 @@ def save_rule(
     their intervals.
 
     Raises:
-      TypeError: an objective alone; an agent that is no `OnPolicy`; an array of other things than
+      TypeError: an objective alone; an agent that is not an `OnPolicy`; an array of anything but
         numbers; a card that is not JSON. ValueError: a class or function that is not the kit's (a
         file holds no code); NaN among the weights.
     """
@@ -279,7 +279,7 @@ def _plain(name: str, value: Any) -> Any:
         json.dumps(value)
     except TypeError as error:
         raise TypeError(
-            f"{name}= of a rule's card is no JSON: {error}. Write numbers, text, lists and "
+            f"{name}= of a rule's card is not JSON: {error}. Write numbers, text, lists and "
             "dictionaries."
         ) from None
     return value

@@ -178,7 +178,7 @@ def test_a_missing_or_wrong_file_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="not part of this kit: download"):
         rl.disco103(tmp_path / "disco_103.npz")
     np.savez(tmp_path / "other.npz", weights=np.zeros(3))
-    with pytest.raises(ValueError, match=r"is no Disco103: lstm/.* is None there"):
+    with pytest.raises(ValueError, match=r"is not a Disco103: lstm/.* is None there"):
         rl.disco103(tmp_path / "other.npz")
     (tmp_path / "text.npz").write_text("no arrays")
     with pytest.raises(ValueError, match="holds no plain arrays"):

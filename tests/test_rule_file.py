@@ -179,7 +179,7 @@ def test_a_pickle_is_not_opened(saved, monkeypatch):
 
 def test_what_can_t_be_saved(tmp_path):
     lpo = rl.LPO.random(jax.random.key(0), 8)
-    with pytest.raises(TypeError, match=r"LPO is no update rule.*rl\.Surrogate\(LPO"):
+    with pytest.raises(TypeError, match=r"LPO is not an update rule.*rl\.Surrogate\(LPO"):
         rl.save_rule(tmp_path, lpo)
     half = rl.Surrogate(
         rl.tree.replace(lpo, weights=jax.tree.map(lambda x: x.astype(jnp.bfloat16), lpo.weights))
@@ -188,7 +188,7 @@ def test_what_can_t_be_saved(tmp_path):
         TypeError, match=r"rule\.objective\.weights\.hidden is an array of bfloat16"
     ):
         rl.save_rule(tmp_path, half)
-    with pytest.raises(TypeError, match="levels= of a rule's card is no JSON"):
+    with pytest.raises(TypeError, match="levels= of a rule's card is not JSON"):
         rl.save_rule(tmp_path, rl.Surrogate(lpo), levels=Choice())
     with pytest.raises(TypeError, match=r"agent= is the rl\.OnPolicy.*got OffPolicy"):
         rl.save_rule(tmp_path, rl.Surrogate(lpo), agent=rl.dqn())
@@ -206,7 +206,7 @@ def test_what_can_t_be_saved(tmp_path):
     "rule", [rl.LPO.random(jax.random.key(0), 8), "lpo"], ids=["objective", "name"]
 )
 def test_what_is_no_rule_does_not_train(rule):
-    with pytest.raises(TypeError, match=r"is no update rule.*rl\.Surrogate.*rl\.load_rule"):
+    with pytest.raises(TypeError, match=r"is not an update rule.*rl\.Surrogate.*rl\.load_rule"):
         rl.train(0, rl.OnPolicy(rule=rule), Choice(), steps=10_000)
 
 

@@ -69,7 +69,7 @@ def test_every_study_is_a_row(root):
     assert row.finished
     stopped = table[table.folder == root / "stopped"].iloc[0]
     assert not stopped.finished
-    assert stopped.note == "12 of 12 members are done"
+    assert stopped.note == "12 of 12 runs have finished"
     assert np.isnan(stopped.score)
 
 
@@ -309,9 +309,9 @@ def test_incomplete_and_foreign_files_have_clear_errors(root, tmp_path, capsys):
     )
     expected = {
         ("play", "small.json"): "is a record: curves, and no policies",
-        ("plot", "other.json"): "is no record of a sweep, or a damaged one (it has no 'run')",
+        ("plot", "other.json"): "is not a record of a sweep, or a damaged one (it has no 'run')",
         ("plot", "nowhere.json"): "does not exist",
-        ("report", "edited.json"): "its versions is no dictionary",
+        ("report", "edited.json"): "its versions is not a dictionary",
         ("report", "small.json", "--out", "."): "is a directory: write a file",
         ("plot", "huge.json"): "is damaged",
         ("report", "."): "it has no sweep.json.*`jaxrl runs` lists",

@@ -408,7 +408,7 @@ def test_a_critic_may_see_more_than_its_actor():
     assert out(obs)["value"] != moved["value"]
     with pytest.raises(ValueError, match=r"Views reads the part 'state' of the observation"):
         network.apply(params, {"obs": jnp.ones(2)})
-    with pytest.raises(ValueError, match="names 'valeu', which is no head of this network"):
+    with pytest.raises(ValueError, match="names 'valeu', which is not a head of this network"):
         Views(reads={"valeu": "state"})({"logits": 2, "value": 1})
     with pytest.raises(ValueError, match="batch_norm=True is for actor-critics"):
         rl.ppo(network=Views(rl.MLP((4,), batch_norm=True))).init(jax.random.key(0), Matching())
@@ -427,5 +427,5 @@ def test_the_critics_of_an_actor_critic_read_the_view_of_their_head(name):
     assert 5 not in inputs("actor")
     assert 5 in inputs("critic")
     assert 3 not in inputs("critic")
-    with pytest.raises(ValueError, match="names 'p', which is no head"):
+    with pytest.raises(ValueError, match="names 'p', which is not a head"):
         rl.sac(network=Views(reads={"p": "state"})).learner.init(jax.random.key(0), space, obs)

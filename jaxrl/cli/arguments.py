@@ -332,7 +332,7 @@ def static_axes_of(args: Any, preset: Preset, training: rl.Training) -> dict[str
     They are the integers of the algorithm, and the static fields of --also and --env-params.
 
     Raises:
-      FlagError: several values of an argument of the environment that is no field of it.
+      FlagError: several values of an argument of the environment that is not a field of it.
     """
     also = {
         rl.tree.find(training, name): values

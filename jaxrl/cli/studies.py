@@ -166,7 +166,7 @@ def progress_line(results: xr.Dataset, name: str) -> str:
     values = last.values[last.notnull().values]
     cells = f"{int(known.sum()):,} of {known.size:,} values"
     score = f"at step {last['step'].item():,} {middle(values):.4g}"
-    return f"{text}; {name}: {cells}, {score} over {len(values):,} members"
+    return f"{text}; {name}: {cells}, {score} over {len(values):,} runs"
 
 
 def runs(

@@ -19,13 +19,16 @@ ASSIGNMENT = re.compile(
 # pieces of errors that speak of Python, and what they are on the command line
 REWORDED = (
     (r"(: select one of each, for example )", r"\1--where "),
-    (r"^0 of [\d,]+ members are done and kept as this exception's \.results(; (.*))?\.$", r"\2"),
     (
-        r"members are done and kept as this exception's \.results",
-        "members were done, and are lost: --folder FOLDER saves them",
+        r"^0 of [\d,]+ runs have finished and are kept as this exception's \.results(; (.*))?\.$",
+        r"\2",
+    ),
+    (
+        r"runs have finished and are kept as this exception's \.results",
+        "runs had finished, and are lost: --folder FOLDER saves them",
     ),
     (r"rl\.envs\.names\(\) lists all of them", "`jaxrl envs` lists all"),
-    (r"call again to go on from there", "run the command again to resume from there"),
+    (r"call again to resume from there", "run the command again to resume from there"),
     (r"call the same sweep again", "run the command again"),
     (r"Run the same sweep again", "Run the command again"),
     (r"run the same sweep again", "run the command again"),

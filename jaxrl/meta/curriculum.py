@@ -69,7 +69,7 @@ class LevelReplay:
     def draw(
         self, key: jax.Array, buffer: LevelBuffer, tasks: Tasks, num: int
     ) -> tuple[Any, jax.Array]:
-        """Levels [num], and their slots in the buffer [num]; `capacity`, which is no slot, for a
+        """Levels [num], and their slots in the buffer [num]; `capacity`, which is not a slot, for a
         new one.
         """
         if num > self.capacity:

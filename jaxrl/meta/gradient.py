@@ -47,7 +47,7 @@ def meta_gradient(
     Returns (value, (state, metrics, auxiliary output)), gradient.
 
     Raises, while tracing:
-      TypeError: one of the params is no float.
+      TypeError: one of the params is not a float.
       ValueError: no gradient can reach one of them: which, and why that may be.
     """
     params = as_floats(params)
@@ -90,7 +90,7 @@ def check_learner(learner: Any, user: Any) -> OnPolicy:
     """The learner of `user`, which reads single observations of its rollouts.
 
     Raises:
-      TypeError: it is no `OnPolicy`. ValueError: it has a memory.
+      TypeError: it is not an `OnPolicy`. ValueError: it has a memory.
     """
     kind = type(user).__name__
     if not isinstance(learner, OnPolicy):

@@ -25,7 +25,7 @@ def tree_scan(
     """
     if branch < 2:
         raise ValueError(
-            f"branch={branch} is no tree: write branch=2 or more; 8 suits most lengths."
+            f"branch={branch} is not a tree: write branch=2 or more; 8 suits most lengths."
         )
     levels = 1
     while branch**levels < length:

@@ -184,7 +184,7 @@ def as_floats(params: Any) -> Any:
 
     Raises:
       ValueError: there are none.
-      TypeError: one of them is no real number, so that no noise can be added to it.
+      TypeError: one of them is not a real number, so that no noise can be added to it.
     """
     named = jax.tree_util.tree_leaves_with_path(params)
     if not named:

@@ -101,8 +101,8 @@ class Disco(Rule):
         path = pathlib.Path(path).expanduser()
         if not path.is_file():
             raise FileNotFoundError(
-                f"{path} is no file. The weights are not part of this kit: download disco_103.npz "
-                "from its authors' repository (disco_rl, of google-deepmind), and write its path."
+                f"{path} is not a file. The weights are not part of jaxrl: download disco_103.npz "
+                "from the authors' repository (google-deepmind/disco_rl), and pass its path."
             )
         try:
             with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
@@ -116,7 +116,7 @@ class Disco(Rule):
         if found != known:
             name = min(set(found.items()) ^ set(known.items()))[0]
             raise ValueError(
-                f"{path} is no Disco103: {name} is {found.get(name)} there, and should be "
+                f"{path} is not a Disco103: {name} is {found.get(name)} there, and should be "
                 f"{known.get(name)}."
             )
         return cls(weights, **fields)

@@ -96,7 +96,7 @@ def export(
         return _numpy(results, path, where)
     if where or isinstance(results, MemberPolicy):
         given = next(iter(where), "a policy")
-        raise ValueError(f"{given} selects a member, and to={to!r} writes all: write to='numpy'.")
+        raise ValueError(f"{given} selects a run, and to={to!r} writes all: write to='numpy'.")
     folder = None if isinstance(results, xr.Dataset) else pathlib.Path(results).expanduser()
     if path is None and folder is None:
         raise ValueError(
@@ -130,7 +130,7 @@ def _numpy(results: Any, path: Any, where: dict[str, Any]) -> pathlib.Path:
     """Write a policy, given as one or as the folder that it is in."""
     if isinstance(results, MemberPolicy):
         if where:
-            raise ValueError(f"{next(iter(where))} selects a member, and a policy is of one.")
+            raise ValueError(f"{next(iter(where))} selects a run, and a policy belongs to one run.")
         policy, default = results, None
     elif isinstance(results, xr.Dataset):
         raise ValueError(

@@ -195,7 +195,7 @@ def best(results: xr.Dataset, name: str | None = None, *, diverged: bool = False
     last = _last_known(results, name, diverged)
     if not last.notnull().any():
         raise ValueError(
-            f"no member has a final {name!r}: all diverged, or none finished an episode since "
+            f"no run has a final {name!r}: all diverged, or none finished an episode since "
             "the last row."
         )
     if by_default and name == "evaluation" and "return" in results:

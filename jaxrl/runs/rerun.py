@@ -54,7 +54,7 @@ class Rerun:
 
     def __str__(self) -> str:
         labels = ", ".join(f"{name}={label}" for name, label in self.where.items())
-        title = f"member {self.member} ({labels}), in a program of {self.width} members"
+        title = f"run {self.member} ({labels}), in a program of {self.width} runs"
         differs = [f"  {line}" for line in self.changed]
         if self.equal:
             names = f"all {len(self.curves.data_vars)} curves" + " and the policy" * self.policy
@@ -155,7 +155,7 @@ def _member_of(
     total = math.prod(len(label) for label in record["labels"].values())
     is_number = isinstance(member, int | np.integer) and not isinstance(member, bool)
     if not is_number or not 0 <= member < total:
-        raise ValueError(f"{folder} has no member {member!r}: they are 0 to {total - 1}.")
+        raise ValueError(f"{folder} has no run {member!r}: they are 0 to {total - 1}.")
     _, labels = lookup.indices_of(record, int(member))
     where = {name: label.item() for name, label in labels.items()}
     if "groups" not in record:

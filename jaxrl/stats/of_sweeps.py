@@ -174,7 +174,7 @@ def final_of_sound(results: Results, name: str, over: str, last: int = 1) -> xr.
 def ranking(scores: np.ndarray, diverged: np.ndarray) -> np.ndarray:
     """Settings from the highest interquartile mean to the lowest, those without a score last. [n].
 
-    Diverged members count as the lowest. Among settings that lost too many for a mean, those that
+    Diverged runs count as the lowest. Among settings that lost too many for a mean, those that
     lost fewer come first.
 
     scores: [n, seeds], NaN where unknown. diverged: bool [n, seeds].

@@ -267,7 +267,7 @@ def _unfinished(members: int, left: int) -> dict[str, str]:
     """The attribute of results that are not complete; none where no member is left."""
     if not left:
         return {}
-    return {"unfinished": f"{members - left:,} of {members:,} members have finished"}
+    return {"unfinished": f"{members - left:,} of {members:,} runs have finished"}
 
 
 def width_of(
@@ -284,12 +284,12 @@ def width_of(
 
 
 def check_chunk(chunk: Any) -> None:
-    """Refuse a number of members that is no positive whole number."""
+    """Refuse a number of members that is not a positive whole number."""
     if chunk is None:
         return
     if not isinstance(chunk, int | np.integer) or isinstance(chunk, bool) or chunk < 1:
         raise ValueError(
-            f"chunk={chunk!r} is not a positive whole number of members; leave it out to have it "
+            f"chunk={chunk!r} is not a positive whole number of runs; leave it out to have it "
             "chosen."
         )
 

@@ -71,7 +71,7 @@ def load(folder: pathlib.Path, found: Reference) -> np.ndarray:
     """
     name = found["path"]
     if not isinstance(name, str) or not NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is no file of a sweep's arrays")
+        raise ValueError(f"{name!r} is not a file of a sweep's arrays")
     path = next((home / name for home in _homes(folder) if (home / name).is_file()), None)
     if path is None:
         raise ValueError(f"{folder} has no {name}")

@@ -166,9 +166,9 @@ class Study:
         shared = [{"steps": run.steps, "evals": run.evals, "kind": type(run)} for run in longer]
         if any(each != shared[0] for each in shared):
             raise ValueError(
-                f"steps={steps} does not end at the same row for all static values: their updates "
-                "have different lengths. Extend to another number of steps, say a whole multiple "
-                f"of {self.training.steps}."
+                f"steps={steps} does not end at an evaluation point for all static values: their "
+                "updates have different lengths. Extend to another number of steps, such as a "
+                f"multiple of {self.training.steps}."
             )
         return dataclasses.replace(self, training=extended.extended(self.training, steps, schedule))
 
@@ -218,7 +218,7 @@ def _axes(folder: pathlib.Path, record: Record, training: Training) -> dict[str,
 def _joined(name: str, old: Any, new: Any) -> Any:
     """The values of an axis, and those added that are not among them."""
     if jax.tree.structure(old) != jax.tree.structure(new):
-        raise ValueError(f"axis {name!r} holds other things than the values to add.")
+        raise ValueError(f"axis {name!r} holds another kind of value than the values to add.")
 
     def alike(old: jax.Array, new: jax.Array) -> jax.Array:
         is_key = jnp.issubdtype(old.dtype, jax.dtypes.prng_key)
@@ -257,8 +257,8 @@ def _check_states(folder: pathlib.Path, study: Study) -> None:
             names = store.names_in(folder / home, first, last)
             if not any(name.startswith(f"{STATE}.") for name in names):
                 raise ValueError(
-                    f"{folder} holds no final states, which longer runs go on from: rl.sweep keeps "
-                    "them with keep_state=True (and by default up to 256 MB). Nothing was touched."
+                    f"{folder} has no final states to continue from: rl.sweep saves them with "
+                    "keep_state=True (by default, up to 256 MB). Nothing was changed."
                 )
 
 

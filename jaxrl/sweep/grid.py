@@ -224,7 +224,7 @@ def _axis(name: str, value: Any) -> Any:
         )
     if shapes == {(0,)}:
         raise ValueError(
-            f"axis {name!r} has length 0, so the sweep has no member. Give at least one value."
+            f"axis {name!r} has length 0, so the sweep has no runs. Give at least one value."
         )
     return value
 
@@ -266,7 +266,7 @@ def _is_keys(name: str, value: Any) -> bool:
 
 
 def _check_values(name: str, value: Any) -> None:
-    """Refuse keys that depend on their batch, and a value twice, which is no second replicate."""
+    """Refuse keys that depend on their batch, and repeated values, which are not replicates."""
     leaves = jax.tree.leaves(value)
     for leaf in leaves:
         if is_key(leaf):
@@ -326,7 +326,7 @@ def _bind_function(run: Callable[..., Any], grid: Grid) -> Callable[[dict[str, A
 
 
 def check_takes(run: Callable[..., Any], names: Iterable[str], given: str) -> None:
-    """Raise ValueError for a name that is no parameter of the function; given: where it is from."""
+    """Raise ValueError for a name that is not a parameter of `run`; given: where it is from."""
     parameters = inspect.signature(run).parameters.values()
     named = [p.name for p in parameters if p.kind in NAMED]
     for name in names:

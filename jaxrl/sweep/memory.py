@@ -51,7 +51,7 @@ def as_bytes(memory_limit: Any) -> float | None:
     number = float(match[1]) * UNITS.get(match[2], 0) if match else memory_limit
     if not isinstance(number, int | float) or isinstance(number, bool) or not number > 0:
         raise ValueError(
-            f"memory_limit={memory_limit!r} is no amount of memory; write bytes, as in "
+            f"memory_limit={memory_limit!r} is not an amount of memory; write bytes, as in "
             'memory_limit=4e9, or memory_limit="4GB".'
         )
     return float(number)

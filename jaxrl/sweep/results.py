@@ -122,7 +122,7 @@ def note_partial(
         where += f"; {folder} was deleted or moved"
     elif folder is not None:
         where = f"in {folder}; the same sweep, run again, resumes from there{inside}"
-    error.add_note(f"{done:,} of {members:,} members are done and kept {where}.")
+    error.add_note(f"{done:,} of {members:,} runs have finished and are kept {where}.")
 
 
 # ----------------------------------------------------------------------------------- groups, joined

@@ -215,7 +215,7 @@ def array(
     """The array of these nested numbers, exactly.
 
     Raises:
-      ValueError: they are no numbers, or of a dtype that jax has switched off.
+      ValueError: they are not numbers, or of a dtype that jax has switched off.
     """
     if name not in KINDS | KEYS:
         raise ValueError(f"{at} is an array of {name!r}; known are {', '.join(KINDS | KEYS)}.")
@@ -231,7 +231,7 @@ def array(
             else jnp.asarray(host)
         )
     except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"{at} is no array of {name}: {error}") from None
+        raise ValueError(f"{at} is not an array of {name}: {error}") from None
     if name in KINDS and made.dtype != KINDS[name]:
         raise ValueError(
             f'{at} is {name}: call jax.config.update("jax_enable_x64", True) first, as the '

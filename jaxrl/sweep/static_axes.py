@@ -92,7 +92,7 @@ def _values(name: str, value: Any) -> tuple[Any, ...]:
         )
     if not value:
         raise ValueError(
-            f"static axis {name!r} is empty, so the sweep has no member. Give at least one value."
+            f"static axis {name!r} is empty, so the sweep has no runs. Give at least one value."
         )
     for i, each in enumerate(value):
         if any(each is other or _same(each, other) for other in value[:i]):

@@ -157,7 +157,7 @@ def check(folder: pathlib.Path, record: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(
             f"{folder} holds another sweep; these fields differ:\n"
             f"  {listed}\n"
-            "Nothing was touched. Write another folder=, or make them equal to go on where that "
+            "Nothing was changed. Write another folder=, or make them equal to resume where that "
             "one stopped."
         )
 
@@ -205,7 +205,7 @@ def _refuse_other_folders(folder: pathlib.Path) -> None:
         for path in folder.iterdir()
     ):
         raise FileExistsError(
-            f"{folder} exists and holds no sweep. Nothing was touched; write another folder=."
+            f"{folder} exists and holds no sweep. Nothing was changed; write another folder=."
         )
 
 
@@ -261,8 +261,8 @@ def lock(folder: pathlib.Path) -> Any:
         lock.acquire()
     except filelock.Timeout:
         raise BlockingIOError(
-            f"{folder} is in use by {_holder(folder)}. Nothing was touched, and what that process "
-            "has finished is safe there. Wait for it, stop it and call again to go on from there, "
+            f"{folder} is in use by {_holder(folder)}. Nothing was changed, and what that process "
+            "has finished is safe there. Wait for it, stop it and call again to resume from there, "
             "or write another folder=."
         ) from None
     except (OSError, ValueError, NotImplementedError) as error:
@@ -298,7 +298,7 @@ def read_chunks(folder: pathlib.Path) -> Chunks:
         try:
             found[first, last] = without_agents(read(path))
         except DAMAGE as error:
-            print(f"{path} is damaged ({_line(error)}): its members count as not done.")
+            print(f"{path} is damaged ({_line(error)}): its runs count as unfinished.")
     return found
 
 
@@ -352,13 +352,13 @@ def read_chunk_of(folder: pathlib.Path, member: int) -> tuple[tuple[int, int], O
                 return (first, last), read(path)
             except DAMAGE as error:
                 damaged.append(f"{path} is damaged ({_line(error)})")
-                print(f"{damaged[-1]}: looking for member {member} in another.")
+                print(f"{damaged[-1]}: looking for run {member} in another.")
     if damaged:
         raise ValueError(
-            f"{'; '.join(damaged)}: run the same sweep again, which computes member {member} anew."
+            f"{'; '.join(damaged)}: run the same sweep again, which computes run {member} again."
         )
     raise FileNotFoundError(
-        f"member {member} is not in {folder}: its chunk has not finished. Run the sweep to its end."
+        f"run {member} is not in {folder}: its chunk has not finished. Run the sweep to its end."
     )
 
 
@@ -387,7 +387,7 @@ def names_in(folder: pathlib.Path, first: int, last: int) -> list[str]:
     except DAMAGE as error:
         raise ValueError(
             f"{path} is damaged ({_line(error)}): run the same sweep again, which computes its "
-            "members anew."
+            "runs again."
         ) from None
     return [name.removeprefix("output/") for name in names]
 
@@ -405,7 +405,7 @@ def read(path: pathlib.Path) -> Outputs:
     if (match := CHUNK_NAME.fullmatch(path.name)) is not None:
         size = int(match[2]) - int(match[1])
         if any(value.shape[:1] != (size,) for value in outputs.values()):
-            raise ValueError(f"it does not hold {size} members")
+            raise ValueError(f"it does not hold {size} runs")
     return outputs
 
 
@@ -421,7 +421,7 @@ def write_results(path: pathlib.Path, results: xr.Dataset) -> None:
         os.replace(part, path)
     except (OSError, RuntimeError) as error:  # of HDF5 on a full disk, either
         raise OSError(
-            f"{path} could not be written ({_line(error)}). Every member is kept beside it: make "
+            f"{path} could not be written ({_line(error)}). Every run is kept next to it: make "
             "room, and call the same sweep again."
         ) from error
     finally:
@@ -438,16 +438,16 @@ def read_record(folder: pathlib.Path) -> dict[str, Any]:
             raise ValueError("it is not a dictionary")
         groups = record.get("groups", [])
         if not isinstance(groups, list):
-            raise ValueError("its groups are no list")
+            raise ValueError("its groups are not a list")
         if any(not GROUP_NAME.fullmatch(str(group)) for group in groups):
             raise ValueError("its groups are not below it")
         parts = {part: record[part] for part in ("run", "axes", "labels", "versions", "machine")}
         optional = {name: record.get(name, {}) for name in ("coordinates", "kinds")}
         every = parts | optional | {name: record[name] for name in ("static",) if name in record}
         if odd := [name for name, part in every.items() if not isinstance(part, dict)]:
-            raise ValueError(f"its {odd[0]} is no dictionary")
+            raise ValueError(f"its {odd[0]} is not a dictionary")
         if odd := [name for name, label in record["labels"].items() if not isinstance(label, list)]:
-            raise ValueError(f"its labels of {odd[0]!r} are no list")
+            raise ValueError(f"its labels of {odd[0]!r} are not a list")
         return optional | record
     except FileNotFoundError:
         lacks = "has no sweep.json" if folder.exists() else "does not exist"
@@ -458,7 +458,9 @@ def read_record(folder: pathlib.Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         why = f"it has no {error}" if isinstance(error, KeyError) else error
         if path == folder:
-            raise ValueError(f"{path} is no record of a sweep, or a damaged one ({why}).") from None
+            raise ValueError(
+                f"{path} is not a record of a sweep, or a damaged one ({why})."
+            ) from None
         raise ValueError(
-            f"{path} is damaged ({why}). The chunks beside it in members/ are untouched."
+            f"{path} is damaged ({why}). The chunks next to it in members/ are unchanged."
         ) from None

@@ -197,7 +197,7 @@ def population(algo: Algorithm, space: Mapping[str, Range], **options: Any) -> P
     """`Population` of an algorithm over a space of numbers, by the names of the algorithm's fields.
 
     Raises:
-      ValueError: an unknown field, a value that is no range, a population of fewer than two.
+      ValueError: an unknown field, a value that is not a range, a population of fewer than two.
       TypeError: a static field, or a choice of anything but numbers: they would change the program
         of a member that trains on.
     """
@@ -205,7 +205,7 @@ def population(algo: Algorithm, space: Mapping[str, Range], **options: Any) -> P
     for name, each in space.items():
         if not isinstance(each, Uniform | Log | Integer | Choice):
             raise ValueError(
-                f"{name!r}: {each!r} is no range. Write rl.tuning.uniform, log, integer or "
+                f"{name!r}: {each!r} is not a range. Write rl.tuning.uniform, log, integer or "
                 "choice(...) of it."
             )
         options_of = each.options if isinstance(each, Integer | Choice) else ()

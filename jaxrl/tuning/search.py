@@ -190,12 +190,12 @@ def _opened(folder: pathlib.Path | None, record: dict[str, Any]) -> Iterator[Non
             raise ValueError(
                 f"{folder} holds another search; these fields differ:\n"
                 f"  {listed}\n"
-                "Nothing was touched. Write another folder=, or make them equal to go on where "
+                "Nothing was changed. Write another folder=, or make them equal to resume where "
                 "that one stopped."
             )
     elif folder.exists() and any(folder.iterdir()):
         raise FileExistsError(
-            f"{folder} exists and holds no search. Nothing was touched; write another folder=."
+            f"{folder} exists and holds no search. Nothing was changed; write another folder=."
         )
     folder.mkdir(parents=True, exist_ok=True)
     lock = store.lock(folder)

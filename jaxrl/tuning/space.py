@@ -218,7 +218,7 @@ def space_of(training: Training, space: Mapping[str, Any]) -> Space:
     """The ranges by the full names of the training's fields, checked against them.
 
     Raises:
-      ValueError: nothing to tune, a value that is no range, an unknown field or one named twice,
+      ValueError: nothing to tune, a value that is not a range, an unknown field or one named twice,
         values that don't combine, a field of the training itself, such as its steps.
       TypeError: a range of floats in a static field, a choice of anything but numbers in a field
         that is a number.
@@ -231,7 +231,7 @@ def space_of(training: Training, space: Mapping[str, Any]) -> Space:
     for name, each in flatten(dict(space)).items():
         if not isinstance(each, Range):
             raise ValueError(
-                f"{name!r}: {each!r} is no range. Write rl.tuning.uniform, log, integer or "
+                f"{name!r}: {each!r} is not a range. Write rl.tuning.uniform, log, integer or "
                 "choice(...) of it."
             )
         path = tree.find(training, name)

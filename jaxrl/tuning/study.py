@@ -52,23 +52,24 @@ class Study:
     def __post_init__(self) -> None:
         if not isinstance(self.training, Training):
             raise TypeError(
-                f"{type(self.training).__name__} is no rl.Training: write "
+                f"{type(self.training).__name__} is not an rl.Training: write "
                 "rl.Training(algo, env, steps)."
             )
         if not isinstance(self.tuner, Tuner):
             raise TypeError(
-                f"tuner={self.tuner!r} is no tuner: write one, say tuner=rl.tuning.Random(), or a "
-                "subclass of rl.tuning.Tuner."
+                f"tuner={self.tuner!r} is not a tuner: write one, such as "
+                "tuner=rl.tuning.Random(), or a subclass of rl.tuning.Tuner."
             )
         for name, example in {"measure": "rl.stats.auc", "statistic": "rl.stats.iqm"}.items():
             if not callable(how := getattr(self, name)):
-                raise TypeError(f"{name}={how!r} is no function: write, say, {name}={example}.")
+                raise TypeError(f"{name}={how!r} is not a function: write, say, {name}={example}.")
         for name in ("seeds", "test_seeds", "repetitions"):
             if not isinstance(getattr(self, name), int | np.integer):
                 raise TypeError(f"{name}={getattr(self, name)!r} is a count: write a whole number.")
         if np.asarray(self.budget).dtype.kind not in "iuf" or not np.isfinite(self.budget):
             raise ValueError(
-                f"budget={self.budget!r} is no number of environment steps: write, say, budget=1e6."
+                f"budget={self.budget!r} is not a number of environment steps: write, say, "
+                "budget=1e6."
             )
         if self.chunk is not None and self.chunk < 1:
             raise ValueError(
@@ -91,7 +92,7 @@ class Study:
         if self.metric == "evaluation" and not self.training.eval_rows[0].any():
             raise ValueError(
                 f"metric='evaluation': episodes={self.training.episodes} and "
-                f"eval_share={self.training.eval_share} afford no greedy evaluation. Write a "
+                f"eval_share={self.training.eval_share} allow no greedy evaluation. Write a "
                 "larger eval_share in the rl.Training, or metric='return'."
             )
 
