@@ -124,12 +124,12 @@ def _check_intervals(env: Env, ranges: dict[str, Any]) -> None:
         if not is_float:
             raise TypeError(
                 f"{name!r} of {name_of_env} is {value!r} and not a float: an interval is for "
-                "floats, and rl.Tasks with a sample(key) of your own for all else."
+                "floats; for anything else, subclass rl.Tasks with a sample(key)."
             )
         if not isinstance(between, tuple | list) or len(between) != 2:
             raise ValueError(f"{name}={between!r} is not an interval: write {name}=(low, high).")
         if all(isinstance(x, int | float) for x in between) and not between[0] < between[1]:
-            raise ValueError(f"{name}={between!r} has no room: write low below high.")
+            raise ValueError(f"{name}={between!r} is an empty interval: write low < high.")
 
 
 def distributions() -> list[str]:

@@ -119,7 +119,7 @@ def load_agent(path: Path) -> Algorithm:
     if not isinstance(found["agent"], OnPolicy):
         raise ValueError(
             f"{path} is damaged: its agent is a {type(found['agent']).__name__}, and an "
-            "rl.OnPolicy belongs there. Copy it again."
+            "rl.OnPolicy belongs there. Copy the file again."
         )
     return found["agent"]
 

@@ -69,7 +69,8 @@ def check_schedule(record: Any) -> None:
     elif callable(value):
         instead = (
             "write schedule=rl.OptaxSchedule(function), which multiplies lr by function(n) at "
-            "update n: of optax, one that begins at 1, say optax.cosine_decay_schedule(1.0, 1_000)"
+            "update n: an optax schedule that starts at 1, say "
+            "optax.cosine_decay_schedule(1.0, 1_000)"
         )
     else:
         instead = "write, say, schedule=rl.Linear(0.1)"

@@ -270,9 +270,9 @@ def _with_nan(row: Row) -> Metrics:
         return row.metrics()
     if any(isinstance(x, Tracer) for x in jax.tree.leaves(row)):
         raise ValueError(
-            "jax_debug_nans stops at NaN, which marks a metric without a value (the return where "
-            "no episode ended) in what rl.train returns inside of a jit or vmap: call rl.train "
-            "outside of them, write rl.sweep(rl.Training(...), ...), or turn jax_debug_nans off."
+            "jax_debug_nans stops at NaN, and inside jit or vmap rl.train marks a missing metric "
+            "(the return if no episode ended) by NaN: call rl.train outside of them, write "
+            "rl.sweep(rl.Training(...), ...), or disable jax_debug_nans."
         )
     with jax.debug_nans(False):
         return {name: jnp.asarray(x) for name, x in row.on_host().items()}
@@ -305,8 +305,8 @@ def batch_dependence(seeds: Any = None) -> str:
     )
     return (
         f"under jax.vmap the random numbers of a key of the generator {name!r} depend on the other "
-        "keys of the batch, so that the same run differs with the chunk and can't be trained "
-        f"again: write {instead}."
+        "keys of the batch, so a run depends on its chunk and can't be reproduced: write "
+        f"{instead}."
     )
 
 

@@ -118,7 +118,7 @@ def test_zipped_numbers_and_keys_have_coordinates():
         (lambda: rl.zipped(), "holds no values"),
         (
             lambda: rl.zipped(lr=[1.0], gamma=[0.9, 0.99]),
-            r"lr: 1 values, gamma: 2 values.*equally many",
+            r"lr: 1 values, gamma: 2 values.*same number of values",
         ),
         (lambda: rl.zipped(lr=[]), "'lr' is empty"),
         (lambda: rl.zipped(lr=0.1), "single value"),

@@ -127,7 +127,7 @@ ARCHIVES = {
     text: "not a .npz file",
     pickled: "holds Python objects, which are not read",
     compressed: "it is compressed",
-    huge: "declares 8,000,000,000,000 bytes, of 8 there",
+    huge: "declares 8,000,000,000,000 bytes but has 8",
     fewer: "it does not hold 2 runs",
 }
 
@@ -379,7 +379,9 @@ def test_a_full_disk_at_the_results_leaves_the_members(tmp_path, monkeypatch):
         raise RuntimeError("Unable to synchronously write data (No space left on device)")
 
     monkeypatch.setattr("xarray.Dataset.to_netcdf", full)
-    with pytest.raises(OSError, match=r"results\.nc could not be written .*make room") as caught:
+    with pytest.raises(
+        OSError, match=r"results\.nc could not be written .*free some space"
+    ) as caught:
         rl.sweep(TINY, SEEDS, folder=tmp_path / "x", progress=False)
     assert caught.value.__notes__[-1].startswith("4 of 4 runs have finished and are kept in")
     assert rl.load(tmp_path / "x")["loss"].notnull().all()

@@ -120,7 +120,7 @@ def test_before_the_first_row_the_commands_say_so(watched, tmp_path, capsys):
         with pytest.raises(SystemExit, match=message) as stop:
             main([command, str(folder)])
         assert "--follow" in str(stop.value)
-    with pytest.raises(ValueError, match="no other: those of a running sweep are there from its"):
+    with pytest.raises(ValueError, match="no other: those of a running sweep appear at its first"):
         rl.plot.curve(rl.load(folder), "return")
     with pytest.raises(ValueError, match="no run has finished yet"):
         rl.best(rl.load(folder))

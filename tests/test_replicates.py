@@ -21,7 +21,7 @@ from jaxrl.tuning.study import Study, final
 
 rng = np.random.default_rng(0)
 KEYS = jax.vmap(jax.random.key)(jnp.arange(8))
-REFUSED = r"seed 1 is there 10 times: equal keys are one replicate, and 10 labels have 1 keys"
+REFUSED = r"seed 1 occurs 10 times: equal keys are one replicate, and 10 labels have 1 keys"
 
 
 def results(seeds=8, settings=(), **variables):

@@ -46,8 +46,8 @@ def play(
         finished = rl.load(folder, running=False)
         if not finished.data_vars:
             raise FlagError(
-                f"no run of {folder} has finished yet, and a policy is kept when its chunk "
-                f"finishes: wait, and watch its curve by `jaxrl plot {folder} --follow`."
+                f"no run of {folder} has finished yet, and policies are saved when a chunk "
+                f"finishes: wait, and watch the curves with `jaxrl plot {folder} --follow`."
             )
         labels, chosen = rl.best(finished), f" (the best by {best_by(finished)})"
     policy = rl.policy(folder, **labels)

@@ -107,7 +107,7 @@ def plot(
     if not results.data_vars:
         raise FlagError(
             f"{folder} has no row yet: a row is written at each evaluation point of a running "
-            f"sweep. Wait, or write `jaxrl plot {folder} --follow`, which draws as they come."
+            f"sweep. Wait, or write `jaxrl plot {folder} --follow`, which draws rows as they come."
         )
     _check_axes(results, name, by)
     rl.plot.curve(results, name, by=by).savefig(path)

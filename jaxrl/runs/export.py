@@ -130,7 +130,7 @@ def _numpy(results: Any, path: Any, where: dict[str, Any]) -> pathlib.Path:
     """Write a policy, given as one or as the folder that it is in."""
     if isinstance(results, MemberPolicy):
         if where:
-            raise ValueError(f"{next(iter(where))} selects a run, and a policy belongs to one run.")
+            raise ValueError(f"{next(iter(where))} selects a run, but a policy is already of one.")
         policy, default = results, None
     elif isinstance(results, xr.Dataset):
         raise ValueError(

@@ -86,8 +86,8 @@ def policy(
         np.isnan(np.asarray(x, np.float32)).any() for x in jax.tree.leaves(found) if _is_float(x)
     ):
         warnings.warn(
-            f"This run of {folder} diverged: its parameters hold NaN, so that its actions have no "
-            "meaning and its returns neither. rl.best(results) finds one that did not.",
+            f"This run of {folder} diverged: its parameters contain NaN, so its actions and "
+            "returns are meaningless. rl.best(results) finds a run that did not diverge.",
             stacklevel=2,
         )
     return _make(training, found)

@@ -230,8 +230,8 @@ def pick(results: Results, name: str, *axes: str) -> xr.DataArray:
         )
     if isinstance(results, xr.Dataset) and not results.variables.keys() - results.coords.keys():
         raise ValueError(
-            f"The results have no variable {name!r}, and no other: those of a running sweep are "
-            "there from its first evaluation point on."
+            f"The results have no variable {name!r}, and no other: those of a running sweep "
+            "appear at its first evaluation point."
         )
     if isinstance(results, xr.Dataset) and name not in results:
         raise ValueError(

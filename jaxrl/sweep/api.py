@@ -200,8 +200,8 @@ def _run_sweep(
             chunks = kept.done()
             if num_missing(grid.members, chunks):
                 raise RuntimeError(
-                    f"{folder} lacks chunks that another process has made: do all of them see the "
-                    "same folder?"
+                    f"{folder} lacks chunks that another process has computed: do all processes "
+                    "see the same folder?"
                 )
         attributes = _attributes(record, executor)
         results = dataset(grid.labels, chunks, attributes, grid.coordinates)

@@ -176,7 +176,7 @@ class Study:
 def _read_study(folder: pathlib.Path, training: Training | None) -> Study:
     if folder.is_file():
         raise ValueError(
-            f"{folder} is a record: curves, and no states. Extend the folder of the study."
+            f"{folder} is a record: it has curves but no states. Extend the folder of the study."
         )
     record = store.read_record(folder)
     keep_best = bool(record.get("keep_best", False))
@@ -224,7 +224,7 @@ def _joined(name: str, old: Any, new: Any) -> Any:
         is_key = jnp.issubdtype(old.dtype, jax.dtypes.prng_key)
         if is_key != jnp.issubdtype(new.dtype, jax.dtypes.prng_key):
             kind = "keys" if is_key else f"{old.dtype}"
-            raise ValueError(f"axis {name!r} holds {kind}, and {new.dtype} is added: give {kind}.")
+            raise ValueError(f"axis {name!r} holds {kind}, not {new.dtype}: write {kind}.")
         if old.shape[1:] != new.shape[1:]:
             raise ValueError(
                 f"axis {name!r} holds values of shape {old.shape[1:]}, not of {new.shape[1:]}."

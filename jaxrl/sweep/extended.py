@@ -143,13 +143,13 @@ def _check_steps(training: Training, steps: Any) -> None:
         raise ValueError(f"steps={steps!r} is not a whole number of environment steps.")
     if steps <= training.steps:
         raise ValueError(
-            f"steps={steps} is the length of the extended run, and the present one has "
+            f"steps={steps} is the total length of the extended run, and the current length is "
             f"{training.steps}: write more."
         )
     if not (isinstance(training.stop_after, float) and training.stop_after == float("inf")):
         raise ValueError(
-            f"stop_after={training.stop_after} ended runs before their last step, and those can't "
-            "be extended: sweep again with larger stop_after."
+            f"stop_after={training.stop_after} ended runs before their last step, and such runs "
+            "can't be extended: sweep again with a larger stop_after."
         )
     new = _updates(training, int(steps))
     if new * training.evals % old:

@@ -51,9 +51,9 @@ def zipped(**values: Any) -> Zipped:
     sizes = {name: _size(value) for name, value in made.items()}
     if len(set(sizes.values())) > 1:
         raise ValueError(
-            f"zipped({', '.join(f'{name}: {size} values' for name, size in sizes.items())}): what "
-            "changes together has equally many values. Make them so, or give each a separate name "
-            "in over= to cross them."
+            f"zipped({', '.join(f'{name}: {size} values' for name, size in sizes.items())}): "
+            "names that change together need the same number of values. To cross them instead, "
+            "give each its own entry in over=."
         )
     return Zipped(made)
 
@@ -286,7 +286,7 @@ def _check_values(name: str, value: Any) -> None:
     shown = _label(value, size)[place] if _plain(value) else f"value {place}"
     raise ValueError(
         f"axis {name!r} has {shown} {counts.max()} times: equal values are one run, not "
-        "replicates. Write each once."
+        "replicates. Write each value once."
     )
 
 
@@ -319,7 +319,7 @@ def _bind_function(run: Callable[..., Any], grid: Grid) -> Callable[[dict[str, A
     needed = {p.name for p in parameters if p.default is p.empty and p.kind in NAMED}
     if missing := sorted(needed - set(grid.names)):
         raise ValueError(
-            f"{_title(run)} needs {', '.join(missing)}, which nothing sweeps: add an axis, or a "
+            f"{_title(run)} needs {', '.join(missing)}, which is not swept: add an axis, or a "
             "default value."
         )
     return lambda config: run(**config)

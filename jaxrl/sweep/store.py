@@ -105,8 +105,8 @@ class Store:
             write(path, lambda file: np.savez(file, **parts))  # type: ignore[arg-type]
         except FileNotFoundError:
             raise FileNotFoundError(
-                f"{self.folder} was deleted or moved while its sweep ran: what was kept there is "
-                "gone. Run the same sweep again."
+                f"{self.folder} was deleted or moved while its sweep ran: the results in it are "
+                "lost. Run the same sweep again."
             ) from None
 
     def checkpoints(
@@ -261,9 +261,9 @@ def lock(folder: pathlib.Path) -> Any:
         lock.acquire()
     except filelock.Timeout:
         raise BlockingIOError(
-            f"{folder} is in use by {_holder(folder)}. Nothing was changed, and what that process "
-            "has finished is safe there. Wait for it, stop it and call again to resume from there, "
-            "or write another folder=."
+            f"{folder} is in use by {_holder(folder)}. Nothing was changed, and the finished "
+            "chunks are safe. Wait for it, or stop it and call again to resume from there, or "
+            "write another folder=."
         ) from None
     except (OSError, ValueError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno in UNWRITABLE:
@@ -273,8 +273,8 @@ def lock(folder: pathlib.Path) -> Any:
             ) from error
         raise OSError(
             f"{folder / LOCK} can't be locked ({error}), as on file systems without locks. The "
-            "lock keeps a second process out of the folder. Write another folder=, on a local "
-            f"disk, say; or, where no other process uses this one, set {NO_LOCKS}=1 in the "
+            "lock keeps a second process out of the folder. Write another folder=, such as one on "
+            f"a local disk; or, if no other process uses this one, set {NO_LOCKS}=1 in the "
             "environment."
         ) from error
     since = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -421,8 +421,8 @@ def write_results(path: pathlib.Path, results: xr.Dataset) -> None:
         os.replace(part, path)
     except (OSError, RuntimeError) as error:  # of HDF5 on a full disk, either
         raise OSError(
-            f"{path} could not be written ({_line(error)}). Every run is kept next to it: make "
-            "room, and call the same sweep again."
+            f"{path} could not be written ({_line(error)}). Every run is saved next to it: free "
+            "some space, and call the same sweep again."
         ) from error
     finally:
         part.unlink(missing_ok=True)

@@ -93,8 +93,8 @@ def repeat(
     study = Study(**bound.arguments, repetitions=repetitions)
     if jax.process_count() > 1:
         raise ValueError(
-            f"a search runs in one process, and {jax.process_count()} share this one: call rl.tune "
-            "without rl.distributed, or rl.sweep, which shares its chunks."
+            f"a search runs in one process, but this job has {jax.process_count()}: call rl.tune "
+            "without rl.distributed, or use rl.sweep, which distributes its chunks."
         )
     searches = [study.search(i) for i in range(repetitions)]
     home = None if folder is None else pathlib.Path(folder).expanduser()
@@ -205,7 +205,7 @@ def _opened(folder: pathlib.Path | None, record: dict[str, Any]) -> Iterator[Non
         yield
     except BaseException as error:
         error.add_note(
-            f"What is finished is kept in {folder}; the same search, run again, resumes from there."
+            f"Finished work is saved in {folder}; the same search, run again, resumes from there."
         )
         raise
     finally:

@@ -175,7 +175,7 @@ class TrialRunner:
         if start and not all(run.state for run in padded):
             raise ValueError(
                 f"the states that these runs continue from are no longer in {self.folder}: remove "
-                "it, and search anew."
+                "it, and start the search again."
             )
 
         def continued(state: Any) -> Any:
