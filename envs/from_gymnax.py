@@ -133,9 +133,9 @@ def make(name: str, *, max_steps: int | None = None, **changes: Any) -> FromGymn
 def wrap(game: Any, params: Any = None, *, max_steps: Any = None) -> FromGymnax:
     """Return any gymnax Environment, registered or not, as an `Env`.
 
-    jit compares `game` by identity, so wrap it once and keep the result. Where `done` of its
-    `step_env` contains the time limit, as in gymnax 0.x, the limit is taken out of it: it truncates
-    and does not terminate.
+    jit compares `game` by identity, so wrap it once and reuse the result. If `done` of its
+    `step_env` includes the time limit, as in gymnax 0.x, the limit is removed from it: it truncates
+    episodes and does not terminate them.
 
     params: its EnvParams, by default `game.default_params`. max_steps: the time limit, by default
     their `max_steps_in_episode`.
@@ -337,7 +337,7 @@ class DiscountingChain(bsuite.DiscountingChain):
 
 
 class MNISTBandit(bsuite.MNISTBandit):
-    """MNIST with unsigned pixels; gymnax reads signed bytes, so that bright pixels are negative."""
+    """MNIST with unsigned pixels; gymnax reads signed bytes, so bright pixels are negative."""
 
     def __init__(self, fraction: float = 1.0):
         super().__init__(fraction)

@@ -55,15 +55,15 @@ def distribution(name: str, **params: Any) -> Tasks:
 class Family(Tasks):
     """One environment with intervals for some of its floats: `Family(env, length=(0.25, 2.0))`.
 
-    A sample has each of these leaves uniformly random in its interval (each entry of an array
-    separately), and all else as in `env`. Its score is the return.
+    A sample draws each of these leaves uniformly from its interval (each entry of an array
+    separately); everything else is as in `env`. Its score is the return.
 
-    env: the environment. ranges: {name: (low, high)}; names as in a sweep, such as "env.length"
-      where a part of a name is needed.
+    env: the environment. ranges: {name: (low, high)}; names as in a sweep, such as "env.length" if
+      a path is needed.
 
     Raises:
       TypeError: not an environment, or a name that is static or not a float. ValueError: no
-        interval, an unknown name, or an interval without room.
+        interval, an unknown name, or an empty interval.
     """
 
     env: Env

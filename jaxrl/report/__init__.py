@@ -28,7 +28,7 @@ def report(
     Args:
       folders: folders of sweeps, or records.
       out: file of the page.
-      name: the variable, the final value of which is the score.
+      name: the variable that is scored by its final value.
       films: whether to animate policies, which takes some seconds to compile.
 
     Returns:
