@@ -69,6 +69,11 @@ def extend(
         chosen, states that were not saved, an axis that the study does not have.
     """
     folder = pathlib.Path(folder).expanduser()
+    if jax.process_count() > 1:
+        raise ValueError(
+            "rl.extend changes the folder, which one process has to do, and "
+            f"{jax.process_count()} share this job: call it in a job of one process."
+        )
     study = _read_study(folder, training)
     wider = study.with_values(over or {})
     longer = wider if steps is None else wider.with_steps(steps, schedule)
