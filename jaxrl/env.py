@@ -42,8 +42,8 @@ class Env:
     """Base class of environments: a pytree of parameters with `reset` and `step`.
 
     There is no auto-reset, step counter or `params` argument: `jaxrl.rollout` resets environments
-    and counts steps. A subclass defines `max_steps` and `action_space` as fields, class attributes or
-    properties. None of the attributes below is a field of the dataclass unless the subclass
+    and counts steps. A subclass defines `max_steps` and `action_space` as fields, class attributes
+    or properties. None of the attributes below is a field of the dataclass unless the subclass
     annotates it.
 
     max_steps: int, static. Number of steps after which an episode is truncated (not terminated).
@@ -53,8 +53,7 @@ class Env:
       None is a single agent without that axis, which is not the same as a team of 1. The episode
       of a team ends where all its agents have terminated. Until then an agent that has terminated
       keeps its column. The environment ignores its actions, continues to report `terminated` for
-      it,
-      and gives it rewards of 0 and any finite observation (if `Masked`, with one legal action).
+      it, and gives it rewards of 0 and any finite observation (if `Masked`, with one legal action).
       These steps are not learned from: their gradient is zero and their value target is 0.
     channels: tuple of names, static. Entries of `Step.info` (float [] or [K]) that the rollout
       keeps in transitions and sums over each episode, e.g. ("cost",).

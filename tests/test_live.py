@@ -122,7 +122,7 @@ def test_before_the_first_row_the_commands_say_so(watched, tmp_path, capsys):
         assert "--follow" in str(stop.value)
     with pytest.raises(ValueError, match="no other: those of a running sweep appear at its first"):
         rl.plot.curve(rl.load(folder), "return")
-    with pytest.raises(ValueError, match="no run has finished yet"):
+    with pytest.raises(ValueError, match="no chunk of the sweep has finished yet"):
         rl.best(rl.load(folder))
     with pytest.raises(ValueError, match=r"the results have no 'retrun'; the nearest are return"):
         rl.best(watched[-1], "retrun")

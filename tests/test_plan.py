@@ -197,7 +197,7 @@ def test_amounts_of_memory(written, size):
 
 @pytest.mark.parametrize("written", ["lots", "4XB", "-1GB", "", 0, -5, True, "1__0GB", [4]])
 def test_wrong_amounts_of_memory_are_explained(written):
-    with pytest.raises(ValueError, match=r"no amount of memory.*4GB"):
+    with pytest.raises(ValueError, match=r"not an amount of memory.*4GB"):
         quiet(square, {"a": jnp.arange(2.0), "b": jnp.arange(3.0)}, memory_limit=written)
 
 

@@ -112,7 +112,7 @@ def test_a_diverged_member_is_never_the_leader():
             lambda: tuning.population(Walk(), {"unused": tuning.choice("a", "b")}),
             "shapes the program",
         ),
-        (ValueError, lambda: tuning.population(Walk(), {"lr": 0.1}), "no range"),
+        (ValueError, lambda: tuning.population(Walk(), {"lr": 0.1}), "not a range"),
         (ValueError, lambda: tuning.population(Walk(), {"rate": tuning.uniform(0, 1)}), "no field"),
         (ValueError, lambda: tuning.population(Walk(), SPACE, size=1), "size=1"),
     ],

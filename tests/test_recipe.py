@@ -254,7 +254,7 @@ def test_a_large_array_is_known_by_its_digest(dtype, tmp_path):
 @pytest.mark.parametrize("path", ["../x.npy", "arrays/../x.npy", "/etc/passwd", 3])
 def test_a_large_array_lies_in_the_folder(path, tmp_path):
     reference = arrays.reference(np.zeros(2**17)) | {"path": path}
-    with pytest.raises(ValueError, match="no file of a sweep's arrays"):
+    with pytest.raises(ValueError, match="not a file of a sweep's arrays"):
         arrays.load(tmp_path, reference)
 
 

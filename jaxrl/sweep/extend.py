@@ -71,8 +71,8 @@ def extend(
     folder = pathlib.Path(folder).expanduser()
     if jax.process_count() > 1:
         raise ValueError(
-            "rl.extend changes the folder, which one process has to do, and "
-            f"{jax.process_count()} share this job: call it in a job of one process."
+            "rl.extend changes the folder and must run in one process, but this job has "
+            f"{jax.process_count()}: call it in a job with a single process."
         )
     study = _read_study(folder, training)
     wider = study.with_values(over or {})
