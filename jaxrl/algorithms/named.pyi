@@ -81,7 +81,7 @@ def dpo(
     network: Any = ..., memory: Any = ..., **paths: Any,
 ) -> OnPolicy:
     """Discovered policy optimisation (Lu et al., 2022): PPO with a meta-learned drift, in
-    closed form, in place of clipping."""
+    closed form, instead of clipping."""
     ...
 
 def dqn(
@@ -227,7 +227,7 @@ def ppo_penalty(
     num_envs: int = 4, num_steps: int = 128, epochs: int = 4, minibatches: int = 4,
     network: Any = ..., memory: Any = ..., **paths: Any,
 ) -> OnPolicy:
-    """PPO with an adaptive KL penalty in place of clipping (Schulman et al., 2017, equation
+    """PPO with an adaptive KL penalty instead of clipping (Schulman et al., 2017, equation
     8)."""
     ...
 
@@ -390,7 +390,7 @@ def spo(
     optimizer: Any = ..., policy_step: Any = ..., num_envs: int = 4, num_steps: int = 128,
     epochs: int = 4, minibatches: int = 4, network: Any = ..., memory: Any = ..., **paths: Any,
 ) -> OnPolicy:
-    """Simple policy optimisation (Xie et al., 2024): PPO with a parabola in place of
+    """Simple policy optimisation (Xie et al., 2024): PPO with a parabola instead of
     clipping."""
     ...
 

@@ -37,7 +37,7 @@ POLICY_OPTIMIZATION = [
     Preset(
         name="ppo_penalty",
         value=OnPolicy(rule=Surrogate(PolicyGradient(), penalty=AdaptivePenalty(1.0, 0.01))),
-        summary="PPO with an adaptive KL penalty in place of clipping (Schulman et al., 2017, "
+        summary="PPO with an adaptive KL penalty instead of clipping (Schulman et al., 2017, "
         "equation 8)",
         details="beta is the first weight of the penalty.",
     ),
@@ -58,14 +58,14 @@ POLICY_OPTIMIZATION = [
     Preset(
         name="spo",
         value=OnPolicy(rule=Surrogate(SPO(0.2))),
-        summary="Simple policy optimisation (Xie et al., 2024): PPO with a parabola in place of "
+        summary="Simple policy optimisation (Xie et al., 2024): PPO with a parabola instead of "
         "clipping",
     ),
     Preset(
         name="dpo",
         value=OnPolicy(rule=Surrogate(DPO(2.0, 0.6))),
         summary="Discovered policy optimisation (Lu et al., 2022): PPO with a meta-learned drift, "
-        "in closed form, in place of clipping",
+        "in closed form, instead of clipping",
     ),
     Preset(
         name="a2c",

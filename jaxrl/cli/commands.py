@@ -107,8 +107,8 @@ def extend(
         folder: folder of `jaxrl train --folder`
         steps: environment steps of each run, in total
         seeds: number of seeds of each setting, in total
-        schedule: what schedules that depend on --steps do: go on at the fraction of the longer run
-            (stretch), or begin again for the added steps (restart)
+        schedule: what schedules that depend on --steps do: continue at the fraction of the longer
+            run (stretch), or start again for the added steps (restart)
         add: values of axes: lr=1e-2,3e-2 (--lr 1e-2 3e-2 is the same)
         memory_limit: as in `jaxrl train`
         save_seconds: as in `jaxrl train`

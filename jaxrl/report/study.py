@@ -218,7 +218,7 @@ def card(study: Study) -> list[tuple[str, str]]:
         ("folder", str(study.path)),
         ("runs", f"{members:,}, of which {done:,} have a final {study.name}"),
         ("started", str(record.get("started", "unknown"))),
-        ("commit of the kit", str(record.get("commit", "unknown"))),
+        ("commit of jaxrl", str(record.get("commit", "unknown"))),
         ("commit of the project", str(record.get("project_commit", "unknown"))),
         ("versions", ", ".join(f"{key} {value}" for key, value in record["versions"].items())),
         ("machine", ", ".join(f"{key} {value}" for key, value in machine.items())),

@@ -156,7 +156,7 @@ def _read(
     ):
         raise ValueError(
             f"{home} holds agents of {len(leaves)} arrays, and this algorithm's have other shapes: "
-            "it was trained by another version of the kit. Train it again."
+            "it was trained by another version of jaxrl. Train it again."
         )
     made = [_as(x, shape.dtype) for x, shape in zip(leaves, expected, strict=True)]
     return training, structure.unflatten(made)

@@ -298,7 +298,7 @@ def refuse_unknown(call: str, unknown: Mapping[str, Any]) -> None:
     """Refuse keywords that `rl.sweep` or `rl.plan` does not take."""
     if "memory" in unknown:
         raise TypeError(
-            f"rl.{call} takes memory_limit= in place of memory=: write "
+            f"rl.{call} takes memory_limit= instead of memory=: write "
             f"memory_limit={unknown['memory']!r}."
         )
     if unknown:
