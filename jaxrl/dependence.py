@@ -34,8 +34,8 @@ def _equation(eqn: Any, inputs: list[bool]) -> list[bool]:
     """The outputs of an equation that depend on its marked inputs."""
     name, params = eqn.primitive.name, eqn.params
     if name == "scan":
-        first = params["num_consts"]
-        return _loop(params["jaxpr"].jaxpr, inputs, first, first + params["num_carry"])
+        first, carried = _scan_sizes(params)
+        return _loop(params["jaxpr"].jaxpr, inputs, first, first + carried)
     if name == "while":
         condition, body = params["cond_nconsts"], params["body_nconsts"]
         carry = inputs[condition + body :]
@@ -50,6 +50,14 @@ def _equation(eqn: Any, inputs: list[bool]) -> list[bool]:
     if len(inner) == 1 and len(inner[0].invars) == len(inputs):  # a call: jit, checkpoint, ...
         return _outputs(inner[0], inputs)
     return [True] * len(eqn.outvars)
+
+
+def _scan_sizes(params: Any) -> tuple[int, int]:
+    """The number of inputs of a scan that are constants, and of those that it carries."""
+    if "num_consts" in params:
+        return params["num_consts"], params["num_carry"]
+    constants, carry, _ = params["ft_in"].unpack()  # of jax 0.11
+    return len(list(constants)), len(list(carry))
 
 
 def _loop(body: Any, inputs: list[bool], first: int, last: int) -> list[bool]:

@@ -162,7 +162,8 @@ def _check_pytree(env: Env) -> None:
 def _check_programs(env: Env, key: jax.Array) -> tuple[()]:
     """Trace a reset and a step, and compare their shapes and types."""
     name = type(env).__name__
-    reset = env.reset(key)
+    key_reset, key_action, key_step, key_swapped, key_rollout = jax.random.split(key, 5)
+    reset = env.reset(key_reset)
     if not isinstance(reset, tuple) or len(reset) != 2:
         raise TypeError(
             f"{name}.reset returned {_kind(reset)}: write `return state, obs`, two values."
@@ -172,13 +173,13 @@ def _check_programs(env: Env, key: jax.Array) -> tuple[()]:
     _check_numbers(obs, f"the observation that {name}.reset returns")
     state, obs = jax.tree.map(jnp.asarray, (state, obs))
     _check_obs(env, obs)
-    action = env.action_space.sample(key)
+    action = env.action_space.sample(key_action)
     if env.num_agents is not None:
         action = jnp.broadcast_to(action, (env.num_agents, *action.shape))
     try:
-        stepped = env.step(key, state, action)
+        stepped = env.step(key_step, state, action)
     except Exception:
-        if _takes(env, key, obs, action):
+        if _takes(env, key_swapped, obs, action):
             raise TypeError(
                 f"{name}.reset returns (obs, state), in which {name}.step takes the first for the "
                 "state: write `return state, obs`."
@@ -194,7 +195,7 @@ def _check_programs(env: Env, key: jax.Array) -> tuple[()]:
     _check_equal(f"{name}'s state", state, after)
     _check_step(env, obs, step)
     if env.channels:
-        rollout.reset(key, env)  # its errors are about the channels
+        rollout.reset(key_rollout, env)  # its errors are about the channels
         _check_channels(env, step)
     return ()
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxrl.dependence import depends
 from jaxrl.errors import check_no_text
 from jaxrl.tree import cast_like, leaf, pytree, static
 
@@ -101,7 +102,8 @@ def at_rate(
     params: those that the state was initialised with. factor: of the schedule.
     """
     optimizer = optax.with_extra_args_support(build(lr * factor))
-    stored = _depends(lambda lr: build(lr).init(params), jnp.asarray(lr, jnp.float32))
+    rate = jnp.asarray(lr, jnp.float32)
+    stored, _ = depends(lambda lr: build(lr).init(params), (rate,), [True])
     if not any(stored):
         return optimizer
 
@@ -125,16 +127,6 @@ def at_rate(
         return optimizer.update(updates, structure.unflatten(present), params, **extra_args)
 
     return optax.GradientTransformationExtraArgs(optimizer.init, update)
-
-
-def _depends(function: Callable[[jax.Array], Any], x: jax.Array) -> list[bool]:
-    """True for each leaf of `function(x)` that may depend on x. Compiles nothing."""
-    program = jax.make_jaxpr(function)(x).jaxpr
-    reached = {id(variable) for variable in program.invars}
-    for equation in program.eqns:
-        if any(id(variable) in reached for variable in equation.invars):
-            reached |= {id(variable) for variable in equation.outvars}
-    return [id(variable) in reached for variable in program.outvars]
 
 
 def _passes_through(function: Callable[[list[Any]], Any], leaves: list[Any]) -> list[bool]:

@@ -14,6 +14,7 @@ from jaxrl.cli import main
 from jaxrl.clock import Clock
 from jaxrl.dependence import depends
 from jaxrl.sweep import store, swap
+from jaxrl.sweep.extend import Study
 from jaxrl.sweep.extended import Extended, extended, what_depends
 from jaxrl.tree import put
 
@@ -69,6 +70,7 @@ def test_more_steps_seeds_and_values_are_those_of_a_larger_study(folder, study, 
 
 
 def test_what_is_there_is_not_computed_again(folder):
+    (folder / "members" / "00000000-00000006.npz").write_bytes(b"damaged")  # all are in others too
     reports = []
     rl.extend(folder, over={"seed": [1, 2, 3]}, progress=reports.append)
     assert reports[0].done == 6 or reports[0].fraction >= 6 / 8
@@ -117,12 +119,12 @@ def test_a_clock_counts_from_its_start():
     assert float(Clock(6, 10.0).fraction) == pytest.approx(0.6)
 
 
-def test_static_axes_go_on_too(tmp_path):
+def test_static_axes_go_on_too(tmp_path, in_process):
     training = put(CONSTANT, {"episodes": 0})
     seeds = {"seed": jnp.arange(2)}
     static = {"num_steps": (4, 8)}
     swept(training, seeds, tmp_path / "x", static={"num_steps": (4,)})
-    rl.extend(tmp_path / "x", over={"num_steps": [8]}, progress=False)
+    main(["extend", str(tmp_path / "x"), "--num-steps", "8"])  # a whole number, not 8.0
     results = rl.extend(tmp_path / "x", steps=64, over={"seed": [0, 1, 2]}, progress=False)
     at_once = swept(
         put(training, {"steps": 64, "evals": 4}),
@@ -150,10 +152,11 @@ def test_a_stop_while_files_are_put_in_place_is_made_good(folder, study, monkeyp
         rl.extend(folder, over={"seed": [3]}, progress=False)
     monkeypatch.undo()
     assert swap.is_open(folder)
-    assert rl.load(folder).sizes["seed"] == 4  # reading it finishes what was begun
+    with pytest.raises(ValueError, match=r"is being extended.*call rl\.extend on it again"):
+        rl.load(folder)
+    rl.extend(folder, progress=False)  # finishes what was begun, and continues
     assert not swap.is_open(folder)
     assert_equal(rl.load(folder / "before" / "001"), study[1])
-    rl.extend(folder, progress=False)  # goes on
     assert int(rl.load(folder)["return"].notnull().any("step").sum()) == 8
 
 
@@ -181,6 +184,7 @@ def test_an_extension_that_is_stopped_goes_on(folder, tmp_path):
         ({"over": {"gama": [0.9]}}, "'gama' is not an axis of this study"),
         ({"over": {"seed": jax.random.split(jax.random.key(0), 2)}}, "write int32"),
         ({"over": {"seed": [0.5]}}, "holds int32"),
+        ({"over": {"lr": [-1.0]}}, r"lr is a number in \[0, inf\)"),
         ({"steps": 64, "schedule": "strech"}, "neither 'stretch' nor 'restart'"),
     ],
 )
@@ -192,6 +196,12 @@ def test_what_can_not_go_on_is_refused_and_nothing_touched(study, arguments, mes
     assert_equal(rl.load(folder), results)
 
 
+def test_several_processes_are_refused(study, monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(ValueError, match="one process has to do, and 2"):
+        rl.extend(study[0], steps=64, progress=False)
+
+
 def test_states_that_were_not_kept_are_missed(tmp_path):
     swept(CONSTANT, {"seed": jnp.arange(2)}, tmp_path / "x", keep_state=False)
     assert not any(name.startswith("final_state.") for name in store.names_in(tmp_path / "x", 0, 2))
@@ -200,9 +210,17 @@ def test_states_that_were_not_kept_are_missed(tmp_path):
     rl.extend(tmp_path / "x", over={"seed": [5]}, progress=False)  # needs none
 
 
+def test_an_extended_run_can_be_jitted_with_leaves_that_are_arrays():
+    training = put(TINY, {"lr": jnp.float32(1e-3)})
+    assert isinstance(hash(extended(training, 64, "stretch")), int)
+
+
 def test_stop_after_and_functions_are_refused(tmp_path):
     with pytest.raises(ValueError, match="stop_after"):
         extended(put(CONSTANT, {"stop_after": 16.0}), 64, None)
+    swept_too = Study(CONSTANT, {"stop_after": jnp.array([16.0]), "seed": jnp.arange(2)}, {}, False)
+    with pytest.raises(ValueError, match="stop_after is an axis"):
+        swept_too.with_steps(64, None)
     rl.sweep(lambda seed: {"x": seed}, {"seed": jnp.arange(2)}, folder=tmp_path, progress=False)
     with pytest.raises(ValueError, match="the sweep was of a function"):
         rl.extend(tmp_path, over={"seed": [3]})

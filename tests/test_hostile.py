@@ -155,7 +155,7 @@ def test_a_folder_without_a_finished_chunk_says_so(folder):
     shutil.rmtree(folder / "members")
     with pytest.raises(ValueError, match="no 'return'; no chunk of the sweep has finished yet"):
         rl.best(rl.load(folder))
-    with pytest.raises(SystemExit, match="has no finished runs yet: wait for its first chunk"):
+    with pytest.raises(SystemExit, match="has no row yet: a row is written at each evaluation"):
         main(["plot", str(folder)])
 
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrl import tree
 from jaxrl.algorithms.base import Algorithm, State
 from jaxrl.clock import Metrics
 from jaxrl.env import Env, Tasks
@@ -27,13 +28,11 @@ class Row:
     def metrics(self) -> Metrics:
         """The metrics, with NaN for a missing value."""
 
-        def mark(name: str, x: jax.Array) -> jax.Array:
-            if name not in self.known:
-                return x
-            known = jnp.asarray(self.known[name])
-            return jnp.where(known.reshape(known.shape + (1,) * (x.ndim - known.ndim)), x, jnp.nan)
-
-        return {name: mark(name, x) for name, x in self.values.items()}
+        missing: Any = jnp.nan  # of the type of the metric
+        return {
+            name: tree.where(jnp.asarray(self.known[name]), x, missing) if name in self.known else x
+            for name, x in self.values.items()
+        }
 
     def on_host(self) -> dict[str, np.ndarray]:
         """`metrics` of a row that was computed, as NumPy arrays."""

@@ -58,26 +58,14 @@ TUNERS: dict[str, rl.tuning.Tuner] = {
     "gp": rl.tuning.Optuna(rl.tuning.gp),
 }
 
+# options of the command line that are no field, or mean more than their field; the meaning of the
+# others is that of the field
 HELP = {
     "lr": "learning rate; with --lr-end, it decays linearly over --steps, by default to 0",
-    "gamma": "discount",
-    "lam": "lambda of the advantage estimates",
-    "clip": "clipping range of the probability ratio",
-    "entropy_weight": "weight of the entropy bonus",
-    "value_weight": "weight of the value loss",
-    "value_clip": "clipping range of values within an update (inf: none)",
     "lr_end": (
         "final learning rate as a fraction of the initial one (linear schedule; 1: constant)"
     ),
-    "normalize_advantage": "normalize advantages in each minibatch",
-    "max_grad_norm": "maximum global norm of the gradient",
-    "num_envs": "number of parallel environments",
-    "num_steps": "steps of each environment per update",
-    "epochs": "passes over each rollout",
     "epoch_limit": "number of epochs that change parameters; an axis of it is one program",
-    "minibatches": "minibatches per epoch",
-    "normalize_obs": "normalize observations by running statistics",
-    "normalize_reward": "divide rewards by the running standard deviation of the return",
 }
 
 
@@ -209,7 +197,9 @@ def options(name: str, preset: Preset, base: type[Sweep] | type[Search] = Sweep)
         is_switch = isinstance(default, bool)
         annotation: Any = bool if is_switch else tuple[type(default), ...]
         value = default if is_switch else (default,)
-        argument = Annotated[annotation, tyro.conf.arg(help=HELP.get(key, ""))]
+        argument = Annotated[
+            annotation, tyro.conf.arg(help=HELP.get(key) or preset.meaning(key).rstrip("."))
+        ]
         fields.append((key, argument, dataclasses.field(default=value)))
     made = dataclasses.make_dataclass(name, fields, bases=(base,), frozen=True)
     made.__doc__ = f"{preset.summary}. {base.usage}"

@@ -121,7 +121,7 @@ def extend(
         name, _, values = text.partition("=")
         if not values:
             raise FlagError(f"--add {text!r} is not name=value,value; write, say, lr=1e-2,3e-2.")
-        over[name] = [label_of(f"{name}={value}")[1] for value in values.split(",")]
+        over[name] = [_whole(label_of(f"{name}={value}")[1]) for value in values.split(",")]
     if seeds is not None:
         over["seed"] = _more_seeds(record, seeds)
     results = rl.extend(
@@ -134,6 +134,11 @@ def extend(
     )
     studies.show(results)
     studies.draw(results, folder)
+
+
+def _whole(value: Any) -> Any:
+    """A value, as an integer where it is a whole number, which a static axis may need."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _more_seeds(record: dict[str, Any], seeds: int) -> range:

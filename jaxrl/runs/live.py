@@ -160,7 +160,7 @@ class TensorBoard:
 
 
 class Wandb:
-    """Logs live statistics to Weights & Biases, one run for the whole sweep.
+    """Logs live statistics to Weights & Biases, one run for each sweep.
 
     The names are those of `TensorBoard` after the setting, "lr=0.001/return/iqm", against
     `environment_steps`. The curve of a setting shows its runs in the first chunk that has any; as
@@ -181,12 +181,19 @@ class Wandb:
         max_settings: int = 50,
         **options: Any,
     ) -> None:
-        wandb = _library("wandb", "Wandb")
+        self._wandb: Any = _library("wandb", "Wandb")
+        self._options = {"project": project, **options}
         self._summaries = Summaries(metrics, max_settings)
-        self._run: Any = wandb.init(project=project, **options)
-        self._run.define_metric("*", step_metric="environment_steps")
+        self._run: Any = self._start()
+
+    def _start(self) -> Any:
+        run = self._wandb.init(**self._options)
+        run.define_metric("*", step_metric="environment_steps")
+        return run
 
     def __call__(self, report: Report) -> None:
+        if self._run is None:  # of another sweep after a finished one, as rl.extend has
+            self._run = self._start()
         curve: dict[str, float] = {}
         for setting, _, again, values in self._summaries.add(report):
             named = {f"{setting}/{name}": value for name, value in values.items()}
@@ -201,7 +208,9 @@ class Wandb:
 
     def close(self) -> None:
         """Finish the run. A finished sweep does so."""
-        self._run.finish()
+        if self._run is not None:
+            self._run.finish()
+        self._run = None
 
 
 def _library(extra: str, user: str) -> types.ModuleType:

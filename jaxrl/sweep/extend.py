@@ -19,7 +19,7 @@ from jaxrl.lazy import xarray as xr
 from jaxrl.progress import Report
 from jaxrl.sweep import checkpoint, extended, lookup, store, swap
 from jaxrl.sweep.api import sweep
-from jaxrl.sweep.grid import Grid, Zipped, raw
+from jaxrl.sweep.grid import Grid, Zipped, bind, raw
 from jaxrl.sweep.program import BEST_AGENT, STATE
 from jaxrl.sweep.record import Record, make_record
 from jaxrl.sweep.results import Outputs, without_agents
@@ -66,7 +66,8 @@ def extend(
 
     Raises, before anything runs:
       ValueError: fewer steps than before or not a multiple of a row, a `schedule` that must be
-        chosen, states that were not saved, an axis that the study does not have.
+        chosen, states that were not saved, an axis that the study does not have, a value that a
+        field does not accept, a study or an axis with `stop_after`, several processes.
     """
     folder = pathlib.Path(folder).expanduser()
     if jax.process_count() > 1:
@@ -74,8 +75,10 @@ def extend(
             "rl.extend changes the folder and must run in one process, but this job has "
             f"{jax.process_count()}: call it in a job with a single process."
         )
+    store.recover(folder)
     study = _read_study(folder, training)
     wider = study.with_values(over or {})
+    wider.check()
     longer = wider if steps is None else wider.with_steps(steps, schedule)
     if longer.training.steps > study.training.steps:
         _check_states(folder, study)
@@ -139,6 +142,16 @@ class Study:
             for i, (place, run) in enumerate(zip(places, runs, strict=True))
         }
 
+    def check(self) -> None:
+        """Check that a training takes each value.
+
+        Raises:
+          ValueError, TypeError: one that is refused.
+        """
+        for _, run in self.parts.values():
+            bind(run, self.grid)
+            run.updates  # noqa: B018  it checks the number of steps
+
     def with_values(self, added: Mapping[str, Any]) -> Study:
         """The study with more values of its axes, after those that it has."""
         static, over = dict(self.static), dict(self.over)
@@ -166,6 +179,12 @@ class Study:
         """The study with longer runs; the same where they are as long already."""
         if steps == self.training.steps:
             return self
+        names = [name for name in self.grid.names if name != "seed"]
+        if "stop_after" in [tree.find(self.training, name) for name in names]:
+            raise ValueError(
+                "stop_after is an axis of this study: it ended runs before their last step, and "
+                "those can't be extended. Sweep again with larger stop_after."
+            )
         runs = [run for _, run in self.parts.values()]
         longer = [extended.extended(run, steps, schedule) for run in runs]
         shared = [{"steps": run.steps, "evals": run.evals, "kind": type(run)} for run in longer]
@@ -327,7 +346,10 @@ def _prepare(
 def _renumber(there: pathlib.Path, target: store.Store, old: Grid, new: Grid) -> None:
     """Write the finished chunks under their members' numbers in a larger grid."""
     for first, last in store.chunk_names(there):
-        outputs = store.read(store.chunk_path(there, first, last))
+        try:
+            outputs = store.read(store.chunk_path(there, first, last))
+        except store.DAMAGE:  # its members were computed again, in other chunks
+            continue
         width = store.read_chunk_width(there, first, last)
         places = np.unravel_index(np.arange(first, last), tuple(old.sizes.values()))
         numbers = np.ravel_multi_index(places, tuple(new.sizes.values()))

@@ -33,6 +33,8 @@ class Extended(Training):
 
     earlier: tuple[tuple[int, Schedule], ...] = static(default=())
 
+    __hash__ = Training.__hash__  # a dataclass has its own otherwise
+
     @property
     def _ends(self) -> np.ndarray:
         """The updates at the end of each part. [parts]."""

@@ -431,7 +431,11 @@ def write_results(path: pathlib.Path, results: xr.Dataset) -> None:
 def read_record(folder: pathlib.Path) -> dict[str, Any]:
     """The record of a folder, or of a record in one file (record_file.py)."""
     path = folder if folder.is_file() else folder / RECORD
-    recover(folder)
+    if swap.is_open(folder):
+        raise ValueError(
+            f"{folder} is being extended, or that was stopped while its files were put in place: "
+            "call rl.extend on it again, which finishes that."
+        )
     try:
         record = json.loads(read_text(path, LIMIT))
         if not isinstance(record, dict):

@@ -8,7 +8,7 @@ import pathlib
 import re
 import shutil
 
-from jaxrl.sweep.files import write
+from jaxrl.sweep.files import read_text, write
 
 PART, READY = "extension.part", "ready.json"
 BEFORE = "before"
@@ -39,7 +39,7 @@ def finish(folder: pathlib.Path) -> None:
     part = folder / PART
     if not is_open(folder):
         return
-    plan = json.loads((part / READY).read_text())
+    plan = json.loads(read_text(part / READY))
     old, new = ([pathlib.PurePath(str(name)).name for name in plan[key]] for key in ("old", "new"))
     if not NUMBER.fullmatch(str(plan["number"])):
         raise ValueError(f"{part / READY} is damaged: remove {part}.")
