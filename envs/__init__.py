@@ -1,4 +1,4 @@
-"""Environments by name (the kit's own, all of gymnax, and brax's with a prefix), and wrappers.
+"""Environments by name (built-in, all of gymnax, and brax with a prefix), and wrappers.
 
 `make("Catch")`, `make("CartPole-v1", masscart=2.0)`, `make("brax:ant", backend="mjx")`. An
 environment is a frozen pytree of its parameters: floats are leaves, so `jax.vmap` over them runs a

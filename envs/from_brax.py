@@ -1,7 +1,7 @@
 """The robots of brax (Freeman et al., 2021), without brax's step counter, auto-reset and wrappers.
 
 Each environment in `NAMES` runs on each backend (generalized, positional, spring, mjx) with brax
-0.14.2 and jax 0.10. `LEFT_OUT` says why two others do not.
+0.14.2 and jax 0.10. `LEFT_OUT` gives the reasons why two others do not.
 """
 
 import copy

@@ -133,9 +133,9 @@ def make(name: str, *, max_steps: int | None = None, **changes: Any) -> FromGymn
 def wrap(game: Any, params: Any = None, *, max_steps: Any = None) -> FromGymnax:
     """Return any gymnax Environment, registered or not, as an `Env`.
 
-    jit compares `game` by identity, so wrap it once and keep the result. Where `done` of its
-    `step_env` contains the time limit, as in gymnax 0.x, the limit is taken out of it: it truncates
-    and does not terminate.
+    jit compares `game` by identity, so wrap it once and reuse the result. If `done` of its
+    `step_env` includes the time limit, as in gymnax 0.x, the limit is removed from it: it truncates
+    episodes and does not terminate them.
 
     params: its EnvParams, by default `game.default_params`. max_steps: the time limit, by default
     their `max_steps_in_episode`.
@@ -186,7 +186,7 @@ def _call(method: Any, *args: Any) -> Any:
             raise
         raise TypeError(
             f"{method.__qualname__} of gymnax does not run with jax_enable_x64 "
-            f"({str(error).splitlines()[0]}): turn that off, or choose another environment."
+            f"({str(error).splitlines()[0]}): disable it, or choose another environment."
         ) from error
 
 
@@ -196,7 +196,7 @@ def _step_env(game: Any, key: Any, state: Any, action: Any, params: Any) -> Any:
     if len(results) != 5:
         raise TypeError(
             f"{type(game).__name__}.step_env returned {len(results)} values: return (obs, state, "
-            "reward, done, info), with `done` True in a final state alone."
+            "reward, done, info), with `done` True only in a final state."
         )
     return results
 
@@ -251,10 +251,10 @@ def _without_limit(game: Any, params: Any, max_steps: int) -> Any:
         return game
     if without:
         warnings.warn(
-            f"`done` of {type(game).__name__}.step_env is True late in an episode whatever the "
-            "time limit in its parameters is. If it is a time limit, return only natural "
-            "termination as `done` and write the limit as wrap(game, max_steps=500), as the value "
-            "of the last state counts there.",
+            f"`done` of {type(game).__name__}.step_env is True late in an episode, independently "
+            "of the time limit in its parameters. If this is a time limit, return only true "
+            "termination as `done` and pass the limit, wrap(game, max_steps=500): returns are then "
+            "bootstrapped from the last state.",
             stacklevel=3,
         )
         return game
@@ -337,7 +337,7 @@ class DiscountingChain(bsuite.DiscountingChain):
 
 
 class MNISTBandit(bsuite.MNISTBandit):
-    """MNIST with unsigned pixels; gymnax reads signed bytes, so that bright pixels are negative."""
+    """MNIST with unsigned pixels; gymnax reads signed bytes, so bright pixels are negative."""
 
     def __init__(self, fraction: float = 1.0):
         super().__init__(fraction)

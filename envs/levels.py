@@ -45,7 +45,7 @@ def distribution(name: str, **params: Any) -> Tasks:
         )
     if name not in distributions():
         raise ValueError(
-            f"There is no distribution of levels {name!r}; {nearest(name, distributions())}."
+            f"There is not a distribution of levels {name!r}; {nearest(name, distributions())}."
         )
     levels: Any = SAMPLED[name] if name in SAMPLED else lpg_levels.redrawn(name)
     check_names(name, params, type(levels).__dataclass_fields__)
@@ -56,15 +56,15 @@ def distribution(name: str, **params: Any) -> Tasks:
 class Family(Tasks):
     """One environment with intervals for some of its floats: `Family(env, length=(0.25, 2.0))`.
 
-    A sample has each of these leaves uniformly random in its interval (each entry of an array
-    separately), and all else as in `env`. Its score is the return.
+    A sample draws each of these leaves uniformly from its interval (each entry of an array
+    separately); everything else is as in `env`. Its score is the return.
 
-    env: the environment. ranges: {name: (low, high)}; names as in a sweep, such as "env.length"
-      where a part of a name is needed.
+    env: the environment. ranges: {name: (low, high)}; names as in a sweep, such as "env.length" if
+      a path is needed.
 
     Raises:
       TypeError: not an environment, or a name that is static or not a float. ValueError: no
-        interval, an unknown name, or an interval without room.
+        interval, an unknown name, or an empty interval.
     """
 
     env: Env
@@ -125,7 +125,7 @@ def _check_intervals(env: Env, ranges: dict[str, Any]) -> None:
         if not is_float:
             raise TypeError(
                 f"{name!r} of {name_of_env} is {value!r} and not a float: an interval is for "
-                "floats, and rl.Tasks with a sample(key) of your own for all else."
+                "floats; for anything else, subclass rl.Tasks with a sample(key)."
             )
         if not isinstance(between, tuple | list) or len(between) != 2:
             raise ValueError(f"{name}={between!r} is not an interval: write {name}=(low, high).")
@@ -134,8 +134,8 @@ def _check_intervals(env: Env, ranges: dict[str, Any]) -> None:
         are_plain = all(isinstance(x, int | float) for x in between)
         if are_plain and not -math.inf < between[0] < between[1] < math.inf:
             raise ValueError(
-                f"{name}={between!r} has no room, or no end: write two finite "
-                "numbers, the lower one first."
+                f"{name}={between!r} is an empty or infinite interval: write two finite numbers, "
+                "the lower one first."
             )
 
 

@@ -1,4 +1,4 @@
-"""Exact solutions of LPGGrid, TwoColors and any finite process, which turn returns into scores.
+"""Exact solutions of LPGGrid, TwoColors and any finite MDP, which turn returns into scores.
 
 Pure functions of one level or process; jit and vmap them as needed.
 """

@@ -1,4 +1,4 @@
-"""TabularMDP: any finite Markov decision process as arrays, and some that theory is tested on."""
+"""TabularMDP: any finite Markov decision process as arrays, and standard examples."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +18,7 @@ class TabularMDP(Env):
     runs a family of processes.
 
     transition: P(s' | s, a), [S, A, S].
-    reward: of the step from s by a to s', [S, A, S], or [S, A, 1] where s' makes no difference.
+    reward: r(s, a, s'), [S, A, S], or [S, A, 1] if it does not depend on s'.
     terminal: True at final states, bool [S].
     start: P(first state), [S].
 
@@ -70,8 +70,9 @@ def check(mdp: TabularMDP) -> None:
     fits = shapes["transition"] == (states, actions, states) and shapes["reward"] in of_reward
     if not fits or shapes["terminal"] != (states,) or shapes["start"] != (states,):
         raise ValueError(
-            f"The shapes {shapes} are not a process: write transition [S, A, S], reward [S, A, S] "
-            "or [S, A, 1], terminal [S] and start [S]; and use jax.vmap for a family of processes."
+            f"The shapes {shapes} do not form a process: write transition [S, A, S], reward "
+            "[S, A, S] or [S, A, 1], terminal [S] and start [S]; for a family of processes, use "
+            "jax.vmap."
         )
 
 

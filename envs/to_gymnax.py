@@ -1,4 +1,4 @@
-"""Any environment of the kit as a gymnax 1.x Environment, for code that is written for gymnax."""
+"""Any jaxrl environment as a gymnax 1.x Environment, for code written for gymnax."""
 
 import math
 from typing import Any

@@ -27,8 +27,8 @@ class TwoColors(Env):
 
     A colour that is reached moves to a random cell without agent or colour; nothing terminates.
     Every `period` steps the signs of the two are swapped, which only the rewards reveal. All other
-    steps give `step_reward`. Truncation would reset the environment, so `max_steps` should be no
-    less than the number of steps of the training run. Actions: up, down, left, right. Observation
+    steps give `step_reward`. Truncation would reset the environment, so `max_steps` should be at
+    least the number of steps of the training run. Actions: up, down, left, right. Observation
     [6 * side]: row and column of the agent and of each colour, one-hot.
     """
 

@@ -1,6 +1,7 @@
-"""Environments that hold another environment and change one thing about it.
+"""Environments that wrap another environment and change one aspect of it.
 
-They nest, the innermost first: `FrameStack(ActionRepeat(StickyActions(game), 4), 4)` makes actions
+They can be nested, and the innermost is applied first:
+`FrameStack(ActionRepeat(StickyActions(game), 4), 4)` makes actions
 sticky at each frame of the game, repeats each action for four frames, and stacks the last four
 frames at which an action was selected. Teams (`Env.num_agents`) are wrapped agent by agent.
 """
@@ -19,7 +20,7 @@ from jaxrl.tree import pytree, replace, static, where
 
 @pytree
 class Wrapper(Env):
-    """Base class of wrappers: the environment inside, unchanged.
+    """Base class of wrappers: the wrapped environment, unchanged.
 
     A subclass under `@pytree` overrides what it changes. One that has a state of its own, with the
     state of the environment inside as its field `inner`, has `draw_inner` as its `draw`.
@@ -202,8 +203,8 @@ class LastAction:
 
 @pytree
 class StickyActions(Wrapper):
-    """With `probability` the last executed action instead of the selected one (Machado et al.,
-    2018, section 5.2).
+    """With `probability`, the last executed action is repeated instead of the selected one (Machado
+    et al., 2018, section 5.2).
 
     The last executed action may itself have been a repetition. The first action of an episode is
     always the selected one. In a team each agent repeats independently.
@@ -284,12 +285,12 @@ class Copies:
 
 @pytree
 class AsTeam(Wrapper):
-    """A single-agent environment as a team of `size` independent copies, one agent in each.
+    """A single-agent environment as a team of `size` independent copies, with one agent each.
 
     Observations, rewards, `terminated` and what is in `info` have a leading axis [size]. A copy
-    that has terminated stays so, with reward and channels 0, until the others have; its
-    observations have no meaning. A team of size 1 uses the same keys as the environment inside, so
-    that both play the same episodes.
+    that has terminated stays terminated, with reward and channels 0, until the others have; its
+    observations have no meaning. A team of size 1 uses the same keys as the wrapped environment, so
+    both play the same episodes.
     """
 
     size: int = static(default=1)
@@ -338,8 +339,8 @@ class AsTeam(Wrapper):
 def _check_num(self: Any) -> None:
     if not isinstance(self.num, int) or self.num < 1:
         raise ValueError(
-            f"{type(self).__name__} takes num={self.num!r}, which is not a count: write num=1 "
-            "or more."
+            f"{type(self).__name__} takes num={self.num!r}, which is not a count: write num=1 or "
+            "more."
         )
 
 

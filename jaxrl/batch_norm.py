@@ -45,8 +45,8 @@ def functions(
             return module.apply(variables, preprocess(obs))
         if jax.lax.psum(1, AXIS) == 1:
             raise ValueError(
-                "batch_norm=True normalises over a batch, and this one has a single row, which "
-                "would be 0 throughout: write, say, batch_size=128."
+                "batch_norm=True normalises over a batch, and a batch of a single row would "
+                "become all zeros: write, say, batch_size=128."
             )
         out, updated = module.apply(variables, preprocess(obs), mutable=["batch_stats"])
         return out | {"seen": updated["batch_stats"]}

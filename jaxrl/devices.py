@@ -16,20 +16,20 @@ SMALL_LOOPS = "--xla_backend_extra_options=xla_cpu_small_while_loop_byte_thresho
 def use_all_cores(
     cores: int | None = None, *, members: int | None = None, threads: int | None = None
 ) -> int:
-    """Make each core of a CPU a device, so that a sweep uses them all. Call it before anything else
-    of jax.
+    """Make each core of a CPU a device, so that a sweep uses all of them. Call it before any other
+    use of jax.
 
-    cores: how many devices; by default as many as this process may use, and no more than the
-    `members` of the sweep. threads: that the devices share, by default one each: one XLA program of
-    small networks keeps about one core busy, however many members it holds, and a second thread
-    only passes it from core to core (a quarter slower). A few members with large convolutions do
-    want more. Once jax has started, and where PJRT_NPROC is set, it changes nothing.
+    cores: number of devices; by default the cores that this process may use, and at most the
+    `members` (runs) of the sweep. threads: number of threads that the devices share, by default one
+    each: an XLA program of small networks keeps about one core busy, however many runs it has, and
+    a second thread only moves it between cores (a quarter slower). A few runs with large
+    convolutions benefit from more. It has no effect after jax has started, or if PJRT_NPROC is set.
 
     Returns the number of local devices.
 
     Raises:
-      RuntimeError: jax has already started with another number of devices, or JAX_PLATFORMS names
-        a platform that is not there.
+      RuntimeError: jax has already started with another number of devices, or JAX_PLATFORMS names a
+        platform that is not available.
     """
     cores = cores or min(_cores(), members or _cores())
     os.environ.setdefault("PJRT_NPROC", str(threads or cores))
@@ -76,15 +76,15 @@ def _cores() -> int:
 def distributed(
     coordinator: str | None = None, num_processes: int | None = None, process: int | None = None
 ) -> None:
-    """Join the processes of one job, so that `rl.sweep(..., folder=)` shares its chunks among
-    them. Call it before anything else of jax (also before `use_all_cores`), in each of them.
+    """Join the processes of one job, so that `rl.sweep(..., folder=)` shares its chunks among them.
+    Call it in each process before any other use of jax (also before `use_all_cores`).
 
-    Under Slurm, Kubernetes, mpirun and on TPU pods jax finds the others; elsewhere name them:
-    `coordinator` is the first one's address, "host:port", `process` this one's number of
-    `num_processes`.
+    Under Slurm, Kubernetes and mpirun, and on TPU pods, jax finds the other processes; elsewhere,
+    `coordinator` is the address of the first process, "host:port", and `process` is the number of
+    this one among `num_processes`.
 
     Raises:
-      RuntimeError: jax has already started, or knows no cluster around it.
+      RuntimeError: jax has already started, or detects no cluster.
     """
     try:
         jax.distributed.initialize(coordinator, num_processes, process)

@@ -41,19 +41,19 @@ class Step:
 class Env:
     """Base class of environments: a pytree of parameters with `reset` and `step`.
 
-    There is no auto-reset, step counter or `params` argument: `jaxrl.rollout` resets and counts for
-    all environments. A subclass gives `max_steps` and `action_space` as fields, class attributes or
-    properties. None of the attributes below is a field of the dataclass unless the subclass
+    There is no auto-reset, step counter or `params` argument: `jaxrl.rollout` resets environments
+    and counts steps. A subclass defines `max_steps` and `action_space` as fields, class attributes
+    or properties. None of the attributes below is a field of the dataclass unless the subclass
     annotates it.
 
     max_steps: int, static. Number of steps after which an episode is truncated (not terminated).
     action_space: `spaces.Space` of one agent.
     num_agents: int, static, or None. A team of A agents sets A: observations, actions and rewards
-      then have a leading axis [A], and `terminated` is [A] or, where all agents end at once, [].
+      then have a leading axis [A], and `terminated` is [A], or [] if all agents end at once.
       None is a single agent without that axis, which is not the same as a team of 1. The episode
       of a team ends where all its agents have terminated. Until then an agent that has terminated
-      keeps its column. The environment ignores its actions, goes on to report `terminated` for it,
-      and gives it rewards of 0 and any finite observation (if `Masked`, with one legal action).
+      keeps its column. The environment ignores its actions, continues to report `terminated` for
+      it, and gives it rewards of 0 and any finite observation (if `Masked`, with one legal action).
       These steps are not learned from: their gradient is zero and their value target is 0.
     channels: tuple of names, static. Entries of `Step.info` (float [] or [K]) that the rollout
       keeps in transitions and sums over each episode, e.g. ("cost",).

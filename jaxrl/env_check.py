@@ -25,19 +25,20 @@ _PASSED: set[Any] = set()  # structures and types of environments that have pass
 
 
 def check_env(env: Env | Tasks, *, num_steps: int = 8) -> None:
-    """Check that an environment, or a distribution of them, keeps the contract of `rl.Env`.
+    """Check that an environment, or a distribution of them, follows the contract of `rl.Env`.
 
-    By shapes and types, as before each training: `max_steps`, `action_space`, `num_agents` and
-    `channels`; `reset` returns `(state, obs)` and `step` returns `(state, rl.Step)`; state and
-    observation keep structure, shapes and types; the reward is a number [], of a team [A];
-    `terminated` is bool [], of a team [A] or []; masks fit the actions; channels are in `info`.
+    First, shapes and types are checked, as before each training run: `max_steps`, `action_space`,
+    `num_agents` and `channels`; `reset` returns `(state, obs)` and `step` returns `(state,
+    rl.Step)`; state and observation keep their structure, shapes and types; the reward is a number
+    [], for a team [A]; `terminated` is bool [], for a team [A] or []; masks fit the actions;
+    channels are in `info`.
 
-    Then by playing `num_steps` random steps in 3 compiled programs: equal keys give equal episodes,
-    numbers are finite, a mask allows an action, and `jax.vmap` over keys changes nothing. Of a
+    Then `num_steps` random steps are played in 3 compiled programs: equal keys give equal episodes,
+    numbers are finite, each mask allows an action, and `jax.vmap` over keys changes nothing. For a
     distribution, one sample is checked.
 
     Raises:
-      TypeError, ValueError: the first part that fails, by its name, and what to write.
+      TypeError, ValueError: the name of the first part that fails, and what to write.
     """
     if isinstance(num_steps, bool) or not isinstance(num_steps, int) or num_steps < 1:
         raise ValueError(
@@ -287,7 +288,7 @@ def _check_step(env: Env, obs: Any, step: Step) -> None:
     for field, value in (("reward", step.reward), ("terminated", step.terminated)):
         if not jax.tree_util.all_leaves([value]):
             raise TypeError(
-                f"The {field} of {name}'s step is a {type(value).__name__} in place of an array: "
+                f"The {field} of {name}'s step is a {type(value).__name__}, not an array: "
                 "write a number."
             )
     shape = () if agents is None else (agents,)
@@ -313,7 +314,7 @@ def _check_step(env: Env, obs: Any, step: Step) -> None:
     if jnp.result_type(step.terminated).kind != "b":
         raise TypeError(
             f"`terminated` of {name}'s step is {jnp.result_type(step.terminated)} in place of "
-            "bool: write True in a final state alone (not 1 - discount), say jnp.bool_(False)."
+            "bool: write True only in a final state (not 1 - discount), say jnp.bool_(False)."
         )
     if not isinstance(step.info, dict):
         raise TypeError(
@@ -366,14 +367,14 @@ def _check_values(env: Env, num_steps: int) -> None:
     again, _ = jax.jit(lambda key: play(key))(keys[0])
     if not _close(first, again, 0.0):
         raise ValueError(
-            f"{name} played two different episodes with the same key: take all random numbers from "
-            "the keys of reset and step, by jax.random, and keep nothing outside of the state."
+            f"{name} played two different episodes with the same key: derive all random numbers "
+            "from the keys of reset and step with jax.random, and store nothing outside the state."
         )
     both, _ = jax.jit(jax.vmap(lambda key: play(key)))(keys)
     if not _close(first, jax.tree.map(lambda x: x[0], both), 1e-3):
         raise ValueError(
-            f"{name} plays another episode under jax.vmap than alone: compute each environment "
-            "from its own state and key, without sizes of a batch."
+            f"{name} plays a different episode under jax.vmap: compute each environment only from "
+            "its own state and key, independently of the batch size."
         )
     _check_finite(name, jax.device_get(first), np.asarray(terminated))
 
@@ -415,7 +416,7 @@ def _check_finite(name: str, played: Any, terminated: np.ndarray) -> None:
             if not np.isfinite(np.asarray(leaf, float)).all():
                 raise ValueError(
                     f"The {part}{jax.tree_util.keystr(path)} of {name} holds NaN or infinity "
-                    "within the first random steps: write numbers that are finite."
+                    "within the first random steps: return finite numbers."
                 )
     first, later = mask_of(played["observation"]), mask_of(played["observations"])
     if first is None or later is None:
@@ -424,5 +425,5 @@ def _check_finite(name: str, played: Any, terminated: np.ndarray) -> None:
         if not np.asarray(mask).any(-1).all():
             raise ValueError(
                 f"The mask of {name}'s observation allows no action in a state that is not final: "
-                "allow at least one, of an agent that can't act the one that has no effect."
+                "allow at least one; for an agent that can't act, one without effect."
             )

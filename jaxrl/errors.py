@@ -186,7 +186,7 @@ def check_widths(record: Any, name: str) -> None:
     ):
         raise ValueError(
             f"{name}={widths!r} of {type(record).__name__} is not the widths of layers, each a "
-            f"positive whole number: write {name}=(64, 64), say."
+            f"positive whole number: write, say, {name}=(64, 64)."
         )
 
 

@@ -41,22 +41,22 @@ def tick(row: jax.Array, rows: int) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """The progress of a sweep, which `rl.sweep(..., progress=function)` gives to a function at each
-    row (evaluation point) of a `Training`, and after each chunk of members.
+    """The progress of a sweep: `rl.sweep(..., progress=function)` calls the function with it at
+    each evaluation point (row) of a `Training`, and after each chunk of runs.
 
-    done, members: how many members have finished, and all. fraction: of all, parts of running
-    members included, from 0 to 1. done_now: the fraction that this call itself has computed (a
-    resumed sweep starts with more), which gives the speed. steps: environment steps of this call,
-    of all members (0 where the program has none). seconds: of running, compilation left out.
-    score: the interquartile mean of the returns of the running chunk's members in their last row;
-    NaN before, or where the metrics have none.
+    done, members: number of finished runs, and of all runs. fraction: completed fraction of the
+    sweep, including parts of unfinished runs, from 0 to 1. done_now: the fraction computed by this
+    call (a resumed sweep starts with more), which determines the speed. steps: environment steps of
+    this call, over all runs (0 if the program has none). seconds: elapsed, without compilation.
+    score: the interquartile mean of the returns of the current chunk at its latest evaluation
+    point; NaN before the first, or if the metrics have no return.
 
-    The last row of the running members, n of them; empty, and step 0, in a report after a chunk
-    and of a function:
+    The following describe the latest evaluation point of the n current runs. They are empty, and
+    step is 0, after a chunk and in sweeps of a function:
 
-    step: environment steps of each member so far. labels: {axis: label of each member [n]}, such as
-    {"lr": ..., "seed": ...}. metrics: {name: value of each member [n, ...]}, such as "return" and
-    "loss", as the results have them; NaN where there is no value.
+    step: environment steps of each run so far. labels: {axis: label of each run [n]}, such as
+    {"lr": ..., "seed": ...}. metrics: {name: value of each run [n, ...]}, such as "return" and
+    "loss", as in the results; NaN where there is no value.
     """
 
     done: int
@@ -113,7 +113,7 @@ class Line:
             else f"took {clock(report.seconds)}"
         )
         score = "" if math.isnan(report.score) else f"  return {report.score:.4g}"
-        members = f"{report.done:,}/{report.members:,} members{score}"
+        members = f"{report.done:,}/{report.members:,} runs{score}"
         self._bar.update(
             self._task,
             description="training",

@@ -82,7 +82,7 @@ PolicyFunction = Callable[[jax.Array, Episode], tuple[RnnState, Action, Extras]]
 
 @dataclasses.dataclass(frozen=True, eq=False)  # hashed by identity, so that it can be jitted
 class Policy:
-    """A function `(key, episode) -> (rnn_state, action, extras)`, and its first recurrent state.
+    """A function `(key, episode) -> (rnn_state, action, extras)`, and its initial recurrent state.
 
     The function takes the whole episode, so that a planner can start from `episode.state`; most
     policies read `episode.obs` and `episode.rnn_state`. extras: what learning needs later

@@ -44,9 +44,9 @@ def save_rule(
     their intervals.
 
     Raises:
-      TypeError: an objective alone; an agent that is not an `OnPolicy`; an array of other things
-        than numbers; a card that is not JSON. ValueError: a class or function that is not the kit's
-        (a file holds no code); NaN among the weights.
+      TypeError: an objective alone; an agent that is not an `OnPolicy`; an array of anything but
+        numbers; a card that is not JSON. ValueError: a class or function that is not the kit's (a
+        file holds no code); NaN among the weights.
     """
     check_rule(rule)
     if agent is not None and not isinstance(agent, OnPolicy):
@@ -119,7 +119,7 @@ def load_agent(path: Path) -> Algorithm:
     if not isinstance(found["agent"], OnPolicy):
         raise ValueError(
             f"{path} is damaged: its agent is a {type(found['agent']).__name__}, and an "
-            "rl.OnPolicy belongs there. Copy it again."
+            "rl.OnPolicy belongs there. Copy the file again."
         )
     return found["agent"]
 

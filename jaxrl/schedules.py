@@ -18,8 +18,8 @@ class Schedule(Protocol):
 
 @pytree
 class Linear:
-    """A factor that goes linearly from 1 to `end` over the training run, at its last step 0 by
-    default.
+    """A factor that changes linearly from 1 to `end` over the training run, by default to 0 at its
+    last step.
     """
 
     end: float = leaf(0.0, "[0, inf)")
@@ -38,11 +38,11 @@ class Constant:
 
 @pytree
 class OptaxSchedule:
-    """A factor that is an optax schedule of the number of updates so far.
+    """An optax schedule of the number of updates, as a factor on the learning rate.
 
     `OptaxSchedule(optax.cosine_decay_schedule(1.0, decay_steps=1_000))`. It multiplies `lr`: a
-    schedule that begins at 1 begins with `lr`. An update is a rollout with all that is learned from
-    it, not a gradient step; there are `steps // algo.steps_per_update` of them.
+    schedule that starts at 1 starts with `lr`. An update is a rollout and all gradient steps on it,
+    not a single gradient step; there are `steps // algo.steps_per_update` of them.
 
     function: from a count to the factor.
     """
@@ -69,7 +69,8 @@ def check_schedule(record: Any) -> None:
     elif callable(value):
         instead = (
             "write schedule=rl.OptaxSchedule(function), which multiplies lr by function(n) at "
-            "update n: of optax, one that begins at 1, say optax.cosine_decay_schedule(1.0, 1_000)"
+            "update n: an optax schedule that starts at 1, say "
+            "optax.cosine_decay_schedule(1.0, 1_000)"
         )
     else:
         instead = "write, say, schedule=rl.Linear(0.1)"

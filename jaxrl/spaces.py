@@ -256,7 +256,7 @@ def check_bounds(space: Box, name: str) -> None:
     if len(ends) == 2 and not (ends["low"] < ends["high"]).all():
         raise ValueError(
             f"{name} has low={space.low} and high={space.high}, where low is not below high: write "
-            "them the other way round, or leave an entry that can't vary out of the actions."
+            "them the other way round, or remove entries that can't vary from the actions."
         )
 
 

@@ -29,18 +29,18 @@ BATCH_DEPENDENT = ("rbg", "unsafe_rbg")
 class Training:
     """A training run as a value: an algorithm, an environment and a number of steps.
 
-    `training(key)` runs it, and returns the final state and the metrics, a row for each of `evals`
-    points.
+    `training(key)` runs it and returns the final state and the metrics, one row for each of `evals`
+    evaluation points.
 
-    steps: environment steps; an incomplete last update is left out. Schedules end with them: the
-    learning rate of most on-policy algorithms falls to 0 by default (`schedule=rl.Constant()` keeps
-    it). evals: rows of the metrics.
-    episodes: the number that the greedy evaluation of a row plays, as far as `eval_share` of the
-    steps allows (`eval_rows` gives the rows). stop_after: environment steps after which a member
-    stops and its schedules have ended, so that shorter runs fit in one program: the rest of `steps`
-    is padding, computed and dropped, and its rows are NaN (`episodes` 0, `diverged` False).
+    steps: environment steps; an incomplete last update is dropped. Schedules end with them: the
+    learning rate of most on-policy algorithms decays to 0 by default (`schedule=rl.Constant()`
+    keeps it constant). evals: number of evaluation points, the rows of the metrics.
+    episodes: number of greedy episodes per evaluation, as far as `eval_share` of the steps allows
+    (`eval_rows` returns the rows with an evaluation). stop_after: environment steps after which a
+    run and its schedules end, so that shorter runs fit in one program: the rest of `steps` is
+    padding, computed and discarded, and its rows are NaN (`episodes` 0, `diverged` False).
 
-    Every float below it is a leaf: `sweep(training, {"lr": ..., "gamma": ..., "seed": keys})` finds
+    Every float in it is a leaf: `sweep(training, {"lr": ..., "gamma": ..., "seed": keys})` finds
     fields by their names.
     """
 
@@ -270,9 +270,9 @@ def _with_nan(row: Row) -> Metrics:
         return row.metrics()
     if any(isinstance(x, Tracer) for x in jax.tree.leaves(row)):
         raise ValueError(
-            "jax_debug_nans stops at NaN, which marks a metric without a value (the return where "
-            "no episode ended) in what rl.train returns inside of a jit or vmap: call rl.train "
-            "outside of them, write rl.sweep(rl.Training(...), ...), or turn jax_debug_nans off."
+            "jax_debug_nans stops at NaN, and inside jit or vmap rl.train marks a missing metric "
+            "(the return if no episode ended) by NaN: call rl.train outside of them, write "
+            "rl.sweep(rl.Training(...), ...), or disable jax_debug_nans."
         )
     with jax.debug_nans(False):
         return {name: jnp.asarray(x) for name, x in row.on_host().items()}
@@ -321,8 +321,8 @@ def batch_dependence(seeds: Any = None) -> str:
     )
     return (
         f"under jax.vmap the random numbers of a key of the generator {name!r} depend on the other "
-        "keys of the batch, so that the same run differs with the chunk and can't be trained "
-        f"again: write {instead}."
+        "keys of the batch, so a run depends on its chunk and can't be reproduced: write "
+        f"{instead}."
     )
 
 
@@ -351,18 +351,18 @@ def train(
     The function is pure: jit it, vmap it over keys and over any float of `algo` and `env`,
     differentiate it.
 
-    key: a key, or a whole number that seeds one.
+    key: a key, or an integer seed.
 
-    Returns the final state and the metrics, one row for each of `evals` points [evals]: `step`;
-    `return`, `length` and number of the `episodes` that ended since the last row; losses and
-    diagnostics, means over the updates; `grad_norm`; `evaluation`, the mean return of up to
-    `episodes` greedy episodes, which may take `eval_share` of the steps at most (`eval_step` counts
-    them), NaN without one and once the run has diverged; `diverged`, True once a parameter is not
-    finite. Each of the environment's `channels` adds the mean of its sums over episodes, and in
-    evaluation `evaluation_NAME`.
+    Returns the final state and the metrics, one row for each of `evals` evaluation points [evals]:
+    `step`; `return`, `length` and number of the `episodes` that ended since the previous row;
+    losses and diagnostics, averaged over the updates; `grad_norm`; `evaluation`, the mean return of
+    up to `episodes` greedy episodes, which use at most `eval_share` of the steps (`eval_step`
+    counts them), NaN without an evaluation and after the run has diverged; `diverged`, True from
+    the row at which a parameter is not finite. Each of the environment's `channels` adds the mean
+    of its sums over episodes, and in evaluation `evaluation_NAME`.
 
     Raises:
-      ValueError: fewer updates than evals, or jax_debug_nans inside of a program.
-      TypeError, ValueError: an environment that does not keep its contract, as `rl.check_env`.
+      ValueError: fewer updates than evals, or jax_debug_nans inside a program.
+      TypeError, ValueError: an environment that violates its contract (see `rl.check_env`).
     """
     return Training(algo, env, steps, evals, episodes, eval_share)(key)

@@ -30,10 +30,10 @@ def static(*, within: str | None = None, **kwargs: Any) -> Any:
 
 
 def leaf(default: Any, within: str) -> Any:
-    """A dataclass field that is a number of a range, such as `gamma: float = leaf(0.99, "[0, 1]")`.
+    """A dataclass field that is a number in a range, such as `gamma: float = leaf(0.99, "[0, 1]")`.
 
-    A value out of the range is refused where the dataclass is made, unless it is an array of JAX.
-    within: in the notation of `Range`; `ranges` gives it back.
+    A value out of range is refused when the dataclass is created, unless it is a JAX array. within:
+    the range, in the notation of `Range`; `ranges` returns it.
     """
     return dataclasses.field(default=default, metadata={RANGE: Range(within)})
 
@@ -216,7 +216,7 @@ def paths(tree: Any, prefix: str = "") -> dict[str, dataclasses.Field]:
 def ranges(tree: Any) -> dict[str, str]:
     """The ranges of the numbers below a dataclass, `{"rule.gamma": "[0, 1]", ...}`.
 
-    `rl.ranges(rl.ppo())`. A round bracket leaves its end out: "[0, inf)" has no infinity.
+    `rl.ranges(rl.ppo())`. A round bracket excludes its end: "[0, inf)" excludes infinity.
     """
     found = {path: range_of(field) for path, field in paths(tree).items()}
     return {path: within.text for path, within in found.items() if within is not None}

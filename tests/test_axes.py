@@ -118,7 +118,7 @@ def test_zipped_numbers_and_keys_have_coordinates():
         (lambda: rl.zipped(), "holds no values"),
         (
             lambda: rl.zipped(lr=[1.0], gamma=[0.9, 0.99]),
-            r"lr: 1 values, gamma: 2 values.*equally many",
+            r"lr: 1 values, gamma: 2 values.*same number of values",
         ),
         (lambda: rl.zipped(lr=[]), "'lr' is empty"),
         (lambda: rl.zipped(lr=0.1), "single value"),
@@ -226,13 +226,13 @@ def test_a_stopped_sweep_of_groups_resumes(tmp_path):
     call = functools.partial(rl.sweep, powers, over, static=axes, chunk=2, folder=tmp_path / "x")
     with pytest.raises(KeyboardInterrupt) as stopped:
         call(progress=stop)
-    assert [note for note in stopped.value.__notes__ if "members" in note] == [
-        f"5 of 6 members are done and kept in {tmp_path / 'x'}, and the same call goes on from "
-        "there."
+    assert [note for note in stopped.value.__notes__ if "runs" in note] == [
+        f"5 of 6 runs have finished and are kept in {tmp_path / 'x'}; the same sweep, run again, "
+        "resumes from there."
     ]
     partial = rl.load(tmp_path / "x")
     assert partial.equals(stopped.value.results)
-    assert partial.attrs["unfinished"] == "5 of 6 members have finished"
+    assert partial.attrs["unfinished"] == "5 of 6 runs have finished"
     assert np.isfinite(partial["terms"]).sum() == 6 + 2
     assert (tmp_path / "x" / "static" / "000" / "results.nc").exists()
     done = []
@@ -260,7 +260,7 @@ def test_groups_that_have_not_started_are_nan_and_groups_differ_in_outputs():
     with pytest.raises(RuntimeError) as stopped:
         rl.sweep(lambda x, n: {"y": x}, {"x": jnp.arange(2.0)}, static={"n": [1, 2]}, progress=stop)
     np.testing.assert_array_equal(stopped.value.results["y"], [[0, 1], [np.nan, np.nan]])
-    assert "2 of 4 members" in stopped.value.__notes__[-1]
+    assert "2 of 4 runs" in stopped.value.__notes__[-1]
 
 
 def test_curves_of_other_lengths_are_at_their_own_steps():

@@ -77,7 +77,7 @@ def test_train_then_plot(tmp_path, jaxrl):
         "--gif",
     ]
     shown = jaxrl(*words, *SMALL)
-    assert "8/8 members" in shown
+    assert "8/8 runs" in shown
     assert "iqm" in shown
     assert "0.0003" in shown
     kept = {path.name for path in (tmp_path / "x").iterdir()}
@@ -258,10 +258,10 @@ FLAGS = {"allow", "folder", "chunk", "keep_best", "hidden", "seed"}
         ("keep_best=False there", "--no-keep-best there"),
         ("hidden=(0, 8) of MLP", "--hidden 0 8 of a2c"),
         ("minibatches=3 of ppo.chunk=4", "minibatches=3 of ppo.chunk=4"),
-        ("0 of 4 members are done and kept as this exception's .results.", ""),
+        ("0 of 4 runs have finished and are kept as this exception's .results.", ""),
         (
-            "2 of 4 members are done and kept as this exception's .results.",
-            "2 of 4 members were done, and are lost: --folder FOLDER saves them.",
+            "2 of 4 runs have finished and are kept as this exception's .results.",
+            "2 of 4 runs had finished, and are lost: --folder FOLDER saves them.",
         ),
     ],
 )

@@ -199,10 +199,10 @@ def test_the_reader_needs_numpy_alone(folder, tmp_path, capsys):
     best = rl.export(folder, tmp_path / "best", to="numpy")  # without labels
     assert read(best)(obs) == rl.policy(folder, **rl.best(rl.load(folder))).act(obs)[0]
     for results, options, message in (
-        (folder, dict(to="csv", seed=1), r"seed selects a member.*write to='numpy'"),
+        (folder, dict(to="csv", seed=1), r"seed selects a run.*write to='numpy'"),
         (rl.load(folder), dict(to="numpy"), "a dataset holds no policies"),
         (rl.policy(folder, seed=1), dict(to="numpy"), "add a path"),
-        (rl.policy(folder, seed=1), dict(to="csv"), "selects a member"),
+        (rl.policy(folder, seed=1), dict(to="csv"), "selects a run"),
     ):
         with pytest.raises(ValueError, match=message):
             rl.export(results, **options)

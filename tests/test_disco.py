@@ -175,7 +175,7 @@ def test_no_update_is_larger_than_the_learning_rate():
 
 
 def test_a_missing_or_wrong_file_is_an_error(tmp_path):
-    with pytest.raises(FileNotFoundError, match="not part of this kit: download"):
+    with pytest.raises(FileNotFoundError, match="not part of jaxrl: download"):
         rl.disco103(tmp_path / "disco_103.npz")
     np.savez(tmp_path / "other.npz", weights=np.zeros(3))
     with pytest.raises(ValueError, match=r"is not a Disco103: lstm/.* is None there"):

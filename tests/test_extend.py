@@ -178,11 +178,11 @@ def test_an_extension_that_is_stopped_goes_on(folder, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"steps": 16}, "steps=16 is the length of the extended run.*has 32"),
-        ({"steps": 56}, "steps=56 ends inside a row.*Write steps=48 or steps=64"),
+        ({"steps": 16}, "steps=16 is the total length of the extended run.*is 32"),
+        ({"steps": 56}, "steps=56 ends between two evaluation points.*Write steps=48 or steps=64"),
         ({"steps": 64.0}, "not a whole number"),
         ({"over": {"gama": [0.9]}}, "'gama' is not an axis of this study"),
-        ({"over": {"seed": jax.random.split(jax.random.key(0), 2)}}, "give int32"),
+        ({"over": {"seed": jax.random.split(jax.random.key(0), 2)}}, "write int32"),
         ({"over": {"seed": [0.5]}}, "holds int32"),
         ({"over": {"lr": [-1.0]}}, r"lr is a number in \[0, inf\)"),
         ({"steps": 64, "schedule": "strech"}, "neither 'stretch' nor 'restart'"),

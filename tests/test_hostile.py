@@ -127,8 +127,8 @@ ARCHIVES = {
     text: "not a .npz file",
     pickled: "holds Python objects, which are not read",
     compressed: "it is compressed",
-    huge: "declares 8,000,000,000,000 bytes, of 8 there",
-    fewer: "it does not hold 2 members",
+    huge: "declares 8,000,000,000,000 bytes but has 8",
+    fewer: "it does not hold 2 runs",
 }
 
 
@@ -362,7 +362,7 @@ def test_a_folder_that_was_deleted_is_said_and_blocks_nothing(tmp_path):
     with pytest.raises(FileNotFoundError, match="was deleted or moved while") as caught:
         rl.sweep(TINY, SEEDS, folder=tmp_path / "x", progress=delete, **options)
     (note,) = caught.value.__notes__
-    assert note.startswith("0 of 4 members are done and kept as this exception's .results; ")
+    assert note.startswith("0 of 4 runs have finished and are kept as this exception's .results; ")
     assert "resumes from there" not in note
     (tmp_path / "x/open/00000000-00000002-00000002/00000001").mkdir(parents=True, exist_ok=True)
     rl.sweep(TINY, SEEDS, folder=tmp_path / "x", progress=False, **options)
@@ -379,9 +379,11 @@ def test_a_full_disk_at_the_results_leaves_the_members(tmp_path, monkeypatch):
         raise RuntimeError("Unable to synchronously write data (No space left on device)")
 
     monkeypatch.setattr("xarray.Dataset.to_netcdf", full)
-    with pytest.raises(OSError, match=r"results\.nc could not be written .*make room") as caught:
+    with pytest.raises(
+        OSError, match=r"results\.nc could not be written .*free some space"
+    ) as caught:
         rl.sweep(TINY, SEEDS, folder=tmp_path / "x", progress=False)
-    assert caught.value.__notes__[-1].startswith("4 of 4 members are done and kept in")
+    assert caught.value.__notes__[-1].startswith("4 of 4 runs have finished and are kept in")
     assert rl.load(tmp_path / "x")["loss"].notnull().all()
 
 
@@ -430,7 +432,7 @@ def test_a_signal_saves_a_checkpoint_and_says_how_to_resume(number, status, tmp_
     _, shown = process.communicate(timeout=120)
     assert process.returncode == status, shown
     assert "stopping at the next evaluation point" in shown
-    assert f"of 2 members are done and kept in {folder}; the same sweep, run again, res" in shown
+    assert f"of 2 runs have finished and are kept in {folder}; the same sweep, run again" in shown
     assert "Traceback" not in shown
     (state,) = folder.glob("open/*/*/state.npz")
     assert int(state.parent.name) >= 1
@@ -487,7 +489,7 @@ def test_a_signal_in_a_script_resumes_from_the_row_that_it_came_in(number, kind,
     assert "second signal stops at once" in shown
     if kind is SystemExit:
         assert caught.value.code == 143
-        assert "stopped by SIGTERM.\n0 of 4 members are done and kept in" in shown
+        assert "stopped by SIGTERM.\n0 of 4 runs have finished and are kept in" in shown
     (row,) = tmp_path.glob("x/open/*/*")
     assert row.name == "00000002"  # of four: the signal came when the first had been reported
     resumed = rl.sweep(training, SEEDS, folder=tmp_path / "x", chunk=2, progress=False)

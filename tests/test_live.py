@@ -56,7 +56,7 @@ def test_every_metric_is_in_the_folder_within_a_row(watched):
     assert not before.data_vars  # without running members
     for i, found in enumerate(seen):
         chunk, row = divmod(i, len(STEPS))
-        assert found.attrs["unfinished"] == f"{2 * chunk} of 6 members have finished"
+        assert found.attrs["unfinished"] == f"{2 * chunk} of 6 runs have finished"
         assert set(found.data_vars) == set(results.data_vars)
         members, known = np.arange(6).reshape(2, 3), np.zeros((2, 3, 2), bool)
         known[members < 2 * chunk] = True
@@ -107,7 +107,7 @@ def test_rows_of_a_stopped_sweep_are_kept_and_written_again(tmp_path, watched, c
     with pytest.raises(SystemExit):
         main(["plot", str(folder), "--every", "0"])
     main(["plot", str(folder)])
-    assert "last return so far (2 of 6 members have finished)" in capsys.readouterr().out
+    assert "last return so far (2 of 6 runs have finished)" in capsys.readouterr().out
     xr.testing.assert_equal(rl.sweep(TINY, AXES, chunk=2, folder=folder, progress=False), whole)
     assert not (folder / "live").exists()
 
@@ -116,13 +116,13 @@ def test_before_the_first_row_the_commands_say_so(watched, tmp_path, capsys):
     folder = tmp_path / "x"
     folder.mkdir()
     (folder / "sweep.json").write_bytes((watched[0] / "sweep.json").read_bytes())
-    for command, message in (("plot", "has no row yet"), ("play", "no member of .* has finished")):
+    for command, message in (("plot", "has no row yet"), ("play", "no run of .* has finished")):
         with pytest.raises(SystemExit, match=message) as stop:
             main([command, str(folder)])
         assert "--follow" in str(stop.value)
-    with pytest.raises(ValueError, match="no other: those of a running sweep are there from its"):
+    with pytest.raises(ValueError, match="no other: those of a running sweep appear at its first"):
         rl.plot.curve(rl.load(folder), "return")
-    with pytest.raises(ValueError, match="no member has finished yet"):
+    with pytest.raises(ValueError, match="no chunk of the sweep has finished yet"):
         rl.best(rl.load(folder))
     with pytest.raises(ValueError, match=r"the results have no 'retrun'; the nearest are return"):
         rl.best(watched[-1], "retrun")
@@ -157,7 +157,7 @@ def test_a_plot_follows_a_sweep_to_its_end(watched, tmp_path, monkeypatch, capsy
     main(["plot", str(folder), "--follow", "--name", "loss", "--every", "0.25"])
     out = capsys.readouterr().out
     assert sleeps == [0.25] * 3
-    assert "0 of 6 members have finished; no row yet" in out
+    assert "0 of 6 runs have finished; no row yet" in out
     assert "loss: 2 of 12 values, at step 16" in out
     assert out.count("have finished") == 2  # nothing is printed without a new row
     assert f"drew {folder / 'curve.png'}" in out

@@ -138,7 +138,7 @@ def test_the_best_member_may_be_one_that_stopped_early():
     assert runs["return"].isel(step=-1).isnull().all()
     known = rl.best(runs)
     assert known["stop_after"] in (64.0, 80.0)
-    with pytest.raises(ValueError, match="no member has a final"):
+    with pytest.raises(ValueError, match="no run has a final"):
         rl.best(quiet(train(Choice()), {"stop_after": np.array([1.0], np.float32)} | SEEDS))
 
 

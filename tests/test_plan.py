@@ -86,7 +86,7 @@ def test_a_plan_of_a_training(tmp_path):
     quiet(TRAINING, AXES, folder=tmp_path / "x")
     done = rl.plan(TRAINING, AXES, folder=tmp_path / "x")
     assert (done.left, done.chunks, done.programs) == (0, 0, 0)
-    assert "all members are done" in str(done)
+    assert "all runs have finished" in str(done)
 
 
 def test_a_plan_of_static_axes_is_that_of_each_combination_and_of_all(tmp_path):
@@ -114,8 +114,7 @@ def test_the_time_of_a_function_is_unknown():
     assert plan.result_bytes == 120 * (1 + 12) * 4
     assert plan.chunk == quiet(square, {"a": jnp.arange(40.0), "b": jnp.arange(3.0)}).attrs["chunk"]
     assert (
-        rl.plan(square, {"a": jnp.arange(2.0), "b": jnp.arange(3.0)}).chunk_reason
-        == "all members fit"
+        rl.plan(square, {"a": jnp.arange(2.0), "b": jnp.arange(3.0)}).chunk_reason == "all runs fit"
     )
     with pytest.raises(ValueError, match="takes no 'c'"):
         rl.plan(square, {"a": jnp.arange(2.0), "c": jnp.arange(3.0)})
@@ -125,7 +124,7 @@ def test_the_table_of_a_notebook_escapes_text():
     plan = dataclasses.replace(
         rl.plan(square, {"a": jnp.arange(2.0), "b": jnp.arange(3.0)}), chunk_reason="<script> & co"
     )
-    assert "<td>6 members: &lt;script&gt; &amp; co</td>" in plan._repr_html_()
+    assert "<td>6 runs: &lt;script&gt; &amp; co</td>" in plan._repr_html_()
     assert plan._repr_html_().count("<tr>") == len(str(plan).splitlines())
 
 
@@ -181,11 +180,11 @@ def test_a_chosen_chunk_beyond_the_limit_is_halved_before_it_runs(capsys):
     assert tight.attrs["chunk"] < 8
     assert tight.attrs["halved"].startswith(f"8 to {tight.attrs['chunk']}: ")
     assert tight.attrs["halved"].endswith("do not fit 2.5 MB")
-    assert "going on with" in capsys.readouterr().out
+    assert "continuing with" in capsys.readouterr().out
     np.testing.assert_allclose(tight["y"], quiet(big, axes)["y"], rtol=1e-4, atol=1e-4)
     alone = rl.plan(big, axes, memory_limit=1000)
     assert alone.chunk == 1
-    assert "one member a device needs" in alone.chunk_reason
+    assert "one run per device needs" in alone.chunk_reason
 
 
 @pytest.mark.parametrize(

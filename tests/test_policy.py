@@ -76,7 +76,7 @@ def test_the_folder_alone_gives_the_policy_of_a_member(folder):
 @pytest.mark.parametrize(
     ("where", "message"),
     [
-        (dict(lr=1e-2, win=1.0), r"name one member: seed is one of \[7, 1000000, 1000001\]"),
+        (dict(lr=1e-2, win=1.0), r"name one run: seed is one of \[7, 1000000, 1000001\]"),
         (dict(lr=1e-2, win=1.0, seeds=7), r"'seeds' was not swept; the nearest are seed"),
         (
             dict(lr=1e-2, win=1.0, seed=8),
@@ -152,7 +152,7 @@ def test_of_two_chunks_the_undamaged_one_is_read(own, capsys):
         rl.policy(own, lr=1e-2, win=0.3, seed=1_000_001)
     last.unlink()
     (own / "members" / "00000011-00000013.npz").unlink()
-    with pytest.raises(FileNotFoundError, match="member 11 is not in"):
+    with pytest.raises(FileNotFoundError, match="run 11 is not in"):
         rl.policy(own, lr=1e-2, win=0.3, seed=1_000_001)
 
 
@@ -227,7 +227,7 @@ def test_the_command_line_plays_and_trains_again(own, capsys):
     for words, message in (
         (["--where", "lr"], "is not name=value"),
         (["--best", "--where", "lr=1"], "write one of them"),
-        (["--where", "lr=1e-2"], "name one member: win is one of"),
+        (["--where", "lr=1e-2"], "name one run: win is one of"),
     ):
         with pytest.raises(SystemExit, match=message):
             main(["play", str(own), *words])

@@ -124,7 +124,7 @@ def test_uninformative_results_are_refused():
         stats.power(RESULTS)
     with pytest.raises(ValueError, match="sweep 30 or more"):
         stats.power(RESULTS.isel(seed=slice(20)), by="lr")
-    with pytest.raises(ValueError, match="1 of 1200 members have no value"):
+    with pytest.raises(ValueError, match="1 of 1200 runs have no value"):
         stats.power(RESULTS.where(RESULTS.seed + RESULTS.lr != 5 + 1e-3), by="lr")
     with pytest.raises(ValueError, match="start from 2"):
         stats.power(RESULTS, by="lr", seeds=(1,))

@@ -183,7 +183,7 @@ def test_help_has_the_value_and_the_meaning_of_every_field(name):
     for field in preset.fields():
         assert f"{field} = " in shown
         assert preset.meaning(field), f"{field} is not in a docstring nor in field_meanings.py"
-    for field, words in (("gamma", "discount of rewards per step"), ("lr", "step size|rate")):
+    for field, words in (("gamma", "discount factor per step"), ("lr", "step size|rate")):
         assert re.search(words, preset.meaning(field), re.IGNORECASE)
 
 
@@ -212,7 +212,7 @@ def test_a_meaning_is_read_from_the_docstring_of_the_class():
         "down": "the rest, of `up`",
         "other": "",
     }
-    assert meaning(Rule, "gamma") == "discount of rewards per step, from 0 to 1"  # of all classes
+    assert meaning(Rule, "gamma") == "discount factor per step, from 0 to 1"  # of all classes
 
 
 def test_an_alias_sets_several_fields_and_a_path_sets_one():

@@ -21,7 +21,7 @@ from jaxrl.tuning.study import Study, final
 
 rng = np.random.default_rng(0)
 KEYS = jax.vmap(jax.random.key)(jnp.arange(8))
-REFUSED = r"seed 1 is there 10 times: equal keys are one replicate, and 10 labels have 1 keys"
+REFUSED = r"seed 1 occurs 10 times: equal keys are one replicate, and 10 labels have 1 keys"
 
 
 def results(seeds=8, settings=(), **variables):
@@ -130,9 +130,9 @@ def test_only_equal_keys_are_paired():
     assert "paired over 8 common seeds" in str(made)
     np.testing.assert_allclose(made.difference, 0.0, atol=1e-6)  # each with itself
     x, y = (side["return"].isel(step=-1) for side in (first, second))
-    with pytest.raises(ValueError, match="keys differ where labels agree"):
+    with pytest.raises(ValueError, match="different keys under the same labels"):
         stats.paired_difference(x, y)
-    with pytest.raises(ValueError, match="keys differ where labels agree"):
+    with pytest.raises(ValueError, match="different keys under the same labels"):
         stats.difference(x, y, paired=True)
     plain = results(8)  # seeds 0 to 7 are the keys of these numbers
     assert stats.compare(first, plain, resamples=50).paired

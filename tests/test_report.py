@@ -155,7 +155,7 @@ def test_settings_and_divergence_are_drawn_from_the_results(big, page):
     share = [[cell["value"] for cell in row] for row in lost["cells"]]
     np.testing.assert_allclose(share, results["diverged"].mean("seed"))
     assert (lost["xlabel"], lost["ylabel"]) == ("gamma", "lr")
-    assert lost["cells"][4][2]["title"] == "lr=0.01, gamma=0.99: 200 of 1,000 members diverged"
+    assert lost["cells"][4][2]["title"] == "lr=0.01, gamma=0.99: 200 of 1,000 runs diverged"
 
 
 def lost(settings, seeds=10, diverged=0.5, **labels):

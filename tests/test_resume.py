@@ -228,7 +228,7 @@ def test_a_full_disk_at_a_chunk_stops_with_what_is_done(tmp_path, whole, monkeyp
     monkeypatch.setattr(store, "write", full)
     with pytest.raises(OSError, match="No space left") as caught:
         run(tmp_path / "x")
-    assert "2 of 6 members are done" in caught.value.__notes__[-1]
+    assert "2 of 6 runs have finished" in caught.value.__notes__[-1]
     assert caught.value.results["loss"].notnull().sum() == 2 * 12
     monkeypatch.setattr(store, "write", write)
     run(tmp_path / "x")

@@ -69,7 +69,7 @@ def test_every_study_is_a_row(root):
     assert row.finished
     stopped = table[table.folder == root / "stopped"].iloc[0]
     assert not stopped.finished
-    assert stopped.note == "12 of 12 members are done"
+    assert stopped.note == "12 of 12 runs have finished"
     assert np.isnan(stopped.score)
 
 

@@ -65,7 +65,7 @@ def test_a_process_that_ends_without_a_folder_says_that_results_are_lost():
     stop = SystemExit(143)
     attach_partial(stop, RESULTS, 3)
     note_partial(stop, 8, None)
-    assert stop.__notes__ == ["3 of 8 members were done, and are lost: a folder saves them."]
+    assert stop.__notes__ == ["3 of 8 runs had finished, and are lost: a folder saves them."]
 
 
 def test_a_family_varies_several_fields():

@@ -342,9 +342,12 @@ def test_a_process_is_played_by_its_arrays():
 @pytest.mark.parametrize(
     ("words", "call"),
     [
-        ("not a process", lambda: solve.optimal_q(replace(MDPS["Garnet"], start=jnp.ones(3)), 0.9)),
         (
-            "not a process",
+            "do not form a process",
+            lambda: solve.optimal_q(replace(MDPS["Garnet"], start=jnp.ones(3)), 0.9),
+        ),
+        (
+            "do not form a process",
             lambda: replace(MDPS["Garnet"], reward=jnp.ones((8, 3))).reset(jax.random.key(0)),
         ),
         (

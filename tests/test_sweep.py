@@ -110,7 +110,7 @@ def test_a_stopped_sweep_resumes_bit_for_bit(tmp_path):
 
     with pytest.raises(KeyboardInterrupt) as stopped:
         rl.sweep(TINY, AXES, chunk=4, folder=tmp_path / "cut", progress=stop)
-    assert "8 of 18 members are done" in stopped.value.__notes__[0]
+    assert "8 of 18 runs have finished" in stopped.value.__notes__[0]
     partial = rl.load(tmp_path / "cut")
     assert np.isfinite(partial["loss"]).all("step").sum() == 8
     fresh = []
@@ -156,7 +156,7 @@ def test_another_sweep_in_the_folder_is_refused_and_left_alone(tmp_path):
     assert (tmp_path / "x" / "results.nc").read_bytes() == before
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("my life's work")
-    with pytest.raises(FileExistsError, match="Nothing was touched"):
+    with pytest.raises(FileExistsError, match="Nothing was changed"):
         quiet(TINY, AXES, folder=tmp_path / "full")
 
 
@@ -214,7 +214,7 @@ def test_a_chunk_that_does_not_fit_is_halved(monkeypatch, capsys):
     assert np.isfinite(results["loss"]).all()
     assert widths[:3] == [16, 8, 4]
     assert results.attrs["chunk"] == 4
-    assert "going on with 8" in capsys.readouterr().out
+    assert "continuing with 8" in capsys.readouterr().out
 
 
 def test_the_chunk_is_chosen_from_the_free_memory(monkeypatch):
@@ -251,7 +251,7 @@ def test_static_names_wrong_outputs_and_old_keywords_are_explained():
         quiet(TINY, {"seed": jnp.arange(2), "num_envs": jnp.array([2, 4])})
     with pytest.raises(TypeError, match="needs a dictionary of arrays"):
         quiet(lambda a: a, {"a": jnp.arange(2)})
-    with pytest.raises(ValueError, match="not a positive whole number of members"):
+    with pytest.raises(ValueError, match="not a positive whole number of runs"):
         quiet(product, AXES, chunk=0)
     with pytest.raises(
         TypeError, match=r"memory_limit= in place of memory=: write memory_limit='4GB'"

@@ -17,8 +17,8 @@ def a2c(
     optimizer: Any = ..., policy_step: Any = ..., num_envs: int = 16, num_steps: int = 8,
     epochs: int = 1, minibatches: int = 1, network: Any = ..., memory: Any = ..., **paths: Any,
 ) -> OnPolicy:
-    """Advantage actor-critic (Mnih et al., 2016, synchronous): one step of the policy gradient
-    a rollout."""
+    """Advantage actor-critic (Mnih et al., 2016, synchronous): one policy-gradient step per
+    rollout."""
     ...
 
 def c51(
@@ -81,7 +81,7 @@ def dpo(
     network: Any = ..., memory: Any = ..., **paths: Any,
 ) -> OnPolicy:
     """Discovered policy optimisation (Lu et al., 2022): PPO with a meta-learned drift, in
-    closed form, in place of clipping."""
+    closed form, instead of clipping."""
     ...
 
 def dqn(
@@ -227,7 +227,7 @@ def ppo_penalty(
     num_envs: int = 4, num_steps: int = 128, epochs: int = 4, minibatches: int = 4,
     network: Any = ..., memory: Any = ..., **paths: Any,
 ) -> OnPolicy:
-    """PPO with an adaptive KL penalty in place of clipping (Schulman et al., 2017, equation
+    """PPO with an adaptive KL penalty instead of clipping (Schulman et al., 2017, equation
     8)."""
     ...
 
@@ -319,7 +319,7 @@ def reinforce(
     optimizer: Any = ..., policy_step: Any = ..., num_envs: int = 16, num_steps: int = 128,
     epochs: int = 1, minibatches: int = 1, network: Any = ..., memory: Any = ..., **paths: Any,
 ) -> OnPolicy:
-    """REINFORCE (Williams, 1992): one step of the policy gradient a rollout, by Monte Carlo
+    """REINFORCE (Williams, 1992): one policy-gradient step per rollout, with Monte Carlo
     returns."""
     ...
 
@@ -390,7 +390,7 @@ def spo(
     optimizer: Any = ..., policy_step: Any = ..., num_envs: int = 4, num_steps: int = 128,
     epochs: int = 4, minibatches: int = 4, network: Any = ..., memory: Any = ..., **paths: Any,
 ) -> OnPolicy:
-    """Simple policy optimisation (Xie et al., 2024): PPO with a parabola in place of
+    """Simple policy optimisation (Xie et al., 2024): PPO with a parabola instead of
     clipping."""
     ...
 

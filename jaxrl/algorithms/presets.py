@@ -37,7 +37,7 @@ POLICY_OPTIMIZATION = [
     Preset(
         name="ppo_penalty",
         value=OnPolicy(rule=Surrogate(PolicyGradient(), penalty=AdaptivePenalty(1.0, 0.01))),
-        summary="PPO with an adaptive KL penalty in place of clipping (Schulman et al., 2017, "
+        summary="PPO with an adaptive KL penalty instead of clipping (Schulman et al., 2017, "
         "equation 8)",
         details="beta is the first weight of the penalty.",
     ),
@@ -58,14 +58,14 @@ POLICY_OPTIMIZATION = [
     Preset(
         name="spo",
         value=OnPolicy(rule=Surrogate(SPO(0.2))),
-        summary="Simple policy optimisation (Xie et al., 2024): PPO with a parabola in place of "
+        summary="Simple policy optimisation (Xie et al., 2024): PPO with a parabola instead of "
         "clipping",
     ),
     Preset(
         name="dpo",
         value=OnPolicy(rule=Surrogate(DPO(2.0, 0.6))),
         summary="Discovered policy optimisation (Lu et al., 2022): PPO with a meta-learned drift, "
-        "in closed form, in place of clipping",
+        "in closed form, instead of clipping",
     ),
     Preset(
         name="a2c",
@@ -77,8 +77,8 @@ POLICY_OPTIMIZATION = [
             epochs=1,
             minibatches=1,
         ),
-        summary="Advantage actor-critic (Mnih et al., 2016, synchronous): one step of the policy "
-        "gradient a rollout",
+        summary="Advantage actor-critic (Mnih et al., 2016, synchronous): one policy-gradient step "
+        "per rollout",
     ),
     Preset(
         name="reinforce",
@@ -91,12 +91,12 @@ POLICY_OPTIMIZATION = [
             epochs=1,
             minibatches=1,
         ),
-        summary="REINFORCE (Williams, 1992): one step of the policy gradient a rollout, by Monte "
+        summary="REINFORCE (Williams, 1992): one policy-gradient step per rollout, with Monte "
         "Carlo returns",
         details="baseline: subtract a learned value; a leaf, so that both are one program. An "
-        "episode that the end of a rollout cuts is completed by the value of its last state with a "
-        "baseline; without one, only the rewards so far count, so that rollouts should be longer "
-        "than episodes.",
+        "episode that is cut off by the end of a rollout is completed by the value of its last "
+        "state if there is a baseline; otherwise only the rewards so far count, so rollouts should "
+        "be longer than episodes.",
         fixed=("lam", "value_clip"),
     ),
     Preset(
@@ -110,10 +110,10 @@ POLICY_OPTIMIZATION = [
         ),
         summary="Trust region policy optimisation (Schulman et al., 2015), with generalized "
         "advantage estimates (2016)",
-        details="One natural-gradient step of the policy a rollout; then the epochs fit the value "
-        "function by the optimiser, with `lr`. They leave unchanged what the policy reads, so that "
-        "the constraint holds for a shared network too. Metrics: `kl` and `improvement` of the "
-        "step, and `step_scale`, the length that the line search selected (0: none).",
+        details="One natural-gradient step of the policy per rollout; then the epochs fit the "
+        "value function by the optimiser, with `lr`. They do not change the inputs of the policy "
+        "head, so the constraint also holds for a shared network. Metrics: `kl` and `improvement` "
+        "of the step, and `step_scale`, the length that the line search selected (0: none).",
     ),
     Preset(
         name="impala",

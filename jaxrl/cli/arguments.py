@@ -61,7 +61,7 @@ TUNERS: dict[str, rl.tuning.Tuner] = {
 # options of the command line that are no field, or mean more than their field; the meaning of the
 # others is that of the field
 HELP = {
-    "lr": "learning rate; where there is --lr-end, it falls linearly over --steps, by default to 0",
+    "lr": "learning rate; with --lr-end, it decays linearly over --steps, by default to 0",
     "lr_end": (
         "final learning rate as a fraction of the initial one (linear schedule; 1: constant)"
     ),
@@ -74,7 +74,7 @@ class Common:
     """Options of every command that trains."""
 
     env: tyro.conf.Positional[str]
-    """environment, as `jaxrl envs` lists them"""
+    """name of an environment (`jaxrl envs` lists them)"""
     env_params: tuple[str, ...] = ()
     """parameters of the environment: name=value, name=value,value,... (an axis), or name=word
     (backend=mjx)
@@ -82,7 +82,7 @@ class Common:
     steps: int = 100_000
     """environment steps of each run"""
     stop_after: tuple[float, ...] = (float("inf"),)
-    """environment steps after which a run stops changing: shorter runs in the same program"""
+    """environment steps after which a run stops training: shorter runs in the same program"""
     evals: int = 10
     """evaluation points of the learning curve"""
     episodes: int = 16
@@ -90,11 +90,11 @@ class Common:
     eval_share: float = 0.05
     """maximum steps of greedy evaluation, as a fraction of --steps"""
     also: tuple[str, ...] = ()
-    """any other field by its path: name=value, or name=value,value,... (an axis); for example
+    """any other field, by its path: name=value, or name=value,value,... (an axis); for example
     optimizer.options.eps=1e-8,1e-5
     """
     folder: pathlib.Path | None = None
-    """directory that results are saved in, and resumed from"""
+    """directory to save results in and to resume from"""
     chunk: int | None = None
     """runs per program (default: as many as fit in memory)"""
     network: Literal["mlp", "cnn"] = "mlp"
@@ -104,7 +104,7 @@ class Common:
     layer_norm: bool | None = None
     """layer normalisation before each activation (mlp)"""
     shared: bool | None = None
-    """one trunk for all heads instead of one per head (mlp; a cnn always shares)"""
+    """shared trunk for all heads instead of one per head (mlp; a cnn is always shared)"""
     memory: int = 0
     """size of the recurrent cell (0: feedforward)"""
     memory_kind: Literal["gru", "lstm", "ffm", "lru", "gtrxl"] = "gru"
@@ -115,8 +115,8 @@ class Sweep(Common):
     """Options of `jaxrl train`."""
 
     usage: ClassVar[str] = (
-        "Several values of a number are an axis of the sweep; each value of an integer compiles "
-        "its own program."
+        "A number with several values becomes an axis of the sweep; each value of an integer "
+        "compiles its own program."
     )
     seeds: int = 32
     """number of seeds of each setting"""
@@ -125,8 +125,8 @@ class Sweep(Common):
     memory_limit: str | None = None
     """memory limit of all programs, for example 4GB (default: most of the free memory)"""
     save_seconds: float = 60.0
-    """with a folder, seconds of work that an interruption may lose; more where saving would take
-    over 5 % of the time
+    """with a folder, seconds of work that an interruption may lose; more if saving would take over
+    5 % of the time
     """
     keep_best: bool = False
     """with a folder, also save each run's parameters at its best evaluation"""
@@ -135,9 +135,9 @@ class Sweep(Common):
     pods)
     """
     plan: bool = False
-    """print the memory, disk space and time that it needs, without training"""
+    """print the estimated memory, disk space and time, without training"""
     gif: bool = False
-    """draw an episode of the best run's policy, by evaluation where there is one, into
+    """animate an episode of the policy of the best run (by evaluation if there is one) in
     FOLDER/best.gif
     """
 
@@ -152,7 +152,7 @@ class Search(Common):
     epochs=integer:1:8 num_envs=choice:16:64
     """
     budget: float | None = None
-    """environment steps of tuning in total, greedy evaluation and stopped settings included
+    """environment steps of tuning in total, including greedy evaluation and stopped settings
     (default: 32 settings of --seeds complete runs)
     """
     tuner: Literal[

@@ -24,13 +24,13 @@ def play(
     seed: int = 0,
     out: pathlib.Path | None = None,
 ) -> None:
-    """Play a run's policy: print its episode returns, and draw an episode as an animation.
+    """Play the policy of a run: print its episode returns, and draw one episode as an animation.
 
     Args:
-        folder: of `jaxrl train --folder`
-        where: the run, by its labels: lr=1e-3 seed=7 (an axis of one value may be left out)
-        best: the run with the highest final evaluation, or training return where none was
-            evaluated, of those that did not diverge (the default without --where)
+        folder: folder of `jaxrl train --folder`
+        where: the run, by its labels: lr=1e-3 seed=7 (axes with one value may be left out)
+        best: the run with the highest final evaluation, or training return if there is no
+            evaluation, among those that did not diverge (the default without --where)
         episodes: number of greedy episodes
         seed: seed of the episodes
         out: file of the animation (default: FOLDER/play.gif)
@@ -46,8 +46,8 @@ def play(
         finished = rl.load(folder, running=False)
         if not finished.data_vars:
             raise FlagError(
-                f"no run of {folder} has finished yet, and a policy is kept when its chunk "
-                f"finishes: wait, and watch its curve by `jaxrl plot {folder} --follow`."
+                f"no run of {folder} has finished yet, and policies are saved when a chunk "
+                f"finishes: wait, and watch the curves with `jaxrl plot {folder} --follow`."
             )
         labels, chosen = rl.best(finished), f" (the best by {best_by(finished)})"
     policy = rl.policy(folder, **labels)
@@ -78,7 +78,7 @@ def rerun(folder: tyro.conf.Positional[pathlib.Path], member: int) -> None:
     Exits with status 1 if they differ.
 
     Args:
-        folder: of `jaxrl train --folder`
+        folder: folder of `jaxrl train --folder`
         member: number of the run, in row-major order of the swept axes
     """
     machine = read_record(folder)["machine"]
@@ -99,16 +99,16 @@ def extend(
     memory_limit: str | None = None,
     save_seconds: float = 60.0,
 ) -> None:
-    """Go on with a finished or stopped study: more steps, more seeds, more values of an axis.
+    """Continue a finished or stopped study: more steps, more seeds, more values of an axis.
 
-    What is there is not computed again. Values to add are written as for `jaxrl train`: --lr 1e-2.
+    Existing results are not recomputed. Values to add are written as for `jaxrl train`: --lr 1e-2.
 
     Args:
-        folder: of `jaxrl train --folder`
+        folder: folder of `jaxrl train --folder`
         steps: environment steps of each run, in total
         seeds: number of seeds of each setting, in total
-        schedule: what schedules that depend on --steps do: go on at the fraction of the longer run
-            (stretch), or begin again for the added steps (restart)
+        schedule: what schedules that depend on --steps do: continue at the fraction of the longer
+            run (stretch), or start again for the added steps (restart)
         add: values of axes: lr=1e-2,3e-2 (--lr 1e-2 3e-2 is the same)
         memory_limit: as in `jaxrl train`
         save_seconds: as in `jaxrl train`
@@ -164,10 +164,10 @@ def export(
     out: pathlib.Path | None = None,
     where: tuple[str, ...] = (),
 ) -> None:
-    """Write the results of a sweep, or a run's policy, for another tool.
+    """Write the results of a sweep, or the policy of a run, for another tool.
 
     Args:
-        folder: of `jaxrl train --folder`
+        folder: folder of `jaxrl train --folder`
         to: a table (csv, parquet), logs of each run (tensorboard, wandb), a record (one small file
             from which runs can be trained again), or the policy of a run for NumPy without jax
         out: the file, or the directory of the logs or the policy (default: in FOLDER)
@@ -179,7 +179,7 @@ def export(
 def algorithms() -> None:
     """List the algorithms, and the action spaces and options that each supports.
 
-    This takes some seconds, as each is tried.
+    This takes several seconds, because each is tried.
     """
     width = max(map(len, rl.PRESETS))
     for name, preset in rl.PRESETS.items():

@@ -74,13 +74,13 @@ def plot(
     follow: bool = False,
     every: float = 5.0,
 ) -> None:
-    """Draw the learning curves of a sweep, also while it runs, into FOLDER/curve.png, or beside a
-    record.
+    """Draw the learning curves of a sweep, even while it is running, in FOLDER/curve.png or next to
+    a record.
 
     Args:
-        folder: of `jaxrl train --folder`, or a record
+        folder: folder of `jaxrl train --folder`, or a record
         name: the variable to draw
-        by: the axis with a line for each value
+        by: the axis with one line per value
         where: labels of the other axes: gamma=0.99
         follow: print each new row and draw again, until the sweep has finished (or Ctrl-C)
         every: seconds between two looks at the folder, with --follow
@@ -107,7 +107,7 @@ def plot(
     if not results.data_vars:
         raise FlagError(
             f"{folder} has no row yet: a row is written at each evaluation point of a running "
-            f"sweep. Wait, or write `jaxrl plot {folder} --follow`, which draws as they come."
+            f"sweep. Wait, or write `jaxrl plot {folder} --follow`, which draws rows as they come."
         )
     _check_axes(results, name, by)
     rl.plot.curve(results, name, by=by).savefig(path)
@@ -166,7 +166,7 @@ def progress_line(results: xr.Dataset, name: str) -> str:
     values = last.values[last.notnull().values]
     cells = f"{int(known.sum()):,} of {known.size:,} values"
     score = f"at step {last['step'].item():,} {middle(values):.4g}"
-    return f"{text}; {name}: {cells}, {score} over {len(values):,} members"
+    return f"{text}; {name}: {cells}, {score} over {len(values):,} runs"
 
 
 def runs(
@@ -180,7 +180,7 @@ def runs(
         folder: the directory to search
         where: only studies with these fields or labels: env=CartPole-v1 algorithm=ppo lr=3e-4; a
             commit or a date may be abbreviated
-        name: the variable, the final value of which is the score
+        name: the variable that is scored by its final value
     """
     found = rl.runs(folder, name=name, **labels_of(where, rl.runs))
     if not len(found):
@@ -236,9 +236,9 @@ def compare(
 
     Args:
         first: folder of a sweep, or a record
-        second: another one
-        name: the variable, the final value of which is the score
-        where: the setting, for axes of several values: lr=1e-3
+        second: folder of another sweep, or a record
+        name: the variable that is scored by its final value
+        where: the setting, for axes with several values: lr=1e-3
         allow: differences that are intended, because they are what you study
     """
     print(f"first   {_printable(first)}\nsecond  {_printable(second)}")
@@ -252,12 +252,12 @@ def report(
     name: str = "return",
     films: bool = True,
 ) -> None:
-    """Write a report on one or more studies: one HTML page that needs no network.
+    """Write a report on one or more studies: one HTML page that works offline.
 
     Args:
         folders: folders of sweeps, or records
         out: file of the page
-        name: the variable, the final value of which is the score
-        films: animate the best and the median policy, which takes some seconds
+        name: the variable that is scored by its final value
+        films: animate the best and the median policy, which takes several seconds
     """
     print(f"wrote {rl.report(*folders, out=out, name=name, films=films)}")

@@ -19,10 +19,13 @@ ASSIGNMENT = re.compile(
 # pieces of errors that speak of Python, and what they are on the command line
 REWORDED = (
     (r"(: select one of each, for example )", r"\1--where "),
-    (r"^0 of [\d,]+ members are done and kept as this exception's \.results(; (.*))?\.$", r"\2"),
     (
-        r"members are done and kept as this exception's \.results",
-        "members were done, and are lost: --folder FOLDER saves them",
+        r"^0 of [\d,]+ runs have finished and are kept as this exception's \.results(; (.*))?\.$",
+        r"\2",
+    ),
+    (
+        r"runs have finished and are kept as this exception's \.results",
+        "runs had finished, and are lost: --folder FOLDER saves them",
     ),
     (r"rl\.envs\.names\(\) lists all of them", "`jaxrl envs` lists all"),
     (r"call again to resume from there", "run the command again to resume from there"),

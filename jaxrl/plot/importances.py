@@ -57,7 +57,7 @@ def parallel(
     """Parallel coordinates: a line for each setting, coloured by its interquartile mean.
 
     Axes with values that span more than a factor of 30 are logarithmic. The best settings are drawn
-    last; a setting of which most members diverged is left out.
+    last; a setting of which most runs diverged is left out.
 
     names: the hyperparameters to draw, of an axis of random settings; by default all.
 

@@ -17,18 +17,18 @@ def report(
     name: str = "return",
     films: bool = True,
 ) -> pathlib.Path:
-    """Write a report on sweeps, or records, as one HTML page that needs no network.
+    """Write a report on sweeps, or records, as one HTML page that works offline.
 
     There is a section for each: the question, the reproducibility card, a table of all settings
     with intervals, learning curves, performance profiles, the probability that the best setting
-    improves on the others, hyperparameter importance, diverged members, and animations of the best
+    improves on the others, hyperparameter importance, diverged runs, and animations of the best
     and the median policy. Several studies are compared at the best setting of each, or the reasons
     are listed why that would be misleading.
 
     Args:
-      folders: of sweeps, or records.
+      folders: folders of sweeps, or records.
       out: file of the page.
-      name: the variable, the final value of which is the score.
+      name: the variable that is scored by its final value.
       films: whether to animate policies, which takes some seconds to compile.
 
     Returns:

@@ -179,7 +179,7 @@ def parallel(study: Study) -> Chart | None:
         {"label": title, "score": x, "at": row}
         for title, x, row in zip(titles, scores[known], at, strict=True)
     ]
-    note = "Each line is a setting, coloured by its score; a diverged member has the lowest of all."
+    note = "Each line is a setting, coloured by its score; diverged runs have the lowest scores."
     return {"kind": "parallel", "axes": axes, "lines": lines, "name": study.name, "note": note}
 
 
@@ -229,7 +229,7 @@ def _map(study: Study, y: str, x: str, bins: dict[str, Bins]) -> tuple[float, Ch
         setting = ", ".join(
             f"{axis}={label}" for axis, label in ((y, y_labels[i]), (x, x_labels[j])) if axis
         )
-        counts = f"{num_diverged[i, j]:,} of {num_members[i, j]:,} members diverged"
+        counts = f"{num_diverged[i, j]:,} of {num_members[i, j]:,} runs diverged"
         return {"value": fraction[i, j], "title": f"{setting}: {counts}"}
 
     chart = {
@@ -239,7 +239,7 @@ def _map(study: Study, y: str, x: str, bins: dict[str, Bins]) -> tuple[float, Ch
         "xlabel": x,
         "ylabel": y,
         "cells": [[cell(i, j) for j in range(len(x_labels))] for i in range(len(y_labels))],
-        "note": "The fraction of members that diverged.",
+        "note": "The fraction of runs that diverged.",
     }
     return float(fraction[rows, columns].var()), chart
 

@@ -16,7 +16,7 @@ from jaxrl.report import charts, study
 from jaxrl.report.study import Study
 
 MAX_ROWS = 500  # of a table
-SETTINGS = "Final {} of each setting, the best first; diverged members rank lowest."
+SETTINGS = "Final {} of each setting, the best first; diverged runs rank lowest."
 NOTE = (
     "Scores are those of the last evaluation point; intervals are 95 % percentile bootstrap "
     "intervals of the interquartile mean (IQM) over seeds. The best of several settings was "
@@ -104,7 +104,7 @@ def _section(one: Study, drawn: list[charts.Chart], films: bool) -> Html:
         tag("p", importance),
         tag("div", [_chart(c, drawn) for c in importance_charts], class_="several"),
         _chart(parallel, drawn) if parallel else "",
-        tag("h3", "Diverged members"),
+        tag("h3", "Diverged runs"),
         [_chart(c, drawn) for c in charts.divergence(one)],
         tag("p", divergence),
         tag("ul", [tag("li", name) for name in diverged]) if diverged else "",

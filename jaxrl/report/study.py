@@ -106,7 +106,7 @@ def read(path: str | os.PathLike[str], name: str) -> Study:
     scores = final.where(np.isfinite(final)).values.astype(float).reshape(-1, final.sizes["seed"])
     if not np.isfinite(scores).any():
         raise ValueError(
-            f"{path} has no final {name!r} yet: wait until members finish, or write another name."
+            f"{path} has no final {name!r} yet: wait until runs finish, or write another name."
         )
     diverged, finished = np.zeros(scores.shape, bool), _finished(results, axes)
     if "diverged" in results:
@@ -216,9 +216,9 @@ def card(study: Study) -> list[tuple[str, str]]:
     is_record = study.path.is_file()
     return [
         ("folder", str(study.path)),
-        ("members", f"{members:,}, of which {done:,} have a final {study.name}"),
+        ("runs", f"{members:,}, of which {done:,} have a final {study.name}"),
         ("started", str(record.get("started", "unknown"))),
-        ("commit of the kit", str(record.get("commit", "unknown"))),
+        ("commit of jaxrl", str(record.get("commit", "unknown"))),
         ("commit of the project", str(record.get("project_commit", "unknown"))),
         ("versions", ", ".join(f"{key} {value}" for key, value in record["versions"].items())),
         ("machine", ", ".join(f"{key} {value}" for key, value in machine.items())),
@@ -228,7 +228,7 @@ def card(study: Study) -> list[tuple[str, str]]:
             "record",
             "one small file: curves, no policies" if is_record else "a folder: curves and policies",
         ),
-        ("train a member again", rerun),
+        ("train a run again", rerun),
     ]
 
 
@@ -260,10 +260,10 @@ def diverged(study: Study, max_listed: int = 40) -> tuple[str, list[str]]:
     members = np.argwhere(study.diverged)
     listed = [f"{study.titles[i]}, seed={study.seeds[j]}" for i, j in members[:max_listed]]
     if not len(members):
-        return f"None of {study.scores.size:,} members diverged.", []
+        return f"None of {study.scores.size:,} runs diverged.", []
     first = f" The first {max_listed}:" if len(members) > max_listed else ""
     return (
-        f"{len(members):,} of {study.scores.size:,} members diverged. Settings are ranked "
+        f"{len(members):,} of {study.scores.size:,} runs diverged. Settings are ranked "
         f"with them as the lowest; their scores are in the statistics of the table.{first}",
         listed,
     )

@@ -99,9 +99,9 @@ def check_rule(rule: Any) -> None:
     if not isinstance(rule, Rule):
         kind = type(rule).__name__
         raise TypeError(
-            f"{kind} is not an update rule: it is not an rl.Rule. Write rl.Surrogate({kind}(...)) "
-            "for an objective, rl.load_rule(...) for a name or a folder, or make your own a "
-            f"subclass, class {kind}(rl.Rule)."
+            f"{kind} is not an update rule, a subclass of rl.Rule. For an objective, write "
+            f"rl.Surrogate({kind}(...)); for a name or a folder, rl.load_rule(...); for a rule of "
+            f"your own, class {kind}(rl.Rule)."
         )
 
 

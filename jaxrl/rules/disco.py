@@ -101,9 +101,8 @@ class Disco(Rule):
         path = pathlib.Path(path).expanduser()
         if not path.is_file():
             raise FileNotFoundError(
-                f"{path} is not a file. The weights are not part of this kit: download "
-                "disco_103.npz from its authors' repository (disco_rl, of google-deepmind), "
-                "and write its path."
+                f"{path} is not a file. The weights are not part of jaxrl: download disco_103.npz "
+                "from the authors' repository (google-deepmind/disco_rl), and pass its path."
             )
         try:
             with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:

@@ -99,11 +99,11 @@ class Surrogate(Rule):
 
     gamma, lam: of the advantage estimates (GAE; Schulman et al., 2016). entropy_weight,
     value_weight: factors on the bonus and the value loss. value_clip: the largest change of a value
-    in an update; infinite is no limit. normalize_advantage: to mean 0 and standard deviation 1 in
-    each minibatch of two rows or more. baseline: True for advantages over the learned value; a
-    leaf. Without it they are discounted sums of the rewards of an episode that the rollout holds
-    (with lam 1), and the value function is fitted but not used. penalty: on the distance between
-    the old policy and the new one, or None.
+    in an update; infinity is unlimited. normalize_advantage: to mean 0 and standard deviation 1 in
+    each minibatch of two rows or more. baseline: True subtracts the learned value from returns; a
+    leaf. Without it, advantages are discounted sums of the rewards of an episode that the rollout
+    holds (with lam 1), and the value function is fitted but not used. penalty: on the distance
+    between the old policy and the new one, or None.
     """
 
     objective: Objective = Clip()

@@ -260,7 +260,7 @@ def _equal(found: Any, value: Any) -> bool:
 def _score(path: pathlib.Path, row: dict[str, Any], name: str) -> dict[str, Any]:
     """The columns score, low, high and best of a study, or a note in their place."""
     if not row["finished"]:
-        return {"note": f"{row['done']:,} of {row['members']:,} members are done"}
+        return {"note": f"{row['done']:,} of {row['members']:,} runs have finished"}
     results = load(path)
     if name not in results or "seed" not in results[name].dims:
         return {"note": f"has no {name!r} over seeds"}
@@ -289,7 +289,7 @@ def _num_diverged_at(results: xr.Dataset, labels: dict[str, Any]) -> int:
 def best_setting(results: xr.Dataset, name: str = "return") -> tuple[xr.DataArray, dict[str, Any]]:
     """Final scores [seed] and labels of the setting with the highest interquartile mean.
 
-    Diverged members count as the lowest in this choice.
+    Diverged runs count as the lowest in this choice.
     """
     final = stats.final(results, name, "seed").transpose(..., "seed")
     final = final.where(np.isfinite(final)).astype(float)

@@ -47,33 +47,34 @@ def export(
     to: Kind = "csv",
     **where: Any,
 ) -> pathlib.Path:
-    """Write the results of a sweep, or the policy of a member, for another tool.
+    """Write the results of a sweep, or the policy of a run, for another tool.
 
     Args:
-      results: of a sweep, or its folder; for "numpy" a folder, or the policy `rl.policy(...)`.
+      results: results of a sweep, or its folder; for "numpy", a folder or a policy
+        `rl.policy(...)`.
       path: the file, or the directory of logs; by default in the folder.
       to: one of
         "csv", "parquet": the table `frame(results)`.
-        "tensorboard": a log of each finished member, in the directory of its setting: its labels
-          without the letters that file systems refuse, numbered where two settings would share one.
-        "wandb": a run of each finished member, grouped by setting, with its labels and the
+        "tensorboard": a log of each finished run, in the directory of its setting: its labels
+          without the characters that file systems refuse, numbered if two settings would share one.
+        "wandb": a W&B run for each finished run, grouped by setting, with its labels and the
           reproducibility card as configuration, in a project with the name of the folder
           (WANDB_MODE=offline needs no network).
-        "record": the reproducibility card of a folder and each member's return, evaluation and
-          divergence, in one small file that `rl.load`, `rl.runs`, `rl.report` and `rl.rerun` take
-          in place of the folder.
-        "numpy": the greedy policy of a member for programs without jax, as a directory of
-          `policy.npz`, its arrays, and `policy.py`, which reads them with NumPy alone. An MLP, also
-          with a GRU or LSTM; with the statistics of normalised observations, action masks, and
-          actions clipped to a box. Other networks are refused.
-      where: for "numpy", the labels of the member, as in `rl.policy`; by default those of
+        "record": the reproducibility card of a folder and the return, evaluation and divergence of
+          each run, in one small file that `rl.load`, `rl.runs`, `rl.report` and `rl.rerun` accept
+          instead of the folder.
+        "numpy": the greedy policy of a run for programs without jax, as a directory of
+          `policy.npz`, its arrays, and `policy.py`, which needs only NumPy. Supported are an MLP,
+          optionally with a GRU or LSTM, observation normalisation, action masks, and actions
+          clipped to a box. Other networks are refused.
+      where: for "numpy", the labels of the run, as in `rl.policy`; by default those of
         `rl.best`.
 
-    A policy in gymnasium, by NumPy alone:
+    A policy in gymnasium, with NumPy only:
 
         rl.export("runs/cartpole", "cartpole", to="numpy", seed=3)
 
-        from cartpole.policy import Policy       # a copy of the directory is enough
+        from cartpole.policy import Policy       # the directory is self-contained
         policy, env = Policy(), gymnasium.make("CartPole-v1")
         obs, done = env.reset()[0], False
         policy.reset()                           # the recurrent state, if it has one
@@ -95,7 +96,7 @@ def export(
         return _numpy(results, path, where)
     if where or isinstance(results, MemberPolicy):
         given = next(iter(where), "a policy")
-        raise ValueError(f"{given} selects a member, and to={to!r} writes all: write to='numpy'.")
+        raise ValueError(f"{given} selects a run, and to={to!r} writes all: write to='numpy'.")
     folder = None if isinstance(results, xr.Dataset) else pathlib.Path(results).expanduser()
     if path is None and folder is None:
         raise ValueError(
@@ -129,7 +130,7 @@ def _numpy(results: Any, path: Any, where: dict[str, Any]) -> pathlib.Path:
     """Write a policy, given as one or as the folder that it is in."""
     if isinstance(results, MemberPolicy):
         if where:
-            raise ValueError(f"{next(iter(where))} selects a member, and a policy is of one.")
+            raise ValueError(f"{next(iter(where))} selects a run, but a policy is already of one.")
         policy, default = results, None
     elif isinstance(results, xr.Dataset):
         raise ValueError(
@@ -151,11 +152,11 @@ def _numpy(results: Any, path: Any, where: dict[str, Any]) -> pathlib.Path:
 
 
 def frame(results: xr.Dataset) -> pd.DataFrame:
-    """A tidy table with a row for each member and step.
+    """A tidy table with a row for each run and step.
 
     The columns are the axes, `step`, other coordinates, and the variables. A variable without steps
-    is repeated at each. Variables with other dimensions are left out; their names are printed and
-    in `.attrs["left_out"]`.
+    is repeated at each step. Variables with other dimensions are left out; their names are printed
+    and stored in `.attrs["left_out"]`.
     """
     results, left_out = _flat(results)
     dims = [*_axes(results), *(["step"] if "step" in results.dims else [])]

@@ -2,9 +2,9 @@
 
     rl.sweep(training, over, progress=(True, rl.live.TensorBoard("logs")))
 
-Both log statistics over the members of each setting (all labels but the seed), so that a thousand
-seeds are a few curves. `rl.export(folder, to="tensorboard")` or `to="wandb"` writes one log for
-each member once they have finished.
+Both log statistics over the runs of each setting (all labels but the seed), so that a thousand
+seeds become a few curves. `rl.export(folder, to="tensorboard")` or `to="wandb"` writes one log for
+each run after the sweep.
 """
 
 import importlib
@@ -32,10 +32,10 @@ STATISTICS: dict[str, Statistic] = {  # of the values that are finite, never non
 
 
 class Summaries:
-    """Statistics of each setting at each row, over the members that have reached it.
+    """Statistics of each setting at each evaluation point, over the runs that have reached it.
 
-    metrics: names of those to keep, by default all that are one number a member. max_settings: of
-    more settings, the first ones are kept, which is printed once.
+    metrics: names of the metrics to log, by default all that are one number per run. max_settings:
+    maximum number of settings; of more, only the first are logged, and a note is printed once.
     """
 
     def __init__(self, metrics: Sequence[str] | None = None, max_settings: int = 50) -> None:
@@ -100,15 +100,15 @@ def _statistics(metrics: dict[str, np.ndarray]) -> dict[str, float]:
 
 
 class TensorBoard:
-    """Writes live statistics for TensorBoard, a log for each setting: DIRECTORY/lr=0.001.
+    """Logs live statistics to TensorBoard, one log per setting: DIRECTORY/lr=0.001.
 
-    At each row, of the members that have reached it, in this call: for each metric its
-    interquartile mean, mean, and 10 % and 90 % quantiles ("return/iqm", "return/mean",
-    "return/q10", "return/q90"), and the number of `members`. A setting with seeds in several chunks
-    is written again with all of them as each chunk runs.
+    At each evaluation point, over the runs of this call that have reached it, it logs the
+    interquartile mean, mean, and 10 % and 90 % quantiles of each metric ("return/iqm",
+    "return/mean", "return/q10", "return/q90"), and the number of runs, `members`. A setting with
+    seeds in several chunks is logged again, with all of them, as each chunk runs.
 
-    metrics: names of those to write, say ("return", "loss"); by default all. max_settings: of more
-    settings, the first ones are written.
+    metrics: names of the metrics to log, such as ("return", "loss"); by default all. max_settings:
+    maximum number of settings; of more, only the first are logged.
 
     Raises:
       ImportError: tensorboardX is not installed.
@@ -165,11 +165,11 @@ class Wandb:
     """Logs live statistics to Weights & Biases, one run for each sweep.
 
     The names are those of `TensorBoard` after the setting, "lr=0.001/return/iqm", against
-    `environment_steps`. The curve of a setting is of the members of the first chunk that has some;
-    as later chunks run, the run's summary has the statistics of all members so far.
+    `environment_steps`. The curve of a setting shows its runs in the first chunk that has any; as
+    later chunks run, the W&B summary has the statistics of all runs so far.
 
-    project: of the run. metrics, max_settings: as in `TensorBoard`. options: of `wandb.init`, say
-    group="tuning", mode="offline".
+    project: name of the W&B project. metrics, max_settings: as in `TensorBoard`. options: arguments
+    of `wandb.init`, such as group="tuning", mode="offline".
 
     Raises:
       ImportError: wandb is not installed.

@@ -68,26 +68,26 @@ def policy(
     kept: str = "final",
     **where: Any,
 ) -> MemberPolicy:
-    """The final policy of the member at `where`, a label for each axis of several values:
+    """The final policy of the run at `where`, one label for each axis with several values:
     `policy(folder, lr=3e-4, seed=7)`.
 
-    training: what was swept; needed where a part of it is neither the kit's nor gymnax's, or where
-    the file of a large array is not in the folder. With the member's config put in its place it is
-    the policy's `training`. kept: "best" is the policy of the best evaluation, of a sweep with
-    keep_best=True.
+    training: the training that was swept; needed if it has classes of your own (neither jaxrl's nor
+    gymnax's), or if the file of a large array is not in the folder. The policy's `training` is this
+    one with the values of the run. kept: "best" selects the policy at the best evaluation, for a
+    sweep with keep_best=True.
 
     Raises:
       ValueError: an axis without a label, a label that the axis does not have, a training that the
-        folder can't make.
-      TypeError: the algorithm has no policy: `agent` reads what is kept of it.
+        folder can't define.
+      TypeError: the algorithm has no policy; `agent` reads its saved agent.
     """
     training, found = _read(folder, training, kept, where)
     if any(
         np.isnan(np.asarray(x, np.float32)).any() for x in jax.tree.leaves(found) if _is_float(x)
     ):
         warnings.warn(
-            f"This run of {folder} diverged: its parameters hold NaN, so that its actions have no "
-            "meaning and its returns neither. rl.best(results) finds one that did not.",
+            f"This run of {folder} diverged: its parameters contain NaN, so its actions and "
+            "returns are meaningless. rl.best(results) finds a run that did not diverge.",
             stacklevel=2,
         )
     return _make(training, found)
@@ -156,7 +156,7 @@ def _read(
     ):
         raise ValueError(
             f"{home} holds agents of {len(leaves)} arrays, and this algorithm's have other shapes: "
-            "it was trained by another version of the kit. Train it again."
+            "it was trained by another version of jaxrl. Train it again."
         )
     made = [_as(x, shape.dtype) for x, shape in zip(leaves, expected, strict=True)]
     return training, structure.unflatten(made)
@@ -181,21 +181,21 @@ def best_by(results: xr.Dataset, *, diverged: bool = False) -> str:
 
 
 def best(results: xr.Dataset, name: str | None = None, *, diverged: bool = False) -> dict[str, Any]:
-    """The labels of the member with the highest final `name`, as `policy` takes them.
+    """The labels of the run with the highest final `name`, as `policy` accepts them.
 
-    name: by default "evaluation", the return of greedy play, where there is one; else "return",
-    that of training, which also decides between equal evaluations. Final is the last known value:
-    of a member that stopped early where it stopped. diverged: True counts members that diverged
-    too, which never are the best by default.
+    name: by default "evaluation", the return of the greedy policy, if there is one; otherwise
+    "return", that of training, which also breaks ties between equal evaluations. The final value is
+    the last known one: for a run that stopped early, the value where it stopped. diverged: True
+    includes runs that diverged; by default they are never the best.
 
     Raises:
-      ValueError: no member has a final value.
+      ValueError: no run has a final value.
     """
     by_default, name = name is None, name or best_by(results, diverged=diverged)
     last = _last_known(results, name, diverged)
     if not last.notnull().any():
         raise ValueError(
-            f"no member has a final {name!r}: all diverged, or none finished an episode since "
+            f"no run has a final {name!r}: all diverged, or none finished an episode since "
             "the last row."
         )
     if by_default and name == "evaluation" and "return" in results:

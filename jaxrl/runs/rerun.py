@@ -54,7 +54,7 @@ class Rerun:
 
     def __str__(self) -> str:
         labels = ", ".join(f"{name}={label}" for name, label in self.where.items())
-        title = f"member {self.member} ({labels}), in a program of {self.width} members"
+        title = f"run {self.member} ({labels}), in a program of {self.width} runs"
         differs = [f"  {line}" for line in self.changed]
         if self.equal:
             names = f"all {len(self.curves.data_vars)} curves" + " and the policy" * self.policy
@@ -77,17 +77,18 @@ def rerun(
     *,
     progress: bool = True,
 ) -> Rerun:
-    """Train one member of a kept sweep again, and compare its curves and policy with the kept ones.
+    """Train one run of a saved sweep again, and compare its curves and policy with the saved ones.
 
-    folder: of a sweep; or a record in one file, which holds some curves and no policy. member: its
-    number, counted through the swept axes with the last one fastest. training: as in `policy`.
+    folder: folder of a sweep; or a record in one file, which contains some curves and no policy.
+    member: number of the run, in row-major order of the swept axes. training: as in `policy`.
 
-    It runs in a program of the same width on as many devices, filled with copies of this member:
-    members never communicate, so on the same machine and versions it is equal bit for bit.
+    It is trained in a program of the same width on the same number of devices, filled with copies
+    of this run: runs never communicate, so with the same machine and versions the results are equal
+    bit for bit.
 
     Raises:
-      ValueError: no such member, or a training that the folder can't make.
-      FileNotFoundError: the member has not been trained there.
+      ValueError: there is no such run, or the folder can't define the training.
+      FileNotFoundError: the run has not been trained in this folder.
     """
     folder, record, number, where = _member_of(folder, member)
     training = lookup.training_of(folder, record, training)
@@ -154,7 +155,7 @@ def _member_of(
     total = math.prod(len(label) for label in record["labels"].values())
     is_number = isinstance(member, int | np.integer) and not isinstance(member, bool)
     if not is_number or not 0 <= member < total:
-        raise ValueError(f"{folder} has no member {member!r}: they are 0 to {total - 1}.")
+        raise ValueError(f"{folder} has no run {member!r}: they are 0 to {total - 1}.")
     _, labels = lookup.indices_of(record, int(member))
     where = {name: label.item() for name, label in labels.items()}
     if "groups" not in record:

@@ -174,7 +174,7 @@ def final_of_sound(results: Results, name: str, over: str, last: int = 1) -> xr.
 def ranking(scores: np.ndarray, diverged: np.ndarray) -> np.ndarray:
     """Settings from the highest interquartile mean to the lowest, those without a score last. [n].
 
-    Diverged members count as the lowest. Among settings that lost too many for a mean, those that
+    Diverged runs count as the lowest. Among settings that lost too many for a mean, those that
     lost fewer come first.
 
     scores: [n, seeds], NaN where unknown. diverged: bool [n, seeds].
@@ -230,8 +230,8 @@ def pick(results: Results, name: str, *axes: str) -> xr.DataArray:
         )
     if isinstance(results, xr.Dataset) and not results.variables.keys() - results.coords.keys():
         raise ValueError(
-            f"The results have no variable {name!r}, and no other: those of a running sweep are "
-            "there from its first evaluation point on."
+            f"The results have no variable {name!r}, and no other: those of a running sweep "
+            "appear at its first evaluation point."
         )
     if isinstance(results, xr.Dataset) and name not in results:
         raise ValueError(

@@ -44,7 +44,7 @@ def check_replicates(results: Results, over: str) -> None:
         return
     label = results[over].values[first[counts > 1].min()]
     raise ValueError(
-        f"{over} {label} is there {counts.max()} times: equal keys are one replicate, and "
+        f"{over} {label} occurs {counts.max()} times: equal keys are one replicate, and "
         f"{len(ids)} labels have {len(unique)} keys. Sweep different seeds, or select each once by "
         f"results.isel({over}=[...])."
     )
@@ -62,8 +62,8 @@ def check_pairs(x: Any, y: Any) -> None:
         return
     if not np.array_equal(replicate_ids(x, "seed"), replicate_ids(y, "seed")):
         raise ValueError(
-            "the two have other seeds, or their keys differ where labels agree, so they are not "
-            "pairs: write rl.stats.compare(a, b), which pairs by key where it can."
+            "the two have different seeds, or different keys under the same labels, so they are "
+            "not pairs: write rl.stats.compare(a, b), which pairs by key where it can."
         )
 
 

@@ -226,6 +226,6 @@ def _check(x: jax.Array) -> None:
         )
     if (num_missing := int((~np.isfinite(x)).sum())) > 0:
         raise ValueError(
-            f"{num_missing} of {x.size} members have no value: finish them, or set their values by "
+            f"{num_missing} of {x.size} runs have no value: finish them, or set their values by "
             "results.fillna(...)."
         )

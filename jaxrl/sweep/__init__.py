@@ -8,7 +8,7 @@ Which module writes which file of a folder:
     members/FIRST-LAST.npz       a finished chunk: curves and agents. store.py
     open/FIRST-LAST-WIDTH/ROW/   checkpoints of a running chunk. checkpoint.py
     arrays/SHA256.npy            large arrays of what is swept. arrays.py
-    results.nc                   the dataset, once all members are done. store.py writes what
+    results.nc                   the dataset, once all runs have finished. store.py writes what
                                  results.py makes; netcdf.py reads it
     width.json, .lock, .holder   the program's width, and the process that holds it. store.py
     static/NNN/                  a folder for each combination of static axes. static_groups.py

@@ -56,38 +56,39 @@ def sweep(
 ) -> xr.Dataset:
     """Run `run` at every combination of the values in `over`, on all local devices.
 
-    A CPU is one device, of which a program uses about one core, unless `rl.use_all_cores()` was
-    called right after the imports, as the command line does.
+    By default a CPU is one device, and a program uses about one core: call `rl.use_all_cores()`
+    directly after the imports, as the command line does, to use all of them.
 
-    run: a function `run(**config)` that is traced under vmap and returns a dictionary of arrays;
-    or a `Training`: its fields are swept by name, and its rows are stepped from here.
+    run: a function `run(**config)`, traced under vmap, that returns a dictionary of arrays;
+    or a `Training`: its fields are swept by name, and the host runs it row by row.
     over: {name: values}, each an array (or a pytree of arrays) with a leading axis. The configs
-    are their product; names that change together are one axis, `{"setting": zipped(lr=...,
+    are their product; names that change together form one axis, `{"setting": zipped(lr=...,
     gamma=...)}`.
     static: {name: values} of what shapes the program, `{"num_envs": (16, 64), "network":
-    (MLP((64,)), MLP((256,)))}`: every combination is compiled and run separately, and all are one
-    dataset. {name: {label: value}} labels them.
-    chunk: members per program; by default as many as fit the free memory, unless fewer are
+    (MLP((64,)), MLP((256,)))}`: each combination is compiled and run separately, and the results
+    form one dataset. {name: {label: value}} labels the values.
+    chunk: runs per program; by default as many as fit in the free memory, unless fewer are
     as fast.
-    folder: each finished chunk is kept there, so that a stopped sweep resumes from it, and in
-    the end the results. At SIGTERM or Ctrl-C a `Training` is saved at its next evaluation point,
-    then `KeyboardInterrupt` or, of SIGTERM, `SystemExit` 143 is raised; a second signal stops at
-    once. A program's own handlers of these signals are left in place.
-    memory_limit: what the programs may take in total on this machine, in bytes or as "4GB"; by
-    default most of what is free.
-    save_seconds: with a folder, a `Training` is also kept inside a chunk, at the first evaluation
-    point after so many seconds (0: at each), so that a stop loses no more than that and one row.
-    Where saving takes more than a twentieth of that, as with large replays, the interval is twenty
-    times the time of saving.
-    keep_best: of a `Training`, also keep the agent of each member's best evaluation, exactly the
-    one that was evaluated: `policy(folder, kept="best", ...)`; `best_evaluation` and `best_step`
-    are its score and its step.
-    keep_state: with a folder, also keep the whole state of each member of a `Training` at its end
-    (optimiser, replay, episodes), which `rl.extend` needs to train longer; by default where all
-    are at most 256 MB.
-    progress: True draws one live line, False nothing; a function gets an `rl.Report` at each row
-    and after each chunk; a tuple of these has all of them. `rl.live` has functions for TensorBoard
-    and Weights & Biases. An exception in the function stops the sweep, which keeps what is done:
+    folder: each finished chunk is saved there, so that a stopped sweep can resume, and at the end
+    the results. On SIGTERM or Ctrl-C a `Training` is saved at its next evaluation point, then
+    `SystemExit` 143 or `KeyboardInterrupt` is raised; a second signal stops immediately. Existing
+    handlers of these signals are left in place.
+    memory_limit: memory that the programs may use in total on this machine, in bytes or as "4GB";
+    by default most of the free memory.
+    save_seconds: with a folder, a `Training` is also saved within a chunk, at the first evaluation
+    point after this many seconds (0: at each), so that a stop loses at most that time and one row.
+    If saving takes more than a twentieth of it, as with large replay buffers, the interval is
+    twenty times the time of saving.
+    keep_best: for a `Training`, also save the agent at the best evaluation of each run, exactly as
+    it was evaluated: `policy(folder, kept="best", ...)`; `best_evaluation` and `best_step` are its
+    score and its step.
+    keep_state: with a folder, also save the complete final state of each run of a `Training`
+    (optimiser, replay buffer, episodes), which `rl.extend` needs to train longer; by default if
+    they take at most 256 MB in total.
+    progress: True prints one progress line, False prints nothing; a function receives an
+    `rl.Report` at each evaluation point and after each chunk; a tuple combines several. `rl.live`
+    has functions for TensorBoard and Weights & Biases. An exception in the function stops the
+    sweep, and finished chunks are kept:
 
         def show(report):
             if "return" in report.metrics:
@@ -99,17 +100,17 @@ def sweep(
     `jaxrl plot FOLDER --follow` draws them.
 
     Large arrays of a `Training` (a data set, weights) are arguments of the program, shared by all
-    members, and are kept in the folder once.
+    runs, and are saved in the folder once.
 
-    Returns a dataset with an axis for each name (keys are labelled 0, 1, 2, ...), then the
-    program's own: `step` for outputs as long as one called so. Its attributes are the
+    Returns a dataset with an axis for each name (keys are labelled 0, 1, 2, ...), followed by the
+    axes of the outputs: `step` for those as long as an output called `step`. Its attributes are the
     reproducibility card. A run with non-finite parameters continues, counts with its return, is
     marked in `diverged`, does not affect the others, and is never chosen as the best; its
-    evaluation is NaN from then on. Keys have a coordinate `NAME_key`, equal for equal keys.
+    evaluation is NaN from then on. Axes of keys have a coordinate `NAME_key`, equal for equal keys.
 
-    Raises, before anything compiles:
-      ValueError: an empty axis, a value twice, keys of the generators rbg and unsafe_rbg (their
-        numbers depend on the chunk), a name that `run` does not take, a folder that holds another
+    Raises, before anything is compiled:
+      ValueError: an empty axis, a repeated value, keys of the generators rbg and unsafe_rbg (their
+        numbers depend on the chunk), a name that `run` does not accept, a folder that holds another
         sweep.
       TypeError: a swept name that is static.
     """
@@ -199,8 +200,8 @@ def _run_sweep(
             chunks = kept.done()
             if num_missing(grid.members, chunks):
                 raise RuntimeError(
-                    f"{folder} lacks chunks that another process has made: do all of them see the "
-                    "same folder?"
+                    f"{folder} lacks chunks that another process has computed: do all processes "
+                    "see the same folder?"
                 )
         attributes = _attributes(record, executor)
         results = dataset(grid.labels, chunks, attributes, grid.coordinates)
@@ -220,18 +221,18 @@ def _run_sweep(
 
 
 def load(folder: str | os.PathLike[str], *, running: bool = True) -> xr.Dataset:
-    """The results of a sweep, from its folder, also while it runs.
+    """The results of a sweep, from its folder, even while it is running.
 
-    Of a sweep that has not finished, running or stopped, all metrics so far: a `Training`'s rows
-    within one row of being computed, with NaN (0 among whole numbers) for what is not there yet.
-    Such results have an attribute `unfinished`, a sentence that says how many members are done:
+    For an unfinished sweep, running or stopped, these are all metrics so far: the rows of a
+    `Training` except possibly the latest, with NaN (0 for integers) for missing values. Such
+    results have an attribute `unfinished`, a sentence that says how many runs have finished:
 
         results = rl.load(folder)
         if "unfinished" in results.attrs: ...
 
-    running: also the rows of members that have not finished; False: finished members only, as
-    final scores and comparisons need them. Of a record in one file
-    (`rl.export(folder, path, "record")`), the curves that it holds.
+    running: True includes the rows of unfinished runs; False returns finished runs only, as final
+    scores and comparisons need. For a record in one file (`rl.export(folder, path, "record")`), the
+    curves that it contains are returned.
     """
     folder = pathlib.Path(folder).expanduser()
     if folder.is_file():
@@ -266,7 +267,7 @@ def _unfinished(members: int, left: int) -> dict[str, str]:
     """The attribute of results that are not complete; none where no member is left."""
     if not left:
         return {}
-    return {"unfinished": f"{members - left:,} of {members:,} members have finished"}
+    return {"unfinished": f"{members - left:,} of {members:,} runs have finished"}
 
 
 def width_of(
@@ -288,7 +289,7 @@ def check_chunk(chunk: Any) -> None:
         return
     if not isinstance(chunk, int | np.integer) or isinstance(chunk, bool) or chunk < 1:
         raise ValueError(
-            f"chunk={chunk!r} is not a positive whole number of members; leave it out to have it "
+            f"chunk={chunk!r} is not a positive whole number of runs; leave it out to have it "
             "chosen."
         )
 
@@ -297,7 +298,7 @@ def refuse_unknown(call: str, unknown: Mapping[str, Any]) -> None:
     """Refuse keywords that `rl.sweep` or `rl.plan` does not take."""
     if "memory" in unknown:
         raise TypeError(
-            f"rl.{call} takes memory_limit= in place of memory=: write "
+            f"rl.{call} takes memory_limit= instead of memory=: write "
             f"memory_limit={unknown['memory']!r}."
         )
     if unknown:

@@ -163,8 +163,8 @@ class Checkpoints:
                 shutil.rmtree(path, ignore_errors=True)
         except Exception as error:  # a full disk, say, which does not stop the run
             print(
-                f"no checkpoint was kept in {self._folder} ({_first_line(error)}): a stop loses "
-                "what is after the last."
+                f"no checkpoint was kept in {self._folder} ({_first_line(error)}): stopping now "
+                "loses the work since the last one."
             )
         if self._seconds:
             self._pause = max(self._seconds, (time.monotonic() - self._saved) / SHARE)

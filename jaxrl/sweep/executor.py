@@ -148,7 +148,7 @@ class Progress:
         self.seconds += time.monotonic() - self._started
 
     def end_chunk(self, done: int) -> None:
-        """The chunk is kept; `done` members are done by now."""
+        """The chunk is kept; `done` runs have finished by now."""
         self.done_now += self._running * (1.0 - self._restored())
         self.done, self._running = done, 0
         self._report(0.0)
@@ -303,7 +303,7 @@ class Executor:
         if asks and multihost.is_primary():
             multihost.broadcast(width)
         if needed > limit:
-            lacking = f"one member a device needs {format_bytes(needed)} of {format_bytes(limit)}"
+            lacking = f"one run per device needs {format_bytes(needed)} of {format_bytes(limit)}"
             self.chunk_reason += f"; {lacking}"
         self._programs[key] = program
         self.chunk = bound if self.config.narrow else width
@@ -325,7 +325,7 @@ class Executor:
             if each == CPU_WIDTH
             else f"{each:,} a device"
         )
-        self.chunk_reason = "all members fit" if width == members else gains
+        self.chunk_reason = "all runs fit" if width == members else gains
         return width
 
     def downsize_after(self, error: BaseException, store: ChunkStore | None = None) -> None:
@@ -338,7 +338,7 @@ class Executor:
         self._downsize(self._width, self._width // 2, "out of memory", store)
 
     def _downsize(self, tried: int, width: int, reason: str, store: ChunkStore | None) -> None:
-        print(f"a chunk of {tried} members did not fit the memory; going on with {width}.")
+        print(f"a chunk of {tried} runs did not fit in memory; continuing with {width}.")
         self.downsized = f"{self.downsized.partition(' ')[0] or tried} to {width}: {reason}"
         self.chunk, self.chunk_reason = width, f"halved, {self.downsized}"
         if store is not None:

@@ -41,39 +41,39 @@ def extend(
     save_seconds: float = 60.0,
     progress: bool | Callable[[Report], None] = True,
 ) -> xr.Dataset:
-    """Go on with the study in a folder: more steps, more seeds, more values of its axes.
+    """Continue the study in a folder: more steps, more seeds, more values of its axes.
 
-    What is there is kept and not computed again; a stopped study is finished first, and without
-    further arguments that is all. A call that was stopped goes on when it is made again.
+    Existing results are kept, not recomputed. A stopped study is finished first; without further
+    arguments nothing else is done. A call that was stopped resumes when it is repeated.
 
-    steps: environment steps of each run in total. The rows of the longer curves are as long as
-      before. Runs go on from their final states, which `rl.sweep` keeps where they are small or
-      with keep_state=True.
-    over: {name: values} to add to axes of the study, static ones too; values that are there already
-      count once.
-    schedule: what schedules do that depend on the number of steps, a learning rate that falls to 0
-      at the end, say. "stretch": they go on at the fraction of the longer run. "restart": they
-      begin again for the added steps.
-    training: as in `rl.policy`, where the folder alone can't make it.
+    steps: environment steps of each run in total. The spacing of the rows does not change. Runs
+      continue from their final states, which `rl.sweep` saves if they are small or with
+      keep_state=True.
+    over: {name: values} to add to axes of the study, including static axes; existing values are
+      ignored.
+    schedule: what happens to schedules that depend on the number of steps, such as a learning rate
+      that decays to 0. "stretch" continues them at the fraction of the longer run; "restart" starts
+      them again for the added steps.
+    training: as in `rl.policy`, if the folder alone can't define it.
     memory_limit, save_seconds, progress: as in `rl.sweep`.
 
-    Returns the results of the whole study, which the folder holds from then on; those before are
-    in FOLDER/before/001 and so on, whole studies for `rl.load` and `rl.policy`.
+    Returns the results of the whole study, which the folder contains from then on. The previous
+    ones are in FOLDER/before/001 and so on, as complete studies for `rl.load` and `rl.policy`.
 
-    Where nothing depends on the number of steps, the longer curves are bit for bit those of a study
-    that was as long from its beginning. (Where evaluations are rarer than rows, the earlier part
-    keeps the rows on which it was evaluated.)
+    If nothing depends on the number of steps, the longer curves equal, bit for bit, those of a
+    study that had this length from the start. (If evaluations are rarer than rows, the earlier part
+    keeps the rows at which it was evaluated.)
 
     Raises, before anything runs:
-      ValueError: fewer steps or steps that end inside a row, a schedule that must be chosen, states
-        that were not kept, an axis that the study does not have, a value that a field does not
-        take, a study or an axis with `stop_after`, several processes.
+      ValueError: fewer steps than before or not a multiple of a row, a `schedule` that must be
+        chosen, states that were not saved, an axis that the study does not have, a value that a
+        field does not accept, a study or an axis with `stop_after`, several processes.
     """
     folder = pathlib.Path(folder).expanduser()
     if jax.process_count() > 1:
         raise ValueError(
-            "rl.extend changes the folder, which one process has to do, and "
-            f"{jax.process_count()} share this job: call it in a job of one process."
+            "rl.extend changes the folder and must run in one process, but this job has "
+            f"{jax.process_count()}: call it in a job with a single process."
         )
     store.recover(folder)
     study = _read_study(folder, training)
@@ -190,9 +190,9 @@ class Study:
         shared = [{"steps": run.steps, "evals": run.evals, "kind": type(run)} for run in longer]
         if any(each != shared[0] for each in shared):
             raise ValueError(
-                f"steps={steps} does not end at the same row for all static values: their updates "
-                "have different lengths. Extend to another number of steps, say a whole multiple "
-                f"of {self.training.steps}."
+                f"steps={steps} does not end at an evaluation point for all static values: their "
+                "updates have different lengths. Extend to another number of steps, such as a "
+                f"multiple of {self.training.steps}."
             )
         return dataclasses.replace(self, training=extended.extended(self.training, steps, schedule))
 
@@ -200,7 +200,7 @@ class Study:
 def _read_study(folder: pathlib.Path, training: Training | None) -> Study:
     if folder.is_file():
         raise ValueError(
-            f"{folder} is a record: curves, and no states. Extend the folder of the study."
+            f"{folder} is a record: it has curves but no states. Extend the folder of the study."
         )
     record = store.read_record(folder)
     keep_best = bool(record.get("keep_best", False))
@@ -242,13 +242,13 @@ def _axes(folder: pathlib.Path, record: Record, training: Training) -> dict[str,
 def _joined(name: str, old: Any, new: Any) -> Any:
     """The values of an axis, and those added that are not among them."""
     if jax.tree.structure(old) != jax.tree.structure(new):
-        raise ValueError(f"axis {name!r} holds other things than the values to add.")
+        raise ValueError(f"axis {name!r} holds another kind of value than the values to add.")
 
     def alike(old: jax.Array, new: jax.Array) -> jax.Array:
         is_key = jnp.issubdtype(old.dtype, jax.dtypes.prng_key)
         if is_key != jnp.issubdtype(new.dtype, jax.dtypes.prng_key):
             kind = "keys" if is_key else f"{old.dtype}"
-            raise ValueError(f"axis {name!r} holds {kind}, and {new.dtype} is added: give {kind}.")
+            raise ValueError(f"axis {name!r} holds {kind}, not {new.dtype}: write {kind}.")
         if old.shape[1:] != new.shape[1:]:
             raise ValueError(
                 f"axis {name!r} holds values of shape {old.shape[1:]}, not of {new.shape[1:]}."
@@ -281,9 +281,8 @@ def _check_states(folder: pathlib.Path, study: Study) -> None:
             names = store.names_in(folder / home, first, last)
             if not any(name.startswith(f"{STATE}.") for name in names):
                 raise ValueError(
-                    f"{folder} holds no final states, which longer runs resume from: rl.sweep "
-                    "keeps them with keep_state=True (and by default up to 256 MB). Nothing was "
-                    "touched."
+                    f"{folder} has no final states to continue from: rl.sweep saves them with "
+                    "keep_state=True (by default, up to 256 MB). Nothing was changed."
                 )
 
 

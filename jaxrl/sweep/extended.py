@@ -99,7 +99,8 @@ def extended(training: Training, steps: int, schedule: Schedule | None) -> Train
     ordinary training of so many steps.
 
     Raises:
-      ValueError: fewer steps, steps that end inside a row, or a schedule that must be chosen.
+      ValueError: fewer steps, steps that end between two evaluation points, or a schedule that
+        must be chosen.
     """
     _check_steps(training, steps)
     evals = training.evals * _updates(training, steps) // _updates(training, training.steps)
@@ -107,10 +108,10 @@ def extended(training: Training, steps: int, schedule: Schedule | None) -> Train
         raise ValueError(f"schedule={schedule!r} is neither 'stretch' nor 'restart'.")
     if schedule is None and (reason := what_depends(training)):
         raise ValueError(
-            f"This training depends on its number of steps ({reason}), so one that was made longer "
-            "is not the longer run from its beginning. Write schedule='stretch', which goes on at "
+            f"This training depends on its number of steps ({reason}), so an extended run "
+            "does not equal a run of that length. Write schedule='stretch', which continues at "
             f"the fraction {training.steps / steps:.3g} of the longer run, or schedule='restart', "
-            "which begins the schedules again for the steps that are added."
+            "which starts the schedules again for the added steps."
         )
     earlier = training.earlier if isinstance(training, Extended) else ()
     fields: dict[str, Any] = dict(
@@ -144,13 +145,13 @@ def _check_steps(training: Training, steps: Any) -> None:
         raise ValueError(f"steps={steps!r} is not a whole number of environment steps.")
     if steps <= training.steps:
         raise ValueError(
-            f"steps={steps} is the length of the extended run, and the present one has "
+            f"steps={steps} is the total length of the extended run, and the current length is "
             f"{training.steps}: write more."
         )
     if not (isinstance(training.stop_after, float) and training.stop_after == float("inf")):
         raise ValueError(
-            f"stop_after={training.stop_after} ended runs before their last step, and those can't "
-            "be extended: sweep again with larger stop_after."
+            f"stop_after={training.stop_after} ended runs before their last step, and such runs "
+            "can't be extended: sweep again with a larger stop_after."
         )
     new = _updates(training, int(steps))
     if new * training.evals % old:
@@ -158,8 +159,8 @@ def _check_steps(training: Training, steps: Any) -> None:
         near = sorted({max(new // row, old // row + 1) * row, (new // row + 1) * row})
         options = " or ".join(f"steps={n * each}" for n in near)
         raise ValueError(
-            f"steps={steps} ends inside a row: the run has {training.evals} rows in {old} updates "
-            f"of {each} steps, and rows keep their length. Write {options}."
+            f"steps={steps} ends between two evaluation points: the run has {training.evals} in "
+            f"{old} updates of {each} steps, and their spacing can't change. Write {options}."
         )
 
 
@@ -197,8 +198,8 @@ def run_clocks(training: Training) -> list[bool]:
     for leaf in leaves:
         if leaf is True or (_is_clock(leaf) and leaf.n is True):
             raise ValueError(
-                f"{type(training.algo).__name__} begins with a state, beside the totals of clocks, "
-                "that depends on the number of updates, so its runs can't be extended."
+                f"The initial state of {type(training.algo).__name__}, apart from the totals of "
+                "clocks, depends on the number of updates, so its runs can't be extended."
             )
     return [_is_clock(leaf) and leaf.total for leaf in leaves]
 

@@ -51,9 +51,9 @@ def zipped(**values: Any) -> Zipped:
     sizes = {name: _size(value) for name, value in made.items()}
     if len(set(sizes.values())) > 1:
         raise ValueError(
-            f"zipped({', '.join(f'{name}: {size} values' for name, size in sizes.items())}): what "
-            "changes together has equally many values. Make them so, or give each a separate name "
-            "in over= to cross them."
+            f"zipped({', '.join(f'{name}: {size} values' for name, size in sizes.items())}): "
+            "names that change together need the same number of values. To cross them instead, "
+            "give each its own entry in over=."
         )
     return Zipped(made)
 
@@ -229,7 +229,7 @@ def _axis(name: str, value: Any) -> Any:
         )
     if shapes == {(0,)}:
         raise ValueError(
-            f"axis {name!r} has length 0, so the sweep has no member. Give at least one value."
+            f"axis {name!r} has length 0, so the sweep has no runs. Give at least one value."
         )
     return value
 
@@ -271,7 +271,7 @@ def _is_keys(name: str, value: Any) -> bool:
 
 
 def _check_values(name: str, value: Any) -> None:
-    """Refuse keys that depend on their batch, and a value twice, which is one replicate."""
+    """Refuse keys that depend on their batch, and repeated values, which are not replicates."""
     leaves = jax.tree.leaves(value)
     for leaf in leaves:
         if is_key(leaf):
@@ -291,7 +291,7 @@ def _check_values(name: str, value: Any) -> None:
     shown = _label(value, size)[place] if _plain(value) else f"value {place}"
     raise ValueError(
         f"axis {name!r} has {shown} {counts.max()} times: equal values are one run, not "
-        "replicates. Write each once."
+        "replicates. Write each value once."
     )
 
 
@@ -329,14 +329,14 @@ def _bind_function(run: Callable[..., Any], grid: Grid) -> Callable[[dict[str, A
     needed = {p.name for p in parameters if p.default is p.empty and p.kind in NAMED}
     if missing := sorted(needed - set(grid.names)):
         raise ValueError(
-            f"{_title(run)} needs {', '.join(missing)}, which nothing sweeps: add an axis, or a "
+            f"{_title(run)} needs {', '.join(missing)}, which is not swept: add an axis, or a "
             "default value."
         )
     return lambda config: run(**config)
 
 
 def check_takes(run: Callable[..., Any], names: Iterable[str], given: str) -> None:
-    """Raise ValueError for a name that the function does not take; given: where it is from."""
+    """Raise ValueError for a name that is not a parameter of `run`; given: where it is from."""
     parameters = inspect.signature(run).parameters.values()
     named = [p.name for p in parameters if p.kind in NAMED]
     for name in names:

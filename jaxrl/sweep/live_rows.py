@@ -95,8 +95,8 @@ class _Writer:
         except OSError as error:
             self._failed = True
             print(
-                f"the rows of a running chunk are not written to {self._folder} ({error}): they "
-                "are in the results once the chunk has finished."
+                f"evaluation points of the running chunk can't be written to {self._folder} "
+                f"({error}): they will be in the results when the chunk has finished."
             )
 
 

@@ -115,7 +115,7 @@ def indices(labels: Mapping[str, np.ndarray], where: Mapping[str, Any]) -> dict[
             raise ValueError(f"{name!r} was not swept; {nearest(name, labels)}.")
     if missing := [name for name, label in labels.items() if name not in where and len(label) > 1]:
         shown = "; ".join(f"{name} is one of {_some(labels[name])}" for name in missing)
-        raise ValueError(f"name one member: {shown}. rl.best(results) names the best.")
+        raise ValueError(f"name one run: {shown}. rl.best(results) names the best.")
     return {
         name: _index(name, label, where[name]) if name in where else 0
         for name, label in labels.items()

@@ -54,7 +54,7 @@ def all_or_raise(what: str, call: Callable[[], T]) -> T:
     if len(failed):
         raise RuntimeError(
             f"{what} failed in process {', '.join(map(str, failed))}, which prints the reason. "
-            "This one stops with it; every finished chunk is kept, and the same job goes on from "
+            "This one stops with it; every finished chunk is kept, and the same job resumes from "
             "there."
         )
     return result  # type: ignore[return-value]

@@ -44,16 +44,16 @@ def _check(archive: zipfile.ZipFile, part: zipfile.ZipInfo, size: int) -> None:
     A small file may unpack to terabytes, and a header may declare them.
     """
     if part.compress_type != zipfile.ZIP_STORED:
-        raise ValueError("it is compressed, as this kit never writes it")
+        raise ValueError("it is compressed, which jaxrl never writes")
     if part.file_size > size:
-        raise ValueError(f"{part.filename} declares {part.file_size:,} bytes, of {size:,} there")
+        raise ValueError(f"{part.filename} declares {part.file_size:,} bytes but has {size:,}")
     with archive.open(part) as opened:
         read_header = HEADERS.get(np.lib.format.read_magic(opened))
         if read_header is None:
-            raise ValueError(f"{part.filename} is of an unknown format")
+            raise ValueError(f"{part.filename} has an unknown format")
         shape, _, dtype = read_header(opened)
         if dtype.hasobject:
             raise ValueError(f"{part.filename} holds Python objects, which are not read")
         declared, there = math.prod(shape) * dtype.itemsize, part.file_size - opened.tell()
     if declared != there:
-        raise ValueError(f"{part.filename} declares {declared:,} bytes, of {there:,} there")
+        raise ValueError(f"{part.filename} declares {declared:,} bytes but has {there:,}")

@@ -105,10 +105,10 @@ class Plan:
     def rows(self) -> list[tuple[str, str]]:
         """The table: name and text of each row."""
         product = " x ".join(f"{name} {size:,}" for name, size in self.axes.items())
-        rows = [("members", f"{self.members:,} = {product}")]
+        rows = [("runs", f"{self.members:,} = {product}")]
         rows += [("left", f"{self.left:,}; {self.done:,} are done")] if self.done else []
         rows += [
-            ("chunk", f"{self.chunk:,} members: {self.chunk_reason}"),
+            ("chunk", f"{self.chunk:,} runs: {self.chunk_reason}"),
             ("chunks", f"{self.chunks:,}"),
         ]
         if self.processes > 1:
@@ -124,12 +124,12 @@ class Plan:
             else f"limit {format_bytes(self.limit_bytes)}"
         )
         each, peak = format_bytes(self.member_bytes), format_bytes(self.peak_bytes)
-        need = f"{each} a member, {peak} a chunk at its peak"
+        need = f"{each} per run, {peak} per chunk at its peak"
         rows += [("memory", f"{need}; {format_bytes(self.free_bytes)} free, {limit}")]
         if self.steps is not None:
             rows += [
                 (
-                    "steps of a member",
+                    "steps of a run",
                     f"{self.steps:,}, and {self.eval_steps:,} of evaluation "
                     f"({self.eval_share:.1%})",
                 )
@@ -192,7 +192,7 @@ class Plans:
             if self.seconds is None
             else f"about {clock(self.seconds)}; compilation comes on top"
         )
-        rows = [("members", f"{self.members:,} in {len(self.groups)} groups, one after another")]
+        rows = [("runs", f"{self.members:,} in {len(self.groups)} groups, one after another")]
         rows += [
             ("compilations", f"{self.programs}"),
             ("memory", f"{format_bytes(self.peak_bytes)} at the peak of the largest group"),
@@ -232,18 +232,18 @@ def plan(
     processes: int | None = None,
     **unknown: Any,
 ) -> Plan | Plans:
-    """The needs of `sweep` with the same arguments, without training: members, chunks, memory, disk
-    and time.
+    """The cost of `sweep` with the same arguments, without training: number of runs and chunks,
+    memory, disk space and time.
 
-    It compiles what the sweep will run, which then finds a `Training` in the compilation cache.
-    `print` shows a table; with static axes one of each combination, and of all together.
+    It compiles the program of the sweep, which for a `Training` is then in the compilation cache.
+    `print` shows a table; with static axes, one for each combination and one for all together.
 
-    folder: one that holds finished chunks says what is left; nothing is written there. probe: runs
-    a chunk of a `Training` for a few seconds to predict the time, which a function does not allow.
-    processes: that would share it, each on devices like those of this one; default: as many as
-    share this run.
+    folder: if it contains finished chunks, the plan is for the rest; nothing is written there.
+    probe: run a chunk of a `Training` for a few seconds to estimate the time; not possible for a
+    function. processes: number of processes that share the sweep, each with devices like those of
+    this one; by default the number of processes of this job.
 
-    Raises what `sweep` does, and
+    Raises the same errors as `sweep`, and
       ValueError: fewer than one process.
     """
     refuse_unknown("plan", unknown)
@@ -386,7 +386,7 @@ def _has_field(record: Any, name: str) -> bool:
 
 def _time_text(job: _Job, seconds: float | None, speed: str) -> str:
     if not job.left:
-        return "none: all members are done"
+        return "none: all runs have finished"
     if seconds is not None:
         return f"about {clock(seconds)} {speed}"
     return "not measured: probe=False" if isinstance(job.run, Training) else NO_TIME
@@ -459,7 +459,7 @@ def _time(job: _Job, width: int) -> tuple[float, str]:
     second = (warm[-1] - warm[0]) / (len(warm) - 1) / (updates * per_update)
     speed = (
         f"at {_short(width / second)} steps/s, by {len(times) - 1} timed calls of "
-        f"{updates * per_update:,} steps a member"
+        f"{updates * per_update:,} steps per run"
     )
     return second * sum(_steps(training)), f"{speed}; compilation comes on top"
 

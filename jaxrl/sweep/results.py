@@ -122,10 +122,10 @@ def note_partial(
         where += f"; {folder} was deleted or moved"
     elif folder is not None:
         where = f"in {folder}; the same sweep, run again, resumes from there{inside}"
-    saved = f"are done and kept {where}"
+    saved = f"have finished and are kept {where}"
     if folder is None and isinstance(error, SystemExit):  # which ends the process
-        saved = "were done, and are lost: a folder saves them"
-    error.add_note(f"{done:,} of {members:,} members {saved}.")
+        saved = "had finished, and are lost: a folder saves them"
+    error.add_note(f"{done:,} of {members:,} runs {saved}.")
 
 
 # ----------------------------------------------------------------------------------- groups, joined

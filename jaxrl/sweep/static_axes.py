@@ -45,8 +45,8 @@ def combine(run: Any, static: Mapping[str, Any], grid: Grid) -> Combinations:
     for name in static:
         if name in (*grid.names, *grid.values):
             raise ValueError(
-                f"{name!r} is in over= and in static=: a config would have two values of it. Keep "
-                "one of them."
+                f"{name!r} is both in over= and in static=: a config would have two values for it. "
+                "Remove one of them."
             )
     if not isinstance(run, Training):
         check_takes(run, static, "a static axis")
@@ -92,7 +92,7 @@ def _values(name: str, value: Any) -> tuple[Any, ...]:
         )
     if not value:
         raise ValueError(
-            f"static axis {name!r} is empty, so the sweep has no member. Give at least one value."
+            f"static axis {name!r} is empty, so the sweep has no runs. Give at least one value."
         )
     for i, each in enumerate(value):
         if any(each is other or _same(each, other) for other in value[:i]):

@@ -107,7 +107,7 @@ def group_at(record: Record, where: Mapping[str, Any]) -> tuple[str, dict[str, A
     labels = {name: record["labels"][name] for name in record["static"]}
     for name, known in labels.items():
         if name not in where and len(known) > 1:
-            raise ValueError(f"name one member: {name} is one of {known}.")
+            raise ValueError(f"name one run: {name} is one of {known}.")
         if where.get(name, known[0]) not in known:
             raise ValueError(f"{name}={where[name]!r} was not swept; its values are {known}.")
     places = [known.index(where.get(name, known[0])) for name, known in labels.items()]

@@ -14,7 +14,7 @@ from typing import Any
 
 NOTICE = (
     "\nstopping at the next evaluation point, where a checkpoint is saved (a second signal stops "
-    "at once)\n"
+    "immediately)\n"
 )
 
 

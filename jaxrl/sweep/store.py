@@ -105,8 +105,8 @@ class Store:
             write(path, lambda file: np.savez(file, **parts))  # type: ignore[arg-type]
         except FileNotFoundError:
             raise FileNotFoundError(
-                f"{self.folder} was deleted or moved while its sweep ran: what was kept there is "
-                "gone. Run the same sweep again."
+                f"{self.folder} was deleted or moved while its sweep ran: the results in it are "
+                "lost. Run the same sweep again."
             ) from None
 
     def checkpoints(
@@ -157,7 +157,7 @@ def check(folder: pathlib.Path, record: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(
             f"{folder} holds another sweep; these fields differ:\n"
             f"  {listed}\n"
-            "Nothing was touched. Write another folder=, or make them equal to go on where that "
+            "Nothing was changed. Write another folder=, or make them equal to resume where that "
             "one stopped."
         )
 
@@ -205,7 +205,7 @@ def _refuse_other_folders(folder: pathlib.Path) -> None:
         for path in folder.iterdir()
     ):
         raise FileExistsError(
-            f"{folder} exists and holds no sweep. Nothing was touched; write another folder=."
+            f"{folder} exists and holds no sweep. Nothing was changed; write another folder=."
         )
 
 
@@ -261,9 +261,9 @@ def lock(folder: pathlib.Path) -> Any:
         lock.acquire()
     except filelock.Timeout:
         raise BlockingIOError(
-            f"{folder} is in use by {_holder(folder)}. Nothing was touched, and what that process "
-            "has finished is safe there. Wait for it, stop it and call again to resume from there, "
-            "or write another folder=."
+            f"{folder} is in use by {_holder(folder)}. Nothing was changed, and the finished "
+            "chunks are safe. Wait for it, or stop it and call again to resume from there, or "
+            "write another folder=."
         ) from None
     except (OSError, ValueError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno in UNWRITABLE:
@@ -273,8 +273,8 @@ def lock(folder: pathlib.Path) -> Any:
             ) from error
         raise OSError(
             f"{folder / LOCK} can't be locked ({error}), as on file systems without locks. The "
-            "lock keeps a second process out of the folder. Write another folder=, on a local "
-            f"disk, say; or, where no other process uses this one, set {NO_LOCKS}=1 in the "
+            "lock keeps a second process out of the folder. Write another folder=, such as one on "
+            f"a local disk; or, if no other process uses this one, set {NO_LOCKS}=1 in the "
             "environment."
         ) from error
     since = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -298,7 +298,7 @@ def read_chunks(folder: pathlib.Path) -> Chunks:
         try:
             found[first, last] = without_agents(read(path))
         except DAMAGE as error:
-            print(f"{path} is damaged ({_line(error)}): its members count as not done.")
+            print(f"{path} is damaged ({_line(error)}): its runs count as unfinished.")
     return found
 
 
@@ -352,13 +352,13 @@ def read_chunk_of(folder: pathlib.Path, member: int) -> tuple[tuple[int, int], O
                 return (first, last), read(path)
             except DAMAGE as error:
                 damaged.append(f"{path} is damaged ({_line(error)})")
-                print(f"{damaged[-1]}: looking for member {member} in another.")
+                print(f"{damaged[-1]}: looking for run {member} in another.")
     if damaged:
         raise ValueError(
-            f"{'; '.join(damaged)}: run the same sweep again, which computes member {member} anew."
+            f"{'; '.join(damaged)}: run the same sweep again, which computes run {member} again."
         )
     raise FileNotFoundError(
-        f"member {member} is not in {folder}: its chunk has not finished. Run the sweep to its end."
+        f"run {member} is not in {folder}: its chunk has not finished. Run the sweep to its end."
     )
 
 
@@ -387,7 +387,7 @@ def names_in(folder: pathlib.Path, first: int, last: int) -> list[str]:
     except DAMAGE as error:
         raise ValueError(
             f"{path} is damaged ({_line(error)}): run the same sweep again, which computes its "
-            "members anew."
+            "runs again."
         ) from None
     return [name.removeprefix("output/") for name in names]
 
@@ -405,7 +405,7 @@ def read(path: pathlib.Path) -> Outputs:
     if (match := CHUNK_NAME.fullmatch(path.name)) is not None:
         size = int(match[2]) - int(match[1])
         if any(value.shape[:1] != (size,) for value in outputs.values()):
-            raise ValueError(f"it does not hold {size} members")
+            raise ValueError(f"it does not hold {size} runs")
     return outputs
 
 
@@ -421,8 +421,8 @@ def write_results(path: pathlib.Path, results: xr.Dataset) -> None:
         os.replace(part, path)
     except (OSError, RuntimeError) as error:  # of HDF5 on a full disk, either
         raise OSError(
-            f"{path} could not be written ({_line(error)}). Every member is kept beside it: make "
-            "room, and call the same sweep again."
+            f"{path} could not be written ({_line(error)}). Every run is saved next to it: free "
+            "some space, and call the same sweep again."
         ) from error
     finally:
         part.unlink(missing_ok=True)
@@ -464,5 +464,5 @@ def read_record(folder: pathlib.Path) -> dict[str, Any]:
         if path == folder:
             raise ValueError(f"{path} is not a record of a sweep, or is damaged ({why}).") from None
         raise ValueError(
-            f"{path} is damaged ({why}). The chunks beside it in members/ are untouched."
+            f"{path} is damaged ({why}). The chunks next to it in members/ are unchanged."
         ) from None

@@ -152,8 +152,8 @@ class History:
             is_last = np.isin(batch.parents, self.last).all()
             if not is_last or not (self.end_row[batch.parents] < batch.end_row).all():
                 raise ValueError(
-                    "a tuner asked to continue trials that are not of the last batch, or are over: "
-                    "their states are not kept."
+                    "a tuner asked to continue trials that are not in the last batch, or have "
+                    "ended: their states are not saved."
                 )
         if self.cost(batch) > self.left * (1 + 1e-9):
             raise ValueError(

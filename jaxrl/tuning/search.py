@@ -51,20 +51,21 @@ def tune(
     diverged: bool = False,
     progress: bool | Callable[[Report], None] = True,
 ) -> TuningResult:
-    """The best setting that a tuner finds within a budget, and how good it is on seeds that it was
-    not chosen on.
+    """The best setting that a tuner finds within a budget, and its score on seeds that were not
+    used to select it.
 
     space: ranges by the names of the training's fields, `{"lr": rl.tuning.log(1e-5, 1e-2), ...}`;
-    dictionaries may nest. budget: environment steps of tuning, those of stopped settings and of
-    greedy evaluation included; the test comes on top. tuner: `Random`, `Sobol`,
+    dictionaries may be nested. budget: environment steps of tuning, including those of stopped
+    settings and of greedy evaluation, but not those of the test. tuner: `Random`, `Sobol`,
     `SuccessiveHalving`, `Hyperband`, `CurveStopping`, `PBT`, `DE`, `DEHB`, `Optuna`, or another
-    `rl.tuning.Tuner`. seeds, test_seeds: of each setting while it is tuned, and of the best one
-    afterwards. No key is in both. metric, measure, statistic: a setting's score is the `statistic`
-    over its seeds of `measure(curve of metric, steps)`: the interquartile mean of the final return;
-    `stats.auc` for the whole curve, `metric="evaluation"` for greedy play. seed: of the tuner and
-    of all keys. folder: a search that was stopped goes on from there, to the same result bit for
-    bit. chunk: runs of a program at most. diverged: True scores a run that diverged by its curve,
-    as any other; by default its score is -inf, so that it never wins.
+    `rl.tuning.Tuner`. seeds, test_seeds: number of seeds of each setting during tuning, and of the
+    best one in the test; the two sets are disjoint. metric, measure, statistic: the score of a
+    setting is the `statistic` over seeds of `measure(curve of metric, steps)`, by default the
+    interquartile mean of the final return; `stats.auc` scores the whole curve,
+    `metric="evaluation"` the greedy policy. seed: seed of the tuner and of all keys. folder: a
+    stopped search resumes from there, with the same result bit for bit. chunk: maximum number of
+    runs per program. diverged: True scores a run that diverged by its curve, like any other; by
+    default its score is -inf, so that it never wins.
 
     Raises, before anything runs:
       ValueError: a space that doesn't fit the training, a budget too small for one batch, fewer
@@ -92,8 +93,8 @@ def repeat(
     study = Study(**bound.arguments, repetitions=repetitions)
     if jax.process_count() > 1:
         raise ValueError(
-            f"a search runs in one process, and {jax.process_count()} share this one: call rl.tune "
-            "without rl.distributed, or rl.sweep, which shares its chunks."
+            f"a search runs in one process, but this job has {jax.process_count()}: call rl.tune "
+            "without rl.distributed, or use rl.sweep, which distributes its chunks."
         )
     searches = [study.search(i) for i in range(repetitions)]
     home = None if folder is None else pathlib.Path(folder).expanduser()
@@ -189,12 +190,12 @@ def _opened(folder: pathlib.Path | None, record: dict[str, Any]) -> Iterator[Non
             raise ValueError(
                 f"{folder} holds another search; these fields differ:\n"
                 f"  {listed}\n"
-                "Nothing was touched. Write another folder=, or make them equal to go on where "
+                "Nothing was changed. Write another folder=, or make them equal to resume where "
                 "that one stopped."
             )
     elif folder.exists() and any(folder.iterdir()):
         raise FileExistsError(
-            f"{folder} exists and holds no search. Nothing was touched; write another folder=."
+            f"{folder} exists and holds no search. Nothing was changed; write another folder=."
         )
     folder.mkdir(parents=True, exist_ok=True)
     lock = store.lock(folder)
@@ -204,8 +205,7 @@ def _opened(folder: pathlib.Path | None, record: dict[str, Any]) -> Iterator[Non
         yield
     except BaseException as error:
         error.add_note(
-            f"What is finished is saved in {folder}; the same search, run again, resumes "
-            "from there."
+            f"Finished work is saved in {folder}; the same search, run again, resumes from there."
         )
         raise
     finally:

@@ -94,7 +94,7 @@ class Choice(Range):
         if len(self.options) < 2:
             shown = ", ".join(map(str, self.options))
             raise ValueError(
-                f"choice({shown}) leaves nothing to choose: give two values or more, "
+                f"choice({shown}) leaves nothing to choose: write at least two values, "
                 "choice(a, b, ...)."
             )
 

@@ -57,8 +57,8 @@ class Study:
             )
         if not isinstance(self.tuner, Tuner):
             raise TypeError(
-                f"tuner={self.tuner!r} is not a tuner: write one, say tuner=rl.tuning.Random(), or "
-                "a subclass of rl.tuning.Tuner."
+                f"tuner={self.tuner!r} is not a tuner: write one, such as "
+                "tuner=rl.tuning.Random(), or a subclass of rl.tuning.Tuner."
             )
         for name, example in {"measure": "rl.stats.auc", "statistic": "rl.stats.iqm"}.items():
             if not callable(how := getattr(self, name)):
@@ -94,7 +94,7 @@ class Study:
         if self.metric == "evaluation" and not self.training.eval_rows[0].any():
             raise ValueError(
                 f"metric='evaluation': episodes={self.training.episodes} and "
-                f"eval_share={self.training.eval_share} afford no greedy evaluation. Write a "
+                f"eval_share={self.training.eval_share} allow no greedy evaluation. Write a "
                 "larger eval_share in the rl.Training, or metric='return'."
             )
 

@@ -175,7 +175,7 @@ class TrialRunner:
         if start and not all(run.state for run in padded):
             raise ValueError(
                 f"the states that these runs continue from are no longer in {self.folder}: remove "
-                "it, and search anew."
+                "it, and start the search again."
             )
 
         def continued(state: Any) -> Any:
@@ -244,7 +244,7 @@ class TrialStore:
             if not np.array_equal(outputs.pop(SETTINGS), self.settings[first:last]):
                 raise ValueError(
                     f"{path} holds runs of other settings: the tuner, its sampler or the measure "
-                    "has changed since. Nothing was touched; write another folder=."
+                    "has changed since. Nothing was changed; write another folder=."
                 )
             found[first, last] = outputs
         return found
