@@ -91,7 +91,7 @@ def test_train_then_plot(tmp_path, jaxrl):
         ("--by", "seed"): "--by seed is not an axis with a line for each value; known are lr",
         ("--by", "gamma"): "--by gamma is not an axis",
         ("--name", "retrun"): "--name retrun: there is no such curve; the nearest are return",
-        ("--where", "lr=1"): "lr=1.0 was not swept; its values are",
+        ("--where", "lr=1"): "lr=1 was not swept; its values are",
     }.items():
         assert message in jaxrl("plot", folder, *wrong, ok=False)
     assert (tmp_path / "x" / "curve.png").read_bytes()[1:4] == b"PNG"

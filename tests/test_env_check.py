@@ -260,7 +260,7 @@ def test_a_family_has_intervals_for_leaves():
     ("intervals", "words"),
     [
         ({}, "varies nothing"),
-        ({"goal": (2.0, 1.0)}, "write low < high"),
+        ({"goal": (2.0, 1.0)}, "is an empty or infinite interval"),
         ({"goal": 3.0}, r"write goal=\(low, high\)"),
         ({"gaol": (0.0, 1.0)}, "nearest are goal"),
         ({"size": (1, 5)}, "'size' is static"),

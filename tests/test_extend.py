@@ -198,7 +198,7 @@ def test_what_can_not_go_on_is_refused_and_nothing_touched(study, arguments, mes
 
 def test_several_processes_are_refused(study, monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
-    with pytest.raises(ValueError, match="one process has to do, and 2"):
+    with pytest.raises(ValueError, match="must run in one process, but this job has 2"):
         rl.extend(study[0], steps=64, progress=False)
 
 

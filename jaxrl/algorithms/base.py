@@ -7,7 +7,7 @@ import jax
 
 from jaxrl import rollout, tree
 from jaxrl.clock import Clock, Metrics
-from jaxrl.env import Env
+from jaxrl.env import Env, check_is_env
 from jaxrl.env_check import check_contract
 from jaxrl.errors import not_defined
 from jaxrl.normalize import Running
@@ -132,6 +132,7 @@ def check_space(env: Env, allowed: tuple[type, ...], user: str) -> None:
     Raises:
       TypeError: another kind of action space, or no environment at all.
     """
+    check_is_env(env)  # a distribution has a contract of its own
     check_contract(env)
     kind = type(env.action_space)
     if kind not in allowed:
