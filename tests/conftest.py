@@ -158,10 +158,16 @@ def pytest_terminal_summary(terminalreporter):
 
 
 @functools.cache
+def rotating_names() -> tuple[str, ...]:
+    """The lines of tests/rotating.txt."""
+    lines = (pathlib.Path(__file__).parent / "rotating.txt").read_text().splitlines()
+    return tuple(line for line in lines if line and not line.startswith("#"))
+
+
+@functools.cache
 def rotating() -> re.Pattern:
     """The tests that tests/rotating.txt names, as "file::test[case]"."""
-    lines = (pathlib.Path(__file__).parent / "rotating.txt").read_text().splitlines()
-    names = [line for line in lines if line and not line.startswith("#")]
+    names = rotating_names()
     parts = "|".join(re.escape(name).replace(r"\*", "[^[]*") for name in names)
     return re.compile(rf"({parts})(::.*|\[.*)?")
 
@@ -171,7 +177,16 @@ def is_taken(item, config, by_name) -> bool:
         return config.getoption("--nightly")
     if not item.get_closest_marker("rotate") or config.getoption("--all") or by_name:
         return True
-    return zlib.crc32(item.nodeid.encode()) % PARTS == run_number() % PARTS
+    return zlib.crc32(turn_of(item).encode()) % PARTS == run_number() % PARTS
+
+
+def turn_of(item) -> str:
+    """Tests that share their programs take turns together: a whole file, or one algorithm."""
+    file = item.nodeid.partition("::")[0].rpartition("/")[2]
+    if file in rotating_names():
+        return file
+    group = group_of(item) if file in BY_ALGORITHM else file
+    return item.nodeid if group == file else group
 
 
 def group_of(item) -> str:

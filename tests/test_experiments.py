@@ -64,14 +64,9 @@ SMOKE = {
 }
 ALWAYS = {
     "disco103_on_catch",
-    "early_stopping",
-    "memory_speed",
-    "ppo_classic",
     "replay_speed",
     "speed",
     "stats_speed",
-    "streams",
-    "transfer",
     "which",
 }  # those that take seconds; the others rotate
 

@@ -486,7 +486,7 @@ def test_a_signal_in_a_script_resumes_from_the_row_that_it_came_in(number, kind,
     with pytest.raises(kind) as caught:
         rl.sweep(training, SEEDS, folder=tmp_path / "x", chunk=2, progress=send, save_seconds=1e6)
     shown = capfd.readouterr().err
-    assert "second signal stops at once" in shown
+    assert "second signal stops immediately" in shown
     if kind is SystemExit:
         assert caught.value.code == 143
         assert "stopped by SIGTERM.\n0 of 4 runs have finished and are kept in" in shown

@@ -309,7 +309,7 @@ def test_incomplete_and_foreign_files_have_clear_errors(root, tmp_path, capsys):
     )
     expected = {
         ("play", "small.json"): "is a record: curves, and no policies",
-        ("plot", "other.json"): "is not a record of a sweep, or a damaged one (it has no 'run')",
+        ("plot", "other.json"): "is not a record of a sweep, or is damaged (it has no 'run')",
         ("plot", "nowhere.json"): "does not exist",
         ("report", "edited.json"): "its versions is not a dictionary",
         ("report", "small.json", "--out", "."): "is a directory: write a file",

@@ -254,7 +254,7 @@ def test_static_names_wrong_outputs_and_old_keywords_are_explained():
     with pytest.raises(ValueError, match="not a positive whole number of runs"):
         quiet(product, AXES, chunk=0)
     with pytest.raises(
-        TypeError, match=r"memory_limit= in place of memory=: write memory_limit='4GB'"
+        TypeError, match=r"memory_limit= instead of memory=: write memory_limit='4GB'"
     ):
         quiet(TINY, AXES, memory="4GB")
     with pytest.raises(TypeError, match="takes no 'chunks'"):

@@ -314,8 +314,8 @@ def _one_line(error: BaseException) -> str:
 
 
 def compare(
-    a: str | os.PathLike[str] | stats.Results,
-    b: str | os.PathLike[str] | stats.Results,
+    a: str | os.PathLike[str] | xr.Dataset | xr.DataArray,
+    b: str | os.PathLike[str] | xr.Dataset | xr.DataArray,
     name: str = "return",
     *,
     allow: Sequence[str] = (),
