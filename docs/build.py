@@ -89,6 +89,14 @@ def topic(name: str, text: str, names: tuple[str, ...]) -> types.ModuleType:
     return module
 
 
+def loaded(name: str) -> types.ModuleType:
+    """A module with all its public names, also those that it imports when they are used."""
+    module = importlib.import_module(name)
+    for public in getattr(module, "__all__", ()):
+        vars(module)[public] = getattr(module, public)
+    return module
+
+
 def contents(site: pathlib.Path) -> str:
     """The first page: the contents of the folder's README.md, then the reference."""
     lines = [page(FOLDER / "README.md", site), "## Reference", ""]
@@ -115,7 +123,7 @@ def build(site: pathlib.Path) -> list[pathlib.Path]:
     for name, (title, names) in TOPICS.items():
         modules[name] = topic(name, texts.pop(name, f"# {title}\n"), names)
     modules |= {name: topic(name, text, ()) for name, text in texts.items()}
-    modules |= {name: importlib.import_module(name) for name in MODULES}
+    modules |= {name: loaded(name) for name in MODULES}
     pdoc.render.configure(
         docformat="google", template_directory=FOLDER / "templates", footer_text="jaxrl"
     )
