@@ -7,6 +7,7 @@ import argparse
 import importlib
 import pathlib
 import re
+import sys
 import types
 import warnings
 from collections.abc import Callable
@@ -97,6 +98,24 @@ def loaded(name: str) -> types.ModuleType:
     return module
 
 
+def resolve_aliases() -> None:
+    """Put types in the place of the aliases that are texts, so that importing them is light.
+
+    pdoc would read such a text in the module that uses it, which may lack its names.
+    """
+    modules = [module for name, module in sys.modules.items() if name.startswith("jaxrl.")]
+    aliases = {
+        (name, vars(module)[name]): eval(vars(module)[name], vars(module))
+        for module in modules
+        for name, kind in vars(module).get("__annotations__", {}).items()
+        if kind == "TypeAlias" and isinstance(vars(module)[name], str)
+    }
+    for module in modules:
+        for (name, text), alias in aliases.items():
+            if vars(module).get(name) == text:
+                setattr(module, name, alias)
+
+
 def contents(site: pathlib.Path) -> str:
     """The first page: the contents of the folder's README.md, then the reference."""
     lines = [page(FOLDER / "README.md", site), "## Reference", ""]
@@ -124,6 +143,7 @@ def build(site: pathlib.Path) -> list[pathlib.Path]:
         modules[name] = topic(name, texts.pop(name, f"# {title}\n"), names)
     modules |= {name: topic(name, text, ()) for name, text in texts.items()}
     modules |= {name: loaded(name) for name in MODULES}
+    resolve_aliases()
     pdoc.render.configure(
         docformat="google", template_directory=FOLDER / "templates", footer_text="jaxrl"
     )
