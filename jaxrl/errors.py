@@ -45,7 +45,6 @@ ELSEWHERE = {
     "actor_learning_rate": ("actor_lr",),
     "alpha": ("temperature",),
     "alpha_lr": ("temperature_lr",),
-    "batch_size": ("minibatches",),
     "beta_1": ("b1",),
     "buffer_capacity": ("capacity",),
     "buffer_size": ("capacity",),
@@ -125,6 +124,7 @@ ELSEWHERE = {
 # Names of other libraries for what is set in another way here.
 INSTEAD = {
     "activation": "write network=rl.MLP((64, 64), activation=jax.nn.relu)",
+    "batch_size": "write minibatches=num_envs * num_steps // batch_size, their number",
     "anneal_lr": "write schedule=rl.Linear() or rl.Constant()",
     "env": "write rl.Training(algo, env, steps)",
     "env_id": "write rl.Training(algo, rl.envs.make(env_id), steps)",
