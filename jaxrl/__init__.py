@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from jaxrl import (
+    accelerator,
     plot,
     stats,
     symbolic,
@@ -291,6 +292,7 @@ __all__ = [
     "Uniform",
     "Views",
     "a2c",
+    "accelerator",
     "agent",
     "best",
     "c51",

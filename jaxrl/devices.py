@@ -1,12 +1,17 @@
 """Settings of jax: each core of a CPU as a device, several processes, a compilation cache."""
 
+from __future__ import annotations
+
 import os
 import pathlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import platformdirs
 from jax.experimental.compilation_cache import compilation_cache
+
+if TYPE_CHECKING:
+    from jaxrl.accelerator.targets import Target
 
 # a loop over little data (a step of an environment, a key) becomes one function rather than a call
 # for each operation
@@ -109,3 +114,26 @@ def cache_compilations() -> None:
     folder = pathlib.Path(platformdirs.user_cache_dir("jaxrl")) / "xla"
     jax.config.update("jax_compilation_cache_dir", str(folder))
     compilation_cache.reset_cache()  # jax looks for a folder once, when it first compiles
+
+
+# part of the keys of JAX's caches: what is traced for one platform is not taken for another
+compiling_for = jax.make_user_context(None)
+
+
+def place() -> Target | None:
+    """What programs are compiled for inside `with compiling_for(...)`; None outside."""
+    return compiling_for.value
+
+
+def platform() -> str:
+    """The platform that programs are traced for: "cpu", "gpu" or "tpu"."""
+    target = place()
+    if target is None:
+        return jax.default_backend()
+    return "gpu" if target.platform == "cuda" else target.platform
+
+
+def local_devices() -> list[Any]:
+    """The devices that programs are compiled for."""
+    target = place()
+    return jax.local_devices() if target is None else [target.device]

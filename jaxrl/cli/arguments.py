@@ -136,6 +136,10 @@ class Sweep(Common):
     """
     plan: bool = False
     """print the estimated memory, disk space and time, without training"""
+    target: str | None = None
+    """with --plan: an accelerator that need not be here, such as h100, a100, tpu-v5e, or a file
+    NAME.toml that describes one
+    """
     gif: bool = False
     """animate an episode of the policy of the best run (by evaluation if there is one) in
     FOLDER/best.gif

@@ -35,6 +35,11 @@ def train(args: Any, preset: Preset) -> None:
     """Train a sweep, print its results, and with a folder draw them."""
     if args.gif and args.folder is None:
         raise FlagError("--gif needs the folder that policies are saved in: add --folder runs/x.")
+    if args.target is not None and not args.plan:
+        raise FlagError(
+            f"--target {args.target} is what a plan is for, and nothing is trained there: add "
+            "--plan."
+        )
     if args.distributed:
         _join_job()
     rl.use_all_cores(members=num_members(args), threads=_threads(args))
@@ -47,7 +52,7 @@ def train(args: Any, preset: Preset) -> None:
         "keep_best": args.keep_best,
     }
     if args.plan:
-        print(rl.plan(training, axes, **shared))
+        print(rl.plan(training, axes, **shared, target=args.target))
         return
     results = rl.sweep(training, axes, **shared, save_seconds=args.save_seconds)
     studies.show(results)

@@ -9,6 +9,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from jaxrl.devices import platform
 from jaxrl.errors import check_counts
 from jaxrl.memories.layers import dense, kernel, linear, normal
 from jaxrl.networks import Params
@@ -147,7 +148,7 @@ def linear_memory(decay: Pair, memory: Pair, x: Pair, first: jax.Array) -> tuple
     Returns:
       The last h [...], and all of them [T, ...].
     """
-    scan = sequential_scan if jax.default_backend() == "cpu" else parallel_scan
+    scan = sequential_scan if platform() == "cpu" else parallel_scan
     states = scan(decay, memory, x, first)
     return (states[0][-1], states[1][-1]), states
 

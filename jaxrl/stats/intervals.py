@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrl.devices import platform
 from jaxrl.stats.draws import draw, draw_counts
 from jaxrl.stats.replicates import check_pairs, values_of
 from jaxrl.stats.scores import (
@@ -339,7 +340,7 @@ def _map(
 
     size: the number of values that one call holds.
     """
-    values = BATCH_VALUES.get(jax.default_backend(), DEFAULT_BATCH_VALUES)
+    values = BATCH_VALUES.get(platform(), DEFAULT_BATCH_VALUES)
     num_batches = -(-resamples // max(1, values // size))
     # batches of one size, so that one program is compiled; the excess is dropped
     batch_size = -(-resamples // num_batches)

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
+from jaxrl.devices import local_devices, platform
 from jaxrl.progress import Report
 from jaxrl.sweep import live_rows, multihost, stopping
 from jaxrl.sweep.checkpoint import Checkpoints, Rows
@@ -34,7 +35,7 @@ Program = Whole | Stepped
 
 def default_width() -> int:
     """Members of a program on each device, beyond which speed gains nothing."""
-    return CPU_WIDTH if jax.default_backend() == "cpu" else ACCELERATOR_WIDTH
+    return CPU_WIDTH if platform() == "cpu" else ACCELERATOR_WIDTH
 
 
 class ChunkStore(Protocol):
@@ -277,7 +278,7 @@ class Executor:
         given = multihost.broadcast(0) if asks and not multihost.is_primary() else self.chunk
         if given and not self.config.narrow:
             given = min(given, work.size)  # no program is wider than all members
-        devices = min(jax.local_device_count(), work.size, given or work.size)  # none is split
+        devices = min(len(local_devices()), work.size, given or work.size)  # none is split
         bound = given or default_width() * devices
         wanted = work.size if self.config.narrow else members  # a resumed call has the same width
         width = self._first_width(wanted, bound, devices, given)
@@ -354,7 +355,7 @@ class Executor:
             return self.config.memory_limit / devices
         if given is None or self.config.narrow:
             return MEMORY_SHARE * free_bytes()
-        return free_bytes() if jax.default_backend() == "cpu" else float("inf")
+        return free_bytes() if platform() == "cpu" else float("inf")
 
 
 def missing(size: int, chunks: Chunks) -> Iterator[tuple[int, int]]:

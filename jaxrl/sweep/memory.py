@@ -7,6 +7,8 @@ from typing import Any
 
 import jax
 
+from jaxrl.devices import place
+
 UNITS = {
     "": 1,
     "k": 10**3,
@@ -22,7 +24,12 @@ ROOT = pathlib.Path("/")
 
 
 def free_bytes() -> int:
-    """Free memory of each local device; on a CPU a device's part of the host's."""
+    """Free memory of each local device; on a CPU a device's part of the host's. Of a device that is
+    absent, all of its memory.
+    """
+    target = place()
+    if target is not None and not target.local_devices:
+        return target.memory
     device = jax.local_devices()[0]
     stats = device.memory_stats() if device.platform != "cpu" else None
     if stats and "bytes_limit" in stats:

@@ -14,12 +14,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxrl.devices import cache_compilations
+from jaxrl import accelerator
+from jaxrl.accelerator import Target
+from jaxrl.devices import cache_compilations, compiling_for, local_devices, place
 from jaxrl.progress import clock
 from jaxrl.sweep import multihost, store
 from jaxrl.sweep.api import check_chunk, refuse_unknown, width_of
 from jaxrl.sweep.arrays import on_device
 from jaxrl.sweep.checkpoint import MAX_KEPT
+from jaxrl.sweep.estimate import Estimate, estimate
 from jaxrl.sweep.executor import (
     Config,
     Executor,
@@ -54,7 +57,7 @@ class Plan:
     evaluation; None for a function. open_bytes: on disk, of the running chunks' checkpoints.
     seconds: of running what is left, without compilation, predicted from a short probe; None
     without one; time_text says it in words. padding: what is computed and dropped, where members
-    need less than the program computes.
+    need less than the program computes. estimate: with a target, what a chunk takes there.
     """
 
     members: int
@@ -81,6 +84,7 @@ class Plan:
     seconds: float | None
     time_text: str = ""
     padding: str = ""
+    estimate: Estimate | None = None
 
     @property
     def left(self) -> int:
@@ -148,6 +152,7 @@ class Plan:
                 f"disk with a folder{opened}",
             )
         ]
+        rows += [] if self.estimate is None else self.estimate.rows()
         return [*rows, ("time", self.time_text)]
 
     def __str__(self) -> str:
@@ -230,6 +235,7 @@ def plan(
     keep_best: bool = False,
     probe: bool = True,
     processes: int | None = None,
+    target: str | os.PathLike[str] | Target | None = None,
     **unknown: Any,
 ) -> Plan | Plans:
     """The cost of `sweep` with the same arguments, without training: number of runs and chunks,
@@ -241,13 +247,33 @@ def plan(
     folder: if it contains finished chunks, the plan is for the rest; nothing is written there.
     probe: run a chunk of a `Training` for a few seconds to estimate the time; not possible for a
     function. processes: number of processes that share the sweep, each with devices like those of
-    this one; by default the number of processes of this job.
+    this one; by default the number of processes of this job. target: an accelerator ("h100",
+    `rl.accelerator.target_names()` lists all; or a file that describes one) that need not be here:
+    the plan is for one of these, with the launches, the bytes moved and bounds of the time. Nothing
+    is run there, so `probe` has no effect.
 
     Raises the same errors as `sweep`, and
-      ValueError: fewer than one process.
+      ValueError: fewer than one process, or an unknown target.
+      CompilerMissingError: the compiler for the target is not installed.
+      TargetError: the program can't be compiled for the target, or one run does not fit its memory.
     """
     refuse_unknown("plan", unknown)
     check_chunk(chunk)
+    if target is not None:
+        goal = accelerator.target(target)
+        goal.device  # noqa: B018, raises where the compiler is missing
+        with compiling_for(goal):
+            return plan(
+                run,
+                over,
+                static=static,
+                chunk=chunk,
+                folder=folder,
+                memory_limit=memory_limit,
+                keep_best=keep_best,
+                probe=False,
+                processes=processes,
+            )
     processes = jax.process_count() if processes is None else processes
     if processes < 1:
         raise ValueError(
@@ -267,7 +293,8 @@ def plan(
             store.check(home, json.loads(json.dumps(record)))
             chunks = store.read_chunks(home)
         executor = Executor(Config(*width_of(chunk, chunks, home), limit))
-        progress = Progress(grid.members, show=lambda report: None)
+        # a program for another device can't call back to this process
+        progress = Progress(grid.members, show=(lambda report: None) if place() is None else None)
         work = sweep_work(run, grid, progress, folder=home, keep_best=keep_best)
         return _plan_of(_Job(run, grid, executor, work, chunks, keep_best), probe, processes)
 
@@ -302,6 +329,7 @@ def _plan_of(job: _Job, probe: bool, processes: int) -> Plan:
     """
     executor, left = job.executor, job.left
     peak, programs, open_bytes, state_bytes, seconds, speed = 0, 0, 0, 0, None, ""
+    found = None
     while left:
         try:
             program, width = executor.program(job.work, left)
@@ -313,6 +341,8 @@ def _plan_of(job: _Job, probe: bool, processes: int) -> Plan:
                 state_bytes = program.state_bytes // width * job.grid.members
             if probe and isinstance(job.run, Training):
                 seconds, speed = _time(job, width)
+            if (target := place()) is not None:
+                found = estimate(program, target, job.run, width, executor.needed)
             break
         except (jax.errors.JaxRuntimeError, MemoryError) as error:
             executor.downsize_after(error)
@@ -338,12 +368,12 @@ def _plan_of(job: _Job, probe: bool, processes: int) -> Plan:
         processes=processes,
         busiest=busiest,
         devices=executor.devices,
-        device=jax.local_devices()[0].device_kind,
+        device=local_devices()[0].device_kind,
         programs=programs,
         compile_seconds=executor.compile_seconds,
         member_bytes=peak // max(chunk, 1),
         peak_bytes=peak,
-        free_bytes=free_bytes() * jax.local_device_count(),
+        free_bytes=free_bytes() * len(local_devices()),
         limit_bytes=executor.limit * executor.devices,
         steps=steps[0],
         eval_steps=steps[1],
@@ -352,8 +382,9 @@ def _plan_of(job: _Job, probe: bool, processes: int) -> Plan:
         folder_bytes=2 * result + agents * (1 + job.keep_best) + state_bytes,
         open_bytes=open_bytes * processes,
         seconds=seconds,
-        time_text=_time_text(job, seconds, speed),
+        time_text=_time_text(job, seconds, speed) if found is None else found.time_text(busiest),
         padding=_padding(job),
+        estimate=found,
     )
 
 

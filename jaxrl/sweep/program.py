@@ -3,7 +3,7 @@
 import concurrent.futures
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -12,8 +12,10 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxrl import progress, tree
+from jaxrl.accelerator.compile import Program, compile_traced, program_bytes, shapes_on
 from jaxrl.algorithms.base import Algorithm
 from jaxrl.algorithms.loop import Row
+from jaxrl.devices import local_devices, place, platform
 from jaxrl.sweep import stopping
 from jaxrl.sweep.arrays import is_large
 from jaxrl.sweep.checkpoint import Checkpoints, Rows
@@ -56,11 +58,16 @@ def over_devices(
 
 
 def _mesh(devices: int) -> Mesh:
-    return Mesh(np.array(jax.local_devices()[:devices]), ("members",))
+    return Mesh(np.array(local_devices()[:devices]), ("members",))
 
 
-def compile_all(traced: list[jax.stages.Traced]) -> list[jax.stages.Compiled]:
+Compiled = jax.stages.Compiled | Program
+
+
+def compile_all(traced: list[jax.stages.Traced]) -> Sequence[Compiled]:
     """Several programs, compiled side by side: XLA works outside Python's lock."""
+    if (target := place()) is not None:
+        return [compile_traced(each, target) for each in traced]
     lowered = [each.lower() for each in traced]
     with concurrent.futures.ThreadPoolExecutor() as pool:
         return list(pool.map(lambda each: each.compile(), lowered))
@@ -83,7 +90,7 @@ class Whole:
     ) -> None:
         started = time.monotonic()
         with contextlib.nullcontext() if listener is None else progress.listening(listener):
-            traced = jax.jit(over_devices(member, (MEMBERS,), devices)).trace(configs)
+            traced = jax.jit(over_devices(member, (MEMBERS,), devices)).trace(shapes_on(configs))
             if check is not None:
                 check(flatten(traced.out_info))
             (self._program,) = compile_all([traced])
@@ -91,7 +98,12 @@ class Whole:
 
     @property
     def bytes_per_device(self) -> int:
-        return _bytes(self._program)
+        return program_bytes(self._program)
+
+    @property
+    def compiled(self) -> dict[str, Compiled]:
+        """The program, by what it does."""
+        return {"run": self._program}
 
     def __call__(self, configs: Any) -> dict[str, np.ndarray]:
         """The outputs of each member [width, ...]."""
@@ -141,14 +153,15 @@ class Stepped:
         init = over_devices(init, (MEMBERS, NO_MEMBER), devices)
         run_row = over_devices(run_row, (MEMBERS, MEMBERS, NO_MEMBER, NO_MEMBER), devices)
         row = jax.ShapeDtypeStruct((), jnp.int32)
-        traced_init = jax.jit(init).trace(configs, self._arrays)
-        state = traced_init.out_info
+        configs, arrays = shapes_on((configs, self._arrays))
+        traced_init = jax.jit(init).trace(configs, arrays)
+        state = shapes_on(traced_init.out_info)
         if devices > 1:
             sharding = NamedSharding(_mesh(devices), MEMBERS)
             state = jax.tree.map(
                 lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), state
             )
-        traced_row = jax.jit(run_row, donate_argnums=1).trace(configs, state, row, self._arrays)
+        traced_row = jax.jit(run_row, donate_argnums=1).trace(configs, state, row, arrays)
         if check is not None:
             check(traced_row.out_info[1].values)
         self.traced = traced_init, traced_row
@@ -165,9 +178,15 @@ class Stepped:
         and new, and, where its memory is the host's as a CPU's is, of a checkpoint.
         """
         best = self.agent_bytes if self._best else 0
-        saves = self._checkpoints and jax.default_backend() == "cpu" and self.training.evals > 1
+        saves = self._checkpoints and platform() == "cpu" and self.training.evals > 1
         saved = CHECKPOINT_COPIES * (self.state_bytes + best) if saves else 0
-        return max(_bytes(self._init), _bytes(self._run_row)) + (2 * best + saved) // self._devices
+        programs = max(map(program_bytes, self.compiled.values()))
+        return programs + (2 * best + saved) // self._devices
+
+    @property
+    def compiled(self) -> dict[str, Compiled]:
+        """Both programs, by what they do: the states at the start, and one row."""
+        return {"init": self._init, "row": self._run_row}
 
     def run_rows(
         self,
@@ -310,19 +329,10 @@ def flatten(outputs: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _on_all_devices(array: Any, devices: int) -> jax.Array:
-    if devices == 1:
+    if devices == 1 or place() is not None:
         return jnp.asarray(array)
     return jax.device_put(array, NamedSharding(_mesh(devices), NO_MEMBER))
 
 
 def _size(leaves: list[Any]) -> int:
     return sum(x.size * x.dtype.itemsize for x in leaves)
-
-
-def _bytes(program: jax.stages.Compiled) -> int:
-    """Bytes that a program needs at its peak on one device by XLA's account: arguments, results
-    and scratch.
-    """
-    size: Any = program.memory_analysis()
-    total = size.argument_size_in_bytes + size.output_size_in_bytes + size.temp_size_in_bytes
-    return int(total - size.alias_size_in_bytes)

@@ -1,0 +1,185 @@
+"""Accelerators to compile for, as data: their memory, speed and what XLA's compiler reads."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib.metadata
+import importlib.util
+import math
+import os
+import pathlib
+import tomllib
+from typing import Any
+
+import jax
+
+from jaxrl.errors import nearest
+
+FOLDER = pathlib.Path(__file__).parent / "targets"
+# what brings the compiler: the extra, and the module that is looked for
+COMPILERS = {"cuda": ("cuda13", "jax_plugins.xla_cuda13"), "tpu": ("tpu", "libtpu")}
+NO_CUDNN = "JAX_SKIP_CUDA_CONSTRAINTS_CHECK"
+
+
+class CompilerMissingError(ImportError):
+    """The compiler for a target is not installed, or can't be used."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """An accelerator: what its programs are compiled for, and what they are estimated with.
+
+    name: as in `target(name)`. kind: of the device, as jax names it. platform: "cuda" or "tpu".
+    memory: bytes. bandwidth: bytes per second. flops: operations per second. launch_seconds: from
+    the start of one short kernel to that of the next, launched one by one; graph_seconds: the same
+    within a CUDA graph. source: of the numbers. description: for the compiler, of a GPU the text of
+    XLA's `GpuTargetConfigProto`, of a TPU the name of a topology.
+    """
+
+    name: str
+    kind: str
+    platform: str
+    memory: int
+    bandwidth: float
+    launch_seconds: float
+    graph_seconds: float
+    flops: float
+    source: str
+    description: str
+
+    def __post_init__(self) -> None:
+        if self.platform not in COMPILERS:
+            raise ValueError(
+                f"target {self.name}: platform={self.platform!r} is neither of "
+                f"{', '.join(COMPILERS)}."
+            )
+        for name in ("memory", "bandwidth", "flops", "launch_seconds", "graph_seconds"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not 0 < value < math.inf:
+                raise ValueError(f"target {self.name}: {name}={value!r} is not a positive number.")
+
+    @functools.cached_property
+    def local_devices(self) -> tuple[Any, ...]:
+        """The devices of this kind in this process; none where it is absent."""
+        return tuple(device for device in jax.local_devices() if device.device_kind == self.kind)
+
+    @functools.cached_property
+    def device(self) -> Any:
+        """A device of this kind: of this process where there is one, else one to compile for.
+
+        Raises:
+          CompilerMissingError: the device is absent and its compiler is not installed.
+        """
+        return self.local_devices[0] if self.local_devices else _absent(self)
+
+
+def target(name: str | os.PathLike[str] | Target) -> Target:
+    """An accelerator by its name (`target_names()`), or one that a TOML file describes.
+
+    Such a file has the fields of `Target` but its name; those in `jaxrl/accelerator/targets` are
+    examples.
+
+    Raises:
+      ValueError: no such name, or a file that does not describe a target.
+    """
+    if isinstance(name, Target):
+        return name
+    text = os.fspath(name)
+    if text in target_names():
+        return _read(FOLDER / f"{text}.toml", text)
+    path = pathlib.Path(text).expanduser()
+    if path.suffix == ".toml" and path.is_file():
+        return _read(path, path.stem)
+    reason = "there is no such file" if path.suffix else nearest(text, target_names())
+    raise ValueError(
+        f"unknown target {text!r}; {reason}. A file NAME.toml describes one of your own, as those "
+        "of jaxrl/accelerator/targets do."
+    )
+
+
+def target_names() -> list[str]:
+    """The names that `target` takes."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def missing_compiler(target: Target) -> str:
+    """Why nothing can be compiled for this target here, and what to do; "" where it can."""
+    if target.local_devices:
+        return ""
+    extra, module = COMPILERS[target.platform]
+    try:
+        found = importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        found = False
+    if not found:
+        return (
+            f"The compiler for {target.name} is not installed: install jaxrl with the extra "
+            f'{extra}, pip install -e ".[{extra}]".{_without_cuda_libraries(target)}'
+        )
+    if target.platform != "cuda":
+        return ""
+    ours, theirs = (importlib.metadata.version(x) for x in ("jaxlib", "jax-cuda13-plugin"))
+    if ours != theirs:
+        return (
+            f"jax-cuda13-plugin {theirs} is of another version than jaxlib {ours}: install both "
+            f'alike, pip install "jax-cuda13-plugin=={ours}" "jax-cuda13-pjrt=={ours}".'
+        )
+    has_cudnn = importlib.util.find_spec("nvidia.cudnn") is not None
+    if not has_cudnn and os.environ.get(NO_CUDNN, "") in ("", "0"):
+        return (
+            f"jax's plug-in for CUDA looks for cuDNN when it starts, and cuDNN is not installed: "
+            f"set the environment variable {NO_CUDNN}=1 before Python starts."
+        )
+    return ""
+
+
+def _without_cuda_libraries(target: Target) -> str:
+    if target.platform != "cuda":
+        return ""
+    return (
+        ' To compile without running, the extra compile is enough, pip install -e ".[compile]", '
+        f"with the environment variable {NO_CUDNN}=1."
+    )
+
+
+def _absent(target: Target) -> Any:
+    """A device that exists for the compiler alone."""
+    if reason := missing_compiler(target):
+        raise CompilerMissingError(reason)
+    from jax.experimental import topologies
+
+    options: dict[str, Any] = {"topology_name": target.description}
+    if target.platform == "cuda":
+        importlib.import_module(COMPILERS["cuda"][1])  # which registers the plug-in
+        options = {
+            "topology_name": target.name,
+            "topology": "1x1x1",
+            "target_config": target.description,
+        }
+    else:  # libtpu would ask the cloud's metadata server, for minutes
+        os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    try:
+        found = topologies.get_topology_desc(platform=target.platform, **options)
+    except (RuntimeError, ValueError, NotImplementedError, AssertionError) as error:
+        raise CompilerMissingError(
+            f"The compiler for {target.name} does not start: {error}. Check the description of the "
+            "target, and that the versions of jax, jaxlib and the plug-in are equal."
+        ) from error
+    return found.devices[0]
+
+
+def _read(path: pathlib.Path, name: str) -> Target:
+    try:
+        fields = tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ValueError(f"{path} is not a TOML file that can be read: {error}.") from error
+    known = {field.name for field in dataclasses.fields(Target)} - {"name"}
+    if missing := known - set(fields):
+        raise ValueError(
+            f"{path} does not say {', '.join(sorted(missing))}: copy one of the files in {FOLDER}."
+        )
+    if unknown := set(fields) - known:
+        one = sorted(unknown)[0]
+        raise ValueError(f"{path}: a target has no {one!r}; {nearest(one, known)}.")
+    return Target(name=name, **fields)
