@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxrl import packing
 from jaxrl.dependence import depends
 from jaxrl.errors import check_no_text
 from jaxrl.tree import cast_like, leaf, pytree, static
@@ -64,7 +65,8 @@ def clip_by_global_norm(grads: Any, max_norm: jax.Array | float) -> tuple[Any, j
 
     Differentiable at a gradient of zero.
     """
-    norm = jnp.sqrt(sum(jnp.sum(g**2) for g in jax.tree.leaves(grads)) + 1e-16)
+    parts = packing.vectors(grads)
+    norm = jnp.sqrt(sum(jnp.sum(g**2) for g in parts) + 1e-16)
     scale = jnp.minimum(1.0, max_norm / norm)
     return jax.tree.map(lambda g: g * scale, grads), norm
 

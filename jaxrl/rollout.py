@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl import tree
+from jaxrl import packing, tree
 from jaxrl.clock import Metrics
 from jaxrl.env import Env, Obs, State, Step
 from jaxrl.spaces import Space
@@ -253,7 +253,7 @@ def rollout(
         return _step_autoreset(key_step, key_reset, env, episode, action, extras)
 
     words = _key_words(key, num_steps, episodes.length.shape[0], 3)
-    episodes, transitions = jax.lax.scan(
+    episodes, transitions = packing.scan(
         lambda now, words: jax.vmap(play)(_keys_of(key, words), now), episodes, words
     )
     if env.num_agents is None:
