@@ -245,7 +245,7 @@ def _check_equal(what: str, first: Any, second: Any) -> None:
         if jnp.result_type(a, b) != one or (one != other and not _weak(b)):
             raise TypeError(
                 f"{part} is {one} after a reset and {other} after a step: write the same type in "
-                f"both, say jnp.asarray(x, jnp.{other})."
+                f"both, such as jnp.asarray(x, jnp.{other})."
             )
 
 
@@ -314,7 +314,7 @@ def _check_step(env: Env, obs: Any, step: Step) -> None:
     if jnp.result_type(step.terminated).kind != "b":
         raise TypeError(
             f"`terminated` of {name}'s step is {jnp.result_type(step.terminated)} in place of "
-            "bool: write True only in a final state (not 1 - discount), say jnp.bool_(False)."
+            "bool: write True only in a final state (not 1 - discount), such as jnp.bool_(False)."
         )
     if not isinstance(step.info, dict):
         raise TypeError(

@@ -186,7 +186,7 @@ def check_widths(record: Any, name: str) -> None:
     ):
         raise ValueError(
             f"{name}={widths!r} of {type(record).__name__} is not the widths of layers, each a "
-            f"positive whole number: write, say, {name}=(64, 64)."
+            f"positive whole number: write {name}=(64, 64)."
         )
 
 
@@ -201,7 +201,7 @@ def check_no_text(record: Any) -> None:
         if isinstance(value, str):
             raise TypeError(
                 f"{name}={value!r} of {type(record).__name__} is a text: write the value that it "
-                f"stands for, say {example}."
+                f"stands for, such as {example}."
             )
 
 

@@ -141,8 +141,8 @@ def shown(progress: bool | Show | Sequence[bool | Show]) -> Iterator[Show | None
         several = progress
     if wrong := [each for each in several if not (isinstance(each, bool) or callable(each))]:
         raise TypeError(
-            f"progress={wrong[0]!r} is neither True, False nor a function of an rl.Report: write, "
-            "say, progress=lambda report: print(report.fraction)."
+            f"progress={wrong[0]!r} is neither True, False nor a function of an rl.Report: write "
+            "progress=lambda report: print(report.fraction)."
         )
     with contextlib.ExitStack() as stack:
         shows: list[Any] = []

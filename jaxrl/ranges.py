@@ -38,7 +38,7 @@ class Range:
     def _ends(self) -> tuple[float, float]:
         found = re.fullmatch(r"[\[(](\S+), (\S+)[\])]( or None)?", self.text)
         if found is None:
-            raise ValueError(f"{self.text!r} is not an interval: write, say, '[0, 1)'.")
+            raise ValueError(f"{self.text!r} is not an interval: write '[0, 1)'.")
         return float(found[1]), float(found[2])
 
 
@@ -89,7 +89,7 @@ def _check(owner: str, field: dataclasses.Field, value: Any, within: Range) -> N
     if is_number or is_other:
         error = ValueError if is_number else TypeError
         raise error(
-            f"{field.name}={value!r} of {owner} is not a number in {within.text}: write, say, "
+            f"{field.name}={value!r} of {owner} is not a number in {within.text}: write "
             f"{field.name}={field.default}."
         )
 

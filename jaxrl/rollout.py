@@ -98,7 +98,7 @@ class Policy:
         if not (isinstance(returned, tuple) and len(returned) == 3):
             raise TypeError(
                 "A policy is a function (key, episode) -> (rnn_state, action, extras), and this "
-                f"one returned {type(returned).__name__}: write, say, lambda key, episode: ((), "
+                f"one returned {type(returned).__name__}: write lambda key, episode: ((), "
                 "action_at(episode.obs), ())."
             )
         return returned

@@ -259,8 +259,8 @@ def _try(rule: Rule) -> None:
 def _number(name: str, x: Any) -> np.ndarray:
     if x.dtype.kind not in "biuf":  # keys and bfloat16 are of other kinds
         raise TypeError(
-            f"{name} is an array of {x.dtype}, which a rule's file can't hold: make it "
-            "float32, say."
+            f"{name} is an array of {x.dtype}, which a rule's file can't hold: for "
+            "example make it float32."
         )
     if np.isnan(x).any():
         raise ValueError(

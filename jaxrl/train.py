@@ -287,8 +287,7 @@ def as_key(seed: Any) -> jax.Array:
     if not is_key(seed) and not is_whole(seed):
         given = seed.dtype if isinstance(seed, jax.Array) else repr(seed)
         raise TypeError(
-            f"a seed is a whole number or a key, and got {given}: write, say, 0 or "
-            "jax.random.key(0)."
+            f"a seed is a whole number or a key, and got {given}: write 0 or jax.random.key(0)."
         )
     # a raw key is a vector
     return seed if is_key(seed) or jnp.ndim(seed) else jax.random.key(seed)

@@ -109,6 +109,7 @@ WORDS = {
     "for ever": "without end, indefinitely",
     "a death": "termination",
     "heir": "successor",
+    "write, say,": "write",
 }
 # Lines with one of the words that are right: keys of stored records, and former names.
 ALLOWED = {

@@ -143,7 +143,7 @@ def _numpy(results: Any, path: Any, where: dict[str, Any]) -> pathlib.Path:
     path = default if path is None else path
     if path is None:
         raise ValueError(
-            "a policy has no folder to write into: add a path, say rl.export(policy, 'policy', "
+            "a policy has no folder to write into: add a path, such as rl.export(policy, 'policy', "
             "to='numpy')."
         )
     directory = pathlib.Path(path).expanduser()

@@ -161,7 +161,7 @@ class Checkpoints:
             )[-MAX_KEPT:]
             for path in set(self._folder.glob("*/")) - set(kept):
                 shutil.rmtree(path, ignore_errors=True)
-        except Exception as error:  # a full disk, say, which does not stop the run
+        except Exception as error:  # such as a full disk, which does not stop the run
             print(
                 f"no checkpoint was kept in {self._folder} ({_first_line(error)}): stopping now "
                 "loses the work since the last one."

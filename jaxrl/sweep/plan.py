@@ -251,7 +251,7 @@ def plan(
     processes = jax.process_count() if processes is None else processes
     if processes < 1:
         raise ValueError(
-            f"processes={processes} would run nothing: write how many share the sweep, say "
+            f"processes={processes} would run nothing: write how many share the sweep, such as "
             "processes=1."
         )
     limit, grid, run = as_bytes(memory_limit), Grid(over), on_device(run)

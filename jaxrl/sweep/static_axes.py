@@ -40,7 +40,7 @@ def combine(run: Any, static: Mapping[str, Any], grid: Grid) -> Combinations:
     """
     if not isinstance(static, Mapping):
         raise TypeError(
-            f"static={static!r} is not a dictionary; write, say, static={{'num_envs': (16, 64)}}."
+            f"static={static!r} is not a dictionary: write static={{'num_envs': (16, 64)}}."
         )
     for name in static:
         if name in (*grid.names, *grid.values):

@@ -62,7 +62,7 @@ class Study:
             )
         for name, example in {"measure": "rl.stats.auc", "statistic": "rl.stats.iqm"}.items():
             if not callable(how := getattr(self, name)):
-                raise TypeError(f"{name}={how!r} is not a function: write, say, {name}={example}.")
+                raise TypeError(f"{name}={how!r} is not a function: write {name}={example}.")
         for name in ("seeds", "test_seeds", "repetitions"):
             if not isinstance(getattr(self, name), int | np.integer):
                 raise TypeError(f"{name}={getattr(self, name)!r} is a count: write a whole number.")
@@ -70,8 +70,7 @@ class Study:
             raise ValueError(f"seed={self.seed!r} is not a whole number: write seed=0 or more.")
         if np.asarray(self.budget).dtype.kind not in "iuf" or not np.isfinite(self.budget):
             raise ValueError(
-                f"budget={self.budget!r} is not a number of environment steps: write, say, "
-                "budget=1e6."
+                f"budget={self.budget!r} is not a number of environment steps: write budget=1e6."
             )
         if self.chunk is not None and self.chunk < 1:
             raise ValueError(
@@ -129,7 +128,7 @@ class Study:
             raise ValueError(
                 f"budget={self.budget:,.0f} environment steps pay for no batch of "
                 f"{type(self.tuner).__name__}: one setting with seeds={self.seeds} takes {one:,} "
-                f"of them for a whole run. Write more, say budget={16 * one:_}."
+                f"of them for a whole run. Write more, such as budget={16 * one:_}."
             )
         return search
 
