@@ -24,15 +24,14 @@ from jaxrl.sweep.checkpoint import clear_done, open_width
 from jaxrl.sweep.executor import Config, Executor, Progress, num_missing, sweep_work
 from jaxrl.sweep.grid import Grid, bind
 from jaxrl.sweep.memory import as_bytes
+from jaxrl.sweep.partial import attach_partial, note_partial
 from jaxrl.sweep.record import Record, check_keep_best, make_record
 from jaxrl.sweep.record_file import read_record_file
 from jaxrl.sweep.results import (
     Chunks,
-    attach_partial,
     coordinates_of,
     dataset,
     keys_of,
-    note_partial,
 )
 from jaxrl.sweep.static_groups import load_groups, sweep_groups
 from jaxrl.train import Training
@@ -142,7 +141,7 @@ def sweep(
             with live.shown(progress) as show:
                 return _run_sweep(run, grid, record, folder, options, show)
         except BaseException as error:
-            note_partial(error, grid.members, folder, in_chunks=isinstance(run, Training))
+            note_partial(error, grid.members, folder)
             raise
 
 
