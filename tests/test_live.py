@@ -112,6 +112,20 @@ def test_rows_of_a_stopped_sweep_are_kept_and_written_again(tmp_path, watched, c
     assert not (folder / "live").exists()
 
 
+def test_a_failure_of_watching_is_a_warning(tmp_path):
+    rows = [{"loss": np.zeros(2)}, {"return": np.zeros(2)}]  # KeyError
+    message = r"can't be written to .*\(KeyError: 'loss'\): they will be in the results"
+
+    def train():
+        with live_rows.writing(tmp_path, np.arange(2), {"step": np.array(STEPS)}) as write:
+            write(rows)
+            write(rows)
+
+    with pytest.warns(UserWarning, match=message) as warned:
+        train()
+    assert len(warned) == 1
+
+
 def test_before_the_first_row_the_commands_say_so(watched, tmp_path, capsys):
     folder = tmp_path / "x"
     folder.mkdir()
