@@ -15,6 +15,7 @@ import numpy as np
 from jaxrl import tree
 from jaxrl.clock import Metrics
 from jaxrl.env import Env, Obs, State, Step
+from jaxrl.keys import as_key
 from jaxrl.spaces import Space
 from jaxrl.tree import pytree
 
@@ -292,12 +293,12 @@ def play_episodes(key: jax.Array, env: Env, policy: Policy, num_episodes: int) -
 
 
 def evaluate(
-    key: jax.Array, env: Env, policy: Policy | PolicyFunction, num_episodes: int
+    key: jax.Array | int, env: Env, policy: Policy | PolicyFunction, num_episodes: int
 ) -> jax.Array:
     """The return of each of `num_episodes` whole episodes. [num_episodes] (a team: [.., A]).
 
-    policy: a `Policy`, or a function `(key, episode) -> (rnn_state, action, extras)` without a
-    recurrent state.
+    key: a key, or an integer seed. policy: a `Policy`, or a function `(key, episode) -> (rnn_state,
+    action, extras)` without a recurrent state.
 
     Raises:
       ValueError: `num_episodes` is not a positive whole number.
@@ -308,7 +309,7 @@ def evaluate(
             "num_episodes=1 or more."
         )
     policy = policy if isinstance(policy, Policy) else Policy(policy)
-    return play_episodes(key, env, policy, num_episodes).episode_return
+    return play_episodes(as_key(key), env, policy, num_episodes).episode_return
 
 
 def episode_metrics(env: Env, batch: Transition) -> Metrics:

@@ -16,6 +16,7 @@ from jaxrl import errors
 ROOT = pathlib.Path(__file__).parent.parent
 FLOORS = {
     "errors": -1,
+    "keys": -1,
     "module_names": -1,
     "ranges": -1,
     "version": -1,

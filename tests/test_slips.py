@@ -1,6 +1,9 @@
 """Slips of arguments: each is one sentence, before anything compiles."""
 
+import re
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
@@ -8,7 +11,6 @@ import xarray as xr
 import jaxrl as rl
 from jaxrl.cli.labels import label_of
 from jaxrl.runs.live import Summaries
-from jaxrl.sweep.results import attach_partial, note_partial
 
 CATCH = rl.envs.make("Catch")
 TRAINING = rl.Training(rl.ppo(), CATCH, steps=8192, evals=1)
@@ -61,11 +63,34 @@ def test_a_slip_is_one_sentence(make, error, words):
         make()
 
 
-def test_a_process_that_ends_without_a_folder_says_that_results_are_lost():
-    stop = SystemExit(143)
-    attach_partial(stop, RESULTS, 3)
-    note_partial(stop, 8, None)
-    assert stop.__notes__ == ["3 of 8 runs had finished, and are lost: a folder saves them."]
+LANGUAGE = rl.symbolic.DRIFT_LANGUAGE
+SCORES = np.arange(4.0)
+first_action = lambda key, episode: ((), jnp.int32(0), ())
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        TRAINING.init,
+        lambda key: TRAINING.run_row(key, TRAINING.init(0), 0),
+        lambda key: rl.evaluate(key, CATCH, first_action, 2),
+        lambda key: rl.stats.interval(SCORES, key=key),
+        lambda key: rl.stats.difference(SCORES, SCORES, key=key),
+        lambda key: rl.stats.bootstrap(key, rl.stats.iqm, SCORES),
+        lambda key: rl.stats.draw_counts(key, 1, 4),
+        lambda key: rl.symbolic.random_program(key, LANGUAGE, 4),
+        lambda key: rl.symbolic.mutate(key, rl.symbolic.random_program(0, LANGUAGE, 4)),
+        lambda key: rl.symbolic.insert(key, rl.symbolic.random_program(0, LANGUAGE, 4)),
+        rl.SmallFC.random,
+        rl.envs.tabular.garnet,
+    ],
+)
+def test_an_integer_seed_stands_for_its_key(call):
+    program = lambda key: re.sub(" at 0x[0-9a-f]+", "", str(jax.make_jaxpr(lambda: call(key()))()))
+    assert program(lambda: 3) == program(lambda: jax.random.key(3))
+    for wrong in (1.5, "a", True):
+        with pytest.raises(TypeError, match="a seed is a whole number or a key, and got"):
+            jax.eval_shape(lambda wrong=wrong: call(wrong))
 
 
 def test_a_family_varies_several_fields():

@@ -14,6 +14,7 @@ from PIL import Image
 
 from jaxrl import rollout, tree
 from jaxrl.env import Env, Tasks
+from jaxrl.keys import as_key
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,7 +46,7 @@ def gif(
     env: Env | Tasks,
     policy: rollout.Policy | rollout.PolicyFunction,
     path: str | Path | None = None,
-    key: jax.Array | None = None,
+    key: jax.Array | int | None = None,
     *,
     draw: Callable[[Axes, Any], None] | None = None,
     max_frames: int = 200,
@@ -58,7 +59,7 @@ def gif(
       policy: a `rollout.Policy`, or a function (key, episode) -> (rnn_state, action, extras)
         without a recurrent state.
       path: of the file.
-      key: seed of the episode, by default `jax.random.key(0)`.
+      key: a key or an integer seed of the episode, by default 0.
       draw: (axes, state) draws one state on matplotlib Axes, by default `env.draw`.
       max_frames: the number of evenly spaced states that are shown of a longer episode.
       fps: frames per second (GIF rounds the time of a frame to 10 ms), by default 30, or fewer so
@@ -79,7 +80,7 @@ def gif(
             "that draws one state on matplotlib Axes, or write plot.gif(env, policy, draw=lambda "
             "ax, state: ...)."
         )
-    states, returns = _episode(env, policy, jax.random.key(0) if key is None else key)
+    states, returns = _episode(env, policy, as_key(0 if key is None else key))
     shown = np.linspace(0, len(returns) - 1, min(len(returns), max_frames)).round().astype(int)
     frames = _frames(draw, states, returns, shown.tolist())
     duration = 1000 / (fps or min(30, len(frames) / 3))

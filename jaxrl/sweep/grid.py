@@ -12,10 +12,11 @@ import numpy as np
 
 from jaxrl import stats, tree
 from jaxrl.errors import nearest
+from jaxrl.keys import as_key, batch_dependence, check_keys, is_key, is_whole
 from jaxrl.ranges import check_values
 from jaxrl.sweep import arrays
 from jaxrl.sweep.results import Coordinates
-from jaxrl.train import Training, as_key, batch_dependence, check_keys, is_key, is_whole
+from jaxrl.train import Training
 from jaxrl.tree import pytree
 
 NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)

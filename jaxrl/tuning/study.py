@@ -13,8 +13,9 @@ import numpy as np
 
 from jaxrl import stats
 from jaxrl.errors import nearest
+from jaxrl.keys import check_keys
 from jaxrl.lazy import xarray as xr
-from jaxrl.train import Training, check_keys
+from jaxrl.train import Training
 from jaxrl.tuning.history import Batch, History, Tuner
 from jaxrl.tuning.result import TuningResult, results_of
 from jaxrl.tuning.space import Space, space_of
