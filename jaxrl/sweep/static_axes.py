@@ -150,6 +150,33 @@ def label(values: tuple[Any, ...]) -> np.ndarray:
     )
 
 
+def with_static_values(name: str, known: dict[Any, Any], added: Any) -> dict[Any, Any]:
+    """The values of a static axis by their labels, and those of `added` that are not among them.
+
+    added: values, or {label: value}. Values are compared, not their labels, as different ones may
+    have the same short text.
+
+    Raises:
+      ValueError: a label that another value has.
+    """
+    found = dict(known)
+    is_labelled = isinstance(added, Mapping)
+    labels = list(added) if is_labelled else label(tuple(added)).tolist()
+    for text, value in zip(labels, added.values() if is_labelled else added, strict=True):
+        described = provenance.describe(value)
+        if any(provenance.describe(other) == described for other in found.values()):
+            continue
+        if text in found and is_labelled:
+            raise ValueError(
+                f"static axis {name!r} has the label {text!r} for {short(found[text])} already: "
+                f"write another label for {short(value)}."
+            )
+        numbered = (f"{text} #{number}" for number in itertools.count(2))
+        new = next(each for each in itertools.chain([text], numbered) if each not in found)
+        found[new] = value
+    return found
+
+
 def short(value: Any) -> str:
     """A value as a short text: `MLP((64, 64))`, `relu`, `Walk(5, prize=2.0)`: its first field, and
     those that differ from their defaults.
