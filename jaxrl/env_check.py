@@ -142,7 +142,7 @@ def check_max_steps(env: Env) -> None:
     name, example = type(env).__name__, "max_steps: int = rl.static(default=500)"
     if not hasattr(env, "max_steps"):
         raise TypeError(f"{name} has no max_steps, the number of steps of an episode: {example}.")
-    if isinstance(env.max_steps, jax.Array | np.ndarray | float):
+    if isinstance(env.max_steps, jax.Array | np.ndarray):
         raise TypeError(
             f"{name}.max_steps={env.max_steps!r} is not a whole number: it is static, so write "
             f"{example}."

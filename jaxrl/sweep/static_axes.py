@@ -122,8 +122,11 @@ def replace_fields(training: Training, values: dict[str, Any]) -> Training:
     """
     together: dict[str, dict[str, Any]] = {}
     for name, value in values.items():
-        home, _, field = tree.find(training, name).rpartition(".")
-        together.setdefault(home, {})[field] = value
+        path = tree.find(training, name)
+        home, _, field = path.rpartition(".")
+        if field in together.setdefault(home, {}):
+            raise ValueError(f"{name!r} sets {path} a second time: name it once.")
+        together[home][field] = value
     # an environment before the fields in it
     for home in sorted(together, key=lambda home: home.count(".") + bool(home)):
         record = functools.reduce(getattr, home.split(".") if home else [], training)
