@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxrl import rollout, spaces
 from jaxrl.env import Env, Step, Tasks, check_is_env
-from jaxrl.errors import check_counts
+from jaxrl.errors import check_count, check_counts
 from jaxrl.masks import mask_of
 from jaxrl.spaces import Box, Discrete, MultiDiscrete, Space
 
@@ -40,11 +40,7 @@ def check_env(env: Env | Tasks, *, num_steps: int = 8) -> None:
     Raises:
       TypeError, ValueError: the name of the first part that fails, and what to write.
     """
-    if isinstance(num_steps, bool) or not isinstance(num_steps, int) or num_steps < 1:
-        raise ValueError(
-            f"num_steps={num_steps!r} of rl.check_env is not a positive whole number: write "
-            "num_steps=8."
-        )
+    check_count("num_steps", num_steps, of=" of rl.check_env")
     check_contract(env)
     one: Any = jax.jit(env.sample)(jax.random.key(0)) if isinstance(env, Tasks) else env
     _check_values(one, num_steps)

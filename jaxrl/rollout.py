@@ -10,11 +10,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxrl import tree
 from jaxrl.clock import Metrics
 from jaxrl.env import Env, Obs, State, Step
+from jaxrl.errors import check_count
 from jaxrl.keys import as_key
 from jaxrl.spaces import Space
 from jaxrl.tree import pytree
@@ -303,11 +303,7 @@ def evaluate(
     Raises:
       ValueError: `num_episodes` is not a positive whole number.
     """
-    if not isinstance(num_episodes, int | np.integer) or num_episodes < 1:
-        raise ValueError(
-            f"num_episodes={num_episodes!r} is not a positive whole number: write "
-            "num_episodes=1 or more."
-        )
+    check_count("num_episodes", num_episodes)
     policy = policy if isinstance(policy, Policy) else Policy(policy)
     return play_episodes(as_key(key), env, policy, num_episodes).episode_return
 

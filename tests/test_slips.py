@@ -9,6 +9,7 @@ import pytest
 import xarray as xr
 
 import jaxrl as rl
+from envs import from_gymnax
 from jaxrl.cli.labels import label_of
 from jaxrl.runs.live import Summaries
 
@@ -18,6 +19,13 @@ CARTPOLE = rl.envs.make("CartPole-v1")
 RESULTS = xr.Dataset(
     {"return": (("seed", "step"), np.ones((6, 2)))}, {"seed": range(6), "step": [1, 2]}
 )
+
+
+SEEDS = {"seed": np.arange(2)}
+
+
+def sweep(**options):
+    return rl.sweep(TRAINING, SEEDS, **options)
 
 
 def start(**fields):
@@ -51,6 +59,44 @@ def start(**fields):
         (lambda: rl.report(RESULTS), TypeError, "written from folders, and got a Dataset"),
         (lambda: Summaries("return"), TypeError, r"write metrics=\['return'\]"),
         (lambda: rl.evaluate(jax.random.key(0), CATCH, None, -1), ValueError, "num_episodes=-1"),
+        (lambda: rl.evaluate(0, CATCH, None, True), ValueError, "num_episodes=True is not"),
+        (lambda: rl.ppo(lr=True), TypeError, r"lr=True of OnPolicy is not a number in \[0, inf\)"),
+        (lambda: rl.ppo(gamma=np.bool_(True)), TypeError, "is not a number in"),
+        (lambda: rl.plan(TRAINING, {"lr": [True, False]}), ValueError, "'lr' takes True or False"),
+        (lambda: sweep(save_seconds=-1), ValueError, "save_seconds=-1 is not a number of seconds"),
+        (lambda: sweep(save_seconds=float("nan")), ValueError, "save_seconds=nan is not"),
+        (lambda: sweep(save_seconds="1"), ValueError, "save_seconds='1' is not"),
+        (lambda: sweep(keep_best="no"), TypeError, "keep_best='no' is not True or False"),
+        (lambda: sweep(keep_state=1), TypeError, "keep_state=1 is not True, False or None"),
+        (lambda: sweep(folder=5), TypeError, r"folder=5 is not a path: write a text"),
+        (lambda: rl.extend("x", save_seconds=True), ValueError, "save_seconds=True is not"),
+        (lambda: rl.plan(TRAINING, SEEDS, processes=1.5), ValueError, "processes=1.5 is not"),
+        (lambda: rl.load(None), TypeError, r"folder=None is not a path: write a text"),
+        (lambda: rl.load(RESULTS), TypeError, "folder is a Dataset, not a path"),
+        (lambda: rl.load("x", running=0), TypeError, "running=0 is not True or False"),
+        (lambda: rl.policy(None, seed=0), TypeError, r"folder=None is not a path: write a text"),
+        (lambda: rl.rerun(None, 0), TypeError, r"folder=None is not a path: write a text"),
+        (lambda: rl.runs(5), TypeError, r"root=5 is not a path: write a text"),
+        (lambda: rl.export(None), TypeError, r"folder=None is not a path: write a text"),
+        (lambda: rl.export(RESULTS, 5), TypeError, r"path=5 is not a path: write a text"),
+        (lambda: rl.report("x", out=5), TypeError, r"out=5 is not a path: write a text"),
+        (lambda: rl.load_rule(None), TypeError, r"path=None is not a path: write a text"),
+        (lambda: rl.plot.gif(CATCH, None, 5), TypeError, r"path=5 is not a path: write a text"),
+        (lambda: rl.plot.gif(CATCH, None, max_frames=0), ValueError, "max_frames=0 is not"),
+        (lambda: rl.plot.gif(CATCH, None, fps=-1), ValueError, "fps=-1 is not a positive number"),
+        (lambda: rl.stats.interval(RESULTS["return"], resamples=2.5), ValueError, "resamples=2.5"),
+        (lambda: rl.use_all_cores(-1), ValueError, "cores=-1 is not a positive whole number"),
+        (lambda: Summaries(max_settings=0), ValueError, "max_settings=0 is not a positive"),
+        (
+            lambda: from_gymnax.wrap(object()),
+            TypeError,
+            "wrap takes a gymnax .* got an object of type object",
+        ),
+        (
+            lambda: from_gymnax.wrap(None),
+            TypeError,
+            "wrap takes a gymnax .* got an object of type None",
+        ),
         (
             lambda: rl.tune(TRAINING, {"lr": rl.tuning.log(1e-4, 1e-2)}, budget=1e6, seed=1.5),
             ValueError,

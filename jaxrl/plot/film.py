@@ -14,7 +14,9 @@ from PIL import Image
 
 from jaxrl import rollout, tree
 from jaxrl.env import Env, Tasks
+from jaxrl.errors import as_path, check_count
 from jaxrl.keys import as_key
+from jaxrl.ranges import is_plain_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +33,7 @@ class Film:
 
     def save(self, path: str | Path) -> Film:
         """Write the file, and return the film with its path."""
-        path = Path(path).expanduser()
+        path = as_path(path, "path")
         path.write_bytes(self.data)
         return Film(self.data, path)
 
@@ -73,6 +75,10 @@ def gif(
         raise TypeError(
             f"{type(env).__name__} has many environments: write one, tasks.sample(key)."
         )
+    path = None if path is None else as_path(path, "path")
+    check_count("max_frames", max_frames)
+    if fps is not None and not (is_plain_number(fps) and fps > 0):
+        raise ValueError(f"fps={fps!r} is not a positive number: write fps=30.")
     draw = draw or env.draw
     if draw is None:
         raise ValueError(

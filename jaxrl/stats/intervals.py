@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrl.errors import is_count
 from jaxrl.keys import as_key
 from jaxrl.stats.draws import draw, draw_counts
 from jaxrl.stats.replicates import check_pairs, values_of
@@ -379,8 +380,8 @@ def _check(level: float, kind: str, resamples: int) -> None:
         raise ValueError(
             f'kind={kind!r} is not a kind of interval; write kind="percentile" or kind="basic".'
         )
-    if resamples < 1:
-        raise ValueError(f"resamples={resamples} gives no interval: write 1,000 or more.")
+    if not is_count(resamples):
+        raise ValueError(f"resamples={resamples!r} gives no interval: write 1,000 or more.")
 
 
 def _key(key: jax.Array | int | None) -> jax.Array:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrl.errors import is_count
 from jaxrl.keys import as_key
 from jaxrl.stats.intervals import Interval, ends, resample
 from jaxrl.stats.scores import Statistic, median
@@ -109,10 +110,10 @@ def fit_power_law(
             f"{np.size(x)} points cannot test a law with three parameters: measure at 4 values of "
             "x or more."
         )
-    if y.ndim not in (1, 2) or len(y) != len(x) or resamples < 1:
+    if y.ndim not in (1, 2) or len(y) != len(x) or not is_count(resamples):
         raise ValueError(
             f"y needs shape [points] or [points, seeds] with the {len(x)} points of x, and "
-            f"resamples 1 or more; got y of shape {y.shape}, resamples={resamples}."
+            f"resamples 1 or more; got y of shape {y.shape}, resamples={resamples!r}."
         )
     key = as_key(0 if key is None else key)
     if y.ndim == 2:

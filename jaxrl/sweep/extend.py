@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl import tree
-from jaxrl.errors import nearest
+from jaxrl.errors import as_path, check_seconds, nearest
 from jaxrl.lazy import xarray as xr
 from jaxrl.progress import Report
 from jaxrl.sweep import checkpoint, extended, lookup, store, swap
@@ -69,7 +69,8 @@ def extend(
         chosen, states that were not saved, an axis that the study does not have, a value that a
         field does not accept, a study or an axis with `stop_after`, several processes.
     """
-    folder = pathlib.Path(folder).expanduser()
+    folder = as_path(folder)
+    check_seconds("save_seconds", save_seconds)
     if jax.process_count() > 1:
         raise ValueError(
             "rl.extend changes the folder and must run in one process, but this job has "

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl import stats
-from jaxrl.errors import nearest
+from jaxrl.errors import check_count, check_switch, is_count, nearest
 from jaxrl.keys import check_keys
 from jaxrl.lazy import xarray as xr
 from jaxrl.train import Training
@@ -65,18 +65,17 @@ class Study:
             if not callable(how := getattr(self, name)):
                 raise TypeError(f"{name}={how!r} is not a function: write {name}={example}.")
         for name in ("seeds", "test_seeds", "repetitions"):
-            if not isinstance(getattr(self, name), int | np.integer):
+            if not is_count(getattr(self, name), min_value=-(2**63)):
                 raise TypeError(f"{name}={getattr(self, name)!r} is a count: write a whole number.")
-        if not isinstance(self.seed, int | np.integer) or self.seed < 0:
+        if not is_count(self.seed, min_value=0):
             raise ValueError(f"seed={self.seed!r} is not a whole number: write seed=0 or more.")
+        check_switch("diverged", self.diverged)
         if np.asarray(self.budget).dtype.kind not in "iuf" or not np.isfinite(self.budget):
             raise ValueError(
                 f"budget={self.budget!r} is not a number of environment steps: write budget=1e6."
             )
-        if self.chunk is not None and self.chunk < 1:
-            raise ValueError(
-                f"chunk={self.chunk}: a program needs a run. Write 1 or more, or leave it out."
-            )
+        if self.chunk is not None:
+            check_count("chunk", self.chunk)
         for name in ("seeds", "test_seeds"):
             if getattr(self, name) < 2:
                 raise ValueError(
