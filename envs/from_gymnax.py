@@ -159,11 +159,8 @@ def wrap(game: Any, params: Any = None, *, max_steps: Any = None) -> FromGymnax:
       UserWarning: `done` contains a time limit that no parameter sets.
     """
     if isinstance(game, type) or not isinstance(game, Game):
-        what = (
-            repr(game)
-            if isinstance(game, str | type)
-            else f"an object of type {type(game).__name__}"
-        )
+        is_named = isinstance(game, str | type)
+        what = repr(game) if is_named else f"an object of type {type(game).__name__}"
         raise TypeError(
             f"wrap takes a gymnax Environment object, and got {what}: write wrap(game) or "
             "wrap(game, params), and for a registered name envs.make(name)."
