@@ -232,8 +232,8 @@ def test_every_hyperparameter_is_reachable():
             "--env-params max_steps=1 or more.",
         ),
         (
-            ["train", "ppo", "Catch", "--env-params", "max_steps=9.5"],
-            "--env-params max_steps=9.5 of Catch is not a positive whole number",
+            ["train", "ppo", "RiverSwim", "--env-params", "max_steps=9.5"],
+            "--env-params max_steps=9.5 of RiverSwim is not a positive whole number",
         ),
         ([*PPO, "--num-envs", "4", "8", "--also", "num_envs=2,4"], "a second time: name it once"),
         ([*PPO, "--env-params", "gravity=5", "gravity=6"], "--env-params names gravity twice"),

@@ -131,7 +131,10 @@ def test_the_ends_of_a_range():
 
 def test_one_sentence_says_what_it_was_and_what_it_may_be():
     for make, text in (
-        (lambda: rl.ppo(gamma=1.5), "gamma=1.5 of Surrogate is not a number in [0, 1]: write, "),
+        (
+            lambda: rl.ppo(gamma=1.5),
+            "gamma=1.5 of Surrogate is not a number in [0, 1]: write gamma",
+        ),
         (lambda: rl.ppo(clip=-0.2), "clip=-0.2 of Clip is not a number in [0, inf]"),
         (lambda: rl.dqn(lr=-1), "lr=-1 of QLearning is not a number in [0, inf)"),
     ):
