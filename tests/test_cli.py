@@ -223,6 +223,7 @@ def test_every_hyperparameter_is_reachable():
         ([*PPO, "--also", "gamma=0.9,"], "--also gamma=0.9, is not name=value"),
         ([*PPO, "--also", "gamma=a,b"], "--also gamma=a of ppo is not a number in [0, 1]"),
         ([*PPO, "--also", "lr=1e-3,1e-3"], "--also lr has 0.001 2 times: equal values are one"),
+        ([*PPO, "--also", "lr=1e-3,x"], "--also lr=x is not a number: an axis has numbers."),
         ([*PPO, "--also", "lr=1e-3,-1"], "--also lr takes the value -1, and lr is a number in"),
         ([*PPO, "--lr", "1e-3", "1e-3"], "--lr has 0.001 2 times: equal values are one run"),
         ([*PPO, "--num-envs", "8", "8"], "--num-envs has 8 twice; write it once."),
