@@ -14,6 +14,7 @@ import numpy as np
 _LISTENER: contextvars.ContextVar[Callable[[Any, Any], None] | None] = contextvars.ContextVar(
     "listener", default=None
 )
+_LINES: contextvars.ContextVar[tuple["Line", ...]] = contextvars.ContextVar("lines", default=())
 
 
 @contextlib.contextmanager
@@ -78,6 +79,14 @@ class Report:
         return self.seconds * (1.0 - self.fraction) / self.done_now
 
 
+def show_compiling() -> None:
+    """Show the lines of a sweep, the programs of which are traced and start to compile: what is
+    refused until then is refused without any output.
+    """
+    for line in _LINES.get():
+        line.start()
+
+
 class Line:
     """One live line in a terminal or a notebook (rich): members, steps per second, time left."""
 
@@ -93,11 +102,18 @@ class Line:
         )
         self._bar = progress.Progress(*columns, auto_refresh=False)
         self._task = self._bar.add_task("compiling", total=1.0, members="", speed="", left="")
-        self._bar.start()
-        self._bar.refresh()
+        self._is_shown = False
         self._last = 0.0
 
+    def start(self) -> None:
+        """Show the line, which says that programs compile until the first report."""
+        if not self._is_shown:
+            self._is_shown = True
+            self._bar.start()
+            self._bar.refresh()
+
     def __call__(self, report: Report) -> None:
+        self.start()
         now = time.monotonic()
         if now - self._last < 1.0 and report.fraction < 1.0:  # drawing it takes milliseconds
             return
@@ -125,7 +141,8 @@ class Line:
         )
 
     def close(self) -> None:
-        self._bar.stop()
+        if self._is_shown:
+            self._bar.stop()
 
 
 Show = Callable[[Report], None]
@@ -141,8 +158,8 @@ def shown(progress: bool | Show | Sequence[bool | Show]) -> Iterator[Show | None
         several = progress
     if wrong := [each for each in several if not (isinstance(each, bool) or callable(each))]:
         raise TypeError(
-            f"progress={wrong[0]!r} is neither True, False nor a function of an rl.Report: write, "
-            "say, progress=lambda report: print(report.fraction)."
+            f"progress={wrong[0]!r} is neither True, False nor a function of an rl.Report: write "
+            "progress=lambda report: print(report.fraction)."
         )
     with contextlib.ExitStack() as stack:
         shows: list[Any] = []
@@ -158,6 +175,8 @@ def shown(progress: bool | Show | Sequence[bool | Show]) -> Iterator[Show | None
             for each in shows:
                 each(report)
 
+        token = _LINES.set(tuple(each for each in shows if isinstance(each, Line)))
+        stack.callback(_LINES.reset, token)
         yield show if shows else None
 
 

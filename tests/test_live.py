@@ -17,6 +17,7 @@ from jaxrl.sweep import live_rows
 
 AXES = {"lr": np.array([1e-3, 1e-2], np.float32), "seed": np.arange(3)}  # chunks of 2, 2 and 2
 STEPS = [16, 32]
+CATCH = rl.envs.make("Catch")
 
 
 def loaded(folder, cells):
@@ -110,6 +111,20 @@ def test_rows_of_a_stopped_sweep_are_kept_and_written_again(tmp_path, watched, c
     assert "last return so far (2 of 6 runs have finished)" in capsys.readouterr().out
     xr.testing.assert_equal(rl.sweep(TINY, AXES, chunk=2, folder=folder, progress=False), whole)
     assert not (folder / "live").exists()
+
+
+def test_a_failure_of_watching_is_a_warning(tmp_path):
+    rows = [{"loss": np.zeros(2)}, {"return": np.zeros(2)}]  # KeyError
+    message = r"can't be written to .*\(KeyError: 'loss'\): they will be in the results"
+
+    def train():
+        with live_rows.writing(tmp_path, np.arange(2), {"step": np.array(STEPS)}) as write:
+            write(rows)
+            write(rows)
+
+    with pytest.warns(UserWarning, match=message) as warned:
+        train()
+    assert len(warned) == 1
 
 
 def test_before_the_first_row_the_commands_say_so(watched, tmp_path, capsys):
@@ -259,6 +274,19 @@ def test_live_logs_are_bounded_and_name_their_extras(tmp_path, monkeypatch, caps
         message = rf'rl\.live\.{name} needs {package}: pip install "jaxrl\[{extra}\]"'
         with pytest.raises(ImportError, match=message):
             vars(rl.live)[name](str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("training", "error", "message"),
+    [
+        (rl.Training(rl.ppo(), CATCH, steps=100), ValueError, "fewer than evals=10"),
+        (rl.Training(rl.sac(), CATCH), TypeError, "Box"),
+    ],
+)
+def test_what_is_refused_is_refused_before_anything_is_printed(training, error, message, capfd):
+    with pytest.raises(error, match=message):
+        rl.sweep(training, {"seed": np.arange(2)})
+    assert capfd.readouterr() == ("", "")
 
 
 def test_progress_is_a_function_or_several():

@@ -61,6 +61,7 @@ def _mesh(devices: int) -> Mesh:
 
 def compile_all(traced: list[jax.stages.Traced]) -> list[jax.stages.Compiled]:
     """Several programs, compiled side by side: XLA works outside Python's lock."""
+    progress.show_compiling()
     lowered = [each.lower() for each in traced]
     with concurrent.futures.ThreadPoolExecutor() as pool:
         return list(pool.map(lambda each: each.compile(), lowered))
