@@ -3,7 +3,9 @@
 import contextlib
 import contextvars
 import dataclasses
+import importlib.util
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -14,7 +16,9 @@ import numpy as np
 _LISTENER: contextvars.ContextVar[Callable[[Any, Any], None] | None] = contextvars.ContextVar(
     "listener", default=None
 )
-_LINES: contextvars.ContextVar[tuple["Line", ...]] = contextvars.ContextVar("lines", default=())
+_LINES: contextvars.ContextVar[tuple["Line | PlainLine", ...]] = contextvars.ContextVar(
+    "lines", default=()
+)
 
 
 @contextlib.contextmanager
@@ -118,18 +122,7 @@ class Line:
         if now - self._last < 1.0 and report.fraction < 1.0:  # drawing it takes milliseconds
             return
         self._last = now
-        speed = (
-            f"{_short(report.steps / report.seconds)} steps/s"
-            if report.steps and report.seconds
-            else ""
-        )
-        left = (
-            f"{clock(report.remaining)} left"
-            if report.fraction < 1
-            else f"took {clock(report.seconds)}"
-        )
-        score = "" if math.isnan(report.score) else f"  return {report.score:.4g}"
-        members = f"{report.done:,}/{report.members:,} runs{score}"
+        members, speed, left = _texts(report)
         self._bar.update(
             self._task,
             description="training",
@@ -143,6 +136,57 @@ class Line:
     def close(self) -> None:
         if self._is_shown:
             self._bar.stop()
+
+
+class PlainLine:
+    """The same line as text that is written over itself, for a notebook without ipywidgets, where
+    rich shows nothing but a warning.
+    """
+
+    def __init__(self) -> None:
+        self._last = 0.0
+        self._is_shown = False
+
+    def start(self) -> None:
+        """Show that programs compile until the first report."""
+        if not self._is_shown:
+            self._is_shown = True
+            self._write("compiling")
+
+    def __call__(self, report: Report) -> None:
+        self._is_shown = True
+        now = time.monotonic()
+        if now - self._last < 1.0 and report.fraction < 1.0:
+            return
+        self._last = now
+        self._write("  ".join([f"training {report.fraction:4.0%}", *_texts(report)]))
+
+    def close(self) -> None:
+        if self._is_shown:
+            print()
+
+    def _write(self, text: str) -> None:
+        print(f"\r{text:<100}", end="", flush=True)
+
+
+def _texts(report: Report) -> tuple[str, str, str]:
+    """The runs, the speed and the time left, as texts."""
+    speed = ""
+    if report.steps and report.seconds:
+        speed = f"{_short(report.steps / report.seconds)} steps/s"
+    left = f"took {clock(report.seconds)}"
+    if report.fraction < 1:
+        left = f"{clock(report.remaining)} left"
+    score = "" if math.isnan(report.score) else f"  return {report.score:.4g}"
+    return f"{report.done:,}/{report.members:,} runs{score}", speed, left
+
+
+def _line() -> Line | PlainLine:
+    """The live line for where this process runs."""
+    in_notebook = "ipykernel" in sys.modules
+    if in_notebook and importlib.util.find_spec("ipywidgets") is None:
+        return PlainLine()
+    return Line()
 
 
 Show = Callable[[Report], None]
@@ -165,7 +209,7 @@ def shown(progress: bool | Show | Sequence[bool | Show]) -> Iterator[Show | None
         shows: list[Any] = []
         for each in several:
             if each is True:
-                line = Line()
+                line = _line()
                 stack.callback(line.close)
                 shows.append(line)
             elif each is not False:
@@ -175,7 +219,7 @@ def shown(progress: bool | Show | Sequence[bool | Show]) -> Iterator[Show | None
             for each in shows:
                 each(report)
 
-        token = _LINES.set(tuple(each for each in shows if isinstance(each, Line)))
+        token = _LINES.set(tuple(each for each in shows if isinstance(each, Line | PlainLine)))
         stack.callback(_LINES.reset, token)
         yield show if shows else None
 

@@ -1,6 +1,7 @@
 """Results of a sweep while it runs: the folder, reports to a function, live logs, the commands."""
 
 import contextlib
+import importlib.util
 import sys
 import time
 import types
@@ -298,3 +299,17 @@ def test_progress_is_a_function_or_several():
         assert show is None
     with pytest.raises(TypeError, match=r"progress='bar' is neither True, False nor a function"):
         contextlib.ExitStack().enter_context(shown("bar"))
+
+
+def test_a_notebook_without_widgets_has_a_line_of_text(monkeypatch, capsys):
+    """rich shows nothing there but a warning, at each sweep."""
+    monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
+    find = importlib.util.find_spec
+    absent = lambda name: None if name == "ipywidgets" else find(name)
+    monkeypatch.setattr(importlib.util, "find_spec", absent)
+    with shown(True) as show:
+        show(rl.Report(3, 4, 0.75, 2_000, 2.0, 0.75, 7.5))
+        show(rl.Report(4, 4, 1.0, 3_000, 3.0, 1.0, 8.5))
+    lines = [line.strip() for line in capsys.readouterr().out.split("\r")]
+    assert lines[1].startswith("training  75%  3/4 runs  return 7.5  1k steps/s")
+    assert lines[2].startswith("training 100%  4/4 runs  return 8.5  1k steps/s  took 0:03")
