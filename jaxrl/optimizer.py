@@ -44,9 +44,9 @@ def check_gradient_fields(record: Any) -> None:
     fields = vars(record)
     for name in ("lr", "actor_lr", "temperature_lr"):
         if callable(fields.get(name)):
-            instead = f"write a number, say {name}=1e-3."
+            instead = f"write a number, such as {name}=1e-3."
             if "schedule" in fields:
-                instead = "a schedule multiplies it: write schedule=, say rl.Linear(0.1)."
+                instead = "a schedule multiplies it: write schedule=, such as rl.Linear(0.1)."
             raise TypeError(f"{name} is a number, and got a function; {instead}")
     optimizer: Any = fields.get("optimizer")
     if isinstance(optimizer, tuple) and not callable(optimizer):

@@ -155,7 +155,7 @@ def _stored(leaf: jax.Array, axes: int) -> tuple[jax.Array, tuple[int, ...]]:
     leaf = jax.random.key_data(leaf) if _is_key(leaf) else leaf
     shape, kind = leaf.shape[axes:], leaf.dtype
     flat = leaf.reshape(*leaf.shape[:axes], math.prod(shape))
-    is_whole = kind == bool or jnp.issubdtype(kind, jnp.integer)
+    is_whole = any(jnp.issubdtype(kind, of) for of in (jnp.integer, jnp.bool_))
     if not is_whole or kind.itemsize > 4 or (kind.itemsize < 4 and math.prod(shape) > WIDENED):
         return flat, shape
     return jax.lax.bitcast_convert_type(flat.astype(_wide(kind)), WORD), shape
@@ -176,7 +176,7 @@ def _wide(kind: Any) -> Any:
 
 
 def in_pieces(function: Callable[[Any], Any], x: Any, pieces: int) -> Any:
-    """`function(x)` of leaves [N, ...]; on an accelerator in so many equal pieces, one after another.
+    """`function(x)` of leaves [N, ...]; on an accelerator in equal pieces, one after another.
 
     The function treats each row alone. What it computes on the way takes the memory of one piece.
     """

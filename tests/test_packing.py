@@ -1,4 +1,4 @@
-"""Arrays packed for an accelerator, on a CPU: the same bits, the same gradients, the same learning."""
+"""Arrays packed for an accelerator, on a CPU: the same bits, gradients and learning."""
 
 import dataclasses
 

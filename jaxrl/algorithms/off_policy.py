@@ -200,7 +200,7 @@ class OffPolicy(Algorithm):
         if relabel is not None and self.learner.stores_returns:
             raise TypeError(
                 f"{type(self.learner).__name__} stores returns of the rewards that it collects, "
-                "which a reward model would leave stale: take another learner, say rl.dqn()."
+                "which a reward model would leave stale: take another learner, such as rl.dqn()."
             )
         if experience is not None:
             batch = experience.transitions

@@ -414,5 +414,5 @@ def _check_team(env: Env, rule: Rule) -> None:
     if env.num_agents is not None and rule.plays_groups:
         raise TypeError(
             f"{type(rule).__name__} plays rollouts of single agents, and {type(env).__name__} is a "
-            f"team of {env.num_agents}: take a rule without groups, say rl.ppo()."
+            f"team of {env.num_agents}: take a rule without groups, such as rl.ppo()."
         )

@@ -66,6 +66,7 @@ Compiled = jax.stages.Compiled | Program
 
 def compile_all(traced: list[jax.stages.Traced]) -> Sequence[Compiled]:
     """Several programs, compiled side by side: XLA works outside Python's lock."""
+    progress.show_compiling()
     if (target := place()) is not None:
         return [compile_traced(each, target) for each in traced]
     lowered = [each.lower() for each in traced]
