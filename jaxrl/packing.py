@@ -123,8 +123,10 @@ def scan(
 
 def rows(tree: Any) -> Callable[[jax.Array], Any]:
     """A function of indices [M] that gathers those rows of all leaves [N, ...] of a tree."""
-    whole = packed(tree, axes=1)
-    return lambda index: unpacked(jax.tree.map(lambda x: x[index], whole))
+    if not packs():
+        return lambda index: jax.tree.map(lambda x: x[index], tree)
+    whole = pack(tree, axes=1)
+    return lambda index: jax.tree.map(lambda x: x[index], whole).unpack()
 
 
 def vectors(tree: Any) -> list[jax.Array]:
