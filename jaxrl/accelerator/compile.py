@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -17,11 +18,14 @@ from jax.sharding import SingleDeviceSharding
 from jaxrl.accelerator import hlo
 from jaxrl.accelerator.buffers import Buffers
 from jaxrl.accelerator.launches import Launches, launches_of
+from jaxrl.accelerator.tables import format_bytes
 from jaxrl.accelerator.targets import Target, target
 from jaxrl.devices import compiling_for, place
 
 BUFFERS = "*buffer-assignment.txt"
 OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
+LIBRARY_CALLS = ("custom call", "custom_call", "cusolver", "cublas")
+SECONDS_TO_CACHE = "jax_persistent_cache_min_compile_time_secs"
 
 
 class TargetError(RuntimeError):
@@ -93,6 +97,8 @@ def compile_for(
     with compiling_for(goal):
         traced = jax.jit(function, **jit_options).trace(*shapes_on(tuple(shapes)))
         program = compile_traced(traced, goal)
+    if program.bytes > goal.memory:
+        raise TargetError(too_large(program, goal))
     return dataclasses.replace(program, compile_seconds=time.monotonic() - started)
 
 
@@ -116,7 +122,7 @@ def compile_traced(traced: jax.stages.Traced, goal: Target) -> Program:
     started = time.monotonic()
     if not goal.local_devices:
         _check_no_callbacks(traced, goal)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, _cache_of(goal):
         options = {"xla_dump_to": folder, "xla_dump_hlo_as_text": True}
         try:
             lowered = traced.lower()
@@ -126,7 +132,7 @@ def compile_traced(traced: jax.stages.Traced, goal: Target) -> Program:
                 f"{goal.name} lacks an operation of this program: {error}. Replace it, or compute "
                 "it on the host before training."
             ) from error
-        except jax.errors.JaxRuntimeError as error:
+        except RuntimeError as error:  # jax's own is one, and jaxlib's plug-ins raise others
             raise TargetError(_reason(str(error), goal)) from error
         texts = [path.read_text() for path in sorted(pathlib.Path(folder).glob(BUFFERS))]
     buffers = Buffers.parse("\n".join(texts), hlo.parse(compiled.as_text() or ""))
@@ -140,6 +146,31 @@ def program_bytes(compiled: jax.stages.Compiled | Program) -> int:
     size: Any = compiled.memory_analysis()
     total = size.argument_size_in_bytes + size.output_size_in_bytes + size.temp_size_in_bytes
     return int(total - size.alias_size_in_bytes)
+
+
+def too_large(program: Program, goal: Target, what: str = "This program") -> str:
+    """What to do about a program that does not fit the memory of a target."""
+    largest = f" Its largest arrays: {program.buffers.largest}." if program.buffers.largest else ""
+    return (
+        f"{what} takes {format_bytes(program.bytes)}, and {goal.name} has "
+        f"{format_bytes(goal.memory)}: use smaller arrays (replay buffer, environments, steps of a "
+        f"rollout, members at once), or a target with more memory.{largest}"
+    )
+
+
+@contextlib.contextmanager
+def _cache_of(goal: Target) -> Iterator[None]:
+    """Without writing to the compilation cache where the device is absent: jax could not read the
+    entry, as only a device loads one.
+    """
+    config: Any = jax.config
+    before = config.values[SECONDS_TO_CACHE]
+    if not goal.local_devices:
+        config.update(SECONDS_TO_CACHE, float("inf"))
+    try:
+        yield
+    finally:
+        config.update(SECONDS_TO_CACHE, before)
 
 
 def callbacks(traced: jax.stages.Traced) -> list[str]:
@@ -174,13 +205,11 @@ def _is_jaxpr(x: Any) -> bool:
 
 
 def _line_of(equation: Any) -> str:
-    """The innermost line of the user's own code, as "file.py:12"."""
+    """The innermost line of the kit or of the user, as "file.py:12"."""
     traceback = equation.source_info.traceback
-    for frame in [] if traceback is None else traceback.frames:
-        path = pathlib.Path(frame.file_name)
-        if "site-packages" not in path.parts:
-            return f"{path.name}:{frame.line_num}"
-    return "an unknown line"
+    frames = [] if traceback is None else traceback.frames
+    lines = ((frame.file_name, frame.line_num) for frame in frames)
+    return hlo.own_line(lines) or "an unknown line"
 
 
 def _on(x: Any, sharding: SingleDeviceSharding) -> jax.ShapeDtypeStruct:
@@ -192,12 +221,12 @@ def _reason(message: str, goal: Target) -> str:
     first = message.strip().splitlines()[0][:300] if message.strip() else "no reason given"
     if OUT_OF_MEMORY in message:
         return (
-            f"The program does not fit the {goal.memory / 1e9:.0f} GB of {goal.name}: {first} "
+            f"The program does not fit the {format_bytes(goal.memory)} of {goal.name} ({first}). "
             "Compile it for fewer members at once."
         )
-    if "custom call" in message.lower() or "custom_call" in message.lower():
+    if any(word in message.lower() for word in LIBRARY_CALLS):
         return (
             f"{goal.name} lacks a library call of this program ({first}). Linear algebra such as "
-            "eigh or cholesky is often one: replace it, or compute it on the host before training."
+            "eig or eigh is often one: replace it, or compute it on the host before training."
         )
     return f"XLA could not compile this program for {goal.name}: {first}"

@@ -7,6 +7,8 @@ import functools
 import math
 import pathlib
 import re
+import sysconfig
+from collections.abc import Iterable
 
 # of the text: NAME (parameters) -> result {, or since 2026 also with attributes behind
 COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\) -> .*\{\s*$")
@@ -16,6 +18,8 @@ TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 BITS = {"pred": 8, "token": 0, "opaque": 0, "tuple": 0}
 ROOT = pathlib.Path(__file__).parents[2]
 KIT = (ROOT / "jaxrl", ROOT / "envs")
+LIBRARIES = {"site-packages", "dist-packages"}
+STANDARD_LIBRARY = sysconfig.get_path("stdlib")
 MAX_FRAMES = 100
 TABLES = ("FileNames", "FunctionNames", "FileLocations", "StackFrames")
 
@@ -110,7 +114,7 @@ class Module:
         return int(limits[0].rest.partition(")")[0]) if limits else None
 
     def source(self, instruction: Instruction) -> str:
-        """The line of the kit, or else of the user, that the instruction was traced from, as
+        """The innermost line of the kit or of the user that the instruction was traced from, as
         "file.py:12"; "" where it is not known.
         """
         found = re.search(r"stack_frame_id=(\d+)", instruction.rest)
@@ -124,11 +128,11 @@ class Module:
             lines.append((name, self._number("FileLocations", location, "line")))
             # XLA writes 1 more than the parent's number, and 1 for none
             frame = self._number("StackFrames", frame, "parent_frame_id") - 1
-        return _first_of_kit(lines)
+        return own_line(lines)
 
     def _line_in_metadata(self, instruction: Instruction) -> str:
         found = re.search(r'source_file="([^"]*)" source_line=(\d+)', instruction.rest)
-        return _first_of_kit([(found[1], int(found[2]))]) if found else ""
+        return own_line([(found[1], int(found[2]))]) if found else ""
 
     def _number(self, table: str, row: int, field: str) -> int:
         found = re.search(rf"\b{field}=(\d+)", self.tables[table].get(row, ""))
@@ -204,10 +208,14 @@ def _dims(text: str) -> list[int]:
     return [int(x) for x in text.split(",") if x]
 
 
-def _first_of_kit(lines: list[tuple[str, int]]) -> str:
-    """The innermost line in the kit; without one the innermost of all."""
-    known = [(pathlib.Path(file), line) for file, line in lines if file]
-    for file, line in known:
+def own_line(lines: Iterable[tuple[str, int]]) -> str:
+    """The first line that is not of another library, of files and lines from the innermost; ""
+    without one.
+    """
+    for name, line in lines:
+        file = pathlib.Path(name)
         if any(file.is_relative_to(folder) for folder in KIT):
             return f"{file.relative_to(ROOT)}:{line}"
-    return f"{known[0][0].name}:{known[0][1]}" if known else ""
+        if name and LIBRARIES.isdisjoint(file.parts) and not file.is_relative_to(STANDARD_LIBRARY):
+            return f"{file.name}:{line}"
+    return ""

@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 from jaxrl.accelerator.launches import Launches, Loop
-from jaxrl.accelerator.tables import Table
+from jaxrl.accelerator.tables import Table, format_seconds
 from jaxrl.accelerator.targets import Target
-from jaxrl.progress import clock
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +82,7 @@ def bracket(target: Target, fastest: float, slowest: float) -> str:
         graph, alone = f"{graph} a launch, in CUDA graphs", f"{alone}, without them"
     else:
         graph, alone = f"{graph} an instruction", alone
-    return f"{clock(fastest)} ({graph}) to {clock(slowest)} ({alone})"
+    return f"{format_seconds(fastest)} ({graph}) to {format_seconds(slowest)} ({alone})"
 
 
 def roofline(program: Launches, target: Target) -> Roofline:
