@@ -25,6 +25,7 @@ from jaxrl.devices import compiling_for, place
 BUFFERS = "*buffer-assignment.txt"
 OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
 LIBRARY_CALLS = ("custom call", "custom_call", "cusolver", "cublas")
+CALLS_OF_HOST = {"debug_print", "infeed", "outfeed"}  # beside pure_callback and the like
 SECONDS_TO_CACHE = "jax_persistent_cache_min_compile_time_secs"
 
 
@@ -175,7 +176,9 @@ def _cache_of(goal: Target) -> Iterator[None]:
 
 def callbacks(traced: jax.stages.Traced) -> list[str]:
     """The calls of Python functions in a traced program, each as "primitive at file:line"."""
-    return [f"{name} at {place}" for name, place in _callbacks(traced.jaxpr.jaxpr)]
+    found = _callbacks(traced.jaxpr.jaxpr)
+    # vmap writes one for each of its elements
+    return list(dict.fromkeys(f"{name} at {place}" for name, place in found))
 
 
 def _check_no_callbacks(traced: jax.stages.Traced, goal: Target) -> None:
@@ -190,7 +193,7 @@ def _check_no_callbacks(traced: jax.stages.Traced, goal: Target) -> None:
 
 def _callbacks(jaxpr: Any) -> Iterator[tuple[str, str]]:
     for equation in jaxpr.eqns:
-        if "callback" in equation.primitive.name:
+        if "callback" in equation.primitive.name or equation.primitive.name in CALLS_OF_HOST:
             yield equation.primitive.name, _line_of(equation)
         for inner in jax.tree.leaves(equation.params, is_leaf=_is_jaxpr):
             if _is_jaxpr(inner):
@@ -226,7 +229,8 @@ def _reason(message: str, goal: Target) -> str:
         )
     if any(word in message.lower() for word in LIBRARY_CALLS):
         return (
-            f"{goal.name} lacks a library call of this program ({first}). Linear algebra such as "
-            "eig or eigh is often one: replace it, or compute it on the host before training."
+            f"This program calls a library that {goal.name}, or the compiler for it here, lacks "
+            f"({first}). Linear algebra such as eig is often the reason: replace it, or compute it "
+            "on the host before training."
         )
     return f"XLA could not compile this program for {goal.name}: {first}"

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 # of the text: NAME (parameters) -> result {, or since 2026 also with attributes behind
 COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\) -> .*\{\s*$")
-SHAPE = re.compile(r"(\w+)\[([\d,]*)\]")
+SHAPE = re.compile(r"(\w+)\[([\d,]*)\](\{[^}]*\})?")
 OPERAND = re.compile(r"%([\w.\-]+)")
 TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 BITS = {"pred": 8, "token": 0, "opaque": 0, "tuple": 0}
@@ -43,6 +43,12 @@ class Instruction:
     def bytes(self) -> int:
         """Of its results."""
         return num_bytes(self.shape)
+
+    @property
+    def first_bytes(self) -> int:
+        """Of its first result."""
+        found = SHAPE.search(self.shape)
+        return num_bytes(found[0]) if found else 0
 
     @functools.cached_property
     def elements(self) -> int:
@@ -161,9 +167,14 @@ def parse(text: str) -> Module:
 
 
 def num_bytes(shape: str) -> int:
-    """Bytes of a shape as HLO writes it, such as f32[4,128]{1,0}; of a tuple, of all its parts."""
+    """Bytes of a shape as HLO writes it, such as f32[4,128]{1,0}; of a tuple, of all its parts.
+
+    What is in another memory than the large one counts 0, as a TPU's on-chip memory, S(1).
+    """
     total = 0
-    for kind, dims in SHAPE.findall(shape):
+    for kind, dims, layout in SHAPE.findall(shape):
+        if "S(" in layout:
+            continue
         digits = re.search(r"\d+", kind)
         bits = BITS[kind] if kind in BITS else int(digits[0]) if digits else 0
         total += -(-math.prod(_dims(dims)) * bits // 8)

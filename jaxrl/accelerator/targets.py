@@ -53,6 +53,10 @@ class Target:
     description: str
 
     def __post_init__(self) -> None:
+        for name in ("kind", "platform", "source", "description"):
+            value = getattr(self, name)
+            if not isinstance(value, str):
+                raise ValueError(f"target {self.name}: {name}={value!r} is not a text.")
         if self.platform not in COMPILERS:
             raise ValueError(
                 f"target {self.name}: platform={self.platform!r} is neither of "
