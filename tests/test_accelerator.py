@@ -1,5 +1,5 @@
-"""`rl.accelerator` without its compilers: targets and their errors, bounds of the time, and what the
-CPU's own programs launch.
+"""`rl.accelerator` without its compilers: targets and their errors, bounds of the time, and what
+the CPU's own programs launch.
 """
 
 import dataclasses

@@ -42,7 +42,7 @@ class Estimate:
 
     def rows(self) -> list[tuple[str, str]]:
         """The rows of a plan."""
-        where = "present here" if self.is_present else "not present: compiled for it all the same"
+        where = "present here" if self.is_present else "not present: compiled for it anyway"
         each = ""
         if self.per_update is not None and self.per_step is not None:
             each = f": {self.per_update:,.1f} an update, {self.per_step:,.2f} a step of one run"
