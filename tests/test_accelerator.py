@@ -159,7 +159,7 @@ def test_bounds_of_the_time():
     assert roofs == pytest.approx({"launches": 8e-6, "bytes": 2e-6, "operations": 10e-6})
     assert str(found) == ("103 us (1.5 us a launch, in CUDA graphs) to 108 us (4 us, without them)")
     (table,) = found.tables
-    assert table.rows[0][-3:-1] == ("10 to 10", "operations")
+    assert table.rows[0][-3:-1] == ("10 us", "operations")
 
 
 def test_a_bracket_of_a_tpu_names_no_graphs():

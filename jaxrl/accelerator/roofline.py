@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from jaxrl.accelerator.launches import Launches, Loop
-from jaxrl.accelerator.tables import Table, format_seconds
+from jaxrl.accelerator.tables import Table, format_bytes, format_seconds
 from jaxrl.accelerator.targets import Target
 
 
@@ -57,15 +57,15 @@ class Roofline:
                 (
                     loop.label,
                     f"{len(loop.kernels):,}",
-                    f"{loop.bytes:,}",
+                    format_bytes(loop.bytes),
                     f"{loop.flops:,}",
-                    f"{1e6 * max(graph.values()):.3g} to {1e6 * max(alone.values()):.3g}",
+                    _between(max(graph.values()), max(alone.values())),
                     max(graph, key=lambda name: graph[name]),
                     loop.source,
                 )
             )
         title = f"{self.target.name}: at least {self}"
-        columns = ("trips", "launches", "bytes", "operations", "us a trip", "bound by", "loop")
+        columns = ("trips", "launches", "bytes", "operations", "time of a trip", "bound by", "loop")
         return [Table(title, columns, rows)]
 
     def __str__(self) -> str:
@@ -73,6 +73,11 @@ class Roofline:
 
     def _repr_html_(self) -> str:
         return "".join(table.html for table in self.tables)
+
+
+def _between(fastest: float, slowest: float) -> str:
+    ends = dict.fromkeys(map(format_seconds, (fastest, slowest)))
+    return " to ".join(ends)
 
 
 def bracket(target: Target, fastest: float, slowest: float) -> str:
