@@ -50,6 +50,11 @@ def test_an_unknown_target_leads_to_the_nearest():
         accelerator.target("mine.toml")
 
 
+def test_the_arguments_are_a_tuple():
+    with pytest.raises(TypeError, match=r"for a single one, write \(x,\)"):
+        accelerator.compile_for(jnp.sin, np.ones(3), "h100")
+
+
 def test_a_target_of_ones_own(tmp_path):
     file = tmp_path / "mine.toml"
     text = (targets.FOLDER / "h100.toml").read_text()

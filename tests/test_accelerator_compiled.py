@@ -59,6 +59,14 @@ def test_a_function():
     assert {each.use for each in found.buffers.arrays} >= {"argument", "result"}
 
 
+@pytest.mark.parametrize("place", [1, -1, (1,)])
+def test_a_static_argument(place):
+    shape = jax.ShapeDtypeStruct((4,), jnp.float32)
+    repeat = lambda x, n: jnp.tile(x, n)
+    found = accelerator.compile_for(repeat, (shape, 3), "h100", static_argnums=place)
+    assert found.compiled.out_info.shape == (12,)
+
+
 @absent
 def test_a_program_for_an_absent_device_does_not_run():
     found = accelerator.compile_for(jnp.sin, (1.0,), "h100")

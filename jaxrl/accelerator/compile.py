@@ -89,14 +89,22 @@ def compile_for(
         print(program.launches, program.buffers)
 
     Raises:
-      ValueError: an unknown target. CompilerMissingError: its compiler is not installed.
+      ValueError: an unknown target. TypeError: `shapes` is not a tuple.
+      CompilerMissingError: the compiler of the target is not installed.
       TargetError: the function calls back to the host, uses an operation that the target lacks, or
         does not fit the memory of the target.
     """
     goal = target(target_name)
+    if not isinstance(shapes, tuple | list):
+        raise TypeError(
+            "The shapes of compile_for are a tuple of all arguments: for a single one, write (x,)."
+        )
+    static = jit_options.get("static_argnums", ())
+    static = {i % len(shapes) for i in ([static] if isinstance(static, int) else static or ())}
     started = time.monotonic()
     with compiling_for(goal):
-        traced = jax.jit(function, **jit_options).trace(*shapes_on(tuple(shapes)))
+        arguments = (x if i in static else shapes_on(x) for i, x in enumerate(shapes))
+        traced = jax.jit(function, **jit_options).trace(*arguments)
         program = compile_traced(traced, goal)
     if program.bytes > goal.memory:
         raise TargetError(too_large(program, goal))

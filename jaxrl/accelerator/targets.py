@@ -23,6 +23,12 @@ COMPILERS = {
     "tpu": ("tpu", ("libtpu",)),
 }
 PLUGINS = ("jax-cuda13-plugin", "jax-cuda13-pjrt")
+# libtpu would ask the cloud's metadata server for these, for minutes
+WITHOUT_TPU = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",  # any: the topology decides what is compiled for
+    "TPU_WORKER_HOSTNAMES": "localhost",
+}
 NO_CUDNN = "JAX_SKIP_CUDA_CONSTRAINTS_CHECK"
 
 
@@ -169,8 +175,9 @@ def _absent(target: Target) -> Any:
             "topology": "1x1x1",
             "target_config": target.description,
         }
-    else:  # libtpu would ask the cloud's metadata server, for minutes
-        os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    else:
+        for name, value in WITHOUT_TPU.items():
+            os.environ.setdefault(name, value)
     try:
         found = topologies.get_topology_desc(platform=target.platform, **options)
     except (RuntimeError, ValueError, NotImplementedError, AssertionError) as error:
