@@ -91,7 +91,7 @@ class ChainLevels(Tasks):
         low, high = self.length
         if not 2 <= low <= high:
             raise ValueError(
-                f"length={self.length} is not a range from 2 up: write, say, length=(5, 30)."
+                f"length={self.length} is not a range from 2 up: write length=(5, 30)."
             )
 
     def sample(self, key: jax.Array) -> DelayedChain:

@@ -13,7 +13,7 @@ import inspect
 import warnings
 from collections.abc import Hashable
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import gymnax.registration
 import jax
@@ -26,6 +26,18 @@ from jaxrl.tree import pytree, replace, static
 
 from . import draw
 from .arguments import check_names, frozen
+
+
+@runtime_checkable
+class Game(Protocol):
+    """What `FromGymnax` uses of a gymnax Environment."""
+
+    @property
+    def default_params(self) -> Any: ...
+    def reset_env(self, key: Any, params: Any) -> Any: ...
+    def step_env(self, key: Any, state: Any, action: Any, params: Any) -> Any: ...
+    def action_space(self, params: Any) -> Any: ...
+    def observation_space(self, params: Any) -> Any: ...
 
 
 @pytree
@@ -146,8 +158,9 @@ def wrap(game: Any, params: Any = None, *, max_steps: Any = None) -> FromGymnax:
     Warns:
       UserWarning: `done` contains a time limit that no parameter sets.
     """
-    if isinstance(game, str | type | tuple):
-        what = "a tuple" if isinstance(game, tuple) else repr(game)
+    if isinstance(game, type) or not isinstance(game, Game):
+        is_named = isinstance(game, str | type)
+        what = repr(game) if is_named else f"an object of type {type(game).__name__}"
         raise TypeError(
             f"wrap takes a gymnax Environment object, and got {what}: write wrap(game) or "
             "wrap(game, params), and for a registered name envs.make(name)."

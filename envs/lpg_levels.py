@@ -246,7 +246,7 @@ def _check(levels: LPGLevels) -> None:
         low, high = getattr(levels, name)
         if not min_value <= low <= high:
             raise ValueError(
-                f"{name}={(low, high)} is not a range of counts from {min_value} up: write, say, "
+                f"{name}={(low, high)} is not a range of counts from {min_value} up: write "
                 f"{name}=({min_value}, {min_value + 3})."
             )
     (smallest, largest), (_, objects) = levels.sides, levels.num_objects
@@ -262,7 +262,7 @@ def _check(levels: LPGLevels) -> None:
         )
     if levels.mazes and (smallest != largest or largest % 2 == 0):
         raise ValueError(
-            f"All mazes have the same odd number of rows, unlike sides={levels.sides}: write, say, "
+            f"All mazes have the same odd number of rows, unlike sides={levels.sides}: write "
             "sides=(13, 13)."
         )
 

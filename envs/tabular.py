@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.env import Env, Step
+from jaxrl.keys import as_key
 from jaxrl.spaces import Discrete
 from jaxrl.tree import pytree, static
 
@@ -80,7 +81,7 @@ def check(mdp: TabularMDP) -> None:
 
 
 def garnet(
-    key: jax.Array,
+    key: jax.Array | int,
     num_states: int = 10,
     num_actions: int = 4,
     branching: int = 3,
@@ -91,13 +92,13 @@ def garnet(
     """Return a random process (Archibald et al., 1995): each action leads to `branching` random
     states, with random probabilities.
 
-    These are the gaps between sorted uniform numbers. With probability `density` a pair of state
-    and action has a reward, a standard normal number. The first state is uniform; nothing
-    terminates. `jax.vmap` over keys makes a family.
+    The probabilities are the gaps between sorted uniform numbers. With probability `density` a pair
+    of state and action has a reward, a standard normal number. The first state is uniform; nothing
+    terminates. key: a key, or an integer seed; `jax.vmap` over keys makes a family.
     """
     if not 1 <= branching <= num_states:
         raise ValueError(f"branching={branching} is not between 1 and num_states={num_states}.")
-    key_next, key_probs, key_reward, key_some = jax.random.split(key, 4)
+    key_next, key_probs, key_reward, key_some = jax.random.split(as_key(key), 4)
     cuts = jnp.sort(jax.random.uniform(key_probs, (num_states, num_actions, branching - 1)))
     probs = jnp.pad(
         jnp.diff(cuts, prepend=0.0, append=1.0), [(0, 0), (0, 0), (0, num_states - branching)]

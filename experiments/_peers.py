@@ -22,10 +22,21 @@ from experiments._settings import (
 
 
 def rejax(job: Job) -> dict[str, Any]:
-    import gymnax
     import jax
 
     base = peak_mb()
+    program, keys = rejax_program(job)
+    seconds, evaluation = timed(jax.jit(program), keys)
+    return {
+        "base_mb": base,
+        "curves": {"evaluation": evaluation.tolist()} if job.curve else {},
+    } | seconds
+
+
+def rejax_program(job: Job) -> tuple[Any, Any]:
+    """Training of all seeds of a job as a function of their keys, and the keys [seeds]."""
+    import gymnax
+    import jax
 
     @dataclasses.dataclass(frozen=True)
     class FiveValues:
@@ -53,12 +64,7 @@ def rejax(job: Job) -> dict[str, Any]:
         skip_initial_evaluation=True,
     )
     algo = algo.replace(eval_callback=_evaluate if job.curve else lambda algo, learner, key: ())
-    keys = jax.random.split(jax.random.key(0), job.seeds)
-    seconds, evaluation = timed(jax.jit(jax.vmap(algo.train)), keys)
-    return {
-        "base_mb": base,
-        "curves": {"evaluation": evaluation.tolist()} if job.curve else {},
-    } | seconds
+    return jax.vmap(algo.train), jax.random.split(jax.random.key(0), job.seeds)
 
 
 def _evaluate(algo: Any, learner: Any, key: Any) -> Any:
@@ -113,12 +119,27 @@ def _rejax_replay(job: Job, task: Replayed) -> dict[str, Any]:
 
 def jaxnasium(job: Job, apart: bool = False) -> dict[str, Any]:
     import equinox
-    import jax
-    import jax.numpy as jnp
-    import jaxnasium as jym
     import numpy as np
 
     base = peak_mb()
+    train, keys, arrays = jaxnasium_program(job, apart)
+    seconds, metrics = timed(equinox.filter_jit(train), keys, arrays)
+    if not job.curve:
+        return {"base_mb": base, "curves": {}} | seconds
+    total, episodes = (
+        np.reshape(metrics[name], (job.seeds, ROWS, -1)).sum(-1) for name in ("total", "episodes")
+    )
+    return {"base_mb": base, "curves": {"return": (total / episodes).tolist()}} | seconds
+
+
+def jaxnasium_program(job: Job, apart: bool = False) -> tuple[Any, Any, Any]:
+    """Training of all seeds of a job as a function of keys [seeds] and agents, and these; the
+    agents are None unless they are initialised `apart`.
+    """
+    import equinox
+    import jax
+    import jax.numpy as jnp
+    import jaxnasium as jym
 
     def returns(metrics: dict[str, jax.Array]) -> dict[str, jax.Array]:
         done = metrics["returned_episode"]
@@ -144,13 +165,7 @@ def jaxnasium(job: Job, apart: bool = False) -> dict[str, Any]:
     train = equinox.filter_vmap(
         lambda key, agent: algo.train(key, env, equinox.combine(agent, rest) if apart else None)
     )
-    seconds, metrics = timed(equinox.filter_jit(train), keys, arrays)
-    if not job.curve:
-        return {"base_mb": base, "curves": {}} | seconds
-    total, episodes = (
-        np.reshape(metrics[name], (job.seeds, ROWS, -1)).sum(-1) for name in ("total", "episodes")
-    )
-    return {"base_mb": base, "curves": {"return": (total / episodes).tolist()}} | seconds
+    return train, keys, arrays
 
 
 def jaxnasium_apart(job: Job) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def functions(
         if jax.lax.psum(1, AXIS) == 1:
             raise ValueError(
                 "batch_norm=True normalises over a batch, and a batch of a single row would "
-                "become all zeros: write, say, batch_size=128."
+                "become all zeros: write batch_size=128."
             )
         out, updated = module.apply(variables, preprocess(obs), mutable=["batch_stats"])
         return out | {"seen": updated["batch_stats"]}

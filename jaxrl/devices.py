@@ -11,6 +11,8 @@ import jax
 import platformdirs
 from jax.experimental.compilation_cache import compilation_cache
 
+from jaxrl.errors import check_count
+
 # a loop over little data (a step of an environment, a key) becomes one function rather than a call
 # for each operation
 SMALL_LOOPS = "--xla_backend_extra_options=xla_cpu_small_while_loop_byte_threshold=1000000"
@@ -31,9 +33,13 @@ def use_all_cores(
     Returns the number of local devices.
 
     Raises:
+      ValueError: a count that is not a positive whole number.
       RuntimeError: jax has already started with another number of devices, or JAX_PLATFORMS names a
         platform that is not available.
     """
+    for name, count in {"cores": cores, "members": members, "threads": threads}.items():
+        if count is not None:
+            check_count(name, count)
     cores = cores or min(_cores(), members or _cores())
     os.environ.setdefault("PJRT_NPROC", str(threads or cores))
     if "xla_backend_extra_options" not in (flags := os.environ.get("XLA_FLAGS", "")):

@@ -129,7 +129,7 @@ def check_tasks(tasks: Any, user: Any = None) -> None:
     if isinstance(tasks, Env):
         raise TypeError(
             f"{taker} trains on a distribution of environments (a Tasks) in place of one "
-            f"environment, and got {_name(tasks)}: write, say, {_family_of(tasks)}, "
+            f"environment, and got {_name(tasks)}: write {_family_of(tasks)}, "
             "rl.envs.distribution('LPGGrid-tiny'), or a class of your own with sample(key) -> Env "
             "that subclasses rl.Tasks."
         )

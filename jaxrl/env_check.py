@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxrl import rollout, spaces
 from jaxrl.env import Env, Step, Tasks, check_is_env
-from jaxrl.errors import check_counts
+from jaxrl.errors import check_count, check_counts
 from jaxrl.masks import mask_of
 from jaxrl.spaces import Box, Discrete, MultiDiscrete, Space
 
@@ -40,11 +40,7 @@ def check_env(env: Env | Tasks, *, num_steps: int = 8) -> None:
     Raises:
       TypeError, ValueError: the name of the first part that fails, and what to write.
     """
-    if isinstance(num_steps, bool) or not isinstance(num_steps, int) or num_steps < 1:
-        raise ValueError(
-            f"num_steps={num_steps!r} of rl.check_env is not a positive whole number: write "
-            "num_steps=8."
-        )
+    check_count("num_steps", num_steps, of=" of rl.check_env")
     check_contract(env)
     one: Any = jax.jit(env.sample)(jax.random.key(0)) if isinstance(env, Tasks) else env
     _check_values(one, num_steps)
@@ -142,7 +138,7 @@ def check_max_steps(env: Env) -> None:
     name, example = type(env).__name__, "max_steps: int = rl.static(default=500)"
     if not hasattr(env, "max_steps"):
         raise TypeError(f"{name} has no max_steps, the number of steps of an episode: {example}.")
-    if isinstance(env.max_steps, jax.Array | np.ndarray | float):
+    if isinstance(env.max_steps, jax.Array | np.ndarray):
         raise TypeError(
             f"{name}.max_steps={env.max_steps!r} is not a whole number: it is static, so write "
             f"{example}."
@@ -245,7 +241,7 @@ def _check_equal(what: str, first: Any, second: Any) -> None:
         if jnp.result_type(a, b) != one or (one != other and not _weak(b)):
             raise TypeError(
                 f"{part} is {one} after a reset and {other} after a step: write the same type in "
-                f"both, say jnp.asarray(x, jnp.{other})."
+                f"both, such as jnp.asarray(x, jnp.{other})."
             )
 
 
@@ -314,7 +310,7 @@ def _check_step(env: Env, obs: Any, step: Step) -> None:
     if jnp.result_type(step.terminated).kind != "b":
         raise TypeError(
             f"`terminated` of {name}'s step is {jnp.result_type(step.terminated)} in place of "
-            "bool: write True only in a final state (not 1 - discount), say jnp.bool_(False)."
+            "bool: write True only in a final state (not 1 - discount), such as jnp.bool_(False)."
         )
     if not isinstance(step.info, dict):
         raise TypeError(

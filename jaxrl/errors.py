@@ -3,6 +3,8 @@
 import difflib
 import functools
 import inspect
+import os
+import pathlib
 from collections.abc import Callable, Iterable
 from typing import Any, ParamSpec, TypeVar
 
@@ -159,17 +161,67 @@ def check_counts(record: Any, *names: str, min_value: int = 1) -> None:
       ValueError: a field that is not.
     """
     for name in names:
-        count = getattr(record, name)
-        whole = isinstance(count, int | np.integer) and not isinstance(count, bool)
-        if not whole or count < min_value:
-            kind = "a positive whole number" if min_value == 1 else f"a whole number >= {min_value}"
-            is_float = isinstance(count, float) and count.is_integer() and count >= min_value
-            instead = f"{int(count)}" if is_float else f"{min_value} or more"
-            kind += ", but a float" if is_float else ""
-            raise ValueError(
-                f"{name}={count!r} of {type(record).__name__} is not {kind}: write "
-                f"{name}={instead}."
-            )
+        check_count(name, getattr(record, name), min_value, f" of {type(record).__name__}")
+
+
+def check_count(name: str, count: Any, min_value: int = 1, of: str = "") -> None:
+    """Check that an argument is a whole number of at least `min_value`.
+
+    of: what has the argument, for the message.
+
+    Raises:
+      ValueError: it is not.
+    """
+    if is_count(count, min_value):
+        return
+    kind = "a positive whole number" if min_value == 1 else f"a whole number >= {min_value}"
+    is_float = isinstance(count, float) and count.is_integer() and count >= min_value
+    instead = f"{int(count)}" if is_float else f"{min_value} or more"
+    kind += ", but a float" if is_float else ""
+    raise ValueError(f"{name}={count!r}{of} is not {kind}: write {name}={instead}.")
+
+
+def is_count(value: Any, min_value: int = 1) -> bool:
+    """True for a whole number of at least `min_value`, which a bool is not."""
+    is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return is_whole and bool(value >= min_value)
+
+
+def check_seconds(name: str, seconds: Any) -> None:
+    """Check that an argument is a time in seconds, 0 or more.
+
+    Raises:
+      ValueError: it is not.
+    """
+    is_number = isinstance(seconds, int | float | np.integer | np.floating)
+    if not is_number or isinstance(seconds, bool) or not seconds >= 0.0:
+        raise ValueError(
+            f"{name}={seconds!r} is not a number of seconds: write {name}=60.0, or 0 or more."
+        )
+
+
+def check_switch(name: str, value: Any, *, or_none: bool = False) -> None:
+    """Check that an argument is True or False (or None, where that is a choice).
+
+    Raises:
+      TypeError: it is not.
+    """
+    if not isinstance(value, bool | np.bool_) and not (or_none and value is None):
+        kinds = "True, False or None" if or_none else "True or False"
+        raise TypeError(f"{name}={value!r} is not {kinds}: write {name}=True or {name}=False.")
+
+
+def as_path(path: Any, name: str = "folder") -> pathlib.Path:
+    """The path that an argument names, with `~` for the home folder.
+
+    Raises:
+      TypeError: neither a text nor a path.
+    """
+    if not isinstance(path, str | os.PathLike):
+        is_plain = path is None or isinstance(path, bool | int | float | bytes)
+        given = f"{name}={path!r} is" if is_plain else f"{name} is a {type(path).__name__},"
+        raise TypeError(f"{given} not a path: write a text, such as 'runs/x'.")
+    return pathlib.Path(path).expanduser()
 
 
 def check_widths(record: Any, name: str) -> None:
@@ -186,7 +238,7 @@ def check_widths(record: Any, name: str) -> None:
     ):
         raise ValueError(
             f"{name}={widths!r} of {type(record).__name__} is not the widths of layers, each a "
-            f"positive whole number: write, say, {name}=(64, 64)."
+            f"positive whole number: write {name}=(64, 64)."
         )
 
 
@@ -201,7 +253,7 @@ def check_no_text(record: Any) -> None:
         if isinstance(value, str):
             raise TypeError(
                 f"{name}={value!r} of {type(record).__name__} is a text: write the value that it "
-                f"stands for, say {example}."
+                f"stands for, such as {example}."
             )
 
 

@@ -79,7 +79,7 @@ def build(
     _check_memory(memory)
     if _has_batch_norm(network) and (memory is not None or not trains_norm):
         raise ValueError(
-            "batch_norm=True is for actor-critics without a memory, say rl.crossq(): write "
+            "batch_norm=True is for actor-critics without a memory, such as rl.crossq(): write "
             "layer_norm=True here."
         )
     plain = _build(network, memory, heads)
@@ -103,7 +103,7 @@ def _check_builder(network: Any) -> None:
             "function from {head: size} to rl.Network(init, apply), or rl.MLP((64, 64))."
         )
     if not callable(network):
-        raise TypeError(f"network={network!r} is not a builder: write, say, rl.MLP((64, 64)).")
+        raise TypeError(f"network={network!r} is not a builder: write rl.MLP((64, 64)).")
 
 
 def _check_memory(memory: Any) -> None:
@@ -111,7 +111,7 @@ def _check_memory(memory: Any) -> None:
     if isinstance(memory, type):
         raise TypeError(f"memory={memory.__name__} is a class: write {memory.__name__}(64).")
     if memory is not None and not isinstance(memory, Memory):
-        raise TypeError(f"memory={memory!r} is not a recurrent cell: write, say, rl.GRU(64).")
+        raise TypeError(f"memory={memory!r} is not a recurrent cell: write rl.GRU(64).")
 
 
 def _has_batch_norm(network: Builder) -> bool:

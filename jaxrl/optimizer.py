@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxrl import packing
 from jaxrl.dependence import depends
 from jaxrl.errors import check_no_text
 from jaxrl.tree import cast_like, leaf, pytree, static
@@ -43,9 +44,9 @@ def check_gradient_fields(record: Any) -> None:
     fields = vars(record)
     for name in ("lr", "actor_lr", "temperature_lr"):
         if callable(fields.get(name)):
-            instead = f"write a number, say {name}=1e-3."
+            instead = f"write a number, such as {name}=1e-3."
             if "schedule" in fields:
-                instead = "a schedule multiplies it: write schedule=, say rl.Linear(0.1)."
+                instead = "a schedule multiplies it: write schedule=, such as rl.Linear(0.1)."
             raise TypeError(f"{name} is a number, and got a function; {instead}")
     optimizer: Any = fields.get("optimizer")
     if isinstance(optimizer, tuple) and not callable(optimizer):
@@ -64,7 +65,8 @@ def clip_by_global_norm(grads: Any, max_norm: jax.Array | float) -> tuple[Any, j
 
     Differentiable at a gradient of zero.
     """
-    norm = jnp.sqrt(sum(jnp.sum(g**2) for g in jax.tree.leaves(grads)) + 1e-16)
+    parts = packing.vectors(grads)
+    norm = jnp.sqrt(sum(jnp.sum(g**2) for g in parts) + 1e-16)
     scale = jnp.minimum(1.0, max_norm / norm)
     return jax.tree.map(lambda g: g * scale, grads), norm
 

@@ -3,7 +3,9 @@
 import contextlib
 import contextvars
 import dataclasses
+import importlib.util
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -13,6 +15,9 @@ import numpy as np
 
 _LISTENER: contextvars.ContextVar[Callable[[Any, Any], None] | None] = contextvars.ContextVar(
     "listener", default=None
+)
+_LINES: contextvars.ContextVar[tuple["Line | PlainLine", ...]] = contextvars.ContextVar(
+    "lines", default=()
 )
 
 
@@ -78,6 +83,14 @@ class Report:
         return self.seconds * (1.0 - self.fraction) / self.done_now
 
 
+def show_compiling() -> None:
+    """Show the lines of a sweep, the programs of which are traced and start to compile: what is
+    refused until then is refused without any output.
+    """
+    for line in _LINES.get():
+        line.start()
+
+
 class Line:
     """One live line in a terminal or a notebook (rich): members, steps per second, time left."""
 
@@ -93,27 +106,23 @@ class Line:
         )
         self._bar = progress.Progress(*columns, auto_refresh=False)
         self._task = self._bar.add_task("compiling", total=1.0, members="", speed="", left="")
-        self._bar.start()
-        self._bar.refresh()
+        self._is_shown = False
         self._last = 0.0
 
+    def start(self) -> None:
+        """Show the line, which says that programs compile until the first report."""
+        if not self._is_shown:
+            self._is_shown = True
+            self._bar.start()
+            self._bar.refresh()
+
     def __call__(self, report: Report) -> None:
+        self.start()
         now = time.monotonic()
         if now - self._last < 1.0 and report.fraction < 1.0:  # drawing it takes milliseconds
             return
         self._last = now
-        speed = (
-            f"{_short(report.steps / report.seconds)} steps/s"
-            if report.steps and report.seconds
-            else ""
-        )
-        left = (
-            f"{clock(report.remaining)} left"
-            if report.fraction < 1
-            else f"took {clock(report.seconds)}"
-        )
-        score = "" if math.isnan(report.score) else f"  return {report.score:.4g}"
-        members = f"{report.done:,}/{report.members:,} runs{score}"
+        members, speed, left = _texts(report)
         self._bar.update(
             self._task,
             description="training",
@@ -125,7 +134,59 @@ class Line:
         )
 
     def close(self) -> None:
-        self._bar.stop()
+        if self._is_shown:
+            self._bar.stop()
+
+
+class PlainLine:
+    """The same line as text that is written over itself, for a notebook without ipywidgets, where
+    rich shows nothing but a warning.
+    """
+
+    def __init__(self) -> None:
+        self._last = 0.0
+        self._is_shown = False
+
+    def start(self) -> None:
+        """Show that programs compile until the first report."""
+        if not self._is_shown:
+            self._is_shown = True
+            self._write("compiling")
+
+    def __call__(self, report: Report) -> None:
+        self._is_shown = True
+        now = time.monotonic()
+        if now - self._last < 1.0 and report.fraction < 1.0:
+            return
+        self._last = now
+        self._write("  ".join([f"training {report.fraction:4.0%}", *_texts(report)]))
+
+    def close(self) -> None:
+        if self._is_shown:
+            print()
+
+    def _write(self, text: str) -> None:
+        print(f"\r{text:<100}", end="", flush=True)
+
+
+def _texts(report: Report) -> tuple[str, str, str]:
+    """The runs, the speed and the time left, as texts."""
+    speed = ""
+    if report.steps and report.seconds:
+        speed = f"{_short(report.steps / report.seconds)} steps/s"
+    left = f"took {clock(report.seconds)}"
+    if report.fraction < 1:
+        left = f"{clock(report.remaining)} left"
+    score = "" if math.isnan(report.score) else f"  return {report.score:.4g}"
+    return f"{report.done:,}/{report.members:,} runs{score}", speed, left
+
+
+def _line() -> Line | PlainLine:
+    """The live line for where this process runs."""
+    in_notebook = "ipykernel" in sys.modules
+    if in_notebook and importlib.util.find_spec("ipywidgets") is None:
+        return PlainLine()
+    return Line()
 
 
 Show = Callable[[Report], None]
@@ -141,14 +202,14 @@ def shown(progress: bool | Show | Sequence[bool | Show]) -> Iterator[Show | None
         several = progress
     if wrong := [each for each in several if not (isinstance(each, bool) or callable(each))]:
         raise TypeError(
-            f"progress={wrong[0]!r} is neither True, False nor a function of an rl.Report: write, "
-            "say, progress=lambda report: print(report.fraction)."
+            f"progress={wrong[0]!r} is neither True, False nor a function of an rl.Report: write "
+            "progress=lambda report: print(report.fraction)."
         )
     with contextlib.ExitStack() as stack:
         shows: list[Any] = []
         for each in several:
             if each is True:
-                line = Line()
+                line = _line()
                 stack.callback(line.close)
                 shows.append(line)
             elif each is not False:
@@ -158,6 +219,8 @@ def shown(progress: bool | Show | Sequence[bool | Show]) -> Iterator[Show | None
             for each in shows:
                 each(report)
 
+        token = _LINES.set(tuple(each for each in shows if isinstance(each, Line | PlainLine)))
+        stack.callback(_LINES.reset, token)
         yield show if shows else None
 
 

@@ -38,7 +38,7 @@ class Range:
     def _ends(self) -> tuple[float, float]:
         found = re.fullmatch(r"[\[(](\S+), (\S+)[\])]( or None)?", self.text)
         if found is None:
-            raise ValueError(f"{self.text!r} is not an interval: write, say, '[0, 1)'.")
+            raise ValueError(f"{self.text!r} is not an interval: write '[0, 1)'.")
         return float(found[1]), float(found[2])
 
 
@@ -53,7 +53,7 @@ def check_ranges(record: Any) -> None:
     Arrays of JAX, traced or not, pass: their values are not known before a program runs.
 
     Raises:
-      ValueError: a number out of its range. TypeError: a text, a function, or None.
+      ValueError: a number out of its range. TypeError: a text, a function, a bool, or None.
     """
     for field in dataclasses.fields(record):
         within = range_of(field)
@@ -68,7 +68,14 @@ def check_values(name: str, values: Any, field: dataclasses.Field) -> None:
       ValueError: one that is out of the field's range.
     """
     within = range_of(field)
-    if within is None or not is_plain_number(values):
+    if within is None:
+        return
+    if is_plain_bool(values):
+        raise ValueError(
+            f"{name!r} takes True or False, and {field.name} is a number in {within.text}: write "
+            "numbers."
+        )
+    if not is_plain_number(values):
         return
     for value in within.outside(values)[:1]:
         raise ValueError(
@@ -84,18 +91,28 @@ def _check(owner: str, field: dataclasses.Field, value: Any, within: Range) -> N
     if is_number and not within.outside(value).size:
         return
     is_other = (
-        value is None or isinstance(value, str | list | tuple | dict | complex) or callable(value)
+        value is None
+        or isinstance(value, str | list | tuple | dict | complex)
+        or is_plain_bool(value)
+        or callable(value)
     )
     if is_number or is_other:
         error = ValueError if is_number else TypeError
         raise error(
-            f"{field.name}={value!r} of {owner} is not a number in {within.text}: write, say, "
+            f"{field.name}={value!r} of {owner} is not a number in {within.text}: write "
             f"{field.name}={field.default}."
         )
 
 
 def is_plain_number(value: Any) -> bool:
-    """True for a Python number, a NumPy one, and a NumPy array of numbers."""
+    """True for a Python number, a NumPy one, and a NumPy array of numbers; a bool is none."""
     if isinstance(value, np.ndarray | np.generic):
-        return value.dtype.kind in "biuf"
-    return isinstance(value, int | float)
+        return value.dtype.kind in "iuf"
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def is_plain_bool(value: Any) -> bool:
+    """True for True and False, of Python or NumPy, and a NumPy array of them."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.dtype.kind == "b"
+    return isinstance(value, bool)

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl import sum_tree
+from jaxrl import packing, sum_tree
 from jaxrl.sum_tree import SumTree
 from jaxrl.tree import leaf, pytree, replace, static
 
@@ -31,7 +31,7 @@ MIN_MASS = 1e-20
 class Replay:
     """The contents of a buffer.
 
-    data: leaves [rows, B, ...].
+    data: leaves [rows, B, ...]; on an accelerator packed, `packing.Packed` [rows, B, n].
     tree: the state of the priorities of the starts of samples; () for uniform sampling.
     position: the next row to be written.
     filled: the number of rows written so far, at most `rows`.
@@ -255,6 +255,7 @@ class Buffer:
         data = jax.tree.map(
             lambda x: jnp.zeros((rows, num_envs, *jnp.shape(x)), jnp.result_type(x)), item
         )
+        data = packing.packed(data, axes=2)
         return Replay(data, self.priority.init(rows * num_envs), jnp.int32(0), jnp.int32(0))
 
     def add(self, replay: Replay, items: Any) -> Replay:
@@ -266,6 +267,8 @@ class Buffer:
         rows, num_envs = _sizes(replay.data)
         steps = jax.tree.leaves(items)[0].shape[0]
         chex.assert_tree_shape_prefix(items, (steps, num_envs))
+        if isinstance(replay.data, packing.Packed):
+            items = packing.pack(items, axes=2)
         chex.assert_trees_all_equal_dtypes(replay.data, items)
         if steps > rows:
             raise ValueError(
@@ -301,9 +304,8 @@ class Buffer:
         ring = Ring(oldest * num_envs, count * num_envs, rows * num_envs)
         index, weight = self.priority.draw(key, replay.tree, ring, batch_size, fraction)
         at = (index[:, None] // num_envs + jnp.arange(self.length)[None]) % rows
-        return Sample(
-            jax.tree.map(lambda x: x[at, index[:, None] % num_envs], replay.data), index, weight
-        )
+        items = jax.tree.map(lambda x: x[at, index[:, None] % num_envs], replay.data)
+        return Sample(packing.unpacked(items), index, weight)
 
     def reprioritize(
         self,

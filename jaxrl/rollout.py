@@ -10,11 +10,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from jaxrl import tree
+from jaxrl import packing, tree
 from jaxrl.clock import Metrics
 from jaxrl.env import Env, Obs, State, Step
+from jaxrl.errors import check_count
+from jaxrl.keys import as_key
 from jaxrl.spaces import Space
 from jaxrl.tree import pytree
 
@@ -98,7 +99,7 @@ class Policy:
         if not (isinstance(returned, tuple) and len(returned) == 3):
             raise TypeError(
                 "A policy is a function (key, episode) -> (rnn_state, action, extras), and this "
-                f"one returned {type(returned).__name__}: write, say, lambda key, episode: ((), "
+                f"one returned {type(returned).__name__}: write lambda key, episode: ((), "
                 "action_at(episode.obs), ())."
             )
         return returned
@@ -253,7 +254,7 @@ def rollout(
         return _step_autoreset(key_step, key_reset, env, episode, action, extras)
 
     words = _key_words(key, num_steps, episodes.length.shape[0], 3)
-    episodes, transitions = jax.lax.scan(
+    episodes, transitions = packing.scan(
         lambda now, words: jax.vmap(play)(_keys_of(key, words), now), episodes, words
     )
     if env.num_agents is None:
@@ -292,23 +293,19 @@ def play_episodes(key: jax.Array, env: Env, policy: Policy, num_episodes: int) -
 
 
 def evaluate(
-    key: jax.Array, env: Env, policy: Policy | PolicyFunction, num_episodes: int
+    key: jax.Array | int, env: Env, policy: Policy | PolicyFunction, num_episodes: int
 ) -> jax.Array:
     """The return of each of `num_episodes` whole episodes. [num_episodes] (a team: [.., A]).
 
-    policy: a `Policy`, or a function `(key, episode) -> (rnn_state, action, extras)` without a
-    recurrent state.
+    key: a key, or an integer seed. policy: a `Policy`, or a function `(key, episode) -> (rnn_state,
+    action, extras)` without a recurrent state.
 
     Raises:
       ValueError: `num_episodes` is not a positive whole number.
     """
-    if not isinstance(num_episodes, int | np.integer) or num_episodes < 1:
-        raise ValueError(
-            f"num_episodes={num_episodes!r} is not a positive whole number: write "
-            "num_episodes=1 or more."
-        )
+    check_count("num_episodes", num_episodes)
     policy = policy if isinstance(policy, Policy) else Policy(policy)
-    return play_episodes(key, env, policy, num_episodes).episode_return
+    return play_episodes(as_key(key), env, policy, num_episodes).episode_return
 
 
 def episode_metrics(env: Env, batch: Transition) -> Metrics:

@@ -19,6 +19,7 @@ from jaxrl import rules, tree
 from jaxrl.algorithms.base import Algorithm
 from jaxrl.algorithms.on_policy import OnPolicy
 from jaxrl.env import Env, Step
+from jaxrl.errors import as_path
 from jaxrl.rules.base import Rule, check_rule
 from jaxrl.rules.group import Group
 from jaxrl.rules.surrogate import Surrogate
@@ -82,7 +83,7 @@ def save_rule(
         "arrays": {name: _shape(x) for name, x in arrays.items()},
         "sha256": hashlib.sha256(file.getvalue()).hexdigest(),
     } | text
-    folder = pathlib.Path(path).expanduser()
+    folder = as_path(path, "path")
     folder.mkdir(parents=True, exist_ok=True)
     store.write(folder / "rule.npz", lambda out: out.write(file.getvalue()))
     store.write(folder / "rule.json", lambda out: out.write(json.dumps(record, indent=1).encode()))
@@ -165,7 +166,7 @@ def _with_rule(agent: Any, rule: Any) -> Any:
 
 
 def _folder(path: Path) -> pathlib.Path:
-    folder = pathlib.Path(path).expanduser()
+    folder = as_path(path, "path")
     if (folder / "rule.json").is_file():
         return folder
     if str(path) in shipped():
@@ -259,8 +260,8 @@ def _try(rule: Rule) -> None:
 def _number(name: str, x: Any) -> np.ndarray:
     if x.dtype.kind not in "biuf":  # keys and bfloat16 are of other kinds
         raise TypeError(
-            f"{name} is an array of {x.dtype}, which a rule's file can't hold: make it "
-            "float32, say."
+            f"{name} is an array of {x.dtype}, which a rule's file can't hold: for "
+            "example make it float32."
         )
     if np.isnan(x).any():
         raise ValueError(

@@ -69,11 +69,11 @@ def check_schedule(record: Any) -> None:
     elif callable(value):
         instead = (
             "write schedule=rl.OptaxSchedule(function), which multiplies lr by function(n) at "
-            "update n: an optax schedule that starts at 1, say "
+            "update n: an optax schedule that starts at 1, such as "
             "optax.cosine_decay_schedule(1.0, 1_000)"
         )
     else:
-        instead = "write, say, schedule=rl.Linear(0.1)"
+        instead = "write schedule=rl.Linear(0.1)"
     raise TypeError(
         f"schedule={value!r} of {type(record).__name__} is not a schedule, a function of the clock "
         f"under @rl.pytree: {instead}."

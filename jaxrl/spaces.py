@@ -100,7 +100,7 @@ class MultiDiscrete:
         sizes: Any = self.sizes
         if not isinstance(sizes, tuple) or not sizes or not all(map(_is_size, sizes)):
             raise ValueError(
-                f"sizes={sizes!r} of MultiDiscrete are not positive whole numbers: write, say, "
+                f"sizes={sizes!r} of MultiDiscrete are not positive whole numbers: write "
                 "MultiDiscrete((2, 3))."
             )
 

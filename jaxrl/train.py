@@ -16,13 +16,11 @@ from jaxrl.clock import LAST_UPDATE, Metrics
 from jaxrl.env import Env, Tasks
 from jaxrl.env_check import check_contract, check_max_steps
 from jaxrl.errors import check_counts
+from jaxrl.keys import as_key, batch_dependence
 from jaxrl.optimizer import LONGEST_PERIOD
 from jaxrl.tree import leaf, pytree, static
 
 LARGEST_SUM = 2**24  # of ones, in float32
-
-# generators of jax that give other random numbers under vmap than alone
-BATCH_DEPENDENT = ("rbg", "unsafe_rbg")
 
 
 @pytree
@@ -139,22 +137,27 @@ class Training:
         fits = jnp.minimum(last, LONGEST_PERIOD).astype(jnp.int32)
         return jnp.where(last < LONGEST_PERIOD, fits, LAST_UPDATE)
 
-    def init(self, key: jax.Array) -> State:
+    def init(self, key: jax.Array | int) -> State:
         """Return the state before the first step."""
+        key = as_key(key)
         updates = self._schedule_updates
         if self._may_stop:
             updates = jnp.minimum(updates, self._last_update)
         state = self._algo.init(jax.random.fold_in(key, 0), self.env, updates)  # type: ignore[arg-type]
         return jax.tree.map(_strong, state)
 
-    def run_row(self, key: jax.Array, state: State, row: jax.Array | int) -> tuple[State, Metrics]:
+    def run_row(
+        self, key: jax.Array | int, state: State, row: jax.Array | int
+    ) -> tuple[State, Metrics]:
         """Return the state after the updates of one row, and the row's metrics. []."""
         state, metrics = self.masked_row(key, state, row)
         return state, _with_nan(metrics)
 
-    def masked_row(self, key: jax.Array, state: State, row: jax.Array | int) -> tuple[State, Row]:
+    def masked_row(
+        self, key: jax.Array | int, state: State, row: jax.Array | int
+    ) -> tuple[State, Row]:
         """As `run_row`, with masks in place of NaN for metrics without a value."""
-        key_row = jax.random.fold_in(jax.random.fold_in(key, 1), row)
+        key_row = jax.random.fold_in(jax.random.fold_in(as_key(key), 1), row)
         key_learn, key_eval = jax.random.split(key_row)
         counts = self.updates
         even = counts.min() == counts.max()
@@ -276,64 +279,6 @@ def _with_nan(row: Row) -> Metrics:
         )
     with jax.debug_nans(False):
         return {name: jnp.asarray(x) for name, x in row.on_host().items()}
-
-
-def as_key(seed: Any) -> jax.Array:
-    """A key as it is, or the key of a whole number.
-
-    Raises:
-      TypeError: neither.
-    """
-    if not is_key(seed) and not is_whole(seed):
-        given = seed.dtype if isinstance(seed, jax.Array) else repr(seed)
-        raise TypeError(
-            f"a seed is a whole number or a key, and got {given}: write, say, 0 or "
-            "jax.random.key(0)."
-        )
-    # a raw key is a vector
-    return seed if is_key(seed) or jnp.ndim(seed) else jax.random.key(seed)
-
-
-def is_whole(seed: Any) -> bool:
-    """True for whole numbers, plain or of an array, traced or not; a bool is none."""
-    array = seed if isinstance(seed, jax.Array) else np.asarray(seed)
-    return bool(jnp.issubdtype(array.dtype, jnp.integer))
-
-
-def is_key(seed: Any) -> bool:
-    """True for keys of jax.random.key, of any shape."""
-    return isinstance(seed, jax.Array) and jnp.issubdtype(seed.dtype, jax.dtypes.prng_key)
-
-
-def batch_dependence(seeds: Any = None) -> str:
-    """The reason why runs with these keys (or whole numbers, as by default) can't be repeated under
-    vmap, in one sentence; empty if they can.
-    """
-    given = is_key(seeds)
-    config: Any = jax.config
-    name = str(jax.random.key_impl(seeds) if given else config.jax_default_prng_impl)
-    if name not in BATCH_DEPENDENT:
-        return ""
-    instead = (
-        "jax.random.key(seed, impl='threefry2x32')"
-        if given
-        else "jax.config.update('jax_default_prng_impl', 'threefry2x32')"
-    )
-    return (
-        f"under jax.vmap the random numbers of a key of the generator {name!r} depend on the other "
-        "keys of the batch, so a run depends on its chunk and can't be reproduced: write "
-        f"{instead}."
-    )
-
-
-def check_keys(seeds: Any = None) -> None:
-    """Refuse keys by which a run under vmap can't be repeated.
-
-    Raises:
-      ValueError: keys of a generator in `BATCH_DEPENDENT`.
-    """
-    if reason := batch_dependence(seeds):
-        raise ValueError(reason)
 
 
 def train(

@@ -312,7 +312,7 @@ def test_target_networks_and_policy_are_delayed():
 def test_more_critics_than_there_are_is_explained():
     with pytest.raises(
         ValueError,
-        match=r"num_target_critics=3 of num_critics=2 .*say num_target_critics=2, or more critics",
+        match=r"num_target_critics=3 of num_critics=2 .*such as num_target_critics=2, or more",
     ):
         rl.redq(num_critics=2, num_target_critics=3)
 

@@ -16,6 +16,7 @@ from jaxrl import errors
 ROOT = pathlib.Path(__file__).parent.parent
 FLOORS = {
     "errors": -1,
+    "keys": -1,
     "module_names": -1,
     "ranges": -1,
     "version": -1,
@@ -110,6 +111,7 @@ WORDS = {
     "for ever": "without end, indefinitely",
     "a death": "termination",
     "heir": "successor",
+    "write, say,": "write",
 }
 # Lines with one of the words that are right: keys of stored records, and former names.
 ALLOWED = {
@@ -181,7 +183,7 @@ def test_files_are_short():
 
 
 def test_environments_know_no_algorithm():
-    allowed = {"tree", "env", "spaces", "errors", "module_names"}
+    allowed = {"tree", "env", "spaces", "errors", "keys", "module_names"}
     for path in ROOT.glob("envs/**/*.py"):
         assert set(rooms(path)) <= allowed, path
 

@@ -218,6 +218,7 @@ def test_every_hyperparameter_is_reachable():
         (["train", "ppo", "CartPole-v1", "--minibatches", "3"], "does not divide"),
         (["train", "ppo", "CartPole-v1", "--env-params", "gravty=3"], "gravity"),
         (["train", "ppo", "CartPole-v1", "--steps", "100"], "evals"),
+        (["train", "sac", "CartPole-v1", "--steps", "100"], "sac takes actions of Box"),
         (["plot", "nowhere"], "holds no sweep"),
         ([*PPO, "--hidden", "0"], "--hidden 0 of MLP is not the widths of layers"),
         ([*PPO, "--memory", "-5"], "--memory -5: write the size of the cell, or 0"),
@@ -233,7 +234,22 @@ def test_every_hyperparameter_is_reachable():
         ([*PPO, "--steps", "1e2.5"], "is not a whole number"),
         ([*PPO, "--also", "gamma"], "--also gamma is not name=value"),
         ([*PPO, "--also", "gamma=0.9,"], "--also gamma=0.9, is not name=value"),
-        ([*PPO, "--also", "gamma=a,b"], "gamma='a' of ppo is not a number in [0, 1]"),
+        ([*PPO, "--also", "gamma=a,b"], "--also gamma=a of ppo is not a number in [0, 1]"),
+        ([*PPO, "--also", "lr=1e-3,1e-3"], "--also lr has 0.001 2 times: equal values are one"),
+        ([*PPO, "--also", "lr=1e-3,x"], "--also lr=x is not a number: an axis has numbers."),
+        ([*PPO, "--also", "lr=1e-3,-1"], "--also lr takes the value -1, and lr is a number in"),
+        ([*PPO, "--lr", "1e-3", "1e-3"], "--lr has 0.001 2 times: equal values are one run"),
+        ([*PPO, "--num-envs", "8", "8"], "--num-envs has 8 twice; write it once."),
+        (
+            [*PPO, "--env-params", "max_steps=100,-200"],
+            "--env-params max_steps=-200 of CartPole-v1 is not a positive whole number: write "
+            "--env-params max_steps=1 or more.",
+        ),
+        (
+            ["train", "ppo", "RiverSwim", "--env-params", "max_steps=9.5"],
+            "--env-params max_steps=9.5 of RiverSwim is not a positive whole number",
+        ),
+        ([*PPO, "--num-envs", "4", "8", "--also", "num_envs=2,4"], "a second time: name it once"),
         ([*PPO, "--env-params", "gravity=5", "gravity=6"], "--env-params names gravity twice"),
         ([*PPO, "--distributed"], "--distributed finds no other processes of this job"),
         (["train", "dqn", "Pendulum-v1"], "dqn takes actions of Discrete, but Pendulum-v1 has"),
@@ -243,7 +259,8 @@ def test_every_hyperparameter_is_reachable():
 def test_mistakes_are_explained_without_a_traceback(typed, message, jaxrl):
     shown = (in_a_process if "100" in typed else jaxrl)(*typed, ok=False)
     assert message in " ".join(shown.split())
-    assert not [word for word in ("Traceback", "rl.", ".results", "params=") if word in shown]
+    python = ("Traceback", "rl.", ".results", " params=", "FromGymnax", "axis '")
+    assert not [word for word in (*python, "compiling") if word in shown]
 
 
 def test_a_device_that_is_not_there_is_one_line(monkeypatch):

@@ -1,5 +1,6 @@
 """Policies outside the kit: jitted and vmapped, and as NumPy arrays with a reader without jax."""
 
+import re
 import subprocess
 import sys
 from typing import Any
@@ -16,7 +17,8 @@ from jaxrl import rollout
 from jaxrl.cli import main
 from jaxrl.env import Env, Step
 from jaxrl.networks import MLP
-from jaxrl.runs.deploy import read
+from jaxrl.runs.deploy import arrays_of, read
+from jaxrl.runs.numpy_policy import Policy
 from jaxrl.runs.policy import MemberPolicy, _make
 
 SMALL = MLP((5, 4), init=lecun)
@@ -86,6 +88,13 @@ def key(seed=0):
     return jax.random.key(seed)
 
 
+def untrained(algo, env):
+    """A policy of zeros, for which nothing is compiled."""
+    training = rl.Training(algo, env, 64, evals=1, episodes=0)
+    agent = jax.eval_shape(lambda key: algo.agent(training.init(key)), key())
+    return _make(training, jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), agent))
+
+
 @pytest.mark.parametrize(
     "name",
     [pytest.param(name, marks=pytest.mark.rotate) if name in ROTATED else name for name in CASES],
@@ -125,11 +134,8 @@ def test_numpy_has_the_actions_of_jax(name, tmp_path):
     ],
 )
 def test_other_policies_are_refused_in_one_sentence(algo, env, message, tmp_path):
-    training = rl.Training(algo, env, 64, evals=1, episodes=0)
-    agent = jax.eval_shape(lambda key: algo.agent(training.init(key)), key())
-    zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), agent)
     with pytest.raises(ValueError, match=rf"and this one has {message}.*rl\.policy\(FOLDER"):
-        rl.export(_make(training, zeros), tmp_path / "p", to="numpy")
+        rl.export(untrained(algo, env), tmp_path / "p", to="numpy")
     assert not (tmp_path / "p").exists()
 
 
@@ -145,6 +151,29 @@ def test_an_altered_policy_is_not_written(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="the actions in NumPy differ from the policy's"):
         rl.export(other, tmp_path / "p", to="numpy")
     assert not list((tmp_path / "p").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("shape", "instead"),
+    [
+        ((8, 2, 3), r"for a batch, write jax\.vmap\(policy\.act\)\(obs\)\."),
+        ((4,), r"write policy\.act\(obs\) with an observation of Field\."),
+    ],
+)
+def test_an_observation_of_another_shape_is_one_sentence(shape, instead, tmp_path):
+    algo, env = CASES["masks"]
+    policy = untrained(algo, env)
+    obs = np.zeros(shape)
+    wrong = r"takes one observation of shape \[2, 3\], and got "
+    message = f"{wrong}{re.escape(str(list(shape)))}: {instead}"
+    with pytest.raises(ValueError, match=message):
+        jax.eval_shape(policy.act, obs)
+    with pytest.raises(ValueError, match=message):
+        jax.eval_shape(policy.act, rl.Masked(obs, np.ones(3, bool)))
+    jax.eval_shape(jax.vmap(policy.act), np.zeros((8, 2, 3)))
+    np.savez(tmp_path / "policy.npz", **arrays_of(policy))
+    with pytest.raises(ValueError, match=wrong):
+        Policy(tmp_path / "policy.npz")(obs)
 
 
 @pytest.fixture(scope="module")

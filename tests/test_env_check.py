@@ -60,7 +60,7 @@ def ends(**fields):
 
 SLIPS = {
     "max_steps 0": (broken(max_steps=0), "max_steps=0 .* write max_steps=1"),
-    "max_steps float": (broken(max_steps=1.5), r"max_steps=1\.5 is not a whole number"),
+    "max_steps float": (broken(max_steps=1.5), r"max_steps=1\.5 of Broken is not a positive whole"),
     "max_steps array": (broken(max_steps=np.array(3)), "static"),
     "no max_steps": (
         pytree(type("Broken", (rl.Env,), {}))(),

@@ -212,9 +212,9 @@ def test_errors_come_before_compiling():
         rl.sweep(replace(TRAINING, env=Choice()), {"seed": SEEDS}, progress=False)
     with pytest.raises(TypeError, match=r"normalize_advantage.* is bool"):
         rl.sweep(replace(TRAINING, algo=tuning("rule")), {"seed": SEEDS}, progress=False)
-    with pytest.raises(ValueError, match=r"write, say, lifetime=\(10, 60\)"):
+    with pytest.raises(ValueError, match=r"write lifetime=\(10, 60\)"):
         InnerLoop(lifetime=(20, 10))
-    with pytest.raises(ValueError, match=r"write, say, lifetime=\(10, 60\)"):
+    with pytest.raises(ValueError, match=r"write lifetime=\(10, 60\)"):
         InnerLoop(lifetime=20)
     with pytest.raises(ValueError, match="Nothing is tuned"):
         rl.sweep(

@@ -135,6 +135,20 @@ def test_static_axes_go_on_too(tmp_path, in_process):
     assert_equal(results, at_once)
 
 
+def test_static_values_are_compared_by_value_and_not_by_label():
+    deep = [rl.MLP((64,) * layers) for layers in (16, 17, 18)]  # their labels are cut alike
+    study = Study(CONSTANT, OVER, {"network": {"MLP": deep[0]}}, keep_best=False)
+    labels = lambda added: study.with_values({"network": added}).static["network"]
+    found = labels((deep[0], deep[1], deep[1], deep[2]))
+    assert list(found.values()) == deep
+    assert len(set(found)) == 3
+    assert list(labels((deep[1],)).values()) == deep[:2]
+    assert labels({"deeper": deep[1]}) == {"MLP": deep[0], "deeper": deep[1]}
+    assert labels({"again": deep[0]}) == {"MLP": deep[0]}
+    with pytest.raises(ValueError, match=r"has the label 'MLP' for MLP\(.*write another label"):
+        labels({"MLP": deep[1]})
+
+
 # ------------------------------------------------------------------------------------------- stops
 
 

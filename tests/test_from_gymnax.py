@@ -96,7 +96,7 @@ def test_parameters_without_a_time_limit():
     ("game", "words"),
     [
         ("CartPole-v1", r"got 'CartPole-v1'.*envs\.make\(name\)"),
-        ((Old(), Limited()), r"got a tuple.*wrap\(game, params\)"),
+        ((Old(), Limited()), r"of type tuple.*wrap\(game, params\)"),
         (Old, "Environment object"),
         (Old(values=6), r"Old\.step_env returned 6 values: return \(obs, state, reward, done"),
     ],

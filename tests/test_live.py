@@ -1,6 +1,7 @@
 """Results of a sweep while it runs: the folder, reports to a function, live logs, the commands."""
 
 import contextlib
+import importlib.util
 import sys
 import time
 import types
@@ -17,6 +18,7 @@ from jaxrl.sweep import live_rows
 
 AXES = {"lr": np.array([1e-3, 1e-2], np.float32), "seed": np.arange(3)}  # chunks of 2, 2 and 2
 STEPS = [16, 32]
+CATCH = rl.envs.make("Catch")
 
 
 def loaded(folder, cells):
@@ -110,6 +112,20 @@ def test_rows_of_a_stopped_sweep_are_kept_and_written_again(tmp_path, watched, c
     assert "last return so far (2 of 6 runs have finished)" in capsys.readouterr().out
     xr.testing.assert_equal(rl.sweep(TINY, AXES, chunk=2, folder=folder, progress=False), whole)
     assert not (folder / "live").exists()
+
+
+def test_a_failure_of_watching_is_a_warning(tmp_path):
+    rows = [{"loss": np.zeros(2)}, {"return": np.zeros(2)}]  # KeyError
+    message = r"can't be written to .*\(KeyError: 'loss'\): they will be in the results"
+
+    def train():
+        with live_rows.writing(tmp_path, np.arange(2), {"step": np.array(STEPS)}) as write:
+            write(rows)
+            write(rows)
+
+    with pytest.warns(UserWarning, match=message) as warned:
+        train()
+    assert len(warned) == 1
 
 
 def test_before_the_first_row_the_commands_say_so(watched, tmp_path, capsys):
@@ -261,6 +277,19 @@ def test_live_logs_are_bounded_and_name_their_extras(tmp_path, monkeypatch, caps
             vars(rl.live)[name](str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("training", "error", "message"),
+    [
+        (rl.Training(rl.ppo(), CATCH, steps=100), ValueError, "fewer than evals=10"),
+        (rl.Training(rl.sac(), CATCH), TypeError, "Box"),
+    ],
+)
+def test_what_is_refused_is_refused_before_anything_is_printed(training, error, message, capfd):
+    with pytest.raises(error, match=message):
+        rl.sweep(training, {"seed": np.arange(2)})
+    assert capfd.readouterr() == ("", "")
+
+
 def test_progress_is_a_function_or_several():
     shows, reports = [], []
     with shown((False, shows.append, reports.append)) as show:
@@ -270,3 +299,17 @@ def test_progress_is_a_function_or_several():
         assert show is None
     with pytest.raises(TypeError, match=r"progress='bar' is neither True, False nor a function"):
         contextlib.ExitStack().enter_context(shown("bar"))
+
+
+def test_a_notebook_without_widgets_has_a_line_of_text(monkeypatch, capsys):
+    """rich shows nothing there but a warning, at each sweep."""
+    monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
+    find = importlib.util.find_spec
+    absent = lambda name: None if name == "ipywidgets" else find(name)
+    monkeypatch.setattr(importlib.util, "find_spec", absent)
+    with shown(True) as show:
+        show(rl.Report(3, 4, 0.75, 2_000, 2.0, 0.75, 7.5))
+        show(rl.Report(4, 4, 1.0, 3_000, 3.0, 1.0, 8.5))
+    lines = [line.strip() for line in capsys.readouterr().out.split("\r")]
+    assert lines[1].startswith("training  75%  3/4 runs  return 7.5  1k steps/s")
+    assert lines[2].startswith("training 100%  4/4 runs  return 8.5  1k steps/s  took 0:03")

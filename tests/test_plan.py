@@ -44,7 +44,7 @@ def test_several_processes_share_the_chunks(monkeypatch):
     assert shared.open_bytes == 2 * alone.open_bytes
     assert "2: the busiest has 2 of these chunks" in str(shared)
     assert "processes" not in str(alone)
-    with pytest.raises(ValueError, match="processes=0 would run nothing"):
+    with pytest.raises(ValueError, match="processes=0 is not a positive whole number"):
         rl.plan(TRAINING, AXES, processes=0)
 
 

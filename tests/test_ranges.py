@@ -131,14 +131,17 @@ def test_the_ends_of_a_range():
 
 def test_one_sentence_says_what_it_was_and_what_it_may_be():
     for make, text in (
-        (lambda: rl.ppo(gamma=1.5), "gamma=1.5 of Surrogate is not a number in [0, 1]: write, "),
+        (
+            lambda: rl.ppo(gamma=1.5),
+            "gamma=1.5 of Surrogate is not a number in [0, 1]: write gamma",
+        ),
         (lambda: rl.ppo(clip=-0.2), "clip=-0.2 of Clip is not a number in [0, inf]"),
         (lambda: rl.dqn(lr=-1), "lr=-1 of QLearning is not a number in [0, inf)"),
     ):
         with pytest.raises(ValueError, match=re.escape(text)):
             make()
     for make in (lambda: rl.ppo(lr="a"), lambda: rl.sac(gamma=None), lambda: rl.sac(lr="a")):
-        with pytest.raises(TypeError, match=r"is not a number in \[0, .*: write, say, "):
+        with pytest.raises(TypeError, match=r"is not a number in \[0, .*: write "):
             make()
 
 
@@ -158,7 +161,7 @@ def test_a_subclass_with_another_default_keeps_the_range():
 
     assert rl.ranges(Faster())["lr"] == "[0, inf)"
     assert rl.ranges(Faster())["extra"] == "(0, 1)"
-    with pytest.raises(ValueError, match=r"lr=-1 of Faster.*write, say, lr=0\.1"):
+    with pytest.raises(ValueError, match=r"lr=-1 of Faster.*write lr=0\.1"):
         Faster(lr=-1)
 
 
@@ -237,9 +240,9 @@ def test_a_finished_network_is_refused():
 def test_what_is_not_a_schedule_is_refused(preset):
     for schedule, text in (
         (optax.cosine_decay_schedule(1.0, 100), r"write schedule=rl\.OptaxSchedule\(function\)"),
-        (0.5, r"write, say, schedule=rl\.Linear\(0\.1\)"),
-        ("linear", r"write, say, schedule=rl\.Linear"),
-        (None, r"write, say, schedule=rl\.Linear"),
+        (0.5, r"write schedule=rl\.Linear\(0\.1\)"),
+        ("linear", r"write schedule=rl\.Linear"),
+        (None, r"write schedule=rl\.Linear"),
         (rl.Linear, r"write Linear\(\)"),
     ):
         with pytest.raises(TypeError, match=text):

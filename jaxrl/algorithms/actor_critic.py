@@ -46,7 +46,7 @@ class ActorCritic(PolicyLearner):
             if value is not None and not 1 <= value <= self.num_critics:
                 raise ValueError(
                     f"{name}={value} of num_critics={self.num_critics} critics: write at least "
-                    f"1 and no more than there are, say {name}={self.num_critics}, or "
+                    f"1 and no more than there are, such as {name}={self.num_critics}, or "
                     "more critics."
                 )
 

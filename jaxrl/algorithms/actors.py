@@ -238,8 +238,8 @@ def check_bounded(space: Any, actor: str) -> None:
     if not all(np.all(is_bound(x)) for x in known):
         raise ValueError(
             f"{actor} squashes its actions into a box, but {space} has no end somewhere. Give the "
-            "environment the range that its actions make sense in, say Box(-1.0, 1.0, shape); or "
-            "take an algorithm for unbounded actions, say rl.ppo()."
+            "environment the range that its actions make sense in, such as Box(-1.0, 1.0, shape), "
+            "or take an algorithm for unbounded actions, such as rl.ppo()."
         )
 
 

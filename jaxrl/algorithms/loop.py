@@ -8,10 +8,11 @@ import jax.extend as jex
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl import tree
+from jaxrl import packing, tree
 from jaxrl.algorithms.base import Algorithm, State
 from jaxrl.clock import Metrics
 from jaxrl.env import Env, Tasks
+from jaxrl.rollout import Episode
 from jaxrl.tree import pytree
 
 
@@ -72,7 +73,7 @@ def run_updates(
     update, (_, shapes) = _traced(lambda key, state: algo.update(key, env, state), key, state)
 
     def run(carry: tuple[State, Metrics], i: jax.Array) -> tuple[State, Metrics]:
-        state, totals = carry
+        state, totals = unpack(carry)
         new_state, metrics = update(jax.random.fold_in(key, i), state)
         sums = to_sums(env, metrics)
         if last_update is not None:
@@ -80,7 +81,7 @@ def run_updates(
             new_state = algo.freeze(active, new_state, state)
             sums = jax.tree.map(lambda x: jnp.where(active, x, jnp.zeros_like(x)), sums)
             sums[COUNTED] = jnp.float32(active)
-        return new_state, jax.tree.map(jnp.add, totals, sums)
+        return pack((new_state, jax.tree.map(jnp.add, totals, sums)))
 
     def one(carry: tuple[State, Metrics], i: jax.Array) -> tuple[State, Metrics]:
         if count is None:
@@ -91,7 +92,8 @@ def run_updates(
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     if last_update is not None:
         zeros[COUNTED] = jnp.float32(0.0)
-    return (_scan if scan is None else scan)(one, (state, zeros), num_updates)
+    pack, unpack = _packing((state, zeros))
+    return unpack((_scan if scan is None else scan)(one, pack((state, zeros)), num_updates))
 
 
 def _traced(function: Callable[..., Any], *arguments: Any) -> tuple[Callable[..., Any], Any]:
@@ -107,6 +109,29 @@ def _traced(function: Callable[..., Any], *arguments: Any) -> tuple[Callable[...
         return structure.unflatten(evaluate(*jax.tree.leaves(arguments)))
 
     return call, shapes
+
+
+def _packing(carry: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    """Functions that pack the small arrays of a carry, which are its episodes and its sums, for an
+    accelerator, and that return the carry; on a CPU neither changes anything.
+    """
+    if not packing.packs():
+        return lambda carry: carry, lambda carry: carry
+    is_episode = lambda x: isinstance(x, Episode)
+    leaves, structure = jax.tree.flatten(carry[0], is_leaf=is_episode)
+    packs = list(map(is_episode, leaves))
+
+    def pack(carry: tuple[State, Metrics]) -> Any:
+        leaves = jax.tree.leaves(carry[0], is_leaf=is_episode)
+        each = [packing.pack(x) if small else x for x, small in zip(leaves, packs, strict=True)]
+        return each, packing.pack(carry[1])
+
+    def unpack(packed: Any) -> tuple[State, Metrics]:
+        leaves, totals = packed
+        each = [x.unpack() if small else x for x, small in zip(leaves, packs, strict=True)]
+        return structure.unflatten(each), totals.unpack()
+
+    return pack, unpack
 
 
 def _scan(step: Step, carry: Any, num_updates: int) -> Any:

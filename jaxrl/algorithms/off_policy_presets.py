@@ -120,7 +120,7 @@ ACTOR_CRITIC = [
             )
         ),
         summary="Deep deterministic policy gradients (Lillicrap et al., 2015); with a memory, RDPG",
-        details="Noise is white, where the paper's is correlated: noise_correlation=0.85, say.",
+        details="Noise is white, where the paper's is correlated, as with noise_correlation=0.85.",
     ),
     Preset(
         name="td3",

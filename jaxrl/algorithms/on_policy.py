@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxrl import networks, normalize, rollout, tree
+from jaxrl import networks, normalize, packing, rollout, tree
 from jaxrl.algorithms.base import Algorithm, NetworkAgent, Relabel, check_space
 from jaxrl.clock import Clock, Metrics, start_clock
 from jaxrl.env import Env
@@ -283,12 +283,14 @@ class OnPolicy(Algorithm):
         def loss(params: Any, data: Minibatch) -> tuple[jax.Array, Metrics]:
             return self.rule.loss(forward(params, data), data.batch, data.targets, state.clock)
 
+        rows_of = packing.rows(data)
+
         def step(
             now: tuple[Any, Any], item: tuple[jax.Array, jax.Array, jax.Array]
         ) -> tuple[tuple[Any, Any], Metrics]:
             params, opt_state = now
             rows, active, n = item
-            minibatch = jax.tree.map(lambda x: x[rows], data)
+            minibatch = rows_of(rows)
             (_, metrics), grads = jax.value_and_grad(loss, has_aux=True)(params, minibatch)
             if free is not None:
                 grads = jax.tree.map(jnp.multiply, grads, free)
@@ -311,8 +313,8 @@ class OnPolicy(Algorithm):
         rows = jax.vmap(shuffle)(jax.random.split(key, self.epochs)).reshape(num_minibatches, -1)
         numbers = jnp.arange(num_minibatches)
         active = numbers < jnp.maximum(self.epoch_limit, 0.0) * self.minibatches
-        (params, opt_state), metrics = jax.lax.scan(
-            step, (params, state.opt_state), (rows, active, numbers)
+        (params, opt_state), metrics = packing.scan(
+            step, (params, state.opt_state), (rows, active, numbers), packs_carry=False
         )
 
         def mean(x: jax.Array) -> jax.Array:
@@ -374,7 +376,8 @@ class OnPolicy(Algorithm):
 
         def at(obs: Any) -> Out:
             flat = lambda x: x.reshape(-1, *x.shape[2:])
-            out = along((), jax.tree.map(flat, obs), flat(first))
+            inputs = jax.tree.map(flat, (obs, first))
+            out = packing.in_pieces(lambda x: along((), *x), inputs, self.minibatches)
             return jax.tree.map(lambda x: x.reshape(*batch.done.shape, *x.shape[1:]), out)
 
         return _where_active(batch.active, at(batch.obs)), at(batch.next_obs)
@@ -411,5 +414,5 @@ def _check_team(env: Env, rule: Rule) -> None:
     if env.num_agents is not None and rule.plays_groups:
         raise TypeError(
             f"{type(rule).__name__} plays rollouts of single agents, and {type(env).__name__} is a "
-            f"team of {env.num_agents}: take a rule without groups, say rl.ppo()."
+            f"team of {env.num_agents}: take a rule without groups, such as rl.ppo()."
         )

@@ -73,8 +73,8 @@ class Rewarded(Algorithm):
         if isinstance(self.algo, OnPolicy) and self.algo.rule.plays_groups:
             raise TypeError(
                 f"{type(self.algo.rule).__name__} drops the rewards after the first episodes of a "
-                "rollout, which a reward model would bring back: take a rule without groups, say "
-                "rl.ppo()."
+                "rollout, which a reward model would bring back: take a rule without groups, "
+                "such as rl.ppo()."
             )
 
     @property

@@ -115,14 +115,14 @@ class Categorical(Head):
     def __post_init__(self) -> None:
         if self.atoms < 2:
             raise ValueError(
-                f"atoms={self.atoms}: a histogram from v_min to v_max has 2 or more; write, "
-                "say, atoms=51."
+                f"atoms={self.atoms}: a histogram from v_min to v_max has 2 or more: write "
+                "atoms=51."
             )
         check_ranges(self)
         if all(map(is_plain_number, (self.v_min, self.v_max))) and not self.v_min < self.v_max:
             raise ValueError(
                 f"v_min={self.v_min} is not below v_max={self.v_max}: write the lowest return "
-                "first, say v_min=-10.0 and v_max=10.0."
+                "first, for example v_min=-10.0 and v_max=10.0."
             )
 
     @property

@@ -316,7 +316,7 @@ def _training_and_axes(args: Any, preset: Preset) -> tuple[rl.Training, Axes]:
 
 def _axis(name: str, values: tuple[Any, ...]) -> jax.Array:
     if words := [value for value in values if isinstance(value, str)]:
-        raise FlagError(f"{name}={words[0]} is not a number, which {name} is.")
+        raise ValueError(f"{name}={words[0]} is not a number: an axis has numbers.")
     return jnp.array(values, float)
 
 

@@ -120,7 +120,7 @@ def extend(
     for text in add:
         name, _, values = text.partition("=")
         if not values:
-            raise FlagError(f"--add {text!r} is not name=value,value; write, say, lr=1e-2,3e-2.")
+            raise FlagError(f"--add {text!r} is not name=value,value: write lr=1e-2,3e-2.")
         over[name] = [_whole(label_of(f"{name}={value}")[1]) for value in values.split(",")]
     if seeds is not None:
         over["seed"] = _more_seeds(record, seeds)

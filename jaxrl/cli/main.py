@@ -24,9 +24,10 @@ from jaxrl.cli.arguments import (
     static_axes_of,
     training_of,
 )
-from jaxrl.cli.words import REGISTRY, FlagError, flags_of, spoken
+from jaxrl.cli.words import REGISTRY, FlagError, assigned, flags_of, spoken
 from jaxrl.errors import ELSEWHERE, RENAMED
 
+ADAPTERS = ("FromBrax", "FromGymnax", "Observe")  # classes of the environments of other packages
 # what a command line may cause; others are mistakes in the code, of which the traceback says more
 ERRORS = (ValueError, TypeError, OSError, ImportError, RuntimeError, MemoryError)
 
@@ -167,7 +168,8 @@ def main(args: list[str] | None = None) -> None:
     except ERRORS as error:
         flags, names = flags_of(commands_by_name, words), _class_names(words)
         lines = [str(error) or type(error).__name__, *_notes(error)]
-        spoken_lines = [spoken(line, flags, names) for line in lines]
+        typed = assigned(_with_added_values(words))
+        spoken_lines = [spoken(line, flags, names, typed) for line in lines]
         sys.exit("\n".join([f"jaxrl: {spoken_lines[0]}", *filter(None, spoken_lines[1:])]))
     except KeyboardInterrupt as stop:
         notes = [spoken(note, (), {}) for note in _notes(stop)]
@@ -176,13 +178,16 @@ def main(args: list[str] | None = None) -> None:
 
 
 def _class_names(words: list[str]) -> dict[str, str]:
-    """The classes of the algorithm that was typed, which errors name, and its name."""
+    """The classes of the algorithm and the environment that were typed, which errors name, and
+    their names.
+    """
     typed = next((word for word in words[1:2] if word in rl.PRESETS), None)
     if typed is None:
         return {}
     algo = rl.PRESETS[typed].value
     parts = [algo, *(vars(algo)[name] for name in ("rule", "learner") if name in vars(algo))]
-    return {type(part).__name__: typed for part in parts} | {"Training": typed}
+    found = {type(part).__name__: typed for part in parts} | {"Training": typed}
+    return found | dict.fromkeys(ADAPTERS, " ".join(words[2:3]) or typed)
 
 
 def _with_added_values(args: list[str]) -> list[str]:

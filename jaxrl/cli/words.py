@@ -7,15 +7,18 @@ import inspect
 import pathlib
 import re
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 REGISTRY = ConstructorRegistry()
 ASSIGNMENT = re.compile(
-    r"(?<![\w.{'\"-])(\w+)=(\((?:[^()]*)\)|'[^']*'|\"[^\"]*\"|-?[\w.+]*\w|(?![\w(]))"
+    r"(?<![\w.{'\"-])(\w+(?:\.\w+)*)=(\((?:[^()]*)\)|'[^']*'|\"[^\"]*\"|-?[\w.+]*\w|(?![\w(]))"
 )
+# a swept name in an error: "axis 'algo.lr' holds ...", "'algo.lr' takes the value ..."
+AXIS = re.compile(r"(?:(?:static )?axis |^(?=\S+ takes ))'([\w.]+)'")
+ASSIGNING = ("--add", "--also", "--env-params")  # options that take name=value
 # pieces of errors that speak of Python, and what they are on the command line
 REWORDED = (
     (r"(: select one of each, for example )", r"\1--where "),
@@ -112,16 +115,47 @@ def flags_of(commands: dict[str, Callable[..., Any]], words: list[str]) -> set[s
     return names - labels
 
 
-def spoken(text: str, flags: Iterable[str], names: dict[str, str] | None = None) -> str:
+def assigned(words: list[str]) -> dict[str, str]:
+    """The names that were typed as name=value, and the option that each was typed after."""
+    found, option = {}, ""
+    for word in words:
+        if word.startswith("--"):
+            option, _, word = word.partition("=")
+        name, is_assignment, _ = word.partition("=")
+        if is_assignment and option in ASSIGNING:
+            found[name] = option
+    return found
+
+
+def spoken(
+    text: str,
+    flags: Iterable[str],
+    names: dict[str, str] | None = None,
+    typed: Mapping[str, str] | None = None,
+) -> str:
     """An error in the words of the command line.
 
     `chunk=0` is `--chunk 0`, `allow=('seeds',)` is `--allow seeds`, where these are among `flags`.
-    names: of classes, and what was typed for them.
+    names: of classes, and what was typed for them. typed: of `assigned`; `max_steps=0` is
+    `--env-params max_steps=0`, and axis 'algo.lr' is `--also lr`.
     """
-    known = set(flags)
+    known, options = set(flags), typed or {}
+
+    def typed_for(path: str) -> str | None:
+        """The name that was typed for a field."""
+        return next((name for name in options if f".{path}".endswith(f".{name}")), None)
+
+    def axis(match: re.Match[str]) -> str:
+        name = typed_for(match[1])
+        last = match[1].rpartition(".")[2]
+        if name is not None:
+            return f"{options[name]} {name}"
+        return f"--{last.replace('_', '-')}" if last in known else match[0]
 
     def flag(match: re.Match[str]) -> str:
         name, value = match.groups()
+        if (given := typed_for(name)) is not None:
+            return f"{options[given]} {given}={' '.join(_words(value))}"
         if name not in known:
             return match[0]
         option = name.replace("_", "-")
@@ -131,9 +165,9 @@ def spoken(text: str, flags: Iterable[str], names: dict[str, str] | None = None)
 
     for pattern, replacement in REWORDED:
         text = re.sub(pattern, replacement, text)
-    for name, typed in (names or {}).items():
-        text = re.sub(rf"\b{name}\b(?![.(])", typed, text)
-    return ASSIGNMENT.sub(flag, text)
+    for name, word in (names or {}).items():
+        text = re.sub(rf"\b{name}\b(?![.(])", word, text)
+    return ASSIGNMENT.sub(flag, AXIS.sub(axis, text))
 
 
 def _words(value: str) -> list[str]:

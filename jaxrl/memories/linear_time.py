@@ -93,7 +93,7 @@ class LRU:
         if not 0.0 <= self.r_min < self.r_max < 1.0:
             raise ValueError(
                 f"r_min={self.r_min} and r_max={self.r_max} do not bound a ring inside the unit "
-                "circle, where the recurrence is stable (0 <= r_min < r_max < 1): write, say, "
+                "circle, where the recurrence is stable (0 <= r_min < r_max < 1): write "
                 "LRU(r_min=0.0, r_max=0.99)."
             )
         check_ranges(self)

@@ -11,6 +11,7 @@ from jaxrl import tree
 from jaxrl.errors import check_counts
 from jaxrl.memories.layers import linear
 from jaxrl.networks import Params, orthogonal
+from jaxrl.packing import packs
 
 Cell = tuple[jax.Array, jax.Array]  # the cell state and the hidden state (output) of an LSTM
 
@@ -101,4 +102,7 @@ def _step_by_step(
         x, first = row
         return step(tree.where(first, jax.tree.map(jnp.zeros_like, memory), memory), x)
 
+    if packs():  # what a gradient needs of a step is computed again, rather than stacked: on a GPU
+        # each array that is stacked costs a launch at each step
+        step_or_reset = jax.checkpoint(step_or_reset, prevent_cse=False)
     return jax.lax.scan(step_or_reset, memory, (x, first))

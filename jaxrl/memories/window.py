@@ -33,7 +33,7 @@ class GTrXL:
         check_counts(self, "size")
         if self.window < 1 or self.layers < 1:
             raise ValueError(
-                f"window={self.window} and layers={self.layers} must be 1 or more; write, say, "
+                f"window={self.window} and layers={self.layers} must be 1 or more: write "
                 "GTrXL(window=32)."
             )
         if self.heads < 1 or self.size % self.heads:

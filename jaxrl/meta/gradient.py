@@ -13,6 +13,7 @@ from jaxrl.algorithms.loop import run_updates, to_means
 from jaxrl.algorithms.on_policy import OnPolicy
 from jaxrl.clock import Metrics
 from jaxrl.env import Env
+from jaxrl.keys import as_key
 from jaxrl.meta.replay_tree import tree_scan
 from jaxrl.meta.strategies import as_floats
 from jaxrl.rollout import Transition
@@ -23,7 +24,7 @@ Objective = Callable[[Any, State, Metrics], tuple[jax.Array, Any]]
 
 
 def meta_gradient(
-    key: jax.Array,
+    key: jax.Array | int,
     learner: Algorithm,
     params: dict[str, Any],
     env: Env,
@@ -36,13 +37,13 @@ def meta_gradient(
     """The value of `objective` after `num_updates` updates, and its gradient with respect to fields
     of the learner.
 
-    params: {field: value}, fields of the learner by name, trees of floats. objective: called with
-    the learner, its state after the updates, and their metrics; it returns a value and auxiliary
-    output. The experience of each update is data: no gradient flows through the choice of actions
-    (the score-function term is left out, as is usual). branch: the intermediate values of an update
-    are computed again in the backward pass rather than stored, so that memory grows by one state
-    for each of up to `branch` updates, and beyond that with their logarithm (`tree_scan`). None
-    stores everything.
+    key: a key or an integer seed. params: {field: value}, fields of the learner by name, trees of
+    floats. objective: called with the learner, its state after the updates, and their metrics; it
+    returns a value and auxiliary output. The experience of each update is data: no gradient flows
+    through the choice of actions (the score-function term is left out, as is usual). branch: the
+    intermediate values of an update are computed again in the backward pass rather than stored, so
+    that memory grows by one state for each of up to `branch` updates, and beyond that with their
+    logarithm (`tree_scan`). None stores everything.
 
     Returns (value, (state, metrics, auxiliary output)), gradient.
 
@@ -50,7 +51,7 @@ def meta_gradient(
       TypeError: one of the params is not a float.
       ValueError: no gradient can reach one of them: which, and why that may be.
     """
-    params = as_floats(params)
+    key, params = as_key(key), as_floats(params)
     scan = None if branch is None else functools.partial(tree_scan, branch=branch)
 
     def value_after(params: dict[str, Any]) -> tuple[jax.Array, Any]:

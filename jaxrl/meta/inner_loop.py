@@ -44,7 +44,7 @@ class InnerLoop(InnerProblem):
         shortest, longest = self.lifetime if np.shape(self.lifetime) == (2,) else (0, 0)
         if not 1 <= shortest <= longest:
             raise ValueError(
-                f"lifetime={self.lifetime} is not a range of updates from 1 up: write, say, "
+                f"lifetime={self.lifetime} is not a range of updates from 1 up: write "
                 "lifetime=(10, 60)."
             )
 

@@ -63,7 +63,7 @@ class RegularizedEvolution(MetaLearner):
     lost; whether it only overfits them shows in the evaluation on the selection tasks.
 
     inner: training runs of a learner, or a `Fit`, which tunes one `SymbolicFunction`. num_tasks: of
-    each. screening: a cheaper inner problem, say one of shorter training runs, on which
+    each. screening: a cheaper inner problem, such as one of shorter training runs, on which
     `num_candidates` times as many children are scored first, each on `screening_tasks` that are new
     in each generation; only the best are scored by `inner`. Without it all are. inserts: the
     probability that a line is inserted rather than changed. drift: the number of neutral changes
@@ -106,7 +106,7 @@ class RegularizedEvolution(MetaLearner):
         if self.children > self.population:
             raise ValueError(
                 f"children={self.children} of a generation do not fit into a "
-                f"population={self.population}: write population={4 * self.children}, say."
+                f"population={self.population}: write population={4 * self.children}."
             )
 
     def init(
@@ -265,7 +265,7 @@ class RegularizedEvolution(MetaLearner):
             kinds = [f"{name} ({type(x).__name__})" for name, x in tuned.items()]
             raise TypeError(
                 "RegularizedEvolution evolves one rl.symbolic.SymbolicFunction, and meta_params "
-                f"names {', '.join(kinds) or 'nothing'}: write, say, "
+                f"names {', '.join(kinds) or 'nothing'}: write "
                 'meta_params=("criterion",) for rl.TD(ValueProgram.of(...)).'
             )
         (name,) = tuned

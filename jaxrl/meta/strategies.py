@@ -189,8 +189,8 @@ def as_floats(params: Any) -> Any:
     named = jax.tree_util.tree_leaves_with_path(params)
     if not named:
         raise ValueError(
-            "Nothing is tuned: name the fields that are learnt, say meta_params=('weights',) or "
-            "meta_params=('lr',)."
+            "Nothing is tuned: name the fields that are learnt, such as "
+            "meta_params=('weights',) or meta_params=('lr',)."
         )
     for path, x in named:
         is_array = isinstance(x, jax.Array | np.ndarray | np.generic)

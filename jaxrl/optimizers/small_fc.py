@@ -8,6 +8,7 @@ import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
+from jaxrl.keys import as_key
 from jaxrl.memories.layers import dense
 from jaxrl.optimizers.features import average, normalized
 from jaxrl.tree import pytree
@@ -60,12 +61,13 @@ class SmallFC:
     weights: dict[str, Any]
 
     @classmethod
-    def random(cls, key: jax.Array, width: int = 4, *, zero: bool = False) -> "SmallFC":
+    def random(cls, key: jax.Array | int, width: int = 4, *, zero: bool = False) -> "SmallFC":
         """Random weights of variance 1 / inputs.
 
-        zero: an output layer of zeros, with which parameters do not change.
+        key: a key or an integer seed. zero: an output layer of zeros, with which parameters do not
+        change.
         """
-        keys = jax.random.split(key, 3)
+        keys = jax.random.split(as_key(key), 3)
         output = dense(keys[2], width, 2)
         return cls(
             {

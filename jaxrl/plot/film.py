@@ -14,6 +14,9 @@ from PIL import Image
 
 from jaxrl import rollout, tree
 from jaxrl.env import Env, Tasks
+from jaxrl.errors import as_path, check_count
+from jaxrl.keys import as_key
+from jaxrl.ranges import is_plain_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,7 +33,7 @@ class Film:
 
     def save(self, path: str | Path) -> Film:
         """Write the file, and return the film with its path."""
-        path = Path(path).expanduser()
+        path = as_path(path, "path")
         path.write_bytes(self.data)
         return Film(self.data, path)
 
@@ -45,7 +48,7 @@ def gif(
     env: Env | Tasks,
     policy: rollout.Policy | rollout.PolicyFunction,
     path: str | Path | None = None,
-    key: jax.Array | None = None,
+    key: jax.Array | int | None = None,
     *,
     draw: Callable[[Axes, Any], None] | None = None,
     max_frames: int = 200,
@@ -58,7 +61,7 @@ def gif(
       policy: a `rollout.Policy`, or a function (key, episode) -> (rnn_state, action, extras)
         without a recurrent state.
       path: of the file.
-      key: seed of the episode, by default `jax.random.key(0)`.
+      key: a key or an integer seed of the episode, by default 0.
       draw: (axes, state) draws one state on matplotlib Axes, by default `env.draw`.
       max_frames: the number of evenly spaced states that are shown of a longer episode.
       fps: frames per second (GIF rounds the time of a frame to 10 ms), by default 30, or fewer so
@@ -72,6 +75,10 @@ def gif(
         raise TypeError(
             f"{type(env).__name__} has many environments: write one, tasks.sample(key)."
         )
+    path = None if path is None else as_path(path, "path")
+    check_count("max_frames", max_frames)
+    if fps is not None and not (is_plain_number(fps) and fps > 0):
+        raise ValueError(f"fps={fps!r} is not a positive number: write fps=30.")
     draw = draw or env.draw
     if draw is None:
         raise ValueError(
@@ -79,7 +86,7 @@ def gif(
             "that draws one state on matplotlib Axes, or write plot.gif(env, policy, draw=lambda "
             "ax, state: ...)."
         )
-    states, returns = _episode(env, policy, jax.random.key(0) if key is None else key)
+    states, returns = _episode(env, policy, as_key(0 if key is None else key))
     shown = np.linspace(0, len(returns) - 1, min(len(returns), max_frames)).round().astype(int)
     frames = _frames(draw, states, returns, shown.tolist())
     duration = 1000 / (fps or min(30, len(frames) / 3))

@@ -5,6 +5,7 @@ import os
 import pathlib
 
 from jaxrl import stats
+from jaxrl.errors import as_path
 from jaxrl.report import page
 from jaxrl.report.study import Study, read
 from jaxrl.runs import catalogue
@@ -47,7 +48,7 @@ def report(
             f"a report is written from folders, and got a {type(other[0]).__name__}: write, for "
             "example, rl.report('runs/x')."
         )
-    out = pathlib.Path(out).expanduser()
+    out = as_path(out, "out")
     if out.is_dir():
         raise ValueError(
             f"{out} is a directory: write a file, for example out={str(out / 'report.html')!r}."

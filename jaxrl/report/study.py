@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from jaxrl import plot, stats
+from jaxrl.errors import as_path
 from jaxrl.lazy import pandas as pd
 from jaxrl.lazy import xarray as xr
 from jaxrl.runs import catalogue
@@ -98,7 +99,7 @@ def read(path: str | os.PathLike[str], name: str) -> Study:
       FileNotFoundError: there is no sweep.
       ValueError: it has no such variable, or none of its members has a score.
     """
-    path = pathlib.Path(path).expanduser()
+    path = as_path(path)
     record, results = store.read_record(path), load(path, running=False)
     array = stats.pick(results, name, "seed")
     axes = [str(axis) for axis in array.dims if axis not in ("seed", "step")]

@@ -122,7 +122,7 @@ def check_field(record: Any, name: str, kind: type, example: str) -> None:
         raise TypeError(f"{user} can't be the class {value.__name__}: write {value.__name__}(...).")
     base = f"{kind.__module__}.{kind.__name__}"
     raise TypeError(
-        f"{user} takes an instance of {kind.__name__}, and got {value!r}: write, say, {example}, "
+        f"{user} takes an instance of {kind.__name__}, and got {value!r}: write {example}, "
         f"or a class of your own, `class Mine({base})`, under @rl.pytree."
     )
 

@@ -1,7 +1,6 @@
 """DiscoRL's rule: a meta-trained network gives the targets of an agent's policy and predictions."""
 
 import os
-import pathlib
 import zipfile
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 from jaxrl import losses, returns
 from jaxrl.clock import Clock, Metrics
 from jaxrl.distributions import Categorical
+from jaxrl.errors import as_path
 from jaxrl.losses import SignedRoot
 from jaxrl.optimizer import polyak_average
 from jaxrl.rollout import Transition
@@ -98,7 +98,7 @@ class Disco(Rule):
           FileNotFoundError: there is no such file.
           ValueError: it is another file: a name or a shape differs.
         """
-        path = pathlib.Path(path).expanduser()
+        path = as_path(path, "path")
         if not path.is_file():
             raise FileNotFoundError(
                 f"{path} is not a file. The weights are not part of jaxrl: download disco_103.npz "

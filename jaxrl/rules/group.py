@@ -121,7 +121,7 @@ class Group(Rule):
         if not isinstance(self.group_size, int | np.integer) or self.group_size < 2:
             raise ValueError(
                 f"group_size={self.group_size!r}: advantages are among two episodes or more; "
-                "write, say, 4."
+                "write 4."
             )
 
     def init(self, key: jax.Array, params: Any) -> RuleState:
@@ -148,7 +148,7 @@ class Group(Rule):
             options = ", ".join(str(self.group_size * k) for k in (1, 2, 4))
             raise ValueError(
                 f"group_size={self.group_size} does not divide num_envs={num_envs} (ReMax's greedy "
-                f"episodes are counted): write, say, num_envs={options}."
+                f"episodes are counted): write num_envs={options}."
             )
         start = fork(key_reset, env, episodes, self.group_size)
         is_greedy = self._is_greedy(num_envs)

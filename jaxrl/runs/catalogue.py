@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from jaxrl import stats
-from jaxrl.errors import nearest
+from jaxrl.errors import as_path, nearest
 from jaxrl.lazy import pandas as pd
 from jaxrl.lazy import xarray as xr
 from jaxrl.sweep import load, lookup, provenance, store
@@ -69,7 +69,7 @@ def runs(root: str | os.PathLike[str] = ".", *, name: str = "return", **where: A
       FileNotFoundError: `root` does not exist.
       ValueError: no study has a field that `where` names.
     """
-    root = pathlib.Path(root).expanduser()
+    root = as_path(root, "root")
     if not root.exists():
         raise FileNotFoundError(f"{root} does not exist: write the directory of your runs.")
     rows: list[dict[str, Any]] = []

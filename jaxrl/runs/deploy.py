@@ -19,7 +19,7 @@ from jaxrl.algorithms.value_heads import Expected, Quantile
 from jaxrl.batch_norm import Normed
 from jaxrl.memories import GRU, LSTM
 from jaxrl.networks import MLP
-from jaxrl.runs.policy import MemberPolicy
+from jaxrl.runs.policy import MemberPolicy, obs_shapes
 from jaxrl.spaces import Box, Discrete, MultiDiscrete
 
 ARRAYS, READER = "policy.npz", "policy.py"
@@ -82,7 +82,11 @@ def arrays_of(policy: MemberPolicy) -> Arrays:
     greedy = _greedy(algo, policy.env.action_space, agent.params)
     if not isinstance(greedy.network, MLP):
         raise _refuse(f"the network {type(greedy.network).__name__}")
+    obs = jax.tree.leaves(masks.visible(obs_shapes(policy.env)))
+    if len(obs) != 1:
+        raise _refuse(f"observations of {len(obs)} arrays")
     arrays = _network(greedy) | _action(policy.env.action_space, greedy)
+    arrays["obs_shape"] = np.array(obs[0].shape, np.int64)
     stats = agent.obs_stats
     if stats is not None and bool(algo.normalize_obs):
         arrays |= {"obs_mean": _flat(stats.mean), "obs_variance": _flat(stats.variance)}
@@ -242,16 +246,12 @@ def _check(policy: MemberPolicy, directory: pathlib.Path) -> None:
     """Compare both policies along a few observations.
 
     Raises:
-      ValueError: they differ, or an observation is not one array.
+      ValueError: they differ.
     """
     reader, rnn_state, act = read(directory), policy.rnn_state, jax.jit(policy.act)
-    env, random = policy.env, np.random.default_rng(0)
-    shapes = jax.eval_shape(lambda key: env.reset(key)[1], jax.random.key(0))
-    if env.num_agents is not None:
-        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), shapes)
+    random = np.random.default_rng(0)
+    shapes = obs_shapes(policy.env)
     leaves = jax.tree.leaves(masks.visible(shapes))
-    if len(leaves) != 1:
-        raise _refuse(f"observations of {len(leaves)} arrays")
     for _ in range(NUM_CHECKS):
         obs = random.normal(size=leaves[0].shape).astype(leaves[0].dtype)
         mask = masks.mask_of(shapes)

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from jaxrl.errors import as_path
 from jaxrl.lazy import pandas as pd
 from jaxrl.lazy import xarray as xr
 from jaxrl.runs.deploy import write_numpy
@@ -97,14 +98,14 @@ def export(
     if where or isinstance(results, MemberPolicy):
         given = next(iter(where), "a policy")
         raise ValueError(f"{given} selects a run, and to={to!r} writes all: write to='numpy'.")
-    folder = None if isinstance(results, xr.Dataset) else pathlib.Path(results).expanduser()
+    folder = None if isinstance(results, xr.Dataset) else as_path(results)
     if path is None and folder is None:
         raise ValueError(
             "a dataset has no folder to write into: add a path, for example rl.export(results, "
             f"{NAMES[to]!r})."
         )
     default = (folder or pathlib.Path()) / NAMES[to]
-    path = default if path is None else pathlib.Path(path).expanduser()
+    path = default if path is None else as_path(path, "path")
     if to in PACKAGES:
         _import(to)
     results = results if isinstance(results, xr.Dataset) else load(results, running=False)
@@ -138,15 +139,15 @@ def _numpy(results: Any, path: Any, where: dict[str, Any]) -> pathlib.Path:
             "the sweep."
         )
     else:
-        default = pathlib.Path(results).expanduser() / NAMES["numpy"]
+        default = as_path(results) / NAMES["numpy"]
         policy = read_policy(results, **(where or best(load(results, running=False))))
     path = default if path is None else path
     if path is None:
         raise ValueError(
-            "a policy has no folder to write into: add a path, say rl.export(policy, 'policy', "
+            "a policy has no folder to write into: add a path, such as rl.export(policy, 'policy', "
             "to='numpy')."
         )
-    directory = pathlib.Path(path).expanduser()
+    directory = as_path(path, "path")
     write_numpy(policy, directory)
     return directory
 

@@ -9,13 +9,13 @@ each run after the sweep.
 
 import importlib
 import os
-import pathlib
 import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from jaxrl.errors import as_path, check_count
 from jaxrl.progress import Line, Report
 from jaxrl.runs.export import PACKAGES, Names, text_of
 from jaxrl.sweep.program import middle
@@ -41,6 +41,7 @@ class Summaries:
     def __init__(self, metrics: Sequence[str] | None = None, max_settings: int = 50) -> None:
         if isinstance(metrics, str):
             raise TypeError(f"metrics={metrics!r} is a text: write metrics=[{metrics!r}].")
+        check_count("max_settings", max_settings)
         self.metrics = None if metrics is None else set(metrics)
         self.max_settings = max_settings
         self._known: dict[str, dict[int, dict[str, np.ndarray]]] = {}  # setting, step, metric
@@ -122,7 +123,7 @@ class TensorBoard:
         max_settings: int = 50,
     ) -> None:
         self._library = _library("tensorboard", "TensorBoard")
-        self.directory = pathlib.Path(directory).expanduser()
+        self.directory = as_path(directory, "directory")
         self._summaries = Summaries(metrics, max_settings)
         self._writers: dict[str, Any] = {}
         self._names = Names()  # of the directories

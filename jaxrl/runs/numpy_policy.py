@@ -33,6 +33,9 @@ class Policy:
 
     def __call__(self, obs, mask=None):
         p, x = self.arrays, np.asarray(obs, np.float32).ravel()
+        if x.size != np.prod(p["obs_shape"]):
+            expected = f"one observation of shape {p['obs_shape'].tolist()}"
+            raise ValueError(f"This policy takes {expected}, and got {list(np.shape(obs))}.")
         if "obs_mean" in p:
             x = np.clip((x - p["obs_mean"]) / np.sqrt(p["obs_variance"] + 1e-8), -10.0, 10.0)
         for i in range(int(p["num_layers"])):

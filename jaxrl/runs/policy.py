@@ -13,9 +13,10 @@ import numpy as np
 
 from jaxrl import rollout, stats, tree
 from jaxrl.algorithms.base import Agent
-from jaxrl.env import Env
+from jaxrl.env import Env, Tasks
 from jaxrl.errors import nearest
 from jaxrl.lazy import xarray as xr
+from jaxrl.masks import visible
 from jaxrl.sweep import lookup, store
 from jaxrl.sweep.program import AGENT, BEST_AGENT
 from jaxrl.train import Training
@@ -39,6 +40,16 @@ class MemberPolicy(rollout.Policy):
     training: Training
     agent: Agent
 
+    def __call__(
+        self, key: jax.Array, episode: rollout.Episode
+    ) -> tuple[rollout.RnnState, rollout.Action, rollout.Extras]:
+        try:
+            return super().__call__(key, episode)
+        except Exception as error:  # of a network, in the words of its library
+            if reason := _wrong_shape(self.training.env, episode.obs):
+                raise ValueError(reason) from error
+            raise
+
     def act(self, obs: Any, rnn_state: Any = None) -> tuple[Any, Any]:
         """The greedy action at one observation, clipped to a box, and the recurrent state after it.
 
@@ -47,6 +58,9 @@ class MemberPolicy(rollout.Policy):
 
             act = jax.jit(policy.act)
             action, rnn_state = act(obs, rnn_state)
+
+        Raises:
+          ValueError: an observation of another shape, such as a batch: `jax.vmap(policy.act)(obs)`.
         """
         rnn_state = self.rnn_state if rnn_state is None else rnn_state
         obs = jax.tree.map(jnp.asarray, obs)
@@ -96,6 +110,34 @@ def policy(
 def _make(training: Training, agent: Agent) -> MemberPolicy:
     made = training.algo.policy(training.env, agent, greedy=True)  # type: ignore[arg-type]
     return MemberPolicy(made.function, made.rnn_state, training=training, agent=agent)
+
+
+def obs_shapes(env: Env | Tasks) -> Any:
+    """The shapes and types of one agent's observation."""
+
+    def reset(key: jax.Array) -> Any:
+        one = env.sample(key) if isinstance(env, Tasks) else env
+        obs = one.reset(key)[1]
+        return obs if one.num_agents is None else jax.tree.map(lambda x: x[0], obs)
+
+    return jax.eval_shape(reset, jax.random.key(0))
+
+
+def _wrong_shape(env: Env | Tasks, obs: Any) -> str:
+    """The reason why a policy of this environment does not take an observation; empty if it may."""
+    expected, given = visible(obs_shapes(env)), visible(obs)
+    shapes = [[list(jnp.shape(x)) for x in jax.tree.leaves(part)] for part in (expected, given)]
+    alike = jax.tree.structure(expected) == jax.tree.structure(given)
+    if alike and shapes[0] == shapes[1]:
+        return ""
+    shown = [jax.tree.map(lambda x: list(jnp.shape(x)), part) for part in (expected, given)]
+    is_batch = alike and all(a == b[1:] for a, b in zip(*shapes, strict=True))
+    instead = (
+        "for a batch, write jax.vmap(policy.act)(obs)"
+        if is_batch
+        else f"write policy.act(obs) with an observation of {type(env).__name__}"
+    )
+    return f"This policy takes one observation of shape {shown[0]}, and got {shown[1]}: {instead}."
 
 
 def _unflatten(_: None, children: Any) -> MemberPolicy:

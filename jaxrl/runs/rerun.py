@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxrl import progress as live
 from jaxrl.devices import cache_compilations
+from jaxrl.errors import as_path
 from jaxrl.lazy import xarray as xr
 from jaxrl.progress import Report
 from jaxrl.sweep import load, lookup, provenance, store
@@ -150,7 +151,7 @@ def _member_of(
     folder: str | os.PathLike[str], member: int
 ) -> tuple[pathlib.Path, Record, int, dict[str, Any]]:
     """The folder and record that a member is in, its number there, and its labels."""
-    folder = pathlib.Path(folder).expanduser()
+    folder = as_path(folder)
     record = store.read_record(folder)
     total = math.prod(len(label) for label in record["labels"].values())
     is_number = isinstance(member, int | np.integer) and not isinstance(member, bool)

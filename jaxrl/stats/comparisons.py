@@ -84,7 +84,7 @@ def compare(
     allow: Sequence[str] = (),
     level: float = 0.95,
     resamples: int = 2000,
-    key: jax.Array | None = None,
+    key: jax.Array | int | None = None,
 ) -> Comparison:
     """Comparison of the final `name` of two results, if they are comparable.
 

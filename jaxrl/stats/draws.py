@@ -5,9 +5,11 @@ import math
 import jax
 import jax.numpy as jnp
 
+from jaxrl.keys import as_key
+
 
 def draw_counts(
-    key: jax.Array,
+    key: jax.Array | int,
     num_tasks: int,
     num_seeds: int,
     stratified: bool = True,
@@ -15,12 +17,13 @@ def draw_counts(
 ) -> jax.Array:
     """Counts of how often each seed is drawn, with replacement. int [num_tasks, num_seeds].
 
-    stratified: draw independently for each task, rather than the same seeds for all.
+    key: a key or an integer seed. stratified: draw independently for each task, rather than the
+    same seeds for all.
     size: draw `size` times from the first `size` seeds, by default all; it may be traced.
     """
     size = num_seeds if size is None else size
     strata = num_tasks if stratified else 1
-    index = draw(key, (strata, num_seeds), size) + num_seeds * jnp.arange(strata)[:, None]
+    index = draw(as_key(key), (strata, num_seeds), size) + num_seeds * jnp.arange(strata)[:, None]
     one = jnp.broadcast_to(jnp.arange(num_seeds) < size, index.shape).ravel().astype(int)
     counts = jnp.zeros(strata * num_seeds, int)
     counts = counts.at[index.ravel()].add(one, mode="promise_in_bounds")

@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.devices import platform
+from jaxrl.errors import is_count
+from jaxrl.keys import as_key
 from jaxrl.stats.draws import draw, draw_counts
 from jaxrl.stats.replicates import check_pairs, values_of
 from jaxrl.stats.scores import (
@@ -50,7 +52,7 @@ def interval(
     *,
     level: float = 0.95,
     resamples: int = 2000,
-    key: jax.Array | None = None,
+    key: jax.Array | int | None = None,
     axis: int = -1,
     tasks: Axes = None,
     stratified: bool = True,
@@ -65,7 +67,7 @@ def interval(
         function is called with each resample, [seeds] or [seeds, tasks].
       level: the coverage of the interval.
       resamples: their number.
-      key: seed of the resamples, by default `jax.random.key(0)`.
+      key: a key or an integer seed of the resamples, by default 0.
       axis: the axis of seeds.
       tasks: axes of tasks, along which scores are pooled.
       stratified: draw seeds independently within each task (rliable's stratified bootstrap), rather
@@ -149,7 +151,7 @@ def difference(
     paired: bool = False,
     level: float = 0.95,
     resamples: int = 2000,
-    key: jax.Array | None = None,
+    key: jax.Array | int | None = None,
     axis: int = -1,
     tasks: Axes = None,
     kind: Kind = "percentile",
@@ -182,7 +184,7 @@ def improvement(
     *,
     level: float = 0.95,
     resamples: int = 2000,
-    key: jax.Array | None = None,
+    key: jax.Array | int | None = None,
     kind: Kind = "percentile",
 ) -> Interval:
     """`probability_of_improvement` and its interval, by a bootstrap stratified by task. [].
@@ -203,7 +205,7 @@ def interval_of(
     *samples: Any,
     level: float = 0.95,
     resamples: int = 2000,
-    key: jax.Array | None = None,
+    key: jax.Array | int | None = None,
     kind: Kind = "percentile",
 ) -> Interval:
     """`statistic(*samples)`, an array of any shape, and its interval by `bootstrap`.
@@ -219,11 +221,12 @@ def interval_of(
 
 
 def bootstrap(
-    key: jax.Array, statistic: Callable, *samples: Any, resamples: int = 2000
+    key: jax.Array | int, statistic: Callable, *samples: Any, resamples: int = 2000
 ) -> jax.Array:
     """`statistic(*samples)` of bootstrap resamples. [resamples, ...].
 
-    samples: each [seeds, ...tasks]; they are resampled independently, and stratified by task.
+    key: a key or an integer seed. samples: each [seeds, ...tasks]; they are resampled
+    independently, and stratified by task.
     """
     arrays = [jnp.asarray(x, float) for x in samples]
 
@@ -236,7 +239,7 @@ def bootstrap(
             )
         )
 
-    return _map(resampled, key, resamples, sum(x.size for x in arrays))
+    return _map(resampled, as_key(key), resamples, sum(x.size for x in arrays))
 
 
 # ---------------------------------------------------------------------------------------- resamples
@@ -378,9 +381,9 @@ def _check(level: float, kind: str, resamples: int) -> None:
         raise ValueError(
             f'kind={kind!r} is not a kind of interval; write kind="percentile" or kind="basic".'
         )
-    if resamples < 1:
-        raise ValueError(f"resamples={resamples} gives no interval: write 1,000 or more.")
+    if not is_count(resamples):
+        raise ValueError(f"resamples={resamples!r} gives no interval: write 1,000 or more.")
 
 
-def _key(key: jax.Array | None) -> jax.Array:
-    return jax.random.key(0) if key is None else key
+def _key(key: jax.Array | int | None) -> jax.Array:
+    return as_key(0 if key is None else key)

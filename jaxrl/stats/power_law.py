@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrl.errors import is_count
+from jaxrl.keys import as_key
 from jaxrl.stats.intervals import Interval, ends, resample
 from jaxrl.stats.scores import Statistic, median
 from jaxrl.tree import pytree, static
@@ -75,7 +77,7 @@ def fit_power_law(
     statistic: Statistic = median,
     positive: bool = True,
     resamples: int = 1000,
-    key: jax.Array | None = None,
+    key: jax.Array | int | None = None,
 ) -> Fit:
     """Least-squares fit of a power law with offset, with a bootstrap and leave-one-out errors.
 
@@ -92,7 +94,7 @@ def fit_power_law(
       positive: offset and scale are not negative, and errors are relative. Otherwise they are free,
         and errors absolute, as for a curve that rises to a score (with a negative scale).
       resamples: of the bootstrap.
-      key: seed of the bootstrap, by default `jax.random.key(0)`.
+      key: a key or an integer seed of the bootstrap, by default 0.
 
     Warns:
       More than a tenth of the resamples are `lost`: the others are of the better seeds.
@@ -108,12 +110,12 @@ def fit_power_law(
             f"{np.size(x)} points cannot test a law with three parameters: measure at 4 values of "
             "x or more."
         )
-    if y.ndim not in (1, 2) or len(y) != len(x) or resamples < 1:
+    if y.ndim not in (1, 2) or len(y) != len(x) or not is_count(resamples):
         raise ValueError(
             f"y needs shape [points] or [points, seeds] with the {len(x)} points of x, and "
-            f"resamples 1 or more; got y of shape {y.shape}, resamples={resamples}."
+            f"resamples 1 or more; got y of shape {y.shape}, resamples={resamples!r}."
         )
-    key = jax.random.key(0) if key is None else key
+    key = as_key(0 if key is None else key)
     if y.ndim == 2:
         center, draws = resample(key, y[:, None], statistic, resamples)
     else:

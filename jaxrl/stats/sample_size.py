@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrl.keys import as_key
 from jaxrl.lazy import xarray as xr
 from jaxrl.stats.intervals import ends, resample
 from jaxrl.stats.of_sweeps import Results, final, pick
@@ -32,7 +33,7 @@ def power(
     needed: float = 0.8,
     studies: int = 500,
     resamples: int = 500,
-    key: jax.Array | None = None,
+    key: jax.Array | int | None = None,
 ) -> xr.Dataset:
     """Accuracy of studies with few seeds, simulated by drawing from many seeds with replacement.
 
@@ -44,7 +45,7 @@ def power(
       statistic, level, resamples: as in `interval`.
       needed: the power that `needed_seeds` aims at.
       studies: number of simulated studies of each size.
-      key: seed of the simulation, by default `jax.random.key(0)`.
+      key: a key or an integer seed of the simulation, by default 0.
 
     Returns:
       Variables over the axes `seeds` (the size of a study) and `by`:
@@ -78,7 +79,7 @@ def power(
         -1, array.sizes[over]
     )
     _check(x)
-    key = jax.random.key(0) if key is None else key
+    key = as_key(0 if key is None else key)
     # other statistics may not skip NaN, and get a program for each size
     skips_nan = statistic in (*TRIM, optimality_gap)
     simulated = [

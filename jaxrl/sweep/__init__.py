@@ -17,8 +17,8 @@ Which module writes which file of a folder:
 
 What runs: api.py (`sweep`, `load`) and plan.py (`plan`) make a grid.py `Grid` and a program.py
 `Stepped` or `Whole`, which executor.py runs chunk by chunk within memory.py's limits, shared among
-processes by multihost.py, until a signal stops it (stopping.py). lookup.py finds one member of a
-folder again.
+processes by multihost.py, until a signal stops it (stopping.py); partial.py says what is kept
+then. lookup.py finds one member of a folder again.
 """
 
 from jaxrl.sweep.api import load, sweep

@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxrl import progress as live
 from jaxrl.devices import cache_compilations
+from jaxrl.errors import as_path, check_seconds, check_switch
 from jaxrl.lazy import xarray as xr
 from jaxrl.progress import Report
 from jaxrl.sweep import live_rows, multihost, netcdf, provenance, stopping, store
@@ -24,15 +25,14 @@ from jaxrl.sweep.checkpoint import clear_done, open_width
 from jaxrl.sweep.executor import Config, Executor, Progress, num_missing, sweep_work
 from jaxrl.sweep.grid import Grid, bind
 from jaxrl.sweep.memory import as_bytes
+from jaxrl.sweep.partial import attach_partial, note_partial
 from jaxrl.sweep.record import Record, check_keep_best, make_record
 from jaxrl.sweep.record_file import read_record_file
 from jaxrl.sweep.results import (
     Chunks,
-    attach_partial,
     coordinates_of,
     dataset,
     keys_of,
-    note_partial,
 )
 from jaxrl.sweep.static_groups import load_groups, sweep_groups
 from jaxrl.train import Training
@@ -116,11 +116,14 @@ def sweep(
     """
     refuse_unknown("sweep", unknown)
     check_chunk(chunk)
+    check_seconds("save_seconds", save_seconds)
+    check_switch("keep_best", keep_best)
+    check_switch("keep_state", keep_state, or_none=True)
     limit = as_bytes(memory_limit)
     grid, run = Grid(over), on_device(run)
     multihost.check(folder)
     cache_compilations()
-    folder = None if folder is None else pathlib.Path(folder).expanduser()
+    folder = None if folder is None else as_path(folder)
     options = _Options(chunk, limit, save_seconds, keep_best, keep_state)
     if static:
 
@@ -142,7 +145,7 @@ def sweep(
             with live.shown(progress) as show:
                 return _run_sweep(run, grid, record, folder, options, show)
         except BaseException as error:
-            note_partial(error, grid.members, folder, in_chunks=isinstance(run, Training))
+            note_partial(error, grid.members, folder)
             raise
 
 
@@ -234,7 +237,8 @@ def load(folder: str | os.PathLike[str], *, running: bool = True) -> xr.Dataset:
     scores and comparisons need. For a record in one file (`rl.export(folder, path, "record")`), the
     curves that it contains are returned.
     """
-    folder = pathlib.Path(folder).expanduser()
+    folder = as_path(folder)
+    check_switch("running", running)
     if folder.is_file():
         return read_record_file(folder)
     record = store.read_record(folder)

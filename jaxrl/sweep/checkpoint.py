@@ -38,13 +38,24 @@ def open_width(folder: pathlib.Path) -> int | None:
     Of several widths it is that of the chunk with the most rows, which is the most work; not that
     of the newest, as a clock may have been set back.
     """
+    rows = _last_rows(folder)
+    left = max(rows, key=rows.__getitem__, default=None)
+    return None if left is None else int(left.name.split("-")[2])
+
+
+def exists(folder: pathlib.Path) -> bool:
+    """True where an unfinished chunk has a checkpoint, of any combination of static values."""
+    return any(map(_last_rows, (folder, *folder.glob("static/*/"))))
+
+
+def _last_rows(folder: pathlib.Path) -> dict[pathlib.Path, int]:
+    """The last row with a checkpoint of each open chunk that has any."""
     rows = {
         path: max((int(row.name) for row in path.iterdir() if row.name.isdigit()), default=0)
         for path in folder.glob(f"{OPEN}/*/")
         if OPEN_NAME.fullmatch(path.name)
     }
-    left = max((path for path in rows if rows[path]), key=rows.__getitem__, default=None)
-    return None if left is None else int(left.name.split("-")[2])
+    return {path: row for path, row in rows.items() if row}
 
 
 def clear(folder: pathlib.Path, stale: Callable[[int, int, int], bool]) -> None:
@@ -161,7 +172,7 @@ class Checkpoints:
             )[-MAX_KEPT:]
             for path in set(self._folder.glob("*/")) - set(kept):
                 shutil.rmtree(path, ignore_errors=True)
-        except Exception as error:  # a full disk, say, which does not stop the run
+        except Exception as error:  # such as a full disk, which does not stop the run
             print(
                 f"no checkpoint was kept in {self._folder} ({_first_line(error)}): stopping now "
                 "loses the work since the last one."

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl import tree
-from jaxrl.errors import nearest
+from jaxrl.errors import as_path, check_seconds, nearest
 from jaxrl.lazy import xarray as xr
 from jaxrl.progress import Report
 from jaxrl.sweep import checkpoint, extended, lookup, store, swap
@@ -23,7 +23,7 @@ from jaxrl.sweep.grid import Grid, Zipped, bind, raw
 from jaxrl.sweep.program import BEST_AGENT, STATE
 from jaxrl.sweep.record import Record, make_record
 from jaxrl.sweep.results import Outputs, without_agents
-from jaxrl.sweep.static_axes import combine, label
+from jaxrl.sweep.static_axes import combine, with_static_values
 from jaxrl.sweep.static_groups import group_folder, record_of_groups
 from jaxrl.train import Training
 
@@ -69,7 +69,8 @@ def extend(
         chosen, states that were not saved, an axis that the study does not have, a value that a
         field does not accept, a study or an axis with `stop_after`, several processes.
     """
-    folder = pathlib.Path(folder).expanduser()
+    folder = as_path(folder)
+    check_seconds("save_seconds", save_seconds)
     if jax.process_count() > 1:
         raise ValueError(
             "rl.extend changes the folder and must run in one process, but this job has "
@@ -157,14 +158,7 @@ class Study:
         static, over = dict(self.static), dict(self.over)
         for name, values in added.items():
             if name in static:
-                named = values if isinstance(values, Mapping) else None
-                labels = label(tuple(values)).tolist() if named is None else list(named)
-                found = list(values) if named is None else list(named.values())
-                static[name] = static[name] | {
-                    text: value
-                    for text, value in zip(labels, found, strict=True)
-                    if text not in static[name]
-                }
+                static[name] = with_static_values(name, static[name], values)
             elif name in over:
                 over[name] = _joined(
                     name, self.grid.values[name], Grid({name: values}).values[name]

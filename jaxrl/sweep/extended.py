@@ -12,6 +12,7 @@ from jaxrl.algorithms.base import State
 from jaxrl.algorithms.loop import Row
 from jaxrl.clock import Clock
 from jaxrl.dependence import depends
+from jaxrl.keys import as_key
 from jaxrl.train import Training
 from jaxrl.tree import pytree, static
 
@@ -69,13 +70,16 @@ class Extended(Training):
         evaluated = np.concatenate([mask for mask, _ in found])
         return evaluated, min((n for mask, n in found if mask.any()), default=0)
 
-    def init(self, key: jax.Array) -> State:
+    def init(self, key: jax.Array | int) -> State:
         state = Training.init(self, key)
         if not self._restarts:
             return state
         return map_run_clocks(self, lambda clock: tree.replace(clock, start=jnp.int32(0)), state)
 
-    def masked_row(self, key: jax.Array, state: State, row: jax.Array | int) -> tuple[State, Row]:
+    def masked_row(
+        self, key: jax.Array | int, state: State, row: jax.Array | int
+    ) -> tuple[State, Row]:
+        key = as_key(key)
         part = (jnp.asarray(row) >= self._rows[:-1]).sum()
         starts = np.zeros(len(self._ends), np.int32)
         for i, (_, schedule) in enumerate(self.earlier):

@@ -12,10 +12,11 @@ import numpy as np
 
 from jaxrl import stats, tree
 from jaxrl.errors import nearest
+from jaxrl.keys import as_key, batch_dependence, check_keys, is_key, is_whole
 from jaxrl.ranges import check_values
 from jaxrl.sweep import arrays
 from jaxrl.sweep.results import Coordinates
-from jaxrl.train import Training, as_key, batch_dependence, check_keys, is_key, is_whole
+from jaxrl.train import Training
 from jaxrl.tree import pytree
 
 NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -40,7 +41,7 @@ def zipped(**values: Any) -> Zipped:
     """
     if not values:
         raise ValueError(
-            "zipped() holds no values; write, say, zipped(lr=[1e-3, 1e-2], gamma=[0.9, 0.99])."
+            "zipped() holds no values: write zipped(lr=[1e-3, 1e-2], gamma=[0.9, 0.99])."
         )
     if inner := [name for name, value in values.items() if isinstance(value, Zipped)]:
         raise ValueError(
@@ -67,11 +68,11 @@ class Grid:
         if not isinstance(over, Mapping):
             raise TypeError(
                 f"over is a dictionary from a name to its values, and got a {type(over).__name__}: "
-                "write, say, rl.sweep(training, {'seed': range(10)})."
+                "write rl.sweep(training, {'seed': range(10)})."
             )
         if not over:
             raise ValueError(
-                "over={} sweeps nothing; write, say, over={'seed': "
+                "over={} sweeps nothing: write over={'seed': "
                 "jax.random.split(jax.random.key(0), 100)}."
             )
         self.values = {
@@ -203,7 +204,7 @@ def _check_names(values: Mapping[str, Any]) -> None:
                 raise ValueError(
                     f"{name!r} is zipped in axis {axis!r} and is {taken[name]}: a config would "
                     "have two values of it. Name it once; an axis that zips may have any other "
-                    "name, say 'setting'."
+                    "name, such as 'setting'."
                 )
             taken[name] = f"zipped in axis {axis!r}"
 
@@ -319,8 +320,8 @@ def bind(run: Callable[..., Any] | Training, grid: Grid) -> Callable[..., Any]:
 def _bind_function(run: Callable[..., Any], grid: Grid) -> Callable[[dict[str, Any]], Any]:
     if not callable(run):
         raise TypeError(
-            f"a sweep runs an rl.Training or a function, and got a {type(run).__name__}: write, "
-            "say, rl.sweep(rl.Training(algo, env), {'seed': range(10)})."
+            f"a sweep runs an rl.Training or a function, and got a {type(run).__name__}: write "
+            "rl.sweep(rl.Training(algo, env), {'seed': range(10)})."
         )
     check_takes(run, grid.names, "swept")
     if reason := batch_dependence():  # of keys that the function may make
@@ -364,7 +365,7 @@ def _bind_training(
         check_keys()
         if not is_whole(seed):
             raise ValueError(
-                f"axis 'seed' holds {seed.dtype}, and a seed is a whole number: write, say, "
+                f"axis 'seed' holds {seed.dtype}, and a seed is a whole number: write "
                 "'seed': range(10)."
             )
     known = tree.paths(run)

@@ -10,7 +10,9 @@ import pathlib
 import re
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -53,6 +55,7 @@ class _Writer:
         self._writing: concurrent.futures.Future[None] | None = None
         self._rows: Rows = []
         self._written, self._pause, self._failed = 0, 0.0, False
+        self._unexpected: Exception | None = None
         self._closing = threading.Event()  # ends a pause
 
     def start(self, clocks: Mapping[str, np.ndarray]) -> None:
@@ -66,10 +69,13 @@ class _Writer:
             self._writing = self._thread.submit(self._write_soon)
 
     def close(self) -> None:
-        """Write what is left, and end the thread."""
+        """Write what is left, end the thread, and warn of an error that no disk causes."""
         self._closing.set()
         self._thread.shutdown()
         self._write()
+        if self._unexpected is not None:
+            reason = f"{type(self._unexpected).__name__}: {self._unexpected}"
+            warnings.warn(self._message(reason), stacklevel=2)
 
     def _write_soon(self) -> None:
         self._closing.wait(self._pause)
@@ -82,22 +88,31 @@ class _Writer:
         if done == self._written or self._failed:
             return
         new = rows[self._written : done]
-        curves = {name: np.stack([row[name][: self._members] for row in new]) for name in new[0]}
         with self._reporting_failure():
+            curves = {
+                name: np.stack([row[name][: self._members] for row in new]) for name in new[0]
+            }
             _save(self._folder / f"{self._written:08d}-{done:08d}.npz", curves)
             self._written = done
 
     @contextlib.contextmanager
     def _reporting_failure(self) -> Iterator[None]:
-        """Print an error, such as of a full disk, which does not stop the run."""
+        """Print an error, such as of a full disk, which does not stop the run; any other one is
+        for the end, as this may be the thread of its own.
+        """
         try:
             yield
         except OSError as error:
             self._failed = True
-            print(
-                f"evaluation points of the running chunk can't be written to {self._folder} "
-                f"({error}): they will be in the results when the chunk has finished."
-            )
+            print(self._message(error))
+        except Exception as error:
+            self._failed, self._unexpected = True, error
+
+    def _message(self, reason: Any) -> str:
+        return (
+            f"evaluation points of the running chunk can't be written to {self._folder} ({reason}):"
+            " they will be in the results when the chunk has finished."
+        )
 
 
 def _save(path: pathlib.Path, outputs: Outputs) -> None:

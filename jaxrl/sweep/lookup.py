@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from jaxrl import tree
-from jaxrl.errors import nearest
+from jaxrl.errors import as_path, nearest
 from jaxrl.sweep import arrays, provenance, serialize, store
 from jaxrl.sweep.grid import config_from_record
 from jaxrl.sweep.record import Record
@@ -28,7 +28,7 @@ def find(
     Of a sweep with static axes it is one of its groups; `outer` in the record is then the part that
     the groups have in common.
     """
-    folder = pathlib.Path(folder).expanduser()
+    folder = as_path(folder)
     record = store.read_record(folder)
     if "groups" not in record:
         return folder, record, dict(where)

@@ -16,6 +16,7 @@ from jaxrl import accelerator
 from jaxrl.accelerator import Target
 from jaxrl.accelerator.tables import format_bytes
 from jaxrl.devices import cache_compilations, compiling_for, local_devices, place
+from jaxrl.errors import as_path, check_count, check_switch
 from jaxrl.progress import clock
 from jaxrl.sweep import multihost, store
 from jaxrl.sweep.api import check_chunk, refuse_unknown, width_of
@@ -273,14 +274,12 @@ def plan(
                 processes=processes,
             )
     processes = jax.process_count() if processes is None else processes
-    if processes < 1:
-        raise ValueError(
-            f"processes={processes} would run nothing: write how many share the sweep, say "
-            "processes=1."
-        )
+    check_count("processes", processes)
+    check_switch("keep_best", keep_best)
+    check_switch("probe", probe)
     limit, grid, run = as_bytes(memory_limit), Grid(over), on_device(run)
     cache_compilations()
-    home = None if folder is None else pathlib.Path(folder).expanduser()
+    home = None if folder is None else as_path(folder)
 
     def plan_one(run: Any, home: pathlib.Path | None) -> Plan:
         check_keep_best(run, keep_best)

@@ -67,6 +67,7 @@ Compiled = jax.stages.Compiled | Program
 
 def compile_all(traced: list[jax.stages.Traced]) -> Sequence[Compiled]:
     """Several programs, compiled side by side: XLA works outside Python's lock."""
+    progress.show_compiling()
     if isinstance(target := place(), Target):
         return [compile_traced(each, target) for each in traced]
     lowered = [each.lower() for each in traced]

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import pathlib
 from typing import Any
 
 import numpy as np
 
 from jaxrl import stats
 from jaxrl.lazy import xarray as xr
-from jaxrl.sweep.files import RECORD
 
 Outputs = dict[str, np.ndarray]
 Chunks = dict[tuple[int, int], Outputs]
@@ -95,37 +93,6 @@ def keys_of(record: dict[str, Any]) -> Coordinates:
             if words.shape == (len(words), 2) and words.dtype.kind in "iu":
                 found[stats.key_name(name)] = (axis, stats.key_ids(words))
     return found
-
-
-# ---------------------------------------------------------------------- what a stopped sweep leaves
-
-
-def attach_partial(error: BaseException, results: xr.Dataset, members_done: int) -> None:
-    """Give an exception the results so far, and the number of finished members."""
-    setattr(error, "results", results)
-    setattr(error, "members_done", members_done)
-
-
-def note_partial(
-    error: BaseException, members: int, folder: pathlib.Path | None, *, in_chunks: bool = False
-) -> None:
-    """Add a note to an exception that says what is kept, if anything was attached to it.
-
-    in_chunks: checkpoints are kept inside chunks.
-    """
-    done: int | None = vars(error).get("members_done")
-    if done is None:
-        return
-    inside = ", in a chunk at its last checkpoint" if in_chunks else ""
-    where = "as this exception's .results"
-    if folder is not None and not (folder / RECORD).exists():
-        where += f"; {folder} was deleted or moved"
-    elif folder is not None:
-        where = f"in {folder}; the same sweep, run again, resumes from there{inside}"
-    saved = f"have finished and are kept {where}"
-    if folder is None and isinstance(error, SystemExit):  # which ends the process
-        saved = "had finished, and are lost: a folder saves them"
-    error.add_note(f"{done:,} of {members:,} runs {saved}.")
 
 
 # ----------------------------------------------------------------------------------- groups, joined

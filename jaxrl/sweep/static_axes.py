@@ -40,7 +40,7 @@ def combine(run: Any, static: Mapping[str, Any], grid: Grid) -> Combinations:
     """
     if not isinstance(static, Mapping):
         raise TypeError(
-            f"static={static!r} is not a dictionary; write, say, static={{'num_envs': (16, 64)}}."
+            f"static={static!r} is not a dictionary: write static={{'num_envs': (16, 64)}}."
         )
     for name in static:
         if name in (*grid.names, *grid.values):
@@ -122,8 +122,11 @@ def replace_fields(training: Training, values: dict[str, Any]) -> Training:
     """
     together: dict[str, dict[str, Any]] = {}
     for name, value in values.items():
-        home, _, field = tree.find(training, name).rpartition(".")
-        together.setdefault(home, {})[field] = value
+        path = tree.find(training, name)
+        home, _, field = path.rpartition(".")
+        if field in together.setdefault(home, {}):
+            raise ValueError(f"{name!r} sets {path} a second time: name it once.")
+        together[home][field] = value
     # an environment before the fields in it
     for home in sorted(together, key=lambda home: home.count(".") + bool(home)):
         record = functools.reduce(getattr, home.split(".") if home else [], training)
@@ -148,6 +151,33 @@ def label(values: tuple[Any, ...]) -> np.ndarray:
     return np.array(
         [f"{text} #{next(counts[text])}" if text in counts else text for text in texts], object
     )
+
+
+def with_static_values(name: str, known: dict[Any, Any], added: Any) -> dict[Any, Any]:
+    """The values of a static axis by their labels, and those of `added` that are not among them.
+
+    added: values, or {label: value}. Values are compared, not their labels, as different ones may
+    have the same short text.
+
+    Raises:
+      ValueError: a label that another value has.
+    """
+    found = dict(known)
+    is_labelled = isinstance(added, Mapping)
+    labels = list(added) if is_labelled else label(tuple(added)).tolist()
+    for text, value in zip(labels, added.values() if is_labelled else added, strict=True):
+        described = provenance.describe(value)
+        if any(provenance.describe(other) == described for other in found.values()):
+            continue
+        if text in found and is_labelled:
+            raise ValueError(
+                f"static axis {name!r} has the label {text!r} for {short(found[text])} already: "
+                f"write another label for {short(value)}."
+            )
+        numbered = (f"{text} #{number}" for number in itertools.count(2))
+        new = next(each for each in itertools.chain([text], numbered) if each not in found)
+        found[new] = value
+    return found
 
 
 def short(value: Any) -> str:

@@ -17,13 +17,8 @@ from jaxrl.lazy import xarray as xr
 from jaxrl.progress import Report
 from jaxrl.sweep import multihost, provenance, store
 from jaxrl.sweep.grid import Grid
-from jaxrl.sweep.results import (
-    attach_partial,
-    coordinates_of,
-    dataset,
-    join,
-    note_partial,
-)
+from jaxrl.sweep.partial import attach_partial, note_partial
+from jaxrl.sweep.results import coordinates_of, dataset, join
 from jaxrl.sweep.static_axes import Combinations, combine, with_note
 from jaxrl.train import Training
 

@@ -26,8 +26,12 @@ class Terminated(SystemExit):
 
 
 @dataclasses.dataclass
-class _State:
-    """The signals of this process: `number` is that which asks for a stop, or 0."""
+class _State(threading.local):
+    """The signals of a thread: `number` is that which asks for a stop, or 0.
+
+    Python calls handlers in the main thread, so that those of other threads stay as they are: a
+    signal stops no sweep of another thread, and its checkpoints defer none of the main thread's.
+    """
 
     number: int = 0
     deferred: bool = False

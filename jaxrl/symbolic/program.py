@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.errors import nearest, not_defined
+from jaxrl.keys import as_key
 from jaxrl.symbolic.operations import (
     ACTION,
     ELEMENTWISE,
@@ -224,7 +225,7 @@ class SymbolicFunction:
 # ------------------------------------------------------------------------ random programs, mutation
 
 
-def random_program(key: jax.Array, language: Language, lines: int) -> Program:
+def random_program(key: jax.Array | int, language: Language, lines: int) -> Program:
     """A random well-typed program of `lines` lines, the result of which is a number."""
     result_types, accepts = jnp.asarray(language.result_types), jnp.asarray(language.accepts)
     start = len(language.initial_types)
@@ -240,11 +241,12 @@ def random_program(key: jax.Array, language: Language, lines: int) -> Program:
         types = types.at[start + line].set(result_types[operation])
         return types, jnp.stack([operation, first, second])
 
-    _, code = jax.lax.scan(write, types, (jnp.arange(lines), jax.random.uniform(key, (lines, 3))))
+    uniform = jax.random.uniform(as_key(key), (lines, 3))
+    _, code = jax.lax.scan(write, types, (jnp.arange(lines), uniform))
     return Program(code.astype(jnp.int32), jnp.asarray(language.constants, jnp.float32), language)
 
 
-def mutate(key: jax.Array, program: Program) -> Program:
+def mutate(key: jax.Array | int, program: Program) -> Program:
     """The program with one line mutated: its operation, one of its arguments, or all of it.
 
     It stays well-typed: the last line, and a line that others read, keep their types.
@@ -252,7 +254,7 @@ def mutate(key: jax.Array, program: Program) -> Program:
     language, code = program.language, program.code
     result_types, accepts = jnp.asarray(language.result_types), jnp.asarray(language.accepts)
     start = len(language.initial_types)
-    uniform = jax.random.uniform(key, (5,))  # one call for all: each takes long to compile
+    uniform = jax.random.uniform(as_key(key), (5,))  # one call for all: each takes long to compile
     # part: 0 the operation, 1 or 2 an argument, 3 the whole line
     line, part = (uniform[:2] * jnp.array([len(code), 4])).astype(jnp.int32)
     operation, first, second = code[line]
@@ -272,7 +274,7 @@ def mutate(key: jax.Array, program: Program) -> Program:
     return Program(code.at[line].set(changed.astype(jnp.int32)), program.constants, language)
 
 
-def insert(key: jax.Array, program: Program) -> Program:
+def insert(key: jax.Array | int, program: Program) -> Program:
     """The program with an operation inserted: one on a number that a line reads, in its place.
 
     The new line replaces an unused line, and the lines between move up or down. The program is
@@ -281,7 +283,7 @@ def insert(key: jax.Array, program: Program) -> Program:
     language, code, types = program.language, program.code, program.types
     result_types, accepts = jnp.asarray(language.result_types), jnp.asarray(language.accepts)
     start = len(language.initial_types)
-    uniform = jax.random.uniform(key, (6,))
+    uniform = jax.random.uniform(as_key(key), (6,))
     lines, registers = jnp.arange(len(code)), jnp.arange(len(types))
     reader, side = (uniform[:2] * jnp.array([len(code), 2])).astype(jnp.int32)
     unused = ~jnp.isin(start + lines, code[:, 1:]) & (lines != reader) & (lines < len(code) - 1)

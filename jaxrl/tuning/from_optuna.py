@@ -35,8 +35,8 @@ class Optuna(Tuner):
     """Bayesian optimisation by a sampler of optuna (extra `optuna`), whole batches at a time, each
     trained to its end.
 
-    sampler: a function of a seed: `tpe`, `gp`, or your own that returns, say,
-    `optuna.samplers.CmaEsSampler(seed=seed)`.
+    sampler: a function of a seed: `tpe`, `gp`, or your own that returns
+    another one, such as `optuna.samplers.CmaEsSampler(seed=seed)`.
     """
 
     sampler: Callable[[int], Any] = tpe

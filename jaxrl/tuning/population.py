@@ -74,9 +74,7 @@ class Population(Algorithm):
         check_counts(self, "size", min_value=2)
         check_counts(self, "interval")
         if not self.space:
-            raise ValueError(
-                "space={} has no field to tune: write, say, {'lr': rl.tuning.log(...)}."
-            )
+            raise ValueError("space={} has no field to tune: write {'lr': rl.tuning.log(...)}.")
 
     @property
     def name(self) -> str:

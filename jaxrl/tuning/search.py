@@ -17,7 +17,7 @@ import numpy as np
 from jaxrl import progress as live
 from jaxrl import stats
 from jaxrl.devices import cache_compilations
-from jaxrl.errors import check_keywords, refuse_former_names
+from jaxrl.errors import as_path, check_keywords, refuse_former_names
 from jaxrl.progress import Report
 from jaxrl.sweep import provenance, stopping, store
 from jaxrl.sweep.arrays import on_device
@@ -97,7 +97,7 @@ def repeat(
             "without rl.distributed, or use rl.sweep, which distributes its chunks."
         )
     searches = [study.search(i) for i in range(repetitions)]
-    home = None if folder is None else pathlib.Path(folder).expanduser()
+    home = None if folder is None else as_path(folder)
     record = provenance.describe(study) | {"versions": provenance.versions()}
     if not study.diverged:
         del record["diverged"]  # so that a search of an earlier version goes on

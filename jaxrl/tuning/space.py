@@ -225,7 +225,7 @@ def space_of(training: Training, space: Mapping[str, Any]) -> Space:
     """
     if not isinstance(space, Mapping) or not space:
         raise ValueError(
-            f"space={space!r} tunes nothing; write, say, space={{'lr': rl.tuning.log(1e-5, 1e-2)}}."
+            f"space={space!r} tunes nothing: write space={{'lr': rl.tuning.log(1e-5, 1e-2)}}."
         )
     known, ranges, grouped = tree.paths(training), {}, []
     for name, each in flatten(dict(space)).items():
@@ -301,7 +301,7 @@ def _check_together(training: Training, ranges: dict[str, Range], others: list[s
             for name in others:
                 with_note(combination, tree.find, made, name)
             with_note(combination, jax.eval_shape, made.init, jax.random.key(0))
-        except AttributeError as error:  # a number, say, where a network belongs
+        except AttributeError as error:  # such as a number where a network belongs
             raise TypeError(
                 f"{combination} is not of the kind that belongs there: {error}."
             ) from error

@@ -34,7 +34,7 @@ class CurveStopping(Tuner):
         check_ranges(self)
         if not all(0 < fraction <= 1 for fraction in self.checks):
             raise ValueError(
-                f"CurveStopping(checks={self.checks}): they are fractions of a run; write, say, "
+                f"CurveStopping(checks={self.checks}): they are fractions of a run: write "
                 "(0.25, 0.5)."
             )
 

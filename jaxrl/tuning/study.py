@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl import stats
-from jaxrl.errors import nearest
+from jaxrl.errors import check_count, check_switch, is_count, nearest
+from jaxrl.keys import check_keys
 from jaxrl.lazy import xarray as xr
-from jaxrl.train import Training, check_keys
+from jaxrl.train import Training
 from jaxrl.tuning.history import Batch, History, Tuner
 from jaxrl.tuning.result import TuningResult, results_of
 from jaxrl.tuning.space import Space, space_of
@@ -62,21 +63,19 @@ class Study:
             )
         for name, example in {"measure": "rl.stats.auc", "statistic": "rl.stats.iqm"}.items():
             if not callable(how := getattr(self, name)):
-                raise TypeError(f"{name}={how!r} is not a function: write, say, {name}={example}.")
+                raise TypeError(f"{name}={how!r} is not a function: write {name}={example}.")
         for name in ("seeds", "test_seeds", "repetitions"):
-            if not isinstance(getattr(self, name), int | np.integer):
+            if not is_count(getattr(self, name), min_value=-(2**63)):
                 raise TypeError(f"{name}={getattr(self, name)!r} is a count: write a whole number.")
-        if not isinstance(self.seed, int | np.integer) or self.seed < 0:
+        if not is_count(self.seed, min_value=0):
             raise ValueError(f"seed={self.seed!r} is not a whole number: write seed=0 or more.")
+        check_switch("diverged", self.diverged)
         if np.asarray(self.budget).dtype.kind not in "iuf" or not np.isfinite(self.budget):
             raise ValueError(
-                f"budget={self.budget!r} is not a number of environment steps: write, say, "
-                "budget=1e6."
+                f"budget={self.budget!r} is not a number of environment steps: write budget=1e6."
             )
-        if self.chunk is not None and self.chunk < 1:
-            raise ValueError(
-                f"chunk={self.chunk}: a program needs a run. Write 1 or more, or leave it out."
-            )
+        if self.chunk is not None:
+            check_count("chunk", self.chunk)
         for name in ("seeds", "test_seeds"):
             if getattr(self, name) < 2:
                 raise ValueError(
@@ -129,7 +128,7 @@ class Study:
             raise ValueError(
                 f"budget={self.budget:,.0f} environment steps pay for no batch of "
                 f"{type(self.tuner).__name__}: one setting with seeds={self.seeds} takes {one:,} "
-                f"of them for a whole run. Write more, say budget={16 * one:_}."
+                f"of them for a whole run. Write more, such as budget={16 * one:_}."
             )
         return search
 
