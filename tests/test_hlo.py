@@ -279,6 +279,7 @@ FileNames
 1 "{ROOT}/jaxrl/losses.py"
 2 "/usr/lib/python3/site-packages/jax/_src/numpy/reductions.py"
 3 "/home/someone/my_rule.py"
+4 "{ROOT}/jaxrl/tree.py"
 
 FunctionNames
 1 "huber"
@@ -288,6 +289,7 @@ FileLocations
 1 {{file_name_id=2 function_name_id=2 line=5 end_line=5 column=1 end_column=9}}
 2 {{file_name_id=1 function_name_id=1 line=12 end_line=12 column=1 end_column=9}}
 3 {{file_name_id=3 function_name_id=1 line=7 end_line=7 column=1 end_column=9}}
+4 {{file_name_id=4 function_name_id=1 line=3 end_line=3 column=1 end_column=9}}
 
 StackFrames
 1 {{file_location_id=3 parent_frame_id=1}}
@@ -295,6 +297,8 @@ StackFrames
 3 {{file_location_id=1 parent_frame_id=3}}
 4 {{file_location_id=1 parent_frame_id=2}}
 5 {{file_location_id=1 parent_frame_id=1}}
+6 {{file_location_id=4 parent_frame_id=3}}
+7 {{file_location_id=4 parent_frame_id=1}}
 
 """
 
@@ -306,6 +310,8 @@ StackFrames
         (2, "jaxrl/losses.py:12"),
         (4, "my_rule.py:7"),  # of jax, called by the user
         (5, ""),  # of jax alone
+        (6, "jaxrl/losses.py:12"),  # of a helper, called by the kit
+        (7, "jaxrl/tree.py:3"),  # of a helper alone
         (9, ""),
     ],
 )

@@ -18,6 +18,8 @@ TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 BITS = {"pred": 8, "token": 0, "opaque": 0, "tuple": 0}
 ROOT = pathlib.Path(__file__).parents[2]
 KIT = (ROOT / "jaxrl", ROOT / "envs")
+# called from everywhere: their caller says more
+HELPERS = {ROOT / "jaxrl" / "packing.py", ROOT / "jaxrl" / "tree.py"}
 LIBRARIES = {"site-packages", "dist-packages"}
 STANDARD_LIBRARY = sysconfig.get_path("stdlib")
 MAX_FRAMES = 100
@@ -220,13 +222,18 @@ def _dims(text: str) -> list[int]:
 
 
 def own_line(lines: Iterable[tuple[str, int]]) -> str:
-    """The first line that is not of another library, of files and lines from the innermost; ""
-    without one.
+    """The first line that is of no other library and no helper, of files and lines from the
+    innermost; "" without one.
     """
+    helper = ""
     for name, line in lines:
         file = pathlib.Path(name)
-        if any(file.is_relative_to(folder) for folder in KIT):
+        if file in HELPERS:
+            helper = helper or f"{file.relative_to(ROOT)}:{line}"
+        elif any(file.is_relative_to(folder) for folder in KIT):
             return f"{file.relative_to(ROOT)}:{line}"
-        if name and LIBRARIES.isdisjoint(file.parts) and not file.is_relative_to(STANDARD_LIBRARY):
+        elif (
+            name and LIBRARIES.isdisjoint(file.parts) and not file.is_relative_to(STANDARD_LIBRARY)
+        ):
             return f"{file.name}:{line}"
-    return ""
+    return helper
