@@ -144,6 +144,7 @@ MODULES: dict[str, str] = {
     "jaxrl.envs": "environments by name, own environments, wrappers",
     "jaxrl.envs.solve": "exact solutions of small environments",
     "jaxrl.envs.tabular": "finite Markov decision processes",
+    "jaxrl.accelerator": "programs for an absent GPU or TPU: launches, memory, bounds of the time",
     "jaxrl.stats": "statistics over seeds, comparisons, sample size, power laws",
     "jaxrl.plot": "figures and animations",
     "jaxrl.runs.live": "live logs for TensorBoard and Weights & Biases",

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import pathlib
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import jax
 import platformdirs
 from jax.experimental.compilation_cache import compilation_cache
 
 from jaxrl.errors import check_count
-
-if TYPE_CHECKING:
-    from jaxrl.accelerator.targets import Target
 
 # a loop over little data (a step of an environment, a key) becomes one function rather than a call
 # for each operation
@@ -122,11 +120,27 @@ def cache_compilations() -> None:
     compilation_cache.reset_cache()  # jax looks for a folder once, when it first compiles
 
 
+class Place(Protocol):
+    """What programs are compiled for: a `jaxrl.accelerator.Target`."""
+
+    @property
+    def platform(self) -> str: ...
+
+    @property
+    def memory(self) -> int: ...
+
+    @property
+    def device(self) -> Any: ...
+
+    @property
+    def local_devices(self) -> Sequence[Any]: ...
+
+
 # part of the keys of JAX's caches: what is traced for one platform is not taken for another
 compiling_for = jax.make_user_context(None)
 
 
-def place() -> Target | None:
+def place() -> Place | None:
     """What programs are compiled for inside `with compiling_for(...)`; None outside."""
     return compiling_for.value
 

@@ -29,6 +29,7 @@ FLOORS = {
     "progress": 0,
     "devices": 0,
     "dependence": 0,
+    "accelerator": 1,
     "distributions": 1,
     "returns": 2,
     "losses": 2,

@@ -59,6 +59,19 @@ def jaxrl(in_process, capfd):
     return run
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--target", "h100"], "--target h100 is what a plan is for, and nothing is trained there"),
+        (["--plan", "--target", "h10"], "unknown target 'h10'; the nearest"),
+    ],
+)
+def test_a_target_is_for_a_plan(jaxrl, words, said):
+    shown = jaxrl(*PPO, *words, ok=False)
+    assert said in shown
+    assert "Traceback" not in shown
+
+
 def test_train_then_plot(tmp_path, jaxrl):
     folder = str(tmp_path / "x")
     words = [

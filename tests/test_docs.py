@@ -105,9 +105,10 @@ def text_of(node):
     return "".join(part.value if isinstance(part, ast.Constant) else "..." for part in parts)
 
 
-def test_the_errors_of_troubleshooting_exist():
-    page = (DOCS / "troubleshooting.md").read_text()
-    quoted = re.findall(r"^\| `([^`]*)` \|", page, re.MULTILINE)
+@pytest.mark.parametrize("page", ["troubleshooting", "accelerators"])
+def test_the_errors_of_a_page_exist(page):
+    text = (DOCS / f"{page}.md").read_text()
+    quoted = re.findall(r"^\| `([^`]*)` \|", text, re.MULTILINE)
     assert len(quoted) > 5
     texts = [
         text_of(node)

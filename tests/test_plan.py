@@ -36,7 +36,7 @@ def quiet(*args, **kwargs):
 def test_several_processes_share_the_chunks(monkeypatch):
     """Of three chunks one process has two, and the time is theirs."""
     monkeypatch.setattr(
-        sys.modules["jaxrl.sweep.plan"], "_time", lambda job, width: (5.0, "as they say")
+        sys.modules["jaxrl.sweep.plan"], "time_chunk", lambda *_: (5.0, "as they say")
     )
     alone, shared = (rl.plan(TRAINING, AXES, chunk=4, processes=count) for count in (1, 2))
     assert (alone.processes, alone.busiest, shared.processes, shared.busiest) == (1, 3, 2, 2)

@@ -6,12 +6,13 @@ import dataclasses
 import re
 
 from jaxrl.accelerator import hlo
-from jaxrl.accelerator.tables import Table
+from jaxrl.accelerator.tables import Table, format_bytes
 
 ALLOCATION = re.compile(r"^allocation (\d+): size (\d+)(.*):\s*$")
 VALUE = re.compile(r"^ value: <\d+ (.+?) @\d+> \(size=(\d+),offset=(\d+)\): (.*)$")
 USES = {"parameter": "argument", "live-out": "result"}
 SHOWN = 10
+NAMED = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +36,13 @@ class Buffer:
         """Of the table."""
         operation = self.op_name.rpartition("/")[2]
         shared = f"{self.arrays:,}"
-        return (_size(self.bytes), self.shape, self.use, shared, operation, self.source)
+        return (format_bytes(self.bytes), self.shape, self.use, shared, operation, self.source)
+
+    @property
+    def text(self) -> str:
+        """Its shape, size, use and source."""
+        where = f" at {self.source}" if self.source else ""
+        return f"{self.shape} of {format_bytes(self.bytes)} ({self.use}{where})"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,16 +50,23 @@ class Buffers:
     """The arrays of a program, the largest first; `print` shows a table, and so does a notebook.
 
     total: bytes of the program's memory. Arrays of different sizes may overlap in it, so `total` is
-    less than their sum. No arrays are known of programs for a TPU, whose compiler lists none.
+    less than their sum. No arrays are known of a program for a TPU: its compiler lists none.
     """
 
     total: int
     arrays: tuple[Buffer, ...]
 
     @property
+    def largest(self) -> str:
+        """The largest arrays as text; "" where none is known."""
+        return ", ".join(each.text for each in self.arrays[:NAMED])
+
+    @property
     def tables(self) -> list[Table]:
         rows = [each.row for each in self.arrays[:SHOWN]]
-        title = f"{_size(self.total)}: the {len(rows)} largest of {len(self.arrays):,} arrays"
+        title = (
+            f"{format_bytes(self.total)}: the {len(rows)} largest of {len(self.arrays):,} arrays"
+        )
         return [Table(title, ("size", "array", "use", "share it", "operation", "source"), rows)]
 
     def __str__(self) -> str:
@@ -108,10 +122,3 @@ def _buffer(
         op_name="" if maker is None else maker.op_name,
         source="" if maker is None else module.source(maker),
     )
-
-
-def _size(amount: int) -> str:
-    for unit, text in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
-        if amount >= unit:
-            return f"{amount / unit:.3g} {text}"
-    return f"{amount} bytes"

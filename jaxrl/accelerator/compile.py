@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -17,11 +18,15 @@ from jax.sharding import SingleDeviceSharding
 from jaxrl.accelerator import hlo
 from jaxrl.accelerator.buffers import Buffers
 from jaxrl.accelerator.launches import Launches, launches_of
+from jaxrl.accelerator.tables import format_bytes
 from jaxrl.accelerator.targets import Target, target
 from jaxrl.devices import compiling_for, place
 
 BUFFERS = "*buffer-assignment.txt"
 OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
+LIBRARY_CALLS = ("custom call", "custom_call", "cusolver", "cublas")
+CALLS_OF_HOST = {"debug_print", "infeed", "outfeed"}  # beside pure_callback and the like
+SECONDS_TO_CACHE = "jax_persistent_cache_min_compile_time_secs"
 
 
 class TargetError(RuntimeError):
@@ -84,15 +89,25 @@ def compile_for(
         print(program.launches, program.buffers)
 
     Raises:
-      ValueError: an unknown target. CompilerMissingError: its compiler is not installed.
+      ValueError: an unknown target. TypeError: `shapes` is not a tuple.
+      CompilerMissingError: the compiler of the target is not installed.
       TargetError: the function calls back to the host, uses an operation that the target lacks, or
         does not fit the memory of the target.
     """
     goal = target(target_name)
+    if not isinstance(shapes, tuple | list):
+        raise TypeError(
+            "The shapes of compile_for are a tuple of all arguments: for a single one, write (x,)."
+        )
+    static = jit_options.get("static_argnums", ())
+    static = {i % len(shapes) for i in ([static] if isinstance(static, int) else static or ())}
     started = time.monotonic()
     with compiling_for(goal):
-        traced = jax.jit(function, **jit_options).trace(*shapes_on(tuple(shapes)))
+        arguments = (x if i in static else shapes_on(x) for i, x in enumerate(shapes))
+        traced = jax.jit(function, **jit_options).trace(*arguments)
         program = compile_traced(traced, goal)
+    if program.bytes > goal.memory:
+        raise TargetError(too_large(program, goal))
     return dataclasses.replace(program, compile_seconds=time.monotonic() - started)
 
 
@@ -116,7 +131,7 @@ def compile_traced(traced: jax.stages.Traced, goal: Target) -> Program:
     started = time.monotonic()
     if not goal.local_devices:
         _check_no_callbacks(traced, goal)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, _cache_of(goal):
         options = {"xla_dump_to": folder, "xla_dump_hlo_as_text": True}
         try:
             lowered = traced.lower()
@@ -126,7 +141,7 @@ def compile_traced(traced: jax.stages.Traced, goal: Target) -> Program:
                 f"{goal.name} lacks an operation of this program: {error}. Replace it, or compute "
                 "it on the host before training."
             ) from error
-        except jax.errors.JaxRuntimeError as error:
+        except RuntimeError as error:  # jax's own is one, and jaxlib's plug-ins raise others
             raise TargetError(_reason(str(error), goal)) from error
         texts = [path.read_text() for path in sorted(pathlib.Path(folder).glob(BUFFERS))]
     buffers = Buffers.parse("\n".join(texts), hlo.parse(compiled.as_text() or ""))
@@ -142,9 +157,36 @@ def program_bytes(compiled: jax.stages.Compiled | Program) -> int:
     return int(total - size.alias_size_in_bytes)
 
 
+def too_large(program: Program, goal: Target, what: str = "This program") -> str:
+    """What to do about a program that does not fit the memory of a target."""
+    largest = f" Its largest arrays: {program.buffers.largest}." if program.buffers.largest else ""
+    return (
+        f"{what} takes {format_bytes(program.bytes)}, and {goal.name} has "
+        f"{format_bytes(goal.memory)}: use smaller arrays (replay buffer, environments, steps of a "
+        f"rollout, members at once), or a target with more memory.{largest}"
+    )
+
+
+@contextlib.contextmanager
+def _cache_of(goal: Target) -> Iterator[None]:
+    """Without writing to the compilation cache where the device is absent: jax could not read the
+    entry, as only a device loads one.
+    """
+    config: Any = jax.config
+    before = config.values[SECONDS_TO_CACHE]
+    if not goal.local_devices:
+        config.update(SECONDS_TO_CACHE, float("inf"))
+    try:
+        yield
+    finally:
+        config.update(SECONDS_TO_CACHE, before)
+
+
 def callbacks(traced: jax.stages.Traced) -> list[str]:
     """The calls of Python functions in a traced program, each as "primitive at file:line"."""
-    return [f"{name} at {place}" for name, place in _callbacks(traced.jaxpr.jaxpr)]
+    found = _callbacks(traced.jaxpr.jaxpr)
+    # vmap writes one for each of its elements
+    return list(dict.fromkeys(f"{name} at {place}" for name, place in found))
 
 
 def _check_no_callbacks(traced: jax.stages.Traced, goal: Target) -> None:
@@ -159,7 +201,7 @@ def _check_no_callbacks(traced: jax.stages.Traced, goal: Target) -> None:
 
 def _callbacks(jaxpr: Any) -> Iterator[tuple[str, str]]:
     for equation in jaxpr.eqns:
-        if "callback" in equation.primitive.name:
+        if "callback" in equation.primitive.name or equation.primitive.name in CALLS_OF_HOST:
             yield equation.primitive.name, _line_of(equation)
         for inner in jax.tree.leaves(equation.params, is_leaf=_is_jaxpr):
             if _is_jaxpr(inner):
@@ -174,13 +216,11 @@ def _is_jaxpr(x: Any) -> bool:
 
 
 def _line_of(equation: Any) -> str:
-    """The innermost line of the user's own code, as "file.py:12"."""
+    """The innermost line of the kit or of the user, as "file.py:12"."""
     traceback = equation.source_info.traceback
-    for frame in [] if traceback is None else traceback.frames:
-        path = pathlib.Path(frame.file_name)
-        if "site-packages" not in path.parts:
-            return f"{path.name}:{frame.line_num}"
-    return "an unknown line"
+    frames = [] if traceback is None else traceback.frames
+    lines = ((frame.file_name, frame.line_num) for frame in frames)
+    return hlo.own_line(lines) or "an unknown line"
 
 
 def _on(x: Any, sharding: SingleDeviceSharding) -> jax.ShapeDtypeStruct:
@@ -192,12 +232,13 @@ def _reason(message: str, goal: Target) -> str:
     first = message.strip().splitlines()[0][:300] if message.strip() else "no reason given"
     if OUT_OF_MEMORY in message:
         return (
-            f"The program does not fit the {goal.memory / 1e9:.0f} GB of {goal.name}: {first} "
+            f"The program does not fit the {format_bytes(goal.memory)} of {goal.name} ({first}). "
             "Compile it for fewer members at once."
         )
-    if "custom call" in message.lower() or "custom_call" in message.lower():
+    if any(word in message.lower() for word in LIBRARY_CALLS):
         return (
-            f"{goal.name} lacks a library call of this program ({first}). Linear algebra such as "
-            "eigh or cholesky is often one: replace it, or compute it on the host before training."
+            f"This program calls a library that {goal.name}, or the compiler for it here, lacks "
+            f"({first}). Linear algebra such as eig is often the reason: replace it, or compute it "
+            "on the host before training."
         )
     return f"XLA could not compile this program for {goal.name}: {first}"

@@ -7,15 +7,21 @@ import functools
 import math
 import pathlib
 import re
+import sysconfig
+from collections.abc import Iterable
 
 # of the text: NAME (parameters) -> result {, or since 2026 also with attributes behind
 COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\) -> .*\{\s*$")
-SHAPE = re.compile(r"(\w+)\[([\d,]*)\]")
+SHAPE = re.compile(r"(\w+)\[([\d,]*)\](\{[^}]*\})?")
 OPERAND = re.compile(r"%([\w.\-]+)")
 TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 BITS = {"pred": 8, "token": 0, "opaque": 0, "tuple": 0}
 ROOT = pathlib.Path(__file__).parents[2]
 KIT = (ROOT / "jaxrl", ROOT / "envs")
+# called from everywhere: their caller says more
+HELPERS = {ROOT / "jaxrl" / "packing.py", ROOT / "jaxrl" / "tree.py"}
+LIBRARIES = {"site-packages", "dist-packages"}
+STANDARD_LIBRARY = sysconfig.get_path("stdlib")
 MAX_FRAMES = 100
 TABLES = ("FileNames", "FunctionNames", "FileLocations", "StackFrames")
 
@@ -39,6 +45,12 @@ class Instruction:
     def bytes(self) -> int:
         """Of its results."""
         return num_bytes(self.shape)
+
+    @property
+    def first_bytes(self) -> int:
+        """Of its first result."""
+        found = SHAPE.search(self.shape)
+        return num_bytes(found[0]) if found else 0
 
     @functools.cached_property
     def elements(self) -> int:
@@ -110,7 +122,7 @@ class Module:
         return int(limits[0].rest.partition(")")[0]) if limits else None
 
     def source(self, instruction: Instruction) -> str:
-        """The line of the kit, or else of the user, that the instruction was traced from, as
+        """The innermost line of the kit or of the user that the instruction was traced from, as
         "file.py:12"; "" where it is not known.
         """
         found = re.search(r"stack_frame_id=(\d+)", instruction.rest)
@@ -124,11 +136,11 @@ class Module:
             lines.append((name, self._number("FileLocations", location, "line")))
             # XLA writes 1 more than the parent's number, and 1 for none
             frame = self._number("StackFrames", frame, "parent_frame_id") - 1
-        return _first_of_kit(lines)
+        return own_line(lines)
 
     def _line_in_metadata(self, instruction: Instruction) -> str:
         found = re.search(r'source_file="([^"]*)" source_line=(\d+)', instruction.rest)
-        return _first_of_kit([(found[1], int(found[2]))]) if found else ""
+        return own_line([(found[1], int(found[2]))]) if found else ""
 
     def _number(self, table: str, row: int, field: str) -> int:
         found = re.search(rf"\b{field}=(\d+)", self.tables[table].get(row, ""))
@@ -157,9 +169,14 @@ def parse(text: str) -> Module:
 
 
 def num_bytes(shape: str) -> int:
-    """Bytes of a shape as HLO writes it, such as f32[4,128]{1,0}; of a tuple, of all its parts."""
+    """Bytes of a shape as HLO writes it, such as f32[4,128]{1,0}; of a tuple, of all its parts.
+
+    What is in another memory than the large one counts 0, as a TPU's on-chip memory, S(1).
+    """
     total = 0
-    for kind, dims in SHAPE.findall(shape):
+    for kind, dims, layout in SHAPE.findall(shape):
+        if "S(" in layout:
+            continue
         digits = re.search(r"\d+", kind)
         bits = BITS[kind] if kind in BITS else int(digits[0]) if digits else 0
         total += -(-math.prod(_dims(dims)) * bits // 8)
@@ -204,10 +221,19 @@ def _dims(text: str) -> list[int]:
     return [int(x) for x in text.split(",") if x]
 
 
-def _first_of_kit(lines: list[tuple[str, int]]) -> str:
-    """The innermost line in the kit; without one the innermost of all."""
-    known = [(pathlib.Path(file), line) for file, line in lines if file]
-    for file, line in known:
-        if any(file.is_relative_to(folder) for folder in KIT):
+def own_line(lines: Iterable[tuple[str, int]]) -> str:
+    """The first line that is of no other library and no helper, of files and lines from the
+    innermost; "" without one.
+    """
+    helper = ""
+    for name, line in lines:
+        file = pathlib.Path(name)
+        if file in HELPERS:
+            helper = helper or f"{file.relative_to(ROOT)}:{line}"
+        elif any(file.is_relative_to(folder) for folder in KIT):
             return f"{file.relative_to(ROOT)}:{line}"
-    return f"{known[0][0].name}:{known[0][1]}" if known else ""
+        elif (
+            name and LIBRARIES.isdisjoint(file.parts) and not file.is_relative_to(STANDARD_LIBRARY)
+        ):
+            return f"{file.name}:{line}"
+    return helper

@@ -20,6 +20,7 @@ FREE = {
 }  # fmt: skip
 LAYOUT = ("bitcast", "reshape", "transpose", "copy", "convert")
 PARTS = {"dynamic-slice", "slice", "gather"}  # read a part of their first operand
+PRODUCTS = ("__cublas$gemm", "__cublas$lt$matmul")
 SCOPES = {"closed_call", "body", "while", "cond"}  # ends of names that say where, and not what
 MOST_FREQUENT = 10
 Path = tuple[int | None, ...]
@@ -242,6 +243,8 @@ def _own_bytes(each: hlo.Instruction, read: list[int]) -> int:
         return 2 * each.bytes
     if each.opcode == "dynamic-update-slice":
         return 2 * (read[1] if len(read) > 1 else 0)
+    if each.opcode == "copy-start":  # of a copy, its source and a context
+        return sum(read) + each.first_bytes
     if each.opcode == "scatter":  # in place: what is added is read, and read and written there
         return 3 * sum(read[1:])
     return sum(read) + each.bytes
@@ -304,10 +307,11 @@ def _flops(module: hlo.Module, computation: str, each: hlo.Instruction) -> int:
         return 0
     scope = module.by_name[computation]
     read = [scope[name] for name in each.operands if name in scope]
-    if each.opcode == "dot" or "gemm" in each.rest.partition(",")[0] or "$gemm" in each.rest:
+    if each.opcode == "dot" or any(name in each.rest for name in PRODUCTS):
         return 2 * each.elements * _contracted(each, read)
-    if each.opcode == "convolution" and len(read) > 1:
-        return 2 * each.elements * read[1].elements // max(each.dims[-1], 1)
+    if (labels := re.search(r"dim_labels=\w+_(\w+)->", each.rest)) and len(read) > 1:
+        kernel = read[1]
+        return 2 * each.elements * kernel.elements // kernel.dims[labels[1].index("o")]
     if each.opcode in ("reduce", "reduce-window") and read:
         return read[0].elements
     return each.elements

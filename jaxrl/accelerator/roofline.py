@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 from jaxrl.accelerator.launches import Launches, Loop
-from jaxrl.accelerator.tables import Table
+from jaxrl.accelerator.tables import Table, format_bytes, format_seconds
 from jaxrl.accelerator.targets import Target
-from jaxrl.progress import clock
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,15 +57,15 @@ class Roofline:
                 (
                     loop.label,
                     f"{len(loop.kernels):,}",
-                    f"{loop.bytes:,}",
+                    format_bytes(loop.bytes),
                     f"{loop.flops:,}",
-                    f"{1e6 * max(graph.values()):.3g} to {1e6 * max(alone.values()):.3g}",
+                    _between(max(graph.values()), max(alone.values())),
                     max(graph, key=lambda name: graph[name]),
                     loop.source,
                 )
             )
         title = f"{self.target.name}: at least {self}"
-        columns = ("trips", "launches", "bytes", "operations", "us a trip", "bound by", "loop")
+        columns = ("trips", "launches", "bytes", "operations", "time of a trip", "bound by", "loop")
         return [Table(title, columns, rows)]
 
     def __str__(self) -> str:
@@ -76,6 +75,11 @@ class Roofline:
         return "".join(table.html for table in self.tables)
 
 
+def _between(fastest: float, slowest: float) -> str:
+    ends = dict.fromkeys(map(format_seconds, (fastest, slowest)))
+    return " to ".join(ends)
+
+
 def bracket(target: Target, fastest: float, slowest: float) -> str:
     """Two bounds in seconds, and what they assume."""
     graph, alone = (f"{1e6 * x:.3g} us" for x in (target.graph_seconds, target.launch_seconds))
@@ -83,7 +87,7 @@ def bracket(target: Target, fastest: float, slowest: float) -> str:
         graph, alone = f"{graph} a launch, in CUDA graphs", f"{alone}, without them"
     else:
         graph, alone = f"{graph} an instruction", alone
-    return f"{clock(fastest)} ({graph}) to {clock(slowest)} ({alone})"
+    return f"{format_seconds(fastest)} ({graph}) to {format_seconds(slowest)} ({alone})"
 
 
 def roofline(program: Launches, target: Target) -> Roofline:

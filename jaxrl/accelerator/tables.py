@@ -4,6 +4,8 @@ import dataclasses
 import html
 from collections.abc import Sequence
 
+from jaxrl.progress import clock
+
 
 @dataclasses.dataclass(frozen=True)
 class Table:
@@ -34,6 +36,24 @@ class Table:
         )
         caption = f"<caption>{html.escape(self.title)}</caption>"
         return f"<table>{caption}<tr>{head}</tr>{body}</table>"
+
+
+def format_bytes(amount: float) -> str:
+    """An amount as text: 4.2 GB."""
+    for size, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if amount >= size:
+            return f"{amount / size:.3g} {unit}"
+    return f"{amount:.0f} bytes"
+
+
+def format_seconds(seconds: float) -> str:
+    """A time as text: 3.1 ms, 42 s, 1:05 of minutes and seconds, 2:01:05 with hours."""
+    if seconds >= 60.0:
+        return clock(seconds)
+    for size, unit in ((1.0, "s"), (1e-3, "ms")):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{1e6 * seconds:.3g} us"
 
 
 def _aligned(text: str, width: int) -> str:

@@ -17,8 +17,18 @@ import jax
 from jaxrl.errors import nearest
 
 FOLDER = pathlib.Path(__file__).parent / "targets"
-# what brings the compiler: the extra, and the module that is looked for
-COMPILERS = {"cuda": ("cuda13", "jax_plugins.xla_cuda13"), "tpu": ("tpu", "libtpu")}
+# what brings the compiler: the extra, and the modules that are looked for
+COMPILERS = {
+    "cuda": ("cuda13", ("jax_plugins.xla_cuda13", "jax_cuda13_plugin")),
+    "tpu": ("tpu", ("libtpu",)),
+}
+PLUGINS = ("jax-cuda13-plugin", "jax-cuda13-pjrt")
+# libtpu would ask the cloud's metadata server for these, for minutes
+WITHOUT_TPU = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",  # any: the topology decides what is compiled for
+    "TPU_WORKER_HOSTNAMES": "localhost",
+}
 NO_CUDNN = "JAX_SKIP_CUDA_CONSTRAINTS_CHECK"
 
 
@@ -49,6 +59,10 @@ class Target:
     description: str
 
     def __post_init__(self) -> None:
+        for name in ("kind", "platform", "source", "description"):
+            value = getattr(self, name)
+            if not isinstance(value, str):
+                raise ValueError(f"target {self.name}: {name}={value!r} is not a text.")
         if self.platform not in COMPILERS:
             raise ValueError(
                 f"target {self.name}: platform={self.platform!r} is neither of "
@@ -107,31 +121,35 @@ def missing_compiler(target: Target) -> str:
     """Why nothing can be compiled for this target here, and what to do; "" where it can."""
     if target.local_devices:
         return ""
-    extra, module = COMPILERS[target.platform]
-    try:
-        found = importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:
-        found = False
-    if not found:
+    extra, modules = COMPILERS[target.platform]
+    if not all(map(_is_installed, modules)):
         return (
             f"The compiler for {target.name} is not installed: install jaxrl with the extra "
             f'{extra}, pip install -e ".[{extra}]".{_without_cuda_libraries(target)}'
         )
     if target.platform != "cuda":
         return ""
-    ours, theirs = (importlib.metadata.version(x) for x in ("jaxlib", "jax-cuda13-plugin"))
-    if ours != theirs:
-        return (
-            f"jax-cuda13-plugin {theirs} is of another version than jaxlib {ours}: install both "
-            f'alike, pip install "jax-cuda13-plugin=={ours}" "jax-cuda13-pjrt=={ours}".'
-        )
-    has_cudnn = importlib.util.find_spec("nvidia.cudnn") is not None
-    if not has_cudnn and os.environ.get(NO_CUDNN, "") in ("", "0"):
+    ours = importlib.metadata.version("jaxlib")
+    for name in PLUGINS:
+        if (theirs := importlib.metadata.version(name)) != ours:
+            alike = " ".join(f'"{each}=={ours}"' for each in PLUGINS)
+            return (
+                f"{name} {theirs} is of another version than jaxlib {ours}: install them alike, "
+                f"pip install {alike}."
+            )
+    if not _is_installed("nvidia.cudnn") and os.environ.get(NO_CUDNN, "") in ("", "0"):
         return (
             f"jax's plug-in for CUDA looks for cuDNN when it starts, and cuDNN is not installed: "
             f"set the environment variable {NO_CUDNN}=1 before Python starts."
         )
     return ""
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # of the package around it
+        return False
 
 
 def _without_cuda_libraries(target: Target) -> str:
@@ -151,14 +169,15 @@ def _absent(target: Target) -> Any:
 
     options: dict[str, Any] = {"topology_name": target.description}
     if target.platform == "cuda":
-        importlib.import_module(COMPILERS["cuda"][1])  # which registers the plug-in
+        importlib.import_module(COMPILERS["cuda"][1][0])  # which registers the plug-in
         options = {
             "topology_name": target.name,
             "topology": "1x1x1",
             "target_config": target.description,
         }
-    else:  # libtpu would ask the cloud's metadata server, for minutes
-        os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    else:
+        for name, value in WITHOUT_TPU.items():
+            os.environ.setdefault(name, value)
     try:
         found = topologies.get_topology_desc(platform=target.platform, **options)
     except (RuntimeError, ValueError, NotImplementedError, AssertionError) as error:

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from jaxrl.accelerator import Launches, Roofline, Target, TargetError, launches
+from jaxrl.accelerator.compile import Program, too_large
 from jaxrl.accelerator.roofline import bracket
-from jaxrl.sweep.memory import format_bytes
+from jaxrl.accelerator.tables import format_bytes
 from jaxrl.sweep.program import Stepped, Whole
 from jaxrl.train import Training
 
@@ -41,7 +42,7 @@ class Estimate:
 
     def rows(self) -> list[tuple[str, str]]:
         """The rows of a plan."""
-        where = "present here" if self.is_present else "not present: compiled for it all the same"
+        where = "present here" if self.is_present else "not present: compiled for it anyway"
         each = ""
         if self.per_update is not None and self.per_step is not None:
             each = f": {self.per_update:,.1f} an update, {self.per_step:,.2f} a step of one run"
@@ -67,11 +68,8 @@ def estimate(
       TargetError: one run does not fit the target's memory.
     """
     if needed > target.memory and width == 1:
-        raise TargetError(
-            f"One run takes {format_bytes(needed)}, and {target.name} has "
-            f"{format_bytes(target.memory)}: use a smaller replay buffer, fewer environments, or a "
-            "target with more memory."
-        )
+        programs = [each for each in program.compiled.values() if isinstance(each, Program)]
+        raise TargetError(too_large(max(programs, key=lambda each: each.bytes), target, "One run"))
     found = {name: launches(compiled) for name, compiled in program.compiled.items()}
     calls = _calls(run)
     count = lambda measure: sum(
@@ -99,7 +97,8 @@ def _calls(run: Any) -> Callable[[str, bool], float]:
     """How often a program is called in a chunk, or its conditional part."""
     if not isinstance(run, Training):
         return lambda name, conditional: 1.0
-    evaluated = int(run.eval_rows[0].sum())
+    # without an evaluation in some rows, what is conditional is part of an update
+    evaluated = int(run.eval_rows[0].sum()) or run.evals
     rows = {"init": 1, "row": run.evals}
     return lambda name, conditional: evaluated if conditional else rows[name]
 

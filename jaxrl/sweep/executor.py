@@ -15,12 +15,13 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from jaxrl.devices import local_devices, platform
+from jaxrl.accelerator.tables import format_bytes
+from jaxrl.devices import local_devices, place, platform
 from jaxrl.progress import Report
 from jaxrl.sweep import live_rows, multihost, stopping
 from jaxrl.sweep.checkpoint import Checkpoints, Rows
 from jaxrl.sweep.grid import Grid, bind
-from jaxrl.sweep.memory import format_bytes, free_bytes
+from jaxrl.sweep.memory import free_bytes
 from jaxrl.sweep.program import Stepped, Whole, score_of
 from jaxrl.sweep.record import check_outputs, outputs_of
 from jaxrl.sweep.results import Chunks, Outputs, without_agents
@@ -349,13 +350,13 @@ class Executor:
         """Bytes that a program may take on each device.
 
         A given chunk may take all that is free: on a CPU a process that takes more is killed, not
-        refused.
+        refused, and for an accelerator that is absent no allocation is tried.
         """
         if self.config.memory_limit is not None:
             return self.config.memory_limit / devices
         if given is None or self.config.narrow:
             return MEMORY_SHARE * free_bytes()
-        return free_bytes() if platform() == "cpu" else float("inf")
+        return free_bytes() if platform() == "cpu" or place() is not None else float("inf")
 
 
 def missing(size: int, chunks: Chunks) -> Iterator[tuple[int, int]]:

@@ -64,14 +64,6 @@ def as_bytes(memory_limit: Any) -> float | None:
     return float(number)
 
 
-def format_bytes(amount: float) -> str:
-    """An amount as text: 4.2 GB."""
-    for size, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if amount >= size:
-            return f"{amount / size:.3g} {unit}"
-    return f"{amount:.0f} bytes"
-
-
 def _machine_free(root: pathlib.Path) -> int:
     try:
         fields = dict(line.split(":") for line in (root / "proc/meminfo").read_text().splitlines())

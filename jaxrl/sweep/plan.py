@@ -1,13 +1,11 @@
 """`plan`: what a sweep will take, before it runs: members, programs, memory, disk and time."""
 
-import contextlib
 import dataclasses
 import html
 import json
 import math
 import os
 import pathlib
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,6 +14,7 @@ import numpy as np
 
 from jaxrl import accelerator
 from jaxrl.accelerator import Target
+from jaxrl.accelerator.tables import format_bytes
 from jaxrl.devices import cache_compilations, compiling_for, local_devices, place
 from jaxrl.errors import as_path, check_count, check_switch
 from jaxrl.progress import clock
@@ -34,7 +33,8 @@ from jaxrl.sweep.executor import (
     sweep_work,
 )
 from jaxrl.sweep.grid import Grid, bind
-from jaxrl.sweep.memory import as_bytes, format_bytes, free_bytes
+from jaxrl.sweep.memory import as_bytes, free_bytes
+from jaxrl.sweep.probe import steps_of, time_chunk
 from jaxrl.sweep.program import Stepped, agent_of
 from jaxrl.sweep.record import check_keep_best, make_record, outputs_of
 from jaxrl.sweep.results import Chunks
@@ -42,8 +42,6 @@ from jaxrl.sweep.static_axes import combine
 from jaxrl.sweep.static_groups import group_folder
 from jaxrl.train import Training
 
-PROBE_SECONDS = 2.0
-PROBE_STEPS = 65_536  # environment steps of a chunk in one timed call, so its overhead is small
 NO_TIME = "unknown for a function: sweep a rl.Training, which is timed for a few seconds"
 
 
@@ -339,8 +337,8 @@ def _plan_of(job: _Job, probe: bool, processes: int) -> Plan:
             if isinstance(program, Stepped) and program.keeps_states:
                 state_bytes = program.state_bytes // width * job.grid.members
             if probe and isinstance(job.run, Training):
-                seconds, speed = _time(job, width)
-            if (target := place()) is not None:
+                seconds, speed = time_chunk(job.run, job.grid, executor.devices, width)
+            if isinstance(target := place(), Target):
                 found = estimate(program, target, job.run, width, executor.needed)
             break
         except (jax.errors.JaxRuntimeError, MemoryError) as error:
@@ -356,7 +354,7 @@ def _plan_of(job: _Job, probe: bool, processes: int) -> Plan:
     )
     seconds = None if seconds is None else seconds * busiest
     result, agents = _sizes(job)
-    steps = _steps(job.run) if isinstance(job.run, Training) else (None, None)
+    steps = steps_of(job.run) if isinstance(job.run, Training) else (None, None)
     return Plan(
         members=job.grid.members,
         axes=dict(job.grid.sizes),
@@ -422,12 +420,6 @@ def _time_text(job: _Job, seconds: float | None, speed: str) -> str:
     return "not measured: probe=False" if isinstance(job.run, Training) else NO_TIME
 
 
-def _steps(training: Training) -> tuple[int, int]:
-    """Environment steps of a member: of learning, and of greedy evaluation."""
-    last = {name: int(x[-1]) for name, x in training.clocks.items()}
-    return last["step"], last["eval_step"]
-
-
 def _sizes(job: _Job) -> tuple[int, int]:
     """Bytes of all results, and of the agents that a folder keeps."""
     members, config = job.grid.members, job.grid.first
@@ -447,59 +439,3 @@ def _sizes(job: _Job) -> tuple[int, int]:
 
 def _bytes(shapes: Any) -> int:
     return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(shapes))
-
-
-# ---------------------------------------------------------------------------------------- the probe
-
-
-class _EnoughError(Exception):
-    """The probe has run long enough."""
-
-
-def _time(job: _Job, width: int) -> tuple[float, str]:
-    """Seconds of one whole chunk, and its speed, predicted from a few timed updates of the same
-    width.
-
-    A step of evaluation is counted as one of learning, which is more than it costs.
-    """
-    training = job.run
-    per_update = training.algo.steps_per_update
-    updates = max(
-        min(PROBE_STEPS // (per_update * width), int(training.updates.sum()) // 4), 1
-    )  # in each call
-    calls = min(int(training.updates.sum()) // updates, 10_000)
-    short = dataclasses.replace(
-        training, steps=calls * updates * per_update, evals=calls, episodes=0
-    )
-    configs = job.grid.configs(np.arange(width) % job.grid.members)
-    at = bind(short, job.grid)
-    program = Stepped(at, short, configs, job.executor.devices, keep=False)
-    times = [time.monotonic()]
-
-    def stop_when_known(*_: Any) -> None:
-        times.append(time.monotonic())
-        enough = len(times) > 2 and times[-1] - times[1] > PROBE_SECONDS
-        if enough or times[-1] - times[0] > 3 * PROBE_SECONDS:
-            raise _EnoughError
-
-    with contextlib.suppress(_EnoughError):
-        program(configs, stop_when_known)
-    warm = times[1:] if len(times) > 2 else times  # the first call also starts the learners
-    # of a step of the whole chunk
-    second = (warm[-1] - warm[0]) / (len(warm) - 1) / (updates * per_update)
-    speed = (
-        f"at {_short(width / second)} steps/s, by {len(times) - 1} timed calls of "
-        f"{updates * per_update:,} steps per run"
-    )
-    return second * sum(_steps(training)), f"{speed}; compilation comes on top"
-
-
-def _short(x: float) -> str:
-    return next(
-        (
-            f"{x / size:.3g}{unit}"
-            for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k"))
-            if x >= size
-        ),
-        f"{x:.3g}",
-    )

@@ -13,6 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxrl import progress, tree
 from jaxrl.accelerator.compile import Program, compile_traced, program_bytes, shapes_on
+from jaxrl.accelerator.targets import Target
 from jaxrl.algorithms.base import Algorithm
 from jaxrl.algorithms.loop import Row
 from jaxrl.devices import local_devices, place, platform
@@ -67,7 +68,7 @@ Compiled = jax.stages.Compiled | Program
 def compile_all(traced: list[jax.stages.Traced]) -> Sequence[Compiled]:
     """Several programs, compiled side by side: XLA works outside Python's lock."""
     progress.show_compiling()
-    if (target := place()) is not None:
+    if isinstance(target := place(), Target):
         return [compile_traced(each, target) for each in traced]
     lowered = [each.lower() for each in traced]
     with concurrent.futures.ThreadPoolExecutor() as pool:
