@@ -40,7 +40,8 @@ class CompilerMissingError(ImportError):
 class Target:
     """An accelerator: what its programs are compiled for, and what they are estimated with.
 
-    name: as in `target(name)`. kind: of the device, as jax names it. platform: "cuda" or "tpu".
+    name: as in `target(name)`. kind: of the device, as jax names it. platform: "cuda", "tpu" or, of
+    a file that describes this machine, "cpu".
     memory: bytes. bandwidth: bytes per second. flops: operations per second. launch_seconds: from
     the start of one short kernel to that of the next, launched one by one; graph_seconds: the same
     within a CUDA graph. source: of the numbers. description: for the compiler, of a GPU the text of
@@ -63,10 +64,10 @@ class Target:
             value = getattr(self, name)
             if not isinstance(value, str):
                 raise ValueError(f"target {self.name}: {name}={value!r} is not a text.")
-        if self.platform not in COMPILERS:
+        if self.platform not in (*COMPILERS, "cpu"):
             raise ValueError(
                 f"target {self.name}: platform={self.platform!r} is neither of "
-                f"{', '.join(COMPILERS)}."
+                f"{', '.join(COMPILERS)} and cpu."
             )
         for name in ("memory", "bandwidth", "flops", "launch_seconds", "graph_seconds"):
             value = getattr(self, name)
@@ -76,7 +77,8 @@ class Target:
     @functools.cached_property
     def local_devices(self) -> tuple[Any, ...]:
         """The devices of this kind in this process; none where it is absent."""
-        return tuple(device for device in jax.local_devices() if device.device_kind == self.kind)
+        devices = jax.local_devices(backend="cpu" if self.platform == "cpu" else None)
+        return tuple(device for device in devices if device.device_kind == self.kind)
 
     @functools.cached_property
     def device(self) -> Any:
