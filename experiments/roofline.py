@@ -30,7 +30,9 @@ class Config:
     """Order of eight programs by the roofline, and by their seconds."""
 
     target: str | None = None
-    """by default the target whose kind the device is; of a CPU cpu_core.toml"""
+    """by default the target of the kind of the device; of a CPU cpu_core.toml"""
+    only: tuple[str, ...] = ()
+    """programs, by the first words of their names; by default all"""
     scale: float = 1.0
     """multiplies the number of environment steps"""
     calls: int = 3
@@ -108,6 +110,8 @@ def target_here(name: str | None) -> accelerator.Target:
 def main(config: Config) -> None:
     target, rows = target_here(config.target), []
     for name, (function, argument) in programs(config.scale).items():
+        if config.only and not name.startswith(config.only):
+            continue
         rows.append(measure(name, function, argument, target, config.calls))
         row = rows[-1]
         print(

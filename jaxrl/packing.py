@@ -50,7 +50,7 @@ class Layout:
 
 @pytree
 class Packed:
-    """A tree whose leaves are packed into one vector [..., n] of each type, by its name."""
+    """A tree with its leaves packed into one vector [..., n] of each type, by its name."""
 
     vectors: dict[str, jax.Array]
     layout: Layout = static()

@@ -28,6 +28,7 @@ FLOORS = {
     "q_values": 2,
     "progress": 0,
     "devices": 0,
+    "packing": 1,
     "dependence": 0,
     "accelerator": 1,
     "distributions": 1,

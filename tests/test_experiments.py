@@ -39,11 +39,14 @@ SMOKE = {
     "learned_optimizer": "--generations 2 --evals 1 --seeds 2 --population 4 "
     "--updates 2 --selection-levels 2 "
     "--test-levels 10 --settings 1 --width 4 --runs {out}/runs --folder {out}",
+    # its programs are compiled in test_accelerator_compiled.py, and its page is in test_speed.py
+    "launches": "--help",
     "memory_speed": "--lengths 4 --batches 1 --sizes 4 --rounds 1 --calls 1 --folder {out}",
     "ppo_classic": "--tasks CartPole-v1 --seeds 2 --scale 0.05 --folder {out}",
     "replay_speed": "--capacities 64 --seeds 2 --batch-size 8 --steps 4 --repeats 1 --folder {out}",
     "scaling": "--updates 1 2 3 4 5 --steps 1200 1200 1200 1200 1200 --scores -2000 -9 --seeds 5 "
     "--width 4 --runs {out}/runs --folder {out}",
+    "roofline": "--only products tabular --scale 0.01 --calls 1 --folder {out}",
     "report_speed": "--seeds 6 --rates 2 --rounds 1 --folder {out}",
     # of three agents and levels: with two or four, LLVM can't select an instruction at XLA's
     # optimisation levels 0 and 1
@@ -64,6 +67,7 @@ SMOKE = {
 }
 ALWAYS = {
     "disco103_on_catch",
+    "launches",
     "replay_speed",
     "speed",
     "stats_speed",

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from experiments import _kits, speed
+from experiments import _kits, launches, speed
 from experiments._settings import DQN, SAC, TASKS, Job
 from experiments._speed_pages import table
 
@@ -77,3 +77,24 @@ def test_it_runs(name, file, steps, tmp_path):
     page = (tmp_path / f"{file}.md").read_text()
     assert f"# {TASKS[name].title}" in page
     assert "| 2 | jaxrl |" in page
+
+
+def test_the_page_of_launches_compares_kits_and_measures():
+    shared = {"algorithm": "ppo", "target": "h100", "members": 10, "date": "2026-01-01"}
+    shared |= {"jax": "0", "bytes_moved": 2e12, "work_space": 1e6, "compile_seconds": 3.0}
+    shared |= {"fastest": 1.0, "slowest": 2.5, "loops": []}
+    rows = [
+        shared | {"kit": "jaxrl", "lever": "", "launches": 204_800, "memory": 1e8},
+        shared | {"kit": "rejax", "lever": "", "launches": 512_000, "memory": 2e8},
+        shared | {"kit": "jaxrl", "lever": "rows", "launches": 307_200, "memory": 1.5e8},
+        {"kit": "jaxnasium", "algorithm": "ppo", "target": "h100", "lever": "", "failed": "no QR"}
+        | {"members": 10, "jax": "0", "date": "2026-01-01"},
+    ]
+    page = launches.page(rows)
+    own = (
+        "| PPO on CartPole | jaxrl | 2.00 |  | 2.00 TB | 100 MB | 1 MB | 8,000 | 1.0 to 2.5 | 3 s |"
+    )
+    assert own in page
+    assert "| PPO on CartPole | rejax | 5.00 | 2.50x |" in page
+    assert "| PPO on CartPole | jaxnasium | no QR |" in page
+    assert "| without: one gather for a minibatch | 1.50 (1.50) |" in page
