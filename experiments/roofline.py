@@ -94,13 +94,48 @@ def measure(
     }
 
 
+def calibrated(target: accelerator.Target) -> accelerator.Target:
+    """A target with the constants of the CPU that is here, from three programs that are none of
+    the eight: a product of matrices, a sum over an array in the cache, a loop of tiny products.
+    """
+
+    def seconds(function: Callable[..., Any], *arguments: Any) -> float:
+        compiled = jax.jit(function).lower(*arguments).compile()
+        jax.block_until_ready(compiled(*arguments))
+        times = []
+        for _ in range(5):
+            started = time.monotonic()
+            jax.block_until_ready(compiled(*arguments))
+            times.append(time.monotonic() - started)
+        return min(times)
+
+    def repeated(step: Callable[[jax.Array], jax.Array], number: int) -> Callable[..., Any]:
+        return lambda x: jax.lax.fori_loop(0, number, lambda _, x: step(x), x)
+
+    size, loops, trips = 256, 200, 20_000
+    product = seconds(repeated(lambda x: x @ x, loops), jnp.eye(size)) / loops
+    numbers = 2**18  # 1 MB, read and written
+    change = seconds(repeated(lambda x: 0.5 * x + 1.0, loops), jnp.ones(numbers)) / loops
+    tiny = repeated(lambda x: jnp.sin(x @ x), trips)
+    kernels = accelerator.launches(jax.jit(tiny).lower(jnp.eye(4)).compile()).total / trips
+    launch = seconds(tiny, jnp.eye(4)) / trips / kernels
+    return dataclasses.replace(
+        target,
+        flops=2 * size**3 / product,
+        bandwidth=8 * numbers / change,
+        launch_seconds=launch,
+        graph_seconds=launch,
+        source="measured by experiments.roofline",
+    )
+
+
 def target_here(name: str | None) -> accelerator.Target:
     """The target of the device that is here."""
     if name is not None:
         return accelerator.target(name)
     kind = jax.local_devices()[0].device_kind
     if kind == "cpu":
-        return accelerator.target(pathlib.Path(__file__).parent / "cpu_core.toml")
+        return calibrated(accelerator.target(pathlib.Path(__file__).parent / "cpu_core.toml"))
     kinds = {accelerator.target(each).kind: each for each in accelerator.target_names()}
     if kind not in kinds:
         raise ValueError(f"no target is of the kind {kind!r}: write --target FILE.toml.")
@@ -123,6 +158,10 @@ def main(config: Config) -> None:
         "cores": os.cpu_count(),
         "jax": jax.__version__,
         "date": datetime.date.today().isoformat(),
+        "constants": {
+            name: float(f"{getattr(target, name):.3g}")
+            for name in ("launch_seconds", "graph_seconds", "bandwidth", "flops")
+        },
         "spearman": {
             "roofline": rank(seconds, [row["slowest"] for row in rows]),
             "roofline in CUDA graphs": rank(seconds, [row["fastest"] for row in rows]),
@@ -149,7 +188,9 @@ def page(record: dict[str, Any]) -> str:
         f"# The roofline and the clock: {record['device']}",
         "",
         f"`python -m experiments.roofline`, {record['cores']} cores, jax {record['jax']}, "
-        f"{record['date']}. Spearman's rank correlation with the measured seconds of eight "
+        f"{record['date']}; constants: "
+        + ", ".join(f"{name} {value:.3g}" for name, value in record["constants"].items())
+        + ". Spearman's rank correlation with the measured seconds of eight "
         "programs: "
         + ", ".join(f"{name} {value:.2f}" for name, value in record["spearman"].items())
         + ".",
