@@ -144,6 +144,22 @@ def _whole(function: Any, x: Any, pieces: int) -> Any:
     return function(x)
 
 
+@contextlib.contextmanager
+def _masked() -> Iterator[None]:
+    """A context in which a log-probability is a sum with a mask, in place of a gather."""
+    import jax.numpy as jnp
+
+    from jaxrl.distributions import Categorical
+
+    def log_prob(self: Any, value: jax.Array) -> jax.Array:
+        places = jnp.arange(self.logits.shape[-1]).reshape((1,) * value.ndim + (-1,))
+        log_p = jax.nn.log_softmax(self.logits)
+        return jnp.sum(jnp.where(value[..., None] == places, log_p, 0.0), axis=-1)
+
+    with mock.patch.object(Categorical, "log_prob", log_prob):
+        yield
+
+
 # name: (what it is, a context in which programs are traced with it)
 LEVERS: dict[str, tuple[str, Callable[[], Any]]] = {
     "scan": (
@@ -167,6 +183,7 @@ LEVERS: dict[str, tuple[str, Callable[[], Any]]] = {
         "with: parameters and moments packed too, inside the loop of gradient steps",
         _without("scan", _packing_all),
     ),
+    "masks": ("with: log-probabilities by a mask rather than a gather", _masked),
     "unroll": ("with: up to 8 gradient steps unrolled", _without("scan", _unrolled)),
 }
 
