@@ -26,16 +26,26 @@ def number(value: Any) -> str:
     return rl.plot.number(value)
 
 
-def spearman(rows: Iterable[Row]) -> float | None:
-    """Rank correlation of the measured times and the lower bounds; None of fewer than three."""
-    pairs = [(row["measured_ms"], row["slowest_ms"]) for row in rows if "measured_ms" in row]
-    if len(pairs) < 3:
-        return None
-    return float(scipy.stats.spearmanr(*zip(*pairs, strict=True)).statistic)
+def correlations(rows: Iterable[Row]) -> str:
+    """Rank correlations of the measured times with both bounds; "" of fewer than three programs."""
+    found = [row for row in rows if "measured_ms" in row]
+    if len(found) < 3:
+        return ""
+    measured = [row["measured_ms"] for row in found]
+    values = []
+    for bound in ("fastest_ms", "slowest_ms"):
+        result: Any = scipy.stats.spearmanr([row[bound] for row in found], measured)
+        values.append(f"{result.statistic:.2f}")
+    return (
+        f"Spearman's rank correlation with the measured times of {len(found)} programs: "
+        f"{values[0]} of the bound with CUDA graphs, {values[1]} of that without."
+    )
 
 
 def table(stage: Stage, rows: list[Row]) -> list[str]:
     """Lines of a table: a row per part, or the reason why it has no numbers."""
+    if len(reasons := {row.get("skipped", "") for row in rows}) == 1 and (reason := reasons.pop()):
+        return [f"Left out: {reason}."]
     names = list(rows[0]["part"])
     columns = {"compile_seconds": "compilation, s", "run_seconds": "run, s"} | stage.columns
     if any("peak_gb" in row for row in rows):
@@ -69,13 +79,8 @@ def page(rows: list[Row]) -> str:
                 continue
             found = by_stage[name,]
             lines += [f"### {stage.title}", "", *table(stage, found), ""]
-            correlation = spearman(found)
-            if correlation is not None:
-                lines += [
-                    f"Spearman's rank correlation of the bound without CUDA graphs and the "
-                    f"measured time: {correlation:.2f}, of {len(found)} programs.",
-                    "",
-                ]
+            if text := correlations(found):
+                lines += [text, ""]
     return "\n".join(lines)
 
 

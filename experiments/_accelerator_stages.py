@@ -9,13 +9,13 @@ import importlib.util
 import math
 import pathlib
 import re
+import shutil
 import time
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 import envs
 import jaxrl as rl
@@ -44,6 +44,10 @@ CALLS = 10
 
 class OutOfTimeError(Exception):
     """The minutes of this call are over."""
+
+
+class NotHereError(Exception):
+    """A stage can't be measured on this machine; the message says what it lacks."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,15 +116,24 @@ def missing(part: Part) -> str:
 def sweep(context: Context, training: rl.Training, seeds: Any, **options: Any) -> Any:
     """Results of a sweep over seeds, which ends when the time does.
 
+    With a folder, `run_seconds` is that of the whole run at the speed of this call.
+
     Raises:
       OutOfTimeError: the time is over; with a folder, another call goes on from a checkpoint.
     """
 
+    whole: list[float] = []
+
     def check(report: rl.Report) -> None:
+        if report.done_now > 0.0:
+            whole.append(report.seconds / report.done_now)
         if context.left() < 0.0 and report.fraction < 1.0:
             raise OutOfTimeError
 
-    return rl.sweep(training, {"seed": seeds}, progress=check, **options)
+    results = rl.sweep(training, {"seed": seeds}, progress=check, **options)
+    if whole and "folder" in options:
+        results.attrs["run_seconds"] = round(whole[-1], 3)
+    return results
 
 
 def times(results: Any) -> Measured:
@@ -142,7 +155,10 @@ def training_speed(
 
 
 def zoo_row(context: Context, *, algorithm: str, env: str, seeds: int, scale: float) -> Measured:
-    """Score of a row of the zoo, trained for `scale` times its number of steps."""
+    """Score of a row of the zoo, trained for `scale` times its number of steps.
+
+    Its folder is deleted at the end: the record has the score and the curve.
+    """
     row = row_of(algorithm, env)
     folder = context.runs / f"{row.file.removesuffix('.json')}-{scale:g}-{seeds}"
     results = sweep(
@@ -153,8 +169,14 @@ def zoo_row(context: Context, *, algorithm: str, env: str, seeds: int, scale: fl
         save_seconds=SAVE_SECONDS,
     )
     score = ppo_classic.score(results)["evaluation_score"]
-    shown = "{iqm:.4g} [{low:.4g}, {high:.4g}]".format(**score)
-    return times(results) | {"steps": int(results["step"][-1]), "score": shown}
+    curve = rl.stats.summary(results, "evaluation")["iqm"].values
+    found = times(results) | {
+        "steps": int(results["step"][-1]),
+        "score": "{iqm:.4g} [{low:.4g}, {high:.4g}]".format(**score),
+        "curve": [round(float(x), 2) for x in curve],
+    }
+    shutil.rmtree(folder)
+    return found
 
 
 def row_of(algorithm: str, env: str) -> Row:
@@ -258,10 +280,10 @@ def bound(context: Context, *, program: str, members: int, length: int, size: in
     algorithm, of which `length` environment steps of each of `members` training runs on Catch are.
 
     Raises:
-      ValueError: no target describes this device.
+      NotHereError: no target describes this device.
     """
     if context.target is None:
-        raise ValueError(
+        raise NotHereError(
             f"no target describes {jax.devices()[0].device_kind}; --target NAME takes the "
             f"constants of one of {', '.join(accelerator.target_names())}, or of a TOML file"
         )

@@ -12,6 +12,7 @@ import dataclasses
 import datetime
 import json
 import pathlib
+import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -25,6 +26,7 @@ from experiments._accelerator_stages import (
     STAGES,
     Context,
     Measured,
+    NotHereError,
     OutOfTimeError,
     Part,
     Stage,
@@ -38,7 +40,9 @@ from jaxrl.sweep import files, provenance
 Row = dict[str, Any]
 NAME = "accelerator_runs"
 TOY_SECONDS = 10.0  # a guess of one part's time at toy size
+LOT_SECONDS = 45.0  # the least that is worth compiling a training run for that goes on
 MAX_REASON = 300  # letters of an error
+PEAK = "peak_bytes_in_use"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,24 +165,35 @@ class Place:
         return last["seconds"] + last["run_seconds"] * (more - 1.0)
 
 
-def measured(stage: Stage, context: Context, part: Part) -> Measured:
-    """Measurements of a part, or its error in one sentence.
-
-    Raises:
-      OutOfTimeError: the time ended before the part did.
+def attempt(place: Place, context: Context, part: Part) -> Measured:
+    """Measurements of a part; or why there are none, in one sentence: `not_yet` if the time is too
+    short, `skipped` if this machine lacks what it needs, `error` if it failed.
     """
-    started = time.monotonic()
+    stage, started = place.stage, time.monotonic()
+    need = min(place.expected(part), LOT_SECONDS if stage.goes_on else float("inf"))
+    if reason := missing(part):
+        return {"skipped": reason}
+    if need > context.left():
+        return {"not_yet": f"left out, as it takes about {need / 60.0:.1f} minutes"}
     try:
         found = stage.measure(context, **part)
     except OutOfTimeError:
-        raise
-    except Exception as error:  # of any kind: the other stages don't need this one
+        where = "its checkpoint" if stage.goes_on else "its start"
+        return {"not_yet": f"out of time; another call goes on from {where}"}
+    except (NotHereError, ImportError) as error:
+        return {"skipped": str(error)}
+    except Exception as error:  # of any kind: the other parts don't need this one
         return {"error": sentence(error)}
     found = {name: _rounded(value) for name, value in found.items()}
     found["seconds"] = round(time.monotonic() - started, 3)
-    local = jax.local_devices()[0]
-    peak = (local.memory_stats() or {}).get("peak_bytes_in_use") if local.platform != "cpu" else 0
+    peak = peak_bytes()
     return found | ({"peak_gb": round(peak / 1e9, 3)} if peak else {})
+
+
+def peak_bytes() -> int:
+    """Peak memory of the device in this process so far; 0 of a CPU, which does not count it."""
+    first = jax.local_devices()[0]
+    return 0 if first.platform == "cpu" else (first.memory_stats() or {}).get(PEAK, 0)
 
 
 def _rounded(value: Any) -> Any:
@@ -191,7 +206,7 @@ def sentence(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0][:MAX_REASON]}"
 
 
-# ---------------------------------------------------------------------------------------- all stages
+# -------------------------------------------------------------------------------------- all stages
 
 
 def run(
@@ -203,38 +218,24 @@ def run(
     end = now() + 60.0 * config.minutes
     left = lambda: end - now()
     target = accelerator.target(config.target) if config.target else target_of(kind_here())
-    context = Context(left, config.runs / device().replace(" ", "-") / config.size, target)
+    context = Context(left, config.runs / re.sub(r"\W+", "-", device()) / config.size, target)
     for name in config.stages:
         place, changed = Place(config, name, stages[name]), False
         for part in place.todo:
             title = f"[{left() / 60.0:.1f} minutes left] {name}: {part_name(part)}"
-            reason = missing(part)
-            if reason:
-                put(config.record, place.row(part) | {"skipped": reason})
+            found = attempt(place, context, part)
+            if "not_yet" not in found:
+                put(config.record, place.row(part) | found)
                 changed = True
-                say(f"{title}: left out, as {reason}")
-                continue
-            need = place.expected(part)
-            if need > left():
-                say(f"{title}: left out, as it takes about {need / 60.0:.1f} minutes")
-                if place.stage.ascending:
-                    break
-                continue
-            try:
-                found = measured(place.stage, context, part)
-            except OutOfTimeError:
-                rest = "its checkpoint" if place.stage.goes_on else "its start"
-                say(f"{title}: out of time; another call goes on from {rest}")
-                break
-            put(config.record, place.row(part) | found)
-            changed = True
-            say(f"{title}: {found.get('error') or summary(place.stage, found)}")
-            if "error" in found and place.stage.ascending:
+            reasons = (found.get(kind) for kind in ("not_yet", "skipped", "error"))
+            say(f"{title}: {next(filter(None, reasons), None) or summary(place.stage, found)}")
+            if place.stage.ascending and {"not_yet", "error"} & set(found):
                 break
         if changed:
             write_page(config)
-    missing_parts = sum(len(Place(config, name, stages[name]).todo) for name in config.stages)
-    say(f"{missing_parts} parts are left; the same command goes on with them.")
+    first = dataclasses.replace(config, again=False)
+    rest = sum(len(Place(first, name, stages[name]).todo) for name in config.stages)
+    say(f"{rest} parts are left; the same command goes on with them." if rest else "All is done.")
 
 
 def kind_here() -> str:
