@@ -69,7 +69,7 @@ def page(rows: list[Row]) -> str:
     """Markdown page of a record: a section per device and size, a table per stage."""
     lines = ["# Measurements on accelerators", "", INTRO, ""]
     for (device, size), own in grouped(rows, "device", "size").items():
-        days, versions = (sorted({row[name] for row in own}) for name in ("date", "jax"))
+        days, versions = (sorted({row[name] for row in own}) for name in ("day", "jax"))
         when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
         mark = "" if size == "full" else f", {size} sizes"
         lines += [f"## {device}{mark}", "", f"jax {', '.join(versions)}, {when}.", ""]
@@ -93,10 +93,14 @@ def grouped(rows: list[Row], *names: str) -> dict[tuple[Any, ...], list[Row]]:
 
 
 def picture(rows: list[Row]) -> Any:
-    """Steps per second by members, times of recurrent cells, and measured times by their bounds."""
+    """Steps per second by members, times of recurrent cells, and measured times by their bounds.
+
+    Toy sizes are drawn only where there is nothing else.
+    """
     panels = rl.plot.Picture(figsize=(14, 4), layout="constrained")
     speed, cells, bounds = panels.subplots(1, 3)
     done = [row for row in rows if "run_seconds" in row]
+    done = [row for row in done if row["size"] == "full"] or done
     style = itertools.cycle(zip(rl.plot.MARKERS, rl.plot.COLORS, strict=False))
     for (device, size), own in grouped(done, "device", "size").items():
         where = device if size == "full" else f"{device}, {size}"

@@ -319,7 +319,8 @@ def target_of(kind: str) -> accelerator.Target | None:
     words = lambda text: re.split(r"[ -]", text)
     for each in map(accelerator.target, accelerator.target_names()):
         ours, theirs = words(each.kind), words(kind)
-        if ours[: len(theirs)] == theirs or theirs[: len(ours)] == ours:
+        shared = min(len(ours), len(theirs))
+        if shared > 1 and ours[:shared] == theirs[:shared]:
             return each
     return None
 

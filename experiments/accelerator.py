@@ -14,7 +14,7 @@ import json
 import pathlib
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -136,7 +136,7 @@ class Place:
             "size": self.config.size,
             "stage": self.name,
             "part": part,
-            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="minutes"),
+            "day": datetime.datetime.now(datetime.UTC).date().isoformat(),
             "jax": jax.__version__,
             "commit": provenance.commit(),
         }
@@ -209,18 +209,14 @@ def sentence(error: Exception) -> str:
 # -------------------------------------------------------------------------------------- all stages
 
 
-def run(
-    config: Config,
-    stages: Mapping[str, Stage] = STAGES,
-    now: Callable[[], float] = time.monotonic,
-) -> None:
+def run(config: Config, now: Callable[[], float] = time.monotonic) -> None:
     """Run the stages of a configuration until its minutes are over, and write what they find."""
     end = now() + 60.0 * config.minutes
     left = lambda: end - now()
     target = accelerator.target(config.target) if config.target else target_of(kind_here())
     context = Context(left, config.runs / re.sub(r"\W+", "-", device()) / config.size, target)
     for name in config.stages:
-        place, changed = Place(config, name, stages[name]), False
+        place, changed = Place(config, name, STAGES[name]), False
         for part in place.todo:
             title = f"[{left() / 60.0:.1f} minutes left] {name}: {part_name(part)}"
             found = attempt(place, context, part)
@@ -234,7 +230,7 @@ def run(
         if changed:
             write_page(config)
     first = dataclasses.replace(config, again=False)
-    rest = sum(len(Place(first, name, stages[name]).todo) for name in config.stages)
+    rest = sum(len(Place(first, name, STAGES[name]).todo) for name in config.stages)
     say(f"{rest} parts are left; the same command goes on with them." if rest else "All is done.")
 
 
@@ -242,12 +238,12 @@ def kind_here() -> str:
     return jax.local_devices()[0].device_kind
 
 
-def listed(config: Config, stages: Mapping[str, Stage] = STAGES) -> str:
+def listed(config: Config) -> str:
     """Table of the stages, their missing parts, and the minutes that these are expected to take."""
     lines = [f"{device()}, {config.size} sizes"]
     total = 0.0
     for name in config.stages:
-        place = Place(config, name, stages[name])
+        place = Place(config, name, STAGES[name])
         minutes = sum(map(place.expected, place.todo)) / 60.0
         total += minutes
         parts = f"{len(place.todo)} of {len(place.stage.parts(config.size))} parts"
