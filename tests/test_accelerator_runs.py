@@ -35,7 +35,7 @@ class Clock:
     def __call__(self):
         return self.seconds
 
-    def stage(self, title, sizes, fail=(), error=None, **fields):
+    def stage(self, title, sizes, fail=(), error=NotHereError, **fields):
         """A stage of which the part of size n takes n minutes, half a minute of them compiling."""
 
         def measure(context, *, n):
