@@ -70,8 +70,12 @@ CELLS: dict[str, Callable[[int], Any]] = {
 }
 
 
-def update_of(memory: Any, batch: int, length: int) -> Callable[[], Any]:
-    """Return a compiled update on random features; episodes end after 100 steps on average."""
+def program_of(
+    memory: Any, batch: int, length: int
+) -> tuple[jax.stages.Compiled, tuple[Any, jax.Array]]:
+    """Return a compiled update and its arguments, parameters and random features [batch, length,
+    size]; episodes end after 100 steps on average.
+    """
     params = memory.init(jax.random.key(0))
     x = jax.random.normal(jax.random.key(1), (batch, length, memory.size))
     first = jax.random.bernoulli(jax.random.key(2), 0.01, (batch, length))
@@ -80,8 +84,13 @@ def update_of(memory: Any, batch: int, length: int) -> Callable[[], Any]:
         outputs = lambda x, first: memory.apply(params, memory.start(), x, first)[1]
         return jnp.mean(jax.vmap(outputs)(x, first) ** 2)
 
-    program = jax.jit(jax.grad(loss, (0, 1))).lower(params, x).compile()
-    return lambda: jax.block_until_ready(program(params, x))
+    return jax.jit(jax.grad(loss, (0, 1))).lower(params, x).compile(), (params, x)
+
+
+def update_of(memory: Any, batch: int, length: int) -> Callable[[], Any]:
+    """Return a compiled update of `program_of`, which waits for its result."""
+    program, arguments = program_of(memory, batch, length)
+    return lambda: jax.block_until_ready(program(*arguments))
 
 
 def seconds(update: Callable[[], Any], calls: int) -> float:

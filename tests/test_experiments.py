@@ -15,6 +15,8 @@ import jaxrl as rl
 
 ROOT = pathlib.Path(__file__).parent.parent
 SMOKE = {
+    # its own small runs are in test_accelerator_runs.py
+    "accelerator": "--help",
     "bootstrapped_entropy": "--period 7 --periods 2 --rows 1 --seeds 2 --meta-lrs "
     "0.01 --fixed 0.3 --runs "
     "{out}/runs --folder {out}",
@@ -66,6 +68,7 @@ SMOKE = {
     "--test-seeds 2 --updates 9 --runs {out}/runs --folder {out}",
 }
 ALWAYS = {
+    "accelerator",
     "disco103_on_catch",
     "launches",
     "replay_speed",
