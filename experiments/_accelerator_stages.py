@@ -8,7 +8,6 @@ import dataclasses
 import importlib.util
 import math
 import pathlib
-import re
 import shutil
 import time
 from collections.abc import Callable
@@ -313,20 +312,6 @@ def bound(context: Context, *, program: str, members: int, length: int, size: in
         "launches": launches.total,
         "target": context.target.name,
     }
-
-
-def target_of(kind: str) -> accelerator.Target | None:
-    """The target that describes a kind of device; None if there is none.
-
-    Drivers name a device with or without its memory: "NVIDIA H200" is "NVIDIA H200 141GB HBM3e".
-    """
-    words = lambda text: re.split(r"[ -]", text)
-    for each in map(accelerator.target, accelerator.target_names()):
-        ours, theirs = words(each.kind), words(kind)
-        shared = min(len(ours), len(theirs))
-        if shared > 1 and ours[:shared] == theirs[:shared]:
-            return each
-    return None
 
 
 # ---------------------------------------------------------------------------------------- the table

@@ -31,7 +31,6 @@ from experiments._accelerator_stages import (
     Part,
     Stage,
     missing,
-    target_of,
 )
 from jaxrl import accelerator
 from jaxrl.errors import nearest
@@ -213,7 +212,9 @@ def run(config: Config, now: Callable[[], float] = time.monotonic) -> None:
     """Run the stages of a configuration until its minutes are over, and write what they find."""
     end = now() + 60.0 * config.minutes
     left = lambda: end - now()
-    target = accelerator.target(config.target) if config.target else target_of(kind_here())
+    target = (
+        accelerator.target(config.target) if config.target else accelerator.target_of(kind_here())
+    )
     context = Context(left, config.runs / re.sub(r"\W+", "-", device()) / config.size, target)
     for name in config.stages:
         place, changed = Place(config, name, STAGES[name]), False

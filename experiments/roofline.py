@@ -136,10 +136,10 @@ def target_here(name: str | None) -> accelerator.Target:
     kind = jax.local_devices()[0].device_kind
     if kind == "cpu":
         return calibrated(accelerator.target(pathlib.Path(__file__).parent / "cpu_core.toml"))
-    kinds = {accelerator.target(each).kind: each for each in accelerator.target_names()}
-    if kind not in kinds:
+    found = accelerator.target_of(kind)
+    if found is None:
         raise ValueError(f"no target is of the kind {kind!r}: write --target FILE.toml.")
-    return accelerator.target(kinds[kind])
+    return found
 
 
 def main(config: Config) -> None:

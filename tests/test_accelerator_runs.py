@@ -19,8 +19,8 @@ from experiments._accelerator_stages import (
     Stage,
     missing,
     sweep,
-    target_of,
 )
+from jaxrl.accelerator import target_of
 from jaxrl.sweep import files
 
 EVERY_RUN = ("bootstrap", "memories")  # seconds; the other stages rotate

@@ -20,6 +20,7 @@ from jaxrl.accelerator.targets import (
     missing_compiler,
     target,
     target_names,
+    target_of,
 )
 
 __all__ = [
@@ -39,4 +40,5 @@ __all__ = [
     "roofline",
     "target",
     "target_names",
+    "target_of",
 ]

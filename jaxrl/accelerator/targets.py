@@ -9,6 +9,7 @@ import importlib.util
 import math
 import os
 import pathlib
+import re
 import tomllib
 from typing import Any
 
@@ -78,7 +79,7 @@ class Target:
     def local_devices(self) -> tuple[Any, ...]:
         """The devices of this kind in this process; none where it is absent."""
         devices = jax.local_devices(backend="cpu" if self.platform == "cpu" else None)
-        return tuple(device for device in devices if device.device_kind == self.kind)
+        return tuple(device for device in devices if _are_alike(self.kind, device.device_kind))
 
     @functools.cached_property
     def device(self) -> Any:
@@ -112,6 +113,23 @@ def target(name: str | os.PathLike[str] | Target) -> Target:
         f"unknown target {text!r}; {reason}. A file NAME.toml describes one of your own, as those "
         "of jaxrl/accelerator/targets do."
     )
+
+
+def target_of(kind: str) -> Target | None:
+    """The target that describes devices of a kind, `jax.devices()[0].device_kind`; None if none
+    does.
+    """
+    alike = (each for each in map(target, target_names()) if _are_alike(each.kind, kind))
+    return next(alike, None)
+
+
+def _are_alike(ours: str, theirs: str) -> bool:
+    """True for names of one kind of device: drivers write it with its memory or without, "NVIDIA
+    H200" or "NVIDIA H200 141GB HBM3e".
+    """
+    one, other = re.split("[ -]", ours), re.split("[ -]", theirs)
+    shared = min(len(one), len(other))
+    return ours == theirs or (shared > 1 and one[:shared] == other[:shared])
 
 
 def target_names() -> list[str]:
