@@ -249,7 +249,11 @@ def test_every_hyperparameter_is_reachable():
             ["train", "ppo", "RiverSwim", "--env-params", "max_steps=9.5"],
             "--env-params max_steps=9.5 of RiverSwim is not a positive whole number",
         ),
-        ([*PPO, "--num-envs", "4", "8", "--also", "num_envs=2,4"], "a second time: name it once"),
+        (
+            [*PPO, "--num-envs", "4", "8", "--also", "num_envs=2,4"],
+            "--also both set num_envs: write",
+        ),
+        ([*PPO, "--lr", "1e-2", "--also", "lr=1e-3"], "--lr and --also both set lr: write one"),
         ([*PPO, "--env-params", "gravity=5", "gravity=6"], "--env-params names gravity twice"),
         ([*PPO, "--distributed"], "--distributed finds no other processes of this job"),
         (["train", "dqn", "Pendulum-v1"], "dqn takes actions of Discrete, but Pendulum-v1 has"),

@@ -294,6 +294,10 @@ def _training_and_axes(args: Any, preset: Preset) -> tuple[rl.Training, Axes]:
         rl.tree.find(training, name): values
         for name, values in _parameters("--also", args.also).items()
     }
+    for name in [name for name in numbers if given[name] != (defaults[name],)]:
+        if rl.tree.find(training, axis_name(training, preset, name)) in also:
+            flag = f"--{name.replace('_', '-')}"
+            raise FlagError(f"{flag} and --also both set {name}: write one of them.")
     training = rl.tree.put(training, {name: values[0] for name, values in also.items()})
 
     floats = {
