@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrl import gathers
 from jaxrl.tree import pytree, static
 
 HALF_LOG_TWO_PI = 0.9189385332046727
@@ -64,7 +65,7 @@ class Categorical:
 
     def log_prob(self, value: jax.Array) -> jax.Array:
         log_p = jax.nn.log_softmax(self.logits)
-        return jnp.take_along_axis(log_p, value[..., None], axis=-1)[..., 0]
+        return gathers.last(log_p, value)
 
     def entropy(self) -> jax.Array:
         log_p = jax.nn.log_softmax(self.logits)

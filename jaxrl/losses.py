@@ -6,6 +6,7 @@
 import jax
 import jax.numpy as jnp
 
+from jaxrl.devices import platform
 from jaxrl.tree import leaf, pytree
 
 
@@ -33,6 +34,9 @@ def project(probabilities: jax.Array, positions: jax.Array, support: jax.Array) 
     place = (jnp.clip(positions, support[0], support[-1]) - support[0]) / (support[1] - support[0])
     low = jnp.clip(jnp.floor(place), 0, len(support) - 2)
     above = probabilities * (place - low)
+    if platform() == "tpu":  # which would run the scatter as a loop over all batches
+        near = jnp.maximum(1.0 - jnp.abs(place[:, None] - jnp.arange(len(support))[None]), 0.0)
+        return probabilities @ near
     index = low.astype(jnp.int32)
     return jnp.zeros_like(support).at[index].add(probabilities - above).at[index + 1].add(above)
 

@@ -4,9 +4,8 @@ Shared by every learner and update rule that learns action values of a `Discrete
 """
 
 import jax
-import jax.numpy as jnp
 
-from jaxrl import masks
+from jaxrl import gathers, masks
 from jaxrl.distributions import EpsilonGreedyCategorical
 
 
@@ -34,4 +33,4 @@ def q_policy(
 
 def action_values(q: jax.Array, action: jax.Array) -> jax.Array:
     """Q(s, a): the entry of `q` [..., n] at each `action` [...]. [...]."""
-    return jnp.take_along_axis(q, action[..., None], axis=-1)[..., 0]
+    return gathers.last(q, action)

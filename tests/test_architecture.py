@@ -29,6 +29,7 @@ FLOORS = {
     "progress": 0,
     "devices": 0,
     "packing": 1,
+    "gathers": 1,
     "dependence": 0,
     "accelerator": 1,
     "distributions": 1,

@@ -10,12 +10,13 @@ import pytest
 from members import TINY
 
 import jaxrl as rl
-from jaxrl import accelerator, packing
+from jaxrl import accelerator, gathers, losses, packing
 from jaxrl.devices import compiling_for
 from jaxrl.replay import Buffer
 
 # what is traced for it is packed, and runs on this CPU all the same
 GPU = dataclasses.replace(accelerator.target("h100"), kind="none", description="")
+TPU = dataclasses.replace(accelerator.target("tpu-v5e"), kind="none", description="")
 
 
 def tree():
@@ -152,3 +153,24 @@ def test_a_packed_training_learns_the_same(name):
         expected[1] | {"params": expected[0].params},
     )
     chex.assert_trees_all_close(found, expected, rtol=2e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("target", [GPU, TPU], ids=["gpu", "tpu"])
+def test_entries_by_index_have_the_same_values_and_gradients(target):
+    x = jax.random.normal(jax.random.key(0), (3, 5, 4)).at[1, 2, 3].set(-jnp.inf)
+    index = jnp.arange(15).reshape(3, 5) % 4
+    support, p = jnp.linspace(-2.0, 2.0, 6), jnp.full(4, 0.25)
+    cases = (
+        (lambda x: gathers.last(x, index), x),
+        (lambda x: gathers.last(x, index[:1]), x),
+        (lambda x: gathers.row(x, jnp.int32(2)), x),
+        (lambda x: gathers.row(x[0, 0], jnp.int32(1)), x),
+        (lambda x: losses.project(p, x, support), jnp.array([-3.0, -0.3, 1.99, 1.5])),
+    )
+    for function, at in cases:
+        total = lambda x, function=function: (jnp.cos(function(x)).sum(), function(x))
+        (_, expected), slope = jax.value_and_grad(total, has_aux=True)(at)
+        with compiling_for(target):
+            (_, found), found_slope = jax.value_and_grad(total, has_aux=True)(at)
+        chex.assert_trees_all_close(found, expected, rtol=1e-6, atol=1e-6)
+        chex.assert_trees_all_close(found_slope, slope, rtol=1e-6, atol=1e-6)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from jaxrl import gathers
 from jaxrl.distributions import Categorical, Distribution, TanhNormal
 from jaxrl.errors import not_defined
 from jaxrl.masks import allow
@@ -283,4 +284,4 @@ class Softmax(Actor):
         return Categorical(allow(out["logits"], out.get("mask")))
 
     def select(self, value: jax.Array, action: jax.Array) -> jax.Array:
-        return jnp.take_along_axis(value, action[None, ..., None], axis=-1)[..., 0]
+        return gathers.last(value, action[None])

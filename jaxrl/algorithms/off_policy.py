@@ -13,7 +13,7 @@ from jaxrl.clock import Clock, Metrics, start_clock
 from jaxrl.env import Env
 from jaxrl.errors import check_counts
 from jaxrl.normalize import ReturnStats, Running
-from jaxrl.replay import Buffer, Priority, Replay, Sample, Uniform
+from jaxrl.replay import Buffer, Priority, Replay, Uniform
 from jaxrl.rollout import (
     Action,
     Episode,
@@ -217,19 +217,13 @@ class OffPolicy(Algorithm):
     def _gradient_steps(
         self, key: jax.Array, env: Env, state: State, relabel: Relabel | None
     ) -> tuple[State, Metrics]:
-        def draw(words: jax.Array, replay: Replay) -> tuple[jax.Array, jax.Array, Sample]:
-            """The key of a gradient step, that of its learner, and its sample."""
+        def step(
+            carry: tuple[LearnerState, Replay], now: tuple[jax.Array, jax.Array]
+        ) -> tuple[tuple[LearnerState, Replay], Metrics]:
+            (learner_state, replay), (words, counted) = carry, now
             key_step = jax.random.wrap_key_data(words, impl=jax.random.key_impl(key))
             key_sample, key_learn = jax.random.split(key_step)
-            fraction = state.clock.fraction
-            sample = self.buffer.sample(key_sample, replay, self.batch_size, fraction)
-            return key_step, key_learn, sample
-
-        def step(
-            carry: tuple[LearnerState, Replay], now: tuple[Any, jax.Array]
-        ) -> tuple[tuple[LearnerState, Replay], Metrics]:
-            (learner_state, replay), (drawn, counted) = carry, now
-            key_step, key_learn, sample = drawn if at_once else draw(drawn, replay)
+            sample = self.buffer.sample(key_sample, replay, self.batch_size, state.clock.fraction)
             items = sample.items
             if relabel is not None:
                 key_relabel = jax.random.fold_in(key_step, 2)
@@ -248,11 +242,8 @@ class OffPolicy(Algorithm):
         ready = state.clock.n >= self._warmup_updates - 1
         counted = ready & (jnp.arange(self.updates) < self.update_limit)
         words = jax.random.key_data(jax.random.split(key, self.updates))
-        # without priorities no sample depends on what was learned before: one kernel for all
-        at_once = packing.packs() and isinstance(self.priority, Uniform)
-        drawn = jax.vmap(draw, in_axes=(0, None))(words, state.replay) if at_once else words
         (learner_state, replay), metrics = packing.scan(
-            step, (state.learner, state.replay), (drawn, counted), packs_carry=False
+            step, (state.learner, state.replay), (words, counted), packs_carry=False
         )
 
         def mean(x: jax.Array) -> jax.Array:

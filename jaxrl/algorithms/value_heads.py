@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxrl import losses, networks
+from jaxrl import gathers, losses, networks
 from jaxrl.errors import not_defined
 from jaxrl.q_values import q_heads
 from jaxrl.ranges import check_ranges, is_plain_number
@@ -94,9 +94,8 @@ class Expected(Head):
         next_prediction: jax.Array,
         policy: jax.Array,
     ) -> tuple[jax.Array, jax.Array]:
-        error = (
-            jax.lax.stop_gradient(target(jnp.sum(policy * next_prediction))) - prediction[action]
-        )
+        taken = gathers.row(prediction, action)
+        error = jax.lax.stop_gradient(target(jnp.sum(policy * next_prediction))) - taken
         return losses.huber(error), jnp.abs(error)
 
 
@@ -151,7 +150,7 @@ class Categorical(Head):
     ) -> tuple[jax.Array, jax.Array]:
         p = _mix(policy, jax.nn.softmax(next_prediction))
         goal = jax.lax.stop_gradient(losses.project(p, target(self.support), self.support))
-        loss = -jnp.sum(goal * jax.nn.log_softmax(prediction[action]))
+        loss = -jnp.sum(goal * jax.nn.log_softmax(gathers.row(prediction, action)))
         return loss, jnp.abs(loss + jnp.sum(goal * jnp.log(jnp.where(goal > 0, goal, 1.0))))
 
 
@@ -178,7 +177,7 @@ class QuantileRegression(Head):
         """The loss over all pairs of quantiles, and the error of the mean. [], []."""
         theta, tau = prediction
         goal = jax.lax.stop_gradient(target(_mix(policy, next_prediction[0])))
-        error = goal[None, :] - theta[action][:, None]
+        error = goal[None, :] - gathers.row(theta, action)[:, None]
         tau = jnp.broadcast_to(tau[:, None], error.shape)
         loss = losses.quantile(error, tau, self.kappa).mean(1).sum()
         return loss, jnp.abs(error.mean())
