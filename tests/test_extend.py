@@ -293,5 +293,5 @@ def test_the_command_line_refuses(study, in_process, words, message):
 
 
 def test_states_of_another_kind_of_device_are_refused():
-    with pytest.raises(ValueError, match="1 arrays, .* kept on another kind of device"):
+    with pytest.raises(ValueError, match=r"1 arrays, .* kept on another kind of device"):
         _converted([np.zeros(2)], TINY, LONGER, lambda run, state: state)

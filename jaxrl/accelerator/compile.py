@@ -143,7 +143,10 @@ def compile_traced(traced: jax.stages.Traced, goal: Target) -> Program:
             ) from error
         except RuntimeError as error:  # jax's own is one, and jaxlib's plug-ins raise others
             raise TargetError(_reason(str(error), goal)) from error
-        texts = [path.read_text() for path in sorted(pathlib.Path(folder).glob(BUFFERS))]
+        texts = [
+            path.read_text(encoding="utf-8", errors="replace")
+            for path in sorted(pathlib.Path(folder).glob(BUFFERS))
+        ]
     buffers = Buffers.parse("\n".join(texts), hlo.parse(compiled.as_text() or ""))
     return Program(goal, compiled, time.monotonic() - started, buffers)
 
