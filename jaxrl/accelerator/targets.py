@@ -32,6 +32,7 @@ WITHOUT_TPU = {
 NO_CUDNN = "JAX_SKIP_CUDA_CONSTRAINTS_CHECK"
 MAX_BYTES = 2**20  # of a file
 MAX_NUMBER = 1e30
+MEMORY = re.compile(r"[ -]\d+GB( HBM\w+)?$")  # at the end of the name of a device
 # XLA divides by these without a check, which would end the process
 DIVISORS = ("threads_per_warp", "block_dim_limit_x")
 
@@ -133,11 +134,9 @@ def target_of(kind: str) -> Target | None:
 
 def _are_alike(ours: str, theirs: str) -> bool:
     """True for names of one kind of device: drivers write it with its memory or without, "NVIDIA
-    H200" or "NVIDIA H200 141GB HBM3e".
+    H200" or "NVIDIA H200 141GB HBM3e". What else follows a name is another device.
     """
-    one, other = re.split("[ -]", ours), re.split("[ -]", theirs)
-    shared = min(len(one), len(other))
-    return ours == theirs or (shared > 1 and one[:shared] == other[:shared])
+    return ours == theirs or MEMORY.sub("", ours) == theirs or ours == MEMORY.sub("", theirs)
 
 
 def target_names() -> list[str]:
