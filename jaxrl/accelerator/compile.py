@@ -69,7 +69,7 @@ class Program:
 
     @property
     def bytes(self) -> int:
-        """Of device memory at its peak, by XLA's account: arguments, results and work space."""
+        """Bytes of device memory at its peak, by XLA's account: arguments, results, work space."""
         return program_bytes(self.compiled)
 
 
@@ -172,7 +172,7 @@ def too_large(program: Program, goal: Target, what: str = "This program") -> str
 
 @contextlib.contextmanager
 def _cache_of(goal: Target) -> Iterator[None]:
-    """Without writing to the compilation cache where the device is absent: jax could not read the
+    """Write nothing to the compilation cache where the device is absent: jax could not read the
     entry, as only a device loads one.
     """
     config: Any = jax.config
