@@ -152,6 +152,13 @@ def test_a_compiler_that_is_not_installed(installed, modules):
         ABSENT["h100"].device  # noqa: B018
 
 
+@pytest.mark.parametrize("platform", ["darwin", "win32"])
+def test_a_compiler_that_can_not_be_installed(installed, monkeypatch, platform):
+    installed(set())
+    monkeypatch.setattr("sys.platform", platform)
+    assert "h100 runs on Linux only" in accelerator.missing_compiler(ABSENT["h100"])
+
+
 @pytest.mark.parametrize("package", ["jax_cuda13_plugin", "jax_cuda13_pjrt"])
 def test_a_compiler_of_another_version(installed, package):
     installed(CUDA, jaxlib="0.10.2", **{package: "0.9.0"})

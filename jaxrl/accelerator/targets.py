@@ -9,6 +9,7 @@ import importlib.util
 import os
 import pathlib
 import re
+import sys
 import tomllib
 from typing import Any
 
@@ -156,6 +157,8 @@ def missing_compiler(target: Target) -> str:
         )
     extra, modules = COMPILERS[target.platform]
     if not all(map(_is_installed, modules)):
+        if sys.platform != "linux":
+            return f"The compiler for {target.name} runs on Linux only: plan on such a machine."
         return (
             f"The compiler for {target.name} is not installed: install jaxrl with the extra "
             f'{extra}, pip install -e ".[{extra}]".{_without_cuda_libraries(target)}'
