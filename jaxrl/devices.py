@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
 from collections.abc import Sequence
@@ -138,6 +139,16 @@ class Place(Protocol):
 
 # part of the keys of JAX's caches: what is traced for one platform is not taken for another
 compiling_for = jax.make_user_context(None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """A CPU that programs are traced for, and not compiled: the same program on each platform."""
+
+    platform: str = "cpu"
+    memory: int = 0
+    device: None = None
+    local_devices: tuple[()] = ()
 
 
 def place() -> Place | None:

@@ -23,8 +23,12 @@ WIDENED = 64  # numbers of fewer than 32 bits in a leaf, up to which they take a
 
 
 def packs() -> bool:
-    """True where programs are traced for an accelerator."""
-    return platform() != "cpu"
+    """True where programs are traced for an accelerator.
+
+    False under jax_debug_nans and jax_debug_infs: packed integers may have the bits of a NaN.
+    """
+    config: Any = jax.config
+    return platform() != "cpu" and not (config.jax_debug_nans or config.jax_debug_infs)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,6 +188,6 @@ def in_pieces(function: Callable[[Any], Any], x: Any, pieces: int) -> Any:
     """
     if not packs() or pieces == 1:
         return function(x)
-    cut = jax.tree.map(lambda leaf: leaf.reshape(pieces, -1, *leaf.shape[1:]), x)
+    cut = jax.tree.map(lambda leaf: leaf.reshape(pieces, len(leaf) // pieces, *leaf.shape[1:]), x)
     found = jax.lax.map(function, cut)
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), found)
+    return jax.tree.map(lambda leaf: leaf.reshape(pieces * leaf.shape[1], *leaf.shape[2:]), found)

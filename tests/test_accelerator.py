@@ -5,7 +5,9 @@ the CPU's own programs launch.
 import dataclasses
 import importlib.metadata
 import importlib.util
+import itertools
 import pathlib
+import re
 
 import jax
 import jax.numpy as jnp
@@ -50,6 +52,12 @@ def test_an_unknown_target_leads_to_the_nearest():
         accelerator.target("mine.toml")
 
 
+@pytest.mark.parametrize("name", [3, None, b"h100"])
+def test_a_target_is_a_name(name):
+    with pytest.raises(TypeError, match=f"target={name!r} is not a name: write a text"):
+        accelerator.target(name)
+
+
 def test_the_arguments_are_a_tuple():
     with pytest.raises(TypeError, match=r"for a single one, write \(x,\)"):
         accelerator.compile_for(jnp.sin, np.ones(3), "h100")
@@ -74,7 +82,13 @@ def test_a_target_of_ones_own(tmp_path):
         ("flops = 6.69e13", 'flops = "fast"', "flops='fast' is not a positive number"),
         ('platform = "cuda"', 'platform = "rocm"', "platform='rocm' is neither of cuda, tpu"),
         ('kind = "NVIDIA H100 80GB HBM3"', "kind = 100", "kind=100 is not a text"),
+        ("memory = 8", "memory = true # ", "memory=True is not a positive number"),
+        ("memory = 8", f"memory = {10**400} # ", "is not a positive number"),
+        ("memory = 8", f"memory = {'9' * 5000} # ", "not a TOML file that can be read"),
+        ("flops =", f"flops = {'[' * 10**5}", "not a TOML file that can be read"),
+        ("flops =", f"# {'x' * targets.MAX_BYTES}", "larger than 1,048,576 bytes"),
     ],
+    ids=itertools.count(),
 )
 def test_a_bad_file_of_a_target(tmp_path, old, new, message):
     text = (targets.FOLDER / "h100.toml").read_text()
@@ -86,6 +100,23 @@ def test_a_bad_file_of_a_target(tmp_path, old, new, message):
 
 
 # ----------------------------------------------------------------------------------- the compilers
+
+
+@pytest.mark.parametrize("name", targets.DIVISORS)
+@pytest.mark.parametrize("value", ["0", ""])
+def test_a_description_that_would_end_the_process(installed, monkeypatch, name, value):
+    installed(CUDA | {"nvidia.cudnn"})
+    line = f"{name}: {value}" if value else ""
+    text = re.sub(rf"{name}: \d+", line, H100.description)
+    one = dataclasses.replace(ABSENT["h100"], description=text)
+    with pytest.raises(ValueError, match=f"its description has no positive {name}"):
+        one.device  # noqa: B018
+
+
+def test_a_cpu_of_another_kind():
+    one = dataclasses.replace(H100, platform="cpu", kind="abacus")
+    with pytest.raises(accelerator.CompilerMissingError, match=r"kind='abacus'.*write kind='cpu'"):
+        one.device  # noqa: B018
 
 
 @pytest.fixture
@@ -119,6 +150,13 @@ def test_a_compiler_that_is_not_installed(installed, modules):
     assert "environment" not in said
     with pytest.raises(accelerator.CompilerMissingError, match="for h100 is not installed"):
         ABSENT["h100"].device  # noqa: B018
+
+
+@pytest.mark.parametrize("platform", ["darwin", "win32"])
+def test_a_compiler_that_can_not_be_installed(installed, monkeypatch, platform):
+    installed(set())
+    monkeypatch.setattr("sys.platform", platform)
+    assert "h100 runs on Linux only" in accelerator.missing_compiler(ABSENT["h100"])
 
 
 @pytest.mark.parametrize("package", ["jax_cuda13_plugin", "jax_cuda13_pjrt"])

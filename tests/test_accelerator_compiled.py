@@ -168,6 +168,13 @@ def test_the_table_of_a_plan(plan):
     assert len(lines) > 10
 
 
+@pytest.mark.rotate
+def test_a_plan_reads_the_folder_of_a_sweep_of_this_machine(tmp_path):
+    rl.sweep(TINY, {"seed": jnp.arange(2)}, folder=tmp_path / "x", progress=False)
+    plan = rl.plan(TINY, {"seed": jnp.arange(2)}, folder=tmp_path / "x", target="h100")
+    assert (plan.done, plan.left, plan.device) == (2, 0, H100.kind)
+
+
 def square(x):
     return {"y": jnp.sort(jnp.outer(x * jnp.arange(512.0), jnp.arange(512.0)), 1).sum()}
 

@@ -212,6 +212,11 @@ def test_a_device_has_the_target_of_its_kind():
         "NVIDIA": None,
         "NVIDIA L40S": None,
         "NVIDIA H100 PCIe": None,
+        "NVIDIA H100 80GB HBM3 MIG 1g.10gb": None,
+        "NVIDIA A100-SXM4-40GB": None,
+        "NVIDIA GeForce RTX 4090 Laptop GPU": None,
+        "TPU v5 lite": "tpu-v5e",
+        "TPU v5": None,  # v5p
     }
     found = {kind: target_of(kind) for kind in names}
     assert {kind: each and each.name for kind, each in found.items()} == names

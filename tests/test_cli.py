@@ -62,7 +62,7 @@ def jaxrl(in_process, capfd):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--target", "h100"], "--target h100 is what a plan is for, and nothing is trained there"),
+        (["--target", "h100"], "--target h100 is for a plan, and nothing is trained there"),
         (["--plan", "--target", "h10"], "unknown target 'h10'; the nearest"),
     ],
 )

@@ -14,7 +14,7 @@ from jaxrl.cli import main
 from jaxrl.clock import Clock
 from jaxrl.dependence import depends
 from jaxrl.sweep import store, swap
-from jaxrl.sweep.extend import Study
+from jaxrl.sweep.extend import Study, _converted
 from jaxrl.sweep.extended import Extended, extended, what_depends
 from jaxrl.tree import put
 
@@ -290,3 +290,8 @@ def test_the_command_line_refuses(study, in_process, words, message):
     with pytest.raises(SystemExit, match=message):
         main(["extend", str(study[0]), *words])
     assert not (study[0] / "before").exists()
+
+
+def test_states_of_another_kind_of_device_are_refused():
+    with pytest.raises(ValueError, match=r"1 arrays, .* kept on another kind of device"):
+        _converted([np.zeros(2)], TINY, LONGER, lambda run, state: state)

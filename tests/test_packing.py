@@ -11,8 +11,11 @@ from members import TINY
 
 import jaxrl as rl
 from jaxrl import accelerator, gathers, losses, packing
+from jaxrl.algorithms.loop import run_updates
 from jaxrl.devices import compiling_for
 from jaxrl.replay import Buffer
+from jaxrl.sweep.grid import Grid
+from jaxrl.sweep.record import make_record
 
 # what is traced for it is packed, and runs on this CPU all the same
 GPU = dataclasses.replace(accelerator.target("h100"), kind="none", description="")
@@ -96,6 +99,49 @@ def test_the_carry_of_a_packed_scan_may_not_change():
         packing.scan(lambda carry, x: (carry.astype(jnp.int32), x), jnp.ones(3), jnp.arange(4))
 
 
+@pytest.mark.parametrize("check", [jax.debug_nans, jax.debug_infs])
+def test_integers_are_not_packed_where_nan_is_searched_for(check):
+    """The bits of -1 are those of a NaN."""
+    x = {"a": jnp.array([-1, 0x7F800000])}
+    with compiling_for(GPU), check(True):
+        assert packing.packed(x) is x
+        chex.assert_trees_all_equal(packing.rows(x)(jnp.array([0])), {"a": jnp.array([-1])})
+
+
+def test_pieces_without_elements():
+    with compiling_for(GPU):
+        found = packing.in_pieces(lambda x: (x[0].sum(1), x[0]), (jnp.ones((6, 0)),), 3)
+    assert [x.shape for x in found] == [(6,), (6, 0)]
+
+
+def test_the_state_of_a_packed_loop_keeps_its_structure():
+    """A state of another structure is refused there as on a CPU."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Renames(rl.Algorithm):
+        def update(self, key, env, state):
+            return {"b": state["a"]}, {}
+
+    for target in (None, GPU):
+        with compiling_for(target), pytest.raises(TypeError, match="carry"):
+            run_updates(jax.random.key(0), Renames(), None, {"a": jnp.ones(3)}, 2)
+
+
+def test_an_update_is_called_on_arrays_without_jit():
+    """So that it can be debugged."""
+    seen = []
+
+    @dataclasses.dataclass(frozen=True)
+    class Sees(rl.Algorithm):
+        def update(self, key, env, state):
+            seen.append(isinstance(state, jax.core.Tracer))
+            return state + 1.0, {}
+
+    with jax.disable_jit():
+        state, _ = run_updates(jax.random.key(0), Sees(), None, jnp.ones(()), 2)
+    assert (state, seen) == (3.0, [True, False, False])  # the first is for shapes
+
+
 def test_what_is_packed_only_there():
     x = {"a": jnp.ones((6, 2)), "b": jnp.arange(6)}
     assert packing.packed(x) is x
@@ -174,3 +220,13 @@ def test_entries_by_index_have_the_same_values_and_gradients(target):
             (_, found), found_slope = jax.value_and_grad(total, has_aux=True)(at)
         chex.assert_trees_all_close(found, expected, rtol=1e-6, atol=1e-6)
         chex.assert_trees_all_close(found_slope, slope, rtol=1e-6, atol=1e-6)
+
+
+def test_the_record_of_a_sweep_is_the_same_on_each_platform():
+    """So that a folder of one goes on on another, and a plan for another can read it."""
+    algo = rl.dqn(network=rl.MLP((4,)), num_envs=2, capacity=32, batch_size=4, warmup=8)
+    training = rl.Training(algo, TINY.env, 64, evals=2, episodes=0)
+    program = lambda: make_record(training, Grid({"seed": [0]}))["run"]["program"]
+    here = program()
+    with compiling_for(GPU):
+        assert program() == here

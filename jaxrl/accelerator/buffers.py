@@ -33,7 +33,7 @@ class Buffer:
 
     @property
     def row(self) -> tuple[str, ...]:
-        """Of the table."""
+        """Its row of the table."""
         operation = self.op_name.rpartition("/")[2]
         shared = f"{self.arrays:,}"
         return (format_bytes(self.bytes), self.shape, self.use, shared, operation, self.source)

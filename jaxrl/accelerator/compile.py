@@ -69,7 +69,7 @@ class Program:
 
     @property
     def bytes(self) -> int:
-        """Of device memory at its peak, by XLA's account: arguments, results and work space."""
+        """Bytes of device memory at its peak, by XLA's account: arguments, results, work space."""
         return program_bytes(self.compiled)
 
 
@@ -143,7 +143,10 @@ def compile_traced(traced: jax.stages.Traced, goal: Target) -> Program:
             ) from error
         except RuntimeError as error:  # jax's own is one, and jaxlib's plug-ins raise others
             raise TargetError(_reason(str(error), goal)) from error
-        texts = [path.read_text() for path in sorted(pathlib.Path(folder).glob(BUFFERS))]
+        texts = [
+            path.read_text(encoding="utf-8", errors="replace")
+            for path in sorted(pathlib.Path(folder).glob(BUFFERS))
+        ]
     buffers = Buffers.parse("\n".join(texts), hlo.parse(compiled.as_text() or ""))
     return Program(goal, compiled, time.monotonic() - started, buffers)
 
@@ -169,7 +172,7 @@ def too_large(program: Program, goal: Target, what: str = "This program") -> str
 
 @contextlib.contextmanager
 def _cache_of(goal: Target) -> Iterator[None]:
-    """Without writing to the compilation cache where the device is absent: jax could not read the
+    """Write nothing to the compilation cache where the device is absent: jax could not read the
     entry, as only a device loads one.
     """
     config: Any = jax.config

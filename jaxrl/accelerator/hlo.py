@@ -43,24 +43,24 @@ class Instruction:
 
     @functools.cached_property
     def bytes(self) -> int:
-        """Of its results."""
+        """Bytes of its results."""
         return num_bytes(self.shape)
 
     @property
     def first_bytes(self) -> int:
-        """Of its first result."""
+        """Bytes of its first result."""
         found = SHAPE.search(self.shape)
         return num_bytes(found[0]) if found else 0
 
     @functools.cached_property
     def elements(self) -> int:
-        """Of its first result."""
+        """Number of elements of its first result."""
         found = SHAPE.search(self.shape)
         return math.prod(_dims(found[2])) if found else 0
 
     @property
     def dims(self) -> list[int]:
-        """Of its first result."""
+        """Lengths of the axes of its first result."""
         found = SHAPE.search(self.shape)
         return _dims(found[2]) if found else []
 

@@ -65,17 +65,17 @@ class Loop:
 
     @property
     def trips(self) -> int:
-        """How often its body runs in one call of the program; an unknown number counts as 1."""
+        """Trips of its body in one call of the program; an unknown number counts as 1."""
         return math.prod(trips or 1 for trips in self.path)
 
     @property
     def bytes(self) -> int:
-        """Moved in one trip."""
+        """Bytes that one trip reads and writes."""
         return sum(kernel.bytes for kernel in self.kernels)
 
     @property
     def flops(self) -> int:
-        """Of one trip."""
+        """Operations of one trip."""
         return sum(kernel.flops for kernel in self.kernels)
 
     @property
@@ -93,17 +93,17 @@ class Launches:
 
     @property
     def total(self) -> int:
-        """Of one call of the program."""
+        """Launches of one call of the program."""
         return sum(loop.trips * len(loop.kernels) for loop in self.loops)
 
     @property
     def bytes(self) -> int:
-        """Moved by one call of the program."""
+        """Bytes that one call of the program reads and writes."""
         return sum(loop.trips * loop.bytes for loop in self.loops)
 
     @property
     def flops(self) -> int:
-        """Of one call of the program."""
+        """Operations of one call of the program."""
         return sum(loop.trips * loop.flops for loop in self.loops)
 
     @property
@@ -180,7 +180,7 @@ def launches(compiled: jax.stages.Compiled | Any) -> Launches:
 
 
 def launches_of(module: hlo.Module) -> Launches:
-    """As `launches`, of a program that was read."""
+    """The launches of a parsed program, as in `launches`."""
     loops: list[Loop] = []
 
     def add(names: list[str], each: hlo.Instruction, path: Path, conditional: bool) -> None:
@@ -251,7 +251,7 @@ def _own_bytes(each: hlo.Instruction, read: list[int]) -> int:
 
 
 def _fusion_bytes(module: hlo.Module, fusion: hlo.Instruction, read: list[int]) -> int:
-    """Of a fusion: of an array of which it reads or updates slices, the slices count."""
+    """Bytes that a fusion reads and writes; of an array that it slices, the slices count."""
     body = [each for name in fusion.called("calls") for each in module.body(name)]
     by_name = {each.name: each for each in body}
     total = 0

@@ -6,10 +6,10 @@ import dataclasses
 import functools
 import importlib.metadata
 import importlib.util
-import math
 import os
 import pathlib
 import re
+import sys
 import tomllib
 from typing import Any
 
@@ -31,6 +31,11 @@ WITHOUT_TPU = {
     "TPU_WORKER_HOSTNAMES": "localhost",
 }
 NO_CUDNN = "JAX_SKIP_CUDA_CONSTRAINTS_CHECK"
+MAX_BYTES = 2**20  # of a file
+MAX_NUMBER = 1e30
+MEMORY = re.compile(r"[ -]\d+GB( HBM\w+)?$")  # at the end of the name of a device
+# XLA divides by these without a check, which would end the process
+DIVISORS = ("threads_per_warp", "block_dim_limit_x")
 
 
 class CompilerMissingError(ImportError):
@@ -72,7 +77,8 @@ class Target:
             )
         for name in ("memory", "bandwidth", "flops", "launch_seconds", "graph_seconds"):
             value = getattr(self, name)
-            if not isinstance(value, int | float) or not 0 < value < math.inf:
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not is_number or not 0 < value < MAX_NUMBER:
                 raise ValueError(f"target {self.name}: {name}={value!r} is not a positive number.")
 
     @functools.cached_property
@@ -87,6 +93,7 @@ class Target:
 
         Raises:
           CompilerMissingError: the device is absent and its compiler is not installed.
+          ValueError: the device is absent and its description would crash the compiler.
         """
         return self.local_devices[0] if self.local_devices else _absent(self)
 
@@ -98,10 +105,13 @@ def target(name: str | os.PathLike[str] | Target) -> Target:
     examples.
 
     Raises:
+      TypeError: neither a text nor a path.
       ValueError: no such name, or a file that does not describe a target.
     """
     if isinstance(name, Target):
         return name
+    if not isinstance(name, str | os.PathLike):
+        raise TypeError(f"target={name!r} is not a name: write a text, such as 'h100'.")
     text = os.fspath(name)
     if text in target_names():
         return _read(FOLDER / f"{text}.toml", text)
@@ -125,11 +135,9 @@ def target_of(kind: str) -> Target | None:
 
 def _are_alike(ours: str, theirs: str) -> bool:
     """True for names of one kind of device: drivers write it with its memory or without, "NVIDIA
-    H200" or "NVIDIA H200 141GB HBM3e".
+    H200" or "NVIDIA H200 141GB HBM3e". What else follows a name is another device.
     """
-    one, other = re.split("[ -]", ours), re.split("[ -]", theirs)
-    shared = min(len(one), len(other))
-    return ours == theirs or (shared > 1 and one[:shared] == other[:shared])
+    return ours == theirs or MEMORY.sub("", ours) == theirs or ours == MEMORY.sub("", theirs)
 
 
 def target_names() -> list[str]:
@@ -141,8 +149,16 @@ def missing_compiler(target: Target) -> str:
     """Why nothing can be compiled for this target here, and what to do; "" where it can."""
     if target.local_devices:
         return ""
+    if target.platform not in COMPILERS:
+        kind = jax.local_devices(backend=target.platform)[0].device_kind
+        return (
+            f"target {target.name}: kind={target.kind!r} is not this machine's, and nothing can be "
+            f"compiled for the {target.platform} of another one: write kind={kind!r}."
+        )
     extra, modules = COMPILERS[target.platform]
     if not all(map(_is_installed, modules)):
+        if sys.platform != "linux":
+            return f"The compiler for {target.name} runs on Linux only: plan on such a machine."
         return (
             f"The compiler for {target.name} is not installed: install jaxrl with the extra "
             f'{extra}, pip install -e ".[{extra}]".{_without_cuda_libraries(target)}'
@@ -189,6 +205,7 @@ def _absent(target: Target) -> Any:
 
     options: dict[str, Any] = {"topology_name": target.description}
     if target.platform == "cuda":
+        _check_description(target)
         importlib.import_module(COMPILERS["cuda"][1][0])  # which registers the plug-in
         options = {
             "topology_name": target.name,
@@ -208,10 +225,21 @@ def _absent(target: Target) -> Any:
     return found.devices[0]
 
 
+def _check_description(target: Target) -> None:
+    for name in DIVISORS:
+        if not re.search(rf"\b{name}: *[1-9]", target.description):
+            raise ValueError(
+                f"target {target.name}: its description has no positive {name}: copy one of the "
+                f"files in {FOLDER}."
+            )
+
+
 def _read(path: pathlib.Path, name: str) -> Target:
     try:
-        fields = tomllib.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        if path.stat().st_size > MAX_BYTES:
+            raise ValueError(f"it is larger than {MAX_BYTES:,} bytes")
+        fields = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:  # a bad text is a ValueError
         raise ValueError(f"{path} is not a TOML file that can be read: {error}.") from error
     known = {field.name for field in dataclasses.fields(Target)} - {"name"}
     if missing := known - set(fields):

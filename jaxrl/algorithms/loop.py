@@ -100,8 +100,11 @@ def _traced(function: Callable[..., Any], *arguments: Any) -> tuple[Callable[...
     """A function that is traced once, for arguments of these shapes, and the shapes of its result.
 
     Unlike `jax.jit(inline=True)` it leaves each operation its own line of source, which profilers
-    and `rl.accelerator` show.
+    and `rl.accelerator` show. Under jax_disable_jit the function itself is called, on arrays.
     """
+    config: Any = jax.config
+    if config.jax_disable_jit:
+        return function, jax.eval_shape(function, *arguments)
     program, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
     evaluate, structure = jex.core.jaxpr_as_fun(program), jax.tree.structure(shapes)
 
@@ -118,18 +121,17 @@ def _packing(carry: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
     if not packing.packs():
         return lambda carry: carry, lambda carry: carry
     is_episode = lambda x: isinstance(x, Episode)
-    leaves, structure = jax.tree.flatten(carry[0], is_leaf=is_episode)
-    packs = list(map(is_episode, leaves))
+    small = jax.tree.map(is_episode, carry[0], is_leaf=is_episode)
 
     def pack(carry: tuple[State, Metrics]) -> Any:
-        leaves = jax.tree.leaves(carry[0], is_leaf=is_episode)
-        each = [packing.pack(x) if small else x for x, small in zip(leaves, packs, strict=True)]
-        return each, packing.pack(carry[1])
+        state, totals = carry
+        each = lambda x: packing.pack(x) if is_episode(x) else x
+        return jax.tree.map(each, state, is_leaf=is_episode), packing.pack(totals)
 
     def unpack(packed: Any) -> tuple[State, Metrics]:
-        leaves, totals = packed
-        each = [x.unpack() if small else x for x, small in zip(leaves, packs, strict=True)]
-        return structure.unflatten(each), totals.unpack()
+        state, totals = packed
+        state = jax.tree.map(lambda is_packed, x: x.unpack() if is_packed else x, small, state)
+        return state, totals.unpack()
 
     return pack, unpack
 

@@ -38,8 +38,8 @@ def train(args: Any, preset: Preset) -> None:
         raise FlagError("--gif needs the folder that policies are saved in: add --folder runs/x.")
     if args.target is not None and not args.plan:
         raise FlagError(
-            f"--target {args.target} is what a plan is for, and nothing is trained there: add "
-            "--plan."
+            f"--target {args.target} is for a plan, and nothing is trained there: add --plan, or "
+            "leave --target out."
         )
     if args.distributed:
         _join_job()

@@ -94,7 +94,7 @@ def estimate(
 
 
 def _calls(run: Any) -> Callable[[str, bool], float]:
-    """How often a program is called in a chunk, or its conditional part."""
+    """A function (program, conditional) -> calls of the program, or that part of it, in a chunk."""
     if not isinstance(run, Training):
         return lambda name, conditional: 1.0
     # without an evaluation in some rows, what is conditional is part of an update

@@ -405,6 +405,9 @@ def _converted(
 ) -> list[np.ndarray]:
     """The leaves of a part of finished states [width, ...] as those of a longer training's, which
     may have the start of a clock besides, and other totals.
+
+    Raises:
+      ValueError: there are more or fewer leaves than the state of a run has here.
     """
     key = jax.random.key(0)
 
@@ -413,7 +416,14 @@ def _converted(
         named = jax.tree_util.tree_leaves_with_path(made)
         return {jax.tree_util.keystr(path): leaf for path, leaf in named}
 
-    found = dict(zip(shapes(before), leaves, strict=True))
+    names = shapes(before)
+    if len(names) != len(leaves):  # an accelerator packs a replay, and a CPU does not
+        raise ValueError(
+            f"the study's final states have {len(leaves)} arrays, and the program here has "
+            f"{len(names)}: they were kept on another kind of device. Extend the study there, or "
+            "sweep the longer runs into another folder."
+        )
+    found = dict(zip(names, leaves, strict=True))
     width = len(leaves[0])
     if type(after) is Training:  # an extended one sets its clocks at each row
         found |= {

@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxrl import tree
 from jaxrl.algorithms import PRESETS, Algorithm
+from jaxrl.devices import Reference, compiling_for
 from jaxrl.sweep import provenance, serialize
 from jaxrl.sweep.arrays import is_large
 from jaxrl.sweep.grid import Grid, bind, raw
@@ -36,7 +37,8 @@ def make_record(
     described = described if isinstance(run, Training) else {"function": described}
     traced: Record = {}
     if with_program:
-        program, outputs = _trace(run, grid)
+        with compiling_for(Reference()):  # or a folder could not be resumed on another platform
+            program, outputs = _trace(run, grid)
         check_outputs(outputs, grid)
         described["program"] = _digest(program)
         traced = {"outputs": sorted(outputs)}
