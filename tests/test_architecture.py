@@ -15,7 +15,7 @@ from jaxrl import errors
 
 ROOT = pathlib.Path(__file__).parent.parent
 FLOORS = {
-    "errors": -1,
+    "errors": -2,
     "keys": -1,
     "module_names": -1,
     "ranges": -1,
@@ -27,9 +27,9 @@ FLOORS = {
     "optimizer": 2,
     "q_values": 2,
     "progress": 0,
-    "devices": 0,
+    "devices": -1,
     "packing": 1,
-    "gathers": 1,
+    "gathers": 0,
     "dependence": 0,
     "accelerator": 1,
     "distributions": 1,
