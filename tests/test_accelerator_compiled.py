@@ -309,7 +309,7 @@ class Held:
 # updates, then steps of a rollout or minibatches of all epochs; or gradient steps
 LAUNCHES = {
     "ppo": Held(3.82, {(100,): 45, (100, 128): 9, (100, 16): 39}),
-    "dqn": Held(20.3, {(100,): 37, (100, 5): 33}),
+    "dqn": Held(21.2, {(100,): 31, (100, 5): 36}),
     "sac": Held(90.4, {(100,): 90}),
     "pqn": Held(5.75, {(100,): 36, (100, 128): 16, (100, 16): 46}),
 }
