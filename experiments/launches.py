@@ -251,7 +251,8 @@ def main(config: Config) -> None:
 
 def page(record: list[dict[str, Any]]) -> str:
     """The page of all measurements."""
-    measured = [row for row in record if "failed" not in row]
+    order = lambda row: (list(STEPS).index(row["algorithm"]), KITS.index(row["kit"]))
+    measured = sorted((row for row in record if "failed" not in row), key=order)
     plain = [row for row in measured if not row["lever"]]
     lines = [
         "# On accelerators that are not here",
