@@ -214,6 +214,13 @@ def test_of_slices_only_the_part_is_read_and_written():
             4 * (2 * 7 * 7 * 6 + 3 * 3 * 6 * 4 + 2 * 5 * 5 * 4),
             2 * 2 * 5 * 5 * 4 * 3 * 3 * 6,
         ),
+        # of a TPU: 10 products of 4 x 6 and 6 x 5, with the batch as a window
+        (
+            "%k = f32[10,4,5]{2,1,0} convolution(%left, %right), "
+            "window={size=10 stride=9 lhs_dilate=10}, dim_labels=0bf_0io->0bf",
+            4 * (10 * 4 * 6 + 10 * 6 * 5 + 10 * 4 * 5),
+            2 * 10 * 4 * 5 * 6,
+        ),
         ("%k = f32[8]{0} reduce(%x, %n), dimensions={0}, to_apply=%s", 2048 + 4 + 32, 512),
         # on-chip memory of a TPU is S(1): nothing of it passes the large memory
         ("%k = f32[64,64]{1,0:T(8,128)S(1)} negate(%chip)", 0, 4096),
@@ -233,6 +240,8 @@ def test_bytes_and_operations(line, num_bytes, flops):
         "%image = f32[2,7,7,6]{3,2,1,0} parameter(4)",
         "%weights = f32[3,3,6,4]{3,2,1,0} parameter(5)",
         "%chip = f32[64,64]{1,0:T(8,128)S(1)} parameter(6)",
+        "%left = f32[10,4,6]{2,1,0} parameter(7)",
+        "%right = f32[10,6,5]{2,1,0} parameter(8)",
     ]
     one = kernel(line, operands=operands)
     assert (one.bytes, one.flops) == (num_bytes, flops)

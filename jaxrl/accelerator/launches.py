@@ -310,11 +310,25 @@ def _flops(module: hlo.Module, computation: str, each: hlo.Instruction) -> int:
     if each.opcode == "dot" or any(name in each.rest for name in PRODUCTS):
         return 2 * each.elements * _contracted(each, read)
     if (labels := re.search(r"dim_labels=\w+_(\w+)->", each.rest)) and len(read) > 1:
-        kernel = read[1]
-        return 2 * each.elements * kernel.elements // kernel.dims[labels[1].index("o")]
+        return 2 * each.elements * read[1].dims[labels[1].index("i")] * _taps(each)
     if each.opcode in ("reduce", "reduce-window") and read:
         return read[0].elements
     return each.elements
+
+
+def _taps(convolution: hlo.Instruction) -> int:
+    """The positions of a window that meet an input, for one output.
+
+    For a TPU, XLA writes the batch axes of a product of matrices as axes of a window that are
+    dilated by their length: one position of each meets an input.
+    """
+    size, dilation = (
+        [int(x) for x in found[1].split("x")] if found else []
+        for found in (
+            re.search(rf"\b{name}=([\dx]+)", convolution.rest) for name in ("size", "lhs_dilate")
+        )
+    )
+    return math.prod(-(-s // d) for s, d in zip(size, dilation or [1] * len(size), strict=True))
 
 
 def _contracted(each: hlo.Instruction, read: list[hlo.Instruction]) -> int:
