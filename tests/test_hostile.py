@@ -476,6 +476,15 @@ def test_signals_of_a_program_of_its_own_are_left_alone(tmp_path):
         signal.signal(signal.SIGTERM, before)
 
 
+@pytest.fixture
+def interruptible():
+    """SIGINT as a program in the foreground has it: one in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(
     ("number", "kind"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)]
 )
