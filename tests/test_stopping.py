@@ -1,4 +1,4 @@
-"""Signals and what a stopped sweep says. Nothing is compiled."""
+"""Signals, and what a stopped sweep says. Only the last test compiles, and TINY alone."""
 
 import os
 import signal
@@ -7,10 +7,13 @@ import threading
 import numpy as np
 import pytest
 import xarray as xr
+from members import TINY
 
+import jaxrl as rl
 from jaxrl.sweep import stopping
 from jaxrl.sweep.partial import attach_partial, note_partial
 
+SEEDS = {"seed": np.arange(4)}
 RESULTS = xr.Dataset({"return": ("seed", np.ones(8))})
 
 
@@ -88,3 +91,35 @@ def test_a_chunk_of_another_thread_does_not_defer_a_signal():
     finally:
         finish.set()
         thread.join()
+
+
+@pytest.fixture
+def interruptible():
+    """SIGINT as a program in the foreground has it: one in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
+@pytest.mark.parametrize(
+    ("number", "kind"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)]
+)
+def test_a_signal_in_a_script_resumes_from_the_row_that_it_came_in(number, kind, tmp_path, capfd):
+    sent = []
+    send = lambda report: sent or sent.append(os.kill(os.getpid(), number))
+    training = rl.tree.replace(TINY, steps=64, evals=4)
+    whole = rl.sweep(training, SEEDS, folder=tmp_path / "whole", chunk=2, progress=False)
+    with pytest.raises(kind) as caught:
+        rl.sweep(training, SEEDS, folder=tmp_path / "x", chunk=2, progress=send, save_seconds=1e6)
+    shown = capfd.readouterr().err
+    assert "second signal stops immediately" in shown
+    if kind is SystemExit:
+        assert caught.value.code == 143
+        assert "stopped by SIGTERM.\n0 of 4 runs have finished and are kept in" in shown
+    (row,) = tmp_path.glob("x/open/*/*")
+    assert row.name == "00000002"  # of four: the signal came when the first had been reported
+    resumed = rl.sweep(training, SEEDS, folder=tmp_path / "x", chunk=2, progress=False)
+    assert all(resumed[name].equals(whole[name]) for name in whole.data_vars)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
