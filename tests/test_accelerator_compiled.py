@@ -244,7 +244,12 @@ def test_every_target_compiles(name):
     target = accelerator.target(name)
     if reason := accelerator.missing_compiler(target):
         pytest.skip(reason)
-    found = accelerator.compile_for(square, (jnp.float32(1.0),), target)
+    try:
+        found = accelerator.compile_for(square, (jnp.float32(1.0),), target)
+    except accelerator.CompilerMissingError as error:
+        if "lockfile" not in str(error):
+            raise
+        pytest.skip("another process holds libtpu, which one at a time can")
     assert found.launches.total > 0
 
 
