@@ -5,6 +5,7 @@ limit of the launches. Skipped where the compiler is not installed.
 import dataclasses
 import importlib.metadata
 import math
+import os
 import pathlib
 import re
 
@@ -244,6 +245,8 @@ def test_every_target_compiles(name):
     target = accelerator.target(name)
     if reason := accelerator.missing_compiler(target):
         pytest.skip(reason)
+    if target.platform == "tpu" and "fusion_emitters" in os.environ.get("XLA_FLAGS", ""):
+        pytest.skip("libtpu ends a process with a flag that it does not know, as conftest.py sets")
     try:
         found = accelerator.compile_for(square, (jnp.float32(1.0),), target)
     except accelerator.CompilerMissingError as error:
