@@ -259,7 +259,8 @@ def _as_array(count: np.ndarray) -> jax.Array:
 
 def _strong(x: Any) -> Any:
     """An array without jax's weak type, which the state after an update does not have either."""
-    return jax.lax.convert_element_type(x, x.dtype) if getattr(x, "weak_type", False) else x
+    is_weak = isinstance(x, jax.Array) and jax.typeof(x).weak_type
+    return jax.lax.convert_element_type(x, x.dtype) if is_weak else x
 
 
 def _with_nan(row: Row) -> Metrics:

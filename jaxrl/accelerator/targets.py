@@ -29,6 +29,7 @@ WITHOUT_TPU = {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",  # any: the topology decides what is compiled for
     "TPU_WORKER_HOSTNAMES": "localhost",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "true",  # a lock is for the processes of a TPU that is there
 }
 NO_CUDNN = "JAX_SKIP_CUDA_CONSTRAINTS_CHECK"
 MAX_BYTES = 2**20  # of a file

@@ -1,5 +1,6 @@
 """`plan`: what a sweep will take, before it runs: members, programs, memory, disk and time."""
 
+import contextlib
 import dataclasses
 import html
 import json
@@ -258,26 +259,14 @@ def plan(
     """
     refuse_unknown("plan", unknown)
     check_chunk(chunk)
-    if target is not None:
-        goal = accelerator.target(target)
-        goal.device  # noqa: B018, raises where the compiler is missing
-        with compiling_for(goal):
-            return plan(
-                run,
-                over,
-                static=static,
-                chunk=chunk,
-                folder=folder,
-                memory_limit=memory_limit,
-                keep_best=keep_best,
-                probe=False,
-                processes=processes,
-            )
     processes = jax.process_count() if processes is None else processes
     check_count("processes", processes)
     check_switch("keep_best", keep_best)
     check_switch("probe", probe)
     limit, grid, run = as_bytes(memory_limit), Grid(over), on_device(run)
+    goal = None if target is None else accelerator.target(target)
+    if goal is not None:
+        goal.device  # noqa: B018, raises where the compiler is missing
     cache_compilations()
     home = None if folder is None else as_path(folder)
 
@@ -291,17 +280,19 @@ def plan(
             chunks = store.read_chunks(home)
         executor = Executor(Config(*width_of(chunk, chunks, home), limit))
         # a program for another device can't call back to this process
-        progress = Progress(grid.members, show=(lambda report: None) if place() is None else None)
+        progress = Progress(grid.members, show=(lambda report: None) if goal is None else None)
         work = sweep_work(run, grid, progress, folder=home, keep_best=keep_best)
-        return _plan_of(_Job(run, grid, executor, work, chunks, keep_best), probe, processes)
+        timed = probe and goal is None
+        return _plan_of(_Job(run, grid, executor, work, chunks, keep_best), timed, processes)
 
-    if not static:
-        return plan_one(run, home)
-    groups = combine(run, static, grid)
-    plans = {}
-    for i, (name, each) in enumerate(zip(groups.names, groups.runs, strict=True)):
-        plans[name] = plan_one(each, None if home is None else home / group_folder(i))
-    return Plans(plans)
+    with contextlib.nullcontext() if goal is None else compiling_for(goal):
+        if not static:
+            return plan_one(run, home)
+        groups = combine(run, static, grid)
+        plans = {}
+        for i, (name, each) in enumerate(zip(groups.names, groups.runs, strict=True)):
+            plans[name] = plan_one(each, None if home is None else home / group_folder(i))
+        return Plans(plans)
 
 
 @dataclasses.dataclass(frozen=True)

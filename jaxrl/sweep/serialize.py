@@ -121,9 +121,8 @@ def encode(value: Any) -> Any:
         large = arrays.is_large(value)
         shape = {"shape": list(value.shape)} if value.size == 0 else {}  # an empty list has lost it
         host = {} if isinstance(value, jax.Array) else {"numpy": True}
-        weak = (
-            {"weak": True} if getattr(value, "weak_type", False) and value.ndim == 0 else {}
-        )  # as a Python number is
+        is_weak = value.ndim == 0 and jax.typeof(value).weak_type  # as a Python number is
+        weak = {"weak": True} if is_weak else {}
         words = arrays.reference(value) if large else _words(value)
         return {"array": words, "dtype": name} | shape | host | weak
     if type(value) is list:
