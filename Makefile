@@ -38,7 +38,7 @@ lint: .venv/installed-test
 test: .venv/installed-test
 	$(BIN)/python -m pytest $(PYTEST)
 
-# also those that rotate (make test runs a fifth of them); NIGHTLY=1 adds the slowest
+# also those that rotate (make test runs an eighth of them); NIGHTLY=1 adds the slowest
 test-all: .venv/installed-test
 	$(BIN)/python -m pytest $(PYTEST) --all $(if $(NIGHTLY),--nightly)
 

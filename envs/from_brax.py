@@ -132,10 +132,15 @@ def _class(name: str) -> Any:
     return robots._envs[name]
 
 
-@lru_cache
 def _build(name: str, backend: str, settings: tuple[tuple[str, Any], ...]) -> Any:
-    """The brax object, built once: that reads a file, and its arrays must not be tracers where it
-    happens inside a traced function.
+    """The brax object, built once for each width of floats, which its arrays then have."""
+    return _built(name, backend, settings, jnp.result_type(float))
+
+
+@lru_cache
+def _built(name: str, backend: str, settings: tuple[tuple[str, Any], ...], float_type: Any) -> Any:
+    """Building reads a file, and the arrays must not be tracers where it happens inside a traced
+    function.
     """
     with jax.ensure_compile_time_eval():
         return _class(name)(backend=backend, **dict(settings))

@@ -274,10 +274,15 @@ def _without_limit(game: Any, params: Any, max_steps: int) -> Any:
     return _Separated(game)
 
 
-@lru_cache
 def _build(name: str, arguments: tuple[tuple[str, Any], ...]) -> Any:
-    """The gymnax object, built once: it hashes by identity, and its arrays must not be tracers
-    where that happens inside a traced function.
+    """The gymnax object, built once for each width of floats, which its arrays then have."""
+    return _built(name, arguments, jnp.result_type(float))
+
+
+@lru_cache
+def _built(name: str, arguments: tuple[tuple[str, Any], ...], float_type: Any) -> Any:
+    """It hashes by identity, and its arrays must not be tracers where it is built inside a traced
+    function.
     """
     factory = REPAIRED.get(name) or gymnax.registration._registry[name]
     try:

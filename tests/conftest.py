@@ -4,9 +4,9 @@
   names the folder (default: `~/.cache/jaxrl-tests/<jaxlib>-<processor>`); `none` is a fresh one.
 - One set of flags of XLA, so that equal programs are equal entries of the cache.
 - Mistakes of rank are errors everywhere, reuse of keys in the files of `KEYS_CHECKED`.
-- Tests marked `rotate` run in one session of five, by the number of commits (`JAXRL_TEST_RUN` sets
-  another number); `--all` runs them all, and so does asking by name (`::`, `-k` or `-m`). Tests
-  marked `nightly` need `--nightly`.
+- Tests marked `rotate` run in one session of eight, those marked `rotate(n)` in one of n, by the
+  number of commits (`JAXRL_TEST_RUN` sets another number); `--all` runs all, and so does asking by
+  name (`::`, `-k` or `-m`). Tests marked `nightly` need `--nightly`.
 - With `--dist loadgroup` the tests of a file stay on one worker, the longest files first.
 """
 
@@ -49,7 +49,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
 KEYS_CHECKED = {"test_algorithms.py", "test_off_policy.py", "test_rollout.py", "test_rules.py"}
 BY_ALGORITHM = {"test_capabilities.py", "test_algorithms.py"}  # too long for one worker
-PARTS = 5
+PARTS = 8
 KEPT_DAYS = 30
 
 
@@ -137,7 +137,7 @@ def pytest_addoption(parser):
 
 
 def run_number() -> int:
-    """Which fifth of the rotating tests this session runs; workers are handed the controller's."""
+    """Which part of the rotating tests this session runs; workers are handed the controller's."""
     if "JAXRL_TEST_RUN" not in os.environ:
         words = ["git", "rev-list", "--count", "HEAD"]
         count = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False).stdout
@@ -178,9 +178,11 @@ def rotating() -> re.Pattern:
 def is_taken(item, config, by_name) -> bool:
     if item.get_closest_marker("nightly"):
         return config.getoption("--nightly")
-    if not item.get_closest_marker("rotate") or config.getoption("--all") or by_name:
+    rotates = item.get_closest_marker("rotate")
+    if not rotates or config.getoption("--all") or by_name:
         return True
-    return zlib.crc32(turn_of(item).encode()) % PARTS == run_number() % PARTS
+    (parts,) = rotates.args or (PARTS,)
+    return zlib.crc32(turn_of(item).encode()) % parts == run_number() % parts
 
 
 def turn_of(item) -> str:

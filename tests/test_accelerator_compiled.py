@@ -273,7 +273,7 @@ def compiled(function):
     return accelerator.compile_for(function, (keys,), "h100")
 
 
-@pytest.mark.rotate
+@pytest.mark.rotate(16)
 @pytest.mark.parametrize("name", MEMBERS)
 def test_every_preset_compiles(name):
     algo = make(name)
@@ -286,14 +286,14 @@ def test_every_preset_is_a_member():
     assert set(MEMBERS) == set(rl.PRESETS)
 
 
-@pytest.mark.rotate
+@pytest.mark.rotate(16)
 @pytest.mark.parametrize("name", MEMORIES)
 def test_every_memory_compiles(name):
     algo = dataclasses.replace(TINY.algo, memory=MEMORIES[name])
     assert compiled(trained(algo, TINY.env)).launches.total > 0
 
 
-@pytest.mark.rotate
+@pytest.mark.rotate(16)
 @pytest.mark.parametrize("name", AROUND)
 def test_every_algorithm_around_others_compiles(name):
     algo, env, _ = AROUND[name]

@@ -1,4 +1,4 @@
-"""The suite's own machinery: costs add up, limits hold, and what rotates comes in five sessions."""
+"""The suite's own machinery: costs add up, limits hold, and rotating tests take turns."""
 
 import pathlib
 import types
@@ -18,9 +18,10 @@ class Config:
         return self.options.get(name.lstrip("-"), default)
 
 
-def item(nodeid, *markers):
+def item(nodeid, *markers, args=()):
+    mark = types.SimpleNamespace(args=args)
     return types.SimpleNamespace(
-        nodeid=nodeid, get_closest_marker=lambda name: name if name in markers else None
+        nodeid=nodeid, get_closest_marker=lambda name: mark if name in markers else None
     )
 
 
@@ -52,11 +53,12 @@ def test_a_file_above_its_limit_is_an_offender(monkeypatch):
     assert costs.offenders(totals, Config()) == []
 
 
-def test_each_rotating_test_runs_in_one_session_of_five(monkeypatch):
+@pytest.mark.parametrize("args", [(), (3,)])
+def test_each_rotating_test_runs_in_one_session_of_so_many(args, monkeypatch):
     taken = []
-    for run in range(100, 100 + PARTS):
+    for run in range(100, 100 + (args[0] if args else PARTS)):
         monkeypatch.setenv("JAXRL_TEST_RUN", str(run))
-        rotating = [item(f"t.py::test[{i}]", "rotate") for i in range(40)]
+        rotating = [item(f"t.py::test[{i}]", "rotate", args=args) for i in range(40)]
         taken.append([is_taken(each, Config(), False) for each in rotating])
     assert (np.sum(taken, 0) == 1).all()
     assert is_taken(item("a"), Config(), False)

@@ -161,7 +161,7 @@ def test_made_twice_is_traced_once():
 def test_made_inside_a_program():
     """No tracer leaks into the cached object of a library."""
     for name in ["Acrobot-v1", "DeepSea-bsuite", "MetaMaze-misc"]:
-        from_gymnax._build.cache_clear()
+        from_gymnax._built.cache_clear()
         inside = jax.jit(lambda key, name=name: envs.make(name).reset(key)[1])(jax.random.key(0))
         assert_equal(inside, jax.jit(envs.make(name).reset)(jax.random.key(0))[1], rtol=1e-6)
 
@@ -225,7 +225,7 @@ def test_offline(monkeypatch):
         raise OSError("no network")
 
     monkeypatch.setattr("gymnax.utils.load_mnist.load_mnist", no_network)
-    from_gymnax._build.cache_clear()
+    from_gymnax._built.cache_clear()
     with pytest.raises(OSError, match=r"downloads its data.*no network"):
         envs.make("MNISTBandit-bsuite")
 
@@ -235,9 +235,9 @@ def test_mnist_pixels_are_bright(monkeypatch):
     monkeypatch.setattr(
         "gymnax.utils.load_mnist.load_mnist", lambda: ((images, np.zeros(3, np.uint8)), None)
     )
-    from_gymnax._build.cache_clear()
+    from_gymnax._built.cache_clear()
     _, obs = envs.make("MNISTBandit-bsuite").reset(jax.random.key(0))
-    from_gymnax._build.cache_clear()
+    from_gymnax._built.cache_clear()
     assert_equal(obs, jnp.ones((28, 28)))
 
 

@@ -129,3 +129,11 @@ def test_every_environment_keeps_its_types_or_says_so():
             check_contract(envs.distribution(name))
     assert set(refused) <= FAIL_IN_GYMNAX
     assert all("does not run with jax_enable_x64" in text for text in refused.values())
+
+
+@pytest.mark.parametrize("name", ["Breakout-MinAtar", "Pendulum-v1"])
+def test_what_was_made_with_64_bits_does_not_stay(name):
+    """A library's object is built once, and its constants have a type."""
+    with jax.enable_x64(True):
+        envs.make(name).reset(jax.random.key(0))
+    check_contract(envs.make(name))
