@@ -84,7 +84,7 @@ class Check:
         """The comparisons of `accept`, as [(operator, number)]."""
         limits = []
         for part in self.accept.split(","):
-            match = re.fullmatch(r"\s*(>=|<=|>|<)\s*(\S+)\s*", part)
+            match = re.fullmatch(r"\s*(>=|<=|>|<)\s*(-?[\d.]+(?:e-?\d+)?)\s*", part)
             if match is None:
                 raise ValueError(
                     f"accept={self.accept!r} is not a comparison with a number: write, for "

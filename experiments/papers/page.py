@@ -86,6 +86,26 @@ def page(found: dict[str, dict]) -> str:
     return "\n".join(lines)
 
 
+def text(topic: str = "") -> str:
+    """The table for a terminal. topic: a part of a topic's name, by default all.
+
+    Raises:
+      ValueError: no topic of the table contains it.
+    """
+    rows = entries(records())
+    topics = list(dict.fromkeys(row["topic"] for row in rows))
+    chosen = [name for name in topics if topic.lower() in name]
+    if not chosen:
+        raise ValueError(f"No topic contains {topic!r}: the topics are {', '.join(topics)}.")
+    lines = [counts(rows)]
+    for name in chosen:
+        lines += ["", name.capitalize()]
+        for row in (row for row in rows if row["topic"] == name):
+            lines += [f"  {row['row']:>3}  {row['paper']}: {row['verdict']}"]
+            lines += [f"       {part}" for part in (row["claim"], row["effect"])]
+    return "\n".join(lines)
+
+
 def write(found: dict[str, dict]) -> None:
     """Write the table."""
     (FOLDER / "README.md").write_text(page(found))

@@ -1,5 +1,6 @@
-"""Commands on the folder of a sweep (play, rerun, export) and the list of algorithms."""
+"""Commands on the folder of a sweep (play, rerun, export), and lists of algorithms and papers."""
 
+import importlib
 import pathlib
 import sys
 from typing import Any, Literal
@@ -191,3 +192,19 @@ def algorithms() -> None:
         print(
             "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
         )
+
+
+def papers(topic: str = "") -> None:
+    """Print published ideas, one claim of each, and whether a measurement reproduced it.
+
+    Args:
+        topic: a part of a topic's name: bandits, evidence (default: all)
+    """
+    try:
+        page = importlib.import_module("experiments.papers.page")
+    except ImportError as error:
+        raise FlagError(
+            "the papers are in the folder experiments/ of a checkout, which this installation "
+            "lacks: clone the repository and install it with pip install -e ."
+        ) from error
+    print(page.text(topic))

@@ -142,6 +142,7 @@ def main(args: list[str] | None = None) -> None:
         "export": commands.export,
         "envs": list_envs,
         "algorithms": commands.algorithms,
+        "papers": commands.papers,
         "runs": studies.runs,
         "compare": studies.compare,
         "report": studies.report,
