@@ -15,17 +15,21 @@ from collections.abc import Hashable
 from functools import lru_cache
 from typing import Any, Protocol, runtime_checkable
 
-import gymnax.registration
 import jax
 import jax.numpy as jnp
-from gymnax.environments import bsuite, classic_control, minatar, spaces
 
 from jaxrl.env import Env, Step
+from jaxrl.lazy import imported_at_first_use
 from jaxrl.spaces import Box, Discrete, Space
 from jaxrl.tree import pytree, replace, static
 
 from . import draw
 from .arguments import check_names, frozen
+
+# gymnax imports libraries for drawing, which take a second
+with imported_at_first_use("seaborn", "matplotlib.pyplot"):
+    import gymnax.registration
+    from gymnax.environments import bsuite, classic_control, minatar, spaces
 
 
 @runtime_checkable

@@ -11,13 +11,12 @@ from experiments._peers import jaxnasium, jaxnasium_apart, rejax
 from experiments._settings import DQN, EPISODES, ROWS, SAC, Job, Replayed, peak_mb, resident_mb
 
 
-def jaxrl(job: Job, all_cores: bool = True) -> dict[str, Any]:
+def jaxrl(job: Job, cores: int | None = None) -> dict[str, Any]:
     import jax.numpy as jnp
 
     import jaxrl as rl
 
-    if all_cores:
-        rl.use_all_cores(members=job.seeds)
+    rl.use_all_cores(cores, members=job.seeds)
     import envs.from_gymnax  # here, as gymnax initialises jax
 
     base, resident = peak_mb(), []
@@ -64,7 +63,7 @@ def _replay(job: Job, task: Replayed) -> dict[str, Any]:
 
 
 def jaxrl_on_one_device(job: Job) -> dict[str, Any]:
-    return jaxrl(job, all_cores=False)
+    return jaxrl(job, cores=1)
 
 
 KITS: dict[str, Callable[[Job], dict[str, Any]]] = {

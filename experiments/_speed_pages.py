@@ -13,8 +13,9 @@ after imports (on an accelerator: the peak of the device). Nothing is evaluated:
 which can't be switched off, is replaced by an empty one.
 
 jaxrl uses one CPU core per member, up to all cores, as its command line does (`rl.use_all_cores`,
-which also limits XLA to one thread per device); the others run as in their documentation, on one
-device with XLA's own threads.
+which also limits XLA to one thread per device), or one device and one thread in all
+(`rl.use_all_cores(1)`); the others run as in their documentation, on one device with XLA's own
+threads.
 """.strip()
 
 INITIALISER = """
