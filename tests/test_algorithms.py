@@ -25,7 +25,7 @@ KINDS = {"discrete": rl.Discrete(2), "continuous": rl.Box(-1.0, 1.0, (1,))}
 RUNS = [*LESSONS, "aim", "aim", "aim"]
 TEN, TENTH, HALF = 7, 8, 9
 ROWS = 25  # short ones: members are compared along the first, before rounding has grown
-LOOPS = ("ppo", "dqn", "r2d2", "sac", "crossq", "stream_ac")  # one for each kind of loop
+ALWAYS = ("ppo", "dqn", "sac")  # the others rotate, with their lessons (tests/rotating.txt)
 
 
 def takes(name, kind):
@@ -134,7 +134,13 @@ def test_ten_times_and_a_tenth_of_the_learning_rate_stay_finite(name, kind):
     assert all(jnp.isfinite(metrics[measure]).all() for measure in measures)
 
 
-@pytest.mark.parametrize("name", [name for name, kind in PAIRS if kind == "discrete"])
+def rotating(names):
+    return [
+        name if name in ALWAYS else pytest.param(name, marks=pytest.mark.rotate) for name in names
+    ]
+
+
+@pytest.mark.parametrize("name", rotating(name for name, kind in PAIRS if kind == "discrete"))
 def test_a_masked_action_is_never_taken(name):
     """Neither in training, warm-up included, where the allowed one of two is paid; nor greedily."""
     _, metrics, _, _, alone, _ = trained(name, "discrete")
@@ -159,10 +165,7 @@ def test_a_state_is_a_checkpoint(name, kind, tmp_path):
         np.testing.assert_array_equal(raw(before), raw(after))
 
 
-@pytest.mark.parametrize(
-    "name",
-    [name if name in LOOPS else pytest.param(name, marks=pytest.mark.rotate) for name in MEMBERS],
-)
+@pytest.mark.parametrize("name", rotating(MEMBERS))
 def test_vmap_is_a_loop_and_a_state_is_a_checkpoint(name):
     """A run alone gives what it gave among ten; and two rows are one, save, load, another: bit for
     bit.

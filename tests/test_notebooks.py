@@ -26,7 +26,7 @@ SMOKE = {
     "test_levels, seeds, steps = 8, 2, 5_120",
     "9_a_paper_in_an_hour": "steps, seeds, rates = 5_120, 4, (1e-3, 3e-3)",
 }
-ALWAYS = {"3_new_env", "6_statistics"}  # and the first, in a kernel; the others rotate
+ALWAYS = {"3_new_env"}  # and the first, in a kernel; the others rotate
 
 
 def test_every_notebook_is_here():

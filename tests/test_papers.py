@@ -200,7 +200,7 @@ def test_files_of_papers_are_short():
             assert len(path.read_text().splitlines()) <= 150, path.name
 
 
-@pytest.mark.rotate
+@pytest.mark.rotate(16)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_paper_runs(name, in_process):
     words = __main__.Config(
