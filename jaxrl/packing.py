@@ -142,12 +142,12 @@ def means(arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:
     """The mean of each array []; on an accelerator of those of equal shape at once."""
     if not packs():
         return {name: x.mean() for name, x in arrays.items()}
-    groups: dict[tuple[int, ...], list[str]] = {}
+    groups: dict[tuple[tuple[int, ...], jnp.dtype], list[str]] = {}
     for name, x in arrays.items():
-        groups.setdefault(x.shape, []).append(name)
+        groups.setdefault((x.shape, jax.eval_shape(jnp.mean, x).dtype), []).append(name)
     found = {}
-    for names in groups.values():
-        stacked = jnp.stack([arrays[name].astype(jnp.float32).ravel() for name in names])
+    for (_, kind), names in groups.items():
+        stacked = jnp.stack([arrays[name].astype(kind).ravel() for name in names])
         found |= dict(zip(names, stacked.mean(1), strict=True))
     return {name: found[name] for name in arrays}
 

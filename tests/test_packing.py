@@ -153,6 +153,9 @@ def test_what_is_packed_only_there():
     with compiling_for(GPU):
         chex.assert_trees_all_equal(packing.rows(x)(jnp.array([3, 1])), expected)
         chex.assert_trees_all_close(packing.means({"a": x["a"], "b": 1.0 * x["b"]}), means)
+        with jax.enable_x64(True):
+            wide = {"a": jnp.arange(3.0), "b": jnp.arange(3), "c": jnp.arange(3.0, dtype="f")}
+            assert [x.dtype.itemsize for x in packing.means(wide).values()] == [8, 8, 4]
         chex.assert_trees_all_equal(sums(x), whole)
         assert len(packing.vectors(x)) == 1
 
