@@ -36,6 +36,7 @@ TOPICS: dict[str, tuple[str, tuple[str, ...]]] = {
             "Stream",
             "Rewarded",
             "RewardModel",
+            "Stale",
             "Uniform",
             "Prioritized",
             "EpsilonGreedy",
@@ -142,9 +143,11 @@ TOPICS: dict[str, tuple[str, tuple[str, ...]]] = {
 # modules with a page of their own, and what they hold
 MODULES: dict[str, str] = {
     "jaxrl.envs": "environments by name, own environments, wrappers",
+    "jaxrl.envs.bandits": "bandits of known means, and sets of arms with greedy oracles",
     "jaxrl.envs.solve": "exact solutions of small environments",
     "jaxrl.envs.tabular": "finite Markov decision processes",
     "jaxrl.accelerator": "programs for an absent GPU or TPU: launches, memory, bounds of the time",
+    "jaxrl.bandits": "learners of bandits and semi-bandits, and their exact regret",
     "jaxrl.stats": "statistics over seeds, comparisons, sample size, power laws",
     "jaxrl.plot": "figures and animations",
     "jaxrl.runs.live": "live logs for TensorBoard and Weights & Biases",

@@ -13,7 +13,7 @@ if __name__ == "envs":  # its short name, where that is free; the package itself
 import importlib
 from types import ModuleType
 
-from . import solve, tabular
+from . import bandits, solve, tabular
 from .catch import Catch
 from .delayed_chain import DelayedChain
 from .gridworld import GridWorld
@@ -52,6 +52,7 @@ __all__ = [
     "TwoColors",
     "WithChannel",
     "Wrapper",
+    "bandits",
     "distribution",
     "distributions",
     "family",

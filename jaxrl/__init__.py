@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from jaxrl import (
     accelerator,
+    bandits,
     plot,
     stats,
     symbolic,
@@ -24,6 +25,7 @@ from jaxrl.algorithms import (
     QLearning,
     Rewarded,
     RewardModel,
+    Stale,
     Stream,
     a2c,
     c51,
@@ -282,6 +284,7 @@ __all__ = [
     "SelfTuning",
     "SepCMAES",
     "SmallFC",
+    "Stale",
     "Step",
     "Stream",
     "Surrogate",
@@ -294,6 +297,7 @@ __all__ = [
     "a2c",
     "accelerator",
     "agent",
+    "bandits",
     "best",
     "c51",
     "cache_compilations",

@@ -24,6 +24,8 @@ TUNERS: dict[str, Any] = {
     "PBT": tuning.PBT(),
     "DE": tuning.DE(6),
     "DEHB": tuning.DEHB(),
+    "Bayes": tuning.Bayes(4, candidates=64),
+    "BOHB": tuning.BOHB(),
     "Optuna": tuning.Optuna(batch=4),
 }
 CUBE = Space(

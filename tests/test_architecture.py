@@ -23,6 +23,7 @@ FLOORS = {
     "lazy": -1,
     "tree": 0,
     "clock": 1,
+    "bandits": 1,
     "schedules": 2,
     "optimizer": 2,
     "q_values": 2,

@@ -66,6 +66,7 @@ AROUND = {  # name: (algorithm, environment or tasks, a float of it that is swep
         Choice(),
         "scale",
     ),
+    "stale": (rl.Stale(LEARNER, lag=2), Choice(), "max_weight"),
     "team": (Rewarded(LEARNER, Scaled()), AsTeam(Choice(), size=2), "scale"),
     "self_tuning": (
         rl.SelfTuning(

@@ -16,7 +16,7 @@ from jaxrl.tuning.history import History
 from jaxrl.tuning.space import Space, space_of
 
 # than random search on an easy function
-BETTER = ("SuccessiveHalving", "Hyperband", "CurveStopping", "PBT", "DE", "DEHB", "Optuna")
+BETTER = ("SuccessiveHalving", "Hyperband", "CurveStopping", "PBT", "DE", "DEHB", "Bayes", "BOHB", "Optuna")
 
 
 # ----------------------------------------------------------------------------------- the properties

@@ -46,6 +46,7 @@ from jaxrl.algorithms.presets import PRESETS
 from jaxrl.algorithms.q_learning import QLearning
 from jaxrl.algorithms.rewarded import Rewarded, RewardModel
 from jaxrl.algorithms.sqirl import SQIRL
+from jaxrl.algorithms.stale import Stale
 from jaxrl.algorithms.stream import Stream
 
 __all__ = [
@@ -61,6 +62,7 @@ __all__ = [
     "QLearning",
     "RewardModel",
     "Rewarded",
+    "Stale",
     "Stream",
     "a2c",
     "c51",

@@ -1,8 +1,11 @@
 """Tuning: a space of ranges, tuners that share one budget, a test of the best on fresh seeds."""
 
 from jaxrl.errors import former_names
+from jaxrl.tuning.bayes import BOHB, Bayes
 from jaxrl.tuning.evolution import DE, DEHB
 from jaxrl.tuning.from_optuna import Optuna, gp, tpe
+from jaxrl.tuning.functions import maximize
+from jaxrl.tuning.gaussian_process import GaussianProcess, fit_gaussian_process, matern, rbf
 from jaxrl.tuning.history import Batch, History, Tuner
 from jaxrl.tuning.population import Population, population
 from jaxrl.tuning.result import TuningResult
@@ -24,12 +27,15 @@ from jaxrl.tuning.study import final
 from jaxrl.tuning.tuners import PBT, Hyperband, Random, Sobol, SuccessiveHalving
 
 __all__ = [
+    "BOHB",
     "DE",
     "DEHB",
     "PBT",
     "Batch",
+    "Bayes",
     "Choice",
     "CurveStopping",
+    "GaussianProcess",
     "History",
     "Hyperband",
     "Integer",
@@ -46,11 +52,15 @@ __all__ = [
     "Uniform",
     "choice",
     "final",
+    "fit_gaussian_process",
     "fresh_seeds",
     "gp",
     "integer",
     "log",
+    "matern",
+    "maximize",
     "population",
+    "rbf",
     "repeat",
     "tpe",
     "tune",

@@ -108,13 +108,13 @@ class History:
         """The trial with the highest score among those that were trained longest."""
         return int(self.ranked(np.flatnonzero(self.end_row == self.end_row.max()))[0])
 
-    def mean_curves(self) -> np.ndarray:
+    def mean_curves(self, metric: str = "") -> np.ndarray:
         """The metric of each trial, mean over the seeds that have it. [trials, rows].
 
-        Where no seed has it, as no episode ended, it is the value before, or at the start the
+        metric: another one that the search keeps (`Tuner.metrics`). Where no seed has it, as no episode ended, it is the value before, or at the start the
         minimum of all. That is also the value of a run that has diverged.
         """
-        curves = self.curves[self.metric]
+        curves = self.curves[metric or self.metric]
         known = ~np.isnan(curves)
         if "diverged" in self.curves and not self.diverged:
             lost = np.maximum.accumulate(np.nan_to_num(self.curves["diverged"]), axis=-1) > 0
@@ -193,3 +193,11 @@ class Tuner:
         It may cost no more than `history.left`.
         """
         raise not_defined(self, Tuner.ask)
+
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics that it reads from the history beside the one that is tuned for."""
+        return ()
+
+    def best(self, history: History) -> int:
+        """The trial that the search returns; by default that with the highest score."""
+        return history.best

@@ -57,8 +57,8 @@ def tune(
     space: ranges by the names of the training's fields, `{"lr": rl.tuning.log(1e-5, 1e-2), ...}`;
     dictionaries may be nested. budget: environment steps of tuning, including those of stopped
     settings and of greedy evaluation, but not those of the test. tuner: `Random`, `Sobol`,
-    `SuccessiveHalving`, `Hyperband`, `CurveStopping`, `PBT`, `DE`, `DEHB`, `Optuna`, or another
-    `rl.tuning.Tuner`. seeds, test_seeds: number of seeds of each setting during tuning, and of the
+    `SuccessiveHalving`, `Hyperband`, `CurveStopping`, `PBT`, `DE`, `DEHB`, `Bayes`, `BOHB`,
+    `Optuna`, or another `rl.tuning.Tuner`. seeds, test_seeds: number of seeds of each setting during tuning, and of the
     best one in the test; the two sets are disjoint. metric, measure, statistic: the score of a
     setting is the `statistic` over seeds of `measure(curve of metric, steps)`, by default the
     interquartile mean of the final return; `stats.auc` scores the whole curve,
@@ -107,7 +107,7 @@ def repeat(
             training,
             searches[0].history.space,
             study.seed,
-            metric=study.metric,
+            metrics=(study.metric, *study.tuner.metrics()),
             folder=home,
             chunk=study.chunk,
         )

@@ -175,6 +175,17 @@ class Space:
             len(each.options) if isinstance(each, Choice) else 0 for each in self.ranges.values()
         ]
 
+    def encode(self, points: np.ndarray) -> np.ndarray:
+        """Points [n, dims] for a model by distances: two options without an order are 1 apart.
+
+        Such a dimension becomes one column for each option. [n, columns].
+        """
+        columns = []
+        for x, size in zip(points.T, self.sizes, strict=True):
+            places = np.minimum((x * size).astype(int), size - 1)
+            columns.append(np.eye(size)[places] / np.sqrt(2.0) if size else x[:, None])
+        return np.concatenate(columns, 1)
+
     def setting(self, point: np.ndarray) -> dict[str, Any]:
         """The values of one point [dims]."""
         return {

@@ -86,10 +86,10 @@ class Study:
             raise ValueError(f"repetitions={self.repetitions}: write 1 or more.")
         check_keys()
         first_row = lambda key: self.training.masked_row(key, self.training.init(key), 0)[1]
-        if self.metric not in (known := jax.eval_shape(first_row, jax.random.key(0)).values):
-            raise ValueError(
-                f"the training has no metric {self.metric!r}; {nearest(self.metric, known)}."
-            )
+        known = jax.eval_shape(first_row, jax.random.key(0)).values
+        for metric in (self.metric, *self.tuner.metrics()):
+            if metric not in known:
+                raise ValueError(f"the training has no metric {metric!r}; {nearest(metric, known)}.")
         if self.metric == "evaluation" and not self.training.eval_rows[0].any():
             raise ValueError(
                 f"metric='evaluation': episodes={self.training.episodes} and "
@@ -190,7 +190,7 @@ class Search:
 
     def stages(self) -> list[tuple[np.ndarray, int]]:
         """The settings of the best from its first row on, each with its last row."""
-        trials = self.history.lineage(self.history.best)
+        trials = self.history.lineage(self.study.tuner.best(self.history))
         stages = [
             (self.history.points[trial], int(self.history.end_row[trial])) for trial in trials
         ]
@@ -221,7 +221,7 @@ class Search:
             training=study.training,
             best=history.space.setting(stages[-1][0]),
             schedule=schedule,
-            tuning_score=interval(scores[history.best]),
+            tuning_score=interval(scores[study.tuner.best(history)]),
             test_score=interval(study.scores(test, last_row)),
             results=results,
             test=xr.Dataset(

@@ -63,10 +63,10 @@ class Run(NamedTuple):
 class TrialRunner:
     """Trains the runs of requests, those of one program together. `seed` seeds all keys.
 
-    folder: finished chunks are kept there, and read back for the same request. chunk: runs of a
-    program at most; by default as many as speed gains from and memory holds. Fewer runs get a
-    narrower program. show: is called at each row with it, the number of runs, and their mean
-    return.
+    metrics: kept beside those of METRICS. folder: finished chunks are kept there, and read back for
+    the same request. chunk: runs of a program at most; by default as many as speed gains from and
+    memory holds. Fewer runs get a narrower program. show: is called at each row with it, the number
+    of runs, and their mean return.
     """
 
     def __init__(
@@ -74,12 +74,12 @@ class TrialRunner:
         training: Training,
         space: Space,
         seed: int,
-        metric: str,
+        metrics: tuple[str, ...],
         folder: pathlib.Path | None = None,
         chunk: int | None = None,
         show: Callable[[int, int, float], None] | None = None,
     ) -> None:
-        self.training, self.space, self.seed, self.metric = training, space, seed, metric
+        self.training, self.space, self.seed, self.metrics = training, space, seed, metrics
         self.folder, self.show = folder, show
         width = chunk or (store.read_width(folder) if folder else None)
         self.executor = Executor(Config(chunk=width, narrow=True))
@@ -196,7 +196,7 @@ class TrialRunner:
             rows=(start, end),
             start=continued if start else None,
         )
-        names = [name for name in dict.fromkeys((*METRICS, self.metric)) if name in rows[0]]
+        names = [name for name in dict.fromkeys((*METRICS, *self.metrics)) if name in rows[0]]
         outputs = {
             f"rows.{name}": np.stack([np.float32(row[name]) for row in rows], 1) for name in names
         }

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -124,16 +125,23 @@ def bracket(history: History, eta: float, cuts: int, budget: float, anew: bool =
     return list(zip(counts(n), ends, strict=True)) if n else []
 
 
-def follow(history: History, brackets: list[Bracket]) -> Batch | None:
+def follow(
+    history: History,
+    brackets: list[Bracket],
+    draw: Callable[[int], np.ndarray] | None = None,
+) -> Batch | None:
     """The next rung of these brackets: new settings at the first of each, the best of the last
     batch at the others.
+
+    draw: makes a number of new settings [n, dims]; by default evenly from the space.
     """
     steps = [(rung, *each) for one in brackets for rung, each in enumerate(one)]
     if history.num_batches == len(steps):
         return None
     rung, count, end_row = steps[history.num_batches]
     if rung == 0:
-        return Batch(history.rng().random((count, history.space.dims)), end_row)
+        drawn = draw(count) if draw else history.rng().random((count, history.space.dims))
+        return Batch(drawn, end_row)
     best = np.sort(history.ranked(history.last)[:count])
     return Batch(history.points[best], end_row, best)
 
