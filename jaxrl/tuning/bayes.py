@@ -42,13 +42,17 @@ class Bayes(Tuner):
 
     def best(self, history: History) -> int:
         """The trial with the highest score among those within the limits, if any is."""
-        within = np.flatnonzero((self._excess(history) <= 0).all(1))
+        within = np.flatnonzero((self.excess(history) <= 0).all(1))
         return int(history.ranked(within)[0]) if len(within) else history.best
 
-    def _excess(self, history: History) -> np.ndarray:
+    def excess(self, history: History) -> np.ndarray:
         """By how much each trial is above each limit. [trials, limits]."""
         found = [history.mean_curves(name)[:, -1] - x for name, x in self.limits.items()]
         return np.stack(found, 1) if found else np.zeros((len(history.points), 0))
+
+    def model(self, history: History, values: np.ndarray) -> GaussianProcess:
+        """The model of one value for each trial [trials]."""
+        return fit_gaussian_process(history.space.encode(history.points), values, self.kernel)
 
     def acquisition(
         self, score: GaussianProcess, excess: list[GaussianProcess], best: float
@@ -81,10 +85,9 @@ class Bayes(Tuner):
         known = np.isfinite(history.scores)
         if not known.any():
             return Batch(rng.random((n, space.dims)), history.rows)
-        x = space.encode(history.points)
         scores = np.where(known, history.scores, history.scores[known].min())  # failed: the worst
-        score, limits = fit_gaussian_process(x, scores, self.kernel), self._excess(history)
-        excess = [fit_gaussian_process(x, each, self.kernel) for each in limits.T]
+        score = self.model(history, scores)
+        excess = [self.model(history, each) for each in self.excess(history).T]
         chosen: list[np.ndarray] = []
         for _ in range(n):
             within = np.ones(len(score.points), bool)

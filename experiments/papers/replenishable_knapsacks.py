@@ -1,0 +1,124 @@
+"""Bandits with replenishable knapsacks (Bernasconi et al., 2024): a primal-dual template.
+
+Exp3 maximises the Lagrangian, reward + multiplier * (rate - use), and gradient steps move the
+multiplier. A round that the budget might not pay for plays the arm that replenishes it.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxrl as rl
+from envs import bandits
+from experiments.papers import Arm, Check, Claim
+
+NUM_ARMS, RATE, BETA, PHASES, INSTANCES = 4, 0.25, 0.25, 4, 8
+RATIO = (RATE + BETA) / (1.0 + BETA)  # the share of any plan that mixing with the last arm affords
+LIMIT = 1.0 / (RATE + BETA)  # of the multiplier
+
+
+def world(key: jax.Array) -> bandits.Knapsack:
+    """Random arms, better ones use more; the last has no reward, and replenishes the budget."""
+    key_use, key_reward = jax.random.split(key)
+    use = jnp.sort(jax.random.uniform(key_use, (NUM_ARMS,), minval=-0.2, maxval=1.0))
+    reward = jnp.sort(jax.random.uniform(key_reward, (NUM_ARMS,)))
+    return bandits.Knapsack(jnp.append(reward, 0.0), jnp.append(use, -BETA), RATE)
+
+
+def play(key: jax.Array, worlds: bandits.Knapsack, rounds: int, limit: float) -> dict:
+    """Sum of expected rewards and the lowest budget. The worlds [PHASES] follow one another.
+
+    limit: of the multiplier; 0 leaves the use out.
+    """
+    learner = rl.bandits.Exp3()
+
+    def one(now, item):
+        (state, multiplier, budget, total), (t, key) = now, item
+        key_pull, key_draw = jax.random.split(key)
+        at = jax.tree.map(lambda x: x[(t * PHASES / (rounds + 1)).astype(int)], worlds)
+        wanted = learner.pull(key_pull, state, t, None)
+        affords = budget >= 1.0
+        action = jnp.where(affords, wanted, jax.nn.one_hot(NUM_ARMS, NUM_ARMS + 1))
+        reward, use = at.draw(key_draw)
+        use = use.at[-1].set(-BETA)  # replenishes for certain, so that the budget can't run out
+        gain = reward + multiplier * (at.rate - use)  # between -limit and 1 + 1.25 * limit
+        gain = (gain + limit) / (1.0 + 2.5 * limit)
+        learned = learner.update(state, t, wanted, gain)
+        step = limit / jnp.sqrt(rounds) * (action @ use - at.rate)
+        new = jnp.where(affords, learned, state), jnp.clip(multiplier + step, 0.0, limit)
+        budget = budget - action @ use
+        return (*new, budget, total + action @ at.reward), budget
+
+    start = learner.init(NUM_ARMS + 1), jnp.float32(0.0), jnp.float32(RATE * rounds)
+    t = 1.0 + jnp.arange(rounds)
+    keys = jax.random.split(key, rounds)
+    (*_, total), budget = jax.lax.scan(one, (*start, jnp.float32(0.0)), (t, keys))
+    return {"reward": total, "lowest": budget.min()}
+
+
+def arm(limit: float, lengths: tuple[int, ...]) -> Arm:
+    def instance(key, rounds):
+        key_world, key_play, key_phases = jax.random.split(key, 3)
+        same = jax.tree.map(lambda x: jnp.stack([jnp.asarray(x)] * PHASES), world(key_world))
+        other = jax.vmap(world)(jax.random.split(key_phases, PHASES))
+        mean = jax.tree.map(lambda x: x.mean(0), other)
+        still, moving = (play(key_play, each, rounds, limit) for each in (same, other))
+        return {
+            "regret": rounds * world(key_world).optimum() - still["reward"],
+            "ratio": moving["reward"] / (rounds * mean.optimum()),
+            "lowest": jnp.minimum(still["lowest"], moving["lowest"]),
+        }
+
+    def run(seed):
+        keys = jax.random.split(jax.random.key(seed), INSTANCES)
+        found = [jax.vmap(lambda key, n=n: instance(key, n))(keys) for n in lengths]
+        return {
+            "regret": jnp.stack([each["regret"].mean() for each in found]),
+            "ratio": found[-1]["ratio"].mean(),
+            "lowest": jnp.stack([each["lowest"] for each in found]).min(),
+        }
+
+    return Arm(run, budget=INSTANCES * sum(lengths))
+
+
+def claims(scale: float = 1.0) -> list[Claim]:
+    lengths = tuple(max(int(n * scale), 20 * 4**i) for i, n in enumerate((1000, 4000, 16000)))
+
+    def slope(results):
+        regret = results["primal-dual"]["regret"].values
+        return np.polyfit(np.log(lengths), np.log(np.maximum(regret, 1.0)).T, 1)[0]
+
+    per_round = lambda results, name: results[name]["regret"].values[:, -1] / lengths[-1]
+    ratio = lambda results: results["primal-dual"]["ratio"].values
+    return [
+        Claim(
+            row=394,
+            statement="With means that stay, the regret of primal-dual Exp3 to the best mixture "
+            "grows as the square root of the rounds; with means that change in four phases it "
+            "earns the share of the best mixture in hindsight that the budget guarantees; and it "
+            "never exceeds the budget.",
+            arms={"primal-dual": arm(LIMIT, lengths), "without the dual": arm(0.0, lengths)},
+            accept=[
+                Check("log-log slope of regret over rounds, 1,000 to 16,000", slope, "<= 0.55"),
+                Check("lowest budget", lambda results: lowest(results), ">= 0"),
+                Check(
+                    f"reward in four phases per that of the best mixture, less {RATIO:.2g}",
+                    lambda results: ratio(results) - RATIO,
+                    "> 0",
+                ),
+                Check(
+                    "regret a round without the dual less that with it",
+                    lambda results: (
+                        per_round(results, "without the dual") - per_round(results, "primal-dual")
+                    ),
+                    "> 0",
+                ),
+            ],
+            worlds=("knapsack of random arms", "knapsack in four phases"),
+            unmatched="One resource; the changing means are four random phases, not the worst ones.",
+        )
+    ]
+
+
+def lowest(results) -> float:
+    return min(float(each["lowest"].min()) for each in results.values())
