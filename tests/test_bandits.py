@@ -46,7 +46,9 @@ def rank(name, arms):
     if name == "trees":
         return max(n for n in range(4) for some in itertools.combinations(arms, n) if forest(some))
     if name == "flows":
-        inside = [sum(SETS["flows"].arm_capacity[a] for a in arms if GROUPS[a] == g) for g in (0, 1)]
+        inside = [
+            sum(SETS["flows"].arm_capacity[a] for a in arms if GROUPS[a] == g) for g in (0, 1)
+        ]
         return min(4.0, min(2.5, inside[0]) + min(3.0, inside[1]))
     return TOPICS[list(arms)].any(0).sum() if arms else 0
 
@@ -134,7 +136,9 @@ def test_ucb_plays_what_its_definition_says():
     """Slowly, on rewards that are known beforehand."""
     rewards = np.random.default_rng(2).random((40, 4)).astype(np.float32)
     state, count, total = rl.bandits.UCB().init(4), np.zeros(4), np.zeros(4)
-    step = jax.jit(lambda state, t: rl.bandits.UCB().pull(jax.random.key(0), state, t, bandits.Sets()))
+    step = jax.jit(
+        lambda state, t: rl.bandits.UCB().pull(jax.random.key(0), state, t, bandits.Sets())
+    )
     for t in range(1, 41):
         index = [
             total[k] / count[k] + np.sqrt(2 * np.log(t) / count[k]) if count[k] else np.inf

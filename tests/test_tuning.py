@@ -11,12 +11,23 @@ from searches import CUBE, SMALL, SPACE, TRAINING, TUNERS, bowl, play, search
 import jaxrl as rl
 from jaxrl import tuning
 from jaxrl.clock import Clock
+from jaxrl.tuning.bayes import Density
 from jaxrl.tuning.evolution import mutants
 from jaxrl.tuning.history import History
 from jaxrl.tuning.space import Space, space_of
 
 # than random search on an easy function
-BETTER = ("SuccessiveHalving", "Hyperband", "CurveStopping", "PBT", "DE", "DEHB", "Bayes", "BOHB", "Optuna")
+BETTER = (
+    "SuccessiveHalving",
+    "Hyperband",
+    "CurveStopping",
+    "PBT",
+    "DE",
+    "DEHB",
+    "Bayes",
+    "BOHB",
+    "Optuna",
+)
 
 
 # ----------------------------------------------------------------------------------- the properties
@@ -230,3 +241,109 @@ def test_optuna_is_an_extra_and_its_gaussian_process_needs_torch(monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(ImportError, match=r"jaxrl\[optuna\]"):
         play(TUNERS["Optuna"])
+
+
+# ---------------------------------------------------------------- Gaussian processes and densities
+
+
+def test_a_gaussian_process_is_its_definition():
+    """The posterior by solving the full system; one value more is the same as all at once."""
+    rng = np.random.default_rng(0)
+    x, y, new = rng.random((12, 2)), rng.normal(size=12), rng.random((5, 2))
+    found = tuning.fit_gaussian_process(x, y)
+
+    def kernel(a, b):
+        d = np.sqrt(5 * (((a[:, None] - b[None]) / found.lengths) ** 2).sum(-1))
+        return (1 + d + d**2 / 3) * np.exp(-d)
+
+    system = kernel(x, x) + found.noise * np.eye(12)
+    mean = found.level + kernel(new, x) @ np.linalg.solve(system, y - found.level)
+    left = 1 - np.einsum("ij,ji->i", kernel(new, x), np.linalg.solve(system, kernel(x, new)))
+    np.testing.assert_allclose(found(new)[0], mean, rtol=1e-5)
+    np.testing.assert_allclose(found(new)[1] ** 2, found.variance * left, rtol=1e-4, atol=1e-9)
+    some = tuning.GaussianProcess(
+        x[:11], y[:11], found.kernel, found.lengths, found.noise, found.level, found.variance
+    )
+    for one, other in zip(some.given(x[11], y[11])(new), found(new), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
+def test_the_fit_prefers_the_lengths_that_the_values_have():
+    rng = np.random.default_rng(1)
+    x = rng.random((40, 2))
+    long, short = tuning.fit_gaussian_process(x, np.sin(12 * x[:, 0]), tuning.rbf).lengths[::-1]
+    assert long > 2 * short
+
+
+def test_expected_improvement_is_the_mean_of_the_improvement():
+    rng = np.random.default_rng(2)
+    x, y, point = rng.random((8, 1)), rng.normal(size=8), np.array([[0.37]])
+    score = tuning.fit_gaussian_process(x, y)
+    mean, sd = score(point)
+    drawn = np.maximum(rng.normal(mean, sd, 400_000) - 0.3, 0).mean()
+    np.testing.assert_allclose(tuning.Bayes().acquisition(score, [], 0.3)(point), drawn, rtol=2e-2)
+
+
+def test_limits_hold_for_the_setting_that_a_search_returns():
+    """The bowl's optimum is at x = 0.3; the cost is x, and at most 0.2 is allowed."""
+    cost = lambda setting: {"score": bowl(setting), "cost": setting["x"]}
+    within = tuning.Bayes(2, limits={"cost": 0.2}, candidates=128)
+    history = tuning.maximize(cost, CUBE.ranges, within, 40)
+    best = CUBE.setting(history.points[within.best(history)])
+    assert 0.1 < best["x"] <= 0.2
+    assert CUBE.setting(history.points[history.best])["x"] > 0.2
+
+
+def test_a_density_sums_to_one_up_to_the_border_and_counts_options():
+    rng = np.random.default_rng(3)
+    points = np.stack([rng.uniform(0.4, 0.6, 30), np.full(30, 0.1)], 1)
+    found = Density(points, [0, 3])
+    line = np.linspace(0, 1, 2001)
+    totals = [found(np.stack([line, np.full(2001, u)], 1)).mean() for u in (0.1, 0.5, 0.9)]
+    np.testing.assert_allclose(totals, np.sqrt(2 * np.pi) * np.array([0.8, 0.1, 0.1]), rtol=1e-2)
+    drawn = found.sample(rng, 4000)
+    assert 0.8 < (drawn[:, 1] == 0.1).mean() < 0.9
+    assert abs(drawn[:, 0].mean() - points[:, 0].mean()) < 0.02
+
+
+def test_maximize_sees_only_the_rows_that_a_tuner_pays_for():
+    rising = lambda setting: setting["x"] * np.arange(1, 10)
+    history = tuning.maximize(rising, {"x": tuning.uniform(0, 1)}, tuning.Hyperband(), 90, rows=9)
+    assert history.spent.sum() <= 90
+    x = history.points[:, 0]
+    np.testing.assert_allclose(history.scores, x * history.end_row)
+    assert np.isnan(history.curves["score"][history.end_row < 9, 0, -1]).all()
+
+
+# ----------------------------------------------------------------------------- conditional spaces
+
+OBJECTIVES = rl.Training(rl.ppo(), rl.envs.Catch(), 1024, evals=1, episodes=0)
+CONDITIONAL = {
+    "objective": tuning.choice(rl.Clip(0.2), rl.DPO()),
+    **tuning.when("objective", rl.DPO(), {"alpha": tuning.uniform(1.0, 4.0)}),
+    **tuning.when("objective", rl.Clip(0.2), {"clip": tuning.uniform(0.1, 0.3)}),
+}
+
+
+def test_a_conditional_range_is_searched_only_where_its_choice_is():
+    space = space_of(OBJECTIVES, CONDITIONAL)
+    points = np.array([[0.2, 0.9, 0.5], [0.8, 0.9, 0.5]])
+    np.testing.assert_array_equal(space.active(points), [[True, False, True], [True, True, False]])
+    clip, dpo = map(space.setting, points)
+    assert clip.keys() == {"objective", "clip"}
+    assert dpo.keys() == {"objective", "alpha"}
+    assert space.apply(OBJECTIVES, dpo).algo.rule.objective.alpha == dpo["alpha"]
+    assert [list(space.leaves(points[[i]])) for i in (0, 1)] == [["clip"], ["alpha"]]
+    assert space.static_group(points[0]) != space.static_group(points[1])
+    np.testing.assert_array_equal(np.isnan(space.labels(points)["alpha"]), [True, False])
+    other = points + np.array([[0, -0.4, 0], [0, 0, 0.3]])  # in what isn't searched
+    np.testing.assert_array_equal(space.encode(points), space.encode(other))
+
+
+def test_a_condition_needs_a_choice_before_it_that_has_the_option():
+    first = dict(list(CONDITIONAL.items())[:1])
+    with pytest.raises(ValueError, match="no choice of that name before it"):
+        space_of(OBJECTIVES, dict(list(CONDITIONAL.items())[1:]))
+    unknown = tuning.when("objective", rl.SPO(), {"alpha": tuning.uniform(1.0, 4.0)})
+    with pytest.raises(ValueError, match="none of its options"):
+        space_of(OBJECTIVES, first | unknown)

@@ -6,7 +6,6 @@ round is a batch of settings, run side by side.
 
 import numpy as np
 
-import jaxrl as rl
 from experiments.papers import Arm, Check, Claim
 from jaxrl import tuning
 from jaxrl.tuning.history import History
@@ -86,7 +85,7 @@ def claims(scale: float = 1.0) -> list[Claim]:
             accept=[*map(gap, PROBLEMS), *map(fewer_rounds, PROBLEMS)],
             worlds=["Branin", "Hartmann 3"],
             seeds=100,
-            unmatched="Knowledge gradient and entropy search are left out; a training is not tuned. "
+            unmatched="Knowledge gradient and entropy search are left out; no training is tuned. "
             "Where single evaluations never reach the regret of the batches, all rounds count.",
         )
     ]

@@ -89,7 +89,7 @@ def claims(scale: float = 1.0) -> list[Claim]:
             ],
             worlds=("synthetic mode choice",),
             minimize=True,
-            unmatched="The simulation is a logit model of 200 agents that relaxes by half a row, in "
-            "place of a transport simulator, and nothing is extrapolated: Hyperband stops.",
+            unmatched="The simulation is a logit model of 200 agents that relaxes by half a row, "
+            "in place of a transport simulator, and nothing is extrapolated: Hyperband stops.",
         )
     ]

@@ -9,7 +9,6 @@ import dataclasses
 import numpy as np
 
 import jaxrl as rl
-
 from experiments.papers import Arm, Check, Claim
 from jaxrl import tuning
 

@@ -67,8 +67,8 @@ def doubling(name: str) -> Check:
         last, before = regret[:, -1] - regret[:, 49], regret[:, 49] - regret[:, 24]
         return last / before.mean()
 
-    statement = f"regret of OPM in the last half of the rounds, per that in the quarter before it"
-    return Check(f"{statement}, {name}", measure, "<= 1.2", rl.stats.mean)
+    statement = f"regret of OPM in the last half, per that in the quarter before, {name}"
+    return Check(statement, measure, "<= 1.2", rl.stats.mean)
 
 
 def claims(scale: float = 1.0) -> list[Claim]:

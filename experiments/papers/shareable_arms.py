@@ -92,8 +92,9 @@ def claims(scale: float = 1.0) -> list[Claim]:
 
     def gain(name: str) -> Check:
         measure = lambda results: (
-            final(results, "SMAA", "last") - final(results, name, "last")
-        ) / final(results, "SMAA", "regret").mean()
+            (final(results, "SMAA", "last") - final(results, name, "last"))
+            / final(results, "SMAA", "regret").mean()
+        )
         return Check(f"gain of one that turns {name}, per regret of SMAA", measure, "<= 1")
 
     kinds = ("follows",) * NUM_PLAYERS
@@ -111,7 +112,7 @@ def claims(scale: float = 1.0) -> list[Claim]:
             },
             accept=[
                 Check(
-                    "regret a player in the last half of the rounds, per that in the quarter before",
+                    "regret a player in the last half, per that in the quarter before",
                     doubling,
                     "<= 1.2",
                     rl.stats.mean,

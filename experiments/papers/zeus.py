@@ -83,7 +83,9 @@ def claims(scale: float = 1.0) -> list[Claim]:
                     "<= 1.05",
                     rl.stats.mean,
                 ),
-                Check("share of the default's cost saved", lambda r: saves(r, "default"), ">= 0.15"),
+                Check(
+                    "share of the default's cost saved", lambda r: saves(r, "default"), ">= 0.15"
+                ),
                 Check(
                     "share of the cost without stopping that stopping saves",
                     lambda results: saves(results, "without stopping"),

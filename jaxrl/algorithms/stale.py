@@ -1,5 +1,5 @@
-"""Stale acting: rollouts by the parameters of some updates ago, as when acting and learning run side
-by side.
+"""Stale acting: rollouts by the parameters of some updates ago, as where acting and learning run
+side by side.
 """
 
 from typing import Any
@@ -79,8 +79,8 @@ class Stale(Algorithm):
         check_field(self, "algo", OnPolicy, "rl.ppo()")
         if isinstance(self.algo, OnPolicy) and type(self.algo.rule) is not Surrogate:
             raise TypeError(
-                f"Stale corrects the ratios of rl.Surrogate, and {type(self.algo.rule).__name__} is "
-                "another rule: take rl.ppo() or rl.a2c()."
+                "Stale corrects the ratios of rl.Surrogate, and "
+                f"{type(self.algo.rule).__name__} is another rule: take rl.ppo() or rl.a2c()."
             )
 
     @property

@@ -17,10 +17,12 @@ from jaxrl.tuning.space import (
     Range,
     Space,
     Uniform,
+    When,
     choice,
     integer,
     log,
     uniform,
+    when,
 )
 from jaxrl.tuning.stopping import CurveStopping
 from jaxrl.tuning.study import final
@@ -50,6 +52,7 @@ __all__ = [
     "Tuner",
     "TuningResult",
     "Uniform",
+    "When",
     "choice",
     "final",
     "fit_gaussian_process",
@@ -65,6 +68,7 @@ __all__ = [
     "tpe",
     "tune",
     "uniform",
+    "when",
 ]
 
 __getattr__ = former_names(

@@ -1,4 +1,4 @@
-"""Bayesian optimisation with a Gaussian process, and BOHB, which has kernel densities in its place."""
+"""Bayesian optimisation with a Gaussian process, and BOHB, with kernel densities in its place."""
 
 import dataclasses
 import functools

@@ -69,8 +69,10 @@ class GaussianProcess:
         )
 
 
-def fit_gaussian_process(points: np.ndarray, values: np.ndarray, kernel: Kernel = matern) -> GaussianProcess:
-    """A Gaussian process with the kernel's lengths and the noise of the highest marginal likelihood.
+def fit_gaussian_process(
+    points: np.ndarray, values: np.ndarray, kernel: Kernel = matern
+) -> GaussianProcess:
+    """A Gaussian process with the lengths and the noise of the highest marginal likelihood.
 
     Over a grid of equal lengths and noises, then one coordinate after another by factors of 2. A
     log-normal prior keeps the lengths within reason where values are few; the mean is that of the

@@ -111,8 +111,9 @@ class History:
     def mean_curves(self, metric: str = "") -> np.ndarray:
         """The metric of each trial, mean over the seeds that have it. [trials, rows].
 
-        metric: another one that the search keeps (`Tuner.metrics`). Where no seed has it, as no episode ended, it is the value before, or at the start the
-        minimum of all. That is also the value of a run that has diverged.
+        metric: another one that the search keeps (`Tuner.metrics`). Where no seed has it, as no
+        episode ended, it is the value before, or at the start the minimum of all. That is also the
+        value of a run that has diverged.
         """
         curves = self.curves[metric or self.metric]
         known = ~np.isnan(curves)

@@ -10,9 +10,9 @@ import numpy as np
 from jaxrl import stats
 from jaxrl.lazy import pandas as pd
 from jaxrl.lazy import xarray as xr
-from jaxrl.sweep.static_axes import replace_fields
 from jaxrl.train import Training
 from jaxrl.tuning.history import History
+from jaxrl.tuning.space import Space
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +30,7 @@ class TuningResult:
     """
 
     training: Training
+    space: Space
     best: dict[str, Any]
     schedule: dict[str, np.ndarray]
     tuning_score: stats.Interval
@@ -47,7 +48,7 @@ class TuningResult:
     @property
     def tuned(self) -> Training:
         """The training with the best setting: `rl.sweep(result.tuned, {"seed": ...})`."""
-        return replace_fields(self.training, self.best)
+        return self.space.apply(self.training, self.best)
 
     @property
     def table(self) -> pd.DataFrame:

@@ -58,10 +58,10 @@ def tune(
     dictionaries may be nested. budget: environment steps of tuning, including those of stopped
     settings and of greedy evaluation, but not those of the test. tuner: `Random`, `Sobol`,
     `SuccessiveHalving`, `Hyperband`, `CurveStopping`, `PBT`, `DE`, `DEHB`, `Bayes`, `BOHB`,
-    `Optuna`, or another `rl.tuning.Tuner`. seeds, test_seeds: number of seeds of each setting during tuning, and of the
-    best one in the test; the two sets are disjoint. metric, measure, statistic: the score of a
-    setting is the `statistic` over seeds of `measure(curve of metric, steps)`, by default the
-    interquartile mean of the final return; `stats.auc` scores the whole curve,
+    `Optuna`, or another `rl.tuning.Tuner`. seeds, test_seeds: number of seeds of each setting during
+    tuning, and of the best one in the test; the two sets are disjoint. metric, measure, statistic:
+    the score of a setting is the `statistic` over seeds of `measure(curve of metric, steps)`, by
+    default the interquartile mean of the final return; `stats.auc` scores the whole curve,
     `metric="evaluation"` the greedy policy. seed: seed of the tuner and of all keys. folder: a
     stopped search resumes from there, with the same result bit for bit. chunk: maximum number of
     runs per program. diverged: True scores a run that diverged by its curve, like any other; by

@@ -102,6 +102,18 @@ class Choice(Range):
         return self.options[place(u, len(self.options))]
 
 
+@dataclasses.dataclass(frozen=True)
+class When(Range):
+    """A range that is searched only where a choice has one value: `when(name, value, {...})`."""
+
+    name: str
+    value: Any
+    range: Range
+
+    def at(self, u: float) -> Any:
+        return self.range.at(u)
+
+
 def place(u: float, size: int) -> int:
     """The index of the equal part of the unit interval, of `size`, that a number is in."""
     return min(int(u * size), size - 1)
@@ -134,6 +146,16 @@ def choice(*options: Any) -> Choice:
     return Choice(options)
 
 
+def when(name: str, value: Any, ranges: Mapping[str, Any]) -> dict[str, When]:
+    """Ranges of fields that are searched only where the choice `name` of the space is `value`.
+
+    They may be fields of that value: `{"objective": choice(rl.Clip(), rl.DPO()),
+    **when("objective", rl.DPO(), {"alpha": uniform(1.0, 4.0)})}`. Elsewhere they stay as they are
+    in the training. Each option of such a choice compiles a program.
+    """
+    return {inner: When(name, value, each) for inner, each in flatten(dict(ranges)).items()}
+
+
 def _plain(end: Any) -> Any:
     """A number of numpy or jax as a Python number."""
     return end.item() if isinstance(end, jax.Array | np.generic) else end
@@ -153,11 +175,13 @@ class Space:
     """The named dimensions of a search. Names in `grouped` shape the program: each combination of
     them is compiled.
 
-    A point is a row of numbers from 0 to 1, one for each name.
+    A point is a row of numbers from 0 to 1, one for each name. conditions: of a name, the choice
+    before it and the place of the option with which it is searched.
     """
 
     ranges: dict[str, Range]
     grouped: tuple[str, ...] = ()
+    conditions: dict[str, tuple[str, int]] = dataclasses.field(default_factory=dict)
 
     @property
     def dims(self) -> int:
@@ -175,45 +199,68 @@ class Space:
             len(each.options) if isinstance(each, Choice) else 0 for each in self.ranges.values()
         ]
 
-    def encode(self, points: np.ndarray) -> np.ndarray:
-        """Points [n, dims] for a model by distances: two options without an order are 1 apart.
+    def active(self, points: np.ndarray) -> np.ndarray:
+        """True where a name's condition holds. bool [n, dims]."""
+        found = np.ones(points.shape, bool)
+        names = list(self.ranges)
+        for name, (parent, option) in self.conditions.items():
+            i, size = names.index(parent), len(options(self.ranges[parent]))
+            chosen = [place(float(u), size) == option for u in points[:, i]]
+            found[:, names.index(name)] = found[:, i] & chosen
+        return found
 
-        Such a dimension becomes one column for each option. [n, columns].
+    def apply(self, training: Training, setting: Mapping[str, Any]) -> Training:
+        """The training with a setting; what has a condition comes after what it depends on."""
+        first = {name: x for name, x in setting.items() if name not in self.conditions}
+        training = replace_fields(training, first)
+        for name in self.conditions:
+            if name in setting:
+                training = replace_fields(training, {name: setting[name]})
+        return training
+
+    def encode(self, points: np.ndarray) -> np.ndarray:
+        """Points [n, dims] for a model by distances: two options without an order are 1 apart, and
+        what is not searched is the same everywhere.
+
+        A dimension without an order becomes one column for each option. [n, columns].
         """
-        columns = []
+        columns, points = [], np.where(self.active(points), points, 0.5)
         for x, size in zip(points.T, self.sizes, strict=True):
             places = np.minimum((x * size).astype(int), size - 1)
             columns.append(np.eye(size)[places] / np.sqrt(2.0) if size else x[:, None])
         return np.concatenate(columns, 1)
 
     def setting(self, point: np.ndarray) -> dict[str, Any]:
-        """The values of one point [dims]."""
-        return {
-            name: each.at(float(u))
-            for (name, each), u in zip(self.ranges.items(), point, strict=True)
-        }
+        """The values of one point [dims], of the names that are searched there."""
+        places = zip(self.ranges.items(), point, self.active(point[None])[0], strict=True)
+        return {name: each.at(float(u)) for (name, each), u, active in places if active}
 
     def leaves(self, points: np.ndarray) -> dict[str, np.ndarray]:
-        """The values that one program takes as arguments, of points [n, dims]: {name: [n]}."""
-        found = {}
+        """The values that one program takes as arguments, of its points [n, dims]: {name: [n]}."""
+        found, active = {}, self.active(points[:1])[0]
         for i, (name, each) in enumerate(self.ranges.items()):
-            if name not in self.grouped:
+            if name not in self.grouped and active[i]:
                 values = np.array([each.at(float(u)) for u in points[:, i]])
                 found[name] = values if values.dtype == bool else values.astype(np.float32)
         return found
 
     def static_group(self, point: np.ndarray) -> tuple[int, ...]:
-        """The options of the grouped names that a point has: the program that it needs."""
-        places = zip(self.ranges.items(), point, strict=True)
+        """The options of the grouped names that a point has: the program that it needs.
+
+        -1 of a name that is not searched there.
+        """
+        places = zip(self.ranges.items(), point, self.active(point[None])[0], strict=True)
         return tuple(
-            place(float(u), len(each.options))
-            for (name, each), u in places
-            if name in self.grouped and isinstance(each, Integer | Choice)
+            place(float(u), len(options(each))) if active else -1
+            for (name, each), u, active in places
+            if name in self.grouped
         )
 
     def labels(self, points: Sequence[np.ndarray] | np.ndarray) -> dict[str, np.ndarray]:
-        """The values of points for a table, {name: [n]}: numbers, or a short text for each."""
-        settings = [self.setting(point) for point in points]
+        """The values of points for a table, {name: [n]}: numbers, or a short text for each.
+
+        Of a name that is not searched there, NaN, or an empty text.
+        """
         found = {}
         for i, (name, each) in enumerate(self.ranges.items()):
             if isinstance(each, Choice):
@@ -221,7 +268,11 @@ class Space:
                     [place(float(point[i]), len(each.options)) for point in points]
                 ]
             else:
-                found[name] = np.array([setting[name] for setting in settings])
+                found[name] = np.array([each.at(float(point[i])) for point in points])
+            if name in self.conditions:
+                blank = "" if found[name].dtype == object else np.nan
+                active = self.active(np.asarray(points))[:, i]
+                found[name] = np.where(active, found[name], blank)
         return found
 
 
@@ -238,21 +289,31 @@ def space_of(training: Training, space: Mapping[str, Any]) -> Space:
         raise ValueError(
             f"space={space!r} tunes nothing: write space={{'lr': rl.tuning.log(1e-5, 1e-2)}}."
         )
-    known, ranges, grouped = tree.paths(training), {}, []
+    ranges, grouped, paths, conditions = {}, [], set(), {}
+    bases: dict[str, Training] = {}  # where the condition of a name holds
     for name, each in flatten(dict(space)).items():
+        base = training
+        if isinstance(each, When):
+            conditions[name] = _condition(name, each, ranges)
+            if each.name not in grouped:
+                grouped.append(each.name)
+            base = replace_fields(bases[each.name], {each.name: each.value})
+            each = each.range
+        bases[name] = base
         if not isinstance(each, Range):
             raise ValueError(
                 f"{name!r}: {each!r} is not a range. Write rl.tuning.uniform, log, integer or "
                 "choice(...) of it."
             )
-        path = tree.find(training, name)
-        if path in {tree.find(training, other) for other in ranges}:
+        path, known = tree.find(base, name), tree.paths(base)
+        if path in paths:
             raise ValueError(f"{name!r} is in the space twice: name each field once.")
         if "." not in path and path not in ("algo", "env"):
             raise ValueError(
                 f"{name!r} is the length or the evaluation of a run, which is the same for all "
                 "settings of a search: write it in the rl.Training."
             )
+        paths.add(path)
         if tree.is_static(known[path]):
             if isinstance(each, Uniform | Log):
                 raise TypeError(
@@ -264,7 +325,7 @@ def space_of(training: Training, space: Mapping[str, Any]) -> Space:
         elif isinstance(each, Choice) and (
             odd := [x for x in each.options if not isinstance(x, bool | int | float)]
         ):
-            if isinstance(now := tree.parts(training, [path])[path], bool | int | float):
+            if isinstance(now := tree.parts(base, [path])[path], bool | int | float):
                 raise TypeError(
                     f"{name!r} is a number, {now}, and can't be {odd[0]!r}: choose among numbers."
                 )
@@ -272,12 +333,37 @@ def space_of(training: Training, space: Mapping[str, Any]) -> Space:
         if name not in grouped:
             check_ends(name, each, known[path])
         ranges[name] = each
-    _check_together(
-        training,
-        {name: ranges[name] for name in grouped},
-        [name for name in ranges if name not in grouped],
-    )
-    return Space(ranges, tuple(grouped))
+    found = Space(ranges, tuple(grouped), conditions)
+    _check_together(training, found)
+    return found
+
+
+def _condition(name: str, each: When, ranges: Mapping[str, Range]) -> tuple[str, int]:
+    """The choice that a range depends on, and the place of its option.
+
+    Raises:
+      ValueError: no such choice before it, or no such option.
+    """
+    if not isinstance(choice := ranges.get(each.name), Choice):
+        raise ValueError(
+            f"{name!r} is searched when {each.name!r} is {each.value!r}, and the space has no "
+            f"choice of that name before it: write {{{each.name!r}: rl.tuning.choice(...), "
+            "**rl.tuning.when(...)}."
+        )
+    if each.value not in choice.options:
+        shown = ", ".join(map(str, choice.options))
+        raise ValueError(
+            f"{name!r} is searched when {each.name!r} is {each.value!r}, which is none of its "
+            f"options: {shown}."
+        )
+    return each.name, choice.options.index(each.value)
+
+
+def options(each: Range) -> Sequence[Any]:
+    """The values of a range that has finitely many; a TypeError of another."""
+    if not isinstance(each, Integer | Choice):
+        raise TypeError(f"{each} has no options: write rl.tuning.choice(...) of them.")
+    return each.options
 
 
 def check_ends(name: str, each: Range, field: dataclasses.Field) -> None:
@@ -290,26 +376,32 @@ def check_ends(name: str, each: Range, field: dataclasses.Field) -> None:
     check_values(name, np.array(numbers), field)
 
 
-def _check_together(training: Training, ranges: dict[str, Range], others: list[str]) -> None:
+def _check_together(training: Training, space: Space) -> None:
     """Check that every combination of what shapes the program is a training that has the other
     fields too, and can be traced.
     """
-    options = [each.options for each in ranges.values()]  # type: ignore[attr-defined]
-    if math.prod(map(len, options)) > MAX_COMBINATIONS:
+    sizes = {name: len(options(space.ranges[name])) for name in space.grouped}
+    if math.prod(sizes.values()) > MAX_COMBINATIONS:
         raise ValueError(
-            f"{', '.join(ranges)} shape the program in {math.prod(map(len, options)):,} ways, and "
+            f"{', '.join(sizes)} shape the program in {math.prod(sizes.values()):,} ways, and "
             f"each is compiled: leave at most {MAX_COMBINATIONS}."
         )
-    for values in itertools.product(*options):
+    seen = set()
+    for places in itertools.product(*map(range, sizes.values())):
+        at = {name: (i + 0.5) / sizes[name] for name, i in zip(sizes, places, strict=True)}
+        point = np.array([at.get(name, 0.5) for name in space.ranges])
+        if (group := space.static_group(point)) in seen:
+            continue
+        seen.add(group)
+        setting = space.setting(point)
+        grouped = {name: setting[name] for name in sizes if name in setting}
         combination = (
-            ", ".join(f"{name}={value}" for name, value in zip(ranges, values, strict=True))
+            ", ".join(f"{name}={value}" for name, value in grouped.items())
             or "the training as it is"
         )
         try:
-            made = with_note(
-                combination, replace_fields, training, dict(zip(ranges, values, strict=True))
-            )
-            for name in others:
+            made = with_note(combination, space.apply, training, grouped)
+            for name in setting.keys() - grouped.keys():
                 with_note(combination, tree.find, made, name)
             with_note(combination, jax.eval_shape, made.init, jax.random.key(0))
         except AttributeError as error:  # such as a number where a network belongs

@@ -89,7 +89,9 @@ class Study:
         known = jax.eval_shape(first_row, jax.random.key(0)).values
         for metric in (self.metric, *self.tuner.metrics()):
             if metric not in known:
-                raise ValueError(f"the training has no metric {metric!r}; {nearest(metric, known)}.")
+                raise ValueError(
+                    f"the training has no metric {metric!r}; {nearest(metric, known)}."
+                )
         if self.metric == "evaluation" and not self.training.eval_rows[0].any():
             raise ValueError(
                 f"metric='evaluation': episodes={self.training.episodes} and "
@@ -219,6 +221,7 @@ class Search:
         last_row = history.end_row.max()
         return TuningResult(
             training=study.training,
+            space=history.space,
             best=history.space.setting(stages[-1][0]),
             schedule=schedule,
             tuning_score=interval(scores[study.tuner.best(history)]),

@@ -22,7 +22,6 @@ from jaxrl.sweep.executor import Config, Executor, Work
 from jaxrl.sweep.grid import raw
 from jaxrl.sweep.program import Stepped, score_of
 from jaxrl.sweep.results import Chunks, Outputs
-from jaxrl.sweep.static_axes import replace_fields
 from jaxrl.train import Training
 from jaxrl.tuning.space import Space
 
@@ -144,8 +143,8 @@ class TrialRunner:
         """The chunks of runs that share a program, a first row and a last."""
         first = runs[0]
         setting = self.space.setting(first.point)
-        static = {name: setting[name] for name in self.space.grouped}
-        training = replace_fields(self.training, static)
+        static = {name: setting[name] for name in self.space.grouped if name in setting}
+        training = self.space.apply(self.training, static)
         work = Work(
             len(runs),
             compile=lambda width, devices: Stepped(
