@@ -58,7 +58,7 @@ def tune(
     dictionaries may be nested. budget: environment steps of tuning, including those of stopped
     settings and of greedy evaluation, but not those of the test. tuner: `Random`, `Sobol`,
     `SuccessiveHalving`, `Hyperband`, `CurveStopping`, `PBT`, `DE`, `DEHB`, `Bayes`, `BOHB`,
-    `Optuna`, or another `rl.tuning.Tuner`. seeds, test_seeds: number of seeds of each setting during
+    `Optuna`, or another `rl.tuning.Tuner`. seeds, test_seeds: number of seeds of a setting during
     tuning, and of the best one in the test; the two sets are disjoint. metric, measure, statistic:
     the score of a setting is the `statistic` over seeds of `measure(curve of metric, steps)`, by
     default the interquartile mean of the final return; `stats.auc` scores the whole curve,
