@@ -7,6 +7,7 @@ rewards.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxrl.errors import not_defined
 from jaxrl.tree import pytree, static
@@ -72,10 +73,13 @@ class SpanningTrees(Polymatroid):
     def rank(self, mask: jax.Array) -> jax.Array:
         """The number of nodes minus that of connected components, by doubling of paths."""
         n = self.num_nodes
-        first, second = jnp.array(self.edges).T
-        paths = jnp.eye(n).at[first, second].max(mask).at[second, first].max(mask)
-        for _ in range(max(n - 1, 1).bit_length()):
-            paths = jnp.minimum(paths @ paths, 1.0)
+        joins = np.zeros((len(self.edges), n, n), bool)
+        for joined, (first, second) in zip(joins, self.edges, strict=True):
+            joined[first, second] = joined[second, first] = True
+        paths = jnp.eye(n, dtype=bool) | (mask[:, None, None] & joins).any(0)
+        for _ in range((n - 1).bit_length()):
+            # not a matrix product, which is slow for many small ones
+            paths = (paths[:, :, None] & paths[None]).any(1)
         return n - jnp.round((1.0 / paths.sum(-1)).sum())
 
 

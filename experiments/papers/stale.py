@@ -11,7 +11,7 @@ from experiments.papers import Arm, Check, Claim
 from jaxrl.envs import make
 
 LAGS = (0, 1, 4, 16)
-STEPS, EVALS = 65_536, 8
+STEPS, EVALS = 40_960, 8
 PPO = rl.ppo(num_envs=8, num_steps=32, network=rl.MLP((64, 64)), lr=1e-3)
 
 
@@ -19,7 +19,7 @@ def arm(lag: int, scale: float) -> Arm:
     updates = max(int(STEPS / PPO.steps_per_update * scale), EVALS)
     steps = updates * PPO.steps_per_update
     algo = rl.Stale(PPO, lag=lag)
-    return Arm(rl.Training(algo, make("CartPole-v1"), steps, evals=EVALS))
+    return Arm(rl.Training(algo, make("CartPole-v1"), steps, evals=EVALS, episodes=0))
 
 
 def curve(results, lag: int, decoupled: bool) -> np.ndarray:

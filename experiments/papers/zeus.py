@@ -55,12 +55,13 @@ def arm(kind: str, runs: int) -> Arm:
             # in units of the cheapest run: the score of a run is minus its logarithm
             state = learner.update(state, t, action, -action * jnp.log(paid))
             cheapest = jnp.minimum(cheapest, jnp.where(stopped, jnp.inf, full))
-            return (state, cheapest), (paid, action @ cost)
+            return (state, cheapest), paid
 
         start = learner.init(NUM_SIZES), jnp.float32(jnp.inf)
         keys = jax.random.split(key_play, runs)
-        _, (paid, mean) = jax.lax.scan(one, start, (1.0 + jnp.arange(runs), keys))
-        return {"paid": paid.sum(), "end": mean[-(runs // 4) :].mean()}
+        (state, _), paid = jax.lax.scan(one, start, (1.0 + jnp.arange(runs), keys))
+        seen = jnp.where(state.count > 0, state.mean, -jnp.inf)
+        return {"paid": paid.sum(), "found": cost[jnp.argmax(seen)]}
 
     return Arm(run, budget=runs)
 
@@ -73,13 +74,13 @@ def claims(scale: float = 1.0) -> list[Claim]:
         Claim(
             row=350,
             statement=f"On synthetic jobs with eight batch sizes that recur {runs} times, Thompson "
-            "sampling with stopped runs comes within 5 % of the cheapest size, and costs in sum "
+            "sampling with stopped runs finds a size within 5 % of the cheapest, and costs in sum "
             "at least 15 % less than the default size.",
             arms={name: arm(name, runs) for name in ("Zeus", "without stopping", "default")},
             accept=[
                 Check(
-                    "mean cost of the sizes in the last quarter, per that of the cheapest",
-                    lambda results: results["Zeus"]["end"].values,
+                    "cost of the size with the best mean at the end, per that of the cheapest",
+                    lambda results: results["Zeus"]["found"].values,
                     "<= 1.05",
                     rl.stats.mean,
                 ),
