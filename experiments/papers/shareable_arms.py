@@ -102,8 +102,8 @@ def claims(scale: float = 1.0) -> list[Claim]:
         Claim(
             row=378,
             statement="Four players that follow SMAA on eight shared arms have a regret to the "
-            "equilibrium that grows more slowly than the square root of t, far below that of players that all learn alone, and "
-            "one that deviates gains no more than the regret.",
+            "equilibrium that grows more slowly than the square root of t, far below that of "
+            "players that all learn alone, and one that deviates gains no more than the regret.",
             arms={
                 "SMAA": arm(kinds, rounds),
                 "alone": arm(("ucb",) * NUM_PLAYERS, rounds),
@@ -111,7 +111,7 @@ def claims(scale: float = 1.0) -> list[Claim]:
                 "ucb": arm((*kinds[1:], "ucb"), rounds),
             },
             accept=[
-                Check("log-log slope of the regret a player, in the last decade", growth, "< 0.5"),
+                Check("log-log slope of the regret in the last decade", growth, "< 0.5"),
                 Check(
                     "regret a player, learners alone less SMAA",
                     lambda results: (

@@ -123,21 +123,23 @@ class BOHB(Tuner):
 
     A fraction `random` of the settings is drawn evenly. The others are the best of `candidates`
     from a kernel density of the best fraction `top` of the trials at one row, the last with enough
-    of them, by the ratio to the density of the rest.
+    of them, by the ratio to the density of the rest. rounds: times that Hyperband's brackets are
+    repeated, by default as often as the budget pays for: more settings are drawn after others.
     """
 
     eta: float = leaf(3.0, "(1, inf)")
+    rounds: int | None = None
     random: float = leaf(1 / 3, "[0, 1]")
     top: float = leaf(0.15, "(0, 1)")
     candidates: int = 64
 
     def __post_init__(self) -> None:
-        check_counts(self, "candidates")
+        check_counts(self, "candidates", *(["rounds"] if self.rounds is not None else []))
         check_ranges(self)
 
     def ask(self, history: History) -> Batch | None:
         draw = functools.partial(self._draw, history)
-        return follow(history, brackets(history, self.eta), draw)
+        return follow(history, brackets(history, self.eta, self.rounds), draw)
 
     def _draw(self, history: History, count: int) -> np.ndarray:
         """New settings. [count, dims]."""
@@ -145,10 +147,11 @@ class BOHB(Tuner):
         points = rng.random((count, history.space.dims))
         for row in np.unique(history.end_row)[::-1]:
             trials = history.ranked(np.flatnonzero(history.end_row == row))
-            if len(trials) < 2 * least:
+            if len(trials) < least + 2:
                 continue
             cut = max(round(self.top * len(trials)), least)
-            good, rest = history.points[trials[:cut]], history.points[trials[cut:]]
+            good = history.points[trials[:cut]]
+            rest = history.points[trials[min(cut, len(trials) - least) :]]
             for i in np.flatnonzero(rng.random(count) >= self.random):
                 drawn = Density(good, sizes).sample(rng, self.candidates)
                 ratio = Density(good, sizes)(drawn) / Density(rest, sizes)(drawn)

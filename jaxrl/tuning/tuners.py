@@ -93,13 +93,18 @@ class Hyperband(Tuner):
         return follow(history, brackets(history, self.eta))
 
 
-def brackets(history: History, eta: float) -> list[Bracket]:
-    """Hyperband's brackets, from the most cuts to none, an equal share of the budget each."""
-    most = _most_cuts(history.rows, eta)
-    made = [
-        bracket(history, eta, cuts, history.budget / (most + 1)) for cuts in range(most, -1, -1)
-    ]
-    return [each for each in made if each]
+def brackets(history: History, eta: float, rounds: int | None = 1) -> list[Bracket]:
+    """Hyperband's brackets, from the most cuts to none, an equal share of the budget each.
+
+    rounds: times that all are repeated, each narrower; None: as often as the budget pays for the
+    narrowest, of which each takes as many whole runs as there are brackets.
+    """
+    num = _most_cuts(history.rows, eta) + 1
+    if rounds is None:
+        rounds = max(int(history.budget / (num**2 * history.costs[-1])), 1)
+    share = history.budget / num / rounds
+    made = [bracket(history, eta, cuts, share) for cuts in range(num - 1, -1, -1)]
+    return [each for each in made if each] * rounds
 
 
 def _most_cuts(rows: int, eta: float) -> int:
