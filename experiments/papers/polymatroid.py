@@ -75,9 +75,10 @@ def claims(scale: float = 1.0) -> list[Claim]:
     return [
         Claim(
             row=388,
-            statement="Greedy by upper confidence bounds has less regret than epsilon-greedy, with "
-            "0.1 and with 1 / sqrt(t), in network flows, spanning trees and lists that cover "
-            "topics, and its regret grows more slowly than the square root of t.",
+            statement="Greedy by upper confidence bounds has less regret than epsilon-greedy with "
+            "0.1 in network flows, spanning trees and lists that cover topics, and its regret "
+            "grows more slowly than the square root of t; with 1 / sqrt(t) epsilon-greedy has no "
+            "more regret in two of them.",
             arms={name: arm(name, rounds) for name in LEARNERS},
             accept=[
                 *(saved(name, other) for other in others for name in PROBLEMS),
