@@ -20,8 +20,11 @@ Oracle = Callable[[jax.Array], jax.Array]  # weights [K] -> the action [K] with 
 class Bandit(Protocol):
     """Arms with known means [K], rewards of a round, and an oracle."""
 
-    means: jax.Array
-    actions: Any
+    @property
+    def means(self) -> jax.Array: ...
+
+    @property
+    def actions(self) -> Oracle: ...
 
     def draw(self, key: jax.Array) -> jax.Array: ...
 

@@ -14,6 +14,7 @@ import jaxrl as rl
 from envs import bandits
 from experiments.papers import Arm, Check, Claim
 from jaxrl.bandits import UCB, MeanLearner, Means, Oracle
+from jaxrl.errors import not_defined
 
 SCALE = 1.5
 EDGES = tuple(itertools.combinations(range(4), 2))  # the complete graph of four nodes
@@ -24,13 +25,15 @@ MATROIDS = {"sets": (bandits.Sets(4), 9), "trees": (bandits.SpanningTrees(EDGES)
 class SetBound(MeanLearner):
     """Base class: the set with the highest bound; CUCB's until each arm was played once."""
 
-    scale: float = SCALE
+    def search(self, start, mean, variance, t, oracle) -> jax.Array:
+        """The set with the highest bound, given CUCB's set and mean and variance of each arm."""
+        raise not_defined(self, SetBound.search)
 
     def bound(self, mean: jax.Array, variance: jax.Array, t: jax.Array) -> jax.Array:
-        return mean + jnp.sqrt(self.scale * jnp.log(t) * jnp.maximum(variance, 0.0))
+        return mean + jnp.sqrt(SCALE * jnp.log(t) * jnp.maximum(variance, 0.0))
 
     def pull(self, key: jax.Array, state: Means, t: jax.Array, oracle: Oracle) -> jax.Array:
-        start = oracle(UCB(self.scale).weights(key, state, t))
+        start = oracle(UCB(SCALE).weights(key, state, t))
         found = self.search(start, state.mean, 1.0 / jnp.maximum(state.count, 1.0), t, oracle)
         return jnp.where((state.count == 0).any(), start, found)
 
@@ -57,7 +60,7 @@ class LocalSearch(SetBound):
 class Enumeration(SetBound):
     """The best of all sets. bases: [sets, K]."""
 
-    bases: jax.Array = None
+    bases: jax.Array
 
     def search(self, start, mean, variance, t, oracle):
         return self.bases[self.bound(self.bases @ mean, self.bases @ variance, t).argmax()]

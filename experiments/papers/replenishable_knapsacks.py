@@ -37,7 +37,7 @@ def play(key: jax.Array, worlds: bandits.Knapsack, rounds: int, limit: float) ->
         (state, multiplier, budget, total), (t, key) = now, item
         key_pull, key_draw = jax.random.split(key)
         at = jax.tree.map(lambda x: x[(t * PHASES / (rounds + 1)).astype(int)], worlds)
-        wanted = learner.pull(key_pull, state, t, None)
+        wanted = learner.pull(key_pull, state, t, bandits.Sets())
         affords = budget >= 1.0
         action = jnp.where(affords, wanted, jax.nn.one_hot(NUM_ARMS, NUM_ARMS + 1))
         reward, use = at.draw(key_draw)
