@@ -257,3 +257,20 @@ def test_the_score_is_the_statistic_of_the_measure():
     np.testing.assert_array_equal(
         tuning.final(np.array([[1.0, 2.0, np.nan], [np.nan] * 3]), None), [2.0, np.nan]
     )
+
+
+def test_a_conditional_range_is_trained_only_where_its_choice_is():
+    space = {
+        "size": tuning.choice(2, 3),
+        **tuning.when("size", 3, {"lr": tuning.log(0.2, 1.0)}),
+    }
+    limited = tuning.Bayes(4, first=4, limits={"length": 2.0})
+    found = search(limited, space)
+    lr, size = (found.results[name].values for name in ("lr", "size"))
+    assert set(size) == {2, 3}
+    np.testing.assert_array_equal(np.isnan(lr), size == 2)
+    assert found.tuned.algo.lr == found.best.get("lr", TRAINING.algo.lr)
+    assert found.tuned.algo.size == found.best["size"]
+    assert (found.results["length"] == 1.0).all()  # kept for the limit
+    with pytest.raises(ValueError, match="no metric 'cost'"):
+        search(tuning.Bayes(limits={"cost": 1.0}))
