@@ -95,8 +95,8 @@ def claims(scale: float = 1.0) -> list[Claim]:
     limits = {"cost": 0.0}
     kernel = tuning.rbf
     tuners = {
-        "CONFIG": Config(1, FIRST, limits, kernel),
-        "CEI": tuning.Bayes(1, FIRST, limits, kernel),
+        "CONFIG": Config(1, FIRST, limits, kernel, candidates=128),
+        "CEI": tuning.Bayes(1, FIRST, limits, kernel, candidates=128),
         "random": tuning.Random(1),
     }
 

@@ -54,6 +54,8 @@ TUNERS: dict[str, rl.tuning.Tuner] = {
     "pbt": rl.tuning.PBT(),
     "de": rl.tuning.DE(),
     "dehb": rl.tuning.DEHB(),
+    "bayes": rl.tuning.Bayes(),
+    "bohb": rl.tuning.BOHB(),
     "tpe": rl.tuning.Optuna(),
     "gp": rl.tuning.Optuna(rl.tuning.gp),
 }
@@ -168,6 +170,8 @@ class Search(Common):
         "pbt",
         "de",
         "dehb",
+        "bayes",
+        "bohb",
         "tpe",
         "gp",
     ] = "random"
