@@ -131,6 +131,11 @@ def claims(scale: float = 1.0) -> list[Claim]:
                     lambda results: simple(results, "CONFIG") - simple(results, "CEI"),
                     "<= 0.02",
                 ),
+                Check(
+                    "simple regret, random search less CONFIG",
+                    lambda results: simple(results, "random") - simple(results, "CONFIG"),
+                    "> 0",
+                ),
                 Check("infeasible problems declared so", lambda r: declared(r, 1), ">= 0.95", mean),
                 Check("feasible problems declared so", lambda r: declared(r, 0), "<= 0.05", mean),
             ],
