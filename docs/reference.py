@@ -146,6 +146,8 @@ MODULES: dict[str, str] = {
     "jaxrl.envs.bandits": "bandits of known means, and sets of arms with greedy oracles",
     "jaxrl.envs.solve": "exact solutions of small environments",
     "jaxrl.envs.tabular": "finite Markov decision processes",
+    "jaxrl.envs.processes": "random and structured families of finite processes",
+    "jaxrl.tabular": "learners of counts, exact values and regret in finite processes",
     "jaxrl.accelerator": "programs for an absent GPU or TPU: launches, memory, bounds of the time",
     "jaxrl.bandits": "learners of bandits and semi-bandits, and their exact regret",
     "jaxrl.stats": "statistics over seeds, comparisons, sample size, power laws",

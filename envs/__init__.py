@@ -13,7 +13,7 @@ if __name__ == "envs":  # its short name, where that is free; the package itself
 import importlib
 from types import ModuleType
 
-from . import bandits, solve, tabular
+from . import bandits, processes, solve, tabular
 from .catch import Catch
 from .delayed_chain import DelayedChain
 from .gridworld import GridWorld
@@ -58,6 +58,7 @@ __all__ = [
     "family",
     "make",
     "names",
+    "processes",
     "solve",
     "tabular",
 ]

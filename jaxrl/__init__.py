@@ -9,6 +9,7 @@ from jaxrl import (
     plot,
     stats,
     symbolic,
+    tabular,
     tree,
     tuning,
 )
@@ -359,6 +360,7 @@ __all__ = [
     "stream_sarsa",
     "sweep",
     "symbolic",
+    "tabular",
     "td3",
     "train",
     "tree",

@@ -55,6 +55,7 @@ FLOORS = {
     "capabilities": 9,
     "memories": 3,
     "table": 3,
+    "tabular": 1,
     "importance": 3,
     "report": 11,
     "meta": 8,

@@ -54,6 +54,7 @@ from jaxrl.stats.scores import (
     probability_of_improvement,
     trimmed_mean,
 )
+from jaxrl.stats.slopes import slope
 
 __all__ = [
     "Comparison",
@@ -102,6 +103,7 @@ __all__ = [
     "profile",
     "ranking",
     "replicate_ids",
+    "slope",
     "steps_to",
     "stopping_cost",
     "summary",

@@ -1,0 +1,149 @@
+"""Episode-wise conservative exploration (StepMix and EpsMix): an optimistic policy is mixed with a
+safe one, so that a lower bound of the value stays above a floor in every episode.
+"""
+
+import jax
+import jax.numpy as jnp
+
+import jaxrl as rl
+from envs import processes
+from experiments.papers import Arm, Check, Claim
+from jaxrl import tabular
+
+S, A, H = 5, 3, 10
+DELTA = 0.1
+KAPPA = 0.2  # the floor is (1 - KAPPA) times the value of the safe policy
+BONUS = tabular.Bernstein(scale=0.5, lower=0.5, delta=DELTA)
+
+
+def safe_policy(process) -> jax.Array:
+    """The optimal policy, or with probability 1/2 a random action. [H, S, A]."""
+    q = tabular.backward(process.transition, tabular.expected_reward(process), H)
+    return 0.5 * jax.nn.one_hot(q.argmax(-1), A) + 0.5 / A
+
+
+def lower_bound(learner: tabular.Optimist, counts: tabular.Counts, policy: jax.Array) -> jax.Array:
+    """Pessimistic value of a policy from the first state, 0. []."""
+    bonus = lambda value, left: -learner.bonus(counts, value, learner.limit * left)
+    bounds = 0.0, learner.limit
+    model = counts.transition, counts.reward, H
+    q = tabular.backward(*model, policy=policy, bonus=bonus, bounds=bounds)
+    return (policy[0, 0] * q[0, 0]).sum()
+
+
+@rl.pytree
+class StepMix:
+    """The safe policy until step t, then the optimistic one; at a step between, a mixture of both.
+    The least t in [0, H] with a safe lower bound, by bisection.
+    """
+
+    safe: jax.Array
+    floor: jax.Array
+    num_halvings: int = rl.static(default=6)
+
+    def __call__(self, learner, counts, policy) -> tabular.Plan:
+        def mixed(t):
+            share = jnp.clip(t - jnp.arange(H), 0.0, 1.0)[:, None, None]
+            return share * self.safe + (1 - share) * policy
+
+        def halve(_, ends):
+            middle = ends.mean()
+            is_safe = lower_bound(learner, counts, mixed(middle)) >= self.floor
+            return jnp.where(is_safe, ends.at[1].set(middle), ends.at[0].set(middle))
+
+        ends = jax.lax.fori_loop(0, self.num_halvings, halve, jnp.array([0.0, H]))
+        free = lower_bound(learner, counts, policy) >= self.floor
+        return tabular.Plan(mixed(jnp.where(free, 0.0, ends[1]))[None], jnp.ones(1))
+
+
+@rl.pytree
+class EpsMix:
+    """The optimistic policy for a whole episode with the largest probability that is safe."""
+
+    safe: jax.Array
+    floor: jax.Array
+
+    def __call__(self, learner, counts, policy) -> tabular.Plan:
+        safe, free = (lower_bound(learner, counts, x) for x in (self.safe, policy))
+        share = (safe - self.floor) / jnp.maximum(safe - free, 1e-6)
+        share = jnp.where(free >= self.floor, 1.0, jnp.clip(share, 0.0, 1.0))
+        return tabular.Plan(jnp.stack([self.safe, policy]), jnp.stack([1 - share, share]))
+
+
+def arm(mix, episodes: int) -> Arm:
+    def run(seed):
+        key_process, key_play = jax.random.split(jax.random.key(seed))
+        process = processes.bounded(key_process, S, A)
+        safe = safe_policy(process)
+        floor = (1 - KAPPA) * tabular.value(process, safe)
+        learner = tabular.Optimist(BONUS, mix=mix and mix(safe, floor))
+        options = {"floor": floor - 1e-4}
+        return tabular.play_episodes(key_play, process, learner, H, episodes, **options)
+
+    return Arm(run, budget=episodes * H)
+
+
+def violating(name: str):
+    return lambda results: (
+        results[name]["violations"].values[:, -1] / float(results[name]["episode"].values[0, -1])
+    )
+
+
+def ratio(results):
+    last = lambda name: results[name]["regret"].values[:, -1]
+    return last("StepMix") / last("UCBVI")
+
+
+def slope(results):
+    found = results["StepMix"]
+    t = found["episode"].values[0]
+    return rl.stats.slope(t, found["regret"].values, (t[-1] / 10, t[-1]))
+
+
+def draw(results, axes):
+    for name, found in results.items():
+        axes.loglog(found["episode"].values[0], found["regret"].values.mean(0), label=name)
+    axes.set(xlabel="episode", ylabel="cumulative regret")
+    axes.legend()
+
+
+def claims(scale: float = 1.0) -> list[Claim]:
+    episodes = 100 * max(1, round(50 * scale))
+    return [
+        Claim(
+            row=5,
+            statement="Mixtures with a safe policy explore a random process without breaking a "
+            "constraint on the value of each episode, at a regret of the same order as without it.",
+            arms={
+                "StepMix": arm(StepMix, episodes),
+                "EpsMix": arm(EpsMix, episodes),
+                "UCBVI": arm(None, episodes),
+            },
+            accept=[
+                Check(
+                    "share of StepMix's episodes that violate the constraint",
+                    violating("StepMix"),
+                    f"<= {DELTA}",
+                    rl.stats.mean,
+                ),
+                Check(
+                    "share of EpsMix's episodes that violate the constraint",
+                    violating("EpsMix"),
+                    f"<= {DELTA}",
+                    rl.stats.mean,
+                ),
+                Check(
+                    "share of UCBVI's episodes that violate the constraint",
+                    violating("UCBVI"),
+                    f"> {DELTA}",
+                    rl.stats.mean,
+                ),
+                Check("regret of StepMix over that of UCBVI", ratio, "<= 3"),
+                Check("log-log slope of StepMix's regret, last decade", slope, "<= 0.6"),
+            ],
+            worlds=[f"random processes, S={S}, A={A}, H={H}"],
+            seeds=1000,
+            unmatched="The constants of the bonus (Bernstein) are half those of the theory.",
+            draw=draw,
+        )
+    ]
