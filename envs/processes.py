@@ -84,11 +84,11 @@ def lock(
     states = jnp.arange(num_states)
     locked = (states < depth)[:, None]
     code = jax.random.randint(as_key(key), (num_states, 1), 0, num_actions)
-    right = (jnp.arange(num_actions) == code) & locked
+    right = (jnp.arange(num_actions)[None] == code) & locked
     place = jnp.eye(num_states)
-    ahead, dead, stay = place[jnp.minimum(states + 1, depth)], place[depth + 1], place
-    moves = jnp.where(right[..., None], (1 - slip) * ahead[:, None] + slip * dead, dead)
-    transition = jnp.where(locked[..., None], moves, stay[:, None])
+    ahead, dead = place[jnp.minimum(states + 1, depth)], place[None, depth + 1]
+    moves = jnp.where(right[..., None], ((1 - slip) * ahead + slip * dead)[:, None], dead[None])
+    transition = jnp.where(locked[..., None], moves, place[:, None])
     last = right & (states == depth - 1)[:, None]
     reward = jnp.where(last, 1.0 - slip, jnp.where(locked & ~right, distraction, 0.0))
     return _process(transition, reward[..., None], max_steps)

@@ -42,7 +42,7 @@ def slow_backward(transition, reward, horizon, policy=None, bonus=0.0, bounds=(-
 def test_backward_induction(process):
     transition, reward = np.array(process.transition), np.array(process.reward)[..., 0]
     policy = random_policy(0)
-    bounds = (0.0, 0.8)
+    bounds = (0.0, 0.3)
 
     @jax.jit
     def fast(policy):
@@ -58,9 +58,9 @@ def test_backward_induction(process):
     np.testing.assert_allclose(best, slow_backward(transition, reward, H), rtol=1e-5)
     slow = slow_backward(transition, reward, H, policy, 0.1, bounds)
     np.testing.assert_allclose(own, slow, rtol=1e-5)
-    assert np.isclose(slow[0], H * 0.8).any()  # the bounds matter
+    assert np.isclose(slow[0], H * 0.3).any()  # the bounds matter
     np.testing.assert_allclose(occupancy.sum((1, 2)), 1, rtol=1e-5)
-    np.testing.assert_allclose(value, (occupancy * reward).sum(), rtol=1e-5)
+    np.testing.assert_allclose(value, (np.array(occupancy) * reward).sum(), rtol=1e-5)
     q = slow_backward(transition, reward, H, policy)
     np.testing.assert_allclose(value, (policy[0, 0] * q[0, 0]).sum(), rtol=1e-5)
     assert float(greedy) == float(optimum) > float(value)  # equal, so that regret is exactly 0
@@ -121,28 +121,26 @@ def test_which_episodes_are_counted(learner, counted):
 
 
 def test_bonuses():
-    arrived, earned = slow_counts(range(9))
+    arrived, earned = slow_counts(range(150))
+    arrived[0, 0] = earned[0, 0] = 0
     counts = tabular.Counts(jnp.asarray(arrived), jnp.asarray(earned))
-    value, largest = np.array([0.1, 0.9, 0.4, 0.0]), 50.0
-    for s, a in np.ndindex(S, A):
+    value, largest = np.array([0.1, 0.9, 0.4, 0.0]), 0.5
+    bonuses = tabular.Hoeffding(), tabular.Bernstein(), tabular.Monotone(), tabular.Monotone(0.1)
+    found = [np.array(bonus(counts, value, largest)) for bonus in bonuses]
+    assert all(x[0, 0] == largest for x in found)  # nothing was observed
+    branches = set()
+    for s, a in list(np.ndindex(S, A))[1:]:
         n = arrived[s, a].sum()
-        if n == 0:
-            continue
         ratio = math.log(2 * S * A * n * (n + 1) / 0.05) / n
-        target = np.repeat(
-            earned[s, a] / np.maximum(arrived[s, a], 1) + value, arrived[s, a].astype(int)
-        )
-        slow = {
-            tabular.Hoeffding(): largest * math.sqrt(ratio / 2),
-            tabular.Bernstein(): math.sqrt(2 * target.var() * ratio) + 7 / 3 * largest * ratio,
-            tabular.Monotone(): max(math.sqrt(2 * target.var() * ratio), 2 * largest * ratio),
-            tabular.Monotone(scale=0.1): 0.1
-            * max(math.sqrt(2 * target.var() * ratio), 2 * largest * ratio),
-        }
-        for bonus, expected in slow.items():
-            found = float(bonus(counts, value, largest)[s, a])
-            assert found == pytest.approx(min(expected, largest), rel=1e-4), bonus
-    assert (np.array(tabular.Hoeffding()(counts, value, 1.0))[arrived.sum(-1) == 0] == 1.0).all()
+        means = earned[s, a] / np.maximum(arrived[s, a], 1)
+        times = arrived[s, a].astype(int)
+        root = math.sqrt(2 * sum(np.repeat(x, times).var() for x in (means, value)) * ratio)
+        lower = 2 * largest * ratio
+        branches.add(root > lower)
+        slow = largest * math.sqrt(ratio / 2), root + 7 / 6 * lower, max(root, lower)
+        for x, expected in zip(found, (*slow, 0.1 * slow[2]), strict=True):
+            assert x[s, a] == pytest.approx(min(expected, largest), rel=1e-4)
+    assert branches == {True, False}
 
 
 # ------------------------------------------------------------------------------------------ playing

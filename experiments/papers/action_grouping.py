@@ -38,9 +38,9 @@ def groupings(transition, reward):
         size = member.sum(0)
         center = member.T @ x / jnp.maximum(size, 1)[:, None]
         square = (center**2).sum(-1)
-        distance = square[:, None] + square - 2 * center @ center.T
-        cost = distance * size[:, None] * size / jnp.maximum(size[:, None] + size, 1)
-        exists = (size > 0)[:, None] & (size > 0) & ~jnp.eye(A, dtype=bool)
+        distance = square[:, None] + square[None] - 2 * center @ center.T
+        cost = distance * size[:, None] * size[None] / jnp.maximum(size[:, None] + size[None], 1)
+        exists = jnp.outer(size > 0, size > 0) & ~jnp.eye(A, dtype=bool)
         first, second = jnp.divmod(jnp.where(exists, cost, jnp.inf).argmin(), A)
         joined = member.at[:, first].add(member[:, second]).at[:, second].set(0)
         return joined, member
@@ -50,7 +50,7 @@ def groupings(transition, reward):
 
 def pooled(member, transition, reward):
     """The model with the mean of each group at all of its actions."""
-    mean = member @ (member / jnp.maximum(member.sum(0), 1)).T
+    mean = member @ (member / jnp.maximum(member.sum(0, keepdims=True), 1)).T
     return jnp.einsum("ab,sbt->sat", mean, transition), reward @ mean.T
 
 

@@ -57,9 +57,10 @@ def horizon(process) -> tuple[jax.Array, jax.Array]:
     """The least lookahead k <= 3 that reaches the goal, else 4, and the effective horizon: the
     least k + log_A(1 / gap^2), at most H. Exact.
     """
-    moves, reward = process.transition, tabular.expected_reward(process)
-    q = tabular.backward(moves, reward, H, policy=jnp.asarray(RANDOM))
-    found = [reaches(process, x) for x in levels(jnp.broadcast_to(moves, (H, S, A, S)), reward, q)]
+    model = process.transition, tabular.expected_reward(process)
+    q = tabular.backward(*model, H, policy=jnp.asarray(RANDOM))
+    model = (jnp.broadcast_to(x, (H, *x.shape)) for x in model)
+    found = [reaches(process, x) for x in levels(*model, q)]
     solved, gap = (jnp.stack(x) for x in zip(*found, strict=True))
     cost = jnp.arange(1, 4) + jnp.maximum(-2 * jnp.log(gap) / jnp.log(A), 0.0)
     cost = jnp.where(solved, cost, H).min()

@@ -80,8 +80,8 @@ class Hoeffding:
 
 @pytree
 class Bernstein:
-    """scale (sqrt(2 V L / n) + lower largest L / n), for the empirical variance V of reward plus
-    next value (Maurer and Pontil, 2009; UCBVI-BF, Azar et al., 2017). Never more than `largest`.
+    """scale (sqrt(2 V L / n) + lower largest L / n), for the empirical variance V of the next
+    value and the reward (Maurer and Pontil, 2009; UCBVI-BF, Azar et al., 2017). Never more than `largest`.
     """
 
     scale: float = leaf(1.0, "[0, inf)")
@@ -116,10 +116,13 @@ def _log_term(counts: Counts, delta: jax.Array | float) -> jax.Array:
 
 
 def _variance(counts: Counts, value: jax.Array) -> jax.Array:
-    """Empirical variance of the reward of a transition plus the value of its end. [S, A]."""
-    target = counts.earned / jnp.maximum(counts.arrived, 1.0) + value
-    mean = (counts.transition * target).sum(-1, keepdims=True)
-    return (counts.transition * (target - mean) ** 2).sum(-1)
+    """Empirical variance of the next value plus that of the reward by the next state. [S, A]."""
+    mean, square = (
+        jnp.matmul(counts.transition, x, precision="highest") for x in (value, value**2)
+    )
+    each = counts.earned / jnp.maximum(counts.arrived, 1.0)
+    of_reward = (counts.transition * each**2).sum(-1) - counts.reward**2
+    return jnp.maximum(square - mean**2, 0.0) + jnp.maximum(of_reward, 0.0)
 
 
 def _at_most(largest: jax.Array, counts: Counts, bonus: jax.Array) -> jax.Array:
