@@ -18,9 +18,7 @@ POINTS = 128
 
 
 def world_of(key, world):
-    """Transition [S, A, S], mean reward [S, A], and the loss of each action, [S, A]: summed over
-    the steps it is the regret, up to the span of the bias.
-    """
+    """Transition, mean reward and the loss of each action: its sum is the regret, up to a span."""
     pair = river_swim(S), processes.bounded(key, S, A)
     pick = lambda x, y: jnp.where(world == 0, x, y)
     transition = pick(pair[0].transition, pair[1].transition)
@@ -31,8 +29,8 @@ def world_of(key, world):
 
 
 def optimistic(counts: tabular.Counts, scale, bias):
-    """A greedy policy [S] and the bias: a part of the probability of each action, that is as large
-    as the error of its estimate, leads to the best state.
+    """A greedy policy [S] and the bias: as much of the probability of an action as may be wrong
+    leads to the best state.
     """
     visits = jnp.maximum(counts.visits, 1.0)
     width = scale * jnp.sqrt(jnp.log(40 * S * A * visits * (visits + 1)) / visits)
@@ -107,19 +105,18 @@ def arm(learner, num_blocks: int, grid: dict) -> Arm:
     return Arm(run, budget=num_blocks * BLOCK, tune=grid)
 
 
-def curve(results, name: str, metric: str, world: int) -> np.ndarray:
-    """[seeds, POINTS]."""
-    return results[name][metric].sel(world=world).transpose("seed", ...).values
+def curve(results, metric: str, world: int) -> np.ndarray:
+    """Of LOOP. [seeds, POINTS]."""
+    return results["LOOP"][metric].sel(world=world).transpose("seed", ...).values
 
 
 def slope(world: int):
     t = np.arange(1, POINTS + 1)
-    return lambda results: rl.stats.slope(t, curve(results, "LOOP", "regret", world), (8, POINTS))
+    return lambda results: rl.stats.slope(t, curve(results, "regret", world), (8, POINTS))
 
 
 def switches(results) -> np.ndarray:
-    """Those in the last three quarters of the steps over those before that. [seeds]."""
-    y = curve(results, "LOOP", "switches", 0).astype(float)
+    y = curve(results, "switches", 0).astype(float)
     return (y[:, -1] - y[:, 31]) / np.maximum(y[:, 31] - y[:, 7], 1)
 
 
@@ -130,16 +127,14 @@ def saved(results) -> np.ndarray:
 
 def claims(scale: float = 1.0) -> list[Claim]:
     num_blocks = POINTS * max(1, round(32 * scale))
-    q = {"lr": (0.03, 0.3), "epsilon": (0.03, 0.1)}
+    grids = {"scale": (0.03, 0.1, 0.3, 1.0)}, {"lr": (0.03, 0.3), "epsilon": (0.03, 0.1)}
+    arms = arm(loop, num_blocks, grids[0]), arm(differential_q, num_blocks, grids[1])
     return [
         Claim(
             row=16,
             statement="Optimistic gain and bias with rare switches have a regret that grows as "
             "about the square root of the steps, below that of differential Q-learning.",
-            arms={
-                "LOOP": arm(loop, num_blocks, {"scale": (0.03, 0.1, 0.3, 1.0)}),
-                "differential Q": arm(differential_q, num_blocks, q),
-            },
+            arms={"LOOP": arms[0], "differential Q": arms[1]},
             accept=[
                 Check("log-log slope of regret, RiverSwim", slope(0), "<= 0.55"),
                 Check("log-log slope of regret, random processes", slope(1), "<= 0.55"),

@@ -111,8 +111,8 @@ def draw(results, axes):
 
 
 def claims(scale: float = 1.0) -> list[Claim]:
-    episodes = 2 * POINTS * max(1, round(200 * scale))
-    plain_rates, normal_rates = (0.03, 0.1, 0.3, 1.0), (1.0, 3.0, 10.0, 30.0)
+    episodes = 2 * POINTS * max(1, round(100 * scale))
+    plain_rates, normal_rates = (0.3, 1.0, 3.0, 10.0), (1.0, 3.0, 10.0, 30.0)
     return [
         Claim(
             row=8,

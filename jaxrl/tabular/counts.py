@@ -80,8 +80,8 @@ class Hoeffding:
 
 @pytree
 class Bernstein:
-    """scale (sqrt(2 V L / n) + lower largest L / n), for the empirical variance V of the next
-    value and the reward (Maurer and Pontil, 2009; UCBVI-BF, Azar et al., 2017). Never more than `largest`.
+    """scale (sqrt(2 V L / n) + lower largest L / n), for the empirical variance V of next value and
+    reward (Maurer and Pontil, 2009; UCBVI-BF, Azar et al., 2017). Never more than `largest`.
     """
 
     scale: float = leaf(1.0, "[0, inf)")

@@ -61,8 +61,8 @@ class Optimist:
     bonus: Bonus = Hoeffding()
     limit: float = 1.0
     mix: Callable[["Optimist", Counts, jax.Array], Plan] | None = None
-    restart_every: float = leaf(math.inf, "[1, inf]")
-    window: float = leaf(math.inf, "[1, inf]")
+    restart_every: float | jax.Array = leaf(math.inf, "[1, inf]")
+    window: float | jax.Array = leaf(math.inf, "[1, inf]")
     memory: int = static(default=0)
 
     def __post_init__(self) -> None:
@@ -136,20 +136,18 @@ def play_episodes(
             f"points={points} does not divide episodes={episodes}: each point is after the same "
             "number of episodes."
         )
-    drifts = callable(process)
-    at = process if drifts else lambda _: process
-    first = at(jnp.zeros(()))
+    first = process(jnp.zeros(())) if callable(process) else process
     num_states, num_actions, _ = first.transition.shape
     best = optimal_value(first, horizon)
 
     def episode(carry: tuple[Any, ...], number: jax.Array) -> tuple[tuple[Any, ...], jax.Array]:
         state, regret, violations = carry
-        now = at(number / episodes) if drifts else first
+        now = process(number / episodes) if callable(process) else first
         plan = learner.plan(state, horizon)
         worth = plan.weight @ jax.vmap(value, (None, 0))(now, plan.policy)
         key_episode = jax.random.fold_in(as_key(key), number)
         state = learner.update(state, sample(key_episode, now, plan))
-        optimum = optimal_value(now, horizon) if drifts else best
+        optimum = optimal_value(now, horizon) if callable(process) else best
         regret += jnp.maximum(optimum - worth, 0.0)
         return (state, regret, violations + (worth < floor)), worth
 
