@@ -11,7 +11,7 @@ from experiments.papers import Arm, Check, Claim
 from jaxrl import tabular
 
 S, A, H = 5, 3, 5
-LENGTHS = (0.5, 1.0, 2.0, 4.0)  # times (number of episodes) ** (2 / 3)
+LENGTHS = (1.0, 2.0, 4.0, 8.0)  # times (number of episodes) ** (2 / 3)
 CHANGE = (0.3, 1.0)  # small and large variation
 SCALE = 0.1
 
