@@ -14,7 +14,7 @@ from jaxrl import tabular
 from jaxrl.tree import replace
 
 S, A, H = 6, 3, 6
-SCALES = (0.03, 0.1, 0.3, 1.0)
+SCALES = (0.01, 0.03, 0.1, 0.3)
 NOISES = (0.0, 0.9)
 
 

@@ -85,8 +85,8 @@ def arm(mix, episodes: int) -> Arm:
 
 
 def violating(name: str):
-    last = lambda x: x.values[:, -1]
-    return lambda found: last(found[name]["violations"]) / last(found[name]["episode"])
+    """Whether any episode of a run violates the constraint. [seeds]."""
+    return lambda results: (results[name]["violations"].values[:, -1] > 0).astype(float)
 
 
 def regret(results, name: str) -> np.ndarray:
@@ -111,7 +111,7 @@ def draw(results, axes):
 
 
 def claims(scale: float = 1.0) -> list[Claim]:
-    episodes = 100 * max(1, round(50 * scale))
+    episodes = 100 * max(1, round(30 * scale))
     mixes = {"StepMix": StepMix, "EpsMix": EpsMix, "UCBVI": None}
     return [
         Claim(
@@ -121,23 +121,13 @@ def claims(scale: float = 1.0) -> list[Claim]:
             arms={name: arm(mix, episodes) for name, mix in mixes.items()},
             accept=[
                 Check(
-                    "share of StepMix's episodes that violate the constraint",
+                    "share of StepMix's runs with any episode that violates the constraint",
                     violating("StepMix"),
                     f"<= {DELTA}",
                     rl.stats.mean,
                 ),
-                Check(
-                    "share of EpsMix's episodes that violate the constraint",
-                    violating("EpsMix"),
-                    f"<= {DELTA}",
-                    rl.stats.mean,
-                ),
-                Check(
-                    "share of UCBVI's that violate it less that of StepMix's",
-                    lambda results: violating("UCBVI")(results) - violating("StepMix")(results),
-                    "> 0",
-                    rl.stats.mean,
-                ),
+                Check("that of EpsMix", violating("EpsMix"), f"<= {DELTA}", rl.stats.mean),
+                Check("that of UCBVI", violating("UCBVI"), f"> {DELTA}", rl.stats.mean),
                 Check("regret of StepMix over that of UCBVI", ratio, "<= 3"),
                 Check("log-log slope of StepMix's regret, last decade", slope, "<= 0.6"),
             ],
