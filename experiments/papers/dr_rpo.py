@@ -29,9 +29,9 @@ def world(key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     factors pay more, and lead to the hazard, without reward, with a probability of 0.02.
     """
     key_phi, key_mu, key_theta = jax.random.split(key, 3)
-    phi = jax.random.dirichlet(key_phi, jnp.full(FACTORS - 1, 0.3), (STATES, ACTIONS))
+    phi = jax.nn.softmax(2 * jax.random.normal(key_phi, (STATES, ACTIONS, FACTORS - 1)))
     phi = jnp.pad(phi, [(0, 0), (0, 0), (0, 1)]).at[-1].set(jax.nn.one_hot(FACTORS - 1, FACTORS))
-    mu = jax.random.dirichlet(key_mu, jnp.full(STATES - 1, 0.5), (FACTORS,))
+    mu = jax.nn.softmax(2 * jax.random.normal(key_mu, (FACTORS, STATES - 1)))
     mu = jnp.pad(mu, [(0, 0), (0, 1)]).at[-1].set(jax.nn.one_hot(STATES - 1, STATES))
     theta = jax.random.uniform(key_theta, (FACTORS,), minval=0.2, maxval=0.5) + 0.4 * FRAGILE
     return phi, shifted(mu, 0.02), theta.at[-1].set(0.0)

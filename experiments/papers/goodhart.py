@@ -45,7 +45,7 @@ def world(rng: np.random.Generator, name: str) -> tuple[np.ndarray, np.ndarray]:
 def best(transition: np.ndarray, reward: np.ndarray) -> float:
     """The highest return, (1 - gamma) sum_t gamma^t r, from a uniform state: policy iteration."""
     states = np.arange(len(transition))
-    q = reward
+    q, value = reward, reward[:, 0]
     for _ in range(10):  # more than it needs
         action = q.argmax(1)
         move = np.eye(len(states)) - GAMMA * transition[states, action]

@@ -43,7 +43,7 @@ def process(transition: jax.Array, reward: jax.Array) -> TabularMDP:
     return TabularMDP(transition, reward[..., None], jnp.zeros(CELLS, bool), start)
 
 
-def soft_policy(mdp: TabularMDP, weight: jax.Array) -> jax.Array:
+def soft_policy(mdp: TabularMDP, weight: jax.Array | float) -> jax.Array:
     """The policy that is optimal with a weight on its entropy, by soft value iteration. [S, A]."""
 
     def logits(value: jax.Array) -> jax.Array:

@@ -36,7 +36,7 @@ class Problem(NamedTuple):
 
 
 def problem(seed: int, share: float) -> Problem:
-    """A random process whose transition has rank d + 1, with its d features of mean 0 as a complete
+    """A random process with a transition of rank d + 1, and its d features of mean 0 as a complete
     class; all but the first, the true value, are mixed with random numbers.
     """
     rng = np.random.default_rng(seed)
