@@ -47,7 +47,7 @@ def swiss(
     if not is_count(eliminated, 0) or eliminated * (num_tasks - 1) >= num_agents:
         raise ValueError(
             f"eliminated={eliminated!r} after each of {num_tasks} rounds leaves none of "
-            f"{num_agents} agents before the last: at most {(num_agents - 1) // num_tasks}."
+            f"{num_agents} agents before the last: use a smaller number."
         )
     if not is_count(repeats, 2):
         raise ValueError(f"repeats={repeats!r} gives no expectation: write 1,000 or more.")
