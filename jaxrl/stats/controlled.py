@@ -100,6 +100,7 @@ def weighted(
     return controlled(y, controls, means, coefficients=coefficients, level=level)
 
 
+@jax.jit
 def regress(y: Any, controls: Any, weight: Any = None) -> jax.Array:
     """Coefficients of the least-squares regression of y [n] on controls [n, k] and 1. [k].
 
@@ -110,9 +111,9 @@ def regress(y: Any, controls: Any, weight: Any = None) -> jax.Array:
     weight = jnp.ones(len(y)) if weight is None else jnp.asarray(weight, float)
     total = jnp.maximum(weight.sum(), 1.0)
     centred = jnp.concatenate([controls, y[:, None]], 1)
-    centred = (centred - weight @ centred / total) * jnp.sqrt(weight)[:, None]
+    centred = (centred - (weight @ centred / total)[None]) * jnp.sqrt(weight)[:, None]
     scale = jnp.sqrt(jnp.sum(centred**2, 0))
-    centred = centred / jnp.where(scale > 0, scale, 1.0)
+    centred = centred / jnp.where(scale > 0, scale, 1.0)[None]
     matrix = jnp.matmul(centred.T, centred, precision="highest")
 
     def eliminate(j: jax.Array, matrix: jax.Array) -> jax.Array:
@@ -125,6 +126,7 @@ def regress(y: Any, controls: Any, weight: Any = None) -> jax.Array:
     return solved * scale[-1] / jnp.where(scale[:num] > 0, scale[:num], 1.0)
 
 
+@jax.jit
 def _mean(
     y: jax.Array, weight: jax.Array, controls: jax.Array, means: jax.Array, coefficients: Any
 ) -> tuple[jax.Array, jax.Array]:
@@ -132,7 +134,8 @@ def _mean(
     fitted = 1 + (controls.shape[1] if coefficients is None else 0)
     if coefficients is None:
         coefficients = regress(y, controls, weight)
-    adjusted = y - jnp.matmul(controls - means, coefficients, precision="highest")
+    centred = controls - means[None]
+    adjusted = y - jnp.matmul(centred, jnp.asarray(coefficients, float), precision="highest")
     size = weight.sum()
     mean = jnp.sum(weight * adjusted) / size
     variance = jnp.sum(weight * (adjusted - mean) ** 2) / (size - fitted)

@@ -5,6 +5,7 @@ score (Tukey and McLaughlin, 1963); that of any other statistic is estimated by 
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -59,26 +60,29 @@ def acceleration(influence: jax.Array) -> jax.Array:
 def jackknife(statistic: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
     """Influence of each seed of x [seeds, ...] on a statistic, by leaving it out. [seeds]."""
     n = len(x)
-    others = (jnp.arange(n)[:, None] + jnp.arange(1, n)) % n
+    others = (jnp.arange(n)[:, None] + jnp.arange(1, n)[None]) % n
     left_out = jax.lax.map(lambda index: statistic(x[index]), others)
     return left_out.mean() - left_out
 
 
+@partial(jax.jit, static_argnames="level")
 def bca(estimate: jax.Array, draws: jax.Array, acceleration: jax.Array, level: float) -> jax.Array:
     """Ends of the bias-corrected and accelerated interval (Efron, 1987). [2, ...].
 
     draws: [resamples, ...]. estimate, acceleration: [...].
     """
     resamples = len(draws)
-    below = jnp.mean((draws < estimate) + 0.5 * (draws == estimate), 0)
+    center = estimate[None]
+    below = jnp.mean((draws < center) + 0.5 * (draws == center), 0)
     bias = ndtri(jnp.clip(below, 1 / (resamples + 1), resamples / (resamples + 1)))
     z = ndtri(jnp.array([(1 - level) / 2, (1 + level) / 2]))
-    z = bias + z.reshape(2, *([1] * bias.ndim))
-    quantile = ndtr(bias + z / (1 - acceleration * z))
+    z = bias[None] + z.reshape(2, *([1] * bias.ndim))
+    quantile = ndtr(bias[None] + z / (1 - acceleration[None] * z))
     at_point = jax.vmap(lambda x, q: jnp.nanquantile(x, q), (1, 1), 1)
     return at_point(draws.reshape(resamples, -1), quantile.reshape(2, -1)).reshape(quantile.shape)
 
 
+@partial(jax.jit, static_argnames="level")
 def studentised(
     estimate: jax.Array, error: jax.Array, draws: jax.Array, errors: jax.Array, level: float
 ) -> jax.Array:
@@ -87,6 +91,7 @@ def studentised(
     error [...], errors [resamples, ...]: standard errors of the estimate and of the draws.
     Resamples without variance are left out.
     """
+    estimate, error = estimate[None], error[None]
     t = jnp.where(errors > 0, (draws - estimate) / errors, jnp.nan)
     quantiles = jnp.nanquantile(t, jnp.array([(1 + level) / 2, (1 - level) / 2]), axis=0)
     return jnp.where(error > 0, estimate - quantiles * error, estimate)

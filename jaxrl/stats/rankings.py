@@ -56,7 +56,7 @@ def kendall(x: Any, y: Any) -> jax.Array:
     x, y = (jnp.asarray(z, float) for z in (x, y))
     known = ~jnp.isnan(x) & ~jnp.isnan(y)
     sign_x, sign_y = (
-        jnp.where(known[:, None] & known, jnp.sign(z[:, None] - z), 0.0) for z in (x, y)
+        jnp.where(known[:, None] & known[None], jnp.sign(z[:, None] - z[None]), 0.0) for z in (x, y)
     )
     return jnp.sum(sign_x * sign_y) / jnp.sqrt(jnp.sum(sign_x**2) * jnp.sum(sign_y**2))
 
@@ -65,8 +65,8 @@ def kendall(x: Any, y: Any) -> jax.Array:
 def _rank(scores: jax.Array, how: str, iterated: bool) -> Ranking:
     points = RULES[how](scores)
     if not iterated:
-        better = jnp.sum(points[:, None] < points, 1)
-        equal = jnp.sum(points[:, None] == points, 1)
+        better = jnp.sum(points[:, None] < points[None], 1)
+        equal = jnp.sum(points[:, None] == points[None], 1)
         position = better + (1 + equal) / 2
         return Ranking(points, jnp.where(jnp.isnan(points), jnp.nan, position))
 
@@ -94,8 +94,8 @@ def _borda(scores: jax.Array) -> jax.Array:
 def _plurality(scores: jax.Array) -> jax.Array:
     """Fraction of an agent's tasks on which it is the best. [agents]."""
     is_known = ~jnp.isnan(scores)
-    first = is_known & (scores == jnp.max(jnp.where(is_known, scores, -jnp.inf), 0))
-    return (first / jnp.maximum(first.sum(0), 1)).sum(1) / is_known.sum(1)
+    first = is_known & (scores == jnp.max(jnp.where(is_known, scores, -jnp.inf), 0, keepdims=True))
+    return (first / jnp.maximum(first.sum(0, keepdims=True), 1)).sum(1) / is_known.sum(1)
 
 
 def _copeland(scores: jax.Array) -> jax.Array:

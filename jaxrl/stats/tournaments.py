@@ -64,14 +64,15 @@ def _swiss(key: jax.Array, scores: jax.Array, eliminated: jax.Array, repeats: in
         tie_break, score = drawn
         # place of each agent: by comparisons, as a sort of so few is slow
         order = jnp.where(is_in, tie_break - points, jnp.inf)
-        before = (order < order[:, None]) | (order == order[:, None]) & (index < index[:, None])
+        earlier, same = order[None] < order[:, None], order[None] == order[:, None]
+        before = earlier | same & (index[None] < index[:, None])
         place = before.sum(1)
-        plays = (place == (place ^ 1)[:, None]) & is_in
-        opponent = jnp.where(plays, score, 0.0).sum(1, where=plays)
+        plays = (place[None] == (place ^ 1)[:, None]) & is_in[None]
+        opponent = jnp.where(plays, score[None], 0.0).sum(1)
         point = jnp.where(score == opponent, 0.5, score > opponent)
         points = points + jnp.where(is_in, jnp.where(plays.any(1), point, 1.0), 0.0)
         order = jnp.where(is_in, tie_break - points, jnp.inf)
-        behind = ((order > order[:, None]) & is_in).sum(1)
+        behind = ((order[None] > order[:, None]) & is_in[None]).sum(1)
         return (points, is_in & (behind >= eliminated)), None
 
     def tournament(key: jax.Array) -> jax.Array:
@@ -188,8 +189,8 @@ def active_rank(
         """Estimated gaps [agents, agents, tasks], and which agents are above. [agents, agents]."""
         mean = total / jnp.maximum(pulls, 1)
         half = radius(pulls)
-        gap = mean[:, None] - mean
-        return gap, (gap > half[:, None] + half).any(-1)
+        gap = mean[:, None] - mean[None]
+        return gap, (gap > half[:, None] + half[None]).any(-1)
 
     def evaluate(now: tuple) -> tuple:
         i, key, total, pulls = now
