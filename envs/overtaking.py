@@ -17,9 +17,9 @@ NUM_STEPS = 20
 LOW, HIGH = (10.0, 28.0, 20.0), (50.0, 34.0, 26.0)  # of gap and speeds at the start, m and m/s
 KEEP, BRAKE, BRAKE_HARD, SPEED_UP, CUT_IN = range(5)
 ACCELERATION = np.array([0.0, -3.0, -7.0, 2.0, 0.0])  # m/s^2, of the other vehicle
-NATURAL = np.array([0.88, 0.05, 0.005, 0.05, 0.015])  # probabilities of its actions in a step
+NATURAL = np.array([0.935, 0.03, 0.002, 0.03, 0.003])  # probabilities of its actions in a step
 CHALLENGE = np.array([0.30, 0.10, 0.20, 0.05, 0.35])  # the same in critical steps, to test
-CRITICAL_BRAKING = 1.5  # m/s^2 that avoid a collision, above which a step is critical
+CRITICAL_BRAKING = 2.0  # m/s^2 that avoid a collision, above which a step is critical
 
 
 @pytree

@@ -15,15 +15,11 @@ from experiments.papers import Arm, Check, Claim
 
 EPISODES = 1000
 EXACT_EPISODES = 2**20
-BOLDNESS = 0.7
-STRATA = 4  # 0, 1, 2, 3 or more critical steps
+BOLDNESS = 0.3
+STRATA = 6  # 0 to 4, and 5 or more critical steps
 TESTED = overtaking.Driver(headway=1.1, gap_gain=0.25, speed_gain=1.0, brake=6.5)
 REFERENCE = overtaking.Driver()
-SURROGATES = (
-    REFERENCE,
-    overtaking.Driver(headway=1.3, brake=6.0),
-    overtaking.Driver(headway=0.9, gap_gain=0.2, brake=6.5),
-)
+SURROGATES = tuple(overtaking.Driver(brake=brake) for brake in (5.0, 6.0, 7.0, 8.0))
 
 
 def test(key: jax.Array, num: int, boldness: float) -> tuple[jax.Array, ...]:

@@ -125,7 +125,9 @@ def _fit(form: str, loss: str, x: jax.Array, y: jax.Array) -> Law:
 
     every = jnp.ones(n)
     best = _nearest(shape, z, y, every * scale_of**2)
-    others = jax.vmap(lambda weight: _nearest(shape, z, y, weight))((1 - jnp.eye(n)) * scale_of[None] ** 2)
+    others = jax.vmap(lambda weight: _nearest(shape, z, y, weight))(
+        (1 - jnp.eye(n)) * scale_of[None] ** 2
+    )
     left_out = jnp.abs(jax.vmap(value)(others, z) - y) * scale_of
     square = jnp.sum(((value(best, z) - y) * scale_of) ** 2)
     # of the likelihood of y: the loss's scale counts, so that losses can be compared

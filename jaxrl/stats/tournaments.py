@@ -112,16 +112,21 @@ def knockout(
     """
     if not is_count(num) or not is_count(repeats):
         raise ValueError(f"num={num!r} and repeats={repeats!r} are counts of 1 or more.")
-    left = jnp.arange(num)
-    while len(left) > 1:
-        key, key_compare, key_tie = jax.random.split(key, 3)
-        first, second, odd = left[: len(left) // 2 * 2 : 2], left[1::2], left[len(left) // 2 * 2 :]
+    rounds = math.ceil(math.log2(num))
+    index = jnp.arange(2**rounds)
+
+    def play(left: jax.Array, key: jax.Array) -> tuple[jax.Array, None]:
+        """The winners of a round; -1 where none is left."""
+        first, second = left[::2], left[1::2]
+        key_compare, key_tie = jax.random.split(key)
         keys = jax.random.split(key_compare, (len(first), repeats))
         wins = jax.vmap(jax.vmap(compare, (0, None, None)))(keys, first, second).sum(1)
         is_heads = jax.random.bernoulli(key_tie, shape=first.shape)
-        is_won = (2 * wins > repeats) | ((2 * wins == repeats) & is_heads)
-        left = jnp.concatenate([jnp.where(is_won, first, second), odd])
-    return left[0]
+        is_won = (2 * wins > repeats) | ((2 * wins == repeats) & is_heads) | (second < 0)
+        return jnp.concatenate([jnp.where(is_won, first, second), jnp.full_like(first, -1)]), None
+
+    start = jnp.where(index < num, index, -1)
+    return jax.lax.scan(play, start, jax.random.split(key, rounds))[0][0] if rounds else start[0]
 
 
 def knockout_bound(num: int, repeats: int, p_good: float, p_compare: float) -> float:
