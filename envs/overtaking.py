@@ -102,7 +102,7 @@ def drive(driver: Driver, scenario: Scenario, sparse: bool = False) -> jax.Array
 def first(start: jax.Array) -> Traffic:
     """The traffic at the start of a scenario."""
     no = jnp.zeros((), bool)
-    return Traffic(*start, no, no, no)
+    return Traffic(start[0], start[1], start[2], no, no, no)
 
 
 def step(traffic: Traffic, action: jax.Array, driver: Driver) -> Traffic:

@@ -61,7 +61,7 @@ def share(results: Any) -> rl.stats.Interval:
     """Share of right rankings, with the exact interval of Clopper and Pearson."""
     right = results["active"]["right"].values
     made = binomtest(int(right.sum()), len(right)).proportion_ci()
-    return rl.stats.Interval(*map(np.asarray, (right.mean(), made.low, made.high)))
+    return rl.stats.Interval(*map(jnp.asarray, (right.mean(), made.low, made.high)))
 
 
 def claims(scale: float = 1.0) -> list[Claim]:

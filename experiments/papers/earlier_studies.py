@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 import jaxrl as rl
@@ -19,7 +20,7 @@ SYSTEM = ("machine", "compile_seconds", "run_seconds")
 
 def kept(three: Any) -> rl.stats.Interval:
     """An interval of a record, [estimate, low, high]."""
-    return rl.stats.Interval(*(np.asarray(x) for x in three))
+    return rl.stats.Interval(*(jnp.asarray(x) for x in three))
 
 
 def final(record: dict) -> np.ndarray:

@@ -140,7 +140,7 @@ def _fit(form: str, loss: str, x: jax.Array, y: jax.Array) -> Law:
         linear = slopes[:, :2] if shape.has_offset else slopes[:, 1:2]
         rest = _residual(linear, slopes[:, 2])
         error = jnp.sqrt(square / (n - p) / jnp.sum(rest**2))
-    return Law(*best, unit, error, left_out, aic, form, loss)
+    return Law(best[0], best[1], best[2], unit, error, left_out, aic, form, loss)
 
 
 def _nearest(form: Form, z: jax.Array, y: jax.Array, weight: jax.Array) -> jax.Array:

@@ -59,26 +59,23 @@ def _swiss(key: jax.Array, scores: jax.Array, eliminated: jax.Array, repeats: in
     scores = jnp.where(jnp.isnan(scores), -jnp.inf, scores)
     index = jnp.arange(len(scores))
 
-    def play(now: tuple[jax.Array, jax.Array], drawn: tuple[jax.Array, jax.Array]) -> tuple:
-        points, is_in = now
+    def play(now: tuple, drawn: tuple[jax.Array, jax.Array]) -> tuple[tuple, None]:
+        points, is_in, num_left = now
         tie_break, score = drawn
         # place of each agent: by comparisons, as a sort of so few is slow
         order = jnp.where(is_in, tie_break - points, jnp.inf)
         earlier, same = order[None] < order[:, None], order[None] == order[:, None]
-        before = earlier | same & (index[None] < index[:, None])
-        place = before.sum(1)
-        plays = (place[None] == (place ^ 1)[:, None]) & is_in[None]
-        opponent = jnp.where(plays, score[None], 0.0).sum(1)
+        place = (earlier | same & (index[None] < index[:, None])).sum(1)
+        is_in = place < num_left
+        opponent = jnp.where(place[None] == (place ^ 1)[:, None], score[None], 0.0).sum(1)
         point = jnp.where(score == opponent, 0.5, score > opponent)
-        points = points + jnp.where(is_in, jnp.where(plays.any(1), point, 1.0), 0.0)
-        order = jnp.where(is_in, tie_break - points, jnp.inf)
-        behind = ((order[None] > order[:, None]) & is_in[None]).sum(1)
-        return (points, is_in & (behind >= eliminated)), None
+        point = jnp.where((place ^ 1) < num_left, point, 1.0)
+        return (points + jnp.where(is_in, point, 0.0), is_in, num_left - eliminated), None
 
     def tournament(key: jax.Array) -> jax.Array:
         # in [0, 0.5), and points are multiples of 0.5
         tie_break = draw(key, scores.T.shape, 2**20) / 2**21
-        start = jnp.zeros(len(scores)), jnp.ones(len(scores), bool)
+        start = jnp.zeros(len(scores)), jnp.ones(len(scores), bool), jnp.asarray(len(scores))
         return jax.lax.scan(play, start, (tie_break, scores.T))[0][0]
 
     points = jax.lax.map(tournament, jax.random.split(key, repeats), batch_size=BATCH)
