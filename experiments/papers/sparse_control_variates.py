@@ -22,28 +22,28 @@ REFERENCE = overtaking.Driver()
 SURROGATES = tuple(overtaking.Driver(brake=brake) for brake in (5.0, 6.0, 7.0, 8.0))
 
 
-def test(key: jax.Array, num: int, boldness: float) -> tuple[jax.Array, ...]:
+def test(key: jax.Array, num: int, boldness: float, sparse: bool) -> tuple[jax.Array, ...]:
     """Crashes [n], log weights [n], crashes of surrogates [n, k], and strata [n]."""
 
     def episode(key: jax.Array) -> tuple[jax.Array, ...]:
         scenario = overtaking.scenario(key, REFERENCE, boldness)
-        sparse = [overtaking.drive(each, scenario, sparse=True) for each in SURROGATES]
+        known = [overtaking.drive(each, scenario, sparse) for each in SURROGATES]
         stratum = jnp.minimum(scenario.critical.sum(), STRATA - 1)
         crash = overtaking.drive(TESTED, scenario)
-        return crash, scenario.log_weight, jnp.stack(sparse), stratum
+        return crash, scenario.log_weight, jnp.stack(known), stratum
 
     return jax.lax.map(episode, jax.random.split(key, num), batch_size=min(num, 2**14))
 
 
 @functools.cache
-def known(episodes: int) -> dict[str, np.ndarray]:
+def known(episodes: int, sparse: bool = True) -> dict[str, np.ndarray]:
     """From many episodes: the crash rate, its error, the strata, and the controls' means in them.
 
     All but the crash rate of the driver under test are known before it is tested.
     """
     with jax.ensure_compile_time_eval():
-        run = jax.jit(test, static_argnums=(1, 2))
-        crash, log_weight, controls, stratum = run(jax.random.key(0), episodes, BOLDNESS)
+        run = jax.jit(test, static_argnums=(1, 2, 3))
+        crash, log_weight, controls, stratum = run(jax.random.key(0), episodes, BOLDNESS, sparse)
         weight = np.exp(np.asarray(log_weight, np.float64))
     y, controls, stratum = np.asarray(crash) * weight, np.asarray(controls), np.asarray(stratum)
     among = stratum == np.arange(STRATA)[:, None]
@@ -59,11 +59,12 @@ def known(episodes: int) -> dict[str, np.ndarray]:
 def estimate(how: str, exact: int, seed: jax.Array) -> dict[str, jax.Array]:
     """The crash rate by one estimator, from the same number of episodes."""
     boldness = 0.0 if how == "natural" else BOLDNESS
-    crash, log_weight, controls, stratum = test(jax.random.key(seed), EPISODES, boldness)
-    info = {name: jnp.asarray(x, float) for name, x in known(exact).items()}
+    sparse, key = how != "all steps", jax.random.key(seed)
+    crash, log_weight, controls, stratum = test(key, EPISODES, boldness, sparse)
+    info = {name: jnp.asarray(x, float) for name, x in known(exact, sparse).items()}
     if how in ("natural", "importance"):
         made = rl.stats.weighted(crash, log_weight)
-    elif how == "controls":
+    elif how in ("controls", "all steps"):
         made = rl.stats.weighted(crash, log_weight, controls, info["means"])
     else:
         weight = jnp.exp(log_weight)
@@ -137,8 +138,13 @@ def claims(scale: float = 1.0) -> list[Claim]:
                     gain("natural", "controls"),
                     ">= 10",
                 ),
+                Check(
+                    "the same of importance sampling, with controls of all steps",
+                    gain("importance", "all steps"),
+                    ">= 10",
+                ),
                 bias("controls", exact_episodes(scale)),
             ],
-            **common(scale, "natural", "importance", "controls"),
+            **common(scale, "natural", "importance", "controls", "all steps"),
         ),
     ]
