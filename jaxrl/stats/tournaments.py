@@ -13,7 +13,7 @@ from jaxrl.keys import as_key
 from jaxrl.stats.draws import draw
 from jaxrl.stats.intervals import Interval
 
-BATCH = 500  # tournaments at a time: what they hold should fit in a cache
+BATCH = 1000  # tournaments at a time: what they hold should fit in a cache
 
 
 # ------------------------------------------------------------------------------------------- Swiss
