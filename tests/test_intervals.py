@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
 from jaxrl import stats
-from jaxrl.stats import draws
+from jaxrl.stats import corrected, draws
 
 GOLDEN = json.loads((pathlib.Path(__file__).parent / "data" / "rliable.json").read_text())
 X, Y, CURVES = (np.array(GOLDEN[name]) for name in ("x", "y", "curves"))
@@ -127,7 +128,67 @@ def test_a_paired_difference_of_statistics():
     with pytest.raises(ValueError, match="shapes"):
         stats.difference(x, y[:-1], paired=True)
     with pytest.raises(ValueError, match='kind="basic"'):
-        stats.interval(x, kind="bca")
+        stats.interval(x, kind="normal")
+    with pytest.raises(ValueError, match="interval of one sample"):
+        stats.difference(x, y, kind="bca")
+
+
+# ------------------------------------------------------------------ bias, skewness, standard errors
+
+
+def test_bca_is_scipys():
+    x = np.random.default_rng(0).lognormal(size=20)
+    golden = scipy.stats.bootstrap((x,), np.mean, n_resamples=40_000, method="BCa", rng=0)
+    made = stats.interval(x, stats.mean, kind="bca", resamples=40_000)
+    np.testing.assert_allclose(made[1:], golden.confidence_interval, atol=NOISE * x.std())
+
+
+def test_the_influences_of_bca_are_a_jackknifes():
+    """Of the mean, where both are exact, over tasks; a median has that of the jackknife alone."""
+    x = np.random.default_rng(0).lognormal(size=20)
+    own = lambda x: jax.numpy.mean(x)
+    made, slow = (stats.interval(x, f, kind="bca", resamples=500) for f in (stats.mean, own))
+    np.testing.assert_allclose(made, slow, rtol=1e-3)
+    assert np.isfinite(stats.interval(x, stats.median, kind="bca", resamples=500)).all()
+
+
+def test_a_studentised_interval_is_that_of_a_slow_loop():
+    x = np.random.default_rng(0).lognormal(size=20)
+    drawn = np.random.default_rng(1).choice(x, (40_000, 20))
+    made = stats.interval(x, stats.mean, kind="studentised", resamples=40_000)
+    t = (drawn.mean(1) - x.mean()) / (drawn.std(1, ddof=1) / 20**0.5)
+    low, high = x.mean() - np.quantile(t, [0.975, 0.025]) * x.std(ddof=1) / 20**0.5
+    np.testing.assert_allclose(made, [x.mean(), low, high], atol=0.03 * (high - low))
+
+
+def test_the_error_of_a_trimmed_mean_is_that_of_winsorised_scores():
+    """scipy's trimmed_stde, of each task; tasks are independent, or a seed's scores are one."""
+    x = np.random.default_rng(0).lognormal(size=(2, 20)).astype(np.float32)
+    ones, order = np.ones((1, 20), int), np.argsort(x, axis=-1)
+    for row, sort in zip(x, order, strict=True):
+        influence, kept = corrected.winsorised(jax.numpy.asarray(row[None]), ones, sort, 0.25)
+        made = corrected.squared_error(influence, ones, kept, True) ** 0.5
+        golden = scipy.stats.mstats.trimmed_stde(row, (0.25, 0.25))
+        np.testing.assert_allclose(made, golden, rtol=1e-5)
+    same = np.stack([x[0], x[0]])
+    apart, whole = (
+        stats.interval(same, stats.mean, tasks=0, kind="studentised", stratified=each)
+        for each in (True, False)
+    )
+    np.testing.assert_allclose(
+        (whole.high - whole.low) / (apart.high - apart.low), np.sqrt(2), rtol=0.2
+    )
+
+
+def test_corrected_intervals_of_what_is_constant_or_unknown():
+    x = np.full((2, 8), 3.0)
+    x[1, 1:] = np.nan
+    for kind in ("bca", "studentised"):
+        made = stats.interval(x, kind=kind, resamples=200)
+        np.testing.assert_allclose([made.low[0], made.high[0]], 3.0)
+        assert np.isnan([made.low[1], made.high[1]]).all()
+    with pytest.raises(ValueError, match='kind="bca"'):
+        stats.interval(x, stats.median, kind="studentised")
 
 
 def test_the_draws_are_even_and_know_nothing_of_each_other():

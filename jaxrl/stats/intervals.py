@@ -5,7 +5,7 @@ Trimmed means are fast: scores are sorted once, and resamples are represented by
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ import numpy as np
 from jaxrl.devices import platform
 from jaxrl.errors import is_count
 from jaxrl.keys import as_key
+from jaxrl.stats import corrected
 from jaxrl.stats.draws import draw, draw_counts
 from jaxrl.stats.replicates import check_pairs, values_of
 from jaxrl.stats.scores import (
@@ -29,7 +30,8 @@ from jaxrl.stats.scores import (
     wins,
 )
 
-Kind = Literal["percentile", "basic"]
+Kind = Literal["percentile", "basic", "bca", "studentised"]
+SIMPLE = ("percentile", "basic")  # kinds for which the draws are enough
 # values per batch of resamples: on a CPU they should fit in its cache
 BATCH_VALUES = {"cpu": 2**15}
 DEFAULT_BATCH_VALUES = 2**22
@@ -72,19 +74,26 @@ def interval(
       tasks: axes of tasks, along which scores are pooled.
       stratified: draw seeds independently within each task (rliable's stratified bootstrap), rather
         than the same seeds for all tasks.
-      kind: "percentile", the quantiles of the resamples' statistics, or "basic", these mirrored at
-        the estimate.
+      kind: "percentile", the quantiles of the resamples' statistics; "basic", these mirrored at
+        the estimate; "bca", other quantiles, corrected for bias and skewness (Efron, 1987); or
+        "studentised", the quantiles of the resamples' t, for `iqm`, `mean` and `optimality_gap`.
 
     Returns:
       The interval, with NaN ends where fewer than two scores are known.
 
     Raises:
-      ValueError: there is a single seed, no such axis, no resample, a level outside (0, 1), or an
-        unknown kind.
+      ValueError: there is a single seed, no such axis, no resample, a level outside (0, 1), an
+        unknown kind, or no standard error for "studentised".
     """
-    _check(level, kind, resamples)
+    _check(level, kind, resamples, kinds=get_args(Kind))
     scores = _arrange(jnp.asarray(values_of(x), float), axis, tasks)
+    if kind == "studentised":
+        return _studentised(_key(key), scores, statistic, resamples, stratified, level)
     estimate, draws = resample(_key(key), scores, statistic, resamples, stratified)
+    if kind == "bca":
+        skewness = _acceleration(*_as_mean(scores, statistic), stratified)
+        made = corrected.bca(estimate, draws, skewness, level)
+        return Interval(estimate, *jnp.where(_is_known(scores), made, jnp.nan))
     return Interval(estimate, *_known_ends(estimate, draws, (scores,), level, kind))
 
 
@@ -110,8 +119,13 @@ def _known_ends(
 
     samples: each [..., tasks, seeds].
     """
-    known = [jnp.sum(~jnp.isnan(x), axis=(-2, -1)) > 1 for x in samples]
+    known = [_is_known(x) for x in samples]
     return jnp.where(jnp.stack(known).all(0), ends(estimate, draws, level, kind), jnp.nan)
+
+
+def _is_known(scores: jax.Array) -> jax.Array:
+    """True where at least two of scores [..., tasks, seeds] are known. bool [...]."""
+    return jnp.sum(~jnp.isnan(scores), axis=(-2, -1)) > 1
 
 
 @partial(jax.jit, static_argnames="level")
@@ -257,13 +271,19 @@ def resample(
 
     size: the number of seeds, by default all; scores of the others are NaN. It may be traced.
     """
-    is_partial = isinstance(statistic, partial)
-    if (statistic.func if is_partial else statistic) is optimality_gap:
-        gamma = statistic.keywords.get("gamma", 1.0) if is_partial else 1.0
-        scores, statistic = jnp.maximum(gamma - scores, 0.0), mean
+    scores, statistic = _as_mean(scores, statistic)
     if statistic in TRIM:
         return _recount(key, scores, size, TRIM[statistic], resamples, stratified)
     return _redraw(key, scores, size, statistic, resamples, stratified)
+
+
+def _as_mean(scores: jax.Array, statistic: Statistic) -> tuple[jax.Array, Statistic]:
+    """Scores and statistic, with an optimality gap as the mean of gaps."""
+    is_partial = isinstance(statistic, partial)
+    if (statistic.func if is_partial else statistic) is optimality_gap:
+        gamma = statistic.keywords.get("gamma", 1.0) if is_partial else 1.0
+        return jnp.maximum(gamma - scores, 0.0), mean
+    return scores, statistic
 
 
 @partial(jax.jit, static_argnames=("trim", "resamples", "stratified"))
@@ -283,6 +303,69 @@ def _recount(
 
     estimate = trimmed_mean(scores, known.astype(int), trim)
     return estimate, _map(resampled, key, resamples, scores.size)
+
+
+def _studentised(
+    key: jax.Array,
+    scores: jax.Array,
+    statistic: Statistic,
+    resamples: int,
+    stratified: bool,
+    level: float,
+) -> Interval:
+    """The studentised interval of a trimmed mean of scores [..., tasks, seeds]. [...]."""
+    scores, statistic = _as_mean(scores, statistic)
+    if TRIM.get(statistic, 0.5) >= 0.5:
+        raise ValueError(
+            'kind="studentised" has a standard error for iqm, mean and optimality_gap alone: write '
+            'kind="bca" for other statistics.'
+        )
+    options = TRIM[statistic], resamples, stratified
+    (estimate, error), draws = _recount_errors(key, scores, *options)
+    made = corrected.studentised(estimate, error, draws[:, 0], draws[:, 1], level)
+    return Interval(estimate, *jnp.where(_is_known(scores), made, jnp.nan))
+
+
+@partial(jax.jit, static_argnames=("trim", "resamples", "stratified"))
+def _recount_errors(
+    key: jax.Array, scores: jax.Array, trim: float, resamples: int, stratified: bool
+) -> tuple[jax.Array, jax.Array]:
+    """As `_recount`, with standard errors. [2, ...], [R, 2, ...]."""
+    *points, num_tasks, num_seeds = scores.shape
+    flat = scores.reshape(-1, num_tasks, num_seeds)
+    orders = jnp.argsort(flat.reshape(len(flat), -1), axis=-1)
+
+    def of(counts: jax.Array) -> jax.Array:
+        def at_point(x: jax.Array, order: jax.Array) -> jax.Array:
+            known = jnp.where(jnp.isnan(x), 0, counts)
+            influence, num_kept = corrected.winsorised(x, known, order, trim)
+            square = corrected.squared_error(influence, known, num_kept, stratified)
+            value = trimmed_mean(x.ravel()[order], known.ravel()[order], trim)
+            return jnp.stack([value, jnp.sqrt(square)])
+
+        return jnp.moveaxis(jax.vmap(at_point)(flat, orders).reshape(*points, 2), -1, 0)
+
+    resampled = lambda key: of(draw_counts(key, num_tasks, num_seeds, stratified))
+    estimate = of(jnp.ones((num_tasks, num_seeds), int))
+    return estimate, _map(resampled, key, resamples, scores.size)
+
+
+@partial(jax.jit, static_argnames=("statistic", "stratified"))
+def _acceleration(scores: jax.Array, statistic: Statistic, stratified: bool) -> jax.Array:
+    """Acceleration of BCa for scores [..., tasks, seeds]. [...]."""
+    *points, num_tasks, num_seeds = scores.shape
+
+    def at_point(x: jax.Array) -> jax.Array:
+        trim = TRIM.get(statistic, 0.5)
+        if trim >= 0.5:  # a median's influence is not that of a winsorised score
+            rows = x[0] if num_tasks == 1 else x.T
+            return corrected.acceleration(corrected.jackknife(statistic, rows))
+        known = ~jnp.isnan(x)
+        influence, _ = corrected.winsorised(x, known.astype(int), jnp.argsort(x, axis=None), trim)
+        centred = jnp.where(known, influence - jnp.nanmean(influence, 1, keepdims=True), 0.0)
+        return corrected.acceleration(centred.ravel() if stratified else centred.sum(0))
+
+    return jax.lax.map(at_point, scores.reshape(-1, num_tasks, num_seeds)).reshape(points)
 
 
 @partial(jax.jit, static_argnames=("statistic", "resamples", "stratified"))
@@ -372,15 +455,15 @@ def _arrange(x: jax.Array, axis: int, tasks: Axes) -> jax.Array:
     return x.reshape(*x.shape[: x.ndim - 1 - len(axes)], -1, x.shape[-1])
 
 
-def _check(level: float, kind: str, resamples: int) -> None:
+def _check(level: float, kind: str, resamples: int, kinds: tuple[str, ...] = SIMPLE) -> None:
     if not 0 < level < 1:
         raise ValueError(
             f"level={level} is not a coverage between 0 and 1; write level=0.95 for 95 %."
         )
-    if kind not in ("percentile", "basic"):
-        raise ValueError(
-            f'kind={kind!r} is not a kind of interval; write kind="percentile" or kind="basic".'
-        )
+    if kind not in kinds:
+        written = " or ".join(f'kind="{name}"' for name in kinds)
+        what = "is for the interval of one sample" if kind in get_args(Kind) else "is no interval"
+        raise ValueError(f"kind={kind!r} {what}; write {written}.")
     if not is_count(resamples):
         raise ValueError(f"resamples={resamples!r} gives no interval: write 1,000 or more.")
 

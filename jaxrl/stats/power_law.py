@@ -2,8 +2,9 @@
 
 import dataclasses
 import warnings
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,8 @@ from jaxrl.keys import as_key
 from jaxrl.stats.intervals import Interval, ends, resample
 from jaxrl.stats.scores import Statistic, median
 from jaxrl.tree import pytree, static
+
+T = TypeVar("T")
 
 EXPONENTS = (0.02, 8.0)  # range of the search
 GRID_SIZE = 128
@@ -204,6 +207,11 @@ def nearest_law(x: jax.Array, y: jax.Array, weight: jax.Array, positive: bool = 
         error = jnp.sum(weight * (offset + scale * feature - y) ** 2)
         return error, PowerLaw(scale * middle**exponent, exponent, offset)
 
+    return search(at)
+
+
+def search(at: Callable[[jax.Array], tuple[jax.Array, T]]) -> T:
+    """The law with the least error, where `at(exponent)` returns the error and the law."""
     grid = jnp.geomspace(*EXPONENTS, GRID_SIZE)
     for _ in range(2):  # refine around the best exponent
         best = jnp.argmin(jax.vmap(at)(grid)[0])

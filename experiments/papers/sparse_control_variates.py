@@ -1,0 +1,150 @@
+"""Sparse control variates (Yang et al., 2022): a crash rate from few test episodes, with
+surrogate drivers as controls.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxrl as rl
+from envs import overtaking
+from experiments.papers import Arm, Check, Claim
+
+EPISODES = 1000
+EXACT_EPISODES = 2**20
+BOLDNESS = 0.3
+STRATA = 6  # 0 to 4, and 5 or more critical steps
+TESTED = overtaking.Driver(headway=1.1, gap_gain=0.25, speed_gain=1.0, brake=6.5)
+REFERENCE = overtaking.Driver()
+SURROGATES = tuple(overtaking.Driver(brake=brake) for brake in (5.0, 6.0, 7.0, 8.0))
+
+
+def test(key: jax.Array, num: int, boldness: float, sparse: bool) -> tuple[jax.Array, ...]:
+    """Crashes [n], log weights [n], crashes of surrogates [n, k], and strata [n]."""
+
+    def episode(key: jax.Array) -> tuple[jax.Array, ...]:
+        scenario = overtaking.scenario(key, REFERENCE, boldness)
+        known = [overtaking.drive(each, scenario, sparse) for each in SURROGATES]
+        stratum = jnp.minimum(scenario.critical.sum(), STRATA - 1)
+        crash = overtaking.drive(TESTED, scenario)
+        return crash, scenario.log_weight, jnp.stack(known), stratum
+
+    return jax.lax.map(episode, jax.random.split(key, num), batch_size=min(num, 2**14))
+
+
+@functools.cache
+def known(episodes: int, sparse: bool = True) -> dict[str, np.ndarray]:
+    """From many episodes: the crash rate, its error, the strata, and the controls' means in them.
+
+    All but the crash rate of the driver under test are known before it is tested.
+    """
+    with jax.ensure_compile_time_eval():
+        run = jax.jit(test, static_argnums=(1, 2, 3))
+        crash, log_weight, controls, stratum = run(jax.random.key(0), episodes, BOLDNESS, sparse)
+        weight = np.exp(np.asarray(log_weight, np.float64))
+    y, controls, stratum = np.asarray(crash) * weight, np.asarray(controls), np.asarray(stratum)
+    among = stratum == np.arange(STRATA)[:, None]
+    return {
+        "rate": y.mean(),
+        "error": y.std() / episodes**0.5,
+        "means": (weight[:, None] * controls).mean(0),
+        "probability": among.mean(1),
+        "means_within": np.stack([(weight[:, None] * controls)[row].mean(0) for row in among]),
+    }
+
+
+def estimate(how: str, exact: int, seed: jax.Array) -> dict[str, jax.Array]:
+    """The crash rate by one estimator, from the same number of episodes."""
+    boldness = 0.0 if how == "natural" else BOLDNESS
+    sparse, key = how != "all steps", jax.random.key(seed)
+    crash, log_weight, controls, stratum = test(key, EPISODES, boldness, sparse)
+    info = {name: jnp.asarray(x, float) for name, x in known(exact, sparse).items()}
+    if how in ("natural", "importance"):
+        made = rl.stats.weighted(crash, log_weight)
+    elif how in ("controls", "all steps"):
+        made = rl.stats.weighted(crash, log_weight, controls, info["means"])
+    else:
+        weight = jnp.exp(log_weight)
+        made = rl.stats.stratified(
+            crash * weight,
+            stratum,
+            info["probability"],
+            controls * weight[:, None],
+            info["means_within"],
+        )
+    covers = (made.low <= info["rate"]) & (info["rate"] <= made.high)
+    return {"estimate": made.estimate, "covers": covers.astype(float)}
+
+
+def gain(first: str, second: str) -> Any:
+    """The variance of the first estimator, divided by that of the second."""
+    ratio = lambda x, y: x.var(0) / y.var(0)
+    return lambda results: rl.stats.interval_of(
+        ratio, *(results[name]["estimate"].values for name in (first, second))
+    )
+
+
+def bias(name: str, exact: int) -> Check:
+    """The z-test of the estimator's mean: |z| above 2.58 rejects at 1 %."""
+
+    def z(results: Any) -> float:
+        x, info = results[name]["estimate"].values.astype(np.float64), known(exact)
+        return abs(
+            float((x.mean() - info["rate"]) / np.hypot(x.std() / len(x) ** 0.5, info["error"]))
+        )
+
+    return Check(f"|z| of the difference from the rate of 2^20 episodes, {name}", z, "< 2.58")
+
+
+def common(scale: float, *names: str) -> dict[str, Any]:
+    """What the claims on both papers have in common, with arms for these estimators."""
+    exact = exact_episodes(scale)
+    arm = lambda name: Arm(functools.partial(estimate, name, exact), budget=EPISODES)
+    return {
+        "arms": {name: arm(name) for name in names},
+        "worlds": ("overtaking on two lanes",),
+        "seeds": max(int(1000 * scale), 2),
+        "why_fewer": "" if scale >= 1 else "a trial",
+        "unmatched": "A small simulator, its crash rate and drivers set by hand before this run.",
+    }
+
+
+def exact_episodes(scale: float) -> int:
+    """Episodes from which the crash rate and the controls' means are known."""
+    return max(int(EXACT_EPISODES * scale), 4096)
+
+
+def claims(scale: float = 1.0) -> list[Claim]:
+    return [
+        Claim(
+            row=120,
+            statement=(
+                "Regression on surrogate drivers, reduced to critical steps, gives a crash rate "
+                "the interval of ten times as many test episodes."
+            ),
+            accept=[
+                Check(
+                    "episodes of importance sampling for the same interval, divided by those with "
+                    "controls",
+                    gain("importance", "controls"),
+                    ">= 10",
+                ),
+                Check(
+                    "episodes of natural testing for the same interval, divided by those with "
+                    "controls",
+                    gain("natural", "controls"),
+                    ">= 10",
+                ),
+                Check(
+                    "the same of importance sampling, with controls of all steps (added later)",
+                    gain("importance", "all steps"),
+                    ">= 10",
+                ),
+                bias("controls", exact_episodes(scale)),
+            ],
+            **common(scale, "natural", "importance", "controls", "all steps"),
+        ),
+    ]
