@@ -6,11 +6,12 @@ import json
 import pathlib
 import shutil
 
+import numpy as np
 import tyro
 
 import jaxrl as rl
 from experiments.papers import page
-from experiments.papers.claim import Claim, check
+from experiments.papers.claim import FIRST_TRIAL_SEED, Claim, check
 from experiments.papers.running import RECORDS, Place, run
 from jaxrl.errors import nearest
 
@@ -33,7 +34,7 @@ class Config:
     scale: float = 1.0
     """factor on the budgets, for a trial"""
     seeds: int = 0
-    """number of test seeds, for a trial (0: those of each claim)"""
+    """number of other seeds, for a trial (0: the test seeds of each claim)"""
     runs: pathlib.Path = pathlib.Path("runs/papers")
     folder: pathlib.Path = RECORDS / "papers"
     progress: bool = True
@@ -45,7 +46,7 @@ def names() -> list[str]:
 
 
 def claims_of(name: str, scale: float = 1.0, seeds: int = 0) -> list[Claim]:
-    """The claims of a paper. seeds: another number of test seeds, for a trial.
+    """The claims of a paper. seeds: the number of seeds of a trial, none of which are test seeds.
 
     Raises:
       ValueError: there is no such paper.
@@ -53,7 +54,7 @@ def claims_of(name: str, scale: float = 1.0, seeds: int = 0) -> list[Claim]:
     if name not in names():
         raise ValueError(f"experiments/papers has no file {name}.py; {nearest(name, names())}.")
     claims = importlib.import_module(f"experiments.papers.{name}").claims(scale)
-    trial = {"seeds": seeds, "why_fewer": "a trial"} if seeds else {}
+    trial = {"seeds": FIRST_TRIAL_SEED + np.arange(seeds), "why_fewer": "a trial"} if seeds else {}
     return [dataclasses.replace(claim, **trial) for claim in claims]
 
 

@@ -77,6 +77,8 @@ def claims(scale: float = 1.0) -> list[Claim]:
                 "Adaptive evaluation ranks six agents correctly with the promised probability, and "
                 "with fewer evaluations than uniform ones under the same stopping rule."
             ),
+            changed="After a first measurement: the baseline without a guarantee has one evaluation"
+            " of each in place of three.",
             arms={
                 "active": Arm(functools.partial(ranking, True), budget),
                 "uniform": Arm(functools.partial(ranking, False), budget),

@@ -16,7 +16,8 @@ import jaxrl as rl
 from jaxrl.errors import nearest
 from jaxrl.stats import Interval
 
-FIRST_TEST_SEED = 1000
+FIRST_TEST_SEED = 50_000  # no trial has used these and those after them
+FIRST_TRIAL_SEED = 1000
 MIN_SEEDS = 64
 Results = Mapping[str, Any]  # {arm: dataset}, or {name of a record: its JSON}
 OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
@@ -143,6 +144,7 @@ class Claim:
     seeds: their number, or the test seeds themselves. why_fewer: the reason for fewer than 64.
     tuning_seeds: on which settings are chosen.
     unmatched: differences between the arms, or from the paper, that remain, as a sentence.
+    changed: what was changed after a trial or a first measurement, on other seeds.
     records: files of experiments/results that earlier studies wrote, in place of arms.
     draw: a function of the results and matplotlib Axes, for the figure.
     """
@@ -159,6 +161,7 @@ class Claim:
     why_fewer: str = ""
     tuning_seeds: Sequence[int] = range(8)
     unmatched: str = ""
+    changed: str = ""
     records: Sequence[str] = ()
     draw: Callable[[Results, Any], None] | None = None
 

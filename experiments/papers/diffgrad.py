@@ -31,12 +31,12 @@ def diffgrad(learning_rate: Any) -> optax.GradientTransformation:
     def init(params: Any) -> State:
         return State(adam.init(params), jax.tree.map(jnp.zeros_like, params))
 
-    def update(grads: Any, state: State, params: Any = None) -> tuple[Any, State]:
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, State]:
         def change(step: jax.Array, grad: jax.Array, last: jax.Array) -> jax.Array:
             return -learning_rate * step * jax.nn.sigmoid(jnp.abs(grad - last))
 
-        steps, adam_state = adam.update(grads, state.adam, params)
-        return jax.tree.map(change, steps, grads, state.last), State(adam_state, grads)
+        steps, adam_state = adam.update(updates, state.adam, params)
+        return jax.tree.map(change, steps, updates, state.last), State(adam_state, updates)
 
     return optax.GradientTransformation(init, update)
 

@@ -116,9 +116,10 @@ def claims(scale: float = 1.0) -> list[Claim]:
     return [
         Claim(
             row=8,
-            statement="With a correction by Hessian-vector products, and with gradient transport, "
-            "the optimality gap falls at least as fast as the inverse square root of the "
-            "episodes, which it does for a plain policy gradient too.",
+            statement="With a correction by Hessian-vector products the optimality gap falls at "
+            "least with the root of the episodes, and faster than with gradient transport and "
+            "than with a plain policy gradient.",
+            changed="After trials: a wider grid of learning rates and fewer episodes.",
             arms={
                 "HARPG": arm(hessian_aided, episodes, plain_rates, False, each=2),
                 "N-HARPG": arm(hessian_aided, episodes, normal_rates, True, each=2),

@@ -42,6 +42,7 @@ def entries(found: dict[str, dict]) -> list[dict[str, str]]:
                     "claim": claim["statement"],
                     "verdict": claim["verdict"],
                     "effect": effect(claim["checks"][0]),
+                    "notes": " ".join(filter(None, (claim["unmatched"], claim["changed"]))),
                     "seeds": claim["seeds"] or "",
                     "minutes": f"{claim['seconds'] / 60:.1f}" if claim["seconds"] else "",
                 }
@@ -83,6 +84,11 @@ def page(found: dict[str, dict]) -> str:
                 cells = [row["row"], link, row["claim"], row["verdict"], row["effect"]]
                 lines.append(f"| {' | '.join(map(str, [*cells, row['seeds'], row['minutes']]))} |")
         lines.append("")
+        of_topic = (row for row in rows if row["topic"] == topic)
+        notes = [f"- {row['row']}: {row['notes']}" for row in of_topic if row["notes"]]
+        if notes:
+            lines += ["Differences from the papers, and what changed after trials on other seeds:"]
+            lines += ["", *notes, ""]
     return "\n".join(lines)
 
 

@@ -129,8 +129,8 @@ def claims(scale: float = 1.0) -> list[Claim]:
             worlds=("grid with a second agent",),
             axes={"weight": WEIGHTS},
             unmatched="The regulariser is the entropy of the policy, solved by soft backups, not "
-            "the squared norm of the occupancy; values and occupancies are exact. The temperature of "
-            "the second agent was chosen so that the weights include both regimes.",
+            "the squared norm of the occupancy; values and occupancies are exact. The temperature "
+            "of the second agent was chosen so that the weights include both regimes.",
             accept=[
                 Check(
                     "change per deployment at the end, weight 0.05", at("retraining", 0), "> 0.05"

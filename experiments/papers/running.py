@@ -77,6 +77,9 @@ def run_claim(claim: Claim, place: Place, figure: pathlib.Path) -> dict:
             for each, effect, ok in zip(claim.accept, effects, holds, strict=True)
         ],
         "settings": {name: values for name, values in settings.items() if values},
+        "at_edge_of_grid": [
+            name for name, arm in claim.arms.items() if at_edge(arm, settings[name])
+        ],
         "seconds": round(seconds, 1),
         "figure": figure.name if claim.draw is not None else "",
     }
@@ -94,6 +97,7 @@ def describe(claim: Claim) -> dict:
         "num_settings": max((arm.num_settings for arm in claim.arms.values()), default=0),
         "records": list(claim.records),
         "unmatched": claim.unmatched,
+        "changed": claim.changed,
     }
 
 
@@ -121,6 +125,14 @@ def choose(claim: Claim, arm: Arm, place: Place) -> tuple[dict[str, Any], float]
         if value > best[0]:
             best = value, setting
     return best[1], seconds
+
+
+def at_edge(arm: Arm, setting: Mapping[str, Any]) -> bool:
+    """True if a chosen value is the first or last of three or more."""
+    return any(
+        len(values) > 2 and setting[name] in (values[0], values[-1])
+        for name, values in arm.tune.items()
+    )
 
 
 def sweep(

@@ -115,9 +115,9 @@ def claims(scale: float = 1.0) -> list[Claim]:
             worlds=("random graph",),
             axes={"alpha": ALPHAS},
             seeds=128,
-            unmatched="Variances are between two walks on a graph after 150,000 steps, without the "
-            "bias that the step sizes cause; the exponent a = 0.55 was chosen on other seeds. A slope "
-            "is accepted if it rounds to the exponent.",
+            unmatched="Variances are between two walks on a graph after 150,000 steps, without "
+            "the bias that the step sizes cause; the exponent a = 0.55 was chosen on other seeds. "
+            "A slope is accepted if it rounds to the exponent.",
             accept=[
                 measured_slope("token SGD"),
                 measured_slope("sampling"),

@@ -14,6 +14,7 @@ def claims(scale: float = 1.0) -> list[Claim]:
                 "One regression for each number of critical steps has less variance than one "
                 "regression for all, and than importance sampling alone."
             ),
+            changed="After trials: the crash rate and the drivers of the simulator.",
             accept=[
                 Check("variance of one regression / of strata", gain("controls", "strata"), "> 1"),
                 Check("variance of importance / of strata", gain("importance", "strata"), "> 1"),

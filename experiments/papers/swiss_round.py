@@ -71,6 +71,7 @@ def claims(scale: float = 1.0) -> list[Claim]:
                 "Elimination after each round of simulated Swiss tournaments separates a "
                 "generalist from a specialist with the same mean score."
             ),
+            changed="After trials: 256 leagues in place of 8.",
             arms={
                 "elimination": arm(ELIMINATED),
                 "no elimination": arm(0),

@@ -102,6 +102,7 @@ def claims(scale: float = 1.0) -> list[Claim]:
                 "Rankings by votes do not change when a task is rescaled, and change little when "
                 "30 % of the scores are missing."
             ),
+            changed="After trials: the map that rescales a task, which had made ties by rounding.",
             arms={
                 name: Arm(functools.partial(agreement, *rule), budget=AGENTS * TASKS)
                 for name, rule in RULES.items()
