@@ -42,6 +42,7 @@ def entries(found: dict[str, dict]) -> list[dict[str, str]]:
                     "claim": claim["statement"],
                     "verdict": claim["verdict"],
                     "effect": effect(claim["checks"][0]),
+                    "figure": claim["figure"],
                     "notes": " ".join(filter(None, (claim["unmatched"], claim["changed"]))),
                     "seeds": claim["seeds"] or "",
                     "minutes": f"{claim['seconds'] / 60:.1f}" if claim["seconds"] else "",
@@ -81,8 +82,10 @@ def page(found: dict[str, dict]) -> str:
         for row in rows:
             if row["topic"] == topic:
                 link = f"[{row['paper']}]({row['file']}.py)"
-                cells = [row["row"], link, row["claim"], row["verdict"], row["effect"]]
-                lines.append(f"| {' | '.join(map(str, [*cells, row['seeds'], row['minutes']]))} |")
+                figure = f" ([figure](../results/papers/{row['figure']}))" * bool(row["figure"])
+                cells = [row["row"], link, row["claim"], row["verdict"], row["effect"] + figure]
+                cells = [str(x).replace("|", "\\|") for x in [*cells, row["seeds"], row["minutes"]]]
+                lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
         of_topic = (row for row in rows if row["topic"] == topic)
         notes = [f"- {row['row']}: {row['notes']}" for row in of_topic if row["notes"]]
