@@ -2,7 +2,7 @@
 
 An action is a vector [K] of how much of each arm is played, and an oracle the function from weights
 [K] to the best action, such as the greedy algorithm of a matroid: `jaxrl.envs.bandits` has both,
-with bandits of known means. What only ever plays one arm takes rewards in [0, 1].
+with bandits of known means. Learners that play one arm take rewards in [0, 1].
 """
 
 from collections.abc import Callable
@@ -171,7 +171,7 @@ class Hedge(LossLearner):
 
 @pytree
 class TsallisINF(LossLearner):
-    """Regularised leader with Tsallis entropy 1/2 at the rate lr * 2 / sqrt(t) (Zimmert and Seldin,
+    """FTRL with the 1/2-Tsallis entropy at the rate lr * 2 / sqrt(t) (Zimmert and Seldin,
     2021): p = 4 / (rate * (loss - x))^2, with x by a fixed number of Newton steps.
     """
 

@@ -130,8 +130,8 @@ def claims(scale: float = 1.0) -> list[Claim]:
     return [
         Claim(
             row=36,
-            statement="The loss over the number of action groups is U-shaped, its minimum moves to "
-            "finer ones with more samples; the number selected is within 5 % of the best.",
+            statement="The loss over the number of action groups is U-shaped, with its minimum "
+            "at more groups for more samples; the selected number loses within 5 % of the best.",
             changed="After trials: the noise, the selection, and where the U is measured.",
             arms={"Ward": Arm(run, budget), "random groups": Arm(random_grouping, budget)},
             accept=[

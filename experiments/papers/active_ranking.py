@@ -74,8 +74,8 @@ def claims(scale: float = 1.0) -> list[Claim]:
         Claim(
             row=383,
             statement=(
-                "Adaptive evaluation ranks six agents correctly with the promised probability, and "
-                "with fewer evaluations than uniform ones under the same stopping rule."
+                "Adaptive evaluation ranks six agents correctly with the promised probability, "
+                "and with fewer evaluations than uniform sampling with the same stopping rule."
             ),
             changed="After a first measurement: the baseline without a guarantee has one evaluation"
             " of each in place of three.",

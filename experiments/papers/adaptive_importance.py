@@ -133,7 +133,7 @@ def claims(scale: float = 1.0) -> list[Claim]:
         Claim(
             row=142,
             statement="One adaptive sample with control variates estimates six expectations with "
-            "a third of the variance of six separate ones of the same total budget.",
+            "a third of the variance of six separate samples of the same total budget.",
             changed="After trials: bounded weights, final coefficients, twice the budget.",
             arms={name: Arm(functools.partial(estimate, name), budget=BUDGET) for name in names},
             accept=[

@@ -132,8 +132,8 @@ def claims(scale: float = 1.0) -> list[Claim]:
     return [
         Claim(
             row=16,
-            statement="Optimistic gain and bias with O(log T) switches have a regret that grows at "
-            "most as about the root of the steps, below that of differential Q-learning.",
+            statement="Optimistic planning with O(log T) policy switches has a regret that grows "
+            "at most about as sqrt(T), below that of differential Q-learning.",
             arms={"LOOP": arms[0], "differential Q": arms[1]},
             accept=[
                 Check("log-log slope of regret, RiverSwim", slope(0), "<= 0.55"),

@@ -76,7 +76,7 @@ def claims(scale: float = 1.0) -> list[Claim]:
             row=109,
             statement="On a synthetic calibration of eight constants with noisy learning curves, "
             "BOHB reaches the final error of random search in a third of the simulated rows, and "
-            "ends below the same Hyperband without densities, with an error of at most 25 %.",
+            "ends below Hyperband without a density model, with an error of at most 25 %.",
             changed="After a first measurement of 2.85 times fewer rows: BOHB repeats its brackets,"
             " and so does the arm without densities.",
             arms={name: arm(tuner, budget) for name, tuner in TUNERS.items()},

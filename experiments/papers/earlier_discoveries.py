@@ -43,8 +43,8 @@ def claims(scale: float = 1.0) -> list[Claim]:
     return [
         Claim(
             row=70,
-            statement="Drifts evolved with the time as an input are better beyond the horizons of "
-            "their training than without it, and than PPO.",
+            statement="Beyond their training horizons, drifts evolved with time as an input are "
+            "better than those without, and than PPO.",
             records=(lpo, lpg),
             accept=[
                 Check(

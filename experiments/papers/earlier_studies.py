@@ -84,7 +84,7 @@ def claims(scale: float = 1.0) -> list[Claim]:
             records=zoo(pendulum),
             accept=[
                 Check(
-                    "return of RSAC less that of SAC that sees all, of about 1,100",
+                    "return of RSAC without velocity less that of SAC with it",
                     less(pendulum[0], pendulum[3]),
                     ">= -100",
                 ),

@@ -15,7 +15,7 @@ def tuned(task: str, name: str) -> Any:
 
 
 def missed(score: str) -> Any:
-    """Relative error of the predicted data at twice the ratio of updates."""
+    "Relative error of the predicted data at twice the UTD ratio."
     return lambda results: abs(results["scaling.json"]["found"][score]["miss"])
 
 
@@ -36,7 +36,7 @@ def claims(scale: float = 1.0) -> list[Claim]:
     return [
         Claim(
             row=50,
-            statement="DEHB finds better settings of PPO than a grid by hand at the same cost.",
+            statement="DEHB finds better settings of PPO than a manual grid at the same cost.",
             records=("tuners.json",),
             accept=[
                 *(
@@ -61,7 +61,7 @@ def claims(scale: float = 1.0) -> list[Claim]:
         ),
         Claim(
             row=294,
-            statement="A power law predicts the data that SAC needs at twice the ratio of updates.",
+            statement="A power law predicts the data that SAC needs at twice the UTD ratio.",
             records=("scaling.json",),
             accept=[
                 Check(

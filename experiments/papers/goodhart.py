@@ -130,8 +130,8 @@ def claims(scale: float = 1.0) -> list[Claim]:
     return [
         Claim(
             row=403,
-            statement="Optimising a proxy to its end lowers the true return on the way for most "
-            "proxies at more than 60 degrees, and stopping by the angle never lowers it.",
+            statement="Optimising a proxy fully lowers the true return at some point for most "
+            "proxies at over 60 degrees; early stopping by the angle never lowers it.",
             arms={name: run(share) for name, share in known.items()},
             worlds=WORLDS,
             axes={"world": range(len(WORLDS))},

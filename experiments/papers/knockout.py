@@ -112,7 +112,9 @@ def claims(scale: float = 1.0) -> list[Claim]:
                     decay("by_num", CANDIDATES[:3]),
                     "< 0",
                 ),
-                Check("failure probability less, than of one candidate", gain, "> 0"),
+                Check(
+                    "failure probability of one candidate less that of the knockout", gain, "> 0"
+                ),
             ],
             worlds=("candidates that are good with probability 0.3",),
             unmatched="Candidates are synthetic, with the probabilities that the paper assumes.",

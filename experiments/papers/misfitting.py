@@ -80,8 +80,8 @@ def claims(scale: float = 1.0) -> list[Claim]:
         Claim(
             row=356,
             statement=(
-                "A fit by the right form has the exponent of a synthetic power law in its interval "
-                "in 95 % of cases, and one by another form changes it by more than the interval."
+                "The 95 % interval of a fit by the right form covers the exponent of a synthetic "
+                "power law in 95 % of cases; the exponent by another form is outside it."
             ),
             arms={
                 "with offset": Arm(functools.partial(fitted, "power with offset"), budget=len(X)),

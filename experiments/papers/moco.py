@@ -112,9 +112,9 @@ def claims(scale: float = 1.0) -> list[Claim]:
     return [
         Claim(
             row=178,
-            statement="Value iteration on a corrected model converges to the optimum, at which "
-            "planning with the same wrong model does not arrive, and in fewer iterations than "
-            "value iteration if the model is accurate.",
+            statement="Value iteration on a corrected model converges to the optimum, unlike "
+            "planning with the same model uncorrected, and in fewer iterations than value "
+            "iteration if the model is accurate.",
             arms={name: Arm(part(name), budget=iterations) for name in methods},
             worlds=("random process",),
             axes={"error": ERRORS},

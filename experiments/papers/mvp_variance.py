@@ -75,9 +75,9 @@ def claims(scale: float = 1.0) -> list[Claim]:
     return [
         Claim(
             row=181,
-            statement="With a bonus from variances the regret reaches a constant in a "
-            "deterministic process and grows with the root of the episodes in a noisy one, below "
-            "that of a bonus without variances.",
+            statement="With a variance-based bonus the regret reaches a constant in a "
+            "deterministic process and grows as sqrt(episodes) in a noisy one, below that of a "
+            "bonus without variances.",
             changed="After trials: the noisy process, the grid of scales and the baseline.",
             arms={
                 "MVP": arm(tabular.Monotone, episodes),

@@ -9,7 +9,7 @@ from experiments.papers.running import RECORDS, VERDICTS
 
 FOLDER = pathlib.Path(__file__).parent
 HEAD = """\
-# Published ideas in small worlds
+# Published ideas on small tasks
 
 Each file in this folder is one idea, on top of the mechanisms of `jaxrl/`, and its claims as data.
 A verdict is measured: *reproduced* if all of a claim's checks hold, *partly* if some do. A check

@@ -123,8 +123,8 @@ def claims(scale: float = 1.0) -> list[Claim]:
     return [
         Claim(
             row=329,
-            statement="Repeated retraining converges geometrically to a stable policy with a "
-            "large regulariser and keeps changing with a small one.",
+            statement="Repeated retraining converges geometrically to a stable policy with "
+            "strong regularisation, and not with weak.",
             arms=arms,
             worlds=("grid with a second agent",),
             axes={"weight": WEIGHTS},

@@ -77,7 +77,7 @@ def doubling(name: str) -> Check:
         last, before = regret[:, -1] - regret[:, 49], regret[:, 49] - regret[:, 24]
         return last / before.mean()
 
-    statement = f"regret of OPM in the last half, per that in the quarter before, {name}"
+    statement = f"regret of OPM in the last half / that in the quarter before, {name}"
     return Check(statement, measure, "<= 1.2", rl.stats.mean)
 
 

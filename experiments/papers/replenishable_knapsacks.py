@@ -90,9 +90,9 @@ def claims(scale: float = 1.0) -> list[Claim]:
     return [
         Claim(
             row=394,
-            statement="Primal-dual Tsallis-INF never exceeds the budget, its regret grows with "
-            "the root of the rounds and is below that without a multiplier, and with means that "
-            "change it earns the guaranteed share of the best mixture in hindsight.",
+            statement="Primal-dual Tsallis-INF never exceeds the budget, its regret grows as "
+            "sqrt(rounds) and is below that without a multiplier, and with changing means it "
+            "earns the guaranteed share of the best mixture in hindsight.",
             changed="After trials: the number of rounds, Tsallis-INF in place of Exp3, and the "
             "scale of the gains.",
             arms={"primal-dual": arm(LIMIT, lengths), "without the dual": arm(0.0, lengths)},
@@ -100,12 +100,12 @@ def claims(scale: float = 1.0) -> list[Claim]:
                 Check("log-log slope of regret over rounds, 16,000 to 64,000", slope, "<= 0.55"),
                 Check("lowest budget", lambda results: lowest(results), ">= 0"),
                 Check(
-                    f"reward in four phases per that of the best mixture, less {RATIO:.2g}",
+                    f"reward in four phases / that of the best mixture, less {RATIO:.2g}",
                     lambda results: ratio(results) - RATIO,
                     "> 0",
                 ),
                 Check(
-                    "regret a round without the dual less that with it",
+                    "regret per round, without less with a multiplier",
                     lambda results: (
                         per_round(results, "without the dual") - per_round(results, "primal-dual")
                     ),

@@ -107,8 +107,8 @@ def claims(scale: float = 1.0) -> list[Claim]:
         Claim(
             row=176,
             statement=(
-                "95 % bootstrap intervals of an interquartile mean cover it in 93 to 97 % of "
-                "samples of 5 to 100 runs."
+                "95 % bootstrap intervals of an interquartile mean have a coverage of 93 to 97 % "
+                "for 5 to 100 runs."
             ),
             changed="After a first measurement: the checks from 10 runs on, and 2,000 samples in "
             "place of 4,000.",

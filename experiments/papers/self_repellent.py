@@ -122,7 +122,7 @@ def claims(scale: float = 1.0) -> list[Claim]:
                 measured_slope("token SGD"),
                 measured_slope("sampling"),
                 Check("difference of the slopes, SGD less sampling", steeper, "< 0"),
-                Check("variance of SGD by the base chain, over that at alpha 10", gain, "> 1"),
+                Check("variance of SGD, base chain / walk with alpha 10", gain, "> 1"),
             ],
         )
     ]

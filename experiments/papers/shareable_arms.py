@@ -100,7 +100,7 @@ def claims(scale: float = 1.0) -> list[Claim]:
             (final(results, "SMAA", "last") - final(results, name, "last"))
             / final(results, "SMAA", "regret").mean()
         )
-        return Check(f"gain of one that turns {name}, per regret of SMAA", measure, "<= 1")
+        return Check(f"gain of a deviation to {name} / regret of SMAA", measure, "<= 1")
 
     kinds = ("follows",) * NUM_PLAYERS
     return [
@@ -119,13 +119,13 @@ def claims(scale: float = 1.0) -> list[Claim]:
             accept=[
                 Check("log-log slope of the regret in the last decade", growth, "< 0.5"),
                 Check(
-                    "regret in the last half, per that in the quarter before",
+                    "regret in the last half / that in the quarter before",
                     doubling,
                     "<= 1.2",
                     rl.stats.mean,
                 ),
                 Check(
-                    "regret a player, learners alone less SMAA",
+                    "regret per player, independent less SMAA",
                     lambda results: (
                         final(results, "alone", "regret") - final(results, "SMAA", "regret")
                     ),

@@ -78,8 +78,8 @@ def claims(scale: float = 1.0) -> list[Claim]:
     return [
         Claim(
             row=223,
-            statement="In a slowly drifting process a sliding window of episodes has less dynamic "
-            "regret than restarts, and a sublinear one; in a fast one it has less than counts of "
+            statement="In a slowly drifting process a sliding window of episodes has a sublinear "
+            "dynamic regret, below that of restarts; in a fast one it is below that of counts of "
             "all episodes.",
             changed="After a first measurement with the same verdict: the grid of windows.",
             arms={

@@ -135,8 +135,8 @@ def claims(scale: float = 1.0) -> list[Claim]:
     return [
         Claim(
             row=58,
-            statement="A bandit's mean number of iterations approaches that of the best fixed "
-            "omega, and a contextual one's that of the best omega of each instance, within 5 %.",
+            statement="A bandit's mean number of iterations is within 5 % of that of the best "
+            "fixed omega, a contextual bandit's within 5 % of that of the best per instance.",
             arms=arms,
             worlds=("SOR on a grid",),
             unmatched="Ten values of omega; instances come from a pool of 128; 2-D Laplacians.",

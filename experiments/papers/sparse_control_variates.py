@@ -120,8 +120,8 @@ def claims(scale: float = 1.0) -> list[Claim]:
         Claim(
             row=120,
             statement=(
-                "Regression on surrogate drivers, reduced to critical steps, gives a crash rate "
-                "the interval of ten times as many test episodes."
+                "Control variates from surrogate drivers, at critical steps only, need a tenth "
+                "of the test episodes for the same interval."
             ),
             changed="After trials: the simulator, and the arm with controls of all steps.",
             accept=[

@@ -36,7 +36,7 @@ def kept(lag: int, decoupled: bool, accept: str) -> Check:
         return curve(results, lag, decoupled) / rl.stats.iqm(curve(results, 0, decoupled))
 
     kind = "decoupled" if decoupled else "naive"
-    return Check(f"return at lag {lag} per that at 0, {kind}", measure, accept)
+    return Check(f"return at lag {lag} / at lag 0, {kind}", measure, accept)
 
 
 def claims(scale: float = 1.0) -> list[Claim]:
@@ -65,6 +65,6 @@ def claims(scale: float = 1.0) -> list[Claim]:
             axes={"decoupled": [True, False]},
             metric="return",
             unmatched="The lag is the same throughout, and the time that asynchrony saves is not "
-            "measured; the world is CartPole in place of Breakout-MinAtar.",
+            "measured; the task is CartPole in place of Breakout-MinAtar.",
         )
     ]

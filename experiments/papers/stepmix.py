@@ -116,7 +116,7 @@ def claims(scale: float = 1.0) -> list[Claim]:
     return [
         Claim(
             row=5,
-            statement="Mixtures with a safe policy explore a random process without breaking a "
+            statement="Mixtures with a safe policy explore a random process without violating a "
             "constraint on the value of each episode, at a regret of the same order as without "
             "it.",
             changed="After trials: rewards are sparse, kappa is 0.1, and runs with any violation "

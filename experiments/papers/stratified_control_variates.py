@@ -17,7 +17,11 @@ def claims(scale: float = 1.0) -> list[Claim]:
             changed="After trials: the crash rate and the drivers of the simulator.",
             accept=[
                 Check("variance of one regression / of strata", gain("controls", "strata"), "> 1"),
-                Check("variance of importance / of strata", gain("importance", "strata"), "> 1"),
+                Check(
+                    "variance of importance sampling / of strata",
+                    gain("importance", "strata"),
+                    "> 1",
+                ),
                 bias("strata", exact_episodes(scale)),
             ],
             **common(scale, "importance", "controls", "strata"),

@@ -87,7 +87,7 @@ def claims(scale: float = 1.0) -> list[Claim]:
     return [
         Claim(
             row=20,
-            statement="Reinforcing the traces of an expert of several styles by a 0/1 reward beats "
+            statement="With traces of a multi-style expert, RL on a 0/1 reward beats behaviour "
             "cloning, by more for longer horizons and more traces, and equals it for one style.",
             arms=arms,
             worlds=("chain",),

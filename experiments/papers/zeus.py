@@ -81,7 +81,7 @@ def claims(scale: float = 1.0) -> list[Claim]:
             arms={name: arm(name, runs) for name in ("Zeus", "without stopping", "default")},
             accept=[
                 Check(
-                    "cost of the size with the best mean at the end, per that of the cheapest",
+                    "cost of the size with the best final mean / that of the cheapest",
                     lambda results: results["Zeus"]["found"].values,
                     "<= 1.05",
                     rl.stats.mean,

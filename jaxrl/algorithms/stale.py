@@ -1,5 +1,5 @@
-"""Stale acting: rollouts by the parameters of some updates ago, as where acting and learning run
-side by side.
+"""Stale acting: rollouts by the parameters of some updates ago, as in asynchronous
+training.
 """
 
 from typing import Any

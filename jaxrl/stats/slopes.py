@@ -7,7 +7,7 @@ import numpy as np
 
 
 def slope(t: Any, y: Any, between: tuple[float, float] = (0.0, math.inf)) -> np.ndarray:
-    """Least-squares slope of log y over log t, for each curve. [...].
+    """Least-squares slope of log y in log t, for each curve. [...].
 
     `interval` of it is over seeds.
 

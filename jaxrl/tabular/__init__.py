@@ -1,4 +1,4 @@
-"""Learners of counts in finite Markov decision processes, with exact values and regret.
+"""Count-based learners for finite Markov decision processes, with exact values and regret.
 
     process = rl.envs.processes.bounded(0, num_states=10, num_actions=3)
     found = rl.tabular.play_episodes(0, process, rl.tabular.Optimist(), horizon=10, episodes=5000)

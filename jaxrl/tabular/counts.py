@@ -66,8 +66,10 @@ class Bonus(Protocol):
 
 @pytree
 class Hoeffding:
-    """scale largest sqrt(L / (2 n)) for n visits, with L = log(2 S A n (n + 1) / delta): a bound at
-    all n at once, with scale 1. After UCBVI-CH (Azar et al., 2017). Never more than `largest`.
+    """scale * largest * sqrt(L / (2 n)) for n visits, with L = log(2 S A n (n + 1) / delta).
+
+    With scale 1 it is a bound at all n at once. After UCBVI-CH (Azar et al., 2017). Never more than
+    `largest`.
     """
 
     scale: float = leaf(1.0, "[0, inf)")
@@ -80,8 +82,10 @@ class Hoeffding:
 
 @pytree
 class Bernstein:
-    """scale (sqrt(2 V L / n) + lower largest L / n), for the empirical variance V of next value and
-    reward (Maurer and Pontil, 2009; UCBVI-BF, Azar et al., 2017). Never more than `largest`.
+    """scale * (sqrt(2 V L / n) + lower * largest * L / n).
+
+    V is the empirical variance of next value and reward (Maurer and Pontil, 2009; UCBVI-BF, Azar et
+    al., 2017). Never more than `largest`.
     """
 
     scale: float = leaf(1.0, "[0, inf)")
@@ -96,8 +100,10 @@ class Bernstein:
 
 @pytree
 class Monotone:
-    """scale max(sqrt(2 V L / n), 2 largest L / n): as `Bernstein`, with a maximum, so that the
-    optimistic value increases with the next value (MVP, Zhang et al., 2021).
+    """scale * max(sqrt(2 V L / n), 2 * largest * L / n).
+
+    As `Bernstein`, with a maximum, so that the optimistic value increases with the next value (MVP,
+    Zhang et al., 2021).
     """
 
     scale: float = leaf(1.0, "[0, inf)")
