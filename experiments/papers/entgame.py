@@ -140,10 +140,8 @@ def claims(scale: float = 1.0) -> list[Claim]:
     other = Check("gap after reward-free exploration less that of EntGame, in nats", saved, "> 0")
     uniform = Check("gap of the uniform policy less that of soft backups, in nats", gain, "> 0")
     about = functools.partial(Claim, 392, worlds=("random process",), unmatched=UNMATCHED)
-    visits = (
-        "EntGame's gap in visitation entropy falls at least as fast as 1 / sqrt(episodes), and "
-    )
-    visits += "is below that of planning after as many reward-free episodes."
+    visits = "EntGame's gap in visitation entropy falls at least as fast as 1 / sqrt(episodes), "
+    visits += "and is below that of planning after as many reward-free episodes."
     paths = "Soft backups approach the largest trajectory entropy as 1 / episodes."
     first, second = ("EntGame", "reward-free", "uniform policy"), (SOFT, "uniform policy")
     return [
