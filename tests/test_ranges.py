@@ -27,6 +27,7 @@ WITHOUT = {
     "Comparison",
     "Config",
     "EpsilonGreedyCategorical",
+    "GaussianProcess",
     "History",
     "Importance",
     "Log",
@@ -49,6 +50,7 @@ MADE = {
     "LPG": rl.LPG(None),
     "OffPolicy": rl.dqn(),
     "Population": tuning.Population(rl.ppo(), {"lr": tuning.log(1e-4, 1e-2)}),
+    "Stale": rl.Stale(rl.ppo()),
     "Training": rl.Training(rl.ppo(), CATCH),
     "_Evosax": None,
 }

@@ -59,7 +59,7 @@ class Optimist:
     """
 
     bonus: Bonus = Hoeffding()
-    limit: float = 1.0
+    limit: float = leaf(1.0, "[0, inf)")
     mix: Callable[["Optimist", Counts, jax.Array], Plan] | None = None
     restart_every: float | jax.Array = leaf(math.inf, "[1, inf]")
     window: float | jax.Array = leaf(math.inf, "[1, inf]")
