@@ -128,6 +128,7 @@ def claims(scale: float = 1.0) -> list[Claim]:
             arms=arms,
             worlds=("grid with a second agent",),
             axes={"weight": WEIGHTS},
+            changed="After a first measurement: the grid and the second agent.",
             unmatched="The regulariser is the entropy of the policy, solved by soft backups, not "
             "the squared norm of the occupancy; values and occupancies are exact. The temperature "
             "of the second agent was chosen so that the weights include both regimes.",

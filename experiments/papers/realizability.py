@@ -131,6 +131,7 @@ def claims(scale: float = 1.0) -> list[Claim]:
             arms={name: Arm(run(name), budget=int(samples[-1]), on_host=True) for name in arms},
             worlds=("processes of rank 3",),
             axes={"share": SHARES, "samples": samples},
+            changed="After a first measurement: the families of processes.",
             unmatched="Values of one policy, linear classes; the bound's constants are our own, "
             "for LSTD.",
             accept=[

@@ -92,6 +92,7 @@ def claims(scale: float = 1.0) -> list[Claim]:
             arms=arms,
             worlds=("chain",),
             axes={"heterogeneous": (0, 1), "horizon": HORIZONS, "num": num},
+            changed="After a first measurement: the method of reinforcing traces.",
             unmatched="Moves are deterministic, and both methods learn from traces of the expert.",
             accept=[
                 Check("gap in successes, horizon 64, 256 traces", largest, "> 0"),
