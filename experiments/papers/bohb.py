@@ -79,7 +79,7 @@ def claims(scale: float = 1.0) -> list[Claim]:
             "ends below Hyperband without a density model, with an error of at most 25 %.",
             changed="After a first measurement of 2.85 times fewer rows: BOHB repeats its "
             "brackets, and so does the arm without densities. After a measurement on 64 seeds, "
-            "whose intervals included a limit: more and other seeds.",
+            "with intervals that included a limit: more and other seeds.",
             seeds=range(60_000, 60_256),
             arms={name: arm(tuner, budget) for name, tuner in TUNERS.items()},
             accept=[

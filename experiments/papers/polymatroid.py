@@ -91,8 +91,8 @@ def claims(scale: float = 1.0) -> list[Claim]:
             "0.1 and with 1 / sqrt(t), in network flows, spanning trees and lists that cover "
             "topics, and its regret grows as log t.",
             changed="The slope was added after a first measurement of the growth in a doubling. "
-            "After a measurement on 64 seeds, whose intervals included a limit: more and other "
-            "seeds.",
+            "After a measurement on 64 seeds, with intervals that included a limit: more and "
+            "other seeds.",
             seeds=range(60_000, 60_512),
             arms={name: arm(name, rounds) for name in LEARNERS},
             accept=[

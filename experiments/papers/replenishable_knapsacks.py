@@ -94,7 +94,7 @@ def claims(scale: float = 1.0) -> list[Claim]:
             "sqrt(rounds) and is below that without a multiplier, and with changing means it "
             "earns the guaranteed share of the best mixture in hindsight.",
             changed="After trials: the number of rounds, Tsallis-INF in place of Exp3, and the "
-            "scale of the gains. After a measurement on 64 seeds, whose intervals included a "
+            "scale of the gains. After a measurement on 64 seeds, with intervals that included a "
             "limit: more and other seeds.",
             seeds=range(60_000, 60_256),
             arms={"primal-dual": arm(LIMIT, lengths), "without the dual": arm(0.0, lengths)},

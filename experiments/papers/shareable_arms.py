@@ -110,8 +110,8 @@ def claims(scale: float = 1.0) -> list[Claim]:
             "equilibrium that grows as log t, far below that of players that all learn alone, and "
             "one that deviates gains no more than the regret.",
             changed="The slope was added after a first measurement of the growth in a doubling. "
-            "After a measurement on 64 seeds, whose intervals included a limit: more and other "
-            "seeds.",
+            "After a measurement on 64 seeds, with intervals that included a limit: more and "
+            "other seeds.",
             seeds=range(60_000, 60_512),
             arms={
                 "SMAA": arm(kinds, rounds),

@@ -93,7 +93,7 @@ def claims(scale: float = 1.0) -> list[Claim]:
             worlds=("chain",),
             axes={"heterogeneous": (0, 1), "horizon": HORIZONS, "num": num},
             changed="After a first measurement: the method of reinforcing traces. After a "
-            "measurement on 64 seeds, whose intervals included a limit: more and other seeds.",
+            "measurement on 64 seeds, with intervals that included a limit: more and other seeds.",
             seeds=range(60_000, 60_512),
             unmatched="Moves are deterministic, and both methods learn from traces of the expert.",
             accept=[
