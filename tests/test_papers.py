@@ -129,6 +129,12 @@ def test_a_verdict(tmp_path):
     json.dumps(record, allow_nan=False)
 
 
+def test_a_setting_that_is_chosen_has_a_finite_metric(tmp_path):
+    arm = Arm(lambda seed, offset: {"score": float("nan")}, 5, {"offset": [0.0, 1.0]}, True)
+    with pytest.raises(ValueError, match="No setting of an arm of row 176 has a finite 'score'"):
+        run_claim(claim(arms={"a": arm}, metric="score"), Place(tmp_path), tmp_path / "x.png")
+
+
 def test_settings_are_chosen_on_the_tuning_seeds_and_nothing_runs_twice(tmp_path):
     calls = []
 

@@ -91,7 +91,7 @@ def basin(build: Any) -> float:
 
 
 def claims(scale: float = 1.0) -> list[Claim]:
-    steps = max(int(40_960 * scale), 2048)
+    steps = max(int(40_960 * scale), 10_240)
 
     def arm(build: Any) -> Arm:
         algo = rl.ppo(num_envs=8, num_steps=64, optimizer=build)
@@ -112,7 +112,8 @@ def claims(scale: float = 1.0) -> list[Claim]:
                 ),
             ],
             worlds=("CartPole-v1", "three functions of one variable"),
-            unmatched="The paper's functions and image data are replaced. Many runs reach the largest "
-            "return, 500, so that eight tuning seeds choose the learning rate with much noise.",
+            unmatched="The paper's functions and image data are replaced. Many runs reach the "
+            "largest return, 500, so that eight tuning seeds choose the learning rate with much "
+            "noise.",
         )
     ]

@@ -124,6 +124,11 @@ def choose(claim: Claim, arm: Arm, place: Place) -> tuple[dict[str, Any], float]
         value = sign * float(np.mean(scores(found, claim.metric)))
         if value > best[0]:
             best = value, setting
+    if not best[1]:
+        raise ValueError(
+            f"No setting of an arm of row {claim.row} has a finite {claim.metric!r} on the tuning "
+            "seeds: give it a larger budget, or tune by another metric."
+        )
     return best[1], seconds
 
 
