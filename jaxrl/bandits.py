@@ -142,7 +142,8 @@ class LossLearner(BanditLearner):
     ) -> jax.Array:
         if self.full_information:
             return state + 1.0 - reward
-        return state + action * (1.0 - reward) / self.probabilities(state, t)
+        probabilities = self.probabilities(state, t)  # 0 by underflow, of arms that lose often
+        return state + jnp.where(action > 0, action * (1.0 - reward) / probabilities, 0.0)
 
 
 @pytree

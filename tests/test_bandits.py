@@ -177,3 +177,12 @@ def test_no_player_gains_by_leaving_an_equilibrium():
 def test_rounds_that_points_do_not_divide_are_refused():
     with pytest.raises(ValueError, match="write 100"):
         rl.bandits.play(None, None, None, 150, 100)  # type: ignore[arg-type]
+
+
+def test_an_arm_of_probability_zero_leaves_finite_losses():
+    """Exp3's probabilities underflow for an arm that loses often."""
+    losses = jnp.array([0.0, 1e6])
+    learner = rl.bandits.Exp3(lr=10.0)
+    assert learner.probabilities(losses, jnp.float32(1))[1] == 0
+    after = learner.update(losses, jnp.float32(1), jnp.array([1.0, 0.0]), jnp.array([0.5, 0.0]))
+    np.testing.assert_allclose(after, [0.5, 1e6])

@@ -134,3 +134,21 @@ def test_a_law_can_be_fitted_to_many_samples_at_once():
     y = jnp.asarray(3.0 * X**-0.5)[None] * jnp.asarray([[1.0], [2.0]])
     laws = jax.vmap(lambda y: stats.fit_law("power", X, y))(y)
     np.testing.assert_allclose(laws.rate, 0.5, rtol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("stratum", "probability", "words"),
+    [([0, 1, 2], [0.5, 0.5], "1 strata are outside"), ([0, 1, 1], [0.5, 0.4], "sum to 0.9")],
+)
+def test_strata_that_are_not_those_of_the_sample(stratum, probability, words):
+    with pytest.raises(ValueError, match=words):
+        stats.stratified([1.0, 2.0, 3.0], jnp.array(stratum), jnp.array(probability))
+
+
+def test_shapes_that_do_not_fit():
+    with pytest.raises(ValueError, match="log_weight of shape"):
+        stats.weighted(jnp.ones(3), jnp.ones(2))
+    with pytest.raises(ValueError, match="not a sample"):
+        stats.controlled(jnp.ones((3, 2)))
+    with pytest.raises(ValueError, match="one shape"):
+        stats.kendall(jnp.ones(3), jnp.ones(2))

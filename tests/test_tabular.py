@@ -248,3 +248,14 @@ def test_slope():
         stats.slope(t, y, (99, 100))
     with pytest.raises(ValueError, match="move the axis of points"):
         stats.slope(t, y.T)
+
+
+def test_a_window_and_restarts_together_are_refused():
+    with pytest.raises(ValueError, match="together would subtract"):
+        tabular.Optimist(window=4.0, memory=4, restart_every=8.0)
+
+
+def test_a_policy_without_steps_is_refused():
+    process = mdps.chain(3)
+    with pytest.raises(ValueError, match="neither actions"):
+        tabular.value(process, jnp.full((3, 2), 0.5))

@@ -346,3 +346,10 @@ def test_a_condition_needs_a_choice_before_it_that_has_the_option():
     unknown = tuning.when("objective", rl.SPO(), {"alpha": tuning.uniform(1.0, 4.0)})
     with pytest.raises(ValueError, match="none of its options"):
         space_of(OBJECTIVES, first | unknown)
+
+
+def test_a_limit_that_a_failed_trial_did_not_measure_counts_as_violated():
+    from jaxrl.tuning.bayes import _finite
+
+    np.testing.assert_array_equal(_finite(np.array([-1.0, np.nan, 2.0])), [-1.0, 2.0, 2.0])
+    np.testing.assert_array_equal(_finite(np.array([np.nan])), [0.0])

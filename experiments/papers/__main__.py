@@ -74,7 +74,9 @@ def main(config: Config) -> None:
     for name, claims in papers.items():
         if config.fresh:
             shutil.rmtree(config.runs / name, ignore_errors=True)
-        record = run(claims, name, Place(config.runs, config.progress), config.folder)
+        # results of other budgets are not those of a claim
+        runs = config.runs / f"trial_{config.scale:g}" if is_trial else config.runs
+        record = run(claims, name, Place(runs, config.progress), config.folder)
         config.folder.mkdir(parents=True, exist_ok=True)
         (config.folder / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
         for claim in record["claims"]:

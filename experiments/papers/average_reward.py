@@ -145,6 +145,6 @@ def claims(scale: float = 1.0) -> list[Claim]:
             axes={"world": (0, 1)},
             metric="total",
             minimize=True,
-            unmatched="Counts stand in for function classes, and are tested each 32 steps.",
+            unmatched="Counts stand in for function classes; the baseline's epsilon is constant.",
         )
     ]

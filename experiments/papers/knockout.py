@@ -110,7 +110,7 @@ def claims(scale: float = 1.0) -> list[Claim]:
                 Check(
                     "slope of its log in the number of candidates up to 8, 33 comparisons",
                     decay("by_num", CANDIDATES[:3]),
-                    "< 0",
+                    "<= -0.3",
                 ),
                 Check(
                     "failure probability of one candidate less that of the knockout", gain, "> 0"

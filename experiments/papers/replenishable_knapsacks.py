@@ -115,7 +115,7 @@ def claims(scale: float = 1.0) -> list[Claim]:
                 ),
             ],
             worlds=("knapsack of random arms", "knapsack in four phases"),
-            unmatched="One resource; the changing means are four random phases, not the worst.",
+            unmatched="One resource, kept by construction; changing means are four random phases.",
         )
     ]
 

@@ -164,10 +164,10 @@ def sweep_on_host(arm: Arm, over: Mapping[str, Any], folder: pathlib.Path) -> xr
     folder.mkdir(parents=True, exist_ok=True)
     rows, seconds = [], 0.0
     for index in itertools.product(*(range(len(values)) for values in over.values())):
-        path = folder / ("-".join(map(str, index)) + ".npz")
+        values = {key: x[i].item() for i, (key, x) in zip(index, over.items(), strict=True)}
+        path = folder / ("-".join(map(str, values.values())) + ".npz")
         if not path.exists():
             start = time.perf_counter()
-            values = {key: x[i].item() for i, (key, x) in zip(index, over.items(), strict=True)}
             row = {key: np.asarray(value) for key, value in arm.run(**values).items()}
             row["seconds"] = np.asarray(time.perf_counter() - start)
             part = path.with_suffix(".part.npz")

@@ -4,6 +4,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 from jax.scipy.special import ndtri
 
 from jaxrl.stats.intervals import Interval
@@ -34,6 +36,8 @@ def controlled(
       level: the coverage of the interval.
     """
     y = jnp.asarray(y, float)
+    if y.ndim != 1:
+        raise ValueError(f"y of shape {y.shape} is not a sample [n]: use jax.vmap for several.")
     weight = jnp.ones(len(y))
     estimate, square = _mean(y, weight, *_controls(y, controls, means), coefficients)
     return _normal(estimate, jnp.sqrt(square), level)
@@ -62,6 +66,7 @@ def stratified(
       The interval; NaN if a stratum has fewer than two values.
     """
     y, probability = jnp.asarray(y, float), jnp.asarray(probability, float)
+    _check_strata(y, stratum, probability)
     controls, means = _controls(y, controls, means, (len(probability),))
 
     def of(index: jax.Array, means: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -93,11 +98,33 @@ def weighted(
         of ones, with mean 1, regresses on the weight itself.
       means, coefficients, level: as in `controlled`.
     """
+    if jnp.shape(log_weight) != jnp.shape(y):
+        raise ValueError(
+            f"log_weight of shape {jnp.shape(log_weight)} does not fit y of shape {jnp.shape(y)}: "
+            "write one for each value."
+        )
     weight = jnp.exp(jnp.asarray(log_weight, float))
     y = jnp.asarray(y, float) * weight
     if controls is not None:
         controls = jnp.asarray(controls, float) * weight[:, None]
     return controlled(y, controls, means, coefficients=coefficients, level=level)
+
+
+def _check_strata(y: jax.Array, stratum: Any, probability: jax.Array) -> None:
+    """Raise a ValueError for strata that can't be those of y; numbers are checked if not traced."""
+    if y.ndim != 1 or jnp.shape(stratum) != y.shape:
+        raise ValueError(
+            f"stratum of shape {jnp.shape(stratum)} does not fit y of shape {y.shape}: write one "
+            "for each value of a sample [n]."
+        )
+    if isinstance(stratum, Tracer) or isinstance(probability, Tracer):
+        return
+    outside = (np.asarray(stratum) < 0) | (np.asarray(stratum) >= len(probability))
+    if outside.any() or abs(float(probability.sum()) - 1.0) > 1e-4:
+        raise ValueError(
+            f"{int(outside.sum())} strata are outside 0 to {len(probability) - 1}, and the "
+            f"probabilities sum to {float(probability.sum()):g}: they need to sum to 1."
+        )
 
 
 @jax.jit

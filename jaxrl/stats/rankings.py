@@ -54,6 +54,8 @@ def kendall(x: Any, y: Any) -> jax.Array:
     Entries with NaN are left out.
     """
     x, y = (jnp.asarray(z, float) for z in (x, y))
+    if x.ndim != 1 or x.shape != y.shape:
+        raise ValueError(f"x and y need one shape [n], and have {x.shape} and {y.shape}.")
     known = ~jnp.isnan(x) & ~jnp.isnan(y)
     sign_x, sign_y = (
         jnp.where(known[:, None] & known[None], jnp.sign(z[:, None] - z[None]), 0.0) for z in (x, y)

@@ -179,6 +179,11 @@ def active_rank(
       max_rounds: the budget, in evaluations of each agent.
       adaptive: False evaluates all agents on all tasks in turn, with the same intervals.
     """
+    if not (noise > 0 and 0 < delta < 1 and num_agents >= 2 and num_tasks >= 1):
+        raise ValueError(
+            f"noise={noise}, delta={delta}, {num_agents} agents and {num_tasks} tasks: noise is "
+            "above 0, delta between 0 and 1, and there are two agents and one task or more."
+        )
     agents = jnp.arange(num_agents)
 
     def radius(pulls: jax.Array) -> jax.Array:

@@ -127,4 +127,11 @@ def _dot(transition: jax.Array, value: jax.Array) -> jax.Array:
 
 def _probabilities(policy: jax.Array, num_actions: int) -> jax.Array:
     """Actions [H, S] as probabilities [H, S, A]; probabilities are returned as they are."""
+    if policy.ndim not in (2, 3) or (
+        policy.ndim == 2 and not jnp.issubdtype(policy.dtype, jnp.integer)
+    ):
+        raise ValueError(
+            f"A policy of shape {policy.shape} and type {policy.dtype} is neither actions, int "
+            "[H, S], nor probabilities [H, S, A]: repeat a stationary one over the steps."
+        )
     return policy if policy.ndim == 3 else jax.nn.one_hot(policy, num_actions)

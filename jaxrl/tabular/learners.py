@@ -73,6 +73,13 @@ class Optimist:
                 f"Optimist(window={self.window}, memory={math.ceil(self.window)})."
             )
 
+        restarts = self.restart_every
+        if finite and isinstance(restarts, int | float) and math.isfinite(restarts):
+            raise ValueError(
+                f"A window and restart_every={restarts} together would subtract episodes that a "
+                "restart has removed: set one of them."
+            )
+
     def init(self, num_states: int, num_actions: int, horizon: int) -> Seen:
         index = lambda length: jnp.zeros((self.memory, length), jnp.int32)
         recent = Episode(index(horizon + 1), index(horizon), jnp.zeros((self.memory, horizon)))

@@ -87,7 +87,7 @@ class Bayes(Tuner):
             return Batch(rng.random((n, space.dims)), history.rows)
         scores = np.where(known, history.scores, history.scores[known].min())  # failed: the worst
         score = self.model(history, scores)
-        excess = [self.model(history, each) for each in self.excess(history).T]
+        excess = [self.model(history, _finite(each)) for each in self.excess(history).T]
         chosen: list[np.ndarray] = []
         for _ in range(n):
             within = np.ones(len(score.points), bool)
@@ -114,6 +114,12 @@ class Bayes(Tuner):
             near = np.clip(near + sd * rng.standard_normal(near.shape), 0.0, 1.0)
             points = np.concatenate([top, near])
         return points[np.argmax(acquisition(points))]
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    """The values, with the largest known one (at least 0) in place of those that are not finite."""
+    known = np.isfinite(values)
+    return np.where(known, values, values[known].max(initial=0.0))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,7 +187,7 @@ class Density:
             a, b = points[:, None, dim], self.points[None, :, dim]
             if size:
                 same = np.minimum(a * size, size - 1).astype(int) == (b * size).astype(int)
-                found *= np.where(same, 0.8, 0.2 / (size - 1))
+                found *= np.where(same, 0.8, 0.2 / max(size - 1, 1))
             else:
                 found *= np.exp(-0.5 * ((a - b) / width) ** 2) / width
         return found.mean(1) + 1e-300
