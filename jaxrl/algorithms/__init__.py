@@ -2,6 +2,7 @@
 
 from jaxrl.algorithms.actor_critic import ActorCritic
 from jaxrl.algorithms.base import Algorithm
+from jaxrl.algorithms.controllers import AdaptiveRate, Controller, LogLinear
 from jaxrl.algorithms.crossq import CrossQ
 from jaxrl.algorithms.disco import disco103
 from jaxrl.algorithms.mdpo import MDPO
@@ -54,8 +55,11 @@ __all__ = [
     "PRESETS",
     "SQIRL",
     "ActorCritic",
+    "AdaptiveRate",
     "Algorithm",
+    "Controller",
     "CrossQ",
+    "LogLinear",
     "OffPolicy",
     "OnPolicy",
     "Preset",

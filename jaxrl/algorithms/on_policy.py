@@ -9,6 +9,7 @@ import optax
 
 from jaxrl import networks, normalize, packing, rollout, tree
 from jaxrl.algorithms.base import Algorithm, NetworkAgent, Relabel, check_space
+from jaxrl.algorithms.controllers import Controller, ControllerState
 from jaxrl.clock import Clock, Metrics, start_clock
 from jaxrl.env import Env
 from jaxrl.errors import check_counts
@@ -37,7 +38,7 @@ PolicyStep = Callable[..., tuple[Any, Any, Metrics]]
 class State:
     """The state of an on-policy learner: a copy of it is a fork, a stored one a checkpoint.
 
-    obs_stats, reward_stats: None where off.
+    obs_stats, reward_stats: None where off. controller_state: () without a controller.
     """
 
     params: Any
@@ -47,6 +48,7 @@ class State:
     clock: Clock
     obs_stats: Running | None
     reward_stats: ReturnStats | None
+    controller_state: ControllerState = ()
 
 
 @pytree
@@ -73,6 +75,7 @@ class OnPolicy(Algorithm):
     network, memory: builders; with a memory, a minibatch is whole trajectories. policy_step: a step
     of the policy on the whole rollout before the epochs, which then change only what the policy
     does not read (the value function), as TRPO's `TrustRegion`; None: the epochs change all.
+    controller: sets hyperparameters before each update, as `LogLinear`; None: they are constant.
 
     epoch_limit: only so many of the epochs change anything; a leaf, so that 1, 2 and 4 epochs are
     one program (the others are padding, computed and dropped). normalize_obs, normalize_reward: by
@@ -92,6 +95,7 @@ class OnPolicy(Algorithm):
         optax.adam, {"eps": 1e-5, "eps_root": 1e-16}
     )
     policy_step: PolicyStep | None = None
+    controller: Controller | None = None
     num_envs: int = static(default=4)
     num_steps: int = static(default=128)
     epochs: int = static(default=4)
@@ -133,6 +137,7 @@ class OnPolicy(Algorithm):
             clock=start_clock(num_updates),
             obs_stats=normalize.init_obs(self.normalize_obs, obs),
             reward_stats=normalize.init_returns(self.normalize_reward, (columns,)),
+            controller_state=() if self.controller is None else self.controller.init(),
         )
 
     # ------------------------------------------------------------------------------------ acting
@@ -208,6 +213,12 @@ class OnPolicy(Algorithm):
     ) -> tuple[State, Metrics]:
         if experience is None:
             raise TypeError("OnPolicy learns from what it collected, and experience is None.")
+        if self.controller is not None:
+            values = self.controller.settings(self, state.clock, state.controller_state)
+            algo = tree.put(tree.replace(self, controller=None), values)
+            new_state, metrics = algo.learn(key, env, state, experience, relabel)
+            now = self.controller.post_update(state.controller_state, metrics)
+            return tree.replace(new_state, controller_state=now), metrics
         batch = experience.transitions
         if relabel is not None:
             key_relabel = jax.random.fold_in(key, self.epochs + 1)  # beyond the keys of learning

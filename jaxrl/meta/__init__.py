@@ -3,6 +3,7 @@
 from jaxrl.meta.base import InnerProblem, MetaLearner
 from jaxrl.meta.curriculum import Curriculum, LevelReplay
 from jaxrl.meta.evolution import Evolution
+from jaxrl.meta.families import Families
 from jaxrl.meta.fit import Drift, Examples, Fit, drift_examples
 from jaxrl.meta.from_evosax import CMAES, SNES, SepCMAES
 from jaxrl.meta.gradient import meta_gradient
@@ -31,6 +32,7 @@ __all__ = [
     "Drift",
     "Evolution",
     "Examples",
+    "Families",
     "Fit",
     "InnerLoop",
     "InnerProblem",

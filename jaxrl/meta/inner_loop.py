@@ -15,20 +15,23 @@ from jaxrl.clock import Metrics
 from jaxrl.env import Env, Tasks
 from jaxrl.errors import check_counts
 from jaxrl.meta.base import InnerProblem
+from jaxrl.meta.families import Families
 from jaxrl.tree import pytree, static
 
 
 @pytree
 class InnerLoop(InnerProblem):
-    """Training runs of `learner`, scored by the policy that each ends with.
+    """Training runs of `learner`, scored by the policy that each ends with, or by the whole curve.
 
     meta_params: the fields of the learner that are meta-learned, by name, as
     ("rule.objective.weights",): trees of floats. lifetime: updates of a training run, log-uniform
     between these two. Runs side by side are spread evenly over that distribution, and those of
     similar length share a program: `waste` times the updates that are needed are computed.
     episodes: played to score the policy; greedy: with its greedy actions, rather than as it
-    explores. num_runs: training runs on each task. chunk: runs side by side, by default all; fewer
-    take less memory and waste less.
+    explores. by_area: True scores the mean training return of a run, the area under its learning
+    curve, in place of the last policy; `episodes` and `greedy` are then not used. num_runs:
+    training runs on each task. chunk: runs side by side, by default all; fewer take less memory and
+    waste less.
     """
 
     learner: Algorithm = OnPolicy()
@@ -36,6 +39,7 @@ class InnerLoop(InnerProblem):
     lifetime: tuple[int, int] = static(default=(100, 100))
     episodes: int = static(default=16)
     greedy: bool = static(default=False)
+    by_area: bool = static(default=False)
     num_runs: int = static(default=1)
     chunk: int | None = static(default=None)
 
@@ -69,6 +73,13 @@ class InnerLoop(InnerProblem):
         """As of `InnerProblem`. Metrics: the mean `lifetime`, the number of `training_runs`, and
         `waste`, computed updates over needed ones.
         """
+        if isinstance(tasks, Families):
+            if levels is not None:
+                raise TypeError("Families has no levels of one type: give a family by itself.")
+            part = lambda key, tasks, members, groups, count: self.run(
+                key, tasks, lambda member: ask(jnp.asarray(members)[member]), groups, count
+            )
+            return tasks.run(key, crn_group, num_tasks, part)
         # The shortest runs go first, `chunk` at a time, so that a chunk's longest lifetime is known
         # before it starts. Slot s has a run longer than a share s / num_slots of all runs.
         groups = crn_group.max() + 1
@@ -117,14 +128,18 @@ class InnerLoop(InnerProblem):
         lifetime: jax.Array,
         bound: jax.Array,
     ) -> jax.Array:
-        """The score of the policy after a training run of `lifetime` updates; NaN if the learner
-        went non-finite. [].
+        """The score of a training run of `lifetime` updates; NaN if the learner went non-finite, or
+        by area if no episode ended. [].
 
         bound: the number of updates that are computed, `lifetime` or more, the same for all runs
         under one `vmap`.
         """
         learner = self.with_params(params)
         key_init, key_learn, key_score = jax.random.split(key, 3)
+        if self.by_area:
+            initial = learner.init(key_init, env, lifetime)
+            mean, state = self._mean_return(key_learn, learner, env, initial, lifetime, bound)
+            return jnp.where(tree.is_finite(state.params), tasks.score(env, mean), jnp.nan)
 
         def up_to_bound(step: Step, carry: Any, num_updates: int) -> Any:
             return jax.lax.fori_loop(0, bound, lambda i, carry: step(carry, i), carry)
@@ -139,6 +154,34 @@ class InnerLoop(InnerProblem):
             scan=up_to_bound,
         )
         return self.score(key_score, learner, tasks, env, state)
+
+    def _mean_return(
+        self,
+        key: jax.Array,
+        learner: Algorithm,
+        env: Env,
+        state: State,
+        lifetime: jax.Array,
+        bound: jax.Array,
+    ) -> tuple[jax.Array, State]:
+        """The mean over updates of the latest training return, from the first episode's end on, and
+        the state after `lifetime` updates.
+        """
+
+        def step(i: jax.Array, carry: tuple[Any, ...]) -> tuple[Any, ...]:
+            state, latest, total, count = carry
+            active = state.clock.n < lifetime
+            new_state, metrics = learner.update(jax.random.fold_in(key, i), env, state)
+            ended = metrics["episodes"] > 0
+            latest = jnp.where(ended, metrics["return"], latest)
+            known = active & (ended | (count > 0))
+            total = total + jnp.where(known, latest, 0.0)
+            return learner.freeze(active, new_state, state), latest, total, count + known
+
+        zero = jnp.float32(0.0)
+        start = state, zero, zero, jnp.int32(0)
+        state, _, total, count = jax.lax.fori_loop(0, bound, step, start)
+        return jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan), state
 
     def score(
         self, key: jax.Array, learner: Algorithm, tasks: Tasks, env: Env, state: State

@@ -1,0 +1,155 @@
+"""How much PPO gains by other hyperparameters: `python -m experiments.headroom`.
+
+256 random settings of PPO (learning rate and its decay, clip, entropy bonus, lambda, epochs) train
+on the families of `_ppo_worlds`, for 20, 80 and 320 updates. The one that is the best on average is
+the robust setting. On held-out environments it is compared with the best setting for each lifetime,
+and for each family and lifetime. What a rule that adapts could win is about the latter.
+"""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+import jaxrl as rl
+from experiments import _ppo_worlds as worlds
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Settings of the experiment; tests use small values."""
+
+    settings: int = 256
+    tasks: int = 3
+    """environments that each setting is chosen on"""
+    test_tasks: int = 64
+    lifetimes: tuple[int, ...] = worlds.LIFETIMES
+    runs: pathlib.Path = pathlib.Path("runs/headroom")
+    """folder of the training runs; the same command resumes from there"""
+    folder: pathlib.Path = worlds.RESULTS
+
+
+def random_settings(num: int) -> dict[str, np.ndarray]:
+    """Hyperparameters, log-uniform but for the epochs and the final learning rate. [num] each."""
+    rng = np.random.default_rng(0)
+    between = lambda low, high: np.exp(rng.uniform(np.log(low), np.log(high), num))
+    return {
+        "lr": between(1e-4, 3e-2),
+        "clip": between(0.05, 0.6),
+        "entropy_weight": between(1e-4, 0.1),
+        "lam": 1.0 - between(0.01, 0.4),
+        "epoch_limit": rng.choice([1.0, 2.0, 4.0, 8.0], num),
+        "end": rng.choice([0.0, 0.3, 1.0], num),
+    }
+
+
+def scores(
+    name: str,
+    lifetimes: tuple[int, ...],
+    settings: dict[str, np.ndarray],
+    seeds: np.ndarray,
+    folder: pathlib.Path,
+) -> np.ndarray:
+    """Scores of settings on environments of a family. [lifetimes, settings, seeds]."""
+    over = {
+        "lifetime": jnp.asarray(lifetimes),
+        "setting": rl.zipped(**{key: jnp.float32(value) for key, value in settings.items()}),
+        "seed": jnp.asarray(seeds),
+    }
+    run = worlds.area(worlds.agent(), worlds.families()[name])
+    return rl.sweep(run, over, folder=folder / name, chunk=worlds.CHUNK)["score"].values
+
+
+def at(settings: dict[str, np.ndarray], index: Any) -> dict[str, np.ndarray]:
+    """The settings of an index, or of several."""
+    return {name: values[index] for name, values in settings.items()}
+
+
+def run(config: Config) -> dict[str, Any]:
+    """The record: robust setting, scales of scores, and gains of better settings."""
+    names, settings = list(worlds.families()), random_settings(config.settings)
+    low = {name: worlds.random_return(tasks) for name, tasks in worlds.families().items()}
+    seeds = np.arange(config.tasks)
+    each = {
+        name: scores(name, config.lifetimes, settings, seeds, config.runs / "search")
+        for name in names
+    }
+    found = {
+        (name, lifetime): np.nan_to_num(each[name][i].mean(1), nan=-np.inf)
+        for name in names
+        for i, lifetime in enumerate(config.lifetimes)
+    }
+    best = {cell: int(np.argmax(x)) for cell, x in found.items()}
+    # share of the best setting's gain over a random policy
+    share = {cell: (x - low[cell[0]]) / (x.max() - low[cell[0]]) for cell, x in found.items()}
+    mean = lambda cells: int(np.argmax(np.mean([share[cell] for cell in cells], 0)))
+    robust = mean(list(share))
+    by_lifetime = {n: mean([cell for cell in share if cell[1] == n]) for n in config.lifetimes}
+    seeds = worlds.TESTS + np.arange(config.test_tasks)
+    tests = {}
+    for name in names:
+        wanted = [[robust, by_lifetime[n], best[name, n]] for n in config.lifetimes]
+        chosen = np.unique(wanted)
+        test = scores(name, config.lifetimes, at(settings, chosen), seeds, config.runs / "test")
+        for i, n in enumerate(config.lifetimes):
+            tests[name, n] = test[i][np.searchsorted(chosen, wanted[i])]
+    middle = min(config.lifetimes, key=lambda n: abs(n - worlds.MIDDLE))
+    scales = {name: (low[name], float(tests[name, middle][2].mean())) for name in names}
+    # the robust setting's test scores: those of a random policy are 0, of the best setting 1
+    gains = {}
+    for (name, lifetime), test in tests.items():
+        scaled = (test - low[name]) / (test[2].mean() - low[name])
+        gains[f"{name}, {lifetime} updates"] = {
+            "robust": [round(float(x), 4) for x in rl.stats.interval(scaled[0], rl.stats.mean)],
+            "gain of the best for the lifetime": compare(scaled[1], scaled[0]),
+            "gain of the best for family and lifetime": compare(scaled[2], scaled[0]),
+            "setting": at_plain(settings, best[name, lifetime]),
+        }
+    unit = {cell: test[2].mean() - low[cell[0]] for cell, test in tests.items()}
+    over_all = {
+        kind: compare_means([(test[i] - test[0]) / unit[cell] for cell, test in tests.items()])
+        for i, kind in ((1, "best for the lifetime"), (2, "best for family and lifetime"))
+    }
+    return {
+        "robust": at_plain(settings, robust),
+        "by_lifetime": {str(n): at_plain(settings, i) for n, i in by_lifetime.items()},
+        "scales": scales,
+        "mean_gain": over_all,
+        "cells": gains,
+        "config": {
+            key: value
+            for key, value in dataclasses.asdict(config).items()
+            if key not in ("runs", "folder")
+        },
+    }
+
+
+def at_plain(settings: dict[str, np.ndarray], index: int) -> dict[str, float]:
+    return {name: round(float(values[index]), 5) for name, values in settings.items()}
+
+
+def compare(scores: np.ndarray, other: np.ndarray) -> list[float]:
+    """Mean difference on the same environments, with its 95 % interval."""
+    return [round(float(x), 4) for x in rl.stats.paired_difference(scores, other)]
+
+
+def compare_means(differences: list[np.ndarray]) -> list[float]:
+    """The mean over cells of the mean difference, with its 95 % interval over environments."""
+    found = rl.stats.interval(np.mean(differences, 0), rl.stats.mean)
+    return [round(float(x), 4) for x in found]
+
+
+def main(config: Config) -> None:
+    rl.use_all_cores()
+    record = run(config)
+    config.folder.mkdir(parents=True, exist_ok=True)
+    (config.folder / "headroom.json").write_text(json.dumps(record, indent=1) + "\n")
+    print(json.dumps(record, indent=1))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config))

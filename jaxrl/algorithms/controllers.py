@@ -1,0 +1,124 @@
+"""Controllers: hyperparameters as functions of the clock and of what the last update measured."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl import tree
+from jaxrl.clock import Clock, Metrics
+from jaxrl.errors import not_defined
+from jaxrl.tree import leaf, pytree, static
+
+ControllerState = Any
+READ = {"kl": 0.01, "explained_variance": 0.0, "clip_fraction": 0.1}  # and before any update
+
+
+class Controller:
+    """Base class of controllers: a pytree that sets hyperparameters before each update.
+
+    `OnPolicy(controller=...)` learns from a rollout with the values of `settings`, and gives the
+    metrics of that to `post_update`. Where a schedule is a function of time alone, a controller may
+    also respond to the training.
+    """
+
+    def init(self) -> ControllerState:
+        """Return the controller's state at the start of a training run; () without one."""
+        return ()
+
+    def settings(self, algo: Any, clock: Clock, state: ControllerState) -> dict[str, Any]:
+        """The values for the next update, {name: value}; names as in a sweep.
+
+        algo: the algorithm with its own hyperparameters.
+        """
+        raise not_defined(self, Controller.settings)
+
+    def post_update(self, state: ControllerState, metrics: Metrics) -> ControllerState:
+        """Return the state after an update with these metrics."""
+        return state
+
+
+@pytree
+class AdaptiveRate(Controller):
+    """A learning rate that keeps the policy's change in an update near `target_kl`.
+
+    After an update with a KL above twice the target the rate is divided by `rate_step`, and below
+    half of it multiplied, within a factor of `rate_limit` of the algorithm's own (as in Rudin et
+    al., 2022, appendix; the schedule and its lr are the start).
+    """
+
+    target_kl: float = leaf(0.01, "(0, inf)")
+    rate_step: float = leaf(1.5, "[1, inf)")
+    rate_limit: float = leaf(100.0, "[1, inf)")
+
+    def init(self) -> jax.Array:
+        return jnp.float32(1.0)
+
+    def settings(self, algo: Any, clock: Clock, state: jax.Array) -> dict[str, Any]:
+        return {"lr": algo.lr * state}
+
+    def post_update(self, state: jax.Array, metrics: Metrics) -> jax.Array:
+        kl = metrics["kl"]
+        lower = jnp.where(kl > 2.0 * self.target_kl, 1.0 / self.rate_step, 1.0)
+        higher = jnp.where(kl < 0.5 * self.target_kl, self.rate_step, 1.0)
+        return jnp.clip(state * lower * higher, 1.0 / self.rate_limit, self.rate_limit)
+
+
+@pytree
+class LogLinear(Controller):
+    """Hyperparameters times exp(w . x), with features x of the training run; w = 0 changes nothing.
+
+    The features, each about -1 to 1: 1; the elapsed fraction n / N; log10(N / 100); log10(KL /
+    0.01) / 2; the explained variance; (clip fraction - 0.1) / 0.2. The last three are of the last
+    update, clipped to [-1, 1], and before any 0.
+
+    weights: a row for each of `controlled`, a column for each feature. [fields, 6]. The exponent of
+    a row is limited smoothly to +- `limit`. A hyperparameter of the range [0, 1], as `lam`, is
+    changed by its distance from 1.
+    """
+
+    weights: jax.Array
+    limit: float = leaf(3.0, "(0, inf)")
+    controlled: tuple[str, ...] = static(default=("lr", "clip", "entropy_weight", "lam"))
+
+    FEATURES = ("1", "n / N", "log N", "log KL", "explained variance", "clip fraction")
+
+    @classmethod
+    def zero(cls, *controlled: str) -> "LogLinear":
+        """A controller of these hyperparameters that changes nothing."""
+        return cls(jnp.zeros((len(controlled), len(cls.FEATURES))), controlled=controlled)
+
+    def init(self) -> dict[str, jax.Array]:
+        return {name: jnp.float32(value) for name, value in READ.items()}
+
+    def settings(self, algo: Any, clock: Clock, state: dict[str, jax.Array]) -> dict[str, Any]:
+        exponent = self.weights @ self.features(clock, state)
+        factors = jnp.exp(self.limit * jnp.tanh(exponent / self.limit))
+        paths = [tree.find(algo, name) for name in self.controlled]
+        ranges = tree.ranges(algo)
+
+        def changed(path: str, factor: jax.Array) -> jax.Array:
+            value = tree.get(algo, path)
+            if ranges[path] == "[0, 1]":
+                return jnp.maximum(1.0 - (1.0 - value) * factor, 0.0)
+            return value * factor
+
+        return {path: changed(path, factors[i]) for i, path in enumerate(paths)}
+
+    def features(self, clock: Clock, state: dict[str, jax.Array]) -> jax.Array:
+        """The features x of an update. [6]."""
+        total = jnp.asarray(clock.total, jnp.float32)
+        known = jnp.isfinite(total)  # an unbounded run has no log N
+        log_total = jnp.where(known, jnp.log10(jnp.where(known, total, 100.0) / 100.0), 0.0)
+        measured = jnp.stack(
+            [
+                jnp.log10(jnp.maximum(state["kl"], 1e-8) / 0.01) / 2.0,
+                state["explained_variance"],
+                (state["clip_fraction"] - 0.1) / 0.2,
+            ]
+        )
+        of_time = jnp.stack([jnp.ones(()), jnp.asarray(clock.fraction, jnp.float32), log_total])
+        return jnp.concatenate([of_time, jnp.clip(measured, -1.0, 1.0)])
+
+    def post_update(self, state: dict[str, jax.Array], metrics: Metrics) -> dict[str, jax.Array]:
+        return {name: jnp.asarray(metrics[name], jnp.float32) for name in READ}
