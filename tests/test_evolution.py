@@ -247,3 +247,75 @@ def test_counts_that_can_do_nothing_are_refused(kind, counts):
     (name,) = counts
     with pytest.raises(ValueError, match=rf"{name}=.* write"):
         kind(**counts)
+
+
+# ----------------------------------------------------------------------------------- several kinds
+
+
+def assigned(crn_group, num_tasks, kinds=3):
+    """Which family each score is of, its member and its group there."""
+    calls = []
+
+    def run(key, tasks, members, groups, count):
+        calls.append((tasks, members.tolist(), groups.tolist(), count))
+        return jnp.full((len(members), count), float(tasks.sample(None))), {"lifetime": 1.0}
+
+    @pytree
+    class Kind(Tasks):
+        number: int = static(default=0)
+
+        def sample(self, key):
+            return self.number
+
+    families = rl.Families(tuple(Kind(i) for i in range(kinds)))
+    found, _ = families.run(jax.random.key(0), np.asarray(crn_group), num_tasks, run)
+    return found, [call[1:] for call in calls]
+
+
+def test_groups_or_tasks_take_turns_among_families():
+    found, calls = assigned([0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5], 1)
+    assert found[:, 0].tolist() == [0, 0, 1, 1, 2, 2] * 2
+    assert calls[1] == ([2, 3, 8, 9], [0, 0, 1, 1], 1)
+    found, calls = assigned([0], 6)
+    assert found.tolist() == [[0, 1, 2, 0, 1, 2]]
+    assert calls[2] == ([0], [0], 2)
+    with pytest.raises(ValueError, match="write num_tasks=6"):
+        assigned([0, 0, 1, 1], 4)
+    with pytest.raises(TypeError, match=r"families\[0\]"):
+        rl.Families((Worths(),)).sample(jax.random.key(0))
+    with pytest.raises(ValueError, match="needs a distribution"):
+        rl.Families(())
+
+
+def test_families_score_their_members_as_by_themselves():
+    """Two copies of one distribution: a member's scores are proportional to its skill."""
+    inner = InnerLoop(Age(), meta_params=("skill",), lifetime=(3, 3))
+    ask = lambda member: {"skill": member + 1.0}
+    both = rl.Families((Worths(), Worths()))
+    run = jax.jit(lambda key: inner.run(key, both, ask, np.array([0, 0, 1, 1]), 1)[0][:, 0])
+    found = run(jax.random.key(0))
+    np.testing.assert_allclose(found[1] / found[0], 2.0, rtol=1e-6)
+    np.testing.assert_allclose(found[3] / found[2], 4.0 / 3.0, rtol=1e-6)
+
+
+@pytree
+class Returns(Age):
+    """A learner with a training return of its number of updates at every second one, from the
+    second on.
+    """
+
+    def update(self, key, env, state):
+        new, _ = super().update(key, env, state)
+        age = new.params["age"]
+        ended = (age % 2 == 0).astype(jnp.int32)
+        return new, {"return": jnp.where(ended > 0, age, jnp.nan), "episodes": ended}
+
+
+def test_the_area_is_the_mean_of_the_latest_return():
+    inner = InnerLoop(Returns(), lifetime=(2, 9), by_area=True)
+    env = Pay(jnp.float32(1.0))
+    score = lambda lifetime: inner.run_one(
+        jax.random.key(0), {}, Worths(), env, jnp.int32(lifetime), jnp.int32(9)
+    )
+    assert score(7) == np.mean([2, 2, 4, 4, 6, 6])
+    assert jnp.isnan(score(1))  # no episode has ended

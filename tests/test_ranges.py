@@ -51,6 +51,7 @@ MADE = {
     "OffPolicy": rl.dqn(),
     "Population": tuning.Population(rl.ppo(), {"lr": tuning.log(1e-4, 1e-2)}),
     "Stale": rl.Stale(rl.ppo()),
+    "LogLinear": rl.LogLinear.zero("lr"),
     "Training": rl.Training(rl.ppo(), CATCH),
     "_Evosax": None,
 }

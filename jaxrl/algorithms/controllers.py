@@ -1,9 +1,11 @@
 """Controllers: hyperparameters as functions of the clock and of what the last update measured."""
 
+import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxrl import tree
 from jaxrl.clock import Clock, Metrics
@@ -58,7 +60,7 @@ class AdaptiveRate(Controller):
         return {"lr": algo.lr * state}
 
     def post_update(self, state: jax.Array, metrics: Metrics) -> jax.Array:
-        kl = metrics["kl"]
+        kl = _read(metrics, "kl")["kl"]
         lower = jnp.where(kl > 2.0 * self.target_kl, 1.0 / self.rate_step, 1.0)
         higher = jnp.where(kl < 0.5 * self.target_kl, self.rate_step, 1.0)
         return jnp.clip(state * lower * higher, 1.0 / self.rate_limit, self.rate_limit)
@@ -83,6 +85,16 @@ class LogLinear(Controller):
 
     FEATURES = ("1", "n / N", "log N", "log KL", "explained variance", "clip fraction")
 
+    def __post_init__(self) -> None:
+        if not self.controlled:
+            raise ValueError('LogLinear controls nothing: write LogLinear.zero("lr", "clip").')
+        shape, needed = jnp.shape(self.weights), (len(self.controlled), len(self.FEATURES))
+        if shape[-2:] != needed:  # a sweep may have more axes
+            raise ValueError(
+                f"weights of shape {list(shape)} do not fit controlled={self.controlled}, which "
+                f"needs {list(needed)}: write LogLinear.zero{self.controlled}."
+            )
+
     @classmethod
     def zero(cls, *controlled: str) -> "LogLinear":
         """A controller of these hyperparameters that changes nothing."""
@@ -94,16 +106,14 @@ class LogLinear(Controller):
     def settings(self, algo: Any, clock: Clock, state: dict[str, jax.Array]) -> dict[str, Any]:
         exponent = self.weights @ self.features(clock, state)
         factors = jnp.exp(self.limit * jnp.tanh(exponent / self.limit))
-        paths = [tree.find(algo, name) for name in self.controlled]
-        ranges = tree.ranges(algo)
+        ranges, values = tree.ranges(algo), _numbers(algo, self.controlled)
 
         def changed(path: str, factor: jax.Array) -> jax.Array:
-            value = tree.get(algo, path)
-            if ranges[path] == "[0, 1]":
-                return jnp.maximum(1.0 - (1.0 - value) * factor, 0.0)
-            return value * factor
+            if ranges.get(path) == "[0, 1]":
+                return jnp.maximum(1.0 - (1.0 - values[path]) * factor, 0.0)
+            return values[path] * factor
 
-        return {path: changed(path, factors[i]) for i, path in enumerate(paths)}
+        return {path: changed(path, factors[i]) for i, path in enumerate(values)}
 
     def features(self, clock: Clock, state: dict[str, jax.Array]) -> jax.Array:
         """The features x of an update. [6]."""
@@ -121,4 +131,36 @@ class LogLinear(Controller):
         return jnp.concatenate([of_time, jnp.clip(measured, -1.0, 1.0)])
 
     def post_update(self, state: dict[str, jax.Array], metrics: Metrics) -> dict[str, jax.Array]:
-        return {name: jnp.asarray(metrics[name], jnp.float32) for name in READ}
+        return _read(metrics, *READ)
+
+
+def _read(metrics: Metrics, *names: str) -> dict[str, jax.Array]:
+    """The metrics of these names."""
+    if missing := [name for name in names if name not in metrics]:
+        raise TypeError(
+            f"This controller reads {', '.join(names)}, and the rule reports no {missing[0]!r}: "
+            "take a rule with a policy ratio, such as rl.Surrogate(), or a controller of your own."
+        )
+    return {name: jnp.asarray(metrics[name], jnp.float32) for name in names}
+
+
+def _numbers(algo: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    """The values of these fields by their paths, which are numbers that a factor changes."""
+    fields, found = tree.paths(algo), {}
+    for name in names:
+        path = tree.find(algo, name)
+        value = tree.get(algo, path)
+        if tree.is_static(fields[path]):
+            raise TypeError(
+                f"{name!r} is static: it shapes the compiled program, so no update can change it. "
+                "Control a float; for the epochs it is epoch_limit."
+            )
+        if not isinstance(value, int | float | jax.Array | np.ndarray | np.generic):
+            raise TypeError(f"{name!r} is not a number, so that no factor can change it.")
+        if isinstance(value, float) and math.isinf(value):
+            raise ValueError(
+                f"{name}={value} stays so with any factor: set it, as in {name}="
+                f"{4.0 if name == 'epoch_limit' else 1.0}."
+            )
+        found[path] = value
+    return found

@@ -14,8 +14,9 @@ def a2c(
     normalize_advantage: Bool = False, baseline: Bool = True, penalty: Any = ...,
     lr: Float = 0.0007, schedule: Any = ..., max_grad_norm: Float = 0.5,
     epoch_limit: Float = ..., normalize_obs: Bool = False, normalize_reward: Bool = False,
-    optimizer: Any = ..., policy_step: Any = ..., num_envs: int = 16, num_steps: int = 8,
-    epochs: int = 1, minibatches: int = 1, network: Any = ..., memory: Any = ..., **paths: Any,
+    optimizer: Any = ..., policy_step: Any = ..., controller: Any = ..., num_envs: int = 16,
+    num_steps: int = 8, epochs: int = 1, minibatches: int = 1, network: Any = ...,
+    memory: Any = ..., **paths: Any,
 ) -> OnPolicy:
     """Advantage actor-critic (Mnih et al., 2016, synchronous): one policy-gradient step per
     rollout."""
@@ -77,8 +78,8 @@ def dpo(
     baseline: Bool = True, penalty: Any = ..., lr: Float = 0.00025, schedule: Any = ...,
     max_grad_norm: Float = 0.5, epoch_limit: Float = ..., normalize_obs: Bool = False,
     normalize_reward: Bool = False, optimizer: Any = ..., policy_step: Any = ...,
-    num_envs: int = 4, num_steps: int = 128, epochs: int = 4, minibatches: int = 4,
-    network: Any = ..., memory: Any = ..., **paths: Any,
+    controller: Any = ..., num_envs: int = 4, num_steps: int = 128, epochs: int = 4,
+    minibatches: int = 4, network: Any = ..., memory: Any = ..., **paths: Any,
 ) -> OnPolicy:
     """Discovered policy optimisation (Lu et al., 2022): PPO with a meta-learned drift, in
     closed form, instead of clipping."""
@@ -124,8 +125,8 @@ def grpo(
     penalty: Any = ..., kl_weight: Float = 0.0, group_size: int = 8, lr: Float = 0.00025,
     schedule: Any = ..., max_grad_norm: Float = 0.5, epoch_limit: Float = ...,
     normalize_obs: Bool = False, normalize_reward: Bool = False, optimizer: Any = ...,
-    policy_step: Any = ..., num_envs: int = 16, num_steps: int = 128, epochs: int = 4,
-    minibatches: int = 4, network: Any = ..., memory: Any = ..., **paths: Any,
+    policy_step: Any = ..., controller: Any = ..., num_envs: int = 16, num_steps: int = 128,
+    epochs: int = 4, minibatches: int = 4, network: Any = ..., memory: Any = ..., **paths: Any,
 ) -> OnPolicy:
     """Group relative policy optimisation (Shao et al., 2024): PPO's clipping, returns
     standardized within a group."""
@@ -136,8 +137,9 @@ def impala(
     max_c: Float = 1.0, entropy_weight: Float = 0.01, value_weight: Float = 0.5,
     lr: Float = 0.0006, schedule: Any = ..., max_grad_norm: Float = 0.5,
     epoch_limit: Float = ..., normalize_obs: Bool = False, normalize_reward: Bool = False,
-    optimizer: Any = ..., policy_step: Any = ..., num_envs: int = 16, num_steps: int = 20,
-    epochs: int = 1, minibatches: int = 4, network: Any = ..., memory: Any = ..., **paths: Any,
+    optimizer: Any = ..., policy_step: Any = ..., controller: Any = ..., num_envs: int = 16,
+    num_steps: int = 20, epochs: int = 1, minibatches: int = 4, network: Any = ...,
+    memory: Any = ..., **paths: Any,
 ) -> OnPolicy:
     """IMPALA's learner (Espeholt et al., 2018): an actor-critic with V-trace targets, which
     correct for old experience."""
@@ -166,8 +168,9 @@ def mdpo(
     normalize_advantage: Bool = True, baseline: Bool = True, penalty: Any = ...,
     step_size: Float = 1.0, lr: Float = 0.0003, schedule: Any = ..., max_grad_norm: Float = 0.5,
     epoch_limit: Float = ..., normalize_obs: Bool = False, normalize_reward: Bool = False,
-    optimizer: Any = ..., policy_step: Any = ..., num_envs: int = 4, num_steps: int = 128,
-    epochs: int = 10, minibatches: int = 1, network: Any = ..., memory: Any = ..., **paths: Any,
+    optimizer: Any = ..., policy_step: Any = ..., controller: Any = ..., num_envs: int = 4,
+    num_steps: int = 128, epochs: int = 10, minibatches: int = 1, network: Any = ...,
+    memory: Any = ..., **paths: Any,
 ) -> OnPolicy:
     """Mirror descent policy optimisation, on policy (Tomar et al., 2020)."""
     ...
@@ -211,8 +214,9 @@ def ppo(
     value_clip: Float = ..., normalize_advantage: Bool = True, baseline: Bool = True,
     penalty: Any = ..., lr: Float = 0.00025, schedule: Any = ..., max_grad_norm: Float = 0.5,
     epoch_limit: Float = ..., normalize_obs: Bool = False, normalize_reward: Bool = False,
-    optimizer: Any = ..., policy_step: Any = ..., num_envs: int = 4, num_steps: int = 128,
-    epochs: int = 4, minibatches: int = 4, network: Any = ..., memory: Any = ..., **paths: Any,
+    optimizer: Any = ..., policy_step: Any = ..., controller: Any = ..., num_envs: int = 4,
+    num_steps: int = 128, epochs: int = 4, minibatches: int = 4, network: Any = ...,
+    memory: Any = ..., **paths: Any,
 ) -> OnPolicy:
     """Proximal policy optimisation (Schulman et al., 2017)."""
     ...
@@ -224,8 +228,8 @@ def ppo_penalty(
     beta: Float = 1.0, target_kl: Float = 0.01, lr: Float = 0.00025, schedule: Any = ...,
     max_grad_norm: Float = 0.5, epoch_limit: Float = ..., normalize_obs: Bool = False,
     normalize_reward: Bool = False, optimizer: Any = ..., policy_step: Any = ...,
-    num_envs: int = 4, num_steps: int = 128, epochs: int = 4, minibatches: int = 4,
-    network: Any = ..., memory: Any = ..., **paths: Any,
+    controller: Any = ..., num_envs: int = 4, num_steps: int = 128, epochs: int = 4,
+    minibatches: int = 4, network: Any = ..., memory: Any = ..., **paths: Any,
 ) -> OnPolicy:
     """PPO with an adaptive KL penalty instead of clipping (Schulman et al., 2017, equation
     8)."""
@@ -237,8 +241,8 @@ def pqn(
     reward_scale: Float = 1.0, lr: Float = 0.0005, schedule: Any = ...,
     max_grad_norm: Float = 10.0, epoch_limit: Float = ..., normalize_obs: Bool = False,
     normalize_reward: Bool = False, optimizer: Any = ..., policy_step: Any = ...,
-    num_envs: int = 32, num_steps: int = 32, epochs: int = 2, minibatches: int = 16,
-    network: Any = ..., memory: Any = ..., **paths: Any,
+    controller: Any = ..., num_envs: int = 32, num_steps: int = 32, epochs: int = 2,
+    minibatches: int = 16, network: Any = ..., memory: Any = ..., **paths: Any,
 ) -> OnPolicy:
     """Parallelised Q-learning (Gallici et al., 2024): no replay, no target network."""
     ...
@@ -316,8 +320,9 @@ def reinforce(
     value_weight: Float = 0.5, normalize_advantage: Bool = False, baseline: Bool = True,
     penalty: Any = ..., lr: Float = 0.001, schedule: Any = ..., max_grad_norm: Float = 0.5,
     epoch_limit: Float = ..., normalize_obs: Bool = False, normalize_reward: Bool = False,
-    optimizer: Any = ..., policy_step: Any = ..., num_envs: int = 16, num_steps: int = 128,
-    epochs: int = 1, minibatches: int = 1, network: Any = ..., memory: Any = ..., **paths: Any,
+    optimizer: Any = ..., policy_step: Any = ..., controller: Any = ..., num_envs: int = 16,
+    num_steps: int = 128, epochs: int = 1, minibatches: int = 1, network: Any = ...,
+    memory: Any = ..., **paths: Any,
 ) -> OnPolicy:
     """REINFORCE (Williams, 1992): one policy-gradient step per rollout, with Monte Carlo
     returns."""
@@ -328,8 +333,9 @@ def remax(
     entropy_weight: Float = 0.0, per_episode: Bool = False, penalty: Any = ...,
     group_size: int = 2, lr: Float = 0.001, schedule: Any = ..., max_grad_norm: Float = 0.5,
     epoch_limit: Float = ..., normalize_obs: Bool = False, normalize_reward: Bool = False,
-    optimizer: Any = ..., policy_step: Any = ..., num_envs: int = 16, num_steps: int = 128,
-    epochs: int = 1, minibatches: int = 1, network: Any = ..., memory: Any = ..., **paths: Any,
+    optimizer: Any = ..., policy_step: Any = ..., controller: Any = ..., num_envs: int = 16,
+    num_steps: int = 128, epochs: int = 1, minibatches: int = 1, network: Any = ...,
+    memory: Any = ..., **paths: Any,
 ) -> OnPolicy:
     """ReMax (Li et al., 2024): the policy gradient over the return of the greedy policy from
     the same reset state."""
@@ -340,8 +346,9 @@ def rloo(
     entropy_weight: Float = 0.0, per_episode: Bool = False, penalty: Any = ...,
     group_size: int = 4, lr: Float = 0.001, schedule: Any = ..., max_grad_norm: Float = 0.5,
     epoch_limit: Float = ..., normalize_obs: Bool = False, normalize_reward: Bool = False,
-    optimizer: Any = ..., policy_step: Any = ..., num_envs: int = 16, num_steps: int = 128,
-    epochs: int = 1, minibatches: int = 1, network: Any = ..., memory: Any = ..., **paths: Any,
+    optimizer: Any = ..., policy_step: Any = ..., controller: Any = ..., num_envs: int = 16,
+    num_steps: int = 128, epochs: int = 1, minibatches: int = 1, network: Any = ...,
+    memory: Any = ..., **paths: Any,
 ) -> OnPolicy:
     """REINFORCE leave-one-out (Ahmadian et al., 2024): the policy gradient over the mean return
     of the other episodes of a group."""
@@ -387,8 +394,9 @@ def spo(
     value_clip: Float = ..., normalize_advantage: Bool = True, baseline: Bool = True,
     penalty: Any = ..., lr: Float = 0.00025, schedule: Any = ..., max_grad_norm: Float = 0.5,
     epoch_limit: Float = ..., normalize_obs: Bool = False, normalize_reward: Bool = False,
-    optimizer: Any = ..., policy_step: Any = ..., num_envs: int = 4, num_steps: int = 128,
-    epochs: int = 4, minibatches: int = 4, network: Any = ..., memory: Any = ..., **paths: Any,
+    optimizer: Any = ..., policy_step: Any = ..., controller: Any = ..., num_envs: int = 4,
+    num_steps: int = 128, epochs: int = 4, minibatches: int = 4, network: Any = ...,
+    memory: Any = ..., **paths: Any,
 ) -> OnPolicy:
     """Simple policy optimisation (Xie et al., 2024): PPO with a parabola instead of
     clipping."""
@@ -460,8 +468,9 @@ def trpo(
     lr: Float = 0.001, schedule: Any = ..., max_grad_norm: Float = 0.5,
     epoch_limit: Float = ..., normalize_obs: Bool = False, normalize_reward: Bool = False,
     optimizer: Any = ..., policy_step: Any = ..., max_kl: Float = 0.01, damping: Float = 0.1,
-    iterations: int = 10, halvings: int = 10, num_envs: int = 8, num_steps: int = 128,
-    epochs: int = 10, minibatches: int = 4, network: Any = ..., memory: Any = ..., **paths: Any,
+    iterations: int = 10, halvings: int = 10, controller: Any = ..., num_envs: int = 8,
+    num_steps: int = 128, epochs: int = 10, minibatches: int = 4, network: Any = ...,
+    memory: Any = ..., **paths: Any,
 ) -> OnPolicy:
     """Trust region policy optimisation (Schulman et al., 2015), with generalized advantage
     estimates (2016)."""

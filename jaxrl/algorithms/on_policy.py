@@ -24,7 +24,7 @@ from jaxrl.optimizer import (
     permutation,
 )
 from jaxrl.rollout import Action, Episode, Experience, Policy, RnnState, Transition
-from jaxrl.rules.base import Out, Rule, RuleState, check_rule
+from jaxrl.rules.base import Out, Rule, RuleState, check_field, check_rule
 from jaxrl.rules.surrogate import Surrogate
 from jaxrl.schedules import Linear, Schedule, check_schedule
 from jaxrl.tree import leaf, pytree, static
@@ -109,6 +109,7 @@ class OnPolicy(Algorithm):
         check_gradient_fields(self)
         check_schedule(self)
         check_rule(self.rule)
+        check_field(self, "controller", Controller, "rl.AdaptiveRate()")
         _check_minibatches(self)
 
     @property

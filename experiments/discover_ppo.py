@@ -1,0 +1,127 @@
+"""A search for a better PPO that begins at PPO: `python -m experiments.discover_ppo`.
+
+Evolution strategies change a controller of PPO's hyperparameters (`rl.LogLinear`), a learned drift
+in place of its clip (`rl.LPO`), or both, all zero at first, which is PPO with the robust setting of
+`headroom`. Fitness is the area under the learning curve on six families of environments, after 20
+to 200 updates. Controls: constants alone (each hyperparameter times a number, by the same search),
+and random fitness. `discovered_ppo` tests what is found.
+"""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any, Literal
+
+import jax
+import numpy as np
+import tyro
+import xarray as xr
+
+import jaxrl as rl
+from experiments import _discovery as lab
+from experiments import _ppo_worlds as worlds
+from jaxrl.tree import pytree, replace
+
+Arm = Literal["schedule", "drift", "both", "constants", "random fitness"]
+
+
+@pytree
+class Constants(rl.LogLinear):
+    """A controller of the first feature alone, the constant 1."""
+
+    def features(self, clock: rl.Clock, state: Any) -> Any:
+        return super().features(clock, state) * np.eye(len(self.FEATURES))[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Settings of the search; tests use small values."""
+
+    arms: tuple[Arm, ...] = ("schedule", "constants", "drift", "both", "random fitness")
+    generations: int = 200
+    evals: int = 10
+    """number of evaluations on the selection environments"""
+    seeds: int = 5
+    """number of meta-seeds; all of them are reported"""
+    population: int = 48
+    lifetime: tuple[int, int] = (20, 200)
+    """updates of a training run, log-uniform range"""
+    sigma: float = 0.15
+    lr: float = 0.03
+    width: int = 16
+    """hidden units of the drift"""
+    selection_levels: int = 96
+    """number of environments that choose a checkpoint"""
+    first_seed: int = 0
+    runs: pathlib.Path = pathlib.Path("runs/discover_ppo")
+    """folder of the searches; the same command resumes from there"""
+    folder: pathlib.Path = worlds.RESULTS
+
+
+def learner(arm: Arm, width: int = 16) -> tuple[rl.OnPolicy, tuple[str, ...]]:
+    """PPO with the parts that an arm searches, all zero, and their names."""
+    agent, names = worlds.robust(), ()
+    if arm in ("drift", "both"):
+        base: Any = rl.tree.get(agent, "rule.objective")
+        key = jax.random.key(1)
+        drift = rl.LPO.random(key, width, base=base, knows_time=True, zero=True)
+        agent = rl.tree.put(agent, {"objective": drift})
+        names += ("objective.weights",)
+    if arm != "drift":
+        kind = Constants if arm == "constants" else rl.LogLinear
+        agent = replace(agent, controller=kind.zero(*worlds.CONTROLLED))
+        names += ("controller.weights",)
+    return agent, names
+
+
+def search(arm: Arm, config: Config) -> tuple[xr.Dataset, list[dict[str, Any]]]:
+    """Curves, and what each meta-seed found, from its best evaluation on the selection tasks."""
+    agent, names = learner(arm, config.width)
+    inner = rl.InnerLoop(agent, names, config.lifetime, by_area=True, chunk=4)
+    strategy = rl.ES(lr=config.lr, sigma=config.sigma, population=config.population)
+    evolution: Any = rl.Evolution(inner, strategy)
+    if arm == "random fitness":
+        evolution = lab.Blind(evolution)
+    tasks = rl.Families(tuple(worlds.scaled().values()))
+    return lab.discover(evolution, config, arm.replace(" ", "_"), tasks)
+
+
+def plain(tree: Any) -> Any:
+    """Arrays as lists of numbers."""
+    if isinstance(tree, dict):
+        return {name: plain(value) for name, value in tree.items()}
+    return np.round(np.asarray(tree, np.float64), 5).tolist()
+
+
+def run(arm: Arm, config: Config) -> dict[str, Any]:
+    """The record of an arm: the score of each meta-seed on the selection tasks, its curve, and the
+    parameters that it found.
+    """
+    results, found = search(arm, config)
+    shown = {
+        name: x
+        for name, x in dataclasses.asdict(config).items()
+        if name not in ("runs", "folder", "arms")
+    }
+    return {
+        "best_evaluation": plain(results["best_evaluation"]),
+        "evaluation": plain(results["evaluation"]),
+        "return": plain(results["return"]),
+        "step": results["step"].values.tolist(),
+        "found": [plain(one) for one in found],
+        "config": shown,
+    } | lab.card(results)
+
+
+def main(config: Config) -> None:
+    rl.use_all_cores()
+    config.folder.mkdir(parents=True, exist_ok=True)
+    for arm in config.arms:
+        record = run(arm, config)
+        path = config.folder / f"{arm.replace(' ', '_')}.json"
+        path.write_text(json.dumps(record, indent=1) + "\n")
+        print(arm, "selection scores of the meta-seeds:", record["best_evaluation"])
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config))
