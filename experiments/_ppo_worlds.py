@@ -21,6 +21,7 @@ from jaxrl.tree import pytree, replace
 RESULTS = pathlib.Path(__file__).parent / "results" / "discover_ppo"
 LIFETIMES = (20, 80, 320)  # updates of 256 steps
 MIDDLE = 80
+FAMILIES = ("CartPole", "Acrobot", "Pendulum", "Catch", "processes", "grids")
 TESTS = 100_000  # the first seed of tests
 CHUNK = 64  # runs side by side; those of one lifetime are together, as the longest counts
 CONTROLLED = ("lr", "clip", "entropy_weight", "lam", "epoch_limit")
@@ -64,14 +65,9 @@ def families() -> dict[str, rl.Tasks]:
     transitions or maps.
     """
     make, vary = envs.make, envs.Family
+    cart = {"gravity": (5.0, 15.0), "masscart": (0.5, 2.0), "length": (0.25, 1.0)}
     return {
-        "CartPole": vary(
-            make("CartPole-v1"),
-            gravity=(5.0, 15.0),
-            masscart=(0.5, 2.0),
-            length=(0.25, 1.0),
-            force_mag=(5.0, 15.0),
-        ),
+        "CartPole": vary(make("CartPole-v1"), cart, force_mag=(5.0, 15.0)),
         "Acrobot": vary(make("Acrobot-v1"), link_mass_1=(0.5, 1.5), link_length_1=(0.5, 1.5)),
         "Pendulum": vary(make("Pendulum-v1"), g=(5.0, 12.0), m=(0.5, 1.2), l=(0.7, 1.2)),
         "Catch": vary(make("Catch"), lose=(-2.0, -0.5)),

@@ -53,6 +53,7 @@ class Config:
     selection_levels: int = 96
     """number of environments that choose a checkpoint"""
     first_seed: int = 0
+    families: tuple[str, ...] = worlds.FAMILIES
     runs: pathlib.Path = pathlib.Path("runs/discover_ppo")
     """folder of the searches; the same command resumes from there"""
     folder: pathlib.Path = worlds.RESULTS
@@ -82,7 +83,7 @@ def search(arm: Arm, config: Config) -> tuple[xr.Dataset, list[dict[str, Any]]]:
     evolution: Any = rl.Evolution(inner, strategy)
     if arm == "random fitness":
         evolution = lab.Blind(evolution)
-    tasks = rl.Families(tuple(worlds.scaled().values()))
+    tasks = rl.Families(tuple(worlds.scaled()[name] for name in config.families))
     return lab.discover(evolution, config, arm.replace(" ", "_"), tasks)
 
 

@@ -28,6 +28,7 @@ class Config:
     """environments that each setting is chosen on"""
     test_tasks: int = 64
     lifetimes: tuple[int, ...] = worlds.LIFETIMES
+    families: tuple[str, ...] = worlds.FAMILIES
     runs: pathlib.Path = pathlib.Path("runs/headroom")
     """folder of the training runs; the same command resumes from there"""
     folder: pathlib.Path = worlds.RESULTS
@@ -71,8 +72,8 @@ def at(settings: dict[str, np.ndarray], index: Any) -> dict[str, np.ndarray]:
 
 def run(config: Config) -> dict[str, Any]:
     """The record: robust setting, scales of scores, and gains of better settings."""
-    names, settings = list(worlds.families()), random_settings(config.settings)
-    low = {name: worlds.random_return(tasks) for name, tasks in worlds.families().items()}
+    names, settings = config.families, random_settings(config.settings)
+    low = {name: worlds.random_return(worlds.families()[name]) for name in names}
     seeds = np.arange(config.tasks)
     each = {
         name: scores(name, config.lifetimes, settings, seeds, config.runs / "search")

@@ -1,0 +1,263 @@
+"""What the search for a better PPO found, on environments that it never saw:
+`python -m experiments.discovered_ppo`.
+
+Seven environments (two of other suites), three lifetimes of which the longest is beyond those of
+the search, a wider network, 64 seeds. Arms: each meta-seed of each search, PPO with its one robust
+setting, PPO with a learning rate by the KL, and PPO tuned for each environment and lifetime with 64
+training runs. Ablations: the schedule that was best on the selection environments without the
+elapsed time, without what it measures, and with the fraction of another moment.
+"""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+import envs
+import jaxrl as rl
+from experiments import _ppo_worlds as worlds
+from experiments import headroom
+from experiments.discover_ppo import Arm, learner
+from jaxrl.tree import pytree, replace
+
+LIFETIMES = (40, 160, 640)  # updates of 256 steps; the search had 20 to 200
+MINATAR_LIFETIMES = (488,)  # updates of 2,048 steps: 1e6
+NAMES = (
+    "Reacher-misc",
+    "PointRobot-misc",
+    "FourRooms-misc",
+    "MountainCar-v0",
+    "MDP-FrozenLake",
+    "brax:inverted_pendulum",
+    "Breakout-MinAtar",
+)
+SEARCHED: tuple[Arm, ...] = ("schedule", "constants", "drift", "both", "random fitness")
+TARGETS = (0.003, 0.01, 0.03, 0.1)  # of the KL; the best on the selection environments is tested
+TIME, MEASURED = slice(1, 3), slice(3, 6)  # columns of LogLinear's weights
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Settings of the experiment; tests use small values."""
+
+    names: tuple[str, ...] = NAMES
+    arms: tuple[Arm, ...] = SEARCHED
+    seeds: int = 64
+    settings: int = 16
+    """settings that PPO is tuned over for each environment and lifetime, with 4 seeds each"""
+    lifetimes: tuple[int, ...] = LIFETIMES
+    selection: int = 96
+    runs: pathlib.Path = pathlib.Path("runs/discovered_ppo")
+    """folder of the training runs; the same command resumes from there"""
+    folder: pathlib.Path = worlds.RESULTS
+
+
+@pytree
+class Shuffled(rl.LogLinear):
+    """A controller that sees the elapsed fraction of another, random moment."""
+
+    def features(self, clock: rl.Clock, state: Any) -> jax.Array:
+        fraction = jax.random.uniform(jax.random.fold_in(jax.random.key(0), clock.n))
+        return super().features(clock, state).at[1].set(fraction)
+
+
+def is_large(name: str) -> bool:
+    """True for MinAtar, where only the selected meta-seed of each search is tested."""
+    return name.endswith("MinAtar")
+
+
+def sized(algo: rl.OnPolicy, name: str) -> rl.OnPolicy:
+    """The agent with a wider network, and on MinAtar with rollouts of 2,048 steps."""
+    if is_large(name):
+        return replace(algo, network=rl.MLP((128,)), num_envs=64)
+    return replace(algo, network=rl.MLP((64, 64)))
+
+
+def lifetimes(name: str, config: Config) -> tuple[int, ...]:
+    """Updates of each training run; one of 1e6 steps on MinAtar."""
+    return (
+        (488,) if name.endswith("MinAtar") and config.lifetimes == LIFETIMES else config.lifetimes
+    )
+
+
+def found(arm: Arm, folder: pathlib.Path) -> tuple[list[dict[str, Any]], int]:
+    """The parameters that each meta-seed of a search found, and the best on the selection tasks."""
+    record = json.loads((folder / f"{arm.replace(' ', '_')}.json").read_text())
+
+    def arrays(tree: Any) -> Any:
+        if isinstance(tree, dict):
+            return {name: arrays(x) for name, x in tree.items()}
+        return jnp.array(tree, jnp.float32)
+
+    return [arrays(one) for one in record["found"]], int(np.argmax(record["best_evaluation"]))
+
+
+def ablations(weights: jax.Array) -> dict[str, jax.Array]:
+    """A schedule without the time, without what it measures, and with constants alone."""
+    without = lambda columns: weights.at[:, columns].set(0.0)
+    return {
+        "schedule without time": without(TIME),
+        "schedule without measurements": without(MEASURED),
+        "constants of the schedule": weights.at[:, 1:].set(0.0),
+    }
+
+
+def scores(
+    algo: Any,
+    params: dict[str, dict[str, Any]],
+    name: str,
+    part: str,
+    config: Config,
+    seeds: np.ndarray | None = None,
+    each: tuple[int, ...] | None = None,
+) -> dict[str, np.ndarray]:
+    """Areas under the learning curve by the name of parameters of `algo`, one program for all.
+    [lifetimes, seeds].
+    """
+    stacked = jax.tree.map(lambda *x: jnp.stack(x), *map(dict, params.values()))
+    run = worlds.area(algo, worlds.Same(envs.make(name)))
+
+    def arm(arm: jax.Array, lifetime: jax.Array, seed: jax.Array) -> dict[str, jax.Array]:
+        return run(lifetime, seed, **jax.tree.map(lambda x: x[arm], stacked))
+
+    seeds = worlds.TESTS + np.arange(config.seeds) if seeds is None else seeds
+    over = {
+        "lifetime": jnp.asarray(lifetimes(name, config) if each is None else each),
+        "arm": jnp.arange(len(params)),
+        "seed": jnp.asarray(seeds),
+    }
+    folder = config.runs / name.replace(":", "_") / part
+    values = rl.sweep(arm, over, folder=folder, chunk=worlds.CHUNK)["score"].values
+    return {key: values[:, i] for i, key in enumerate(params)}
+
+
+def tuned(name: str, config: Config) -> tuple[np.ndarray, list[dict[str, float]]]:
+    """Test scores of the best of some random settings for each lifetime, and these settings."""
+    algo, settings = sized(worlds.agent(), name), headroom.random_settings(config.settings)
+    named = {str(i): headroom.at(settings, i) for i in range(config.settings)}
+    search = scores(algo, named, name, "tuning", config, seeds=np.arange(4))
+    means = np.nan_to_num(np.stack([x.mean(1) for x in search.values()]), nan=-np.inf)
+    rows, chosen = [], []
+    for i, lifetime in enumerate(lifetimes(name, config)):
+        best = str(np.argmax(means[:, i]))
+        test = scores(
+            algo, {best: named[best]}, name, f"tuned-{lifetime}", config, each=(lifetime,)
+        )
+        rows.append(test[best][0])
+        chosen.append({key: round(float(x), 5) for key, x in named[best].items()})
+    return np.stack(rows), chosen
+
+
+def adaptive(config: Config) -> dict[str, float]:
+    """The target of the KL that is the best on the selection environments of the search."""
+    algo = replace(worlds.robust(), controller=rl.AdaptiveRate())
+    found = []
+    for family, tasks in worlds.scaled().items():
+        run = worlds.area(algo, tasks)
+        over = {
+            "lifetime": jnp.array([20, 80, 200]),
+            "target_kl": jnp.array(TARGETS),
+            "seed": jnp.arange(config.selection // 6),
+        }
+        folder = config.runs / "selection" / family
+        found.append(rl.sweep(run, over, folder=folder, chunk=worlds.CHUNK)["score"].values)
+    return {"target_kl": TARGETS[int(np.argmax(np.mean(found, (0, 1, 3))))]}
+
+
+def measure(name: str, target: dict[str, float], config: Config) -> dict[str, Any]:
+    """Scores of all arms on an environment, and the settings of the tuned one."""
+    zero = jnp.zeros((len(worlds.CONTROLLED), len(rl.LogLinear.FEATURES)))
+    controlled, tests = {"PPO": {"controller.weights": zero}}, {}
+    algo = sized(learner("schedule")[0], name)
+    for arm in config.arms:
+        params, best = found(arm, config.folder)
+        numbers = [best] if is_large(name) else range(len(params))
+        named = {f"{arm} {i}": params[i] for i in numbers}
+        if arm in ("drift", "both"):
+            tests |= scores(sized(learner(arm)[0], name), named, name, arm, config)
+            continue
+        controlled |= named
+        if arm == "schedule" and not is_large(name):
+            parts = ablations(params[best]["controller.weights"])
+            controlled |= {key: {"controller.weights": x} for key, x in parts.items()}
+            other = replace(algo, controller=Shuffled(zero, controlled=worlds.CONTROLLED))
+            shuffled = {"schedule, shuffled clock": params[best]}
+            tests |= scores(other, shuffled, name, "shuffled", config)
+    tests |= scores(algo, controlled, name, "controlled", config)
+    by_kl = replace(sized(worlds.robust(), name), controller=rl.AdaptiveRate(**target))
+    tests |= scores(by_kl, {"rate by KL": {}}, name, "adaptive", config)
+    tests["tuned PPO"], chosen = tuned(name, config)
+    low = worlds.random_return(worlds.Same(envs.make(name)))
+    return {"tests": tests, "low": low, "tuned": chosen}
+
+
+def summary(name: str, measured: dict[str, Any], config: Config) -> dict[str, Any]:
+    """Scores from 0, a random policy, to 1, tuned PPO at the longest lifetime: interquartile means
+    over seeds with intervals, of each lifetime and of all, and differences to PPO and tuned PPO.
+    """
+    tests, low = measured["tests"], measured["low"]
+    unit = float(tests["tuned PPO"][-1].mean()) - low
+    scaled = {key: np.nan_to_num((x - low) / unit) for key, x in tests.items()}
+    rounded = lambda interval: [round(float(x), 4) for x in interval]
+    rows: dict[str, Any] = {}
+    for key, x in scaled.items():
+        rows[key] = {
+            "all": rounded(rl.stats.interval(x.mean(0))),
+            "each": [rounded(rl.stats.interval(row)) for row in x],
+            "over PPO": rounded(rl.stats.difference(x.mean(0), scaled["PPO"].mean(0))),
+            "over tuned PPO": rounded(rl.stats.difference(x.mean(0), scaled["tuned PPO"].mean(0))),
+        }
+    return {
+        "lifetimes": lifetimes(name, config),
+        "random": round(low, 4),
+        "unit": round(unit, 4),
+        "tuned": measured["tuned"],
+        "arms": rows,
+    }
+
+
+def counts(record: dict[str, Any]) -> dict[str, dict[str, int]]:
+    """For each arm: on how many environments it is ahead of PPO, and not behind tuned PPO, by the
+    whole interval.
+    """
+    worlds_of = list(record.values())
+    return {
+        arm: {
+            "ahead of PPO": sum(world["arms"][arm]["over PPO"][1] > 0 for world in worlds_of),
+            "behind PPO": sum(world["arms"][arm]["over PPO"][2] < 0 for world in worlds_of),
+            "not behind tuned PPO": sum(
+                world["arms"][arm]["over tuned PPO"][2] >= 0 for world in worlds_of
+            ),
+            "of": len(worlds_of),
+        }
+        for arm in worlds_of[0]["arms"]
+        if all(arm in world["arms"] for world in worlds_of)
+    }
+
+
+def main(config: Config) -> None:
+    rl.use_all_cores()
+    target = adaptive(config)
+    record = {}
+    for name in config.names:
+        record[name] = summary(name, measure(name, target, config), config)
+        whole = {
+            "counts": counts(record),
+            "rate by KL": target,
+            "environments": record,
+            "selected": {arm: found(arm, config.folder)[1] for arm in config.arms},
+            "seeds": config.seeds,
+        }
+        path = config.folder / "discovered.json"
+        path.write_text(json.dumps(whole, indent=1) + "\n")
+    for arm, row in counts(record).items():
+        print(f"{arm:32}", row)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config))
