@@ -134,7 +134,7 @@ def test_bonuses():
         ratio = math.log(2 * S * A * n * (n + 1) / 0.05) / n
         means = earned[s, a] / np.maximum(arrived[s, a], 1)
         times = arrived[s, a].astype(int)
-        root = math.sqrt(2 * sum(np.repeat(x, times).var() for x in (means, value)) * ratio)
+        root = math.sqrt(2 * np.repeat(means + value, times).var() * ratio)
         lower = 2 * largest * ratio
         branches.add(root > lower)
         slow = largest * math.sqrt(ratio / 2), root + 7 / 6 * lower, max(root, lower)

@@ -20,6 +20,8 @@ class Episode(NamedTuple):
 class Counts:
     """Number of transitions from each state by each action to each state, and the sum of their
     rewards. Both [S, A, S].
+
+    The reward is a function r(s, a, s'): of a random one the variance given s' is not counted.
     """
 
     arrived: jax.Array
@@ -84,8 +86,8 @@ class Hoeffding:
 class Bernstein:
     """scale * (sqrt(2 V L / n) + lower * largest * L / n).
 
-    V is the empirical variance of next value and reward (Maurer and Pontil, 2009; UCBVI-BF, Azar et
-    al., 2017). Never more than `largest`.
+    V is the empirical variance of reward plus next value (Maurer and Pontil, 2009; UCBVI-BF, Azar
+    et al., 2017). Never more than `largest`.
     """
 
     scale: float = leaf(1.0, "[0, inf)")
@@ -122,13 +124,10 @@ def _log_term(counts: Counts, delta: jax.Array | float) -> jax.Array:
 
 
 def _variance(counts: Counts, value: jax.Array) -> jax.Array:
-    """Empirical variance of the next value plus that of the reward by the next state. [S, A]."""
-    mean, square = (
-        jnp.matmul(counts.transition, x, precision="highest") for x in (value, value**2)
-    )
-    each = counts.earned / jnp.maximum(counts.arrived, 1.0)
-    of_reward = (counts.transition * each**2).sum(-1) - counts.reward**2
-    return jnp.maximum(square - mean**2, 0.0) + jnp.maximum(of_reward, 0.0)
+    """Empirical variance of the reward plus the next value, functions of the next state. [S, A]."""
+    target = counts.earned / jnp.maximum(counts.arrived, 1.0) + value[None, None]
+    mean = (counts.transition * target).sum(-1, keepdims=True)
+    return (counts.transition * (target - mean) ** 2).sum(-1)
 
 
 def _at_most(largest: jax.Array, counts: Counts, bonus: jax.Array) -> jax.Array:
