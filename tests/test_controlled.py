@@ -1,5 +1,7 @@
 """Estimates with less variance, and laws of several forms, against NumPy and scipy."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -108,8 +110,8 @@ def test_a_fit_is_scipys(form):
     if form != "logarithm":
         np.testing.assert_allclose(law.rate, best[1], rtol=0.02)
         np.testing.assert_allclose(law.error, covariance[1, 1] ** 0.5, rtol=0.05)
-    square, p = np.sum((SHAPES[form](z, *best) / y - 1) ** 2), len(true)
-    aic = 10 * np.log(square / 10) + 2 * np.log(y).sum() + 2 * p + 2 * p * (p + 1) / (9 - p)
+    square, k = np.sum((SHAPES[form](z, *best) / y - 1) ** 2), len(true) + 1  # with the variance
+    aic = 10 * np.log(square / 10) + 2 * np.log(y).sum() + 2 * k + 2 * k * (k + 1) / (9 - k)
     np.testing.assert_allclose(law.aic, aic, atol=0.1)
 
 
@@ -120,12 +122,48 @@ def test_the_right_form_is_preferred_and_the_checklist_warns_of_others():
     text = stats.checklist(X, y, "power")
     assert "WARNING power with offset, relative: rate 0." in text
     assert "1 to 100 (2.0 decades)" in text
-    assert "WARNING power with" not in stats.checklist(X, y).replace("offset, absolute", "")
+    assert "WARNING" not in stats.checklist(X, y)  # other rates, of fits that are far worse
+
+
+def test_a_checklist_warns_of_other_extrapolations_with_equal_support():
+    """Over half a decade the forms are alike, and a decade further they are not."""
+    x = np.geomspace(1.0, 4.0, 10)
+    law = lambda x, scale, rate: scale * x**-rate
+    y = law(x, 5.0, 0.5) * (1 + 0.01 * np.random.default_rng(3).normal(size=10))
+    lines = stats.checklist(x, y, "power").splitlines()
+    value, low, high = map(float, re.findall(r"[\d.]+", lines[5].split(":")[1])[:3])
+    best, covariance = scipy.optimize.curve_fit(law, x, y, (5.0, 0.5), sigma=y)
+    slopes = scipy.optimize.approx_fprime(best, lambda p: law(40.0, *p))
+    half = scipy.stats.t.ppf(0.975, 8) * np.sqrt(slopes @ covariance @ slopes)
+    expected = law(40.0, *best) + np.array([0.0, -half, half])
+    np.testing.assert_allclose([value, low, high], expected, rtol=1e-2)
+    others = {}
+    for line in lines[7:]:
+        name, rest = line.split(":")
+        numbers = re.findall(r"[-+\d.e]+", rest.split("value")[1])
+        others[name.removeprefix("WARNING ")] = (*map(float, numbers), "WARNING" in line)
+    for found, worse, is_warned in others.values():
+        assert is_warned == (worse <= 2 and not low <= found <= high)
+    assert others["hyperbola, relative"][2]
+    assert not others["power, absolute"][2]  # alike
+    assert not others["logarithm, relative"][2]  # not supported
+
+
+@pytest.mark.parametrize("form", SHAPES)
+def test_a_missing_point_has_no_fit(form):
+    law = stats.fit_law(form, X, np.where(X < 5, np.nan, 1 / X))
+    for x in (law.offset, law.scale, law.rate, law.error, law.aic):
+        assert np.isnan(x) or (form == "logarithm" and x is law.error)
+
+
+def test_a_checklist_of_a_missing_point_is_refused():
+    with pytest.raises(ValueError, match="1 of 10 points are not finite"):
+        stats.checklist(X, np.where(X < 1.5, np.inf, X))
 
 
 def test_laws_of_few_points_and_unknown_forms_are_refused():
-    with pytest.raises(ValueError, match="5 or more points"):
-        stats.fit_law("power with offset", X[:4], X[:4])
+    with pytest.raises(ValueError, match="6 or more points"):
+        stats.fit_law("power with offset", X[:5], X[:5])
     with pytest.raises(ValueError, match="nearest are power"):
         stats.fit_law("powerr", X, X)
 

@@ -161,6 +161,47 @@ def test_failures_of_a_knockout_are_below_the_bound():
     assert share < bound == pytest.approx(2 * np.exp(-2 * 5 * 0.3**2))
 
 
+def slow_active_ranking(means, noise, delta, rounds):
+    """Evaluations of each agent on each task, where each has its mean as the score."""
+    num_agents, num_tasks = means.shape
+    pulls = np.zeros(means.shape, int)
+
+    def half(i, task):
+        if not pulls[i, task]:
+            return np.inf
+        n = pulls[i, task]
+        bound = np.log(np.pi**2 * num_agents * num_tasks * n**2 / (3 * delta))
+        return noise * np.sqrt(2 * bound / n)
+
+    def is_apart(i, j):
+        widths = [half(i, task) + half(j, task) for task in range(num_tasks)]
+        return (np.abs(means[i] - means[j]) > widths).any()
+
+    for _ in range(rounds):
+        chosen = []
+        for i in range(num_agents):
+            others = [j for j in range(num_agents) if j != i and not is_apart(i, j)]
+            gaps = [
+                max(abs(means[i, k] - means[j, k]) + half(i, k) + half(j, k) for j in others)
+                for k in range(num_tasks)
+                if others
+            ]
+            chosen += [(i, int(np.argmax(gaps)))] if others else []
+        for at in chosen:
+            pulls[at] += 1
+    return pulls
+
+
+def test_an_active_ranking_evaluates_where_the_optimistic_gap_is_largest():
+    """Scores without noise; agent 0 is apart early, so that numbers of evaluations differ."""
+    means = np.array([[3.0, 0.0, 0.3], [0.0, 0.6, 0.0], [0.0, 0.0, 0.5]])
+    pull = lambda key, agent, task: jnp.asarray(means)[agent, task]
+    made = stats.active_rank(jax.random.key(0), pull, 3, 3, noise=0.3, max_rounds=150)
+    slow = slow_active_ranking(means, 0.3, 0.05, 150)
+    assert len(set(slow.sum(1))) > 1
+    np.testing.assert_array_equal(made.pulls, slow)
+
+
 def test_an_active_ranking_is_right_and_spares_evaluations():
     means = jnp.asarray([[1.0, 0.0], [3.0, 0.0], [3.0, 0.8]])
 

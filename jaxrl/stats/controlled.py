@@ -6,9 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jax.scipy.special import ndtri
 
-from jaxrl.stats.intervals import Interval
+from jaxrl.stats.intervals import Interval, of_normal
 
 COLLINEAR = 1e-5  # fraction of a control's variance that others leave, below which it is left out
 
@@ -40,7 +39,7 @@ def controlled(
         raise ValueError(f"y of shape {y.shape} is not a sample [n]: use jax.vmap for several.")
     weight = jnp.ones(len(y))
     estimate, square = _mean(y, weight, *_controls(y, controls, means), coefficients)
-    return _normal(estimate, jnp.sqrt(square), level)
+    return of_normal(estimate, jnp.sqrt(square), level)
 
 
 def stratified(
@@ -77,7 +76,7 @@ def stratified(
         jnp.sum(jnp.where(probability > 0, factor * x, 0.0))
         for factor, x in ((probability, estimate), (probability**2, square))
     )
-    return _normal(estimate, jnp.sqrt(square), level)
+    return of_normal(estimate, jnp.sqrt(square), level)
 
 
 def weighted(
@@ -180,8 +179,3 @@ def _controls(
             "write one column for each control."
         )
     return controls, jnp.broadcast_to(jnp.asarray(means, float), (*leading, controls.shape[1]))
-
-
-def _normal(estimate: jax.Array, error: jax.Array, level: float) -> Interval:
-    half = error * ndtri((1 + level) / 2)
-    return Interval(estimate, estimate - half, estimate + half)

@@ -134,6 +134,12 @@ def percentile(draws: jax.Array, level: float = 0.95) -> jax.Array:
     return jnp.nanquantile(draws, jnp.array([(1 - level) / 2, (1 + level) / 2]), axis=0)
 
 
+def of_normal(estimate: jax.Array, error: jax.Array, level: float = 0.95) -> Interval:
+    """The interval of a normal distribution with a standard error. [...]."""
+    half = error * jax.scipy.special.ndtri((1 + level) / 2)
+    return Interval(estimate, estimate - half, estimate + half)
+
+
 # --------------------------------------------------------------------------------- several samples
 
 

@@ -52,10 +52,12 @@ FORMS: dict[str, Form] = {
 class Law:
     """A fitted law. It is a function of x, and a pytree that can be vmapped.
 
-    offset, scale, rate: its parameters; in units of `unit`, which divides x. [].
+    offset, scale, rate: its parameters; in units of `unit`, which divides x. NaN if the points have
+      no finite fit, as with a NaN in y. [].
     error: the standard error of the rate, by linearisation. [].
     left_out: the leave-one-out error at each point, of the loss. [points].
-    aic: Akaike's criterion with the correction for few points; lower is better. [].
+    aic: Akaike's criterion with the correction for few points, where the variance of the errors is
+      a parameter too; lower is better. [].
     """
 
     offset: Any
@@ -96,7 +98,7 @@ def fit_law(form: str, x: Any, y: Any, *, loss: Loss = "relative") -> Law:
       loss: of errors divided by y, or of errors as they are.
 
     Raises:
-      ValueError: no such form or loss, or no more points than parameters plus one.
+      ValueError: no such form or loss, or no more points than parameters plus two.
     """
     if form not in FORMS or loss not in ("relative", "absolute"):
         raise ValueError(
@@ -104,7 +106,7 @@ def fit_law(form: str, x: Any, y: Any, *, loss: Loss = "relative") -> Law:
             "'absolute'."
         )
     x, y = jnp.asarray(x, float), jnp.asarray(y, float)
-    fewest = FORMS[form].num_parameters + 2
+    fewest = FORMS[form].num_parameters + 3  # of which Akaike's criterion exists
     if x.shape != y.shape or x.ndim != 1 or len(x) < fewest:
         raise ValueError(
             f"x and y of shapes {x.shape} and {y.shape}: a law of this form needs the same "
@@ -132,7 +134,8 @@ def _fit(form: str, loss: str, x: jax.Array, y: jax.Array) -> Law:
     square = jnp.sum(((value(best, z) - y) * scale_of) ** 2)
     # of the likelihood of y: the loss's scale counts, so that losses can be compared
     deviance = n * jnp.log(square / n) - 2 * jnp.sum(jnp.log(scale_of))
-    aic = deviance + 2 * p + 2 * p * (p + 1) / (n - p - 1)
+    k = p + 1  # with the variance of the errors
+    aic = deviance + 2 * k + 2 * k * (k + 1) / (n - k - 1)
     error = jnp.zeros(())
     if shape.has_rate:
         slopes = jax.jacfwd(value)(best, z) * scale_of[:, None]  # [points, (offset, scale, rate)]
@@ -155,8 +158,9 @@ def _nearest(form: Form, z: jax.Array, y: jax.Array, weight: jax.Array) -> jax.A
         scale = jnp.sum(weight * (feature - mean_x) * (y - mean_y)) / spread
         offset = mean_y - scale * mean_x
         square = jnp.sum(weight * (offset + scale * feature - y) ** 2)
-        error = jnp.where(jnp.isfinite(square), square, jnp.inf)
-        return error, jnp.stack([offset, scale, rate])
+        is_fit = jnp.isfinite(square)
+        found = jnp.where(is_fit, jnp.stack([offset, scale, rate]), jnp.nan)
+        return jnp.where(is_fit, square, jnp.inf), found
 
     return search(at) if form.has_rate else at(jnp.ones(()))[1]
 
@@ -173,12 +177,22 @@ def _residual(columns: jax.Array, y: jax.Array) -> jax.Array:
 def checklist(x: Any, y: Any, form: str = "power with offset", loss: Loss = "relative") -> str:
     """What a report of a law should state, with the fits by other forms and losses beside it.
 
-    x, y, form, loss: as in `fit_law`. A line that begins with "WARNING" says that another choice
-    gives a rate outside the interval, or describes the points better.
+    x, y, form, loss: as in `fit_law`. A line that begins with "WARNING" is of another choice that
+    the points support as well (Akaike's criterion is at most 2 higher), with a rate, or a value at
+    10 times the largest x, outside the interval of this law.
+
+    Raises:
+      ValueError: as `fit_law`, or a number is not finite.
     """
-    x = np.asarray(x, float)
+    x, y = np.asarray(x, float), np.asarray(y, float)
     law = fit_law(form, x, y, loss=loss)
-    rate = law.rate_interval()
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise ValueError(
+            f"{(~(np.isfinite(x) & np.isfinite(y))).sum()} of {len(x)} points are not finite, and "
+            "no law fits them: leave them out."
+        )
+    rate, far = law.rate_interval(), 10 * x.max()
+    estimate, low, high = map(float, _value_interval(law, x, y, far))
     rows = [
         f"form: {FORMS[form].text}, x in units of {float(law.unit):.4g}",
         f"points: {len(x)}, x from {x.min():.4g} to {x.max():.4g} "
@@ -187,6 +201,7 @@ def checklist(x: Any, y: Any, form: str = "power with offset", loss: Loss = "rel
         f"{EXPONENTS}",
         f"offset {float(law.offset):.4g}, scale {float(law.scale):.4g}",
         "rate {:.4g} [{:.4g}, {:.4g}] by Student's t".format(*map(float, rate)),
+        f"value at {far:.4g}: {estimate:.4g} [{low:.4g}, {high:.4g}] by Student's t",
         f"leave-one-out {loss} error: {float(np.max(law.left_out)):.3g} at most",
     ]
     for other in FORMS:
@@ -194,9 +209,29 @@ def checklist(x: Any, y: Any, form: str = "power with offset", loss: Loss = "rel
             if (other, other_loss) == (form, loss):
                 continue
             fit = fit_law(other, x, y, loss=other_loss)
-            better = float(law.aic - fit.aic)
-            text = f"{other}, {other_loss}: rate {float(fit.rate):.4g}, AIC {-better:+.3g}"
+            worse, found = float(fit.aic - law.aic), float(fit(far))
+            text = f"{other}, {other_loss}: rate {float(fit.rate):.4g}, value {found:.4g}, "
             is_same_rate = "power" in other and "power" in form
             differs = is_same_rate and not rate.low <= fit.rate <= rate.high
-            rows.append("WARNING " * bool(differs or better > 2) + text)
+            differs = differs or not low <= found <= high
+            rows.append("WARNING " * bool(differs and worse <= 2) + text + f"AIC {worse:+.3g}")
     return "\n".join(rows)
+
+
+def _value_interval(law: Law, x: np.ndarray, y: np.ndarray, at: float) -> Interval:
+    """The value at a point and its 95 % interval by Student's t, by linearisation. []."""
+    form = FORMS[law.form]
+    is_fitted = np.array([form.has_offset, True, form.has_rate])
+
+    def slopes(x: Any) -> np.ndarray:
+        """By the parameters. [..., 3]."""
+        value = lambda p: p[0] + p[1] * form.shape(jnp.asarray(x) / law.unit, p[2])
+        return np.asarray(jax.jacfwd(value)(jnp.stack([law.offset, law.scale, law.rate])))
+
+    scale = 1 / np.abs(y) if law.loss == "relative" else np.ones_like(y)
+    degrees = len(x) - form.num_parameters
+    square = np.sum(((np.asarray(law(x)) - y) * scale) ** 2) / degrees
+    inverse = np.linalg.pinv(slopes(x) * is_fitted * scale[:, None])  # [3, points]
+    error = np.sqrt(square) * np.linalg.norm(slopes(at) * is_fitted @ inverse)
+    half = stdtrit(degrees, 0.975) * error
+    return Interval(law(at), law(at) - half, law(at) + half)

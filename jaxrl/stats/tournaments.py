@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxrl.errors import is_count
 from jaxrl.keys import as_key
 from jaxrl.stats.draws import draw
-from jaxrl.stats.intervals import Interval
+from jaxrl.stats.intervals import Interval, of_normal
 
 BATCH = 1000  # tournaments at a time: what they hold should fit in a cache
 
@@ -79,13 +79,7 @@ def _swiss(key: jax.Array, scores: jax.Array, eliminated: jax.Array, repeats: in
         return jax.lax.scan(play, start, (tie_break, scores.T))[0][0]
 
     points = jax.lax.map(tournament, jax.random.split(key, repeats), batch_size=BATCH)
-    return _normal(points.mean(0), points.std(0, ddof=1) / repeats**0.5)
-
-
-def _normal(estimate: jax.Array, error: jax.Array, level: float = 0.95) -> Interval:
-    """The interval of a normal distribution with a standard error."""
-    half = error * jax.scipy.special.ndtri((1 + level) / 2)
-    return Interval(estimate, estimate - half, estimate + half)
+    return of_normal(points.mean(0), points.std(0, ddof=1) / repeats**0.5)
 
 
 # ---------------------------------------------------------------------------------------- knockout
@@ -169,7 +163,8 @@ def active_rank(
     tasks, and better on one. Two agents are separated once their confidence intervals are disjoint
     on one task; the intervals hold for all agents, tasks and numbers of evaluations at once. In
     each round, each agent that is not separated from another is evaluated on the task that may
-    separate it most: the largest optimistic gap to such an agent.
+    separate it most: the largest optimistic gap to such an agent, which is the distance of the
+    means plus both half-widths.
 
     Args:
       key: of the evaluations.
@@ -193,19 +188,19 @@ def active_rank(
         return jnp.where(pulls > 0, noise * jnp.sqrt(2 * bound / n), jnp.inf)
 
     def compare(total: jax.Array, pulls: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Estimated gaps [agents, agents, tasks], and which agents are above. [agents, agents]."""
+        """Optimistic gaps [agents, agents, tasks], and which agents are above. [agents, agents]."""
         mean = total / jnp.maximum(pulls, 1)
         half = radius(pulls)
-        gap = mean[:, None] - mean[None]
-        return gap, (gap > half[:, None] + half[None]).any(-1)
+        gap, width = mean[:, None] - mean[None], half[:, None] + half[None]
+        return jnp.abs(gap) + width, (gap > width).any(-1)
 
     def evaluate(now: tuple) -> tuple:
         i, key, total, pulls = now
-        gap, above = compare(total, pulls)
+        optimistic, above = compare(total, pulls)
         open_pair = ~(above | above.T) & ~jnp.eye(num_agents, dtype=bool)
         is_open = open_pair.any(1) if adaptive else jnp.ones(num_agents, bool)
-        optimistic = jnp.where(open_pair[..., None], jnp.abs(gap), 0.0).max(1) + 2 * radius(pulls)
-        task = jnp.argmax(optimistic, 1) if adaptive else jnp.full(num_agents, i % num_tasks)
+        widest = jnp.where(open_pair[..., None], optimistic, 0.0).max(1)
+        task = jnp.argmax(widest, 1) if adaptive else jnp.full(num_agents, i % num_tasks)
         key, key_pull = jax.random.split(key)
         score = jax.vmap(pull)(jax.random.split(key_pull, num_agents), agents, task)
         total = total.at[agents, task].add(jnp.where(is_open, score, 0.0))
