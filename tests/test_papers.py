@@ -13,12 +13,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
 import jaxrl as rl
-from experiments.papers import Arm, Check, Claim, __main__, beats, page
+from experiments.papers import Arm, Check, Claim, __main__, beats, page, ratio, share
 from experiments.papers.claim import check as check_claim
 from experiments.papers.claim import ledger
-from experiments.papers.running import VERDICTS, Place, describe, run, run_claim
+from experiments.papers.running import (
+    VERDICTS,
+    Place,
+    at_edge,
+    describe,
+    run,
+    run_claim,
+    verdict,
+)
 from jaxrl.cli import main as cli
 
 EXACT = Check("one", lambda results: 1.0, "> 0")
@@ -129,6 +138,52 @@ def test_a_verdict(tmp_path):
     json.dumps(record, allow_nan=False)
 
 
+@pytest.mark.parametrize(
+    ("holds", "expected"),
+    [
+        ((True, True, True), "reproduced"),
+        ((True, True, False), "partly reproduced"),
+        ((False, True, False), "partly reproduced"),
+        ((False, False, True), "not reproduced"),
+    ],
+)
+def test_a_control_is_required_and_is_no_part_of_the_claim(holds, expected):
+    checks = [EXACT, EXACT, dataclasses.replace(EXACT, control=True)]
+    assert verdict(checks, holds) == expected
+
+
+def test_a_ratio_has_the_error_of_both_with_common_seeds():
+    rng = np.random.default_rng(0)
+    y = rng.uniform(1, 9, 200)
+    same = ratio(3 * y, y)
+    np.testing.assert_allclose(same, 3.0, rtol=1e-4)  # all variance is common
+    x = rng.uniform(1, 9, 200)
+    made = ratio(x, y, rl.stats.mean, rl.stats.mean)
+    slow = []
+    for _ in range(2000):
+        drawn = rng.integers(0, 200, 200)
+        slow.append(x[drawn].mean() / y[drawn].mean())
+    assert float(made.estimate) == pytest.approx(x.mean() / y.mean(), rel=1e-4)
+    np.testing.assert_allclose(made[1:], np.quantile(slow, [0.025, 0.975]), atol=0.02)
+
+
+@pytest.mark.parametrize("ones", [0, 1, 17, 20])
+def test_the_interval_of_a_share_is_the_exact_one(ones):
+    hits = np.stack([np.arange(20) < ones, np.ones(20)], 1)
+    made = share(hits)
+    exact = scipy.stats.binomtest(ones, 20).proportion_ci()
+    expected = ones / 20, exact.low, exact.high
+    np.testing.assert_allclose([x[0] for x in made], expected, rtol=1e-5, atol=1e-12)
+    np.testing.assert_allclose(made.low[1], 0.025 ** (1 / 20), rtol=1e-5)
+
+
+def test_a_setting_at_an_end_of_its_grid_is_noted():
+    arm = Arm(drawn, 5, {"offset": (0.0, 1.0, 2.0), "scale": (1.0,)})
+    assert not at_edge(arm, {"offset": 1.0, "scale": 1.0})
+    assert at_edge(arm, {"offset": 2.0, "scale": 1.0})
+    assert at_edge(Arm(drawn, 5, {"offset": (0.0, 1.0)}), {"offset": 1.0})
+
+
 def test_a_setting_that_is_chosen_has_a_finite_metric(tmp_path):
     arm = Arm(lambda seed, offset: {"score": float("nan")}, 5, {"offset": [0.0, 1.0]}, True)
     with pytest.raises(ValueError, match="No setting of an arm of row 176 has a finite 'score'"):
@@ -177,23 +232,27 @@ def test_a_record_is_of_the_claims_as_they_are_written(name):
         check_claim(each)
         as_read = json.loads(json.dumps(describe(each)))
         assert {key: kept[key] for key in as_read} == as_read
-        checks = [(check.statement, check.accept) for check in each.accept]
-        assert checks == [(check["statement"], check["accept"]) for check in kept["checks"]]
+        checks = [(check.statement, check.accept, check.control) for check in each.accept]
+        assert checks == [
+            (check["statement"], check["accept"], check.get("control", False))
+            for check in kept["checks"]
+        ]
         assert each.statement.endswith(".")
 
 
 def test_verdicts_follow_from_the_numbers_of_the_record():
     for record in page.records().values():
         for each in record["claims"]:
-            holds = []
+            holds, checks = [], []
             for kept in each["checks"]:
                 ends = (np.nan if kept[end] is None else kept[end] for end in ("low", "high"))
                 low, high = ends
                 effect = rl.stats.Interval(np.nan, low, high)
-                holds.append(Check("x", float, kept["accept"]).holds(effect))
+                is_control = kept.get("control", False)
+                checks.append(Check("x", float, kept["accept"], control=is_control))
+                holds.append(checks[-1].holds(effect))
                 assert holds[-1] == kept["holds"], kept
-            expected = VERDICTS[0 if all(holds) else 1 if any(holds) else 2]
-            assert each["verdict"] == expected
+            assert each["verdict"] == verdict(checks, holds)
 
 
 def test_no_record_is_left_of_a_paper_that_is_gone():

@@ -5,6 +5,6 @@ A file defines what is the paper's own and `claims(scale=1.0)`, a list of `Claim
 and the table in `experiments/papers/README.md`.
 """
 
-from experiments.papers.claim import Arm, Check, Claim, beats
+from experiments.papers.claim import Arm, Check, Claim, beats, ratio, share
 
-__all__ = ["Arm", "Check", "Claim", "beats"]
+__all__ = ["Arm", "Check", "Claim", "beats", "ratio", "share"]

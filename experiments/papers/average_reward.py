@@ -1,6 +1,5 @@
 """Optimism for the average reward (LOOP, in its tabular form): an optimistic gain and bias, planned
-anew only where a count has doubled; beside differential Q-learning.
-"""
+anew only where a count has doubled; beside differential Q-learning."""
 
 import jax
 import jax.numpy as jnp
@@ -121,14 +120,14 @@ def switches(results) -> np.ndarray:
 
 
 def saved(results) -> np.ndarray:
-    total = lambda name: results[name]["total"].mean("world").values
-    return total("differential Q") - total("LOOP")
+    return (results["differential Q"]["total"] - results["LOOP"]["total"]).mean("world").values
 
 
 def claims(scale: float = 1.0) -> list[Claim]:
     num_blocks = POINTS * max(1, round(32 * scale))
-    grids = {"scale": (0.03, 0.1, 0.3, 1.0)}, {"lr": (0.03, 0.3), "epsilon": (0.03, 0.1)}
-    arms = arm(loop, num_blocks, grids[0]), arm(differential_q, num_blocks, grids[1])
+    scales = {"scale": tuple(np.geomspace(0.01, 1.0, 16).tolist())}
+    rates = {"lr": (0.03, 0.1, 0.3, 1.0), "epsilon": (0.003, 0.01, 0.03, 0.1)}
+    arms = arm(loop, num_blocks, scales), arm(differential_q, num_blocks, rates)
     return [
         Claim(
             row=16,
@@ -145,6 +144,7 @@ def claims(scale: float = 1.0) -> list[Claim]:
             axes={"world": (0, 1)},
             metric="total",
             minimize=True,
+            changed="After a measurement, with a setting at the edge of its grid: wider grids.",
             unmatched="Counts stand in for function classes; the baseline's epsilon is constant.",
         )
     ]

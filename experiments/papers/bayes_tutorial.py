@@ -1,7 +1,8 @@
 """A tutorial on Bayesian optimisation (Frazier, 2018): a Gaussian process and expected improvement.
 
 `rl.tuning.Bayes` against random search on Branin and Hartmann's function of three variables. A
-round is a batch of settings, run side by side.
+round is a batch of settings, run side by side. The first, random settings of the single evaluations
+depend on no result, so that they are one round too.
 """
 
 import numpy as np
@@ -10,7 +11,7 @@ from experiments.papers import Arm, Check, Claim
 from jaxrl import tuning
 from jaxrl.tuning.history import History
 
-EVALUATIONS, WIDE = 48, 16
+EVALUATIONS, WIDE, FIRST = 48, 16, 8
 A = np.array([[3.0, 10, 30], [0.1, 10, 35], [3.0, 10, 30], [0.1, 10, 35]])
 P = np.array([[3689, 1170, 2673], [4699, 4387, 7470], [1091, 8732, 5547], [381, 5743, 8828]]) / 1e4
 WEIGHT = np.array([1.0, 1.2, 3.0, 3.2])
@@ -57,13 +58,15 @@ def gap(name: str) -> Check:
 
 
 def fewer_rounds(name: str) -> Check:
-    """Rounds that single evaluations take to the final regret of batches, per their rounds."""
+    """Rounds that single evaluations take to the final regret of batches, per their rounds: one for
+    the random settings, and one for each setting after them.
+    """
 
     def measure(results):
         single, wide = (results[arm][name].values for arm in ("one at a time", "16 at once"))
         reached = single <= wide[:, -1:]
-        rounds = np.where(reached.any(1), reached.argmax(1) + 1, single.shape[1])
-        return rounds / (single.shape[1] / WIDE)
+        last = np.where(reached.any(1), reached.argmax(1), single.shape[1] - 1)
+        return (1 + np.maximum(last - FIRST + 1, 0)) / (single.shape[1] / WIDE)
 
     return Check(f"times fewer rounds with 16 at once, {name}", measure, ">= 4")
 
@@ -72,7 +75,7 @@ def claims(scale: float = 1.0) -> list[Claim]:
     evaluations = max(int(3 * scale), 2) * WIDE
     tuners = {
         "random": tuning.Random(),
-        "one at a time": tuning.Bayes(batch=1, first=8),
+        "one at a time": tuning.Bayes(batch=1, first=FIRST),
         "16 at once": tuning.Bayes(batch=WIDE, first=WIDE),
     }
     return [
@@ -87,5 +90,7 @@ def claims(scale: float = 1.0) -> list[Claim]:
             seeds=100,
             unmatched="Knowledge gradient and entropy search are left out; no training is tuned. "
             "Where single evaluations never reach the regret of the batches, all rounds count.",
+            changed="After a measurement in which the random settings of the single evaluations "
+            "were a round each: they are one.",
         )
     ]

@@ -10,7 +10,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
+from scipy.special import betaincinv
 
 import jaxrl as rl
 from jaxrl.errors import nearest
@@ -70,12 +72,15 @@ class Check:
       an `Interval`, or one exact number.
     accept: "> 0", ">= 0.8", "<= 0.55", or two of them: ">= 0.93, <= 0.97".
     statistic: of the values over seeds.
+    control: it is no part of the claim's statement, but of a baseline, an ablation or the validity
+      of the comparison. It is required for "reproduced", and is not enough for "partly".
     """
 
     statement: str
     measure: Callable[[Results], Any]
     accept: str
     statistic: Callable[..., Any] = rl.stats.iqm
+    control: bool = False
 
     def __post_init__(self) -> None:
         self.limits  # noqa: B018  raises for what can't be read
@@ -125,6 +130,32 @@ def beats(first: str, second: str, metric: str = "evaluation", by: float = 0.0) 
     return Check(f"{metric} of {first} less that of {second}", measure, f"> {by:g}")
 
 
+def ratio(
+    x: Any,
+    y: Any,
+    first: Callable[..., Any] = rl.stats.iqm,
+    second: Callable[..., Any] = rl.stats.iqm,
+) -> Interval:
+    """first(x) / second(y) with its interval, where a resample has the same seeds of both. [].
+
+    x, y: [seeds], of the same seeds.
+    """
+    quotient = lambda both: first(both[:, 0]) / second(both[:, 1])
+    return rl.stats.interval(np.stack([x, y], 1), quotient, axis=0, tasks=1, stratified=False)
+
+
+def share(hits: Any) -> Interval:
+    """Share of runs with a 1, and its exact 95 % interval (Clopper and Pearson, 1934). [...].
+
+    hits: 0 or 1, [runs, ...].
+    """
+    hits = np.asarray(hits, float)
+    num, ones = len(hits), hits.sum(0)
+    low = np.where(ones > 0, betaincinv(np.maximum(ones, 1), num - ones + 1, 0.025), 0.0)
+    high = np.where(ones < num, betaincinv(ones + 1, np.maximum(num - ones, 1), 0.975), 1.0)
+    return Interval(*map(jnp.asarray, (ones / num, low, high)))
+
+
 def scores(dataset: Any, metric: str) -> np.ndarray:
     """The final values of a metric over all seeds. [seeds]."""
     values = dataset[metric]
@@ -137,7 +168,7 @@ class Claim:
     """What a paper says, so that it can turn out to be false.
 
     row: number of the paper in `rows.csv`. statement: one sentence. arms: {name: Arm}.
-    accept: all must hold for "reproduced", at least one for "partly reproduced".
+    accept: all must hold for "reproduced", at least one that is no control for "partly reproduced".
     worlds: names of the environments or families of problems.
     axes: {name: values} beside the seeds, for all arms.
     metric, minimize: what the setting of an arm is chosen by.

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import jaxrl as rl
 from experiments.papers.claim import Arm, Check, Claim, Results, beats
 
 STATES, ACTIONS, FACTORS, HORIZON = 10, 4, 5, 8  # the last state and factor are the hazard
@@ -77,11 +78,8 @@ def backward(
 
 def mean_return(phi: jax.Array, mu: jax.Array, reward: jax.Array, policy: jax.Array) -> jax.Array:
     """Expected return of a policy from state 0. []."""
-
-    def back(value: jax.Array, probs: jax.Array) -> tuple[jax.Array, None]:
-        return (probs * (reward + phi @ mu @ value)).sum(-1), None
-
-    return jax.lax.scan(back, jnp.zeros(STATES), policy, reverse=True)[0][0]
+    q = rl.tabular.backward(phi @ mu, reward, HORIZON, policy=policy)
+    return (policy[0, 0] * q[0, 0]).sum()
 
 
 def run(seed: jax.Array, method: str, episodes: int) -> dict[str, jax.Array]:
@@ -127,7 +125,7 @@ def slope(arm: str) -> Check:
     def measure(results: Results) -> np.ndarray:
         y = np.maximum(results[arm]["regret"].values, 1e-9)
         t = np.unique(np.geomspace(max(1, y.shape[1] // 16), y.shape[1], 17).astype(int))
-        return np.polyfit(np.log(t), np.log(y[:, t - 1]).T, 1)[0]
+        return rl.stats.slope(t, y[:, t - 1])
 
     return Check(f"log-log slope of the regret over episodes, {arm}", measure, "< 1")
 

@@ -40,6 +40,7 @@ def cost(name: str) -> Any:
 
 def claims(scale: float = 1.0) -> list[Claim]:
     lpg, lpo = "discover_ta_lpg.json", "discover_ta_lpo.json"
+    tried = lambda results: sum(results[PROCESSES]["programs_tried"])
     return [
         Claim(
             row=70,
@@ -103,7 +104,7 @@ def claims(scale: float = 1.0) -> list[Claim]:
                     score(BROKEN, "more_than", "DQN"),
                     "> 0",
                 ),
-                Check("programs tried", lambda x: sum(x[PROCESSES]["programs_tried"]), ">= 20000"),
+                Check("programs tried", tried, ">= 20000", control=True),
             ],
             worlds=("random processes", "gridworlds"),
             unmatched="No search was started from DQN's loss.",

@@ -88,8 +88,15 @@ def claims(scale: float = 1.0) -> list[Claim]:
                     less(pendulum[0], pendulum[3]),
                     ">= -100",
                 ),
-                Check("return of RSAC less that of RTD3", less(*pendulum[:2]), "> 0"),
-                Check("return of RSAC less that of RDPG", less(pendulum[0], pendulum[2]), "> 0"),
+                *(
+                    Check(
+                        f"return of RSAC less that of {name}",
+                        less(pendulum[0], file),
+                        "> 0",
+                        control=True,
+                    )
+                    for name, file in zip(("RTD3", "RDPG"), pendulum[1:3], strict=True)
+                ),
             ],
             worlds=("Pendulum without velocity, 20,000 steps",),
             unmatched="SAC without memory was not run; one task.",

@@ -1,6 +1,5 @@
-"""The effective horizon: how many steps of lookahead over the values of the random policy suffice,
-and whether what they cost (SQIRL) predicts what Q-learning costs.
-"""
+"""The effective horizon: the steps of lookahead over the values of the random policy that suffice,
+and whether their cost (SQIRL) predicts that of Q-learning."""
 
 import jax
 import jax.numpy as jnp
@@ -116,8 +115,8 @@ def run_q(seed) -> dict:
             carry, _ = jax.lax.scan(episode, carry, numbers)
             return carry, reaches(process, carry[0])[0]
 
-        numbers = jnp.arange(EPISODES).reshape(-1, 8)
-        _, solved = jax.lax.scan(point, 2 * (jnp.zeros((H, S, A)),), numbers)
+        numbers, start = jnp.arange(EPISODES).reshape(-1, 8), jnp.zeros((H, S, A))
+        _, solved = jax.lax.scan(point, (start, start), numbers)
         num = numbers[solved.argmax(), -1] + 1
         return jnp.log2(jnp.where(solved.any(), num, 2 * EPISODES))
 
@@ -127,16 +126,17 @@ def run_q(seed) -> dict:
 
 def correlation(results, metric: str) -> np.ndarray:
     """Rank correlation over processes of a metric of SQIRL's with Q-learning's cost. [seeds]."""
-    pairs = zip(results["SQIRL"][metric].values, results["Q-learning"]["cost"].values, strict=True)
-    return np.array([spearmanr(*pair)[0] for pair in pairs])
+    both = results["SQIRL"][metric].values, results["Q-learning"]["cost"].values
+    return np.array([spearmanr(*pair)[0] for pair in zip(*both, strict=True)])
 
 
 def claims(scale: float = 1.0) -> list[Claim]:
-    shallow = lambda results: (results["SQIRL"]["lookahead"] <= 3).mean("lookahead_0").values
+    shallow = lambda x: (x["SQIRL"]["lookahead"] <= 3).mean("lookahead_0").values
     return [
         Claim(
             row=100,
-            statement="SQIRL and Q-learning rank processes alike by sample complexity.",
+            statement="SQIRL and Q-learning rank processes alike by sample complexity, and a "
+            "lookahead of 3 solves most of them.",
             changed="After a first measurement of 0.495: costs are medians of three runs.",
             arms={"SQIRL": Arm(run_sqirl, EPISODES), "Q-learning": Arm(run_q, EPISODES)},
             accept=[

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import entr
 
+import jaxrl as rl
 from experiments.papers.claim import Arm, Check, Claim, Results
 
 STATES, ACTIONS, HORIZON, SOFT = 8, 3, 6, "soft backups"
@@ -38,12 +39,7 @@ def backward(model: jax.Array, reward: jax.Array, soft: bool, limit: jax.Array) 
 
 def forward(transition: jax.Array, policy: jax.Array) -> jax.Array:
     """P(s_h = s, a_h = a) of a policy from state 0. [H, S, A]."""
-
-    def go(at: jax.Array, probs: jax.Array) -> tuple[jax.Array, jax.Array]:
-        both = at[:, None] * probs
-        return jnp.einsum("sa,sat->t", both, transition), both
-
-    return jax.lax.scan(go, jax.nn.one_hot(0, STATES), policy)[1]
+    return rl.tabular.occupancies(transition, jax.nn.one_hot(0, STATES), policy)
 
 
 def flattest(model: jax.Array, true: jax.Array, steps: int) -> tuple[jax.Array, jax.Array]:
@@ -125,7 +121,7 @@ def slope(arm: str, name: str, accept: str) -> Check:
     def measure(results: Results) -> np.ndarray:
         y = np.maximum(results[arm][name].values, 1e-9)
         t = np.unique(np.geomspace(max(1, y.shape[1] // 16), y.shape[1], 17).astype(int))
-        return np.polyfit(np.log(t), np.log(y[:, t - 1]).T, 1)[0]
+        return rl.stats.slope(t, y[:, t - 1])
 
     return Check("log-log slope of the gap over episodes", measure, accept)
 

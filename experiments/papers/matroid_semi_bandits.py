@@ -12,7 +12,7 @@ import numpy as np
 
 import jaxrl as rl
 from envs import bandits
-from experiments.papers import Arm, Check, Claim
+from experiments.papers import Arm, Check, Claim, ratio
 from jaxrl.bandits import UCB, MeanLearner, Means, Oracle
 from jaxrl.errors import not_defined
 
@@ -102,7 +102,7 @@ def final(results, kind: str, name: str) -> np.ndarray:
 def saved(name: str) -> Check:
     def measure(results):
         each, whole = (final(results, kind, name) for kind in ("CUCB", "local search"))
-        return (each - whole) / each.mean()
+        return ratio(each - whole, each, second=rl.stats.mean)
 
     return Check(f"share of CUCB's regret that local search saves, {name}", measure, "> 0")
 
@@ -110,7 +110,7 @@ def saved(name: str) -> Check:
 def same(name: str) -> Check:
     def measure(results):
         local, exact = (final(results, kind, name) for kind in ("local search", "exact"))
-        return (local - exact) / exact.mean()
+        return ratio(local - exact, exact, second=rl.stats.mean)
 
     statement = f"regret of local search less that of the enumeration, relative, {name}"
     return Check(statement, measure, ">= -0.05, <= 0.05")

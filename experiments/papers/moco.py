@@ -135,6 +135,7 @@ def claims(scale: float = 1.0) -> list[Claim]:
                     "the same with a basis of random functions, which must fail",
                     lambda results: final(results, "random basis", wrong),
                     ">= 0.01",
+                    control=True,
                 ),
                 Check("iterations saved with a model that is 2 % noise", saved, "> 0"),
             ],

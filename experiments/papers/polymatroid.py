@@ -11,7 +11,7 @@ import numpy as np
 
 import jaxrl as rl
 from envs import bandits
-from experiments.papers import Arm, Check, Claim
+from experiments.papers import Arm, Check, Claim, ratio
 
 EDGES = tuple(itertools.combinations(range(5), 2))
 NUM_ARMS, NUM_TOPICS = 16, 8
@@ -54,7 +54,7 @@ def saved(name: str, other: str) -> Check:
 
     def measure(results):
         mine, theirs = (results[kind][name].values[:, -1] for kind in ("OPM", other))
-        return (theirs - mine) / theirs.mean()
+        return ratio(theirs - mine, theirs, second=rl.stats.mean)
 
     return Check(f"share of the regret of {other} that OPM saves, {name}", measure, "> 0")
 
@@ -75,10 +75,10 @@ def doubling(name: str) -> Check:
     def measure(results):
         regret = results["OPM"][name].values
         last, before = regret[:, -1] - regret[:, 49], regret[:, 49] - regret[:, 24]
-        return last / before.mean()
+        return ratio(last, before, rl.stats.mean, rl.stats.mean)
 
     statement = f"regret of OPM in the last half / that in the quarter before, {name}"
-    return Check(statement, measure, "<= 1.2", rl.stats.mean)
+    return Check(statement, measure, "<= 1.2")
 
 
 def claims(scale: float = 1.0) -> list[Claim]:

@@ -83,7 +83,7 @@ def claims(scale: float = 1.0) -> list[Claim]:
 
     def slope(results):
         regret = results["primal-dual"]["regret"].values
-        return np.polyfit(np.log(lengths), np.log(np.maximum(regret, 1.0)).T, 1)[0]
+        return rl.stats.slope(lengths, np.maximum(regret, 1.0))
 
     per_round = lambda results, name: results[name]["regret"].values[:, -1] / lengths[-1]
     ratio = lambda results: results["primal-dual"]["ratio"].values

@@ -7,7 +7,7 @@ import json
 import math
 import pathlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 
 import jaxrl as rl
-from experiments.papers.claim import Arm, Claim, check, ledger, scores
+from experiments.papers.claim import Arm, Check, Claim, check, ledger, scores
 from jaxrl.sweep.provenance import commit
 
 RECORDS = pathlib.Path(__file__).parent.parent / "results"
@@ -70,9 +70,14 @@ def run_claim(claim: Claim, place: Place, figure: pathlib.Path) -> dict:
         canvas.savefig(figure, dpi=110)
         plt.close(canvas)
     return describe(claim) | {
-        "verdict": VERDICTS[0 if all(holds) else 1 if any(holds) else 2],
+        "verdict": verdict(claim.accept, holds),
         "checks": [
-            {"statement": each.statement, "accept": each.accept, "holds": ok}
+            {
+                "statement": each.statement,
+                "accept": each.accept,
+                "control": each.control,
+                "holds": ok,
+            }
             | {field: rounded(x) for field, x in effect._asdict().items()}
             for each, effect, ok in zip(claim.accept, effects, holds, strict=True)
         ],
@@ -83,6 +88,14 @@ def run_claim(claim: Claim, place: Place, figure: pathlib.Path) -> dict:
         "seconds": round(seconds, 1),
         "figure": figure.name if claim.draw is not None else "",
     }
+
+
+def verdict(checks: Sequence[Check], holds: Sequence[bool]) -> str:
+    """Of a claim, by which of its checks hold."""
+    if all(holds):
+        return VERDICTS[0]
+    of_statement = (ok for each, ok in zip(checks, holds, strict=True) if not each.control)
+    return VERDICTS[1 if any(of_statement) else 2]
 
 
 def describe(claim: Claim) -> dict:
@@ -133,9 +146,9 @@ def choose(claim: Claim, arm: Arm, place: Place) -> tuple[dict[str, Any], float]
 
 
 def at_edge(arm: Arm, setting: Mapping[str, Any]) -> bool:
-    """True if a chosen value is the first or last of three or more."""
+    """True if a chosen value is the first or last of two or more."""
     return any(
-        len(values) > 2 and setting[name] in (values[0], values[-1])
+        len(values) > 1 and setting[name] in (values[0], values[-1])
         for name, values in arm.tune.items()
     )
 

@@ -10,7 +10,7 @@ import numpy as np
 
 import jaxrl as rl
 from envs import bandits
-from experiments.papers import Arm, Check, Claim
+from experiments.papers import Arm, Check, Claim, ratio
 
 NUM_PLAYERS, NUM_ARMS, POINTS = 4, 8, 100
 
@@ -91,15 +91,15 @@ def claims(scale: float = 1.0) -> list[Claim]:
     def doubling(results):
         regret = results["SMAA"]["regret"].values
         last, before = regret[:, -1] - regret[:, 49], regret[:, 49] - regret[:, 24]
-        return last / before.mean()
+        return ratio(last, before, rl.stats.mean, rl.stats.mean)
 
     final = lambda results, name, what: results[name][what].values[:, -1]
 
     def gain(name: str) -> Check:
-        measure = lambda results: (
-            (final(results, "SMAA", "last") - final(results, name, "last"))
-            / final(results, "SMAA", "regret").mean()
-        )
+        def measure(results):
+            gained = final(results, "SMAA", "last") - final(results, name, "last")
+            return ratio(gained, final(results, "SMAA", "regret"), second=rl.stats.mean)
+
         return Check(f"gain of a deviation to {name} / regret of SMAA", measure, "<= 1")
 
     kinds = ("follows",) * NUM_PLAYERS
@@ -125,7 +125,6 @@ def claims(scale: float = 1.0) -> list[Claim]:
                     "regret in the last half / that in the quarter before",
                     doubling,
                     "<= 1.2",
-                    rl.stats.mean,
                 ),
                 Check(
                     "regret per player, independent less SMAA",

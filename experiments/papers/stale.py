@@ -7,7 +7,7 @@ probability over that of the policy that acted; the naive one clips the ratio to
 import numpy as np
 
 import jaxrl as rl
-from experiments.papers import Arm, Check, Claim
+from experiments.papers import Arm, Check, Claim, ratio
 from jaxrl.envs import make
 
 LAGS = (0, 1, 4, 16)
@@ -33,7 +33,7 @@ def kept(lag: int, decoupled: bool, accept: str) -> Check:
     """The return as a share of that without a lag."""
 
     def measure(results):
-        return curve(results, lag, decoupled) / rl.stats.iqm(curve(results, 0, decoupled))
+        return ratio(curve(results, lag, decoupled), curve(results, 0, decoupled))
 
     kind = "decoupled" if decoupled else "naive"
     return Check(f"return at lag {lag} / at lag 0, {kind}", measure, accept)
