@@ -125,8 +125,8 @@ def saved(results) -> np.ndarray:
 
 def claims(scale: float = 1.0) -> list[Claim]:
     num_blocks = POINTS * max(1, round(32 * scale))
-    scales = {"scale": tuple(np.geomspace(0.01, 1.0, 16).tolist())}
-    rates = {"lr": (0.03, 0.1, 0.3, 1.0), "epsilon": (0.003, 0.01, 0.03, 0.1)}
+    scales = {"scale": tuple(np.geomspace(0.01, 1.0, 20).tolist())}
+    rates = {"lr": (0.03, 0.1, 0.3, 1.0), "epsilon": (1e-4, 3e-4, 0.001, 0.003, 0.01)}
     arms = arm(loop, num_blocks, scales), arm(differential_q, num_blocks, rates)
     return [
         Claim(
@@ -144,7 +144,7 @@ def claims(scale: float = 1.0) -> list[Claim]:
             axes={"world": (0, 1)},
             metric="total",
             minimize=True,
-            changed="After a measurement, with a setting at the edge of its grid: wider grids.",
+            changed="After measurements with a setting at the edge of its grid: wider grids.",
             unmatched="Counts stand in for function classes; the baseline's epsilon is constant.",
         )
     ]
