@@ -110,7 +110,7 @@ def claims(scale: float = 1.0) -> list[Claim]:
                 ),
             ],
             changed="After a first measurement: exact intervals of the shares, and 200 checklists "
-            "in place of 20, whose interval would be too wide.",
+            "in place of 20, as the interval of so few is too wide.",
             worlds=("power laws with an offset, 12 points, 2 % noise",),
             seeds=max(int(1000 * scale), 2),
             why_fewer="" if scale >= 1 else "a trial",
