@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from members import TINY
 
 import jaxrl as rl
 from jaxrl import accelerator, devices
@@ -21,6 +22,7 @@ from jaxrl.accelerator.compile import callbacks, shapes_on
 from jaxrl.accelerator.launches import Kernel, Launches, Loop
 from jaxrl.accelerator.roofline import bracket
 from jaxrl.accelerator.tables import Table, format_bytes, format_seconds
+from jaxrl.sweep.estimate import _calls
 
 HERE = pathlib.Path(__file__).name
 H100 = accelerator.target("h100")
@@ -353,3 +355,16 @@ def test_calls_of_the_host_are_found_with_their_lines():
         assert name in found
         assert found.endswith(f" at {HERE}:{lines[name]}"), found
     assert callbacks(jax.jit(jnp.sin).trace(1.0)) == []
+
+
+def test_calls_of_what_is_conditional():
+    """The evaluation is in a branch of a row's program; a branch of `init` is there once."""
+    episode = TINY.env.max_steps
+    training = dataclasses.replace(
+        TINY, steps=64 * episode, evals=8, episodes=1, eval_share=2.5 / 64.0
+    )
+    calls = _calls(training)
+    assert training.eval_rows[0].sum() == 2
+    assert [calls("row", False), calls("row", True)] == [8, 2]
+    assert [calls("init", False), calls("init", True)] == [1, 1]
+    assert _calls(None)("run", True) == 1.0

@@ -94,13 +94,17 @@ def estimate(
 
 
 def _calls(run: Any) -> Callable[[str, bool], float]:
-    """A function (program, conditional) -> calls of the program, or that part of it, in a chunk."""
+    """A function (program, conditional) -> calls of the program, or that part of it, in a chunk.
+
+    What is conditional in the program of a row counts for each row with an evaluation; elsewhere it
+    counts with its program.
+    """
     if not isinstance(run, Training):
         return lambda name, conditional: 1.0
     # without an evaluation in some rows, what is conditional is part of an update
     evaluated = int(run.eval_rows[0].sum()) or run.evals
     rows = {"init": 1, "row": run.evals}
-    return lambda name, conditional: evaluated if conditional else rows[name]
+    return lambda name, conditional: evaluated if conditional and name == "row" else rows[name]
 
 
 def _seconds(
