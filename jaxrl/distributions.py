@@ -129,14 +129,14 @@ class EpsilonGreedyCategorical:
         allowed = self.values > -jnp.inf
         epsilon = jnp.broadcast_to(self.epsilon, self.values.shape[:-1])[..., None]
         best = jax.nn.one_hot(self.mode(), self.values.shape[-1], dtype=self.values.dtype)
-        p = (1.0 - epsilon) * best + epsilon * allowed / allowed.sum(-1, keepdims=True)
+        p = (1.0 - epsilon) * best + epsilon * allowed / gathers.total(allowed)[..., None]
         return Categorical(jnp.where(p > 0, jnp.log(jnp.where(p > 0, p, 1.0)), -jnp.inf))
 
     def sample(self, key: jax.Array) -> jax.Array:
         return self._categorical().sample(key)
 
     def mode(self) -> jax.Array:
-        return jnp.argmax(self.values, axis=-1).astype(jnp.int32)
+        return gathers.index_of_largest(self.values)
 
     def log_prob(self, value: jax.Array) -> jax.Array:
         return self._categorical().log_prob(value)

@@ -11,6 +11,7 @@ import optax
 from jaxrl import packing
 from jaxrl.dependence import depends
 from jaxrl.errors import check_no_text
+from jaxrl.ranges import is_plain_number
 from jaxrl.tree import cast_like, leaf, pytree, static
 
 OptimizerBuilder = Callable[[Any], optax.GradientTransformation]  # learning rate -> optimiser
@@ -153,6 +154,8 @@ def is_due(step: jax.Array, period: Any) -> jax.Array:
     period: a float, so that it can be swept; it is rounded to a whole number, at least 1. The
     remainder is that of integers: float32 has no odd numbers above 2 ** 24.
     """
+    if is_plain_number(period) and period <= 1.0:
+        return jnp.ones_like(step, bool)
     whole = jnp.round(jnp.clip(jnp.asarray(period, jnp.float32), 1.0, LONGEST_PERIOD))
     return step % whole.astype(jnp.int32) == 0
 

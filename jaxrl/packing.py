@@ -14,21 +14,38 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from jaxrl import scalars
 from jaxrl.devices import platform
 from jaxrl.tree import pytree, static
 
+Step = Callable[[Any, Any], tuple[Any, Any]]
+Convert = Callable[[Any], Any]
 WORD = jnp.dtype("float32")
+MAX_STEPS = 128  # of a loop before which the scalars of all steps are computed
 WIDENED = 64  # numbers of fewer than 32 bits in a leaf, up to which they take a word each
 
 
 def packs() -> bool:
-    """True where programs are traced for an accelerator.
+    """True where programs are traced for a GPU.
 
-    False under jax_debug_nans and jax_debug_infs: packed integers may have the bits of a NaN.
+    A TPU has no launches: there, packing moves more bytes, other than that of a replay. False under
+    jax_debug_nans and jax_debug_infs: packed integers may have the bits of a NaN.
     """
+    return platform() == "gpu" and not _searches_nan()
+
+
+def packs_storage() -> bool:
+    """True where a replay is stored packed: on a GPU and a TPU, on which one gather moves fewer
+    bytes than several.
+    """
+    return platform() != "cpu" and not _searches_nan()
+
+
+def _searches_nan() -> bool:
     config: Any = jax.config
-    return platform() != "cpu" and not (config.jax_debug_nans or config.jax_debug_infs)
+    return config.jax_debug_nans or config.jax_debug_infs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +107,31 @@ def pack(tree: Any, axes: int = 0) -> Packed:
     return Packed(vectors, Layout(structure, tuple(places)))
 
 
+def plus(total: Any, tree: Any) -> Any:
+    """The sum of a tree of numbers that may be packed and one that is not. Packed ones are added
+    as vectors, which a loop does in place.
+    """
+    if not isinstance(total, Packed):
+        return jax.tree.map(jnp.add, total, tree)
+    other = pack(tree)
+    if other.layout != total.layout:
+        raise TypeError(f"A sum of {other.layout.structure} with {total.layout.structure}.")
+    is_integer = {name: np.zeros(x.shape[-1], bool) for name, x in total.vectors.items()}
+    for place in total.layout.places:
+        is_bits = place.vector == WORD.name and place.kind != WORD
+        is_integer[place.vector][place.first : place.end] = is_bits
+
+    def added(name: str) -> jax.Array:
+        x, y = total.vectors[name], other.vectors[name]
+        if not is_integer[name].any():
+            return x + y
+        bits = [jax.lax.bitcast_convert_type(each, jnp.int32) for each in (x, y)]
+        whole = jax.lax.bitcast_convert_type(bits[0] + bits[1], WORD)
+        return jnp.where(is_integer[name], whole, x + y)
+
+    return Packed({name: added(name) for name in total.vectors}, total.layout)
+
+
 def packed(tree: Any, axes: int = 0) -> Any:
     """A tree packed for an accelerator; on a CPU as it is. `unpacked` is its inverse."""
     return pack(tree, axes) if packs() else tree
@@ -100,29 +142,130 @@ def unpacked(tree: Any) -> Any:
     return tree.unpack() if isinstance(tree, Packed) else tree
 
 
-def scan(
-    step: Callable[[Any, Any], tuple[Any, Any]],
-    carry: Any,
-    xs: Any,
-    packs_carry: bool = True,
-) -> tuple[Any, Any]:
-    """`jax.lax.scan`; on an accelerator what is stacked is packed, and what is carried.
-
-    packs_carry: False leaves the carry as it is. A matrix that is multiplied with has to be cut out
-    of a packed carry at each step, which costs more than it saves.
-    """
+def scan(step: Step, carry: Any, xs: Any) -> tuple[Any, Any]:
+    """`jax.lax.scan`; on an accelerator what is carried and what is stacked is packed."""
     if not packs():
         return jax.lax.scan(step, carry, xs)
     if len(jax.tree.leaves(xs)[0]) == 1:  # nothing is repeated
-        last, row = step(carry, jax.tree.map(lambda x: x[0], xs))
-        return last, jax.tree.map(lambda x: jnp.asarray(x)[None], row)
+        return _once(step, carry, xs)
 
     def packed_step(carry: Any, x: Any) -> tuple[Any, Any]:
-        after, row = step(unpacked(carry), x)
-        return pack(after) if packs_carry else after, pack(row)
+        after, row = step(carry.unpack(), x)
+        return pack(after), pack(row)
 
-    last, rows = jax.lax.scan(packed_step, pack(carry) if packs_carry else carry, xs)
-    return unpacked(last), rows.unpack()
+    last, rows = jax.lax.scan(packed_step, pack(carry), xs)
+    return last.unpack(), rows.unpack()
+
+
+def mean_scan(step: Step, carry: Any, xs: Any, counted: jax.Array | None = None) -> tuple[Any, Any]:
+    """A scan with the means of its rows. counted: of which steps, bool [N]; None for all.
+
+    On an accelerator the rows are packed; where some are counted, they are summed in the loop, and
+    what depends on scalars alone is computed before it. The carry is not packed: a matrix that is
+    multiplied with would have to be cut out of it in each step, which costs more than it saves.
+    """
+    length = len(jax.tree.leaves(xs)[0])
+    number = length if counted is None else jnp.maximum(counted.sum(), 1)
+    if counted is not None and sums_in_loop(length):
+        return _summed(step, carry, xs, counted, number)
+    if packs() and length > 1:  # stacked as one array
+        last, packed_rows = jax.lax.scan(lambda now, x: _packed_row(*step(now, x)), carry, xs)
+        rows = packed_rows.unpack()
+    else:
+        last, rows = (_once if packs() else jax.lax.scan)(step, carry, xs)
+
+    def mean(x: jax.Array) -> jax.Array:
+        return x.mean() if counted is None else jnp.where(counted, x, 0.0).sum() / number
+
+    return last, jax.tree.map(mean, rows)
+
+
+def _packed_row(carry: Any, row: Any) -> tuple[Any, Packed]:
+    return carry, pack(row)
+
+
+def sums_in_loop(length: int) -> bool:
+    """True where `mean_scan` of so many steps, of which some are counted, sums in its loop."""
+    return packs_scalars() and 1 < length <= MAX_STEPS
+
+
+def packs_scalars() -> bool:
+    """True where scalars are computed first, as one kernel; not without jit, to be debugged."""
+    config: Any = jax.config
+    return packs() and not config.jax_disable_jit
+
+
+def _once(step: Step, carry: Any, xs: Any) -> tuple[Any, Any]:
+    last, row = step(carry, jax.tree.map(lambda x: x[0], xs))
+    return last, jax.tree.map(lambda x: jnp.asarray(x)[None], row)
+
+
+def _summed(
+    step: Step, carry: Any, xs: Any, counted: jax.Array, number: jax.Array | int
+) -> tuple[Any, Any]:
+    def summed(now: tuple[Any, Any], x: tuple[Any, jax.Array]) -> tuple[Any, tuple[()]]:
+        (carry, totals), (x, counts) = now, x
+        carry, row = step(carry, x)
+        row = jax.tree.map(lambda x: jnp.where(counts, x, 0.0), row)
+        return (carry, jax.tree.map(jnp.add, totals, row)), ()
+
+    carry, xs = jax.tree.map(jnp.asarray, (carry, xs))
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), (xs, counted))
+    row = jax.eval_shape(lambda carry, x: step(carry, x)[1], carry, shapes[0])
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.result_type(x.dtype, WORD)), row)
+    zeros = jax.lax.optimization_barrier(pack(zeros)).unpack()  # else a copy for each
+    parts = scalars.split(summed, (carry, zeros), shapes)
+    few, arrays = parts.divide((carry, zeros))
+    few_x, arrays_x = scalars.parted(parts.x, jax.tree.leaves((xs, counted)))
+    length = len(jax.tree.leaves(xs)[0])
+    few, shared = _scan_unrolled(lambda few, x: parts.first(*few, *x), few, few_x, length)
+    shared = jax.lax.optimization_barrier(pack(shared, axes=1))
+
+    def rest(arrays: list[Any], x: Any) -> tuple[Any, tuple[()]]:
+        arrays_x, shared = x
+        return parts.rest(*arrays, *arrays_x, *shared.unpack()), ()
+
+    arrays, _ = jax.lax.scan(rest, arrays, (arrays_x, shared), length=length)
+    last, totals = parts.join(few, arrays)
+    return last, jax.tree.map(lambda x: x / number, totals)
+
+
+def _scan_unrolled(step: Step, carry: Any, xs: Any, length: int) -> tuple[Any, Any]:
+    """A scan that is written out, so that its parts may be known before others."""
+    rows = []
+    for i in range(length):
+        carry, row = step(carry, [x[i] for x in xs])
+        rows.append(row)
+    return carry, jax.tree.map(lambda *x: jnp.stack(x), *rows)
+
+
+def scalars_first(step: Step, carry: Any, x: Any) -> tuple[Step, Convert, Convert]:
+    """A step of a loop as one that computes first what depends on scalars alone, and functions to
+    its carry and from it. carry, x: arrays, for their shapes.
+
+    On a CPU it is the step itself.
+    """
+    if not packs_scalars():
+        return step, lambda carry: carry, lambda carry: carry
+    parts = scalars.split(step, carry, x)
+
+    def enter(carry: Any) -> Any:
+        few, arrays = parts.divide(jax.tree.map(jnp.asarray, carry))
+        return pack(few), arrays
+
+    def leave(carry: Any) -> Any:
+        few, arrays = carry
+        return parts.join(few.unpack(), arrays)
+
+    def stepped(carry: Any, x: Any) -> tuple[Any, Any]:
+        few, arrays = carry
+        few_x, arrays_x = scalars.parted(parts.x, jax.tree.leaves(x))
+        found = pack(parts.first(*few.unpack(), *few_x))
+        few, shared = jax.lax.optimization_barrier(found).unpack()
+        after = parts.rest(*arrays, *arrays_x, *shared)
+        return (pack(few), after[: len(arrays)]), parts.row(after[len(arrays) :])
+
+    return stepped, enter, leave
 
 
 def rows(tree: Any) -> Callable[[jax.Array], Any]:

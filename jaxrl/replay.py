@@ -255,7 +255,7 @@ class Buffer:
         data = jax.tree.map(
             lambda x: jnp.zeros((rows, num_envs, *jnp.shape(x)), jnp.result_type(x)), item
         )
-        data = packing.packed(data, axes=2)
+        data = packing.pack(data, axes=2) if packing.packs_storage() else data
         return Replay(data, self.priority.init(rows * num_envs), jnp.int32(0), jnp.int32(0))
 
     def add(self, replay: Replay, items: Any) -> Replay:

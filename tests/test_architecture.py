@@ -30,6 +30,7 @@ FLOORS = {
     "progress": 0,
     "devices": -1,
     "packing": 1,
+    "scalars": 0,
     "gathers": 0,
     "dependence": 0,
     "accelerator": 1,

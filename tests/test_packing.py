@@ -10,7 +10,7 @@ import pytest
 from members import TINY
 
 import jaxrl as rl
-from jaxrl import accelerator, gathers, losses, packing
+from jaxrl import accelerator, gathers, losses, packing, scalars
 from jaxrl.algorithms.loop import run_updates
 from jaxrl.devices import compiling_for
 from jaxrl.replay import Buffer
@@ -71,27 +71,131 @@ def test_leading_axes_are_kept():
     chex.assert_trees_all_equal(row, jax.tree.map(lambda x: x[2], x))
 
 
-@pytest.mark.parametrize("packs_carry", [True, False])
+def run_scan(scan, scale, xs):
+    """A value, and what else a scan of a count, an array and a key gives."""
+
+    def step(carry, x):
+        count, value, key = carry
+        key, now = jax.random.split(key)
+        value = jnp.sin(scale * value + x) + 0.1 * jax.random.normal(now, (3,))
+        return (count + 1, value / (1.0 + 0.5**count), key), {
+            "value": value.sum(),
+            "odd": count % 2 == 1,
+        }
+
+    start = jnp.int32(0), jnp.ones(3), jax.random.key(0)
+    (count, value, _), rows = scan(step, start, xs)
+    return value.sum() + rows["value"].sum(), (count, rows)
+
+
+def means_of_even_steps(step, carry, xs):
+    return packing.mean_scan(step, carry, xs, counted=jnp.arange(len(xs)) % 2 == 0)
+
+
+@pytest.mark.parametrize("scan", [packing.scan, packing.mean_scan, means_of_even_steps])
 @pytest.mark.parametrize("length", [1, 5])
-def test_a_packed_scan_is_a_scan_and_so_are_its_gradients(packs_carry, length):
-    def run(scale, xs):
-        def step(carry, x):
-            count, value, key = carry
-            key, now = jax.random.split(key)
-            value = jnp.sin(scale * value + x) + 0.1 * jax.random.normal(now, (3,))
-            return (count + 1, value, key), {"value": value.sum(), "odd": count % 2 == 1}
-
-        start = jnp.int32(0), jnp.ones(3), jax.random.key(0)
-        (count, value, _), rows = packing.scan(step, start, xs, packs_carry)
-        return value.sum() + rows["value"].sum(), (count, rows)
-
-    gradient = jax.value_and_grad(run, has_aux=True)
+def test_a_packed_scan_is_a_scan_and_so_are_its_gradients(scan, length):
+    gradient = jax.value_and_grad(lambda *x: run_scan(scan, *x), has_aux=True)
     arguments = jnp.float32(0.7), jnp.linspace(0.0, 1.0, length)
     expected = jax.jit(gradient)(*arguments)
     with compiling_for(GPU):
         assert packing.packs()
         found = jax.jit(gradient)(*arguments)
     chex.assert_trees_all_close(found, expected, rtol=1e-6)
+
+
+def test_the_means_of_a_scan():
+    xs = jnp.arange(4.0)
+    step = lambda carry, x: (carry + x, {"x": x, "twice": 2.0 * x})
+    counted = jnp.array([True, False, False, True])
+    for target in (None, GPU):
+        with compiling_for(target):
+            last, means = packing.mean_scan(step, jnp.float32(1.0), xs)
+            few = packing.mean_scan(step, jnp.float32(1.0), xs, counted)[1]
+            none = packing.mean_scan(step, jnp.float32(1.0), xs, jnp.zeros(4, bool))[1]
+        assert (last, means, few, none) == (
+            7.0,
+            {"x": 1.5, "twice": 3.0},
+            {"x": 1.5, "twice": 3.0},
+            {"x": 0.0, "twice": 0.0},
+        )
+        assert last.dtype == jnp.float32
+
+
+def split_step(carry, x):
+    """A count and a scale that depend on scalars alone, a mean that does not, and an array."""
+    count, scale, mean, array = carry
+    scale = jnp.where(count > 1, 0.5 * scale, scale)
+    array = array * scale + x
+    return (count + 1, scale, array.mean() * mean, array), {"sum": array.sum(), "count": count}
+
+
+def test_a_step_is_split_into_scalars_and_the_rest():
+    carry = jnp.int32(0), jnp.float32(1.0), jnp.float32(2.0), jnp.ones(3)
+    parts = scalars.split(split_step, carry, jnp.float32(0.1))
+    assert (parts.carry, parts.x) == ((True, True, False, False), (True,))
+    few, arrays = parts.divide(carry)
+    after, shared = parts.first(*few, jnp.float32(0.1))
+    chex.assert_trees_all_equal(after, [jnp.int32(1), jnp.float32(1.0)])
+    assert len(shared) == 3  # the scale, the old count and x
+    program = jax.make_jaxpr(parts.first)(*few, jnp.float32(0.1))
+    assert all(v.aval.shape == () for each in program.eqns for v in each.outvars)
+    found = parts.rest(*arrays, *shared)
+    expected, row = split_step(carry, jnp.float32(0.1))
+    chex.assert_trees_all_close(parts.join(after, found[:2]), expected, rtol=1e-6)
+    chex.assert_trees_all_close(parts.row(found[2:]), row, rtol=1e-6)
+
+
+def test_keys_and_effects_are_no_scalars():
+    def step(carry, x):
+        key, count = carry
+        jax.debug.callback(lambda _: None, count)
+        return (jax.random.fold_in(key, count), count + x), ()
+
+    parts = scalars.split(step, (jax.random.key(0), jnp.int32(0)), jnp.int32(1))
+    assert parts.carry == (False, True)
+    program = jax.make_jaxpr(parts.first)(jnp.int32(0), jnp.int32(1))
+    assert not program.effects
+
+
+def test_a_loop_with_its_scalars_first_is_the_loop():
+    carry = jnp.int32(0), jnp.float32(1.0), jnp.float32(2.0), jnp.ones(3)
+
+    def run(carry):
+        step, enter, leave = packing.scalars_first(split_step, carry, jnp.float32(0.0))
+        last, rows = jax.lax.scan(step, enter(carry), jnp.linspace(0.0, 1.0, 5))
+        return leave(last), rows
+
+    expected = jax.jit(run)(carry)
+    with compiling_for(GPU):
+        found = jax.jit(run)(carry)
+        text = jax.jit(run).lower(carry).as_text()
+    assert "optimization_barrier" in text
+    chex.assert_trees_all_close(found, expected, rtol=1e-6)
+    chex.assert_trees_all_equal_dtypes(found, expected)
+
+
+def test_a_packed_sum_is_a_sum():
+    x = {
+        "float": jnp.array([0.1, -2.0]),
+        "int": jnp.int32(-5),
+        "word": jnp.uint32(2**32 - 1),
+        "small": jnp.int8(100),
+        "flag": jnp.array([True, False]),
+        "half": jnp.bfloat16(1.5),
+    }
+    expected = packing.plus(packing.plus(x, x), x)
+    found = packing.plus(packing.plus(packing.pack(x), x), x).unpack()
+    chex.assert_trees_all_equal(found, expected)
+    chex.assert_trees_all_equal_dtypes(found, expected)
+    with pytest.raises(TypeError, match=r"A sum of .*'b'.* with .*'a'"):
+        packing.plus(packing.pack({"a": 1.0}), {"b": 1.0})
+
+
+def test_an_int_as_a_float_of_the_same_size_is_refused():
+    """Its bits would be added as those of the other."""
+    with pytest.raises(TypeError, match="A sum of"):
+        packing.plus(packing.pack({"a": jnp.float32(1.0)}), {"a": jnp.int32(1)})
 
 
 def test_the_carry_of_a_packed_scan_may_not_change():
@@ -223,6 +327,49 @@ def test_entries_by_index_have_the_same_values_and_gradients(target):
             (_, found), found_slope = jax.value_and_grad(total, has_aux=True)(at)
         chex.assert_trees_all_close(found, expected, rtol=1e-6, atol=1e-6)
         chex.assert_trees_all_close(found_slope, slope, rtol=1e-6, atol=1e-6)
+
+
+SHORT_ROWS = ([2.0, 7.0, 7.0], [-1.0, -jnp.inf, -1.0], [1.0, jnp.nan, 3.0], [jnp.nan] * 3)
+
+
+@pytest.mark.parametrize("reduce", [gathers.total, gathers.largest, gathers.index_of_largest])
+@pytest.mark.parametrize("kind", [jnp.float32, jnp.int32, bool])
+def test_reductions_of_a_short_axis_are_those_of_any(reduce, kind):
+    """Also of ties, infinities and NaN."""
+    x = jnp.array(SHORT_ROWS)
+    x = x if kind == jnp.float32 else jnp.nan_to_num(x).astype(kind)
+    expected = reduce(x)
+    assert expected.shape == (4,)
+    with compiling_for(GPU):
+        assert (gathers.is_short(3), gathers.is_short(9)) == (True, False)
+        text = str(jax.make_jaxpr(reduce)(x))
+        found = reduce(x)
+    assert "reduce" not in text
+    assert "argmax" not in text
+    chex.assert_trees_all_equal(found, expected)
+    assert found.dtype == expected.dtype
+
+
+@pytest.mark.parametrize("priority", [rl.Uniform(), rl.Prioritized()])
+def test_the_batches_of_all_gradient_steps_are_drawn_at_once_where_none_changes_them(priority):
+    replay = {"capacity": 32, "batch_size": 4, "warmup": 8, "num_envs": 2}
+    algo = rl.dqn(priority=priority, updates=3, network=rl.MLP((4,)), **replay)
+    state = jax.eval_shape(lambda key: algo.init(key, TINY.env), jax.random.key(0))
+    one = dataclasses.replace(algo, updates=1)
+    many = dataclasses.replace(algo, updates=1000)
+    assert not algo._draws_at_once(state.replay)
+    with compiling_for(GPU):
+        assert algo._draws_at_once(state.replay) == (priority == rl.Uniform())
+        assert not one._draws_at_once(state.replay)
+        assert not many._draws_at_once(state.replay)  # all batches would be in memory
+
+
+def test_only_a_replay_is_packed_on_a_tpu():
+    buffer = Buffer(capacity=12)
+    with compiling_for(TPU):
+        assert not packing.packs()
+        assert isinstance(buffer.init({"a": jnp.zeros(3)}, 2).data, packing.Packed)
+    assert isinstance(buffer.init({"a": jnp.zeros(3)}, 2).data, dict)
 
 
 def test_the_record_of_a_sweep_is_the_same_on_each_platform():

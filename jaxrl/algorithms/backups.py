@@ -5,6 +5,7 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 
+from jaxrl import gathers
 from jaxrl.losses import SignedRoot
 from jaxrl.tree import leaf, pytree
 
@@ -48,7 +49,7 @@ class Max:
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         selecting = jnp.where(self.double, next_online, next_value)
         zero = jnp.float32(0.0)
-        return jax.nn.one_hot(jnp.argmax(selecting), selecting.shape[-1]), zero, zero
+        return jax.nn.one_hot(gathers.index_of_largest(selecting), selecting.shape[-1]), zero, zero
 
 
 @pytree

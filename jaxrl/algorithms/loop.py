@@ -73,7 +73,7 @@ def run_updates(
     update, (_, shapes) = _traced(lambda key, state: algo.update(key, env, state), key, state)
 
     def run(carry: tuple[State, Metrics], i: jax.Array) -> tuple[State, Metrics]:
-        state, totals = unpack(carry)
+        state, _ = unpack(carry)
         new_state, metrics = update(jax.random.fold_in(key, i), state)
         sums = to_sums(env, metrics)
         if last_update is not None:
@@ -81,7 +81,7 @@ def run_updates(
             new_state = algo.freeze(active, new_state, state)
             sums = jax.tree.map(lambda x: jnp.where(active, x, jnp.zeros_like(x)), sums)
             sums[COUNTED] = jnp.float32(active)
-        return pack((new_state, jax.tree.map(jnp.add, totals, sums)))
+        return pack_state(new_state), packing.plus(carry[1], sums)
 
     def one(carry: tuple[State, Metrics], i: jax.Array) -> tuple[State, Metrics]:
         if count is None:
@@ -92,8 +92,14 @@ def run_updates(
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     if last_update is not None:
         zeros[COUNTED] = jnp.float32(0.0)
-    pack, unpack = _packing((state, zeros))
-    return unpack((_scan if scan is None else scan)(one, pack((state, zeros)), num_updates))
+    pack_state, unpack = _packing(state)
+    start = pack_state(state), packing.packed(zeros)
+    step: Any = lambda carry, i: (one(carry, i), ())
+    enter = leave = lambda carry: carry
+    if algo.gradient_steps_per_update > 1:  # of a single one XLA merges as many by itself
+        step, enter, leave = packing.scalars_first(step, start, jnp.int32(0))
+    loop = _scan if scan is None else scan
+    return unpack(leave(loop(lambda carry, i: step(carry, i)[0], enter(start), num_updates)))
 
 
 def _traced(function: Callable[..., Any], *arguments: Any) -> tuple[Callable[..., Any], Any]:
@@ -114,19 +120,18 @@ def _traced(function: Callable[..., Any], *arguments: Any) -> tuple[Callable[...
     return call, shapes
 
 
-def _packing(carry: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
-    """Functions that pack the small arrays of a carry, which are its episodes and its sums, for an
-    accelerator, and that return the carry; on a CPU neither changes anything.
+def _packing(state: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    """A function that packs the episodes of a state for an accelerator, and one that unpacks a
+    state and its sums; on a CPU neither changes anything.
     """
     if not packing.packs():
-        return lambda carry: carry, lambda carry: carry
+        return lambda state: state, lambda carry: carry
     is_episode = lambda x: isinstance(x, Episode)
-    small = jax.tree.map(is_episode, carry[0], is_leaf=is_episode)
+    small = jax.tree.map(is_episode, state, is_leaf=is_episode)
 
-    def pack(carry: tuple[State, Metrics]) -> Any:
-        state, totals = carry
+    def pack(state: State) -> Any:
         each = lambda x: packing.pack(x) if is_episode(x) else x
-        return jax.tree.map(each, state, is_leaf=is_episode), packing.pack(totals)
+        return jax.tree.map(each, state, is_leaf=is_episode)
 
     def unpack(packed: Any) -> tuple[State, Metrics]:
         state, totals = packed

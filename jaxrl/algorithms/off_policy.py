@@ -13,7 +13,7 @@ from jaxrl.clock import Clock, Metrics, start_clock
 from jaxrl.env import Env
 from jaxrl.errors import check_counts
 from jaxrl.normalize import ReturnStats, Running
-from jaxrl.replay import Buffer, Priority, Replay, Uniform
+from jaxrl.replay import Buffer, Priority, Replay, Sample, Uniform
 from jaxrl.rollout import (
     Action,
     Episode,
@@ -26,6 +26,8 @@ from jaxrl.rollout import (
 from jaxrl.rules.base import check_field
 from jaxrl.schedules import Schedule
 from jaxrl.tree import leaf, pytree, static
+
+MAX_BATCHES = 16  # that are drawn at once, and so held in memory together
 
 
 @pytree
@@ -217,19 +219,26 @@ class OffPolicy(Algorithm):
     def _gradient_steps(
         self, key: jax.Array, env: Env, state: State, relabel: Relabel | None
     ) -> tuple[State, Metrics]:
+        def draw(replay: Replay, words: jax.Array) -> tuple[Sample, jax.Array]:
+            key_sample, key_learn = jax.random.split(key_of(words))
+            fraction = state.clock.fraction
+            sample = self.buffer.sample(key_sample, replay, self.batch_size, fraction)
+            return sample, jax.random.key_data(key_learn)
+
+        def key_of(words: jax.Array) -> jax.Array:
+            return jax.random.wrap_key_data(words, impl=jax.random.key_impl(key))
+
         def step(
-            carry: tuple[LearnerState, Replay], now: tuple[jax.Array, jax.Array]
+            carry: tuple[LearnerState, Replay], now: tuple[jax.Array, jax.Array, Any]
         ) -> tuple[tuple[LearnerState, Replay], Metrics]:
-            (learner_state, replay), (words, counted) = carry, now
-            key_step = jax.random.wrap_key_data(words, impl=jax.random.key_impl(key))
-            key_sample, key_learn = jax.random.split(key_step)
-            sample = self.buffer.sample(key_sample, replay, self.batch_size, state.clock.fraction)
+            (learner_state, replay), (words, counted, drawn) = carry, now
+            sample, words_learn = draw(replay, words) if drawn is None else drawn.unpack()
             items = sample.items
             if relabel is not None:
-                key_relabel = jax.random.fold_in(key_step, 2)
+                key_relabel = jax.random.fold_in(key_of(words), 2)
                 items = tree.replace(items, reward=relabel(key_relabel, items))
             new_state, priority, metrics = self.learner.learn(
-                key_learn,
+                key_of(words_learn),
                 env,
                 learner_state,
                 self._normalized(state, items),
@@ -242,15 +251,21 @@ class OffPolicy(Algorithm):
         ready = state.clock.n >= self._warmup_updates - 1
         counted = ready & (jnp.arange(self.updates) < self.update_limit)
         words = jax.random.key_data(jax.random.split(key, self.updates))
-        (learner_state, replay), metrics = packing.scan(
-            step, (state.learner, state.replay), (words, counted), packs_carry=False
+        drawn = None
+        if self._draws_at_once(state.replay):
+            drawn = packing.pack(jax.vmap(lambda words: draw(state.replay, words))(words), axes=1)
+        (learner_state, replay), metrics = packing.mean_scan(
+            step, (state.learner, state.replay), (words, counted, drawn), counted
         )
-
-        def mean(x: jax.Array) -> jax.Array:
-            return jnp.where(counted, x, 0.0).sum() / jnp.maximum(counted.sum(), 1)
-
         new_state = tree.replace(state, learner=learner_state, replay=replay)
-        return new_state, jax.tree.map(mean, metrics)
+        return new_state, metrics
+
+    def _draws_at_once(self, replay: Replay) -> bool:
+        """True where the batches of all gradient steps are drawn together, for an accelerator: the
+        draws depend on no gradient step, and the batches are few.
+        """
+        few = 1 < self.updates <= MAX_BATCHES
+        return packing.packs() and few and not jax.tree.leaves(replay.tree)
 
     def freeze(self, active: jax.Array, new_state: State, state: State) -> State:
         """As in `Algorithm`, but the new replay is kept: selecting between two would copy one."""

@@ -325,16 +325,13 @@ class OnPolicy(Algorithm):
         rows = jax.vmap(shuffle)(jax.random.split(key, self.epochs)).reshape(num_minibatches, -1)
         numbers = jnp.arange(num_minibatches)
         active = numbers < jnp.maximum(self.epoch_limit, 0.0) * self.minibatches
-        (params, opt_state), metrics = packing.scan(
-            step, (params, state.opt_state), (rows, active, numbers), packs_carry=False
+        (params, opt_state), metrics = packing.mean_scan(
+            step,
+            (params, state.opt_state),
+            (rows, active, numbers),
+            counted=active if limited else None,
         )
-
-        def mean(x: jax.Array) -> jax.Array:
-            if not limited:
-                return x.mean()
-            return jnp.where(active, x, 0.0).sum() / jnp.maximum(active.sum(), 1)
-
-        return params, opt_state, jax.tree.map(mean, metrics)
+        return params, opt_state, metrics
 
     def _prepare(
         self, env: Env, state: State, rnn_state: Any, batch: Transition

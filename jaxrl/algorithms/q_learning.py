@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxrl import masks, networks, noise, packing
+from jaxrl import gathers, masks, networks, noise, packing
 from jaxrl.algorithms.backups import Backup, Identity, Max, Transform
 from jaxrl.algorithms.learner import (
     ADAM,
@@ -160,7 +160,7 @@ class QLearning(Learner):
             state.target_params, params, step, self.tau, self.target_period
         )
         metrics = {"loss": loss, "grad_norm": norm}
-        metrics |= packing.means({"value": value.max(-1), "error": error})
+        metrics |= packing.means({"value": gathers.largest(value), "error": error})
         priority = piece_priority(error * (batch.weight > 0))
         return LearnerState(params, target_params, opt_state, step), priority, metrics
 

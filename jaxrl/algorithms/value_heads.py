@@ -95,7 +95,7 @@ class Expected(Head):
         policy: jax.Array,
     ) -> tuple[jax.Array, jax.Array]:
         taken = gathers.row(prediction, action)
-        error = jax.lax.stop_gradient(target(jnp.sum(policy * next_prediction))) - taken
+        error = jax.lax.stop_gradient(target(gathers.total(policy * next_prediction))) - taken
         return losses.huber(error), jnp.abs(error)
 
 
