@@ -9,7 +9,6 @@ launches, and with those that did not.
 import contextlib
 import dataclasses
 import datetime
-import functools
 import importlib.metadata
 import json
 import os
@@ -105,35 +104,58 @@ def measure(kit: str, name: str, target: str, members: int, lever: str = "") -> 
 def _without(name: str, replacement: Any) -> Callable[[], Any]:
     """A context in which a function of `jaxrl.packing` is another one."""
 
-    @contextlib.contextmanager
-    def patched() -> Iterator[None]:
+    def patched() -> Any:
         from jaxrl import packing
 
-        original = getattr(packing, name)
-        wraps = replacement in (_packing_all, _unrolled)
-        changed = replacement(original) if wraps else replacement
-        with mock.patch.object(packing, name, changed):
-            yield
+        return mock.patch.object(packing, name, replacement)
 
     return patched
 
 
-def _plain_scan(step: Any, carry: Any, xs: Any, packs_carry: bool = True) -> Any:
-    return jax.lax.scan(step, carry, xs)
+def _without_draws() -> Any:
+    import jaxrl as rl
+
+    return mock.patch.object(rl.OffPolicy, "_draws_at_once", return_value=False)
 
 
-def _packing_all(scan: Any) -> Any:
-    return lambda step, carry, xs, packs_carry=True: scan(step, carry, xs, True)
+def _without_short() -> Any:
+    from jaxrl import gathers
+
+    return mock.patch.object(gathers, "is_short", return_value=False)
 
 
-def _unrolled(scan: Any) -> Any:
-    def unrolled(step: Any, carry: Any, xs: Any, packs_carry: bool = True) -> Any:
-        length = len(jax.tree.leaves(xs)[0])
-        plain = functools.partial(jax.lax.scan, unroll=length if length <= 8 else 1)
-        with mock.patch.object(jax.lax, "scan", plain):
-            return scan(step, carry, xs, packs_carry)
+@contextlib.contextmanager
+def _packing_params() -> Iterator[None]:
+    """A context in which the carry of gradient steps is packed."""
+    from jaxrl import packing
 
-    return unrolled
+    mean_scan = packing.mean_scan
+
+    def packed(step: Any, carry: Any, xs: Any, counted: Any = None) -> Any:
+        def stepped(now: Any, x: Any) -> tuple[Any, Any]:
+            after, row = step(now.unpack(), x)
+            return packing.pack(after), row
+
+        last, means = mean_scan(stepped, packing.pack(carry), xs, counted)
+        return last.unpack(), means
+
+    with mock.patch.object(packing, "mean_scan", packed):
+        yield
+
+
+@contextlib.contextmanager
+def _unrolled() -> Iterator[None]:
+    """A context in which short scans are unrolled."""
+    scan = jax.lax.scan
+
+    def unrolled(step: Any, carry: Any, xs: Any = None, length: Any = None, **options: Any) -> Any:
+        steps = len(jax.tree.leaves(xs)[0]) if length is None else length
+        if steps <= 8:
+            options["unroll"] = steps
+        return scan(step, carry, xs, length, **options)
+
+    with mock.patch.object(jax.lax, "scan", unrolled):
+        yield
 
 
 def _rows_one_by_one(tree: Any) -> Any:
@@ -142,6 +164,19 @@ def _rows_one_by_one(tree: Any) -> Any:
 
 def _whole(function: Any, x: Any, pieces: int) -> Any:
     return function(x)
+
+
+@contextlib.contextmanager
+def _without_all() -> Iterator[None]:
+    from jaxrl import packing
+
+    nothing = lambda: False
+    with (
+        _without_short(),
+        mock.patch.object(packing, "packs", nothing),
+        mock.patch.object(packing, "packs_storage", nothing),
+    ):
+        yield
 
 
 @contextlib.contextmanager
@@ -160,31 +195,55 @@ def _masked() -> Iterator[None]:
         yield
 
 
-# name: (what it is, a context in which programs are traced with it)
-LEVERS: dict[str, tuple[str, Callable[[], Any]]] = {
+EVERY, OFF = tuple(STEPS), ("dqn", "sac")
+# name: (what it is, a context in which programs are traced with it, the algorithms that it changes)
+LEVERS: dict[str, tuple[str, Callable[[], Any], tuple[str, ...]]] = {
     "scan": (
-        "without: carried and stacked arrays of the rollout packed, metrics of gradient steps in "
-        "one array",
-        _without("scan", _plain_scan),
+        "without: carried and stacked arrays of the rollout packed",
+        _without("scan", jax.lax.scan),
+        ("ppo",),
     ),
-    "rows": ("without: one gather for a minibatch", _without("rows", _rows_one_by_one)),
-    "vectors": ("without: one norm over all gradients", _without("vectors", jax.tree.leaves)),
+    "sums": (
+        "without: metrics of gradient steps summed in their loop, and its scalars before it",
+        _without("sums_in_loop", lambda length: False),
+        ("dqn",),
+    ),
+    "scalars": (
+        "without: what depends on scalars alone as one kernel, in both loops",
+        _without("packs_scalars", lambda: False),
+        ("dqn",),
+    ),
+    "draws": (
+        "without: the batches of all gradient steps drawn at once",
+        _without_draws,
+        ("dqn",),
+    ),
+    "short": ("without: reductions over few actions written out", _without_short, ("ppo", "dqn")),
+    "rows": ("without: one gather for a minibatch", _without("rows", _rows_one_by_one), ("ppo",)),
+    "vectors": (
+        "without: one norm over all gradients",
+        _without("vectors", jax.tree.leaves),
+        EVERY,
+    ),
     "replay": (
         "without: a transition of the replay in one array",
-        _without("packed", lambda tree, axes=0: tree),
+        _without("packs_storage", lambda: False),
+        OFF,
     ),
     "means": (
         "without: one mean over several metrics",
         _without("means", lambda arrays: {name: x.mean() for name, x in arrays.items()}),
+        ("dqn",),
     ),
-    "pieces": ("without: the rollout read in pieces", _without("in_pieces", _whole)),
-    "all": ("without all of these", _without("packs", lambda: False)),
+    "pieces": ("without: the rollout read in pieces", _without("in_pieces", _whole), ("ppo",)),
+    "all": ("without all of these", _without_all, EVERY),
     "params": (
         "with: parameters and moments packed too, inside the loop of gradient steps",
-        _without("scan", _packing_all),
+        _packing_params,
+        ("ppo", "dqn"),
     ),
-    "masks": ("with: log-probabilities by a mask rather than a gather", _masked),
-    "unroll": ("with: up to 8 gradient steps unrolled", _without("scan", _unrolled)),
+    "masks": ("with: log-probabilities by a mask rather than a gather", _masked, ("ppo",)),
+    "unroll": ("with: up to 8 gradient steps unrolled", _unrolled, ("dqn",)),
 }
 
 
@@ -227,7 +286,8 @@ def jobs(config: Config) -> list[list[str]]:
         found += [
             ["jaxrl", name, config.targets[0], str(config.members), lever]
             for name in config.algorithms
-            for lever in LEVERS
+            for lever, (_, _, changed) in LEVERS.items()
+            if name in changed
         ]
     return found
 
@@ -328,7 +388,7 @@ def _levers(measured: list[dict[str, Any]]) -> list[str]:
         f"| measure | {' | '.join(names)} |",
         f"|---|{'---:|' * len(names)}",
     ]
-    for lever, (title, _) in LEVERS.items():
+    for lever, (title, _, _) in LEVERS.items():
         cells = []
         for name in names:
             here = [row for row in rows if (row["lever"], row["algorithm"]) == (lever, name)]
