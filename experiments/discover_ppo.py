@@ -38,8 +38,8 @@ class Config:
     """Settings of the search; tests use small values."""
 
     arms: tuple[Arm, ...] = ("schedule", "constants", "drift", "both", "random fitness")
-    generations: int = 200
-    evals: int = 10
+    generations: int = 120
+    evals: int = 8
     """number of evaluations on the selection environments"""
     seeds: int = 5
     """number of meta-seeds; all of them are reported"""
@@ -48,6 +48,7 @@ class Config:
     """updates of a training run, log-uniform range"""
     sigma: float = 0.15
     lr: float = 0.03
+    lr_decay: float = 0.99
     width: int = 16
     """hidden units of the drift"""
     selection_levels: int = 96
@@ -79,7 +80,12 @@ def search(arm: Arm, config: Config) -> tuple[xr.Dataset, list[dict[str, Any]]]:
     """Curves, and what each meta-seed found, from its best evaluation on the selection tasks."""
     agent, names = learner(arm, config.width)
     inner = rl.InnerLoop(agent, names, config.lifetime, by_area=True, chunk=4)
-    strategy = rl.ES(lr=config.lr, sigma=config.sigma, population=config.population)
+    strategy = rl.ES(
+        lr=config.lr,
+        sigma=config.sigma,
+        lr_decay=config.lr_decay,
+        population=config.population,
+    )
     evolution: Any = rl.Evolution(inner, strategy)
     if arm == "random fitness":
         evolution = lab.Blind(evolution)

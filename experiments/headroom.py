@@ -24,7 +24,7 @@ class Config:
     """Settings of the experiment; tests use small values."""
 
     settings: int = 256
-    tasks: int = 3
+    tasks: int = 2
     """environments that each setting is chosen on"""
     test_tasks: int = 64
     lifetimes: tuple[int, ...] = worlds.LIFETIMES
