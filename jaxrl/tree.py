@@ -20,13 +20,30 @@ from jaxrl.ranges import RANGE, Range, check_ranges, range_of
 T = TypeVar("T")
 
 
-def static(*, within: str | None = None, **kwargs: Any) -> Any:
+def static(*, within: str | None = None, added: bool = False, **kwargs: Any) -> Any:
     """A dataclass field that is fixed at compile time: a count, a shape or a function.
 
-    It must be hashable. within: the range of a number, as in `leaf`.
+    It must be hashable. within: the range of a number, as in `leaf`. added: as in `added`.
     """
-    metadata = {"static": True} | ({} if within is None else {RANGE: Range(within)})
+    metadata = {"static": True, "added": added} | ({} if within is None else {RANGE: Range(within)})
     return dataclasses.field(metadata=metadata, **kwargs)
+
+
+def added(default: Any) -> Any:
+    """A dataclass field that a former version did not have: records omit it where it has its
+    default, so that those of that version, and folders with them, stay valid.
+    """
+    return dataclasses.field(default=default, metadata={"added": True})
+
+
+def recorded_fields(value: Any) -> list[dataclasses.Field]:
+    """The fields that a record of a dataclass has: all but those of `added` at their default."""
+
+    def is_omitted(field: dataclasses.Field) -> bool:
+        has_default = getattr(value, field.name) is field.default
+        return has_default and field.metadata.get("added", False)
+
+    return [field for field in dataclasses.fields(value) if not is_omitted(field)]
 
 
 def leaf(default: Any, within: str) -> Any:

@@ -8,6 +8,7 @@ import pytest
 import jaxrl as rl
 from jaxrl import tree
 from jaxrl.errors import check_counts
+from jaxrl.sweep import provenance
 
 
 @rl.pytree
@@ -89,3 +90,17 @@ def test_what_is_named_twice_or_in_one_text_is_refused():
 def test_is_finite_sees_any_float_and_only_floats():
     assert tree.is_finite({"a": jnp.ones(2), "n": jnp.array(3)})
     assert not tree.is_finite({"a": jnp.ones(2), "b": jnp.array([1.0, jnp.nan])})
+
+
+@tree.pytree
+class Grown:
+    old: float = 1.0
+    new: float | None = tree.added(None)
+    count: bool = tree.static(default=False, added=True)
+
+
+def test_a_record_omits_an_added_field_at_its_default():
+    names = lambda value: [field.name for field in tree.recorded_fields(value)]
+    assert names(Grown()) == ["old"]
+    assert names(Grown(new=2.0, count=True)) == ["old", "new", "count"]
+    assert provenance.describe(Grown()) == {"type": "Grown", "old": 1.0}

@@ -27,7 +27,7 @@ from jaxrl.rollout import Action, Episode, Experience, Policy, RnnState, Transit
 from jaxrl.rules.base import Out, Rule, RuleState, check_field, check_rule
 from jaxrl.rules.surrogate import Surrogate
 from jaxrl.schedules import Linear, Schedule, check_schedule
-from jaxrl.tree import leaf, pytree, static
+from jaxrl.tree import added, leaf, pytree, static
 
 Forward = Callable[[Any, "Minibatch"], Out]  # (params, minibatch) -> heads and policy
 # (rule, forward, params, batch, targets, clock) -> parameters, mask of the free ones, metrics
@@ -95,7 +95,7 @@ class OnPolicy(Algorithm):
         optax.adam, {"eps": 1e-5, "eps_root": 1e-16}
     )
     policy_step: PolicyStep | None = None
-    controller: Controller | None = None
+    controller: Controller | None = added(None)
     num_envs: int = static(default=4)
     num_steps: int = static(default=128)
     epochs: int = static(default=4)

@@ -39,7 +39,7 @@ class InnerLoop(InnerProblem):
     lifetime: tuple[int, int] = static(default=(100, 100))
     episodes: int = static(default=16)
     greedy: bool = static(default=False)
-    by_area: bool = static(default=False)
+    by_area: bool = static(default=False, added=True)
     num_runs: int = static(default=1)
     chunk: int | None = static(default=None)
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from jaxrl.module_names import recorded_name
 from jaxrl.sweep import arrays
+from jaxrl.tree import recorded_fields
 from jaxrl.version import __version__
 
 PACKAGES = (
@@ -131,7 +132,7 @@ def describe(value: Any) -> Any:
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {
-            field.name: describe(getattr(value, field.name)) for field in dataclasses.fields(value)
+            field.name: describe(getattr(value, field.name)) for field in recorded_fields(value)
         }
         return {"type": type(value).__name__} | fields
     if arrays.is_large(value):

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxrl import tree
 from jaxrl.errors import nearest
 from jaxrl.module_names import full_name, recorded_name, short_name
 from jaxrl.sweep import arrays
@@ -139,7 +140,7 @@ def encode(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and _found(name) is type(value):
         fields = {
             field.name: encode(getattr(value, field.name))
-            for field in dataclasses.fields(value)
+            for field in tree.recorded_fields(value)
             if field.init
         }
         return {"type": name, "fields": fields}
