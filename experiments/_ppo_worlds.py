@@ -111,9 +111,9 @@ def area(algo: Any, tasks: rl.Tasks) -> Callable[..., dict[str, jax.Array]]:
     loop = rl.InnerLoop(algo, by_area=True)
 
     def run(lifetime: jax.Array, seed: jax.Array, **params: Any) -> dict[str, jax.Array]:
-        key = jax.random.key(seed)
-        env = tasks.sample(key)
-        return {"score": loop.run_one(key, params, tasks, env, lifetime, lifetime)}
+        key_env, key_run = jax.random.split(jax.random.key(seed))
+        env = tasks.sample(key_env)
+        return {"score": loop.run_one(key_run, params, tasks, env, lifetime, lifetime)}
 
     return run
 
@@ -123,9 +123,10 @@ def random_return(tasks: rl.Tasks, num: int = 64) -> float:
     algo = agent()
 
     def one(key: jax.Array) -> jax.Array:
-        env = tasks.sample(key)
-        policy = algo.policy(env, algo.agent(algo.init(key, env)), greedy=False)
-        return tasks.score(env, rl.evaluate(key, env, policy, 4).mean())
+        key_env, key_init, key_play = jax.random.split(key, 3)
+        env = tasks.sample(key_env)
+        policy = algo.policy(env, algo.agent(algo.init(key_init, env)), greedy=False)
+        return tasks.score(env, rl.evaluate(key_play, env, policy, 4).mean())
 
     keys = jax.random.split(jax.random.key(lab.SELECTION), num)
     return float(np.mean(jax.jit(jax.vmap(one))(keys)))

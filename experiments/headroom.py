@@ -111,15 +111,23 @@ def run(config: Config) -> dict[str, Any]:
             "setting": at_plain(settings, best[name, lifetime]),
         }
     unit = {cell: test[2].mean() - low[cell[0]] for cell, test in tests.items()}
-    over_all = {
-        kind: compare_means([(test[i] - test[0]) / unit[cell] for cell, test in tests.items()])
-        for i, kind in ((1, "best for the lifetime"), (2, "best for family and lifetime"))
+
+    def mean_gain(names: list[str]) -> dict[str, list[float]]:
+        gain = lambda i, cell: (tests[cell][i] - tests[cell][0]) / unit[cell]
+        return {
+            kind: compare_means([gain(i, cell) for cell in tests if cell[0] in names])
+            for i, kind in ((1, "best for the lifetime"), (2, "best for family and lifetime"))
+        }
+
+    without = {
+        f"without {left_out}": mean_gain([name for name in names if name != left_out])
+        for left_out in (names if len(names) > 1 else ())
     }
     return {
         "robust": at_plain(settings, robust),
         "by_lifetime": {str(n): at_plain(settings, i) for n, i in by_lifetime.items()},
         "scales": scales,
-        "mean_gain": over_all,
+        "mean_gain": {"all": mean_gain(list(names))} | without,
         "cells": gains,
         "config": {
             key: value
