@@ -93,9 +93,14 @@ def agent(**changes: Any) -> rl.OnPolicy:
     )
 
 
+def robust_setting() -> dict[str, float]:
+    """The one setting that was the best over all families and lifetimes, in `headroom`."""
+    return json.loads((RESULTS / "headroom.json").read_text())["robust"]
+
+
 def robust() -> rl.OnPolicy:
-    """PPO with the one setting that was the best over all families and lifetimes."""
-    return agent(**json.loads((RESULTS / "headroom.json").read_text())["robust"])
+    """PPO with the robust setting."""
+    return agent(**robust_setting())
 
 
 def scaled() -> dict[str, rl.Tasks]:

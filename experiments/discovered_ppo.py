@@ -3,9 +3,11 @@
 
 Seven environments (two of other suites), three lifetimes of which the longest is beyond those of
 the search, a wider network, 64 seeds. Arms: each meta-seed of each search, PPO with its one robust
-setting, PPO with a learning rate by the KL, and PPO tuned for each environment and lifetime with 64
-training runs. Ablations: the schedule that was best on the selection environments without the
-elapsed time, without what it measures, and with the fraction of another moment.
+setting, PPO with a learning rate by the KL, and PPO tuned for each environment and lifetime over
+the robust and other settings with 4 training runs each. Ablations: the schedule that was best on
+the selection environments without the elapsed time, without what it measures, and with the fraction
+of another moment. On MinAtar there is one lifetime, of 1e6 steps, and of each search only the selected
+meta-seed. A run without a finite score counts as the random policy; each record has their number.
 """
 
 import dataclasses
@@ -20,6 +22,7 @@ import tyro
 
 import envs
 import jaxrl as rl
+from experiments import _discovery as lab
 from experiments import _ppo_worlds as worlds
 from experiments import headroom
 from experiments.discover_ppo import Arm, learner
@@ -37,7 +40,8 @@ NAMES = (
     "Breakout-MinAtar",
 )
 SEARCHED: tuple[Arm, ...] = ("schedule", "constants", "drift", "both", "random fitness")
-TARGETS = (0.003, 0.01, 0.03, 0.1)  # of the KL; the best on the selection environments is tested
+TARGETS = (0.003, 0.01, 0.03, 0.1)  # of the KL; the best on the families of the search is tested
+MARGIN = 0.05  # of a score, by which an arm may be behind tuned PPO
 TIME, MEASURED = slice(1, 3), slice(3, 6)  # columns of LogLinear's weights
 
 
@@ -48,8 +52,8 @@ class Config:
     names: tuple[str, ...] = NAMES
     arms: tuple[Arm, ...] = SEARCHED
     seeds: int = 64
-    settings: int = 16
-    """settings that PPO is tuned over for each environment and lifetime, with 4 seeds each"""
+    settings: int = 15
+    """settings beside the robust one that PPO is tuned over for each environment and lifetime"""
     lifetimes: tuple[int, ...] = LIFETIMES
     selection: int = 96
     runs: pathlib.Path = pathlib.Path("runs/discovered_ppo")
@@ -80,9 +84,8 @@ def sized(algo: rl.OnPolicy, name: str) -> rl.OnPolicy:
 
 def lifetimes(name: str, config: Config) -> tuple[int, ...]:
     """Updates of each training run; one of 1e6 steps on MinAtar."""
-    return (
-        (488,) if name.endswith("MinAtar") and config.lifetimes == LIFETIMES else config.lifetimes
-    )
+    is_whole = config.lifetimes == LIFETIMES
+    return MINATAR_LIFETIMES if is_large(name) and is_whole else config.lifetimes
 
 
 def found(arm: Arm, folder: pathlib.Path) -> tuple[list[dict[str, Any]], int]:
@@ -94,7 +97,7 @@ def found(arm: Arm, folder: pathlib.Path) -> tuple[list[dict[str, Any]], int]:
             return {name: arrays(x) for name, x in tree.items()}
         return jnp.array(tree, jnp.float32)
 
-    return [arrays(one) for one in record["found"]], int(np.argmax(record["best_evaluation"]))
+    return [arrays(one) for one in record["found"]], lab.argbest(record["best_evaluation"])
 
 
 def ablations(weights: jax.Array) -> dict[str, jax.Array]:
@@ -103,8 +106,13 @@ def ablations(weights: jax.Array) -> dict[str, jax.Array]:
     return {
         "schedule without time": without(TIME),
         "schedule without measurements": without(MEASURED),
-        "constants of the schedule": weights.at[:, 1:].set(0.0),
+        "constants of the schedule": constants({"": weights})[""],
     }
+
+
+def constants(params: dict[str, Any]) -> dict[str, Any]:
+    """A controller's parameters with the weights of the first feature alone."""
+    return {name: weights.at[:, 1:].set(0.0) for name, weights in params.items()}
 
 
 def scores(
@@ -137,14 +145,17 @@ def scores(
 
 
 def tuned(name: str, config: Config) -> tuple[np.ndarray, list[dict[str, float]]]:
-    """Test scores of the best of some random settings for each lifetime, and these settings."""
+    """Test scores of the best setting for each lifetime, of the robust one and some random ones,
+    and these settings.
+    """
     algo, settings = sized(worlds.agent(), name), headroom.random_settings(config.settings)
-    named = {str(i): headroom.at(settings, i) for i in range(config.settings)}
+    named: dict[str, dict[str, Any]] = {"robust": worlds.robust_setting()}
+    named |= {str(i): headroom.at(settings, i) for i in range(config.settings)}
     search = scores(algo, named, name, "tuning", config, seeds=np.arange(4))
     means = np.nan_to_num(np.stack([x.mean(1) for x in search.values()]), nan=-np.inf)
     rows, chosen = [], []
     for i, lifetime in enumerate(lifetimes(name, config)):
-        best = str(np.argmax(means[:, i]))
+        best = list(named)[int(np.argmax(means[:, i]))]
         test = scores(
             algo, {best: named[best]}, name, f"tuned-{lifetime}", config, each=(lifetime,)
         )
@@ -154,8 +165,10 @@ def tuned(name: str, config: Config) -> tuple[np.ndarray, list[dict[str, float]]
 
 
 def adaptive(config: Config) -> dict[str, float]:
-    """The target of the KL that is the best on the selection environments of the search."""
-    algo = replace(worlds.robust(), controller=rl.AdaptiveRate())
+    """The target of the KL with the best mean score on 16 environments of each family of the
+    search, none of which is tested.
+    """
+    algo = by_kl({})
     found = []
     for family, tasks in worlds.scaled().items():
         run = worlds.area(algo, tasks)
@@ -166,7 +179,12 @@ def adaptive(config: Config) -> dict[str, float]:
         }
         folder = config.runs / "selection" / family
         found.append(rl.sweep(run, over, folder=folder, chunk=worlds.CHUNK)["score"].values)
-    return {"target_kl": TARGETS[int(np.argmax(np.mean(found, (0, 1, 3))))]}
+    return {"target_kl": TARGETS[lab.argbest(np.mean(found, (0, 1, 3)))]}
+
+
+def by_kl(target: dict[str, float]) -> rl.OnPolicy:
+    """PPO of the robust setting with a learning rate by the KL alone."""
+    return replace(worlds.robust(), controller=rl.AdaptiveRate(**target), schedule=rl.Constant())
 
 
 def measure(name: str, target: dict[str, float], config: Config) -> dict[str, Any]:
@@ -178,6 +196,8 @@ def measure(name: str, target: dict[str, float], config: Config) -> dict[str, An
         params, best = found(arm, config.folder)
         numbers = [best] if is_large(name) else range(len(params))
         named = {f"{arm} {i}": params[i] for i in numbers}
+        if arm == "constants":  # the search moved the other weights too, by noise alone
+            named = {key: constants(one) for key, one in named.items()}
         if arm in ("drift", "both"):
             tests |= scores(sized(learner(arm)[0], name), named, name, arm, config)
             continue
@@ -189,55 +209,61 @@ def measure(name: str, target: dict[str, float], config: Config) -> dict[str, An
             shuffled = {"schedule, shuffled clock": params[best]}
             tests |= scores(other, shuffled, name, "shuffled", config)
     tests |= scores(algo, controlled, name, "controlled", config)
-    by_kl = replace(sized(worlds.robust(), name), controller=rl.AdaptiveRate(**target))
-    tests |= scores(by_kl, {"rate by KL": {}}, name, "adaptive", config)
+    tests |= scores(sized(by_kl(target), name), {"rate by KL": {}}, name, "adaptive", config)
     tests["tuned PPO"], chosen = tuned(name, config)
     low = worlds.random_return(worlds.Same(envs.make(name)))
     return {"tests": tests, "low": low, "tuned": chosen}
 
 
-def summary(name: str, measured: dict[str, Any], config: Config) -> dict[str, Any]:
+def summary(tests: dict[str, np.ndarray], low: float) -> dict[str, Any]:
     """Scores from 0, a random policy, to 1, tuned PPO at the longest lifetime: interquartile means
     over seeds with intervals, of each lifetime and of all, and differences to PPO and tuned PPO.
+
+    tests: [lifetimes, seeds] of each arm. Where tuned PPO is not better than the random policy by
+    three standard errors there is no scale, and `arms` is empty.
     """
-    tests, low = measured["tests"], measured["low"]
-    unit = float(tests["tuned PPO"][-1].mean()) - low
-    scaled = {key: np.nan_to_num((x - low) / unit) for key, x in tests.items()}
+    missing = {key: int((~np.isfinite(x)).sum()) for key, x in tests.items()}
+    known = {key: np.where(np.isfinite(x), x, low) for key, x in tests.items()}
+    longest = known["tuned PPO"][-1]
+    unit = float(longest.mean()) - low
+    record = {"random": round(low, 4), "unit": round(unit, 4), "without a score": missing}
+    if not unit > 3.0 * longest.std(ddof=1) / len(longest) ** 0.5:
+        return record | {"arms": {}}
+    scaled = {key: (x - low) / unit for key, x in known.items()}
     rounded = lambda interval: [round(float(x), 4) for x in interval]
-    rows: dict[str, Any] = {}
-    for key, x in scaled.items():
-        rows[key] = {
+    over = lambda x, other: rounded(
+        rl.stats.difference(x.mean(0), scaled[other].mean(0), paired=True)
+    )
+    arms = {
+        key: {
             "all": rounded(rl.stats.interval(x.mean(0))),
             "each": [rounded(rl.stats.interval(row)) for row in x],
-            "over PPO": rounded(rl.stats.difference(x.mean(0), scaled["PPO"].mean(0))),
-            "over tuned PPO": rounded(rl.stats.difference(x.mean(0), scaled["tuned PPO"].mean(0))),
+            "over PPO": over(x, "PPO"),
+            "over tuned PPO": over(x, "tuned PPO"),
         }
-    return {
-        "lifetimes": lifetimes(name, config),
-        "random": round(low, 4),
-        "unit": round(unit, 4),
-        "tuned": measured["tuned"],
-        "arms": rows,
+        for key, x in scaled.items()
     }
+    return record | {"arms": arms}
 
 
 def counts(record: dict[str, Any]) -> dict[str, dict[str, int]]:
-    """For each arm: on how many environments it is ahead of PPO, and not behind tuned PPO, by the
-    whole interval.
+    """For each arm the number of environments, of those that have it, on which the whole 95 %
+    interval of the difference is on one side. They are not corrected for their number.
     """
-    worlds_of = list(record.values())
-    return {
-        arm: {
-            "ahead of PPO": sum(world["arms"][arm]["over PPO"][1] > 0 for world in worlds_of),
-            "behind PPO": sum(world["arms"][arm]["over PPO"][2] < 0 for world in worlds_of),
-            "not behind tuned PPO": sum(
-                world["arms"][arm]["over tuned PPO"][2] >= 0 for world in worlds_of
-            ),
-            "of": len(worlds_of),
+    arms = {arm: None for world in record.values() for arm in world["arms"]}
+    found = {}
+    for arm in arms:
+        rows = [world["arms"][arm] for world in record.values() if arm in world["arms"]]
+        ppo, tuned_ppo = ([row[f"over {name}"] for row in rows] for name in ("PPO", "tuned PPO"))
+        found[arm] = {
+            "ahead of PPO": sum(low > 0 for _, low, _ in ppo),
+            "behind PPO": sum(high < 0 for _, _, high in ppo),
+            "ahead of tuned PPO": sum(low > 0 for _, low, _ in tuned_ppo),
+            "behind tuned PPO": sum(high < 0 for _, _, high in tuned_ppo),
+            f"at most {MARGIN} behind tuned PPO": sum(low >= -MARGIN for _, low, _ in tuned_ppo),
+            "of": len(rows),
         }
-        for arm in worlds_of[0]["arms"]
-        if all(arm in world["arms"] for world in worlds_of)
-    }
+    return found
 
 
 def main(config: Config) -> None:
@@ -245,7 +271,11 @@ def main(config: Config) -> None:
     target = adaptive(config)
     record = {}
     for name in config.names:
-        record[name] = summary(name, measure(name, target, config), config)
+        measured = measure(name, target, config)
+        record[name] = summary(measured["tests"], measured["low"]) | {
+            "lifetimes": lifetimes(name, config),
+            "tuned": measured["tuned"],
+        }
         whole = {
             "counts": counts(record),
             "rate by KL": target,

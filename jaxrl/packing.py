@@ -1,4 +1,4 @@
-"""Several arrays as few, so that an accelerator launches one kernel where it would launch many.
+"""Several arrays as few, so that a GPU launches one kernel where it would launch many.
 
 On a GPU a loop over small arrays takes the time of its launches: each array that a scan carries or
 stacks, that a replay stores or that is gathered from costs one or two. Packed, they are one vector
@@ -133,7 +133,7 @@ def plus(total: Any, tree: Any) -> Any:
 
 
 def packed(tree: Any, axes: int = 0) -> Any:
-    """A tree packed for an accelerator; on a CPU as it is. `unpacked` is its inverse."""
+    """A tree packed for a GPU; elsewhere as it is. `unpacked` is its inverse."""
     return pack(tree, axes) if packs() else tree
 
 
@@ -143,7 +143,7 @@ def unpacked(tree: Any) -> Any:
 
 
 def scan(step: Step, carry: Any, xs: Any) -> tuple[Any, Any]:
-    """`jax.lax.scan`; on an accelerator what is carried and what is stacked is packed."""
+    """`jax.lax.scan`; on a GPU what is carried and what is stacked is packed."""
     if not packs():
         return jax.lax.scan(step, carry, xs)
     if len(jax.tree.leaves(xs)[0]) == 1:  # nothing is repeated
@@ -160,7 +160,7 @@ def scan(step: Step, carry: Any, xs: Any) -> tuple[Any, Any]:
 def mean_scan(step: Step, carry: Any, xs: Any, counted: jax.Array | None = None) -> tuple[Any, Any]:
     """A scan with the means of its rows. counted: of which steps, bool [N]; None for all.
 
-    On an accelerator the rows are packed; where some are counted, they are summed in the loop, and
+    On a GPU the rows are packed; where some are counted, they are summed in the loop, and
     what depends on scalars alone is computed before it. The carry is not packed: a matrix that is
     multiplied with would have to be cut out of it in each step, which costs more than it saves.
     """
@@ -243,7 +243,7 @@ def scalars_first(step: Step, carry: Any, x: Any) -> tuple[Step, Convert, Conver
     """A step of a loop as one that computes first what depends on scalars alone, and functions to
     its carry and from it. carry, x: arrays, for their shapes.
 
-    On a CPU it is the step itself.
+    Elsewhere than on a GPU it is the step itself.
     """
     if not packs_scalars():
         return step, lambda carry: carry, lambda carry: carry
@@ -277,12 +277,12 @@ def rows(tree: Any) -> Callable[[jax.Array], Any]:
 
 
 def vectors(tree: Any) -> list[jax.Array]:
-    """The leaves of a tree, for a sum over all; on an accelerator one vector of each type."""
+    """The leaves of a tree, for a sum over all; on a GPU one vector of each type."""
     return list(pack(tree).vectors.values()) if packs() else jax.tree.leaves(tree)
 
 
 def means(arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    """The mean of each array []; on an accelerator of those of equal shape at once."""
+    """The mean of each array []; on a GPU of those of equal shape at once."""
     if not packs():
         return {name: x.mean() for name, x in arrays.items()}
     groups: dict[tuple[tuple[int, ...], jnp.dtype], list[str]] = {}
@@ -325,7 +325,7 @@ def _wide(kind: Any) -> Any:
 
 
 def in_pieces(function: Callable[[Any], Any], x: Any, pieces: int) -> Any:
-    """`function(x)` of leaves [N, ...]; on an accelerator in equal pieces, one after another.
+    """`function(x)` of leaves [N, ...]; on a GPU in equal pieces, one after another.
 
     The function treats each row alone. What it computes on the way takes the memory of one piece.
     """

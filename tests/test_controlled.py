@@ -176,7 +176,10 @@ def test_a_law_can_be_fitted_to_many_samples_at_once():
 
 @pytest.mark.parametrize(
     ("stratum", "probability", "words"),
-    [([0, 1, 2], [0.5, 0.5], "1 strata are outside"), ([0, 1, 1], [0.5, 0.4], "sum to 0.9")],
+    [
+        ([0, 1, 2], [0.5, 0.5], "1 of the values are in strata outside"),
+        ([0, 1, 1], [0.5, 0.4], "sum to 0.9"),
+    ],
 )
 def test_strata_that_are_not_those_of_the_sample(stratum, probability, words):
     with pytest.raises(ValueError, match=words):

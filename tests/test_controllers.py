@@ -10,6 +10,7 @@ import pytest
 from members import TINY
 
 import jaxrl as rl
+from jaxrl.algorithms.trust_region import TrustRegion
 from jaxrl.clock import Clock
 from jaxrl.tree import replace
 
@@ -63,6 +64,13 @@ def test_measurements_are_clipped_and_an_unbounded_run_has_no_length():
     wild = {"kl": 1e9, "explained_variance": -50.0, "clip_fraction": 1.0}
     found = settings(weights, Clock(0, float("inf")), wild)
     np.testing.assert_allclose(found["lr"], PPO.lr * math.exp(3 * math.tanh(1 / 3)), rtol=1e-5)
+    restarted = Clock(110, 120.0, jnp.int32(100))  # update 10 of 20
+    controller = rl.LogLinear.zero("lr")
+    np.testing.assert_allclose(
+        controller.features(restarted, controller.init())[:3],
+        [1.0, 0.5, math.log10(0.2)],
+        rtol=1e-5,
+    )
     weights[3, 0] = 9.0
     far = settings(weights, algo=rl.tree.put(PPO, {"lam": 0.5}))
     assert far["rule.lam"] == 0.0  # 1 - 0.5 e^3 is below the range
@@ -129,6 +137,10 @@ def test_an_update_learns_with_the_controlled_value(controlled, by_hand):
         (lambda: init(rl.LogLinear.zero("num_envs")), "num_envs.* is static"),
         (lambda: init(rl.LogLinear.zero("epoch_limit"), epoch_limit=math.inf), "epoch_limit=inf"),
         (lambda: init(rl.LogLinear.zero("value_clip")), "value_clip=inf"),
+        (lambda: init(rl.LogLinear.zero("lam"), lam=1.0), r"lam=1\.0 stays so.*lam=0\.95"),
+        (lambda: init(rl.LogLinear.zero("lr"), lr=0.0), r"lr=0\.0 stays so"),
+        (lambda: init(rl.AdaptiveRate(), epochs=1, minibatches=1), "has only one"),
+        (lambda: init(rl.AdaptiveRate(), policy_step=TrustRegion()), "policy_step=None"),
         (lambda: init(rl.LogLinear.zero("schedule")), "not a number"),
         (lambda: init(rl.AdaptiveRate(), rule=rl.LPG.random(jax.random.key(0), 4)), "reads kl"),
     ],
@@ -139,7 +151,7 @@ def test_what_can_not_be_controlled(make, words):
 
 
 def init(controller, **changes):
-    algo = replace(PPO, controller=controller, **changes)
+    algo = rl.tree.put(PPO, {"controller": controller} | changes)
 
     def update(key):
         return algo.update(key, TINY.env, algo.init(key, TINY.env, 3))

@@ -258,7 +258,10 @@ def assigned(crn_group, num_tasks, kinds=3):
 
     def run(key, tasks, members, groups, count):
         calls.append((tasks, members.tolist(), groups.tolist(), count))
-        return jnp.full((len(members), count), float(tasks.sample(None))), {"lifetime": 1.0}
+        return jnp.full((len(members), count), float(tasks.sample(None))), {
+            "lifetime": jnp.float32(tasks.sample(None)),
+            "training_runs": jnp.int32(len(members) * count),
+        }
 
     @pytree
     class Kind(Tasks):
@@ -268,7 +271,8 @@ def assigned(crn_group, num_tasks, kinds=3):
             return self.number
 
     families = rl.Families(tuple(Kind(i) for i in range(kinds)))
-    found, _ = families.run(jax.random.key(0), np.asarray(crn_group), num_tasks, run)
+    found, metrics = families.run(jax.random.key(0), np.asarray(crn_group), num_tasks, run)
+    assert metrics == {"lifetime": 1.0, "training_runs": len(crn_group) * num_tasks}
     return found, [call[1:] for call in calls]
 
 

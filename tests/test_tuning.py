@@ -352,4 +352,5 @@ def test_a_limit_that_a_failed_trial_did_not_measure_counts_as_violated():
     from jaxrl.tuning.bayes import _finite
 
     np.testing.assert_array_equal(_finite(np.array([-1.0, np.nan, 2.0])), [-1.0, 2.0, 2.0])
-    np.testing.assert_array_equal(_finite(np.array([np.nan])), [0.0])
+    np.testing.assert_array_equal(_finite(np.array([np.nan])), [1.0])
+    np.testing.assert_allclose(_finite(np.array([-1.0, np.nan, -3.0])), [-1.0, 1.0, -3.0])

@@ -8,6 +8,7 @@ from experiments.papers.earlier_studies import kept
 
 PROCESSES = "discover_symbolic_from_nothing_on_processes.json"
 BROKEN = "discover_symbolic.json"
+ENTROPY = "bootstrapped_entropy.json"
 
 
 def score(file: str, *path: str) -> Any:
@@ -113,15 +114,15 @@ def claims(scale: float = 1.0) -> list[Claim]:
             row=243,
             statement="Matching a bootstrapped target lowers the regret below that of the plain "
             "meta-gradient.",
-            records=("bootstrapped_entropy.json",),
+            records=(ENTROPY,),
             accept=[
                 Check(
-                    f"regret per step of {name} less that with the target",
-                    score("bootstrapped_entropy.json", "scores", name, "more_than_bootstrapped"),
+                    "regret per step of meta-gradient less that with the target",
+                    score(ENTROPY, "scores", "meta-gradient", "more_than_bootstrapped"),
                     "> 0",
                 )
-                for name in ("meta-gradient",)
             ],
+            changed="After a first measurement: fixed weights are no longer compared.",
             worlds=("two colours that change their signs",),
             unmatched="16 seeds, one length of the target, no learned epsilon.",
         ),

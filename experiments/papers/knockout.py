@@ -96,6 +96,7 @@ def claims(scale: float = 1.0) -> list[Claim]:
                 "knockout": Arm(functools.partial(grid, *counts), budget=REPEATS),
                 "one candidate": Arm(one_round, budget=REPEATS),
             },
+            changed="After a first measurement: -0.3 as the limit of the slope in candidates.",
             accept=[
                 Check(
                     "largest failure probability less its bound",

@@ -12,11 +12,11 @@ HEAD = """\
 # Published ideas on small tasks
 
 Each file in this folder is one idea, on top of the mechanisms of `jaxrl/`, and its claims as data.
-A verdict is measured: *reproduced* if all of a claim's checks hold, *partly* if some do that are of
-its statement, and not controls (of a baseline, an ablation or the validity of the comparison). A
-check holds if the whole 95 % interval satisfies it; the effect is the value of the first check,
-with its interval, and what was required. The records in `experiments/results/papers/` have all
-checks, budgets, settings and seeds.
+A verdict is measured: *reproduced* if all of a claim's checks hold, *partly* if at least one check
+of its statement does; controls (of a baseline, an ablation or the validity of the comparison) do
+not count for that. A check holds if the whole 95 % interval satisfies it; the effect is the value
+of the first check, with its interval, and what was required. The records in
+`experiments/results/papers/` have all checks, budgets, settings and seeds.
 
 `python -m experiments.papers NAME` measures one again; `jaxrl papers --topic bandits` prints a part
 of this table; `notebooks/9_a_paper_in_an_hour.ipynb` adds a paper.

@@ -10,18 +10,23 @@ import numpy as np
 from jaxrl import tree
 from jaxrl.clock import Clock, Metrics
 from jaxrl.errors import not_defined
+from jaxrl.ranges import is_plain_number
 from jaxrl.tree import leaf, pytree, static
 
 ControllerState = Any
-READ = {"kl": 0.01, "explained_variance": 0.0, "clip_fraction": 0.1}  # and before any update
+# metrics that LogLinear reads: their values before the first update
+READ = {"kl": 0.01, "explained_variance": 0.0, "clip_fraction": 0.1}
+
+EXAMPLES = {"epoch_limit": 4.0, "entropy_weight": 0.01, "lam": 0.95, "gamma": 0.99, "lr": 1e-3}
 
 
 class Controller:
     """Base class of controllers: a pytree that sets hyperparameters before each update.
 
-    `OnPolicy(controller=...)` learns from a rollout with the values of `settings`, and gives the
-    metrics of that to `post_update`. Where a schedule is a function of time alone, a controller may
-    also respond to the training.
+    `OnPolicy(controller=...)` learns from a rollout with the values of `settings`, and passes the
+    metrics of the update to `post_update`. A schedule is a function of time alone; a controller may
+    also respond to the training. Acting is not changed: a hyperparameter that only acting reads,
+    such as the exploration of PQN, stays as it is.
     """
 
     def init(self) -> ControllerState:
@@ -45,8 +50,10 @@ class AdaptiveRate(Controller):
     """A learning rate that keeps the policy's change in an update near `target_kl`.
 
     After an update with a KL above twice the target the rate is divided by `rate_step`, and below
-    half of it multiplied, within a factor of `rate_limit` of the algorithm's own (as in Rudin et
-    al., 2022, appendix; the schedule and its lr are the start).
+    half of it multiplied, and it stays within a factor of `rate_limit` of `lr`. The schedule
+    multiplies it too: use `rl.Constant()` for the KL alone. Rudin et al. (2022) change the rate
+    after each minibatch. The KL is the mean over the gradient steps of an update, measured before
+    each of them.
     """
 
     target_kl: float = leaf(0.01, "(0, inf)")
@@ -57,6 +64,16 @@ class AdaptiveRate(Controller):
         return jnp.float32(1.0)
 
     def settings(self, algo: Any, clock: Clock, state: jax.Array) -> dict[str, Any]:
+        if algo.epochs * algo.minibatches == 1:
+            raise ValueError(
+                "AdaptiveRate reads the KL after the first gradient step of an update, and "
+                "epochs=1, minibatches=1 has only one: write epochs=4."
+            )
+        if algo.policy_step is not None:
+            raise ValueError(
+                "AdaptiveRate would follow the KL of policy_step, which lr does not change: write "
+                "policy_step=None."
+            )
         return {"lr": algo.lr * state}
 
     def post_update(self, state: jax.Array, metrics: Metrics) -> jax.Array:
@@ -72,7 +89,8 @@ class LogLinear(Controller):
 
     The features, each about -1 to 1: 1; the elapsed fraction n / N; log10(N / 100); log10(KL /
     0.01) / 2; the explained variance; (clip fraction - 0.1) / 0.2. The last three are of the last
-    update, clipped to [-1, 1], and before any 0.
+    update, clipped to [-1, 1], and 0 before the first. With an objective that clips nothing the
+    clip fraction is 0, and its feature -0.5.
 
     weights: a row for each of `controlled`, a column for each feature. [fields, 6]. The exponent of
     a row is limited smoothly to +- `limit`. A hyperparameter of the range [0, 1], as `lam`, is
@@ -117,7 +135,8 @@ class LogLinear(Controller):
 
     def features(self, clock: Clock, state: dict[str, jax.Array]) -> jax.Array:
         """The features x of an update. [6]."""
-        total = jnp.asarray(clock.total, jnp.float32)
+        start = 0 if clock.start is None else clock.start
+        total = jnp.asarray(clock.total - start, jnp.float32)
         known = jnp.isfinite(total)  # an unbounded run has no log N
         log_total = jnp.where(known, jnp.log10(jnp.where(known, total, 100.0) / 100.0), 0.0)
         measured = jnp.stack(
@@ -157,10 +176,11 @@ def _numbers(algo: Any, names: tuple[str, ...]) -> dict[str, Any]:
             )
         if not isinstance(value, int | float | jax.Array | np.ndarray | np.generic):
             raise TypeError(f"{name!r} is not a number, so that no factor can change it.")
-        if isinstance(value, float) and math.isinf(value):
+        fixed = 1.0 if tree.ranges(algo).get(path) == "[0, 1]" else 0.0
+        if is_plain_number(value) and (math.isinf(value) or value == fixed):
             raise ValueError(
-                f"{name}={value} stays so with any factor: set it, as in {name}="
-                f"{4.0 if name == 'epoch_limit' else 1.0}."
+                f"{name}={value} stays so with any factor: set it to another number, as in {name}="
+                f"{EXAMPLES.get(name, 0.5)}."
             )
         found[path] = value
     return found

@@ -121,8 +121,8 @@ def _traced(function: Callable[..., Any], *arguments: Any) -> tuple[Callable[...
 
 
 def _packing(state: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
-    """A function that packs the episodes of a state for an accelerator, and one that unpacks a
-    state and its sums; on a CPU neither changes anything.
+    """A function that packs the episodes of a state for a GPU, and one that unpacks a state and
+    its sums; elsewhere neither changes anything.
     """
     if not packing.packs():
         return lambda state: state, lambda carry: carry

@@ -261,7 +261,7 @@ class OffPolicy(Algorithm):
         return new_state, metrics
 
     def _draws_at_once(self, replay: Replay) -> bool:
-        """True where the batches of all gradient steps are drawn together, for an accelerator: the
+        """True where the batches of all gradient steps are drawn together, for a GPU: the
         draws depend on no gradient step, and the batches are few.
         """
         few = 1 < self.updates <= MAX_BATCHES

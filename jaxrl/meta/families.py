@@ -1,4 +1,4 @@
-"""Families of several kinds of environments as one distribution, each with a program of its own."""
+"""Several distributions of environments as one, each with a program of its own."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,9 +19,9 @@ RunOne = Callable[[Tasks, np.ndarray, int], tuple[jax.Array, Metrics]]
 class Families(Tasks):
     """Several distributions of environments, which may differ in spaces, shapes and static fields.
 
-    A meta-learner with an `InnerLoop` gives each group of common random numbers (or, where there is
-    one group, each task) to one of them in turn, so their number divides that of the groups or of
-    the tasks. Each family is compiled by itself.
+    A meta-learner with an `InnerLoop` gives each group of common random numbers to one of them in
+    turn, if the number of families divides that of the groups; otherwise each task, and then it has
+    to divide the number of tasks. Each family is compiled by itself.
 
     families: distributions; `score` of each should make returns comparable.
     """
@@ -41,14 +41,15 @@ class Families(Tasks):
     def run(
         self, key: jax.Array, crn_group: np.ndarray, num_tasks: int, run: Callable[..., Any]
     ) -> tuple[jax.Array, Metrics]:
-        """The scores [M, K] and mean metrics of `run(key, tasks, members, crn_group, num_tasks)`
+        """The scores [M, K] and metrics of `run(key, tasks, members, crn_group, num_tasks)`
         of each family, on its part of the members (with their groups counted from 0) or tasks.
+        Metrics are means over families; `training_runs` is their sum.
         """
         count, groups = len(self.families), int(crn_group.max()) + 1
         by_group = groups % count == 0
         if not by_group and num_tasks % count:
             raise ValueError(
-                f"{count} families divide neither {groups} groups of common random numbers nor "
+                f"{count} families do not divide {groups} groups of common random numbers or "
                 f"{num_tasks} tasks: write num_tasks={-(-num_tasks // count) * count}."
             )
         scores = jnp.zeros((len(crn_group), num_tasks))
@@ -60,4 +61,5 @@ class Families(Tasks):
             part, metrics = run(jax.random.fold_in(key, i), tasks, members, group, len(columns))
             scores = scores.at[np.ix_(members, columns)].set(part)
             found.append(metrics)
-        return scores, jax.tree.map(lambda *x: jnp.stack(x).mean(0).astype(x[0].dtype), *found)
+        metrics = jax.tree.map(lambda *x: jnp.stack(x).mean(0), *found)
+        return scores, metrics | {"training_runs": sum(one["training_runs"] for one in found)}

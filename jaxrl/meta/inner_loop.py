@@ -28,8 +28,10 @@ class InnerLoop(InnerProblem):
     between these two. Runs side by side are spread evenly over that distribution, and those of
     similar length share a program: `waste` times the updates that are needed are computed.
     episodes: played to score the policy; greedy: with its greedy actions, rather than as it
-    explores. by_area: True scores the mean training return of a run, the area under its learning
-    curve, in place of the last policy; `episodes` and `greedy` are then not used. num_runs:
+    explores. by_area: True scores the area under the learning curve in place of the last policy:
+    the mean over updates of the latest training return, from the first episode's end on. In runs
+    that are not much longer than an episode, few updates count; `episodes` and `greedy` are not
+    used. num_runs:
     training runs on each task. chunk: runs side by side, by default all; fewer take less memory and
     waste less.
     """
@@ -172,6 +174,11 @@ class InnerLoop(InnerProblem):
             state, latest, total, count = carry
             active = state.clock.n < lifetime
             new_state, metrics = learner.update(jax.random.fold_in(key, i), env, state)
+            if "return" not in metrics:
+                raise TypeError(
+                    f"by_area=True reads the training return, and {type(learner).__name__} reports "
+                    "none: write by_area=False."
+                )
             ended = metrics["episodes"] > 0
             latest = jnp.where(ended, metrics["return"], latest)
             known = active & (ended | (count > 0))

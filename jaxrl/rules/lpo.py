@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -58,6 +59,11 @@ class LPO(Objective):
         return cls(
             {"hidden": hidden, "output": jnp.zeros(width) if zero else output}, base, knows_time
         )
+
+    @property
+    def clip(self) -> Any:  # type: ignore[override]
+        """That of the base, for the metric `clip_fraction`."""
+        return self.base.clip
 
     def at(self, clock: Clock) -> Callable[[jax.Array, jax.Array], jax.Array]:
         return functools.partial(self, fraction=clock.fraction)

@@ -119,10 +119,15 @@ def _check_strata(y: jax.Array, stratum: Any, probability: jax.Array) -> None:
     if isinstance(stratum, Tracer) or isinstance(probability, Tracer):
         return
     outside = (np.asarray(stratum) < 0) | (np.asarray(stratum) >= len(probability))
-    if outside.any() or abs(float(probability.sum()) - 1.0) > 1e-4:
+    if outside.any():
         raise ValueError(
-            f"{int(outside.sum())} strata are outside 0 to {len(probability) - 1}, and the "
-            f"probabilities sum to {float(probability.sum()):g}: they need to sum to 1."
+            f"{int(outside.sum())} of the values are in strata outside 0 to "
+            f"{len(probability) - 1}: write a probability for each stratum, and count from 0."
+        )
+    if abs(float(probability.sum()) - 1.0) > 1e-4:
+        raise ValueError(
+            f"The probabilities of the strata sum to {float(probability.sum()):g}: write "
+            "probability / probability.sum()."
         )
 
 

@@ -117,9 +117,12 @@ class Bayes(Tuner):
 
 
 def _finite(values: np.ndarray) -> np.ndarray:
-    """The values, with the largest known one (at least 0) in place of those that are not finite."""
-    known = np.isfinite(values)
-    return np.where(known, values, values[known].max(initial=0.0))
+    """The values, with a violation in place of those that are not finite: the largest known one, or
+    a standard deviation of them where none is above 0.
+    """
+    known = values[np.isfinite(values)]
+    spread = float(known.std()) if known.size > 1 else 1.0
+    return np.where(np.isfinite(values), values, max(known.max(initial=0.0), spread, 1e-6))
 
 
 @dataclasses.dataclass(frozen=True)
