@@ -6,8 +6,9 @@ the search, a wider network, 64 seeds. Arms: each meta-seed of each search, PPO 
 setting, PPO with a learning rate by the KL, and PPO tuned for each environment and lifetime over
 the robust and other settings with 4 training runs each. Ablations: the schedule that was best on
 the selection environments without the elapsed time, without what it measures, and with the fraction
-of another moment. On MinAtar there is one lifetime, of 1e6 steps, and of each search only the selected
-meta-seed. A run without a finite score counts as the random policy; each record has their number.
+of another moment. On MinAtar there is one lifetime, of 1e6 steps, and of each search only the
+selected meta-seed. A run without a finite score counts as the random policy; each record has their
+number.
 """
 
 import dataclasses
