@@ -63,6 +63,20 @@ def mini(min_score: float = -float("inf")) -> Shares:
 
 
 @pytree
+class Always(rl.Tasks):
+    """One environment as a distribution; `best` is the return that counts as optimal."""
+
+    env: Any
+    best: float = 1.0
+
+    def sample(self, key: jax.Array) -> Any:
+        return self.env
+
+    def score(self, env: Any, episode_return: jax.Array) -> jax.Array:
+        return episode_return / self.best
+
+
+@pytree
 class Processes(rl.Tasks):
     """Random processes of 20 states and 4 actions, 50 steps, scored 0 for the random policy and 1
     for the optimal one.

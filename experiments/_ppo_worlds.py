@@ -50,16 +50,6 @@ class Processes(lab.Processes):
         return replace(super().sample(key), one_hot=True)
 
 
-@pytree
-class Same(rl.Tasks):
-    """One environment as a distribution."""
-
-    env: Any
-
-    def sample(self, key: jax.Array) -> Any:
-        return self.env
-
-
 def families() -> dict[str, rl.Tasks]:
     """The distributions of the search, not scaled. Their environments differ in physics, rewards,
     transitions or maps.

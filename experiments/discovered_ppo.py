@@ -129,7 +129,7 @@ def scores(
     [lifetimes, seeds].
     """
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *map(dict, params.values()))
-    run = worlds.area(algo, worlds.Same(envs.make(name)))
+    run = worlds.area(algo, lab.Always(envs.make(name)))
 
     def arm(arm: jax.Array, lifetime: jax.Array, seed: jax.Array) -> dict[str, jax.Array]:
         return run(lifetime, seed, **jax.tree.map(lambda x: x[arm], stacked))
@@ -212,7 +212,7 @@ def measure(name: str, target: dict[str, float], config: Config) -> dict[str, An
     tests |= scores(algo, controlled, name, "controlled", config)
     tests |= scores(sized(by_kl(target), name), {"rate by KL": {}}, name, "adaptive", config)
     tests["tuned PPO"], chosen = tuned(name, config)
-    low = worlds.random_return(worlds.Same(envs.make(name)))
+    low = worlds.random_return(lab.Always(envs.make(name)))
     return {"tests": tests, "low": low, "tuned": chosen}
 
 

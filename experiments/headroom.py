@@ -16,6 +16,7 @@ import numpy as np
 import tyro
 
 import jaxrl as rl
+from experiments import _discovery as lab
 from experiments import _ppo_worlds as worlds
 
 
@@ -106,8 +107,8 @@ def run(config: Config) -> dict[str, Any]:
         scaled = (test - low[name]) / (test[2].mean() - low[name])
         gains[f"{name}, {lifetime} updates"] = {
             "robust": [round(float(x), 4) for x in rl.stats.interval(scaled[0], rl.stats.mean)],
-            "gain of the best for the lifetime": compare(scaled[1], scaled[0]),
-            "gain of the best for family and lifetime": compare(scaled[2], scaled[0]),
+            "gain of the best for the lifetime": lab.compare(scaled[1:2], scaled[:1]),
+            "gain of the best for family and lifetime": lab.compare(scaled[2:], scaled[:1]),
             "setting": at_plain(settings, best[name, lifetime]),
         }
     unit = {cell: test[2].mean() - low[cell[0]] for cell, test in tests.items()}
@@ -139,11 +140,6 @@ def run(config: Config) -> dict[str, Any]:
 
 def at_plain(settings: dict[str, np.ndarray], index: int) -> dict[str, float]:
     return {name: round(float(values[index]), 5) for name, values in settings.items()}
-
-
-def compare(scores: np.ndarray, other: np.ndarray) -> list[float]:
-    """Mean difference on the same environments, with its 95 % interval."""
-    return [round(float(x), 4) for x in rl.stats.paired_difference(scores, other)]
 
 
 def compare_means(differences: list[np.ndarray]) -> list[float]:

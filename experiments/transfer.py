@@ -66,20 +66,6 @@ RATES = {f"lr x {factor:g}": AS_FOUND | {"lr": factor} for factor in (1.0, 0.1, 
 
 
 @pytree
-class Always(rl.Tasks):
-    """One environment as a distribution; `best` is the return that counts as optimal."""
-
-    env: Any
-    best: float = 1.0
-
-    def sample(self, key: jax.Array) -> Any:
-        return self.env
-
-    def score(self, env: Any, episode_return: jax.Array) -> jax.Array:
-        return episode_return / self.best
-
-
-@pytree
 class Scaled(rl.Tasks):
     """The same levels with rewards times `scale`, and the same scores."""
 
@@ -98,7 +84,7 @@ def tasks(kind: str) -> tuple[Any, Any, dict[str, dict[str, float]]]:
     if kind in FAR:
         best, life = FAR[kind]
         return (
-            Always(envs.make(kind), best),
+            lab.Always(envs.make(kind), best),
             rl.MLP((64, 64)),
             {name: x | {"life": life} for name, x in RATES.items()},
         )
