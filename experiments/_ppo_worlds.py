@@ -2,7 +2,7 @@
 the score of a training run on them.
 
 A score is the area under the learning curve (mean training return), scaled for each world so that
-that of a random policy is 0 and that of the best of 256 settings of PPO after 80 updates is 1.
+that of a random policy is 0 and that of the best of 256 settings of PPO after 60 updates is 1.
 """
 
 import json
@@ -19,12 +19,23 @@ from experiments import _discovery as lab
 from jaxrl.tree import pytree, replace
 
 RESULTS = pathlib.Path(__file__).parent / "results" / "discover_ppo"
-LIFETIMES = (20, 80, 320)  # updates of 256 steps
-MIDDLE = 80
-FAMILIES = ("CartPole", "Acrobot", "Pendulum", "Catch", "processes", "grids")
+LIFETIMES = (20, 60, 200)  # updates
+MIDDLE = 60
+# hidden units of both layers, environments and steps of a rollout
+SIZES = {
+    "CartPole": (16, 8, 32),
+    "Acrobot": (32, 16, 16),
+    "Pendulum": (32, 8, 64),
+    "MountainCarContinuous": (16, 8, 64),
+    "Catch": (16, 16, 16),
+    "RiverSwim": (32, 8, 32),
+    "processes": (32, 4, 32),
+    "grids": (16, 16, 32),
+}
+FAMILIES = tuple(SIZES)
 TESTS = 100_000  # the first seed of tests
 CHUNK = 64  # runs side by side; those of one lifetime are together, as the longest counts
-CONTROLLED = ("lr", "clip", "entropy_weight", "lam", "epoch_limit")
+CONTROLLED = ("lr", "clip", "entropy_weight", "lam", "gamma", "epoch_limit")
 
 
 @pytree
@@ -60,14 +71,16 @@ def families() -> dict[str, rl.Tasks]:
         "CartPole": vary(make("CartPole-v1"), cart, force_mag=(5.0, 15.0)),
         "Acrobot": vary(make("Acrobot-v1"), link_mass_1=(0.5, 1.5), link_length_1=(0.5, 1.5)),
         "Pendulum": vary(make("Pendulum-v1"), g=(5.0, 12.0), m=(0.5, 1.2), l=(0.7, 1.2)),
+        "MountainCarContinuous": vary(make("MountainCarContinuous-v0"), power=(0.002, 0.004)),
         "Catch": vary(make("Catch"), lose=(-2.0, -0.5)),
+        "RiverSwim": vary(make("RiverSwim"), forward=(0.3, 0.6), small=(0.0005, 0.02)),
         "processes": Processes(),
         "grids": lab.Shares(envs.distribution("LPGGrid-tiny", one_hot=True), -1.0),
     }
 
 
 def agent(**changes: Any) -> rl.OnPolicy:
-    """PPO of small networks on rollouts of 256 steps; changes: fields by name."""
+    """PPO of a small network on rollouts of 256 steps; changes: fields by name."""
     return rl.tree.put(
         rl.ppo(
             schedule=rl.Linear(1.0),
@@ -81,6 +94,11 @@ def agent(**changes: Any) -> rl.OnPolicy:
         ),
         changes,
     )
+
+
+def sized(algo: rl.OnPolicy, width: int, num_envs: int, num_steps: int) -> rl.OnPolicy:
+    """The agent with a network of two layers and a rollout of these sizes."""
+    return replace(algo, network=rl.MLP((width, width)), num_envs=num_envs, num_steps=num_steps)
 
 
 def robust_setting() -> dict[str, float]:

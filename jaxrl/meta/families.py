@@ -7,12 +7,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrl.algorithms.base import Algorithm
 from jaxrl.clock import Metrics
 from jaxrl.env import Tasks
-from jaxrl.tree import pytree
+from jaxrl.tree import added, pytree
 
-# (tasks, members, tasks of each member) -> scores [members, K] and metrics
-RunOne = Callable[[Tasks, np.ndarray, int], tuple[jax.Array, Metrics]]
+# (key, family, its number, members, their groups, tasks of each) -> scores [members, K], metrics
+RunFamily = Callable[
+    [jax.Array, Tasks, int, np.ndarray, np.ndarray, int], tuple[jax.Array, Metrics]
+]
 
 
 @pytree
@@ -23,14 +26,22 @@ class Families(Tasks):
     turn, if the number of families divides that of the groups; otherwise each task, and then it has
     to divide the number of tasks. Each family is compiled by itself.
 
-    families: distributions; `score` of each should make returns comparable.
+    families: distributions; `score` of each should make returns comparable. learners: of each
+    family, in place of the inner loop's one, as with other networks; the meta-parameters are put
+    into all of them. (): the same for all.
     """
 
     families: tuple[Tasks, ...]
+    learners: tuple[Algorithm, ...] = added(())
 
     def __post_init__(self) -> None:
         if isinstance(self.families, tuple) and not self.families:
             raise ValueError("Families needs a distribution: write Families((tasks, ...)).")
+        if isinstance(self.learners, tuple) and len(self.learners) not in (0, len(self.families)):
+            raise ValueError(
+                f"{len(self.learners)} learners for {len(self.families)} families: give one for "
+                "each, or learners=()."
+            )
 
     def sample(self, key: jax.Array) -> Any:
         raise TypeError(
@@ -39,10 +50,10 @@ class Families(Tasks):
         )
 
     def run(
-        self, key: jax.Array, crn_group: np.ndarray, num_tasks: int, run: Callable[..., Any]
+        self, key: jax.Array, crn_group: np.ndarray, num_tasks: int, run: RunFamily
     ) -> tuple[jax.Array, Metrics]:
-        """The scores [M, K] and metrics of `run(key, tasks, members, crn_group, num_tasks)`
-        of each family, on its part of the members (with their groups counted from 0) or tasks.
+        """The scores [M, K] and metrics of `run(key, family, its number, members, crn_group,
+        num_tasks)` of each family, on its part of the members (their groups count from 0) or tasks.
         Metrics are means over families; `training_runs` is their sum.
         """
         count, groups = len(self.families), int(crn_group.max()) + 1
@@ -58,7 +69,7 @@ class Families(Tasks):
             members = np.flatnonzero(crn_group % count == i) if by_group else np.arange(len(scores))
             group = crn_group[members] // count if by_group else crn_group
             columns = np.arange(num_tasks) if by_group else np.arange(i, num_tasks, count)
-            part, metrics = run(jax.random.fold_in(key, i), tasks, members, group, len(columns))
+            part, metrics = run(jax.random.fold_in(key, i), tasks, i, members, group, len(columns))
             scores = scores.at[np.ix_(members, columns)].set(part)
             found.append(metrics)
         metrics = jax.tree.map(lambda *x: jnp.stack(x).mean(0), *found)

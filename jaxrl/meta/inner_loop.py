@@ -78,9 +78,16 @@ class InnerLoop(InnerProblem):
         if isinstance(tasks, Families):
             if levels is not None:
                 raise TypeError("Families has no levels of one type: give a family by itself.")
-            part = lambda key, tasks, members, groups, count: self.run(
-                key, tasks, lambda member: ask(jnp.asarray(members)[member]), groups, count
-            )
+            learners = tasks.learners or (self.learner,) * len(tasks.families)
+
+            def part(
+                key: jax.Array, family: Tasks, i: int, members: Any, groups: Any, count: int
+            ) -> tuple[jax.Array, Metrics]:
+                inner = tree.replace(self, learner=learners[i])
+                return inner.run(
+                    key, family, lambda member: ask(jnp.asarray(members)[member]), groups, count
+                )
+
             return tasks.run(key, crn_group, num_tasks, part)
         # The shortest runs go first, `chunk` at a time, so that a chunk's longest lifetime is known
         # before it starts. Slot s has a run longer than a share s / num_slots of all runs.
