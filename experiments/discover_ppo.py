@@ -4,9 +4,9 @@ Evolution strategies change a controller of PPO's hyperparameters (`rl.LogLinear
 that is added to that of its clip (`rl.LPO`), or both. All weights are zero at first, which is PPO
 with the robust setting of `headroom` (up to 1e-4 in the drift). Its 8 epochs are all that are
 computed, so that a controller can only take fewer. Fitness is the area under the learning curve on
-six families of environments, after 20 to 200 updates. Controls: constants alone (each
-hyperparameter times a number, by the same search), and random fitness. `discovered_ppo` tests what
-is found.
+eight families of environments, each with a network and a rollout of its own, after 20 to 200
+updates. Controls: constants alone (each hyperparameter times a number, by the same search), and
+random fitness. `discovered_ppo` tests what is found.
 """
 
 import dataclasses
@@ -15,6 +15,7 @@ import pathlib
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import tyro
 import xarray as xr
@@ -40,21 +41,26 @@ class Config:
     """Settings of the search; tests use small values."""
 
     arms: tuple[Arm, ...] = ("schedule", "constants", "drift", "both", "random fitness")
-    generations: int = 120
-    evals: int = 8
+    generations: int = 60
+    evals: int = 4
     """number of evaluations on the selection environments"""
     seeds: int = 5
     """number of meta-seeds; all of them are reported"""
-    population: int = 48
+    population: int = 64
     lifetime: tuple[int, int] = (20, 200)
     """updates of a training run, log-uniform range"""
     sigma: float = 0.3
     lr: float = 0.05
-    lr_decay: float = 0.99
+    lr_decay: float = 0.97
     width: int = 16
     """hidden units of the drift"""
-    selection_levels: int = 96
+    selection_levels: int = 64
     """number of environments that choose a checkpoint"""
+    ladder: bool = False
+    """only the first rung: which strategy and noise gain anything in short searches"""
+    rung_generations: int = 15
+    rung_seeds: int = 2
+    rung_sigmas: tuple[float, ...] = (0.15, 0.3, 0.6)
     first_seed: int = 0
     families: tuple[str, ...] = worlds.FAMILIES
     runs: pathlib.Path = pathlib.Path("runs/discover_ppo")
@@ -78,21 +84,68 @@ def learner(arm: Arm, width: int = 16) -> tuple[rl.OnPolicy, tuple[str, ...]]:
     return agent, names
 
 
+def inner_loop(arm: Arm, config: Config) -> rl.InnerLoop:
+    """Training runs of the learner of an arm."""
+    agent, names = learner(arm, config.width)
+    return rl.InnerLoop(agent, names, config.lifetime, by_area=True, chunk=4)
+
+
+def distribution(arm: Arm, config: Config) -> rl.Families:
+    """The families of environments, with the learner of an arm in the size of each."""
+    agent, scaled = learner(arm, config.width)[0], worlds.scaled()
+    return rl.Families(
+        tuple(scaled[name] for name in config.families),
+        tuple(worlds.sized(agent, *worlds.SIZES[name]) for name in config.families),
+    )
+
+
+def strategies(config: Config) -> dict[str, rl.Evolution]:
+    """The searches that the ladder compares, of as many training runs a generation each."""
+    inner, count = inner_loop("schedule", config), len(config.families)
+    members = max(config.population // count, 2)  # of SNES, each on all families
+    es = rl.ES(lr=config.lr, sigma=config.sigma, population=config.population)
+    snes = rl.SNES(sigma=config.sigma, population=members)
+    return {"ES": rl.Evolution(inner, es), "SNES": rl.Evolution(inner, snes, num_tasks=count)}
+
+
+def ladder(config: Config) -> dict[str, Any]:
+    """The first rung: short searches of a schedule by each strategy and noise, and what each gains
+    over PPO on separate environments. The strategy of the search is the best of them.
+    """
+    inner, tasks = inner_loop("schedule", config), distribution("schedule", config)
+    short = dataclasses.replace(
+        config, generations=config.rung_generations, evals=1, seeds=config.rung_seeds
+    )
+    score = lab.scorer(inner, tasks, config.selection_levels)
+    ppo, record = score(inner.tuned), {}
+    for name, evolution in strategies(config).items():
+        over = {"sigma": jnp.array(config.rung_sigmas)}
+        results, found = lab.discover(evolution, short, f"ladder_{name}", tasks, over)
+        scores = np.stack([score(one) for one in found]).reshape(
+            len(config.rung_sigmas), -1, len(ppo)
+        )
+        record[name] = {
+            str(sigma): {
+                "gain over PPO": lab.compare(each, ppo[None]),
+                "each meta-seed": plain((each - ppo).mean(1)),
+            }
+            for sigma, each in zip(config.rung_sigmas, scores, strict=True)
+        } | {"cost": lab.card(results)}
+    return record
+
+
 def search(arm: Arm, config: Config) -> tuple[xr.Dataset, list[dict[str, Any]]]:
     """Curves, and what each meta-seed found, from its best evaluation on the selection tasks."""
-    agent, names = learner(arm, config.width)
-    inner = rl.InnerLoop(agent, names, config.lifetime, by_area=True, chunk=4)
     strategy = rl.ES(
         lr=config.lr,
         sigma=config.sigma,
         lr_decay=config.lr_decay,
         population=config.population,
     )
-    evolution: Any = rl.Evolution(inner, strategy)
+    evolution: Any = rl.Evolution(inner_loop(arm, config), strategy)
     if arm == "random fitness":
         evolution = lab.Blind(evolution)
-    tasks = rl.Families(tuple(worlds.scaled()[name] for name in config.families))
-    return lab.discover(evolution, config, arm.replace(" ", "_"), tasks)
+    return lab.discover(evolution, config, arm.replace(" ", "_"), distribution(arm, config))
 
 
 def plain(tree: Any) -> Any:
@@ -110,7 +163,7 @@ def run(arm: Arm, config: Config) -> dict[str, Any]:
     shown = {
         name: x
         for name, x in dataclasses.asdict(config).items()
-        if name not in ("runs", "folder", "arms")
+        if name not in ("runs", "folder", "arms") and "ladder" not in name and "rung" not in name
     }
     return {
         "best_evaluation": plain(results["best_evaluation"]),
@@ -125,6 +178,11 @@ def run(arm: Arm, config: Config) -> dict[str, Any]:
 def main(config: Config) -> None:
     rl.use_all_cores()
     config.folder.mkdir(parents=True, exist_ok=True)
+    if config.ladder:
+        text = json.dumps(ladder(config), indent=1)
+        (config.folder / "ladder.json").write_text(text + "\n")
+        print(text)
+        return
     for arm in config.arms:
         record = run(arm, config)
         path = config.folder / f"{arm.replace(' ', '_')}.json"

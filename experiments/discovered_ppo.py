@@ -29,17 +29,19 @@ from experiments import headroom
 from experiments.discover_ppo import Arm, learner
 from jaxrl.tree import pytree, replace
 
-LIFETIMES = (40, 160, 640)  # updates of 256 steps; the search had 20 to 200
+LIFETIMES = (40, 160, 640)  # updates; the search had 20 to 200
 MINATAR_LIFETIMES = (488,)  # updates of 2,048 steps: 1e6
-NAMES = (
-    "Reacher-misc",
-    "PointRobot-misc",
-    "FourRooms-misc",
-    "MountainCar-v0",
-    "MDP-FrozenLake",
-    "brax:inverted_pendulum",
-    "Breakout-MinAtar",
-)
+# hidden units of both layers, environments and steps of a rollout
+SIZES = {
+    "Reacher-misc": (64, 8, 32),
+    "PointRobot-misc": (64, 16, 32),
+    "FourRooms-misc": (64, 16, 32),
+    "MountainCar-v0": (64, 16, 32),
+    "MDP-FrozenLake": (64, 8, 32),
+    "brax:inverted_pendulum": (64, 8, 32),
+    "Breakout-MinAtar": (128, 64, 32),
+}
+NAMES = tuple(SIZES)
 SEARCHED: tuple[Arm, ...] = ("schedule", "constants", "drift", "both", "random fitness")
 TARGETS = (0.003, 0.01, 0.03, 0.1)  # of the KL; the best on the families of the search is tested
 MARGIN = 0.05  # of a score, by which an arm may be behind tuned PPO
@@ -56,7 +58,7 @@ class Config:
     settings: int = 15
     """settings beside the robust one that PPO is tuned over for each environment and lifetime"""
     lifetimes: tuple[int, ...] = LIFETIMES
-    selection: int = 96
+    selection: int = 128
     runs: pathlib.Path = pathlib.Path("runs/discovered_ppo")
     """folder of the training runs; the same command resumes from there"""
     folder: pathlib.Path = worlds.RESULTS
@@ -77,10 +79,8 @@ def is_large(name: str) -> bool:
 
 
 def sized(algo: rl.OnPolicy, name: str) -> rl.OnPolicy:
-    """The agent with a wider network, and on MinAtar with rollouts of 2,048 steps."""
-    if is_large(name):
-        return replace(algo, network=rl.MLP((128,)), num_envs=64)
-    return replace(algo, network=rl.MLP((64, 64)))
+    """The agent with the network and the rollout of an environment."""
+    return worlds.sized(algo, *SIZES[name])
 
 
 def lifetimes(name: str, config: Config) -> tuple[int, ...]:
@@ -169,14 +169,13 @@ def adaptive(config: Config) -> dict[str, float]:
     """The target of the KL with the best mean score on 16 environments of each family of the
     search, none of which is tested.
     """
-    algo = by_kl({})
     found = []
     for family, tasks in worlds.scaled().items():
-        run = worlds.area(algo, tasks)
+        run = worlds.area(worlds.sized(by_kl({}), *worlds.SIZES[family]), tasks)
         over = {
-            "lifetime": jnp.array([20, 80, 200]),
+            "lifetime": jnp.array(worlds.LIFETIMES),
             "target_kl": jnp.array(TARGETS),
-            "seed": jnp.arange(config.selection // 6),
+            "seed": jnp.arange(config.selection // len(worlds.FAMILIES)),
         }
         folder = config.runs / "selection" / family
         found.append(rl.sweep(run, over, folder=folder, chunk=worlds.CHUNK)["score"].values)

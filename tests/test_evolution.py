@@ -65,6 +65,14 @@ class Age(Algorithm):
         return Policy(lambda key, episode: ((), (jnp.asarray(self.skill) * age)[None], ()))
 
 
+@pytree
+class Fast(Age):
+    """Its age is ten times the number of its updates."""
+
+    def update(self, key, env, state):
+        return AgeState({"age": state.params["age"] + 10.0}, state.clock.tick()), {}
+
+
 def scores(inner, crn_group, num_tasks=3):
     """[M, K], of members of skills 1, 2, 3, ..."""
     ask = lambda member: {"skill": member + 1.0}
@@ -256,7 +264,8 @@ def assigned(crn_group, num_tasks, kinds=3):
     """Which family each score is of, its member and its group there."""
     calls = []
 
-    def run(key, tasks, members, groups, count):
+    def run(key, tasks, number, members, groups, count):
+        assert tasks.number == number
         calls.append((tasks, members.tolist(), groups.tolist(), count))
         return jnp.full((len(members), count), float(tasks.sample(None))), {
             "lifetime": jnp.float32(tasks.sample(None)),
@@ -289,6 +298,8 @@ def test_groups_or_tasks_take_turns_among_families():
         rl.Families((Worths(),)).sample(jax.random.key(0))
     with pytest.raises(ValueError, match="needs a distribution"):
         rl.Families(())
+    with pytest.raises(ValueError, match="1 learners for 2 families"):
+        rl.Families((Worths(), Worths()), (Age(),))
 
 
 def test_families_score_their_members_as_by_themselves():
@@ -300,6 +311,16 @@ def test_families_score_their_members_as_by_themselves():
     found = run(jax.random.key(0))
     np.testing.assert_allclose(found[1] / found[0], 2.0, rtol=1e-6)
     np.testing.assert_allclose(found[3] / found[2], 4.0 / 3.0, rtol=1e-6)
+
+
+def test_families_have_learners_of_their_own():
+    """The second family's learner has another rate, and the same meta-parameters are put in it."""
+    inner = InnerLoop(Age(), meta_params=("skill",), lifetime=(3, 3))
+    same = rl.Families((Worths(), Worths()))
+    other = replace(same, learners=(Age(), Fast()))
+    ask = lambda member: {"skill": member + 1.0}
+    run = lambda tasks: inner.run(jax.random.key(0), tasks, ask, np.array([0, 0, 1, 1]), 1)[0][:, 0]
+    np.testing.assert_allclose(run(other) / run(same), [1.0, 1.0, 10.0, 10.0], rtol=1e-6)
 
 
 @pytree

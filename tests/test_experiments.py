@@ -28,7 +28,8 @@ SMOKE = {
     "discover_ppo": "--arms schedule --families Catch --generations 1 --evals 1 --seeds 1 "
     "--population 4 --lifetime 2 3 --selection-levels 2 --runs {out}/runs --folder {out}",
     "discovered_ppo": "--help",
-    "headroom": "--families Catch --settings 2 --tasks 2 --test-tasks 4 --lifetimes 2 3 "
+    "headroom": "--families Catch --settings 2 --tasks 2 --finalists 1 --final-tasks 2 "
+    "--test-tasks 4 --lifetimes 2 3 "
     "--runs {out}/runs --folder {out}",
     "discover_symbolic": "--generations 2 --evals 1 --seeds 2 --population 4 "
     "--children 2 --levels 1 --updates "
