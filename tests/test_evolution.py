@@ -264,22 +264,14 @@ def assigned(crn_group, num_tasks, kinds=3):
     """Which family each score is of, its member and its group there."""
     calls = []
 
-    def run(key, tasks, number, members, groups, count):
-        assert tasks.number == number
-        calls.append((tasks, members.tolist(), groups.tolist(), count))
-        return jnp.full((len(members), count), float(tasks.sample(None))), {
-            "lifetime": jnp.float32(tasks.sample(None)),
+    def run(key, number, members, groups, count):
+        calls.append((number, members.tolist(), groups.tolist(), count))
+        return jnp.full((len(members), count), float(number)), {
+            "lifetime": jnp.float32(number),
             "training_runs": jnp.int32(len(members) * count),
         }
 
-    @pytree
-    class Kind(Tasks):
-        number: int = static(default=0)
-
-        def sample(self, key):
-            return self.number
-
-    families = rl.Families(tuple(Kind(i) for i in range(kinds)))
+    families = rl.Families((Worths(),) * kinds)
     found, metrics = families.run(jax.random.key(0), np.asarray(crn_group), num_tasks, run)
     assert metrics == {"lifetime": 1.0, "training_runs": len(crn_group) * num_tasks}
     return found, [call[1:] for call in calls]

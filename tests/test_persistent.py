@@ -11,6 +11,7 @@ from test_evolution import INNER, Choices
 
 import jaxrl as rl
 from jaxrl.meta import PES, PersistentEvolution
+from jaxrl.tree import replace
 
 LENGTH, START = 4, 0.5  # pieces of a run, and the parameter
 
@@ -102,6 +103,22 @@ def test_a_run_that_went_non_finite_starts_anew_and_affects_no_other():
     assert jnp.isfinite(metrics["fitness"])
 
 
+def test_runs_of_two_kinds_are_as_those_of_one():
+    """The same kind twice: each half of the pairs is a block of its own, with the same keys."""
+    strategy, params = PES(sigma=0.2, population=8), jnp.float32(START)
+    one = strategy.init(jax.random.key(0), params, start)
+    two = strategy.init(jax.random.key(0), params, (start, start))
+    np.testing.assert_array_equal(jnp.concatenate(two.runs), one.runs)
+    key = jax.random.key(1)
+    one, _ = strategy.update(key, one, start, unroll)
+    two, _ = strategy.update(key, two, (start, start), (unroll, unroll))
+    np.testing.assert_allclose(two.params, one.params, rtol=1e-6)
+    np.testing.assert_allclose(jnp.concatenate(two.runs), one.runs, rtol=1e-6)
+    np.testing.assert_array_equal(two.age, one.age)
+    with pytest.raises(ValueError, match="write population=12"):
+        strategy.init(key, params, (start, start, start))
+
+
 def test_a_learning_rate_evolves_within_training_runs():
     evolution = PersistentEvolution(INNER, PES(lr=0.03, sigma=0.02, population=8), unroll=4)
     training = rl.Training(evolution, Choices(), steps=12, evals=1, episodes=4)
@@ -114,3 +131,6 @@ def test_a_learning_rate_evolves_within_training_runs():
 def test_a_piece_longer_than_a_training_run_is_refused():
     with pytest.raises(ValueError, match="a smaller unroll"):
         PersistentEvolution(INNER, unroll=INNER.lifetime[0] + 1).init(jax.random.key(0), Choices())
+    area = replace(INNER, by_area=True)
+    with pytest.raises(ValueError, match="write by_area=False"):
+        PersistentEvolution(area, unroll=1).init(jax.random.key(0), Choices())

@@ -10,12 +10,10 @@ import numpy as np
 from jaxrl.algorithms.base import Algorithm
 from jaxrl.clock import Metrics
 from jaxrl.env import Tasks
-from jaxrl.tree import added, pytree
+from jaxrl.tree import added, pytree, replace
 
-# (key, family, its number, members, their groups, tasks of each) -> scores [members, K], metrics
-RunFamily = Callable[
-    [jax.Array, Tasks, int, np.ndarray, np.ndarray, int], tuple[jax.Array, Metrics]
-]
+# (key, number of the family, members, their groups, tasks of each) -> scores [members, K], metrics
+RunFamily = Callable[[jax.Array, int, np.ndarray, np.ndarray, int], tuple[jax.Array, Metrics]]
 
 
 @pytree
@@ -49,11 +47,18 @@ class Families(Tasks):
             "write tasks.families[0].sample(key)."
         )
 
+    def loops(self, inner: Any) -> list[tuple[Tasks, Any]]:
+        """Each family, with the inner loop of its learner."""
+        if not self.learners:
+            return [(family, inner) for family in self.families]
+        pairs = zip(self.families, self.learners, strict=True)
+        return [(family, replace(inner, learner=learner)) for family, learner in pairs]
+
     def run(
         self, key: jax.Array, crn_group: np.ndarray, num_tasks: int, run: RunFamily
     ) -> tuple[jax.Array, Metrics]:
-        """The scores [M, K] and metrics of `run(key, family, its number, members, crn_group,
-        num_tasks)` of each family, on its part of the members (their groups count from 0) or tasks.
+        """The scores [M, K] and metrics of `run(key, number, members, crn_group, num_tasks)` of
+        each family, on its part of the members (with their groups counted from 0) or tasks.
         Metrics are means over families; `training_runs` is their sum.
         """
         count, groups = len(self.families), int(crn_group.max()) + 1
@@ -65,11 +70,11 @@ class Families(Tasks):
             )
         scores = jnp.zeros((len(crn_group), num_tasks))
         found = []
-        for i, tasks in enumerate(self.families):
+        for i in range(count):
             members = np.flatnonzero(crn_group % count == i) if by_group else np.arange(len(scores))
             group = crn_group[members] // count if by_group else crn_group
             columns = np.arange(num_tasks) if by_group else np.arange(i, num_tasks, count)
-            part, metrics = run(jax.random.fold_in(key, i), tasks, i, members, group, len(columns))
+            part, metrics = run(jax.random.fold_in(key, i), i, members, group, len(columns))
             scores = scores.at[np.ix_(members, columns)].set(part)
             found.append(metrics)
         metrics = jax.tree.map(lambda *x: jnp.stack(x).mean(0), *found)

@@ -78,14 +78,14 @@ class InnerLoop(InnerProblem):
         if isinstance(tasks, Families):
             if levels is not None:
                 raise TypeError("Families has no levels of one type: give a family by itself.")
-            learners = tasks.learners or (self.learner,) * len(tasks.families)
+            loops = tasks.loops(self)
 
             def part(
-                key: jax.Array, family: Tasks, i: int, members: Any, groups: Any, count: int
+                key: jax.Array, family: int, members: Any, groups: Any, count: int
             ) -> tuple[jax.Array, Metrics]:
-                inner = tree.replace(self, learner=learners[i])
+                tasks, inner = loops[family]
                 return inner.run(
-                    key, family, lambda member: ask(jnp.asarray(members)[member]), groups, count
+                    key, tasks, lambda member: ask(jnp.asarray(members)[member]), groups, count
                 )
 
             return tasks.run(key, crn_group, num_tasks, part)

@@ -2,6 +2,8 @@
 own.
 """
 
+import functools
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -15,10 +17,11 @@ from jaxrl.clock import Clock, Metrics, start_clock
 from jaxrl.env import Tasks, check_tasks
 from jaxrl.errors import check_counts
 from jaxrl.meta.base import MetaLearner
+from jaxrl.meta.families import Families
 from jaxrl.meta.inner_loop import InnerLoop
 from jaxrl.meta.strategies import as_floats, check_pairs, noise_like
 from jaxrl.optimizer import Optimizer, OptimizerBuilder, at_rate, check_gradient_fields
-from jaxrl.tree import leaf, pytree, static
+from jaxrl.tree import leaf, pytree, replace, static
 
 Start = Callable[[jax.Array], tuple[Any, Any]]  # key -> a new run, and its number of pieces
 # (key, params, run) -> the run after one piece, and the fitness of the piece []
@@ -28,7 +31,8 @@ Unroll = Callable[[jax.Array, Any, Any], tuple[Any, jax.Array]]
 @pytree
 class State:
     """direction: what the gradient of each pair is along, [P, ...]. runs: of both of a pair,
-    [P, 2, ...]. age, end: of a run, in pieces, [P].
+    [P, 2, ...]; of several kinds, a tuple of [P / kinds, 2, ...]. age, end: of a run, in pieces,
+    [P].
     """
 
     params: Any
@@ -51,7 +55,8 @@ class PES:
     share of their length, else all pairs would be in one phase and the gradient biased by it.
 
     keeps_noise: noise-reuse evolution strategies (Li et al., 2023), one noise for a whole run,
-    which has less variance.
+    which has less variance. Runs may be of several kinds, as on several families of environments:
+    `start` and `unroll` are then tuples of functions, each for an equal share of the pairs.
     """
 
     lr: float = leaf(0.01, "[0, inf)")
@@ -68,13 +73,20 @@ class PES:
         self,
         key: jax.Array,
         params: Any,
-        start: Start,
+        start: Start | tuple[Start, ...],
         num_updates: jax.Array | float = float("inf"),
     ) -> State:
-        """Return the state before the first piece."""
+        """Return the state before the first piece.
+
+        Raises:
+          ValueError: the number of kinds of runs does not divide that of the pairs.
+        """
         params, pairs = as_floats(params), self.population // 2
         key_start, key_end = jax.random.split(key)
-        run, end = jax.vmap(start)(jax.random.split(key_start, pairs))
+        keys = jax.random.split(key_start, pairs)
+        found = [jax.vmap(one)(keys[part]) for one, part in self._parts(_kinds(start))]
+        runs, ends = zip(*found, strict=True)
+        run, end = runs if isinstance(start, tuple) else runs[0], jnp.concatenate(ends)
         first_end = 1 + jnp.floor(jax.random.uniform(key_end, (pairs,)) * end).astype(jnp.int32)
         return State(
             params=params,
@@ -87,12 +99,22 @@ class PES:
         )
 
     def update(
-        self, key: jax.Array, state: State, start: Start, unroll: Unroll
+        self,
+        key: jax.Array,
+        state: State,
+        start: Start | tuple[Start, ...],
+        unroll: Unroll | tuple[Unroll, ...],
     ) -> tuple[State, Metrics]:
         """Return the state after one piece of every run and a gradient step, and metrics."""
 
         def one_pair(
-            pair: jax.Array, direction: Any, runs: Any, age: jax.Array, end: jax.Array
+            start: Start,
+            unroll: Unroll,
+            pair: jax.Array,
+            direction: Any,
+            runs: Any,
+            age: jax.Array,
+            end: jax.Array,
         ) -> tuple[Any, Any, Any, jax.Array, jax.Array, jax.Array]:
             key_noise, key_run, key_start = jax.random.split(jax.random.fold_in(key, pair), 3)
             fresh = noise_like(key_noise, state.params)
@@ -120,9 +142,19 @@ class PES:
             direction = jax.tree.map(lambda x: jnp.where(over, 0.0, x), direction)
             return grad, direction, runs, age, end, fitness
 
-        grads, direction, runs, age, end, fitness = jax.vmap(one_pair)(
-            jnp.arange(len(state.age)), state.direction, state.runs, state.age, state.end
-        )
+        several = isinstance(start, tuple)
+        each = state.runs if several else (state.runs,)
+        kinds = zip(_kinds(start), _kinds(unroll), each, strict=True)
+        found = []
+        for (start_one, unroll_one, runs), part in self._parts(tuple(kinds)):
+            args = jnp.arange(len(state.age)), state.direction, state.age, state.end
+            pair, direction, age, end = jax.tree.map(operator.itemgetter(part), args)
+            one_of = jax.vmap(functools.partial(one_pair, start_one, unroll_one))
+            found.append(one_of(pair, direction, runs, age, end))
+        grads, direction, each, age, end, fitness = zip(*found, strict=True)
+        joined = lambda parts: jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
+        grads, direction, age, end, fitness = map(joined, (grads, direction, age, end, fitness))
+        runs = each if several else each[0]
         grads = jax.tree.map(lambda x: x.mean(0), grads)
         optimizer = at_rate(self.optimizer, self.lr, state.params)
         changes, opt_state = optimizer.update(grads, state.opt_state, state.params)
@@ -134,6 +166,17 @@ class PES:
             "age": age.mean(),
         }
         return State(params, opt_state, state.clock.tick(), direction, runs, age, end), metrics
+
+    def _parts(self, kinds: tuple[Any, ...]) -> list[tuple[Any, slice]]:
+        """Each kind of run with its pairs."""
+        count, pairs = len(kinds), self.population // 2
+        if pairs % count:
+            raise ValueError(
+                f"{count} families do not divide population={self.population} into pairs: write "
+                f"population={2 * count * -(-pairs // count)}."
+            )
+        each = pairs // count
+        return [(kind, slice(i * each, (i + 1) * each)) for i, kind in enumerate(kinds)]
 
 
 @pytree
@@ -161,21 +204,29 @@ class PersistentEvolution(MetaLearner):
                 f"A piece of unroll={self.unroll} updates is longer than the shortest "
                 f"lifetime={self.inner.lifetime}: write a smaller unroll, or a longer lifetime."
             )
-        return self.strategy.init(
-            key, self.inner.tuned, lambda key: self._start(key, env), num_updates
-        )
+        if self.inner.by_area:
+            raise ValueError(
+                "PersistentEvolution scores the policy after each piece, which sums up to the area "
+                "under the curve, and by_area=True would be ignored: write by_area=False."
+            )
+        start, _ = self._of(env)
+        return self.strategy.init(key, self.inner.tuned, start, num_updates)
 
     def update(self, key: jax.Array, env: Tasks, state: State) -> tuple[State, Metrics]:
         """Return the state after one piece of every run, and metrics; `return` is the mean score,
         `age` the mean age in pieces.
         """
-        state, metrics = self.strategy.update(
-            key,
-            state,
-            lambda key: self._start(key, env),
-            lambda key, params, run: self._unroll(env, key, params, run),
-        )
+        state, metrics = self.strategy.update(key, state, *self._of(env))
         return state, {"return": metrics.pop("fitness")} | metrics
+
+    def _of(self, tasks: Tasks) -> tuple[Any, Any]:
+        """The functions `start` and `unroll` of these tasks, or of each family."""
+        if not isinstance(tasks, Families):
+            start = lambda key: self._start(key, tasks)
+            return start, lambda key, params, run: self._unroll(tasks, key, params, run)
+        each = [replace(self, inner=inner)._of(family) for family, inner in tasks.loops(self.inner)]
+        starts, unrolls = zip(*each, strict=True)
+        return starts, unrolls
 
     def _start(self, key: jax.Array, tasks: Tasks) -> tuple[Any, jax.Array]:
         """A level and a learner's initial state on it, and the number of pieces of the run."""
@@ -193,3 +244,8 @@ class PersistentEvolution(MetaLearner):
         key_learn, key_score = jax.random.split(key)
         state, _ = run_updates(key_learn, learner, level, state, self.unroll)
         return (level, state), self.inner.score(key_score, learner, tasks, level, state)
+
+
+def _kinds(functions: Any) -> tuple[Any, ...]:
+    """The function of each kind of run."""
+    return functions if isinstance(functions, tuple) else (functions,)
