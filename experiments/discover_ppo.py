@@ -11,6 +11,7 @@ random fitness. `discovered_ppo` tests what is found.
 
 import dataclasses
 import json
+import math
 import pathlib
 from typing import Any, Literal
 
@@ -23,6 +24,8 @@ import xarray as xr
 import jaxrl as rl
 from experiments import _discovery as lab
 from experiments import _ppo_worlds as worlds
+from jaxrl.meta import PES, PersistentEvolution
+from jaxrl.meta.base import MetaLearner
 from jaxrl.tree import pytree, replace
 
 Arm = Literal["schedule", "drift", "both", "constants", "random fitness"]
@@ -58,7 +61,7 @@ class Config:
     """number of environments that choose a checkpoint"""
     ladder: bool = False
     """only the first rung: which strategy and noise gain anything in short searches"""
-    rung_generations: int = 15
+    rung_steps: int = 15
     rung_seeds: int = 2
     rung_sigmas: tuple[float, ...] = (0.15, 0.3, 0.6)
     first_seed: int = 0
@@ -99,38 +102,44 @@ def distribution(arm: Arm, config: Config) -> rl.Families:
     )
 
 
-def strategies(config: Config) -> dict[str, rl.Evolution]:
-    """The searches that the ladder compares, of as many training runs a generation each."""
-    inner, count = inner_loop("schedule", config), len(config.families)
-    members = max(config.population // count, 2)  # of SNES, each on all families
-    es = rl.ES(lr=config.lr, sigma=config.sigma, population=config.population)
-    snes = rl.SNES(sigma=config.sigma, population=members)
-    return {"ES": rl.Evolution(inner, es), "SNES": rl.Evolution(inner, snes, num_tasks=count)}
+def strategies(config: Config) -> dict[str, tuple[MetaLearner, int]]:
+    """The searches that the ladder compares, and their numbers of steps, for about as many updates
+    of PPO.
+    """
+    inner, count, steps = inner_loop("schedule", config), len(config.families), config.rung_steps
+    population, sigma = config.population, config.sigma
+    es = rl.Evolution(inner, rl.ES(lr=config.lr, sigma=sigma, population=population))
+    members = max(population // count, 2)  # of SNES: each is tried on all families
+    snes = rl.Evolution(inner, rl.SNES(sigma=sigma, population=members), num_tasks=count)
+    low, high = config.lifetime
+    pieces = max(round((high - low) / math.log(high / low) / low), 1)  # of a mean training run
+    pes = PersistentEvolution(
+        replace(inner, by_area=False, episodes=4),
+        PES(lr=config.lr / 2, sigma=sigma, population=population),
+        unroll=low,
+    )
+    return {"ES": (es, steps), "SNES": (snes, steps), "PES": (pes, pieces * steps)}
 
 
 def ladder(config: Config) -> dict[str, Any]:
     """The first rung: short searches of a schedule by each strategy and noise, and what each gains
-    over PPO on separate environments. The strategy of the search is the best of them.
+    over PPO on other environments.
     """
     inner, tasks = inner_loop("schedule", config), distribution("schedule", config)
-    short = dataclasses.replace(
-        config, generations=config.rung_generations, evals=1, seeds=config.rung_seeds
-    )
     score = lab.scorer(inner, tasks, config.selection_levels)
-    ppo, record = score(inner.tuned), {}
-    for name, evolution in strategies(config).items():
-        over = {"sigma": jnp.array(config.rung_sigmas)}
-        results, found = lab.discover(evolution, short, f"ladder_{name}", tasks, over)
-        scores = np.stack([score(one) for one in found]).reshape(
-            len(config.rung_sigmas), -1, len(ppo)
-        )
-        record[name] = {
-            str(sigma): {
+    sigmas, ppo, record = config.rung_sigmas, score(inner.tuned), {}
+    for name, (learner, steps) in strategies(config).items():
+        short = dataclasses.replace(config, generations=steps, evals=1, seeds=config.rung_seeds)
+        over = {"sigma": jnp.array(sigmas)}
+        results, found = lab.discover(learner, short, f"ladder_{name}", tasks, over)
+        scores = np.stack([score(one) for one in found]).reshape(len(sigmas), -1, len(ppo))
+        record[name] = lab.card(results) | {
+            f"sigma {sigma:g}": {
                 "gain over PPO": lab.compare(each, ppo[None]),
                 "each meta-seed": plain((each - ppo).mean(1)),
             }
-            for sigma, each in zip(config.rung_sigmas, scores, strict=True)
-        } | {"cost": lab.card(results)}
+            for sigma, each in zip(sigmas, scores, strict=True)
+        }
     return record
 
 

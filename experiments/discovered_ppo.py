@@ -2,13 +2,13 @@
 `python -m experiments.discovered_ppo`.
 
 Seven environments (two of other suites), three lifetimes of which the longest is beyond those of
-the search, a wider network, 64 seeds. Arms: each meta-seed of each search, PPO with its one robust
-setting, PPO with a learning rate by the KL, and PPO tuned for each environment and lifetime over
-the robust and other settings with 4 training runs each. Ablations: the schedule that was best on
-the selection environments without the elapsed time, without what it measures, and with the fraction
-of another moment. On MinAtar there is one lifetime, of 1e6 steps, and of each search only the
-selected meta-seed. A run without a finite score counts as the random policy; each record has their
-number.
+the search, a wider network, 64 seeds. Arms: each meta-seed of each search, the schedule as a
+formula of a few numbers (`distill_ppo`), PPO with its one robust setting, PPO with a learning rate
+by the KL, and PPO tuned for each environment and lifetime over the robust and other settings with 4
+training runs each. Ablations: the schedule that was best on the selection environments without the
+elapsed time, without what it measures, and with the fraction of another moment. On MinAtar there is
+one lifetime, of 1e6 steps, and of each search only the selected meta-seed. A run without a finite
+score counts as the random policy; each record has their number.
 """
 
 import dataclasses
@@ -23,6 +23,7 @@ import tyro
 
 import envs
 import jaxrl as rl
+from experiments import _discovered_pages as pages
 from experiments import _discovery as lab
 from experiments import _ppo_worlds as worlds
 from experiments import headroom
@@ -202,6 +203,9 @@ def measure(name: str, target: dict[str, float], config: Config) -> dict[str, An
             tests |= scores(sized(learner(arm)[0], name), named, name, arm, config)
             continue
         controlled |= named
+        if arm == "schedule" and (config.folder / "formula.json").exists():
+            formula = json.loads((config.folder / "formula.json").read_text())["weights"]
+            controlled["formula"] = {"controller.weights": jnp.array(formula, jnp.float32)}
         if arm == "schedule" and not is_large(name):
             parts = ablations(params[best]["controller.weights"])
             controlled |= {key: {"controller.weights": x} for key, x in parts.items()}
@@ -269,7 +273,7 @@ def counts(record: dict[str, Any]) -> dict[str, dict[str, int]]:
 def main(config: Config) -> None:
     rl.use_all_cores()
     target = adaptive(config)
-    record = {}
+    record, whole = {}, {}
     for name in config.names:
         measured = measure(name, target, config)
         record[name] = summary(measured["tests"], measured["low"]) | {
@@ -285,6 +289,12 @@ def main(config: Config) -> None:
         }
         path = config.folder / "discovered.json"
         path.write_text(json.dumps(whole, indent=1) + "\n")
+    found_weights = found("schedule", config.folder)[0]
+    drawn = {str(i): np.asarray(one["controller.weights"]) for i, one in enumerate(found_weights)}
+    if (formula := config.folder / "formula.json").exists():
+        drawn = {"formula": np.array(json.loads(formula.read_text())["weights"])} | drawn
+    pages.figure(whole, drawn).savefig(config.folder / "discovered.png", dpi=110)
+    (config.folder / "discovered.md").write_text(pages.table(whole))
     for arm, row in counts(record).items():
         print(f"{arm:32}", row)
 

@@ -5,7 +5,8 @@ import json
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import discovered_ppo
+from experiments import _discovered_pages as pages
+from experiments import discovered_ppo, distill_ppo
 
 RNG = np.random.default_rng(0)
 
@@ -69,3 +70,55 @@ def test_ablations_and_constants_keep_what_they_name():
         "constants of the schedule": [1, 0, 0, 0, 0, 0],
     }
     assert discovered_ppo.constants({"x": weights})["x"].sum() == 2
+
+
+def test_a_formula_keeps_the_largest_weights():
+    weights = np.zeros((6, 6))
+    weights[0, 0], weights[0, 1], weights[4, 2], weights[2, 5] = 0.5, -1.84, 0.64, 0.01
+    kept = distill_ppo.largest(weights, 3)
+    assert (kept[0, 0], kept[0, 1], kept[4, 2], np.count_nonzero(kept)) == (0.5, -1.8, 0.6, 3)
+    assert distill_ppo.formula(kept) == [
+        "lr * exp(+0.5 -1.8 (n / N))",
+        "(1 - gamma) * exp(+0.6 (log N))",
+    ]
+    # 1.0 * 0.5 outweighs 0.29 * 1.5
+    weights[0, 1] = 1.5
+    assert distill_ppo.largest(weights, 1)[0].tolist() == [0.5, 0, 0, 0, 0, 0]
+
+
+def small_record():
+    seeds = lambda mean: 0.1 * RNG.normal(size=(2, 64)) + mean
+    tests = {
+        "PPO": seeds(1.0),
+        "tuned PPO": seeds(2.0),
+        "formula": seeds(1.5),
+        "schedule 1": seeds(1.4),
+    }
+    learnt = discovered_ppo.summary(tests, low=0.0)
+    not_learnt = discovered_ppo.summary({"tuned PPO": seeds(0.0), "PPO": seeds(0.0)}, low=0.0)
+    record = {"Pole": learnt, "Maze": not_learnt}
+    return {
+        "environments": record,
+        "counts": discovered_ppo.counts(record),
+        "selected": {"schedule": 1},
+    }
+
+
+def test_the_table_has_a_row_for_each_environment():
+    rows = pages.table(small_record()).splitlines()
+    assert rows[0] == "| environment | PPO | formula | schedule | rate by KL | tuned PPO |"
+    assert rows[2].startswith("| Pole | 0.50")
+    assert "+0.2" in rows[2]
+    assert "no scale" in rows[3]
+    assert rows[4] == "| ahead of PPO | | 1 of 1 | 1 of 1 |  | 1 of 1 |"
+    assert all(row.count("|") == rows[0].count("|") for row in rows)
+
+
+def test_the_figure_shows_factors_of_the_formula():
+    weights = np.zeros((6, 6))
+    weights[0, 1] = -1.0
+    figure = pages.figure(small_record(), {"formula": weights, "0": 0.0 * weights})
+    rate = figure.axes[1]
+    assert rate.get_title() == "lr"
+    curve = rate.get_lines()[1].get_ydata()  # after that of the other weights
+    np.testing.assert_allclose(curve[[0, -1]], [1.0, np.exp(3.0 * np.tanh(-1.0 / 3.0))], rtol=1e-5)

@@ -1,0 +1,115 @@
+"""The schedule that a search found as a formula of a few numbers:
+`python -m experiments.distill_ppo`.
+
+The weights of the selected meta-seed, and the mean over meta-seeds, are rounded and all but the
+largest set to zero. On environments of the families of the search, other than those that chose the
+meta-seed, each is compared with the best of all; the formula is the one with the fewest weights
+with a difference that has 0 in its interval. `discovered_ppo` tests it beside the schedule itself.
+"""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+import jaxrl as rl
+from experiments import _discovery as lab
+from experiments import _ppo_worlds as worlds
+from experiments import discover_ppo
+
+NAME = "controller.weights"
+# about the standard deviation of each feature of rl.LogLinear in training runs
+SPREAD = np.array([1.0, 0.29, 0.3, 0.4, 0.4, 0.4])
+SEED = 0xF0  # of the environments that choose the formula
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Settings of the experiment; tests use small values."""
+
+    sizes: tuple[int, ...] = (2, 3, 4, 6, 8, 12, 18, 36)
+    """numbers of weights that are kept"""
+    levels: int = 256
+    lifetime: tuple[int, int] = (20, 200)
+    families: tuple[str, ...] = worlds.FAMILIES
+    folder: pathlib.Path = worlds.RESULTS
+
+
+def largest(weights: np.ndarray, size: int) -> np.ndarray:
+    """The weights, of which all but `size` are zero, to one decimal. [fields, 6]."""
+    importance = np.abs(weights * SPREAD).ravel()
+    kept = np.zeros(weights.size, bool)
+    kept[np.argsort(-importance, kind="stable")[:size]] = True
+    return np.round(np.where(kept.reshape(weights.shape), weights, 0.0), 1)
+
+
+def formula(weights: np.ndarray, fields: tuple[str, ...] = worlds.CONTROLLED) -> list[str]:
+    """A line for each hyperparameter that changes."""
+    lines = []
+    for field, row in zip(fields, weights, strict=True):
+        parts = [
+            f"{weight:+.1f}" + ("" if name == "1" else f" ({name})")
+            for weight, name in zip(row, rl.LogLinear.FEATURES, strict=True)
+            if weight
+        ]
+        shown = f"(1 - {field})" if field in ("lam", "gamma") else field
+        if parts:
+            lines.append(f"{shown} * exp({' '.join(parts)})")
+    return lines
+
+
+def run(config: Config) -> dict[str, Any]:
+    """The record: scores of all candidates, the formula and its weights."""
+    record = json.loads((config.folder / "schedule.json").read_text())
+    found = [np.array(one[NAME]) for one in record["found"]]
+    selected = found[lab.argbest(record["best_evaluation"])]
+    sources = {"mean of the meta-seeds": np.mean(found, 0), "selected": selected}
+    candidates = {
+        (source, size): largest(weights, size)
+        for source, weights in sources.items()
+        for size in config.sizes
+    }
+    candidates |= {(source, 0): weights for source, weights in sources.items()}  # not rounded
+    search = discover_ppo.Config(lifetime=config.lifetime, families=config.families)
+    inner = discover_ppo.inner_loop("schedule", search)
+    score = lab.scorer(inner, discover_ppo.distribution("schedule", search), config.levels)
+    scores = {
+        key: score({NAME: jnp.asarray(weights, jnp.float32)}, SEED)
+        for key, weights in candidates.items()
+    }
+    ppo = score(inner.tuned, SEED)
+    best = max(scores, key=lambda key: scores[key].mean())
+    loss = {key: lab.compare(x[None], scores[best][None]) for key, x in scores.items()}
+    is_as_good = lambda key: key[1] > 0 and (loss[key][2] >= 0.0 or key == best)
+    chosen = min(
+        filter(is_as_good, scores), key=lambda key: (key[1], -scores[key].mean()), default=best
+    )
+    return {
+        "formula": formula(candidates[chosen]),
+        "weights": candidates[chosen].round(5).tolist(),
+        "source": f"{chosen[0]}, {chosen[1] or 'all'} weights",
+        "candidates": [
+            {
+                "of": source,
+                "weights": size or "all, not rounded",
+                "gain over PPO": lab.compare(scores[source, size][None], ppo[None]),
+                "difference to the best": loss[source, size],
+            }
+            for source, size in scores
+        ],
+    }
+
+
+def main(config: Config) -> None:
+    rl.use_all_cores()
+    record = run(config)
+    (config.folder / "formula.json").write_text(json.dumps(record, indent=1) + "\n")
+    print(json.dumps(record, indent=1))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config))
