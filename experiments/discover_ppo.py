@@ -47,8 +47,8 @@ class Config:
     generations: int = 60
     evals: int = 4
     """number of evaluations on the selection environments"""
-    seeds: int = 5
-    """number of meta-seeds; all of them are reported"""
+    seeds: int = 6
+    """number of meta-seeds, an even share for each of two cores; all of them are reported"""
     population: int = 64
     lifetime: tuple[int, int] = (20, 200)
     """updates of a training run, log-uniform range"""
