@@ -110,9 +110,10 @@ def run(config: Config) -> dict[str, Any]:
     seeds = worlds.TESTS + np.arange(config.test_tasks)
     for name in names:
         chosen = [[robust, by_lifetime[n], best[name, n]] for n in lifetimes]
-        test = scores(name, points(settings, lifetimes, chosen), seeds, config.runs / "test")
-        test = test.reshape(len(lifetimes), 3, -1)
-        tests |= {(name, n): test[i] for i, n in enumerate(lifetimes)}
+        each = [np.unique(indices) for indices in chosen]  # two of them may be the same
+        test = scores(name, points(settings, lifetimes, each), seeds, config.runs / "test")
+        for i, part in enumerate(np.split(test, np.cumsum([len(one) for one in each])[:-1])):
+            tests[name, lifetimes[i]] = part[np.searchsorted(each[i], chosen[i])]
     middle = min(config.lifetimes, key=lambda n: abs(n - worlds.MIDDLE))
     scales = {name: (low[name], float(tests[name, middle][2].mean())) for name in names}
     # the robust setting's test scores: those of a random policy are 0, of the best setting 1
