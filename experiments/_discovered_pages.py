@@ -19,7 +19,7 @@ def shown(record: dict[str, Any]) -> dict[str, str]:
     return {"formula": "formula"} | arms | {"rate by KL": "rate by KL", "tuned PPO": "tuned PPO"}
 
 
-def figure(record: dict[str, Any], weights: dict[str, np.ndarray]) -> Any:
+def figure(record: dict[str, Any], weights: dict[str, Any]) -> Any:
     """Differences to PPO on each environment, and what schedules do to each hyperparameter.
 
     weights: of `rl.LogLinear` by name, [fields, 6]; the first is drawn for three lifetimes, the
@@ -57,7 +57,7 @@ def differences(axes: Any, record: dict[str, Any]) -> None:
     axes.legend(frameon=False, fontsize=7)
 
 
-def factors(axes: Any, field: int, weights: dict[str, np.ndarray]) -> None:
+def factors(axes: Any, field: int, weights: dict[str, Any]) -> None:
     """Draw the factor on a hyperparameter along training, with what is measured at its middle."""
     first, *others = weights
     n = np.linspace(0.0, 1.0, 50)
@@ -75,8 +75,8 @@ def factors(axes: Any, field: int, weights: dict[str, np.ndarray]) -> None:
         return np.exp(controller.limit * np.tanh(np.asarray(found) / controller.limit))
 
     for name in others:
-        axes.plot(n, along(name, 160), color="0.8", lw=0.8)
-    for total in (40, 160, 640):
+        axes.plot(n, along(name, 120), color="0.8", lw=0.8)
+    for total in (40, 120, 400):
         axes.plot(n, along(first, total), label=f"{total} updates")
     axes.set(yscale="log", xlabel="n / N")
     axes.axhline(1.0, color="0.6", lw=0.6)

@@ -2,13 +2,14 @@
 `python -m experiments.discovered_ppo`.
 
 Seven environments (two of other suites), three lifetimes of which the longest is beyond those of
-the search, a wider network, 64 seeds. Arms: each meta-seed of each search, the schedule as a
-formula of a few numbers (`distill_ppo`), PPO with its one robust setting, PPO with a learning rate
-by the KL, and PPO tuned for each environment and lifetime over the robust and other settings with 4
-training runs each. Ablations: the schedule that was best on the selection environments without the
-elapsed time, without what it measures, and with the fraction of another moment. On MinAtar there is
-one lifetime, of 1e6 steps, and of each search only the selected meta-seed. A run without a finite
-score counts as the random policy; each record has their number.
+the search, a wider network, 64 seeds. Arms: the meta-seed of each search that was the best on the
+selection environments (the others have 16 seeds), the schedule as a formula of a few numbers
+(`distill_ppo`), PPO with its one robust setting, PPO with a learning rate by the KL, and PPO tuned
+for each environment and lifetime over the robust and other settings with 4 training runs each.
+Ablations: the selected schedule without the elapsed time, without what it measures, and with the
+fraction of another moment. On MinAtar there is one lifetime, of 1e6 steps, and of each search only
+the selected meta-seed. A run without a finite score counts as the random policy; each record has
+their number.
 """
 
 import dataclasses
@@ -30,7 +31,7 @@ from experiments import headroom
 from experiments.discover_ppo import Arm, learner
 from jaxrl.tree import pytree, replace
 
-LIFETIMES = (40, 160, 640)  # updates; the search had 20 to 200
+LIFETIMES = (40, 120, 400)  # updates; the search had 20 to 200
 MINATAR_LIFETIMES = (488,)  # updates of 2,048 steps: 1e6
 # hidden units of both layers, environments and steps of a rollout
 SIZES = {
@@ -46,6 +47,7 @@ NAMES = tuple(SIZES)
 SEARCHED: tuple[Arm, ...] = ("schedule", "constants", "drift", "both", "random fitness")
 TARGETS = (0.003, 0.01, 0.03, 0.1)  # of the KL; the best on the families of the search is tested
 MARGIN = 0.05  # of a score, by which an arm may be behind tuned PPO
+WEIGHTS = "controller.weights"
 TIME, MEASURED = slice(1, 3), slice(3, 6)  # columns of LogLinear's weights
 
 
@@ -56,6 +58,8 @@ class Config:
     names: tuple[str, ...] = NAMES
     arms: tuple[Arm, ...] = SEARCHED
     seeds: int = 64
+    few_seeds: int = 16
+    """of the meta-seeds that were not selected"""
     settings: int = 15
     """settings beside the robust one that PPO is tuned over for each environment and lifetime"""
     lifetimes: tuple[int, ...] = LIFETIMES
@@ -191,24 +195,26 @@ def by_kl(target: dict[str, float]) -> rl.OnPolicy:
 def measure(name: str, target: dict[str, float], config: Config) -> dict[str, Any]:
     """Scores of all arms on an environment, and the settings of the tuned one."""
     zero = jnp.zeros((len(worlds.CONTROLLED), len(rl.LogLinear.FEATURES)))
-    controlled, tests = {"PPO": {"controller.weights": zero}}, {}
+    controlled, tests = {"PPO": {WEIGHTS: zero}}, {}
     algo = sized(learner("schedule")[0], name)
+    few = worlds.TESTS + np.arange(config.few_seeds)
     for arm in config.arms:
         params, best = found(arm, config.folder)
-        numbers = [best] if is_large(name) else range(len(params))
-        named = {f"{arm} {i}": params[i] for i in numbers}
         if arm == "constants":  # the search moved the other weights too, by noise alone
-            named = {key: constants(one) for key, one in named.items()}
-        if arm in ("drift", "both"):
-            tests |= scores(sized(learner(arm)[0], name), named, name, arm, config)
-            continue
-        controlled |= named
-        if arm == "schedule" and (config.folder / "formula.json").exists():
-            formula = json.loads((config.folder / "formula.json").read_text())["weights"]
-            controlled["formula"] = {"controller.weights": jnp.array(formula, jnp.float32)}
+            params = [constants(one) for one in params]
+        own = sized(learner(arm)[0], name) if arm in ("drift", "both") else algo
+        others = {f"{arm} {i}": one for i, one in enumerate(params) if i != best}
+        if others and not is_large(name):
+            tests |= scores(own, others, name, f"{arm}-others", config, seeds=few)
+        if own is algo:
+            controlled[f"{arm} {best}"] = params[best]
+        else:
+            tests |= scores(own, {f"{arm} {best}": params[best]}, name, arm, config)
+        if arm == "schedule":
+            controlled |= formula(config)
         if arm == "schedule" and not is_large(name):
-            parts = ablations(params[best]["controller.weights"])
-            controlled |= {key: {"controller.weights": x} for key, x in parts.items()}
+            parts = ablations(params[best][WEIGHTS])
+            controlled |= {key: {WEIGHTS: x} for key, x in parts.items()}
             other = replace(algo, controller=Shuffled(zero, controlled=worlds.CONTROLLED))
             shuffled = {"schedule, shuffled clock": params[best]}
             tests |= scores(other, shuffled, name, "shuffled", config)
@@ -219,11 +225,19 @@ def measure(name: str, target: dict[str, float], config: Config) -> dict[str, An
     return {"tests": tests, "low": low, "tuned": chosen}
 
 
+def formula(config: Config) -> dict[str, dict[str, Any]]:
+    """The parameters of the formula that `distill_ppo` wrote, if it has."""
+    path = config.folder / "formula.json"
+    if not path.exists():
+        return {}
+    return {"formula": {WEIGHTS: jnp.array(json.loads(path.read_text())["weights"], jnp.float32)}}
+
+
 def summary(tests: dict[str, np.ndarray], low: float) -> dict[str, Any]:
     """Scores from 0, a random policy, to 1, tuned PPO at the longest lifetime: interquartile means
     over seeds with intervals, of each lifetime and of all, and differences to PPO and tuned PPO.
 
-    tests: [lifetimes, seeds] of each arm. Where tuned PPO is not better than the random policy by
+    tests: [lifetimes, seeds] of each arm, of which some have only the first seeds. Where tuned PPO is not better than the random policy by
     three standard errors there is no scale, and `arms` is empty.
     """
     missing = {key: int((~np.isfinite(x)).sum()) for key, x in tests.items()}
@@ -235,8 +249,10 @@ def summary(tests: dict[str, np.ndarray], low: float) -> dict[str, Any]:
         return record | {"arms": {}}
     scaled = {key: (x - low) / unit for key, x in known.items()}
     rounded = lambda interval: [round(float(x), 4) for x in interval]
-    over = lambda x, other: rounded(
-        rl.stats.difference(x.mean(0), scaled[other].mean(0), paired=True)
+    over = (
+        lambda x, other: rounded(  # on the seeds that x has
+            rl.stats.difference(x.mean(0), scaled[other][:, : x.shape[1]].mean(0), paired=True)
+        )
     )
     arms = {
         key: {
@@ -290,9 +306,8 @@ def main(config: Config) -> None:
         path = config.folder / "discovered.json"
         path.write_text(json.dumps(whole, indent=1) + "\n")
     found_weights = found("schedule", config.folder)[0]
-    drawn = {str(i): np.asarray(one["controller.weights"]) for i, one in enumerate(found_weights)}
-    if (formula := config.folder / "formula.json").exists():
-        drawn = {"formula": np.array(json.loads(formula.read_text())["weights"])} | drawn
+    drawn = {"formula": one[WEIGHTS] for one in formula(config).values()}
+    drawn |= {str(i): one[WEIGHTS] for i, one in enumerate(found_weights)}
     pages.figure(whole, drawn).savefig(config.folder / "discovered.png", dpi=110)
     (config.folder / "discovered.md").write_text(pages.table(whole))
     for arm, row in counts(record).items():
