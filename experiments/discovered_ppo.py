@@ -237,8 +237,9 @@ def summary(tests: dict[str, np.ndarray], low: float) -> dict[str, Any]:
     """Scores from 0, a random policy, to 1, tuned PPO at the longest lifetime: interquartile means
     over seeds with intervals, of each lifetime and of all, and differences to PPO and tuned PPO.
 
-    tests: [lifetimes, seeds] of each arm, of which some have only the first seeds. Where tuned PPO is not better than the random policy by
-    three standard errors there is no scale, and `arms` is empty.
+    tests: [lifetimes, seeds] of each arm, of which some have only the first seeds. Where tuned PPO
+    is not better than the random policy by three standard errors there is no scale, and `arms` is
+    empty.
     """
     missing = {key: int((~np.isfinite(x)).sum()) for key, x in tests.items()}
     known = {key: np.where(np.isfinite(x), x, low) for key, x in tests.items()}
