@@ -307,8 +307,8 @@ def main(config: Config) -> None:
         path = config.folder / "discovered.json"
         path.write_text(json.dumps(whole, indent=1) + "\n")
     found_weights = found("schedule", config.folder)[0]
-    drawn = {"formula": one[WEIGHTS] for one in formula(config).values()}
-    drawn |= {str(i): one[WEIGHTS] for i, one in enumerate(found_weights)}
+    drawn = formula(config) | {str(i): one for i, one in enumerate(found_weights)}
+    drawn = {name: one[WEIGHTS] for name, one in drawn.items()}
     pages.figure(whole, drawn).savefig(config.folder / "discovered.png", dpi=110)
     (config.folder / "discovered.md").write_text(pages.table(whole))
     for arm, row in counts(record).items():
