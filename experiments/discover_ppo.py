@@ -2,11 +2,12 @@
 
 Evolution strategies change a controller of PPO's hyperparameters (`rl.LogLinear`), a learned drift
 that is added to that of its clip (`rl.LPO`), or both. All weights are zero at first, which is PPO
-with the robust setting of `headroom` (up to 1e-4 in the drift). Its 8 epochs are all that are
-computed, so that a controller can only take fewer. Fitness is the area under the learning curve on
-eight families of environments, each with a network and a rollout of its own, after 20 to 200
-updates. Controls: constants alone (each hyperparameter times a number, by the same search), and
-random fitness. `discovered_ppo` tests what is found.
+with the robust setting of `headroom` (up to 1e-4 in the drift). It takes 4 of the 8 epochs that are
+computed, so that a controller can take at most twice as many. Fitness is the area under the
+learning curve on eight families of environments, each with a network and a rollout of its own,
+after 20 to 200 updates. Controls: constants alone (each hyperparameter times a number, by the same
+search), and random fitness. `--ladder` compares strategies in short searches, and `discovered_ppo`
+tests what is found.
 """
 
 import dataclasses
