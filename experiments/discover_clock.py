@@ -176,13 +176,15 @@ def world(name: Name) -> World:
     """A world by name."""
     if name == "two_colours":
         best = float(jax.jit(envs.solve.best_rate)(envs.TwoColors(side=3)))
-        return World(Colours(best), rl.MLP((32,)), (0.001, 0.1), continues=True)
+        return World(Colours(best), rl.MLP((16,)), (0.001, 0.1), continues=True)
     if name == "noisy_chains":
         # with the noise of 1 of the paper, the score of 16 episodes would be noise
         levels = envs.distribution("DelayedChain-short", noise=0.3, one_hot=False)
         return World(levels, rl.Table(2 * levels.length[1] + 1))
-    size = {"grids": "LPGGrid-small", "mazes": "LPGGrid-mazes"}[name]
-    levels = envs.distribution(size, one_hot=False)
+    if name == "grids":
+        levels = envs.distribution("LPGGrid-small", one_hot=False)
+    else:
+        levels = envs.distribution("LPGGrid-mazes", sides=(9, 9), num_objects=(2, 2), one_hot=False)
     return World(lab.Shares(levels, -1.0), rl.Table(levels.num_states))
 
 

@@ -55,6 +55,10 @@ class Config:
 
     kind: Literal["small_fc", "open"] = "small_fc"
     worlds: Literal["grids", "networks"] = "grids"
+    families: tuple[str, ...] = ("CartPole", "Catch", "processes", "grids")
+    """of the search, if `worlds` is networks"""
+    new: tuple[str, ...] = ("chains", "sparse_processes", "tables")
+    """families that are tested alone, if `worlds` is networks"""
     generations: int = 600
     evals: int = 12
     """number of evaluations on the selection levels"""
@@ -110,25 +114,25 @@ class World:
 
 def worlds(config: Config) -> dict[str, World]:
     """The families by name."""
-    tables = World(lab.mini(-1.0), rl.Table(lab.mini().levels.num_states), 16, 20, is_new=True)
+    tables = World(lab.mini(), rl.Table(lab.mini().levels.num_states), 16, 20)
     if config.worlds == "grids":
-        return {"tables": dataclasses.replace(tables, tasks=lab.mini(), is_new=False)}
-    tasks = _ppo_worlds.families()
+        return {"tables": tables}
+    tasks, sizes = _ppo_worlds.families(), _ppo_worlds.SIZES
     tasks |= {
         "CartPole": _ppo_worlds.Scaled(tasks["CartPole"], 0.0, 500.0),
         "chains": envs.distribution("DelayedChain-short"),
-        "sparse processes": _ppo_worlds.Processes(density=0.1),
+        "sparse_processes": _ppo_worlds.Processes(density=0.1),
     }
-    sizes = _ppo_worlds.SIZES
-    sizes = sizes | {"chains": sizes["grids"], "sparse processes": sizes["processes"]}
+    sizes = sizes | {"chains": sizes["grids"], "sparse_processes": sizes["processes"]}
 
-    def world(name: str, is_new: bool = False) -> World:
+    def world(name: str) -> World:
+        if name == "tables":
+            return dataclasses.replace(tables, tasks=lab.mini(-1.0))
         width, num_envs, num_steps = sizes[name]
-        return World(tasks[name], rl.MLP((width, width)), num_envs, num_steps, is_new)
+        return World(tasks[name], rl.MLP((width, width)), num_envs, num_steps)
 
-    seen = {name: world(name) for name in ("CartPole", "Catch", "processes", "grids")}
-    new = {name: world(name, is_new=True) for name in ("chains", "sparse processes")}
-    return seen | new | {"tables": tables}
+    new = {name: dataclasses.replace(world(name), is_new=True) for name in config.new}
+    return {name: world(name) for name in config.families} | new
 
 
 def inner_loop(
@@ -197,15 +201,19 @@ def costs(width: int) -> dict[str, Any]:
     return found | {"parameters": {"count": sum(x.size for x in jax.tree.leaves(params))}}
 
 
-def search(
-    config: Config, places: dict[str, World]
-) -> tuple[dict[str, rl.InnerLoop], xr.Dataset, list[Any]]:
-    """The inner loop of each family, curves, and the weights that each meta-seed found."""
+def learned_loops(config: Config, places: dict[str, World]) -> dict[str, rl.InnerLoop]:
+    """The inner loop of each family, with a learned optimiser that changes nothing."""
     learned = KINDS[config.kind].random(jax.random.key(1), zero=True)
-    loops = {
+    return {
         name: inner_loop(config, world, learned, config.step, "optimizer.weights")
         for name, world in places.items()
     }
+
+
+def evolution(
+    config: Config, places: dict[str, World], loops: dict[str, rl.InnerLoop]
+) -> tuple[rl.Evolution, rl.Tasks]:
+    """The search, and the families that it runs on."""
     seen = [name for name, world in places.items() if not world.is_new]
     tasks: rl.Tasks = places[seen[0]].tasks
     if len(seen) > 1:
@@ -215,10 +223,7 @@ def search(
     strategy = rl.ES(
         lr=config.lr, sigma=config.sigma, lr_decay=config.lr_decay, population=config.population
     )
-    results, found = lab.discover(
-        rl.Evolution(loops[seen[0]], strategy), config, config.name, tasks
-    )
-    return loops, results, found
+    return rl.Evolution(loops[seen[0]], strategy), tasks
 
 
 def tune(config: Config, places: dict[str, World]) -> dict[str, Any]:
@@ -237,7 +242,7 @@ def tune(config: Config, places: dict[str, World]) -> dict[str, Any]:
             each,
             (config.updates,),
             SELECTION,
-            folder / name.replace(" ", "_"),
+            folder / name,
         ).mean((1, 2))
         for name, world in places.items()
     }
@@ -300,7 +305,9 @@ def tested(
 def run(config: Config) -> tuple[dict[str, Any], xr.Dataset]:
     """Record and curves."""
     places = worlds(config)
-    loops, results, found = search(config, places)
+    loops = learned_loops(config, places)
+    search, tasks = evolution(config, places, loops)
+    results, found = lab.discover(search, config, config.name, tasks)
     adam = tune(config, places)
     num_new = sum(world.is_new for world in places.values())
     families = {}

@@ -193,3 +193,18 @@ def test_adams_grid_has_no_setting_twice_and_its_default_is_adams():
     grid = learned_optimizer.GRID
     assert len({tuple(one.values()) for one in grid}) == len(grid) == 120
     assert all(set(one) == set(learned_optimizer.DEFAULT) for one in grid)
+
+
+def test_an_optimizer_is_searched_on_networks_of_several_kinds_at_once():
+    config = learned_optimizer.Config(
+        worlds="networks", families=("Catch", "chains"), new=("tables",), updates=2, population=4
+    )
+    places = learned_optimizer.worlds(config)
+    assert [world.is_new for world in places.values()] == [False, False, True]
+    loops = learned_optimizer.learned_loops(config, places)
+    search, tasks = learned_optimizer.evolution(config, places, loops)
+    training = rl.Training(search, tasks, 2, 1, 4)
+    found = jax.eval_shape(training, jax.random.key(0))[1]
+    assert found["evaluation"].shape == (1,)
+    assert learned_optimizer.Config().name == "learned_optimizer"
+    assert config.name == "learned_optimizer_networks"
