@@ -36,7 +36,7 @@ from jaxrl.tree import pytree, replace, static
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 HEADROOM = 0x4EAD  # the seed of the levels on which the decay and the constant are compared
-ARMS = (
+ARMS: tuple[str, ...] = (
     "time-aware",
     "time-aware, age shuffled",
     "unaware",
@@ -49,7 +49,7 @@ DIFFERENCES = {
     "more_than_PPO": ("time-aware", "PPO"),
     "more_than_decay": ("time-aware", "PPO, linear decay"),
 }
-TUNED = ("lr", "clip", "schedule.end")
+TUNED: tuple[str, ...] = ("lr", "clip", "schedule.end")
 CLIPS = (0.1, 0.2, 0.4)
 Name = Literal["two_colours", "noisy_chains", "grids", "mazes"]
 
@@ -179,8 +179,9 @@ def world(name: Name) -> World:
         return World(Colours(best), rl.MLP((16,)), (0.001, 0.1), continues=True)
     if name == "noisy_chains":
         # with the noise of 1 of the paper, the score of 16 episodes would be noise
-        levels = envs.distribution("DelayedChain-short", noise=0.3, one_hot=False)
-        return World(levels, rl.Table(2 * levels.length[1] + 1))
+        chains: Any = envs.distribution("DelayedChain-short", noise=0.3, one_hot=False)
+        return World(chains, rl.Table(2 * chains.length[1] + 1))
+    levels: Any
     if name == "grids":
         levels = envs.distribution("LPGGrid-small", one_hot=False)
     else:

@@ -39,7 +39,7 @@ ADAM = rl.Optimizer(optax.adam, {"b1": 0.9, "b2": 0.999, "eps": 1e-5, "eps_root"
 KINDS: dict[str, Any] = {"small_fc": SmallFC, "open": OPEN}
 EPISODES = 16  # of the evaluation at the end of a training run
 # of Adam: learning rate, both decays, and the factor on the learning rate at the end
-TUNED = ("lr", "optimizer.options.b1", "optimizer.options.b2", "schedule.end")
+TUNED: tuple[str, ...] = ("lr", "optimizer.options.b1", "optimizer.options.b2", "schedule.end")
 GRID = tuple(
     dict(zip(TUNED, setting, strict=True))
     for setting in itertools.product(
