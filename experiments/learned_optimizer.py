@@ -40,7 +40,7 @@ KINDS: dict[str, Any] = {"small_fc": SmallFC, "open": OPEN}
 EPISODES = 16  # of the evaluation at the end of a training run
 # of Adam: learning rate, both decays, and the factor on the learning rate at the end
 TUNED: tuple[str, ...] = ("lr", "optimizer.options.b1", "optimizer.options.b2", "schedule.end")
-GRID = tuple(
+GRID: tuple[dict[str, Any], ...] = tuple(
     dict(zip(TUNED, setting, strict=True))
     for setting in itertools.product(
         np.geomspace(1e-3, 1.0, 10).round(5).tolist(), (0.9, 0.5, 0.0), (0.999, 0.9), (1.0, 0.0)
@@ -230,7 +230,7 @@ def tune(config: Config, places: dict[str, World]) -> dict[str, Any]:
     """Adam tuned: for each family with as many training runs as a meta-seed took on one, and on
     the families of the search together.
     """
-    settings = list(GRID[: config.settings])
+    settings: list[dict[str, Any]] = list(GRID[: config.settings])
     seen = [name for name, world in places.items() if not world.is_new]
     each = max(config.num_lifetimes // len(seen) // len(settings), 1)
     folder = config.runs / f"{config.name}_adam"
