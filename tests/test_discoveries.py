@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import xarray as xr
 from members import quick
 
 import jaxrl as rl
@@ -208,3 +209,49 @@ def test_an_optimizer_is_searched_on_networks_of_several_kinds_at_once():
     assert found["evaluation"].shape == (1,)
     assert learned_optimizer.Config().name == "learned_optimizer"
     assert config.name == "learned_optimizer_networks"
+
+
+def test_an_optimizer_of_networks_is_compared_on_each_family(monkeypatch):
+    """With the search and all training runs replaced by numbers."""
+    config = learned_optimizer.Config(worlds="networks", seeds=2, settings=6, test_levels=16)
+
+    def discover(search, config, name, tasks):
+        assert len(tasks.families) == len(tasks.learners) == 4
+        curve = xr.DataArray(np.zeros((2, 1)), dims=("seed", "step"), coords={"step": [1]})
+        attrs = {"versions": "{}", "machine": "{}"}
+        attrs |= dict.fromkeys(("compile_seconds", "run_seconds", "commit", "started"), 0)
+        curves = xr.Dataset(dict.fromkeys(("return", "evaluation", "ties"), curve), attrs=attrs)
+        return curves, [search.inner.tuned] * 2
+
+    def sweep_scores(inner, tasks, params, levels, lifetimes, seed=lab.TEST, folder=None):
+        assert inner.by_area
+        assert lifetimes == (20,)
+        scores = np.tile(np.arange(levels) / 100, (len(params), 1)) + 0.1
+        if inner.meta_params == ("optimizer.weights",):
+            scores[:-1] += 0.2
+            scores[0, 0] = np.nan  # as if it had not learned
+        elif folder is not None:
+            scores[3] += 1.0
+            scores[4] = np.nan
+        return scores[:, None]
+
+    monkeypatch.setattr(lab, "discover", discover)
+    monkeypatch.setattr(lab, "sweep_scores", sweep_scores)
+    cost = {"time": 1.0, "memory": 1.0, "count": 9}
+    kinds = ("adam", "small_fc", "open", "parameters")
+    monkeypatch.setattr(learned_optimizer, "costs", lambda width: dict.fromkeys(kinds, cost))
+    record, curves = learned_optimizer.run(config)
+    families = record["families"]
+    new = [name for name, each in families.items() if each["is_new"]]
+    assert new == ["chains", "sparse_processes", "tables"]
+    assert families["chains"]["level"] == pytest.approx(1 - 0.05 / 3, abs=1e-4)
+    assert families["Catch"]["level"] == 0.95
+    third = learned_optimizer.GRID[3]
+    assert record["tuned_on_all"] == third
+    for name, each in families.items():
+        assert {key: record["tuned"][name][key] for key in third} == third
+        assert each["diverged"] == {"learned": 1, "Adam, tuned": 0}
+        # one of two meta-seeds has lost its 0.2 on one of 16 levels
+        assert each["less_than_tuned_Adam"][0] == pytest.approx(0.2 - 0.1 / 16, abs=1e-4)
+    assert record["lives"]["tuning_Adam"] <= record["lives"]["a_meta_seed"]
+    learned_optimizer.figure(json.loads(json.dumps(record)), curves)
