@@ -27,6 +27,7 @@ from jaxrl.rules.base import Rule
 from jaxrl.tree import pytree, static
 
 TEST = 0x7E57
+SIDE_BY_SIDE = 64  # training runs of `sweep_scores` in a program
 # a test runs once: full optimisation of its program takes longer than it saves
 once = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 1})
 
@@ -258,6 +259,37 @@ def by_lifetime(
         )
 
     return lambda params, seed=TEST: np.asarray(run(seed, params))
+
+
+def sweep_scores(
+    inner: rl.InnerLoop,
+    tasks: Any,
+    params: list[dict[str, Any]],
+    levels: int,
+    lifetimes: tuple[int, ...],
+    seed: int = TEST,
+    folder: pathlib.Path | None = None,
+) -> np.ndarray:
+    """Scores of each of `params` after each lifetime, on the same levels and with the same keys for
+    all; on all devices. NaN of a training run that diverged. [params, lifetimes, levels].
+
+    seed: of the levels. folder: where the scores are kept, to resume.
+    """
+    stacked = jax.tree.map(lambda *x: jnp.stack([jnp.asarray(each) for each in x]), *params)
+
+    def run(lifetime: jax.Array, setting: jax.Array, level: jax.Array) -> dict[str, jax.Array]:
+        key_env, key_run = jax.random.split(jax.random.fold_in(jax.random.key(seed), level))
+        now = jax.tree.map(lambda x: x[setting], stacked)
+        env = tasks.sample(key_env)
+        return {"score": inner.run_one(key_run, now, tasks, env, lifetime, lifetime)}
+
+    over = {
+        "lifetime": jnp.array(lifetimes),  # those of one lifetime together: the longest counts
+        "setting": jnp.arange(len(params)),
+        "level": jnp.arange(levels),
+    }
+    found = rl.sweep(run, over, chunk=SIDE_BY_SIDE, folder=folder, progress=folder is not None)
+    return found["score"].transpose("setting", "lifetime", "level").values
 
 
 def tuned(score: Callable[..., np.ndarray], settings: list[dict[str, float]]) -> dict[str, float]:

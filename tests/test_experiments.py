@@ -22,6 +22,9 @@ SMOKE = {
     "{out}/runs --folder {out}",
     # which is skipped without the weights; its rule is in test_disco.py
     "disco103_on_catch": "--weights none --folder {out}",
+    "discover_clock": "--worlds two_colours --every-world --generations 1 --evals 1 --seeds 2 "
+    "--population 4 --lifetime 2 3 --test-lifetimes 2 4 --rates 1 --width 4 --selection-levels 2 "
+    "--test-levels 4 --headroom-levels 4 --runs {out}/runs --folder {out}",
     "discover_lpo": "--generations 2 --evals 1 --seeds 2 --population 4 --updates 2 "
     "--selection-levels 2 "
     "--test-levels 4 --settings 1 --width 4 --runs {out}/runs --folder {out}",
@@ -43,10 +46,9 @@ SMOKE = {
     "--folder {out}",
     "early_stopping": "--settings 10 --seeds 1 --steps 10240 --orders 2 --quantiles "
     "0.5 --folder {out}",
-    # on as many test levels as Adam is tuned on, which is one program
     "learned_optimizer": "--generations 2 --evals 1 --seeds 2 --population 4 "
     "--updates 2 --selection-levels 2 "
-    "--test-levels 10 --settings 1 --width 4 --runs {out}/runs --folder {out}",
+    "--test-levels 4 --settings 1 --width 4 --runs {out}/runs --folder {out}",
     # its programs are compiled in test_accelerator_compiled.py, and its page is in test_speed.py
     "launches": "--help",
     "memory_speed": "--lengths 4 --batches 1 --sizes 4 --rounds 1 --calls 1 --folder {out}",

@@ -3,24 +3,13 @@
 from typing import Any
 
 import jaxrl as rl
+from experiments._larger_budgets import score, with_larger_budgets
 from experiments.papers import Check, Claim
 from experiments.papers.earlier_studies import kept
 
 PROCESSES = "discover_symbolic_from_nothing_on_processes.json"
 BROKEN = "discover_symbolic.json"
 ENTROPY = "bootstrapped_entropy.json"
-
-
-def score(file: str, *path: str) -> Any:
-    """An interval of a record."""
-
-    def measure(results: Any) -> rl.stats.Interval:
-        found = results[file]
-        for name in path:
-            found = found[name]
-        return kept(found)
-
-    return measure
 
 
 def apart(file: str, place: str, first: str, second: str) -> Any:
@@ -40,6 +29,11 @@ def cost(name: str) -> Any:
 
 
 def claims(scale: float = 1.0) -> list[Claim]:
+    return with_larger_budgets(first_claims())
+
+
+def first_claims() -> list[Claim]:
+    """The claims on what was measured first."""
     lpg, lpo = "discover_ta_lpg.json", "discover_ta_lpo.json"
     tried = lambda results: sum(results[PROCESSES]["programs_tried"])
     return [
