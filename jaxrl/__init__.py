@@ -179,6 +179,8 @@ from jaxrl.runs.rerun import (
 )
 from jaxrl.schedules import (
     Constant,
+    Cooldown,
+    Cosine,
     EpsilonGreedy,
     Linear,
     OptaxSchedule,
@@ -253,6 +255,8 @@ __all__ = [
     "Clip",
     "Clock",
     "Constant",
+    "Cooldown",
+    "Cosine",
     "Controller",
     "CrossQ",
     "Curriculum",
