@@ -9,6 +9,7 @@ where r_k and q_k are the sums of s_t and of s_t^2 for t = k ... T. At the best 
 the two terms, the order of schedules depends on neither D nor G, nor does the ratio of two rates.
 """
 
+import dataclasses
 from functools import partial
 from typing import Any
 
@@ -36,11 +37,12 @@ def factors(steps: int) -> jax.Array:
 
 
 def terms(steps: int, last: bool = True) -> np.ndarray:
-    """The bound's factors of D^2 / lr and lr G^2, of the last or average point. [2, schedules]."""
+    """Factors of D^2 / rate and rate G^2, rate = lr sqrt(steps), at the last or average point."""
     factor = np.asarray(factors(steps), float)
     rest, squares = (np.cumsum(x[:, ::-1], 1)[:, ::-1] for x in (factor, factor**2))
     of_last = (factor * squares / rest)[:, :-1] / rest[:, 1:]
-    return np.stack([1.0 / rest[:, 0], squares[:, 0] / rest[:, 0] + last * of_last.sum(1)]) / 2
+    noise = squares[:, 0] / rest[:, 0] + last * of_last.sum(1)
+    return np.stack([steps**0.5 / rest[:, 0], noise / steps**0.5]) / 2
 
 
 def linear(key: jax.Array, kind: str) -> tuple:
@@ -92,43 +94,41 @@ def run(seed: Any, schedule: Any, doublings: Any, problem: str, steps: int) -> d
     return {"loss": jnp.nan_to_num(loss(params, data), nan=1e6).clip(max=1e6)}
 
 
-def measure(results: Any, arm: str, statistic: Any) -> Any:
-    """statistic(mean loss [schedules, rates]), with its interval over seeds."""
-    losses = results[arm]["loss"].transpose("seed", "schedule", "doublings").values
-    of_seeds = lambda x: statistic(x.mean(0).reshape(losses.shape[1:]))
-    flat = losses.reshape(len(losses), -1)
-    return rl.stats.interval(flat, of_seeds, axis=0, tasks=1, stratified=False)
-
-
-def tau(loss: jax.Array, steps: int, last: bool = True) -> jax.Array:
+def tau(loss: jax.Array, bound: np.ndarray) -> jax.Array:
     """Kendall's rank correlation of the bounds and the losses at the best rates."""
-    return rl.stats.kendall(terms(steps, last).prod(0), loss.min(1))
+    return rl.stats.kendall(bound.prod(0), loss.min(1))
 
 
-def error_of_rates(loss: jax.Array, steps: int) -> jax.Array:
-    """The largest error of a best rate, by a parabola through three points, that the bound carries
-    to another schedule, over all pairs, in doublings.
-    """
+def error_of_rates(loss: jax.Array, bound: np.ndarray) -> jax.Array:
+    """The largest error, in doublings, of a best rate that the bound carries over to another."""
     middle = loss.argmin(1).clip(1, loss.shape[1] - 2)
+    # the best rate is the lowest point of a parabola
     near = jnp.log(jnp.take_along_axis(loss, middle[:, None] + jnp.arange(-1, 2), 1)).T
     slope, curve = near[0] - near[2], near[0] - 2 * near[1] + near[2]
-    error = middle + (slope / (2 * curve)).clip(-1, 1) - 0.5 * np.log2(np.divide(*terms(steps)))
+    error = middle + (slope / (2 * curve)).clip(-1, 1) - 0.5 * np.log2(bound[0] / bound[1])
     return error.max() - error.min()
 
 
-def over_bound(loss: jax.Array, steps: int) -> jax.Array:
-    """The largest ratio of loss and bound, where G = 1 and the least loss is 0."""
-    rates = np.exp2(DOUBLINGS) / steps**0.5
-    return (loss / np.einsum("ks,kr->sr", terms(steps), [1.0 / rates, rates])).max() / DISTANCE
+def loss_over_bound(loss: jax.Array, bound: np.ndarray) -> jax.Array:
+    """The largest ratio, where G = 1 and the least loss is 0."""
+    return (loss / (bound.T @ np.exp2([-DOUBLINGS, DOUBLINGS]))).max() / DISTANCE
 
 
 def claims(scale: float = 1.0) -> list[Claim]:
     steps = max(int(500 * scale), 40)
 
-    def checks(what: str, statistic: Any, accept: str, names: Any = RATES, **options: Any) -> list:
-        of = lambda name: partial(measure, arm=name, statistic=partial(statistic, steps=steps))
-        return [Check(f"{what}, {name}", of(name), accept, **options) for name in names]
+    def measure(results: Any, statistic: Any, arm: str, last: bool) -> Any:
+        losses = results[arm]["loss"].transpose("seed", "schedule", "doublings").values
+        bound, flat = terms(steps, last), losses.reshape(len(losses), -1)
+        of_seeds = lambda x: statistic(x.mean(0).reshape(losses.shape[1:]), bound)
+        return rl.stats.interval(flat, of_seeds, axis=0, tasks=1, stratified=False)
 
+    def checks(what: str, statistic: Any, accept: str, names: Any = RATES, last: bool = True):
+        of = lambda name: partial(measure, statistic=statistic, arm=name, last=last)
+        return [Check(f"{what}, {name}", of(name), accept) for name in names]
+
+    controls = checks("tau of bounds of the average point", tau, "<= 0", last=False)
+    controls += checks("largest loss over its bound", loss_over_bound, "<= 1", ["absolute"])
     return [
         Claim(
             row=331,
@@ -138,8 +138,7 @@ def claims(scale: float = 1.0) -> list[Claim]:
             arms={name: Arm(partial(run, problem=name, steps=steps), steps) for name in RATES},
             accept=checks("Kendall's tau of bounds and losses", tau, ">= 0.7")
             + checks("largest error of a rate carried over, doublings", error_of_rates, "<= 1")
-            + checks("tau of average points", partial(tau, last=False), "<= 0", control=True)
-            + checks("largest loss over its bound", over_bound, "<= 1", ["absolute"], control=True),
+            + [dataclasses.replace(each, control=True) for each in controls],
             worlds=("linear regressions with three losses", "CartPole-v1"),
             axes={"schedule": range(len(SCHEDULES)), "doublings": DOUBLINGS},
             seeds=128,
