@@ -1,6 +1,4 @@
-"""Metagradient descent (Engstrom et al., 2025): a learning-rate schedule is found by gradients
-through whole training runs, which a tree of checkpoints keeps in the memory of a few states.
-"""
+"""Metagradients through whole training runs for learning-rate schedules (Engstrom et al., 2025)."""
 
 from collections.abc import Callable
 from functools import partial
@@ -146,7 +144,6 @@ def claims(scale: float = 1.0) -> list[Claim]:
             worlds=("a network that learns another one from noisy targets",),
             unmatched="PPO's rates are left out. A metagradient counts as eight training runs. "
             "Finite differences are in 64 bits, at the first schedule.",
-            changed="After trials: gradients g / sqrt(1 + |g|^2), so that large learning rates "
-            "have smooth losses too, and the size of the network to be learned.",
+            changed="After trials: gradients are g / sqrt(1 + |g|^2), the task, the metasteps.",
         )
     ]
