@@ -70,7 +70,7 @@ def descend(task: Any, key: jax.Array, steps: int, scan: Callable) -> Callable:
 
     def update(now: Any, key: jax.Array) -> tuple[Any, None]:
         grad = jnp.nan_to_num(jax.grad(loss)(now[0], key)).clip(-1.0, 1.0)
-        change, state = meta.update(grad, *now[::-1])
+        change, state = meta.update(grad, now[1], now[0])
         return (now[0] + change, state), None
 
     now = jnp.asarray(KNOTS), meta.init(jnp.asarray(KNOTS))
