@@ -82,6 +82,8 @@ TOPICS: dict[str, tuple[str, tuple[str, ...]]] = {
             "SmallFC",
             "OPEN",
             "Constant",
+            "Cooldown",
+            "Cosine",
             "Linear",
             "OptaxSchedule",
             "Clock",

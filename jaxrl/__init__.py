@@ -179,6 +179,8 @@ from jaxrl.runs.rerun import (
 )
 from jaxrl.schedules import (
     Constant,
+    Cooldown,
+    Cosine,
     EpsilonGreedy,
     Linear,
     OptaxSchedule,
@@ -254,6 +256,8 @@ __all__ = [
     "Clock",
     "Constant",
     "Controller",
+    "Cooldown",
+    "Cosine",
     "CrossQ",
     "Curriculum",
     "Discrete",

@@ -29,6 +29,33 @@ class Linear:
 
 
 @pytree
+class Cooldown:
+    """A factor of 1 until `start`, as a fraction of the training run, and then a linear change to
+    `end` at its last step (the constant schedule with cooldown of Haegele et al., 2024, without
+    their warm-up). `Cooldown(0.0)` is `Linear()`.
+    """
+
+    start: float = leaf(0.8, "[0, 1]")
+    end: float = leaf(0.0, "[0, inf)")
+
+    def __call__(self, clock: Clock) -> jax.Array:
+        remaining = (1.0 - clock.fraction) / jnp.maximum(1.0 - self.start, 1e-8)
+        return self.end + (1.0 - self.end) * jnp.minimum(remaining, 1.0)
+
+
+@pytree
+class Cosine:
+    """A factor that decreases from 1 to `end` over the training run as half a period of a cosine
+    (Loshchilov and Hutter, 2017, eq. 5, without restarts).
+    """
+
+    end: float = leaf(0.0, "[0, inf)")
+
+    def __call__(self, clock: Clock) -> jax.Array:
+        return self.end + (1.0 - self.end) * (1.0 + jnp.cos(jnp.pi * clock.fraction)) / 2.0
+
+
+@pytree
 class Constant:
     """A factor of 1."""
 

@@ -292,6 +292,26 @@ def test_the_learning_rate_follows_the_clock_of_steps():
     chex.assert_trees_all_equal(state.params, later.params)
 
 
+@pytest.mark.parametrize(
+    ("schedule", "factors"),
+    [
+        (rl.Constant(), [1.0, 1.0, 1.0, 1.0, 1.0, 1.0]),
+        (rl.Linear(0.2), [1.0, 0.8, 0.6, 0.4, 0.2, 0.2]),
+        (rl.Cooldown(), [1.0, 1.0, 1.0, 1.0, 0.0, 0.0]),
+        (rl.Cooldown(0.5, 0.2), [1.0, 1.0, 1.0, 0.6, 0.2, 0.2]),
+        (rl.Cooldown(0.0, 0.2), [1.0, 0.8, 0.6, 0.4, 0.2, 0.2]),
+        (rl.Cooldown(1.0), [1.0, 1.0, 1.0, 1.0, 0.0, 0.0]),
+        (rl.Cosine(), [1.0, (2 + 2**0.5) / 4, 0.5, (2 - 2**0.5) / 4, 0.0, 0.0]),
+        (rl.Cosine(0.5), [1.0, (6 + 2**0.5) / 8, 0.75, (6 - 2**0.5) / 8, 0.5, 0.5]),
+    ],
+)
+def test_the_factor_of_a_schedule(schedule, factors):
+    """After quarters of a training run and beyond its end."""
+    found = [float(schedule(Clock(n, 12.0))) for n in (0, 3, 6, 9, 12, 15)]
+    np.testing.assert_allclose(found, factors, rtol=1e-6, atol=1e-7)
+    assert float(schedule(Clock(7, float("inf")))) == 1.0
+
+
 def test_any_optax_function_is_an_optimizer():
     algo = rl.ppo(optimizer=optax.sgd, num_envs=2, num_steps=8)
     assert algo.optimizer == rl.Optimizer(optax.sgd)

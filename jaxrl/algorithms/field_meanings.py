@@ -84,7 +84,7 @@ MEANINGS = {
     "prioritized": "True for a replay that samples by priority",
     "quantiles": "number of quantiles of the return",
     "schedule": "factor on the learning rate as a function of the clock; `Linear()` decays to 0 at "
-    "the end of the training run, `Constant()` is 1",
+    "the end of the training run, `Cooldown(0.8)` only over its last fifth, `Constant()` is 1",
     "sequence": "with a memory: steps of a sequence that is learned from, after the burn-in",
     "size": "number of features",
     "spread_rate": "rate of the moving averages of the critics' standard deviations",
