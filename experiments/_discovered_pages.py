@@ -13,10 +13,14 @@ LABELS = {"lr": "lr", "clip": "clip", "entropy_weight": "entropy weight", "lam":
 LABELS |= {"gamma": "1 - gamma", "epoch_limit": "epochs"}
 
 
-def shown(record: dict[str, Any]) -> dict[str, str]:
-    """Arms of the figure and the tables, {name in the record: label}."""
-    arms = {f"{arm} {i}": arm for arm, i in record["selected"].items()}
-    return {"formula": "formula"} | arms | {"rate by KL": "rate by KL", "tuned PPO": "tuned PPO"}
+ARMS = ("formula", "schedule", "constants", "drift", "both", "random fitness")
+ARMS += ("rate by KL", "tuned PPO")
+
+
+def shown(record: dict[str, Any]) -> list[str]:
+    """The arms of the figure and the tables, of those that were measured."""
+    measured = {arm for world in record["environments"].values() for arm in world["arms"]}
+    return [arm for arm in ARMS if arm in measured]
 
 
 def figure(record: dict[str, Any], weights: dict[str, Any]) -> Any:
@@ -41,7 +45,7 @@ def differences(axes: Any, record: dict[str, Any]) -> None:
     """Draw the difference to PPO of each arm on each environment, with its interval."""
     arms = shown(record)
     names = [name for name, world in record["environments"].items() if world["arms"]]
-    for k, (arm, label) in enumerate(arms.items()):
+    for k, arm in enumerate(arms):
         for row, name in enumerate(names):
             found = record["environments"][name]["arms"]
             if arm not in found:
@@ -49,7 +53,7 @@ def differences(axes: Any, record: dict[str, Any]) -> None:
             mean, low, high = found[arm]["over PPO"]
             place = row + (k - len(arms) / 2) * 0.09
             axes.plot([low, high], [place, place], color=f"C{k}", lw=1.2)
-            axes.plot(mean, place, "o", ms=3, color=f"C{k}", label=label if row == 0 else None)
+            axes.plot(mean, place, "o", ms=3, color=f"C{k}", label=arm if row == 0 else None)
     axes.axvline(0.0, color="0.6", lw=0.8)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
@@ -85,7 +89,7 @@ def factors(axes: Any, field: int, weights: dict[str, Any]) -> None:
 def table(record: dict[str, Any]) -> str:
     """A row for each environment: scores, and their differences to PPO and tuned PPO."""
     arms = shown(record)
-    lines = ["| environment | PPO | " + " | ".join(arms.values()) + " |"]
+    lines = ["| environment | PPO | " + " | ".join(arms) + " |"]
     lines.append("| --- |" + " ---: |" * (len(arms) + 1))
     for name, world in record["environments"].items():
         found = world["arms"]

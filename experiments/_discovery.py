@@ -11,7 +11,7 @@ import itertools
 import json
 import pathlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -211,10 +211,11 @@ def discover(
     name: str,
     tasks: Any,
     over: Mapping[str, jax.Array] | None = None,
+    kept: Literal["best", "final"] = "best",
     **options: Any,
 ) -> tuple[xr.Dataset, list[Any]]:
-    """Curves of all meta-seeds, and the parameters that each found, from its best checkpoint on the
-    selection levels.
+    """Curves of all meta-seeds, and the parameters that each found: those of its best checkpoint on
+    the selection levels, or the final ones.
 
     over: further axes of the sweep, before that of the seeds; the parameters are in the order of
       their product. options: of `sweep`.
@@ -225,7 +226,7 @@ def discover(
     results = rl.sweep(training, over | {"seed": keys}, folder=folder, keep_best=True, **options)
     points = itertools.product(*(values.tolist() for values in over.values()), range(config.seeds))
     place = [dict(zip([*over, "seed"], point, strict=True)) for point in points]
-    return results, [rl.agent(folder, training, kept="best", **each) for each in place]
+    return results, [rl.agent(folder, training, kept=kept, **each) for each in place]
 
 
 def scorer(inner: InnerProblem, tasks: Any, levels: int) -> Callable[..., np.ndarray]:

@@ -2,14 +2,13 @@
 `python -m experiments.discovered_ppo`.
 
 Seven environments (two of other suites), three lifetimes of which the longest is beyond those of
-the search, a wider network, 64 seeds. Arms: the meta-seed of each search that was the best on the
-selection environments (the others have 16 seeds), the schedule as a formula of a few numbers
+the search, a wider network, 64 seeds. Arms: the mean of the parameters over the meta-seeds of each
+search (each meta-seed by itself has 16 seeds), the schedule as a formula of a few numbers
 (`distill_ppo`), PPO with its one robust setting, PPO with a learning rate by the KL, and PPO tuned
 for each environment and lifetime over the robust and other settings with 4 training runs each.
-Ablations: the selected schedule without the elapsed time, without what it measures, and with the
-fraction of another moment. On MinAtar there is one lifetime, of 1e6 steps, and of each search only
-the selected meta-seed. A run without a finite score counts as the random policy; each record has
-their number.
+Ablations: the schedule without the elapsed time, without what it measures, and with the fraction of
+another moment. On MinAtar there is one lifetime, of 1e6 steps, and no meta-seed by itself. A run
+without a finite score counts as the random policy; each record has their number.
 """
 
 import dataclasses
@@ -59,7 +58,7 @@ class Config:
     arms: tuple[Arm, ...] = SEARCHED
     seeds: int = 64
     few_seeds: int = 16
-    """of the meta-seeds that were not selected"""
+    """of each meta-seed by itself"""
     settings: int = 15
     """settings beside the robust one that PPO is tuned over for each environment and lifetime"""
     lifetimes: tuple[int, ...] = LIFETIMES
@@ -94,8 +93,8 @@ def lifetimes(name: str, config: Config) -> tuple[int, ...]:
     return MINATAR_LIFETIMES if is_large(name) and is_whole else config.lifetimes
 
 
-def found(arm: Arm, folder: pathlib.Path) -> tuple[list[dict[str, Any]], int]:
-    """The parameters that each meta-seed of a search found, and the best on the selection tasks."""
+def found(arm: Arm, folder: pathlib.Path) -> list[dict[str, Any]]:
+    """The parameters that each meta-seed of a search found."""
     record = json.loads((folder / f"{arm.replace(' ', '_')}.json").read_text())
 
     def arrays(tree: Any) -> Any:
@@ -103,7 +102,12 @@ def found(arm: Arm, folder: pathlib.Path) -> tuple[list[dict[str, Any]], int]:
             return {name: arrays(x) for name, x in tree.items()}
         return jnp.array(tree, jnp.float32)
 
-    return [arrays(one) for one in record["found"]], lab.argbest(record["best_evaluation"])
+    return [arrays(one) for one in record["found"]]
+
+
+def mean(params: list[dict[str, Any]]) -> dict[str, Any]:
+    """The mean of the parameters over meta-seeds."""
+    return jax.tree.map(lambda *x: jnp.stack(x).mean(0), *params)
 
 
 def ablations(weights: jax.Array) -> dict[str, jax.Array]:
@@ -199,24 +203,24 @@ def measure(name: str, target: dict[str, float], config: Config) -> dict[str, An
     algo = sized(learner("schedule")[0], name)
     few = worlds.TESTS + np.arange(config.few_seeds)
     for arm in config.arms:
-        params, best = found(arm, config.folder)
+        params = found(arm, config.folder)
         if arm == "constants":  # the search moved the other weights too, by noise alone
             params = [constants(one) for one in params]
         own = sized(learner(arm)[0], name) if arm in ("drift", "both") else algo
-        others = {f"{arm} {i}": one for i, one in enumerate(params) if i != best}
-        if others and not is_large(name):
-            tests |= scores(own, others, name, f"{arm}-others", config, seeds=few)
+        each = {f"{arm} {i}": one for i, one in enumerate(params)}
+        if not is_large(name):
+            tests |= scores(own, each, name, f"{arm}-each", config, seeds=few)
         if own is algo:
-            controlled[f"{arm} {best}"] = params[best]
+            controlled[arm] = mean(params)
         else:
-            tests |= scores(own, {f"{arm} {best}": params[best]}, name, arm, config)
+            tests |= scores(own, {arm: mean(params)}, name, arm, config)
         if arm == "schedule":
             controlled |= formula(config)
         if arm == "schedule" and not is_large(name):
-            parts = ablations(params[best][WEIGHTS])
+            parts = ablations(mean(params)[WEIGHTS])
             controlled |= {key: {WEIGHTS: x} for key, x in parts.items()}
             other = replace(algo, controller=Shuffled(zero, controlled=worlds.CONTROLLED))
-            shuffled = {"schedule, shuffled clock": params[best]}
+            shuffled = {"schedule, shuffled clock": mean(params)}
             tests |= scores(other, shuffled, name, "shuffled", config)
     tests |= scores(algo, controlled, name, "controlled", config)
     tests |= scores(sized(by_kl(target), name), {"rate by KL": {}}, name, "adaptive", config)
@@ -301,13 +305,12 @@ def main(config: Config) -> None:
             "counts": counts(record),
             "rate by KL": target,
             "environments": record,
-            "selected": {arm: found(arm, config.folder)[1] for arm in config.arms},
             "seeds": config.seeds,
         }
         path = config.folder / "discovered.json"
         path.write_text(json.dumps(whole, indent=1) + "\n")
-    found_weights = found("schedule", config.folder)[0]
-    drawn = formula(config) | {str(i): one for i, one in enumerate(found_weights)}
+    each = found("schedule", config.folder)
+    drawn = formula(config) | {"mean": mean(each)} | {str(i): one for i, one in enumerate(each)}
     drawn = {name: one[WEIGHTS] for name, one in drawn.items()}
     pages.figure(whole, drawn).savefig(config.folder / "discovered.png", dpi=110)
     (config.folder / "discovered.md").write_text(pages.table(whole))

@@ -1,10 +1,10 @@
 """The schedule that a search found as a formula of a few numbers:
 `python -m experiments.distill_ppo`.
 
-The weights of the selected meta-seed, and the mean over meta-seeds, are rounded and all but the
-largest set to zero. On environments of the families of the search, other than those that chose the
-meta-seed, each is compared with the best of all; the formula is the one with the fewest weights
-with a difference that has 0 in its interval. `discovered_ppo` tests it beside the schedule itself.
+The weights, means over meta-seeds, are rounded and all but the largest set to zero. On further
+environments of the families of the search each is compared with the best of all. The formula is the
+one with the fewest weights with a difference that has 0 in its interval. `discovered_ppo` tests it
+beside the schedule itself.
 """
 
 import dataclasses
@@ -22,6 +22,7 @@ from experiments import _ppo_worlds as worlds
 from experiments import discover_ppo
 
 NAME = "controller.weights"
+MEAN = "mean of the meta-seeds"
 # about the standard deviation of each feature of rl.LogLinear in training runs
 SPREAD = np.array([1.0, 0.29, 0.3, 0.4, 0.4, 0.4])
 SEED = 0xF0  # of the environments that choose the formula
@@ -66,14 +67,9 @@ def run(config: Config) -> dict[str, Any]:
     """The record: scores of all candidates, the formula and its weights."""
     record = json.loads((config.folder / "schedule.json").read_text())
     found = [np.array(one[NAME]) for one in record["found"]]
-    selected = found[lab.argbest(record["best_evaluation"])]
-    sources = {"mean of the meta-seeds": np.mean(found, 0), "selected": selected}
-    candidates = {
-        (source, size): largest(weights, size)
-        for source, weights in sources.items()
-        for size in config.sizes
-    }
-    candidates |= {(source, 0): weights for source, weights in sources.items()}  # not rounded
+    mean = np.mean(found, 0)
+    candidates = {f"{size} weights": largest(mean, size) for size in config.sizes}
+    candidates |= {MEAN: mean} | {f"meta-seed {i}": x for i, x in enumerate(found)}
     search = discover_ppo.Config(lifetime=config.lifetime, families=config.families)
     inner = discover_ppo.inner_loop("schedule", search)
     score = lab.scorer(inner, discover_ppo.distribution("schedule", search), config.levels)
@@ -84,23 +80,19 @@ def run(config: Config) -> dict[str, Any]:
     ppo = score(inner.tuned, SEED)
     best = max(scores, key=lambda key: scores[key].mean())
     loss = {key: lab.compare(x[None], scores[best][None]) for key, x in scores.items()}
-    is_as_good = lambda key: key[1] > 0 and (loss[key][2] >= 0.0 or key == best)
-    chosen = min(
-        filter(is_as_good, scores), key=lambda key: (key[1], -scores[key].mean()), default=best
-    )
+    sizes = [size for size in config.sizes if loss[f"{size} weights"][2] >= 0.0]
+    chosen = f"{min(sizes)} weights" if sizes else MEAN
     return {
         "formula": formula(candidates[chosen]),
         "weights": candidates[chosen].round(5).tolist(),
-        "source": f"{chosen[0]}, {chosen[1] or 'all'} weights",
-        "candidates": [
-            {
-                "of": source,
-                "weights": size or "all, not rounded",
-                "gain over PPO": lab.compare(scores[source, size][None], ppo[None]),
-                "difference to the best": loss[source, size],
+        "chosen": chosen,
+        "candidates": {
+            key: {
+                "gain over PPO": lab.compare(scores[key][None], ppo[None]),
+                "difference to the best": loss[key],
             }
-            for source, size in scores
-        ],
+            for key in scores
+        },
     }
 
 
