@@ -3,15 +3,17 @@
 Regularised evolution changes DQN's squared error, given as a program, and trains small networks
 with each child on CartPole, Catch and FourRooms (Co-Reyes et al., 2021). The learner is DQN: a
 replay, a target network, epsilon-greedy exploration and Adam. Fitness is the mean training return,
-for each environment scaled to 0 for a random policy and 1 for DQN at its best of six learning
-rates, so that the three count alike. CartPole with shorter training runs is the screening.
+for each environment scaled to 0 for a random policy and 1 for DQN at its best of 18 settings, so
+that the three count alike. CartPole with shorter training runs is the screening.
 
 Each meta-seed's loss is then trained on new seeds of these environments and on others, beside
-DQN, DQNReg and double DQN, all at the one learning rate that is the best for DQN over the three;
-and beside DQN at the best learning rate for each environment. All arms use common random numbers.
+DQN, DQNReg and double DQN, all at the robust setting, the one learning rate and discount that are
+the best for DQN over the three; and beside DQN at the best setting for each environment. All arms
+use common random numbers.
 """
 
 import dataclasses
+import itertools
 import json
 import pathlib
 from typing import Any
@@ -44,7 +46,11 @@ CHANGES = {
     "FourRooms-misc": {"max_steps": 100, "resample_init_pos": True},
     "GridWorld": {"max_steps": 100},
 }
-RATES = (3e-4, 1e-3, 2e-3, 4e-3, 1e-2, 3e-2)
+RATES, DISCOUNTS = (3e-4, 1e-3, 2e-3, 4e-3, 1e-2, 3e-2), (0.9, 0.95, 0.99)
+SETTINGS = {
+    f"lr {lr:g}, gamma {gamma:g}": {"lr": lr, "gamma": gamma}
+    for lr, gamma in itertools.product(RATES, DISCOUNTS)
+}
 BASELINES = ("DQN", "DQN, tuned", "double DQN", "DQNReg")
 # the values of a program: a head is not given the elapsed fraction of the training run
 LANGUAGE = Language(
@@ -78,7 +84,7 @@ class Config:
     selection_levels: int = 48
     """training runs that choose a checkpoint, as many on each environment"""
     tuning_seeds: int = 16
-    """on which each learning rate is tried"""
+    """on which each setting is tried"""
     test_seeds: int = 64
     searched: tuple[str, ...] = SEARCHED
     unseen: tuple[str, ...] = UNSEEN
@@ -131,14 +137,16 @@ def program(text: str, lines: int) -> ValueProgram:
     return ValueProgram(parse(text, LANGUAGE, lines))
 
 
-def agent(criterion: ValueLoss, lr: float = 1e-3, double: bool = False) -> rl.OffPolicy:
+def agent(
+    criterion: ValueLoss, lr: float = 1e-3, gamma: float = 0.95, double: bool = False
+) -> rl.OffPolicy:
     """DQN of a small network, on 8 environments."""
     learner = rl.QLearning(
         head=Fitted(criterion),
         backup=Max(double=double),
         exploration=rl.EpsilonGreedy(1.0, 0.05, 0.5),
         lr=lr,
-        gamma=0.95,
+        gamma=gamma,
         target_period=10.0,
         network=rl.MLP((32, 32), activation=jax.nn.relu, layer_norm=True),
     )
@@ -185,14 +193,9 @@ def returns(
     return dict(zip(params, found, strict=True))
 
 
-def arm(criterion: ValueLoss, lr: float, double: bool = False, random: bool = False) -> dict:
-    """The parameters of an arm; a random one has a random policy that doesn't learn."""
-    return {
-        "criterion": criterion,
-        "lr": 0.0 if random else lr,
-        "head.double": float(double),
-        "epsilon_end": 1.0 if random else 0.05,
-    }
+def arm(criterion: ValueLoss, setting: dict[str, float], double: bool = False) -> dict[str, Any]:
+    """The parameters of an arm."""
+    return setting | {"criterion": criterion, "head.double": float(double), "epsilon_end": 0.05}
 
 
 def known(scores: np.ndarray, low: float) -> np.ndarray:
@@ -201,22 +204,22 @@ def known(scores: np.ndarray, low: float) -> np.ndarray:
 
 
 def tuning(name: str, config: Config) -> dict[str, Any]:
-    """Mean training returns of a random policy and of DQN at each learning rate; the best of them,
-    and whether it is better than random by three standard errors.
+    """Mean training returns of a random policy and of DQN at each setting; the best of them, and
+    whether it is better than random by three standard errors.
     """
     dqn = program(DQN, config.lines)
-    arms = {"random": arm(dqn, 0.0, random=True)} | {str(lr): arm(dqn, lr) for lr in RATES}
+    random = arm(dqn, {"lr": 0.0, "gamma": 0.9}) | {"epsilon_end": 1.0}
+    arms = {"random": random} | {key: arm(dqn, setting) for key, setting in SETTINGS.items()}
     found = returns(name, arms, config, np.arange(config.tuning_seeds), "tuning")
     low = float(np.nanmean(found.pop("random")))
-    found = {rate: known(x, low) for rate, x in found.items()}
-    mean = [float(x.mean()) for x in found.values()]
-    best = lab.argbest(mean)
-    scores = found[str(RATES[best])]
-    error = scores.std(ddof=1) / len(scores) ** 0.5
+    found = {key: known(x, low) for key, x in found.items()}
+    mean = {key: float(x.mean()) for key, x in found.items()}
+    best = max(mean, key=mean.__getitem__)
+    error = found[best].std(ddof=1) / config.tuning_seeds**0.5
     return {
         "random": low,
-        "by_rate": dict(zip(found, mean, strict=True)),
-        "lr": RATES[best],
+        "each": mean,
+        "setting": best,
         "tuned": mean[best],
         "learns": bool(mean[best] - low > 3.0 * error),
     }
@@ -228,19 +231,20 @@ def scale(tuned: dict[str, Any]) -> tuple[float, float]:
     return low, tuned["tuned"] if tuned["learns"] else low + 1.0
 
 
-def mean_scores(tunings: dict[str, Any]) -> dict[float, float]:
-    """The mean score of DQN over these environments, by the learning rate."""
+def mean_scores(tunings: dict[str, Any]) -> dict[str, float]:
+    """The mean score of DQN over these environments, by its setting."""
 
-    def scores(tuned: dict[str, Any]) -> np.ndarray:
+    def score(tuned: dict[str, Any], key: str) -> float:
         low, high = scale(tuned)
-        return (np.array(list(tuned["by_rate"].values())) - low) / (high - low)
+        return (tuned["each"][key] - low) / (high - low)
 
-    means = np.mean([scores(tuned) for tuned in tunings.values()], 0)
-    return dict(zip(RATES, means.tolist(), strict=True))
+    mean = lambda key: float(np.mean([score(tuned, key) for tuned in tunings.values()]))
+    return {key: mean(key) for key in SETTINGS}
 
 
-def search(config: Config, lr: float) -> RegularizedEvolution:
-    learner, names = agent(program(DQN, config.lines), lr), ("criterion",)
+def search(config: Config, setting: dict[str, float]) -> RegularizedEvolution:
+    learner = agent(program(DQN, config.lines), setting["lr"], setting["gamma"])
+    names = ("criterion",)
     first = (config.screening_updates, config.screening_updates)
     return RegularizedEvolution(
         rl.InnerLoop(learner, names, (config.updates, config.updates), by_area=True, chunk=32),
@@ -254,15 +258,19 @@ def search(config: Config, lr: float) -> RegularizedEvolution:
 
 
 def measure(
-    name: str, losses: list[ValueProgram], lr: float, tuned: dict[str, Any], config: Config
+    name: str,
+    losses: list[ValueProgram],
+    setting: dict[str, float],
+    tuned: dict[str, Any],
+    config: Config,
 ) -> dict[str, Any]:
     """The scores of all arms on an environment. {arm: [seeds]}, and of the runs without one."""
     dqn, reg = (program(text, config.lines) for text in (DQN, DQN_REG))
-    arms = {f"found {i}": arm(one, lr) for i, one in enumerate(losses)} | {
-        "DQN": arm(dqn, lr),
-        "DQN, tuned": arm(dqn, tuned["lr"]),
-        "double DQN": arm(dqn, lr, double=True),
-        "DQNReg": arm(reg, lr),
+    arms = {f"found {i}": arm(one, setting) for i, one in enumerate(losses)} | {
+        "DQN": arm(dqn, setting),
+        "DQN, tuned": arm(dqn, SETTINGS[tuned["setting"]]),
+        "double DQN": arm(dqn, setting, double=True),
+        "DQNReg": arm(reg, setting),
     }
     found = returns(name, arms, config, TESTS + np.arange(config.test_seeds), "test")
     low, high = scale(tuned)
@@ -299,20 +307,22 @@ def pooled(tests: dict[str, dict[str, np.ndarray]], selected: int) -> dict[str, 
 
 
 def run(config: Config) -> dict[str, Any]:
-    """The record: learning rates, the losses found, and their scores."""
+    """The record: settings, the losses found, and their scores."""
     names = config.searched + config.unseen
     tunings = {name: tuning(name, config) for name in names}
     searched = {name: tunings[name] for name in config.searched}
-    lr = RATES[lab.argbest(list(mean_scores(searched).values()))]
+    of_setting = mean_scores(searched)
+    robust = max(of_setting, key=of_setting.__getitem__)
+    setting = SETTINGS[robust]
     tasks = rl.Families(
         tuple(
             Scaled(lab.Always(environment(name)), *scale(tunings[name])) for name in config.searched
         )
     )
-    results, found = lab.discover(search(config, lr), config, "search", tasks, chunk=1)
+    results, found = lab.discover(search(config, setting), config, "search", tasks, chunk=1)
     losses = [one["criterion"] for one in found]
     selected = lab.argbest(results["best_evaluation"].values)
-    measured = {name: measure(name, losses, lr, tunings[name], config) for name in names}
+    measured = {name: measure(name, losses, setting, tunings[name], config) for name in names}
     tests = {name: one["scores"] for name, one in measured.items()}
     groups = {
         "searched": {name: tests[name] for name in config.searched},
@@ -322,7 +332,7 @@ def run(config: Config) -> dict[str, Any]:
         "formulas": [formula(one.program) for one in losses],
         "DQN's": formula(program(DQN, config.lines).program),
         "selected": selected,
-        "lr": lr,
+        "setting": robust,
         "tuning": tunings,
         "pooled": {
             group: summary(pooled(each, selected)) for group, each in groups.items() if each
@@ -336,7 +346,7 @@ def run(config: Config) -> dict[str, Any]:
         * config.generations
         * config.children
         * (config.candidates + config.levels),
-        "DQN_on_tuning_seeds": round(mean_scores(searched)[lr], 4),
+        "DQN_on_tuning_seeds": round(of_setting[robust], 4),
         "step": results["step"].values.tolist(),
         "selection": np.round(results["evaluation"].values, 4).tolist(),
         "config": {

@@ -57,8 +57,8 @@ def claims(scale: float = 1.0) -> list[Claim]:
                 "RiverSwim",
             ),
             unmatched="Networks of 32 units and 19,200 steps; the screening ranks candidates, and "
-            "has no threshold; only the learning rate of DQN is tuned, not its discount; FourRooms "
-            "starts anywhere, with 100 steps; of the losses of five meta-seeds that with the best "
+            "has no threshold; DQN is tuned over its learning rate and discount; FourRooms starts "
+            "anywhere, with 100 steps; of the losses of five meta-seeds that with the best "
             "score on selection seeds is tested.",
         )
     ]
