@@ -171,7 +171,7 @@ def run(config: Config) -> tuple[dict[str, Any], list[Any]]:
         "scores_elsewhere": {name: lab.summary(x) for name, x in elsewhere.items()},
         "DQN_on_selection_levels": round(reached, 4),
         "programs_until_as_good": until(results, config, 0.95 * reached),
-        "programs_tried": tried(results, config)[:, -1].tolist(),
+        "programs_tried": tried(results)[:, -1].tolist(),
         "cost": spent,
         "step": results["step"].values.tolist(),
         "selection": np.round(results["evaluation"].values, 4).tolist(),
@@ -199,7 +199,7 @@ def cost(config: Config, busy: list[float], seconds: float) -> dict[str, Any]:
     }
 
 
-def tried(results: xr.Dataset, config: Config) -> np.ndarray:
+def tried(results: xr.Dataset) -> np.ndarray:
     """Number of functionally new programs evaluated until each row. [seeds, rows]."""
     per_row = np.diff(np.concatenate([[0], results["step"].values]))
     return np.cumsum(results["programs"].values * per_row, axis=1).round().astype(int)
@@ -209,7 +209,7 @@ def until(results: xr.Dataset, config: Config, enough: float) -> list[int | None
     """Number of programs evaluated until the best of the hall of fame first scored `enough` on the
     selection levels, for each meta-seed; None if it never did.
     """
-    good, number = results["evaluation"].values >= enough, tried(results, config)
+    good, number = results["evaluation"].values >= enough, tried(results)
     return [
         int(row[one.argmax()]) if one.any() else None for one, row in zip(good, number, strict=True)
     ]

@@ -6,6 +6,7 @@ import pathlib
 import subprocess
 import sys
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tyro
@@ -25,6 +26,10 @@ SMOKE = {
     "discover_clock": "--worlds two_colours --every-world --generations 1 --evals 1 --seeds 2 "
     "--population 4 --lifetime 2 3 --test-lifetimes 2 4 --rates 1 --width 4 --selection-levels 2 "
     "--test-levels 4 --headroom-levels 4 --runs {out}/runs --folder {out}",
+    # with one environment in place of three: several are in test_symbolic_search.py
+    "discover_dqn": "--generations 1 --evals 1 --seeds 2 --population 4 --children 2 --candidates "
+    "2 --levels 1 --updates 12 --screening-updates 5 --selection-levels 1 --tuning-seeds 2 "
+    "--test-seeds 2 --searched Catch --unseen --runs {out}/runs --folder {out}",
     "discover_lpo": "--generations 2 --evals 1 --seeds 2 --population 4 --updates 2 "
     "--selection-levels 2 "
     "--test-levels 4 --settings 1 --width 4 --runs {out}/runs --folder {out}",
@@ -129,6 +134,18 @@ def test_each_change_of_transfer_reaches_the_learner():
     run = quick(transfer.scorer(agent, transfer.lab.mini(), 4, 8))
     scores = {name: np.asarray(run(0, change)) for name, change in transfer.CHANGES.items()}
     assert all((scores[name] != scores["as found"]).any() for name in scores if name != "as found")
+
+
+def test_a_fitted_head_has_the_targets_of_dqn_and_of_double_dqn():
+    from experiments import discover_dqn
+
+    policy = jnp.array([0.0, 0.0, 1.0])  # of the learner's own values
+    for double, next_value in ((0.0, 4.0), (1.0, 2.0)):
+        head = discover_dqn.Fitted(discover_dqn.program(discover_dqn.DQN, 10), double)
+        values, next_values = jnp.array([1.0, 2.0, 3.0]), jnp.array([4.0, 1.0, 2.0])
+        loss, error = head.loss(values, jnp.int32(1), lambda x: 0.5 + 0.9 * x, next_values, policy)
+        np.testing.assert_allclose(error, abs(2.0 - (0.5 + 0.9 * next_value)), rtol=1e-5)
+        np.testing.assert_allclose(loss, error**2, rtol=1e-5)
 
 
 def test_tuning_and_test_seeds_are_apart():

@@ -8,7 +8,9 @@ from interpreter import interpret
 from members import quick
 from probes import Choice
 
+import envs
 import jaxrl as rl
+from experiments._discovery import Always
 from jaxrl.env import Tasks
 from jaxrl.meta import Drift, Evolution, Examples, Fit, RegularizedEvolution, drift_examples
 from jaxrl.symbolic import (
@@ -189,6 +191,26 @@ def test_training_runs_score_programs_after_a_screening_and_the_rule_is_a_file(t
     again = rl.load_rule(tmp_path / "rule").criterion.program
     assert formula(again) == formula(criterion.program)
     np.testing.assert_array_equal(again.code, criterion.program.code)
+
+
+def test_families_of_other_spaces_weigh_alike_in_the_score_of_a_program():
+    """The program of a search is one for all, and its fitness the mean of each family's own."""
+    threes = envs.tabular.garnet(jax.random.key(1), num_states=4, num_actions=3, max_steps=3)
+    families = rl.Families((Choices(), Always(threes)))
+    inner = rl.InnerLoop(LEARNER, meta_params=("criterion",), lifetime=(2, 2), episodes=2)
+    search = RegularizedEvolution(inner, num_tasks=4, **SIZES | {"children": 2, "population": 4})
+
+    def run(key):
+        state, _ = search.update(key, families, search.init(key, families))
+        keys = [jax.random.fold_in(jax.random.key(state.seed), i) for i in range(2)]
+        return state, [
+            inner.scores(key, family, state.params, 2)
+            for key, family in zip(keys, families.families, strict=True)
+        ]
+
+    state, scores = quick(run)(jax.random.key(2))
+    np.testing.assert_allclose(state.hall.fitness[0], np.mean(scores), rtol=1e-5)
+    assert not np.allclose(*scores)
 
 
 def test_errors_of_a_search_come_before_compiling():
