@@ -67,7 +67,7 @@ class Config:
     generations: int = 40
     evals: int = 10
     """number of evaluations on the selection seeds"""
-    seeds: int = 5
+    seeds: int = 6
     """number of meta-seeds; all of them are reported"""
     population: int = 48
     children: int = 6
