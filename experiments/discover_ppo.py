@@ -6,8 +6,12 @@ with the robust setting of `headroom` (up to 1e-4 in the drift). It takes 4 of t
 computed, so that a controller can take at most twice as many. Fitness is the area under the
 learning curve on eight families of environments, each with a network and a rollout of its own,
 after 20 to 200 updates. Controls: constants alone (each hyperparameter times a number, by the same
-search), and random fitness. `--ladder` compares strategies in short searches, and `discovered_ppo`
-tests what is found: the mean of the parameters over meta-seeds, as each follows its own noise.
+search), and random fitness.
+
+The first search is short. A second one begins at the parameters that it changed by more than its
+noise (`--second --generations 100 --sigma 0.4 --lr 0.03 --lr-decay 0.98`). `--ladder` compares
+strategies in short searches. `discovered_ppo` tests what is found: the mean of the parameters over
+meta-seeds, as each follows its own noise.
 """
 
 import dataclasses
@@ -60,12 +64,16 @@ class Config:
     """hidden units of the drift"""
     selection_levels: int = 64
     """number of environments that searches are evaluated on"""
+    second: bool = False
+    """begin at what the first search found: the mean over its meta-seeds of each parameter that is
+    at least two standard errors from zero, and zero for the others"""
     ladder: bool = False
-    """only the first rung: which strategy and noise gain anything in short searches"""
+    """only compare strategies, and standard deviations of their noise, in short searches"""
     rung_steps: int = 15
     rung_seeds: int = 2
     rung_sigmas: tuple[float, ...] = (0.15, 0.3, 0.6)
     first_seed: int = 0
+    """of the first search; a second one has the next"""
     families: tuple[str, ...] = worlds.FAMILIES
     runs: pathlib.Path = pathlib.Path("runs/discover_ppo")
     """folder of the searches; the same command resumes from there"""
@@ -88,9 +96,35 @@ def learner(arm: Arm, width: int = 16) -> tuple[rl.OnPolicy, tuple[str, ...]]:
     return agent, names
 
 
+def record_of(arm: Arm, folder: pathlib.Path, second: bool) -> pathlib.Path:
+    """The file that a search writes."""
+    return folder / f"{arm.replace(' ', '_')}_{2 if second else 1}.json"
+
+
+def found_by(path: pathlib.Path) -> list[dict[str, Any]]:
+    """The parameters that each meta-seed of a search found."""
+
+    def arrays(tree: Any) -> Any:
+        if isinstance(tree, dict):
+            return {name: arrays(x) for name, x in tree.items()}
+        return jnp.array(tree, jnp.float32)
+
+    return [arrays(one) for one in json.loads(path.read_text())["found"]]
+
+
+def clear(*found: jax.Array) -> jax.Array:
+    """The mean over meta-seeds, with zero where it is less than two standard errors from it."""
+    x = jnp.stack(found)
+    error = x.std(0, ddof=1) / len(found) ** 0.5
+    return jnp.where(jnp.abs(x.mean(0)) >= 2.0 * error, x.mean(0), 0.0)
+
+
 def inner_loop(arm: Arm, config: Config) -> rl.InnerLoop:
-    """Training runs of the learner of an arm."""
+    """Training runs of the learner of an arm, from what a first search found if it is a second."""
     agent, names = learner(arm, config.width)
+    if config.second:
+        first = found_by(record_of(arm, config.folder, second=False))
+        agent = rl.tree.put(agent, jax.tree.map(clear, *first))
     return rl.InnerLoop(agent, names, config.lifetime, by_area=True, chunk=4)
 
 
@@ -158,7 +192,9 @@ def search(arm: Arm, config: Config) -> tuple[xr.Dataset, list[dict[str, Any]]]:
     if arm == "random fitness":
         evolution = lab.Blind(evolution)
     tasks = distribution(arm, config)
-    return lab.discover(evolution, config, arm.replace(" ", "_"), tasks, kept="final")
+    config = dataclasses.replace(config, first_seed=config.first_seed + config.second)
+    name = record_of(arm, config.folder, config.second).stem
+    return lab.discover(evolution, config, name, tasks, kept="final")
 
 
 def plain(tree: Any) -> Any:
@@ -176,7 +212,7 @@ def run(arm: Arm, config: Config) -> dict[str, Any]:
     shown = {
         name: x
         for name, x in dataclasses.asdict(config).items()
-        if name not in ("runs", "folder", "arms") and "ladder" not in name and "rung" not in name
+        if name not in ("runs", "folder", "arms", "ladder") and "rung" not in name
     }
     return {
         "evaluation": plain(results["evaluation"]),
@@ -197,7 +233,7 @@ def main(config: Config) -> None:
         return
     for arm in config.arms:
         record = run(arm, config)
-        path = config.folder / f"{arm.replace(' ', '_')}.json"
+        path = record_of(arm, config.folder, config.second)
         path.write_text(json.dumps(record, indent=1) + "\n")
         last = [curve[-1] for curve in record["evaluation"]]
         print(arm, "scores of the meta-seeds on the selection environments:", last)

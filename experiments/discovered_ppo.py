@@ -27,7 +27,7 @@ from experiments import _discovered_pages as pages
 from experiments import _discovery as lab
 from experiments import _ppo_worlds as worlds
 from experiments import headroom
-from experiments.discover_ppo import Arm, learner
+from experiments.discover_ppo import Arm, found_by, learner, record_of
 from jaxrl.tree import pytree, replace
 
 LIFETIMES = (40, 120, 400)  # updates; the search had 20 to 200
@@ -57,6 +57,8 @@ class Config:
     names: tuple[str, ...] = NAMES
     arms: tuple[Arm, ...] = SEARCHED
     seeds: int = 64
+    second: bool = True
+    """test what the second searches found, not the first ones"""
     few_seeds: int = 16
     """of each meta-seed by itself"""
     settings: int = 15
@@ -91,18 +93,6 @@ def lifetimes(name: str, config: Config) -> tuple[int, ...]:
     """Updates of each training run; one of 1e6 steps on MinAtar."""
     is_whole = config.lifetimes == LIFETIMES
     return MINATAR_LIFETIMES if is_large(name) and is_whole else config.lifetimes
-
-
-def found(arm: Arm, folder: pathlib.Path) -> list[dict[str, Any]]:
-    """The parameters that each meta-seed of a search found."""
-    record = json.loads((folder / f"{arm.replace(' ', '_')}.json").read_text())
-
-    def arrays(tree: Any) -> Any:
-        if isinstance(tree, dict):
-            return {name: arrays(x) for name, x in tree.items()}
-        return jnp.array(tree, jnp.float32)
-
-    return [arrays(one) for one in record["found"]]
 
 
 def mean(params: list[dict[str, Any]]) -> dict[str, Any]:
@@ -203,7 +193,7 @@ def measure(name: str, target: dict[str, float], config: Config) -> dict[str, An
     algo = sized(learner("schedule")[0], name)
     few = worlds.TESTS + np.arange(config.few_seeds)
     for arm in config.arms:
-        params = found(arm, config.folder)
+        params = found_by(record_of(arm, config.folder, second=config.second))
         if arm == "constants":  # the search moved the other weights too, by noise alone
             params = [constants(one) for one in params]
         own = sized(learner(arm)[0], name) if arm in ("drift", "both") else algo
@@ -309,7 +299,7 @@ def main(config: Config) -> None:
         }
         path = config.folder / "discovered.json"
         path.write_text(json.dumps(whole, indent=1) + "\n")
-    each = found("schedule", config.folder)
+    each = found_by(record_of("schedule", config.folder, second=config.second))
     drawn = formula(config) | {"mean": mean(each)} | {str(i): one for i, one in enumerate(each)}
     drawn = {name: one[WEIGHTS] for name, one in drawn.items()}
     pages.figure(whole, drawn).savefig(config.folder / "discovered.png", dpi=110)

@@ -36,6 +36,8 @@ class Config:
     """numbers of weights that are kept"""
     levels: int = 256
     lifetime: tuple[int, int] = (20, 200)
+    second: bool = True
+    """what the second search found, not the first one"""
     families: tuple[str, ...] = worlds.FAMILIES
     folder: pathlib.Path = worlds.RESULTS
 
@@ -65,8 +67,8 @@ def formula(weights: np.ndarray, fields: tuple[str, ...] = worlds.CONTROLLED) ->
 
 def run(config: Config) -> dict[str, Any]:
     """The record: scores of all candidates, the formula and its weights."""
-    record = json.loads((config.folder / "schedule.json").read_text())
-    found = [np.array(one[NAME]) for one in record["found"]]
+    path = discover_ppo.record_of("schedule", config.folder, config.second)
+    found = [np.array(one[NAME]) for one in discover_ppo.found_by(path)]
     mean = np.mean(found, 0)
     candidates = {f"{size} weights": largest(mean, size) for size in config.sizes}
     candidates |= {MEAN: mean} | {f"meta-seed {i}": x for i, x in enumerate(found)}

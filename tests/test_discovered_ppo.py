@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import _discovered_pages as pages
-from experiments import discovered_ppo, distill_ppo
+from experiments import discover_ppo, discovered_ppo, distill_ppo
 
 RNG = np.random.default_rng(0)
 
@@ -54,8 +54,9 @@ def test_counts_need_the_whole_interval():
 def test_parameters_are_read_and_averaged_over_meta_seeds(tmp_path):
     weights = np.arange(12.0).reshape(2, 6)
     found = [{"controller.weights": (weights + i).tolist()} for i in range(3)]
-    (tmp_path / "schedule.json").write_text(json.dumps({"found": found}))
-    params = discovered_ppo.found("schedule", tmp_path)
+    path = discover_ppo.record_of("schedule", tmp_path, second=True)
+    path.write_text(json.dumps({"found": found}))
+    params = discover_ppo.found_by(path)
     np.testing.assert_array_equal(params[0]["controller.weights"], weights)
     np.testing.assert_array_equal(discovered_ppo.mean(params)["controller.weights"], weights + 1.0)
 
@@ -120,3 +121,8 @@ def test_the_figure_shows_factors_of_the_formula():
     assert rate.get_title() == "lr"
     curve = rate.get_lines()[1].get_ydata()  # after that of the other weights
     np.testing.assert_allclose(curve[[0, -1]], [1.0, np.exp(3.0 * np.tanh(-1.0 / 3.0))], rtol=1e-5)
+
+
+def test_a_second_search_begins_at_what_is_clear():
+    seeds = [jnp.array([0.5 + 0.1 * i, 0.3 * (-1.0) ** i]) for i in range(6)]
+    np.testing.assert_allclose(discover_ppo.clear(*seeds), [0.75, 0.0], rtol=1e-6)
