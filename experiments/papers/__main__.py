@@ -72,10 +72,10 @@ def main(config: Config) -> None:
         for claim in claims:
             check(claim)
     for name, claims in papers.items():
-        if config.fresh:
-            shutil.rmtree(config.runs / name, ignore_errors=True)
         # results of other budgets are not those of a claim
         runs = config.runs / f"trial_{config.scale:g}" if is_trial else config.runs
+        if config.fresh:
+            shutil.rmtree(runs / name, ignore_errors=True)
         record = run(claims, name, Place(runs, config.progress), config.folder)
         config.folder.mkdir(parents=True, exist_ok=True)
         (config.folder / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
