@@ -29,8 +29,9 @@ import xarray as xr
 import jaxrl as rl
 from experiments import _discovery as lab
 from experiments import _ppo_worlds as worlds
-from jaxrl.meta import PES, PersistentEvolution
+from jaxrl.meta import PES, PersistentEvolution, RegularizedEvolution
 from jaxrl.meta.base import MetaLearner
+from jaxrl.symbolic import DriftProgram, formula
 from jaxrl.tree import pytree, replace
 
 Arm = Literal["schedule", "drift", "both", "constants", "random fitness"]
@@ -68,7 +69,8 @@ class Config:
     """begin at what the first search found: the mean over its meta-seeds of each parameter that is
     at least two standard errors from zero, and zero for the others"""
     ladder: bool = False
-    """only compare strategies, and standard deviations of their noise, in short searches"""
+    """only compare strategies, standard deviations of their noise, and programs, in short
+    searches"""
     rung_steps: int = 15
     rung_seeds: int = 2
     rung_sigmas: tuple[float, ...] = (0.15, 0.3, 0.6)
@@ -128,9 +130,9 @@ def inner_loop(arm: Arm, config: Config) -> rl.InnerLoop:
     return rl.InnerLoop(agent, names, config.lifetime, by_area=True, chunk=4)
 
 
-def distribution(arm: Arm, config: Config) -> rl.Families:
-    """The families of environments, with the learner of an arm in the size of each."""
-    agent, scaled = learner(arm, config.width)[0], worlds.scaled()
+def distribution(arm: Arm, config: Config, agent: Any = None) -> rl.Families:
+    """The families of environments, with the learner of an arm, or `agent`, in the size of each."""
+    agent, scaled = agent or learner(arm, config.width)[0], worlds.scaled()
     return rl.Families(
         tuple(scaled[name] for name in config.families),
         tuple(worlds.sized(agent, *worlds.SIZES[name]) for name in config.families),
@@ -156,25 +158,57 @@ def strategies(config: Config) -> dict[str, tuple[MetaLearner, int]]:
     return {"ES": (es, steps), "SNES": (snes, steps), "PES": (pes, pieces * steps)}
 
 
+def programs(config: Config) -> tuple[RegularizedEvolution, rl.InnerLoop]:
+    """A search of a drift as a program that begins at PPO's, and its training runs."""
+    text = f"max(advantage * (ratio - 1), {worlds.robust_setting()['clip']} * abs(advantage))"
+    agent = rl.tree.put(worlds.robust(), {"objective": DriftProgram.of(text, lines=10)})
+    inner = rl.InnerLoop(agent, ("objective",), config.lifetime, by_area=True, chunk=4)
+    shortest = (config.lifetime[0], config.lifetime[0])
+    count = len(config.families)
+    children = max(config.population // (3 * count), 1)  # a third: one each is the screening
+    evolution = RegularizedEvolution(
+        inner,
+        screening=replace(inner, lifetime=shortest),
+        population=8 * children,
+        children=children,
+        num_tasks=2 * count,
+        screening_tasks=count,
+    )
+    return evolution, inner
+
+
 def ladder(config: Config) -> dict[str, Any]:
-    """The first rung: short searches of a schedule by each strategy and noise, and what each gains
-    over PPO on other environments.
+    """Short searches: of a schedule by each strategy and noise, and of a drift as a program, and
+    what each gains over PPO on other environments.
     """
     inner, tasks = inner_loop("schedule", config), distribution("schedule", config)
     score = lab.scorer(inner, tasks, config.selection_levels)
-    sigmas, ppo, record = config.rung_sigmas, score(inner.tuned), {}
-    for name, (learner, steps) in strategies(config).items():
-        short = dataclasses.replace(config, generations=steps, evals=1, seeds=config.rung_seeds)
-        over = {"sigma": jnp.array(sigmas)}
-        results, found = lab.discover(learner, short, f"ladder_{name}", tasks, over, "final")
-        scores = np.stack([score(one) for one in found]).reshape(len(sigmas), -1, len(ppo))
-        record[name] = lab.card(results) | {
-            f"sigma {sigma:g}": {
-                "gain over PPO": lab.compare(each, ppo[None]),
-                "each meta-seed": plain((each - ppo).mean(1)),
-            }
-            for sigma, each in zip(sigmas, scores, strict=True)
+    ppo, record = score(inner.tuned), {}
+
+    def gains(scores: np.ndarray) -> dict[str, Any]:
+        return {
+            "gain over PPO": lab.compare(scores, ppo[None]),
+            "each meta-seed": plain((scores - ppo).mean(1)),
         }
+
+    short = dataclasses.replace(config, evals=1, seeds=config.rung_seeds)
+    for name, (learner, steps) in strategies(config).items():
+        each = dataclasses.replace(short, generations=steps)
+        over = {"sigma": jnp.array(config.rung_sigmas)}
+        results, found = lab.discover(learner, each, f"ladder_{name}", tasks, over, "final")
+        scores = np.stack([score(one) for one in found])
+        scores = scores.reshape(len(config.rung_sigmas), -1, len(ppo))
+        record[name] = lab.card(results) | {
+            f"sigma {sigma:g}": gains(rows)
+            for sigma, rows in zip(config.rung_sigmas, scores, strict=True)
+        }
+    evolution, inner = programs(config)
+    each = dataclasses.replace(short, generations=config.rung_steps)
+    of_programs = distribution("schedule", config, inner.learner)
+    results, found = lab.discover(evolution, each, "ladder_programs", of_programs, kept="final")
+    score = lab.scorer(inner, of_programs, config.selection_levels)
+    record["programs"] = lab.card(results) | gains(np.stack([score(one) for one in found]))
+    record["programs"]["formulas"] = [formula(one["objective"].program) for one in found]
     return record
 
 

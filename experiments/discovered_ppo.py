@@ -63,6 +63,8 @@ class Config:
     """of each meta-seed by itself"""
     settings: int = 15
     """settings beside the robust one that PPO is tuned over for each environment and lifetime"""
+    tuning_seeds: int = 4
+    """training runs with each of them"""
     lifetimes: tuple[int, ...] = LIFETIMES
     selection: int = 128
     runs: pathlib.Path = pathlib.Path("runs/discovered_ppo")
@@ -122,26 +124,42 @@ def scores(
     part: str,
     config: Config,
     seeds: np.ndarray | None = None,
-    each: tuple[int, ...] | None = None,
 ) -> dict[str, np.ndarray]:
     """Areas under the learning curve by the name of parameters of `algo`, one program for all.
     [lifetimes, seeds].
     """
+    each = lifetimes(name, config)
+    points = [(lifetime, arm) for lifetime in each for arm in params]
+    values = of_points(algo, params, points, name, part, config, seeds)
+    values = values.reshape(len(each), len(params), -1)
+    return {key: values[:, i] for i, key in enumerate(params)}
+
+
+def of_points(
+    algo: Any,
+    params: dict[str, dict[str, Any]],
+    points: list[tuple[int, str]],
+    name: str,
+    part: str,
+    config: Config,
+    seeds: np.ndarray | None = None,
+) -> np.ndarray:
+    """The areas of pairs of a lifetime and a name of parameters. [points, seeds]."""
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *map(dict, params.values()))
     run = worlds.area(algo, lab.Always(envs.make(name)))
 
-    def arm(arm: jax.Array, lifetime: jax.Array, seed: jax.Array) -> dict[str, jax.Array]:
+    def one(arm: jax.Array, lifetime: jax.Array, seed: jax.Array) -> dict[str, jax.Array]:
         return run(lifetime, seed, **jax.tree.map(lambda x: x[arm], stacked))
 
+    numbers = {key: i for i, key in enumerate(params)}
+    point = rl.zipped(
+        lifetime=jnp.array([lifetime for lifetime, _ in points]),
+        arm=jnp.array([numbers[arm] for _, arm in points]),
+    )
     seeds = worlds.TESTS + np.arange(config.seeds) if seeds is None else seeds
-    over = {
-        "lifetime": jnp.asarray(lifetimes(name, config) if each is None else each),
-        "arm": jnp.arange(len(params)),
-        "seed": jnp.asarray(seeds),
-    }
     folder = config.runs / name.replace(":", "_") / part
-    values = rl.sweep(arm, over, folder=folder, chunk=worlds.CHUNK)["score"].values
-    return {key: values[:, i] for i, key in enumerate(params)}
+    over = {"point": point, "seed": jnp.asarray(seeds)}
+    return rl.sweep(one, over, folder=folder, chunk=worlds.CHUNK)["score"].values
 
 
 def tuned(name: str, config: Config) -> tuple[np.ndarray, list[dict[str, float]]]:
@@ -151,17 +169,12 @@ def tuned(name: str, config: Config) -> tuple[np.ndarray, list[dict[str, float]]
     algo, settings = sized(worlds.agent(), name), headroom.random_settings(config.settings)
     named: dict[str, dict[str, Any]] = {"robust": worlds.robust_setting()}
     named |= {str(i): headroom.at(settings, i) for i in range(config.settings)}
-    search = scores(algo, named, name, "tuning", config, seeds=np.arange(4))
+    search = scores(algo, named, name, "tuning", config, seeds=np.arange(config.tuning_seeds))
     means = np.nan_to_num(np.stack([x.mean(1) for x in search.values()]), nan=-np.inf)
-    rows, chosen = [], []
-    for i, lifetime in enumerate(lifetimes(name, config)):
-        best = list(named)[int(np.argmax(means[:, i]))]
-        test = scores(
-            algo, {best: named[best]}, name, f"tuned-{lifetime}", config, each=(lifetime,)
-        )
-        rows.append(test[best][0])
-        chosen.append({key: round(float(x), 5) for key, x in named[best].items()})
-    return np.stack(rows), chosen
+    each = lifetimes(name, config)
+    best = [(n, list(named)[int(np.argmax(means[:, i]))]) for i, n in enumerate(each)]
+    chosen = [{key: round(float(x), 5) for key, x in named[setting].items()} for _, setting in best]
+    return of_points(algo, named, best, name, "tuned", config), chosen
 
 
 def adaptive(config: Config) -> dict[str, float]:
