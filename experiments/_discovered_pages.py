@@ -23,10 +23,10 @@ def shown(record: dict[str, Any]) -> list[str]:
     return [arm for arm in ARMS if arm in measured]
 
 
-def figure(record: dict[str, Any], weights: dict[str, Any]) -> Any:
+def figure(record: dict[str, Any], weights: dict[str, Any], lifetimes: tuple[int, ...]) -> Any:
     """Differences to PPO on each environment, and what schedules do to each hyperparameter.
 
-    weights: of `rl.LogLinear` by name, [fields, 6]; the first is drawn for three lifetimes, the
+    weights: of `rl.LogLinear` by name, [fields, 6]; the first is drawn for each lifetime, the
       others in grey for the middle one.
     """
     panels = rl.plot.Picture(figsize=(13.5, 7.2), layout="constrained")
@@ -34,9 +34,10 @@ def figure(record: dict[str, Any], weights: dict[str, Any]) -> Any:
     differences(panels.add_subplot(grid[:, :2]), record)
     for i, field in enumerate(worlds.CONTROLLED):
         axes = panels.add_subplot(grid[i // 3, 2 + i % 3])
-        factors(axes, i, weights)
+        if weights:
+            factors(axes, i, weights, lifetimes)
         axes.set_title(LABELS[field], fontsize=9)
-        if i == 0:
+        if weights and i == 0:
             axes.legend(frameon=False, fontsize=7)
     return panels
 
@@ -57,11 +58,12 @@ def differences(axes: Any, record: dict[str, Any]) -> None:
     axes.axvline(0.0, color="0.6", lw=0.8)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
-    axes.set(xlabel="score less that of PPO with the robust setting, 95 % interval")
-    axes.legend(frameon=False, fontsize=7)
+    axes.set(xlabel="score minus that of PPO with the robust setting, 95 % interval")
+    if names:
+        axes.legend(frameon=False, fontsize=7)
 
 
-def factors(axes: Any, field: int, weights: dict[str, Any]) -> None:
+def factors(axes: Any, field: int, weights: dict[str, Any], lifetimes: tuple[int, ...]) -> None:
     """Draw the factor on a hyperparameter along training, with what is measured at its middle."""
     first, *others = weights
     n = np.linspace(0.0, 1.0, 50)
@@ -79,8 +81,8 @@ def factors(axes: Any, field: int, weights: dict[str, Any]) -> None:
         return np.exp(controller.limit * np.tanh(np.asarray(found) / controller.limit))
 
     for name in others:
-        axes.plot(n, along(name, 120), color="0.8", lw=0.8)
-    for total in (40, 120, 400):
+        axes.plot(n, along(name, lifetimes[len(lifetimes) // 2]), color="0.8", lw=0.8)
+    for total in lifetimes:
         axes.plot(n, along(first, total), label=f"{total} updates")
     axes.set(yscale="log", xlabel="n / N")
     axes.axhline(1.0, color="0.6", lw=0.6)
@@ -104,7 +106,9 @@ def table(record: dict[str, Any]) -> str:
             else:
                 cells.append("")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    for key in ("ahead of PPO", "behind PPO", "behind tuned PPO", "at most 0.05 behind tuned PPO"):
+    for key in next(iter(record["counts"].values())):
+        if key == "of":
+            continue
         cells = [
             f"{count[key]} of {count['of']}" if (count := record["counts"].get(arm)) else ""
             for arm in arms

@@ -66,8 +66,8 @@ class Config:
     selection_levels: int = 64
     """number of environments that searches are evaluated on"""
     second: bool = False
-    """begin at what the first search found: the mean over its meta-seeds of each parameter that is
-    at least two standard errors from zero, and zero for the others"""
+    """begin at what the first search found: the mean over its meta-seeds of each parameter that
+    changed by at least two standard errors, and the others as they were"""
     ladder: bool = False
     """only compare strategies, standard deviations of their noise, and programs, in short
     searches"""
@@ -98,9 +98,9 @@ def learner(arm: Arm, width: int = 16) -> tuple[rl.OnPolicy, tuple[str, ...]]:
     return agent, names
 
 
-def record_of(arm: Arm, folder: pathlib.Path, second: bool) -> pathlib.Path:
-    """The file that a search writes."""
-    return folder / f"{arm.replace(' ', '_')}_{2 if second else 1}.json"
+def record_of(arm: Arm, folder: pathlib.Path, stage: int) -> pathlib.Path:
+    """The file that the first or second search writes."""
+    return folder / f"{arm.replace(' ', '_')}_{stage}.json"
 
 
 def found_by(path: pathlib.Path) -> list[dict[str, Any]]:
@@ -114,25 +114,29 @@ def found_by(path: pathlib.Path) -> list[dict[str, Any]]:
     return [arrays(one) for one in json.loads(path.read_text())["found"]]
 
 
-def clear(*found: jax.Array) -> jax.Array:
-    """The mean over meta-seeds, with zero where it is less than two standard errors from it."""
-    x = jnp.stack(found)
-    error = x.std(0, ddof=1) / len(found) ** 0.5
-    return jnp.where(jnp.abs(x.mean(0)) >= 2.0 * error, x.mean(0), 0.0)
+def significant_mean(start: jax.Array, *found: jax.Array) -> jax.Array:
+    """The mean over meta-seeds of a search from `start`, and `start` where it has changed by less
+    than two standard errors.
+    """
+    change = jnp.stack([x - start for x in found])
+    error = change.std(0, ddof=1) / len(found) ** 0.5
+    return start + jnp.where(jnp.abs(change.mean(0)) >= 2.0 * error, change.mean(0), 0.0)
 
 
 def inner_loop(arm: Arm, config: Config) -> rl.InnerLoop:
     """Training runs of the learner of an arm, from what a first search found if it is a second."""
     agent, names = learner(arm, config.width)
+    inner = rl.InnerLoop(agent, names, config.lifetime, by_area=True, chunk=4)
     if config.second:
-        first = found_by(record_of(arm, config.folder, second=False))
-        agent = rl.tree.put(agent, jax.tree.map(clear, *first))
-    return rl.InnerLoop(agent, names, config.lifetime, by_area=True, chunk=4)
+        first = found_by(record_of(arm, config.folder, 1))
+        start = jax.tree.map(significant_mean, inner.tuned, *first)
+        inner = replace(inner, learner=inner.with_params(start))
+    return inner
 
 
-def distribution(arm: Arm, config: Config, agent: Any = None) -> rl.Families:
-    """The families of environments, with the learner of an arm, or `agent`, in the size of each."""
-    agent, scaled = agent or learner(arm, config.width)[0], worlds.scaled()
+def distribution(agent: Any, config: Config) -> rl.Families:
+    """The families of environments, with the agent in the size of each."""
+    scaled = worlds.scaled()
     return rl.Families(
         tuple(scaled[name] for name in config.families),
         tuple(worlds.sized(agent, *worlds.SIZES[name]) for name in config.families),
@@ -165,7 +169,8 @@ def programs(config: Config) -> tuple[RegularizedEvolution, rl.InnerLoop]:
     inner = rl.InnerLoop(agent, ("objective",), config.lifetime, by_area=True, chunk=4)
     shortest = (config.lifetime[0], config.lifetime[0])
     count = len(config.families)
-    children = max(config.population // (3 * count), 1)  # a third: one each is the screening
+    # a child has two training runs on each family, and candidates of its screening one
+    children = max(config.population // (3 * count), 1)
     evolution = RegularizedEvolution(
         inner,
         screening=replace(inner, lifetime=shortest),
@@ -181,7 +186,8 @@ def ladder(config: Config) -> dict[str, Any]:
     """Short searches: of a schedule by each strategy and noise, and of a drift as a program, and
     what each gains over PPO on other environments.
     """
-    inner, tasks = inner_loop("schedule", config), distribution("schedule", config)
+    inner = inner_loop("schedule", config)
+    tasks = distribution(inner.learner, config)
     score = lab.scorer(inner, tasks, config.selection_levels)
     ppo, record = score(inner.tuned), {}
 
@@ -204,7 +210,7 @@ def ladder(config: Config) -> dict[str, Any]:
         }
     evolution, inner = programs(config)
     each = dataclasses.replace(short, generations=config.rung_steps)
-    of_programs = distribution("schedule", config, inner.learner)
+    of_programs = distribution(inner.learner, config)
     results, found = lab.discover(evolution, each, "ladder_programs", of_programs, kept="final")
     score = lab.scorer(inner, of_programs, config.selection_levels)
     record["programs"] = lab.card(results) | gains(np.stack([score(one) for one in found]))
@@ -222,12 +228,13 @@ def search(arm: Arm, config: Config) -> tuple[xr.Dataset, list[dict[str, Any]]]:
         lr_decay=config.lr_decay,
         population=config.population,
     )
-    evolution: Any = rl.Evolution(inner_loop(arm, config), strategy)
+    inner = inner_loop(arm, config)
+    evolution: Any = rl.Evolution(inner, strategy)
     if arm == "random fitness":
         evolution = lab.Blind(evolution)
-    tasks = distribution(arm, config)
+    tasks = distribution(inner.learner, config)
     config = dataclasses.replace(config, first_seed=config.first_seed + config.second)
-    name = record_of(arm, config.folder, config.second).stem
+    name = record_of(arm, config.folder, 1 + config.second).stem
     return lab.discover(evolution, config, name, tasks, kept="final")
 
 
@@ -267,7 +274,7 @@ def main(config: Config) -> None:
         return
     for arm in config.arms:
         record = run(arm, config)
-        path = record_of(arm, config.folder, config.second)
+        path = record_of(arm, config.folder, 1 + config.second)
         path.write_text(json.dumps(record, indent=1) + "\n")
         last = [curve[-1] for curve in record["evaluation"]]
         print(arm, "scores of the meta-seeds on the selection environments:", last)

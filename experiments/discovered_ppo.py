@@ -46,6 +46,7 @@ NAMES = tuple(SIZES)
 SEARCHED: tuple[Arm, ...] = ("schedule", "constants", "drift", "both", "random fitness")
 TARGETS = (0.003, 0.01, 0.03, 0.1)  # of the KL; the best on the families of the search is tested
 MARGIN = 0.05  # of a score, by which an arm may be behind tuned PPO
+NEARLY = f"at most {MARGIN} behind tuned PPO"
 WEIGHTS = "controller.weights"
 TIME, MEASURED = slice(1, 3), slice(3, 6)  # columns of LogLinear's weights
 
@@ -57,15 +58,21 @@ class Config:
     names: tuple[str, ...] = NAMES
     arms: tuple[Arm, ...] = SEARCHED
     seeds: int = 64
-    second: bool = True
-    """test what the second searches found, not the first ones"""
+    stage: int = 2
+    """test what the second searches found, or with 1 the first ones"""
     few_seeds: int = 16
     """of each meta-seed by itself"""
     settings: int = 15
     """settings beside the robust one that PPO is tuned over for each environment and lifetime"""
     tuning_seeds: int = 4
     """training runs with each of them"""
+    long_tuning: tuple[str, ...] = ("Reacher-misc", "FourRooms-misc", "MDP-FrozenLake")
+    """environments on which PPO is also tuned with about as many updates as a meta-seed took"""
+    long_settings: int = 255
     lifetimes: tuple[int, ...] = LIFETIMES
+    families: tuple[str, ...] = worlds.FAMILIES
+    """on which the target of the KL is chosen"""
+    search_lifetimes: tuple[int, ...] = worlds.LIFETIMES
     selection: int = 128
     runs: pathlib.Path = pathlib.Path("runs/discovered_ppo")
     """folder of the training runs; the same command resumes from there"""
@@ -82,7 +89,7 @@ class Shuffled(rl.LogLinear):
 
 
 def is_large(name: str) -> bool:
-    """True for MinAtar, where only the selected meta-seed of each search is tested."""
+    """True for MinAtar, where the meta-seeds are not tested by themselves."""
     return name.endswith("MinAtar")
 
 
@@ -108,13 +115,13 @@ def ablations(weights: jax.Array) -> dict[str, jax.Array]:
     return {
         "schedule without time": without(TIME),
         "schedule without measurements": without(MEASURED),
-        "constants of the schedule": constants({"": weights})[""],
+        "constants of the schedule": only_constants(weights),
     }
 
 
-def constants(params: dict[str, Any]) -> dict[str, Any]:
-    """A controller's parameters with the weights of the first feature alone."""
-    return {name: weights.at[:, 1:].set(0.0) for name, weights in params.items()}
+def only_constants(weights: jax.Array) -> jax.Array:
+    """The weights of the first feature, the constant, and zero for the others."""
+    return weights.at[:, 1:].set(0.0)
 
 
 def scores(
@@ -162,32 +169,35 @@ def of_points(
     return rl.sweep(one, over, folder=folder, chunk=worlds.CHUNK)["score"].values
 
 
-def tuned(name: str, config: Config) -> tuple[np.ndarray, list[dict[str, float]]]:
+def tuned(
+    name: str, config: Config, num_settings: int, part: str
+) -> tuple[np.ndarray, list[dict[str, float]]]:
     """Test scores of the best setting for each lifetime, of the robust one and some random ones,
     and these settings.
     """
-    algo, settings = sized(worlds.agent(), name), headroom.random_settings(config.settings)
+    algo, settings = sized(worlds.agent(), name), headroom.random_settings(num_settings)
     named: dict[str, dict[str, Any]] = {"robust": worlds.robust_setting()}
-    named |= {str(i): headroom.at(settings, i) for i in range(config.settings)}
-    search = scores(algo, named, name, "tuning", config, seeds=np.arange(config.tuning_seeds))
+    named |= {str(i): headroom.at(settings, i) for i in range(num_settings)}
+    seeds = np.arange(config.tuning_seeds)
+    search = scores(algo, named, name, f"{part}-search", config, seeds=seeds)
     means = np.nan_to_num(np.stack([x.mean(1) for x in search.values()]), nan=-np.inf)
     each = lifetimes(name, config)
     best = [(n, list(named)[int(np.argmax(means[:, i]))]) for i, n in enumerate(each)]
-    chosen = [{key: round(float(x), 5) for key, x in named[setting].items()} for _, setting in best]
-    return of_points(algo, named, best, name, "tuned", config), chosen
+    chosen = [headroom.plain_setting(named[setting]) for _, setting in best]
+    return of_points(algo, named, best, name, part, config), chosen
 
 
 def adaptive(config: Config) -> dict[str, float]:
     """The target of the KL with the best mean score on 16 environments of each family of the
     search, none of which is tested.
     """
-    found = []
-    for family, tasks in worlds.scaled().items():
-        run = worlds.area(worlds.sized(by_kl({}), *worlds.SIZES[family]), tasks)
+    found, scaled = [], worlds.scaled()
+    for family in config.families:
+        run = worlds.area(worlds.sized(by_kl({}), *worlds.SIZES[family]), scaled[family])
         over = {
-            "lifetime": jnp.array(worlds.LIFETIMES),
+            "lifetime": jnp.array(config.search_lifetimes),
             "target_kl": jnp.array(TARGETS),
-            "seed": jnp.arange(config.selection // len(worlds.FAMILIES)),
+            "seed": jnp.arange(config.selection // len(config.families)),
         }
         folder = config.runs / "selection" / family
         found.append(rl.sweep(run, over, folder=folder, chunk=worlds.CHUNK)["score"].values)
@@ -199,45 +209,58 @@ def by_kl(target: dict[str, float]) -> rl.OnPolicy:
     return replace(worlds.robust(), controller=rl.AdaptiveRate(**target), schedule=rl.Constant())
 
 
+def controlled_arms(config: Config, is_large: bool) -> dict[str, dict[str, Any]]:
+    """The parameters of PPO and of all controllers, by the name of the arm."""
+    zero = jnp.zeros((len(worlds.CONTROLLED), len(rl.LogLinear.FEATURES)))
+    arms = {"PPO": zero}
+    for arm in config.arms:
+        if arm not in ("drift", "both"):
+            arms[arm] = mean(of_search(arm, config))[WEIGHTS]
+    if "schedule" in config.arms:
+        arms |= formula(config) | ({} if is_large else ablations(arms["schedule"]))
+    return {name: {WEIGHTS: weights} for name, weights in arms.items()}
+
+
+def of_search(arm: Arm, config: Config) -> list[dict[str, Any]]:
+    """The parameters that each meta-seed found; constants without the other weights, which the
+    search moved by noise alone.
+    """
+    each = found_by(record_of(arm, config.folder, config.stage))
+    if arm == "constants":
+        each = [{WEIGHTS: only_constants(one[WEIGHTS])} for one in each]
+    return each
+
+
 def measure(name: str, target: dict[str, float], config: Config) -> dict[str, Any]:
     """Scores of all arms on an environment, and the settings of the tuned one."""
-    zero = jnp.zeros((len(worlds.CONTROLLED), len(rl.LogLinear.FEATURES)))
-    controlled, tests = {"PPO": {WEIGHTS: zero}}, {}
-    algo = sized(learner("schedule")[0], name)
+    algo, large = sized(learner("schedule")[0], name), is_large(name)
+    tests = scores(algo, controlled_arms(config, large), name, "controlled", config)
     few = worlds.TESTS + np.arange(config.few_seeds)
     for arm in config.arms:
-        params = found_by(record_of(arm, config.folder, second=config.second))
-        if arm == "constants":  # the search moved the other weights too, by noise alone
-            params = [constants(one) for one in params]
-        own = sized(learner(arm)[0], name) if arm in ("drift", "both") else algo
-        each = {f"{arm} {i}": one for i, one in enumerate(params)}
-        if not is_large(name):
-            tests |= scores(own, each, name, f"{arm}-each", config, seeds=few)
-        if own is algo:
-            controlled[arm] = mean(params)
-        else:
+        own, params = sized(learner(arm)[0], name), of_search(arm, config)
+        if arm in ("drift", "both"):
             tests |= scores(own, {arm: mean(params)}, name, arm, config)
-        if arm == "schedule":
-            controlled |= formula(config)
-        if arm == "schedule" and not is_large(name):
-            parts = ablations(mean(params)[WEIGHTS])
-            controlled |= {key: {WEIGHTS: x} for key, x in parts.items()}
-            other = replace(algo, controller=Shuffled(zero, controlled=worlds.CONTROLLED))
-            shuffled = {"schedule, shuffled clock": mean(params)}
-            tests |= scores(other, shuffled, name, "shuffled", config)
-    tests |= scores(algo, controlled, name, "controlled", config)
+        if not large:
+            each = {f"{arm} {i}": one for i, one in enumerate(params)}
+            tests |= scores(own, each, name, f"{arm}-each", config, seeds=few)
+    if "schedule" in config.arms and not large:
+        other = replace(algo, controller=Shuffled.zero(*worlds.CONTROLLED))
+        params = {"schedule, shuffled clock": mean(of_search("schedule", config))}
+        tests |= scores(other, params, name, "shuffled", config)
     tests |= scores(sized(by_kl(target), name), {"rate by KL": {}}, name, "adaptive", config)
-    tests["tuned PPO"], chosen = tuned(name, config)
+    tests["tuned PPO"], chosen = tuned(name, config, config.settings, "tuned")
+    if name in config.long_tuning:
+        tests["PPO tuned for long"], _ = tuned(name, config, config.long_settings, "long")
     low = worlds.random_return(lab.Always(envs.make(name)))
     return {"tests": tests, "low": low, "tuned": chosen}
 
 
-def formula(config: Config) -> dict[str, dict[str, Any]]:
-    """The parameters of the formula that `distill_ppo` wrote, if it has."""
-    path = config.folder / "formula.json"
+def formula(config: Config) -> dict[str, jax.Array]:
+    """The weights of the formula that `distill_ppo` wrote, if it has."""
+    path = config.folder / f"formula_{config.stage}.json"
     if not path.exists():
         return {}
-    return {"formula": {WEIGHTS: jnp.array(json.loads(path.read_text())["weights"], jnp.float32)}}
+    return {"formula": jnp.array(json.loads(path.read_text())["weights"], jnp.float32)}
 
 
 def summary(tests: dict[str, np.ndarray], low: float) -> dict[str, Any]:
@@ -257,11 +280,11 @@ def summary(tests: dict[str, np.ndarray], low: float) -> dict[str, Any]:
         return record | {"arms": {}}
     scaled = {key: (x - low) / unit for key, x in known.items()}
     rounded = lambda interval: [round(float(x), 4) for x in interval]
-    over = (
-        lambda x, other: rounded(  # on the seeds that x has
-            rl.stats.difference(x.mean(0), scaled[other][:, : x.shape[1]].mean(0), paired=True)
-        )
-    )
+
+    def over(x: np.ndarray, other: str) -> list[float]:
+        same_seeds = scaled[other][:, : x.shape[1]]
+        return rounded(rl.stats.difference(x.mean(0), same_seeds.mean(0), paired=True))
+
     arms = {
         key: {
             "all": rounded(rl.stats.interval(x.mean(0))),
@@ -288,7 +311,7 @@ def counts(record: dict[str, Any]) -> dict[str, dict[str, int]]:
             "behind PPO": sum(high < 0 for _, _, high in ppo),
             "ahead of tuned PPO": sum(low > 0 for _, low, _ in tuned_ppo),
             "behind tuned PPO": sum(high < 0 for _, _, high in tuned_ppo),
-            f"at most {MARGIN} behind tuned PPO": sum(low >= -MARGIN for _, low, _ in tuned_ppo),
+            NEARLY: sum(low >= -MARGIN for _, low, _ in tuned_ppo),
             "of": len(rows),
         }
     return found
@@ -296,28 +319,31 @@ def counts(record: dict[str, Any]) -> dict[str, dict[str, int]]:
 
 def main(config: Config) -> None:
     rl.use_all_cores()
-    target = adaptive(config)
-    record, whole = {}, {}
+    same = {"seeds": config.seeds, "stage": config.stage, "arms": list(config.arms)}
+    path = config.folder / f"discovered_{config.stage}.json"
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    measured = kept["environments"] if kept.get("config") == same else {}
+    whole, target = {}, adaptive(config)
     for name in config.names:
-        measured = measure(name, target, config)
-        record[name] = summary(measured["tests"], measured["low"]) | {
+        found = measure(name, target, config)
+        measured[name] = summary(found["tests"], found["low"]) | {
             "lifetimes": lifetimes(name, config),
-            "tuned": measured["tuned"],
+            "tuned": found["tuned"],
         }
         whole = {
-            "counts": counts(record),
+            "counts": counts(measured),
             "rate by KL": target,
-            "environments": record,
-            "seeds": config.seeds,
+            "environments": measured,
+            "config": same,
         }
-        path = config.folder / "discovered.json"
         path.write_text(json.dumps(whole, indent=1) + "\n")
-    each = found_by(record_of("schedule", config.folder, second=config.second))
-    drawn = formula(config) | {"mean": mean(each)} | {str(i): one for i, one in enumerate(each)}
-    drawn = {name: one[WEIGHTS] for name, one in drawn.items()}
-    pages.figure(whole, drawn).savefig(config.folder / "discovered.png", dpi=110)
-    (config.folder / "discovered.md").write_text(pages.table(whole))
-    for arm, row in counts(record).items():
+    drawn = formula(config)
+    if "schedule" in config.arms:
+        each = [one[WEIGHTS] for one in of_search("schedule", config)]
+        drawn |= {"mean": jnp.stack(each).mean(0)} | {str(i): x for i, x in enumerate(each)}
+    pages.figure(whole, drawn, config.lifetimes).savefig(path.with_suffix(".png"), dpi=110)
+    path.with_suffix(".md").write_text(pages.table(whole))
+    for arm, row in counts(measured).items():
         print(f"{arm:32}", row)
 
 

@@ -2,9 +2,9 @@
 `python -m experiments.distill_ppo`.
 
 The weights, means over meta-seeds, are rounded and all but the largest set to zero. On further
-environments of the families of the search each is compared with the best of all. The formula is the
-one with the fewest weights with a difference that has 0 in its interval. `discovered_ppo` tests it
-beside the schedule itself.
+environments of the families of the search each is compared with the schedule itself. The formula is
+the one with the fewest weights that is not worse by more than a margin: the interval of the
+difference is above it. `discovered_ppo` tests it beside the schedule.
 """
 
 import dataclasses
@@ -34,10 +34,12 @@ class Config:
 
     sizes: tuple[int, ...] = (2, 3, 4, 6, 8, 12, 18, 36)
     """numbers of weights that are kept"""
-    levels: int = 256
+    levels: int = 768
+    margin: float = 0.03
+    """of the score, by which a formula may be worse than the schedule"""
     lifetime: tuple[int, int] = (20, 200)
-    second: bool = True
-    """what the second search found, not the first one"""
+    stage: int = 2
+    """what the second search found, or with 1 the first one"""
     families: tuple[str, ...] = worlds.FAMILIES
     folder: pathlib.Path = worlds.RESULTS
 
@@ -67,33 +69,31 @@ def formula(weights: np.ndarray, fields: tuple[str, ...] = worlds.CONTROLLED) ->
 
 def run(config: Config) -> dict[str, Any]:
     """The record: scores of all candidates, the formula and its weights."""
-    path = discover_ppo.record_of("schedule", config.folder, config.second)
+    path = discover_ppo.record_of("schedule", config.folder, config.stage)
     found = [np.array(one[NAME]) for one in discover_ppo.found_by(path)]
     mean = np.mean(found, 0)
     candidates = {f"{size} weights": largest(mean, size) for size in config.sizes}
     candidates |= {MEAN: mean} | {f"meta-seed {i}": x for i, x in enumerate(found)}
     search = discover_ppo.Config(lifetime=config.lifetime, families=config.families)
     inner = discover_ppo.inner_loop("schedule", search)
-    score = lab.scorer(inner, discover_ppo.distribution("schedule", search), config.levels)
+    tasks = discover_ppo.distribution(inner.learner, search)
+    score = lab.scorer(inner, tasks, config.levels)
     scores = {
         key: score({NAME: jnp.asarray(weights, jnp.float32)}, SEED)
         for key, weights in candidates.items()
     }
     ppo = score(inner.tuned, SEED)
-    best = max(scores, key=lambda key: scores[key].mean())
-    loss = {key: lab.compare(x[None], scores[best][None]) for key, x in scores.items()}
-    sizes = [size for size in config.sizes if loss[f"{size} weights"][2] >= 0.0]
+    minus = lambda x, other: lab.compare(x[None], other[None])
+    difference = {key: minus(x, scores[MEAN]) for key, x in scores.items()}
+    sizes = [size for size in config.sizes if difference[f"{size} weights"][1] >= -config.margin]
     chosen = f"{min(sizes)} weights" if sizes else MEAN
     return {
         "formula": formula(candidates[chosen]),
         "weights": candidates[chosen].round(5).tolist(),
         "chosen": chosen,
         "candidates": {
-            key: {
-                "gain over PPO": lab.compare(scores[key][None], ppo[None]),
-                "difference to the best": loss[key],
-            }
-            for key in scores
+            key: {"gain over PPO": minus(x, ppo), "difference to the schedule": difference[key]}
+            for key, x in scores.items()
         },
     }
 
@@ -101,7 +101,7 @@ def run(config: Config) -> dict[str, Any]:
 def main(config: Config) -> None:
     rl.use_all_cores()
     record = run(config)
-    (config.folder / "formula.json").write_text(json.dumps(record, indent=1) + "\n")
+    (config.folder / f"formula_{config.stage}.json").write_text(json.dumps(record, indent=1) + "\n")
     print(json.dumps(record, indent=1))
 
 

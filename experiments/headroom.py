@@ -10,6 +10,7 @@ latter.
 import dataclasses
 import json
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -124,7 +125,7 @@ def run(config: Config) -> dict[str, Any]:
             "robust": [round(float(x), 4) for x in rl.stats.interval(scaled[0], rl.stats.mean)],
             "gain of the best for the lifetime": lab.compare(scaled[1:2], scaled[:1]),
             "gain of the best for family and lifetime": lab.compare(scaled[2:], scaled[:1]),
-            "setting": at_plain(settings, best[name, lifetime]),
+            "setting": plain_setting(at(settings, best[name, lifetime])),
         }
     unit = {cell: test[2].mean() - low[cell[0]] for cell, test in tests.items()}
 
@@ -140,8 +141,8 @@ def run(config: Config) -> dict[str, Any]:
         for left_out in (names if len(names) > 1 else ())
     }
     return {
-        "robust": at_plain(settings, robust),
-        "by_lifetime": {str(n): at_plain(settings, i) for n, i in by_lifetime.items()},
+        "robust": plain_setting(at(settings, robust)),
+        "by_lifetime": {str(n): plain_setting(at(settings, i)) for n, i in by_lifetime.items()},
         "scales": scales,
         "mean_gain": {"all": mean_gain(list(names))} | without,
         "cells": gains,
@@ -153,8 +154,9 @@ def run(config: Config) -> dict[str, Any]:
     }
 
 
-def at_plain(settings: dict[str, np.ndarray], index: int) -> dict[str, float]:
-    return {name: round(float(values[index]), 5) for name, values in settings.items()}
+def plain_setting(setting: Mapping[str, Any]) -> dict[str, float]:
+    """A setting as rounded numbers."""
+    return {name: round(float(value), 5) for name, value in setting.items()}
 
 
 def compare_means(differences: list[np.ndarray]) -> list[float]:

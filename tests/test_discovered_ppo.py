@@ -54,7 +54,7 @@ def test_counts_need_the_whole_interval():
 def test_parameters_are_read_and_averaged_over_meta_seeds(tmp_path):
     weights = np.arange(12.0).reshape(2, 6)
     found = [{"controller.weights": (weights + i).tolist()} for i in range(3)]
-    path = discover_ppo.record_of("schedule", tmp_path, second=True)
+    path = discover_ppo.record_of("schedule", tmp_path, 2)
     path.write_text(json.dumps({"found": found}))
     params = discover_ppo.found_by(path)
     np.testing.assert_array_equal(params[0]["controller.weights"], weights)
@@ -69,7 +69,7 @@ def test_ablations_and_constants_keep_what_they_name():
         "schedule without measurements": [1, 1, 1, 0, 0, 0],
         "constants of the schedule": [1, 0, 0, 0, 0, 0],
     }
-    assert discovered_ppo.constants({"x": weights})["x"].sum() == 2
+    assert discovered_ppo.only_constants(weights).sum() == 2
 
 
 def test_a_formula_keeps_the_largest_weights():
@@ -116,13 +116,15 @@ def test_the_table_has_a_row_for_each_environment():
 def test_the_figure_shows_factors_of_the_formula():
     weights = np.zeros((6, 6))
     weights[0, 1] = -1.0
-    figure = pages.figure(small_record(), {"formula": weights, "0": 0.0 * weights})
+    figure = pages.figure(small_record(), {"formula": weights, "0": 0.0 * weights}, (40, 120))
     rate = figure.axes[1]
     assert rate.get_title() == "lr"
     curve = rate.get_lines()[1].get_ydata()  # after that of the other weights
     np.testing.assert_allclose(curve[[0, -1]], [1.0, np.exp(3.0 * np.tanh(-1.0 / 3.0))], rtol=1e-5)
 
 
-def test_a_second_search_begins_at_what_is_clear():
-    seeds = [jnp.array([0.5 + 0.1 * i, 0.3 * (-1.0) ** i]) for i in range(6)]
-    np.testing.assert_allclose(discover_ppo.clear(*seeds), [0.75, 0.0], rtol=1e-6)
+def test_a_second_search_begins_at_what_changed_by_more_than_noise():
+    start = jnp.array([1.0, -2.0])
+    seeds = [start + jnp.array([0.5 + 0.1 * i, 0.3 * (-1.0) ** i]) for i in range(6)]
+    found = discover_ppo.significant_mean(start, *seeds)
+    np.testing.assert_allclose(found, [1.75, -2.0], rtol=1e-6)

@@ -35,7 +35,11 @@ SMOKE = {
     "--test-levels 4 --settings 1 --width 4 --runs {out}/runs --folder {out}",
     "discover_ppo": "--arms schedule --families Catch --generations 1 --evals 1 --seeds 1 "
     "--population 4 --lifetime 2 3 --selection-levels 2 --runs {out}/runs --folder {out}",
-    "discovered_ppo": "--help",
+    # of a search that found nothing, see `searched`
+    "discovered_ppo": "--names MDP-FrozenLake --arms schedule --seeds 2 --few-seeds 2 "
+    "--settings 1 --tuning-seeds 2 --long-tuning --lifetimes 2 3 --families Catch "
+    "--search-lifetimes 2 3 --selection 2 --runs {out}/runs --folder {out}",
+    "distill_ppo": "--sizes 2 36 --levels 2 --lifetime 2 3 --families Catch --folder {out}",
     "headroom": "--families Catch --settings 2 --tasks 2 --finalists 1 --final-tasks 2 "
     "--test-tasks 4 --lifetimes 2 3 "
     "--runs {out}/runs --folder {out}",
@@ -108,6 +112,8 @@ def test_an_experiment_runs(name, in_process):
         with pytest.raises(SystemExit):
             tyro.cli(experiment.Config, args=words)
         return
+    if name in ("discovered_ppo", "distill_ppo"):
+        searched(in_process)
     experiment.main(tyro.cli(experiment.Config, args=words))
     if name == "ppo_classic":
         record = json.loads((in_process / "ppo_classic.json").read_text())["CartPole-v1"]
@@ -115,6 +121,12 @@ def test_an_experiment_runs(name, in_process):
         score = record["evaluation_score"]
         assert score["low"] <= score["iqm"] <= score["high"]
         assert (in_process / "ppo_classic.png").exists()
+
+
+def searched(folder):
+    """Write the record of a search of two meta-seeds that found nothing."""
+    weights = {"controller.weights": np.zeros((6, 6)).tolist()}
+    (folder / "schedule_2.json").write_text(json.dumps({"found": [weights] * 2}))
 
 
 def test_the_demo_runs_in_a_process_of_its_own(tmp_path):
