@@ -32,7 +32,7 @@ class Linear:
 class Cooldown:
     """A factor of 1 until `start`, as a fraction of the training run, and then a linear change to
     `end` at its last step (the constant schedule with cooldown of Haegele et al., 2024, without
-    their warm-up). `Cooldown(0.0)` is `Linear()`.
+    their warm-up). `Cooldown(0.0, end)` equals `Linear(end)`.
     """
 
     start: float = leaf(0.8, "[0, 1]")

@@ -74,7 +74,7 @@ def test_unbiased_where_a_truncated_gradient_is_not(keeps_noise):
     exact, truncated = jax.grad(whole_run)(START), jax.grad(piece)(START)
     assert abs(found.mean() - exact) < 5 * error
     assert abs(truncated - exact) > 20 * error  # so the test could tell them apart
-    ages = np.bincount(state.age, minlength=LENGTH) / len(state.age)
+    ages = np.bincount(state.pairs[0].age, minlength=LENGTH) / len(state.pairs[0].age)
     np.testing.assert_allclose(ages, 1 / LENGTH, atol=0.05)  # every phase is there at once
 
 
@@ -107,14 +107,20 @@ def test_runs_of_two_kinds_are_as_those_of_one():
     """The same kind twice: each half of the pairs is a block of its own, with the same keys."""
     strategy, params = PES(sigma=0.2, population=8), jnp.float32(START)
     one = strategy.init(jax.random.key(0), params, start)
+    halves = (
+        jax.tree.map(lambda x: x[:2], one.pairs[0]),
+        jax.tree.map(lambda x: x[2:], one.pairs[0]),
+    )
     two = strategy.init(jax.random.key(0), params, (start, start))
-    np.testing.assert_array_equal(jnp.concatenate(two.runs), one.runs)
+    assert jax.tree.map(jnp.shape, two.pairs) == jax.tree.map(jnp.shape, halves)
+    two = replace(two, pairs=halves)  # with the same random first ends
     key = jax.random.key(1)
     one, _ = strategy.update(key, one, start, unroll)
     two, _ = strategy.update(key, two, (start, start), (unroll, unroll))
     np.testing.assert_allclose(two.params, one.params, rtol=1e-6)
-    np.testing.assert_allclose(jnp.concatenate(two.runs), one.runs, rtol=1e-6)
-    np.testing.assert_array_equal(two.age, one.age)
+    for name in ("runs", "age", "end", "direction"):
+        joined = jnp.concatenate([getattr(pairs, name) for pairs in two.pairs])
+        np.testing.assert_allclose(joined, getattr(one.pairs[0], name), rtol=1e-6)
     with pytest.raises(ValueError, match="write population=12"):
         strategy.init(key, params, (start, start, start))
 

@@ -1,7 +1,7 @@
 """Several distributions of environments as one, each with a program of its own."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,9 @@ from jaxrl.algorithms.base import Algorithm
 from jaxrl.clock import Metrics
 from jaxrl.env import Tasks
 from jaxrl.tree import added, pytree, replace
+
+if TYPE_CHECKING:
+    from jaxrl.meta.inner_loop import InnerLoop
 
 # (key, number of the family, members, their groups, tasks of each) -> scores [members, K], metrics
 RunFamily = Callable[[jax.Array, int, np.ndarray, np.ndarray, int], tuple[jax.Array, Metrics]]
@@ -24,9 +27,9 @@ class Families(Tasks):
     turn, if the number of families divides that of the groups; otherwise each task, and then it has
     to divide the number of tasks. Each family is compiled by itself.
 
-    families: distributions; `score` of each should make returns comparable. learners: of each
-    family, in place of the inner loop's one, as with other networks; the meta-parameters are put
-    into all of them. (): the same for all.
+    families: distributions; `score` of each should make returns comparable. learners: one for each
+    family, used in place of `InnerLoop.learner`, for example with other sizes of networks; the
+    meta-parameters are put into each. (): the same learner for all.
     """
 
     families: tuple[Tasks, ...]
@@ -47,7 +50,7 @@ class Families(Tasks):
             "write tasks.families[0].sample(key)."
         )
 
-    def loops(self, inner: Any) -> list[tuple[Tasks, Any]]:
+    def loops(self, inner: "InnerLoop") -> list[tuple[Tasks, "InnerLoop"]]:
         """Each family, with the inner loop of its learner."""
         if not self.learners:
             return [(family, inner) for family in self.families]

@@ -81,11 +81,11 @@ class InnerLoop(InnerProblem):
             loops = tasks.loops(self)
 
             def part(
-                key: jax.Array, family: int, members: Any, groups: Any, count: int
+                key: jax.Array, number: int, members: np.ndarray, groups: np.ndarray, count: int
             ) -> tuple[jax.Array, Metrics]:
-                tasks, inner = loops[family]
+                family, inner = loops[number]
                 return inner.run(
-                    key, tasks, lambda member: ask(jnp.asarray(members)[member]), groups, count
+                    key, family, lambda member: ask(jnp.asarray(members)[member]), groups, count
                 )
 
             return tasks.run(key, crn_group, num_tasks, part)

@@ -3,7 +3,6 @@ own.
 """
 
 import functools
-import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -29,19 +28,27 @@ Unroll = Callable[[jax.Array, Any, Any], tuple[Any, jax.Array]]
 
 
 @pytree
-class State:
-    """direction: what the gradient of each pair is along, [P, ...]. runs: of both of a pair,
-    [P, 2, ...]; of several kinds, a tuple of [P / kinds, 2, ...]. age, end: of a run, in pieces,
-    [P].
+class Pairs:
+    """Antithetic pairs with runs of one kind.
+
+    direction: what the gradient of each pair is along, [P, ...]. runs: of both of a pair,
+    [P, 2, ...]. age, end: of a run, in pieces, [P].
     """
 
-    params: Any
-    opt_state: optax.OptState
-    clock: Clock
     direction: Any
     runs: Any
     age: jax.Array
     end: jax.Array
+
+
+@pytree
+class State:
+    """pairs: those of each kind of run."""
+
+    params: Any
+    opt_state: optax.OptState
+    clock: Clock
+    pairs: tuple[Pairs, ...]
 
 
 @pytree
@@ -81,21 +88,27 @@ class PES:
         Raises:
           ValueError: the number of kinds of runs does not divide that of the pairs.
         """
-        params, pairs = as_floats(params), self.population // 2
+        params, starts = as_floats(params), _each(start)
         key_start, key_end = jax.random.split(key)
-        keys = jax.random.split(key_start, pairs)
-        found = [jax.vmap(one)(keys[part]) for one, part in self._parts(_kinds(start))]
-        runs, ends = zip(*found, strict=True)
-        run, end = runs if isinstance(start, tuple) else runs[0], jnp.concatenate(ends)
-        first_end = 1 + jnp.floor(jax.random.uniform(key_end, (pairs,)) * end).astype(jnp.int32)
+        keys = jax.random.split(key_start, self.population // 2)
+        num = self._pairs_of_each(len(starts))
+
+        def begin(i: int, start: Start) -> Pairs:
+            run, end = jax.vmap(start)(keys[i * num : (i + 1) * num])
+            key = key_end if len(starts) == 1 else jax.random.fold_in(key_end, i)
+            share = jax.random.uniform(key, (num,))
+            return Pairs(
+                direction=jax.tree.map(lambda x: jnp.zeros((num, *x.shape), x.dtype), params),
+                runs=jax.tree.map(lambda x: jnp.stack([x, x], 1), run),
+                age=jnp.zeros(num, jnp.int32),
+                end=1 + jnp.floor(share * end).astype(jnp.int32),
+            )
+
         return State(
             params=params,
             opt_state=self.optimizer(self.lr).init(params),
             clock=start_clock(num_updates),
-            direction=jax.tree.map(lambda x: jnp.zeros((pairs, *x.shape), x.dtype), params),
-            runs=jax.tree.map(lambda x: jnp.stack([x, x], 1), run),
-            age=jnp.zeros(pairs, jnp.int32),
-            end=first_end,
+            pairs=tuple(begin(i, one) for i, one in enumerate(starts)),
         )
 
     def update(
@@ -106,56 +119,17 @@ class PES:
         unroll: Unroll | tuple[Unroll, ...],
     ) -> tuple[State, Metrics]:
         """Return the state after one piece of every run and a gradient step, and metrics."""
-
-        def one_pair(
-            start: Start,
-            unroll: Unroll,
-            pair: jax.Array,
-            direction: Any,
-            runs: Any,
-            age: jax.Array,
-            end: jax.Array,
-        ) -> tuple[Any, Any, Any, jax.Array, jax.Array, jax.Array]:
-            key_noise, key_run, key_start = jax.random.split(jax.random.fold_in(key, pair), 3)
-            fresh = noise_like(key_noise, state.params)
-            if self.keeps_noise:
-                noise = direction = tree.where(age == 0, fresh, direction)
-            else:
-                noise, direction = fresh, jax.tree.map(jnp.add, direction, fresh)
-            both = jax.tree.map(
-                lambda x, e: jnp.stack([x + self.sigma * e, x - self.sigma * e]),
-                state.params,
-                noise,
+        first, found = 0, []
+        for pairs, one, piece in zip(state.pairs, _each(start), _each(unroll), strict=True):
+            one_pair = functools.partial(self._one_pair, state.params, one, piece)
+            keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(
+                first + jnp.arange(len(pairs.age))
             )
-            runs, fitness = jax.vmap(lambda params, run: unroll(key_run, params, run))(both, runs)
-            finite = jnp.isfinite(fitness).all()
-            slope = jnp.where(finite, fitness[0] - fitness[1], 0.0) / (2.0 * self.sigma)
-            grad = jax.tree.map(lambda e: -slope * e, direction)
-            over = (age + 1 >= end) | ~finite
-            new_run, new_end = start(key_start)
-            new_pair = (
-                jax.tree.map(lambda x: jnp.stack([x, x]), new_run),
-                jnp.int32(0),
-                jnp.asarray(new_end, jnp.int32),
-            )
-            runs, age, end = tree.where(over, new_pair, (runs, age + 1, end))
-            direction = jax.tree.map(lambda x: jnp.where(over, 0.0, x), direction)
-            return grad, direction, runs, age, end, fitness
-
-        several = isinstance(start, tuple)
-        each = state.runs if several else (state.runs,)
-        kinds = zip(_kinds(start), _kinds(unroll), each, strict=True)
-        found = []
-        for (start_one, unroll_one, runs), part in self._parts(tuple(kinds)):
-            args = jnp.arange(len(state.age)), state.direction, state.age, state.end
-            pair, direction, age, end = jax.tree.map(operator.itemgetter(part), args)
-            one_of = jax.vmap(functools.partial(one_pair, start_one, unroll_one))
-            found.append(one_of(pair, direction, runs, age, end))
-        grads, direction, each, age, end, fitness = zip(*found, strict=True)
-        joined = lambda parts: jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
-        grads, direction, age, end, fitness = map(joined, (grads, direction, age, end, fitness))
-        runs = each if several else each[0]
-        grads = jax.tree.map(lambda x: x.mean(0), grads)
+            found.append(jax.vmap(one_pair)(keys, pairs))
+            first += len(pairs.age)
+        grads, pairs, fitness = zip(*found, strict=True)
+        grads = jax.tree.map(lambda *x: jnp.concatenate(x).mean(0), *grads)
+        fitness, age = jnp.concatenate(fitness), jnp.concatenate([one.age for one in pairs])
         optimizer = at_rate(self.optimizer, self.lr, state.params)
         changes, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, changes)
@@ -165,18 +139,44 @@ class PES:
             "grad_norm": optax.tree.norm(grads),
             "age": age.mean(),
         }
-        return State(params, opt_state, state.clock.tick(), direction, runs, age, end), metrics
+        return State(params, opt_state, state.clock.tick(), pairs), metrics
 
-    def _parts(self, kinds: tuple[Any, ...]) -> list[tuple[Any, slice]]:
-        """Each kind of run with its pairs."""
-        count, pairs = len(kinds), self.population // 2
+    def _one_pair(
+        self, params: Any, start: Start, unroll: Unroll, key: jax.Array, pair: Pairs
+    ) -> tuple[Any, Pairs, jax.Array]:
+        """A pair's gradient, the pair after one piece, and the fitness of both. [2]."""
+        key_noise, key_run, key_start = jax.random.split(key, 3)
+        fresh = noise_like(key_noise, params)
+        if self.keeps_noise:
+            noise = direction = tree.where(pair.age == 0, fresh, pair.direction)
+        else:
+            noise, direction = fresh, jax.tree.map(jnp.add, pair.direction, fresh)
+        both = jax.tree.map(
+            lambda x, e: jnp.stack([x + self.sigma * e, x - self.sigma * e]), params, noise
+        )
+        runs, fitness = jax.vmap(lambda params, run: unroll(key_run, params, run))(both, pair.runs)
+        finite = jnp.isfinite(fitness).all()
+        slope = jnp.where(finite, fitness[0] - fitness[1], 0.0) / (2.0 * self.sigma)
+        grad = jax.tree.map(lambda e: -slope * e, direction)
+        new_run, new_end = start(key_start)
+        new = Pairs(
+            direction=jax.tree.map(jnp.zeros_like, direction),
+            runs=jax.tree.map(lambda x: jnp.stack([x, x]), new_run),
+            age=jnp.int32(0),
+            end=jnp.asarray(new_end, jnp.int32),
+        )
+        over = (pair.age + 1 >= pair.end) | ~finite
+        return grad, tree.where(over, new, Pairs(direction, runs, pair.age + 1, pair.end)), fitness
+
+    def _pairs_of_each(self, count: int) -> int:
+        """The number of pairs of each of `count` kinds of runs."""
+        pairs = self.population // 2
         if pairs % count:
             raise ValueError(
-                f"{count} families do not divide population={self.population} into pairs: write "
-                f"population={2 * count * -(-pairs // count)}."
+                f"{count} kinds of runs do not divide the {pairs} pairs of population="
+                f"{self.population}: write population={2 * count * -(-pairs // count)}."
             )
-        each = pairs // count
-        return [(kind, slice(i * each, (i + 1) * each)) for i, kind in enumerate(kinds)]
+        return pairs // count
 
 
 @pytree
@@ -206,25 +206,28 @@ class PersistentEvolution(MetaLearner):
             )
         if self.inner.by_area:
             raise ValueError(
-                "PersistentEvolution scores the policy after each piece, which sums up to the area "
-                "under the curve, and by_area=True would be ignored: write by_area=False."
+                "PersistentEvolution evaluates the policy after each piece, and does not read "
+                "training returns: write by_area=False."
             )
-        start, _ = self._of(env)
+        start, _ = self._start_and_unroll(env)
         return self.strategy.init(key, self.inner.tuned, start, num_updates)
 
     def update(self, key: jax.Array, env: Tasks, state: State) -> tuple[State, Metrics]:
         """Return the state after one piece of every run, and metrics; `return` is the mean score,
         `age` the mean age in pieces.
         """
-        state, metrics = self.strategy.update(key, state, *self._of(env))
+        state, metrics = self.strategy.update(key, state, *self._start_and_unroll(env))
         return state, {"return": metrics.pop("fitness")} | metrics
 
-    def _of(self, tasks: Tasks) -> tuple[Any, Any]:
+    def _start_and_unroll(self, tasks: Tasks) -> tuple[Any, Any]:
         """The functions `start` and `unroll` of these tasks, or of each family."""
         if not isinstance(tasks, Families):
             start = lambda key: self._start(key, tasks)
             return start, lambda key, params, run: self._unroll(tasks, key, params, run)
-        each = [replace(self, inner=inner)._of(family) for family, inner in tasks.loops(self.inner)]
+        each = [
+            replace(self, inner=inner)._start_and_unroll(family)
+            for family, inner in tasks.loops(self.inner)
+        ]
         starts, unrolls = zip(*each, strict=True)
         return starts, unrolls
 
@@ -246,6 +249,6 @@ class PersistentEvolution(MetaLearner):
         return (level, state), self.inner.score(key_score, learner, tasks, level, state)
 
 
-def _kinds(functions: Any) -> tuple[Any, ...]:
+def _each(functions: Any) -> tuple[Any, ...]:
     """The function of each kind of run."""
     return functions if isinstance(functions, tuple) else (functions,)
