@@ -13,14 +13,25 @@ LABELS = {"lr": "lr", "clip": "clip", "entropy_weight": "entropy weight", "lam":
 LABELS |= {"gamma": "1 - gamma", "epoch_limit": "epochs"}
 
 
-ARMS = ("formula", "schedule", "constants", "drift", "both", "random fitness")
-ARMS += ("rate by KL", "tuned PPO")
+# not drawn: each meta-seed by itself, and ablations
+ARMS = {
+    "formula": "formula",
+    "schedule_2": "schedule",
+    "schedule_1": "schedule, first search",
+    "constants_1": "constants, first search",
+    "drift_1": "drift, first search",
+    "both_1": "schedule and drift, first search",
+    "random_fitness_1": "random fitness",
+    "rate by KL": "rate by KL",
+    "tuned PPO": "tuned PPO",
+    "PPO tuned for long": "PPO tuned for long",
+}
 
 
-def shown(record: dict[str, Any]) -> list[str]:
-    """The arms of the figure and the tables, of those that were measured."""
+def shown(record: dict[str, Any]) -> dict[str, str]:
+    """The labels of the arms in the figure and the table, of those that were measured."""
     measured = {arm for world in record["environments"].values() for arm in world["arms"]}
-    return [arm for arm in ARMS if arm in measured]
+    return {arm: label for arm, label in ARMS.items() if arm in measured}
 
 
 def figure(record: dict[str, Any], weights: dict[str, Any], lifetimes: tuple[int, ...]) -> Any:
@@ -46,7 +57,7 @@ def differences(axes: Any, record: dict[str, Any]) -> None:
     """Draw the difference to PPO of each arm on each environment, with its interval."""
     arms = shown(record)
     names = [name for name, world in record["environments"].items() if world["arms"]]
-    for k, arm in enumerate(arms):
+    for k, (arm, label) in enumerate(arms.items()):
         for row, name in enumerate(names):
             found = record["environments"][name]["arms"]
             if arm not in found:
@@ -54,7 +65,7 @@ def differences(axes: Any, record: dict[str, Any]) -> None:
             mean, low, high = found[arm]["over PPO"]
             place = row + (k - len(arms) / 2) * 0.09
             axes.plot([low, high], [place, place], color=f"C{k}", lw=1.2)
-            axes.plot(mean, place, "o", ms=3, color=f"C{k}", label=arm if row == 0 else None)
+            axes.plot(mean, place, "o", ms=3, color=f"C{k}", label=label if row == 0 else None)
     axes.axvline(0.0, color="0.6", lw=0.8)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
@@ -91,7 +102,7 @@ def factors(axes: Any, field: int, weights: dict[str, Any], lifetimes: tuple[int
 def table(record: dict[str, Any]) -> str:
     """A row for each environment: scores, and their differences to PPO and tuned PPO."""
     arms = shown(record)
-    lines = ["| environment | PPO | " + " | ".join(arms) + " |"]
+    lines = ["| environment | PPO | " + " | ".join(arms.values()) + " |"]
     lines.append("| --- |" + " ---: |" * (len(arms) + 1))
     for name, world in record["environments"].items():
         found = world["arms"]

@@ -7,8 +7,8 @@ search (each meta-seed by itself has 16 seeds), the schedule as a formula of a f
 (`distill_ppo`), PPO with its one robust setting, PPO with a learning rate by the KL, and PPO tuned
 for each environment and lifetime over the robust and other settings with 4 training runs each.
 Ablations: the schedule without the elapsed time, without what it measures, and with the fraction of
-another moment. On MinAtar there is one lifetime, of 1e6 steps, and no meta-seed by itself. A run
-without a finite score counts as the random policy; each record has their number.
+another moment. On MinAtar there is one lifetime, of 1e6 steps, and of the searches only the first. A
+run without a finite score counts as the random policy; each record has their number.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ from experiments import _discovered_pages as pages
 from experiments import _discovery as lab
 from experiments import _ppo_worlds as worlds
 from experiments import headroom
-from experiments.discover_ppo import Arm, found_by, learner, record_of
+from experiments.discover_ppo import Arm, found_by, learner
 from jaxrl.tree import pytree, replace
 
 LIFETIMES = (40, 120, 400)  # updates; the search had 20 to 200
@@ -43,7 +43,8 @@ SIZES = {
     "Breakout-MinAtar": (128, 64, 32),
 }
 NAMES = tuple(SIZES)
-SEARCHED: tuple[Arm, ...] = ("schedule", "constants", "drift", "both", "random fitness")
+# records of `discover_ppo`; the first is the one that is distilled, and that has ablations
+SEARCHES = ("schedule_2", "schedule_1", "constants_1", "drift_1", "both_1", "random_fitness_1")
 TARGETS = (0.003, 0.01, 0.03, 0.1)  # of the KL; the best on the families of the search is tested
 MARGIN = 0.05  # of a score, by which an arm may be behind tuned PPO
 NEARLY = f"at most {MARGIN} behind tuned PPO"
@@ -56,10 +57,8 @@ class Config:
     """Settings of the experiment; tests use small values."""
 
     names: tuple[str, ...] = NAMES
-    arms: tuple[Arm, ...] = SEARCHED
+    searches: tuple[str, ...] = SEARCHES
     seeds: int = 64
-    stage: int = 2
-    """test what the second searches found, or with 1 the first ones"""
     few_seeds: int = 16
     """of each meta-seed by itself"""
     settings: int = 15
@@ -209,58 +208,58 @@ def by_kl(target: dict[str, float]) -> rl.OnPolicy:
     return replace(worlds.robust(), controller=rl.AdaptiveRate(**target), schedule=rl.Constant())
 
 
-def controlled_arms(config: Config, is_large: bool) -> dict[str, dict[str, Any]]:
-    """The parameters of PPO and of all controllers, by the name of the arm."""
-    zero = jnp.zeros((len(worlds.CONTROLLED), len(rl.LogLinear.FEATURES)))
-    arms = {"PPO": zero}
-    for arm in config.arms:
-        if arm not in ("drift", "both"):
-            arms[arm] = mean(of_search(arm, config))[WEIGHTS]
-    if "schedule" in config.arms:
-        arms |= formula(config) | ({} if is_large else ablations(arms["schedule"]))
-    return {name: {WEIGHTS: weights} for name, weights in arms.items()}
-
-
-def of_search(arm: Arm, config: Config) -> list[dict[str, Any]]:
-    """The parameters that each meta-seed found; constants without the other weights, which the
-    search moved by noise alone.
+def of_search(name: str, config: Config) -> tuple[Arm, list[dict[str, Any]]]:
+    """What a search changes, and the parameters that each meta-seed found; constants without the
+    other weights, which the search moved by noise alone.
     """
-    each = found_by(record_of(arm, config.folder, config.stage))
+    arm: Any = name.rpartition("_")[0].replace("_", " ")
+    each = found_by(config.folder / f"{name}.json")
     if arm == "constants":
         each = [{WEIGHTS: only_constants(one[WEIGHTS])} for one in each]
-    return each
+    return arm, each
+
+
+def formula(config: Config) -> dict[str, jax.Array]:
+    """The weights of the formula that `distill_ppo` wrote, if it has."""
+    path = config.folder / "formula.json"
+    if not path.exists():
+        return {}
+    return {"formula": jnp.array(json.loads(path.read_text())["weights"], jnp.float32)}
+
+
+def schedules(config: Config, is_large: bool) -> dict[str, dict[str, Any]]:
+    """The parameters of PPO, the main schedule, its formula and its ablations."""
+    zero = jnp.zeros((len(worlds.CONTROLLED), len(rl.LogLinear.FEATURES)))
+    main = mean(of_search(config.searches[0], config)[1])[WEIGHTS]
+    arms = {"PPO": zero, config.searches[0]: main} | formula(config)
+    arms |= {} if is_large else ablations(main)
+    return {name: {WEIGHTS: weights} for name, weights in arms.items()}
 
 
 def measure(name: str, target: dict[str, float], config: Config) -> dict[str, Any]:
     """Scores of all arms on an environment, and the settings of the tuned one."""
     algo, large = sized(learner("schedule")[0], name), is_large(name)
-    tests = scores(algo, controlled_arms(config, large), name, "controlled", config)
-    few = worlds.TESTS + np.arange(config.few_seeds)
-    for arm in config.arms:
-        own, params = sized(learner(arm)[0], name), of_search(arm, config)
-        if arm in ("drift", "both"):
-            tests |= scores(own, {arm: mean(params)}, name, arm, config)
-        if not large:
-            each = {f"{arm} {i}": one for i, one in enumerate(params)}
-            tests |= scores(own, each, name, f"{arm}-each", config, seeds=few)
-    if "schedule" in config.arms and not large:
+    first, *others = config.searches
+    tests = scores(algo, schedules(config, large), name, first, config)
+    if not large:
         other = replace(algo, controller=Shuffled.zero(*worlds.CONTROLLED))
-        params = {"schedule, shuffled clock": mean(of_search("schedule", config))}
+        params = {"schedule, shuffled clock": mean(of_search(first, config)[1])}
         tests |= scores(other, params, name, "shuffled", config)
+    few = worlds.TESTS + np.arange(config.few_seeds)
+    for search in config.searches:
+        arm, params = of_search(search, config)
+        own = sized(learner(arm)[0], name)
+        if search in others and not large:
+            tests |= scores(own, {search: mean(params)}, name, search, config)
+        if not large:
+            each = {f"{search} {i}": one for i, one in enumerate(params)}
+            tests |= scores(own, each, name, f"{search}-each", config, seeds=few)
     tests |= scores(sized(by_kl(target), name), {"rate by KL": {}}, name, "adaptive", config)
     tests["tuned PPO"], chosen = tuned(name, config, config.settings, "tuned")
     if name in config.long_tuning:
         tests["PPO tuned for long"], _ = tuned(name, config, config.long_settings, "long")
     low = worlds.random_return(lab.Always(envs.make(name)))
     return {"tests": tests, "low": low, "tuned": chosen}
-
-
-def formula(config: Config) -> dict[str, jax.Array]:
-    """The weights of the formula that `distill_ppo` wrote, if it has."""
-    path = config.folder / f"formula_{config.stage}.json"
-    if not path.exists():
-        return {}
-    return {"formula": jnp.array(json.loads(path.read_text())["weights"], jnp.float32)}
 
 
 def summary(tests: dict[str, np.ndarray], low: float) -> dict[str, Any]:
@@ -319,8 +318,8 @@ def counts(record: dict[str, Any]) -> dict[str, dict[str, int]]:
 
 def main(config: Config) -> None:
     rl.use_all_cores()
-    same = {"seeds": config.seeds, "stage": config.stage, "arms": list(config.arms)}
-    path = config.folder / f"discovered_{config.stage}.json"
+    same = {"seeds": config.seeds, "searches": list(config.searches)}
+    path = config.folder / "discovered.json"
     kept = json.loads(path.read_text()) if path.exists() else {}
     measured = kept["environments"] if kept.get("config") == same else {}
     whole, target = {}, adaptive(config)
@@ -337,10 +336,9 @@ def main(config: Config) -> None:
             "config": same,
         }
         path.write_text(json.dumps(whole, indent=1) + "\n")
-    drawn = formula(config)
-    if "schedule" in config.arms:
-        each = [one[WEIGHTS] for one in of_search("schedule", config)]
-        drawn |= {"mean": jnp.stack(each).mean(0)} | {str(i): x for i, x in enumerate(each)}
+    each = [one[WEIGHTS] for one in of_search(config.searches[0], config)[1]]
+    drawn = formula(config) | {"mean": jnp.stack(each).mean(0)}
+    drawn |= {str(i): weights for i, weights in enumerate(each)}
     pages.figure(whole, drawn, config.lifetimes).savefig(path.with_suffix(".png"), dpi=110)
     path.with_suffix(".md").write_text(pages.table(whole))
     for arm, row in counts(measured).items():

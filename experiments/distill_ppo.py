@@ -38,8 +38,8 @@ class Config:
     margin: float = 0.03
     """of the score, by which a formula may be worse than the schedule"""
     lifetime: tuple[int, int] = (20, 200)
-    stage: int = 2
-    """what the second search found, or with 1 the first one"""
+    search: str = "schedule_2"
+    """record of `discover_ppo`"""
     families: tuple[str, ...] = worlds.FAMILIES
     folder: pathlib.Path = worlds.RESULTS
 
@@ -69,7 +69,7 @@ def formula(weights: np.ndarray, fields: tuple[str, ...] = worlds.CONTROLLED) ->
 
 def run(config: Config) -> dict[str, Any]:
     """The record: scores of all candidates, the formula and its weights."""
-    path = discover_ppo.record_of("schedule", config.folder, config.stage)
+    path = config.folder / f"{config.search}.json"
     found = [np.array(one[NAME]) for one in discover_ppo.found_by(path)]
     mean = np.mean(found, 0)
     candidates = {f"{size} weights": largest(mean, size) for size in config.sizes}
@@ -91,6 +91,7 @@ def run(config: Config) -> dict[str, Any]:
         "formula": formula(candidates[chosen]),
         "weights": candidates[chosen].round(5).tolist(),
         "chosen": chosen,
+        "search": config.search,
         "candidates": {
             key: {"gain over PPO": minus(x, ppo), "difference to the schedule": difference[key]}
             for key, x in scores.items()
@@ -101,7 +102,7 @@ def run(config: Config) -> dict[str, Any]:
 def main(config: Config) -> None:
     rl.use_all_cores()
     record = run(config)
-    (config.folder / f"formula_{config.stage}.json").write_text(json.dumps(record, indent=1) + "\n")
+    (config.folder / "formula.json").write_text(json.dumps(record, indent=1) + "\n")
     print(json.dumps(record, indent=1))
 
 
