@@ -7,8 +7,8 @@ search (each meta-seed by itself has 16 seeds), the schedule as a formula of a f
 (`distill_ppo`), PPO with its one robust setting, PPO with a learning rate by the KL, and PPO tuned
 for each environment and lifetime over the robust and other settings with 4 training runs each.
 Ablations: the schedule without the elapsed time, without what it measures, and with the fraction of
-another moment. On MinAtar there is one lifetime, of 1e6 steps, and of the searches only the first. A
-run without a finite score counts as the random policy; each record has their number.
+another moment. On MinAtar there is one lifetime, of 1e6 steps, and of the searches only the first.
+A run without a finite score counts as the random policy; each record has their number.
 """
 
 import dataclasses
