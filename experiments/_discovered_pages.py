@@ -13,6 +13,9 @@ LABELS = {"lr": "lr", "clip": "clip", "entropy_weight": "entropy weight", "lam":
 LABELS |= {"gamma": "1 - gamma", "epoch_limit": "epochs"}
 
 
+MARGIN = 0.05  # of a score, by which an arm may be behind tuned PPO
+NEARLY = f"at most {MARGIN} behind tuned PPO"
+COUNTED = ("ahead of PPO", "behind PPO", "ahead of tuned PPO", "behind tuned PPO", NEARLY)
 # not drawn: each meta-seed by itself, and ablations
 ARMS = {
     "formula": "formula",
@@ -117,9 +120,7 @@ def table(record: dict[str, Any]) -> str:
             else:
                 cells.append("")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    for key in next(iter(record["counts"].values())):
-        if key == "of":
-            continue
+    for key in COUNTED:
         cells = [
             f"{count[key]} of {count['of']}" if (count := record["counts"].get(arm)) else ""
             for arm in arms

@@ -46,8 +46,6 @@ NAMES = tuple(SIZES)
 # records of `discover_ppo`; the first is the one that is distilled, and that has ablations
 SEARCHES = ("schedule_2", "schedule_1", "constants_1", "drift_1", "both_1", "random_fitness_1")
 TARGETS = (0.003, 0.01, 0.03, 0.1)  # of the KL; the best on the families of the search is tested
-MARGIN = 0.05  # of a score, by which an arm may be behind tuned PPO
-NEARLY = f"at most {MARGIN} behind tuned PPO"
 WEIGHTS = "controller.weights"
 TIME, MEASURED = slice(1, 3), slice(3, 6)  # columns of LogLinear's weights
 
@@ -310,7 +308,7 @@ def counts(record: dict[str, Any]) -> dict[str, dict[str, int]]:
             "behind PPO": sum(high < 0 for _, _, high in ppo),
             "ahead of tuned PPO": sum(low > 0 for _, low, _ in tuned_ppo),
             "behind tuned PPO": sum(high < 0 for _, _, high in tuned_ppo),
-            NEARLY: sum(low >= -MARGIN for _, low, _ in tuned_ppo),
+            pages.NEARLY: sum(low >= -pages.MARGIN for _, low, _ in tuned_ppo),
             "of": len(rows),
         }
     return found
