@@ -31,7 +31,8 @@ def static(*, within: str | None = None, added: bool = False, **kwargs: Any) -> 
 
 def added(default: Any) -> Any:
     """A dataclass field that a former version did not have: records omit it where it has its
-    default (None, True or False), so that those of that version, and folders with them, stay valid.
+    default (None, True, False or ()), so that those of that version, and folders with them, stay
+    valid.
     """
     return dataclasses.field(default=default, metadata={"added": True})
 
