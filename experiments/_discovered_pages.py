@@ -19,11 +19,10 @@ COUNTED = ("ahead of PPO", "behind PPO", "ahead of tuned PPO", "behind tuned PPO
 # not drawn: each meta-seed by itself, and ablations
 ARMS = {
     "formula": "formula",
-    "schedule_2": "schedule",
-    "schedule_1": "schedule, first search",
-    "constants_1": "constants, first search",
-    "drift_1": "drift, first search",
-    "both_1": "schedule and drift, first search",
+    "schedule_1": "schedule",
+    "constants_1": "constants",
+    "drift_1": "drift",
+    "both_1": "schedule and drift",
     "random_fitness_1": "random fitness",
     "rate by KL": "rate by KL",
     "tuned PPO": "tuned PPO",

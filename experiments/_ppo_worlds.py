@@ -28,7 +28,6 @@ SIZES = {
     "Pendulum": (32, 8, 64),
     "MountainCarContinuous": (16, 8, 64),
     "Catch": (16, 16, 16),
-    "RiverSwim": (32, 8, 32),
     "processes": (32, 4, 32),
     "grids": (16, 16, 32),
 }
@@ -63,7 +62,8 @@ class Processes(lab.Processes):
 
 def families() -> dict[str, rl.Tasks]:
     """The distributions of the search, not scaled. Their environments differ in physics, rewards,
-    transitions or maps.
+    transitions or maps. Left out is RiverSwim: PPO finds its far reward in under half of the runs,
+    so that the standard deviation of a score was 1.2 there and 0.05 to 0.3 elsewhere.
     """
     make, vary = envs.make, envs.Family
     cart = {"gravity": (5.0, 15.0), "masscart": (0.5, 2.0), "length": (0.25, 1.0)}
@@ -73,7 +73,6 @@ def families() -> dict[str, rl.Tasks]:
         "Pendulum": vary(make("Pendulum-v1"), g=(5.0, 12.0), m=(0.5, 1.2), l=(0.7, 1.2)),
         "MountainCarContinuous": vary(make("MountainCarContinuous-v0"), power=(0.002, 0.004)),
         "Catch": vary(make("Catch"), lose=(-2.0, -0.5)),
-        "RiverSwim": vary(make("RiverSwim"), forward=(0.3, 0.6), small=(0.0005, 0.02)),
         "processes": Processes(),
         "grids": lab.Shares(envs.distribution("LPGGrid-tiny", one_hot=True), -1.0),
     }

@@ -4,14 +4,15 @@ Evolution strategies change a controller of PPO's hyperparameters (`rl.LogLinear
 that is added to that of its clip (`rl.LPO`), or both. All weights are zero at first, which is PPO
 with the robust setting of `headroom` (up to 1e-4 in the drift). It takes 4 of the 8 epochs that are
 computed, so that a controller can take at most twice as many. Fitness is the area under the
-learning curve on eight families of environments, each with a network and a rollout of its own,
-after 20 to 200 updates. Controls: constants alone (each hyperparameter times a number, by the same
-search), and random fitness.
+learning curve on seven families of environments, each with a network and a rollout of its own,
+after 20 to 200 updates; its differences within pairs count by their size (an earlier search took
+their signs, and found what wins often and by little). Controls: constants alone (each
+hyperparameter times a number, by the same search), and random fitness.
 
-The first search is short. A second one begins at the parameters that it changed by more than its
-noise (`--second --generations 100 --sigma 0.4 --lr 0.03 --lr-decay 0.98`). `--ladder` compares
-strategies in short searches. `discovered_ppo` tests what is found: the mean of the parameters over
-meta-seeds, as each follows its own noise.
+`--ladder` compares strategies in short searches. All arms are searched for as long, and the best
+goes on: `--second` begins at the parameters that its first search changed by more than their noise.
+`discovered_ppo` tests what is found: the mean of the parameters over meta-seeds, as each follows
+its own noise.
 """
 
 import dataclasses
@@ -29,7 +30,7 @@ import xarray as xr
 import jaxrl as rl
 from experiments import _discovery as lab
 from experiments import _ppo_worlds as worlds
-from jaxrl.meta import PES, PersistentEvolution, RegularizedEvolution
+from jaxrl.meta import PES, PairSign, PersistentEvolution, RegularizedEvolution, ZScore
 from jaxrl.meta.base import MetaLearner
 from jaxrl.symbolic import DriftProgram, formula
 from jaxrl.tree import pytree, replace
@@ -50,12 +51,13 @@ class Config:
     """Settings of the search; tests use small values."""
 
     arms: tuple[Arm, ...] = ("schedule", "constants", "drift", "both", "random fitness")
-    generations: int = 60
-    evals: int = 4
+    generations: int = 50
+    evals: int = 5
     """number of evaluations on the selection environments"""
     seeds: int = 6
     """number of meta-seeds, an even share for each of two cores; all of them are reported"""
-    population: int = 64
+    population: int = 70
+    """training runs of a generation, as many of each family; half as many pairs"""
     lifetime: tuple[int, int] = (20, 200)
     """updates of a training run, log-uniform range"""
     sigma: float = 0.3
@@ -63,7 +65,7 @@ class Config:
     lr_decay: float = 0.97
     width: int = 16
     """hidden units of the drift"""
-    selection_levels: int = 64
+    selection_levels: int = 70
     """number of environments that searches are evaluated on"""
     second: bool = False
     """begin at what the first search found: the mean over its meta-seeds of each parameter that
@@ -143,13 +145,25 @@ def distribution(agent: Any, config: Config) -> rl.Families:
     )
 
 
+def evolution_strategy(config: Config) -> rl.ES:
+    """Evolution strategy of the searches."""
+    return rl.ES(
+        lr=config.lr,
+        sigma=config.sigma,
+        lr_decay=config.lr_decay,
+        shaping=ZScore(),
+        population=config.population,
+    )
+
+
 def strategies(config: Config) -> dict[str, tuple[MetaLearner, int]]:
     """The searches that the ladder compares, and their numbers of steps, for about as many updates
     of PPO.
     """
     inner, count, steps = inner_loop("schedule", config), len(config.families), config.rung_steps
     population, sigma = config.population, config.sigma
-    es = rl.Evolution(inner, rl.ES(lr=config.lr, sigma=sigma, population=population))
+    es = rl.Evolution(inner, evolution_strategy(config))
+    signs = replace(es, strategy=replace(es.strategy, shaping=PairSign()))
     members = max(population // count, 2)  # of SNES: each is tried on all families
     snes = rl.Evolution(inner, rl.SNES(sigma=sigma, population=members), num_tasks=count)
     low, high = config.lifetime
@@ -159,7 +173,12 @@ def strategies(config: Config) -> dict[str, tuple[MetaLearner, int]]:
         PES(lr=config.lr / 2, sigma=sigma, population=population),
         unroll=low,
     )
-    return {"ES": (es, steps), "SNES": (snes, steps), "PES": (pes, pieces * steps)}
+    return {
+        "ES": (es, steps),
+        "ES by signs": (signs, steps),
+        "SNES": (snes, steps),
+        "PES": (pes, pieces * steps),
+    }
 
 
 def programs(config: Config) -> tuple[RegularizedEvolution, rl.InnerLoop]:
@@ -222,14 +241,8 @@ def search(arm: Arm, config: Config) -> tuple[xr.Dataset, list[dict[str, Any]]]:
     """Curves, and what each meta-seed found: its final parameters, as the selection environments
     are too few to tell checkpoints apart.
     """
-    strategy = rl.ES(
-        lr=config.lr,
-        sigma=config.sigma,
-        lr_decay=config.lr_decay,
-        population=config.population,
-    )
     inner = inner_loop(arm, config)
-    evolution: Any = rl.Evolution(inner, strategy)
+    evolution: Any = rl.Evolution(inner, evolution_strategy(config))
     if arm == "random fitness":
         evolution = lab.Blind(evolution)
     tasks = distribution(inner.learner, config)

@@ -38,7 +38,7 @@ class Config:
     margin: float = 0.03
     """of the score, by which a formula may be worse than the schedule"""
     lifetime: tuple[int, int] = (20, 200)
-    search: str = "schedule_2"
+    search: str = "schedule_1"
     """record of `discover_ppo`"""
     families: tuple[str, ...] = worlds.FAMILIES
     folder: pathlib.Path = worlds.RESULTS
