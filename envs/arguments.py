@@ -1,6 +1,8 @@
 """Checks of keyword arguments, shared by all functions that make an environment."""
 
+import importlib
 from collections.abc import Hashable, Iterable, Mapping
+from types import ModuleType
 from typing import Any
 
 from jaxrl.errors import nearest
@@ -27,3 +29,20 @@ def frozen(env: str, settings: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]
                 "which is not hashable: write a plain number, a string or a tuple."
             )
     return tuple(sorted(settings.items()))
+
+
+def of_extra(module: str, extra: str, user: str) -> ModuleType:
+    """The module of a package that an extra of the kit installs.
+
+    Raises:
+      ImportError: it is not installed; `user` is what needs it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != module.partition(".")[0]:
+            raise
+        raise ImportError(
+            f"{user} needs the package {module.partition('.')[0]}, which is not installed: "
+            f"pip install 'jaxrl[{extra}]'."
+        ) from None

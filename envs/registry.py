@@ -1,5 +1,7 @@
 """Environments by name."""
 
+import importlib
+from types import ModuleType
 from typing import Any
 
 from jaxrl.env import Env
@@ -32,6 +34,13 @@ LEVELS = {
 # policy is needed
 POSITIONS = {"CartPole-P": ("CartPole-v1", (0, 2)), "Pendulum-P": ("Pendulum-v1", (0, 1))}
 
+# the part of a name before ":", and the module with NAMES and `make`
+SUITES = {"brax": "from_brax"}
+REFUSED = {
+    "kinetix": "kinetix-env 3.0 needs jax 0.9 or older, and jax2d 1.0.1, which calls "
+    "jnp.clip(a_max=...), an argument that jax 0.10 no longer has"
+}
+
 
 def make(name: str, **params: Any) -> Env:
     """Return the environment called `name` (see `names`), with some of its parameters changed.
@@ -53,10 +62,8 @@ def make(name: str, **params: Any) -> Env:
     if name in POSITIONS:
         full, keep = POSITIONS[name]
         return Observe(make(full, **params), keep)
-    if name.startswith("brax:"):
-        from . import from_brax  # here, as brax takes seconds to import
-
-        return from_brax.make(name, **params)
+    if ":" in name:
+        return _suite(name).make(name, **params)
     from . import from_gymnax  # here, as gymnax takes seconds to import
 
     if name in from_gymnax.names():
@@ -69,6 +76,25 @@ def make(name: str, **params: Any) -> Env:
 
 def names() -> list[str]:
     """All names that `make` accepts."""
-    from . import from_brax, from_gymnax
+    from . import from_gymnax
 
-    return [*OWN, *LEVELS, *POSITIONS, *from_gymnax.names(), *from_brax.NAMES]
+    of_suites = [name for suite in SUITES for name in _module(suite).NAMES]
+    return [*OWN, *LEVELS, *POSITIONS, *from_gymnax.names(), *of_suites]
+
+
+def _suite(name: str) -> ModuleType:
+    """The module that makes the environment `name`, "suite:id"."""
+    suite = name.partition(":")[0]
+    if suite in REFUSED:
+        raise ValueError(f"{name} can't be made: {REFUSED[suite]}. Suites are {', '.join(SUITES)}.")
+    if suite not in SUITES:
+        raise ValueError(
+            f"There is no suite {suite!r} for {name!r}; {nearest(suite, SUITES)}. "
+            "rl.envs.names() lists all environments."
+        )
+    return _module(suite)
+
+
+def _module(suite: str) -> ModuleType:
+    """The adapter of a suite, which imports the suite's package where it is used."""
+    return importlib.import_module(f".{SUITES[suite]}", __package__)
