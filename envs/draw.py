@@ -144,6 +144,14 @@ def lpg_grid(env: Any, ax: Any, walk: Any) -> None:
     ax.plot(column, row, "o", color=ORANGE, markersize=9, markeredgecolor=BLACK, zorder=4)
 
 
+def maze(env: Any, ax: Any, walker: Any) -> None:
+    _grid(ax, np.asarray(env.walls))
+    goal, (row, column) = np.asarray(env.goal), np.asarray(walker.position)
+    _box(ax, (goal[1], goal[0]), (0.9, 0.9), GREEN)
+    marker = "^>v<"[int(walker.heading)]
+    ax.plot(column, row, marker, color=ORANGE, markersize=9, markeredgecolor=BLACK, zorder=4)
+
+
 def _rod(ax: Any, ends: Any, color: str, width: float) -> None:
     ax.plot(*np.transpose(ends), color=color, linewidth=width, solid_capstyle="round", zorder=3)
 

@@ -10,6 +10,7 @@ from jaxrl import (
     stats,
     symbolic,
     tabular,
+    teachers,
     tree,
     tuning,
 )
@@ -100,7 +101,6 @@ from jaxrl.meta import (
     Evolution,
     Families,
     InnerLoop,
-    LevelReplay,
     MetaGradient,
     OuterCritic,
     PersistentEvolution,
@@ -200,6 +200,10 @@ from jaxrl.sweep import (
 )
 from jaxrl.table import (
     Table,
+)
+from jaxrl.teachers import (
+    LevelReplay,
+    Taught,
 )
 from jaxrl.train import (
     Training,
@@ -303,6 +307,7 @@ __all__ = [
     "Surrogate",
     "Table",
     "Tasks",
+    "Taught",
     "Training",
     "Transition",
     "Uniform",
@@ -374,6 +379,7 @@ __all__ = [
     "symbolic",
     "tabular",
     "td3",
+    "teachers",
     "train",
     "tree",
     "trpo",

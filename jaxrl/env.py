@@ -98,6 +98,30 @@ class Tasks:
         """
         return episode_return
 
+    # Optional, for teachers: `can(tasks, Tasks.optimum)` is True where a subclass has it.
+
+    def optimum(self, env: Any) -> jax.Array:
+        """The highest possible expected return on `env`. []."""
+        raise not_defined(self, Tasks.optimum)
+
+    def mutate(self, key: jax.Array, env: Any) -> Any:
+        """An environment that differs from `env` by a small random edit."""
+        raise not_defined(self, Tasks.mutate)
+
+    @property
+    def dimensions(self) -> int:
+        """The number of parameters in [0, 1] that `at` takes."""
+        raise not_defined(self, Tasks.at)
+
+    def at(self, place: jax.Array) -> Any:
+        """The environment with these parameters, each in [0, 1]. [dimensions]."""
+        raise not_defined(self, Tasks.at)
+
+
+def can(tasks: Tasks, method: Any) -> bool:
+    """True where a distribution overrides an optional method: `can(tasks, Tasks.optimum)`."""
+    return getattr(type(tasks), method.__name__) is not method
+
 
 def check_is_env(env: Any, user: Any = None) -> None:
     """Raise a TypeError where `env` is not one environment; `user` is the object that takes it."""

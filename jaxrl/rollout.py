@@ -114,6 +114,14 @@ class Experience:
 
 
 @pytree
+class Values:
+    """A learner's values and advantages of transitions. [T, B]."""
+
+    value: jax.Array
+    advantage: jax.Array
+
+
+@pytree
 class Evaluation:
     """Results of whole episodes: returns [N] (a team: [N, A]), and the sum of each channel."""
 

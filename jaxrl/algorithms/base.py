@@ -11,7 +11,7 @@ from jaxrl.env import Env, check_is_env
 from jaxrl.env_check import check_contract
 from jaxrl.errors import not_defined
 from jaxrl.normalize import Running
-from jaxrl.rollout import Evaluation, Experience, Policy, Transition
+from jaxrl.rollout import Evaluation, Experience, Policy, Transition, Values
 from jaxrl.tree import pytree
 
 State = Any
@@ -39,6 +39,7 @@ class Algorithm:
     policy.
     """
 
+    num_envs: Any = 1  # environments side by side, static
     name: Any = ""  # of the preset that it was made from, for records and tables
     replays: Any = False  # True where it learns from a replay of what it collected
 
@@ -83,6 +84,13 @@ class Algorithm:
         raise TypeError(
             f"{type(self).__name__} does not learn apart from collecting experience: write "
             "algo.update(key, env, state)."
+        )
+
+    def values(self, env: Env, state: State, experience: Experience) -> Values:
+        """The values and advantages of what was collected, for teachers. [T, B]."""
+        raise TypeError(
+            f"{type(self).__name__} estimates no advantages, and the score of this teacher reads "
+            "them: take rl.ppo(), or a score of returns, such as rl.teachers.Learnability()."
         )
 
     def update(self, key: jax.Array, env: World, state: State) -> tuple[State, Metrics]:

@@ -23,7 +23,7 @@ from jaxrl.optimizer import (
     check_gradient_fields,
     permutation,
 )
-from jaxrl.rollout import Action, Episode, Experience, Policy, RnnState, Transition
+from jaxrl.rollout import Action, Episode, Experience, Policy, RnnState, Transition, Values
 from jaxrl.rules.base import Out, Rule, RuleState, check_field, check_rule
 from jaxrl.rules.surrogate import Surrogate
 from jaxrl.schedules import Linear, Schedule, check_schedule
@@ -236,6 +236,14 @@ class OnPolicy(Algorithm):
         return tree.replace(
             new_state, obs_stats=obs_stats, reward_stats=stats, clock=state.clock.tick()
         ), metrics
+
+    def values(self, env: Env, state: State, experience: Experience) -> Values:
+        """By the rule's own estimate of advantages."""
+        batch = experience.transitions
+        rnn_state = rollout.columns(env, experience.start.rnn_state)
+        first = jnp.roll(batch.done, 1, axis=0).at[0].set(False)
+        out, next_out = self._forward_rollout(env, state, state.params, rnn_state, batch, first)
+        return self.rule.values(out, next_out, batch)
 
     @property
     def _by_trajectory(self) -> bool:

@@ -90,6 +90,10 @@ class Rewarded(Algorithm):
         return self.algo.steps_per_update
 
     @property
+    def num_envs(self) -> int:  # type: ignore[override]
+        return self.algo.num_envs
+
+    @property
     def gradient_steps_per_update(self) -> int:
         return self.algo.gradient_steps_per_update
 

@@ -1,7 +1,7 @@
 """Meta-learning: evolution, meta-gradients, and long ones through a tree of checkpoints."""
 
 from jaxrl.meta.base import InnerProblem, MetaLearner
-from jaxrl.meta.curriculum import Curriculum, LevelReplay
+from jaxrl.meta.curriculum import Curriculum
 from jaxrl.meta.evolution import Evolution
 from jaxrl.meta.families import Families
 from jaxrl.meta.fit import Drift, Examples, Fit, drift_examples
@@ -36,7 +36,6 @@ __all__ = [
     "Fit",
     "InnerLoop",
     "InnerProblem",
-    "LevelReplay",
     "MetaGradient",
     "MetaLearner",
     "MetaObjective",

@@ -10,7 +10,7 @@ from jaxrl.clock import Clock, Metrics
 from jaxrl.distributions import Distribution
 from jaxrl.env import Env
 from jaxrl.errors import not_defined
-from jaxrl.rollout import Episode, Policy, Transition, rollout
+from jaxrl.rollout import Episode, Policy, Transition, Values, rollout
 from jaxrl.spaces import Box, Discrete, MultiDiscrete, Space
 
 Out = dict[str, Any]  # a network's heads, and under "policy" their distribution over actions
@@ -76,6 +76,13 @@ class Rule:
     ) -> tuple[RuleState, Any]:
         """Return the rule's state, and the targets of a rollout, leaves [T, B, ...]."""
         raise not_defined(self, Rule.targets)
+
+    def values(self, out: Out, next_out: Out, batch: Transition) -> Values:
+        """The values and advantages of a rollout, for teachers. [T, B]."""
+        raise TypeError(
+            f"{type(self).__name__} estimates no advantages, and the score of this teacher reads "
+            "them: take rl.ppo(), or a score of returns, such as rl.teachers.Learnability()."
+        )
 
     def loss(
         self, out: Out, batch: Transition, targets: Any, clock: Clock

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxrl import losses, returns
 from jaxrl.clock import Clock, Metrics
 from jaxrl.distributions import Distribution
-from jaxrl.rollout import Transition
+from jaxrl.rollout import Transition, Values
 from jaxrl.rules.base import Out, Rule, RuleState, check_field
 from jaxrl.rules.objectives import Clip, Objective, Penalty
 from jaxrl.tree import leaf, pytree
@@ -132,19 +132,24 @@ class Surrogate(Rule):
         self, rule_state: RuleState, out: Out, next_out: Out, batch: Transition, clock: Clock
     ) -> tuple[RuleState, SurrogateTargets]:
         """Advantages and value targets of a rollout. [T, B]."""
+        values = self.values(out, next_out, batch)
+        base = jnp.where(self.baseline, values.value, 0.0)
+        return rule_state, SurrogateTargets(
+            log_prob=out["policy"].log_prob(batch.action),
+            value=values.value,
+            advantage=values.advantage,
+            value_target=values.advantage + base,
+            **penalty_targets(self.penalty, rule_state, out["policy"], clock, values.value.shape),
+        )
+
+    def values(self, out: Out, next_out: Out, batch: Transition) -> Values:
         value = out["value"][..., 0]
-        base = jnp.where(self.baseline, out["value"][..., 0], 0.0)
+        base = jnp.where(self.baseline, value, 0.0)
         next_base = jnp.where(self.baseline, next_out["value"][..., 0], 0.0)
         advantage = returns.batched(returns.gae)(
             batch.reward, base, next_base, batch.terminated, batch.done, self.gamma, self.lam
         )
-        return rule_state, SurrogateTargets(
-            log_prob=out["policy"].log_prob(batch.action),
-            value=value,
-            advantage=advantage,
-            value_target=advantage + base,
-            **penalty_targets(self.penalty, rule_state, out["policy"], clock, value.shape),
-        )
+        return Values(value, advantage)
 
     def policy_loss(
         self, out: Out, batch: Transition, targets: SurrogateTargets, clock: Clock

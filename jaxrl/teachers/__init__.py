@@ -1,0 +1,37 @@
+"""Teachers, which choose the level of each episode, and the algorithm that learns from them."""
+
+from jaxrl.teachers.base import Report, Teacher
+from jaxrl.teachers.plr import ACCEL, PLR, SFL
+from jaxrl.teachers.pool import LevelPool
+from jaxrl.teachers.replay import LevelBuffer, LevelReplay
+from jaxrl.teachers.scores import (
+    Deficit,
+    Learnability,
+    MaxMC,
+    PositiveValueLoss,
+    Regret,
+    Score,
+    ValueLoss,
+)
+from jaxrl.teachers.taught import Taught
+from jaxrl.teachers.uniform import Uniform
+
+__all__ = [
+    "ACCEL",
+    "PLR",
+    "SFL",
+    "Deficit",
+    "Learnability",
+    "LevelBuffer",
+    "LevelPool",
+    "LevelReplay",
+    "MaxMC",
+    "PositiveValueLoss",
+    "Regret",
+    "Report",
+    "Score",
+    "Taught",
+    "Teacher",
+    "Uniform",
+    "ValueLoss",
+]

@@ -1,0 +1,126 @@
+"""The base class of teachers, and what an update reports of each level."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.clock import Metrics
+from jaxrl.env import Env, Tasks
+from jaxrl.errors import not_defined
+from jaxrl.rollout import Transition, Values
+from jaxrl.tree import pytree
+
+TeacherState = Any
+Notes = Any  # what a teacher has to keep of each level in play: a tree of arrays [N, ...]
+SUCCESS = "success"  # the channel that reports it
+
+
+@pytree
+class Report:
+    """What a batch measured on each of N levels. [N].
+
+    episodes: number of episodes that ended; of these, `episode_return` and `success` are means and
+    `best_return` is the highest return. `success` is of the channel of that name; NaN without it.
+    value, value_error, positive_value_error: means over steps of the learner's value, of the
+    absolute advantage, and of the advantage where that is positive; 0 where the teacher does not
+    read them. Without an episode, means are 0 and `best_return` is -inf.
+    """
+
+    episodes: jax.Array
+    episode_return: jax.Array
+    best_return: jax.Array
+    success: jax.Array
+    value: jax.Array
+    value_error: jax.Array
+    positive_value_error: jax.Array
+
+    @property
+    def known(self) -> jax.Array:
+        """True where an episode has ended. bool [N]."""
+        return self.episodes > 0
+
+
+class Teacher:
+    """Base class of teachers, which choose the level of each episode: a pytree of settings.
+
+    reads_values: True for a teacher that reads the learner's values in its reports; a class
+    attribute or a property.
+    """
+
+    reads_values: Any = False
+
+    def init(self, key: jax.Array, tasks: Tasks) -> TeacherState:
+        """Return the state before the first update; () without one."""
+        return ()
+
+    def check(self, tasks: Tasks, scouts: int) -> None:
+        """Raise an error where the teacher can't choose among these levels.
+
+        scouts: number of environments that play without being learned from.
+        """
+
+    def draw(
+        self, key: jax.Array, state: TeacherState, tasks: Tasks, num: int
+    ) -> tuple[Env, Notes]:
+        """Return levels to learn on [num], and a note of each."""
+        raise not_defined(self, Teacher.draw)
+
+    def scout(
+        self, key: jax.Array, state: TeacherState, tasks: Tasks, num: int
+    ) -> tuple[Env, Notes]:
+        """Return levels to play without learning from them; by default, as `draw`."""
+        return self.draw(key, state, tasks, num)
+
+    def tell(
+        self,
+        key: jax.Array,
+        state: TeacherState,
+        tasks: Tasks,
+        levels: Env,
+        notes: Notes,
+        report: Report,
+    ) -> tuple[TeacherState, Notes]:
+        """Return the state after an update on these levels [N], and their notes from now on.
+
+        A level that is still in play comes again with its note. Levels may be equal.
+        """
+        return state, notes
+
+    def metrics(self, state: TeacherState) -> Metrics:
+        """What a training run reports of the teacher. []."""
+        return {}
+
+
+def report(
+    batch: Transition, level: jax.Array, num_levels: int, values: Values | None = None
+) -> Report:
+    """The report of a batch [T, B], of which each step was on the level of a number [T, B]."""
+    level = level.ravel()
+
+    def total(x: jax.Array) -> jax.Array:
+        return jax.ops.segment_sum(jnp.ravel(x).astype(jnp.float32), level, num_levels)
+
+    ended = batch.done & (batch.length > 0)  # of a team's agents, each once
+    episodes = total(ended)
+    mean = lambda x: total(jnp.where(ended, x, 0.0)) / jnp.maximum(episodes, 1.0)
+    highest = jnp.where(ended, batch.episode_return, -jnp.inf)
+    success = jnp.full(num_levels, jnp.nan)
+    if SUCCESS in batch.episode_info:
+        success = mean(batch.episode_info[SUCCESS])
+    zeros = jnp.zeros(num_levels)
+    of_values = {"value": zeros, "value_error": zeros, "positive_value_error": zeros}
+    if values is not None:
+        steps = jnp.maximum(total(jnp.ones(level.shape)), 1.0)
+        of_values = {
+            "value": total(values.value) / steps,
+            "value_error": total(jnp.abs(values.advantage)) / steps,
+            "positive_value_error": total(jnp.maximum(values.advantage, 0.0)) / steps,
+        }
+    return Report(
+        episodes=episodes.astype(jnp.int32),
+        episode_return=mean(batch.episode_return),
+        best_return=jax.ops.segment_max(highest.ravel(), level, num_levels),
+        success=success,
+        **of_values,
+    )

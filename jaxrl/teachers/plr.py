@@ -1,0 +1,147 @@
+"""Teachers that replay levels: PLR, ACCEL and sampling for learnability."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl import tree
+from jaxrl.clock import Metrics
+from jaxrl.env import Env, Tasks, can
+from jaxrl.teachers.base import Notes, Report, Teacher, TeacherState
+from jaxrl.teachers.replay import LevelBuffer, LevelReplay
+from jaxrl.teachers.scores import Learnability, MaxMC, Score
+from jaxrl.tree import pytree, static
+
+
+@pytree
+class Replayed:
+    """The buffer of levels, and the highest return so far on each. [C]."""
+
+    buffer: LevelBuffer
+    best: jax.Array
+
+
+@pytree
+class PLR(Teacher):
+    """Prioritised level replay (Jiang et al., 2021): new levels, and earlier ones by their scores.
+
+    score: of a level, after each update in which an episode on it ended. replay: the buffer, and
+    how levels are drawn from it. robust: learn on levels of the buffer alone (robust PLR, Jiang et
+    al., 2021, b); new ones are for scouts, which are not learned from. edited: the probability that
+    a level for a scout is an edit of one in the buffer, in place of a new one.
+
+    Notes are slots of the buffer; its capacity stands for none.
+    """
+
+    score: Score = MaxMC()
+    replay: LevelReplay = LevelReplay(capacity=4000)
+    edited: float = 0.0
+    robust: bool = static(default=False)
+
+    @property
+    def reads_values(self) -> bool:
+        return self.score.reads_values
+
+    def check(self, tasks: Tasks, scouts: int) -> None:
+        name = type(self).__name__
+        self.score.check(tasks)
+        if self.robust and not scouts:
+            raise ValueError(
+                f"A robust {name} learns on replayed levels alone, so that new ones need "
+                "environments of their own: write rl.Taught(..., scouts=16), or robust=False."
+            )
+        edits = not (isinstance(self.edited, int | float) and self.edited == 0)
+        if edits and not can(tasks, Tasks.mutate):
+            raise TypeError(
+                f"{name} edits levels, and {type(tasks).__name__} has no mutate(key, env): write "
+                "that method, or take rl.teachers.PLR()."
+            )
+        if edits and not scouts:
+            raise ValueError(
+                f"{name} plays edited levels before it learns on them, in environments of their "
+                "own: write rl.Taught(..., scouts=16)."
+            )
+
+    def init(self, key: jax.Array, tasks: Tasks) -> Replayed:
+        return Replayed(self.replay.init(tasks), jnp.full(self.replay.capacity, -jnp.inf))
+
+    def draw(
+        self, key: jax.Array, state: TeacherState, tasks: Tasks, num: int
+    ) -> tuple[Env, Notes]:
+        replay = tree.replace(self.replay, replay=1.0) if self.robust else self.replay
+        return replay.draw(key, state.buffer, tasks, num)
+
+    def scout(
+        self, key: jax.Array, state: TeacherState, tasks: Tasks, num: int
+    ) -> tuple[Env, Notes]:
+        key_old, key_edit, key_edited, key_new = jax.random.split(key, 4)
+        new = jax.vmap(tasks.sample)(jax.random.split(key_new, num))
+        slots = jnp.full(num, self.replay.capacity, jnp.int32)
+        if not can(tasks, Tasks.mutate):
+            return new, slots
+        replay = tree.replace(self.replay, replay=1.0)
+        old, slot = replay.draw(key_old, state.buffer, tasks, num)
+        children = jax.vmap(tasks.mutate)(jax.random.split(key_edit, num), old)
+        edited = jax.random.bernoulli(key_edited, self.edited, (num,))
+        return tree.where(edited & (slot < self.replay.capacity), children, new), slots
+
+    def tell(
+        self,
+        key: jax.Array,
+        state: TeacherState,
+        tasks: Tasks,
+        levels: Env,
+        notes: Notes,
+        report: Report,
+    ) -> tuple[Replayed, Notes]:
+        capacity = self.replay.capacity
+        inside = notes < capacity
+        before = jnp.where(inside, state.best[jnp.minimum(notes, capacity - 1)], -jnp.inf)
+        best = jnp.maximum(before, report.best_return)
+        score = self.score(tasks, levels, report, best)
+        # of rows on the same level of the buffer, one counts: the last with an episode
+        later = (notes[:, None] == notes[None]) & inside[:, None] & report.known[None]
+        later &= jnp.arange(len(notes))[:, None] < jnp.arange(len(notes))[None]
+        known = report.known & jnp.isfinite(score) & ~later.any(1)
+        buffer, slots = self.replay.tell(state.buffer, levels, notes, score, known)
+        best = state.best.at[jnp.where(known, slots, capacity)].set(best, mode="drop")
+        return Replayed(buffer, best), slots
+
+    def metrics(self, state: TeacherState) -> Metrics:
+        filled = state.buffer.filled
+        return {
+            "levels_kept": filled.sum(),
+            "level_score": jnp.mean(state.buffer.regret, where=filled),
+        }
+
+
+@pytree
+class ACCEL(PLR):
+    """Levels that evolve (Parker-Holder et al., 2022): robust PLR, whose scouts play edited levels.
+
+    Levels of the tasks should be simple, such as empty mazes.
+    """
+
+    replay: LevelReplay = LevelReplay(replay=0.8, staleness=0.5, capacity=4000)
+    edited: float = 0.8
+    robust: bool = static(default=True)
+
+
+@pytree
+class SFL(PLR):
+    """Sampling for learnability (Rutherford et al., 2024): half of the levels are those of the
+    highest p (1 - p), where p is the success rate; scouts find them.
+
+    The published method plays thousands of levels every 50 or 100 updates; here scouts play some in
+    each update, and levels that are learned on are scored again.
+    """
+
+    score: Score = Learnability()
+    replay: LevelReplay = LevelReplay(temperature=1e6, staleness=0.0, capacity=1000)
+
+
+def best_levels(state: Any, num: int) -> Any:
+    """The levels of a buffer with the highest scores. [num]."""
+    order = jnp.argsort(jnp.where(state.buffer.filled, -state.buffer.regret, jnp.inf))
+    return jax.tree.map(lambda x: x[order[:num]], state.buffer.levels)

@@ -1,0 +1,131 @@
+"""Prioritised level replay: a buffer of levels, drawn by score and age."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl import tree
+from jaxrl.env import Env, Tasks
+from jaxrl.tree import leaf, pytree, static
+
+
+@pytree
+class LevelBuffer:
+    """Levels [C], each with its regret and the time when it was last trained on; 0 and -1 in an
+    empty slot.
+    """
+
+    levels: Env
+    regret: jax.Array
+    last: jax.Array
+    now: jax.Array
+
+    @property
+    def filled(self) -> jax.Array:
+        """True where a slot holds a level. [C]."""
+        return self.last >= 0
+
+
+@pytree
+class LevelReplay:
+    """Prioritised level replay (Jiang et al., 2021), in batches: a level is new, or drawn from the
+    buffer.
+
+    A level in the buffer has the probability (1 - staleness) * P_regret + staleness * P_age, with
+    P_regret in proportion to rank ** (-1 / temperature), rank 1 being the highest regret, and P_age
+    to the time since it was last trained on.
+
+    replay: the probability that a level is an old one; the others are new. The levels of a batch
+    are distinct. A level enters with its regret, after it was trained on. capacity: of the buffer;
+    where it is full, the new level of the highest regret replaces the old one of the lowest
+    probability, the next that of the next, wherever the new regret is higher.
+    """
+
+    replay: float = leaf(0.5, "[0, 1]")
+    temperature: float = leaf(0.3, "(0, inf)")
+    staleness: float = leaf(0.3, "[0, 1]")
+    capacity: int = static(default=256)
+
+    def init(self, tasks: Tasks) -> LevelBuffer:
+        """An empty buffer."""
+        like = jax.eval_shape(tasks.sample, jax.random.key(0))
+        levels = jax.tree.map(lambda x: jnp.zeros((self.capacity, *x.shape), x.dtype), like)
+        regret, last = jnp.zeros(self.capacity), jnp.full(self.capacity, -1, jnp.int32)
+        return LevelBuffer(levels, regret, last, jnp.int32(0))
+
+    def probabilities(self, buffer: LevelBuffer) -> jax.Array:
+        """The probability of each slot to be drawn next; 0 where it is empty. [C]."""
+        order = jnp.argsort(jnp.where(buffer.filled, -buffer.regret, jnp.inf))
+        rank = jnp.zeros(self.capacity).at[order].set(jnp.arange(1.0, self.capacity + 1.0))
+        by_regret, by_age = rank ** (-1.0 / self.temperature), jnp.float32(buffer.now - buffer.last)
+        by_regret, by_age = (jnp.where(buffer.filled, x, 0.0) for x in (by_regret, by_age))
+        share = lambda x: x / jnp.maximum(x.sum(), 1e-30)
+        return (1.0 - self.staleness) * share(by_regret) + self.staleness * share(by_age)
+
+    def draw(
+        self, key: jax.Array, buffer: LevelBuffer, tasks: Tasks, num: int
+    ) -> tuple[Any, jax.Array]:
+        """Levels [num], and their slots in the buffer [num]; `capacity`, which is not a slot, for a
+        new one.
+        """
+        if num > self.capacity:
+            raise ValueError(
+                f"{num} distinct levels can't be drawn from a buffer of "
+                f"capacity={self.capacity}; write capacity={4 * num}."
+            )
+        key_new, key_old, key_count, key_order = jax.random.split(key, 4)
+        new = jax.vmap(tasks.sample)(jax.random.split(key_new, num))
+        old = jax.random.choice(
+            key_old, self.capacity, (num,), replace=False, p=self.probabilities(buffer)
+        )
+        count = jax.random.bernoulli(key_count, self.replay, (num,)).sum()
+        # the most probable levels are drawn first: shuffled, as the place in a batch has a meaning
+        turn = jax.random.permutation(key_order, num)
+        slot = old[turn]
+        replayed = (turn < count) & buffer.filled[slot]
+        levels = tree.where(replayed, jax.tree.map(lambda x: x[slot], buffer.levels), new)
+        return levels, jnp.where(replayed, slot, self.capacity)
+
+    def tell(
+        self,
+        buffer: LevelBuffer,
+        levels: Any,
+        slot: jax.Array,
+        regret: jax.Array,
+        known: jax.Array | bool = True,
+    ) -> tuple[LevelBuffer, jax.Array]:
+        """Return the buffer after training on the levels of `draw`, with this regret [num], and the
+        slot of each afterwards; `capacity` for one that is not in the buffer.
+
+        known: False where a level has no regret yet, which changes nothing. [num].
+        """
+
+        def put(at: jax.Array, old: jax.Array, new: jax.Array) -> jax.Array:
+            return old.at[at].set(new, mode="drop")
+
+        known = jnp.broadcast_to(known, slot.shape)
+        now = jnp.full(len(regret), buffer.now)
+        seen = jnp.where(known, slot, self.capacity)
+        buffer = LevelBuffer(
+            levels=buffer.levels,
+            regret=put(seen, buffer.regret, regret),
+            last=put(seen, buffer.last, now),
+            now=buffer.now + 1,
+        )
+        new = (slot == self.capacity) & known
+        best = jnp.argsort(jnp.where(new, -regret, jnp.inf))
+        order = jnp.argsort(jnp.where(buffer.filled, self.probabilities(buffer), -1.0))
+        weakest = order[: len(regret)]
+        enters = new[best] & (~buffer.filled[weakest] | (regret[best] > buffer.regret[weakest]))
+        to = jnp.where(enters, weakest, self.capacity)
+        buffer = LevelBuffer(
+            levels=jax.tree.map(lambda old, new: put(to, old, new[best]), buffer.levels, levels),
+            regret=put(to, buffer.regret, regret[best]),
+            last=put(to, buffer.last, now),
+            now=buffer.now,
+        )
+        replaced = jnp.zeros(self.capacity, bool).at[to].set(True, mode="drop")
+        stays = (slot < self.capacity) & ~replaced[jnp.minimum(slot, self.capacity - 1)]
+        kept = jnp.where(stays, slot, self.capacity)
+        return buffer, kept.at[best].set(jnp.where(enters, to, kept[best]))

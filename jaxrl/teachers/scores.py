@@ -1,0 +1,113 @@
+"""Scores of levels: how much there is to learn on each, from reports."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.env import Env, Tasks, can
+from jaxrl.errors import not_defined
+from jaxrl.teachers.base import SUCCESS, Report
+from jaxrl.tree import leaf, pytree
+
+
+class Score:
+    """Base class of scores: a pytree, called with the reports of N levels.
+
+    reads_values: True for one that reads the learner's values.
+    """
+
+    reads_values: Any = False
+
+    def check(self, tasks: Tasks) -> None:
+        """Raise a TypeError where the levels lack what the score reads."""
+
+    def __call__(self, tasks: Tasks, levels: Env, report: Report, best: jax.Array) -> jax.Array:
+        """Scores [N], higher where there is more to learn.
+
+        levels: [N]. best: the highest return so far on each level. [N].
+        """
+        raise not_defined(self, Score.__call__)
+
+
+@pytree
+class Regret(Score):
+    """The highest possible return, which the levels compute, minus the mean return."""
+
+    def check(self, tasks: Tasks) -> None:
+        if not can(tasks, Tasks.optimum):
+            raise TypeError(
+                f"Regret needs the highest return of a level, and {type(tasks).__name__} has no "
+                "optimum(env): write that method, or take rl.teachers.MaxMC(), which uses the "
+                "highest return so far."
+            )
+
+    def __call__(self, tasks: Tasks, levels: Env, report: Report, best: jax.Array) -> jax.Array:
+        return jax.vmap(tasks.optimum)(levels) - report.episode_return
+
+
+@pytree
+class MaxMC(Score):
+    """The highest return so far on a level minus the mean value (Jiang et al., 2021, b)."""
+
+    reads_values = True
+
+    def __call__(self, tasks: Tasks, levels: Env, report: Report, best: jax.Array) -> jax.Array:
+        return best - report.value
+
+
+@pytree
+class PositiveValueLoss(Score):
+    """The mean over steps of the positive part of the advantage (Jiang et al., 2021, b)."""
+
+    reads_values = True
+
+    def __call__(self, tasks: Tasks, levels: Env, report: Report, best: jax.Array) -> jax.Array:
+        return report.positive_value_error
+
+
+@pytree
+class ValueLoss(Score):
+    """The mean over steps of the absolute advantage (Jiang et al., 2021, a)."""
+
+    reads_values = True
+
+    def __call__(self, tasks: Tasks, levels: Env, report: Report, best: jax.Array) -> jax.Array:
+        return report.value_error
+
+
+@pytree
+class Learnability(Score):
+    """p (1 - p), where p is the share of episodes with success (Rutherford et al., 2024).
+
+    threshold: the return from which an episode counts as a success, on levels without a channel
+    "success"; a mean return is compared with it if several episodes have ended.
+    """
+
+    threshold: float = leaf(float("inf"), "(-inf, inf]")
+
+    def check(self, tasks: Tasks) -> None:
+        is_given = not (isinstance(self.threshold, float) and math.isinf(self.threshold))
+        if SUCCESS not in tasks.channels and not is_given:
+            raise TypeError(
+                f"Learnability needs to know what success is, and {type(tasks).__name__} has no "
+                'channel "success": write Learnability(threshold=0.5), a return, or report '
+                '"success" in the info of a step and name it in channels.'
+            )
+
+    def __call__(self, tasks: Tasks, levels: Env, report: Report, best: jax.Array) -> jax.Array:
+        share = report.success
+        if SUCCESS not in tasks.channels:
+            share = (report.episode_return >= self.threshold).astype(jnp.float32)
+        return share * (1.0 - share)
+
+
+@pytree
+class Deficit(Score):
+    """What the mean return lacks to `target`."""
+
+    target: float = 0.0
+
+    def __call__(self, tasks: Tasks, levels: Env, report: Report, best: jax.Array) -> jax.Array:
+        return self.target - report.episode_return

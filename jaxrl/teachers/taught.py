@@ -1,0 +1,235 @@
+"""An algorithm with a teacher, which chooses the level of each episode."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl import rollout, tree
+from jaxrl.algorithms.base import Agent, Algorithm
+from jaxrl.clock import Clock, Metrics
+from jaxrl.env import Env, Tasks, check_tasks
+from jaxrl.errors import check_counts
+from jaxrl.rollout import Episode, Evaluation, Experience, Policy
+from jaxrl.rules.base import check_field
+from jaxrl.teachers.base import Notes, Report, Teacher, TeacherState, report
+from jaxrl.teachers.pool import LEVEL, LevelPool, OnLevel
+from jaxrl.teachers.uniform import Uniform
+from jaxrl.tree import pytree, replace, static
+
+
+@pytree
+class InPlay:
+    """The level that each of B environments is on, and the teacher's notes of it. [B]."""
+
+    levels: Env
+    notes: Notes
+
+
+@pytree
+class Scouts:
+    """Episodes that are not learned from, and their levels. [S]."""
+
+    episodes: Episode
+    in_play: InPlay
+
+
+@pytree
+class State:
+    """The states of the algorithm and of the teacher, and the levels in play.
+
+    scouts: () without them.
+    """
+
+    algo: Any
+    teacher: TeacherState
+    in_play: InPlay
+    scouts: Scouts | tuple[()]
+
+    @property
+    def params(self) -> Any:
+        return self.algo.params
+
+    @property
+    def clock(self) -> Clock:
+        return self.algo.clock
+
+
+@pytree
+class Taught(Algorithm):
+    """An algorithm that learns on levels of a distribution, chosen by a teacher.
+
+    `rl.Training(rl.Taught(rl.ppo(), rl.teachers.PLR()), rl.envs.distribution("Maze-13"), steps)`.
+    In each update the teacher draws `num_levels` levels, and each episode that starts is on one of
+    them, at random; afterwards the teacher reads a `Report` of the levels on which episodes ended.
+    What it measures of a level is from one update: returns of its episodes, and values of its steps
+    there.
+
+    scouts: number of further environments, whose steps are reported to the teacher and not learned
+    from; they count as environment steps. scout_levels: levels that are drawn for them in each
+    update; 0: one for each. held_out: levels that evaluations use, which the teacher never sees;
+    None: new samples.
+    """
+
+    algo: Algorithm
+    teacher: Teacher = Uniform()
+    held_out: Tasks | None = None
+    num_levels: int = static(default=32)
+    scouts: int = static(default=0)
+    scout_levels: int = static(default=0)
+
+    def __post_init__(self) -> None:
+        check_field(self, "algo", Algorithm, "rl.ppo()")
+        check_field(self, "teacher", Teacher, "rl.teachers.PLR()")
+        check_counts(self, "num_levels")
+        check_counts(self, "scouts", "scout_levels", min_value=0)
+
+    @property
+    def name(self) -> str:
+        return f"taught {self.algo.name}".strip()
+
+    @property
+    def replays(self) -> bool:
+        return self.algo.replays
+
+    @property
+    def steps_per_update(self) -> int:
+        return self.algo.steps_per_update + self.scouts * self._scout_steps
+
+    @property
+    def gradient_steps_per_update(self) -> int:
+        return self.algo.gradient_steps_per_update
+
+    @property
+    def _scout_steps(self) -> int:
+        """Steps of each scout in an update: as many as of each environment."""
+        return self.algo.steps_per_update // max(self.algo.num_envs, 1)
+
+    def init(
+        self, key: jax.Array, env: Tasks, num_updates: jax.Array | float = float("inf")
+    ) -> State:
+        check_tasks(env, self)
+        self.teacher.check(env, self.scouts)
+        key_teacher, key_draw, key_scout, key_algo = jax.random.split(key, 4)
+        teacher = self.teacher.init(key_teacher, env)
+        drawn = self.teacher.draw(key_draw, teacher, env, self.num_levels)
+        algo = self.algo.init(key_algo, LevelPool(drawn[0]), num_updates)
+        scouts: Scouts | tuple[()] = ()
+        if self.scouts:
+            key_levels, key_reset = jax.random.split(key_scout)
+            found = self.teacher.scout(key_levels, teacher, env, self._num_scout_levels)
+            pool = LevelPool(found[0])
+            policy = self.algo.policy(pool, self.algo.agent(algo), greedy=False)
+            episodes = jax.vmap(lambda key: rollout.reset(key, pool, policy.rnn_state))(
+                jax.random.split(key_reset, self.scouts)
+            )
+            scouts = Scouts(episodes, _in_play(episodes, *found))
+        return State(algo, teacher, _in_play(algo, *drawn), scouts)
+
+    @property
+    def _num_scout_levels(self) -> int:
+        return self.scout_levels or self.scouts
+
+    def update(self, key: jax.Array, env: Tasks, state: State) -> tuple[State, Metrics]:
+        """Return the state after an update of the algorithm and of the teacher, and the metrics of
+        both.
+        """
+        keys = jax.random.split(key, 6)
+        drawn = self.teacher.draw(keys[0], state.teacher, env, self.num_levels)
+        pool, notes = _pool(state.in_play, *drawn)
+        before = _renumbered(state.algo)
+        before, experience = self.algo.collect(keys[1], pool, before)
+        metrics = rollout.episode_metrics(pool, experience.transitions)
+        del metrics[LEVEL]
+        seen = self._report(pool, before, experience)
+        teacher, notes = self.teacher.tell(keys[2], state.teacher, env, pool.levels, notes, seen)
+        after, losses = self.algo.learn(keys[3], pool, before, experience)
+        scouts = state.scouts
+        if self.scouts:
+            teacher, scouts = self._scout(keys[4:], env, teacher, before, state.scouts)
+        new_state = State(after, teacher, _in_play(after, pool.levels, notes), scouts)
+        of_teacher = self.teacher.metrics(teacher)
+        return new_state, metrics | losses | of_teacher
+
+    def _scout(
+        self, keys: jax.Array, env: Tasks, teacher: TeacherState, algo: Any, scouts: Any
+    ) -> tuple[TeacherState, Scouts]:
+        """The teacher's state after the scouts' steps with the policy of `algo`, and theirs."""
+        key_draw, key_play = keys
+        key_play, key_tell = jax.random.split(key_play)
+        drawn = self.teacher.scout(key_draw, teacher, env, self._num_scout_levels)
+        pool, notes = _pool(scouts.in_play, *drawn)
+        policy = self.algo.policy(pool, self.algo.agent(algo), greedy=False)
+        start = _renumbered(scouts.episodes)
+        episodes, batch = rollout.rollout(key_play, pool, policy, start, self._scout_steps)
+        seen = self._report(pool, algo, jax.lax.stop_gradient(Experience(start, batch)))
+        teacher, notes = self.teacher.tell(key_tell, teacher, env, pool.levels, notes, seen)
+        return teacher, Scouts(episodes, _in_play(episodes, pool.levels, notes))
+
+    def _report(self, pool: LevelPool, state: Any, experience: Experience) -> Report:
+        values = None
+        if self.teacher.reads_values:
+            values = self.algo.values(pool, state, experience)
+        batch = experience.transitions
+        return report(batch, batch.info[LEVEL].astype(jnp.int32), pool.num_levels, values)
+
+    def freeze(self, active: jax.Array, new_state: State, state: State) -> State:
+        frozen = tree.where(active, replace(new_state, algo=()), replace(state, algo=()))
+        return replace(frozen, algo=self.algo.freeze(active, new_state.algo, state.algo))
+
+    # ------------------------------------------------------------------------------------ acting
+
+    def agent(self, state: State) -> Agent:
+        return self.algo.agent(state.algo)
+
+    def policy(self, env: Env | Tasks, agent: Agent, greedy: bool) -> Policy:
+        one = jax.eval_shape(env.sample, jax.random.key(0)) if isinstance(env, Tasks) else env
+        return self.algo.policy(one, agent, greedy)
+
+    def evaluate(self, key: jax.Array, env: Tasks, state: State, num_episodes: int) -> Evaluation:
+        """One episode of the greedy policy on each of `num_episodes` levels."""
+        key_level, key_play = jax.random.split(key)
+        tasks = env if self.held_out is None else self.held_out
+        levels = jax.vmap(tasks.sample)(jax.random.split(key_level, num_episodes))
+        policy = self.policy(tasks, self.agent(state), greedy=True)
+
+        def play(key: jax.Array, level: Env) -> Evaluation:
+            return jax.tree.map(lambda x: x[0], rollout.play_episodes(key, level, policy, 1))
+
+        return jax.vmap(play)(jax.random.split(key_play, num_episodes), levels)
+
+    def evaluation_steps(self, env: Tasks, num_episodes: int) -> int:
+        tasks = env if self.held_out is None else self.held_out
+        level = jax.eval_shape(tasks.sample, jax.random.key(0))
+        return self.algo.evaluation_steps(level, num_episodes)
+
+
+# --------------------------------------------------------------------------------- levels in play
+
+
+def _pool(in_play: InPlay, levels: Env, notes: Notes) -> tuple[LevelPool, Notes]:
+    """The levels in play [B] and those drawn [K] as one pool [B + K], and the notes of both."""
+    first = jax.tree.leaves(in_play.levels)[0].shape[0]
+    join = lambda old, new: jax.tree.map(lambda x, y: jnp.concatenate([x, y]), old, new)
+    return LevelPool(join(in_play.levels, levels), first), join(in_play.notes, notes)
+
+
+def _in_play(states: Any, levels: Env, notes: Notes) -> InPlay:
+    """The levels that environments are on, of levels and notes by number."""
+    (numbers,) = [x.number for x in _nodes(states) if isinstance(x, OnLevel)]
+    return jax.tree.map(lambda x: x[numbers], InPlay(levels, notes))
+
+
+def _renumbered(states: Any) -> Any:
+    """States of an algorithm or of episodes, where environment i is on level i."""
+
+    def renumber(x: Any) -> Any:
+        if not isinstance(x, OnLevel):
+            return x
+        return OnLevel(jnp.arange(x.number.shape[0], dtype=jnp.int32), x.state)
+
+    return jax.tree.map(renumber, states, is_leaf=lambda x: isinstance(x, OnLevel))
+
+
+def _nodes(states: Any) -> list[Any]:
+    return jax.tree.leaves(states, is_leaf=lambda x: isinstance(x, OnLevel))
