@@ -49,7 +49,7 @@ class Bonus(RewardModel):
         raise not_defined(self, Bonus.start)
 
     def bonus(self, key: jax.Array, model: Any, batch: Transition) -> jax.Array:
-        """The bonuses of a batch: a rollout [T, B], or pieces of a replay [N, L]."""
+        """The bonuses of a batch, time first: a rollout, or pieces of a replay. [T, B]."""
         raise not_defined(self, Bonus.bonus)
 
     def learn(self, key: jax.Array, model: Any, batch: Transition) -> tuple[Any, Metrics]:
@@ -73,8 +73,9 @@ class Bonus(RewardModel):
         return carry, self._reward(carry, batch, bonus), metrics | {"bonus": bonus.mean()}
 
     def relabel(self, key: jax.Array, carry: State, batch: Transition) -> jax.Array:
-        bonus = jax.lax.stop_gradient(self.bonus(key, carry.model, batch))
-        return self._reward(carry, batch, bonus)
+        time_first = jax.tree.map(lambda x: x.swapaxes(0, 1), batch)
+        bonus = jax.lax.stop_gradient(self.bonus(key, carry.model, time_first))
+        return self._reward(carry, batch, bonus.swapaxes(0, 1))
 
     def _reward(self, carry: State, batch: Transition, bonus: jax.Array) -> jax.Array:
         scale = normalize.reward_scale(carry.returns, True)

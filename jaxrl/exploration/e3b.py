@@ -24,7 +24,6 @@ class E3B(ICM):
         features, _, _ = self._networks(1)
         along = lambda obs: features.apply(model.params[0], obs)[OUT]
         found = jax.vmap(jax.vmap(along))(next_obs)
-        # time first: a rollout is [T, B], a piece of a replay [N, L]
         return elliptical(found, batch.done, self.ridge)
 
 
