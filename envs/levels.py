@@ -109,7 +109,9 @@ class Family(Tasks):
     @property
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         """The shapes of the leaves that vary, in the order of a pytree."""
-        return {name: jnp.shape(get(self.env, find(self.env, name))) for name in sorted(self.ranges)}
+        return {
+            name: jnp.shape(get(self.env, find(self.env, name))) for name in sorted(self.ranges)
+        }
 
     @property
     def dimensions(self) -> int:

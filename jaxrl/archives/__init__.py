@@ -3,6 +3,7 @@
 from jaxrl.archives.archive import Archive, Entered, empty
 from jaxrl.archives.cells import Cells, Grid, Hashed, Nearest
 from jaxrl.archives.emitters import Emitter, IsoLine, Mixed
+from jaxrl.archives.go_explore import GoExplore
 from jaxrl.archives.map_elites import MapElites
 from jaxrl.archives.ranked import Ranked
 from jaxrl.archives.tasks import (
@@ -21,6 +22,7 @@ __all__ = [
     "Entered",
     "Evaluated",
     "Function",
+    "GoExplore",
     "Grid",
     "Hashed",
     "IsoLine",

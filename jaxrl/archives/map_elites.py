@@ -60,9 +60,9 @@ class MapElites(Algorithm):
     ) -> State:
         if not isinstance(env, Task):
             raise TypeError(
-                f"MapElites needs a task, which gives each genotype a fitness and a descriptor, and "
-                f"got {type(env).__name__}: write rl.archives.PolicyTask(env, describe), or a class "
-                "of your own, `class Mine(rl.archives.Task)`, under @rl.pytree."
+                "MapElites needs a task, which gives each genotype a fitness and a descriptor, "
+                f"and got {type(env).__name__}: write rl.archives.PolicyTask(env, describe), or a "
+                "class of your own, `class Mine(rl.archives.Task)`, under @rl.pytree."
             )
         key_first, key_emitter, key_evaluate = jax.random.split(key, 3)
         genotypes = jax.vmap(env.init)(jax.random.split(key_first, self.emitter.batch))

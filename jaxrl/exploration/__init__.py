@@ -1,4 +1,4 @@
-"""Exploration bonuses, which go around any algorithm: `rl.Rewarded(rl.ppo(), exploration.RND())`."""
+"""Exploration bonuses around any algorithm: `rl.Rewarded(rl.ppo(), rl.exploration.RND())`."""
 
 from jaxrl.exploration.bonus import Bonus
 from jaxrl.exploration.counts import Counts

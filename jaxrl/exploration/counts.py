@@ -39,8 +39,8 @@ class Counts(Bonus):
             size = obs.size
         if not size:
             raise ValueError(
-                f"Counts needs the number of states of {type(env).__name__}, whose observations are "
-                "whole numbers: write Counts(num_cells=env.num_states)."
+                f"Counts needs the number of states of {type(env).__name__}, as its observations "
+                "are whole numbers: write Counts(num_cells=env.num_states)."
             )
         return jnp.zeros(size)
 

@@ -28,7 +28,7 @@ class E3B(ICM):
 
 
 def elliptical(features: jax.Array, done: jax.Array, ridge: jax.Array | float) -> jax.Array:
-    """The bonuses of features [T, B, d], of which C starts anew after each `done` [T, B]. [T, B]."""
+    """The bonuses of features [T, B, d], where C starts anew after each `done` [T, B]. [T, B]."""
     start = jnp.eye(features.shape[-1]) / ridge
 
     def step(inverse: jax.Array, now: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:

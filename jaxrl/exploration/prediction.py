@@ -1,5 +1,6 @@
 """Bonuses by errors of prediction: RND, ICM and the disagreement of an ensemble."""
 
+import itertools
 from typing import Any
 
 import jax
@@ -213,7 +214,6 @@ def action_loss(codes: tuple[jax.Array, ...], guess: jax.Array, code: jax.Array)
     for part in codes:
         edges.append(edges[-1] + part.shape[0])
     losses = [
-        optax.softmax_cross_entropy(guess[a:b], code[a:b])
-        for a, b in zip(edges[:-1], edges[1:], strict=True)
+        optax.softmax_cross_entropy(guess[a:b], code[a:b]) for a, b in itertools.pairwise(edges)
     ]
     return jnp.stack(losses).mean()

@@ -115,7 +115,7 @@ class ALPGMM(BoxTeacher):
     history: int = static(default=2000)
 
     def features(self, state: History) -> jax.Array:
-        """What the mixture is fitted to; the last column is what components are chosen by. [H, D]."""
+        """What the mixture is fitted to; components are chosen by the last column. [H, D]."""
         return jnp.concatenate([state.place, state.progress[:, None]], -1)
 
     def worth(self, found: mixture.Mixture) -> jax.Array:
