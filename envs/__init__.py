@@ -18,6 +18,8 @@ from .catch import Catch
 from .delayed_chain import DelayedChain
 from .gridworld import GridWorld
 from .levels import Family, distribution, distributions, family
+from .maze import Maze
+from .maze_levels import LevelSet, MazeLevels
 from .memory_chain import MemoryChain
 from .registry import LEVELS, OWN, POSITIONS, make, names
 from .riverswim import RiverSwim
@@ -44,6 +46,9 @@ __all__ = [
     "Family",
     "FrameStack",
     "GridWorld",
+    "LevelSet",
+    "Maze",
+    "MazeLevels",
     "MemoryChain",
     "Observe",
     "RewardScale",

@@ -57,14 +57,15 @@ class Grid(Cells):
         return math.prod(self.shape)
 
     def __call__(self, descriptor: jax.Array) -> jax.Array:
-        sides = jnp.array(self.shape)
-        place = (descriptor - self.low) / (self.high - self.low)
+        like = lambda x: jnp.broadcast_to(jnp.asarray(x), descriptor.shape)
+        sides, low = like(np.array(self.shape, np.int32)), like(self.low)
+        place = (descriptor - low) / (like(self.high) - low)
         box = jnp.floor(place * sides).astype(jnp.int32)
         box = jnp.where(place == 1.0, sides - 1, box)  # the upper edge is inside
         inside = ((box >= 0) & (box < sides)).all(-1)
         box = jnp.clip(box, 0, sides - 1)
-        strides = jnp.array(np.append(np.cumprod(self.shape[:0:-1])[::-1], 1), jnp.int32)
-        cell = (box * strides).sum(-1).astype(jnp.int32)
+        strides = np.append(np.cumprod(self.shape[:0:-1])[::-1], 1).astype(np.int32)
+        cell = (box * like(strides)).sum(-1).astype(jnp.int32)
         return cell if self.clip else jnp.where(inside, cell, -1)
 
 
@@ -90,7 +91,7 @@ class Nearest(Cells):
         key_samples, key_start = jax.random.split(key)
         bounds = jnp.array([low, high], jnp.float32)
         points = jax.random.uniform(
-            key_samples, (samples, bounds.shape[1]), minval=bounds[0], maxval=bounds[1]
+            key_samples, (samples, bounds.shape[1]), minval=bounds[:1], maxval=bounds[1:]
         )
         start = jax.random.choice(key_start, points, (num_cells,), replace=False)
 
@@ -109,7 +110,8 @@ class Nearest(Cells):
     def __call__(self, descriptor: jax.Array) -> jax.Array:
         # |x - c|^2 without the term of x alone
         products = jnp.einsum("...d,cd->...c", descriptor, self.centroids)
-        distance = (self.centroids**2).sum(-1) - 2.0 * products
+        squares = jnp.broadcast_to((self.centroids**2).sum(-1), products.shape)
+        distance = squares - 2.0 * products
         return jnp.argmin(distance, -1).astype(jnp.int32)
 
 
@@ -138,4 +140,4 @@ class Hashed(Cells):
 
     def __call__(self, descriptor: jax.Array) -> jax.Array:
         bits = (descriptor @ self.projection > 0.0).astype(jnp.int32)
-        return (bits * 2 ** jnp.arange(bits.shape[-1])).sum(-1).astype(jnp.int32)
+        return (bits @ 2 ** jnp.arange(bits.shape[-1])).astype(jnp.int32)

@@ -96,7 +96,7 @@ class FullCMA(Strategy):
         covariance = (
             kept * state.covariance
             + c_1 * jnp.outer(path, path)
-            + c_mu * (steps.T * weights) @ steps
+            + c_mu * (steps.T * weights[None]) @ steps
         )
         growth = jnp.exp(jnp.minimum(1.0, c_sigma / d_sigma * (length / typical - 1.0)))
         metrics |= {"spread": state.sigma}

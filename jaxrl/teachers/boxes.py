@@ -79,7 +79,7 @@ class BoxTeacher(Teacher):
             state: History, row: tuple[jax.Array, jax.Array, jax.Array]
         ) -> tuple[History, None]:
             place, value, known = row
-            distance = jnp.sum((state.place - place) ** 2, -1)
+            distance = jnp.sum((state.place - place[None]) ** 2, -1)
             nearest = jnp.argmin(jnp.where(state.age < self.history, distance, jnp.inf))
             progress = jnp.where(state.count > 0, jnp.abs(value - state.value[nearest]), 0.0)
             to = jnp.where(known, state.count % self.history, self.history)

@@ -32,7 +32,7 @@ class Mixture:
 
         of_components = jax.vmap(density, in_axes=(None, 0, 0))
         each = jax.vmap(of_components, in_axes=(0, None, None))(points, self.means, self.factors)
-        return each + self.log_weights
+        return each + self.log_weights[None]
 
     def log_likelihood(self, points: jax.Array, weight: jax.Array) -> jax.Array:
         """The sum over points [N, D] of weight [N] times log-density. []."""
@@ -49,7 +49,7 @@ def fit(
     """
     dims, total = points.shape[1], jnp.maximum(weight.sum(), 1.0)
     mean = jnp.sum(points * weight[:, None], 0) / total
-    centred = (points - mean) * weight[:, None] ** 0.5
+    centred = (points - mean[None]) * weight[:, None] ** 0.5
     spread = centred.T @ centred / total + RIDGE * jnp.eye(dims)
     chosen = jax.random.choice(
         key, points.shape[0], (most,), replace=False, p=(weight + 1e-12) / (weight + 1e-12).sum()
@@ -65,9 +65,9 @@ def fit(
         size = share.sum(0)
         safe = jnp.maximum(size, 1e-6)
         means = share.T @ points / safe[:, None]
-        apart = points[:, None] - means
+        apart = points[:, None] - means[None]
         covariance = jnp.einsum("nk,nkd,nke->kde", share, apart, apart) / safe[:, None, None]
-        factors = jax.vmap(cholesky)(covariance + RIDGE * jnp.eye(dims))
+        factors = jax.vmap(cholesky)(covariance + RIDGE * jnp.eye(dims)[None])
         log_weights = jnp.where(active, jnp.log(safe / total), -jnp.inf)
         following = Mixture(log_weights, means, factors)
         return following, following.log_likelihood(points, weight)
