@@ -234,10 +234,17 @@ def test_a_factor_without_lapack():
     np.testing.assert_allclose(solved, np.linalg.solve(found, vector), rtol=1e-4)
 
 
-def test_levels_are_drawn_where_returns_change():
+@pytest.mark.parametrize(
+    "teacher",
+    [
+        teachers.ALPGMM(window=64, history=256, most=4),
+        teachers.CovarGMM(window=64, history=256, most=4),
+        teachers.RIAC(window=64, history=256, largest=40, regions=8),
+    ],
+)
+def test_levels_are_drawn_where_returns_change(teacher):
     """Of a learner that improves for parameters between 0.4 and 0.6 alone."""
     tasks = envs.Family(envs.make("Pendulum-v1"), g=(0.0, 1.0))
-    teacher = teachers.ALPGMM(window=64, history=256, most=4)
     state = teacher.init(jax.random.key(0), tasks)
 
     def update(now, key):

@@ -4,6 +4,7 @@ from jaxrl.teachers.base import Report, Teacher
 from jaxrl.teachers.boxes import ALPGMM, BoxTeacher, CovarGMM
 from jaxrl.teachers.plr import ACCEL, PLR, SFL
 from jaxrl.teachers.pool import LevelPool
+from jaxrl.teachers.regions import RIAC
 from jaxrl.teachers.replay import LevelBuffer, LevelReplay
 from jaxrl.teachers.scores import (
     Deficit,
@@ -21,6 +22,7 @@ __all__ = [
     "ACCEL",
     "ALPGMM",
     "PLR",
+    "RIAC",
     "SFL",
     "BoxTeacher",
     "CovarGMM",
