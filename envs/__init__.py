@@ -63,10 +63,10 @@ __all__ = [
     "tabular",
 ]
 
-ADAPTERS = ("from_brax", "from_gymnax", "to_gymnax")
+ADAPTERS = ("from_brax", "from_gymnax", "from_pgx", "to_gymnax")
 
 
 def __getattr__(name: str) -> ModuleType:
-    if name in ADAPTERS:  # brax and gymnax take seconds to import
+    if name in ADAPTERS:  # their packages take seconds to import
         return importlib.import_module(f".{name}", __name__)
     raise AttributeError(f"module 'rl.envs' has no attribute {name!r}")

@@ -35,7 +35,10 @@ LEVELS = {
 POSITIONS = {"CartPole-P": ("CartPole-v1", (0, 2)), "Pendulum-P": ("Pendulum-v1", (0, 1))}
 
 # the part of a name before ":", and the module with NAMES and `make`
-SUITES = {"brax": "from_brax"}
+SUITES = {
+    "brax": "from_brax",
+    "pgx": "from_pgx",
+}
 REFUSED = {
     "kinetix": "kinetix-env 3.0 needs jax 0.9 or older, and jax2d 1.0.1, which calls "
     "jnp.clip(a_max=...), an argument that jax 0.10 no longer has"

@@ -77,6 +77,7 @@ DOORS = {
     "rich": {"jaxrl/cli/", "jaxrl/progress.py"},
     "gymnax": {"envs/from_gymnax.py", "envs/to_gymnax.py"},
     "brax": {"envs/from_brax.py"},
+    "pgx": {"envs/from_pgx.py"},
     "platformdirs": {"jaxrl/devices.py"},
     "tensorboardX": {"jaxrl/runs/export.py"},
     "evosax": {"jaxrl/meta/from_evosax.py"},
