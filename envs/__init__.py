@@ -63,7 +63,16 @@ __all__ = [
     "tabular",
 ]
 
-ADAPTERS = ("from_brax", "from_gymnax", "from_pgx", "to_gymnax")
+ADAPTERS = (
+    "from_brax",
+    "from_craftax",
+    "from_gymnax",
+    "from_jumanji",
+    "from_navix",
+    "from_pgx",
+    "from_xminigrid",
+    "to_gymnax",
+)
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -38,6 +38,10 @@ POSITIONS = {"CartPole-P": ("CartPole-v1", (0, 2)), "Pendulum-P": ("Pendulum-v1"
 SUITES = {
     "brax": "from_brax",
     "pgx": "from_pgx",
+    "xminigrid": "from_xminigrid",
+    "navix": "from_navix",
+    "craftax": "from_craftax",
+    "jumanji": "from_jumanji",
 }
 REFUSED = {
     "kinetix": "kinetix-env 3.0 needs jax 0.9 or older, and jax2d 1.0.1, which calls "

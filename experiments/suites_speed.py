@@ -49,6 +49,37 @@ SUITES = {
             ("pgx:minatar-breakout", {}),
         ),
     ),
+    "xminigrid": Suite(
+        "xminigrid",
+        (
+            ("xminigrid:MiniGrid-DoorKey-8x8", {}),
+            ("xminigrid:XLand-MiniGrid-R4-13x13", {}),
+        ),
+    ),
+    "navix": Suite(
+        "navix",
+        (
+            ("navix:Navix-DoorKey-8x8-v0", {}),
+            ("navix:Navix-Dynamic-Obstacles-8x8-v0", {}),
+        ),
+    ),
+    "craftax": Suite(
+        "craftax",
+        (
+            ("craftax:Craftax-Classic-Symbolic-v1", {}),
+            ("craftax:Craftax-Symbolic-v1", {}),
+        ),
+    ),
+    "jumanji": Suite(
+        "jumanji",
+        (
+            ("jumanji:Game2048-v1", {}),
+            ("jumanji:Snake-v1", {}),
+            ("jumanji:TSP-v1", {}),
+            ("jumanji:Connector-v3", {}),
+            ("jumanji:RobotWarehouse-v0", {}),
+        ),
+    ),
 }
 
 

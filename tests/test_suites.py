@@ -50,6 +50,24 @@ def of_pgx():
     return {*pgx.available_envs(), "bridge_bidding"}
 
 
+def of_xminigrid():
+    import xminigrid
+
+    return set(xminigrid.registered_environments())
+
+
+def of_navix():
+    import navix
+
+    return set(navix.registry())
+
+
+def of_jumanji():
+    import jumanji
+
+    return jumanji.registered_environments()
+
+
 SUITES = {
     "pgx": Suite(
         "pgx",
@@ -59,6 +77,39 @@ SUITES = {
             "one player": ("pgx:minatar-breakout", {}, 30),
         },
         of_pgx,
+    ),
+    "xminigrid": Suite(
+        "xminigrid",
+        {
+            "xland": ("xminigrid:XLand-MiniGrid-R1-9x9", {}, 20),
+            "minigrid": ("xminigrid:MiniGrid-DoorKey-5x5", {"view_size": 5}, 20),
+        },
+        of_xminigrid,
+    ),
+    "navix": Suite(
+        "navix",
+        {
+            "balls": ("navix:Navix-Dynamic-Obstacles-5x5-v0", {}, 20),
+            "keys": ("navix:Navix-DoorKey-Random-5x5-v0", {}, 20),
+        },
+        of_navix,
+    ),
+    "craftax": Suite(
+        "craftax",
+        {"classic": ("craftax:Craftax-Classic-Symbolic-v1", {"map_size": (16, 16)}, 20)},
+    ),
+    "jumanji": Suite(
+        "jumanji",
+        {
+            "board": ("jumanji:Snake-v1", {"num_rows": 5, "num_cols": 5}, 4),
+            "vector": ("jumanji:Maze-v0", {}, 8),
+            "combined": ("jumanji:Tetris-v0", {}, 4),
+            "entries": ("jumanji:Cleaner-v0", {}, 8),
+            "team": ("jumanji:LevelBasedForaging-v0", {}, 8),
+            "shared reward": ("jumanji:RobotWarehouse-v0", {}, 8),
+            "box": ("jumanji:SearchAndRescue-v0", {}, 8),
+        },
+        of_jumanji,
     ),
 }
 CASES = [
