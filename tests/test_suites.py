@@ -8,6 +8,7 @@ import functools
 import importlib
 import importlib.util
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import jax
@@ -18,10 +19,11 @@ from contract import kinds
 
 import envs
 import jaxrl as rl
-from envs import registry
+from envs import from_jumanji, registry, suites
 from jaxrl import rollout
 from jaxrl.masks import mask_of
 from jaxrl.rollout import Policy
+from jaxrl.tree import replace
 
 pytestmark = [
     pytest.mark.rotate,
@@ -206,6 +208,61 @@ def test_names(suite):
         assert {*adapter.NAMES, *adapter.LEFT_OUT} == {f"{suite}:{x}" for x in row.listed()}
     assert not set(adapter.NAMES) & set(adapter.LEFT_OUT)
     assert {name for name, _, _ in row.cases.values()} <= set(adapter.NAMES)
+
+
+@pytest.mark.parametrize("suite", ["xminigrid", "navix"])
+def test_draws(suite):
+    env = made(suite, next(iter(SUITES[suite].cases)))
+    shown, hidden = [], []
+    axes = SimpleNamespace(imshow=lambda x: shown.append(np.asarray(x)), axis=hidden.append)
+    env.draw(axes, jax.jit(env.reset)(jax.random.key(0))[0])
+    (image,) = shown
+    assert image.ndim == 3
+    assert image.dtype == np.uint8
+    assert image.std() > 0
+    assert hidden == ["off"]
+
+
+# -------------------------------------------------------------------------------- parts of adapters
+
+
+def test_states_have_types_that_steps_keep():
+    state = {"count": jnp.asarray(0), "key": jax.random.key(0), "flag": True}
+    first = suites.strong(state)
+    assert first is not state  # some packages write into it
+    assert not first["count"].weak_type
+    assert first["flag"].dtype == bool
+    after = suites.like({**first, "count": first["count"] + 0.5}, first)
+    assert kinds(after) == kinds(first)
+
+
+def test_an_agent_of_connector_is_the_first_in_its_view():
+    grid = jnp.array([[1, 2, 3], [4, 5, 6], [0, 7, 0]])
+    view = from_jumanji._perspectives(grid, 3)
+    np.testing.assert_array_equal(view[0], grid)
+    np.testing.assert_array_equal(view[1], [[7, 8, 9], [1, 2, 3], [0, 4, 0]])
+    np.testing.assert_array_equal(view[2], [[4, 5, 6], [7, 8, 9], [0, 1, 0]])
+
+
+def test_rulesets_are_leaves():
+    """A vmap over rulesets is a family of tasks, with the goal of each in its states."""
+    env = made("xminigrid", "xland")
+    ruleset = env.shipped_ruleset
+    goals = jnp.stack([ruleset.goal, ruleset.goal.at[2].set(1)])
+    many = jax.vmap(lambda goal: replace(env, ruleset=ruleset.replace(goal=goal)))(goals)
+    states, _ = jax.jit(jax.vmap(lambda env: env.reset(jax.random.key(0))))(many)
+    np.testing.assert_array_equal(states.goal_encoding, goals)
+    with pytest.raises(ValueError, match="has no ruleset"):
+        envs.make("xminigrid:MiniGrid-Unlock", ruleset=ruleset)
+
+
+def test_parameters_of_craftax_are_leaves_or_sizes():
+    env = made("craftax", "classic")
+    changed = envs.make("craftax:Craftax-Classic-Symbolic-v1", zombie_health=9, map_size=(16, 16))
+    assert changed.params.zombie_health == 9
+    assert changed.settings == env.settings == (("map_size", (16, 16)),)
+    with pytest.raises(ValueError, match="no parameter 'max_timesteps'"):
+        envs.make("craftax:Craftax-Classic-Symbolic-v1", max_timesteps=9)
 
 
 # ------------------------------------------------------------------------------------------- errors
