@@ -63,7 +63,14 @@ __all__ = [
     "tabular",
 ]
 
-ADAPTERS = ("from_brax", "from_gymnax", "from_pgx", "to_gymnax")
+ADAPTERS = (
+    "from_brax",
+    "from_gymnax",
+    "from_jaxmarl",
+    "from_pgx",
+    "from_playground",
+    "to_gymnax",
+)
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -78,6 +78,8 @@ DOORS = {
     "gymnax": {"envs/from_gymnax.py", "envs/to_gymnax.py"},
     "brax": {"envs/from_brax.py"},
     "pgx": {"envs/from_pgx.py"},
+    "jaxmarl": {"envs/from_jaxmarl.py"},
+    "mujoco_playground": {"envs/from_playground.py"},
     "platformdirs": {"jaxrl/devices.py"},
     "tensorboardX": {"jaxrl/runs/export.py"},
     "evosax": {"jaxrl/meta/from_evosax.py"},
