@@ -67,9 +67,11 @@ ADAPTERS = (
     "from_brax",
     "from_craftax",
     "from_gymnax",
+    "from_jaxmarl",
     "from_jumanji",
     "from_navix",
     "from_pgx",
+    "from_playground",
     "from_xminigrid",
     "to_gymnax",
 )

@@ -15,8 +15,8 @@ from jaxrl.env import Env, Step
 from jaxrl.spaces import Discrete
 from jaxrl.tree import pytree, replace, static
 
-from .arguments import check_names, frozen, of_extra
-from .suites import check_id, like, strong
+from .arguments import check_id, check_names, frozen, of_extra
+from .states import like, strong
 
 # the package of each, and the number of steps after which it ends an episode
 GAMES = {

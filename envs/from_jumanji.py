@@ -18,8 +18,8 @@ from jaxrl.env import Env, Step
 from jaxrl.spaces import Box, Discrete, Masked, MultiDiscrete, Space
 from jaxrl.tree import pytree, replace, static
 
-from .arguments import check_names, frozen, of_extra
-from .suites import check_id, like, strong
+from .arguments import check_id, check_names, frozen, of_extra
+from .states import like, strong
 
 NAMES = tuple(
     f"jumanji:{name}"

@@ -7,7 +7,6 @@ All 20 games that pgx makes by name run with pgx 2.6.0 and jax 0.10. Draws by a 
 import importlib
 import inspect
 import math
-from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -16,11 +15,12 @@ import jax.numpy as jnp
 
 from jaxrl.env import Env, Step
 from jaxrl.errors import nearest
-from jaxrl.rollout import Episode, Policy
 from jaxrl.spaces import Discrete, Masked
 from jaxrl.tree import pytree, static
 
 from .arguments import check_names, frozen, of_extra
+from .opponents import as_opponent
+from .states import strong
 
 
 class Game(NamedTuple):
@@ -44,8 +44,8 @@ GAMES = {
     "chess": Game("chess", "Chess", 2, 512),
     "connect_four": Game("connect_four", "ConnectFour", 2, 42),
     "gardner_chess": Game("gardner_chess", "GardnerChess", 2, 256),
-    "go_9x9": Game("go", "Go", 2, 2, (("komi", 7.5), ("size", 9)), in_cells=True),
-    "go_19x19": Game("go", "Go", 2, 2, (("komi", 7.5), ("size", 19)), in_cells=True),
+    "go_9x9": Game("go", "Go", 2, 2, (("size", 9),), in_cells=True),
+    "go_19x19": Game("go", "Go", 2, 2, (("size", 19),), in_cells=True),
     "hex": Game("hex", "Hex", 2, 1, (("size", 11),), in_cells=True),
     "kuhn_poker": Game("kuhn_poker", "KuhnPoker", 2, 3),
     "leduc_holdem": Game("leduc_holdem", "LeducHoldem", 2, 8),
@@ -64,35 +64,6 @@ LEFT_OUT = {
     "pgx:bridge_bidding": "it needs a table of double-dummy results that pgx does not ship",
 }
 Source = tuple[str, tuple[tuple[str, Any], ...]]
-
-
-@pytree
-class RandomMoves:
-    """The policy that takes each legal action with equal chances."""
-
-    def __call__(self, key: jax.Array, obs: Masked) -> jax.Array:
-        return Discrete(obs.mask.shape[-1]).sample(key, obs.mask)
-
-
-@pytree
-class Function:
-    """A function `(key, obs) -> action` as a policy."""
-
-    function: Callable[[jax.Array, Masked], jax.Array] = static()
-
-    def __call__(self, key: jax.Array, obs: Masked) -> jax.Array:
-        return self.function(key, obs)
-
-
-@pytree
-class Trained:
-    """A policy of the kit without a memory, of which the parameters are leaves."""
-
-    policy: Any
-
-    def __call__(self, key: jax.Array, obs: Masked) -> jax.Array:
-        zero = jnp.float32(0.0)
-        return self.policy(key, Episode(None, obs, (), jnp.int32(0), zero, {}))[1]
 
 
 @pytree
@@ -131,7 +102,7 @@ class FromPgx(Env):
     def reset(self, key: jax.Array) -> tuple[Seated, Any]:
         key_reset, key_seat, key_play = jax.random.split(key, 3)
         game, nothing = _game(self.source, self.params), jnp.float32(0.0)
-        state = _strong(game.init(key_reset))
+        state = strong(game.init(key_reset))
         if game.num_players == 1:
             return Seated(state, jnp.int32(0), nothing), _view(game, state, jnp.int32(0))
         seat: Any = self.seat
@@ -144,7 +115,7 @@ class FromPgx(Env):
     def step(self, key: jax.Array, state: Seated, action: jax.Array) -> tuple[Seated, Step]:
         game, player = _game(self.source, self.params), state.player
         if game.num_players == 1:
-            after = _strong(game.step(state.game, action, key))
+            after = strong(game.step(state.game, action, key))
             reward = after.rewards[0]
         else:
             after, reward = self._turn(key, game, state.game, player, action, jnp.bool_(True))
@@ -178,7 +149,7 @@ class FromPgx(Env):
             key, key_act, key_step = jax.random.split(key, 3)
             obs = Masked(_numbers(state.observation), state.legal_action_mask)
             other = jnp.asarray(self.opponent(key_act, obs), jnp.int32)
-            state = _strong(game.step(state, jnp.where(is_own, action, other), key_step))
+            state = strong(game.step(state, jnp.where(is_own, action, other), key_step))
             return key, state, reward + state.rewards[player], jnp.bool_(False)
 
         start = key, state, jnp.float32(0.0), is_own
@@ -213,14 +184,14 @@ class FromPgxTeam(Env):
 
     def reset(self, key: jax.Array) -> tuple[Seats, Masked]:
         game = _game(self.source, self.params)
-        state = _strong(game.init(key))
+        state = strong(game.init(key))
         seats = Seats(state, _order(game, state))
         return seats, self._views(game, seats)
 
     def step(self, key: jax.Array, state: Seats, action: jax.Array) -> tuple[Seats, Step]:
         game, order = _game(self.source, self.params), state.order
         moved = action[jnp.argmax(order == state.game.current_player)]
-        seats = Seats(_strong(game.step(state.game, moved, key)), order)
+        seats = Seats(strong(game.step(state.game, moved, key)), order)
         obs = self._views(game, seats)
         return seats, Step(obs, seats.game.rewards[order], seats.game.terminated, {})
 
@@ -283,26 +254,7 @@ def make(
             f"{name} has no seat {seat!r}: write a number from 0 to {game.players - 1}, or None."
         )
     limit = math.ceil(moves / game.players) if max_steps is None else max_steps
-    return FromPgx(_policy(name, opponent), leaves, source, limit, seat)
-
-
-def _policy(name: str, opponent: Any) -> Any:
-    """An opponent as a pytree `(key, obs) -> action`."""
-    if opponent is None:
-        return RandomMoves()
-    if isinstance(opponent, Policy):
-        if jax.tree.leaves(opponent.rnn_state):
-            raise ValueError(
-                f"The opponent in {name} has a recurrent state, which is not kept between its "
-                "moves: write a policy without a memory."
-            )
-        return Trained(opponent)
-    if not callable(opponent) or isinstance(opponent, type):
-        raise TypeError(
-            f"The opponent in {name} is {opponent!r}: write a function (key, obs) -> action, in "
-            "which obs.obs is the observation and obs.mask the legal actions."
-        )
-    return Function(opponent) if jax.tree_util.all_leaves([opponent]) else opponent
+    return FromPgx(as_opponent(name, opponent), leaves, source, limit, seat)
 
 
 # -------------------------------------------------------------------------------------- pgx's games
@@ -345,8 +297,3 @@ def _view(game: Any, state: Any, player: jax.Array) -> Any:
 def _numbers(obs: jax.Array) -> jax.Array:
     """bool and float32 as they are, counts as float32."""
     return obs if obs.dtype == bool else obs.astype(jnp.float32)
-
-
-def _strong(state: Any) -> Any:
-    """The state without weak types, which a step would change."""
-    return jax.tree.map(lambda x: jnp.asarray(x, x.dtype), state)

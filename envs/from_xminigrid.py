@@ -17,8 +17,8 @@ from jaxrl.env import Env, Step
 from jaxrl.spaces import Discrete
 from jaxrl.tree import pytree, static
 
-from .arguments import check_names, frozen, of_extra
-from .suites import check_id, like, strong
+from .arguments import check_id, check_names, frozen, of_extra
+from .states import like, strong
 
 XLAND = tuple(
     f"XLand-MiniGrid-R{rooms}-{size}x{size}"

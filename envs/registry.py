@@ -37,7 +37,9 @@ POSITIONS = {"CartPole-P": ("CartPole-v1", (0, 2)), "Pendulum-P": ("Pendulum-v1"
 # the part of a name before ":", and the module with NAMES and `make`
 SUITES = {
     "brax": "from_brax",
+    "jaxmarl": "from_jaxmarl",
     "pgx": "from_pgx",
+    "playground": "from_playground",
     "xminigrid": "from_xminigrid",
     "navix": "from_navix",
     "craftax": "from_craftax",

@@ -49,6 +49,26 @@ SUITES = {
             ("pgx:minatar-breakout", {}),
         ),
     ),
+    "jaxmarl": Suite(
+        "jaxmarl",
+        (
+            ("jaxmarl:MPE_simple_spread_v3", {}),
+            ("jaxmarl:MPE_simple_speaker_listener_v4", {}),
+            ("jaxmarl:SMAX", {"scenario": "3m"}),
+            ("jaxmarl:overcooked_v2", {}),
+            ("jaxmarl:hanabi", {}),
+            ("jaxmarl:coin_game", {}),
+            ("jaxmarl:switch_riddle", {}),
+        ),
+    ),
+    "playground": Suite(
+        "mujoco_playground",
+        (
+            ("playground:CartpoleBalance", {}),
+            ("playground:CheetahRun", {}),
+            ("playground:HopperHop", {}),
+        ),
+    ),
     "xminigrid": Suite(
         "xminigrid",
         (

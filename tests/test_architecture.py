@@ -78,6 +78,8 @@ DOORS = {
     "gymnax": {"envs/from_gymnax.py", "envs/to_gymnax.py"},
     "brax": {"envs/from_brax.py"},
     "pgx": {"envs/from_pgx.py"},
+    "jaxmarl": {"envs/from_jaxmarl.py"},
+    "mujoco_playground": {"envs/from_playground.py"},
     "xminigrid": {"envs/from_xminigrid.py"},
     "navix": {"envs/from_navix.py"},
     "craftax": {"envs/from_craftax.py"},
