@@ -58,6 +58,7 @@ TEAMS = ("Connector-v3", "LevelBasedForaging-v0", "RobotWarehouse-v0", "SearchAn
 # more steps than an episode has, where the environment has no limit
 LENGTHS = {"Game2048-v1": 10_000}
 LENGTH = 1000
+COUNTERS = ("step_count", "step")
 NEVER = 2**30  # a time limit that is never reached
 Source = tuple[str, tuple[tuple[str, Any], ...]]
 
@@ -112,11 +113,7 @@ class FromJumanji(Env):
     def _observation(self, obs: Any) -> Any:
         parts = obs._asdict()
         mask = parts.pop("action_mask", None)
-        hidden = (
-            ("step_count", "step")
-            if self.num_agents is None
-            else ("step_count", "step", "positions")
-        )
+        hidden = COUNTERS if self.num_agents is None else (*COUNTERS, "positions")  # for debugging
         if self.source[0] == "Connector-v3":
             parts["grid"] = _perspectives(parts["grid"], self.num_agents)
         arrays = jax.tree.leaves([x for name, x in parts.items() if name not in hidden])

@@ -130,7 +130,8 @@ def make(
         raise ValueError(f"{name} has no ruleset: its task is fixed. Those of XLand have one.")
     settings = frozen(name, params)
     _, chosen = _build(short, settings)
-    return FromXminigrid(ruleset, short, settings, max_steps or chosen.max_steps)
+    limit = chosen.max_steps if max_steps is None else max_steps
+    return FromXminigrid(ruleset, short, settings, limit)
 
 
 def _package(module: str) -> Any:
