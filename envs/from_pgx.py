@@ -180,8 +180,8 @@ def make(
 
     num_agents: the number of players, for all seats as a team. None is one seat.
     opponent: the policy of all other seats, by default `RandomMoves()`: a function or a callable
-      pytree `(key, Masked observation) -> action`, or a policy of the kit without a memory, such as
-      `rl.policy(folder)`. The leaves of a pytree are leaves of the environment.
+      pytree `(key, Masked observation) -> action`; the leaves of a pytree are leaves of the
+      environment. A former agent is `lambda key, obs: policy.act(obs)[0]`.
     seat: the agent's, 0 for the first player to move; None: drawn at each reset.
     params: arguments of pgx's class; `komi` and `sticky_action_prob` are leaves.
 

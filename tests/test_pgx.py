@@ -112,17 +112,6 @@ def test_leaves_of_an_opponent_are_leaves_of_the_environment():
     np.testing.assert_array_equal(obs.obs[..., 1].reshape(9, 9), np.eye(9, dtype=bool))
 
 
-def test_a_policy_of_the_kit_is_an_opponent():
-    """It sees the game as its own seat; the parameters are leaves where the policy has leaves."""
-    policy = rollout.Policy(lambda key, episode: ((), jnp.argmax(episode.obs.mask), ()))
-    env = envs.make("pgx:tic_tac_toe", seat=1, opponent=policy)
-    _, obs = reset(env, KEY)
-    assert obs.obs[..., 1].ravel().tolist() == [True] + [False] * 8
-    recurrent = rollout.Policy(policy.function, jnp.zeros(3))
-    with pytest.raises(ValueError, match="recurrent state"):
-        envs.make("pgx:tic_tac_toe", opponent=recurrent)
-
-
 def test_komi_is_a_leaf():
     """Both players pass: without stones, Black wins if White is not compensated."""
     env = envs.make("pgx:go_9x9", size=3, num_agents=2)
