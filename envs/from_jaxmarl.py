@@ -11,7 +11,7 @@ import inspect
 import io
 import re
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -25,76 +25,9 @@ from jaxrl.spaces import Box, Discrete, Masked
 from jaxrl.tree import pytree, static
 
 from .arguments import check_names, frozen, of_extra
+from .jaxmarl_worlds import WORLDS, World
 from .states import like, like_stepped
 
-NEVER = 2**30  # a time limit that is never reached
-
-
-class World(NamedTuple):
-    """What an adapter needs to know of a class of JaxMARL.
-
-    max_steps: the default time limit; a function of the number of agents. fixed: arguments and
-    attributes of the class that switch off its own limit. mask: the method that returns the legal
-    actions. timed: True where observations contain the time that is left, so that the class keeps
-    its limit; its `done` is nothing else, and is ignored. wraps: another class that it has the
-    arguments of.
-    """
-
-    type: str
-    max_steps: int | Callable[[int], int]
-    fixed: tuple[tuple[str, Any], ...] = (("max_steps", NEVER),)
-    attributes: tuple[tuple[str, Any], ...] = ()
-    mask: str | None = None
-    timed: bool = False
-    wraps: str | None = None
-
-
-ONE_GAME = (("num_inner_steps", NEVER), ("num_outer_steps", 1))
-MPE = {
-    "MPE_simple_v3": "SimpleMPE",
-    "MPE_simple_tag_v3": "SimpleTagMPE",
-    "MPE_simple_world_comm_v3": "SimpleWorldCommMPE",
-    "MPE_simple_spread_v3": "SimpleSpreadMPE",
-    "MPE_simple_crypto_v3": "SimpleCryptoMPE",
-    "MPE_simple_speaker_listener_v4": "SimpleSpeakerListenerMPE",
-    "MPE_simple_push_v3": "SimplePushMPE",
-    "MPE_simple_adversary_v3": "SimpleAdversaryMPE",
-    "MPE_simple_reference_v3": "SimpleReferenceMPE",
-    "MPE_simple_facmac_v1": "SimpleFacmacMPE",
-}
-
-
-def _facmac(num_good_agents: int, num_adversaries: int, num_landmarks: int) -> World:
-    """The predators and prey of Peng et al. (2021)."""
-    numbers = {
-        "num_good_agents": num_good_agents,
-        "num_adversaries": num_adversaries,
-        "num_landmarks": num_landmarks,
-        "view_radius": 1.5,
-        "score_function": "min",
-    }
-    return World("SimpleFacmacMPE", 25, (("max_steps", NEVER), *numbers.items()))
-
-
-WORLDS = {name: World(type, 25) for name, type in MPE.items()} | {
-    "MPE_simple_facmac_3a_v1": _facmac(1, 3, 2),
-    "MPE_simple_facmac_6a_v1": _facmac(2, 6, 4),
-    "MPE_simple_facmac_9a_v1": _facmac(3, 9, 6),
-    "switch_riddle": World(
-        "SwitchRiddle", lambda num_agents: 4 * num_agents - 6, (), (("max_steps", NEVER),)
-    ),
-    "SMAX": World("SMAX", 100, mask="get_avail_actions"),
-    "HeuristicEnemySMAX": World("HeuristicEnemySMAX", 100, mask="get_avail_actions", wraps="SMAX"),
-    "storm": World("InTheGrid", 152, ONE_GAME),
-    "storm_2p": World("InTheGrid_2p", 152, ONE_GAME),
-    "storm_np": World("InTheMatrix", 152, ONE_GAME),
-    # two players end before: 42 moves draw a card, and they pay for the hints
-    "hanabi": World("Hanabi", 100, (), mask="get_legal_moves"),
-    "overcooked": World("Overcooked", 400, (), timed=True),
-    "overcooked_v2": World("OvercookedV2", 400, (), timed=True),
-    "coin_game": World("CoinGame", 10, ONE_GAME),
-    "jaxnav": World("JaxNav", 500),
-}
 NAMES = tuple(f"jaxmarl:{name}" for name in WORLDS)
 LEFT_OUT = {
     "jaxmarl:LearnedPolicyEnemySMAX": "it needs a policy of flax and its parameters",
@@ -112,6 +45,9 @@ LEFT_OUT = {
 }
 
 
+Source = tuple[str, tuple[tuple[str, Any], ...]]
+
+
 @pytree
 class FromJaxmarl(Env):
     """A JaxMARL environment. All agents terminate together.
@@ -119,11 +55,10 @@ class FromJaxmarl(Env):
     An agent that is out of the game (a dead unit of SMAX) shares the reward of its team until then,
     as in JaxMARL. `info` has JaxMARL's numbers with one entry for each agent.
 
-    settings: arguments of JaxMARL's constructor, as sorted pairs; `max_steps` is not one of them.
+    source: (name, arguments of JaxMARL's constructor without its time limit).
     """
 
-    name: str = static()
-    settings: tuple[tuple[str, Any], ...] = static()
+    source: Source = static()
     num_agents: int = static()
     max_steps: int = static()
 
@@ -137,16 +72,14 @@ class FromJaxmarl(Env):
     def reset(self, key: jax.Array) -> tuple[Any, Any]:
         game = self._game()
         obs, state = game.reset(key)
-        shaped = jax.eval_shape(
-            lambda: game.step_env(key, state, self._actions(self._no_action()))[1]
-        )
-        state = like_stepped(state, shaped)
+        step = lambda: game.step_env(key, state, self._actions(self._no_action()))[1]
+        state = like_stepped(state, jax.eval_shape(step))
         return state, self._seen(obs, state)
 
     def step(self, key: jax.Array, state: Any, action: jax.Array) -> tuple[Any, Step]:
         obs, after, reward, done, info = self._game().step_env(key, state, self._actions(action))
         after = like(after, state)
-        terminated = jnp.bool_(False) if _world(self.name).timed else done["__all__"]
+        terminated = jnp.bool_(False) if _world(self.source).timed else done["__all__"]
         step = Step(
             self._seen(obs, after),
             jnp.stack([jnp.asarray(x, jnp.float32) for x in self._each(reward)]),
@@ -156,16 +89,18 @@ class FromJaxmarl(Env):
         return after, step
 
     def __str__(self) -> str:
-        return self.name
+        return self.source[0]
 
     def _game(self) -> Any:
-        return _built(self.name, self.settings, self.max_steps, jnp.result_type(float))
+        return _built(*self._key())
 
     def _shapes(self) -> "Shapes":
-        return _shapes(self.name, self.settings, self.max_steps, jnp.result_type(float))
+        return _shapes(*self._key())
+
+    def _key(self) -> tuple[Any, ...]:
+        return self.source, _limit(self.source, self.max_steps), jnp.result_type(float)
 
     def _each(self, x: Any) -> list[Any]:
-        """What JaxMARL returned for all agents, agent by agent."""
         return _each(self._game().agents, x)
 
     def _actions(self, action: jax.Array) -> Any:
@@ -193,7 +128,7 @@ class FromJaxmarl(Env):
                 for x, role in zip(flat, shapes.roles, strict=True)
             ]
         seen = jax.tree.map(lambda *x: jnp.stack(x), *each)
-        mask = _world(self.name).mask
+        mask = _world(self.source).mask
         if not isinstance(shapes.space, Discrete) or (mask is None and len(set(shapes.sizes)) == 1):
             return seen
         legal = [jnp.ones(n, bool) for n in shapes.sizes]
@@ -230,21 +165,20 @@ def make(name: str, *, max_steps: int | None = None, **settings: Any) -> FromJax
         )
     if name not in NAMES:
         raise ValueError(f"There is no environment {name!r}; {nearest(name, NAMES)}.")
-    world, package = _world(name), _package(name)
+    source = name, frozen(name, settings)
+    world, package = _world(source), _package(name)
     made_by = [getattr(package, x) for x in (world.type, world.wraps) if x is not None]
     signatures = [inspect.signature(x.__init__) for one in made_by for x in one.__mro__]
     parameters = [x for signature in signatures for x in signature.parameters.values()]
     known = {x.name for x in parameters if x.kind is x.POSITIONAL_OR_KEYWORD}
     check_names(name, settings, (known | {"max_steps"}) - {"self", *dict(world.fixed)})
-    fixed = frozen(name, settings)
-    limit = 1 if max_steps is None else max_steps
-    num_agents = len(_built(name, fixed, limit, jnp.result_type(float)).agents)
-    if max_steps is None:
-        limit = world.max_steps(num_agents) if callable(world.max_steps) else world.max_steps
-    return FromJaxmarl(name, fixed, num_agents, limit)
+    limit = world.max_steps if max_steps is None else max_steps
+    game = _built(source, _limit(source, limit), jnp.result_type(float))
+    num_agents = len(game.agents)
+    return FromJaxmarl(source, num_agents, limit(num_agents) if callable(limit) else limit)
 
 
-# --------------------------------------------------------------------------------- JaxMARL's objects
+# -------------------------------------------------------------------------------- JaxMARL's objects
 
 
 class Shapes(NamedTuple):
@@ -261,8 +195,14 @@ class Shapes(NamedTuple):
     roles: tuple[int, ...]
 
 
-def _world(name: str) -> World:
-    return WORLDS[name.removeprefix("jaxmarl:")]
+def _world(source: Source) -> World:
+    return WORLDS[source[0].removeprefix("jaxmarl:")]
+
+
+def _limit(source: Source, max_steps: Any) -> tuple[tuple[str, Any], ...]:
+    """The arguments of JaxMARL's constructor that are about its time limit."""
+    world = _world(source)
+    return frozen(source[0], {"max_steps": max_steps}) if world.timed else world.fixed
 
 
 def _package(name: str) -> Any:
@@ -272,26 +212,26 @@ def _package(name: str) -> Any:
 
 
 @lru_cache
-def _built(name: str, settings: Any, max_steps: int, float_type: Any) -> Any:
+def _built(source: Source, limit: tuple[tuple[str, Any], ...], float_type: Any) -> Any:
     """The JaxMARL object; its arrays must not be tracers where it is built in a traced function."""
-    package, world, arguments = _package(name), _world(name), dict(settings)
-    if name == "jaxmarl:overcooked" and isinstance(arguments.get("layout"), str):
+    name, arguments = source[0], dict(source[1] + limit)
+    package, world = _package(name), _world(source)
+    if name == "jaxmarl:overcooked" and "layout" in arguments:
         arguments["layout"] = package.overcooked_layouts[arguments["layout"]]
-    if isinstance(arguments.get("scenario"), str):
+    if "scenario" in arguments:
         scenarios = of_extra("jaxmarl.environments.smax", "jaxmarl", name)
         arguments["scenario"] = scenarios.map_name_to_scenario(arguments["scenario"])
-    limit = {"max_steps": max_steps} if world.timed else dict(world.fixed)
     with jax.ensure_compile_time_eval(), warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of the first Overcooked
-        game = getattr(package, world.type)(**arguments, **limit)
+        game = getattr(package, world.type)(**arguments)
     for attribute, value in world.attributes:
         setattr(game, attribute, value)
     return game
 
 
 @lru_cache
-def _shapes(name: str, settings: Any, max_steps: int, float_type: Any) -> Shapes:
-    game = _built(name, settings, max_steps, float_type)
+def _shapes(source: Source, limit: tuple[tuple[str, Any], ...], float_type: Any) -> Shapes:
+    game = _built(source, limit, float_type)
     spaces = [game.action_space(agent) for agent in game.agents]
     first = jax.eval_shape(lambda: _each(game.agents, game.reset(jax.random.key(0))[0]))
     shapes = [jax.tree.map(lambda x: x.shape, x) for x in first]

@@ -4,11 +4,9 @@ All 20 games that pgx makes by name run with pgx 2.6.0 and jax 0.10. Draws by a 
 (Go, chess, shogi) are rules of these games, and terminate them.
 """
 
-import importlib
 import inspect
 import math
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,52 +16,15 @@ from jaxrl.errors import nearest
 from jaxrl.spaces import Discrete, Masked
 from jaxrl.tree import pytree, static
 
-from .arguments import check_names, frozen, of_extra
+from .arguments import check_names, frozen
 from .opponents import as_opponent
+from .pgx_games import GAMES, Source, class_of, game_of, num_actions, order_of
 from .states import strong
 
-
-class Game(NamedTuple):
-    """A class of pgx, and the most moves of all players, or a number that few games reach.
-
-    settings: arguments of the class. in_cells: `moves` are for each cell of a board, and one more.
-    """
-
-    module: str
-    type: str
-    players: int
-    moves: int
-    settings: tuple[tuple[str, Any], ...] = ()
-    in_cells: bool = False
-
-
-GAMES = {
-    "2048": Game("play2048", "Play2048", 1, 2000),
-    "animal_shogi": Game("animal_shogi", "AnimalShogi", 2, 256),
-    "backgammon": Game("backgammon", "Backgammon", 2, 1000),
-    "chess": Game("chess", "Chess", 2, 512),
-    "connect_four": Game("connect_four", "ConnectFour", 2, 42),
-    "gardner_chess": Game("gardner_chess", "GardnerChess", 2, 256),
-    "go_9x9": Game("go", "Go", 2, 2, (("size", 9),), in_cells=True),
-    "go_19x19": Game("go", "Go", 2, 2, (("size", 19),), in_cells=True),
-    "hex": Game("hex", "Hex", 2, 1, (("size", 11),), in_cells=True),
-    "kuhn_poker": Game("kuhn_poker", "KuhnPoker", 2, 3),
-    "leduc_holdem": Game("leduc_holdem", "LeducHoldem", 2, 8),
-    "minatar-asterix": Game("minatar.asterix", "MinAtarAsterix", 1, 1000),
-    "minatar-breakout": Game("minatar.breakout", "MinAtarBreakout", 1, 1000),
-    "minatar-freeway": Game("minatar.freeway", "MinAtarFreeway", 1, 2500),
-    "minatar-seaquest": Game("minatar.seaquest", "MinAtarSeaquest", 1, 1000),
-    "minatar-space_invaders": Game("minatar.space_invaders", "MinAtarSpaceInvaders", 1, 1000),
-    "othello": Game("othello", "Othello", 2, 128),
-    "shogi": Game("shogi", "Shogi", 2, 512),
-    "sparrow_mahjong": Game("sparrow_mahjong", "SparrowMahjong", 3, 60),
-    "tic_tac_toe": Game("tic_tac_toe", "TicTacToe", 2, 9),
-}
 NAMES = tuple(f"pgx:{name}" for name in GAMES)
 LEFT_OUT = {
     "pgx:bridge_bidding": "it needs a table of double-dummy results that pgx does not ship",
 }
-Source = tuple[str, tuple[tuple[str, Any], ...]]
 
 
 @pytree
@@ -97,23 +58,23 @@ class FromPgx(Env):
 
     @property
     def action_space(self) -> Discrete:
-        return Discrete(_num_actions(*self.source))
+        return Discrete(num_actions(*self.source))
 
     def reset(self, key: jax.Array) -> tuple[Seated, Any]:
         key_reset, key_seat, key_play = jax.random.split(key, 3)
-        game, nothing = _game(self.source, self.params), jnp.float32(0.0)
+        game, nothing = game_of(self.source, self.params), jnp.float32(0.0)
         state = strong(game.init(key_reset))
         if game.num_players == 1:
             return Seated(state, jnp.int32(0), nothing), _view(game, state, jnp.int32(0))
         seat: Any = self.seat
         if seat is None:
             seat = jax.random.randint(key_seat, (), 0, game.num_players)
-        player = _order(game, state)[seat]
+        player = order_of(game, state)[seat]
         state, owed = self._turn(key_play, game, state, player, jnp.int32(0), jnp.bool_(False))
         return Seated(state, player, owed), _view(game, state, player)
 
     def step(self, key: jax.Array, state: Seated, action: jax.Array) -> tuple[Seated, Step]:
-        game, player = _game(self.source, self.params), state.player
+        game, player = game_of(self.source, self.params), state.player
         if game.num_players == 1:
             after = strong(game.step(state.game, action, key))
             reward = after.rewards[0]
@@ -180,16 +141,16 @@ class FromPgxTeam(Env):
 
     @property
     def action_space(self) -> Discrete:
-        return Discrete(_num_actions(*self.source))
+        return Discrete(num_actions(*self.source))
 
     def reset(self, key: jax.Array) -> tuple[Seats, Masked]:
-        game = _game(self.source, self.params)
+        game = game_of(self.source, self.params)
         state = strong(game.init(key))
-        seats = Seats(state, _order(game, state))
+        seats = Seats(state, order_of(game, state))
         return seats, self._views(game, seats)
 
     def step(self, key: jax.Array, state: Seats, action: jax.Array) -> tuple[Seats, Step]:
-        game, order = _game(self.source, self.params), state.order
+        game, order = game_of(self.source, self.params), state.order
         moved = action[jnp.argmax(order == state.game.current_player)]
         seats = Seats(strong(game.step(state.game, moved, key)), order)
         obs = self._views(game, seats)
@@ -219,8 +180,8 @@ def make(
 
     num_agents: the number of players, for all seats as a team. None is one seat.
     opponent: the policy of all other seats, by default `RandomMoves()`: a function or a callable
-      pytree `(key, Masked observation) -> action`, or a policy of the kit without a memory, such as
-      `rl.policy(folder)`. The leaves of a pytree are leaves of the environment.
+      pytree `(key, Masked observation) -> action`; the leaves of a pytree are leaves of the
+      environment. A former agent is `lambda key, obs: policy.act(obs)[0]`.
     seat: the agent's, 0 for the first player to move; None: drawn at each reset.
     params: arguments of pgx's class; `komi` and `sticky_action_prob` are leaves.
 
@@ -232,7 +193,7 @@ def make(
     if name not in NAMES:
         raise ValueError(f"There is no environment {name!r}; {nearest(name, NAMES)}.")
     game = GAMES[name.removeprefix("pgx:")]
-    known = inspect.signature(_class(name)).parameters
+    known = inspect.signature(class_of(name)).parameters
     given = {"num_agents": num_agents, "opponent": opponent, "seat": seat}
     check_names(name, params, {*known, *(given if game.players > 1 else ()), "max_steps"})
     if game.players == 1 and any(value is not None for value in given.values()):
@@ -255,37 +216,6 @@ def make(
         )
     limit = math.ceil(moves / game.players) if max_steps is None else max_steps
     return FromPgx(as_opponent(name, opponent), leaves, source, limit, seat)
-
-
-# -------------------------------------------------------------------------------------- pgx's games
-
-
-@lru_cache
-def _class(name: str) -> Any:
-    """The class of a game. Its module makes arrays, which must not be tracers."""
-    of_extra("pgx", "pgx", name)
-    game = GAMES[name.removeprefix("pgx:")]
-    with jax.ensure_compile_time_eval():
-        return getattr(importlib.import_module(f"pgx.{game.module}"), game.type)
-
-
-def _game(source: Source, params: dict[str, Any]) -> Any:
-    """The object of a game, built anew for parameters that may be tracers."""
-    name, settings = source
-    return _class(name)(**dict(settings), **params)
-
-
-@lru_cache
-def _num_actions(*source: Any) -> int:
-    game = _game(source, {})  # type: ignore[arg-type]
-    return jax.eval_shape(game.init, jax.random.key(0)).legal_action_mask.shape[0]
-
-
-def _order(game: Any, state: Any) -> jax.Array:
-    """Players of an initial state, in the order of their first turns. [P]."""
-    if game.num_players == 2:
-        return jnp.stack([state.current_player, 1 - state.current_player])
-    return state._shuffled_players  # of Sparrow Mahjong
 
 
 def _view(game: Any, state: Any, player: jax.Array) -> Any:

@@ -1,6 +1,6 @@
 """MuJoCo Playground (Zakka et al., 2025) without its step counter, auto-reset and wrappers.
 
-`NAMES` are its versions of the DeepMind Control Suite; they run with playground 0.2.0 and jax 0.10.
+`NAMES` are its versions of the DeepMind Control Suite; tested with playground 0.2.0.
 `UNTESTED` robots are accepted too: playground downloads their models when one is first made.
 """
 
@@ -84,6 +84,7 @@ UNTESTED = tuple(
         "PandaRobotiqPushCube",
     )
 )
+Source = tuple[str, tuple[tuple[str, Any], ...]]
 NOT_SETTINGS = {
     "episode_length": "max_steps=",
     "action_repeat": "rl.envs.ActionRepeat(env, 2)",
@@ -101,12 +102,11 @@ class FromPlayground(Env):
 
     model: mujoco.mjx's Model (masses, friction, ...), a tree of leaves for domain randomisation;
       start from `shipped_model`. None is the one that playground ships, compiled in as constants.
-    settings: entries of playground's config, as sorted pairs.
+    source: (name, entries of playground's config).
     """
 
     model: Any = None
-    name: str = static(default="CartpoleBalance")
-    settings: tuple[tuple[str, Any], ...] = static(default=())
+    source: Source = static(default=("playground:CartpoleBalance", ()))
     max_steps: int = static(default=1000)
 
     @property
@@ -115,7 +115,7 @@ class FromPlayground(Env):
 
     @property
     def shipped_model(self) -> Any:
-        return _build(self.name, self.settings).mjx_model
+        return _build(self.source).mjx_model
 
     def reset(self, key: jax.Array) -> tuple[Any, Any]:
         state = strong(self._robot().reset(key))
@@ -131,10 +131,10 @@ class FromPlayground(Env):
         return after, Step(obs, finite(after.reward), after.done.astype(bool), info)
 
     def __str__(self) -> str:
-        return f"playground:{self.name}"
+        return self.source[0]
 
     def _robot(self) -> Any:
-        robot = _build(self.name, self.settings)
+        robot = _build(self.source)
         if self.model is None:
             return robot
         robot = copy.copy(robot)
@@ -156,16 +156,13 @@ def make(
     if name not in (*NAMES, *UNTESTED):
         raise ValueError(f"There is no environment {name!r}; {nearest(name, NAMES)}.")
     package = of_extra("mujoco_playground", "playground", name)
-    name = name.removeprefix("playground:")
-    config = package.registry.get_default_config(name)
+    config = package.registry.get_default_config(name.removeprefix("playground:"))
     for setting in NOT_SETTINGS.keys() & settings:
-        raise ValueError(
-            f"{setting}= has no effect on playground:{name} here: write {NOT_SETTINGS[setting]}."
-        )
-    known = {path for path, _ in config.items()} | {*_flat(config.to_dict())}
-    check_names(f"playground:{name}", settings, (known | {"max_steps", "model"}) - {*NOT_SETTINGS})
+        raise ValueError(f"{setting}= has no effect on {name} here: write {NOT_SETTINGS[setting]}.")
+    known = {*_flat(config.to_dict()), "max_steps", "model"} - {*NOT_SETTINGS}
+    check_names(name, settings, known)
     limit = config.episode_length if max_steps is None else max_steps
-    return FromPlayground(model, name, frozen(name, settings), limit)
+    return FromPlayground(model, (name, frozen(name, settings)), limit)
 
 
 def _flat(config: dict[str, Any], prefix: str = "") -> list[str]:
@@ -176,16 +173,18 @@ def _flat(config: dict[str, Any], prefix: str = "") -> list[str]:
     return names
 
 
-def _build(name: str, settings: tuple[tuple[str, Any], ...]) -> Any:
+def _build(source: Source) -> Any:
     """The Playground object, built once for each width of floats, which its arrays then have."""
-    return _built(name, settings, jnp.result_type(float))
+    return _built(source, jnp.result_type(float))
 
 
 @lru_cache
-def _built(name: str, settings: tuple[tuple[str, Any], ...], float_type: Any) -> Any:
+def _built(source: Source, float_type: Any) -> Any:
     """It hashes by identity, and its arrays must not be tracers where it is built inside a traced
     function.
     """
-    package = of_extra("mujoco_playground", "playground", f"playground:{name}")
+    name, settings = source
+    package = of_extra("mujoco_playground", "playground", name)
+    config = {"impl": "jax"} | dict(settings)
     with jax.ensure_compile_time_eval():
-        return package.registry.load(name, config_overrides={"impl": "jax"} | dict(settings))
+        return package.registry.load(name.removeprefix("playground:"), config_overrides=config)
