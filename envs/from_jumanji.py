@@ -216,7 +216,7 @@ def _sizes(game: Any) -> tuple[int, ...]:
 
 
 def _combined(game: Any, num_agents: int | None) -> tuple[int, ...]:
-    """Sizes of the entries of an action whose combinations have one mask; () for other actions."""
+    """Sizes of the entries of an action, if one mask is for all their combinations; else ()."""
     specs = importlib.import_module("jumanji.specs")
     if num_agents is not None or not isinstance(game.action_spec, specs.MultiDiscreteArray):
         return ()
