@@ -32,7 +32,7 @@ def test_agents_that_differ_are_padded_and_have_roles():
     _, obs = jax.jit(env.reset)(KEY)
     assert env.num_agents == 2
     np.testing.assert_array_equal(obs.obs[0, 3:11], np.zeros(8))
-    assert obs.obs[1, :11].all()
+    assert obs.obs[1, 2:8].all()  # places of landmarks; velocity and message are 0
     np.testing.assert_array_equal(obs.obs[:, 11:], np.eye(2))
     assert obs.mask.tolist() == [[True] * 3 + [False] * 2, [True] * 5]
 
