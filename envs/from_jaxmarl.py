@@ -216,11 +216,15 @@ def _built(source: Source, limit: tuple[tuple[str, Any], ...], float_type: Any) 
     """The JaxMARL object; its arrays must not be tracers where it is built in a traced function."""
     name, arguments = source[0], dict(source[1] + limit)
     package, world = _package(name), _world(source)
-    if name == "jaxmarl:overcooked" and "layout" in arguments:
-        arguments["layout"] = package.overcooked_layouts[arguments["layout"]]
-    if "scenario" in arguments:
-        scenarios = of_extra("jaxmarl.environments.smax", "jaxmarl", name)
-        arguments["scenario"] = scenarios.map_name_to_scenario(arguments["scenario"])
+    scenarios = of_extra("jaxmarl.environments.smax.smax_env", "jaxmarl", name)
+    # version 2 of Overcooked finds its layouts itself
+    layouts = {"jaxmarl:overcooked": package.overcooked_layouts}.get(name)
+    for argument, known in (("layout", layouts), ("scenario", scenarios.MAP_NAME_TO_SCENARIO)):
+        if known is not None and argument in arguments:
+            if arguments[argument] not in known:
+                near = nearest(str(arguments[argument]), known)
+                raise ValueError(f"{name} has no {argument} {arguments[argument]!r}; {near}.")
+            arguments[argument] = known[arguments[argument]]
     with jax.ensure_compile_time_eval(), warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of the first Overcooked
         game = getattr(package, world.type)(**arguments)

@@ -131,7 +131,8 @@ class FromPgxTeam(Env):
     """All seats of a pgx game, in the order of their first turns, as agents of a team.
 
     Each agent observes the game from its own side, `Masked`; those that are not to move have one
-    legal action, 0, which is ignored. All terminate together.
+    legal action, 0, which is ignored. All terminate together. As in pgx, an observation may not say
+    which player is to move, and in backgammon both see the board from the side of that player.
     """
 
     params: dict[str, Any]

@@ -86,9 +86,9 @@ UNTESTED = tuple(
 )
 Source = tuple[str, tuple[tuple[str, Any], ...]]
 NOT_SETTINGS = {
-    "episode_length": "max_steps=",
-    "action_repeat": "rl.envs.ActionRepeat(env, 2)",
-    "vision": "observations of numbers",
+    "episode_length": "write max_steps=, the time limit of the kit",
+    "action_repeat": "write rl.envs.ActionRepeat(env, 2)",
+    "vision": "there are no observations of pixels",
 }
 
 
@@ -158,7 +158,7 @@ def make(
     package = of_extra("mujoco_playground", "playground", name)
     config = package.registry.get_default_config(name.removeprefix("playground:"))
     for setting in NOT_SETTINGS.keys() & settings:
-        raise ValueError(f"{setting}= has no effect on {name} here: write {NOT_SETTINGS[setting]}.")
+        raise ValueError(f"{name} does not take {setting}= here: {NOT_SETTINGS[setting]}.")
     known = {*_flat(config.to_dict()), "max_steps", "model"} - {*NOT_SETTINGS}
     check_names(name, settings, known)
     limit = config.episode_length if max_steps is None else max_steps
