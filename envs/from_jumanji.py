@@ -114,7 +114,7 @@ class FromJumanji(Env):
         parts = obs._asdict()
         mask = parts.pop("action_mask", None)
         hidden = COUNTERS if self.num_agents is None else (*COUNTERS, "positions")  # for debugging
-        if self.source[0] == "Connector-v3":
+        if self.num_agents is not None and self.source[0] == "Connector-v3":
             parts["grid"] = _perspectives(parts["grid"], self.num_agents)
         arrays = jax.tree.leaves([x for name, x in parts.items() if name not in hidden])
         if len(arrays) == 1:
@@ -133,7 +133,7 @@ class FromJumanji(Env):
         return jnp.broadcast_to(x, (self.num_agents, *x.shape[1:])).reshape(self.num_agents, -1)
 
 
-def _perspectives(grid: jax.Array, num_agents: int | None) -> jax.Array:
+def _perspectives(grid: jax.Array, num_agents: int) -> jax.Array:
     """Connector's grid as each agent sees it: it is agent 0, and the next is 1. [A, rows, cols].
 
     Numbers from 1 are 3 * agent + 1 (its path), + 2 (its position) and + 3 (its target).
