@@ -68,10 +68,21 @@ __all__ = [
     "tabular",
 ]
 
-ADAPTERS = ("from_brax", "from_gymnax", "to_gymnax")
+ADAPTERS = (
+    "from_brax",
+    "from_craftax",
+    "from_gymnax",
+    "from_jaxmarl",
+    "from_jumanji",
+    "from_navix",
+    "from_pgx",
+    "from_playground",
+    "from_xminigrid",
+    "to_gymnax",
+)
 
 
 def __getattr__(name: str) -> ModuleType:
-    if name in ADAPTERS:  # brax and gymnax take seconds to import
+    if name in ADAPTERS:  # their packages take seconds to import
         return importlib.import_module(f".{name}", __name__)
     raise AttributeError(f"module 'rl.envs' has no attribute {name!r}")

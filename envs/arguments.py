@@ -1,11 +1,19 @@
 """Checks of keyword arguments, shared by all functions that make an environment."""
 
 import importlib
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from types import ModuleType
 from typing import Any
 
 from jaxrl.errors import nearest
+
+
+def check_id(name: str, names: Collection[str], left_out: Mapping[str, str]) -> None:
+    """Raise a ValueError if `name` is not one of `names`, with the reason if it is left out."""
+    if name in left_out:
+        raise ValueError(f"{name} can't be made: {left_out[name]}.")
+    if name not in names:
+        raise ValueError(f"There is no environment {name!r}; {nearest(name, names)}.")
 
 
 def check_names(env: str, given: Iterable[str], known: Iterable[str]) -> None:

@@ -35,7 +35,16 @@ LEVELS = {
 POSITIONS = {"CartPole-P": ("CartPole-v1", (0, 2)), "Pendulum-P": ("Pendulum-v1", (0, 1))}
 
 # the part of a name before ":", and the module with NAMES and `make`
-SUITES = {"brax": "from_brax"}
+SUITES = {
+    "brax": "from_brax",
+    "jaxmarl": "from_jaxmarl",
+    "pgx": "from_pgx",
+    "playground": "from_playground",
+    "xminigrid": "from_xminigrid",
+    "navix": "from_navix",
+    "craftax": "from_craftax",
+    "jumanji": "from_jumanji",
+}
 REFUSED = {
     "kinetix": "kinetix-env 3.0 needs jax 0.9 or older, and jax2d 1.0.1, which calls "
     "jnp.clip(a_max=...), an argument that jax 0.10 no longer has"

@@ -78,6 +78,8 @@ SMOKE = {
     # its own small run is in test_capabilities.py
     "which": "--help",
     "stats_speed": "--seeds 8 --tasks 2 --resamples 20 --rounds 1 --folder {out}",
+    # skipped suites give an empty table
+    "suites_speed": "--only pgx:tic_tac_toe --num-envs 2 --steps 4 --repeats 1 --folder {out}",
     "streams": "--streams 1 2 --steps 640 --algorithms stream_q --folder {out}",
     "sweep_speed": "--steps 5120 --rates 1 --seeds 2 --repeats 1 --ways sweep --folder {out}",
     "transfer": "--rules symbolic_td --kinds grid --levels 2 --updates 2 --folder {out}",

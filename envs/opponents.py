@@ -1,0 +1,43 @@
+"""Policies of other players in a game: callable pytrees `(key, Masked observation) -> action`."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from jaxrl.spaces import Discrete, Masked
+from jaxrl.tree import pytree, static
+
+
+@pytree
+class RandomMoves:
+    """The policy that takes each legal action with equal chances."""
+
+    def __call__(self, key: jax.Array, obs: Masked) -> jax.Array:
+        return Discrete(obs.mask.shape[-1]).sample(key, obs.mask)
+
+
+@pytree
+class Function:
+    """A function as a policy."""
+
+    function: Callable[[jax.Array, Masked], jax.Array] = static()
+
+    def __call__(self, key: jax.Array, obs: Masked) -> jax.Array:
+        return self.function(key, obs)
+
+
+def as_opponent(game: str, opponent: Any) -> Any:
+    """An opponent in `game` as a callable pytree: `RandomMoves()` for None.
+
+    Raises:
+      TypeError: it is not callable.
+    """
+    if opponent is None:
+        return RandomMoves()
+    if not callable(opponent) or isinstance(opponent, type):
+        raise TypeError(
+            f"The opponent in {game} is {opponent!r}: write a function (key, obs) -> action, in "
+            "which obs.obs is the observation and obs.mask the legal actions."
+        )
+    return Function(opponent) if jax.tree_util.all_leaves([opponent]) else opponent
