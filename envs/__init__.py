@@ -13,12 +13,17 @@ if __name__ == "envs":  # its short name, where that is free; the package itself
 import importlib
 from types import ModuleType
 
-from . import bandits, processes, solve, tabular
+from . import arm, bandits, processes, solve, tabular
+from .arm import Arm
 from .catch import Catch
+from .crafting import Crafting
 from .delayed_chain import DelayedChain
 from .gridworld import GridWorld
+from .hypergrid import HyperGrid
+from .key_door import KeyDoor
 from .levels import Family, distribution, distributions, family
 from .memory_chain import MemoryChain
+from .point_maze import PointMaze
 from .registry import LEVELS, OWN, POSITIONS, make, names
 from .riverswim import RiverSwim
 from .two_colors import TwoColors
@@ -38,20 +43,26 @@ __all__ = [
     "OWN",
     "POSITIONS",
     "ActionRepeat",
+    "Arm",
     "AsTeam",
     "Catch",
+    "Crafting",
     "DelayedChain",
     "Family",
     "FrameStack",
     "GridWorld",
+    "HyperGrid",
+    "KeyDoor",
     "MemoryChain",
     "Observe",
+    "PointMaze",
     "RewardScale",
     "RiverSwim",
     "StickyActions",
     "TwoColors",
     "WithChannel",
     "Wrapper",
+    "arm",
     "bandits",
     "distribution",
     "distributions",
