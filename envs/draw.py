@@ -185,7 +185,8 @@ def crafting(env: Any, ax: Any, craft: Any) -> None:
     ax.plot(column, row, "^>v<"[facing], color=BLUE, markersize=9, markeredgecolor=BLACK, zorder=4)
     items = " ".join(map(str, np.asarray(craft.items)))
     reached = int(np.sum(craft.achievements))
-    ax.text(-0.5, len(cells) - 0.2, f"{reached} reached; tool {int(craft.tool)}; items {items}")
+    text = f"{reached} reached; tool {int(craft.tool)}; items {items}"
+    ax.text(-0.5, len(cells), text, va="center", fontsize=8)
 
 
 def point_maze(env: Any, ax: Any, point: Any) -> None:

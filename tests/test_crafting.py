@@ -101,7 +101,7 @@ def route(craft, is_target):
     """The first move of a shortest way to a cell to stand on where `is_target`, through what the
     tool can remove; None on one.
     """
-    passable = [GRASS, *[STONE, COAL] * (craft.tool >= 1), *[IRON] * (craft.tool >= 2)]
+    passable = [[GRASS], [GRASS, STONE, COAL], [GRASS, STONE, COAL, IRON]][min(craft.tool, 2)]
     start = tuple(craft.position)
     edge, first = collections.deque([start]), {start: None}
     while edge:

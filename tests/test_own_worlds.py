@@ -344,16 +344,14 @@ def test_an_arm_ends_where_its_links_lead():
     rng = np.random.default_rng(0)
     env = envs.make("Arm", num_joints=3, dense=0.5, radius=0.2)
     actions = np.repeat(rng.uniform(-1.5, 1.5, (32, 5, 3)), 10, 1).astype(np.float32)
-    angles = rng.uniform(-0.2, 1.2, (32, 3)).astype(
-        np.float32
-    )  # beyond [0, 1], where it is clipped
+    angles = rng.uniform(-0.2, 1.2, (32, 3)).astype(np.float32)  # in part to be clipped
     keys = jax.random.split(jax.random.key(0), 32)
     (before, new, step), (fitness, descriptor), links = jax.device_get(
         swung(env, keys, actions, angles)
     )
     for i, x in enumerate(np.clip(angles, 0, 1)):
         assert fitness[i] == pytest.approx(-np.std(x), abs=1e-6)
-        end = 0.5 + 0.5 * slow_end(2 * np.pi * x - np.pi)
+        end = 0.5 + 0.5j + 0.5 * slow_end(2 * np.pi * x - np.pi)
         assert complex(*descriptor[i]) == pytest.approx(end, abs=1e-5)
         for k in range(3):
             part = slow_end(angles[i, : k + 1]) * (k + 1) / 3
