@@ -21,6 +21,7 @@ from .delayed_chain import DelayedChain
 from .gridworld import GridWorld
 from .hypergrid import HyperGrid
 from .key_door import KeyDoor
+from .key_door_levels import KeyDoorLevels
 from .levels import Family, distribution, distributions, family
 from .memory_chain import MemoryChain
 from .point_maze import PointMaze
@@ -53,6 +54,7 @@ __all__ = [
     "GridWorld",
     "HyperGrid",
     "KeyDoor",
+    "KeyDoorLevels",
     "MemoryChain",
     "Observe",
     "PointMaze",

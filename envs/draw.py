@@ -187,6 +187,7 @@ def crafting(env: Any, ax: Any, craft: Any) -> None:
     reached = int(np.sum(craft.achievements))
     text = f"{reached} reached; tool {int(craft.tool)}; items {items}"
     ax.text(-0.5, len(cells), text, va="center", fontsize=8)
+    _view(ax, (-0.5, len(cells) - 0.5), (len(cells) + 0.5, -0.5))
 
 
 def point_maze(env: Any, ax: Any, point: Any) -> None:
