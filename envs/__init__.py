@@ -23,6 +23,8 @@ from .hypergrid import HyperGrid
 from .key_door import KeyDoor
 from .key_door_levels import KeyDoorLevels
 from .levels import Family, distribution, distributions, family
+from .maze import Maze
+from .maze_levels import LevelSet, MazeLevels
 from .memory_chain import MemoryChain
 from .point_maze import PointMaze
 from .registry import LEVELS, OWN, POSITIONS, make, names
@@ -55,6 +57,9 @@ __all__ = [
     "HyperGrid",
     "KeyDoor",
     "KeyDoorLevels",
+    "LevelSet",
+    "Maze",
+    "MazeLevels",
     "MemoryChain",
     "Observe",
     "PointMaze",

@@ -103,10 +103,30 @@ class Family(Tasks):
 
     def sample(self, key: jax.Array) -> Any:
         values = {}
-        names = sorted(self.ranges)  # as a pytree orders them
-        for key_leaf, name in zip(jax.random.split(key, len(names)), names, strict=True):
-            (low, high), shape = self.ranges[name], jnp.shape(get(self.env, find(self.env, name)))
-            values[name] = jax.random.uniform(key_leaf, shape, jnp.float32, low, high)
+        shapes = self._shapes
+        for key_leaf, name in zip(jax.random.split(key, len(shapes)), shapes, strict=True):
+            low, high = self.ranges[name]
+            values[name] = jax.random.uniform(key_leaf, shapes[name], jnp.float32, low, high)
+        return put(self.env, values)
+
+    @property
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of the leaves that vary, in the order of a pytree."""
+        return {
+            name: jnp.shape(get(self.env, find(self.env, name))) for name in sorted(self.ranges)
+        }
+
+    @property
+    def dimensions(self) -> int:
+        return sum(math.prod(shape) for shape in self._shapes.values())
+
+    def at(self, place: jax.Array) -> Any:
+        values, start = {}, 0
+        for name, shape in self._shapes.items():
+            (low, high), size = self.ranges[name], math.prod(shape)
+            part = place[start : start + size].reshape(shape)
+            values[name] = low + part * (high - low)
+            start += size
         return put(self.env, values)
 
 

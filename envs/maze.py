@@ -86,7 +86,7 @@ class Maze(Env):
     def is_wall(self, cell: jax.Array) -> jax.Array:
         """True at walls and beyond the edge. bool [...] of cells [..., 2]."""
         walls = jnp.asarray(self.walls, bool)
-        last = jnp.array(walls.shape, jnp.int32) - 1
+        last = jnp.broadcast_to(jnp.array(walls.shape, jnp.int32) - 1, cell.shape)
         inside = ((cell >= 0) & (cell <= last)).all(-1)
         row, column = jnp.moveaxis(jnp.clip(cell, 0, last), -1, 0)
         return walls[row, column] | ~inside
@@ -96,11 +96,11 @@ class Maze(Env):
         goal, is_heading = jnp.asarray(self.goal), jnp.arange(4) == state.heading
         if self.view == 0:
             cells = jnp.stack(jnp.indices(jnp.shape(self.walls)), -1)
-            here = (cells == state.position).all(-1)[..., None] & is_heading
+            here = (cells == state.position[None, None]).all(-1)[..., None] & is_heading[None, None]
             return jnp.concatenate(
                 [
                     jnp.asarray(self.walls, bool)[..., None],
-                    (cells == goal).all(-1)[..., None],
+                    (cells == goal[None, None]).all(-1)[..., None],
                     here,
                 ],
                 -1,
@@ -109,8 +109,9 @@ class Maze(Env):
         ahead, side = self.view - 1 - ahead, side - self.view // 2  # steps forward, to the right
         forward = jnp.asarray(HEADINGS)[state.heading]
         right = jnp.asarray(HEADINGS)[(state.heading + 1) % 4]
-        cells = state.position + ahead[..., None] * forward + side[..., None] * right
-        planes = [self.is_wall(cells)[..., None], (cells == goal).all(-1)[..., None]]
+        along = lambda steps, way: steps[..., None] * way[None, None]
+        cells = state.position[None, None] + along(ahead, forward) + along(side, right)
+        planes = [self.is_wall(cells)[..., None], (cells == goal[None, None]).all(-1)[..., None]]
         headings = jnp.broadcast_to(is_heading, (self.view, self.view, 4))
         return jnp.concatenate([*planes, headings], -1)
 
@@ -141,7 +142,8 @@ class Maze(Env):
         def dilate(now: jax.Array) -> jax.Array:
             forward = jnp.stack([_shifted(now[i], heading) for i, heading in enumerate(HEADINGS)])
             turned = jnp.minimum(jnp.roll(now, 1, 0), jnp.roll(now, -1, 0))
-            return jnp.where(walls, FAR, jnp.minimum(now, jnp.minimum(forward, turned) + 1))
+            nearest = jnp.minimum(now, jnp.minimum(forward, turned) + 1)
+            return jnp.where(walls[None], FAR, nearest)
 
         return _repeat(dilate, start)
 

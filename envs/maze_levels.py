@@ -170,7 +170,7 @@ def drawn(text: str, view: int = 5, max_steps: int = 250) -> Maze:
         walls=jnp.array(cells == "#"),
         start=jnp.array(starts[0], jnp.int32),
         goal=jnp.array(goals[0], jnp.int32),
-        heading=jnp.int32("^>v<".index(cells[tuple(starts[0])])),
+        heading=jnp.int32("^>v<".index(str(cells[tuple(starts[0])]))),
         view=view,
         max_steps=max_steps,
     )

@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 from jaxrl import (
     accelerator,
+    archives,
     bandits,
+    exploration,
     plot,
     stats,
     symbolic,
@@ -65,6 +67,10 @@ from jaxrl.algorithms import (
     stream_sarsa,
     td3,
     trpo,
+)
+from jaxrl.archives import (
+    GoExplore,
+    MapElites,
 )
 from jaxrl.clock import (
     Clock,
@@ -271,10 +277,12 @@ __all__ = [
     "Evolution",
     "Families",
     "GTrXL",
+    "GoExplore",
     "InnerLoop",
     "LevelReplay",
     "Linear",
     "LogLinear",
+    "MapElites",
     "Masked",
     "MetaGradient",
     "MultiDiscrete",
@@ -315,6 +323,7 @@ __all__ = [
     "a2c",
     "accelerator",
     "agent",
+    "archives",
     "bandits",
     "best",
     "c51",
@@ -330,6 +339,7 @@ __all__ = [
     "dsac_t",
     "envs",
     "evaluate",
+    "exploration",
     "export",
     "extend",
     "frame",

@@ -4,7 +4,7 @@ from typing import Any
 
 import jax
 
-from jaxrl import tree
+from jaxrl import rollout, tree
 from jaxrl.algorithms.base import Agent, Algorithm, Relabel
 from jaxrl.algorithms.on_policy import OnPolicy
 from jaxrl.clock import Clock, Metrics
@@ -18,8 +18,11 @@ from jaxrl.tree import pytree
 class RewardModel:
     """Base class of reward models, such as an exploration bonus or a discriminator: a pytree."""
 
-    def init(self, key: jax.Array, env: Env) -> Any:
-        """Return the model's state at the start of a training run."""
+    def init(self, key: jax.Array, env: Env, width: int) -> Any:
+        """Return the model's state at the start of a training run; () without one.
+
+        width: number of columns of a rollout, one for each environment or agent of a team.
+        """
         return ()
 
     def __call__(
@@ -31,6 +34,10 @@ class RewardModel:
         The rewards have the batch's leading shape.
         """
         raise not_defined(self, RewardModel.__call__)
+
+    def relabel(self, key: jax.Array, carry: Any, batch: Transition) -> jax.Array:
+        """The rewards of pieces of a replay [N, L], which change nothing of the model."""
+        return self(key, carry, batch)[1]
 
 
 @pytree
@@ -102,7 +109,8 @@ class Rewarded(Algorithm):
     ) -> State:
         key_algo, key_model = jax.random.split(key)
         algo = self.algo.init(key_algo, env, num_updates)
-        return State(algo, self.model.init(key_model, env))
+        width = rollout.num_columns(env, self.algo.num_envs)
+        return State(algo, self.model.init(key_model, env, width))
 
     def collect(self, key: jax.Array, env: Env, state: State) -> tuple[State, Experience]:
         algo, experience = self.algo.collect(key, env, state.algo)
@@ -132,7 +140,7 @@ class Rewarded(Algorithm):
 
         def current(key: jax.Array, batch: Transition) -> jax.Array:
             batch = relabelled(jax.random.fold_in(key, 1), batch)
-            return self.model(key, carry, batch)[1]
+            return self.model.relabel(key, carry, batch)
 
         algo, losses = self.algo.learn(
             key_learn, env, state.algo, experience, current if self.replays else None

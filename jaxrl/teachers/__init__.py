@@ -1,6 +1,7 @@
 """Teachers, which choose the level of each episode, and the algorithm that learns from them."""
 
 from jaxrl.teachers.base import Report, Teacher
+from jaxrl.teachers.boxes import ALPGMM, BoxTeacher, CovarGMM
 from jaxrl.teachers.plr import ACCEL, PLR, SFL
 from jaxrl.teachers.pool import LevelPool
 from jaxrl.teachers.replay import LevelBuffer, LevelReplay
@@ -18,8 +19,11 @@ from jaxrl.teachers.uniform import Uniform
 
 __all__ = [
     "ACCEL",
+    "ALPGMM",
     "PLR",
     "SFL",
+    "BoxTeacher",
+    "CovarGMM",
     "Deficit",
     "Learnability",
     "LevelBuffer",

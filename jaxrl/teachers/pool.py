@@ -38,7 +38,7 @@ class LevelPool(Env):
 
     @property
     def action_space(self) -> Space:
-        return self.levels.action_space
+        return self.at(0).action_space  # its bounds may be leaves
 
     @property
     def num_agents(self) -> int | None:  # type: ignore[override]
@@ -66,6 +66,6 @@ class LevelPool(Env):
             number = jnp.full(self.num_agents, number)
         return OnLevel(state.number, after), replace(step, info=step.info | {LEVEL: number})
 
-    def at(self, number: jax.Array) -> Env:
+    def at(self, number: jax.Array | int) -> Env:
         """The level of a number."""
         return jax.tree.map(lambda x: jnp.asarray(x)[number], self.levels)

@@ -183,7 +183,7 @@ class Taught(Algorithm):
         return self.algo.agent(state.algo)
 
     def policy(self, env: Env | Tasks, agent: Agent, greedy: bool) -> Policy:
-        one = jax.eval_shape(env.sample, jax.random.key(0)) if isinstance(env, Tasks) else env
+        one = env.sample(jax.random.key(0)) if isinstance(env, Tasks) else env
         return self.algo.policy(one, agent, greedy)
 
     def evaluate(self, key: jax.Array, env: Tasks, state: State, num_episodes: int) -> Evaluation:

@@ -1,0 +1,143 @@
+"""Cells: descriptors of solutions, or observations, as numbers from 0 up."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrl.errors import not_defined
+from jaxrl.tree import pytree, static
+
+
+class Cells:
+    """Base class of divisions of a space into `num_cells` cells: a pytree."""
+
+    @property
+    def num_cells(self) -> int:
+        raise not_defined(self, Cells.num_cells)
+
+    def __call__(self, descriptor: jax.Array) -> jax.Array:
+        """The cell of each descriptor. int32 [...] of [..., D]."""
+        raise not_defined(self, Cells.__call__)
+
+
+@pytree
+class Grid(Cells):
+    """A grid of equal boxes between `low` and `high` [D]; cells are numbered as C arrays are.
+
+    shape: number of boxes of each dimension. clip: a descriptor outside the grid counts as the
+    nearest box; False: it has no cell, -1.
+    """
+
+    low: jax.Array
+    high: jax.Array
+    shape: tuple[int, ...] = static()
+    clip: bool = static(default=True)
+
+    def __post_init__(self) -> None:
+        dims = len(self.shape)
+        for name in ("low", "high"):
+            given = jnp.shape(getattr(self, name))
+            if given != (dims,) and given[-1:] != (dims,):
+                raise ValueError(
+                    f"Grid.{name} has shape {given}, and shape={self.shape} has {dims} "
+                    f"dimensions: write {name}=jnp.array([...]) of {dims} numbers."
+                )
+
+    @classmethod
+    def unit(cls, *shape: int, clip: bool = True) -> "Grid":
+        """A grid between 0 and 1 in each dimension."""
+        return cls(jnp.zeros(len(shape)), jnp.ones(len(shape)), tuple(shape), clip)
+
+    @property
+    def num_cells(self) -> int:
+        return math.prod(self.shape)
+
+    def __call__(self, descriptor: jax.Array) -> jax.Array:
+        like = lambda x: jnp.broadcast_to(jnp.asarray(x), descriptor.shape)
+        sides, low = like(np.array(self.shape, np.int32)), like(self.low)
+        place = (descriptor - low) / (like(self.high) - low)
+        box = jnp.floor(place * sides).astype(jnp.int32)
+        box = jnp.where(place == 1.0, sides - 1, box)  # the upper edge is inside
+        inside = ((box >= 0) & (box < sides)).all(-1)
+        box = jnp.clip(box, 0, sides - 1)
+        strides = np.append(np.cumprod(self.shape[:0:-1])[::-1], 1).astype(np.int32)
+        cell = (box * like(strides)).sum(-1).astype(jnp.int32)
+        return cell if self.clip else jnp.where(inside, cell, -1)
+
+
+@pytree
+class Nearest(Cells):
+    """The cells of centroids [C, D]: a descriptor is in that of the nearest one (CVT-MAP-Elites,
+    Vassiliades et al., 2018).
+    """
+
+    centroids: jax.Array
+
+    @classmethod
+    def uniform(
+        cls,
+        key: jax.Array,
+        num_cells: int,
+        low: Sequence[float],
+        high: Sequence[float],
+        samples: int = 20_000,
+        iterations: int = 20,
+    ) -> "Nearest":
+        """Centroids that divide a box evenly: k-means on uniform samples."""
+        key_samples, key_start = jax.random.split(key)
+        bounds = jnp.array([low, high], jnp.float32)
+        points = jax.random.uniform(
+            key_samples, (samples, bounds.shape[1]), minval=bounds[:1], maxval=bounds[1:]
+        )
+        start = jax.random.choice(key_start, points, (num_cells,), replace=False)
+
+        def refine(centroids: jax.Array, _: Any) -> tuple[jax.Array, None]:
+            cell = cls(centroids)(points)
+            total = jax.ops.segment_sum(points, cell, num_cells)
+            count = jax.ops.segment_sum(jnp.ones(samples), cell, num_cells)[:, None]
+            return jnp.where(count > 0, total / jnp.maximum(count, 1.0), centroids), None
+
+        return cls(jax.lax.scan(refine, start, length=iterations)[0])
+
+    @property
+    def num_cells(self) -> int:
+        return self.centroids.shape[-2]
+
+    def __call__(self, descriptor: jax.Array) -> jax.Array:
+        # |x - c|^2 without the term of x alone
+        products = jnp.einsum("...d,cd->...c", descriptor, self.centroids)
+        squares = jnp.broadcast_to((self.centroids**2).sum(-1), products.shape)
+        distance = squares - 2.0 * products
+        return jnp.argmin(distance, -1).astype(jnp.int32)
+
+
+@pytree
+class Hashed(Cells):
+    """The signs of random projections of a descriptor [D], as a number of `bits` bits (SimHash,
+    Charikar, 2002).
+
+    projection: [D, bits].
+    """
+
+    projection: jax.Array
+
+    @classmethod
+    def random(cls, key: jax.Array, dims: int, bits: int = 16) -> "Hashed":
+        """Normally distributed projections."""
+        if not 1 <= bits <= 24:
+            raise ValueError(
+                f"bits={bits} makes {2 ** max(bits, 0)} cells: write a number from 1 to 24."
+            )
+        return cls(jax.random.normal(key, (dims, bits)))
+
+    @property
+    def num_cells(self) -> int:
+        return 2 ** self.projection.shape[-1]
+
+    def __call__(self, descriptor: jax.Array) -> jax.Array:
+        bits = (descriptor @ self.projection > 0.0).astype(jnp.int32)
+        return (bits @ 2 ** jnp.arange(bits.shape[-1])).astype(jnp.int32)

@@ -1,0 +1,113 @@
+"""Emitters: they propose genotypes for an archive, and learn from what entered it."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.archives.archive import Archive, Entered
+from jaxrl.archives.tasks import Evaluated, Genotype
+from jaxrl.errors import check_counts, not_defined
+from jaxrl.meta.strategies import noise_like
+from jaxrl.tree import leaf, pytree, static
+
+EmitterState = Any
+
+
+class Emitter:
+    """Base class of emitters: a pytree of settings. `batch` genotypes are proposed at a time."""
+
+    batch: Any  # static
+
+    def init(self, key: jax.Array, genotype: Genotype) -> EmitterState:
+        """Return the state at the start; () without one. genotype: an example."""
+        return ()
+
+    def ask(self, key: jax.Array, state: EmitterState, archive: Archive) -> Genotype:
+        """Genotypes to evaluate. [batch]."""
+        raise not_defined(self, Emitter.ask)
+
+    def tell(
+        self,
+        key: jax.Array,
+        state: EmitterState,
+        archive: Archive,
+        genotypes: Genotype,
+        evaluated: Evaluated,
+        entered: Entered,
+    ) -> EmitterState:
+        """Return the state after the archive has got the genotypes of `ask` [batch]."""
+        return state
+
+
+@pytree
+class IsoLine(Emitter):
+    """Variation along the line of two elites (Vassiliades and Mouret, 2018): x + iso * N(0, I) +
+    line * N(0, 1) * (y - x).
+
+    iso, line: standard deviations. low, high: genotypes are clipped to these.
+    """
+
+    iso: float = leaf(0.005, "[0, inf)")
+    line: float = leaf(0.05, "[0, inf)")
+    low: float = -float("inf")
+    high: float = float("inf")
+    batch: int = static(default=256)
+
+    def __post_init__(self) -> None:
+        check_counts(self, "batch")
+
+    def ask(self, key: jax.Array, state: EmitterState, archive: Archive) -> Genotype:
+        key_first, key_second, key_iso, key_line = jax.random.split(key, 4)
+        first, _ = archive.draw(key_first, self.batch)
+        second, _ = archive.draw(key_second, self.batch)
+        along = self.line * jax.random.normal(key_line, (self.batch,))
+
+        def vary(x: jax.Array, y: jax.Array, noise: jax.Array) -> jax.Array:
+            change = self.iso * noise + along.reshape(-1, *(1,) * (x.ndim - 1)) * (y - x)
+            return jnp.clip(x + change, self.low, self.high)
+
+        return jax.tree.map(vary, first, second, noise_like(key_iso, first))
+
+
+@pytree
+class Mixed(Emitter):
+    """Several emitters, each of which proposes its part of a batch."""
+
+    emitters: tuple[Emitter, ...]
+
+    @property
+    def batch(self) -> int:  # type: ignore[override]
+        return sum(emitter.batch for emitter in self.emitters)
+
+    def init(self, key: jax.Array, genotype: Genotype) -> EmitterState:
+        keys = jax.random.split(key, len(self.emitters))
+        return tuple(
+            emitter.init(key, genotype) for emitter, key in zip(self.emitters, keys, strict=True)
+        )
+
+    def ask(self, key: jax.Array, state: EmitterState, archive: Archive) -> Genotype:
+        keys = jax.random.split(key, len(self.emitters))
+        parts = [
+            emitter.ask(key, own, archive)
+            for emitter, key, own in zip(self.emitters, keys, state, strict=True)
+        ]
+        return jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
+
+    def tell(
+        self,
+        key: jax.Array,
+        state: EmitterState,
+        archive: Archive,
+        genotypes: Genotype,
+        evaluated: Evaluated,
+        entered: Entered,
+    ) -> EmitterState:
+        states, start = [], 0
+        keys = jax.random.split(key, len(self.emitters))
+        for emitter, key_own, own in zip(self.emitters, keys, state, strict=True):
+            rows = slice(start, start + emitter.batch)
+            part = jax.tree.map(lambda x, rows=rows: x[rows], (genotypes, evaluated, entered))
+            states.append(emitter.tell(key_own, own, archive, *part))
+            start += emitter.batch
+        return tuple(states)

@@ -1,0 +1,187 @@
+"""Go-Explore's exploration phase: return to a saved state, then explore from there."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl import tree
+from jaxrl.algorithms.base import Agent, Algorithm
+from jaxrl.archives.archive import Archive, empty
+from jaxrl.archives.cells import Cells
+from jaxrl.clock import Clock, Metrics, start_clock
+from jaxrl.env import Env, check_is_env
+from jaxrl.errors import check_counts
+from jaxrl.masks import visible
+from jaxrl.rollout import Episode, Policy
+from jaxrl.rules.base import check_field
+from jaxrl.tree import leaf, pytree, static
+
+Describe = Callable[[Any, Any], jax.Array]  # (state, observation) -> descriptor [D]
+
+
+def flat_observation(state: Any, obs: Any) -> jax.Array:
+    """The observation as a vector. [D]."""
+    leaves = jax.tree.leaves(visible(obs))
+    return jnp.concatenate([jnp.ravel(x).astype(jnp.float32) for x in leaves])
+
+
+@pytree
+class Saved:
+    """A state of the environment on the way to which `actions[:length]` were taken, and the return
+    so far.
+
+    actions: [max_steps, ...], 0 from `length` on.
+    """
+
+    state: Any
+    obs: Any
+    episode_return: jax.Array
+    length: jax.Array
+    actions: Any
+
+
+@pytree
+class State:
+    """The archive of saved states; how often each cell was seen since its state was last replaced
+    [C]; and the best episode so far.
+
+    best_actions: the actions of the episode of the highest return, `best_return`, which took
+    `best_length` steps.
+    """
+
+    archive: Archive
+    seen: jax.Array
+    best_return: jax.Array
+    best_length: jax.Array
+    best_actions: Any
+    clock: Clock
+
+    @property
+    def params(self) -> Any:
+        return self.best_actions
+
+
+@pytree
+class GoExplore(Algorithm):
+    """Go-Explore, first phase (Ecoffet et al., 2021): states are saved by cell; in each update
+    walkers return to some of them by restoring, and explore with random actions.
+
+    A saved state is replaced by one of its cell with a higher return, or with the same return in
+    fewer steps. It is chosen with a weight of 1 / sqrt(seen + 1), where `seen` counts visits to its
+    cell since then. Restoring needs no policy, so that a stochastic environment goes on with other
+    chances: the actions of the best episode then do not give its return again, as `evaluation`
+    shows, which plays them from the start.
+
+    cells: of descriptors. describe: the descriptor of a state and its observation; by default the
+    observation as a vector. repeat: the probability that an action is taken again. walkers: side by
+    side. num_steps: of each in an update, unless its episode ends.
+    """
+
+    cells: Cells
+    describe: Describe = static(default=flat_observation)
+    repeat: float = leaf(0.95, "[0, 1]")
+    walkers: int = static(default=16)
+    num_steps: int = static(default=100)
+
+    def __post_init__(self) -> None:
+        check_counts(self, "walkers", "num_steps")
+        check_field(self, "cells", Cells, "rl.archives.Grid(low, high, shape)")
+
+    @property
+    def steps_per_update(self) -> int:
+        return self.walkers * self.num_steps
+
+    def init(
+        self, key: jax.Array, env: Env, num_updates: jax.Array | float = float("inf")
+    ) -> State:
+        check_is_env(env, self)
+        state, obs = env.reset(key)
+        action = jax.eval_shape(env.action_space.sample, jax.random.key(0))
+        actions = jax.tree.map(lambda x: jnp.zeros((env.max_steps, *x.shape), x.dtype), action)
+        first = Saved(state, obs, jnp.float32(0.0), jnp.int32(0), actions)
+        archive = empty(self.cells.num_cells, jax.tree.map(jnp.asarray, first))
+        cell = self.cells(self.describe(state, obs))[None]
+        archive, _ = archive.put(cell, jax.tree.map(lambda x: x[None], first), jnp.zeros(1))
+        return State(
+            archive=archive,
+            seen=jnp.zeros(self.cells.num_cells),
+            best_return=jnp.float32(-jnp.inf),
+            best_length=jnp.int32(0),
+            best_actions=actions,
+            clock=start_clock(num_updates),
+        )
+
+    def update(self, key: jax.Array, env: Env, state: State) -> tuple[State, Metrics]:
+        """Return the state after the walkers' steps, and metrics: `cells_found`; `best_return`, of
+        whole episodes so far; `episodes` that ended, and their mean `return` and `length`.
+        """
+        key_draw, key_first, key_walk = jax.random.split(key, 3)
+        chosen, _ = state.archive.draw(key_draw, self.walkers, jax.lax.rsqrt(state.seen + 1.0))
+        sample = jax.vmap(env.action_space.sample)
+        first = sample(jax.random.split(key_first, self.walkers))
+        keys = jax.random.split(key_walk, (self.num_steps, self.walkers))
+        start = chosen, first, jnp.ones(self.walkers, bool)
+        walk = lambda now, keys: jax.vmap(lambda now, key: self._step(env, now, key))(now, keys)
+        _, (saved, alive, ended) = jax.lax.scan(walk, start, keys)
+        flat = lambda x: x.reshape(-1, *x.shape[2:])
+        saved, alive, ended = jax.tree.map(flat, (saved, alive, ended))
+        cell = jax.vmap(lambda one: self.cells(self.describe(one.state, one.obs)))(saved)
+        cell = jnp.where(alive & ~ended, cell, -1)  # nothing follows a final state
+        fitness = saved.episode_return - 1e-4 * saved.length / env.max_steps
+        archive, entered = state.archive.put(cell, saved, fitness)
+        num = self.cells.num_cells
+        visits = jax.ops.segment_sum(jnp.ones(cell.shape), jnp.where(cell < 0, num, cell), num + 1)
+        replaced = (
+            jnp.zeros(num, bool).at[jnp.where(entered.enters, cell, num)].set(True, mode="drop")
+        )
+        seen = jnp.where(replaced, 0.0, state.seen + visits[:num])
+        over = alive & ended
+        best = jnp.argmax(jnp.where(over, fitness, -jnp.inf))
+        better = over[best] & (saved.episode_return[best] > state.best_return)
+        now = (saved.episode_return[best], saved.length[best])
+        now += (jax.tree.map(lambda x: x[best], saved.actions),)
+        before = state.best_return, state.best_length, state.best_actions
+        mean = lambda x: jnp.sum(x * over) / over.sum()
+        new_state = State(archive, seen, *tree.where(better, now, before), state.clock.tick())
+        return new_state, {
+            "cells_found": archive.filled.sum(),
+            "best_return": new_state.best_return,
+            "episodes": over.sum(),
+            "return": mean(saved.episode_return),
+            "length": mean(saved.length),
+        }
+
+    def _step(
+        self, env: Env, now: tuple[Saved, Any, jax.Array], key: jax.Array
+    ) -> tuple[tuple[Saved, Any, jax.Array], tuple[Saved, jax.Array, jax.Array]]:
+        """A step of one walker: from what is saved, its last action, and whether it still walks."""
+        saved, action, alive = now
+        key_repeat, key_action, key_step = jax.random.split(key, 3)
+        repeats = jax.random.bernoulli(key_repeat, self.repeat)
+        action = tree.where(repeats, action, env.action_space.sample(key_action))
+        state, step = env.step(key_step, saved.state, action)
+        put = lambda old, new: old.at[saved.length].set(new)
+        after = Saved(
+            state,
+            step.obs,
+            saved.episode_return + step.reward,
+            saved.length + 1,
+            jax.tree.map(put, saved.actions, action),
+        )
+        ended = step.terminated | (after.length >= env.max_steps)
+        after = tree.where(alive, after, saved)
+        return (after, action, alive & ~ended), (after, alive, ended)
+
+    def agent(self, state: State) -> Agent:
+        """The actions of the best episode. [max_steps, ...]."""
+        return state.best_actions
+
+    def policy(self, env: Env, agent: Agent, greedy: bool) -> Policy:
+        """The actions of the best episode, one after the other, whatever is observed."""
+
+        def act(key: jax.Array, episode: Episode) -> tuple[tuple[()], Any, tuple[()]]:
+            return (), jax.tree.map(lambda x: x[episode.length], agent), ()
+
+        return Policy(act)

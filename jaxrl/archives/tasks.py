@@ -1,0 +1,128 @@
+"""What a quality-diversity search optimises: genotypes with a fitness and a descriptor."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl import networks, rollout
+from jaxrl.env import Env, Tasks
+from jaxrl.errors import not_defined
+from jaxrl.rollout import Episode, Policy, Transition
+from jaxrl.tree import pytree, static
+
+Genotype = Any
+
+
+@pytree
+class Evaluated:
+    """The fitness [], descriptor [D] and anything else of a genotype."""
+
+    fitness: jax.Array
+    descriptor: jax.Array
+    extra: Any = ()
+
+
+class Task(Tasks):
+    """Base class of tasks of a quality-diversity search: a pytree, in the place of an environment.
+
+    steps: environment steps of an evaluation, 0 where it plays none; a class attribute or property.
+    """
+
+    steps: Any = 0
+
+    def init(self, key: jax.Array) -> Genotype:
+        """A random genotype."""
+        raise not_defined(self, Task.init)
+
+    def __call__(self, key: jax.Array, genotype: Genotype) -> Evaluated:
+        """The evaluation of a genotype."""
+        raise not_defined(self, Task.__call__)
+
+
+@pytree
+class Function(Task):
+    """A function of a vector: `Function(f, dims)`, with f(x [dims]) -> (fitness, descriptor).
+
+    Genotypes start uniformly between `low` and `high`.
+    """
+
+    low: float = 0.0
+    high: float = 1.0
+    function: Callable[[jax.Array], tuple[jax.Array, jax.Array]] = static(default=None)  # type: ignore[assignment]
+    dims: int = static(default=1)
+
+    def init(self, key: jax.Array) -> jax.Array:
+        return jax.random.uniform(key, (self.dims,), minval=self.low, maxval=self.high)
+
+    def __call__(self, key: jax.Array, genotype: jax.Array) -> Evaluated:
+        return Evaluated(*self.function(genotype))
+
+
+@pytree
+class PolicyTask(Task):
+    """The parameters of a policy as genotypes: one episode gives the return and a descriptor.
+
+    describe: a function of the transitions of an episode [T], and True for the steps before its end
+    [T], that returns a descriptor [D]; by default the mean of the observations.
+    """
+
+    env: Env
+    describe: Callable[[Transition, jax.Array], jax.Array] = static(
+        default=lambda steps, active: mean_observation(steps, active)
+    )
+    network: networks.Builder = static(default=networks.MLP((32,)))
+
+    @property
+    def steps(self) -> int:
+        return self.env.max_steps
+
+    def _network(self) -> networks.Recurrent:
+        return networks.build(self.network, None, self.env.action_space.heads)
+
+    def init(self, key: jax.Array) -> Genotype:
+        key_env, key_net = jax.random.split(key)
+        return self._network().init(key_net, self.env.reset(key_env)[1])
+
+    def policy(self, genotype: Genotype) -> Policy:
+        """The policy with these parameters: the mode of its distribution."""
+
+        def act(key: jax.Array, episode: Episode) -> tuple[Any, Any, tuple[()]]:
+            obs = jax.tree.map(lambda x: jnp.asarray(x)[None], episode.obs)
+            _, out = self._network().apply(genotype, (), obs, jnp.zeros(1, bool))
+            policy = self.env.action_space.policy(jax.tree.map(lambda x: x[0], out))
+            return (), policy.mode(), ()
+
+        return Policy(act)
+
+    def __call__(self, key: jax.Array, genotype: Genotype) -> Evaluated:
+        key_reset, key_play = jax.random.split(key)
+        policy = self.policy(genotype)
+
+        def step(
+            now: tuple[Episode, jax.Array], key: jax.Array
+        ) -> tuple[tuple[Episode, jax.Array], tuple[Transition, jax.Array]]:
+            episode, active = now
+            key_act, key_step = jax.random.split(key)
+            _, action, extras = policy(key_act, episode)
+            after, transition = rollout.step(key_step, self.env, episode, action, extras)
+            return (after, active & ~transition.done), (transition, active)
+
+        start = rollout.reset(key_reset, self.env), jnp.bool_(True)
+        keys = jax.random.split(key_play, self.env.max_steps)
+        _, (steps, active) = jax.lax.scan(step, start, keys)
+        fitness = jnp.sum(jnp.where(active, steps.reward, 0.0))
+        return Evaluated(fitness, self.describe(steps, active))
+
+
+def mean_observation(steps: Transition, active: jax.Array) -> jax.Array:
+    """The mean over an episode of the observations, flat. [D]."""
+    obs = steps.next_obs.reshape(active.shape[0], -1).astype(jnp.float32)
+    return jnp.sum(obs * active[:, None], 0) / active.sum()
+
+
+def last_observation(steps: Transition, active: jax.Array) -> jax.Array:
+    """The last observation of an episode, flat. [D]."""
+    obs = steps.next_obs.reshape(active.shape[0], -1).astype(jnp.float32)
+    return obs[active.sum() - 1]

@@ -1,0 +1,151 @@
+"""Teachers over boxes of parameters: ALP-GMM, Covar-GMM and RIAC (Portelas et al., 2020)."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.env import Env, Tasks, can
+from jaxrl.errors import not_defined
+from jaxrl.teachers import mixture
+from jaxrl.teachers.base import Notes, Report, Teacher
+from jaxrl.tree import leaf, pytree, static
+
+
+@pytree
+class History:
+    """The last H levels with an episode, oldest overwritten first: parameters [H, d], mean return
+    [H], absolute learning progress [H], and `count`, the number of all so far [].
+    """
+
+    place: jax.Array
+    value: jax.Array
+    progress: jax.Array
+    count: jax.Array
+
+    @property
+    def age(self) -> jax.Array:
+        """How many levels came after each, from 0; H or more where there is none. [H]."""
+        size = self.value.shape[0]
+        behind = (self.count - 1 - jnp.arange(size)) % size
+        return jnp.where(jnp.arange(size) < self.count, behind, size)
+
+
+class BoxTeacher(Teacher):
+    """Base class of teachers that choose parameters in [0, 1]^d; the levels have `at(place)`.
+
+    The fields `window`, `random` and `history` are described in `ALPGMM`.
+    """
+
+    window: Any  # static
+    random: Any
+    history: Any  # static
+
+    def propose(self, key: jax.Array, state: History, num: int) -> jax.Array:
+        """Parameters of new levels. [num, d]."""
+        raise not_defined(self, BoxTeacher.propose)
+
+    def check(self, tasks: Tasks, scouts: int) -> None:
+        if not can(tasks, Tasks.at):
+            raise TypeError(
+                f"{type(self).__name__} chooses parameters of levels, and {type(tasks).__name__} "
+                "has no at(place): take rl.envs.Family(env, length=(0.25, 2.0)), or write "
+                "`dimensions` and `at`."
+            )
+
+    def init(self, key: jax.Array, tasks: Tasks) -> History:
+        zeros = jnp.zeros(self.history)
+        return History(jnp.zeros((self.history, tasks.dimensions)), zeros, zeros, jnp.int32(0))
+
+    def draw(self, key: jax.Array, state: History, tasks: Tasks, num: int) -> tuple[Env, Notes]:
+        key_propose, key_random, key_uniform = jax.random.split(key, 3)
+        proposed = self.propose(key_propose, state, num)
+        uniform = jax.random.uniform(key_uniform, proposed.shape)
+        share = jnp.where(state.count < self.window, 1.0, self.random)
+        at_random = jax.random.bernoulli(key_random, share, (num, 1))
+        place = jnp.where(at_random, uniform, jnp.clip(proposed, 0.0, 1.0))
+        return jax.vmap(tasks.at)(place), place
+
+    def tell(
+        self,
+        key: jax.Array,
+        state: History,
+        tasks: Tasks,
+        levels: Env,
+        notes: Notes,
+        report: Report,
+    ) -> tuple[History, Notes]:
+        def add(
+            state: History, row: tuple[jax.Array, jax.Array, jax.Array]
+        ) -> tuple[History, None]:
+            place, value, known = row
+            distance = jnp.sum((state.place - place[None]) ** 2, -1)
+            nearest = jnp.argmin(jnp.where(state.age < self.history, distance, jnp.inf))
+            progress = jnp.where(state.count > 0, jnp.abs(value - state.value[nearest]), 0.0)
+            to = jnp.where(known, state.count % self.history, self.history)
+            put = lambda old, new: old.at[to].set(new, mode="drop")
+            return History(
+                put(state.place, place),
+                put(state.value, value),
+                put(state.progress, progress),
+                state.count + known,
+            ), None
+
+        rows = notes, report.episode_return, report.known
+        return jax.lax.scan(add, state, rows)[0], notes
+
+
+@pytree
+class ALPGMM(BoxTeacher):
+    """Levels where returns change, by a mixture of Gaussians over parameters and absolute learning
+    progress (Portelas et al., 2020).
+
+    The progress of a level is the absolute difference of its return to that of the nearest earlier
+    one. A mixture is fitted to the last `window` levels, with the number of components by AIC; a
+    component is chosen in proportion to its mean progress, and parameters are drawn from it.
+    Returns should be of a size of about 1.
+
+    random: the probability of uniform parameters, which the first `window` levels have too. most:
+    components of a mixture. history: number of levels among which the nearest is found.
+    """
+
+    random: float = leaf(0.2, "[0, 1]")
+    window: int = static(default=250)
+    most: int = static(default=10)
+    history: int = static(default=2000)
+
+    def features(self, state: History) -> jax.Array:
+        """What the mixture is fitted to; components are chosen by the last column. [H, D]."""
+        return jnp.concatenate([state.place, state.progress[:, None]], -1)
+
+    def worth(self, found: mixture.Mixture) -> jax.Array:
+        """What components are chosen in proportion to. [K]."""
+        return found.means[:, -1]
+
+    def propose(self, key: jax.Array, state: History, num: int) -> jax.Array:
+        key_fit, key_component, key_noise = jax.random.split(key, 3)
+        order = jnp.argsort(state.age)[: self.window]
+        weight = (state.age[order] < self.history).astype(jnp.float32)
+        found = mixture.best(key_fit, self.features(state)[order], weight, self.most)
+        worth = jnp.where(found.log_weights > -jnp.inf, jnp.maximum(self.worth(found), 0.0), 0.0)
+        logits = jnp.log(worth + 1e-8 * (found.log_weights > -jnp.inf))
+        component = jax.random.categorical(key_component, logits, shape=(num,))
+        dims = state.place.shape[1]
+        noise = jax.random.normal(key_noise, (num, dims))
+        factors = found.factors[component][:, :dims, :dims]  # of the first columns' covariance
+        return found.means[component][:, :dims] + jnp.einsum("nij,nj->ni", factors, noise)
+
+
+@pytree
+class CovarGMM(ALPGMM):
+    """As ALPGMM, with components over parameters, time and returns, chosen in proportion to the
+    covariance of the latter two (Moulin-Frier et al., 2014).
+    """
+
+    def features(self, state: History) -> jax.Array:
+        time = 1.0 - state.age / self.window
+        return jnp.concatenate([state.place, time[:, None], state.value[:, None]], -1)
+
+    def worth(self, found: mixture.Mixture) -> jax.Array:
+        # the entry of the covariance, from its factor
+        return jnp.sum(found.factors[:, -1] * found.factors[:, -2], -1)

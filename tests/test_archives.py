@@ -1,0 +1,181 @@
+"""Archives, cells, emitters and the searches on them, against slow definitions."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxrl as rl
+from jaxrl import archives
+from jaxrl.meta.cma import FullCMA, square_root
+
+RNG = np.random.default_rng(0)
+
+
+def slow_put(fitness, items, cell, new_items, new_fitness):
+    fitness, items = fitness.copy(), items.copy()
+    before, num = fitness.copy(), len(fitness)
+    winner = {}
+    for i, (c, f) in enumerate(zip(cell, new_fitness, strict=True)):
+        if 0 <= c < num and np.isfinite(f) and (c not in winner or f > new_fitness[winner[c]]):
+            winner[c] = i
+    enters = np.zeros(len(cell), bool)
+    for c, i in winner.items():
+        if new_fitness[i] > before[c]:
+            fitness[c], items[c], enters[i] = new_fitness[i], new_items[i], True
+    return fitness, items, enters
+
+
+def test_put_keeps_the_best_of_each_cell():
+    put = jax.jit(lambda archive, *new: archive.put(*new))
+    archive = archives.empty(8, jax.ShapeDtypeStruct((2,), jnp.float32))
+    fitness, items = np.full(8, -np.inf), np.zeros((8, 2))
+    for _ in range(20):
+        cell = RNG.integers(-2, 10, 24)
+        new_fitness = RNG.integers(0, 6, 24).astype(np.float32)  # with ties
+        new_fitness[RNG.random(24) < 0.2] = np.nan
+        new_items = RNG.normal(size=(24, 2)).astype(np.float32)
+        before = fitness
+        fitness, items, enters = slow_put(fitness, items, cell, new_items, new_fitness)
+        archive, entered = put(archive, jnp.array(cell), jnp.array(new_items), new_fitness)
+        np.testing.assert_array_equal(archive.fitness, fitness)
+        np.testing.assert_allclose(archive.items[np.isfinite(fitness)], items[np.isfinite(fitness)])
+        np.testing.assert_array_equal(entered.enters, enters)
+        np.testing.assert_array_equal(entered.is_new, enters & np.isinf(before[cell % 8]))
+    assert archive.coverage == np.isfinite(fitness).mean()
+    np.testing.assert_allclose(archive.qd_score(-1.0), (fitness[np.isfinite(fitness)] + 1.0).sum())
+
+
+def test_draw_is_in_proportion_to_the_weight_of_filled_cells():
+    archive = archives.Archive(jnp.arange(4.0), jnp.array([1.0, -jnp.inf, 0.0, 2.0]))
+    items, cell = archive.draw(jax.random.key(0), 4000, jnp.array([1.0, 5.0, 0.0, 3.0]))
+    np.testing.assert_array_equal(items, cell)
+    share = np.bincount(np.asarray(cell), minlength=4) / 4000
+    np.testing.assert_allclose(share, [0.25, 0.0, 0.0, 0.75], atol=0.03)
+
+
+def test_cells_of_a_grid_are_numbered_as_arrays_are():
+    grid = archives.Grid(jnp.array([-1.0, 0.0, 2.0]), jnp.array([1.0, 1.0, 4.0]), (4, 3, 5))
+    points = RNG.uniform([-1, 0, 2], [1, 1, 4], (200, 3)).astype(np.float32)
+    box = ((points - [-1, 0, 2]) / [2, 1, 2] * [4, 3, 5]).astype(int)
+    np.testing.assert_array_equal(grid(points), np.ravel_multi_index(box.T, (4, 3, 5)))
+    assert grid(jnp.array([1.0, 1.0, 4.0])) == grid.num_cells - 1  # the upper corner is inside
+    outside = jnp.array([[-3.0, 0.0, 2.0], [0.0, 0.5, 9.0]])
+    np.testing.assert_array_equal(grid(outside)[0], 0)
+    strict = archives.Grid(grid.low, grid.high, (4, 3, 5), clip=False)
+    np.testing.assert_array_equal(strict(outside), [-1, -1])
+    with pytest.raises(ValueError, match="has 2 dimensions"):
+        archives.Grid(jnp.zeros(3), jnp.ones(3), (4, 4))
+
+
+def test_cells_of_centroids_and_hashes():
+    cells = archives.Nearest.uniform(jax.random.key(0), 16, [0.0, 0.0], [1.0, 2.0], samples=2000)
+    points = RNG.uniform([0, 0], [1, 2], (100, 2)).astype(np.float32)
+    distance = ((points[:, None] - np.asarray(cells.centroids)[None]) ** 2).sum(-1)
+    np.testing.assert_array_equal(cells(points), distance.argmin(1))
+    size = np.bincount(np.asarray(cells(RNG.uniform([0, 0], [1, 2], (4000, 2)))), minlength=16)
+    assert size.min() > 100  # even: 250 each
+    hashed = archives.Hashed.random(jax.random.key(0), 2, bits=3)
+    bits = points @ np.asarray(hashed.projection) > 0
+    np.testing.assert_array_equal(hashed(points), bits @ [1, 2, 4])
+    with pytest.raises(ValueError, match="from 1 to 24"):
+        archives.Hashed.random(jax.random.key(0), 2, bits=40)
+
+
+def test_a_square_root_by_products():
+    factor = RNG.normal(size=(12, 12))
+    matrix = (factor @ factor.T + 0.1 * np.eye(12)).astype(np.float32)
+    root = np.asarray(square_root(jnp.array(matrix)))
+    np.testing.assert_allclose(root @ root, matrix, atol=1e-3)
+    np.testing.assert_array_equal(root, root.T)
+
+
+def test_cma_finds_the_minimum_of_an_ellipsoid():
+    scale = jnp.logspace(0, 2, 6)
+    strategy = FullCMA(sigma=1.0, population=12)
+
+    def generation(state, key):
+        fitness = lambda key, x: -jnp.sum(scale * (x - 1.0) ** 2)
+        state, metrics = strategy.update(key, state, fitness)
+        return state, metrics["best_fitness"]
+
+    keys = jax.random.split(jax.random.key(0), 150)
+    run = jax.jit(lambda keys: jax.lax.scan(generation, strategy.init(jnp.zeros(6)), keys))
+    state, best = run(keys)
+    np.testing.assert_allclose(state.params, 1.0, atol=1e-3)
+    assert best[-1] > -1e-6 > best[0]
+
+
+def plane(x):
+    """Fitness is highest at 0; the descriptor is the first two entries."""
+    return -jnp.sum(x[2:] ** 2), x[:2]
+
+
+TASK = archives.Function(function=plane, dims=3)
+
+
+@pytest.mark.parametrize(
+    "emitter",
+    [
+        archives.IsoLine(iso=0.05, line=0.2, low=0.0, high=1.0, batch=12),
+        archives.Mixed(
+            (
+                archives.Ranked(FullCMA(sigma=0.2, population=8)),
+                archives.IsoLine(batch=4, low=0.0, high=1.0),
+            )
+        ),
+    ],
+)
+def test_a_search_fills_its_archive(emitter):
+    algo = rl.MapElites(archives.Grid.unit(5, 5, clip=False), emitter, offset=-1.0)
+    training = rl.Training(algo, TASK, steps=60, evals=3, episodes=8)
+    state, metrics = jax.jit(training)(jax.random.key(0))
+    assert (np.diff(metrics["qd_score"]) >= 0.0).all()
+    assert state.archive.coverage > 0.9
+    # every item is in its cell, with its fitness
+    found = jax.vmap(TASK)(jax.random.split(jax.random.key(1), 25), state.archive.items)
+    filled = np.asarray(state.archive.filled)
+    np.testing.assert_array_equal(algo.cells(found.descriptor)[filled], np.flatnonzero(filled))
+    np.testing.assert_allclose(found.fitness[filled], state.archive.fitness[filled], rtol=1e-6)
+    np.testing.assert_array_equal(metrics["evaluation_kept"], 1.0)
+
+
+def test_policies_are_genotypes():
+    env = rl.envs.make("Catch")
+    task = archives.PolicyTask(env, archives.last_observation, rl.MLP((4,)))
+    genotype = task.init(jax.random.key(0))
+    found = jax.jit(task)(jax.random.key(1), genotype)
+    played = rl.evaluate(jax.random.key(1), env, task.policy(genotype), 16)
+    assert float(found.fitness) in np.unique(played) or abs(found.fitness) == 1.0
+    assert found.descriptor.shape == (np.prod(env.reset(jax.random.key(0))[1].shape),)
+
+
+def test_map_elites_needs_a_task():
+    algo = rl.MapElites(archives.Grid.unit(2, 2))
+    with pytest.raises(TypeError, match="PolicyTask"):
+        algo.init(jax.random.key(0), rl.envs.make("Catch"))
+
+
+@rl.pytree
+class Position(archives.Cells):
+    """The cell of a one-hot observation, and one more for the end."""
+
+    size: int = rl.static(default=6)
+
+    @property
+    def num_cells(self):
+        return self.size**2 + 1
+
+    def __call__(self, descriptor):
+        return jnp.where(descriptor.sum() > 0, jnp.argmax(descriptor), self.size**2)
+
+
+def test_go_explore_finds_the_far_corner_and_its_actions_lead_there():
+    env = rl.envs.make("DeepSea-bsuite", size=6)
+    algo = rl.GoExplore(Position(6), walkers=4, num_steps=4, repeat=0.0)
+    training = rl.Training(algo, env, steps=1600, evals=4, episodes=2, eval_share=1.0)
+    state, metrics = jax.jit(training)(jax.random.key(0))
+    assert metrics["best_return"][-1] > 0.9
+    np.testing.assert_allclose(metrics["evaluation"][-1], metrics["best_return"][-1], atol=1e-5)
+    assert metrics["cells_found"][-1] == 21
+    assert state.best_length == 6
