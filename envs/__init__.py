@@ -13,14 +13,20 @@ if __name__ == "envs":  # its short name, where that is free; the package itself
 import importlib
 from types import ModuleType
 
-from . import bandits, processes, solve, tabular
+from . import arm, bandits, processes, solve, tabular
+from .arm import Arm
 from .catch import Catch
+from .crafting import Crafting
 from .delayed_chain import DelayedChain
 from .gridworld import GridWorld
+from .hypergrid import HyperGrid
+from .key_door import KeyDoor
+from .key_door_levels import KeyDoorLevels
 from .levels import Family, distribution, distributions, family
 from .maze import Maze
 from .maze_levels import LevelSet, MazeLevels
 from .memory_chain import MemoryChain
+from .point_maze import PointMaze
 from .registry import LEVELS, OWN, POSITIONS, make, names
 from .riverswim import RiverSwim
 from .two_colors import TwoColors
@@ -40,23 +46,30 @@ __all__ = [
     "OWN",
     "POSITIONS",
     "ActionRepeat",
+    "Arm",
     "AsTeam",
     "Catch",
+    "Crafting",
     "DelayedChain",
     "Family",
     "FrameStack",
     "GridWorld",
+    "HyperGrid",
+    "KeyDoor",
+    "KeyDoorLevels",
     "LevelSet",
     "Maze",
     "MazeLevels",
     "MemoryChain",
     "Observe",
+    "PointMaze",
     "RewardScale",
     "RiverSwim",
     "StickyActions",
     "TwoColors",
     "WithChannel",
     "Wrapper",
+    "arm",
     "bandits",
     "distribution",
     "distributions",

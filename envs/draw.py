@@ -152,8 +152,82 @@ def maze(env: Any, ax: Any, walker: Any) -> None:
     ax.plot(column, row, marker, color=ORANGE, markersize=9, markeredgecolor=BLACK, zorder=4)
 
 
+def key_door(env: Any, ax: Any, explorer: Any) -> None:
+    """Keys and doors of a colour have its letter; an open door is an outline."""
+    _grid(ax, np.asarray(env.walls))
+    doors, keys = np.asarray(env.doors), np.asarray(env.keys)
+    for row, column in np.argwhere(np.asarray(env.hazards)):
+        ax.plot(column, row, "X", color=RED, markersize=8, zorder=3)
+    for row, column in np.argwhere((doors >= 0) & (doors < len(keys))):
+        color = doors[row, column]
+        if not explorer.opened[color]:
+            _box(ax, (column, row), (0.9, 0.9), BLUE)
+        ax.text(column, row, chr(ord("A") + color), ha="center", va="center", fontsize=8)
+    for color, (row, column) in enumerate(keys):
+        if row >= 0 and not explorer.keys[color]:
+            _box(ax, (column, row), (0.6, 0.6), SKY)
+            ax.text(column, row, chr(ord("a") + color), ha="center", va="center", fontsize=8)
+    (row, column), treasure = np.asarray(explorer.position), np.asarray(env.treasure)
+    _box(ax, (treasure[1], treasure[0]), (0.9, 0.9), GREEN)
+    ax.plot(column, row, "o", color=ORANGE, markersize=9, markeredgecolor=BLACK, zorder=4)
+
+
+def crafting(env: Any, ax: Any, craft: Any) -> None:
+    """Kinds of cells as colours, the initials of ores, table and furnace; below, what it has."""
+    cells = np.asarray(craft.cells)
+    _grid(ax, np.zeros(cells.shape, bool))
+    colors = ("white", GREEN, GREY, GREY, GREY, GREY, ORANGE, RED)
+    for (row, column), kind in np.ndenumerate(cells):
+        if kind:
+            _box(ax, (column, row), (0.95, 0.95), colors[kind])
+            ax.text(column, row, "  .CIDTF"[kind].strip(), ha="center", va="center", fontsize=8)
+    (row, column), facing = np.asarray(craft.position), int(craft.facing)
+    ax.plot(column, row, "^>v<"[facing], color=BLUE, markersize=9, markeredgecolor=BLACK, zorder=4)
+    items = " ".join(map(str, np.asarray(craft.items)))
+    reached = int(np.sum(craft.achievements))
+    text = f"{reached} reached; tool {int(craft.tool)}; items {items}"
+    ax.text(-0.5, len(cells), text, va="center", fontsize=8)
+    _view(ax, (-0.5, len(cells) - 0.5), (len(cells) + 0.5, -0.5))
+
+
+def point_maze(env: Any, ax: Any, point: Any) -> None:
+    _grid(ax, np.asarray(env.walls))
+    (goal_row, goal_column), (row, column) = np.asarray(env.goal), np.asarray(point.position)
+    around = float(env.radius) * _circle()
+    ax.fill(goal_column + around[0], goal_row + around[1], color=GREEN, zorder=2)
+    ahead = np.asarray(point.velocity)
+    _rod(ax, [(column, row), (column + 2 * ahead[1], row + 2 * ahead[0])], BLUE, 2)
+    ax.plot(column, row, "o", color=ORANGE, markersize=7, markeredgecolor=BLACK, zorder=4)
+
+
+def arm(env: Any, ax: Any, links: Any) -> None:
+    direction = np.cumsum(links.angles)
+    ends = np.cumsum([[0, *np.cos(direction)], [0, *np.sin(direction)]], 1) / len(direction)
+    ax.plot(*_circle(), color=GREY, linewidth=1)
+    target = np.asarray(links.target)[:, None] + float(env.radius) * _circle()
+    ax.fill(*target, color=GREEN, zorder=2)
+    _rod(ax, ends.T, ORANGE, 5)
+    ax.plot(*ends[:, :-1], "o", color=BLACK, markersize=5, zorder=4)
+    _view(ax, (-1.1, 1.1), (-1.1, 1.1))
+
+
+def hypergrid(env: Any, ax: Any, position: Any) -> None:
+    """The highest reward over all but the last two coordinates, dark where it is low."""
+    rewards = np.asarray(env.rewards())
+    rewards = rewards.max(tuple(range(rewards.ndim - 2))) if rewards.ndim > 1 else rewards[None]
+    ax.imshow(rewards, cmap="viridis")
+    row, column = (0, *np.asarray(position))[-2:]
+    ax.plot(column, row, "o", color=ORANGE, markersize=9, markeredgecolor=BLACK, zorder=4)
+
+
 def _rod(ax: Any, ends: Any, color: str, width: float) -> None:
     ax.plot(*np.transpose(ends), color=color, linewidth=width, solid_capstyle="round", zorder=3)
+
+
+def _circle() -> np.ndarray:
+    """Points of the unit circle. [2, 40]."""
+    angle = np.linspace(0, 2 * np.pi, 40)
+    return np.array([np.cos(angle), np.sin(angle)])
 
 
 def _box(ax: Any, center: tuple[float, float], size: tuple[float, float], color: str) -> None:

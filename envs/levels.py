@@ -12,12 +12,15 @@ from jaxrl.env import Env, Tasks, check_is_env
 from jaxrl.errors import nearest
 from jaxrl.tree import find, get, is_static, paths, put, pytree, replace
 
-from . import delayed_chain, lpg_levels, maze_levels
+from . import delayed_chain, key_door_levels, lpg_levels, maze_levels
 from .arguments import check_names
 
 # their leaves are plain numbers, so that importing this initialises no device
 SAMPLED: dict[str, Any] = (
-    lpg_levels.DISTRIBUTIONS | delayed_chain.DISTRIBUTIONS | maze_levels.DISTRIBUTIONS
+    lpg_levels.DISTRIBUTIONS
+    | delayed_chain.DISTRIBUTIONS
+    | maze_levels.DISTRIBUTIONS
+    | key_door_levels.DISTRIBUTIONS
 )
 # removed names, each the same distribution as another: that one, and the lifetime that is now given
 # to the inner loop

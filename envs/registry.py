@@ -10,19 +10,29 @@ from jaxrl.tree import replace
 
 from . import lpg_levels, tabular
 from .arguments import check_names
+from .arm import Arm
 from .catch import Catch
+from .crafting import Crafting
 from .delayed_chain import DelayedChain
 from .gridworld import GridWorld
+from .hypergrid import HyperGrid
+from .key_door import KeyDoor
 from .memory_chain import MemoryChain
+from .point_maze import PointMaze
 from .riverswim import RiverSwim
 from .two_colors import TwoColors
 from .wrappers import Observe
 
 OWN = {
+    "Arm": Arm,
     "Catch": Catch,
+    "Crafting": Crafting,
     "DelayedChain": DelayedChain,
     "GridWorld": GridWorld,
+    "HyperGrid": HyperGrid,
+    "KeyDoor": KeyDoor,
     "MemoryChain": MemoryChain,
+    "PointMaze": PointMaze,
     "RiverSwim": RiverSwim,
     "TwoColors": TwoColors,
 }

@@ -210,9 +210,14 @@ DRAWN = [
     "MountainCar-v0",
     "MountainCarContinuous-v0",
     "Acrobot-v1",
+    "Arm",
     "Catch",
+    "Crafting",
     "GridWorld",
+    "HyperGrid",
+    "KeyDoor",
     "LPGGrid-longer",
+    "PointMaze",
 ]
 
 

@@ -1,0 +1,168 @@
+"""Levels of KeyDoor: layouts drawn as text, and random ones that can be solved."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrl.env import Tasks
+from jaxrl.tree import pytree, static
+
+from .key_door import KeyDoor, layout
+
+
+def drawn(text: str, **params: Any) -> KeyDoor:
+    """The level drawn as `text` (see `key_door.layout`), with other parameters of `KeyDoor`.
+
+    Raises:
+      ValueError: as of `layout`.
+    """
+    return KeyDoor(**layout(text), **params)
+
+
+@pytree
+class KeyDoorLevels(Tasks):
+    """Random layouts of square rooms, which can all be solved.
+
+    The rooms are joined to a random tree, one after the other, from the room of the start.
+    `num_colors` of the joints are locked, the others are openings. The first key is in a room that
+    was joined before the first locked joint, each next key in the room behind the lock before it,
+    and the treasure in the room behind the last lock, so that each key is needed. Start, keys and
+    treasure are in random cells of their rooms.
+
+    hazards: probability that a room has a hazard, in a random cell that is not next to a wall.
+    key_reward, door_reward, hazard_reward, index: of `KeyDoor`.
+    rooms: number of rooms down and across. room_side: rows and columns of each, 3 or more.
+
+    Raises:
+      ValueError: more locks than joints between the rooms, or more objects than cells of a room.
+    """
+
+    hazards: jax.Array | float = 0.0
+    key_reward: jax.Array | float = 0.0
+    door_reward: jax.Array | float = 0.0
+    hazard_reward: jax.Array | float = 0.0
+    rooms: tuple[int, int] = static(default=(3, 3))
+    room_side: int = static(default=3)
+    num_colors: int = static(default=3)
+    index: bool = static(default=False)
+    max_steps: int = static(default=300)
+
+    channels = KeyDoor.channels
+
+    def __post_init__(self) -> None:
+        num_joints = self.rooms[0] * self.rooms[1] - 1
+        if not 1 <= self.num_colors <= num_joints:
+            raise ValueError(
+                f"num_colors={self.num_colors} is not between 1 and {num_joints}, the number of "
+                f"joints of a tree of rooms={self.rooms}."
+            )
+        if self.room_side < 3 or self.num_colors + 2 > self.room_side**2:
+            raise ValueError(
+                f"room_side={self.room_side} is too small for a hazard that blocks no door, a "
+                f"start, a treasure and {self.num_colors} keys: write 3 or more."
+            )
+
+    def sample(self, key: jax.Array) -> KeyDoor:
+        rng = iter(jax.random.split(key, 8))  # as "keys" are those of doors
+        num, side = self.num_colors, self.room_side
+        order, joints = self._tree(next(rng))
+        colors = jax.random.permutation(next(rng), num)  # of the locks, in the order of need
+        locks = jnp.sort(jax.random.permutation(next(rng), len(joints))[:num])
+        first_key = jax.random.randint(next(rng), (), 0, locks[0] + 1)
+        behind = order[locks + 1]
+        rooms = jnp.concatenate([order[:1], behind[-1:], order[first_key][None], behind[:-1]])
+        inner = jax.random.permutation(next(rng), side**2)[: num + 2]
+        start, treasure, *places = self._place(rooms, inner // side, inner % side)
+
+        corner, along = (jnp.asarray(x)[joints] for x in self._joints()[1:])
+        offset = jax.random.randint(next(rng), (len(joints), 1), 0, side)
+        row, column = (corner + offset * along).T
+        grid = np.arange(self._size(0))[:, None], np.arange(self._size(1))[None]
+        lines = (grid[0] % (side + 1) == 0) | (grid[1] % (side + 1) == 0)
+        walls = jnp.asarray(lines).at[row, column].set(False)
+        doors = jnp.full(lines.shape, -1, jnp.int32)
+        doors = doors.at[row[locks], column[locks]].set(colors.astype(jnp.int32))
+
+        places = jnp.stack(places)
+        found = jnp.concatenate([start[None], treasure[None], places])
+        return KeyDoor(
+            walls=walls,
+            hazards=self._hazards(next(rng), found),
+            doors=doors,
+            keys=jnp.zeros((num, 2), jnp.int32).at[colors].set(places),
+            start=start,
+            treasure=treasure,
+            key_reward=self.key_reward,
+            door_reward=self.door_reward,
+            hazard_reward=self.hazard_reward,
+            index=self.index,
+            max_steps=self.max_steps,
+        )
+
+    def optimum(self, env: KeyDoor) -> jax.Array:
+        return env.optimal_return()
+
+    def _tree(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Rooms in the order in which they join a random tree, [num_rooms], and the joints by which
+        all but the first do, [num_rooms - 1].
+        """
+        pairs = jnp.asarray(self._joints()[0])
+        num_rooms = self.rooms[0] * self.rooms[1]
+        key_first, key_grow = jax.random.split(key)
+        first = jax.random.randint(key_first, (), 0, num_rooms)
+
+        def grow(joined: jax.Array, key: jax.Array) -> tuple[jax.Array, Any]:
+            leads_out = joined[pairs[:, 0]] ^ joined[pairs[:, 1]]
+            joint = jnp.where(leads_out, jax.random.uniform(key, leads_out.shape), -1.0).argmax()
+            one, other = pairs[joint]
+            room = jnp.where(joined[one], other, one)
+            return joined.at[room].set(True), (room, joint)
+
+        keys = jax.random.split(key_grow, num_rooms - 1)
+        _, (rooms, joints) = jax.lax.scan(grow, jnp.arange(num_rooms) == first, keys)
+        return jnp.concatenate([first[None], rooms]), joints
+
+    def _joints(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The two rooms of each pair of neighbours; the first cell of the wall between them, and
+        the direction along it: row and column. [num_joints, 2] each.
+        """
+        down, across = self.rooms
+        step = self.room_side + 1
+        joints = []
+        for i, j in np.ndindex(down, across):
+            room = i * across + j
+            if j + 1 < across:
+                joints.append([(room, room + 1), (i * step + 1, (j + 1) * step), (1, 0)])
+            if i + 1 < down:
+                joints.append([(room, room + across), ((i + 1) * step, j * step + 1), (0, 1)])
+        pairs, corner, along = np.moveaxis(np.array(joints, np.int32), 1, 0)
+        return pairs, corner, along
+
+    def _place(self, rooms: jax.Array, row: jax.Array, column: jax.Array) -> jax.Array:
+        """Row and column in the map of cells of rooms. int32 [num, 2]."""
+        step = self.room_side + 1
+        corner = jnp.stack([rooms // self.rooms[1], rooms % self.rooms[1]], -1) * step + 1
+        return (corner + jnp.stack([row, column], -1)).astype(jnp.int32)
+
+    def _hazards(self, key: jax.Array, taken: jax.Array) -> jax.Array:
+        """True at hazards, of which none is in a cell of `taken` [num, 2]. bool [rows, columns]."""
+        key_rooms, key_cells = jax.random.split(key)
+        num_rooms = self.rooms[0] * self.rooms[1]
+        has_one = jax.random.uniform(key_rooms, (num_rooms,)) < self.hazards
+        cells = jax.random.randint(key_cells, (2, num_rooms), 1, self.room_side - 1)
+        row, column = self._place(jnp.arange(num_rooms), *cells).T
+        none = jnp.zeros((self._size(0), self._size(1)), bool)
+        return none.at[row, column].set(has_one).at[taken[:, 0], taken[:, 1]].set(False)
+
+    def _size(self, axis: int) -> int:
+        """Number of rows (axis 0) or columns (axis 1) of the map."""
+        return self.rooms[axis] * (self.room_side + 1) + 1
+
+
+DISTRIBUTIONS = {
+    "KeyDoor-4": KeyDoorLevels(rooms=(2, 2), num_colors=1, max_steps=100),
+    "KeyDoor-9": KeyDoorLevels(),
+    "KeyDoor-9-hazards": KeyDoorLevels(hazards=0.5),
+}
