@@ -67,7 +67,8 @@ class FromJaxmarl(Env):
         space = self._shapes().space
         if isinstance(space, Discrete):
             return space
-        return Box(*(np.asarray(x) if isinstance(x, tuple) else x for x in space[:2]), space[2])
+        ends: list[Any] = [np.asarray(end, np.float32) for end in space[:2]]
+        return Box(ends[0], ends[1], space[2])
 
     def reset(self, key: jax.Array) -> tuple[Any, Any]:
         game = self._game()

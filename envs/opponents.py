@@ -1,7 +1,7 @@
 """Policies of other players in a game: callable pytrees `(key, Masked observation) -> action`."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 
@@ -40,4 +40,5 @@ def as_opponent(game: str, opponent: Any) -> Any:
             f"The opponent in {game} is {opponent!r}: write a function (key, obs) -> action, in "
             "which obs.obs is the observation and obs.mask the legal actions."
         )
-    return Function(opponent) if jax.tree_util.all_leaves([opponent]) else opponent
+    is_function = jax.tree_util.all_leaves([opponent])
+    return Function(cast(Any, opponent)) if is_function else opponent
