@@ -5,10 +5,10 @@ that is added to that of its clip (`rl.LPO`), or both. All weights are zero at f
 with the robust setting of `headroom` (up to 1e-4 in the drift). It takes 4 of the 8 epochs that are
 computed, so that a controller can take at most twice as many. Fitness is the area under the
 learning curve on seven families of environments, each with a network and a rollout of its own,
-after 20 to 200 updates. Of the difference within a pair the sign counts (`--shaping sign`): families
-then weigh alike, and a rare failure weighs little, as in the interquartile mean of the test; by its
-size (`--shaping size`), two families with much room outweigh the others. Controls: constants alone
-(each hyperparameter times a number, by the same search), and random fitness.
+after 20 to 200 updates. Of the difference within a pair the sign counts (`--shaping sign`): the
+families then weigh alike, and a rare failure weighs little, as in the interquartile mean of the
+test. By its size (`--shaping size`), two families with much room outweigh the others. Controls:
+constants alone (each hyperparameter times a number, by the same search), and random fitness.
 
 `--ladder` compares strategies in short searches. All arms are searched for as long, and the best
 goes on: `--second` begins at the parameters that its first search changed by more than their noise.
