@@ -39,7 +39,7 @@ SMOKE = {
     "discovered_ppo": "--names MDP-FrozenLake --searches schedule_1 --seeds 2 --few-seeds 2 "
     "--settings 1 --tuning-seeds 2 --long-tuning --lifetimes 2 3 --families Catch "
     "--search-lifetimes 2 3 --selection 2 --runs {out}/runs --folder {out}",
-    "distill_ppo": "--sizes 2 36 --levels 2 --lifetime 2 3 --families Catch --folder {out}",
+    "distill_ppo": "--sizes 2 36 --levels 2 --lifetimes 2 3 --families Catch --folder {out}",
     "headroom": "--families Catch --settings 2 --tasks 2 --finalists 1 --final-tasks 2 "
     "--test-tasks 4 --lifetimes 2 3 "
     "--runs {out}/runs --folder {out}",
