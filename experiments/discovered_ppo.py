@@ -45,7 +45,7 @@ SIZES = {
 }
 NAMES = tuple(SIZES)
 # records of `discover_ppo`; the first is the one that is distilled, and that has ablations
-SEARCHES = ("schedule_1", "constants_1", "drift_1", "both_1", "random_fitness_1")
+SEARCHES = ("schedule_2", "schedule_1", "constants_1", "drift_1", "both_1", "random_fitness_1")
 TARGETS = (0.003, 0.01, 0.03, 0.1)  # of the KL; the best on the families of the search is tested
 WEIGHTS = "controller.weights"
 TIME, MEASURED = slice(1, 3), slice(3, 6)  # columns of LogLinear's weights

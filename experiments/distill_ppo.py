@@ -41,7 +41,7 @@ class Config:
     margin: float = 0.01
     """of the score, by which a formula may be worse than the schedule"""
     lifetimes: tuple[int, ...] = worlds.LIFETIMES
-    search: str = "schedule_1"
+    search: str = "schedule_2"
     """record of `discover_ppo`"""
     families: tuple[str, ...] = worlds.FAMILIES
     folder: pathlib.Path = worlds.RESULTS
