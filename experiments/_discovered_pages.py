@@ -19,7 +19,8 @@ COUNTED = ("ahead of PPO", "behind PPO", "ahead of tuned PPO", "behind tuned PPO
 # not drawn: each meta-seed by itself, and ablations
 ARMS = {
     "formula": "formula",
-    "schedule_1": "schedule",
+    "schedule_2": "schedule",
+    "schedule_1": "schedule, first search",
     "constants_1": "constants",
     "drift_1": "drift",
     "both_1": "schedule and drift",

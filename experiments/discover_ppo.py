@@ -5,9 +5,10 @@ that is added to that of its clip (`rl.LPO`), or both. All weights are zero at f
 with the robust setting of `headroom` (up to 1e-4 in the drift). It takes 4 of the 8 epochs that are
 computed, so that a controller can take at most twice as many. Fitness is the area under the
 learning curve on seven families of environments, each with a network and a rollout of its own,
-after 20 to 200 updates; its differences within pairs count by their size (an earlier search took
-their signs, and found what wins often and by little). Controls: constants alone (each
-hyperparameter times a number, by the same search), and random fitness.
+after 20 to 200 updates. Of the difference within a pair the sign counts (`--shaping sign`): the
+families then weigh alike, and a rare failure weighs little, as in the interquartile mean of the
+test. By its size (`--shaping size`), two families with much room outweigh the others. Controls:
+constants alone (each hyperparameter times a number, by the same search), and random fitness.
 
 `--ladder` compares strategies in short searches. All arms are searched for as long, and the best
 goes on: `--second` begins at the parameters that its first search changed by more than their noise.
@@ -60,6 +61,8 @@ class Config:
     """training runs of a generation, as many of each family; half as many pairs"""
     lifetime: tuple[int, int] = (20, 200)
     """updates of a training run, log-uniform range"""
+    shaping: Literal["sign", "size"] = "sign"
+    """what counts of the difference within a pair"""
     sigma: float = 0.3
     lr: float = 0.05
     lr_decay: float = 0.97
@@ -151,7 +154,7 @@ def evolution_strategy(config: Config) -> rl.ES:
         lr=config.lr,
         sigma=config.sigma,
         lr_decay=config.lr_decay,
-        shaping=ZScore(),
+        shaping=PairSign() if config.shaping == "sign" else ZScore(),
         population=config.population,
     )
 
@@ -163,7 +166,7 @@ def strategies(config: Config) -> dict[str, tuple[MetaLearner, int]]:
     inner, count, steps = inner_loop("schedule", config), len(config.families), config.rung_steps
     population, sigma = config.population, config.sigma
     es = rl.Evolution(inner, evolution_strategy(config))
-    signs = replace(es, strategy=replace(es.strategy, shaping=PairSign()))
+    by_size = replace(es, strategy=replace(es.strategy, shaping=ZScore()))
     members = max(population // count, 2)  # of SNES: each is tried on all families
     snes = rl.Evolution(inner, rl.SNES(sigma=sigma, population=members), num_tasks=count)
     low, high = config.lifetime
@@ -175,7 +178,7 @@ def strategies(config: Config) -> dict[str, tuple[MetaLearner, int]]:
     )
     return {
         "ES": (es, steps),
-        "ES by signs": (signs, steps),
+        "ES by size": (by_size, steps),
         "SNES": (snes, steps),
         "PES": (pes, pieces * steps),
     }

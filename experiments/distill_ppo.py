@@ -2,9 +2,11 @@
 `python -m experiments.distill_ppo`.
 
 The weights, means over meta-seeds, are rounded and all but the largest set to zero. On further
-environments of the families of the search each is compared with the schedule itself. The formula is
-the one with the fewest weights that is not worse by more than a margin: the interval of the
-difference is above it. `discovered_ppo` tests it beside the schedule.
+environments of the families of the search each is compared with the schedule itself, by the
+interquartile mean of the differences on each family, and the mean of these. The formula is the one
+with the fewest weights that is not worse by more than a margin: the interval of the difference is
+above it. `discovered_ppo` tests it beside the schedule. The record also has what the schedule gains
+over PPO on each family and after each lifetime.
 """
 
 import dataclasses
@@ -22,7 +24,7 @@ from experiments import _ppo_worlds as worlds
 from experiments import discover_ppo
 
 NAME = "controller.weights"
-MEAN = "mean of the meta-seeds"
+PPO, MEAN = "PPO", "mean of the meta-seeds"
 # about the standard deviation of each feature of rl.LogLinear in training runs
 SPREAD = np.array([1.0, 0.29, 0.3, 0.4, 0.4, 0.4])
 SEED = 0xF0  # of the environments that choose the formula
@@ -32,13 +34,14 @@ SEED = 0xF0  # of the environments that choose the formula
 class Config:
     """Settings of the experiment; tests use small values."""
 
-    sizes: tuple[int, ...] = (2, 3, 4, 6, 8, 12, 18, 36)
+    sizes: tuple[int, ...] = (2, 3, 4, 6, 8, 12, 18)
     """numbers of weights that are kept"""
-    levels: int = 768
-    margin: float = 0.03
+    levels: int = 64
+    """environments of each family"""
+    margin: float = 0.01
     """of the score, by which a formula may be worse than the schedule"""
-    lifetime: tuple[int, int] = (20, 200)
-    search: str = "schedule_1"
+    lifetimes: tuple[int, ...] = worlds.LIFETIMES
+    search: str = "schedule_2"
     """record of `discover_ppo`"""
     families: tuple[str, ...] = worlds.FAMILIES
     folder: pathlib.Path = worlds.RESULTS
@@ -67,35 +70,71 @@ def formula(weights: np.ndarray, fields: tuple[str, ...] = worlds.CONTROLLED) ->
     return lines
 
 
+def interval(differences: np.ndarray) -> list[float]:
+    """The mean over families of interquartile means of differences, with its 95 % interval.
+
+    differences: [families, levels].
+    """
+    mean = lambda x: rl.stats.iqm(x, axis=0).mean()
+    return [round(float(x), 4) for x in rl.stats.interval_of(mean, differences.T)]
+
+
+def by_cell(differences: np.ndarray, config: Config) -> dict[str, dict[str, Any]]:
+    """The `interval` of each family and lifetime, and the share of levels with a gain.
+
+    differences: [families, lifetimes, levels].
+    """
+    return {
+        f"{family}, {lifetime} updates": {
+            "gain": interval(differences[i, j][None]),
+            "share of gains": round(float((differences[i, j] > 0.0).mean()), 3),
+        }
+        for i, family in enumerate(config.families)
+        for j, lifetime in enumerate(config.lifetimes)
+    }
+
+
 def run(config: Config) -> dict[str, Any]:
     """The record: scores of all candidates, the formula and its weights."""
     path = config.folder / f"{config.search}.json"
-    found = [np.array(one[NAME]) for one in discover_ppo.found_by(path)]
-    mean = np.mean(found, 0)
-    candidates = {f"{size} weights": largest(mean, size) for size in config.sizes}
-    candidates |= {MEAN: mean} | {f"meta-seed {i}": x for i, x in enumerate(found)}
-    search = discover_ppo.Config(lifetime=config.lifetime, families=config.families)
+    mean = np.mean([np.array(one[NAME]) for one in discover_ppo.found_by(path)], 0)
+    candidates = {PPO: np.zeros_like(mean), MEAN: mean}
+    candidates |= {f"{size} weights": largest(mean, size) for size in config.sizes}
+    search = discover_ppo.Config(families=config.families)
     inner = discover_ppo.inner_loop("schedule", search)
-    tasks = discover_ppo.distribution(inner.learner, search)
-    score = lab.scorer(inner, tasks, config.levels)
-    scores = {
-        key: score({NAME: jnp.asarray(weights, jnp.float32)}, SEED)
-        for key, weights in candidates.items()
+    params = [{NAME: jnp.asarray(x, jnp.float32)} for x in candidates.values()]
+    found = [
+        lab.sweep_scores(loop, family, params, config.levels, config.lifetimes, SEED)
+        for family, loop in discover_ppo.distribution(inner.learner, search).loops(inner)
+    ]
+    # a run in which no episode ended has the score of the random policy, 0
+    scores = dict(zip(candidates, np.nan_to_num(np.stack(found, 1)), strict=True))
+    over = lambda name, other: (scores[name] - scores[other]).mean(1)  # of lifetimes
+    rows = {
+        name: {
+            "gain over PPO": interval(over(name, PPO)),
+            "difference to the schedule": interval(over(name, MEAN)),
+            "by family": {
+                family: interval(row[None])
+                for family, row in zip(config.families, over(name, PPO), strict=True)
+            },
+        }
+        for name in scores
+        if name != PPO
     }
-    ppo = score(inner.tuned, SEED)
-    minus = lambda x, other: lab.compare(x[None], other[None])
-    difference = {key: minus(x, scores[MEAN]) for key, x in scores.items()}
-    sizes = [size for size in config.sizes if difference[f"{size} weights"][1] >= -config.margin]
+    sizes = [
+        size
+        for size in config.sizes
+        if rows[f"{size} weights"]["difference to the schedule"][1] >= -config.margin
+    ]
     chosen = f"{min(sizes)} weights" if sizes else MEAN
     return {
         "formula": formula(candidates[chosen]),
         "weights": candidates[chosen].round(5).tolist(),
         "chosen": chosen,
         "search": config.search,
-        "candidates": {
-            key: {"gain over PPO": minus(x, ppo), "difference to the schedule": difference[key]}
-            for key, x in scores.items()
-        },
+        "candidates": rows,
+        "schedule": by_cell(scores[MEAN] - scores[PPO], config),
     }
 
 

@@ -92,7 +92,7 @@ def small_record():
         "PPO": seeds(1.0),
         "tuned PPO": seeds(2.0),
         "formula": seeds(1.5),
-        "schedule_1": seeds(1.4),
+        "schedule_2": seeds(1.4),
     }
     learnt = discovered_ppo.summary(tests, low=0.0)
     not_learnt = discovered_ppo.summary({"tuned PPO": seeds(0.0), "PPO": seeds(0.0)}, low=0.0)

@@ -36,10 +36,10 @@ SMOKE = {
     "discover_ppo": "--arms schedule --families Catch --generations 1 --evals 1 --seeds 1 "
     "--population 4 --lifetime 2 3 --selection-levels 2 --runs {out}/runs --folder {out}",
     # of a search that found nothing, see `searched`
-    "discovered_ppo": "--names MDP-FrozenLake --searches schedule_1 --seeds 2 --few-seeds 2 "
+    "discovered_ppo": "--names MDP-FrozenLake --searches schedule_2 --seeds 2 --few-seeds 2 "
     "--settings 1 --tuning-seeds 2 --long-tuning --lifetimes 2 3 --families Catch "
     "--search-lifetimes 2 3 --selection 2 --runs {out}/runs --folder {out}",
-    "distill_ppo": "--sizes 2 36 --levels 2 --lifetime 2 3 --families Catch --folder {out}",
+    "distill_ppo": "--sizes 2 36 --levels 2 --lifetimes 2 3 --families Catch --folder {out}",
     "headroom": "--families Catch --settings 2 --tasks 2 --finalists 1 --final-tasks 2 "
     "--test-tasks 4 --lifetimes 2 3 "
     "--runs {out}/runs --folder {out}",
@@ -128,7 +128,7 @@ def test_an_experiment_runs(name, in_process):
 def searched(folder):
     """Write the record of a search of two meta-seeds that found nothing."""
     weights = {"controller.weights": np.zeros((6, 6)).tolist()}
-    (folder / "schedule_1.json").write_text(json.dumps({"found": [weights] * 2}))
+    (folder / "schedule_2.json").write_text(json.dumps({"found": [weights] * 2}))
 
 
 def test_the_demo_runs_in_a_process_of_its_own(tmp_path):
