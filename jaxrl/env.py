@@ -86,6 +86,7 @@ class Tasks:
 
     num_agents: Any = None  # as in `Env`
     channels: Any = ()  # as in `Env`
+    dimensions: Any = 0  # the number of parameters that `at` takes
 
     def sample(self, key: jax.Array) -> Any:
         """An environment of the distribution."""
@@ -107,11 +108,6 @@ class Tasks:
     def mutate(self, key: jax.Array, env: Any) -> Any:
         """An environment that differs from `env` by a small random edit."""
         raise not_defined(self, Tasks.mutate)
-
-    @property
-    def dimensions(self) -> int:
-        """The number of parameters in [0, 1] that `at` takes."""
-        raise not_defined(self, Tasks.at)
 
     def at(self, place: jax.Array) -> Any:
         """The environment with these parameters, each in [0, 1]. [dimensions]."""

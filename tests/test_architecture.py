@@ -68,6 +68,9 @@ FLOORS = {
     "optimizers": 4,
     "symbolic": 6,
     "tuning": 9,
+    "teachers": 7,
+    "archives": 9,
+    "exploration": 10,
     "envs": 13,
 }
 DOORS = {

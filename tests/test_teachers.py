@@ -38,7 +38,7 @@ def batch_of(done, episode_return, success):
 def test_a_report_has_means_over_the_episodes_of_each_level():
     shape, num = (9, 4), 5
     done = RNG.random(shape) < 0.4
-    level = RNG.integers(0, num - 1, shape)  # nobody is on the last one
+    level = RNG.integers(0, num - 1, shape)  # none is on the last one
     returns = RNG.normal(size=shape).astype(np.float32)
     success = (RNG.random(shape) < 0.5).astype(np.float32)
     value, advantage = RNG.normal(size=(2, *shape)).astype(np.float32)
@@ -159,26 +159,26 @@ def test_levels_keep_their_slots_in_the_buffer():
     levels, notes = teacher.draw(jax.random.key(1), state, MAZES, 4)
     np.testing.assert_array_equal(notes, 6)  # all are new
 
-    def told(state, notes, returns, known=(1, 1, 1, 1)):
+    def after(state, notes, returns, known=(1, 1, 1, 1)):
         seen = teachers.Report(
             *(jnp.array(known), jnp.array(returns), jnp.array(returns)),
             *(jnp.full(4, jnp.nan), *[jnp.zeros(4)] * 3),
         )
         return tell(jax.random.key(2), state, MAZES, levels, notes, seen)
 
-    state, notes = told(state, notes, [0.1, 0.2, 0.3, 0.4], (1, 0, 1, 1))
+    state, notes = after(state, notes, [0.1, 0.2, 0.3, 0.4], (1, 0, 1, 1))
     assert notes[1] == 6  # no episode ended there
     kept = np.asarray(notes)[[0, 2, 3]]
     assert sorted(kept) == [0, 1, 2] or len(set(kept)) == 3
     np.testing.assert_allclose(state.buffer.regret[kept], [0.9, 0.7, 0.6], rtol=1e-6)
     for i, slot in zip([0, 2, 3], kept, strict=True):
         np.testing.assert_array_equal(state.buffer.levels.walls[slot], levels.walls[i])
-    state, again = told(state, notes, [0.8, 0.5, 0.3, 0.4])
+    state, again = after(state, notes, [0.8, 0.5, 0.3, 0.4])
     np.testing.assert_array_equal(np.asarray(again)[[0, 2, 3]], kept)
     np.testing.assert_allclose(state.buffer.regret[kept[0]], 0.2, rtol=1e-5)
     np.testing.assert_allclose(state.best[kept[0]], 0.8)
     # two rows of one level: the last one counts
-    state, _ = told(state, jnp.full(4, kept[0]), [0.1, 0.2, 0.3, 0.6])
+    state, _ = after(state, jnp.full(4, kept[0]), [0.1, 0.2, 0.3, 0.6])
     np.testing.assert_allclose(state.buffer.regret[kept[0]], 0.4, rtol=1e-5)
 
 

@@ -89,16 +89,16 @@ class Ranked(Emitter):
         )
         rank = jnp.zeros(self.batch).at[order].set(jnp.arange(self.batch, dtype=jnp.float32))
         key_ask = jax.random.wrap_key_data(state.key)
-        told, _ = self.strategy.tell(key_ask, now, rank)
+        after_tell, _ = self.strategy.tell(key_ask, now, rank)
         elite = jax.tree.map(lambda x: x[0], archive.draw(key_elite, 1)[0])
-        again = ~entered.enters.any() | ~tree.is_finite(told)
-        told = tree.where(again, self.strategy.init(elite), told)
+        again = ~entered.enters.any() | ~tree.is_finite(after_tell)
+        after_tell = tree.where(again, self.strategy.init(elite), after_tell)
         fresh = jax.random.normal(key_direction, (self.descriptor_size,))
         direction = jnp.where(again, fresh, state.direction[state.number])
         asked = state.asked.at[state.number].add(1)
         put = lambda old, new: old.at[state.number].set(new)
         return State(
-            strategies=jax.tree.map(put, state.strategies, told),
+            strategies=jax.tree.map(put, state.strategies, after_tell),
             asked=asked,
             number=jnp.argmin(asked).astype(jnp.int32),
             key=jax.random.key_data(key_next),

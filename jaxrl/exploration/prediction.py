@@ -34,7 +34,7 @@ class Predictor:
 
 @pytree
 class Prediction(Bonus):
-    """Base class of bonuses whose networks learn by gradient steps on each rollout.
+    """Base class of bonuses with networks that learn by gradient steps on each rollout.
 
     lr: of Adam. share: the expected share of a rollout's steps that is learned from. epochs: passes
     over the rollout. size: of the outputs.

@@ -118,7 +118,7 @@ class PLR(Teacher):
 
 @pytree
 class ACCEL(PLR):
-    """Levels that evolve (Parker-Holder et al., 2022): robust PLR, whose scouts play edited levels.
+    """Levels that evolve (Parker-Holder et al., 2022): robust PLR with scouts on edited levels.
 
     Levels of the tasks should be simple, such as empty mazes.
     """

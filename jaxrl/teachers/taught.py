@@ -65,8 +65,8 @@ class Taught(Algorithm):
     What it measures of a level is from one update: returns of its episodes, and values of its steps
     there.
 
-    scouts: number of further environments, whose steps are reported to the teacher and not learned
-    from; they count as environment steps. scout_levels: levels that are drawn for them in each
+    scouts: number of further environments; their steps are reported to the teacher and not learned
+    from, and count as environment steps. scout_levels: levels that are drawn for them in each
     update; 0: one for each. held_out: levels that evaluations use, which the teacher never sees;
     None: new samples.
     """
