@@ -4,9 +4,9 @@ import dataclasses
 from typing import Any
 
 import jaxrl as rl
-from experiments.papers import Check, Claim
+from experiments.claims import Check, Claim
+from experiments.claims.running import RECORDS
 from experiments.papers.earlier_studies import kept
-from experiments.papers.running import RECORDS
 
 CLOCK, LPG = "discover_clock.json", "discover_ta_lpg.json"
 NETWORKS = "learned_optimizer_networks.json"

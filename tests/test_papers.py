@@ -16,10 +16,10 @@ import pytest
 import scipy.stats
 
 import jaxrl as rl
-from experiments.papers import Arm, Check, Claim, __main__, beats, page, ratio, share
-from experiments.papers.claim import check as check_claim
-from experiments.papers.claim import ledger
-from experiments.papers.running import (
+from experiments.claims import Arm, Check, Claim, beats, page, ratio, share
+from experiments.claims.claim import check as check_claim
+from experiments.claims.claim import ledger
+from experiments.claims.running import (
     VERDICTS,
     Place,
     at_edge,
@@ -28,6 +28,7 @@ from experiments.papers.running import (
     run_claim,
     verdict,
 )
+from experiments.papers import __main__
 from jaxrl.cli import main as cli
 
 EXACT = Check("one", lambda results: 1.0, "> 0")
@@ -293,7 +294,7 @@ def test_an_unknown_topic_names_them():
 
 
 def test_without_a_checkout_the_command_says_so(monkeypatch):
-    monkeypatch.setitem(sys.modules, "experiments.papers.page", None)
+    monkeypatch.setitem(sys.modules, "experiments.claims.page", None)
     with pytest.raises(SystemExit, match="folder experiments/ of a checkout"):
         cli(["papers"])
 

@@ -10,13 +10,13 @@ import numpy as np
 import tyro
 
 import jaxrl as rl
-from experiments.papers import page
-from experiments.papers.claim import FIRST_TRIAL_SEED, Claim, check
-from experiments.papers.running import RECORDS, Place, run
+from experiments.claims import page
+from experiments.claims.claim import FIRST_TRIAL_SEED, Claim, check
+from experiments.claims.running import RECORDS, Place, run
 from jaxrl.errors import nearest
 
 FOLDER = pathlib.Path(__file__).parent
-FRAME = {"__init__", "__main__", "claim", "page", "running"}
+FRAME = {"__init__", "__main__"}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 
 import jaxrl as rl
 from envs import processes
-from experiments.papers import Arm, Check, Claim
+from experiments.claims import Arm, Check, Claim
 from jaxrl import tabular
 from jaxrl.tree import replace
 

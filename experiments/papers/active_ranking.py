@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxrl as rl
-from experiments.papers import Arm, Check, Claim, share
+from experiments.claims import Arm, Check, Claim, share
 
 AGENTS, TASKS, DELTA = 6, 8, 0.05
 NOISE = 0.5

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxrl as rl
-from experiments.papers import Arm, Check, Claim
+from experiments.claims import Arm, Check, Claim
 
 DIM, NUM = 5, 6
 BUDGET = 12_000

@@ -7,7 +7,7 @@ depend on no result, so that they are one round too.
 
 import numpy as np
 
-from experiments.papers import Arm, Check, Claim
+from experiments.claims import Arm, Check, Claim
 from jaxrl import tuning
 from jaxrl.tuning.history import History
 

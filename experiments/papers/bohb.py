@@ -6,7 +6,7 @@ observed. A simulation relaxes from equal shares, row by row, and its shares are
 
 import numpy as np
 
-from experiments.papers import Arm, Check, Claim
+from experiments.claims import Arm, Check, Claim
 from jaxrl import tuning
 from jaxrl.tuning.history import History
 

@@ -9,7 +9,7 @@ import dataclasses
 import numpy as np
 
 import jaxrl as rl
-from experiments.papers import Arm, Check, Claim
+from experiments.claims import Arm, Check, Claim
 from jaxrl import tuning
 
 FIRST, LENGTH, FEATURES = 5, 0.25, 256

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 import jaxrl as rl
-from experiments.papers import Arm, Check, Claim, beats
+from experiments.claims import Arm, Check, Claim, beats
 
 RATES = (3e-4, 1e-3, 3e-3, 1e-2)
 STARTS = 100  # first points on a line

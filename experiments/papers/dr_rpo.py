@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxrl as rl
-from experiments.papers.claim import Arm, Check, Claim, Results, beats
+from experiments.claims.claim import Arm, Check, Claim, Results, beats
 
 STATES, ACTIONS, FACTORS, HORIZON = 10, 4, 5, 8  # the last state and factor are the hazard
 TEMPERATURE = 0.1  # of the divergence from the reference, the uniform policy

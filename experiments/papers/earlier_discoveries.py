@@ -4,7 +4,7 @@ from typing import Any
 
 import jaxrl as rl
 from experiments._larger_budgets import score, with_larger_budgets
-from experiments.papers import Check, Claim
+from experiments.claims import Check, Claim
 from experiments.papers.earlier_studies import kept
 
 PROCESSES = "discover_symbolic_from_nothing_on_processes.json"

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxrl as rl
-from experiments.papers import Check, Claim
-from experiments.papers.running import RECORDS
+from experiments.claims import Check, Claim
+from experiments.claims.running import RECORDS
 
 ZOO = tuple(
     f"zoo/{path.name}"

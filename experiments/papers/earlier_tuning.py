@@ -3,7 +3,7 @@
 from typing import Any
 
 import jaxrl as rl
-from experiments.papers import Check, Claim
+from experiments.claims import Check, Claim
 from experiments.papers.earlier_studies import kept
 
 TUNER = "dehb"  # of the tuners compared, the one that the paper recommends

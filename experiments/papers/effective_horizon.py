@@ -7,7 +7,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from envs import processes
-from experiments.papers import Arm, Check, Claim
+from experiments.claims import Arm, Check, Claim
 from jaxrl import tabular
 
 S, A, H = 8, 3, 6

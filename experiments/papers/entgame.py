@@ -16,7 +16,7 @@ import numpy as np
 from jax.scipy.special import entr
 
 import jaxrl as rl
-from experiments.papers.claim import Arm, Check, Claim, Results
+from experiments.claims.claim import Arm, Check, Claim, Results
 
 STATES, ACTIONS, HORIZON, SOFT = 8, 3, 6, "soft backups"
 BONUS = 0.3  # of a pair that was visited once, per step that is left

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.optimize import nnls
 
 import jaxrl as rl
-from experiments.papers.claim import Arm, Check, Claim, Results
+from experiments.claims.claim import Arm, Check, Claim, Results
 
 GAMMA = 0.9
 WORLDS = ("random", "grid", "cliff", "path")

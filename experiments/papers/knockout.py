@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxrl as rl
-from experiments.papers import Arm, Check, Claim
+from experiments.claims import Arm, Check, Claim
 
 CANDIDATES = (2, 4, 8, 16, 32)
 COMPARISONS = (1, 5, 9, 17, 33)

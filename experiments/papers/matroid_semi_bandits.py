@@ -12,7 +12,7 @@ import numpy as np
 
 import jaxrl as rl
 from envs import bandits
-from experiments.papers import Arm, Check, Claim, ratio
+from experiments.claims import Arm, Check, Claim, ratio
 from jaxrl.bandits import UCB, MeanLearner, Means, Oracle
 from jaxrl.errors import not_defined
 

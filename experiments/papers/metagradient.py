@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 import jaxrl as rl
-from experiments.papers import Arm, Check, Claim
+from experiments.claims import Arm, Check, Claim
 from jaxrl.meta import tree_scan
 
 INPUTS, HIDDEN, BATCH, NOISE = 3, 8, 4, 0.5

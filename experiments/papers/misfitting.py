@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxrl as rl
-from experiments.papers import Arm, Check, Claim, share
+from experiments.claims import Arm, Check, Claim, share
 
 X = np.geomspace(1.0, 300.0, 12)
 NOISE = 0.02  # relative

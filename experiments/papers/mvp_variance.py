@@ -9,7 +9,7 @@ import numpy as np
 import jaxrl as rl
 from envs import processes
 from envs.tabular import TabularMDP
-from experiments.papers import Arm, Check, Claim
+from experiments.claims import Arm, Check, Claim
 from jaxrl import tabular
 from jaxrl.tree import replace
 

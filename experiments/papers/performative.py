@@ -16,7 +16,7 @@ import numpy as np
 
 from envs import solve
 from envs.tabular import TabularMDP
-from experiments.papers.claim import Arm, Check, Claim, Results
+from experiments.claims.claim import Arm, Check, Claim, Results
 
 GAMMA = 0.9
 SIDE = 4

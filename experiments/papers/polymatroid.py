@@ -11,7 +11,7 @@ import numpy as np
 
 import jaxrl as rl
 from envs import bandits
-from experiments.papers import Arm, Check, Claim, ratio
+from experiments.claims import Arm, Check, Claim, ratio
 
 EDGES = tuple(itertools.combinations(range(5), 2))
 NUM_ARMS, NUM_TOPICS = 16, 8

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 import jaxrl as rl
-from experiments.papers.claim import Arm, Check, Claim, Results
+from experiments.claims.claim import Arm, Check, Claim, Results
 
 GAMMA = 0.9
 STATES, FEATURES = 12, 3

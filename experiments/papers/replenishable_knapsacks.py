@@ -10,7 +10,7 @@ import numpy as np
 
 import jaxrl as rl
 from envs import bandits
-from experiments.papers import Arm, Check, Claim
+from experiments.claims import Arm, Check, Claim
 
 NUM_ARMS, RATE, BETA, PHASES = 4, 0.25, 0.25, 4
 RATIO = (RATE + BETA) / (1.0 + BETA)  # the share of any plan that mixing with the last arm affords

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxrl as rl
-from experiments.papers import Arm, Check, Claim, share
+from experiments.claims import Arm, Check, Claim, share
 
 NUMS = (5, 10, 20, 50, 100)
 KINDS = ("percentile", "basic", "bca", "studentised")

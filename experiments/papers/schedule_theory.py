@@ -19,7 +19,7 @@ import numpy as np
 import optax
 
 import jaxrl as rl
-from experiments.papers import Arm, Check, Claim
+from experiments.claims import Arm, Check, Claim
 from jaxrl import returns, rollout
 
 INVERSE_ROOT = rl.OptaxSchedule(lambda n: (n + 1.0) ** -0.5)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxrl as rl
-from experiments.papers.claim import Arm, Check, Claim, Results
+from experiments.claims.claim import Arm, Check, Claim, Results
 from jaxrl.stats import Interval
 
 NODES, MOST = 16, 12  # a node proposes each of its neighbours with a probability of 1 / MOST

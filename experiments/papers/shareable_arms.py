@@ -10,7 +10,7 @@ import numpy as np
 
 import jaxrl as rl
 from envs import bandits
-from experiments.papers import Arm, Check, Claim, ratio
+from experiments.claims import Arm, Check, Claim, ratio
 
 NUM_PLAYERS, NUM_ARMS, POINTS = 4, 8, 100
 

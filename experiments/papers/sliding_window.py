@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs import processes
-from experiments.papers import Arm, Check, Claim
+from experiments.claims import Arm, Check, Claim
 from jaxrl import tabular
 
 S, A, H = 5, 3, 5

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxrl as rl
-from experiments.papers.claim import Arm, Check, Claim, Results
+from experiments.claims.claim import Arm, Check, Claim, Results
 
 SIDE, INSTANCES = 8, 128
 OMEGAS = jnp.linspace(1.0, 1.9, 10)

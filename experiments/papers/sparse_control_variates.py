@@ -9,7 +9,7 @@ import numpy as np
 
 import jaxrl as rl
 from envs import overtaking
-from experiments.papers import Arm, Check, Claim
+from experiments.claims import Arm, Check, Claim
 
 EPISODES = 1000
 EXACT_EPISODES = 2**20

@@ -7,7 +7,7 @@ probability over that of the policy that acted; the naive one clips the ratio to
 import numpy as np
 
 import jaxrl as rl
-from experiments.papers import Arm, Check, Claim, ratio
+from experiments.claims import Arm, Check, Claim, ratio
 from jaxrl.envs import make
 
 LAGS = (0, 1, 4, 16)

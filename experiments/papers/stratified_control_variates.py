@@ -2,7 +2,7 @@
 critical steps.
 """
 
-from experiments.papers import Check, Claim
+from experiments.claims import Check, Claim
 from experiments.papers.sparse_control_variates import bias, common, exact_episodes, gain
 
 

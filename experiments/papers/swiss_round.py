@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxrl as rl
-from experiments.papers import Arm, Check, Claim
+from experiments.claims import Arm, Check, Claim
 
 AGENTS, TASKS = 30, 10
 REPEATS = 100_000

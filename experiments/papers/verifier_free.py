@@ -12,7 +12,7 @@ import functools
 
 import numpy as np
 
-from experiments.papers.claim import Arm, Check, Claim, Results
+from experiments.claims.claim import Arm, Check, Claim, Results
 
 HORIZONS = (16, 32, 64)
 STYLES = 4

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxrl as rl
-from experiments.papers import Arm, Check, Claim
-from experiments.papers.running import RECORDS
+from experiments.claims import Arm, Check, Claim
+from experiments.claims.running import RECORDS
 
 AGENTS, TASKS = 12, 20
 MISSING = 0.3

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 import jaxrl as rl
 from envs import bandits
-from experiments.papers import Arm, Check, Claim
+from experiments.claims import Arm, Check, Claim
 
 NUM_SIZES, NOISE, STOP = 8, 0.1, 2.0
 

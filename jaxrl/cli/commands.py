@@ -201,7 +201,7 @@ def papers(topic: str = "") -> None:
         topic: a part of a topic's name: bandits, evidence (default: all)
     """
     try:
-        page = importlib.import_module("experiments.papers.page")
+        page = importlib.import_module("experiments.claims.page")
     except ImportError as error:
         raise FlagError(
             "the papers are in the folder experiments/ of a checkout, which this installation "

@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 
 import jaxrl as rl
-from experiments.papers.claim import Arm, Check, Claim, check, ledger, scores
+from experiments.claims.claim import Arm, Check, Claim, check, ledger, scores
 from jaxrl.sweep.provenance import commit
 
 RECORDS = pathlib.Path(__file__).parent.parent / "results"

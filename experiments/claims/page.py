@@ -4,10 +4,10 @@ import collections
 import json
 import pathlib
 
-from experiments.papers.claim import ledger
-from experiments.papers.running import RECORDS, VERDICTS
+from experiments.claims.claim import ledger
+from experiments.claims.running import RECORDS, VERDICTS
 
-FOLDER = pathlib.Path(__file__).parent
+FOLDER = pathlib.Path(__file__).parent.parent / "papers"
 HEAD = """\
 # Published ideas on small tasks
 

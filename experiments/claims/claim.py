@@ -222,7 +222,7 @@ def check(claim: Claim) -> None:
     where = f"The claim on row {claim.row}"
     if claim.row not in ledger():
         near = nearest(str(claim.row), [str(row) for row in ledger()])
-        raise ValueError(f"{where}: experiments/papers/rows.csv has no such row; {near}.")
+        raise ValueError(f"{where}: experiments/claims/rows.csv has no such row; {near}.")
     if not claim.accept:
         raise ValueError(f"{where} has nothing to check, so it can't be false: add a Check.")
     if bool(claim.arms) == bool(claim.records):
