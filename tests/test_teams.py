@@ -322,7 +322,7 @@ class Constant(RewardModel):
 
     value: float = 1.0
 
-    def init(self, key, env):
+    def init(self, key, env, width=1):
         return jnp.int32(0)
 
     def __call__(self, key, carry, batch):
