@@ -238,7 +238,7 @@ def test_a_learned_descriptor_puts_the_elites_into_their_cells_anew():
     error = jax.vmap(lambda x: encoder.error(state.encoder, x))(elites.observed[filled]).mean()
     assert error < 0.2  # of scaled inputs, of which the mean alone leaves 1
     assert filled.mean() > 0.3
-    assert metrics["best_fitness"][-1] > -1e-3
+    assert metrics["best_fitness"][-1] > -0.02
 
 
 def test_what_an_archive_cannot_take_is_refused():
@@ -249,7 +249,7 @@ def test_what_an_archive_cannot_take_is_refused():
     with pytest.raises(ValueError, match=r"1000000000000 cells of 32 bytes, in total 3.2e\+04 GB"):
         jax.eval_shape(lambda: algo.init(jax.random.key(0), TASK))
     go = rl.GoExplore(archives.Hashed.random(jax.random.key(0), 5))
-    with pytest.raises(ValueError, match="GoExplore.describe gives descriptors of shape"):
+    with pytest.raises(ValueError, match=r"GoExplore\.describe gives descriptors of shape"):
         jax.eval_shape(lambda: go.init(jax.random.key(0), rl.envs.make("Catch")))
     strict = rl.MapElites(archives.Grid.between(5.0, 6.0, (2, 2), clip=False))
     _, metrics = jax.jit(rl.Training(strict, TASK, steps=2, evals=1))(jax.random.key(0))

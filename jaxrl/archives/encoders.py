@@ -60,8 +60,8 @@ class Autoencoder(Encoder):
     """The code of an autoencoder, which is trained on what was observed of the elites (TAXONS,
     Paolo et al., 2020; AURORA, Cully, 2019). Codes are between -1 and 1.
 
-    Give a task with an observation in place of a descriptor, such as
-    `PolicyTask(env, last_observation)`, and cells of the codes, `Grid.between(-1.0, 1.0, (32, 32))`.
+    Give a task with an observation in place of a descriptor, `PolicyTask(env, last_observation)`,
+    and cells of the codes, `Grid.between(-1.0, 1.0, (32, 32))`.
 
     every: number of iterations from one training to the next; the first is after the first
     iteration. Training goes on from the last parameters, as in TAXONS. steps, batch_size, lr: of

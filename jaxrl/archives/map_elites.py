@@ -41,8 +41,8 @@ class MapElites(Algorithm):
     `rl.Training(rl.MapElites(cells), task, steps=1000)`: a step is an iteration. Metrics:
     `coverage`, the share of cells that are filled; `qd_score`, the sum of fitness - offset;
     `best_fitness`; `entered`, the share of a batch that entered, and `left_out`, the share without
-    a cell or a finite fitness. `evaluation` is the mean fitness of random elites, evaluated again, and
-    `evaluation_kept` the share that falls into its cell.
+    a cell or a finite fitness. `evaluation` is the mean fitness of random elites, evaluated again,
+    and `evaluation_kept` the share that falls into its cell.
 
     cells: of the descriptors. encoder: of descriptors, from what the task observes; where it has
     learned, the elites are put into their cells anew. offset: the lowest fitness that is possible,
