@@ -58,9 +58,7 @@ def test_a_designer_is_rewarded_by_the_regret_of_its_level():
 
 
 def test_the_designer_learns_to_build_levels_of_high_regret():
-    """A protagonist that does not learn and an antagonist that does not: regret grows with the
-    value of a prize, so that a designer builds the largest.
-    """
+    """Of two students that do not learn, regret is in proportion to the value of a prize."""
     still = rl.tree.put(STUDENT, {"lr": 0.0})
     quick = rl.tree.put(DESIGNER, {"lr": 0.03, "num_envs": 8, "schedule": rl.Constant()})
     training = rl.Training(PAIRED(still, quick), Prizes(), steps=80 * 60, evals=2, episodes=4)
