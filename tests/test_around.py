@@ -213,7 +213,10 @@ def test_vmap_is_a_loop(name):
 def test_what_acts_acts_from_its_agent_alone(name):
     """The policy of an agent that went through NumPy arrays; meta-learners have none."""
     algo, env, _ = AROUND[name]
-    agent = algo.agent(jax.tree.map(lambda x: x[0], trained(name)[2][-1]))
+    last = trained(name)[2][-1]
+    agent = algo.agent(jax.tree.map(lambda x: x[0], last))
+    # a sweep asks for the agents of all members at once
+    chex.assert_trees_all_equal(agent, jax.tree.map(lambda x: x[0], algo.agent(last)))
     if isinstance(algo, meta.MetaLearner):
         with pytest.raises(TypeError, match="policy"):
             algo.policy(env, agent, greedy=True)

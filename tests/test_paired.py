@@ -23,7 +23,8 @@ def played(key, state):
     built, designed = ALGO._build(key_build, Prizes().editor(), state.designer)
     pool = rl.teachers.LevelPool(jax.tree.map(lambda x: jnp.tile(x, 2), built))
     play = lambda key, student: ALGO._play(key, pool, student)
-    _, experience = jax.vmap(play)(jax.random.split(key_play), state.students)
+    students = jax.tree.map(lambda *x: jnp.stack(x), state.protagonist, state.antagonist)
+    _, experience = jax.vmap(play)(jax.random.split(key_play), students)
     return built, designed, experience, regrets(experience.transitions, 4)
 
 

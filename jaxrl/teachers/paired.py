@@ -23,14 +23,15 @@ PROTAGONIST, ANTAGONIST = range(2)
 
 @pytree
 class State:
-    """The states of the protagonist and the antagonist [2], and that of the designer."""
+    """The states of the protagonist, the antagonist and the designer."""
 
-    students: Any
+    protagonist: Any
+    antagonist: Any
     designer: Any
 
     @property
     def params(self) -> Any:
-        return self.students.params, self.designer.params
+        return self.protagonist.params, self.antagonist.params, self.designer.params
 
     @property
     def clock(self) -> Clock:
@@ -92,13 +93,13 @@ class PAIRED(Algorithm):
         self, key: jax.Array, env: Tasks, num_updates: jax.Array | float = float("inf")
     ) -> State:
         self._check(env)
-        key_level, key_students, key_designer = jax.random.split(key, 3)
+        key_level, key_designer, *keys = jax.random.split(key, 4)
         levels = jax.vmap(env.sample)(jax.random.split(key_level, self.num_envs))
-        init = lambda key: self.algo.init(key, LevelPool(levels), num_updates)
-        return State(
-            students=jax.vmap(init)(jax.random.split(key_students)),
-            designer=self.designer.init(key_designer, env.editor(), num_updates),
+        protagonist, antagonist = (
+            self.algo.init(key, LevelPool(levels), num_updates) for key in keys
         )
+        designer = self.designer.init(key_designer, env.editor(), num_updates)
+        return State(protagonist, antagonist, designer)
 
     def _check(self, env: Tasks) -> None:
         check_tasks(env, self)
@@ -135,7 +136,8 @@ class PAIRED(Algorithm):
         shared = np.arange(self.num_envs) % self.designer.num_envs
         pool = LevelPool(jax.tree.map(lambda x: x[shared], built))
         play = lambda key, student: self._play(key, pool, student)
-        students, experience = jax.vmap(play)(jax.random.split(key_play), state.students)
+        students = jax.tree.map(lambda *x: jnp.stack(x), state.protagonist, state.antagonist)
+        students, experience = jax.vmap(play)(jax.random.split(key_play), students)
         learn = lambda *args: self.algo.learn(args[0], pool, *args[1:])
         students, losses = jax.vmap(learn)(jax.random.split(key_learn), students, experience)
         regret, returns = regrets(experience.transitions, self.designer.num_envs)
@@ -149,7 +151,8 @@ class PAIRED(Algorithm):
         metrics |= _of(PROTAGONIST, losses) | taught(env, pool, batch)
         metrics |= {f"designer_{name}": x for name, x in of_designer.items()}
         metrics |= {"regret": regret.mean(), "antagonist_return": returns[ANTAGONIST].mean()}
-        return State(students, designer), metrics
+        protagonist, antagonist = (_of(i, students) for i in (PROTAGONIST, ANTAGONIST))
+        return State(protagonist, antagonist, designer), metrics
 
     def _build(self, key: jax.Array, editor: Editor, state: Any) -> tuple[Env, Experience]:
         """Levels [N], and the designer's episodes in which it built them."""
@@ -189,7 +192,7 @@ class PAIRED(Algorithm):
 
     def agent(self, state: State) -> Agent:
         """The protagonist's."""
-        return self.algo.agent(_of(PROTAGONIST, state.students))
+        return self.algo.agent(state.protagonist)
 
     def policy(self, env: Env | Tasks, agent: Agent, greedy: bool) -> Policy:
         one = env.sample(jax.random.key(0)) if isinstance(env, Tasks) else env
