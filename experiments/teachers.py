@@ -62,13 +62,20 @@ class Config:
 
 
 def ppo(config: Config, **fields: Any) -> rl.OnPolicy:
-    settings = dict(num_envs=config.num_envs, num_steps=config.num_steps, lr=config.lr) | fields
-    return rl.ppo(epochs=4, minibatches=4, schedule=rl.Constant(), **settings)
+    settings: dict[str, Any] = {
+        "num_envs": config.num_envs,
+        "num_steps": config.num_steps,
+        "lr": config.lr,
+        "epochs": 4,
+        "minibatches": 4,
+        "schedule": rl.Constant(),
+    }
+    return rl.ppo(**settings | fields)
 
 
 def training(config: Config, name: str) -> rl.Training:
     """The training run with the teacher of a name."""
-    tasks = rl.envs.distribution(config.levels)
+    tasks: Any = rl.envs.distribution(config.levels)
     empty = rl.envs.distribution(config.levels, num_walls=(0, 0))
     held_out = rl.envs.distribution(config.levels, solvable=True)
     replay = lambda **fields: rl.LevelReplay(capacity=config.capacity, **fields)
@@ -125,7 +132,7 @@ def run(config: Config, name: str, levels: Any) -> tuple[xr.Dataset, np.ndarray]
 
     [seeds, levels].
     """
-    value = training(config, name)
+    value: Any = training(config, name)
     folder = config.runs / f"{config.levels}-{name.replace(' ', '_')}"
     axes = {"seed": jnp.arange(config.seeds)}
     curves = rl.sweep(value, axes, folder=folder, chunk=config.chunk)
@@ -142,7 +149,7 @@ def run(config: Config, name: str, levels: Any) -> tuple[xr.Dataset, np.ndarray]
 
 
 def worst_tenth(solved: np.ndarray) -> np.ndarray:
-    """The mean of the lowest tenth of the success rates of each seed. [seeds] of [seeds, levels]."""
+    """Mean of the lowest tenth of success rates, [seeds] of [seeds, levels]."""
     num = max(solved.shape[1] // 10, 1)
     return np.sort(solved, 1)[:, :num].mean(1)
 

@@ -134,6 +134,12 @@ class Tasks:
         """The environment of a number, from 0 to `num_levels` - 1, of a finite set."""
         raise not_defined(self, Tasks.level)
 
+    def redraw(self, key: jax.Array, env: Any, state: State) -> Any:
+        """The environment with its hidden random part drawn anew from the posterior of what was
+        observed in an episode, of which `state` holds what is needed.
+        """
+        raise not_defined(self, Tasks.redraw)
+
     def editor(self) -> Editor:
         """An environment in which an episode builds a level of the distribution."""
         raise not_defined(self, Tasks.editor)

@@ -162,6 +162,9 @@ class Prizes(Tasks):
     def mutate(self, key, env):
         return Prize(env.value + 0.1)
 
+    def redraw(self, key, env, state):
+        return self.sample(key)
+
     def editor(self):
         return PrizeEditor()
 

@@ -114,6 +114,11 @@ AROUND = {  # name: (algorithm, environment or tasks, a float of it that is swep
         Prizes(),
         "temperature",
     ),
+    "samplr": (
+        rl.Taught(teachers.SAMPLR(LEARNER, Prizes()), teachers.SFL(), num_levels=2),
+        Prizes(),
+        "staleness",
+    ),
     "paired": (
         teachers.PAIRED(LEARNER, put(LEARNER, {"num_steps": 2})),
         Prizes(),

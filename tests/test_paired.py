@@ -30,7 +30,9 @@ def played(key, state):
 
 def test_a_designer_is_rewarded_by_the_regret_of_its_level():
     state = jax.jit(ALGO.init)(jax.random.key(0), Prizes())
-    built, designed, experience, (regret, returns) = jax.device_get(played(jax.random.key(1), state))
+    built, designed, experience, (regret, returns) = jax.device_get(
+        played(jax.random.key(1), state)
+    )
     np.testing.assert_allclose(built.value, designed.transitions.action.sum(0) / 2.0)
     batch = experience.transitions
     # environment i begins on level i modulo 4, for both students

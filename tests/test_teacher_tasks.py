@@ -40,9 +40,7 @@ def test_running_means_are_of_the_episodes_of_each_task():
     for i in range(5):
         notes = jnp.array(RNG.integers(0, 3, 6), jnp.int32)  # never the last task
         episodes, returns = RNG.integers(0, 3, 6), RNG.normal(size=6)
-        state, same = tell(
-            jax.random.key(i), state, TASKS, (), notes, report_of(episodes, returns)
-        )
+        state, same = tell(jax.random.key(i), state, TASKS, (), notes, report_of(episodes, returns))
         np.testing.assert_array_equal(same, notes)
         for task in range(3):
             here = np.asarray(notes) == task
@@ -206,6 +204,20 @@ def test_edited_levels_grow_walls_from_none():
     assert mean[0] == 0.0
     assert (np.diff(mean) >= 0.0).all()
     assert mean[-1] > 15.0
+
+
+def test_a_learner_with_a_replay_may_be_taught():
+    """Shapes only: its state is the same after an update, with other levels in play."""
+    dqn = rl.dqn(num_envs=2, num_steps=4, capacity=32, batch_size=4, warmup=8)
+    algo = rl.Taught(dqn, teachers.SFL(), num_levels=2, scouts=2)
+    state = jax.eval_shape(lambda key: algo.init(key, Prizes()), jax.random.key(0))
+    after, metrics = jax.eval_shape(
+        lambda key, state: algo.update(key, Prizes(), state), jax.random.key(0), state
+    )
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state)
+    assert {"return", "success", "taught_value", "levels_kept"} <= set(metrics)
+    assert algo.steps_per_update == 16
 
 
 # ------------------------------------------------------------------------------------ sets of mazes

@@ -7,6 +7,7 @@ from jaxrl.teachers.plr import ACCEL, PLR, SFL
 from jaxrl.teachers.pool import LevelPool
 from jaxrl.teachers.regions import RIAC
 from jaxrl.teachers.replay import LevelBuffer, LevelReplay
+from jaxrl.teachers.samplr import SAMPLR
 from jaxrl.teachers.scores import (
     Deficit,
     Learnability,
@@ -26,6 +27,7 @@ __all__ = [
     "PAIRED",
     "PLR",
     "RIAC",
+    "SAMPLR",
     "SFL",
     "BoxTeacher",
     "CovarGMM",

@@ -1,7 +1,5 @@
 """Teachers that replay levels: PLR, ACCEL and sampling for learnability."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
