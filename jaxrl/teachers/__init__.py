@@ -2,10 +2,12 @@
 
 from jaxrl.teachers.base import Report, Teacher
 from jaxrl.teachers.boxes import ALPGMM, BoxTeacher, CovarGMM
+from jaxrl.teachers.paired import PAIRED
 from jaxrl.teachers.plr import ACCEL, PLR, SFL
 from jaxrl.teachers.pool import LevelPool
 from jaxrl.teachers.regions import RIAC
 from jaxrl.teachers.replay import LevelBuffer, LevelReplay
+from jaxrl.teachers.samplr import SAMPLR
 from jaxrl.teachers.scores import (
     Deficit,
     Learnability,
@@ -15,14 +17,17 @@ from jaxrl.teachers.scores import (
     Score,
     ValueLoss,
 )
+from jaxrl.teachers.tasks import TaskMultipliers, TaskProportion, TaskSoftmax, TaskTeacher
 from jaxrl.teachers.taught import Taught
 from jaxrl.teachers.uniform import Uniform
 
 __all__ = [
     "ACCEL",
     "ALPGMM",
+    "PAIRED",
     "PLR",
     "RIAC",
+    "SAMPLR",
     "SFL",
     "BoxTeacher",
     "CovarGMM",
@@ -36,6 +41,10 @@ __all__ = [
     "Regret",
     "Report",
     "Score",
+    "TaskMultipliers",
+    "TaskProportion",
+    "TaskSoftmax",
+    "TaskTeacher",
     "Taught",
     "Teacher",
     "Uniform",
