@@ -1,7 +1,7 @@
 """Archives with one item for each cell, and the searches for quality and diversity on them."""
 
 from jaxrl.archives.archive import Archive, Entered, empty
-from jaxrl.archives.cells import Cells, Grid, Hashed, Nearest
+from jaxrl.archives.cells import Cells, Grid, Hashed, Nearest, OneHot
 from jaxrl.archives.emitters import Emitter, IsoLine, Mixed
 from jaxrl.archives.go_explore import GoExplore
 from jaxrl.archives.map_elites import MapElites
@@ -29,6 +29,7 @@ __all__ = [
     "MapElites",
     "Mixed",
     "Nearest",
+    "OneHot",
     "PolicyTask",
     "Ranked",
     "Task",

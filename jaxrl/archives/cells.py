@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl.errors import not_defined
+from jaxrl.errors import check_counts, not_defined
 from jaxrl.tree import pytree, static
 
 
@@ -141,3 +141,25 @@ class Hashed(Cells):
     def __call__(self, descriptor: jax.Array) -> jax.Array:
         bits = (descriptor @ self.projection > 0.0).astype(jnp.int32)
         return (bits @ 2 ** jnp.arange(bits.shape[-1])).astype(jnp.int32)
+
+
+@pytree
+class OneHot(Cells):
+    """The place of the largest entry of a descriptor [size]: of a one-hot vector, its number."""
+
+    size: int = static()
+
+    def __post_init__(self) -> None:
+        check_counts(self, "size")
+
+    @property
+    def num_cells(self) -> int:
+        return self.size
+
+    def __call__(self, descriptor: jax.Array) -> jax.Array:
+        if descriptor.shape[-1] != self.size:
+            raise ValueError(
+                f"OneHot({self.size}) reads vectors of {self.size} entries, and these have "
+                f"{descriptor.shape[-1]}: write OneHot({descriptor.shape[-1]})."
+            )
+        return jnp.argmax(descriptor, -1).astype(jnp.int32)
