@@ -101,7 +101,7 @@ def test_a_descriptor_outside_a_grid_has_no_count():
 
 
 def test_coin_flips_estimate_the_inverse_of_the_number_of_visits():
-    """Within 25 % up to n = 100 (Lobel et al., 2023); what was never visited reads as n = 1 or less.
+    """Within 25 % up to n = 100 (Lobel et al., 2023); a new observation reads as n = 1 or less.
 
     The error of the coins alone has a standard deviation of sqrt(2 / 512) = 6 %.
     """

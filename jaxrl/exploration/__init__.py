@@ -1,6 +1,7 @@
 """Exploration bonuses around any algorithm: `rl.Rewarded(rl.ppo(), rl.exploration.RND())`."""
 
 from jaxrl.exploration.bonus import Bonus
+from jaxrl.exploration.channel import ChannelBonus
 from jaxrl.exploration.coin_flips import CoinFlips
 from jaxrl.exploration.counts import Counts, EpisodicCounts
 from jaxrl.exploration.e3b import E3B
@@ -13,6 +14,7 @@ __all__ = [
     "ICM",
     "RND",
     "Bonus",
+    "ChannelBonus",
     "CoinFlips",
     "Counts",
     "Disagreement",
