@@ -92,6 +92,8 @@ __all__ = [
 ADAPTERS = (
     "from_brax",
     "from_craftax",
+    "from_envpool",
+    "from_gymnasium",
     "from_gymnax",
     "from_jaxmarl",
     "from_jumanji",
@@ -99,6 +101,7 @@ ADAPTERS = (
     "from_pgx",
     "from_playground",
     "from_xminigrid",
+    "host",
     "to_gymnax",
 )
 
