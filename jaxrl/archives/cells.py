@@ -216,5 +216,10 @@ class OneHot(Cells):
         return self.size + 1
 
     def __call__(self, descriptor: jax.Array) -> jax.Array:
+        if descriptor.shape[-1] != self.size:
+            raise ValueError(
+                f"OneHot({self.size}) reads vectors of {self.size} entries, and these have "
+                f"{descriptor.shape[-1]}: write OneHot({descriptor.shape[-1]})."
+            )
         cell = jnp.argmax(descriptor, -1)
         return jnp.where((descriptor > 0.0).any(-1), cell, self.size).astype(jnp.int32)
