@@ -8,9 +8,9 @@ import jax.numpy as jnp
 
 from jaxrl import networks, rollout
 from jaxrl.env import Env, Tasks, check_is_env
-from jaxrl.errors import not_defined
+from jaxrl.errors import check_counts, not_defined
 from jaxrl.rollout import Episode, Policy, Transition
-from jaxrl.tree import pytree, static
+from jaxrl.tree import leaf, pytree, static
 
 Genotype = Any
 
@@ -36,12 +36,7 @@ class Elite:
 
 
 class Task(Tasks):
-    """Base class of tasks of a quality-diversity search: a pytree, in the place of an environment.
-
-    steps: environment steps of an evaluation, 0 where it plays none; a class attribute or property.
-    """
-
-    steps: Any = 0
+    """Base class of tasks of a quality-diversity search: a pytree, in place of an environment."""
 
     def init(self, key: jax.Array) -> Genotype:
         """A random genotype."""
@@ -59,10 +54,13 @@ class Function(Task):
     Genotypes start uniformly between `low` and `high`.
     """
 
-    low: float = 0.0
-    high: float = 1.0
-    function: Callable[[jax.Array], tuple[jax.Array, jax.Array]] = static(default=None)  # type: ignore[assignment]
+    function: Callable[[jax.Array], tuple[jax.Array, jax.Array]] = static()
     dims: int = static(default=1)
+    low: float = leaf(0.0, "(-inf, inf)")
+    high: float = leaf(1.0, "(-inf, inf)")
+
+    def __post_init__(self) -> None:
+        check_counts(self, "dims")
 
     def init(self, key: jax.Array) -> jax.Array:
         return jax.random.uniform(key, (self.dims,), minval=self.low, maxval=self.high)
@@ -94,10 +92,6 @@ class EpisodeTask(Task):
 
     env: Env
     describe: Callable[[Transition, jax.Array], jax.Array]  # static
-
-    @property
-    def steps(self) -> int:
-        return self.env.max_steps
 
     def policy(self, genotype: Genotype) -> Policy:
         """The policy of a genotype."""
