@@ -159,7 +159,7 @@ def test_levels_keep_their_slots_in_the_buffer():
     levels, notes = teacher.draw(jax.random.key(1), state, MAZES, 4)
     np.testing.assert_array_equal(notes, 6)  # all are new
 
-    def after(state, notes, returns, known=(1, 1, 1, 1)):
+    def after(state, notes, returns, known=(1, 1, 1, 1), levels=levels):
         seen = teachers.Report(
             *(jnp.array(known), jnp.array(returns), jnp.array(returns)),
             *(jnp.full(4, jnp.nan), *[jnp.zeros(4)] * 3),
@@ -177,9 +177,17 @@ def test_levels_keep_their_slots_in_the_buffer():
     np.testing.assert_array_equal(np.asarray(again)[[0, 2, 3]], kept)
     np.testing.assert_allclose(state.buffer.regret[kept[0]], 0.2, rtol=1e-5)
     np.testing.assert_allclose(state.best[kept[0]], 0.8)
-    # two rows of one level: the last one counts
-    state, _ = after(state, jnp.full(4, kept[0]), [0.1, 0.2, 0.3, 0.6])
+    # several rows of one level: the last one counts
+    first = jax.tree.map(lambda x: x[jnp.zeros(4, int)], levels)
+    state, _ = after(state, jnp.full(4, kept[0]), [0.1, 0.2, 0.9, 0.6], levels=first)
     np.testing.assert_allclose(state.buffer.regret[kept[0]], 0.4, rtol=1e-5)
+    np.testing.assert_allclose(state.best[kept[0]], 0.9)
+    # a slot that holds another level by now: a new one, of the lowest score
+    wrong = jnp.full(4, 6).at[2].set(kept[0])
+    state, again = after(state, wrong, [0.0, 0.0, 1.0, 0.0], (0, 0, 1, 0))
+    assert again[2] not in (6, kept[0])
+    np.testing.assert_allclose(state.buffer.regret[kept[0]], 0.4, rtol=1e-5)
+    np.testing.assert_allclose(state.best[again[2]], 1.0)
 
 
 def test_a_robust_teacher_draws_levels_of_the_buffer_alone():

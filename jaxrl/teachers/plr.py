@@ -30,7 +30,8 @@ class PLR(Teacher):
     learned from. edited: the probability that a level for a scout is an edit of one in the buffer,
     in place of a new one.
 
-    Notes are slots of the buffer; its capacity stands for none.
+    Notes are slots of the buffer; its capacity stands for none, and so does the slot of a level
+    that was replaced by another one.
     """
 
     score: Score = MaxMC()
@@ -95,6 +96,9 @@ class PLR(Teacher):
         report: Report,
     ) -> tuple[Replayed, Notes]:
         capacity = self.replay.capacity
+        # the report of scouts, or that of learners, may have replaced a level that is still in play
+        is_there = state.buffer.holds(levels, notes)
+        notes = jnp.where(is_there, notes, capacity)
         inside = notes < capacity
         best = state.best.at[notes].max(report.best_return, mode="drop")
         best = jnp.where(inside, best[jnp.minimum(notes, capacity - 1)], report.best_return)

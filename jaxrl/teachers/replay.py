@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from jaxrl import tree
 from jaxrl.env import Env, Tasks
+from jaxrl.errors import check_counts
 from jaxrl.tree import leaf, pytree, static
 
 
@@ -25,6 +26,13 @@ class LevelBuffer:
     def filled(self) -> jax.Array:
         """True where a slot holds a level. [C]."""
         return self.last >= 0
+
+    def holds(self, levels: Env, slot: jax.Array) -> jax.Array:
+        """True where a level [N] is the one in its slot [N]. bool [N]."""
+        num, capacity = len(slot), len(self.last)
+        kept = jax.tree.map(lambda x: x[jnp.minimum(slot, capacity - 1)], self.levels)
+        same = jax.tree.map(lambda x, y: (x == y).reshape(num, -1).all(1), kept, levels)
+        return jax.tree.reduce(jnp.logical_and, same, slot < capacity)
 
 
 @pytree
@@ -46,6 +54,9 @@ class LevelReplay:
     temperature: float = leaf(0.3, "(0, inf)")
     staleness: float = leaf(0.3, "[0, 1]")
     capacity: int = static(default=256)
+
+    def __post_init__(self) -> None:
+        check_counts(self, "capacity")
 
     def init(self, tasks: Tasks) -> LevelBuffer:
         """An empty buffer."""
