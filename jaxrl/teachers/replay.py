@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxrl import tree
 from jaxrl.env import Env, Tasks
 from jaxrl.errors import check_counts
+from jaxrl.teachers.fingerprints import fingerprints
 from jaxrl.tree import leaf, pytree, static
 
 
@@ -27,12 +28,11 @@ class LevelBuffer:
         """True where a slot holds a level. [C]."""
         return self.last >= 0
 
-    def holds(self, levels: Env, slot: jax.Array) -> jax.Array:
-        """True where a level [N] is the one in its slot [N]. bool [N]."""
-        num, capacity = len(slot), len(self.last)
-        kept = jax.tree.map(lambda x: x[jnp.minimum(slot, capacity - 1)], self.levels)
-        same = jax.tree.map(lambda x, y: (x == y).reshape(num, -1).all(1), kept, levels)
-        return jax.tree.reduce(jnp.logical_and, same, slot < capacity)
+    def find(self, levels: Env) -> jax.Array:
+        """The slot of each level [N]; C, which is not a slot, of one that is not there. int [N]."""
+        same = fingerprints(levels)[:, None] == fingerprints(self.levels)[None]
+        is_there = same.all(-1) & self.filled[None]
+        return jnp.where(is_there.any(1), jnp.argmax(is_there, 1), len(self.last))
 
 
 @pytree
