@@ -163,7 +163,9 @@ from jaxrl.rules import (
     Objective,
     PolicyGradient,
     QLambda,
+    RewardSignals,
     Rule,
+    Signal,
     Surrogate,
 )
 from jaxrl.runs import (
@@ -307,10 +309,12 @@ __all__ = [
     "RegularizedEvolution",
     "Report",
     "RewardModel",
+    "RewardSignals",
     "Rewarded",
     "Rule",
     "SelfTuning",
     "SepCMAES",
+    "Signal",
     "SmallFC",
     "Stale",
     "Step",

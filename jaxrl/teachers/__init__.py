@@ -1,7 +1,9 @@
 """Teachers, which choose the level of each episode, and the algorithm that learns from them."""
 
+from jaxrl.teachers.backward import Backward
 from jaxrl.teachers.base import Report, Teacher
 from jaxrl.teachers.boxes import ALPGMM, BoxTeacher, CovarGMM
+from jaxrl.teachers.demonstrations import Demonstration, From, Starts, demonstrate
 from jaxrl.teachers.paired import PAIRED
 from jaxrl.teachers.plr import ACCEL, PLR, SFL
 from jaxrl.teachers.pool import LevelPool
@@ -29,9 +31,12 @@ __all__ = [
     "RIAC",
     "SAMPLR",
     "SFL",
+    "Backward",
     "BoxTeacher",
     "CovarGMM",
     "Deficit",
+    "Demonstration",
+    "From",
     "Learnability",
     "LevelBuffer",
     "LevelPool",
@@ -41,6 +46,7 @@ __all__ = [
     "Regret",
     "Report",
     "Score",
+    "Starts",
     "TaskMultipliers",
     "TaskProportion",
     "TaskSoftmax",
@@ -49,4 +55,5 @@ __all__ = [
     "Teacher",
     "Uniform",
     "ValueLoss",
+    "demonstrate",
 ]
