@@ -53,6 +53,8 @@ TOPICS: dict[str, tuple[str, tuple[str, ...]]] = {
         (
             "Rule",
             "Surrogate",
+            "RewardSignals",
+            "Signal",
             "PolicyGradient",
             "TD",
             "QLambda",
@@ -97,6 +99,7 @@ TOPICS: dict[str, tuple[str, tuple[str, ...]]] = {
         (
             "Env",
             "Tasks",
+            "Editor",
             "check_env",
             "Step",
             "Box",
@@ -107,6 +110,7 @@ TOPICS: dict[str, tuple[str, tuple[str, ...]]] = {
             "Transition",
             "Policy",
             "evaluate",
+            "play_levels",
         ),
     ),
     "reference_results": (

@@ -22,13 +22,16 @@ from .gridworld import GridWorld
 from .hypergrid import HyperGrid
 from .key_door import KeyDoor
 from .key_door_levels import KeyDoorLevels
+from .level_set import LevelSet
 from .levels import Family, distribution, distributions, family
 from .maze import Maze
-from .maze_levels import LevelSet, MazeLevels
+from .maze_editor import MazeEditor
+from .maze_levels import MazeLevels
 from .memory_chain import MemoryChain
 from .point_maze import PointMaze
 from .registry import LEVELS, OWN, POSITIONS, make, names
 from .riverswim import RiverSwim
+from .statistics import Moments, Statistics, VisitCounts, WithStatistics
 from .two_colors import TwoColors
 from .wrappers import (
     ActionRepeat,
@@ -59,15 +62,20 @@ __all__ = [
     "KeyDoorLevels",
     "LevelSet",
     "Maze",
+    "MazeEditor",
     "MazeLevels",
     "MemoryChain",
+    "Moments",
     "Observe",
     "PointMaze",
     "RewardScale",
     "RiverSwim",
+    "Statistics",
     "StickyActions",
     "TwoColors",
+    "VisitCounts",
     "WithChannel",
+    "WithStatistics",
     "Wrapper",
     "arm",
     "bandits",

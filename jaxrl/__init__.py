@@ -81,6 +81,7 @@ from jaxrl.devices import (
     use_all_cores,
 )
 from jaxrl.env import (
+    Editor,
     Env,
     Step,
     Tasks,
@@ -144,6 +145,7 @@ from jaxrl.rollout import (
     Policy,
     Transition,
     evaluate,
+    play_levels,
 )
 from jaxrl.rule_file import (
     load_agent,
@@ -161,7 +163,9 @@ from jaxrl.rules import (
     Objective,
     PolicyGradient,
     QLambda,
+    RewardSignals,
     Rule,
+    Signal,
     Surrogate,
 )
 from jaxrl.runs import (
@@ -271,6 +275,7 @@ __all__ = [
     "CrossQ",
     "Curriculum",
     "Discrete",
+    "Editor",
     "Env",
     "Episode",
     "EpsilonGreedy",
@@ -304,10 +309,12 @@ __all__ = [
     "RegularizedEvolution",
     "Report",
     "RewardModel",
+    "RewardSignals",
     "Rewarded",
     "Rule",
     "SelfTuning",
     "SepCMAES",
+    "Signal",
     "SmallFC",
     "Stale",
     "Step",
@@ -357,6 +364,7 @@ __all__ = [
     "meta_gradient",
     "munchausen_dqn",
     "plan",
+    "play_levels",
     "plot",
     "policy",
     "ppo",

@@ -84,6 +84,18 @@ class Env:
         raise not_defined(self, Env.step)
 
 
+class Editor(Env):
+    """Base class of environments in which an episode builds a level, for designers of levels.
+
+    Each episode terminates after `max_steps` steps, with rewards of 0: a designer is rewarded by
+    what happens on the level.
+    """
+
+    def level(self, state: State) -> Env:
+        """The level that an episode has built, of its last state."""
+        raise not_defined(self, Editor.level)
+
+
 class Tasks:
     """Base class of distributions of environments, which meta-learners train on: a pytree.
 
@@ -94,6 +106,7 @@ class Tasks:
     num_agents: Any = None  # as in `Env`
     channels: Any = ()  # as in `Env`
     dimensions: Any = 0  # the number of parameters that `at` takes
+    num_levels: Any = None  # of a finite set, static; None of other distributions
 
     def sample(self, key: jax.Array) -> Any:
         """An environment of the distribution."""
@@ -105,6 +118,10 @@ class Tasks:
         The default is the return itself; a share of the optimal return is another choice.
         """
         return episode_return
+
+    def describe(self, env: Any) -> dict[str, jax.Array]:
+        """Numbers that describe an environment, such as that of its walls, for reports. []."""
+        return {}
 
     # Optional, for teachers: `can(tasks, Tasks.optimum)` is True where a subclass has it.
 
@@ -119,6 +136,20 @@ class Tasks:
     def at(self, place: jax.Array) -> Any:
         """The environment with these parameters, each in [0, 1]. [dimensions]."""
         raise not_defined(self, Tasks.at)
+
+    def level(self, number: jax.Array) -> Any:
+        """The environment of a number, from 0 to `num_levels` - 1, of a finite set."""
+        raise not_defined(self, Tasks.level)
+
+    def redraw(self, key: jax.Array, env: Any, state: State) -> Any:
+        """The environment with its hidden random part drawn anew from the posterior of what was
+        observed in an episode, of which `state` holds what is needed.
+        """
+        raise not_defined(self, Tasks.redraw)
+
+    def editor(self) -> Editor:
+        """An environment in which an episode builds a level of the distribution."""
+        raise not_defined(self, Tasks.editor)
 
 
 def can(tasks: Tasks, method: Any) -> bool:

@@ -8,7 +8,7 @@ import pytest
 import envs
 import jaxrl as rl
 from envs.maze import FAR
-from envs.maze_levels import drawn
+from envs.maze_drawings import drawn
 from jaxrl import teachers
 from jaxrl.rollout import Transition, Values
 from jaxrl.teachers import mixture

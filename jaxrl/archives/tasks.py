@@ -24,6 +24,17 @@ class Evaluated:
     extra: Any = ()
 
 
+@pytree
+class Elite:
+    """An item of a repertoire: a genotype, its descriptor [D], and what the task observed of it, of
+    which an encoder makes the descriptor [O].
+    """
+
+    genotype: Genotype
+    descriptor: jax.Array
+    observed: jax.Array
+
+
 class Task(Tasks):
     """Base class of tasks of a quality-diversity search: a pytree, in the place of an environment.
 
@@ -66,6 +77,8 @@ class PolicyTask(Task):
 
     describe: a function of the transitions of an episode [T], and True for the steps before its end
     [T], that returns a descriptor [D]; by default the mean of the observations.
+
+    A film of an elite: `plot.gif(task.env, task.policy(state.archive.best.genotype))`.
     """
 
     env: Env
