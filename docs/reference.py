@@ -97,6 +97,7 @@ TOPICS: dict[str, tuple[str, tuple[str, ...]]] = {
         (
             "Env",
             "Tasks",
+            "Editor",
             "check_env",
             "Step",
             "Box",
@@ -107,6 +108,7 @@ TOPICS: dict[str, tuple[str, tuple[str, ...]]] = {
             "Transition",
             "Policy",
             "evaluate",
+            "play_levels",
         ),
     ),
     "reference_results": (

@@ -81,6 +81,7 @@ from jaxrl.devices import (
     use_all_cores,
 )
 from jaxrl.env import (
+    Editor,
     Env,
     Step,
     Tasks,
@@ -144,6 +145,7 @@ from jaxrl.rollout import (
     Policy,
     Transition,
     evaluate,
+    play_levels,
 )
 from jaxrl.rule_file import (
     load_agent,
@@ -271,6 +273,7 @@ __all__ = [
     "CrossQ",
     "Curriculum",
     "Discrete",
+    "Editor",
     "Env",
     "Episode",
     "EpsilonGreedy",
@@ -357,6 +360,7 @@ __all__ = [
     "meta_gradient",
     "munchausen_dqn",
     "plan",
+    "play_levels",
     "plot",
     "policy",
     "ppo",

@@ -300,6 +300,16 @@ def play_episodes(key: jax.Array, env: Env, policy: Policy, num_episodes: int) -
     return jax.tree.map(lambda x: x[:, None], evaluation) if team_of_one else evaluation
 
 
+def play_levels(key: jax.Array, levels: Env, policy: Policy, num_episodes: int) -> Evaluation:
+    """Play `num_episodes` whole episodes on each of L levels. [L, num_episodes].
+
+    levels: an environment with a leading axis [L] of its leaves.
+    """
+    num_levels = jax.tree.leaves(levels)[0].shape[0]
+    play = lambda key, level: play_episodes(key, level, policy, num_episodes)
+    return jax.vmap(play)(jax.random.split(key, num_levels), levels)
+
+
 def evaluate(
     key: jax.Array | int, env: Env, policy: Policy | PolicyFunction, num_episodes: int
 ) -> jax.Array:

@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from probes import Choice, Choices
+from probes import Choice, Choices, Prizes
 
 import jaxrl as rl
 from envs.wrappers import AsTeam
-from jaxrl import meta, tuning
+from jaxrl import meta, teachers, tuning
 from jaxrl.algorithms.rewarded import Rewarded, RewardModel
 from jaxrl.symbolic import ValueProgram
 from jaxrl.tree import put, pytree
@@ -103,6 +103,21 @@ AROUND = {  # name: (algorithm, environment or tasks, a float of it that is swep
         rl.Curriculum(rl.Evolution(INNER, rl.ES(population=4)), rl.LevelReplay(capacity=4)),
         Choices(),
         "temperature",
+    ),
+    "taught": (
+        rl.Taught(
+            LEARNER,
+            teachers.ACCEL(replay=teachers.LevelReplay(capacity=8)),
+            num_levels=2,
+            scouts=2,
+        ),
+        Prizes(),
+        "temperature",
+    ),
+    "paired": (
+        teachers.PAIRED(LEARNER, put(LEARNER, {"num_steps": 2})),
+        Prizes(),
+        "max_grad_norm",
     ),
     "program_search": (
         rl.RegularizedEvolution(
@@ -205,5 +220,6 @@ def test_what_acts_acts_from_its_agent_alone(name):
         return
     stored = jax.tree.map(lambda x: jnp.asarray(np.array(x)), agent)
     policy = algo.policy(env, stored, greedy=True)
+    env = env.sample(jax.random.key(0)) if isinstance(env, rl.Tasks) else env
     shape = (2,) if env.num_agents is None else (2, env.num_agents)
     assert rl.evaluate(jax.random.key(0), env, policy, 2).shape == shape

@@ -160,6 +160,31 @@ def test_a_random_layout_can_be_solved_and_needs_each_key():
             assert steps_to_treasure(level | {"keys": keys}) is None
 
 
+@jax.jit
+def edited(levels, key, family):
+    return jax.vmap(levels.mutate)(jax.random.split(key, len(family.walls)), family)
+
+
+def test_an_edited_layout_can_be_solved_and_needs_each_key():
+    levels = key_door_levels.KeyDoorLevels(
+        hazards=0.5, rooms=(2, 3), room_side=4, num_colors=2, num_edits=30
+    )
+    before = layouts(levels, jax.random.key(0))
+    family = edited(levels, jax.random.key(1), before)
+    changed = jax.tree.map(lambda x, y: np.mean(x != y), before, family)
+    for name in ("walls", "hazards", "doors", "keys", "start", "treasure"):
+        assert vars(changed)[name] > 0.0
+    np.testing.assert_array_equal(before.walls.sum((1, 2)), family.walls.sum((1, 2)))
+    for level in map(plain, rows_of(family)):
+        places = [level["start"], level["treasure"], *level["keys"]]
+        assert len(set(places)) == 4
+        assert not any(level["walls"][i][j] or level["hazards"][i][j] for i, j in places)
+        assert steps_to_treasure(level) is not None
+        for color in range(2):
+            keys = [(-1, -1) if k == color else place for k, place in enumerate(level["keys"])]
+            assert steps_to_treasure(level | {"keys": keys}) is None
+
+
 def test_the_nine_rooms_can_be_solved():
     level = plain(envs.make("KeyDoor"))
     steps = steps_to_treasure(level)

@@ -238,12 +238,14 @@ class OnPolicy(Algorithm):
         ), metrics
 
     def values(self, env: Env, state: State, experience: Experience) -> Values:
-        """By the rule's own estimate of advantages."""
+        """By the rule's own estimate of advantages, in units of the environment's rewards."""
+        scale = normalize.reward_scale(state.reward_stats, self.normalize_reward)
         batch = experience.transitions
+        batch = tree.replace(batch, reward=batch.reward * scale)
         rnn_state = rollout.columns(env, experience.start.rnn_state)
         first = jnp.roll(batch.done, 1, axis=0).at[0].set(False)
         out, next_out = self._forward_rollout(env, state, state.params, rnn_state, batch, first)
-        return self.rule.values(out, next_out, batch)
+        return jax.tree.map(lambda x: x / scale, self.rule.values(out, next_out, batch))
 
     @property
     def _by_trajectory(self) -> bool:

@@ -2,6 +2,7 @@
 
 from jaxrl.teachers.base import Report, Teacher
 from jaxrl.teachers.boxes import ALPGMM, BoxTeacher, CovarGMM
+from jaxrl.teachers.paired import PAIRED
 from jaxrl.teachers.plr import ACCEL, PLR, SFL
 from jaxrl.teachers.pool import LevelPool
 from jaxrl.teachers.regions import RIAC
@@ -15,12 +16,14 @@ from jaxrl.teachers.scores import (
     Score,
     ValueLoss,
 )
+from jaxrl.teachers.tasks import TaskMultipliers, TaskProportion, TaskSoftmax, TaskTeacher
 from jaxrl.teachers.taught import Taught
 from jaxrl.teachers.uniform import Uniform
 
 __all__ = [
     "ACCEL",
     "ALPGMM",
+    "PAIRED",
     "PLR",
     "RIAC",
     "SFL",
@@ -36,6 +39,10 @@ __all__ = [
     "Regret",
     "Report",
     "Score",
+    "TaskMultipliers",
+    "TaskProportion",
+    "TaskSoftmax",
+    "TaskTeacher",
     "Taught",
     "Teacher",
     "Uniform",

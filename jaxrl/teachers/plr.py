@@ -11,7 +11,7 @@ from jaxrl.env import Env, Tasks, can
 from jaxrl.teachers.base import Notes, Report, Teacher, TeacherState
 from jaxrl.teachers.replay import LevelBuffer, LevelReplay
 from jaxrl.teachers.scores import Learnability, MaxMC, Score
-from jaxrl.tree import pytree, static
+from jaxrl.tree import leaf, pytree, static
 
 
 @pytree
@@ -27,16 +27,17 @@ class PLR(Teacher):
     """Prioritised level replay (Jiang et al., 2021): new levels, and earlier ones by their scores.
 
     score: of a level, after each update in which an episode on it ended. replay: the buffer, and
-    how levels are drawn from it. robust: learn on levels of the buffer alone (robust PLR, Jiang et
-    al., 2021, b); new ones are for scouts, which are not learned from. edited: the probability that
-    a level for a scout is an edit of one in the buffer, in place of a new one.
+    how levels are drawn from it. robust: learn on levels of the buffer alone, as soon as it has
+    enough of them (robust PLR, Jiang et al., 2021, b); new ones are for scouts, which are not
+    learned from. edited: the probability that a level for a scout is an edit of one in the buffer,
+    in place of a new one.
 
     Notes are slots of the buffer; its capacity stands for none.
     """
 
     score: Score = MaxMC()
     replay: LevelReplay = LevelReplay(capacity=4000)
-    edited: float = 0.0
+    edited: float = leaf(0.0, "[0, 1]")
     robust: bool = static(default=False)
 
     @property
@@ -97,8 +98,8 @@ class PLR(Teacher):
     ) -> tuple[Replayed, Notes]:
         capacity = self.replay.capacity
         inside = notes < capacity
-        before = jnp.where(inside, state.best[jnp.minimum(notes, capacity - 1)], -jnp.inf)
-        best = jnp.maximum(before, report.best_return)
+        best = state.best.at[notes].max(report.best_return, mode="drop")
+        best = jnp.where(inside, best[jnp.minimum(notes, capacity - 1)], report.best_return)
         score = self.score(tasks, levels, report, best)
         # of rows on the same level of the buffer, one counts: the last with an episode
         later = (notes[:, None] == notes[None]) & inside[:, None] & report.known[None]
@@ -110,10 +111,8 @@ class PLR(Teacher):
 
     def metrics(self, state: TeacherState) -> Metrics:
         filled = state.buffer.filled
-        return {
-            "levels_kept": filled.sum(),
-            "level_score": jnp.mean(state.buffer.regret, where=filled),
-        }
+        total = jnp.sum(state.buffer.regret, where=filled)
+        return {"levels_kept": filled.sum(), "level_score": total / jnp.maximum(filled.sum(), 1)}
 
 
 @pytree
@@ -134,14 +133,10 @@ class SFL(PLR):
     highest p (1 - p), where p is the success rate; scouts find them.
 
     The published method plays thousands of levels every 50 or 100 updates; here scouts play some in
-    each update, and levels that are learned on are scored again.
+    each update, and levels that are learned on are scored again. A success rate needs several
+    episodes of a level in an update: write `num_levels` below `num_envs`, and `scout_levels` below
+    `scouts`.
     """
 
     score: Score = Learnability()
     replay: LevelReplay = LevelReplay(temperature=1e6, staleness=0.0, capacity=1000)
-
-
-def best_levels(state: Any, num: int) -> Any:
-    """The levels of a buffer with the highest scores. [num]."""
-    order = jnp.argsort(jnp.where(state.buffer.filled, -state.buffer.regret, jnp.inf))
-    return jax.tree.map(lambda x: x[order[:num]], state.buffer.levels)

@@ -106,6 +106,7 @@ class LevelReplay:
 
         known = jnp.broadcast_to(known, slot.shape)
         now = jnp.full(len(regret), buffer.now)
+        most = min(len(regret), self.capacity)  # that can enter
         seen = jnp.where(known, slot, self.capacity)
         buffer = LevelBuffer(
             levels=buffer.levels,
@@ -114,15 +115,15 @@ class LevelReplay:
             now=buffer.now + 1,
         )
         new = (slot == self.capacity) & known
-        best = jnp.argsort(jnp.where(new, -regret, jnp.inf))
+        best = jnp.argsort(jnp.where(new, -regret, jnp.inf))[:most]
         order = jnp.argsort(jnp.where(buffer.filled, self.probabilities(buffer), -1.0))
-        weakest = order[: len(regret)]
+        weakest = order[:most]
         enters = new[best] & (~buffer.filled[weakest] | (regret[best] > buffer.regret[weakest]))
         to = jnp.where(enters, weakest, self.capacity)
         buffer = LevelBuffer(
             levels=jax.tree.map(lambda old, new: put(to, old, new[best]), buffer.levels, levels),
             regret=put(to, buffer.regret, regret[best]),
-            last=put(to, buffer.last, now),
+            last=put(to, buffer.last, now[:most]),
             now=buffer.now,
         )
         replaced = jnp.zeros(self.capacity, bool).at[to].set(True, mode="drop")
