@@ -39,6 +39,7 @@ from .wrappers import (
     Observe,
     RewardScale,
     StickyActions,
+    TaskId,
     WithChannel,
     Wrapper,
 )
@@ -69,6 +70,7 @@ __all__ = [
     "RewardScale",
     "RiverSwim",
     "StickyActions",
+    "TaskId",
     "TwoColors",
     "WithChannel",
     "Wrapper",

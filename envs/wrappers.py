@@ -240,7 +240,7 @@ class TaskId(Wrapper):
     A vector [d] gets the number one-hot at its end, [d + num_tasks]. An integer observation below
     `size` becomes task * size + observation, for `rl.Table(num_tasks * size)`.
 
-    task: the number, a leaf, so that `LevelSet(TaskId(levels, jnp.arange(L), L))` is a set of tasks.
+    task: the number, a leaf: `LevelSet(TaskId(levels, jnp.arange(L), L))` is a set of tasks.
     """
 
     task: jax.Array | int = 0

@@ -81,9 +81,7 @@ def overhead(results) -> list[float]:
         jax.block_until_ready(program(keys, tasks, state))
         return time.perf_counter() - start
 
-    both = [
-        (seconds(teach, states.teacher), seconds(update, states)) for _ in range(1 + ROUNDS)
-    ]
+    both = [(seconds(teach, states.teacher), seconds(update, states)) for _ in range(1 + ROUNDS)]
     return [teacher / whole for teacher, whole in both[1:]]
 
 

@@ -12,7 +12,6 @@ import jaxrl as rl
 from envs.maze_tasks import maze_tasks
 from experiments.claims import Arm, Check, Claim
 from jaxrl import teachers
-from jaxrl.tree import replace
 
 LEVELS, SIDE, GROUP, LONGEST = 32, 9, 8, 40
 EVALS = 20
@@ -41,8 +40,8 @@ def arm(teacher: teachers.Teacher, steps: int, evals: int) -> Arm:
     def run(seed, lr):
         key_tasks, key_train = jax.random.split(jax.random.key(seed))
         tasks = maze_tasks(key_tasks, LEVELS, SIDE, max_steps=LONGEST)
-        student = rl.rloo(lr=lr, network=rl.Table(LEVELS * SIDE**2), num_steps=LONGEST)
-        student = replace(student, num_envs=8 * GROUP, rule=replace(student.rule, group_size=GROUP))
+        sizes = {"num_envs": 8 * GROUP, "num_steps": LONGEST, "group_size": GROUP}
+        student = rl.rloo(lr=lr, network=rl.Table(LEVELS * SIDE**2), **sizes)
         algo = teachers.Taught(student, teacher, num_levels=32)
         training = rl.Training(algo, tasks, steps, evals=evals, episodes=64, eval_share=9.0)
         metrics = training(key_train)[1]
