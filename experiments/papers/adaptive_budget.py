@@ -1,8 +1,7 @@
 """Adaptive sampling for equitable data (Cai et al., 2022): budgets by fitted learning curves.
 
-Samples of four grids of different sizes fit a model of each, and a policy is planned with it. After
-each round, power laws are fitted to what the scores lack over numbers of samples, and the samples
-of the next round go where they raise the sum of log-scores most.
+A policy for each of four grids is planned with a model of its samples. After each round, power laws
+of scores over samples say where those of the next round raise the sum of log-scores most.
 """
 
 import jax

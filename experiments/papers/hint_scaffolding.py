@@ -1,7 +1,6 @@
 """SEELE (Li et al., 2025): episodes that start on the path of a demonstration, where half succeed.
 
-A hint is a prefix of the demonstration; how much of it remains to be done is chosen for each task
-by a logistic fit of success against what remained before.
+A hint is a prefix of the demonstration; what remains is chosen by a logistic fit for each task.
 """
 
 import jax
