@@ -50,7 +50,7 @@ def arm(teacher: teachers.Teacher, steps: int) -> Arm:
         success = found.info["success"].mean(1)
         return {"mean": success.mean(), "worst": success.min(), "tasks": success}
 
-    return Arm(run, steps, {"lr": [0.03, 0.1, 0.3]})
+    return Arm(run, steps, {"lr": [0.01, 0.03, 0.1]})
 
 
 def better(metric: str, than: str) -> Check:
@@ -86,7 +86,7 @@ def overhead(results) -> list[float]:
 
 
 def claims(scale: float = 1.0) -> list[Claim]:
-    steps = max(int(200_000 * scale), 2048)
+    steps = max(int(409_600 * scale), 2048)
     return [
         Claim(
             row=162,

@@ -33,7 +33,7 @@ def arm(teacher: teachers.Teacher, steps: int) -> Arm:
         success = jnp.sort(found.info["success"].mean(1))
         return {"mean": success.mean(), "tail": success[:WORST].mean(), "sorted": success}
 
-    return Arm(run, steps, {"lr": [0.03, 0.1, 0.3]})
+    return Arm(run, steps, {"lr": [0.01, 0.03, 0.1]})
 
 
 def of(results, name: str, metric: str):

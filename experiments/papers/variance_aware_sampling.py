@@ -48,7 +48,7 @@ def arm(teacher: teachers.Teacher, steps: int, evals: int) -> Arm:
         names = ("variance", "grad_norm", "evaluation")
         return {name: metrics[name] for name in names} | {"auc": metrics["evaluation"].mean()}
 
-    return Arm(run, steps, {"lr": [0.03, 0.1, 0.3]})
+    return Arm(run, steps, {"lr": [0.01, 0.03, 0.1]})
 
 
 def better(metric: str, statement: str) -> Check:
