@@ -23,7 +23,7 @@ TEACHERS = {
 def arm(teacher: teachers.Teacher, steps: int) -> Arm:
     def run(seed, lr):
         key_tasks, key_train, key_play = jax.random.split(jax.random.key(seed), 3)
-        tasks = maze_tasks(key_tasks, LEVELS, SIDE)
+        tasks = maze_tasks(key_tasks, LEVELS, SIDE, (2, 12))
         network = rl.Table(LEVELS * SIDE**2)
         student = rl.ppo(lr=lr, network=network, num_envs=64, num_steps=32, minibatches=2)
         algo = teachers.Taught(student, teacher, num_levels=64)

@@ -20,9 +20,10 @@ EVALS = 20
 
 @rl.pytree
 class Errand(rl.Env):
-    """A grid without walls, where goals are visited in order. The return of all is 1.
+    """A grid without walls, where goals are visited in order.
 
-    reward: 0 at the last goal, 1 of each goal, 2 of each step, by the fall of the distance.
+    reward: 0 at the last goal, 1 also at each goal, 2 also for each step, by the fall of the
+    distance.
     """
 
     reward: jax.Array | int = 0
@@ -51,7 +52,7 @@ class Errand(rl.Env):
         arrives = far(moved) == 0
         ends = arrives & (stage == GOALS - 1)
         progress = (far(places[0]) - far(moved)) / (2 * SIDE)
-        rewards = jnp.stack([jnp.float32(ends), arrives / GOALS, progress])
+        rewards = jnp.cumsum(jnp.stack([jnp.float32(ends), arrives / GOALS, progress]))
         new = places.at[0].set(moved), jnp.minimum(stage + arrives, GOALS - 1)
         success = {"success": jnp.float32(ends)}
         return new, rl.Step(self.observe(new), rewards[self.reward], ends, success)
@@ -106,7 +107,7 @@ def compute(results):
 
 
 def claims(scale: float = 1.0) -> list[Claim]:
-    steps = max(int(122_880 * scale), 4096)
+    steps = max(int(81_920 * scale), 4096)
     evals = min(EVALS, steps // 1024)
     return [
         Claim(
