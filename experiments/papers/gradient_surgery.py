@@ -114,7 +114,7 @@ def arm(name: str, updates: int) -> Arm:
         success = {"success": mean[last:].mean(), "worst": worst[last:].mean()}
         return success | {"conflicts": conflict.mean()}
 
-    return Arm(run, updates * TASKS * EPISODES * STEPS, {"lr": [1e-3, 3e-3, 1e-2, 3e-2]})
+    return Arm(run, updates * TASKS * EPISODES * STEPS, {"lr": [3e-3, 1e-2, 3e-2, 1e-1]})
 
 
 def better(than: str, metric: str) -> Check:
@@ -126,7 +126,7 @@ def better(than: str, metric: str) -> Check:
 
 
 def claims(scale: float = 1.0) -> list[Claim]:
-    updates = max(int(300 * scale), 2)
+    updates = max(int(50 * scale), 2)
     negative = "share of pairs of task gradients with a negative cosine, PCGrad"
     return [
         Claim(
@@ -143,6 +143,7 @@ def claims(scale: float = 1.0) -> list[Claim]:
             ],
             worlds=[f"{TASKS} goals on a grid of {SIDE} by {SIDE}, drawn for each seed"],
             metric="success",
+            changed="After a trial: fewer updates, so that no arm is done.",
             unmatched="REINFORCE with Adam in place of SAC, and a grid in place of Meta-World.",
         )
     ]

@@ -40,8 +40,7 @@ class Errand(rl.Env):
 
     def reset(self, key):
         """State: places of the agent and the goals, [1 + GOALS, 2], and the number of visits."""
-        cells = jax.random.permutation(key, SIDE**2)[: 1 + GOALS]
-        state = jnp.stack([cells // SIDE, cells % SIDE], -1), jnp.int32(0)
+        state = jax.random.randint(key, (1 + GOALS, 2), 0, SIDE), jnp.int32(0)
         return state, self.observe(state)
 
     def step(self, key, state, action):
