@@ -3,10 +3,14 @@
 from jaxrl.archives.archive import Archive, Entered, empty
 from jaxrl.archives.cells import Cells, Grid, Hashed, Nearest
 from jaxrl.archives.emitters import Emitter, IsoLine, Mixed
+from jaxrl.archives.encoders import Autoencoder, Encoder
 from jaxrl.archives.go_explore import GoExplore
 from jaxrl.archives.map_elites import MapElites
 from jaxrl.archives.ranked import Ranked
+from jaxrl.archives.rankings import ByFitness, ByNovelty, Improvement, RandomDirection, Ranking
+from jaxrl.archives.selections import Above, Novel, Selection
 from jaxrl.archives.tasks import (
+    Elite,
     Evaluated,
     Function,
     PolicyTask,
@@ -16,21 +20,32 @@ from jaxrl.archives.tasks import (
 )
 
 __all__ = [
+    "Above",
     "Archive",
+    "Autoencoder",
+    "ByFitness",
+    "ByNovelty",
     "Cells",
+    "Elite",
     "Emitter",
+    "Encoder",
     "Entered",
     "Evaluated",
     "Function",
     "GoExplore",
     "Grid",
     "Hashed",
+    "Improvement",
     "IsoLine",
     "MapElites",
     "Mixed",
     "Nearest",
+    "Novel",
     "PolicyTask",
+    "RandomDirection",
     "Ranked",
+    "Ranking",
+    "Selection",
     "Task",
     "empty",
     "last_observation",

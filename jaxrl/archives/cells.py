@@ -13,7 +13,12 @@ from jaxrl.tree import pytree, static
 
 
 class Cells:
-    """Base class of divisions of a space into `num_cells` cells: a pytree."""
+    """Base class of divisions of a space into `num_cells` cells: a pytree.
+
+    num_dims: D of the descriptors, where that is fixed; None: any. A class attribute or property.
+    """
+
+    num_dims: Any = None
 
     @property
     def num_cells(self) -> int:
@@ -22,6 +27,19 @@ class Cells:
     def __call__(self, descriptor: jax.Array) -> jax.Array:
         """The cell of each descriptor. int32 [...] of [..., D]."""
         raise not_defined(self, Cells.__call__)
+
+
+def check_descriptor(descriptor: Any, cells: Cells, user: str) -> None:
+    """Raise a ValueError where cells can't take the descriptors of `user`, of this shape."""
+    num_dims = cells.num_dims
+    if num_dims is None or descriptor.shape == (num_dims,):
+        return
+    raise ValueError(
+        f"{user} gives descriptors of shape {descriptor.shape}, and this {type(cells).__name__} "
+        f"divides a space of {num_dims} dimensions: write a describe function that returns "
+        f"[{num_dims}], or other cells; many dimensions take rl.archives.Hashed, or "
+        "rl.MapElites(encoder=rl.archives.Autoencoder())."
+    )
 
 
 @pytree
@@ -50,7 +68,17 @@ class Grid(Cells):
     @classmethod
     def unit(cls, *shape: int, clip: bool = True) -> "Grid":
         """A grid between 0 and 1 in each dimension."""
-        return cls(jnp.zeros(len(shape)), jnp.ones(len(shape)), tuple(shape), clip)
+        return cls.between(0.0, 1.0, shape, clip)
+
+    @classmethod
+    def between(cls, low: float, high: float, shape: tuple[int, ...], clip: bool = True) -> "Grid":
+        """A grid between the same two numbers in each dimension."""
+        dims = len(shape)
+        return cls(jnp.full(dims, low), jnp.full(dims, high), tuple(shape), clip)
+
+    @property
+    def num_dims(self) -> int:  # type: ignore[override]
+        return len(self.shape)
 
     @property
     def num_cells(self) -> int:
@@ -104,6 +132,10 @@ class Nearest(Cells):
         return cls(jax.lax.scan(refine, start, length=iterations)[0])
 
     @property
+    def num_dims(self) -> int:  # type: ignore[override]
+        return self.centroids.shape[-1]
+
+    @property
     def num_cells(self) -> int:
         return self.centroids.shape[-2]
 
@@ -133,6 +165,10 @@ class Hashed(Cells):
                 f"bits={bits} makes {2 ** max(bits, 0)} cells: write a number from 1 to 24."
             )
         return cls(jax.random.normal(key, (dims, bits)))
+
+    @property
+    def num_dims(self) -> int:  # type: ignore[override]
+        return self.projection.shape[-2]
 
     @property
     def num_cells(self) -> int:

@@ -24,6 +24,17 @@ class Evaluated:
     extra: Any = ()
 
 
+@pytree
+class Elite:
+    """An item of a repertoire: a genotype, its descriptor [D], and what the task observed of it, of
+    which an encoder makes the descriptor [O].
+    """
+
+    genotype: Genotype
+    descriptor: jax.Array
+    observed: jax.Array
+
+
 class Task(Tasks):
     """Base class of tasks of a quality-diversity search: a pytree, in the place of an environment.
 

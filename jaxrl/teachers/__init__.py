@@ -1,7 +1,9 @@
 """Teachers, which choose the level of each episode, and the algorithm that learns from them."""
 
+from jaxrl.teachers.backward import Backward
 from jaxrl.teachers.base import Report, Teacher
 from jaxrl.teachers.boxes import ALPGMM, BoxTeacher, CovarGMM
+from jaxrl.teachers.demonstrations import Demonstration, From, Starts, demonstrate
 from jaxrl.teachers.plr import ACCEL, PLR, SFL
 from jaxrl.teachers.pool import LevelPool
 from jaxrl.teachers.regions import RIAC
@@ -24,9 +26,12 @@ __all__ = [
     "PLR",
     "RIAC",
     "SFL",
+    "Backward",
     "BoxTeacher",
     "CovarGMM",
     "Deficit",
+    "Demonstration",
+    "From",
     "Learnability",
     "LevelBuffer",
     "LevelPool",
@@ -36,8 +41,10 @@ __all__ = [
     "Regret",
     "Report",
     "Score",
+    "Starts",
     "Taught",
     "Teacher",
     "Uniform",
     "ValueLoss",
+    "demonstrate",
 ]
