@@ -13,7 +13,7 @@ import jaxrl as rl
 from envs.arm import evaluate
 from envs.point_maze import PointMaze
 from experiments.claims import Arm, Check, Claim, beats
-from jaxrl.archives import Archive, Emitter, Evaluated, Function, Grid, IsoLine, Task
+from jaxrl.archives import Archive, Elite, Emitter, Evaluated, Function, Grid, IsoLine, Task
 
 BATCH, ROWS, COLUMNS = 128, 9, 15
 HELD = 4  # steps of an action
@@ -50,36 +50,35 @@ class Hairpin(Task):
 class Genetic(IsoLine):
     """Parents are the best of all so far, as many as a batch; genotypes start uniform in [0, 1]."""
 
-    def init(self, key: jax.Array, genotype: jax.Array) -> Archive:
-        first = jax.random.uniform(key, (self.batch, *genotype.shape))
-        return Archive(first, jnp.full(self.batch, -jnp.inf))
+    def init(self, key: jax.Array, elite: Elite) -> Archive:
+        first = jax.random.uniform(key, (self.batch, *elite.genotype.shape))
+        return Archive(Elite(first, (), ()), jnp.full(self.batch, -jnp.inf))
 
     def ask(self, key: jax.Array, state: Archive, archive: Archive) -> jax.Array:
         return super().ask(key, (), state)
 
     def tell(self, key, state, archive, genotypes, evaluated, entered) -> Archive:
-        items = jnp.concatenate([state.items, genotypes])
-        fitness, best = jax.lax.top_k(
-            jnp.concatenate([state.fitness, evaluated.fitness]), self.batch
-        )
-        return Archive(items[best], fitness)
+        items = jnp.concatenate([state.items.genotype, genotypes])
+        fitness = jnp.concatenate([state.fitness, evaluated.fitness])
+        fitness, best = jax.lax.top_k(fitness, self.batch)
+        return Archive(Elite(items[best], (), ()), fitness)
 
 
 @rl.pytree
 class Uniform(Emitter):
-    """Uniform genotypes in [0, 1]. The rest is unused: the settings of the others."""
+    """Uniform genotypes in [0, 1]. iso, line: the settings of the others, unused."""
 
     iso: float = 0.0
     line: float = 0.0
     batch: int = rl.static(default=BATCH)
 
     def ask(self, key: jax.Array, state: tuple, archive: Archive) -> jax.Array:
-        return jax.random.uniform(key, (self.batch, *archive.items.shape[1:]))
+        return jax.random.uniform(key, (self.batch, *archive.items.genotype.shape[1:]))
 
 
 SEARCHES = {
-    "MAP-Elites": lambda iso, line: IsoLine(iso, line, 0.0, 1.0, BATCH),
-    "genetic": lambda iso, line: Genetic(iso, line, 0.0, 1.0, BATCH),
+    "MAP-Elites": lambda iso, line: IsoLine(iso, line, 0.0, 1.0, batch=BATCH),
+    "genetic": lambda iso, line: Genetic(iso, line, 0.0, 1.0, batch=BATCH),
     "random": lambda iso, line: Uniform(iso, line),
 }
 TUNE = {"iso": (0.02, 0.05, 0.1), "line": (0.2,)}
