@@ -84,6 +84,12 @@ def test_cells_of_centroids_and_hashes():
         archives.Hashed.random(jax.random.key(0), 2, bits=40)
 
 
+def test_cells_of_one_hot_observations():
+    cells = archives.OneHot(3)
+    assert cells(jnp.append(jnp.eye(3), jnp.zeros((1, 3)), 0)).tolist() == [0, 1, 2, 3]
+    assert cells.num_cells == 4
+
+
 def test_a_square_root_by_products():
     factor = RNG.normal(size=(12, 12))
     matrix = (factor @ factor.T + 0.1 * np.eye(12)).astype(np.float32)
@@ -266,29 +272,46 @@ def test_policies_are_genotypes():
     assert found.descriptor.shape == (np.prod(env.reset(jax.random.key(0))[1].shape),)
 
 
+@pytest.mark.parametrize("kind", ["grid", "voronoi"])
+def test_a_heat_map_has_the_fitness_of_the_cell_of_each_pixel(kind):
+    low, high = np.array([-1.0, 2.0], np.float32), np.array([1.0, 3.0], np.float32)
+    cells = archives.Grid(jnp.array(low), jnp.array(high), (3, 2))
+    if kind == "voronoi":
+        cells = archives.Nearest(jnp.array([[-0.5, 2.25], [0.5, 2.25], [-0.5, 2.75], [0.5, 2.75]]))
+        np.testing.assert_allclose(cells.bounds, [low, high])
+    fitness = np.arange(cells.num_cells, dtype=np.float32)
+    fitness[1] = -np.inf
+    archive = archives.Archive(jnp.zeros(cells.num_cells), jnp.array(fitness))
+    picture = rl.plot.repertoire(archive, cells, pixels=12)
+    image = picture.axes[0].images[0]
+    assert [float(x) for x in image.get_extent()] == [-1.0, 1.0, 2.0, 3.0]
+    shown = np.ma.filled(image.get_array(), np.nan)
+    for row, column in np.ndindex(12, 12):
+        point = low + (high - low) * (np.array([column, row]) + 0.5) / 12
+        expected = fitness[cells(jnp.array(point, jnp.float32))]
+        np.testing.assert_equal(shown[row, column], expected if np.isfinite(expected) else np.nan)
+    assert np.isnan(shown).sum() == 144 // cells.num_cells
+
+
+def test_what_has_no_heat_map_is_refused():
+    archive = archives.Archive(jnp.zeros(4), jnp.zeros(4))
+    with pytest.raises(ValueError, match="are a Hashed of 2"):
+        rl.plot.repertoire(archive, archives.Hashed.random(jax.random.key(0), 2, bits=2))
+    with pytest.raises(ValueError, match="are a Grid of 3"):
+        rl.plot.repertoire(archive, archives.Grid.unit(1, 2, 2))
+    with pytest.raises(ValueError, match=r"shape \(4,\), and the cells are 9"):
+        rl.plot.repertoire(archive, archives.Grid.unit(3, 3))
+
+
 def test_map_elites_needs_a_task():
     algo = rl.MapElites(archives.Grid.unit(2, 2))
     with pytest.raises(TypeError, match="PolicyTask"):
         algo.init(jax.random.key(0), rl.envs.make("Catch"))
 
 
-@rl.pytree
-class Position(archives.Cells):
-    """The cell of a one-hot observation, and one more for the end."""
-
-    size: int = rl.static(default=6)
-
-    @property
-    def num_cells(self):
-        return self.size**2 + 1
-
-    def __call__(self, descriptor):
-        return jnp.where(descriptor.sum() > 0, jnp.argmax(descriptor), self.size**2)
-
-
 def test_go_explore_finds_the_far_corner_and_its_actions_lead_there():
     env = rl.envs.make("DeepSea-bsuite", size=6)
-    algo = rl.GoExplore(Position(6), walkers=4, num_steps=4, repeat=0.0)
+    algo = rl.GoExplore(archives.OneHot(36), walkers=4, num_steps=4, repeat=0.0)
     training = rl.Training(algo, env, steps=1600, evals=4, episodes=2, eval_share=1.0)
     state, metrics = jax.jit(training)(jax.random.key(0))
     assert metrics["best_return"][-1] > 0.9

@@ -55,6 +55,8 @@ SMOKE = {
     "--folder {out}",
     "early_stopping": "--settings 10 --seeds 1 --steps 10240 --orders 2 --quantiles "
     "0.5 --folder {out}",
+    "quality_diversity": "--seeds 2 --arm-iterations 2 --sphere-iterations 2 --sizes 4 "
+    "--demonstrated-size 4 --ppo-steps 1024 --folder {out}",
     "learned_optimizer": "--generations 2 --evals 1 --seeds 2 --population 4 "
     "--updates 2 --selection-levels 2 "
     "--test-levels 4 --settings 1 --width 4 --runs {out}/runs --folder {out}",

@@ -1,7 +1,7 @@
 """Archives with one item for each cell, and the searches for quality and diversity on them."""
 
 from jaxrl.archives.archive import Archive, Entered, empty
-from jaxrl.archives.cells import Cells, Grid, Hashed, Nearest
+from jaxrl.archives.cells import Cells, Grid, Hashed, Nearest, OneHot
 from jaxrl.archives.emitters import Emitter, IsoLine, Mixed
 from jaxrl.archives.encoders import Autoencoder, Encoder
 from jaxrl.archives.go_explore import GoExplore
@@ -41,6 +41,7 @@ __all__ = [
     "Mixed",
     "Nearest",
     "Novel",
+    "OneHot",
     "PolicyTask",
     "RandomDirection",
     "Ranked",

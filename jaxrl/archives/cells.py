@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl.errors import not_defined
+from jaxrl.errors import check_counts, not_defined
 from jaxrl.tree import pytree, static
 
 
@@ -19,6 +19,11 @@ class Cells:
     """
 
     num_dims: Any = None
+
+    @property
+    def bounds(self) -> tuple[jax.Array, jax.Array] | None:
+        """The lower and upper corner of the box that pictures show, or None. [D], [D]."""
+        return None
 
     @property
     def num_cells(self) -> int:
@@ -81,6 +86,10 @@ class Grid(Cells):
         return len(self.shape)
 
     @property
+    def bounds(self) -> tuple[jax.Array, jax.Array]:
+        return self.low, self.high
+
+    @property
     def num_cells(self) -> int:
         return math.prod(self.shape)
 
@@ -136,6 +145,14 @@ class Nearest(Cells):
         return self.centroids.shape[-1]
 
     @property
+    def bounds(self) -> tuple[jax.Array, jax.Array]:
+        """The box of the centroids, with half the distance of evenly spaced ones around it."""
+        low, high = self.centroids.min(0), self.centroids.max(0)
+        rows = max(self.num_cells ** (1 / self.num_dims), 2.0)
+        around = (high - low) / (rows - 1.0) / 2.0
+        return low - around, high + around
+
+    @property
     def num_cells(self) -> int:
         return self.centroids.shape[-2]
 
@@ -177,3 +194,27 @@ class Hashed(Cells):
     def __call__(self, descriptor: jax.Array) -> jax.Array:
         bits = (descriptor @ self.projection > 0.0).astype(jnp.int32)
         return (bits @ 2 ** jnp.arange(bits.shape[-1])).astype(jnp.int32)
+
+
+@pytree
+class OneHot(Cells):
+    """The position of the one in a one-hot descriptor [size]; of zeros alone, such as a final
+    state's, the last cell.
+    """
+
+    size: int = static(default=1)
+
+    def __post_init__(self) -> None:
+        check_counts(self, "size")
+
+    @property
+    def num_dims(self) -> int:  # type: ignore[override]
+        return self.size
+
+    @property
+    def num_cells(self) -> int:
+        return self.size + 1
+
+    def __call__(self, descriptor: jax.Array) -> jax.Array:
+        cell = jnp.argmax(descriptor, -1)
+        return jnp.where((descriptor > 0.0).any(-1), cell, self.size).astype(jnp.int32)

@@ -77,6 +77,8 @@ class PolicyTask(Task):
 
     describe: a function of the transitions of an episode [T], and True for the steps before its end
     [T], that returns a descriptor [D]; by default the mean of the observations.
+
+    A film of an elite: `plot.gif(task.env, task.policy(state.archive.best.genotype))`.
     """
 
     env: Env
