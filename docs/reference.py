@@ -53,6 +53,8 @@ TOPICS: dict[str, tuple[str, tuple[str, ...]]] = {
         (
             "Rule",
             "Surrogate",
+            "RewardSignals",
+            "Signal",
             "PolicyGradient",
             "TD",
             "QLambda",

@@ -29,6 +29,7 @@ from .memory_chain import MemoryChain
 from .point_maze import PointMaze
 from .registry import LEVELS, OWN, POSITIONS, make, names
 from .riverswim import RiverSwim
+from .statistics import Moments, Statistics, VisitCounts, WithStatistics
 from .two_colors import TwoColors
 from .wrappers import (
     ActionRepeat,
@@ -61,13 +62,17 @@ __all__ = [
     "Maze",
     "MazeLevels",
     "MemoryChain",
+    "Moments",
     "Observe",
     "PointMaze",
     "RewardScale",
     "RiverSwim",
+    "Statistics",
     "StickyActions",
     "TwoColors",
+    "VisitCounts",
     "WithChannel",
+    "WithStatistics",
     "Wrapper",
     "arm",
     "bandits",

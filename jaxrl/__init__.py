@@ -161,7 +161,9 @@ from jaxrl.rules import (
     Objective,
     PolicyGradient,
     QLambda,
+    RewardSignals,
     Rule,
+    Signal,
     Surrogate,
 )
 from jaxrl.runs import (
@@ -304,10 +306,12 @@ __all__ = [
     "RegularizedEvolution",
     "Report",
     "RewardModel",
+    "RewardSignals",
     "Rewarded",
     "Rule",
     "SelfTuning",
     "SepCMAES",
+    "Signal",
     "SmallFC",
     "Stale",
     "Step",
