@@ -137,8 +137,8 @@ def claims(scale: float = 1.0) -> list[Claim]:
         ),
         Claim(
             row=399,
-            statement="In two corridors with the goal behind the wall, MAP-Elites ends nearer to the "
-            "goal than a genetic algorithm with the distance as its objective and than random "
+            statement="In two corridors with the goal behind the wall, MAP-Elites ends nearer to "
+            "the goal than a genetic algorithm with the distance as its objective and than random "
             "search, and fills more cells.",
             arms=arms("hairpin"),
             metric="best",

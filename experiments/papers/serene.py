@@ -33,8 +33,8 @@ BATCH, POPULATION = 96, 36
 
 @rl.pytree
 class Reach(Task):
-    """The end of an arm from the origin is its descriptor, in [0, 1]. The fitness is 1 at the centre
-    of an area, falls to 0 at its edge, and is 0 elsewhere.
+    """The end of an arm is its descriptor, in [0, 1]. The fitness is 1 at the centre of an area,
+    falls to 0 at its edge, and is 0 elsewhere.
 
     centers: [AREAS, 2]. image: the descriptor is an image of the end, [64], in its place.
     """

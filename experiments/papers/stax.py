@@ -1,5 +1,5 @@
-"""STAX (Paolo et al., 2024): novelty search in learned codes, and evolution strategies that start at
-rewarded solutions: SERENE without a descriptor by hand.
+"""STAX (Paolo et al., 2024): novelty search in learned codes, and evolution strategies that start
+at rewarded solutions: SERENE without a descriptor by hand.
 """
 
 import jax
