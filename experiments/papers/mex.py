@@ -59,15 +59,10 @@ class Model:
         return jnp.sum(counts.visits * error**2) - likelihood
 
 
-Fitted = tuple[dict, optax.OptState, Counts]  # of the hypothesis, and the data
-
-
 @rl.pytree
 class Fit:
-    """A learner that plays the greedy policy of a fitted hypothesis.
-
-    eta: weight of the loss. epsilon: probability of a random action. optimistic: True for MEX,
-    which adds the value of state 0 to the objective.
+    """Plays the greedy policy of a hypothesis. eta: weight of the loss. epsilon: probability of a
+    random action. optimistic: True for MEX, which adds the value of state 0 to the objective.
     """
 
     eta: float
@@ -75,17 +70,17 @@ class Fit:
     optimistic: bool = rl.static()
     kind: type = rl.static()
 
-    def init(self, num_states: int, num_actions: int, horizon: int) -> Fitted:
+    def init(self, num_states: int, num_actions: int, horizon: int) -> tuple:
         params = self.kind.init(num_states, num_actions, horizon)
         return params, ADAM.init(params), Counts.zeros(num_states, num_actions)
 
-    def plan(self, state: Fitted, horizon: int) -> Plan:
+    def plan(self, state: tuple, horizon: int) -> Plan:
         q = self.kind.q(state[0], horizon)
         best = q >= q.max(-1, keepdims=True) - TIE
         greedy = best / best.sum(-1, keepdims=True)
         return Plan(((1 - self.epsilon) * greedy + self.epsilon / ACTIONS)[None], jnp.ones(1))
 
-    def update(self, state: Fitted, episode: Episode) -> Fitted:
+    def update(self, state: tuple, episode: Episode) -> tuple:
         counts, horizon = state[2].add(episode), len(episode.action)
 
         def objective(params):
@@ -117,21 +112,20 @@ def arm(kind: type, optimistic: bool, episodes: int) -> Arm:
 def slower(kind: type, episodes: int) -> float:
     """Seconds of MEX / of its base, compiled, for 64 runs; the median of three each."""
     took = {}
-    for optimistic in (True, False):
-        run = jax.jit(jax.vmap(arm(kind, optimistic, episodes).run, (0, None, None)))
-        times = []
+    for is_mex in (True, False):
+        run, times = jax.jit(jax.vmap(arm(kind, is_mex, episodes).run, (0, None, None))), []
         for i in range(4):
             start = time.perf_counter()
             jax.block_until_ready(run(jnp.arange(64) + i, 1.0, 0.1))
             times.append(time.perf_counter() - start)
-        took[optimistic] = np.median(times[1:])
+        took[is_mex] = np.median(times[1:])
     return float(took[True] / took[False])
 
 
 def claims(scale: float = 1.0) -> list[Claim]:
     episodes = max(int(30 * scale), 1) * 10
     kinds, names = {"values": Values, "model": Model}, {"MEX": True, "base": False}
-    pairs = [(name, kind) for kind in kinds for name in names]
+    pairs = [(x, kind) for kind in kinds for x in names]
     in_time = lambda kind: Check(
         f"seconds of MEX / of its base on this machine, {kind}",
         lambda _: slower(kinds[kind], episodes),
@@ -142,9 +136,7 @@ def claims(scale: float = 1.0) -> list[Claim]:
             row=93,
             statement="On combination locks, MEX has a higher return than fits of the same tables "
             "with random actions, at no more than 1.2 times their time.",
-            arms={
-                f"{name}, {kind}": arm(kinds[kind], names[name], episodes) for name, kind in pairs
-            },
+            arms={f"{x}, {kind}": arm(kinds[kind], names[x], episodes) for x, kind in pairs},
             metric="return",
             accept=[
                 *(beats(f"MEX, {kind}", f"base, {kind}", "return") for kind in kinds),
