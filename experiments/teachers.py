@@ -43,7 +43,7 @@ class Config:
         "exact regret",
     )
     seeds: int = 64
-    steps: int = 2_000_000
+    steps: int = 1_000_000
     num_envs: int = 32
     num_steps: int = 128
     """of each environment in an update; PAIRED has at least the most steps of a level"""

@@ -12,8 +12,9 @@ from envs.maze import FAR
 from envs.maze_drawings import DRAWINGS, drawn
 from jaxrl import rollout, teachers
 from jaxrl.teachers.base import report
+from jaxrl.teachers.on_tasks import described as described_on
 from jaxrl.teachers.pool import LEVEL
-from jaxrl.teachers.taught import _renumbered, taught
+from jaxrl.teachers.taught import _renumbered
 
 RNG = np.random.default_rng(0)
 TASKS = rl.envs.LevelSet(rl.envs.family([Prize(float(x)) for x in range(4)]))
@@ -148,7 +149,7 @@ def played(key):
     return {
         "batch": batch,
         "report": report(batch, level, 4),
-        "taught": taught(Prizes(), pool, batch),
+        "taught": described_on(Prizes(), pool, batch),
         "raw": RAW.values(pool, rl.tree.replace(state, reward_stats=None), experience),
         "scaled": NORMALIZED.values(pool, state, experience),
         "chance": jax.vmap(chance)(TASKS.levels.value),

@@ -1,7 +1,7 @@
 """Archives with one item for each cell, and the searches for quality and diversity on them."""
 
 from jaxrl.archives.archive import Archive, Entered, empty
-from jaxrl.archives.cells import Cells, Grid, Hashed, Nearest, OneHot
+from jaxrl.archives.cells import Cells, Grid, Hashed, Nearest, Numbered, OneHot
 from jaxrl.archives.emitters import Emitter, IsoLine, Mixed
 from jaxrl.archives.encoders import Autoencoder, Encoder
 from jaxrl.archives.go_explore import GoExplore
@@ -20,6 +20,7 @@ from jaxrl.archives.tasks import (
     last_observation,
     mean_observation,
 )
+from jaxrl.meta.cma import FullCMA
 
 __all__ = [
     "Above",
@@ -35,6 +36,7 @@ __all__ = [
     "Entered",
     "EpisodeTask",
     "Evaluated",
+    "FullCMA",
     "Function",
     "GoExplore",
     "Grid",
@@ -45,6 +47,7 @@ __all__ = [
     "Mixed",
     "Nearest",
     "Novel",
+    "Numbered",
     "OneHot",
     "PolicyGradient",
     "PolicyTask",

@@ -7,15 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl import rollout
-from jaxrl.algorithms.base import Agent, Algorithm
+from jaxrl.algorithms.base import Agent
 from jaxrl.algorithms.on_policy import OnPolicy
 from jaxrl.clock import Clock, Metrics
 from jaxrl.env import Editor, Env, Tasks, can, check_tasks
-from jaxrl.rollout import Episode, Evaluation, Experience, Policy, Transition
+from jaxrl.rollout import Episode, Experience, Transition
 from jaxrl.rules.base import check_field
 from jaxrl.teachers.base import report
+from jaxrl.teachers.on_tasks import OnTasks, described
 from jaxrl.teachers.pool import LEVEL, LevelPool, OnLevel
-from jaxrl.teachers.taught import play_samples, taught
 from jaxrl.tree import pytree, replace
 
 PROTAGONIST, ANTAGONIST = range(2)
@@ -39,7 +39,7 @@ class State:
 
 
 @pytree
-class PAIRED(Algorithm):
+class PAIRED(OnTasks):
     """Protagonist antagonist induced regret environment design (Dennis et al., 2020).
 
     `rl.Training(rl.teachers.PAIRED(rl.ppo(num_envs=32, num_steps=256), rl.ppo(num_envs=32,
@@ -78,16 +78,8 @@ class PAIRED(Algorithm):
         return f"paired {self.algo.name}".strip()
 
     @property
-    def num_envs(self) -> int:  # type: ignore[override]
-        return self.algo.num_envs
-
-    @property
     def steps_per_update(self) -> int:
         return 2 * self.algo.steps_per_update
-
-    @property
-    def gradient_steps_per_update(self) -> int:
-        return self.algo.gradient_steps_per_update
 
     def init(
         self, key: jax.Array, env: Tasks, num_updates: jax.Array | float = float("inf")
@@ -148,7 +140,7 @@ class PAIRED(Algorithm):
         batch = _of(PROTAGONIST, experience.transitions)
         metrics = rollout.episode_metrics(pool, batch)
         del metrics[LEVEL]
-        metrics |= _of(PROTAGONIST, losses) | taught(env, pool, batch)
+        metrics |= _of(PROTAGONIST, losses) | described(env, pool, batch)
         metrics |= {f"designer_{name}": x for name, x in of_designer.items()}
         metrics |= {"regret": regret.mean(), "antagonist_return": returns[ANTAGONIST].mean()}
         protagonist, antagonist = (_of(i, students) for i in (PROTAGONIST, ANTAGONIST))
@@ -193,21 +185,6 @@ class PAIRED(Algorithm):
     def agent(self, state: State) -> Agent:
         """The protagonist's."""
         return self.algo.agent(state.protagonist)
-
-    def policy(self, env: Env | Tasks, agent: Agent, greedy: bool) -> Policy:
-        one = env.sample(jax.random.key(0)) if isinstance(env, Tasks) else env
-        return self.algo.policy(one, agent, greedy)
-
-    def evaluate(self, key: jax.Array, env: Tasks, state: State, num_episodes: int) -> Evaluation:
-        """One episode of the protagonist's greedy policy on each of `num_episodes` levels."""
-        tasks = env if self.held_out is None else self.held_out
-        policy = self.policy(tasks, self.agent(state), greedy=True)
-        return play_samples(key, tasks, policy, num_episodes)
-
-    def evaluation_steps(self, env: Tasks, num_episodes: int) -> int:
-        tasks = env if self.held_out is None else self.held_out
-        level = jax.eval_shape(tasks.sample, jax.random.key(0))
-        return self.algo.evaluation_steps(level, num_episodes)
 
 
 def regrets(batch: Transition, num_levels: int) -> tuple[jax.Array, jax.Array]:
