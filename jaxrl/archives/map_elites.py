@@ -69,8 +69,8 @@ class MapElites(Algorithm):
         if not isinstance(env, Task):
             raise TypeError(
                 "MapElites needs a task, which gives each genotype a fitness and a descriptor, "
-                f"and got {type(env).__name__}: write rl.archives.PolicyTask(env, describe), or a "
-                "class of your own, `class Mine(rl.archives.Task)`, under @rl.pytree."
+                f"and got {type(env).__name__}: write rl.archives.PolicyTask(env), or a class of "
+                "your own, `class Mine(rl.archives.Task)`, under @rl.pytree."
             )
         key_first, key_emitter, key_encoder, key_evaluate = jax.random.split(key, 4)
         genotypes = jax.vmap(env.init)(jax.random.split(key_first, self.emitter.batch))

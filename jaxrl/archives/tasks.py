@@ -84,14 +84,14 @@ def last_observation(steps: Transition, active: jax.Array) -> jax.Array:
 class EpisodeTask(Task):
     """Base class of tasks that play an episode with a policy of the genotype.
 
-    env: of one agent. describe: a function of the transitions of an episode [T], and True for the
+    env: of one agent. descriptor: a function of the transitions of an episode [T], and True for the
     steps before its end [T], that returns a descriptor [D].
 
     A film of an elite: `plot.gif(task.env, task.policy(state.archive.best.genotype))`.
     """
 
     env: Env
-    describe: Callable[[Transition, jax.Array], jax.Array]  # static
+    descriptor: Callable[[Transition, jax.Array], jax.Array]  # static
 
     def policy(self, genotype: Genotype) -> Policy:
         """The policy of a genotype."""
@@ -118,18 +118,18 @@ class EpisodeTask(Task):
         keys = jax.random.split(key_play, self.env.max_steps)
         _, (steps, active) = jax.lax.scan(step, start, keys)
         fitness = jnp.sum(jnp.where(active, steps.reward, 0.0))
-        return Evaluated(fitness, self.describe(steps, active), self.extra(steps, active))
+        return Evaluated(fitness, self.descriptor(steps, active), self.extra(steps, active))
 
 
 @pytree
 class PolicyTask(EpisodeTask):
     """The parameters of a policy network as genotypes; it acts by the mode of its distribution.
 
-    `PolicyTask(env, describe)`: by default the descriptor is the mean of the observations.
+    `PolicyTask(env, descriptor)`: by default that is the mean of the observations.
     """
 
     env: Env
-    describe: Callable[[Transition, jax.Array], jax.Array] = static(default=mean_observation)
+    descriptor: Callable[[Transition, jax.Array], jax.Array] = static(default=mean_observation)
     network: networks.Builder = static(default=networks.MLP((32,)))
 
     def _network(self) -> networks.Recurrent:
