@@ -31,6 +31,7 @@ TOPICS: dict[str, tuple[str, tuple[str, ...]]] = {
             "QLearning",
             "ActorCritic",
             "CrossQ",
+            "MaxInfo",
             "MDPO",
             "SQIRL",
             "Stream",

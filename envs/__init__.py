@@ -40,6 +40,7 @@ from .wrappers import (
     Observe,
     RewardScale,
     StickyActions,
+    TaskId,
     WithChannel,
     Wrapper,
 )
@@ -72,6 +73,7 @@ __all__ = [
     "RiverSwim",
     "Statistics",
     "StickyActions",
+    "TaskId",
     "TwoColors",
     "VisitCounts",
     "WithChannel",

@@ -154,7 +154,7 @@ def make(
     source = Gymnasium(id_, max_steps, made, tuple(wrappers), vectorization_mode)
     try:
         one = source.one()
-    except gymnasium.error.Error as error:
+    except (gymnasium.error.Error, ImportError) as error:
         raise ValueError(f"{name} can't be made: {error}") from error
     limit = one.spec.max_episode_steps if max_steps is None else max_steps
     check_limit(name, limit)

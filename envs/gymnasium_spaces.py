@@ -22,12 +22,12 @@ def action_space(name: str, space: Any) -> Space:
     if isinstance(space, gymnasium.spaces.Discrete):
         return Discrete(int(space.n))
     if isinstance(space, gymnasium.spaces.MultiDiscrete) and space.nvec.ndim == 1:
-        return MultiDiscrete(space.nvec)
+        return MultiDiscrete(space.nvec.tolist())
     if isinstance(space, gymnasium.spaces.MultiBinary):
         return MultiDiscrete((2,) * math.prod(space.shape))
     if isinstance(space, gymnasium.spaces.Box) and space.dtype.kind == "f":
-        ends = (np.asarray(x, np.float32).ravel() for x in (space.low, space.high))
-        return Box(*ends, shape=(math.prod(space.shape),))
+        low, high = (jnp.asarray(x, jnp.float32).ravel() for x in (space.low, space.high))
+        return Box(low, high, (math.prod(space.shape),))
     raise TypeError(
         f"{name} has the actions {space}; here they are Discrete, MultiDiscrete, MultiBinary or a "
         "Box of floats: write wrappers=(a class of gymnasium.ActionWrapper that makes them of "

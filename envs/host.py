@@ -169,7 +169,7 @@ class Vector:
 class Pool:
     """Environments that are open, and what is known of them.
 
-    steps: number of steps so far. length: of each episode [B]. last_end: of `steps` after the last
+    steps: number of steps so far. length: of each episode [B]. first_end: `steps` after the first
     end of an episode [B], -1 before. result: of the last step.
     """
 
@@ -178,7 +178,7 @@ class Pool:
     vector: Vector
     steps: int
     length: np.ndarray
-    last_end: np.ndarray
+    first_end: np.ndarray
     result: tuple[np.ndarray, ...] = ()
 
     def step(self, step: np.ndarray, action: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -187,10 +187,10 @@ class Pool:
         In an evaluation an episode that is over keeps its ticket, and what follows is ignored.
         """
         is_current = step == self.steps
-        if not (is_current | (step == self.last_end)).all():
+        if not (is_current | (step == self.first_end)).all():
             raise RuntimeError(
-                f"A state of {self.source} was stepped twice, or restored: it is on the host, where "
-                "each step replaces the one before. Continue from the newest state, or reset."
+                f"A state of {self.source} was stepped twice, or restored, and on the host each "
+                "state replaces the one before: continue from the newest state, or reset."
             )
         if is_current.any():
             self._advance(is_current, action)
@@ -209,7 +209,7 @@ class Pool:
         over |= truncated
         fresh = self.vector.restart(over, obs) if over.any() else obs
         self.length[over] = 0
-        self.last_end[over & is_current] = self.steps
+        self.first_end[over & (self.first_end < 0)] = self.steps
         self.result = obs, np.asarray(reward, np.float32), np.asarray(terminated, bool), fresh
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
+import sys
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -146,7 +147,7 @@ class Reference:
     """A CPU that programs are traced for, and not compiled: the same program on each platform."""
 
     platform: str = "cpu"
-    memory: int = 0
+    memory: int = sys.maxsize  # nothing is allocated
     device: None = None
     local_devices: tuple[()] = ()
 

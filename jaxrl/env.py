@@ -105,7 +105,6 @@ class Tasks:
 
     num_agents: Any = None  # as in `Env`
     channels: Any = ()  # as in `Env`
-    on_host = False  # as in `Env`
     dimensions: Any = 0  # the number of parameters that `at` takes
     num_levels: Any = None  # of a finite set, static; None of other distributions
 
@@ -182,7 +181,7 @@ def check_is_env(env: Any, user: Any = None) -> None:
 
 def check_copies(env: Any, user: str, instead: str) -> None:
     """Raise a TypeError where the states of `env` are on the host; `user` is what copies them."""
-    if env.on_host:
+    if isinstance(env, Env) and env.on_host:
         raise TypeError(
             f"{user}, and the states of {env} are on the host, where they can't be copied: "
             f"{instead}."

@@ -62,7 +62,7 @@ class Training:
                 "its fields in the brackets."
             )
         _check_parts(self.algo, self.env)
-        if isinstance(self.env, Env) and self._may_stop:
+        if self._may_stop:
             check_copies(
                 self.env, "stop_after drops steps after a run's end", "write a smaller steps="
             )

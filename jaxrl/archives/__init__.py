@@ -1,16 +1,18 @@
 """Archives with one item for each cell, and the searches for quality and diversity on them."""
 
 from jaxrl.archives.archive import Archive, Entered, empty
-from jaxrl.archives.cells import Cells, Grid, Hashed, Nearest, OneHot
+from jaxrl.archives.cells import Cells, Grid, Hashed, Nearest, Numbered, OneHot
 from jaxrl.archives.emitters import Emitter, IsoLine, Mixed
 from jaxrl.archives.encoders import Autoencoder, Encoder
 from jaxrl.archives.go_explore import GoExplore
+from jaxrl.archives.gradient import ActorTask, PolicyGradient
 from jaxrl.archives.map_elites import MapElites
 from jaxrl.archives.ranked import Ranked
 from jaxrl.archives.rankings import ByFitness, ByNovelty, Improvement, RandomDirection, Ranking
 from jaxrl.archives.selections import Above, Novel, Selection
 from jaxrl.archives.tasks import (
     Elite,
+    EpisodeTask,
     Evaluated,
     Function,
     PolicyTask,
@@ -21,6 +23,7 @@ from jaxrl.archives.tasks import (
 
 __all__ = [
     "Above",
+    "ActorTask",
     "Archive",
     "Autoencoder",
     "ByFitness",
@@ -30,6 +33,7 @@ __all__ = [
     "Emitter",
     "Encoder",
     "Entered",
+    "EpisodeTask",
     "Evaluated",
     "Function",
     "GoExplore",
@@ -41,7 +45,9 @@ __all__ = [
     "Mixed",
     "Nearest",
     "Novel",
+    "Numbered",
     "OneHot",
+    "PolicyGradient",
     "PolicyTask",
     "RandomDirection",
     "Ranked",

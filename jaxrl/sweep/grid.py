@@ -358,7 +358,7 @@ def _bind_training(
 ) -> Callable[[dict[str, Any], Training], tuple[Training, jax.Array]]:
     check_copies(
         run.env,
-        "A sweep trains its members side by side, each in environments of its own, and resumes",
+        "A sweep has environments of its own for each member",
         "train one after the other, train = jax.jit(training), and [train(jax.random.key(seed)) "
         "for seed in range(5)]",
     )
