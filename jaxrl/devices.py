@@ -144,10 +144,12 @@ compiling_for = jax.make_user_context(None)
 
 @dataclasses.dataclass(frozen=True)
 class Reference:
-    """A CPU that programs are traced for, and not compiled: the same program on each platform."""
+    """A CPU that programs are traced for, and not compiled: the same program on each platform. Its
+    memory has no limit, as nothing runs there.
+    """
 
     platform: str = "cpu"
-    memory: int = sys.maxsize  # nothing is allocated
+    memory: int = sys.maxsize
     device: None = None
     local_devices: tuple[()] = ()
 

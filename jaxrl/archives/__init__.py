@@ -20,6 +20,7 @@ from jaxrl.archives.tasks import (
     last_observation,
     mean_observation,
 )
+from jaxrl.meta.cma import FullCMA
 
 __all__ = [
     "Above",
@@ -35,6 +36,7 @@ __all__ = [
     "Entered",
     "EpisodeTask",
     "Evaluated",
+    "FullCMA",
     "Function",
     "GoExplore",
     "Grid",
