@@ -165,7 +165,7 @@ def test_learnability_is_the_variance_of_success():
     score = teachers.Learnability()(Prizes(), TASKS.levels, found["report"], jnp.zeros(4))
     error = 3.0 * np.abs(1.0 - 2.0 * p) * np.sqrt(exact / num) + 9.0 * exact / num
     assert (np.abs(score - exact) < error).all()
-    assert np.ptp(exact) > 2.0 * error.max()  # levels can be told apart
+    assert np.ptp(exact) > 2.0 * error.max()  # the levels differ
 
 
 def test_what_was_taught_is_a_mean_over_steps():
