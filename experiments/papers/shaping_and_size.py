@@ -12,7 +12,7 @@ import jaxrl as rl
 from envs.gridworld import MOVES
 from experiments.claims import Arm, Check, Claim
 
-SIDE, GOALS = 5, 3
+SIDE, GOALS = 6, 3
 WIDTHS = (4, 8, 32)
 REWARDS = {"sparse": 0, "stages": 1, "dense": 2}
 EVALS = 20
@@ -28,7 +28,7 @@ class Errand(rl.Env):
 
     reward: jax.Array | int = 0
 
-    max_steps = 30
+    max_steps = 36
     action_space = rl.Discrete(len(MOVES))
     channels = ("success",)
 
@@ -129,7 +129,7 @@ def claims(scale: float = 1.0) -> list[Claim]:
                     control=True,
                 ),
             ],
-            worlds=["errands on a grid of 5 by 5, drawn for each episode"],
+            worlds=["errands on a grid of 6 by 6, drawn for each episode"],
             axes={"reward": list(REWARDS.values())},
             metric="success",
             unmatched="Networks of up to 2,600 weights; operations are counted by the weights.",
