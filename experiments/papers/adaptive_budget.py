@@ -38,7 +38,8 @@ def sampled(key, task, slip):
 
 def exact(slip, side):
     """The transition probabilities of a task. [STATES, ACTIONS, STATES]."""
-    moves = jax.nn.one_hot(moved(*jnp.indices((STATES, ACTIONS)), side), STATES)
+    states, actions = jnp.indices((STATES, ACTIONS))
+    moves = jax.nn.one_hot(moved(states, actions, side), STATES)
     return (1 - slip) * moves + slip * moves.mean(1, keepdims=True)
 
 

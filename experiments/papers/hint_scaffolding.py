@@ -3,6 +3,8 @@
 A hint is a prefix of the demonstration; what remains is chosen by a logistic fit for each task.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -16,8 +18,7 @@ from jaxrl import teachers
 from jaxrl.rollout import Policy, play_levels
 from jaxrl.tree import put
 
-TASKS, SIDE, GROUP, LONGEST, STICKY = 8, 11, 8, 50, 0.25
-DISTANCE = (12, 26)
+TASKS, SIDE, DISTANCE, GROUP, LONGEST, STICKY = 8, 11, (12, 26), 8, 50, 0.25
 PRIOR, FIRST = 1.0, 2.0  # weight of the prior of a fit, whose half is at a length of 2
 SHARES = {"SEELE": None, "GRPO": 1.0, "half hints": 0.5, "random hints": 0.0}
 
@@ -103,7 +104,7 @@ def arm(share: float | None, steps: int) -> Arm:
     def run(seed):
         key_tasks, key_train, key_play = jax.random.split(jax.random.key(seed), 3)
         tasks, cells, _ = problem(key_tasks)
-        sizes = {"num_envs": 8 * GROUP, "num_steps": LONGEST, "group_size": GROUP}
+        sizes: Any = {"num_envs": 8 * GROUP, "num_steps": LONGEST, "group_size": GROUP}
         student = rl.grpo(lr=0.1, network=rl.Table(TASKS * SIDE**2), **sizes)
         algo = teachers.Taught(student, Hints(cells, share), num_levels=16)
         state, _ = rl.Training(algo, tasks, steps, evals=1, episodes=0)(key_train)
@@ -136,10 +137,9 @@ def claims(scale: float = 1.0) -> list[Claim]:
     return [
         Claim(
             row=141,
-            statement="On mazes with sticky actions, GRPO from starts on the path of a "
-            "demonstration, where half of the episodes would succeed, ends with a higher success "
-            "from the first cell than without hints, with half of the path, with random parts of "
-            "it, and than behavioural cloning.",
+            statement="On mazes with sticky actions, GRPO with hints after which half of the "
+            "episodes would succeed ends with a higher success from the first cell than without "
+            "hints, with hints of half or random lengths, and than behavioural cloning.",
             arms=arms | {"cloning": Arm(cloning, steps)},
             accept=[better(than) for than in ("GRPO", "cloning", "half hints", "random hints")],
             worlds=[f"{TASKS} perfect mazes of {SIDE} by {SIDE}, drawn for each seed"],

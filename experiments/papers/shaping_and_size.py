@@ -4,6 +4,8 @@ Networks of three widths learn to fetch a key, open a door and take a treasure, 
 end, of each stage, or of each step towards the next goal.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -65,7 +67,7 @@ def weights(width: int) -> int:
 
 def arm(width: int, steps: int, evals: int) -> Arm:
     def run(seed, reward, lr):
-        sizes = {"num_envs": 16, "num_steps": 64, "epochs": 2, "minibatches": 4}
+        sizes: Any = {"num_envs": 16, "num_steps": 64, "epochs": 2, "minibatches": 4}
         algo = rl.ppo(lr=lr, network=rl.MLP((width, width)), schedule=rl.Constant(), **sizes)
         training = rl.Training(algo, Errand(reward), steps, evals, episodes=32, eval_share=9.0)
         curve = training(jax.random.key(seed))[1]["evaluation_success"]
@@ -101,8 +103,9 @@ def compute(results):
         return first(narrow) * weights(WIDTHS[1]) / (first(wide) * weights(WIDTHS[-1]))
 
     rng = np.random.default_rng(0)
-    drawn = [quotient(both[rng.integers(0, len(both), len(both))]) for _ in range(2000)]
-    return rl.stats.Interval(quotient(both), *np.quantile(drawn, [0.025, 0.975]))
+    drawn: Any = [quotient(both[rng.integers(0, len(both), len(both))]) for _ in range(2000)]
+    ends = np.quantile(drawn, [0.025, 0.975], method="nearest")
+    return rl.stats.Interval(*map(jnp.asarray, (quotient(both), *ends)))
 
 
 def claims(scale: float = 1.0) -> list[Claim]:
