@@ -41,7 +41,7 @@ def of(results, name: str, metric: str):
 
 
 def claims(scale: float = 1.0) -> list[Claim]:
-    steps = max(int(245_760 * scale), 4096)
+    steps = max(int(204_800 * scale), 4096)
 
     def draw(results, ax):
         for name in TEACHERS:

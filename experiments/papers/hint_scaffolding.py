@@ -19,7 +19,7 @@ from jaxrl.rollout import Policy, play_levels
 from jaxrl.tree import put
 
 TASKS, SIDE, DISTANCE, GROUP, LONGEST, STICKY = 8, 11, (12, 26), 8, 50, 0.25
-PRIOR, FIRST = 1.0, 2.0  # weight of the prior of a fit, whose half is at a length of 2
+WIDTH, FIRST, SPREAD = 1.5, 2.0, 10.0  # of the logistic; mean and deviation of a prior of its half
 SHARES = {"SEELE": None, "GRPO": 1.0, "half hints": 0.5, "random hints": 0.0}
 
 
@@ -61,21 +61,17 @@ class Hints(teachers.Teacher):
         return jnp.zeros((2, *self.cells.shape[:2]))
 
     def half(self, state):
-        """The length at which half of the episodes succeed, by the fits. [L]."""
-        x = jnp.arange(self.cells.shape[1]) - FIRST
+        """The length at which half of the episodes succeed, by maximum a posteriori. [L]."""
+        left = jnp.arange(self.cells.shape[1])
 
         def fit(num, hits):
-            def newton(theta, _):
-                slope = jnp.stack([jnp.ones(len(x)), -jnp.exp(theta[1]) * x])
-                p = jax.nn.sigmoid(theta[0] + slope[1])
-                first, second = slope @ (hits - num * p) - PRIOR * theta
-                weighted = slope * (num * p * (1 - p))[None]
-                (a, b), (_, d) = weighted @ slope.T + PRIOR * jnp.eye(2)
-                change = jnp.stack([d * first - b * second, a * second - b * first])
-                return jnp.clip(theta + change / (a * d - b * b), -5, 5), None
+            def newton(at, _):
+                p = jax.nn.sigmoid((at - left) / WIDTH)
+                slope = (hits - num * p).sum() / WIDTH - (at - FIRST) / SPREAD**2
+                curvature = (num * p * (1 - p)).sum() / WIDTH**2 + 1 / SPREAD**2
+                return at + jnp.clip(slope / curvature, -2.0, 2.0), None
 
-            level, slope = jax.lax.scan(newton, jnp.zeros(2), length=8)[0]
-            return FIRST + level * jnp.exp(-slope)
+            return jax.lax.scan(newton, FIRST, length=20)[0]
 
         return jax.vmap(fit)(*state)
 
