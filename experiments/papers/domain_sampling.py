@@ -50,7 +50,7 @@ def arm(teacher: teachers.Teacher, steps: int) -> Arm:
         success = found.info["success"].mean(1)
         return {"mean": success.mean(), "worst": success.min(), "tasks": success}
 
-    return Arm(run, steps, {"lr": [0.01, 0.03, 0.1]})
+    return Arm(run, steps, {"lr": [0.003, 0.01, 0.03]})
 
 
 def better(metric: str, than: str) -> Check:
