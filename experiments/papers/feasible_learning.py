@@ -70,6 +70,7 @@ def claims(scale: float = 1.0) -> list[Claim]:
             ],
             worlds=[f"{LEVELS} perfect mazes of {SIDE} by {SIDE}, drawn for each seed"],
             metric="mean",
+            changed="After trials: nearer goals, and fewer steps, so that no arm is done.",
             unmatched="Returns of levels in place of losses of samples: multipliers weight how "
             "often a level is drawn.",
             draw=draw,

@@ -15,7 +15,7 @@ from envs.gridworld import MOVES
 from experiments.claims import Arm, Check, Claim, share
 from jaxrl import teachers
 
-SIDE, STAGES = 9, 2
+SIDE, STAGES = 7, 2
 WAYS = np.array([*MOVES, (0, 0)], np.int32)
 
 
