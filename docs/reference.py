@@ -31,6 +31,7 @@ TOPICS: dict[str, tuple[str, tuple[str, ...]]] = {
             "QLearning",
             "ActorCritic",
             "CrossQ",
+            "MaxInfo",
             "MDPO",
             "SQIRL",
             "Stream",
@@ -53,6 +54,8 @@ TOPICS: dict[str, tuple[str, tuple[str, ...]]] = {
         (
             "Rule",
             "Surrogate",
+            "RewardSignals",
+            "Signal",
             "PolicyGradient",
             "TD",
             "QLambda",

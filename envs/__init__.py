@@ -31,6 +31,7 @@ from .memory_chain import MemoryChain
 from .point_maze import PointMaze
 from .registry import LEVELS, OWN, POSITIONS, make, names
 from .riverswim import RiverSwim
+from .statistics import Moments, Statistics, VisitCounts, WithStatistics
 from .two_colors import TwoColors
 from .wrappers import (
     ActionRepeat,
@@ -65,14 +66,18 @@ __all__ = [
     "MazeEditor",
     "MazeLevels",
     "MemoryChain",
+    "Moments",
     "Observe",
     "PointMaze",
     "RewardScale",
     "RiverSwim",
+    "Statistics",
     "StickyActions",
     "TaskId",
     "TwoColors",
+    "VisitCounts",
     "WithChannel",
+    "WithStatistics",
     "Wrapper",
     "arm",
     "bandits",
@@ -89,6 +94,8 @@ __all__ = [
 ADAPTERS = (
     "from_brax",
     "from_craftax",
+    "from_envpool",
+    "from_gymnasium",
     "from_gymnax",
     "from_jaxmarl",
     "from_jumanji",
@@ -96,6 +103,7 @@ ADAPTERS = (
     "from_pgx",
     "from_playground",
     "from_xminigrid",
+    "host",
     "to_gymnax",
 )
 

@@ -45,6 +45,10 @@ class Wrapper(Env):
         return self.env.channels
 
     @property
+    def on_host(self) -> bool:
+        return self.env.on_host
+
+    @property
     def draw(self) -> Callable[..., None] | None:
         return self.env.draw
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
+import sys
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -143,10 +144,12 @@ compiling_for = jax.make_user_context(None)
 
 @dataclasses.dataclass(frozen=True)
 class Reference:
-    """A CPU that programs are traced for, and not compiled: the same program on each platform."""
+    """A CPU that programs are traced for, and not compiled: the same program on each platform. Its
+    memory has no limit, as nothing runs there.
+    """
 
     platform: str = "cpu"
-    memory: int = 0
+    memory: int = sys.maxsize
     device: None = None
     local_devices: tuple[()] = ()
 

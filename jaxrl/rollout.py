@@ -229,7 +229,7 @@ def _step_autoreset(
         rnn_state = jax.tree.map(jnp.zeros_like, ongoing.rnn_state)
         rnn_state = tree.where(transition.done, rnn_state, ongoing.rnn_state)
         ongoing = tree.replace(ongoing, rnn_state=rnn_state)
-    state, obs = env.reset(key_reset)
+    state, obs = env.restart(key_reset, ongoing.state)
     fresh = Episode(
         state=state,
         obs=obs,
@@ -369,6 +369,10 @@ class Lone(Env):
 
     def reset(self, key: jax.Array) -> tuple[State, Obs]:
         state, obs = self.team.reset(key)
+        return state, _first(obs)
+
+    def restart(self, key: jax.Array, state: State) -> tuple[State, Obs]:
+        state, obs = self.team.restart(key, state)
         return state, _first(obs)
 
     def step(self, key: jax.Array, state: State, action: Action) -> tuple[State, Step]:

@@ -233,6 +233,7 @@ def _decode(text: Any, name: str, trouble: str) -> Any:
 class _Nowhere(Env):
     """An environment without content, in which the shapes of a rule are tried."""
 
+    channels: tuple[str, ...] = static(default=())
     max_steps: int = static(default=2)
     action_space = Discrete(3)
 
@@ -240,13 +241,15 @@ class _Nowhere(Env):
         return (), jnp.zeros(2)
 
     def step(self, key: jax.Array, state: Any, action: jax.Array) -> tuple[Any, Step]:
-        return state, Step(jnp.zeros(2), jnp.float32(0.0), jnp.bool_(False), {})
+        info = {name: jnp.float32(0.0) for name in self.channels}
+        return state, Step(jnp.zeros(2), jnp.float32(0.0), jnp.bool_(False), info)
 
 
 def _try(rule: Rule) -> None:
     """Trace an update, which fails where arrays do not fit. Nothing is compiled or computed."""
     num_envs = rule.group_size if isinstance(rule, Group) else 4
-    algo, env = OnPolicy(rule=rule, num_envs=num_envs, num_steps=4, minibatches=1), _Nowhere()
+    algo = OnPolicy(rule=rule, num_envs=num_envs, num_steps=4, minibatches=1)
+    env = _Nowhere(channels=rule.channels)
 
     def update(key_init: jax.Array, key: jax.Array) -> Any:
         return algo.update(key, env, algo.init(key_init, env, 10))

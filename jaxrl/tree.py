@@ -217,7 +217,8 @@ def is_finite(tree: Any) -> jax.Array:
 def paths(tree: Any, prefix: str = "") -> dict[str, dataclasses.Field]:
     """Every field below a dataclass by its dotted path, `{"rule.gamma": field, ...}`.
 
-    Entries of a dictionary have paths too, with the field of the dictionary.
+    Entries of a dictionary have paths too, with the field of the dictionary, and so have the fields
+    of an entry that is a dataclass.
     """
     found = {}
     for field in dataclasses.fields(tree):
@@ -228,6 +229,8 @@ def paths(tree: Any, prefix: str = "") -> dict[str, dataclasses.Field]:
             found |= paths(value, f"{path}.")
         if isinstance(value, dict) and not is_static(field):
             found |= {f"{path}.{name}": field for name in value}
+            for name, entry in value.items():
+                found |= paths(entry, f"{path}.{name}.") if dataclasses.is_dataclass(entry) else {}
     return found
 
 
@@ -286,7 +289,7 @@ def get(tree: Any, path: str) -> Any:
     """The value at a dotted path, as `paths` gives it."""
     head, _, rest = path.partition(".")
     if isinstance(tree, dict):
-        return tree[path]
+        return tree[path] if path in tree else get(tree[head], rest)
     value = getattr(tree, head)
     return get(value, rest) if rest else value
 
@@ -325,7 +328,10 @@ def _parts_first(tree: Any, values: Mapping[str, Any]) -> list[str]:
 def _put_unchecked(tree: Any, path: list[str], value: Any) -> Any:
     head, *rest = path
     if isinstance(tree, dict):
-        return tree | {".".join(path): value}
+        name = ".".join(path)
+        if name in tree or head not in tree:
+            return tree | {name: value}
+        return tree | {head: _put_unchecked(tree[head], rest, value)}
     changed = copy.copy(tree)
     value = _put_unchecked(getattr(tree, head), rest, value) if rest else value
     object.__setattr__(changed, head, value)
@@ -334,11 +340,16 @@ def _put_unchecked(tree: Any, path: list[str], value: Any) -> Any:
 
 def _checked(tree: Any, paths: list[list[str]]) -> Any:
     """The same tree with its dataclasses on these paths rebuilt, which checks their fields."""
+
+    def below(head: str) -> list[list[str]]:
+        return [path[1:] for path in paths if path[0] == head and path[1:]]
+
+    if isinstance(tree, dict):
+        return {name: _checked(entry, below(name)) for name, entry in tree.items()}
     if not dataclasses.is_dataclass(tree) or not paths:
         return tree
     heads = dict.fromkeys(path[0] for path in paths)
-    below = {head: [path[1:] for path in paths if path[0] == head and path[1:]] for head in heads}
-    return replace(tree, **{head: _checked(getattr(tree, head), below[head]) for head in heads})
+    return replace(tree, **{head: _checked(getattr(tree, head), below(head)) for head in heads})
 
 
 def partition(tree: T, is_chosen: Callable[[Any], bool]) -> tuple[list[Any], Callable[[Any], T]]:

@@ -1,5 +1,7 @@
 """One-lesson environments: what an algorithm that fails one of them has not learnt is its name."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -131,7 +133,7 @@ class Choices(Tasks):
 class Prize(Env):
     """A level: action 1 pays `value`, which is seen, action 0 nothing; episodes have two steps."""
 
-    value: float = 1.0
+    value: Any = 1.0
     max_steps: int = static(default=4)
     action_space = Discrete(2)
     channels = ("success",)
@@ -161,6 +163,9 @@ class Prizes(Tasks):
 
     def mutate(self, key, env):
         return Prize(env.value + 0.1)
+
+    def redraw(self, key, env, state):
+        return self.sample(key)
 
     def editor(self):
         return PrizeEditor()

@@ -7,6 +7,7 @@ import pytest
 
 import jaxrl as rl
 from jaxrl import archives
+from jaxrl.archives.novelty import elite_novelty
 from jaxrl.meta.cma import FullCMA, square_root
 
 RNG = np.random.default_rng(0)
@@ -41,7 +42,8 @@ def test_put_keeps_the_best_of_each_cell():
         np.testing.assert_array_equal(archive.fitness, fitness)
         np.testing.assert_allclose(archive.items[np.isfinite(fitness)], items[np.isfinite(fitness)])
         np.testing.assert_array_equal(entered.enters, enters)
-        np.testing.assert_array_equal(entered.is_new, enters & np.isinf(before[cell % 8]))
+        inside = (cell >= 0) & (cell < 8) & np.isfinite(new_fitness)
+        np.testing.assert_array_equal(entered.is_new, inside & np.isinf(before[cell % 8]))
     assert archive.coverage == np.isfinite(fitness).mean()
     np.testing.assert_allclose(archive.qd_score(-1.0), (fitness[np.isfinite(fitness)] + 1.0).sum())
 
@@ -80,6 +82,19 @@ def test_cells_of_centroids_and_hashes():
     np.testing.assert_array_equal(hashed(points), bits @ [1, 2, 4])
     with pytest.raises(ValueError, match="from 1 to 24"):
         archives.Hashed.random(jax.random.key(0), 2, bits=40)
+
+
+def test_cells_of_one_hot_observations():
+    cells = archives.OneHot(3)
+    assert cells(jnp.append(jnp.eye(3), jnp.zeros((1, 3)), 0)).tolist() == [0, 1, 2, 3]
+    assert cells.num_cells == 4
+
+
+def test_cells_by_their_numbers():
+    large = float(2**24 - 1)  # the largest that float32 has without a gap
+    cells = archives.Numbered(2**24)
+    found = cells(jnp.array([[0.0], [7.0], [large], [large + 1.0], [-1.0]]))
+    np.testing.assert_array_equal(found, [0, 7, 2**24 - 1, -1, -1])
 
 
 def test_a_square_root_by_products():
@@ -133,11 +148,125 @@ def test_a_search_fills_its_archive(emitter):
     assert (np.diff(metrics["qd_score"]) >= 0.0).all()
     assert state.archive.coverage > 0.9
     # every item is in its cell, with its fitness
-    found = jax.vmap(TASK)(jax.random.split(jax.random.key(1), 25), state.archive.items)
+    elites = state.archive.items
+    found = jax.vmap(TASK)(jax.random.split(jax.random.key(1), 25), elites.genotype)
     filled = np.asarray(state.archive.filled)
     np.testing.assert_array_equal(algo.cells(found.descriptor)[filled], np.flatnonzero(filled))
     np.testing.assert_allclose(found.fitness[filled], state.archive.fitness[filled], rtol=1e-6)
+    np.testing.assert_allclose(found.descriptor[filled], elites.descriptor[filled], rtol=1e-6)
     np.testing.assert_array_equal(metrics["evaluation_kept"], 1.0)
+
+
+def elite_at(*descriptor):
+    x = jnp.array(descriptor, jnp.float32)
+    return archives.Elite(jnp.zeros(3), x, x)
+
+
+def test_a_strategy_goes_on_where_its_members_enter_and_else_starts_again():
+    emitter = archives.Ranked(FullCMA(sigma=0.2, population=4), size=2)
+    state = emitter.init(jax.random.key(0), elite_at(0.0, 0.0))
+    genotypes = emitter.ask(jax.random.key(1), state, ())
+    archive = archives.empty(2, elite_at(0.0, 0.0))
+    archive, _ = archive.put(
+        jnp.array([1]), jax.tree.map(lambda x: x[None] + 7.0, elite_at(0.0, 0.0)), jnp.ones(1)
+    )
+    evaluated = archives.Evaluated(jnp.arange(4.0), jnp.zeros((4, 2)))
+    tell = jax.jit(lambda *args: emitter.tell(jax.random.key(2), state, archive, *args))
+    for enters in (True, False):
+        entered = archives.Entered(jnp.arange(4) < int(enters), jnp.zeros(4, bool), jnp.arange(4.0))
+        after = tell(genotypes, evaluated, entered)
+        assert after.strategies.clock.n.tolist() == [int(enters), 0]
+        at_elite = bool((after.strategies.params[0] == 7.0).all())
+        assert at_elite is not enters
+        assert (after.asked.tolist(), int(after.number)) == ([1, 0], 1)
+
+
+def test_members_are_ranked_by_what_they_did_in_the_archive():
+    descriptor = jnp.array([[0.0, 3.0], [1.0, 0.0], [0.0, 0.1], [0.5, 1.0]])
+    evaluated = archives.Evaluated(jnp.array([3.0, 1.0, 4.0, 2.0]), descriptor)
+    gain, is_new = jnp.array([1.0, 5.0, -1.0, 2.0]), jnp.array([True, False, False, True])
+    entered = archives.Entered(jnp.array([True, False, False, False]), is_new, gain)
+    elites = jax.tree.map(
+        lambda *x: jnp.stack(x), elite_at(0.0, 0.0), elite_at(0.0, 3.0), elite_at(9.0, 9.0)
+    )
+    archive = archives.Archive(elites, jnp.array([1.0, 3.0, -jnp.inf]))
+    orders = {
+        archives.Improvement(): [2, 1, 0, 3],
+        archives.ByFitness(): [1, 3, 0, 2],
+        archives.RandomDirection(): [2, 1, 3, 0],  # towards (2, 1.5)
+        # to the one neighbour: .1, 1, 1.1, and 3 of the first, which is itself an elite
+        archives.ByNovelty(neighbors=1): [2, 1, 3, 0],
+    }
+    for ranking, expected in orders.items():
+        state = jnp.array([2.0, 1.5])
+        assert ranking.order(state, archive, evaluated, entered).tolist() == expected
+
+
+def slow_novelty(points, k):
+    distance = np.sqrt(((points[:, None] - points[None]) ** 2).sum(-1))
+    return np.array([np.sort(np.delete(row, i))[:k].mean() for i, row in enumerate(distance)])
+
+
+@pytest.mark.parametrize("k", [3, 50])
+def test_novelty_is_the_mean_distance_to_the_nearest_elites(k):
+    points = RNG.normal(size=(12, 2)).astype(np.float32)
+    filled = RNG.random(12) < 0.7
+    elites = archives.Elite(jnp.zeros(12), jnp.array(points), jnp.array(points))
+    archive = archives.Archive(elites, jnp.where(filled, 0.0, -jnp.inf))
+    expected = slow_novelty(points[filled], k)
+    np.testing.assert_allclose(elite_novelty(archive, k)[filled], expected, rtol=1e-5)
+    np.testing.assert_array_equal(elite_novelty(archive, k)[~filled], 0.0)
+    weight = archives.Novel(truncation=0.25, neighbors=k).weight(archive)
+    chosen = np.flatnonzero(filled)[np.argsort(-expected)[: int(np.ceil(0.25 * filled.sum()))]]
+    np.testing.assert_array_equal(np.flatnonzero(weight), np.sort(chosen))
+
+
+def test_elites_above_a_fitness_are_selected():
+    archive = archives.Archive(jnp.zeros(4), jnp.array([1.0, -jnp.inf, 0.0, 2.0]))
+    assert archives.Above(0.5).weight(archive).tolist() == [1.0, 0.0, 0.0, 1.0]
+    assert archives.Above(9.0).weight(archive).tolist() == [1.0, 0.0, 1.0, 1.0]
+
+
+def embedded(x):
+    """What is seen of x [2] has more dimensions than vary."""
+    mixing = jnp.array([[1.0, 0.5, -1.0, 0.3], [0.2, -1.0, 0.4, 1.0]])
+    return -jnp.sum(x**2), 5.0 + x @ mixing
+
+
+def test_a_learned_descriptor_puts_the_elites_into_their_cells_anew():
+    """Serene: emitters for novelty and reward; Taxons: codes of an autoencoder."""
+    encoder = archives.Autoencoder(every=20, lr=3e-3, network=rl.MLP((16,)))
+    emitters = (
+        archives.IsoLine(iso=0.1, parents=archives.Novel(neighbors=3), batch=8),
+        archives.Ranked(FullCMA(0.2, 8), archives.ByFitness(), archives.Above(-0.1)),
+    )
+    algo = rl.MapElites(archives.Grid.between(-1.0, 1.0, (6, 6)), archives.Mixed(emitters), encoder)
+    task = archives.Function(low=-1.0, high=1.0, function=embedded, dims=2)
+    state, metrics = jax.jit(rl.Training(algo, task, steps=61, evals=1))(jax.random.key(0))
+    elites, filled = state.archive.items, np.asarray(state.archive.filled)
+    codes = jax.vmap(lambda x: encoder(state.encoder, x))(elites.observed)
+    np.testing.assert_allclose(codes[filled], elites.descriptor[filled], atol=1e-5)
+    np.testing.assert_array_equal(algo.cells(codes)[filled], np.flatnonzero(filled))
+    np.testing.assert_allclose(jax.vmap(embedded)(elites.genotype)[1], elites.observed, atol=1e-5)
+    error = jax.vmap(lambda x: encoder.error(state.encoder, x))(elites.observed[filled]).mean()
+    assert error < 0.2  # of scaled inputs, of which the mean alone leaves 1
+    assert filled.mean() > 0.3
+    assert metrics["best_fitness"][-1] > -0.02
+
+
+def test_what_an_archive_cannot_take_is_refused():
+    algo = rl.MapElites(archives.Grid.unit(4, 4, 4), archives.IsoLine(batch=4))
+    with pytest.raises(ValueError, match=r"shape \(2,\), and this Grid .* 3 dimensions"):
+        jax.eval_shape(lambda: algo.init(jax.random.key(0), TASK))
+    algo = rl.MapElites(archives.Grid.unit(10**6, 10**6), archives.IsoLine(batch=4))
+    with pytest.raises(ValueError, match=r"1000000000000 cells of 32 bytes, in total 3.2e\+04 GB"):
+        jax.eval_shape(lambda: algo.init(jax.random.key(0), TASK))
+    go = rl.GoExplore(archives.Hashed.random(jax.random.key(0), 5))
+    with pytest.raises(ValueError, match=r"GoExplore\.describe gives descriptors of shape"):
+        jax.eval_shape(lambda: go.init(jax.random.key(0), rl.envs.make("Catch")))
+    strict = rl.MapElites(archives.Grid.between(5.0, 6.0, (2, 2), clip=False))
+    _, metrics = jax.jit(rl.Training(strict, TASK, steps=2, evals=1))(jax.random.key(0))
+    assert (metrics["left_out"][-1], metrics["coverage"][-1]) == (1.0, 0.0)
 
 
 def test_policies_are_genotypes():
@@ -150,29 +279,46 @@ def test_policies_are_genotypes():
     assert found.descriptor.shape == (np.prod(env.reset(jax.random.key(0))[1].shape),)
 
 
+@pytest.mark.parametrize("kind", ["grid", "voronoi"])
+def test_a_heat_map_has_the_fitness_of_the_cell_of_each_pixel(kind):
+    low, high = np.array([-1.0, 2.0], np.float32), np.array([1.0, 3.0], np.float32)
+    cells = archives.Grid(jnp.array(low), jnp.array(high), (3, 2))
+    if kind == "voronoi":
+        cells = archives.Nearest(jnp.array([[-0.5, 2.25], [0.5, 2.25], [-0.5, 2.75], [0.5, 2.75]]))
+        np.testing.assert_allclose(cells.bounds, [low, high])
+    fitness = np.arange(cells.num_cells, dtype=np.float32)
+    fitness[1] = -np.inf
+    archive = archives.Archive(jnp.zeros(cells.num_cells), jnp.array(fitness))
+    picture = rl.plot.repertoire(archive, cells, pixels=12)
+    image = picture.axes[0].images[0]
+    assert [float(x) for x in image.get_extent()] == [-1.0, 1.0, 2.0, 3.0]
+    shown = np.ma.filled(image.get_array(), np.nan)
+    for row, column in np.ndindex(12, 12):
+        point = low + (high - low) * (np.array([column, row]) + 0.5) / 12
+        expected = fitness[cells(jnp.array(point, jnp.float32))]
+        np.testing.assert_equal(shown[row, column], expected if np.isfinite(expected) else np.nan)
+    assert np.isnan(shown).sum() == 144 // cells.num_cells
+
+
+def test_what_has_no_heat_map_is_refused():
+    archive = archives.Archive(jnp.zeros(4), jnp.zeros(4))
+    with pytest.raises(ValueError, match="are a Hashed of 2"):
+        rl.plot.repertoire(archive, archives.Hashed.random(jax.random.key(0), 2, bits=2))
+    with pytest.raises(ValueError, match="are a Grid of 3"):
+        rl.plot.repertoire(archive, archives.Grid.unit(1, 2, 2))
+    with pytest.raises(ValueError, match=r"shape \(4,\), and the cells are 9"):
+        rl.plot.repertoire(archive, archives.Grid.unit(3, 3))
+
+
 def test_map_elites_needs_a_task():
     algo = rl.MapElites(archives.Grid.unit(2, 2))
     with pytest.raises(TypeError, match="PolicyTask"):
         algo.init(jax.random.key(0), rl.envs.make("Catch"))
 
 
-@rl.pytree
-class Position(archives.Cells):
-    """The cell of a one-hot observation, and one more for the end."""
-
-    size: int = rl.static(default=6)
-
-    @property
-    def num_cells(self):
-        return self.size**2 + 1
-
-    def __call__(self, descriptor):
-        return jnp.where(descriptor.sum() > 0, jnp.argmax(descriptor), self.size**2)
-
-
 def test_go_explore_finds_the_far_corner_and_its_actions_lead_there():
     env = rl.envs.make("DeepSea-bsuite", size=6)
-    algo = rl.GoExplore(Position(6), walkers=4, num_steps=4, repeat=0.0)
+    algo = rl.GoExplore(archives.OneHot(36), walkers=4, num_steps=4, repeat=0.0)
     training = rl.Training(algo, env, steps=1600, evals=4, episodes=2, eval_share=1.0)
     state, metrics = jax.jit(training)(jax.random.key(0))
     assert metrics["best_return"][-1] > 0.9

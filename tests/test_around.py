@@ -114,6 +114,11 @@ AROUND = {  # name: (algorithm, environment or tasks, a float of it that is swep
         Prizes(),
         "temperature",
     ),
+    "samplr": (
+        rl.Taught(teachers.SAMPLR(LEARNER, Prizes()), teachers.SFL(), num_levels=2),
+        Prizes(),
+        "staleness",
+    ),
     "paired": (
         teachers.PAIRED(LEARNER, put(LEARNER, {"num_steps": 2})),
         Prizes(),
@@ -213,7 +218,10 @@ def test_vmap_is_a_loop(name):
 def test_what_acts_acts_from_its_agent_alone(name):
     """The policy of an agent that went through NumPy arrays; meta-learners have none."""
     algo, env, _ = AROUND[name]
-    agent = algo.agent(jax.tree.map(lambda x: x[0], trained(name)[2][-1]))
+    last = trained(name)[2][-1]
+    agent = algo.agent(jax.tree.map(lambda x: x[0], last))
+    # a sweep asks for the agents of all members at once
+    chex.assert_trees_all_equal(agent, jax.tree.map(lambda x: x[0], algo.agent(last)))
     if isinstance(algo, meta.MetaLearner):
         with pytest.raises(TypeError, match="policy"):
             algo.policy(env, agent, greedy=True)

@@ -55,6 +55,8 @@ SMOKE = {
     "--folder {out}",
     "early_stopping": "--settings 10 --seeds 1 --steps 10240 --orders 2 --quantiles "
     "0.5 --folder {out}",
+    "quality_diversity": "--seeds 2 --arm-iterations 2 --sphere-iterations 2 --sizes 4 "
+    "--demonstrated-size 4 --ppo-steps 1024 --folder {out}",
     "learned_optimizer": "--generations 2 --evals 1 --seeds 2 --population 4 "
     "--updates 2 --selection-levels 2 "
     "--test-levels 4 --settings 1 --width 4 --runs {out}/runs --folder {out}",
@@ -82,6 +84,8 @@ SMOKE = {
     "suites_speed": "--only pgx:tic_tac_toe --num-envs 2 --steps 4 --repeats 1 --folder {out}",
     "streams": "--streams 1 2 --steps 640 --algorithms stream_q --folder {out}",
     "sweep_speed": "--steps 5120 --rates 1 --seeds 2 --repeats 1 --ways sweep --folder {out}",
+    "teachers": "--teachers DR ACCEL --seeds 2 --steps 4000 --evals 1 --num-envs 4 --num-steps 32 "
+    "--scouts 4 --capacity 16 --test-levels 10 --test-episodes 1 --runs {out}/runs --folder {out}",
     "transfer": "--rules symbolic_td --kinds grid --levels 2 --updates 2 --folder {out}",
     "tuners": "--tasks Catch --tuners random halving --repetitions 2 --num-runs 3 --seeds 2 "
     "--test-seeds 2 --updates 9 --runs {out}/runs --folder {out}",

@@ -23,13 +23,16 @@ def played(key, state):
     built, designed = ALGO._build(key_build, Prizes().editor(), state.designer)
     pool = rl.teachers.LevelPool(jax.tree.map(lambda x: jnp.tile(x, 2), built))
     play = lambda key, student: ALGO._play(key, pool, student)
-    _, experience = jax.vmap(play)(jax.random.split(key_play), state.students)
+    students = jax.tree.map(lambda *x: jnp.stack(x), state.protagonist, state.antagonist)
+    _, experience = jax.vmap(play)(jax.random.split(key_play), students)
     return built, designed, experience, regrets(experience.transitions, 4)
 
 
 def test_a_designer_is_rewarded_by_the_regret_of_its_level():
     state = jax.jit(ALGO.init)(jax.random.key(0), Prizes())
-    built, designed, experience, (regret, returns) = jax.device_get(played(jax.random.key(1), state))
+    built, designed, experience, (regret, returns) = jax.device_get(
+        played(jax.random.key(1), state)
+    )
     np.testing.assert_allclose(built.value, designed.transitions.action.sum(0) / 2.0)
     batch = experience.transitions
     # environment i begins on level i modulo 4, for both students
@@ -58,9 +61,7 @@ def test_a_designer_is_rewarded_by_the_regret_of_its_level():
 
 
 def test_the_designer_learns_to_build_levels_of_high_regret():
-    """A protagonist that does not learn and an antagonist that does not: regret grows with the
-    value of a prize, so that a designer builds the largest.
-    """
+    """Of two students that do not learn, regret is in proportion to the value of a prize."""
     still = rl.tree.put(STUDENT, {"lr": 0.0})
     quick = rl.tree.put(DESIGNER, {"lr": 0.03, "num_envs": 8, "schedule": rl.Constant()})
     training = rl.Training(PAIRED(still, quick), Prizes(), steps=80 * 60, evals=2, episodes=4)

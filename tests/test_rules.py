@@ -38,6 +38,7 @@ POLICIES = {
     "ta_lpo": rl.Surrogate(rl.LPO.random(jax.random.key(2), 8, base=rl.Clip(), knows_time=True)),
     "ppo_penalty": rl.Surrogate(rl.PolicyGradient(), penalty=rules.AdaptivePenalty()),
     "mdpo": rl.Surrogate(rl.PolicyGradient(), penalty=rules.MirrorDescent()),
+    "signals": rl.RewardSignals(signals={"cost": rl.Signal(0.9, 0.8, -0.5, episodic=False)}),
     "impala": rules.VTrace(),
     "rloo": rules.Group(entropy_weight=0.1),
     "remax": rules.Group(advantage=rules.GreedyBaseline(), group_size=2, entropy_weight=0.1),
@@ -99,7 +100,9 @@ def experience(rule, seed=0, scale=1.0):
         next_out = next_out | {"target": with_policy(rule, draw())}
     terminated = jnp.asarray(random.random(SHAPE) < 0.2)
     action = jnp.asarray(random.integers(0, 3, SHAPE))
-    return heads, out, next_out, transitions(action, real(), terminated)
+    batch = transitions(action, real(), terminated)
+    info = {name: real() for name in rule.channels}
+    return heads, out, next_out, rl.tree.replace(batch, info=info)
 
 
 def prepared(rule, out, next_out, batch):

@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from batches import transitions
 
 import envs
 import jaxrl as rl
-from jaxrl import networks
+from jaxrl import archives, networks
 from jaxrl.env import Env, Step
 from jaxrl.spaces import Box, Discrete, Masked
 from jaxrl.tree import pytree, static
@@ -384,3 +385,52 @@ def test_a_cnn_refuses_what_is_not_one_image():
         rl.CNN()({"value": 1}).init(
             jax.random.key(0), {"left": jnp.ones((4, 4)), "right": jnp.ones((4, 4))}
         )
+
+
+# --------------------------------------------------------------------------------------- statistics
+
+
+def test_visits_are_shown_as_the_next_bonus():
+    env = envs.WithStatistics(
+        Counter(shape=(3,), masked=True), envs.VisitCounts(archives.OneHot(3))
+    )
+    first, step = play(env, [0, 0, 0])
+    assert env.channels == ("bonus",)
+    np.testing.assert_allclose(first.obs, [0, 0, 0, 2**-0.5, 1, 1])  # the first entry is largest
+    np.testing.assert_allclose(step.info["bonus"], [2**-0.5, 3**-0.5, 4**-0.5], rtol=1e-6)
+    np.testing.assert_allclose(step.obs.obs[:, 3], [3**-0.5, 4**-0.5, 5**-0.5], rtol=1e-6)
+    np.testing.assert_allclose(step.obs.obs[:, 4:], 1.0)
+    np.testing.assert_allclose(step.obs.obs[-1, :3], 3.0)
+    assert step.obs.mask.shape == (3, 5)
+
+
+def test_moments_are_of_the_episode_and_the_bonus_is_the_surprise():
+    """A team of one, so that each agent has its own."""
+    env = envs.AsTeam(Counter(shape=(2,)), size=1)
+    first, step = play(envs.WithStatistics(env, envs.Moments(prior=2.0)), np.zeros((4, 1), int))
+    seen = [0.0, 0.0, 0.0]  # the prior: two numbers with mean 0 and variance 1, and the first one
+    total = 2.0
+    for i in range(1, 5):
+        mean, variance = np.mean(seen), (total + np.sum(np.square(seen))) / len(seen)
+        variance -= mean**2
+        surprise = 0.5 * ((i - mean) ** 2 / variance + np.log(2 * np.pi * variance))
+        np.testing.assert_allclose(step.info["bonus"][i - 1], [surprise], rtol=1e-4)
+        seen.append(float(i))
+        mean = np.mean(seen)
+        variance = (total + np.sum(np.square(seen))) / len(seen) - mean**2
+        shown = [i, i, mean, mean, variance, variance, 1 / len(seen)]
+        np.testing.assert_allclose(step.obs[i - 1, 0], shown, rtol=1e-4)
+    assert first.shape == (1, 7)
+
+
+def test_a_bonus_of_the_environment_is_a_channel():
+    bonus = rl.exploration.ChannelBonus(name="bonus", normalize=False, weight=3.0)
+    env = envs.WithStatistics(Counter(), envs.Moments())
+    with pytest.raises(ValueError, match=r"reads the channel 'bonus', and Counter has none"):
+        bonus.init(jax.random.key(0), Counter(), 2)
+    batch = transitions(jnp.zeros(2), jnp.ones((2, 1)), jnp.zeros((2, 1)))
+    batch = rl.tree.replace(batch, info={"bonus": jnp.array([[1.0], [2.0]])})
+    carry = bonus.init(jax.random.key(0), env, 1)
+    np.testing.assert_allclose(bonus(jax.random.key(0), carry, batch)[1], [[4.0], [7.0]])
+    with pytest.raises(ValueError, match=r"adds 'bonus' to the info of a step"):
+        play(envs.WithStatistics(env, envs.Moments()), [0])

@@ -11,7 +11,7 @@ from jaxrl import networks, normalize, packing, rollout, tree
 from jaxrl.algorithms.base import Algorithm, NetworkAgent, Relabel, check_space
 from jaxrl.algorithms.controllers import Controller, ControllerState
 from jaxrl.clock import Clock, Metrics, start_clock
-from jaxrl.env import Env
+from jaxrl.env import Env, check_copies
 from jaxrl.errors import check_counts
 from jaxrl.networks import MLP
 from jaxrl.normalize import ReturnStats, Running
@@ -435,3 +435,6 @@ def _check_team(env: Env, rule: Rule) -> None:
             f"{type(rule).__name__} plays rollouts of single agents, and {type(env).__name__} is a "
             f"team of {env.num_agents}: take a rule without groups, such as rl.ppo()."
         )
+    if rule.plays_groups:
+        name = type(rule).__name__
+        check_copies(env, f"{name} copies resets", "take a rule without groups, such as rl.ppo()")

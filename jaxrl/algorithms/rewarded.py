@@ -16,7 +16,16 @@ from jaxrl.tree import pytree
 
 
 class RewardModel:
-    """Base class of reward models, such as an exploration bonus or a discriminator: a pytree."""
+    """Base class of reward models, such as an exploration bonus or a discriminator: a pytree.
+
+    channel: the name in `Transition.info` under which its rewards are learned from, beside the
+    environment's, by a rule such as `RewardSignals`; "" puts them in place of the environment's.
+    episodic: True where a reward depends on the episode before the step. A piece of a replay does
+    not have that, so the replay stores the rewards as they were at collection.
+    """
+
+    channel: Any = ""
+    episodic: Any = False
 
     def init(self, key: jax.Array, env: Env, width: int) -> Any:
         """Return the model's state at the start of a training run; () without one.
@@ -62,8 +71,9 @@ class Rewarded(Algorithm):
 
     The model is updated once with each rollout, as it was collected. On policy, the rewards that it
     returns are learned from. Off policy, each sample of the replay gets the rewards of the model as
-    it is then, so that stored rewards are never stale. `return` and evaluations are of the
-    environment's rewards; `model_reward` is the mean of the model's.
+    it is then, so that stored rewards are never stale; those of an episodic model are stored.
+    `return` and evaluations are of the environment's rewards; `model_reward` is the mean of the
+    model's.
     """
 
     algo: Algorithm
@@ -83,6 +93,13 @@ class Rewarded(Algorithm):
                 "rollout, which a reward model would bring back: take a rule without groups, "
                 "such as rl.ppo()."
             )
+        if self.model.channel:
+            _check_channel(self.algo, self.model)
+
+    @property
+    def _relabels(self) -> bool:
+        """True where rewards are computed for each sample of a replay."""
+        return self.replays and not self.model.episodic
 
     @property
     def replays(self) -> bool:
@@ -134,8 +151,8 @@ class Rewarded(Algorithm):
             batch = relabelled(jax.random.fold_in(key_model, 1), experience.transitions)
             carry, reward, metrics = self.model(key_model, state.carry, batch)
             metrics = {"model_reward": reward.mean()} | metrics
-            if not self.replays:
-                batch = tree.replace(batch, reward=reward)
+            if not self._relabels:
+                batch = self._with_reward(env, batch, reward)
                 experience = tree.replace(experience, transitions=batch)
 
         def current(key: jax.Array, batch: Transition) -> jax.Array:
@@ -143,9 +160,20 @@ class Rewarded(Algorithm):
             return self.model.relabel(key, carry, batch)
 
         algo, losses = self.algo.learn(
-            key_learn, env, state.algo, experience, current if self.replays else None
+            key_learn, env, state.algo, experience, current if self._relabels else None
         )
         return State(algo, carry), losses | metrics
+
+    def _with_reward(self, env: Env, batch: Transition, reward: jax.Array) -> Transition:
+        name = self.model.channel
+        if not name:
+            return tree.replace(batch, reward=reward)
+        if name in env.channels:
+            raise ValueError(
+                f"{type(self.model).__name__} has channel={name!r}, which {type(env).__name__} has "
+                "already: write another name."
+            )
+        return tree.replace(batch, info=batch.info | {name: reward})
 
     def freeze(self, active: jax.Array, new_state: State, state: State) -> State:
         algo = self.algo.freeze(active, new_state.algo, state.algo)
@@ -162,3 +190,14 @@ class Rewarded(Algorithm):
 
     def evaluation_steps(self, env: Env, num_episodes: int) -> int:
         return self.algo.evaluation_steps(env, num_episodes)
+
+
+def _check_channel(algo: Algorithm, model: RewardModel) -> None:
+    rule = algo.rule if isinstance(algo, OnPolicy) else None
+    if rule is None or model.channel not in rule.channels:
+        user = type(algo if rule is None else rule).__name__
+        raise TypeError(
+            f"{type(model).__name__} has channel={model.channel!r}, and {user} learns from no such "
+            f"signal: write rl.ppo(rule=rl.RewardSignals(signals={{{model.channel!r}: "
+            "rl.Signal()})), or leave channel out to add to the reward."
+        )

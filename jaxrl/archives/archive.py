@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxrl.sweep.memory import free_bytes
 from jaxrl.tree import pytree
 
 
@@ -22,6 +23,11 @@ class Archive:
     def num_cells(self) -> int:
         """C."""
         return self.fitness.shape[0]
+
+    @property
+    def best(self) -> Any:
+        """The item with the highest fitness."""
+        return jax.tree.map(lambda x: x[jnp.argmax(self.fitness)], self.items)
 
     @property
     def filled(self) -> jax.Array:
@@ -56,8 +62,8 @@ class Archive:
         enters = (rows == first[cell]) & (fitness > before)
         to = jnp.where(enters, cell, self.num_cells)
         put = lambda old, new: old.at[to].set(new.astype(old.dtype), mode="drop")
-        is_new = enters & (before == -jnp.inf)
-        gain = jnp.where(before == -jnp.inf, fitness, fitness - before)
+        is_new = valid & (before == -jnp.inf)
+        gain = jnp.where(is_new, fitness, fitness - before)
         return Archive(jax.tree.map(put, self.items, items), put(self.fitness, fitness)), Entered(
             enters, is_new, jnp.where(valid, gain, -jnp.inf)
         )
@@ -81,9 +87,9 @@ class Archive:
 class Entered:
     """What `put` did with each of N items. [N].
 
-    enters: True where it is in the archive now; is_new: its cell was empty. gain: its fitness minus
-    that of the item before, or the fitness itself if the cell was empty; -inf if it was left out.
-    Items that did not enter have a gain of 0 or less, or lost to another of the same batch.
+    enters: True where it is in the archive now. is_new: True where its cell was empty before the
+    batch, also for all but the best of several in that cell. gain: its fitness minus that of the
+    item before the batch, or the fitness itself if the cell was empty; -inf if it was left out.
     """
 
     enters: jax.Array
@@ -97,7 +103,14 @@ def empty(num_cells: int, example: Any) -> Archive:
     return Archive(items, jnp.full(num_cells, -jnp.inf))
 
 
-def size_of(num_cells: int, example: Any) -> int:
-    """The bytes of an archive."""
-    leaves = jax.tree.leaves(jax.eval_shape(lambda: empty(num_cells, example)))
-    return sum(x.size * x.dtype.itemsize for x in leaves)
+def check_memory(num_cells: int, example: Any, user: Any) -> None:
+    """Raise a ValueError where an archive of `user` is larger than the free memory."""
+    leaves = jax.tree.leaves(jax.eval_shape(lambda: empty(1, example)))
+    of_cell = sum(x.size * x.dtype.itemsize for x in leaves)
+    free = free_bytes()
+    if num_cells * of_cell > free:
+        raise ValueError(
+            f"The archive of {type(user).__name__} has {num_cells} cells of {of_cell} bytes, in "
+            f"total {num_cells * of_cell / 1e9:.3g} GB, and {free / 1e9:.3g} GB are free: write "
+            f"cells=... with at most {free // (2 * of_cell)} cells, or store smaller items."
+        )

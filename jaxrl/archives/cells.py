@@ -8,12 +8,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl.errors import not_defined
+from jaxrl.errors import check_counts, not_defined
 from jaxrl.tree import pytree, static
 
 
 class Cells:
-    """Base class of divisions of a space into `num_cells` cells: a pytree."""
+    """Base class of divisions of a space into `num_cells` cells: a pytree.
+
+    num_dims: D of the descriptors, where that is fixed; None: any. A class attribute or property.
+    """
+
+    num_dims: Any = None
+
+    @property
+    def bounds(self) -> tuple[jax.Array, jax.Array] | None:
+        """The lower and upper corner of the box that pictures show, or None. [D], [D]."""
+        return None
 
     @property
     def num_cells(self) -> int:
@@ -22,6 +32,19 @@ class Cells:
     def __call__(self, descriptor: jax.Array) -> jax.Array:
         """The cell of each descriptor. int32 [...] of [..., D]."""
         raise not_defined(self, Cells.__call__)
+
+
+def check_descriptor(descriptor: Any, cells: Cells, user: str) -> None:
+    """Raise a ValueError where cells can't take the descriptors of `user`, of this shape."""
+    num_dims = cells.num_dims
+    if num_dims is None or descriptor.shape == (num_dims,):
+        return
+    raise ValueError(
+        f"{user} gives descriptors of shape {descriptor.shape}, and this {type(cells).__name__} "
+        f"divides a space of {num_dims} dimensions: write a describe function that returns "
+        f"[{num_dims}], or other cells; many dimensions take rl.archives.Hashed, or "
+        "rl.MapElites(encoder=rl.archives.Autoencoder())."
+    )
 
 
 @pytree
@@ -50,7 +73,21 @@ class Grid(Cells):
     @classmethod
     def unit(cls, *shape: int, clip: bool = True) -> "Grid":
         """A grid between 0 and 1 in each dimension."""
-        return cls(jnp.zeros(len(shape)), jnp.ones(len(shape)), tuple(shape), clip)
+        return cls.between(0.0, 1.0, shape, clip)
+
+    @classmethod
+    def between(cls, low: float, high: float, shape: tuple[int, ...], clip: bool = True) -> "Grid":
+        """A grid between the same two numbers in each dimension."""
+        dims = len(shape)
+        return cls(jnp.full(dims, low), jnp.full(dims, high), tuple(shape), clip)
+
+    @property
+    def num_dims(self) -> int:  # type: ignore[override]
+        return len(self.shape)
+
+    @property
+    def bounds(self) -> tuple[jax.Array, jax.Array]:
+        return self.low, self.high
 
     @property
     def num_cells(self) -> int:
@@ -104,6 +141,18 @@ class Nearest(Cells):
         return cls(jax.lax.scan(refine, start, length=iterations)[0])
 
     @property
+    def num_dims(self) -> int:  # type: ignore[override]
+        return self.centroids.shape[-1]
+
+    @property
+    def bounds(self) -> tuple[jax.Array, jax.Array]:
+        """The box of the centroids, with half the distance of evenly spaced ones around it."""
+        low, high = self.centroids.min(0), self.centroids.max(0)
+        rows = max(self.num_cells ** (1 / self.num_dims), 2.0)
+        around = (high - low) / (rows - 1.0) / 2.0
+        return low - around, high + around
+
+    @property
     def num_cells(self) -> int:
         return self.centroids.shape[-2]
 
@@ -135,9 +184,66 @@ class Hashed(Cells):
         return cls(jax.random.normal(key, (dims, bits)))
 
     @property
+    def num_dims(self) -> int:  # type: ignore[override]
+        return self.projection.shape[-2]
+
+    @property
     def num_cells(self) -> int:
         return 2 ** self.projection.shape[-1]
 
     def __call__(self, descriptor: jax.Array) -> jax.Array:
         bits = (descriptor @ self.projection > 0.0).astype(jnp.int32)
         return (bits @ 2 ** jnp.arange(bits.shape[-1])).astype(jnp.int32)
+
+
+@pytree
+class OneHot(Cells):
+    """The position of the one in a one-hot descriptor [size]; of zeros alone, such as a final
+    state's, the last cell.
+    """
+
+    size: int = static(default=1)
+
+    def __post_init__(self) -> None:
+        check_counts(self, "size")
+
+    @property
+    def num_dims(self) -> int:  # type: ignore[override]
+        return self.size
+
+    @property
+    def num_cells(self) -> int:
+        return self.size + 1
+
+    def __call__(self, descriptor: jax.Array) -> jax.Array:
+        if descriptor.shape[-1] != self.size:
+            raise ValueError(
+                f"OneHot({self.size}) reads vectors of {self.size} entries, and these have "
+                f"{descriptor.shape[-1]}: write OneHot({descriptor.shape[-1]})."
+            )
+        cell = jnp.argmax(descriptor, -1)
+        return jnp.where((descriptor > 0.0).any(-1), cell, self.size).astype(jnp.int32)
+
+
+@pytree
+class Numbered(Cells):
+    """Cells by their numbers: a descriptor [1] is the number itself, such as that of a state. One
+    outside has no cell, -1.
+    """
+
+    size: int = static(default=1)
+
+    def __post_init__(self) -> None:
+        check_counts(self, "size")
+
+    @property
+    def num_dims(self) -> int:  # type: ignore[override]
+        return 1
+
+    @property
+    def num_cells(self) -> int:
+        return self.size
+
+    def __call__(self, descriptor: jax.Array) -> jax.Array:
+        number = jnp.round(descriptor[..., 0]).astype(jnp.int32)
+        return jnp.where((number >= 0) & (number < self.size), number, -1)

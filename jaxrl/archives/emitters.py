@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.archives.archive import Archive, Entered
-from jaxrl.archives.tasks import Evaluated, Genotype
+from jaxrl.archives.selections import Selection
+from jaxrl.archives.tasks import Elite, Evaluated, Genotype
 from jaxrl.errors import check_counts, not_defined
 from jaxrl.meta.strategies import noise_like
+from jaxrl.rules.base import check_field
 from jaxrl.tree import leaf, pytree, static
 
 EmitterState = Any
@@ -19,8 +21,8 @@ class Emitter:
 
     batch: Any  # static
 
-    def init(self, key: jax.Array, genotype: Genotype) -> EmitterState:
-        """Return the state at the start; () without one. genotype: an example."""
+    def init(self, key: jax.Array, elite: Elite) -> EmitterState:
+        """Return the state at the start; () without one. elite: an example."""
         return ()
 
     def ask(self, key: jax.Array, state: EmitterState, archive: Archive) -> Genotype:
@@ -45,22 +47,27 @@ class IsoLine(Emitter):
     """Variation along the line of two elites (Vassiliades and Mouret, 2018): x + iso * N(0, I) +
     line * N(0, 1) * (y - x).
 
-    iso, line: standard deviations. low, high: genotypes are clipped to these.
+    iso, line: standard deviations. low, high: genotypes are clipped to these. parents: the
+    selection of x and y.
     """
 
     iso: float = leaf(0.005, "[0, inf)")
     line: float = leaf(0.05, "[0, inf)")
     low: float = -float("inf")
     high: float = float("inf")
+    parents: Selection = Selection()
     batch: int = static(default=256)
 
     def __post_init__(self) -> None:
+        check_field(self, "parents", Selection, "rl.archives.Novel()")
         check_counts(self, "batch")
 
     def ask(self, key: jax.Array, state: EmitterState, archive: Archive) -> Genotype:
         key_first, key_second, key_iso, key_line = jax.random.split(key, 4)
-        first, _ = archive.draw(key_first, self.batch)
-        second, _ = archive.draw(key_second, self.batch)
+        weight = self.parents.weight(archive)
+        first, second = (
+            archive.draw(key, self.batch, weight)[0].genotype for key in (key_first, key_second)
+        )
         along = self.line * jax.random.normal(key_line, (self.batch,))
 
         def vary(x: jax.Array, y: jax.Array, noise: jax.Array) -> jax.Array:
@@ -72,7 +79,12 @@ class IsoLine(Emitter):
 
 @pytree
 class Mixed(Emitter):
-    """Several emitters, each of which proposes its part of a batch."""
+    """Several emitters, each of which proposes its part of a batch.
+
+    SERENE (Paolo et al., 2021) is one for novelty beside one for reward: `Mixed((IsoLine(
+    parents=Novel()), Ranked(FullCMA(), ByFitness(), start=Above(0.0))))`. The paper runs them by
+    turns; here both have their part of each batch.
+    """
 
     emitters: tuple[Emitter, ...]
 
@@ -80,10 +92,10 @@ class Mixed(Emitter):
     def batch(self) -> int:  # type: ignore[override]
         return sum(emitter.batch for emitter in self.emitters)
 
-    def init(self, key: jax.Array, genotype: Genotype) -> EmitterState:
+    def init(self, key: jax.Array, elite: Elite) -> EmitterState:
         keys = jax.random.split(key, len(self.emitters))
         return tuple(
-            emitter.init(key, genotype) for emitter, key in zip(self.emitters, keys, strict=True)
+            emitter.init(key, elite) for emitter, key in zip(self.emitters, keys, strict=True)
         )
 
     def ask(self, key: jax.Array, state: EmitterState, archive: Archive) -> Genotype:

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 
 from jaxrl import tree
 from jaxrl.algorithms.base import Agent, Algorithm
-from jaxrl.archives.archive import Archive, empty
-from jaxrl.archives.cells import Cells
+from jaxrl.archives.archive import Archive, check_memory, empty
+from jaxrl.archives.cells import Cells, check_descriptor
 from jaxrl.clock import Clock, Metrics, start_clock
-from jaxrl.env import Env, check_is_env
+from jaxrl.env import Env, check_copies, check_is_env
 from jaxrl.errors import check_counts
 from jaxrl.masks import visible
 from jaxrl.rollout import Episode, Policy
@@ -97,12 +97,17 @@ class GoExplore(Algorithm):
         self, key: jax.Array, env: Env, num_updates: jax.Array | float = float("inf")
     ) -> State:
         check_is_env(env, self)
+        check_copies(env, "GoExplore stores states", "take rl.ppo(), with a bonus if it is hard")
         state, obs = env.reset(key)
         action = jax.eval_shape(env.action_space.sample, jax.random.key(0))
         actions = jax.tree.map(lambda x: jnp.zeros((env.max_steps, *x.shape), x.dtype), action)
         first = Saved(state, obs, jnp.float32(0.0), jnp.int32(0), actions)
-        archive = empty(self.cells.num_cells, jax.tree.map(jnp.asarray, first))
-        cell = self.cells(self.describe(state, obs))[None]
+        first = jax.tree.map(jnp.asarray, first)
+        descriptor = self.describe(state, obs)
+        check_descriptor(descriptor, self.cells, f"{type(self).__name__}.describe")
+        check_memory(self.cells.num_cells, first, self)
+        archive = empty(self.cells.num_cells, first)
+        cell = self.cells(descriptor)[None]
         archive, _ = archive.put(cell, jax.tree.map(lambda x: x[None], first), jnp.zeros(1))
         return State(
             archive=archive,

@@ -6,27 +6,31 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.algorithms.base import Agent, Algorithm
-from jaxrl.archives.archive import Archive, empty
-from jaxrl.archives.cells import Cells
+from jaxrl.archives.archive import Archive, Entered, check_memory, empty
+from jaxrl.archives.cells import Cells, check_descriptor
 from jaxrl.archives.emitters import Emitter, EmitterState, IsoLine
-from jaxrl.archives.tasks import Task
+from jaxrl.archives.encoders import Encoder, EncoderState
+from jaxrl.archives.tasks import Elite, Evaluated, Genotype, Task
 from jaxrl.clock import Clock, Metrics, start_clock
 from jaxrl.rollout import Evaluation
 from jaxrl.rules.base import check_field
-from jaxrl.tree import pytree
+from jaxrl.tree import pytree, replace
 
 
 @pytree
 class State:
-    """The archive, the emitter's state, and the iteration. params: the archive's items."""
+    """The archive of elites, the states of emitter and encoder, and the iteration. params: the
+    genotypes of the elites.
+    """
 
     archive: Archive
     emitter: EmitterState
+    encoder: EncoderState
     clock: Clock
 
     @property
     def params(self) -> Any:
-        return self.archive.items
+        return self.archive.items.genotype
 
 
 @pytree
@@ -36,20 +40,24 @@ class MapElites(Algorithm):
 
     `rl.Training(rl.MapElites(cells), task, steps=1000)`: a step is an iteration. Metrics:
     `coverage`, the share of cells that are filled; `qd_score`, the sum of fitness - offset;
-    `best_fitness`; `entered`, the share of a batch that entered. `evaluation` is the mean fitness
-    of random elites, evaluated again, and `evaluation_kept` the share that falls into its cell.
+    `best_fitness`; `entered`, the share of a batch that entered, and `left_out`, the share without
+    a cell or a finite fitness. `evaluation` is the mean fitness of random elites, evaluated again,
+    and `evaluation_kept` the share that falls into its cell.
 
-    cells: of the descriptors. offset: the lowest fitness that is possible, so that the QD score
-    never falls.
+    cells: of the descriptors. encoder: of descriptors, from what the task observes; where it has
+    learned, the elites are put into their cells anew. offset: the lowest fitness that is possible,
+    so that the QD score never falls.
     """
 
     cells: Cells
     emitter: Emitter = IsoLine()
+    encoder: Encoder = Encoder()
     offset: float = 0.0
 
     def __post_init__(self) -> None:
         check_field(self, "cells", Cells, "rl.archives.Grid.unit(32, 32)")
         check_field(self, "emitter", Emitter, "rl.archives.IsoLine()")
+        check_field(self, "encoder", Encoder, "rl.archives.Autoencoder()")
 
     @property
     def steps_per_update(self) -> int:
@@ -64,32 +72,77 @@ class MapElites(Algorithm):
                 f"and got {type(env).__name__}: write rl.archives.PolicyTask(env, describe), or a "
                 "class of your own, `class Mine(rl.archives.Task)`, under @rl.pytree."
             )
-        key_first, key_emitter, key_evaluate = jax.random.split(key, 3)
+        key_first, key_emitter, key_encoder, key_evaluate = jax.random.split(key, 4)
         genotypes = jax.vmap(env.init)(jax.random.split(key_first, self.emitter.batch))
-        example = jax.tree.map(lambda x: x[0], genotypes)
-        archive = empty(self.cells.num_cells, example)
-        keys = jax.random.split(key_evaluate, self.emitter.batch)
-        evaluated = jax.vmap(env)(keys, genotypes)
-        cell = self.cells(evaluated.descriptor)
-        archive, _ = archive.put(cell, genotypes, evaluated.fitness)
-        return State(archive, self.emitter.init(key_emitter, example), start_clock(num_updates))
+        seen = jax.eval_shape(lambda: self._example(env))
+        check_descriptor(seen.descriptor, self.cells, type(env).__name__)
+        check_memory(self.cells.num_cells, seen, self)
+        encoder = self.encoder.init(key_encoder, jnp.zeros(seen.observed.shape))
+        archive = empty(self.cells.num_cells, seen)
+        archive, _, _ = self._add(key_evaluate, env, archive, encoder, genotypes)
+        example = jax.tree.map(lambda x: x[0], archive.items)
+        example = replace(example, genotype=jax.tree.map(lambda x: x[0], genotypes))
+        emitter = self.emitter.init(key_emitter, example)
+        return State(archive, emitter, encoder, start_clock(num_updates))
+
+    def _example(self, env: Task) -> Elite:
+        key = jax.random.key(0)
+        genotype = env.init(key)
+        observed = env(key, genotype).descriptor
+        return Elite(genotype, self.encoder(self.encoder.init(key, observed), observed), observed)
+
+    def _evaluate(
+        self, key: jax.Array, env: Task, encoder: EncoderState, genotypes: Genotype, num: int
+    ) -> tuple[Evaluated, Elite]:
+        """What was found of genotypes [num], with their descriptors, and these as elites."""
+        found = jax.vmap(env)(jax.random.split(key, num), genotypes)
+        descriptor = jax.vmap(lambda seen: self.encoder(encoder, seen))(found.descriptor)
+        elites = Elite(genotypes, descriptor, found.descriptor)
+        return replace(found, descriptor=descriptor), elites
+
+    def _add(
+        self,
+        key: jax.Array,
+        env: Task,
+        archive: Archive,
+        encoder: EncoderState,
+        genotypes: Genotype,
+    ) -> tuple[Archive, Evaluated, Entered]:
+        """The archive after the evaluation of a batch."""
+        found, elites = self._evaluate(key, env, encoder, genotypes, self.emitter.batch)
+        archive, entered = archive.put(self.cells(found.descriptor), elites, found.fitness)
+        return archive, found, entered
 
     def update(self, key: jax.Array, env: Task, state: State) -> tuple[State, Metrics]:
         """Return the state after one iteration, and metrics."""
-        key_ask, key_evaluate, key_tell = jax.random.split(key, 3)
+        key_ask, key_evaluate, key_tell, key_learn = jax.random.split(key, 4)
         genotypes = self.emitter.ask(key_ask, state.emitter, state.archive)
-        keys = jax.random.split(key_evaluate, self.emitter.batch)
-        evaluated = jax.vmap(env)(keys, genotypes)
-        cell = self.cells(evaluated.descriptor)
-        archive, entered = state.archive.put(cell, genotypes, evaluated.fitness)
-        emitter = self.emitter.tell(key_tell, state.emitter, archive, genotypes, evaluated, entered)
+        archive, found, entered = self._add(
+            key_evaluate, env, state.archive, state.encoder, genotypes
+        )
+        emitter = self.emitter.tell(key_tell, state.emitter, archive, genotypes, found, entered)
+        clock, encoder = state.clock.tick(), state.encoder
+        if self.encoder.learns:
+            encoder, changed = self.encoder.learn(
+                key_learn, encoder, archive.items.observed, archive.filled, jnp.asarray(clock.n)
+            )
+            encode = lambda archive: self._encoded(archive, encoder)
+            archive = jax.lax.cond(changed, encode, lambda archive: archive, archive)
         metrics = {
             "coverage": archive.coverage,
             "qd_score": archive.qd_score(self.offset),
             "best_fitness": archive.fitness.max(),
             "entered": entered.enters.mean(),
+            "left_out": (entered.gain == -jnp.inf).mean(),
         }
-        return State(archive, emitter, state.clock.tick()), metrics
+        return State(archive, emitter, encoder, clock), metrics
+
+    def _encoded(self, archive: Archive, encoder: EncoderState) -> Archive:
+        """The archive with descriptors of another encoder, and each elite in its cell by these."""
+        descriptor = jax.vmap(lambda seen: self.encoder(encoder, seen))(archive.items.observed)
+        elites = replace(archive.items, descriptor=descriptor)
+        none = replace(archive, items=elites, fitness=jnp.full(archive.num_cells, -jnp.inf))
+        return none.put(self.cells(descriptor), elites, archive.fitness)[0]
 
     def agent(self, state: State) -> Agent:
         """The archive: what a folder keeps."""
@@ -98,8 +151,8 @@ class MapElites(Algorithm):
     def evaluate(self, key: jax.Array, env: Task, state: State, num_episodes: int) -> Evaluation:
         """Random elites, evaluated again with other keys: their fitness [num_episodes]."""
         key_draw, key_evaluate = jax.random.split(key)
-        genotypes, cell = state.archive.draw(key_draw, num_episodes)
-        found = jax.vmap(env)(jax.random.split(key_evaluate, num_episodes), genotypes)
+        elites, cell = state.archive.draw(key_draw, num_episodes)
+        found, _ = self._evaluate(key_evaluate, env, state.encoder, elites.genotype, num_episodes)
         kept = (self.cells(found.descriptor) == cell).astype(jnp.float32)
         return Evaluation(found.fitness, {"kept": kept})
 

@@ -1,6 +1,6 @@
 """Emitters around an evolution strategy: CMA-ME and its relatives."""
 
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,26 +8,27 @@ import jax.numpy as jnp
 from jaxrl import tree
 from jaxrl.archives.archive import Archive, Entered
 from jaxrl.archives.emitters import Emitter
-from jaxrl.archives.tasks import Evaluated, Genotype
+from jaxrl.archives.rankings import Improvement, Ranking
+from jaxrl.archives.selections import Selection
+from jaxrl.archives.tasks import Elite, Evaluated, Genotype
 from jaxrl.errors import check_counts
 from jaxrl.meta.cma import FullCMA
 from jaxrl.meta.strategies import Strategy
+from jaxrl.rules.base import check_field
 from jaxrl.tree import pytree, static
-
-By = Literal["improvement", "fitness", "random direction"]
 
 
 @pytree
 class State:
-    """The states of `size` strategies, how often each was asked, the one that is asked now and the
-    key of its proposals, and the direction of each in the space of descriptors [size, D].
+    """The states of `size` strategies and of their rankings, how often each was asked, the one that
+    is asked now, and the key of its proposals.
     """
 
     strategies: Any
+    rankings: Any
     asked: jax.Array
     number: jax.Array
     key: jax.Array
-    direction: jax.Array
 
 
 @pytree
@@ -35,35 +36,35 @@ class Ranked(Emitter):
     """Evolution strategies that rank their members by what these do in the archive (CMA-ME,
     Fontaine et al., 2020).
 
-    by: "improvement": members of empty cells first, then by the gain in fitness; "fitness"; or
-    "random direction", how far a descriptor lies in a direction that is drawn at each restart. The
-    members of the strategies are asked in turn, the one that was asked least. A strategy starts
-    again at a random elite where nothing of its batch has entered. size: number of strategies.
-    descriptor_size: D, for "random direction".
+    The strategies are asked in turn. One starts again, at a random elite of `start`, after a batch
+    of which nothing has entered, or where its state is not finite. size: number of strategies.
     """
 
     strategy: Strategy = FullCMA()
-    by: By = static(default="improvement")
+    ranking: Ranking = Improvement()
+    start: Selection = Selection()
     size: int = static(default=3)
-    descriptor_size: int = static(default=2)
 
     def __post_init__(self) -> None:
-        check_counts(self, "size", "descriptor_size")
+        check_field(self, "strategy", Strategy, "rl.archives.FullCMA(sigma=0.5)")
+        check_field(self, "ranking", Ranking, "rl.archives.Improvement()")
+        check_field(self, "start", Selection, "rl.archives.Above(0.0)")
+        check_counts(self, "size")
 
     @property
     def batch(self) -> int:  # type: ignore[override]
         return self.strategy.members
 
-    def init(self, key: jax.Array, genotype: Genotype) -> State:
-        key_direction, key_ask = jax.random.split(key)
-        one = self.strategy.init(genotype)
-        stack = lambda x: jnp.broadcast_to(x, (self.size, *jnp.shape(x)))
+    def init(self, key: jax.Array, elite: Elite) -> State:
+        key_ranking, key_ask = jax.random.split(key)
+        one = self.strategy.init(elite.genotype)
+        rank = lambda key: self.ranking.init(key, elite.descriptor)
         return State(
-            strategies=jax.tree.map(stack, one),
+            strategies=jax.tree.map(lambda x: jnp.broadcast_to(x, (self.size, *jnp.shape(x))), one),
+            rankings=jax.vmap(rank)(jax.random.split(key_ranking, self.size)),
             asked=jnp.zeros(self.size, jnp.int32),
             number=jnp.int32(0),
             key=jax.random.key_data(key_ask),
-            direction=jax.random.normal(key_direction, (self.size, self.descriptor_size)),
         )
 
     def ask(self, key: jax.Array, state: State, archive: Archive) -> Genotype:
@@ -81,31 +82,28 @@ class Ranked(Emitter):
         evaluated: Evaluated,
         entered: Entered,
     ) -> State:
-        key_elite, key_direction, key_next = jax.random.split(key, 3)
-        now = jax.tree.map(lambda x: x[state.number], state.strategies)
-        value = self._value(evaluated, entered, state.direction[state.number])
-        order = (
-            jnp.lexsort((value, entered.is_new)) if self.by == "improvement" else jnp.argsort(value)
-        )
+        key_elite, key_ranking, key_next = jax.random.split(key, 3)
+        now, ranking = jax.tree.map(lambda x: x[state.number], (state.strategies, state.rankings))
+        order = self.ranking.order(ranking, archive, evaluated, entered)
         rank = jnp.zeros(self.batch).at[order].set(jnp.arange(self.batch, dtype=jnp.float32))
-        key_ask = jax.random.wrap_key_data(state.key)
-        after_tell, _ = self.strategy.tell(key_ask, now, rank)
-        elite = jax.tree.map(lambda x: x[0], archive.draw(key_elite, 1)[0])
-        again = ~entered.enters.any() | ~tree.is_finite(after_tell)
-        after_tell = tree.where(again, self.strategy.init(elite), after_tell)
-        fresh = jax.random.normal(key_direction, (self.descriptor_size,))
-        direction = jnp.where(again, fresh, state.direction[state.number])
-        asked = state.asked.at[state.number].add(1)
+        after, _ = self.strategy.tell(jax.random.wrap_key_data(state.key), now, rank)
+        # without the clock, the total of which is infinite
+        is_valid = tree.is_finite(tree.replace(after, clock=()))
+        again = ~entered.enters.any() | ~is_valid
+        weight = self.start.weight(archive)
+        elite = jax.tree.map(lambda x: x[0], archive.draw(key_elite, 1, weight)[0])
+        fresh = self.strategy.init(elite.genotype), self.ranking.init(key_ranking, elite.descriptor)
         put = lambda old, new: old.at[state.number].set(new)
+        strategies, rankings = jax.tree.map(
+            put,
+            (state.strategies, state.rankings),
+            tree.where(again, fresh, (after, ranking)),
+        )
+        asked = state.asked.at[state.number].add(1)
         return State(
-            strategies=jax.tree.map(put, state.strategies, after_tell),
+            strategies=strategies,
+            rankings=rankings,
             asked=asked,
             number=jnp.argmin(asked).astype(jnp.int32),
             key=jax.random.key_data(key_next),
-            direction=put(state.direction, direction),
         )
-
-    def _value(self, evaluated: Evaluated, entered: Entered, direction: jax.Array) -> jax.Array:
-        if self.by == "random direction":
-            return evaluated.descriptor @ direction
-        return entered.gain if self.by == "improvement" else evaluated.fitness

@@ -18,9 +18,15 @@ from jaxrl.tree import leaf, pytree, static
 
 @pytree
 class State:
-    """What a bonus has learned, and the statistics that it is scaled by; None without scaling."""
+    """The state of a bonus.
+
+    model: what it has learned over the training run. memory: what it remembers of the current
+    episode of each column; () without one. returns: statistics that it is scaled by; None without
+    normalisation.
+    """
 
     model: Any
+    memory: Any
     returns: ReturnStats | None
 
 
@@ -28,19 +34,22 @@ class State:
 class Bonus(RewardModel):
     """Base class of exploration bonuses: `rl.Rewarded(rl.ppo(), rl.exploration.RND())`.
 
-    The reward that is learned from is reward_weight * reward + weight * bonus.
+    The reward that is learned from is reward_weight * reward + weight * bonus. With a `channel`, it
+    is the environment's, and weight * bonus is a signal of that name, as in `rl.RewardSignals`.
 
     normalize: divide bonuses by the running standard deviation of their discounted sum along time
     (Burda et al., 2019), which does not stop where an episode ends; discount: of that sum.
 
-    A subclass defines `start`, `bonus` and `learn`. Class attribute learns_first: True where a
-    batch is learned before its bonuses are computed, as by counts.
+    A subclass defines `start`, `bonus` and `learn`, and one that depends on the episode so far has
+    `episodic` True and defines `start_memory`. Class attribute learns_first: True where a batch is
+    learned before its bonuses are computed, as by counts.
     """
 
     weight: float = leaf(1.0, "[0, inf)")
     reward_weight: float = leaf(1.0, "[0, inf)")
     discount: float = leaf(0.99, "[0, 1)")
     normalize: bool = static(default=True)
+    channel: str = static(default="")
 
     learns_first = False
 
@@ -48,46 +57,87 @@ class Bonus(RewardModel):
         """Return what the bonus has learned at the start. width: number of columns of a batch."""
         raise not_defined(self, Bonus.start)
 
-    def bonus(self, key: jax.Array, model: Any, batch: Transition) -> jax.Array:
-        """The bonuses of a batch, time first: a rollout, or pieces of a replay. [T, B]."""
+    def start_memory(self, env: Env, width: int) -> Any:
+        """Return the memory of `width` episodes that begin, leaves [width, ...]."""
+        return ()
+
+    def bonus(
+        self, key: jax.Array, model: Any, memory: Any, batch: Transition
+    ) -> tuple[Any, jax.Array]:
+        """Return the memory after a batch, and its bonuses [T, B].
+
+        batch: a rollout [T, B] or, unless the bonus is episodic, pieces of a replay [N, L].
+        """
         raise not_defined(self, Bonus.bonus)
 
     def learn(self, key: jax.Array, model: Any, batch: Transition) -> tuple[Any, Metrics]:
         """Return what the bonus has learned after a rollout [T, B], and metrics."""
         raise not_defined(self, Bonus.learn)
 
+    def observe(
+        self, key: jax.Array, model: Any, memory: Any, batch: Transition
+    ) -> tuple[Any, Any, jax.Array, Metrics]:
+        """Return model and memory after a rollout [T, B], its bonuses [T, B], and metrics."""
+        key_bonus, key_learn = jax.random.split(key)
+        learned, metrics = self.learn(key_learn, model, batch)
+        seen = learned if self.learns_first else model
+        memory, bonus = self.bonus(key_bonus, seen, memory, batch)
+        return learned, memory, bonus, metrics
+
     def init(self, key: jax.Array, env: Env, width: int) -> State:
         returns = normalize.init_returns(self.normalize, (width,))
-        return State(self.start(key, env, width), returns)
+        return State(self.start(key, env, width), self.start_memory(env, width), returns)
 
     def __call__(
         self, key: jax.Array, carry: State, batch: Transition
     ) -> tuple[State, jax.Array, Metrics]:
-        key_bonus, key_learn = jax.random.split(key)
-        model, metrics = self.learn(key_learn, carry.model, batch)
-        seen = model if self.learns_first else carry.model
-        bonus = jax.lax.stop_gradient(self.bonus(key_bonus, seen, batch))
+        model, memory, bonus, metrics = self.observe(key, carry.model, carry.memory, batch)
+        bonus = jax.lax.stop_gradient(jnp.where(is_active(batch), bonus, 0.0))
         never = jnp.zeros(batch.done.shape, bool)
         returns = normalize.update_returns(carry.returns, bonus, never, self.discount)
-        carry = State(model, returns)
+        carry = State(model, memory, returns)
         return carry, self._reward(carry, batch, bonus), metrics | {"bonus": bonus.mean()}
 
     def relabel(self, key: jax.Array, carry: State, batch: Transition) -> jax.Array:
-        time_first = jax.tree.map(lambda x: x.swapaxes(0, 1), batch)
-        bonus = jax.lax.stop_gradient(self.bonus(key, carry.model, time_first))
-        return self._reward(carry, batch, bonus.swapaxes(0, 1))
+        _, bonus = self.bonus(key, carry.model, carry.memory, batch)
+        bonus = jax.lax.stop_gradient(jnp.where(is_active(batch), bonus, 0.0))
+        return self._reward(carry, batch, bonus)
 
     def _reward(self, carry: State, batch: Transition, bonus: jax.Array) -> jax.Array:
-        scale = normalize.reward_scale(carry.returns, True)
-        return self.reward_weight * batch.reward + self.weight * scale * bonus
+        scaled = self.weight * normalize.reward_scale(carry.returns, True) * bonus
+        return scaled if self.channel else self.reward_weight * batch.reward + scaled
+
+
+def is_active(batch: Transition) -> jax.Array:
+    """False where an agent of a team had terminated before the step. bool, as `batch.reward`."""
+    if isinstance(batch.active, tuple):
+        return jnp.ones(batch.reward.shape, bool)
+    return batch.active
 
 
 def example(key: jax.Array, env: Env) -> tuple[Any, Any]:
     """An observation and an action of one agent."""
-    obs, action = env.reset(key)[1], env.action_space.sample(key)
+    key_obs, key_action = jax.random.split(key)
+    obs, action = env.reset(key_obs)[1], env.action_space.sample(key_action)
     if env.num_agents is not None:
         obs = jax.tree.map(lambda x: x[0], obs)
     return visible(obs), action
+
+
+def example_vector(key: jax.Array, env: Env, user: Any) -> jax.Array:
+    """An observation of one agent as the vector that a network reads. [D].
+
+    Raises:
+      TypeError: the observation is the number of a state; `user` is the bonus that reads it.
+    """
+    obs = example(key, env)[0]
+    if jnp.ndim(obs) == 0 and not jnp.issubdtype(obs.dtype, jnp.floating):
+        raise TypeError(
+            f"{type(user).__name__} reads observations as vectors of floats, and one of "
+            f"{type(env).__name__} is the number of a state: take "
+            "rl.exploration.Counts(num_cells=...), or an environment that shows it one-hot."
+        )
+    return flat(obs, 0)
 
 
 def flat(obs: Any, leading: int) -> jax.Array:

@@ -1,19 +1,20 @@
-"""Bonuses by the number of visits."""
+"""Bonuses by the number of visits, over the training run or within the episode."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxrl.archives.cells import Cells
 from jaxrl.clock import Metrics
 from jaxrl.env import Env
-from jaxrl.exploration.bonus import Bonus, flat
+from jaxrl.exploration.bonus import Bonus, example, flat, is_active
+from jaxrl.masks import visible
 from jaxrl.rollout import Transition
 from jaxrl.tree import pytree, static
 
-OfObs = Callable[[Any], jax.Array]  # an observation -> the number of its cell, or a descriptor [D]
+NONE = np.iinfo(np.int32).max  # past the last cell
 
 
 @pytree
@@ -21,8 +22,9 @@ class Counts(Bonus):
     """1 / sqrt(n) of the successor's cell, with n its number of visits, this one included (Strehl
     and Littman, 2008; with hashes, Tang et al., 2017).
 
-    cells: what divides observations, flat, into cells. None: the observation is one-hot, or the
-    number of a state below `num_cells`.
+    cells: what divides observations, flat, into cells, such as `rl.archives.OneHot(size)` or
+    `rl.archives.Hashed.random(key, size)`. None: an observation is the number of a state below
+    `num_cells`.
     """
 
     cells: Cells | None = None
@@ -30,33 +32,93 @@ class Counts(Bonus):
 
     learns_first = True
 
-    def start(self, key: jax.Array, env: Env, width: int) -> jax.Array:
-        obs = jax.eval_shape(lambda: env.reset(jax.random.key(0))[1])
-        size = self.num_cells
-        if self.cells is not None:
-            size = self.cells.num_cells
-        elif not size and obs.ndim >= 1:
-            size = obs.size
-        if not size:
-            raise ValueError(
-                f"Counts needs the number of states of {type(env).__name__}, as its observations "
-                "are whole numbers: write Counts(num_cells=env.num_states)."
+    def start(self, key: jax.Array, env: Env, width: int) -> Any:
+        """Return the visits of each cell. [num_cells]."""
+        return jnp.zeros(self.size(env))
+
+    def size(self, env: Env) -> int:
+        """The number of cells.
+
+        Raises:
+          TypeError: observations are vectors and there are no `cells`, or they can't read these.
+          ValueError: observations are numbers of states and there is no `num_cells`.
+        """
+        obs, _ = jax.eval_shape(lambda: example(jax.random.key(0), env))
+        name = type(env).__name__
+        is_number = isinstance(obs, jax.ShapeDtypeStruct) and obs.shape == ()
+        if self.cells is None and is_number and jnp.issubdtype(obs.dtype, jnp.integer):
+            if not self.num_cells:
+                raise ValueError(
+                    f"Counts needs the number of states of {name}, as its observations are whole "
+                    "numbers: write num_cells=env.num_states."
+                )
+            return self.num_cells
+        vector = jax.eval_shape(lambda x: flat(x, 0), obs)
+        size = vector.shape[0]
+        if self.cells is None:
+            raise TypeError(
+                f"Counts reads numbers of states, and an observation of {name} has {size} entries: "
+                f"write cells=rl.archives.OneHot({size}) for one-hot vectors, or rl.archives.Grid "
+                "or rl.archives.Hashed for others."
             )
-        return jnp.zeros(size)
+        try:
+            jax.eval_shape(self.cells, vector)
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"The cells of Counts, a {type(self.cells).__name__}, can't read the observations "
+                f"of {name}, which are vectors of {size} entries: write cells of {size} dimensions."
+            ) from error
+        return self.cells.num_cells
 
-    def cell(self, obs: Any) -> jax.Array:
-        """The cells of observations [T, B, ...]. int32 [T, B]."""
-        if self.cells is not None:
-            return self.cells(flat(obs, 2))
-        if obs.ndim == 2:
-            return obs.astype(jnp.int32)
-        return jnp.argmax(obs.reshape(*obs.shape[:2], -1), -1).astype(jnp.int32)
+    def cell(self, batch: Transition) -> jax.Array:
+        """The cells of the successors, `NONE` at steps that do not count. int32 [T, B]."""
+        obs = visible(batch.next_obs)
+        cell = obs if self.cells is None else self.cells(flat(obs, 2))
+        counts = is_active(batch) & (cell >= 0)
+        return jnp.where(counts, cell.astype(jnp.int32), NONE)
 
-    def bonus(self, key: jax.Array, model: jax.Array, batch: Transition) -> jax.Array:
-        return jax.lax.rsqrt(jnp.maximum(model[self.cell(batch.next_obs)], 1.0))
+    def bonus(
+        self, key: jax.Array, model: jax.Array, memory: Any, batch: Transition
+    ) -> tuple[Any, jax.Array]:
+        visits = model.at[self.cell(batch)].get(mode="fill", fill_value=1.0)
+        return memory, jax.lax.rsqrt(jnp.maximum(visits, 1.0))
 
     def learn(
         self, key: jax.Array, model: jax.Array, batch: Transition
     ) -> tuple[jax.Array, Metrics]:
-        count = model.at[self.cell(batch.next_obs)].add(1.0)
-        return count, {"cells_visited": (count > 0).sum()}
+        visits = model.at[self.cell(batch)].add(1.0, mode="drop")
+        return visits, {"cells_visited": (visits > 0).sum()}
+
+
+@pytree
+class EpisodicCounts(Counts):
+    """1 / sqrt(n) of the successor's cell, with n its number of visits in the episode so far, this
+    one included.
+    """
+
+    episodic = True
+
+    def start(self, key: jax.Array, env: Env, width: int) -> tuple[()]:
+        return ()
+
+    def start_memory(self, env: Env, width: int) -> jax.Array:
+        """Return the visits of each cell in the episode of each column. [width, num_cells]."""
+        return jnp.zeros((width, self.size(env)))
+
+    def bonus(
+        self, key: jax.Array, model: Any, memory: jax.Array, batch: Transition
+    ) -> tuple[jax.Array, jax.Array]:
+        columns = jnp.arange(memory.shape[0])
+
+        def step(
+            visits: jax.Array, now: tuple[jax.Array, jax.Array]
+        ) -> tuple[jax.Array, jax.Array]:
+            cell, done = now
+            visits = visits.at[columns, cell].add(1.0, mode="drop")
+            here = visits.at[columns, cell].get(mode="fill", fill_value=1.0)
+            return jnp.where(done[:, None], 0.0, visits), jax.lax.rsqrt(here)
+
+        return jax.lax.scan(step, memory, (self.cell(batch), batch.done))
+
+    def learn(self, key: jax.Array, model: Any, batch: Transition) -> tuple[Any, Metrics]:
+        return model, {}

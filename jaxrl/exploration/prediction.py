@@ -11,7 +11,7 @@ from jaxrl import networks, normalize
 from jaxrl.clock import Metrics
 from jaxrl.env import Env
 from jaxrl.errors import not_defined
-from jaxrl.exploration.bonus import Bonus, example, flat
+from jaxrl.exploration.bonus import Bonus, example_vector, flat, is_active
 from jaxrl.normalize import Running
 from jaxrl.rollout import Transition
 from jaxrl.spaces import Discrete, MultiDiscrete, Space
@@ -57,24 +57,23 @@ class Prediction(Bonus):
         raise not_defined(self, Prediction.errors)
 
     def start(self, key: jax.Array, env: Env, width: int) -> Predictor:
-        obs, _ = example(key, env)
-        obs = flat(obs, 0)
-        params, fixed = self.params(key, obs, env.action_space)
+        key_obs, key_params = jax.random.split(key)
+        obs = example_vector(key_obs, env, self)
+        params, fixed = self.params(key_params, obs, env.action_space)
         return Predictor(params, fixed, self._optimizer().init(params), normalize.init_running(obs))
 
     def _optimizer(self) -> optax.GradientTransformation:
         return optax.adam(self.lr)
 
-    def _rows(self, model: Predictor, batch: Transition) -> tuple[jax.Array, ...]:
-        read = lambda obs: normalize.standardize(model.obs_stats, flat(obs, 2), 5.0)
-        return read(batch.obs), batch.action, read(batch.next_obs)
-
     def _each(self, model: Predictor, params: Any, batch: Transition) -> tuple[Any, Any]:
         one = lambda *row: self.errors(params, model.fixed, *row)
-        return jax.vmap(jax.vmap(one))(*self._rows(model, batch))
+        rows = read(model, batch.obs), batch.action, read(model, batch.next_obs)
+        return jax.vmap(jax.vmap(one))(*rows)
 
-    def bonus(self, key: jax.Array, model: Predictor, batch: Transition) -> jax.Array:
-        return self._each(model, model.params, batch)[1]
+    def bonus(
+        self, key: jax.Array, model: Predictor, memory: Any, batch: Transition
+    ) -> tuple[Any, jax.Array]:
+        return memory, self._each(model, model.params, batch)[1]
 
     def learn(
         self, key: jax.Array, model: Predictor, batch: Transition
@@ -83,7 +82,7 @@ class Prediction(Bonus):
 
         def step(now: tuple[Any, Any], key: jax.Array) -> tuple[tuple[Any, Any], jax.Array]:
             params, opt_state = now
-            chosen = jax.random.bernoulli(key, self.share, batch.done.shape)
+            chosen = jax.random.bernoulli(key, self.share, batch.done.shape) & is_active(batch)
 
             def loss(params: Any) -> jax.Array:
                 each = self._each(model, params, batch)[0]
@@ -96,6 +95,11 @@ class Prediction(Bonus):
         keys = jax.random.split(key, self.epochs)
         (params, opt_state), losses = jax.lax.scan(step, (model.params, model.opt_state), keys)
         return Predictor(params, model.fixed, opt_state, stats), {"bonus_loss": losses.mean()}
+
+
+def read(model: Predictor, obs: Any) -> jax.Array:
+    """Observations [T, B, ...] as networks read them: standardized and clipped to 5. [T, B, D]."""
+    return normalize.standardize(model.obs_stats, flat(obs, 2), 5.0)
 
 
 @pytree
@@ -133,31 +137,36 @@ class ICM(Prediction):
     forward_weight: float = leaf(0.2, "[0, 1]")
 
     def params(self, key: jax.Array, obs: jax.Array, space: Space) -> tuple[Any, Any]:
-        keys = jax.random.split(key, 3)
+        key_action, key_features, key_inverse, key_forward = jax.random.split(key, 4)
         codes = action_codes(space)
-        action = encode(codes, space.sample(key))
+        action = encode(codes, space.sample(key_action))
         feature = jnp.zeros(self.size)
-        nets = self._networks(action.size)
-        inputs = (obs, jnp.concatenate([feature, feature]), jnp.concatenate([feature, action]))
-        params = [net.init(key, x) for net, key, x in zip(nets, keys, inputs, strict=True)]
-        return tuple(params), codes
+        params = {
+            "features": self._of(self.size).init(key_features, obs),
+            "inverse": self._of(action.size).init(key_inverse, jnp.concatenate([feature, feature])),
+            "forward": self._of(self.size).init(key_forward, jnp.concatenate([feature, action])),
+        }
+        return params, codes
 
-    def _networks(self, num_actions: int) -> list[networks.Network]:
-        """The networks of features, of the inverse model, and of the forward model."""
-        return [self.network({OUT: size}) for size in (self.size, num_actions, self.size)]
+    def features(self, params: Any, obs: jax.Array) -> jax.Array:
+        """The features of an observation [D], as networks read it. [size]."""
+        return self._of(self.size).apply(params["features"], obs)[OUT]
+
+    def _of(self, size: int) -> networks.Network:
+        return self.network({OUT: size})
 
     def errors(
         self, params: Any, fixed: Any, obs: jax.Array, action: jax.Array, next_obs: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         code = encode(fixed, action)
-        features, inverse, forward = self._networks(code.size)
-        of_features, of_inverse, of_forward = params
-        now, following = (features.apply(of_features, x)[OUT] for x in (obs, next_obs))
-        guess = inverse.apply(of_inverse, jnp.concatenate([now, following]))[OUT]
-        target = jax.lax.stop_gradient(following)
-        inputs = jnp.concatenate([jax.lax.stop_gradient(now), code])
-        error = jnp.mean((forward.apply(of_forward, inputs)[OUT] - target) ** 2) / 2.0
+        feature, following = (self.features(params, x) for x in (obs, next_obs))
+        both = jnp.concatenate([feature, following])
+        guess = self._of(code.size).apply(params["inverse"], both)[OUT]
         inverse_loss = action_loss(fixed, guess, code)
+        feature, following = jax.lax.stop_gradient((feature, following))
+        inputs = jnp.concatenate([feature, code])
+        found = self._of(self.size).apply(params["forward"], inputs)[OUT]
+        error = jnp.mean((found - following) ** 2) / 2.0
         return self.forward_weight * error + (1.0 - self.forward_weight) * inverse_loss, error
 
 
@@ -165,19 +174,19 @@ class ICM(Prediction):
 class Disagreement(Prediction):
     """The variance of an ensemble's predictions of the successor (Pathak et al., 2019).
 
-    members: of the ensemble. Each has a network of its own; they learn from the same steps, each
-    with a random half of the weight.
+    members: of the ensemble. They learn the same steps, and differ by their first parameters.
+    `size` is not used: a prediction has the size of an observation.
     """
 
     members: int = static(default=5)
 
     def params(self, key: jax.Array, obs: jax.Array, space: Space) -> tuple[Any, Any]:
+        key_action, key_members = jax.random.split(key)
         codes = action_codes(space)
-        inputs = jnp.concatenate([obs, encode(codes, space.sample(key))])
+        inputs = jnp.concatenate([obs, encode(codes, space.sample(key_action))])
         network = self.network({OUT: obs.size})
-        return jax.vmap(lambda key: network.init(key, inputs))(
-            jax.random.split(key, self.members)
-        ), codes
+        keys = jax.random.split(key_members, self.members)
+        return jax.vmap(lambda key: network.init(key, inputs))(keys), codes
 
     def errors(
         self, params: Any, fixed: Any, obs: jax.Array, action: jax.Array, next_obs: jax.Array
@@ -186,7 +195,7 @@ class Disagreement(Prediction):
         inputs = jnp.concatenate([obs, encode(fixed, action)])
         change = next_obs - obs
         guesses = jax.vmap(lambda one: network.apply(one, inputs)[OUT])(params)
-        return jnp.mean((guesses - change) ** 2), guesses.var(0).mean()
+        return jnp.mean((guesses - change[None]) ** 2), guesses.var(0).mean()
 
 
 def action_codes(space: Space) -> tuple[jax.Array, ...]:

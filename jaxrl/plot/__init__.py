@@ -11,6 +11,7 @@ from jaxrl.plot.curves import curve, heat
 from jaxrl.plot.evidence import law, power, profile
 from jaxrl.plot.film import Film, gif
 from jaxrl.plot.importances import divergence, importance, parallel, together
+from jaxrl.plot.repertoire import repertoire
 
 if TYPE_CHECKING:
     from jaxrl.plot.picture import Picture
@@ -31,6 +32,7 @@ __all__ = [
     "parallel",
     "power",
     "profile",
+    "repertoire",
     "together",
 ]
 

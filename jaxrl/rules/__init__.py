@@ -18,6 +18,7 @@ from jaxrl.rules.objectives import (
     PolicyGradient,
 )
 from jaxrl.rules.q_lambda import QLambda
+from jaxrl.rules.signals import RewardSignals, Signal
 from jaxrl.rules.stream import StreamRule
 from jaxrl.rules.surrogate import Surrogate
 from jaxrl.rules.td import TD, DQNClipped, DQNReg, SquaredError, ValueLoss
@@ -44,7 +45,9 @@ __all__ = [
     "Penalty",
     "PolicyGradient",
     "QLambda",
+    "RewardSignals",
     "Rule",
+    "Signal",
     "SquaredError",
     "Standardized",
     "StreamRule",

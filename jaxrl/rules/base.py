@@ -38,6 +38,11 @@ class Rule:
         """The network's heads that it needs beside the policy's, and their sizes."""
         return {}
 
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The names in `Transition.info` that it learns from."""
+        return ()
+
     gamma: float  # the discount of a return
 
     def init(self, key: jax.Array, params: Any) -> RuleState:

@@ -24,7 +24,8 @@ class SurrogateTargets:
 
     log_prob: of the actions, under the policy that acted. policy: that policy, where a penalty
     measures the distance from it; penalty_weight: the factor on the distance. weight: of each row
-    in the mean; its own mean is 1.
+    in the mean; its own mean is 1. signals: value and value target of each signal of
+    `RewardSignals`.
     """
 
     log_prob: jax.Array
@@ -34,6 +35,7 @@ class SurrogateTargets:
     policy: Any = None
     penalty_weight: Any = None
     weight: jax.Array | None = None
+    signals: Any = None
 
 
 def policy_loss(

@@ -1,12 +1,15 @@
 """Teachers, which choose the level of each episode, and the algorithm that learns from them."""
 
+from jaxrl.teachers.backward import Backward
 from jaxrl.teachers.base import Report, Teacher
 from jaxrl.teachers.boxes import ALPGMM, BoxTeacher, CovarGMM
+from jaxrl.teachers.demonstrations import Demonstration, From, Starts, demonstrate
 from jaxrl.teachers.paired import PAIRED
 from jaxrl.teachers.plr import ACCEL, PLR, SFL
 from jaxrl.teachers.pool import LevelPool
 from jaxrl.teachers.regions import RIAC
 from jaxrl.teachers.replay import LevelBuffer, LevelReplay
+from jaxrl.teachers.samplr import SAMPLR
 from jaxrl.teachers.scores import (
     Deficit,
     Learnability,
@@ -26,10 +29,14 @@ __all__ = [
     "PAIRED",
     "PLR",
     "RIAC",
+    "SAMPLR",
     "SFL",
+    "Backward",
     "BoxTeacher",
     "CovarGMM",
     "Deficit",
+    "Demonstration",
+    "From",
     "Learnability",
     "LevelBuffer",
     "LevelPool",
@@ -39,6 +46,7 @@ __all__ = [
     "Regret",
     "Report",
     "Score",
+    "Starts",
     "TaskMultipliers",
     "TaskProportion",
     "TaskSoftmax",
@@ -47,4 +55,5 @@ __all__ = [
     "Teacher",
     "Uniform",
     "ValueLoss",
+    "demonstrate",
 ]

@@ -7,15 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl import rollout
-from jaxrl.algorithms.base import Agent, Algorithm
+from jaxrl.algorithms.base import Agent
 from jaxrl.algorithms.on_policy import OnPolicy
 from jaxrl.clock import Clock, Metrics
 from jaxrl.env import Editor, Env, Tasks, can, check_tasks
-from jaxrl.rollout import Episode, Evaluation, Experience, Policy, Transition
+from jaxrl.rollout import Episode, Experience, Transition
 from jaxrl.rules.base import check_field
 from jaxrl.teachers.base import report
+from jaxrl.teachers.on_tasks import OnTasks, described
 from jaxrl.teachers.pool import LEVEL, LevelPool, OnLevel
-from jaxrl.teachers.taught import play_samples, taught
 from jaxrl.tree import pytree, replace
 
 PROTAGONIST, ANTAGONIST = range(2)
@@ -23,14 +23,15 @@ PROTAGONIST, ANTAGONIST = range(2)
 
 @pytree
 class State:
-    """The states of the protagonist and the antagonist [2], and that of the designer."""
+    """The states of the protagonist, the antagonist and the designer."""
 
-    students: Any
+    protagonist: Any
+    antagonist: Any
     designer: Any
 
     @property
     def params(self) -> Any:
-        return self.students.params, self.designer.params
+        return self.protagonist.params, self.antagonist.params, self.designer.params
 
     @property
     def clock(self) -> Clock:
@@ -38,7 +39,7 @@ class State:
 
 
 @pytree
-class PAIRED(Algorithm):
+class PAIRED(OnTasks):
     """Protagonist antagonist induced regret environment design (Dennis et al., 2020).
 
     `rl.Training(rl.teachers.PAIRED(rl.ppo(num_envs=32, num_steps=256), rl.ppo(num_envs=32,
@@ -77,28 +78,20 @@ class PAIRED(Algorithm):
         return f"paired {self.algo.name}".strip()
 
     @property
-    def num_envs(self) -> int:  # type: ignore[override]
-        return self.algo.num_envs
-
-    @property
     def steps_per_update(self) -> int:
         return 2 * self.algo.steps_per_update
-
-    @property
-    def gradient_steps_per_update(self) -> int:
-        return self.algo.gradient_steps_per_update
 
     def init(
         self, key: jax.Array, env: Tasks, num_updates: jax.Array | float = float("inf")
     ) -> State:
         self._check(env)
-        key_level, key_students, key_designer = jax.random.split(key, 3)
+        key_level, key_designer, *keys = jax.random.split(key, 4)
         levels = jax.vmap(env.sample)(jax.random.split(key_level, self.num_envs))
-        init = lambda key: self.algo.init(key, LevelPool(levels), num_updates)
-        return State(
-            students=jax.vmap(init)(jax.random.split(key_students)),
-            designer=self.designer.init(key_designer, env.editor(), num_updates),
+        protagonist, antagonist = (
+            self.algo.init(key, LevelPool(levels), num_updates) for key in keys
         )
+        designer = self.designer.init(key_designer, env.editor(), num_updates)
+        return State(protagonist, antagonist, designer)
 
     def _check(self, env: Tasks) -> None:
         check_tasks(env, self)
@@ -135,7 +128,8 @@ class PAIRED(Algorithm):
         shared = np.arange(self.num_envs) % self.designer.num_envs
         pool = LevelPool(jax.tree.map(lambda x: x[shared], built))
         play = lambda key, student: self._play(key, pool, student)
-        students, experience = jax.vmap(play)(jax.random.split(key_play), state.students)
+        students = jax.tree.map(lambda *x: jnp.stack(x), state.protagonist, state.antagonist)
+        students, experience = jax.vmap(play)(jax.random.split(key_play), students)
         learn = lambda *args: self.algo.learn(args[0], pool, *args[1:])
         students, losses = jax.vmap(learn)(jax.random.split(key_learn), students, experience)
         regret, returns = regrets(experience.transitions, self.designer.num_envs)
@@ -146,10 +140,11 @@ class PAIRED(Algorithm):
         batch = _of(PROTAGONIST, experience.transitions)
         metrics = rollout.episode_metrics(pool, batch)
         del metrics[LEVEL]
-        metrics |= _of(PROTAGONIST, losses) | taught(env, pool, batch)
+        metrics |= _of(PROTAGONIST, losses) | described(env, pool, batch)
         metrics |= {f"designer_{name}": x for name, x in of_designer.items()}
         metrics |= {"regret": regret.mean(), "antagonist_return": returns[ANTAGONIST].mean()}
-        return State(students, designer), metrics
+        protagonist, antagonist = (_of(i, students) for i in (PROTAGONIST, ANTAGONIST))
+        return State(protagonist, antagonist, designer), metrics
 
     def _build(self, key: jax.Array, editor: Editor, state: Any) -> tuple[Env, Experience]:
         """Levels [N], and the designer's episodes in which it built them."""
@@ -189,22 +184,7 @@ class PAIRED(Algorithm):
 
     def agent(self, state: State) -> Agent:
         """The protagonist's."""
-        return self.algo.agent(_of(PROTAGONIST, state.students))
-
-    def policy(self, env: Env | Tasks, agent: Agent, greedy: bool) -> Policy:
-        one = env.sample(jax.random.key(0)) if isinstance(env, Tasks) else env
-        return self.algo.policy(one, agent, greedy)
-
-    def evaluate(self, key: jax.Array, env: Tasks, state: State, num_episodes: int) -> Evaluation:
-        """One episode of the protagonist's greedy policy on each of `num_episodes` levels."""
-        tasks = env if self.held_out is None else self.held_out
-        policy = self.policy(tasks, self.agent(state), greedy=True)
-        return play_samples(key, tasks, policy, num_episodes)
-
-    def evaluation_steps(self, env: Tasks, num_episodes: int) -> int:
-        tasks = env if self.held_out is None else self.held_out
-        level = jax.eval_shape(tasks.sample, jax.random.key(0))
-        return self.algo.evaluation_steps(level, num_episodes)
+        return self.algo.agent(state.protagonist)
 
 
 def regrets(batch: Transition, num_levels: int) -> tuple[jax.Array, jax.Array]:

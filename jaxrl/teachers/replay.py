@@ -7,6 +7,8 @@ import jax.numpy as jnp
 
 from jaxrl import tree
 from jaxrl.env import Env, Tasks
+from jaxrl.errors import check_counts
+from jaxrl.teachers.fingerprints import fingerprints
 from jaxrl.tree import leaf, pytree, static
 
 
@@ -25,6 +27,12 @@ class LevelBuffer:
     def filled(self) -> jax.Array:
         """True where a slot holds a level. [C]."""
         return self.last >= 0
+
+    def find(self, levels: Env) -> jax.Array:
+        """The slot of each level [N]; C, which is not a slot, of one that is not there. int [N]."""
+        same = fingerprints(levels)[:, None] == fingerprints(self.levels)[None]
+        is_there = same.all(-1) & self.filled[None]
+        return jnp.where(is_there.any(1), jnp.argmax(is_there, 1), len(self.last))
 
 
 @pytree
@@ -46,6 +54,9 @@ class LevelReplay:
     temperature: float = leaf(0.3, "(0, inf)")
     staleness: float = leaf(0.3, "[0, 1]")
     capacity: int = static(default=256)
+
+    def __post_init__(self) -> None:
+        check_counts(self, "capacity")
 
     def init(self, tasks: Tasks) -> LevelBuffer:
         """An empty buffer."""

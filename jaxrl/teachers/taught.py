@@ -10,9 +10,10 @@ from jaxrl.algorithms.base import Agent, Algorithm
 from jaxrl.clock import Clock, Metrics
 from jaxrl.env import Env, Tasks, check_tasks
 from jaxrl.errors import check_counts
-from jaxrl.rollout import Episode, Evaluation, Experience, Policy, Transition
+from jaxrl.rollout import Episode, Experience
 from jaxrl.rules.base import check_field
 from jaxrl.teachers.base import Notes, Report, Teacher, TeacherState, report
+from jaxrl.teachers.on_tasks import OnTasks, described
 from jaxrl.teachers.pool import LEVEL, LevelPool, OnLevel
 from jaxrl.teachers.uniform import Uniform
 from jaxrl.tree import pytree, replace, static
@@ -56,7 +57,7 @@ class State:
 
 
 @pytree
-class Taught(Algorithm):
+class Taught(OnTasks):
     """An algorithm that learns on levels of a distribution, chosen by a teacher.
 
     `rl.Training(rl.Taught(rl.ppo(), rl.teachers.PLR()), rl.envs.distribution("Maze-13"), steps)`.
@@ -93,16 +94,8 @@ class Taught(Algorithm):
         return self.algo.replays
 
     @property
-    def num_envs(self) -> int:  # type: ignore[override]
-        return self.algo.num_envs
-
-    @property
     def steps_per_update(self) -> int:
         return self.algo.steps_per_update + self.scouts * self._scout_steps
-
-    @property
-    def gradient_steps_per_update(self) -> int:
-        return self.algo.gradient_steps_per_update
 
     @property
     def _scout_steps(self) -> int:
@@ -153,7 +146,7 @@ class Taught(Algorithm):
         if self.scouts:
             teacher, scouts = self._scout(keys[4:], env, teacher, before, state.scouts)
         new_state = State(after, teacher, _in_play(after, pool.levels, notes), scouts)
-        metrics |= taught(env, pool, experience.transitions) | self.teacher.metrics(teacher)
+        metrics |= described(env, pool, experience.transitions) | self.teacher.metrics(teacher)
         return new_state, metrics | losses
 
     def _scout(
@@ -186,37 +179,6 @@ class Taught(Algorithm):
 
     def agent(self, state: State) -> Agent:
         return self.algo.agent(state.algo)
-
-    def policy(self, env: Env | Tasks, agent: Agent, greedy: bool) -> Policy:
-        one = env.sample(jax.random.key(0)) if isinstance(env, Tasks) else env
-        return self.algo.policy(one, agent, greedy)
-
-    def evaluate(self, key: jax.Array, env: Tasks, state: State, num_episodes: int) -> Evaluation:
-        """One episode of the greedy policy on each of `num_episodes` levels."""
-        tasks = env if self.held_out is None else self.held_out
-        policy = self.policy(tasks, self.agent(state), greedy=True)
-        return play_samples(key, tasks, policy, num_episodes)
-
-    def evaluation_steps(self, env: Tasks, num_episodes: int) -> int:
-        tasks = env if self.held_out is None else self.held_out
-        level = jax.eval_shape(tasks.sample, jax.random.key(0))
-        return self.algo.evaluation_steps(level, num_episodes)
-
-
-def taught(tasks: Tasks, pool: LevelPool, batch: Transition) -> Metrics:
-    """Means over the steps of a batch of the numbers that describe the levels they were on. []."""
-    level = batch.info[LEVEL].astype(jnp.int32).ravel()
-    steps = jax.ops.segment_sum(jnp.ones(level.shape), level, pool.num_levels)
-    numbers = jax.vmap(tasks.describe)(pool.levels)
-    return {f"taught_{name}": jnp.sum(x * steps) / steps.sum() for name, x in numbers.items()}
-
-
-def play_samples(key: jax.Array, tasks: Tasks, policy: Policy, num_episodes: int) -> Evaluation:
-    """Play a whole episode on each of `num_episodes` samples of the tasks. [num_episodes]."""
-    key_level, key_play = jax.random.split(key)
-    levels = jax.vmap(tasks.sample)(jax.random.split(key_level, num_episodes))
-    found = rollout.play_levels(key_play, levels, policy, 1)
-    return jax.tree.map(lambda x: x[:, 0], found)
 
 
 # --------------------------------------------------------------------------------- levels in play

@@ -1,0 +1,162 @@
+"""Observations with the statistics of an episode that a bonus is computed from (SOFE).
+
+A bonus such as 1 / sqrt(n) changes while it is learned from. With its statistics in the observation
+it is a function of the observation, so that the rewards of the augmented environment are stationary
+(Castanyer et al., 2023).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl import normalize
+from jaxrl.archives import Cells
+from jaxrl.env import Step
+from jaxrl.errors import not_defined
+from jaxrl.normalize import Running
+from jaxrl.spaces import visible, with_visible
+from jaxrl.tree import leaf, pytree, replace, static
+
+from .wrappers import Wrapper, draw_inner
+
+
+class Statistics:
+    """Base class of statistics of an episode: a pytree. An observation is a vector [D]."""
+
+    def start(self, obs: jax.Array) -> Any:
+        """Return the statistics before the first observation, which has the shape of `obs`."""
+        raise not_defined(self, Statistics.start)
+
+    def update(self, statistics: Any, obs: jax.Array) -> Any:
+        """Return the statistics with an observation more."""
+        raise not_defined(self, Statistics.update)
+
+    def show(self, statistics: Any) -> jax.Array:
+        """The statistics as a vector, all that `bonus` and `update` depend on. [K]."""
+        raise not_defined(self, Statistics.show)
+
+    def bonus(self, statistics: Any, obs: jax.Array) -> jax.Array:
+        """The bonus of an observation, by the statistics before it. []."""
+        raise not_defined(self, Statistics.bonus)
+
+
+@pytree
+class VisitCounts(Statistics):
+    """The number of visits n of each cell in the episode, shown as 1 / sqrt(n + 1), the bonus of
+    the next visit.
+    """
+
+    cells: Cells
+
+    def start(self, obs: jax.Array) -> jax.Array:
+        return jnp.zeros(self.cells.num_cells)
+
+    def update(self, statistics: jax.Array, obs: jax.Array) -> jax.Array:
+        return statistics.at[self.cells(obs)].add(1.0)
+
+    def show(self, statistics: jax.Array) -> jax.Array:
+        return jax.lax.rsqrt(statistics + 1.0)
+
+    def bonus(self, statistics: jax.Array, obs: jax.Array) -> jax.Array:
+        return jax.lax.rsqrt(statistics[self.cells(obs)] + 1.0)
+
+
+@pytree
+class Moments(Statistics):
+    """Mean and variance of the observations of the episode, shown with 1 / their number.
+
+    The bonus is the surprise -log p(obs) by the normal distribution with these moments, the mean
+    over dimensions, in nats. prior: the number of observations with mean 0 and variance 1 that an
+    episode begins with.
+    """
+
+    prior: float = leaf(1.0, "(0, inf)")
+
+    def start(self, obs: jax.Array) -> Running:
+        return replace(normalize.init_running(obs), count=jnp.float32(self.prior))
+
+    def update(self, statistics: Running, obs: jax.Array) -> Running:
+        return normalize.update(statistics, obs[None])
+
+    def show(self, statistics: Running) -> jax.Array:
+        number = 1.0 / statistics.count
+        return jnp.concatenate([statistics.mean, statistics.variance, number[None]])
+
+    def bonus(self, statistics: Running, obs: jax.Array) -> jax.Array:
+        variance = statistics.variance + 1e-8
+        squares = (obs - statistics.mean) ** 2 / variance
+        return 0.5 * jnp.mean(squares + jnp.log(2.0 * jnp.pi * variance))
+
+
+@pytree
+class Augmented:
+    """State of the environment inside, and the statistics of the episode."""
+
+    inner: Any
+    statistics: Any
+
+
+@pytree
+class WithStatistics(Wrapper):
+    """Observations, flat, followed by `statistics` of the episode so far, and in the channel `name`
+    the bonus of each successor by the statistics before it.
+
+        env = rl.envs.WithStatistics(env, rl.envs.VisitCounts(rl.archives.OneHot(104)))
+        algo = rl.Rewarded(rl.ppo(), rl.exploration.ChannelBonus(name="bonus"))
+
+    In a team, each agent has its own.
+    """
+
+    statistics: Statistics
+    name: str = static(default="bonus")
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        return (*self.env.channels, self.name)
+
+    @property
+    def draw(self) -> Callable[..., None] | None:
+        return draw_inner(self)
+
+    def reset(self, key: jax.Array) -> tuple[Augmented, Any]:
+        inner, obs = self.env.reset(key)
+
+        def begin(obs: Any) -> tuple[Any, jax.Array]:
+            vector = _vector(obs)
+            statistics = self.statistics.update(self.statistics.start(vector), vector)
+            return statistics, self._show(statistics, vector)
+
+        statistics, shown = self._each(begin)(visible(obs))
+        return Augmented(inner, statistics), with_visible(obs, shown)
+
+    def step(self, key: jax.Array, state: Augmented, action: jax.Array) -> tuple[Augmented, Step]:
+        inner, step = self.env.step(key, state.inner, action)
+        if self.name in step.info:
+            raise ValueError(
+                f"WithStatistics adds {self.name!r} to the info of a step, which already has it: "
+                "write another name=."
+            )
+
+        def follow(statistics: Any, obs: Any) -> tuple[Any, jax.Array, jax.Array]:
+            vector = _vector(obs)
+            bonus = self.statistics.bonus(statistics, vector)
+            statistics = self.statistics.update(statistics, vector)
+            return statistics, self._show(statistics, vector), bonus
+
+        statistics, shown, bonus = self._each(follow)(state.statistics, visible(step.obs))
+        obs = with_visible(step.obs, shown)
+        step = replace(step, obs=obs, info=step.info | {self.name: bonus})
+        return Augmented(inner, statistics), step
+
+    def _show(self, statistics: Any, vector: jax.Array) -> jax.Array:
+        return jnp.concatenate([vector, self.statistics.show(statistics)])
+
+    def _each(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return function if self.num_agents is None else jax.vmap(function)
+
+
+def _vector(obs: Any) -> jax.Array:
+    """An observation as one vector of floats. [D]."""
+    return jnp.concatenate([jnp.ravel(x).astype(jnp.float32) for x in jax.tree.leaves(obs)])

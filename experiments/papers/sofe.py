@@ -1,0 +1,97 @@
+"""Stationary objectives for exploration (Castanyer et al., 2024): the statistics that a bonus
+depends on stand in the observation, so that the bonus is a function of it.
+
+The bonus is 1 / sqrt(n) of the visits of a cell in the episode. Policies are compared by the number
+of new cells in an episode, with the counts in the observation and without them.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+
+import jaxrl as rl
+from envs.gridworld import GridWorld
+from envs.statistics import VisitCounts, WithStatistics
+from envs.wrappers import Observe, WithChannel
+from experiments.claims import Arm, Claim, beats
+from jaxrl.archives import OneHot
+from jaxrl.exploration import ChannelBonus
+from jaxrl.rollout import play_episodes
+
+MAP = """
+#########
+#S  #   #
+#       #
+#   #   #
+## ### ##
+#   #   #
+#       #
+#   #   #
+#########
+"""
+SIZE = len(MAP.strip().split("\n")) ** 2
+NOWHERE, FAR = jnp.zeros(2, jnp.int32), jnp.array([7, 7])  # goals
+PPO = functools.partial(rl.ppo, num_envs=16, num_steps=60, gamma=0.98, network=rl.MLP((32,)))
+ARMS = {"counts shown": (True, 1.0), "counts hidden": (False, 1.0), "no bonus": (False, 0.0)}
+
+
+def is_new(action: jax.Array, step: rl.Step) -> jax.Array:
+    """1 where the cell has been visited once, which is shown as 1 / sqrt(2). []."""
+    here = step.obs[SIZE:][step.obs[:SIZE].argmax()]
+    return (jnp.abs(here - 2.0**-0.5) < 1e-3).astype(jnp.float32)
+
+
+def world(goal: jax.Array, shown: bool) -> rl.Env:
+    rooms = GridWorld(map=MAP, goal=goal, max_steps=60)
+    counted = WithStatistics(rooms, VisitCounts(OneHot(SIZE)))
+    env = WithChannel(counted, "new", is_new)
+    return env if shown else Observe(env, tuple(range(SIZE)))
+
+
+def run(seed, lr, kind: str, updates: int) -> dict[str, jax.Array]:
+    """New cells in an episode of rooms without a goal, and success with a sparse reward."""
+    shown, weight = ARMS[kind]
+    found = {}
+    for name, goal in {"new": NOWHERE, "success": FAR}.items():
+        env = world(goal, shown)
+        bonus = ChannelBonus(weight=0.1 * weight, normalize=False, name="bonus")
+        algo = rl.Rewarded(PPO(lr=lr), bonus)
+        key_train, key_test = jax.random.split(jax.random.key(seed))
+        steps = updates * algo.steps_per_update
+        state, _ = rl.Training(algo, env, steps, evals=1, episodes=0)(key_train)
+        policy = algo.policy(env, algo.agent(state), greedy=False)
+        played = play_episodes(key_test, env, policy, 32)
+        each = played.info["new"] if name == "new" else played.episode_return
+        found[name] = each.mean()
+    return found
+
+
+def claims(scale: float = 1.0) -> list[Claim]:
+    updates = max(int(40 * scale), 1)
+    more = lambda other, metric: beats("counts shown", other, metric)
+    return [
+        Claim(
+            row=313,
+            statement="In four rooms, PPO with an episodic count bonus visits more cells, and "
+            "reaches a goal with a sparse reward more often, if the counts are in the observation.",
+            arms={
+                kind: Arm(
+                    functools.partial(run, kind=kind, updates=updates),
+                    budget=2 * updates * 960,
+                    tune={"lr": (1e-3, 3e-3, 1e-2)},
+                )
+                for kind in ARMS
+            },
+            metric="new",
+            accept=[
+                more("counts hidden", "new"),
+                more("counts hidden", "success"),
+                dataclasses.replace(more("no bonus", "new"), control=True),
+            ],
+            worlds=["GridWorld of four rooms"],
+            unmatched="Only counts are tried as statistics, and no policy that is decoupled from "
+            "the exploring one.",
+        )
+    ]

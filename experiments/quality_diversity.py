@@ -1,0 +1,239 @@
+"""Repertoires and archives at published settings: `python -m experiments.quality_diversity`.
+
+MAP-Elites on the arm task and CMA-ME on the sphere, as QDax 0.5 measures them; Go-Explore on
+DeepSea; and its second phase, PPO from a demonstration by the backward algorithm, compared with PPO
+from the start. Each part is stored when it ends, and a later call continues with the next one.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+import envs
+import jaxrl as rl
+from envs import arm as arm_env
+from jaxrl import archives, teachers
+from jaxrl.archives import Grid, IsoLine, OneHot, Ranked
+from jaxrl.meta.cma import FullCMA
+
+END = 5.12  # of the sphere's box
+# mean and standard deviation of QDax 0.5.0: 5 seeds of the arm, 3 of the sphere
+QDAX = {
+    "arm": {"coverage": (0.8096, 0.01), "qd_score": (805.3, 9.1), "best_fitness": (-0.001, 0.0)},
+    "sphere": {
+        "coverage": (0.723, 0.021),
+        "qd_score": (146_157.0, 3_795.0),
+        "best_fitness": (99.93, 0.0),
+    },
+}
+LIMITS = {10: 2_000, 20: 20_000, 30: 50_000}  # steps in which DeepSea is to be solved
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Settings: repertoires and archives at published settings."""
+
+    seeds: int = 8
+    arm_iterations: int = 1000
+    sphere_iterations: int = 2000
+    sizes: tuple[int, ...] = (10, 20, 30)
+    """of DeepSea, for Go-Explore"""
+    demonstrated_size: int = 20
+    """of DeepSea, for the backward algorithm"""
+    ppo_steps: int = 200_000
+    folder: pathlib.Path = pathlib.Path(__file__).parent / "results"
+
+
+def sphere(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Fitness, from 0 to 100, and descriptor of the linear projection task (Fontaine et al., 2020),
+    as in QDax. x: [20].
+    """
+    worst = x.size * (1.4 * END) ** 2
+    fitness = 100.0 * (1.0 - jnp.sum((x - 0.4 * END) ** 2) / worst)
+    inside = jnp.abs(x) <= END
+    clipped = jnp.where(inside, x, END / jnp.where(inside, 1.0, x))
+    return fitness, clipped.reshape(2, -1).sum(1)
+
+
+def repertoire(config: Config, algo: rl.MapElites, task: Any, iterations: int) -> dict[str, Any]:
+    """The archive of each seed in numbers, evaluations per second, and the first repertoire."""
+    training = rl.Training(algo, task, steps=iterations, evals=1, episodes=1)
+    program = jax.jit(jax.vmap(training))
+    keys = jax.random.split(jax.random.key(0), config.seeds)
+    program = program.lower(keys).compile()
+    begun = time.monotonic()
+    archive = jax.block_until_ready(program(keys))[0].archive
+    seconds = time.monotonic() - begun
+    fitness = np.asarray(archive.fitness, float)  # at the end: metrics are means over a row
+    filled = np.isfinite(fitness)
+    score = np.where(filled, fitness - algo.offset, 0.0).sum(1)
+    return {
+        "coverage": filled.mean(1).tolist(),
+        "qd_score": score.tolist(),
+        "best_fitness": fitness.max(1).tolist(),
+        "evaluations_per_second": config.seeds * algo.emitter.batch * iterations / seconds,
+        "fitness": [round(x, 4) if np.isfinite(x) else None for x in fitness[0].tolist()],
+    }
+
+
+def arm_cells() -> Grid:
+    return Grid.unit(32, 32)
+
+
+def sphere_cells() -> Grid:
+    return Grid.between(-10 * END, 10 * END, (50, 50))
+
+
+def arm(config: Config) -> dict[str, Any]:
+    algo = rl.MapElites(arm_cells(), IsoLine(low=0.0, high=1.0, batch=256), offset=-1.0)
+    task = archives.Function(function=arm_env.evaluate, dims=8)
+    return repertoire(config, algo, task, config.arm_iterations)
+
+
+def cma_me(config: Config) -> dict[str, Any]:
+    emitter = Ranked(FullCMA(sigma=0.5, population=36), size=3)
+    task = archives.Function(low=0.0, high=0.0, function=sphere, dims=20)
+    algo = rl.MapElites(sphere_cells(), emitter)
+    return repertoire(config, algo, task, config.sphere_iterations)
+
+
+def explorer(size: int) -> rl.GoExplore:
+    return rl.GoExplore(OneHot(size**2), walkers=8, num_steps=size // 2, repeat=0.0)
+
+
+def go_explore(config: Config) -> dict[str, Any]:
+    """Environment steps to the first episode that ends at the treasure, by size and seed."""
+    found = {}
+    for size in config.sizes:
+        env, algo = envs.make("DeepSea-bsuite", size=size), explorer(size)
+        updates = -(-2 * LIMITS.get(size, 50_000) // algo.steps_per_update)
+
+        def run(key: jax.Array, env: Any = env, algo: Any = algo, updates: int = updates) -> Any:
+            key_init, key_run = jax.random.split(key)
+
+            def update(state: Any, key: jax.Array) -> tuple[Any, jax.Array]:
+                state, metrics = algo.update(key, env, state)
+                return state, metrics["best_return"]
+
+            keys = jax.random.split(key_run, updates)
+            return jax.lax.scan(update, algo.init(key_init, env), keys)[1]
+
+        best = jax.jit(jax.vmap(run))(jax.random.split(jax.random.key(0), config.seeds))
+        solved = np.asarray(best) > 0.5
+        steps = (1 + solved.argmax(1)) * algo.steps_per_update
+        found[str(size)] = np.where(solved.any(1), steps, -1).tolist()
+    return found
+
+
+def backward(config: Config) -> dict[str, Any]:
+    """Greedy returns of PPO from the start, with the backward algorithm and without, by seed."""
+    size = config.demonstrated_size
+    env, algo = envs.make("DeepSea-bsuite", size=size), explorer(size)
+    steps = 2 * LIMITS.get(size, 50_000)
+    state, _ = jax.jit(rl.Training(algo, env, steps=steps, evals=1, episodes=1))(jax.random.key(0))
+    policy = algo.policy(env, algo.agent(state), greedy=True)
+    demonstration = teachers.demonstrate(0, env, policy)
+    starts = teachers.Starts(env, demonstration)
+    student = rl.ppo(num_envs=32, num_steps=32, lr=3e-3, network=rl.MLP((64,)))
+    found: dict[str, Any] = {"demonstration": float(demonstration.rest[0])}
+    for teacher in (teachers.Backward(move=1 / size, window=2 / size), teachers.Uniform()):
+        taught = rl.Taught(student, teacher, num_levels=32)
+        training = rl.Training(taught, starts, steps=config.ppo_steps, evals=1, episodes=4)
+        keys = jax.random.split(jax.random.key(1), config.seeds)
+        _, metrics = jax.jit(jax.vmap(training))(keys)
+        name = type(teacher).__name__.lower()
+        found[name] = np.asarray(metrics["evaluation"][:, -1], float).tolist()
+    return found
+
+
+PARTS: dict[str, Callable[[Config], dict[str, Any]]] = {
+    "arm": arm,
+    "sphere": cma_me,
+    "go_explore": go_explore,
+    "backward": backward,
+}
+
+
+def measure(config: Config) -> dict[str, Any]:
+    """The measurements of all parts; those that are stored with the same settings are read."""
+    path = config.folder / "quality_diversity.json"
+    settings = dataclasses.asdict(dataclasses.replace(config, folder=pathlib.Path()))
+    settings = json.loads(json.dumps(settings, default=str))
+    stored = json.loads(path.read_text()) if path.exists() else {}
+    if stored.get("settings") != settings:
+        load = f"{os.cpu_count()} cores under a load of {os.getloadavg()[0]:.1f}"
+        where = f"{jax.devices()[0].device_kind}, {load}, jax {jax.__version__}"
+        stored = {"settings": settings, "where": where}
+    config.folder.mkdir(parents=True, exist_ok=True)
+    for name, part in PARTS.items():
+        if name not in stored:
+            stored[name] = part(config)
+            path.write_text(json.dumps(stored) + "\n")
+            print(name, "is measured", flush=True)
+    return stored
+
+
+def page(found: dict[str, Any]) -> str:
+    """Markdown of the measurements."""
+    lines = ["| task | metric | here | QDax 0.5.0 |", "|---|---|---|---|"]
+    for name in ("arm", "sphere"):
+        for metric, (mean, deviation) in QDAX[name].items():
+            here = np.array(found[name][metric])
+            other = f"{mean:,.6g}" + (f" ± {deviation:,.4g}" if deviation else "")
+            lines.append(
+                f"| {name} | {metric} | {here.mean():,.6g} ± {here.std(ddof=1):,.4g} | {other} |"
+            )
+        speed = found[name]["evaluations_per_second"]
+        lines.append(f"| {name} | evaluations per second, all seeds | {speed:,.0f} | |")
+    lines += ["", "| DeepSea | steps to the treasure, by seed | limit | within it |"]
+    lines += ["|---|---|---|---|"]
+    for size, steps in found["go_explore"].items():
+        limit = LIMITS.get(int(size), 50_000)
+        within = sum(0 < x <= limit for x in steps)
+        each = ", ".join(f"{x:,}" if x > 0 else "not found" for x in sorted(steps))
+        lines.append(f"| {size} | {each} | {limit:,} | {within} of {len(steps)} |")
+    later, settings = found["backward"], found["settings"]
+    solved = {name: sum(x > 0.5 for x in later[name]) for name in ("backward", "uniform")}
+    return (
+        f"# Repertoires and archives\n\n{found['where']}. {settings['seeds']} seeds, mean ± "
+        f"standard deviation. Arm: MAP-Elites, {settings['arm_iterations']:,} iterations of 256; "
+        f"sphere: CMA-ME with three strategies, {settings['sphere_iterations']:,} iterations of "
+        "36. QDax has 5 and 3 seeds. Under a load above the number of cores, evaluations per "
+        f"second are lower bounds.\n\n{chr(10).join(lines)}\n\nPPO on DeepSea "
+        f"{settings['demonstrated_size']} in {settings['ppo_steps']:,} steps finds the treasure "
+        f"from the start in {solved['backward']} of {settings['seeds']} seeds with the backward "
+        f"algorithm, from a demonstration of Go-Explore, and in {solved['uniform']} without it.\n\n"
+        "![heat maps of the first seeds](quality_diversity.png)\n"
+    )
+
+
+def picture(found: dict[str, Any]) -> Any:
+    """Heat maps of the first seed's repertoires."""
+    figure = rl.plot.Picture(figsize=(10.8, 4.2), layout="constrained")
+    axes = figure.subplots(1, 2)
+    cells = {"arm": arm_cells(), "sphere": sphere_cells()}
+    for ax, (name, divided) in zip(axes, cells.items(), strict=True):
+        fitness = jnp.array([-jnp.inf if x is None else x for x in found[name]["fitness"]])
+        rl.plot.repertoire(archives.Archive((), fitness), divided, ax=ax)
+        ax.set_title(f"{name}: {ax.get_title()}")
+    return figure
+
+
+def main(config: Config) -> None:
+    found = measure(config)
+    (config.folder / "quality_diversity.md").write_text(page(found))
+    picture(found).savefig(config.folder / "quality_diversity.png", dpi=110)
+    print(page(found))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config))

@@ -1,0 +1,147 @@
+"""Encoders: the descriptor of what a task observes of a genotype, as it is or learned."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxrl import networks, normalize
+from jaxrl.errors import check_counts
+from jaxrl.normalize import Running
+from jaxrl.optimizer import is_due
+from jaxrl.tree import leaf, pytree, static
+
+EncoderState = Any
+
+
+@pytree
+class Encoder:
+    """Base class of encoders, and the one for tasks that give descriptors: these, unchanged.
+
+    learns: True for an encoder that `learn` changes; a class attribute.
+    """
+
+    learns = False
+
+    def init(self, key: jax.Array, observed: jax.Array) -> EncoderState:
+        """Return the state at the start; () without one. observed: an example. [O]."""
+        return ()
+
+    def __call__(self, state: EncoderState, observed: jax.Array) -> jax.Array:
+        """The descriptor of what a task observed of one genotype. [D] of [O]."""
+        return observed
+
+    def learn(
+        self,
+        key: jax.Array,
+        state: EncoderState,
+        observed: jax.Array,
+        valid: jax.Array,
+        iteration: jax.Array,
+    ) -> tuple[EncoderState, jax.Array]:
+        """Return the state after iteration 1, 2, ..., and True where it has changed. [].
+
+        observed: of the elites [C, O], of which those count that are `valid` [C].
+        """
+        return state, jnp.bool_(False)
+
+
+@pytree
+class Trained:
+    """The parameters of an encoder and a decoder, and the statistics that inputs are scaled by."""
+
+    params: Any
+    stats: Running
+
+
+@pytree
+class Autoencoder(Encoder):
+    """The code of an autoencoder, which is trained on what was observed of the elites (TAXONS,
+    Paolo et al., 2020; AURORA, Cully, 2019). Codes are between -1 and 1.
+
+    Give a task with an observation in place of a descriptor, `PolicyTask(env, last_observation)`,
+    and cells of the codes, `Grid.between(-1.0, 1.0, (32, 32))`.
+
+    every: number of iterations from one training to the next; the first is after the first
+    iteration. Training goes on from the last parameters, as in TAXONS. steps, batch_size, lr: of
+    Adam in a training. size: of a code, D.
+    """
+
+    lr: float = leaf(1e-3, "[0, inf)")
+    every: int = static(default=30)
+    steps: int = static(default=200)
+    batch_size: int = static(default=64)
+    size: int = static(default=2)
+    network: networks.Builder = static(default=networks.MLP((64,)))
+
+    learns = True
+
+    def __post_init__(self) -> None:
+        check_counts(self, "every", "steps", "batch_size", "size")
+
+    def _networks(self, num_inputs: int) -> tuple[networks.Network, networks.Network]:
+        return self.network({"code": self.size}), self.network({"inputs": num_inputs})
+
+    def init(self, key: jax.Array, observed: jax.Array) -> Trained:
+        key_encoder, key_decoder = jax.random.split(key)
+        encoder, decoder = self._networks(observed.shape[0])
+        params = (
+            encoder.init(key_encoder, observed),
+            decoder.init(key_decoder, jnp.zeros(self.size)),
+        )
+        return Trained(params, normalize.init_running(observed))
+
+    def __call__(self, state: Trained, observed: jax.Array) -> jax.Array:
+        return self._code(state.params, normalize.standardize(state.stats, observed, 5.0))
+
+    def _code(self, params: Any, inputs: jax.Array) -> jax.Array:
+        encoder, _ = self._networks(inputs.shape[0])
+        return jnp.tanh(encoder.apply(params[0], inputs)["code"])
+
+    def error(self, state: Trained, observed: jax.Array) -> jax.Array:
+        """The mean squared error of the reconstruction of one scaled observation. []."""
+        return self._error(state.params, normalize.standardize(state.stats, observed, 5.0))
+
+    def _error(self, params: Any, inputs: jax.Array) -> jax.Array:
+        _, decoder = self._networks(inputs.shape[0])
+        output = decoder.apply(params[1], self._code(params, inputs))["inputs"]
+        return jnp.mean((output - inputs) ** 2)
+
+    def learn(
+        self,
+        key: jax.Array,
+        state: Trained,
+        observed: jax.Array,
+        valid: jax.Array,
+        iteration: jax.Array,
+    ) -> tuple[Trained, jax.Array]:
+        due = is_due(iteration - 1, self.every)
+        words, impl = jax.random.key_data(key), jax.random.key_impl(key)
+
+        def train(state: Trained) -> Trained:
+            return self._train(jax.random.wrap_key_data(words, impl=impl), state, observed, valid)
+
+        return jax.lax.cond(due, train, lambda state: state, state), due
+
+    def _train(
+        self, key: jax.Array, state: Trained, observed: jax.Array, valid: jax.Array
+    ) -> Trained:
+        share = valid / jnp.maximum(valid.sum(), 1)
+        mean = share @ observed
+        variance = share @ (observed - mean[None]) ** 2
+        stats = Running(mean, variance, valid.sum().astype(jnp.float32))
+        optimizer = optax.adam(self.lr)
+
+        def step(now: tuple[Any, Any], key: jax.Array) -> tuple[tuple[Any, Any], None]:
+            params, opt_state = now
+            logits = jnp.where(valid, 0.0, -jnp.inf)
+            rows = jax.random.categorical(key, logits, shape=(self.batch_size,))
+            inputs = normalize.standardize(stats, observed[rows], 5.0)
+            loss = lambda params: jax.vmap(lambda x: self._error(params, x))(inputs).mean()
+            changes, opt_state = optimizer.update(jax.grad(loss)(params), opt_state, params)
+            return (optax.apply_updates(params, changes), opt_state), None
+
+        start = state.params, optimizer.init(state.params)
+        (params, _), _ = jax.lax.scan(step, start, jax.random.split(key, self.steps))
+        return Trained(params, stats)

@@ -1,0 +1,32 @@
+"""Novelty: the mean distance of a descriptor to its nearest neighbours."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.archives.archive import Archive
+
+
+def novelty(
+    points: jax.Array, others: jax.Array, valid: jax.Array, is_inside: jax.Array, k: int
+) -> jax.Array:
+    """The mean distance of each point [N, D] to the k nearest of `others` [C, D] (Lehman and
+    Stanley, 2011, equation 1). [N].
+
+    valid: False for those of the others that do not count. [C]. is_inside: True for a point that is
+    itself one of the others, which is then not its own neighbour. [N]. Where there are fewer than k
+    neighbours, the mean is over these; without one it is 0.
+    """
+    squares = jnp.sum((points[:, None] - others[None]) ** 2, -1)
+    squares = jnp.where(valid[None], squares, jnp.inf)
+    nearest = -jax.lax.top_k(-squares, min(k + 1, others.shape[0]))[0]
+    place = jnp.arange(nearest.shape[1])[None] - is_inside[:, None]
+    counts = (place >= 0) & (place < k) & jnp.isfinite(nearest)
+    distance = jnp.sqrt(jnp.where(counts, nearest, 0.0))
+    return distance.sum(-1) / jnp.maximum(counts.sum(-1), 1)
+
+
+def elite_novelty(archive: Archive, k: int) -> jax.Array:
+    """The novelty of each elite among the others; 0 in an empty cell. [C]."""
+    descriptor = archive.items.descriptor
+    found = novelty(descriptor, descriptor, archive.filled, archive.filled, k)
+    return jnp.where(archive.filled, found, 0.0)

@@ -1,0 +1,83 @@
+"""Rankings of a batch by what it did in an archive, for emitters around evolution strategies."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.archives.archive import Archive, Entered
+from jaxrl.archives.novelty import novelty
+from jaxrl.archives.tasks import Evaluated
+from jaxrl.errors import check_counts, not_defined
+from jaxrl.tree import pytree, static
+
+RankingState = Any
+
+
+class Ranking:
+    """Base class of rankings: a pytree of settings."""
+
+    def init(self, key: jax.Array, descriptor: jax.Array) -> RankingState:
+        """Return the state at a start or restart; () without one. descriptor: an example. [D]."""
+        return ()
+
+    def order(
+        self, state: RankingState, archive: Archive, evaluated: Evaluated, entered: Entered
+    ) -> jax.Array:
+        """The numbers of a batch [N] from the last to the first, by the archive after it. [N]."""
+        raise not_defined(self, Ranking.order)
+
+
+@pytree
+class Improvement(Ranking):
+    """Those of empty cells first, then by the gain in fitness (Fontaine et al., 2020)."""
+
+    def order(
+        self, state: RankingState, archive: Archive, evaluated: Evaluated, entered: Entered
+    ) -> jax.Array:
+        return jnp.lexsort((entered.gain, entered.is_new))
+
+
+@pytree
+class ByFitness(Ranking):
+    """By fitness alone: the optimising emitter (Fontaine et al., 2020)."""
+
+    def order(
+        self, state: RankingState, archive: Archive, evaluated: Evaluated, entered: Entered
+    ) -> jax.Array:
+        return jnp.argsort(evaluated.fitness)
+
+
+@pytree
+class RandomDirection(Ranking):
+    """By how far a descriptor lies in a direction that is drawn at each restart (Fontaine et al.,
+    2020).
+    """
+
+    def init(self, key: jax.Array, descriptor: jax.Array) -> jax.Array:
+        return jax.random.normal(key, descriptor.shape)
+
+    def order(
+        self, state: jax.Array, archive: Archive, evaluated: Evaluated, entered: Entered
+    ) -> jax.Array:
+        return jnp.argsort(evaluated.descriptor @ state)
+
+
+@pytree
+class ByNovelty(Ranking):
+    """By novelty among the elites: NS-ES with an evolution strategy (Conti et al., 2018).
+
+    neighbors: k of the novelty.
+    """
+
+    neighbors: int = static(default=15)
+
+    def __post_init__(self) -> None:
+        check_counts(self, "neighbors")
+
+    def order(
+        self, state: RankingState, archive: Archive, evaluated: Evaluated, entered: Entered
+    ) -> jax.Array:
+        others, filled = archive.items.descriptor, archive.filled
+        value = novelty(evaluated.descriptor, others, filled, entered.enters, self.neighbors)
+        return jnp.argsort(value)

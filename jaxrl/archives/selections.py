@@ -1,0 +1,52 @@
+"""Selections of elites: which cells of an archive parents are drawn from."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.archives.archive import Archive
+from jaxrl.archives.novelty import elite_novelty
+from jaxrl.errors import check_counts
+from jaxrl.tree import leaf, pytree, static
+
+
+@pytree
+class Selection:
+    """Base class of selections, and the uniform one: all elites alike."""
+
+    def weight(self, archive: Archive) -> jax.Array:
+        """The weight of each cell; an elite is drawn in proportion to it. [C]."""
+        return jnp.ones(archive.num_cells)
+
+
+@pytree
+class Novel(Selection):
+    """Truncation selection by novelty (Lehman and Stanley, 2011), whatever the fitness.
+
+    The repertoire is both population and archive of the paper. truncation: elites are drawn from
+    this share of them, the most novel. neighbors: k of the novelty.
+    """
+
+    truncation: float = leaf(0.1, "(0, 1]")
+    neighbors: int = static(default=15)
+
+    def __post_init__(self) -> None:
+        check_counts(self, "neighbors")
+
+    def weight(self, archive: Archive) -> jax.Array:
+        novelty = jnp.where(archive.filled, elite_novelty(archive, self.neighbors), -jnp.inf)
+        order = jnp.argsort(-novelty)
+        rank = jnp.zeros(archive.num_cells).at[order].set(jnp.arange(archive.num_cells * 1.0))
+        return (rank < jnp.ceil(self.truncation * archive.filled.sum())).astype(jnp.float32)
+
+
+@pytree
+class Above(Selection):
+    """Elites with a fitness above `fitness`, as the reward emitters of SERENE start from (Paolo et
+    al., 2021); all elites while there is none.
+    """
+
+    fitness: float = 0.0
+
+    def weight(self, archive: Archive) -> jax.Array:
+        above = archive.fitness > self.fitness
+        return jnp.where(above.any(), above, archive.filled).astype(jnp.float32)

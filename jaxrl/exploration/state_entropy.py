@@ -1,0 +1,94 @@
+"""Bonuses by the entropy of states, estimated by distances to nearest neighbours."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl import packing
+from jaxrl.clock import Metrics
+from jaxrl.env import Env
+from jaxrl.errors import check_counts
+from jaxrl.exploration.bonus import Bonus, example_vector, flat
+from jaxrl.exploration.prediction import ICM, Predictor, read
+from jaxrl.replay import Buffer, Replay
+from jaxrl.rollout import Transition
+from jaxrl.rules.base import check_field
+from jaxrl.tree import pytree, static
+
+
+@pytree
+class Particles:
+    """What the encoder has learned, and the last observations, which neighbours are sought in."""
+
+    encoder: Predictor
+    recent: Replay
+
+
+@pytree
+class StateEntropy(Bonus):
+    """log(1 + the mean distance of the successor's features to its `neighbours` nearest) (APT; Liu
+    and Abbeel, 2021, equation 5): an estimate of the entropy of the states that are visited.
+
+    Neighbours are sought among the last `capacity` successors over all columns, itself included.
+    encoder: its features are those of an inverse model of the action. `ICM(lr=0.0)` leaves them
+    those of a random network, as in RE3 (Seo et al., 2021).
+    """
+
+    encoder: ICM = ICM()
+    neighbours: int = static(default=12)
+    capacity: int = static(default=1024)
+
+    learns_first = True
+
+    def __post_init__(self) -> None:
+        check_counts(self, "neighbours", "capacity")
+        check_field(self, "encoder", ICM, "rl.exploration.ICM()")
+        if self.neighbours > self.capacity:
+            raise ValueError(
+                f"neighbours={self.neighbours} are sought among capacity={self.capacity} "
+                f"observations: write capacity={100 * self.neighbours}."
+            )
+
+    def start(self, key: jax.Array, env: Env, width: int) -> Particles:
+        obs = example_vector(key, env, self)
+        recent = self._buffer.init(obs, num_envs=width)
+        return Particles(self.encoder.start(key, env, width), recent)
+
+    def learn(
+        self, key: jax.Array, model: Particles, batch: Transition
+    ) -> tuple[Particles, Metrics]:
+        encoder, metrics = self.encoder.learn(key, model.encoder, batch)
+        recent = self._buffer.add(model.recent, flat(batch.next_obs, 2))
+        return Particles(encoder, recent), metrics
+
+    def bonus(
+        self, key: jax.Array, model: Particles, memory: Any, batch: Transition
+    ) -> tuple[Any, jax.Array]:
+        each = lambda function: jax.vmap(jax.vmap(function))
+        features = each(lambda obs: self.encoder.features(model.encoder.params, obs))
+        here = features(read(model.encoder, batch.next_obs))
+        others = features(read(model.encoder, packing.unpacked(model.recent.data)))
+        rows, width = others.shape[:2]
+        filled = jnp.repeat(jnp.arange(rows) < model.recent.filled, width)
+        others = others.reshape(-1, self.encoder.size)
+        distance = each(lambda x: mean_distance(x, others, filled, self.neighbours))(here)
+        return memory, jnp.log1p(distance)
+
+    @property
+    def _buffer(self) -> Buffer:
+        return Buffer(self.capacity)
+
+
+def mean_distance(
+    feature: jax.Array, others: jax.Array, valid: jax.Array, neighbours: int
+) -> jax.Array:
+    """The mean distance of a feature [d] to the nearest `neighbours` of others [P, d]. [].
+
+    valid: True for others that count, bool [P]. Of fewer than `neighbours`, all are nearest.
+    """
+    squares = (feature**2).sum() + (others**2).sum(-1) - 2.0 * others @ feature
+    distance = jnp.where(valid, jnp.sqrt(jnp.maximum(squares, 0.0)), jnp.inf)
+    nearest = -jax.lax.top_k(-distance, neighbours)[0]
+    found = jnp.isfinite(nearest)
+    return jnp.where(found, nearest, 0.0).sum() / jnp.maximum(found.sum(), 1)
