@@ -31,8 +31,8 @@ def gain(counts: Counts) -> jax.Array:
 class Boltzmann:
     """A policy softmax(Q / temperature), for the reward plus weight * gain.
 
-    rate: of learning the logarithm of the weight; 0 keeps it. epsilon: probability of a random
-    action.
+    rate: of learning the logarithm of the weight, which rises where random actions would gain more
+    in the rest of an episode; 0 keeps it. epsilon: probability of a random action.
     """
 
     temperature: float = 0.03
@@ -51,11 +51,11 @@ class Boltzmann:
 
     def update(self, state: tuple[Counts, jax.Array], episode: Episode) -> tuple:
         counts, weight = state
-        policy = self.plan(state, len(episode.action)).policy[0]
-        at = episode.state[:-1]
-        found = gain(counts)[at]
-        own = jnp.sum(policy[jnp.arange(len(at)), at] * found, -1)
-        missing = jnp.mean(found.mean(-1) - own)
+        horizon = len(episode.action)
+        at = jnp.arange(horizon), episode.state[:-1]
+        policy = self.plan(state, horizon).policy[0][at]
+        gains = backward(counts.transition, gain(counts), horizon)[at]  # of the rest of an episode
+        missing = jnp.mean(gains.mean(-1) - jnp.sum(policy * gains, -1))
         return counts.add(episode), weight * jnp.exp(self.rate * missing)
 
 

@@ -135,7 +135,7 @@ def claims(scale: float = 1.0) -> list[Claim]:
         Claim(
             row=93,
             statement="On combination locks, MEX has a higher return than fits of the same tables "
-            "with random actions, at no more than 1.2 times their time.",
+            "with random actions; by values it takes at most 1.2 times their time.",
             arms={f"{x}, {kind}": arm(kinds[kind], names[x], episodes) for x, kind in pairs},
             metric="return",
             accept=[

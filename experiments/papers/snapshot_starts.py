@@ -105,7 +105,7 @@ class Snapshots(teachers.Teacher):
 
 ALGORITHMS = {
     "PPO": functools.partial(rl.ppo, num_envs=8, num_steps=32, network=rl.MLP((32,))),
-    "DQN": functools.partial(rl.dqn, num_envs=8, updates=2, batch_size=32, network=rl.MLP((32,))),
+    "PQN": functools.partial(rl.pqn, num_envs=8, num_steps=32, network=rl.MLP((32,))),
 }
 
 
@@ -137,14 +137,14 @@ def claims(scale: float = 1.0) -> list[Claim]:
     return [
         Claim(
             row=42,
-            statement="In four rooms with a sparse reward, PPO and DQN reach the goal from the "
+            statement="In four rooms with a sparse reward, PPO and PQN reach the goal from the "
             "start in fewer steps if they begin episodes in states of a teacher's episodes.",
             arms=arms,
             metric="solved",
             accept=[earlier(name) for name in ALGORITHMS],
             worlds=["GridWorld of four rooms"],
             unmatched="The teacher is a noisy shortest path, of which four episodes are stored and "
-            "not counted; classes are cells of a grid, and episodes are not cut short. DQN is in "
+            "not counted; classes are cells of a grid, and episodes are not cut short. PQN is in "
             "place of SAC and TD3.",
         )
     ]

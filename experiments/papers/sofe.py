@@ -45,7 +45,7 @@ def is_new(action: jax.Array, step: rl.Step) -> jax.Array:
 
 def world(goal: jax.Array, shown: bool) -> rl.Env:
     rooms = GridWorld(map=MAP, goal=goal, max_steps=60)
-    counted = WithStatistics(rooms, VisitCounts(OneHot(SIZE)))
+    counted = WithStatistics(rooms, VisitCounts(OneHot(SIZE)), "novelty")
     env = WithChannel(counted, "new", is_new)
     return env if shown else Observe(env, tuple(range(SIZE)))
 
@@ -56,7 +56,7 @@ def run(seed, lr, kind: str, updates: int) -> dict[str, jax.Array]:
     found = {}
     for name, goal in {"new": NOWHERE, "success": FAR}.items():
         env = world(goal, shown)
-        bonus = ChannelBonus(weight=0.1 * weight, normalize=False, name="bonus")
+        bonus = ChannelBonus(weight=0.1 * weight, normalize=False, name="novelty")
         algo = rl.Rewarded(PPO(lr=lr), bonus)
         key_train, key_test = jax.random.split(jax.random.key(seed))
         steps = updates * algo.steps_per_update
