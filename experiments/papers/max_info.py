@@ -115,8 +115,8 @@ def claims(scale: float = 1.0) -> list[Claim]:
                 *(beats("MaxInfo", other, "return") for other in list(METHODS)[1:]),
                 Check("log-log slope of the regret of MaxInfo on bandits", slope, "< 1"),
             ],
-            changed="After a trial: the weight is learned from gains in the rest of an episode, not "
-            "in a step; other grids of settings.",
+            changed="After a trial: the weight is learned from gains in the rest of an episode, "
+            "not in a step; other grids of settings.",
             worlds=[f"locks of depth {DEPTH} with {ACTIONS} actions", "bandits of three arms"],
             unmatched="Tables are planned with, in place of SAC, REDQ and DrQ with an ensemble.",
         )
