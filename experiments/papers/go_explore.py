@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 
 import jaxrl as rl
-from envs.key_door import KeyDoor, layout
+from envs.key_door import KeyDoor
+from envs.key_door_levels import drawn
 from envs.wrappers import StickyActions, Wrapper
 from experiments.claims import Arm, Check, Claim, share
 from jaxrl import teachers
@@ -38,6 +39,8 @@ PPO = functools.partial(rl.ppo, num_envs=16, num_steps=32, gamma=0.98, network=r
 class Short(Wrapper):
     """The cell of the agent one-hot, and its keys and opened doors. [cells + 2 colours]."""
 
+    env: KeyDoor
+
     def reset(self, key):
         state, _ = self.env.reset(key)
         return state, self.observe(state)
@@ -52,7 +55,7 @@ class Short(Wrapper):
         return jnp.concatenate([place, state.keys, state.opened])
 
 
-MAP = KeyDoor(**layout(ROOMS), max_steps=120)
+MAP = drawn(ROOMS, max_steps=120)
 ENV = Short(MAP)
 CELLS = Grid(jnp.zeros(1), jnp.full(1, 1.0 * MAP.num_states), (MAP.num_states,))
 

@@ -5,6 +5,7 @@ and its greedy policy is played. The bases fit the loss alone, and explore by ra
 """
 
 import time
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -90,9 +91,9 @@ class Fit:
         def step(now, _):
             params, opt_state = now
             changes, opt_state = ADAM.update(jax.grad(objective)(params), opt_state)
-            params = optax.apply_updates(params, changes)
-            of_unit = {name: jnp.clip(x, 0, 1) for name, x in params.items() if name != "logits"}
-            return (params | of_unit, opt_state), None
+            moved: Any = optax.apply_updates(params, changes)
+            of_unit = {name: jnp.clip(x, 0, 1) for name, x in moved.items() if name != "logits"}
+            return (moved | of_unit, opt_state), None
 
         return *jax.lax.scan(step, state[:2], length=30)[0], counts
 

@@ -6,6 +6,7 @@ trajectories has the higher R, so that no exponent is chosen. Policies are table
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -72,7 +73,7 @@ def run(seed, lr, beta, loss, updates: int) -> dict[str, jax.Array]:
         stop = jnp.take_along_axis(seen[0], seen[2].sum(1)[:, None, None] - 1, 1)[:, 0]
         return loss(beta * jnp.log(ENV.reward(stop)), learned)
 
-    def update(now, key):
+    def update(now: Any, key: jax.Array) -> tuple[Any, None]:
         params, opt_state = now
         allowed = ENV.allowed(ENV.points())
         uniform = allowed / allowed.sum(-1, keepdims=True)
@@ -82,7 +83,7 @@ def run(seed, lr, beta, loss, updates: int) -> dict[str, jax.Array]:
         changes, opt_state = optimizer.update(grads, opt_state)
         return (optax.apply_updates(params, changes), opt_state), None
 
-    def part(now, key):
+    def part(now: Any, key: jax.Array) -> tuple[Any, Any]:
         now, _ = jax.lax.scan(update, now, jax.random.split(key, updates // POINTS))
         stops = ENV.stops(probabilities(now[0][0]))
         return now, (stops, -jnp.sum(stops * jnp.log(jnp.maximum(stops, 1e-30))))

@@ -88,10 +88,10 @@ class Snapshots(teachers.Teacher):
 
     updates: float
 
-    def init(self, key: jax.Array, tasks: Starts) -> jax.Array:
+    def init(self, key: jax.Array, tasks: Any) -> jax.Array:
         return jnp.float32(0.0)
 
-    def draw(self, key, state, tasks, num):
+    def draw(self, key, state, tasks: Any, num):
         key_used, key_place, key_reset = jax.random.split(key, 3)
         at_reset = jax.random.uniform(key_used, (num,)) < state / self.updates
         place = jax.random.categorical(key_place, jnp.log(tasks.weight), shape=(num,))
