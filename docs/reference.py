@@ -31,6 +31,7 @@ TOPICS: dict[str, tuple[str, tuple[str, ...]]] = {
             "QLearning",
             "ActorCritic",
             "CrossQ",
+            "MaxInfo",
             "MDPO",
             "SQIRL",
             "Stream",
@@ -99,6 +100,7 @@ TOPICS: dict[str, tuple[str, tuple[str, ...]]] = {
         (
             "Env",
             "Tasks",
+            "Editor",
             "check_env",
             "Step",
             "Box",
@@ -109,6 +111,7 @@ TOPICS: dict[str, tuple[str, tuple[str, ...]]] = {
             "Transition",
             "Policy",
             "evaluate",
+            "play_levels",
         ),
     ),
     "reference_results": (

@@ -22,9 +22,11 @@ from .gridworld import GridWorld
 from .hypergrid import HyperGrid
 from .key_door import KeyDoor
 from .key_door_levels import KeyDoorLevels
+from .level_set import LevelSet
 from .levels import Family, distribution, distributions, family
 from .maze import Maze
-from .maze_levels import LevelSet, MazeLevels
+from .maze_editor import MazeEditor
+from .maze_levels import MazeLevels
 from .memory_chain import MemoryChain
 from .point_maze import PointMaze
 from .registry import LEVELS, OWN, POSITIONS, make, names
@@ -38,6 +40,7 @@ from .wrappers import (
     Observe,
     RewardScale,
     StickyActions,
+    TaskId,
     WithChannel,
     Wrapper,
 )
@@ -60,6 +63,7 @@ __all__ = [
     "KeyDoorLevels",
     "LevelSet",
     "Maze",
+    "MazeEditor",
     "MazeLevels",
     "MemoryChain",
     "Moments",
@@ -69,6 +73,7 @@ __all__ = [
     "RiverSwim",
     "Statistics",
     "StickyActions",
+    "TaskId",
     "TwoColors",
     "VisitCounts",
     "WithChannel",
@@ -89,6 +94,8 @@ __all__ = [
 ADAPTERS = (
     "from_brax",
     "from_craftax",
+    "from_envpool",
+    "from_gymnasium",
     "from_gymnax",
     "from_jaxmarl",
     "from_jumanji",
@@ -96,6 +103,7 @@ ADAPTERS = (
     "from_pgx",
     "from_playground",
     "from_xminigrid",
+    "host",
     "to_gymnax",
 )
 

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.env import Tasks
-from jaxrl.tree import pytree, static
+from jaxrl.tree import pytree, replace, static, where
 
 from .key_door import KeyDoor, layout
+from .maze import FAR, Maze
 
 
 def drawn(text: str, **params: Any) -> KeyDoor:
@@ -34,6 +35,7 @@ class KeyDoorLevels(Tasks):
     hazards: probability that a room has a hazard, in a random cell that is not next to a wall.
     key_reward, door_reward, hazard_reward, index: of `KeyDoor`.
     rooms: number of rooms down and across. room_side: rows and columns of each, 3 or more.
+    num_edits: of `mutate`.
 
     Raises:
       ValueError: more locks than joints between the rooms, or more objects than cells of a room.
@@ -47,6 +49,7 @@ class KeyDoorLevels(Tasks):
     room_side: int = static(default=3)
     num_colors: int = static(default=3)
     index: bool = static(default=False)
+    num_edits: int = static(default=5)
     max_steps: int = static(default=300)
 
     channels = KeyDoor.channels
@@ -79,10 +82,8 @@ class KeyDoorLevels(Tasks):
         corner, along = (jnp.asarray(x)[joints] for x in self._joints()[1:])
         offset = jax.random.randint(next(rng), (len(joints), 1), 0, side)
         row, column = (corner + offset * along).T
-        grid = np.arange(self._size(0))[:, None], np.arange(self._size(1))[None]
-        lines = (grid[0] % (side + 1) == 0) | (grid[1] % (side + 1) == 0)
-        walls = jnp.asarray(lines).at[row, column].set(False)
-        doors = jnp.full(lines.shape, -1, jnp.int32)
+        walls = jnp.asarray(self._lines).at[row, column].set(False)
+        doors = jnp.full(walls.shape, -1, jnp.int32)
         doors = doors.at[row[locks], column[locks]].set(colors.astype(jnp.int32))
 
         places = jnp.stack(places)
@@ -103,6 +104,75 @@ class KeyDoorLevels(Tasks):
 
     def optimum(self, env: KeyDoor) -> jax.Array:
         return env.optimal_return()
+
+    def describe(self, env: KeyDoor) -> dict[str, jax.Array]:
+        """Number of hazards."""
+        return {"hazards": env.hazards.sum().astype(jnp.float32)}
+
+    def mutate(self, key: jax.Array, env: KeyDoor) -> KeyDoor:
+        """The level after `num_edits` edits, which can be solved if it could, with the same keys.
+
+        An edit moves the start, the treasure or a key to where it can be reached from its place
+        without a door; or moves a door or opening along its wall; or removes the hazard of a room,
+        or adds one.
+        """
+
+        def edit(level: KeyDoor, key: jax.Array) -> tuple[KeyDoor, None]:
+            key_kind, key_edit = jax.random.split(key)
+            kind = jax.random.randint(key_kind, (), 0, 3)
+            edits = [self._move_object, self._move_joint, self._change_hazard]
+            for i, change in enumerate(edits):
+                level = where(kind == i, change(key_edit, level), level)
+            return level, None
+
+        level = jax.tree.map(jnp.asarray, env)
+        return jax.lax.scan(edit, level, jax.random.split(key, self.num_edits))[0]
+
+    def _move_object(self, key: jax.Array, level: KeyDoor) -> KeyDoor:
+        key_object, key_cell = jax.random.split(key)
+        objects = jnp.concatenate([level.start[None], level.treasure[None], level.keys])
+        moved = jax.random.randint(key_object, (), 0, len(objects))
+        blocked = level.walls | level.hazards | (level.doors >= 0)
+        reached = Maze(blocked, level.start, objects[moved]).distances() < FAR
+        allowed = reached & ~self._lines & ~level.hazards
+        allowed = allowed.at[objects[:, 0], objects[:, 1]].set(False)
+        order = jnp.where(allowed, jax.random.uniform(key_cell, allowed.shape), -1.0)
+        cell = jnp.stack(jnp.unravel_index(jnp.argmax(order), order.shape)).astype(jnp.int32)
+        objects = objects.at[moved].set(jnp.where(allowed.any(), cell, objects[moved]))
+        return replace(level, start=objects[0], treasure=objects[1], keys=objects[2:])
+
+    def _move_joint(self, key: jax.Array, level: KeyDoor) -> KeyDoor:
+        key_joint, key_shift = jax.random.split(key)
+        corners, directions = self._joints()[1:]
+        joint = jax.random.randint(key_joint, (), 0, len(corners))
+        along = jnp.arange(self.room_side)[:, None] * jnp.asarray(directions)[joint][None]
+        row, column = (jnp.asarray(corners)[joint][None] + along).T
+        shift = jax.random.randint(key_shift, (), 1, self.room_side)
+        rolled = lambda x: x.at[row, column].set(jnp.roll(x[row, column], shift))
+        return replace(level, walls=rolled(level.walls), doors=rolled(level.doors))
+
+    def _change_hazard(self, key: jax.Array, level: KeyDoor) -> KeyDoor:
+        key_room, key_cell = jax.random.split(key)
+        room = jax.random.randint(key_room, (), 0, self.rooms[0] * self.rooms[1])
+        row, column = self._place(room, *jax.random.randint(key_cell, (2,), 1, self.room_side - 1))
+        first, across = self._place(room, jnp.int32(0), jnp.int32(0))
+        rows, columns = jnp.indices(level.walls.shape)
+        inside = lambda x, start: (x >= start) & (x < start + self.room_side)
+        is_room = inside(rows, first) & inside(columns, across)
+        has_one = (level.hazards & is_room).any()
+        objects = jnp.concatenate([level.start[None], level.treasure[None], level.keys])
+        taken = (objects == jnp.stack([row, column])[None]).all(-1).any()
+        hazards = level.hazards & ~is_room
+        return replace(level, hazards=hazards.at[row, column].set(~has_one & ~taken))
+
+    @property
+    def _lines(self) -> np.ndarray:
+        """True at the walls between and around the rooms, doors and openings too. bool [rows,
+        columns].
+        """
+        row, column = np.indices((self._size(0), self._size(1)))
+        step = self.room_side + 1
+        return (row % step == 0) | (column % step == 0)
 
     def _tree(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Rooms in the order in which they join a random tree, [num_rooms], and the joints by which

@@ -15,7 +15,7 @@ from jaxrl.tree import find, get, is_static, paths, put, pytree, replace
 from . import delayed_chain, key_door_levels, lpg_levels, maze_levels
 from .arguments import check_names
 
-# their leaves are plain numbers, so that importing this initialises no device
+# their leaves are plain numbers and NumPy arrays: importing this initialises no device
 SAMPLED: dict[str, Any] = (
     lpg_levels.DISTRIBUTIONS
     | delayed_chain.DISTRIBUTIONS
@@ -108,6 +108,12 @@ class Family(Tasks):
             low, high = self.ranges[name]
             values[name] = jax.random.uniform(key_leaf, shapes[name], jnp.float32, low, high)
         return put(self.env, values)
+
+    def describe(self, env: Any) -> dict[str, jax.Array]:
+        """The mean of each leaf that varies."""
+        return {
+            name.replace(".", "_"): jnp.mean(get(env, find(self.env, name))) for name in self.ranges
+        }
 
     @property
     def _shapes(self) -> dict[str, tuple[int, ...]]:

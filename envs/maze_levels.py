@@ -1,16 +1,17 @@
-"""Levels of Maze: random walls, perfect mazes, hand-made tests, and edits of a level."""
-
-from typing import Any
+"""Levels of Maze: random walls, perfect mazes, graded sets, and edits of a level."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.env import Tasks
-from jaxrl.tree import pytree, replace, static
+from jaxrl.tree import pytree, replace, static, where
 
+from .level_set import LevelSet
 from .lpg_levels import maze as perfect_maze
 from .maze import FAR, Maze
+from .maze_drawings import DRAWINGS, drawn
+from .maze_editor import MazeEditor
 
 
 @pytree
@@ -20,7 +21,10 @@ class MazeLevels(Tasks):
     side: rows and columns. num_walls: uniform range of the number of walls, (0, 0) for empty rooms;
     perfect: a random spanning tree of corridors in place of random walls, for an odd side.
     solvable: False also has levels without a path, as in the literature; True moves the goal of
-    those to the cell that is the farthest from the start.
+    those to the cell that is the farthest from the start. distance: a range of the number of cells
+    to walk from the start to the goal, which is then a random cell at such a distance, or the
+    nearest to it; where none is as far, the start is moved too; None: any. With `solvable` or
+    `distance`, a start that is enclosed loses the walls around it.
     """
 
     slowness: float = 0.9
@@ -28,6 +32,7 @@ class MazeLevels(Tasks):
     num_walls: tuple[int, int] = static(default=(0, 60))
     perfect: bool = static(default=False)
     solvable: bool = static(default=False)
+    distance: tuple[int, int] | None = static(default=None)
     num_edits: int = static(default=20)
     view: int = static(default=5)
     max_steps: int = static(default=250)
@@ -45,6 +50,11 @@ class MazeLevels(Tasks):
             raise ValueError(
                 f"A perfect maze has an odd number of rows, and side={self.side}: write "
                 f"side={self.side + 1}."
+            )
+        if self.distance is not None and not 1 <= self.distance[0] <= self.distance[1]:
+            raise ValueError(
+                f"distance={self.distance} is not a range of numbers of cells from 1 up: write "
+                f"distance=(1, {self.side})."
             )
 
     def sample(self, key: jax.Array) -> Maze:
@@ -65,10 +75,31 @@ class MazeLevels(Tasks):
             view=self.view,
             max_steps=self.max_steps,
         )
-        return _with_path(level) if self.solvable else level
+        if self.distance is not None:
+            return _at_distance(jax.random.fold_in(key_places, 1), _opened(level), self.distance)
+        return _with_path(_opened(level)) if self.solvable else level
 
     def optimum(self, env: Maze) -> jax.Array:
         return env.optimal_return()
+
+    def describe(self, env: Maze) -> dict[str, jax.Array]:
+        """Number of walls; 1 where a path leads to the goal; its number of cells, 0 without one."""
+        cells = env.distances()[env.start[0], env.start[1]]
+        return {
+            "walls": env.walls.sum().astype(jnp.float32),
+            "solvable": (cells < FAR).astype(jnp.float32),
+            "distance": jnp.where(cells < FAR, cells, 0).astype(jnp.float32),
+        }
+
+    def editor(self) -> MazeEditor:
+        """As many walls as `num_walls` at most."""
+        return MazeEditor(
+            slowness=self.slowness,
+            side=self.side,
+            num_walls=self.num_walls[1],
+            view=self.view,
+            level_steps=self.max_steps,
+        )
 
     def mutate(self, key: jax.Array, env: Maze) -> Maze:
         """The level after `num_edits` edits (ACCEL, Parker-Holder et al., 2022).
@@ -100,33 +131,6 @@ class MazeLevels(Tasks):
         return jax.lax.scan(edit, level, jax.random.split(key, self.num_edits))[0]
 
 
-@pytree
-class LevelSet(Tasks):
-    """Fixed levels, of which one is sampled uniformly: `LevelSet(family(levels))`.
-
-    levels: an environment with a leading axis [L] of its leaves.
-    """
-
-    levels: Any
-
-    @property
-    def num_levels(self) -> int:
-        """L."""
-        return jax.tree.leaves(self.levels)[0].shape[0]
-
-    @property
-    def num_agents(self) -> int | None:
-        return self.levels.num_agents
-
-    @property
-    def channels(self) -> tuple[str, ...]:
-        return self.levels.channels
-
-    def sample(self, key: jax.Array) -> Any:
-        number = jax.random.randint(key, (), 0, self.num_levels)
-        return jax.tree.map(lambda x: jnp.asarray(x)[number], self.levels)
-
-
 def _free_cells(key: jax.Array, walls: jax.Array, num: int) -> jax.Array:
     """Random cells that are not walls, all different. int32 [num]."""
     return jax.lax.top_k(jnp.where(walls, -1.0, jax.random.uniform(key, walls.shape)), num)[1]
@@ -135,6 +139,15 @@ def _free_cells(key: jax.Array, walls: jax.Array, num: int) -> jax.Array:
 def _at(cell: jax.Array, side: int) -> jax.Array:
     """Row and column of a cell that is numbered row by row. int32 [2]."""
     return jnp.stack([cell // side, cell % side]).astype(jnp.int32)
+
+
+def _opened(level: Maze) -> Maze:
+    """The level, without the walls next to the start if these enclose it."""
+    rows, columns = jnp.indices(level.walls.shape)
+    steps = jnp.abs(rows - level.start[0]) + jnp.abs(columns - level.start[1])
+    around = steps == 1
+    is_enclosed = (level.walls | ~around).all()
+    return replace(level, walls=level.walls & ~(around & is_enclosed))
 
 
 def _with_path(level: Maze) -> Maze:
@@ -146,40 +159,41 @@ def _with_path(level: Maze) -> Maze:
     return replace(level, goal=jnp.where(has_path, level.goal, farthest))
 
 
-def drawn(text: str, view: int = 5, max_steps: int = 250) -> Maze:
-    """A level drawn as text: '#' is a wall, '^', '>', 'v' or '<' the start with its heading, 'G'
-    the goal, all else is free.
-
-    Raises:
-      ValueError: the map is not a rectangle, or has not one start and one goal.
+def _at_distance(key: jax.Array, level: Maze, distance: tuple[int, int]) -> Maze:
+    """The level, with the goal on a random cell of those that are the nearest to the range. Where
+    none is as far, the start is first moved to the cell that is the farthest from it.
     """
-    lines = text.strip("\n").split("\n")
-    if len({len(line) for line in lines}) != 1:
-        raise ValueError(
-            f"A maze's map must be a rectangle; its lines have {[len(line) for line in lines]} "
-            "characters."
-        )
-    cells = np.array([list(line) for line in lines])
-    starts, goals = np.argwhere(np.isin(cells, list("^>v<"))), np.argwhere(cells == "G")
-    if len(starts) != 1 or len(goals) != 1:
-        raise ValueError(
-            f"A maze's map has one of ^ > v < and one G; this one has {len(starts)} and "
-            f"{len(goals)}."
-        )
-    return Maze(
-        walls=jnp.array(cells == "#"),
-        start=jnp.array(starts[0], jnp.int32),
-        goal=jnp.array(goals[0], jnp.int32),
-        heading=jnp.int32("^>v<".index(str(cells[tuple(starts[0])]))),
-        view=view,
-        max_steps=max_steps,
-    )
+    nearest, farthest = distance
+    columns = level.walls.shape[1]
+
+    def reached(level: Maze) -> jax.Array:
+        from_start = replace(level, goal=level.start).distances()
+        return jnp.where(from_start < FAR, from_start, 0)
+
+    cells = reached(level)
+    moved = replace(level, start=_at(jnp.argmax(cells), columns))
+    level = where(cells.max() < nearest, moved, level)
+    cells = reached(level)
+    apart = jnp.maximum(jnp.maximum(nearest - cells, cells - farthest), 0)
+    order = jax.random.uniform(key, apart.shape) - jnp.where(cells > 0, apart, FAR)
+    return replace(level, goal=_at(jnp.argmax(order), columns))
+
+
+def _drawings() -> LevelSet:
+    """All drawings, as NumPy arrays, so that no device is initialised."""
+    levels = [drawn(text) for text in DRAWINGS.values()]
+    return LevelSet(jax.tree.map(lambda *leaves: np.stack(leaves), *levels))
 
 
 DISTRIBUTIONS = {
     "Maze-7": MazeLevels(side=7, num_walls=(0, 16), max_steps=100),
+    "Maze-7-hard": MazeLevels(side=7, num_walls=(8, 20), distance=(9, 49), max_steps=100),
     "Maze-13": MazeLevels(),
+    "Maze-13-drawings": _drawings(),
+    "Maze-13-easy": MazeLevels(num_walls=(0, 60), distance=(1, 7)),
     "Maze-13-empty": MazeLevels(num_walls=(0, 0)),
+    "Maze-13-hard": MazeLevels(num_walls=(30, 70), distance=(18, 169)),
+    "Maze-13-medium": MazeLevels(num_walls=(0, 60), distance=(8, 17)),
     "Maze-13-perfect": MazeLevels(perfect=True),
     "Maze-13-solvable": MazeLevels(solvable=True),
 }

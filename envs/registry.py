@@ -54,6 +54,8 @@ SUITES = {
     "navix": "from_navix",
     "craftax": "from_craftax",
     "jumanji": "from_jumanji",
+    "gymnasium": "from_gymnasium",
+    "envpool": "from_envpool",
 }
 REFUSED = {
     "kinetix": "kinetix-env 3.0 needs jax 0.9 or older, and jax2d 1.0.1, which calls "

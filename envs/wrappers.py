@@ -45,6 +45,10 @@ class Wrapper(Env):
         return self.env.channels
 
     @property
+    def on_host(self) -> bool:
+        return self.env.on_host
+
+    @property
     def draw(self) -> Callable[..., None] | None:
         return self.env.draw
 
@@ -230,6 +234,42 @@ class StickyActions(Wrapper):
         executed = where(sticks, state.action, jnp.asarray(action, state.action.dtype))
         inner, step = self.env.step(key_step, state.inner, executed)
         return LastAction(inner, executed, jnp.bool_(True)), step
+
+
+@pytree
+class TaskId(Wrapper):
+    """One of `num_tasks` tasks, with its number in the observation, as in Meta-World (Yu et al.,
+    2020).
+
+    A vector [d] gets the number one-hot at its end, [d + num_tasks]. An integer observation below
+    `size` becomes task * size + observation, for `rl.Table(num_tasks * size)`.
+
+    task: the number, a leaf: `LevelSet(TaskId(levels, jnp.arange(L), L))` is a set of tasks.
+    """
+
+    task: jax.Array | int = 0
+    num_tasks: int = static(default=1)
+    size: int = static(default=0)
+
+    def reset(self, key: jax.Array) -> tuple[State, Obs]:
+        state, obs = self.env.reset(key)
+        return state, self._numbered(obs)
+
+    def step(self, key: jax.Array, state: State, action: jax.Array) -> tuple[State, Step]:
+        state, step = self.env.step(key, state, action)
+        return state, replace(step, obs=self._numbered(step.obs))
+
+    def _numbered(self, obs: Any) -> jax.Array:
+        is_index = jnp.issubdtype(jnp.result_type(obs), jnp.integer)
+        if jnp.ndim(obs) != (0 if is_index else 1) or is_index != (self.size > 0):
+            raise TypeError(
+                f"TaskId with size={self.size} can't add a number to observations "
+                f"{jax.eval_shape(lambda: obs)}: of integers [], write size=the number of their "
+                "values; of vectors [d], leave size out."
+            )
+        if is_index:
+            return (self.task * self.size + obs).astype(jnp.int32)
+        return jnp.append(obs, jax.nn.one_hot(self.task, self.num_tasks))
 
 
 # ----------------------------------------------------------------------------- rewards and channels

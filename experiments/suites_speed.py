@@ -3,7 +3,7 @@
 Each suite that is installed is measured through its adapter: the seconds of its import in a fresh
 process after jax, of the compilation of a reset and of a step, and the steps per second of 64
 environments with random legal actions in one compiled scan, resets included. A step of a team is
-one, of all its agents.
+one, of all its agents. Beside environments on the host, a plain Python loop over the same ones.
 """
 
 import dataclasses
@@ -20,9 +20,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import tyro
 
 import envs
+from envs.host import HostEnv
 from jaxrl import rollout
 from jaxrl.env import Env
 from jaxrl.masks import mask_of
@@ -100,6 +102,21 @@ SUITES = {
             ("jumanji:RobotWarehouse-v0", {}),
         ),
     ),
+    "gymnasium": Suite(
+        "gymnasium",
+        (
+            ("gymnasium:CartPole-v1", {}),
+            ("gymnasium:Pendulum-v1", {}),
+        ),
+    ),
+    "envpool": Suite(
+        "envpool",
+        (
+            ("envpool:CartPole-v1", {}),
+            ("envpool:Pendulum-v1", {}),
+            ("envpool:Pong-v5", {}),
+        ),
+    ),
 }
 
 
@@ -165,7 +182,26 @@ def measure(env: Env, config: Config) -> dict[str, Any]:
     return {"compile_reset": compiling["reset"], "compile_step": compiling["step"]} | {
         "steps_per_second": per_second,
         "agents": env.num_agents or 1,
+        "loop": loop_speed(env, config) if isinstance(env, HostEnv) else None,
     }
+
+
+def loop_speed(env: HostEnv, config: Config) -> float:
+    """Steps per second of a plain Python loop with random actions, without JAX."""
+    keys = jax.random.split(jax.random.key(0), (config.steps, config.num_envs))
+    actions = np.asarray(jax.jit(jax.vmap(jax.vmap(env.action_space.sample)))(keys))
+    envs_of_host = env.source.open(config.num_envs)
+    spent = []
+    for _ in range(config.repeats):
+        envs_of_host.reset(np.arange(config.num_envs, dtype=np.uint32))
+        begun = time.monotonic()
+        for action in actions:
+            obs, _, terminated, truncated = envs_of_host.step(action)
+            if (over := terminated | truncated).any():
+                envs_of_host.restart(over, obs)
+        spent.append(time.monotonic() - begun)
+    envs_of_host.close()
+    return config.num_envs * config.steps / statistics.median(spent)
 
 
 def run(config: Config) -> list[dict[str, Any]]:
@@ -191,14 +227,17 @@ def run(config: Config) -> list[dict[str, Any]]:
 def table(rows: list[dict[str, Any]]) -> str:
     """Markdown table of the measurements."""
     lines = [
-        "| environment | agents | import, s | compile reset, s | compile step, s | steps/s |",
-        "|---|---:|---:|---:|---:|---:|",
+        "| environment | agents | import, s | compile reset, s | compile step, s | steps/s | "
+        "plain loop, steps/s |",
+        "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for row in rows:
         params = ", ".join(f"{key}={value}" for key, value in row["params"].items())
         numbers = (f"{row[key]:.1f}" for key in ("import", "compile_reset", "compile_step"))
         speed = f"{row['steps_per_second']:,.0f}"
-        cells = (" ".join((row["env"], params)).strip(), str(row["agents"]), *numbers, speed)
+        loop = f"{row['loop']:,.0f}" if row.get("loop") else ""
+        name = " ".join((row["env"], params)).strip()
+        cells = (name, str(row["agents"]), *numbers, speed, loop)
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

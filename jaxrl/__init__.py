@@ -26,6 +26,7 @@ from jaxrl.algorithms import (
     Controller,
     CrossQ,
     LogLinear,
+    MaxInfo,
     OffPolicy,
     OnPolicy,
     Preset,
@@ -81,6 +82,7 @@ from jaxrl.devices import (
     use_all_cores,
 )
 from jaxrl.env import (
+    Editor,
     Env,
     Step,
     Tasks,
@@ -144,6 +146,7 @@ from jaxrl.rollout import (
     Policy,
     Transition,
     evaluate,
+    play_levels,
 )
 from jaxrl.rule_file import (
     load_agent,
@@ -273,6 +276,7 @@ __all__ = [
     "CrossQ",
     "Curriculum",
     "Discrete",
+    "Editor",
     "Env",
     "Episode",
     "EpsilonGreedy",
@@ -286,6 +290,7 @@ __all__ = [
     "LogLinear",
     "MapElites",
     "Masked",
+    "MaxInfo",
     "MetaGradient",
     "MultiDiscrete",
     "Network",
@@ -361,6 +366,7 @@ __all__ = [
     "meta_gradient",
     "munchausen_dqn",
     "plan",
+    "play_levels",
     "plot",
     "policy",
     "ppo",

@@ -57,6 +57,8 @@ class Env:
       These steps are not learned from: their gradient is zero and their value target is 0.
     channels: tuple of names, static. Entries of `Step.info` (float [] or [K]) that the rollout
       keeps in transitions and sums over each episode, e.g. ("cost",).
+    on_host: True where a state stands for one on the host (`rl.envs.host`), which can't be copied,
+      stored or vmapped over parameters. Such an environment defines `restart`.
     draw: method `draw(self, ax, state)` that draws a state on matplotlib Axes for `plot.gif`, or
       None.
     """
@@ -66,15 +68,32 @@ class Env:
     action_space: Any  # Space
     num_agents: Any = None  # int | None
     channels: Any = ()  # tuple[str, ...]
+    on_host: Any = False  # bool
     draw: Any = None  # Callable[[Axes, State], None] | None
 
     def reset(self, key: jax.Array) -> tuple[State, Obs]:
         """Initial state and first observation of an episode."""
         raise not_defined(self, Env.reset)
 
+    def restart(self, key: jax.Array, state: State) -> tuple[State, Obs]:
+        """`reset` after an episode that ended in `state`, which most environments ignore."""
+        return self.reset(key)
+
     def step(self, key: jax.Array, state: State, action: jax.Array) -> tuple[State, Step]:
         """State after an action, and the result of the action."""
         raise not_defined(self, Env.step)
+
+
+class Editor(Env):
+    """Base class of environments in which an episode builds a level, for designers of levels.
+
+    Each episode terminates after `max_steps` steps, with rewards of 0: a designer is rewarded by
+    what happens on the level.
+    """
+
+    def level(self, state: State) -> Env:
+        """The level that an episode has built, of its last state."""
+        raise not_defined(self, Editor.level)
 
 
 class Tasks:
@@ -87,6 +106,7 @@ class Tasks:
     num_agents: Any = None  # as in `Env`
     channels: Any = ()  # as in `Env`
     dimensions: Any = 0  # the number of parameters that `at` takes
+    num_levels: Any = None  # of a finite set, static; None of other distributions
 
     def sample(self, key: jax.Array) -> Any:
         """An environment of the distribution."""
@@ -98,6 +118,10 @@ class Tasks:
         The default is the return itself; a share of the optimal return is another choice.
         """
         return episode_return
+
+    def describe(self, env: Any) -> dict[str, jax.Array]:
+        """Numbers that describe an environment, such as that of its walls, for reports. []."""
+        return {}
 
     # Optional, for teachers: `can(tasks, Tasks.optimum)` is True where a subclass has it.
 
@@ -112,6 +136,20 @@ class Tasks:
     def at(self, place: jax.Array) -> Any:
         """The environment with these parameters, each in [0, 1]. [dimensions]."""
         raise not_defined(self, Tasks.at)
+
+    def level(self, number: jax.Array) -> Any:
+        """The environment of a number, from 0 to `num_levels` - 1, of a finite set."""
+        raise not_defined(self, Tasks.level)
+
+    def redraw(self, key: jax.Array, env: Any, state: State) -> Any:
+        """The environment with its hidden random part drawn anew from the posterior of what was
+        observed in an episode, of which `state` holds what is needed.
+        """
+        raise not_defined(self, Tasks.redraw)
+
+    def editor(self) -> Editor:
+        """An environment in which an episode builds a level of the distribution."""
+        raise not_defined(self, Tasks.editor)
 
 
 def can(tasks: Tasks, method: Any) -> bool:
@@ -139,6 +177,15 @@ def check_is_env(env: Any, user: Any = None) -> None:
         "with max_steps, action_space, reset and step, under @rl.pytree; or take one by name, "
         "rl.envs.make('CartPole-v1')."
     )
+
+
+def check_copies(env: Any, user: str, instead: str) -> None:
+    """Raise a TypeError where the states of `env` are on the host; `user` is what copies them."""
+    if isinstance(env, Env) and env.on_host:
+        raise TypeError(
+            f"{user}, and the states of {env} are on the host, where they can't be copied: "
+            f"{instead}."
+        )
 
 
 def check_tasks(tasks: Any, user: Any = None) -> None:

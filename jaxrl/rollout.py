@@ -229,7 +229,7 @@ def _step_autoreset(
         rnn_state = jax.tree.map(jnp.zeros_like, ongoing.rnn_state)
         rnn_state = tree.where(transition.done, rnn_state, ongoing.rnn_state)
         ongoing = tree.replace(ongoing, rnn_state=rnn_state)
-    state, obs = env.reset(key_reset)
+    state, obs = env.restart(key_reset, ongoing.state)
     fresh = Episode(
         state=state,
         obs=obs,
@@ -300,6 +300,16 @@ def play_episodes(key: jax.Array, env: Env, policy: Policy, num_episodes: int) -
     return jax.tree.map(lambda x: x[:, None], evaluation) if team_of_one else evaluation
 
 
+def play_levels(key: jax.Array, levels: Env, policy: Policy, num_episodes: int) -> Evaluation:
+    """Play `num_episodes` whole episodes on each of L levels. [L, num_episodes].
+
+    levels: an environment with a leading axis [L] of its leaves.
+    """
+    num_levels = jax.tree.leaves(levels)[0].shape[0]
+    play = lambda key, level: play_episodes(key, level, policy, num_episodes)
+    return jax.vmap(play)(jax.random.split(key, num_levels), levels)
+
+
 def evaluate(
     key: jax.Array | int, env: Env, policy: Policy | PolicyFunction, num_episodes: int
 ) -> jax.Array:
@@ -359,6 +369,10 @@ class Lone(Env):
 
     def reset(self, key: jax.Array) -> tuple[State, Obs]:
         state, obs = self.team.reset(key)
+        return state, _first(obs)
+
+    def restart(self, key: jax.Array, state: State) -> tuple[State, Obs]:
+        state, obs = self.team.restart(key, state)
         return state, _first(obs)
 
     def step(self, key: jax.Array, state: State, action: Action) -> tuple[State, Step]:

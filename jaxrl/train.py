@@ -13,7 +13,7 @@ from jaxrl.algorithms.base import Algorithm, State
 from jaxrl.algorithms.loop import COUNTED, Row, run_updates, to_row
 from jaxrl.algorithms.preset import Preset
 from jaxrl.clock import LAST_UPDATE, Metrics
-from jaxrl.env import Env, Tasks
+from jaxrl.env import Env, Tasks, check_copies
 from jaxrl.env_check import check_contract, check_max_steps
 from jaxrl.errors import check_counts
 from jaxrl.keys import as_key, batch_dependence
@@ -62,6 +62,10 @@ class Training:
                 "its fields in the brackets."
             )
         _check_parts(self.algo, self.env)
+        if self._may_stop:
+            check_copies(
+                self.env, "stop_after drops steps after a run's end", "write a smaller steps="
+            )
 
     @property
     def updates(self) -> np.ndarray:

@@ -1,9 +1,11 @@
 """One-lesson environments: what an algorithm that fails one of them has not learnt is its name."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
-from jaxrl.env import Env, Step, Tasks
+from jaxrl.env import Editor, Env, Step, Tasks
 from jaxrl.spaces import Box, Discrete
 from jaxrl.tree import pytree, static
 
@@ -125,3 +127,64 @@ class Choices(Tasks):
 
     def score(self, env, episode_return):
         return 0.5 + episode_return / 2.0
+
+
+@pytree
+class Prize(Env):
+    """A level: action 1 pays `value`, which is seen, action 0 nothing; episodes have two steps."""
+
+    value: Any = 1.0
+    max_steps: int = static(default=4)
+    action_space = Discrete(2)
+    channels = ("success",)
+
+    def reset(self, key):
+        return jnp.int32(0), obs_of(self.value)
+
+    def step(self, key, state, action):
+        success = {"success": (action * state).astype(jnp.float32)}
+        return state + 1, Step(obs_of(self.value), self.value * action, state == 1, success)
+
+
+@pytree
+class Prizes(Tasks):
+    """`Prize` with values between 0 and 1, with all that teachers may use."""
+
+    channels = Prize.channels
+
+    def sample(self, key):
+        return Prize(jax.random.uniform(key))
+
+    def describe(self, env):
+        return {"value": env.value}
+
+    def optimum(self, env):
+        return 2.0 * env.value
+
+    def mutate(self, key, env):
+        return Prize(env.value + 0.1)
+
+    def redraw(self, key, env, state):
+        return self.sample(key)
+
+    def editor(self):
+        return PrizeEditor()
+
+
+@pytree
+class PrizeEditor(Editor):
+    """The value is the mean of two actions, each 0, 1 or 2."""
+
+    max_steps: int = static(default=2)
+    action_space = Discrete(3)
+
+    def reset(self, key):
+        return jnp.zeros(2), jnp.zeros(2)
+
+    def step(self, key, state, action):
+        total, age = state
+        new = jnp.stack([total + action, age + 1.0])
+        return new, Step(new, jnp.float32(0.0), new[1] == 2.0, {})
+
+    def level(self, state):
+        return Prize(state[0] / 2.0)

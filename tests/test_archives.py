@@ -90,6 +90,13 @@ def test_cells_of_one_hot_observations():
     assert cells.num_cells == 4
 
 
+def test_cells_by_their_numbers():
+    large = float(2**24 - 1)  # the largest that float32 has without a gap
+    cells = archives.Numbered(2**24)
+    found = cells(jnp.array([[0.0], [7.0], [large], [large + 1.0], [-1.0]]))
+    np.testing.assert_array_equal(found, [0, 7, 2**24 - 1, -1, -1])
+
+
 def test_a_square_root_by_products():
     factor = RNG.normal(size=(12, 12))
     matrix = (factor @ factor.T + 0.1 * np.eye(12)).astype(np.float32)

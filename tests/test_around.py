@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from probes import Choice, Choices
+from probes import Choice, Choices, Prizes
 
 import jaxrl as rl
 from envs.wrappers import AsTeam
-from jaxrl import meta, tuning
+from jaxrl import meta, teachers, tuning
 from jaxrl.algorithms.rewarded import Rewarded, RewardModel
 from jaxrl.symbolic import ValueProgram
 from jaxrl.tree import put, pytree
@@ -103,6 +103,26 @@ AROUND = {  # name: (algorithm, environment or tasks, a float of it that is swep
         rl.Curriculum(rl.Evolution(INNER, rl.ES(population=4)), rl.LevelReplay(capacity=4)),
         Choices(),
         "temperature",
+    ),
+    "taught": (
+        rl.Taught(
+            LEARNER,
+            teachers.ACCEL(replay=teachers.LevelReplay(capacity=8)),
+            num_levels=2,
+            scouts=2,
+        ),
+        Prizes(),
+        "temperature",
+    ),
+    "samplr": (
+        rl.Taught(teachers.SAMPLR(LEARNER, Prizes()), teachers.SFL(), num_levels=2),
+        Prizes(),
+        "staleness",
+    ),
+    "paired": (
+        teachers.PAIRED(LEARNER, put(LEARNER, {"num_steps": 2})),
+        Prizes(),
+        "max_grad_norm",
     ),
     "program_search": (
         rl.RegularizedEvolution(
@@ -198,12 +218,16 @@ def test_vmap_is_a_loop(name):
 def test_what_acts_acts_from_its_agent_alone(name):
     """The policy of an agent that went through NumPy arrays; meta-learners have none."""
     algo, env, _ = AROUND[name]
-    agent = algo.agent(jax.tree.map(lambda x: x[0], trained(name)[2][-1]))
+    last = trained(name)[2][-1]
+    agent = algo.agent(jax.tree.map(lambda x: x[0], last))
+    # a sweep asks for the agents of all members at once
+    chex.assert_trees_all_equal(agent, jax.tree.map(lambda x: x[0], algo.agent(last)))
     if isinstance(algo, meta.MetaLearner):
         with pytest.raises(TypeError, match="policy"):
             algo.policy(env, agent, greedy=True)
         return
     stored = jax.tree.map(lambda x: jnp.asarray(np.array(x)), agent)
     policy = algo.policy(env, stored, greedy=True)
+    env = env.sample(jax.random.key(0)) if isinstance(env, rl.Tasks) else env
     shape = (2,) if env.num_agents is None else (2, env.num_agents)
     assert rl.evaluate(jax.random.key(0), env, policy, 2).shape == shape

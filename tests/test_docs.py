@@ -13,7 +13,7 @@ import jax
 import pytest
 from members import MEMBERS, make
 from pages import ROOT, blocks, load, reference
-from probes import Choice, Choices
+from probes import Choice, Choices, Prize
 from test_around import AROUND
 
 import jaxrl as rl
@@ -126,11 +126,17 @@ def test_the_errors_of_a_page_exist(page):
 
 LPG = rl.LPG.random(jax.random.key(0))
 SMALL = dict(network=rl.MLP((4,)), num_envs=2, num_steps=4, epochs=1, minibatches=1)
-OTHERS = {
-    "lpg": rl.OnPolicy(rule=LPG, **SMALL),
-    "disco": rl.OnPolicy(rule=Disco.random(jax.random.key(0)), **SMALL),
-    "pes_of_snes": rl.Evolution(AROUND["evolution"][0].inner, rl.SNES(population=4)),
+TASKS = rl.envs.LevelSet(rl.envs.family([Prize(1.0), Prize(2.0)]))
+OTHERS = {  # name: (algorithm, environment or tasks)
+    "lpg": (rl.OnPolicy(rule=LPG, **SMALL), Choice()),
+    "disco": (rl.OnPolicy(rule=Disco.random(jax.random.key(0)), **SMALL), Choice()),
+    "pes_of_snes": (
+        rl.Evolution(AROUND["evolution"][0].inner, rl.SNES(population=4)),
+        Choices(),
+    ),
+    "tasks": (rl.Taught(rl.OnPolicy(**SMALL), rl.teachers.TaskSoftmax()), TASKS),
 }
+PREFIXES = ("setting.", "taught_", "designer_")
 # variables that a training returns in some settings only, or that a sweep adds
 ADDED = {"step_taken", "best_evaluation", "best_step", "channels, such as `cost`", "evaluation_*"}
 
@@ -161,14 +167,12 @@ def all_returned():
         needs_box = isinstance(algo, rl.OffPolicy) and algo.learner.action_spaces == (rl.Box,)
         cases[name] = (algo, box if needs_box else discrete)
     cases |= {name: case[:2] for name, case in AROUND.items()}
-    cases |= {
-        name: (algo, Choices() if name == "pes_of_snes" else discrete)
-        for name, algo in OTHERS.items()
-    }
+    cases |= OTHERS
     found = {}
     for name, case in cases.items():
         for variable in returned(*case):
-            variable = "setting.*" if variable.startswith("setting.") else variable
+            family = [prefix for prefix in PREFIXES if variable.startswith(prefix)]
+            variable = f"{family[0]}*" if family else variable
             found.setdefault(variable, []).append(name)
     return found
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from batches import transitions
-from members import GAMMA, OFF, ON
+from members import GAMMA, OFF, ON, quick
 from probes import Value
 
 import jaxrl as rl
@@ -48,8 +48,8 @@ def visits(state, done=None, active=None, one_hot=True):
     return batch if active is None else tree.replace(batch, active=jnp.asarray(active))
 
 
-observe = jax.jit(lambda bonus, *args: bonus.observe(*args))
-call = jax.jit(lambda bonus, *args: bonus(*args))
+observe = quick(lambda bonus, *args: bonus.observe(*args))
+call = quick(lambda bonus, *args: bonus(*args))
 
 
 # ------------------------------------------------------------------------------------------- counts
@@ -109,10 +109,10 @@ def test_coin_flips_estimate_the_inverse_of_the_number_of_visits():
     model = bonus.start(jax.random.key(0), Walk(), B)
     count = np.array([100, 50, 26, 12, 4, 0])
     rollouts = np.random.default_rng(1).permutation(np.repeat(np.arange(STATES), count))
-    learn = jax.jit(bonus.learn)
+    learn = quick(bonus.learn)
     for i, state in enumerate(rollouts.reshape(-1, T, B)):
         model, _ = learn(jax.random.key(i), model, visits(state))
-    found = jax.jit(bonus.inverse_count)(model, jnp.eye(STATES)[None])[0]
+    found = quick(bonus.inverse_count)(model, jnp.eye(STATES)[None])[0]
     np.testing.assert_allclose(found[:5] * count[:5], 1.0, atol=0.25)
     assert float(found[5]) > 0.7
 
@@ -126,7 +126,7 @@ def test_the_ellipse_is_an_inverse_that_begins_anew_with_an_episode():
     start = np.eye(3, dtype=np.float32) / 0.1
     inverse, found = jnp.broadcast_to(start, (B, 3, 3)), []
     for i in range(2):
-        inverse, bonus = jax.jit(elliptical)(inverse, features[i], done[i], 0.1)
+        inverse, bonus = quick(elliptical)(inverse, features[i], done[i], 0.1)
         found.append(bonus)
     features, done = features.reshape(-1, B, 3), done.reshape(-1, B)
     for b in range(B):
@@ -144,7 +144,7 @@ def test_the_mean_distance_is_to_the_nearest_that_are_valid():
     valid = RNG.random(10) < 0.6
     for neighbours in (3, 9):
         one = lambda x, k=neighbours: mean_distance(x, others, valid, k)
-        found = jax.jit(jax.vmap(one))(here)
+        found = quick(jax.vmap(one))(here)
         distance = np.linalg.norm(here[..., None, :] - others[valid], axis=-1)
         nearest = np.sort(distance, -1)[..., :neighbours]
         np.testing.assert_allclose(found, nearest.mean(-1), rtol=1e-4)
@@ -160,7 +160,9 @@ BONUSES = {
     "icm": exploration.ICM(**SMALL),
     "disagreement": exploration.Disagreement(**SMALL, members=2),
     "coin_flips": exploration.CoinFlips(**SMALL, updates=8, batch_size=32, capacity=240),
-    "state_entropy": exploration.StateEntropy(**SMALL, neighbours=12, capacity=96),
+    "state_entropy": exploration.StateEntropy(
+        encoder=exploration.ICM(**SMALL), neighbours=12, capacity=96
+    ),
     "e3b": exploration.E3B(**SMALL),
     "episodic_counts": exploration.EpisodicCounts(cells=archives.OneHot(STATES)),
 }
@@ -176,7 +178,7 @@ def test_a_bonus_falls_where_it_was_before_and_is_0_without_an_agent(name):
     batch = visits(state, active=np.arange(B) < B - 1 + np.zeros((T, 1)))
     start = bonus.init(jax.random.key(0), AsTeam(Walk(), size=B), B)
 
-    @jax.jit
+    @quick
     def run(bonus, carry):
         def step(carry, key):
             carry, reward, metrics = bonus(key, carry, batch)
@@ -235,7 +237,7 @@ def test_a_replay_recomputes_bonuses_and_stores_episodic_ones():
         bonus = tree.replace(BONUSES[name], normalize=False)
         around = rl.Rewarded(algo, bonus)
         state = around.init(jax.random.key(0), Walk())
-        state, _ = jax.jit(around.update, static_argnums=1)(jax.random.key(1), Walk(), state)
+        state, _ = quick(around.update, static_argnums=1)(jax.random.key(1), Walk(), state)
         replay = state.algo.replay
         rewards[name] = np.asarray(replay.data.reward[: int(replay.filled)])
     assert (rewards["counts"] == 0.0).all()
@@ -269,7 +271,7 @@ def test_a_signal_has_a_value_of_its_own(episodic):
     settings = {name: x for name, x in ON.items() if name not in ("gamma", "entropy_weight")}
     algo = rl.Rewarded(rl.ppo(**settings, rule=rule), Constant())
     training = rl.Training(algo, Value(), 128 * 40, evals=1, episodes=0)
-    state, metrics = jax.jit(training)(jax.random.key(0))
+    state, metrics = quick(training)(jax.random.key(0))
     out = algo.algo.forward(Value(), state.algo, (), jnp.zeros(1))[1]
     assert float(out["value"][0]) == pytest.approx(1.0, abs=0.05)
     assert float(out["value_extra"][0]) == pytest.approx(2.0 if episodic else 4.0, rel=0.05)
@@ -299,7 +301,7 @@ def test_an_advantage_is_the_weighted_sum_of_those_of_the_signals(episodic):
     out, next_out = ({**x, "policy": policy} for x in heads)
     batch = transitions(jnp.zeros((T, B), int), jnp.asarray(reward), done)
     batch = tree.replace(batch, info={"cost": jnp.asarray(cost)})
-    _, targets = jax.jit(rule.targets, static_argnums=4)((), out, next_out, batch, None)
+    _, targets = quick(rule.targets, static_argnums=4)((), out, next_out, batch, None)
     value, next_value = heads[0]["value_cost"][..., 0], heads[1]["value_cost"][..., 0]
     over = done if episodic else np.zeros_like(done)
     if not episodic:

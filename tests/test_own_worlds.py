@@ -15,6 +15,7 @@ from envs import key_door_levels, point_maze
 from envs.arm import evaluate, joints
 from envs.key_door import NINE_ROOMS, Explorer
 from envs.maze import FAR
+from envs.maze_tasks import maze_tasks
 from envs.point_maze import Point
 
 MOVES = [(-1, 0), (0, 1), (1, 0), (0, -1)]  # up, right, down, left
@@ -158,6 +159,49 @@ def test_a_random_layout_can_be_solved_and_needs_each_key():
         for color in range(2):
             keys = [(-1, -1) if k == color else place for k, place in enumerate(level["keys"])]
             assert steps_to_treasure(level | {"keys": keys}) is None
+
+
+@jax.jit
+def edited(levels, key, family):
+    return jax.vmap(levels.mutate)(jax.random.split(key, len(family.walls)), family)
+
+
+def test_an_edited_layout_can_be_solved_and_needs_each_key():
+    levels = key_door_levels.KeyDoorLevels(
+        hazards=0.5, rooms=(2, 3), room_side=4, num_colors=2, num_edits=30
+    )
+    before = layouts(levels, jax.random.key(0))
+    family = edited(levels, jax.random.key(1), before)
+    changed = jax.tree.map(lambda x, y: np.mean(x != y), before, family)
+    for name in ("walls", "hazards", "doors", "keys", "start", "treasure"):
+        assert vars(changed)[name] > 0.0
+    np.testing.assert_array_equal(before.walls.sum((1, 2)), family.walls.sum((1, 2)))
+    for level in map(plain, rows_of(family)):
+        places = [level["start"], level["treasure"], *level["keys"]]
+        assert len(set(places)) == 4
+        assert not any(level["walls"][i][j] or level["hazards"][i][j] for i, j in places)
+        assert steps_to_treasure(level) is not None
+        for color in range(2):
+            keys = [(-1, -1) if k == color else place for k, place in enumerate(level["keys"])]
+            assert steps_to_treasure(level | {"keys": keys}) is None
+
+
+def test_goals_of_a_set_of_mazes_are_from_near_to_far():
+    """By breadth-first search from the start, which is in a corner."""
+    tasks = jax.jit(lambda key: maze_tasks(key, 4, 9, (2, 11), 30))(jax.random.key(0))
+    env, lengths = jax.device_get(tasks.levels), []
+    for walls, start, goal in zip(env.env.walls, env.env.start, env.env.treasure, strict=True):
+        distance, frontier = {tuple(start): 0}, [tuple(start)]
+        for row, column in frontier:  # grows
+            for cell in ((row + down, column + right) for down, right in MOVES):
+                inside = all(0 <= x < 9 for x in cell)
+                if inside and not walls[cell] and cell not in distance:
+                    distance[cell] = distance[row, column] + 1
+                    frontier.append(cell)
+        assert len(distance) == (~walls).sum()
+        lengths.append(distance[tuple(goal)])
+    assert lengths == [2, 5, 8, 11]
+    np.testing.assert_array_equal(env.task, range(4))
 
 
 def test_the_nine_rooms_can_be_solved():

@@ -105,6 +105,35 @@ def test_curves_share_a_figure(results):
     assert len(left.lines) == 3
 
 
+def test_success_by_the_distance_of_levels():
+    rng = np.random.default_rng(0)
+    distance = np.array([9.0, 1.0, 2.0, 5.0, 1.0, 7.0])
+    success = rng.random((2, 8, 6))
+    success[0, 0, 3] = np.nan
+    results = xr.Dataset(
+        {"success": (("teacher", "seed", "level"), success)},
+        {"teacher": ["DR", "PLR"], "distance": ("level", distance)},
+    )
+    for bins in ([1.0, 2.0, 6.0, 8.0, 8.5, 9.0], 2):
+        found = stats.binned(results, "success", along="level", by="distance", bins=bins)
+        # the entries between 1 and 2, 2 and 6, 6 and 8, none, and 9; or below 3.5 and above
+        rows = [[1, 4], [2, 3], [5], [0]] if bins != 2 else [[1, 2, 4], [0, 3, 5]]
+        np.testing.assert_allclose(found["distance"], [distance[i].mean() for i in rows])
+        expected = np.stack([np.nanmean(success[:, :, i], -1) for i in rows])
+        np.testing.assert_allclose(found.transpose("distance", ...), expected)
+    figure = plot.curve(found, "success", by="teacher", x="distance")
+    (ax,) = figure.axes
+    assert ax.get_xlabel() == "distance"
+    np.testing.assert_allclose(ax.lines[1].get_xdata(), found["distance"])
+    np.testing.assert_allclose(
+        ax.lines[1].get_ydata(), stats.iqm(found.sel(teacher="PLR").transpose("distance", "seed"))
+    )
+    with pytest.raises(ValueError, match=r"no coordinate 'walls', only distance: write results"):
+        stats.binned(results, "success", along="level", by="walls")
+    with pytest.raises(ValueError, match="No value of 'distance' is between 20 and 30"):
+        stats.binned(results, "success", "level", "distance", [20.0, 30.0])
+
+
 def test_curve_errors_say_what_to_write(results):
     with pytest.raises(
         ValueError, match=r"Write plot\.curve\(results\.sel\(gamma=0\.9\), 'return', by='lr'\)"

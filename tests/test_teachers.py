@@ -4,11 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from probes import Prize, Prizes
 
 import envs
 import jaxrl as rl
 from envs.maze import FAR
-from envs.maze_levels import drawn
+from envs.maze_drawings import drawn
 from jaxrl import teachers
 from jaxrl.rollout import Transition, Values
 from jaxrl.teachers import mixture
@@ -151,46 +152,72 @@ def test_levels_are_as_they_should_be():
 # ------------------------------------------------------------------------------------------ buffers
 
 
-def test_levels_keep_their_slots_in_the_buffer():
-    replay = teachers.LevelReplay(capacity=6)
-    teacher = teachers.PLR(teachers.Deficit(1.0), replay)
+def test_the_buffer_has_the_last_score_of_each_level():
+    teacher = teachers.PLR(teachers.Deficit(1.0), teachers.LevelReplay(capacity=6))
     state = teacher.init(jax.random.key(0), MAZES)
-    tell = jax.jit(teacher.tell)
-    levels, notes = teacher.draw(jax.random.key(1), state, MAZES, 4)
-    np.testing.assert_array_equal(notes, 6)  # all are new
+    tell, find = jax.jit(teacher.tell), jax.jit(lambda buffer, levels: buffer.find(levels))
+    levels, _ = teacher.draw(jax.random.key(1), state, MAZES, 4)
 
-    def after(state, notes, returns, known=(1, 1, 1, 1)):
+    def after(state, returns, known=(1, 1, 1, 1), levels=levels):
         seen = teachers.Report(
             *(jnp.array(known), jnp.array(returns), jnp.array(returns)),
             *(jnp.full(4, jnp.nan), *[jnp.zeros(4)] * 3),
         )
-        return tell(jax.random.key(2), state, MAZES, levels, notes, seen)
+        state, _ = tell(jax.random.key(2), state, MAZES, levels, (), seen)
+        return state, np.asarray(find(state.buffer, levels))
 
-    state, notes = after(state, notes, [0.1, 0.2, 0.3, 0.4], (1, 0, 1, 1))
-    assert notes[1] == 6  # no episode ended there
-    kept = np.asarray(notes)[[0, 2, 3]]
-    assert sorted(kept) == [0, 1, 2] or len(set(kept)) == 3
+    state, slots = after(state, [0.1, 0.2, 0.3, 0.4], (1, 0, 1, 1))
+    assert slots[1] == 6  # no episode ended there
+    kept = slots[[0, 2, 3]]
+    assert len(set(kept) - {6}) == 3
     np.testing.assert_allclose(state.buffer.regret[kept], [0.9, 0.7, 0.6], rtol=1e-6)
     for i, slot in zip([0, 2, 3], kept, strict=True):
         np.testing.assert_array_equal(state.buffer.levels.walls[slot], levels.walls[i])
-    state, again = after(state, notes, [0.8, 0.5, 0.3, 0.4])
-    np.testing.assert_array_equal(np.asarray(again)[[0, 2, 3]], kept)
+    state, again = after(state, [0.8, 0.5, 0.3, 0.4])
+    np.testing.assert_array_equal(again[[0, 2, 3]], kept)
     np.testing.assert_allclose(state.buffer.regret[kept[0]], 0.2, rtol=1e-5)
     np.testing.assert_allclose(state.best[kept[0]], 0.8)
-    # two rows of one level: the last one counts
-    state, _ = after(state, jnp.full(4, kept[0]), [0.1, 0.2, 0.3, 0.6])
+    # several rows of one level: the last score counts, and the highest return
+    first = jax.tree.map(lambda x: x[jnp.zeros(4, int)], levels)
+    state, again = after(state, [0.1, 0.2, 0.9, 0.6], levels=first)
+    assert (again == kept[0]).all()
+    assert state.buffer.filled.sum() == 4
     np.testing.assert_allclose(state.buffer.regret[kept[0]], 0.4, rtol=1e-5)
+    np.testing.assert_allclose(state.best[kept[0]], 0.9)
+    # a new level that comes several times enters once
+    for key in (5, 6, 7):
+        new, _ = teacher.draw(jax.random.key(key), teacher.init(None, MAZES), MAZES, 1)
+        new = jax.tree.map(lambda x: jnp.broadcast_to(x, (4, *x.shape[1:])), new)
+        state, again = after(state, [0.0, 0.0, 0.0, 1.0 - key], levels=new)
+        assert len(set(again)) == 1
+        np.testing.assert_allclose(state.buffer.regret[again[0]], key, rtol=1e-5)
+    assert state.buffer.filled.all()
 
 
 def test_a_robust_teacher_draws_levels_of_the_buffer_alone():
     teacher = teachers.PLR(teachers.Regret(), teachers.LevelReplay(capacity=8), robust=True)
     with pytest.raises(ValueError, match="scouts=16"):
         teacher.check(MAZES, 0)
-    state = teacher.init(jax.random.key(0), MAZES)
-    full = jax.tree.map(lambda x: x, state)
-    full = rl.tree.replace(full, buffer=rl.tree.replace(full.buffer, last=jnp.zeros(8, jnp.int32)))
-    _, notes = teacher.draw(jax.random.key(0), full, MAZES, 8)
-    assert sorted(np.asarray(notes)) == list(range(8))
+    buffer = teacher.init(jax.random.key(0), Prizes()).buffer
+    kept = Prize(jnp.arange(8.0) + 2.0)
+    full = rl.tree.replace(buffer, last=jnp.zeros(8, jnp.int32), levels=kept)
+    state = teachers.plr.Replayed(full, jnp.zeros(8))
+    levels, _ = teacher.draw(jax.random.key(0), state, Prizes(), 8)
+    np.testing.assert_array_equal(np.sort(levels.value), kept.value)
+
+
+def test_fingerprints_differ_where_levels_do():
+    """Bits, signs and positions: 8,000 levels of two floats and five bits."""
+    numbers = np.arange(8000)
+    leaf = lambda k: jnp.array(((numbers // k % 20) - 9.5).astype(np.float32))
+    bits = (numbers[:, None] // 400 // 2 ** np.arange(5) % 2).astype(bool)
+    levels = {"x": leaf(1), "y": leaf(20), "walls": jnp.array(bits)}
+    found = np.asarray(jax.jit(teachers.fingerprints.fingerprints)(levels))
+    assert found.shape == (8000, 2)
+    assert len(np.unique(found[:, 0])) > 7995
+    assert len(np.unique(found, axis=0)) == 8000
+    again = teachers.fingerprints.fingerprints(jax.tree.map(lambda x: x[100:200], levels))
+    np.testing.assert_array_equal(again, found[100:200])
 
 
 def test_what_a_score_needs_is_checked():

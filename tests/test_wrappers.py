@@ -110,6 +110,19 @@ def test_entries_are_kept_in_their_order():
         envs.Observe(Counter(shape=(4, 5)), (0,)).reset(jax.random.key(0))
 
 
+def test_the_number_of_a_task_is_in_its_observation():
+    env = envs.TaskId(Counter(), task=2, num_tasks=3)
+    first, step = play(env, [0])
+    np.testing.assert_array_equal(first, [0, 0, 0, 0, 1])
+    np.testing.assert_array_equal(step.obs, [[1, 1, 0, 0, 1]])
+    index = Counter(shape=(), kind="int32")
+    numbered = envs.TaskId(index, task=2, num_tasks=3, size=11)
+    np.testing.assert_array_equal(play(numbered, [0, 0])[1].obs, [23, 24])
+    for wrong in (envs.TaskId(index, 2, 3), envs.TaskId(Counter(), 2, 3, size=11)):
+        with pytest.raises(TypeError, match="of vectors \\[d\\], leave size out"):
+            wrong.reset(jax.random.key(0))
+
+
 # ------------------------------------------------------------------------------------- what is done
 
 

@@ -5,6 +5,7 @@ from jaxrl.algorithms.base import Algorithm
 from jaxrl.algorithms.controllers import AdaptiveRate, Controller, LogLinear
 from jaxrl.algorithms.crossq import CrossQ
 from jaxrl.algorithms.disco import disco103
+from jaxrl.algorithms.max_info import MaxInfo
 from jaxrl.algorithms.mdpo import MDPO
 from jaxrl.algorithms.named import (
     a2c,
@@ -60,6 +61,7 @@ __all__ = [
     "Controller",
     "CrossQ",
     "LogLinear",
+    "MaxInfo",
     "OffPolicy",
     "OnPolicy",
     "Preset",

@@ -114,7 +114,11 @@ class Algorithm:
         return tree.where(active, new_state, state)
 
     def agent(self, state: State) -> Agent:
-        """All that acting needs of a state: what a folder keeps of a trained member."""
+        """All that acting needs of a state: what a folder keeps of a trained member.
+
+        It is parts of the state as they are, so that a state with leading axes, such as [members],
+        or of shapes alone, has an agent too.
+        """
         raise TypeError(f"{type(self).__name__} has no policy, so no agent.")
 
     def policy(self, env: Env, agent: Agent, greedy: bool) -> Policy:

@@ -11,7 +11,7 @@ from jaxrl import networks, normalize, packing, rollout, tree
 from jaxrl.algorithms.base import Algorithm, NetworkAgent, Relabel, check_space
 from jaxrl.algorithms.controllers import Controller, ControllerState
 from jaxrl.clock import Clock, Metrics, start_clock
-from jaxrl.env import Env
+from jaxrl.env import Env, check_copies
 from jaxrl.errors import check_counts
 from jaxrl.networks import MLP
 from jaxrl.normalize import ReturnStats, Running
@@ -238,12 +238,14 @@ class OnPolicy(Algorithm):
         ), metrics
 
     def values(self, env: Env, state: State, experience: Experience) -> Values:
-        """By the rule's own estimate of advantages."""
+        """By the rule's own estimate of advantages, in units of the environment's rewards."""
+        scale = normalize.reward_scale(state.reward_stats, self.normalize_reward)
         batch = experience.transitions
+        batch = tree.replace(batch, reward=batch.reward * scale)
         rnn_state = rollout.columns(env, experience.start.rnn_state)
         first = jnp.roll(batch.done, 1, axis=0).at[0].set(False)
         out, next_out = self._forward_rollout(env, state, state.params, rnn_state, batch, first)
-        return self.rule.values(out, next_out, batch)
+        return jax.tree.map(lambda x: x / scale, self.rule.values(out, next_out, batch))
 
     @property
     def _by_trajectory(self) -> bool:
@@ -433,3 +435,6 @@ def _check_team(env: Env, rule: Rule) -> None:
             f"{type(rule).__name__} plays rollouts of single agents, and {type(env).__name__} is a "
             f"team of {env.num_agents}: take a rule without groups, such as rl.ppo()."
         )
+    if rule.plays_groups:
+        name = type(rule).__name__
+        check_copies(env, f"{name} copies resets", "take a rule without groups, such as rl.ppo()")

@@ -126,20 +126,23 @@ class PolicyLearner(Learner):
 
     def init(self, key: jax.Array, space: Space, obs: Any) -> LearnerState:
         check_bounded(space, type(self.actor).__name__)
-        key_actor, key_critic = jax.random.split(key)
-        action = jax.eval_shape(space.sample, key)
-        action = to_unit(space, jnp.zeros(action.shape, action.dtype))
-        params = {
-            "actor": self._actor(space).init(key_actor, obs),
-            "critic": critics.init(key_critic, self._critic(space), self.num_critics, obs, action),
-            "log_temperature": jnp.log(jnp.asarray(self.temperature, jnp.float32)),
-        }
+        params = self.init_params(key, space, obs)
         opt_state = {
             name: self.optimizer(lr).init(batch_norm.weights(params[name]))
             for name, lr in self._learning_rates.items()
         }
         targets = self.init_targets(params) | {"statistics": self.critic.init(self.num_critics)}
         return LearnerState(params, targets, opt_state, jnp.int32(0))
+
+    def init_params(self, key: jax.Array, space: Space, obs: Any) -> dict[str, Any]:
+        """Return the first parameters, by the parts that `_learning_rates` names."""
+        key_actor, key_critic = jax.random.split(key)
+        action = unit_action(space)
+        return {
+            "actor": self._actor(space).init(key_actor, obs),
+            "critic": critics.init(key_critic, self._critic(space), self.num_critics, obs, action),
+            "log_temperature": jnp.log(jnp.asarray(self.temperature, jnp.float32)),
+        }
 
     def initial_rnn_state(self, space: Space) -> RnnState:
         """The actor's; with `noise_correlation`, {"rnn_state", "noise"}."""
@@ -328,3 +331,9 @@ class PolicyLearner(Learner):
         params = state.params | {name: part}
         opt_state = state.opt_state | {name: opt_state}
         return tree.replace(state, params=params, opt_state=opt_state), norm
+
+
+def unit_action(space: Space) -> jax.Array:
+    """An action as critics read it: zeros, on the scale of -1 to 1."""
+    action = jax.eval_shape(space.sample, jax.random.key(0))
+    return to_unit(space, jnp.zeros(action.shape, action.dtype))

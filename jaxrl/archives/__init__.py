@@ -1,16 +1,18 @@
 """Archives with one item for each cell, and the searches for quality and diversity on them."""
 
 from jaxrl.archives.archive import Archive, Entered, empty
-from jaxrl.archives.cells import Cells, Grid, Hashed, Nearest, OneHot
+from jaxrl.archives.cells import Cells, Grid, Hashed, Nearest, Numbered, OneHot
 from jaxrl.archives.emitters import Emitter, IsoLine, Mixed
 from jaxrl.archives.encoders import Autoencoder, Encoder
 from jaxrl.archives.go_explore import GoExplore
+from jaxrl.archives.gradient import ActorTask, PolicyGradient
 from jaxrl.archives.map_elites import MapElites
 from jaxrl.archives.ranked import Ranked
 from jaxrl.archives.rankings import ByFitness, ByNovelty, Improvement, RandomDirection, Ranking
 from jaxrl.archives.selections import Above, Novel, Selection
 from jaxrl.archives.tasks import (
     Elite,
+    EpisodeTask,
     Evaluated,
     Function,
     PolicyTask,
@@ -18,9 +20,11 @@ from jaxrl.archives.tasks import (
     last_observation,
     mean_observation,
 )
+from jaxrl.meta.cma import FullCMA
 
 __all__ = [
     "Above",
+    "ActorTask",
     "Archive",
     "Autoencoder",
     "ByFitness",
@@ -30,7 +34,9 @@ __all__ = [
     "Emitter",
     "Encoder",
     "Entered",
+    "EpisodeTask",
     "Evaluated",
+    "FullCMA",
     "Function",
     "GoExplore",
     "Grid",
@@ -41,7 +47,9 @@ __all__ = [
     "Mixed",
     "Nearest",
     "Novel",
+    "Numbered",
     "OneHot",
+    "PolicyGradient",
     "PolicyTask",
     "RandomDirection",
     "Ranked",

@@ -216,5 +216,34 @@ class OneHot(Cells):
         return self.size + 1
 
     def __call__(self, descriptor: jax.Array) -> jax.Array:
+        if descriptor.shape[-1] != self.size:
+            raise ValueError(
+                f"OneHot({self.size}) reads vectors of {self.size} entries, and these have "
+                f"{descriptor.shape[-1]}: write OneHot({descriptor.shape[-1]})."
+            )
         cell = jnp.argmax(descriptor, -1)
         return jnp.where((descriptor > 0.0).any(-1), cell, self.size).astype(jnp.int32)
+
+
+@pytree
+class Numbered(Cells):
+    """Cells by their numbers: a descriptor [1] is the number itself, such as that of a state. One
+    outside has no cell, -1.
+    """
+
+    size: int = static(default=1)
+
+    def __post_init__(self) -> None:
+        check_counts(self, "size")
+
+    @property
+    def num_dims(self) -> int:  # type: ignore[override]
+        return 1
+
+    @property
+    def num_cells(self) -> int:
+        return self.size
+
+    def __call__(self, descriptor: jax.Array) -> jax.Array:
+        number = jnp.round(descriptor[..., 0]).astype(jnp.int32)
+        return jnp.where((number >= 0) & (number < self.size), number, -1)

@@ -11,7 +11,7 @@ from jaxrl.algorithms.base import Agent, Algorithm
 from jaxrl.archives.archive import Archive, check_memory, empty
 from jaxrl.archives.cells import Cells, check_descriptor
 from jaxrl.clock import Clock, Metrics, start_clock
-from jaxrl.env import Env, check_is_env
+from jaxrl.env import Env, check_copies, check_is_env
 from jaxrl.errors import check_counts
 from jaxrl.masks import visible
 from jaxrl.rollout import Episode, Policy
@@ -97,6 +97,7 @@ class GoExplore(Algorithm):
         self, key: jax.Array, env: Env, num_updates: jax.Array | float = float("inf")
     ) -> State:
         check_is_env(env, self)
+        check_copies(env, "GoExplore stores states", "take rl.ppo(), with a bonus if it is hard")
         state, obs = env.reset(key)
         action = jax.eval_shape(env.action_space.sample, jax.random.key(0))
         actions = jax.tree.map(lambda x: jnp.zeros((env.max_steps, *x.shape), x.dtype), action)

@@ -124,7 +124,7 @@ class MapElites(Algorithm):
         clock, encoder = state.clock.tick(), state.encoder
         if self.encoder.learns:
             encoder, changed = self.encoder.learn(
-                key_learn, encoder, archive.items.observed, archive.filled, clock.n
+                key_learn, encoder, archive.items.observed, archive.filled, jnp.asarray(clock.n)
             )
             encode = lambda archive: self._encoded(archive, encoder)
             archive = jax.lax.cond(changed, encode, lambda archive: archive, archive)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl import networks, rollout
-from jaxrl.env import Env, Tasks
+from jaxrl.env import Env, Tasks, check_is_env
 from jaxrl.errors import not_defined
 from jaxrl.rollout import Episode, Policy, Transition
 from jaxrl.tree import pytree, static
@@ -71,43 +71,41 @@ class Function(Task):
         return Evaluated(*self.function(genotype))
 
 
-@pytree
-class PolicyTask(Task):
-    """The parameters of a policy as genotypes: one episode gives the return and a descriptor.
+def mean_observation(steps: Transition, active: jax.Array) -> jax.Array:
+    """The mean over an episode of the observations, flat. [D]."""
+    obs = steps.next_obs.reshape(active.shape[0], -1).astype(jnp.float32)
+    return jnp.sum(obs * active[:, None], 0) / active.sum()
 
-    describe: a function of the transitions of an episode [T], and True for the steps before its end
-    [T], that returns a descriptor [D]; by default the mean of the observations.
+
+def last_observation(steps: Transition, active: jax.Array) -> jax.Array:
+    """The last observation of an episode, flat. [D]."""
+    obs = steps.next_obs.reshape(active.shape[0], -1).astype(jnp.float32)
+    return obs[active.sum() - 1]
+
+
+class EpisodeTask(Task):
+    """Base class of tasks that play an episode with a policy of the genotype.
+
+    env: of one agent. describe: a function of the transitions of an episode [T], and True for the
+    steps before its end [T], that returns a descriptor [D].
 
     A film of an elite: `plot.gif(task.env, task.policy(state.archive.best.genotype))`.
     """
 
     env: Env
-    describe: Callable[[Transition, jax.Array], jax.Array] = static(
-        default=lambda steps, active: mean_observation(steps, active)
-    )
-    network: networks.Builder = static(default=networks.MLP((32,)))
+    describe: Callable[[Transition, jax.Array], jax.Array]  # static
 
     @property
     def steps(self) -> int:
         return self.env.max_steps
 
-    def _network(self) -> networks.Recurrent:
-        return networks.build(self.network, None, self.env.action_space.heads)
-
-    def init(self, key: jax.Array) -> Genotype:
-        key_env, key_net = jax.random.split(key)
-        return self._network().init(key_net, self.env.reset(key_env)[1])
-
     def policy(self, genotype: Genotype) -> Policy:
-        """The policy with these parameters: the mode of its distribution."""
+        """The policy of a genotype."""
+        raise not_defined(self, EpisodeTask.policy)
 
-        def act(key: jax.Array, episode: Episode) -> tuple[Any, Any, tuple[()]]:
-            obs = jax.tree.map(lambda x: jnp.asarray(x)[None], episode.obs)
-            _, out = self._network().apply(genotype, (), obs, jnp.zeros(1, bool))
-            policy = self.env.action_space.policy(jax.tree.map(lambda x: x[0], out))
-            return (), policy.mode(), ()
-
-        return Policy(act)
+    def extra(self, steps: Transition, active: jax.Array) -> Any:
+        """What an evaluation gives beside fitness and descriptor, from the same; () by default."""
+        return ()
 
     def __call__(self, key: jax.Array, genotype: Genotype) -> Evaluated:
         key_reset, key_play = jax.random.split(key)
@@ -126,16 +124,33 @@ class PolicyTask(Task):
         keys = jax.random.split(key_play, self.env.max_steps)
         _, (steps, active) = jax.lax.scan(step, start, keys)
         fitness = jnp.sum(jnp.where(active, steps.reward, 0.0))
-        return Evaluated(fitness, self.describe(steps, active))
+        return Evaluated(fitness, self.describe(steps, active), self.extra(steps, active))
 
 
-def mean_observation(steps: Transition, active: jax.Array) -> jax.Array:
-    """The mean over an episode of the observations, flat. [D]."""
-    obs = steps.next_obs.reshape(active.shape[0], -1).astype(jnp.float32)
-    return jnp.sum(obs * active[:, None], 0) / active.sum()
+@pytree
+class PolicyTask(EpisodeTask):
+    """The parameters of a policy network as genotypes; it acts by the mode of its distribution.
 
+    `PolicyTask(env, describe)`: by default the descriptor is the mean of the observations.
+    """
 
-def last_observation(steps: Transition, active: jax.Array) -> jax.Array:
-    """The last observation of an episode, flat. [D]."""
-    obs = steps.next_obs.reshape(active.shape[0], -1).astype(jnp.float32)
-    return obs[active.sum() - 1]
+    env: Env
+    describe: Callable[[Transition, jax.Array], jax.Array] = static(default=mean_observation)
+    network: networks.Builder = static(default=networks.MLP((32,)))
+
+    def _network(self) -> networks.Recurrent:
+        return networks.build(self.network, None, self.env.action_space.heads)
+
+    def init(self, key: jax.Array) -> Genotype:
+        check_is_env(self.env, self)
+        key_env, key_net = jax.random.split(key)
+        return self._network().init(key_net, self.env.reset(key_env)[1])
+
+    def policy(self, genotype: Genotype) -> Policy:
+        def act(key: jax.Array, episode: Episode) -> tuple[Any, Any, tuple[()]]:
+            obs = jax.tree.map(lambda x: jnp.asarray(x)[None], episode.obs)
+            _, out = self._network().apply(genotype, (), obs, jnp.zeros(1, bool))
+            policy = self.env.action_space.policy(jax.tree.map(lambda x: x[0], out))
+            return (), policy.mode(), ()
+
+        return Policy(act)

@@ -110,8 +110,9 @@ class Bonus(RewardModel):
 
 def is_active(batch: Transition) -> jax.Array:
     """False where an agent of a team had terminated before the step. bool, as `batch.reward`."""
-    none = isinstance(batch.active, tuple)
-    return jnp.ones(batch.reward.shape, bool) if none else batch.active
+    if isinstance(batch.active, tuple):
+        return jnp.ones(batch.reward.shape, bool)
+    return batch.active
 
 
 def example(key: jax.Array, env: Env) -> tuple[Any, Any]:

@@ -17,8 +17,6 @@ class ChannelBonus(Bonus):
 
     name: str = static(kw_only=True)
 
-    episodic = True  # a replay does not store channels
-
     def start(self, key: jax.Array, env: Env, width: int) -> tuple[()]:
         if self.name not in env.channels:
             known = ", ".join(env.channels) or "none"

@@ -32,7 +32,7 @@ class Counts(Bonus):
 
     learns_first = True
 
-    def start(self, key: jax.Array, env: Env, width: int) -> jax.Array:
+    def start(self, key: jax.Array, env: Env, width: int) -> Any:
         """Return the visits of each cell. [num_cells]."""
         return jnp.zeros(self.size(env))
 

@@ -52,9 +52,8 @@ class Product(Bonus):
         self, key: jax.Array, model: Any, memory: Any, batch: Transition
     ) -> tuple[Any, Any, jax.Array, Metrics]:
         key_first, key_second = jax.random.split(key)
-        first = self.first.observe(key_first, model[0], memory[0], batch)
-        second = self.second.observe(key_second, model[1], memory[1], batch)
-        models, memories, bonuses, metrics = zip(first, second, strict=True)
-        names = {f"first_{name}": x for name, x in metrics[0].items()}
-        names |= {f"second_{name}": x for name, x in metrics[1].items()}
-        return models, memories, bonuses[0] * bonuses[1], names
+        one, first, bonus, metrics = self.first.observe(key_first, model[0], memory[0], batch)
+        other, second, factor, more = self.second.observe(key_second, model[1], memory[1], batch)
+        named = {f"first_{name}": x for name, x in metrics.items()}
+        named |= {f"second_{name}": x for name, x in more.items()}
+        return (one, other), (first, second), bonus * factor, named

@@ -9,31 +9,33 @@ from jaxrl import packing
 from jaxrl.clock import Metrics
 from jaxrl.env import Env
 from jaxrl.errors import check_counts
-from jaxrl.exploration.bonus import example_vector, flat
+from jaxrl.exploration.bonus import Bonus, example_vector, flat
 from jaxrl.exploration.prediction import ICM, Predictor, read
 from jaxrl.replay import Buffer, Replay
 from jaxrl.rollout import Transition
+from jaxrl.rules.base import check_field
 from jaxrl.tree import pytree, static
 
 
 @pytree
 class Particles:
-    """The inverse model, and the last observations, which neighbours are sought in."""
+    """What the encoder has learned, and the last observations, which neighbours are sought in."""
 
-    predictor: Predictor
+    encoder: Predictor
     recent: Replay
 
 
 @pytree
-class StateEntropy(ICM):
+class StateEntropy(Bonus):
     """log(1 + the mean distance of the successor's features to its `neighbours` nearest) (APT; Liu
     and Abbeel, 2021, equation 5): an estimate of the entropy of the states that are visited.
 
     Neighbours are sought among the last `capacity` successors over all columns, itself included.
-    Features are those of an inverse model of the action. With lr=0.0 they stay those of a random
-    network, as in RE3 (Seo et al., 2021).
+    encoder: its features are those of an inverse model of the action. `ICM(lr=0.0)` leaves them
+    those of a random network, as in RE3 (Seo et al., 2021).
     """
 
+    encoder: ICM = ICM()
     neighbours: int = static(default=12)
     capacity: int = static(default=1024)
 
@@ -41,6 +43,7 @@ class StateEntropy(ICM):
 
     def __post_init__(self) -> None:
         check_counts(self, "neighbours", "capacity")
+        check_field(self, "encoder", ICM, "rl.exploration.ICM()")
         if self.neighbours > self.capacity:
             raise ValueError(
                 f"neighbours={self.neighbours} are sought among capacity={self.capacity} "
@@ -49,25 +52,26 @@ class StateEntropy(ICM):
 
     def start(self, key: jax.Array, env: Env, width: int) -> Particles:
         obs = example_vector(key, env, self)
-        return Particles(super().start(key, env, width), self._buffer.init(obs, num_envs=width))
+        recent = self._buffer.init(obs, num_envs=width)
+        return Particles(self.encoder.start(key, env, width), recent)
 
     def learn(
         self, key: jax.Array, model: Particles, batch: Transition
     ) -> tuple[Particles, Metrics]:
-        predictor, metrics = super().learn(key, model.predictor, batch)
+        encoder, metrics = self.encoder.learn(key, model.encoder, batch)
         recent = self._buffer.add(model.recent, flat(batch.next_obs, 2))
-        return Particles(predictor, recent), metrics
+        return Particles(encoder, recent), metrics
 
     def bonus(
         self, key: jax.Array, model: Particles, memory: Any, batch: Transition
     ) -> tuple[Any, jax.Array]:
         each = lambda function: jax.vmap(jax.vmap(function))
-        features = each(lambda obs: self.features(model.predictor.params, obs))
-        here = features(read(model.predictor, batch.next_obs))
-        others = features(read(model.predictor, packing.unpacked(model.recent.data)))
+        features = each(lambda obs: self.encoder.features(model.encoder.params, obs))
+        here = features(read(model.encoder, batch.next_obs))
+        others = features(read(model.encoder, packing.unpacked(model.recent.data)))
         rows, width = others.shape[:2]
         filled = jnp.repeat(jnp.arange(rows) < model.recent.filled, width)
-        others = others.reshape(-1, self.size)
+        others = others.reshape(-1, self.encoder.size)
         distance = each(lambda x: mean_distance(x, others, filled, self.neighbours))(here)
         return memory, jnp.log1p(distance)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.archives.archive import Archive
@@ -60,7 +61,7 @@ def repertoire(
     figure, ax = canvas(ax, (5.4, 4.2))
     ax.set_facecolor("lightgrey")
     image = ax.imshow(
-        values[np.asarray(cells(points.astype(np.float32)))],
+        values[np.asarray(cells(jnp.asarray(points, jnp.float32)))],
         cmap="cividis",
         origin="lower",
         aspect="auto",

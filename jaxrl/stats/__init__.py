@@ -34,6 +34,7 @@ from jaxrl.stats.intervals import (
 from jaxrl.stats.laws import FORMS, Form, Law, checklist, fit_law
 from jaxrl.stats.of_sweeps import (
     Results,
+    binned,
     estimate,
     final,
     final_of_sound,
@@ -82,6 +83,7 @@ __all__ = [
     "Results",
     "active_rank",
     "auc",
+    "binned",
     "bootstrap",
     "by_power_law",
     "by_regression",

@@ -215,6 +215,50 @@ def _scores(
     return dims, coords, x, tuple(range(-1 - len(pooled), -1))
 
 
+def binned(
+    results: Results, name: str, along: str, by: str, bins: int | Sequence[float] = 5
+) -> xr.DataArray:
+    """Means of a variable over bins of a coordinate, such as success by the distance of levels.
+
+        solved = stats.binned(results, "success", along="level", by="distance")
+        plot.curve(solved, "success", by="teacher", x="distance")
+
+    Args:
+      results: with the axis `along`, which has the coordinate `by`.
+      name: the variable; values that are NaN are left out.
+      along, by: the axis, and its coordinate. In what is returned, the axis `by` is in place of it,
+        with the mean coordinate of each bin.
+      bins: a number of bins with about as many entries each, or the edges of bins, of which the
+        last one includes its upper edge; entries outside are left out, and so are empty bins.
+
+    Raises:
+      ValueError: there is no such variable, axis or coordinate, or no entry in any bin.
+    """
+    array = pick(results, name, along)
+    if by not in array.coords or array[by].dims != (along,):
+        known = [str(key) for key, x in array.coords.items() if x.dims == (along,)]
+        raise ValueError(
+            f"{along!r} has no coordinate {by!r}, only {', '.join(known) or 'none'}: write "
+            f"results.assign_coords({by}=({along!r}, [...]))."
+        )
+    values = np.asarray(array[by].values, float)
+    is_number = isinstance(bins, int)
+    edges = np.quantile(values, np.linspace(0.0, 1.0, bins + 1)) if is_number else np.array(bins)
+    edges = np.unique(edges)
+    number = np.searchsorted(edges, values, side="right") - 1
+    number = np.where(values == edges[-1], max(len(edges) - 2, 0), number)
+    inside = (values >= edges[0]) & (values <= edges[-1])
+    filled = np.unique(number[inside])
+    if not len(filled):
+        raise ValueError(
+            f"No value of {by!r} is between {edges[0]:g} and {edges[-1]:g}: they are from "
+            f"{values.min():g} to {values.max():g}."
+        )
+    members = [np.flatnonzero(inside & (number == i)) for i in filled]
+    means = [array.isel({along: rows}).mean(along, skipna=True) for rows in members]
+    return xr.concat(means, pd.Index([values[rows].mean() for rows in members], name=by))
+
+
 def pick(results: Results, name: str, *axes: str) -> xr.DataArray:
     """The variable `name` of the results.
 

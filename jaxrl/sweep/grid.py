@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl import stats, tree
+from jaxrl.env import check_copies
 from jaxrl.errors import nearest
 from jaxrl.keys import as_key, batch_dependence, check_keys, is_key, is_whole
 from jaxrl.ranges import check_values
@@ -355,6 +356,12 @@ def _title(run: Callable[..., Any]) -> str:
 def _bind_training(
     run: Training, grid: Grid
 ) -> Callable[[dict[str, Any], Training], tuple[Training, jax.Array]]:
+    check_copies(
+        run.env,
+        "A sweep has environments of its own for each member",
+        "train one after the other, train = jax.jit(training), and [train(jax.random.key(seed)) "
+        "for seed in range(5)]",
+    )
     if "seed" not in grid.names:
         raise ValueError(
             "a Training is swept over at least 'seed': whole numbers, or keys from "

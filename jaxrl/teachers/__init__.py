@@ -4,10 +4,12 @@ from jaxrl.teachers.backward import Backward
 from jaxrl.teachers.base import Report, Teacher
 from jaxrl.teachers.boxes import ALPGMM, BoxTeacher, CovarGMM
 from jaxrl.teachers.demonstrations import Demonstration, From, Starts, demonstrate
+from jaxrl.teachers.paired import PAIRED
 from jaxrl.teachers.plr import ACCEL, PLR, SFL
 from jaxrl.teachers.pool import LevelPool
 from jaxrl.teachers.regions import RIAC
 from jaxrl.teachers.replay import LevelBuffer, LevelReplay
+from jaxrl.teachers.samplr import SAMPLR
 from jaxrl.teachers.scores import (
     Deficit,
     Learnability,
@@ -17,14 +19,17 @@ from jaxrl.teachers.scores import (
     Score,
     ValueLoss,
 )
+from jaxrl.teachers.tasks import TaskMultipliers, TaskProportion, TaskSoftmax, TaskTeacher
 from jaxrl.teachers.taught import Taught
 from jaxrl.teachers.uniform import Uniform
 
 __all__ = [
     "ACCEL",
     "ALPGMM",
+    "PAIRED",
     "PLR",
     "RIAC",
+    "SAMPLR",
     "SFL",
     "Backward",
     "BoxTeacher",
@@ -42,6 +47,10 @@ __all__ = [
     "Report",
     "Score",
     "Starts",
+    "TaskMultipliers",
+    "TaskProportion",
+    "TaskSoftmax",
+    "TaskTeacher",
     "Taught",
     "Teacher",
     "Uniform",

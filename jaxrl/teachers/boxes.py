@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.env import Env, Tasks, can
-from jaxrl.errors import not_defined
+from jaxrl.errors import check_counts, not_defined
 from jaxrl.teachers import mixture
 from jaxrl.teachers.base import Notes, Report, Teacher
 from jaxrl.tree import leaf, pytree, static
@@ -113,6 +113,10 @@ class ALPGMM(BoxTeacher):
     window: int = static(default=250)
     most: int = static(default=10)
     history: int = static(default=2000)
+
+    def __post_init__(self) -> None:
+        check_counts(self, "window", "history")
+        check_counts(self, "most", min_value=2)
 
     def features(self, state: History) -> jax.Array:
         """What the mixture is fitted to; components are chosen by the last column. [H, D]."""

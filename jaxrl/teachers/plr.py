@@ -1,7 +1,5 @@
 """Teachers that replay levels: PLR, ACCEL and sampling for learnability."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
@@ -9,9 +7,10 @@ from jaxrl import tree
 from jaxrl.clock import Metrics
 from jaxrl.env import Env, Tasks, can
 from jaxrl.teachers.base import Notes, Report, Teacher, TeacherState
+from jaxrl.teachers.fingerprints import fingerprints
 from jaxrl.teachers.replay import LevelBuffer, LevelReplay
 from jaxrl.teachers.scores import Learnability, MaxMC, Score
-from jaxrl.tree import pytree, static
+from jaxrl.tree import leaf, pytree, static
 
 
 @pytree
@@ -27,16 +26,15 @@ class PLR(Teacher):
     """Prioritised level replay (Jiang et al., 2021): new levels, and earlier ones by their scores.
 
     score: of a level, after each update in which an episode on it ended. replay: the buffer, and
-    how levels are drawn from it. robust: learn on levels of the buffer alone (robust PLR, Jiang et
-    al., 2021, b); new ones are for scouts, which are not learned from. edited: the probability that
-    a level for a scout is an edit of one in the buffer, in place of a new one.
-
-    Notes are slots of the buffer; its capacity stands for none.
+    how levels are drawn from it. robust: learn on levels of the buffer alone, as soon as it has
+    enough of them (robust PLR, Jiang et al., 2021, b); new ones are for scouts, which are not
+    learned from. edited: the probability that a level for a scout is an edit of one in the buffer,
+    in place of a new one. No two levels of the buffer are equal.
     """
 
     score: Score = MaxMC()
     replay: LevelReplay = LevelReplay(capacity=4000)
-    edited: float = 0.0
+    edited: float = leaf(0.0, "[0, 1]")
     robust: bool = static(default=False)
 
     @property
@@ -70,21 +68,20 @@ class PLR(Teacher):
         self, key: jax.Array, state: TeacherState, tasks: Tasks, num: int
     ) -> tuple[Env, Notes]:
         replay = tree.replace(self.replay, replay=1.0) if self.robust else self.replay
-        return replay.draw(key, state.buffer, tasks, num)
+        return replay.draw(key, state.buffer, tasks, num)[0], ()
 
     def scout(
         self, key: jax.Array, state: TeacherState, tasks: Tasks, num: int
     ) -> tuple[Env, Notes]:
         key_old, key_edit, key_edited, key_new = jax.random.split(key, 4)
         new = jax.vmap(tasks.sample)(jax.random.split(key_new, num))
-        slots = jnp.full(num, self.replay.capacity, jnp.int32)
         if not can(tasks, Tasks.mutate):
-            return new, slots
+            return new, ()
         replay = tree.replace(self.replay, replay=1.0)
         old, slot = replay.draw(key_old, state.buffer, tasks, num)
         children = jax.vmap(tasks.mutate)(jax.random.split(key_edit, num), old)
         edited = jax.random.bernoulli(key_edited, self.edited, (num,))
-        return tree.where(edited & (slot < self.replay.capacity), children, new), slots
+        return tree.where(edited & (slot < self.replay.capacity), children, new), ()
 
     def tell(
         self,
@@ -96,24 +93,23 @@ class PLR(Teacher):
         report: Report,
     ) -> tuple[Replayed, Notes]:
         capacity = self.replay.capacity
-        inside = notes < capacity
-        before = jnp.where(inside, state.best[jnp.minimum(notes, capacity - 1)], -jnp.inf)
-        best = jnp.maximum(before, report.best_return)
+        slot = state.buffer.find(levels)
+        before = jnp.where(slot < capacity, state.best[jnp.minimum(slot, capacity - 1)], -jnp.inf)
+        prints = fingerprints(levels)
+        same = (prints[:, None] == prints[None]).all(-1)
+        best = jnp.maximum(before, jnp.max(jnp.where(same, report.best_return[None], -jnp.inf), 1))
         score = self.score(tasks, levels, report, best)
-        # of rows on the same level of the buffer, one counts: the last with an episode
-        later = (notes[:, None] == notes[None]) & inside[:, None] & report.known[None]
-        later &= jnp.arange(len(notes))[:, None] < jnp.arange(len(notes))[None]
+        # of rows with equal levels, one counts: the last with an episode
+        later = same & report.known[None] & jnp.triu(jnp.ones(same.shape, bool), 1)
         known = report.known & jnp.isfinite(score) & ~later.any(1)
-        buffer, slots = self.replay.tell(state.buffer, levels, notes, score, known)
+        buffer, slots = self.replay.tell(state.buffer, levels, slot, score, known)
         best = state.best.at[jnp.where(known, slots, capacity)].set(best, mode="drop")
-        return Replayed(buffer, best), slots
+        return Replayed(buffer, best), notes
 
     def metrics(self, state: TeacherState) -> Metrics:
         filled = state.buffer.filled
-        return {
-            "levels_kept": filled.sum(),
-            "level_score": jnp.mean(state.buffer.regret, where=filled),
-        }
+        total = jnp.sum(state.buffer.regret, where=filled)
+        return {"levels_kept": filled.sum(), "level_score": total / jnp.maximum(filled.sum(), 1)}
 
 
 @pytree
@@ -134,14 +130,10 @@ class SFL(PLR):
     highest p (1 - p), where p is the success rate; scouts find them.
 
     The published method plays thousands of levels every 50 or 100 updates; here scouts play some in
-    each update, and levels that are learned on are scored again.
+    each update, and levels that are learned on are scored again. A success rate needs several
+    episodes of a level in an update: write `num_levels` below `num_envs`, and `scout_levels` below
+    `scouts`.
     """
 
     score: Score = Learnability()
     replay: LevelReplay = LevelReplay(temperature=1e6, staleness=0.0, capacity=1000)
-
-
-def best_levels(state: Any, num: int) -> Any:
-    """The levels of a buffer with the highest scores. [num]."""
-    order = jnp.argsort(jnp.where(state.buffer.filled, -state.buffer.regret, jnp.inf))
-    return jax.tree.map(lambda x: x[order[:num]], state.buffer.levels)

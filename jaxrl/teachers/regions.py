@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.env import Env, Tasks
+from jaxrl.errors import check_counts
 from jaxrl.teachers.base import Notes, Report
 from jaxrl.teachers.boxes import BoxTeacher, History
 from jaxrl.tree import leaf, pytree, replace, static
@@ -58,6 +59,9 @@ class RIAC(BoxTeacher):
     tries: int = static(default=50)
     regions: int = static(default=32)
     history: int = static(default=2000)
+
+    def __post_init__(self) -> None:
+        check_counts(self, "window", "largest", "tries", "regions", "history")
 
     def init(self, key: jax.Array, tasks: Tasks) -> Regions:  # type: ignore[override]
         history = super().init(key, tasks)

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 
 from jaxrl import tree
 from jaxrl.env import Env, Tasks
+from jaxrl.errors import check_counts
+from jaxrl.teachers.fingerprints import fingerprints
 from jaxrl.tree import leaf, pytree, static
 
 
@@ -25,6 +27,12 @@ class LevelBuffer:
     def filled(self) -> jax.Array:
         """True where a slot holds a level. [C]."""
         return self.last >= 0
+
+    def find(self, levels: Env) -> jax.Array:
+        """The slot of each level [N]; C, which is not a slot, of one that is not there. int [N]."""
+        same = fingerprints(levels)[:, None] == fingerprints(self.levels)[None]
+        is_there = same.all(-1) & self.filled[None]
+        return jnp.where(is_there.any(1), jnp.argmax(is_there, 1), len(self.last))
 
 
 @pytree
@@ -46,6 +54,9 @@ class LevelReplay:
     temperature: float = leaf(0.3, "(0, inf)")
     staleness: float = leaf(0.3, "[0, 1]")
     capacity: int = static(default=256)
+
+    def __post_init__(self) -> None:
+        check_counts(self, "capacity")
 
     def init(self, tasks: Tasks) -> LevelBuffer:
         """An empty buffer."""
@@ -106,6 +117,7 @@ class LevelReplay:
 
         known = jnp.broadcast_to(known, slot.shape)
         now = jnp.full(len(regret), buffer.now)
+        most = min(len(regret), self.capacity)  # that can enter
         seen = jnp.where(known, slot, self.capacity)
         buffer = LevelBuffer(
             levels=buffer.levels,
@@ -114,15 +126,15 @@ class LevelReplay:
             now=buffer.now + 1,
         )
         new = (slot == self.capacity) & known
-        best = jnp.argsort(jnp.where(new, -regret, jnp.inf))
+        best = jnp.argsort(jnp.where(new, -regret, jnp.inf))[:most]
         order = jnp.argsort(jnp.where(buffer.filled, self.probabilities(buffer), -1.0))
-        weakest = order[: len(regret)]
+        weakest = order[:most]
         enters = new[best] & (~buffer.filled[weakest] | (regret[best] > buffer.regret[weakest]))
         to = jnp.where(enters, weakest, self.capacity)
         buffer = LevelBuffer(
             levels=jax.tree.map(lambda old, new: put(to, old, new[best]), buffer.levels, levels),
             regret=put(to, buffer.regret, regret[best]),
-            last=put(to, buffer.last, now),
+            last=put(to, buffer.last, now[:most]),
             now=buffer.now,
         )
         replaced = jnp.zeros(self.capacity, bool).at[to].set(True, mode="drop")

@@ -10,9 +10,10 @@ from jaxrl.algorithms.base import Agent, Algorithm
 from jaxrl.clock import Clock, Metrics
 from jaxrl.env import Env, Tasks, check_tasks
 from jaxrl.errors import check_counts
-from jaxrl.rollout import Episode, Evaluation, Experience, Policy
+from jaxrl.rollout import Episode, Experience
 from jaxrl.rules.base import check_field
 from jaxrl.teachers.base import Notes, Report, Teacher, TeacherState, report
+from jaxrl.teachers.on_tasks import OnTasks, described
 from jaxrl.teachers.pool import LEVEL, LevelPool, OnLevel
 from jaxrl.teachers.uniform import Uniform
 from jaxrl.tree import pytree, replace, static
@@ -56,7 +57,7 @@ class State:
 
 
 @pytree
-class Taught(Algorithm):
+class Taught(OnTasks):
     """An algorithm that learns on levels of a distribution, chosen by a teacher.
 
     `rl.Training(rl.Taught(rl.ppo(), rl.teachers.PLR()), rl.envs.distribution("Maze-13"), steps)`.
@@ -97,10 +98,6 @@ class Taught(Algorithm):
         return self.algo.steps_per_update + self.scouts * self._scout_steps
 
     @property
-    def gradient_steps_per_update(self) -> int:
-        return self.algo.gradient_steps_per_update
-
-    @property
     def _scout_steps(self) -> int:
         """Steps of each scout in an update: as many as of each environment."""
         return self.algo.steps_per_update // max(self.algo.num_envs, 1)
@@ -132,7 +129,8 @@ class Taught(Algorithm):
 
     def update(self, key: jax.Array, env: Tasks, state: State) -> tuple[State, Metrics]:
         """Return the state after an update of the algorithm and of the teacher, and the metrics of
-        both.
+        both; `taught_NAME` is the mean of a number that describes levels (`Tasks.describe`) over
+        the steps that were learned from.
         """
         keys = jax.random.split(key, 6)
         drawn = self.teacher.draw(keys[0], state.teacher, env, self.num_levels)
@@ -148,8 +146,8 @@ class Taught(Algorithm):
         if self.scouts:
             teacher, scouts = self._scout(keys[4:], env, teacher, before, state.scouts)
         new_state = State(after, teacher, _in_play(after, pool.levels, notes), scouts)
-        of_teacher = self.teacher.metrics(teacher)
-        return new_state, metrics | losses | of_teacher
+        metrics |= described(env, pool, experience.transitions) | self.teacher.metrics(teacher)
+        return new_state, metrics | losses
 
     def _scout(
         self, keys: jax.Array, env: Tasks, teacher: TeacherState, algo: Any, scouts: Any
@@ -182,27 +180,6 @@ class Taught(Algorithm):
     def agent(self, state: State) -> Agent:
         return self.algo.agent(state.algo)
 
-    def policy(self, env: Env | Tasks, agent: Agent, greedy: bool) -> Policy:
-        one = env.sample(jax.random.key(0)) if isinstance(env, Tasks) else env
-        return self.algo.policy(one, agent, greedy)
-
-    def evaluate(self, key: jax.Array, env: Tasks, state: State, num_episodes: int) -> Evaluation:
-        """One episode of the greedy policy on each of `num_episodes` levels."""
-        key_level, key_play = jax.random.split(key)
-        tasks = env if self.held_out is None else self.held_out
-        levels = jax.vmap(tasks.sample)(jax.random.split(key_level, num_episodes))
-        policy = self.policy(tasks, self.agent(state), greedy=True)
-
-        def play(key: jax.Array, level: Env) -> Evaluation:
-            return jax.tree.map(lambda x: x[0], rollout.play_episodes(key, level, policy, 1))
-
-        return jax.vmap(play)(jax.random.split(key_play, num_episodes), levels)
-
-    def evaluation_steps(self, env: Tasks, num_episodes: int) -> int:
-        tasks = env if self.held_out is None else self.held_out
-        level = jax.eval_shape(tasks.sample, jax.random.key(0))
-        return self.algo.evaluation_steps(level, num_episodes)
-
 
 # --------------------------------------------------------------------------------- levels in play
 
@@ -221,12 +198,15 @@ def _in_play(states: Any, levels: Env, notes: Notes) -> InPlay:
 
 
 def _renumbered(states: Any) -> Any:
-    """States of an algorithm or of episodes, where environment i is on level i."""
+    """States of an algorithm or of episodes, where environment i is on level i, or on the level of
+    the first environment that is on the same one.
+    """
 
     def renumber(x: Any) -> Any:
         if not isinstance(x, OnLevel):
             return x
-        return OnLevel(jnp.arange(x.number.shape[0], dtype=jnp.int32), x.state)
+        is_same = x.number[:, None] == x.number[None]
+        return OnLevel(jnp.argmax(is_same, 1).astype(jnp.int32), x.state)
 
     return jax.tree.map(renumber, states, is_leaf=lambda x: isinstance(x, OnLevel))
 

@@ -1,0 +1,180 @@
+"""SAMPLR: learning from transitions of which the hidden random part follows its own distribution.
+
+A teacher prefers some levels, and so shifts the distribution of what is random and hidden in them,
+such as a coin that was flipped before the episode. A policy that learns on these levels as they are
+is optimal for the shifted distribution.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrl.algorithms.base import Agent, Algorithm, Relabel
+from jaxrl.clock import Metrics
+from jaxrl.env import Env, State, Step, Tasks, can
+from jaxrl.rollout import Action, Evaluation, Experience, Policy, Transition, Values
+from jaxrl.rules.base import check_field
+from jaxrl.spaces import Space
+from jaxrl.teachers.pool import LevelPool
+from jaxrl.tree import pytree, replace
+
+REDRAWN = "redrawn"  # the channel with the reward and the observation of the redrawn step
+
+
+@pytree
+class Redrawn(Env):
+    """A pool of levels that also takes each step on a redrawn level, with the same state.
+
+    The channel "redrawn" has its reward, followed by its observation. [1 + size].
+    """
+
+    pool: LevelPool
+    tasks: Tasks
+
+    @property
+    def max_steps(self) -> int:  # type: ignore[override]
+        return self.pool.max_steps
+
+    @property
+    def action_space(self) -> Space:  # type: ignore[override]
+        return self.pool.action_space
+
+    @property
+    def channels(self) -> tuple[str, ...]:  # type: ignore[override]
+        return (*self.pool.channels, REDRAWN)
+
+    def reset(self, key: jax.Array) -> tuple[State, Any]:
+        return self.pool.reset(key)
+
+    def step(self, key: jax.Array, state: Any, action: Action) -> tuple[State, Step]:
+        key_step, key_redraw, key_other = jax.random.split(key, 3)
+        after, step = self.pool.step(key_step, state, action)
+        level = self.tasks.redraw(key_redraw, self.pool.at(state.number), state.state)
+        other = level.step(key_other, state.state, action)[1]
+        found = _as_vector((other.reward, other.obs))
+        return after, replace(step, info=step.info | {REDRAWN: found})
+
+
+@pytree
+class SAMPLR(Algorithm):
+    """An algorithm that learns from redrawn transitions (Jiang et al., 2022), inside `rl.Taught`:
+
+        rl.Taught(rl.teachers.SAMPLR(rl.ppo(), tasks), rl.teachers.PLR())
+
+    At each step the hidden random part of the level is drawn anew from its posterior given the
+    episode so far (`Tasks.redraw`), and the action is also taken there: the reward and the next
+    observation that are learned from are those of that step, so that they are distributed as on the
+    tasks, whatever levels the teacher chooses. Scores that read values read those too. Episodes go
+    on and end as on the level itself, and so do the returns that are reported: the redrawn part may
+    change rewards and observations, but not when episodes end.
+    """
+
+    algo: Algorithm
+    tasks: Tasks
+
+    def __post_init__(self) -> None:
+        check_field(self, "algo", Algorithm, "rl.ppo()")
+        if self.algo.replays:
+            raise TypeError(
+                f"SAMPLR redraws what was just collected, and {type(self.algo).__name__} learns "
+                "from a replay: take rl.ppo() or another on-policy algorithm."
+            )
+        if isinstance(self.tasks, Tasks) and not can(self.tasks, Tasks.redraw):
+            raise TypeError(
+                f"SAMPLR redraws the hidden part of levels, and {type(self.tasks).__name__} has no "
+                "redraw(key, env, state): write that method, which is env itself where nothing is "
+                "hidden."
+            )
+
+    @property
+    def name(self) -> str:
+        return f"samplr {self.algo.name}".strip()
+
+    @property
+    def num_envs(self) -> int:  # type: ignore[override]
+        return self.algo.num_envs
+
+    @property
+    def steps_per_update(self) -> int:
+        return self.algo.steps_per_update
+
+    @property
+    def gradient_steps_per_update(self) -> int:
+        return self.algo.gradient_steps_per_update
+
+    def init(self, key: jax.Array, env: Env, num_updates: jax.Array | float = float("inf")) -> Any:
+        return self.algo.init(key, self._redrawn(env), num_updates)
+
+    def _redrawn(self, env: Env) -> Redrawn:
+        if not isinstance(env, LevelPool):
+            raise TypeError(
+                f"SAMPLR learns on the levels of a teacher, and got {type(env).__name__}: write "
+                "rl.Taught(rl.teachers.SAMPLR(rl.ppo(), tasks), rl.teachers.PLR())."
+            )
+        if env.num_agents is not None:
+            raise TypeError(f"SAMPLR redraws levels of single agents, not of {env.num_agents}.")
+        return Redrawn(env, self.tasks)
+
+    def collect(self, key: jax.Array, env: Env, state: Any) -> tuple[Any, Experience]:
+        state, experience = self.algo.collect(key, self._redrawn(env), state)
+        batch = _as_redrawn(experience.transitions)
+        return state, replace(experience, transitions=batch)
+
+    def learn(
+        self,
+        key: jax.Array,
+        env: Env,
+        state: Any,
+        experience: Experience | None,
+        relabel: Relabel | None = None,
+    ) -> tuple[Any, Metrics]:
+        return self.algo.learn(key, env, state, experience, relabel)
+
+    def values(self, env: Env, state: Any, experience: Experience) -> Values:
+        return self.algo.values(env, state, experience)
+
+    def freeze(self, active: jax.Array, new_state: Any, state: Any) -> Any:
+        return self.algo.freeze(active, new_state, state)
+
+    def agent(self, state: Any) -> Agent:
+        return self.algo.agent(state)
+
+    def policy(self, env: Env, agent: Agent, greedy: bool) -> Policy:
+        return self.algo.policy(env, agent, greedy)
+
+    def evaluate(self, key: jax.Array, env: Env, state: Any, num_episodes: int) -> Evaluation:
+        return self.algo.evaluate(key, env, state, num_episodes)
+
+    def evaluation_steps(self, env: Env, num_episodes: int) -> int:
+        return self.algo.evaluation_steps(env, num_episodes)
+
+
+def _as_redrawn(batch: Transition) -> Transition:
+    """Transitions [T, B] with the rewards and next observations of the redrawn steps."""
+    reward, next_obs = _from_vector(batch.info[REDRAWN], (batch.reward, batch.next_obs))
+    without = lambda info: {name: x for name, x in info.items() if name != REDRAWN}
+    return replace(
+        batch,
+        reward=reward,
+        next_obs=next_obs,
+        info=without(batch.info),
+        episode_info=without(batch.episode_info),
+    )
+
+
+def _as_vector(values: Any) -> jax.Array:
+    """All numbers of a tree, as floats. [size]."""
+    leaves = jax.tree.leaves(values)
+    return jnp.concatenate([jnp.ravel(x).astype(jnp.float32) for x in leaves])
+
+
+def _from_vector(vector: jax.Array, like: Any) -> Any:
+    """The trees that are vectors [T, B, size] of `_as_vector`, with the shapes and types of `like`,
+    leaves [T, B, ...].
+    """
+    leaves, structure = jax.tree.flatten(like)
+    ends = np.cumsum([x[0, 0].size for x in leaves])[:-1]
+    parts = zip(jnp.split(vector, ends, axis=-1), leaves, strict=True)
+    return structure.unflatten([part.reshape(x.shape).astype(x.dtype) for part, x in parts])
