@@ -15,7 +15,7 @@ from envs.key_door_levels import drawn
 from envs.wrappers import StickyActions, Wrapper
 from experiments.claims import Arm, Check, Claim, share
 from jaxrl import teachers
-from jaxrl.archives import GoExplore, Grid
+from jaxrl.archives import GoExplore, Numbered
 from jaxrl.exploration import RND
 from jaxrl.rollout import play_episodes
 from jaxrl.tree import replace
@@ -57,12 +57,12 @@ class Short(Wrapper):
 
 MAP = drawn(ROOMS, max_steps=120)
 ENV = Short(MAP)
-CELLS = Grid(jnp.zeros(1), jnp.full(1, 1.0 * MAP.num_states), (MAP.num_states,))
+CELLS = Numbered(MAP.num_states)
 
 
 def number(state, obs) -> jax.Array:
-    """The number of a state, in the middle of its cell. [1]."""
-    return MAP.cell(state)[None] + 0.5
+    """The number of a state. [1]."""
+    return MAP.cell(state)[None]
 
 
 def successes(key: jax.Array, algo: rl.Algorithm, agent) -> jax.Array:

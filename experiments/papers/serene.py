@@ -18,6 +18,7 @@ from jaxrl.archives import (
     ByFitness,
     Emitter,
     Evaluated,
+    FullCMA,
     Grid,
     Improvement,
     IsoLine,
@@ -26,7 +27,6 @@ from jaxrl.archives import (
     Ranked,
     Task,
 )
-from jaxrl.meta.cma import FullCMA
 
 AREAS, RADIUS = 3, 0.03
 CELLS = Grid.unit(16, 16)
