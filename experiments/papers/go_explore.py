@@ -25,12 +25,12 @@ ROOMS = """
 #   #  ^#  b#
 # S A       #
 #   #^  #^  #
-#.#########B#
+# #########B#
 #   #   #   #
-# ^ . ^ # ^ #
+# ^   ^ # ^ #
 #a  #  ^#  *#
 #############
-""".replace(".", " ")
+"""
 STICKY = 0.25
 PPO = functools.partial(rl.ppo, num_envs=16, num_steps=32, gamma=0.98, network=rl.MLP((32,)))
 
@@ -72,21 +72,13 @@ def successes(key: jax.Array, algo: rl.Algorithm, agent) -> jax.Array:
     return play_episodes(key, env, policy, 32).info["success"].mean()
 
 
-def sticky(demonstration: teachers.Demonstration) -> teachers.Demonstration:
-    """The demonstration with the states that `StickyActions` has, before an action."""
-    begun = jax.vmap(StickyActions(ENV, STICKY).reset)(
-        jax.random.split(jax.random.key(0), len(demonstration.rest))
-    )[0]
-    return replace(demonstration, states=replace(begun, inner=demonstration.states))
-
-
 def go_explore(seed, lr, repeat, first: int, second: int) -> dict[str, jax.Array]:
     """Both phases, with `first` and `second` steps."""
     keys = jax.random.split(jax.random.key(seed), 4)
     search = GoExplore(CELLS, number, repeat, num_steps=50)
     found, _ = rl.Training(search, ENV, first, evals=1, episodes=0)(keys[0])
     best = search.policy(ENV, search.agent(found), greedy=True)
-    demonstration = sticky(teachers.demonstrate(keys[1], ENV, best))
+    demonstration = teachers.demonstrate(keys[1], StickyActions(ENV, 0.0), best)
     starts = teachers.Starts(StickyActions(ENV, STICKY), demonstration)
     algo = rl.Taught(PPO(lr=lr), teachers.Backward(move=0.05), num_levels=16)
     learned, _ = rl.Training(algo, starts, second, evals=1, episodes=0)(keys[2])
