@@ -242,7 +242,7 @@ def test_drawings_are_different_mazes_with_a_path():
     flipped = drawn(DRAWINGS["labyrinth_flipped"])
     np.testing.assert_array_equal(flipped.walls, drawn(DRAWINGS["labyrinth"]).walls[:, ::-1])
     assert (tuple(flipped.start), int(flipped.heading)) == ((0, 12), 3)
-    one = tasks.level(jnp.int32(3))
+    one = tasks.numbered(jnp.int32(3))
     np.testing.assert_array_equal(one.walls, drawn(DRAWINGS["labyrinth"]).walls)
 
 
