@@ -81,6 +81,7 @@ def training(config: Config, name: str) -> rl.Training:
     replay = lambda **fields: rl.LevelReplay(capacity=config.capacity, **fields)
     plr, sfl, accel = rl.teachers.PLR, rl.teachers.SFL, rl.teachers.ACCEL
     max_mc, regret = rl.teachers.MaxMC(), rl.teachers.Regret()
+    alike = replay(temperature=1e6, staleness=0.0, min_regret=0.0)
 
     def taught(teacher: Any, scouts: int = 0, per_level: int = 1) -> rl.Taught:
         return rl.Taught(
@@ -103,12 +104,9 @@ def training(config: Config, name: str) -> rl.Training:
         "PLR": lambda: (taught(plr(max_mc, replay())), tasks),
         "robust PLR": lambda: (taught(plr(max_mc, replay(), robust=True), config.scouts), tasks),
         # a success rate is of several episodes
-        "SFL": lambda: (
-            taught(sfl(replay=replay(temperature=1e6, staleness=0.0)), config.scouts, 4),
-            tasks,
-        ),
+        "SFL": lambda: (taught(sfl(replay=alike), config.scouts, 4), tasks),
         "ACCEL": lambda: (
-            taught(accel(max_mc, replay(replay=0.8, staleness=0.5)), config.scouts),
+            taught(accel(max_mc, replay(staleness=0.5)), config.scouts),
             empty,
         ),
         "PAIRED": lambda: (paired(), tasks),

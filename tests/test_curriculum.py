@@ -9,7 +9,8 @@ import pytest
 from test_evolution import Age, Pay, Worths
 
 import jaxrl as rl
-from jaxrl.meta import ES, Curriculum, Evolution, InnerLoop, LevelReplay
+from jaxrl.meta import ES, Curriculum, Evolution, InnerLoop
+from jaxrl.teachers import LevelReplay
 from jaxrl.tree import replace
 
 REPLAY = LevelReplay(replay=0.5, temperature=0.5, staleness=0.25, capacity=6)

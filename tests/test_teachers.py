@@ -14,6 +14,7 @@ from jaxrl import teachers
 from jaxrl.rollout import Transition, Values
 from jaxrl.teachers import mixture
 from jaxrl.teachers.base import report
+from jaxrl.tree import replace
 
 RNG = np.random.default_rng(0)
 MAZES = envs.distribution("Maze-7", max_steps=12, num_walls=(0, 8))
@@ -63,6 +64,30 @@ def test_a_report_has_means_over_the_episodes_of_each_level():
             np.testing.assert_allclose(found.positive_value_error[i], positive, rtol=1e-5)
     assert not found.known[num - 1]
     assert found.best_return[num - 1] == -np.inf
+
+
+def test_a_success_is_a_return_of_at_least_a_threshold_where_nothing_reports_it():
+    returns = jnp.array([[0.2, 0.9], [0.6, 0.1], [0.7, 0.3]])
+    batch = replace(batch_of(jnp.ones((3, 2), bool), returns, returns), episode_info={})
+    level = jnp.array([[0, 1], [0, 1], [0, 1]])
+    found = report(batch, level, 2, None, teachers.Learnability(threshold=0.6).success_return)
+    np.testing.assert_allclose(found.success, [2 / 3, 1 / 3])
+    score = teachers.Learnability(threshold=0.6)(None, None, found, found.best_return)
+    np.testing.assert_allclose(score, 2 / 9, rtol=1e-6)
+    assert np.isnan(report(batch, level, 2).success).all()
+
+
+def test_levels_without_a_regret_do_not_enter_where_it_must_be_more():
+    levels = {"x": jnp.arange(3.0)}
+    for least, kept in ((-np.inf, 3), (0.0, 1)):
+        replay = teachers.LevelReplay(min_regret=least, capacity=4)
+        buffer = teachers.LevelBuffer(
+            {"x": jnp.zeros(4)}, jnp.zeros(4), jnp.full(4, -1, jnp.int32), jnp.int32(0)
+        )
+        new = jnp.full(3, 4, jnp.int32)
+        buffer, slots = replay.tell(buffer, levels, new, jnp.array([0.0, 0.25, 0.0]))
+        assert buffer.filled.sum() == kept
+        assert slots[1] < 4
 
 
 # -------------------------------------------------------------------------------------------- mazes

@@ -10,7 +10,7 @@ from jaxrl.algorithms.on_policy import OnPolicy
 from jaxrl.clock import Clock, Metrics
 from jaxrl.env import Env
 from jaxrl.errors import not_defined
-from jaxrl.rollout import Evaluation, Experience, Policy, Transition
+from jaxrl.rollout import Evaluation, Experience, Policy, Transition, Values
 from jaxrl.rules.base import check_field
 from jaxrl.tree import pytree
 
@@ -174,6 +174,10 @@ class Rewarded(Algorithm):
                 "already: write another name."
             )
         return tree.replace(batch, info=batch.info | {name: reward})
+
+    def values(self, env: Env, state: State, experience: Experience) -> Values:
+        """Those of the algorithm, with the environment's rewards. [T, B]."""
+        return self.algo.values(env, state.algo, experience)
 
     def freeze(self, active: jax.Array, new_state: State, state: State) -> State:
         algo = self.algo.freeze(active, new_state.algo, state.algo)

@@ -13,7 +13,7 @@ from jaxrl.algorithms.on_policy import OnPolicy
 from jaxrl.clock import Clock, Metrics
 from jaxrl.env import Env
 from jaxrl.errors import check_counts
-from jaxrl.rollout import Action, Episode, Experience, Policy, RnnState, Transition
+from jaxrl.rollout import Action, Episode, Experience, Policy, RnnState, Transition, Values
 from jaxrl.rules.base import Out, RuleState, check_field
 from jaxrl.rules.surrogate import Surrogate, SurrogateTargets
 from jaxrl.tree import leaf, pytree, static
@@ -88,6 +88,10 @@ class Stale(Algorithm):
         return f"stale {self.algo.name}".strip()
 
     @property
+    def num_envs(self) -> int:  # type: ignore[override]
+        return self.algo.num_envs
+
+    @property
     def steps_per_update(self) -> int:
         return self.algo.steps_per_update
 
@@ -132,6 +136,9 @@ class Stale(Algorithm):
         algo = tree.replace(self.algo, rule=rule)
         learned, metrics = algo.learn(key, env, state.algo, experience, relabel)
         return State(learned, state.agents), metrics
+
+    def values(self, env: Env, state: State, experience: Experience) -> Values:
+        return self.algo.values(env, state.algo, experience)
 
     def agent(self, state: State) -> Agent:
         return self.algo.agent(state.algo)

@@ -21,7 +21,9 @@ class Report:
     """What a batch measured on each of N levels. [N].
 
     episodes: number of episodes that ended; of these, `episode_return` and `success` are means and
-    `best_return` is the highest return. `success` is of the channel of that name; NaN without it.
+    `best_return` is the highest return. `success` is of the channel of that name or, without it,
+    the share of episodes with at least the return that the teacher calls a success; NaN without
+    either.
     value, value_error, positive_value_error: means over steps of the learner's value, of the
     absolute advantage, and of the advantage where that is positive; 0 where the teacher does not
     read them. Without an episode, means are 0 and `best_return` is -inf.
@@ -44,11 +46,13 @@ class Report:
 class Teacher:
     """Base class of teachers, which choose the level of each episode: a pytree of settings.
 
-    reads_values: True for a teacher that reads the learner's values in its reports; a class
-    attribute or a property.
+    reads_values: True for a teacher that reads the learner's values in its reports.
+    success_return: the return from which an episode is a success, on levels without a channel of
+    that name; None: there is none. Class attributes or properties.
     """
 
     reads_values: Any = False
+    success_return: Any = None
 
     def init(self, key: jax.Array, tasks: Tasks) -> TeacherState:
         """Return the state before the first update; () without one."""
@@ -93,7 +97,11 @@ class Teacher:
 
 
 def report(
-    batch: Transition, level: jax.Array, num_levels: int, values: Values | None = None
+    batch: Transition,
+    level: jax.Array,
+    num_levels: int,
+    values: Values | None = None,
+    success_return: jax.Array | float | None = None,
 ) -> Report:
     """The report of a batch [T, B], of which each step was on the level of a number [T, B]."""
     level = level.ravel()
@@ -108,6 +116,8 @@ def report(
     success = jnp.full(num_levels, jnp.nan)
     if SUCCESS in batch.episode_info:
         success = mean(batch.episode_info[SUCCESS])
+    elif success_return is not None:
+        success = mean(batch.episode_return >= success_return)
     zeros = jnp.zeros(num_levels)
     of_values = {"value": zeros, "value_error": zeros, "positive_value_error": zeros}
     if values is not None:

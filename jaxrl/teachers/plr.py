@@ -28,8 +28,8 @@ class PLR(Teacher):
     score: of a level, after each update in which an episode on it ended. replay: the buffer, and
     how levels are drawn from it. robust: learn on levels of the buffer alone, as soon as it has
     enough of them (robust PLR, Jiang et al., 2021, b); new ones are for scouts, which are not
-    learned from. edited: the probability that a level for a scout is an edit of one in the buffer,
-    in place of a new one. No two levels of the buffer are equal.
+    learned from, and `replay.replay` is not used. edited: the probability that a level for a scout
+    is an edit of one in the buffer, in place of a new one. No two levels of the buffer are equal.
     """
 
     score: Score = MaxMC()
@@ -40,6 +40,10 @@ class PLR(Teacher):
     @property
     def reads_values(self) -> bool:
         return self.score.reads_values
+
+    @property
+    def success_return(self) -> jax.Array | float | None:  # type: ignore[override]
+        return self.score.success_return
 
     def check(self, tasks: Tasks, scouts: int) -> None:
         name = type(self).__name__
@@ -119,7 +123,7 @@ class ACCEL(PLR):
     Levels of the tasks should be simple, such as empty mazes.
     """
 
-    replay: LevelReplay = LevelReplay(replay=0.8, staleness=0.5, capacity=4000)
+    replay: LevelReplay = LevelReplay(staleness=0.5, capacity=4000)
     edited: float = 0.8
     robust: bool = static(default=True)
 
@@ -136,4 +140,4 @@ class SFL(PLR):
     """
 
     score: Score = Learnability()
-    replay: LevelReplay = LevelReplay(temperature=1e6, staleness=0.0, capacity=1000)
+    replay: LevelReplay = LevelReplay(temperature=1e6, staleness=0.0, min_regret=0.0, capacity=1000)

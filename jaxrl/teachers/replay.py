@@ -47,12 +47,14 @@ class LevelReplay:
     replay: the probability that a level is an old one; the others are new. The levels of a batch
     are distinct. A level enters with its regret, after it was trained on. capacity: of the buffer;
     where it is full, the new level of the highest regret replaces the old one of the lowest
-    probability, the next that of the next, wherever the new regret is higher.
+    probability, the next that of the next, wherever the new regret is higher. min_regret: a new
+    level enters only with more than this.
     """
 
     replay: float = leaf(0.5, "[0, 1]")
     temperature: float = leaf(0.3, "(0, inf)")
     staleness: float = leaf(0.3, "[0, 1]")
+    min_regret: float = -float("inf")
     capacity: int = static(default=256)
 
     def __post_init__(self) -> None:
@@ -125,9 +127,11 @@ class LevelReplay:
             last=put(seen, buffer.last, now),
             now=buffer.now + 1,
         )
-        new = (slot == self.capacity) & known
+        new = (slot == self.capacity) & known & (regret > self.min_regret)
         best = jnp.argsort(jnp.where(new, -regret, jnp.inf))[:most]
-        order = jnp.argsort(jnp.where(buffer.filled, self.probabilities(buffer), -1.0))
+        # of equal probabilities, that of the lowest regret
+        probability = jnp.where(buffer.filled, self.probabilities(buffer), -1.0)
+        order = jnp.lexsort((buffer.regret, probability))
         weakest = order[:most]
         enters = new[best] & (~buffer.filled[weakest] | (regret[best] > buffer.regret[weakest]))
         to = jnp.where(enters, weakest, self.capacity)

@@ -4,7 +4,6 @@ import math
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from jaxrl.env import Env, Tasks, can
 from jaxrl.errors import not_defined
@@ -15,10 +14,11 @@ from jaxrl.tree import leaf, pytree
 class Score:
     """Base class of scores: a pytree, called with the reports of N levels.
 
-    reads_values: True for one that reads the learner's values.
+    reads_values: True for one that reads the learner's values. success_return: as in `Teacher`.
     """
 
     reads_values: Any = False
+    success_return: Any = None
 
     def check(self, tasks: Tasks) -> None:
         """Raise a TypeError where the levels lack what the score reads."""
@@ -81,11 +81,18 @@ class ValueLoss(Score):
 class Learnability(Score):
     """p (1 - p), where p is the share of episodes with success (Rutherford et al., 2024).
 
+    The share is of the episodes of one update, and one episode gives 0: have several of each level,
+    by fewer levels or longer rollouts.
+
     threshold: the return from which an episode counts as a success, on levels without a channel
-    "success"; a mean return is compared with it if several episodes have ended.
+    "success".
     """
 
     threshold: float = leaf(float("inf"), "(-inf, inf]")
+
+    @property
+    def success_return(self) -> jax.Array | float:  # type: ignore[override]
+        return self.threshold
 
     def check(self, tasks: Tasks) -> None:
         is_given = not (isinstance(self.threshold, float) and math.isinf(self.threshold))
@@ -97,10 +104,7 @@ class Learnability(Score):
             )
 
     def __call__(self, tasks: Tasks, levels: Env, report: Report, best: jax.Array) -> jax.Array:
-        share = report.success
-        if SUCCESS not in tasks.channels:
-            share = (report.episode_return >= self.threshold).astype(jnp.float32)
-        return share * (1.0 - share)
+        return report.success * (1.0 - report.success)
 
 
 @pytree

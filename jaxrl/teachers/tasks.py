@@ -127,6 +127,10 @@ class ScoredTasks(TaskTeacher):
     def reads_values(self) -> bool:
         return self.score.reads_values
 
+    @property
+    def success_return(self) -> jax.Array | float | None:  # type: ignore[override]
+        return self.score.success_return
+
     def check(self, tasks: Tasks, scouts: int) -> None:
         super().check(tasks, scouts)
         self.score.check(tasks)

@@ -82,6 +82,11 @@ class Taught(OnTasks):
     def __post_init__(self) -> None:
         check_field(self, "algo", Algorithm, "rl.ppo()")
         check_field(self, "teacher", Teacher, "rl.teachers.PLR()")
+        if isinstance(self.algo, Algorithm) and type(self.algo).learn is Algorithm.learn:
+            raise TypeError(
+                f"{type(self.algo).__name__} does not learn apart from collecting, so that no "
+                "teacher can stand between: take rl.ppo(), rl.dqn() or another that does."
+            )
         check_counts(self, "num_levels")
         check_counts(self, "scouts", "scout_levels", min_value=0)
 
@@ -169,7 +174,8 @@ class Taught(OnTasks):
         if self.teacher.reads_values:
             values = self.algo.values(pool, state, experience)
         batch = experience.transitions
-        return report(batch, batch.info[LEVEL].astype(jnp.int32), pool.num_levels, values)
+        level = batch.info[LEVEL].astype(jnp.int32)
+        return report(batch, level, pool.num_levels, values, self.teacher.success_return)
 
     def freeze(self, active: jax.Array, new_state: State, state: State) -> State:
         frozen = tree.where(active, replace(new_state, algo=()), replace(state, algo=()))
