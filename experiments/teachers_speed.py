@@ -30,6 +30,8 @@ class Config:
     """Settings: speed of training with each teacher."""
 
     levels: str = "Maze-13"
+    only: tuple[str, ...] = ()
+    """teachers to measure; default: all"""
     seeds: int = 8
     num_envs: int = 32
     num_steps: int = 128
@@ -59,11 +61,9 @@ def arms(config: Config) -> Mapping[str, rl.Algorithm]:
         "ACCEL": teachers.ACCEL(),
         "SFL": teachers.SFL(),
     }
-    return (
-        {PLAIN: ppo}
-        | {name: rl.Taught(ppo, teacher) for name, teacher in taught.items()}
-        | {name: rl.Taught(ppo, each, scouts=scouts) for name, each in with_scouts.items()}
-    )
+    found = {name: rl.Taught(ppo, teacher) for name, teacher in taught.items()}
+    found |= {name: rl.Taught(ppo, each, scouts=scouts) for name, each in with_scouts.items()}
+    return {PLAIN: ppo} | {name: found[name] for name in config.only or found}
 
 
 def updates_of(algo: rl.Algorithm, config: Config) -> tuple[Callable[[], Any], int, float]:

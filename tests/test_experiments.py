@@ -86,6 +86,8 @@ SMOKE = {
     "sweep_speed": "--steps 5120 --rates 1 --seeds 2 --repeats 1 --ways sweep --folder {out}",
     "teachers": "--teachers DR ACCEL --seeds 2 --steps 4000 --evals 1 --num-envs 4 --num-steps 32 "
     "--scouts 4 --capacity 16 --test-levels 10 --test-episodes 1 --runs {out}/runs --folder {out}",
+    "teachers_speed": "--levels Maze-7 --only Uniform --seeds 2 --num-envs 4 --num-steps 8 "
+    "--width 4 --updates 1 --rounds 1 --folder {out}",
     "transfer": "--rules symbolic_td --kinds grid --levels 2 --updates 2 --folder {out}",
     "tuners": "--tasks Catch --tuners random halving --repetitions 2 --num-runs 3 --seeds 2 "
     "--test-seeds 2 --updates 9 --runs {out}/runs --folder {out}",
