@@ -6,16 +6,13 @@ it is a function of the observation, so that the rewards of the augmented enviro
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 
-from jaxrl import normalize
-from jaxrl.archives import Cells
 from jaxrl.env import Step
 from jaxrl.errors import not_defined
-from jaxrl.normalize import Running
 from jaxrl.spaces import visible, with_visible
 from jaxrl.tree import leaf, pytree, replace, static
 
@@ -42,6 +39,15 @@ class Statistics:
         raise not_defined(self, Statistics.bonus)
 
 
+class Cells(Protocol):
+    """Numbers of descriptors [D] below `num_cells`, such as `rl.archives.OneHot(size)`."""
+
+    @property
+    def num_cells(self) -> int: ...
+
+    def __call__(self, descriptor: jax.Array) -> jax.Array: ...
+
+
 @pytree
 class VisitCounts(Statistics):
     """The number of visits n of each cell in the episode, shown as 1 / sqrt(n + 1), the bonus of
@@ -54,13 +60,28 @@ class VisitCounts(Statistics):
         return jnp.zeros(self.cells.num_cells)
 
     def update(self, statistics: jax.Array, obs: jax.Array) -> jax.Array:
-        return statistics.at[self.cells(obs)].add(1.0)
+        return statistics.at[self._cell(obs)].add(1.0, mode="drop")
 
     def show(self, statistics: jax.Array) -> jax.Array:
         return jax.lax.rsqrt(statistics + 1.0)
 
     def bonus(self, statistics: jax.Array, obs: jax.Array) -> jax.Array:
-        return jax.lax.rsqrt(statistics[self.cells(obs)] + 1.0)
+        visits = statistics.at[self._cell(obs)].get(mode="fill", fill_value=0.0)
+        return jax.lax.rsqrt(visits + 1.0)
+
+    def _cell(self, obs: jax.Array) -> jax.Array:
+        """The cell of an observation; of one without a cell, -1, the number past the last. []."""
+        cell = self.cells(obs)
+        return jnp.where(cell < 0, self.cells.num_cells, cell)
+
+
+@pytree
+class MeanAndVariance:
+    """Mean and variance [D] of `count` observations."""
+
+    mean: jax.Array
+    variance: jax.Array
+    count: jax.Array
 
 
 @pytree
@@ -74,17 +95,21 @@ class Moments(Statistics):
 
     prior: float = leaf(1.0, "(0, inf)")
 
-    def start(self, obs: jax.Array) -> Running:
-        return replace(normalize.init_running(obs), count=jnp.float32(self.prior))
+    def start(self, obs: jax.Array) -> MeanAndVariance:
+        return MeanAndVariance(jnp.zeros_like(obs), jnp.ones_like(obs), jnp.float32(self.prior))
 
-    def update(self, statistics: Running, obs: jax.Array) -> Running:
-        return normalize.update(statistics, obs[None])
+    def update(self, statistics: MeanAndVariance, obs: jax.Array) -> MeanAndVariance:
+        count = statistics.count + 1.0
+        before = obs - statistics.mean
+        mean = statistics.mean + before / count
+        variance = statistics.variance + (before * (obs - mean) - statistics.variance) / count
+        return MeanAndVariance(mean, variance, count)
 
-    def show(self, statistics: Running) -> jax.Array:
+    def show(self, statistics: MeanAndVariance) -> jax.Array:
         number = 1.0 / statistics.count
         return jnp.concatenate([statistics.mean, statistics.variance, number[None]])
 
-    def bonus(self, statistics: Running, obs: jax.Array) -> jax.Array:
+    def bonus(self, statistics: MeanAndVariance, obs: jax.Array) -> jax.Array:
         variance = statistics.variance + 1e-8
         squares = (obs - statistics.mean) ** 2 / variance
         return 0.5 * jnp.mean(squares + jnp.log(2.0 * jnp.pi * variance))

@@ -9,6 +9,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import subprocess
 import time
 from collections.abc import Callable
 from typing import Any
@@ -35,6 +36,32 @@ QDAX = {
         "best_fitness": (99.93, 0.0),
     },
 }
+# evaluations per second of QDax's MAP-Elites on the arm task, one seed
+PEER = """
+import functools, sys, time, jax
+from qdax.core.containers.mapelites_repertoire import compute_euclidean_centroids
+from qdax.core.emitters.mutation_operators import isoline_variation
+from qdax.core.emitters.standard_emitters import MixingEmitter
+from qdax.core.map_elites import MAPElites
+from qdax.tasks.arm import arm_scoring_function
+from qdax.utils.metrics import default_qd_metrics
+
+iterations, batch = int(sys.argv[1]), 256
+sigmas = {"iso_sigma": 0.005, "line_sigma": 0.05}
+vary = functools.partial(isoline_variation, minval=0.0, maxval=1.0, **sigmas)
+emitter = MixingEmitter(lambda x, y: (x, y), vary, 1.0, batch)
+metrics = functools.partial(default_qd_metrics, qd_offset=1.0)
+search = MAPElites(arm_scoring_function, emitter, metrics)
+centroids = compute_euclidean_centroids(grid_shape=(32, 32), minval=0.0, maxval=1.0)
+key = jax.random.key(0)
+start = search.init(jax.random.uniform(key, (batch, 8)), centroids, key)
+carry = (start[0], start[1], key)
+run = jax.jit(lambda carry: jax.lax.scan(search.scan_update, carry, (), length=iterations))
+run = run.lower(carry).compile()
+begun = time.monotonic()
+jax.block_until_ready(run(carry))
+print(batch * iterations / (time.monotonic() - begun))
+"""
 LIMITS = {10: 2_000, 20: 20_000, 30: 50_000}  # steps in which DeepSea is to be solved
 
 
@@ -50,6 +77,10 @@ class Config:
     demonstrated_size: int = 20
     """of DeepSea, for the backward algorithm"""
     ppo_steps: int = 200_000
+    qdax: str = "none"
+    """interpreter with qdax, for evaluations per second; "none" leaves it out"""
+    rounds: int = 5
+    """of evaluations per second here and there, interleaved"""
     folder: pathlib.Path = pathlib.Path(__file__).parent / "results"
 
 
@@ -97,6 +128,18 @@ def arm(config: Config) -> dict[str, Any]:
     algo = rl.MapElites(arm_cells(), IsoLine(low=0.0, high=1.0, batch=256), offset=-1.0)
     task = archives.Function(function=arm_env.evaluate, dims=8)
     return repertoire(config, algo, task, config.arm_iterations)
+
+
+def speed(config: Config) -> dict[str, Any]:
+    """Evaluations per second of one seed of the arm task, here and in QDax, by round."""
+    one = dataclasses.replace(config, seeds=1)
+    words = [config.qdax, "-c", PEER, str(config.arm_iterations)]
+    found: dict[str, list[float]] = {"jaxrl": [], "qdax": []}
+    for _ in range(config.rounds):
+        found["jaxrl"].append(arm(one)["evaluations_per_second"])
+        done = subprocess.run(words, capture_output=True, text=True, check=True)
+        found["qdax"].append(float(done.stdout))
+    return found
 
 
 def cma_me(config: Config) -> dict[str, Any]:
@@ -160,14 +203,15 @@ PARTS: dict[str, Callable[[Config], dict[str, Any]]] = {
     "sphere": cma_me,
     "go_explore": go_explore,
     "backward": backward,
+    "speed": speed,
 }
 
 
 def measure(config: Config) -> dict[str, Any]:
     """The measurements of all parts; those that are stored with the same settings are read."""
     path = config.folder / "quality_diversity.json"
-    settings = dataclasses.asdict(dataclasses.replace(config, folder=pathlib.Path()))
-    settings = json.loads(json.dumps(settings, default=str))
+    settings = json.loads(json.dumps(dataclasses.asdict(config), default=str))
+    settings = {name: x for name, x in settings.items() if name not in ("folder", "qdax", "rounds")}
     stored = json.loads(path.read_text()) if path.exists() else {}
     if stored.get("settings") != settings:
         load = f"{os.cpu_count()} cores under a load of {os.getloadavg()[0]:.1f}"
@@ -175,7 +219,7 @@ def measure(config: Config) -> dict[str, Any]:
         stored = {"settings": settings, "where": where}
     config.folder.mkdir(parents=True, exist_ok=True)
     for name, part in PARTS.items():
-        if name not in stored:
+        if name not in stored and (name != "speed" or config.qdax != "none"):
             stored[name] = part(config)
             path.write_text(json.dumps(stored) + "\n")
             print(name, "is measured", flush=True)
@@ -201,6 +245,14 @@ def page(found: dict[str, Any]) -> str:
         within = sum(0 < x <= limit for x in steps)
         each = ", ".join(f"{x:,}" if x > 0 else "not found" for x in sorted(steps))
         lines.append(f"| {size} | {each} | {limit:,} | {within} of {len(steps)} |")
+    if "speed" in found:
+        ratio = np.array(found["speed"]["jaxrl"]) / np.array(found["speed"]["qdax"])
+        lines += [
+            "",
+            f"MAP-Elites on the arm does {np.median(ratio):.3g} times as many evaluations",
+        ]
+        lines[-1] += f" per second as QDax, one seed ({ratio.min():.3g} to {ratio.max():.3g} in"
+        lines[-1] += f" {len(ratio)} interleaved rounds)."
     later, settings = found["backward"], found["settings"]
     solved = {name: sum(x > 0.5 for x in later[name]) for name in ("backward", "uniform")}
     return (

@@ -396,10 +396,10 @@ def test_visits_are_shown_as_the_next_bonus():
     )
     first, step = play(env, [0, 0, 0])
     assert env.channels == ("bonus",)
-    np.testing.assert_allclose(first.obs, [0, 0, 0, 2**-0.5, 1, 1])  # the first entry is largest
-    np.testing.assert_allclose(step.info["bonus"], [2**-0.5, 3**-0.5, 4**-0.5], rtol=1e-6)
-    np.testing.assert_allclose(step.obs.obs[:, 3], [3**-0.5, 4**-0.5, 5**-0.5], rtol=1e-6)
-    np.testing.assert_allclose(step.obs.obs[:, 4:], 1.0)
+    np.testing.assert_allclose(first.obs, [0, 0, 0, 1, 1, 1, 2**-0.5], rtol=1e-6)  # zeros: the last
+    np.testing.assert_allclose(step.info["bonus"], [1, 2**-0.5, 3**-0.5], rtol=1e-6)
+    np.testing.assert_allclose(step.obs.obs[:, 3], [2**-0.5, 3**-0.5, 4**-0.5], rtol=1e-6)
+    np.testing.assert_allclose(step.obs.obs[:, 4:6], 1.0)
     np.testing.assert_allclose(step.obs.obs[-1, :3], 3.0)
     assert step.obs.mask.shape == (3, 5)
 

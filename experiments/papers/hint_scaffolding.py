@@ -84,7 +84,7 @@ class Hints(teachers.Teacher):
         if self.share is None:
             left = jnp.floor(self.half(state)[task] + noise)
         left = jnp.clip(left, 1, length).astype(jnp.int32)
-        levels = jax.vmap(tasks.level)(task)
+        levels = jax.vmap(tasks.numbered)(task)
         return put(levels, {"env.env.start": self.cells[task, left]}), (task, left)
 
     def tell(self, key, state, tasks, levels, notes, report):

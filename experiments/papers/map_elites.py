@@ -18,6 +18,7 @@ from jaxrl.archives import Archive, Elite, Emitter, Evaluated, Function, Grid, I
 BATCH, ROWS, COLUMNS = 128, 9, 15
 HELD = 4  # steps of an action
 LOWEST = -0.5  # fitness of the arm
+NONE = jnp.zeros((BATCH, 0))
 
 
 @rl.pytree
@@ -52,7 +53,7 @@ class Genetic(IsoLine):
 
     def init(self, key: jax.Array, elite: Elite) -> Archive:
         first = jax.random.uniform(key, (self.batch, *elite.genotype.shape))
-        return Archive(Elite(first, (), ()), jnp.full(self.batch, -jnp.inf))
+        return Archive(Elite(first, NONE, NONE), jnp.full(self.batch, -jnp.inf))
 
     def ask(self, key: jax.Array, state: Archive, archive: Archive) -> jax.Array:
         return super().ask(key, (), state)
@@ -61,7 +62,7 @@ class Genetic(IsoLine):
         items = jnp.concatenate([state.items.genotype, genotypes])
         fitness = jnp.concatenate([state.fitness, evaluated.fitness])
         fitness, best = jax.lax.top_k(fitness, self.batch)
-        return Archive(Elite(items[best], (), ()), fitness)
+        return Archive(Elite(items[best], NONE, NONE), fitness)
 
 
 @rl.pytree

@@ -5,6 +5,8 @@ The task is a planar arm with a reward in three small areas, which are drawn for
 searches keep the best solution of each cell of positions.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -16,6 +18,7 @@ from jaxrl.archives import (
     ByFitness,
     Emitter,
     Evaluated,
+    FullCMA,
     Grid,
     Improvement,
     IsoLine,
@@ -24,7 +27,6 @@ from jaxrl.archives import (
     Ranked,
     Task,
 )
-from jaxrl.meta.cma import FullCMA
 
 AREAS, RADIUS = 3, 0.03
 CELLS = Grid.unit(16, 16)
@@ -67,11 +69,11 @@ class Reach(Task):
         return Evaluated(self.worth(end).max(), image if self.image else end, end)
 
 
-def novelty_search(step: jax.Array, batch: int = BATCH) -> Emitter:
+def novelty_search(step: Any, batch: int = BATCH) -> Emitter:
     return IsoLine(step, 0.2, 0.0, 1.0, Novel(neighbors=5), batch=batch)
 
 
-def with_emitters(step: jax.Array) -> Emitter:
+def with_emitters(step: Any) -> Emitter:
     """Novelty search, and strategies that start at rewarded solutions."""
     exploit = Ranked(FullCMA(step, POPULATION), ByFitness(), Above(0.0))
     return Mixed((novelty_search(step, BATCH - POPULATION), exploit))

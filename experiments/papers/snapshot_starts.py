@@ -32,7 +32,7 @@ MAP = """
 ###########
 """
 ENV = GridWorld(map=MAP, max_steps=50)
-EPISODES, NOISE, EVALS = 4, 0.4, 20  # NOISE: the share of random actions of the teacher
+EPISODES, NOISE, EVALS = 4, 0.4, 40  # NOISE: the share of random actions of the teacher
 KINDS = Grid(jnp.full(2, 0.5), jnp.full(2, 9.5), (4, 4))  # classes of positions
 
 
@@ -88,10 +88,10 @@ class Snapshots(teachers.Teacher):
 
     updates: float
 
-    def init(self, key: jax.Array, tasks: Starts) -> jax.Array:
+    def init(self, key: jax.Array, tasks: Any) -> jax.Array:
         return jnp.float32(0.0)
 
-    def draw(self, key, state, tasks, num):
+    def draw(self, key, state, tasks: Any, num):
         key_used, key_place, key_reset = jax.random.split(key, 3)
         at_reset = jax.random.uniform(key_used, (num,)) < state / self.updates
         place = jax.random.categorical(key_place, jnp.log(tasks.weight), shape=(num,))
@@ -105,7 +105,7 @@ class Snapshots(teachers.Teacher):
 
 ALGORITHMS = {
     "PPO": functools.partial(rl.ppo, num_envs=8, num_steps=32, network=rl.MLP((32,))),
-    "DQN": functools.partial(rl.dqn, num_envs=8, updates=2, batch_size=32, network=rl.MLP((32,))),
+    "PQN": functools.partial(rl.pqn, num_envs=8, num_steps=32, network=rl.MLP((32,))),
 }
 
 
@@ -121,11 +121,11 @@ def arm(name: str, snapshots: bool, steps: int) -> Arm:
         first = jnp.where(solved.any(), solved.argmax(), EVALS) / EVALS
         return {"first": first, "solved": solved.mean()}
 
-    return Arm(run, budget=steps, tune={"lr": (1e-3, 3e-3)})
+    return Arm(run, budget=steps, tune={"lr": (1e-3, 3e-3, 1e-2)})
 
 
 def claims(scale: float = 1.0) -> list[Claim]:
-    steps = max(int(20 * scale), 1) * 256 * EVALS // 4
+    steps = max(int(10 * scale), 1) * 256 * EVALS
     kinds = ("", " with snapshots")
     arms = {f"{name}{kind}": arm(name, bool(kind), steps) for name in ALGORITHMS for kind in kinds}
 
@@ -137,14 +137,14 @@ def claims(scale: float = 1.0) -> list[Claim]:
     return [
         Claim(
             row=42,
-            statement="In four rooms with a sparse reward, PPO and DQN reach the goal from the "
+            statement="In four rooms with a sparse reward, PPO and PQN reach the goal from the "
             "start in fewer steps if they begin episodes in states of a teacher's episodes.",
             arms=arms,
             metric="solved",
             accept=[earlier(name) for name in ALGORITHMS],
             worlds=["GridWorld of four rooms"],
-            unmatched="The teacher is a noisy shortest path, of which four episodes are stored and "
-            "not counted; classes are cells of a grid, and episodes are not cut short. DQN is in "
-            "place of SAC and TD3.",
+            changed="After a trial: longer runs, and PQN in place of DQN.",
+            unmatched="The teacher is a noisy shortest path, with four episodes that do not count; "
+            "classes are cells of a grid; PQN is in place of SAC and TD3.",
         )
     ]

@@ -41,7 +41,7 @@ def check_descriptor(descriptor: Any, cells: Cells, user: str) -> None:
         return
     raise ValueError(
         f"{user} gives descriptors of shape {descriptor.shape}, and this {type(cells).__name__} "
-        f"divides a space of {num_dims} dimensions: write a describe function that returns "
+        f"divides a space of {num_dims} dimensions: write a function of descriptors that returns "
         f"[{num_dims}], or other cells; many dimensions take rl.archives.Hashed, or "
         "rl.MapElites(encoder=rl.archives.Autoencoder())."
     )
@@ -64,7 +64,7 @@ class Grid(Cells):
         dims = len(self.shape)
         for name in ("low", "high"):
             given = jnp.shape(getattr(self, name))
-            if given != (dims,) and given[-1:] != (dims,):
+            if given[-1:] != (dims,):
                 raise ValueError(
                     f"Grid.{name} has shape {given}, and shape={self.shape} has {dims} "
                     f"dimensions: write {name}=jnp.array([...]) of {dims} numbers."
@@ -125,6 +125,11 @@ class Nearest(Cells):
         iterations: int = 20,
     ) -> "Nearest":
         """Centroids that divide a box evenly: k-means on uniform samples."""
+        if samples < num_cells:
+            raise ValueError(
+                f"samples={samples} are too few for num_cells={num_cells} centroids: write "
+                f"samples={10 * num_cells}."
+            )
         key_samples, key_start = jax.random.split(key)
         bounds = jnp.array([low, high], jnp.float32)
         points = jax.random.uniform(

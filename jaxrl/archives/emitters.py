@@ -53,8 +53,8 @@ class IsoLine(Emitter):
 
     iso: float = leaf(0.005, "[0, inf)")
     line: float = leaf(0.05, "[0, inf)")
-    low: float = -float("inf")
-    high: float = float("inf")
+    low: float = leaf(-float("inf"), "[-inf, inf)")
+    high: float = leaf(float("inf"), "(-inf, inf]")
     parents: Selection = Selection()
     batch: int = static(default=256)
 

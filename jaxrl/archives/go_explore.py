@@ -1,4 +1,4 @@
-"""Go-Explore's exploration phase: return to a saved state, then explore from there."""
+"""Go-Explore's first phase: return to a saved state, then explore from there."""
 
 from collections.abc import Callable
 from typing import Any
@@ -70,9 +70,9 @@ class GoExplore(Algorithm):
 
     A saved state is replaced by one of its cell with a higher return, or with the same return in
     fewer steps. It is chosen with a weight of 1 / sqrt(seen + 1), where `seen` counts visits to its
-    cell since then. Restoring needs no policy, so that a stochastic environment goes on with other
-    chances: the actions of the best episode then do not give its return again, as `evaluation`
-    shows, which plays them from the start.
+    cell since then. In a stochastic environment the actions of the best episode do not give its
+    return again, as `evaluation` shows, which plays them from the start. The second phase learns a
+    policy from that episode: `rl.teachers.demonstrate`, `Starts` and `Backward`.
 
     cells: of descriptors. describe: the descriptor of a state and its observation; by default the
     observation as a vector. repeat: the probability that an action is taken again. walkers: side by
@@ -161,7 +161,9 @@ class GoExplore(Algorithm):
     def _step(
         self, env: Env, now: tuple[Saved, Any, jax.Array], key: jax.Array
     ) -> tuple[tuple[Saved, Any, jax.Array], tuple[Saved, jax.Array, jax.Array]]:
-        """A step of one walker: from what is saved, its last action, and whether it still walks."""
+        """One walker after a step: its saved state, last action, and True while its episode
+        goes on; then that state, True if it was active before, and True where the episode ended.
+        """
         saved, action, alive = now
         key_repeat, key_action, key_step = jax.random.split(key, 3)
         repeats = jax.random.bernoulli(key_repeat, self.repeat)

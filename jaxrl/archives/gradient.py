@@ -35,7 +35,7 @@ class ActorTask(EpisodeTask):
 
     env: Env
     learner: ActorCritic = TD3
-    describe: Callable[[Transition, jax.Array], jax.Array] = static(default=mean_observation)
+    descriptor: Callable[[Transition, jax.Array], jax.Array] = static(default=mean_observation)
 
     def __post_init__(self) -> None:
         check_field(self, "learner", ActorCritic, "rl.td3().learner")

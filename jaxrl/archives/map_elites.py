@@ -14,7 +14,7 @@ from jaxrl.archives.tasks import Elite, Evaluated, Genotype, Task
 from jaxrl.clock import Clock, Metrics, start_clock
 from jaxrl.rollout import Evaluation
 from jaxrl.rules.base import check_field
-from jaxrl.tree import pytree, replace
+from jaxrl.tree import leaf, pytree, replace
 
 
 @pytree
@@ -52,7 +52,7 @@ class MapElites(Algorithm):
     cells: Cells
     emitter: Emitter = IsoLine()
     encoder: Encoder = Encoder()
-    offset: float = 0.0
+    offset: float = leaf(0.0, "(-inf, inf)")
 
     def __post_init__(self) -> None:
         check_field(self, "cells", Cells, "rl.archives.Grid.unit(32, 32)")
@@ -69,8 +69,8 @@ class MapElites(Algorithm):
         if not isinstance(env, Task):
             raise TypeError(
                 "MapElites needs a task, which gives each genotype a fitness and a descriptor, "
-                f"and got {type(env).__name__}: write rl.archives.PolicyTask(env, describe), or a "
-                "class of your own, `class Mine(rl.archives.Task)`, under @rl.pytree."
+                f"and got {type(env).__name__}: write rl.archives.PolicyTask(env), or a class of "
+                "your own, `class Mine(rl.archives.Task)`, under @rl.pytree."
             )
         key_first, key_emitter, key_encoder, key_evaluate = jax.random.split(key, 4)
         genotypes = jax.vmap(env.init)(jax.random.split(key_first, self.emitter.batch))

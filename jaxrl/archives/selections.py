@@ -45,7 +45,7 @@ class Above(Selection):
     al., 2021); all elites while there is none.
     """
 
-    fitness: float = 0.0
+    fitness: float = leaf(0.0, "(-inf, inf)")
 
     def weight(self, archive: Archive) -> jax.Array:
         above = archive.fitness > self.fitness

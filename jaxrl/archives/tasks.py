@@ -8,9 +8,9 @@ import jax.numpy as jnp
 
 from jaxrl import networks, rollout
 from jaxrl.env import Env, Tasks, check_is_env
-from jaxrl.errors import not_defined
+from jaxrl.errors import check_counts, not_defined
 from jaxrl.rollout import Episode, Policy, Transition
-from jaxrl.tree import pytree, static
+from jaxrl.tree import leaf, pytree, static
 
 Genotype = Any
 
@@ -36,12 +36,7 @@ class Elite:
 
 
 class Task(Tasks):
-    """Base class of tasks of a quality-diversity search: a pytree, in the place of an environment.
-
-    steps: environment steps of an evaluation, 0 where it plays none; a class attribute or property.
-    """
-
-    steps: Any = 0
+    """Base class of tasks of a quality-diversity search: a pytree, in place of an environment."""
 
     def init(self, key: jax.Array) -> Genotype:
         """A random genotype."""
@@ -59,10 +54,13 @@ class Function(Task):
     Genotypes start uniformly between `low` and `high`.
     """
 
-    low: float = 0.0
-    high: float = 1.0
-    function: Callable[[jax.Array], tuple[jax.Array, jax.Array]] = static(default=None)  # type: ignore[assignment]
+    function: Callable[[jax.Array], tuple[jax.Array, jax.Array]] = static()
     dims: int = static(default=1)
+    low: float = leaf(0.0, "(-inf, inf)")
+    high: float = leaf(1.0, "(-inf, inf)")
+
+    def __post_init__(self) -> None:
+        check_counts(self, "dims")
 
     def init(self, key: jax.Array) -> jax.Array:
         return jax.random.uniform(key, (self.dims,), minval=self.low, maxval=self.high)
@@ -86,18 +84,14 @@ def last_observation(steps: Transition, active: jax.Array) -> jax.Array:
 class EpisodeTask(Task):
     """Base class of tasks that play an episode with a policy of the genotype.
 
-    env: of one agent. describe: a function of the transitions of an episode [T], and True for the
+    env: of one agent. descriptor: a function of the transitions of an episode [T], and True for the
     steps before its end [T], that returns a descriptor [D].
 
     A film of an elite: `plot.gif(task.env, task.policy(state.archive.best.genotype))`.
     """
 
     env: Env
-    describe: Callable[[Transition, jax.Array], jax.Array]  # static
-
-    @property
-    def steps(self) -> int:
-        return self.env.max_steps
+    descriptor: Callable[[Transition, jax.Array], jax.Array]  # static
 
     def policy(self, genotype: Genotype) -> Policy:
         """The policy of a genotype."""
@@ -124,18 +118,18 @@ class EpisodeTask(Task):
         keys = jax.random.split(key_play, self.env.max_steps)
         _, (steps, active) = jax.lax.scan(step, start, keys)
         fitness = jnp.sum(jnp.where(active, steps.reward, 0.0))
-        return Evaluated(fitness, self.describe(steps, active), self.extra(steps, active))
+        return Evaluated(fitness, self.descriptor(steps, active), self.extra(steps, active))
 
 
 @pytree
 class PolicyTask(EpisodeTask):
     """The parameters of a policy network as genotypes; it acts by the mode of its distribution.
 
-    `PolicyTask(env, describe)`: by default the descriptor is the mean of the observations.
+    `PolicyTask(env, descriptor)`: by default that is the mean of the observations.
     """
 
     env: Env
-    describe: Callable[[Transition, jax.Array], jax.Array] = static(default=mean_observation)
+    descriptor: Callable[[Transition, jax.Array], jax.Array] = static(default=mean_observation)
     network: networks.Builder = static(default=networks.MLP((32,)))
 
     def _network(self) -> networks.Recurrent:

@@ -61,13 +61,13 @@ class Counts(Bonus):
                 f"write cells=rl.archives.OneHot({size}) for one-hot vectors, or rl.archives.Grid "
                 "or rl.archives.Hashed for others."
             )
-        try:
-            jax.eval_shape(self.cells, vector)
-        except (TypeError, ValueError) as error:
+        num_dims = self.cells.num_dims
+        if num_dims not in (None, size):
             raise TypeError(
-                f"The cells of Counts, a {type(self.cells).__name__}, can't read the observations "
-                f"of {name}, which are vectors of {size} entries: write cells of {size} dimensions."
-            ) from error
+                f"The {type(self.cells).__name__} of Counts divides a space of {num_dims} "
+                f"dimensions, and an observation of {name} has {size} entries: write cells of "
+                f"{size} dimensions."
+            )
         return self.cells.num_cells
 
     def cell(self, batch: Transition) -> jax.Array:
