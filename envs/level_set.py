@@ -32,7 +32,7 @@ class LevelSet(Tasks):
         return self.levels.channels
 
     def sample(self, key: jax.Array) -> Any:
-        return self.level(jax.random.randint(key, (), 0, self.num_levels))
+        return self.numbered(jax.random.randint(key, (), 0, self.num_levels))
 
-    def level(self, number: jax.Array) -> Any:
+    def numbered(self, number: jax.Array) -> Any:
         return jax.tree.map(lambda x: jnp.asarray(x)[number], self.levels)

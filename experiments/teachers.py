@@ -154,22 +154,21 @@ def worst_tenth(solved: np.ndarray) -> np.ndarray:
     return np.sort(solved, 1)[:, :num].mean(1)
 
 
+SCORES = {"all levels": lambda solved: solved.mean(1), "worst tenth": worst_tenth}
+
+
 def summary(solved: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Means over seeds with intervals, and differences to domain randomisation."""
+    """Means over seeds with intervals, and differences to domain randomisation if that is there."""
     rounded = lambda found: [round(float(x), 4) for x in found]
-    record: dict[str, Any] = {}
+    record: dict[str, Any] = {name: {} for name in solved}
     for name, rates in solved.items():
-        scores = {"all levels": rates.mean(1), "worst tenth": worst_tenth(rates)}
-        base = solved.get(BASELINE, rates)
-        bases = {"all levels": base.mean(1), "worst tenth": worst_tenth(base)}
-        record[name] = {
-            key: {
-                "mean": rounded(rl.stats.interval(x, rl.stats.mean)),
-                "more than DR": rounded(rl.stats.difference(x, bases[key], rl.stats.mean)),
-                "each": np.round(x, 4).tolist(),
-            }
-            for key, x in scores.items()
-        }
+        for key, score in SCORES.items():
+            x = score(rates)
+            found = {"mean": rounded(rl.stats.interval(x, rl.stats.mean))}
+            if name != BASELINE and BASELINE in solved:
+                base = score(solved[BASELINE])
+                found["more than DR"] = rounded(rl.stats.difference(x, base, rl.stats.mean))
+            record[name][key] = found | {"each": np.round(x, 4).tolist()}
     return record
 
 
@@ -188,7 +187,7 @@ def figure(curves: xr.Dataset, solved: xr.DataArray) -> Any:
 
 def page(record: dict[str, Any], config: Config) -> str:
     """The table as Markdown."""
-    text = lambda found: "{:.3f} [{:.3f}, {:.3f}]".format(*found)
+    text = lambda found: "{:.3f} [{:.3f}, {:.3f}]".format(*found) if found else "-"
     rows = [
         f"# Teachers on {config.levels}",
         "",
@@ -201,8 +200,7 @@ def page(record: dict[str, Any], config: Config) -> str:
         "|---|---|---|---|---|",
     ]
     for name, scores in record["success"].items():
-        every, worst = scores["all levels"], scores["worst tenth"]
-        cells = [every["mean"], worst["mean"], every["more than DR"], worst["more than DR"]]
+        cells = [scores[key].get(part) for part in ("mean", "more than DR") for key in SCORES]
         rows.append(f"| {name} | {' | '.join(map(text, cells))} |")
     return "\n".join(rows) + "\n"
 

@@ -12,7 +12,7 @@ import os
 import pathlib
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -41,7 +41,7 @@ class Config:
     folder: pathlib.Path = pathlib.Path(__file__).parent / "results"
 
 
-def arms(config: Config) -> dict[str, rl.Algorithm]:
+def arms(config: Config) -> Mapping[str, rl.Algorithm]:
     """PPO with each teacher."""
     ppo = rl.ppo(
         num_envs=config.num_envs,

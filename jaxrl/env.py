@@ -137,9 +137,9 @@ class Tasks:
         """The environment with these parameters, each in [0, 1]. [dimensions]."""
         raise not_defined(self, Tasks.at)
 
-    def level(self, number: jax.Array) -> Any:
+    def numbered(self, number: jax.Array) -> Any:
         """The environment of a number, from 0 to `num_levels` - 1, of a finite set."""
-        raise not_defined(self, Tasks.level)
+        raise not_defined(self, Tasks.numbered)
 
     def redraw(self, key: jax.Array, env: Any, state: State) -> Any:
         """The environment with its hidden random part drawn anew from the posterior of what was

@@ -170,7 +170,7 @@ def all_returned():
     cases |= OTHERS
     found = {}
     for name, case in cases.items():
-        for variable in returned(*case):
+        for variable in returned(*case) - set(case[1].channels):
             family = [prefix for prefix in PREFIXES if variable.startswith(prefix)]
             variable = f"{family[0]}*" if family else variable
             found.setdefault(variable, []).append(name)

@@ -44,12 +44,15 @@ WITHOUT = {
 CATCH = envs.make("Catch", rows=3, columns=3)
 # Those that need arguments.
 MADE = {
+    "ChannelBonus": rl.exploration.ChannelBonus(name="bonus"),
     "Disco": Disco({}),
     "Extended": None,
     "DriftProgram": symbolic.DriftProgram(None),
     "LPG": rl.LPG(None),
     "OffPolicy": rl.dqn(),
     "Population": tuning.Population(rl.ppo(), {"lr": tuning.log(1e-4, 1e-2)}),
+    "Product": rl.exploration.Product(first=rl.exploration.RND(), second=rl.exploration.E3B()),
+    "RewardSignals": rl.RewardSignals(signals={"bonus": rl.Signal()}),
     "Stale": rl.Stale(rl.ppo()),
     "LogLinear": rl.LogLinear.zero("lr"),
     "Training": rl.Training(rl.ppo(), CATCH),

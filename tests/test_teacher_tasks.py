@@ -165,7 +165,7 @@ def test_learnability_is_the_variance_of_success():
     score = teachers.Learnability()(Prizes(), TASKS.levels, found["report"], jnp.zeros(4))
     error = 3.0 * np.abs(1.0 - 2.0 * p) * np.sqrt(exact / num) + 9.0 * exact / num
     assert (np.abs(score - exact) < error).all()
-    assert np.ptp(exact) > 2.0 * error.max()  # levels can be told apart
+    assert np.ptp(exact) > 2.0 * error.max()  # the levels differ
 
 
 def test_what_was_taught_is_a_mean_over_steps():
@@ -242,7 +242,7 @@ def test_drawings_are_different_mazes_with_a_path():
     flipped = drawn(DRAWINGS["labyrinth_flipped"])
     np.testing.assert_array_equal(flipped.walls, drawn(DRAWINGS["labyrinth"]).walls[:, ::-1])
     assert (tuple(flipped.start), int(flipped.heading)) == ((0, 12), 3)
-    one = tasks.level(jnp.int32(3))
+    one = tasks.numbered(jnp.int32(3))
     np.testing.assert_array_equal(one.walls, drawn(DRAWINGS["labyrinth"]).walls)
 
 

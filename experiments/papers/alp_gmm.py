@@ -1,8 +1,9 @@
 """ALP-GMM (Portelas et al., 2020): levels where returns change, of which most can't be learned.
 
-A ball flies towards a hoop. It is charged, and released so as to be at the hoop's height in time;
-hoops above the largest charge are out of reach.
+A ball is charged and released so as to pass a hoop; some hoops are too high for any charge.
 """
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -59,8 +60,7 @@ class Hoops(rl.Tasks):
     strength: jax.Array | float = HEIGHTS
     too_high: jax.Array | float = 0.0
 
-    dimensions = 2
-    channels = Hoop.channels
+    dimensions, channels = 2, Hoop.channels
 
     def at(self, place):
         height = 0.5 + self.strength * place[0] / (1.0 - self.too_high)
@@ -83,15 +83,15 @@ class Oracle(BoxTeacher):
     threshold: float = 0.7
     history: int = rl.static(default=100)
 
-    def init(self, key, tasks):
+    def init(self, key, tasks) -> Any:
         return super().init(key, tasks), jnp.float32(0.0)
 
-    def draw(self, key, state, tasks, num):
+    def draw(self, key, state: Any, tasks, num):
         place = jax.random.uniform(key, (num, 2))
         place = place.at[:, 0].set(state[1] + self.size * place[:, 0])
         return jax.vmap(tasks.at)(place), place
 
-    def tell(self, key, state, tasks, levels, notes, report):
+    def tell(self, key, state: Any, tasks, levels, notes, report) -> Any:
         history, low = state
         history, notes = super().tell(key, history, tasks, levels, notes, report)
         moves = (history.count >= self.history) & (history.value.mean() > self.threshold)
@@ -104,7 +104,7 @@ def arm(teacher: rl.teachers.Teacher, steps: int) -> Arm:
         key, key_strength = jax.random.split(jax.random.key(seed))
         strength = jax.random.randint(key_strength, (), 5, 7).astype(jnp.float32)
         tasks = Hoops(strength, too_high)
-        sizes = {"num_envs": 64, "num_steps": 32, "minibatches": 8}
+        sizes: Any = {"num_envs": 64, "num_steps": 32, "minibatches": 8}
         student = rl.ppo(lr=1e-2, network=rl.MLP((32,)), schedule=rl.Constant(), **sizes)
         taught = rl.Taught(student, teacher, held_out=tasks.grid(), num_levels=64)
         training = rl.Training(taught, tasks, steps, evals=1, episodes=128, eval_share=1.0)

@@ -12,7 +12,7 @@ from jaxrl import teachers
 from jaxrl.rollout import play_levels
 from jaxrl.teachers.tasks import TaskTeacher
 
-TASKS, SIDE = 8, 9
+TASKS, SIDE, DISTANCE = 8, 9, (2, 18)
 MEMBERS, ROUNDS = 64, 20  # of the measurement of time
 
 
@@ -43,14 +43,14 @@ def taught(teacher: teachers.Teacher, lr) -> rl.teachers.Taught:
 def arm(teacher: teachers.Teacher, steps: int) -> Arm:
     def run(seed, lr):
         key_tasks, key_train, key_play = jax.random.split(jax.random.key(seed), 3)
-        tasks, algo = maze_tasks(key_tasks, TASKS, SIDE), taught(teacher, lr)
+        tasks, algo = maze_tasks(key_tasks, TASKS, SIDE, DISTANCE), taught(teacher, lr)
         state, _ = rl.Training(algo, tasks, steps, evals=1, episodes=0)(key_train)
         policy = algo.policy(tasks, algo.agent(state), greedy=False)
         found = play_levels(key_play, tasks.levels, policy, 16)
         success = found.info["success"].mean(1)
         return {"mean": success.mean(), "worst": success.min(), "tasks": success}
 
-    return Arm(run, steps, {"lr": [0.01, 0.03, 0.1]})
+    return Arm(run, steps, {"lr": [0.003, 0.01, 0.03]})
 
 
 def better(metric: str, than: str) -> Check:
@@ -65,7 +65,7 @@ def overhead(results) -> list[float]:
     """Time of the teacher as a share of that of an update, in interleaved rounds. [ROUNDS]."""
     algo = taught(TEACHERS["dynamic"], 0.1)
     keys = jax.random.split(jax.random.key(0), MEMBERS)
-    tasks = jax.jit(jax.vmap(lambda key: maze_tasks(key, TASKS, SIDE)))(keys)
+    tasks = jax.jit(jax.vmap(lambda key: maze_tasks(key, TASKS, SIDE, DISTANCE)))(keys)
     states = jax.jit(jax.vmap(algo.init))(keys, tasks)
 
     def teach(key, tasks, state):
@@ -86,7 +86,7 @@ def overhead(results) -> list[float]:
 
 
 def claims(scale: float = 1.0) -> list[Claim]:
-    steps = max(int(409_600 * scale), 2048)
+    steps = max(int(204_800 * scale), 2048)
     return [
         Claim(
             row=162,
@@ -103,6 +103,7 @@ def claims(scale: float = 1.0) -> list[Claim]:
             ],
             worlds=[f"{TASKS} perfect mazes of {SIDE} by {SIDE}, drawn for each seed"],
             metric="mean",
+            changed="After trials: farther goals, and fewer steps, so that no arm is done.",
             unmatched="A table in place of a language model, so that tasks share nothing.",
         )
     ]

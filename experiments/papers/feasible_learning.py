@@ -41,7 +41,7 @@ def of(results, name: str, metric: str):
 
 
 def claims(scale: float = 1.0) -> list[Claim]:
-    steps = max(int(600_000 * scale), 4096)
+    steps = max(int(204_800 * scale), 4096)
 
     def draw(results, ax):
         for name in TEACHERS:
@@ -70,6 +70,7 @@ def claims(scale: float = 1.0) -> list[Claim]:
             ],
             worlds=[f"{LEVELS} perfect mazes of {SIDE} by {SIDE}, drawn for each seed"],
             metric="mean",
+            changed="After trials: nearer goals, and fewer steps, so that no arm is done.",
             unmatched="Returns of levels in place of losses of samples: multipliers weight how "
             "often a level is drawn.",
             draw=draw,

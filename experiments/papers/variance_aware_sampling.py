@@ -3,10 +3,11 @@
 A group of episodes on a level without variance has no gradient.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.stats import spearmanr
 
 import jaxrl as rl
 from envs.maze_tasks import maze_tasks
@@ -21,18 +22,18 @@ EVALS = 20
 class Measured(teachers.TaskProportion):
     """With the mean over the groups of an update of the variance of success as a metric."""
 
-    def init(self, key, tasks):
+    def init(self, key, tasks) -> Any:
         return super().init(key, tasks), jnp.float32(0.0)
 
-    def draw(self, key, state, tasks, num):
+    def draw(self, key, state: Any, tasks, num):
         return super().draw(key, state[0], tasks, num)
 
-    def tell(self, key, state, tasks, levels, notes, report):
+    def tell(self, key, state: Any, tasks, levels, notes, report) -> Any:
         inner, notes = super().tell(key, state[0], tasks, levels, notes, report)
         variance = report.success * (1.0 - report.success) * report.episodes
         return (inner, variance.sum() / jnp.maximum(report.episodes.sum(), 1)), notes
 
-    def metrics(self, state):
+    def metrics(self, state: Any):
         return {"variance": state[1]}
 
 
@@ -40,7 +41,7 @@ def arm(teacher: teachers.Teacher, steps: int, evals: int) -> Arm:
     def run(seed, lr):
         key_tasks, key_train = jax.random.split(jax.random.key(seed))
         tasks = maze_tasks(key_tasks, LEVELS, SIDE, max_steps=LONGEST)
-        sizes = {"num_envs": 8 * GROUP, "num_steps": LONGEST, "group_size": GROUP}
+        sizes: Any = {"num_envs": 8 * GROUP, "num_steps": LONGEST, "group_size": GROUP}
         student = rl.rloo(lr=lr, network=rl.Table(LEVELS * SIDE**2), **sizes)
         algo = teachers.Taught(student, teacher, num_levels=32)
         training = rl.Training(algo, tasks, steps, evals=evals, episodes=64, eval_share=9.0)
@@ -61,9 +62,9 @@ def better(metric: str, statement: str) -> Check:
 
 def correlation(results):
     """Over the rows of a run with uniform draws. [seeds]."""
-    of = lambda name: results["uniform"][name].values
-    pairs = zip(of("variance"), of("grad_norm"), strict=True)
-    return np.array([spearmanr(x, y).statistic for x, y in pairs])
+    ranks = lambda name: results["uniform"][name].values.argsort(1).argsort(1)
+    pairs = zip(ranks("variance"), ranks("grad_norm"), strict=True)
+    return np.array([np.corrcoef(*pair)[0, 1] for pair in pairs])
 
 
 def bound(results):

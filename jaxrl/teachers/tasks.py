@@ -74,7 +74,7 @@ class TaskTeacher(Teacher):
     def draw(self, key: jax.Array, state: TaskState, tasks: Tasks, num: int) -> tuple[Env, Notes]:
         logits = jnp.log(self.probabilities(state, tasks))
         number = jax.random.categorical(key, logits, shape=(num,)).astype(jnp.int32)
-        return jax.vmap(tasks.level)(number), number
+        return jax.vmap(tasks.numbered)(number), number
 
     def tell(
         self,
@@ -133,7 +133,7 @@ class ScoredTasks(TaskTeacher):
 
     def scores(self, state: TaskState, tasks: Tasks) -> jax.Array:
         """The score of each task; of those without an episode, the highest of the others. [L]."""
-        levels = jax.vmap(tasks.level)(jnp.arange(tasks.num_levels))
+        levels = jax.vmap(tasks.numbered)(jnp.arange(tasks.num_levels))
         found = self.score(tasks, levels, state.running, state.running.best_return)
         known = state.running.known
         highest = jnp.max(jnp.where(known, found, -jnp.inf))
