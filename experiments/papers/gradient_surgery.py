@@ -110,9 +110,8 @@ def arm(name: str, updates: int) -> Arm:
         keys = jax.random.split(key, updates)
         start = params, optimizer.init(params)
         mean, worst, conflict = jax.lax.scan(update, start, keys)[1]
-        last = -max(updates // 10, 1)
-        success = {"success": mean[last:].mean(), "worst": worst[last:].mean()}
-        return success | {"conflicts": conflict.mean()}
+        mean, worst = (x[-max(updates // 10, 1) :].mean() for x in (mean, worst))
+        return {"success": mean, "worst": worst, "conflicts": conflict.mean()}
 
     return Arm(run, updates * TASKS * EPISODES * STEPS, {"lr": [3e-3, 1e-2, 3e-2, 1e-1]})
 
@@ -143,7 +142,9 @@ def claims(scale: float = 1.0) -> list[Claim]:
             ],
             worlds=[f"{TASKS} goals on a grid of {SIDE} by {SIDE}, drawn for each seed"],
             metric="success",
-            changed="After a trial: fewer updates, so that no arm is done.",
+            seeds=range(60_000, 60_256),
+            changed="After a trial: fewer updates. After a measurement on 64 seeds, with intervals "
+            "that included 0: more and other seeds.",
             unmatched="REINFORCE with Adam in place of SAC, and a grid in place of Meta-World.",
         )
     ]

@@ -71,7 +71,7 @@ class Hints(teachers.Teacher):
                 curvature = (num * p * (1 - p)).sum() / WIDTH**2 + 1 / SPREAD**2
                 return at + jnp.clip(slope / curvature, -2.0, 2.0), None
 
-            return jax.lax.scan(newton, FIRST, length=20)[0]
+            return jax.lax.scan(newton, jnp.float32(FIRST), length=20)[0]
 
         return jax.vmap(fit)(*state)
 
