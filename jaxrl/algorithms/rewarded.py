@@ -69,9 +69,10 @@ class State:
 class Rewarded(Algorithm):
     """An algorithm that learns from the rewards of a model rather than from the environment's.
 
-    The model is updated once with each rollout, as it was collected. On policy, the rewards that it
-    returns are learned from. Off policy, each sample of the replay gets the rewards of the model as
-    it is then, so that stored rewards are never stale; those of an episodic model are stored.
+    The model is updated once with each rollout, as it was collected. An on-policy algorithm learns
+    from the rewards that the model returns then. For an off-policy algorithm, the current model
+    computes the rewards of each sample of the replay buffer, so that they are never stale; those of
+    an episodic model are stored.
     `return` and evaluations are of the environment's rewards; `model_reward` is the mean of the
     model's.
     """

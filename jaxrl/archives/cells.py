@@ -43,8 +43,8 @@ def check_descriptor(descriptor: Any, cells: Cells, user: str) -> None:
         return
     raise ValueError(
         f"{user} gives descriptors of shape {descriptor.shape}, and this {type(cells).__name__} "
-        f"divides a space of {num_dims} dimensions: write a function of descriptors that returns "
-        f"[{num_dims}], or other cells; many dimensions take rl.archives.Hashed, or "
+        f"divides a space of {num_dims} dimensions: write a descriptor function that returns "
+        f"[{num_dims}], or other cells; for many dimensions use rl.archives.Hashed, or "
         "rl.MapElites(encoder=rl.archives.Autoencoder())."
     )
 

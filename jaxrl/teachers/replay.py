@@ -1,4 +1,4 @@
-"""Prioritised level replay: a buffer of levels, drawn by score and age."""
+"""The buffer of prioritised level replay: levels sampled by score and staleness."""
 
 from typing import Any
 
@@ -37,7 +37,7 @@ class LevelBuffer:
 
 @pytree
 class LevelReplay:
-    """Prioritised level replay (Jiang et al., 2021), in batches: a level is new, or drawn from the
+    """Prioritised level replay (Jiang et al., 2021a), in batches: a level is new, or drawn from the
     buffer.
 
     A level in the buffer has the probability (1 - staleness) * P_regret + staleness * P_age, with
