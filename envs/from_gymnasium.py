@@ -147,7 +147,7 @@ def make(
     check_host_settings(name, max_steps, settings)
     if vectorization_mode not in MODES:
         raise ValueError(
-            f"vectorization_mode={vectorization_mode!r} of {name} is not one of {', '.join(MODES)}."
+            f"vectorization_mode={vectorization_mode!r} of {name} is none of {', '.join(MODES)}."
         )
     id_ = name.partition(":")[2]
     made = frozen(name, settings)
