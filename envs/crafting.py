@@ -60,8 +60,8 @@ FACE, COLLECTS = len(MOVES), ACTIONS.index("collect")
 @pytree
 class Craft:
     """State: kinds of the cells, int32 [side, side]; row and column of the agent, int32 [2]; the
-    direction that it faces, an index of the moves, int32 []; its number of each item, int32 [5]; its
-    best tool, an index of `TOOLS`, int32 []; achievements so far, bool [10].
+    direction that it faces, an index of the moves, int32 []; its inventory, int32 [5]; its best
+    tool, an index of `TOOLS`, int32 []; achievements so far, bool [10].
     """
 
     cells: jax.Array

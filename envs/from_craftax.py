@@ -33,7 +33,7 @@ NEVER = 2**30  # a time limit that is never reached
 class FromCraftax(Env):
     """Craftax: a world with crafting, hunger, sleep and enemies, seen as one vector of floats.
 
-    `info` has 1 for each achievement in the step that first reaches it, under its name in lower case
+    `info` has 1 for each achievement in the step that first reaches it, under its lower-case name
     ("collect_wood", ...), and the number of new ones as "achievements": so
     `channels=("achievements",)` counts those of each episode.
 

@@ -138,8 +138,8 @@ def make(name: str, max_steps: int | None = None, **settings: Any) -> HostEnv:
     space = one.observation_space
     if not isinstance(space, gymnasium.spaces.Box | gymnasium.spaces.Discrete):
         raise TypeError(
-            f"{name} has the observations {space}, and only one array is supported: use another id, "
-            "or the environment of gymnasium, which flattens them."
+            f"{name} has the observations {space}, and only one array is supported: use another "
+            "id, or the environment of gymnasium, which flattens them."
         )
     limit = one.spec.config.max_episode_steps if max_steps is None else max_steps
     check_limit(name, None if limit == UNLIMITED else limit)

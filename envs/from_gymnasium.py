@@ -75,9 +75,9 @@ class Gymnasium(Source):
             return env
         if not env.observation_space.is_np_flattenable:
             raise TypeError(
-                f"gymnasium:{self.id} has the observations {env.observation_space}, without a fixed "
-                "size: write wrappers=(a class of gymnasium.ObservationWrapper that makes them a "
-                "Box,)."
+                f"gymnasium:{self.id} has the observations {env.observation_space}, without a "
+                "fixed size: write wrappers=(a class of gymnasium.ObservationWrapper that makes "
+                "them a Box,)."
             )
         return gymnasium.wrappers.FlattenObservation(env)
 

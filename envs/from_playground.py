@@ -96,9 +96,10 @@ NOT_SETTINGS = {
 class FromPlayground(Env):
     """A Playground environment. Actions [n] from -1 to 1. State: playground's.
 
-    The observation is a vector, or a dictionary of vectors ("state", "privileged_state"), from which
-    `Views` selects. Episodes terminate as in playground: in the Control Suite only if the physics
-    diverge; numbers that are not finite are then replaced by 0. `info` has playground's metrics.
+    The observation is a vector, or a dictionary of vectors ("state", "privileged_state"), of which
+    `Views` selects parts. Episodes terminate as in playground: in the Control Suite only if the
+    simulation diverges; numbers that are not finite are then replaced by 0. `info` has playground's
+    metrics.
 
     model: mujoco.mjx's Model (masses, friction, ...), a tree of leaves for domain randomisation;
       start from `shipped_model`. None is the shipped model, compiled in as constants.

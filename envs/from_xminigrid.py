@@ -49,8 +49,8 @@ LEFT_OUT: dict[str, str] = {}
 
 @pytree
 class FromXminigrid(Env):
-    """A grid world of xminigrid. The observation is egocentric: uint8 [view, view, 2], the object in
-    each cell and its colour. State: xminigrid's State.
+    """A grid world of xminigrid. The observation is egocentric: uint8 [view, view, 2], the object
+    in each cell and its colour. State: xminigrid's State.
 
     The reward is 1 - 0.9 * t / max_steps if the goal is reached after t steps, and 0 otherwise.
 

@@ -32,8 +32,8 @@ class MazeEditor(Editor):
     An action is a cell. The first action places the goal, the second the start (in another random
     cell, if the goal is there), and each further one a wall, unless the goal or the start is there.
 
-    Observation: planes of walls, the goal, the start, the fraction of steps taken, and noise that is
-    constant during an episode, so that a designer can build different levels. float [side, side,
+    Observation: planes of walls, the goal, the start, the fraction of steps taken, and noise that
+    is constant during an episode, so that a designer can build different levels. float [side, side,
     4 + num_noise].
 
     num_walls: number of actions that place walls, and so the maximum number of walls. slowness,

@@ -161,8 +161,8 @@ def _with_path(level: Maze) -> Maze:
 
 
 def _at_distance(key: jax.Array, level: Maze, distance: tuple[int, int]) -> Maze:
-    """The level, with the goal in a random cell among those with a distance in the range, or as near
-    to it as possible. If all cells are too near, the start is first moved to the cell that is
+    """The level, with the goal in a random cell among those with a distance in the range, or as
+    near to it as possible. If all cells are too near, the start is first moved to the cell that is
     farthest from it.
     """
     nearest, farthest = distance

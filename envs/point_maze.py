@@ -68,10 +68,10 @@ class PointMaze(Env):
     point slides along them. An episode starts at rest, and terminates, with 1 in the channel
     `success`, within `radius` of the centre of the goal's cell.
 
-    The reward is (1 - dense) at the goal, plus `dense` times the progress of each step: the decrease
-    of `distance`, as a fraction of its maximum in the maze. Progress telescopes: the undiscounted
-    return of an episode that reaches the goal is 1 - dense + dense * (distance(first) -
-    distance(last)) / farthest on any path.
+    The reward is (1 - dense) at the goal, plus `dense` times the progress of each step: the
+    decrease of `distance`, as a fraction of its maximum in the maze. Progress telescopes: the
+    undiscounted return of an episode that reaches the goal is 1 - dense + dense * (distance(first)
+    - distance(last)) / farthest on any path.
 
     walls: bool [rows, columns]. goal: its cell, int32 [2]. start: the cell of the initial position,
       int32 [2]; by default a random free cell other than the goal. spread: half the width of the

@@ -1,8 +1,8 @@
 """Observations augmented with the statistics of the episode that a bonus depends on (SOFE).
 
-A bonus such as 1 / sqrt(n) is a non-stationary reward. If its statistics are part of the observation,
-it is a function of the observation, and the reward of the augmented environment is stationary
-(Castanyer et al., 2024).
+A bonus such as 1 / sqrt(n) is a non-stationary reward. If its statistics are part of the
+observation, it is a function of the observation, and the reward of the augmented environment is
+stationary (Castanyer et al., 2024).
 """
 
 from collections.abc import Callable
@@ -88,8 +88,8 @@ class MeanAndVariance:
 class Moments(Statistics):
     """Mean and variance of the observations of the episode, shown with 1 / their number.
 
-    The bonus is the surprise -log p(obs) under a diagonal normal distribution with these moments, as
-    a mean over dimensions, in nats. prior: the number of pseudo-observations, with mean 0 and
+    The bonus is the surprise -log p(obs) under a diagonal normal distribution with these moments,
+    as a mean over dimensions, in nats. prior: the number of pseudo-observations, with mean 0 and
     variance 1, at the start of an episode.
     """
 

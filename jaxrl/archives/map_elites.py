@@ -138,7 +138,7 @@ class MapElites(Algorithm):
         return State(archive, emitter, encoder, clock), metrics
 
     def _encoded(self, archive: Archive, encoder: EncoderState) -> Archive:
-        """The archive with the descriptors of another encoder, and the elites in their new cells."""
+        """The archive with the descriptors of another encoder, and the elites in new cells."""
         descriptor = jax.vmap(lambda seen: self.encoder(encoder, seen))(archive.items.observed)
         elites = replace(archive.items, descriptor=descriptor)
         none = replace(archive, items=elites, fitness=jnp.full(archive.num_cells, -jnp.inf))

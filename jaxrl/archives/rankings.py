@@ -24,7 +24,7 @@ class Ranking:
     def order(
         self, state: RankingState, archive: Archive, evaluated: Evaluated, entered: Entered
     ) -> jax.Array:
-        """The indices of a batch [N] from the worst to the best, given the archive after it. [N]."""
+        """The indices of a batch [N] from the worst to the best, by the archive after it. [N]."""
         raise not_defined(self, Ranking.order)
 
 

@@ -21,8 +21,8 @@ from jaxrl.tree import leaf, pytree, static
 class Signal:
     """How a channel of transitions, such as a bonus or a cost, is learned from.
 
-    gamma, lam: of its advantage estimates. weight: of its advantage in the sum, in which that of the
-    reward has weight 1. episodic: False continues its return across the end of an episode, as
+    gamma, lam: of its advantage estimates. weight: of its advantage in the sum, in which that of
+    the reward has weight 1. episodic: False continues its return across the end of an episode, as
     recommended for novelty bonuses, which a new episode does not restore (Burda et al., 2019,
     section 2.3).
     """

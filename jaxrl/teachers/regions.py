@@ -12,8 +12,7 @@ from jaxrl.tree import leaf, pytree, replace, static
 
 @pytree
 class Regions:
-    """The history of levels, and boxes from `low` to `high` [R, d]; the first `num` [] are in use.
-    """
+    """The history of levels, and boxes from `low` to `high` [R, d]; the first `num` [] are used."""
 
     history: History
     low: jax.Array
