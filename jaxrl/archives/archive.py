@@ -112,6 +112,6 @@ def check_memory(num_cells: int, example: Any, user: Any) -> None:
     if num_cells * of_cell > free:
         raise ValueError(
             f"The archive of {type(user).__name__} has {num_cells} cells of {of_cell} bytes, in "
-            f"total {num_cells * of_cell / 1e9:.3g} GB, but {free / 1e9:.3g} GB are free: write "
-            f"cells=... with at most {free // (2 * of_cell)} cells, or store smaller items."
+            f"total {num_cells * of_cell / 1e9:.3g} GB, but only {free / 1e9:.3g} GB are free: "
+            f"write cells=... with at most {free // (2 * of_cell)} cells, or store smaller items."
         )

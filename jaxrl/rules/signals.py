@@ -19,7 +19,7 @@ from jaxrl.tree import leaf, pytree, static
 
 @pytree
 class Signal:
-    """How a channel of transitions, such as a bonus or a cost, is learned from.
+    """Settings for learning from a channel of transitions, such as a bonus or a cost.
 
     gamma, lam: of its advantage estimates. weight: of its advantage in the sum, in which that of
     the reward has weight 1. episodic: False continues its return across the end of an episode, as
