@@ -172,7 +172,7 @@ MODULES: dict[str, str] = {
     "jaxrl.rules": "update rules, objectives, penalties, advantages, losses",
     "jaxrl.teachers": "teachers, which choose levels, and their scores",
     "jaxrl.exploration": "exploration bonuses",
-    "jaxrl.archives": "archives, cells, emitters and tasks of quality diversity",
+    "jaxrl.archives": "archives, cells, emitters and tasks for quality-diversity search",
     "jaxrl.symbolic": "programs in place of networks",
     "jaxrl.tree": "frozen pytrees and their fields by name",
     "jaxrl.algorithms.learner": "base class of learners from a replay buffer",

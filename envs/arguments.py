@@ -9,7 +9,7 @@ from jaxrl.errors import nearest
 
 
 def check_id(name: str, names: Collection[str], left_out: Mapping[str, str]) -> None:
-    """Raise a ValueError if `name` is not one of `names`, with the reason if it is left out."""
+    """Raise a ValueError if `name` is not one of `names`, with the reason given in `left_out`."""
     if name in left_out:
         raise ValueError(f"{name} can't be made: {left_out[name]}.")
     if name not in names:

@@ -37,8 +37,9 @@ def evaluate(angles: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Fitness and descriptor of the arm task of Cully et al. (2015), as in QDax.
 
     angles: of the joints, scaled from [-pi, pi] to [0, 1] and clipped there, float [num_joints].
-    Returns the fitness, minus the standard deviation of `angles`, float []; and the end of the arm
-    in [0, 1], with its start at 0.5, float [2]. The highest fitness is 0, with equal angles.
+    Returns the fitness, minus the standard deviation of `angles`, float []; and the position of the
+    end of the arm, scaled to [0, 1] with the base at 0.5, float [2]. The highest fitness is 0, for
+    equal angles.
     """
     x = jnp.clip(angles, 0.0, 1.0)
     end = joints(2.0 * jnp.pi * x - jnp.pi)[-1]
@@ -49,20 +50,20 @@ def evaluate(angles: jax.Array) -> tuple[jax.Array, jax.Array]:
 class Arm(Env):
     """A planar arm of length 1 with links of equal length, which reaches for a target.
 
-    An action turns each joint by `speed` times a number in [-1, 1]. Nothing has mass: only the
-    positions count. The episode terminates with the channel `success` where the end of the arm is
-    within `radius` of the target.
+    An action turns each joint by `speed` times a number in [-1, 1]. The arm is kinematic: there are
+    no masses or forces. The episode terminates, with 1 in the channel `success`, when the end of
+    the arm is within `radius` of the target.
 
-    The reward is (1 - dense) at the target, plus `dense` times the progress of each step: by how
-    much the distance to the target has fallen, as a share of its maximum, 2. Progress adds up, so
-    that without discount an episode that reaches the target returns 1 - dense + dense * (first
-    distance - last distance) / 2, on any path.
+    The reward is (1 - dense) at the target, plus `dense` times the progress of each step: the
+    decrease of the distance to the target, as a fraction of its maximum, 2. Progress telescopes:
+    the undiscounted return of an episode that reaches the target is 1 - dense + dense * (first
+    distance - last distance) / 2 on any path.
 
-    target: float [2]; without it a random one in the unit disc for each episode, all of which the
-      arm can reach. spread: the first angles are uniform within +- spread * pi.
+    target: float [2]; by default a random point in the unit disc for each episode, which the arm
+      can always reach. spread: the initial angles are uniform within +- spread * pi.
 
-    Observation [2 * num_joints + 4]: cosine and sine of the direction of each link, the end of the
-    arm, and the target relative to it.
+    Observation [2 * num_joints + 4]: cosine and sine of the direction of each link, the position of
+    the end of the arm, and the target relative to it.
     """
 
     target: jax.Array | None = None
@@ -78,7 +79,7 @@ class Arm(Env):
     def __post_init__(self) -> None:
         if self.num_joints < 2:
             raise ValueError(
-                f"num_joints={self.num_joints}: an arm that reaches all of a disc has 2 or more."
+                f"num_joints={self.num_joints}: an arm needs 2 or more to reach all of the disc."
             )
 
     @property

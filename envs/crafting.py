@@ -32,11 +32,11 @@ ITEMS = ("wood", "stone", "coal", "iron", "diamond")  # in the cells TREE to DIA
 TOOLS = ("hand", "wood pickaxe", "stone pickaxe", "iron pickaxe")
 MAX_ITEMS = 9  # of each kind, as in Crafter
 
-# of each item: the lowest tool that collects it, and the achievement
+# for each item: the lowest tool that collects it, and the achievement
 COLLECT_TOOL = np.array([0, 1, 1, 2, 3], np.int32)
 COLLECT = np.array([0, 3, 5, 7, 9], np.int32)
-# of each recipe: the achievement, the items that it costs, the tool and the cell that it makes (0
-# for none), and which cells have to be near
+# for each recipe: the achievement, the items that it costs, the tool and the cell that it makes (0
+# for none), and the cells that have to be near
 MAKE = np.array([1, 2, 4, 6, 8], np.int32)
 COSTS = np.array(
     [
@@ -60,8 +60,8 @@ FACE, COLLECTS = len(MOVES), ACTIONS.index("collect")
 @pytree
 class Craft:
     """State: kinds of the cells, int32 [side, side]; row and column of the agent, int32 [2]; the
-    direction that it faces, an index of the moves, int32 []; numbers of its items, int32 [5]; its
-    best tool, an index of `TOOLS`, int32 []; achievements so far, bool [10].
+    direction that it faces, an index of the moves, int32 []; its inventory, int32 [5]; its best
+    tool, an index of `TOOLS`, int32 []; achievements so far, bool [10].
     """
 
     cells: jax.Array
@@ -78,30 +78,32 @@ def _of_default(values: np.ndarray) -> Any:
 
 @pytree
 class Crafting(Env):
-    """A small Crafter (Hafner, 2022) without survival: ten achievements that build on each other.
+    """A small version of Crafter (Hafner, 2022) without survival, with ten achievements that build
+    on each other.
 
     Actions (`ACTIONS`): up, right, down, left, which turn the agent and move it over grass; collect
     the material of the cell ahead; place a table or a furnace in that cell, if it is grass; make a
     pickaxe of wood, stone or iron. Stone and coal need a wood pickaxe, iron a stone one, the
-    diamond an iron one. A tree remains, other materials leave grass. All recipes but the table's
-    need a table in one of the eight cells around the agent, the iron pickaxe a furnace too. An
-    action that is not possible has no effect.
+    diamond an iron one. A tree remains when it is collected from; other materials leave grass. All
+    recipes except the table need a table in one of the eight cells around the agent; the iron
+    pickaxe also needs a furnace there. An action that is not possible has no effect.
 
     Each reset draws a world: one part is grass with trees, which never enclose a cell; the other is
-    stone with coal, iron and one diamond. In each of them all achievements are possible. The
-    diamond needs all others, so that it terminates the episode, and the highest return is the sum
-    of `rewards`, where none is negative. (All this with the default `costs`.)
+    stone with coal, iron and one diamond. In every world all achievements are possible. The diamond
+    needs all others, and terminates the episode; if no entry of `rewards` is negative, the highest
+    return is their sum. (All this with the default `costs`.)
 
-    rewards: of the first time of each achievement, float [10]: ones count achievements, zeros but
-      for the last entry make a sparse reward, and others stages. costs: items that each recipe
-      consumes, int32 [5, 5], see `COSTS`. num_trees, num_coal, num_iron: numbers of these cells.
-    Channels: `achievements` [10], 1 where one is new, so that its sum over an episode says which
-    were reached; `success`, 1 at the diamond.
+    rewards: for the first time of each achievement, float [10]: all ones count achievements, zeros
+      except the last entry are a sparse reward, other values reward stages. costs: items that each
+      recipe consumes, int32 [5, 5], see `COSTS`. num_trees, num_coal, num_iron: numbers of these
+      cells.
+    Channels: `achievements` [10], 1 in the step that first reaches each, so that the sum over an
+    episode shows which were reached; `success`, 1 at the diamond.
 
     view: side of the square around the agent that it sees, an odd number; 0 is the whole map.
-      Observation: the kinds of these cells, one-hot (none beyond the edge), with view=0 and a plane
-      of the agent; then numbers of items / 9, tool and facing one-hot, achievements. float [view *
-      view * 8 + 23] or [side * side * 9 + 23].
+      Observation: the kinds of these cells, one-hot (zeros beyond the edge), with view=0 also a
+      plane with the agent; then numbers of items / 9, tool and facing one-hot, achievements. float
+      [view * view * 8 + 23] or [side * side * 9 + 23].
     """
 
     rewards: jax.Array = _of_default(np.ones(10, np.float32))
@@ -229,8 +231,8 @@ class Crafting(Env):
 
 
 def _rank(values: jax.Array, cells: np.ndarray) -> jax.Array:
-    """Rank of the value of each cell among those of `cells`, from 0; other cells come last. int32
-    [rows, columns].
+    """Rank of the value of each cell among those where `cells` is True, from 0; other cells come
+    last. int32 [rows, columns].
     """
     order = jnp.where(cells, values, 2.0).ravel().argsort()
     rank = jnp.zeros(cells.size, jnp.int32).at[order].set(jnp.arange(cells.size, dtype=jnp.int32))

@@ -153,7 +153,7 @@ def maze(env: Any, ax: Any, walker: Any) -> None:
 
 
 def key_door(env: Any, ax: Any, explorer: Any) -> None:
-    """Keys and doors of a colour have its letter; an open door is an outline."""
+    """Keys and doors are marked with the letter of their colour; an open door is an outline."""
     _grid(ax, np.asarray(env.walls))
     doors, keys = np.asarray(env.doors), np.asarray(env.keys)
     for row, column in np.argwhere(np.asarray(env.hazards)):
@@ -173,7 +173,7 @@ def key_door(env: Any, ax: Any, explorer: Any) -> None:
 
 
 def crafting(env: Any, ax: Any, craft: Any) -> None:
-    """Kinds of cells as colours, the initials of ores, table and furnace; below, what it has."""
+    """Kinds of cells as colours, with initials of ores, table and furnace; the inventory below."""
     cells = np.asarray(craft.cells)
     _grid(ax, np.zeros(cells.shape, bool))
     colors = ("white", GREEN, GREY, GREY, GREY, GREY, ORANGE, RED)
@@ -212,7 +212,7 @@ def arm(env: Any, ax: Any, links: Any) -> None:
 
 
 def hypergrid(env: Any, ax: Any, position: Any) -> None:
-    """The highest reward over all but the last two coordinates, dark where it is low."""
+    """The reward, maximised over all but the last two coordinates; dark is low."""
     rewards = np.asarray(env.rewards())
     rewards = rewards.max(tuple(range(rewards.ndim - 2))) if rewards.ndim > 1 else rewards[None]
     ax.imshow(rewards, cmap="viridis")

@@ -24,7 +24,7 @@ GAMES = {
     "Craftax-Classic-Symbolic-v1": ("craftax.craftax_classic", 10_000),
 }
 NAMES = tuple(f"craftax:{name}" for name in GAMES)
-PIXELS = "it is not adapted: it shows in images what the symbolic one has in a vector, more slowly"
+PIXELS = "it is not supported: it shows as slower images what the symbolic version has in a vector"
 LEFT_OUT = {"craftax:Craftax-Pixels-v1": PIXELS, "craftax:Craftax-Classic-Pixels-v1": PIXELS}
 NEVER = 2**30  # a time limit that is never reached
 
@@ -33,11 +33,11 @@ NEVER = 2**30  # a time limit that is never reached
 class FromCraftax(Env):
     """Craftax: a world with crafting, hunger, sleep and enemies, seen as one vector of floats.
 
-    `info` has 1 for each achievement in the step that first reaches it, by its name in lower case
-    ("collect_wood", ...), and their number as "achievements": so `channels=("achievements",)`
-    counts those of each episode.
+    `info` has 1 for each achievement in the step that first reaches it, under its lower-case name
+    ("collect_wood", ...), and the number of new ones as "achievements": so
+    `channels=("achievements",)` counts those of each episode.
 
-    params: craftax's EnvParams, leaves but for its time limit. settings: fields of its
+    params: craftax's EnvParams, leaves except its time limit. settings: fields of its
       StaticEnvParams (sizes), as sorted pairs.
     """
 
@@ -96,7 +96,7 @@ def make(
 
 
 def _module(name: str, module: str) -> Any:
-    """A module of craftax. It makes arrays when it is imported, which must not be tracers."""
+    """A module of craftax. It creates arrays on import, which must not be tracers."""
     with jax.ensure_compile_time_eval():
         of_extra("craftax", "craftax", f"craftax:{name}")
         return importlib.import_module(f"{GAMES[name][0]}.{module}")

@@ -70,7 +70,7 @@ class Envpool(Source):
 
 
 class EnvpoolVector(Vector):
-    """A pool of envpool, made anew at each reset, as its seeds are given when it is made."""
+    """A pool of envpool, recreated at each reset, because envpool takes seeds only at creation."""
 
     def __init__(self, source: Envpool) -> None:
         from . import gymnasium_spaces
@@ -103,7 +103,7 @@ class EnvpoolVector(Vector):
 
 
 def observed(space: Any, obs: np.ndarray) -> np.ndarray:
-    """Observations of a space of envpool as the kit's. [B, ...]."""
+    """Observations of a space of envpool, converted to the kit's. [B, ...]."""
     import gymnasium
 
     if isinstance(space, gymnasium.spaces.Discrete):
@@ -121,8 +121,8 @@ def make(name: str, max_steps: int | None = None, **settings: Any) -> HostEnv:
 
     Raises:
       ImportError: envpool is not installed.
-      ValueError: no such id, an id without a time limit, `num_envs`.
-      TypeError: actions or observations of another kind.
+      ValueError: no such id, an id without a time limit, or `num_envs` is given.
+      TypeError: actions or observations are not supported.
     """
     envpool = of_extra("envpool", "envpool", name)
     import gymnasium
@@ -138,8 +138,8 @@ def make(name: str, max_steps: int | None = None, **settings: Any) -> HostEnv:
     space = one.observation_space
     if not isinstance(space, gymnasium.spaces.Box | gymnasium.spaces.Discrete):
         raise TypeError(
-            f"{name} has the observations {space}, and here they are one array: take another id, "
-            "or the environment of gymnasium, which flattens them."
+            f"{name} has the observations {space}, and only one array is supported: use another "
+            "id, or the environment of gymnasium, which flattens them."
         )
     limit = one.spec.config.max_episode_steps if max_steps is None else max_steps
     check_limit(name, None if limit == UNLIMITED else limit)

@@ -1,7 +1,7 @@
 """Environments of gymnasium (Towers et al., 2024), which step on the host: see `host`.
 
-Any registered id can be made, "gymnasium:module:Id" after an import of `module`. Observations that
-are no box (Discrete, Dict, ...) are flattened by gymnasium, to one-hot vectors where discrete.
+Any registered id can be made; "gymnasium:module:Id" imports `module` first. Observations that are
+not a Box (Discrete, Dict, ...) are flattened by gymnasium, discrete ones to one-hot vectors.
 """
 
 import dataclasses
@@ -75,9 +75,9 @@ class Gymnasium(Source):
             return env
         if not env.observation_space.is_np_flattenable:
             raise TypeError(
-                f"gymnasium:{self.id} has the observations {env.observation_space}, of no fixed "
-                "size: write wrappers=(a class of gymnasium.ObservationWrapper that makes them a "
-                "Box,)."
+                f"gymnasium:{self.id} has the observations {env.observation_space}, without a "
+                "fixed size: write wrappers=(a class of gymnasium.ObservationWrapper that makes "
+                "them a Box,)."
             )
         return gymnasium.wrappers.FlattenObservation(env)
 
@@ -99,7 +99,7 @@ class GymnasiumVector(Vector):
         envs, mode = [source.one] * num_envs, AutoresetMode.DISABLED
         if source.mode == "sync":
             self.envs: Any = SyncVectorEnv(envs, autoreset_mode=mode)
-        else:  # JAX has threads, which a forked process lacks
+        else:  # JAX is multithreaded, so its process must not be forked
             self.envs = AsyncVectorEnv(envs, autoreset_mode=mode, context="spawn")
         self.as_actions = spaces.as_actions
         self.dtype = spaces.box_of(self.envs.single_observation_space).dtype
@@ -131,15 +131,15 @@ def make(
 ) -> HostEnv:
     """Return the environment "gymnasium:ID".
 
-    max_steps: the time limit; None: that of the id. wrappers: functions or classes of gymnasium,
-    the innermost first, in place of the kit's. vectorization_mode: "sync" steps one environment
-    after the other; "async" has a process for each, for slow ones. settings: arguments of the
-    environment, such as g=9.0 of Pendulum-v1.
+    max_steps: the time limit; None: that of the id. wrappers: classes of gymnasium or functions of
+    an environment, the innermost first, in place of the kit's. vectorization_mode: "sync" steps one
+    environment after the other; "async" has a process for each, for slow ones. settings: arguments
+    of the environment, such as g=9.0 of Pendulum-v1.
 
     Raises:
       ImportError: gymnasium is not installed.
-      ValueError: no such id, an id without a time limit, `num_envs`.
-      TypeError: actions or observations of another kind.
+      ValueError: no such id, an id without a time limit, or `num_envs` is given.
+      TypeError: actions or observations are not supported.
     """
     gymnasium = of_extra("gymnasium", "gymnasium", name)
     from . import gymnasium_spaces as spaces
@@ -169,10 +169,11 @@ def make(
 
 
 def check_host_settings(name: str, max_steps: Any, settings: dict[str, Any]) -> None:
-    """Check what is given to an environment on the host.
+    """Check the arguments of an environment on the host.
 
     Raises:
-      TypeError, ValueError: a time limit that is an array or no count; `num_envs`.
+      TypeError: the time limit is an array.
+      ValueError: the time limit is not a count, or `num_envs` is given.
     """
     if "num_envs" in settings:
         raise ValueError(
@@ -186,7 +187,7 @@ def check_host_settings(name: str, max_steps: Any, settings: dict[str, Any]) -> 
 
 
 def check_limit(name: str, max_steps: int | None) -> None:
-    """Raise a ValueError where there is no time limit."""
+    """Raise a ValueError if there is no time limit."""
     if max_steps is None:
         raise ValueError(
             f"{name} has no time limit, and evaluations play episodes of at most max_steps steps: "

@@ -1,9 +1,9 @@
 """The teams of JaxMARL (Rutherford et al., 2024), without its auto-reset and time limits.
 
-Agents are an axis, in the order of JaxMARL's `agents`. Where their observations differ in size,
-they are flattened, filled up with zeros to the largest, and followed by the agent's role as a
-one-hot vector; where the numbers of their actions differ, masks forbid the rest. `NAMES` run with
-jaxmarl 0.2.0 and jax 0.10.
+Agents are an axis, in the order of JaxMARL's `agents`. If their observations differ in size, they
+are flattened, padded with zeros to the largest size, and followed by the agent's role as a one-hot
+vector; if the numbers of their actions differ, masks exclude the rest. `NAMES` run with jaxmarl
+0.2.0 and jax 0.10.
 """
 
 import contextlib
@@ -52,8 +52,8 @@ Source = tuple[str, tuple[tuple[str, Any], ...]]
 class FromJaxmarl(Env):
     """A JaxMARL environment. All agents terminate together.
 
-    An agent that is out of the game (a dead unit of SMAX) shares the reward of its team until then,
-    as in JaxMARL. `info` has JaxMARL's numbers with one entry for each agent.
+    An agent that is out of the game (a dead unit of SMAX) receives the reward of its team until
+    then, as in JaxMARL. `info` has JaxMARL's numbers with one entry for each agent.
 
     source: (name, arguments of JaxMARL's constructor without its time limit).
     """
@@ -118,7 +118,7 @@ class FromJaxmarl(Env):
         return jnp.zeros((self.num_agents, *sample.shape), sample.dtype)
 
     def _seen(self, obs: Any, state: Any) -> Any:
-        """The observations of all agents [A, ...], `Masked` where actions are forbidden."""
+        """The observations of all agents [A, ...], `Masked` if actions can be illegal."""
         shapes = self._shapes()
         each = [jax.tree.map(_as_number, x) for x in self._each(obs)]
         if shapes.width is not None:

@@ -1,7 +1,7 @@
 """The environments of jumanji (Bonnet et al., 2024), without its time limits, which end episodes
-with discount 0.
+with discount 0, as terminations do.
 
-All that jumanji registers run with jumanji 1.1.2 and jax 0.10 but for those in `LEFT_OUT`.
+All that jumanji registers run with jumanji 1.1.2 and jax 0.10, except those in `LEFT_OUT`.
 """
 
 import importlib
@@ -51,7 +51,7 @@ NAMES = tuple(
         "Tetris-v0",
     )
 )
-LEFT_OUT = {"jumanji:Sokoban-v0": "it downloads its levels when it is made"}
+LEFT_OUT = {"jumanji:Sokoban-v0": "it downloads its levels when it is created"}
 # agents with observations of their own; Cleaner, MMST and MultiCVRP have one observation and one
 # reward for all, and are one agent with an action for each part
 TEAMS = ("Connector-v3", "LevelBasedForaging-v0", "RobotWarehouse-v0", "SearchAndRescue-v0")
@@ -67,11 +67,11 @@ Source = tuple[str, tuple[tuple[str, Any], ...]]
 class FromJumanji(Env):
     """An environment of jumanji; those in `TEAMS` are teams. State: jumanji's, with its key.
 
-    The observation is jumanji's without step counters: its array, if it has one only (a board),
-    else one vector of all its numbers. It is `Masked` where there is an action mask. An action of
-    several numbers with one mask of all their combinations is one number, that of the combination.
-    `info` is jumanji's `extras`, measures of the state. A reward that a team shares is each
-    agent's; in Connector each agent is the first in its own view of the grid.
+    The observation is jumanji's without step counters: its array, if there is only one (a board),
+    else one vector of all its numbers. It is `Masked` if there is an action mask. A multi-discrete
+    action with one mask over all combinations becomes one number, that of the combination. `info`
+    is jumanji's `extras`, measures of the state. Each agent of a team receives a shared reward; in
+    Connector each agent is agent 0 in its own view of the grid.
 
     source: (name, arguments of jumanji's constructor), static.
     """
@@ -126,7 +126,7 @@ class FromJumanji(Env):
         return Masked(seen, mask if self.num_agents is not None else mask.ravel())
 
     def _vectors(self, x: Any) -> jax.Array:
-        """An array as a vector; of a team, one for each agent, the same where it has no agents."""
+        """An array as a vector; for a team one per agent, the same if it has no axis of agents."""
         x = jnp.asarray(x, jnp.float32)
         if self.num_agents is None:
             return x.ravel()
@@ -167,7 +167,7 @@ def make(name: str, *, max_steps: int | None = None, **settings: Any) -> FromJum
 
 
 def _registration() -> Any:
-    """jumanji's registry. Importing it makes arrays, which must not be tracers."""
+    """jumanji's registry. Importing it creates arrays, which must not be tracers."""
     with jax.ensure_compile_time_eval():
         of_extra("jumanji", "jumanji", "an environment of jumanji")
         return importlib.import_module("jumanji.registration")
@@ -193,8 +193,8 @@ def _limit(name: str, settings: tuple[tuple[str, Any], ...]) -> int:
 
 @lru_cache
 def _build(name: str, settings: tuple[tuple[str, Any], ...], max_steps: int) -> Any:
-    """jumanji's object with `max_steps` as the time limit of its arrays and rewards, which ends no
-    episode.
+    """jumanji's object with `max_steps` as the time limit in its arrays and rewards, where it does
+    not end episodes.
     """
     game = _make(name, settings, max_steps)
     if name == "SearchAndRescue-v0":
@@ -211,7 +211,7 @@ def _mask_shape(game: Any) -> tuple[int, ...]:
 
 
 def _sizes(game: Any) -> tuple[int, ...]:
-    """Numbers of values of the entries of a discrete action."""
+    """The number of values of each entry of a discrete action."""
     return tuple(int(n) for n in np.ravel(game.action_spec.num_values))
 
 

@@ -1,7 +1,7 @@
 """The grid worlds of navix (Pignatelli et al., 2024), ports of MiniGrid, without its auto-reset.
 
 All environments that navix 0.7.4 registers run with jax 0.10. navix 4 has other dynamics and time
-limits, so that scores do not carry over.
+limits, so that its scores are not comparable.
 """
 
 import inspect
@@ -45,7 +45,7 @@ WITHOUT_IMAGES += ("symbolic", "symbolic_first_person")
 class World:
     """A state of navix with its number of steps, which a penalty in the reward may read.
 
-    navix: its State, without the sprites of its rendering cache where no observation reads them.
+    navix: its State, without the sprites of its rendering cache if no observation reads them.
     """
 
     navix: Any
@@ -57,7 +57,7 @@ class FromNavix(Env):
     """A grid world of navix. The observation is that of its `observation_fn`, by default
     `navix.observations.symbolic`: uint8 [height, width, 3], object, colour and state of each cell.
 
-    The door that GoToDoor asks for is in the state (`navix.mission`) and in no observation.
+    The target door of GoToDoor is in the state (`navix.mission`) but in no observation.
 
     settings: other arguments of navix's constructor (`observation_fn`, `reward_fn`,
       `termination_fn`, ...), as sorted pairs. max_steps: navix's default is 100 everywhere.
@@ -99,7 +99,7 @@ class FromNavix(Env):
         return _build(self.name, self.settings, self.max_steps)
 
     def _light(self, state: Any) -> Any:
-        """The state without sprites, which are most of it, where no observation reads them."""
+        """The state without sprites, most of its memory, if no observation reads them."""
         observations = _package().observations
         unread = [getattr(observations, name) for name in WITHOUT_IMAGES]
         return state.replace(cache=None) if self._game().observation_fn in unread else state
@@ -123,7 +123,7 @@ def make(name: str, *, max_steps: int = 100, **settings: Any) -> FromNavix:
 
 
 def _package() -> Any:
-    """navix. It makes arrays when it is imported, which must not be tracers."""
+    """navix. It creates arrays on import, which must not be tracers."""
     with jax.ensure_compile_time_eval():
         return of_extra("navix", "navix", "an environment of navix")
 

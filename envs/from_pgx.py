@@ -1,7 +1,7 @@
 """The games of pgx (Koyamada et al., 2023): one seat against a policy, or all seats as a team.
 
-All 20 games that pgx makes by name run with pgx 2.6.0 and jax 0.10. Draws by a number of moves
-(Go, chess, shogi) are rules of these games, and terminate them.
+All games in `NAMES` run with pgx 2.6.0 and jax 0.10. Limits on the number of moves in Go, chess and
+shogi are rules of these games, and terminate them.
 """
 
 import inspect
@@ -40,9 +40,9 @@ class Seated:
 class FromPgx(Env):
     """One seat of a pgx game, in which `opponent` plays the others; or a game of one player.
 
-    A step is an action of the seat and all moves of the others until its next turn; its reward is
-    the sum over them. The observation is the seat's view, `Masked` with its legal actions in games
-    that have a mask. An illegal action loses at once.
+    A step is an action of the seat, followed by all moves of the others until its next turn; its
+    reward is the sum over these. The observation is the seat's view, `Masked` with its legal
+    actions in games that have a mask. An illegal action loses at once.
 
     opponent: a pytree `(key, Masked observation) -> action`, such as `RandomMoves()`.
     params: floats of the game ("komi", "sticky_action_prob"), leaves.
@@ -97,8 +97,8 @@ class FromPgx(Env):
     ) -> tuple[Any, jax.Array]:
         """The state at the next turn of `player` or at the end, and its reward until then.
 
-        is_own: True where `player` moves first, with `action`. One loop for all moves, so that the
-        game, which is most of the program, is compiled once.
+        is_own: True if `player` moves first, with `action`. One loop covers all moves, so that the
+        game, which is most of the program, is compiled only once.
         """
 
         def is_waiting(now: Any) -> jax.Array:
@@ -130,9 +130,10 @@ class Seats:
 class FromPgxTeam(Env):
     """All seats of a pgx game, in the order of their first turns, as agents of a team.
 
-    Each agent observes the game from its own side, `Masked`; those that are not to move have one
-    legal action, 0, which is ignored. All terminate together. As in pgx, an observation may not say
-    which player is to move, and in backgammon both see the board from the side of that player.
+    Each agent observes the game from its own side, `Masked`; agents that are not to move have one
+    legal action, 0, which is ignored. All terminate together. As in pgx, some observations do not
+    contain which player is to move, and in backgammon both players see the board from the side of
+    that player.
     """
 
     params: dict[str, Any]
@@ -182,7 +183,7 @@ def make(
     num_agents: the number of players, for all seats as a team. None is one seat.
     opponent: the policy of all other seats, by default `RandomMoves()`: a function or a callable
       pytree `(key, Masked observation) -> action`; the leaves of a pytree are leaves of the
-      environment. A former agent is `lambda key, obs: policy.act(obs)[0]`.
+      environment. A trained agent is `lambda key, obs: policy.act(obs)[0]`.
     seat: the agent's, 0 for the first player to move; None: drawn at each reset.
     params: arguments of pgx's class; `komi` and `sticky_action_prob` are leaves.
 

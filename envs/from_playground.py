@@ -1,7 +1,7 @@
 """MuJoCo Playground (Zakka et al., 2025) without its step counter, auto-reset and wrappers.
 
-`NAMES` are its versions of the DeepMind Control Suite; tested with playground 0.2.0.
-`UNTESTED` robots are accepted too: playground downloads their models when one is first made.
+`NAMES` are its versions of the DeepMind Control Suite, tested with playground 0.2.0. The robots in
+`UNTESTED` are accepted too: playground downloads their models when one is first created.
 """
 
 import copy
@@ -96,12 +96,13 @@ NOT_SETTINGS = {
 class FromPlayground(Env):
     """A Playground environment. Actions [n] from -1 to 1. State: playground's.
 
-    The observation is a vector, or a dictionary of them ("state", "privileged_state") that `Views`
-    reads in part. It terminates where playground says so: in the Control Suite only if the physics
-    diverge, where numbers that are not finite are 0. `info` has playground's metrics.
+    The observation is a vector, or a dictionary of vectors ("state", "privileged_state"), of which
+    `Views` selects parts. Episodes terminate as in playground: in the Control Suite only if the
+    simulation diverges; numbers that are not finite are then replaced by 0. `info` has playground's
+    metrics.
 
     model: mujoco.mjx's Model (masses, friction, ...), a tree of leaves for domain randomisation;
-      start from `shipped_model`. None is the one that playground ships, compiled in as constants.
+      start from `shipped_model`. None is the shipped model, compiled in as constants.
     source: (name, entries of playground's config).
     """
 
@@ -147,7 +148,7 @@ def make(
 ) -> FromPlayground:
     """Return the Playground environment called `name` ("playground:CartpoleBalance").
 
-    settings: entries of its config, static; of a part of it, `**{"reward_config.scales.x": 1.0}`.
+    settings: entries of its config, static; nested ones as `**{"reward_config.scales.x": 1.0}`.
     `impl` is "jax" by default.
 
     Raises:
@@ -180,8 +181,8 @@ def _build(source: Source) -> Any:
 
 @lru_cache
 def _built(source: Source, float_type: Any) -> Any:
-    """It hashes by identity, and its arrays must not be tracers where it is built inside a traced
-    function.
+    """As `_build`. The object hashes by identity, and its arrays must not be tracers if it is built
+    inside a traced function.
     """
     name, settings = source
     package = of_extra("mujoco_playground", "playground", name)

@@ -1,8 +1,8 @@
 """The grid worlds of XLand-MiniGrid (Nikulin et al., 2023): ports of MiniGrid, and XLand.
 
 All environments that the package registers run with xminigrid 0.9.3 and jax 0.10. A task of XLand
-is a `RuleSet` of arrays: `make(name, ruleset=...)` takes one of
-`xminigrid.load_benchmark("trivial-1m")`, which downloads it, or one of your own.
+is a `RuleSet` of arrays: `make(name, ruleset=...)` takes one from
+`xminigrid.load_benchmark("trivial-1m")`, which is downloaded, or one of your own.
 """
 
 import dataclasses
@@ -49,13 +49,13 @@ LEFT_OUT: dict[str, str] = {}
 
 @pytree
 class FromXminigrid(Env):
-    """A grid world of xminigrid, seen from the agent: uint8 [view, view, 2], the object in each
-    cell and its colour. State: xminigrid's State.
+    """A grid world of xminigrid. The observation is egocentric: uint8 [view, view, 2], the object
+    in each cell and its colour. State: xminigrid's State.
 
-    The reward is 1 - 0.9 * t / max_steps where the goal is reached after t steps, and else 0.
+    The reward is 1 - 0.9 * t / max_steps if the goal is reached after t steps, and 0 otherwise.
 
     ruleset: the task of an XLand environment, xminigrid's RuleSet: its goal, its production rules
-      and the objects at the start, arrays, so that a vmap over it is a family. None is
+      and its initial objects. These are arrays, so that a vmap over them is a family. None is
       `shipped_ruleset`.
     settings: fields of xminigrid's EnvParams (sizes), as sorted pairs.
     """
@@ -72,7 +72,9 @@ class FromXminigrid(Env):
 
     @property
     def shipped_ruleset(self) -> Any:
-        """Pick up a yellow ball, among a red square and a blue pyramid; no production rules."""
+        """The task of picking up a yellow ball, beside a red square and a blue pyramid, without
+        production rules.
+        """
         return _example()
 
     def reset(self, key: jax.Array) -> tuple[Any, jax.Array]:
@@ -127,7 +129,9 @@ def make(
     known = {field.name for field in dataclasses.fields(default)} - {"render_mode", "ruleset"}
     check_names(name, params, {*known, "max_steps"})
     if ruleset is not None and short not in XLAND:
-        raise ValueError(f"{name} has no ruleset: its task is fixed. Those of XLand have one.")
+        raise ValueError(
+            f"{name} has no ruleset: its task is fixed. Environments of XLand have one."
+        )
     settings = frozen(name, params)
     _, chosen = _build(short, settings)
     limit = chosen.max_steps if max_steps is None else max_steps
@@ -135,7 +139,7 @@ def make(
 
 
 def _package(module: str) -> Any:
-    """A module of xminigrid. It makes arrays when it is imported, which must not be tracers."""
+    """A module of xminigrid. It creates arrays on import, which must not be tracers."""
     with jax.ensure_compile_time_eval():
         return of_extra(f"xminigrid.{module}", "xminigrid", "an environment of xminigrid")
 

@@ -1,4 +1,4 @@
-"""Spaces of gymnasium as the kit's, for packages that step on the host."""
+"""Conversion of gymnasium's spaces to the kit's, for packages that step on the host."""
 
 import math
 from typing import Any
@@ -29,14 +29,14 @@ def action_space(name: str, space: Any) -> Space:
         low, high = (jnp.asarray(x, jnp.float32).ravel() for x in (space.low, space.high))
         return Box(low, high, (math.prod(space.shape),))
     raise TypeError(
-        f"{name} has the actions {space}; here they are Discrete, MultiDiscrete, MultiBinary or a "
+        f"{name} has the actions {space}; supported are Discrete, MultiDiscrete, MultiBinary or a "
         "Box of floats: write wrappers=(a class of gymnasium.ActionWrapper that makes them of "
         "these,)."
     )
 
 
 def as_actions(space: Any, actions: np.ndarray) -> np.ndarray:
-    """The kit's actions [B, ...] in a space of gymnasium."""
+    """The kit's actions [B, ...], converted to a space of gymnasium."""
     actions = actions.reshape(len(actions), *space.shape).astype(space.dtype)
     if isinstance(space, gymnasium.spaces.Discrete | gymnasium.spaces.MultiDiscrete):
         return actions + space.start
@@ -44,5 +44,5 @@ def as_actions(space: Any, actions: np.ndarray) -> np.ndarray:
 
 
 def box_of(space: Any) -> jax.ShapeDtypeStruct:
-    """Shape and type of the observations of a box: bytes as they are, other numbers as floats."""
+    """Shape and type of the observations of a Box: bytes unchanged, other numbers as floats."""
     return jax.ShapeDtypeStruct(space.shape, jnp.uint8 if space.dtype == np.uint8 else jnp.float32)

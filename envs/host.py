@@ -1,13 +1,13 @@
-"""Environments on the host, such as those of gymnasium: a kind of its own.
+"""Environments that step on the host, such as those of gymnasium.
 
-An environment of this kind steps in Python or C++ outside the compiled program, which calls the
-host once for each step of all B environments of a rollout. Its state there can't be copied, so
-that there is no vmap over parameters or seeds (`rl.sweep`), no fork and no resumed training; a
-training runs one seed at a time, with `rl.train` or `jax.jit(training)`.
+They step in Python or C++ outside the compiled program, which calls the host once for each step of
+all B environments of a rollout. Their state there can't be copied. Therefore they can't be vmapped
+over parameters or seeds (`rl.sweep`), states can't be duplicated, and training can't be resumed; a
+training run has one seed, with `rl.train` or `jax.jit(training)`.
 
-A reset opens a pool: as many environments as are reset side by side. A training and its evaluations
-have pools of their own. At most `MAX_OPEN` are open; one more takes the place of the pool that was
-used longest ago, and `close()` closes all.
+A reset opens a pool: as many environments as are reset together. A training run and its evaluations
+have separate pools. At most `MAX_OPEN` pools are open; a further one replaces the least recently
+used, and `close()` closes all.
 """
 
 import atexit
@@ -28,7 +28,7 @@ from jaxrl.errors import not_defined
 from jaxrl.spaces import Space
 from jaxrl.tree import pytree, static
 
-MAX_OPEN = 3  # of a training, its evaluations, and one more, such as a later `rl.evaluate`
+MAX_OPEN = 3  # for a training run, its evaluations, and one more, such as a later `rl.evaluate`
 
 # ---------------------------------------------------------------------------------- on the device
 
@@ -38,8 +38,8 @@ class Ticket:
     """State of an environment on the host.
 
     pool: number of its pool. step: number of steps that the pool has taken, so that each step
-    depends on the one before and a second step from the same state is noticed. fresh: the first
-    observation of the next episode where the last step ended one, else the observation.
+    depends on the previous one and a second step from the same state is detected. fresh: the first
+    observation of the next episode if the last step ended one, else the observation.
     """
 
     pool: jax.Array
@@ -49,10 +49,10 @@ class Ticket:
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """Base class of what opens environments on the host: hashable settings."""
+    """Base class of factories of environments on the host: hashable settings."""
 
     def open(self, num_envs: int) -> "Vector":
-        """Return B = `num_envs` environments, before a reset."""
+        """Return B = `num_envs` environments that are not reset yet."""
         raise not_defined(self, Source.open)
 
 
@@ -71,14 +71,14 @@ class HostEnv(Env):
     on_host = True
 
     def reset(self, key: jax.Array) -> tuple[Ticket, jax.Array]:
-        """Open a pool, or reset the one used longest ago; its first states are drawn from `key`."""
+        """Open a pool, or reuse the least recently used one; `key` seeds its initial states."""
         host = functools.partial(_reset, self.source, self.max_steps)
         seed = jax.random.bits(key, (), jnp.uint32)
         pool, step, obs = call_host(host, (COUNT, COUNT, self.obs), seed)
         return Ticket(pool, step, obs), obs
 
     def restart(self, key: jax.Array, state: Ticket) -> tuple[Ticket, jax.Array]:
-        """The next episode, which the host has begun in the step that ended the last one."""
+        """The next episode, which the host began in the step that ended the previous one."""
         return state, state.fresh
 
     def step(self, key: jax.Array, state: Ticket, action: jax.Array) -> tuple[Ticket, Step]:
@@ -98,13 +98,13 @@ FLAG = jax.ShapeDtypeStruct((), jnp.bool_)
 
 
 def call_host(host: Callable[..., Any], shapes: Any, *arguments: jax.Array) -> Any:
-    """`host` of the arguments, called in the order of the program and once for all of a vmap.
+    """The results of `host`, called in program order, and once for all elements of a vmap.
 
-    host: from NumPy arrays [B, ...] to NumPy arrays [B, ...]; B is 1 outside of vmap. shapes: of
-    the results without [B].
+    host: a function from NumPy arrays [B, ...] to NumPy arrays [B, ...]; B is 1 outside of vmap.
+    shapes: of the results without [B].
 
     Raises:
-      TypeError: a vmap in a vmap, before anything is compiled.
+      TypeError: the call is inside nested vmaps; raised before anything is compiled.
     """
 
     def call(num: int, arguments: Any) -> Any:
@@ -144,14 +144,14 @@ def _refuse(num: int, mapped: Any, arguments: Any) -> Any:
 
 
 class Vector:
-    """Base class of B environments on the host, which step together, in NumPy."""
+    """Base class of B environments on the host, which step together, with NumPy arrays."""
 
     def reset(self, seed: np.ndarray) -> np.ndarray:
         """First observations [B, ...] after seeding each environment. seed: uint32 [B]."""
         raise not_defined(self, Vector.reset)
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Successors [B, ...], rewards [B], `terminated` [B] and `truncated` [B], without a reset.
+        """Next observations [B, ...], rewards, `terminated` and `truncated` [B], without a reset.
 
         action: of the kit's action space. [B, ...].
         """
@@ -162,15 +162,15 @@ class Vector:
         raise not_defined(self, Vector.restart)
 
     def close(self) -> None:
-        """Free what the environments hold, such as processes."""
+        """Release resources of the environments, such as processes."""
 
 
 @dataclasses.dataclass
 class Pool:
-    """Environments that are open, and what is known of them.
+    """Open environments and their counters.
 
-    steps: number of steps so far. length: of each episode [B]. first_end: `steps` after the first
-    end of an episode [B], -1 before. result: of the last step.
+    steps: number of steps so far. length: of each episode [B]. first_end: the value of `steps` at
+    the first end of an episode [B], -1 before. result: of the last step.
     """
 
     source: Source
@@ -182,15 +182,16 @@ class Pool:
     result: tuple[np.ndarray, ...] = ()
 
     def step(self, step: np.ndarray, action: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Step all environments, unless the episodes of all are over. step: of the tickets [B].
+        """Step all environments, unless all episodes are over. step: of the tickets [B].
 
-        In an evaluation an episode that is over keeps its ticket, and what follows is ignored.
+        In an evaluation, the ticket of an episode that is over does not change, and further steps
+        are ignored.
         """
         is_current = step == self.steps
         if not (is_current | (step == self.first_end)).all():
             raise RuntimeError(
                 f"A state of {self.source} was stepped twice, or restored, and on the host each "
-                "state replaces the one before: continue from the newest state, or reset."
+                "state replaces the previous one: continue from the newest state, or reset."
             )
         if is_current.any():
             self._advance(is_current, action)
@@ -213,7 +214,7 @@ class Pool:
         self.result = obs, np.asarray(reward, np.float32), np.asarray(terminated, bool), fresh
 
 
-_pools: dict[int, Pool] = {}  # by number, the one used longest ago first
+_pools: dict[int, Pool] = {}  # by number, the least recently used first
 _numbers = itertools.count()
 
 
@@ -240,16 +241,16 @@ def _step(number: np.ndarray, step: np.ndarray, action: np.ndarray) -> tuple[np.
     pool = _pools.pop(int(number[0]), None)
     if pool is None or (number != number[0]).any() or len(number) != len(pool.length):
         raise RuntimeError(
-            "This state is of environments on the host that are no longer open, as after "
-            f"{MAX_OPEN} more resets, in another process, or of parts of pools: reset, or train "
-            "again."
+            "The environments of this state are no longer open on the host, as after "
+            f"{MAX_OPEN} more resets or in another process, or they are only a part of a pool: "
+            "reset, or train again."
         )
     _pools[int(number[0])] = pool
     return pool.step(step, action)
 
 
 def close() -> None:
-    """Close all environments on the host; states of them can't be stepped any more."""
+    """Close all environments on the host; their states can't be stepped afterwards."""
     while _pools:
         _pools.popitem()[1].vector.close()
 

@@ -1,4 +1,4 @@
-"""HyperGrid: build a point of a grid coordinate by coordinate; a distribution to sample from."""
+"""HyperGrid: a sampling problem, in which an episode builds a point of a grid."""
 
 import math
 from typing import Any
@@ -19,15 +19,15 @@ class HyperGrid(Env):
     """The grid of Bengio et al. (2021, section 4.1) for generative flow networks.
 
     An episode starts at the origin. Action i < dims adds 1 to coordinate i, up to `side` - 1: the
-    mask of the observation forbids more. Action `dims` stops, and gives the reward of the point x:
-    with u_i = |x_i / (side - 1) - 1/2|, it is r0 + r1 [all u_i > 0.25] + r2 [all 0.3 < u_i < 0.4].
-    With the paper's side = 8 that makes 2 ** dims separate modes; where no coordinate is between
-    the limits, as with side = 11, there are none. The channel `success` is 1 at a stop in a mode.
+    mask of the observation excludes more. Action `dims` stops, with the reward of the point x: for
+    u_i = |x_i / (side - 1) - 1/2|, it is r0 + r1 [all u_i > 0.25] + r2 [all 0.3 < u_i < 0.4]. With
+    the paper's side = 8 there are 2 ** dims separate modes; if no coordinate is between the limits,
+    as with side = 11, there are none. The channel `success` is 1 for a stop in a mode.
 
-    A sampler should stop at x in proportion to its reward: `target` has the exact probabilities,
-    `stops` those of a policy. The highest return is `rewards().max()`.
+    A sampler should stop at x with a probability proportional to its reward: `target` has these
+    exact probabilities, `stops` those of a policy. The highest return is `rewards().max()`.
 
-    r0, r1, r2: the paper has r0 = 0.1, 0.01 or 0.001, of which smaller ones are harder.
+    r0, r1, r2: the paper has r0 = 0.1, 0.01 or 0.001; smaller values make exploration harder.
     State: the point, int32 [dims]. Observation: each coordinate one-hot, [dims * side], `Masked`.
     """
 
@@ -107,7 +107,7 @@ class HyperGrid(Env):
         return self.reward(self.points())
 
     def target(self) -> jax.Array:
-        """Probabilities in proportion to the rewards, which a sampler should have. float [*shape].
+        """The target distribution, probabilities proportional to the rewards. float [*shape].
 
         The partition function is `rewards().sum()`.
         """
@@ -115,10 +115,10 @@ class HyperGrid(Env):
         return rewards / rewards.sum()
 
     def stops(self, policy: jax.Array) -> jax.Array:
-        """Probabilities that a policy stops at each point. float [*shape].
+        """The probability that a policy stops at each point. float [*shape].
 
         policy: probabilities of the actions at each point, [*shape, dims + 1]; actions that are not
-        possible are left out, and the others scaled to a sum of 1.
+        possible are removed, and the others renormalised.
         """
         probs = jnp.where(self.allowed(self.points()), policy, 0.0)
         probs = probs / probs.sum(-1, keepdims=True)

@@ -7,13 +7,13 @@ NEVER = 2**30  # a time limit that is never reached
 
 
 class World(NamedTuple):
-    """What an adapter needs to know of a class of JaxMARL.
+    """The properties of a class of JaxMARL that the adapter uses.
 
-    max_steps: the default time limit; a function of the number of agents. fixed: arguments and
-    attributes of the class that switch off its own limit. mask: the method that returns the legal
-    actions. timed: True where observations contain the time that is left, so that the class keeps
-    its limit; its `done` is nothing else, and is ignored. wraps: another class that it has the
-    arguments of.
+    max_steps: the default time limit, or a function of the number of agents. fixed, attributes:
+    arguments and attributes of the class that switch off its own limit. mask: the method that
+    returns the legal actions. timed: True if observations contain the remaining time, so that the
+    class keeps its limit; its `done` means only that, and is ignored. wraps: another class with the
+    same arguments.
     """
 
     type: str
@@ -64,7 +64,7 @@ WORLDS = {name: World(type, 25) for name, type in MPE.items()} | {
     "storm": World("InTheGrid", 152, ONE_GAME),
     "storm_2p": World("InTheGrid_2p", 152, ONE_GAME),
     "storm_np": World("InTheMatrix", 152, ONE_GAME),
-    # two players end before: 42 moves draw a card, and they pay for the hints
+    # two-player games end earlier: 42 moves draw a card, and these moves pay for the hints
     "hanabi": World("Hanabi", 100, (), mask="get_legal_moves"),
     "overcooked": World("Overcooked", 400, (), timed=True),
     "overcooked_v2": World("OvercookedV2", 400, (), timed=True),

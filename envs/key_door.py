@@ -1,4 +1,4 @@
-"""KeyDoor: rooms with locked doors, keys and a far treasure; each layout is leaves."""
+"""KeyDoor: rooms with locked doors, keys and a distant treasure; the layout is in the leaves."""
 
 import dataclasses
 from typing import Any
@@ -34,8 +34,8 @@ NINE_ROOMS = """
 
 @pytree
 class Explorer:
-    """State: row and column of the agent, int32 [2]; the colours of which it has the key, and of
-    which it has opened the doors, bool [num_colors].
+    """State: row and column of the agent, int32 [2]; True for the colours of its keys, and for
+    those of the doors that it has opened, bool [num_colors] each.
     """
 
     position: jax.Array
@@ -48,8 +48,8 @@ def layout(text: str) -> dict[str, np.ndarray]:
     '^' a hazard, 'a' to 'e' the keys, 'A' to 'E' the doors that they open, all else is free.
 
     Raises:
-      ValueError: the map is not a rectangle, has not one start and one treasure, has several keys
-        of a colour, or doors of a colour without a key.
+      ValueError: the map is not a rectangle, does not have exactly one start and one treasure, or
+        has several keys of one colour, or doors of a colour without a key.
     """
     lines = text.strip("\n").split("\n")
     if len({len(line) for line in lines}) != 1:
@@ -95,20 +95,20 @@ class KeyDoor(Env):
 
     Actions: up, right, down, left. Walls and the edge of the map block. Entering the cell of a key
     takes it; a door is a wall without the key of its colour. The treasure terminates the episode
-    with `reward`, a hazard with `hazard_reward`. All other rewards are 0, but for an easier problem
-    each key that is taken gives `key_reward`, and the first door of each colour that is entered
-    `door_reward`. The channel `success` is 1 at the treasure. Nothing is random; for random moves,
-    use `rl.envs.StickyActions`.
+    with `reward`, a hazard with `hazard_reward`. For an easier problem, taking a key gives
+    `key_reward`, and entering the first door of each colour `door_reward`. All other rewards are 0.
+    The channel `success` is 1 at the treasure. The environment is deterministic; for a stochastic
+    one, use `rl.envs.StickyActions`.
 
     walls, hazards: bool [rows, columns]. doors: colour of the door in each cell, -1 without one,
       int32 [rows, columns]. keys: row and column of the key of each colour, -1 and -1 for an absent
       one, int32 [num_colors, 2]. start, treasure: row and column, int32 [2]. The default is a map
-      of nine rooms and three colours; `drawn` makes others, `KeyDoorLevels` random ones.
+      of nine rooms and three colours; `drawn` creates others, `KeyDoorLevels` samples random ones.
     key_reward, door_reward: a number, or one for each colour [num_colors].
 
     Observation: planes of walls, hazards, the treasure, the agent, the keys of each colour that are
     not yet taken, and the doors that are not yet opened. bool [rows, columns, 4 + 2 * num_colors].
-    With `index` it is `cell(state)`, int32 [], for `rl.Table(env.num_states)`.
+    With `index=True` it is `cell(state)`, int32 [], for `rl.Table(env.num_states)`.
     """
 
     walls: jax.Array = _of_default("walls")
@@ -153,7 +153,7 @@ class KeyDoor(Env):
         return new, Step(self.observe(new), reward, terminated, {"success": success})
 
     def _move(self, state: Explorer, action: jax.Array) -> tuple[Explorer, jax.Array, jax.Array]:
-        """The state after an action, its reward, and True at the end of the episode."""
+        """The state after an action, its reward, and True if the episode terminates."""
         walls, doors = jnp.asarray(self.walls), jnp.asarray(self.doors)
         last = jnp.array(walls.shape, jnp.int32) - 1
         ahead = jnp.clip(state.position + jnp.array(MOVES, jnp.int32)[action], 0, last)
@@ -225,7 +225,7 @@ class KeyDoor(Env):
 
 
 def check(level: KeyDoor) -> None:
-    """Raise a ValueError where the shapes of a level do not fit, or it is a family of levels."""
+    """Raise a ValueError if the shapes of a level are inconsistent, or it is a family of levels."""
     if jnp.ndim(level.walls) != 2:
         raise ValueError(
             f"walls has shape {jnp.shape(level.walls)}, but one level has [rows, columns]: use "
@@ -239,6 +239,6 @@ def check(level: KeyDoor) -> None:
             raise ValueError(f"{name} has shape {given}, and this KeyDoor needs {shape}.")
     if level.num_states > 2**30:
         raise ValueError(
-            f"{num_colors} colours make {level.num_states} states, too many to number: write at "
-            "most 10 colours, or a smaller map."
+            f"{num_colors} colours make {level.num_states} states, more than 2^30: write at most "
+            "10 colours, or a smaller map."
         )

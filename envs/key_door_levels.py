@@ -1,4 +1,4 @@
-"""Levels of KeyDoor: layouts drawn as text, and random ones that can be solved."""
+"""Levels of KeyDoor: layouts drawn as text, and random solvable ones."""
 
 from typing import Any
 
@@ -14,31 +14,32 @@ from .maze import FAR, Maze
 
 
 def drawn(text: str, **params: Any) -> KeyDoor:
-    """The level drawn as `text` (see `key_door.layout`), with other parameters of `KeyDoor`.
+    """The level drawn as `text` (see `key_door.layout`). params: other parameters of `KeyDoor`.
 
     Raises:
-      ValueError: as of `layout`.
+      ValueError: as in `layout`.
     """
     return KeyDoor(**layout(text), **params)
 
 
 @pytree
 class KeyDoorLevels(Tasks):
-    """Random layouts of square rooms, which can all be solved.
+    """Random solvable layouts of square rooms.
 
-    The rooms are joined to a random tree, one after the other, from the room of the start.
-    `num_colors` of the joints are locked, the others are openings. The first key is in a room that
-    was joined before the first locked joint, each next key in the room behind the lock before it,
-    and the treasure in the room behind the last lock, so that each key is needed. Start, keys and
-    treasure are in random cells of their rooms.
+    The rooms are joined one after the other into a random spanning tree, which starts from the room
+    with the start. `num_colors` of its joints are doors, the others are openings. The first key is
+    in a room that was joined before the first door, each further key in the room behind the
+    previous door, and the treasure in the room behind the last door, so that every key is needed.
+    The start, the keys and the treasure are in random cells of their rooms.
 
     hazards: probability that a room has a hazard, in a random cell that is not next to a wall.
     key_reward, door_reward, hazard_reward, index: of `KeyDoor`.
-    rooms: number of rooms down and across. room_side: rows and columns of each, 3 or more.
+    rooms: number of rows and columns of rooms. room_side: rows and columns of cells in each, 3 or
+      more.
     num_edits: of `mutate`.
 
     Raises:
-      ValueError: more locks than joints between the rooms, or more objects than cells of a room.
+      ValueError: more doors than joints between the rooms, or more objects than cells of a room.
     """
 
     hazards: jax.Array | float = 0.0
@@ -68,10 +69,10 @@ class KeyDoorLevels(Tasks):
             )
 
     def sample(self, key: jax.Array) -> KeyDoor:
-        rng = iter(jax.random.split(key, 8))  # as "keys" are those of doors
+        rng = iter(jax.random.split(key, 8))  # "rng", because "keys" are those of doors here
         num, side = self.num_colors, self.room_side
         order, joints = self._tree(next(rng))
-        colors = jax.random.permutation(next(rng), num)  # of the locks, in the order of need
+        colors = jax.random.permutation(next(rng), num)  # of the doors, in order from the start
         locks = jnp.sort(jax.random.permutation(next(rng), len(joints))[:num])
         first_key = jax.random.randint(next(rng), (), 0, locks[0] + 1)
         behind = order[locks + 1]
@@ -110,11 +111,11 @@ class KeyDoorLevels(Tasks):
         return {"hazards": env.hazards.sum().astype(jnp.float32)}
 
     def mutate(self, key: jax.Array, env: KeyDoor) -> KeyDoor:
-        """The level after `num_edits` edits, which can be solved if it could, with the same keys.
+        """The level after `num_edits` edits, which keep it solvable, with the same keys.
 
-        An edit moves the start, the treasure or a key to where it can be reached from its place
-        without a door; or moves a door or opening along its wall; or removes the hazard of a room,
-        or adds one.
+        An edit moves the start, the treasure or a key to a cell that can be reached from its
+        present one without a door; or moves a door or opening along its wall; or removes the hazard
+        of a room, or adds one.
         """
 
         def edit(level: KeyDoor, key: jax.Array) -> tuple[KeyDoor, None]:
@@ -167,7 +168,7 @@ class KeyDoorLevels(Tasks):
 
     @property
     def _lines(self) -> np.ndarray:
-        """True at the walls between and around the rooms, doors and openings too. bool [rows,
+        """True at the walls between and around the rooms, including doors and openings. bool [rows,
         columns].
         """
         row, column = np.indices((self._size(0), self._size(1)))
@@ -175,8 +176,8 @@ class KeyDoorLevels(Tasks):
         return (row % step == 0) | (column % step == 0)
 
     def _tree(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Rooms in the order in which they join a random tree, [num_rooms], and the joints by which
-        all but the first do, [num_rooms - 1].
+        """Rooms in the order in which they are joined to a random tree, [num_rooms], and the joint
+        of each room after the first, [num_rooms - 1].
         """
         pairs = jnp.asarray(self._joints()[0])
         num_rooms = self.rooms[0] * self.rooms[1]
@@ -211,13 +212,13 @@ class KeyDoorLevels(Tasks):
         return pairs, corner, along
 
     def _place(self, rooms: jax.Array, row: jax.Array, column: jax.Array) -> jax.Array:
-        """Row and column in the map of cells of rooms. int32 [num, 2]."""
+        """Row and column in the map, from those in the rooms. int32 [num, 2]."""
         step = self.room_side + 1
         corner = jnp.stack([rooms // self.rooms[1], rooms % self.rooms[1]], -1) * step + 1
         return (corner + jnp.stack([row, column], -1)).astype(jnp.int32)
 
     def _hazards(self, key: jax.Array, taken: jax.Array) -> jax.Array:
-        """True at hazards, of which none is in a cell of `taken` [num, 2]. bool [rows, columns]."""
+        """True at hazards, none of them in a cell of `taken` [num, 2]. bool [rows, columns]."""
         key_rooms, key_cells = jax.random.split(key)
         num_rooms = self.rooms[0] * self.rooms[1]
         has_one = jax.random.uniform(key_rooms, (num_rooms,)) < self.hazards

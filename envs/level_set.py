@@ -11,7 +11,7 @@ from jaxrl.tree import pytree
 
 @pytree
 class LevelSet(Tasks):
-    """Fixed levels, of which one is sampled uniformly: `LevelSet(family(levels))`.
+    """A finite set of levels, sampled uniformly: `LevelSet(family(levels))`.
 
     levels: an environment with a leading axis [L] of its leaves.
     """

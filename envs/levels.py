@@ -15,7 +15,7 @@ from jaxrl.tree import find, get, is_static, paths, put, pytree, replace
 from . import delayed_chain, key_door_levels, lpg_levels, maze_levels
 from .arguments import check_names
 
-# their leaves are plain numbers and NumPy arrays: importing this initialises no device
+# their leaves are plain numbers and NumPy arrays, so that this import initialises no device
 SAMPLED: dict[str, Any] = (
     lpg_levels.DISTRIBUTIONS
     | delayed_chain.DISTRIBUTIONS

@@ -1,4 +1,4 @@
-"""Maze: find a goal behind walls, as seen from the agent or on a map; each level is leaves."""
+"""Maze: reach a goal, with an egocentric view or the whole map; the level is in the leaves."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from . import draw
 
 HEADINGS = np.array([(-1, 0), (0, 1), (1, 0), (0, -1)], np.int32)  # up, right, down, left
 LEFT, RIGHT, FORWARD = range(3)
-FAR = 2**20  # a distance that no path has
+FAR = 2**20  # larger than the length of any path
 
 
 @pytree
@@ -37,14 +37,14 @@ class Maze(Env):
     are 0. The channel `success` is 1 at the goal.
 
     walls: bool [rows, columns]. start, goal: row and column, int32 [2]. heading: at the start, 0
-    (up) to 3 (left), int32 []. slowness: what is lost of the reward if the goal is reached in the
-    last step.
+    (up) to 3 (left), int32 []. slowness: fraction of the reward that is lost if the goal is reached
+    in the last step.
 
-    view: side of the square that the agent sees, an odd number; the agent is in the middle of its
-      last row and looks up, through walls. Observation: planes of walls (beyond the edge too), of
-      the goal, and one for each heading, all ones for the current one. bool [view, view, 6]. With
-      view=0 it is the whole map: walls, the goal, and the agent's cell in the plane of its heading.
-      bool [rows, columns, 6].
+    view: side of the square that the agent sees, an odd number. The view is rotated so that the
+      agent is in the middle of its last row and faces up; walls do not block it. Observation:
+      planes of walls (including cells beyond the edge), of the goal, and one for each heading, all
+      ones for the current one. bool [view, view, 6]. With view=0 it is the whole map: walls, the
+      goal, and the agent's cell in the plane of its heading. bool [rows, columns, 6].
     """
 
     walls: jax.Array
@@ -118,8 +118,8 @@ class Maze(Env):
     # -------------------------------------------------------------------------------- exactly
 
     def distances(self) -> jax.Array:
-        """Number of cells to walk from each cell to the goal; `FAR` without a path. int32 [rows,
-        columns].
+        """Length of the shortest path from each cell to the goal, in cells; `FAR` without a path.
+        int32 [rows, columns].
         """
         walls = jnp.asarray(self.walls, bool)
         goal = jnp.asarray(self.goal)
@@ -132,8 +132,8 @@ class Maze(Env):
         return _repeat(dilate, start)
 
     def actions_to_goal(self) -> jax.Array:
-        """Number of actions from each heading and cell to the goal, turns included; `FAR` without a
-        path. int32 [4, rows, columns].
+        """Smallest number of actions, including turns, from each heading and cell to the goal;
+        `FAR` without a path. int32 [4, rows, columns].
         """
         walls = jnp.asarray(self.walls, bool)
         goal = jnp.asarray(self.goal)
@@ -168,7 +168,7 @@ def _shifted(values: jax.Array, heading: np.ndarray) -> jax.Array:
 
 
 def _repeat(function: Any, start: jax.Array) -> jax.Array:
-    """`function` until it changes nothing."""
+    """The fixed point of iterating `function` from `start`."""
 
     def body(now: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         return function(now[0]), now[0]
@@ -178,7 +178,7 @@ def _repeat(function: Any, start: jax.Array) -> jax.Array:
 
 
 def check(level: Maze) -> None:
-    """Raise a ValueError where the shapes of a level do not fit, or it is a family of levels."""
+    """Raise a ValueError if the shapes of a level are inconsistent, or it is a family of levels."""
     if jnp.ndim(level.walls) != 2:
         raise ValueError(
             f"walls has shape {jnp.shape(level.walls)}, but one level has [rows, columns]: use "

@@ -1,8 +1,8 @@
 """Hand-made mazes for tests of generalisation, drawn as text: `drawn` and `DRAWINGS`.
 
-They are of the kinds that the literature tests on (rooms, labyrinths, corridors, mazes; Dennis et
-al., 2020; Jiang et al., 2021), with layouts of our own: results on them are not comparable with
-published ones.
+They are of the kinds used as test levels in the literature (rooms, labyrinths, corridors, mazes;
+Dennis et al., 2020; Jiang et al., 2021b), with layouts of our own: results on them are not
+comparable with published ones.
 """
 
 import numpy as np
@@ -162,7 +162,7 @@ G............
 
 
 def _flipped(text: str) -> str:
-    """A map with left and right exchanged."""
+    """A map mirrored left to right."""
     exchanged = str.maketrans("<>", "><")
     return "\n".join(line[::-1] for line in text.split("\n")).translate(exchanged)
 
@@ -188,7 +188,7 @@ def drawn(text: str, view: int = 5, max_steps: int = 250) -> Maze:
     the goal, all else is free. Its leaves are NumPy arrays.
 
     Raises:
-      ValueError: the map is not a rectangle, or has not one start and one goal.
+      ValueError: the map is not a rectangle, or does not have exactly one start and one goal.
     """
     lines = text.strip("\n").split("\n")
     if len({len(line) for line in lines}) != 1:

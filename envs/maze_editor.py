@@ -13,8 +13,8 @@ from .maze import Maze
 @pytree
 class Draft:
     """State: walls, bool [side, side]; the cells of the goal and of the start, numbered row by row,
-    -1 before they are placed, int32 []; what is random, the heading at the start and noise
-    [num_noise]; the number of steps so far.
+    -1 before they are placed, int32 []; the random heading at the start and the noise [num_noise];
+    the number of steps so far.
     """
 
     walls: jax.Array
@@ -29,15 +29,15 @@ class Draft:
 class MazeEditor(Editor):
     """A maze that is built cell by cell, as by the adversary of Dennis et al. (2020).
 
-    An action is a cell. The first one is the goal, the second one the start (another random cell,
-    if it is the goal), each of the others a wall, unless the goal or the start is there.
+    An action is a cell. The first action places the goal, the second the start (in another random
+    cell, if the goal is there), and each further one a wall, unless the goal or the start is there.
 
-    Observation: planes of walls, the goal, the start, the share of steps that were taken, and noise
-    that is constant in an episode, so that a designer can build different levels. float [side,
-    side, 4 + num_noise].
+    Observation: planes of walls, the goal, the start, the fraction of steps taken, and noise that
+    is constant during an episode, so that a designer can build different levels. float [side, side,
+    4 + num_noise].
 
-    num_walls: actions that place walls, and so the most walls of a level. slowness, view,
-    level_steps: of the maze, the latter its `max_steps`.
+    num_walls: number of actions that place walls, and so the maximum number of walls. slowness,
+    view, level_steps: of the maze; `level_steps` is its `max_steps`.
     """
 
     slowness: jax.Array | float = 0.9

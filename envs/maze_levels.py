@@ -1,4 +1,4 @@
-"""Levels of Maze: random walls, perfect mazes, graded sets, and edits of a level."""
+"""Levels of Maze: random walls, perfect mazes, sets graded by distance, and edits of a level."""
 
 import jax
 import jax.numpy as jnp
@@ -18,13 +18,14 @@ from .maze_editor import MazeEditor
 class MazeLevels(Tasks):
     """Mazes of one size with random walls, start, heading and goal (Dennis et al., 2020).
 
-    side: rows and columns. num_walls: uniform range of the number of walls, (0, 0) for empty rooms;
-    perfect: a random spanning tree of corridors in place of random walls, for an odd side.
-    solvable: False also has levels without a path, as in the literature; True moves the goal of
-    those to the cell that is the farthest from the start. distance: a range of the number of cells
-    to walk from the start to the goal, which is then a random cell at such a distance, or the
-    nearest to it; where none is as far, the start is moved too; None: any. With `solvable` or
-    `distance`, a start that is enclosed loses the walls around it.
+    side: rows and columns. num_walls: range of the number of walls, uniform, (0, 0) for empty
+    rooms. perfect: a random spanning tree of corridors in place of random walls, for an odd side.
+    solvable: False includes levels without a path, as in the literature; True moves their goal to
+    the reachable cell that is farthest from the start. distance: range of the length of the
+    shortest path from the start to the goal, in cells. The goal is then a random cell with a
+    distance in the range, or as near to it as possible; if all cells are too near, the start is
+    moved too. None: any. With `solvable` or `distance`, the walls around an enclosed start are
+    removed.
     """
 
     slowness: float = 0.9
@@ -83,7 +84,7 @@ class MazeLevels(Tasks):
         return env.optimal_return()
 
     def describe(self, env: Maze) -> dict[str, jax.Array]:
-        """Number of walls; 1 where a path leads to the goal; its number of cells, 0 without one."""
+        """Number of walls; 1 if the goal can be reached; path length in cells, 0 without a path."""
         cells = env.distances()[env.start[0], env.start[1]]
         return {
             "walls": env.walls.sum().astype(jnp.float32),
@@ -92,7 +93,7 @@ class MazeLevels(Tasks):
         }
 
     def editor(self) -> MazeEditor:
-        """As many walls as `num_walls` at most."""
+        """An editor that places at most the upper limit of `num_walls`."""
         return MazeEditor(
             slowness=self.slowness,
             side=self.side,
@@ -104,8 +105,8 @@ class MazeLevels(Tasks):
     def mutate(self, key: jax.Array, env: Maze) -> Maze:
         """The level after `num_edits` edits (ACCEL, Parker-Holder et al., 2022).
 
-        Each edit flips a wall of a random cell or, with a probability of 1/10 each, moves the goal
-        or the start to a random free cell.
+        Each edit toggles the wall of a random cell or, with a probability of 1/10 each, moves the
+        goal or the start to a random free cell.
         """
 
         def edit(level: Maze, key: jax.Array) -> tuple[Maze, None]:
@@ -151,7 +152,7 @@ def _opened(level: Maze) -> Maze:
 
 
 def _with_path(level: Maze) -> Maze:
-    """The level, with the goal where a path leads."""
+    """The level, with the goal in a cell that can be reached."""
     from_start = replace(level, goal=level.start).distances()
     reached = from_start < FAR
     farthest = _at(jnp.argmax(jnp.where(reached, from_start, -1)), level.walls.shape[1])
@@ -160,8 +161,9 @@ def _with_path(level: Maze) -> Maze:
 
 
 def _at_distance(key: jax.Array, level: Maze, distance: tuple[int, int]) -> Maze:
-    """The level, with the goal on a random cell of those that are the nearest to the range. Where
-    none is as far, the start is first moved to the cell that is the farthest from it.
+    """The level, with the goal in a random cell among those with a distance in the range, or as
+    near to it as possible. If all cells are too near, the start is first moved to the cell that is
+    farthest from it.
     """
     nearest, farthest = distance
     columns = level.walls.shape[1]

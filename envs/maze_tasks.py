@@ -1,4 +1,4 @@
-"""Sets of mazes with numbered cells, from near to far goals, for tables over several tasks."""
+"""Sets of mazes with near to distant goals and integer observations, for tabular policies."""
 
 import jax
 import jax.numpy as jnp
@@ -20,9 +20,9 @@ def maze_tasks(
     """Return `num` perfect mazes of one size, each with one goal, a reward of 1 there, and the
     moves up, right, down and left.
 
-    The goal of task k is in a cell at a distance from the start as near as possible to the k-th of
-    `num` even steps of `distance`. Observations are integers below num * side**2: all tasks fit in
-    `rl.Table(num * side**2)`, and none shares a row with another.
+    The distance of the goal of task k from the start is as near as possible to the k-th of `num`
+    equally spaced values in the range `distance`. Observations are integers below num * side**2:
+    all tasks fit in `rl.Table(num * side**2)`, with separate rows.
     """
     steps = jnp.linspace(*distance, num)
 

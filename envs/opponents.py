@@ -11,7 +11,7 @@ from jaxrl.tree import pytree, static
 
 @pytree
 class RandomMoves:
-    """The policy that takes each legal action with equal chances."""
+    """The uniformly random policy over legal actions."""
 
     def __call__(self, key: jax.Array, obs: Masked) -> jax.Array:
         return Discrete(obs.mask.shape[-1]).sample(key, obs.mask)

@@ -13,9 +13,10 @@ Source = tuple[str, tuple[tuple[str, Any], ...]]
 
 
 class Game(NamedTuple):
-    """A class of pgx, and the most moves of all players, or a number that few games reach.
+    """A class of pgx, and `moves`, the maximum number of moves of all players together, or a number
+    that few games reach.
 
-    settings: arguments of the class. in_cells: `moves` are for each cell of a board, and one more.
+    settings: arguments of the class. in_cells: `moves` is per cell of the board plus one.
     """
 
     module: str
@@ -52,7 +53,7 @@ GAMES = {
 
 @lru_cache
 def class_of(name: str) -> Any:
-    """The class of a game. Its module makes arrays, which must not be tracers."""
+    """The class of a game. Its module creates arrays on import, which must not be tracers."""
     of_extra("pgx", "pgx", name)
     game = GAMES[name.removeprefix("pgx:")]
     with jax.ensure_compile_time_eval():
@@ -60,7 +61,7 @@ def class_of(name: str) -> Any:
 
 
 def game_of(source: Source, params: dict[str, Any]) -> Any:
-    """The object of a game, built anew for parameters that may be tracers."""
+    """The object of a game, built at each call, because parameters may be tracers."""
     name, settings = source
     return class_of(name)(**dict(settings), **params)
 

@@ -24,7 +24,7 @@ MEDIUM = """
 #   # G#
 ########
 """  # of maze2d-medium, Fu et al. (2020)
-MARGIN = 1e-3  # between a wall and a point that it stops
+MARGIN = 1e-3  # distance from the wall of a point that is stopped there
 
 
 @pytree
@@ -39,7 +39,7 @@ def layout(text: str) -> dict[str, np.ndarray]:
     """Walls and goal of a maze drawn as text: '#' is a wall, 'G' the goal, all else is free.
 
     Raises:
-      ValueError: the map is not a rectangle, or has not one goal.
+      ValueError: the map is not a rectangle, or does not have exactly one goal.
     """
     lines = text.strip("\n").split("\n")
     if len({len(line) for line in lines}) != 1:
@@ -60,24 +60,23 @@ def _of_default(name: str) -> Any:
 
 @pytree
 class PointMaze(Env):
-    """A point with a velocity in a maze, as in D4RL's maze2d (Fu et al., 2020), without its
-    simulator.
+    """A point mass in a maze, as in D4RL's maze2d (Fu et al., 2020), without its simulator.
 
-    Cell (row, column) is the unit square around that point. An action is an acceleration along rows
-    and columns, in [-1, 1] each: velocity = (1 - drag) velocity + power action, at most `speed` in
-    each direction. Walls, and the edge of the map, stop the motion against them, and the point
-    slides along. An episode starts at rest, and terminates with the channel `success` within
-    `radius` of the centre of the goal's cell.
+    Cell (row, column) is the unit square centred there. An action is an acceleration along rows and
+    columns, in [-1, 1] each: velocity = (1 - drag) * velocity + power * action, clipped to `speed`
+    along each axis. Walls and the edge of the map stop the motion perpendicular to them, and the
+    point slides along them. An episode starts at rest, and terminates, with 1 in the channel
+    `success`, within `radius` of the centre of the goal's cell.
 
-    The reward is (1 - dense) at the goal, plus `dense` times the progress of each step: by how much
-    `distance` has fallen, as a share of its maximum in the maze. Progress adds up, so that without
-    discount an episode that reaches the goal returns 1 - dense + dense * (distance(first) -
-    distance(last)) / farthest, on any path.
+    The reward is (1 - dense) at the goal, plus `dense` times the progress of each step: the
+    decrease of `distance`, as a fraction of its maximum in the maze. Progress telescopes: the
+    undiscounted return of an episode that reaches the goal is 1 - dense + dense * (distance(first)
+    - distance(last)) / farthest on any path.
 
-    walls: bool [rows, columns]. goal: its cell, int32 [2]. start: the cell of the first position,
-      int32 [2]; without it a random free cell that is not the goal. spread: half the width of the
-      uniform noise of the first position in its cell. The default is D4RL's medium maze; `drawn`
-      makes others.
+    walls: bool [rows, columns]. goal: its cell, int32 [2]. start: the cell of the initial position,
+      int32 [2]; by default a random free cell other than the goal. spread: half the width of the
+      uniform noise of the initial position in its cell. The default map is D4RL's medium maze;
+      `drawn` creates others.
 
     Observation [6]: position and goal - position, scaled by the size of the map, and velocity /
     speed.
@@ -122,7 +121,7 @@ class PointMaze(Env):
         return new, Step(self.observe(new), reward.astype(jnp.float32), arrived, success)
 
     def _slide(self, position: jax.Array, velocity: jax.Array) -> Point:
-        """The state after a step at this velocity; each axis is stopped at walls by itself."""
+        """The state after a step at this velocity; walls stop each axis separately."""
         for axis in range(2):
             cell = _cell(position)
             moved = position.at[axis].add(velocity[axis])
@@ -146,19 +145,19 @@ class PointMaze(Env):
     # ------------------------------------------------------------------------------- distances
 
     def distances(self) -> jax.Array:
-        """Number of cells to walk from each cell to the goal; `maze.FAR` without a path. int32
-        [rows, columns].
+        """Length of the shortest path from each cell to the goal, in cells; `maze.FAR` without a
+        path. int32 [rows, columns].
         """
         return self._maze.distances()
 
     def distance(self, position: jax.Array) -> jax.Array:
         """Length of the shortest path from a point to the goal, in cells: exact at the centres of
-        cells, and bilinear between the centres of those that are free. float [] of [2].
+        cells, with bilinear interpolation between the centres of free cells. float [] of [2].
         """
         return _interpolate(self.distances(), position)
 
     def _progress(self, old: Point, new: Point) -> jax.Array:
-        """By how much the distance has fallen, as a share of the largest one. float32 []."""
+        """The decrease of the distance, as a fraction of the largest distance. float32 []."""
         distances = self.distances()
         farthest = jnp.where(distances < FAR, distances, 1).max()
         before, after = (_interpolate(distances, point.position) for point in (old, new))
@@ -170,7 +169,7 @@ class PointMaze(Env):
 
 
 def drawn(text: str, **params: Any) -> PointMaze:
-    """The maze drawn as `text` (see `layout`), with other parameters of `PointMaze`."""
+    """The maze drawn as `text` (see `layout`). params: other parameters of `PointMaze`."""
     return PointMaze(**layout(text), **params)
 
 
@@ -192,7 +191,7 @@ def _interpolate(distances: jax.Array, position: jax.Array) -> jax.Array:
 
 
 def check(level: PointMaze) -> None:
-    """Raise a ValueError where the shapes of a level do not fit, or it is a family of levels."""
+    """Raise a ValueError if the shapes of a level are inconsistent, or it is a family of levels."""
     if jnp.ndim(level.walls) != 2:
         raise ValueError(
             f"walls has shape {jnp.shape(level.walls)}, but one maze has [rows, columns]: use "

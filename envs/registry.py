@@ -117,5 +117,5 @@ def _suite(name: str) -> ModuleType:
 
 
 def _module(suite: str) -> ModuleType:
-    """The adapter of a suite, which imports the suite's package where it is used."""
+    """The adapter of a suite, which imports the suite's package only when it is used."""
     return importlib.import_module(f".{SUITES[suite]}", __package__)

@@ -1,4 +1,4 @@
-"""Types of states: a scan needs one type of each leaf, and other packages return several."""
+"""Types of states: a scan needs constant types of leaves, but other packages may change them."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 
 def strong(state: Any) -> Any:
-    """The state with arrays for numbers, and without weak types, which a step would change."""
+    """The state with numbers as arrays, and without weak types, which a step would change."""
     return jax.tree.map(_strong, state)
 
 
@@ -17,7 +17,7 @@ def _strong(x: Any) -> Any:
 
 
 def like_stepped(state: Any, stepped: Any) -> Any:
-    """An initial state with the types of `stepped`, shapes and types of the state after a step."""
+    """An initial state with the types of `stepped`, the shapes and types after a step."""
     return jax.tree.map(
         lambda x, y: jnp.asarray(x, jnp.promote_types(jnp.result_type(x), y.dtype)), state, stepped
     )

@@ -1,8 +1,8 @@
-"""Observations with the statistics of an episode that a bonus is computed from (SOFE).
+"""Observations augmented with the statistics of the episode that a bonus depends on (SOFE).
 
-A bonus such as 1 / sqrt(n) changes while it is learned from. With its statistics in the observation
-it is a function of the observation, so that the rewards of the augmented environment are stationary
-(Castanyer et al., 2023).
+A bonus such as 1 / sqrt(n) is a non-stationary reward. If its statistics are part of the
+observation, it is a function of the observation, and the reward of the augmented environment is
+stationary (Castanyer et al., 2024).
 """
 
 from collections.abc import Callable
@@ -27,15 +27,15 @@ class Statistics:
         raise not_defined(self, Statistics.start)
 
     def update(self, statistics: Any, obs: jax.Array) -> Any:
-        """Return the statistics with an observation more."""
+        """Return the statistics after another observation."""
         raise not_defined(self, Statistics.update)
 
     def show(self, statistics: Any) -> jax.Array:
-        """The statistics as a vector, all that `bonus` and `update` depend on. [K]."""
+        """The statistics as a vector, which determines `bonus` and `update`. [K]."""
         raise not_defined(self, Statistics.show)
 
     def bonus(self, statistics: Any, obs: jax.Array) -> jax.Array:
-        """The bonus of an observation, by the statistics before it. []."""
+        """The bonus of an observation, given the statistics before it. []."""
         raise not_defined(self, Statistics.bonus)
 
 
@@ -70,7 +70,7 @@ class VisitCounts(Statistics):
         return jax.lax.rsqrt(visits + 1.0)
 
     def _cell(self, obs: jax.Array) -> jax.Array:
-        """The cell of an observation; of one without a cell, -1, the number past the last. []."""
+        """The cell of an observation; `num_cells` if it has none, -1. []."""
         cell = self.cells(obs)
         return jnp.where(cell < 0, self.cells.num_cells, cell)
 
@@ -88,9 +88,9 @@ class MeanAndVariance:
 class Moments(Statistics):
     """Mean and variance of the observations of the episode, shown with 1 / their number.
 
-    The bonus is the surprise -log p(obs) by the normal distribution with these moments, the mean
-    over dimensions, in nats. prior: the number of observations with mean 0 and variance 1 that an
-    episode begins with.
+    The bonus is the surprise -log p(obs) under a diagonal normal distribution with these moments,
+    as a mean over dimensions, in nats. prior: the number of pseudo-observations, with mean 0 and
+    variance 1, at the start of an episode.
     """
 
     prior: float = leaf(1.0, "(0, inf)")
@@ -117,7 +117,7 @@ class Moments(Statistics):
 
 @pytree
 class Augmented:
-    """State of the environment inside, and the statistics of the episode."""
+    """State of the wrapped environment, and the statistics of the episode."""
 
     inner: Any
     statistics: Any
@@ -125,8 +125,8 @@ class Augmented:
 
 @pytree
 class WithStatistics(Wrapper):
-    """Observations, flat, followed by `statistics` of the episode so far, and in the channel `name`
-    the bonus of each successor by the statistics before it.
+    """Flat observations followed by `statistics` of the episode so far; the channel `name` contains
+    the bonus of each successor, given the statistics before it (SOFE, Castanyer et al., 2024).
 
         env = rl.envs.WithStatistics(env, rl.envs.VisitCounts(rl.archives.OneHot(104)))
         algo = rl.Rewarded(rl.ppo(), rl.exploration.ChannelBonus(name="bonus"))

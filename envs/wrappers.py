@@ -238,10 +238,10 @@ class StickyActions(Wrapper):
 
 @pytree
 class TaskId(Wrapper):
-    """One of `num_tasks` tasks, with its number in the observation, as in Meta-World (Yu et al.,
-    2020).
+    """One of `num_tasks` tasks, with its number in the observation, as for multi-task training in
+    Meta-World (Yu et al., 2020).
 
-    A vector [d] gets the number one-hot at its end, [d + num_tasks]. An integer observation below
+    The one-hot number is appended to a vector [d], [d + num_tasks]. An integer observation below
     `size` becomes task * size + observation, for `rl.Table(num_tasks * size)`.
 
     task: the number, a leaf: `LevelSet(TaskId(levels, jnp.arange(L), L))` is a set of tasks.

@@ -1,8 +1,9 @@
-"""Repertoires and archives at published settings: `python -m experiments.quality_diversity`.
+"""Repertoires and archives with published settings: `python -m experiments.quality_diversity`.
 
 MAP-Elites on the arm task and CMA-ME on the sphere, as QDax 0.5 measures them; Go-Explore on
-DeepSea; and its second phase, PPO from a demonstration by the backward algorithm, compared with PPO
-from the start. Each part is stored when it ends, and a later call continues with the next one.
+DeepSea; and its robustification phase, PPO with the backward algorithm from a demonstration,
+compared with PPO from the start. Each part is stored when it ends, and a later call continues with
+the next one.
 """
 
 import dataclasses
@@ -26,8 +27,8 @@ from jaxrl import archives, teachers
 from jaxrl.archives import Grid, IsoLine, OneHot, Ranked
 from jaxrl.meta.cma import FullCMA
 
-END = 5.12  # of the sphere's box
-# mean and standard deviation of QDax 0.5.0: 5 seeds of the arm, 3 of the sphere
+END = 5.12  # half the side of the sphere's box
+# mean and standard deviation of QDax 0.5.0: 5 seeds on the arm, 3 on the sphere
 QDAX = {
     "arm": {"coverage": (0.8096, 0.01), "qd_score": (805.3, 9.1), "best_fitness": (-0.001, 0.0)},
     "sphere": {
@@ -62,7 +63,7 @@ begun = time.monotonic()
 jax.block_until_ready(run(carry))
 print(batch * iterations / (time.monotonic() - begun))
 """
-LIMITS = {10: 2_000, 20: 20_000, 30: 50_000}  # steps in which DeepSea is to be solved
+LIMITS = {10: 2_000, 20: 20_000, 30: 50_000}  # steps within which DeepSea should be solved
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,9 +79,9 @@ class Config:
     """of DeepSea, for the backward algorithm"""
     ppo_steps: int = 200_000
     qdax: str = "none"
-    """interpreter with qdax, for evaluations per second; "none" leaves it out"""
+    """Python interpreter with qdax, for evaluations per second; "none" skips it"""
     rounds: int = 5
-    """of evaluations per second here and there, interleaved"""
+    """of measurements of evaluations per second in both, interleaved"""
     folder: pathlib.Path = pathlib.Path(__file__).parent / "results"
 
 
@@ -96,7 +97,7 @@ def sphere(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def repertoire(config: Config, algo: rl.MapElites, task: Any, iterations: int) -> dict[str, Any]:
-    """The archive of each seed in numbers, evaluations per second, and the first repertoire."""
+    """Metrics of the archive of each seed, evaluations per second, and the first repertoire."""
     training = rl.Training(algo, task, steps=iterations, evals=1, episodes=1)
     program = jax.jit(jax.vmap(training))
     keys = jax.random.split(jax.random.key(0), config.seeds)
@@ -178,7 +179,7 @@ def go_explore(config: Config) -> dict[str, Any]:
 
 
 def backward(config: Config) -> dict[str, Any]:
-    """Greedy returns of PPO from the start, with the backward algorithm and without, by seed."""
+    """Greedy returns of PPO from the start, with and without the backward algorithm, by seed."""
     size = config.demonstrated_size
     env, algo = envs.make("DeepSea-bsuite", size=size), explorer(size)
     steps = 2 * LIMITS.get(size, 50_000)
@@ -208,7 +209,7 @@ PARTS: dict[str, Callable[[Config], dict[str, Any]]] = {
 
 
 def measure(config: Config) -> dict[str, Any]:
-    """The measurements of all parts; those that are stored with the same settings are read."""
+    """The measurements of all parts; parts stored with the same settings are read from disk."""
     path = config.folder / "quality_diversity.json"
     settings = json.loads(json.dumps(dataclasses.asdict(config), default=str))
     settings = {name: x for name, x in settings.items() if name not in ("folder", "qdax", "rounds")}

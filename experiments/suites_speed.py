@@ -1,9 +1,9 @@
 """Speed of other packages' environments: `python -m experiments.suites_speed`.
 
-Each suite that is installed is measured through its adapter: the seconds of its import in a fresh
-process after jax, of the compilation of a reset and of a step, and the steps per second of 64
-environments with random legal actions in one compiled scan, resets included. A step of a team is
-one, of all its agents. Beside environments on the host, a plain Python loop over the same ones.
+Each installed suite is measured through its adapter: the seconds of its import in a fresh process
+after jax, of the compilation of a reset and of a step, and the steps per second of 64 environments
+with random legal actions in one compiled scan, including resets. A step of all agents of a team
+counts once. Environments on the host are compared with a plain Python loop over the same ones.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ from jaxrl.rollout import Policy
 
 
 class Suite(NamedTuple):
-    """A package, and names of some of its environments with parameters of `envs.make`."""
+    """A package, and the names and parameters of some of its environments, for `envs.make`."""
 
     package: str
     rows: tuple[tuple[str, dict[str, Any]], ...]

@@ -1,12 +1,12 @@
 """Teachers on mazes: `python -m experiments.teachers`.
 
-The same PPO learns with each teacher for the same number of environment steps, those of scouts and
-of PAIRED's antagonist counted. Its final policy, with random actions, plays test levels that can be
-solved and that no teacher had; of each seed the success rate is the mean over all levels, and over
-the tenth of them on which it is the lowest. ACCEL and PAIRED begin with empty mazes.
+The same PPO learns with each teacher for the same number of environment steps, including those of
+scouts and of PAIRED's antagonist. Its final policy, with sampled actions, plays solvable test
+levels that no teacher has seen. The scores of a seed are its success rate on all levels, and on the
+tenth of them on which it is lowest. ACCEL and PAIRED begin with empty mazes.
 
-The runs are in a folder, from which the same command resumes. It writes results/teachers.json, .png
-and .md, or with `--levels Maze-13` results/teachers_13.
+The runs are stored in a folder, from which the same command resumes. It writes
+results/teachers.json, .png and .md, or with `--levels Maze-13` results/teachers_13.
 """
 
 import dataclasses
@@ -46,11 +46,11 @@ class Config:
     steps: int = 1_000_000
     num_envs: int = 32
     num_steps: int = 128
-    """of each environment in an update; PAIRED has at least the most steps of a level"""
+    """of each environment in an update; at least the `max_steps` of the levels for PAIRED"""
     scouts: int = 16
     """further environments of robust PLR, SFL and ACCEL"""
     capacity: int = 512
-    """of the buffer of levels; that of the papers is 4000, with a hundred times the steps"""
+    """of the level buffer; the papers use 4000, with a hundred times the steps"""
     lr: float = 1e-3
     evals: int = 20
     test_levels: int = 256
@@ -74,7 +74,7 @@ def ppo(config: Config, **fields: Any) -> rl.OnPolicy:
 
 
 def training(config: Config, name: str) -> rl.Training:
-    """The training run with the teacher of a name."""
+    """The training run with the teacher called `name`."""
     tasks: Any = rl.envs.distribution(config.levels)
     empty = rl.envs.distribution(config.levels, num_walls=(0, 0))
     held_out = rl.envs.distribution(config.levels, solvable=True)
@@ -117,7 +117,7 @@ def training(config: Config, name: str) -> rl.Training:
 
 
 def test_set(config: Config) -> tuple[Any, xr.Dataset]:
-    """Levels, and what describes them."""
+    """The test levels, and the numbers that describe them."""
     tasks = rl.envs.distribution(config.levels, solvable=True)
     keys = jax.random.split(jax.random.key(TEST_KEY), config.test_levels)
     levels = jax.jit(jax.vmap(tasks.sample))(keys)
@@ -156,7 +156,7 @@ SCORES = {"all levels": lambda solved: solved.mean(1), "worst tenth": worst_tent
 
 
 def summary(solved: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Means over seeds with intervals, and differences to domain randomisation if that is there."""
+    """Means over seeds with intervals, and differences from domain randomisation if it was run."""
     rounded = lambda found: [round(float(x), 4) for x in found]
     record: dict[str, Any] = {name: {} for name in solved}
     for name, rates in solved.items():
@@ -171,7 +171,7 @@ def summary(solved: dict[str, np.ndarray]) -> dict[str, Any]:
 
 
 def figure(curves: xr.Dataset, solved: xr.DataArray) -> Any:
-    """Success by steps, what was taught, and success by the distance of test levels."""
+    """Success by steps, the training levels, and success by the distance of test levels."""
     picture = rl.plot.Picture(figsize=(19.0, 4.2), layout="constrained")
     panels = picture.subplots(1, 4)
     for ax, name in zip(panels, ("evaluation", "taught_walls", "taught_distance"), strict=False):
@@ -191,7 +191,7 @@ def page(record: dict[str, Any], config: Config) -> str:
         "",
         f"{config.seeds} seeds, {config.steps:,} environment steps each; success rates on "
         f"{config.test_levels} test levels, means over seeds with 95 % intervals, and differences "
-        f"to domain randomisation (DR). jax {record['versions']['jax']}, "
+        f"from domain randomisation (DR). jax {record['versions']['jax']}, "
         f"{record['machine']['device']}, commit {record['commit'][:9]}.",
         "",
         "| teacher | all levels | worst tenth | more than DR, all levels | worst tenth |",
@@ -230,9 +230,10 @@ def main(config: Config) -> None:
 
 
 def joined(curves: dict[str, xr.Dataset]) -> xr.Dataset:
-    """Learning curves along an axis of teachers, at the steps of the first one: rows are at the
-    same shares of the training, of which updates of different sizes divide the steps a little
-    differently.
+    """Learning curves along an axis of teachers, at the steps of the first one.
+
+    Rows are at the same fractions of training; their steps differ slightly, because updates have
+    different numbers of steps.
     """
     first, *_ = curves.values()
     names = ("evaluation", "taught_walls", "taught_distance", "diverged")

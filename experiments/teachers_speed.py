@@ -1,9 +1,9 @@
 """Cost of a teacher: `python -m experiments.teachers_speed`.
 
 Environment steps per second of PPO on mazes, with each teacher and without one: all seeds in one
-program on one device, a number of updates in a scan, without evaluations. All programs take turns
-in one process; each ratio is of two times of the same round. PPO without a teacher trains on one
-maze.
+program on one device, several updates in a scan, without evaluations. The programs are timed in
+turn in one process; each ratio is of two times of the same round. PPO without a teacher trains on
+one maze.
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ class Config:
     width: int = 64
     """hidden units of both layers"""
     updates: int = 4
-    """updates of a call"""
+    """updates per call"""
     rounds: int = 7
     folder: pathlib.Path = pathlib.Path(__file__).parent / "results"
 

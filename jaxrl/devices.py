@@ -144,7 +144,7 @@ compiling_for = jax.make_user_context(None)
 
 @dataclasses.dataclass(frozen=True)
 class Reference:
-    """A CPU that programs are traced for, and not compiled: the same program on each platform. Its
+    """A CPU for which programs are traced but not compiled: the same program on each platform. Its
     memory has no limit, as nothing runs there.
     """
 

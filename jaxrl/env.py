@@ -57,8 +57,8 @@ class Env:
       These steps are not learned from: their gradient is zero and their value target is 0.
     channels: tuple of names, static. Entries of `Step.info` (float [] or [K]) that the rollout
       keeps in transitions and sums over each episode, e.g. ("cost",).
-    on_host: True where a state stands for one on the host (`rl.envs.host`), which can't be copied,
-      stored or vmapped over parameters. Such an environment defines `restart`.
+    on_host: True if a state is a handle of one on the host (`rl.envs.host`), which can't be copied
+      or stored; the environment can't be vmapped over parameters. It defines `restart`.
     draw: method `draw(self, ax, state)` that draws a state on matplotlib Axes for `plot.gif`, or
       None.
     """
@@ -76,7 +76,7 @@ class Env:
         raise not_defined(self, Env.reset)
 
     def restart(self, key: jax.Array, state: State) -> tuple[State, Obs]:
-        """`reset` after an episode that ended in `state`, which most environments ignore."""
+        """The reset after an episode that ended in `state`; by default `reset`, without `state`."""
         return self.reset(key)
 
     def step(self, key: jax.Array, state: State, action: jax.Array) -> tuple[State, Step]:
@@ -85,14 +85,15 @@ class Env:
 
 
 class Editor(Env):
-    """Base class of environments in which an episode builds a level, for designers of levels.
+    """Base class of environments in which an episode builds a level, for a policy that designs
+    levels.
 
-    Each episode terminates after `max_steps` steps, with rewards of 0: a designer is rewarded by
-    what happens on the level.
+    Each episode terminates after `max_steps` steps, with rewards of 0: the designer's reward is
+    computed later, from episodes on the level.
     """
 
     def level(self, state: State) -> Env:
-        """The level that an episode has built, of its last state."""
+        """The level that an episode has built, from its last state."""
         raise not_defined(self, Editor.level)
 
 
@@ -106,7 +107,7 @@ class Tasks:
     num_agents: Any = None  # as in `Env`
     channels: Any = ()  # as in `Env`
     dimensions: Any = 0  # the number of parameters that `at` takes
-    num_levels: Any = None  # of a finite set, static; None of other distributions
+    num_levels: Any = None  # of a finite set, static; None for other distributions
 
     def sample(self, key: jax.Array) -> Any:
         """An environment of the distribution."""
@@ -120,10 +121,10 @@ class Tasks:
         return episode_return
 
     def describe(self, env: Any) -> dict[str, jax.Array]:
-        """Numbers that describe an environment, such as that of its walls, for reports. []."""
+        """Named numbers that describe an environment, such as its number of walls. []."""
         return {}
 
-    # Optional, for teachers: `can(tasks, Tasks.optimum)` is True where a subclass has it.
+    # Optional, for teachers: `can(tasks, Tasks.optimum)` is True if a subclass defines it.
 
     def optimum(self, env: Any) -> jax.Array:
         """The highest possible expected return on `env`. []."""
@@ -138,12 +139,12 @@ class Tasks:
         raise not_defined(self, Tasks.at)
 
     def numbered(self, number: jax.Array) -> Any:
-        """The environment of a number, from 0 to `num_levels` - 1, of a finite set."""
+        """The environment with this number, from 0 to `num_levels` - 1, of a finite set."""
         raise not_defined(self, Tasks.numbered)
 
     def redraw(self, key: jax.Array, env: Any, state: State) -> Any:
-        """The environment with its hidden random part drawn anew from the posterior of what was
-        observed in an episode, of which `state` holds what is needed.
+        """The environment with its hidden random part resampled from the posterior given the
+        observations of an episode; `state` must contain what the posterior depends on.
         """
         raise not_defined(self, Tasks.redraw)
 
@@ -153,7 +154,7 @@ class Tasks:
 
 
 def can(tasks: Tasks, method: Any) -> bool:
-    """True where a distribution overrides an optional method: `can(tasks, Tasks.optimum)`."""
+    """True if a distribution overrides an optional method: `can(tasks, Tasks.optimum)`."""
     return getattr(type(tasks), method.__name__) is not method
 
 
@@ -180,7 +181,7 @@ def check_is_env(env: Any, user: Any = None) -> None:
 
 
 def check_copies(env: Any, user: str, instead: str) -> None:
-    """Raise a TypeError where the states of `env` are on the host; `user` is what copies them."""
+    """Raise a TypeError if the states of `env` are on the host; `user` is what copies them."""
     if isinstance(env, Env) and env.on_host:
         raise TypeError(
             f"{user}, and the states of {env} are on the host, where they can't be copied: "

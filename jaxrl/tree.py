@@ -217,8 +217,8 @@ def is_finite(tree: Any) -> jax.Array:
 def paths(tree: Any, prefix: str = "") -> dict[str, dataclasses.Field]:
     """Every field below a dataclass by its dotted path, `{"rule.gamma": field, ...}`.
 
-    Entries of a dictionary have paths too, with the field of the dictionary, and so have the fields
-    of an entry that is a dataclass.
+    Entries of a dictionary also have paths, mapped to the field of the dictionary, and so have the
+    fields of entries that are dataclasses.
     """
     found = {}
     for field in dataclasses.fields(tree):

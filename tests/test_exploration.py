@@ -220,11 +220,11 @@ def test_what_a_bonus_cannot_read_is_an_error_before_it_compiles():
     ):
         start(exploration.Counts(cells=archives.OneHot(4)), Walk())
     for name in ("rnd", "coin_flips", "state_entropy", "e3b"):
-        with pytest.raises(TypeError, match=r"is the number of a state: take .*Counts"):
+        with pytest.raises(TypeError, match=r"is the number of a state: use .*Counts"):
             start(BONUSES[name], Walk(one_hot=False))
     with pytest.raises(TypeError, match=r"Product\.first takes an instance of Bonus"):
         exploration.Product(first=lambda x: x, second=exploration.E3B())
-    with pytest.raises(ValueError, match="neighbours=12 are sought among capacity=4"):
+    with pytest.raises(ValueError, match="neighbours=12 can't be found among capacity=4"):
         exploration.StateEntropy(capacity=4)
 
 

@@ -137,7 +137,7 @@ def test_a_policy_is_optimal_for_a_fair_coin():
     ("words", "call"),
     [
         (r"Choices has no redraw\(key, env, state\)", lambda: SAMPLR(PPO, Choices())),
-        ("learns from a replay: take rl.ppo", lambda: SAMPLR(rl.dqn(), FairCoins())),
+        ("learns from a replay: use rl.ppo", lambda: SAMPLR(rl.dqn(), FairCoins())),
         (
             "got Choice: write rl.Taught",
             lambda: SAMPLR(PPO, FairCoins()).init(jax.random.key(0), Choice()),

@@ -96,7 +96,7 @@ def test_multipliers_rise_where_the_target_is_missed():
 
 
 def test_a_teacher_of_tasks_needs_a_finite_set():
-    with pytest.raises(TypeError, match=r"Prizes has no num_levels: take rl.envs.LevelSet"):
+    with pytest.raises(TypeError, match=r"Prizes has no num_levels: use rl.envs.LevelSet"):
         teachers.TaskMultipliers().check(Prizes(), 0)
     with pytest.raises(TypeError, match=r"no optimum\(env\)"):
         teachers.TaskSoftmax(teachers.Regret()).check(TASKS, 0)

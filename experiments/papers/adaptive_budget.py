@@ -1,7 +1,7 @@
 """Adaptive sampling for equitable data (Cai et al., 2022): budgets by fitted learning curves.
 
-Policies are planned with models of samples. After each round, power laws of scores over samples say
-where those of the next round raise the sum of log-scores most.
+Policies are planned with empirical models. After each round, power laws fitted to the scores over
+the numbers of samples predict for which tasks more samples raise the sum of log-scores most.
 """
 
 import jax
@@ -14,12 +14,12 @@ from experiments.claims import Arm, Check, Claim
 SIDES, LARGEST = (2, 3, 5, 7), 7
 STATES, ACTIONS, TASKS = LARGEST**2, len(MOVES), len(SIDES)
 GAMMA, BACKUPS, SLIPS = 0.95, 40, (0.1, 0.5)
-EVEN, CHUNKS = 3, 20  # rounds of equal budgets at first; parts of the budget of a round
-FLOOR, EXPONENTS = 0.02, (0.5, 2.0)  # limits of what a score lacks, and of exponents of power laws
+EVEN, CHUNKS = 3, 20  # number of initial rounds with equal budgets; parts of the budget of a round
+FLOOR, EXPONENTS = 0.02, (0.5, 2.0)  # lower limit of 1 - score, and limits of the exponents
 
 
 def moved(state, direction, side):
-    """The next cell, on a grid of `side` by `side` in a corner of the largest."""
+    """The next cell, on a grid of `side` by `side` in a corner of the largest one."""
     cell = jnp.stack([state // LARGEST, state % LARGEST], -1) + jnp.array(MOVES)[direction]
     row, column = jnp.clip(cell, 0, jnp.asarray(side)[..., None] - 1).T
     return row.T * LARGEST + column.T
@@ -44,7 +44,7 @@ def exact(slip, side):
 
 
 def plan(transition, goal, policy=None):
-    """Values of actions with a reward of 1 on entering the goal, of the policy, or of the best one.
+    """Action values of the policy, or of the optimal one, with a reward of 1 on entering the goal.
     [STATES, ACTIONS].
     """
 
@@ -58,12 +58,12 @@ def plan(transition, goal, policy=None):
 
 
 def scores(counts, transitions):
-    """The value of the planned policies in the first cell, over that of the best. [TASKS]."""
+    """The value of the planned policies in the first cell over the optimal value. [TASKS]."""
 
     def score(counts, transition, side):
         goal = (side - 1) * (LARGEST + 1)
         num = counts.sum(-1, keepdims=True)
-        model = counts / jnp.maximum(num, 1)  # what has no sample has a value of 0
+        model = counts / jnp.maximum(num, 1)  # state-action pairs without samples have value 0
         policy = jax.nn.one_hot(plan(model, goal).argmax(-1), ACTIONS)
         of_policy = (plan(transition, goal, policy) * policy).sum(-1)[0]
         return of_policy / plan(transition, goal).max(-1)[0]
@@ -75,7 +75,7 @@ utility = lambda score: jnp.log(jnp.maximum(score, 0.0) + FLOOR)
 
 
 def adaptive(history, round, size):
-    """Shares of the next round, by power laws of what scores lack, from their last values.
+    """Shares of the budget of the next round, by power laws for 1 - score from the last values.
 
     history: numbers of samples, and scores, [rounds, TASKS] each.
     """

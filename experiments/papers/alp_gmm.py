@@ -1,4 +1,4 @@
-"""ALP-GMM (Portelas et al., 2020): levels where returns change, of which most can't be learned.
+"""ALP-GMM (Portelas et al., 2020) on levels of which most can't be learned.
 
 A ball is charged and released so as to pass a hoop; some hoops are too high for any charge.
 """
@@ -21,7 +21,7 @@ WAIT, CHARGE, RELEASE = range(3)
 
 @rl.pytree
 class Hoop(rl.Env):
-    """State: distance, height, steps that it still rises, charge. Reward: 1 - miss / 2."""
+    """State: distance, height, remaining steps of rise, charge. Reward: 1 - miss / 2."""
 
     height: jax.Array | float = 1.0
     distance: jax.Array | float = 12.0
@@ -55,7 +55,7 @@ class Hoop(rl.Env):
 
 @rl.pytree
 class Hoops(rl.Tasks):
-    """Hoops by height and distance, of which a share is too high."""
+    """Hoops by height and distance; a fraction `too_high` of them is out of reach."""
 
     strength: jax.Array | float = HEIGHTS
     too_high: jax.Array | float = 0.0
@@ -77,7 +77,7 @@ class Hoops(rl.Tasks):
 
 @rl.pytree
 class Oracle(BoxTeacher):
-    """A hand-made curriculum: heights of a window, which moves up once its mean return is high."""
+    """A hand-made curriculum: heights in a window, which moves up once its mean return is high."""
 
     size: float = 1 / 6
     threshold: float = 0.7
@@ -114,7 +114,7 @@ def arm(teacher: rl.teachers.Teacher, steps: int) -> Arm:
 
 
 def less(first: tuple[str, float], second: tuple[str, float], accept: str, **options) -> Check:
-    """Levels within reach that are mastered, of one teacher and share less those of another."""
+    """Difference in mastered levels within reach between two pairs (teacher, `too_high`)."""
     of = lambda results, name, share: results[name]["mastered"].sel(too_high=share).values
     return Check(
         "mastered share, {} ({:.0%} out of reach) less {} ({:.0%})".format(*first, *second),

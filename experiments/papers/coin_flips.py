@@ -1,8 +1,8 @@
-"""Flipping coins to estimate pseudo-counts (Lobel et al., 2023): the mean of random coins that each
-visit of a state is given has the mean square 1 / n, which a regression learns.
+"""Flipping coins to estimate pseudo-counts (Lobel et al., 2023): each of n visits to a state gets a
+random label of -1 or 1; their mean, which a regression learns, has the expected square 1 / n.
 
-The visits are those of a random walk in four rooms, of which an image with one bright pixel is
-seen. Random network distillation learns from the same visits, and its errors are scaled to fit.
+The visits are those of a random walk in four rooms; an observation is an image with one bright
+pixel. Random network distillation learns from the same visits, and its errors are scaled to fit.
 """
 
 import functools

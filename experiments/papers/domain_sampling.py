@@ -1,4 +1,4 @@
-"""Domain-aware sampling of RuleReasoner (Liu et al., 2025): tasks by what their returns lack."""
+"""Domain-aware sampling of RuleReasoner (Liu et al., 2025): tasks by the deficits of returns."""
 
 import time
 
@@ -18,7 +18,7 @@ MEMBERS, ROUNDS = 64, 20  # of the measurement of time
 
 @rl.pytree
 class HandMix(TaskTeacher):
-    """Weights in proportion to the number of the task: far goals are drawn more often."""
+    """Weights in proportion to the number of the task: distant goals are drawn more often."""
 
     uniform: float = 0.0
     rate: float = 1.0

@@ -1,6 +1,6 @@
-"""Feasible Learning (Ramirez et al., 2025): each level has a bound on its loss, and a multiplier.
+"""Feasible Learning (Ramirez et al., 2025): a constraint on each level's loss, with a multiplier.
 
-Levels are drawn in proportion to multipliers that grow while a return is below its target.
+Levels are drawn in proportion to their multipliers, which grow while a return is below its target.
 """
 
 import jax

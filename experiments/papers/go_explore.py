@@ -1,5 +1,5 @@
-"""Go-Explore (Ecoffet et al., 2021): save states, return to them and explore from there; then learn
-a policy that is robust to chance, from starts along the best episode, from its end to its start.
+"""Go-Explore (Ecoffet et al., 2021): save states, return to them and explore from there; then train
+a policy that is robust to noise, by the backward algorithm along the best episode.
 
 PPO with random network distillation plays the same map, with as many steps and the same network.
 """

@@ -1,4 +1,4 @@
-"""PCGrad (Yu et al., 2020): task gradients are projected where they conflict, then summed.
+"""PCGrad (Yu et al., 2020): conflicting task gradients are projected, then summed.
 
 Eight goals on a grid, with rewards of different sizes, are learned by policy gradients.
 """
@@ -18,7 +18,7 @@ NETWORK = rl.MLP((32, 32))({"logits": len(MOVES)})
 
 
 def logits(params, x):
-    """Of inputs [EPISODES, 2 + TASKS]."""
+    """Logits of the actions for inputs [EPISODES, 2 + TASKS]."""
     return jax.vmap(lambda x: NETWORK.apply(params, x)["logits"])(x)
 
 
@@ -55,7 +55,7 @@ def loss(params, scale, x, action, active, arrives):
 
 
 def surgery(key, grads):
-    """The sum of task gradients [K, P], each projected onto the normal plane of those that it
+    """The sum of task gradients [K, P], each projected onto the normal planes of those that it
     conflicts with, in random order (algorithm 1). [P].
     """
     gram, num = grads @ grads.T, len(grads)

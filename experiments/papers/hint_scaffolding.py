@@ -1,6 +1,6 @@
-"""SEELE (Li et al., 2025): episodes that start on the path of a demonstration, where half succeed.
+"""SEELE (Li et al., 2025): episodes start on the path of a demonstration, from where half succeed.
 
-A hint is a prefix of the demonstration; what remains is chosen by a logistic fit for each task.
+A hint is a prefix of the demonstration; its length is chosen by a logistic fit for each task.
 """
 
 from typing import Any
@@ -24,8 +24,8 @@ SHARES = {"SEELE": None, "GRPO": 1.0, "half hints": 0.5, "random hints": 0.0}
 
 
 def problem(key):
-    """Mazes with sticky actions; the cells of the demonstrations by the number of steps that remain
-    from each, [TASKS, LENGTHS, 2], and the actions there, [TASKS, LENGTHS].
+    """Mazes with sticky actions; the cells of the demonstrations, by the number of remaining steps,
+    [TASKS, LENGTHS, 2], and the actions there, [TASKS, LENGTHS].
     """
     tasks = maze_tasks(key, TASKS, SIDE, DISTANCE, LONGEST)
     mazes = tasks.levels.env
@@ -47,9 +47,9 @@ def problem(key):
 
 @rl.pytree
 class Hints(teachers.Teacher):
-    """Tasks evenly, from the cell of `cells` [L, LENGTHS, 2] where a number of steps remains.
+    """Uniform tasks, which start in `cells` [L, LENGTHS, 2] by the number of remaining steps.
 
-    share: of the path that remains, 1 without hints; 0: random; None: where half would succeed.
+    share: remaining fraction of the path, 1 without hints; 0: random; None: where half succeed.
     """
 
     cells: jax.Array
@@ -110,7 +110,7 @@ def arm(share: float | None, steps: int) -> Arm:
 
 
 def cloning(seed):
-    """Behavioural cloning: the actions of the demonstrations on their cells, random elsewhere."""
+    """Behavioural cloning: the actions of the demonstrations in their cells, random elsewhere."""
     key_tasks, _, key_play = jax.random.split(jax.random.key(seed), 3)
     tasks, cells, actions = problem(key_tasks)
     rows = jnp.arange(TASKS)[:, None] * SIDE**2 + cells[..., 0] * SIDE + cells[..., 1]

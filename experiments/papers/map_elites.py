@@ -1,7 +1,7 @@
-"""MAP-Elites (Mouret and Clune, 2015): the best solution of each cell of descriptors, and what a
-search for the best one alone finds with as many evaluations.
+"""MAP-Elites (Mouret and Clune, 2015), compared with searches for the single best solution at equal
+numbers of evaluations.
 
-All searches record what they evaluate in the same archive; only MAP-Elites draws parents from it.
+All searches record their evaluations in the same archive; only MAP-Elites draws parents from it.
 """
 
 import time
@@ -49,7 +49,7 @@ class Hairpin(Task):
 
 @rl.pytree
 class Genetic(IsoLine):
-    """Parents are the best of all so far, as many as a batch; genotypes start uniform in [0, 1]."""
+    """Parents are the best so far, as many as a batch; initial genotypes are uniform in [0, 1]."""
 
     def init(self, key: jax.Array, elite: Elite) -> Archive:
         first = jax.random.uniform(key, (self.batch, *elite.genotype.shape))
@@ -104,7 +104,7 @@ def arm(world: str, search: str, generations: int) -> Arm:
 
 
 def speed(generations: int) -> float:
-    """Evaluations a second of MAP-Elites on the arm, compiled, with 16 runs side by side."""
+    """Evaluations per second of MAP-Elites on the arm, compiled, with 16 parallel runs."""
     run = jax.jit(jax.vmap(lambda seed: arm("arm", "MAP-Elites", generations).run(seed, 0.01, 0.1)))
     jax.block_until_ready(run(jnp.arange(16)))
     start = time.perf_counter()

@@ -1,8 +1,8 @@
-"""MaxInfoRL (Sukhija et al., 2024): Boltzmann exploration of the sum of value and information gain,
+"""MaxInfoRL (Sukhija et al., 2025): Boltzmann exploration of the sum of value and information gain,
 with a weight of the gain that rises where the policy gains less than its own slow average.
 
 Tables in place of SAC: values are planned with the empirical model, and the information gain of a
-state and action after n visits is log(1 + 1 / (n + 1)) / 2, as of a normal mean.
+state and action after n visits is log(1 + 1 / (n + 1)) / 2, as for the mean of a normal variable.
 """
 
 import functools
@@ -24,13 +24,13 @@ SLOW = 0.02  # rate of the slow average of policies
 
 
 def gain(counts: Counts) -> jax.Array:
-    """Of each state and action, in nats. [S, A]."""
+    """The information gain of each state and action, in nats. [S, A]."""
     return 0.5 * jnp.log1p(1.0 / (counts.visits + 1.0))
 
 
 @rl.pytree
 class Boltzmann:
-    """A policy softmax(Q / temperature), for the reward plus weight * gain.
+    """The policy softmax(Q / temperature), for the reward plus weight * gain.
 
     rate: of learning the logarithm of the weight, by the gain in the rest of an episode; 0 keeps
     it. epsilon: probability of a random action.
@@ -96,7 +96,7 @@ def run(seed, setting, method: str, episodes: int, pulls: int) -> dict[str, jax.
 
 
 def slope(results) -> np.ndarray:
-    """Of log regret over log pulls, from a fifth of the pulls on. [seeds]."""
+    """The slope of log regret over log pulls, from a fifth of the pulls on. [seeds]."""
     regret = results["MaxInfo"]["regret"].transpose("seed", ...).values[:, FIRST - 1 :]
     time = np.log(np.arange(FIRST, POINTS + 1))
     return np.polyfit(time, np.log(np.maximum(regret.T, 1e-6)), 1)[0]

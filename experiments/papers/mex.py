@@ -1,7 +1,7 @@
 """Maximize to explore (Liu et al., 2023): one objective for estimation and planning.
 
-A hypothesis is fitted to V(first state) - eta * loss(data), by gradient steps after each episode,
-and its greedy policy is played. The bases fit the loss alone, and explore by random actions.
+A hypothesis maximises V(first state) - eta * loss(data), by gradient steps after each episode, and
+its greedy policy is played. The baselines minimise the loss alone, and explore by random actions.
 """
 
 import time
@@ -23,7 +23,7 @@ TIE = 0.01
 
 
 class Values:
-    """Action values between 0 and 1, with the Bellman error by the empirical model as the loss."""
+    """Action values between 0 and 1; the loss is the Bellman error under the empirical model."""
 
     @staticmethod
     def init(num_states: int, num_actions: int, horizon: int) -> dict:
@@ -62,7 +62,7 @@ class Model:
 
 @rl.pytree
 class Fit:
-    """Plays the greedy policy of a hypothesis. eta: weight of the loss. epsilon: probability of a
+    """The greedy policy of a fitted hypothesis. eta: weight of the loss. epsilon: probability of a
     random action. optimistic: True for MEX, which adds the value of state 0 to the objective.
     """
 
@@ -111,7 +111,7 @@ def arm(kind: type, optimistic: bool, episodes: int) -> Arm:
 
 
 def slower(kind: type, episodes: int) -> float:
-    """Seconds of MEX / of its base, compiled, for 64 runs; the median of three each."""
+    """Seconds of MEX / of its baseline, compiled, for 64 runs; the median of three each."""
     took = {}
     for is_mex in (True, False):
         run, times = jax.jit(jax.vmap(arm(kind, is_mex, episodes).run, (0, None, None))), []

@@ -1,8 +1,8 @@
 """Order-preserving GFlowNets (Chen and Mauch, 2024): a sampler that is trained on comparisons.
 
-By trajectory balance (Malkin et al., 2022) a sampler stops at x in proportion to R(x)^beta. The
-order-preserving one learns a reward, Z P_F / P_B of a trajectory, by the likelihood of which of two
-trajectories has the higher R, so that no exponent is chosen. Policies are tables.
+With trajectory balance (Malkin et al., 2022) a sampler stops at x in proportion to R(x)^beta. The
+order-preserving one learns a reward, Z P_F / P_B of a trajectory, by maximum likelihood of the
+order of R in pairs of trajectories, so that no exponent has to be chosen. Policies are tables.
 """
 
 import functools
@@ -42,7 +42,7 @@ def trajectory(key: jax.Array, policy: jax.Array) -> tuple[jax.Array, jax.Array,
 
 
 def log_ratio(logits: jax.Array, points, actions, active) -> jax.Array:
-    """log P_F - log P_B of a trajectory, where P_B is uniform over the points before. []."""
+    """log P_F - log P_B of a trajectory, where P_B is uniform over the parents of a point. []."""
     log_probs = jnp.log(jnp.maximum(probabilities(logits), 1e-30))
     forward = log_probs[(*points.T, actions)]
     after = points + (jnp.arange(ENV.dims) == actions[:, None])
@@ -59,12 +59,12 @@ def by_order(log_reward: jax.Array, learned: jax.Array) -> jax.Array:
 
 
 def by_balance(log_reward: jax.Array, learned: jax.Array) -> jax.Array:
-    """Trajectory balance. []."""
+    """The trajectory balance loss. []."""
     return jnp.mean((learned - log_reward) ** 2)
 
 
 def run(seed, lr, beta, loss, updates: int) -> dict[str, jax.Array]:
-    """What the last sampler stops at, and entropies on the way."""
+    """Where the final sampler stops, and entropies during training."""
     optimizer = optax.adam(lr)
 
     def objective(params, seen):

@@ -1,8 +1,8 @@
 """SERENE (Paolo et al., 2021): novelty search finds areas with a reward, and evolution strategies
-that start at rewarded solutions exploit them.
+that start from rewarded solutions exploit them.
 
 The task is a planar arm with a reward in three small areas, which are drawn for each seed. All
-searches keep the best solution of each cell of positions.
+searches keep the best solution for each cell of positions.
 """
 
 from typing import Any
@@ -35,10 +35,10 @@ BATCH, POPULATION = 96, 36
 
 @rl.pytree
 class Reach(Task):
-    """The end of an arm is its descriptor, in [0, 1]. The fitness is 1 at the centre of an area,
-    falls to 0 at its edge, and is 0 elsewhere.
+    """The descriptor is the position of the end of the arm, in [0, 1]. The fitness is 1 at the
+    centre of an area, falls to 0 at its edge, and is 0 elsewhere.
 
-    centers: [AREAS, 2]. image: the descriptor is an image of the end, [64], in its place.
+    centers: [AREAS, 2]. image: True for an image of the end, [64], as the descriptor.
     """
 
     centers: jax.Array
@@ -47,7 +47,7 @@ class Reach(Task):
 
     @classmethod
     def drawn(cls, key: jax.Array, joints: int = 12, image: bool = False) -> "Reach":
-        """Areas in three directions, most of which random arms do not reach."""
+        """Areas in three directions; random arms do not reach most of them."""
         key_angle, key_length = jax.random.split(key)
         thirds = jnp.arange(AREAS) / AREAS + jax.random.uniform(key_angle)
         direction = jnp.stack([jnp.cos(2 * jnp.pi * thirds), jnp.sin(2 * jnp.pi * thirds)], 1)
@@ -74,7 +74,7 @@ def novelty_search(step: Any, batch: int = BATCH) -> Emitter:
 
 
 def with_emitters(step: Any) -> Emitter:
-    """Novelty search, and strategies that start at rewarded solutions."""
+    """Novelty search, and evolution strategies that start from rewarded solutions."""
     exploit = Ranked(FullCMA(step, POPULATION), ByFitness(), Above(0.0))
     return Mixed((novelty_search(step, BATCH - POPULATION), exploit))
 
@@ -88,7 +88,7 @@ SEARCHES = {
 
 
 def outcome(task: Reach, ends: jax.Array, filled: jax.Array) -> dict[str, jax.Array]:
-    """The sum of the best rewards of the areas, and if all are found, of ends [C, 2]."""
+    """The sum of the best rewards of the areas, and whether all are found, by ends [C, 2]."""
     best = jnp.where(filled[:, None], jax.vmap(task.worth)(ends), 0.0).max(0)
     return {"reward": best.sum(), "found": (best > 0).all().astype(jnp.float32)}
 

@@ -24,8 +24,8 @@ EVALS = 20
 class Errand(rl.Env):
     """A grid without walls, where goals are visited in order.
 
-    reward: 0 at the last goal, 1 also at each goal, 2 also for each step, by the fall of the
-    distance.
+    reward: 0 is a reward at the last goal, 1 at each goal, 2 also for each step, by the decrease of
+    the distance.
     """
 
     reward: jax.Array | int = 0
@@ -41,7 +41,7 @@ class Errand(rl.Env):
         return jnp.concatenate([places[0] / SIDE, apart.ravel(), jax.nn.one_hot(stage, GOALS)])
 
     def reset(self, key):
-        """State: places of the agent and the goals, [1 + GOALS, 2], and the number of visits."""
+        """State: cells of the agent and the goals, [1 + GOALS, 2], and the number of visits."""
         state = jax.random.randint(key, (1 + GOALS, 2), 0, SIDE), jnp.int32(0)
         return state, self.observe(state)
 
@@ -60,7 +60,7 @@ class Errand(rl.Env):
 
 
 def weights(width: int) -> int:
-    """Number of weights of both towers, in proportion to which are the operations of a step."""
+    """Number of weights of both towers, to which the operations of a step are proportional."""
     inputs = 2 + 2 * GOALS + GOALS
     return 2 * (inputs * width + width**2) + width * (len(MOVES) + 1)
 
@@ -77,7 +77,7 @@ def arm(width: int, steps: int, evals: int) -> Arm:
 
 
 def success(results, width: int, reward: str):
-    """At the end. [seeds]."""
+    """The final success rate. [seeds]."""
     return results[f"width {width}"]["success"].sel(reward=REWARDS[reward]).values
 
 
@@ -86,9 +86,9 @@ def gain(results, width: int):
 
 
 def compute(results):
-    """Operations of the narrower network with the dense reward until it has the final success of
-    the widest with the sparse one, over those of the latter until then: mean curves of a resample
-    of seeds. Infinite where the former never has it.
+    """Operations of the narrower network with the dense reward to reach the final success of the
+    widest with the sparse one, over those that the latter needs: from mean curves of bootstrap
+    samples of seeds. Infinite if the former never reaches it.
     """
     of = lambda width, reward: (
         results[f"width {width}"]["curve"].sel(reward=REWARDS[reward]).transpose("seed", ...).values

@@ -1,6 +1,6 @@
-"""Snapshot reinforcement learning (Zhao et al., 2024): at first a student starts in states of
-a teacher's episodes, and the share of such starts falls to 0. S3RL divides the states into classes,
-and chooses a class before a state of it.
+"""Snapshot reinforcement learning (Zhao et al., 2024): a student's episodes start in states of
+a teacher's episodes, with a probability that falls to 0. S3RL divides the states into classes, and
+draws a class, then a state of it.
 """
 
 import functools

@@ -1,8 +1,8 @@
-"""Stationary objectives for exploration (Castanyer et al., 2024): the statistics that a bonus
-depends on stand in the observation, so that the bonus is a function of it.
+"""Stationary objectives for exploration (SOFE, Castanyer et al., 2024): the statistics that a bonus
+depends on are part of the observation, so that the bonus is a function of it.
 
-The bonus is 1 / sqrt(n) of the visits of a cell in the episode. Policies are compared by the number
-of new cells in an episode, with the counts in the observation and without them.
+The bonus is 1 / sqrt(n), with n the number of visits to a cell in the episode. Policies with and
+without the counts in the observation are compared by the number of new cells in an episode.
 """
 
 import dataclasses
@@ -37,7 +37,7 @@ ARMS = {"counts shown": (True, 1.0), "counts hidden": (False, 1.0), "no bonus": 
 
 
 def is_new(action: jax.Array, step: rl.Step) -> jax.Array:
-    """1 where the cell has been visited once, which is shown as 1 / sqrt(2). []."""
+    """1 if the cell has been visited once, which is shown as 1 / sqrt(2). []."""
     here = step.obs[SIZE:][step.obs[:SIZE].argmax()]
     return (jnp.abs(here - 2.0**-0.5) < 1e-3).astype(jnp.float32)
 
@@ -50,7 +50,7 @@ def world(shown: bool) -> rl.Env:
 
 
 def run(seed, lr, kind: str, updates: int) -> dict[str, jax.Array]:
-    """New cells in an episode of the last policy."""
+    """The number of new cells in an episode of the final policy."""
     key_train, key_test = jax.random.split(jax.random.key(seed))
     shown, weight = ARMS[kind]
     env, bonus = world(shown), ChannelBonus(weight=weight, name="novelty")

@@ -1,5 +1,5 @@
 """STAX (Paolo et al., 2024): novelty search in learned codes, and evolution strategies that start
-at rewarded solutions: SERENE without a descriptor by hand.
+from rewarded solutions: SERENE without a hand-made descriptor.
 """
 
 import jax
@@ -28,7 +28,7 @@ def claims(scale: float = 1.0) -> list[Claim]:
     iterations = max(int(200 * scale), 2)
 
     def not_below(metric: str) -> Check:
-        """The upper end of the interval of the difference to the descriptor by hand."""
+        """The upper end of the interval of the difference from the true positions."""
 
         def measure(results):
             learned, true = (results[name][metric].values for name in ARMS[:2])

@@ -1,8 +1,8 @@
 """Submodular reinforcement learning (Prajapat et al., 2024): policy gradients for the coverage of a
 path, in which a cell that is covered twice counts once.
 
-SubPO's reward of a step is the marginal gain, what the step adds to the coverage of the path so
-far. The modular reward is what the state covers on its own, also where that is covered already.
+SubPO's reward of a step is the marginal gain, the increase in the coverage of the path so far. The
+modular reward is what the state covers on its own, including cells that are covered already.
 """
 
 import functools
@@ -24,14 +24,14 @@ PREFIX = 2  # moves of a path that are enumerated one after the other
 
 
 def world(key: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The worth of each cell, which sums to 1, and the first cell. [S], []."""
+    """The weight of each cell, with a sum of 1, and the first cell. [S], []."""
     key_worth, key_start = jax.random.split(key)
     worth = jax.random.exponential(key_worth, (SIDE**2,))
     return worth / worth.sum(), jax.random.randint(key_start, (), 0, SIDE**2)
 
 
 def play(key, logits, worth, start) -> dict[str, jax.Array]:
-    """An episode by the policy [H, S, 4]: states, actions, and both rewards. [H]."""
+    """An episode with the policy [H, S, 4]: states, actions, and both rewards. [H]."""
 
     def step(now, x):
         state, covered = now
@@ -61,7 +61,7 @@ def optimum(worth: jax.Array, start: jax.Array) -> jax.Array:
 
 
 def run(seed, lr, reward: str, updates: int) -> dict[str, jax.Array]:
-    """The mean coverage of the last policy as a share of the optimum."""
+    """The mean coverage of the final policy as a fraction of the optimum."""
     key_world, key_learn, key_test = jax.random.split(jax.random.key(seed), 3)
     worth, start = world(key_world)
     several = lambda key, num, logits: jax.vmap(lambda key: play(key, logits, worth, start))(

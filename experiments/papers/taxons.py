@@ -1,8 +1,8 @@
-"""TAXONS (Paolo, 2021): novelty search in the codes of an autoencoder, which is trained on what the
-solutions look like, in place of a descriptor by hand.
+"""TAXONS (Paolo et al., 2020; thesis, Paolo, 2021): novelty search in the codes of an autoencoder,
+which is trained on images of the solutions, in place of a hand-made descriptor.
 
-Solutions are angles of a planar arm with many joints, most of which end near its origin; what is
-seen is an image of the end. Searches are compared by the cells of ends that any solution reached.
+Solutions are the angles of a planar arm with many joints; random arms end near the origin. An image
+shows the end of the arm. Searches are compared by the number of cells reached by ends of arms.
 """
 
 from typing import Any
@@ -23,7 +23,7 @@ JOINTS = 40
 
 @rl.pytree
 class Recorded(Emitter):
-    """An emitter that keeps which cells of `extra` its solutions reached. State: that of the
+    """An emitter that records the cells in `extra` that its solutions reached. State: that of the
     emitter, and bool [cells].
     """
 

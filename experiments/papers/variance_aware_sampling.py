@@ -1,6 +1,6 @@
 """Variance-aware sampling of MMR1 (Leng et al., 2025): levels by the variance of their success.
 
-A group of episodes on a level without variance has no gradient.
+A group of episodes with equal returns has a gradient of 0.
 """
 
 from typing import Any
@@ -20,7 +20,7 @@ EVALS = 20
 
 @rl.pytree
 class Measured(teachers.TaskProportion):
-    """With the mean over the groups of an update of the variance of success as a metric."""
+    """A teacher with a metric: the variance of success, averaged over the groups of an update."""
 
     def init(self, key, tasks) -> Any:
         return super().init(key, tasks), jnp.float32(0.0)
@@ -68,8 +68,8 @@ def correlation(results):
 
 
 def bound(results):
-    """The least ratio of gradient norm and variance over the rows of both arms, as a share of the
-    median ratio. [seeds].
+    """The smallest ratio of gradient norm to variance over the rows of both arms, as a fraction of
+    the median ratio. [seeds].
     """
     of = lambda name: np.concatenate([results[arm][name].values for arm in results], 1)
     quotient = of("grad_norm") / np.maximum(of("variance"), 1e-6)

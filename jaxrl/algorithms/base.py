@@ -90,7 +90,7 @@ class Algorithm:
         """The values and advantages of what was collected, for teachers. [T, B]."""
         raise TypeError(
             f"{type(self).__name__} estimates no advantages, and the score of this teacher reads "
-            "them: take rl.ppo(), or a score of returns, such as rl.teachers.Learnability()."
+            "them: use rl.ppo(), or a score of returns, such as rl.teachers.Learnability()."
         )
 
     def update(self, key: jax.Array, env: World, state: State) -> tuple[State, Metrics]:
@@ -116,8 +116,8 @@ class Algorithm:
     def agent(self, state: State) -> Agent:
         """All that acting needs of a state: what a folder keeps of a trained member.
 
-        It is parts of the state as they are, so that a state with leading axes, such as [members],
-        or of shapes alone, has an agent too.
+        It consists of parts of the state, unchanged, so that it is also defined for a state with
+        leading axes, such as [members], and for a state of shapes alone.
         """
         raise TypeError(f"{type(self).__name__} has no policy, so no agent.")
 

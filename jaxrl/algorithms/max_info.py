@@ -1,4 +1,4 @@
-"""MaxInfoRL: a soft actor-critic that also seeks information about the dynamics."""
+"""MaxInfoRL: a soft actor-critic with a bonus for information about the dynamics."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ CHANGE = "change"
 
 @pytree
 class ModelStatistics:
-    """Statistics of what models read [D + d] and predict [D], and of the information gain []."""
+    """Statistics of the models' inputs [D + d] and targets [D], and of the information gain []."""
 
     inputs: Running
     changes: Running
@@ -31,16 +31,17 @@ class ModelStatistics:
 
 @pytree
 class MaxInfo(ActorCritic):
-    """A soft actor-critic with a second bonus, the information gain of an action about the
-    dynamics, and a temperature for it that is learned (Sukhija et al., 2025).
+    """A soft actor-critic with a bonus for the information gain of an action about the dynamics,
+    beside the entropy bonus, and a learned temperature for it (MaxInfoRL, Sukhija et al., 2025).
 
-    Of an ensemble of models of the change of the observation, the gain is the mean over dimensions
-    of log(1 + variance / noise^2), with the variance of the predictions, then standardized. Values
-    have it as they have the entropy. Its temperature falls where the policy gains more than the
-    slow actor, a polyak average of it, and rises where it gains less.
+    An ensemble of models predicts the change of the observation. The gain is the mean over
+    dimensions of log(1 + variance / noise^2), with the variance of the predictions over the
+    ensemble; it is then standardized. Values include it as they include the entropy. Its
+    temperature falls if the gain of the policy exceeds that of the slow actor (the target actor, a
+    polyak average of the actor), and rises if it is lower.
 
     info_temperature, info_temperature_lr: as `temperature` and `temperature_lr`. model_lr: the
-      models' learning rate; None is `lr`. noise: the standard deviation of the noise of a
+      models' learning rate; None is `lr`. noise: the standard deviation of the noise in a
       standardized change of the observation. slow_tau: of the slow actor.
     num_models, model_network: of the ensemble. The other fields are those of `ActorCritic`.
     """
@@ -58,12 +59,12 @@ class MaxInfo(ActorCritic):
         if not self.actor.reads_action:
             raise TypeError(
                 f"The models of MaxInfo read real actions, and a {type(self.actor).__name__} actor "
-                "has none: take rl.sac (its actor), or rl.exploration.Disagreement around rl.dqn()."
+                "has none: use rl.sac (its actor), or rl.exploration.Disagreement around rl.dqn()."
             )
         if self.n_step != 1:
             raise ValueError(
-                f"The models of MaxInfo predict the next observation, and with n_step={self.n_step}"
-                " a batch has a later one: write n_step=1."
+                "The models of MaxInfo predict the observation of the next step, and with "
+                f"n_step={self.n_step} a batch has a later one: write n_step=1."
             )
 
     # ------------------------------------------------------------------------------------- parts

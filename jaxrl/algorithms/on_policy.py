@@ -238,7 +238,9 @@ class OnPolicy(Algorithm):
         ), metrics
 
     def values(self, env: Env, state: State, experience: Experience) -> Values:
-        """By the rule's own estimate of advantages, in units of the environment's rewards."""
+        """Values and advantages by the rule's own estimator, in units of the environment's rewards.
+        [T, B].
+        """
         scale = normalize.reward_scale(state.reward_stats, self.normalize_reward)
         batch = experience.transitions
         batch = tree.replace(batch, reward=batch.reward * scale)

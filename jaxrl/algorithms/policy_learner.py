@@ -135,7 +135,7 @@ class PolicyLearner(Learner):
         return LearnerState(params, targets, opt_state, jnp.int32(0))
 
     def init_params(self, key: jax.Array, space: Space, obs: Any) -> dict[str, Any]:
-        """Return the first parameters, by the parts that `_learning_rates` names."""
+        """Return the initial parameters, with the keys of `_learning_rates`."""
         key_actor, key_critic = jax.random.split(key)
         action = unit_action(space)
         return {

@@ -18,10 +18,10 @@ from jaxrl.tree import pytree
 class RewardModel:
     """Base class of reward models, such as an exploration bonus or a discriminator: a pytree.
 
-    channel: the name in `Transition.info` under which its rewards are learned from, beside the
-    environment's, by a rule such as `RewardSignals`; "" puts them in place of the environment's.
-    episodic: True where a reward depends on the episode before the step. A piece of a replay does
-    not have that, so the replay stores the rewards as they were at collection.
+    channel: the name in `Transition.info` of its rewards, which a rule such as `RewardSignals`
+    learns from in addition to the environment's; "" replaces the environment's rewards by them.
+    episodic: True if a reward depends on the earlier steps of its episode. Samples of a replay
+    buffer lack these steps, so the buffer stores the rewards as they were at collection.
     """
 
     channel: Any = ""
@@ -45,7 +45,7 @@ class RewardModel:
         raise not_defined(self, RewardModel.__call__)
 
     def relabel(self, key: jax.Array, carry: Any, batch: Transition) -> jax.Array:
-        """The rewards of pieces of a replay [N, L], which change nothing of the model."""
+        """The rewards of sequences from a replay buffer [N, L]; the model does not change."""
         return self(key, carry, batch)[1]
 
 
@@ -69,9 +69,10 @@ class State:
 class Rewarded(Algorithm):
     """An algorithm that learns from the rewards of a model rather than from the environment's.
 
-    The model is updated once with each rollout, as it was collected. On policy, the rewards that it
-    returns are learned from. Off policy, each sample of the replay gets the rewards of the model as
-    it is then, so that stored rewards are never stale; those of an episodic model are stored.
+    The model is updated once with each rollout, as it was collected. An on-policy algorithm learns
+    from the rewards that the model returns then. For an off-policy algorithm, the current model
+    computes the rewards of each sample of the replay buffer, so that they are never stale; those of
+    an episodic model are stored.
     `return` and evaluations are of the environment's rewards; `model_reward` is the mean of the
     model's.
     """
@@ -98,7 +99,7 @@ class Rewarded(Algorithm):
 
     @property
     def _relabels(self) -> bool:
-        """True where rewards are computed for each sample of a replay."""
+        """True if rewards are computed for each sample of a replay buffer."""
         return self.replays and not self.model.episodic
 
     @property
@@ -170,8 +171,8 @@ class Rewarded(Algorithm):
             return tree.replace(batch, reward=reward)
         if name in env.channels:
             raise ValueError(
-                f"{type(self.model).__name__} has channel={name!r}, which {type(env).__name__} has "
-                "already: write another name."
+                f"{type(self.model).__name__} has channel={name!r}, which {type(env).__name__} "
+                "already has: write another name."
             )
         return tree.replace(batch, info=batch.info | {name: reward})
 

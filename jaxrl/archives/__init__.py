@@ -1,4 +1,6 @@
-"""Archives with one item for each cell, and the searches for quality and diversity on them."""
+"""Archives with one item per cell, and the search methods that use them: quality diversity and
+Go-Explore.
+"""
 
 from jaxrl.archives.archive import Archive, Entered, empty
 from jaxrl.archives.cells import Cells, Grid, Hashed, Nearest, Numbered, OneHot

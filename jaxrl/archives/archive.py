@@ -1,4 +1,4 @@
-"""A store with one item for each cell: repertoires of solutions, and saved states of worlds."""
+"""An archive with one item per cell: repertoires of solutions, and saved environment states."""
 
 from typing import Any
 
@@ -11,9 +11,9 @@ from jaxrl.tree import pytree
 
 @pytree
 class Archive:
-    """Items [C], and the fitness of each; -inf in an empty cell. [C].
+    """The item of each cell [C] and its fitness [C]; the fitness of an empty cell is -inf.
 
-    An item enters where its cell is empty or its fitness is higher.
+    An item is inserted if its cell is empty or its fitness is higher than that of the present item.
     """
 
     items: Any
@@ -44,10 +44,11 @@ class Archive:
         return jnp.sum(jnp.where(self.filled, self.fitness - offset, 0.0))
 
     def put(self, cell: jax.Array, items: Any, fitness: jax.Array) -> tuple["Archive", "Entered"]:
-        """Return the archive after items [N] with these cells and fitness [N], and what changed.
+        """Return the archive after adding items [N] with these cells and fitness [N], and what
+        changed.
 
-        Of several items of one cell the best enters, and of equal ones the first. Items of a cell
-        below 0 or from C on, or of a fitness that is not finite, are left out.
+        If several items have the same cell, the best is inserted; among equal ones, the first.
+        Items with a cell outside of [0, C) or with a fitness that is not finite are rejected.
         """
         num = cell.shape[0]
         valid = (cell >= 0) & (cell < self.num_cells) & jnp.isfinite(fitness)
@@ -73,7 +74,7 @@ class Archive:
     ) -> tuple[Any, jax.Array]:
         """Items of random filled cells [num], and their cells [num].
 
-        weight: the probability of each cell is in proportion to it; None: all alike. [C].
+        weight: the probability of each cell is proportional to it; None: uniform. [C].
         """
         weight = jnp.ones(self.num_cells) if weight is None else weight
         logits = jnp.where(self.filled & (weight > 0.0), jnp.log(jnp.maximum(weight, 1e-30)), -1e9)
@@ -85,11 +86,11 @@ class Archive:
 
 @pytree
 class Entered:
-    """What `put` did with each of N items. [N].
+    """The result of `put` for each of N items. [N].
 
-    enters: True where it is in the archive now. is_new: True where its cell was empty before the
-    batch, also for all but the best of several in that cell. gain: its fitness minus that of the
-    item before the batch, or the fitness itself if the cell was empty; -inf if it was left out.
+    enters: True if the item is in the archive now. is_new: True if its cell was empty before the
+    batch, for every item of the batch in that cell. gain: its fitness minus that of the cell's item
+    before the batch, or the fitness itself if the cell was empty; -inf if it was rejected.
     """
 
     enters: jax.Array
@@ -98,19 +99,19 @@ class Entered:
 
 
 def empty(num_cells: int, example: Any) -> Archive:
-    """An archive of empty cells for items such as `example`, of arrays or their shapes."""
+    """An archive of empty cells for items like `example`, a pytree of arrays or of their shapes."""
     items = jax.tree.map(lambda x: jnp.zeros((num_cells, *x.shape), x.dtype), example)
     return Archive(items, jnp.full(num_cells, -jnp.inf))
 
 
 def check_memory(num_cells: int, example: Any, user: Any) -> None:
-    """Raise a ValueError where an archive of `user` is larger than the free memory."""
+    """Raise a ValueError if an archive of `user` is larger than the free memory."""
     leaves = jax.tree.leaves(jax.eval_shape(lambda: empty(1, example)))
     of_cell = sum(x.size * x.dtype.itemsize for x in leaves)
     free = free_bytes()
     if num_cells * of_cell > free:
         raise ValueError(
             f"The archive of {type(user).__name__} has {num_cells} cells of {of_cell} bytes, in "
-            f"total {num_cells * of_cell / 1e9:.3g} GB, and {free / 1e9:.3g} GB are free: write "
-            f"cells=... with at most {free // (2 * of_cell)} cells, or store smaller items."
+            f"total {num_cells * of_cell / 1e9:.3g} GB, but only {free / 1e9:.3g} GB are free: "
+            f"write cells=... with at most {free // (2 * of_cell)} cells, or store smaller items."
         )

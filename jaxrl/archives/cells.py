@@ -1,4 +1,4 @@
-"""Cells: descriptors of solutions, or observations, as numbers from 0 up."""
+"""Cells: maps from descriptors of solutions, or from observations, to cell numbers from 0 up."""
 
 import math
 from collections.abc import Sequence
@@ -13,16 +13,16 @@ from jaxrl.tree import pytree, static
 
 
 class Cells:
-    """Base class of divisions of a space into `num_cells` cells: a pytree.
+    """Base class of partitions of a space into `num_cells` cells: a pytree.
 
-    num_dims: D of the descriptors, where that is fixed; None: any. A class attribute or property.
+    num_dims: D of the descriptors, if that is fixed; None: any. A class attribute or property.
     """
 
     num_dims: Any = None
 
     @property
     def bounds(self) -> tuple[jax.Array, jax.Array] | None:
-        """The lower and upper corner of the box that pictures show, or None. [D], [D]."""
+        """The lower and upper corner of the box that plots show, or None. [D], [D]."""
         return None
 
     @property
@@ -35,24 +35,26 @@ class Cells:
 
 
 def check_descriptor(descriptor: Any, cells: Cells, user: str) -> None:
-    """Raise a ValueError where cells can't take the descriptors of `user`, of this shape."""
+    """Raise a ValueError if the cells are not defined for descriptors of this shape; `user` is what
+    computes them.
+    """
     num_dims = cells.num_dims
     if num_dims is None or descriptor.shape == (num_dims,):
         return
     raise ValueError(
         f"{user} gives descriptors of shape {descriptor.shape}, and this {type(cells).__name__} "
-        f"divides a space of {num_dims} dimensions: write a function of descriptors that returns "
-        f"[{num_dims}], or other cells; many dimensions take rl.archives.Hashed, or "
+        f"divides a space of {num_dims} dimensions: write a descriptor function that returns "
+        f"[{num_dims}], or other cells; for many dimensions use rl.archives.Hashed, or "
         "rl.MapElites(encoder=rl.archives.Autoencoder())."
     )
 
 
 @pytree
 class Grid(Cells):
-    """A grid of equal boxes between `low` and `high` [D]; cells are numbered as C arrays are.
+    """A grid of equal boxes between `low` and `high` [D]; cells are numbered in row-major order.
 
-    shape: number of boxes of each dimension. clip: a descriptor outside the grid counts as the
-    nearest box; False: it has no cell, -1.
+    shape: number of boxes along each dimension. clip: a descriptor outside the grid is assigned to
+    the nearest box; False: it has no cell, -1.
     """
 
     low: jax.Array
@@ -77,7 +79,7 @@ class Grid(Cells):
 
     @classmethod
     def between(cls, low: float, high: float, shape: tuple[int, ...], clip: bool = True) -> "Grid":
-        """A grid between the same two numbers in each dimension."""
+        """A grid with the same two limits in each dimension."""
         dims = len(shape)
         return cls(jnp.full(dims, low), jnp.full(dims, high), tuple(shape), clip)
 
@@ -98,7 +100,7 @@ class Grid(Cells):
         sides, low = like(np.array(self.shape, np.int32)), like(self.low)
         place = (descriptor - low) / (like(self.high) - low)
         box = jnp.floor(place * sides).astype(jnp.int32)
-        box = jnp.where(place == 1.0, sides - 1, box)  # the upper edge is inside
+        box = jnp.where(place == 1.0, sides - 1, box)  # the upper edge belongs to the last box
         inside = ((box >= 0) & (box < sides)).all(-1)
         box = jnp.clip(box, 0, sides - 1)
         strides = np.append(np.cumprod(self.shape[:0:-1])[::-1], 1).astype(np.int32)
@@ -108,8 +110,8 @@ class Grid(Cells):
 
 @pytree
 class Nearest(Cells):
-    """The cells of centroids [C, D]: a descriptor is in that of the nearest one (CVT-MAP-Elites,
-    Vassiliades et al., 2018).
+    """The Voronoi cells of centroids [C, D]: a descriptor is in the cell of the nearest centroid
+    (CVT-MAP-Elites, Vassiliades et al., 2018).
     """
 
     centroids: jax.Array
@@ -124,10 +126,10 @@ class Nearest(Cells):
         samples: int = 20_000,
         iterations: int = 20,
     ) -> "Nearest":
-        """Centroids that divide a box evenly: k-means on uniform samples."""
+        """Centroids of a centroidal Voronoi tessellation of a box: k-means on uniform samples."""
         if samples < num_cells:
             raise ValueError(
-                f"samples={samples} are too few for num_cells={num_cells} centroids: write "
+                f"samples={samples} is too few for num_cells={num_cells} centroids: write "
                 f"samples={10 * num_cells}."
             )
         key_samples, key_start = jax.random.split(key)
@@ -151,7 +153,9 @@ class Nearest(Cells):
 
     @property
     def bounds(self) -> tuple[jax.Array, jax.Array]:
-        """The box of the centroids, with half the distance of evenly spaced ones around it."""
+        """The bounding box of the centroids, with a margin of half the distance of evenly spaced
+        ones.
+        """
         low, high = self.centroids.min(0), self.centroids.max(0)
         rows = max(self.num_cells ** (1 / self.num_dims), 2.0)
         around = (high - low) / (rows - 1.0) / 2.0
@@ -203,8 +207,8 @@ class Hashed(Cells):
 
 @pytree
 class OneHot(Cells):
-    """The position of the one in a one-hot descriptor [size]; of zeros alone, such as a final
-    state's, the last cell.
+    """The index of the 1 in a one-hot descriptor [size]. A descriptor of zeros, such as that of a
+    final state, has the last cell.
     """
 
     size: int = static(default=1)
@@ -232,8 +236,8 @@ class OneHot(Cells):
 
 @pytree
 class Numbered(Cells):
-    """Cells by their numbers: a descriptor [1] is the number itself, such as that of a state. One
-    outside has no cell, -1.
+    """Cells by their numbers: a descriptor [1] is the number itself, such as that of a state. A
+    number outside of [0, size) has no cell, -1.
     """
 
     size: int = static(default=1)

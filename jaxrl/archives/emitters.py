@@ -1,4 +1,4 @@
-"""Emitters: they propose genotypes for an archive, and learn from what entered it."""
+"""Emitters, which propose genotypes for an archive and are updated with the results."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ class Emitter:
     batch: Any  # static
 
     def init(self, key: jax.Array, elite: Elite) -> EmitterState:
-        """Return the state at the start; () without one. elite: an example."""
+        """Return the initial state; () without one. elite: an example."""
         return ()
 
     def ask(self, key: jax.Array, state: EmitterState, archive: Archive) -> Genotype:
@@ -38,14 +38,14 @@ class Emitter:
         evaluated: Evaluated,
         entered: Entered,
     ) -> EmitterState:
-        """Return the state after the archive has got the genotypes of `ask` [batch]."""
+        """Return the state after the genotypes of `ask` were added to the archive. [batch]."""
         return state
 
 
 @pytree
 class IsoLine(Emitter):
-    """Variation along the line of two elites (Vassiliades and Mouret, 2018): x + iso * N(0, I) +
-    line * N(0, 1) * (y - x).
+    """Directional variation along the line between two elites (Iso+LineDD, Vassiliades and Mouret,
+    2018): x + iso * N(0, I) + line * N(0, 1) * (y - x).
 
     iso, line: standard deviations. low, high: genotypes are clipped to these. parents: the
     selection of x and y.
@@ -81,9 +81,9 @@ class IsoLine(Emitter):
 class Mixed(Emitter):
     """Several emitters, each of which proposes its part of a batch.
 
-    SERENE (Paolo et al., 2021) is one for novelty beside one for reward: `Mixed((IsoLine(
-    parents=Novel()), Ranked(FullCMA(), ByFitness(), start=Above(0.0))))`. The paper runs them by
-    turns; here both have their part of each batch.
+    SERENE (Paolo et al., 2021) combines novelty search with reward emitters: `Mixed((IsoLine(
+    parents=Novel()), Ranked(FullCMA(), ByFitness(), start=Above(0.0))))`. The paper alternates
+    between the two; here each proposes a part of every batch.
     """
 
     emitters: tuple[Emitter, ...]

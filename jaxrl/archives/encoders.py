@@ -1,4 +1,4 @@
-"""Encoders: the descriptor of what a task observes of a genotype, as it is or learned."""
+"""Encoders, which compute the descriptor from what a task observes: the identity, or learned."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ EncoderState = Any
 
 @pytree
 class Encoder:
-    """Base class of encoders, and the one for tasks that give descriptors: these, unchanged.
+    """Base class of encoders, and the identity, for tasks that return descriptors.
 
     learns: True for an encoder that `learn` changes; a class attribute.
     """
@@ -25,11 +25,11 @@ class Encoder:
     learns = False
 
     def init(self, key: jax.Array, observed: jax.Array) -> EncoderState:
-        """Return the state at the start; () without one. observed: an example. [O]."""
+        """Return the initial state; () without one. observed: an example. [O]."""
         return ()
 
     def __call__(self, state: EncoderState, observed: jax.Array) -> jax.Array:
-        """The descriptor of what a task observed of one genotype. [D] of [O]."""
+        """The descriptor [D] of what a task observed for one genotype [O]."""
         return observed
 
     def learn(
@@ -40,16 +40,16 @@ class Encoder:
         valid: jax.Array,
         iteration: jax.Array,
     ) -> tuple[EncoderState, jax.Array]:
-        """Return the state after iteration 1, 2, ..., and True where it has changed. [].
+        """Return the state after an iteration, counted from 1, and True if it has changed. [].
 
-        observed: of the elites [C, O], of which those count that are `valid` [C].
+        observed: of the elites [C, O]. valid: False for those to ignore. [C].
         """
         return state, jnp.bool_(False)
 
 
 @pytree
 class Trained:
-    """The parameters of an encoder and a decoder, and the statistics that inputs are scaled by."""
+    """The parameters of an encoder and a decoder, and the statistics that standardize inputs."""
 
     params: Any
     stats: Running
@@ -57,15 +57,16 @@ class Trained:
 
 @pytree
 class Autoencoder(Encoder):
-    """The code of an autoencoder, which is trained on what was observed of the elites (TAXONS,
+    """The latent code of an autoencoder, trained on what the task observed of the elites (TAXONS,
     Paolo et al., 2020; AURORA, Cully, 2019). Codes are between -1 and 1.
 
-    Give a task with an observation in place of a descriptor, `PolicyTask(env, last_observation)`,
-    and cells of the codes, `Grid.between(-1.0, 1.0, (32, 32))`.
+    Use a task that returns an observation in place of a descriptor, such as
+    `PolicyTask(env, last_observation)`, and cells of the codes,
+    `Grid.between(-1.0, 1.0, (32, 32))`.
 
-    every: number of iterations from one training to the next; the first is after the first
-    iteration. Training goes on from the last parameters, as in TAXONS. steps, batch_size, lr: of
-    Adam in a training. size: of a code, D.
+    every: number of iterations between trainings of the autoencoder, the first of which follows the
+    first iteration. Training continues from the current parameters, as in TAXONS. steps,
+    batch_size, lr: of Adam in each training. size: of a code, D.
     """
 
     lr: float = leaf(1e-3, "[0, inf)")
@@ -100,7 +101,7 @@ class Autoencoder(Encoder):
         return jnp.tanh(encoder.apply(params[0], inputs)["code"])
 
     def error(self, state: Trained, observed: jax.Array) -> jax.Array:
-        """The mean squared error of the reconstruction of one scaled observation. []."""
+        """The mean squared reconstruction error of one standardized observation. []."""
         return self._error(state.params, normalize.standardize(state.stats, observed, 5.0))
 
     def _error(self, params: Any, inputs: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Go-Explore's first phase: return to a saved state, then explore from there."""
+"""Go-Explore's exploration phase: return to a saved state, then explore from there."""
 
 from collections.abc import Callable
 from typing import Any
@@ -29,8 +29,7 @@ def flat_observation(state: Any, obs: Any) -> jax.Array:
 
 @pytree
 class Saved:
-    """A state of the environment on the way to which `actions[:length]` were taken, and the return
-    so far.
+    """A state of the environment, which was reached by `actions[:length]`, and the return so far.
 
     actions: [max_steps, ...], 0 from `length` on.
     """
@@ -44,10 +43,10 @@ class Saved:
 
 @pytree
 class State:
-    """The archive of saved states; how often each cell was seen since its state was last replaced
-    [C]; and the best episode so far.
+    """The archive of saved states; the number of visits to each cell since its state was last
+    replaced, `seen` [C]; and the best episode so far.
 
-    best_actions: the actions of the episode of the highest return, `best_return`, which took
+    best_actions: the actions of the episode with the highest return, `best_return`, which took
     `best_length` steps.
     """
 
@@ -65,18 +64,20 @@ class State:
 
 @pytree
 class GoExplore(Algorithm):
-    """Go-Explore, first phase (Ecoffet et al., 2021): states are saved by cell; in each update
-    walkers return to some of them by restoring, and explore with random actions.
+    """The exploration phase of Go-Explore (Ecoffet et al., 2021), without a policy: one state is
+    saved per cell; in each update, `walkers` parallel environments restore saved states and explore
+    from there with random actions.
 
-    A saved state is replaced by one of its cell with a higher return, or with the same return in
-    fewer steps. It is chosen with a weight of 1 / sqrt(seen + 1), where `seen` counts visits to its
-    cell since then. In a stochastic environment the actions of the best episode do not give its
-    return again, as `evaluation` shows, which plays them from the start. The second phase learns a
-    policy from that episode: `rl.teachers.demonstrate`, `Starts` and `Backward`.
+    A saved state is replaced by another one of its cell with a higher return, or with the same
+    return in fewer steps. It is chosen with a weight of 1 / sqrt(seen + 1), where `seen` is the
+    number of visits to its cell since it was saved. `evaluation` replays the actions of the best
+    episode from the start; in a stochastic environment they need not reach the same return. The
+    robustification phase learns a policy from that episode: `rl.teachers.demonstrate`, `Starts` and
+    `Backward`.
 
     cells: of descriptors. describe: the descriptor of a state and its observation; by default the
-    observation as a vector. repeat: the probability that an action is taken again. walkers: side by
-    side. num_steps: of each in an update, unless its episode ends.
+    observation as a vector. repeat: the probability of repeating the previous action. walkers:
+    number of parallel environments. num_steps: of each in an update, unless its episode ends.
     """
 
     cells: Cells
@@ -97,7 +98,7 @@ class GoExplore(Algorithm):
         self, key: jax.Array, env: Env, num_updates: jax.Array | float = float("inf")
     ) -> State:
         check_is_env(env, self)
-        check_copies(env, "GoExplore stores states", "take rl.ppo(), with a bonus if it is hard")
+        check_copies(env, "GoExplore stores states", "use rl.ppo() with an exploration bonus")
         state, obs = env.reset(key)
         action = jax.eval_shape(env.action_space.sample, jax.random.key(0))
         actions = jax.tree.map(lambda x: jnp.zeros((env.max_steps, *x.shape), x.dtype), action)
@@ -162,7 +163,7 @@ class GoExplore(Algorithm):
         self, env: Env, now: tuple[Saved, Any, jax.Array], key: jax.Array
     ) -> tuple[tuple[Saved, Any, jax.Array], tuple[Saved, jax.Array, jax.Array]]:
         """One walker after a step: its saved state, last action, and True while its episode
-        goes on; then that state, True if it was active before, and True where the episode ended.
+        continues; then that state, True if it was active before, and True if the episode ended.
         """
         saved, action, alive = now
         key_repeat, key_action, key_step = jax.random.split(key, 3)
@@ -186,7 +187,7 @@ class GoExplore(Algorithm):
         return state.best_actions
 
     def policy(self, env: Env, agent: Agent, greedy: bool) -> Policy:
-        """The actions of the best episode, one after the other, whatever is observed."""
+        """The actions of the best episode in order, open loop: observations are ignored."""
 
         def act(key: jax.Array, episode: Episode) -> tuple[tuple[()], Any, tuple[()]]:
             return (), jax.tree.map(lambda x: x[episode.length], agent), ()

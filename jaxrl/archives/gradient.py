@@ -1,4 +1,4 @@
-"""PGA-MAP-Elites: elites that take steps along the policy gradient of a critic."""
+"""PGA-MAP-Elites: variation of elites by policy-gradient steps."""
 
 from collections.abc import Callable
 from typing import Any, cast
@@ -27,8 +27,8 @@ TD3 = cast(ActorCritic, cast(OffPolicy, PRESETS["td3"].value).learner)
 
 @pytree
 class ActorTask(EpisodeTask):
-    """The parameters of a learner's actor as genotypes, without exploration noise; an evaluation
-    gives its transitions too.
+    """The parameters of a learner's actor as genotypes, evaluated without exploration noise. An
+    evaluation also returns its transitions.
 
     learner: an actor-critic without a memory.
     """
@@ -40,7 +40,7 @@ class ActorTask(EpisodeTask):
     def __post_init__(self) -> None:
         check_field(self, "learner", ActorCritic, "rl.td3().learner")
         if isinstance(self.learner, ActorCritic) and self.learner.memory is not None:
-            raise ValueError("ActorTask takes an actor without a memory: write memory=None.")
+            raise ValueError("ActorTask needs an actor without a memory: write memory=None.")
 
     def init_learner(self, key: jax.Array) -> LearnerState:
         """The state of the learner before its first step."""
@@ -58,7 +58,7 @@ class ActorTask(EpisodeTask):
         return Policy(act)
 
     def extra(self, steps: Transition, active: jax.Array) -> Transition:
-        """The transitions [T], of which those that are not active are not learned from."""
+        """The transitions [T]; those that are not active are excluded from learning."""
         return tree.replace(stored(steps, (), recurrent=False), active=active)
 
 
@@ -74,12 +74,14 @@ class State:
 
 @pytree
 class PolicyGradient(Emitter):
-    """The emitter of PGA-MAP-Elites (Nilsson and Cully, 2021): a batch has the offspring of
-    `variation`, `elites` that have taken `policy_steps` along the gradient of the critic, at the
-    learning rate `lr`, and the actor that is learned with the critic, at the learner's.
+    """The emitter of PGA-MAP-Elites (Nilsson and Cully, 2021). A batch has three parts: the
+    offspring of `variation`; `elites` policies, each an elite after `policy_steps` gradient steps
+    that increase the critic's value, with the learning rate `lr`; and the greedy actor, which is
+    trained with the critic at the learner's learning rate.
 
-    After each batch the learner takes `critic_steps` on the transitions of all evaluations, of
-    which the last `capacity` are stored, with the rows between an episode's end and its time limit.
+    After each batch the learner takes `critic_steps` gradient steps on transitions of all
+    evaluations, of which the last `capacity` are stored. The capacity includes the padding between
+    an episode's end and its time limit.
 
     `task = ActorTask(env, learner=rl.td3(lr=3e-4).learner)`,
     `rl.Training(rl.MapElites(cells, PolicyGradient(task)), task, steps)`.
@@ -130,7 +132,7 @@ class PolicyGradient(Emitter):
         return jax.tree.map(lambda *x: jnp.concatenate(x), varied, climbed, actor)
 
     def _climb(self, key: jax.Array, state: State, genotype: Genotype) -> Genotype:
-        """The genotype after its steps along the gradient of the critic."""
+        """The genotype after its policy-gradient steps."""
         learner = tree.replace(self.task.learner, actor_lr=self.lr)
         space = self.task.env.action_space
         # for the state of the actor's optimiser

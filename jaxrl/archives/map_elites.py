@@ -1,4 +1,4 @@
-"""MAP-Elites and its relatives: an archive, an emitter and a task."""
+"""MAP-Elites and its variants: an archive, an emitter and a task."""
 
 from typing import Any
 
@@ -19,8 +19,8 @@ from jaxrl.tree import leaf, pytree, replace
 
 @pytree
 class State:
-    """The archive of elites, the states of emitter and encoder, and the iteration. params: the
-    genotypes of the elites.
+    """The archive of elites, the states of the emitter and the encoder, and the iteration as a
+    clock. params: the genotypes of the elites.
     """
 
     archive: Archive
@@ -36,17 +36,17 @@ class State:
 @pytree
 class MapElites(Algorithm):
     """MAP-Elites (Mouret and Clune, 2015): in each iteration the emitter proposes a batch of
-    genotypes, and each enters the archive where it is the best of its cell.
+    genotypes, and each is added to the archive if it is the best so far in its cell.
 
     `rl.Training(rl.MapElites(cells), task, steps=1000)`: a step is an iteration. Metrics:
-    `coverage`, the share of cells that are filled; `qd_score`, the sum of fitness - offset;
-    `best_fitness`; `entered`, the share of a batch that entered, and `left_out`, the share without
-    a cell or a finite fitness. `evaluation` is the mean fitness of random elites, evaluated again,
-    and `evaluation_kept` the share that falls into its cell.
+    `coverage`, the fraction of cells that are filled; `qd_score`, the sum of fitness - offset;
+    `best_fitness`; `entered`, the fraction of a batch that was added, and `left_out`, the fraction
+    without a cell or without a finite fitness. `evaluation` is the mean fitness of random elites in
+    a new evaluation, and `evaluation_kept` the fraction of them that fall into their cell again.
 
-    cells: of the descriptors. encoder: of descriptors, from what the task observes; where it has
-    learned, the elites are put into their cells anew. offset: the lowest fitness that is possible,
-    so that the QD score never falls.
+    cells: of the descriptors. encoder: computes descriptors from what the task observes; after it
+    has learned, the elites are assigned to their new cells. offset: the lowest possible fitness, so
+    that the QD score never decreases.
     """
 
     cells: Cells
@@ -68,9 +68,9 @@ class MapElites(Algorithm):
     ) -> State:
         if not isinstance(env, Task):
             raise TypeError(
-                "MapElites needs a task, which gives each genotype a fitness and a descriptor, "
-                f"and got {type(env).__name__}: write rl.archives.PolicyTask(env), or a class of "
-                "your own, `class Mine(rl.archives.Task)`, under @rl.pytree."
+                "MapElites needs a task, which returns the fitness and descriptor of a genotype, "
+                f"but got {type(env).__name__}: write rl.archives.PolicyTask(env), or a class of "
+                "your own, `class Mine(rl.archives.Task)`, decorated with @rl.pytree."
             )
         key_first, key_emitter, key_encoder, key_evaluate = jax.random.split(key, 4)
         genotypes = jax.vmap(env.init)(jax.random.split(key_first, self.emitter.batch))
@@ -94,7 +94,7 @@ class MapElites(Algorithm):
     def _evaluate(
         self, key: jax.Array, env: Task, encoder: EncoderState, genotypes: Genotype, num: int
     ) -> tuple[Evaluated, Elite]:
-        """What was found of genotypes [num], with their descriptors, and these as elites."""
+        """The evaluations of genotypes [num], with their descriptors, and the same as elites."""
         found = jax.vmap(env)(jax.random.split(key, num), genotypes)
         descriptor = jax.vmap(lambda seen: self.encoder(encoder, seen))(found.descriptor)
         elites = Elite(genotypes, descriptor, found.descriptor)
@@ -138,7 +138,7 @@ class MapElites(Algorithm):
         return State(archive, emitter, encoder, clock), metrics
 
     def _encoded(self, archive: Archive, encoder: EncoderState) -> Archive:
-        """The archive with descriptors of another encoder, and each elite in its cell by these."""
+        """The archive with the descriptors of another encoder, and the elites in new cells."""
         descriptor = jax.vmap(lambda seen: self.encoder(encoder, seen))(archive.items.observed)
         elites = replace(archive.items, descriptor=descriptor)
         none = replace(archive, items=elites, fitness=jnp.full(archive.num_cells, -jnp.inf))
@@ -149,7 +149,7 @@ class MapElites(Algorithm):
         return state.archive
 
     def evaluate(self, key: jax.Array, env: Task, state: State, num_episodes: int) -> Evaluation:
-        """Random elites, evaluated again with other keys: their fitness [num_episodes]."""
+        """The fitness of random elites in new evaluations, with other keys. [num_episodes]."""
         key_draw, key_evaluate = jax.random.split(key)
         elites, cell = state.archive.draw(key_draw, num_episodes)
         found, _ = self._evaluate(key_evaluate, env, state.encoder, elites.genotype, num_episodes)

@@ -12,9 +12,9 @@ def novelty(
     """The mean distance of each point [N, D] to the k nearest of `others` [C, D] (Lehman and
     Stanley, 2011, equation 1). [N].
 
-    valid: False for those of the others that do not count. [C]. is_inside: True for a point that is
-    itself one of the others, which is then not its own neighbour. [N]. Where there are fewer than k
-    neighbours, the mean is over these; without one it is 0.
+    valid: False for entries of `others` to ignore. [C]. is_inside: True for a point that is itself
+    one of the others, which is then not its own neighbour. [N]. With fewer than k neighbours, the
+    mean is over all of them; with none it is 0.
     """
     squares = jnp.sum((points[:, None] - others[None]) ** 2, -1)
     squares = jnp.where(valid[None], squares, jnp.inf)

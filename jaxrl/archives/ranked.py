@@ -1,4 +1,4 @@
-"""Emitters around an evolution strategy: CMA-ME and its relatives."""
+"""Emitters around an evolution strategy: CMA-ME and its variants."""
 
 from typing import Any
 
@@ -20,8 +20,8 @@ from jaxrl.tree import pytree, static
 
 @pytree
 class State:
-    """The states of `size` strategies and of their rankings, how often each was asked, the one that
-    is asked now, and the key of its proposals.
+    """The states of `size` strategies and of their rankings; the number of batches that each has
+    proposed, `asked`; the number of the current strategy; and the key of its proposals.
     """
 
     strategies: Any
@@ -33,11 +33,12 @@ class State:
 
 @pytree
 class Ranked(Emitter):
-    """Evolution strategies that rank their members by what these do in the archive (CMA-ME,
+    """Evolution strategies that rank their candidates by their effect on the archive (CMA-ME,
     Fontaine et al., 2020).
 
-    The strategies are asked in turn. One starts again, at a random elite of `start`, after a batch
-    of which nothing has entered, or where its state is not finite. size: number of strategies.
+    The strategies propose batches in turn. A strategy restarts from a random elite, selected by
+    `start`, after a batch from which nothing was added to the archive, or if its state is not
+    finite. size: number of strategies.
     """
 
     strategy: Strategy = FullCMA()

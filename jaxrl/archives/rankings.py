@@ -1,4 +1,4 @@
-"""Rankings of a batch by what it did in an archive, for emitters around evolution strategies."""
+"""Rankings of a batch by its effect on an archive, for emitters around evolution strategies."""
 
 from typing import Any
 
@@ -24,13 +24,15 @@ class Ranking:
     def order(
         self, state: RankingState, archive: Archive, evaluated: Evaluated, entered: Entered
     ) -> jax.Array:
-        """The numbers of a batch [N] from the last to the first, by the archive after it. [N]."""
+        """The indices of a batch [N] from the worst to the best, by the archive after it. [N]."""
         raise not_defined(self, Ranking.order)
 
 
 @pytree
 class Improvement(Ranking):
-    """Those of empty cells first, then by the gain in fitness (Fontaine et al., 2020)."""
+    """Solutions of new cells first, then by the gain in fitness: the improvement emitter (Fontaine
+    et al., 2020).
+    """
 
     def order(
         self, state: RankingState, archive: Archive, evaluated: Evaluated, entered: Entered
@@ -50,8 +52,8 @@ class ByFitness(Ranking):
 
 @pytree
 class RandomDirection(Ranking):
-    """By how far a descriptor lies in a direction that is drawn at each restart (Fontaine et al.,
-    2020).
+    """By the projection of the descriptor on a direction that is drawn at each restart: the random
+    direction emitter (Fontaine et al., 2020).
     """
 
     def init(self, key: jax.Array, descriptor: jax.Array) -> jax.Array:
@@ -65,7 +67,8 @@ class RandomDirection(Ranking):
 
 @pytree
 class ByNovelty(Ranking):
-    """By novelty among the elites: NS-ES with an evolution strategy (Conti et al., 2018).
+    """By novelty among the elites: novelty search by an evolution strategy (NS-ES, Conti et al.,
+    2018).
 
     neighbors: k of the novelty.
     """

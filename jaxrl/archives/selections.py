@@ -1,4 +1,4 @@
-"""Selections of elites: which cells of an archive parents are drawn from."""
+"""Selections of elites: from which cells of an archive parents are drawn."""
 
 import jax
 import jax.numpy as jnp
@@ -11,19 +11,20 @@ from jaxrl.tree import leaf, pytree, static
 
 @pytree
 class Selection:
-    """Base class of selections, and the uniform one: all elites alike."""
+    """Base class of selections, and uniform selection."""
 
     def weight(self, archive: Archive) -> jax.Array:
-        """The weight of each cell; an elite is drawn in proportion to it. [C]."""
+        """The weight of each cell, to which the probability of its elite is proportional. [C]."""
         return jnp.ones(archive.num_cells)
 
 
 @pytree
 class Novel(Selection):
-    """Truncation selection by novelty (Lehman and Stanley, 2011), whatever the fitness.
+    """Truncation selection by novelty, regardless of fitness (novelty search, Lehman and Stanley,
+    2011).
 
-    The repertoire is both population and archive of the paper. truncation: elites are drawn from
-    this share of them, the most novel. neighbors: k of the novelty.
+    The repertoire is both the population and the archive of the paper. truncation: the fraction of
+    elites, the most novel ones, that parents are drawn from. neighbors: k of the novelty.
     """
 
     truncation: float = leaf(0.1, "(0, 1]")
@@ -41,8 +42,8 @@ class Novel(Selection):
 
 @pytree
 class Above(Selection):
-    """Elites with a fitness above `fitness`, as the reward emitters of SERENE start from (Paolo et
-    al., 2021); all elites while there is none.
+    """Elites with a fitness above `fitness`, from which the reward emitters of SERENE start (Paolo
+    et al., 2021); all elites while there are none.
     """
 
     fitness: float = leaf(0.0, "(-inf, inf)")

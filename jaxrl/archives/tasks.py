@@ -1,4 +1,4 @@
-"""What a quality-diversity search optimises: genotypes with a fitness and a descriptor."""
+"""Tasks of a quality-diversity search, which return the fitness and descriptor of a genotype."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +17,7 @@ Genotype = Any
 
 @pytree
 class Evaluated:
-    """The fitness [], descriptor [D] and anything else of a genotype."""
+    """The fitness [] and descriptor [D] of a genotype, and anything else of its evaluation."""
 
     fitness: jax.Array
     descriptor: jax.Array
@@ -26,8 +26,8 @@ class Evaluated:
 
 @pytree
 class Elite:
-    """An item of a repertoire: a genotype, its descriptor [D], and what the task observed of it, of
-    which an encoder makes the descriptor [O].
+    """An item of a repertoire: a genotype, its descriptor [D], and what the task observed of it
+    [O], from which an encoder computes the descriptor.
     """
 
     genotype: Genotype
@@ -36,7 +36,9 @@ class Elite:
 
 
 class Task(Tasks):
-    """Base class of tasks of a quality-diversity search: a pytree, in place of an environment."""
+    """Base class of tasks of a quality-diversity search: a pytree, used in place of an
+    environment.
+    """
 
     def init(self, key: jax.Array) -> Genotype:
         """A random genotype."""
@@ -51,7 +53,7 @@ class Task(Tasks):
 class Function(Task):
     """A function of a vector: `Function(f, dims)`, with f(x [dims]) -> (fitness, descriptor).
 
-    Genotypes start uniformly between `low` and `high`.
+    Initial genotypes are uniform between `low` and `high`.
     """
 
     function: Callable[[jax.Array], tuple[jax.Array, jax.Array]] = static()
@@ -84,10 +86,10 @@ def last_observation(steps: Transition, active: jax.Array) -> jax.Array:
 class EpisodeTask(Task):
     """Base class of tasks that play an episode with a policy of the genotype.
 
-    env: of one agent. descriptor: a function of the transitions of an episode [T], and True for the
-    steps before its end [T], that returns a descriptor [D].
+    env: of one agent. descriptor: a function of the transitions of an episode [T] and of a mask,
+    True for the steps before its end [T], that returns a descriptor [D].
 
-    A film of an elite: `plot.gif(task.env, task.policy(state.archive.best.genotype))`.
+    An animation of an elite: `plot.gif(task.env, task.policy(state.archive.best.genotype))`.
     """
 
     env: Env
@@ -98,7 +100,9 @@ class EpisodeTask(Task):
         raise not_defined(self, EpisodeTask.policy)
 
     def extra(self, steps: Transition, active: jax.Array) -> Any:
-        """What an evaluation gives beside fitness and descriptor, from the same; () by default."""
+        """What an evaluation returns besides fitness and descriptor, from the same arguments; () by
+        default.
+        """
         return ()
 
     def __call__(self, key: jax.Array, genotype: Genotype) -> Evaluated:
@@ -123,9 +127,10 @@ class EpisodeTask(Task):
 
 @pytree
 class PolicyTask(EpisodeTask):
-    """The parameters of a policy network as genotypes; it acts by the mode of its distribution.
+    """The parameters of a policy network as genotypes; its actions are the mode of its
+    distribution.
 
-    `PolicyTask(env, descriptor)`: by default that is the mean of the observations.
+    `PolicyTask(env, descriptor)`: the default descriptor is the mean of the observations.
     """
 
     env: Env

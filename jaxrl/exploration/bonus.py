@@ -1,4 +1,4 @@
-"""Exploration bonuses: what all of them share."""
+"""The base class of exploration bonuses."""
 
 from typing import Any
 
@@ -20,9 +20,8 @@ from jaxrl.tree import leaf, pytree, static
 class State:
     """The state of a bonus.
 
-    model: what it has learned over the training run. memory: what it remembers of the current
-    episode of each column; () without one. returns: statistics that it is scaled by; None without
-    normalisation.
+    model: what it has learned during the training run. memory: its state within the current episode
+    of each column; () without one. returns: statistics for the normalisation; None without it.
     """
 
     model: Any
@@ -34,15 +33,16 @@ class State:
 class Bonus(RewardModel):
     """Base class of exploration bonuses: `rl.Rewarded(rl.ppo(), rl.exploration.RND())`.
 
-    The reward that is learned from is reward_weight * reward + weight * bonus. With a `channel`, it
-    is the environment's, and weight * bonus is a signal of that name, as in `rl.RewardSignals`.
+    The algorithm learns from reward_weight * reward + weight * bonus. With a `channel`, the reward
+    remains the environment's, and weight * bonus is a signal of that name, as in
+    `rl.RewardSignals`.
 
-    normalize: divide bonuses by the running standard deviation of their discounted sum along time
-    (Burda et al., 2019), which does not stop where an episode ends; discount: of that sum.
+    normalize: divide bonuses by the running standard deviation of their discounted sum over time
+    (Burda et al., 2019), which continues across episode ends. discount: of that sum.
 
-    A subclass defines `start`, `bonus` and `learn`, and one that depends on the episode so far has
-    `episodic` True and defines `start_memory`. Class attribute learns_first: True where a batch is
-    learned before its bonuses are computed, as by counts.
+    A subclass defines `start`, `bonus` and `learn`. If the bonus depends on the episode so far,
+    `episodic` is True and the subclass defines `start_memory`. Class attribute learns_first: True
+    if a batch is learned before its bonuses are computed, as with counts.
     """
 
     weight: float = leaf(1.0, "[0, inf)")
@@ -54,11 +54,11 @@ class Bonus(RewardModel):
     learns_first = False
 
     def start(self, key: jax.Array, env: Env, width: int) -> Any:
-        """Return what the bonus has learned at the start. width: number of columns of a batch."""
+        """Return the initial model of the bonus. width: number of columns of a batch."""
         raise not_defined(self, Bonus.start)
 
     def start_memory(self, env: Env, width: int) -> Any:
-        """Return the memory of `width` episodes that begin, leaves [width, ...]."""
+        """Return the memory at the start of `width` episodes, leaves [width, ...]."""
         return ()
 
     def bonus(
@@ -66,12 +66,12 @@ class Bonus(RewardModel):
     ) -> tuple[Any, jax.Array]:
         """Return the memory after a batch, and its bonuses [T, B].
 
-        batch: a rollout [T, B] or, unless the bonus is episodic, pieces of a replay [N, L].
+        batch: a rollout [T, B] or, unless the bonus is episodic, replayed sequences [N, L].
         """
         raise not_defined(self, Bonus.bonus)
 
     def learn(self, key: jax.Array, model: Any, batch: Transition) -> tuple[Any, Metrics]:
-        """Return what the bonus has learned after a rollout [T, B], and metrics."""
+        """Return the model after learning from a rollout [T, B], and metrics."""
         raise not_defined(self, Bonus.learn)
 
     def observe(
@@ -109,7 +109,7 @@ class Bonus(RewardModel):
 
 
 def is_active(batch: Transition) -> jax.Array:
-    """False where an agent of a team had terminated before the step. bool, as `batch.reward`."""
+    """False where an agent of a team terminated before the step. bool, shaped as `batch.reward`."""
     if isinstance(batch.active, tuple):
         return jnp.ones(batch.reward.shape, bool)
     return batch.active
@@ -134,14 +134,14 @@ def example_vector(key: jax.Array, env: Env, user: Any) -> jax.Array:
     if jnp.ndim(obs) == 0 and not jnp.issubdtype(obs.dtype, jnp.floating):
         raise TypeError(
             f"{type(user).__name__} reads observations as vectors of floats, and one of "
-            f"{type(env).__name__} is the number of a state: take "
-            "rl.exploration.Counts(num_cells=...), or an environment that shows it one-hot."
+            f"{type(env).__name__} is the number of a state: use "
+            "rl.exploration.Counts(num_cells=...), or an environment with one-hot observations."
         )
     return flat(obs, 0)
 
 
 def flat(obs: Any, leading: int) -> jax.Array:
-    """Observations as vectors of floats, without masks. [..., D] of `leading` leading axes."""
+    """Observations as vectors of floats, without masks. [..., D] with `leading` leading axes."""
     leaves = jax.tree.leaves(visible(obs))
     rows = [x.reshape(*x.shape[:leading], -1).astype(jnp.float32) for x in leaves]
     return jnp.concatenate(rows, -1)

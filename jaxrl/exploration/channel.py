@@ -22,8 +22,8 @@ class ChannelBonus(Bonus):
             known = ", ".join(env.channels) or "none"
             raise ValueError(
                 f"ChannelBonus reads the channel {self.name!r}, and {type(env).__name__} has "
-                f"{known}: write rl.envs.WithStatistics(env, ..., name={self.name!r}), or name "
-                "one of its channels."
+                f"{known}: write rl.envs.WithStatistics(env, ..., name={self.name!r}), or the name "
+                "of one of its channels."
             )
         return ()
 

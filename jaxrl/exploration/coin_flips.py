@@ -21,8 +21,8 @@ COINS = "coins"
 
 @pytree
 class Visit:
-    """A visit in the replay: an observation [D], its coins [size], and False where it does not
-    count.
+    """A visit in the replay buffer: an observation [D], its coins [size], and `active`, False for
+    visits to ignore.
     """
 
     obs: jax.Array
@@ -34,7 +34,7 @@ class Visit:
 class Flips:
     """What `CoinFlips` has learned.
 
-    prior: the first parameters. prior_square: running mean of the squares of the prior's outputs.
+    prior: the initial parameters. prior_square: running mean of the squared outputs of the prior.
     """
 
     params: Any
@@ -47,20 +47,21 @@ class Flips:
 
 @pytree
 class CoinFlips(Bonus):
-    """1 / sqrt(n) of the successor by a coin flip network (Lobel et al., 2023), with n its number
-    of visits, this one included.
+    """An estimate of 1 / sqrt(n) by a coin flip network (CFN, Lobel et al., 2023), where n is the
+    number of visits to the successor, including this one.
 
-    Each visit gets `size` fair coins of -1 and 1, which are kept. A network f learns them by least
-    squares from all visits, so that f(s) is the mean coin of s and its mean square 1 / n. The error
-    of an estimate is a factor of about 1 +- sqrt(2 / size).
+    Each visit is stored with `size` random labels of -1 or 1 (coin flips). A network f learns them
+    by least squares from all visits, so that f(s) is the mean label of s, which has the expected
+    square 1 / n. The relative standard error of an estimate of 1 / n is about sqrt(2 / size).
 
-    The network at its first parameters, scaled to a mean square of 1, is the random prior: it is
-    what f says of an observation that is not like any before, so that this reads n = 1 or less.
+    The network with its initial parameters, scaled to a mean square of 1, is the random prior: f
+    starts as the prior and remains close to it for an observation unlike any before, so that the
+    estimate of n is about 1 or less there.
 
     lr: of Adam. updates: gradient steps after each rollout, each on `batch_size` visits, drawn
-    uniformly; the paper's priorities of rare observations are left out. An estimate falls to 1 / n
-    only where there are about as many steps as visits: fewer leave it too high. capacity: visits
-    that are kept, over all columns.
+    uniformly, without the paper's prioritisation of rare observations. An estimate falls to 1 / n
+    only with about as many gradient steps as visits: with fewer it stays too high. capacity: number
+    of stored visits, over all columns.
     """
 
     lr: float = leaf(5e-4, "[0, inf)")
@@ -143,7 +144,7 @@ class CoinFlips(Bonus):
         return jax.vmap(jax.vmap(one))(obs)
 
     def _outputs(self, model: Flips, params: Any, obs: jax.Array) -> jax.Array:
-        """Mean coins of observations [T, B, D], with the prior at its scale. [T, B, size]."""
+        """Mean coins of observations [T, B, D], with the scaled prior. [T, B, size]."""
         obs = normalize.standardize(model.obs_stats, obs, 5.0)
         prior = jax.lax.stop_gradient(self._apply(model.prior, obs))
         scale = jax.lax.rsqrt(model.prior_square.mean + 1e-8)

@@ -1,4 +1,4 @@
-"""Bonuses by the number of visits, over the training run or within the episode."""
+"""Count-based bonuses, over the training run or within the episode."""
 
 from typing import Any
 
@@ -19,10 +19,10 @@ NONE = np.iinfo(np.int32).max  # past the last cell
 
 @pytree
 class Counts(Bonus):
-    """1 / sqrt(n) of the successor's cell, with n its number of visits, this one included (Strehl
-    and Littman, 2008; with hashes, Tang et al., 2017).
+    """1 / sqrt(n), where n is the number of visits to the successor's cell, including this one
+    (Strehl and Littman, 2008; with hashes, Tang et al., 2017).
 
-    cells: what divides observations, flat, into cells, such as `rl.archives.OneHot(size)` or
+    cells: a partition of flat observations, such as `rl.archives.OneHot(size)` or
     `rl.archives.Hashed.random(key, size)`. None: an observation is the number of a state below
     `num_cells`.
     """
@@ -33,14 +33,14 @@ class Counts(Bonus):
     learns_first = True
 
     def start(self, key: jax.Array, env: Env, width: int) -> Any:
-        """Return the visits of each cell. [num_cells]."""
+        """Return the number of visits to each cell. [num_cells]."""
         return jnp.zeros(self.size(env))
 
     def size(self, env: Env) -> int:
         """The number of cells.
 
         Raises:
-          TypeError: observations are vectors and there are no `cells`, or they can't read these.
+          TypeError: observations are vectors without `cells`, or not those that `cells` divide.
           ValueError: observations are numbers of states and there is no `num_cells`.
         """
         obs, _ = jax.eval_shape(lambda: example(jax.random.key(0), env))
@@ -71,7 +71,7 @@ class Counts(Bonus):
         return self.cells.num_cells
 
     def cell(self, batch: Transition) -> jax.Array:
-        """The cells of the successors, `NONE` at steps that do not count. int32 [T, B]."""
+        """The cells of the successors; `NONE` at steps to ignore. int32 [T, B]."""
         obs = visible(batch.next_obs)
         cell = obs if self.cells is None else self.cells(flat(obs, 2))
         counts = is_active(batch) & (cell >= 0)
@@ -92,8 +92,8 @@ class Counts(Bonus):
 
 @pytree
 class EpisodicCounts(Counts):
-    """1 / sqrt(n) of the successor's cell, with n its number of visits in the episode so far, this
-    one included.
+    """1 / sqrt(n), where n is the number of visits to the successor's cell in the episode so far,
+    including this one.
     """
 
     episodic = True
@@ -102,7 +102,7 @@ class EpisodicCounts(Counts):
         return ()
 
     def start_memory(self, env: Env, width: int) -> jax.Array:
-        """Return the visits of each cell in the episode of each column. [width, num_cells]."""
+        """Return the number of visits to each cell in each column's episode. [width, num_cells]."""
         return jnp.zeros((width, self.size(env)))
 
     def bonus(

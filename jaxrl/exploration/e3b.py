@@ -1,4 +1,4 @@
-"""The elliptical episodic bonus: how new a state is within its episode."""
+"""The elliptical episodic bonus: the novelty of a state within its episode."""
 
 import jax
 import jax.numpy as jnp
@@ -11,11 +11,12 @@ from jaxrl.tree import leaf, pytree
 
 @pytree
 class E3B(ICM):
-    """Elliptical episodic bonus (Henaff et al., 2022): f' C^-1 f, with f the features of the
-    successor, which an inverse model learns, and C = ridge * I + the sum of f f' over the episode
-    before it.
+    """Elliptical episodic bonus (E3B, Henaff et al., 2022): f' C^-1 f, where f are the features of
+    the successor, learned by an inverse dynamics model, and C = ridge * I + the sum of f f' over
+    the earlier steps of the episode.
 
-    The memory is C^-1, [B, size, size]. Features that change between rollouts leave it as it is.
+    The memory is C^-1, [B, size, size]. It is not recomputed when the features are updated between
+    rollouts.
     """
 
     ridge: float = leaf(0.1, "(0, inf)")
@@ -38,7 +39,7 @@ def elliptical(
 ) -> tuple[jax.Array, jax.Array]:
     """C^-1 [B, d, d] after features [T, B, d], and their bonuses [T, B].
 
-    inverse: before them. C starts anew after each `done` [T, B].
+    inverse: C^-1 before them. C is reset after each `done` [T, B].
     """
     start = jnp.eye(features.shape[-1]) / ridge
 

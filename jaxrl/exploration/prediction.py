@@ -1,4 +1,4 @@
-"""Bonuses by errors of prediction: RND, ICM and the disagreement of an ensemble."""
+"""Bonuses by prediction errors: RND, ICM and the disagreement of an ensemble."""
 
 import itertools
 from typing import Any
@@ -22,7 +22,7 @@ OUT = "out"
 
 @pytree
 class Predictor:
-    """Parameters that learn, those that do not, the optimiser's state, and statistics of
+    """Trained parameters, fixed parameters, the optimiser's state, and statistics of
     observations.
     """
 
@@ -34,10 +34,10 @@ class Predictor:
 
 @pytree
 class Prediction(Bonus):
-    """Base class of bonuses with networks that learn by gradient steps on each rollout.
+    """Base class of bonuses with networks that are trained by gradient steps on each rollout.
 
-    lr: of Adam. share: the expected share of a rollout's steps that is learned from. epochs: passes
-    over the rollout. size: of the outputs.
+    lr: of Adam. share: the expected fraction of a rollout's steps that is used for training.
+    epochs: passes over the rollout. size: of the outputs.
     """
 
     lr: float = leaf(3e-4, "[0, inf)")
@@ -47,7 +47,7 @@ class Prediction(Bonus):
     network: networks.Builder = static(default=networks.MLP((64, 64)))
 
     def params(self, key: jax.Array, obs: jax.Array, space: Space) -> tuple[Any, Any]:
-        """Parameters that learn, and those that do not. obs: an observation [D]."""
+        """Trained parameters, and fixed ones. obs: an observation [D]."""
         raise not_defined(self, Prediction.params)
 
     def errors(
@@ -128,10 +128,11 @@ class RND(Prediction):
 
 @pytree
 class ICM(Prediction):
-    """Intrinsic curiosity (Pathak et al., 2017): the squared error of a prediction of the
-    successor's features, which an inverse model of the action learns.
+    """Intrinsic curiosity module (ICM, Pathak et al., 2017): the squared error of a forward model's
+    prediction of the successor's features. An inverse dynamics model, which predicts the action,
+    learns the features.
 
-    forward_weight: of the forward model's loss; the inverse model's has 1 - forward_weight.
+    forward_weight: of the forward model's loss; the inverse model's loss has 1 - forward_weight.
     """
 
     forward_weight: float = leaf(0.2, "[0, 1]")
@@ -174,8 +175,8 @@ class ICM(Prediction):
 class Disagreement(Prediction):
     """The variance of an ensemble's predictions of the successor (Pathak et al., 2019).
 
-    members: of the ensemble. They learn the same steps, and differ by their first parameters.
-    `size` is not used: a prediction has the size of an observation.
+    members: of the ensemble. They learn from the same steps, and differ in their initial
+    parameters. `size` is not used: a prediction has the size of an observation.
     """
 
     members: int = static(default=5)

@@ -18,8 +18,8 @@ class Product(Bonus):
     """The product of two bonuses, such as a global and an episodic one (Henaff et al., 2023):
     `Product(first=RND(), second=E3B())`.
 
-    Of the two, `weight`, `reward_weight`, `discount`, `normalize` and `channel` are not used: those
-    of the product are.
+    The fields `weight`, `reward_weight`, `discount`, `normalize` and `channel` of the two are not
+    used: those of the product are.
     """
 
     first: Bonus = dataclasses.field(kw_only=True)

@@ -1,4 +1,4 @@
-"""Bonuses by the entropy of states, estimated by distances to nearest neighbours."""
+"""Bonuses for the entropy of visited states, estimated by distances to nearest neighbours."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ from jaxrl.tree import pytree, static
 
 @pytree
 class Particles:
-    """What the encoder has learned, and the last observations, which neighbours are sought in."""
+    """What the encoder has learned, and the recent observations, the candidate neighbours."""
 
     encoder: Predictor
     recent: Replay
@@ -27,12 +27,14 @@ class Particles:
 
 @pytree
 class StateEntropy(Bonus):
-    """log(1 + the mean distance of the successor's features to its `neighbours` nearest) (APT; Liu
-    and Abbeel, 2021, equation 5): an estimate of the entropy of the states that are visited.
+    """log(1 + d), where d is the mean distance of the successor's features to its `neighbours`
+    nearest neighbours (APT, Liu and Abbeel, 2021, equation 5): a particle estimate of the entropy
+    of the visited states.
 
-    Neighbours are sought among the last `capacity` successors over all columns, itself included.
-    encoder: its features are those of an inverse model of the action. `ICM(lr=0.0)` leaves them
-    those of a random network, as in RE3 (Seo et al., 2021).
+    The neighbours are among the last `capacity` successors over all columns, including itself.
+    encoder: of the features; those of `ICM` are learned by an inverse dynamics model (APT's are
+    contrastive), and with `ICM(lr=0.0)` they are those of a random network, as in RE3 (Seo et al.,
+    2021).
     """
 
     encoder: ICM = ICM()
@@ -46,7 +48,7 @@ class StateEntropy(Bonus):
         check_field(self, "encoder", ICM, "rl.exploration.ICM()")
         if self.neighbours > self.capacity:
             raise ValueError(
-                f"neighbours={self.neighbours} are sought among capacity={self.capacity} "
+                f"neighbours={self.neighbours} can't be found among capacity={self.capacity} "
                 f"observations: write capacity={100 * self.neighbours}."
             )
 
@@ -85,7 +87,8 @@ def mean_distance(
 ) -> jax.Array:
     """The mean distance of a feature [d] to the nearest `neighbours` of others [P, d]. [].
 
-    valid: True for others that count, bool [P]. Of fewer than `neighbours`, all are nearest.
+    valid: False for others to ignore, bool [P]. If fewer than `neighbours` are valid, all of them
+    are used.
     """
     squares = (feature**2).sum() + (others**2).sum(-1) - 2.0 * others @ feature
     distance = jnp.where(valid, jnp.sqrt(jnp.maximum(squares, 0.0)), jnp.inf)

@@ -1,4 +1,4 @@
-"""CMA-ES by products of matrices alone, so that many can run side by side in one program."""
+"""CMA-ES with matrix products alone, so that many can run in parallel in one program."""
 
 from typing import Any
 
@@ -17,8 +17,8 @@ ROOT_STEPS = 24  # of the iteration for a square root
 
 @pytree
 class State:
-    """The mean as `params`, the step size, covariance [n, n] and its square root, and the paths of
-    the step size and of the covariance [n].
+    """The mean as `params`, the step size, the covariance [n, n] and its square root, and the
+    evolution paths of the step size and of the covariance [n].
     """
 
     params: Any
@@ -32,10 +32,11 @@ class State:
 
 @pytree
 class FullCMA(Strategy):
-    """CMA-ES (Hansen, 2016) with its default rates, for up to some hundred parameters.
+    """CMA-ES (Hansen, 2016) with its default rates, for up to a few hundred parameters.
 
-    The square root of the covariance is found by Newton-Schulz iterations in place of an
-    eigendecomposition: they are products, which vmap. sigma: the initial standard deviation.
+    The square root of the covariance is computed by Newton-Schulz iterations in place of an
+    eigendecomposition: they are matrix products, which can be vmapped. sigma: the initial standard
+    deviation.
     """
 
     sigma: float = leaf(0.5, "(0, inf)")
@@ -111,7 +112,7 @@ class FullCMA(Strategy):
         ), metrics
 
     def _constants(self, n: int) -> tuple[np.ndarray, tuple[float, ...]]:
-        """The weights of the best half, and the rates (Hansen, 2016, table 1)."""
+        """The recombination weights of the best half, and the rates (Hansen, 2016, table 1)."""
         half = self.population // 2
         raw = np.log((self.population + 1) / 2) - np.log(np.arange(1, half + 1))
         weights = raw / raw.sum()

@@ -25,16 +25,16 @@ def repertoire(
     pixels: int = 400,
     ax: Axes | None = None,
 ) -> Figure:
-    """Heat map of the fitness of each cell in a space of two descriptors; empty cells are grey.
+    """Heat map of the fitness of each cell in a two-dimensional descriptor space; empty cells are
+    grey.
 
-    `plot.repertoire(state.archive, algo.cells)`. The elites of cells with another number of
-    dimensions have no such picture.
+    `plot.repertoire(state.archive, algo.cells)`.
 
     Args:
       archive: of one run.
-      cells: a `Grid`, or `Nearest`, which is a Voronoi diagram.
-      label: of the colours.
-      pixels: of the picture in each direction.
+      cells: a `Grid`, or `Nearest`, which is drawn as a Voronoi diagram.
+      label: of the colour bar.
+      pixels: resolution of the heat map along each axis.
       ax: the axes to draw on, by default those of a new Picture.
 
     Raises:
@@ -44,15 +44,15 @@ def repertoire(
     if cells.num_dims != 2 or cells.bounds is None:
         raise ValueError(
             "A repertoire is drawn for a Grid or Nearest of 2 dimensions, and these cells are a "
-            f"{type(cells).__name__} of {cells.num_dims}: choose two descriptors, or plot numbers "
+            f"{type(cells).__name__} of {cells.num_dims}: choose two descriptors, or plot arrays "
             "of the archive, such as archive.fitness."
         )
     fitness = np.asarray(archive.fitness)
     if fitness.shape != (cells.num_cells,):
         raise ValueError(
             f"The archive's fitness has shape {fitness.shape}, and the cells are "
-            f"{cells.num_cells}: write the cells of its algorithm, and of a sweep one member, "
-            "jax.tree.map(lambda x: x[0], archive)."
+            f"{cells.num_cells}: write the cells of its algorithm, and for a sweep the archive of "
+            "one member, jax.tree.map(lambda x: x[0], archive)."
         )
     low, high = (np.asarray(end) for end in cells.bounds)
     middles = low + (high - low) * ((np.arange(pixels) + 0.5) / pixels)[:, None]

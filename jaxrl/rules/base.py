@@ -40,7 +40,7 @@ class Rule:
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """The names in `Transition.info` that it learns from."""
+        """The names in `Transition.info` that the rule learns from."""
         return ()
 
     gamma: float  # the discount of a return
@@ -86,7 +86,7 @@ class Rule:
         """The values and advantages of a rollout, for teachers. [T, B]."""
         raise TypeError(
             f"{type(self).__name__} estimates no advantages, and the score of this teacher reads "
-            "them: take rl.ppo(), or a score of returns, such as rl.teachers.Learnability()."
+            "them: use rl.ppo(), or a score of returns, such as rl.teachers.Learnability()."
         )
 
     def loss(

@@ -1,5 +1,5 @@
 """Several reward signals, each with a value head and a discount of its own, such as intrinsic
-rewards and costs beside the environment's rewards.
+rewards and costs in addition to the environment's rewards.
 """
 
 import dataclasses
@@ -19,11 +19,12 @@ from jaxrl.tree import leaf, pytree, static
 
 @pytree
 class Signal:
-    """How a channel of transitions, such as a bonus or a cost, is learned from.
+    """Settings for learning from a channel of transitions, such as a bonus or a cost.
 
-    gamma, lam: of its advantage estimates. weight: of its advantage in the sum; that of the reward
-    has weight 1. episodic: False continues its return after the end of an episode into the next one
-    (Burda et al., 2019, section 2.3), as a bonus that a new episode can't bring back should.
+    gamma, lam: of its advantage estimates. weight: of its advantage in the sum, in which that of
+    the reward has weight 1. episodic: False continues its return across the end of an episode, as
+    recommended for novelty bonuses, which a new episode does not restore (Burda et al., 2019,
+    section 2.3).
     """
 
     gamma: float = leaf(0.99, "[0, 1]")
@@ -37,14 +38,15 @@ class Signal:
 
 @pytree
 class RewardSignals(Surrogate):
-    """`Surrogate` with an advantage that is the sum of that of the reward and those of `signals`,
-    each times its weight, before any normalisation (Burda et al., 2019, section 2.3).
+    """`Surrogate` with a weighted sum of advantages, of the reward and of each of `signals`, before
+    any normalisation (Burda et al., 2019, section 2.3).
 
-    signals: {channel: Signal}. A channel is in `Env.channels`, or put there by a reward model, such
-    as `rl.exploration.RND(channel="bonus")`. The value head of each is "value_" and its name.
+    signals: {channel: Signal}. A channel is one of `Env.channels`, or is added by a reward model,
+    such as `rl.exploration.RND(channel="bonus")`. The value head of a signal is "value_NAME".
 
-    RND's own: `rl.RewardSignals(gamma=0.999, signals={"bonus": rl.Signal(episodic=False)})`, as
-    its weights 2 and 1 differ from 1 and 0.5 by a factor, which normalisation removes.
+    The setting of the RND paper is
+    `rl.RewardSignals(gamma=0.999, signals={"bonus": rl.Signal(episodic=False)})`: its weights of 2
+    and 1 are proportional to 1 and 0.5, and advantage normalisation removes the factor.
     """
 
     signals: dict[str, Signal] = dataclasses.field(kw_only=True)

@@ -225,11 +225,11 @@ def binned(
 
     Args:
       results: with the axis `along`, which has the coordinate `by`.
-      name: the variable; values that are NaN are left out.
-      along, by: the axis, and its coordinate. In what is returned, the axis `by` is in place of it,
-        with the mean coordinate of each bin.
-      bins: a number of bins with about as many entries each, or the edges of bins, of which the
-        last one includes its upper edge; entries outside are left out, and so are empty bins.
+      name: the variable; values that are NaN are ignored.
+      along, by: the axis, and its coordinate. In the result, the axis `by` replaces `along`, with
+        the mean coordinate of each bin.
+      bins: a number of bins with about equally many entries, or the edges of bins, of which the
+        last includes its upper edge; entries outside and empty bins are dropped.
 
     Raises:
       ValueError: there is no such variable, axis or coordinate, or no entry in any bin.

@@ -1,4 +1,4 @@
-"""Teachers, which choose the level of each episode, and the algorithm that learns from them."""
+"""Teachers, which choose the level of each episode, and algorithms that train on these levels."""
 
 from jaxrl.teachers.backward import Backward
 from jaxrl.teachers.base import Report, Teacher

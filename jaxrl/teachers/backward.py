@@ -1,4 +1,4 @@
-"""The backward algorithm: levels from the end of a demonstration to its start."""
+"""The backward algorithm: starts that move from the end of a demonstration to its beginning."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from jaxrl.tree import leaf, pytree, static
 
 @pytree
 class Front:
-    """The last place of levels, and the episodes and successes that are counted there. []."""
+    """The place that the front has reached, and the episodes and successes counted there. []."""
 
     place: jax.Array
     episodes: jax.Array
@@ -23,12 +23,12 @@ class Front:
 class Backward(Teacher):
     """Levels along one dimension, from place 1 back to 0 (Salimans and Chen, 2018, algorithm 1).
 
-    Levels are uniform in the last `window` up to a front, which moves back by `move` where the
-    share of episodes with success is at least `success`. The share is of `min_episodes` or, where
-    an update ends more, of all of these; then the count starts again.
+    Places are uniform in [front - window, front]. The front moves back by `move` if the success
+    rate is at least `success`. The rate is computed after the first update with which at least
+    `min_episodes` episodes are counted; then the counts are reset.
 
-    The levels have `at(place)` and a channel "success". With those of a demonstration,
-    `rl.teachers.Starts`, this is the second phase of Go-Explore (Ecoffet et al., 2021).
+    The levels need `at(place)` and a channel "success". With those of a demonstration,
+    `rl.teachers.Starts`, this is the robustification phase of Go-Explore (Ecoffet et al., 2021).
     """
 
     success: float = leaf(0.2, "(0, 1]")

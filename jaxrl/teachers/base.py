@@ -1,4 +1,4 @@
-"""The base class of teachers, and what an update reports of each level."""
+"""The base class of teachers, and the report of an update on each level."""
 
 from typing import Any
 
@@ -12,21 +12,21 @@ from jaxrl.rollout import Transition, Values
 from jaxrl.tree import pytree
 
 TeacherState = Any
-Notes = Any  # what a teacher has to keep of each level in play: a tree of arrays [N, ...]
-SUCCESS = "success"  # the channel that reports it
+Notes = Any  # what a teacher stores for each level in play: a pytree of arrays [N, ...]
+SUCCESS = "success"  # the channel with 1 for a successful episode
 
 
 @pytree
 class Report:
-    """What a batch measured on each of N levels. [N].
+    """Statistics of a batch for each of N levels. [N].
 
     episodes: number of episodes that ended; of these, `episode_return` and `success` are means and
     `best_return` is the highest return. `success` is of the channel of that name or, without it,
     the share of episodes with at least the return that the teacher calls a success; NaN without
     either.
     value, value_error, positive_value_error: means over steps of the learner's value, of the
-    absolute advantage, and of the advantage where that is positive; 0 where the teacher does not
-    read them. Without an episode, means are 0 and `best_return` is -inf.
+    absolute advantage, and of the positive part of the advantage; 0 if the teacher does not read
+    them. Without an episode, means are 0 and `best_return` is -inf.
     """
 
     episodes: jax.Array
@@ -39,7 +39,7 @@ class Report:
 
     @property
     def known(self) -> jax.Array:
-        """True where an episode has ended. bool [N]."""
+        """True for levels on which an episode ended. bool [N]."""
         return self.episodes > 0
 
 
@@ -59,21 +59,21 @@ class Teacher:
         return ()
 
     def check(self, tasks: Tasks, scouts: int) -> None:
-        """Raise an error where the teacher can't choose among these levels.
+        """Raise an error if the teacher can't choose among these levels.
 
-        scouts: number of environments that play without being learned from.
+        scouts: number of environments that are used for scores and not for training.
         """
 
     def draw(
         self, key: jax.Array, state: TeacherState, tasks: Tasks, num: int
     ) -> tuple[Env, Notes]:
-        """Return levels to learn on [num], and a note of each."""
+        """Return levels to train on [num], and a note for each."""
         raise not_defined(self, Teacher.draw)
 
     def scout(
         self, key: jax.Array, state: TeacherState, tasks: Tasks, num: int
     ) -> tuple[Env, Notes]:
-        """Return levels to play without learning from them; by default, as `draw`."""
+        """Return levels to play without training on them; by default, as `draw`."""
         return self.draw(key, state, tasks, num)
 
     def tell(
@@ -85,14 +85,15 @@ class Teacher:
         notes: Notes,
         report: Report,
     ) -> tuple[TeacherState, Notes]:
-        """Return the state after an update on these levels [N], and their notes from now on.
+        """Return the state after an update on these levels [N], and their new notes.
 
-        A level that is still in play comes again with its note. Levels may be equal.
+        A level that is still in play is passed again, with its note, after the next update. Several
+        of the levels may be equal.
         """
         return state, notes
 
     def metrics(self, state: TeacherState) -> Metrics:
-        """What a training run reports of the teacher. []."""
+        """The metrics of the teacher in a training run. []."""
         return {}
 
 
@@ -103,7 +104,7 @@ def report(
     values: Values | None = None,
     success_return: jax.Array | float | None = None,
 ) -> Report:
-    """The report of a batch [T, B], of which each step was on the level of a number [T, B]."""
+    """The report of a batch [T, B]. level: the number of the level of each step. [T, B]."""
     level = level.ravel()
 
     def total(x: jax.Array) -> jax.Array:

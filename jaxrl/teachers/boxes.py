@@ -14,8 +14,8 @@ from jaxrl.tree import leaf, pytree, static
 
 @pytree
 class History:
-    """The last H levels with an episode, oldest overwritten first: parameters [H, d], mean return
-    [H], absolute learning progress [H], and `count`, the number of all so far [].
+    """The last H levels on which an episode ended, as a ring buffer: parameters [H, d], mean return
+    [H], absolute learning progress [H], and `count`, the number of levels so far [].
     """
 
     place: jax.Array
@@ -25,14 +25,14 @@ class History:
 
     @property
     def age(self) -> jax.Array:
-        """How many levels came after each, from 0; H or more where there is none. [H]."""
+        """The number of levels after each, from 0; H or more in an empty slot. [H]."""
         size = self.value.shape[0]
         behind = (self.count - 1 - jnp.arange(size)) % size
         return jnp.where(jnp.arange(size) < self.count, behind, size)
 
 
 class BoxTeacher(Teacher):
-    """Base class of teachers that choose parameters in [0, 1]^d; the levels have `at(place)`.
+    """Base class of teachers that choose parameters in [0, 1]^d, for levels with `at(place)`.
 
     The fields `window`, `random` and `history` are described in `ALPGMM`.
     """
@@ -49,7 +49,7 @@ class BoxTeacher(Teacher):
         if not can(tasks, Tasks.at):
             raise TypeError(
                 f"{type(self).__name__} chooses parameters of levels, and {type(tasks).__name__} "
-                "has no at(place): take rl.envs.Family(env, length=(0.25, 2.0)), or write "
+                "has no at(place): use rl.envs.Family(env, length=(0.25, 2.0)), or define "
                 "`dimensions` and `at`."
             )
 
@@ -97,16 +97,17 @@ class BoxTeacher(Teacher):
 
 @pytree
 class ALPGMM(BoxTeacher):
-    """Levels where returns change, by a mixture of Gaussians over parameters and absolute learning
-    progress (Portelas et al., 2020).
+    """Levels with high absolute learning progress, by a Gaussian mixture over parameters and
+    progress (ALP-GMM, Portelas et al., 2020).
 
-    The progress of a level is the absolute difference of its return to that of the nearest earlier
-    one. A mixture is fitted to the last `window` levels, with the number of components by AIC; a
-    component is chosen in proportion to its mean progress, and parameters are drawn from it.
-    Returns should be of a size of about 1.
+    The progress of a level is the absolute difference between its return and that of the earlier
+    level with the nearest parameters. A mixture is fitted to the last `window` levels, with the
+    number of components selected by AIC. A component is chosen in proportion to its mean progress,
+    and parameters are drawn from it. Returns should have a scale of about 1, as that of the
+    parameters.
 
-    random: the probability of uniform parameters, which the first `window` levels have too. most:
-    components of a mixture. history: number of levels among which the nearest is found.
+    random: the probability of uniform parameters; the first `window` levels are all uniform. most:
+    the largest number of components. history: number of earlier levels that are stored.
     """
 
     random: float = leaf(0.2, "[0, 1]")
@@ -119,11 +120,11 @@ class ALPGMM(BoxTeacher):
         check_counts(self, "most", min_value=2)
 
     def features(self, state: History) -> jax.Array:
-        """What the mixture is fitted to; components are chosen by the last column. [H, D]."""
+        """The points that the mixture is fitted to. [H, D]."""
         return jnp.concatenate([state.place, state.progress[:, None]], -1)
 
     def worth(self, found: mixture.Mixture) -> jax.Array:
-        """What components are chosen in proportion to. [K]."""
+        """The weights in proportion to which components are chosen. [K]."""
         return found.means[:, -1]
 
     def propose(self, key: jax.Array, state: History, num: int) -> jax.Array:
@@ -142,8 +143,8 @@ class ALPGMM(BoxTeacher):
 
 @pytree
 class CovarGMM(ALPGMM):
-    """As ALPGMM, with components over parameters, time and returns, chosen in proportion to the
-    covariance of the latter two (Moulin-Frier et al., 2014).
+    """As ALPGMM, with a mixture over parameters, time and returns, and components chosen in
+    proportion to the covariance of time and return (Moulin-Frier et al., 2014).
     """
 
     def features(self, state: History) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Demonstrations, and the levels that start at one of their states."""
+"""Demonstrations, and levels that start at their states."""
 
 from typing import Any
 
@@ -16,8 +16,8 @@ from jaxrl.tree import leaf, pytree, replace, where
 
 @pytree
 class Demonstration:
-    """An episode of `length` steps: its states and observations, and the return from each of them
-    on. [T + 1], of which those after `length` are not part of it.
+    """An episode of `length` steps: its states and observations, and `rest`, the return from each
+    of them to the end. [T + 1]; entries after `length` are padding.
     """
 
     states: State
@@ -59,7 +59,7 @@ def demonstrate(key: jax.Array | int, env: Env, policy: Policy) -> Demonstration
 
 @pytree
 class Underway:
-    """The state of the environment, the return since the start, and True where that has reached the
+    """The state of the environment, the return since the start, and True once it has reached the
     target.
     """
 
@@ -70,11 +70,11 @@ class Underway:
 
 @pytree
 class From(Env):
-    """An environment of which episodes start in a stored state.
+    """An environment with episodes that start in a stored state.
 
-    state, obs: the state and its observation. target: the return from there that is a success,
-    which the channel "success" reports. at_reset: True for a start by the environment's own reset
-    in place of the state. The time limit counts from the start.
+    state, obs: the state and its observation. target: the return from there that counts as a
+    success, in the channel "success". at_reset: True starts by the environment's own reset in place
+    of the state. The time limit counts from the start.
     """
 
     env: Env
@@ -115,11 +115,12 @@ def with_success(channels: tuple[str, ...]) -> tuple[str, ...]:
 
 @pytree
 class Starts(Tasks):
-    """Levels that start along a demonstration: `at([x])` after x of its steps, from 0 to 1.
+    """Levels that start along a demonstration: `at([x])` starts after a fraction x of its steps,
+    from 0 to 1.
 
-    `sample` starts at the environment's own reset, as `at([0])` does, so that evaluations do. An
-    episode is a success, in the channel of that name, with at least the demonstration's return from
-    its start on, less `slack`.
+    `sample` and `at([0])` start with the environment's own reset; evaluations use `sample`. An
+    episode is a success, in the channel of that name, if its return is at least that of the
+    demonstration from the same state, minus `slack`.
 
     `rl.Training(rl.Taught(rl.ppo(), rl.teachers.Backward()), Starts(env, demonstration), steps)`.
     The environment may differ from the demonstration's in its parameters:
@@ -135,7 +136,7 @@ class Starts(Tasks):
     def __post_init__(self) -> None:
         if isinstance(self.env, Env) and self.env.num_agents is not None:
             raise TypeError(
-                f"Starts takes an environment of one agent, and {type(self.env).__name__} is a "
+                f"Starts needs an environment of one agent, and {type(self.env).__name__} is a "
                 "team."
             )
 
@@ -149,6 +150,6 @@ class Starts(Tasks):
     def at(self, place: jax.Array) -> From:
         known = self.demonstration
         step = jnp.floor(place[0] * known.length).astype(jnp.int32)
-        step = jnp.clip(step, 0, known.length - 1)  # nothing follows the last state
+        step = jnp.clip(step, 0, known.length - 1)  # no step follows the last state
         state, obs, rest = jax.tree.map(lambda x: x[step], (known.states, known.obs, known.rest))
         return From(self.env, state, obs, rest - self.slack, step == 0)

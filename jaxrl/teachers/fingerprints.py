@@ -1,4 +1,4 @@
-"""Fingerprints of levels, by which equal ones are found."""
+"""Fingerprints of levels, to find equal ones."""
 
 import jax
 import jax.numpy as jnp
@@ -8,10 +8,12 @@ from jaxrl.env import Env
 
 
 def fingerprints(levels: Env) -> jax.Array:
-    """Two 32-bit hashes of each level; those of different levels differ, but for a chance of 2^-64.
+    """Two 32-bit hashes of each level; two different levels collide with a probability of about
+    2^-64.
 
     uint32 [N, 2] of an environment with a leading axis [N] of its leaves. Each word of a level is
-    mixed with its position (by the finalizer of MurmurHash3; Appleby, 2011), and these are summed.
+    mixed with its position (by the finalizer of MurmurHash3; Appleby, 2011), and the results are
+    summed.
     """
     leaves = jax.tree.leaves(levels)
     words = jnp.concatenate([_words(x).reshape(x.shape[0], -1) for x in leaves], 1)

@@ -1,4 +1,4 @@
-"""Mixtures of Gaussians with few dimensions, fitted inside a program."""
+"""Gaussian mixtures in few dimensions, fitted inside a compiled program."""
 
 from typing import Any
 
@@ -42,10 +42,10 @@ class Mixture:
 def fit(
     key: jax.Array, points: jax.Array, weight: jax.Array, num: jax.Array, most: int
 ) -> tuple[Mixture, jax.Array]:
-    """A mixture of `num` components, of `most` at most, by expectation maximisation, and the
+    """A mixture of `num` components, at most `most`, by expectation maximisation, and the
     log-likelihood after each iteration [ITERATIONS].
 
-    points: [N, D]. weight: of each point, 0 for one that is left out. [N].
+    points: [N, D]. weight: of each point, 0 to ignore it. [N].
     """
     dims, total = points.shape[1], jnp.maximum(weight.sum(), 1.0)
     mean = jnp.sum(points * weight[:, None], 0) / total
@@ -87,8 +87,9 @@ def best(key: jax.Array, points: jax.Array, weight: jax.Array, most: int) -> Mix
 
 
 def cholesky(matrix: jax.Array) -> jax.Array:
-    """The lower triangular factor of a small positive definite matrix, written out, as a call of
-    LAPACK in a program of many members can stall on a CPU. [D, D].
+    """The lower triangular factor of a small positive definite matrix. [D, D].
+
+    It is written out, because a call of LAPACK in a program of many members can stall on a CPU.
     """
     size = matrix.shape[0]
     rows: list[list[jax.Array]] = []
@@ -105,7 +106,7 @@ def cholesky(matrix: jax.Array) -> jax.Array:
 
 
 def solve_lower(factor: jax.Array, vector: jax.Array) -> jax.Array:
-    """The solution x of factor @ x = vector, of a small lower triangular factor. [D]."""
+    """The solution x of factor @ x = vector, for a small lower triangular factor. [D]."""
     found: list[jax.Array] = []
     for i in range(vector.shape[0]):
         rest = vector[i] - sum((factor[i, k] * found[k] for k in range(i)), jnp.zeros(()))

@@ -1,4 +1,4 @@
-"""What algorithms around an algorithm that learn on the levels of tasks have in common."""
+"""The base class of algorithms that train another algorithm on the levels of tasks."""
 
 from typing import Any
 
@@ -14,10 +14,10 @@ from jaxrl.teachers.pool import LEVEL, LevelPool
 
 
 class OnTasks(Algorithm):
-    """Base class of algorithms that learn on levels of tasks, with the policy of `algo`.
+    """Base class of algorithms that train `algo` on levels of tasks, and act with its policy.
 
-    algo: the algorithm that learns. held_out: levels that evaluations use; None: samples of the
-    tasks.
+    algo: the algorithm that learns. held_out: the distribution of levels for evaluations; None:
+    that of the tasks.
     """
 
     algo: Any  # Algorithm
@@ -51,8 +51,8 @@ class OnTasks(Algorithm):
 
 
 def described(tasks: Tasks, pool: LevelPool, batch: Transition) -> Metrics:
-    """Means over the steps of a batch of the numbers that describe the levels they were on, as
-    `taught_NAME`. [].
+    """Means over the steps of a batch of the numbers that describe their levels, as `taught_NAME`.
+    [].
     """
     level = batch.info[LEVEL].astype(jnp.int32).ravel()
     steps = jax.ops.segment_sum(jnp.ones(level.shape), level, pool.num_levels)

@@ -1,4 +1,6 @@
-"""PAIRED: a designer builds levels with a large difference between the returns of two students."""
+"""PAIRED: a designer learns to build levels with a large regret, the difference between the returns
+of two students.
+"""
 
 from typing import Any
 
@@ -40,23 +42,24 @@ class State:
 
 @pytree
 class PAIRED(OnTasks):
-    """Protagonist antagonist induced regret environment design (Dennis et al., 2020).
+    """Protagonist Antagonist Induced Regret Environment Design (Dennis et al., 2020).
 
     `rl.Training(rl.teachers.PAIRED(rl.ppo(num_envs=32, num_steps=256), rl.ppo(num_envs=32,
-    num_steps=62)), rl.envs.distribution("Maze-13"), steps)`. In each update the designer builds
-    `designer.num_envs` levels, one in each episode of `tasks.editor()`. Two students with the same
-    hyperparameters, the protagonist and the antagonist, play on all of them: the first episode of
-    environment i is on level i, modulo their number, later ones are on random levels. The designer
-    is rewarded at the end of an episode by the regret of its level, the highest return of the
-    antagonist minus the mean return of the protagonist, at least 0.
+    num_steps=62)), rl.envs.distribution("Maze-13"), steps)`. In each update the designer (the
+    environment adversary of the paper) builds `designer.num_envs` levels, one in each episode of
+    `tasks.editor()`. Two students with the same hyperparameters, the protagonist and the
+    antagonist, play on all of them: the first episode of environment i is on level i modulo the
+    number of levels, later ones are on random levels. The designer's reward, at the end of an
+    episode, is the regret of its level: the highest return of the antagonist minus the mean return
+    of the protagonist, clipped to at least 0.
 
-    The protagonist is the agent that is evaluated, and that `return`, `length` and losses are of;
-    `antagonist_return` and `regret` are means over levels, `designer_NAME` are the designer's
-    losses. Steps of both students count as environment steps, those of the designer do not.
+    The evaluated agent is the protagonist, and `return`, `length` and losses are its own;
+    `antagonist_return` and `regret` are means over levels, and `designer_NAME` are the designer's
+    losses. Steps of both students count as environment steps; those of the designer do not.
 
     algo: of the students; its `num_steps` is at least the levels' `max_steps`, so that each first
-    episode ends. designer: its `num_steps` is the editor's `max_steps`. held_out: levels that
-    evaluations use; None: samples of the tasks.
+    episode ends. designer: its `num_steps` is the editor's `max_steps`. held_out: the distribution
+    of levels for evaluations; None: that of the tasks.
     """
 
     algo: OnPolicy
@@ -70,7 +73,7 @@ class PAIRED(OnTasks):
             if isinstance(algo, OnPolicy) and algo.rule.plays_groups:
                 raise TypeError(
                     f"{type(algo.rule).__name__} chooses the episodes that it plays, and so does "
-                    "PAIRED: take a rule without groups, such as rl.ppo()."
+                    "PAIRED: use a rule without groups, such as rl.ppo()."
                 )
 
     @property
@@ -97,7 +100,7 @@ class PAIRED(OnTasks):
         check_tasks(env, self)
         if not can(env, Tasks.editor):
             raise TypeError(
-                f"PAIRED builds levels, and {type(env).__name__} has no editor(): take "
+                f"PAIRED builds levels, and {type(env).__name__} has no editor(): use "
                 'rl.envs.distribution("Maze-13"), or write that method and a subclass of '
                 "rl.Editor."
             )
@@ -105,7 +108,7 @@ class PAIRED(OnTasks):
         if self.designer.num_steps != steps:
             raise ValueError(
                 f"The designer plays num_steps={self.designer.num_steps} in an update, and a level "
-                f"is built in {steps}: write PAIRED(..., rl.ppo(num_steps={steps}))."
+                f"takes {steps} steps to build: write PAIRED(..., rl.ppo(num_steps={steps}))."
             )
         longest = jax.eval_shape(env.sample, jax.random.key(0)).max_steps
         if self.algo.num_steps < longest:
@@ -190,8 +193,8 @@ class PAIRED(OnTasks):
 def regrets(batch: Transition, num_levels: int) -> tuple[jax.Array, jax.Array]:
     """The regret of each level [N], and the mean return of both students on each [2, N].
 
-    batch: of the protagonist and the antagonist, on levels of which each N-th is the same.
-    [2, T, B].
+    batch: of the protagonist and the antagonist [2, T, B], where column i starts on level i modulo
+    N.
     """
     level = batch.info[LEVEL].astype(jnp.int32) % num_levels
     found = jax.vmap(lambda batch, level: report(batch, level, num_levels))(batch, level)
@@ -200,7 +203,7 @@ def regrets(batch: Transition, num_levels: int) -> tuple[jax.Array, jax.Array]:
 
 
 def at_end(batch: Transition, reward: jax.Array) -> jax.Array:
-    """Rewards that are 0 but in the last step of each column, [T, B] of [B]."""
+    """Rewards of 0 except in the last step of each column, [T, B] of [B]."""
     return jnp.zeros_like(batch.reward).at[-1].set(reward)
 
 

@@ -15,7 +15,7 @@ from jaxrl.tree import leaf, pytree, static
 
 @pytree
 class Replayed:
-    """The buffer of levels, and the highest return so far on each. [C]."""
+    """The level buffer, and the highest return so far on each of its levels. [C]."""
 
     buffer: LevelBuffer
     best: jax.Array
@@ -23,7 +23,8 @@ class Replayed:
 
 @pytree
 class PLR(Teacher):
-    """Prioritised level replay (Jiang et al., 2021): new levels, and earlier ones by their scores.
+    """Prioritised level replay (PLR, Jiang et al., 2021a): new levels, and earlier levels replayed
+    by their scores.
 
     score: of a level, after each update in which an episode on it ended. replay: the buffer, and
     how levels are drawn from it. robust: learn on levels of the buffer alone, as soon as it has
@@ -50,18 +51,18 @@ class PLR(Teacher):
         self.score.check(tasks)
         if self.robust and not scouts:
             raise ValueError(
-                f"A robust {name} learns on replayed levels alone, so that new ones need "
+                f"A robust {name} trains on replayed levels alone, so that new ones need "
                 "environments of their own: write rl.Taught(..., scouts=16), or robust=False."
             )
         edits = not (isinstance(self.edited, int | float) and self.edited == 0)
         if edits and not can(tasks, Tasks.mutate):
             raise TypeError(
                 f"{name} edits levels, and {type(tasks).__name__} has no mutate(key, env): write "
-                "that method, or take rl.teachers.PLR()."
+                "that method, or use rl.teachers.PLR()."
             )
         if edits and not scouts:
             raise ValueError(
-                f"{name} plays edited levels before it learns on them, in environments of their "
+                f"{name} plays edited levels before it trains on them, in environments of their "
                 "own: write rl.Taught(..., scouts=16)."
             )
 
@@ -103,7 +104,7 @@ class PLR(Teacher):
         same = (prints[:, None] == prints[None]).all(-1)
         best = jnp.maximum(before, jnp.max(jnp.where(same, report.best_return[None], -jnp.inf), 1))
         score = self.score(tasks, levels, report, best)
-        # of rows with equal levels, one counts: the last with an episode
+        # of rows with equal levels, only the last one with an episode is used
         later = same & report.known[None] & jnp.triu(jnp.ones(same.shape, bool), 1)
         known = report.known & jnp.isfinite(score) & ~later.any(1)
         buffer, slots = self.replay.tell(state.buffer, levels, slot, score, known)
@@ -118,7 +119,8 @@ class PLR(Teacher):
 
 @pytree
 class ACCEL(PLR):
-    """Levels that evolve (Parker-Holder et al., 2022): robust PLR with scouts on edited levels.
+    """Robust PLR with edits of earlier levels, so that levels evolve (ACCEL, Parker-Holder et al.,
+    2022).
 
     Levels of the tasks should be simple, such as empty mazes.
     """
@@ -130,12 +132,12 @@ class ACCEL(PLR):
 
 @pytree
 class SFL(PLR):
-    """Sampling for learnability (Rutherford et al., 2024): half of the levels are those of the
-    highest p (1 - p), where p is the success rate; scouts find them.
+    """Sampling for learnability (SFL, Rutherford et al., 2024): half of the levels are drawn from
+    those with the highest learnability p (1 - p), where p is the success rate. Scouts find them.
 
-    The published method plays thousands of levels every 50 or 100 updates; here scouts play some in
-    each update, and levels that are learned on are scored again. A success rate needs several
-    episodes of a level in an update: write `num_levels` below `num_envs`, and `scout_levels` below
+    The published method evaluates thousands of new levels every 50 or 100 updates; here scouts play
+    some in each update, and the training levels are scored again. A success rate needs several
+    episodes per level in an update: write `num_levels` below `num_envs`, and `scout_levels` below
     `scouts`.
     """
 

@@ -1,4 +1,4 @@
-"""Levels in play as one environment."""
+"""Several levels as one environment."""
 
 from typing import Any
 
@@ -23,10 +23,12 @@ class OnLevel:
 
 @pytree
 class LevelPool(Env):
-    """Levels as one environment: an episode is on a random one of those from number `first` on.
+    """Levels as one environment: each new episode is on a random level with a number of at least
+    `first`.
 
-    levels: an environment with a leading axis [P] of its leaves; those before `first` are still
-    being played. The number is part of the state, and of `info` as the channel "level".
+    levels: an environment with a leading axis [P] of its leaves; those before `first` are only used
+    by episodes in progress. The number of the level is part of the state, and of `info` as the
+    channel "level".
     """
 
     levels: Env
@@ -67,5 +69,5 @@ class LevelPool(Env):
         return OnLevel(state.number, after), replace(step, info=step.info | {LEVEL: number})
 
     def at(self, number: jax.Array | int) -> Env:
-        """The level of a number."""
+        """The level with this number."""
         return jax.tree.map(lambda x: jnp.asarray(x)[number], self.levels)

@@ -1,4 +1,4 @@
-"""RIAC: regions of parameters that are divided where their learning progress differs."""
+"""RIAC: regions of parameters that are split where learning progress differs."""
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +12,7 @@ from jaxrl.tree import leaf, pytree, replace, static
 
 @pytree
 class Regions:
-    """The history of levels, and boxes `low` to `high` [R, d], of which the first `num` [] are in
-    use.
-    """
+    """The history of levels, and boxes from `low` to `high` [R, d]; the first `num` [] are used."""
 
     history: History
     low: jax.Array
@@ -31,7 +29,7 @@ class Regions:
         return jnp.arange(self.low.shape[0]) < self.num
 
     def members(self) -> jax.Array:
-        """True where a level of the history is in a region. bool [R, H]."""
+        """True if a level of the history is in a region. bool [R, H]."""
         place = self.history.place[None]
         inside = ((place >= self.low[:, None]) & (place <= self.high[:, None])).all(-1)
         known = self.history.age < self.history.value.shape[0]
@@ -40,16 +38,18 @@ class Regions:
 
 @pytree
 class RIAC(BoxTeacher):
-    """Levels of regions in proportion to their learning progress (Baranes and Oudeyer, 2009; as in
-    Portelas et al., 2020).
+    """Levels from regions in proportion to their absolute learning progress (RIAC, Baranes and
+    Oudeyer, 2009; as in Portelas et al., 2020).
 
-    The progress of a region is the absolute difference of mean returns between the newer and the
-    older half of its levels. A region of more than `largest` levels is divided in two where, of
-    `tries` random cuts, the product of both sizes and the difference of their progress is highest.
+    The progress of a region is the absolute difference between the mean returns of the newer and of
+    the older half of its levels. A region with more than `largest` levels is split at the best of
+    `tries` random cuts: that with the highest product of both sizes and of the difference in
+    progress.
 
-    random: the probability of uniform parameters, which the first `window` levels have too; edited:
-    of those of the region's level with the lowest return, with noise of a standard deviation of
-    0.1. regions: their largest number. history: number of levels that are kept.
+    random: the probability of uniform parameters; the first `window` levels are all uniform.
+    edited: the probability of the parameters of the region's level with the lowest return, plus
+    noise with a standard deviation of 0.1. regions: their maximum number. history: number of levels
+    that are stored.
     """
 
     random: float = leaf(0.2, "[0, 1]")
@@ -95,7 +95,7 @@ class RIAC(BoxTeacher):
         return self.divided(key, replace(state, history=history)), notes
 
     def divided(self, key: jax.Array, state: Regions) -> Regions:
-        """The regions, of which the largest is divided if it is larger than `largest`."""
+        """The regions after splitting the largest, if it has more than `largest` levels."""
         members = state.members()
         region = jnp.argmax(members.sum(1))
         inside, history = members[region], state.history
@@ -125,8 +125,8 @@ class RIAC(BoxTeacher):
 
 
 def progress(history: History, mask: jax.Array) -> jax.Array:
-    """The absolute difference of the mean returns of the newer and the older half of the levels of
-    a mask [H]; 0 of fewer than two. [].
+    """The absolute difference between the mean returns of the newer and of the older half of the
+    levels in a mask [H]; 0 for fewer than two. [].
     """
     order = jnp.argsort(history.age)
     mask, value = mask[order], history.value[order]

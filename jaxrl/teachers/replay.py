@@ -1,4 +1,4 @@
-"""Prioritised level replay: a buffer of levels, drawn by score and age."""
+"""The buffer of prioritised level replay: levels sampled by score and staleness."""
 
 from typing import Any
 
@@ -14,8 +14,8 @@ from jaxrl.tree import leaf, pytree, static
 
 @pytree
 class LevelBuffer:
-    """Levels [C], each with its regret and the time when it was last trained on; 0 and -1 in an
-    empty slot.
+    """Levels [C], each with its score, `regret`, and the update in which it was last trained on,
+    `last`; 0 and -1 in an empty slot. now: number of updates so far.
     """
 
     levels: Env
@@ -29,7 +29,7 @@ class LevelBuffer:
         return self.last >= 0
 
     def find(self, levels: Env) -> jax.Array:
-        """The slot of each level [N]; C, which is not a slot, of one that is not there. int [N]."""
+        """The slot of each level [N]; C for a level that is not in the buffer. int32 [N]."""
         same = fingerprints(levels)[:, None] == fingerprints(self.levels)[None]
         is_there = same.all(-1) & self.filled[None]
         return jnp.where(is_there.any(1), jnp.argmax(is_there, 1), len(self.last))
@@ -37,12 +37,12 @@ class LevelBuffer:
 
 @pytree
 class LevelReplay:
-    """Prioritised level replay (Jiang et al., 2021), in batches: a level is new, or drawn from the
+    """Prioritised level replay (Jiang et al., 2021a), in batches: a level is new, or drawn from the
     buffer.
 
-    A level in the buffer has the probability (1 - staleness) * P_regret + staleness * P_age, with
-    P_regret in proportion to rank ** (-1 / temperature), rank 1 being the highest regret, and P_age
-    to the time since it was last trained on.
+    A level in the buffer has the probability (1 - staleness) * P_regret + staleness * P_age, where
+    P_regret is proportional to rank ** (-1 / temperature), with rank 1 for the highest regret (or
+    other score), and P_age to the number of updates since it was last trained on.
 
     replay: the probability that a level is an old one; the others are new. The levels of a batch
     are distinct. A level enters with its regret, after it was trained on. capacity: of the buffer;
@@ -68,7 +68,7 @@ class LevelReplay:
         return LevelBuffer(levels, regret, last, jnp.int32(0))
 
     def probabilities(self, buffer: LevelBuffer) -> jax.Array:
-        """The probability of each slot to be drawn next; 0 where it is empty. [C]."""
+        """The probability that each slot is drawn next; 0 for an empty slot. [C]."""
         order = jnp.argsort(jnp.where(buffer.filled, -buffer.regret, jnp.inf))
         rank = jnp.zeros(self.capacity).at[order].set(jnp.arange(1.0, self.capacity + 1.0))
         by_regret, by_age = rank ** (-1.0 / self.temperature), jnp.float32(buffer.now - buffer.last)
@@ -79,9 +79,7 @@ class LevelReplay:
     def draw(
         self, key: jax.Array, buffer: LevelBuffer, tasks: Tasks, num: int
     ) -> tuple[Any, jax.Array]:
-        """Levels [num], and their slots in the buffer [num]; `capacity`, which is not a slot, for a
-        new one.
-        """
+        """Levels [num], and their slots in the buffer [num]; `capacity` for a new level."""
         if num > self.capacity:
             raise ValueError(
                 f"{num} distinct levels can't be drawn from a buffer of "
@@ -93,7 +91,7 @@ class LevelReplay:
             key_old, self.capacity, (num,), replace=False, p=self.probabilities(buffer)
         )
         count = jax.random.bernoulli(key_count, self.replay, (num,)).sum()
-        # the most probable levels are drawn first: shuffled, as the place in a batch has a meaning
+        # the most probable levels are drawn first; shuffled, as the position in a batch matters
         turn = jax.random.permutation(key_order, num)
         slot = old[turn]
         replayed = (turn < count) & buffer.filled[slot]
@@ -109,9 +107,9 @@ class LevelReplay:
         known: jax.Array | bool = True,
     ) -> tuple[LevelBuffer, jax.Array]:
         """Return the buffer after training on the levels of `draw`, with this regret [num], and the
-        slot of each afterwards; `capacity` for one that is not in the buffer.
+        new slot of each level; `capacity` for one that is not in the buffer.
 
-        known: False where a level has no regret yet, which changes nothing. [num].
+        known: False for a level without a regret yet, which is ignored. [num].
         """
 
         def put(at: jax.Array, old: jax.Array, new: jax.Array) -> jax.Array:

@@ -1,8 +1,8 @@
-"""SAMPLR: learning from transitions of which the hidden random part follows its own distribution.
+"""SAMPLR: transitions with aleatoric parameters from their true distribution, under a curriculum.
 
-A teacher prefers some levels, and so shifts the distribution of what is random and hidden in them,
-such as a coin that was flipped before the episode. A policy that learns on these levels as they are
-is optimal for the shifted distribution.
+A teacher prefers some levels, and so shifts the distribution of their hidden random (aleatoric)
+parameters, such as a coin that is flipped before the episode. A policy trained on these levels as
+they are is optimised for the shifted distribution (curriculum-induced covariate shift).
 """
 
 from typing import Any
@@ -25,9 +25,9 @@ REDRAWN = "redrawn"  # the channel with the reward and the observation of the re
 
 @pytree
 class Redrawn(Env):
-    """A pool of levels that also takes each step on a redrawn level, with the same state.
+    """A pool of levels that also takes each step on a redrawn level, from the same state.
 
-    The channel "redrawn" has its reward, followed by its observation. [1 + size].
+    The channel "redrawn" contains the reward of that step, followed by its observation. [1 + size].
     """
 
     pool: LevelPool
@@ -59,16 +59,17 @@ class Redrawn(Env):
 
 @pytree
 class SAMPLR(Algorithm):
-    """An algorithm that learns from redrawn transitions (Jiang et al., 2022), inside `rl.Taught`:
+    """An algorithm that learns from redrawn transitions, for use inside `rl.Taught` (sample-matched
+    PLR, Jiang et al., 2022):
 
         rl.Taught(rl.teachers.SAMPLR(rl.ppo(), tasks), rl.teachers.PLR())
 
-    At each step the hidden random part of the level is drawn anew from its posterior given the
-    episode so far (`Tasks.redraw`), and the action is also taken there: the reward and the next
-    observation that are learned from are those of that step, so that they are distributed as on the
-    tasks, whatever levels the teacher chooses. Scores that read values read those too. Episodes go
-    on and end as on the level itself, and so do the returns that are reported: the redrawn part may
-    change rewards and observations, but not when episodes end.
+    At each step the hidden random part of the level is resampled from its posterior given the
+    episode so far (`Tasks.redraw`), and the action is also taken there (the fictitious transition
+    of the paper). The algorithm learns from the reward and the next observation of that step, which
+    have the distribution of the tasks for any choice of levels by the teacher. The values for
+    scores are computed from them too. Episodes continue, end and report returns as on the level
+    itself: the redrawn part may change rewards and observations, but not when episodes end.
     """
 
     algo: Algorithm
@@ -79,7 +80,7 @@ class SAMPLR(Algorithm):
         if self.algo.replays:
             raise TypeError(
                 f"SAMPLR redraws what was just collected, and {type(self.algo).__name__} learns "
-                "from a replay: take rl.ppo() or another on-policy algorithm."
+                "from a replay: use rl.ppo() or another on-policy algorithm."
             )
         if isinstance(self.tasks, Tasks) and not can(self.tasks, Tasks.redraw):
             raise TypeError(
@@ -165,14 +166,14 @@ def _as_redrawn(batch: Transition) -> Transition:
 
 
 def _as_vector(values: Any) -> jax.Array:
-    """All numbers of a tree, as floats. [size]."""
+    """All numbers of a pytree, as floats. [size]."""
     leaves = jax.tree.leaves(values)
     return jnp.concatenate([jnp.ravel(x).astype(jnp.float32) for x in leaves])
 
 
 def _from_vector(vector: jax.Array, like: Any) -> Any:
-    """The trees that are vectors [T, B, size] of `_as_vector`, with the shapes and types of `like`,
-    leaves [T, B, ...].
+    """The inverse of `_as_vector`: pytrees of vectors [T, B, size], with the shapes and types of
+    `like`, leaves [T, B, ...].
     """
     leaves, structure = jax.tree.flatten(like)
     ends = np.cumsum([x[0, 0].size for x in leaves])[:-1]

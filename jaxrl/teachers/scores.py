@@ -1,4 +1,4 @@
-"""Scores of levels: how much there is to learn on each, from reports."""
+"""Scores of levels: estimates of the learning potential of each, from reports."""
 
 import math
 from typing import Any
@@ -21,10 +21,10 @@ class Score:
     success_return: Any = None
 
     def check(self, tasks: Tasks) -> None:
-        """Raise a TypeError where the levels lack what the score reads."""
+        """Raise a TypeError if the levels lack what the score reads."""
 
     def __call__(self, tasks: Tasks, levels: Env, report: Report, best: jax.Array) -> jax.Array:
-        """Scores [N], higher where there is more to learn.
+        """Scores [N], higher for levels with more learning potential.
 
         levels: [N]. best: the highest return so far on each level. [N].
         """
@@ -33,13 +33,15 @@ class Score:
 
 @pytree
 class Regret(Score):
-    """The highest possible return, which the levels compute, minus the mean return."""
+    """The regret: the optimal return, which the levels compute (`optimum`), minus the mean
+    return.
+    """
 
     def check(self, tasks: Tasks) -> None:
         if not can(tasks, Tasks.optimum):
             raise TypeError(
-                f"Regret needs the highest return of a level, and {type(tasks).__name__} has no "
-                "optimum(env): write that method, or take rl.teachers.MaxMC(), which uses the "
+                f"Regret needs the optimal return of a level, and {type(tasks).__name__} has no "
+                "optimum(env): write that method, or use rl.teachers.MaxMC(), which reads the "
                 "highest return so far."
             )
 
@@ -49,7 +51,9 @@ class Regret(Score):
 
 @pytree
 class MaxMC(Score):
-    """The highest return so far on a level minus the mean value (Jiang et al., 2021, b)."""
+    """Maximum Monte Carlo: the highest return so far on a level minus the mean value (Jiang et al.,
+    2021b).
+    """
 
     reads_values = True
 
@@ -59,7 +63,7 @@ class MaxMC(Score):
 
 @pytree
 class PositiveValueLoss(Score):
-    """The mean over steps of the positive part of the advantage (Jiang et al., 2021, b)."""
+    """The mean over steps of the positive part of the advantage (Jiang et al., 2021b)."""
 
     reads_values = True
 
@@ -69,7 +73,7 @@ class PositiveValueLoss(Score):
 
 @pytree
 class ValueLoss(Score):
-    """The mean over steps of the absolute advantage (Jiang et al., 2021, a)."""
+    """The L1 value loss: the mean over steps of the absolute advantage (Jiang et al., 2021a)."""
 
     reads_values = True
 
@@ -79,7 +83,7 @@ class ValueLoss(Score):
 
 @pytree
 class Learnability(Score):
-    """p (1 - p), where p is the share of episodes with success (Rutherford et al., 2024).
+    """The learnability p (1 - p), where p is the success rate (Rutherford et al., 2024).
 
     The share is of the episodes of one update, and one episode gives 0: have several of each level,
     by fewer levels or longer rollouts.
@@ -98,7 +102,7 @@ class Learnability(Score):
         is_given = not (isinstance(self.threshold, float) and math.isinf(self.threshold))
         if SUCCESS not in tasks.channels and not is_given:
             raise TypeError(
-                f"Learnability needs to know what success is, and {type(tasks).__name__} has no "
+                f"Learnability needs a definition of success, and {type(tasks).__name__} has no "
                 'channel "success": write Learnability(threshold=0.5), a return, or report '
                 '"success" in the info of a step and name it in channels.'
             )
@@ -109,7 +113,7 @@ class Learnability(Score):
 
 @pytree
 class Deficit(Score):
-    """What the mean return lacks to `target`."""
+    """The difference `target` - mean return."""
 
     target: float = 0.0
 

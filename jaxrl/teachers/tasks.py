@@ -1,4 +1,4 @@
-"""Teachers of a finite set of tasks, each with a probability from how it went so far."""
+"""Teachers of a finite set of tasks, with probabilities computed from the results on each task."""
 
 from typing import Any
 
@@ -15,10 +15,10 @@ from jaxrl.tree import leaf, pytree, replace
 
 @pytree
 class TaskState:
-    """The running report of each of L tasks, and what else a teacher keeps, () if nothing.
+    """The running report of each of L tasks, and anything else that a teacher stores, else ().
 
-    running: `episodes` are all so far and `best_return` is the highest so far, the rest are running
-    means; 0 and -inf before the first episode. [L].
+    running: `episodes` is the total so far and `best_return` the highest so far; the rest are
+    running means. 0 and -inf before the first episode. [L].
     """
 
     running: Report
@@ -28,32 +28,32 @@ class TaskState:
 class TaskTeacher(Teacher):
     """Base class of teachers that draw the tasks of a finite set, such as `rl.envs.LevelSet`.
 
-    uniform: the share of the probability that is spread evenly; the rest is in proportion to
-    `weights`. rate: of an update in the running means, the means before have the rest.
+    uniform: the weight of the uniform distribution in a mixture with probabilities proportional to
+    `weights`. rate: step size of the running means, the weight of the latest update.
 
-    Notes are numbers of tasks.
+    Notes are the numbers of the tasks.
     """
 
     uniform: Any
     rate: Any
 
     def init_carry(self, num_tasks: int) -> Any:
-        """Return what the teacher keeps beside the running reports; () if nothing."""
+        """Return what the teacher stores besides the running reports; () if nothing."""
         return ()
 
     def weights(self, state: TaskState, tasks: Tasks) -> jax.Array:
-        """Weights of tasks, of any sum; all 0 are equal ones. [L]."""
+        """Unnormalised weights of the tasks; all 0 is uniform. [L]."""
         raise not_defined(self, TaskTeacher.weights)
 
     def post_update(self, carry: Any, running: Report, known: jax.Array) -> Any:
-        """Return what is kept after an update. known: True for tasks with an episode in it. [L]."""
+        """Return `carry` after an update. known: True for tasks with an episode in it. [L]."""
         return carry
 
     def check(self, tasks: Tasks, scouts: int) -> None:
         if tasks.num_levels is None:
             raise TypeError(
                 f"{type(self).__name__} has a probability for each of a finite number of tasks, "
-                f"and {type(tasks).__name__} has no num_levels: take "
+                f"and {type(tasks).__name__} has no num_levels: use "
                 "rl.envs.LevelSet(rl.envs.family([env, ...])), or a teacher such as "
                 "rl.teachers.PLR(), which keeps a buffer of samples."
             )
@@ -103,7 +103,7 @@ class TaskTeacher(Teacher):
 
 
 def by_task(number: jax.Array, report: Report, num_tasks: int) -> Report:
-    """The report of each task [L], of that of levels [N] which are the tasks of a number [N]."""
+    """The report of each task [L], from that of levels [N]. number: the task of each level [N]."""
     total = lambda x: jax.ops.segment_sum(x, number, num_tasks)
     episodes = total(report.episodes)
 
@@ -136,7 +136,7 @@ class ScoredTasks(TaskTeacher):
         self.score.check(tasks)
 
     def scores(self, state: TaskState, tasks: Tasks) -> jax.Array:
-        """The score of each task; of those without an episode, the highest of the others. [L]."""
+        """The score of each task; a task without an episode has the highest of the others. [L]."""
         levels = jax.vmap(tasks.numbered)(jnp.arange(tasks.num_levels))
         found = self.score(tasks, levels, state.running, state.running.best_return)
         known = state.running.known
@@ -146,8 +146,8 @@ class ScoredTasks(TaskTeacher):
 
 @pytree
 class TaskSoftmax(ScoredTasks):
-    """Tasks in proportion to exp(score / temperature), by default of what a return lacks to 1, as
-    the domains of RuleReasoner (Liu et al., 2025).
+    """Tasks in proportion to exp(score / temperature), as the domains of RuleReasoner (Liu et al.,
+    2025). The default score is 1 minus the mean return.
     """
 
     score: Score = Deficit(1.0)
@@ -162,7 +162,7 @@ class TaskSoftmax(ScoredTasks):
 @pytree
 class TaskProportion(ScoredTasks):
     """Tasks in proportion to a score, by default p (1 - p), the variance of success, as in
-    variance-aware sampling (MMR1; Leng et al., 2025). A score below 0 counts as 0.
+    variance-aware sampling (MMR1, Leng et al., 2025). Negative scores count as 0.
     """
 
     score: Score = Learnability()
@@ -175,15 +175,15 @@ class TaskProportion(ScoredTasks):
 
 @pytree
 class TaskMultipliers(TaskTeacher):
-    """Tasks in proportion to multipliers of the constraints that each return reaches `target`, by
-    dual ascent (Feasible Learning; Ramirez et al., 2025).
+    """Tasks in proportion to Lagrange multipliers of the constraints that the return of each task
+    is at least `target`, by dual ascent (Feasible Learning, Ramirez et al., 2025).
 
-    The mean gradient of a task that is drawn in proportion to its multiplier is, up to a factor,
-    that of a loss weighted by multipliers. They start at 1. After an update with an episode of the
-    task, its multiplier grows by `step` * (target - return - relaxation * multiplier), and is 0 at
-    least.
+    If tasks are drawn in proportion to their multipliers, the expected gradient is, up to a factor,
+    that of the sum of losses weighted by the multipliers. They start at 1. After an update with an
+    episode of the task, `step` * (target - return - relaxation * multiplier) is added to its
+    multiplier, which is then clipped to at least 0.
 
-    relaxation: of constraints that can't be satisfied, 1 / alpha of the paper; 0 is none.
+    relaxation: of constraints that can't be satisfied, 1 / alpha in the paper; 0 is none.
     """
 
     target: float = 0.0

@@ -1,4 +1,4 @@
-"""An algorithm with a teacher, which chooses the level of each episode."""
+"""An algorithm with a teacher that chooses the level of each episode."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ from jaxrl.tree import pytree, replace, static
 
 @pytree
 class InPlay:
-    """The level that each of B environments is on, and the teacher's notes of it. [B]."""
+    """The current level of each of B environments, and the teacher's notes on it. [B]."""
 
     levels: Env
     notes: Notes
@@ -29,7 +29,7 @@ class InPlay:
 
 @pytree
 class Scouts:
-    """Episodes that are not learned from, and their levels. [S]."""
+    """Episodes that are not used for training, and their levels. [S]."""
 
     episodes: Episode
     in_play: InPlay
@@ -37,9 +37,9 @@ class Scouts:
 
 @pytree
 class State:
-    """The states of the algorithm and of the teacher, and the levels in play.
+    """The states of the algorithm and of the teacher, and the levels of episodes in progress.
 
-    scouts: () without them.
+    scouts: () without scouts.
     """
 
     algo: Any
@@ -58,18 +58,17 @@ class State:
 
 @pytree
 class Taught(OnTasks):
-    """An algorithm that learns on levels of a distribution, chosen by a teacher.
+    """An algorithm that trains on levels of a distribution, chosen by a teacher.
 
     `rl.Training(rl.Taught(rl.ppo(), rl.teachers.PLR()), rl.envs.distribution("Maze-13"), steps)`.
-    In each update the teacher draws `num_levels` levels, and each episode that starts is on one of
-    them, at random; afterwards the teacher reads a `Report` of the levels on which episodes ended.
-    What it measures of a level is from one update: returns of its episodes, and values of its steps
-    there.
+    In each update the teacher draws `num_levels` levels, and each episode that starts is on a
+    random one of them. Afterwards the teacher reads a `Report` on the levels. A report covers one
+    update: the returns of the episodes that ended in it, and the values of its steps.
 
-    scouts: number of further environments; their steps are reported to the teacher and not learned
-    from, and count as environment steps. scout_levels: levels that are drawn for them in each
-    update; 0: one for each. held_out: levels that evaluations use, which the teacher never sees;
-    None: new samples.
+    scouts: number of further environments, with steps that are reported to the teacher and not used
+    for training, but count as environment steps. scout_levels: number of levels drawn for them in
+    each update; 0: one for each. held_out: the distribution of levels for evaluations, which the
+    teacher never sees; None: new samples of the tasks.
     """
 
     algo: Algorithm
@@ -104,7 +103,7 @@ class Taught(OnTasks):
 
     @property
     def _scout_steps(self) -> int:
-        """Steps of each scout in an update: as many as of each environment."""
+        """Steps of each scout in an update: as many as each environment takes."""
         return self.algo.steps_per_update // max(self.algo.num_envs, 1)
 
     def init(
@@ -134,8 +133,8 @@ class Taught(OnTasks):
 
     def update(self, key: jax.Array, env: Tasks, state: State) -> tuple[State, Metrics]:
         """Return the state after an update of the algorithm and of the teacher, and the metrics of
-        both; `taught_NAME` is the mean of a number that describes levels (`Tasks.describe`) over
-        the steps that were learned from.
+        both; `taught_NAME` is the mean over the training steps of a number that describes levels
+        (`Tasks.describe`).
         """
         keys = jax.random.split(key, 6)
         drawn = self.teacher.draw(keys[0], state.teacher, env, self.num_levels)
@@ -157,7 +156,7 @@ class Taught(OnTasks):
     def _scout(
         self, keys: jax.Array, env: Tasks, teacher: TeacherState, algo: Any, scouts: Any
     ) -> tuple[TeacherState, Scouts]:
-        """The teacher's state after the scouts' steps with the policy of `algo`, and theirs."""
+        """The states of the teacher and of the scouts after their steps with `algo`'s policy."""
         key_draw, key_play = keys
         key_play, key_tell = jax.random.split(key_play)
         drawn = self.teacher.scout(key_draw, teacher, env, self._num_scout_levels)
@@ -191,21 +190,21 @@ class Taught(OnTasks):
 
 
 def _pool(in_play: InPlay, levels: Env, notes: Notes) -> tuple[LevelPool, Notes]:
-    """The levels in play [B] and those drawn [K] as one pool [B + K], and the notes of both."""
+    """The levels in play [B] and the drawn ones [K] as one pool [B + K], and the notes on both."""
     first = jax.tree.leaves(in_play.levels)[0].shape[0]
     join = lambda old, new: jax.tree.map(lambda x, y: jnp.concatenate([x, y]), old, new)
     return LevelPool(join(in_play.levels, levels), first), join(in_play.notes, notes)
 
 
 def _in_play(states: Any, levels: Env, notes: Notes) -> InPlay:
-    """The levels that environments are on, of levels and notes by number."""
+    """The current levels of environments, from levels and notes indexed by number."""
     (numbers,) = [x.number for x in _nodes(states) if isinstance(x, OnLevel)]
     return jax.tree.map(lambda x: x[numbers], InPlay(levels, notes))
 
 
 def _renumbered(states: Any) -> Any:
-    """States of an algorithm or of episodes, where environment i is on level i, or on the level of
-    the first environment that is on the same one.
+    """States of an algorithm or of episodes, renumbered so that environment i is on level i, or on
+    the level of the first environment that is on the same one.
     """
 
     def renumber(x: Any) -> Any:

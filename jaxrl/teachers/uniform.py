@@ -9,7 +9,7 @@ from jaxrl.tree import pytree
 
 @pytree
 class Uniform(Teacher):
-    """Levels as the tasks sample them: domain randomisation (Tobin et al., 2017)."""
+    """New samples of the tasks: domain randomisation (DR, Tobin et al., 2017)."""
 
     def draw(
         self, key: jax.Array, state: TeacherState, tasks: Tasks, num: int
