@@ -20,10 +20,9 @@ SUCCESS = "success"  # the channel with 1 for a successful episode
 class Report:
     """Statistics of a batch for each of N levels. [N].
 
-    episodes: number of episodes that ended; of these, `episode_return` and `success` are means and
-    `best_return` is the highest return. `success` is of the channel of that name or, without it,
-    the share of episodes with at least the return that the teacher calls a success; NaN without
-    either.
+    episodes: number of episodes that ended; over these, `episode_return` and `success` are means
+    and `best_return` is the highest return. `success` is the channel of that name or, without it,
+    1 for episodes with a return of at least the teacher's `success_return`; NaN without both.
     value, value_error, positive_value_error: means over steps of the learner's value, of the
     absolute advantage, and of the positive part of the advantage; 0 if the teacher does not read
     them. Without an episode, means are 0 and `best_return` is -inf.

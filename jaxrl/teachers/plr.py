@@ -26,11 +26,12 @@ class PLR(Teacher):
     """Prioritised level replay (PLR, Jiang et al., 2021a): new levels, and earlier levels replayed
     by their scores.
 
-    score: of a level, after each update in which an episode on it ended. replay: the buffer, and
-    how levels are drawn from it. robust: learn on levels of the buffer alone, as soon as it has
-    enough of them (robust PLR, Jiang et al., 2021, b); new ones are for scouts, which are not
-    learned from, and `replay.replay` is not used. edited: the probability that a level for a scout
-    is an edit of one in the buffer, in place of a new one. No two levels of the buffer are equal.
+    score: of a level, updated after each update in which an episode on it ended. replay: the
+    settings of the buffer and of sampling from it. robust: train on levels of the buffer alone, as
+    soon as it has enough of them (robust PLR, Jiang et al., 2021b); new levels are only played by
+    scouts, which are not trained on, and `replay.replay` is not used. edited: the probability that
+    a level for a scout is an edit of one in the buffer in place of a new one. No two levels of the
+    buffer are equal.
     """
 
     score: Score = MaxMC()

@@ -44,11 +44,11 @@ class LevelReplay:
     P_regret is proportional to rank ** (-1 / temperature), with rank 1 for the highest regret (or
     other score), and P_age to the number of updates since it was last trained on.
 
-    replay: the probability that a level is an old one; the others are new. The levels of a batch
-    are distinct. A level enters with its regret, after it was trained on. capacity: of the buffer;
-    where it is full, the new level of the highest regret replaces the old one of the lowest
-    probability, the next that of the next, wherever the new regret is higher. min_regret: a new
-    level enters only with more than this.
+    replay: the probability that a level is drawn from the buffer; the others are new. The levels of
+    a batch are distinct. A new level is inserted with its regret after it was trained on, if that
+    is higher than min_regret. capacity: of the buffer. In a full buffer, new levels in order of
+    decreasing regret are matched with stored levels in order of increasing probability, and replace
+    them if their regret is higher.
     """
 
     replay: float = leaf(0.5, "[0, 1]")

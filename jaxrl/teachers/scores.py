@@ -85,11 +85,10 @@ class ValueLoss(Score):
 class Learnability(Score):
     """The learnability p (1 - p), where p is the success rate (Rutherford et al., 2024).
 
-    The share is of the episodes of one update, and one episode gives 0: have several of each level,
-    by fewer levels or longer rollouts.
+    p is measured in one update, and a single episode gives a score of 0: play several episodes on
+    each level, with fewer levels or longer rollouts.
 
-    threshold: the return from which an episode counts as a success, on levels without a channel
-    "success".
+    threshold: the lowest return that counts as a success, on levels without a channel "success".
     """
 
     threshold: float = leaf(float("inf"), "(-inf, inf]")
