@@ -30,7 +30,8 @@ class StateEntropy(Bonus):
     """log(1 + the mean distance of the successor's features to its `neighbours` nearest) (APT; Liu
     and Abbeel, 2021, equation 5): an estimate of the entropy of the states that are visited.
 
-    Neighbours are sought among the last `capacity` successors over all columns, itself included.
+    Neighbours are sought among the last `capacity` successors over all columns, which include a
+    rollout's own, as far as there is room.
     encoder: its features are those of an inverse model of the action. `ICM(lr=0.0)` leaves them
     those of a random network, as in RE3 (Seo et al., 2021).
     """
@@ -51,15 +52,16 @@ class StateEntropy(Bonus):
             )
 
     def start(self, key: jax.Array, env: Env, width: int) -> Particles:
-        obs = example_vector(key, env, self)
-        recent = self._buffer.init(obs, num_envs=width)
-        return Particles(self.encoder.start(key, env, width), recent)
+        key_obs, key_encoder = jax.random.split(key)
+        recent = self._buffer.init(example_vector(key_obs, env, self), num_envs=width)
+        return Particles(self.encoder.start(key_encoder, env, width), recent)
 
     def learn(
         self, key: jax.Array, model: Particles, batch: Transition
     ) -> tuple[Particles, Metrics]:
         encoder, metrics = self.encoder.learn(key, model.encoder, batch)
-        recent = self._buffer.add(model.recent, flat(batch.next_obs, 2))
+        rows = self.capacity // batch.done.shape[1]
+        recent = self._buffer.add(model.recent, flat(batch.next_obs, 2)[-rows:])
         return Particles(encoder, recent), metrics
 
     def bonus(
