@@ -102,8 +102,13 @@ def _module(name: str, module: str) -> Any:
         return importlib.import_module(f"{GAMES[name][0]}.{module}")
 
 
-@lru_cache
 def _build(name: str, settings: tuple[tuple[str, Any], ...]) -> Any:
+    """craftax's environment, built once for each width of floats, which its arrays then have."""
+    return _built(name, settings, jnp.result_type(float))
+
+
+@lru_cache
+def _built(name: str, settings: tuple[tuple[str, Any], ...], float_type: Any) -> Any:
     kind = "CraftaxClassic" if "Classic" in name else "Craftax"
     game = getattr(_module(name, "envs.craftax_symbolic_env"), f"{kind}SymbolicEnvNoAutoReset")
     with jax.ensure_compile_time_eval():

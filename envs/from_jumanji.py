@@ -191,11 +191,17 @@ def _limit(name: str, settings: tuple[tuple[str, Any], ...]) -> int:
     return int(_make(name, settings, None).time_limit)
 
 
-@lru_cache
 def _build(name: str, settings: tuple[tuple[str, Any], ...], max_steps: int) -> Any:
-    """jumanji's object with `max_steps` as the time limit in its arrays and rewards, where it does
-    not end episodes.
+    """jumanji's object with `max_steps` as the time limit of its arrays and rewards, which ends no
+    episode. It is built once for each width of floats, which its arrays then have.
     """
+    return _built(name, settings, max_steps, jnp.result_type(float))
+
+
+@lru_cache
+def _built(
+    name: str, settings: tuple[tuple[str, Any], ...], max_steps: int, float_type: Any
+) -> Any:
     game = _make(name, settings, max_steps)
     if name == "SearchAndRescue-v0":
         rewards, limit = game._reward_fn, game.time_limit

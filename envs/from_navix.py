@@ -128,7 +128,14 @@ def _package() -> Any:
         return of_extra("navix", "navix", "an environment of navix")
 
 
-@lru_cache
 def _build(name: str, settings: tuple[tuple[str, Any], ...], max_steps: int) -> Any:
+    """navix's environment, built once for each width of floats, which its arrays then have."""
+    return _built(name, settings, max_steps, jnp.result_type(float))
+
+
+@lru_cache
+def _built(
+    name: str, settings: tuple[tuple[str, Any], ...], max_steps: int, float_type: Any
+) -> Any:
     with jax.ensure_compile_time_eval():
         return _package().make(name, max_steps=max_steps, **dict(settings))

@@ -144,9 +144,15 @@ def _package(module: str) -> Any:
         return of_extra(f"xminigrid.{module}", "xminigrid", "an environment of xminigrid")
 
 
-@lru_cache
 def _build(name: str, settings: tuple[tuple[str, Any], ...]) -> tuple[Any, Any]:
-    """xminigrid's environment and its EnvParams."""
+    """xminigrid's environment and its EnvParams, built once for each width of floats, which their
+    arrays then have.
+    """
+    return _built(name, settings, jnp.result_type(float))
+
+
+@lru_cache
+def _built(name: str, settings: tuple[tuple[str, Any], ...], float_type: Any) -> tuple[Any, Any]:
     _package("envs")
     registration = _package("registration")
     spec = registration._REGISTRY[name]

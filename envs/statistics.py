@@ -51,7 +51,9 @@ class Cells(Protocol):
 @pytree
 class VisitCounts(Statistics):
     """The number of visits n of each cell in the episode, shown as 1 / sqrt(n + 1), the bonus of
-    the next visit.
+    the next visit. An observation without a cell has a bonus of 0.
+
+    The observation of the reset is a visit: it is not one in `rl.exploration.EpisodicCounts`.
     """
 
     cells: Cells
@@ -66,7 +68,7 @@ class VisitCounts(Statistics):
         return jax.lax.rsqrt(statistics + 1.0)
 
     def bonus(self, statistics: jax.Array, obs: jax.Array) -> jax.Array:
-        visits = statistics.at[self._cell(obs)].get(mode="fill", fill_value=0.0)
+        visits = statistics.at[self._cell(obs)].get(mode="fill", fill_value=jnp.inf)
         return jax.lax.rsqrt(visits + 1.0)
 
     def _cell(self, obs: jax.Array) -> jax.Array:
@@ -129,13 +131,13 @@ class WithStatistics(Wrapper):
     the bonus of each successor, given the statistics before it (SOFE, Castanyer et al., 2024).
 
         env = rl.envs.WithStatistics(env, rl.envs.VisitCounts(rl.archives.OneHot(104)))
-        algo = rl.Rewarded(rl.ppo(), rl.exploration.ChannelBonus(name="bonus"))
+        algo = rl.Rewarded(rl.ppo(), rl.exploration.ChannelBonus(name="novelty"))
 
     In a team, each agent has its own.
     """
 
     statistics: Statistics
-    name: str = static(default="bonus")
+    name: str = static(default="novelty")
 
     @property
     def channels(self) -> tuple[str, ...]:

@@ -57,6 +57,8 @@ class Env:
       These steps are not learned from: their gradient is zero and their value target is 0.
     channels: tuple of names, static. Entries of `Step.info` (float [] or [K]) that the rollout
       keeps in transitions and sums over each episode, e.g. ("cost",).
+    num_states: int, static: the number of states, where observations are states, as numbers or
+      one-hot; None elsewhere.
     on_host: True if a state is a handle of one on the host (`rl.envs.host`), which can't be copied
       or stored; the environment can't be vmapped over parameters. It defines `restart`.
     draw: method `draw(self, ax, state)` that draws a state on matplotlib Axes for `plot.gif`, or
@@ -68,6 +70,7 @@ class Env:
     action_space: Any  # Space
     num_agents: Any = None  # int | None
     channels: Any = ()  # tuple[str, ...]
+    num_states: Any = None  # int | None
     on_host: Any = False  # bool
     draw: Any = None  # Callable[[Axes, State], None] | None
 

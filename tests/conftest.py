@@ -47,7 +47,13 @@ pytest_plugins = ["costs"]
 
 ROOT = pathlib.Path(__file__).parent.parent
 IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
-KEYS_CHECKED = {"test_algorithms.py", "test_off_policy.py", "test_rollout.py", "test_rules.py"}
+KEYS_CHECKED = {
+    "test_algorithms.py",
+    "test_exploration.py",
+    "test_off_policy.py",
+    "test_rollout.py",
+    "test_rules.py",
+}
 BY_ALGORITHM = {"test_capabilities.py", "test_algorithms.py"}  # too long for one worker
 PARTS = 8
 KEPT_DAYS = 30

@@ -10,7 +10,7 @@ from probes import Value
 
 import jaxrl as rl
 from envs.wrappers import AsTeam
-from jaxrl import archives, exploration, tree
+from jaxrl import archives, exploration, packing, tree
 from jaxrl.algorithms.rewarded import RewardModel
 from jaxrl.env import Env, Step
 from jaxrl.exploration.e3b import elliptical
@@ -27,6 +27,7 @@ class Walk(Env):
     one_hot: bool = rl.static(default=True)
     max_steps: int = rl.static(default=5)
     action_space = rl.Discrete(2)
+    num_states = STATES
 
     def _obs(self, place):
         return jax.nn.one_hot(place, STATES) if self.one_hot else place
@@ -91,13 +92,16 @@ def test_episodic_counts_begin_anew_with_an_episode_but_not_with_a_rollout():
     assert count.any()
 
 
-def test_a_descriptor_outside_a_grid_has_no_count():
+@pytest.mark.parametrize("kind", [exploration.Counts, exploration.EpisodicCounts])
+def test_a_descriptor_outside_a_grid_has_no_count_and_no_bonus(kind):
     cells = archives.Grid(jnp.zeros(STATES), jnp.ones(STATES) / 2, (1,) * STATES, clip=False)
-    bonus = exploration.Counts(cells=cells)
+    bonus = kind(cells=cells)
+    state = bonus.init(jax.random.key(0), Walk(), B)
     batch = visits(np.zeros((T, B), int))
-    found = observe(bonus, jax.random.key(0), bonus.start(jax.random.key(0), Walk(), B), (), batch)
-    assert float(found[0].sum()) == 0.0
-    np.testing.assert_array_equal(found[2], 1.0)
+    found = observe(bonus, jax.random.key(0), state.model, state.memory, batch)
+    counts = found[1] if bonus.episodic else found[0]
+    assert float(counts.sum()) == 0.0
+    np.testing.assert_array_equal(found[2], 0.0)
 
 
 def test_coin_flips_estimate_the_inverse_of_the_number_of_visits():
@@ -151,6 +155,15 @@ def test_the_mean_distance_is_to_the_nearest_that_are_valid():
     assert valid.sum() < 9
 
 
+def test_neighbours_are_sought_among_the_last_observations_of_a_long_rollout():
+    bonus = exploration.StateEntropy(encoder=BONUSES["icm"], neighbours=2, capacity=3 * B + 1)
+    model = bonus.start(jax.random.key(0), Walk(), B)
+    batch = visits(RNG.integers(0, STATES, (T, B)))
+    model, _ = quick(bonus.learn)(jax.random.key(0), model, batch)
+    np.testing.assert_array_equal(packing.unpacked(model.recent.data), batch.next_obs[-3:])
+    assert int(model.recent.filled) == 3
+
+
 # ------------------------------------------------------------------------------------- the contract
 
 SMALL = dict(network=rl.MLP((8,)), size=4, lr=1e-2)
@@ -194,6 +207,25 @@ def test_a_bonus_falls_where_it_was_before_and_is_0_without_an_agent(name):
     assert float(mean[-10:].mean()) < 0.8 * float(mean[:2].mean())
 
 
+@every
+def test_a_bonus_is_of_32_bits_whatever_the_width_of_floats(name):
+    """Shapes and types only: a swept weight is 64 bits wide."""
+    batch = visits(np.zeros((T, B), int))
+    with jax.enable_x64(True):
+        bonus = tree.put(BONUSES[name], {"weight": jnp.array(0.5)})
+
+        def run(key):
+            key_init, key_call, key_relabel = jax.random.split(key, 3)
+            start = bonus.init(key_init, Walk(), B)
+            after, reward, _ = bonus(key_call, start, batch)
+            return start, after, reward, bonus.relabel(key_relabel, after, batch)
+
+        start, after, *rewards = jax.eval_shape(run, jax.random.key(0))
+    types = lambda tree: jax.tree.map(lambda x: x.dtype, tree)
+    assert types(start) == types(after)
+    assert jnp.float64 not in {x.dtype for x in jax.tree.leaves((after, rewards))}
+
+
 def test_a_product_is_of_both():
     bonus = exploration.Product(first=BONUSES["counts"], second=BONUSES["episodic_counts"])
     assert bonus.episodic
@@ -215,6 +247,8 @@ def test_what_a_bonus_cannot_read_is_an_error_before_it_compiles():
         start(exploration.Counts(num_cells=4), Walk())
     with pytest.raises(ValueError, match=r"write num_cells=env\.num_states"):
         start(exploration.EpisodicCounts(), Walk(one_hot=False))
+    with pytest.raises(ValueError, match=r"num_cells=4, and Walk has 6 states.*write num_cells=6"):
+        start(exploration.Counts(num_cells=4), Walk(one_hot=False))
     with pytest.raises(
         TypeError, match=r"OneHot of Counts divides a space of 4 dim.*has 6 entries"
     ):

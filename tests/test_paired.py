@@ -100,6 +100,26 @@ def test_students_without_a_rule_of_groups():
         PAIRED(rl.grpo(num_envs=8), DESIGNER)
 
 
+@rl.pytree
+class Named(rl.OnPolicy):
+    """It reports a metric with the name of a channel of `Prize`."""
+
+    def learn(self, *args):
+        state, losses = rl.OnPolicy.learn(self, *args)
+        return state, losses | {"success": losses["loss"]}
+
+
+@pytest.mark.parametrize("around", [rl.Taught, lambda algo: PAIRED(algo, DESIGNER)])
+def test_a_channel_with_the_name_of_a_metric_is_an_error(around):
+    algo = around(Named(**vars(STUDENT)))
+
+    def update(key):
+        return algo.update(key, Prizes(), algo.init(key, Prizes()))
+
+    with pytest.raises(ValueError, match=r"Prize\.channels names 'success', which is a metric of"):
+        jax.eval_shape(update, jax.random.key(0))
+
+
 # --------------------------------------------------------------------------------- editor of mazes
 
 

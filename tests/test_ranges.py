@@ -44,7 +44,7 @@ WITHOUT = {
 CATCH = envs.make("Catch", rows=3, columns=3)
 # Those that need arguments.
 MADE = {
-    "ChannelBonus": rl.exploration.ChannelBonus(name="bonus"),
+    "ChannelBonus": rl.exploration.ChannelBonus(name="novelty"),
     "Disco": Disco({}),
     "Extended": None,
     "DriftProgram": symbolic.DriftProgram(None),

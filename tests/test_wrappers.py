@@ -395,13 +395,19 @@ def test_visits_are_shown_as_the_next_bonus():
         Counter(shape=(3,), masked=True), envs.VisitCounts(archives.OneHot(3))
     )
     first, step = play(env, [0, 0, 0])
-    assert env.channels == ("bonus",)
+    assert env.channels == ("novelty",)
     np.testing.assert_allclose(first.obs, [0, 0, 0, 1, 1, 1, 2**-0.5], rtol=1e-6)  # zeros: the last
-    np.testing.assert_allclose(step.info["bonus"], [1, 2**-0.5, 3**-0.5], rtol=1e-6)
+    np.testing.assert_allclose(step.info["novelty"], [1, 2**-0.5, 3**-0.5], rtol=1e-6)
     np.testing.assert_allclose(step.obs.obs[:, 3], [2**-0.5, 3**-0.5, 4**-0.5], rtol=1e-6)
     np.testing.assert_allclose(step.obs.obs[:, 4:6], 1.0)
     np.testing.assert_allclose(step.obs.obs[-1, :3], 3.0)
     assert step.obs.mask.shape == (3, 5)
+
+
+def test_an_observation_without_a_cell_has_no_bonus():
+    counts = envs.VisitCounts(archives.Grid.unit(2, clip=False))
+    found = jax.jit(jax.vmap(counts.bonus))(np.zeros((2, 2)), np.array([[0.5], [1.5]]))
+    np.testing.assert_array_equal(found, [1.0, 0.0])
 
 
 def test_moments_are_of_the_episode_and_the_bonus_is_the_surprise():
@@ -414,7 +420,7 @@ def test_moments_are_of_the_episode_and_the_bonus_is_the_surprise():
         mean, variance = np.mean(seen), (total + np.sum(np.square(seen))) / len(seen)
         variance -= mean**2
         surprise = 0.5 * ((i - mean) ** 2 / variance + np.log(2 * np.pi * variance))
-        np.testing.assert_allclose(step.info["bonus"][i - 1], [surprise], rtol=1e-4)
+        np.testing.assert_allclose(step.info["novelty"][i - 1], [surprise], rtol=1e-4)
         seen.append(float(i))
         mean = np.mean(seen)
         variance = (total + np.sum(np.square(seen))) / len(seen) - mean**2
@@ -424,13 +430,16 @@ def test_moments_are_of_the_episode_and_the_bonus_is_the_surprise():
 
 
 def test_a_bonus_of_the_environment_is_a_channel():
-    bonus = rl.exploration.ChannelBonus(name="bonus", normalize=False, weight=3.0)
+    bonus = rl.exploration.ChannelBonus(name="novelty", normalize=False, weight=3.0)
     env = envs.WithStatistics(Counter(), envs.Moments())
-    with pytest.raises(ValueError, match=r"reads the channel 'bonus', and Counter has none"):
+    with pytest.raises(ValueError, match=r"reads the channel 'novelty', and Counter has none"):
         bonus.init(jax.random.key(0), Counter(), 2)
     batch = transitions(jnp.zeros(2), jnp.ones((2, 1)), jnp.zeros((2, 1)))
-    batch = rl.tree.replace(batch, info={"bonus": jnp.array([[1.0], [2.0]])})
+    batch = rl.tree.replace(batch, info={"novelty": jnp.array([[1.0], [2.0]])})
     carry = bonus.init(jax.random.key(0), env, 1)
     np.testing.assert_allclose(bonus(jax.random.key(0), carry, batch)[1], [[4.0], [7.0]])
-    with pytest.raises(ValueError, match=r"adds 'bonus' to the info of a step"):
+    algo = rl.Rewarded(rl.ppo(num_envs=2, num_steps=4, minibatches=1), bonus)
+    _, metrics = jax.eval_shape(rl.Training(algo, env, 16, evals=1), jax.random.key(0))
+    assert {"novelty", "bonus"} <= set(metrics)
+    with pytest.raises(ValueError, match=r"adds 'novelty' to the info of a step"):
         play(envs.WithStatistics(env, envs.Moments()), [0])

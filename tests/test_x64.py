@@ -1,5 +1,8 @@
 """Programs with `jax_enable_x64`, by shapes and types alone: nothing compiles."""
 
+import importlib
+import inspect
+
 import gymnax  # noqa: F401  it makes its constants when it is imported: in 32 bits, as elsewhere
 import jax
 import jax.numpy as jnp
@@ -129,6 +132,21 @@ def test_every_environment_keeps_its_types_or_says_so():
             check_contract(envs.distribution(name))
     assert set(refused) <= FAIL_IN_GYMNAX
     assert all("does not run with jax_enable_x64" in text for text in refused.values())
+
+
+SUITES = ("brax", "craftax", "gymnax", "jumanji", "navix", "playground", "xminigrid")
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_a_library_s_object_is_built_for_each_width_of_floats(suite, monkeypatch):
+    """The arguments of what is cached are those of `_build` and the width. No library is needed."""
+    adapter = importlib.import_module(f"envs.from_{suite}")
+    assert callable(adapter._built.cache_info)
+    monkeypatch.setattr(adapter, "_built", lambda *args: args)
+    args = ("x",) * len(inspect.signature(adapter._build).parameters)
+    assert adapter._build(*args) == (*args, jnp.float32)
+    with jax.enable_x64(True):
+        assert adapter._build(*args) == (*args, jnp.float64)
 
 
 @pytest.mark.parametrize("name", ["Breakout-MinAtar", "Pendulum-v1"])

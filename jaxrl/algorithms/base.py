@@ -102,11 +102,7 @@ class Algorithm:
         state, experience = self.collect(key_collect, env, state)
         metrics = rollout.episode_metrics(env, experience.transitions)
         state, losses = self.learn(key_learn, env, state, experience)
-        if both := set(env.channels) & set(losses):
-            raise ValueError(
-                f"{type(env).__name__}.channels names {min(both)!r}, which is a metric of "
-                f"{type(self).__name__}: give the channel another name."
-            )
+        check_channels(env, losses, self)
         return state, metrics | losses
 
     def freeze(self, active: jax.Array, new_state: State, state: State) -> State:
@@ -136,6 +132,19 @@ class Algorithm:
     def evaluation_steps(self, env: World, num_episodes: int) -> int:
         """Environment steps that an evaluation takes at most, as `eval_share` counts them."""
         return env.max_steps * num_episodes
+
+
+def check_channels(env: Env, metrics: Metrics, user: Algorithm) -> None:
+    """Check that no channel of the environment has the name of one of the other `metrics`.
+
+    Raises:
+      ValueError: one has, so that one of the two would be lost.
+    """
+    if both := set(env.channels) & set(metrics):
+        raise ValueError(
+            f"{type(env).__name__}.channels names {min(both)!r}, which is a metric of "
+            f"{type(user).__name__}: give the channel another name."
+        )
 
 
 def check_space(env: Env, allowed: tuple[type, ...], user: str) -> None:

@@ -92,7 +92,7 @@ class Bonus(RewardModel):
         self, key: jax.Array, carry: State, batch: Transition
     ) -> tuple[State, jax.Array, Metrics]:
         model, memory, bonus, metrics = self.observe(key, carry.model, carry.memory, batch)
-        bonus = jax.lax.stop_gradient(jnp.where(is_active(batch), bonus, 0.0))
+        bonus = _counted(batch, bonus)
         never = jnp.zeros(batch.done.shape, bool)
         returns = normalize.update_returns(carry.returns, bonus, never, self.discount)
         carry = State(model, memory, returns)
@@ -100,12 +100,16 @@ class Bonus(RewardModel):
 
     def relabel(self, key: jax.Array, carry: State, batch: Transition) -> jax.Array:
         _, bonus = self.bonus(key, carry.model, carry.memory, batch)
-        bonus = jax.lax.stop_gradient(jnp.where(is_active(batch), bonus, 0.0))
-        return self._reward(carry, batch, bonus)
+        return self._reward(carry, batch, _counted(batch, bonus))
 
     def _reward(self, carry: State, batch: Transition, bonus: jax.Array) -> jax.Array:
         scaled = self.weight * normalize.reward_scale(carry.returns, True) * bonus
         return scaled if self.channel else self.reward_weight * batch.reward + scaled
+
+
+def _counted(batch: Transition, bonus: jax.Array) -> jax.Array:
+    """Bonuses as constants, 0 at steps that do not count. float32, as `bonus`."""
+    return jax.lax.stop_gradient(jnp.where(is_active(batch), bonus, 0.0)).astype(jnp.float32)
 
 
 def is_active(batch: Transition) -> jax.Array:

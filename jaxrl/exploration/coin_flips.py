@@ -80,7 +80,7 @@ class CoinFlips(Bonus):
         key_obs, key_params = jax.random.split(key)
         obs = example_vector(key_obs, env, self)
         params = self._network.init(key_params, obs)
-        visit = Visit(obs, jnp.zeros(self.size), jnp.bool_(True))
+        visit = Visit(obs, jnp.zeros(self.size, jnp.float32), jnp.bool_(True))
         return Flips(
             params=params,
             prior=params,

@@ -20,7 +20,7 @@ NONE = np.iinfo(np.int32).max  # past the last cell
 @pytree
 class Counts(Bonus):
     """1 / sqrt(n), where n is the number of visits to the successor's cell, including this one
-    (Strehl and Littman, 2008; with hashes, Tang et al., 2017).
+    (Strehl and Littman, 2008; with hashes, Tang et al., 2017); 0 without a cell.
 
     cells: a partition of flat observations, such as `rl.archives.OneHot(size)` or
     `rl.archives.Hashed.random(key, size)`. None: an observation is the number of a state below
@@ -34,14 +34,15 @@ class Counts(Bonus):
 
     def start(self, key: jax.Array, env: Env, width: int) -> Any:
         """Return the number of visits to each cell. [num_cells]."""
-        return jnp.zeros(self.size(env))
+        return jnp.zeros(self.size(env), jnp.float32)
 
     def size(self, env: Env) -> int:
         """The number of cells.
 
         Raises:
           TypeError: observations are vectors without `cells`, or not those that `cells` divide.
-          ValueError: observations are numbers of states and there is no `num_cells`.
+          ValueError: observations are numbers of states and there is no `num_cells`, or it is less
+            than their number.
         """
         obs, _ = jax.eval_shape(lambda: example(jax.random.key(0), env))
         name = type(env).__name__
@@ -51,6 +52,11 @@ class Counts(Bonus):
                 raise ValueError(
                     f"Counts needs the number of states of {name}, as its observations are whole "
                     "numbers: write num_cells=env.num_states."
+                )
+            if env.num_states is not None and self.num_cells < env.num_states:
+                raise ValueError(
+                    f"Counts has num_cells={self.num_cells}, and {name} has {env.num_states} "
+                    f"states, so that some would have no count: write num_cells={env.num_states}."
                 )
             return self.num_cells
         vector = jax.eval_shape(lambda x: flat(x, 0), obs)
@@ -80,7 +86,7 @@ class Counts(Bonus):
     def bonus(
         self, key: jax.Array, model: jax.Array, memory: Any, batch: Transition
     ) -> tuple[Any, jax.Array]:
-        visits = model.at[self.cell(batch)].get(mode="fill", fill_value=1.0)
+        visits = model.at[self.cell(batch)].get(mode="fill", fill_value=jnp.inf)
         return memory, jax.lax.rsqrt(jnp.maximum(visits, 1.0))
 
     def learn(
@@ -93,7 +99,8 @@ class Counts(Bonus):
 @pytree
 class EpisodicCounts(Counts):
     """1 / sqrt(n), where n is the number of visits to the successor's cell in the episode so far,
-    including this one.
+    including this one. The observation of the reset is not counted; `rl.envs.VisitCounts` counts
+    it.
     """
 
     episodic = True
@@ -103,7 +110,7 @@ class EpisodicCounts(Counts):
 
     def start_memory(self, env: Env, width: int) -> jax.Array:
         """Return the number of visits to each cell in each column's episode. [width, num_cells]."""
-        return jnp.zeros((width, self.size(env)))
+        return jnp.zeros((width, self.size(env)), jnp.float32)
 
     def bonus(
         self, key: jax.Array, model: Any, memory: jax.Array, batch: Transition
@@ -115,7 +122,7 @@ class EpisodicCounts(Counts):
         ) -> tuple[jax.Array, jax.Array]:
             cell, done = now
             visits = visits.at[columns, cell].add(1.0, mode="drop")
-            here = visits.at[columns, cell].get(mode="fill", fill_value=1.0)
+            here = visits.at[columns, cell].get(mode="fill", fill_value=jnp.inf)
             return jnp.where(done[:, None], 0.0, visits), jax.lax.rsqrt(here)
 
         return jax.lax.scan(step, memory, (self.cell(batch), batch.done))

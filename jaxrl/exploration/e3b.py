@@ -24,7 +24,7 @@ class E3B(ICM):
     episodic = True
 
     def start_memory(self, env: Env, width: int) -> jax.Array:
-        return jnp.broadcast_to(jnp.eye(self.size) / self.ridge, (width, self.size, self.size))
+        return jnp.broadcast_to(_start(self.size, self.ridge), (width, self.size, self.size))
 
     def bonus(
         self, key: jax.Array, model: Predictor, memory: jax.Array, batch: Transition
@@ -41,7 +41,7 @@ def elliptical(
 
     inverse: C^-1 before them. C is reset after each `done` [T, B].
     """
-    start = jnp.eye(features.shape[-1]) / ridge
+    start = _start(features.shape[-1], ridge)
 
     def step(inverse: jax.Array, now: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         feature, done = now
@@ -51,3 +51,8 @@ def elliptical(
         return jnp.where(done[:, None, None], start, inverse - outer), bonus
 
     return jax.lax.scan(step, inverse, (features, done))
+
+
+def _start(size: int, ridge: jax.Array | float) -> jax.Array:
+    """C^-1 at the start of an episode. [size, size]."""
+    return jnp.eye(size, dtype=jnp.float32) / ridge

@@ -202,9 +202,9 @@ class Disagreement(Prediction):
 def action_codes(space: Space) -> tuple[jax.Array, ...]:
     """One-hot codes of the actions of each part of a space; () for a box."""
     if isinstance(space, Discrete):
-        return (jnp.eye(space.n),)
+        return (jnp.eye(space.n, dtype=jnp.float32),)
     if isinstance(space, MultiDiscrete):
-        return tuple(jnp.eye(size) for size in space.sizes)
+        return tuple(jnp.eye(size, dtype=jnp.float32) for size in space.sizes)
     return ()
 
 

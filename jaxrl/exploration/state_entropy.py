@@ -53,15 +53,16 @@ class StateEntropy(Bonus):
             )
 
     def start(self, key: jax.Array, env: Env, width: int) -> Particles:
-        obs = example_vector(key, env, self)
-        recent = self._buffer.init(obs, num_envs=width)
-        return Particles(self.encoder.start(key, env, width), recent)
+        key_obs, key_encoder = jax.random.split(key)
+        recent = self._buffer.init(example_vector(key_obs, env, self), num_envs=width)
+        return Particles(self.encoder.start(key_encoder, env, width), recent)
 
     def learn(
         self, key: jax.Array, model: Particles, batch: Transition
     ) -> tuple[Particles, Metrics]:
         encoder, metrics = self.encoder.learn(key, model.encoder, batch)
-        recent = self._buffer.add(model.recent, flat(batch.next_obs, 2))
+        rows = self.capacity // batch.done.shape[1]
+        recent = self._buffer.add(model.recent, flat(batch.next_obs, 2)[-rows:])
         return Particles(encoder, recent), metrics
 
     def bonus(

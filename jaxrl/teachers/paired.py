@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl import rollout
-from jaxrl.algorithms.base import Agent
+from jaxrl.algorithms.base import Agent, check_channels
 from jaxrl.algorithms.on_policy import OnPolicy
 from jaxrl.clock import Clock, Metrics
 from jaxrl.env import Editor, Env, Tasks, can, check_tasks
@@ -143,11 +143,12 @@ class PAIRED(OnTasks):
         batch = _of(PROTAGONIST, experience.transitions)
         metrics = rollout.episode_metrics(pool, batch)
         del metrics[LEVEL]
-        metrics |= _of(PROTAGONIST, losses) | described(env, pool, batch)
-        metrics |= {f"designer_{name}": x for name, x in of_designer.items()}
-        metrics |= {"regret": regret.mean(), "antagonist_return": returns[ANTAGONIST].mean()}
+        others = _of(PROTAGONIST, losses) | described(env, pool, batch)
+        others |= {f"designer_{name}": x for name, x in of_designer.items()}
+        others |= {"regret": regret.mean(), "antagonist_return": returns[ANTAGONIST].mean()}
+        check_channels(pool.levels, others, self)
         protagonist, antagonist = (_of(i, students) for i in (PROTAGONIST, ANTAGONIST))
-        return State(protagonist, antagonist, designer), metrics
+        return State(protagonist, antagonist, designer), metrics | others
 
     def _build(self, key: jax.Array, editor: Editor, state: Any) -> tuple[Env, Experience]:
         """Levels [N], and the designer's episodes in which it built them."""

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl import rollout, tree
-from jaxrl.algorithms.base import Agent, Algorithm
+from jaxrl.algorithms.base import Agent, Algorithm, check_channels
 from jaxrl.clock import Clock, Metrics
 from jaxrl.env import Env, Tasks, check_tasks
 from jaxrl.errors import check_counts
@@ -150,8 +150,10 @@ class Taught(OnTasks):
         if self.scouts:
             teacher, scouts = self._scout(keys[4:], env, teacher, before, state.scouts)
         new_state = State(after, teacher, _in_play(after, pool.levels, notes), scouts)
-        metrics |= described(env, pool, experience.transitions) | self.teacher.metrics(teacher)
-        return new_state, metrics | losses
+        others = described(env, pool, experience.transitions) | self.teacher.metrics(teacher)
+        others |= losses
+        check_channels(pool.levels, others, self)
+        return new_state, metrics | others
 
     def _scout(
         self, keys: jax.Array, env: Tasks, teacher: TeacherState, algo: Any, scouts: Any
