@@ -15,7 +15,7 @@ import pytest
 
 import envs
 import jaxrl as rl
-from jaxrl import symbolic, tree, tuning
+from jaxrl import archives, symbolic, tree, tuning
 from jaxrl.errors import ELSEWHERE, INSTEAD
 from jaxrl.ranges import Range, range_of
 from jaxrl.rules.disco import Disco
@@ -47,6 +47,11 @@ MADE = {
     "ChannelBonus": rl.exploration.ChannelBonus(name="novelty"),
     "Disco": Disco({}),
     "Extended": None,
+    "Function": archives.Function(lambda x: (x[0], x), 1),
+    "GoExplore": rl.GoExplore(archives.Grid.unit(2)),
+    "MapElites": rl.MapElites(archives.Grid.unit(2)),
+    "PolicyGradient": archives.PolicyGradient(archives.ActorTask(envs.make("Pendulum-v1"))),
+    "Starts": rl.teachers.Starts(CATCH, None),
     "DriftProgram": symbolic.DriftProgram(None),
     "LPG": rl.LPG(None),
     "OffPolicy": rl.dqn(),

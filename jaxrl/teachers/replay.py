@@ -54,7 +54,7 @@ class LevelReplay:
     replay: float = leaf(0.5, "[0, 1]")
     temperature: float = leaf(0.3, "(0, inf)")
     staleness: float = leaf(0.3, "[0, 1]")
-    min_regret: float = -float("inf")
+    min_regret: float = leaf(-float("inf"), "[-inf, inf)")
     capacity: int = static(default=256)
 
     def __post_init__(self) -> None:

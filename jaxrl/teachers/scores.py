@@ -114,7 +114,7 @@ class Learnability(Score):
 class Deficit(Score):
     """The difference `target` - mean return."""
 
-    target: float = 0.0
+    target: float = leaf(0.0, "(-inf, inf)")
 
     def __call__(self, tasks: Tasks, levels: Env, report: Report, best: jax.Array) -> jax.Array:
         return self.target - report.episode_return

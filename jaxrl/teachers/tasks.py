@@ -186,7 +186,7 @@ class TaskMultipliers(TaskTeacher):
     relaxation: of constraints that can't be satisfied, 1 / alpha in the paper; 0 is none.
     """
 
-    target: float = 0.0
+    target: float = leaf(0.0, "(-inf, inf)")
     step: float = leaf(0.1, "(0, inf)")
     relaxation: float = leaf(0.0, "[0, inf)")
     uniform: float = leaf(0.1, "[0, 1]")
