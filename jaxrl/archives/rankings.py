@@ -28,6 +28,11 @@ class Ranking:
         raise not_defined(self, Ranking.order)
 
 
+def ascending(value: jax.Array) -> jax.Array:
+    """The numbers of a batch [N] by this value, NaN before all others. [N]."""
+    return jnp.argsort(jnp.where(jnp.isnan(value), -jnp.inf, value))
+
+
 @pytree
 class Improvement(Ranking):
     """Those of empty cells first, then by the gain in fitness (Fontaine et al., 2020)."""
@@ -45,7 +50,7 @@ class ByFitness(Ranking):
     def order(
         self, state: RankingState, archive: Archive, evaluated: Evaluated, entered: Entered
     ) -> jax.Array:
-        return jnp.argsort(evaluated.fitness)
+        return ascending(evaluated.fitness)
 
 
 @pytree
@@ -60,7 +65,7 @@ class RandomDirection(Ranking):
     def order(
         self, state: jax.Array, archive: Archive, evaluated: Evaluated, entered: Entered
     ) -> jax.Array:
-        return jnp.argsort(evaluated.descriptor @ state)
+        return ascending(evaluated.descriptor @ state)
 
 
 @pytree
@@ -80,4 +85,4 @@ class ByNovelty(Ranking):
     ) -> jax.Array:
         others, filled = archive.items.descriptor, archive.filled
         value = novelty(evaluated.descriptor, others, filled, entered.enters, self.neighbors)
-        return jnp.argsort(value)
+        return ascending(value)
