@@ -127,7 +127,8 @@ class GoExplore(Algorithm):
         key_draw, key_first, key_walk = jax.random.split(key, 3)
         chosen, _ = state.archive.draw(key_draw, self.walkers, jax.lax.rsqrt(state.seen + 1.0))
         sample = jax.vmap(env.action_space.sample)
-        first = sample(jax.random.split(key_first, self.walkers), mask_of(chosen.obs))
+        # without a mask, as a step replaces a last action that is not allowed
+        first = sample(jax.random.split(key_first, self.walkers))
         keys = jax.random.split(key_walk, (self.num_steps, self.walkers))
         start = chosen, first, jnp.ones(self.walkers, bool)
         walk = lambda now, keys: jax.vmap(lambda now, key: self._step(env, now, key))(now, keys)
