@@ -218,6 +218,14 @@ def _infinite(end: Any) -> Any:
     return np.where(is_bound(end), end, np.copysign(np.inf, end))
 
 
+def is_allowed(space: "Space", action: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """True where `mask` allows an action, or is None. []."""
+    if mask is None:
+        return jnp.bool_(True)
+    even = {name: jnp.zeros(size, jnp.float32) for name, size in space.heads.items()}
+    return space.policy(even | {"mask": mask}).log_prob(action) > -jnp.inf
+
+
 def _check_shape(shape: Any, name: str) -> None:
     if not isinstance(shape, tuple) or len(shape) != 1 or not all(map(_is_size, shape)):
         raise ValueError(

@@ -14,28 +14,39 @@ RNG = np.random.default_rng(0)
 
 
 def slow_put(fitness, items, cell, new_items, new_fitness):
+    """Of equal fitness the second entry of an item decides."""
     fitness, items = fitness.copy(), items.copy()
-    before, num = fitness.copy(), len(fitness)
+    before, num = list(zip(fitness, items[:, 1], strict=True)), len(fitness)
+    new = list(zip(new_fitness, new_items[:, 1], strict=True))
     winner = {}
-    for i, (c, f) in enumerate(zip(cell, new_fitness, strict=True)):
-        if 0 <= c < num and np.isfinite(f) and (c not in winner or f > new_fitness[winner[c]]):
+    for i, c in enumerate(cell):
+        if (
+            0 <= c < num
+            and np.isfinite(new_fitness[i])
+            and (c not in winner or new[i] > new[winner[c]])
+        ):
             winner[c] = i
     enters = np.zeros(len(cell), bool)
     for c, i in winner.items():
-        if new_fitness[i] > before[c]:
+        if new[i] > before[c]:
             fitness[c], items[c], enters[i] = new_fitness[i], new_items[i], True
     return fitness, items, enters
 
 
 def test_put_keeps_the_best_of_each_cell():
-    put = jax.jit(lambda archive, *new: archive.put(*new))
+    put = jax.jit(
+        lambda archive, cell, items, fitness: archive.put(
+            cell, items, fitness, items[:, 1], archive.items[:, 1]
+        )
+    )
     archive = archives.empty(8, jax.ShapeDtypeStruct((2,), jnp.float32))
     fitness, items = np.full(8, -np.inf), np.zeros((8, 2))
-    for _ in range(20):
+    for i in range(20):
         cell = RNG.integers(-2, 10, 24)
         new_fitness = RNG.integers(0, 6, 24).astype(np.float32)  # with ties
         new_fitness[RNG.random(24) < 0.2] = np.nan
         new_items = RNG.normal(size=(24, 2)).astype(np.float32)
+        new_items[:, 1] = RNG.integers(-3, 1, 24) if i >= 10 else 0.0
         before = fitness
         fitness, items, enters = slow_put(fitness, items, cell, new_items, new_fitness)
         archive, entered = put(archive, jnp.array(cell), jnp.array(new_items), new_fitness)
@@ -181,6 +192,27 @@ def test_a_strategy_goes_on_where_its_members_enter_and_else_starts_again():
         assert (after.asked.tolist(), int(after.number)) == ([1, 0], 1)
 
 
+def test_a_strategy_takes_keys_of_other_generators():
+    emitter = archives.Ranked(FullCMA(population=4), size=2)
+    elite, evaluated = elite_at(0.0, 0.0), archives.Evaluated(jnp.zeros(4), jnp.zeros((4, 2)))
+    entered = archives.Entered(jnp.ones(4, bool), jnp.ones(4, bool), jnp.ones(4))
+
+    def iterate(key):
+        key_init, key_ask, key_tell = jax.random.split(key, 3)
+        state = emitter.init(key_init, elite)
+        archive = archives.empty(2, elite)
+        genotypes = emitter.ask(key_ask, state, archive)
+        return (
+            genotypes,
+            state,
+            emitter.tell(key_tell, state, archive, genotypes, evaluated, entered),
+        )
+
+    genotypes, before, after = jax.eval_shape(iterate, jax.random.key(0, impl="rbg"))
+    assert genotypes.shape == (4, 3)
+    assert before.key.shape == after.key.shape == (4,)
+
+
 def test_members_are_ranked_by_what_they_did_in_the_archive():
     descriptor = jnp.array([[0.0, 3.0], [1.0, 0.0], [0.0, 0.1], [0.5, 1.0]])
     evaluated = archives.Evaluated(jnp.array([3.0, 1.0, 4.0, 2.0]), descriptor)
@@ -200,6 +232,10 @@ def test_members_are_ranked_by_what_they_did_in_the_archive():
     for ranking, expected in orders.items():
         state = jnp.array([2.0, 1.5])
         assert ranking.order(state, archive, evaluated, entered).tolist() == expected
+    # what is not a number is last
+    lost = archives.Evaluated(evaluated.fitness.at[2].set(jnp.nan), descriptor.at[2].set(jnp.nan))
+    for ranking in (archives.ByFitness(), archives.RandomDirection(), archives.ByNovelty(1)):
+        assert ranking.order(state, archive, lost, entered)[0] == 2
 
 
 def slow_novelty(points, k):
@@ -219,6 +255,15 @@ def test_novelty_is_the_mean_distance_to_the_nearest_elites(k):
     weight = archives.Novel(truncation=0.25, neighbors=k).weight(archive)
     chosen = np.flatnonzero(filled)[np.argsort(-expected)[: int(np.ceil(0.25 * filled.sum()))]]
     np.testing.assert_array_equal(np.flatnonzero(weight), np.sort(chosen))
+
+
+def test_novelty_of_a_large_archive_is_found_row_by_row():
+    num = 2000
+    elites = archives.Elite(jnp.zeros(num), jnp.zeros((num, 2)), jnp.zeros((num, 2)))
+    archive = archives.Archive(elites, jnp.zeros(num))
+    program = jax.jit(lambda archive: elite_novelty(archive, 3)).lower(archive).as_text()
+    assert "256x2000x" in program
+    assert "2000x2000x" not in program
 
 
 def test_elites_above_a_fitness_are_selected():
@@ -259,14 +304,28 @@ def test_what_an_archive_cannot_take_is_refused():
     with pytest.raises(ValueError, match=r"shape \(2,\), and this Grid .* 3 dimensions"):
         jax.eval_shape(lambda: algo.init(jax.random.key(0), TASK))
     algo = rl.MapElites(archives.Grid.unit(10**6, 10**6), archives.IsoLine(batch=4))
-    with pytest.raises(ValueError, match=r"1000000000000 cells of 32 bytes, in total 3.2e\+04 GB"):
+    with pytest.raises(
+        ValueError, match=r"1000000000000 cells of 32 bytes, .* in total 3.2e\+04 GB"
+    ):
         jax.eval_shape(lambda: algo.init(jax.random.key(0), TASK))
     go = rl.GoExplore(archives.Hashed.random(jax.random.key(0), 5))
     with pytest.raises(ValueError, match=r"GoExplore\.describe gives descriptors of shape"):
         jax.eval_shape(lambda: go.init(jax.random.key(0), rl.envs.make("Catch")))
-    strict = rl.MapElites(archives.Grid.between(5.0, 6.0, (2, 2), clip=False))
-    _, metrics = jax.jit(rl.Training(strict, TASK, steps=2, evals=1))(jax.random.key(0))
-    assert (metrics["left_out"][-1], metrics["coverage"][-1]) == (1.0, 0.0)
+    go = rl.GoExplore(archives.OneHot(50), walkers=10**6, num_steps=10**6)
+    with pytest.raises(ValueError, match="and an update makes 1000000000000 items for them"):
+        jax.eval_shape(lambda: go.init(jax.random.key(0), rl.envs.make("Catch")))
+    with pytest.raises(ValueError, match=r"covariance \[2001, 2001\] .* write rl\.SepCMAES\(\)"):
+        FullCMA().init({"w": jnp.zeros((2, 1000)), "b": jnp.zeros(1)})
+
+
+def test_what_has_no_cell_is_left_out():
+    undefined = archives.Function(function=lambda x: (x[0], x[:2] * jnp.nan), dims=3)
+    outside = rl.MapElites(archives.Grid.between(5.0, 6.0, (2, 2), clip=False))
+    pairs = [(outside, TASK), (rl.MapElites(archives.Grid.unit(2, 2)), undefined)]
+    trainings = [rl.Training(algo, task, steps=2, evals=1) for algo, task in pairs]
+    run = jax.jit(lambda key: [training(key)[1] for training in trainings])
+    for metrics in run(jax.random.key(0)):
+        assert (metrics["left_out"][-1], metrics["coverage"][-1]) == (1.0, 0.0)
 
 
 def test_policies_are_genotypes():
@@ -277,6 +336,33 @@ def test_policies_are_genotypes():
     played = rl.evaluate(jax.random.key(1), env, task.policy(genotype), 16)
     assert float(found.fitness) in np.unique(played) or abs(found.fitness) == 1.0
     assert found.descriptor.shape == (np.prod(env.reset(jax.random.key(0))[1].shape),)
+
+
+@rl.pytree
+class Two(rl.Env):
+    """Episodes of two steps, and nothing that is a number after them."""
+
+    max_steps: int = rl.static(default=5)
+    action_space = rl.Discrete(2)
+
+    def reset(self, key):
+        return jnp.int32(0), jnp.zeros(1)
+
+    def step(self, key, state, action):
+        obs = jnp.where(state < 2, state + 1.0, jnp.nan)
+        return state + 1, rl.Step(obs[None], 1.0, state == 1, {})
+
+
+def test_the_episode_of_a_genotype_does_not_change_after_its_end():
+    """In its place the final state is seen, from which a step is made but not taken."""
+
+    def describe(steps, active):
+        return jnp.append(steps.obs[:, 0], archives.mean_observation(steps, active))
+
+    task = archives.PolicyTask(Two(), describe, rl.MLP((2,)))
+    found = jax.jit(lambda key: task(key, task.init(key)))(jax.random.key(0))
+    np.testing.assert_array_equal(found.descriptor, [0.0, 1.0, 2.0, 2.0, 2.0, 1.5])
+    assert found.fitness == 2.0
 
 
 @pytest.mark.parametrize("kind", ["grid", "voronoi"])
@@ -325,3 +411,41 @@ def test_go_explore_finds_the_far_corner_and_its_actions_lead_there():
     np.testing.assert_allclose(metrics["evaluation"][-1], metrics["best_return"][-1], atol=1e-5)
     assert metrics["cells_found"][-1] == 21
     assert state.best_length == 6
+
+
+@rl.pytree
+class Corridor(rl.Env):
+    """Places 0 to 5. Action 0 stays; of 1 and 2 one moves on and the other, which is forbidden,
+    leads to place 6; which one changes from place to place. The first move gives a high reward.
+    """
+
+    max_steps: int = rl.static(default=20)
+    action_space = rl.Discrete(3)
+
+    def reset(self, key):
+        return jnp.int32(0), self._obs(jnp.int32(0))
+
+    def _obs(self, place):
+        mask = jnp.array([True, False, False]) | (jnp.arange(3) == 1 + place % 2)
+        return rl.spaces.Masked(place.astype(jnp.float32)[None], mask)
+
+    def step(self, key, state, action):
+        moves = jnp.where(action == 1 + state % 2, state + 1, 6)
+        place = jnp.where(action == 0, state, moves)
+        reward = jnp.where((state == 0) & (place == 1), 1e6, 0.0)
+        return place, rl.Step(self._obs(place), reward, place == 5, {})
+
+
+def test_go_explore_takes_allowed_actions_and_keeps_the_shortest_way():
+    env = Corridor()
+    algo = rl.GoExplore(archives.Numbered(7), walkers=4, num_steps=4, repeat=0.5)
+
+    def run(key):
+        key_init, key_updates = jax.random.split(key)
+        update = lambda state, key: (algo.update(key, env, state)[0], None)
+        start = algo.init(key_init, env)
+        return jax.lax.scan(update, start, jax.random.split(key_updates, 100))[0]
+
+    archive = jax.jit(run)(jax.random.key(0)).archive
+    np.testing.assert_array_equal(archive.filled, np.arange(7) < 5)  # 5 is a final state
+    np.testing.assert_array_equal(archive.items.length[:5], np.arange(5))

@@ -57,7 +57,7 @@ def step(key, buffer):
         slot,
         regret,
         REPLAY.probabilities(buffer),
-        REPLAY.tell(buffer, levels, slot, regret),
+        REPLAY.tell(buffer, levels, slot, regret)[0],
     )
 
 
@@ -111,7 +111,7 @@ def test_every_level_enters_and_new_ones_keep_coming():
     @jax.jit
     def batch(key, buffer):
         levels, slot = replay.draw(key, buffer, Worths(), NUM)
-        return levels.worth, slot, replay.tell(buffer, levels, slot, 2.0 - levels.worth)
+        return levels.worth, slot, replay.tell(buffer, levels, slot, 2.0 - levels.worth)[0]
 
     new = []
     for i in range(60):

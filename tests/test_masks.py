@@ -44,6 +44,17 @@ def flat_actions(space, values):
 
 
 @each
+def test_an_action_is_allowed_where_each_of_its_entries_is(space, mask):
+    parts = np.split(np.array(mask), np.cumsum(sizes_of(space))[:-1])
+    for values in np.ndindex(*sizes_of(space)):
+        action = flat_actions(space, values)
+        expected = all(part[i] for part, i in zip(parts, values, strict=True))
+        assert spaces.is_allowed(space, action, jnp.array(mask)) == expected
+        assert spaces.is_allowed(space, action, None)
+        assert spaces.is_allowed(space, action, jnp.zeros(len(mask), bool))  # as of a final state
+
+
+@each
 def test_a_policy_is_the_softmax_over_the_allowed_actions(space, mask):
     out = {"logits": jnp.zeros(len(mask)), "mask": jnp.array(mask)}
     policy = space.policy(out)

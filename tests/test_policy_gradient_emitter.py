@@ -73,6 +73,20 @@ def test_elites_climb_along_the_gradient_of_a_critic_of_all_transitions():
     assert metrics["best_fitness"][-1] > -0.05
 
 
+def test_the_keys_of_a_climb_are_used_once():
+    """Nothing compiles: the check of jax reads the program."""
+
+    def climb(key):
+        key_genotype, key_init, key_climb = jax.random.split(key, 3)
+        genotype = TASK.init(key_genotype)
+        state = EMITTER.init(key_init, archives.Elite(genotype, jnp.zeros(2), jnp.zeros(2)))
+        return EMITTER._climb(key_climb, state, genotype)
+
+    with jax.debug_key_reuse(True):
+        found = jax.eval_shape(climb, jax.random.key(0))
+    assert jax.tree.structure(found) == jax.tree.structure(TASK.init(jax.random.key(0)))
+
+
 def test_an_actor_with_a_memory_is_refused():
     with pytest.raises(ValueError, match="write memory=None"):
         archives.ActorTask(Hit(), rl.td3(memory=rl.GRU(4)).learner)

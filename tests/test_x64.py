@@ -13,6 +13,7 @@ from members import MEMBERS, floats_of, make
 import envs
 import jaxrl as rl
 from jaxrl.env_check import check_contract
+from jaxrl.teachers import mixture
 from jaxrl.tree import pytree, static
 
 WORLDS = ("Pendulum-v1", "CartPole-v1", "Catch", "own")
@@ -34,6 +35,15 @@ class Own(rl.Env):
         place = state["place"] + 0.1 * self.size * (2 * action - 1)
         new = {"place": place, "time": state["time"] + 1}
         return new, rl.Step(jnp.array([place, 1.0]), place, place > 3.0, {})
+
+
+@pytree
+class Own64(Own):
+    """Its rewards are 64 bits wide."""
+
+    def step(self, key, state, action):
+        state, step = super().step(key, state, action)
+        return state, rl.tree.replace(step, reward=step.reward.astype(float))
 
 
 def types(tree):
@@ -60,6 +70,34 @@ def test_a_memory_keeps_the_types_of_its_state(memory):
     algo = make("ppo", memory=memory(8), num_envs=2, num_steps=4, minibatches=1)
     with jax.enable_x64(True):
         check_types(algo, Own())
+
+
+def test_saved_states_keep_their_types():
+    """Of Go-Explore, and of levels along a demonstration."""
+    algo = rl.GoExplore(rl.archives.Hashed.random(jax.random.key(0), 2, bits=2), num_steps=4)
+    policy = rl.rollout.Policy(lambda key, episode: ((), jnp.int32(0), ()))
+
+    def play(key):
+        demonstration = rl.teachers.demonstrate(key, Own64(), policy)
+        level = rl.teachers.Starts(Own64(), demonstration).at(jnp.zeros(1))
+        return rl.rollout.play_episodes(key, level, policy, 2)
+
+    with jax.enable_x64(True):
+        state = jax.eval_shape(lambda key: algo.init(key, Own64()), jax.random.key(0))
+        after, _ = jax.eval_shape(
+            lambda key, state: algo.update(key, Own64(), state), jax.random.key(0), state
+        )
+        assert types(after) == types(state)
+        assert jax.eval_shape(play, jax.random.key(0)).episode_return.dtype == jnp.float32
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_a_mixture_keeps_the_types_of_its_points(dtype):
+    with jax.enable_x64(True):
+        points, weight = jnp.zeros((8, 2), dtype), jnp.ones(8, dtype)
+        fit = lambda key: mixture.fit(key, points, weight, jnp.int32(2), 3)
+        found, _ = jax.eval_shape(fit, jax.random.key(0))
+    assert found.log_weights.dtype == found.means.dtype == dtype
 
 
 def spaces_of(algo):

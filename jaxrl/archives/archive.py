@@ -43,24 +43,39 @@ class Archive:
         """The sum over filled cells of fitness - offset. []."""
         return jnp.sum(jnp.where(self.filled, self.fitness - offset, 0.0))
 
-    def put(self, cell: jax.Array, items: Any, fitness: jax.Array) -> tuple["Archive", "Entered"]:
+    def put(
+        self,
+        cell: jax.Array,
+        items: Any,
+        fitness: jax.Array,
+        tie: jax.Array | float = 0.0,
+        tie_before: jax.Array | float = 0.0,
+    ) -> tuple["Archive", "Entered"]:
         """Return the archive after adding items [N] with these cells and fitness [N], and what
         changed.
 
         If several items have the same cell, the best is inserted; among equal ones, the first.
         Items with a cell outside of [0, C) or with a fitness that is not finite are rejected.
+
+        tie: of items with equal fitness, the one with the higher tie is better; a second key,
+        because a small term of the fitness could be lost in rounding. [N]. tie_before: that of the
+        stored items. [C].
         """
         num = cell.shape[0]
+        tie = jnp.broadcast_to(jnp.asarray(tie, jnp.float32), (num,))
+        tie_before = jnp.broadcast_to(jnp.asarray(tie_before, jnp.float32), self.fitness.shape)
         valid = (cell >= 0) & (cell < self.num_cells) & jnp.isfinite(fitness)
         cell = jnp.where(valid, cell, self.num_cells)
         fitness = jnp.where(valid, fitness, -jnp.inf)
         rows = jnp.arange(num)
         best = jax.ops.segment_max(fitness, cell, self.num_cells + 1)
-        first = jax.ops.segment_min(
-            jnp.where(fitness == best[cell], rows, num), cell, self.num_cells + 1
-        )
+        tie = jnp.where(fitness == best[cell], tie, -jnp.inf)
+        best_tie = jax.ops.segment_max(tie, cell, self.num_cells + 1)
+        is_best = (fitness == best[cell]) & (tie == best_tie[cell])
+        first = jax.ops.segment_min(jnp.where(is_best, rows, num), cell, self.num_cells + 1)
         before = jnp.append(self.fitness, jnp.inf)[cell]
-        enters = (rows == first[cell]) & (fitness > before)
+        wins_tie = (fitness == before) & (tie > jnp.append(tie_before, jnp.inf)[cell])
+        enters = (rows == first[cell]) & ((fitness > before) | wins_tie)
         to = jnp.where(enters, cell, self.num_cells)
         put = lambda old, new: old.at[to].set(new.astype(old.dtype), mode="drop")
         is_new = valid & (before == -jnp.inf)
@@ -104,14 +119,17 @@ def empty(num_cells: int, example: Any) -> Archive:
     return Archive(items, jnp.full(num_cells, -jnp.inf))
 
 
-def check_memory(num_cells: int, example: Any, user: Any) -> None:
-    """Raise a ValueError if an archive of `user` is larger than the free memory."""
+def check_memory(num_cells: int, batch: int, example: Any, user: Any) -> None:
+    """Raise a ValueError if an archive of `user` and the items of one update are larger than the
+    free memory.
+    """
     leaves = jax.tree.leaves(jax.eval_shape(lambda: empty(1, example)))
     of_cell = sum(x.size * x.dtype.itemsize for x in leaves)
-    free = free_bytes()
-    if num_cells * of_cell > free:
+    free, needed = free_bytes(), (num_cells + batch) * of_cell
+    if needed > free:
         raise ValueError(
-            f"The archive of {type(user).__name__} has {num_cells} cells of {of_cell} bytes, in "
-            f"total {num_cells * of_cell / 1e9:.3g} GB, but only {free / 1e9:.3g} GB are free: "
-            f"write cells=... with at most {free // (2 * of_cell)} cells, or store smaller items."
+            f"The archive of {type(user).__name__} has {num_cells} cells of {of_cell} bytes, and "
+            f"an update makes {batch} items for them, in total {needed / 1e9:.3g} GB, and "
+            f"only {free / 1e9:.3g} GB are free: write cells=... and a batch with at most "
+            f"{free // (2 * of_cell)} items together, or store smaller ones."
         )

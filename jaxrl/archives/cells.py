@@ -49,6 +49,11 @@ def check_descriptor(descriptor: Any, cells: Cells, user: str) -> None:
     )
 
 
+def find_cell(cells: Cells, descriptor: jax.Array) -> jax.Array:
+    """The cell of each descriptor [..., D]; -1 for one that is not finite. int32 [...]."""
+    return jnp.where(jnp.isfinite(descriptor).all(-1), cells(descriptor), -1)
+
+
 @pytree
 class Grid(Cells):
     """A grid of equal boxes between `low` and `high` [D]; cells are numbered in row-major order.

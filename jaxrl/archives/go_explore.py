@@ -9,13 +9,14 @@ import jax.numpy as jnp
 from jaxrl import tree
 from jaxrl.algorithms.base import Agent, Algorithm
 from jaxrl.archives.archive import Archive, check_memory, empty
-from jaxrl.archives.cells import Cells, check_descriptor
+from jaxrl.archives.cells import Cells, check_descriptor, find_cell
 from jaxrl.clock import Clock, Metrics, start_clock
 from jaxrl.env import Env, check_copies, check_is_env
 from jaxrl.errors import check_counts
-from jaxrl.masks import visible
+from jaxrl.masks import mask_of, visible
 from jaxrl.rollout import Episode, Policy
 from jaxrl.rules.base import check_field
+from jaxrl.spaces import is_allowed
 from jaxrl.tree import leaf, pytree, static
 
 Describe = Callable[[Any, Any], jax.Array]  # (state, observation) -> descriptor [D]
@@ -76,8 +77,9 @@ class GoExplore(Algorithm):
     `Backward`.
 
     cells: of descriptors. describe: the descriptor of a state and its observation; by default the
-    observation as a vector. repeat: the probability of repeating the previous action. walkers:
-    number of parallel environments. num_steps: of each in an update, unless its episode ends.
+    observation as a vector. repeat: the probability of repeating the previous action, if the mask of
+    the observation allows it. walkers: number of parallel environments. num_steps: of each in an
+    update, unless its episode ends.
     """
 
     cells: Cells
@@ -106,9 +108,9 @@ class GoExplore(Algorithm):
         first = jax.tree.map(jnp.asarray, first)
         descriptor = self.describe(state, obs)
         check_descriptor(descriptor, self.cells, f"{type(self).__name__}.describe")
-        check_memory(self.cells.num_cells, first, self)
+        check_memory(self.cells.num_cells, self.steps_per_update, first, self)
         archive = empty(self.cells.num_cells, first)
-        cell = self.cells(descriptor)[None]
+        cell = find_cell(self.cells, descriptor)[None]
         archive, _ = archive.put(cell, jax.tree.map(lambda x: x[None], first), jnp.zeros(1))
         return State(
             archive=archive,
@@ -126,6 +128,7 @@ class GoExplore(Algorithm):
         key_draw, key_first, key_walk = jax.random.split(key, 3)
         chosen, _ = state.archive.draw(key_draw, self.walkers, jax.lax.rsqrt(state.seen + 1.0))
         sample = jax.vmap(env.action_space.sample)
+        # without a mask, as a step replaces a last action that is not allowed
         first = sample(jax.random.split(key_first, self.walkers))
         keys = jax.random.split(key_walk, (self.num_steps, self.walkers))
         start = chosen, first, jnp.ones(self.walkers, bool)
@@ -133,10 +136,13 @@ class GoExplore(Algorithm):
         _, (saved, alive, ended) = jax.lax.scan(walk, start, keys)
         flat = lambda x: x.reshape(-1, *x.shape[2:])
         saved, alive, ended = jax.tree.map(flat, (saved, alive, ended))
-        cell = jax.vmap(lambda one: self.cells(self.describe(one.state, one.obs)))(saved)
+        describe = lambda one: self.describe(one.state, one.obs)
+        cell = jax.vmap(lambda one: find_cell(self.cells, describe(one)))(saved)
         cell = jnp.where(alive & ~ended, cell, -1)  # nothing follows a final state
-        fitness = saved.episode_return - 1e-4 * saved.length / env.max_steps
-        archive, entered = state.archive.put(cell, saved, fitness)
+        returns, shorter = saved.episode_return, -saved.length
+        archive, entered = state.archive.put(
+            cell, saved, returns, tie=shorter, tie_before=-state.archive.items.length
+        )
         num = self.cells.num_cells
         visits = jax.ops.segment_sum(jnp.ones(cell.shape), jnp.where(cell < 0, num, cell), num + 1)
         replaced = (
@@ -144,9 +150,9 @@ class GoExplore(Algorithm):
         )
         seen = jnp.where(replaced, 0.0, state.seen + visits[:num])
         over = alive & ended
-        best = jnp.argmax(jnp.where(over, fitness, -jnp.inf))
-        better = over[best] & (saved.episode_return[best] > state.best_return)
-        now = (saved.episode_return[best], saved.length[best])
+        best = jnp.lexsort((shorter, jnp.where(over, returns, -jnp.inf)))[-1]
+        better = over[best] & (returns[best] > state.best_return)
+        now = (returns[best], saved.length[best])
         now += (jax.tree.map(lambda x: x[best], saved.actions),)
         before = state.best_return, state.best_length, state.best_actions
         mean = lambda x: jnp.sum(x * over) / over.sum()
@@ -155,7 +161,7 @@ class GoExplore(Algorithm):
             "cells_found": archive.filled.sum(),
             "best_return": new_state.best_return,
             "episodes": over.sum(),
-            "return": mean(saved.episode_return),
+            "return": mean(returns),
             "length": mean(saved.length),
         }
 
@@ -167,14 +173,16 @@ class GoExplore(Algorithm):
         """
         saved, action, alive = now
         key_repeat, key_action, key_step = jax.random.split(key, 3)
+        mask = mask_of(saved.obs)
         repeats = jax.random.bernoulli(key_repeat, self.repeat)
-        action = tree.where(repeats, action, env.action_space.sample(key_action))
+        repeats &= is_allowed(env.action_space, action, mask)
+        action = tree.where(repeats, action, env.action_space.sample(key_action, mask))
         state, step = env.step(key_step, saved.state, action)
         put = lambda old, new: old.at[saved.length].set(new)
         after = Saved(
             state,
             step.obs,
-            saved.episode_return + step.reward,
+            saved.episode_return + jnp.asarray(step.reward, jnp.float32),
             saved.length + 1,
             jax.tree.map(put, saved.actions, action),
         )

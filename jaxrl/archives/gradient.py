@@ -133,10 +133,11 @@ class PolicyGradient(Emitter):
 
     def _climb(self, key: jax.Array, state: State, genotype: Genotype) -> Genotype:
         """The genotype after its policy-gradient steps."""
+        key_init, key_steps = jax.random.split(key)
         learner = tree.replace(self.task.learner, actor_lr=self.lr)
         space = self.task.env.action_space
         # for the state of the actor's optimiser
-        fresh = tree.replace(self.task, learner=learner).init_learner(key)
+        fresh = tree.replace(self.task, learner=learner).init_learner(key_init)
         start = tree.replace(
             state.learner,
             params=state.learner.params | {"actor": genotype},
@@ -149,7 +150,7 @@ class PolicyGradient(Emitter):
             batch = bootstrap(sample.items, sample.weight, learner.gamma, learner.n_step, 0, False)
             return learner.policy_step(key_step, space, now, batch, state.clock), None
 
-        last, _ = jax.lax.scan(step, start, jax.random.split(key, self.policy_steps))
+        last, _ = jax.lax.scan(step, start, jax.random.split(key_steps, self.policy_steps))
         return last.params["actor"]
 
     def tell(

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jaxrl.algorithms.base import Agent, Algorithm
 from jaxrl.archives.archive import Archive, Entered, check_memory, empty
-from jaxrl.archives.cells import Cells, check_descriptor
+from jaxrl.archives.cells import Cells, check_descriptor, find_cell
 from jaxrl.archives.emitters import Emitter, EmitterState, IsoLine
 from jaxrl.archives.encoders import Encoder, EncoderState
 from jaxrl.archives.tasks import Elite, Evaluated, Genotype, Task
@@ -76,7 +76,7 @@ class MapElites(Algorithm):
         genotypes = jax.vmap(env.init)(jax.random.split(key_first, self.emitter.batch))
         seen = jax.eval_shape(lambda: self._example(env))
         check_descriptor(seen.descriptor, self.cells, type(env).__name__)
-        check_memory(self.cells.num_cells, seen, self)
+        check_memory(self.cells.num_cells, self.emitter.batch, seen, self)
         encoder = self.encoder.init(key_encoder, jnp.zeros(seen.observed.shape))
         archive = empty(self.cells.num_cells, seen)
         archive, _, _ = self._add(key_evaluate, env, archive, encoder, genotypes)
@@ -110,7 +110,8 @@ class MapElites(Algorithm):
     ) -> tuple[Archive, Evaluated, Entered]:
         """The archive after the evaluation of a batch."""
         found, elites = self._evaluate(key, env, encoder, genotypes, self.emitter.batch)
-        archive, entered = archive.put(self.cells(found.descriptor), elites, found.fitness)
+        cell = find_cell(self.cells, found.descriptor)
+        archive, entered = archive.put(cell, elites, found.fitness)
         return archive, found, entered
 
     def update(self, key: jax.Array, env: Task, state: State) -> tuple[State, Metrics]:
@@ -142,7 +143,7 @@ class MapElites(Algorithm):
         descriptor = jax.vmap(lambda seen: self.encoder(encoder, seen))(archive.items.observed)
         elites = replace(archive.items, descriptor=descriptor)
         none = replace(archive, items=elites, fitness=jnp.full(archive.num_cells, -jnp.inf))
-        return none.put(self.cells(descriptor), elites, archive.fitness)[0]
+        return none.put(find_cell(self.cells, descriptor), elites, archive.fitness)[0]
 
     def agent(self, state: State) -> Agent:
         """The archive: what a folder keeps."""
@@ -153,7 +154,7 @@ class MapElites(Algorithm):
         key_draw, key_evaluate = jax.random.split(key)
         elites, cell = state.archive.draw(key_draw, num_episodes)
         found, _ = self._evaluate(key_evaluate, env, state.encoder, elites.genotype, num_episodes)
-        kept = (self.cells(found.descriptor) == cell).astype(jnp.float32)
+        kept = (find_cell(self.cells, found.descriptor) == cell).astype(jnp.float32)
         return Evaluation(found.fitness, {"kept": kept})
 
     def evaluation_steps(self, env: Task, num_episodes: int) -> int:

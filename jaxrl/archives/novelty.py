@@ -5,6 +5,8 @@ import jax.numpy as jnp
 
 from jaxrl.archives.archive import Archive
 
+ROWS = 256  # points at a time, of which the distances are stored
+
 
 def novelty(
     points: jax.Array, others: jax.Array, valid: jax.Array, is_inside: jax.Array, k: int
@@ -16,13 +18,18 @@ def novelty(
     one of the others, which is then not its own neighbour. [N]. With fewer than k neighbours, the
     mean is over all of them; with none it is 0.
     """
-    squares = jnp.sum((points[:, None] - others[None]) ** 2, -1)
-    squares = jnp.where(valid[None], squares, jnp.inf)
-    nearest = -jax.lax.top_k(-squares, min(k + 1, others.shape[0]))[0]
-    place = jnp.arange(nearest.shape[1])[None] - is_inside[:, None]
-    counts = (place >= 0) & (place < k) & jnp.isfinite(nearest)
-    distance = jnp.sqrt(jnp.where(counts, nearest, 0.0))
-    return distance.sum(-1) / jnp.maximum(counts.sum(-1), 1)
+
+    def mean_distance(row: tuple[jax.Array, jax.Array]) -> jax.Array:
+        point, is_inside = row
+        squares = jnp.sum((point[None] - others) ** 2, -1)
+        squares = jnp.where(valid, squares, jnp.inf)
+        nearest = -jax.lax.top_k(-squares, min(k + 1, others.shape[0]))[0]
+        place = jnp.arange(nearest.shape[0]) - is_inside
+        counts = (place >= 0) & (place < k) & jnp.isfinite(nearest)
+        distance = jnp.sqrt(jnp.where(counts, nearest, 0.0))
+        return distance.sum() / jnp.maximum(counts.sum(), 1)
+
+    return jax.lax.map(mean_distance, (points, is_inside), batch_size=ROWS)
 
 
 def elite_novelty(archive: Archive, k: int) -> jax.Array:

@@ -70,7 +70,7 @@ class Ranked(Emitter):
 
     def ask(self, key: jax.Array, state: State, archive: Archive) -> Genotype:
         now = jax.tree.map(lambda x: x[state.number], state.strategies)
-        key_ask = jax.random.wrap_key_data(state.key)
+        key_ask = jax.random.wrap_key_data(state.key, impl=jax.random.key_impl(key))
         propose = lambda member: self.strategy.ask(key_ask, now, member)
         return jax.vmap(propose)(jnp.arange(self.batch))
 
@@ -87,7 +87,8 @@ class Ranked(Emitter):
         now, ranking = jax.tree.map(lambda x: x[state.number], (state.strategies, state.rankings))
         order = self.ranking.order(ranking, archive, evaluated, entered)
         rank = jnp.zeros(self.batch).at[order].set(jnp.arange(self.batch, dtype=jnp.float32))
-        after, _ = self.strategy.tell(jax.random.wrap_key_data(state.key), now, rank)
+        key_asked = jax.random.wrap_key_data(state.key, impl=jax.random.key_impl(key))
+        after, _ = self.strategy.tell(key_asked, now, rank)
         # without the clock, the total of which is infinite
         is_valid = tree.is_finite(tree.replace(after, clock=()))
         again = ~entered.enters.any() | ~is_valid

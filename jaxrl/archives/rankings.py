@@ -28,6 +28,11 @@ class Ranking:
         raise not_defined(self, Ranking.order)
 
 
+def ascending(value: jax.Array) -> jax.Array:
+    """The numbers of a batch [N] by this value, NaN before all others. [N]."""
+    return jnp.argsort(jnp.where(jnp.isnan(value), -jnp.inf, value))
+
+
 @pytree
 class Improvement(Ranking):
     """Solutions of new cells first, then by the gain in fitness: the improvement emitter (Fontaine
@@ -47,7 +52,7 @@ class ByFitness(Ranking):
     def order(
         self, state: RankingState, archive: Archive, evaluated: Evaluated, entered: Entered
     ) -> jax.Array:
-        return jnp.argsort(evaluated.fitness)
+        return ascending(evaluated.fitness)
 
 
 @pytree
@@ -62,7 +67,7 @@ class RandomDirection(Ranking):
     def order(
         self, state: jax.Array, archive: Archive, evaluated: Evaluated, entered: Entered
     ) -> jax.Array:
-        return jnp.argsort(evaluated.descriptor @ state)
+        return ascending(evaluated.descriptor @ state)
 
 
 @pytree
@@ -83,4 +88,4 @@ class ByNovelty(Ranking):
     ) -> jax.Array:
         others, filled = archive.items.descriptor, archive.filled
         value = novelty(evaluated.descriptor, others, filled, entered.enters, self.neighbors)
-        return jnp.argsort(value)
+        return ascending(value)

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxrl import networks, rollout
+from jaxrl import networks, rollout, tree
 from jaxrl.env import Env, Tasks, check_is_env
 from jaxrl.errors import check_counts, not_defined
 from jaxrl.rollout import Episode, Policy, Transition
@@ -74,7 +74,7 @@ class Function(Task):
 def mean_observation(steps: Transition, active: jax.Array) -> jax.Array:
     """The mean over an episode of the observations, flat. [D]."""
     obs = steps.next_obs.reshape(active.shape[0], -1).astype(jnp.float32)
-    return jnp.sum(obs * active[:, None], 0) / active.sum()
+    return jnp.sum(jnp.where(active[:, None], obs, 0.0), 0) / active.sum()
 
 
 def last_observation(steps: Transition, active: jax.Array) -> jax.Array:
@@ -116,6 +116,7 @@ class EpisodeTask(Task):
             key_act, key_step = jax.random.split(key)
             _, action, extras = policy(key_act, episode)
             after, transition = rollout.step(key_step, self.env, episode, action, extras)
+            after = tree.where(active, after, episode)
             return (after, active & ~transition.done), (transition, active)
 
         start = rollout.reset(key_reset, self.env), jnp.bool_(True)

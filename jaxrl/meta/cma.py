@@ -13,6 +13,7 @@ from jaxrl.meta.strategies import Strategy, as_floats, clean
 from jaxrl.tree import leaf, pytree, static
 
 ROOT_STEPS = 24  # of the iteration for a square root
+MOST_PARAMETERS = 2_000
 
 
 @pytree
@@ -32,7 +33,8 @@ class State:
 
 @pytree
 class FullCMA(Strategy):
-    """CMA-ES (Hansen, 2016) with its default rates, for up to a few hundred parameters.
+    """CMA-ES (Hansen, 2016) with its default rates, for up to a few hundred parameters; more than
+    2,000 are refused.
 
     The square root of the covariance is computed by Newton-Schulz iterations in place of an
     eigendecomposition: they are matrix products, which can be vmapped. sigma: the initial standard
@@ -55,7 +57,13 @@ class FullCMA(Strategy):
 
     def init(self, params: Any, num_generations: jax.Array | float = float("inf")) -> State:
         params = as_floats(params)
-        n = ravel_pytree(params)[0].size
+        n = sum(x.size for x in jax.tree.leaves(params))
+        if n > MOST_PARAMETERS:
+            raise ValueError(
+                f"FullCMA stores a covariance [{n}, {n}] of the {n} parameters, and takes "
+                f"{MOST_PARAMETERS} at most: write rl.SepCMAES(), which has a diagonal one, or a "
+                "smaller network."
+            )
         zero = jnp.zeros(n)
         return State(
             params=params,

@@ -6,12 +6,14 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl import rollout
-from jaxrl.env import Env, Obs, State, Step, Tasks, check_is_env
+from jaxrl.env import Env, Obs, State, Step, Tasks, check_copies, check_is_env
 from jaxrl.keys import as_key
 from jaxrl.rollout import Action, Episode, Policy
 from jaxrl.spaces import Space
 from jaxrl.teachers.base import SUCCESS
 from jaxrl.tree import leaf, pytree, replace, where
+
+INSTEAD = "train from the environment's own resets, with rl.Training(rl.ppo(), env, steps)"
 
 
 @pytree
@@ -31,6 +33,7 @@ def demonstrate(key: jax.Array | int, env: Env, policy: Policy) -> Demonstration
     `demonstrate(0, env, algo.policy(env, algo.agent(state), greedy=True))`.
     """
     check_is_env(env)
+    check_copies(env, "demonstrate stores states", INSTEAD)
     key_reset, key_play = jax.random.split(as_key(key))
     first = rollout.reset(key_reset, env, policy.rnn_state)
 
@@ -83,6 +86,9 @@ class From(Env):
     target: jax.Array | float = 0.0
     at_reset: jax.Array | bool = False
 
+    def __post_init__(self) -> None:
+        check_copies(self.env, "From restores a state", INSTEAD)
+
     @property
     def max_steps(self) -> int:
         return self.env.max_steps
@@ -101,7 +107,7 @@ class From(Env):
 
     def step(self, key: jax.Array, state: Underway, action: Action) -> tuple[Underway, Step]:
         inner, step = self.env.step(key, state.inner, action)
-        total = state.episode_return + step.reward
+        total = state.episode_return + jnp.asarray(step.reward, jnp.float32)
         reached = total >= self.target
         # the sum of these over an episode is 1 where its return has reached the target, else 0
         change = reached.astype(jnp.float32) - state.reached

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxrl.tree import pytree
+from jaxrl.tree import cast_like, pytree
 
 RIDGE = 1e-4  # added to the diagonal of covariances
 ITERATIONS = 30
@@ -55,7 +55,7 @@ def fit(
         key, points.shape[0], (most,), replace=False, p=(weight + 1e-12) / (weight + 1e-12).sum()
     )
     active = jnp.arange(most) < num
-    log_weights = jnp.where(active, -jnp.log(num.astype(jnp.float32)), -jnp.inf)
+    log_weights = jnp.where(active, -jnp.log(num.astype(points.dtype)), -jnp.inf)
     factors = jnp.broadcast_to(cholesky(spread), (most, dims, dims))
     start = Mixture(log_weights, points[chosen], factors)
 
@@ -70,7 +70,7 @@ def fit(
         factors = jax.vmap(cholesky)(covariance + RIDGE * jnp.eye(dims)[None])
         log_weights = jnp.where(active, jnp.log(safe / total), -jnp.inf)
         following = Mixture(log_weights, means, factors)
-        return following, following.log_likelihood(points, weight)
+        return cast_like(following, now), following.log_likelihood(points, weight)
 
     return jax.lax.scan(improve, start, length=ITERATIONS)
 
