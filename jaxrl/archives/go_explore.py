@@ -77,9 +77,9 @@ class GoExplore(Algorithm):
     `Backward`.
 
     cells: of descriptors. describe: the descriptor of a state and its observation; by default the
-    observation as a vector. repeat: the probability of repeating the previous action, if the mask of
-    the observation allows it. walkers: number of parallel environments. num_steps: of each in an
-    update, unless its episode ends.
+    observation as a vector. repeat: the probability of repeating the previous action, if the
+    observation's mask allows it. walkers: number of parallel environments. num_steps: of each in
+    an update, unless its episode ends.
     """
 
     cells: Cells
