@@ -3,12 +3,12 @@
 
 Seven environments (two of other suites), three lifetimes of which the longest is beyond those of
 the search, a wider network, 64 seeds. Arms: the mean of the parameters over the meta-seeds of each
-search (each meta-seed by itself has 16 seeds), the schedule as a formula of a few numbers
-(`distill_ppo`), PPO with its one robust setting, PPO with a learning rate by the KL, and PPO tuned
-for each environment and lifetime over the robust and other settings with 4 training runs each.
-Ablations: the schedule without the elapsed time, without what it measures, and with the fraction of
-another moment. On MinAtar there is one lifetime, of 1e6 steps; of the searches only the first is
-tested there, and PPO is tuned over fewer settings.
+search, each meta-seed of the first search by itself (16 seeds), the schedule as a formula of a few
+numbers (`distill_ppo`), PPO with its one robust setting, PPO with a learning rate by the KL, and
+PPO tuned for each environment and lifetime over the robust and other settings with 4 training runs
+each. Ablations: the schedule without the elapsed time, without what it measures, and with the
+fraction of another moment. On MinAtar there is one lifetime, of 1e6 steps; of the searches only the
+first is tested there, and PPO is tuned over fewer settings.
 A run without a finite score counts as the random policy; each record has their number.
 """
 
@@ -59,7 +59,7 @@ class Config:
     searches: tuple[str, ...] = SEARCHES
     seeds: int = 64
     few_seeds: int = 16
-    """of each meta-seed by itself"""
+    """of each meta-seed of the first search by itself"""
     settings: int = 15
     """settings beside the robust one that PPO is tuned over for each environment and lifetime"""
     tuning_seeds: int = 4
@@ -253,7 +253,7 @@ def measure(name: str, target: dict[str, float], config: Config) -> dict[str, An
         own = sized(learner(arm)[0], name)
         if search in others and not large:
             tests |= scores(own, {search: mean(params)}, name, search, config)
-        if not large:
+        if search == first and not large:
             each = {f"{search} {i}": one for i, one in enumerate(params)}
             tests |= scores(own, each, name, f"{search}-each", config, seeds=few)
     if not large:
