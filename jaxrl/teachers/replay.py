@@ -125,7 +125,8 @@ class LevelReplay:
             last=put(seen, buffer.last, now),
             now=buffer.now + 1,
         )
-        new = (slot == self.capacity) & known & (regret > self.min_regret)
+        is_enough = jnp.isneginf(self.min_regret) | (regret > self.min_regret)
+        new = (slot == self.capacity) & known & is_enough
         best = jnp.argsort(jnp.where(new, -regret, jnp.inf))[:most]
         # of equal probabilities, that of the lowest regret
         probability = jnp.where(buffer.filled, self.probabilities(buffer), -1.0)
