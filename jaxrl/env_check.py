@@ -285,7 +285,7 @@ def _check_obs(env: Env, obs: Any) -> None:
 def _check_step(env: Env, obs: Any, step: Step) -> None:
     name, agents = type(env).__name__, env.num_agents
     for field in ("obs", "reward", "terminated", "info"):
-        _check_numbers(getattr(step, field), f"the {field} of {name}'s step")
+        _check_numbers(vars(step)[field], f"the {field} of {name}'s step")
     _check_equal(f"{name}'s observation", obs, step.obs)
     for field, value in (("reward", step.reward), ("terminated", step.terminated)):
         if not jax.tree_util.all_leaves([value]):

@@ -230,7 +230,7 @@ def check_widths(record: Any, name: str) -> None:
     Raises:
       ValueError: another value.
     """
-    widths = getattr(record, name)
+    widths = vars(record)[name]
     listed = isinstance(widths, tuple | list)
     if not listed or any(
         not isinstance(width, int | np.integer) or isinstance(width, bool) or width < 1

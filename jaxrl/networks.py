@@ -411,7 +411,7 @@ class Views:
 
     def __post_init__(self) -> None:
         for name in ("reads", "networks"):  # hashable, so that equal ones share a compilation
-            items = dict(getattr(self, name)).items()
+            items = dict(vars(self)[name]).items()
             object.__setattr__(self, name, tuple(sorted(items, key=lambda item: item[0])))
 
     def of(self, heads: Mapping[str, int]) -> "Views":

@@ -58,7 +58,7 @@ def check_ranges(record: Any) -> None:
     for field in dataclasses.fields(record):
         within = range_of(field)
         if within is not None:
-            _check(type(record).__name__, field, getattr(record, field.name), within)
+            _check(type(record).__name__, field, vars(record)[field.name], within)
 
 
 def check_values(name: str, values: Any, field: dataclasses.Field) -> None:

@@ -156,7 +156,7 @@ class Box:
         object.__setattr__(self, "shape", shape)
         _check_shape(shape, "Box")
         for name in ("low", "high"):
-            value = getattr(self, name)
+            value = vars(self)[name]
             if isinstance(value, list):  # jax may replace a leaf by any other object
                 object.__setattr__(self, name, np.asarray(value, np.float32))
         if all(isinstance(x, PLAIN) for x in (self.low, self.high)):
@@ -243,7 +243,7 @@ def check_bounds(space: Box, name: str) -> None:
     _check_shape(shape, name)
     ends = {}
     for end in ("low", "high"):
-        value: Any = getattr(space, end)
+        value: Any = vars(space)[end]
         known = isinstance(value, (*PLAIN, tuple, jax.Array)) and not isinstance(value, Tracer)
         if not known or any(isinstance(x, Tracer) for x in jax.tree.leaves(value)):
             continue

@@ -41,7 +41,7 @@ def recorded_fields(value: Any) -> list[dataclasses.Field]:
     """The fields that a record of a dataclass has: all but those of `added` at their default."""
 
     def is_omitted(field: dataclasses.Field) -> bool:
-        has_default = getattr(value, field.name) is field.default
+        has_default = vars(value)[field.name] is field.default
         return has_default and field.metadata.get("added", False)
 
     return [field for field in dataclasses.fields(value) if not is_omitted(field)]
@@ -131,7 +131,7 @@ def _register(data_class: Any) -> None:
 
 def _check_static(self: Any) -> None:
     for field in dataclasses.fields(self):
-        value = getattr(self, field.name)
+        value = vars(self)[field.name]
         if not is_static(field):
             continue
         if not isinstance(value, jax.Array | np.ndarray):
@@ -222,7 +222,7 @@ def paths(tree: Any, prefix: str = "") -> dict[str, dataclasses.Field]:
     """
     found = {}
     for field in dataclasses.fields(tree):
-        value = getattr(tree, field.name)
+        value = vars(tree)[field.name]
         path = f"{prefix}{field.name}"
         found[path] = field
         if dataclasses.is_dataclass(value) and not is_static(field):

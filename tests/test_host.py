@@ -5,6 +5,7 @@ One program of random play is compiled, and one of PPO; all else is NumPy or tra
 
 import functools
 import importlib.util
+import sys
 from typing import ClassVar
 
 import gymnasium
@@ -399,8 +400,8 @@ def test_errors(error, match, name, settings):
         envs.make(name, **settings)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("envpool") is not None, reason="it is installed")
-def test_envpool_is_an_extra():
+def test_envpool_is_an_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "envpool", None)  # as if it were not installed
     with pytest.raises(ImportError, match=r"pip install 'jaxrl\[envpool\]'"):
         envs.make("envpool:CartPole-v1")
 

@@ -68,7 +68,7 @@ class Target:
 
     def __post_init__(self) -> None:
         for name in ("kind", "platform", "source", "description"):
-            value = getattr(self, name)
+            value = vars(self)[name]
             if not isinstance(value, str):
                 raise ValueError(f"target {self.name}: {name}={value!r} is not a text.")
         if self.platform not in (*COMPILERS, "cpu"):
@@ -77,7 +77,7 @@ class Target:
                 f"{', '.join(COMPILERS)} and cpu."
             )
         for name in ("memory", "bandwidth", "flops", "launch_seconds", "graph_seconds"):
-            value = getattr(self, name)
+            value = vars(self)[name]
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
             if not is_number or not 0 < value < MAX_NUMBER:
                 raise ValueError(f"target {self.name}: {name}={value!r} is not a positive number.")

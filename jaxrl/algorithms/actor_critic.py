@@ -42,7 +42,7 @@ class ActorCritic(PolicyLearner):
             raise ValueError(f"policy_q={self.policy_q!r}: write policy_q='min' or 'mean'.")
         check_counts(self, "num_critics")
         for name in ("num_target_critics", "num_policy_critics"):
-            value = getattr(self, name)
+            value = vars(self)[name]
             if value is not None and not 1 <= value <= self.num_critics:
                 raise ValueError(
                     f"{name}={value} of num_critics={self.num_critics} critics: write at least "

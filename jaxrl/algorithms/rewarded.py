@@ -5,12 +5,13 @@ from typing import Any
 import jax
 
 from jaxrl import rollout, tree
-from jaxrl.algorithms.base import Agent, Algorithm, Relabel
+from jaxrl.algorithms.around import Around, AroundState
+from jaxrl.algorithms.base import Algorithm, Relabel
 from jaxrl.algorithms.on_policy import OnPolicy
-from jaxrl.clock import Clock, Metrics
+from jaxrl.clock import Metrics
 from jaxrl.env import Env
 from jaxrl.errors import not_defined
-from jaxrl.rollout import Evaluation, Experience, Policy, Transition, Values
+from jaxrl.rollout import Experience, Transition
 from jaxrl.rules.base import check_field
 from jaxrl.tree import pytree
 
@@ -50,23 +51,15 @@ class RewardModel:
 
 
 @pytree
-class State:
+class State(AroundState):
     """The states of the algorithm and of the reward model around it."""
 
     algo: Any
     carry: Any
 
-    @property
-    def params(self) -> Any:
-        return self.algo.params
-
-    @property
-    def clock(self) -> Clock:
-        return self.algo.clock
-
 
 @pytree
-class Rewarded(Algorithm):
+class Rewarded(Around):
     """An algorithm that learns from the rewards of a model rather than from the environment's.
 
     The model is updated once with each rollout, as it was collected. An on-policy algorithm learns
@@ -79,6 +72,8 @@ class Rewarded(Algorithm):
 
     algo: Algorithm
     model: RewardModel
+
+    prefix = "rewarded"
 
     def __post_init__(self) -> None:
         check_field(self, "model", RewardModel, "a reward model")
@@ -101,26 +96,6 @@ class Rewarded(Algorithm):
     def _relabels(self) -> bool:
         """True if rewards are computed for each sample of a replay buffer."""
         return self.replays and not self.model.episodic
-
-    @property
-    def replays(self) -> bool:
-        return self.algo.replays
-
-    @property
-    def name(self) -> str:
-        return f"rewarded {self.algo.name}".strip()
-
-    @property
-    def steps_per_update(self) -> int:
-        return self.algo.steps_per_update
-
-    @property
-    def num_envs(self) -> int:  # type: ignore[override]
-        return self.algo.num_envs
-
-    @property
-    def gradient_steps_per_update(self) -> int:
-        return self.algo.gradient_steps_per_update
 
     def init(
         self, key: jax.Array, env: Env, num_updates: jax.Array | float = float("inf")
@@ -176,25 +151,9 @@ class Rewarded(Algorithm):
             )
         return tree.replace(batch, info=batch.info | {name: reward})
 
-    def values(self, env: Env, state: State, experience: Experience) -> Values:
-        """Those of the algorithm, with the environment's rewards. [T, B]."""
-        return self.algo.values(env, state.algo, experience)
-
     def freeze(self, active: jax.Array, new_state: State, state: State) -> State:
         algo = self.algo.freeze(active, new_state.algo, state.algo)
         return State(algo, tree.where(active, new_state.carry, state.carry))
-
-    def agent(self, state: State) -> Agent:
-        return self.algo.agent(state.algo)
-
-    def policy(self, env: Env, agent: Agent, greedy: bool) -> Policy:
-        return self.algo.policy(env, agent, greedy)
-
-    def evaluate(self, key: jax.Array, env: Env, state: State, num_episodes: int) -> Evaluation:
-        return self.algo.evaluate(key, env, state.algo, num_episodes)
-
-    def evaluation_steps(self, env: Env, num_episodes: int) -> int:
-        return self.algo.evaluation_steps(env, num_episodes)
 
 
 def _check_channel(algo: Algorithm, model: RewardModel) -> None:

@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl import rollout, tree
-from jaxrl.algorithms.base import Agent, Algorithm, Relabel
+from jaxrl.algorithms.around import Around, AroundState
+from jaxrl.algorithms.base import Relabel
 from jaxrl.algorithms.on_policy import OnPolicy
 from jaxrl.clock import Clock, Metrics
 from jaxrl.env import Env
 from jaxrl.errors import check_counts
-from jaxrl.rollout import Action, Episode, Experience, Policy, RnnState, Transition, Values
+from jaxrl.rollout import Action, Episode, Experience, Policy, RnnState, Transition
 from jaxrl.rules.base import Out, RuleState, check_field
 from jaxrl.rules.surrogate import Surrogate, SurrogateTargets
 from jaxrl.tree import leaf, pytree, static
@@ -42,7 +43,7 @@ class BehaviourSurrogate(Surrogate):
 
 
 @pytree
-class State:
+class State(AroundState):
     """The algorithm's state, and its agents at the last `lag` updates, the one of update n at place
     n % lag; () without a lag.
     """
@@ -50,17 +51,9 @@ class State:
     algo: Any
     agents: Any
 
-    @property
-    def params(self) -> Any:
-        return self.algo.params
-
-    @property
-    def clock(self) -> Clock:
-        return self.algo.clock
-
 
 @pytree
-class Stale(Algorithm):
+class Stale(Around):
     """An on-policy algorithm that acts with the parameters of `lag` updates ago, or the first ones.
 
     decoupled: True clips the ratio of the new policy to the one before the update, and weights each
@@ -74,6 +67,8 @@ class Stale(Algorithm):
     max_weight: float = leaf(5.0, "(0, inf]")
     lag: int = static(default=4)
 
+    prefix = "stale"
+
     def __post_init__(self) -> None:
         check_counts(self, "lag", min_value=0)
         check_field(self, "algo", OnPolicy, "rl.ppo()")
@@ -82,18 +77,6 @@ class Stale(Algorithm):
                 "Stale corrects the ratios of rl.Surrogate, and "
                 f"{type(self.algo.rule).__name__} is another rule: take rl.ppo() or rl.a2c()."
             )
-
-    @property
-    def name(self) -> str:
-        return f"stale {self.algo.name}".strip()
-
-    @property
-    def num_envs(self) -> int:  # type: ignore[override]
-        return self.algo.num_envs
-
-    @property
-    def steps_per_update(self) -> int:
-        return self.algo.steps_per_update
 
     def init(
         self, key: jax.Array, env: Env, num_updates: jax.Array | float = float("inf")
@@ -136,12 +119,3 @@ class Stale(Algorithm):
         algo = tree.replace(self.algo, rule=rule)
         learned, metrics = algo.learn(key, env, state.algo, experience, relabel)
         return State(learned, state.agents), metrics
-
-    def values(self, env: Env, state: State, experience: Experience) -> Values:
-        return self.algo.values(env, state.algo, experience)
-
-    def agent(self, state: State) -> Agent:
-        return self.algo.agent(state.algo)
-
-    def policy(self, env: Env, agent: Agent, greedy: bool) -> Policy:
-        return self.algo.policy(env, agent, greedy)

@@ -70,7 +70,7 @@ class Grid(Cells):
     def __post_init__(self) -> None:
         dims = len(self.shape)
         for name in ("low", "high"):
-            given = jnp.shape(getattr(self, name))
+            given = jnp.shape(vars(self)[name])
             if given[-1:] != (dims,):
                 raise ValueError(
                     f"Grid.{name} has shape {given}, and shape={self.shape} has {dims} "

@@ -264,7 +264,7 @@ def _training_and_axes(args: Any, preset: Preset) -> tuple[rl.Training, Axes]:
     """The training with the first value of each option, and the axes of those with several."""
     from jaxrl import envs
 
-    given = {name: getattr(args, name) for name in numbers_of(preset)}
+    given = {name: vars(args)[name] for name in numbers_of(preset)}
     numbers = {name: values for name, values in given.items() if isinstance(values, tuple)}
     for name, values in numbers.items():
         if not values:
@@ -377,7 +377,7 @@ def _network(args: Any, preset: Preset) -> dict[str, networks.Builder]:
         "mlp": ("hidden", "activation", "layer_norm", "shared"),
         "cnn": ("hidden", "activation"),
     }[args.network]
-    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    given = {name: vars(args)[name] for name in names if vars(args)[name] is not None}
     if "activation" in given:
         given["activation"] = ACTIVATIONS[given["activation"]]
     if args.network == "cnn":
@@ -389,7 +389,7 @@ def _network(args: Any, preset: Preset) -> dict[str, networks.Builder]:
 
 def counts_of(args: Any, preset: Preset) -> dict[str, tuple[int, ...]]:
     """The integers with several values: static axes, for each value of which a program compiles."""
-    given = {name: getattr(args, name) for name in numbers_of(preset)}
+    given = {name: vars(args)[name] for name in numbers_of(preset)}
     return {
         name: values
         for name, values in given.items()
@@ -399,7 +399,7 @@ def counts_of(args: Any, preset: Preset) -> dict[str, tuple[int, ...]]:
 
 def num_members(args: Any) -> int:
     """Number of runs that a command line describes, without starting jax."""
-    given = [getattr(args, field.name) for field in dataclasses.fields(args)]
+    given = [vars(args)[field.name] for field in dataclasses.fields(args)]
     axis_sizes = [
         len(values)
         for values in given

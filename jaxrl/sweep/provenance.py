@@ -131,9 +131,7 @@ def describe(value: Any) -> Any:
     digest.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {
-            field.name: describe(getattr(value, field.name)) for field in recorded_fields(value)
-        }
+        fields = {field.name: describe(vars(value)[field.name]) for field in recorded_fields(value)}
         return {"type": type(value).__name__} | fields
     if arrays.is_large(value):
         return arrays.reference(value)

@@ -139,7 +139,7 @@ def encode(value: Any) -> Any:
     name = recorded_name(type(value))
     if dataclasses.is_dataclass(value) and _found(name) is type(value):
         fields = {
-            field.name: encode(getattr(value, field.name))
+            field.name: encode(vars(value)[field.name])
             for field in tree.recorded_fields(value)
             if field.init
         }

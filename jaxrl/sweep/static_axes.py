@@ -188,7 +188,7 @@ def short(value: Any) -> str:
     if isinstance(value, jax.Array | np.ndarray):
         text = str(np.asarray(value).tolist())
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = [(field, getattr(value, field.name)) for field in dataclasses.fields(value)]
+        fields = [(field, vars(value)[field.name]) for field in dataclasses.fields(value)]
         shown = [short(x) for _, x in fields[:1]] + [
             f"{f.name}={short(x)}" for f, x in fields[1:] if not _is_default(f, x)
         ]

@@ -6,30 +6,22 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl import rollout
-from jaxrl.algorithms.base import Agent, Algorithm
+from jaxrl.algorithms.around import Around
+from jaxrl.algorithms.base import Agent
 from jaxrl.clock import Metrics
 from jaxrl.env import Env, Tasks
 from jaxrl.rollout import Evaluation, Policy, Transition
 from jaxrl.teachers.pool import LEVEL, LevelPool
 
 
-class OnTasks(Algorithm):
+class OnTasks(Around):
     """Base class of algorithms that train `algo` on levels of tasks, and act with its policy.
 
     algo: the algorithm that learns. held_out: the distribution of levels for evaluations; None:
     that of the tasks.
     """
 
-    algo: Any  # Algorithm
     held_out: Any  # Tasks | None
-
-    @property
-    def num_envs(self) -> int:  # type: ignore[override]
-        return self.algo.num_envs
-
-    @property
-    def gradient_steps_per_update(self) -> int:
-        return self.algo.gradient_steps_per_update
 
     def policy(self, env: Env | Tasks, agent: Agent, greedy: bool) -> Policy:
         one = env.sample(jax.random.key(0)) if isinstance(env, Tasks) else env

@@ -66,6 +66,8 @@ class PAIRED(OnTasks):
     designer: OnPolicy
     held_out: Tasks | None = None
 
+    prefix = "paired"
+
     def __post_init__(self) -> None:
         for name in ("algo", "designer"):
             check_field(self, name, OnPolicy, "rl.ppo()")
@@ -75,10 +77,6 @@ class PAIRED(OnTasks):
                     f"{type(algo.rule).__name__} chooses the episodes that it plays, and so does "
                     "PAIRED: use a rule without groups, such as rl.ppo()."
                 )
-
-    @property
-    def name(self) -> str:
-        return f"paired {self.algo.name}".strip()
 
     @property
     def steps_per_update(self) -> int:

@@ -11,10 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl.algorithms.base import Agent, Algorithm, Relabel
+from jaxrl.algorithms.around import Around
+from jaxrl.algorithms.base import Algorithm, Relabel
 from jaxrl.clock import Metrics
 from jaxrl.env import Env, State, Step, Tasks, can
-from jaxrl.rollout import Action, Evaluation, Experience, Policy, Transition, Values
+from jaxrl.rollout import Action, Experience, Transition
 from jaxrl.rules.base import check_field
 from jaxrl.spaces import Space
 from jaxrl.teachers.pool import LevelPool
@@ -58,7 +59,7 @@ class Redrawn(Env):
 
 
 @pytree
-class SAMPLR(Algorithm):
+class SAMPLR(Around):
     """An algorithm that learns from redrawn transitions, for use inside `rl.Taught` (sample-matched
     PLR, Jiang et al., 2022):
 
@@ -75,6 +76,8 @@ class SAMPLR(Algorithm):
     algo: Algorithm
     tasks: Tasks
 
+    prefix = "samplr"
+
     def __post_init__(self) -> None:
         check_field(self, "algo", Algorithm, "rl.ppo()")
         if self.algo.replays:
@@ -89,21 +92,8 @@ class SAMPLR(Algorithm):
                 "hidden."
             )
 
-    @property
-    def name(self) -> str:
-        return f"samplr {self.algo.name}".strip()
-
-    @property
-    def num_envs(self) -> int:  # type: ignore[override]
-        return self.algo.num_envs
-
-    @property
-    def steps_per_update(self) -> int:
-        return self.algo.steps_per_update
-
-    @property
-    def gradient_steps_per_update(self) -> int:
-        return self.algo.gradient_steps_per_update
+    def inner(self, state: Any) -> Any:
+        return state
 
     def init(self, key: jax.Array, env: Env, num_updates: jax.Array | float = float("inf")) -> Any:
         return self.algo.init(key, self._redrawn(env), num_updates)
@@ -133,23 +123,8 @@ class SAMPLR(Algorithm):
     ) -> tuple[Any, Metrics]:
         return self.algo.learn(key, env, state, experience, relabel)
 
-    def values(self, env: Env, state: Any, experience: Experience) -> Values:
-        return self.algo.values(env, state, experience)
-
     def freeze(self, active: jax.Array, new_state: Any, state: Any) -> Any:
         return self.algo.freeze(active, new_state, state)
-
-    def agent(self, state: Any) -> Agent:
-        return self.algo.agent(state)
-
-    def policy(self, env: Env, agent: Agent, greedy: bool) -> Policy:
-        return self.algo.policy(env, agent, greedy)
-
-    def evaluate(self, key: jax.Array, env: Env, state: Any, num_episodes: int) -> Evaluation:
-        return self.algo.evaluate(key, env, state, num_episodes)
-
-    def evaluation_steps(self, env: Env, num_episodes: int) -> int:
-        return self.algo.evaluation_steps(env, num_episodes)
 
 
 def _as_redrawn(batch: Transition) -> Transition:

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl import rollout, tree
-from jaxrl.algorithms.base import Agent, Algorithm, check_channels
-from jaxrl.clock import Clock, Metrics
+from jaxrl.algorithms.around import AroundState
+from jaxrl.algorithms.base import Algorithm, check_channels
+from jaxrl.clock import Metrics
 from jaxrl.env import Env, Tasks, check_tasks
 from jaxrl.errors import check_counts
 from jaxrl.rollout import Episode, Experience
@@ -36,7 +37,7 @@ class Scouts:
 
 
 @pytree
-class State:
+class State(AroundState):
     """The states of the algorithm and of the teacher, and the levels of episodes in progress.
 
     scouts: () without scouts.
@@ -46,14 +47,6 @@ class State:
     teacher: TeacherState
     in_play: InPlay
     scouts: Scouts | tuple[()]
-
-    @property
-    def params(self) -> Any:
-        return self.algo.params
-
-    @property
-    def clock(self) -> Clock:
-        return self.algo.clock
 
 
 @pytree
@@ -78,6 +71,8 @@ class Taught(OnTasks):
     scouts: int = static(default=0)
     scout_levels: int = static(default=0)
 
+    prefix = "taught"
+
     def __post_init__(self) -> None:
         check_field(self, "algo", Algorithm, "rl.ppo()")
         check_field(self, "teacher", Teacher, "rl.teachers.PLR()")
@@ -88,14 +83,6 @@ class Taught(OnTasks):
             )
         check_counts(self, "num_levels")
         check_counts(self, "scouts", "scout_levels", min_value=0)
-
-    @property
-    def name(self) -> str:
-        return f"taught {self.algo.name}".strip()
-
-    @property
-    def replays(self) -> bool:
-        return self.algo.replays
 
     @property
     def steps_per_update(self) -> int:
@@ -183,9 +170,6 @@ class Taught(OnTasks):
         return replace(frozen, algo=self.algo.freeze(active, new_state.algo, state.algo))
 
     # ------------------------------------------------------------------------------------ acting
-
-    def agent(self, state: State) -> Agent:
-        return self.algo.agent(state.algo)
 
 
 # --------------------------------------------------------------------------------- levels in play

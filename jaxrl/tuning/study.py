@@ -62,11 +62,11 @@ class Study:
                 "tuner=rl.tuning.Random(), or a subclass of rl.tuning.Tuner."
             )
         for name, example in {"measure": "rl.stats.auc", "statistic": "rl.stats.iqm"}.items():
-            if not callable(how := getattr(self, name)):
+            if not callable(how := vars(self)[name]):
                 raise TypeError(f"{name}={how!r} is not a function: write {name}={example}.")
         for name in ("seeds", "test_seeds", "repetitions"):
-            if not is_count(getattr(self, name), min_value=-(2**63)):
-                raise TypeError(f"{name}={getattr(self, name)!r} is a count: write a whole number.")
+            if not is_count(vars(self)[name], min_value=-(2**63)):
+                raise TypeError(f"{name}={vars(self)[name]!r} is a count: write a whole number.")
         if not is_count(self.seed, min_value=0):
             raise ValueError(f"seed={self.seed!r} is not a whole number: write seed=0 or more.")
         check_switch("diverged", self.diverged)
@@ -77,9 +77,9 @@ class Study:
         if self.chunk is not None:
             check_count("chunk", self.chunk)
         for name in ("seeds", "test_seeds"):
-            if getattr(self, name) < 2:
+            if vars(self)[name] < 2:
                 raise ValueError(
-                    f"{name}={getattr(self, name)}: one seed does not show how much a score varies "
+                    f"{name}={vars(self)[name]}: one seed does not show how much a score varies "
                     f"by chance. Write {name}=2 or, better, 8 or more."
                 )
         if self.repetitions < 1:
