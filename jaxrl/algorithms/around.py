@@ -4,7 +4,7 @@ from typing import Any
 
 import jax
 
-from jaxrl.algorithms.base import Agent, Algorithm
+from jaxrl.algorithms.base import Agent, Algorithm, World
 from jaxrl.clock import Clock
 from jaxrl.env import Env
 from jaxrl.rollout import Evaluation, Experience, Policy, Values
@@ -66,8 +66,8 @@ class Around(Algorithm):
     def policy(self, env: Env, agent: Agent, greedy: bool) -> Policy:
         return self.algo.policy(env, agent, greedy)
 
-    def evaluate(self, key: jax.Array, env: Env, state: Any, num_episodes: int) -> Evaluation:
+    def evaluate(self, key: jax.Array, env: World, state: Any, num_episodes: int) -> Evaluation:
         return self.algo.evaluate(key, env, self.inner(state), num_episodes)
 
-    def evaluation_steps(self, env: Env, num_episodes: int) -> int:
+    def evaluation_steps(self, env: World, num_episodes: int) -> int:
         return self.algo.evaluation_steps(env, num_episodes)
