@@ -140,7 +140,7 @@ def speed(config: Config) -> dict[str, Any]:
         found["jaxrl"].append(arm(one)["evaluations_per_second"])
         done = subprocess.run(words, capture_output=True, text=True, check=True)
         found["qdax"].append(float(done.stdout))
-    return found
+    return found | {"where": where()}
 
 
 def cma_me(config: Config) -> dict[str, Any]:
@@ -208,6 +208,12 @@ PARTS: dict[str, Callable[[Config], dict[str, Any]]] = {
 }
 
 
+def where() -> str:
+    """The machine, and its load now."""
+    load = f"{os.cpu_count()} cores under a load of {os.getloadavg()[0]:.1f}"
+    return f"{jax.devices()[0].device_kind}, {load}, jax {jax.__version__}"
+
+
 def measure(config: Config) -> dict[str, Any]:
     """The measurements of all parts; parts stored with the same settings are read from disk."""
     path = config.folder / "quality_diversity.json"
@@ -215,9 +221,7 @@ def measure(config: Config) -> dict[str, Any]:
     settings = {name: x for name, x in settings.items() if name not in ("folder", "qdax", "rounds")}
     stored = json.loads(path.read_text()) if path.exists() else {}
     if stored.get("settings") != settings:
-        load = f"{os.cpu_count()} cores under a load of {os.getloadavg()[0]:.1f}"
-        where = f"{jax.devices()[0].device_kind}, {load}, jax {jax.__version__}"
-        stored = {"settings": settings, "where": where}
+        stored = {"settings": settings, "where": where()}
     config.folder.mkdir(parents=True, exist_ok=True)
     for name, part in PARTS.items():
         if name not in stored and (name != "speed" or config.qdax != "none"):
@@ -253,7 +257,7 @@ def page(found: dict[str, Any]) -> str:
             f"MAP-Elites on the arm does {np.median(ratio):.3g} times as many evaluations",
         ]
         lines[-1] += f" per second as QDax, one seed ({ratio.min():.3g} to {ratio.max():.3g} in"
-        lines[-1] += f" {len(ratio)} interleaved rounds)."
+        lines[-1] += f" {len(ratio)} interleaved rounds; {found['speed']['where']})."
     later, settings = found["backward"], found["settings"]
     solved = {name: sum(x > 0.5 for x in later[name]) for name in ("backward", "uniform")}
     return (
