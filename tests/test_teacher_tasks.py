@@ -13,6 +13,7 @@ from envs.maze_drawings import DRAWINGS, drawn
 from jaxrl import rollout, teachers
 from jaxrl.teachers.base import report
 from jaxrl.teachers.on_tasks import described as described_on
+from jaxrl.teachers.on_tasks import taught
 from jaxrl.teachers.pool import LEVEL
 from jaxrl.teachers.taught import _renumbered
 
@@ -149,7 +150,7 @@ def played(key):
     return {
         "batch": batch,
         "report": report(batch, level, 4),
-        "taught": described_on(Prizes(), pool, batch),
+        "taught": taught(described_on(Prizes(), pool.levels), pool, batch),
         "raw": RAW.values(pool, rl.tree.replace(state, reward_stats=None), experience),
         "scaled": NORMALIZED.values(pool, state, experience),
         "chance": jax.vmap(chance)(TASKS.levels.value),
@@ -162,7 +163,7 @@ def test_learnability_is_the_variance_of_success():
     p, num = found["chance"], found["report"].episodes
     assert (num > 300).all()
     exact = p * (1.0 - p)
-    score = teachers.Learnability()(Prizes(), TASKS.levels, found["report"], jnp.zeros(4))
+    score = teachers.Learnability()(found["report"], jnp.zeros(4), ())
     error = 3.0 * np.abs(1.0 - 2.0 * p) * np.sqrt(exact / num) + 9.0 * exact / num
     assert (np.abs(score - exact) < error).all()
     assert np.ptp(exact) > 2.0 * error.max()  # the levels differ

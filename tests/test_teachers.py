@@ -72,7 +72,7 @@ def test_a_success_is_a_return_of_at_least_a_threshold_where_nothing_reports_it(
     level = jnp.array([[0, 1], [0, 1], [0, 1]])
     found = report(batch, level, 2, None, teachers.Learnability(threshold=0.6).success_return)
     np.testing.assert_allclose(found.success, [2 / 3, 1 / 3])
-    score = teachers.Learnability(threshold=0.6)(None, None, found, found.best_return)
+    score = teachers.Learnability(threshold=0.6)(found, found.best_return, ())
     np.testing.assert_allclose(score, 2 / 9, rtol=1e-6)
     assert np.isnan(report(batch, level, 2).success).all()
 
@@ -325,6 +325,12 @@ class Numbers(rl.Tasks):
     def sample(self, key):
         return Number(jax.random.uniform(key))
 
+    def describe(self, env):
+        return {"number": env.number}
+
+    def optimum(self, env):  # not the true one, so that the regret is not 0
+        return 10.0 * env.number
+
 
 @rl.pytree
 class Number(rl.Env):
@@ -340,10 +346,12 @@ class Number(rl.Env):
 
 
 def test_episodes_stay_on_their_level_from_update_to_update():
-    """Episodes of 5 steps, updates of 3: the state of the environment has the level's number."""
+    """Episodes of 5 steps, updates of 3: the state of the environment has the level's number, and
+    so has what was computed when the level was drawn.
+    """
     algo = rl.Taught(
         rl.ppo(num_envs=4, num_steps=3, network=rl.MLP((4,)), minibatches=1, epochs=1),
-        teachers.PLR(teachers.Deficit(1.0), teachers.LevelReplay(capacity=32)),
+        teachers.PLR(teachers.Regret(), teachers.LevelReplay(capacity=32)),
         num_levels=6,
         scouts=2,
     )
@@ -351,16 +359,19 @@ def test_episodes_stay_on_their_level_from_update_to_update():
     update = jax.jit(algo.update)
     for i in range(8):
         state, _ = update(jax.random.key(i), Numbers(), state)
-        placed = state.algo.episodes.state
-        np.testing.assert_allclose(state.in_play.levels.number, placed.state, rtol=1e-6)
-        placed = state.scouts.episodes.state
-        np.testing.assert_allclose(state.scouts.in_play.levels.number, placed.state, rtol=1e-6)
-        # what the buffer says of a level is right: five times its number
+        for episodes, at in [
+            (state.algo.episodes, state.in_play),
+            (state.scouts.episodes, state.scouts.in_play),
+        ]:
+            placed = episodes.state.state
+            np.testing.assert_allclose(at.levels.number, placed, rtol=1e-6)
+            np.testing.assert_allclose(at.notes, 10.0 * placed, rtol=1e-6)
+        described = state.in_play.described["number"]
+        np.testing.assert_array_equal(described, state.in_play.levels.number)
+        # what the buffer says of a level is right: ten times its number, less five times
         filled = np.asarray(state.teacher.buffer.filled)
         number = np.asarray(state.teacher.buffer.levels.number)[filled]
-        np.testing.assert_allclose(
-            state.teacher.buffer.regret[filled], 1.0 - 5.0 * number, rtol=1e-4, atol=1e-5
-        )
+        np.testing.assert_allclose(state.teacher.buffer.regret[filled], 5.0 * number, rtol=1e-4)
     assert filled.any()
 
 

@@ -42,11 +42,13 @@ class OnTasks(Around):
         return self.algo.evaluation_steps(level, num_episodes)
 
 
-def described(tasks: Tasks, pool: LevelPool, batch: Transition) -> Metrics:
-    """Means over the steps of a batch of the numbers that describe their levels, as `taught_NAME`.
-    [].
-    """
+def described(tasks: Tasks, levels: Env) -> Metrics:
+    """The numbers that describe each of some levels. [N]."""
+    return jax.vmap(tasks.describe)(levels)
+
+
+def taught(numbers: Metrics, pool: LevelPool, batch: Transition) -> Metrics:
+    """Means over the steps of a batch of the numbers of their levels, as `taught_NAME`. []."""
     level = batch.info[LEVEL].astype(jnp.int32).ravel()
     steps = jax.ops.segment_sum(jnp.ones(level.shape), level, pool.num_levels)
-    numbers = jax.vmap(tasks.describe)(pool.levels)
     return {f"taught_{name}": jnp.sum(x * steps) / steps.sum() for name, x in numbers.items()}

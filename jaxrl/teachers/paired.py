@@ -16,7 +16,7 @@ from jaxrl.env import Editor, Env, Tasks, can, check_tasks
 from jaxrl.rollout import Episode, Experience, Transition
 from jaxrl.rules.base import check_field
 from jaxrl.teachers.base import report
-from jaxrl.teachers.on_tasks import OnTasks, described
+from jaxrl.teachers.on_tasks import OnTasks, described, taught
 from jaxrl.teachers.pool import LEVEL, LevelPool, OnLevel
 from jaxrl.tree import pytree, replace
 
@@ -141,7 +141,7 @@ class PAIRED(OnTasks):
         batch = _of(PROTAGONIST, experience.transitions)
         metrics = rollout.episode_metrics(pool, batch)
         del metrics[LEVEL]
-        others = _of(PROTAGONIST, losses) | described(env, pool, batch)
+        others = _of(PROTAGONIST, losses) | taught(described(env, pool.levels), pool, batch)
         others |= {f"designer_{name}": x for name, x in of_designer.items()}
         others |= {"regret": regret.mean(), "antagonist_return": returns[ANTAGONIST].mean()}
         check_channels(pool.levels, others, self)

@@ -74,7 +74,11 @@ class PLR(Teacher):
         self, key: jax.Array, state: TeacherState, tasks: Tasks, num: int
     ) -> tuple[Env, Notes]:
         replay = tree.replace(self.replay, replay=1.0) if self.robust else self.replay
-        return replay.draw(key, state.buffer, tasks, num)[0], ()
+        levels = replay.draw(key, state.buffer, tasks, num)[0]
+        return levels, self._notes(tasks, levels)
+
+    def _notes(self, tasks: Tasks, levels: Env) -> Notes:
+        return jax.vmap(lambda env: self.score.note(tasks, env))(levels)
 
     def scout(
         self, key: jax.Array, state: TeacherState, tasks: Tasks, num: int
@@ -82,12 +86,13 @@ class PLR(Teacher):
         key_old, key_edit, key_edited, key_new = jax.random.split(key, 4)
         new = jax.vmap(tasks.sample)(jax.random.split(key_new, num))
         if not can(tasks, Tasks.mutate):
-            return new, ()
+            return new, self._notes(tasks, new)
         replay = tree.replace(self.replay, replay=1.0)
         old, slot = replay.draw(key_old, state.buffer, tasks, num)
         children = jax.vmap(tasks.mutate)(jax.random.split(key_edit, num), old)
         edited = jax.random.bernoulli(key_edited, self.edited, (num,))
-        return tree.where(edited & (slot < self.replay.capacity), children, new), ()
+        levels = tree.where(edited & (slot < self.replay.capacity), children, new)
+        return levels, self._notes(tasks, levels)
 
     def tell(
         self,
@@ -104,7 +109,7 @@ class PLR(Teacher):
         prints = fingerprints(levels)
         same = (prints[:, None] == prints[None]).all(-1)
         best = jnp.maximum(before, jnp.max(jnp.where(same, report.best_return[None], -jnp.inf), 1))
-        score = self.score(tasks, levels, report, best)
+        score = self.score(report, best, notes)
         # of rows with equal levels, only the last one with an episode is used
         later = same & report.known[None] & jnp.triu(jnp.ones(same.shape, bool), 1)
         known = report.known & jnp.isfinite(score) & ~later.any(1)

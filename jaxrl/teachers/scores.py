@@ -23,10 +23,14 @@ class Score:
     def check(self, tasks: Tasks) -> None:
         """Raise a TypeError if the levels lack what the score reads."""
 
-    def __call__(self, tasks: Tasks, levels: Env, report: Report, best: jax.Array) -> jax.Array:
+    def note(self, tasks: Tasks, env: Env) -> Any:
+        """What the score reads of a level itself, computed when it is drawn; () for nothing."""
+        return ()
+
+    def __call__(self, report: Report, best: jax.Array, notes: Any) -> jax.Array:
         """Scores [N], higher for levels with more learning potential.
 
-        levels: [N]. best: the highest return so far on each level. [N].
+        best: the highest return so far on each level. [N]. notes: from `note`. [N, ...].
         """
         raise not_defined(self, Score.__call__)
 
@@ -45,8 +49,12 @@ class Regret(Score):
                 "highest return so far."
             )
 
-    def __call__(self, tasks: Tasks, levels: Env, report: Report, best: jax.Array) -> jax.Array:
-        return jax.vmap(tasks.optimum)(levels) - report.episode_return
+    def note(self, tasks: Tasks, env: Env) -> jax.Array:
+        """The optimal return."""
+        return tasks.optimum(env)
+
+    def __call__(self, report: Report, best: jax.Array, notes: Any) -> jax.Array:
+        return notes - report.episode_return
 
 
 @pytree
@@ -57,7 +65,7 @@ class MaxMC(Score):
 
     reads_values = True
 
-    def __call__(self, tasks: Tasks, levels: Env, report: Report, best: jax.Array) -> jax.Array:
+    def __call__(self, report: Report, best: jax.Array, notes: Any) -> jax.Array:
         return best - report.value
 
 
@@ -67,7 +75,7 @@ class PositiveValueLoss(Score):
 
     reads_values = True
 
-    def __call__(self, tasks: Tasks, levels: Env, report: Report, best: jax.Array) -> jax.Array:
+    def __call__(self, report: Report, best: jax.Array, notes: Any) -> jax.Array:
         return report.positive_value_error
 
 
@@ -77,7 +85,7 @@ class ValueLoss(Score):
 
     reads_values = True
 
-    def __call__(self, tasks: Tasks, levels: Env, report: Report, best: jax.Array) -> jax.Array:
+    def __call__(self, report: Report, best: jax.Array, notes: Any) -> jax.Array:
         return report.value_error
 
 
@@ -106,7 +114,7 @@ class Learnability(Score):
                 '"success" in the info of a step and name it in channels.'
             )
 
-    def __call__(self, tasks: Tasks, levels: Env, report: Report, best: jax.Array) -> jax.Array:
+    def __call__(self, report: Report, best: jax.Array, notes: Any) -> jax.Array:
         return report.success * (1.0 - report.success)
 
 
@@ -116,5 +124,5 @@ class Deficit(Score):
 
     target: float = leaf(0.0, "(-inf, inf)")
 
-    def __call__(self, tasks: Tasks, levels: Env, report: Report, best: jax.Array) -> jax.Array:
+    def __call__(self, report: Report, best: jax.Array, notes: Any) -> jax.Array:
         return self.target - report.episode_return

@@ -137,8 +137,9 @@ class ScoredTasks(TaskTeacher):
 
     def scores(self, state: TaskState, tasks: Tasks) -> jax.Array:
         """The score of each task; a task without an episode has the highest of the others. [L]."""
-        levels = jax.vmap(tasks.numbered)(jnp.arange(tasks.num_levels))
-        found = self.score(tasks, levels, state.running, state.running.best_return)
+        note = lambda number: self.score.note(tasks, tasks.numbered(number))
+        notes = jax.vmap(note)(jnp.arange(tasks.num_levels))
+        found = self.score(state.running, state.running.best_return, notes)
         known = state.running.known
         highest = jnp.max(jnp.where(known, found, -jnp.inf))
         return jnp.where(known, found, jnp.where(known.any(), highest, 1.0))

@@ -14,7 +14,7 @@ from jaxrl.errors import check_counts
 from jaxrl.rollout import Episode, Experience
 from jaxrl.rules.base import check_field
 from jaxrl.teachers.base import Notes, Report, Teacher, TeacherState, report
-from jaxrl.teachers.on_tasks import OnTasks, described
+from jaxrl.teachers.on_tasks import OnTasks, described, taught
 from jaxrl.teachers.pool import LEVEL, LevelPool, OnLevel
 from jaxrl.teachers.uniform import Uniform
 from jaxrl.tree import pytree, replace, static
@@ -22,10 +22,13 @@ from jaxrl.tree import pytree, replace, static
 
 @pytree
 class InPlay:
-    """The current level of each of B environments, and the teacher's notes on it. [B]."""
+    """The current level of each of B environments, the teacher's notes on it, and the numbers that
+    describe it, {} for scouts. [B].
+    """
 
     levels: Env
     notes: Notes
+    described: Metrics
 
 
 @pytree
@@ -100,8 +103,8 @@ class Taught(OnTasks):
         self.teacher.check(env, self.scouts)
         key_teacher, key_draw, key_scout, key_algo = jax.random.split(key, 4)
         teacher = self.teacher.init(key_teacher, env)
-        drawn = self.teacher.draw(key_draw, teacher, env, self.num_levels)
-        algo = self.algo.init(key_algo, LevelPool(drawn[0]), num_updates)
+        drawn = self._draw(key_draw, teacher, env)
+        algo = self.algo.init(key_algo, LevelPool(drawn.levels), num_updates)
         scouts: Scouts | tuple[()] = ()
         if self.scouts:
             key_levels, key_reset = jax.random.split(key_scout)
@@ -111,8 +114,13 @@ class Taught(OnTasks):
             episodes = jax.vmap(lambda key: rollout.reset(key, pool, policy.rnn_state))(
                 jax.random.split(key_reset, self.scouts)
             )
-            scouts = Scouts(episodes, _in_play(episodes, *found))
-        return State(algo, teacher, _in_play(algo, *drawn), scouts)
+            scouts = Scouts(episodes, _in_play(episodes, InPlay(*found, {})))
+        return State(algo, teacher, _in_play(algo, drawn), scouts)
+
+    def _draw(self, key: jax.Array, teacher: TeacherState, env: Tasks) -> InPlay:
+        """Levels to train on. [num_levels]."""
+        levels, notes = self.teacher.draw(key, teacher, env, self.num_levels)
+        return InPlay(levels, notes, described(env, levels))
 
     @property
     def _num_scout_levels(self) -> int:
@@ -124,21 +132,22 @@ class Taught(OnTasks):
         (`Tasks.describe`).
         """
         keys = jax.random.split(key, 6)
-        drawn = self.teacher.draw(keys[0], state.teacher, env, self.num_levels)
-        pool, notes = _pool(state.in_play, *drawn)
+        pool, both = _pool(state.in_play, self._draw(keys[0], state.teacher, env))
         before = _renumbered(state.algo)
         before, experience = self.algo.collect(keys[1], pool, before)
         metrics = rollout.episode_metrics(pool, experience.transitions)
         del metrics[LEVEL]
         seen = self._report(pool, before, experience)
-        teacher, notes = self.teacher.tell(keys[2], state.teacher, env, pool.levels, notes, seen)
+        teacher, notes = self.teacher.tell(
+            keys[2], state.teacher, env, both.levels, both.notes, seen
+        )
         after, losses = self.algo.learn(keys[3], pool, before, experience)
         scouts = state.scouts
         if self.scouts:
             teacher, scouts = self._scout(keys[4:], env, teacher, before, state.scouts)
-        new_state = State(after, teacher, _in_play(after, pool.levels, notes), scouts)
-        others = described(env, pool, experience.transitions) | self.teacher.metrics(teacher)
-        others |= losses
+        new_state = State(after, teacher, _in_play(after, replace(both, notes=notes)), scouts)
+        others = taught(both.described, pool, experience.transitions)
+        others |= self.teacher.metrics(teacher) | losses
         check_channels(pool.levels, others, self)
         return new_state, metrics | others
 
@@ -149,13 +158,13 @@ class Taught(OnTasks):
         key_draw, key_play = keys
         key_play, key_tell = jax.random.split(key_play)
         drawn = self.teacher.scout(key_draw, teacher, env, self._num_scout_levels)
-        pool, notes = _pool(scouts.in_play, *drawn)
+        pool, both = _pool(scouts.in_play, InPlay(*drawn, {}))
         policy = self.algo.policy(pool, self.algo.agent(algo), greedy=False)
         start = _renumbered(scouts.episodes)
         episodes, batch = rollout.rollout(key_play, pool, policy, start, self._scout_steps)
         seen = self._report(pool, algo, jax.lax.stop_gradient(Experience(start, batch)))
-        teacher, notes = self.teacher.tell(key_tell, teacher, env, pool.levels, notes, seen)
-        return teacher, Scouts(episodes, _in_play(episodes, pool.levels, notes))
+        teacher, notes = self.teacher.tell(key_tell, teacher, env, both.levels, both.notes, seen)
+        return teacher, Scouts(episodes, _in_play(episodes, replace(both, notes=notes)))
 
     def _report(self, pool: LevelPool, state: Any, experience: Experience) -> Report:
         values = None
@@ -169,23 +178,23 @@ class Taught(OnTasks):
         frozen = tree.where(active, replace(new_state, algo=()), replace(state, algo=()))
         return replace(frozen, algo=self.algo.freeze(active, new_state.algo, state.algo))
 
-    # ------------------------------------------------------------------------------------ acting
-
 
 # --------------------------------------------------------------------------------- levels in play
 
 
-def _pool(in_play: InPlay, levels: Env, notes: Notes) -> tuple[LevelPool, Notes]:
-    """The levels in play [B] and the drawn ones [K] as one pool [B + K], and the notes on both."""
+def _pool(in_play: InPlay, drawn: InPlay) -> tuple[LevelPool, InPlay]:
+    """The levels in play [B] and the drawn ones [K], as an environment and with what is known of
+    them. [B + K].
+    """
     first = jax.tree.leaves(in_play.levels)[0].shape[0]
-    join = lambda old, new: jax.tree.map(lambda x, y: jnp.concatenate([x, y]), old, new)
-    return LevelPool(join(in_play.levels, levels), first), join(in_play.notes, notes)
+    both = jax.tree.map(lambda x, y: jnp.concatenate([x, y]), in_play, drawn)
+    return LevelPool(both.levels, first), both
 
 
-def _in_play(states: Any, levels: Env, notes: Notes) -> InPlay:
-    """The current levels of environments, from levels and notes indexed by number."""
+def _in_play(states: Any, levels: InPlay) -> InPlay:
+    """The current levels of environments, from all levels indexed by number."""
     (numbers,) = [x.number for x in _nodes(states) if isinstance(x, OnLevel)]
-    return jax.tree.map(lambda x: x[numbers], InPlay(levels, notes))
+    return jax.tree.map(lambda x: x[numbers], levels)
 
 
 def _renumbered(states: Any) -> Any:
