@@ -158,7 +158,7 @@ class PointMaze(Env):
 
     def _progress(self, old: Point, new: Point) -> jax.Array:
         """The decrease of the distance, as a fraction of the largest distance. float32 []."""
-        distances = self.distances()
+        distances = self._maze.distances(needed=jnp.asarray(self.dense) > 0.0)
         farthest = jnp.where(distances < FAR, distances, 1).max()
         before, after = (_interpolate(distances, point.position) for point in (old, new))
         return ((before - after) / farthest).astype(jnp.float32)

@@ -115,7 +115,7 @@ AROUND = {  # name: (algorithm, environment or tasks, a float of it that is swep
         "temperature",
     ),
     "samplr": (
-        rl.Taught(teachers.SAMPLR(LEARNER, Prizes()), teachers.SFL(), num_levels=2),
+        rl.Taught(teachers.SAMPLR(LEARNER), teachers.SFL(), num_levels=2),
         Prizes(),
         "staleness",
     ),

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from probes import Choice, Choices
+from probes import Choice
 
 import jaxrl as rl
 from jaxrl.teachers import SAMPLR
@@ -70,8 +70,8 @@ PPO = rl.ppo(
 @jax.jit
 def redrawn(key):
     """A rollout's transitions with redrawn steps, and as they were played."""
-    pool = rl.teachers.LevelPool(Doors(jnp.array([0.0, 1.0])))
-    algo = SAMPLR(PPO, FairCoins())
+    pool = rl.teachers.LevelPool(Doors(jnp.array([0.0, 1.0])), tasks=FairCoins())
+    algo = SAMPLR(PPO)
     state = algo.init(jax.random.key(0), pool)
     _, experience = PPO.collect(key, algo._redrawn(pool), state)
     return _as_redrawn(experience.transitions), experience.transitions
@@ -116,7 +116,7 @@ def chances(key):
     preferred levels as they are and redrawn. [2].
     """
     found = []
-    for algo in (PPO, SAMPLR(PPO, FairCoins())):
+    for algo in (PPO, SAMPLR(PPO)):
         taught = rl.Taught(algo, Optimist(), num_levels=16)
         training = rl.Training(taught, FairCoins(), steps=512 * 60, evals=1, episodes=0)
         state = training(key)[0]
@@ -136,11 +136,14 @@ def test_a_policy_is_optimal_for_a_fair_coin():
 @pytest.mark.parametrize(
     ("words", "call"),
     [
-        (r"Choices has no redraw\(key, env, state\)", lambda: SAMPLR(PPO, Choices())),
-        ("learns from a replay: use rl.ppo", lambda: SAMPLR(rl.dqn(), FairCoins())),
+        (
+            r"MazeLevels has no redraw\(key, env, state\)",
+            lambda: rl.Taught(SAMPLR(PPO)).init(jax.random.key(0), rl.envs.distribution("Maze-7")),
+        ),
+        ("learns from a replay: use rl.ppo", lambda: SAMPLR(rl.dqn())),
         (
             "got Choice: write rl.Taught",
-            lambda: SAMPLR(PPO, FairCoins()).init(jax.random.key(0), Choice()),
+            lambda: SAMPLR(PPO).init(jax.random.key(0), Choice()),
         ),
     ],
 )

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from probes import Prize, Prizes
+from probes import Choices, Prize, Prizes
 
 import envs
 import jaxrl as rl
@@ -256,6 +256,8 @@ def test_what_a_score_needs_is_checked():
         teachers.ACCEL().check(catch, 4)
     with pytest.raises(TypeError, match=r"has no at\(place\)"):
         teachers.ALPGMM().check(MAZES, 0)
+    with pytest.raises(ValueError, match="have no leaves, so that all are equal"):
+        rl.Taught(rl.ppo()).init(jax.random.key(0), Choices())
 
 
 # ----------------------------------------------------------------------------------------- mixtures

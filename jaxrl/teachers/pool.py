@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxrl.env import Env, State, Step
+from jaxrl.env import Env, State, Step, Tasks
 from jaxrl.rollout import Action
 from jaxrl.spaces import Space
 from jaxrl.tree import pytree, replace, static
@@ -28,11 +28,12 @@ class LevelPool(Env):
 
     levels: an environment with a leading axis [P] of its leaves; those before `first` are only used
     by episodes in progress. The number of the level is part of the state, and of `info` as the
-    channel "level".
+    channel "level". tasks: the distribution that a teacher chooses them from; None without one.
     """
 
     levels: Env
     first: int = static(default=0)
+    tasks: Tasks | None = None
 
     @property
     def max_steps(self) -> int:

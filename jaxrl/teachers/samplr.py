@@ -32,7 +32,6 @@ class Redrawn(Env):
     """
 
     pool: LevelPool
-    tasks: Tasks
 
     @property
     def max_steps(self) -> int:  # type: ignore[override]
@@ -52,7 +51,8 @@ class Redrawn(Env):
     def step(self, key: jax.Array, state: Any, action: Action) -> tuple[State, Step]:
         key_step, key_redraw, key_other = jax.random.split(key, 3)
         after, step = self.pool.step(key_step, state, action)
-        level = self.tasks.redraw(key_redraw, self.pool.at(state.number), state.state)
+        tasks: Any = self.pool.tasks
+        level = tasks.redraw(key_redraw, self.pool.at(state.number), state.state)
         other = level.step(key_other, state.state, action)[1]
         found = _as_vector((other.reward, other.obs))
         return after, replace(step, info=step.info | {REDRAWN: found})
@@ -63,7 +63,7 @@ class SAMPLR(Around):
     """An algorithm that learns from redrawn transitions, for use inside `rl.Taught` (sample-matched
     PLR, Jiang et al., 2022):
 
-        rl.Taught(rl.teachers.SAMPLR(rl.ppo(), tasks), rl.teachers.PLR())
+        rl.Taught(rl.teachers.SAMPLR(rl.ppo()), rl.teachers.PLR())
 
     At each step the hidden random part of the level is resampled from its posterior given the
     episode so far (`Tasks.redraw`), and the action is also taken there (the fictitious transition
@@ -74,7 +74,6 @@ class SAMPLR(Around):
     """
 
     algo: Algorithm
-    tasks: Tasks
 
     prefix = "samplr"
 
@@ -85,12 +84,6 @@ class SAMPLR(Around):
                 f"SAMPLR redraws what was just collected, and {type(self.algo).__name__} learns "
                 "from a replay: use rl.ppo() or another on-policy algorithm."
             )
-        if isinstance(self.tasks, Tasks) and not can(self.tasks, Tasks.redraw):
-            raise TypeError(
-                f"SAMPLR redraws the hidden part of levels, and {type(self.tasks).__name__} has no "
-                "redraw(key, env, state): write that method, which is env itself where nothing is "
-                "hidden."
-            )
 
     def inner(self, state: Any) -> Any:
         return state
@@ -99,14 +92,20 @@ class SAMPLR(Around):
         return self.algo.init(key, self._redrawn(env), num_updates)
 
     def _redrawn(self, env: Env) -> Redrawn:
-        if not isinstance(env, LevelPool):
+        if not isinstance(env, LevelPool) or env.tasks is None:
             raise TypeError(
                 f"SAMPLR learns on the levels of a teacher, and got {type(env).__name__}: write "
-                "rl.Taught(rl.teachers.SAMPLR(rl.ppo(), tasks), rl.teachers.PLR())."
+                "rl.Taught(rl.teachers.SAMPLR(rl.ppo()), rl.teachers.PLR())."
+            )
+        if not can(env.tasks, Tasks.redraw):
+            raise TypeError(
+                f"SAMPLR redraws the hidden part of levels, and {type(env.tasks).__name__} has no "
+                "redraw(key, env, state): write that method, which is env itself where nothing is "
+                "hidden."
             )
         if env.num_agents is not None:
             raise TypeError(f"SAMPLR redraws levels of single agents, not of {env.num_agents}.")
-        return Redrawn(env, self.tasks)
+        return Redrawn(env)
 
     def collect(self, key: jax.Array, env: Env, state: Any) -> tuple[Any, Experience]:
         state, experience = self.algo.collect(key, self._redrawn(env), state)

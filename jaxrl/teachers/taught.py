@@ -100,16 +100,21 @@ class Taught(OnTasks):
         self, key: jax.Array, env: Tasks, num_updates: jax.Array | float = float("inf")
     ) -> State:
         check_tasks(env, self)
+        if not jax.tree.leaves(jax.eval_shape(env.sample, key)):
+            raise ValueError(
+                f"The samples of {type(env).__name__} have no leaves, so that all are equal and a "
+                "teacher has no choice: train on one, rl.Training(algo, env, steps)."
+            )
         self.teacher.check(env, self.scouts)
         key_teacher, key_draw, key_scout, key_algo = jax.random.split(key, 4)
         teacher = self.teacher.init(key_teacher, env)
         drawn = self._draw(key_draw, teacher, env)
-        algo = self.algo.init(key_algo, LevelPool(drawn.levels), num_updates)
+        algo = self.algo.init(key_algo, LevelPool(drawn.levels, tasks=env), num_updates)
         scouts: Scouts | tuple[()] = ()
         if self.scouts:
             key_levels, key_reset = jax.random.split(key_scout)
             found = self.teacher.scout(key_levels, teacher, env, self._num_scout_levels)
-            pool = LevelPool(found[0])
+            pool = LevelPool(found[0], tasks=env)
             policy = self.algo.policy(pool, self.algo.agent(algo), greedy=False)
             episodes = jax.vmap(lambda key: rollout.reset(key, pool, policy.rnn_state))(
                 jax.random.split(key_reset, self.scouts)
@@ -132,7 +137,7 @@ class Taught(OnTasks):
         (`Tasks.describe`).
         """
         keys = jax.random.split(key, 6)
-        pool, both = _pool(state.in_play, self._draw(keys[0], state.teacher, env))
+        pool, both = _pool(env, state.in_play, self._draw(keys[0], state.teacher, env))
         before = _renumbered(state.algo)
         before, experience = self.algo.collect(keys[1], pool, before)
         metrics = rollout.episode_metrics(pool, experience.transitions)
@@ -158,7 +163,7 @@ class Taught(OnTasks):
         key_draw, key_play = keys
         key_play, key_tell = jax.random.split(key_play)
         drawn = self.teacher.scout(key_draw, teacher, env, self._num_scout_levels)
-        pool, both = _pool(scouts.in_play, InPlay(*drawn, {}))
+        pool, both = _pool(env, scouts.in_play, InPlay(*drawn, {}))
         policy = self.algo.policy(pool, self.algo.agent(algo), greedy=False)
         start = _renumbered(scouts.episodes)
         episodes, batch = rollout.rollout(key_play, pool, policy, start, self._scout_steps)
@@ -182,13 +187,13 @@ class Taught(OnTasks):
 # --------------------------------------------------------------------------------- levels in play
 
 
-def _pool(in_play: InPlay, drawn: InPlay) -> tuple[LevelPool, InPlay]:
+def _pool(tasks: Tasks, in_play: InPlay, drawn: InPlay) -> tuple[LevelPool, InPlay]:
     """The levels in play [B] and the drawn ones [K], as an environment and with what is known of
     them. [B + K].
     """
     first = jax.tree.leaves(in_play.levels)[0].shape[0]
     both = jax.tree.map(lambda x, y: jnp.concatenate([x, y]), in_play, drawn)
-    return LevelPool(both.levels, first), both
+    return LevelPool(both.levels, first, tasks), both
 
 
 def _in_play(states: Any, levels: InPlay) -> InPlay:
