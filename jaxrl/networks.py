@@ -18,7 +18,7 @@ from jaxrl import batch_norm
 from jaxrl.errors import check_counts, check_widths, nearest
 from jaxrl.masks import mask_of, visible
 from jaxrl.ranges import check_ranges
-from jaxrl.tree import leaf
+from jaxrl.tree import flat, leaf
 
 Params = Any
 Out = dict[str, jax.Array]
@@ -304,10 +304,6 @@ class _Convolutions(nn.Module):
         return self.top(x.ravel())
 
 
-def _flat(obs: Any) -> jax.Array:
-    return jnp.concatenate([jnp.ravel(x).astype(jnp.float32) for x in jax.tree.leaves(obs)])
-
-
 def _network(module: nn.Module, read: Callable[[Any], jax.Array]) -> Network:
     def apply(params: Params, obs: Any) -> Out:
         return module.apply(params, read(obs))  # type: ignore[return-value]
@@ -352,8 +348,8 @@ class MLP:
             self.batch_norm,
         )
         if self.batch_norm:
-            return Network(*batch_norm.functions(top, _flat))
-        return _network(top, _flat)
+            return Network(*batch_norm.functions(top, flat))
+        return _network(top, flat)
 
 
 @dataclasses.dataclass(frozen=True)

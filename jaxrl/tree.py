@@ -166,6 +166,13 @@ def replace(tree: T, /, **changes: Any) -> T:
     return dataclasses.replace(tree, **changes)  # type: ignore[type-var]
 
 
+def flat(values: Any, leading: int = 0) -> jax.Array:
+    """All numbers of a pytree, with `leading` leading axes, as vectors. float32 [..., D]."""
+    leaves = [jnp.asarray(x) for x in jax.tree.leaves(values)]
+    rows = [x.reshape(*x.shape[:leading], -1).astype(jnp.float32) for x in leaves]
+    return jnp.concatenate(rows, -1)
+
+
 def where(mask: jax.Array, new: T, old: T) -> T:
     """`new` where `mask` holds, else `old`, leaf by leaf.
 

@@ -146,7 +146,7 @@ def test_the_ellipse_is_an_inverse_that_begins_anew_with_an_episode():
 def test_the_mean_distance_is_to_the_nearest_that_are_valid():
     here, others = RNG.normal(size=(4, 3)), RNG.normal(size=(10, 3))
     valid = RNG.random(10) < 0.6
-    for neighbours in (3, 9):
+    for neighbours in (3, 9, 11):
         one = lambda x, k=neighbours: mean_distance(x, others, valid, k)
         found = quick(jax.vmap(one))(here)
         distance = np.linalg.norm(here[..., None, :] - others[valid], axis=-1)
@@ -156,7 +156,7 @@ def test_the_mean_distance_is_to_the_nearest_that_are_valid():
 
 
 def test_neighbours_are_sought_among_the_last_observations_of_a_long_rollout():
-    bonus = exploration.StateEntropy(encoder=BONUSES["icm"], neighbours=2, capacity=3 * B + 1)
+    bonus = exploration.StateEntropy(encoder=BONUSES["icm"], num_neighbors=2, capacity=3 * B + 1)
     model = bonus.start(jax.random.key(0), Walk(), B)
     batch = visits(RNG.integers(0, STATES, (T, B)))
     model, _ = quick(bonus.learn)(jax.random.key(0), model, batch)
@@ -174,7 +174,7 @@ BONUSES = {
     "disagreement": exploration.Disagreement(**SMALL, members=2),
     "coin_flips": exploration.CoinFlips(**SMALL, updates=8, batch_size=32, capacity=240),
     "state_entropy": exploration.StateEntropy(
-        encoder=exploration.ICM(**SMALL), neighbours=12, capacity=96
+        encoder=exploration.ICM(**SMALL), num_neighbors=12, capacity=96
     ),
     "e3b": exploration.E3B(**SMALL),
     "episodic_counts": exploration.EpisodicCounts(cells=archives.OneHot(STATES)),
@@ -258,7 +258,9 @@ def test_what_a_bonus_cannot_read_is_an_error_before_it_compiles():
             start(BONUSES[name], Walk(one_hot=False))
     with pytest.raises(TypeError, match=r"Product\.first takes an instance of Bonus"):
         exploration.Product(first=lambda x: x, second=exploration.E3B())
-    with pytest.raises(ValueError, match="neighbours=12 can't be found among capacity=4"):
+    with pytest.raises(ValueError, match=r"RND has weight=0\.1, which a product does not"):
+        exploration.Product(first=exploration.RND(weight=0.1), second=exploration.E3B())
+    with pytest.raises(ValueError, match="num_neighbors=12 can't be found among capacity=4"):
         exploration.StateEntropy(capacity=4)
 
 

@@ -9,7 +9,7 @@ from probes import Choice
 import jaxrl as rl
 from jaxrl.teachers import SAMPLR
 from jaxrl.teachers.base import Teacher
-from jaxrl.teachers.samplr import _as_redrawn, _as_vector, _from_vector
+from jaxrl.teachers.samplr import _as_redrawn, _unflat
 
 SAFE, COIN = 0, 1
 
@@ -102,9 +102,9 @@ def test_what_was_not_seen_is_redrawn():
 
 def test_vectors_keep_shapes_and_types():
     tree = (jnp.arange(6).reshape(2, 3) > 2, jnp.float32(4.0), {"x": jnp.arange(2)})
-    vectors = jnp.broadcast_to(_as_vector(tree), (5, 7, 9))
+    vectors = jnp.broadcast_to(rl.tree.flat(tree), (5, 7, 9))
     like = jax.tree.map(lambda x: jnp.broadcast_to(x, (5, 7, *x.shape)), tree)
-    found = _from_vector(vectors, like)
+    found = _unflat(vectors, like)
     for x, y in zip(jax.tree.leaves(found), jax.tree.leaves(like), strict=True):
         assert x.dtype == y.dtype
         np.testing.assert_array_equal(x, y)

@@ -15,7 +15,7 @@ from jaxrl.memories.layers import linear
 from jaxrl.networks import Network, Params
 from jaxrl.rules.disco import Disco
 from jaxrl.schedules import Constant
-from jaxrl.tree import leaf, pytree
+from jaxrl.tree import flat, leaf, pytree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +39,7 @@ class ActionModel:
 
         def init(key: jax.Array, obs: Any) -> Params:
             keys = (jax.random.fold_in(key, i) for i in range(100))
-            sizes = (len(_flat(obs)), *self.hidden)
+            sizes = (len(flat(obs)), *self.hidden)
             params: Params = {}
             params["tower"] = [_dense(next(keys), *pair) for pair in itertools.pairwise(sizes)]
             params["heads"] = {
@@ -57,7 +57,7 @@ class ActionModel:
             return params
 
         def apply(params: Params, obs: Any) -> dict[str, jax.Array]:
-            x = _stack(params["tower"], _flat(obs)[None])
+            x = _stack(params["tower"], flat(obs)[None])
             cell = linear(params["root"], x)
             hidden = jnp.broadcast_to(jnp.tanh(cell), (num, size))
             inputs = jnp.concatenate([jnp.eye(num), hidden], -1)
@@ -72,10 +72,6 @@ class ActionModel:
             return state_outputs | action_outputs
 
         return Network(init, apply)
-
-
-def _flat(obs: Any) -> jax.Array:
-    return jnp.concatenate([jnp.ravel(x).astype(jnp.float32) for x in jax.tree.leaves(obs)])
 
 
 def _dense(key: jax.Array, inputs: int, outputs: int, scale: float | None = None) -> Params:

@@ -24,8 +24,7 @@ Describe = Callable[[Any, Any], jax.Array]  # (state, observation) -> descriptor
 
 def flat_observation(state: Any, obs: Any) -> jax.Array:
     """The observation as a vector. [D]."""
-    leaves = jax.tree.leaves(visible(obs))
-    return jnp.concatenate([jnp.ravel(x).astype(jnp.float32) for x in leaves])
+    return tree.flat(visible(obs))
 
 
 @pytree

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxrl import networks, rollout, tree
 from jaxrl.env import Env, Tasks, check_is_env
 from jaxrl.errors import check_counts, not_defined
+from jaxrl.masks import visible
 from jaxrl.rollout import Episode, Policy, Transition
 from jaxrl.tree import leaf, pytree, static
 
@@ -73,13 +74,13 @@ class Function(Task):
 
 def mean_observation(steps: Transition, active: jax.Array) -> jax.Array:
     """The mean over an episode of the observations, flat. [D]."""
-    obs = steps.next_obs.reshape(active.shape[0], -1).astype(jnp.float32)
+    obs = tree.flat(visible(steps.next_obs), 1)
     return jnp.sum(jnp.where(active[:, None], obs, 0.0), 0) / active.sum()
 
 
 def last_observation(steps: Transition, active: jax.Array) -> jax.Array:
     """The last observation of an episode, flat. [D]."""
-    obs = steps.next_obs.reshape(active.shape[0], -1).astype(jnp.float32)
+    obs = tree.flat(visible(steps.next_obs), 1)
     return obs[active.sum() - 1]
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxrl import normalize
+from jaxrl import normalize, tree
 from jaxrl.algorithms.rewarded import RewardModel
 from jaxrl.clock import Metrics
 from jaxrl.env import Env
@@ -146,6 +146,4 @@ def example_vector(key: jax.Array, env: Env, user: Any) -> jax.Array:
 
 def flat(obs: Any, leading: int) -> jax.Array:
     """Observations as vectors of floats, without masks. [..., D] with `leading` leading axes."""
-    leaves = jax.tree.leaves(visible(obs))
-    rows = [x.reshape(*x.shape[:leading], -1).astype(jnp.float32) for x in leaves]
-    return jnp.concatenate(rows, -1)
+    return tree.flat(visible(obs), leading)

@@ -18,8 +18,8 @@ class Product(Bonus):
     """The product of two bonuses, such as a global and an episodic one (Henaff et al., 2023):
     `Product(first=RND(), second=E3B())`.
 
-    The fields `weight`, `reward_weight`, `discount`, `normalize` and `channel` of the two are not
-    used: those of the product are.
+    `weight`, `reward_weight`, `discount`, `normalize` and `channel` are those of the product; the
+    two keep their defaults.
     """
 
     first: Bonus = dataclasses.field(kw_only=True)
@@ -28,6 +28,14 @@ class Product(Bonus):
     def __post_init__(self) -> None:
         check_field(self, "first", Bonus, "rl.exploration.RND()")
         check_field(self, "second", Bonus, "rl.exploration.E3B()")
+        for name, default in vars(Bonus()).items():
+            for bonus in (self.first, self.second):
+                value = vars(bonus)[name]
+                if isinstance(value, int | float | str) and value != default:
+                    raise ValueError(
+                        f"{type(bonus).__name__} has {name}={value!r}, which a product does not "
+                        f"use: write Product(..., {name}={value!r})."
+                    )
 
     @property
     def episodic(self) -> bool:

@@ -27,7 +27,7 @@ class Particles:
 
 @pytree
 class StateEntropy(Bonus):
-    """log(1 + d), where d is the mean distance of the successor's features to its `neighbours`
+    """log(1 + d), where d is the mean distance of the successor's features to its `num_neighbors`
     nearest neighbours (APT, Liu and Abbeel, 2021, equation 5): a particle estimate of the entropy
     of the visited states.
 
@@ -38,18 +38,18 @@ class StateEntropy(Bonus):
     """
 
     encoder: ICM = ICM()
-    neighbours: int = static(default=12)
+    num_neighbors: int = static(default=12)
     capacity: int = static(default=1024)
 
     learns_first = True
 
     def __post_init__(self) -> None:
-        check_counts(self, "neighbours", "capacity")
+        check_counts(self, "num_neighbors", "capacity")
         check_field(self, "encoder", ICM, "rl.exploration.ICM()")
-        if self.neighbours > self.capacity:
+        if self.num_neighbors > self.capacity:
             raise ValueError(
-                f"neighbours={self.neighbours} can't be found among capacity={self.capacity} "
-                f"observations: write capacity={100 * self.neighbours}."
+                f"num_neighbors={self.num_neighbors} can't be found among capacity={self.capacity} "
+                f"observations: write capacity={100 * self.num_neighbors}."
             )
 
     def start(self, key: jax.Array, env: Env, width: int) -> Particles:
@@ -75,7 +75,7 @@ class StateEntropy(Bonus):
         rows, width = others.shape[:2]
         filled = jnp.repeat(jnp.arange(rows) < model.recent.filled, width)
         others = others.reshape(-1, self.encoder.size)
-        distance = each(lambda x: mean_distance(x, others, filled, self.neighbours))(here)
+        distance = each(lambda x: mean_distance(x, others, filled, self.num_neighbors))(here)
         return memory, jnp.log1p(distance)
 
     @property
@@ -84,15 +84,15 @@ class StateEntropy(Bonus):
 
 
 def mean_distance(
-    feature: jax.Array, others: jax.Array, valid: jax.Array, neighbours: int
+    feature: jax.Array, others: jax.Array, valid: jax.Array, num_neighbors: int
 ) -> jax.Array:
-    """The mean distance of a feature [d] to the nearest `neighbours` of others [P, d]. [].
+    """The mean distance of a feature [d] to the nearest `num_neighbors` of others [P, d]. [].
 
-    valid: False for others to ignore, bool [P]. If fewer than `neighbours` are valid, all of them
-    are used.
+    valid: False for others to ignore, bool [P]. If fewer than `num_neighbors` are valid, all of
+    these are used.
     """
     squares = (feature**2).sum() + (others**2).sum(-1) - 2.0 * others @ feature
     distance = jnp.where(valid, jnp.sqrt(jnp.maximum(squares, 0.0)), jnp.inf)
-    nearest = -jax.lax.top_k(-distance, neighbours)[0]
+    nearest = -jax.lax.top_k(-distance, min(num_neighbors, len(distance)))[0]
     found = jnp.isfinite(nearest)
     return jnp.where(found, nearest, 0.0).sum() / jnp.maximum(found.sum(), 1)

@@ -19,7 +19,7 @@ from jaxrl.rollout import Action, Experience, Transition
 from jaxrl.rules.base import check_field
 from jaxrl.spaces import Space
 from jaxrl.teachers.pool import LevelPool
-from jaxrl.tree import pytree, replace
+from jaxrl.tree import flat, pytree, replace
 
 REDRAWN = "redrawn"  # the channel with the reward and the observation of the redrawn step
 
@@ -54,7 +54,7 @@ class Redrawn(Env):
         tasks: Any = self.pool.tasks
         level = tasks.redraw(key_redraw, self.pool.at(state.number), state.state)
         other = level.step(key_other, state.state, action)[1]
-        found = _as_vector((other.reward, other.obs))
+        found = flat((other.reward, other.obs))
         return after, replace(step, info=step.info | {REDRAWN: found})
 
 
@@ -128,7 +128,7 @@ class SAMPLR(Around):
 
 def _as_redrawn(batch: Transition) -> Transition:
     """Transitions [T, B] with the rewards and next observations of the redrawn steps."""
-    reward, next_obs = _from_vector(batch.info[REDRAWN], (batch.reward, batch.next_obs))
+    reward, next_obs = _unflat(batch.info[REDRAWN], (batch.reward, batch.next_obs))
     without = lambda info: {name: x for name, x in info.items() if name != REDRAWN}
     return replace(
         batch,
@@ -139,15 +139,9 @@ def _as_redrawn(batch: Transition) -> Transition:
     )
 
 
-def _as_vector(values: Any) -> jax.Array:
-    """All numbers of a pytree, as floats. [size]."""
-    leaves = jax.tree.leaves(values)
-    return jnp.concatenate([jnp.ravel(x).astype(jnp.float32) for x in leaves])
-
-
-def _from_vector(vector: jax.Array, like: Any) -> Any:
-    """The inverse of `_as_vector`: pytrees of vectors [T, B, size], with the shapes and types of
-    `like`, leaves [T, B, ...].
+def _unflat(vector: jax.Array, like: Any) -> Any:
+    """The inverse of `flat`: pytrees of vectors [T, B, size], with the shapes and types of `like`,
+    leaves [T, B, ...].
     """
     leaves, structure = jax.tree.flatten(like)
     ends = np.cumsum([x[0, 0].size for x in leaves])[:-1]
