@@ -280,7 +280,7 @@ def embedded(x):
 
 def test_a_learned_descriptor_puts_the_elites_into_their_cells_anew():
     """Serene: emitters for novelty and reward; Taxons: codes of an autoencoder."""
-    encoder = archives.Autoencoder(every=20, lr=3e-3, network=rl.MLP((16,)))
+    encoder = archives.Autoencoder(train_every=20, lr=3e-3, network=rl.MLP((16,)))
     emitters = (
         archives.IsoLine(iso=0.1, parents=archives.Novel(neighbors=3), batch=8),
         archives.Ranked(FullCMA(0.2, 8), archives.ByFitness(), archives.Above(-0.1)),
@@ -318,14 +318,14 @@ def test_what_an_archive_cannot_take_is_refused():
         FullCMA().init({"w": jnp.zeros((2, 1000)), "b": jnp.zeros(1)})
 
 
-def test_what_has_no_cell_is_left_out():
+def test_what_has_no_cell_is_rejected():
     undefined = archives.Function(function=lambda x: (x[0], x[:2] * jnp.nan), dims=3)
     outside = rl.MapElites(archives.Grid.between(5.0, 6.0, (2, 2), clip=False))
     pairs = [(outside, TASK), (rl.MapElites(archives.Grid.unit(2, 2)), undefined)]
     trainings = [rl.Training(algo, task, steps=2, evals=1) for algo, task in pairs]
     run = jax.jit(lambda key: [training(key)[1] for training in trainings])
     for metrics in run(jax.random.key(0)):
-        assert (metrics["left_out"][-1], metrics["coverage"][-1]) == (1.0, 0.0)
+        assert (metrics["rejected"][-1], metrics["coverage"][-1]) == (1.0, 0.0)
 
 
 def test_policies_are_genotypes():

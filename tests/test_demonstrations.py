@@ -75,7 +75,7 @@ class Pay(rl.Env):
 
 @pytest.mark.parametrize(("target", "success"), [(0.5, 0.0), (0.0, 1.0), (-3.0, 1.0)])
 def test_success_is_of_the_return_at_the_end(target, success):
-    level = teachers.From(Pay(), jnp.int32(0), jnp.zeros(1), target)
+    level = teachers.FromState(Pay(), jnp.int32(0), jnp.zeros(1), target)
     policy = Policy(lambda key, episode: ((), jnp.int32(0), ()))
     played = rollout.play_episodes(jax.random.key(0), level, policy, 1)
     assert played.info["success"].tolist() == [success]

@@ -367,8 +367,8 @@ def test_copies_of_states_are_refused():
     policy = rl.rollout.Policy(lambda key, episode: ((), jnp.int32(0), ()))
     with pytest.raises(TypeError, match=r"demonstrate stores states.*own resets"):
         rl.teachers.demonstrate(key, env, policy)
-    with pytest.raises(TypeError, match=r"From restores a state.*own resets"):
-        rl.teachers.From(env, (), jnp.zeros(4))
+    with pytest.raises(TypeError, match=r"FromState restores a state.*own resets"):
+        rl.teachers.FromState(env, (), jnp.zeros(4))
     with pytest.raises(TypeError, match=r"stop_after .* smaller steps="):
         rl.Training(small_ppo(), env, 64, stop_after=32.0)
     for wrapped in (envs.FrameStack(env, 2), envs.RewardScale(env, 0.1), envs.AsTeam(env, 2)):

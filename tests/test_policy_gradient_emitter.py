@@ -41,7 +41,7 @@ EMITTER = archives.PolicyGradient(
     lr=3e-3,
     variation=archives.IsoLine(iso=0.0, line=0.0, batch=3),
     capacity=900,
-    elites=4,
+    num_elites=4,
     critic_steps=100,
     policy_steps=40,
     batch_size=32,

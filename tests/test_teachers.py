@@ -291,8 +291,8 @@ def test_a_factor_without_lapack():
 @pytest.mark.parametrize(
     "teacher",
     [
-        teachers.ALPGMM(window=64, history=256, most=4),
-        teachers.CovarGMM(window=64, history=256, most=4),
+        teachers.ALPGMM(window=64, history=256, max_components=4),
+        teachers.CovarGMM(window=64, history=256, max_components=4),
         teachers.RIAC(window=64, history=256, largest=40, regions=8),
     ],
 )

@@ -126,7 +126,7 @@ def less(first: tuple[str, float], second: tuple[str, float], accept: str, **opt
 
 def claims(scale: float = 1.0) -> list[Claim]:
     steps = max(int(122_880 * scale), 8192)
-    alp_gmm = teachers.ALPGMM(window=128, most=4, history=1000)
+    alp_gmm = teachers.ALPGMM(window=128, max_components=4, history=1000)
     kinds = {"ALP-GMM": alp_gmm, "random": teachers.Uniform(), "oracle": Oracle()}
     return [
         Claim(

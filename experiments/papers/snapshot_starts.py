@@ -78,8 +78,8 @@ class Starts(rl.Tasks):
         in_kind = jax.ops.segment_sum(used.astype(jnp.float32), kind, KINDS.num_cells)
         return cls(flat(seen.states), flat(seen.obs), used / jnp.maximum(in_kind[kind], 1.0))
 
-    def sample(self, key: jax.Array) -> teachers.From:
-        return teachers.From(ENV, *ENV.reset(key), target=0.5, at_reset=True)
+    def sample(self, key: jax.Array) -> teachers.FromState:
+        return teachers.FromState(ENV, *ENV.reset(key), target=0.5, at_reset=True)
 
 
 @rl.pytree

@@ -17,7 +17,7 @@ from experiments.papers.serene import BATCH, CELLS, Reach, novelty_search
 from jaxrl.archives import Archive, Autoencoder, Emitter, Encoder, Grid
 
 CODES = Grid.between(-1.0, 1.0, (16, 16))
-ENCODER = Autoencoder(3e-3, every=10, steps=200, network=rl.MLP((32,)))
+ENCODER = Autoencoder(3e-3, train_every=10, train_steps=200, network=rl.MLP((32,)))
 JOINTS = 40
 
 

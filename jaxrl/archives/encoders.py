@@ -64,14 +64,14 @@ class Autoencoder(Encoder):
     `PolicyTask(env, last_observation)`, and cells of the codes,
     `Grid.between(-1.0, 1.0, (32, 32))`.
 
-    every: number of iterations between trainings of the autoencoder, the first of which follows the
-    first iteration. Training continues from the current parameters, as in TAXONS. steps,
-    batch_size, lr: of Adam in each training. size: of a code, D.
+    train_every: number of iterations between trainings of the autoencoder, the first of which
+    follows the first iteration. Training continues from the current parameters, as in TAXONS.
+    train_steps, batch_size, lr: of Adam in each training. size: of a code, D.
     """
 
     lr: float = leaf(1e-3, "[0, inf)")
-    every: int = static(default=30)
-    steps: int = static(default=200)
+    train_every: int = static(default=30)
+    train_steps: int = static(default=200)
     batch_size: int = static(default=64)
     size: int = static(default=2)
     network: networks.Builder = static(default=networks.MLP((64,)))
@@ -79,7 +79,7 @@ class Autoencoder(Encoder):
     learns = True
 
     def __post_init__(self) -> None:
-        check_counts(self, "every", "steps", "batch_size", "size")
+        check_counts(self, "train_every", "train_steps", "batch_size", "size")
 
     def _networks(self, num_inputs: int) -> tuple[networks.Network, networks.Network]:
         return self.network({"code": self.size}), self.network({"inputs": num_inputs})
@@ -117,7 +117,7 @@ class Autoencoder(Encoder):
         valid: jax.Array,
         iteration: jax.Array,
     ) -> tuple[Trained, jax.Array]:
-        due = is_due(iteration - 1, self.every)
+        due = is_due(iteration - 1, self.train_every)
         words, impl = jax.random.key_data(key), jax.random.key_impl(key)
 
         def train(state: Trained) -> Trained:
@@ -144,5 +144,5 @@ class Autoencoder(Encoder):
             return (optax.apply_updates(params, changes), opt_state), None
 
         start = state.params, optimizer.init(state.params)
-        (params, _), _ = jax.lax.scan(step, start, jax.random.split(key, self.steps))
+        (params, _), _ = jax.lax.scan(step, start, jax.random.split(key, self.train_steps))
         return Trained(params, stats)

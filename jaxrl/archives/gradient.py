@@ -75,9 +75,9 @@ class State:
 @pytree
 class PolicyGradient(Emitter):
     """The emitter of PGA-MAP-Elites (Nilsson and Cully, 2021). A batch has three parts: the
-    offspring of `variation`; `elites` policies, each an elite after `policy_steps` gradient steps
-    that increase the critic's value, with the learning rate `lr`; and the greedy actor, which is
-    trained with the critic at the learner's learning rate.
+    offspring of `variation`; `num_elites` policies, each an elite after `policy_steps` gradient
+    steps that increase the critic's value, with the learning rate `lr`; and the greedy actor, which
+    is trained with the critic at the learner's learning rate.
 
     After each batch the learner takes `critic_steps` gradient steps on transitions of all
     evaluations, of which the last `capacity` are stored. The capacity includes the padding between
@@ -92,7 +92,7 @@ class PolicyGradient(Emitter):
     variation: Emitter = IsoLine(batch=50)
     parents: Selection = Selection()
     capacity: int = static(default=1_000_000)
-    elites: int = static(default=49)
+    num_elites: int = static(default=49)
     critic_steps: int = static(default=300)
     policy_steps: int = static(default=100)
     batch_size: int = static(default=256)
@@ -101,11 +101,11 @@ class PolicyGradient(Emitter):
         check_field(self, "task", ActorTask, "rl.archives.ActorTask(env)")
         check_field(self, "variation", Emitter, "rl.archives.IsoLine(batch=50)")
         check_field(self, "parents", Selection, "rl.archives.Novel()")
-        check_counts(self, "capacity", "elites", "critic_steps", "policy_steps", "batch_size")
+        check_counts(self, "capacity", "num_elites", "critic_steps", "policy_steps", "batch_size")
 
     @property
     def batch(self) -> int:  # type: ignore[override]
-        return self.variation.batch + self.elites + 1
+        return self.variation.batch + self.num_elites + 1
 
     @property
     def _buffer(self) -> replay.Buffer:
@@ -125,9 +125,9 @@ class PolicyGradient(Emitter):
     def ask(self, key: jax.Array, state: State, archive: Archive) -> Genotype:
         key_vary, key_draw, key_climb = jax.random.split(key, 3)
         varied = self.variation.ask(key_vary, state.variation, archive)
-        chosen, _ = archive.draw(key_draw, self.elites, self.parents.weight(archive))
+        chosen, _ = archive.draw(key_draw, self.num_elites, self.parents.weight(archive))
         climb = lambda key, genotype: self._climb(key, state, genotype)
-        climbed = jax.vmap(climb)(jax.random.split(key_climb, self.elites), chosen.genotype)
+        climbed = jax.vmap(climb)(jax.random.split(key_climb, self.num_elites), chosen.genotype)
         actor = jax.tree.map(lambda x: x[None], state.learner.params["actor"])
         return jax.tree.map(lambda *x: jnp.concatenate(x), varied, climbed, actor)
 

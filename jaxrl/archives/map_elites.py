@@ -40,7 +40,7 @@ class MapElites(Algorithm):
 
     `rl.Training(rl.MapElites(cells), task, steps=1000)`: a step is an iteration. Metrics:
     `coverage`, the fraction of cells that are filled; `qd_score`, the sum of fitness - offset;
-    `best_fitness`; `entered`, the fraction of a batch that was added, and `left_out`, the fraction
+    `best_fitness`; `entered`, the fraction of a batch that was added, and `rejected`, the fraction
     without a cell or without a finite fitness. `evaluation` is the mean fitness of random elites in
     a new evaluation, and `evaluation_kept` the fraction of them that fall into their cell again.
 
@@ -134,7 +134,7 @@ class MapElites(Algorithm):
             "qd_score": archive.qd_score(self.offset),
             "best_fitness": archive.fitness.max(),
             "entered": entered.enters.mean(),
-            "left_out": (entered.gain == -jnp.inf).mean(),
+            "rejected": (entered.gain == -jnp.inf).mean(),
         }
         return State(archive, emitter, encoder, clock), metrics
 

@@ -3,7 +3,7 @@
 from jaxrl.teachers.backward import Backward
 from jaxrl.teachers.base import Report, Teacher
 from jaxrl.teachers.boxes import ALPGMM, BoxTeacher, CovarGMM
-from jaxrl.teachers.demonstrations import Demonstration, From, Starts, demonstrate
+from jaxrl.teachers.demonstrations import Demonstration, FromState, Starts, demonstrate
 from jaxrl.teachers.paired import PAIRED
 from jaxrl.teachers.plr import ACCEL, PLR, SFL
 from jaxrl.teachers.pool import LevelPool
@@ -36,7 +36,7 @@ __all__ = [
     "CovarGMM",
     "Deficit",
     "Demonstration",
-    "From",
+    "FromState",
     "Learnability",
     "LevelBuffer",
     "LevelPool",

@@ -34,11 +34,11 @@ class History:
 class BoxTeacher(Teacher):
     """Base class of teachers that choose parameters in [0, 1]^d, for levels with `at(place)`.
 
-    The fields `window`, `random` and `history` are described in `ALPGMM`.
+    The fields `window`, `random_prob` and `history` are described in `ALPGMM`.
     """
 
     window: Any  # static
-    random: Any
+    random_prob: Any
     history: Any  # static
 
     def propose(self, key: jax.Array, state: History, num: int) -> jax.Array:
@@ -61,7 +61,7 @@ class BoxTeacher(Teacher):
         key_propose, key_random, key_uniform = jax.random.split(key, 3)
         proposed = self.propose(key_propose, state, num)
         uniform = jax.random.uniform(key_uniform, proposed.shape)
-        share = jnp.where(state.count < self.window, 1.0, self.random)
+        share = jnp.where(state.count < self.window, 1.0, self.random_prob)
         at_random = jax.random.bernoulli(key_random, share, (num, 1))
         place = jnp.where(at_random, uniform, jnp.clip(proposed, 0.0, 1.0))
         return jax.vmap(tasks.at)(place), place
@@ -106,18 +106,18 @@ class ALPGMM(BoxTeacher):
     and parameters are drawn from it. Returns should have a scale of about 1, as that of the
     parameters.
 
-    random: the probability of uniform parameters; the first `window` levels are all uniform. most:
-    the largest number of components. history: number of earlier levels that are stored.
+    random_prob: the probability of uniform parameters; the first `window` levels are all uniform.
+    max_components: of the mixture. history: number of earlier levels that are stored.
     """
 
-    random: float = leaf(0.2, "[0, 1]")
+    random_prob: float = leaf(0.2, "[0, 1]")
     window: int = static(default=250)
-    most: int = static(default=10)
+    max_components: int = static(default=10)
     history: int = static(default=2000)
 
     def __post_init__(self) -> None:
         check_counts(self, "window", "history")
-        check_counts(self, "most", min_value=2)
+        check_counts(self, "max_components", min_value=2)
 
     def features(self, state: History) -> jax.Array:
         """The points that the mixture is fitted to. [H, D]."""
@@ -131,7 +131,7 @@ class ALPGMM(BoxTeacher):
         key_fit, key_component, key_noise = jax.random.split(key, 3)
         order = jnp.argsort(state.age)[: self.window]
         weight = (state.age[order] < self.history).astype(jnp.float32)
-        found = mixture.best(key_fit, self.features(state)[order], weight, self.most)
+        found = mixture.best(key_fit, self.features(state)[order], weight, self.max_components)
         worth = jnp.where(found.log_weights > -jnp.inf, jnp.maximum(self.worth(found), 0.0), 0.0)
         logits = jnp.log(worth + 1e-8 * (found.log_weights > -jnp.inf))
         component = jax.random.categorical(key_component, logits, shape=(num,))

@@ -72,7 +72,7 @@ class Underway:
 
 
 @pytree
-class From(Env):
+class FromState(Env):
     """An environment with episodes that start in a stored state.
 
     state, obs: the state and its observation. target: the return from there that counts as a
@@ -87,7 +87,7 @@ class From(Env):
     at_reset: jax.Array | bool = False
 
     def __post_init__(self) -> None:
-        check_copies(self.env, "From restores a state", INSTEAD)
+        check_copies(self.env, "FromState restores a state", INSTEAD)
 
     @property
     def max_steps(self) -> int:
@@ -150,12 +150,12 @@ class Starts(Tasks):
     def channels(self) -> tuple[str, ...]:  # type: ignore[override]
         return with_success(self.env.channels)
 
-    def sample(self, key: jax.Array) -> From:
+    def sample(self, key: jax.Array) -> FromState:
         return self.at(jnp.zeros(1))
 
-    def at(self, place: jax.Array) -> From:
+    def at(self, place: jax.Array) -> FromState:
         known = self.demonstration
         step = jnp.floor(place[0] * known.length).astype(jnp.int32)
         step = jnp.clip(step, 0, known.length - 1)  # no step follows the last state
         state, obs, rest = jax.tree.map(lambda x: x[step], (known.states, known.obs, known.rest))
-        return From(self.env, state, obs, rest - self.slack, step == 0)
+        return FromState(self.env, state, obs, rest - self.slack, step == 0)

@@ -46,13 +46,13 @@ class RIAC(BoxTeacher):
     `tries` random cuts: that with the highest product of both sizes and of the difference in
     progress.
 
-    random: the probability of uniform parameters; the first `window` levels are all uniform.
+    random_prob: the probability of uniform parameters; the first `window` levels are all uniform.
     edited: the probability of the parameters of the region's level with the lowest return, plus
     noise with a standard deviation of 0.1. regions: their maximum number. history: number of levels
     that are stored.
     """
 
-    random: float = leaf(0.2, "[0, 1]")
+    random_prob: float = leaf(0.2, "[0, 1]")
     edited: float = leaf(0.1, "[0, 1]")
     window: int = static(default=50)
     largest: int = static(default=200)
