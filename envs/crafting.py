@@ -93,12 +93,12 @@ class Crafting(Env):
     needs all others, and terminates the episode; if no entry of `rewards` is negative, the highest
     return is their sum. (All this with the default `costs`.)
 
-    rewards: for the first time of each achievement, float [10]: all ones count achievements, zeros
-      except the last entry are a sparse reward, other values reward stages. costs: items that each
-      recipe consumes, int32 [5, 5], see `COSTS`. num_trees, num_coal, num_iron: numbers of these
-      cells.
-    Channels: `achievements` [10], 1 in the step that first reaches each, so that the sum over an
-    episode shows which were reached; `success`, 1 at the diamond.
+    rewards: for unlocking each achievement, float [10]: ones count achievements; zeros except for
+      the last entry are a sparse reward; other values reward stages. costs: items that each recipe
+      consumes, int32 [5, 5], see `COSTS`. num_trees, num_coal, num_iron: numbers of these cells.
+      side: rows and columns of the map.
+    Channels: `achievements` [10], 1 in the step that unlocks each, so that the sum over an episode
+    shows which were unlocked; `success`, 1 at the diamond.
 
     view: side of the square around the agent that it sees, an odd number; 0 is the whole map.
       Observation: the kinds of these cells, one-hot (zeros beyond the edge), with view=0 also a

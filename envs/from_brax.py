@@ -133,7 +133,7 @@ def _class(name: str) -> Any:
 
 
 def _build(name: str, backend: str, settings: tuple[tuple[str, Any], ...]) -> Any:
-    """The brax object, built once for each width of floats, which its arrays then have."""
+    """The brax object, built once for each default float dtype, that of its arrays."""
     return _built(name, backend, settings, jnp.result_type(float))
 
 

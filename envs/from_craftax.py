@@ -24,7 +24,7 @@ GAMES = {
     "Craftax-Classic-Symbolic-v1": ("craftax.craftax_classic", 10_000),
 }
 NAMES = tuple(f"craftax:{name}" for name in GAMES)
-PIXELS = "it is not supported: it shows as slower images what the symbolic version has in a vector"
+PIXELS = "pixels are not supported: write the Symbolic id, a vector with the same information"
 LEFT_OUT = {"craftax:Craftax-Pixels-v1": PIXELS, "craftax:Craftax-Classic-Pixels-v1": PIXELS}
 NEVER = 2**30  # a time limit that is never reached
 
@@ -33,7 +33,7 @@ NEVER = 2**30  # a time limit that is never reached
 class FromCraftax(Env):
     """Craftax: a world with crafting, hunger, sleep and enemies, seen as one vector of floats.
 
-    `info` has 1 for each achievement in the step that first reaches it, under its lower-case name
+    `info` has 1 for each achievement in the step that unlocks it, under its lower-case name
     ("collect_wood", ...), and the number of new ones as "achievements": so
     `channels=("achievements",)` counts those of each episode.
 
@@ -103,7 +103,7 @@ def _module(name: str, module: str) -> Any:
 
 
 def _build(name: str, settings: tuple[tuple[str, Any], ...]) -> Any:
-    """craftax's environment, built once for each width of floats, which its arrays then have."""
+    """craftax's environment, built once for each default float dtype, that of its arrays."""
     return _built(name, settings, jnp.result_type(float))
 
 

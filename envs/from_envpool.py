@@ -1,7 +1,7 @@
 """Environments of envpool (Weng et al., 2022): C++ threads on the host, see `host`.
 
-Any id of `envpool.list_all_envs()` with an array of observations. Discrete observations are one-hot
-vectors here, and stacked frames [4, 84, 84] are images [84, 84, 4].
+Any id of `envpool.list_all_envs()` with one array as the observation. Discrete observations are
+one-hot vectors here, and stacked frames [4, 84, 84] are images [84, 84, 4].
 """
 
 import dataclasses
@@ -122,7 +122,7 @@ def make(name: str, max_steps: int | None = None, **settings: Any) -> HostEnv:
     Raises:
       ImportError: envpool is not installed.
       ValueError: no such id, an id without a time limit, or `num_envs` is given.
-      TypeError: actions or observations are not supported.
+      TypeError: unsupported action or observation space.
     """
     envpool = of_extra("envpool", "envpool", name)
     import gymnasium
@@ -138,8 +138,8 @@ def make(name: str, max_steps: int | None = None, **settings: Any) -> HostEnv:
     space = one.observation_space
     if not isinstance(space, gymnasium.spaces.Box | gymnasium.spaces.Discrete):
         raise TypeError(
-            f"{name} has the observations {space}, and only one array is supported: use another "
-            "id, or the environment of gymnasium, which flattens them."
+            f"{name} has the observation space {space}, and only Box and Discrete are supported: "
+            "use another id, or gymnasium's, which flattens others."
         )
     limit = one.spec.config.max_episode_steps if max_steps is None else max_steps
     check_limit(name, None if limit == UNLIMITED else limit)

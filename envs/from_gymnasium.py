@@ -60,7 +60,7 @@ class Gymnasium(Source):
     mode: str
 
     def one(self) -> Any:
-        """A single environment, with its wrappers and a box of observations."""
+        """A single environment, with its wrappers and a Box observation space."""
         import gymnasium
 
         env = gymnasium.make(
@@ -75,9 +75,9 @@ class Gymnasium(Source):
             return env
         if not env.observation_space.is_np_flattenable:
             raise TypeError(
-                f"gymnasium:{self.id} has the observations {env.observation_space}, without a "
-                "fixed size: write wrappers=(a class of gymnasium.ObservationWrapper that makes "
-                "them a Box,)."
+                f"gymnasium:{self.id} has the observation space {env.observation_space}, which "
+                "has no fixed size: write wrappers=(Wrapper,), a gymnasium.ObservationWrapper to "
+                "a Box."
             )
         return gymnasium.wrappers.FlattenObservation(env)
 
@@ -139,7 +139,7 @@ def make(
     Raises:
       ImportError: gymnasium is not installed.
       ValueError: no such id, an id without a time limit, or `num_envs` is given.
-      TypeError: actions or observations are not supported.
+      TypeError: unsupported action or observation space.
     """
     gymnasium = of_extra("gymnasium", "gymnasium", name)
     from . import gymnasium_spaces as spaces
@@ -147,7 +147,7 @@ def make(
     check_host_settings(name, max_steps, settings)
     if vectorization_mode not in MODES:
         raise ValueError(
-            f"vectorization_mode={vectorization_mode!r} of {name} is none of {', '.join(MODES)}."
+            f"{name} has no vectorization_mode={vectorization_mode!r}: write one of {MODES}."
         )
     id_ = name.partition(":")[2]
     made = frozen(name, settings)

@@ -218,15 +218,15 @@ def _step_env(game: Any, key: Any, state: Any, action: Any, params: Any) -> Any:
     return results
 
 
-# --------------------------------------------------------------- time limits that look like the end
+# ------------------------------------------------------------------- time limits included in `done`
 
 
 NEVER = 2**30  # a time limit that is never reached
-LATE = 2**20  # a time that is beyond any limit but this one
+LATE = 2**20  # a time later than any limit but NEVER
 
 
 class _Separated:
-    """A game of which `done` contains the time limit, without it."""
+    """A game with the time limit in its `done`, which is removed."""
 
     def __init__(self, game: Any) -> None:
         self.game = game
@@ -279,7 +279,7 @@ def _without_limit(game: Any, params: Any, max_steps: int) -> Any:
 
 
 def _build(name: str, arguments: tuple[tuple[str, Any], ...]) -> Any:
-    """The gymnax object, built once for each width of floats, which its arrays then have."""
+    """The gymnax object, built once for each default float dtype, that of its arrays."""
     return _built(name, arguments, jnp.result_type(float))
 
 
@@ -296,8 +296,8 @@ def _built(name: str, arguments: tuple[tuple[str, Any], ...], float_type: Any) -
     except OSError as error:
         raise OSError(
             f"{name} downloads its data when it is first made, and that failed ({error}). Make it "
-            "once where there is a network; gymnax keeps the four MNIST files in /tmp/mnist, which "
-            "can be copied to a machine where there is no network."
+            "once with internet access; gymnax stores the four MNIST files in /tmp/mnist, which "
+            "can be copied to a machine without."
         ) from error
 
 

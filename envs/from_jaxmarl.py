@@ -52,8 +52,8 @@ Source = tuple[str, tuple[tuple[str, Any], ...]]
 class FromJaxmarl(Env):
     """A JaxMARL environment. All agents terminate together.
 
-    An agent that is out of the game (a dead unit of SMAX) receives the reward of its team until
-    then, as in JaxMARL. `info` has JaxMARL's numbers with one entry for each agent.
+    An agent that is out of the game (a dead unit of SMAX) receives its team's reward until all
+    terminate, as in JaxMARL. `info` has JaxMARL's numbers, one for each agent.
 
     source: (name, arguments of JaxMARL's constructor without its time limit).
     """

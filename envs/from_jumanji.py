@@ -69,8 +69,8 @@ class FromJumanji(Env):
 
     The observation is jumanji's without step counters: its array, if there is only one (a board),
     else one vector of all its numbers. It is `Masked` if there is an action mask. A multi-discrete
-    action with one mask over all combinations becomes one number, that of the combination. `info`
-    is jumanji's `extras`, measures of the state. Each agent of a team receives a shared reward; in
+    action with one mask over all combinations becomes Discrete, the index of the combination.
+    `info` is jumanji's `extras`, metrics of the state. A shared reward is given to each agent; in
     Connector each agent is agent 0 in its own view of the grid.
 
     source: (name, arguments of jumanji's constructor), static.
@@ -193,7 +193,7 @@ def _limit(name: str, settings: tuple[tuple[str, Any], ...]) -> int:
 
 def _build(name: str, settings: tuple[tuple[str, Any], ...], max_steps: int) -> Any:
     """jumanji's object with `max_steps` as the time limit of its arrays and rewards, which ends no
-    episode. It is built once for each width of floats, which its arrays then have.
+    episode. It is built once for each default float dtype, that of its arrays.
     """
     return _built(name, settings, max_steps, jnp.result_type(float))
 

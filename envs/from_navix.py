@@ -129,7 +129,7 @@ def _package() -> Any:
 
 
 def _build(name: str, settings: tuple[tuple[str, Any], ...], max_steps: int) -> Any:
-    """navix's environment, built once for each width of floats, which its arrays then have."""
+    """navix's environment, built once for each default float dtype, that of its arrays."""
     return _built(name, settings, max_steps, jnp.result_type(float))
 
 

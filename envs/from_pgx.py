@@ -1,4 +1,4 @@
-"""The games of pgx (Koyamada et al., 2023): one seat against a policy, or all seats as a team.
+"""The games of pgx (Koyamada et al., 2023): one seat against a policy, or all seats as agents.
 
 All games in `NAMES` run with pgx 2.6.0 and jax 0.10. Limits on the number of moves in Go, chess and
 shogi are rules of these games, and terminate them.
@@ -128,7 +128,7 @@ class Seats:
 
 @pytree
 class FromPgxTeam(Env):
-    """All seats of a pgx game, in the order of their first turns, as agents of a team.
+    """All seats of a pgx game, in the order of their first turns, as competing agents.
 
     Each agent observes the game from its own side, `Masked`; agents that are not to move have one
     legal action, 0, which is ignored. All terminate together. As in pgx, some observations do not
@@ -180,7 +180,7 @@ def make(
 ) -> FromPgx | FromPgxTeam:
     """Return the pgx game called `name` ("pgx:tic_tac_toe").
 
-    num_agents: the number of players, for all seats as a team. None is one seat.
+    num_agents: the number of players, to control all seats; None: one seat.
     opponent: the policy of all other seats, by default `RandomMoves()`: a function or a callable
       pytree `(key, Masked observation) -> action`; the leaves of a pytree are leaves of the
       environment. A trained agent is `lambda key, obs: policy.act(obs)[0]`.
@@ -207,9 +207,9 @@ def make(
     if num_agents is not None:
         if num_agents != game.players or opponent is not None or seat is not None:
             raise ValueError(
-                f"{name} is a team of its {game.players} players with num_agents={game.players}, "
-                f"without opponent= and seat=, and got num_agents={num_agents!r}. Leave num_agents "
-                "out for one seat against a policy."
+                f"num_agents={num_agents!r} of {name} controls all of its {game.players} seats: "
+                f"write num_agents={game.players} without opponent= and seat=, or leave it out for "
+                "one seat against a policy."
             )
         return FromPgxTeam(leaves, source, num_agents, moves if max_steps is None else max_steps)
     if seat is not None and seat not in range(game.players):

@@ -88,7 +88,7 @@ Source = tuple[str, tuple[tuple[str, Any], ...]]
 NOT_SETTINGS = {
     "episode_length": "write max_steps=, the time limit of the kit",
     "action_repeat": "write rl.envs.ActionRepeat(env, 2)",
-    "vision": "there are no observations of pixels",
+    "vision": "pixel observations are not supported",
 }
 
 
@@ -175,7 +175,7 @@ def _flat(config: dict[str, Any], prefix: str = "") -> list[str]:
 
 
 def _build(source: Source) -> Any:
-    """The Playground object, built once for each width of floats, which its arrays then have."""
+    """The Playground object, built once for each default float dtype, that of its arrays."""
     return _built(source, jnp.result_type(float))
 
 

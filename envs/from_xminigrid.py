@@ -55,7 +55,7 @@ class FromXminigrid(Env):
     The reward is 1 - 0.9 * t / max_steps if the goal is reached after t steps, and 0 otherwise.
 
     ruleset: the task of an XLand environment, xminigrid's RuleSet: its goal, its production rules
-      and its initial objects. These are arrays, so that a vmap over them is a family. None is
+      and its initial objects. These are arrays, so that they can be vmapped over. None is
       `shipped_ruleset`.
     settings: fields of xminigrid's EnvParams (sizes), as sorted pairs.
     """
@@ -130,7 +130,7 @@ def make(
     check_names(name, params, {*known, "max_steps"})
     if ruleset is not None and short not in XLAND:
         raise ValueError(
-            f"{name} has no ruleset: its task is fixed. Environments of XLand have one."
+            f"{name} has a fixed task: leave out ruleset=, or write 'xminigrid:{XLAND[0]}'."
         )
     settings = frozen(name, params)
     _, chosen = _build(short, settings)
@@ -145,8 +145,8 @@ def _package(module: str) -> Any:
 
 
 def _build(name: str, settings: tuple[tuple[str, Any], ...]) -> tuple[Any, Any]:
-    """xminigrid's environment and its EnvParams, built once for each width of floats, which their
-    arrays then have.
+    """xminigrid's environment and its EnvParams, built once for each default float dtype, that of
+    their arrays.
     """
     return _built(name, settings, jnp.result_type(float))
 

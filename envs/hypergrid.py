@@ -18,8 +18,8 @@ from . import draw
 class HyperGrid(Env):
     """The grid of Bengio et al. (2021, section 4.1) for generative flow networks.
 
-    An episode starts at the origin. Action i < dims adds 1 to coordinate i, up to `side` - 1: the
-    mask of the observation excludes more. Action `dims` stops, with the reward of the point x: for
+    An episode starts at the origin. Action i < dims adds 1 to coordinate i; at `side` - 1 the
+    action mask excludes it. Action `dims` stops, with the reward of the point x: for
     u_i = |x_i / (side - 1) - 1/2|, it is r0 + r1 [all u_i > 0.25] + r2 [all 0.3 < u_i < 0.4]. With
     the paper's side = 8 there are 2 ** dims separate modes; if no coordinate is between the limits,
     as with side = 11, there are none. The channel `success` is 1 for a stop in a mode.

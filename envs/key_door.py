@@ -54,21 +54,20 @@ def layout(text: str) -> dict[str, np.ndarray]:
     lines = text.strip("\n").split("\n")
     if len({len(line) for line in lines}) != 1:
         raise ValueError(
-            f"A KeyDoor's map must be a rectangle; its lines have {[len(x) for x in lines]} "
-            "characters."
+            f"The lines of the map have lengths {[len(x) for x in lines]}: make them equal."
         )
     cells = np.array([list(line) for line in lines])
     numbers = {mark: int((cells == mark).sum()) for mark in f"S*{COLORS}{COLORS.upper()}"}
     if numbers["S"] != 1 or numbers["*"] != 1:
         raise ValueError(
-            f"A KeyDoor's map has one S and one *; this one has {numbers['S']} and {numbers['*']}."
+            f"The map has {numbers['S']} of S and {numbers['*']} of *: write exactly one of each."
         )
     colors = [color for color in COLORS if numbers[color] or numbers[color.upper()]]
     for color in colors:
         if numbers[color] != 1:
             raise ValueError(
-                f"A KeyDoor's map has one key of each colour; this one has {numbers[color]} keys "
-                f"{color!r} and {numbers[color.upper()]} doors {color.upper()!r}."
+                f"The map has {numbers[color]} keys {color!r} and {numbers[color.upper()]} doors "
+                f"{color.upper()!r}: write exactly one key of each colour."
             )
     doors = np.full(cells.shape, -1, np.int32)
     for number, color in enumerate(colors):
@@ -93,8 +92,8 @@ def _of_default(name: str) -> Any:
 class KeyDoor(Env):
     """Rooms behind doors, in the spirit of Montezuma's Revenge: a test of exploration.
 
-    Actions: up, right, down, left. Walls and the edge of the map block. Entering the cell of a key
-    takes it; a door is a wall without the key of its colour. The treasure terminates the episode
+    Actions: up, right, down, left. Walls and the edge of the map block movement. Entering the cell
+    of a key takes it; a door is blocked until its key is taken. The treasure terminates the episode
     with `reward`, a hazard with `hazard_reward`. For an easier problem, taking a key gives
     `key_reward`, and entering the first door of each colour `door_reward`. All other rewards are 0.
     The channel `success` is 1 at the treasure. The environment is deterministic; for a stochastic
@@ -190,7 +189,7 @@ class KeyDoor(Env):
         return jnp.concatenate([jnp.stack(planes, -1), *left], -1)
 
     def cell(self, state: Explorer) -> jax.Array:
-        """Number of a state, for counts and archives: (opened * 2^num_colors + keys) * num_cells +
+        """Index of a state, for counts and archives: (opened * 2^num_colors + keys) * num_cells +
         the position, row by row; key and door of colour k are bit k. int32 [].
         """
         bits = 2 ** jnp.arange(2 * self.num_colors, dtype=jnp.int32)

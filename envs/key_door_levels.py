@@ -27,7 +27,7 @@ class KeyDoorLevels(Tasks):
     """Random solvable layouts of square rooms.
 
     The rooms are joined one after the other into a random spanning tree, which starts from the room
-    with the start. `num_colors` of its joints are doors, the others are openings. The first key is
+    with the start. `num_colors` of its edges are doors, the others are openings. The first key is
     in a room that was joined before the first door, each further key in the room behind the
     previous door, and the treasure in the room behind the last door, so that every key is needed.
     The start, the keys and the treasure are in random cells of their rooms.
@@ -39,7 +39,7 @@ class KeyDoorLevels(Tasks):
     num_edits: of `mutate`.
 
     Raises:
-      ValueError: more doors than joints between the rooms, or more objects than cells of a room.
+      ValueError: more doors than edges of the tree, or more objects than cells of a room.
     """
 
     hazards: jax.Array | float = 0.0
@@ -59,13 +59,13 @@ class KeyDoorLevels(Tasks):
         num_joints = self.rooms[0] * self.rooms[1] - 1
         if not 1 <= self.num_colors <= num_joints:
             raise ValueError(
-                f"num_colors={self.num_colors} is not between 1 and {num_joints}, the number of "
-                f"joints of a tree of rooms={self.rooms}."
+                f"num_colors={self.num_colors} is not from 1 to {num_joints}, the edges of a tree "
+                f"of rooms={self.rooms}: write num_colors={num_joints}."
             )
         if self.room_side < 3 or self.num_colors + 2 > self.room_side**2:
             raise ValueError(
                 f"room_side={self.room_side} is too small for a hazard that blocks no door, a "
-                f"start, a treasure and {self.num_colors} keys: write 3 or more."
+                f"start, a treasure and {self.num_colors} keys: write a larger one."
             )
 
     def sample(self, key: jax.Array) -> KeyDoor:

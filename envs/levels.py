@@ -50,7 +50,7 @@ def distribution(name: str, **params: Any) -> Tasks:
         )
     if name not in distributions():
         raise ValueError(
-            f"There is not a distribution of levels {name!r}; {nearest(name, distributions())}."
+            f"There is no distribution of levels {name!r}; {nearest(name, distributions())}."
         )
     levels: Any = SAMPLED[name] if name in SAMPLED else lpg_levels.redrawn(name)
     check_names(name, params, type(levels).__dataclass_fields__)

@@ -32,7 +32,7 @@ class Walker:
 class Maze(Env):
     """A maze with one goal, as in minimax and jaxued (Jiang et al., 2023; Coward et al., 2024).
 
-    Actions: turn left, turn right, go forward. Walls and the edge of the map block. Reaching the
+    Actions: turn left, turn right, go forward. Walls and map edges block movement. Reaching the
     goal terminates the episode with a reward of 1 - slowness * steps / max_steps; all other rewards
     are 0. The channel `success` is 1 at the goal.
 
@@ -121,8 +121,7 @@ class Maze(Env):
         """Length of the shortest path from each cell to the goal, in cells; `FAR` without a path.
         int32 [rows, columns].
 
-        needed: False leaves the values undefined, and takes no time where it is False in a whole
-        batch.
+        needed: False: the values are undefined; the search is skipped if all of a batch are False.
         """
         walls = jnp.asarray(self.walls, bool)
         goal = jnp.asarray(self.goal)

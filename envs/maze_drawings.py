@@ -193,15 +193,14 @@ def drawn(text: str, view: int = 5, max_steps: int = 250) -> Maze:
     lines = text.strip("\n").split("\n")
     if len({len(line) for line in lines}) != 1:
         raise ValueError(
-            f"A maze's map must be a rectangle; its lines have {[len(line) for line in lines]} "
-            "characters."
+            f"The lines of the map have lengths {[len(line) for line in lines]}: make them equal."
         )
     cells = np.array([list(line) for line in lines])
     starts, goals = np.argwhere(np.isin(cells, list("^>v<"))), np.argwhere(cells == "G")
     if len(starts) != 1 or len(goals) != 1:
         raise ValueError(
-            f"A maze's map has one of ^ > v < and one G; this one has {len(starts)} and "
-            f"{len(goals)}."
+            f"The map has {len(starts)} of ^ > v < and {len(goals)} of G: write exactly one of "
+            "each."
         )
     return Maze(
         walls=cells == "#",  # type: ignore[arg-type]

@@ -25,7 +25,7 @@ class MazeLevels(Tasks):
     shortest path from the start to the goal, in cells. The goal is then a random cell with a
     distance in the range, or as near to it as possible; if all cells are too near, the start is
     moved too. None: any. With `solvable` or `distance`, the walls around an enclosed start are
-    removed.
+    removed. num_edits: of `mutate`. slowness, view, max_steps: of `Maze`.
     """
 
     slowness: float = 0.9
@@ -44,8 +44,8 @@ class MazeLevels(Tasks):
         fewest, most = self.num_walls
         if not 0 <= fewest <= most <= self.side**2 - 2:
             raise ValueError(
-                f"num_walls={self.num_walls} is not a range of numbers of walls that leaves two "
-                f"of {self.side**2} cells free: write num_walls=(0, {self.side**2 // 3})."
+                f"num_walls={self.num_walls} is not a range from 0 to {self.side**2 - 2}, which "
+                f"leaves two cells free: write num_walls=(0, {self.side**2 // 3})."
             )
         if self.perfect and self.side % 2 == 0:
             raise ValueError(

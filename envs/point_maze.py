@@ -44,13 +44,12 @@ def layout(text: str) -> dict[str, np.ndarray]:
     lines = text.strip("\n").split("\n")
     if len({len(line) for line in lines}) != 1:
         raise ValueError(
-            f"A maze's map must be a rectangle; its lines have {[len(line) for line in lines]} "
-            "characters."
+            f"The lines of the map have lengths {[len(line) for line in lines]}: make them equal."
         )
     cells = np.array([list(line) for line in lines])
     goals = np.argwhere(cells == "G")
     if len(goals) != 1:
-        raise ValueError(f"A PointMaze's map has one G; this one has {len(goals)}.")
+        raise ValueError(f"The map has {len(goals)} of G: write exactly one.")
     return {"walls": cells == "#", "goal": goals[0].astype(np.int32)}
 
 

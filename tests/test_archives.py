@@ -227,7 +227,7 @@ def test_members_are_ranked_by_what_they_did_in_the_archive():
         archives.ByFitness(): [1, 3, 0, 2],
         archives.RandomDirection(): [2, 1, 3, 0],  # towards (2, 1.5)
         # to the one neighbour: .1, 1, 1.1, and 3 of the first, which is itself an elite
-        archives.ByNovelty(neighbors=1): [2, 1, 3, 0],
+        archives.ByNovelty(num_neighbors=1): [2, 1, 3, 0],
     }
     for ranking, expected in orders.items():
         state = jnp.array([2.0, 1.5])
@@ -252,7 +252,7 @@ def test_novelty_is_the_mean_distance_to_the_nearest_elites(k):
     expected = slow_novelty(points[filled], k)
     np.testing.assert_allclose(elite_novelty(archive, k)[filled], expected, rtol=1e-5)
     np.testing.assert_array_equal(elite_novelty(archive, k)[~filled], 0.0)
-    weight = archives.Novel(truncation=0.25, neighbors=k).weight(archive)
+    weight = archives.Novel(truncation=0.25, num_neighbors=k).weight(archive)
     chosen = np.flatnonzero(filled)[np.argsort(-expected)[: int(np.ceil(0.25 * filled.sum()))]]
     np.testing.assert_array_equal(np.flatnonzero(weight), np.sort(chosen))
 
@@ -282,7 +282,7 @@ def test_a_learned_descriptor_puts_the_elites_into_their_cells_anew():
     """Serene: emitters for novelty and reward; Taxons: codes of an autoencoder."""
     encoder = archives.Autoencoder(train_every=20, lr=3e-3, network=rl.MLP((16,)))
     emitters = (
-        archives.IsoLine(iso=0.1, parents=archives.Novel(neighbors=3), batch=8),
+        archives.IsoLine(iso=0.1, parents=archives.Novel(num_neighbors=3), batch=8),
         archives.Ranked(FullCMA(0.2, 8), archives.ByFitness(), archives.Above(-0.1)),
     )
     algo = rl.MapElites(archives.Grid.between(-1.0, 1.0, (6, 6)), archives.Mixed(emitters), encoder)

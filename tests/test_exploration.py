@@ -254,7 +254,7 @@ def test_what_a_bonus_cannot_read_is_an_error_before_it_compiles():
     ):
         start(exploration.Counts(cells=archives.OneHot(4)), Walk())
     for name in ("rnd", "coin_flips", "state_entropy", "e3b"):
-        with pytest.raises(TypeError, match=r"is the number of a state: use .*Counts"):
+        with pytest.raises(TypeError, match=r"is a state index: use .*Counts"):
             start(BONUSES[name], Walk(one_hot=False))
     with pytest.raises(TypeError, match=r"Product\.first takes an instance of Bonus"):
         exploration.Product(first=lambda x: x, second=exploration.E3B())

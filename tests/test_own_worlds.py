@@ -217,8 +217,8 @@ def test_the_nine_rooms_can_be_solved():
 @pytest.mark.parametrize(
     ("words", "call"),
     [
-        ("rectangle", lambda: key_door_levels.drawn("S*\n.")),
-        ("one S and one .*1 and 0", lambda: key_door_levels.drawn("S.")),
+        ("make them equal", lambda: key_door_levels.drawn("S*\n.")),
+        (r"has 1 of S and 0 of \*", lambda: key_door_levels.drawn("S.")),
         ("0 keys 'a' and 1 doors 'A'", lambda: key_door_levels.drawn("SA*")),
         ("num_colors=4", lambda: envs.distribution("KeyDoor-4", num_colors=4)),
         ("room_side=2", lambda: envs.distribution("KeyDoor-4", room_side=2)),
@@ -230,8 +230,8 @@ def test_the_nine_rooms_can_be_solved():
             r"start has shape \(1,\)",
             lambda: envs.make("KeyDoor", start=np.zeros(1)).reset(jax.random.key(0)),
         ),
-        ("rectangle", lambda: point_maze.drawn("G.\n.")),
-        ("one G; this one has 2", lambda: point_maze.drawn("GG")),
+        ("make them equal", lambda: point_maze.drawn("G.\n.")),
+        ("has 2 of G: write exactly one", lambda: point_maze.drawn("GG")),
         (
             r"goal has shape \(1,\)",
             lambda: envs.make("PointMaze", goal=np.zeros(1)).reset(jax.random.key(0)),

@@ -140,7 +140,7 @@ def test_a_policy_is_optimal_for_a_fair_coin():
             r"MazeLevels has no redraw\(key, env, state\)",
             lambda: rl.Taught(SAMPLR(PPO)).init(jax.random.key(0), rl.envs.distribution("Maze-7")),
         ),
-        ("learns from a replay: use rl.ppo", lambda: SAMPLR(rl.dqn())),
+        ("learns from a replay buffer: use rl.ppo", lambda: SAMPLR(rl.dqn())),
         (
             "got Choice: write rl.Taught",
             lambda: SAMPLR(PPO).init(jax.random.key(0), Choice()),

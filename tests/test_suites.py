@@ -297,7 +297,7 @@ def test_rulesets_are_leaves():
     many = jax.vmap(lambda goal: replace(env, ruleset=ruleset.replace(goal=goal)))(goals)
     states, _ = jax.jit(jax.vmap(lambda env: env.reset(jax.random.key(0))))(many)
     np.testing.assert_array_equal(states.goal_encoding, goals)
-    with pytest.raises(ValueError, match="has no ruleset"):
+    with pytest.raises(ValueError, match="has a fixed task: leave out ruleset="):
         envs.make("xminigrid:MiniGrid-Unlock", ruleset=ruleset)
 
 

@@ -256,7 +256,7 @@ def test_what_a_score_needs_is_checked():
         teachers.ACCEL().check(catch, 4)
     with pytest.raises(TypeError, match=r"has no at\(place\)"):
         teachers.ALPGMM().check(MAZES, 0)
-    with pytest.raises(ValueError, match="have no leaves, so that all are equal"):
+    with pytest.raises(ValueError, match="have no leaves, so they are all equal"):
         rl.Taught(rl.ppo()).init(jax.random.key(0), Choices())
 
 

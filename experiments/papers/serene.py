@@ -70,7 +70,7 @@ class Reach(Task):
 
 
 def novelty_search(step: Any, batch: int = BATCH) -> Emitter:
-    return IsoLine(step, 0.2, 0.0, 1.0, Novel(neighbors=5), batch=batch)
+    return IsoLine(step, 0.2, 0.0, 1.0, Novel(num_neighbors=5), batch=batch)
 
 
 def with_emitters(step: Any) -> Emitter:

@@ -57,9 +57,9 @@ class Archive:
         If several items have the same cell, the best is inserted; among equal ones, the first.
         Items with a cell outside of [0, C) or with a fitness that is not finite are rejected.
 
-        tie: of items with equal fitness, the one with the higher tie is better; a second key,
-        because a small term of the fitness could be lost in rounding. [N]. tie_before: that of the
-        stored items. [C].
+        tie: a tie-breaker: of items with equal fitness, that with the higher tie is better; not
+        part of the fitness, where it could be lost in rounding. [N]. tie_before: that of the stored
+        items. [C].
         """
         num = cell.shape[0]
         tie = jnp.broadcast_to(jnp.asarray(tie, jnp.float32), (num,))
@@ -129,7 +129,7 @@ def check_memory(num_cells: int, batch: int, example: Any, user: Any) -> None:
     if needed > free:
         raise ValueError(
             f"The archive of {type(user).__name__} has {num_cells} cells of {of_cell} bytes, and "
-            f"an update makes {batch} items for them, in total {needed / 1e9:.3g} GB, and "
-            f"only {free / 1e9:.3g} GB are free: write cells=... and a batch with at most "
-            f"{free // (2 * of_cell)} items together, or store smaller ones."
+            f"an update creates {batch} items, in total {needed / 1e9:.3g} GB, but only "
+            f"{free / 1e9:.3g} GB are free: write cells=... and a batch that sum to at most "
+            f"{free // (2 * of_cell)} items, or store smaller ones."
         )

@@ -44,7 +44,7 @@ def check_descriptor(descriptor: Any, cells: Cells, user: str) -> None:
     raise ValueError(
         f"{user} gives descriptors of shape {descriptor.shape}, and this {type(cells).__name__} "
         f"divides a space of {num_dims} dimensions: write a descriptor function that returns "
-        f"[{num_dims}], or other cells; for many dimensions use rl.archives.Hashed, or "
+        f"shape ({num_dims},), or other cells; for many dimensions use rl.archives.Hashed, or "
         "rl.MapElites(encoder=rl.archives.Autoencoder())."
     )
 
@@ -212,8 +212,8 @@ class Hashed(Cells):
 
 @pytree
 class OneHot(Cells):
-    """The index of the 1 in a one-hot descriptor [size]. A descriptor of zeros, such as that of a
-    final state, has the last cell.
+    """The index of the 1 in a one-hot descriptor [size]. A descriptor of zeros, such as DeepSea's
+    last observation, is in the last cell.
     """
 
     size: int = static(default=1)
@@ -241,8 +241,8 @@ class OneHot(Cells):
 
 @pytree
 class Numbered(Cells):
-    """Cells by their numbers: a descriptor [1] is the number itself, such as that of a state. A
-    number outside of [0, size) has no cell, -1.
+    """The cell is the entry of a descriptor [1], rounded, such as a state index. An index outside
+    of [0, size) has no cell, -1.
     """
 
     size: int = static(default=1)

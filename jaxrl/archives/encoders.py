@@ -64,9 +64,9 @@ class Autoencoder(Encoder):
     `PolicyTask(env, last_observation)`, and cells of the codes,
     `Grid.between(-1.0, 1.0, (32, 32))`.
 
-    train_every: number of iterations between trainings of the autoencoder, the first of which
-    follows the first iteration. Training continues from the current parameters, as in TAXONS.
-    train_steps, batch_size, lr: of Adam in each training. size: of a code, D.
+    train_every: the autoencoder is trained after the first iteration and every `train_every`
+    iterations after it. Training continues from the current parameters, as in TAXONS.
+    train_steps, batch_size, lr: of Adam, each time. size: number of entries of a code, D.
     """
 
     lr: float = leaf(1e-3, "[0, inf)")

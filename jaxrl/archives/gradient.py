@@ -30,7 +30,7 @@ class ActorTask(EpisodeTask):
     """The parameters of a learner's actor as genotypes, evaluated without exploration noise. An
     evaluation also returns its transitions.
 
-    learner: an actor-critic without a memory.
+    learner: a non-recurrent actor-critic.
     """
 
     env: Env
@@ -75,9 +75,9 @@ class State:
 @pytree
 class PolicyGradient(Emitter):
     """The emitter of PGA-MAP-Elites (Nilsson and Cully, 2021). A batch has three parts: the
-    offspring of `variation`; `num_elites` policies, each an elite after `policy_steps` gradient
-    steps that increase the critic's value, with the learning rate `lr`; and the greedy actor, which
-    is trained with the critic at the learner's learning rate.
+    offspring of `variation`; `num_elites` policies, each an elite after `policy_steps`
+    policy-gradient steps at the learning rate `lr`; and the greedy actor, which is trained with the
+    critic at the learner's learning rate.
 
     After each batch the learner takes `critic_steps` gradient steps on transitions of all
     evaluations, of which the last `capacity` are stored. The capacity includes the padding between

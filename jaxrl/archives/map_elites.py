@@ -146,7 +146,7 @@ class MapElites(Algorithm):
         return none.put(find_cell(self.cells, descriptor), elites, archive.fitness)[0]
 
     def agent(self, state: State) -> Agent:
-        """The archive: what a folder keeps."""
+        """The archive, which is saved."""
         return state.archive
 
     def evaluate(self, key: jax.Array, env: Task, state: State, num_episodes: int) -> Evaluation:

@@ -24,12 +24,12 @@ class Ranking:
     def order(
         self, state: RankingState, archive: Archive, evaluated: Evaluated, entered: Entered
     ) -> jax.Array:
-        """The indices of a batch [N] from the worst to the best, by the archive after it. [N]."""
+        """The indices of a batch [N] from worst to best. archive: after the batch. [N]."""
         raise not_defined(self, Ranking.order)
 
 
 def ascending(value: jax.Array) -> jax.Array:
-    """The numbers of a batch [N] by this value, NaN before all others. [N]."""
+    """The indices of a batch [N] by ascending value, NaN before all others. [N]."""
     return jnp.argsort(jnp.where(jnp.isnan(value), -jnp.inf, value))
 
 
@@ -75,17 +75,17 @@ class ByNovelty(Ranking):
     """By novelty among the elites: novelty search by an evolution strategy (NS-ES, Conti et al.,
     2018).
 
-    neighbors: k of the novelty.
+    num_neighbors: k.
     """
 
-    neighbors: int = static(default=15)
+    num_neighbors: int = static(default=15)
 
     def __post_init__(self) -> None:
-        check_counts(self, "neighbors")
+        check_counts(self, "num_neighbors")
 
     def order(
         self, state: RankingState, archive: Archive, evaluated: Evaluated, entered: Entered
     ) -> jax.Array:
         others, filled = archive.items.descriptor, archive.filled
-        value = novelty(evaluated.descriptor, others, filled, entered.enters, self.neighbors)
+        value = novelty(evaluated.descriptor, others, filled, entered.enters, self.num_neighbors)
         return ascending(value)

@@ -24,17 +24,17 @@ class Novel(Selection):
     2011).
 
     The repertoire is both the population and the archive of the paper. truncation: the fraction of
-    elites, the most novel ones, that parents are drawn from. neighbors: k of the novelty.
+    elites, the most novel ones, that parents are drawn from. num_neighbors: k.
     """
 
     truncation: float = leaf(0.1, "(0, 1]")
-    neighbors: int = static(default=15)
+    num_neighbors: int = static(default=15)
 
     def __post_init__(self) -> None:
-        check_counts(self, "neighbors")
+        check_counts(self, "num_neighbors")
 
     def weight(self, archive: Archive) -> jax.Array:
-        novelty = jnp.where(archive.filled, elite_novelty(archive, self.neighbors), -jnp.inf)
+        novelty = jnp.where(archive.filled, elite_novelty(archive, self.num_neighbors), -jnp.inf)
         order = jnp.argsort(-novelty)
         rank = jnp.zeros(archive.num_cells).at[order].set(jnp.arange(archive.num_cells * 1.0))
         return (rank < jnp.ceil(self.truncation * archive.filled.sum())).astype(jnp.float32)

@@ -132,13 +132,13 @@ def example_vector(key: jax.Array, env: Env, user: Any) -> jax.Array:
     """An observation of one agent as the vector that a network reads. [D].
 
     Raises:
-      TypeError: the observation is the number of a state; `user` is the bonus that reads it.
+      TypeError: the observation is a state index; `user` is the bonus that reads it.
     """
     obs = example(key, env)[0]
     if jnp.ndim(obs) == 0 and not jnp.issubdtype(obs.dtype, jnp.floating):
         raise TypeError(
             f"{type(user).__name__} reads observations as vectors of floats, and one of "
-            f"{type(env).__name__} is the number of a state: use "
+            f"{type(env).__name__} is a state index: use "
             "rl.exploration.Counts(num_cells=...), or an environment with one-hot observations."
         )
     return flat(obs, 0)

@@ -48,7 +48,7 @@ class Flips:
 @pytree
 class CoinFlips(Bonus):
     """An estimate of 1 / sqrt(n) by a coin flip network (CFN, Lobel et al., 2023), where n is the
-    number of visits to the successor, including this one.
+    number of visits to the next observation, including this one.
 
     Each visit is stored with `size` random labels of -1 or 1 (coin flips). A network f learns them
     by least squares from all visits, so that f(s) is the mean label of s, which has the expected

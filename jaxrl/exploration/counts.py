@@ -19,12 +19,11 @@ NONE = np.iinfo(np.int32).max  # past the last cell
 
 @pytree
 class Counts(Bonus):
-    """1 / sqrt(n), where n is the number of visits to the successor's cell, including this one
-    (Strehl and Littman, 2008; with hashes, Tang et al., 2017); 0 without a cell.
+    """1 / sqrt(n), where n is the number of visits to the next observation's cell, including this
+    one (Strehl and Littman, 2008; with hashes, Tang et al., 2017); 0 if it has no cell.
 
     cells: a partition of flat observations, such as `rl.archives.OneHot(size)` or
-    `rl.archives.Hashed.random(key, size)`. None: an observation is the number of a state below
-    `num_cells`.
+    `rl.archives.Hashed.random(key, size)`. None: observations are state indices < `num_cells`.
     """
 
     cells: Cells | None = None
@@ -40,9 +39,9 @@ class Counts(Bonus):
         """The number of cells.
 
         Raises:
-          TypeError: observations are vectors without `cells`, or not those that `cells` divide.
-          ValueError: observations are numbers of states and there is no `num_cells`, or it is less
-            than their number.
+          TypeError: observations are vectors, and `cells` is None or has other dimensions.
+          ValueError: observations are state indices, and `num_cells` is 0 or less than the number
+            of states.
         """
         obs, _ = jax.eval_shape(lambda: example(jax.random.key(0), env))
         name = type(env).__name__
@@ -50,8 +49,8 @@ class Counts(Bonus):
         if self.cells is None and is_number and jnp.issubdtype(obs.dtype, jnp.integer):
             if not self.num_cells:
                 raise ValueError(
-                    f"Counts needs the number of states of {name}, as its observations are whole "
-                    "numbers: write num_cells=env.num_states."
+                    f"Counts needs the number of states of {name}, as its observations are state "
+                    "indices: write num_cells=env.num_states."
                 )
             if env.num_states is not None and self.num_cells < env.num_states:
                 raise ValueError(
@@ -63,7 +62,7 @@ class Counts(Bonus):
         size = vector.shape[0]
         if self.cells is None:
             raise TypeError(
-                f"Counts reads numbers of states, and an observation of {name} has {size} entries: "
+                f"Counts reads state indices, and an observation of {name} has {size} entries: "
                 f"write cells=rl.archives.OneHot({size}) for one-hot vectors, or rl.archives.Grid "
                 "or rl.archives.Hashed for others."
             )
@@ -98,7 +97,7 @@ class Counts(Bonus):
 
 @pytree
 class EpisodicCounts(Counts):
-    """1 / sqrt(n), where n is the number of visits to the successor's cell in the episode so far,
+    """1 / sqrt(n), where n is the number of visits to the next observation's cell in the episode,
     including this one. The observation of the reset is not counted; `rl.envs.VisitCounts` counts
     it.
     """

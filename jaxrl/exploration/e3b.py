@@ -11,8 +11,8 @@ from jaxrl.tree import leaf, pytree
 
 @pytree
 class E3B(ICM):
-    """Elliptical episodic bonus (E3B, Henaff et al., 2022): f' C^-1 f, where f are the features of
-    the successor, learned by an inverse dynamics model, and C = ridge * I + the sum of f f' over
+    """Elliptical episodic bonus (E3B, Henaff et al., 2022): f^T C^-1 f, where f are features of
+    the next observation, learned by inverse dynamics, and C = ridge * I + the sum of f f^T over
     the earlier steps of the episode.
 
     The memory is C^-1, [B, size, size]. It is not recomputed when the features are updated between

@@ -104,8 +104,8 @@ def read(model: Predictor, obs: Any) -> jax.Array:
 
 @pytree
 class RND(Prediction):
-    """Random network distillation (Burda et al., 2019): the squared error of a prediction of a
-    random network's output for the successor.
+    """Random network distillation (Burda et al., 2019): the mean squared error of a prediction of
+    a fixed random network's output for the next observation.
     """
 
     target: networks.Builder = static(default=networks.MLP((64,)))
@@ -129,8 +129,8 @@ class RND(Prediction):
 @pytree
 class ICM(Prediction):
     """Intrinsic curiosity module (ICM, Pathak et al., 2017): the squared error of a forward model's
-    prediction of the successor's features. An inverse dynamics model, which predicts the action,
-    learns the features.
+    prediction of the features of the next observation, learned by an inverse dynamics model, which
+    predicts the action.
 
     forward_weight: of the forward model's loss; the inverse model's loss has 1 - forward_weight.
     """

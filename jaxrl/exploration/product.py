@@ -18,8 +18,8 @@ class Product(Bonus):
     """The product of two bonuses, such as a global and an episodic one (Henaff et al., 2023):
     `Product(first=RND(), second=E3B())`.
 
-    `weight`, `reward_weight`, `discount`, `normalize` and `channel` are those of the product; the
-    two keep their defaults.
+    Set `weight`, `reward_weight`, `discount`, `normalize` and `channel` on the product: `first` and
+    `second` must have the defaults.
     """
 
     first: Bonus = dataclasses.field(kw_only=True)

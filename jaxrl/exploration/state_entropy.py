@@ -27,14 +27,13 @@ class Particles:
 
 @pytree
 class StateEntropy(Bonus):
-    """log(1 + d), where d is the mean distance of the successor's features to its `num_neighbors`
-    nearest neighbours (APT, Liu and Abbeel, 2021, equation 5): a particle estimate of the entropy
-    of the visited states.
+    """log(1 + d), where d is the mean distance, in feature space, of the next observation to its
+    `num_neighbors` nearest neighbours (APT, Liu and Abbeel, 2021, equation 5): a particle estimate
+    of the entropy of the visited states.
 
-    The neighbours are among the last `capacity` successors over all columns, including itself.
-    encoder: of the features; those of `ICM` are learned by an inverse dynamics model (APT's are
-    contrastive), and with `ICM(lr=0.0)` they are those of a random network, as in RE3 (Seo et al.,
-    2021).
+    The neighbours are among the last `capacity` next observations of all columns, this one
+    included. encoder: computes the features, trained by inverse dynamics (in APT, contrastively);
+    with `ICM(lr=0.0)` it is a random network, as in RE3 (Seo et al., 2021).
     """
 
     encoder: ICM = ICM()

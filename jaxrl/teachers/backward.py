@@ -23,9 +23,9 @@ class Front:
 class Backward(Teacher):
     """Levels along one dimension, from place 1 back to 0 (Salimans and Chen, 2018, algorithm 1).
 
-    Places are uniform in [front - window, front]. The front moves back by `move` if the success
-    rate is at least `success`. The rate is computed after the first update with which at least
-    `min_episodes` episodes are counted; then the counts are reset.
+    Places are uniform in [front - window, front]. After the update in which the number of episodes
+    reaches `min_episodes`, the front moves back by `move` if their success rate is at least
+    `success`, and the counts are reset.
 
     The levels need `at(place)` and a channel "success". With those of a demonstration,
     `rl.teachers.Starts`, this is the robustification phase of Go-Explore (Ecoffet et al., 2021).

@@ -23,7 +23,7 @@ class Report:
     episodes: number of episodes that ended; over these, `episode_return` and `success` are means
     and `best_return` is the highest return. `success` is the channel of that name or, without it,
     1 for episodes with a return of at least the teacher's `success_return`; NaN without both.
-    value, value_error, positive_value_error: means over steps of the learner's value, of the
+    value, value_error, positive_value_error: means over steps of the value estimate, of the
     absolute advantage, and of the positive part of the advantage; 0 if the teacher does not read
     them. Without an episode, means are 0 and `best_return` is -inf.
     """
@@ -46,8 +46,8 @@ class Teacher:
     """Base class of teachers, which choose the level of each episode: a pytree of settings.
 
     reads_values: True for a teacher that reads the learner's values in its reports.
-    success_return: the return from which an episode is a success, on levels without a channel of
-    that name; None: there is none. Class attributes or properties.
+    success_return: the lowest return that counts as a success, on levels without a channel
+    "success"; None: no threshold. Class attributes or properties.
     """
 
     reads_values: Any = False
@@ -103,13 +103,13 @@ def report(
     values: Values | None = None,
     success_return: jax.Array | float | None = None,
 ) -> Report:
-    """The report of a batch [T, B]. level: the number of the level of each step. [T, B]."""
+    """The report of a batch [T, B]. level: the index of the level at each step. [T, B]."""
     level = level.ravel()
 
     def total(x: jax.Array) -> jax.Array:
         return jax.ops.segment_sum(jnp.ravel(x).astype(jnp.float32), level, num_levels)
 
-    ended = batch.done & (batch.length > 0)  # of a team's agents, each once
+    ended = batch.done & (batch.length > 0)  # counts each agent of a team once
     episodes = total(ended)
     mean = lambda x: total(jnp.where(ended, x, 0.0)) / jnp.maximum(episodes, 1.0)
     highest = jnp.where(ended, batch.episode_return, -jnp.inf)

@@ -14,8 +14,8 @@ from jaxrl.tree import leaf, pytree, static
 
 @pytree
 class History:
-    """The last H levels on which an episode ended, as a ring buffer: parameters [H, d], mean return
-    [H], absolute learning progress [H], and `count`, the number of levels so far [].
+    """Ring buffer of the last H levels on which an episode ended. place: parameters [H, d]. value:
+    mean return [H]. progress: absolute learning progress [H]. count: number of levels so far [].
     """
 
     place: jax.Array
@@ -103,11 +103,11 @@ class ALPGMM(BoxTeacher):
     The progress of a level is the absolute difference between its return and that of the earlier
     level with the nearest parameters. A mixture is fitted to the last `window` levels, with the
     number of components selected by AIC. A component is chosen in proportion to its mean progress,
-    and parameters are drawn from it. Returns should have a scale of about 1, as that of the
+    and parameters are drawn from it. Returns should have a scale of about 1, that of the
     parameters.
 
     random_prob: the probability of uniform parameters; the first `window` levels are all uniform.
-    max_components: of the mixture. history: number of earlier levels that are stored.
+    max_components: largest number tried. history: number of earlier levels that are stored.
     """
 
     random_prob: float = leaf(0.2, "[0, 1]")

@@ -18,8 +18,8 @@ INSTEAD = "train from the environment's own resets, with rl.Training(rl.ppo(), e
 
 @pytree
 class Demonstration:
-    """An episode of `length` steps: its states and observations, and `rest`, the return from each
-    of them to the end. [T + 1]; entries after `length` are padding.
+    """An episode of `length` steps: its states and observations, and `rest`, the undiscounted
+    return-to-go of each. [T + 1]; entries after `length` are padding.
     """
 
     states: State
@@ -75,9 +75,9 @@ class Underway:
 class FromState(Env):
     """An environment with episodes that start in a stored state.
 
-    state, obs: the state and its observation. target: the return from there that counts as a
-    success, in the channel "success". at_reset: True starts by the environment's own reset in place
-    of the state. The time limit counts from the start.
+    state, obs: the state and its observation. target: the lowest return from there that counts as
+    a success, in the channel "success". at_reset: True: start with the environment's own reset
+    instead. The time limit counts steps after this start.
     """
 
     env: Env
@@ -142,8 +142,8 @@ class Starts(Tasks):
     def __post_init__(self) -> None:
         if isinstance(self.env, Env) and self.env.num_agents is not None:
             raise TypeError(
-                f"Starts needs an environment of one agent, and {type(self.env).__name__} is a "
-                "team."
+                f"Starts needs a single agent, and {type(self.env).__name__} is multi-agent: write "
+                "a single-agent environment."
             )
 
     @property

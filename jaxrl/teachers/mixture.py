@@ -89,7 +89,7 @@ def best(key: jax.Array, points: jax.Array, weight: jax.Array, most: int) -> Mix
 def cholesky(matrix: jax.Array) -> jax.Array:
     """The lower triangular factor of a small positive definite matrix. [D, D].
 
-    It is written out, because a call of LAPACK in a program of many members can stall on a CPU.
+    It is unrolled, as a LAPACK call in a program vmapped over many seeds can stall on a CPU.
     """
     size = matrix.shape[0]
     rows: list[list[jax.Array]] = []

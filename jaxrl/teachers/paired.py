@@ -185,7 +185,7 @@ class PAIRED(OnTasks):
     # ------------------------------------------------------------------------------------ acting
 
     def agent(self, state: State) -> Agent:
-        """The protagonist's."""
+        """The agent of the protagonist."""
         return self.algo.agent(state.protagonist)
 
 

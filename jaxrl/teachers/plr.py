@@ -26,11 +26,11 @@ class PLR(Teacher):
     """Prioritised level replay (PLR, Jiang et al., 2021a): new levels, and earlier levels replayed
     by their scores.
 
-    score: of a level, updated after each update in which an episode on it ended. replay: the
-    settings of the buffer and of sampling from it. robust: train on levels of the buffer alone, as
-    soon as it has enough of them (robust PLR, Jiang et al., 2021b); new levels are only played by
-    scouts, which are not trained on, and `replay.replay` is not used. edited: the probability that
-    a level for a scout is an edit of one in the buffer in place of a new one. No two levels of the
+    score: of a level, recomputed after each update in which an episode on it ended. replay: the
+    settings of the buffer and of sampling from it. robust: train only on levels of the buffer, once
+    it holds `num_levels` (robust PLR, Jiang et al., 2021b); new levels are only played by scouts,
+    which are not trained on, and `replay.replay` is not used. edited: the probability that a level
+    for a scout is an edited level of the buffer; the others are new samples. No two levels of the
     buffer are equal.
     """
 
@@ -128,7 +128,7 @@ class ACCEL(PLR):
     """Robust PLR with edits of earlier levels, so that levels evolve (ACCEL, Parker-Holder et al.,
     2022).
 
-    Levels of the tasks should be simple, such as empty mazes.
+    Tasks should sample simple levels, such as empty mazes.
     """
 
     replay: LevelReplay = LevelReplay(staleness=0.5, capacity=4000)

@@ -15,7 +15,7 @@ LEVEL = "level"  # the channel with the number of the level
 
 @pytree
 class OnLevel:
-    """The number of a level, int32 [], and the state of the environment."""
+    """The index of a level, int32 [], and the state of the environment."""
 
     number: jax.Array
     state: State
@@ -23,11 +23,11 @@ class OnLevel:
 
 @pytree
 class LevelPool(Env):
-    """Levels as one environment: each new episode is on a random level with a number of at least
+    """Levels as one environment: each new episode is on a random level with an index of at least
     `first`.
 
     levels: an environment with a leading axis [P] of its leaves; those before `first` are only used
-    by episodes in progress. The number of the level is part of the state, and of `info` as the
+    by episodes in progress. The index of the level is part of the state, and of `info` as the
     channel "level". tasks: the distribution that a teacher chooses them from; None without one.
     """
 

@@ -43,11 +43,11 @@ class RIAC(BoxTeacher):
 
     The progress of a region is the absolute difference between the mean returns of the newer and of
     the older half of its levels. A region with more than `largest` levels is split at the best of
-    `tries` random cuts: that with the highest product of both sizes and of the difference in
-    progress.
+    `tries` random cuts: that with the highest product of the two numbers of levels and the
+    difference in progress.
 
     random_prob: the probability of uniform parameters; the first `window` levels are all uniform.
-    edited: the probability of the parameters of the region's level with the lowest return, plus
+    edited: the probability of an edit: the region's level with the lowest return, plus Gaussian
     noise with a standard deviation of 0.1. regions: their maximum number. history: number of levels
     that are stored.
     """

@@ -45,8 +45,8 @@ class LevelReplay:
     other score), and P_age to the number of updates since it was last trained on.
 
     replay: the probability that a level is drawn from the buffer; the others are new. The levels of
-    a batch are distinct. A new level is inserted with its regret after it was trained on, if that
-    is higher than min_regret. capacity: of the buffer. In a full buffer, new levels in order of
+    a batch are distinct. A new level is inserted after the first update on it, if its regret is
+    higher than min_regret. capacity: number of slots. In a full buffer, new levels in order of
     decreasing regret are matched with stored levels in order of increasing probability, and replace
     them if their regret is higher.
     """

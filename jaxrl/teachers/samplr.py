@@ -81,8 +81,8 @@ class SAMPLR(Around):
         check_field(self, "algo", Algorithm, "rl.ppo()")
         if self.algo.replays:
             raise TypeError(
-                f"SAMPLR redraws what was just collected, and {type(self.algo).__name__} learns "
-                "from a replay: use rl.ppo() or another on-policy algorithm."
+                f"SAMPLR redraws new rollouts, and {type(self.algo).__name__} learns from a replay "
+                "buffer: use rl.ppo() or another on-policy algorithm."
             )
 
     def inner(self, state: Any) -> Any:
@@ -100,11 +100,13 @@ class SAMPLR(Around):
         if not can(env.tasks, Tasks.redraw):
             raise TypeError(
                 f"SAMPLR redraws the hidden part of levels, and {type(env.tasks).__name__} has no "
-                "redraw(key, env, state): write that method, which is env itself where nothing is "
-                "hidden."
+                "redraw(key, env, state): write that method; return env if nothing is hidden."
             )
         if env.num_agents is not None:
-            raise TypeError(f"SAMPLR redraws levels of single agents, not of {env.num_agents}.")
+            raise TypeError(
+                f"SAMPLR is single-agent, and {type(env.tasks).__name__} has {env.num_agents} "
+                "agents: leave SAMPLR out."
+            )
         return Redrawn(env)
 
     def collect(self, key: jax.Array, env: Env, state: Any) -> tuple[Any, Experience]:

@@ -59,8 +59,8 @@ class Regret(Score):
 
 @pytree
 class MaxMC(Score):
-    """Maximum Monte Carlo: the highest return so far on a level minus the mean value (Jiang et al.,
-    2021b).
+    """Maximum Monte Carlo: the highest return so far on a level minus the mean value estimate
+    (Jiang et al., 2021b).
     """
 
     reads_values = True

@@ -31,7 +31,7 @@ class TaskTeacher(Teacher):
     uniform: the weight of the uniform distribution in a mixture with probabilities proportional to
     `weights`. rate: step size of the running means, the weight of the latest update.
 
-    Notes are the numbers of the tasks.
+    Notes are the indices of the tasks.
     """
 
     uniform: Any
@@ -147,7 +147,7 @@ class ScoredTasks(TaskTeacher):
 
 @pytree
 class TaskSoftmax(ScoredTasks):
-    """Tasks in proportion to exp(score / temperature), as the domains of RuleReasoner (Liu et al.,
+    """Tasks in proportion to exp(score / temperature), as domains in RuleReasoner (Liu et al.,
     2025). The default score is 1 minus the mean return.
     """
 
@@ -184,7 +184,7 @@ class TaskMultipliers(TaskTeacher):
     episode of the task, `step` * (target - return - relaxation * multiplier) is added to its
     multiplier, which is then clipped to at least 0.
 
-    relaxation: of constraints that can't be satisfied, 1 / alpha in the paper; 0 is none.
+    relaxation: bounds the multipliers of infeasible constraints, 1 / alpha in the paper; 0: none.
     """
 
     target: float = leaf(0.0, "(-inf, inf)")
@@ -201,5 +201,5 @@ class TaskMultipliers(TaskTeacher):
         return state.carry
 
     def post_update(self, carry: jax.Array, running: Report, known: jax.Array) -> jax.Array:
-        slack = self.target - running.episode_return - self.relaxation * carry
-        return jnp.where(known, jnp.maximum(carry + self.step * slack, 0.0), carry)
+        violation = self.target - running.episode_return - self.relaxation * carry
+        return jnp.where(known, jnp.maximum(carry + self.step * violation, 0.0), carry)

@@ -61,10 +61,10 @@ class Taught(OnTasks):
     random one of them. Afterwards the teacher reads a `Report` on the levels. A report covers one
     update: the returns of the episodes that ended in it, and the values of its steps.
 
-    scouts: number of further environments, with steps that are reported to the teacher and not used
-    for training, but count as environment steps. scout_levels: number of levels drawn for them in
-    each update; 0: one for each. held_out: the distribution of levels for evaluations, which the
-    teacher never sees; None: new samples of the tasks.
+    scouts: number of additional environments. Their steps are reported to the teacher and counted
+    as environment steps, but not trained on. scout_levels: number of levels drawn for them in each
+    update; 0: one for each. held_out: the distribution of levels for evaluations, not used by the
+    teacher; None: new samples of the tasks.
     """
 
     algo: Algorithm
@@ -81,8 +81,8 @@ class Taught(OnTasks):
         check_field(self, "teacher", Teacher, "rl.teachers.PLR()")
         if isinstance(self.algo, Algorithm) and type(self.algo).learn is Algorithm.learn:
             raise TypeError(
-                f"{type(self.algo).__name__} does not learn apart from collecting, so that no "
-                "teacher can stand between: take rl.ppo(), rl.dqn() or another that does."
+                f"{type(self.algo).__name__} does not define collect() and learn(), which a "
+                "teacher needs: use rl.ppo(), rl.dqn() or another algorithm that does."
             )
         check_counts(self, "num_levels")
         check_counts(self, "scouts", "scout_levels", min_value=0)
@@ -102,8 +102,8 @@ class Taught(OnTasks):
         check_tasks(env, self)
         if not jax.tree.leaves(jax.eval_shape(env.sample, key)):
             raise ValueError(
-                f"The samples of {type(env).__name__} have no leaves, so that all are equal and a "
-                "teacher has no choice: train on one, rl.Training(algo, env, steps)."
+                f"The samples of {type(env).__name__} have no leaves, so they are all equal: train "
+                "on one without a teacher, rl.Training(algo, env, steps)."
             )
         self.teacher.check(env, self.scouts)
         key_teacher, key_draw, key_scout, key_algo = jax.random.split(key, 4)
