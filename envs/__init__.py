@@ -36,6 +36,7 @@ from .registry import LEVELS, OWN, POSITIONS, make, names
 from .riverswim import RiverSwim
 from .spread import Spread
 from .statistics import Moments, Statistics, VisitCounts, WithStatistics
+from .team_views import WithRoles, WithState
 from .two_colors import TwoColors
 from .two_step import TwoStep
 from .wrappers import (
@@ -87,6 +88,8 @@ __all__ = [
     "TwoStep",
     "VisitCounts",
     "WithChannel",
+    "WithRoles",
+    "WithState",
     "WithStatistics",
     "Wrapper",
     "arm",

@@ -23,11 +23,12 @@ class WithRoles(Wrapper):
 
     def reset(self, key: jax.Array) -> tuple[State, Any]:
         check_team(self)
-        given = self.roles or tuple(range(self.env.num_agents or 0))
-        if len(given) != self.env.num_agents or min(given) < 0:
+        own = tuple(range(self.env.num_agents))
+        given = self.roles or own
+        if len(given) != len(own) or min(given) < 0:
             raise ValueError(
-                f"roles={self.roles} are not the roles of {self.env.num_agents} agents: write one "
-                f"number from 0 up for each, such as roles={tuple(range(self.env.num_agents or 0))}."
+                f"roles={self.roles} are not the roles of {len(own)} agents: write one number from "
+                f"0 up for each, such as roles={own}."
             )
         state, obs = self.env.reset(key)
         return state, self._with_role(obs)

@@ -134,6 +134,7 @@ from jaxrl.optimizers import (
     OPEN,
     SmallFC,
 )
+from jaxrl.per_role import PerRole
 from jaxrl.progress import (
     Report,
 )
@@ -306,6 +307,7 @@ __all__ = [
     "OptaxSchedule",
     "Optimizer",
     "OuterCritic",
+    "PerRole",
     "PersistentEvolution",
     "Policy",
     "PolicyGradient",

@@ -27,7 +27,7 @@ class PerRole:
     """
 
     num_roles: int
-    network: Builder = MLP()
+    network: Builder = MLP()  # noqa: RUF009
 
     def __post_init__(self) -> None:
         check_counts(self, "num_roles")
