@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from probes import Choice, Matching
+from probes import Choice
 
 import envs
 import jaxrl as rl
@@ -47,10 +47,9 @@ def test_the_loss_is_that_of_the_sum_of_values():
     )(items)
 
     def q(params, obs):
-        network = learner._network(env.action_space)
-        return np.asarray(
-            network.apply(params["network"], (), obs[None], jnp.zeros(1, bool))[1]["q"]
-        )[0]
+        first = jnp.zeros(1, bool)
+        out = learner._network(env.action_space).apply(params["network"], (), obs[None], first)[1]
+        return np.asarray(out["q"])[0]
 
     losses, errors = [], []
     for i in range(len(items.reward)):
@@ -128,7 +127,7 @@ def test_networks_per_role_share_nothing():
     sizes = [[float(jnp.abs(x[role]).sum()) for x in jax.tree.leaves(grads)] for role in (0, 1)]
     assert not any(sizes[0])
     assert any(sizes[1])
-    with pytest.raises(ValueError, match="append the one-hot role, as rl.envs.WithRoles"):
+    with pytest.raises(ValueError, match="append the one-hot role, as rl"):
         rl.PerRole(4)({"q": 3}).init(jax.random.key(0), obs)
 
 
@@ -178,7 +177,7 @@ def _init(env):
 
 def _rewarded():
     algo = rl.Rewarded(rl.dqn(**SMALL, mixer=rl.Additive(), warmup=8), rl.exploration.RND())
-    team = Matching()
+    team = envs.make("TwoStep")
 
     def update(key):
         return algo.update(key, team, algo.init(key, team))
