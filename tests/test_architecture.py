@@ -38,6 +38,7 @@ FLOORS = {
     "returns": 2,
     "losses": 2,
     "networks": 2,
+    "per_role": 3,
     "normalize": 2,
     "spaces": 2,
     "stats": 2,
