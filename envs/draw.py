@@ -262,7 +262,7 @@ def two_step(env: Any, ax: Any, state: Any) -> None:
     ]
     places = [(0, 0), (1, 0.6), (1, -0.6), (2, 0)]
     for start, end in ((0, 1), (0, 2), (1, 3), (2, 3)):
-        _rod(ax, [places[start], places[end]], GREY, 2)
+        ax.plot(*np.transpose([places[start], places[end]]), color=GREY, zorder=1)
     for i, (place, name) in enumerate(zip(places, names, strict=True)):
         _box(ax, place, (0.5, 0.5), ORANGE if i == int(state) else SKY)
         ax.text(*place, name, ha="center", va="center", fontsize=8, zorder=5)
