@@ -33,7 +33,7 @@ class TwoStep(Env):
     one-hot (zeros after the end) and the agent one-hot.
     """
 
-    payoff: jax.Array = dataclasses.field(default_factory=PAYOFF.copy)
+    payoff: Any = dataclasses.field(default_factory=PAYOFF.copy)
 
     num_agents = 2
     max_steps = 2
