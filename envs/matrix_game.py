@@ -79,7 +79,7 @@ def masked(obs: jax.Array, sizes: tuple[int, ...]) -> Any:
 
 def check(game: MatrixGame) -> None:
     """Raise a ValueError if the shape of the payoff does not fit the number of agents."""
-    shape: tuple[int, ...] = jnp.shape(game.payoff)
+    shape: Any = jnp.shape(game.payoff)
     num = game.num_agents
     if len(shape) != num + 1 or shape[0] != num:
         fits = len(shape) > 1 and shape[0] == len(shape) - 1
