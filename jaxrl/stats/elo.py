@@ -36,11 +36,13 @@ def elo(
     """Elo ratings of P players from their games, in any order, with bootstrap intervals. [P].
 
     The maximum likelihood of the model of Bradley and Terry (1952): i beats j with probability
-    1 / (1 + 10^((rating_j - rating_i) / 400)). `prior` draws are added to the games of each pair
-    that met, or the rating of a player that never lost would be infinite (Ford, 1957); with 1, a
-    player that won 10 games of 10 is 529 points above its opponent. In a bootstrap resample, the
-    games that each pair won are drawn from a binomial distribution, at the win rate with the prior.
-    A draw is half a win, so that intervals are too wide where most games are drawn.
+    1 / (1 + 10^((rating_j - rating_i) / 400)). To the games of each player, `prior` draws with an
+    average player are added, or the rating of a player that never lost would be infinite (Ford,
+    1957): with 1, a player that won 10 of 10 games is 581 points above its opponent.
+
+    A bootstrap resample has new results of the games, drawn from the fitted model. A draw is half a
+    win, so that intervals are too wide where most games are drawn; and the interval of a player
+    that won or lost almost all of its games ends too early.
 
     Args:
       wins: of the row over the column, with a draw as half a win to each, [P, P]; of win rates,
@@ -49,7 +51,7 @@ def elo(
         are different games, as in two seats, write `elo(wins + (games - wins).T)`.
       anchor: the index of the player with `rating`; by default it is the mean of all players.
       rating: of the anchor, in points.
-      prior: the number of draws that are added to each pair, above 0.
+      prior: the number of draws that are added for each player, above 0.
       level: the coverage of the interval.
       resamples: their number.
       key: a key or an integer seed of the resamples, by default 0.
@@ -104,24 +106,28 @@ def _elo(
     """Ratings from wins [P, P], and from resamples. [P], [resamples, P]."""
     wins = jnp.where(jnp.eye(len(wins), dtype=bool), 0.0, wins)
     games = jnp.round(wins + wins.T)
-    added = prior * (games > 0)
-    rate = (wins + added / 2) / jnp.maximum(games + added, prior)
 
-    def points(wins: jax.Array) -> jax.Array:
-        strength = _log_strengths(wins + added / 2)
+    def fit(wins: jax.Array) -> jax.Array:
+        # the last player is the average one
+        return _log_strengths(jnp.pad(wins, (0, 1), constant_values=prior / 2))[:-1]
+
+    def points(strength: jax.Array) -> jax.Array:
         base = strength.mean() if anchor is None else strength[anchor]
         return rating + SCALE * (strength - base)
 
+    strength = fit(wins)
+    rate = jax.nn.sigmoid(strength[:, None] - strength[None])
+
     def resampled(key: jax.Array) -> jax.Array:
         upper = jnp.triu(jax.random.binomial(key, games, rate), 1)
-        return points(upper + jnp.tril(games - upper.T, -1))
+        return points(fit(upper + jnp.tril(games - upper.T, -1)))
 
     draws = jax.lax.map(resampled, jax.random.split(key, resamples), batch_size=BATCH)
-    return points(wins), draws
+    return points(strength), draws
 
 
 def _log_strengths(wins: jax.Array) -> jax.Array:
-    """Maximum of the likelihood of wins [P, P], where each pair that met has wins of both. [P].
+    """Maximum of the likelihood of wins [P, P]: log strengths up to a constant. [P].
 
     By Newton's method. A step changes no difference of two strengths by more than 1, within which
     the curvature of the logistic function changes by less than a factor e, so that no step lowers
