@@ -166,6 +166,7 @@ MODULES: dict[str, str] = {
     "jaxrl.envs.tabular": "finite Markov decision processes",
     "jaxrl.envs.processes": "random and structured families of finite processes",
     "jaxrl.tabular": "learners of counts, exact values and regret in finite processes",
+    "jaxrl.games": "exact values, exploitability and equilibria of small games",
     "jaxrl.accelerator": "programs for an absent GPU or TPU: launches, memory, bounds of the time",
     "jaxrl.bandits": "learners of bandits and semi-bandits, and their exact regret",
     "jaxrl.stats": "statistics over seeds, comparisons, sample size, power laws",

@@ -58,6 +58,7 @@ FLOORS = {
     "memories": 3,
     "table": 3,
     "tabular": 1,
+    "games": 2,
     "importance": 3,
     "report": 12,
     "meta": 8,
