@@ -13,17 +13,20 @@ if __name__ == "envs":  # its short name, where that is free; the package itself
 import importlib
 from types import ModuleType
 
-from . import arm, bandits, processes, solve, tabular
+from . import arm, bandits, markov_game, matrix_game, processes, solve, tabular, teams
 from .arm import Arm
 from .catch import Catch
 from .crafting import Crafting
 from .delayed_chain import DelayedChain
+from .foraging import Foraging
 from .gridworld import GridWorld
 from .hypergrid import HyperGrid
 from .key_door import KeyDoor
 from .key_door_levels import KeyDoorLevels
 from .level_set import LevelSet
 from .levels import Family, distribution, distributions, family
+from .markov_game import MarkovGame
+from .matrix_game import MatrixGame
 from .maze import Maze
 from .maze_editor import MazeEditor
 from .maze_levels import MazeLevels
@@ -31,8 +34,11 @@ from .memory_chain import MemoryChain
 from .point_maze import PointMaze
 from .registry import LEVELS, OWN, POSITIONS, make, names
 from .riverswim import RiverSwim
+from .spread import Spread
 from .statistics import Moments, Statistics, VisitCounts, WithStatistics
+from .team_views import WithRoles, WithState
 from .two_colors import TwoColors
+from .two_step import TwoStep
 from .wrappers import (
     ActionRepeat,
     AsTeam,
@@ -56,12 +62,15 @@ __all__ = [
     "Crafting",
     "DelayedChain",
     "Family",
+    "Foraging",
     "FrameStack",
     "GridWorld",
     "HyperGrid",
     "KeyDoor",
     "KeyDoorLevels",
     "LevelSet",
+    "MarkovGame",
+    "MatrixGame",
     "Maze",
     "MazeEditor",
     "MazeLevels",
@@ -71,12 +80,16 @@ __all__ = [
     "PointMaze",
     "RewardScale",
     "RiverSwim",
+    "Spread",
     "Statistics",
     "StickyActions",
     "TaskId",
     "TwoColors",
+    "TwoStep",
     "VisitCounts",
     "WithChannel",
+    "WithRoles",
+    "WithState",
     "WithStatistics",
     "Wrapper",
     "arm",
@@ -85,10 +98,13 @@ __all__ = [
     "distributions",
     "family",
     "make",
+    "markov_game",
+    "matrix_game",
     "names",
     "processes",
     "solve",
     "tabular",
+    "teams",
 ]
 
 ADAPTERS = (

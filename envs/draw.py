@@ -220,6 +220,91 @@ def hypergrid(env: Any, ax: Any, position: Any) -> None:
     ax.plot(column, row, "o", color=ORANGE, markersize=9, markeredgecolor=BLACK, zorder=4)
 
 
+def spread(env: Any, ax: Any, particles: Any) -> None:
+    """Agents that overlap are red; a line shows the way in two steps at the present velocity."""
+    for x, y in np.asarray(particles.landmarks):
+        ax.plot(x, y, "P", color=GREEN, markersize=8, zorder=2)
+    overlaps = np.any(np.asarray(env.overlaps(particles.position)), 1)
+    disc, places = float(env.radius) * _circle(), np.asarray(particles.position)
+    for place, velocity, hit in zip(places, np.asarray(particles.velocity), overlaps, strict=True):
+        ax.fill(*(place[:, None] + disc), color=RED if hit else ORANGE, alpha=0.8, zorder=3)
+        _rod(ax, [place, place + 2 * float(env.dt) * velocity], BLUE, 2)
+    reach = max(1.3, float(np.abs(places).max()) + float(env.radius))
+    _view(ax, (-reach, reach), (-reach, reach))
+
+
+def foraging(env: Any, ax: Any, forage: Any) -> None:
+    """Digits are levels of agents (discs) and food (squares)."""
+    _grid(ax, np.zeros((env.size, env.size), bool))
+    text = dict(color="white", ha="center", va="center", fontsize=8, zorder=5)
+    for (row, column), level, gone in zip(
+        *map(np.asarray, (forage.food, forage.food_level, forage.collected)), strict=True
+    ):
+        if not gone:
+            _box(ax, (column, row), (0.8, 0.8), GREEN)
+            ax.text(column, row, str(level), **text)
+    for (row, column), level in zip(
+        np.asarray(forage.position), np.asarray(forage.level), strict=True
+    ):
+        ax.plot(column, row, "o", color=BLUE, markersize=12, zorder=4)
+        ax.text(column, row, str(level), **text)
+
+
+def two_step(env: Any, ax: Any, state: Any) -> None:
+    """States with their payoffs; the present one is orange, the last column is the end."""
+    names = [
+        "1",
+        *(
+            "\n".join([name, *map(_numbers, payoff)])
+            for name, payoff in zip(("2A", "2B"), np.asarray(env.payoff), strict=True)
+        ),
+        "end",
+    ]
+    places = [(0, 0), (1, 0.6), (1, -0.6), (2, 0)]
+    for start, end in ((0, 1), (0, 2), (1, 3), (2, 3)):
+        ax.plot(*np.transpose([places[start], places[end]]), color=GREY, zorder=1)
+    for i, (place, name) in enumerate(zip(places, names, strict=True)):
+        _box(ax, place, (0.5, 0.5), ORANGE if i == int(state) else SKY)
+        ax.text(*place, name, ha="center", va="center", fontsize=8, zorder=5)
+    _view(ax, (-0.4, 2.4), (-1, 1))
+
+
+def matrix_game(env: Any, ax: Any, actions: Any) -> None:
+    """Payoffs of two agents with the last joint action in orange; of more, the action as text."""
+    payoff, chosen = np.asarray(env.payoff), tuple(map(int, actions))
+    if len(chosen) != 2:
+        paid = _numbers(payoff[(slice(None), *chosen)]) if min(chosen) >= 0 else ""
+        ax.text(0, 0, f"actions {_numbers(chosen)}\npayoffs {paid}", ha="center", va="center")
+        _view(ax, (-1, 1), (-1, 1))
+        return
+    for row, column in np.ndindex(*payoff.shape[1:]):
+        _box(ax, (column, row), (0.95, 0.95), ORANGE if (row, column) == chosen else SKY)
+        pays = _numbers(payoff[:, row, column], ", ")
+        ax.text(column, row, pays, ha="center", va="center", fontsize=9, zorder=5)
+    _view(ax, (-0.6, payoff.shape[2] - 0.4), (payoff.shape[1] - 0.4, -0.6))
+
+
+def markov_game(env: Any, ax: Any, state: Any) -> None:
+    """States on a circle, the present one orange and final ones red; lines are moves, wide if they
+    are frequent under uniformly random actions.
+    """
+    terminal, transition = np.asarray(env.terminal), np.asarray(env.transition)
+    moves = transition.mean(tuple(range(1, transition.ndim - 1)))
+    angle = 2 * np.pi * np.arange(len(terminal)) / len(terminal)
+    places = np.stack([np.sin(angle), np.cos(angle)], -1)
+    for i, j in np.argwhere(moves > 0):
+        _rod(ax, [places[i], places[j]], GREY, 4 * moves[i, j])
+    for i, (place, ends) in enumerate(zip(places, terminal, strict=True)):
+        color = ORANGE if i == int(state) else RED if ends else SKY
+        ax.plot(*place, "o", color=color, markersize=18, zorder=4)
+        ax.text(*place, str(i), ha="center", va="center", fontsize=9, zorder=5)
+    _view(ax, (-1.3, 1.3), (-1.3, 1.3))
+
+
+def _numbers(values: Any, between: str = "  ") -> str:
+    return between.join(f"{x:g}" for x in values)
+
+
 def _rod(ax: Any, ends: Any, color: str, width: float) -> None:
     ax.plot(*np.transpose(ends), color=color, linewidth=width, solid_capstyle="round", zorder=3)
 

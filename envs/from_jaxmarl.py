@@ -24,6 +24,7 @@ from jaxrl.errors import nearest
 from jaxrl.spaces import Box, Discrete, Masked
 from jaxrl.tree import pytree, static
 
+from . import teams
 from .arguments import check_names, frozen, of_extra
 from .jaxmarl_worlds import WORLDS, World
 from .states import like, like_stepped
@@ -121,23 +122,17 @@ class FromJaxmarl(Env):
         """The observations of all agents [A, ...], `Masked` if actions can be illegal."""
         shapes = self._shapes()
         each = [jax.tree.map(_as_number, x) for x in self._each(obs)]
-        if shapes.width is not None:
-            flat = [jnp.concatenate([jnp.ravel(y) for y in jax.tree.leaves(x)]) for x in each]
-            roles = jnp.eye(max(shapes.roles) + 1, dtype=jnp.float32)
-            each = [
-                jnp.concatenate([jnp.pad(x, (0, shapes.width - x.size)), roles[role]])
-                for x, role in zip(flat, shapes.roles, strict=True)
-            ]
-        seen = jax.tree.map(lambda *x: jnp.stack(x), *each)
+        if shapes.width is None:
+            seen = jax.tree.map(lambda *x: jnp.stack(x), *each)
+        else:
+            seen = teams.pad(each, shapes.roles)
         mask = _world(self.source).mask
         if not isinstance(shapes.space, Discrete) or (mask is None and len(set(shapes.sizes)) == 1):
             return seen
         legal = [jnp.ones(n, bool) for n in shapes.sizes]
         if mask is not None:
             legal = self._each(getattr(self._game(), mask)(state))
-        num = shapes.space.n
-        masks = [jnp.pad(x.astype(bool), (0, num - x.size)) for x in legal]
-        return Masked(seen, jnp.stack(masks))
+        return Masked(seen, teams.pad_masks(legal))
 
     def _numbers(self, info: dict[str, Any]) -> dict[str, jax.Array]:
         """Numbers of `info` as float32 [A]: one for each agent, or one that they share."""

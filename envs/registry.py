@@ -8,19 +8,22 @@ from jaxrl.env import Env
 from jaxrl.errors import nearest
 from jaxrl.tree import replace
 
-from . import lpg_levels, tabular
+from . import lpg_levels, matrix_game, tabular
 from .arguments import check_names
 from .arm import Arm
 from .catch import Catch
 from .crafting import Crafting
 from .delayed_chain import DelayedChain
+from .foraging import Foraging
 from .gridworld import GridWorld
 from .hypergrid import HyperGrid
 from .key_door import KeyDoor
 from .memory_chain import MemoryChain
 from .point_maze import PointMaze
 from .riverswim import RiverSwim
+from .spread import Spread
 from .two_colors import TwoColors
+from .two_step import TwoStep
 from .wrappers import Observe
 
 OWN = {
@@ -28,18 +31,23 @@ OWN = {
     "Catch": Catch,
     "Crafting": Crafting,
     "DelayedChain": DelayedChain,
+    "Foraging": Foraging,
     "GridWorld": GridWorld,
     "HyperGrid": HyperGrid,
     "KeyDoor": KeyDoor,
     "MemoryChain": MemoryChain,
     "PointMaze": PointMaze,
     "RiverSwim": RiverSwim,
+    "Spread": Spread,
     "TwoColors": TwoColors,
+    "TwoStep": TwoStep,
 }
 # name: function that makes it, its arguments
-LEVELS = {
-    name: (lpg_levels.drawn, level) for name, level in lpg_levels.FIXED.items()
-} | tabular.MDPS
+LEVELS = (
+    {name: (lpg_levels.drawn, level) for name, level in lpg_levels.FIXED.items()}
+    | tabular.MDPS
+    | matrix_game.GAMES
+)
 # positions without velocities, as in Ni et al. (2022): partially observable, so that a recurrent
 # policy is needed
 POSITIONS = {"CartPole-P": ("CartPole-v1", (0, 2)), "Pendulum-P": ("Pendulum-v1", (0, 1))}

@@ -243,6 +243,17 @@ def _step_autoreset(
     return tree.where(over, fresh, ongoing), transition
 
 
+def act(
+    key: jax.Array, env: Env, policy: "Policy | PolicyFunction", episode: Episode
+) -> tuple[RnnState, Action, Extras]:
+    """The policy in one environment; in a team, one call for each agent, each with its own key."""
+    env = _alone(env)
+    if env.num_agents is None:
+        return policy(key, episode)
+    axes = Episode(None, 0, 0, None, 0, 0, 0)  # type: ignore[arg-type]
+    return jax.vmap(policy, in_axes=(0, axes))(jax.random.split(key, env.num_agents), episode)
+
+
 # --------------------------------------------------------------------------------------- many steps
 
 
@@ -257,7 +268,7 @@ def rollout(
 
     def play(keys: jax.Array, episode: Episode) -> tuple[Episode, Transition]:
         key_act, key_step, key_reset = keys
-        rnn_state, action, extras = _act(key_act, env, policy, episode)
+        rnn_state, action, extras = act(key_act, env, policy, episode)
         episode = tree.replace(episode, rnn_state=rnn_state)
         return _step_autoreset(key_step, key_reset, env, episode, action, extras)
 
@@ -280,7 +291,7 @@ def play_episodes(key: jax.Array, env: Env, policy: Policy, num_episodes: int) -
 
     def move(keys: jax.Array, episode: Episode, over: jax.Array) -> tuple[Episode, jax.Array]:
         key_act, key_step = keys
-        rnn_state, action, extras = _act(key_act, env, policy, episode)
+        rnn_state, action, extras = act(key_act, env, policy, episode)
         following, transition = step(
             key_step, env, tree.replace(episode, rnn_state=rnn_state), action, extras
         )
@@ -423,16 +434,6 @@ def per_column(env: Env, x: jax.Array) -> jax.Array:
     """An array [B] of which the agents of an environment share an entry, one for each column."""
     env = _alone(env)
     return x if env.num_agents is None else jnp.repeat(x, env.num_agents, axis=0)
-
-
-def _act(
-    key: jax.Array, env: Env, policy: Policy, episode: Episode
-) -> tuple[RnnState, Action, Extras]:
-    """The policy in one environment; in a team, one call for each agent, each with its own key."""
-    if env.num_agents is None:
-        return policy(key, episode)
-    axes = Episode(None, 0, 0, None, 0, 0, 0)  # type: ignore[arg-type]
-    return jax.vmap(policy, in_axes=(0, axes))(jax.random.split(key, env.num_agents), episode)
 
 
 def _clip(env: Env, action: Action) -> Action:

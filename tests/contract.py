@@ -12,11 +12,12 @@ import envs
 from envs import from_brax
 
 NUM_STEPS = 12  # of `run`: past the end of an episode of Catch
-WRAPPED = {  # environments around another; names that `make` does not know
+WRAPPED = {  # environments around another, and others with names that `make` does not know
     "FrameStack": lambda: envs.FrameStack(envs.make("Catch"), 3),
     "ActionRepeat": lambda: envs.ActionRepeat(envs.make("RiverSwim"), 2),
     "StickyActions": lambda: envs.StickyActions(envs.make("Pendulum-v1")),
     "RewardScale": lambda: envs.RewardScale(envs.make("Catch"), 0.1),
+    "MarkovGame": lambda: envs.markov_game.garnet(0, num_actions=(2, 3)),
 }
 PROMOTES_RANKS = {"Swimmer-misc", *from_brax.NAMES}  # third-party code that relies on it
 
@@ -25,8 +26,16 @@ def allowances(name):
     return jax.numpy_rank_promotion("allow") if name in PROMOTES_RANKS else contextlib.nullcontext()
 
 
+def team(env):
+    """Leading axes of what each agent has: () for a single agent, else (A,)."""
+    return () if env.num_agents is None else (env.num_agents,)
+
+
 def actions_of(env, key, num):
-    return jax.vmap(env.action_space.sample)(jax.random.split(key, num))
+    """Random actions, [num, ...]; of a team, [num, A, ...]."""
+    sample = jax.vmap(env.action_space.sample)
+    each = sample if env.num_agents is None else jax.vmap(sample)
+    return each(jax.random.split(key, (num, *team(env))))
 
 
 def draw(env, key):

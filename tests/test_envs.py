@@ -21,6 +21,7 @@ from contract import (
     kinds,
     resumed,
     run,
+    team,
     zeros,
 )
 from hypothesis import given, settings
@@ -39,6 +40,7 @@ LEVELS = [
     "LPGGrid-longer",
     "LPGGrid-rand_small",
     "MDP-FrozenLake",
+    "Matrix-PrisonersDilemma",
 ]  # of those of one class, one of each kind
 ENVS = [*envs.OWN, *LEVELS, *WRAPPED, *envs.POSITIONS, *GYMNAX, *BRAX]
 # one of each family of another package; the others rotate
@@ -74,8 +76,9 @@ def test_contract(name):
         shapes = lambda tree: jax.tree.map(lambda x: x.shape, tree)
         assert jax.tree.map(lambda x: (num, *x.shape), obs) == shapes(step.obs)
         assert jax.tree.map(lambda x: x.dtype, obs) == jax.tree.map(lambda x: x.dtype, step.obs)
-        assert (step.reward.shape, step.reward.dtype) == ((num,), jnp.float32)
-        assert (step.terminated.shape, step.terminated.dtype) == ((num,), bool)
+        assert (step.reward.shape, step.reward.dtype) == ((num, *team(env)), jnp.float32)
+        assert step.terminated.shape in ((num,), (num, *team(env)))
+        assert step.terminated.dtype == bool
         assert np.isfinite(step.reward).all()
         assert isinstance(env.max_steps, int)
         assert env.max_steps > 0
@@ -116,9 +119,12 @@ LEAVES = [
     ("MemoryChain", {"noise": [1.0, 2.0]}),
     ("Arm", {"speed": [0.1, 0.2], "dense": [0.0, 1.0]}),
     ("Crafting", {"num_trees": [2, 6]}),
+    ("Foraging", {"max_level": [1, 3]}),
     ("HyperGrid", {"r0": [0.01, 0.1]}),
     ("KeyDoor", {"start": [[6, 6], [1, 2]], "key_reward": [0.0, 1.0]}),
     ("PointMaze", {"goal": [[6, 6], [1, 1]], "dense": [0.0, 1.0]}),
+    ("Spread", {"damping": [0.25, 0.5], "local_ratio": [0.0, 0.5]}),
+    ("TwoStep", {"payoff": np.arange(16.0).reshape(2, 2, 2, 2)}),
     ("LPGGrid-rand_very_dense", {"reward": [[1.0], [2.0]], "start": [0, 5]}),
     ("CartPole-v1", {"masscart": [1.0, 2.0]}),
     ("Pendulum-v1", {"g": [5.0, 10.0], "max_torque": [1.0, 2.0]}),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import envs
+from envs.spread import Particles
 
 pytest.importorskip("jaxmarl")
 pytestmark = [
@@ -68,3 +69,26 @@ def test_the_time_that_is_left_is_observed_where_jaxmarl_shows_it():
     assert env._game().max_steps == 7
     with pytest.raises(TypeError, match=r"max_steps.*static"):
         envs.make("jaxmarl:overcooked", max_steps=jnp.array(7))
+
+
+def test_spread_is_simple_spread():
+    """From the same states, of which some are crowded. The messages, the last 4 of JaxMARL's
+    numbers, are 0.
+    """
+    theirs, ours = envs.make("jaxmarl:MPE_simple_spread_v3"), envs.make("Spread")
+
+    def play(key, scale):
+        state, _ = theirs.reset(key)
+        state = state.replace(p_pos=scale * state.p_pos)
+        first = Particles(state.p_pos[:3], state.p_vel[:3], state.p_pos[3:])
+        actions = jax.random.randint(key, (25, 3), 0, 5)
+        played = lambda env, state: jax.lax.scan(
+            lambda state, action: env.step(key, state, action), state, actions
+        )[1]
+        return played(theirs, state), played(ours, first)
+
+    expected, steps = jax.jit(jax.vmap(play))(jax.random.split(KEY, 32), jnp.linspace(0.1, 1, 32))
+    assert steps.info["collisions"].sum() > 50
+    np.testing.assert_allclose(steps.reward, expected.reward, atol=1e-5)
+    np.testing.assert_allclose(steps.obs, expected.obs[..., :14], atol=1e-5)
+    assert not expected.obs[..., 14:].any()

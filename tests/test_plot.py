@@ -242,11 +242,15 @@ DRAWN = [
     "Arm",
     "Catch",
     "Crafting",
+    "Foraging",
     "GridWorld",
     "HyperGrid",
     "KeyDoor",
     "LPGGrid-longer",
+    "Matrix-PrisonersDilemma",
     "PointMaze",
+    "Spread",
+    "TwoStep",
 ]
 
 
@@ -279,6 +283,17 @@ def test_a_policy_may_have_a_memory():
         max_frames=4,
     )
     assert len(drawn) == 4
+
+
+def test_in_a_film_of_a_team_each_agent_acts_on_its_own_observation():
+    """The first agent selects action 1, the second action 0; the state is 1, then 2B, the end."""
+    drawn = []
+    plot.gif(
+        envs.make("TwoStep"),
+        lambda key, episode: ((), episode.obs[3].astype(jnp.int32), ()),
+        draw=lambda ax, state: drawn.append(int(state)),
+    )
+    assert drawn == [0, 2, 3]
 
 
 def test_a_film_is_saved_and_shows_itself(tmp_path):

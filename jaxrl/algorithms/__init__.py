@@ -7,6 +7,7 @@ from jaxrl.algorithms.crossq import CrossQ
 from jaxrl.algorithms.disco import disco103
 from jaxrl.algorithms.max_info import MaxInfo
 from jaxrl.algorithms.mdpo import MDPO
+from jaxrl.algorithms.mixers import Additive, Mixer, Monotonic
 from jaxrl.algorithms.named import (
     a2c,
     c51,
@@ -57,11 +58,14 @@ __all__ = [
     "SQIRL",
     "ActorCritic",
     "AdaptiveRate",
+    "Additive",
     "Algorithm",
     "Controller",
     "CrossQ",
     "LogLinear",
     "MaxInfo",
+    "Mixer",
+    "Monotonic",
     "OffPolicy",
     "OnPolicy",
     "Preset",

@@ -54,6 +54,9 @@ class Learner:
     stores_returns: bool = False  # True where `annotate` reads rewards
     gamma: float  # the discount factor, by which the loop normalises rewards
     memory: networks.Memory | None = None  # of a recurrent learner: the builder of its cell
+    # True where it learns from the agents of a team together: `init` takes the observations of all
+    # of them, [A, ...], and pieces have them as an axis, [N, L, A]
+    mixes: Any = False
     n_step: int = 1  # the number of rewards in a target
     burn_in: int = 0  # with a memory, rows that only update the recurrent state,
     sequence: int = 1  # and rows that are learned from after them

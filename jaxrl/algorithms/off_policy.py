@@ -9,6 +9,7 @@ from jaxrl import masks, normalize, packing, replay, rollout, tree
 from jaxrl.algorithms import learner as learners
 from jaxrl.algorithms.base import Algorithm, NetworkAgent, Relabel, check_space
 from jaxrl.algorithms.learner import Learner, LearnerState
+from jaxrl.algorithms.mixers import by_team
 from jaxrl.clock import Clock, Metrics, start_clock
 from jaxrl.env import Env
 from jaxrl.errors import check_counts
@@ -64,7 +65,8 @@ class OffPolicy(Algorithm):
     capacity: transitions in the replay, over all environments.
     warmup: environment steps with random actions before the first gradient step.
 
-    A team's agents are columns of the replay, each with the same policy.
+    A team's agents are columns of the replay, each with the same policy. With a mixer, a column is
+    a team.
 
     Offline learning needs no `collect`: put a data set into a state with a clock past the warm-up,
     and learn from the replay alone.
@@ -125,14 +127,25 @@ class OffPolicy(Algorithm):
         check_space(env, self.learner.action_spaces, type(self.learner).__name__)
         key_env, key_net = jax.random.split(key)
         columns = rollout.num_columns(env, self.num_envs)
-        self.buffer.check(columns, self.batch_size, self.warmup * (env.num_agents or 1))
+        stored_columns, stored_agents = columns, env.num_agents or 1
+        if self.learner.mixes:
+            if stored_agents == 1:
+                raise TypeError(
+                    f"A mixer mixes the values of several agents, and {type(env).__name__} has "
+                    "one: write mixer=None."
+                )
+            stored_columns, stored_agents = self.num_envs, 1
+        self.buffer.check(stored_columns, self.batch_size, self.warmup * stored_agents)
         start = self.learner.initial_rnn_state(env.action_space)
         episodes = jax.vmap(lambda key: rollout.reset(key, env, start))(
             jax.random.split(key_env, self.num_envs)
         )
         obs = rollout.example_obs(env, episodes)
+        of_all = jax.tree.map(lambda x: x[0], episodes.obs)
         state = State(
-            learner=self.learner.init(key_net, env.action_space, obs),
+            learner=self.learner.init(
+                key_net, env.action_space, of_all if self.learner.mixes else obs
+            ),
             replay=(),  # type: ignore[arg-type]
             episodes=episodes,
             clock=start_clock(num_updates),
@@ -142,10 +155,10 @@ class OffPolicy(Algorithm):
 
         def example(key: jax.Array) -> Transition:
             batch = self.collect(key, env, state)[1].transitions
-            return jax.tree.map(lambda x: x[0, 0], self._stored(env, state, batch))
+            return jax.tree.map(lambda x: x[0, 0], self._stored(env, state, batch, batch.reward))
 
         return tree.replace(
-            state, replay=self.buffer.init(jax.eval_shape(example, key), num_envs=columns)
+            state, replay=self.buffer.init(jax.eval_shape(example, key), num_envs=stored_columns)
         )
 
     # ------------------------------------------------------------------------------------ acting
@@ -199,6 +212,10 @@ class OffPolicy(Algorithm):
         experience: None learns offline, from the replay alone. relabel: applied to each sample
         before normalisation; rewards are stored as they were collected.
         """
+        if relabel is not None and self.learner.mixes:
+            raise TypeError(
+                "A mixer learns from teams, and a reward model reads single agents: leave one out."
+            )
         if relabel is not None and self.learner.stores_returns:
             raise TypeError(
                 f"{type(self.learner).__name__} stores returns of the rewards that it collects, "
@@ -211,7 +228,7 @@ class OffPolicy(Algorithm):
                 reward = relabel(jax.random.fold_in(key, self.updates), batch)
                 read = tree.replace(batch, reward=reward)
             state = self._count(state, read)
-            item = tree.replace(self._stored(env, state, read), reward=batch.reward)
+            item = self._stored(env, state, read, batch.reward)
             state = tree.replace(state, replay=self.buffer.add(state.replay, item))
         state, losses = self._gradient_steps(key, env, state, relabel)
         return tree.replace(state, clock=state.clock.tick()), losses
@@ -291,12 +308,13 @@ class OffPolicy(Algorithm):
     def _recurrent(self) -> bool:
         return self.learner.memory is not None
 
-    def _stored(self, env: Env, state: State, batch: Transition) -> Transition:
-        """What the replay stores of a rollout [T, B]."""
+    def _stored(self, env: Env, state: State, batch: Transition, reward: jax.Array) -> Transition:
+        """What the replay stores of a rollout [T, B], with these rewards."""
         extras = self.learner.annotate(
             env, state.params, self._normalized(state, batch), state.clock
         )
-        return learners.stored(batch, extras, self._recurrent)
+        kept = tree.replace(learners.stored(batch, extras, self._recurrent), reward=reward)
+        return by_team(kept, env.num_agents) if self.learner.mixes else kept
 
     def _count(self, state: State, batch: Transition) -> State:
         """Return the state with the statistics of a rollout [T, B]."""

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxrl import gathers, masks, networks, noise, packing
+from jaxrl import gathers, losses, masks, networks, noise, packing
 from jaxrl.algorithms.backups import Backup, Identity, Max, Transform
 from jaxrl.algorithms.learner import (
     ADAM,
@@ -15,8 +15,10 @@ from jaxrl.algorithms.learner import (
     apply_network,
     apply_network_next,
     apply_to_obs,
+    bootstrap,
     piece_priority,
 )
+from jaxrl.algorithms.mixers import Mixer, by_agent, num_agents_of, of_teams, whole_of
 from jaxrl.algorithms.value_heads import Expected, Head
 from jaxrl.clock import Clock, Metrics
 from jaxrl.distributions import EpsilonGreedyCategorical
@@ -24,8 +26,8 @@ from jaxrl.env import Env
 from jaxrl.networks import MLP
 from jaxrl.optimizer import Optimizer, OptimizerBuilder, polyak_update
 from jaxrl.q_values import q_policy
-from jaxrl.rollout import Episode, RnnState
-from jaxrl.rules.base import num_actions
+from jaxrl.rollout import Episode, RnnState, Transition
+from jaxrl.rules.base import check_field, num_actions
 from jaxrl.schedules import EpsilonGreedy, Linear, Schedule
 from jaxrl.spaces import Discrete, Space
 from jaxrl.tree import leaf, pytree, static
@@ -52,11 +54,15 @@ class QLearning(Learner):
     n_step: the number of rewards in a target.
     burn_in, sequence: with a memory, a batch holds sequences of `sequence` rows, after `burn_in`
       rows that only update the recurrent state (Kapturowski et al., 2019).
+    mixer: of a team, `Additive()` (VDN) or `Monotonic()` (QMIX): the values of the agents' actions
+      are mixed to one of their joint action, which is learned from the team's reward. None: each
+      agent learns from its own reward (independent Q-learning).
     """
 
     head: Head = Expected()
     backup: Backup = Max()
     transform: Transform = Identity()
+    mixer: Mixer | None = None
     exploration: EpsilonGreedy = EpsilonGreedy()
     lr: float = leaf(1e-3, "[0, inf)")
     schedule: Schedule = Linear(1.0)
@@ -76,10 +82,35 @@ class QLearning(Learner):
 
     action_spaces = (Discrete,)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.mixer is None:
+            return
+        check_field(self, "mixer", Mixer, "rl.Additive()")
+        for name, only in (("head", Expected), ("backup", Max), ("transform", Identity)):
+            if not isinstance(vars(self)[name], only):
+                raise TypeError(
+                    f"A mixer mixes mean values of greedy actions, and {name} is "
+                    f"{type(vars(self)[name]).__name__}: write {name}=rl.{only.__name__}(), or "
+                    "mixer=None."
+                )
+        if self.noisy:
+            raise ValueError("A mixer has no noisy network: write noisy=False, or mixer=None.")
+
+    @property
+    def mixes(self) -> bool:  # type: ignore[override]
+        return self.mixer is not None
+
     def init(self, key: jax.Array, space: Space, obs: Any) -> LearnerState:
         key_network, key_head = jax.random.split(key)
+        mixing: Any = {}
+        if self.mixer is not None:
+            key_mixer = jax.random.fold_in(key_head, 1)
+            mixer = self.mixer.init(key_mixer, num_agents_of(obs), whole_of(obs))
+            mixing, obs = {"mixer": mixer}, jax.tree.map(lambda x: x[0], obs)
         head_params = self.head.init(key_head, num_actions(space), self.dueling)
         params: Any = {"network": self._network(space).init(key_network, obs), "head": head_params}
+        params |= mixing
         params = noise.add(params, self.noise_scale) if self.noisy else params
         return LearnerState(
             params=params,
@@ -152,6 +183,22 @@ class QLearning(Learner):
             return jnp.mean(batch.weight * loss), (error, value)
 
         (loss, (error, value)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        largest = gathers.largest(value)
+        return self._stepped(state, grads, clock, loss, error, largest, batch.weight)
+
+    def _stepped(
+        self,
+        state: LearnerState,
+        grads: Any,
+        clock: Clock,
+        loss: jax.Array,
+        error: jax.Array,
+        value: jax.Array,
+        weight: jax.Array,
+    ) -> tuple[LearnerState, jax.Array, Metrics]:
+        """The state after a gradient step, the pieces' priorities, and metrics. error, value,
+        weight: of the rows [N, T].
+        """
         params, opt_state, norm = self.gradient_step(
             self.lr, grads, state.opt_state, state.params, clock
         )
@@ -160,9 +207,67 @@ class QLearning(Learner):
             state.target_params, params, step, self.tau, self.target_period
         )
         metrics = {"loss": loss, "grad_norm": norm}
-        metrics |= packing.means({"value": gathers.largest(value), "error": error})
-        priority = piece_priority(error * (batch.weight > 0))
+        metrics |= packing.means({"value": value, "error": error})
+        priority = piece_priority(error * (weight > 0))
         return LearnerState(params, target_params, opt_state, step), priority, metrics
+
+    def learn(
+        self,
+        key: jax.Array,
+        env: Env,
+        state: LearnerState,
+        items: Transition,
+        weight: jax.Array,
+        clock: Clock,
+    ) -> tuple[LearnerState, jax.Array, Metrics]:
+        if self.mixer is None:
+            return super().learn(key, env, state, items, weight, clock)
+        items, num_agents = by_agent(items)
+        weight = jnp.repeat(weight, num_agents)
+        recurrent = self.memory is not None
+        batch = bootstrap(items, weight, self.gamma, self.n_step, self.burn_in, recurrent)
+        return self._learn_mixed(env, state, batch, num_agents, clock)
+
+    def _learn_mixed(
+        self, env: Env, state: LearnerState, batch: Batch, num_agents: int, clock: Clock
+    ) -> tuple[LearnerState, jax.Array, Metrics]:
+        """`learn_batch` of rows of agents [N * A, T]; one target for the team."""
+        mixer: Any = self.mixer
+        network = self._network(env.action_space)
+
+        def mixed(params: Any, values: jax.Array, obs: Any) -> jax.Array:
+            """The joint value [N, T] of values [N * A, T] at these observations."""
+            one = lambda values, obs: mixer(params["mixer"], values, whole_of(obs))
+            return jax.vmap(jax.vmap(one))(*of_teams((values, obs), num_agents))
+
+        def values(params: Any, out: dict[str, jax.Array]) -> jax.Array:
+            return self._predict(None, params, out)[1]
+
+        def at(values: jax.Array, action: jax.Array) -> jax.Array:
+            return jax.vmap(jax.vmap(gathers.row))(values, action)
+
+        target, online = state.target_params, state.params
+        next_value = values(target, apply_network_next(network, target["network"], batch))
+        next_online = values(online, apply_network_next(network, online["network"], batch))
+        backup: Any = self.backup
+        selecting = jnp.where(backup.double, next_online, next_value)
+        chosen = at(next_value, gathers.index_of_largest(selecting))
+        next_obs = jax.tree.map(
+            lambda x: jax.vmap(lambda x, index: x[index])(x, batch.bootstrap_index), batch.next_obs
+        )
+        team = lambda x: of_teams(x, num_agents)[:, :, 0]  # the same for all agents of a team
+        following = mixed(target, chosen, next_obs)
+        goal = jax.lax.stop_gradient(team(batch.reward) + team(batch.discount) * following)
+        weight = team(batch.weight)
+
+        def loss_of(params: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+            out = apply_network(network, params["network"], batch)
+            value = mixed(params, at(values(params, out), batch.action), batch.obs)
+            error = goal - value
+            return jnp.mean(weight * losses.huber(error)), (jnp.abs(error), value)
+
+        (loss, (error, value)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        return self._stepped(state, grads, clock, loss, error, value, weight)
 
     def _network(self, space: Space) -> networks.Recurrent:
         heads = self.head.heads(num_actions(space), self.dueling)

@@ -11,6 +11,7 @@ from jaxrl.plot.curves import curve, heat
 from jaxrl.plot.evidence import law, power, profile
 from jaxrl.plot.film import Film, gif
 from jaxrl.plot.importances import divergence, importance, parallel, together
+from jaxrl.plot.matrix import matrix
 from jaxrl.plot.repertoire import repertoire
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ __all__ = [
     "heat",
     "importance",
     "law",
+    "matrix",
     "number",
     "parallel",
     "power",

@@ -122,12 +122,25 @@ def legend_beside(ax: Axes, title: str | None) -> None:
     )
 
 
-def cells(ax: Axes, values: np.ndarray, label: str) -> None:
-    """Draw coloured cells [y, x], each with its value in black or white."""
-    image = ax.imshow(values, cmap="cividis", origin="lower", aspect="auto")
+def cells(
+    ax: Axes,
+    values: np.ndarray,
+    label: str,
+    notes: np.ndarray | None = None,
+    limits: tuple[float | None, float | None] = (None, None),
+) -> None:
+    """Draw coloured cells [y, x], each with its value in black or white.
+
+    label: of the colour bar. notes: a second line for each cell with a value, [y, x]. limits: the
+    values of the first and the last colour, by default the extremes.
+    """
+    low, high = limits
+    image = ax.imshow(values, cmap="cividis", origin="lower", aspect="auto", vmin=low, vmax=high)
     ax.set_facecolor("lightgrey")  # visible through a cell without a value
     for (row, column), value in np.ndenumerate(values):
         dark = np.dot(image.to_rgba(value)[:3], (0.299, 0.587, 0.114)) < 0.5 and np.isfinite(value)
         text = number(float(value)) if np.isfinite(value) else "none"
+        if notes is not None and np.isfinite(value):
+            text = f"{text}\n{notes[row, column]}"
         ax.text(column, row, text, ha="center", va="center", color="white" if dark else "black")
     ax.figure.colorbar(image, ax=ax, label=label)

@@ -100,7 +100,7 @@ def gif(
 
 
 def _episode(env: Env, policy: rollout.PolicyFunction, key: jax.Array) -> tuple[Any, np.ndarray]:
-    """States of one episode, first and last included, and the return so far.
+    """States of one episode, first and last included, and the return so far (of a team, the mean).
 
     [T + 1, ...], [T + 1].
     """
@@ -108,10 +108,10 @@ def _episode(env: Env, policy: rollout.PolicyFunction, key: jax.Array) -> tuple[
 
     def step(episode: rollout.Episode, key: jax.Array) -> tuple[rollout.Episode, Any]:
         key_act, key_env = jax.random.split(key)
-        rnn_state, action, extras = policy(key_act, episode)
+        rnn_state, action, extras = rollout.act(key_act, env, policy, episode)
         episode = tree.replace(episode, rnn_state=rnn_state)
         episode, transition = rollout.step(key_env, env, episode, action, extras)
-        return episode, (episode.state, episode.episode_return, transition.done)
+        return episode, (episode.state, episode.episode_return.mean(), transition.done.all())
 
     @jax.jit
     def play() -> Any:

@@ -2,8 +2,8 @@
 
 They follow Agarwal et al. (2021) and rliable. `scores` and `intervals` work on arrays, in pure JAX,
 for a whole grid of settings at once; `of_sweeps` works on the labelled results of sweeps.
-`rankings` and `tournaments` rank agents over tasks, `controlled` estimates means with less
-variance, and `laws` fits laws of several forms.
+`rankings` and `tournaments` rank agents over tasks, `elo` and `win_rates` players by their games,
+`controlled` estimates means with less variance, and `laws` fits laws of several forms.
 """
 
 from jaxrl.stats.comparable import check_comparable, mark_too_few, obstacles, too_few
@@ -20,6 +20,7 @@ from jaxrl.stats.curves import (
     stopping_cost,
 )
 from jaxrl.stats.draws import draw_counts
+from jaxrl.stats.elo import elo, elo_update, expected_score
 from jaxrl.stats.intervals import (
     Interval,
     bootstrap,
@@ -68,6 +69,7 @@ from jaxrl.stats.tournaments import (
     knockout_bound,
     swiss,
 )
+from jaxrl.stats.win_rates import wilson, win_rates
 
 __all__ = [
     "FORMS",
@@ -94,8 +96,11 @@ __all__ = [
     "controlled",
     "difference",
     "draw_counts",
+    "elo",
+    "elo_update",
     "ends",
     "estimate",
+    "expected_score",
     "final",
     "final_of_sound",
     "fit_law",
@@ -141,4 +146,6 @@ __all__ = [
     "too_few",
     "trimmed_mean",
     "weighted",
+    "wilson",
+    "win_rates",
 ]

@@ -85,7 +85,7 @@ def interval(
       ValueError: there is a single seed, no such axis, no resample, a level outside (0, 1), an
         unknown kind, or no standard error for "studentised".
     """
-    _check(level, kind, resamples, kinds=get_args(Kind))
+    check_options(level, kind, resamples, kinds=get_args(Kind))
     scores = _arrange(jnp.asarray(values_of(x), float), axis, tasks)
     if kind == "studentised":
         return _studentised(_key(key), scores, statistic, resamples, stratified, level)
@@ -182,7 +182,7 @@ def difference(
     paired: draw the same seeds of both in each resample.
     Other arguments are those of `interval`.
     """
-    _check(level, kind, resamples)
+    check_options(level, kind, resamples)
     key = _key(key)
     keys = (key, jax.random.clone(key)) if paired else jax.random.split(key)
     if paired:
@@ -212,7 +212,7 @@ def improvement(
     x, y: [seeds, ...tasks]; the numbers of seeds may differ. Other arguments are those of
     `interval`.
     """
-    _check(level, kind, resamples)
+    check_options(level, kind, resamples)
     check_tasks(np.shape(x)[1:], np.shape(y)[1:])
     x, y = (jnp.asarray(values_of(z), float) for z in (x, y))
     x, y = (_arrange(z, 0, tuple(range(1, z.ndim))) for z in (x, y))
@@ -232,7 +232,7 @@ def interval_of(
 
     samples: each [seeds, ...tasks]. Other arguments are those of `interval`.
     """
-    _check(level, kind, resamples)
+    check_options(level, kind, resamples)
     for x in samples:
         _arrange(jnp.asarray(values_of(x), float), 0, None)
     estimate = statistic(*(jnp.asarray(x, float) for x in samples))
@@ -461,7 +461,7 @@ def _arrange(x: jax.Array, axis: int, tasks: Axes) -> jax.Array:
     return x.reshape(*x.shape[: x.ndim - 1 - len(axes)], -1, x.shape[-1])
 
 
-def _check(level: float, kind: str, resamples: int, kinds: tuple[str, ...] = SIMPLE) -> None:
+def check_options(level: float, kind: str, resamples: int, kinds: tuple[str, ...] = SIMPLE) -> None:
     if not 0 < level < 1:
         raise ValueError(
             f"level={level} is not a coverage between 0 and 1; write level=0.95 for 95 %."

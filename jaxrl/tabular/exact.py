@@ -36,29 +36,35 @@ def backward(
     policy: jax.Array | None = None,
     bonus: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
     bounds: tuple[jax.Array | float, jax.Array | float] = (-math.inf, math.inf),
+    gamma: jax.Array | float = 1.0,
 ) -> jax.Array:
     """Action values of each step, by backward induction from the last one. float [H, S, A].
 
-    transition: P(s' | s, a), [S, A, S].
-    reward: the mean reward, [S, A].
+    transition: P(s' | s, a), [S, A, S], or of each step, [H, S, A, S].
+    reward: the mean reward, [S, A], or of each step, [H, S, A].
     policy: actions [H, S] or probabilities [H, S, A]; by default the best one.
     bonus: a function of the values of the next states, [S], and of the number of steps left, [],
       that returns what is added, [S, A].
     bounds: of the reward of a step. A value is clipped to them, times the number of steps left.
+    gamma: the discount factor.
     """
-    num_states, num_actions = reward.shape
+    num_states, num_actions = reward.shape[-2:]
     probs = None if policy is None else _probabilities(policy, num_actions)
 
-    def step(
-        value: jax.Array, at: tuple[jax.Array, jax.Array | None]
-    ) -> tuple[jax.Array, jax.Array]:
-        left, prob = at
-        q = reward + _dot(transition, value)
+    def step(value: jax.Array, at: tuple) -> tuple[jax.Array, jax.Array]:
+        left, prob, moves, rewards = at
+        moves = transition if moves is None else moves
+        q = (reward if rewards is None else rewards) + gamma * _dot(moves, value)
         q = q if bonus is None else q + bonus(value, left)
         q = jnp.clip(q, left * bounds[0], left * bounds[1])
         return q.max(-1) if prob is None else (prob * q).sum(-1), q
 
-    steps = jnp.arange(1.0, horizon + 1.0), None if probs is None else probs[::-1]
+    steps = (
+        jnp.arange(1.0, horizon + 1.0),
+        None if probs is None else probs[::-1],
+        transition[::-1] if transition.ndim == 4 else None,
+        reward[::-1] if reward.ndim == 3 else None,
+    )
     return jax.lax.scan(step, jnp.zeros(num_states), steps)[1][::-1]
 
 
