@@ -30,7 +30,7 @@ from jaxrl.rollout import Episode, RnnState, Transition
 from jaxrl.rules.base import check_field, num_actions
 from jaxrl.schedules import EpsilonGreedy, Linear, Schedule
 from jaxrl.spaces import Discrete, Space
-from jaxrl.tree import leaf, pytree, static
+from jaxrl.tree import added, leaf, pytree, static
 
 # without layer_norm, bootstrapped values of a ReLU network often diverge
 NETWORK = MLP(activation=jax.nn.relu, layer_norm=True)
@@ -62,7 +62,7 @@ class QLearning(Learner):
     head: Head = Expected()
     backup: Backup = Max()
     transform: Transform = Identity()
-    mixer: Mixer | None = None
+    mixer: Mixer | None = added(None)
     exploration: EpsilonGreedy = EpsilonGreedy()
     lr: float = leaf(1e-3, "[0, inf)")
     schedule: Schedule = Linear(1.0)
