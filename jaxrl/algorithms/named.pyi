@@ -25,15 +25,15 @@ def a2c(
 def c51(
     *, learner: Any = ..., head: Any = ..., v_min: Float = -10.0, v_max: Float = 10.0,
     atoms: int = 51, backup: Any = ..., double: Bool = True, transform: Any = ...,
-    exploration: Any = ..., epsilon_start: Float = 1.0, epsilon_end: Float = 0.05,
-    epsilon_fraction: Float = 0.5, lr: Float = 0.001, schedule: Any = ..., gamma: Float = 0.99,
-    tau: Float = 1.0, target_period: Float = 500.0, max_grad_norm: Float = 10.0,
-    noise_scale: Float = 0.5, optimizer: Any = ..., network: Any = ..., memory: Any = ...,
-    dueling: Bool = False, noisy: Bool = False, n_step: int = 1, burn_in: int = 8,
-    sequence: int = 16, update_limit: Float = ..., priority: Any = ...,
-    normalize_obs: Bool = False, normalize_reward: Bool = False, num_envs: int = 1,
-    num_steps: int = 1, updates: int = 1, batch_size: int = 128, capacity: int = 50000,
-    warmup: int = 1000, prioritized: Bool = False, **paths: Any,
+    mixer: Any = ..., exploration: Any = ..., epsilon_start: Float = 1.0,
+    epsilon_end: Float = 0.05, epsilon_fraction: Float = 0.5, lr: Float = 0.001,
+    schedule: Any = ..., gamma: Float = 0.99, tau: Float = 1.0, target_period: Float = 500.0,
+    max_grad_norm: Float = 10.0, noise_scale: Float = 0.5, optimizer: Any = ...,
+    network: Any = ..., memory: Any = ..., dueling: Bool = False, noisy: Bool = False,
+    n_step: int = 1, burn_in: int = 8, sequence: int = 16, update_limit: Float = ...,
+    priority: Any = ..., normalize_obs: Bool = False, normalize_reward: Bool = False,
+    num_envs: int = 1, num_steps: int = 1, updates: int = 1, batch_size: int = 128,
+    capacity: int = 50000, warmup: int = 1000, prioritized: Bool = False, **paths: Any,
 ) -> OffPolicy:
     """Categorical DQN (Bellemare et al., 2017): histograms of returns between v_min and
     v_max."""
@@ -87,7 +87,7 @@ def dpo(
 
 def dqn(
     *, learner: Any = ..., head: Any = ..., backup: Any = ..., double: Bool = True,
-    transform: Any = ..., exploration: Any = ..., epsilon_start: Float = 1.0,
+    transform: Any = ..., mixer: Any = ..., exploration: Any = ..., epsilon_start: Float = 1.0,
     epsilon_end: Float = 0.05, epsilon_fraction: Float = 0.5, lr: Float = 0.001,
     schedule: Any = ..., gamma: Float = 0.99, tau: Float = 1.0, target_period: Float = 500.0,
     max_grad_norm: Float = 10.0, noise_scale: Float = 0.5, optimizer: Any = ...,
@@ -148,7 +148,7 @@ def impala(
 def iqn(
     *, learner: Any = ..., head: Any = ..., kappa: Float = 1.0, size: int = 64,
     cosines: int = 64, samples: int = 8, fractions: int = 32, backup: Any = ...,
-    double: Bool = True, transform: Any = ..., exploration: Any = ...,
+    double: Bool = True, transform: Any = ..., mixer: Any = ..., exploration: Any = ...,
     epsilon_start: Float = 1.0, epsilon_end: Float = 0.05, epsilon_fraction: Float = 0.5,
     lr: Float = 0.001, schedule: Any = ..., gamma: Float = 0.99, tau: Float = 1.0,
     target_period: Float = 500.0, max_grad_norm: Float = 10.0, noise_scale: Float = 0.5,
@@ -194,15 +194,15 @@ def mdpo_off_policy(
 def munchausen_dqn(
     *, learner: Any = ..., head: Any = ..., backup: Any = ..., alpha: Float = 0.9,
     temperature: Float = 0.03, min_log_prob: Float = -1.0, transform: Any = ...,
-    exploration: Any = ..., epsilon_start: Float = 1.0, epsilon_end: Float = 0.05,
-    epsilon_fraction: Float = 0.5, lr: Float = 0.001, schedule: Any = ..., gamma: Float = 0.99,
-    tau: Float = 1.0, target_period: Float = 500.0, max_grad_norm: Float = 10.0,
-    noise_scale: Float = 0.5, optimizer: Any = ..., network: Any = ..., memory: Any = ...,
-    dueling: Bool = False, noisy: Bool = False, n_step: int = 1, burn_in: int = 8,
-    sequence: int = 16, update_limit: Float = ..., priority: Any = ...,
-    normalize_obs: Bool = False, normalize_reward: Bool = False, num_envs: int = 1,
-    num_steps: int = 1, updates: int = 1, batch_size: int = 128, capacity: int = 50000,
-    warmup: int = 1000, prioritized: Bool = False, **paths: Any,
+    mixer: Any = ..., exploration: Any = ..., epsilon_start: Float = 1.0,
+    epsilon_end: Float = 0.05, epsilon_fraction: Float = 0.5, lr: Float = 0.001,
+    schedule: Any = ..., gamma: Float = 0.99, tau: Float = 1.0, target_period: Float = 500.0,
+    max_grad_norm: Float = 10.0, noise_scale: Float = 0.5, optimizer: Any = ...,
+    network: Any = ..., memory: Any = ..., dueling: Bool = False, noisy: Bool = False,
+    n_step: int = 1, burn_in: int = 8, sequence: int = 16, update_limit: Float = ...,
+    priority: Any = ..., normalize_obs: Bool = False, normalize_reward: Bool = False,
+    num_envs: int = 1, num_steps: int = 1, updates: int = 1, batch_size: int = 128,
+    capacity: int = 50000, warmup: int = 1000, prioritized: Bool = False, **paths: Any,
 ) -> OffPolicy:
     """Munchausen DQN (Vieillard et al., 2020): a soft policy, with its log-probability as a
     reward."""
@@ -249,23 +249,23 @@ def pqn(
 
 def qr_dqn(
     *, learner: Any = ..., head: Any = ..., kappa: Float = 1.0, quantiles: int = 25,
-    backup: Any = ..., double: Bool = True, transform: Any = ..., exploration: Any = ...,
-    epsilon_start: Float = 1.0, epsilon_end: Float = 0.05, epsilon_fraction: Float = 0.5,
-    lr: Float = 0.001, schedule: Any = ..., gamma: Float = 0.99, tau: Float = 1.0,
-    target_period: Float = 500.0, max_grad_norm: Float = 10.0, noise_scale: Float = 0.5,
-    optimizer: Any = ..., network: Any = ..., memory: Any = ..., dueling: Bool = False,
-    noisy: Bool = False, n_step: int = 1, burn_in: int = 8, sequence: int = 16,
-    update_limit: Float = ..., priority: Any = ..., normalize_obs: Bool = False,
-    normalize_reward: Bool = False, num_envs: int = 1, num_steps: int = 1, updates: int = 1,
-    batch_size: int = 128, capacity: int = 50000, warmup: int = 1000, prioritized: Bool = False,
-    **paths: Any,
+    backup: Any = ..., double: Bool = True, transform: Any = ..., mixer: Any = ...,
+    exploration: Any = ..., epsilon_start: Float = 1.0, epsilon_end: Float = 0.05,
+    epsilon_fraction: Float = 0.5, lr: Float = 0.001, schedule: Any = ..., gamma: Float = 0.99,
+    tau: Float = 1.0, target_period: Float = 500.0, max_grad_norm: Float = 10.0,
+    noise_scale: Float = 0.5, optimizer: Any = ..., network: Any = ..., memory: Any = ...,
+    dueling: Bool = False, noisy: Bool = False, n_step: int = 1, burn_in: int = 8,
+    sequence: int = 16, update_limit: Float = ..., priority: Any = ...,
+    normalize_obs: Bool = False, normalize_reward: Bool = False, num_envs: int = 1,
+    num_steps: int = 1, updates: int = 1, batch_size: int = 128, capacity: int = 50000,
+    warmup: int = 1000, prioritized: Bool = False, **paths: Any,
 ) -> OffPolicy:
     """Quantile regression DQN (Dabney et al., 2018a): equally likely returns."""
     ...
 
 def r2d2(
     *, learner: Any = ..., head: Any = ..., backup: Any = ..., double: Bool = True,
-    transform: Any = ..., eps: Float = 0.001, exploration: Any = ...,
+    transform: Any = ..., eps: Float = 0.001, mixer: Any = ..., exploration: Any = ...,
     epsilon_start: Float = 1.0, epsilon_end: Float = 0.05, epsilon_fraction: Float = 0.5,
     lr: Float = 0.001, schedule: Any = ..., gamma: Float = 0.99, tau: Float = 1.0,
     target_period: Float = 500.0, max_grad_norm: Float = 10.0, noise_scale: Float = 0.5,
@@ -283,15 +283,16 @@ def r2d2(
 def rainbow(
     *, learner: Any = ..., head: Any = ..., v_min: Float = -10.0, v_max: Float = 10.0,
     atoms: int = 51, backup: Any = ..., double: Bool = True, transform: Any = ...,
-    exploration: Any = ..., epsilon_start: Float = 0.0, epsilon_end: Float = 0.0,
-    epsilon_fraction: Float = 0.5, lr: Float = 0.001, schedule: Any = ..., gamma: Float = 0.99,
-    tau: Float = 1.0, target_period: Float = 500.0, max_grad_norm: Float = 10.0,
-    noise_scale: Float = 0.5, optimizer: Any = ..., network: Any = ..., memory: Any = ...,
-    dueling: Bool = True, noisy: Bool = True, n_step: int = 3, burn_in: int = 8,
-    sequence: int = 16, update_limit: Float = ..., priority: Any = ..., alpha: Float = 0.6,
-    beta: Float = 0.4, normalize_obs: Bool = False, normalize_reward: Bool = False,
-    num_envs: int = 1, num_steps: int = 1, updates: int = 1, batch_size: int = 128,
-    capacity: int = 50000, warmup: int = 1000, prioritized: Bool = True, **paths: Any,
+    mixer: Any = ..., exploration: Any = ..., epsilon_start: Float = 0.0,
+    epsilon_end: Float = 0.0, epsilon_fraction: Float = 0.5, lr: Float = 0.001,
+    schedule: Any = ..., gamma: Float = 0.99, tau: Float = 1.0, target_period: Float = 500.0,
+    max_grad_norm: Float = 10.0, noise_scale: Float = 0.5, optimizer: Any = ...,
+    network: Any = ..., memory: Any = ..., dueling: Bool = True, noisy: Bool = True,
+    n_step: int = 3, burn_in: int = 8, sequence: int = 16, update_limit: Float = ...,
+    priority: Any = ..., alpha: Float = 0.6, beta: Float = 0.4, normalize_obs: Bool = False,
+    normalize_reward: Bool = False, num_envs: int = 1, num_steps: int = 1, updates: int = 1,
+    batch_size: int = 128, capacity: int = 50000, warmup: int = 1000, prioritized: Bool = True,
+    **paths: Any,
 ) -> OffPolicy:
     """Rainbow (Hessel et al., 2018): C51 that is double, dueling, noisy, prioritised and
     3-step."""
