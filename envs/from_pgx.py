@@ -13,11 +13,11 @@ import jax.numpy as jnp
 
 from jaxrl.env import Env, Step
 from jaxrl.errors import nearest
+from jaxrl.opponents import as_opponent
 from jaxrl.spaces import Discrete, Masked
 from jaxrl.tree import pytree, static
 
 from .arguments import check_names, frozen
-from .opponents import as_opponent
 from .pgx_games import GAMES, Source, class_of, game_of, num_actions, order_of
 from .states import strong
 

@@ -201,6 +201,7 @@ from jaxrl.schedules import (
     Linear,
     OptaxSchedule,
 )
+from jaxrl.self_play import Opponents, Player, Versus, round_robin
 from jaxrl.spaces import (
     Box,
     Discrete,
@@ -305,11 +306,13 @@ __all__ = [
     "Objective",
     "OffPolicy",
     "OnPolicy",
+    "Opponents",
     "OptaxSchedule",
     "Optimizer",
     "OuterCritic",
     "PerRole",
     "PersistentEvolution",
+    "Player",
     "Policy",
     "PolicyGradient",
     "PolicyGradientObjective",
@@ -337,6 +340,7 @@ __all__ = [
     "Training",
     "Transition",
     "Uniform",
+    "Versus",
     "Views",
     "a2c",
     "accelerator",
@@ -393,6 +397,7 @@ __all__ = [
     "report",
     "rerun",
     "rloo",
+    "round_robin",
     "rule_card",
     "runs",
     "sac",

@@ -85,8 +85,11 @@ def _check_tasks(tasks: Tasks) -> None:
                 f"{name}.sample returned {type(env).__name__}, which is not an Env: write "
                 "sample(key) -> Env."
             )
-        for field in ("num_agents", "channels"):
-            own, sampled = getattr(tasks, field), getattr(env, field)
+        both = {
+            "num_agents": (tasks.num_agents, env.num_agents),
+            "channels": (tasks.channels, env.channels),
+        }
+        for field, (own, sampled) in both.items():
             if own != sampled:
                 raise ValueError(
                     f"{name}.{field} is {own!r}, and that of its samples {sampled!r}: write "

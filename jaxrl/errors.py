@@ -154,6 +154,11 @@ EXAMPLES = {
 }
 
 
+def name_of(thing: Any, default: str) -> str:
+    """The name of a function or class; `default` for what has none, such as a partial function."""
+    return getattr(thing, "__name__", default)
+
+
 def check_counts(record: Any, *names: str, min_value: int = 1) -> None:
     """Check that the named fields of a dataclass are whole numbers of at least `min_value`.
 

@@ -44,6 +44,11 @@ def alias_envs() -> None:
         sys.meta_path.insert(0, _Alias())
 
 
+def is_named(thing: Any) -> bool:
+    """True for a class or a function, of which records have the name."""
+    return hasattr(thing, "__qualname__")
+
+
 def recorded_name(thing: Any) -> str:
     """The name of a class or function in records: its module's, and its own."""
     module, name = getattr(thing, "__module__", ""), getattr(thing, "__qualname__", "")

@@ -71,7 +71,7 @@ def save_rule(
         for name, part in jax.tree_util.tree_map_with_path(put, whole).items()
     }
     for name, part in text.items():
-        _decode(part, name, "It can't be saved")
+        _decode(_filled(part, arrays), name, "It can't be saved")
     if agent is not None:
         text["agent"]["fields"]["rule"] = None
     file = io.BytesIO()
@@ -143,19 +143,32 @@ def _load(path: Path) -> dict[str, Any]:
     record = _record(folder)
     arrays = _arrays(folder, record)
 
-    def take(leaf: Any) -> Any:
-        return jnp.asarray(arrays[leaf[len(MARK) :]]) if isinstance(leaf, str) else leaf
-
     text = {"rule": record["rule"]}
     if "agent" in record:
         text["agent"] = _with_rule(record["agent"], record["rule"])
-    decoded = {name: _decode(part, name, f"{folder} can't be read") for name, part in text.items()}
     try:
-        found = jax.tree.map(take, decoded)
+        filled = _filled(text, arrays)
+    except KeyError as error:
+        raise ValueError(f"{folder} is damaged: it has no array {error}. Copy it again.") from None
+    found = {name: _decode(part, name, f"{folder} can't be read") for name, part in filled.items()}
+    try:
         _try(found["rule"])
     except Exception as error:  # tracing code on numbers that do not fit may fail in any way
         raise ValueError(f"{folder} holds numbers that do not fit its rule: {error}") from error
     return found
+
+
+def _filled(text: Any, arrays: dict[str, np.ndarray]) -> Any:
+    """The text with the arrays in place of their marks."""
+    match text:
+        case str() if text.startswith(MARK):
+            x = jnp.asarray(arrays[text[len(MARK) :]])
+            return {"array": x.tolist(), "dtype": str(x.dtype), "shape": list(x.shape)}
+        case list():
+            return [_filled(item, arrays) for item in text]
+        case dict():
+            return {name: _filled(item, arrays) for name, item in text.items()}
+    return text
 
 
 def _with_rule(agent: Any, rule: Any) -> Any:

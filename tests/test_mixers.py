@@ -9,8 +9,8 @@ from probes import Choice
 import envs
 import jaxrl as rl
 from jaxrl import tree
-from jaxrl.algorithms.mixers import by_agent, by_team, of_teams, whole_of
 from jaxrl.clock import start_clock
+from jaxrl.mixers import by_agent, by_team, of_teams, whole_of
 from jaxrl.spaces import Masked
 
 RNG = np.random.default_rng(0)
@@ -115,6 +115,73 @@ def test_the_two_step_game_separates_sums_from_mixtures(name, best):
     assert (found == best).sum() >= 7
 
 
+def test_lambda_returns_of_a_team_are_those_of_its_sums():
+    """Targets and loss of PQN with VDN, against loops over environments, steps and agents."""
+    num_steps, num_envs, num_agents, gamma, lam = 4, 3, 2, 0.9, 0.6
+    shape = num_steps, num_envs * num_agents
+    rule = rl.pqn(mixer=rl.Additive(), gamma=gamma, lam=lam, reward_scale=2.0).rule
+    rule, clock, space = rule.for_team(num_agents), start_clock(10.0), rl.Discrete(3)
+    heads = lambda q: {"q": jnp.asarray(q), "policy": rule.policy(space, {"q": q}, clock)}
+    q, next_q = RNG.normal(size=(2, *shape, 3)).astype(np.float32)
+    terminated = np.zeros((num_steps, num_envs, num_agents), bool)
+    terminated[1:3, 0, 1] = terminated[2, 0, 0] = True  # one agent before the other
+    terminated[1, 1] = True
+    active = np.ones_like(terminated)
+    active[2, 0, 1] = False
+    truncated = np.zeros_like(terminated)
+    truncated[2, 2] = True
+    fold = lambda x: jnp.asarray(x.reshape(shape))
+    batch = rl.rollout.Transition(
+        obs=None,
+        action=jnp.asarray(RNG.integers(0, 3, shape)),
+        reward=jnp.asarray(RNG.normal(size=shape).astype(np.float32)) * fold(active),
+        next_obs=None,
+        terminated=fold(terminated),
+        truncated=fold(truncated),
+        episode_return=None,
+        length=None,
+        rnn_state=(),
+        extras=(),
+        info={},
+        episode_info={},
+        active=fold(active),
+    )
+    q = q * np.asarray(batch.active)[..., None]  # as OnPolicy passes them
+    out, next_out = heads(q), heads(next_q)
+    _, targets = rule.targets((), out, next_out, batch, clock)
+    expected, errors = np.zeros((num_steps, num_envs)), []
+    for env in range(num_envs):
+        own = slice(2 * env, 2 * env + 2)
+        for t in reversed(range(num_steps)):
+            alive, over = active[t, env], terminated[t, env]
+            reward = 2.0 * np.asarray(batch.reward)[t, own].sum() / alive.sum()
+            bootstrap = sum(next_q[t, own][a].max() for a in range(2) if not over[a])
+            ends = (over | truncated[t, env]).all() or t == num_steps - 1
+            later = bootstrap if ends else expected[t + 1, env]
+            mixed = bootstrap if ends else (1 - lam) * bootstrap + lam * later
+            expected[t, env] = reward + gamma * (0.0 if over.all() else mixed)
+            value = sum(q[t, own][a][batch.action[t, 2 * env + a]] for a in range(2))
+            errors.append(0.5 * (value - expected[t, env]) ** 2)
+    np.testing.assert_allclose(targets, np.repeat(expected, 2, 1), rtol=1e-4, atol=1e-5)
+    rows = lambda x: jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), x)
+    loss, _ = rule.loss(rows(heads(q)), rows(batch), targets.ravel(), clock)
+    np.testing.assert_allclose(loss, np.mean(errors), rtol=1e-4)
+    whole = lambda x: jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), x)  # trajectories
+    loss, _ = rule.loss(heads(q.swapaxes(0, 1)), whole(batch), whole(targets), clock)
+    np.testing.assert_allclose(loss, np.mean(errors), rtol=1e-4)
+
+
+def test_a_minibatch_holds_whole_teams():
+    sizes = dict(num_envs=4, num_steps=2, minibatches=2, epochs=1)
+    algo = rl.pqn(mixer=rl.Additive(), network=rl.MLP((4,)), **sizes)
+    env = envs.make("TwoStep")
+
+    def update(key):
+        return algo.update(key, env, algo.init(key, env))[1]
+
+    assert np.isfinite(float(jax.jit(update)(jax.random.key(0))["loss"]))
+
+
 def test_networks_per_role_share_nothing():
     """The gradient of one role's outputs reaches its own parameters alone."""
     network = rl.PerRole(2, rl.MLP((4,)))({"q": 3})
@@ -162,6 +229,11 @@ def test_roles_and_the_state_are_part_of_what_agents_observe():
         ("head is Categorical: write head=rl.Expected", lambda: rl.c51(mixer=rl.Additive())),
         ("A mixer has no noisy network", lambda: rl.dqn(mixer=rl.Additive(), noisy=True)),
         ("a reward model reads single agents", lambda: _rewarded()),
+        (
+            "mixes the values of a team, and",
+            lambda: _updated(rl.pqn(mixer=rl.Additive()), Choice()),
+        ),
+        ("takes an instance of Additive", lambda: rl.pqn(mixer=rl.Monotonic())),
         ("mixer takes an instance of Mixer", lambda: rl.dqn(mixer="vdn")),
     ],
 )
@@ -177,9 +249,11 @@ def _init(env):
 
 def _rewarded():
     algo = rl.Rewarded(rl.dqn(**SMALL, mixer=rl.Additive(), warmup=8), rl.exploration.RND())
-    team = envs.make("TwoStep")
+    return _updated(algo, envs.make("TwoStep"))
 
+
+def _updated(algo, env):
     def update(key):
-        return algo.update(key, team, algo.init(key, team))
+        return algo.update(key, env, algo.init(key, env))
 
     return jax.eval_shape(update, jax.random.key(0))

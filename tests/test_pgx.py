@@ -7,8 +7,8 @@ import pytest
 
 import envs
 import jaxrl as rl
-from envs.opponents import RandomMoves
 from jaxrl import rollout
+from jaxrl.opponents import RandomMoves
 from jaxrl.tree import pytree, replace
 
 pytest.importorskip("pgx")

@@ -7,7 +7,6 @@ from jaxrl.algorithms.crossq import CrossQ
 from jaxrl.algorithms.disco import disco103
 from jaxrl.algorithms.max_info import MaxInfo
 from jaxrl.algorithms.mdpo import MDPO
-from jaxrl.algorithms.mixers import Additive, Mixer, Monotonic
 from jaxrl.algorithms.named import (
     a2c,
     c51,
@@ -51,6 +50,7 @@ from jaxrl.algorithms.rewarded import Rewarded, RewardModel
 from jaxrl.algorithms.sqirl import SQIRL
 from jaxrl.algorithms.stale import Stale
 from jaxrl.algorithms.stream import Stream
+from jaxrl.mixers import Additive, Mixer, Monotonic
 
 __all__ = [
     "MDPO",

@@ -9,10 +9,10 @@ from jaxrl import masks, normalize, packing, replay, rollout, tree
 from jaxrl.algorithms import learner as learners
 from jaxrl.algorithms.base import Algorithm, NetworkAgent, Relabel, check_space
 from jaxrl.algorithms.learner import Learner, LearnerState
-from jaxrl.algorithms.mixers import by_team
 from jaxrl.clock import Clock, Metrics, start_clock
 from jaxrl.env import Env
 from jaxrl.errors import check_counts
+from jaxrl.mixers import by_team
 from jaxrl.normalize import ReturnStats, Running
 from jaxrl.replay import Buffer, Priority, Replay, Sample, Uniform
 from jaxrl.rollout import (

@@ -229,7 +229,8 @@ class OnPolicy(Algorithm):
         stats = normalize.update_returns(stats, batch.reward, batch.done, self.rule.gamma)
         reward = normalize.scale_rewards(stats, batch.reward, self.normalize_reward)
         rnn_state = rollout.columns(env, experience.start.rnn_state)
-        new_state, metrics = self._learn(
+        algo = tree.replace(self, rule=self.rule.for_team(env.num_agents))
+        new_state, metrics = algo._learn(
             key, env, state, rnn_state, tree.replace(batch, reward=reward)
         )
         obs_stats = normalize.update_obs(state.obs_stats, batch.obs)
@@ -331,8 +332,11 @@ class OnPolicy(Algorithm):
             new = new_params, opt_state
             return tree.where(active, new, now) if limited else new, metrics | {"grad_norm": norm}
 
+        together = self.rule.columns_together
+
         def shuffle(key: jax.Array) -> jax.Array:
-            return permutation(key, num_items).reshape(self.minibatches, -1)
+            first = permutation(key, num_items // together)[:, None] * together
+            return (first + jnp.arange(together)[None]).reshape(self.minibatches, -1)
 
         rows = jax.vmap(shuffle)(jax.random.split(key, self.epochs)).reshape(num_minibatches, -1)
         numbers = jnp.arange(num_minibatches)

@@ -18,11 +18,11 @@ from jaxrl.algorithms.learner import (
     bootstrap,
     piece_priority,
 )
-from jaxrl.algorithms.mixers import Mixer, by_agent, num_agents_of, of_teams, whole_of
 from jaxrl.algorithms.value_heads import Expected, Head
 from jaxrl.clock import Clock, Metrics
 from jaxrl.distributions import EpsilonGreedyCategorical
 from jaxrl.env import Env
+from jaxrl.mixers import Mixer, by_agent, num_agents_of, of_teams, whole_of
 from jaxrl.networks import MLP
 from jaxrl.optimizer import Optimizer, OptimizerBuilder, polyak_update
 from jaxrl.q_values import q_policy

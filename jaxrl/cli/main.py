@@ -265,5 +265,5 @@ def _notes(error: BaseException) -> list[str]:
 
     jax's notes, which begin with ---, are about stack frames.
     """
-    notes = getattr(error, "__notes__", [])
+    notes = vars(error).get("__notes__", [])
     return [note for note in notes if not note.startswith("---")]

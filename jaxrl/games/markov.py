@@ -100,8 +100,10 @@ class FiniteHorizon:
 
     def _checked(self, policies: Sequence[Any]) -> list[jax.Array]:
         shapes = {
-            name: jnp.shape(getattr(self.game, name))
-            for name in ("transition", "reward", "terminal", "start")
+            "transition": jnp.shape(self.game.transition),
+            "reward": jnp.shape(self.game.reward),
+            "terminal": jnp.shape(self.game.terminal),
+            "start": jnp.shape(self.game.start),
         }
         num, num_states, *sizes = (*shapes["reward"], 0, 0)[: max(len(shapes["reward"]), 2)]
         expected = {

@@ -26,12 +26,14 @@ class Rule:
 
     Class attributes: action_spaces, the kinds that it has a policy for; whole_trajectories, True
     for minibatches of trajectories [M, T] rather than of single steps [M]; plays_groups, True where
-    `play` is its own, and rewards after the first episodes of a rollout count for nothing.
+    `play` is its own, and rewards after the first episodes of a rollout count for nothing;
+    columns_together, the number of neighbouring columns that stay together in a minibatch.
     """
 
     action_spaces: tuple[type, ...] = (Discrete, MultiDiscrete, Box)
     whole_trajectories: bool = False
     plays_groups: bool = False
+    columns_together: Any = 1
 
     @property
     def heads(self) -> dict[str, int]:
@@ -68,6 +70,12 @@ class Rule:
     ) -> tuple[Episode, Episode, Transition]:
         """Episodes as a rollout begins and ends [B], and its transitions [T, B]."""
         return episodes, *rollout(key, env, explore, episodes, num_steps)
+
+    def for_team(self, num_agents: int | None) -> "Rule":
+        """The rule for learning in an environment of this number of agents; by default the rule
+        itself, to which each agent is a column.
+        """
+        return self
 
     def target_params(self, rule_state: RuleState) -> Any:
         """The parameters of a target network in the rule's state; None without one.

@@ -1,17 +1,20 @@
 """Q(lambda) from whole rollouts: action values without a replay or a target network."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
 from jaxrl import losses, returns
 from jaxrl.clock import Clock, Metrics
 from jaxrl.distributions import Distribution
+from jaxrl.mixers import Additive
 from jaxrl.q_values import action_values, q_heads, q_policy
 from jaxrl.rollout import Transition
 from jaxrl.rules.base import Out, Rule, RuleState, check_field, num_actions
 from jaxrl.schedules import EpsilonGreedy
 from jaxrl.spaces import Discrete, Space
-from jaxrl.tree import leaf, pytree
+from jaxrl.tree import added, leaf, pytree, static
 
 
 @pytree
@@ -21,17 +24,32 @@ class QLambda(Rule):
     gamma, lam: of the returns, which bootstrap from the largest value of each next observation
     (Peng's Q(lambda): a random action does not cut the trace). exploration: the schedule of random
     actions. reward_scale: a factor on rewards; values are of the scaled rewards.
+    mixer: `rl.Additive()` fits the sum of the values of a team's agents to the return of the team
+      (VDN, Sunehag et al., 2018), whose reward is the mean over the agents that had not terminated;
+      None fits each agent's value to its own return.
     """
 
     gamma: float = leaf(0.99, "[0, 1]")
     lam: float = leaf(0.65, "[0, 1]")
     exploration: EpsilonGreedy = EpsilonGreedy(1.0, 0.05, 0.1)
     reward_scale: float = leaf(1.0, "(0, inf)")
+    mixer: Additive | None = added(None)
 
     action_spaces = (Discrete,)
 
     def __post_init__(self) -> None:
         check_field(self, "exploration", EpsilonGreedy, "rl.EpsilonGreedy(1.0, 0.05, 0.5)")
+        check_field(self, "mixer", Additive, "rl.Additive()")
+
+    def for_team(self, num_agents: int | None) -> "QLambda":
+        if self.mixer is None or num_agents == 1:  # the value of a team of one is its agent's
+            return self
+        if num_agents is None:
+            raise TypeError(
+                f"mixer={self.mixer} mixes the values of a team, and the environment has a single "
+                "agent: write mixer=None."
+            )
+        return _OfTeam(**vars(self), columns_together=num_agents)
 
     def policy_heads(self, space: Space) -> dict[str, int]:
         return q_heads(num_actions(space))
@@ -54,7 +72,12 @@ class QLambda(Rule):
         self, out: Out, batch: Transition, targets: jax.Array, clock: Clock
     ) -> tuple[jax.Array, Metrics]:
         """Half the mean squared error of a minibatch of any leading shape, and metrics. []."""
-        value = action_values(out["q"], batch.action)
+        return self.of_error(action_values(out["q"], batch.action), targets, out, clock)
+
+    def of_error(
+        self, value: jax.Array, targets: jax.Array, out: Out, clock: Clock
+    ) -> tuple[jax.Array, Metrics]:
+        """The loss of values and their targets, and metrics. []."""
         loss = 0.5 * jnp.mean((value - targets) ** 2)
         return loss, {
             "loss": loss,
@@ -63,3 +86,42 @@ class QLambda(Rule):
             "entropy": out["policy"].entropy().mean(),
             "explained_variance": losses.explained_variance(value, targets),
         }
+
+
+@pytree
+class _OfTeam(QLambda):
+    """The rule with a mixer, in a team: columns of its agents are neighbours."""
+
+    columns_together: int = static(default=1)
+
+    def targets(
+        self, rule_state: RuleState, out: Out, next_out: Out, batch: Transition, clock: Clock
+    ) -> tuple[RuleState, jax.Array]:
+        """The lambda-return of the team, the same for each of its agents. [T, B]."""
+        num_agents, num_steps = self.columns_together, batch.reward.shape[0]
+        team = lambda x: x.reshape(num_steps, -1, num_agents)
+        next_value = jnp.where(batch.terminated, 0.0, next_out["policy"].values.max(-1))
+        active = team(jnp.asarray(batch.active))
+        total = jnp.where(active, team(batch.reward) * self.reward_scale, 0.0).sum(-1)
+        found = returns.batched(returns.lambda_returns)(
+            total / jnp.maximum(active.sum(-1), 1),
+            self._mixed(team(next_value)),
+            team(batch.terminated).all(-1),
+            team(batch.done).all(-1),
+            self.gamma,
+            self.lam,
+        )
+        return rule_state, jnp.repeat(found, num_agents, axis=1)
+
+    def loss(
+        self, out: Out, batch: Transition, targets: jax.Array, clock: Clock
+    ) -> tuple[jax.Array, Metrics]:
+        """As that of `QLambda`; the first axis is of columns."""
+        team = lambda x: jnp.moveaxis(x.reshape(-1, self.columns_together, *x.shape[1:]), 1, -1)
+        value = self._mixed(team(action_values(out["q"], batch.action)))
+        return self.of_error(value, team(targets)[..., 0], out, clock)
+
+    def _mixed(self, values: jax.Array) -> jax.Array:
+        """The value of the joint action, of values [..., A]."""
+        mixer: Any = self.mixer
+        return mixer((), values, jnp.zeros(0))

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxrl.errors import name_of
 from jaxrl.lazy import xarray as xr
 from jaxrl.stats.comparable import MIN_SEEDS, check_comparable
 from jaxrl.stats.intervals import Interval, difference, improvement, interval
@@ -130,7 +131,7 @@ def compare(
     options: dict[str, Any] = {"level": level, "resamples": resamples, "key": key}
     return Comparison(
         name=name,
-        statistic=getattr(statistic, "__name__", str(statistic)),
+        statistic=name_of(statistic, str(statistic)),
         first=interval(x, statistic, tasks=task_axes, **options),
         second=interval(y, statistic, tasks=task_axes, **options),
         difference=difference(

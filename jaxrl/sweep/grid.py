@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxrl import stats, tree
 from jaxrl.env import check_copies
-from jaxrl.errors import nearest
+from jaxrl.errors import name_of, nearest
 from jaxrl.keys import as_key, batch_dependence, check_keys, is_key, is_whole
 from jaxrl.ranges import check_values
 from jaxrl.sweep import arrays
@@ -350,7 +350,7 @@ def check_takes(run: Callable[..., Any], names: Iterable[str], given: str) -> No
 
 
 def _title(run: Callable[..., Any]) -> str:
-    return getattr(run, "__name__", type(run).__name__)
+    return name_of(run, type(run).__name__)
 
 
 def _bind_training(

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import itertools
 import pathlib
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,9 +29,8 @@ def read(path: pathlib.Path) -> xr.Dataset:
     for text that is stored as no sweep stores it.
     """
     stat = path.stat()
-    own = min(
-        stat.st_size, getattr(stat, "st_blocks", 0) * 512 or stat.st_size
-    )  # a sparse file claims more than it holds
+    on_disk = 0 if sys.platform == "win32" else stat.st_blocks * 512
+    own = min(stat.st_size, on_disk or stat.st_size)  # a sparse file claims more than it holds
     with h5py.File(path, "r") as file:
         if any(not isinstance(file.get(name, getlink=True), h5py.HardLink) for name in file):
             raise ValueError("it has links to elsewhere")

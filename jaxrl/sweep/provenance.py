@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxrl.module_names import recorded_name
+from jaxrl.module_names import is_named, recorded_name
 from jaxrl.sweep import arrays
 from jaxrl.tree import recorded_fields
 from jaxrl.version import __version__
@@ -145,7 +145,7 @@ def describe(value: Any) -> Any:
         return str(value)
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    if isinstance(value, Callable) and hasattr(value, "__qualname__"):
+    if isinstance(value, Callable) and is_named(value):
         return recorded_name(value)
     return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 

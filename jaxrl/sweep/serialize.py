@@ -17,7 +17,7 @@ import optax
 
 from jaxrl import tree
 from jaxrl.errors import nearest
-from jaxrl.module_names import full_name, recorded_name, short_name
+from jaxrl.module_names import full_name, is_named, recorded_name, short_name
 from jaxrl.sweep import arrays
 from jaxrl.sweep.grid import raw
 
@@ -144,7 +144,7 @@ def encode(value: Any) -> Any:
             if field.init
         }
         return {"type": name, "fields": fields}
-    return {"unknown": recorded_name(value if hasattr(value, "__qualname__") else type(value))}
+    return {"unknown": recorded_name(value if is_named(value) else type(value))}
 
 
 def record(training: Any, config: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from jaxrl import tree
+from jaxrl.errors import name_of
 from jaxrl.sweep import provenance
 from jaxrl.sweep.grid import Grid, check_takes
 from jaxrl.train import Training
@@ -110,9 +111,8 @@ def _fixed(run: Any, config: dict[str, Any]) -> Any:
     if isinstance(run, Training):
         return replace_fields(run, config)
     fixed = functools.partial(run, **config)
-    for name in ("__module__", "__name__", "__qualname__"):
-        if hasattr(run, name):
-            setattr(fixed, name, getattr(run, name))
+    functools.update_wrapper(fixed, run, updated=())
+    vars(fixed).pop("__wrapped__")  # by it `inspect` would show the arguments that are fixed
     return fixed
 
 
@@ -184,7 +184,7 @@ def short(value: Any) -> str:
     """A value as a short text: `MLP((64, 64))`, `relu`, `Walk(5, prize=2.0)`: its first field, and
     those that differ from their defaults.
     """
-    text = value.__name__ if callable(value) and hasattr(value, "__name__") else str(value)
+    text = name_of(value, str(value)) if callable(value) else str(value)
     if isinstance(value, jax.Array | np.ndarray):
         text = str(np.asarray(value).tolist())
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):

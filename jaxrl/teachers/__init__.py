@@ -19,6 +19,7 @@ from jaxrl.teachers.scores import (
     Score,
     ValueLoss,
 )
+from jaxrl.teachers.self_play import SelfPlay
 from jaxrl.teachers.tasks import TaskMultipliers, TaskProportion, TaskSoftmax, TaskTeacher
 from jaxrl.teachers.taught import Taught
 from jaxrl.teachers.uniform import Uniform
@@ -46,6 +47,7 @@ __all__ = [
     "Regret",
     "Report",
     "Score",
+    "SelfPlay",
     "Starts",
     "TaskMultipliers",
     "TaskProportion",

@@ -91,6 +91,10 @@ class Teacher:
         """
         return state, notes
 
+    def post_update(self, state: TeacherState, agent: Any) -> TeacherState:
+        """Return the state after the learner's update; agent: what its policy needs to act now."""
+        return state
+
     def metrics(self, state: TeacherState) -> Metrics:
         """The metrics of the teacher in a training run. []."""
         return {}

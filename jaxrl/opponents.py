@@ -33,12 +33,20 @@ def as_opponent(game: str, opponent: Any) -> Any:
     Raises:
       TypeError: it is not callable.
     """
-    if opponent is None:
-        return RandomMoves()
+    return RandomMoves() if opponent is None else as_pytree(game, opponent)
+
+
+def as_pytree(game: str, opponent: Any) -> Any:
+    """A callable pytree, or a function as one.
+
+    Raises:
+      TypeError: it is not callable.
+    """
     if not callable(opponent) or isinstance(opponent, type):
         raise TypeError(
             f"The opponent in {game} is {opponent!r}: write a function (key, obs) -> action, in "
-            "which obs.obs is the observation and obs.mask the legal actions."
+            "which obs is the observation of its seat; where actions are masked, obs.obs is the "
+            "observation and obs.mask the legal actions."
         )
     is_function = jax.tree_util.all_leaves([opponent])
     return Function(cast(Any, opponent)) if is_function else opponent

@@ -1,0 +1,118 @@
+"""Self-play against the latest version, a pool, and a prioritised pool, on rock, paper, scissors in
+which scissors against rock counts twice: `python -m experiments.self_play`.
+
+For each arm and seed, the exploitability (`rl.games.exploitability`, exact) of the learner at the
+end and of the average of its versions; a policy's probabilities are exact too, as a network without
+hidden layers is a table of logits. A third number is the exploitability of versions, averaged.
+"""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import tyro
+
+import jaxrl as rl
+from envs import matrix_game
+from jaxrl.spaces import visible
+from jaxrl.tree import replace
+
+PATH = pathlib.Path(__file__).parent / "results" / "self_play.json"
+ARMS = {
+    "latest": rl.teachers.SelfPlay(latest=1.0),
+    "pool": rl.teachers.SelfPlay(latest=0.5),
+    "prioritised pool": rl.teachers.SelfPlay(latest=0.5, power=2.0),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Settings of the experiment; tests use small values."""
+
+    seeds: int = 64
+    updates: int = 400
+    save_every: int = 4
+    num_levels: int = 16
+    lr: float = 0.05
+    entropy_weight: float = 0.05
+    path: pathlib.Path = PATH
+
+
+def learner(config: Config) -> rl.OnPolicy:
+    """PPO with a table of logits."""
+    return rl.ppo(
+        lr=config.lr,
+        entropy_weight=config.entropy_weight,
+        schedule=rl.Linear(),
+        num_envs=64,
+        num_steps=4,
+        network=rl.MLP(()),
+    )
+
+
+def probabilities(game: Any, player: rl.Player) -> jax.Array:
+    """The policy of each seat in a one-shot game. [A, n]."""
+    obs = visible(game.reset(jax.random.key(0))[1])
+
+    def one(obs: jax.Array) -> jax.Array:
+        out = player.algo.forward(game, player.agent, (), obs)[1]
+        return jax.nn.softmax(out["policy"].logits)
+
+    return jax.vmap(one)(obs)
+
+
+def run(arm: str, config: Config) -> dict[str, jax.Array]:
+    """Exploitabilities for each seed. [seeds]."""
+    game, algo = matrix_game.skewed_rock_paper_scissors(), learner(config)
+    capacity = config.updates // config.save_every + 1
+    teacher = replace(ARMS[arm], save_every=float(config.save_every), capacity=capacity)
+    taught = rl.Taught(algo, teacher, num_levels=config.num_levels)
+    tasks = rl.Opponents(game, algo)
+    exact = rl.games.NormalForm(game.payoff)
+
+    def one(key: jax.Array) -> dict[str, jax.Array]:
+        key_init, key_updates = jax.random.split(key)
+        state = taught.init(key_init, tasks, config.updates)
+        state, _ = jax.lax.scan(
+            lambda state, key: (taught.update(key, tasks, state)[0], None),
+            state,
+            jax.random.split(key_updates, config.updates),
+        )
+        play = lambda agent: probabilities(game, rl.Player(algo, agent))
+        each = jax.vmap(play)(state.teacher.agents)
+        known = state.teacher.known[:, None, None]
+        average = jnp.sum(each * known, 0) / known.sum()
+        gap = lambda probs: rl.games.exploitability(exact, list(probs))
+        return {
+            "learner": gap(play(taught.agent(state))),
+            "average": gap(average),
+            "versions": jnp.sum(jax.vmap(gap)(each) * known[:, 0, 0]) / known.sum(),
+        }
+
+    keys = jax.vmap(jax.random.key)(jnp.arange(config.seeds))
+    return jax.jit(jax.vmap(one))(keys)
+
+
+def main(config: Config) -> None:
+    rl.use_all_cores()
+    record: dict[str, Any] = {"config": settings(config), "arms": {}}
+    for arm in ARMS:
+        found = run(arm, config)
+        record["arms"][arm] = {
+            name: [round(float(x), 4) for x in rl.stats.interval(values)]
+            for name, values in found.items()
+        }
+        print(arm, record["arms"][arm])
+    config.path.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def settings(config: Config) -> dict[str, Any]:
+    """The settings of the record."""
+    return {name: value for name, value in vars(config).items() if name != "path"}
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config))

@@ -1,0 +1,236 @@
+"""Games against other players: one seat of a team as a single agent's environment.
+
+`Versus` fixes the policies of the other seats, which are leaves: `jax.vmap` over them trains
+against many opponents at once, and a teacher (`rl.teachers.SelfPlay`) draws them from earlier
+versions of the learner.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl import rollout
+from jaxrl.algorithms.base import Agent, Algorithm
+from jaxrl.env import Env, Obs, Step, Tasks
+from jaxrl.opponents import as_pytree
+from jaxrl.rollout import Action, Episode, Policy, RnnState
+from jaxrl.spaces import Masked, Space
+from jaxrl.tree import pytree, replace, static
+
+
+@pytree
+class Player:
+    """An opponent: the policy of an algorithm with trained parameters.
+
+    agent: `algo.agent(state)`, or what `rl.load` keeps of a training run. greedy: without the
+    exploration of training.
+    """
+
+    algo: Algorithm
+    agent: Agent
+    greedy: bool = static(default=False)
+
+    def policy(self, env: Env) -> Policy:
+        """The policy in an environment."""
+        return self.algo.policy(env, self.agent, self.greedy)
+
+
+@pytree
+class InGame:
+    """An episode of the whole game, with the recurrent states of the opponents, and my seat. []."""
+
+    game: Episode
+    seat: jax.Array
+
+
+@pytree
+class Versus(Env):
+    """A game as the environment of one seat; an opponent plays all others.
+
+    `rl.Versus(game, rl.Player(algo, agent))`. A best response is a training run in it:
+    `rl.Training(rl.ppo(), rl.Versus(game, opponent), steps)`.
+
+    game: a team's environment, with at least two agents. opponent: a `Player`, a callable pytree or
+      function `(key, obs) -> action`, or None for random actions (legal ones, where observations
+      are `Masked`). Each opponent acts on its own observations, with its own memory, which starts
+      anew with each episode. seat: from 0; None draws one in each episode.
+
+    Observations, rewards and channels are those of the seat. The episode ends where its agent
+    terminates, or with the game.
+
+    Raises:
+      TypeError: the game is not a team of two or more; the opponent can't play. ValueError: there
+        is no such seat.
+    """
+
+    game: Env
+    opponent: Any = None
+    seat: int | jax.Array | None = 0
+
+    def __post_init__(self) -> None:
+        check_game(self.game)
+        num = self.game.num_agents
+        if isinstance(self.seat, int) and not 0 <= self.seat < num:
+            raise ValueError(
+                f"seat={self.seat} is not a seat of {self.game}: write a number from 0 to "
+                f"{num - 1}, or None for a random one in each episode."
+            )
+        if self.opponent is not None and not isinstance(self.opponent, Player):
+            object.__setattr__(self, "opponent", as_pytree(str(self.game), self.opponent))
+
+    @property
+    def max_steps(self) -> int:
+        return self.game.max_steps
+
+    @property
+    def action_space(self) -> Space:
+        return self.game.action_space
+
+    @property
+    def channels(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self.game.channels
+
+    @property
+    def draw(self) -> Any:  # type: ignore[override]
+        draw = self.game.draw
+        return None if draw is None else lambda ax, state: draw(ax, state.game.state)
+
+    def __str__(self) -> str:
+        return f"{self.game} against an opponent"
+
+    def reset(self, key: jax.Array) -> tuple[InGame, Obs]:
+        key_game, key_seat = jax.random.split(key)
+        num = self.game.num_agents
+        seat = jax.random.randint(key_seat, (), 0, num) if self.seat is None else self.seat
+        episode = rollout.reset(key_game, self.game, self._policy().rnn_state)
+        return InGame(episode, jnp.asarray(seat, jnp.int32)), _of(episode.obs, seat)
+
+    def step(self, key: jax.Array, state: InGame, action: Action) -> tuple[InGame, Step]:
+        key_act, key_step = jax.random.split(key)
+        num, seat = self.game.num_agents, state.seat
+        others = (seat + 1 + jnp.arange(num - 1)) % num
+        rnn_state, moves = self._moves(jax.random.split(key_act, num - 1), state.game, others)
+        put = lambda own, theirs: (
+            jnp.zeros((num, *jnp.shape(own)), jnp.result_type(own))
+            .at[others]
+            .set(theirs.astype(jnp.result_type(own)))
+            .at[seat]
+            .set(own)
+        )
+        memory = jax.tree.map(lambda x, y: x.at[others].set(y), state.game.rnn_state, rnn_state)
+        episode, transition = rollout.step(
+            key_step,
+            self.game,
+            replace(state.game, rnn_state=memory),
+            jax.tree.map(put, action, moves),
+        )
+        step = Step(
+            obs=_of(transition.next_obs, seat),
+            reward=transition.reward[seat],
+            terminated=transition.terminated[seat],
+            info={name: _of(x, seat) for name, x in transition.info.items()},
+        )
+        return InGame(episode, seat), step
+
+    def _moves(
+        self, keys: jax.Array, episode: Episode, others: jax.Array
+    ) -> tuple[RnnState, Action]:
+        """The recurrent states and the actions of the seats `others`. [A - 1]."""
+        policy = self._policy()
+
+        def act(key: jax.Array, seat: jax.Array) -> tuple[RnnState, Action]:
+            own = Episode(
+                state=episode.state,
+                obs=_of(episode.obs, seat),
+                rnn_state=_of(episode.rnn_state, seat),
+                length=episode.length,
+                episode_return=episode.episode_return[seat],
+                info=episode.info,
+                terminated=_of(episode.terminated, seat),
+            )
+            return policy(key, own)[:2]
+
+        return jax.vmap(act)(keys, others)
+
+    def _policy(self) -> Policy:
+        if isinstance(self.opponent, Player):
+            return self.opponent.policy(self.game)
+        act = self._random if self.opponent is None else self.opponent
+        return Policy(lambda key, episode: ((), act(key, episode.obs), ()))
+
+    def _random(self, key: jax.Array, obs: Any) -> Action:
+        mask = obs.mask if isinstance(obs, Masked) else None
+        return self.game.action_space.sample(key, mask)
+
+
+@pytree
+class Opponents(Tasks):
+    """Opponents for self-play in a game: players of `algo`, new ones as samples.
+
+    `rl.Taught(algo, rl.teachers.SelfPlay())` trains on them, with the same `algo`; the teacher
+    replaces their parameters by those of the learner.
+
+    game, seat: as in `Versus`; by default the seat is drawn in each episode.
+    """
+
+    game: Env
+    algo: Algorithm
+    seat: int | jax.Array | None = None
+
+    def __post_init__(self) -> None:
+        check_game(self.game)
+        if not isinstance(self.algo, Algorithm):
+            raise TypeError(
+                f"Opponents are players of an algorithm, and algo={self.algo!r} is none: write "
+                "rl.Opponents(game, rl.ppo())."
+            )
+
+    @property
+    def channels(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self.game.channels
+
+    def sample(self, key: jax.Array) -> Versus:
+        plain = Versus(self.game, None, self.seat)
+        return self.against(self.algo.agent(self.algo.init(key, plain)))
+
+    def against(self, agent: Agent) -> Versus:
+        """The game against a player with these parameters."""
+        return Versus(self.game, Player(self.algo, agent), self.seat)
+
+
+def round_robin(key: jax.Array, game: Env, players: Player, num_episodes: int) -> jax.Array:
+    """The returns of each player against each: seat 0 is the row's, all others the column's.
+
+    players: with a leading axis [P] of their leaves. [P, P, num_episodes].
+
+    `rl.stats.win_rates` and `rl.stats.elo` read the wins: `(returns > 0).sum(-1)`.
+    """
+    check_game(game)
+    num = jax.tree.leaves(players)[0].shape[0]
+
+    def match(key: jax.Array, own: Player, other: Player) -> jax.Array:
+        env = Versus(game, other)
+        return rollout.play_episodes(key, env, own.policy(env), num_episodes).episode_return
+
+    keys = jax.random.split(key, (num, num))
+    row = jax.vmap(match, in_axes=(0, None, 0))
+    return jax.vmap(row, in_axes=(0, 0, None))(keys, players, players)
+
+
+def check_game(game: Env) -> None:
+    """Raise a TypeError if an environment is not a team of two or more."""
+    num = game.num_agents if isinstance(game, Env) else None
+    if num is None or num < 2:
+        name = str(game) if isinstance(game, Env) else type(game).__name__
+        has = "a single agent" if num is None else "a team of one"
+        raise TypeError(
+            f"A game has at least two agents, and {name} has {has}: write for example "
+            'rl.envs.make("Matrix-SkewedRPS"), or rl.envs.make("pgx:tic_tac_toe", opponent=...) '
+            "for the games of pgx, which have their opponent inside."
+        )
+
+
+def _of(tree: Any, seat: Any) -> Any:
+    """One agent's part of arrays [A, ...]."""
+    return jax.tree.map(lambda x: jnp.asarray(x)[seat], tree)

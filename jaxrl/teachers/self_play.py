@@ -1,0 +1,149 @@
+"""Self-play as a teacher: the opponents are earlier versions of the learner."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl import tree
+from jaxrl.clock import Metrics
+from jaxrl.env import Env, Tasks
+from jaxrl.errors import check_counts
+from jaxrl.self_play import Opponents
+from jaxrl.teachers.base import Notes, Report, Teacher
+from jaxrl.tree import leaf, pytree, replace, static
+
+LATEST = -1  # in place of the index of a version: the learner as it is now
+
+
+@pytree
+class Versions:
+    """Earlier versions of the learner [C], of which `saved` were ever stored; the current one.
+
+    games, wins: of the learner against each version, recent ones more. [C].
+    """
+
+    agents: Any
+    saved: jax.Array
+    games: jax.Array
+    wins: jax.Array
+    current: Any
+    updates: jax.Array
+
+    @property
+    def known(self) -> jax.Array:
+        """True for the entries that hold a version. bool [C]."""
+        return jnp.arange(self.games.shape[0]) < self.saved
+
+    @property
+    def win_rate(self) -> jax.Array:
+        """The learner's share of won games, 1/2 without any. [C]."""
+        return (self.wins + 1.0) / (self.games + 2.0)
+
+
+@pytree
+class SelfPlay(Teacher):
+    """Self-play against the latest version of the learner and against a pool of earlier ones.
+
+    `rl.Training(rl.Taught(algo, rl.teachers.SelfPlay()), rl.Opponents(game, algo), steps)`.
+
+    latest: the probability of the learner itself, as of the last update; 1 is self-play without a
+      pool. power: earlier versions are drawn in proportion to (1 - win rate)^power: 0 is fictitious
+      self-play (Heinrich et al., 2015), above 0 prioritised fictitious self-play (Vinyals et al.,
+      2019), which prefers opponents that the learner loses against. variance: as above, with the
+      weight (win rate (1 - win rate))^power, which prefers equal opponents.
+    save_every: updates between versions. capacity: the number of versions; a new one
+      replaces the oldest. memory: the weight of earlier games in a win rate after each update.
+    success_return: the lowest return of a won game.
+
+    Metrics: `win_rate`, the mean over the pool.
+    """
+
+    latest: float = leaf(0.5, "[0, 1]")
+    power: float = leaf(0.0, "[0, inf)")
+    variance: bool = static(default=False)
+    save_every: float = leaf(10.0, "[1, inf)")
+    memory: float = leaf(0.95, "[0, 1]")
+    success_return: float = 1e-6
+    capacity: int = static(default=32)
+
+    def __post_init__(self) -> None:
+        check_counts(self, "capacity")
+
+    def check(self, tasks: Tasks, scouts: int) -> None:
+        if not isinstance(tasks, Opponents):
+            raise TypeError(
+                f"SelfPlay chooses opponents, and {type(tasks).__name__} is no distribution of "
+                "them: write rl.Training(algo, rl.Opponents(game, algo.algo), steps)."
+            )
+
+    def init(self, key: jax.Array, tasks: Opponents) -> Versions:
+        agent = tasks.sample(key).opponent.agent
+        copies = jax.tree.map(lambda x: jnp.repeat(x[None], self.capacity, 0), agent)
+        zeros = jnp.zeros(self.capacity)
+        return Versions(copies, jnp.int32(1), zeros, zeros, agent, jnp.int32(0))
+
+    def draw(
+        self, key: jax.Array, state: Versions, tasks: Opponents, num: int
+    ) -> tuple[Env, Notes]:
+        key_latest, key_version = jax.random.split(key)
+        log_weight = jnp.log(self._weights(state))
+        version = jax.random.categorical(key_version, log_weight, shape=(num,))
+        is_latest = jax.random.bernoulli(key_latest, self.latest, (num,))
+
+        def against(version: jax.Array, is_latest: jax.Array) -> Env:
+            earlier = jax.tree.map(lambda x: x[version], state.agents)
+            return tasks.against(tree.where(is_latest, state.current, earlier))
+
+        levels = jax.vmap(against)(version, is_latest)
+        return levels, jnp.where(is_latest, LATEST, version).astype(jnp.int32)
+
+    def _weights(self, state: Versions) -> jax.Array:
+        """The weight of each version. [C]."""
+        losing = 1.0 - state.win_rate
+        weight = losing * state.win_rate if self.variance else losing
+        return jnp.where(state.known, weight**self.power, 0.0)
+
+    def tell(
+        self,
+        key: jax.Array,
+        state: Versions,
+        tasks: Opponents,
+        levels: Env,
+        notes: Notes,
+        report: Report,
+    ) -> tuple[Versions, Notes]:
+        version = jnp.where(notes == LATEST, self.capacity, notes)  # dropped
+        add = lambda x, new: (x * self.memory).at[version].add(new, mode="drop")
+        wins = jnp.where(report.known, report.success * report.episodes, 0.0)
+        games = report.episodes.astype(jnp.float32)
+        return replace(state, games=add(state.games, games), wins=add(state.wins, wins)), notes
+
+    def post_update(self, state: Versions, agent: Any) -> Versions:
+        if _shapes(agent) != _shapes(state.current):
+            raise TypeError(
+                "The learner and its opponents are different algorithms: write algo = rl.ppo(...), "
+                "rl.Taught(algo, rl.teachers.SelfPlay()) and rl.Opponents(game, algo)."
+            )
+        updates = state.updates + 1
+        slot = state.saved % self.capacity
+        is_due = updates % self.save_every == 0
+        put = lambda x, new: x.at[slot].set(jnp.where(is_due, new, x[slot]))
+        return Versions(
+            agents=jax.tree.map(put, state.agents, agent),
+            saved=state.saved + is_due,
+            games=put(state.games, 0.0),
+            wins=put(state.wins, 0.0),
+            current=agent,
+            updates=updates,
+        )
+
+    def metrics(self, state: Versions) -> Metrics:
+        known = state.known
+        return {"win_rate": jnp.sum(state.win_rate * known) / known.sum()}
+
+
+def _shapes(x: Any) -> Any:
+    """The structure of a pytree and the shapes of its leaves."""
+    leaves, structure = jax.tree.flatten(x)
+    return structure, [jnp.shape(leaf) for leaf in leaves]
