@@ -216,8 +216,8 @@ class Training:
     def _evaluate(
         self, key: jax.Array, state: State, row: jax.Array | int
     ) -> tuple[Metrics, jax.Array]:
-        """The mean return of an evaluation and the mean sum of each channel, and True where there
-        is one.
+        """The mean return of an evaluation, of a team also that of each agent, and the mean sum of
+        each channel; and True where there is one.
         """
         evaluated, episodes = self.eval_rows
         if not evaluated.any():
@@ -228,8 +228,10 @@ class Training:
             info = found.info
             if self.env.num_agents is not None:
                 info = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), info)
-            channels = {f"evaluation_{name}": x.mean(0) for name, x in info.items()}
-            return {"evaluation": found.episode_return.mean()} | channels
+            own = {f"evaluation_{name}": x.mean(0) for name, x in info.items()}
+            if found.episode_return.ndim == 2 and self.env.num_agents != 1:
+                own["evaluation_by_agent"] = found.episode_return.mean(0)
+            return {"evaluation": found.episode_return.mean()} | own
 
         if evaluated.all():
             return evaluate(key), jnp.bool_(True)

@@ -111,8 +111,10 @@ def test_the_two_step_game_separates_sums_from_mixtures(name, best):
         target_period=200,
     )
     training = rl.Training(algo, envs.make("TwoStep"), steps=40_000, evals=1, episodes=1)
-    found = rl.sweep(training, {"seed": jnp.arange(8)})["evaluation"].values[:, -1].ravel()
-    assert (found == best).sum() >= 7
+    found = rl.sweep(training, {"seed": jnp.arange(8)})
+    assert (found["evaluation"].values[:, -1] == best).sum() >= 7
+    assert dict(found["evaluation_by_agent"].sizes) == {"seed": 8, "step": 1, "agent": 2}
+    np.testing.assert_allclose(found["evaluation_by_agent"].mean("agent"), found["evaluation"])
 
 
 def test_lambda_returns_of_a_team_are_those_of_its_sums():

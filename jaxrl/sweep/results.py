@@ -68,6 +68,8 @@ def _join(chunks: Chunks, members: int) -> Outputs:
 
 def _dims(name: str, value: np.ndarray, sizes: dict[str, int], rows: int | None) -> tuple[str, ...]:
     own = [f"{name}_{i}" for i in range(value.ndim - 1)]
+    if name.endswith("_by_agent"):
+        own[-1] = "agent"
     if own and value.shape[1] == rows:
         own[0] = "step"
     return (*sizes, *own)
