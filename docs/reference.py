@@ -116,6 +116,10 @@ TOPICS: dict[str, tuple[str, tuple[str, ...]]] = {
             "Policy",
             "evaluate",
             "play_levels",
+            "Versus",
+            "Player",
+            "Opponents",
+            "round_robin",
         ),
     ),
     "reference_results": (

@@ -53,12 +53,12 @@ def learner(config: Config) -> rl.OnPolicy:
     )
 
 
-def probabilities(game: Any, player: rl.Player) -> jax.Array:
+def probabilities(game: Any, algo: rl.OnPolicy, agent: Any) -> jax.Array:
     """The policy of each seat in a one-shot game. [A, n]."""
     obs = visible(game.reset(jax.random.key(0))[1])
 
     def one(obs: jax.Array) -> jax.Array:
-        out = player.algo.forward(game, player.agent, (), obs)[1]
+        out = algo.forward(game, agent, (), obs)[1]
         return jax.nn.softmax(out["policy"].logits)
 
     return jax.vmap(one)(obs)
@@ -81,7 +81,7 @@ def run(arm: str, config: Config) -> dict[str, jax.Array]:
             state,
             jax.random.split(key_updates, config.updates),
         )
-        play = lambda agent: probabilities(game, rl.Player(algo, agent))
+        play = lambda agent: probabilities(game, algo, agent)
         each = jax.vmap(play)(state.teacher.agents)
         known = state.teacher.known[:, None, None]
         average = jnp.sum(each * known, 0) / known.sum()

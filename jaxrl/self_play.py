@@ -13,6 +13,8 @@ import jax.numpy as jnp
 from jaxrl import rollout
 from jaxrl.algorithms.base import Agent, Algorithm
 from jaxrl.env import Env, Obs, Step, Tasks
+from jaxrl.errors import check_count
+from jaxrl.keys import as_key
 from jaxrl.opponents import as_pytree
 from jaxrl.rollout import Action, Episode, Policy, RnnState
 from jaxrl.spaces import Masked, Space
@@ -199,23 +201,30 @@ class Opponents(Tasks):
         return Versus(self.game, Player(self.algo, agent), self.seat)
 
 
-def round_robin(key: jax.Array, game: Env, players: Player, num_episodes: int) -> jax.Array:
+def round_robin(
+    key: jax.Array | int, game: Env, algo: Algorithm, agents: Agent, num_episodes: int
+) -> jax.Array:
     """The returns of each player against each: seat 0 is the row's, all others the column's.
+    [P, P, num_episodes].
 
-    players: with a leading axis [P] of their leaves. [P, P, num_episodes].
+    Of a game with payoffs that sum to 0, `(jnp.sign(returns) + 1) / 2` are the scores that
+    `rl.stats.win_rates` reads, and their sum over episodes the wins of `rl.stats.elo`.
 
-    `rl.stats.win_rates` and `rl.stats.elo` read the wins: `(returns > 0).sum(-1)`.
+    key: a key, or an integer seed. agents: of `algo`, such as the versions of `SelfPlay`; a pytree
+      with a leading axis [P].
     """
     check_game(game)
-    num = jax.tree.leaves(players)[0].shape[0]
+    check_count("num_episodes", num_episodes)
+    num = jax.tree.leaves(agents)[0].shape[0]
 
-    def match(key: jax.Array, own: Player, other: Player) -> jax.Array:
-        env = Versus(game, other)
-        return rollout.play_episodes(key, env, own.policy(env), num_episodes).episode_return
+    def match(key: jax.Array, own: Agent, other: Agent) -> jax.Array:
+        env = Versus(game, Player(algo, other))
+        policy = algo.policy(env, own, greedy=False)
+        return rollout.play_episodes(key, env, policy, num_episodes).episode_return
 
-    keys = jax.random.split(key, (num, num))
+    keys = jax.random.split(as_key(key), (num, num))
     row = jax.vmap(match, in_axes=(0, None, 0))
-    return jax.vmap(row, in_axes=(0, 0, None))(keys, players, players)
+    return jax.jit(jax.vmap(row, in_axes=(0, 0, None)))(keys, agents, agents)
 
 
 def check_game(game: Env) -> None:

@@ -45,8 +45,11 @@ FLOORS = {
     "env": 3,
     "rollout": 4,
     "env_check": 5,
+    "mixers": 4.5,
+    "opponents": 3,
     "rules": 5,
     "algorithms": 6,
+    "self_play": 6.5,
     "train": 7,
     "sweep": 8,
     "plot": 10,
@@ -200,7 +203,7 @@ def test_files_are_short():
 
 
 def test_environments_know_no_algorithm():
-    allowed = {"tree", "env", "spaces", "errors", "keys", "lazy", "module_names"}
+    allowed = {"tree", "env", "spaces", "errors", "keys", "lazy", "module_names", "opponents"}
     for path in ROOT.glob("envs/**/*.py"):
         assert set(rooms(path)) <= allowed, path
 

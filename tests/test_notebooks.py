@@ -26,6 +26,7 @@ SMOKE = {
     "test_levels, seeds, steps = 8, 2, 5_120",
     "9_a_paper_in_an_hour": "steps, seeds, rates = 10_240, 4, (1e-3, 3e-3)",
     "11_curricula": "steps, seeds, num_tests = 51_200, 2, 32",
+    "13_many_agents": "steps, seeds, updates = 25_600, 2, 24",
     "12_explore_and_illuminate": "size, steps, seeds, iterations = 8, 10_240, 2, 40",
 }
 ALWAYS = {"3_new_env"}  # and the first, in a kernel; the others rotate

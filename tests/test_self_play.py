@@ -46,7 +46,7 @@ class Relay(Env):
 
 
 def by_index(key, obs):
-    """Moves that depend on who moves, when, and after what."""
+    """Moves that depend on the seat, the time and the last move."""
     return ((2 * obs[0] + obs[1] + obs[2]) % 4).astype(jnp.int32)
 
 
@@ -143,8 +143,7 @@ class Always(rl.Algorithm):
 
 
 def test_a_round_robin_plays_each_against_each():
-    players = rl.Player(Always(), jnp.arange(3))
-    found = rl.round_robin(jax.random.key(0), RPS, players, 2)
+    found = rl.round_robin(0, RPS, Always(), jnp.arange(3), 2)
     assert found.shape == (3, 3, 2)
     np.testing.assert_array_equal(found[..., 0], RPS.payoff[0])
 
@@ -196,13 +195,13 @@ def test_win_rates_fade_and_new_versions_replace_the_oldest():
         positive_value_error=nan,
     )
     notes = jnp.array([1, 0, LATEST])
-    told, _ = teacher.tell(jax.random.key(0), state, Fixed(), None, notes, report)
-    np.testing.assert_allclose(told.wins, [2.0, 1.0 + 3.0])
-    np.testing.assert_allclose(told.games, [4.0, 1.0 + 3.0])
-    once = teacher.post_update(told, jnp.int32(40))
+    new, _ = teacher.tell(jax.random.key(0), state, Fixed(), None, notes, report)
+    np.testing.assert_allclose(new.wins, [2.0, 1.0 + 3.0])
+    np.testing.assert_allclose(new.games, [4.0, 1.0 + 3.0])
+    once = teacher.post_learn(new, jnp.int32(40))
     assert once.agents.tolist() == [0, 1]
     assert int(once.current) == 40
-    twice = teacher.post_update(once, jnp.int32(41))
+    twice = teacher.post_learn(once, jnp.int32(41))
     assert twice.agents.tolist() == [41, 1]
     assert twice.games.tolist() == [0.0, 4.0]
     assert int(twice.saved) == 3
@@ -244,7 +243,7 @@ def test_a_learner_in_self_play_meets_its_versions():
             "write rl.Training.algo, rl.Opponents",
         ),
         (
-            lambda: rl.teachers.SelfPlay().post_update(versions([0.0], [0.0], 1), jnp.zeros(2)),
+            lambda: rl.teachers.SelfPlay().post_learn(versions([0.0], [0.0], 1), jnp.zeros(2)),
             TypeError,
             "are different algorithms",
         ),

@@ -12,6 +12,7 @@ and `jax.vmap` over the arrays of games and over policies.
 from jaxrl.games.extensive import Chance, Decision, Extensive, Outcome, enumerated
 from jaxrl.games.game import Game, exploitability, nash_gaps
 from jaxrl.games.markov import FiniteHorizon, MarkovGame
+from jaxrl.games.no_regret import Averages, Solution, cfr, no_regret
 from jaxrl.games.normal_form import (
     NormalForm,
     cce_gaps,
@@ -22,9 +23,9 @@ from jaxrl.games.normal_form import (
 )
 from jaxrl.games.poker import kuhn, kuhn_rules
 from jaxrl.games.regret import Hedge, RegretMatching, RegretMinimizer
-from jaxrl.games.self_play import SelfPlay, Solution, cfr, no_regret
 
 __all__ = [
+    "Averages",
     "Chance",
     "Decision",
     "Extensive",
@@ -36,7 +37,6 @@ __all__ = [
     "Outcome",
     "RegretMatching",
     "RegretMinimizer",
-    "SelfPlay",
     "Solution",
     "cce_gaps",
     "ce_gaps",

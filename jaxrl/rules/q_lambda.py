@@ -24,9 +24,9 @@ class QLambda(Rule):
     gamma, lam: of the returns, which bootstrap from the largest value of each next observation
     (Peng's Q(lambda): a random action does not cut the trace). exploration: the schedule of random
     actions. reward_scale: a factor on rewards; values are of the scaled rewards.
-    mixer: `rl.Additive()` fits the sum of the values of a team's agents to the return of the team
-      (VDN, Sunehag et al., 2018), whose reward is the mean over the agents that had not terminated;
-      None fits each agent's value to its own return.
+    mixer: `rl.Additive()` fits the sum of the values of a team's agents to the return of the mean
+      reward of those that had not terminated (VDN, Sunehag et al., 2018); None fits each agent's
+      value to its own return.
     """
 
     gamma: float = leaf(0.99, "[0, 1]")

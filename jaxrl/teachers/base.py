@@ -91,7 +91,7 @@ class Teacher:
         """
         return state, notes
 
-    def post_update(self, state: TeacherState, agent: Any) -> TeacherState:
+    def post_learn(self, state: TeacherState, agent: Any) -> TeacherState:
         """Return the state after the learner's update; agent: what its policy needs to act now."""
         return state
 

@@ -77,15 +77,13 @@ class SelfPlay(Teacher):
                 "them: write rl.Training(algo, rl.Opponents(game, algo.algo), steps)."
             )
 
-    def init(self, key: jax.Array, tasks: Opponents) -> Versions:
+    def init(self, key: jax.Array, tasks: Any) -> Versions:
         agent = tasks.sample(key).opponent.agent
         copies = jax.tree.map(lambda x: jnp.repeat(x[None], self.capacity, 0), agent)
         zeros = jnp.zeros(self.capacity)
         return Versions(copies, jnp.int32(1), zeros, zeros, agent, jnp.int32(0))
 
-    def draw(
-        self, key: jax.Array, state: Versions, tasks: Opponents, num: int
-    ) -> tuple[Env, Notes]:
+    def draw(self, key: jax.Array, state: Versions, tasks: Any, num: int) -> tuple[Env, Notes]:
         key_latest, key_version = jax.random.split(key)
         log_weight = jnp.log(self._weights(state))
         version = jax.random.categorical(key_version, log_weight, shape=(num,))
@@ -108,7 +106,7 @@ class SelfPlay(Teacher):
         self,
         key: jax.Array,
         state: Versions,
-        tasks: Opponents,
+        tasks: Any,
         levels: Env,
         notes: Notes,
         report: Report,
@@ -119,7 +117,7 @@ class SelfPlay(Teacher):
         games = report.episodes.astype(jnp.float32)
         return replace(state, games=add(state.games, games), wins=add(state.wins, wins)), notes
 
-    def post_update(self, state: Versions, agent: Any) -> Versions:
+    def post_learn(self, state: Versions, agent: Any) -> Versions:
         if _shapes(agent) != _shapes(state.current):
             raise TypeError(
                 "The learner and its opponents are different algorithms: write algo = rl.ppo(...), "

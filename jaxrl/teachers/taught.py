@@ -150,7 +150,7 @@ class Taught(OnTasks):
         scouts = state.scouts
         if self.scouts:
             teacher, scouts = self._scout(keys[4:], env, teacher, before, state.scouts)
-        teacher = self.teacher.post_update(teacher, self.algo.agent(after))
+        teacher = self.teacher.post_learn(teacher, self.algo.agent(after))
         new_state = State(after, teacher, _in_play(after, replace(both, notes=notes)), scouts)
         others = taught(both.described, pool, experience.transitions)
         others |= self.teacher.metrics(teacher) | losses

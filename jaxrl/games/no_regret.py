@@ -16,7 +16,7 @@ from jaxrl.games.regret import RegretMatching, RegretMinimizer
 REGRET_MATCHING = RegretMatching()
 
 
-class SelfPlay(NamedTuple):
+class Averages(NamedTuple):
     """Averages of self-play in a normal-form game of A players.
 
     joint: the mean of the joint distributions, [n1, ..., nA].
@@ -53,7 +53,7 @@ def no_regret(
     steps: int,
     rule: RegretMinimizer = REGRET_MATCHING,
     first: Sequence[Any] | None = None,
-) -> SelfPlay:
+) -> Averages:
     """Self-play in which each player minimises its regret, with exact expected payoffs.
 
     All players choose at once by their regrets so far. The mean joint distribution approaches the
@@ -98,7 +98,7 @@ def no_regret(
     (_, joint, last), gaps = jax.lax.scan(
         step, start, jnp.arange(1.0, steps + 1, dtype=jnp.float32)
     )
-    return SelfPlay(joint, marginals(joint), last, *gaps)
+    return Averages(joint, marginals(joint), last, *gaps)
 
 
 @partial(jax.jit, static_argnames="steps")
