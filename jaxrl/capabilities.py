@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from jaxrl.env import Env, Step
 from jaxrl.memories import GRU
+from jaxrl.mixers import Additive
 from jaxrl.networks import CNN
 from jaxrl.spaces import Box, Discrete, Masked, MultiDiscrete, Space
 from jaxrl.tree import pytree, static
@@ -41,6 +42,20 @@ class Probe(Env):
         return Masked(obs, jnp.ones(self.action_space.heads["logits"], bool))
 
 
+@pytree
+class ProbeTeam(Probe):
+    """The same for a team of two."""
+
+    num_agents: int = static(default=2)
+
+    def step(self, key: jax.Array, state: tuple[()], action: jax.Array) -> tuple[tuple[()], Step]:
+        return (), Step(self._obs(), jnp.ones(self.num_agents), jnp.bool_(False), {})
+
+    def _obs(self) -> Any:
+        each = [super(ProbeTeam, self)._obs() for _ in range(self.num_agents)]
+        return jax.tree.map(lambda *x: jnp.stack(x), *each)
+
+
 def supports(build: Callable[..., Any]) -> dict[str, bool]:
     """Names of action spaces and options, and True for those that an algorithm supports.
 
@@ -51,6 +66,7 @@ def supports(build: Callable[..., Any]) -> dict[str, bool]:
     finite = [space for space in spaces.values() if not isinstance(space, Box)]
     env = Probe(next(iter(spaces.values()), Discrete(3)))
     image = Probe(env.action_space, shape=(10, 10, 2))
+    team = ProbeTeam(env.action_space)
 
     def rnn_state(algo: Any, state: Any) -> Any:
         return algo.policy(env, algo.agent(state), greedy=True).rnn_state
@@ -67,6 +83,8 @@ def supports(build: Callable[..., Any]) -> dict[str, bool]:
     return {name: name in spaces for name in SPACES} | {
         "masks": any(_initialises(build, Probe(space, masked=True)) for space in finite),
         "memory": _initialises(build, env, rnn_state, memory=GRU(4)),
+        "teams": _initialises(build, team),
+        "mixer": _initialises(build, team, mixer=Additive()),
         "images": _initialises(build, image, convolutions, network=CNN()),
         "normalize_obs": _initialises(build, env, obs_stats, normalize_obs=True),
         "normalize_reward": _initialises(build, env, reward_stats, normalize_reward=True),

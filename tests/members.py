@@ -156,6 +156,7 @@ MEMBERS: dict[
     "munchausen_dqn": (400, VALUE),
     "ppo": (150, MANY),
     "ppo_penalty": (150, MANY),
+    "ppo_scheduled": (150, MANY | dict(normalize_obs=False, normalize_reward=False)),
     "pqn": (150, ROLLOUT | dict(network=OWN_NORM, minibatches=4)),
     "qr_dqn": (400, VALUE | dict(quantiles=11)),
     "r2d2": (400, VALUE | dict(memory=rl.GRU(8), burn_in=2, sequence=4, n_step=2, batch_size=8)),

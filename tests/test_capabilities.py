@@ -11,7 +11,7 @@ import pytest
 import jaxrl as rl
 from experiments import which
 from jaxrl import capabilities
-from jaxrl.capabilities import SPACES, Probe
+from jaxrl.capabilities import SPACES, Probe, ProbeTeam
 from jaxrl.tree import pytree
 
 PAGE = pathlib.Path(__file__).parent.parent / "docs" / "algorithms.md"
@@ -40,16 +40,18 @@ def kinds(tree):
 @every
 def test_what_initialises_also_updates(name):
     """Traced with all that is supported at once: in the first space with normalisation and masks,
-    in the last one with a memory.
+    in the last one with a memory, in a team with a mixer.
     """
     can = supports(name)
     scaled = {field: True for field in ("normalize_obs", "normalize_reward") if can[field]}
     spaces = [space for kind, space in SPACES.items() if can[kind]]
     assert spaces
     memory = {"memory": rl.GRU(4)} if can["memory"] else {}
+    mixer = {"mixer": rl.Additive()} if can["mixer"] else {}
     for env, fields in [
         (Probe(spaces[0], masked=can["masks"]), scaled),
         (Probe(spaces[-1]), memory),
+        *([(ProbeTeam(spaces[0]), mixer)] if can["teams"] else []),
     ]:
         algo = rl.PRESETS[name](**fields)
         state = initial(algo, env)
@@ -91,7 +93,8 @@ def test_answers_are_found_by_trying():
     found = capabilities.supports(lambda memory=None, normalize_obs=False: Picky())
     assert found == {
         **{"discrete": True, "multi-discrete": True, "continuous": False, "masks": True},
-        **{"memory": False, "images": False, "normalize_obs": False, "normalize_reward": False},
+        **{"memory": False, "teams": True, "mixer": False},
+        **{"images": False, "normalize_obs": False, "normalize_reward": False},
     }
 
     def broken():
@@ -99,7 +102,8 @@ def test_answers_are_found_by_trying():
 
     with pytest.raises(ZeroDivisionError):
         capabilities.supports(broken)
-    assert set(capabilities.supports(rl.ppo).values()) == {True}
+    found = capabilities.supports(rl.ppo)
+    assert [name for name, answer in found.items() if not answer] == ["mixer"]
 
 
 def test_the_page_is_filled(tmp_path):

@@ -90,6 +90,28 @@ def test_every_shipped_rule_loads_and_has_a_card(name):
     rl.load_agent(name)
 
 
+def test_the_preset_is_the_shipped_formula():
+    """But for the name, the network and the sizes of a rollout."""
+    found = rl.load_agent("ppo_formula")
+    sizes = {name: vars(found)[name] for name in ("name", "network", "num_envs", "num_steps")}
+    preset = rl.tree.replace(rl.ppo_scheduled(), **sizes)
+    for path in rl.tree.paths(found):
+        ours, theirs = rl.tree.get(preset, path), rl.tree.get(found, path)
+        assert type(ours) is type(theirs) or isinstance(ours, np.ndarray), path
+        if not jax.tree_util.tree_leaves(theirs):
+            continue
+        assert jax.tree.all(jax.tree.map(np.allclose, ours, theirs)), path
+
+
+def test_an_agent_with_a_controller_comes_back(tmp_path):
+    controller = rl.LogLinear(jnp.arange(12.0).reshape(2, 6), controlled=("lr", "clip"))
+    agent = rl.ppo(controller=controller)
+    rl.save_rule(tmp_path / "mine", agent.rule, agent=agent, license="MIT")
+    found = rl.load_agent(tmp_path / "mine").controller
+    assert found.controlled == ("lr", "clip")
+    np.testing.assert_array_equal(found.weights, controller.weights)
+
+
 def test_another_format(saved):
     edit(saved, lambda record: record.update(format=2))
     with pytest.raises(ValueError, match="format 2, and this jaxrl reads 1"):

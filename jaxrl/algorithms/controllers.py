@@ -97,7 +97,7 @@ class LogLinear(Controller):
     changed by its distance from 1.
     """
 
-    weights: jax.Array
+    weights: jax.Array | np.ndarray
     limit: float = leaf(3.0, "(0, inf)")
     controlled: tuple[str, ...] = static(default=("lr", "clip", "entropy_weight", "lam"))
 

@@ -235,10 +235,23 @@ def ppo_penalty(
     8)."""
     ...
 
+def ppo_scheduled(
+    *, rule: Any = ..., objective: Any = ..., clip: Float = 0.54413, gamma: Float = 0.97972,
+    lam: Float = 0.92015, entropy_weight: Float = 0.02775, value_weight: Float = 0.5,
+    value_clip: Float = ..., normalize_advantage: Bool = True, baseline: Bool = True,
+    penalty: Any = ..., lr: Float = 0.00861, schedule: Any = ..., max_grad_norm: Float = 0.5,
+    epoch_limit: Float = 4.0, normalize_obs: Bool = True, normalize_reward: Bool = True,
+    optimizer: Any = ..., policy_step: Any = ..., controller: Any = ..., weights: Any = ...,
+    limit: Float = 3.0, controlled: Any = ..., num_envs: int = 16, num_steps: int = 32,
+    epochs: int = 8, minibatches: int = 4, network: Any = ..., memory: Any = ..., **paths: Any,
+) -> OnPolicy:
+    """PPO with six hyperparameters scheduled by a formula of 12 numbers, found by evolution."""
+    ...
+
 def pqn(
     *, rule: Any = ..., gamma: Float = 0.99, lam: Float = 0.65, exploration: Any = ...,
     epsilon_start: Float = 1.0, epsilon_end: Float = 0.05, epsilon_fraction: Float = 0.1,
-    reward_scale: Float = 1.0, lr: Float = 0.0005, schedule: Any = ...,
+    reward_scale: Float = 1.0, mixer: Any = ..., lr: Float = 0.0005, schedule: Any = ...,
     max_grad_norm: Float = 10.0, epoch_limit: Float = ..., normalize_obs: Bool = False,
     normalize_reward: Bool = False, optimizer: Any = ..., policy_step: Any = ...,
     controller: Any = ..., num_envs: int = 32, num_steps: int = 32, epochs: int = 2,

@@ -1,7 +1,9 @@
 """The named algorithms, each as the value that it is."""
 
 import jax
+import numpy as np
 
+from jaxrl.algorithms.controllers import LogLinear
 from jaxrl.algorithms.off_policy_presets import OFF_POLICY
 from jaxrl.algorithms.on_policy import OnPolicy
 from jaxrl.algorithms.preset import Preset
@@ -28,11 +30,43 @@ EPISODES = (
     "ones."
 )
 
+# python -m experiments.distill_ppo; columns: LogLinear.FEATURES
+SCHEDULED = {
+    "lr": (-0.5, 0.0, 0.0, -0.2, 0.0, -0.1),
+    "clip": (-0.1, 0.0, -0.3, -0.4, 0.0, 0.0),
+    "entropy_weight": (-0.3, 0.0, 0.0, 0.0, 0.0, 0.0),
+    "lam": (0.5, 0.0, 0.0, 0.2, 0.0, 0.0),
+    "gamma": (0.0, 0.0, -0.4, 0.0, 0.0, 0.0),
+    "epoch_limit": (0.5, 0.0, -0.5, 0.0, 0.0, 0.0),
+}
+
 POLICY_OPTIMIZATION = [
     Preset(
         name="ppo",
         value=OnPolicy(rule=Surrogate(Clip(0.2))),
         summary="Proximal policy optimisation (Schulman et al., 2017)",
+    ),
+    Preset(
+        name="ppo_scheduled",
+        value=OnPolicy(
+            rule=Surrogate(Clip(0.54413), gamma=0.97972, lam=0.92015, entropy_weight=0.02775),
+            lr=0.00861,
+            controller=LogLinear(
+                np.array(list(SCHEDULED.values()), np.float32), controlled=tuple(SCHEDULED)
+            ),
+            num_envs=16,
+            num_steps=32,
+            epochs=8,
+            epoch_limit=4.0,
+            normalize_obs=True,
+            normalize_reward=True,
+        ),
+        summary="PPO with six hyperparameters scheduled by a formula of 12 numbers, found by "
+        "evolution",
+        details="The formula multiplies hyperparameters by functions of the number of updates and "
+        "of the KL divergence and clip fraction of the last update: see docs/ppo_scheduled.md. "
+        "The hyperparameters are factors of it, so that an lr of 1e-3 is not that of `ppo`. "
+        "epoch_limit is changed too; `epochs` is the largest number of them.",
     ),
     Preset(
         name="ppo_penalty",
