@@ -95,12 +95,15 @@ def test_the_preset_is_the_shipped_formula():
     found = rl.load_agent("ppo_formula")
     sizes = {name: vars(found)[name] for name in ("name", "network", "num_envs", "num_steps")}
     preset = rl.tree.replace(rl.ppo_scheduled(), **sizes)
+    assert rl.tree.paths(preset) == rl.tree.paths(found)
     for path in rl.tree.paths(found):
         ours, theirs = rl.tree.get(preset, path), rl.tree.get(found, path)
-        assert type(ours) is type(theirs) or isinstance(ours, np.ndarray), path
-        if not jax.tree_util.tree_leaves(theirs):
-            continue
-        assert jax.tree.all(jax.tree.map(np.allclose, ours, theirs)), path
+        if isinstance(theirs, float | jax.Array):
+            np.testing.assert_allclose(ours, theirs, err_msg=path)
+        elif isinstance(theirs, int | str | tuple):
+            assert ours == theirs, path
+        else:
+            assert type(ours) is type(theirs), path
 
 
 def test_an_agent_with_a_controller_comes_back(tmp_path):
