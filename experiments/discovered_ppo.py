@@ -1,7 +1,7 @@
 """What the search for a better PPO found, on environments that it never saw:
 `python -m experiments.discovered_ppo`.
 
-Seven environments (two of other suites), three lifetimes of which the longest is beyond those of
+Seven environments (three of other suites), three lifetimes of which the longest is beyond those of
 the search, a wider network, 64 seeds. Arms: the mean of the parameters over the meta-seeds of each
 search, each meta-seed of the first search by itself (16 seeds), the schedule as a formula of a few
 numbers (`distill_ppo`), PPO with its one robust setting, PPO with a learning rate by the KL, and

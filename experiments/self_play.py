@@ -1,9 +1,9 @@
 """Self-play against the latest version, a pool, and a prioritised pool, on rock, paper, scissors in
 which scissors against rock counts twice: `python -m experiments.self_play`.
 
-For each arm and seed, the exploitability (`rl.games.exploitability`, exact) of the learner at the
-end and of the average of its versions; a policy's probabilities are exact too, as a network without
-hidden layers is a table of logits. A third number is the exploitability of versions, averaged.
+Policies are tables of logits (networks without hidden layers). For each seed, the exploitability
+(exact, `rl.games.exploitability`) of the learner at the end, of the average of its versions, and
+its mean over the versions.
 """
 
 import dataclasses
@@ -82,14 +82,14 @@ def run(arm: str, config: Config) -> dict[str, jax.Array]:
             jax.random.split(key_updates, config.updates),
         )
         play = lambda agent: probabilities(game, algo, agent)
-        each = jax.vmap(play)(state.teacher.agents)
-        known = state.teacher.known[:, None, None]
-        average = jnp.sum(each * known, 0) / known.sum()
+        policies = jax.vmap(play)(state.teacher.agents)
+        is_stored = state.teacher.is_stored
+        average = jnp.mean(policies, 0, where=is_stored[:, None, None])
         gap = lambda probs: rl.games.exploitability(exact, list(probs))
         return {
             "learner": gap(play(taught.agent(state))),
             "average": gap(average),
-            "versions": jnp.sum(jax.vmap(gap)(each) * known[:, 0, 0]) / known.sum(),
+            "versions": jnp.mean(jax.vmap(gap)(policies), where=is_stored),
         }
 
     keys = jax.vmap(jax.random.key)(jnp.arange(config.seeds))

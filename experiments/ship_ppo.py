@@ -19,13 +19,15 @@ from experiments import discovered_ppo as test
 from jaxrl.rule_file import SHIPPED
 from jaxrl.tree import replace
 
-NAMES = {"ppo_schedule": "schedule_2", "ppo_formula": "formula"}  # arms of the record
+NAMES = {"ppo_schedule": test.SEARCHES[0], "ppo_formula": "formula"}  # arms of the record
+SEARCH = "python -m experiments.discover_ppo --arms schedule"
+COMMANDS = [SEARCH, f"{SEARCH} --second --generations 60 --lr 0.04"]
 NOTE = (
     "The rule is PPO's own; what was found is the controller of the agent, so load it with "
     "rl.load_agent. Scores: 0 is a random policy, 1 is PPO tuned for the environment, after its "
     "longest training run; interquartile means over seeds of the area under the learning curve, "
     "of the arm, and of its difference to PPO with the robust setting and to tuned PPO, with 95 % "
-    "intervals. Environment steps: of the search that the weights are from."
+    "intervals. The cost is that of the second search."
 )
 
 
@@ -41,7 +43,7 @@ class Config:
 def agents(config: Config) -> dict[str, rl.OnPolicy]:
     """The agents, by the name of their folder."""
     known = test.Config(folder=config.records)
-    weights = test.schedules(known, is_large=True)
+    weights = test.schedules(known, is_large=True)  # without the ablations
     return {
         name: replace(
             worlds.robust(),
@@ -59,12 +61,13 @@ def card(arm: str, config: Config) -> dict[str, Any]:
     kept = ("all", "over PPO", "over tuned PPO")
     return {
         "license": "Apache-2.0",
-        "command": "python -m experiments.discover_ppo --arms schedule --second --generations 60 "
-        "--lr 0.04",
+        "command": COMMANDS + ["python -m experiments.distill_ppo"] * (arm == "formula"),
         "test": "python -m experiments.discovered_ppo",
         "levels": list(worlds.FAMILIES),
         "updates": list(worlds.LIFETIMES),
         "config": search["config"],
+        "versions": search["versions"],
+        "cost": {key: search[key] for key in ("compile_seconds", "run_seconds", "machine")},
         "seeds": record["config"]["seeds"],
         "scores": {
             name: {key: world["arms"][arm][key] for key in kept}

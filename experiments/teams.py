@@ -2,8 +2,9 @@
 
 Independent PPO and Q-learning, PPO with a critic that reads the whole environment (MAPPO), VDN and
 QMIX from a replay, and VDN without one (PQN), on cooperative navigation and level-based foraging.
-Each takes the learning rate with the best final evaluation over a few tuning seeds, of as many
-rates for each, and is then trained with other seeds. Scores are greedy returns, means over agents:
+Each takes the learning rate with the best final evaluation over a few tuning seeds, from the same
+rates, and is then trained with other seeds. Observations and rewards are normalised in the two arms
+of PPO alone. Scores are greedy returns, means over agents:
 interquartile means over seeds with 95 % intervals, and differences to independent PPO.
 
 The runs are stored in a folder, from which the same command resumes. It writes
@@ -15,6 +16,7 @@ import json
 import pathlib
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
@@ -49,7 +51,8 @@ def training(world: str, arm: str, config: Config) -> rl.Training:
     """The training run of an arm, with a learning rate that is swept."""
     team: Env = envs.make(world)
     network = rl.MLP((config.width, config.width))
-    on_policy: dict[str, Any] = {"num_envs": 16, "num_steps": 128, "normalize_obs": True}
+    on_policy: dict[str, Any] = {"num_envs": 16, "num_steps": 128}
+    on_policy |= {"normalize_obs": True, "normalize_reward": True}
     off_policy: dict[str, Any] = {
         "num_envs": 8,
         "num_steps": 4,
@@ -61,12 +64,11 @@ def training(world: str, arm: str, config: Config) -> rl.Training:
         "exploration": rl.EpsilonGreedy(1.0, 0.05, 0.2),
         "network": network,
     }
-    pqn = {"num_envs": 64, "num_steps": 16, "minibatches": 8, "network": network}
+    normed = rl.MLP((config.width, config.width), jax.nn.relu, shared=True, layer_norm=True)
+    pqn = {"num_envs": 64, "num_steps": 16, "minibatches": 8, "network": normed}
     make = {
         "IPPO": lambda: rl.ppo(network=network, **on_policy),
-        "MAPPO": lambda: rl.ppo(
-            network=rl.Views(network, reads={"value": "state"}), normalize_reward=True, **on_policy
-        ),
+        "MAPPO": lambda: rl.ppo(network=rl.Views(network, reads={"value": "state"}), **on_policy),
         "IQL": lambda: rl.dqn(**off_policy),
         "VDN": lambda: rl.dqn(mixer=rl.Additive(), **off_policy),
         "QMIX": lambda: rl.dqn(mixer=rl.Monotonic(), **off_policy),
@@ -88,8 +90,8 @@ def measure(world: str, arm: str, config: Config) -> tuple[np.ndarray, dict[str,
         {"lr": jnp.array(config.rates), "seed": 10_000 + jnp.arange(config.tuning_seeds)},
         folder=folder / "tuning",
     )
-    means = tuning["evaluation"].isel(step=-1).mean("seed").values
-    lr = config.rates[int(np.nanargmax(means))]
+    means = tuning["evaluation"].isel(step=-1).mean("seed", skipna=False).values
+    lr = config.rates[int(np.argmax(np.nan_to_num(means, nan=-np.inf)))]
     axes = {"lr": jnp.array([lr]), "seed": jnp.arange(config.seeds)}
     found = rl.sweep(run, axes, folder=folder / "test")
     return found["evaluation"].isel(step=-1, lr=0).values, {"lr": lr}
@@ -117,11 +119,15 @@ def main(config: Config) -> None:
     rl.use_all_cores()
     path = config.folder / "teams.json"
     settings = {k: v for k, v in vars(config).items() if k not in ("runs", "folder", "worlds")}
-    record: dict[str, Any] = {"config": settings, "worlds": {}}
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    record: dict[str, Any] = {"config": json.loads(json.dumps(settings)), "worlds": {}}
+    if kept.get("config") == record["config"]:
+        record = kept
+    arms = (BASELINE, *(arm for arm in config.arms if arm != BASELINE))
     rounded = lambda interval: [round(float(x), 4) for x in interval]
     for world in config.worlds:
         scores, rows = {}, {}
-        for arm in config.arms:
+        for arm in arms:
             scores[arm], row = measure(world, arm, config)
             more = rl.stats.difference(scores[arm], scores[BASELINE])
             rows[arm] = row | {

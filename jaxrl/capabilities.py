@@ -52,15 +52,15 @@ class ProbeTeam(Probe):
         return (), Step(self._obs(), jnp.ones(self.num_agents), jnp.bool_(False), {})
 
     def _obs(self) -> Any:
-        each = [super(ProbeTeam, self)._obs() for _ in range(self.num_agents)]
-        return jax.tree.map(lambda *x: jnp.stack(x), *each)
+        return jax.tree.map(lambda x: jnp.stack([x] * self.num_agents), super()._obs())
 
 
 def supports(build: Callable[..., Any]) -> dict[str, bool]:
     """Names of action spaces and options, and True for those that an algorithm supports.
 
     build: from fields to an algorithm, such as an entry of `rl.PRESETS`.
-    An option is supported if the algorithm accepts it and its state or parameters show an effect.
+    An option is supported if the algorithm accepts it and its state or parameters show an effect;
+    of teams and mixers it is enough that it initialises.
     """
     spaces = {name: space for name, space in SPACES.items() if _initialises(build, Probe(space))}
     finite = [space for space in spaces.values() if not isinstance(space, Box)]

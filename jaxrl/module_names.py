@@ -45,7 +45,7 @@ def alias_envs() -> None:
 
 
 def is_named(thing: Any) -> bool:
-    """True for a class or a function, of which records have the name."""
+    """True for a class or a function, which records store by name."""
     return hasattr(thing, "__qualname__")
 
 

@@ -1,4 +1,7 @@
-"""Policies of other players in a game: callable pytrees `(key, Masked observation) -> action`."""
+"""Policies of other players in a game: callable pytrees `(key, observation) -> action`.
+
+The observation is `Masked` where actions are.
+"""
 
 from collections.abc import Callable
 from typing import Any, cast
@@ -21,9 +24,9 @@ class RandomMoves:
 class Function:
     """A function as a policy."""
 
-    function: Callable[[jax.Array, Masked], jax.Array] = static()
+    function: Callable[[jax.Array, Any], jax.Array] = static()
 
-    def __call__(self, key: jax.Array, obs: Masked) -> jax.Array:
+    def __call__(self, key: jax.Array, obs: Any) -> jax.Array:
         return self.function(key, obs)
 
 

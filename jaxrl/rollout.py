@@ -20,7 +20,17 @@ from jaxrl.spaces import Space
 from jaxrl.tree import pytree
 
 # variables of results that a channel may not replace
-RESERVED = ("return", "length", "episodes", "step", "eval_step", "evaluation", "diverged", "seed")
+RESERVED = (
+    "return",
+    "length",
+    "episodes",
+    "step",
+    "eval_step",
+    "evaluation",
+    "diverged",
+    "seed",
+    "by_agent",  # evaluation_by_agent
+)
 RnnState = Any
 Action = Any
 Extras = Any

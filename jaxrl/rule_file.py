@@ -146,11 +146,12 @@ def _load(path: Path) -> dict[str, Any]:
     text = {"rule": record["rule"]}
     if "agent" in record:
         text["agent"] = _with_rule(record["agent"], record["rule"])
+    trouble = f"{folder} can't be read"
     try:
         filled = _filled(text, arrays)
-    except KeyError as error:
-        raise ValueError(f"{folder} is damaged: it has no array {error}. Copy it again.") from None
-    found = {name: _decode(part, name, f"{folder} can't be read") for name, part in filled.items()}
+        found = {name: _decode(part, name, trouble) for name, part in filled.items()}
+    except (KeyError, RecursionError) as error:
+        raise ValueError(f"{folder} is damaged ({error}): copy it again.") from None
     try:
         _try(found["rule"])
     except Exception as error:  # tracing code on numbers that do not fit may fail in any way

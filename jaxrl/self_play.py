@@ -9,14 +9,17 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
 from jaxrl import rollout
 from jaxrl.algorithms.base import Agent, Algorithm
-from jaxrl.env import Env, Obs, Step, Tasks
+from jaxrl.env import Env, Obs, Step, Tasks, check_is_env
 from jaxrl.errors import check_count
 from jaxrl.keys import as_key
 from jaxrl.opponents import as_pytree
 from jaxrl.rollout import Action, Episode, Policy, RnnState
+from jaxrl.rules.base import check_field
 from jaxrl.spaces import Masked, Space
 from jaxrl.tree import pytree, replace, static
 
@@ -25,13 +28,16 @@ from jaxrl.tree import pytree, replace, static
 class Player:
     """An opponent: the policy of an algorithm with trained parameters.
 
-    agent: `algo.agent(state)`, or what `rl.load` keeps of a training run. greedy: without the
+    agent: `algo.agent(state)`, or `rl.agent(folder, ...)` of a stored sweep. greedy: without the
     exploration of training.
     """
 
     algo: Algorithm
     agent: Agent
     greedy: bool = static(default=False)
+
+    def __post_init__(self) -> None:
+        check_field(self, "algo", Algorithm, "rl.ppo()")
 
     def policy(self, env: Env) -> Policy:
         """The policy in an environment."""
@@ -40,7 +46,9 @@ class Player:
 
 @pytree
 class InGame:
-    """An episode of the whole game, with the recurrent states of the opponents, and my seat. []."""
+    """An episode of the whole game, with the recurrent states of the opponents, and the learner's
+    seat. [].
+    """
 
     game: Episode
     seat: jax.Array
@@ -72,14 +80,20 @@ class Versus(Env):
 
     def __post_init__(self) -> None:
         check_game(self.game)
-        num = self.game.num_agents
-        if isinstance(self.seat, int) and not 0 <= self.seat < num:
+        name, num = type(self.game).__name__, self.game.num_agents
+        if not _is_seat(self.seat, num):
             raise ValueError(
-                f"seat={self.seat} is not a seat of {self.game}: write a number from 0 to "
-                f"{num - 1}, or None for a random one in each episode."
+                f"seat={self.seat} is not a seat of {name}: write a number from 0 to {num - 1}, or "
+                "None for a random one in each episode."
+            )
+        if isinstance(self.opponent, Policy | Algorithm):
+            raise TypeError(
+                f"The opponent in {name} is of the class {type(self.opponent).__name__}: write "
+                "rl.Player(algo, agent), with agent = rl.agent(folder, ...) or algo.agent(state), "
+                "or a function (key, obs) -> action."
             )
         if self.opponent is not None and not isinstance(self.opponent, Player):
-            object.__setattr__(self, "opponent", as_pytree(str(self.game), self.opponent))
+            object.__setattr__(self, "opponent", as_pytree(name, self.opponent))
 
     @property
     def max_steps(self) -> int:
@@ -113,6 +127,7 @@ class Versus(Env):
         num, seat = self.game.num_agents, state.seat
         others = (seat + 1 + jnp.arange(num - 1)) % num
         rnn_state, moves = self._moves(jax.random.split(key_act, num - 1), state.game, others)
+        _check_moves(self, action, moves)
         put = lambda own, theirs: (
             jnp.zeros((num, *jnp.shape(own)), jnp.result_type(own))
             .at[others]
@@ -148,7 +163,7 @@ class Versus(Env):
                 rnn_state=_of(episode.rnn_state, seat),
                 length=episode.length,
                 episode_return=episode.episode_return[seat],
-                info=episode.info,
+                info=_of(episode.info, seat),
                 terminated=_of(episode.terminated, seat),
             )
             return policy(key, own)[:2]
@@ -168,10 +183,11 @@ class Versus(Env):
 
 @pytree
 class Opponents(Tasks):
-    """Opponents for self-play in a game: players of `algo`, new ones as samples.
+    """A distribution of opponents: a sample is a game against a player of `algo` with new random
+    parameters.
 
-    `rl.Taught(algo, rl.teachers.SelfPlay())` trains on them, with the same `algo`; the teacher
-    replaces their parameters by those of the learner.
+    `rl.Taught(algo, rl.teachers.SelfPlay())`, with the same `algo`, trains against them; the
+    teacher replaces the parameters by those of the learner.
 
     game, seat: as in `Versus`; by default the seat is drawn in each episode.
     """
@@ -182,11 +198,7 @@ class Opponents(Tasks):
 
     def __post_init__(self) -> None:
         check_game(self.game)
-        if not isinstance(self.algo, Algorithm):
-            raise TypeError(
-                f"Opponents are players of an algorithm, and algo={self.algo!r} is none: write "
-                "rl.Opponents(game, rl.ppo())."
-            )
+        check_field(self, "algo", Algorithm, "rl.ppo()")
 
     @property
     def channels(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -202,24 +214,40 @@ class Opponents(Tasks):
 
 
 def round_robin(
-    key: jax.Array | int, game: Env, algo: Algorithm, agents: Agent, num_episodes: int
+    key: jax.Array | int,
+    game: Env,
+    algo: Algorithm,
+    agents: Agent,
+    num_episodes: int,
+    greedy: bool = False,
 ) -> jax.Array:
     """The returns of each player against each: seat 0 is the row's, all others the column's.
     [P, P, num_episodes].
 
-    Of a game with payoffs that sum to 0, `(jnp.sign(returns) + 1) / 2` are the scores that
-    `rl.stats.win_rates` reads, and their sum over episodes the wins of `rl.stats.elo`.
+    Of a game with payoffs that sum to 0, `scores = (jnp.sign(returns) + 1) / 2` are what
+    `rl.stats.win_rates` reads. [i, j] and [j, i] are different games, so that ratings are
+    `rl.stats.elo(scores.sum(-1) + (1 - scores).sum(-1).T)`.
 
     key: a key, or an integer seed. agents: of `algo`, such as the versions of `SelfPlay`; a pytree
-      with a leading axis [P].
+      with a leading axis [P]. greedy: without the exploration of training.
+
+    Raises:
+      TypeError: the game is not a team of two or more. ValueError: agents without a common leading
+        axis.
     """
     check_game(game)
     check_count("num_episodes", num_episodes)
-    num = jax.tree.leaves(agents)[0].shape[0]
+    sizes = {jnp.shape(x)[:1] for x in jax.tree.leaves(agents)}
+    if len(sizes) != 1 or sizes == {()}:
+        raise ValueError(
+            "agents need a leading axis [P], the same in all arrays: write "
+            "jax.tree.map(lambda *x: jnp.stack(x), *agents)."
+        )
+    ((num,),) = sizes
 
     def match(key: jax.Array, own: Agent, other: Agent) -> jax.Array:
-        env = Versus(game, Player(algo, other))
-        policy = algo.policy(env, own, greedy=False)
+        env = Versus(game, Player(algo, other, greedy))
+        policy = algo.policy(env, own, greedy)
         return rollout.play_episodes(key, env, policy, num_episodes).episode_return
 
     keys = jax.random.split(as_key(key), (num, num))
@@ -229,14 +257,37 @@ def round_robin(
 
 def check_game(game: Env) -> None:
     """Raise a TypeError if an environment is not a team of two or more."""
-    num = game.num_agents if isinstance(game, Env) else None
+    check_is_env(game)
+    num = game.num_agents
     if num is None or num < 2:
-        name = str(game) if isinstance(game, Env) else type(game).__name__
         has = "a single agent" if num is None else "a team of one"
         raise TypeError(
-            f"A game has at least two agents, and {name} has {has}: write for example "
-            'rl.envs.make("Matrix-SkewedRPS"), or rl.envs.make("pgx:tic_tac_toe", opponent=...) '
-            "for the games of pgx, which have their opponent inside."
+            f"A game has at least two agents, and {type(game).__name__} has {has}: write for "
+            'example rl.envs.make("Matrix-SkewedRPS"), or rl.envs.make("pgx:tic_tac_toe", '
+            "num_agents=2)."
+        )
+
+
+def _is_seat(seat: Any, num: int) -> bool:
+    """True for the numbers of seats, None, and what is traced."""
+    if seat is None or isinstance(seat, Tracer | jax.ShapeDtypeStruct):
+        return True
+    numbers = np.asarray(seat)
+    return numbers.dtype.kind in "iu" and bool(((numbers >= 0) & (numbers < num)).all())
+
+
+def _check_moves(env: Versus, action: Action, moves: Action) -> None:
+    """Raise a TypeError if the actions of opponents [A - 1] are not like the learner's."""
+    kinds = lambda x, lead: [
+        (jnp.shape(leaf)[lead:], jnp.issubdtype(jnp.result_type(leaf), jnp.integer))
+        for leaf in jax.tree.leaves(x)
+    ]
+    if kinds(action, 0) != kinds(moves, 1):
+        raise TypeError(
+            f"The opponent in {type(env.game).__name__} returns actions of shape "
+            f"{[shape for shape, _ in kinds(moves, 1)]} and type "
+            f"{[str(jnp.result_type(x)) for x in jax.tree.leaves(moves)]}: return one of "
+            f"{env.action_space}."
         )
 
 

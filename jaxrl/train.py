@@ -228,10 +228,11 @@ class Training:
             info = found.info
             if self.env.num_agents is not None:
                 info = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), info)
-            own = {f"evaluation_{name}": x.mean(0) for name, x in info.items()}
-            if found.episode_return.ndim == 2 and self.env.num_agents != 1:
-                own["evaluation_by_agent"] = found.episode_return.mean(0)
-            return {"evaluation": found.episode_return.mean()} | own
+            metrics = {f"evaluation_{name}": x.mean(0) for name, x in info.items()}
+            is_team = self.env.num_agents not in (None, 1)
+            if is_team and found.episode_return.ndim == 2:
+                metrics["evaluation_by_agent"] = found.episode_return.mean(0)
+            return {"evaluation": found.episode_return.mean()} | metrics
 
         if evaluated.all():
             return evaluate(key), jnp.bool_(True)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import envs
+import jaxrl as rl
 from envs import from_brax
 
 NUM_STEPS = 12  # of `run`: past the end of an episode of Catch
@@ -17,6 +18,7 @@ WRAPPED = {  # environments around another, and others with names that `make` do
     "ActionRepeat": lambda: envs.ActionRepeat(envs.make("RiverSwim"), 2),
     "StickyActions": lambda: envs.StickyActions(envs.make("Pendulum-v1")),
     "RewardScale": lambda: envs.RewardScale(envs.make("Catch"), 0.1),
+    "Versus": lambda: rl.Versus(envs.make("Matrix-PrisonersDilemma")),
     "MarkovGame": lambda: envs.markov_game.garnet(0, num_actions=(2, 3)),
 }
 PROMOTES_RANKS = {"Swimmer-misc", *from_brax.NAMES}  # third-party code that relies on it

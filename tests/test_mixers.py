@@ -173,15 +173,31 @@ def test_lambda_returns_of_a_team_are_those_of_its_sums():
     np.testing.assert_allclose(loss, np.mean(errors), rtol=1e-4)
 
 
-def test_a_minibatch_holds_whole_teams():
-    sizes = dict(num_envs=4, num_steps=2, minibatches=2, epochs=1)
-    algo = rl.pqn(mixer=rl.Additive(), network=rl.MLP((4,)), **sizes)
-    env = envs.make("TwoStep")
+@tree.pytree
+class Balance(rl.rules.QLambda):
+    """Reports how far the neighbouring columns of a minibatch are from opposite rewards."""
+
+    columns_together = 2
+
+    def loss(self, out, batch, targets, clock):
+        loss, metrics = super().loss(out, batch, targets, clock)
+        pairs = batch.reward.reshape(-1, 2, *batch.reward.shape[1:])
+        return loss, metrics | {"balance": jnp.abs(pairs.sum(1)).mean()}
+
+
+@pytest.mark.parametrize("memory", [None, rl.GRU(3)])
+def test_a_minibatch_holds_whole_teams(memory):
+    """Their rewards are opposite, and differ between environments and steps."""
+    game = envs.MatrixGame(jnp.stack([x := jnp.arange(1.0, 10.0).reshape(3, 3), -x]), max_steps=4)
+    sizes = dict(num_envs=8, num_steps=4, minibatches=4, epochs=1, normalize_reward=False)
+    algo = rl.OnPolicy(Balance(), network=rl.MLP((4,)), memory=memory, **sizes)
+    alone = tree.replace(algo, rule=rl.rules.QLambda())
+    assert alone.rule.columns_together == 1
 
     def update(key):
-        return algo.update(key, env, algo.init(key, env))[1]
+        return algo.update(key, game, algo.init(key, game))[1]
 
-    assert np.isfinite(float(jax.jit(update)(jax.random.key(0))["loss"]))
+    assert float(jax.jit(update)(jax.random.key(0))["balance"]) == 0.0
 
 
 def test_networks_per_role_share_nothing():

@@ -148,6 +148,16 @@ def test_a_round_robin_plays_each_against_each():
     np.testing.assert_array_equal(found[..., 0], RPS.payoff[0])
 
 
+def test_ratings_of_a_round_robin_count_both_seats():
+    """In seat 0 one player wins always against the other, which then wins 4 times in 5."""
+    won = np.arange(100) < np.array([[50, 100], [80, 50]])[..., None]
+    scores = (jnp.sign(jnp.where(won, 1.0, -1.0)) + 1) / 2
+    wins = scores.sum(-1) + (1 - scores).sum(-1).T
+    assert wins.tolist() == [[100.0, 120.0], [80.0, 100.0]]
+    low, high = sorted(rl.stats.elo(wins, prior=1e-3).estimate.tolist())
+    assert high - low == pytest.approx(400 * np.log10(1.5), abs=0.5)
+
+
 # ---------------------------------------------------------------------------------------- self-play
 
 
@@ -182,7 +192,7 @@ def test_opponents_are_drawn_by_the_win_rate_against_them(power, variance):
 
 
 def test_win_rates_fade_and_new_versions_replace_the_oldest():
-    teacher = rl.teachers.SelfPlay(save_every=2.0, memory=0.5, capacity=2)
+    teacher = rl.teachers.SelfPlay(save_every=2.0, decay=0.5, capacity=2)
     state = versions([4.0, 2.0], [8.0, 2.0], saved=2)
     nan = jnp.full(3, jnp.nan)
     report = Report(
@@ -205,6 +215,22 @@ def test_win_rates_fade_and_new_versions_replace_the_oldest():
     assert twice.agents.tolist() == [41, 1]
     assert twice.games.tolist() == [0.0, 4.0]
     assert int(twice.saved) == 3
+    assert twice.numbers.tolist() == [2, 1]
+    late, _ = teacher.tell(jax.random.key(0), twice, Fixed(), None, jnp.array([0, 2, 1]), report)
+    np.testing.assert_allclose(late.games, [0.0, 2.0 + 5.0])  # version 0 is gone
+
+
+def test_versions_are_saved_at_fractions_and_weights_do_not_underflow():
+    teacher = rl.teachers.SelfPlay(save_every=1.5, capacity=4)
+    state, saved = versions([0.0] * 4, [0.0] * 4, saved=1), []
+    for i in range(6):
+        state = teacher.post_learn(state, jnp.int32(i))
+        saved.append(int(state.saved))
+    assert saved == [1, 2, 3, 3, 4, 5]
+    steep = rl.teachers.SelfPlay(latest=0.0, power=200.0, capacity=2)
+    state = versions([98.0, 97.0], [100.0, 100.0], saved=2)
+    _, notes = steep.draw(jax.random.key(0), state, Fixed(), 64)
+    assert (np.asarray(notes) == 1).all()
 
 
 def test_a_learner_in_self_play_meets_its_versions():
@@ -232,20 +258,38 @@ def test_a_learner_in_self_play_meets_its_versions():
     [
         (lambda: rl.Versus(envs.make("CartPole-v1")), TypeError, "has a single agent"),
         (lambda: rl.Versus(Relay(num_agents=1)), TypeError, "has a team of one"),
-        (lambda: rl.Versus(None), TypeError, "at least two agents"),
+        (lambda: rl.Versus(None), TypeError, "which is not an Env"),
         (lambda: rl.Versus(RPS, seat=2), ValueError, "write a number from 0 to 1, or None"),
         (lambda: rl.Versus(RPS, 3), TypeError, "write a function .key, obs. -> action"),
-        (lambda: rl.Opponents(RPS, None), TypeError, "write rl.Opponents.game, rl.ppo"),
+        (lambda: rl.Opponents(RPS, "ppo"), TypeError, "write rl.ppo"),
         (lambda: rl.Opponents(envs.make("Catch"), rl.ppo()), TypeError, "has a single agent"),
         (
             lambda: rl.teachers.SelfPlay().check(envs.distribution("Maze-7"), 0),
             TypeError,
-            "write rl.Training.algo, rl.Opponents",
+            "write tasks = rl.Opponents.game, algo",
         ),
         (
-            lambda: rl.teachers.SelfPlay().post_learn(versions([0.0], [0.0], 1), jnp.zeros(2)),
+            lambda: rl.Taught(rl.ppo(), rl.teachers.SelfPlay()).init(
+                jax.random.key(0), rl.Opponents(RPS, rl.ppo(network=rl.MLP((8,))))
+            ),
             TypeError,
             "are different algorithms",
+        ),
+        (lambda: rl.teachers.SelfPlay(variance=True), ValueError, "write power=1.0"),
+        (lambda: rl.Player("ppo", jnp.zeros(2)), TypeError, "write rl.ppo"),
+        (lambda: rl.Versus(RPS, rl.ppo()), TypeError, "write rl.Player.algo, agent."),
+        (lambda: rl.Versus(RPS, rl.Policy(by_index)), TypeError, "write rl.Player.algo, agent."),
+        (lambda: rl.Versus(RPS, seat=jnp.int32(7)), ValueError, "write a number from 0 to 1"),
+        (lambda: rl.Versus(RPS, seat=True), ValueError, "write a number from 0 to 1"),
+        (
+            lambda: played(rl.Versus(RPS, lambda key, obs: obs), jax.random.key(0), jnp.array([1])),
+            TypeError,
+            "returns actions of shape",
+        ),
+        (
+            lambda: rl.round_robin(0, RPS, Always(), jnp.int32(1), 2),
+            ValueError,
+            "need a leading axis",
         ),
         (lambda: rl.teachers.SelfPlay(capacity=0), ValueError, "capacity"),
     ],

@@ -122,6 +122,7 @@ class OnPolicy(Algorithm):
         check_rule(self.rule)
         check_space(env, self.rule.action_spaces, type(self.rule).__name__)
         _check_team(env, self.rule)
+        self.rule.for_team(env.num_agents)  # refuses a mixer of a single agent
         key_env, key_net, key_rule = jax.random.split(key, 3)
         network = self._network(env)
         episodes = jax.vmap(lambda key: rollout.reset(key, env, network.start()))(
@@ -332,11 +333,11 @@ class OnPolicy(Algorithm):
             new = new_params, opt_state
             return tree.where(active, new, now) if limited else new, metrics | {"grad_norm": norm}
 
-        together = self.rule.columns_together
+        size = self.rule.columns_together  # the agents of a team are neighbouring columns
 
         def shuffle(key: jax.Array) -> jax.Array:
-            first = permutation(key, num_items // together)[:, None] * together
-            return (first + jnp.arange(together)[None]).reshape(self.minibatches, -1)
+            groups = permutation(key, num_items // size)[:, None]
+            return (groups * size + jnp.arange(size)[None]).reshape(self.minibatches, -1)
 
         rows = jax.vmap(shuffle)(jax.random.split(key, self.epochs)).reshape(num_minibatches, -1)
         numbers = jnp.arange(num_minibatches)

@@ -65,8 +65,9 @@ POLICY_OPTIMIZATION = [
         "evolution",
         details="The formula multiplies hyperparameters by functions of the number of updates and "
         "of the KL divergence and clip fraction of the last update: see docs/ppo_scheduled.md. "
-        "The hyperparameters are factors of it, so that an lr of 1e-3 is not that of `ppo`. "
-        "epoch_limit is changed too; `epochs` is the largest number of them.",
+        "lr, clip, entropy_weight, lam, gamma and epoch_limit are the values before the factors: "
+        "with lr=1e-3 the rate is about 0.6e-3 at a KL of 0.01. `epochs` is the largest number of "
+        "epochs.",
     ),
     Preset(
         name="ppo_penalty",

@@ -49,7 +49,12 @@ class QLambda(Rule):
                 f"mixer={self.mixer} mixes the values of a team, and the environment has a single "
                 "agent: write mixer=None."
             )
-        return _OfTeam(**vars(self), columns_together=num_agents)
+        if type(self) is not QLambda:
+            raise TypeError(
+                f"{type(self).__name__} may define a loss of its own, which a mixer would replace: "
+                "write mixer=None, or override for_team."
+            )
+        return TeamQLambda(**vars(self), columns_together=num_agents)
 
     def policy_heads(self, space: Space) -> dict[str, int]:
         return q_heads(num_actions(space))
@@ -72,9 +77,9 @@ class QLambda(Rule):
         self, out: Out, batch: Transition, targets: jax.Array, clock: Clock
     ) -> tuple[jax.Array, Metrics]:
         """Half the mean squared error of a minibatch of any leading shape, and metrics. []."""
-        return self.of_error(action_values(out["q"], batch.action), targets, out, clock)
+        return self.squared_error(action_values(out["q"], batch.action), targets, out, clock)
 
-    def of_error(
+    def squared_error(
         self, value: jax.Array, targets: jax.Array, out: Out, clock: Clock
     ) -> tuple[jax.Array, Metrics]:
         """The loss of values and their targets, and metrics. []."""
@@ -89,7 +94,7 @@ class QLambda(Rule):
 
 
 @pytree
-class _OfTeam(QLambda):
+class TeamQLambda(QLambda):
     """The rule with a mixer, in a team: columns of its agents are neighbours."""
 
     columns_together: int = static(default=1)
@@ -119,7 +124,7 @@ class _OfTeam(QLambda):
         """As that of `QLambda`; the first axis is of columns."""
         team = lambda x: jnp.moveaxis(x.reshape(-1, self.columns_together, *x.shape[1:]), 1, -1)
         value = self._mixed(team(action_values(out["q"], batch.action)))
-        return self.of_error(value, team(targets)[..., 0], out, clock)
+        return self.squared_error(value, team(targets)[..., 0], out, clock)
 
     def _mixed(self, values: jax.Array) -> jax.Array:
         """The value of the joint action, of values [..., A]."""

@@ -67,12 +67,16 @@ def _join(chunks: Chunks, members: int) -> Outputs:
 
 
 def _dims(name: str, value: np.ndarray, sizes: dict[str, int], rows: int | None) -> tuple[str, ...]:
-    own = [f"{name}_{i}" for i in range(value.ndim - 1)]
-    if name.endswith("_by_agent"):
-        own[-1] = "agent"
+    own = _own_dims(name, value.ndim - 1)
     if own and value.shape[1] == rows:
         own[0] = "step"
     return (*sizes, *own)
+
+
+def _own_dims(name: str, num: int) -> list[str]:
+    """Names of an output's own axes, of which the first may be rows."""
+    own = [f"{name}_{i}" for i in range(num)]
+    return [*own[:-1], "agent"] if name == "evaluation_by_agent" and num > 1 else own
 
 
 def coordinates_of(record: dict[str, Any]) -> Coordinates:
@@ -128,7 +132,7 @@ def join(
         )
         placed = {i: (part.values, rows[i] if along else None) for i, part in parts.items()}
         value = _stack(len(groups), len(inner), placed, along, absent=len(parts) < len(started))
-        own = [f"{name}_{i}" for i in range(value.ndim - 1 - len(inner))]
+        own = _own_dims(name, value.ndim - 1 - len(inner))
         dims = (*outer, *inner, *(["step", *own[1:]] if along else own))
         variables[name] = (dims, value.reshape(*sizes, *value.shape[1:]))
     if step is not None and any(

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxrl.algorithms.base import Algorithm
 from jaxrl.clock import Metrics
 from jaxrl.env import Env, Tasks
 from jaxrl.errors import not_defined
@@ -63,6 +64,9 @@ class Teacher:
         scouts: number of environments that are used for scores and not for training.
         """
 
+    def check_algo(self, tasks: Tasks, algo: Algorithm) -> None:
+        """Raise an error if the teacher can't teach this learner."""
+
     def draw(
         self, key: jax.Array, state: TeacherState, tasks: Tasks, num: int
     ) -> tuple[Env, Notes]:
@@ -92,7 +96,7 @@ class Teacher:
         return state, notes
 
     def post_learn(self, state: TeacherState, agent: Any) -> TeacherState:
-        """Return the state after the learner's update; agent: what its policy needs to act now."""
+        """Return the state after the learner's update. agent: `algo.agent(state)` after it."""
         return state
 
     def metrics(self, state: TeacherState) -> Metrics:

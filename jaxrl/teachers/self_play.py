@@ -9,11 +9,12 @@ from jaxrl import tree
 from jaxrl.clock import Metrics
 from jaxrl.env import Env, Tasks
 from jaxrl.errors import check_counts
+from jaxrl.ranges import is_plain_number
 from jaxrl.self_play import Opponents
 from jaxrl.teachers.base import Notes, Report, Teacher
 from jaxrl.tree import leaf, pytree, replace, static
 
-LATEST = -1  # in place of the index of a version: the learner as it is now
+LATEST = -1  # in place of the number of a version: the learner as it is now
 
 
 @pytree
@@ -31,9 +32,16 @@ class Versions:
     updates: jax.Array
 
     @property
-    def known(self) -> jax.Array:
+    def is_stored(self) -> jax.Array:
         """True for the entries that hold a version. bool [C]."""
         return jnp.arange(self.games.shape[0]) < self.saved
+
+    @property
+    def numbers(self) -> jax.Array:
+        """The number of the version in each entry, from 0 in the order of storing. int32 [C]."""
+        capacity = self.games.shape[0]
+        slots = jnp.arange(capacity)
+        return slots + capacity * ((self.saved - 1 - slots) // capacity)
 
     @property
     def win_rate(self) -> jax.Array:
@@ -50,31 +58,47 @@ class SelfPlay(Teacher):
     latest: the probability of the learner itself, as of the last update; 1 is self-play without a
       pool. power: earlier versions are drawn in proportion to (1 - win rate)^power: 0 is fictitious
       self-play (Heinrich et al., 2015), above 0 prioritised fictitious self-play (Vinyals et al.,
-      2019), which prefers opponents that the learner loses against. variance: as above, with the
-      weight (win rate (1 - win rate))^power, which prefers equal opponents.
-    save_every: updates between versions. capacity: the number of versions; a new one
-      replaces the oldest. memory: the weight of earlier games in a win rate after each update.
-    success_return: the lowest return of a won game.
+      2019), which prefers opponents that the learner loses against. variance: True draws in
+      proportion to (win rate (1 - win rate))^power, which prefers opponents of equal strength.
+    save_every: updates between versions. capacity: the number of versions; a new one replaces the
+      oldest. The first is a player with random parameters.
+    decay: factor of earlier games in a win rate after each update. success_return: the lowest
+      return of a won game; by default a draw is not won.
 
-    Metrics: `win_rate`, the mean over the pool.
+    Metrics: `win_rate`, the mean over the versions; one that was not played counts as 1/2.
+    Evaluations are against players with new random parameters, unless `Taught(held_out=...)` has
+    others, such as `rl.envs.LevelSet` of `Versus` with a leading axis of opponents.
     """
 
     latest: float = leaf(0.5, "[0, 1]")
     power: float = leaf(0.0, "[0, inf)")
     variance: bool = static(default=False)
     save_every: float = leaf(10.0, "[1, inf)")
-    memory: float = leaf(0.95, "[0, 1]")
+    decay: float = leaf(0.95, "[0, 1]")
     success_return: float = 1e-6
     capacity: int = static(default=32)
 
     def __post_init__(self) -> None:
         check_counts(self, "capacity")
+        if self.variance and is_plain_number(self.power) and self.power == 0:
+            raise ValueError(
+                "variance=True changes nothing with power=0, which draws versions uniformly: write "
+                "power=1.0."
+            )
 
     def check(self, tasks: Tasks, scouts: int) -> None:
         if not isinstance(tasks, Opponents):
             raise TypeError(
-                f"SelfPlay chooses opponents, and {type(tasks).__name__} is no distribution of "
-                "them: write rl.Training(algo, rl.Opponents(game, algo.algo), steps)."
+                f"SelfPlay chooses opponents, and {type(tasks).__name__} has none: write tasks = "
+                "rl.Opponents(game, algo) and rl.Training(rl.Taught(algo, rl.teachers.SelfPlay()), "
+                "tasks, steps)."
+            )
+
+    def check_algo(self, tasks: Any, algo: Any) -> None:
+        if jax.tree.structure(tasks.algo) != jax.tree.structure(algo):
+            raise TypeError(
+                "The learner and its opponents are different algorithms: write algo = rl.ppo(...), "
+                "rl.Taught(algo, rl.teachers.SelfPlay()) and rl.Opponents(game, algo)."
             )
 
     def init(self, key: jax.Array, tasks: Any) -> Versions:
@@ -85,8 +109,7 @@ class SelfPlay(Teacher):
 
     def draw(self, key: jax.Array, state: Versions, tasks: Any, num: int) -> tuple[Env, Notes]:
         key_latest, key_version = jax.random.split(key)
-        log_weight = jnp.log(self._weights(state))
-        version = jax.random.categorical(key_version, log_weight, shape=(num,))
+        version = jax.random.categorical(key_version, self._log_weights(state), shape=(num,))
         is_latest = jax.random.bernoulli(key_latest, self.latest, (num,))
 
         def against(version: jax.Array, is_latest: jax.Array) -> Env:
@@ -94,13 +117,14 @@ class SelfPlay(Teacher):
             return tasks.against(tree.where(is_latest, state.current, earlier))
 
         levels = jax.vmap(against)(version, is_latest)
-        return levels, jnp.where(is_latest, LATEST, version).astype(jnp.int32)
+        number = jnp.where(is_latest, LATEST, state.numbers[version])
+        return levels, number.astype(jnp.int32)
 
-    def _weights(self, state: Versions) -> jax.Array:
-        """The weight of each version. [C]."""
-        losing = 1.0 - state.win_rate
-        weight = losing * state.win_rate if self.variance else losing
-        return jnp.where(state.known, weight**self.power, 0.0)
+    def _log_weights(self, state: Versions) -> jax.Array:
+        """The logarithm of the weight of each version, -inf where there is none. [C]."""
+        log_weight = jnp.log(1.0 - state.win_rate)
+        log_weight += jnp.log(state.win_rate) if self.variance else 0.0
+        return jnp.where(state.is_stored, self.power * log_weight, -jnp.inf)
 
     def tell(
         self,
@@ -111,21 +135,19 @@ class SelfPlay(Teacher):
         notes: Notes,
         report: Report,
     ) -> tuple[Versions, Notes]:
-        version = jnp.where(notes == LATEST, self.capacity, notes)  # dropped
-        add = lambda x, new: (x * self.memory).at[version].add(new, mode="drop")
+        slot = notes % self.capacity
+        is_here = (notes != LATEST) & (state.numbers[slot] == notes)
+        version = jnp.where(is_here, slot, self.capacity)  # others are dropped
+        add = lambda x, new: (x * self.decay).at[version].add(new, mode="drop")
         wins = jnp.where(report.known, report.success * report.episodes, 0.0)
         games = report.episodes.astype(jnp.float32)
         return replace(state, games=add(state.games, games), wins=add(state.wins, wins)), notes
 
     def post_learn(self, state: Versions, agent: Any) -> Versions:
-        if _shapes(agent) != _shapes(state.current):
-            raise TypeError(
-                "The learner and its opponents are different algorithms: write algo = rl.ppo(...), "
-                "rl.Taught(algo, rl.teachers.SelfPlay()) and rl.Opponents(game, algo)."
-            )
         updates = state.updates + 1
         slot = state.saved % self.capacity
-        is_due = updates % self.save_every == 0
+        periods = lambda n: jnp.floor(n / self.save_every)
+        is_due = periods(updates) > periods(state.updates)
         put = lambda x, new: x.at[slot].set(jnp.where(is_due, new, x[slot]))
         return Versions(
             agents=jax.tree.map(put, state.agents, agent),
@@ -137,11 +159,4 @@ class SelfPlay(Teacher):
         )
 
     def metrics(self, state: Versions) -> Metrics:
-        known = state.known
-        return {"win_rate": jnp.sum(state.win_rate * known) / known.sum()}
-
-
-def _shapes(x: Any) -> Any:
-    """The structure of a pytree and the shapes of its leaves."""
-    leaves, structure = jax.tree.flatten(x)
-    return structure, [jnp.shape(leaf) for leaf in leaves]
+        return {"win_rate": jnp.mean(state.win_rate, where=state.is_stored)}

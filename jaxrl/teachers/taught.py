@@ -106,6 +106,7 @@ class Taught(OnTasks):
                 "on one without a teacher, rl.Training(algo, env, steps)."
             )
         self.teacher.check(env, self.scouts)
+        self.teacher.check_algo(env, self.algo)
         key_teacher, key_draw, key_scout, key_algo = jax.random.split(key, 4)
         teacher = self.teacher.init(key_teacher, env)
         drawn = self._draw(key_draw, teacher, env)
