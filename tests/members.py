@@ -124,6 +124,8 @@ ROLLOUT = dict(
 )
 ON = ROLLOUT | dict(entropy_weight=0.0)
 MANY = ON | dict(lr=3e-3)  # many gradient steps a rollout
+# of a controller, which multiplies the weight of the entropy, and values in units of rewards
+FACTORS = dict(entropy_weight=1e-6, normalize_obs=False, normalize_reward=False)
 GROUP = ROLLOUT | dict(num_envs=64, num_steps=4)
 OFF = dict(
     network=rl.MLP((16,)), gamma=GAMMA, lr=1e-2, num_envs=8, batch_size=32, capacity=512, warmup=64
@@ -156,7 +158,7 @@ MEMBERS: dict[
     "munchausen_dqn": (400, VALUE),
     "ppo": (150, MANY),
     "ppo_penalty": (150, MANY),
-    "ppo_scheduled": (150, MANY | dict(normalize_obs=False, normalize_reward=False)),
+    "ppo_scheduled": (150, MANY | FACTORS),
     "pqn": (150, ROLLOUT | dict(network=OWN_NORM, minibatches=4)),
     "qr_dqn": (400, VALUE | dict(quantiles=11)),
     "r2d2": (400, VALUE | dict(memory=rl.GRU(8), burn_in=2, sequence=4, n_step=2, batch_size=8)),

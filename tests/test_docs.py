@@ -127,6 +127,7 @@ def test_the_errors_of_a_page_exist(page):
 LPG = rl.LPG.random(jax.random.key(0))
 SMALL = dict(network=rl.MLP((4,)), num_envs=2, num_steps=4, epochs=1, minibatches=1)
 TASKS = rl.envs.LevelSet(rl.envs.family([Prize(1.0), Prize(2.0)]))
+GAME = rl.envs.make("Matrix-SkewedRPS")
 OTHERS = {  # name: (algorithm, environment or tasks)
     "lpg": (rl.OnPolicy(rule=LPG, **SMALL), Choice()),
     "disco": (rl.OnPolicy(rule=Disco.random(jax.random.key(0)), **SMALL), Choice()),
@@ -135,10 +136,18 @@ OTHERS = {  # name: (algorithm, environment or tasks)
         Choices(),
     ),
     "tasks": (rl.Taught(rl.OnPolicy(**SMALL), rl.teachers.TaskSoftmax()), TASKS),
+    "team": (rl.OnPolicy(**SMALL), GAME),
+    "self_play": (
+        rl.Taught(rl.OnPolicy(**SMALL), rl.teachers.SelfPlay()),
+        rl.Opponents(GAME, rl.OnPolicy(**SMALL)),
+    ),
 }
 PREFIXES = ("setting.", "taught_", "designer_")
 # variables that a training returns in some settings only, or that a sweep adds
-ADDED = {"step_taken", "best_evaluation", "best_step", "channels, such as `cost`", "evaluation_*"}
+ADDED = {
+    *("step_taken", "best_evaluation", "best_step", "channels, such as `cost`"),
+    *("evaluation_*", "evaluation_by_agent"),
+}
 
 
 @functools.cache

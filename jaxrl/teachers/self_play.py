@@ -75,7 +75,7 @@ class SelfPlay(Teacher):
     variance: bool = static(default=False)
     save_every: float = leaf(10.0, "[1, inf)")
     decay: float = leaf(0.95, "[0, 1]")
-    success_return: float = 1e-6
+    success_return: float = leaf(1e-6, "(-inf, inf)")
     capacity: int = static(default=32)
 
     def __post_init__(self) -> None:
