@@ -2,7 +2,8 @@
 
 Per file: seconds tracing, lowering, compiling and running, and the number of programs. The numbers
 come from `jax.monitoring`; xdist's workers send theirs to the controller, which prints the most
-expensive files and fails the session where a file compiled more programs than `costs.csv` allows.
+expensive files and fails the session where a file compiled more programs than `costs.csv` allows
+and more than 60.
 
 A program is one request to XLA for an executable, found in the persistent cache or not, so that the
 number is the same cold and warm. Single operations that are dispatched outside of `jit` are left
@@ -32,6 +33,7 @@ KINDS = {
 HIT = "/jax/compilation_cache/cache_hits"
 COLLECTION = "(imports and collection)"
 SLACK = 1.15, 10  # a limit is the number measured times the first, plus the second
+FREE = 60  # programs that any file may compile: which worker compiles a shared one varies
 SHOWN = 10
 
 OPERATIONS = {
@@ -118,9 +120,9 @@ class Costs:
             terminalreporter.write_line(line)
         for file, number, limit in offenders(self.totals, config):
             terminalreporter.write_line(
-                f"ERROR {file} compiled {number} programs; tests/costs.csv allows {limit}. Let its "
-                "tests share programs (same sizes, one jit), or, if each is needed, raise the "
-                "number (`make costs` writes the table anew).",
+                f"ERROR {file} compiled {number} programs; it may compile {limit}. Let its "
+                "tests share programs (same sizes, one jit), or, if each is needed, raise its "
+                "number in tests/costs.csv (`make costs` writes the table anew).",
                 red=True,
             )
         if config.getoption("programs"):
@@ -168,11 +170,9 @@ def offenders(totals, config) -> list[tuple[str, int, int]]:
     """
     if config.getoption("programs") or config.getoption("dist", "no") != "loadgroup":
         return []
-    limits = read()
+    limits = {file: max(limit, FREE) for file, (limit, _) in read().items()}
     numbers = {file: row["programs"] for file, row in totals.items() if file in limits}
-    return [
-        (file, n, limits[file][0]) for file, n in sorted(numbers.items()) if n > limits[file][0]
-    ]
+    return [(file, n, limits[file]) for file, n in sorted(numbers.items()) if n > limits[file]]
 
 
 def table(totals):

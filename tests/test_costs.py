@@ -45,10 +45,11 @@ def test_programs_are_counted_and_operations_apart():
 
 
 def test_a_file_above_its_limit_is_an_offender(monkeypatch):
-    monkeypatch.setattr(costs, "read", lambda: {"test_x.py": (3, 1.0), "test_y.py": (3, 1.0)})
-    numbers = {"test_x.py": 4, "test_y.py": 3, "test_new.py": 9}
+    limits = {"test_x.py": (93, 1.0), "test_y.py": (93, 1.0), "test_small.py": (3, 1.0)}
+    monkeypatch.setattr(costs, "read", lambda: limits)
+    numbers = {"test_x.py": 94, "test_y.py": 93, "test_small.py": 4, "test_new.py": 99}
     totals = {file: {"programs": number} for file, number in numbers.items()}
-    assert costs.offenders(totals, Config(dist="loadgroup")) == [("test_x.py", 4, 3)]
+    assert costs.offenders(totals, Config(dist="loadgroup")) == [("test_x.py", 94, 93)]
     assert costs.offenders(totals, Config(dist="loadgroup", programs=True)) == []
     assert costs.offenders(totals, Config()) == []
 
