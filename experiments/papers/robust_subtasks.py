@@ -125,7 +125,7 @@ def claims(scale: float = 1.0) -> list[Claim]:
 
     def arm(uniform: float, chained: bool) -> Arm:
         one = functools.partial(run, steps=steps, uniform=uniform, chained=chained)
-        return Arm(one, steps, {"lr": (0.01, 0.03, 0.1)})
+        return Arm(one, steps, {"lr": (0.003, 0.01, 0.03, 0.1)})
 
     return [
         Claim(
