@@ -31,6 +31,7 @@ from .maze import Maze
 from .maze_editor import MazeEditor
 from .maze_levels import MazeLevels
 from .memory_chain import MemoryChain
+from .navigation import Navigation
 from .point_maze import PointMaze
 from .registry import LEVELS, OWN, POSITIONS, make, names
 from .riverswim import RiverSwim
@@ -76,6 +77,7 @@ __all__ = [
     "MazeLevels",
     "MemoryChain",
     "Moments",
+    "Navigation",
     "Observe",
     "PointMaze",
     "RewardScale",

@@ -233,6 +233,23 @@ def spread(env: Any, ax: Any, particles: Any) -> None:
     _view(ax, (-reach, reach), (-reach, reach))
 
 
+def navigation(env: Any, ax: Any, robots: Any) -> None:
+    """Robots that overlap something are red; crosses are their goals."""
+    gap, half, radius = float(env.gap), float(env.half_wall), float(env.radius)
+    places, goals = np.asarray(robots.position), np.asarray(robots.goal)
+    reach = max(1.3, float(np.abs(np.concatenate([places, goals])).max()) + radius)
+    for side in (-1, 1):
+        if gap < reach:
+            _box(ax, (0, side * (gap + reach) / 2), (2 * half, reach - gap), GREY)
+    overlaps = np.any(np.asarray(env.overlaps(robots.position)), 1)
+    colors = [SKY, ORANGE, GREEN, BLUE]
+    for i, (place, goal, hit) in enumerate(zip(places, goals, overlaps, strict=True)):
+        color = colors[i % len(colors)]
+        ax.plot(*goal, "x", color=color, markersize=8, zorder=2)
+        ax.fill(*(place[:, None] + radius * _circle()), color=RED if hit else color, zorder=3)
+    _view(ax, (-reach, reach), (-reach, reach))
+
+
 def foraging(env: Any, ax: Any, forage: Any) -> None:
     """Digits are levels of agents (discs) and food (squares)."""
     _grid(ax, np.zeros((env.size, env.size), bool))

@@ -19,6 +19,7 @@ from .gridworld import GridWorld
 from .hypergrid import HyperGrid
 from .key_door import KeyDoor
 from .memory_chain import MemoryChain
+from .navigation import Navigation
 from .point_maze import PointMaze
 from .riverswim import RiverSwim
 from .spread import Spread
@@ -36,6 +37,7 @@ OWN = {
     "HyperGrid": HyperGrid,
     "KeyDoor": KeyDoor,
     "MemoryChain": MemoryChain,
+    "Navigation": Navigation,
     "PointMaze": PointMaze,
     "RiverSwim": RiverSwim,
     "Spread": Spread,

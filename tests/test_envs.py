@@ -122,6 +122,7 @@ LEAVES = [
     ("Foraging", {"max_level": [1, 3]}),
     ("HyperGrid", {"r0": [0.01, 0.1]}),
     ("KeyDoor", {"start": [[6, 6], [1, 2]], "key_reward": [0.0, 1.0]}),
+    ("Navigation", {"gap": [0.15, 0.3], "speed": [0.5, 1.0]}),
     ("PointMaze", {"goal": [[6, 6], [1, 1]], "dense": [0.0, 1.0]}),
     ("Spread", {"damping": [0.25, 0.5], "local_ratio": [0.0, 0.5]}),
     ("TwoStep", {"payoff": np.arange(16.0).reshape(2, 2, 2, 2)}),

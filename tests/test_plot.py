@@ -248,6 +248,7 @@ DRAWN = [
     "KeyDoor",
     "LPGGrid-longer",
     "Matrix-PrisonersDilemma",
+    "Navigation",
     "PointMaze",
     "Spread",
     "TwoStep",
