@@ -117,6 +117,7 @@ def of(name: str, what: str, about: str, accept: str, i: Any = ..., **options: A
 
 
 def draw(results: Results, axes: Any) -> None:
+    axes.figure.set_size_inches(7, 3.2)
     rl.plot.matrix(matrix(results), list(TEAMS), SHIFTS, label="share lost", ax=axes)
 
 
