@@ -1,4 +1,4 @@
-"""Claims on two earlier studies, from records of larger budgets where these are there."""
+"""Claims on three earlier studies, from records of larger budgets where these are there."""
 
 import dataclasses
 from typing import Any
@@ -8,7 +8,7 @@ from experiments.claims import Check, Claim
 from experiments.claims.running import RECORDS
 from experiments.papers.earlier_studies import kept
 
-CLOCK, LPG = "discover_clock.json", "discover_ta_lpg.json"
+CLOCK, LPG, DQN = "discover_clock.json", "discover_ta_lpg.json", "discover_dqn.json"
 NETWORKS = "learned_optimizer_networks.json"
 
 
@@ -100,12 +100,44 @@ def small_optimizer(claim: Claim) -> Claim:
     )
 
 
+def from_dqn(claim: Claim) -> Claim:
+    """Row 199, also with searches that begin at DQN's loss."""
+    unseen = [
+        Check(
+            f"score less {name}'s, four environments not in the search, from DQN's loss",
+            score(DQN, "pooled", "unseen", "found", f"less {name}"),
+            "> 0",
+        )
+        for name in ("DQN", "double DQN")
+    ]
+    searched = Check(
+        "score less DQN's, the three environments of the search, from DQN's loss",
+        score(DQN, "pooled", "searched", "found", "less DQN"),
+        "> 0",
+        control=True,
+    )
+    return dataclasses.replace(
+        claim,
+        statement="Losses evolved from nothing beat DQN's on the family of their search and on "
+        "another; losses evolved from DQN's own beat it on environments not in the search.",
+        records=(*claim.records, DQN),
+        accept=[*unseen, *claim.accept, searched],
+        worlds=(
+            *claim.worlds,
+            "CartPole, Catch, FourRooms; Acrobot, GridWorld, FrozenLake and RiverSwim",
+        ),
+        unmatched="2,300 programs for each of six searches from DQN's loss, with small networks.",
+    )
+
+
 def with_larger_budgets(claims: list[Claim]) -> list[Claim]:
-    """The claims, but rows 70 and 326 from records of larger budgets where they are there."""
+    """The claims, but rows 70, 199 and 326 from records of larger budgets where they are there."""
 
     def larger(claim: Claim) -> Claim:
         if claim.row == 70 and is_there(CLOCK):
             return temporal_awareness()
+        if claim.row == 199 and is_there(DQN):
+            return from_dqn(claim)
         if claim.row == 326 and is_there(NETWORKS):
             return small_optimizer(claim)
         return claim

@@ -1,12 +1,14 @@
-"""Self-play against the latest version, a pool, and a prioritised pool, on rock, paper, scissors in
-which scissors against rock counts twice: `python -m experiments.self_play`.
+"""Self-play against the latest version, a pool of versions, and a prioritised pool, on rock, paper,
+scissors in which scissors against rock counts twice: `python -m experiments.self_play`.
 
 Policies are tables of logits (networks without hidden layers). For each seed, the exploitability
 (exact, `rl.games.exploitability`) of the learner at the end, of the average of its versions, and
-its mean over the versions.
+its mean over the versions. Each arm takes the learning rate and the entropy weight with the least
+exploitable average over a few tuning seeds, from the same settings, and is run with other seeds.
 """
 
 import dataclasses
+import itertools
 import json
 import pathlib
 from typing import Any
@@ -20,9 +22,11 @@ from envs import matrix_game
 from jaxrl.spaces import visible
 from jaxrl.tree import replace
 
+FIRST_TUNING_SEED = 10_000
 PATH = pathlib.Path(__file__).parent / "results" / "self_play.json"
 ARMS = {
     "latest": rl.teachers.SelfPlay(latest=1.0),
+    "fictitious": rl.teachers.SelfPlay(latest=0.0),
     "pool": rl.teachers.SelfPlay(latest=0.5),
     "prioritised pool": rl.teachers.SelfPlay(latest=0.5, power=2.0),
 }
@@ -33,24 +37,19 @@ class Config:
     """Settings of the experiment; tests use small values."""
 
     seeds: int = 64
-    updates: int = 400
+    tuning_seeds: int = 8
+    updates: int = 1200
     save_every: int = 4
     num_levels: int = 16
-    lr: float = 0.05
-    entropy_weight: float = 0.05
+    rates: tuple[float, ...] = (0.003, 0.01, 0.03)
+    entropy_weights: tuple[float, ...] = (0.0, 0.05, 0.1, 0.2)
     path: pathlib.Path = PATH
 
 
-def learner(config: Config) -> rl.OnPolicy:
+def learner(lr: Any, entropy_weight: Any) -> rl.OnPolicy:
     """PPO with a table of logits."""
-    return rl.ppo(
-        lr=config.lr,
-        entropy_weight=config.entropy_weight,
-        schedule=rl.Linear(),
-        num_envs=64,
-        num_steps=4,
-        network=rl.MLP(()),
-    )
+    sizes: dict[str, Any] = {"num_envs": 64, "num_steps": 4, "network": rl.MLP(())}
+    return rl.ppo(lr=lr, entropy_weight=entropy_weight, schedule=rl.Constant(), **sizes)
 
 
 def probabilities(game: Any, algo: rl.OnPolicy, agent: Any) -> jax.Array:
@@ -64,16 +63,16 @@ def probabilities(game: Any, algo: rl.OnPolicy, agent: Any) -> jax.Array:
     return jax.vmap(one)(obs)
 
 
-def run(arm: str, config: Config) -> dict[str, jax.Array]:
-    """Exploitabilities for each seed. [seeds]."""
-    game, algo = matrix_game.skewed_rock_paper_scissors(), learner(config)
+def run(arm: str, config: Config, seeds: jax.Array, settings: jax.Array) -> dict[str, jax.Array]:
+    """Exploitabilities for each setting, (lr, entropy_weight) [K, 2], and each seed. [K, seeds]."""
+    game = matrix_game.skewed_rock_paper_scissors()
     capacity = config.updates // config.save_every + 1
     teacher = replace(ARMS[arm], save_every=float(config.save_every), capacity=capacity)
-    taught = rl.Taught(algo, teacher, num_levels=config.num_levels)
-    tasks = rl.Opponents(game, algo)
     exact = rl.games.NormalForm(game.payoff)
 
-    def one(key: jax.Array) -> dict[str, jax.Array]:
+    def one(setting: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
+        algo = learner(*setting)
+        taught, tasks = rl.Taught(algo, teacher, config.num_levels), rl.Opponents(game, algo)
         key_init, key_updates = jax.random.split(key)
         state = taught.init(key_init, tasks, config.updates)
         state, _ = jax.lax.scan(
@@ -92,17 +91,21 @@ def run(arm: str, config: Config) -> dict[str, jax.Array]:
             "versions": jnp.mean(jax.vmap(gap)(policies), where=is_stored),
         }
 
-    keys = jax.vmap(jax.random.key)(jnp.arange(config.seeds))
-    return jax.jit(jax.vmap(one))(keys)
+    keys = jax.vmap(jax.random.key)(seeds)
+    return jax.jit(jax.vmap(jax.vmap(one, (None, 0)), (0, None)))(settings, keys)
 
 
 def main(config: Config) -> None:
     rl.use_all_cores()
+    grid = jnp.array(list(itertools.product(config.rates, config.entropy_weights)))
+    tuning = FIRST_TUNING_SEED + jnp.arange(config.tuning_seeds)
     record: dict[str, Any] = {"config": settings(config), "arms": {}}
     for arm in ARMS:
-        found = run(arm, config)
-        record["arms"][arm] = {
-            name: [round(float(x), 4) for x in rl.stats.interval(values)]
+        best = int(run(arm, config, tuning, grid)["average"].mean(1).argmin())
+        found = run(arm, config, jnp.arange(config.seeds), grid[best : best + 1])
+        lr, entropy_weight = (round(float(x), 6) for x in grid[best])
+        record["arms"][arm] = {"lr": lr, "entropy_weight": entropy_weight} | {
+            name: [round(float(x), 4) for x in rl.stats.interval(values[0])]
             for name, values in found.items()
         }
         print(arm, record["arms"][arm])

@@ -35,9 +35,8 @@ def payoffs(reward: jax.Array, loss: jax.Array) -> jax.Array:
     second step, in a state for a pair, if state 1 has a probability of GRID, [2, 2, 4, G].
     """
     at = lambda x, *axes: jnp.expand_dims(x, axes)
-    last = (1.0 - GRID) * at(reward[0], 1, 2) + GRID * reward[1][
-        :, None
-    ]  # of a pair each, [4, 4, G]
+    # of the last step, for a pair in each of the two states: [4, 4, G]
+    last = (1.0 - GRID) * at(reward[0], 1, 2) + GRID * at(reward[1], 1)
 
     def second(state: int, prob: jax.Array) -> jax.Array:
         """Of the second step in a state of probability [G]. [pair, last pairs.., G]."""
