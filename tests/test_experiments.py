@@ -82,7 +82,8 @@ SMOKE = {
     "stats_speed": "--seeds 8 --tasks 2 --resamples 20 --rounds 1 --folder {out}",
     # skipped suites give an empty table
     "suites_speed": "--only pgx:tic_tac_toe --num-envs 2 --steps 4 --repeats 1 --folder {out}",
-    "self_play": "--seeds 2 --tuning-seeds 2 --rates 0.01 --entropy-weights 0 0.1 --updates 4 --num-levels 2 --path {out}/self_play.json",
+    "self_play": "--seeds 2 --tuning-seeds 2 --rates 0.01 --entropy-weights 0 0.1 --updates 4 "
+    "--num-levels 2 --path {out}/self_play.json",
     "ship_ppo": "--folder {out}",
     "streams": "--streams 1 2 --steps 640 --algorithms stream_q --folder {out}",
     "sweep_speed": "--steps 5120 --rates 1 --seeds 2 --repeats 1 --ways sweep --folder {out}",
