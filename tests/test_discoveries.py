@@ -168,7 +168,7 @@ def test_a_claim_reads_the_larger_budgets_where_their_records_are(monkeypatch, t
     first = rows(earlier_discoveries.claims())
     assert first[326].records == ("learned_optimizer.json",)
     for name in (_larger_budgets.CLOCK, _larger_budgets.NETWORKS):
-        (tmp_path / name).write_text("{}")
+        (tmp_path / name).write_text('{"num_with_room": 2}')
     larger = rows(earlier_discoveries.claims())
     assert list(larger) == list(first)
     assert larger[199].records == first[199].records
@@ -186,8 +186,11 @@ def test_a_claim_reads_the_larger_budgets_where_their_records_are(monkeypatch, t
     main = larger[70].accept[0]
     record = {"all": {"40": {"gain_by_clock": [0, 0, 0]}, "160": {"gain_by_clock": [2, 1, 3]}}}
     assert main.effect({_larger_budgets.CLOCK: record}).low == 1.0
-    nowhere = main.effect({_larger_budgets.CLOCK: {"all": {}}})
-    assert not main.holds(nowhere)
+    (tmp_path / _larger_budgets.CLOCK).write_text('{"num_with_room": 0}')
+    nowhere = rows(earlier_discoveries.claims())[70]
+    assert nowhere.statement == first[70].statement != larger[70].statement
+    found = nowhere.accept[-1].effect({_larger_budgets.CLOCK: {"num_with_room": 0}})
+    assert not nowhere.accept[-1].holds(found)
 
 
 def test_adams_grid_has_no_setting_twice_and_its_default_is_adams():
