@@ -100,9 +100,16 @@ def load_rule(path: Path) -> Rule:
     Raises:
       FileNotFoundError: no rule there, nor of that name; it lists the shipped ones. ValueError:
         another format, a damaged file, a class that is not the kit's, arrays that do not fit the
-        rule.
+        rule, or an agent with a controller, which the rule alone lacks.
     """
-    return _load(path)["rule"]
+    found = _load(path)
+    agent = found.get("agent")
+    if isinstance(agent, OnPolicy) and agent.controller is not None:
+        raise ValueError(
+            f"{path} is an agent with a controller of its hyperparameters, which is not a part of "
+            f"its rule: write rl.load_agent({str(path)!r})."
+        )
+    return found["rule"]
 
 
 def load_agent(path: Path) -> Algorithm:
