@@ -2,10 +2,11 @@
 
 Independent PPO and Q-learning, PPO with a critic that reads the whole environment (MAPPO), VDN and
 QMIX from a replay, and VDN without one (PQN), on cooperative navigation and level-based foraging.
-Each takes the learning rate with the best final evaluation over a few tuning seeds, from the same
+Each takes the learning rate with the best final return over a few tuning seeds, from the same
 rates, and is then trained with other seeds. Observations and rewards are normalised in the two arms
-of PPO alone. Scores are greedy returns, means over agents:
-interquartile means over seeds with 95 % intervals, and differences to independent PPO.
+of PPO alone. Scores are means over agents of the returns of training in the last tenth of the
+steps: PPO samples its actions, the others take 5 % random ones; greedy returns are beside them.
+Interquartile means over seeds with 95 % intervals, and differences to independent PPO.
 
 The runs are stored in a folder, from which the same command resumes. It writes
 results/teams.json and .md.
@@ -20,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
+import xarray as xr
 
 import envs
 import jaxrl as rl
@@ -81,8 +83,8 @@ def training(world: str, arm: str, config: Config) -> rl.Training:
     )
 
 
-def measure(world: str, arm: str, config: Config) -> tuple[np.ndarray, dict[str, float]]:
-    """Final scores with the best learning rate, [seeds], and that rate."""
+def measure(world: str, arm: str, config: Config) -> tuple[xr.Dataset, float]:
+    """The last row of the results with the best learning rate, [seeds], and that rate."""
     run = training(world, arm, config)
     folder = config.runs / world / arm.replace(" ", "_")
     tuning = rl.sweep(
@@ -90,11 +92,11 @@ def measure(world: str, arm: str, config: Config) -> tuple[np.ndarray, dict[str,
         {"lr": jnp.array(config.rates), "seed": 10_000 + jnp.arange(config.tuning_seeds)},
         folder=folder / "tuning",
     )
-    means = tuning["evaluation"].isel(step=-1).mean("seed", skipna=False).values
+    means = tuning["return"].isel(step=-1).mean("seed", skipna=False).values
     lr = config.rates[int(np.argmax(np.nan_to_num(means, nan=-np.inf)))]
     axes = {"lr": jnp.array([lr]), "seed": jnp.arange(config.seeds)}
     found = rl.sweep(run, axes, folder=folder / "test")
-    return found["evaluation"].isel(step=-1, lr=0).values, {"lr": lr}
+    return found.isel(step=-1, lr=0), lr
 
 
 def random_return(world: str, num: int = 4096) -> float:
@@ -106,11 +108,12 @@ def random_return(world: str, num: int = 4096) -> float:
 
 def table(record: dict[str, Any]) -> str:
     """Markdown table: a row for each world and arm."""
-    rows = ["| world | algorithm | lr | return | more than IPPO |", "|---|---|---|---|---|"]
+    rows = ["| world | algorithm | lr | return | more than IPPO | greedy |", "|---" * 6 + "|"]
     for world, found in record["worlds"].items():
-        rows.append(f"| {world} | random | | {found['random']:.3g} | |")
+        rows.append(f"| {world} | random | | {found['random']:.3g} | | |")
         for arm, row in found["arms"].items():
-            cells = ["{:.3g} [{:.3g}, {:.3g}]".format(*row[key]) for key in ("return", "more")]
+            keys = "return", "more", "greedy"
+            cells = ["{:.3g} [{:.3g}, {:.3g}]".format(*row[key]) for key in keys]
             rows.append(f"| {world} | {arm} | {row['lr']:g} | " + " | ".join(cells) + " |")
     return "\n".join(rows) + "\n"
 
@@ -128,11 +131,13 @@ def main(config: Config) -> None:
     for world in config.worlds:
         scores, rows = {}, {}
         for arm in arms:
-            scores[arm], row = measure(world, arm, config)
-            more = rl.stats.difference(scores[arm], scores[BASELINE])
-            rows[arm] = row | {
+            found, lr = measure(world, arm, config)
+            scores[arm] = found["return"].values
+            rows[arm] = {
+                "lr": lr,
                 "return": rounded(rl.stats.interval(scores[arm])),
-                "more": rounded(more),
+                "more": rounded(rl.stats.difference(scores[arm], scores[BASELINE])),
+                "greedy": rounded(rl.stats.interval(found["evaluation"].values)),
             }
             print(world, arm, rows[arm])
         record["worlds"][world] = {"random": round(random_return(world), 4), "arms": rows}
