@@ -37,7 +37,7 @@ from .registry import LEVELS, OWN, POSITIONS, make, names
 from .riverswim import RiverSwim
 from .spread import Spread
 from .statistics import Moments, Statistics, VisitCounts, WithStatistics
-from .team_views import WithRoles, WithState
+from .team_views import SharedReward, WithRoles, WithState
 from .two_colors import TwoColors
 from .two_step import TwoStep
 from .wrappers import (
@@ -82,6 +82,7 @@ __all__ = [
     "PointMaze",
     "RewardScale",
     "RiverSwim",
+    "SharedReward",
     "Spread",
     "Statistics",
     "StickyActions",

@@ -28,6 +28,10 @@ class LevelSet(Tasks):
         return self.levels.num_agents
 
     @property
+    def roles(self) -> tuple[int, ...]:  # type: ignore[override]
+        return self.levels.roles
+
+    @property
     def channels(self) -> tuple[str, ...]:  # type: ignore[override]
         return self.levels.channels
 

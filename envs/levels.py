@@ -98,6 +98,10 @@ class Family(Tasks):
         return self.env.num_agents
 
     @property
+    def roles(self) -> tuple[int, ...]:
+        return self.env.roles
+
+    @property
     def channels(self) -> tuple[str, ...]:
         return self.env.channels
 

@@ -24,6 +24,7 @@ class MarkovGame(Env):
     reward: of each agent, [A, S, n1, ..., nA].
     terminal: True at final states, bool [S].
     start: P(first state), [S].
+    shared_reward: True if the rewards of all agents are equal.
 
     State: its index, int32 []. Observation: the state one-hot and the agent one-hot, float
     [A, S + A]; or with `one_hot=False` the index agent * S + state, int32 [A], for
@@ -37,6 +38,7 @@ class MarkovGame(Env):
     one_hot: bool = static(default=True)
     num_agents: int = static(default=2)
     max_steps: int = static(default=100)
+    shared_reward: bool = static(default=False, added=True)
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -142,4 +144,5 @@ def garnet(
         one_hot=one_hot,
         num_agents=num_agents,
         max_steps=max_steps,
+        shared_reward=isinstance(correlation, int | float) and correlation == 1.0,
     )

@@ -25,6 +25,7 @@ class MatrixGame(Env):
     payoff: of each agent for each joint action, float [A, n1, ..., nA].
     observe_last: if False, observations of a repeated game leave out the last joint action, as in
       Papoudakis et al. (2021).
+    shared_reward: True if the payoffs of all agents are equal (`shared`).
 
     State: the last joint action, -1 at first, int32 [A]. Observation: the last joint action
     one-hot, zeros at first, the agent's own action first and the others after it in cyclic order
@@ -36,6 +37,7 @@ class MatrixGame(Env):
     observe_last: bool = static(default=True)
     num_agents: int = static(default=2)
     max_steps: int = static(default=1)
+    shared_reward: bool = static(default=False, added=True)
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -97,7 +99,7 @@ def shared(payoff: Any, max_steps: int = 1) -> MatrixGame:
     """Return the game that pays each agent `payoff` [n1, ..., nA]."""
     payoff = jnp.asarray(payoff, jnp.float32)
     each = jnp.tile(payoff[None], (payoff.ndim,) + (1,) * payoff.ndim)
-    return MatrixGame(each, num_agents=payoff.ndim, max_steps=max_steps)
+    return MatrixGame(each, num_agents=payoff.ndim, max_steps=max_steps, shared_reward=True)
 
 
 def zero_sum(payoff: Any, max_steps: int = 1) -> MatrixGame:

@@ -1,15 +1,16 @@
-"""Wrappers that add to what the agents of a team observe: their roles, or the whole environment."""
+"""Wrappers of teams: roles or the whole environment in observations, and one reward for all."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxrl.env import State, Step
+from jaxrl.env import State, Step, check_roles
 from jaxrl.spaces import visible, with_visible
 from jaxrl.tree import flat, pytree, replace, static
 
-from .wrappers import Wrapper
+from .wrappers import Wrapper, draw_inner
 
 
 @pytree
@@ -19,17 +20,11 @@ class WithRoles(Wrapper):
     roles: the role of each agent, numbers from 0 up; () is a role of its own for each.
     """
 
-    roles: tuple[int, ...] = static(default=())
+    roles: tuple[int, ...] = static(default=())  # type: ignore[override]
 
     def reset(self, key: jax.Array) -> tuple[State, Any]:
         check_team(self)
-        own = tuple(range(self.env.num_agents))
-        given = self.roles or own
-        if len(given) != len(own) or min(given) < 0:
-            raise ValueError(
-                f"roles={self.roles} are not the roles of {len(own)} agents: write one number from "
-                f"0 up for each, such as roles={own}."
-            )
+        check_roles(self)
         state, obs = self.env.reset(key)
         return state, self._with_role(obs)
 
@@ -71,6 +66,43 @@ class WithState(Wrapper):
         if self.own:
             whole = jnp.concatenate([whole, jnp.eye(num_agents, dtype=jnp.float32)], -1)
         return with_visible(obs, {"obs": seen, "state": whole})
+
+
+@pytree
+class Shared:
+    """State of the environment inside, and which agents have terminated, bool [A]."""
+
+    inner: Any
+    terminated: jax.Array
+
+
+@pytree
+class SharedReward(Wrapper):
+    """A team in which each agent receives the mean reward of those that had not terminated before
+    the step, and 0 after its own termination.
+
+    Mixers need it where rewards differ (`rl.dqn(mixer=...)`), and so does an algorithm that is to
+    maximise the return of the team rather than those of its agents. The team's return, the mean
+    over its agents, is that of the wrapped environment if all agents terminate together.
+    """
+
+    shared_reward = True  # type: ignore[override]
+
+    @property
+    def draw(self) -> Callable[..., None] | None:
+        return draw_inner(self)
+
+    def reset(self, key: jax.Array) -> tuple[Shared, Any]:
+        check_team(self)
+        inner, obs = self.env.reset(key)
+        return Shared(inner, jnp.zeros(self.env.num_agents, bool)), obs
+
+    def step(self, key: jax.Array, state: Shared, action: jax.Array) -> tuple[Shared, Step]:
+        inner, step = self.env.step(key, state.inner, action)
+        active = ~state.terminated
+        total = jnp.where(active, step.reward, 0.0).sum(dtype=jnp.float32)
+        reward = jnp.where(active, total / jnp.maximum(active.sum(), 1), 0.0)
+        return Shared(inner, state.terminated | step.terminated), replace(step, reward=reward)
 
 
 def check_team(wrapper: Wrapper) -> None:

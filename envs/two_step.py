@@ -36,6 +36,7 @@ class TwoStep(Env):
     payoff: Any = dataclasses.field(default_factory=PAYOFF.copy)
 
     num_agents = 2
+    shared_reward = True
     max_steps = 2
     action_space = Discrete(2)
 

@@ -41,6 +41,14 @@ class Wrapper(Env):
         return self.env.num_agents
 
     @property
+    def shared_reward(self) -> bool:
+        return self.env.shared_reward
+
+    @property
+    def roles(self) -> tuple[int, ...]:
+        return self.env.roles
+
+    @property
     def channels(self) -> tuple[str, ...]:
         return self.env.channels
 
@@ -348,6 +356,10 @@ class AsTeam(Wrapper):
     @property
     def num_agents(self) -> int:
         return self.size
+
+    @property
+    def shared_reward(self) -> bool:
+        return False
 
     def reset(self, key: jax.Array) -> tuple[Copies, Any]:
         if self.env.num_agents is not None:

@@ -77,7 +77,10 @@ def training(world: str, arm: str, config: Config) -> rl.Training:
         "PQN": lambda: rl.pqn(**pqn),
         "PQN with VDN": lambda: rl.pqn(mixer=rl.Additive(), **pqn),
     }
-    team = envs.WithState(team) if arm == "MAPPO" else team
+    if arm == "MAPPO":
+        team = envs.WithState(team)
+    if arm in ("VDN", "QMIX", "PQN with VDN"):
+        team = envs.SharedReward(team)
     return rl.Training(
         make[arm](), team, config.steps, evals=config.evals, episodes=config.episodes
     )

@@ -47,6 +47,7 @@ class ProbeTeam(Probe):
     """The same for a team of two."""
 
     num_agents: int = static(default=2)
+    shared_reward = True
 
     def step(self, key: jax.Array, state: tuple[()], action: jax.Array) -> tuple[tuple[()], Step]:
         return (), Step(self._obs(), jnp.ones(self.num_agents), jnp.bool_(False), {})

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 
 from jaxrl import tree
-from jaxrl.errors import not_defined
+from jaxrl.errors import is_count, not_defined
 from jaxrl.tree import pytree
 
 State = Any  # a pytree: a copy of it is a fork of the environment, a stored one a saved game
@@ -55,6 +55,11 @@ class Env:
       keeps its column. The environment ignores its actions, continues to report `terminated` for
       it, and gives it rewards of 0 and any finite observation (if `Masked`, with one legal action).
       These steps are not learned from: their gradient is zero and their value target is 0.
+    shared_reward: bool, static. True declares that all agents of a team that have not terminated
+      have the same reward at each step, which mixers need (`rl.dqn(mixer=...)`); `check_env` checks
+      it in the steps that it plays. `rl.envs.SharedReward(team)` gives all agents the mean.
+    roles: tuple of ints, static: the role of each agent of a team, from 0 up, for the mean return
+      of each role (`evaluation_by_role`); () if each agent has a role of its own.
     channels: tuple of names, static. Entries of `Step.info` (float [] or [K]) that the rollout
       keeps in transitions and sums over each episode, e.g. ("cost",).
     num_states: int, static: the number of states, where observations are states, as numbers or
@@ -69,6 +74,8 @@ class Env:
     max_steps: Any  # int
     action_space: Any  # Space
     num_agents: Any = None  # int | None
+    shared_reward: Any = False  # bool
+    roles: Any = ()  # tuple[int, ...]
     channels: Any = ()  # tuple[str, ...]
     num_states: Any = None  # int | None
     on_host: Any = False  # bool
@@ -108,6 +115,7 @@ class Tasks:
     """
 
     num_agents: Any = None  # as in `Env`
+    roles: Any = ()  # as in `Env`
     channels: Any = ()  # as in `Env`
     dimensions: Any = 0  # the number of parameters that `at` takes
     num_levels: Any = None  # of a finite set, static; None for other distributions
@@ -189,6 +197,18 @@ def check_copies(env: Any, user: str, instead: str) -> None:
         raise TypeError(
             f"{user}, and the states of {env} are on the host, where they can't be copied: "
             f"{instead}."
+        )
+
+
+def check_roles(env: Env) -> None:
+    """Raise a ValueError where the roles of a team are neither one for each agent nor ()."""
+    roles, num = env.roles, env.num_agents
+    if roles == ():
+        return
+    if not isinstance(roles, tuple) or len(roles) != num or not all(is_count(x, 0) for x in roles):
+        raise ValueError(
+            f"roles={roles!r} of {type(env).__name__} are not the roles of {num} agents: write one "
+            f"number from 0 up for each, such as roles={tuple(range(num))}."
         )
 
 

@@ -11,12 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl import rollout, spaces
-from jaxrl.env import Env, Step, Tasks, check_is_env
+from jaxrl.env import Env, Step, Tasks, check_is_env, check_roles
 from jaxrl.errors import check_count, check_counts
 from jaxrl.masks import mask_of
-from jaxrl.spaces import Box, Discrete, MultiDiscrete, Space
+from jaxrl.spaces import Box, Space
+from jaxrl.team_checks import (
+    SPACES,
+    check_equal_rewards,
+    check_one_space,
+    check_stacked,
+)
 
-SPACES = (Discrete, MultiDiscrete, Box)
 WRITE_SPACE = "write rl.Discrete(n), rl.MultiDiscrete(sizes) or rl.Box(low, high, shape)"
 WRITE_STEP = "write `return state, rl.Step(obs, reward, terminated, info)`"
 NUMBERS = (jax.Array, np.ndarray, np.generic, bool, int, float)
@@ -115,6 +120,7 @@ def check_fields(env: Env) -> None:
     check_max_steps(env)
     if env.num_agents is not None:
         check_counts(env, "num_agents")
+        check_roles(env)
     channels = env.channels
     if not isinstance(channels, tuple) or not all(isinstance(part, str) for part in channels):
         example = (channels,) if isinstance(channels, str) else ("cost",)
@@ -124,6 +130,8 @@ def check_fields(env: Env) -> None:
     if not hasattr(env, "action_space"):
         raise TypeError(f"{name} has no action_space: {WRITE_SPACE}.")
     space: Any = env.action_space
+    if env.num_agents is not None:
+        check_one_space(env, space)
     if not isinstance(space, SPACES):
         kind = space.__name__ if isinstance(space, type) else type(space).__name__
         raise TypeError(
@@ -264,6 +272,7 @@ def _check_obs(env: Env, obs: Any) -> None:
         raise TypeError(f"{name}.reset returns an observation without arrays: write jnp.zeros(1).")
     for path, leaf in jax.tree_util.tree_leaves_with_path(obs):
         if agents and jnp.shape(leaf)[:1] != agents:
+            check_stacked(env, obs)
             raise TypeError(
                 f"{name} is a team of {agents[0]}, and its observation"
                 f"{jax.tree_util.keystr(path)} has the shape {list(jnp.shape(leaf))}: write one "
@@ -292,9 +301,10 @@ def _check_step(env: Env, obs: Any, step: Step) -> None:
     _check_equal(f"{name}'s observation", obs, step.obs)
     for field, value in (("reward", step.reward), ("terminated", step.terminated)):
         if not jax.tree_util.all_leaves([value]):
+            instead = "a number" if agents is None else f"one array [{agents}] for all agents"
             raise TypeError(
-                f"The {field} of {name}'s step is a {type(value).__name__}, not an array: "
-                "write a number."
+                f"The {field} of {name}'s step is a {type(value).__name__}, not an array: write "
+                f"{instead}."
             )
     shape = () if agents is None else (agents,)
     rewarded = f"a number []: write {_scalar('reward', step.reward)}"
@@ -382,6 +392,8 @@ def _check_values(env: Env, num_steps: int) -> None:
             "its own state and key, independently of the batch size."
         )
     _check_finite(name, jax.device_get(first), np.asarray(terminated))
+    if env.shared_reward and env.num_agents is not None:
+        check_equal_rewards(name, np.asarray(first["reward"]), np.asarray(terminated))
 
 
 def _random_action(env: Env, key: jax.Array, mask: Any) -> jax.Array:

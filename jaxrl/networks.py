@@ -476,8 +476,14 @@ def check_views(network: Builder, heads: Iterable[str]) -> None:
 def _part(obs: Any, part: str) -> Any:
     if not isinstance(obs, Mapping) or part not in obs:
         parts = ", ".join(map(repr, obs)) if isinstance(obs, Mapping) else "it is not a dictionary"
+        instead = "name its parts in reads= and default="
+        if part in ("obs", "state"):
+            instead += (
+                ", or for a team write rl.envs.WithState(env), in which an agent has its own 'obs' "
+                "and the 'state' of the whole team"
+            )
         raise ValueError(
             f"Views reads the part {part!r} of the observation, which has none of that name "
-            f"({parts}): name its parts in reads= and default=."
+            f"({parts}): {instead}."
         )
     return obs[part]

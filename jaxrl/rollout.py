@@ -22,7 +22,7 @@ from jaxrl.tree import pytree
 # variables of results that a channel may not replace
 RESERVED = (
     *("return", "length", "episodes", "step", "eval_step", "evaluation", "diverged", "seed"),
-    "by_agent",  # evaluation_by_agent
+    *("by_agent", "by_role"),  # evaluation_by_agent
 )
 RnnState = Any
 Action = Any

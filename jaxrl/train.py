@@ -216,8 +216,8 @@ class Training:
     def _evaluate(
         self, key: jax.Array, state: State, row: jax.Array | int
     ) -> tuple[Metrics, jax.Array]:
-        """The mean return of an evaluation, of a team also that of each agent, and the mean sum of
-        each channel; and True where there is one.
+        """The mean return of an evaluation, of a team also those of each agent and role, and the
+        mean sum of each channel; and True where there is one.
         """
         evaluated, episodes = self.eval_rows
         if not evaluated.any():
@@ -231,7 +231,10 @@ class Training:
             metrics = {f"evaluation_{name}": x.mean(0) for name, x in info.items()}
             is_team = self.env.num_agents not in (None, 1)
             if is_team and found.episode_return.ndim == 2:
-                metrics["evaluation_by_agent"] = found.episode_return.mean(0)
+                by_agent = found.episode_return.mean(0)
+                metrics["evaluation_by_agent"] = by_agent
+                if self.env.roles:
+                    metrics["evaluation_by_role"] = _by_role(by_agent, self.env.roles)
             return {"evaluation": found.episode_return.mean()} | metrics
 
         if evaluated.all():
@@ -257,6 +260,12 @@ def _check_parts(algo: Any, env: Any) -> None:
         check_contract(env, algo if isinstance(algo, Algorithm) else None)
     if isinstance(env, Env):
         check_max_steps(env)
+
+
+def _by_role(by_agent: jax.Array, roles: tuple[int, ...]) -> jax.Array:
+    """The means over the agents of each role, NaN for one without agents. [R]."""
+    members = np.equal.outer(np.arange(max(roles) + 1), roles)
+    return jnp.mean(jnp.broadcast_to(by_agent, members.shape), 1, where=members)
 
 
 def _as_array(count: np.ndarray) -> jax.Array:

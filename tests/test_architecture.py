@@ -44,6 +44,7 @@ FLOORS = {
     "stats": 2,
     "env": 3,
     "rollout": 4,
+    "team_checks": 4,
     "env_check": 5,
     "mixers": 4.5,
     "opponents": 3,

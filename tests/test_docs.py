@@ -146,7 +146,7 @@ PREFIXES = ("setting.", "taught_", "designer_")
 # variables that a training returns in some settings only, or that a sweep adds
 ADDED = {
     *("step_taken", "best_evaluation", "best_step", "channels, such as `cost`"),
-    *("evaluation_*", "evaluation_by_agent"),
+    *("evaluation_*", "evaluation_by_agent", "evaluation_by_role"),
 }
 
 

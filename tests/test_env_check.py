@@ -58,6 +58,11 @@ def ends(**fields):
     return result
 
 
+def apart(observations):
+    """A team with one observation for each agent in place of an array of all."""
+    return broken(Team, reset=lambda self, key: (jnp.int32(0), observations))
+
+
 SLIPS = {
     "max_steps 0": (broken(max_steps=0), "max_steps=0 .* write max_steps=1"),
     "max_steps float": (broken(max_steps=1.5), r"max_steps=1\.5 of Broken is not a positive whole"),
@@ -147,6 +152,37 @@ SLIPS = {
         broken(Team, result=lambda self, action: rl.Step(jnp.zeros((3, 2)), 1.0, False, {})),
         r"one number for each agent, \[3\]",
     ),
+    "team's different obs": (
+        apart([jnp.zeros(2), jnp.zeros(2), jnp.zeros((4, 4))]),
+        r"agent 0: \[2\], agent 1: \[2\], agent 2: \[4, 4\].*teams\.pad\(observations, roles\)",
+    ),
+    "team's named obs": (
+        apart({"a": jnp.zeros(2), "b": jnp.zeros(2), "c": {"x": jnp.zeros(5)}}),
+        r"shapes a: \[2\], b: \[2\], c: \{'x': \[5\]\}.*teams\.pad\(observations, roles\)",
+    ),
+    "team's separate obs": (
+        apart([jnp.zeros(2)] * 3),
+        r"one part for each agent.*\[3, \.\.\.\], such as jnp\.stack",
+    ),
+    "team's numbers of actions": (
+        broken(Team, action_space=(rl.Discrete(2), rl.Discrete(2), rl.Discrete(5))),
+        r"agent 2: Discrete\(n=5\).*write the largest.*teams\.pad_masks",
+    ),
+    "team's boxes": (
+        broken(Team, action_space={"a": rl.Box(), "b": rl.Box(-1.0, 1.0, (3,))}),
+        "b: Box.*room for the actions of each agent",
+    ),
+    "team's spaces": (
+        broken(Team, action_space=[rl.Discrete(2)] * 3),
+        "one space for each agent.*write action_space = that of one agent",
+    ),
+    "team's rewards": (
+        broken(
+            Team, result=lambda self, action: rl.Step(jnp.zeros((3, 2)), [1.0] * 3, np.True_, {})
+        ),
+        r"reward of Broken's step is a list.*one array \[3\]",
+    ),
+    "team's roles": (broken(Team, roles=(0, 1)), r"roles=\(0, 1\) of Broken.*roles=\(0, 1, 2\)"),
 }
 
 
@@ -210,6 +246,10 @@ VALUES = {
         ),
         "allows no action",
     ),
+    "different rewards": (
+        broken(Team, shared_reward=True),
+        r"shared_reward = True, and its agents received \[.*SharedReward\(env\)",
+    ),
 }
 
 
@@ -222,7 +262,8 @@ def test_the_public_check_plays(slip):
 
 
 def test_the_public_check_of_what_is_sound():
-    for env in (Team(), Goals()):
+    equal = lambda self, action: rl.Step(jnp.zeros((3, 2)), jnp.ones(3), jnp.bool_(False), {})
+    for env in (Team(), Goals(), broken(Team, shared_reward=True, result=equal)):
         rl.check_env(env, num_steps=2)
     with pytest.raises(ValueError, match="num_steps=0"):
         rl.check_env(Sound(), num_steps=0)

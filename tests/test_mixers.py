@@ -12,6 +12,7 @@ from jaxrl import tree
 from jaxrl.clock import start_clock
 from jaxrl.mixers import by_agent, by_team, of_teams, whole_of
 from jaxrl.spaces import Masked
+from jaxrl.teachers.pool import LevelPool
 
 RNG = np.random.default_rng(0)
 SMALL = dict(network=rl.MLP((16,)), num_envs=4, num_steps=2, updates=1, batch_size=8, capacity=64)
@@ -240,6 +241,10 @@ def test_roles_and_the_state_are_part_of_what_agents_observe():
         envs.WithState(Choice()).reset(jax.random.key(0))
 
 
+REWARDS = r"A mixer needs the same reward.*SharedReward\(env\).*shared_reward = True; or mixer=None"
+CENTRAL = rl.Views(rl.MLP((4,)), reads={"value": "state"})
+
+
 @pytest.mark.parametrize(
     ("words", "call"),
     [
@@ -251,6 +256,18 @@ def test_roles_and_the_state_are_part_of_what_agents_observe():
             "mixes the values of a team, and",
             lambda: _updated(rl.pqn(mixer=rl.Additive()), Choice()),
         ),
+        (REWARDS, lambda: _init(envs.Spread(), rl.Additive())),
+        (REWARDS, lambda: _init(envs.Spread(), rl.Monotonic())),
+        (REWARDS, lambda: _init(envs.make("Matrix-StagHunt"))),
+        (REWARDS, lambda: _updated(rl.pqn(mixer=rl.Additive()), envs.WithState(envs.Foraging()))),
+        (
+            r"Views reads the part 'obs'.*for a team write rl\.envs\.WithState\(env\)",
+            lambda: _updated(rl.ppo(network=CENTRAL), envs.make("TwoStep")),
+        ),
+        (
+            r"Views reads the part 'obs'.*for a team write rl\.envs\.WithState\(env\)",
+            lambda: _updated(rl.ppo(network=CENTRAL), envs.WithRoles(envs.Spread())),
+        ),
         ("takes an instance of Additive", lambda: rl.pqn(mixer=rl.Monotonic())),
         ("mixer takes an instance of Mixer", lambda: rl.dqn(mixer="vdn")),
     ],
@@ -260,8 +277,56 @@ def test_what_a_mixer_needs_is_checked(words, call):
         call()
 
 
-def _init(env):
-    algo = rl.dqn(**SMALL, mixer=rl.Additive(), warmup=8)
+def test_teams_with_equal_rewards_have_mixers():
+    """Declared by the environment, by a wrapper, or below other wrappers."""
+    garnet = envs.markov_game.garnet
+    equal = [envs.make("Matrix-Climbing"), garnet(0, correlation=1.0), garnet(0)]
+    assert [env.shared_reward for env in equal] == [True, True, False]
+    reward = np.asarray(equal[1].reward)
+    np.testing.assert_array_equal(reward[0], reward[1])
+    for env in (*equal[:2], envs.WithState(envs.SharedReward(envs.Spread()))):
+        assert env.shared_reward
+        _init(env, MIXERS["QMIX"])
+        _updated(rl.pqn(mixer=rl.Additive()), env)
+    assert not envs.AsTeam(Choice(), size=2).shared_reward
+    levels = jax.tree.map(lambda x: jnp.stack([jnp.asarray(x)] * 2), envs.make("TwoStep"))
+    assert LevelPool(levels).shared_reward
+
+
+def test_a_shared_reward_is_the_mean_of_agents_that_had_not_terminated():
+    team = envs.SharedReward(Leaving())
+    rl.check_env(team, num_steps=4)
+    state, _ = team.reset(jax.random.key(0))
+    rewards = []
+    for _ in range(3):
+        state, step = team.step(jax.random.key(0), state, jnp.array([3, 6, 0]))
+        rewards.append(step.reward.tolist())
+    # agent 1 terminates at the first step, agent 2 at the second
+    assert rewards == [[3.0, 3.0, 3.0], [1.5, 0.0, 1.5], [3.0, 0.0, 0.0]]
+    with pytest.raises(TypeError, match="SharedReward wraps a team, and Choice is a single agent"):
+        envs.SharedReward(Choice()).reset(jax.random.key(0))
+
+
+@tree.pytree
+class Leaving(rl.Env):
+    """Rewards are actions; agent i > 0 terminates at step i."""
+
+    num_agents = 3
+    max_steps = 4
+    action_space = rl.Discrete(7)
+
+    def reset(self, key):
+        return jnp.int32(0), jnp.zeros((3, 1))
+
+    def step(self, key, state, action):
+        number = jnp.arange(3)
+        reward = jnp.where((number > 0) & (state >= number), 0.0, action)
+        over = (number > 0) & (state + 1 >= number)
+        return state + 1, rl.Step(jnp.zeros((3, 1)), reward, over, {})
+
+
+def _init(env, mixer=MIXERS["VDN"]):
+    algo = rl.dqn(**SMALL, mixer=mixer, warmup=8)
     return jax.eval_shape(lambda key: algo.init(key, env), jax.random.key(0))
 
 

@@ -291,6 +291,11 @@ def test_a_learner_in_self_play_meets_its_versions():
             ValueError,
             "need a leading axis",
         ),
+        (
+            lambda: rl.teachers.SelfPlay().check(rl.Opponents(envs.make("TwoStep"), rl.ppo()), 0),
+            ValueError,
+            "no agent of TwoStep wins.*train all of them, rl.Training.*rl.Versus",
+        ),
         (lambda: rl.teachers.SelfPlay(capacity=0), ValueError, "capacity"),
     ],
 )

@@ -26,6 +26,7 @@ from jaxrl.rollout import (
 )
 from jaxrl.rules.base import check_field
 from jaxrl.schedules import Schedule
+from jaxrl.team_checks import check_shared_reward
 from jaxrl.tree import leaf, pytree, static
 
 MAX_BATCHES = 16  # that are drawn at once, and so held in memory together
@@ -134,6 +135,7 @@ class OffPolicy(Algorithm):
                     f"A mixer mixes the values of several agents, and {type(env).__name__} has "
                     "one: write mixer=None."
                 )
+            check_shared_reward(env, "A mixer")
             stored_columns, stored_agents = self.num_envs, 1
         self.buffer.check(stored_columns, self.batch_size, self.warmup * stored_agents)
         start = self.learner.initial_rnn_state(env.action_space)

@@ -27,6 +27,7 @@ from jaxrl.rollout import Action, Episode, Experience, Policy, RnnState, Transit
 from jaxrl.rules.base import Out, Rule, RuleState, check_field, check_rule
 from jaxrl.rules.surrogate import Surrogate
 from jaxrl.schedules import Linear, Schedule, check_schedule
+from jaxrl.team_checks import check_shared_reward
 from jaxrl.tree import added, leaf, pytree, static
 
 Forward = Callable[[Any, "Minibatch"], Out]  # (params, minibatch) -> heads and policy
@@ -122,7 +123,6 @@ class OnPolicy(Algorithm):
         check_rule(self.rule)
         check_space(env, self.rule.action_spaces, type(self.rule).__name__)
         _check_team(env, self.rule)
-        self.rule.for_team(env.num_agents)  # refuses a mixer of a single agent
         key_env, key_net, key_rule = jax.random.split(key, 3)
         network = self._network(env)
         episodes = jax.vmap(lambda key: rollout.reset(key, env, network.start()))(
@@ -442,6 +442,9 @@ def _check_team(env: Env, rule: Rule) -> None:
             f"{type(rule).__name__} plays rollouts of single agents, and {type(env).__name__} is a "
             f"team of {env.num_agents}: take a rule without groups, such as rl.ppo()."
         )
+    rule.for_team(env.num_agents)  # refuses a mixer of a single agent
+    if rule.mixes and env.num_agents != 1:
+        check_shared_reward(env, "A mixer")
     if rule.plays_groups:
         name = type(rule).__name__
         check_copies(env, f"{name} copies resets", "take a rule without groups, such as rl.ppo()")

@@ -55,8 +55,8 @@ class QLearning(Learner):
     burn_in, sequence: with a memory, a batch holds sequences of `sequence` rows, after `burn_in`
       rows that only update the recurrent state (Kapturowski et al., 2019).
     mixer: of a team, `Additive()` (VDN) or `Monotonic()` (QMIX): the values of the agents' actions
-      are mixed to one of their joint action, which is learned from the team's reward. None: each
-      agent learns from its own reward (independent Q-learning).
+      are mixed to one of their joint action, which is learned from the reward that they share
+      (`Env.shared_reward`). None: each agent learns from its own (independent Q-learning).
     """
 
     head: Head = Expected()

@@ -21,6 +21,7 @@ from jaxrl.optimizer import check_gradient_fields
 from jaxrl.rollout import Action, Episode, Policy, Transition
 from jaxrl.rules.base import Out, check_field
 from jaxrl.rules.stream import ActionValues, StreamRule
+from jaxrl.team_checks import check_single_agent
 from jaxrl.tree import leaf, pytree, static
 
 # The authors' network for classic control: sparse weights, and a norm without parameters before
@@ -87,11 +88,11 @@ class Stream(Algorithm):
         self, key: jax.Array, env: Env, num_updates: jax.Array | float = float("inf")
     ) -> State:
         check_space(env, self.rule.action_spaces, type(self.rule).__name__)
-        if env.num_agents is not None:
-            raise TypeError(
-                f"A stream learns from one agent, and {type(env).__name__} has a team of "
-                f"{env.num_agents}: take rl.dqn() or rl.ppo(), which learn from all agents at once."
-            )
+        check_single_agent(
+            env,
+            "A stream learns from one agent",
+            "take rl.dqn() or rl.ppo(), which learn from all agents at once",
+        )
         key_env, key_net, key_act = jax.random.split(key, 3)
         episode = rollout.reset(key_env, env)
         groups = self.rule.heads(env.action_space)

@@ -17,6 +17,7 @@ from jaxrl.masks import mask_of, visible
 from jaxrl.rollout import Episode, Policy
 from jaxrl.rules.base import check_field
 from jaxrl.spaces import is_allowed
+from jaxrl.team_checks import check_single_agent
 from jaxrl.tree import leaf, pytree, static
 
 Describe = Callable[[Any, Any], jax.Array]  # (state, observation) -> descriptor [D]
@@ -99,6 +100,11 @@ class GoExplore(Algorithm):
         self, key: jax.Array, env: Env, num_updates: jax.Array | float = float("inf")
     ) -> State:
         check_is_env(env, self)
+        check_single_agent(
+            env,
+            "GoExplore explores with one agent",
+            "take rl.ppo(), which learns from all of them, or write rl.Versus(env), one seat of it",
+        )
         check_copies(env, "GoExplore stores states", "use rl.ppo() with an exploration bonus")
         state, obs = env.reset(key)
         action = jax.eval_shape(env.action_space.sample, jax.random.key(0))

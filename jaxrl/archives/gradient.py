@@ -20,6 +20,7 @@ from jaxrl.env import Env, check_is_env
 from jaxrl.errors import check_counts
 from jaxrl.rollout import Episode, Policy, Transition
 from jaxrl.rules.base import check_field
+from jaxrl.team_checks import check_single_agent
 from jaxrl.tree import leaf, pytree, static
 
 TD3 = cast(ActorCritic, cast(OffPolicy, PRESETS["td3"].value).learner)
@@ -45,6 +46,11 @@ class ActorTask(EpisodeTask):
     def init_learner(self, key: jax.Array) -> LearnerState:
         """The state of the learner before its first step."""
         check_is_env(self.env, self)
+        check_single_agent(
+            self.env,
+            f"{type(self).__name__} plays one agent",
+            "write rl.Versus(env), one seat of it",
+        )
         key_env, key_net = jax.random.split(key)
         return self.learner.init(key_net, self.env.action_space, self.env.reset(key_env)[1])
 

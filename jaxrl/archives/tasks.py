@@ -11,6 +11,7 @@ from jaxrl.env import Env, Tasks, check_is_env
 from jaxrl.errors import check_counts, not_defined
 from jaxrl.masks import visible
 from jaxrl.rollout import Episode, Policy, Transition
+from jaxrl.team_checks import check_single_agent
 from jaxrl.tree import leaf, pytree, static
 
 Genotype = Any
@@ -144,6 +145,11 @@ class PolicyTask(EpisodeTask):
 
     def init(self, key: jax.Array) -> Genotype:
         check_is_env(self.env, self)
+        check_single_agent(
+            self.env,
+            f"{type(self).__name__} plays one agent",
+            "write rl.Versus(env), one seat of it",
+        )
         key_env, key_net = jax.random.split(key)
         return self._network().init(key_net, self.env.reset(key_env)[1])
 

@@ -27,6 +27,8 @@ def play(
 ) -> None:
     """Play the policy of a run: print its episode returns, and draw one episode as an animation.
 
+    Of a team, all agents play and are drawn, and the returns of each are printed.
+
     Args:
         folder: folder of `jaxrl train --folder`
         where: the run, by its labels: lr=1e-3 seed=7 (axes with one value may be left out)
@@ -60,9 +62,11 @@ def play(
         )
     returns = rl.evaluate(jax.random.key(seed), env, policy, episodes)
     title = " ".join(f"{name}={label}" for name, label in labels.items())
-    limits = f"{returns.min():.6g} to {returns.max():.6g}"
-    mean = f"mean {returns.mean():.6g}, {limits}"
-    print(f"{title}{chosen}: return of {episodes} greedy episodes: {mean}")
+    print(f"{title}{chosen}: return of {episodes} greedy episodes: {_summary(returns)}")
+    if returns.ndim == 2:
+        for agent, own in enumerate(returns.T):
+            role = f" (role {env.roles[agent]})" if env.roles else ""
+            print(f"agent {agent}{role}: {_summary(own)}")
     path = folder / "play.gif" if out is None else out
     try:
         rl.plot.gif(env, policy, path, jax.random.key(seed))
@@ -71,6 +75,11 @@ def play(
         if out is not None:
             raise
         print(f"not drawn: {error}")
+
+
+def _summary(returns: jax.Array) -> str:
+    """The mean and the range of returns."""
+    return f"mean {returns.mean():.6g}, {returns.min():.6g} to {returns.max():.6g}"
 
 
 def rerun(folder: tyro.conf.Positional[pathlib.Path], member: int) -> None:

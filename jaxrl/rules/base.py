@@ -27,13 +27,15 @@ class Rule:
     Class attributes: action_spaces, the kinds that it has a policy for; whole_trajectories, True
     for minibatches of trajectories [M, T] rather than of single steps [M]; plays_groups, True where
     `play` is its own, and rewards after the first episodes of a rollout count for nothing;
-    columns_together, the number of neighbouring columns that stay together in a minibatch.
+    columns_together, the number of neighbouring columns that stay together in a minibatch; mixes,
+    True where it learns from a reward that the agents of a team share.
     """
 
     action_spaces: tuple[type, ...] = (Discrete, MultiDiscrete, Box)
     whole_trajectories: bool = False
     plays_groups: bool = False
     columns_together: Any = 1
+    mixes: Any = False
 
     @property
     def heads(self) -> dict[str, int]:

@@ -24,9 +24,9 @@ class QLambda(Rule):
     gamma, lam: of the returns, which bootstrap from the largest value of each next observation
     (Peng's Q(lambda): a random action does not cut the trace). exploration: the schedule of random
     actions. reward_scale: a factor on rewards; values are of the scaled rewards.
-    mixer: `rl.Additive()` fits the sum of the values of a team's agents to the return of the mean
-      reward of those that had not terminated (VDN, Sunehag et al., 2018); None fits each agent's
-      value to its own return.
+    mixer: `rl.Additive()` fits the sum of the values of a team's agents to the return of the
+      reward that they share (VDN, Sunehag et al., 2018); None fits each agent's value to its own
+      return.
     """
 
     gamma: float = leaf(0.99, "[0, 1]")
@@ -40,6 +40,10 @@ class QLambda(Rule):
     def __post_init__(self) -> None:
         check_field(self, "exploration", EpsilonGreedy, "rl.EpsilonGreedy(1.0, 0.05, 0.5)")
         check_field(self, "mixer", Additive, "rl.Additive()")
+
+    @property
+    def mixes(self) -> bool:  # type: ignore[override]
+        return self.mixer is not None
 
     def for_team(self, num_agents: int | None) -> "QLambda":
         if self.mixer is None or num_agents == 1:  # the value of a team of one is its agent's

@@ -54,7 +54,8 @@ class MemberPolicy(rollout.Policy):
         """The greedy action at one observation, clipped to a box, and the recurrent state after it.
 
         rnn_state: what the call before returned; None at the start of an episode. For environments
-        outside the kit, such as gymnasium's; a policy that plans has no such action.
+        outside the kit, such as gymnasium's; a policy that plans has no such action. Of a team, the
+        observations of all agents [A, ...] give the actions of all [A], and one agent's its own.
 
             act = jax.jit(policy.act)
             action, rnn_state = act(obs, rnn_state)
@@ -62,12 +63,24 @@ class MemberPolicy(rollout.Policy):
         Raises:
           ValueError: an observation of another shape, such as a batch: `jax.vmap(policy.act)(obs)`.
         """
-        rnn_state = self.rnn_state if rnn_state is None else rnn_state
         obs = jax.tree.map(jnp.asarray, obs)
+        if self._is_of_team(obs):
+            if rnn_state is None:
+                return jax.vmap(self.act)(obs)
+            return jax.vmap(self.act)(obs, rnn_state)
+        rnn_state = self.rnn_state if rnn_state is None else rnn_state
         zero = jnp.float32(0.0)
         episode = rollout.Episode(None, obs, rnn_state, jnp.int32(0), zero, {})
         rnn_state, action, _ = self(jax.random.key(0), episode)
         return self.env.action_space.clip(action), rnn_state
+
+    def _is_of_team(self, obs: Any) -> bool:
+        """True for the observations of all agents of a team. [A, ...]."""
+        num_agents = self.training.env.num_agents
+        if num_agents is None:
+            return False
+        one, given = (jax.tree.leaves(visible(x)) for x in (obs_shapes(self.training.env), obs))
+        return [jnp.shape(x) for x in given] == [(num_agents, *x.shape) for x in one]
 
     @property
     def env(self) -> Env:

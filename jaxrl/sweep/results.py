@@ -11,6 +11,8 @@ from jaxrl.lazy import xarray as xr
 
 Outputs = dict[str, np.ndarray]
 Chunks = dict[tuple[int, int], Outputs]
+# the last dimension of outputs with one of their own
+LAST_DIM = {"evaluation_by_agent": "agent", "evaluation_by_role": "role"}
 Coordinates = dict[str, tuple[str, np.ndarray]]  # along an axis: {name: (axis, values)}
 
 
@@ -76,7 +78,7 @@ def _dims(name: str, value: np.ndarray, sizes: dict[str, int], rows: int | None)
 def _own_dims(name: str, num: int) -> list[str]:
     """Names of an output's own axes, of which the first may be rows."""
     own = [f"{name}_{i}" for i in range(num)]
-    return [*own[:-1], "agent"] if name == "evaluation_by_agent" and num > 1 else own
+    return [*own[:-1], LAST_DIM[name]] if name in LAST_DIM and num > 1 else own
 
 
 def coordinates_of(record: dict[str, Any]) -> Coordinates:

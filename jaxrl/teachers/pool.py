@@ -48,6 +48,14 @@ class LevelPool(Env):
         return self.levels.num_agents
 
     @property
+    def shared_reward(self) -> bool:  # type: ignore[override]
+        return self.levels.shared_reward
+
+    @property
+    def roles(self) -> tuple[int, ...]:  # type: ignore[override]
+        return self.levels.roles
+
+    @property
     def channels(self) -> tuple[str, ...]:  # type: ignore[override]
         return (*self.levels.channels, LEVEL)
 

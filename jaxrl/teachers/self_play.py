@@ -93,6 +93,12 @@ class SelfPlay(Teacher):
                 "rl.Opponents(game, algo) and rl.Training(rl.Taught(algo, rl.teachers.SelfPlay()), "
                 "tasks, steps)."
             )
+        if tasks.game.shared_reward:
+            raise ValueError(
+                f"SelfPlay counts won games, and no agent of {type(tasks.game).__name__} wins, "
+                "because all have the same reward: train all of them, rl.Training(rl.ppo(), env, "
+                "steps), or one with a fixed partner, rl.Versus(env, partner)."
+            )
 
     def check_algo(self, tasks: Any, algo: Any) -> None:
         if jax.tree.structure(tasks.algo) != jax.tree.structure(algo):
