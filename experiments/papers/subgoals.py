@@ -144,7 +144,7 @@ def claims(scale: float = 1.0) -> list[Claim]:
             metric="wins",
             accept=[saved("QMIX"), saved("IQL")],
             worlds=["Doors, two rooms of 5 by 4 cells"],
-            unmatched="Subgoals are cells, the lower level is a table; gradient steps of GMAH are a "
-            "decision's, and so more for each step of the environment.",
+            unmatched="Subgoals are cells, the lower level is a table. An update of GMAH takes as "
+            "many steps as one of the others at most, and often fewer.",
         )
     ]
