@@ -82,7 +82,7 @@ def run(seed, name: str, steps: int, updates: int, **tuned: Any) -> dict[str, ja
     key_data, key = jax.random.split(jax.random.key(seed))
     data, profiles = played(key_data, steps)
     learner = Conservative(**LEARNER, **ARMS[name][0], **tuned)
-    sizes: Any = {"num_envs": ENVS, "capacity": ENVS * ROWS * WORLD.num_agents, "warmup": 1}
+    sizes: Any = {"num_envs": ENVS, "capacity": ENVS * ROWS * WORLD.num_agents, "warmup": 32}
     algo = rl.OffPolicy(learner=learner, updates=updates, batch_size=32, **sizes)
 
     def learned(key: jax.Array, data: rl.Transition) -> jax.Array:
