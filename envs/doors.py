@@ -33,6 +33,7 @@ class Doors(Env):
     max_steps: int = static(default=64)
 
     num_agents = 2
+    shared_reward = True
     action_space = Discrete(len(MOVES))
     channels = ("success",)
 

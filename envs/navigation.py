@@ -40,17 +40,19 @@ class Navigation(Env):
     is the distance at contact plus `margin`. The robot moves with the velocity u nearest to the
     wanted one for which 2 (p - c) u >= -alpha h of the nearest points of both parts of the wall,
     and >= -alpha h / 2 of each other robot, which does the other half. Squared distances to convex
-    sets are convex in time, so that with alpha dt <= 1 nothing collides in discrete time either.
+    sets are convex in time, so that with alpha dt <= 1 robots that start apart from each other and
+    from the wall never collide in discrete time either.
 
     Actions: numbers of alpha for robots and for walls, int [A, 2]; 0 to `num_levels` - 1 are values
     of alpha dt from 0.01 to 1, equally spaced in their logarithms. Observation, float [A, 2 A + 2]:
     the goal relative to the robot, its position, and the positions of the other robots relative to
     it, in the order of their indices.
 
-    Reward: the mean over robots of the step's progress towards the goal, which all share. The
-    episode terminates when all have been within `radius` of their goals. Channels: `collisions`,
-    the number of robots and parts of the wall that a robot overlaps; `success`, 1 in the last step
-    if all arrived; `delay`, the time until a robot arrives.
+    Reward, shared: the decrease of the distance to the goal, the mean over robots. The episode
+    terminates when all have been within `radius` of their goals. Channels: `collisions`, the number
+    of other robots and parts of the wall that a robot overlaps; `success`, 1 in the last step if
+    all arrived; `delay`, `dt` for each step in which a robot has not arrived, so that its sum is
+    the time to arrival in seconds.
     """
 
     gap: jax.Array | float = leaf(0.15, "(0, inf)")
@@ -66,6 +68,7 @@ class Navigation(Env):
     max_steps: int = static(default=100)
 
     channels = ("collisions", "success", "delay")
+    shared_reward = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.num_agents, int) or self.num_agents < 2 or self.num_agents % 2:
@@ -120,17 +123,18 @@ class Navigation(Env):
         """Normals float [A, M, 2] and bounds float [A, M] of each robot's M = A + 1 constraints on
         its velocity, normal @ velocity >= -bound.
         """
+        offsets = self.offsets(position)
         alpha = 10.0 ** (2.0 * action / (self.num_levels - 1.0) - 2.0) / self.dt
         bounds = []
         for off, contact, rate in zip(
-            self.offsets(position),
+            offsets,
             (2.0 * self.radius, self.radius),
             (alpha[:, :1] / 2.0, alpha[:, 1:]),
             strict=True,
         ):
             barrier = (off**2).sum(-1) - (contact + self.margin) ** 2
             bounds.append(rate * jnp.maximum(barrier, 0.0))
-        return 2.0 * jnp.concatenate(self.offsets(position), 1), jnp.concatenate(bounds, 1)
+        return 2.0 * jnp.concatenate(offsets, 1), jnp.concatenate(bounds, 1)
 
     def overlaps(self, position: jax.Array) -> jax.Array:
         """True where a robot overlaps another one or a part of the wall. bool [A, A + 1]."""
@@ -153,7 +157,7 @@ def nearest(wanted: jax.Array, normal: jax.Array, bound: jax.Array) -> jax.Array
     velocity, its projection on the line of one constraint, or the intersection of two lines. Bounds
     are at least 0, so that 0 is feasible; it is the solution where rounding excludes all others.
     """
-    size = jnp.linalg.norm(normal, axis=-1)
+    size = jnp.maximum(jnp.linalg.norm(normal, axis=-1), 1e-6)  # 0 for a robot inside the wall
     normal, bound = normal / size[:, None], bound / size
     dot = lambda velocity: (velocity[:, None] * normal[None]).sum(-1)  # in full precision
     projected = wanted[None] - normal * (dot(wanted[None])[0] + bound)[:, None]

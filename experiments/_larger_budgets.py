@@ -54,6 +54,7 @@ def without_room(claim: Claim) -> Claim:
         claim,
         records=(*claim.records, CLOCK),
         accept=[*claim.accept, HAS_ROOM],
+        worlds=(*claim.worlds, "two colours", "noisy chains", "mazes"),
         unmatched="Trained for lifetimes of at most 32 (LPO) and 60 (LPG) updates; no "
         "meta-gradients beside evolution. Drifts that begin at PPO were to be searched where a "
         "linear decay helps PPO, which it does on none of four worlds.",
@@ -110,7 +111,7 @@ def small_optimizer(claim: Claim) -> Claim:
         records=(*claim.records, NETWORKS),
         accept=[check, *claim.accept],
         worlds=(*claim.worlds, "CartPole", "Catch", "random processes", "delayed chains"),
-        changed="After a first measurement with a tenth of the generations, on gridworlds alone.",
+        changed=claim.changed + " Then also evolved on networks.",
     )
 
 
@@ -140,6 +141,7 @@ def from_dqn(claim: Claim) -> Claim:
             *claim.worlds,
             "CartPole, Catch, FourRooms; Acrobot, GridWorld, FrozenLake and RiverSwim",
         ),
+        changed="After a first measurement: also searches that begin at DQN's loss.",
         unmatched="2,300 programs for each of six searches from DQN's loss, with small networks.",
     )
 

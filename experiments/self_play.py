@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import tyro
 
 import jaxrl as rl
@@ -101,7 +102,8 @@ def main(config: Config) -> None:
     tuning = FIRST_TUNING_SEED + jnp.arange(config.tuning_seeds)
     record: dict[str, Any] = {"config": settings(config), "arms": {}}
     for arm in ARMS:
-        best = int(run(arm, config, tuning, grid)["average"].mean(1).argmin())
+        means = np.asarray(run(arm, config, tuning, grid)["average"].mean(1))
+        best = int(np.argmin(np.nan_to_num(means, nan=np.inf)))
         found = run(arm, config, jnp.arange(config.seeds), grid[best : best + 1])
         lr, entropy_weight = (round(float(x), 6) for x in grid[best])
         record["arms"][arm] = {"lr": lr, "entropy_weight": entropy_weight} | {

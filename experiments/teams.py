@@ -4,9 +4,10 @@ Independent PPO and Q-learning, PPO with a critic that reads the whole environme
 QMIX from a replay, and VDN without one (PQN), on cooperative navigation and level-based foraging.
 Each takes the learning rate with the best final return over a few tuning seeds, from the same
 rates, and is then trained with other seeds. Observations and rewards are normalised in the two arms
-of PPO alone. Scores are means over agents of the returns of training in the last tenth of the
-steps: PPO samples its actions, the others take 5 % random ones; greedy returns are beside them.
-Interquartile means over seeds with 95 % intervals, and differences to independent PPO.
+of PPO alone. The score is the mean return of an agent over the training episodes that end in the
+last tenth of the steps: PPO samples its actions, the others take 5 % random ones. Greedy
+evaluations are reported as well. Interquartile means over seeds with 95 % intervals, and
+differences to independent PPO.
 
 The runs are stored in a folder, from which the same command resumes. It writes
 results/teams.json and .md.
@@ -87,7 +88,7 @@ def training(world: str, arm: str, config: Config) -> rl.Training:
 
 
 def measure(world: str, arm: str, config: Config) -> tuple[xr.Dataset, float]:
-    """The last row of the results with the best learning rate, [seeds], and that rate."""
+    """The results at the last evaluation with the best learning rate, each [seeds]; that rate."""
     run = training(world, arm, config)
     folder = config.runs / world / arm.replace(" ", "_")
     tuning = rl.sweep(

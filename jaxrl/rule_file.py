@@ -100,14 +100,14 @@ def load_rule(path: Path) -> Rule:
     Raises:
       FileNotFoundError: no rule there, nor of that name; it lists the shipped ones. ValueError:
         another format, a damaged file, a class that is not the kit's, arrays that do not fit the
-        rule, or an agent with a controller, which the rule alone lacks.
+        rule, or an agent with a controller, which is not part of the rule.
     """
     found = _load(path)
     agent = found.get("agent")
     if isinstance(agent, OnPolicy) and agent.controller is not None:
         raise ValueError(
-            f"{path} is an agent with a controller of its hyperparameters, which is not a part of "
-            f"its rule: write rl.load_agent({str(path)!r})."
+            f"{path} holds an agent with a controller of its hyperparameters, and its rule alone "
+            f"would train without the controller: write rl.load_agent({str(path)!r})."
         )
     return found["rule"]
 

@@ -33,7 +33,7 @@ KINDS = {
 HIT = "/jax/compilation_cache/cache_hits"
 COLLECTION = "(imports and collection)"
 SLACK = 1.15, 10  # a limit is the number measured times the first, plus the second
-FREE = 60  # programs that any file may compile: which worker compiles a shared one varies
+FREE = 60  # programs that any file may compile, as the worker that compiles a shared one varies
 SHOWN = 10
 
 OPERATIONS = {

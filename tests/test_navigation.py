@@ -8,6 +8,7 @@ import pytest
 import scipy.optimize
 
 import envs
+from envs import navigation
 from envs.navigation import Navigation
 
 ACTIONS = np.random.default_rng(2).integers(0, 5, (64, 100, 4, 2)).astype(np.int32)
@@ -112,3 +113,10 @@ def test_overlaps_are_counted():
 def test_robots_are_on_two_sides():
     with pytest.raises(ValueError, match="num_agents=3 of Navigation"):
         envs.make("Navigation", num_agents=3)
+
+
+def test_a_robot_inside_the_wall_keeps_its_other_constraints():
+    """Its offset from the wall is 0, which constrains nothing."""
+    wanted, normal = np.array([-1.0, 0.5], np.float32), np.array([[0, 0], [1, 0]], np.float32)
+    found = jax.jit(navigation.nearest)(wanted, normal, np.zeros(2, np.float32))
+    np.testing.assert_allclose(found, [0.0, 0.5], atol=1e-6)

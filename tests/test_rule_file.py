@@ -113,7 +113,7 @@ def test_an_agent_with_a_controller_comes_back(tmp_path):
     found = rl.load_agent(tmp_path / "mine").controller
     assert found.controlled == ("lr", "clip")
     np.testing.assert_array_equal(found.weights, controller.weights)
-    with pytest.raises(ValueError, match=r"not a part of its rule: write rl\.load_agent"):
+    with pytest.raises(ValueError, match=r"without the controller: write rl\.load_agent"):
         rl.load_rule(tmp_path / "mine")
 
 

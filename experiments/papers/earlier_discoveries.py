@@ -139,6 +139,11 @@ def first_claims() -> list[Claim]:
                 Check("bytes / of the recurrent optimizer's", cost("bytes"), "< 1"),
             ],
             worlds=("random gridworlds",),
-            unmatched="The quality of the recurrent optimizer was not measured beside it.",
+            changed="After a first measurement, in which it was 0.037 behind: 600 generations in "
+            "place of 20, four meta-seeds, 120 settings of Adam and 256 test levels.",
+            unmatched="The quality of the recurrent optimizer was not measured beside it. Adam's "
+            "setting is chosen on the selection levels; its default, a learning rate of 0.1, is "
+            "0.011 better on the test levels, and 0.005 behind the learned optimizer. The "
+            "interval is over levels, not meta-seeds.",
         ),
     ]

@@ -23,7 +23,7 @@ from jaxrl.tree import replace
 
 SIZES, HORIZON = (2, 2), 3  # two states, and two actions of each player
 GRID = (jnp.arange(40) + 0.5) / 40  # probabilities of state 1 in the models
-PURE = 2**5  # policies of a player, which act in state 0 at first, then in both states, twice
+PURE = 2**5  # policies of a player: an action in state 0 at first, then in both states, twice
 ACTIONS = np.indices((2,) * 5).reshape(5, PURE).T[:, [0, 0, 1, 2, 3, 4]].reshape(PURE, HORIZON, 2)
 KINDS = {"NE": -1.0, "CCE": 0.0}  # correlation of the rewards of the two players
 
@@ -50,7 +50,7 @@ def payoffs(reward: jax.Array, loss: jax.Array) -> jax.Array:
 
 
 def equilibrium(game: games.NormalForm, steps: int) -> jax.Array:
-    """The mean joint distribution of the second half of self-play. [PURE, PURE]."""
+    """The mean joint distribution over the second half of self-play. [PURE, PURE]."""
     rule = games.RegretMatching(plus=True)
     half, whole = (games.no_regret(game, num, rule).joint for num in (steps // 2, steps))
     joint = jnp.maximum(2.0 * whole - half, 0.0)
@@ -70,8 +70,8 @@ def run(seed: jax.Array, correlation: jax.Array, eta: jax.Array, episodes: int, 
     values = jax.vmap(lambda x: jax.vmap(functools.partial(value, x))(pure))(pure)
     true = games.NormalForm(jnp.moveaxis(values, -1, 0))
 
-    def episode(arrived: jax.Array, at: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, Any]:
-        k, key = at
+    def episode(arrived: jax.Array, inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, Any]:
+        k, key = inputs
         key_policy, key_moves = jax.random.split(key)
         zeros, ones = (arrived[..., new, None] for new in range(2))  # [2, 2, 4, 1]
         loss = -xlogy(zeros, 1.0 - GRID) - xlogy(ones, GRID)
@@ -81,9 +81,9 @@ def run(seed: jax.Array, correlation: jax.Array, eta: jax.Array, episodes: int, 
         drawn = jax.random.categorical(key_policy, jnp.log(joint.ravel()))
         policies = jnp.asarray(ACTIONS)[jnp.stack(jnp.divmod(drawn, PURE))]  # [2, HORIZON, 2]
 
-        def move(state: jax.Array, at: tuple) -> tuple[jax.Array, tuple]:
-            one, other = at[0][:, state]
-            new = jax.random.bernoulli(at[1], prob[state, one, other]).astype(int)
+        def move(state: jax.Array, inputs: tuple) -> tuple[jax.Array, tuple]:
+            one, other = inputs[0][:, state]  # of actions [2 players, 2 states]
+            new = jax.random.bernoulli(inputs[1], prob[state, one, other]).astype(int)
             return new, (state, 2 * one + other, new)
 
         moves = jnp.moveaxis(policies, 1, 0)[:-1], jax.random.split(key_moves, HORIZON - 1)
@@ -106,7 +106,7 @@ def regret(results: Results, kind: str, gap: str) -> np.ndarray:
 
 
 def exponent(kind: str) -> Check:
-    """Of the mean gap, also over seeds, fitted to the last six doublings of the episodes."""
+    """A check of the exponent of the mean gap, also over seeds, in the last six doublings."""
 
     def measure(results: Results) -> rl.stats.Interval:
         y = regret(results, kind, kind)
@@ -141,7 +141,8 @@ def claims(scale: float = 1.0) -> list[Claim]:
             axes={"correlation": list(KINDS.values())},
             metric="CCE",
             minimize=True,
-            unmatched="Models are tables of probabilities on a grid, of transitions alone; eta "
+            unmatched="Models are tables of probabilities on a grid, to which the true ones are "
+            "rounded, of transitions alone; eta "
             "falls as 1 / sqrt(k) with the episode, in place of one for all, and its scale is "
             "tuned. The oracle is regret matching, and correlated equilibria are left out. "
             "Deviations are pure policies of state and step.",

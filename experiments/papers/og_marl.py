@@ -23,7 +23,7 @@ from jaxrl.algorithms.conservative import Conservative
 from jaxrl.clock import Clock
 from jaxrl.tree import replace
 
-WORLD = Foraging(size=6, max_steps=25)
+WORLD = rl.envs.SharedReward(Foraging(size=6, max_steps=25))
 SNAPSHOTS, SHARES = 8, {"Good": 1.0, "Medium": 0.6, "Poor": 0.3}
 SETS = (*SHARES, "Replay")
 ENVS, ROWS, EPISODES = 32, 128, 64  # a data set has ENVS * ROWS steps of the team
@@ -87,8 +87,6 @@ def run(seed, name: str, steps: int, updates: int, **tuned: Any) -> dict[str, ja
 
     def learned(key: jax.Array, data: rl.Transition) -> jax.Array:
         key_init, key_learn, key_test = jax.random.split(key, 3)
-        mean = data.reward.mean(-1, keepdims=True)  # all agents learn from the team's reward
-        data = replace(data, reward=jnp.broadcast_to(mean, data.reward.shape))
         if not learner.mixes:  # each agent is a stream of its own
             data = jax.tree.map(lambda x: x.reshape(ROWS, -1, *x.shape[3:]), data)
         replay, clock = algo.load(data, data.reward.shape[1]), Clock(10**6, float("inf"))

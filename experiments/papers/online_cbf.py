@@ -76,7 +76,7 @@ def fixed(seed, gap) -> dict[str, jax.Array]:
 
 
 def values(results, arm: str, name: str, gap: float) -> np.ndarray:
-    """Of each seed, [seeds]; of fixed parameters [seeds, num_levels ** 2]."""
+    """Values of each seed, [seeds]; of fixed parameters, [seeds, num_levels ** 2]."""
     return results[arm][name].sel(gap=gap).transpose("seed", ...).values
 
 
@@ -97,9 +97,10 @@ def claims(scale: float = 1.0) -> list[Claim]:
     return [
         Claim(
             row=107,
-            statement="Four robots that no fixed parameters of their safety filters bring through "
-            "a corridor all arrive in at least 90 % of episodes, without a collision, if a policy "
-            "sets the parameters; in the open they arrive sooner than with the best fixed ones.",
+            statement="In a corridor through which no fixed parameters of their safety filters "
+            "lead them, four robots all arrive in at least 90 % of episodes, without a collision, "
+            "if a policy sets the parameters; in the open they arrive sooner than with the best "
+            "fixed parameters.",
             arms={
                 "online": Arm(functools.partial(online, steps=steps), steps),
                 "fixed": Arm(fixed, steps),
@@ -122,7 +123,7 @@ def claims(scale: float = 1.0) -> list[Claim]:
             ],
             worlds=[f"Navigation with half a gap of {gap:g} m" for gap in (CORRIDOR, OPEN)],
             changed="After trials: parameters from a grid in place of a Gaussian of their "
-            "logarithms, a learning rate of 0.01, more steps, and the 90 %.",
+            "logarithms, a learning rate of 0.01, more steps, and 90 % as the required success.",
             unmatched="Robots set their velocities, so that filters are always feasible: fixed "
             "parameters do not collide either, but block each other. All 25 fixed pairs are tried, "
             "the best one is that of the test seeds, and they take no steps to train.",
