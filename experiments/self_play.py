@@ -73,7 +73,10 @@ def run(arm: str, config: Config, seeds: jax.Array, settings: jax.Array) -> dict
 
     def one(setting: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
         algo = learner(*setting)
-        taught, tasks = rl.Taught(algo, teacher, config.num_levels), rl.Opponents(game, algo)
+        taught, tasks = (
+            rl.Taught(algo, teacher, num_levels=config.num_levels),
+            rl.Opponents(game, algo),
+        )
         key_init, key_updates = jax.random.split(key)
         state = taught.init(key_init, tasks, config.updates)
         state, _ = jax.lax.scan(

@@ -24,7 +24,7 @@ SHIFTS = ("2 agents", "4 agents", "goals move", "no friction")  # the last two c
 RELU = functools.partial(rl.MLP, activation=jax.nn.relu, layer_norm=True)
 SIZES = {"num_envs": 32, "gamma": 0.95}
 ON = SIZES | {"num_steps": 25, "lr": 3e-3, "normalize_reward": True}
-OFF = SIZES | {"num_steps": 2, "updates": 2, "batch_size": 64, "capacity": 20_000}
+OFF: Any = SIZES | {"num_steps": 2, "updates": 2, "batch_size": 64, "capacity": 20_000}
 OFF |= {"warmup": 2000, "network": RELU((64, 64)), "target_period": 100.0}
 TEAMS = {
     "IPPO": rl.ppo(network=rl.MLP((64, 64)), **ON),
@@ -107,7 +107,7 @@ def matrix(results: Results) -> rl.stats.Interval:
     return rl.stats.Interval(*np.moveaxis(np.array(found, float), -1, 0))
 
 
-def apart(results: Results) -> float:
+def apart(results: Results) -> Any:
     _, low, high = matrix(results)
     return (low.max(1) - high.min(1)).min()
 

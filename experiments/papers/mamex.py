@@ -87,7 +87,7 @@ def run(seed: jax.Array, correlation: jax.Array, eta: jax.Array, episodes: int, 
             return new, (state, 2 * one + other, new)
 
         moves = jnp.moveaxis(policies, 1, 0)[:-1], jax.random.split(key_moves, HORIZON - 1)
-        path = jax.lax.scan(move, 0, moves)[1]
+        path = jax.lax.scan(move, jnp.int32(0), moves)[1]
         gaps = {
             "NE": games.nash_gaps(true, games.marginals(joint)).sum(),
             "CCE": games.cce_gaps(true, joint).sum(),

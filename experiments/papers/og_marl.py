@@ -23,7 +23,7 @@ from jaxrl.algorithms.conservative import Conservative
 from jaxrl.clock import Clock
 from jaxrl.tree import replace
 
-WORLD = rl.envs.SharedReward(Foraging(size=6, max_steps=25))
+WORLD: Any = rl.envs.SharedReward(Foraging(size=6, max_steps=25))
 SNAPSHOTS, SHARES = 8, {"Good": 1.0, "Medium": 0.6, "Poor": 0.3}
 SETS = (*SHARES, "Replay")
 ENVS, ROWS, EPISODES = 32, 128, 64  # a data set has ENVS * ROWS steps of the team
@@ -108,8 +108,8 @@ def claims(scale: float = 1.0) -> list[Claim]:
         return results[arm]["profile"].transpose("seed", ...).values
 
     def above_cloning(arm: str, data: str) -> Check:
-        each = lambda results: (values(results, x, data) for x in (arm, "BC"))
-        measure = lambda results: rl.stats.difference(*each(results))
+        of = lambda results, name: values(results, name, data)
+        measure = lambda results: rl.stats.difference(of(results, arm), of(results, "BC"))
         return Check(f"return after learning from {data}, {arm} less BC", measure, "> 0")
 
     def better(first: str, second: str) -> Check:

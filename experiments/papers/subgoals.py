@@ -61,7 +61,7 @@ class Decisions(rl.Env):
             new = jnp.where(over, cells, new)
             return (new, over | wins | changed | (new == action).all(), wins), path
 
-        start, keys = (state, False, False), jax.random.split(key, HORIZON)
+        start, keys = (state, jnp.bool_(False), jnp.bool_(False)), jax.random.split(key, HORIZON)
         (new, _, wins), path = jax.lax.scan(move, start, keys)
         info = {"path": jnp.moveaxis(path, 0, 1).reshape(2, -1).astype(jnp.float32)}
         return new, rl.Step(self.seen(new), jnp.full(2, wins, jnp.float32), wins, info)
@@ -119,7 +119,7 @@ def run(seed, lr, epsilon_fraction, name: str, total: int) -> dict[str, jax.Arra
         step, wins = hierarchy(jax.random.key(seed), algo, total // (EVALS * ENVS * HORIZON))
     else:
         training = rl.Training(algo, WORLD, total, EVALS, episodes=32, eval_share=100.0)
-        step, wins = map(training(jax.random.key(seed))[1].get, ("step", "evaluation"))
+        step, wins = map(training(jax.random.key(seed))[1].__getitem__, ("step", "evaluation"))
     first = jnp.where((wins >= WINS).any(), step[(wins >= WINS).argmax()] / total, 1.0)
     return {"first": first, "wins": wins.mean(), "last": wins[-1], "played": step[-1] / total}
 
