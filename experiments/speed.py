@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import tyro
@@ -69,13 +70,19 @@ class Config:
 SMOKE = Config(seeds=(2,), kits=("jaxrl",), steps=ROWS * UPDATE, repeats=1, curves=0, warm=False)
 
 
-def measure(job: Job, limit: float) -> dict[str, Any]:
-    """Measurements of a job, run in a new process; or `failed`, the reason why there are none."""
-    code = (
-        "from experiments._kits import child; "
-        f"child({json.dumps(json.dumps(dataclasses.asdict(job)))})"
-    )
+def measure(
+    job: Any, limit: float, kits: str = "experiments._kits", packages: Sequence[pathlib.Path] = ()
+) -> dict[str, Any]:
+    """Measurements of a job, run in a new process; or `failed`, the reason why there are none.
+
+    kits: the module with its function `child`. packages: folders that the process also imports
+    from.
+    """
+    code = f"from {kits} import child; child({json.dumps(json.dumps(dataclasses.asdict(job)))})"
     environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false"}
+    if packages:
+        paths = [*map(str, packages), environment.get("PYTHONPATH", "")]
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     options = {
         "stdout": subprocess.PIPE,

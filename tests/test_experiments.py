@@ -84,6 +84,8 @@ SMOKE = {
     "suites_speed": "--only pgx:tic_tac_toe --num-envs 2 --steps 4 --repeats 1 --folder {out}",
     "self_play": "--seeds 2 --tuning-seeds 2 --rates 0.01 --entropy-weights 0 0.1 --updates 4 "
     "--num-levels 2 --path {out}/self_play.json",
+    # of an extra; its parts are in test_jaxmarl.py and test_teams_speed.py
+    "smax": "--help",
     "ship_ppo": "--folder {out}",
     "streams": "--streams 1 2 --steps 640 --algorithms stream_q --folder {out}",
     "sweep_speed": "--steps 5120 --rates 1 --seeds 2 --repeats 1 --ways sweep --folder {out}",
@@ -91,6 +93,8 @@ SMOKE = {
     "--scouts 4 --capacity 16 --test-levels 10 --test-episodes 1 --runs {out}/runs --folder {out}",
     "teams": "--worlds TwoStep --arms PQN --seeds 2 --tuning-seeds 1 --rates 0.001 --steps 4096 "
     "--width 4 --evals 1 --episodes 2 --runs {out}/runs --folder {out}",
+    "teams_speed": "--kits jaxrl --algorithms IPPO --worlds Spread --seeds 2 --steps.IPPO 2048 "
+    "--rounds 1 --loop-steps 0 --curve-seeds 0 --folder {out}",
     "teachers_speed": "--levels Maze-7 --only Uniform --seeds 2 --num-envs 4 --num-steps 8 "
     "--width 4 --updates 1 --rounds 1 --folder {out}",
     "transfer": "--rules symbolic_td --kinds grid --levels 2 --updates 2 --folder {out}",
@@ -102,6 +106,7 @@ ALWAYS = {
     "disco103_on_catch",
     "launches",
     "replay_speed",
+    "smax",
     "speed",
     "stats_speed",
     "which",

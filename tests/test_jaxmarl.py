@@ -92,3 +92,14 @@ def test_spread_is_simple_spread():
     np.testing.assert_allclose(steps.reward, expected.reward, atol=1e-5)
     np.testing.assert_allclose(steps.obs, expected.obs[..., :14], atol=1e-5)
     assert not expected.obs[..., 14:].any()
+
+
+def test_the_battle_of_an_experiment_has_a_channel_of_its_agents():
+    from experiments import smax
+
+    training = smax.training(smax.Config())
+    state, _ = jax.eval_shape(training.env.reset, KEY)
+    step = jax.eval_shape(training.env.step, KEY, state, jnp.zeros(3, jnp.int32))[1]
+    assert step.info["won"].shape == (3,)
+    assert training.env.channels == ("won",)
+    assert training.eval_rows[0].all()
