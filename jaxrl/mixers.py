@@ -45,8 +45,8 @@ class Additive(Mixer):
 class Monotonic(Mixer):
     """A network of one hidden layer with non-negative weights (QMIX, Rashid et al., 2018).
 
-    Weights and biases are outputs of a hypernetwork that reads the whole environment. All of them
-    share its hidden layers; in the paper only the last bias has a hidden layer.
+    Weights and biases are outputs of a hypernetwork that reads the whole environment; by default
+    each has a hidden layer of its own. In the paper only the last bias has one.
 
     embed: units of the hidden layer. hypernetwork: its builder.
     """
